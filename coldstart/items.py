@@ -1,0 +1,183 @@
+"""Items: the record of one video or product, and its Arrow schema. Knows nothing of files or tables."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+Kind = Literal["video", "product"]
+Role = Literal["image", "video", "audio"]
+
+EXTENSIONS: dict[str, Role] = {
+    **dict.fromkeys(("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "jfif", "avif"), "image"),
+    **dict.fromkeys(("mp4", "m4v", "mkv", "mov", "webm", "avi", "mpg", "mpeg", "ts", "flv", "gif"), "video"),
+    **dict.fromkeys(("mp3", "wav", "m4a", "flac", "ogg", "opus", "aac"), "audio"),
+}
+"""Role of a media file by the end of its name, where the manifest states none."""
+
+MEDIA_TYPE = pa.struct(
+    [
+        ("role", pa.string()),
+        ("uri", pa.string()),
+        ("digest", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("duration_s", pa.float64()),
+        ("fps", pa.float64()),
+        ("has_audio", pa.bool_()),
+    ]
+)
+
+CONTENT_FIELDS = [
+    pa.field("kind", pa.string()),
+    pa.field("title", pa.string()),
+    pa.field("description", pa.string()),
+    pa.field("category", pa.string()),
+    pa.field("tags", pa.list_(pa.string())),
+    pa.field("creator", pa.string()),
+    pa.field("created_at", pa.timestamp("us", "UTC")),
+    pa.field("price", pa.float64()),
+    pa.field("attributes", pa.string()),
+    pa.field("media", pa.list_(MEDIA_TYPE)),
+]
+"""Columns of an item besides its id and keys; `attributes` is a JSON object in text."""
+
+CONTENT_NAMES = [field.name for field in CONTENT_FIELDS]
+
+
+class Media(BaseModel):
+    """One media file of an item, as the manifest names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str = Field(min_length=1)
+    role: Role
+
+    @model_validator(mode="before")
+    @classmethod
+    def _infer_role(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"uri": value}
+        if isinstance(value, dict) and value.get("role") is None and isinstance(value.get("uri"), str):
+            uri = value["uri"]
+            path = urlsplit(uri).path if "://" in uri else uri
+            extension = PurePosixPath(path).suffix.lower().lstrip(".")
+            if extension not in EXTENSIONS:
+                raise ValueError(f"no role given and none known for {uri!r}: state role image, video or audio")
+            value = {**value, "role": EXTENSIONS[extension]}
+        return value
+
+
+class Item(BaseModel):
+    """One video or product, as its seller or creator describes it.
+
+    `image`, `images`, `video`, `videos`, `audio` are short forms that become entries of `media`. Without `kind`, an
+    item with a video is a `video`, any other a `product`. Text that is empty counts as absent.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, coerce_numbers_to_str=True)
+
+    item_id: str = Field(min_length=1, max_length=1024)
+    kind: Kind
+    title: str | None = None
+    description: str | None = None
+    category: str | None = None
+    tags: tuple[str, ...] = ()
+    creator: str | None = None
+    created_at: datetime | None = None
+    price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    attributes: dict[str, Any] = Field(default_factory=dict)
+    media: tuple[Media, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fold_short_forms(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        value = {key: field for key, field in value.items() if field is not None and field != ""}
+        media = list(value.get("media") or [])
+        for short in ("image", "images", "video", "videos", "audio"):
+            given = value.pop(short, None)
+            if given is None:
+                continue
+            uris = given if isinstance(given, list | tuple) else [given]
+            media += [{"uri": uri, "role": short.rstrip("s")} for uri in uris]
+        value["media"] = media
+        if "kind" not in value:
+            roles = [entry.get("role") if isinstance(entry, dict) else None for entry in media]
+            by_name = [
+                EXTENSIONS.get(PurePosixPath(str(entry.get("uri") if isinstance(entry, dict) else entry)).suffix.lower().lstrip("."))
+                for entry in media
+            ]
+            is_video = any(role == "video" or (role is None and name == "video") for role, name in zip(roles, by_name, strict=True))
+            value["kind"] = "video" if is_video else "product"
+        return value
+
+    @field_validator("item_id")
+    @classmethod
+    def _no_nul(cls, value: str) -> str:
+        if "\0" in value:
+            raise ValueError("item_id holds a NUL character")
+        return value
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _split_tags(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            separator = "|" if "|" in value else ","
+            return tuple(tag.strip() for tag in value.split(separator) if tag.strip())
+        return value
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _parse_attributes(cls, value: Any) -> Any:
+        return json.loads(value) if isinstance(value, str) else value
+
+    @field_validator("created_at")
+    @classmethod
+    def _to_utc(cls, value: datetime | None) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any]) -> Self:
+        """Item of one manifest row.
+
+        Raises:
+            ValueError: one line that names every faulty field, its value and what is wrong.
+        """
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise ValueError("; ".join(_fault(entry) for entry in error.errors())) from None
+
+    def record(self) -> dict[str, Any]:
+        """The item without its media, as JSON-serialisable values: what the row key digests."""
+        fields = self.model_dump(mode="json", exclude={"item_id", "media"})
+        return {**fields, "tags": list(self.tags)}
+
+    def row(self) -> dict[str, Any]:
+        """The item without its media, as values of the Arrow columns of `CONTENT_FIELDS`."""
+        fields = self.model_dump(exclude={"media"})
+        return {
+            **fields,
+            "tags": list(self.tags),
+            "attributes": json.dumps(self.attributes, ensure_ascii=False, sort_keys=True),
+        }
+
+
+def _fault(entry: Any) -> str:
+    place = ".".join(str(part) for part in entry["loc"]) or "row"
+    value = repr(entry.get("input"))
+    shown = value if len(value) <= 60 else value[:57] + "..."
+    if entry["type"] == "missing":
+        return f"{place} is missing"
+    return f"{place}={shown}: {entry['msg'].removeprefix('Value error, ')}"
