@@ -70,7 +70,9 @@ class Media(BaseModel):
             path = urlsplit(uri).path if "://" in uri else uri
             extension = PurePosixPath(path).suffix.lower().lstrip(".")
             if extension not in EXTENSIONS:
-                raise ValueError(f"no role given and none known for {uri!r}: state role image, video or audio")
+                raise ValueError(
+                    f"no role given and none known for {uri!r}: state role image, video or audio"
+                )
             value = {**value, "role": EXTENSIONS[extension]}
         return value
 
@@ -82,7 +84,9 @@ class Item(BaseModel):
     item with a video is a `video`, any other a `product`. Text that is empty counts as absent.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", str_strip_whitespace=True, coerce_numbers_to_str=True
+    )
 
     item_id: str = Field(min_length=1, max_length=1024)
     kind: Kind
@@ -113,10 +117,17 @@ class Item(BaseModel):
         if "kind" not in value:
             roles = [entry.get("role") if isinstance(entry, dict) else None for entry in media]
             by_name = [
-                EXTENSIONS.get(PurePosixPath(str(entry.get("uri") if isinstance(entry, dict) else entry)).suffix.lower().lstrip("."))
+                EXTENSIONS.get(
+                    PurePosixPath(str(entry.get("uri") if isinstance(entry, dict) else entry))
+                    .suffix.lower()
+                    .lstrip(".")
+                )
                 for entry in media
             ]
-            is_video = any(role == "video" or (role is None and name == "video") for role, name in zip(roles, by_name, strict=True))
+            is_video = any(
+                role == "video" or (role is None and name == "video")
+                for role, name in zip(roles, by_name, strict=True)
+            )
             value["kind"] = "video" if is_video else "product"
         return value
 

@@ -58,7 +58,9 @@ def read(path: Path, names: Mapping[str, str] | None = None) -> Iterator[Entry]:
         yield from _read_folder(path)
         return
     if path.suffix.lower() not in readers:
-        raise ColdstartError(f"unknown manifest format {path.suffix or path.name!r} of {path}: give {' or '.join(FORMATS)}")
+        raise ColdstartError(
+            f"unknown manifest format {path.suffix or path.name!r} of {path}: give {' or '.join(FORMATS)}"
+        )
     entries = readers[path.suffix.lower()](path)
     if not names:
         yield from entries
@@ -127,7 +129,10 @@ def _read_csv(path: Path) -> Iterator[Entry]:
             line = rows.line_num
             if fields.pop("", None):
                 yield Entry(line, fault=f"more than the {len(rows.fieldnames or [])} columns of the header")
-            elif any(isinstance(value, str) and not value.isprintable() and _undecodable(value) for value in fields.values()):
+            elif any(
+                isinstance(value, str) and not value.isprintable() and _undecodable(value)
+                for value in fields.values()
+            ):
                 yield Entry(line, fault="not UTF-8")
             else:
                 yield Entry(line, {name: value for name, value in fields.items() if value not in (None, "")})
