@@ -1,0 +1,149 @@
+"""Encoders: a batch of text or media in, as many unit vectors out. A new encoder is one new file here.
+
+A name is `MODULE` or `MODULE:REST`, such as `starter`, `fake:64` or `open_clip:local-dir:PATH`; `-` in the
+module part reads as `_`. The file has one function, `build(rest, *, device, dtype, allow_random_weights,
+**options)`. Importing this package or building an encoder imports no torch and no other encoder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.device import check_names
+from coldstart.errors import ColdstartError
+
+if TYPE_CHECKING:
+    from coldstart.media.image import ImageTransform
+
+__all__ = ["Encoder", "Modality", "Passport", "known", "load"]
+
+Modality = Literal["text", "image", "video"]
+Pixels = NDArray[np.uint8]
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Passport:
+    """What made the vectors of a space. Two vectors may be compared if and only if their passports are equal.
+
+    Attributes:
+        encoder: the encoder's name, without folders of one machine.
+        weights: `sha256:…` of the weight files, or `random:SEED`.
+        preprocess: all that is done to the input before the model, and to its output after it.
+        dim: numbers in a vector.
+        metric: how vectors are compared.
+    """
+
+    encoder: str
+    weights: str
+    preprocess: str
+    dim: int
+    metric: str = "cosine"
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits over all fields."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Passport:
+        return cls(**json.loads(text))
+
+
+class Encoder(Protocol):
+    """One model behind batches. All vectors are float32 `[B, D]`, of length one, in the order of the input.
+
+    Weights load on the first `encode_*` call of a modality. Running out of device memory surfaces as
+    `torch.OutOfMemoryError`, after which a smaller batch may be tried.
+
+    Attributes:
+        name: what `load` was given.
+        modalities: which of `text`, `image` and `video` it takes.
+        image_transform: turns a picture into the array that `encode_images` takes; None without image input.
+        max_tokens: longer texts are cut to this by the model; None without text input.
+    """
+
+    name: str
+    modalities: frozenset[Modality]
+    image_transform: ImageTransform | None
+    max_tokens: int | None
+
+    def passport(self, modality: Modality) -> Passport:
+        """The space that `modality` maps into, found without loading weights. Aligned modalities share one."""
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """The true length of each text as a document, special tokens and any document prompt included,
+        before any cut.
+        """
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of texts that are stored."""
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of texts that ask."""
+
+    def encode_images(self, images: Sequence[Pixels]) -> Vectors:
+        """Vectors of pictures, each uint8 `[H, W, 3]` RGB as `image_transform` leaves it."""
+
+    def encode_videos(self, videos: Sequence[Pixels]) -> Vectors:
+        """Vectors of whole videos, each uint8 `[T, H, W, 3]` RGB, frames in order of time and as
+        `image_transform` leaves them. Only for encoders with `video` among their modalities."""
+
+
+def known() -> list[str]:
+    """The module part of every encoder name, in alphabetical order."""
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted("sentence-transformers" if m == "sentence_transformers" else m for m in modules if m[0] != "_")
+
+
+def load(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    allow_random_weights: bool = False,
+    **options: Any,
+) -> Encoder:
+    """The encoder of that name; its weights stay on disk until they are needed.
+
+    Args:
+        name: `MODULE` or `MODULE:REST`.
+        device: auto, cpu, cuda, cuda:N or mps.
+        dtype: auto, float32, bfloat16 or float16; `auto` measures what the device does well.
+        allow_random_weights: for tests and timing alone; the passport says so.
+        **options: settings of that encoder.
+
+    Raises:
+        ColdstartError: an unknown name, device, dtype or option; or a model that is not on this machine.
+    """
+    prefix, _, rest = name.partition(":")
+    if prefix not in known() and prefix.replace("-", "_") not in known():
+        near = get_close_matches(prefix, known(), n=2, cutoff=0.5) or known()
+        raise ColdstartError(f"encoder {name!r} is unknown: nearest are {', '.join(near)}")
+    check_names(device, dtype)
+    build = importlib.import_module(f"{__name__}.{prefix.replace('-', '_')}").build
+    taken = [p for p in inspect.signature(build).parameters if p not in _COMMON]
+    for option in options:
+        if option not in taken:
+            raise ColdstartError(
+                f"option {option!r} is unknown to encoder {name!r}: it takes {', '.join(taken) or 'none'}"
+            )
+    encoder: Encoder = build(rest, device=device, dtype=dtype, allow_random_weights=allow_random_weights, **options)
+    return encoder
+
+
+_COMMON = ("rest", "device", "dtype", "allow_random_weights")

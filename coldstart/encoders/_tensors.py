@@ -1,0 +1,79 @@
+"""What the torch encoders share: pixels onto the device, texts grouped by length, vectors back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from coldstart.encoders import Pixels, Vectors
+
+if TYPE_CHECKING:
+    import torch
+
+    from coldstart.media.image import ImageTransform
+
+Stats = tuple[float, float, float]
+
+
+def describe(transform: ImageTransform, mean: Stats, std: Stats) -> str:
+    """One line for a passport; it changes if and only if the pixels that reach the model do."""
+    height, width = transform.size
+    crop = f" crop {transform.crop_pct:g}" if transform.resize == "shortest" else ""
+    return f"{transform.resize} {height}x{width} {transform.interpolation}{crop}, mean {mean}, std {std}"
+
+
+def to_pixel_values(
+    images: Sequence[Pixels], mean: Stats, std: Stats, device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
+    """Pictures of one size, uint8 `[H, W, 3]` RGB, as normalised `pixel_values` `[B, 3, H, W]` on the device.
+
+    The bytes are copied as uint8, a quarter of float32, and normalised in float32 on the device. The result
+    is laid out channels-last, the order in which the pictures came, so no transpose is paid for.
+    """
+    import torch
+
+    batch = torch.from_numpy(np.stack(images))
+    if device.type == "cuda":
+        batch = batch.pin_memory().to(device, non_blocking=True)
+    scale = torch.tensor([1 / (255 * s) for s in std], device=device)
+    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=device)
+    return batch.to(device).float().mul_(scale).sub_(shift).to(dtype).permute(0, 3, 1, 2)
+
+
+def to_unit_vectors(rows: torch.Tensor) -> Vectors:
+    """`[B, D]` of any float type on any device, as float32 rows of length one in memory."""
+    import torch
+
+    vectors: Vectors = torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
+    return vectors
+
+
+def by_length(
+    lengths: Sequence[int],
+    dim: int,
+    encode: Callable[[list[int]], Vectors],
+    *,
+    slack: float = 1.25,
+    room: int = 8,
+) -> Vectors:
+    """Encode texts in groups of like length, so that little is spent on padding.
+
+    Args:
+        lengths: tokens of each text.
+        dim: numbers in a vector.
+        encode: takes indices of one group, gives their vectors `[len(group), dim]`.
+        slack, room: a group's longest text has at most `slack * shortest + room` tokens.
+
+    Returns:
+        float32 `[len(lengths), dim]`, in the order of `lengths`.
+    """
+    vectors = np.zeros((len(lengths), dim), dtype=np.float32)
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    while order:
+        limit = slack * lengths[order[0]] + room
+        group = [i for i in order if lengths[i] <= limit]
+        vectors[group] = encode(group)
+        order = order[len(group) :]
+    return vectors

@@ -1,0 +1,154 @@
+"""`starter`: MiniLM for text and EfficientNet-Lite2 for pictures; small, offline, in two separate spaces.
+
+Text: all-MiniLM-L6-v2, 384-d, mean of the token vectors. Pictures: the 1408 pooled ImageNet features. The
+two spaces know nothing of each other, so their passports differ. Text becomes vectors the same way as a
+query and as a document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from coldstart import models
+from coldstart.device import choose_device, choose_dtype
+from coldstart.encoders import Modality, Passport, Pixels, Vectors
+from coldstart.encoders._tensors import by_length, describe, to_pixel_values, to_unit_vectors
+from coldstart.errors import ColdstartError
+from coldstart.media.image import ImageTransform
+
+if TYPE_CHECKING:
+    import torch
+
+TEXT_DIM = 384
+IMAGE_DIM = 1408
+HALF = (0.5, 0.5, 0.5)
+
+
+class Starter:
+    """See the module and `Encoder`."""
+
+    name = "starter"
+    modalities: frozenset[Modality] = frozenset({"text", "image"})
+    image_transform = ImageTransform(size=(260, 260), resize="squash", interpolation="bicubic")
+    max_tokens = 256  # the model's own sentence-transformers setting
+
+    def __init__(self, device: str, dtype: str) -> None:
+        self._device = device
+        self._dtype = dtype
+
+    def passport(self, modality: Modality) -> Passport:
+        if modality == "text":
+            folder = models.starter("text")
+            tokenizer = models.file_digest(folder / "tokenizer.json")[:12]
+            return Passport(
+                "starter:all-MiniLM-L6-v2",
+                f"sha256:{models.file_digest(folder / 'model.safetensors')}",
+                f"tokenizer {tokenizer}, {self.max_tokens} tokens, mean",
+                TEXT_DIM,
+            )
+        if modality == "image":
+            weights = f"sha256:{models.file_digest(_checkpoint())}"
+            preprocess = describe(self.image_transform, HALF, HALF)
+            return Passport("starter:tf_efficientnet_lite2", weights, preprocess, IMAGE_DIM)
+        raise TypeError(f"{self.name} takes no {modality}")
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in self._tokenize(texts)]
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        import torch
+
+        limit = self.max_tokens
+        ids = [
+            tokens if len(tokens) <= limit else [*tokens[: limit - 1], tokens[-1]] for tokens in self._tokenize(texts)
+        ]
+
+        def encode(group: list[int]) -> Vectors:
+            batch = self._tokenizer.pad({"input_ids": [ids[i] for i in group]}, return_tensors="pt").to(self.device)
+            with torch.inference_mode():
+                states = self._text_model(**batch).last_hidden_state.float()
+                mask = batch["attention_mask"].unsqueeze(-1)
+                return to_unit_vectors((states * mask).sum(1) / mask.sum(1))
+
+        return by_length([len(tokens) for tokens in ids], TEXT_DIM, encode)
+
+    encode_queries = encode_documents
+
+    def encode_images(self, images: Sequence[Pixels]) -> Vectors:
+        import torch
+
+        if not images:
+            return np.zeros((0, IMAGE_DIM), dtype=np.float32)
+        with torch.inference_mode():
+            pixel_values = to_pixel_values(images, HALF, HALF, self.device, self.dtype)
+            return to_unit_vectors(self._image_model(pixel_values))
+
+    def encode_videos(self, videos: Sequence[Pixels]) -> Vectors:
+        raise TypeError(f"{self.name} takes no video")
+
+    @cached_property
+    def device(self) -> torch.device:
+        return choose_device(self._device)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        return choose_dtype(self.device, self._dtype)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(models.starter("text"), local_files_only=True)
+
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text with its special tokens, uncut."""
+        if not texts:
+            return []
+        ids: list[list[int]] = self._tokenizer(list(texts), verbose=False)["input_ids"]
+        return ids
+
+    @cached_property
+    def _text_model(self) -> torch.nn.Module:
+        from safetensors.torch import load_file
+        from transformers import AutoConfig, AutoModel
+
+        folder = models.starter("text")
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        model: torch.nn.Module = AutoModel.from_config(config, add_pooling_layer=False)
+        tensors = load_file(folder / "model.safetensors")
+        unused = ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias")
+        model.load_state_dict({name: tensor for name, tensor in tensors.items() if name not in unused})
+        return model.to(self.device, self.dtype).eval()
+
+    @cached_property
+    def _image_model(self) -> torch.nn.Module:
+        import timm
+        import torch
+
+        model: torch.nn.Module = timm.create_model("tf_efficientnet_lite2", pretrained=False)
+        ours = model.state_dict()
+        theirs = torch.load(_checkpoint(), map_location="cpu", weights_only=True)
+        shapes = [[tuple(t.shape) for t in tensors.values()] for tensors in (ours, theirs)]
+        if shapes[0] != shapes[1]:  # the names differ between the two code bases, the order does not
+            raise ColdstartError(
+                f"{_checkpoint()}: its {len(theirs)} tensors do not fit tf_efficientnet_lite2 ({len(ours)}); "
+                "run: coldstart models verify"
+            )
+        model.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
+        model.reset_classifier(0)  # type: ignore[operator]
+        return model.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
+
+
+def _checkpoint() -> Path:
+    return models.starter("image") / "efficientnet-lite2-9656183e.pth"
+
+
+def build(rest: str, *, device: str, dtype: str, allow_random_weights: bool) -> Starter:
+    if rest:
+        raise ColdstartError(f"encoder 'starter:{rest}' is unknown: the starter has no variants; write starter")
+    return Starter(device, dtype)
