@@ -49,7 +49,8 @@ CONTENT_FIELDS = [
 ]
 """Columns of an item besides its id and keys; `attributes` is a JSON object in text."""
 
-CONTENT_NAMES = [field.name for field in CONTENT_FIELDS]
+SHORT_FORMS = ("image", "images", "video", "videos", "audio")
+"""Manifest fields that stand for entries of `media`."""
 
 
 class Media(BaseModel):
@@ -70,9 +71,7 @@ class Media(BaseModel):
             path = urlsplit(uri).path if "://" in uri else uri
             extension = PurePosixPath(path).suffix.lower().lstrip(".")
             if extension not in EXTENSIONS:
-                raise ValueError(
-                    f"no role given and none known for {uri!r}: state role image, video or audio"
-                )
+                raise ValueError(f"no role given and none known for {uri!r}: state role image, video or audio")
             value = {**value, "role": EXTENSIONS[extension]}
         return value
 
@@ -84,12 +83,10 @@ class Item(BaseModel):
     item with a video is a `video`, any other a `product`. Text that is empty counts as absent.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", str_strip_whitespace=True, coerce_numbers_to_str=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, coerce_numbers_to_str=True)
 
     item_id: str = Field(min_length=1, max_length=1024)
-    kind: Kind
+    kind: Kind | None = None
     title: str | None = None
     description: str | None = None
     category: str | None = None
@@ -103,40 +100,20 @@ class Item(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fold_short_forms(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
         value = {key: field for key, field in value.items() if field is not None and field != ""}
-        media = list(value.get("media") or [])
-        for short in ("image", "images", "video", "videos", "audio"):
-            given = value.pop(short, None)
-            if given is None:
-                continue
+        media = list(value.get("media", ()))
+        for short in SHORT_FORMS:
+            given = value.pop(short, ())
             uris = given if isinstance(given, list | tuple) else [given]
             media += [{"uri": uri, "role": short.rstrip("s")} for uri in uris]
-        value["media"] = media
-        if "kind" not in value:
-            roles = [entry.get("role") if isinstance(entry, dict) else None for entry in media]
-            by_name = [
-                EXTENSIONS.get(
-                    PurePosixPath(str(entry.get("uri") if isinstance(entry, dict) else entry))
-                    .suffix.lower()
-                    .lstrip(".")
-                )
-                for entry in media
-            ]
-            is_video = any(
-                role == "video" or (role is None and name == "video")
-                for role, name in zip(roles, by_name, strict=True)
-            )
-            value["kind"] = "video" if is_video else "product"
-        return value
+        return {**value, "media": media}
 
-    @field_validator("item_id")
-    @classmethod
-    def _no_nul(cls, value: str) -> str:
-        if "\0" in value:
-            raise ValueError("item_id holds a NUL character")
-        return value
+    @model_validator(mode="after")
+    def _infer_kind(self) -> Self:
+        if self.kind is None:
+            kind = "video" if any(entry.role == "video" for entry in self.media) else "product"
+            object.__setattr__(self, "kind", kind)
+        return self
 
     @field_validator("tags", mode="before")
     @classmethod
@@ -166,7 +143,10 @@ class Item(BaseModel):
             ValueError: one line that names every faulty field, its value and what is wrong.
         """
         try:
+            json.dumps(fields, ensure_ascii=False, default=str).encode()
             return cls.model_validate(fields)
+        except UnicodeEncodeError as error:
+            raise ValueError(f"text that is no Unicode (a lone surrogate, {error.object[error.start]!r})") from None
         except ValidationError as error:
             raise ValueError("; ".join(_fault(entry) for entry in error.errors())) from None
 
@@ -183,6 +163,10 @@ class Item(BaseModel):
             "tags": list(self.tags),
             "attributes": json.dumps(self.attributes, ensure_ascii=False, sort_keys=True),
         }
+
+
+FIELD_NAMES = frozenset(Item.model_fields) | frozenset(SHORT_FORMS)
+"""Every name that a manifest row may use."""
 
 
 def _fault(entry: Any) -> str:

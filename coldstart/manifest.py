@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from coldstart.errors import ColdstartError
-from coldstart.items import EXTENSIONS
+from coldstart.items import EXTENSIONS, FIELD_NAMES
 
 FORMATS = ("a .jsonl, .csv or .parquet file", "a folder of media")
 
@@ -80,7 +80,7 @@ def _rename(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
     for column, value in fields.items():
         if column in columns:
             renamed[columns[column]] = value
-        elif column in _ITEM_FIELDS and column not in names:
+        elif column in FIELD_NAMES and column not in names:
             renamed[column] = value
         elif value not in (None, ""):
             attributes[column] = value
@@ -88,12 +88,6 @@ def _rename(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
         given = renamed.get("attributes")
         renamed["attributes"] = {**(given if isinstance(given, dict) else {}), **attributes}
     return renamed
-
-
-_ITEM_FIELDS = frozenset(
-    "item_id kind title description category tags creator created_at price attributes media "
-    "image images video videos audio".split()
-)
 
 
 def _read_jsonl(path: Path) -> Iterator[Entry]:
@@ -129,10 +123,7 @@ def _read_csv(path: Path) -> Iterator[Entry]:
             line = rows.line_num
             if fields.pop("", None):
                 yield Entry(line, fault=f"more than the {len(rows.fieldnames or [])} columns of the header")
-            elif any(
-                isinstance(value, str) and not value.isprintable() and _undecodable(value)
-                for value in fields.values()
-            ):
+            elif any(_undecodable(value) for value in fields.values() if isinstance(value, str)):
                 yield Entry(line, fault="not UTF-8")
             else:
                 yield Entry(line, {name: value for name, value in fields.items() if value not in (None, "")})

@@ -1,18 +1,41 @@
 """What a stage is. Knows nothing of engines, tables or the command line.
 
 A **map** stage makes one row an item: `prepare` runs on a CPU worker for one item and may turn it away with `Reject`;
-`compute` runs on the device for one batch. Stages are built from a name and a dict of settings alone, so that any
-engine can ship them to another process or machine.
+`compute` runs on the device for one batch. A **source** stage is a map stage that brings its own rows. A **whole**
+stage reads the catalogue at once. Stages are built by their module's `build(name, settings, pipeline)` from plain
+settings, so that any engine can build them again in another process or on another machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import pyarrow as pa
 
 Row = dict[str, Any]
 State = Literal["failed", "filtered", "duplicate"]
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """Why one item has no fresh row of one stage.
+
+    Attributes:
+        row_key: the key that was tried; the verdict holds for as long as the key does.
+        state: `failed`, `filtered` or `duplicate`.
+        reason: snake_case word; `detail`: the value and the limit, for a person.
+    """
+
+    stage: str
+    item_id: str
+    row_key: str
+    state: State
+    reason: str
+    detail: str
 
 
 class Reject(Exception):  # noqa: N818  (a verdict on one item, not a fault of the program)
@@ -35,52 +58,106 @@ class Reject(Exception):  # noqa: N818  (a verdict on one item, not a fault of t
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One prepared item.
+class Work:
+    """One item to do.
 
     Attributes:
         item_id: the item.
-        row_key: the key its result will carry.
-        data: what `compute` needs; must pickle.
-        cost: size in the stage's own unit (images, tokens); batches are filled up to a budget of it.
+        key: the key that its row will carry, and that its verdict is filed under if it is turned away.
+        row: what `prepare` gets; or the verdict, where the item is turned away before that.
     """
 
     item_id: str
-    row_key: str
-    data: Any
-    cost: float = 1.0
+    key: str
+    row: Row | Reject
 
 
 Prepare = Callable[[Row], tuple[Any, float]]
+"""Item row -> (data for `compute`, its cost in the stage's own unit such as images or tokens)."""
 
 
 class MapStage(Protocol):
-    """One loaded stage.
+    """A stage that makes one row an item.
 
     Attributes:
-        name: the stage instance, as the pipeline file names it.
+        name: the stage as the pipeline file names it.
+        kind: the module that it is built by.
         version: raised by hand when the code's results change.
         table: the workspace table its rows go to.
-        metadata: string pairs stored with that table (a space's passport).
-        schema: `pyarrow.Schema` of the rows that `compute` returns, without `item_id` and `row_key`.
-        batch_cost: the budget of `Sample.cost` for one batch.
+        key_column: the column that holds the key by which a row is fresh or stale.
+        schema: `pyarrow.Schema` of that table, with `item_id` and the key column.
+        batch_cost: budget of cost for one batch.
+        isolated: whether `prepare` may hang or crash, and so runs in worker processes with a deadline.
+        deadline_s: seconds that one `prepare` may take.
     """
 
     name: str
+    kind: str
     version: int
     table: str
-    metadata: Mapping[str, str]
-    schema: Any
+    key_column: str
+    schema: pa.Schema
     batch_cost: float
+    isolated: bool
+    deadline_s: float
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Everything besides the rows read that changes results; JSON-serialisable. Loads no weights."""
 
     def preparer(self) -> Prepare:
-        """A picklable function: item row -> (data, cost). Importing it must not import torch.
+        """A picklable function that readies one item. Importing it must not import torch.
 
         It raises `Reject` for an item that cannot be used.
         """
 
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
         """Prepared data in; as many results out, in the same order. Loads the model on first use."""
+
+    def notes(self, rows: pa.Table) -> list[str]:
+        """What a person should know of these fresh rows (texts over the model's limit, say), a line each."""
+
+
+@runtime_checkable
+class SourceStage(MapStage, Protocol):
+    """A map stage that brings its own rows."""
+
+    def entries(self) -> Iterator[Work]:
+        """All rows of the source, in its order."""
+
+    def forgotten(self, item_ids: Iterable[str]) -> list[str]:
+        """Which of these ledger entries belong to rows that this source no longer has."""
+
+
+@runtime_checkable
+class WholeStage(Protocol):
+    """A stage that reads the whole catalogue and makes one thing of it."""
+
+    name: str
+    kind: str
+
+    def expected(self, workspace: Any) -> tuple[dict[str, str], dict[str, LedgerRow]]:
+        """Keys of the items that it takes, and the verdict on each item that it does not."""
+
+    def present(self, workspace: Any) -> dict[str, str]:
+        """Keys of the items that are in what it made last."""
+
+    def run(self, workspace: Any) -> list[str]:
+        """Make it. Returns what a person should know, a line each."""
+
+
+def kinds() -> list[str]:
+    """Names of all stage kinds: the modules of `coldstart.stages`."""
+    import coldstart.stages as folder
+
+    return sorted(module.name for module in pkgutil.iter_modules(folder.__path__) if not module.name.startswith("_"))
+
+
+def module(kind: str) -> Any:
+    """The module of one stage kind. It has `Settings` (a pydantic model) and either `build` or `run`.
+
+    Raises:
+        KeyError: there is no such kind.
+    """
+    if kind not in kinds():
+        raise KeyError(kind)
+    return importlib.import_module(f"coldstart.stages.{kind}")

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from coldstart.errors import ColdstartError
-from coldstart.stage import State
+from coldstart.stage import LedgerRow
 from coldstart.workspace.sql import equals, one_of
 
 ITEMS = "items"
@@ -55,24 +55,6 @@ _PIPELINE_SCHEMA = pa.schema(
     [("saved_at", pa.timestamp("us", "UTC")), ("name", pa.string()), ("settings", pa.string())]
 )
 _DELETE_CHUNK = 500
-
-
-@dataclass(frozen=True)
-class LedgerRow:
-    """Why one item has no fresh row of one stage.
-
-    Attributes:
-        row_key: the key that was tried; the verdict holds for as long as the key does.
-        state: `failed`, `filtered` or `duplicate`.
-        reason: snake_case word; `detail`: the value and the limit, for a person.
-    """
-
-    stage: str
-    item_id: str
-    row_key: str
-    state: State
-    reason: str
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -136,8 +118,7 @@ class Workspace:
     def metadata(self, table: str) -> dict[str, str]:
         """String pairs that were stored when the table was made."""
         return {
-            key.decode(): value.decode()
-            for key, value in (self.db.open_table(table).schema.metadata or {}).items()
+            key.decode(): value.decode() for key, value in (self.db.open_table(table).schema.metadata or {}).items()
         }
 
     def read(
@@ -188,9 +169,7 @@ class Workspace:
         """
         distinct = rows.group_by(list(on)).aggregate([]).num_rows
         if distinct != rows.num_rows:
-            raise ValueError(
-                f"{rows.num_rows - distinct} repeated {'/'.join(on)} in one batch for table {table!r}"
-            )
+            raise ValueError(f"{rows.num_rows - distinct} repeated {'/'.join(on)} in one batch for table {table!r}")
         target = self._open_or_create(table, rows.schema)
         target.merge_insert(list(on)).when_matched_update_all().when_not_matched_insert_all().execute(rows)
 
@@ -201,15 +180,16 @@ class Workspace:
     def _open_or_create(self, table: str, schema: pa.Schema) -> Any:
         return self.db.open_table(table) if self.has(table) else self.db.create_table(table, schema=schema)
 
-    def delete(self, table: str, ids: Iterable[str], *, stage: str | None = None) -> None:
-        """Remove the rows of some items (of one stage, in the ledger)."""
-        ids = list(ids)
-        if not ids or not self.has(table):
-            return
-        target = self.db.open_table(table)
-        for start in range(0, len(ids), _DELETE_CHUNK):
-            which = one_of("item_id", ids[start : start + _DELETE_CHUNK])
-            target.delete(which if stage is None else f"{which} AND {equals('stage', stage)}")
+    def delete(self, table: str, ids: Iterable[str]) -> None:
+        """Remove the rows of some items."""
+        self._delete(table, ids, "true")
+
+    def _delete(self, table: str, ids: Iterable[str], condition: str) -> None:
+        ids = sorted(ids)
+        if ids and self.has(table):
+            target = self.db.open_table(table)
+            for start in range(0, len(ids), _DELETE_CHUNK):
+                target.delete(f"{one_of('item_id', ids[start : start + _DELETE_CHUNK])} AND {condition}")
 
     # -- ledger
 
@@ -218,9 +198,7 @@ class Workspace:
         found: dict[str, dict[str, LedgerRow]] = {}
         if self.has(LEDGER):
             names = [name for name in _LEDGER_SCHEMA.names if name != "at"]
-            for row in self.read(
-                LEDGER, names, where=None if stage is None else equals("stage", stage)
-            ).to_pylist():
+            for row in self.read(LEDGER, names, where=None if stage is None else equals("stage", stage)).to_pylist():
                 found.setdefault(row["stage"], {})[row["item_id"]] = LedgerRow(**row)
         return found
 
@@ -230,6 +208,10 @@ class Workspace:
             now = datetime.now(UTC)
             table = pa.Table.from_pylist([{**asdict(row), "at": now} for row in rows], schema=_LEDGER_SCHEMA)
             self.merge(LEDGER, table, on=("stage", "item_id"))
+
+    def delete_verdicts(self, stage: str, ids: Iterable[str]) -> None:
+        """Remove the ledger rows of some items in one stage."""
+        self._delete(LEDGER, ids, equals("stage", stage))
 
     # -- pipelines and runs
 
@@ -291,13 +273,9 @@ class Workspace:
                 f"workspace {self.uri} is being written by {who}: wait until it ends, or stop it"
             ) from None
         except OSError as error:
-            raise ColdstartError(
-                f"cannot write to workspace {self.uri}: {error.strerror or error}"
-            ) from error
+            raise ColdstartError(f"cannot write to workspace {self.uri}: {error.strerror or error}") from error
         with held:
-            holder.write_text(
-                f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", "utf-8"
-            )
+            holder.write_text(f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", "utf-8")
             yield
 
     # -- upkeep

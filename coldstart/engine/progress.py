@@ -1,0 +1,120 @@
+"""Progress of long work: a bar on a terminal, a line every so often elsewhere. Always on stderr."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+_LINE_EVERY_S = 10.0
+
+
+class Meter(AbstractContextManager["Meter"], Protocol):
+    """Counts one stage's items as they end."""
+
+    def advance(self, done: int, lost: int, wait_share: float) -> None:
+        """`done` more items ended, `lost` of them turned away; `wait_share` of the time the model had no data."""
+
+
+class Progress(Protocol):
+    """Makes a meter for each stage."""
+
+    def meter(self, stage: str, total: int | None) -> Meter: ...
+
+
+class SilentProgress:
+    """For tests and callers that print nothing."""
+
+    def meter(self, stage: str, total: int | None) -> Meter:
+        return _SilentMeter()
+
+
+class ConsoleProgress:
+    """A bar where stderr is a terminal, else a line every ten seconds."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+
+    def meter(self, stage: str, total: int | None) -> Meter:
+        return (
+            _BarMeter(self._console, stage, total)
+            if self._console.is_terminal
+            else _LineMeter(self._console, stage, total)
+        )
+
+
+class _SilentMeter:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def advance(self, done: int, lost: int, wait_share: float) -> None:
+        pass
+
+
+class _CountingMeter(_SilentMeter):
+    def __init__(self, console: Console, stage: str, total: int | None) -> None:
+        self._console, self._stage, self._total = console, stage, total
+        self._began = time.monotonic()
+        self._done = self._lost = 0
+        self._wait_share = 0.0
+
+    def _text(self) -> str:
+        rate = self._done / max(time.monotonic() - self._began, 1e-9)
+        return f"{rate:,.1f} items/s, {self._lost} lost, model waited {self._wait_share:.0%}"
+
+    def advance(self, done: int, lost: int, wait_share: float) -> None:
+        self._done += done
+        self._lost += lost
+        self._wait_share = wait_share
+
+
+class _BarMeter(_CountingMeter):
+    def __enter__(self) -> Self:
+        self._bar = RichProgress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=self._console,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(self._stage, total=self._total, text="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, done: int, lost: int, wait_share: float) -> None:
+        super().advance(done, lost, wait_share)
+        self._bar.update(self._task, advance=done, text=self._text())
+
+
+class _LineMeter(_CountingMeter):
+    def __enter__(self) -> Self:
+        self._printed = self._began
+        return self
+
+    def advance(self, done: int, lost: int, wait_share: float) -> None:
+        super().advance(done, lost, wait_share)
+        now = time.monotonic()
+        if now - self._printed >= _LINE_EVERY_S:
+            self._printed = now
+            left = ""
+            if self._total and self._done:
+                seconds = (self._total - self._done) * (now - self._began) / self._done
+                left = f", {seconds:,.0f} s left"
+            total = f"/{self._total}" if self._total else ""
+            self._console.print(f"{self._stage}: {self._done}{total}{left}, {self._text()}", highlight=False)

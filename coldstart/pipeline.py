@@ -1,0 +1,244 @@
+"""Pipeline files: YAML in, frozen settings out. Reports every fault at once. Builds and runs nothing."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from coldstart import resources
+from coldstart import stage as registry
+from coldstart.errors import ColdstartError
+
+
+class PipelineError(ColdstartError):
+    """A pipeline file with faults; `faults` lists them all, one line each."""
+
+    def __init__(self, source: str, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        count = f"{len(faults)} faults" if len(faults) > 1 else "1 fault"
+        super().__init__(f"{source}: {count}: " + "; ".join(faults))
+
+
+class Section(BaseModel):
+    """Settings that refuse unknown names and do not change after they are read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Media(Section):
+    """Which media may be opened, and up to which size. `None` keeps the default of `coldstart.media.guard.Limits`."""
+
+    roots: tuple[str, ...] = ()
+    """Folders besides the manifest's own from which media may come; relative to the pipeline file."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Hosts that http(s) media may come from; none by default."""
+    max_image_bytes: int | None = Field(default=None, gt=0)
+    max_video_bytes: int | None = Field(default=None, gt=0)
+    max_pixels: int | None = Field(default=None, gt=0)
+    min_side: int | None = Field(default=None, gt=0)
+    max_duration_s: float | None = Field(default=None, gt=0)
+    deadline_s: float | None = Field(default=None, gt=0)
+    """Seconds one item may take to decode before its worker is stopped."""
+
+
+class Engine(Section):
+    """How the work is done; nothing here changes results."""
+
+    name: Literal["local"] = "local"
+    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """Processes that read and decode media."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the models; `auto` measures what the device does well."""
+    commit_rows: int = Field(default=1000, ge=1)
+    commit_s: float = Field(default=10.0, gt=0)
+    """Rows are written after so many of them or so many seconds, whichever comes first."""
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage of a pipeline: its name in the file, its kind, and its settings (the kind's own `Settings`)."""
+
+    name: str
+    kind: str
+    settings: Any
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A checked pipeline.
+
+    Attributes:
+        source: the file's name, or what was given instead of one.
+        manifest: path of the manifest, where the file names one.
+        max_failed: share of items that may fail in a stage before a run exits with 1.
+        raw: the settings as plain data, overrides applied and paths absolute: what a workspace keeps.
+    """
+
+    source: str
+    manifest: Path | None
+    max_failed: float
+    media: Media
+    engine: Engine
+    stages: tuple[StageSpec, ...]
+    raw: Mapping[str, Any]
+
+    def of_kind(self, kind: str) -> list[StageSpec]:
+        return [spec for spec in self.stages if spec.kind == kind]
+
+
+def find(name: str | Path) -> Path:
+    """Path of a pipeline file: a path, or the name of a packaged one.
+
+    Raises:
+        ColdstartError: there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = resources.files("pipelines", "*.yaml")
+    if str(name) in packaged:
+        return packaged[str(name)]
+    hint = _nearest(str(name), packaged)
+    raise ColdstartError(f"no pipeline file {name}{hint}: give a path or one of {', '.join(packaged)}")
+
+
+def load(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> Pipeline:
+    """Read and check a pipeline.
+
+    Args:
+        source: a path, the name of a packaged pipeline, or the settings as plain data.
+        overrides: `stage.key=value` or `key=value`, the value in YAML.
+
+    Raises:
+        PipelineError: with every fault of the file.
+        ColdstartError: there is no such file.
+    """
+    if isinstance(source, Mapping):
+        label, base, raw = "pipeline", Path.cwd(), dict(source)
+    else:
+        path = find(source)
+        label, base = str(path), path.resolve().parent
+        raw = _parse(path)
+    faults: list[str] = []
+    raw = _override(raw, overrides, faults)
+    raw = _absolute(raw, base)
+    known = ("manifest", "max_failed", "media", "engine", "stages")
+    for key in raw.keys() - set(known):
+        faults.append(f"unknown setting {key!r}{_nearest(key, known)}")
+    media = _section(Media, raw.get("media") or {}, "media", faults)
+    engine = _section(Engine, raw.get("engine") or {}, "engine", faults)
+    max_failed = raw.get("max_failed", 0.01)
+    if not isinstance(max_failed, int | float) or not 0 <= max_failed <= 1:
+        faults.append(f"max_failed={max_failed!r}: give a share between 0 and 1")
+    stages = _stages(raw.get("stages"), faults)
+    if faults:
+        raise PipelineError(label, faults)
+    manifest = Path(raw["manifest"]) if raw.get("manifest") else None
+    return Pipeline(label, manifest, float(max_failed), media, engine, tuple(stages), raw)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text("utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise PipelineError(str(path), [f"not YAML{where}: {getattr(error, 'problem', error)}"]) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ColdstartError(f"cannot read pipeline {path}: {error}") from error
+    if not isinstance(raw, dict):
+        raise PipelineError(str(path), ["it holds no settings: `stages:` is missing"])
+    return raw
+
+
+def _override(raw: dict[str, Any], overrides: Iterable[str], faults: list[str]) -> dict[str, Any]:
+    given = raw.get("stages")
+    if not isinstance(given, dict):
+        return raw
+    stages = {name: dict(settings or {}) for name, settings in given.items()}
+    raw = {**raw, "stages": stages}
+    for override in overrides:
+        place, equals, text = override.partition("=")
+        section, dot, key = place.strip().partition(".")
+        if not equals or not section or (dot and not key):
+            faults.append(f"--set {override}: give stage.key=value")
+        elif not dot:
+            raw[section] = yaml.safe_load(text)
+        elif section in stages:
+            stages[section][key] = yaml.safe_load(text)
+        elif section in ("media", "engine"):
+            raw[section] = {**(raw.get(section) or {}), key: yaml.safe_load(text)}
+        else:
+            faults.append(f"--set {override}: no stage {section!r}{_nearest(section, ('media', 'engine', *stages))}")
+    return raw
+
+
+def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Paths of the file made independent of the working folder."""
+    if raw.get("manifest"):
+        raw = {**raw, "manifest": str(base / Path(str(raw["manifest"])).expanduser())}
+    media = raw.get("media")
+    if isinstance(media, dict) and isinstance(media.get("roots"), list):
+        raw = {**raw, "media": {**media, "roots": [str(base / Path(root).expanduser()) for root in media["roots"]]}}
+    return raw
+
+
+def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
+    if not isinstance(raw, dict) or not raw:
+        faults.append("`stages:` is missing or empty")
+        return []
+    specs: list[StageSpec] = []
+    for name, given in raw.items():
+        settings = dict(given or {})
+        kind = settings.pop("stage", name)
+        if not str(name).replace("_", "").isalnum() or not str(name).isascii() or str(name) != str(name).lower():
+            faults.append(f"stage {name!r}: a name is lower-case letters, digits and _")
+            continue
+        try:
+            module = registry.module(str(kind))
+        except KeyError:
+            known = registry.kinds()
+            faults.append(
+                f"stage {name!r}: unknown kind {kind!r}{_nearest(str(kind), known)} (known: {', '.join(known)})"
+            )
+            continue
+        specs.append(StageSpec(str(name), str(kind), _section(module.Settings, settings, str(name), faults)))
+    kinds = [spec.kind for spec in specs]
+    for kind in ("ingest", "index"):
+        if kinds.count(kind) > 1:
+            faults.append(f"{kinds.count(kind)} stages of kind {kind!r}: one is allowed")
+    if "ingest" in kinds[1:]:
+        faults.append("stage of kind 'ingest' is not the first: put it at the top")
+    return specs
+
+
+def _section(model: type[BaseModel], raw: Any, place: str, faults: list[str]) -> Any:
+    if not isinstance(raw, dict):
+        faults.append(f"{place}: settings expected, not {raw!r}")
+        return None
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        for entry in error.errors():
+            where = ".".join([place, *(str(part) for part in entry["loc"])])
+            if entry["type"] == "extra_forbidden":
+                faults.append(f"unknown setting {where}{_nearest(str(entry['loc'][-1]), model.model_fields)}")
+            elif entry["type"] == "missing":
+                faults.append(f"{where} is missing")
+            else:
+                faults.append(f"{where}={entry['input']!r}: {entry['msg'].removeprefix('Value error, ')}")
+        return None
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

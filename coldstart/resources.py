@@ -1,0 +1,16 @@
+"""Where the pipeline and prompt files lie: beside the package in a checkout, inside it when installed from a wheel."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def folder(name: str) -> Path:
+    """The folder `pipelines` or `prompts`."""
+    installed = _PACKAGE / "_files" / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+def files(name: str, pattern: str) -> dict[str, Path]:
+    """File stem -> path of the files of such a folder, sorted by name."""
+    return {path.stem: path for path in sorted(folder(name).glob(pattern))}
