@@ -35,6 +35,16 @@ class Balance:
         return self.failed / self.total if self.total else 0.0
 
 
+def tally(fresh: int, verdicts: Iterable[LedgerRow], pending: int) -> Balance:
+    """The balance of a stage with these rows, these verdicts and so much left to do."""
+    verdicts = list(verdicts)
+    states = Counter(row.state for row in verdicts)
+    reasons = Counter(row.reason for row in verdicts)
+    return Balance(
+        fresh, states["failed"], states["filtered"], states["duplicate"], pending, dict(reasons.most_common())
+    )
+
+
 @dataclass(frozen=True)
 class Assessment:
     """The state of every item of a stage.
@@ -53,16 +63,7 @@ class Assessment:
 
     @property
     def balance(self) -> Balance:
-        states = Counter(row.state for row in self.settled.values())
-        reasons = Counter(row.reason for row in self.settled.values())
-        return Balance(
-            fresh=len(self.fresh),
-            failed=states["failed"],
-            filtered=states["filtered"],
-            duplicate=states["duplicate"],
-            pending=len(self.stale),
-            reasons=dict(reasons.most_common()),
-        )
+        return tally(len(self.fresh), self.settled.values(), len(self.stale))
 
 
 def assess(expected: Mapping[str, str], present: Mapping[str, str], ledger: Mapping[str, LedgerRow]) -> Assessment:

@@ -39,6 +39,8 @@ class Media(Section):
     """Folders besides the manifest's own from which media may come; relative to the pipeline file."""
     allowed_hosts: tuple[str, ...] = ()
     """Hosts that http(s) media may come from; none by default."""
+    allowed_schemes: tuple[str, ...] | None = None
+    """fsspec schemes that media may come from."""
     max_image_bytes: int | None = Field(default=None, gt=0)
     max_video_bytes: int | None = Field(default=None, gt=0)
     max_pixels: int | None = Field(default=None, gt=0)
@@ -46,6 +48,10 @@ class Media(Section):
     max_duration_s: float | None = Field(default=None, gt=0)
     deadline_s: float | None = Field(default=None, gt=0)
     """Seconds one item may take to decode before its worker is stopped."""
+
+    def limits(self) -> dict[str, Any]:
+        """The limits that the file states, by the names of `coldstart.media.guard.Limits`."""
+        return self.model_dump(exclude={"roots"}, exclude_none=True)
 
 
 class Engine(Section):

@@ -113,8 +113,8 @@ class MapStage(Protocol):
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
         """Prepared data in; as many results out, in the same order. Loads the model on first use."""
 
-    def notes(self, rows: pa.Table) -> list[str]:
-        """What a person should know of these fresh rows (texts over the model's limit, say), a line each."""
+    def notes(self, workspace: Any) -> list[str]:
+        """What a person should know of the stage's rows (texts over the model's limit, say), a line each."""
 
 
 @runtime_checkable

@@ -47,10 +47,7 @@ def run_map(
     workspace: Workspace,
     stage: MapStage,
     work: Iterable[Work],
-    *,
     total: int | None,
-    present: Iterable[str],
-    recorded: Iterable[str],
     settings: Engine,
     progress: Progress,
 ) -> Ran:
@@ -59,7 +56,6 @@ def run_map(
     Args:
         work: what to do, in any order.
         total: how much that is, for the progress bar; None where it is not known.
-        present: items with a row in the stage's table; `recorded`: items with a ledger row of this stage.
 
     Raises:
         ColdstartError: a set-up fault, such as missing weights.
@@ -74,14 +70,7 @@ def run_map(
         return max(2 * settings.workers, int(2 * batcher.budget / max(batcher.mean_cost, 1e-9)))
 
     prepared = prepare_isolated(stage, work, settings.workers, ahead) if stage.isolated else prepare_here(stage, work)
-    writer = Writer(
-        workspace,
-        stage,
-        present=present,
-        recorded=recorded,
-        commit_rows=settings.commit_rows,
-        commit_s=settings.commit_s,
-    )
+    writer = Writer(workspace, stage, commit_rows=settings.commit_rows, commit_s=settings.commit_s)
     with progress.meter(stage.name, total) as meter, closing(prepared), writer:
         while True:
             asked = time.monotonic()
@@ -184,11 +173,11 @@ def stale_work(workspace: Workspace, assessment: Assessment, limit: int | None) 
 
 
 class SourceWork:
-    """The rows of a source that are not settled yet, with a tally of the rest; iterate once.
+    """The rows of a source that are not settled yet, and the names of the rest; iterate once.
 
     Args:
         retry: states (`failed`, …) whose verdicts are set aside.
-        limit: at most so many rows.
+        limit: at most so many rows; those beyond it are named in `pending`.
     """
 
     def __init__(
@@ -197,18 +186,18 @@ class SourceWork:
         again = set(retry)
         self.present = workspace.keys(stage.table, stage.key_column)
         self.recorded = workspace.ledger(stage.name).get(stage.name, {})
+        self.pending: set[str] = set()
         self._settled = {item: row.row_key for item, row in self.recorded.items() if row.state not in again}
         self._stage = stage
         self._limit = limit
-        self.complete = False
 
     def __iter__(self) -> Iterator[Work]:
         given = 0
         for entry in self._stage.entries():
-            if self.present.get(entry.item_id) == entry.key or self._settled.get(entry.item_id) == entry.key:
+            if entry.key in (self.present.get(entry.item_id), self._settled.get(entry.item_id)):
                 continue
             if self._limit is not None and given >= self._limit:
-                return
+                self.pending.add(entry.item_id)
+                continue
             given += 1
             yield entry
-        self.complete = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
@@ -17,26 +16,13 @@ class Writer:
     """Writes what a stage makes. Leaving the `with` block commits what is left, also after an error.
 
     Rows go first and verdicts second: a kill in between leaves work undone, never a row without its item.
-
-    Args:
-        present: items that have a row in the stage's table, fresh or not.
-        recorded: items that have a ledger row of this stage.
     """
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        stage: MapStage,
-        *,
-        present: Iterable[str],
-        recorded: Iterable[str],
-        commit_rows: int,
-        commit_s: float,
-    ) -> None:
+    def __init__(self, workspace: Workspace, stage: MapStage, *, commit_rows: int, commit_s: float) -> None:
         self._workspace = workspace
         self._stage = stage
-        self._present = set(present)
-        self._recorded = set(recorded)
+        self._present = set(workspace.keys(stage.table, stage.key_column))
+        self._recorded = set(workspace.ledger(stage.name).get(stage.name, {}))
         self._commit_rows = commit_rows
         self._commit_s = commit_s
         self._rows: list[Row] = []

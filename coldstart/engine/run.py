@@ -1,0 +1,185 @@
+"""Run a pipeline: each stage in turn does what is stale, and says where every item is."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from coldstart import stage as registry
+from coldstart.engine.local import Ran, SourceWork, run_map, stale_work
+from coldstart.engine.progress import Progress, SilentProgress
+from coldstart.errors import ColdstartError
+from coldstart.freshness import Balance, assess, assess_map, tally
+from coldstart.pipeline import Engine, Pipeline, StageSpec
+from coldstart.stage import MapStage, SourceStage, WholeStage
+from coldstart.workspace import Maintenance, Workspace
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What a run did in one stage, and where its items are now."""
+
+    stage: str
+    kind: str
+    balance: Balance
+    ran: Ran = field(default_factory=Ran)
+    notes: Sequence[str] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-serialisable values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run did.
+
+    Attributes:
+        over_budget: stages whose share of failed items passes the pipeline's `max_failed`.
+    """
+
+    stages: Sequence[StageReport]
+    seconds: float
+    over_budget: Sequence[str]
+    maintenance: Maintenance | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-serialisable values."""
+        return asdict(self)
+
+
+def build(spec: StageSpec, pipeline: Pipeline) -> MapStage | WholeStage:
+    """The stage that a pipeline names, its model not yet loaded."""
+    stage: MapStage | WholeStage = registry.module(spec.kind).build(spec.name, spec.settings, pipeline)
+    return stage
+
+
+def choose(pipeline: Pipeline, only: Iterable[str] = (), start: str | None = None) -> list[StageSpec]:
+    """The stages to run: all, those named (by name or kind), or those from one on.
+
+    Raises:
+        ColdstartError: a name that the pipeline does not have.
+    """
+    only = list(only)
+    known = {spec.name for spec in pipeline.stages} | {spec.kind for spec in pipeline.stages}
+    for name in [*only, *([start] if start else [])]:
+        if name not in known:
+            raise ColdstartError(
+                f"no stage {name!r} in {pipeline.source}: it has {', '.join(s.name for s in pipeline.stages)}"
+            )
+    specs = list(pipeline.stages)
+    if start:
+        first = next(i for i, spec in enumerate(specs) if start in (spec.name, spec.kind))
+        specs = specs[first:]
+    return [spec for spec in specs if not only or spec.name in only or spec.kind in only]
+
+
+def run_pipeline(
+    workspace: Workspace,
+    pipeline: Pipeline,
+    *,
+    only: Iterable[str] = (),
+    start: str | None = None,
+    limit: int | None = None,
+    retry: Iterable[str] = (),
+    progress: Progress | None = None,
+) -> RunReport:
+    """Do what is stale, stage by stage, then compact the tables.
+
+    Args:
+        only, start: see `choose`.
+        limit: at most so many items a map stage.
+        retry: states (`failed`, …) whose items are tried again although nothing about them changed.
+
+    Raises:
+        ColdstartError: another process writes to the workspace, or a set-up fault; what was finished is kept.
+    """
+    began = time.monotonic()
+    progress = progress or SilentProgress()
+    retry = list(retry)
+    specs = choose(pipeline, only, start)
+    reports: list[StageReport] = []
+    with workspace.lock():
+        workspace.save_pipeline(pipeline.source, pipeline.raw)
+        for spec in specs:
+            started_at = datetime.now(UTC)
+            began_stage = time.monotonic()
+            report = _run_stage(workspace, pipeline.engine, build(spec, pipeline), limit, retry, progress)
+            workspace.save_run(spec.name, started_at, time.monotonic() - began_stage, report.to_dict())
+            reports.append(report)
+        maintenance = workspace.maintain()
+    over = [report.stage for report in reports if report.balance.failed_share > pipeline.max_failed]
+    return RunReport(reports, time.monotonic() - began, over, maintenance)
+
+
+def _run_stage(
+    workspace: Workspace,
+    settings: Engine,
+    stage: MapStage | WholeStage,
+    limit: int | None,
+    retry: list[str],
+    progress: Progress,
+) -> StageReport:
+    if isinstance(stage, WholeStage):
+        return _run_whole(workspace, stage)
+    if isinstance(stage, SourceStage):
+        source = SourceWork(workspace, stage, retry, limit)
+        ran = run_map(workspace, stage, source, None, settings, progress)
+        workspace.delete_verdicts(stage.name, stage.forgotten(source.recorded))
+        return StageReport(stage.name, stage.kind, source_balance(workspace, stage, source.pending), ran)
+    before = assess_map(workspace, stage, retry)
+    total = len(before.stale) if limit is None else min(limit, len(before.stale))
+    ran = run_map(workspace, stage, stale_work(workspace, before, limit), total, settings, progress) if total else Ran()
+    after = assess_map(workspace, stage)
+    return StageReport(stage.name, stage.kind, after.balance, ran, stage.notes(workspace))
+
+
+def source_balance(workspace: Workspace, stage: SourceStage, pending: set[str]) -> Balance:
+    """Where the rows of a source are, given those that are new or changed and not yet done."""
+    fresh = workspace.keys(stage.table, stage.key_column).keys() - pending
+    verdicts = [row for item, row in workspace.ledger(stage.name).get(stage.name, {}).items() if item not in pending]
+    return tally(len(fresh), verdicts, len(pending))
+
+
+def _run_whole(workspace: Workspace, stage: WholeStage) -> StageReport:
+    began = time.monotonic()
+    before = set(workspace.ledger(stage.name).get(stage.name, {}))
+    notes = stage.run(workspace)
+    _, verdicts = stage.expected(workspace)
+    workspace.record(list(verdicts.values()))
+    workspace.delete_verdicts(stage.name, before - verdicts.keys())
+    balance = whole_balance(workspace, stage)
+    return StageReport(stage.name, stage.kind, balance, Ran(balance.fresh, seconds=time.monotonic() - began), notes)
+
+
+def whole_balance(workspace: Workspace, stage: WholeStage) -> Balance:
+    """Where the items of a whole stage are now."""
+    keys, verdicts = stage.expected(workspace)
+    state = assess(keys, stage.present(workspace), {})
+    return tally(len(state.fresh), verdicts.values(), len(state.stale))
+
+
+def status(workspace: Workspace, pipeline: Pipeline) -> list[StageReport]:
+    """Where every item is, stage by stage; computes keys, changes nothing."""
+    reports = []
+    for spec in pipeline.stages:
+        stage = build(spec, pipeline)
+        notes: Sequence[str] = ()
+        if isinstance(stage, WholeStage):
+            balance = whole_balance(workspace, stage)
+        elif isinstance(stage, SourceStage):
+            source = SourceWork(workspace, stage, limit=0)
+            try:
+                deque(source, maxlen=0)
+            except ColdstartError as error:  # the manifest may be gone by now; what was read from it is not
+                notes = [str(error)]
+            balance = source_balance(workspace, stage, source.pending)
+        else:
+            balance = assess_map(workspace, stage).balance
+            notes = stage.notes(workspace)
+        reports.append(StageReport(stage.name, stage.kind, balance, notes=notes))
+    return reports

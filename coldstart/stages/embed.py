@@ -1,0 +1,239 @@
+"""embed: one vector an item, in a space with a passport.
+
+A space of input `image` looks at an item's pictures, or at frames sampled from its videos; a space of input `text`
+reads the item's own words through a prompt file. An item without such input is filtered, not filled with zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import Field
+
+from coldstart import prompts
+from coldstart.errors import ColdstartError
+from coldstart.media import guard
+from coldstart.media.guard import Limits
+from coldstart.pipeline import Pipeline, Section
+from coldstart.stage import Prepare, Reject, Row
+from coldstart.workspace import Workspace
+
+if TYPE_CHECKING:
+    from coldstart.encoders import Encoder, Passport
+    from coldstart.media.image import ImageTransform
+
+
+class Settings(Section):
+    """One space."""
+
+    encoder: str
+    """`starter`, `open_clip:ARCH/PRETRAINED`, `sentence-transformers:NAME_OR_PATH`, …"""
+    input: Literal["image", "text"] = "image"
+    """What of an item the encoder gets."""
+    frames: int = Field(default=8, ge=1, le=256)
+    """Frames sampled from each video."""
+    frame_policy: Literal["uniform", "keyframe"] = "uniform"
+    """Where frames are taken: evenly over the length, or at the nearest key frames, which is cheaper."""
+    video: Literal["frames", "native"] = "frames"
+    """How a video becomes one vector: the mean of its frames' vectors, or the encoder's own video input."""
+    pictures: int = Field(default=4, ge=1)
+    """At most so many pictures of an item are looked at; their vectors are averaged."""
+    prompt: str = "item_text"
+    """Prompt file that turns an item into the text that is read."""
+    batch_size: int = Field(default=64, ge=1)
+    """Pictures or texts that the model takes at once; no result depends on it."""
+    allow_random_weights: bool = False
+    """For tests and timing alone."""
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> EmbedStage:
+    return EmbedStage(name, settings, pipeline)
+
+
+class EmbedStage:
+    """Map stage of one space; see `coldstart.stage.MapStage`. Weights load when the first batch is computed."""
+
+    kind = "embed"
+    version = 1
+    key_column = "row_key"
+
+    def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
+        self.name = name
+        self.settings = settings
+        self._pipeline = pipeline
+        self._limits = Limits(**pipeline.media.limits())
+        self.deadline_s = self._limits.deadline_s
+        self.batch_cost = float(settings.batch_size)
+        self.isolated = settings.input == "image"
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder, its weights not yet loaded.
+
+        Raises:
+            ColdstartError: it does not take the space's input.
+        """
+        from coldstart import encoders
+
+        encoder = encoders.load(
+            self.settings.encoder,
+            device=self._pipeline.engine.device,
+            dtype=self._pipeline.engine.dtype,
+            allow_random_weights=self.settings.allow_random_weights,
+        )
+        wanted = "video" if self.settings.video == "native" else self.settings.input
+        if wanted not in encoder.modalities:
+            takes = ", ".join(sorted(encoder.modalities))
+            raise ColdstartError(f"space {self.name!r}: {encoder.name} takes {takes}, not {wanted}")
+        return encoder
+
+    @cached_property
+    def passport(self) -> Passport:
+        return self.encoder.passport(self.settings.input)
+
+    @property
+    def table(self) -> str:
+        """One table a passport, so that vectors of two encoders never meet and a change of mind costs nothing."""
+        return f"stage.{self.name}-{self.passport.digest}"
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        vector = pa.list_(pa.float32(), self.passport.dim)
+        fields = [pa.field("item_id", pa.string()), pa.field("row_key", pa.string()), pa.field("vector", vector)]
+        if self.settings.input == "text":
+            fields.append(pa.field("tokens_cut", pa.int32()))
+        else:
+            fields.append(pa.field("frame_times_s", pa.list_(pa.float64())))
+            fields.append(pa.field("frame_vectors", pa.list_(pa.list_(pa.float16(), self.passport.dim))))
+        return pa.schema(fields, metadata={"passport": self.passport.to_json()})
+
+    @cached_property
+    def _prompt(self) -> prompts.Prompt:
+        return prompts.load(self.settings.prompt)
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        shared = {"input": self.settings.input, "passport": asdict(self.passport)}
+        if self.settings.input == "text":
+            return {**shared, "prompt": self._prompt.digest}
+        chosen = self.settings.model_dump(include={"frames", "frame_policy", "video", "pictures"})
+        return {**shared, **chosen, "max_pixels": self._limits.max_pixels, "min_side": self._limits.min_side}
+
+    def preparer(self) -> Prepare:
+        if self.settings.input == "text":
+            return ReadText(self._prompt)
+        transform = self.encoder.image_transform
+        assert transform is not None, "an encoder that takes images states how it wants them"
+        return LoadPictures(
+            transform, self._limits, self.settings.frames, self.settings.frame_policy, self.settings.pictures
+        )
+
+    def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
+        rows = self._texts(batch) if self.settings.input == "text" else self._pictures(batch)
+        return [
+            row if np.isfinite(row["vector"]).all() else Reject("bad_vector", "not a finite number") for row in rows
+        ]
+
+    def _texts(self, texts: Sequence[str]) -> list[Row]:
+        vectors = self.encoder.encode_documents(texts)
+        limit = self.encoder.max_tokens
+        over = [max(0, count - limit) if limit else 0 for count in self.encoder.count_tokens(texts)]
+        return [{"vector": vector, "tokens_cut": cut} for vector, cut in zip(vectors, over, strict=True)]
+
+    def _pictures(self, batch: Sequence[Pictures]) -> list[Row]:
+        flat = [image for pictures in batch for image in pictures.images]
+        vectors = self.encoder.encode_images(flat)
+        starts = np.cumsum([0, *(len(pictures.images) for pictures in batch)])
+        rows: list[Row] = []
+        for pictures, start, end in zip(batch, starts[:-1], starts[1:], strict=True):
+            own = vectors[start:end]
+            row: Row = {"vector": pool(own), "frame_times_s": None, "frame_vectors": None}
+            if pictures.times_s is not None:
+                row["frame_times_s"] = pictures.times_s
+                row["frame_vectors"] = list(own.astype(np.float16))
+                if self.settings.video == "native":
+                    row["vector"] = self.encoder.encode_videos([np.stack(pictures.images)])[0]
+            rows.append(row)
+        return rows
+
+    def notes(self, workspace: Workspace) -> list[str]:
+        if self.settings.input != "text" or not workspace.has(self.table):
+            return []
+        cut = workspace.read(self.table, ["tokens_cut"], where="tokens_cut > 0")["tokens_cut"]
+        if not len(cut):
+            return []
+        reads = f"the {self.encoder.max_tokens} tokens that {self.encoder.name} reads"
+        return [
+            f"{len(cut)} texts are longer than {reads}, the longest by {pc.max(cut).as_py()}: their ends are not seen"
+        ]
+
+
+def pool(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of unit vectors [N, D], scaled to length one: float32 [D]."""
+    mean: NDArray[np.float32] = vectors.mean(axis=0)
+    return mean / np.float32(max(float(np.linalg.norm(mean)), 1e-12))
+
+
+@dataclass(frozen=True)
+class ReadText:
+    """Renders the text of one item; its cost is one text."""
+
+    prompt: prompts.Prompt
+
+    def __call__(self, row: Row) -> tuple[str, float]:
+        text = self.prompt.render(row)
+        if not text:
+            raise Reject("no_text", f"none of {', '.join(self.prompt.inputs)} is given", state="filtered")
+        return text, 1.0
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the model sees of one item: uint8 [H, W, 3] arrays, and for a video the second of each."""
+
+    images: list[NDArray[np.uint8]]
+    times_s: list[float] | None
+
+
+@dataclass(frozen=True)
+class LoadPictures:
+    """Decodes the pictures of one item, or the frames of its first video; its cost is their number."""
+
+    transform: ImageTransform
+    limits: Limits
+    frames: int
+    frame_policy: Literal["uniform", "keyframe"]
+    pictures: int
+
+    def __call__(self, row: Row) -> tuple[Pictures, float]:
+        from coldstart.media.image import load_image
+        from coldstart.media.video import sample_frames
+
+        media = row["media"] or []
+        for entry in (entry for entry in media if entry["role"] == "video"):
+            with guard.local_path(entry["uri"], self.limits) as path:
+                _check_unchanged(entry, path.stat().st_size)
+                found = sample_frames(path, self.limits, self.transform, count=self.frames, policy=self.frame_policy)
+            return Pictures(found.images, found.times_s), float(len(found.images))
+        images = []
+        for entry in [entry for entry in media if entry["role"] == "image"][: self.pictures]:
+            with guard.local_path(entry["uri"], self.limits) as path:
+                _check_unchanged(entry, path.stat().st_size)
+                images.append(load_image(path, self.limits, self.transform))
+        if not images:
+            raise Reject("no_media", "no image or video", state="filtered")
+        return Pictures(images, None), float(len(images))
+
+
+def _check_unchanged(entry: Mapping[str, Any], size_bytes: int) -> None:
+    """The row key stands for the bytes that ingest saw; others must not go under it."""
+    if size_bytes != entry["size_bytes"]:
+        raise Reject(
+            "media_changed", f"{entry['uri']}: {size_bytes} bytes, {entry['size_bytes']} at ingest; run ingest again"
+        )
