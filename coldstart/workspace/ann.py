@@ -1,0 +1,274 @@
+"""Vector search in one column of a table: exact or by an index, which index to build, and how well it finds.
+
+Recall is measured with vectors of the table itself as queries. Queries of another kind (a text against pictures)
+can find less; this module does not know them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from lancedb.index import HnswSq, IvfPq, IvfRq
+from numpy.typing import NDArray
+
+from coldstart.errors import ColdstartError
+from coldstart.workspace import sql
+
+IndexType = Literal["exact", "IVF_RQ", "IVF_PQ", "IVF_HNSW_SQ"]
+Vectors = NDArray[np.float32]
+
+CONFIGS = {"IVF_RQ": IvfRq, "IVF_PQ": IvfPq, "IVF_HNSW_SQ": HnswSq}
+TRAINABLE = 256
+"""Vectors that product quantisation needs for its 256 centres; below it every search is exact."""
+
+TOLERANCE = 1e-5
+"""Two float32 cosine distances this close are a tie, and either item is a right answer."""
+
+ORDER = [("query_index", "ascending"), ("_distance", "ascending"), ("item_id", "ascending")]
+EMPTY = pa.schema([("query_index", pa.int32()), ("item_id", pa.string()), ("_distance", pa.float32())]).empty_table()
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """How the vector columns are indexed.
+
+    Attributes:
+        exact_below: spaces with fewer vectors are searched exactly.
+        index_type: `auto`, or one type for every space.
+        target_recall: recall of the `top_k` nearest that must hold, without and with a filter.
+        top_k: see `target_recall`.
+        sample: stored vectors used as queries when recall is measured.
+    """
+
+    exact_below: int = 100_000
+    index_type: IndexType | Literal["auto"] = "auto"
+    target_recall: float = 0.95
+    top_k: int = 10
+    sample: int = 200
+
+    def __post_init__(self) -> None:
+        if self.index_type not in ("auto", "exact", *CONFIGS):
+            raise ColdstartError(
+                f"index_type {self.index_type!r} is unknown: choose auto, exact or {', '.join(CONFIGS)}"
+            )
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard an index is searched.
+
+    Attributes:
+        nprobes: partitions that are read at least; more are read where too few rows are found.
+        refine: candidates a wanted result that are ranked again by their true distance.
+    """
+
+    nprobes: int
+    refine: int
+
+
+EFFORTS = tuple(Effort(n, r) for n, r in ((10, 10), (20, 10), (40, 10), (80, 10), (80, 20), (80, 50)))
+"""In the order tried: more partitions first, more candidates after."""
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """One space as indexed.
+
+    Attributes:
+        rows: items that have a vector in this space.
+        build_s: seconds to build, 0 for a search without index and for new rows folded into a present index.
+        effort: None for exact search.
+        recall: share of the true `top_k` nearest that are found, itself left out; 1 for exact search.
+        recall_filtered: the same under `filter`; None where no filter keeps between 1 and 50 % of the items.
+        ok: both reach the target.
+    """
+
+    space: str
+    index_type: IndexType
+    rows: int
+    dim: int
+    build_s: float
+    effort: Effort | None
+    recall: float
+    recall_filtered: float | None
+    filter: str | None
+    ok: bool
+
+
+def column_of(space: str) -> str:
+    return f"vector_{space}"
+
+
+def nearest(
+    table: lancedb.table.Table,
+    column: str,
+    queries: Vectors,
+    top_k: int,
+    *,
+    effort: Effort | None = None,
+    where: str | None = None,
+) -> pa.Table:
+    """The nearest rows of each query.
+
+    Args:
+        queries: float32 `[Q, D]`.
+        effort: how to search the index; None searches exactly.
+        where: SQL that rows must meet; applied before the search.
+
+    Returns:
+        `query_index` int32, `item_id` and `_distance` float32 (1 - cosine); by query, then distance, then item_id.
+    """
+    query = table.search(queries, query_type="vector", vector_column_name=column).distance_type("cosine")
+    query = query.limit(top_k).select(["item_id", "_distance"])
+    if where:
+        query = query.where(where, prefilter=True)
+    if effort is None:
+        query = query.bypass_vector_index()
+    else:
+        query = query.minimum_nprobes(effort.nprobes).maximum_nprobes(0).refine_factor(effort.refine)
+    found = query.to_arrow()
+    if "query_index" not in found.column_names:  # LanceDB leaves it out for a single query
+        found = found.add_column(0, "query_index", pa.array(np.zeros(found.num_rows, np.int32)))
+    return found.sort_by(ORDER).select(["query_index", "item_id", "_distance"]).cast(EMPTY.schema)
+
+
+def choose(rows: int, dim: int, settings: IndexSettings) -> IndexType:
+    """The way to search a space of `rows` vectors of `dim` numbers."""
+    if rows < TRAINABLE:
+        return "exact"
+    if settings.index_type != "auto":
+        return settings.index_type
+    if rows < settings.exact_below:
+        return "exact"
+    return "IVF_RQ" if dim % 8 == 0 else "IVF_HNSW_SQ"  # RaBitQ packs eight numbers into a byte
+
+
+def build(table: lancedb.table.Table, space: str, settings: IndexSettings) -> IndexReport:
+    """Bring the index of a space to what `settings` ask for, and measure it.
+
+    A present index of the wanted type, into which new rows were folded, is kept while its recall holds, and
+    trained anew where it does not.
+    """
+    column = column_of(space)
+    dim = table.schema.field(column).type.list_size
+    labels = table.search().where(f"{column} IS NOT NULL").select(["kind", "category"]).limit(None).to_arrow()
+    wanted = choose(labels.num_rows, dim, settings)
+    present = index_type(table, column)
+    if wanted == "exact":
+        if present:
+            table.drop_index(f"{column}_idx")
+        return IndexReport(space, "exact", labels.num_rows, dim, 0.0, None, 1.0, None, None, True)
+    probe = Probe(table, column, labels, settings)
+    build_s = 0.0
+    figures = probe.tune() if present == wanted else None
+    if figures is None or not figures.ok:
+        started = time.perf_counter()
+        table.create_index(column, config=CONFIGS[wanted](distance_type="cosine"), replace=True)
+        build_s = time.perf_counter() - started
+        figures = probe.tune()
+    return IndexReport(
+        space=space,
+        index_type=wanted,
+        rows=labels.num_rows,
+        dim=dim,
+        build_s=build_s,
+        effort=figures.effort,
+        recall=figures.recall,
+        recall_filtered=figures.recall_filtered,
+        filter=probe.filter,
+        ok=figures.ok,
+    )
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one effort finds; fields as in `IndexReport`."""
+
+    effort: Effort
+    recall: float
+    recall_filtered: float | None
+    ok: bool
+
+
+class Probe:
+    """A fixed sample of stored vectors and their true neighbours, without and with a filter."""
+
+    def __init__(self, table: lancedb.table.Table, column: str, labels: pa.Table, settings: IndexSettings) -> None:
+        self._table, self._column, self._settings = table, column, settings
+        self.filter = selective_filter(labels)
+        self._ids, self._queries = _sample(table, column, labels.num_rows, settings.sample)
+        self._radii = self._distances(None, None)
+        self._radii_filtered = self._distances(None, self.filter) if self.filter else None
+
+    def tune(self) -> Figures:
+        """The least effort that reaches the target; the greatest one where none does."""
+        for effort in EFFORTS:
+            recall = _recall(self._distances(effort, None), self._radii)
+            filtered = None
+            if self._radii_filtered is not None:
+                filtered = _recall(self._distances(effort, self.filter), self._radii_filtered)
+            ok = min(recall, 1.0 if filtered is None else filtered) >= self._settings.target_recall
+            if ok:
+                break
+        return Figures(effort, recall, filtered, ok)
+
+    def _distances(self, effort: Effort | None, where: str | None) -> Vectors:
+        """Distances of the found neighbours, float32 `[Q, top_k]`, rising; inf where fewer were found.
+
+        The query's own item is left out, so that finding itself counts for nothing.
+        """
+        top_k = self._settings.top_k
+        found = nearest(self._table, self._column, self._queries, top_k + 1, effort=effort, where=where)
+        queries = found["query_index"].to_numpy()
+        distances = np.full((len(self._ids), top_k), np.inf, dtype=np.float32)
+        others = found["item_id"].to_numpy() != self._ids[queries]
+        for index in range(len(self._ids)):
+            near = found["_distance"].to_numpy()[others & (queries == index)][:top_k]
+            distances[index, : len(near)] = near
+        return distances
+
+
+def selective_filter(labels: pa.Table) -> str | None:
+    """The `kind` or `category` whose share of the rows is nearest to 10 %, as SQL; None where none keeps 1 to 50 %."""
+    best: tuple[float, str] | None = None
+    for column in ("kind", "category"):
+        for entry in pc.value_counts(labels[column]).to_pylist():
+            share = entry["counts"] / labels.num_rows
+            if entry["values"] is not None and 0.01 <= share <= 0.5:
+                candidate = (abs(math.log(share / 0.1)), sql.equals(column, entry["values"]))
+                best = min(best, candidate) if best else candidate
+    return best[1] if best else None
+
+
+def _sample(table: lancedb.table.Table, column: str, with_vector: int, size: int) -> tuple[Any, Vectors]:
+    """Ids and vectors of up to `size` random rows, the same ones for the same table."""
+    rows = table.count_rows()
+    draws = min(rows, math.ceil(1.5 * size * rows / with_vector))  # half as many again: rows without vector drop out
+    offsets = np.random.default_rng(0).choice(rows, size=draws, replace=False)
+    taken = table.take_offsets(sorted(offsets.tolist())).select(["item_id", column]).to_arrow()
+    taken = taken.filter(pc.is_valid(taken[column])).sort_by("item_id")
+    keep = np.random.default_rng(0).permutation(taken.num_rows)[:size]
+    taken = taken.take(keep)
+    vectors = taken[column].combine_chunks()
+    return taken["item_id"].to_numpy(), vectors.flatten().to_numpy().reshape(len(vectors), -1)
+
+
+def _recall(found: Vectors, truth: Vectors) -> float:
+    """Share of true neighbours found: no farther than the farthest true one, so that a tie is no loss."""
+    wanted = np.isfinite(truth)
+    radius = np.where(wanted, truth, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+    hits = np.minimum((found <= radius + TOLERANCE).sum(axis=1), wanted.sum(axis=1))
+    return float(hits.sum() / max(1, wanted.sum()))
+
+
+def index_type(table: lancedb.table.Table, column: str) -> str | None:
+    """Type of the index on a column, such as `IVF_RQ`; None where there is none."""
+    stats = table.index_stats(f"{column}_idx")
+    return None if stats is None else str(stats.index_type)

@@ -1,0 +1,198 @@
+"""The published catalog, as readers see it: one fixed version, its spaces, and the searches in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+from lancedb.query import MatchQuery
+from numpy.typing import NDArray
+
+from coldstart.errors import ColdstartError
+from coldstart.workspace import ann, sql
+from coldstart.workspace.ann import IndexReport, Vectors, column_of
+
+BATCH = 256
+"""Queries in one call of the store: they share one scan, and their results fit in memory."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One published version of the catalog.
+
+    Attributes:
+        number: counts from 1; its tag is `pub-000001`.
+        version: table version under the tag.
+        previous: number of the publication that was current before; None for the first.
+        passports: space -> passport as JSON.
+        indexes: one report a space.
+    """
+
+    number: int
+    version: int
+    published_at: datetime
+    rows: int
+    previous: int | None
+    passports: Mapping[str, str]
+    indexes: Sequence[IndexReport]
+
+    @property
+    def tag(self) -> str:
+        return f"pub-{self.number:06d}"
+
+
+class Published:
+    """The catalog at its published version; nothing written later shows.
+
+    Attributes:
+        publication: its number, version, passports and index figures.
+        passports: space -> passport as JSON.
+    """
+
+    def __init__(self, table: lancedb.table.Table, publication: Publication) -> None:
+        self._table = table
+        self.publication = publication
+        self.passports = publication.passports
+        self._indexes = {report.space: report for report in publication.indexes}
+
+    def __len__(self) -> int:
+        return self.publication.rows
+
+    def condition(
+        self, *, where: str | None = None, kind: str | None = None, exclude: Iterable[str] = ()
+    ) -> str | None:
+        """One SQL condition out of the operator's `where`, a kind, and ids to leave out; None for no condition.
+
+        Raises:
+            ColdstartError: `where` is no condition over the columns of the catalog.
+        """
+        parts = []
+        if where is not None:
+            parts.append(f"({where})")
+            with _explained(where, self._table.schema):
+                self._table.search().where(parts[0]).select(["item_id"]).limit(1).to_arrow()
+        if kind is not None:
+            parts.append(sql.equals("kind", kind))
+        if excluded := sorted(set(exclude)):
+            parts.append(f"NOT {sql.one_of('item_id', excluded)}")
+        return " AND ".join(parts) or None
+
+    def vector_search(self, space: str, queries: Vectors, top_k: int, *, where: str | None = None) -> pa.Table:
+        """The nearest items of each query, by cosine. Items without a vector in the space are never found.
+
+        With a condition, `top_k` items come back if so many meet it: where the index finds fewer, the search is
+        exact.
+
+        Args:
+            queries: float32 `[Q, D]`.
+            where: an SQL condition, see `condition`.
+
+        Returns:
+            `query_index` int32, `item_id`, `_distance` float32 (1 - cosine); by query, then distance, then item_id.
+
+        Raises:
+            ColdstartError: unknown space, queries of another length, `top_k` below 1, or a faulty condition.
+        """
+        dim = self._dim(space)
+        if queries.ndim != 2 or queries.shape[1] != dim:
+            raise ColdstartError(
+                f"query of {queries.shape[-1]} numbers for space {space!r} of {dim}: encode it with the encoder of "
+                "that space"
+            )
+        _check_top_k(top_k)
+        parts = [ann.EMPTY]
+        for start in range(0, len(queries), BATCH):
+            part = self._nearest(space, queries[start : start + BATCH], top_k, where)
+            parts.append(_renumbered(part, part["query_index"].to_numpy() + start))
+        return pa.concat_tables(parts)
+
+    def text_search(self, text: str, top_k: int, *, where: str | None = None) -> pa.Table:
+        """The items whose text matches any word best (BM25). The text is words to look for, never a query language.
+
+        Returns:
+            `item_id`, `_score` float32; by falling score, then item_id. Empty where no word is left to look for.
+
+        Raises:
+            ColdstartError: `top_k` below 1, or a faulty condition.
+        """
+        _check_top_k(top_k)
+        words = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot cross into the store
+        query = self._table.search(MatchQuery(words, "text"), query_type="fts").limit(top_k)
+        if where:
+            query = query.where(where, prefilter=True)
+        with _explained(where, self._table.schema):
+            found = query.select(["item_id", "_score"]).to_arrow()
+        return found.sort_by([("_score", "descending"), ("item_id", "ascending")])
+
+    def items(self, item_ids: Iterable[str], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """item_id -> the wanted columns, for the ids that the catalog has."""
+        wanted = sorted(set(item_ids))
+        if not wanted:
+            return {}
+        query = self._table.search().where(sql.one_of("item_id", wanted)).select(["item_id", *columns])
+        return {row.pop("item_id"): row for row in query.limit(None).to_arrow().to_pylist()}
+
+    def vectors(self, space: str, item_ids: Iterable[str]) -> dict[str, Vectors]:
+        """item_id -> its vector in the space, float32 `[D]`; ids that are unknown or have none are left out."""
+        self._dim(space)
+        column = column_of(space)
+        found = self.items(item_ids, [column])
+        return {item_id: np.array(row[column], np.float32) for item_id, row in found.items() if row[column] is not None}
+
+    def _nearest(self, space: str, queries: Vectors, top_k: int, where: str | None) -> pa.Table:
+        column = column_of(space)
+        effort = self._indexes[space].effort
+
+        def search(some: Vectors, effort: ann.Effort | None) -> pa.Table:
+            return ann.nearest(self._table, column, some, top_k, effort=effort, where=where)
+
+        with _explained(where, self._table.schema):
+            found = search(queries, effort)
+            counts = np.bincount(found["query_index"].to_numpy(), minlength=len(queries))
+            if effort is None or counts.min(initial=top_k) >= top_k:
+                return found
+            present = f"{column} IS NOT NULL"
+            available = min(top_k, self._table.count_rows(f"({where}) AND {present}" if where else present))
+            short = np.flatnonzero(counts < available)
+            if not len(short):
+                return found
+            exact = search(queries[short], None)
+        exact = _renumbered(exact, short[exact["query_index"].to_numpy()])
+        kept = found.filter(pa.array(~np.isin(found["query_index"].to_numpy(), short)))
+        return pa.concat_tables([kept, exact]).sort_by(ann.ORDER)
+
+    def _dim(self, space: str) -> int:
+        if space not in self.passports:
+            names = ", ".join(sorted(self.passports)) or "none"
+            raise ColdstartError(f"space {space!r} is not in the published catalog: it has {names}")
+        return int(self._table.schema.field(column_of(space)).type.list_size)
+
+
+def _renumbered(found: pa.Table, query_index: NDArray[Any]) -> pa.Table:
+    return found.set_column(0, "query_index", pa.array(query_index, pa.int32()))
+
+
+def _check_top_k(top_k: int) -> None:
+    if top_k < 1:
+        raise ColdstartError(f"top_k {top_k}: ask for 1 or more")
+
+
+@contextmanager
+def _explained(where: str | None, schema: pa.Schema) -> Iterator[None]:
+    """Turn what the store says about a faulty condition into one line."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if where is None or (isinstance(error, RuntimeError) and "filter expression" not in str(error)):
+            raise
+        reason = re.sub(r", /\S+\.rs:\d+:\d+.*", "", str(error).splitlines()[0])
+        reason = re.sub(r"^(Invalid input|lance error: .*?filter expression to batch)[,:] ", "", reason)
+        columns = ", ".join(name for name in schema.names if not name.startswith("vector_"))
+        raise ColdstartError(f"where {where!r}: {reason}; write a condition over {columns}") from error

@@ -1,0 +1,463 @@
+"""The catalog against a real LanceDB folder; true neighbours come from numpy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from coldstart.errors import ColdstartError
+from coldstart.items import CONTENT_FIELDS
+from coldstart.workspace import ann
+from coldstart.workspace.ann import IndexSettings
+from coldstart.workspace.catalog import Catalog
+
+DIM = 16
+
+
+@dataclass(frozen=True)
+class Passport:
+    encoder: str
+    dim: int
+
+    def to_json(self) -> str:
+        return f'{{"dim": {self.dim}, "encoder": "{self.encoder}"}}'
+
+
+PASSPORTS = {"image": Passport("a", DIM), "text": Passport("b", DIM)}
+
+
+def unit(count: int, dim: int = DIM, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).standard_normal((count, dim), dtype=np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def column(vectors: np.ndarray, missing: np.ndarray) -> pa.Array:
+    flat = pa.array(vectors.reshape(-1), pa.float32())
+    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1], mask=pa.array(missing))
+
+
+def catalog_rows(ids: list[str], dim: int = DIM, seed: int = 0, **changed: Any) -> pa.Table:
+    """Rows for the ids; every third is a video, every fifth has no image vector."""
+    count = len(ids)
+    values: dict[str, Any] = {
+        "kind": ["video" if i % 3 == 0 else "product" for i in range(count)],
+        "title": [f"title {i}" for i in range(count)],
+        "category": [f"category {i % 10}" for i in range(count)],
+        "tags": [["even"] if i % 2 == 0 else ["odd", "tag"] for i in range(count)],
+        "price": [float(i) for i in range(count)],
+        "media": [[{"role": "image", "uri": f"/media/{i}.jpg"}] for i in range(count)],
+    }
+    columns: dict[str, Any] = {"item_id": pa.array(ids, pa.string())}
+    for field in CONTENT_FIELDS:
+        columns[field.name] = pa.array(values.get(field.name, [None] * count), field.type)
+    columns["row_key"] = pa.array([f"key {i}" for i in range(count)], pa.string())
+    columns["text"] = pa.array([f"word{i} shoe" for i in range(count)], pa.string())
+    columns["vector_image"] = column(unit(count, dim, seed), np.arange(count) % 5 == 0)
+    columns["vector_text"] = column(unit(count, dim, seed + 1), np.zeros(count, bool))
+    columns["index_key"] = pa.array([f"index {i}" for i in range(count)], pa.string())
+    return pa.table({**columns, **changed})
+
+
+def ids(count: int) -> list[str]:
+    return [f"item-{i:05d}" for i in range(count)]
+
+
+@pytest.fixture
+def catalog(tmp_path: Any) -> Catalog:
+    return Catalog(lancedb.connect(str(tmp_path / "workspace")))
+
+
+def build_and_publish(catalog: Catalog, settings: IndexSettings | None = None) -> Any:
+    return catalog.publish(catalog.build_indexes(settings))
+
+
+def test_write_merges_only_changed_rows_and_deletes_gone_ones(catalog: Catalog) -> None:
+    first = catalog.write(catalog_rows(ids(10)), PASSPORTS)
+    assert (first.rows, first.added, first.changed, first.deleted, first.unchanged, first.replaced) == (
+        10, 10, 0, 0, 0, True,
+    )  # fmt: skip
+    keys = [f"index {i}" for i in range(10)]
+    keys[3] = "index 3 changed"
+    titles = [f"new title {i}" for i in range(10)]
+    rows = catalog_rows([*ids(9), "item-new"], index_key=pa.array(keys), title=pa.array(titles))
+    second = catalog.write(rows, PASSPORTS)
+    assert (second.rows, second.added, second.changed, second.deleted, second.unchanged, second.replaced) == (
+        10, 1, 1, 1, 8, False,
+    )  # fmt: skip
+    table = catalog._db.open_table("catalog")
+    titles_now = {row["item_id"]: row["title"] for row in table.to_arrow().select(["item_id", "title"]).to_pylist()}
+    expected = {item_id: f"title {i}" for i, item_id in enumerate(ids(9))}
+    assert titles_now == {**expected, "item-00003": "new title 3", "item-new": "new title 9"}
+
+
+def test_write_of_the_same_rows_makes_no_version(catalog: Catalog) -> None:
+    version = catalog.write(catalog_rows(ids(10)), PASSPORTS).version
+    build_and_publish(catalog)
+    indexed = catalog._db.open_table("catalog").version
+    again = catalog.write(catalog_rows(ids(10)), PASSPORTS)
+    assert (again.version, again.unchanged, again.replaced) == (indexed, 10, False)
+    catalog.build_indexes()
+    assert catalog._db.open_table("catalog").version == indexed > version
+
+
+@pytest.mark.parametrize("what", ["passport", "column"])
+def test_other_passport_or_columns_replace_the_table_and_readers_keep_the_old_one(catalog: Catalog, what: str) -> None:
+    catalog.write(catalog_rows(ids(10)), PASSPORTS)
+    build_and_publish(catalog)
+    reader = catalog.published()
+    if what == "passport":
+        report = catalog.write(catalog_rows(ids(4)), {**PASSPORTS, "image": Passport("other", DIM)})
+    else:
+        report = catalog.write(catalog_rows(ids(4)).drop_columns("vector_text"), {"image": PASSPORTS["image"]})
+    assert report.replaced and report.rows == 4
+    for view in (reader, catalog.published()):
+        assert len(view) == 10 and len(view.items(ids(10), ["title"])) == 10
+        assert view.passports == {name: passport.to_json() for name, passport in PASSPORTS.items()}
+        assert view.vector_search("text", unit(1), 20).num_rows == 10
+
+
+def test_write_refuses_repeated_ids(catalog: Catalog) -> None:
+    with pytest.raises(ColdstartError) as error:
+        catalog.write(catalog_rows(["a", "b", "a"]), PASSPORTS)
+    assert str(error.value) == "catalog: item_id 'a' stands twice (1 such ids); write each once"
+
+
+def test_write_refuses_wrong_vectors(catalog: Catalog) -> None:
+    with pytest.raises(ColdstartError) as error:
+        catalog.write(catalog_rows(["a"], dim=8), PASSPORTS)
+    assert str(error.value) == (
+        "space 'image': vectors are fixed_size_list<item: float>[8], its passport says 16 float32 numbers"
+    )
+    vectors = unit(3)
+    vectors[2, 1] = np.nan
+    bad = catalog_rows(["a", "b", "c"], vector_image=column(vectors, np.array([True, False, False])))
+    with pytest.raises(ColdstartError) as error:
+        catalog.write(bad, PASSPORTS)
+    assert str(error.value) == "space 'image': the vector of item 'c' is not finite; embed that item again"
+    with pytest.raises(ColdstartError) as error:
+        catalog.write(catalog_rows(["a"]).drop_columns(["text", "vector_text"]), PASSPORTS)
+    assert str(error.value) == "catalog: the rows lack text, vector_text; run the stage that makes them"
+    with pytest.raises(ColdstartError) as error:
+        catalog.write(
+            catalog_rows(["a"], **{"vector_A b": column(unit(1), np.zeros(1, bool))}), {"A b": PASSPORTS["text"]}
+        )
+    assert str(error.value) == "space 'A b': use lower-case letters, digits and _ so that SQL can name it"
+
+
+@pytest.mark.parametrize("count", [0, 1, 40])
+@pytest.mark.parametrize("index_type", ["auto", "IVF_PQ"])
+def test_few_rows_are_searched_exactly(catalog: Catalog, count: int, index_type: Any) -> None:
+    catalog.write(catalog_rows(ids(count)), PASSPORTS)
+    reports = catalog.build_indexes(IndexSettings(index_type=index_type))
+    assert [(r.space, r.index_type, r.rows, r.recall, r.ok) for r in reports] == [
+        ("image", "exact", count - len(range(0, count, 5)), 1.0, True),
+        ("text", "exact", count, 1.0, True),
+    ]
+    catalog.publish(reports)
+    published = catalog.published()
+    queries = unit(3, seed=9)
+    found = published.vector_search("text", queries, 5)
+    similarity = queries @ unit(count, seed=1).T
+    for index in range(3):
+        order = np.argsort(-similarity[index], kind="stable")[:5]
+        mine = found.filter(pa.array(found["query_index"].to_numpy() == index))
+        assert mine["item_id"].to_pylist() == [ids(count)[i] for i in order]
+        np.testing.assert_allclose(mine["_distance"].to_numpy(), 1 - similarity[index][order], atol=1e-5)
+    assert published.text_search("shoe", 100).num_rows == count
+
+
+def test_a_space_without_any_vector(catalog: Catalog) -> None:
+    none = column(unit(300), np.ones(300, bool))
+    catalog.write(catalog_rows(ids(300), vector_image=none), PASSPORTS)
+    build_and_publish(catalog, IndexSettings(index_type="IVF_RQ"))
+    assert catalog.published().vector_search("image", unit(1), 5).num_rows == 0
+
+
+@pytest.mark.parametrize("index_type", ["IVF_RQ", "IVF_PQ", "IVF_HNSW_SQ"])
+def test_each_index_type_reaches_the_target_with_missing_vectors(catalog: Catalog, index_type: Any) -> None:
+    catalog.write(catalog_rows(ids(1500)), PASSPORTS)
+    reports = catalog.build_indexes(IndexSettings(index_type=index_type))
+    assert [(r.space, r.index_type, r.rows) for r in reports] == [
+        ("image", index_type, 1200),
+        ("text", index_type, 1500),
+    ]
+    for report in reports:
+        assert report.ok and report.recall >= 0.95 and report.recall_filtered and report.recall_filtered >= 0.95
+        assert report.effort in ann.EFFORTS
+        assert report.filter and report.filter.startswith("category = 'category ")
+    catalog.publish(reports)
+    found = catalog.published().vector_search("image", unit(50), 1)
+    without = {f"item-{i:05d}" for i in range(0, 1500, 5)}
+    assert not without & set(found["item_id"].to_pylist())
+
+
+def test_recall_below_target_is_reported_not_hidden(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ann, "EFFORTS", (ann.Effort(1, 1),))
+    catalog.write(catalog_rows(ids(1500)), PASSPORTS)
+    report = catalog.build_indexes(IndexSettings(index_type="IVF_RQ", target_recall=0.99))[1]
+    assert not report.ok and report.recall < 0.9 and report.effort == ann.Effort(1, 1)
+
+
+def test_recall_is_that_of_a_plain_loop(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figure equals one computed item by item with numpy as the exact search."""
+    monkeypatch.setattr(ann, "EFFORTS", (ann.Effort(1, 2),))
+    catalog.write(catalog_rows(ids(600)), PASSPORTS)
+    report = catalog.build_indexes(IndexSettings(index_type="IVF_RQ", sample=600))[1]
+    table, vectors = catalog._db.open_table("catalog"), unit(600, seed=1)
+    hits = 0
+    for i in range(600):
+        near = ann.nearest(table, "vector_text", vectors[i : i + 1], 11, effort=ann.Effort(1, 2))
+        got = [item_id for item_id in near["item_id"].to_pylist() if item_id != ids(600)[i]][:10]
+        true = np.argsort(-(vectors @ vectors[i]))[1:11]
+        hits += len({ids(600)[j] for j in true} & set(got))
+    assert report.recall == pytest.approx(hits / 6000, abs=0.005)
+
+
+def test_new_rows_are_folded_into_a_kept_index(catalog: Catalog) -> None:
+    settings = IndexSettings(index_type="IVF_RQ")
+    catalog.write(catalog_rows(ids(600)), PASSPORTS)
+    build_and_publish(catalog, settings)
+    rows = pa.concat_tables([catalog_rows(ids(600)), catalog_rows([f"new-{i}" for i in range(50)], seed=5)])
+    assert catalog.write(rows, PASSPORTS).added == 50
+    reports = catalog.build_indexes(settings)
+    assert [(r.rows, r.build_s, r.ok) for r in reports] == [(520, 0.0, True), (650, 0.0, True)]
+    table = catalog._db.open_table("catalog")
+    assert {index.name: index.num_unindexed_rows for index in table.list_indices()} == {
+        **{f"{name}_idx": 0 for name in ("category", "created_at", "creator", "item_id", "kind", "price", "tags", "text")},
+        "vector_image_idx": 0,
+        "vector_text_idx": 0,
+    }  # fmt: skip
+    assert len(catalog.published()) == 600, "not published yet"
+    catalog.publish(reports)
+    found = catalog.published().vector_search("text", unit(50, seed=6)[7:8], 1)
+    assert found["item_id"].to_pylist() == ["new-7"]
+
+
+def test_an_index_whose_recall_fell_is_trained_anew(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = IndexSettings(index_type="IVF_RQ")
+    catalog.write(catalog_rows(ids(600)), PASSPORTS)
+    catalog.build_indexes(settings)
+    answers = iter([False, True] * 2)
+    tune = ann.Probe.tune
+    monkeypatch.setattr(ann.Probe, "tune", lambda probe: replace(tune(probe), ok=next(answers)))
+    assert all(report.build_s > 0 and report.ok for report in catalog.build_indexes(settings))
+
+
+def test_an_index_is_dropped_where_exact_search_is_right(catalog: Catalog) -> None:
+    catalog.write(catalog_rows(ids(300)), PASSPORTS)
+    catalog.build_indexes(IndexSettings(index_type="IVF_RQ"))
+    reports = catalog.build_indexes()
+    assert [report.index_type for report in reports] == ["exact", "exact"]
+    assert "vector_text_idx" not in {i.name for i in catalog._db.open_table("catalog").list_indices()}
+
+
+def test_choice_of_index() -> None:
+    settings = IndexSettings(exact_below=1000)
+    assert ann.choose(999, 384, settings) == "exact"
+    assert ann.choose(1000, 384, settings) == "IVF_RQ"
+    assert ann.choose(1000, 100, settings) == "IVF_HNSW_SQ"
+    with pytest.raises(ColdstartError) as error:
+        IndexSettings(index_type="HNSW")  # type: ignore[arg-type]
+    assert str(error.value) == ("index_type 'HNSW' is unknown: choose auto, exact or IVF_RQ, IVF_PQ, IVF_HNSW_SQ")
+
+
+@pytest.mark.parametrize("index_type", ["exact", "IVF_RQ"])
+@pytest.mark.parametrize(
+    ("where", "rule"),
+    [
+        ("kind = 'video' AND price > 700", lambda i: i % 3 == 0 and i > 700),
+        ("price < 25", lambda i: i < 25),
+        ("array_has_any(tags, ['tag']) AND category IN ('category 1', 'category 3')", lambda i: i % 10 in (1, 3)),
+        ("item_id = 'item-00007'", lambda i: i == 7),
+        ("price < 0", lambda i: False),
+    ],
+)
+def test_a_filtered_search_for_k_returns_k_where_k_exist(
+    catalog: Catalog, index_type: Any, where: str, rule: Any
+) -> None:
+    catalog.write(catalog_rows(ids(800)), PASSPORTS)
+    build_and_publish(catalog, IndexSettings(index_type=index_type))
+    matching = [i for i in range(800) if rule(i) and i % 5]
+    vectors, queries = unit(800), unit(4, seed=3)
+    found = catalog.published().vector_search("image", queries, 50, where=where)
+    for index in range(4):
+        mine = set(found.filter(pa.array(found["query_index"].to_numpy() == index))["item_id"].to_pylist())
+        assert len(mine) == min(50, len(matching))
+        best = sorted(matching, key=lambda i: -float(queries[index] @ vectors[i]))[:50]
+        assert len(mine & {ids(800)[i] for i in best}) >= 0.9 * len(best)
+
+
+def test_an_index_that_finds_too_few_is_bypassed(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog.write(catalog_rows(ids(600)), PASSPORTS)
+    build_and_publish(catalog, IndexSettings(index_type="IVF_RQ"))
+    published, whole = catalog.published(), ann.nearest
+    expected = published.vector_search("text", unit(300, seed=3), 3)
+
+    def lossy(*args: Any, effort: Any, **kwargs: Any) -> pa.Table:
+        found = whole(*args, effort=effort, **kwargs)
+        return found if effort is None else found.filter(pa.array(found["query_index"].to_numpy() % 7 != 2))
+
+    monkeypatch.setattr(ann, "nearest", lossy)
+    found = published.vector_search("text", unit(300, seed=3), 3)
+    assert found["query_index"].to_pylist() == expected["query_index"].to_pylist()
+    assert found.num_rows == 900
+
+
+def test_queries_of_another_length_and_unknown_spaces_are_refused(catalog: Catalog) -> None:
+    catalog.write(catalog_rows(ids(5)), PASSPORTS)
+    build_and_publish(catalog)
+    published = catalog.published()
+    with pytest.raises(ColdstartError) as error:
+        published.vector_search("text", unit(2, dim=8), 3)
+    assert str(error.value) == ("query of 8 numbers for space 'text' of 16: encode it with the encoder of that space")
+    with pytest.raises(ColdstartError) as error:
+        published.vector_search("audio", unit(1), 3)
+    assert str(error.value) == "space 'audio' is not in the published catalog: it has image, text"
+    with pytest.raises(ColdstartError) as error:
+        published.vector_search("text", unit(1), 0)
+    assert str(error.value) == "top_k 0: ask for 1 or more"
+
+
+COLUMNS = (
+    "item_id, kind, title, description, category, tags, creator, created_at, price, attributes, media, row_key, "
+    "text, index_key"
+)
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("kind = = 'x'", "Error parsing statement: SELECT 1 FROM t WHERE (kind = = 'x') (sql parser error: Expected: an expression, found: =)"),
+        ("", "Error parsing statement: SELECT 1 FROM t WHERE () (sql parser error: Expected: an expression, found: ))"),
+        ("kind = 'a'; DROP TABLE catalog", "Error parsing statement: SELECT 1 FROM t WHERE (kind = 'a'; DROP TABLE catalog) (sql parser error: Expected: ), found: ;)"),
+        ("price", "The filter price does not return a boolean"),
+        ("price = 'abc'", "Error resolving filter expression (price = 'abc'): Invalid user input: Received literal Utf8(\"abc\") and could not convert to literal of type 'Float64'"),
+        ("CAST(title AS int) > 3", "Arrow error: Cast error: Cannot cast string 'title 0' to value of Int32 type"),
+    ],
+)  # fmt: skip
+def test_a_faulty_condition_is_one_line(catalog: Catalog, where: str, reason: str) -> None:
+    catalog.write(catalog_rows(ids(5)), PASSPORTS)
+    build_and_publish(catalog)
+    with pytest.raises(ColdstartError) as error:
+        catalog.published().condition(where=where)
+    assert str(error.value) == f"where {where!r}: {reason}; write a condition over {COLUMNS}"
+
+
+def test_ids_of_any_text_pass_through_conditions(catalog: Catalog) -> None:
+    odd = ["o'brien\"", "\\'; DROP", "🙂 emoji", "line\nbreak", "%_", " ", "back\\", "' OR '1'='1"]
+    catalog.write(catalog_rows(odd), PASSPORTS)
+    build_and_publish(catalog)
+    published = catalog.published()
+    assert set(published.items(odd, ["title"])) == set(odd)
+    for item_id in odd:
+        assert published.items([item_id], ["title"]) == {item_id: {"title": f"title {odd.index(item_id)}"}}
+        where = published.condition(where="price >= 0", exclude=[item_id])
+        assert set(published.vector_search("text", unit(1), 10, where=where)["item_id"].to_pylist()) == set(odd) - {
+            item_id
+        }
+    assert set(published.vectors("image", odd)) == set(odd) - {odd[0], odd[5]}
+    assert catalog.write(catalog_rows(odd[:1]), PASSPORTS).deleted == len(odd) - 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "  ", '"', "shoe AND (", "text:shoe OR *", "+word1 -shoe", "🙂", "'; DROP TABLE catalog", "\x00", "\ud800 shoe",
+     "the", "shoe " * 5000, "[[{{", "word9~2", "\\"],
+)  # fmt: skip
+def test_user_text_is_never_a_query_language(catalog: Catalog, text: str) -> None:
+    catalog.write(catalog_rows(ids(5)), PASSPORTS)
+    build_and_publish(catalog)
+    found = catalog.published().text_search(text, 10, where="price < 100")
+    assert found.num_rows == (5 if "shoe" in text else 0)
+
+
+def test_text_search_ranks_by_score_then_id(catalog: Catalog) -> None:
+    catalog.write(catalog_rows(ids(6)), PASSPORTS)
+    build_and_publish(catalog)
+    found = catalog.published().text_search("word3 SHOES", 10)
+    assert found["item_id"].to_pylist() == ["item-00003", *(i for i in ids(6) if i != "item-00003")]
+
+
+def test_readers_see_only_what_is_published(catalog: Catalog) -> None:
+    with pytest.raises(ColdstartError) as error:
+        catalog.published()
+    assert str(error.value) == "catalog: nothing is published; run `coldstart index`"
+    catalog.write(catalog_rows(ids(5)), PASSPORTS)
+    with pytest.raises(ColdstartError):
+        catalog.published()
+    first = build_and_publish(catalog)
+    assert (first.number, first.tag, first.previous, first.rows) == (1, "pub-000001", None, 5)
+    catalog.write(catalog_rows(ids(7)), PASSPORTS)
+    assert len(catalog.published().items(ids(7), ["title"])) == 5
+    second = build_and_publish(catalog)
+    assert (second.number, second.previous, second.rows) == (2, 1, 7)
+    assert len(catalog.published().items(ids(7), ["title"])) == 7
+    assert catalog.publications() == [first, second]
+    assert build_and_publish(catalog).number == 2, "nothing changed, so the same publication"
+    assert catalog.published().publication.number == 2
+
+
+def test_rollback_returns_to_what_was_current_before(catalog: Catalog) -> None:
+    catalog.write(catalog_rows(ids(1)), PASSPORTS)
+    with pytest.raises(ColdstartError) as error:
+        catalog.rollback()
+    assert str(error.value) == "rollback: nothing is published; run `coldstart index`"
+    for count in (1, 2):
+        catalog.write(catalog_rows(ids(count)), PASSPORTS)
+        build_and_publish(catalog)
+    assert catalog.rollback().number == 1
+    assert len(catalog.published()) == 1
+    with pytest.raises(ColdstartError) as error:
+        catalog.rollback()
+    assert str(error.value) == "rollback: no publication is kept from before pub-000001; it stays published"
+    catalog.write(catalog_rows(ids(3)), PASSPORTS)
+    third = build_and_publish(catalog)
+    assert (third.number, third.previous) == (3, 1), "the publication that was rolled back is skipped"
+    assert catalog.rollback().number == 1
+
+
+def test_a_crash_while_publishing_leaves_readers_at_the_former_one(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog.write(catalog_rows(ids(1)), PASSPORTS)
+    build_and_publish(catalog)
+    catalog.write(catalog_rows(ids(2)), PASSPORTS)
+    reports = catalog.build_indexes()
+    monkeypatch.setattr(Catalog, "_record", _crash)
+    with pytest.raises(KeyboardInterrupt):
+        catalog.publish(reports)
+    assert len(catalog.published()) == 1
+    monkeypatch.undo()
+    assert catalog.publish(reports).number == 2
+    assert len(catalog.published()) == 2
+
+
+def _crash(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_cleanup_drops_versions_and_keeps_publications(catalog: Catalog) -> None:
+    for count in range(300, 306):
+        catalog.write(catalog_rows(ids(count), seed=count), {**PASSPORTS, "text": Passport(str(count), DIM)})
+        build_and_publish(catalog, IndexSettings(index_type="IVF_RQ"))
+    reader = catalog.published()
+    report = catalog.cleanup(keep_publications=2, older_than=timedelta(0))
+    assert report.publications_removed == 4 and report.versions_removed > 4
+    assert report.bytes_after < 0.6 * report.bytes_before
+    assert [p.number for p in catalog.publications()] == [5, 6]
+    assert set(catalog._db.open_table("catalog").tags.list()) == {"pub-000005", "pub-000006", "published"}
+    assert reader.vector_search("text", unit(1), 400).num_rows == 305
+    assert catalog.rollback().number == 5
+    assert catalog.published().vector_search("text", unit(1), 400).num_rows == 304
+    assert catalog.cleanup().publications_removed == 0
+    for count in (310, 311):
+        catalog.write(catalog_rows(ids(count), seed=count), PASSPORTS)
+        build_and_publish(catalog)
+    assert catalog.cleanup(keep_publications=1, older_than=timedelta(0)).publications_removed == 2
+    assert [p.number for p in catalog.publications()] == [7, 8], "the one to roll back to stays"
