@@ -1,0 +1,1 @@
+"""Pictures and videos: what may be read, and how they become arrays."""

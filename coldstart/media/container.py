@@ -1,0 +1,193 @@
+"""One opened video file: its clock, its packets, and whether all of it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import av
+
+from coldstart.media.image import check_size
+from coldstart.media.limits import Limits
+from coldstart.media.sniff import VIDEO_FORMATS, sniff
+from coldstart.stage import Reject
+
+# Containers that hold everything in one file; playlists (HLS, DASH, concat) would make FFmpeg open further ones.
+_DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg,mp3,wav,flac,aac,w64,caf,aiff"
+_OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
+_MISSING_S, _MISSING_SHARE = 0.5, 0.02  # shorter than the header says by more than both: the file was cut
+
+
+class Video:
+    """A container with one video stream that passed the limits; times are seconds from that stream's start.
+
+    Attributes:
+        container, stream: PyAV's own.
+        seekable: whether frames can be decoded from the middle.
+        duration_s: length of the video stream as the header states it, or by reading all packets where it does not.
+    """
+
+    def __init__(self, container: Any, stream: Any, size_bytes: int) -> None:
+        self.container = container
+        self.stream = stream
+        self.seekable = container.format.name != "gif"
+        self._start = int(stream.start_time or 0)
+        self._size_bytes = size_bytes
+        self.duration_s = self._stated_duration() or self._scan()[0]
+
+    def seconds(self, frame: Any) -> float:
+        """Presentation time of a frame."""
+        return float((stamp(frame) - self._start) * self.stream.time_base)
+
+    def ticks(self, seconds: float) -> int:
+        """A time on the stream's own clock."""
+        return round(seconds / float(self.stream.time_base)) + self._start
+
+    def seek(self, ticks: int, *, backward: bool = True) -> None:
+        """Go to a seek point at or before (else at or after) a time on the stream's clock, as well as it can be done.
+
+        A container that cannot seek there stays where it is.
+        """
+        with suppress(av.error.FFmpegError):
+            self.container.seek(max(ticks, self._start), stream=self.stream, backward=backward)
+
+    def packets(self, *streams: Any) -> Iterator[Any]:
+        """Packets of the video stream, or of `streams`, up to the last that can be read."""
+        try:
+            yield from self.container.demux(*(streams or (self.stream,)))
+        except av.error.InvalidDataError:  # the file stops in the middle of a packet
+            return
+
+    def decoded(self) -> Iterator[Any]:
+        """Frames in order of presentation from where the container stands; damaged packets are passed over."""
+        for packet in self.packets():
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                continue
+            yield from (frame for frame in frames if stamp(frame) is not None)
+
+    def real_duration(self) -> float:
+        """Length of the video stream in seconds by the packets that are there.
+
+        Raises:
+            Reject: `corrupt_video` where the whole file ends before the time that its header states.
+        """
+        video_s, file_s = self._scan()
+        if self.duration_s - file_s > max(_MISSING_S, _MISSING_SHARE * self.duration_s):
+            raise self._cut_at(file_s)
+        return video_s
+
+    def check_complete(self) -> None:
+        """Hold the container's table of packets, where it has one, against the size of the file.
+
+        Raises:
+            Reject: `corrupt_video` where packets lie past the end of the file.
+        """
+        index = self.stream.index_entries
+        low, high = 0, len(index) - 1
+        if high < 0 or self._holds(index[high]):
+            return
+        while low < high:  # find the first packet that is missing; packets lie in the file in order of time
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self._holds(index[middle]) else (low, middle)
+        raise self._cut_at(float((index[low].timestamp - self._start) * self.stream.time_base))
+
+    def _holds(self, entry: Any) -> bool:
+        return bool(entry.pos + entry.size <= self._size_bytes)
+
+    def _cut_at(self, end_s: float) -> Reject:
+        return Reject("corrupt_video", f"the file ends at {max(end_s, 0.0):.1f} s of {self.duration_s:.1f} s")
+
+    def _stated_duration(self) -> float | None:
+        if self.stream.duration:
+            return float(self.stream.duration * self.stream.time_base)
+        if self.container.duration:
+            late_s = float(self._start * self.stream.time_base) - (self.container.start_time or 0) / 1e6
+            return float(self.container.duration / 1e6) - late_s
+        return None
+
+    def _scan(self) -> tuple[float, float]:
+        """(end of the video stream, end of all streams) in seconds, by reading every packet and decoding none."""
+        self.seek(self._start)
+        start_s = float(self._start * self.stream.time_base)
+        ends = {self.stream.index: 0.0}
+        for packet in self.packets(*self.container.streams.video, *self.container.streams.audio):
+            if packet.pts is not None:
+                end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base) - start_s
+                ends[packet.stream_index] = max(end_s, ends.get(packet.stream_index, 0.0))
+        self.seek(self._start)
+        return ends[self.stream.index], max(ends.values())
+
+
+@contextmanager
+def open_container(path: Path, limits: Limits) -> Iterator[Any]:
+    """PyAV's container of a video or sound file of permitted size.
+
+    Raises:
+        Reject: `empty_file`, `too_many_bytes`, `unsupported_media`, `corrupt_video`.
+    """
+    size = path.stat().st_size
+    if size == 0:
+        raise Reject("empty_file", "0 bytes")
+    if size > limits.max_video_bytes:
+        raise Reject("too_many_bytes", f"{size} bytes; the limit for videos is {limits.max_video_bytes}")
+    try:
+        container = av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        found = sniff(path)
+        if found in VIDEO_FORMATS:
+            raise Reject("corrupt_video", f"{found} that cannot be opened: {error.strerror}") from error
+        raise Reject("unsupported_media", f"neither video nor sound: looks like {found or 'unknown bytes'}") from error
+    with container:
+        yield container
+
+
+@contextmanager
+def open_video(path: Path, limits: Limits, threads: int = 1) -> Iterator[Video]:
+    """A video file whose header passed the limits.
+
+    Args:
+        threads: codec threads; 1 because many videos are decoded side by side.
+
+    Raises:
+        Reject: as `open_container`, and `no_video_stream`, `too_many_pixels`, `too_small`, `too_long`.
+    """
+    with open_container(path, limits) as container:
+        stream = _pictures(container)
+        codec = stream.codec_context
+        if not codec.width:
+            raise Reject("corrupt_video", "the header states no frame size")
+        check_size(codec.width, codec.height, limits)
+        codec.thread_count = threads
+        codec.options = {"max_pixels": str(limits.max_pixels)}  # frames may outgrow what the header states
+        video = Video(container, stream, path.stat().st_size)
+        check_duration(video.duration_s, limits)
+        video.check_complete()
+        yield video
+
+
+def check_duration(duration_s: float, limits: Limits) -> None:
+    """Raise `Reject` `too_long` for a video or sound over the limit."""
+    if duration_s > limits.max_duration_s:
+        raise Reject("too_long", f"{duration_s:.0f} s; the limit is {limits.max_duration_s:.0f} s")
+
+
+def stamp(frame: Any) -> Any:
+    """A frame's presentation time in ticks of its stream; its decoding time in old files without the former."""
+    return frame.pts if frame.pts is not None else frame.dts
+
+
+def _pictures(container: Any) -> Any:
+    """The first video stream that is not the cover picture of a sound file.
+
+    Raises:
+        Reject: `no_video_stream`.
+    """
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            return stream
+    kinds = ", ".join(stream.type for stream in container.streams) or "no streams"
+    raise Reject("no_video_stream", f"{container.format.name} with {kinds}")

@@ -1,0 +1,202 @@
+"""The border: which media may be read, from where, and how much of it.
+
+Local files must lie, with every link resolved, under the manifest's folder or a folder the user named. Web media come
+from hosts the user named and from public addresses alone (see `fetch`). Other stores are read through fsspec where
+their scheme is permitted. The check cannot see hard links, and a file may change between the check and the read: the
+digest taken at ingest shows that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import tempfile
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO
+
+from coldstart.errors import ColdstartError
+from coldstart.media.limits import Limits as Limits
+from coldstart.stage import Reject
+
+# A URI is `scheme://...`, a chain of fsspec schemes such as `zip::s3://...`, `file:/...` or `data:...`; anything else
+# is a path, colons included.
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:://|::.*://|(?<=file):/|(?<=data):)", re.DOTALL)
+_NEVER_THROUGH_FSSPEC = ("file", "local", "http", "https")
+"""Schemes with a door of their own; inside an fsspec URI they would walk around it."""
+
+
+def resolve(uri: str, base: Path, roots: Sequence[Path], limits: Limits) -> str:
+    """Check where a manifest's media reference leads, and name it in one way.
+
+    Args:
+        uri: a path (absolute or relative to `base`), `file://`, `http(s)://` or a permitted fsspec URI.
+        base: the manifest's folder.
+        roots: further folders that media may lie in.
+
+    Returns:
+        The absolute real path of a local file; any other URI as it is. Nothing is fetched.
+
+    Raises:
+        Reject: `not_found`, `not_a_file`, `empty_file`, `outside_media_roots`, `host_not_allowed`, `private_address`,
+            `scheme_not_allowed`.
+    """
+    scheme = _scheme(uri)
+    if scheme in ("http", "https"):
+        _web().check_url(uri, limits)
+        return uri
+    if scheme not in (None, "file"):
+        _check_fsspec(uri, limits)
+        return uri
+    path = _file_uri_path(uri) if scheme == "file" else uri
+    if not path or "\0" in path:
+        raise Reject("not_found", f"{path!r} is not a path")
+    real = os.path.realpath(base / path)
+    allowed = [os.path.realpath(folder) for folder in (base, *roots)]
+    if not any(Path(real).is_relative_to(folder) for folder in allowed):
+        raise Reject("outside_media_roots", f"{uri} leads to {real}, outside the manifest's folder and media roots")
+    if _stat_file(real).st_size == 0:
+        raise Reject("empty_file", f"{real}: 0 bytes")
+    return real
+
+
+@contextmanager
+def local_path(canonical: str, limits: Limits, *, max_bytes: int | None = None) -> Iterator[Path]:
+    """A local file with the bytes of `canonical` (as `resolve` returned it) for the length of the block.
+
+    Remote media are copied to a temporary file, which is gone when the block ends.
+
+    Args:
+        max_bytes: stop the copy there; the larger of the two byte limits by default.
+
+    Raises:
+        Reject: as `resolve`, and `media_changed`, `fetch_failed`, `too_many_bytes`, `empty_file`.
+    """
+    scheme = _scheme(canonical)
+    if scheme is None:
+        _stat_file(canonical)
+        if os.path.realpath(canonical) != canonical:
+            raise Reject("media_changed", f"{canonical} leads to another place since it was checked")
+        yield Path(canonical)
+        return
+    budget = max_bytes if max_bytes is not None else max(limits.max_image_bytes, limits.max_video_bytes)
+    with tempfile.TemporaryDirectory(prefix="coldstart-media-") as folder:
+        path = Path(folder, "media")
+        with path.open("wb") as file:
+            if scheme in ("http", "https"):
+                _web().fetcher().get(canonical, limits, file, budget)
+            else:
+                _copy_fsspec(canonical, limits, file, budget)
+        if path.stat().st_size == 0:
+            raise Reject("empty_file", f"{canonical}: 0 bytes")
+        yield path
+
+
+def signature(canonical: str, limits: Limits) -> str:
+    """A short text that changes when the media do, found without reading their bytes.
+
+    Size and modification time for files; ETag, date and size for web media; fsspec's own key for the rest. A web
+    server that states none of these gets a new signature every time, so that its media are read again.
+
+    Raises:
+        Reject: as `local_path`.
+    """
+    scheme = _scheme(canonical)
+    if scheme is None:
+        status = _stat_file(canonical)
+        return f"{status.st_size}-{status.st_mtime_ns}"
+    if scheme in ("http", "https"):
+        return str(_web().fetcher().signature(canonical, limits))
+    filesystem, path = _filesystem(canonical, limits)
+    with _fsspec_errors(canonical):
+        key: str = filesystem.ukey(path)
+    return key
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _web() -> ModuleType:
+    from coldstart.media import fetch  # brings an HTTP client, which most catalogues never need
+
+    return fetch
+
+
+def _scheme(uri: str) -> str | None:
+    match = _URI.match(uri)
+    return match[1].lower() if match else None
+
+
+def _file_uri_path(uri: str) -> str:
+    parts = urllib.parse.urlsplit(uri)
+    if parts.netloc not in ("", "localhost"):
+        raise Reject("scheme_not_allowed", f"{uri}: a file on another host")
+    return urllib.request.url2pathname(parts.path)
+
+
+def _stat_file(path: str) -> os.stat_result:
+    """`stat` of a regular file; never opens it, so that a FIFO cannot block."""
+    try:
+        status = Path(path).stat()
+    except OSError as error:  # missing, a link in a circle, a name too long, a folder we may not enter
+        raise Reject("not_found", f"{path[:500]}: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise Reject("not_a_file", f"{path} is a {_file_kind(status.st_mode)}")
+    return status
+
+
+def _file_kind(mode: int) -> str:
+    kinds = {"folder": stat.S_ISDIR, "pipe": stat.S_ISFIFO, "socket": stat.S_ISSOCK}
+    return next((kind for kind, test in kinds.items() if test(mode)), "device")
+
+
+def _check_fsspec(uri: str, limits: Limits) -> None:
+    """Every scheme in a chain such as `zip://a.jpg::s3://b/c.zip` must be permitted."""
+    for link in uri.split("::"):
+        scheme = link.partition("://")[0].lower()
+        if scheme in _NEVER_THROUGH_FSSPEC or scheme not in limits.allowed_schemes:
+            permitted = ", ".join(limits.allowed_schemes) or "none"
+            raise Reject("scheme_not_allowed", f"{uri[:500]}: {scheme[:50]} is not permitted ({permitted})")
+
+
+def _filesystem(uri: str, limits: Limits) -> tuple[Any, str]:
+    _check_fsspec(uri, limits)
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.url_to_fs(uri)
+    except ImportError as error:  # our set-up, not the item's fault
+        raise ColdstartError(f"cannot read {uri}: {error}") from error
+    return filesystem, str(path)
+
+
+def _copy_fsspec(uri: str, limits: Limits, file: BinaryIO, max_bytes: int) -> None:
+    filesystem, path = _filesystem(uri, limits)
+    with _fsspec_errors(uri), filesystem.open(path, "rb") as source:
+        copied = 0
+        while chunk := source.read(2**20):
+            copied += len(chunk)
+            if copied > max_bytes:
+                raise Reject("too_many_bytes", f"{uri}: more than {max_bytes} bytes")
+            file.write(chunk)
+
+
+@contextmanager
+def _fsspec_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Reject("not_found", uri) from error
+    except IsADirectoryError as error:
+        raise Reject("not_a_file", uri) from error
+    except OSError as error:
+        raise Reject("fetch_failed", f"{uri}: {error}"[:500]) from error

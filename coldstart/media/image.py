@@ -1,0 +1,221 @@
+"""From an image file to the pixels an encoder reads.
+
+The header is read and judged before any pixel is decoded; the content decides what a file is, not its name. Colour
+profiles are not applied (neither the training data of the usual encoders nor their reference code applies them) and
+floating-point pixels are turned away, because nothing in the file says which value is white.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from coldstart.media.limits import Limits
+from coldstart.media.sniff import IMAGE_FORMATS, sniff
+from coldstart.stage import Reject
+
+Pixels = npt.NDArray[np.uint8]
+"""uint8 [H, W, 3], RGB, row by row from the top."""
+
+# Formats that Pillow decodes in its own process from one self-contained file. EPS (which starts Ghostscript) and the
+# many rare formats stay out.
+_PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "MPO")
+_RESAMPLE = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+}
+_MAX_ASPECT = 16  # longer strips lose their ends before resizing: an 8 x 8,000,000 image would grow to gigabytes
+_DRAFT_MARGIN = 2  # a JPEG is decoded at no less than this many times the wanted size
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """How a picture becomes the fixed array of one encoder.
+
+    Attributes:
+        size: (height, width) of the result in pixels; for `longest` only the first number counts.
+        resize: `shortest` brings the shorter side to size / crop_pct and cuts `size` from the centre (as torchvision
+            and timm do); `squash` resizes to exactly `size`; `longest` bounds the longer side by size[0], keeps the
+            aspect and never enlarges.
+        interpolation: the resampling filter, antialiased when it shrinks.
+        crop_pct: share of the resized picture that the centre crop keeps; used by `shortest` alone.
+    """
+
+    size: tuple[int, int]
+    resize: Literal["shortest", "squash", "longest"]
+    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
+    crop_pct: float = 1.0
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) that a picture of `width` x `height` is resized to, before any crop."""
+        target_height, target_width = self.size
+        if self.resize == "squash":
+            return target_width, target_height
+        if self.resize == "longest":
+            scale = min(1.0, target_height / max(width, height))
+            return max(1, round(width * scale)), max(1, round(height * scale))
+        target_height, target_width = int(target_height / self.crop_pct), int(target_width / self.crop_pct)
+        if width * target_height <= height * target_width:
+            return target_width, target_width * height // width
+        return target_height * width // height, target_height
+
+    def apply(self, image: Image.Image) -> Pixels:
+        """Turn a Pillow image of any 8- or 16-bit mode into uint8 [H, W, 3]; transparency becomes white.
+
+        Raises:
+            Reject: `unsupported_media` for pixel modes without a defined white, such as floating point.
+        """
+        image = to_rgb(image)
+        if self.resize == "shortest":
+            image = _trim_strip(image)
+        wanted = self.resized(*image.size)
+        if image.size != wanted:
+            image = image.resize(wanted, _RESAMPLE[self.interpolation])
+        if self.resize == "shortest":
+            image = _centre_crop(image, self.size[1], self.size[0])
+        return np.array(image)
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What the header says: size in pixels as shown (EXIF orientation applied), Pillow's format name, frame count."""
+
+    width: int
+    height: int
+    format: str
+    frames: int
+
+
+def probe_image(path: Path, limits: Limits) -> ImageInfo:
+    """Read the header of an image and hold it against the limits; no pixel is decoded.
+
+    Raises:
+        Reject: `empty_file`, `too_many_bytes`, `unsupported_media`, `corrupt_image`, `too_many_pixels`, `too_small`.
+    """
+    with _opened(path, limits) as image:
+        width, height = image.size
+        if _orientation(image) in _SIDEWAYS:
+            width, height = height, width
+        with _pillow_errors(path):
+            frames = int(getattr(image, "n_frames", 1))
+        return ImageInfo(width, height, str(image.format), frames)
+
+
+def load_image(path: Path, limits: Limits, transform: ImageTransform, *, shrink: bool = True) -> Pixels:
+    """Decode an image (of an animated one the first frame) into the array that `transform` describes.
+
+    Args:
+        shrink: let the JPEG decoder skip detail that the transform would average away; it never decodes at less than
+            twice the wanted size.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        Reject: as `probe_image`; an image whose data ends early is `corrupt_image`, never half a picture.
+    """
+    with _opened(path, limits) as image:
+        orientation = _orientation(image)
+        if shrink and image.format in ("JPEG", "MPO"):
+            turned = orientation in _SIDEWAYS
+            width, height = transform.resized(*(image.size[::-1] if turned else image.size))
+            width, height = (height, width) if turned else (width, height)
+            image.draft(None, (width * _DRAFT_MARGIN, height * _DRAFT_MARGIN))
+        with _pillow_errors(path):
+            image.load()
+        return transform.apply(image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any 8- or 16-bit Pillow image as RGB; 16-bit values keep their scale, transparent parts become white."""
+    if image.mode in ("F", "LAB"):
+        raise Reject("unsupported_media", f"pixel mode {image.mode}")
+    if image.mode.startswith("I"):  # I;16 and its kin; Pillow also keeps 16-bit samples in the 32-bit mode I
+        samples = np.asarray(image).clip(0, 65535).astype(np.uint32)
+        return Image.fromarray(((samples + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        shown = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def check_size(width: int, height: int, limits: Limits) -> None:
+    """Raise `Reject` `too_many_pixels` or `too_small` for a picture or frame size outside the limits."""
+    if width * height > limits.max_pixels:
+        raise Reject("too_many_pixels", f"{width} x {height} pixels; the limit is {limits.max_pixels}")
+    if min(width, height) < limits.min_side:
+        raise Reject("too_small", f"{width} x {height} pixels; the shorter side must be at least {limits.min_side}")
+
+
+@contextmanager
+def _opened(path: Path, limits: Limits) -> Iterator[ImageFile.ImageFile]:
+    """An image whose header passed the limits."""
+    size = path.stat().st_size
+    if size == 0:
+        raise Reject("empty_file", "0 bytes")
+    if size > limits.max_image_bytes:
+        raise Reject("too_many_bytes", f"{size} bytes; the limit for images is {limits.max_image_bytes}")
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of sizes that our own limit judges
+        with _pillow_errors(path):
+            image = Image.open(file, formats=_PILLOW_FORMATS)
+        with image:
+            check_size(*image.size, limits)
+            yield image
+
+
+@contextmanager
+def _pillow_errors(path: Path) -> Iterator[None]:
+    """Turn what Pillow raises on damaged or foreign data into a `Reject`; real read errors pass through."""
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise Reject("too_many_pixels", str(error)) from error
+    except UnidentifiedImageError as error:
+        found = sniff(path)
+        if found in IMAGE_FORMATS:
+            raise Reject("corrupt_image", f"broken {found} header") from error
+        raise Reject("unsupported_media", f"not an image: looks like {found or 'unknown bytes'}") from error
+    except (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise Reject("corrupt_image", f"{type(error).__name__}: {error}"[:200]) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except (SyntaxError, ValueError, TypeError, OSError, KeyError):  # a damaged EXIF block costs only the orientation
+        return 1
+
+
+def _trim_strip(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    return _centre_crop(image, min(width, height * _MAX_ASPECT), min(height, width * _MAX_ASPECT))
+
+
+def _centre_crop(image: Image.Image, width: int, height: int) -> Image.Image:
+    if image.size == (width, height):
+        return image
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))

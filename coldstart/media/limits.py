@@ -1,0 +1,29 @@
+"""How much one item's media may cost, and where they may come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one item's media may cost; picklable, so that workers carry it.
+
+    Attributes:
+        max_image_bytes, max_video_bytes: size of the file.
+        max_pixels: width x height of an image or a video frame.
+        min_side: shorter side in pixels.
+        max_duration_s: length of a video.
+        deadline_s: seconds a worker may spend on one item, fetching included.
+        allowed_hosts: web hosts that media may come from; `*.example.com` permits every name below example.com.
+        allowed_schemes: fsspec schemes that media may come from.
+    """
+
+    max_image_bytes: int = 64 * 2**20
+    max_video_bytes: int = 2 * 2**30
+    max_pixels: int = 64_000_000
+    min_side: int = 8
+    max_duration_s: float = 4 * 3600.0
+    deadline_s: float = 30.0
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_schemes: tuple[str, ...] = ("s3", "gs", "az", "abfs", "memory")
