@@ -1,1 +1,60 @@
+"""coldstart: understand new videos and products before their first click.
+
+    import coldstart
+    workspace = coldstart.open("shop.workspace", create=True)
+    workspace.run("starter", manifest="items.jsonl")
+    workspace.search(text="something sour for fish", kind="product")
+
+Names load on first use, so that importing the package is cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "open": "coldstart.api",
+    "Workspace": "coldstart.api",
+    "Hits": "coldstart.views",
+    "ItemView": "coldstart.views",
+    "Hit": "coldstart.retrieval.search",
+    "Query": "coldstart.retrieval.search",
+    "Pipeline": "coldstart.pipeline",
+    "PipelineError": "coldstart.pipeline",
+    "ColdstartError": "coldstart.errors",
+    "Reject": "coldstart.stage",
+    "Passport": "coldstart.encoders",
+    "Encoder": "coldstart.encoders",
+}
+
+__all__ = [
+    "ColdstartError",
+    "Encoder",
+    "Hit",
+    "Hits",
+    "ItemView",
+    "Passport",
+    "Pipeline",
+    "PipelineError",
+    "Query",
+    "Reject",
+    "Workspace",
+    "__version__",
+    "open",
+]
+
+if TYPE_CHECKING:
+    from coldstart.api import Workspace, open
+    from coldstart.encoders import Encoder, Passport
+    from coldstart.errors import ColdstartError
+    from coldstart.pipeline import Pipeline, PipelineError
+    from coldstart.retrieval.search import Hit, Query
+    from coldstart.stage import Reject
+    from coldstart.views import Hits, ItemView
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'coldstart' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from coldstart.keys import chain, stage_key
 from coldstart.stage import LedgerRow, MapStage
-from coldstart.workspace import ITEMS, Workspace
+from coldstart.workspace import ITEMS, Store
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def expected_keys(stage: MapStage, items: Mapping[str, str]) -> dict[str, str]:
     return {item: chain(key, upstream) for item, upstream in items.items()}
 
 
-def assess_map(workspace: Workspace, stage: MapStage, retry: Iterable[str] = ()) -> Assessment:
+def assess_map(workspace: Store, stage: MapStage, retry: Iterable[str] = ()) -> Assessment:
     """The state of every item of a map stage over the `items` table.
 
     Args:

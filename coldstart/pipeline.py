@@ -117,12 +117,22 @@ def find(name: str | Path) -> Path:
     raise ColdstartError(f"no pipeline file {name}{hint}: give a path or one of {', '.join(packaged)}")
 
 
-def load(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> Pipeline:
+def load(
+    source: str | Path | Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    *,
+    manifest: str | Path | None = None,
+    media_roots: Iterable[str | Path] = (),
+    spaces: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Pipeline:
     """Read and check a pipeline.
 
     Args:
         source: a path, the name of a packaged pipeline, or the settings as plain data.
         overrides: `stage.key=value` or `key=value`, the value in YAML.
+        manifest: takes the place of the file's; relative to the working folder.
+        media_roots: added to the file's; relative to the working folder.
+        spaces: settings of embed stages by name; a stage that is not there is added before the index.
 
     Raises:
         PipelineError: with every fault of the file.
@@ -131,12 +141,19 @@ def load(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) 
     if isinstance(source, Mapping):
         label, base, raw = "pipeline", Path.cwd(), dict(source)
     else:
-        path = find(source)
-        label, base = str(path), path.resolve().parent
-        raw = _parse(path)
+        file = find(source)
+        label, base = str(file), file.resolve().parent
+        raw = _parse(file)
     faults: list[str] = []
+    for name, settings in (spaces or {}).items():
+        raw = _with_space(raw, name, settings)
     raw = _override(raw, overrides, faults)
     raw = _absolute(raw, base)
+    if manifest is not None:
+        raw = {**raw, "manifest": str(Path(manifest).expanduser().absolute())}
+    if roots := [str(Path(root).expanduser().absolute()) for root in media_roots]:
+        given = raw.get("media") or {}
+        raw = {**raw, "media": {**given, "roots": [*given.get("roots", ()), *roots]}}
     known = ("manifest", "max_failed", "media", "engine", "stages")
     for key in raw.keys() - set(known):
         faults.append(f"unknown setting {key!r}{_nearest(key, known)}")
@@ -148,8 +165,8 @@ def load(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) 
     stages = _stages(raw.get("stages"), faults)
     if faults:
         raise PipelineError(label, faults)
-    manifest = Path(raw["manifest"]) if raw.get("manifest") else None
-    return Pipeline(label, manifest, float(max_failed), media, engine, tuple(stages), raw)
+    path = Path(raw["manifest"]) if raw.get("manifest") else None
+    return Pipeline(label, path, float(max_failed), media, engine, tuple(stages), raw)
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -188,10 +205,24 @@ def _override(raw: dict[str, Any], overrides: Iterable[str], faults: list[str]) 
     return raw
 
 
+def _with_space(raw: dict[str, Any], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    stages = dict(raw.get("stages") or {})
+    if name in stages:
+        stages[name] = {**(stages[name] or {}), **settings}
+        return {**raw, "stages": stages}
+    after = {
+        key: stages.pop(key) for key in list(stages) if key == "index" or (stages[key] or {}).get("stage") == "index"
+    }
+    return {**raw, "stages": {**stages, name: {"stage": "embed", **settings}, **after}}
+
+
 def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Paths of the file made independent of the working folder."""
+    """Paths of the file made independent of the working folder; `package:` means inside this package."""
     if raw.get("manifest"):
-        raw = {**raw, "manifest": str(base / Path(str(raw["manifest"])).expanduser())}
+        given = str(raw["manifest"])
+        inside = given.removeprefix("package:")
+        path = resources.PACKAGE / inside if inside != given else base / Path(given).expanduser()
+        raw = {**raw, "manifest": str(path)}
     media = raw.get("media")
     if isinstance(media, dict) and isinstance(media.get("roots"), list):
         raw = {**raw, "media": {**media, "roots": [str(base / Path(root).expanduser()) for root in media["roots"]]}}

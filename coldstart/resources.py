@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent
 
 
 def folder(name: str) -> Path:
     """The folder `pipelines` or `prompts`."""
-    installed = _PACKAGE / "_files" / name
-    return installed if installed.is_dir() else _PACKAGE.parent / name
+    installed = PACKAGE / "_files" / name
+    return installed if installed.is_dir() else PACKAGE.parent / name
 
 
 def files(name: str, pattern: str) -> dict[str, Path]:

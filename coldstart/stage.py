@@ -12,9 +12,10 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa  # workers import this module, and need no Arrow
 
 Row = dict[str, Any]
 State = Literal["failed", "filtered", "duplicate"]
@@ -76,6 +77,7 @@ Prepare = Callable[[Row], tuple[Any, float]]
 """Item row -> (data for `compute`, its cost in the stage's own unit such as images or tokens)."""
 
 
+@runtime_checkable
 class MapStage(Protocol):
     """A stage that makes one row an item.
 

@@ -46,8 +46,8 @@ def pull(
     as_json: Json = False,
 ) -> None:
     """Fetch what is missing or damaged, check every digest, and leave the rest alone."""
-    with _progress() as progress:
-        pulled = models.pull(name, source, progress)
+    with progress() as report:
+        pulled = models.pull(name, source, report)
     _show(pulled, as_json)
 
 
@@ -76,7 +76,7 @@ def _show(rows: list[models.ModelRow], as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[models.Progress]:
+def progress() -> Iterator[models.Progress]:
     """A bar on a terminal; elsewhere a line at the start and the end of each model, and every ten seconds between."""
     if not sys.stderr.isatty():
         told: dict[str, object] = {}

@@ -7,7 +7,7 @@ nothing of pictures, texts or models.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,9 @@ from typing import Any
 from coldstart.engine.progress import Progress
 from coldstart.engine.workers import prepare_here, prepare_isolated
 from coldstart.engine.writer import Writer
-from coldstart.freshness import Assessment
 from coldstart.pipeline import Engine
 from coldstart.stage import MapStage, Reject, Row, SourceStage, Work
-from coldstart.workspace import ITEMS, Workspace
+from coldstart.workspace import ITEMS, Store
 
 _READ_CHUNK = 2000
 
@@ -44,7 +43,7 @@ class Ran:
 
 
 def run_map(
-    workspace: Workspace,
+    workspace: Store,
     stage: MapStage,
     work: Iterable[Work],
     total: int | None,
@@ -162,41 +161,58 @@ def _is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def stale_work(workspace: Workspace, assessment: Assessment, limit: int | None) -> Iterator[Work]:
-    """The stale items of a map stage with their rows, read in chunks."""
-    stale = assessment.stale[:limit]
+@dataclass(frozen=True)
+class Scope:
+    """Which of the rows that are stale a run does.
+
+    Attributes:
+        limit: at most so many a stage.
+        retry: states (`failed`, …) whose verdicts are set aside.
+        among: only these items; None for all.
+    """
+
+    limit: int | None = None
+    retry: frozenset[str] = frozenset()
+    among: frozenset[str] | None = None
+
+    def choose(self, stale: Sequence[str]) -> Sequence[str]:
+        """The part of `stale` that is in scope, in its order."""
+        chosen = stale if self.among is None else [item for item in stale if item in self.among]
+        return chosen[: self.limit]
+
+
+def stale_work(workspace: Store, expected: Mapping[str, str], stale: Sequence[str]) -> Iterator[Work]:
+    """Items of a map stage with their rows, read in chunks."""
     for start in range(0, len(stale), _READ_CHUNK):
         ids = stale[start : start + _READ_CHUNK]
         rows: Mapping[str, Row] = {row["item_id"]: row for row in workspace.read(ITEMS, ids=ids).to_pylist()}
         for item_id in ids:
-            yield Work(item_id, assessment.expected[item_id], rows[item_id])
+            yield Work(item_id, expected[item_id], rows[item_id])
 
 
 class SourceWork:
-    """The rows of a source that are not settled yet, and the names of the rest; iterate once.
+    """The rows of a source that are not settled and in scope; iterate once.
 
-    Args:
-        retry: states (`failed`, …) whose verdicts are set aside.
-        limit: at most so many rows; those beyond it are named in `pending`.
+    Attributes:
+        recorded: the ledger rows of the stage, by item.
+        pending: after the iteration, the items that are not settled and were left out.
     """
 
-    def __init__(
-        self, workspace: Workspace, stage: SourceStage, retry: Iterable[str] = (), limit: int | None = None
-    ) -> None:
-        again = set(retry)
-        self.present = workspace.keys(stage.table, stage.key_column)
+    def __init__(self, workspace: Store, stage: SourceStage, scope: Scope) -> None:
         self.recorded = workspace.ledger(stage.name).get(stage.name, {})
         self.pending: set[str] = set()
-        self._settled = {item: row.row_key for item, row in self.recorded.items() if row.state not in again}
+        self._present = workspace.keys(stage.table, stage.key_column)
+        self._settled = {item: row.row_key for item, row in self.recorded.items() if row.state not in scope.retry}
         self._stage = stage
-        self._limit = limit
+        self._scope = scope
 
     def __iter__(self) -> Iterator[Work]:
         given = 0
         for entry in self._stage.entries():
-            if entry.key in (self.present.get(entry.item_id), self._settled.get(entry.item_id)):
+            if entry.key in (self._present.get(entry.item_id), self._settled.get(entry.item_id)):
                 continue
-            if self._limit is not None and given >= self._limit:
+            left_out = self._scope.among is not None and entry.item_id not in self._scope.among
+            if left_out or (self._scope.limit is not None and given >= self._scope.limit):
                 self.pending.add(entry.item_id)
                 continue
             given += 1

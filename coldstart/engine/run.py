@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from coldstart import stage as registry
-from coldstart.engine.local import Ran, SourceWork, run_map, stale_work
+from coldstart.engine.local import Ran, Scope, SourceWork, run_map, stale_work
 from coldstart.engine.progress import Progress, SilentProgress
 from coldstart.errors import ColdstartError
 from coldstart.freshness import Balance, assess, assess_map, tally
 from coldstart.pipeline import Engine, Pipeline, StageSpec
 from coldstart.stage import MapStage, SourceStage, WholeStage
-from coldstart.workspace import Maintenance, Workspace
+from coldstart.workspace import Maintenance, Store
+from coldstart.workspace.catalog import CATALOG
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def choose(pipeline: Pipeline, only: Iterable[str] = (), start: str | None = Non
 
 
 def run_pipeline(
-    workspace: Workspace,
+    workspace: Store,
     pipeline: Pipeline,
     *,
     only: Iterable[str] = (),
@@ -93,59 +94,63 @@ def run_pipeline(
     Args:
         only, start: see `choose`.
         limit: at most so many items a map stage.
-        retry: states (`failed`, …) whose items are tried again although nothing about them changed.
+        retry: with states (`failed`, …) given, only items in one of them are done, changed or not.
 
     Raises:
         ColdstartError: another process writes to the workspace, or a set-up fault; what was finished is kept.
     """
     began = time.monotonic()
     progress = progress or SilentProgress()
-    retry = list(retry)
+    retry = frozenset(retry)
     specs = choose(pipeline, only, start)
     reports: list[StageReport] = []
     with workspace.lock():
+        among = None
+        if retry:
+            verdicts = (row for rows in workspace.ledger().values() for row in rows.values())
+            among = frozenset(row.item_id for row in verdicts if row.state in retry)
         workspace.save_pipeline(pipeline.source, pipeline.raw)
         for spec in specs:
             started_at = datetime.now(UTC)
             began_stage = time.monotonic()
-            report = _run_stage(workspace, pipeline.engine, build(spec, pipeline), limit, retry, progress)
+            report = _run_stage(workspace, pipeline.engine, build(spec, pipeline), Scope(limit, retry, among), progress)
             workspace.save_run(spec.name, started_at, time.monotonic() - began_stage, report.to_dict())
             reports.append(report)
-        maintenance = workspace.maintain()
+        maintenance = workspace.maintain(skip=(CATALOG,))  # the index stage keeps its own published versions
     over = [report.stage for report in reports if report.balance.failed_share > pipeline.max_failed]
     return RunReport(reports, time.monotonic() - began, over, maintenance)
 
 
 def _run_stage(
-    workspace: Workspace,
+    workspace: Store,
     settings: Engine,
     stage: MapStage | WholeStage,
-    limit: int | None,
-    retry: list[str],
+    scope: Scope,
     progress: Progress,
 ) -> StageReport:
     if isinstance(stage, WholeStage):
         return _run_whole(workspace, stage)
     if isinstance(stage, SourceStage):
-        source = SourceWork(workspace, stage, retry, limit)
+        source = SourceWork(workspace, stage, scope)
         ran = run_map(workspace, stage, source, None, settings, progress)
         workspace.delete_verdicts(stage.name, stage.forgotten(source.recorded))
         return StageReport(stage.name, stage.kind, source_balance(workspace, stage, source.pending), ran)
-    before = assess_map(workspace, stage, retry)
-    total = len(before.stale) if limit is None else min(limit, len(before.stale))
-    ran = run_map(workspace, stage, stale_work(workspace, before, limit), total, settings, progress) if total else Ran()
+    before = assess_map(workspace, stage, scope.retry)
+    chosen = scope.choose(before.stale)
+    work = stale_work(workspace, before.expected, chosen)
+    ran = run_map(workspace, stage, work, len(chosen), settings, progress) if chosen else Ran()
     after = assess_map(workspace, stage)
     return StageReport(stage.name, stage.kind, after.balance, ran, stage.notes(workspace))
 
 
-def source_balance(workspace: Workspace, stage: SourceStage, pending: set[str]) -> Balance:
+def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> Balance:
     """Where the rows of a source are, given those that are new or changed and not yet done."""
     fresh = workspace.keys(stage.table, stage.key_column).keys() - pending
     verdicts = [row for item, row in workspace.ledger(stage.name).get(stage.name, {}).items() if item not in pending]
     return tally(len(fresh), verdicts, len(pending))
 
 
-def _run_whole(workspace: Workspace, stage: WholeStage) -> StageReport:
+def _run_whole(workspace: Store, stage: WholeStage) -> StageReport:
     began = time.monotonic()
     before = set(workspace.ledger(stage.name).get(stage.name, {}))
     notes = stage.run(workspace)
@@ -156,14 +161,29 @@ def _run_whole(workspace: Workspace, stage: WholeStage) -> StageReport:
     return StageReport(stage.name, stage.kind, balance, Ran(balance.fresh, seconds=time.monotonic() - began), notes)
 
 
-def whole_balance(workspace: Workspace, stage: WholeStage) -> Balance:
+def whole_balance(workspace: Store, stage: WholeStage) -> Balance:
     """Where the items of a whole stage are now."""
     keys, verdicts = stage.expected(workspace)
     state = assess(keys, stage.present(workspace), {})
     return tally(len(state.fresh), verdicts.values(), len(state.stale))
 
 
-def status(workspace: Workspace, pipeline: Pipeline) -> list[StageReport]:
+def faults(pipeline: Pipeline) -> list[str]:
+    """What would stop a run before its first item, such as weights that are not on this machine; a line each."""
+    found = []
+    for spec in pipeline.stages:
+        if spec.kind == "ingest" and pipeline.manifest is None:
+            continue  # it may still be given on the command line
+        try:
+            stage = build(spec, pipeline)
+            if isinstance(stage, MapStage):
+                stage.fingerprint()
+        except ColdstartError as error:
+            found.append(f"{spec.name}: {error}")
+    return found
+
+
+def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:
     """Where every item is, stage by stage; computes keys, changes nothing."""
     reports = []
     for spec in pipeline.stages:
@@ -172,7 +192,7 @@ def status(workspace: Workspace, pipeline: Pipeline) -> list[StageReport]:
         if isinstance(stage, WholeStage):
             balance = whole_balance(workspace, stage)
         elif isinstance(stage, SourceStage):
-            source = SourceWork(workspace, stage, limit=0)
+            source = SourceWork(workspace, stage, Scope(limit=0))
             try:
                 deque(source, maxlen=0)
             except ColdstartError as error:  # the manifest may be gone by now; what was read from it is not

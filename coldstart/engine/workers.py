@@ -49,11 +49,8 @@ def prepare_isolated(
     """
     prepare = stage.preparer()
     ready: queue.SimpleQueue[tuple[Work, ProcessFuture[tuple[Any, float]]]] = queue.SimpleQueue()
-    # spawn: a forked child would inherit the threads and locks of torch and lance in an unknown state
-    context = multiprocessing.get_context("spawn")
-    pool: ProcessPool = ProcessPool(max_workers=workers, context=context)
+    pool: ProcessPool | None = None
     try:
-        _check_workers_start(pool, prepare)
         flying = 0
         source = iter(work)
         exhausted = False
@@ -65,6 +62,7 @@ def prepare_isolated(
                 elif isinstance(entry.row, Reject):
                     yield entry, entry.row, 0.0
                 else:
+                    pool = pool or _start(workers, prepare)
                     future = pool.schedule(prepare, args=(entry.row,), timeout=stage.deadline_s)
                     future.add_done_callback(lambda done, entry=entry: ready.put((entry, done)))
                     flying += 1
@@ -74,8 +72,9 @@ def prepare_isolated(
             flying -= 1
             yield (entry, *_outcome(future, stage.deadline_s))
     finally:
-        pool.stop()
-        pool.join()
+        if pool is not None:
+            pool.stop()
+            pool.join()
 
 
 def _outcome(future: ProcessFuture[tuple[Any, float]], deadline_s: float) -> tuple[Any, float]:
@@ -90,15 +89,19 @@ def _outcome(future: ProcessFuture[tuple[Any, float]], deadline_s: float) -> tup
         return Reject("decoder_crashed", f"the worker process died with exit code {death.exitcode}"), 0.0
 
 
-def _check_workers_start(pool: ProcessPool, prepare: Prepare) -> None:
-    """Without this, a broken set-up would look like a catalogue of crashing decoders."""
+def _start(workers: int, prepare: Prepare) -> ProcessPool:
+    """A pool that is known to work: without the check, a broken set-up would look like a catalogue of bad media."""
+    # spawn: a forked child would inherit the threads and locks of torch and lance in an unknown state
+    pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"))
     try:
         pool.schedule(_loads, args=(prepare,), timeout=_START_DEADLINE_S).result()
     except (ProcessExpired, TimeoutError) as error:
+        pool.stop()
         raise ColdstartError(
             f"no worker process starts ({error or 'time-out'}): in a script of your own, run the pipeline under "
             '`if __name__ == "__main__":`; otherwise see `coldstart doctor`'
         ) from error
+    return pool
 
 
 def _loads(prepare: Prepare) -> bool:

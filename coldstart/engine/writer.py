@@ -9,7 +9,7 @@ from typing import Self
 import pyarrow as pa
 
 from coldstart.stage import LedgerRow, MapStage, Reject, Row, Work
-from coldstart.workspace import Workspace
+from coldstart.workspace import Store
 
 
 class Writer:
@@ -18,7 +18,7 @@ class Writer:
     Rows go first and verdicts second: a kill in between leaves work undone, never a row without its item.
     """
 
-    def __init__(self, workspace: Workspace, stage: MapStage, *, commit_rows: int, commit_s: float) -> None:
+    def __init__(self, workspace: Store, stage: MapStage, *, commit_rows: int, commit_s: float) -> None:
         self._workspace = workspace
         self._stage = stage
         self._present = set(workspace.keys(stage.table, stage.key_column))

@@ -19,15 +19,14 @@ from pydantic import Field
 
 from coldstart import prompts
 from coldstart.errors import ColdstartError
-from coldstart.media import guard
-from coldstart.media.guard import Limits
+from coldstart.media.limits import Limits
+from coldstart.media.pictures import LoadPictures, Pictures
 from coldstart.pipeline import Pipeline, Section
 from coldstart.stage import Prepare, Reject, Row
-from coldstart.workspace import Workspace
+from coldstart.workspace import Store
 
 if TYPE_CHECKING:
     from coldstart.encoders import Encoder, Passport
-    from coldstart.media.image import ImageTransform
 
 
 class Settings(Section):
@@ -162,7 +161,7 @@ class EmbedStage:
             rows.append(row)
         return rows
 
-    def notes(self, workspace: Workspace) -> list[str]:
+    def notes(self, workspace: Store) -> list[str]:
         if self.settings.input != "text" or not workspace.has(self.table):
             return []
         cut = workspace.read(self.table, ["tokens_cut"], where="tokens_cut > 0")["tokens_cut"]
@@ -191,49 +190,3 @@ class ReadText:
         if not text:
             raise Reject("no_text", f"none of {', '.join(self.prompt.inputs)} is given", state="filtered")
         return text, 1.0
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """What the model sees of one item: uint8 [H, W, 3] arrays, and for a video the second of each."""
-
-    images: list[NDArray[np.uint8]]
-    times_s: list[float] | None
-
-
-@dataclass(frozen=True)
-class LoadPictures:
-    """Decodes the pictures of one item, or the frames of its first video; its cost is their number."""
-
-    transform: ImageTransform
-    limits: Limits
-    frames: int
-    frame_policy: Literal["uniform", "keyframe"]
-    pictures: int
-
-    def __call__(self, row: Row) -> tuple[Pictures, float]:
-        from coldstart.media.image import load_image
-        from coldstart.media.video import sample_frames
-
-        media = row["media"] or []
-        for entry in (entry for entry in media if entry["role"] == "video"):
-            with guard.local_path(entry["uri"], self.limits) as path:
-                _check_unchanged(entry, path.stat().st_size)
-                found = sample_frames(path, self.limits, self.transform, count=self.frames, policy=self.frame_policy)
-            return Pictures(found.images, found.times_s), float(len(found.images))
-        images = []
-        for entry in [entry for entry in media if entry["role"] == "image"][: self.pictures]:
-            with guard.local_path(entry["uri"], self.limits) as path:
-                _check_unchanged(entry, path.stat().st_size)
-                images.append(load_image(path, self.limits, self.transform))
-        if not images:
-            raise Reject("no_media", "no image or video", state="filtered")
-        return Pictures(images, None), float(len(images))
-
-
-def _check_unchanged(entry: Mapping[str, Any], size_bytes: int) -> None:
-    """The row key stands for the bytes that ingest saw; others must not go under it."""
-    if size_bytes != entry["size_bytes"]:
-        raise Reject(
-            "media_changed", f"{entry['uri']}: {size_bytes} bytes, {entry['size_bytes']} at ingest; run ingest again"
-        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -22,10 +22,11 @@ from coldstart.errors import ColdstartError
 from coldstart.items import CONTENT_FIELDS, Item
 from coldstart.keys import digest, stage_key
 from coldstart.media import guard
-from coldstart.media.guard import Limits
+from coldstart.media.limits import Limits
+from coldstart.media.probe import Probe
 from coldstart.pipeline import Pipeline, Section
 from coldstart.stage import Prepare, Reject, Row, Work
-from coldstart.workspace import ITEMS, Workspace
+from coldstart.workspace import ITEMS, Store
 
 SCHEMA = pa.schema(
     [
@@ -144,52 +145,5 @@ class IngestStage:
         now = datetime.now(UTC)
         return [{**row, "ingested_at": now} for row in batch]
 
-    def notes(self, workspace: Workspace) -> list[str]:
+    def notes(self, workspace: Store) -> list[str]:
         return []
-
-
-@dataclass(frozen=True)
-class Probe:
-    """Reads the header of every medium of one item, digests its bytes and computes the item's row key."""
-
-    limits: Limits
-
-    def __call__(self, row: Row) -> tuple[Row, float]:
-        media = [self._probe(entry["role"], entry["uri"]) for entry in row["media"]]
-        row_key = digest([row["record"], [(entry["role"], entry["digest"]) for entry in media]])
-        fields = {name: value for name, value in row.items() if name != "record"}
-        return {**fields, "media": media, "row_key": row_key}, 1.0
-
-    def _probe(self, role: str, uri: str) -> dict[str, Any]:
-        with guard.local_path(uri, self.limits) as path:
-            known = _PROBES[role](path, self.limits)
-            return {"role": role, "uri": uri, "digest": guard.digest(path), "size_bytes": path.stat().st_size, **known}
-
-
-def _probe_image(path: Path, limits: Limits) -> dict[str, Any]:
-    from coldstart.media.image import probe_image
-
-    info = probe_image(path, limits)
-    return {"width": info.width, "height": info.height}
-
-
-def _probe_video(path: Path, limits: Limits) -> dict[str, Any]:
-    from coldstart.media.video import probe_video
-
-    info = probe_video(path, limits)
-    return {
-        "width": info.width,
-        "height": info.height,
-        "duration_s": info.duration_s,
-        "fps": info.fps,
-        "has_audio": info.has_audio,
-    }
-
-
-def _probe_audio(path: Path, limits: Limits) -> dict[str, Any]:
-    from coldstart.media.video import probe_audio
-
-    return {"duration_s": probe_audio(path, limits).duration_s, "has_audio": True}
-
-
-_PROBES = {"image": _probe_image, "video": _probe_video, "audio": _probe_audio}

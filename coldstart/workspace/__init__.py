@@ -67,7 +67,7 @@ class Maintenance:
     versions_after: int
 
 
-class Workspace:
+class Store:
     """One catalogue in a LanceDB database.
 
     Args:
@@ -93,7 +93,7 @@ class Workspace:
         self.db = lancedb.connect(where, read_consistency_interval=timedelta(0))
 
     def __repr__(self) -> str:
-        return f"Workspace({self.uri!r})"
+        return f"Store({self.uri!r})"
 
     # -- tables
 

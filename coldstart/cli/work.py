@@ -1,0 +1,350 @@
+"""Commands that do the work and say how it stands: run, ingest, embed, index, retry, status, check, doctor."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coldstart.cli import output
+from coldstart.cli.options import (
+    DEFAULT_WORKSPACE,
+    Json,
+    Limit,
+    Manifest,
+    MediaRoots,
+    Overrides,
+    PipelineName,
+    Uri,
+)
+
+if TYPE_CHECKING:
+    from coldstart.engine.estimate import Estimate
+    from coldstart.engine.run import RunReport, StageReport
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, from a probe; write nothing.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the main app."""
+    for command in (run, ingest, embed, index, retry, status, check, doctor):
+        app.command(command.__name__)(command)
+
+
+def run(
+    pipeline: Annotated[
+        str | None,
+        typer.Argument(metavar="[PIPELINE]", help="Pipeline file, or the name of a packaged one such as `demo`."),
+    ] = None,
+    workspace: Uri = DEFAULT_WORKSPACE,
+    manifest: Manifest = None,
+    media_root: MediaRoots = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="STAGE", help="Only this stage; repeatable.")
+    ] = None,
+    start: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Begin with this stage.")] = None,
+    dry_run: DryRun = False,
+    limit: Limit = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Run a pipeline: every stage does what is stale and skips the rest.
+
+    Example: coldstart run starter --workspace shop.workspace --manifest items.jsonl
+    """
+    _run(
+        workspace,
+        json,
+        dry_run,
+        {"source": pipeline, "manifest": manifest, "media_roots": media_root or (), "overrides": overrides or ()},
+        {"only": only or (), "start": start},
+        {"limit": limit},
+    )
+
+
+def ingest(
+    manifest: Annotated[
+        str, typer.Argument(metavar="MANIFEST", help="JSONL, CSV or Parquet file, or a folder of media.")
+    ],
+    workspace: Uri = DEFAULT_WORKSPACE,
+    pipeline: PipelineName = None,
+    media_root: MediaRoots = None,
+    dry_run: DryRun = False,
+    limit: Limit = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Read a manifest: check its items and media, add what is new, renew what changed.
+
+    Example: coldstart ingest items.jsonl --workspace shop.workspace
+    """
+    _run(
+        workspace,
+        json,
+        dry_run,
+        {"source": pipeline, "manifest": manifest, "media_roots": media_root or (), "overrides": overrides or ()},
+        {"only": ["ingest"]},
+        {"limit": limit},
+    )
+
+
+def embed(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    pipeline: PipelineName = None,
+    space: Annotated[
+        list[str] | None, typer.Option("--space", metavar="NAME", help="Only this space of the pipeline; repeatable.")
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder", metavar="NAME", help="Use this encoder for the one --space; makes the space if it is new."
+        ),
+    ] = None,
+    input: Annotated[
+        str | None, typer.Option("--input", metavar="image|text", help="What the new --space reads.")
+    ] = None,
+    dry_run: DryRun = False,
+    limit: Limit = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Embed every item that has no fresh vector, in each space.
+
+    Example: coldstart embed --space clip --encoder open_clip:ViT-B-32/laion2b_s34b_b79k
+    """
+    from coldstart.errors import ColdstartError
+
+    changes = {key: value for key, value in (("encoder", encoder), ("input", input)) if value is not None}
+    if changes and len(space or ()) != 1:
+        raise ColdstartError(f"--{' and --'.join(changes)} need one --space NAME to apply to")
+    _run(
+        workspace,
+        json,
+        dry_run,
+        {
+            "source": pipeline,
+            "overrides": overrides or (),
+            "spaces": {space[0]: changes} if space and changes else {},
+        },
+        {"only": space or ["embed"]},
+        {"limit": limit},
+    )
+
+
+def index(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    pipeline: PipelineName = None,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Serve the publication before the current one.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="List the publications that are kept.")] = False,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Join items and vectors into the catalog, build its indexes, measure their recall, publish.
+
+    Example: coldstart index --workspace shop.workspace --rollback
+    """
+    import coldstart
+
+    if rollback or history:
+        opened = coldstart.open(workspace)
+        back = opened.rollback() if rollback else None
+        publications = [_publication(entry) for entry in opened.publications()]
+        if json:
+            output.as_json(publications)
+            return
+        if back is not None:
+            output.line(
+                f"published {back.tag} again: {back.rows} items, first published {back.published_at:%Y-%m-%d %H:%M} UTC"
+            )
+            return
+        columns = ("publication", "published", "items", "spaces")
+        output.table(
+            columns, [[p["tag"], p["published_at"][:16], p["rows"], ", ".join(p["spaces"])] for p in publications]
+        )
+        return
+    _run(workspace, json, False, {"source": pipeline, "overrides": overrides or ()}, {"only": ["index"]}, {})
+
+
+def retry(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="STAGE", help="Only this stage; repeatable.")
+    ] = None,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
+    """Try the failed items again, and only those; then do what became possible.
+
+    Example: coldstart retry --workspace shop.workspace
+    """
+    _run(workspace, json, False, {}, {"only": only or ()}, {"limit": limit, "retry": ["failed"]})
+
+
+def status(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    failed: Annotated[bool, typer.Option("--failed", help="List every item that did not make it, and why.")] = False,
+    json: Json = False,
+) -> None:
+    """Say where every item is: fresh + failed + filtered + duplicate + pending = items, for each stage."""
+    import coldstart
+
+    opened = coldstart.open(workspace)
+    if failed:
+        rows = (
+            opened.table("ledger").sort_by([("stage", "ascending"), ("item_id", "ascending")]).to_pylist()
+            if "ledger" in opened.tables()
+            else []
+        )
+        if json:
+            output.as_json(rows)
+        else:
+            columns = ("stage", "item", "state", "reason", "detail")
+            output.table(
+                columns, [[row["stage"], row["item_id"], row["state"], row["reason"], row["detail"]] for row in rows]
+            )
+        return
+    reports = opened.status()
+    if json:
+        output.as_json([report.to_dict() for report in reports])
+        return
+    _balance(reports)
+    output.line(f"workspace {opened.uri}: {output.size(opened.size_bytes())}")
+
+
+def check(
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="Pipeline file, or the name of a packaged one.")],
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Check a pipeline file and list all its faults at once; builds and runs nothing."""
+    from coldstart import pipeline as pipelines
+    from coldstart.engine.run import faults
+    from coldstart.errors import ColdstartError
+
+    try:
+        loaded = pipelines.load(pipeline, overrides or ())
+        found = faults(loaded)
+    except pipelines.PipelineError as error:
+        found = error.faults
+    if json:
+        output.as_json({"pipeline": pipeline, "faults": found})
+    else:
+        for fault in found:
+            output.line(f"- {fault}")
+    if found:
+        raise ColdstartError(f"{pipeline} has {len(found)} fault{'s' if len(found) > 1 else ''}: mend and check again")
+    if not json:
+        output.line(
+            f"{pipeline}: no faults in {len(loaded.stages)} stages: {', '.join(spec.name for spec in loaded.stages)}"
+        )
+
+
+def doctor(workspace: Uri = DEFAULT_WORKSPACE, json: Json = False) -> None:
+    """Say what this machine has: device, number formats, versions, models, disk."""
+    from coldstart.doctor import examine
+
+    facts = examine(workspace)
+    if json:
+        output.as_json(facts)
+    else:
+        output.table(("what", "found"), list(facts.items()))
+
+
+def _run(
+    uri: str,
+    json: bool,
+    dry_run: bool,
+    settings: dict[str, Any],
+    choice: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    import coldstart
+    from coldstart.engine.progress import ConsoleProgress
+
+    if dry_run:
+        with tempfile.TemporaryDirectory() as empty:  # a dry run makes no workspace, not even an empty one
+            workspace = coldstart.open(uri if "://" in uri or Path(uri).is_dir() else empty)
+            _estimate(workspace.estimate(workspace.pipeline(**settings), **choice), json)
+        return
+    workspace = coldstart.open(uri, create=True)
+    pipeline = workspace.pipeline(**settings)
+    report = workspace.run(pipeline, progress=ConsoleProgress(), **choice, **options)
+    if json:
+        output.as_json(report.to_dict())
+    else:
+        _report(report)
+    if report.over_budget:
+        over = [
+            f"{stage.stage} {stage.balance.failed_share:.1%}"
+            for stage in report.stages
+            if stage.stage in report.over_budget
+        ]
+        typer.echo(
+            f"error: more failed than max_failed {pipeline.max_failed:.1%} allows: {', '.join(over)}; "
+            f"see `coldstart status --failed --workspace {uri}`",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+def _report(report: RunReport) -> None:
+    _balance(report.stages, ran=True)
+    for stage in report.stages:
+        for note in stage.notes:
+            output.line(f"{stage.stage}: {note}")
+    upkeep = report.maintenance
+    sizes = f"; disk {output.size(upkeep.bytes_before)} -> {output.size(upkeep.bytes_after)}" if upkeep else ""
+    output.line(f"done in {output.duration(report.seconds)}{sizes}")
+
+
+def _balance(reports: Iterable[StageReport], ran: bool = False) -> None:
+    rows: list[Sequence[Any]] = []
+    for report in reports:
+        balance = report.balance
+        reasons = ", ".join(f"{reason} {count}" for reason, count in balance.reasons.items())
+        row = [
+            report.stage,
+            balance.total,
+            balance.fresh,
+            balance.failed,
+            balance.filtered,
+            balance.duplicate,
+            balance.pending,
+        ]
+        if ran:
+            busy = report.ran.done + report.ran.lost
+            rate = f"{busy / report.ran.seconds:,.1f}/s" if busy and report.ran.seconds else "-"
+            waited = (
+                f"{report.ran.wait_s / report.ran.seconds:.0%}"
+                if busy and report.ran.seconds and report.ran.wait_s
+                else "-"
+            )
+            row += [report.ran.done, rate, waited]
+        rows.append([*row, reasons])
+    columns = ["stage", "items", "fresh", "failed", "filtered", "duplicate", "pending"]
+    output.table([*columns, *(["done now", "rate", "model waited"] if ran else []), "reasons"], rows)
+
+
+def _estimate(estimate: Estimate, json: bool) -> None:
+    if json:
+        output.as_json(estimate.to_dict())
+        return
+    rows = [
+        [s.stage, s.rows, s.probed, s.lost, output.duration(s.seconds), output.size(s.bytes), s.bottleneck]
+        for s in estimate.stages
+    ]
+    output.table(("stage", "rows to do", "probed", "lost", "time", "disk", "bottleneck"), rows)
+    output.line("dry run: nothing was written")
+
+
+def _publication(publication: Any) -> dict[str, Any]:
+    return {
+        "tag": publication.tag,
+        "version": publication.version,
+        "published_at": publication.published_at.isoformat(),
+        "rows": publication.rows,
+        "spaces": sorted(publication.passports),
+    }

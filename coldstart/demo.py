@@ -1,0 +1,104 @@
+"""The demo: the packaged sample catalogue through the packaged pipeline, then every sample video as a query."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from coldstart import api, sample
+from coldstart.engine.progress import Progress
+from coldstart.retrieval.search import Query
+from coldstart.show import SheetRow, Tile, contact_sheet, neighbours_html
+from coldstart.views import Hits
+
+TOP_K = 5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One video as a query: titles of the products that it shows, and of those found, best first."""
+
+    video: str
+    shown: Sequence[str]
+    found: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the demo made.
+
+    Attributes:
+        recall: mean over the videos of found / shown, among the first `TOP_K`; `chance`: the same for a random order.
+    """
+
+    items: int
+    answers: Sequence[Answer]
+    recall: float
+    chance: float
+    picture: Path
+    page: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-serialisable values."""
+        return {**asdict(self), "picture": str(self.picture), "page": str(self.page)}
+
+
+def run(out: Path, progress: Progress | None = None) -> Result:
+    """Run the demo into a folder; a second time it has little left to do.
+
+    Raises:
+        ColdstartError: a starter model is missing, or the folder cannot be written.
+    """
+    workspace = api.open(out / "workspace", create=True)
+    workspace.run("demo", progress=progress)
+    truth = _truth(sample.path() / "truth.jsonl")
+    views = {view.item_id: view for view in workspace.items()}
+    videos = [item for item in truth if truth[item]]
+    answers = dict(
+        workspace.search_many(
+            [Query(item, item=item) for item in videos], top_k=TOP_K, kind="product", spaces=["image"]
+        )
+    )
+    products = sum(view.kind == "product" for view in views.values())
+    recalls = [len(truth[item] & {hit.item_id for hit in answers[item]}) / len(truth[item]) for item in videos]
+    rows = [SheetRow(views[item].tile(), _tiles(answers[item], truth[item])) for item in videos]
+    picture, page = out / "neighbours.png", out / "neighbours.html"
+    contact_sheet(rows, picture)
+    neighbours_html(rows, page, "Videos and the products found by their frames")
+    return Result(
+        items=len(views),
+        answers=[
+            Answer(
+                views[item].title,
+                sorted(views[shown].title for shown in truth[item]),
+                [h.title or h.item_id for h in answers[item]],
+            )
+            for item in videos
+        ],
+        recall=sum(recalls) / len(recalls),
+        chance=TOP_K / products,
+        picture=picture,
+        page=page,
+    )
+
+
+def _truth(path: Path) -> dict[str, set[str]]:
+    """Video -> the products that it shows."""
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return {row["item_id"]: set(row["product_ids"]) for row in rows}
+
+
+def _tiles(hits: Hits, shown: set[str]) -> list[Tile]:
+    """The hits as tiles, those that the video shows marked."""
+    return [
+        Tile(
+            hit.title or hit.item_id,
+            hit.uri,
+            hit.kind or "product",
+            f"{hit.score:.4f}{', in the video' if hit.item_id in shown else ''}",
+        )
+        for hit in hits
+    ]

@@ -1,0 +1,128 @@
+"""What a run would take: rows, time and disk, from a probe of a few items. Writes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from coldstart.engine.local import Scope, SourceWork, stale_work
+from coldstart.engine.run import build, choose
+from coldstart.engine.workers import Prepared, prepare_here, prepare_isolated
+from coldstart.freshness import assess_map, expected_keys
+from coldstart.pipeline import Engine, Pipeline
+from coldstart.stage import MapStage, Reject, Row, SourceStage, WholeStage, Work
+from coldstart.workspace import Store
+
+PROBE = 16
+"""Items of each stage that are really done, to time them."""
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """What one stage would take.
+
+    Attributes:
+        rows: items it would do.
+        probed: items that were done to find out; `lost`: how many of those were turned away.
+        seconds: time for all rows on this machine, None where there was nothing to probe.
+        bytes: disk for all rows, before compaction.
+        bottleneck: `decode` or `model`: what the time goes into.
+    """
+
+    stage: str
+    rows: int
+    probed: int = 0
+    lost: int = 0
+    seconds: float | None = None
+    bytes: int | None = None
+    bottleneck: str | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take, stage by stage."""
+
+    stages: Sequence[StageEstimate]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-serialisable values."""
+        return asdict(self)
+
+
+def estimate(store: Store, pipeline: Pipeline, *, only: Iterable[str] = (), start: str | None = None) -> Estimate:
+    """Probe each stage that `run` would do.
+
+    Stages after an ingest that has rows to do are probed with those rows, as ingest would make them.
+    """
+    found: list[StageEstimate] = []
+    new_rows: list[Row] = []
+    new_count = 0
+    for spec in choose(pipeline, only, start):
+        stage = build(spec, pipeline)
+        if isinstance(stage, WholeStage):
+            found.append(StageEstimate(spec.name, store.count("items") + new_count))
+        elif isinstance(stage, SourceStage):
+            source = SourceWork(store, stage, Scope(limit=PROBE))
+            work = list(source)
+            new_count = len(work) + len(source.pending)
+            estimated, new_rows = _probe(stage, work, new_count, pipeline.engine)
+            found.append(estimated)
+        else:
+            state = assess_map(store, stage)
+            work = list(stale_work(store, state.expected, state.stale[:PROBE])) or _from_rows(stage, new_rows)
+            found.append(_probe(stage, work, len(state.stale) + new_count, pipeline.engine)[0])
+    return Estimate(found)
+
+
+def _from_rows(stage: MapStage, rows: Sequence[Row]) -> list[Work]:
+    keys = expected_keys(stage, {row["item_id"]: row["row_key"] for row in rows})
+    return [Work(row["item_id"], keys[row["item_id"]], row) for row in rows]
+
+
+def _probe(stage: MapStage, work: Sequence[Work], rows: int, settings: Engine) -> tuple[StageEstimate, list[Row]]:
+    if not work:
+        return StageEstimate(stage.name, rows), []
+    prepared, prepare_s = _prepare(stage, work, settings)
+    samples = [(entry, data) for entry, data, _ in prepared if not isinstance(data, Reject)]
+    made: list[Row] = []
+    compute_s = 0.0
+    if samples:
+        batch = [data for _, data in samples]
+        stage.compute(batch[:1])  # loads the model and warms it up
+        began = time.monotonic()
+        results = stage.compute(batch)
+        compute_s = time.monotonic() - began
+        made = [
+            {"item_id": entry.item_id, stage.key_column: entry.key, **result}
+            for (entry, _), result in zip(samples, results, strict=True)
+            if not isinstance(result, Reject)
+        ]
+    size = pa.Table.from_pylist(made, schema=stage.schema).nbytes if made else 0
+    per_item = max(prepare_s, compute_s) / len(work)
+    estimated = StageEstimate(
+        stage.name,
+        rows,
+        probed=len(work),
+        lost=len(work) - len(made),
+        seconds=per_item * rows,
+        bytes=round(size / len(work) * rows),
+        bottleneck="decode" if prepare_s > compute_s else "model",
+    )
+    return estimated, made
+
+
+def _prepare(stage: MapStage, work: Sequence[Work], settings: Engine) -> tuple[list[Prepared], float]:
+    """The samples, and the seconds that preparing them took once the workers stood ready."""
+    if not stage.isolated:
+        began = time.monotonic()
+        return list(prepare_here(stage, work)), time.monotonic() - began
+    steps = prepare_isolated(stage, work, settings.workers, lambda: len(work))
+    first = next(steps)  # the workers start before this one
+    began = time.monotonic()
+    rest = list(steps)
+    seconds = time.monotonic() - began
+    return [first, *rest], seconds * len(work) / max(len(rest), 1)
