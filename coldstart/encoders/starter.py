@@ -34,7 +34,7 @@ class Starter:
 
     name = "starter"
     modalities: frozenset[Modality] = frozenset({"text", "image"})
-    image_transform = ImageTransform(size=(260, 260), resize="squash", interpolation="bicubic")
+    image_transform = ImageTransform((260, 260), "shortest", "bicubic", crop_pct=0.89)  # as timm states it
     max_tokens = 256  # the model's own sentence-transformers setting
 
     def __init__(self, device: str, dtype: str) -> None:
