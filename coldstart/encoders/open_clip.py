@@ -1,0 +1,298 @@
+"""`open_clip:…`: any model of open_clip, text and pictures in one space.
+
+`open_clip:ARCH/TAG` takes weights from the hub cache or the hub, `open_clip:ARCH/FILE` a local checkpoint,
+`open_clip:local-dir:FOLDER` a folder with `open_clip_config.json`, and `open_clip:hf-hub:ORGANISATION/NAME`
+such a folder from the hub. `open_clip:ARCH` alone has no weights and is refused unless random ones are
+allowed. Text becomes vectors the same way as a query and as a document.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from coldstart import models
+from coldstart.device import choose_device, choose_dtype
+from coldstart.encoders import Modality, Passport, Pixels, Vectors
+from coldstart.encoders._hub import hub_file, hub_folder
+from coldstart.encoders._tensors import by_length, describe, to_pixel_values, to_unit_vectors
+from coldstart.errors import ColdstartError
+from coldstart.media.image import ImageTransform
+
+if TYPE_CHECKING:
+    import torch
+
+SEED = 0  # of random weights
+TOKENIZER_FILES = ("*token*", "*.model", "vocab.*", "merges.txt", "config.json")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from, all of it on this machine.
+
+    Attributes:
+        name: for the passport; no folders of this machine in it.
+        model: what open_clip calls the architecture: `ARCH` or `local-dir:FOLDER`.
+        config: open_clip's model configuration.
+        preprocess: what open_clip states of the pixels: size, mean, std, interpolation, resize_mode,
+        fill_color.
+        checkpoint: the weight file; None for random weights.
+    """
+
+    name: str
+    model: str
+    config: dict[str, Any]
+    preprocess: dict[str, Any]
+    checkpoint: Path | None
+
+
+class OpenClip:
+    """See the module and `Encoder`."""
+
+    modalities: frozenset[Modality] = frozenset({"text", "image"})
+
+    def __init__(self, name: str, source: Source, device: str, dtype: str) -> None:
+        self.name = name
+        self._source = source
+        self._device = device
+        self._dtype = dtype
+        pixels = source.preprocess
+        size = source.config["vision_cfg"].get("image_size", 224)
+        height, width = (size, size) if isinstance(size, int) else size
+        self.image_transform = ImageTransform((height, width), pixels["resize_mode"], pixels["interpolation"])
+        self.max_tokens: int = source.config["text_cfg"].get("context_length", 77)
+        self._mean = tuple(pixels["mean"])
+        self._std = tuple(pixels["std"])
+        self._dim: int = source.config["embed_dim"]
+
+    def passport(self, modality: Modality) -> Passport:
+        source = self._source
+        weights = f"sha256:{models.file_digest(source.checkpoint)}" if source.checkpoint else f"random:{SEED}"
+        config = hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest()[:12]
+        pixels = describe(self.image_transform, self._mean, self._std)
+        return Passport(source.name, weights, f"config {config}, {pixels}, {self.max_tokens} tokens", self._dim)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        tokenizer = self._tokenizer
+        if hasattr(tokenizer, "encode"):
+            return [len(tokenizer.encode(text)) + 2 for text in texts]  # a start and an end token
+        if not texts:
+            return []
+        clips = tokenizer.tokenizer_mode == "clips"  # appends a class token
+        ids = tokenizer.tokenizer([tokenizer.clean_fn(text) for text in texts], verbose=False)["input_ids"]
+        return [len(tokens) + clips for tokens in ids]
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        import torch
+
+        if not texts:
+            return np.zeros((0, self._dim), dtype=np.float32)
+        tokens = self._tokenizer(list(texts))
+
+        def encode(group: list[int]) -> Vectors:
+            with torch.inference_mode():
+                return to_unit_vectors(self._encode_text(tokens[group, : lengths[group[-1]]].to(self.device)))
+
+        lengths = self._lengths(tokens)
+        return by_length(lengths, self._dim, encode)
+
+    encode_queries = encode_documents
+
+    def encode_images(self, images: Sequence[Pixels]) -> Vectors:
+        import torch
+
+        if not images:
+            return np.zeros((0, self._dim), dtype=np.float32)
+        if self.image_transform.resize == "longest":
+            fill = self._source.preprocess["fill_color"]
+            images = [_pad(image, self.image_transform.size, fill) for image in images]
+        with torch.inference_mode():
+            pixel_values = to_pixel_values(images, self._mean, self._std, self.device, self.dtype)
+            return to_unit_vectors(self._model.encode_image(pixel_values))
+
+    def encode_videos(self, videos: Sequence[Pixels]) -> Vectors:
+        raise TypeError(f"{self.name} takes no video")
+
+    @cached_property
+    def device(self) -> torch.device:
+        return choose_device(self._device)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        return choose_dtype(self.device, self._dtype)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        import open_clip
+
+        hub_name = self._source.config["text_cfg"].get("hf_tokenizer_name")
+        if not hub_name or self._source.model.startswith("local-dir:"):
+            return open_clip.get_tokenizer(self._source.model)
+        text = self._source.config["text_cfg"]
+        instead = "open_clip:local-dir:FOLDER with the tokenizer's files beside the weights"
+        folder = hub_folder(hub_name, TOKENIZER_FILES, encoder=self.name, instead=instead)
+        return open_clip.tokenizer.HFTokenizer(
+            str(folder),
+            context_length=self.max_tokens,
+            tokenizer_mode=text.get("tokenizer_mode"),
+            **text.get("tokenizer_kwargs", {}),
+        )
+
+    @cached_property
+    def _model(self) -> Any:
+        import open_clip
+        import torch
+
+        source, overrides = self._source, {}
+        hub_name = source.config["text_cfg"].get("hf_model_name")
+        if hub_name:  # the text tower's shape stands on the hub; its weights stand in the checkpoint
+            instead = "a model whose text tower is open_clip's own"
+            folder = hub_folder(hub_name, ["config.json"], encoder=self.name, instead=instead)
+            overrides["text_cfg"] = {**source.config["text_cfg"], "hf_model_name": str(folder)}
+        local = source.model.startswith("local-dir:")  # open_clip finds the checkpoint in there itself
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            model = open_clip.create_model(
+                source.model,
+                pretrained=None if local or source.checkpoint is None else str(source.checkpoint),
+                require_pretrained=source.checkpoint is not None,
+                force_quick_gelu=source.config.get("quick_gelu", False),
+                pretrained_text=False,
+                **overrides,
+            )
+        return model.to(self.device, self.dtype).requires_grad_(False).eval()
+
+    @cached_property
+    def _cuttable(self) -> Any | None:
+        """The text tower if its vector does not depend on the padding: causal, read at the end token. Else
+        None.
+        """
+        import open_clip
+
+        tower = getattr(self._model, "text", self._model)
+        if not isinstance(tower, open_clip.CLIP | open_clip.transformer.TextTransformer):
+            return None
+        pool = getattr(tower, "pool_type", None) or tower.text_pool_type
+        causal = tower.attn_mask is not None and getattr(tower, "cls_emb", None) is None
+        return tower if causal and pool == "argmax" else None
+
+    def _lengths(self, tokens: torch.Tensor) -> list[int]:
+        """How many columns of `tokens` `[B, L]` each text needs: up to its end token, or all."""
+        if self._cuttable is None:
+            return [tokens.shape[1]] * len(tokens)
+        lengths: list[int] = (tokens.argmax(dim=1) + 1).tolist()  # the end token has the highest id
+        return lengths
+
+    def _encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Text features `[B, D]` of tokens `[B, L]`, where L may be less than the model's context if it can
+        be cut.
+        """
+        import torch
+
+        tower, length = self._cuttable, tokens.shape[1]
+        if tower is None or length == self.max_tokens:
+            features: torch.Tensor = self._model.encode_text(tokens)
+            return features
+        cut = {
+            "positional_embedding": tower.positional_embedding[:length],
+            "attn_mask": tower.attn_mask[:length, :length],
+        }
+        if tower is self._model:
+            features = torch.func.functional_call(tower, cut, (None, tokens))[1]
+        else:
+            features = torch.func.functional_call(tower, cut, (tokens,))
+        return features
+
+
+def build(rest: str, *, device: str, dtype: str, allow_random_weights: bool) -> OpenClip:
+    """Find the model's files; raises `ColdstartError` where there are none."""
+    name = f"open_clip:{rest}"
+    if rest.startswith("local-dir:"):
+        folder = Path(rest.removeprefix("local-dir:"))
+        source = _from_folder(f"open_clip:local-dir:{folder.name}", name, folder)
+    elif rest.startswith("hf-hub:"):
+        patterns = ("open_clip_config.json", "open_clip*.safetensors", *TOKENIZER_FILES)
+        repo = rest.removeprefix("hf-hub:")
+        cached = hub_folder(repo, patterns, encoder=name, instead="open_clip:local-dir:FOLDER")
+        source = _from_folder(name, name, cached)
+    else:
+        arch, _, weights = rest.partition("/")
+        source = _from_architecture(name, arch, weights, allow_random_weights)
+    return OpenClip(name, source, device, dtype)
+
+
+def _from_folder(label: str, name: str, folder: Path) -> Source:
+    import open_clip
+
+    path = folder / "open_clip_config.json"
+    try:
+        stated = json.loads(path.read_bytes())
+        config, preprocess = stated["model_cfg"], stated.get("preprocess_cfg", {})
+        checkpoint = open_clip.factory._find_checkpoint_in_dir(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ColdstartError(f"encoder {name!r}: {path} is not an open_clip configuration ({error!r})") from error
+    if checkpoint is None:
+        raise ColdstartError(f"encoder {name!r}: {folder} holds no weights (*.safetensors, *.bin, *.pth)")
+    return Source(label, f"local-dir:{folder}", config, _preprocess(preprocess), Path(checkpoint))
+
+
+def _from_architecture(name: str, arch: str, weights: str, allow_random_weights: bool) -> Source:
+    import open_clip
+
+    config = open_clip.get_model_config(arch)
+    if config is None:
+        near = get_close_matches(arch, open_clip.list_models(), n=3, cutoff=0.3)
+        raise ColdstartError(f"encoder {name!r}: architecture {arch!r} is unknown; nearest are {', '.join(near)}")
+    tags = open_clip.list_pretrained_tags_by_model(arch)
+    if not weights:
+        if allow_random_weights:
+            return Source(f"{name} (random weights)", arch, config, _preprocess({}), None)
+        offer = f"add one, as in open_clip:{arch}/{tags[-1]}, or" if tags else "write"
+        raise ColdstartError(f"encoder {name!r} names no weights: {offer} open_clip:{arch}/FILE with a checkpoint")
+    stated = open_clip.pretrained.get_pretrained_cfg(arch, weights)
+    if not stated:
+        if Path(weights).is_file():
+            label = f"open_clip:{arch}/{Path(weights).name}"
+            return Source(label, arch, config, _preprocess({}), Path(weights))
+        near = get_close_matches(weights, tags, n=3, cutoff=0.3) or tags
+        raise ColdstartError(
+            f"encoder {name!r}: {weights!r} is neither a file nor weights of {arch}; "
+            f"known are {', '.join(near) or 'none'}"
+        )
+    repo, _, filename = stated["hf_hub"].rpartition("/")
+    candidates = [filename.rsplit(".", 1)[0] + ".safetensors", filename] if filename else _USUAL_FILES
+    instead = f"open_clip:{arch}/FILE"
+    checkpoint = hub_file(repo, candidates, encoder=name, instead=instead)
+    # open_clip only warns where a tag was trained with another activation than the architecture states
+    config = {**config, "quick_gelu": stated.get("quick_gelu", False)}
+    return Source(name, arch, config, _preprocess(stated), checkpoint)
+
+
+_USUAL_FILES = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+
+
+def _preprocess(stated: dict[str, Any]) -> dict[str, Any]:
+    """open_clip's defaults, overridden by what a tag or a folder states."""
+    import open_clip
+
+    defaults = asdict(open_clip.transform.PreprocessCfg())
+    merged: dict[str, Any] = open_clip.transform.merge_preprocess_dict(defaults, stated)
+    if merged["interpolation"] == "random":  # of training; open_clip itself reads it as bicubic to encode
+        merged["interpolation"] = "bicubic"
+    return merged
+
+
+def _pad(image: Pixels, size: tuple[int, int], fill: int) -> Pixels:
+    """The picture in the middle of a plain canvas of `size` (height, width)."""
+    canvas = np.full((*size, 3), fill, dtype=np.uint8)
+    top, left = (size[0] - image.shape[0]) // 2, (size[1] - image.shape[1]) // 2
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas
