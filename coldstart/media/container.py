@@ -25,6 +25,7 @@ class Video:
 
     Attributes:
         container, stream: PyAV's own.
+        pixel_aspect: width of a stored pixel over its height.
         seekable: whether frames can be decoded from the middle.
         duration_s: length of the video stream as the header states it, or by reading all packets where it does not.
     """
@@ -32,6 +33,7 @@ class Video:
     def __init__(self, container: Any, stream: Any, size_bytes: int) -> None:
         self.container = container
         self.stream = stream
+        self.pixel_aspect = float(stream.sample_aspect_ratio or 1)
         self.seekable = container.format.name != "gif"
         self._start = int(stream.start_time or 0)
         self._size_bytes = size_bytes
@@ -52,20 +54,21 @@ class Video:
         """
         with suppress(av.error.FFmpegError):
             self.container.seek(max(ticks, self._start), stream=self.stream, backward=backward)
+        self.stream.codec_context.flush_buffers()
 
     def packets(self, *streams: Any) -> Iterator[Any]:
         """Packets of the video stream, or of `streams`, up to the last that can be read."""
         try:
             yield from self.container.demux(*(streams or (self.stream,)))
-        except av.error.InvalidDataError:  # the file stops in the middle of a packet
-            return
+        except (av.error.InvalidDataError, av.error.PermissionError):
+            return  # the file stops within a packet; for want of a better code some demuxers say "not permitted"
 
     def decoded(self) -> Iterator[Any]:
         """Frames in order of presentation from where the container stands; damaged packets are passed over."""
         for packet in self.packets():
             try:
                 frames = packet.decode()
-            except av.error.InvalidDataError:
+            except av.error.FFmpegError:
                 continue
             yield from (frame for frame in frames if stamp(frame) is not None)
 
@@ -158,6 +161,8 @@ def open_video(path: Path, limits: Limits, threads: int = 1) -> Iterator[Video]:
     with open_container(path, limits) as container:
         stream = _pictures(container)
         codec = stream.codec_context
+        if codec is None:
+            raise Reject("unsupported_media", f"{container.format.name} with pictures in an unknown codec")
         if not codec.width:
             raise Reject("corrupt_video", "the header states no frame size")
         check_size(codec.width, codec.height, limits)

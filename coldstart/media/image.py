@@ -7,7 +7,9 @@ floating-point pixels are turned away, because nothing in the file says which va
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ Pixels = npt.NDArray[np.uint8]
 
 # Formats that Pillow decodes in its own process from one self-contained file. EPS (which starts Ghostscript) and the
 # many rare formats stay out.
-_PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "MPO")
+_PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
 _RESAMPLE = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
@@ -35,6 +37,11 @@ _RESAMPLE = {
 }
 _MAX_ASPECT = 16  # longer strips lose their ends before resizing: an 8 x 8,000,000 image would grow to gigabytes
 _DRAFT_MARGIN = 2  # a JPEG is decoded at no less than this many times the wanted size
+# What Pillow's readers were seen to raise on damaged data of the formats above.
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, TypeError, RuntimeError),
+    *(struct.error, zlib.error),
+)
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -196,7 +203,7 @@ def _pillow_errors(path: Path) -> Iterator[None]:
         if found in IMAGE_FORMATS:
             raise Reject("corrupt_image", f"broken {found} header") from error
         raise Reject("unsupported_media", f"not an image: looks like {found or 'unknown bytes'}") from error
-    except (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError) as error:
+    except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise Reject("corrupt_image", f"{type(error).__name__}: {error}"[:200]) from error

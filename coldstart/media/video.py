@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import av
-import numpy as np
-from av.video.reformatter import Interpolation
-from PIL import Image
 
 from coldstart.media.container import Video, check_duration, open_container, open_video, stamp
+from coldstart.media.frame import frame_pixels, shown_size
 from coldstart.media.image import ImageTransform, Pixels
 from coldstart.media.limits import Limits
 from coldstart.stage import Reject
@@ -27,14 +25,6 @@ from coldstart.stage import Reject
 _SAME_S = 1e-3  # times closer than this are one: containers round to milliseconds
 _DENSE_S = 1.0  # where key frames are unknown, times closer than this are reached by decoding on
 _BACKTRACK_S = (0.0, 1.0, 10.0, math.inf)  # how much earlier to seek while what is found still lies too late
-_SCALERS = {
-    "bicubic": Interpolation.BICUBIC,
-    "bilinear": Interpolation.BILINEAR,
-    "nearest": Interpolation.POINT,
-}
-# Scaling in libswscale is several times faster than in Pillow. With these flags the pixels differ from those of an
-# exact conversion at full size and Pillow's bicubic by 0.3 of 255 levels on average; without them by 1.7.
-_EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 
 
 @dataclass(frozen=True)
@@ -78,7 +68,7 @@ def probe_video(path: Path, limits: Limits) -> VideoInfo:
         first = next(video.decoded(), None)
         if first is None:
             raise Reject("corrupt_video", "not one frame can be decoded")
-        width, height = _shown_size(video, first)
+        width, height = shown_size(first, video.pixel_aspect)
         rate = video.stream.average_rate
         return VideoInfo(
             duration_s=video.duration_s,
@@ -211,28 +201,28 @@ def _frames_on_screen(video: Video, times_s: Sequence[float], transform: ImageTr
         if frame is None:
             return None
         frames.times_s.append(video.seconds(frame))
-        frames.images.append(frames.images[-1] if frame is last else _pixels(video, frame, transform))
+        frames.images.append(frames.images[-1] if frame is last else frame_pixels(frame, video.pixel_aspect, transform))
         last = frame
     return frames
 
 
 def _key_frames(video: Video, times_s: Sequence[float], transform: ImageTransform) -> Frames | None:
-    """The distinct key frames nearest to the times, in order; None where there is none to be had for one of them."""
+    """The distinct key frames nearest to the times, in order; None where the video ends before the last of them."""
+    if not _reaches(video, times_s[-1]):
+        return None
     found: dict[int, tuple[float, Pixels]] = {}
     for time_s in times_s:
         packet = _nearest_key(video, video.ticks(time_s))
-        if packet is None:
-            return None
-        if packet.pts in found:
+        if packet is None or packet.pts in found:
             continue
         video.stream.codec_context.flush_buffers()
         try:
             # A decoder holds frames back to sort them among later ones; None tells it that none follow.
             frames = [*packet.decode(), *video.stream.codec_context.decode(None)]
-        except av.error.InvalidDataError:
+        except av.error.FFmpegError:
             continue
         for frame in frames[:1]:
-            found[packet.pts] = video.seconds(frame), _pixels(video, frame, transform)
+            found[packet.pts] = video.seconds(frame), frame_pixels(frame, video.pixel_aspect, transform)
     shown = sorted(found.values(), key=lambda pair: pair[0])
     return Frames([time_s for time_s, _ in shown], [image for _, image in shown])
 
@@ -242,52 +232,23 @@ def _nearest_key(video: Video, target: int) -> Any:
     keys = []
     for backward in (True, False):
         video.seek(target, backward=backward)
-        keys += [next((packet for packet in video.packets() if packet.is_keyframe and packet.pts is not None), None)]
-    return min(filter(None, keys), key=lambda packet: abs(packet.pts - target), default=None)
+        keys.append(_next_key(video))
+    if keys == [None, None]:
+        video.seek(video.ticks(0.0))
+        return _next_key(video)
+    return min(filter(None, keys), key=lambda packet: abs(packet.pts - target))
+
+
+def _next_key(video: Video) -> Any:
+    return next((packet for packet in video.packets() if packet.is_keyframe and packet.pts is not None), None)
+
+
+def _reaches(video: Video, time_s: float) -> bool:
+    """Whether packets go on until a time; reads them from the seek point before it."""
+    target = video.ticks(time_s)
+    video.seek(target)
+    return any(packet.pts is not None and packet.pts + (packet.duration or 0) >= target for packet in video.packets())
 
 
 def _middles(duration_s: float, count: int) -> list[float]:
     return [duration_s * (i + 0.5) / count for i in range(count)]
-
-
-def _pixels(video: Video, frame: Any, transform: ImageTransform) -> Pixels:
-    """A decoded frame, scaled on its way to RGB, turned upright, through the transform."""
-    shown = _shown_size(video, frame)
-    size = transform.resized(*shown)
-    if size[0] > shown[0] or size[1] > shown[1]:  # enlarging is left to the transform, which bounds extreme strips
-        size = shown
-    matrix = _display_matrix(frame)
-    width, height = size[::-1] if _is_sideways(matrix) else size
-    mode = "rgba" if any(component.is_alpha for component in frame.format.components) else "rgb24"
-    scaler = _SCALERS[transform.interpolation] | _EXACT
-    scaled = frame.reformat(width, height, mode, interpolation=scaler, threads=1)
-    return transform.apply(Image.fromarray(_upright(scaled.to_ndarray(), matrix)))
-
-
-def _shown_size(video: Video, frame: Any) -> tuple[int, int]:
-    """(width, height) with pixels made square and the frame turned upright."""
-    width = max(1, round(frame.width * (video.stream.sample_aspect_ratio or 1)))
-    return (frame.height, width) if _is_sideways(_display_matrix(frame)) else (width, frame.height)
-
-
-def _display_matrix(frame: Any) -> tuple[int, int, int, int]:
-    """(a, b, c, d) of x' = ax + cy, y' = bx + dy, with y downwards, that the container asks players to apply."""
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d, *_ = np.frombuffer(data, np.int32).tolist()
-            return a, b, c, d
-    return 1, 0, 0, 1
-
-
-def _is_sideways(matrix: tuple[int, int, int, int]) -> bool:
-    a, b, c, d = matrix
-    return abs(b) + abs(c) > abs(a) + abs(d)
-
-
-def _upright(pixels: Pixels, matrix: tuple[int, int, int, int]) -> Pixels:
-    """Turn and mirror [H, W, C] as the matrix says, to the nearest quarter turn."""
-    a, b, c, d = matrix
-    x, y = a, d
-    if _is_sideways(matrix):
-        pixels, x, y = pixels.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(pixels[:: -1 if y < 0 else 1, :: -1 if x < 0 else 1])
