@@ -215,21 +215,17 @@ class Catalog:
         return former
 
     def publications(self) -> list[Publication]:
-        """All that are kept, oldest first."""
+        """All that are kept, newest first."""
         table = self._open(PUBLICATIONS)
-        rows = [] if table is None else table.to_arrow().sort_by("number").to_pylist()
+        rows = [] if table is None else table.to_arrow().sort_by([("number", "descending")]).to_pylist()
         return [_publication(row) for row in rows]
 
-    def published(self) -> Published:
-        """The catalog at the published version.
-
-        Raises:
-            ColdstartError: nothing is published.
-        """
+    def published(self) -> Published | None:
+        """The catalog at the published version; None where nothing is published."""
         table = self._open(CATALOG)
         current = None if table is None else self._current(table)
         if current is None:
-            raise ColdstartError("catalog: nothing is published; run `coldstart index`")
+            return None
         table.checkout(current.version)
         return Published(table, current)
 
@@ -248,7 +244,7 @@ class Catalog:
         table = self._written()
         bytes_before = _size_bytes(table)
         publications, current = self.publications(), self._current(table)
-        kept = {publication.number for publication in publications[-keep_publications:]}
+        kept = {publication.number for publication in publications[:keep_publications]}
         if current:
             kept |= {current.number, current.previous or current.number}
         dropped = [publication for publication in publications if publication.number not in kept]

@@ -1,0 +1,1 @@
+"""Finding items in the published catalog."""

@@ -1,0 +1,262 @@
+"""Which spaces answer a query, the vectors it asks with, and its ranking in each space."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors
+from coldstart.errors import ColdstartError
+from coldstart.media.image import ImageTransform, load_image
+from coldstart.media.limits import Limits
+from coldstart.media.video import sample_frames
+from coldstart.stage import Reject
+
+if TYPE_CHECKING:
+    from coldstart.workspace.published import Published
+
+FULL_TEXT = "full_text"
+"""Name of the word ranking."""
+
+DEPTH = 50
+"""Places of each ranking that take part in a fusion, or three times the wanted hits where that is more."""
+
+By = Literal["text", "image", "video", "item"]
+BY: tuple[By, ...] = ("text", "image", "video", "item")
+Pool = Literal["mean", "max", "both"]
+Ranking = list[tuple[str, float]]
+"""(item_id, distance or score), best first."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question, by exactly one of a text, the path of a picture or a video, or the id of an item.
+
+    Raises:
+        ColdstartError: none or several are given, or the text is blank.
+    """
+
+    query_id: str
+    text: str | None = None
+    image: str | None = None
+    video: str | None = None
+    item: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [by for by in BY if getattr(self, by) is not None]
+        if len(given) != 1:
+            raise ColdstartError(
+                f"query {self.query_id!r}: give exactly one of {', '.join(BY)}, not {' and '.join(given) or 'none'}"
+            )
+        if not self.value.strip():
+            raise ColdstartError(f"query {self.query_id!r}: {self.by} is blank; say what to look for")
+
+    @property
+    def by(self) -> By:
+        """Which of the four is given."""
+        return next(by for by in BY if getattr(self, by) is not None)
+
+    @property
+    def value(self) -> str:
+        return str(getattr(self, self.by))
+
+
+def pool(frames: Vectors, how: Pool) -> Vectors:
+    """The vectors that ask for a video, of which an item's nearest counts.
+
+    Args:
+        frames: unit vectors of its frames, float32 `[T, D]`.
+        how: `mean`: their mean, scaled to length one; `max`: each frame; `both`: the frames and their mean.
+
+    Returns:
+        float32 `[1, D]`, `[T, D]` or `[T + 1, D]`.
+    """
+    mean = frames.mean(axis=0, keepdims=True)
+    mean /= max(float(np.linalg.norm(mean)), 1e-12)
+    queries: dict[Pool, Vectors] = {"mean": mean, "max": frames, "both": np.concatenate([frames, mean])}
+    return queries[how]
+
+
+@dataclass
+class Ranker:
+    """Ranks items for queries, space by space. Encoders and the spaces that fit are found out once.
+
+    Attributes:
+        wanted: the spaces to search, each of which must fit; None for all that fit.
+        condition: SQL that items must meet, from `Published.condition`.
+        others: as in `coldstart.retrieval.search.search_many`.
+    """
+
+    catalog: Published
+    encoder_for: Callable[[Passport], Encoder]
+    wanted: tuple[str, ...] | None
+    condition: str | None
+    top_k: int
+    hybrid: bool
+    video_pool: Pool
+    frames: int
+    limits: Limits
+    batch_size: int
+    encoders: dict[str, Encoder] = field(default_factory=dict)
+    fitting: dict[By, dict[str, Passport]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for space in self.wanted or ():
+            if space not in self.catalog.passports:
+                names = ", ".join(sorted(self.catalog.passports)) or "none"
+                raise ColdstartError(f"space {space!r} is not in the published catalog: it has {names}")
+
+    def rankings(self, batch: Sequence[Query]) -> list[dict[str, Ranking] | Reject]:
+        """Name -> ranking of each query, or why it cannot be answered."""
+        found: list[dict[str, Ranking] | Reject] = [{} for _ in batch]
+        for by in BY:
+            places = [place for place, query in enumerate(batch) if query.by == by]
+            values = [batch[place].value for place in places]
+            if not values:
+                continue
+            asked = self._stored(values) if by == "item" else self._encoded(by, values)
+            for place, own in zip(places, self._searched(by, values, asked), strict=True):
+                found[place] = own
+        return found
+
+    def _searched(
+        self, by: By, values: Sequence[str], asked: Sequence[dict[str, Vectors] | Reject]
+    ) -> list[dict[str, Ranking] | Reject]:
+        words = by == "text" and self.hybrid
+        several = len(self._spaces(by)) + words > 1
+        depth = max(DEPTH, 3 * self.top_k) if several else self.top_k
+        rankings: list[dict[str, Ranking]] = [{} for _ in asked]
+        for space in self._spaces(by):
+            owners = [
+                (place, own[space]) for place, own in enumerate(asked) if not isinstance(own, Reject) and space in own
+            ]
+            if not owners:
+                continue
+            owner = np.repeat([place for place, _ in owners], [len(vectors) for _, vectors in owners])
+            queries = np.concatenate([vectors for _, vectors in owners])
+            result = self.catalog.vector_search(space, queries, depth + (by == "item"), where=self.condition)
+            nearest: dict[int, dict[str, float]] = defaultdict(dict)
+            for index, item_id, distance in zip(*(column.to_pylist() for column in result.columns), strict=True):
+                seen = nearest[int(owner[index])]
+                seen[item_id] = min(distance, seen.get(item_id, np.inf))
+            for place, seen in nearest.items():
+                if by == "item":
+                    seen.pop(values[place], None)
+                rankings[place][space] = sorted(seen.items(), key=lambda entry: (entry[1], entry[0]))[:depth]
+        for place, text in enumerate(values) if words else ():
+            result = self.catalog.text_search(text, depth, where=self.condition)
+            rankings[place][FULL_TEXT] = list(zip(*(column.to_pylist() for column in result.columns), strict=True))
+        return [own if isinstance(own, Reject) else rankings[place] for place, own in enumerate(asked)]
+
+    def _stored(self, item_ids: Sequence[str]) -> list[dict[str, Vectors] | Reject]:
+        """The items' own vectors, `[1, D]` a space."""
+        stored = {space: self.catalog.vectors(space, item_ids) for space in self._spaces("item")}
+        known = self.catalog.items(item_ids, ())
+        found: list[dict[str, Vectors] | Reject] = []
+        for item_id in item_ids:
+            own = {space: vectors[item_id][None] for space, vectors in stored.items() if item_id in vectors}
+            if item_id not in known:
+                found.append(Reject("not_found", f"item {item_id!r} is not in the published catalog"))
+            else:
+                found.append(
+                    own or Reject("no_vector", f"item {item_id!r} has none in {', '.join(stored) or 'no space'}")
+                )
+        return found
+
+    def _encoded(self, by: By, values: Sequence[str]) -> list[dict[str, Vectors] | Reject]:
+        """Query vectors `[Q, D]` a space, encoded once for all spaces of one passport."""
+        found: list[dict[str, Vectors] | Reject] = [{} for _ in values]
+        made: dict[str, list[Vectors | Reject]] = {}
+        for space, passport in self._spaces(by).items():
+            if passport.digest not in made:
+                encoder = self.encoders[passport.digest]
+                if by == "text":
+                    made[passport.digest] = list(encoder.encode_queries(values)[:, None])
+                else:
+                    made[passport.digest] = self._seen(by, values, encoder, passport)
+            for place, vectors in enumerate(made[passport.digest]):
+                own = found[place]
+                if isinstance(vectors, Reject):
+                    found[place] = vectors
+                elif not isinstance(own, Reject):
+                    own[space] = vectors
+        return found
+
+    def _seen(self, by: By, paths: Sequence[str], encoder: Encoder, passport: Passport) -> list[Vectors | Reject]:
+        """Vectors of pictures or videos, or why one cannot be read."""
+        transform = encoder.image_transform
+        assert transform is not None, "an encoder that takes pictures states how it wants them"
+        pictures: list[list[Pixels] | Reject] = []
+        for path in paths:
+            try:
+                pictures.append(self._look(by, Path(path), transform))
+            except Reject as reject:
+                pictures.append(Reject(reject.reason, f"{by} {path}: {reject.detail}"))
+        readable = [own for own in pictures if not isinstance(own, Reject)]
+        if by == "video" and _passport(encoder, "image") != passport:
+            vectors = iter([encoder.encode_videos([np.stack(own)]) for own in readable])
+        else:
+            flat = [image for own in readable for image in own]
+            parts = [
+                encoder.encode_images(flat[start : start + self.batch_size])
+                for start in range(0, len(flat), self.batch_size)
+            ]
+            rows = np.concatenate(parts) if parts else np.empty((0, passport.dim), np.float32)
+            split = np.split(rows, np.cumsum([len(own) for own in readable])[:-1])
+            vectors = iter([pool(own, self.video_pool) if by == "video" else own for own in split])
+        return [own if isinstance(own, Reject) else next(vectors) for own in pictures]
+
+    def _look(self, by: By, path: Path, transform: ImageTransform) -> list[Pixels]:
+        if not path.is_file():  # reading a pipe would wait for ever
+            raise Reject("not_a_file" if path.exists() else "not_found", "give the path of a file")
+        if by == "image":
+            return [load_image(path, self.limits, transform)]
+        return sample_frames(path, self.limits, transform, self.frames).images
+
+    def _spaces(self, by: By) -> dict[str, Passport]:
+        """Space -> passport of those that answer such a query.
+
+        Raises:
+            ColdstartError: a space that was named does not, or none does.
+        """
+        if by not in self.fitting:
+            if self.wanted == () and not (by == "text" and self.hybrid):
+                raise ColdstartError(f"spaces is empty: only a hybrid text query works by words alone, not one by {by}")
+            names = self.catalog.passports if self.wanted is None else self.wanted
+            passports = {space: Passport.from_json(self.catalog.passports[space]) for space in names}
+            self.fitting[by] = passports if by == "item" else self._fitting(by, passports)
+        return self.fitting[by]
+
+    def _fitting(self, modality: Modality, passports: Mapping[str, Passport]) -> dict[str, Passport]:
+        fitting = {}
+        for space, passport in passports.items():
+            if passport.digest not in self.encoders:
+                self.encoders[passport.digest] = self.encoder_for(passport)
+            encoder = self.encoders[passport.digest]
+            ways: list[Modality] = ["image", "video"] if modality == "video" else [modality]  # a video is its frames
+            made = [own for own in (_passport(encoder, way) for way in ways) if own is not None]
+            if passport in made:
+                fitting[space] = passport
+            elif self.wanted is not None:
+                other = f"{made[0].encoder} ({made[0].digest})" if made else f"{encoder.name}, which takes none"
+                raise ColdstartError(
+                    f"space {space!r} holds vectors of {passport.encoder} ({passport.digest}), but this {modality} "
+                    f"query would be made by {other}: name a space that takes {modality}, or leave spaces out to use "
+                    "all that do"
+                )
+        if not fitting and self.wanted != ():
+            have = ", ".join(f"{space} ({passport.encoder})" for space, passport in passports.items())
+            raise ColdstartError(
+                f"no space answers a {modality} query: the catalog has {have or 'no space'}; search by item, or embed "
+                f"the items with an encoder that takes {modality}"
+            )
+        return fitting
+
+
+def _passport(encoder: Encoder, modality: Modality) -> Passport | None:
+    return encoder.passport(modality) if modality in encoder.modalities else None
