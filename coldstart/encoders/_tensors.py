@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 Stats = tuple[float, float, float]
 
 
-def describe(transform: ImageTransform, mean: Stats, std: Stats) -> str:
-    """One line for a passport; it changes if and only if the pixels that reach the model do."""
+def describe(transform: ImageTransform | None) -> str:
+    """One line for a passport; it changes if and only if the pixels that an encoder is handed do."""
+    if transform is None:
+        return "no pictures"
     height, width = transform.size
     crop = f" crop {transform.crop_pct:g}" if transform.resize == "shortest" else ""
-    return f"{transform.resize} {height}x{width} {transform.interpolation}{crop}, mean {mean}, std {std}"
+    return f"{transform.resize} {height}x{width} {transform.interpolation}{crop}"
 
 
 def to_pixel_values(

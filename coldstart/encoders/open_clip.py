@@ -77,7 +77,7 @@ class OpenClip:
         source = self._source
         weights = f"sha256:{models.file_digest(source.checkpoint)}" if source.checkpoint else f"random:{SEED}"
         config = hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest()[:12]
-        pixels = describe(self.image_transform, self._mean, self._std)
+        pixels = f"{describe(self.image_transform)}, mean {self._mean}, std {self._std}"
         return Passport(source.name, weights, f"config {config}, {pixels}, {self.max_tokens} tokens", self._dim)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:

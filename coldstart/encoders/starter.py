@@ -1,6 +1,6 @@
 """`starter`: MiniLM for text and EfficientNet-Lite2 for pictures; small, offline, in two separate spaces.
 
-Text: all-MiniLM-L6-v2, 384-d, mean of the token vectors. Pictures: the 1408 pooled ImageNet features. The
+Text: all-MiniLM-L6-v2, 384-d, mean of the token vectors. Pictures: the 1280 pooled ImageNet features. The
 two spaces know nothing of each other, so their passports differ. Text becomes vectors the same way as a
 query and as a document.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 TEXT_DIM = 384
-IMAGE_DIM = 1408
+IMAGE_DIM = 1280
 HALF = (0.5, 0.5, 0.5)
 
 
@@ -53,7 +53,7 @@ class Starter:
             )
         if modality == "image":
             weights = f"sha256:{models.file_digest(_checkpoint())}"
-            preprocess = describe(self.image_transform, HALF, HALF)
+            preprocess = f"{describe(self.image_transform)}, mean {HALF}, std {HALF}"
             return Passport("starter:tf_efficientnet_lite2", weights, preprocess, IMAGE_DIM)
         raise TypeError(f"{self.name} takes no {modality}")
 
