@@ -207,7 +207,8 @@ def test_page_without_rows_or_hits(tmp_path: Path) -> None:
 
 def test_tile_for_a_notebook(picture: str, video: str) -> None:
     still = Page(tile_html(Tile(HOSTILE, picture, "product", HOSTILE)))
-    assert still.tags == ["figure", "div", "img", "figcaption", "b", "div"]
+    assert "script" not in still.tags
+    assert still.tags.count("img") == 1
     assert still.text == [HOSTILE, HOSTILE]
     assert Page(tile_html(Tile("film", video, "video", ""))).tags.count("img") == 3
     assert Page(tile_html(Tile("none", None, "product", "a\nb"))).text == ["no media", "none", "a", "b"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,12 +28,20 @@ def neighbours_html(rows: Sequence[SheetRow], path: Path, title: str, *, limits:
         {"query": card(row.query, thumbnails(row.query)), "hits": [card(hit, thumbnails(hit)) for hit in row.hits]}
         for row in rows
     ]
-    page = _environment().get_template("page.html").render(title=clean(title), rows=shown)
+    environment = Environment(
+        loader=PackageLoader("coldstart.show", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html").render(title=clean(title), rows=shown)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
 
 
 def card(tile: Tile, thumbnails: Thumbnails) -> dict[str, Any]:
+    """What a template needs of a tile: cleaned texts, not yet escaped, and pictures as data URIs."""
     return {
         "title": clean(tile.title),
         "kind": clean(tile.kind),
