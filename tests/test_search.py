@@ -291,6 +291,9 @@ def test_fuse_breaks_ties_by_item_id() -> None:
         ("y", score, {"a": 1, "b": 2}),
         ("z", 1 / 63, {"a": 3}),
     ]
+    turns = fuse({"a": ["p", "q", "r"], "b": ["q", "r", "p"], "c": ["r", "p", "q"]})
+    assert [item_id for item_id, _, _ in turns] == ["p", "q", "r"], "no rounding of the sum decides"
+    assert len({score for _, score, _ in turns}) == 1
 
 
 def test_a_query_is_exactly_one_thing() -> None:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,7 +160,7 @@ def fuse(rankings: Mapping[str, Sequence[str]]) -> list[tuple[str, float, dict[s
     for name, item_ids in rankings.items():
         for rank, item_id in enumerate(item_ids, start=1):
             ranks[item_id][name] = rank
-    scored = [(item_id, sum(1 / (RRF_K + r) for r in own.values()), own) for item_id, own in ranks.items()]
+    scored = [(item_id, fsum(1 / (RRF_K + rank) for rank in own.values()), own) for item_id, own in ranks.items()]
     return sorted(scored, key=lambda entry: (-entry[1], entry[0]))
 
 

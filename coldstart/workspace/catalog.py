@@ -6,27 +6,26 @@ written or indexed is never seen. One writer at a time; the caller holds the loc
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs
 from lancedb.index import FTS, Bitmap, BTree, LabelList
 
 from coldstart.errors import ColdstartError
-from coldstart.workspace import ann, sql
-from coldstart.workspace.ann import Effort, IndexReport, IndexSettings, column_of
-from coldstart.workspace.published import Publication, Published
+from coldstart.workspace import ann, publications, sql
+from coldstart.workspace.ann import IndexReport, IndexSettings, column_of
+from coldstart.workspace.publications import Publication
+from coldstart.workspace.published import Published
 
 CATALOG = "catalog"
-PUBLICATIONS = "publications"
 TAG = "published"
 SPACE_KEY = "space:"
 
@@ -43,18 +42,6 @@ SCALAR_INDEXES = {
 REQUIRED = (*SCALAR_INDEXES, "title", "media", "index_key")
 
 DELETE_BATCH = 10_000
-
-PUBLICATION_SCHEMA = pa.schema(
-    [
-        ("number", pa.int64()),
-        ("version", pa.int64()),
-        ("published_at", pa.timestamp("us", "UTC")),
-        ("rows", pa.int64()),
-        ("previous", pa.int64()),
-        ("passports", pa.string()),
-        ("indexes", pa.string()),
-    ]
-)
 
 
 class SpacePassport(Protocol):
@@ -86,7 +73,7 @@ class WriteReport:
 
 @dataclass(frozen=True)
 class CleanupReport:
-    """Bytes of the catalog's folder and what was dropped from it."""
+    """Bytes of the catalog's folder (0 where it is remote) and what was dropped from it."""
 
     bytes_before: int
     bytes_after: int
@@ -118,7 +105,7 @@ class Catalog:
         _check(rows, spaces)
         passports = {name: passport.to_json() for name, passport in sorted(spaces.items())}
         rows = rows.replace_schema_metadata({SPACE_KEY + name: text for name, text in passports.items()})
-        table = self._open(CATALOG)
+        table = publications.open_table(self._db, CATALOG)
         if table is None or not table.schema.equals(rows.schema) or _passports(table.schema) != passports:
             # "null" lets missing vectors pass; `_check` has turned away the bad ones it would also swallow.
             mode = "create" if table is None else "overwrite"
@@ -193,7 +180,7 @@ class Catalog:
             publication = replace(publication, number=again.number, previous=again.previous)
         # In this order, a crash leaves readers at the former publication, and the next call ends the work.
         _tag(table, publication.tag, publication.version)
-        self._record(publication)
+        publications.record(self._db, publication)
         _tag(table, TAG, publication.version)
         return publication
 
@@ -216,13 +203,11 @@ class Catalog:
 
     def publications(self) -> list[Publication]:
         """All that are kept, newest first."""
-        table = self._open(PUBLICATIONS)
-        rows = [] if table is None else table.to_arrow().sort_by([("number", "descending")]).to_pylist()
-        return [_publication(row) for row in rows]
+        return publications.read(self._db)
 
     def published(self) -> Published | None:
         """The catalog at the published version; None where nothing is published."""
-        table = self._open(CATALOG)
+        table = publications.open_table(self._db, CATALOG)
         current = None if table is None else self._current(table)
         if current is None:
             return None
@@ -243,31 +228,23 @@ class Catalog:
         """
         table = self._written()
         bytes_before = _size_bytes(table)
-        publications, current = self.publications(), self._current(table)
-        kept = {publication.number for publication in publications[:keep_publications]}
+        present, current = self.publications(), self._current(table)
+        kept = {publication.number for publication in present[:keep_publications]}
         if current:
             kept |= {current.number, current.previous or current.number}
-        dropped = [publication for publication in publications if publication.number not in kept]
-        for publication in dropped:
-            self._db.open_table(PUBLICATIONS).delete(f"number = {publication.number}")
-            table.tags.delete(publication.tag)
+        tags = {publication.tag for publication in present if publication.number in kept}
+        for tag in table.tags.list():
+            if tag != TAG and tag not in tags:
+                table.tags.delete(tag)
+        publications.forget(self._db, [p.number for p in present if p.number not in kept])
         # zero would read as the library's default of two weeks
         stats = table.to_lance().cleanup_old_versions(
             max(older_than, timedelta(microseconds=1)), error_if_tagged_old_versions=False
         )
-        return CleanupReport(bytes_before, _size_bytes(table), stats.old_versions, len(dropped))
-
-    def _open(self, name: str) -> Any:
-        """The table at its newest version; None where it does not exist."""
-        try:
-            return self._db.open_table(name)
-        except ValueError as error:
-            if "was not found" not in str(error):
-                raise
-            return None
+        return CleanupReport(bytes_before, _size_bytes(table), stats.old_versions, len(present) - len(tags))
 
     def _written(self) -> Any:
-        table = self._open(CATALOG)
+        table = publications.open_table(self._db, CATALOG)
         if table is None:
             raise ColdstartError("catalog: nothing is written yet; run `coldstart index`")
         return table
@@ -275,19 +252,7 @@ class Catalog:
     def _current(self, table: Any) -> Publication | None:
         tag = table.tags.list().get(TAG)
         known = {publication.version: publication for publication in self.publications()}
-        return None if tag is None else known[tag["version"]]
-
-    def _record(self, publication: Publication) -> None:
-        row = {
-            **{name: getattr(publication, name) for name in PUBLICATION_SCHEMA.names},
-            "passports": json.dumps(publication.passports),
-            "indexes": json.dumps([asdict(report) for report in publication.indexes]),
-        }
-        table = self._open(PUBLICATIONS)
-        if table is None:
-            table = self._db.create_table(PUBLICATIONS, schema=PUBLICATION_SCHEMA)
-        merge = table.merge_insert("number").when_matched_update_all().when_not_matched_insert_all()
-        merge.execute(pa.Table.from_pylist([row], schema=PUBLICATION_SCHEMA))
+        return None if tag is None else known.get(tag["version"])
 
 
 def _check(rows: pa.Table, spaces: Mapping[str, SpacePassport]) -> None:
@@ -320,14 +285,6 @@ def _passports(schema: pa.Schema) -> dict[str, str]:
     return {key.removeprefix(SPACE_KEY): text for key, text in entries if key.startswith(SPACE_KEY)}
 
 
-def _publication(row: dict[str, Any]) -> Publication:
-    reports = json.loads(row.pop("indexes"))
-    for report in reports:
-        report["effort"] = Effort(**report["effort"]) if report["effort"] else None
-    indexes = tuple(IndexReport(**report) for report in reports)
-    return Publication(**{**row, "passports": json.loads(row["passports"]), "indexes": indexes})
-
-
 def _tag(table: Any, tag: str, version: int) -> None:
     if tag in table.tags.list():
         table.tags.update(tag, version)
@@ -336,6 +293,6 @@ def _tag(table: Any, tag: str, version: int) -> None:
 
 
 def _size_bytes(table: Any) -> int:
-    filesystem, path = pyarrow.fs.FileSystem.from_uri(table.uri)
-    files = filesystem.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
-    return sum(entry.size for entry in files if entry.is_file)
+    if "://" in table.uri:
+        return 0
+    return sum(path.stat().st_size for path in Path(table.uri).rglob("*") if path.is_file())

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import lancedb
@@ -17,35 +15,13 @@ from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
 from coldstart.workspace import ann, sql
-from coldstart.workspace.ann import IndexReport, Vectors, column_of
+from coldstart.workspace.ann import Vectors, column_of
+from coldstart.workspace.publications import Publication
+
+__all__ = ["Publication", "Published"]
 
 BATCH = 256
 """Queries in one call of the store: they share one scan, and their results fit in memory."""
-
-
-@dataclass(frozen=True)
-class Publication:
-    """One published version of the catalog.
-
-    Attributes:
-        number: counts from 1; its tag is `pub-000001`.
-        version: table version under the tag.
-        previous: number of the publication that was current before; None for the first.
-        passports: space -> passport as JSON.
-        indexes: one report a space.
-    """
-
-    number: int
-    version: int
-    published_at: datetime
-    rows: int
-    previous: int | None
-    passports: Mapping[str, str]
-    indexes: Sequence[IndexReport]
-
-    @property
-    def tag(self) -> str:
-        return f"pub-{self.number:06d}"
 
 
 class Published:
