@@ -84,9 +84,10 @@ class Starter:
 
         if not images:
             return np.zeros((0, IMAGE_DIM), dtype=np.float32)
+        early, late = self._image_model
         with torch.inference_mode():
-            pixel_values = to_pixel_values(images, HALF, HALF, self.device, self.dtype)
-            return to_unit_vectors(self._image_model(pixel_values))
+            pixel_values = to_pixel_values(images, HALF, HALF, self.device, torch.float32)
+            return to_unit_vectors(late(early(pixel_values).to(self.dtype)))
 
     def encode_videos(self, videos: Sequence[Pixels]) -> Vectors:
         raise TypeError(f"{self.name} takes no video")
@@ -126,11 +127,13 @@ class Starter:
         return model.to(self.device, self.dtype).eval()
 
     @cached_property
-    def _image_model(self) -> torch.nn.Module:
+    def _image_model(self) -> tuple[torch.nn.Module, torch.nn.Module]:
+        """The network in two parts. The first, a fifth of its work, stays in float32: there bfloat16 costs accuracy
+        (cosine to float32 0.998 at worst; 0.9993 this way)."""
         import timm
         import torch
 
-        model: torch.nn.Module = timm.create_model("tf_efficientnet_lite2", pretrained=False)
+        model: Any = timm.create_model("tf_efficientnet_lite2", pretrained=False).eval()
         ours = model.state_dict()
         theirs = torch.load(_checkpoint(), map_location="cpu", weights_only=True)
         shapes = [[tuple(t.shape) for t in tensors.values()] for tensors in (ours, theirs)]
@@ -140,8 +143,31 @@ class Starter:
                 "run: coldstart models verify"
             )
         model.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
-        model.reset_classifier(0)  # type: ignore[operator]
-        return model.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
+        _fold_batch_norms(model)
+        early = torch.nn.Sequential(model.conv_stem, model.bn1, *model.blocks[:2])
+        late = torch.nn.Sequential(*model.blocks[2:], model.conv_head, model.bn2, model.global_pool)
+        early.to(self.device, torch.float32, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        late.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return early, late
+
+
+def _fold_batch_norms(module: torch.nn.Module) -> None:
+    """Multiply each batch norm into the convolution registered before it, and leave its activation in its place.
+
+    Fewer passes over memory, and one rounding fewer a layer in bfloat16.
+    """
+    import torch
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    before = ""
+    for name, child in list(module.named_children()):
+        if isinstance(child, torch.nn.BatchNorm2d):
+            convolution = module.get_submodule(before)
+            setattr(module, before, fuse_conv_bn_eval(convolution, child))  # type: ignore[type-var]
+            setattr(module, name, child.get_submodule("act"))
+        else:
+            _fold_batch_norms(child)
+        before = name
 
 
 def _checkpoint() -> Path:
