@@ -16,12 +16,12 @@ from coldstart.errors import ColdstartError
 from coldstart.pipeline import Pipeline
 from coldstart.views import Hits, ItemView
 from coldstart.workspace import ITEMS, Store
-from coldstart.workspace.catalog import Catalog, Publication
+from coldstart.workspace.catalog import Catalog
 
 if TYPE_CHECKING:
     from coldstart.encoders import Encoder, Passport
     from coldstart.retrieval.search import Query
-    from coldstart.workspace.published import Published
+    from coldstart.workspace.published import Publication, Published
 
 DEFAULT_PIPELINE = "starter"
 
@@ -179,6 +179,10 @@ class Workspace:
         """
         if self._published is None:
             self._published = Catalog(self._store.db).published()
+        if self._published is None:
+            raise ColdstartError(
+                f"nothing is published in workspace {self.uri}: run `coldstart run --workspace {self.uri}`"
+            )
         return self._published
 
     def publications(self) -> list[Publication]:

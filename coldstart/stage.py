@@ -143,8 +143,8 @@ class WholeStage(Protocol):
     def present(self, workspace: Any) -> dict[str, str]:
         """Keys of the items that are in what it made last."""
 
-    def run(self, workspace: Any) -> list[str]:
-        """Make it. Returns what a person should know, a line each."""
+    def run(self, workspace: Any) -> tuple[int, list[str]]:
+        """Make it. Returns how many rows changed, and what a person should know, a line each."""
 
 
 def kinds() -> list[str]:

@@ -8,10 +8,11 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from coldstart.retrieval.search import Hit
-from coldstart.show import Tile, tile_html
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from coldstart.show import Tile
 
 
 class ItemView:
@@ -42,11 +43,15 @@ class ItemView:
 
     def tile(self, caption: str = "") -> Tile:
         """The item as a tile of a contact sheet or page; a video as a strip of three of its frames."""
+        from coldstart.show import Tile
+
         length_s = next((entry["duration_s"] for entry in self.media or [] if entry["duration_s"]), None)
         seconds = [length_s * share for share in (1 / 6, 1 / 2, 5 / 6)] if self.kind == "video" and length_s else []
         return Tile(self.title or self.item_id, self.uri, self.kind, caption or self.category or "", seconds)
 
     def _repr_html_(self) -> str:
+        from coldstart.show import tile_html
+
         facts = {
             "item": self.item_id,
             "category": self.category,
@@ -54,8 +59,9 @@ class ItemView:
             "tags": ", ".join(self.tags or []),
             "description": self.description,
         }
+        left = "style='text-align:left'"
         rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(str(value))}</td></tr>"
+            f"<tr><th {left}>{escape(name)}</th><td {left}>{escape(str(value))}</td></tr>"
             for name, value in facts.items()
             if value not in (None, "")
         )
@@ -73,5 +79,7 @@ class Hits(list[Hit]):
         return pd.DataFrame(rows).drop(columns=["ranks", "distances"], errors="ignore")
 
     def _repr_html_(self) -> str:
+        from coldstart.show import Tile, tile_html
+
         tiles = [tile_html(Tile(hit.title or hit.item_id, hit.uri, hit.kind or "", f"{hit.score:.4f}")) for hit in self]
         return f"<div style='display:flex;flex-wrap:wrap;gap:1em'>{''.join(tiles)}</div>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -38,18 +38,17 @@ def demo(
     if json:
         output.as_json(result.to_dict())
         return
-    rows: list[list[Any]] = [
+    rows = [
         [
             answer.video,
             ", ".join(answer.shown),
-            *(("* " if hit in answer.shown else "  ") + hit for hit in answer.found),
+            " · ".join(f"[{hit}]" if hit in answer.shown else hit for hit in answer.found),
         ]
         for answer in result.answers
     ]
-    output.table(("video", "shows", *(f"found {place}" for place in range(1, demos.TOP_K + 1))), rows)
-    output.line(
-        f"recall@{demos.TOP_K} of the products shown in {len(result.answers)} videos: {result.recall:.3f} (chance {result.chance:.3f})"
-    )
+    output.table(("video", "shows", f"{demos.TOP_K} nearest products by its frames ([right])"), rows)
+    what = f"recall@{demos.TOP_K} of the products shown in {len(result.answers)} videos"
+    output.line(f"{what}: {result.recall:.3f} (chance {result.chance:.3f})")
     output.line(f"items: {result.items}; workspace: {out / 'workspace'}")
     output.line(f"picture: {result.picture}")
     output.line(f"page: {result.page}")

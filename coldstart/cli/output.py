@@ -48,7 +48,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.3f}"
+        return f"{value:g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -153,12 +153,12 @@ def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> B
 def _run_whole(workspace: Store, stage: WholeStage) -> StageReport:
     began = time.monotonic()
     before = set(workspace.ledger(stage.name).get(stage.name, {}))
-    notes = stage.run(workspace)
+    changed, notes = stage.run(workspace)
     _, verdicts = stage.expected(workspace)
     workspace.record(list(verdicts.values()))
     workspace.delete_verdicts(stage.name, before - verdicts.keys())
     balance = whole_balance(workspace, stage)
-    return StageReport(stage.name, stage.kind, balance, Ran(balance.fresh, seconds=time.monotonic() - began), notes)
+    return StageReport(stage.name, stage.kind, balance, Ran(changed, seconds=time.monotonic() - began), notes)
 
 
 def whole_balance(workspace: Store, stage: WholeStage) -> Balance:

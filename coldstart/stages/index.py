@@ -90,10 +90,10 @@ class IndexStage:
         return dict(inputs.keys), dict(inputs.verdicts)
 
     def present(self, store: Store) -> dict[str, str]:
-        catalog = Catalog(store.db)
-        return catalog.published().index_keys() if catalog.publications() else {}
+        published = Catalog(store.db).published()
+        return {} if published is None else published.index_keys()
 
-    def run(self, store: Store) -> list[str]:
+    def run(self, store: Store) -> tuple[int, list[str]]:
         """Write, index, publish, clean up; `coldstart.workspace.catalog` has each step.
 
         Raises:
@@ -114,7 +114,8 @@ class IndexStage:
         catalog.cleanup(self._settings.keep_publications, timedelta(hours=1))
         changes = f"{written.added} added, {written.changed} changed, {written.deleted} removed"
         first = f"published {publication.tag}: {publication.rows} items ({changes})"
-        return [first, *(_describe(report, self._settings.target_recall) for report in reports)]
+        spaces = [_describe(report, self._settings.target_recall) for report in reports]
+        return written.added + written.changed + written.deleted, [first, *spaces]
 
     def _inputs(self, store: Store) -> _Inputs:
         spaces = {name: assess_map(store, stage) for name, stage in self._spaces.items()}

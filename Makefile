@@ -1,0 +1,56 @@
+# Every target sets up what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast check format notebooks bench bench-full sample wheel clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+setup: $(INSTALLED) ## make .venv and install the package with its development tools
+
+demo: $(INSTALLED) ## embed, index and search the sample catalogue; fetches the starter models once
+	$(BIN)/coldstart demo --out demo-out
+
+test: $(INSTALLED) ## run all tests, those with real models and media too
+	$(BIN)/coldstart models pull starter >/dev/null
+	$(BIN)/python -m pytest
+
+test-fast: $(INSTALLED) ## run the tests that need no model
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(INSTALLED) ## format, lint, types, import contracts: what CI holds the code to
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(INSTALLED) ## put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+notebooks: demo ## execute every notebook on the demo workspace
+	$(BIN)/python tools/run_notebooks.py
+
+bench: $(INSTALLED) ## measure in short form and print the table
+	$(BIN)/python -m benchmarks
+
+bench-full: $(INSTALLED) ## measure at full size and write benchmarks/README.md
+	$(BIN)/python -m benchmarks --full
+
+sample: $(INSTALLED) ## make the sample catalogue again from COLDSTART_DATA (needs espeak-ng)
+	$(BIN)/python tools/make_sample.py
+
+wheel: $(INSTALLED) ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## remove what make made, except the downloaded models
+	rm -rf $(VENV) demo-out dist build .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
