@@ -5,7 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import queue
 from collections.abc import Callable, Generator, Iterable
-from typing import Any
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeAlias
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
@@ -15,7 +16,9 @@ from coldstart.stage import MapStage, Prepare, Reject, Work
 Prepared = tuple[Work, Any, float]
 """The work, its data (or the verdict on it), its cost."""
 
+_Future: TypeAlias = ProcessFuture[tuple[Any, float]]
 _START_DEADLINE_S = 120.0
+_MAX_BREAKS = 5
 
 
 def prepare_here(stage: MapStage, work: Iterable[Work]) -> Generator[Prepared]:
@@ -45,39 +48,92 @@ def prepare_isolated(
     other exception is a fault of the program and is raised here.
 
     Raises:
-        ColdstartError: no worker process starts.
+        ColdstartError: no worker process starts, or none lives.
     """
-    prepare = stage.preparer()
-    ready: queue.SimpleQueue[tuple[Work, ProcessFuture[tuple[Any, float]]]] = queue.SimpleQueue()
-    pool: ProcessPool | None = None
+    source = iter(work)
+    pool = _Pool(stage, workers)
     try:
-        flying = 0
-        source = iter(work)
-        exhausted = False
         while True:
-            while not exhausted and flying < max(ahead(), workers):
-                entry = next(source, None)
-                if entry is None:
-                    exhausted = True
-                elif isinstance(entry.row, Reject):
+            while pool.flying < max(ahead(), workers) and (entry := next(source, None)) is not None:
+                if isinstance(entry.row, Reject):
                     yield entry, entry.row, 0.0
                 else:
-                    pool = pool or _start(workers, prepare)
-                    future = pool.schedule(prepare, args=(entry.row,), timeout=stage.deadline_s)
-                    future.add_done_callback(lambda done, entry=entry: ready.put((entry, done)))
-                    flying += 1
-            if not flying:
+                    pool.take(entry)
+            if not pool.flying:
                 return
-            entry, future = ready.get()
-            flying -= 1
-            yield (entry, *_outcome(future, stage.deadline_s))
+            yield pool.next()
     finally:
-        if pool is not None:
-            pool.stop()
-            pool.join()
+        pool.stop()
 
 
-def _outcome(future: ProcessFuture[tuple[Any, float]], deadline_s: float) -> tuple[Any, float]:
+class _Pool:
+    """Worker processes that start with the first item, and start anew if they break.
+
+    A worker that dies fails its own task, except where it dies before its pool has noted which task that was: then
+    the pool breaks and all its tasks come back without an answer. They are given to a new one.
+    """
+
+    def __init__(self, stage: MapStage, workers: int) -> None:
+        self._prepare = stage.preparer()
+        self._deadline_s = stage.deadline_s
+        self._workers = workers
+        self._processes: ProcessPool | None = None
+        self._ready: queue.SimpleQueue[_Future] = queue.SimpleQueue()
+        self._flying: dict[_Future, Work] = {}
+        self._breaks = 0
+
+    @property
+    def flying(self) -> int:
+        """How many items are in preparation or ready."""
+        return len(self._flying)
+
+    def take(self, entry: Work) -> None:
+        if self._processes is None:
+            self._processes = _start(self._workers, self._prepare)
+        elif not self._processes.active:
+            self._restart()
+        future = self._processes.schedule(self._prepare, args=(entry.row,), timeout=self._deadline_s)
+        self._flying[future] = entry
+        future.add_done_callback(self._ready.put)
+
+    def next(self) -> Prepared:
+        """The next item that is ready; there must be one flying."""
+        assert self._processes is not None
+        while True:
+            try:
+                future = self._ready.get(timeout=1.0)
+            except queue.Empty:
+                broken = not self._processes.active
+            else:
+                broken = future in self._flying and isinstance(future.exception(), BrokenProcessPool)
+                if future in self._flying and not broken:
+                    self._breaks = 0
+                    return (self._flying.pop(future), *_outcome(future, self._deadline_s))
+            if broken:
+                self._restart()
+
+    def _restart(self) -> None:
+        self._breaks += 1
+        if self._breaks > _MAX_BREAKS:
+            raise ColdstartError(
+                f"worker processes died {self._breaks} times without preparing an item: is there memory for "
+                f"{self._workers} of them? see `coldstart doctor`, and try `--set engine.workers=1`"
+            )
+        self.stop()
+        lost = [
+            future for future in self._flying if not future.done() or isinstance(future.exception(), BrokenProcessPool)
+        ]
+        for entry in [self._flying.pop(future) for future in lost]:
+            self.take(entry)
+
+    def stop(self) -> None:
+        if self._processes is not None:
+            self._processes.stop()
+            self._processes.join()
+            self._processes = None
+
+
+def _outcome(future: _Future, deadline_s: float) -> tuple[Any, float]:
     try:
         data, cost = future.result()
         return data, cost
@@ -95,8 +151,9 @@ def _start(workers: int, prepare: Prepare) -> ProcessPool:
     pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"))
     try:
         pool.schedule(_loads, args=(prepare,), timeout=_START_DEADLINE_S).result()
-    except (ProcessExpired, TimeoutError) as error:
+    except (BrokenProcessPool, ProcessExpired, TimeoutError) as error:
         pool.stop()
+        pool.join()
         raise ColdstartError(
             f"no worker process starts ({error or 'time-out'}): in a script of your own, run the pipeline under "
             '`if __name__ == "__main__":`; otherwise see `coldstart doctor`'
