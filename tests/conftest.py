@@ -1,0 +1,1 @@
+"""Helpers beside the tests (`poison`, `preparers`, …) import from every folder of tests."""
