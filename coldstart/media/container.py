@@ -52,8 +52,12 @@ class Video:
 
         A container that cannot seek there stays where it is.
         """
-        with suppress(av.error.FFmpegError):
-            self.container.seek(max(ticks, self._start), stream=self.stream, backward=backward)
+        # Containers that seek by decoding time would step over the first key frame, shown later than it is decoded.
+        early = [self._start - round(1 / self.stream.time_base)] if ticks <= self._start else []
+        for place in (*early, max(ticks, self._start)):
+            with suppress(av.error.FFmpegError):
+                self.container.seek(place, stream=self.stream, backward=backward)
+                break
         self.stream.codec_context.flush_buffers()
 
     def packets(self, *streams: Any) -> Iterator[Any]:

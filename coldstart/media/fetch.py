@@ -119,6 +119,10 @@ class Fetcher:
             return " ".join(filter(None, stated))
         return f"unstated-{time.time_ns()}"  # many servers and signed links refuse HEAD, yet answer GET
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
+
     @contextmanager
     def _response(
         self, method: str, url: str, limits: Limits, stop_at: float

@@ -162,7 +162,7 @@ def _file_kind(mode: int) -> str:
 def _check_fsspec(uri: str, limits: Limits) -> None:
     """Every scheme in a chain such as `zip://a.jpg::s3://b/c.zip` must be permitted."""
     for link in uri.split("::"):
-        scheme = link.partition("://")[0].lower()
+        scheme = link.partition(":")[0].lower()
         if scheme in _NEVER_THROUGH_FSSPEC or scheme not in limits.allowed_schemes:
             permitted = ", ".join(limits.allowed_schemes) or "none"
             raise Reject("scheme_not_allowed", f"{uri[:500]}: {scheme[:50]} is not permitted ({permitted})")

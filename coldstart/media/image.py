@@ -143,14 +143,19 @@ def load_image(path: Path, limits: Limits, transform: ImageTransform, *, shrink:
     """
     with _opened(path, limits) as image:
         orientation = _orientation(image)
-        if shrink and image.format in ("JPEG", "MPO"):
-            turned = orientation in _SIDEWAYS
-            width, height = transform.resized(*(image.size[::-1] if turned else image.size))
-            width, height = (height, width) if turned else (width, height)
-            image.draft(None, (width * _DRAFT_MARGIN, height * _DRAFT_MARGIN))
+        turned = orientation in _SIDEWAYS
+        stored = image.size
+        width, height = transform.resized(*(stored[::-1] if turned else stored))
+        wanted = (height, width) if turned else (width, height)
+        drafted = image.draft(None, (wanted[0] * _DRAFT_MARGIN, wanted[1] * _DRAFT_MARGIN)) if shrink else None
         with _pillow_errors(path):
             image.load()
-        return transform.apply(image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image)
+        pixels: Image.Image = image
+        if (
+            drafted and image.size != stored
+        ):  # the box leaves out what the last, half-filled pixels hold beyond the edge
+            pixels = to_rgb(image).resize(wanted, _RESAMPLE[transform.interpolation], box=drafted[1])
+        return transform.apply(pixels.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else pixels)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

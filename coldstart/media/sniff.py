@@ -60,7 +60,7 @@ def _text_format(head: bytes) -> str | None:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # a character cut at the end of the head is no objection
+        if len(head) < _HEAD_BYTES or error.start < len(head) - 3:  # a character may be cut at the end of the head
             return None
         text = head[: error.start].decode("utf-8")
     start = text.lstrip("\ufeff \t\r\n").lower()
