@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from coldstart import pipeline as pipelines
+from coldstart.encoders import Encoder, Passport
 from coldstart.engine.estimate import Estimate, estimate
 from coldstart.engine.progress import Progress
 from coldstart.engine.run import RunReport, StageReport, run_pipeline, status
 from coldstart.errors import ColdstartError
 from coldstart.pipeline import Pipeline
+from coldstart.stages.embed import build, table_of
 from coldstart.views import Hits, ItemView
 from coldstart.workspace import ITEMS, Store
 from coldstart.workspace.catalog import Catalog
 
 if TYPE_CHECKING:
-    from coldstart.encoders import Encoder, Passport
     from coldstart.retrieval.search import Query
     from coldstart.workspace.published import Publication, Published
 
@@ -168,8 +171,18 @@ class Workspace:
         """Answers to many queries in their order, encoders loaded once; options as for `search`."""
         from coldstart.retrieval.search import search_many
 
-        for query_id, hits in search_many(self.published(), self.encoder_for, queries, **options):
+        answers = search_many(self.published(), self.encoder_for, queries, frames_of=self._frames_of, **options)
+        for query_id, hits in answers:
             yield query_id, Hits(hits)
+
+    def _frames_of(self, space: str, item_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Unit vectors [T, D] of the frames of those items that are videos."""
+        table = table_of(space, Passport.from_json(self.published().passports[space]))
+        if not self._store.has(table) or "frame_vectors" not in self._store.columns(table):
+            return {}
+        rows = self._store.read(table, ["item_id", "frame_vectors"], ids=item_ids).to_pylist()
+        frames = {row["item_id"]: np.asarray(row["frame_vectors"], np.float32) for row in rows if row["frame_vectors"]}
+        return {item: vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for item, vectors in frames.items()}
 
     def published(self) -> Published:
         """The catalog that is served.
@@ -256,8 +269,6 @@ class Workspace:
         pipeline = self.pipeline()
         for spec in pipeline.of_kind("embed"):
             if spec.name == space:
-                from coldstart.stages.embed import build
-
                 return self._store.read(build(spec.name, spec.settings, pipeline).table)
         raise ColdstartError(
             f"no space {space!r}: the pipeline has {', '.join(s.name for s in pipeline.of_kind('embed'))}"

@@ -12,6 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -149,9 +150,7 @@ class WholeStage(Protocol):
 
 def kinds() -> list[str]:
     """Names of all stage kinds: the modules of `coldstart.stages`."""
-    import coldstart.stages as folder
-
-    return sorted(module.name for module in pkgutil.iter_modules(folder.__path__) if not module.name.startswith("_"))
+    return sorted(found.name for found in pkgutil.iter_modules([str(Path(__file__).parent / "stages")]))
 
 
 def module(kind: str) -> Any:

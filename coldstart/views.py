@@ -42,12 +42,10 @@ class ItemView:
         return next((entry["uri"] for entry in self.media or [] if entry["role"] in ("image", "video")), None)
 
     def tile(self, caption: str = "") -> Tile:
-        """The item as a tile of a contact sheet or page; a video as a strip of three of its frames."""
+        """The item as a tile of a contact sheet or page; a video as a strip of its frames."""
         from coldstart.show import Tile
 
-        length_s = next((entry["duration_s"] for entry in self.media or [] if entry["duration_s"]), None)
-        seconds = [length_s * share for share in (1 / 6, 1 / 2, 5 / 6)] if self.kind == "video" and length_s else []
-        return Tile(self.title or self.item_id, self.uri, self.kind, caption or self.category or "", seconds)
+        return Tile(self.title or self.item_id, self.uri, self.kind, caption or self.category or "")
 
     def _repr_html_(self) -> str:
         from coldstart.show import tile_html

@@ -31,6 +31,8 @@ BY: tuple[By, ...] = ("text", "image", "video", "item")
 Pool = Literal["mean", "max", "both"]
 Ranking = list[tuple[str, float]]
 """(item_id, distance or score), best first."""
+FramesOf = Callable[[str, Sequence[str]], Mapping[str, Vectors]]
+"""(space, item ids) -> unit vectors `[T, D]` of the frames of those that are videos."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Ranker:
     frames: int
     limits: Limits
     batch_size: int
+    frames_of: FramesOf | None = None
     encoders: dict[str, Encoder] = field(default_factory=dict)
     fitting: dict[By, dict[str, Passport]] = field(default_factory=dict)
 
@@ -154,12 +157,16 @@ class Ranker:
         return [own if isinstance(own, Reject) else rankings[place] for place, own in enumerate(asked)]
 
     def _stored(self, item_ids: Sequence[str]) -> list[dict[str, Vectors] | Reject]:
-        """The items' own vectors, `[1, D]` a space."""
-        stored = {space: self.catalog.vectors(space, item_ids) for space in self._spaces("item")}
+        """The items' own vectors a space: `[1, D]`, or those of its frames where they are known."""
+        stored: dict[str, dict[str, Vectors]] = {}
+        for space in self._spaces("item"):
+            stored[space] = {item: vector[None] for item, vector in self.catalog.vectors(space, item_ids).items()}
+            frames = self.frames_of(space, list(stored[space])) if self.frames_of else {}
+            stored[space].update({item: pool(vectors, self.video_pool) for item, vectors in frames.items()})
         known = self.catalog.items(item_ids, ())
         found: list[dict[str, Vectors] | Reject] = []
         for item_id in item_ids:
-            own = {space: vectors[item_id][None] for space, vectors in stored.items() if item_id in vectors}
+            own = {space: vectors[item_id] for space, vectors in stored.items() if item_id in vectors}
             if item_id not in known:
                 found.append(Reject("not_found", f"item {item_id!r} is not in the published catalog"))
             else:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
-from coldstart.retrieval.ranking import FULL_TEXT, Pool, Query, Ranker, Ranking
+from coldstart.retrieval.ranking import FULL_TEXT, FramesOf, Pool, Query, Ranker, Ranking
 from coldstart.stage import Reject
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def search(
     top_k: int = 10,
     hybrid: bool = True,
     exclude: Iterable[str] = (),
-    video_pool: Pool = "both",
+    video_pool: Pool = "max",
 ) -> list[Hit]:
     """The items nearest to one query; see `search_many`."""
     paths = {"image": image, "video": video}
@@ -98,10 +98,11 @@ def search_many(
     top_k: int = 10,
     hybrid: bool = True,
     exclude: Iterable[str] = (),
-    video_pool: Pool = "both",
+    video_pool: Pool = "max",
     frames: int = 8,
     limits: Limits | None = None,
     batch_size: int = 64,
+    frames_of: FramesOf | None = None,
     on_error: Callable[[str, Reject], None] | None = None,
 ) -> Iterator[tuple[str, list[Hit]]]:
     """(query_id, hits) of each query, in order. Queries are encoded and searched in batches.
@@ -116,6 +117,8 @@ def search_many(
         exclude: ids that are not wanted; an item that asks never finds itself.
         video_pool: see `pool`.
         frames: frames sampled from each video that asks.
+        frames_of: (space, item ids) -> unit vectors `[T, D]` of the frames of those that are videos; with it, a video
+            that asks by its id asks by its frames, as a video file does.
         on_error: takes the id of a query that cannot be answered, such as a picture that cannot be read, and why;
             the rest goes on; without it, the first such query raises.
 
@@ -133,6 +136,7 @@ def search_many(
         frames=frames,
         limits=limits or Limits(),
         batch_size=batch_size,
+        frames_of=frames_of,
     )
     pending = iter(queries)
     while batch := list(islice(pending, batch_size)):

@@ -56,6 +56,11 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> EmbedStage:
     return EmbedStage(name, settings, pipeline)
 
 
+def table_of(space: str, passport: Passport) -> str:
+    """The table of a space: one a passport, so that vectors of two encoders never meet and going back costs nothing."""
+    return f"stage.{space}-{passport.digest}"
+
+
 class EmbedStage:
     """Map stage of one space; see `coldstart.stage.MapStage`. Weights load when the first batch is computed."""
 
@@ -99,8 +104,7 @@ class EmbedStage:
 
     @property
     def table(self) -> str:
-        """One table a passport, so that vectors of two encoders never meet and a change of mind costs nothing."""
-        return f"stage.{self.name}-{self.passport.digest}"
+        return table_of(self.name, self.passport)
 
     @cached_property
     def schema(self) -> pa.Schema:

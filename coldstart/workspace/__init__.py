@@ -111,6 +111,10 @@ class Store:
     def has(self, table: str) -> bool:
         return table in self.tables()
 
+    def columns(self, table: str) -> list[str]:
+        """Names of a table's columns."""
+        return list(self.db.open_table(table).schema.names)
+
     def count(self, table: str) -> int:
         """Rows of a table; 0 where it does not exist."""
         return int(self.db.open_table(table).count_rows()) if self.has(table) else 0
