@@ -1,0 +1,176 @@
+"""Claim: open_clip ViT-B/32 runs near the machine's matrix rate, alone and through `coldstart embed`.
+
+Contenders, interleaved in one run: the encoder on ready pictures; the embed stage from JPEG files to committed rows; a
+plain loop over open_clip, one picture at a time; LanceDB's own OpenCLIP embedding function. The limit is the time that
+the model's own matrix products take in the same number format, measured in the same rounds. Weights are random: speed
+does not depend on them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.report import CACHE, Row, ratio
+from coldstart import encoders, pipeline
+from coldstart.device import choose_device, choose_dtype
+from coldstart.engine.run import run_pipeline
+from coldstart.workspace import Store
+
+ARCH = "ViT-B-32"
+BATCH = 64
+LAYERS, WIDTH, TOKENS, PATCHES = 12, 768, 50, 49
+ROUNDS = 5
+
+
+def make_jpegs(count: int) -> Path:
+    """A manifest of `count` JPEGs of 640 x 480 (smooth colour fields with grain, about 60 kB each)."""
+    folder = CACHE / f"jpegs_{count}"
+    manifest = folder / "manifest.jsonl"
+    if manifest.exists():
+        return manifest
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    lines = []
+    for number in range(count):
+        coarse = Image.fromarray(random.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize((640, 480), 3)
+        grain = random.normal(0, 6, (480, 640, 1))
+        pixels = np.clip(np.asarray(coarse, np.float32) + grain, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:05d}.jpg", quality=85)
+        lines.append(
+            json.dumps({"item_id": f"{number:05d}", "title": f"picture {number}", "image": f"{number:05d}.jpg"})
+        )
+    manifest.write_text("\n".join(lines))
+    return manifest
+
+
+def gemm_limit(dtype: torch.dtype, device: torch.device) -> float:
+    """Pictures a second if the model were nothing but its own matrix products, attention's counted at their rate."""
+    shapes = [
+        (1, BATCH * PATCHES, 32 * 32 * 3, WIDTH),
+        (LAYERS, BATCH * TOKENS, WIDTH, 3 * WIDTH),
+        (LAYERS, BATCH * TOKENS, WIDTH, WIDTH),
+        (LAYERS, BATCH * TOKENS, WIDTH, 4 * WIDTH),
+        (LAYERS, BATCH * TOKENS, 4 * WIDTH, WIDTH),
+    ]
+    seconds = operations = 0.0
+    with torch.inference_mode():
+        for count, rows, inner, columns in shapes:
+            left = torch.randn(rows, inner, dtype=dtype, device=device)
+            right = torch.randn(columns, inner, dtype=dtype, device=device)
+            torch.nn.functional.linear(left, right)
+            _synchronise(device)
+            began = time.perf_counter()
+            for _ in range(4):
+                torch.nn.functional.linear(left, right)
+            _synchronise(device)
+            seconds += count * (time.perf_counter() - began) / 4
+            operations += count * 2.0 * rows * inner * columns
+    attention = LAYERS * 4.0 * TOKENS * TOKENS * WIDTH * BATCH
+    return BATCH / (seconds * (operations + attention) / operations)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def encoder_alone(encoder: encoders.Encoder, pictures: list[np.ndarray]) -> float:
+    """Pictures a second from uint8 arrays to unit vectors."""
+    began = time.perf_counter()
+    for start in range(0, len(pictures), BATCH):
+        encoder.encode_images(pictures[start : start + BATCH])
+    return len(pictures) / (time.perf_counter() - began)
+
+
+def embed_stage(manifest: Path, count: int) -> tuple[float, float]:
+    """Pictures a second of the embed stage, from JPEG files to committed rows, and its share of waiting for data."""
+    workspace = CACHE / "embed.workspace"
+    shutil.rmtree(workspace, ignore_errors=True)
+    store = Store(workspace, create=True)
+    settings = {"encoder": f"open_clip:{ARCH}", "stage": "embed", "batch_size": BATCH, "allow_random_weights": True}
+    loaded = pipeline.load({"stages": {"ingest": {}, "clip": settings}}, manifest=manifest)
+    report = run_pipeline(store, loaded)
+    ran = report.stages[1].ran
+    assert ran.done == count, f"{ran.done} of {count} pictures embedded"
+    return count / ran.seconds, ran.wait_s / ran.seconds
+
+
+def plain_loop(manifest: Path, count: int) -> float:
+    """Pictures a second of the loop that open_clip's page shows: open, preprocess, encode, one at a time, float32."""
+    import open_clip
+
+    model, _, preprocess = open_clip.create_model_and_transforms(ARCH)
+    model.eval()
+    files = sorted(manifest.parent.glob("*.jpg"))[:count]
+    with torch.inference_mode():
+        model.encode_image(preprocess(Image.open(files[0])).unsqueeze(0))
+        began = time.perf_counter()
+        for file in files:
+            vector = model.encode_image(preprocess(Image.open(file)).unsqueeze(0))
+            vector / vector.norm(dim=-1, keepdim=True)
+    return len(files) / (time.perf_counter() - began)
+
+
+def lancedb_function(manifest: Path, count: int) -> float:
+    """Pictures a second of LanceDB's own OpenCLIP embedding function, with its weights made random to need no hub."""
+    import open_clip
+    from lancedb.embeddings.open_clip import OpenClipEmbeddings
+
+    create = open_clip.create_model_and_transforms
+    with mock.patch.object(open_clip, "create_model_and_transforms", lambda name, pretrained: create(name)):
+        function = OpenClipEmbeddings(name=ARCH, device="cpu")
+    files = sorted(manifest.parent.glob("*.jpg"))[:count]
+    images = [file.read_bytes() for file in files]
+    function.compute_source_embeddings(images[:1])
+    began = time.perf_counter()
+    function.compute_source_embeddings(images)
+    return len(files) / (time.perf_counter() - began)
+
+
+def run(short: bool) -> dict[str, Any]:
+    """Medians over the rounds, in pictures a second, and ratios to the limit of the same round."""
+    count, few, rounds = (200, 40, 3) if short else (1000, 100, ROUNDS)
+    device = choose_device()
+    dtype = choose_dtype(device)
+    manifest = make_jpegs(count)
+    encoder = encoders.load(f"open_clip:{ARCH}", allow_random_weights=True)
+    pictures = [np.random.default_rng(i).integers(0, 255, (224, 224, 3), dtype=np.uint8) for i in range(count)]
+    encoder_alone(encoder, pictures[:BATCH])
+    figures: dict[str, list[float]] = {name: [] for name in ("limit", "encoder", "embed", "waited", "loop", "lancedb")}
+    for _ in range(rounds):
+        before = gemm_limit(dtype, device)
+        figures["encoder"].append(encoder_alone(encoder, pictures))
+        between = gemm_limit(dtype, device)
+        rate, waited = embed_stage(manifest, count)
+        after = gemm_limit(dtype, device)
+        figures["limit"].append(statistics.median([before, between, after]))
+        figures["embed"].append(rate)
+        figures["waited"].append(waited)
+        figures["loop"].append(plain_loop(manifest, few))
+        figures["lancedb"].append(lancedb_function(manifest, few))
+    return {"pictures": count, "dtype": str(dtype), "device": str(device), **figures}
+
+
+def rows(result: dict[str, Any]) -> list[Row]:
+    """The claim's lines in the table."""
+    limit, setting = result["limit"], f"{result['pictures']} JPEGs, {result['dtype']}, {result['device']}"
+    return [
+        Row("ViT-B/32 encoder against its GEMM limit", setting, *ratio(result["encoder"], limit), "at least 0.85"),
+        Row("`coldstart embed` against the same limit", setting, *ratio(result["embed"], limit), "at least 0.7"),
+        Row("`coldstart embed` against a plain open_clip loop", setting, *ratio(result["embed"], result["loop"]), ""),
+        Row("`coldstart embed` against LanceDB's OpenCLIP", setting, *ratio(result["embed"], result["lancedb"]), ""),
+    ]
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(short=False), indent=2))
