@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from coldstart import resources
+from coldstart import resources, yaml_text
 from coldstart import stage as registry
 from coldstart.errors import ColdstartError
 
@@ -148,19 +147,19 @@ def load(
     for name, settings in (spaces or {}).items():
         raw = _with_space(raw, name, settings)
     raw = _override(raw, overrides, faults)
-    raw = _absolute(raw, base)
+    raw = _absolute(raw, base, faults)
     if manifest is not None:
-        raw = {**raw, "manifest": str(Path(manifest).expanduser().absolute())}
-    if roots := [str(Path(root).expanduser().absolute()) for root in media_roots]:
-        given = raw.get("media") or {}
-        raw = {**raw, "media": {**given, "roots": [*given.get("roots", ()), *roots]}}
+        raw = {**raw, "manifest": str(_expanded(manifest).absolute())}
+    if roots := [str(_expanded(root).absolute()) for root in media_roots]:
+        raw = _with_roots(raw, roots)
     known = ("manifest", "max_failed", "media", "engine", "stages")
-    for key in raw.keys() - set(known):
-        faults.append(f"unknown setting {key!r}{_nearest(key, known)}")
-    media = _section(Media, raw.get("media") or {}, "media", faults)
-    engine = _section(Engine, raw.get("engine") or {}, "engine", faults)
+    for key in raw:
+        if key not in known:
+            faults.append(f"unknown setting {key!r}{_nearest(str(key), known)}")
+    media = _section(Media, raw.get("media"), "media", faults)
+    engine = _section(Engine, raw.get("engine"), "engine", faults)
     max_failed = raw.get("max_failed", 0.01)
-    if not isinstance(max_failed, int | float) or not 0 <= max_failed <= 1:
+    if isinstance(max_failed, bool) or not isinstance(max_failed, int | float) or not 0 <= max_failed <= 1:
         faults.append(f"max_failed={max_failed!r}: give a share between 0 and 1")
     stages = _stages(raw.get("stages"), faults)
     if faults:
@@ -171,13 +170,13 @@ def load(
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text("utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise PipelineError(str(path), [f"not YAML{where}: {getattr(error, 'problem', error)}"]) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ColdstartError(f"cannot read pipeline {path}: {error}") from error
+        raw = yaml_text.parse(path.read_text("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ColdstartError(f"pipeline {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
+    except OSError as error:
+        raise ColdstartError(f"cannot read pipeline {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise PipelineError(str(path), [str(error)]) from error
     if not isinstance(raw, dict):
         raise PipelineError(str(path), ["it holds no settings: `stages:` is missing"])
     return raw
@@ -185,58 +184,87 @@ def _parse(path: Path) -> dict[str, Any]:
 
 def _override(raw: dict[str, Any], overrides: Iterable[str], faults: list[str]) -> dict[str, Any]:
     given = raw.get("stages")
-    if not isinstance(given, dict):
-        return raw
-    stages = {name: dict(settings or {}) for name, settings in given.items()}
-    raw = {**raw, "stages": stages}
+    stages = dict(given) if isinstance(given, dict) else {}
+    raw = {**raw, "stages": stages} if isinstance(given, dict) else dict(raw)
     for override in overrides:
         place, equals, text = override.partition("=")
         section, dot, key = place.strip().partition(".")
         if not equals or not section or (dot and not key):
             faults.append(f"--set {override}: give stage.key=value")
+            continue
+        try:
+            value = yaml_text.parse(text)
+        except ValueError as error:
+            faults.append(f"--set {override}: {error}")
+            continue
+        if not dot and section in stages:
+            faults.append(f"--set {override}: {section!r} is a stage: give {section}.key=value")
         elif not dot:
-            raw[section] = yaml.safe_load(text)
-        elif section in stages:
-            stages[section][key] = yaml.safe_load(text)
-        elif section in ("media", "engine"):
-            raw[section] = {**(raw.get(section) or {}), key: yaml.safe_load(text)}
-        else:
+            raw[section] = value
+        elif section not in (*stages, "media", "engine"):
             faults.append(f"--set {override}: no stage {section!r}{_nearest(section, ('media', 'engine', *stages))}")
+        else:
+            home = stages if section in stages else raw
+            if isinstance(settings := home.get(section) or {}, dict):  # what is none is reported as such below
+                home[section] = {**settings, key: value}
     return raw
 
 
 def _with_space(raw: dict[str, Any], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    stages = dict(raw.get("stages") or {})
+    stages = raw.get("stages") or {}
+    if not isinstance(stages, dict):
+        return raw
     if name in stages:
-        stages[name] = {**(stages[name] or {}), **settings}
-        return {**raw, "stages": stages}
-    after = {
-        key: stages.pop(key) for key in list(stages) if key == "index" or (stages[key] or {}).get("stage") == "index"
-    }
-    return {**raw, "stages": {**stages, name: {"stage": "embed", **settings}, **after}}
+        given = stages[name] or {}
+        return {**raw, "stages": {**stages, name: {**given, **settings} if isinstance(given, dict) else given}}
+    after = {key: given for key, given in stages.items() if _kind(key, given) == "index"}
+    before = {key: given for key, given in stages.items() if key not in after}
+    return {**raw, "stages": {**before, name: {"stage": "embed", **settings}, **after}}
 
 
-def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
+def _kind(name: Any, settings: Any) -> Any:
+    return settings.get("stage", name) if isinstance(settings, dict) else name
+
+
+def _with_roots(raw: dict[str, Any], roots: list[str]) -> dict[str, Any]:
+    media = raw.get("media") or {}
+    given = media.get("roots", []) if isinstance(media, dict) else None
+    return {**raw, "media": {**media, "roots": [*given, *roots]}} if isinstance(given, list) else raw
+
+
+def _absolute(raw: dict[str, Any], base: Path, faults: list[str]) -> dict[str, Any]:
     """Paths of the file made independent of the working folder; `package:` means inside this package."""
-    if raw.get("manifest"):
-        given = str(raw["manifest"])
+    given = raw.get("manifest")
+    if isinstance(given, str) and given:
         inside = given.removeprefix("package:")
-        path = resources.PACKAGE / inside if inside != given else base / Path(given).expanduser()
+        path = resources.PACKAGE / inside if inside != given else base / _expanded(given)
         raw = {**raw, "manifest": str(path)}
+    elif given not in (None, ""):
+        faults.append(f"manifest={_shown(given)}: give a path")
     media = raw.get("media")
     if isinstance(media, dict) and isinstance(media.get("roots"), list):
-        raw = {**raw, "media": {**media, "roots": [str(base / Path(root).expanduser()) for root in media["roots"]]}}
+        roots = [str(base / _expanded(root)) if isinstance(root, str) else root for root in media["roots"]]
+        raw = {**raw, "media": {**media, "roots": roots}}
     return raw
 
 
+def _expanded(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # the ~name of nobody: reported as a path that is not there
+        return Path(path)
+
+
 def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
-    if not isinstance(raw, dict) or not raw:
+    if not raw:
         faults.append("`stages:` is missing or empty")
+        return []
+    if not isinstance(raw, dict):
+        faults.append(f"stages={_shown(raw)}: give the name of each stage with its settings, such as `ingest: {{}}`")
         return []
     specs: list[StageSpec] = []
     for name, given in raw.items():
-        settings = dict(given or {})
-        kind = settings.pop("stage", name)
+        kind = _kind(name, given)
         if not str(name).replace("_", "").isalnum() or not str(name).isascii() or str(name) != str(name).lower():
             faults.append(f"stage {name!r}: a name is lower-case letters, digits and _")
             continue
@@ -248,6 +276,7 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
                 f"stage {name!r}: unknown kind {kind!r}{_nearest(str(kind), known)} (known: {', '.join(known)})"
             )
             continue
+        settings = {key: value for key, value in given.items() if key != "stage"} if isinstance(given, dict) else given
         specs.append(StageSpec(str(name), str(kind), _section(module.Settings, settings, str(name), faults)))
     kinds = [spec.kind for spec in specs]
     for kind in ("ingest", "index"):
@@ -259,11 +288,11 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
 
 
 def _section(model: type[BaseModel], raw: Any, place: str, faults: list[str]) -> Any:
-    if not isinstance(raw, dict):
-        faults.append(f"{place}: settings expected, not {raw!r}")
+    if raw is not None and not isinstance(raw, dict):
+        faults.append(f"{place}={_shown(raw)}: give settings, such as `{next(iter(model.model_fields))}: value`")
         return None
     try:
-        return model.model_validate(raw)
+        return model.model_validate(raw or {})
     except ValidationError as error:
         for entry in error.errors():
             where = ".".join([place, *(str(part) for part in entry["loc"])])
@@ -272,8 +301,18 @@ def _section(model: type[BaseModel], raw: Any, place: str, faults: list[str]) ->
             elif entry["type"] == "missing":
                 faults.append(f"{where} is missing")
             else:
-                faults.append(f"{where}={entry['input']!r}: {entry['msg'].removeprefix('Value error, ')}")
+                advice = _ADVICE.get(entry["type"], entry["msg"].removeprefix("Value error, "))
+                faults.append(f"{where}={_shown(entry['input'])}: {advice}")
         return None
+
+
+_ADVICE = {"tuple_type": "give a list, such as [a, b]", "dict_type": "give pairs, such as {a: b}"}
+"""Where pydantic speaks of Python, not of YAML."""
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

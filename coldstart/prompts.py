@@ -8,11 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from coldstart import resources
+from coldstart import resources, yaml_text
 from coldstart.errors import ColdstartError
 from coldstart.keys import digest
 
@@ -41,35 +40,64 @@ class Prompt:
         return digest({"name": self.name, "version": self.version, "inputs": self.inputs, "source": self.source})
 
     def render(self, values: Mapping[str, Any]) -> str:
-        """The text for one item, on as few lines as it has; names besides `inputs` are not seen by the template."""
-        text = _compiled(self.source).render({name: values.get(name) for name in self.inputs})
+        """The text for one item, on as few lines as it has; names besides `inputs` are not seen by the template.
+
+        Raises:
+            ColdstartError: the template does what the sandbox forbids, or what its inputs do not allow.
+        """
+        try:
+            text = _compiled(self.source).render({name: values.get(name) for name in self.inputs})
+        except Exception as error:  # whatever it is, the template did it
+            raise ColdstartError(f"prompt {self.name!r} cannot be rendered: {error}") from error
         return "\n".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 
 
 @cache
 def _compiled(source: str) -> Template:
-    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False).from_string(source)
+    return _ENVIRONMENT.from_string(source)
 
 
 def load(name: str) -> Prompt:
     """A prompt by the name of a packaged file, or by path.
 
     Raises:
-        ColdstartError: there is no such file, its front matter lacks something, or its template does not parse.
+        ColdstartError: there is no such file, its front matter lacks something, or its template does not parse or
+            uses names that are not among its inputs.
     """
     packaged = resources.files("prompts", "*.md")
     path = packaged.get(name, Path(name))
     if not path.is_file():
         raise ColdstartError(f"no prompt {name!r}: give a path or one of {', '.join(packaged)}")
-    head, fence, source = path.read_text("utf-8").removeprefix(_FENCE).partition(f"\n{_FENCE}")
     try:
-        front = yaml.safe_load(head)
-        prompt = Prompt(str(front["name"]), int(front["version"]), tuple(front["inputs"]), source)
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ColdstartError(f"prompt {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
+    head, fence, source = text.removeprefix(_FENCE).partition(f"\n{_FENCE}")
+    if not text.startswith(_FENCE) or not fence:
+        raise ColdstartError(f"prompt {path}: put name, version and inputs between two lines of --- at the top")
+    try:
+        front = yaml_text.parse(head)
+        prompt = Prompt(str(front["name"]), int(front["version"]), _names(front["inputs"]), source)
+    except KeyError as error:
+        raise ColdstartError(f"prompt {path}: the front matter lacks {error.args[0]}") from error
+    except (TypeError, ValueError) as error:
+        raise ColdstartError(
+            f"prompt {path}: the front matter needs name, version (a number) and inputs (a list): {error}"
+        ) from error
+    try:
         _compiled(source)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ColdstartError(f"prompt {path}: front matter needs name, version and inputs ({error})") from error
+        unknown = meta.find_undeclared_variables(_ENVIRONMENT.parse(source)) - set(prompt.inputs)
     except TemplateError as error:
         raise ColdstartError(f"prompt {path}: {error}") from error
-    if not fence:
-        raise ColdstartError(f"prompt {path}: a line of --- must end the front matter")
+    if unknown:
+        raise ColdstartError(f"prompt {path} uses {', '.join(sorted(unknown))}: name it among its inputs")
     return prompt
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"inputs={given!r}")
+    return tuple(given)
