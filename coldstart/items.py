@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, Literal, Self
@@ -10,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import to_jsonable_python
 
 Kind = Literal["video", "product"]
 Role = Literal["image", "video", "audio"]
@@ -66,7 +70,9 @@ class Media(BaseModel):
     def _infer_role(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = {"uri": value}
-        if isinstance(value, dict) and value.get("role") is None and isinstance(value.get("uri"), str):
+        if isinstance(value, Mapping):
+            value = {key: field for key, field in value.items() if field is not None}  # Parquet fills gaps with nulls
+        if isinstance(value, dict) and "role" not in value and isinstance(value.get("uri"), str):
             uri = value["uri"]
             path = urlsplit(uri).path if "://" in uri else uri
             extension = PurePosixPath(path).suffix.lower().lstrip(".")
@@ -100,12 +106,12 @@ class Item(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fold_short_forms(cls, value: Any) -> Any:
-        value = {key: field for key, field in value.items() if field is not None and field != ""}
-        media = list(value.get("media", ()))
+        value = {key: field for key, field in value.items() if not _absent(field)}
+        media = _entries(value.get("media"))
         for short in SHORT_FORMS:
-            given = value.pop(short, ())
-            uris = given if isinstance(given, list | tuple) else [given]
-            media += [{"uri": uri, "role": short.rstrip("s")} for uri in uris]
+            role = short.rstrip("s")
+            for entry in _entries(value.pop(short, None)):
+                media.append({"role": role, **entry} if isinstance(entry, Mapping) else {"role": role, "uri": entry})
         return {**value, "media": media}
 
     @model_validator(mode="after")
@@ -120,20 +126,42 @@ class Item(BaseModel):
     def _split_tags(cls, value: Any) -> Any:
         if isinstance(value, str):
             separator = "|" if "|" in value else ","
-            return tuple(tag.strip() for tag in value.split(separator) if tag.strip())
+            value = value.split(separator)
+        if not isinstance(value, list | tuple):
+            raise ValueError("give a list, or one text with , or | between the tags")
+        return tuple(tag for tag in value if not _absent(tag))
+
+    @field_validator("item_id", "title", "description", "category", "creator", mode="before")
+    @classmethod
+    def _refuse_nan(cls, value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("not a text but a missing number: leave the field out")
         return value
 
     @field_validator("attributes", mode="before")
     @classmethod
     def _parse_attributes(cls, value: Any) -> Any:
-        return json.loads(value) if isinstance(value, str) else value
+        """A JSON object, also in text. Values that JSON lacks become text, numbers that are none become null."""
+        try:
+            parsed = json.loads(value) if isinstance(value, str) else value
+            plain = to_jsonable_python(parsed, inf_nan_mode="null", bytes_mode="base64")
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+        except ValueError as error:
+            raise ValueError(f"not a JSON object: {error}") from None
+        if not isinstance(plain, dict):
+            raise ValueError("not a JSON object")
+        return plain
 
     @field_validator("created_at")
     @classmethod
     def _to_utc(cls, value: datetime | None) -> datetime | None:
         if value is None:
             return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        try:
+            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("in UTC it is not between the years 1 and 9999") from None
 
     @classmethod
     def parse(cls, fields: dict[str, Any]) -> Self:
@@ -142,11 +170,16 @@ class Item(BaseModel):
         Raises:
             ValueError: one line that names every faulty field, its value and what is wrong.
         """
+        for name, value in fields.items():
+            try:
+                json.dumps([name, value], ensure_ascii=False, default=str).encode()
+            except UnicodeEncodeError as error:
+                character = error.object[error.start]
+                raise ValueError(f"{name!r} is no Unicode text: it holds a lone surrogate, {character!r}") from None
+            except (RecursionError, ValueError) as error:
+                raise ValueError(f"{name} is no JSON value: {error}") from None
         try:
-            json.dumps(fields, ensure_ascii=False, default=str).encode()
             return cls.model_validate(fields)
-        except UnicodeEncodeError as error:
-            raise ValueError(f"text that is no Unicode (a lone surrogate, {error.object[error.start]!r})") from None
         except ValidationError as error:
             raise ValueError("; ".join(_fault(entry) for entry in error.errors())) from None
 
@@ -169,10 +202,27 @@ FIELD_NAMES = frozenset(Item.model_fields) | frozenset(SHORT_FORMS)
 """Every name that a manifest row may use."""
 
 
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _entries(given: Any) -> list[Any]:
+    """What `media` or a short form names, as a list; one URI or one object stands for itself."""
+    return [entry for entry in (given if isinstance(given, list | tuple) else [given]) if not _absent(entry)]
+
+
 def _fault(entry: Any) -> str:
     place = ".".join(str(part) for part in entry["loc"]) or "row"
     value = repr(entry.get("input"))
     shown = value if len(value) <= 60 else value[:57] + "..."
     if entry["type"] == "missing":
         return f"{place} is missing"
+    if entry["type"] == "model_type":
+        return f"{place}={shown}: give a URI, or an object with uri and role"
+    if entry["type"] == "extra_forbidden" and len(entry["loc"]) > 1:
+        return f"unknown field {place}={shown}: an entry of media has uri and role"
+    if entry["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(place, FIELD_NAMES, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "move it into attributes, or `map` the columns you want"
+        return f"unknown field {place}={shown}: {hint}"
     return f"{place}={shown}: {entry['msg'].removeprefix('Value error, ')}"
