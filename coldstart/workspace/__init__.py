@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -75,22 +75,31 @@ class Store:
         create: make the folder where it is missing.
 
     Raises:
-        ColdstartError: there is no workspace at `uri` and `create` is false.
+        ColdstartError: there is no workspace at `uri` and `create` is false, or none can be opened there.
     """
 
     def __init__(self, uri: str | Path, *, create: bool = False) -> None:
         self.uri = str(uri)
-        self.folder = None if "://" in self.uri else Path(self.uri).expanduser().resolve()
-        if self.folder is not None:
-            if not create and not self.folder.is_dir():
+        if not self.uri.strip():
+            raise ColdstartError("the workspace is an empty text: give a folder or a LanceDB URI")
+        try:
+            self.folder, self.db = self._open(create)
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the ~name of nobody
+            reason = (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
+            raise ColdstartError(f"cannot open workspace {self.uri}: {reason}") from error
+
+    def _open(self, create: bool) -> tuple[Path | None, Any]:
+        folder = None if "://" in self.uri else Path(self.uri).expanduser().resolve()
+        if folder is not None:
+            if not create and not folder.exists():
                 raise ColdstartError(
                     f"no workspace at {self.uri}: make one with `coldstart run PIPELINE --workspace {self.uri}`"
                 )
-            if self.folder.exists() and not self.folder.is_dir():
+            if folder.exists() and not folder.is_dir():
                 raise ColdstartError(f"{self.uri} is a file, not a workspace: give a folder")
-            self.folder.mkdir(parents=True, exist_ok=True)
-        where = self.uri if self.folder is None else str(self.folder)
-        self.db = lancedb.connect(where, read_consistency_interval=timedelta(0))
+            folder.mkdir(parents=True, exist_ok=True)
+        where = self.uri if folder is None else str(folder)
+        return folder, lancedb.connect(where, read_consistency_interval=timedelta(0))
 
     def __repr__(self) -> str:
         return f"Store({self.uri!r})"
@@ -288,7 +297,12 @@ class Store:
         """Bytes on disk; 0 for a remote store."""
         if self.folder is None:
             return 0
-        return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+        total = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(FileNotFoundError):  # a writer drops old versions while a reader counts
+                    total += Path(folder, name).stat().st_size
+        return total
 
     def maintain(self, keep: timedelta = timedelta(hours=1), *, skip: Sequence[str] = ()) -> Maintenance:
         """Compact every table and drop versions older than `keep` (readers still on one of those would fail).
