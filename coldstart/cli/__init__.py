@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from coldstart import __version__
 from coldstart.cli import demo as demos
 from coldstart.cli import models, output, search, work
 from coldstart.errors import ColdstartError
+
+_INTERRUPTED = 130
+"""Exit code that Typer makes of Ctrl-C."""
 
 app = typer.Typer(
     name="coldstart",
@@ -53,8 +56,10 @@ def main() -> None:
     except ColdstartError as error:
         if os.environ.get("COLDSTART_DEBUG"):
             raise
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error:[/red] {escape(str(error))}")
+        message = " ".join(str(error).splitlines())
+        Console(stderr=True, soft_wrap=True, highlight=False).print(Text.assemble(("error:", "red"), f" {message}"))
         sys.exit(1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; what was finished is kept: run the same command again to go on")
-        sys.exit(130)
+    except SystemExit as leaving:
+        if leaving.code == _INTERRUPTED:
+            sys.stderr.write("stopped; what was finished is kept: run the same command again to go on\n")
+        raise

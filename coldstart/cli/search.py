@@ -100,7 +100,7 @@ def _read(path: Path) -> Iterator[Query]:
 
     if not path.is_file():
         raise ColdstartError(f"no query file at {path}: give JSONL with query_id and one of {', '.join(_QUERY_FIELDS)}")
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
