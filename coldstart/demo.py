@@ -15,6 +15,8 @@ from coldstart.show import SheetRow, Tile, contact_sheet, neighbours_html
 from coldstart.views import Hits
 
 TOP_K = 5
+PICTURED = 12
+"""Videos in the picture; the page has them all."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def run(out: Path, progress: Progress | None = None) -> Result:
     recalls = [len(truth[item] & {hit.item_id for hit in answers[item]}) / len(truth[item]) for item in videos]
     rows = [SheetRow(views[item].tile(), _tiles(answers[item], truth[item])) for item in videos]
     picture, page = out / "neighbours.png", out / "neighbours.html"
-    contact_sheet(rows, picture)
+    contact_sheet(rows[:PICTURED], picture)
     neighbours_html(rows, page, "Videos and the products found by their frames")
     return Result(
         items=len(views),
@@ -98,7 +100,7 @@ def _tiles(hits: Hits, shown: set[str]) -> list[Tile]:
             hit.title or hit.item_id,
             hit.uri,
             hit.kind or "product",
-            f"{hit.score:.4f}{', in the video' if hit.item_id in shown else ''}",
+            f"cosine {1 - hit.distances['image']:.2f}{', in the video' if hit.item_id in shown else ''}",
         )
         for hit in hits
     ]
