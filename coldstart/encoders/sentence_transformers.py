@@ -94,7 +94,10 @@ class SentenceTransformers:
     def encode_videos(self, videos: Sequence[Pixels]) -> Vectors:
         if "video" not in self.modalities:
             raise TypeError(f"{self.name} takes no video")
-        inputs = [{"video": {"array": video, "video_metadata": _one_a_second(len(video))}} for video in videos]
+        inputs = [
+            {"video": {"array": np.ascontiguousarray(video), "video_metadata": _one_a_second(len(video))}}
+            for video in videos
+        ]
         chosen = {"video": {"do_sample_frames": False}}  # all the frames that were handed over, not a second choice
         return self._encode(inputs, "encode_document", processing_kwargs=chosen)
 
