@@ -79,7 +79,7 @@ def load(name: str) -> Prompt:
     if not text.startswith(_FENCE) or not fence:
         raise ColdstartError(f"prompt {path}: put name, version and inputs between two lines of --- at the top")
     try:
-        front = yaml_text.parse(head)
+        front = yaml_text.parse("\n" + head)  # lines counted as in the file
         prompt = Prompt(str(front["name"]), int(front["version"]), _names(front["inputs"]), source)
     except KeyError as error:
         raise ColdstartError(f"prompt {path}: the front matter lacks {error.args[0]}") from error
