@@ -130,12 +130,16 @@ def _run_stage(
 ) -> StageReport:
     if isinstance(stage, WholeStage):
         return _run_whole(workspace, stage)
+    recorded = workspace.ledger(stage.name).get(stage.name, {}).keys()
     if isinstance(stage, SourceStage):
+        workspace.delete_verdicts(stage.name, recorded & workspace.keys(stage.table).keys())  # left by a kill
         source = SourceWork(workspace, stage, scope)
         ran = run_map(workspace, stage, source, None, settings, progress)
         workspace.delete_verdicts(stage.name, stage.forgotten(source.recorded))
         return StageReport(stage.name, stage.kind, source_balance(workspace, stage, source.pending), ran)
     before = assess_map(workspace, stage, scope.retry)
+    # left by a kill, by settings that were changed and changed back, or by items that ingest turned away since
+    workspace.delete_verdicts(stage.name, recorded - (before.expected.keys() - before.fresh))
     chosen = scope.choose(before.stale)
     work = stale_work(workspace, before.expected, chosen)
     ran = run_map(workspace, stage, work, len(chosen), settings, progress) if chosen else Ran()
@@ -145,8 +149,14 @@ def _run_stage(
 
 def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> Balance:
     """Where the rows of a source are, given those that are new or changed and not yet done."""
-    fresh = workspace.keys(stage.table, stage.key_column).keys() - pending
-    verdicts = [row for item, row in workspace.ledger(stage.name).get(stage.name, {}).items() if item not in pending]
+    present = workspace.keys(stage.table).keys()
+    fresh = present - pending
+    # a verdict beside a row was left by a kill between two writes, and the row is the newer
+    verdicts = [
+        row
+        for item, row in workspace.ledger(stage.name).get(stage.name, {}).items()
+        if item not in pending and item not in present
+    ]
     return tally(len(fresh), verdicts, len(pending))
 
 
