@@ -81,7 +81,9 @@ class IngestStage:
         self._seen: set[str] = set()
 
     def fingerprint(self) -> Mapping[str, Any]:
-        return asdict(self._limits)
+        limits = asdict(self._limits)
+        del limits["deadline_s"]  # like the device, it is about the machine: `coldstart retry` after raising it
+        return limits
 
     def entries(self) -> Iterator[Work]:
         """One `Work` a manifest row, in order; rows at fault come with their verdict.
