@@ -1,0 +1,257 @@
+"""A change makes exactly the right rows stale, through all later stages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from catalogue import contents, photo, rows, settings, states, write_manifest
+from poison import write_video
+
+import coldstart
+from coldstart import encoders, resources
+from coldstart.api import Workspace
+from coldstart.encoders import Encoder, Passport
+from coldstart.encoders.fake import Fake
+from coldstart.engine.run import RunReport
+from coldstart.errors import ColdstartError
+
+PHOTOS = 6
+NOTHING = {"ingest": 0, "image": 0, "text": 0, "index": 0}
+
+
+class Shop:
+    """Six photos and a video, run once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.media = folder / "shop"
+        self.entries = rows(self.media, PHOTOS)
+        write_video(self.media / "clip.mp4", 2.0)
+        self.entries.append({"item_id": "clip", "title": "a clip", "video": "clip.mp4"})
+        self.manifest = self.media / "items.jsonl"
+        self.write()
+        self.settings: dict[str, Any] = settings(self.manifest, workers=1)
+        self.workspace: Workspace = coldstart.open(folder / "workspace", create=True)
+        self.workspace.run(self.settings)
+
+    def write(self) -> None:
+        write_manifest(self.manifest, self.entries)
+
+    def run(self, **options: Any) -> RunReport:
+        return self.workspace.run(self.settings, **options)
+
+    def contents(self) -> dict[str, list[dict[str, Any]]]:
+        return contents(self.folder / "workspace")
+
+    def table(self, stage: str) -> str:
+        """The table that rows of this stage go to now."""
+        from coldstart.engine.run import build
+
+        pipeline = self.workspace.pipeline(self.settings)
+        spec = next(spec for spec in pipeline.stages if spec.name == stage)
+        return str(build(spec, pipeline).table)  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop(tmp_path_factory.mktemp("first"))
+
+
+@pytest.fixture
+def shop(first: Shop, tmp_path: Path) -> Shop:
+    """A workspace of its own over the same files, as the first run left it."""
+    folder = tmp_path / "own"
+    shutil.copytree(first.folder, folder, copy_function=shutil.copy2)
+    own = object.__new__(Shop)
+    own.folder, own.media, own.manifest = folder, folder / "shop", folder / "shop" / "items.jsonl"
+    own.entries, own.settings = deepcopy(first.entries), {**deepcopy(first.settings), "manifest": str(own.manifest)}
+    own.workspace = coldstart.open(folder / "workspace")
+    own.run()
+    return own
+
+
+def done(report: RunReport) -> dict[str, int]:
+    return {stage.stage: stage.ran.done for stage in report.stages}
+
+
+def changed(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> set[str]:
+    """Ids of the rows that differ."""
+    old = {row["item_id"]: row for row in before}
+    return {row["item_id"] for row in after if old.get(row["item_id"]) != row}
+
+
+def test_a_second_run_does_nothing(shop: Shop) -> None:
+    before = shop.contents()
+    report = shop.run()
+    assert done(report) == NOTHING
+    assert shop.contents() == before
+    assert states(report.stages) == dict.fromkeys(NOTHING, (PHOTOS + 1, 0, 0, 0, 0))
+
+
+def test_moving_the_manifest_folder_redoes_nothing_downstream(shop: Shop) -> None:
+    before = shop.contents()
+    moved = shop.folder / "moved"
+    shop.media.rename(moved)
+    shop.settings["manifest"] = str(moved / "items.jsonl")
+    report = shop.run()
+    assert done(report) == {**NOTHING, "ingest": PHOTOS + 1, "index": PHOTOS + 1}  # they state where the media are
+    after = shop.contents()
+    for name in (shop.table("image"), shop.table("text")):
+        assert after[name] == before[name]
+    assert {row["media"][0]["uri"] for row in after["catalog"]} == {
+        str(moved / entry.get("image", "clip.mp4")) for entry in shop.entries
+    }
+    assert [row["row_key"] for row in after["items"]] == [row["row_key"] for row in before["items"]]
+
+
+def test_touching_a_file_redoes_only_ingest(shop: Shop) -> None:
+    before = shop.contents()
+    os.utime(shop.media / "p3.jpg", ns=(1, 1))
+    report = shop.run()
+    assert done(report)["ingest"] == 1
+    assert done(report)["image"] == done(report)["text"] == 0
+    after = shop.contents()
+    assert [row["row_key"] for row in after["items"]] == [row["row_key"] for row in before["items"]]
+    assert after[shop.table("image")] == before[shop.table("image")]
+
+
+def change_photo(shop: Shop) -> None:
+    photo(shop.media / "p3.jpg", 77)
+
+
+def change_title(shop: Shop) -> None:
+    shop.entries[3]["title"] = "something else"
+    shop.write()
+
+
+def change_price(shop: Shop) -> None:
+    shop.entries[3]["price"] = 3.5
+    shop.write()
+
+
+@pytest.mark.parametrize("change", [change_photo, change_title, change_price])
+def test_a_changed_item_is_redone_through_all_stages(shop: Shop, change: Callable[[Shop], None]) -> None:
+    before = shop.contents()
+    change(shop)
+    assert done(shop.run()) == {"ingest": 1, "image": 1, "text": 1, "index": 1}
+    after = shop.contents()
+    assert after.keys() == before.keys()
+    for name in after:
+        assert changed(before[name], after[name]) == {"p3"}, name
+    images = {row["item_id"]: row["vector"] for row in after[shop.table("image")]}
+    old_images = {row["item_id"]: row["vector"] for row in before[shop.table("image")]}
+    assert (images["p3"] != old_images["p3"]) == (change is change_photo)
+
+
+def test_a_new_item_is_done_alone(shop: Shop) -> None:
+    before = shop.contents()
+    shop.entries.append({"item_id": "new", "title": "new", "image": photo(shop.media / "new.jpg", 50).name})
+    shop.write()
+    assert done(shop.run()) == dict.fromkeys(NOTHING, 1)
+    for name, table in shop.contents().items():
+        assert changed(before[name], table) == {"new"}, name
+
+
+def test_another_encoder_redoes_its_space_alone_and_going_back_redoes_nothing(shop: Shop) -> None:
+    before = shop.contents()
+    old, text = shop.table("image"), shop.table("text")
+    shop.settings["stages"]["image"]["encoder"] = "fake:48"
+    report = shop.run()
+    assert done(report) == {**NOTHING, "image": PHOTOS + 1, "index": PHOTOS + 1}
+    after = shop.contents()
+    assert shop.table("image") != old
+    assert {len(row["vector"]) for row in after[shop.table("image")]} == {48}
+    assert {len(row["vector_image"]) for row in after["catalog"]} == {48}
+    assert after[old] == before[old] and after[text] == before[text]
+    shop.settings["stages"]["image"]["encoder"] = "fake:32"
+    assert done(shop.run()) == {**NOTHING, "index": PHOTOS + 1}
+    assert shop.contents()["catalog"] == before["catalog"]
+
+
+def test_a_prompt_redoes_what_is_read_through_it(shop: Shop) -> None:
+    before = shop.contents()
+    prompt = shop.folder / "words.md"
+    prompt.write_text(resources.files("prompts", "*.md")["item_text"].read_text("utf-8"), "utf-8")
+    shop.settings["stages"]["text"]["prompt"] = str(prompt)
+    assert done(shop.run()) == NOTHING  # the same words from another place
+    prompt.write_text(prompt.read_text("utf-8") + "\nfor sale\n", "utf-8")
+    assert done(shop.run()) == {**NOTHING, "text": PHOTOS + 1, "index": PHOTOS + 1}
+    after = shop.contents()
+    assert after[shop.table("image")] == before[shop.table("image")]
+    everything = {entry["item_id"] for entry in shop.entries}
+    assert changed(before[shop.table("text")], after[shop.table("text")]) == everything
+
+
+def test_the_number_of_frames_redoes_the_pictures(shop: Shop) -> None:
+    before = shop.contents()
+    shop.settings["stages"]["image"]["frames"] = 3
+    assert done(shop.run()) == {**NOTHING, "image": PHOTOS + 1, "index": PHOTOS + 1}
+    after = shop.contents()
+    assert {len(row["frame_vectors"] or ()) for row in after[shop.table("image")]} == {0, 3}
+    assert after[shop.table("text")] == before[shop.table("text")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"engine": {"workers": 2, "commit_rows": 2, "device": "cpu"}},
+        {"max_failed": 1},
+        {"media": {"deadline_s": 60.0}},
+    ],
+)
+def test_settings_that_change_no_result_redo_nothing(shop: Shop, change: dict[str, Any]) -> None:
+    shop.settings |= change
+    shop.settings["stages"]["image"]["batch_size"] = 2
+    assert done(shop.run()) == NOTHING
+
+
+def test_an_item_that_fails_now_leaves_all_tables_that_are_served(shop: Shop) -> None:
+    (shop.media / "p3.jpg").write_bytes(b"no picture")
+    report = shop.run()
+    assert states(report.stages)["ingest"] == (PHOTOS, 1, 0, 0, 0)
+    assert done(report) == {**NOTHING, "index": 1}
+    after = shop.contents()
+    assert "p3" not in {row["item_id"] for row in after["items"] + after["catalog"]}
+    assert [(row["item_id"], row["reason"]) for row in after["ledger"]] == [("p3", "unsupported_media")]
+
+
+# -- spaces
+
+
+class Other(Fake):
+    """Vectors as long as those of `fake:32`, made by another model."""
+
+    def __init__(self) -> None:
+        super().__init__(32)
+        self.name = "other:32"
+
+    def passport(self, modality: Any) -> Passport:
+        return Passport(self.name, "other", "other", 32)
+
+
+def test_encoders_of_equal_length_never_share_a_table(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = shop.table("text")
+    before = shop.contents()
+    monkeypatch.setattr(encoders, "load", lambda name, **options: Other())
+    assert done(shop.run()) == {**NOTHING, "image": PHOTOS + 1, "text": PHOTOS + 1, "index": PHOTOS + 1}
+    assert shop.table("text") != old
+    assert shop.contents()[old] == before[old]
+
+
+def test_a_query_by_another_encoder_is_refused_with_both_names(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shop.workspace.search(text="article", spaces=["text"])
+    fresh = coldstart.open(shop.folder / "workspace")
+
+    def other(name: str, **options: Any) -> Encoder:
+        return Other()
+
+    monkeypatch.setattr(encoders, "load", other)
+    with pytest.raises(ColdstartError) as caught:
+        fresh.search(text="article", spaces=["text"], hybrid=False)
+    assert "fake:32" in str(caught.value) and "other:32" in str(caught.value)
