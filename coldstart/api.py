@@ -200,7 +200,7 @@ class Workspace:
 
     def publications(self) -> list[Publication]:
         """Published versions that are kept, newest first."""
-        return Catalog(self._store.db).publications()[::-1]
+        return Catalog(self._store.db).publications()
 
     def rollback(self) -> Publication:
         """Serve the publication before the current one again."""

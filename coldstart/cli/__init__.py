@@ -51,6 +51,7 @@ def options(
 
 def main() -> None:
     """Entry point: a fault that the user can mend is one line on stderr and exit code 1."""
+    os.environ.setdefault("LANCEDB_LOG", "error")  # its warnings are about its own insides
     try:
         app()
     except ColdstartError as error:

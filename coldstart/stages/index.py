@@ -91,7 +91,7 @@ class IndexStage:
 
     def present(self, store: Store) -> dict[str, str]:
         published = Catalog(store.db).published()
-        return {} if published is None else published.index_keys()
+        return {} if published is None else published.keys()
 
     def run(self, store: Store) -> tuple[int, list[str]]:
         """Write, index, publish, clean up; `coldstart.workspace.catalog` has each step.

@@ -120,11 +120,6 @@ class Published:
         query = self._table.search().where(sql.one_of("item_id", wanted)).select(["item_id", *columns])
         return {row.pop("item_id"): row for row in query.limit(None).to_arrow().to_pylist()}
 
-    def index_keys(self) -> dict[str, str]:
-        """item_id -> digest of what its row was made from, for every item that is served."""
-        rows = self._table.search().select(["item_id", "index_key"]).limit(None).to_arrow()
-        return dict(zip(rows["item_id"].to_pylist(), rows["index_key"].to_pylist(), strict=True))
-
     def vectors(self, space: str, item_ids: Iterable[str]) -> dict[str, Vectors]:
         """item_id -> its vector in the space, float32 `[D]`; ids that are unknown or have none are left out."""
         self._dim(space)
