@@ -205,18 +205,19 @@ def _override(raw: dict[str, Any], overrides: Iterable[str], faults: list[str]) 
             faults.append(f"--set {override}: no stage {section!r}{_nearest(section, ('media', 'engine', *stages))}")
         else:
             home = stages if section in stages else raw
-            if isinstance(settings := home.get(section) or {}, dict):  # what is none is reported as such below
+            if (settings := _mapping(home.get(section))) is not None:
                 home[section] = {**settings, key: value}
     return raw
 
 
 def _with_space(raw: dict[str, Any], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    stages = raw.get("stages") or {}
-    if not isinstance(stages, dict):
+    stages = _mapping(raw.get("stages"))
+    if stages is None:
         return raw
     if name in stages:
-        given = stages[name] or {}
-        return {**raw, "stages": {**stages, name: {**given, **settings} if isinstance(given, dict) else given}}
+        if (given := _mapping(stages[name])) is None:
+            return raw
+        return {**raw, "stages": {**stages, name: {**given, **settings}}}
     after = {key: given for key, given in stages.items() if _kind(key, given) == "index"}
     before = {key: given for key, given in stages.items() if key not in after}
     return {**raw, "stages": {**before, name: {"stage": "embed", **settings}, **after}}
@@ -227,9 +228,17 @@ def _kind(name: Any, settings: Any) -> Any:
 
 
 def _with_roots(raw: dict[str, Any], roots: list[str]) -> dict[str, Any]:
-    media = raw.get("media") or {}
-    given = media.get("roots", []) if isinstance(media, dict) else None
-    return {**raw, "media": {**media, "roots": [*given, *roots]}} if isinstance(given, list) else raw
+    media = _mapping(raw.get("media"))
+    if media is None or not isinstance(given := media.get("roots", []), list | tuple):
+        return raw
+    return {**raw, "media": {**media, "roots": [*given, *roots]}}
+
+
+def _mapping(value: Any) -> dict[Any, Any] | None:
+    """Settings as given, none where nothing is; `None` for what is no mapping, which `_section` reports."""
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) else None
 
 
 def _absolute(raw: dict[str, Any], base: Path, faults: list[str]) -> dict[str, Any]:
@@ -242,7 +251,7 @@ def _absolute(raw: dict[str, Any], base: Path, faults: list[str]) -> dict[str, A
     elif given not in (None, ""):
         faults.append(f"manifest={_shown(given)}: give a path")
     media = raw.get("media")
-    if isinstance(media, dict) and isinstance(media.get("roots"), list):
+    if isinstance(media, dict) and isinstance(media.get("roots"), list | tuple):
         roots = [str(base / _expanded(root)) if isinstance(root, str) else root for root in media["roots"]]
         raw = {**raw, "media": {**media, "roots": roots}}
     return raw
@@ -288,11 +297,12 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
 
 
 def _section(model: type[BaseModel], raw: Any, place: str, faults: list[str]) -> Any:
-    if raw is not None and not isinstance(raw, dict):
+    settings = _mapping(raw)
+    if settings is None:
         faults.append(f"{place}={_shown(raw)}: give settings, such as `{next(iter(model.model_fields))}: value`")
         return None
     try:
-        return model.model_validate(raw or {})
+        return model.model_validate(settings)
     except ValidationError as error:
         for entry in error.errors():
             where = ".".join([place, *(str(part) for part in entry["loc"])])

@@ -1,0 +1,294 @@
+"""Pipeline files: packaged ones are sound, and every fault of a bad one is named at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from coldstart import pipeline, resources
+from coldstart.errors import ColdstartError
+from coldstart.pipeline import PipelineError, find, load
+
+PACKAGED = resources.files("pipelines", "*.yaml")
+GOOD = {"stages": {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:8", "input": "text"}, "index": None}}
+
+
+def faults(source: Any, overrides: tuple[str, ...] = (), **options: Any) -> list[str]:
+    with pytest.raises(PipelineError) as caught:
+        load(source, overrides, **options)
+    assert all("\n" not in fault for fault in caught.value.faults)
+    return caught.value.faults
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def make(content: str | bytes) -> Path:
+        path = tmp_path / "pipeline.yaml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return make
+
+
+def test_packaged_pipelines_are_found() -> None:
+    assert list(PACKAGED) == ["demo", "gpu", "starter"]
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_packaged_pipeline_loads_by_name_and_by_path(name: str) -> None:
+    loaded = load(name)
+    assert loaded == load(PACKAGED[name])
+    kinds = [spec.kind for spec in loaded.stages]
+    assert (kinds[0], kinds[-1]) == ("ingest", "index")
+    assert set(kinds[1:-1]) == {"embed"}
+    assert loaded.of_kind("embed") == list(loaded.stages[1:-1])
+    assert loaded.manifest is None or loaded.manifest.is_file()
+
+
+def test_what_is_loaded_can_be_loaded_again_anywhere(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("manifest: items.jsonl\nmedia:\n  roots: [photos, /data]\nstages:\n  ingest: {}\n")
+    first = load(path, ["ingest.map={title: name}", "engine.workers=3", "max_failed=0.5"])
+    assert first.manifest == tmp_path / "items.jsonl"
+    assert first.media.roots == (str(tmp_path / "photos"), "/data")
+    assert (first.engine.workers, first.max_failed) == (3, 0.5)
+    assert first.stages[0].settings.map == {"title": "name"}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    again = load(first.raw)
+    assert (again.manifest, again.media, again.engine, again.stages) == (
+        first.manifest,
+        first.media,
+        first.engine,
+        first.stages,
+    )
+
+
+def test_paths_from_the_command_line_are_relative_to_the_working_folder(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("media: {roots: [photos]}\nstages: {ingest: {}}\n")
+    monkeypatch.chdir("/")
+    loaded = load(path, manifest="m.csv", media_roots=["more", "~nobody-of-this-name/x"])
+    assert loaded.manifest == Path("/m.csv")
+    assert loaded.media.roots == (str(tmp_path / "photos"), "/more", "/~nobody-of-this-name/x")
+    assert load({"stages": {"ingest": {}}}, media_roots=["more"]).media.roots == ("/more",)
+
+
+def test_limits_are_those_that_the_file_states() -> None:
+    assert load({**GOOD, "media": {"max_pixels": 5, "allowed_hosts": ["a.example"]}}).media.limits() == {
+        "max_pixels": 5,
+        "allowed_hosts": ("a.example",),
+    }
+
+
+def test_spaces_change_a_stage_or_come_before_the_index() -> None:
+    loaded = load(GOOD, spaces={"clip": {"encoder": "fake:16"}, "text": {"encoder": "fake:4"}})
+    assert [spec.name for spec in loaded.stages] == ["ingest", "text", "clip", "index"]
+    assert loaded.stages[1].settings.encoder == "fake:4"
+    assert loaded.stages[1].settings.input == "text"
+    assert loaded.stages[2].settings.encoder == "fake:16"
+
+
+def test_all_faults_are_named_at_once_with_the_nearest_name() -> None:
+    bad = {
+        "stage": {},
+        5: 1,
+        "max_failed": 2,
+        "engine": {"workers": 0, "devce": "cpu"},
+        "media": {"root": [], "roots": "/data"},
+        "manifest": ["a", "b"],
+        "stages": {
+            "embd": {},
+            "text": {"stage": "embed", "encder": "x", "frames": 0, "input": "sound"},
+            "ingest": "items.csv",
+            "A b": {},
+        },
+    }
+    assert faults(bad, ("txt.frames=2", "text.frames=[1", "frames")) == [
+        "--set txt.frames=2: no stage 'txt' (did you mean 'text'?)",
+        "--set text.frames=[1: not YAML: expected ',' or ']', but got '<stream end>'",
+        "--set frames: give stage.key=value",
+        "manifest=['a', 'b']: give a path",
+        "unknown setting 'stage' (did you mean 'stages'?)",
+        "unknown setting 5",
+        "media.roots='/data': give a list, such as [a, b]",
+        "unknown setting media.root (did you mean 'roots'?)",
+        "engine.workers=0: Input should be greater than or equal to 1",
+        "unknown setting engine.devce (did you mean 'device'?)",
+        "max_failed=2: give a share between 0 and 1",
+        "stage 'embd': unknown kind 'embd' (did you mean 'embed'?) (known: embed, index, ingest)",
+        "text.encoder is missing",
+        "text.input='sound': Input should be 'image' or 'text'",
+        "text.frames=0: Input should be greater than or equal to 1",
+        "unknown setting text.encder (did you mean 'encoder'?)",
+        "ingest='items.csv': give settings, such as `map: value`",
+        "stage 'A b': a name is lower-case letters, digits and _",
+        "stage of kind 'ingest' is not the first: put it at the top",
+    ]
+
+
+def test_the_message_counts_and_joins_the_faults() -> None:
+    with pytest.raises(PipelineError) as caught:
+        load({"stages": {"ingest": {}}, "max_failed": True, "x": 1})
+    assert str(caught.value) == (
+        "pipeline: 2 faults: unknown setting 'x'; max_failed=True: give a share between 0 and 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stages", "fault"),
+    [
+        (None, "`stages:` is missing or empty"),
+        ({}, "`stages:` is missing or empty"),
+        (["ingest"], "stages=['ingest']: give the name of each stage with its settings, such as `ingest: {}`"),
+        ("ingest", "stages='ingest': give the name of each stage with its settings, such as `ingest: {}`"),
+        ({"ingest": [["map", {}]]}, "ingest=[['map', {}]]: give settings, such as `map: value`"),
+        ({"ingest": {"map": "x" * 99}}, f"ingest.map='{'x' * 56}...: give pairs, such as {{a: b}}"),
+        ({"ingest": {"map": {"title": 5}}}, "ingest.map.title=5: Input should be a valid string"),
+        ({"ingest": {5: 1}}, "ingest.5=5: Keys should be strings"),
+        (
+            {"x": {"stage": ["embed"]}},
+            "stage 'x': unknown kind ['embed'] (did you mean 'embed'?) (known: embed, index, ingest)",
+        ),
+        (
+            {"x": {"stage": "../embed"}},
+            "stage 'x': unknown kind '../embed' (did you mean 'embed'?) (known: embed, index, ingest)",
+        ),
+        ({"index": {}, "again": {"stage": "index"}}, "2 stages of kind 'index': one is allowed"),
+        ({"index": {}, "ingest": {}}, "stage of kind 'ingest' is not the first: put it at the top"),
+    ],
+)
+def test_faulty_stages(stages: Any, fault: str) -> None:
+    assert faults({"stages": stages}) == [fault]
+    assert faults({"stages": stages}, ("engine.workers=1",)) == [fault]
+
+
+@pytest.mark.parametrize(
+    ("section", "fault"),
+    [
+        ({"media": [1]}, "media=[1]: give settings, such as `roots: value`"),
+        ({"media": []}, "media=[]: give settings, such as `roots: value`"),
+        ({"media": {"roots": [5]}}, "media.roots.0=5: Input should be a valid string"),
+        ({"media": {"roots": None}}, "media.roots=None: give a list, such as [a, b]"),
+        ({"media": {"roots": "/data"}}, "media.roots='/data': give a list, such as [a, b]"),
+        ({"media": {"max_pixels": 0}}, "media.max_pixels=0: Input should be greater than 0"),
+        ({"engine": 0}, "engine=0: give settings, such as `name: value`"),
+        ({"engine": {"name": "ray"}}, "engine.name='ray': Input should be 'local'"),
+        ({"manifest": False}, "manifest=False: give a path"),
+        ({"max_failed": "1%"}, "max_failed='1%': give a share between 0 and 1"),
+        ({"max_failed": float("nan")}, "max_failed=nan: give a share between 0 and 1"),
+    ],
+)
+def test_faulty_sections(section: dict[str, Any], fault: str) -> None:
+    assert faults({**GOOD, **section}) == [fault]
+    assert faults({**GOOD, **section}, media_roots=["/more"], spaces={"clip": {"encoder": "fake"}}) == [fault]
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("=5", "--set =5: give stage.key=value"),
+        ("text.=5", "--set text.=5: give stage.key=value"),
+        (".frames=5", "--set .frames=5: give stage.key=value"),
+        ("text=5", "--set text=5: 'text' is a stage: give text.key=value"),
+        ("text.frames=@", "--set text.frames=@: not YAML: found character '@' that cannot start any token"),
+        (
+            "text.frames=!!python/object/apply:os.system ['id']",
+            "--set text.frames=!!python/object/apply:os.system ['id']: not YAML: "
+            "could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.system'",
+        ),
+        ("text.frames=2024-02-30", "--set text.frames=2024-02-30: not YAML: day is out of range for month"),
+        ("text.frames={a: 1, a: 2}", "--set text.frames={a: 1, a: 2}: not YAML: key 'a' stands twice"),
+        ("text.encoder=", "text.encoder=None: Input should be a valid string"),
+        ("text.frame=3", "unknown setting text.frame (did you mean 'frames'?)"),
+        ("ingest.map.title=name", "unknown setting ingest.map.title"),
+        ("engine=5", "engine=5: give settings, such as `name: value`"),
+        ("stages=5", "stages=5: give the name of each stage with its settings, such as `ingest: {}`"),
+        ("workers=5", "unknown setting 'workers'"),
+    ],
+)
+def test_faulty_overrides(override: str, fault: str) -> None:
+    assert faults(GOOD, (override,)) == [fault]
+
+
+def test_overrides_reach_stages_that_state_no_settings() -> None:
+    loaded = load(GOOD, ("index.index_type=exact", "text.encoder=openai:m@http://x/?a=b"))
+    assert loaded.stages[2].settings.index_type == "exact"
+    assert loaded.stages[1].settings.encoder == "openai:m@http://x/?a=b"
+    assert GOOD["stages"]["index"] is None
+
+
+def test_overrides_of_what_is_no_mapping_leave_its_fault() -> None:
+    assert faults({"stages": {"text": "x"}}, ("text.frames=2",)) == [
+        "stage 'text': unknown kind 'text' (known: embed, index, ingest)"
+    ]
+    assert faults({**GOOD, "engine": "x"}, ("engine.workers=2",)) == [
+        "engine='x': give settings, such as `name: value`"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("", "it holds no settings: `stages:` is missing"),
+        ("- ingest", "it holds no settings: `stages:` is missing"),
+        ("stages:\n\tingest: {}", "not YAML at line 2: found character '\\t' that cannot start any token"),
+        ("stages:\n  ingest: {}\nstages:\n  ingest: {}\n", "not YAML at line 3: key 'stages' stands twice"),
+        ("stages:\n  ingest: {}\n  ingest: {map: {}}\n", "not YAML at line 3: key 'ingest' stands twice"),
+        ("a: \0", "not YAML: unacceptable character #x0000: special characters are not allowed"),
+        ("a: 1\n---\nb: 2", "not YAML at line 2: but found another document"),
+        ("[" * 9999, "not YAML: maximum recursion depth exceeded"),
+    ],
+)
+def test_a_file_that_is_no_pipeline(write: Any, content: str, fault: str) -> None:
+    path = write(content)
+    with pytest.raises(PipelineError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: 1 fault: {fault}")
+
+
+def test_a_file_that_is_not_utf8(write: Any) -> None:
+    path = write("stages: é".encode("latin-1"))
+    with pytest.raises(ColdstartError) as caught:
+        load(path)
+    assert str(caught.value) == f"pipeline {path} is not UTF-8 at byte 8: save it as UTF-8"
+    assert load(write("\ufeffstages: {ingest: {}}")).stages[0].name == "ingest"
+
+
+def test_merge_keys_of_yaml_work(write: Any) -> None:
+    path = write(
+        "stages:\n"
+        "  a: &a {stage: embed, encoder: fake, frames: 2}\n"
+        "  b: &b {<<: *a, frames: 3}\n"
+        "  c: {<<: *b, frames: 4}\n"
+    )
+    assert [spec.settings.frames for spec in load(path).stages] == [2, 3, 4]
+
+
+def test_a_name_that_is_no_pipeline() -> None:
+    with pytest.raises(ColdstartError) as caught:
+        find("starer")
+    assert str(caught.value) == (
+        "no pipeline file starer (did you mean 'starter'?): give a path or one of demo, gpu, starter"
+    )
+
+
+def test_settings_do_not_change_after_they_are_read() -> None:
+    loaded = load(GOOD)
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.engine.workers = 7
+    with pytest.raises(AttributeError):
+        loaded.max_failed = 1.0  # type: ignore[misc]
+
+
+def test_packaged_files_open_with_the_command_that_runs_them() -> None:
+    for path in PACKAGED.values():
+        text = path.read_text("utf-8")
+        assert text.startswith(f"# coldstart run {path.stem} --workspace ")
+        assert set(yaml.safe_load(text)) <= set(pipeline.Pipeline.__dataclass_fields__)
