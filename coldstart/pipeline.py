@@ -97,6 +97,7 @@ class Pipeline:
     raw: Mapping[str, Any]
 
     def of_kind(self, kind: str) -> list[StageSpec]:
+        """The stages of one kind, in their order."""
         return [spec for spec in self.stages if spec.kind == kind]
 
 
