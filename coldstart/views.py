@@ -26,12 +26,10 @@ class ItemView:
         self.fields = dict(fields)
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return self.__dict__["fields"][name]
-        except KeyError:
-            raise AttributeError(
-                f"an item has no field {name!r}: it has {', '.join(self.__dict__['fields'])}"
-            ) from None
+        fields = self.__dict__.get("fields", {})  # a copy is asked for its methods before it has any
+        if name not in fields:
+            raise AttributeError(f"an item has no field {name!r}: it has {', '.join(fields)}")
+        return fields[name]
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.item_id!r}: {self.title}>"
