@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 def run(
     pipeline: Annotated[
         str | None,
-        typer.Argument(metavar="[PIPELINE]", help="Pipeline file, or the name of a packaged one such as `demo`."),
+        typer.Argument(metavar="PIPELINE", help="Pipeline file, or the name of a packaged one such as `demo`."),
     ] = None,
     workspace: Uri = DEFAULT_WORKSPACE,
     manifest: Manifest = None,

@@ -1,0 +1,363 @@
+"""The command line as typed: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from coldstart import __version__, resources
+from coldstart.cli import app
+from coldstart.errors import ColdstartError
+from coldstart.workspace import Store
+
+SCRIPT = Path(sys.executable).with_name("coldstart")
+PACKAGED = resources.files("pipelines", "*.yaml")
+HEAVY = {"torch", "lancedb", "lance", "pyarrow", "transformers", "open_clip", "av", "PIL", "pandas", "pydantic"}
+
+
+def coldstart(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The console script, as a shell runs it."""
+    return subprocess.run([str(SCRIPT), *arguments], capture_output=True, text=True, timeout=120, **options)
+
+
+def fault(*arguments: str) -> str:
+    """The message of a command that fails in this process."""
+    result = CliRunner().invoke(app, list(arguments))
+    assert isinstance(result.exception, ColdstartError), result.output
+    return str(result.exception)
+
+
+def commands(group: Any = app, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every command of the Typer app, as the words that call it."""
+    own = [(*prefix, command.name or command.callback.__name__) for command in group.registered_commands]
+    return own + [
+        path for inner in group.registered_groups for path in commands(inner.typer_instance, (*prefix, inner.name))
+    ]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a manifest of three good items and a bad one, a pipeline of a fake encoder, and their workspace."""
+    folder = tmp_path_factory.mktemp("shop")
+    items = [
+        {"item_id": "a", "title": "red apple", "price": 1},
+        {"item_id": "b", "title": "green apple", "price": 2},
+        {"item_id": ":100: [bold]'c'", "title": "blue jeans <b>", "price": 3},
+        {"item_id": "d", "title": "lamp", "price": -3},
+    ]
+    (folder / "items.jsonl").write_text("".join(f"{json.dumps(item)}\n" for item in items), "utf-8")
+    settings = {
+        "manifest": "items.jsonl",
+        "max_failed": 0.5,
+        "engine": {"workers": 1, "device": "cpu"},
+        "stages": {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:16", "input": "text"}, "index": {}},
+    }
+    (folder / "shop.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), "utf-8")
+    result = CliRunner().invoke(app, ["run", str(folder / "shop.yaml"), "-w", str(folder / "workspace"), "--json"])
+    assert result.exit_code == 0, result.output
+    assert [stage["balance"]["fresh"] for stage in json.loads(result.stdout)["stages"]] == [3, 3, 3]
+    return folder
+
+
+# -- help and version
+
+
+def test_help_imports_nothing_heavy() -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "from coldstart.cli import main; main()", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines()}
+    assert {"typer", "coldstart"} <= imported
+    assert not HEAVY & imported
+
+
+def test_every_command_says_what_it_does() -> None:
+    found = commands()
+    assert {name for name, *_ in found} == {
+        "run", "ingest", "embed", "index", "retry", "status", "check", "doctor", "search", "demo", "models",
+    }  # fmt: skip
+    for path in found:
+        result = CliRunner().invoke(app, [*path, "--help"])
+        assert result.exit_code == 0, path
+        usage, _, words = result.stdout.strip().partition("\n")
+        assert usage.startswith(f"Usage: coldstart {' '.join(path)} ")
+        assert words.strip()[:1].isupper(), f"coldstart {' '.join(path)} has no help"
+        assert "[[" not in usage
+        assert "--json" in words
+
+
+def test_the_version_is_printed() -> None:
+    result = coldstart("--version")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"coldstart {__version__}\n", "")
+
+
+def test_without_a_command_help_is_shown() -> None:
+    result = coldstart()
+    assert result.returncode == 2
+    assert "Usage: coldstart [OPTIONS] COMMAND" in result.stdout + result.stderr
+
+
+def test_a_wrong_command_or_option_is_a_usage_error() -> None:
+    result = CliRunner().invoke(app, ["frob"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1] == "Error: No such command 'frob'."
+    result = CliRunner().invoke(app, ["search", "--text", "x", "--top-k", "0"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1] == (
+        "Error: Invalid value for '--top-k' / '-k': Input should be greater than or equal to 1"
+    )
+
+
+# -- errors
+
+
+def test_an_error_is_one_line_on_stderr() -> None:
+    result = coldstart("check", "starer")
+    message = "no pipeline file starer (did you mean 'starter'?): give a path or one of demo, gpu, starter"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", f"error: {message}\n")
+
+
+def test_debug_shows_the_trace() -> None:
+    result = coldstart("--debug", "check", "starer")
+    lines = result.stderr.splitlines()
+    assert (result.returncode, result.stdout) == (1, "")
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1].startswith("coldstart.errors.ColdstartError: no pipeline file starer ")
+
+
+def test_names_in_errors_are_printed_as_they_are() -> None:
+    name = ":100: [red]a\nb[/red] \\" + "x" * 300
+    result = coldstart("check", name)
+    shown = name.replace("\n", " ")
+    assert result.stderr == f"error: no pipeline file {shown}: give a path or one of demo, gpu, starter\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_an_interrupt_says_that_nothing_is_lost(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "items.jsonl")
+    command = [str(SCRIPT), "ingest", str(tmp_path / "items.jsonl"), "-w", str(tmp_path / "w"), "-p", "starter"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with (tmp_path / "items.jsonl").open("w"):  # opens once the command reads
+            process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.read().splitlines()[-1] == (
+            "stopped; what was finished is kept: run the same command again to go on"
+        )
+    assert process.returncode == 130
+
+
+def test_a_missing_workspace_names_the_next_step(tmp_path: Path) -> None:
+    uri = str(tmp_path / "none")
+    message = f"no workspace at {uri}: make one with `coldstart run PIPELINE --workspace {uri}`"
+    for arguments in (["status"], ["search", "--text", "x"], ["index", "--rollback"], ["index", "--history"]):
+        assert fault(*arguments, "-w", uri) == message
+    assert not Path(uri).exists()
+
+
+def test_a_missing_manifest_names_the_next_step(tmp_path: Path) -> None:
+    assert fault("run", "starter", "-w", str(tmp_path / "w")) == (
+        f"{PACKAGED['starter']} names no manifest: give one with --manifest FILE"
+    )
+    path = tmp_path / "none.csv"
+    assert fault("ingest", str(path), "-p", "starter", "-w", str(tmp_path / "w")) == (
+        f"no manifest at {path}: give a .jsonl, .csv or .parquet file or a folder of media"
+    )
+
+
+def test_a_second_writer_is_refused(shop: Path) -> None:
+    uri = str(shop / "workspace")
+    with Store(uri).lock():
+        holder = (shop / "workspace" / ".coldstart.writer").read_text("utf-8")
+        message = f"workspace {uri} is being written by {holder}: wait until it ends, or stop it"
+        assert fault("run", "-w", uri) == message
+        assert fault("index", "--rollback", "-w", uri) == message
+        assert CliRunner().invoke(app, ["status", "-w", uri]).exit_code == 0
+        assert CliRunner().invoke(app, ["search", "-w", uri, "--text", "apple"]).exit_code == 0
+
+
+def test_a_stage_that_is_not_there_is_named(shop: Path) -> None:
+    for options in (["--only", "imgae"], ["--from", "imgae"]):
+        assert fault("run", str(shop / "shop.yaml"), "-w", str(shop / "workspace"), *options) == (
+            f"no stage 'imgae' in {shop / 'shop.yaml'}: it has ingest, text, index"
+        )
+
+
+def test_options_that_need_each_other() -> None:
+    assert fault("embed", "--encoder", "fake:8") == "--encoder need one --space NAME to apply to"
+    assert fault("search") == "give exactly one of --text, --image, --video, --item and --queries"
+    assert fault("search", "--text", "a", "--item", "b") == (
+        "give exactly one of --text, --image, --video, --item and --queries"
+    )
+
+
+# -- check
+
+
+def test_check_lists_all_faults_with_the_nearest_names(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(
+        "stage: {}\nmax_failed: 2\nengine: {workres: 2}\nstages:\n  ingest: {}\n  text: {stage: embd}\n"
+        "  image: {stage: embed, frames: 0}\n",
+        "utf-8",
+    )
+    faults = [
+        "--set image.frames=[: not YAML: expected the node content, but found '<stream end>'",
+        "unknown setting 'stage' (did you mean 'stages'?)",
+        "unknown setting engine.workres (did you mean 'workers'?)",
+        "max_failed=2: give a share between 0 and 1",
+        "stage 'text': unknown kind 'embd' (did you mean 'embed'?) (known: embed, index, ingest)",
+        "image.encoder is missing",
+        "image.frames=0: Input should be greater than or equal to 1",
+    ]
+    result = coldstart("check", str(path), "--set", "image.frames=[")
+    assert result.returncode == 1
+    assert result.stdout == "".join(f"- {fault}\n" for fault in faults)
+    assert result.stderr == f"error: {path} has 7 faults: mend and check again\n"
+    result = coldstart("check", str(path), "--set", "image.frames=[", "--json")
+    assert (result.returncode, json.loads(result.stdout)) == (1, {"pipeline": str(path), "faults": faults})
+
+
+def test_check_of_a_good_pipeline_says_so(shop: Path) -> None:
+    path = str(shop / "shop.yaml")
+    result = CliRunner().invoke(app, ["check", path])
+    assert (result.exit_code, result.stdout) == (0, f"{path}: no faults in 3 stages: ingest, text, index\n")
+    result = CliRunner().invoke(app, ["check", path, "--json"])
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"pipeline": path, "faults": []})
+
+
+def test_check_names_an_encoder_that_does_not_exist(shop: Path) -> None:
+    result = CliRunner().invoke(app, ["check", str(shop / "shop.yaml"), "--set", "text.encoder=nope:x"])
+    assert result.exit_code == 1
+    assert result.stdout.startswith("- text: ")
+    assert "nope" in result.stdout
+
+
+# -- pipeline files as commands
+
+
+def test_the_packaged_pipelines_are_those_counted_here() -> None:
+    assert len(PACKAGED) == 3
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_pipeline_file_opens_with_a_command_that_parses(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    header = PACKAGED[name].read_text("utf-8").splitlines()[0]
+    program, *arguments = shlex.split(header.removeprefix("# "))
+    assert program == "coldstart"
+    ran: list[Any] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("coldstart.cli.work._run", lambda *given: ran.append(given))
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    ((_, _, _, settings, _, _),) = ran
+    assert settings["source"] == name
+
+
+# -- what commands print
+
+
+def test_status_gives_the_balance_and_the_failed(shop: Path) -> None:
+    uri = str(shop / "workspace")
+    result = CliRunner().invoke(app, ["status", "-w", uri, "--json"])
+    balances = {report["stage"]: report["balance"] for report in json.loads(result.stdout)}
+    assert balances["ingest"] == {
+        "fresh": 3, "failed": 1, "filtered": 0, "duplicate": 0, "pending": 0, "reasons": {"bad_row": 1},
+    }  # fmt: skip
+    assert set(balances) == {"ingest", "text", "index"}
+    result = CliRunner().invoke(app, ["status", "-w", uri, "--failed", "--json"])
+    (row,) = json.loads(result.stdout)
+    assert (row["item_id"], row["reason"]) == ("d", "bad_row")
+    assert row["detail"] == "items.jsonl#4: price=-3: Input should be greater than or equal to 0"
+    for options in ([], ["--failed"]):
+        result = CliRunner().invoke(app, ["status", "-w", uri, *options])
+        assert result.exit_code == 0
+        assert "bad_row" in result.stdout
+
+
+def test_losses_beyond_the_budget_exit_with_1(shop: Path) -> None:
+    uri = str(shop / "workspace")
+    command = ["run", str(shop / "shop.yaml"), "-w", uri, "--only", "ingest"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    result = CliRunner().invoke(app, [*command, "--set", "max_failed=0.2"])
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == (
+        "error: more failed than max_failed 20.0% allows: ingest 25.0%; "
+        f"see `coldstart status --failed --workspace {uri}`"
+    )
+
+
+def test_a_dry_run_writes_nothing(shop: Path, tmp_path: Path) -> None:
+    uri = tmp_path / "w"
+    result = CliRunner().invoke(app, ["run", str(shop / "shop.yaml"), "-w", str(uri), "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "dry run: nothing was written"
+    assert not uri.exists()
+
+
+def test_search_prints_hits_as_they_are(shop: Path) -> None:
+    uri = str(shop / "workspace")
+    result = CliRunner().invoke(app, ["search", "-w", uri, "--text", "blue jeans <b>", "--top-k", "2"])
+    assert result.exit_code == 0, result.output
+    assert ":100: [bold]'c'" in result.stdout
+    assert "blue jeans <b>" in result.stdout
+    result = CliRunner().invoke(app, ["search", "-w", uri, "--text", "blue jeans <b>", "--top-k", "2", "--json"])
+    assert json.loads(result.stdout)[0]["item_id"] == ":100: [bold]'c'"
+    assert fault("search", "-w", uri, "--item", "nope").endswith("item 'nope' is not in the published catalog")
+
+
+def test_many_queries_are_answered_as_json_lines(shop: Path, tmp_path: Path) -> None:
+    path = tmp_path / "queries.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"query_id": "q1", "text": "red apple"}\n\n{"query_id": 2, "item_id": "b"}\n')
+    result = CliRunner().invoke(app, ["search", "-w", str(shop / "workspace"), "--queries", str(path)])
+    assert result.exit_code == 0, result.output
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [answer["query_id"] for answer in answers] == ["q1", "2"]
+    assert answers[0]["hits"][0]["item_id"] == "a"
+    assert "b" not in [hit["item_id"] for hit in answers[1]["hits"]]
+    assert {"item_id", "score", "kind", "title"} <= set(answers[0]["hits"][0])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"{", "not a JSON object with query_id (Expecting property name enclosed in double quotes"),
+        (b'{"text": "x"}', "not a JSON object with query_id ('query_id')"),
+        (b"[1]", "not a JSON object with query_id (list indices must be integers or slices, not str)"),
+        (b'{"query_id": "\xff"}', "not a JSON object with query_id ('utf-8' codec can't decode byte 0xff"),
+        (b'{"query_id": 1}', "give exactly one of text, image, video, item_id"),
+        (b'{"query_id": 1, "text": "x", "image": "y"}', "give exactly one of text, image, video, item_id"),
+    ],
+)
+def test_a_faulty_query_is_named_by_its_line(shop: Path, tmp_path: Path, line: bytes, message: str) -> None:
+    path = tmp_path / "queries.jsonl"
+    path.write_bytes(b"\n" + line + b"\n")
+    found = fault("search", "-w", str(shop / "workspace"), "--queries", str(path))
+    assert found.startswith(f"{path} line 2: {message}")
+
+
+def test_a_missing_query_file_is_named(shop: Path, tmp_path: Path) -> None:
+    path = tmp_path / "none.jsonl"
+    assert fault("search", "-w", str(shop / "workspace"), "--queries", str(path)) == (
+        f"no query file at {path}: give JSONL with query_id and one of text, image, video, item_id"
+    )
+
+
+def test_publications_are_listed(shop: Path) -> None:
+    result = CliRunner().invoke(app, ["index", "-w", str(shop / "workspace"), "--history", "--json"])
+    (publication,) = json.loads(result.stdout)
+    assert (publication["rows"], publication["spaces"]) == (3, ["text"])
