@@ -1,0 +1,191 @@
+"""What every map stage promises. A new one joins by one line in `CASES`; a test finds those that did not."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from catalogue import rows, settings, write_manifest
+from poison import write_video
+
+from coldstart import models
+from coldstart import pipeline as pipelines
+from coldstart import stage as registry
+from coldstart.engine.run import build
+from coldstart.errors import ColdstartError
+from coldstart.keys import digest
+from coldstart.stage import MapStage, Reject, Row, SourceStage, WholeStage
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ingest": ("ingest", {}),
+    "embed image": ("embed", {"encoder": "fake:24", "input": "image", "frames": 3}),
+    "embed text": ("embed", {"encoder": "fake:24", "input": "text"}),
+    "embed image, starter": ("embed", {"encoder": "starter", "input": "image", "frames": 2}),
+    "embed text, starter": ("embed", {"encoder": "starter", "input": "text"}),
+}
+WHOLE = {"index"}
+HEAVY = ("torch", "pyarrow", "lancedb", "lance", "transformers")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One stage over a small catalogue."""
+
+    kind: str
+    settings: Mapping[str, Any]
+    manifest: Path
+
+    def stage(self, engine: Mapping[str, Any] | None = None, **changes: Any) -> MapStage:
+        """The stage, built anew from plain settings."""
+        stages = {"ingest": {}} if self.kind == "ingest" else {"the_stage": {"stage": self.kind, **self.settings}}
+        name = next(iter(stages))
+        stages[name] |= changes
+        raw = {**settings(self.manifest), "engine": {"device": "cpu", "dtype": "float32", **(engine or {})}}
+        pipeline = pipelines.load({**raw, "stages": stages})
+        stage = build(pipeline.stages[0], pipeline)
+        assert isinstance(stage, MapStage)
+        return stage
+
+    def rows(self) -> list[Row]:
+        """The rows that the stage reads; ingest brings its own."""
+        own = Case("ingest", {}, self.manifest).stage()
+        assert isinstance(own, SourceStage)
+        given = [work.row for work in own.entries()]
+        assert not any(isinstance(row, Reject) for row in given)
+        if self.kind == "ingest":
+            return given  # type: ignore[return-value]
+        prepare = own.preparer()
+        made = own.compute([prepare(row)[0] for row in given])  # type: ignore[arg-type]
+        # as they come from the store, where each medium has every field
+        table = pa.Table.from_pylist([{"source_key": "", **row} for row in made], schema=own.schema)  # type: ignore[dict-item]
+        return list(table.to_pylist())
+
+    def samples(self, stage: MapStage) -> list[Any]:
+        prepare = stage.preparer()
+        return [prepare(row)[0] for row in self.rows()]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("contract")
+    entries = rows(folder, 9)
+    entries[2]["images"] = [entries[3]["image"], entries[4]["image"]]
+    write_video(folder / "clip.mp4", 1.0)
+    entries.insert(4, {"item_id": "clip", "title": "a clip", "video": "clip.mp4", "image": "p0.jpg"})
+    return write_manifest(folder / "items.jsonl", entries)
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * ("starter" in name)) for name in CASES])
+def case(request: pytest.FixtureRequest, manifest: Path) -> Case:
+    kind, own = CASES[request.param]
+    if own.get("encoder") == "starter":
+        try:
+            models.starter(own["input"])
+        except ColdstartError as error:
+            pytest.skip(str(error))
+    return Case(kind, own, manifest)
+
+
+def test_every_kind_is_held_to_this_contract(manifest: Path) -> None:
+    assert {kind for kind, _ in CASES.values()} | WHOLE == set(registry.kinds())
+    pipeline = pipelines.load(settings(manifest))
+    for spec in pipeline.stages:
+        assert isinstance(build(spec, pipeline), WholeStage) == (spec.kind in WHOLE)
+
+
+def test_the_fingerprint_follows_from_the_settings(case: Case) -> None:
+    first, second = case.stage().fingerprint(), case.stage().fingerprint()
+    assert first == second
+    assert digest(first) == digest(second)
+
+
+def test_the_machine_is_no_part_of_the_fingerprint(case: Case) -> None:
+    plain = digest(case.stage().fingerprint())
+    assert digest(case.stage({"workers": 7, "commit_rows": 3, "commit_s": 1.0}).fingerprint()) == plain
+    assert digest(case.stage({"device": "auto"}).fingerprint()) == plain
+    assert digest(case.stage({"dtype": "bfloat16"}).fingerprint()) == plain
+    if case.kind == "embed":
+        assert digest(case.stage(batch_size=3).fingerprint()) == plain
+
+
+def test_key_column_and_id_are_in_the_schema(case: Case) -> None:
+    stage = case.stage()
+    assert {"item_id", stage.key_column} <= set(stage.schema.names)
+    assert stage.version >= 1 and stage.batch_cost > 0 and stage.deadline_s > 0
+
+
+def test_the_preparer_travels(case: Case) -> None:
+    prepare = case.stage().preparer()
+    again = pickle.loads(pickle.dumps(prepare))
+    assert again == prepare
+    for row in case.rows():
+        (ours, cost), (theirs, same_cost) = prepare(row), again(row)
+        assert cost == same_cost > 0
+        assert_same(ours, theirs)
+
+
+def test_a_worker_imports_nothing_heavy(case: Case) -> None:
+    stage = case.stage()
+    script = (
+        "import pickle, sys\n"
+        "prepare, row = pickle.load(sys.stdin.buffer)\n"
+        "prepare(row)\n"
+        f"print(*sorted(set({HEAVY!r}) & sys.modules.keys()))\n"
+    )
+    payload = pickle.dumps((stage.preparer(), case.rows()[0]))
+    done = subprocess.run([sys.executable, "-c", script], input=payload, capture_output=True, timeout=60, check=True)
+    heavy = done.stdout.decode().split()
+    assert "torch" not in heavy
+    assert heavy == [] or not stage.isolated
+
+
+def test_results_come_in_order_whatever_the_batch(case: Case) -> None:
+    stage = case.stage()
+    samples = case.samples(stage)
+    one_by_one = [row for sample in samples for row in stage.compute([sample])]
+    sevens = [row for start in range(0, len(samples), 7) for row in stage.compute(samples[start : start + 7])]
+    backwards = stage.compute(samples[::-1])[::-1]
+    assert len(one_by_one) == len(sevens) == len(backwards) == len(samples)
+    for first, second, third in zip(one_by_one, sevens, backwards, strict=True):
+        assert_same(first, second)
+        assert_same(first, third)
+    assert stage.compute([]) == []
+
+
+def test_rows_fit_the_schema(case: Case) -> None:
+    stage = case.stage()
+    items = case.rows()
+    made = [
+        {**row, "item_id": item["item_id"], stage.key_column: "key"}  # type: ignore[dict-item]
+        for item, row in zip(items, stage.compute(case.samples(stage)), strict=True)
+    ]
+    for row in made:
+        assert row.keys() == set(stage.schema.names)
+    table = pa.Table.from_pylist(made, schema=stage.schema)
+    assert table["item_id"].to_pylist() == [item["item_id"] for item in items]
+    for column in ("vector", "title"):
+        if column in table.column_names:
+            for stored, row in zip(table[column].to_pylist(), made, strict=True):
+                assert_same(stored, row[column])
+
+
+def assert_same(ours: Any, theirs: Any) -> None:
+    """Equal but for rounding, and for the time at which a row was made."""
+    if isinstance(ours, Mapping):
+        assert ours.keys() == theirs.keys()
+        for name in ours.keys() - {"ingested_at"}:
+            assert_same(ours[name], theirs[name])
+    elif hasattr(ours, "__dataclass_fields__"):
+        assert_same(vars(ours), vars(theirs))
+    elif isinstance(ours, list | np.ndarray) and len(ours) and not isinstance(ours[0], str | Mapping):
+        np.testing.assert_allclose(np.array(ours), np.array(theirs), atol=2e-4)  # half floats among them
+    else:
+        assert ours == theirs
