@@ -168,3 +168,15 @@ def test_a_folder_without_weights_or_configuration_is_refused(tmp_path: Path) ->
     assert str(caught.value) == (
         f"encoder 'open_clip:local-dir:{tmp_path}': {tmp_path} holds no weights (*.safetensors, *.bin, *.pth)"
     )
+
+
+@pytest.mark.slow
+def test_bfloat16_stays_close_to_float32() -> None:
+    exact, narrow = (
+        encoders.load("open_clip:ViT-B-32", device="cpu", dtype=dtype, allow_random_weights=True)
+        for dtype in ("float32", "bfloat16")
+    )
+    coarse = np.random.default_rng(0).integers(0, 256, (8, 7, 7, 3), dtype=np.uint8)
+    images = [np.asarray(Image.fromarray(array).resize((224, 224))) for array in coarse]
+    assert (exact.encode_images(images) * narrow.encode_images(images)).sum(axis=1).min() >= 0.999
+    assert (exact.encode_documents(TEXTS) * narrow.encode_documents(TEXTS)).sum(axis=1).min() >= 0.999

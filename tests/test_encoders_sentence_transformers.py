@@ -95,7 +95,7 @@ def test_clip_equals_transformers(tmp_path: Path) -> None:
     np.testing.assert_allclose(encoder.encode_documents(TEXTS), unit(expected), atol=1e-5)
 
 
-def test_siglip_texts_are_padded_to_full_length_as_it_was_trained(tmp_path: Path) -> None:
+def test_siglip_texts_are_padded_to_full_length_without_a_mask_as_it_was_trained(tmp_path: Path) -> None:
     from transformers import SiglipModel, SiglipProcessor
 
     tiny_encoders.siglip_folder(tmp_path)

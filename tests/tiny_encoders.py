@@ -28,7 +28,7 @@ def open_clip_folder(folder: Path, **preprocess: Any) -> Any:
     return model
 
 
-def tokenizer(max_tokens: int, outputs: tuple[str, ...] = ("input_ids", "attention_mask")) -> Any:
+def tokenizer(max_tokens: int) -> Any:
     """A word-piece tokenizer over `WORDS` and single letters."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -49,7 +49,7 @@ def tokenizer(max_tokens: int, outputs: tuple[str, ...] = ("input_ids", "attenti
         cls_token="[CLS]",
         sep_token="[SEP]",
         model_max_length=max_tokens,
-        model_input_names=list(outputs),
+        model_input_names=["input_ids", "attention_mask"],
     )
 
 
@@ -90,7 +90,7 @@ def siglip_folder(folder: Path) -> None:
     from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipProcessor
 
     torch.manual_seed(4)
-    words = tokenizer(32, outputs=("input_ids",))  # as SigLIP: no attention mask
+    words = tokenizer(32)
     ids = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
     text = {"vocab_size": len(words), "max_position_embeddings": 32, "projection_size": 16, **_SMALL, **ids}
     vision = {"image_size": 32, "patch_size": 16, **_SMALL}

@@ -151,6 +151,8 @@ class OpenClip:
         import open_clip
         import torch
 
+        from coldstart.encoders._attention import fuse_self_attention
+
         source, overrides = self._source, {}
         hub_name = source.config["text_cfg"].get("hf_model_name")
         if hub_name:  # the text tower's shape stands on the hub; its weights stand in the checkpoint
@@ -168,6 +170,7 @@ class OpenClip:
                 pretrained_text=False,
                 **overrides,
             )
+        fuse_self_attention(model, open_clip.transformer.ResidualAttentionBlock)
         return model.to(self.device, self.dtype).requires_grad_(False).eval()
 
     @cached_property

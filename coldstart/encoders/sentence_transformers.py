@@ -107,10 +107,11 @@ class SentenceTransformers:
         if self.modalities != {"text"}:
             # The library opens a bare string that looks like the address of a picture; said to be text, it stays text.
             inputs = [{"text": text} for text in texts]
-            # SigLIP has no attention mask: it was trained on, and only understands, texts padded to its full length.
-            padding = "max_length" if self._outline.config.model_type.startswith("siglip") else True
-            if self.max_tokens is not None:
-                options["processing_kwargs"] = {"text": {"max_length": self.max_tokens, "padding": padding}}
+            said: dict[str, Any] = {"max_length": self.max_tokens} if self.max_tokens is not None else {}
+            if self._outline.config.model_type.startswith("siglip"):
+                # It was trained on, and only understands, texts padded to its full length and no attention mask.
+                said |= {"padding": "max_length", "return_attention_mask": False}
+            options["processing_kwargs"] = {"text": said}
         sizes = [len(text) for text in texts]  # characters, near enough to tokens to group by
 
         def encode(group: list[int]) -> Vectors:
