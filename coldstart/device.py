@@ -90,12 +90,17 @@ def speedup(device_type: str, dtype: torch.dtype) -> float:
         )
         for kind in best
     }
-    with torch.inference_mode():
-        for _ in range(12):  # interleaved, and the best of each: on a busy machine most rounds are disturbed
-            for kind, (rows, weight) in layers.items():
-                start = time.perf_counter()
-                torch.nn.functional.linear(rows, weight)
-                if device_type == "mps":
-                    torch.mps.synchronize()
-                best[kind] = min(best[kind], time.perf_counter() - start)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine, threads that wait for each other drown the difference
+    try:
+        with torch.inference_mode():
+            for _ in range(12):  # interleaved, and the best of each: a disturbed round does not count
+                for kind, (rows, weight) in layers.items():
+                    start = time.perf_counter()
+                    torch.nn.functional.linear(rows, weight)
+                    if device_type == "mps":
+                        torch.mps.synchronize()
+                    best[kind] = min(best[kind], time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
     return best[torch.float32] / best[dtype]
