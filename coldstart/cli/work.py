@@ -264,14 +264,13 @@ def _run(
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
 
-    if dry_run:
-        with tempfile.TemporaryDirectory() as empty:  # a dry run makes no workspace, not even an empty one
-            workspace = coldstart.open(uri if "://" in uri or Path(uri).is_dir() else empty)
-            _estimate(workspace.estimate(workspace.pipeline(**settings), **choice), json)
-        return
-    workspace = coldstart.open(uri, create=True)
-    pipeline = workspace.pipeline(**settings)
-    report = workspace.run(pipeline, progress=ConsoleProgress(), **choice, **options)
+    with tempfile.TemporaryDirectory() as empty:  # neither a dry run nor a faulty pipeline makes a workspace
+        workspace = coldstart.open(uri if "://" in uri or Path(uri).is_dir() else empty)
+        pipeline = workspace.pipeline(**settings)
+        if dry_run:
+            _estimate(workspace.estimate(pipeline, **choice), json)
+            return
+    report = coldstart.open(uri, create=True).run(pipeline, progress=ConsoleProgress(), **choice, **options)
     if json:
         output.as_json(report.to_dict())
     else:

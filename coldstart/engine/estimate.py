@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from coldstart.engine.workers import Prepared, prepare_here, prepare_isolated
 from coldstart.freshness import assess_map, expected_keys
 from coldstart.pipeline import Engine, Pipeline
 from coldstart.stage import MapStage, Reject, Row, SourceStage, WholeStage, Work
-from coldstart.workspace import Store
+from coldstart.workspace import ITEMS, Store
 
 PROBE = 16
 """Items of each stage that are really done, to time them."""
@@ -56,26 +57,40 @@ class Estimate:
 def estimate(store: Store, pipeline: Pipeline, *, only: Iterable[str] = (), start: str | None = None) -> Estimate:
     """Probe each stage that `run` would do.
 
-    Stages after an ingest that has rows to do are probed with those rows, as ingest would make them.
+    The probed items are drawn at random, with a fixed seed. Stages after an ingest that has rows to do are probed with
+    those rows, as ingest would make them.
     """
+    random = Random(0)
     found: list[StageEstimate] = []
     new_rows: list[Row] = []
     new_count = 0
     for spec in choose(pipeline, only, start):
         stage = build(spec, pipeline)
         if isinstance(stage, WholeStage):
-            found.append(StageEstimate(spec.name, store.count("items") + new_count))
+            copied = sum(one.bytes or 0 for one in found)  # the catalog holds what the stages made once more
+            found.append(StageEstimate(spec.name, store.count(ITEMS) + new_count, bytes=copied))
         elif isinstance(stage, SourceStage):
-            source = SourceWork(store, stage, Scope(limit=PROBE))
-            work = list(source)
-            new_count = len(work) + len(source.pending)
+            work, new_count = _draw(SourceWork(store, stage, Scope()), random)
             estimated, new_rows = _probe(stage, work, new_count, pipeline.engine)
             found.append(estimated)
         else:
             state = assess_map(store, stage)
-            work = list(stale_work(store, state.expected, state.stale[:PROBE])) or _from_rows(stage, new_rows)
+            drawn = random.sample(state.stale, min(PROBE, len(state.stale)))
+            work = list(stale_work(store, state.expected, drawn)) or _from_rows(stage, new_rows)
             found.append(_probe(stage, work, len(state.stale) + new_count, pipeline.engine)[0])
     return Estimate(found)
+
+
+def _draw(source: Iterable[Work], random: Random) -> tuple[list[Work], int]:
+    """Some of the work, each with the same chance (Algorithm R of Vitter, 1985), and how much there is."""
+    drawn: list[Work] = []
+    count = 0
+    for count, work in enumerate(source, start=1):
+        if count <= PROBE:
+            drawn.append(work)
+        elif (place := random.randrange(count)) < PROBE:
+            drawn[place] = work
+    return drawn, count
 
 
 def _from_rows(stage: MapStage, rows: Sequence[Row]) -> list[Work]:

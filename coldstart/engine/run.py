@@ -102,7 +102,7 @@ def run_pipeline(
     began = time.monotonic()
     progress = progress or SilentProgress()
     retry = frozenset(retry)
-    specs = choose(pipeline, only, start)
+    stages = [(spec, build(spec, pipeline)) for spec in choose(pipeline, only, start)]
     reports: list[StageReport] = []
     with workspace.lock():
         among = None
@@ -110,10 +110,10 @@ def run_pipeline(
             verdicts = (row for rows in workspace.ledger().values() for row in rows.values())
             among = frozenset(row.item_id for row in verdicts if row.state in retry)
         workspace.save_pipeline(pipeline.source, pipeline.raw)
-        for spec in specs:
+        for spec, stage in stages:
             started_at = datetime.now(UTC)
             began_stage = time.monotonic()
-            report = _run_stage(workspace, pipeline.engine, build(spec, pipeline), Scope(limit, retry, among), progress)
+            report = _run_stage(workspace, pipeline.engine, stage, Scope(limit, retry, among), progress)
             workspace.save_run(spec.name, started_at, time.monotonic() - began_stage, report.to_dict())
             reports.append(report)
         maintenance = workspace.maintain(skip=(CATALOG,))  # the index stage keeps its own published versions

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from coldstart import manifest
 from coldstart.errors import ColdstartError
-from coldstart.items import CONTENT_FIELDS, Item
+from coldstart.items import CONTENT_FIELDS, FIELD_NAMES, Item
 from coldstart.keys import digest, stage_key
 from coldstart.media import guard
 from coldstart.media.limits import Limits
@@ -46,6 +46,13 @@ class Settings(Section):
 
     map: dict[str, str] = Field(default_factory=dict)
     """Our field name -> the manifest's column; columns it leaves over become attributes."""
+
+    @field_validator("map")
+    @classmethod
+    def _known_fields(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value.keys() - FIELD_NAMES:
+            raise ValueError(f"an item has no field {name!r}: it has {', '.join(sorted(FIELD_NAMES))}")
+        return value
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> IngestStage:
