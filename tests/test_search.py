@@ -21,7 +21,7 @@ from coldstart.items import CONTENT_FIELDS
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
 from coldstart.retrieval.ranking import pool
-from coldstart.retrieval.search import Query, fuse, search, search_many
+from coldstart.retrieval.search import Hit, Query, fuse, search_many
 from coldstart.stage import Reject
 from coldstart.workspace.catalog import Catalog
 from coldstart.workspace.published import Published
@@ -94,6 +94,12 @@ def catalog(tmp_path_factory: pytest.TempPathFactory, pictures: Path, fake: Fake
     return published
 
 
+def search(catalog: Published, encoder_for: Callable[[Passport], Encoder], **options: Any) -> list[Hit]:
+    """The hits of one query."""
+    asked = {by: str(options.pop(by)) for by in ("text", "image", "video", "item") if by in options}
+    return next(search_many(catalog, encoder_for, [Query("query", **asked)], **options))[1]
+
+
 @pytest.fixture
 def encoder_for(fake: Fake) -> Callable[[Passport], Encoder]:
     made: dict[str, Encoder] = {
@@ -140,7 +146,7 @@ def test_words_alone(catalog: Published) -> None:
     ]
     for other in ({"image": "x.png"}, {"item": "item-1"}):
         with pytest.raises(ColdstartError) as error:
-            search(catalog, none, spaces=[], **other)  # type: ignore[arg-type]
+            search(catalog, none, spaces=[], **other)
         by = next(iter(other))
         assert str(error.value) == f"spaces is empty: only a hybrid text query works by words alone, not one by {by}"
 
@@ -221,7 +227,7 @@ def test_many_queries_in_batches_equal_single_ones(
     ]
     order = np.random.default_rng(0).permutation(len(queries))
     mixed = [queries[i] for i in order]
-    single = {q.query_id: search(catalog, encoder_for, **{q.by: q.value}) for q in queries}  # type: ignore[arg-type]
+    single = {q.query_id: search(catalog, encoder_for, **{q.by: q.value}) for q in queries}
     for batch_size in (1, 4, 100):
         fake.calls.clear()
         answers = list(search_many(catalog, encoder_for, iter(mixed), batch_size=batch_size))

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import fsum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coldstart.encoders import Encoder, Passport
@@ -23,7 +22,7 @@ from coldstart.stage import Reject
 if TYPE_CHECKING:
     from coldstart.workspace.published import Published
 
-__all__ = ["Hit", "Query", "fuse", "search", "search_many"]
+__all__ = ["Hit", "Query", "fuse", "search_many"]
 
 RRF_K = 60
 DISPLAY = ("kind", "title", "category", "price", "media")
@@ -49,42 +48,6 @@ class Hit:
     uri: str | None
     ranks: Mapping[str, int]
     distances: Mapping[str, float]
-
-
-def search(
-    catalog: Published,
-    encoder_for: Callable[[Passport], Encoder],
-    *,
-    text: str | None = None,
-    image: str | Path | None = None,
-    video: str | Path | None = None,
-    item: str | None = None,
-    spaces: Iterable[str] | None = None,
-    kind: str | None = None,
-    where: str | None = None,
-    top_k: int = 10,
-    hybrid: bool = True,
-    exclude: Iterable[str] = (),
-    video_pool: Pool = "max",
-) -> list[Hit]:
-    """The items nearest to one query; see `search_many`."""
-    paths = {"image": image, "video": video}
-    query = Query(
-        "query", text=text, item=item, **{name: str(path) for name, path in paths.items() if path is not None}
-    )
-    answers = search_many(
-        catalog,
-        encoder_for,
-        [query],
-        spaces=spaces,
-        kind=kind,
-        where=where,
-        top_k=top_k,
-        hybrid=hybrid,
-        exclude=exclude,
-        video_pool=video_pool,
-    )
-    return next(answers)[1]
 
 
 def search_many(
