@@ -67,11 +67,9 @@ def write_pipeline(path: Path, pipeline: Mapping[str, Any]) -> Path:
     return path
 
 
-def coldstart(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+def coldstart(*arguments: object, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
-    return subprocess.run(
-        [*CLI, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=240, **options
-    )
+    return subprocess.run([*CLI, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=timeout_s)
 
 
 def contents(uri: Path) -> dict[str, list[dict[str, Any]]]:
