@@ -19,7 +19,7 @@ from coldstart.errors import ColdstartError
 from coldstart.pipeline import Pipeline
 from coldstart.stages.embed import build, table_of
 from coldstart.views import Hits, ItemView
-from coldstart.workspace import ITEMS, Store
+from coldstart.workspace import ITEMS, LEDGER, Store
 from coldstart.workspace.catalog import Catalog
 
 if TYPE_CHECKING:
@@ -132,6 +132,14 @@ class Workspace:
     def status(self, pipeline: Pipeline | None = None) -> list[StageReport]:
         """Where every item is, stage by stage."""
         return status(self._store, pipeline or self.pipeline())
+
+    def failures(self) -> list[dict[str, Any]]:
+        """The ledger: every item that did not make it in a stage of the pipeline, why, and when; by stage and item."""
+        if not self._store.has(LEDGER):
+            return []
+        stages = {spec.name for spec in self.pipeline().stages}
+        rows = self._store.read(LEDGER).sort_by([("stage", "ascending"), ("item_id", "ascending")]).to_pylist()
+        return [row for row in rows if row["stage"] in stages]
 
     # -- serving
 

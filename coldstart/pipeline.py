@@ -255,7 +255,18 @@ def _absolute(raw: dict[str, Any], base: Path, faults: list[str]) -> dict[str, A
     if isinstance(media, dict) and isinstance(media.get("roots"), list | tuple):
         roots = [str(base / _expanded(root)) if isinstance(root, str) else root for root in media["roots"]]
         raw = {**raw, "media": {**media, "roots": roots}}
+    stages = raw.get("stages")
+    if isinstance(stages, dict):
+        raw = {**raw, "stages": {name: _with_prompt_path(settings, base) for name, settings in stages.items()}}
     return raw
+
+
+def _with_prompt_path(settings: Any, base: Path) -> Any:
+    """A prompt is a path if it ends like one, else the name of a packaged file."""
+    prompt = settings.get("prompt") if isinstance(settings, dict) else None
+    if not isinstance(prompt, str) or not prompt.endswith(".md"):
+        return settings
+    return {**settings, "prompt": str(base / _expanded(prompt))}
 
 
 def _expanded(path: str | Path) -> Path:

@@ -292,3 +292,8 @@ def test_packaged_files_open_with_the_command_that_runs_them() -> None:
         text = path.read_text("utf-8")
         assert text.startswith(f"# coldstart run {path.stem} --workspace ")
         assert set(yaml.safe_load(text)) <= set(pipeline.Pipeline.__dataclass_fields__)
+
+
+def test_a_prompt_path_is_relative_to_the_pipeline_file(write: Any) -> None:
+    path = write("stages: {text: {stage: embed, encoder: fake, input: text, prompt: own.md}, index: {}}")
+    assert pipeline.load(path).stages[0].settings.prompt == str(path.parent / "own.md")

@@ -193,11 +193,7 @@ def status(
 
     opened = coldstart.open(workspace)
     if failed:
-        rows = (
-            opened.table("ledger").sort_by([("stage", "ascending"), ("item_id", "ascending")]).to_pylist()
-            if "ledger" in opened.tables()
-            else []
-        )
+        rows = opened.failures()
         if json:
             output.as_json(rows)
         else:

@@ -58,6 +58,8 @@ class LoadPictures:
     def _image(self, entry: Mapping[str, Any]) -> NDArray[np.uint8]:
         with guard.local_path(entry["uri"], self.limits) as path:
             _check_unchanged(entry, path.stat().st_size)
+            if guard.digest(path) != entry["digest"]:  # of a video, the size must do: reading it all costs its length
+                raise Reject("media_changed", f"{entry['uri']}: other bytes than at ingest; run ingest again")
             return load_image(path, self.limits, self.transform)
 
 

@@ -45,7 +45,7 @@ class Settings(Section):
     pictures: int = Field(default=4, ge=1)
     """At most so many pictures of an item are looked at; their vectors are averaged."""
     prompt: str = "item_text"
-    """Prompt file that turns an item into the text that is read."""
+    """What turns an item into the text that is read: a packaged prompt's name, or the path of a .md file."""
     batch_size: int = Field(default=64, ge=1)
     """Pictures or texts that the model takes at once; no result depends on it."""
     allow_random_weights: bool = False
@@ -96,6 +96,10 @@ class EmbedStage:
         if wanted not in encoder.modalities:
             takes = ", ".join(sorted(encoder.modalities))
             raise ColdstartError(f"space {self.name!r}: {encoder.name} takes {takes}, not {wanted}")
+        if wanted == "video" and encoder.passport("video") != encoder.passport("image"):
+            raise ColdstartError(
+                f"space {self.name!r}: {encoder.name} keeps videos and pictures apart; use video: frames"
+            )
         return encoder
 
     @cached_property
@@ -156,13 +160,16 @@ class EmbedStage:
         rows: list[Row] = []
         for pictures, start, end in zip(batch, starts[:-1], starts[1:], strict=True):
             own = vectors[start:end]
-            row: Row = {"vector": pool(own), "frame_times_s": None, "frame_vectors": None}
+            row: Row = {"vector": pool(own), "frame_times_s": pictures.times_s, "frame_vectors": None}
             if pictures.times_s is not None:
-                row["frame_times_s"] = pictures.times_s
                 row["frame_vectors"] = list(own.astype(np.float16))
-                if self.settings.video == "native":
-                    row["vector"] = self.encoder.encode_videos([np.stack(pictures.images)])[0]
             rows.append(row)
+        if self.settings.video == "native":
+            videos = [place for place, pictures in enumerate(batch) if pictures.times_s is not None]
+            for place, vector in zip(
+                videos, self.encoder.encode_videos([np.stack(batch[i].images) for i in videos]), strict=True
+            ):
+                rows[place]["vector"] = vector
         return rows
 
     def notes(self, workspace: Store) -> list[str]:

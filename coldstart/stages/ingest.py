@@ -88,9 +88,9 @@ class IngestStage:
         self._seen: set[str] = set()
 
     def fingerprint(self) -> Mapping[str, Any]:
-        limits = asdict(self._limits)
-        del limits["deadline_s"]  # like the device, it is about the machine: `coldstart retry` after raising it
-        return limits
+        # hosts and schemes are judged anew in every run; the deadline, like the device, is about the machine
+        decided_elsewhere = ("allowed_hosts", "allowed_schemes", "deadline_s")
+        return {name: limit for name, limit in asdict(self._limits).items() if name not in decided_elsewhere}
 
     def entries(self) -> Iterator[Work]:
         """One `Work` a manifest row, in order; rows at fault come with their verdict.

@@ -118,21 +118,36 @@ class Store:
                 return sorted(names)
 
     def has(self, table: str) -> bool:
-        return table in self.tables()
+        return self._find(table) is not None
 
     def columns(self, table: str) -> list[str]:
-        """Names of a table's columns."""
-        return list(self.db.open_table(table).schema.names)
+        """Names of a table's columns; none where it does not exist."""
+        found = self._find(table)
+        return [] if found is None else list(found.schema.names)
 
     def count(self, table: str) -> int:
         """Rows of a table; 0 where it does not exist."""
-        return int(self.db.open_table(table).count_rows()) if self.has(table) else 0
+        found = self._find(table)
+        return 0 if found is None else int(found.count_rows())
 
     def metadata(self, table: str) -> dict[str, str]:
-        """String pairs that were stored when the table was made."""
-        return {
-            key.decode(): value.decode() for key, value in (self.db.open_table(table).schema.metadata or {}).items()
-        }
+        """String pairs that were stored when the table was made; none where it does not exist."""
+        found = self._find(table)
+        stored = {} if found is None else found.schema.metadata or {}
+        return {key.decode(): value.decode() for key, value in stored.items()}
+
+    def _find(self, table: str) -> Any:
+        """The table, or None where it does not exist.
+
+        A kill while a table is made can leave a folder that LanceDB lists and cannot open: that is no table either, and
+        making it again mends it.
+        """
+        try:
+            return self.db.open_table(table)
+        except ValueError as error:
+            if "was not found" not in str(error):
+                raise
+            return None
 
     def read(
         self,
@@ -147,20 +162,21 @@ class Store:
         Raises:
             ColdstartError: there is no such table.
         """
-        if not self.has(table):
+        found = self._find(table)
+        if found is None:
             raise ColdstartError(
                 f"workspace {self.uri} has no table {table!r}: it has {', '.join(self.tables()) or 'none'}"
             )
         if ids is not None:
             chunks = [
-                self._query(table, columns, one_of("item_id", ids[start : start + _DELETE_CHUNK]))
+                self._query(found, columns, one_of("item_id", ids[start : start + _DELETE_CHUNK]))
                 for start in range(0, len(ids), _DELETE_CHUNK)
             ]
-            return pa.concat_tables(chunks) if chunks else self._query(table, columns, "false")
-        return self._query(table, columns, where)
+            return pa.concat_tables(chunks) if chunks else self._query(found, columns, "false")
+        return self._query(found, columns, where)
 
-    def _query(self, table: str, columns: Sequence[str] | None, where: str | None) -> pa.Table:
-        query = self.db.open_table(table).search()
+    def _query(self, table: Any, columns: Sequence[str] | None, where: str | None) -> pa.Table:
+        query = table.search()
         if columns is not None:
             query = query.select(list(columns))
         if where is not None:
@@ -191,7 +207,8 @@ class Store:
         self._open_or_create(table, rows.schema).add(rows)
 
     def _open_or_create(self, table: str, schema: pa.Schema) -> Any:
-        return self.db.open_table(table) if self.has(table) else self.db.create_table(table, schema=schema)
+        found = self._find(table)
+        return self.db.create_table(table, schema=schema) if found is None else found
 
     def delete(self, table: str, ids: Iterable[str]) -> None:
         """Remove the rows of some items."""
@@ -199,8 +216,8 @@ class Store:
 
     def _delete(self, table: str, ids: Iterable[str], condition: str) -> None:
         ids = sorted(ids)
-        if ids and self.has(table):
-            target = self.db.open_table(table)
+        target = self._find(table) if ids else None
+        if target is not None:
             for start in range(0, len(ids), _DELETE_CHUNK):
                 target.delete(f"{one_of('item_id', ids[start : start + _DELETE_CHUNK])} AND {condition}")
 
