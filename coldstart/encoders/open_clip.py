@@ -82,10 +82,8 @@ class OpenClip:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         tokenizer = self._tokenizer
-        if hasattr(tokenizer, "encode"):
+        if hasattr(tokenizer, "encode") or not texts:
             return [len(tokenizer.encode(text)) + 2 for text in texts]  # a start and an end token
-        if not texts:
-            return []
         clips = tokenizer.tokenizer_mode == "clips"  # appends a class token
         ids = tokenizer.tokenizer([tokenizer.clean_fn(text) for text in texts], verbose=False)["input_ids"]
         return [len(tokens) + clips for tokens in ids]
@@ -151,7 +149,7 @@ class OpenClip:
         import open_clip
         import torch
 
-        from coldstart.encoders._attention import fuse_self_attention
+        from coldstart.encoders._attention import fuse_self_attention, read_first_token_only
 
         source, overrides = self._source, {}
         hub_name = source.config["text_cfg"].get("hf_model_name")
@@ -171,6 +169,8 @@ class OpenClip:
                 **overrides,
             )
         fuse_self_attention(model, open_clip.transformer.ResidualAttentionBlock)
+        if isinstance(model.visual, open_clip.transformer.VisionTransformer):
+            read_first_token_only(model.visual)
         return model.to(self.device, self.dtype).requires_grad_(False).eval()
 
     @cached_property
@@ -272,8 +272,7 @@ def _from_architecture(name: str, arch: str, weights: str, allow_random_weights:
         )
     repo, _, filename = stated["hf_hub"].rpartition("/")
     candidates = [filename.rsplit(".", 1)[0] + ".safetensors", filename] if filename else _USUAL_FILES
-    instead = f"open_clip:{arch}/FILE"
-    checkpoint = hub_file(repo, candidates, encoder=name, instead=instead)
+    checkpoint = hub_file(repo, candidates, encoder=name, instead=f"open_clip:{arch}/FILE")
     # open_clip only warns where a tag was trained with another activation than the architecture states
     config = {**config, "quick_gelu": stated.get("quick_gelu", False)}
     return Source(name, arch, config, _preprocess(stated), checkpoint)
