@@ -7,8 +7,6 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from coldstart import __version__
 from coldstart.cli import demo as demos
@@ -57,6 +55,9 @@ def main() -> None:
     except ColdstartError as error:
         if os.environ.get("COLDSTART_DEBUG"):
             raise
+        from rich.console import Console
+        from rich.text import Text
+
         message = " ".join(str(error).splitlines())
         Console(stderr=True, soft_wrap=True, highlight=False).print(Text.assemble(("error:", "red"), f" {message}"))
         sys.exit(1)

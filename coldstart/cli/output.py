@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 
 def line(text: str) -> None:
@@ -28,11 +24,15 @@ def as_json_line(value: Any) -> None:
     sys.stdout.flush()
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on stdout; columns whose cells are all numbers are aligned to the right. Cells are plain text."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     cells = [[_cell(value) for value in row] for row in rows]
     numeric = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))] if cells else []
-    grid = Table(title=title, title_justify="left", header_style="bold")
+    grid = Table(header_style="bold")
     for index, column in enumerate(columns):
         right = bool(numeric) and numeric[index]
         grid.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
