@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +18,8 @@ Prepared = tuple[Work, Any, float]
 """The work, its data (or the verdict on it), its cost."""
 
 _Future: TypeAlias = ProcessFuture[tuple[Any, float]]
+_NICE = 5
+"""How far workers stand back: enough for the model to go first, too little for a deadline to pass meanwhile."""
 _START_DEADLINE_S = 120.0
 _MAX_BREAKS = 5
 
@@ -148,7 +151,7 @@ def _outcome(future: _Future, deadline_s: float) -> tuple[Any, float]:
 def _start(workers: int, prepare: Prepare) -> ProcessPool:
     """A pool that is known to work: without the check, a broken set-up would look like a catalogue of bad media."""
     # spawn: a forked child would inherit the threads and locks of torch and lance in an unknown state
-    pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"))
+    pool = ProcessPool(max_workers=workers, initializer=_give_way, context=multiprocessing.get_context("spawn"))
     try:
         pool.schedule(_loads, args=(prepare,), timeout=_START_DEADLINE_S).result()
     except (BrokenProcessPool, ProcessExpired, TimeoutError) as error:
@@ -159,6 +162,13 @@ def _start(workers: int, prepare: Prepare) -> ProcessPool:
             '`if __name__ == "__main__":`; otherwise see `coldstart doctor`'
         ) from error
     return pool
+
+
+def _give_way() -> None:
+    """Decode in what the model leaves over: on a CPU its threads wait for each other, so that one that is pushed aside
+    by a decoder holds up all. While the model waits for data, workers have the machine to themselves."""
+    if hasattr(os, "nice"):
+        os.nice(_NICE)
 
 
 def _loads(prepare: Prepare) -> bool:
