@@ -132,7 +132,7 @@ def test_pip_finds_nothing(home: Path, table: tuple[StarterModel, ...], pip_offl
     [
         ("python: No module named pip", "{python} has no pip; run: {python} -m ensurepip"),
         (
-            "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError(...)': /simple/\n"
+            "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError(...)': /index/\n"
             "ERROR: No matching distribution found",
             "the package index cannot be reached (NewConnectionError); check the network and pip's settings, or give a "
             "folder of wheels: coldstart models pull --from DIR",
