@@ -20,20 +20,26 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="full size; writes benchmarks/README.md")
+    parser.add_argument("--full", action="store_true", help="full size; writes benchmarks/README.md once all were run")
     parser.add_argument("only", nargs="*", help=f"some of {', '.join(MODULES)}")
     options = parser.parse_args()
-    found: list[Row] = []
+    CACHE.mkdir(exist_ok=True)
     for name in options.only or MODULES:
         module = importlib.import_module(f"benchmarks.{name}")
         result = module.run(short=not options.full)
-        CACHE.mkdir(exist_ok=True)
-        (CACHE / f"{name}{'-full' if options.full else ''}.json").write_text(json.dumps(result, indent=2))
-        rows = module.rows(result)
-        print(table(rows), flush=True)
-        found += rows
-    if options.full and not options.only:
-        (HERE / "README.md").write_text(page(found))
+        _saved(name, options.full).write_text(json.dumps(result, indent=2))
+        print(table(module.rows(result)), flush=True)
+    if options.full and all(_saved(name, True).exists() for name in MODULES):
+        rows = [
+            row
+            for name in MODULES
+            for row in importlib.import_module(f"benchmarks.{name}").rows(json.loads(_saved(name, True).read_text()))
+        ]
+        (HERE / "README.md").write_text(page(rows))
+
+
+def _saved(name: str, full: bool) -> Path:
+    return CACHE / f"{name}{'-full' if full else ''}.json"
 
 
 def page(rows: list[Row]) -> str:

@@ -141,7 +141,7 @@ def rows(result: dict[str, Any]) -> list[Row]:
         for name, entry in figures["types"].items():
             effort = f", nprobes {entry['nprobes']}, refine {entry['refine']}" if entry["nprobes"] else ""
             speed = f"{entry['p50_ms']:.1f} / {entry['p95_ms']:.1f} ms, filtered {entry['p50_ms_filtered']:.1f} ms"
-            recalls = f"{entry['recall_stored']:.3f}, filtered {entry['recall_stored_filtered']:.3f}"
+            recalls = f"{entry['recall_new']:.3f}, filtered {entry['recall_new_filtered']:.3f}"
             found.append(
                 Row(
                     f"{name}: exact search over it, p50",
