@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from coldstart import encoders
 from coldstart import pipeline as pipelines
 from coldstart.encoders import Encoder, Passport
 from coldstart.engine.estimate import Estimate, estimate
@@ -218,21 +219,20 @@ class Workspace:
         return publication
 
     def encoder_for(self, passport: Passport) -> Encoder:
-        """The encoder that made the vectors of a space, loaded once.
+        """The encoder that made the vectors of a space, loaded once; if none has that passport any more, the one of its
+        name, whose queries the search refuses.
 
         Raises:
-            ColdstartError: the encoder now at that name has another passport.
+            ColdstartError: its weights are not on this machine.
         """
-        from coldstart import encoders
-
         if passport.digest not in self._encoders:
-            self._encoders[passport.digest] = self._load(passport, encoders.load)
+            self._encoders[passport.digest] = self._load(passport)
         return self._encoders[passport.digest]
 
-    def _load(self, passport: Passport, load: Callable[..., Encoder]) -> Encoder:
+    def _load(self, passport: Passport) -> Encoder:
         pipeline = self.pipeline()
         for spec in pipeline.of_kind("embed"):
-            encoder = load(
+            encoder = encoders.load(
                 spec.settings.encoder,
                 device=pipeline.engine.device,
                 dtype=pipeline.engine.dtype,
@@ -240,7 +240,7 @@ class Workspace:
             )
             if spec.settings.input in encoder.modalities and encoder.passport(spec.settings.input) == passport:
                 return encoder
-        return load(passport.encoder)
+        return encoders.load(passport.encoder)
 
     # -- looking
 

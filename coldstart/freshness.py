@@ -91,7 +91,5 @@ def assess_map(workspace: Store, stage: MapStage, retry: Iterable[str] = ()) -> 
         retry: states (`failed`, …) whose verdicts are set aside, so that their items count as stale.
     """
     again = set(retry)
-    ledger = {
-        item: row for item, row in workspace.ledger(stage.name).get(stage.name, {}).items() if row.state not in again
-    }
+    ledger = {item: row for item, row in workspace.verdicts(stage.name).items() if row.state not in again}
     return assess(expected_keys(stage, workspace.keys(ITEMS)), workspace.keys(stage.table, stage.key_column), ledger)

@@ -199,7 +199,7 @@ class SourceWork:
     """
 
     def __init__(self, workspace: Store, stage: SourceStage, scope: Scope) -> None:
-        self.recorded = workspace.ledger(stage.name).get(stage.name, {})
+        self.recorded = workspace.verdicts(stage.name)
         self.pending: set[str] = set()
         self._present = workspace.keys(stage.table, stage.key_column)
         self._settled = {item: row.row_key for item, row in self.recorded.items() if row.state not in scope.retry}

@@ -130,7 +130,7 @@ def _run_stage(
 ) -> StageReport:
     if isinstance(stage, WholeStage):
         return _run_whole(workspace, stage)
-    recorded = workspace.ledger(stage.name).get(stage.name, {}).keys()
+    recorded = workspace.verdicts(stage.name).keys()
     if isinstance(stage, SourceStage):
         workspace.delete_verdicts(stage.name, recorded & workspace.keys(stage.table).keys())  # left by a kill
         source = SourceWork(workspace, stage, scope)
@@ -153,16 +153,14 @@ def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> B
     fresh = present - pending
     # a verdict beside a row was left by a kill between two writes, and the row is the newer
     verdicts = [
-        row
-        for item, row in workspace.ledger(stage.name).get(stage.name, {}).items()
-        if item not in pending and item not in present
+        row for item, row in workspace.verdicts(stage.name).items() if item not in pending and item not in present
     ]
     return tally(len(fresh), verdicts, len(pending))
 
 
 def _run_whole(workspace: Store, stage: WholeStage) -> StageReport:
     began = time.monotonic()
-    before = set(workspace.ledger(stage.name).get(stage.name, {}))
+    before = set(workspace.verdicts(stage.name))
     changed, notes = stage.run(workspace)
     _, verdicts = stage.expected(workspace)
     workspace.record(list(verdicts.values()))

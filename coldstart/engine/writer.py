@@ -22,7 +22,7 @@ class Writer:
         self._workspace = workspace
         self._stage = stage
         self._present = set(workspace.keys(stage.table, stage.key_column))
-        self._recorded = set(workspace.ledger(stage.name).get(stage.name, {}))
+        self._recorded = set(workspace.verdicts(stage.name))
         self._commit_rows = commit_rows
         self._commit_s = commit_s
         self._rows: list[Row] = []

@@ -232,6 +232,10 @@ class Store:
                 found.setdefault(row["stage"], {})[row["item_id"]] = LedgerRow(**row)
         return found
 
+    def verdicts(self, stage: str) -> dict[str, LedgerRow]:
+        """Ledger rows of one stage, by item."""
+        return self.ledger(stage).get(stage, {})
+
     def record(self, rows: Sequence[LedgerRow]) -> None:
         """Write ledger rows, each replacing the one of its stage and item."""
         if rows:
