@@ -86,6 +86,8 @@ class MapStage(Protocol):
         name: the stage as the pipeline file names it.
         kind: the module that it is built by.
         version: raised by hand when the code's results change.
+        reads: field -> name of the earlier stage whose row `prepare` finds under it (None where that stage turned the
+            item away), besides the item's own fields.
         table: the workspace table its rows go to.
         key_column: the column that holds the key by which a row is fresh or stale.
         schema: `pyarrow.Schema` of that table, with `item_id` and the key column.
@@ -97,6 +99,7 @@ class MapStage(Protocol):
     name: str
     kind: str
     version: int
+    reads: Mapping[str, str]
     table: str
     key_column: str
     schema: pa.Schema
@@ -148,17 +151,32 @@ class WholeStage(Protocol):
         """Make it. Returns how many rows changed, and what a person should know, a line each."""
 
 
+_STAGES = Path(__file__).parent / "stages"
+
+
 def kinds() -> list[str]:
-    """Names of all stage kinds: the modules of `coldstart.stages`."""
-    return sorted(found.name for found in pkgutil.iter_modules([str(Path(__file__).parent / "stages")]))
+    """Names of all stage kinds: the modules of `coldstart.stages`, those in a group as `group.part`."""
+    found = [module.name for module in pkgutil.iter_modules([str(_STAGES)]) if not module.ispkg]
+    parts = [
+        f"{group}.{part.name}" for group in groups() for part in pkgutil.iter_modules([str(_STAGES / group)])
+    ]
+    return sorted(found + parts)
+
+
+def groups() -> list[str]:
+    """Names that stand for several stages in a pipeline: the packages of `coldstart.stages`.
+
+    A group's module has `Settings` and `parts(name, settings)`, which gives its stages as (name, kind, settings).
+    """
+    return sorted(module.name for module in pkgutil.iter_modules([str(_STAGES)]) if module.ispkg)
 
 
 def module(kind: str) -> Any:
-    """The module of one stage kind. It has `Settings` (a pydantic model) and either `build` or `run`.
+    """The module of one stage kind or group. It has `Settings` (a pydantic model), and `build` or `parts`.
 
     Raises:
-        KeyError: there is no such kind.
+        KeyError: there is no such kind or group.
     """
-    if kind not in kinds():
+    if kind not in (*kinds(), *groups()):
         raise KeyError(kind)
     return importlib.import_module(f"coldstart.stages.{kind}")

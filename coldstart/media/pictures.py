@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.media import guard
 from coldstart.media.image import ImageTransform, load_image
 from coldstart.media.limits import Limits
+from coldstart.media.medium import of_role, open_medium
 from coldstart.media.video import sample_frames
 from coldstart.stage import Reject, Row
 
@@ -38,9 +38,7 @@ class LoadPictures:
     pictures: int
 
     def __call__(self, row: Row) -> tuple[Pictures, float]:
-        media = row["media"] or []
-        videos = [entry for entry in media if entry["role"] == "video"]
-        images = [entry for entry in media if entry["role"] == "image"][: self.pictures]
+        videos, images = of_role(row, "video"), of_role(row, "image")[: self.pictures]
         if videos:
             pictures = self._frames(videos[0])
         elif images:
@@ -50,22 +48,10 @@ class LoadPictures:
         return pictures, float(len(pictures.images))
 
     def _frames(self, entry: Mapping[str, Any]) -> Pictures:
-        with guard.local_path(entry["uri"], self.limits) as path:
-            _check_unchanged(entry, path.stat().st_size)
+        with open_medium(entry, self.limits) as path:
             found = sample_frames(path, self.limits, self.transform, count=self.frames, policy=self.frame_policy)
             return Pictures(found.images, found.times_s)
 
     def _image(self, entry: Mapping[str, Any]) -> NDArray[np.uint8]:
-        with guard.local_path(entry["uri"], self.limits) as path:
-            _check_unchanged(entry, path.stat().st_size)
-            if guard.digest(path) != entry["digest"]:  # of a video, the size must do: reading it all costs its length
-                raise Reject("media_changed", f"{entry['uri']}: other bytes than at ingest; run ingest again")
+        with open_medium(entry, self.limits) as path:
             return load_image(path, self.limits, self.transform)
-
-
-def _check_unchanged(entry: Mapping[str, Any], size_bytes: int) -> None:
-    """The row key stands for the bytes that ingest saw; others must not go under it."""
-    if size_bytes != entry["size_bytes"]:
-        raise Reject(
-            "media_changed", f"{entry['uri']}: {size_bytes} bytes, {entry['size_bytes']} at ingest; run ingest again"
-        )

@@ -66,6 +66,7 @@ class EmbedStage:
 
     kind = "embed"
     version = 1
+    reads: Mapping[str, str] = {}  # noqa: RUF012
     key_column = "row_key"
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:

@@ -1,0 +1,1 @@
+"""understand: what a video or picture says, shows and repeats."""
