@@ -66,7 +66,7 @@ class EmbedStage:
 
     kind = "embed"
     version = 1
-    reads: Mapping[str, str] = {}  # noqa: RUF012
+    reads: Mapping[str, str] = {}
     key_column = "row_key"
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:

@@ -71,7 +71,7 @@ class IngestStage:
 
     kind = "ingest"
     version = 1
-    reads: Mapping[str, str] = {}  # noqa: RUF012
+    reads: Mapping[str, str] = {}
     table = ITEMS
     key_column = "source_key"
     schema = SCHEMA
