@@ -156,6 +156,7 @@ class Workspace:
         where: str | None = None,
         spaces: Iterable[str] | None = None,
         hybrid: bool = True,
+        copies: bool = False,
     ) -> Hits:
         """The items nearest to one text, picture, video or item.
 
@@ -165,6 +166,7 @@ class Workspace:
             where: an SQL condition over the catalog's columns, such as `price < 20`.
             spaces: the spaces to search; by default all that the query fits.
             hybrid: let a text query match words as well as vectors.
+            copies: find items that are linked to an original beside it too.
 
         Raises:
             ColdstartError: nothing is published, no space fits the query, or a fault in it.
@@ -173,8 +175,8 @@ class Workspace:
 
         given = {"text": text, "image": image, "video": video, "item": item}
         query = Query("query", **{name: None if value is None else str(value) for name, value in given.items()})
-        answers = self.search_many([query], top_k=top_k, kind=kind, where=where, spaces=spaces, hybrid=hybrid)
-        return next(answers)[1]
+        options = {"top_k": top_k, "kind": kind, "where": where, "spaces": spaces, "hybrid": hybrid, "copies": copies}
+        return next(self.search_many([query], **options))[1]
 
     def search_many(self, queries: Iterable[Query], **options: Any) -> Iterator[tuple[str, Hits]]:
         """Answers to many queries in their order, encoders loaded once; options as for `search`."""

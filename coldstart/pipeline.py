@@ -76,6 +76,11 @@ class StageSpec:
     kind: str
     settings: Any
 
+    @property
+    def names(self) -> frozenset[str]:
+        """What a command may call it: its name, its kind, and the group it is part of."""
+        return frozenset({self.name, self.kind, self.name.partition(".")[0]})
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -99,6 +104,11 @@ class Pipeline:
     def of_kind(self, kind: str) -> list[StageSpec]:
         """The stages of one kind, in their order."""
         return [spec for spec in self.stages if spec.kind == kind]
+
+    def before(self, name: str, kind: str) -> str | None:
+        """Name of the last stage of a kind that stands before the stage `name`."""
+        names = [spec.name for spec in self.stages]
+        return next((spec.name for spec in reversed(self.stages[: names.index(name)]) if spec.kind == kind), None)
 
 
 def find(name: str | Path) -> Path:
@@ -206,9 +216,16 @@ def _override(raw: dict[str, Any], overrides: Iterable[str], faults: list[str]) 
             faults.append(f"--set {override}: no stage {section!r}{_nearest(section, ('media', 'engine', *stages))}")
         else:
             home = stages if section in stages else raw
-            if (settings := _mapping(home.get(section))) is not None:
-                home[section] = {**settings, key: value}
+            home[section] = _with(home.get(section), key.split("."), value)
     return raw
+
+
+def _with(settings: Any, path: Sequence[str], value: Any) -> Any:
+    """Settings with one of them, of a part of a group perhaps, changed; what is no mapping stays, to be reported."""
+    given = {} if isinstance(settings, bool) else _mapping(settings)  # a part that is merely on or off
+    if given is None:
+        return settings
+    return {**given, path[0]: value if len(path) == 1 else _with(given.get(path[0]), path[1:], value)}
 
 
 def _with_space(raw: dict[str, Any], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,16 +274,23 @@ def _absolute(raw: dict[str, Any], base: Path, faults: list[str]) -> dict[str, A
         raw = {**raw, "media": {**media, "roots": roots}}
     stages = raw.get("stages")
     if isinstance(stages, dict):
-        raw = {**raw, "stages": {name: _with_prompt_path(settings, base) for name, settings in stages.items()}}
+        raw = {**raw, "stages": {name: _with_paths(settings, base) for name, settings in stages.items()}}
     return raw
 
 
-def _with_prompt_path(settings: Any, base: Path) -> Any:
-    """A prompt is a path if it ends like one, else the name of a packaged file."""
-    prompt = settings.get("prompt") if isinstance(settings, dict) else None
-    if not isinstance(prompt, str) or not prompt.endswith(".md"):
+_FILES = {"prompt": ".md", "policy": ".yaml"}
+"""Settings that name a file: a path if it ends so, else the name of a packaged one."""
+
+
+def _with_paths(settings: Any, base: Path) -> Any:
+    if not isinstance(settings, dict):
         return settings
-    return {**settings, "prompt": str(base / _expanded(prompt))}
+    return {
+        name: str(base / _expanded(value))
+        if isinstance(value, str) and value.endswith(_FILES.get(name, "\n"))
+        else _with_paths(value, base)
+        for name, value in settings.items()
+    }
 
 
 def _expanded(path: str | Path) -> Path:
@@ -289,15 +313,18 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
         if not str(name).replace("_", "").isalnum() or not str(name).isascii() or str(name) != str(name).lower():
             faults.append(f"stage {name!r}: a name is lower-case letters, digits and _")
             continue
+        settings = {key: value for key, value in given.items() if key != "stage"} if isinstance(given, dict) else given
+        if str(kind) in registry.groups():
+            specs += _parts(str(name), str(kind), settings, faults)
+            continue
         try:
             module = registry.module(str(kind))
         except KeyError:
-            known = registry.kinds()
+            known = [*registry.groups(), *registry.kinds()]
             faults.append(
                 f"stage {name!r}: unknown kind {kind!r}{_nearest(str(kind), known)} (known: {', '.join(known)})"
             )
             continue
-        settings = {key: value for key, value in given.items() if key != "stage"} if isinstance(given, dict) else given
         specs.append(StageSpec(str(name), str(kind), _section(module.Settings, settings, str(name), faults)))
     kinds = [spec.kind for spec in specs]
     for kind in ("ingest", "index"):
@@ -305,6 +332,27 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
             faults.append(f"{kinds.count(kind)} stages of kind {kind!r}: one is allowed")
     if "ingest" in kinds[1:]:
         faults.append("stage of kind 'ingest' is not the first: put it at the top")
+    return specs
+
+
+def _parts(name: str, group: str, raw: Any, faults: list[str]) -> list[StageSpec]:
+    """The stages of a group, each named `group.part`: all but those that are `false`, in the group's own order."""
+    given = _mapping(raw)
+    parts: Sequence[str] = registry.module(group).PARTS
+    if given is None:
+        faults.append(f"{name}={_shown(raw)}: give settings of its parts, such as `{parts[0]}: {{}}`")
+        return []
+    for part in given:
+        if part not in parts:
+            faults.append(f"unknown part {name}.{part}{_nearest(str(part), parts)} (known: {', '.join(parts)})")
+    specs = []
+    for part in parts:
+        settings = given.get(part, True)
+        if settings is False:
+            continue
+        module, place = registry.module(f"{group}.{part}"), f"{name}.{part}"
+        section = _section(module.Settings, {} if settings is True else settings, place, faults)
+        specs.append(StageSpec(place, f"{group}.{part}", section))
     return specs
 
 

@@ -135,6 +135,14 @@ class SourceStage(MapStage, Protocol):
 
 
 @runtime_checkable
+class Gate(Protocol):
+    """A stage that keeps items from the stages after it, by what its rows say and its settings now ask for."""
+
+    def closed(self, workspace: Any) -> Mapping[str, Reject]:
+        """Item -> why it goes no further. Other settings open or close the gate without any row being made anew."""
+
+
+@runtime_checkable
 class WholeStage(Protocol):
     """A stage that reads the whole catalogue and makes one thing of it."""
 
@@ -157,22 +165,20 @@ _STAGES = Path(__file__).parent / "stages"
 def kinds() -> list[str]:
     """Names of all stage kinds: the modules of `coldstart.stages`, those in a group as `group.part`."""
     found = [module.name for module in pkgutil.iter_modules([str(_STAGES)]) if not module.ispkg]
-    parts = [
-        f"{group}.{part.name}" for group in groups() for part in pkgutil.iter_modules([str(_STAGES / group)])
-    ]
+    parts = [f"{group}.{part.name}" for group in groups() for part in pkgutil.iter_modules([str(_STAGES / group)])]
     return sorted(found + parts)
 
 
 def groups() -> list[str]:
     """Names that stand for several stages in a pipeline: the packages of `coldstart.stages`.
 
-    A group's module has `Settings` and `parts(name, settings)`, which gives its stages as (name, kind, settings).
+    A group's module has `PARTS`, the names of its modules in the order in which they run.
     """
     return sorted(module.name for module in pkgutil.iter_modules([str(_STAGES)]) if module.ispkg)
 
 
 def module(kind: str) -> Any:
-    """The module of one stage kind or group. It has `Settings` (a pydantic model), and `build` or `parts`.
+    """The module of one stage kind, with `Settings` (a pydantic model) and `build`, or of a group, with `PARTS`.
 
     Raises:
         KeyError: there is no such kind or group.

@@ -52,6 +52,9 @@ def search(
     hybrid: Annotated[
         bool, typer.Option("--hybrid/--no-hybrid", help="Let text match words as well as vectors.")
     ] = True,
+    copies: Annotated[
+        bool, typer.Option("--copies", help="List copies beside the original that they are linked to.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Find the items nearest to a text, a picture, a video or an item.
@@ -65,7 +68,10 @@ def search(
     if sum(value is not None for value in given.values()) != 1:
         raise ColdstartError("give exactly one of --text, --image, --video, --item and --queries")
     opened = coldstart.open(workspace)
-    options: dict[str, Any] = {"kind": kind, "where": where, "spaces": space, "top_k": top_k, "hybrid": hybrid}
+    options: dict[str, Any] = {
+        **{"kind": kind, "where": where, "spaces": space},
+        **{"top_k": top_k, "hybrid": hybrid, "copies": copies},
+    }
     if queries is not None:
         for query_id, hits in opened.search_many(_read(queries), **options):
             output.as_json_line({"query_id": query_id, "hits": [asdict(hit) for hit in hits]})
@@ -75,6 +81,7 @@ def search(
         output.as_json([asdict(hit) for hit in hits])
         return
     lists = sorted({name for hit in hits for name in hit.ranks})
+    linked = any(hit.copies for hit in hits)
     rows = [
         [
             place,
@@ -85,12 +92,12 @@ def search(
             hit.price,
             f"{hit.score:.4f}",
             *(hit.ranks.get(name) for name in lists),
+            *([", ".join(hit.copies)] if linked else []),
         ]
         for place, hit in enumerate(hits, start=1)
     ]
-    output.table(
-        ("", "item", "kind", "title", "category", "price", "score", *(f"rank: {name}" for name in lists)), rows
-    )
+    columns = ("", "item", "kind", "title", "category", "price", "score", *(f"rank: {name}" for name in lists))
+    output.table((*columns, *(["copies"] if linked else [])), rows)
 
 
 def _read(path: Path) -> Iterator[Query]:

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 
 from coldstart.engine.local import Scope, SourceWork, stale_work
-from coldstart.engine.run import build, choose
+from coldstart.engine.run import choose, sources
 from coldstart.engine.workers import Prepared, prepare_here, prepare_isolated
-from coldstart.freshness import assess_map, expected_keys
+from coldstart.freshness import Standing
 from coldstart.pipeline import Engine, Pipeline
 from coldstart.stage import MapStage, Reject, Row, SourceStage, WholeStage, Work
 from coldstart.workspace import ITEMS, Store
@@ -64,8 +64,9 @@ def estimate(store: Store, pipeline: Pipeline, *, only: Iterable[str] = (), star
     found: list[StageEstimate] = []
     new_rows: list[Row] = []
     new_count = 0
+    standing = Standing(store, pipeline)
     for spec in choose(pipeline, only, start):
-        stage = build(spec, pipeline)
+        stage = standing.stage(spec.name)
         if isinstance(stage, WholeStage):
             copied = sum(one.bytes or 0 for one in found)  # the catalog holds what the stages made once more
             found.append(StageEstimate(spec.name, store.count(ITEMS) + new_count, bytes=copied))
@@ -74,9 +75,11 @@ def estimate(store: Store, pipeline: Pipeline, *, only: Iterable[str] = (), star
             estimated, new_rows = _probe(stage, work, new_count, pipeline.engine)
             found.append(estimated)
         else:
-            state = assess_map(store, stage)
-            drawn = random.sample(state.stale, min(PROBE, len(state.stale)))
-            work = list(stale_work(store, state.expected, drawn)) or _from_rows(stage, new_rows)
+            state = standing.of(spec.name)
+            ready = [item for item in state.stale if item not in state.waiting] or state.stale
+            drawn = random.sample(ready, min(PROBE, len(ready)))
+            work = list(stale_work(store, state.expected, drawn, sources(stage, standing)))
+            work = work or _from_rows(stage, new_rows)
             found.append(_probe(stage, work, len(state.stale) + new_count, pipeline.engine)[0])
     return Estimate(found)
 
@@ -94,8 +97,9 @@ def _draw(source: Iterable[Work], random: Random) -> tuple[list[Work], int]:
 
 
 def _from_rows(stage: MapStage, rows: Sequence[Row]) -> list[Work]:
-    keys = expected_keys(stage, {row["item_id"]: row["row_key"] for row in rows})
-    return [Work(row["item_id"], keys[row["item_id"]], row) for row in rows]
+    """Work on rows that are not in the store, and so without those of the stages read: keys stand for nothing here."""
+    missing = dict.fromkeys(stage.reads)
+    return [Work(row["item_id"], "", {**row, **missing}) for row in rows]
 
 
 def _probe(stage: MapStage, work: Sequence[Work], rows: int, settings: Engine) -> tuple[StageEstimate, list[Row]]:

@@ -181,13 +181,33 @@ class Scope:
         return chosen[: self.limit]
 
 
-def stale_work(workspace: Store, expected: Mapping[str, str], stale: Sequence[str]) -> Iterator[Work]:
-    """Items of a map stage with their rows, read in chunks."""
+@dataclass(frozen=True)
+class Source:
+    """Rows that a stage reads besides the items: the field they are put under, their table, and the items whose row
+    there is fresh."""
+
+    field: str
+    table: str
+    fresh: frozenset[str]
+
+
+def stale_work(
+    workspace: Store, expected: Mapping[str, str], stale: Sequence[str], sources: Sequence[Source] = ()
+) -> Iterator[Work]:
+    """Items of a map stage with their rows and those of the stages it reads, in chunks."""
     for start in range(0, len(stale), _READ_CHUNK):
         ids = stale[start : start + _READ_CHUNK]
-        rows: Mapping[str, Row] = {row["item_id"]: row for row in workspace.read(ITEMS, ids=ids).to_pylist()}
+        rows = _by_item(workspace, ITEMS, ids)
+        for source in sources:
+            found = _by_item(workspace, source.table, [item for item in ids if item in source.fresh])
+            for item_id in ids:
+                rows[item_id][source.field] = found.get(item_id)
         for item_id in ids:
             yield Work(item_id, expected[item_id], rows[item_id])
+
+
+def _by_item(workspace: Store, table: str, ids: Sequence[str]) -> dict[str, Row]:
+    return {row["item_id"]: row for row in workspace.read(table, ids=ids).to_pylist()} if ids else {}
 
 
 class SourceWork:

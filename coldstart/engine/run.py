@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from coldstart import stage as registry
-from coldstart.engine.local import Ran, Scope, SourceWork, run_map, stale_work
+from coldstart.engine.local import Ran, Scope, Source, SourceWork, run_map, stale_work
 from coldstart.engine.progress import Progress, SilentProgress
 from coldstart.errors import ColdstartError
-from coldstart.freshness import Balance, assess, assess_map, tally
-from coldstart.pipeline import Engine, Pipeline, StageSpec
+from coldstart.freshness import Balance, Standing, assess, assess_map, build, tally
+from coldstart.pipeline import Pipeline, StageSpec
 from coldstart.stage import MapStage, SourceStage, WholeStage
 from coldstart.workspace import Maintenance, Store
 from coldstart.workspace.catalog import CATALOG
@@ -53,20 +52,14 @@ class RunReport:
         return asdict(self)
 
 
-def build(spec: StageSpec, pipeline: Pipeline) -> MapStage | WholeStage:
-    """The stage that a pipeline names, its model not yet loaded."""
-    stage: MapStage | WholeStage = registry.module(spec.kind).build(spec.name, spec.settings, pipeline)
-    return stage
-
-
 def choose(pipeline: Pipeline, only: Iterable[str] = (), start: str | None = None) -> list[StageSpec]:
-    """The stages to run: all, those named (by name or kind), or those from one on.
+    """The stages to run: all, those named (by name, kind or group), or those from one on.
 
     Raises:
         ColdstartError: a name that the pipeline does not have.
     """
     only = list(only)
-    known = {spec.name for spec in pipeline.stages} | {spec.kind for spec in pipeline.stages}
+    known = {name for spec in pipeline.stages for name in spec.names}
     for name in [*only, *([start] if start else [])]:
         if name not in known:
             raise ColdstartError(
@@ -74,9 +67,9 @@ def choose(pipeline: Pipeline, only: Iterable[str] = (), start: str | None = Non
             )
     specs = list(pipeline.stages)
     if start:
-        first = next(i for i, spec in enumerate(specs) if start in (spec.name, spec.kind))
+        first = next(i for i, spec in enumerate(specs) if start in spec.names)
         specs = specs[first:]
-    return [spec for spec in specs if not only or spec.name in only or spec.kind in only]
+    return [spec for spec in specs if not only or not spec.names.isdisjoint(only)]
 
 
 def run_pipeline(
@@ -102,7 +95,7 @@ def run_pipeline(
     began = time.monotonic()
     progress = progress or SilentProgress()
     retry = frozenset(retry)
-    stages = [(spec, build(spec, pipeline)) for spec in choose(pipeline, only, start)]
+    built = {spec.name: build(spec, pipeline) for spec in choose(pipeline, only, start)}
     reports: list[StageReport] = []
     with workspace.lock():
         among = None
@@ -110,11 +103,12 @@ def run_pipeline(
             verdicts = (row for rows in workspace.ledger().values() for row in rows.values())
             among = frozenset(row.item_id for row in verdicts if row.state in retry)
         workspace.save_pipeline(pipeline.source, pipeline.raw)
-        for spec, stage in stages:
+        for stage in built.values():
             started_at = datetime.now(UTC)
             began_stage = time.monotonic()
-            report = _run_stage(workspace, pipeline.engine, stage, Scope(limit, retry, among), progress)
-            workspace.save_run(spec.name, started_at, time.monotonic() - began_stage, report.to_dict())
+            standing = Standing(workspace, pipeline, built)
+            report = _run_stage(workspace, pipeline, stage, standing, Scope(limit, retry, among), progress)
+            workspace.save_run(stage.name, started_at, time.monotonic() - began_stage, report.to_dict())
             reports.append(report)
         maintenance = workspace.maintain(skip=(CATALOG,))  # the index stage keeps its own published versions
     over = [report.stage for report in reports if report.balance.failed_share > pipeline.max_failed]
@@ -123,28 +117,43 @@ def run_pipeline(
 
 def _run_stage(
     workspace: Store,
-    settings: Engine,
+    pipeline: Pipeline,
     stage: MapStage | WholeStage,
+    standing: Standing,
     scope: Scope,
     progress: Progress,
 ) -> StageReport:
     if isinstance(stage, WholeStage):
         return _run_whole(workspace, stage)
-    recorded = workspace.verdicts(stage.name).keys()
+    settings = pipeline.engine
+    recorded = workspace.verdicts(stage.name)
     if isinstance(stage, SourceStage):
-        workspace.delete_verdicts(stage.name, recorded & workspace.keys(stage.table).keys())  # left by a kill
+        workspace.delete_verdicts(stage.name, recorded.keys() & workspace.keys(stage.table).keys())  # left by a kill
         source = SourceWork(workspace, stage, scope)
         ran = run_map(workspace, stage, source, None, settings, progress)
         workspace.delete_verdicts(stage.name, stage.forgotten(source.recorded))
         return StageReport(stage.name, stage.kind, source_balance(workspace, stage, source.pending), ran)
-    before = assess_map(workspace, stage, scope.retry)
+    above = standing.above(stage)
+    before = assess_map(workspace, stage, above, scope.retry)
     # left by a kill, by settings that were changed and changed back, or by items that ingest turned away since
-    workspace.delete_verdicts(stage.name, recorded - (before.expected.keys() - before.fresh))
-    chosen = scope.choose(before.stale)
-    work = stale_work(workspace, before.expected, chosen)
+    workspace.delete_verdicts(stage.name, recorded.keys() - (before.expected.keys() - before.fresh))
+    turned_away = [row for item, row in before.settled.items() if item in above.closed and recorded.get(item) != row]
+    workspace.record(turned_away)
+    chosen = scope.choose([item for item in before.stale if item not in before.waiting])
+    work = stale_work(workspace, before.expected, chosen, sources(stage, standing))
     ran = run_map(workspace, stage, work, len(chosen), settings, progress) if chosen else Ran()
-    after = assess_map(workspace, stage)
+    after = assess_map(workspace, stage, above)
     return StageReport(stage.name, stage.kind, after.balance, ran, stage.notes(workspace))
+
+
+def sources(stage: MapStage, standing: Standing) -> list[Source]:
+    """The tables that a stage reads besides the items."""
+    found = []
+    for field_name, name in stage.reads.items():
+        upstream = standing.stage(name)
+        assert isinstance(upstream, MapStage)
+        found.append(Source(field_name, upstream.table, standing.of(name).fresh))
+    return found
 
 
 def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> Balance:
@@ -194,8 +203,9 @@ def faults(pipeline: Pipeline) -> list[str]:
 def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:
     """Where every item is, stage by stage; computes keys, changes nothing."""
     reports = []
+    standing = Standing(workspace, pipeline)
     for spec in pipeline.stages:
-        stage = build(spec, pipeline)
+        stage = standing.stage(spec.name)
         notes: Sequence[str] = ()
         if isinstance(stage, WholeStage):
             balance = whole_balance(workspace, stage)
@@ -207,7 +217,7 @@ def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:
                 notes = [str(error)]
             balance = source_balance(workspace, stage, source.pending)
         else:
-            balance = assess_map(workspace, stage).balance
+            balance = standing.of(spec.name).balance
             notes = stage.notes(workspace)
         reports.append(StageReport(stage.name, stage.kind, balance, notes=notes))
     return reports

@@ -37,6 +37,7 @@ class Hit:
         uri: its first media file.
         ranks: space (or `full_text`) -> place there, from 1; a ranking that did not reach the item is left out.
         distances: space -> 1 - cosine, of the nearest query vector where a query has several.
+        copies: items that are linked to it as its copies, and so are not found beside it.
     """
 
     item_id: str
@@ -48,6 +49,7 @@ class Hit:
     uri: str | None
     ranks: Mapping[str, int]
     distances: Mapping[str, float]
+    copies: Sequence[str] = ()
 
 
 def search_many(
@@ -61,6 +63,7 @@ def search_many(
     top_k: int = 10,
     hybrid: bool = True,
     exclude: Iterable[str] = (),
+    copies: bool = False,
     video_pool: Pool = "max",
     frames: int = 8,
     limits: Limits | None = None,
@@ -78,6 +81,7 @@ def search_many(
         where: an SQL condition over the columns of the catalog.
         hybrid: let a text query match words as well as vectors.
         exclude: ids that are not wanted; an item that asks never finds itself.
+        copies: find items that are linked to an original beside it too.
         video_pool: see `pool`.
         frames: frames sampled from each video that asks.
         frames_of: (space, item ids) -> unit vectors `[T, D]` of the frames of those that are videos; with it, a video
@@ -92,7 +96,7 @@ def search_many(
         catalog=catalog,
         encoder_for=encoder_for,
         wanted=None if spaces is None else tuple(spaces),
-        condition=catalog.condition(where=where, kind=kind, exclude=exclude),
+        condition=catalog.condition(where=where, kind=kind, exclude=exclude, copies=copies),
         top_k=top_k,
         hybrid=hybrid,
         video_pool=video_pool,
@@ -136,7 +140,8 @@ def _hits(
 ) -> Iterator[tuple[str, list[Hit]]]:
     """Fuse the rankings of each query, and look up what is shown of the items for all queries at once."""
     fused = [fuse({name: [item_id for item_id, _ in r] for name, r in own.items()})[:top_k] for _, own in answered]
-    shown = catalog.items({item_id for hits in fused for item_id, _, _ in hits}, DISPLAY)
+    found = {item_id for hits in fused for item_id, _, _ in hits}
+    shown, copies = catalog.items(found, DISPLAY), catalog.copies(found)
     for (query, rankings), entries in zip(answered, fused, strict=True):
         distances = {name: dict(ranking) for name, ranking in rankings.items() if name != FULL_TEXT}
         hits = []
@@ -144,5 +149,6 @@ def _hits(
             kind, title, category, price, media = (shown[item_id][column] for column in DISPLAY)
             near = {name: distances[name][item_id] for name in ranks if name in distances}
             uri = media[0]["uri"] if media else None
-            hits.append(Hit(item_id, score, kind, title, category, price, uri, ranks, near))
+            own = copies.get(item_id, ())
+            hits.append(Hit(item_id, score, kind, title, category, price, uri, ranks, near, own))
         yield query.query_id, hits

@@ -1,15 +1,16 @@
 """embed: one vector an item, in a space with a passport.
 
 A space of input `image` looks at an item's pictures, or at frames sampled from its videos; a space of input `text`
-reads the item's own words through a prompt file. An item without such input is filtered, not filled with zeros.
+reads the item's own words, and what `understand` heard and read in its media, through a prompt file. An item without
+such input is filtered, not filled with zeros.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from coldstart.encoders import Encoder, Passport
 
 
+_EVIDENCE = frozenset({"transcript", "screen_text", "language"})
+"""What a prompt may read of an item besides its own fields, where `understand` found it."""
+
+
 class Settings(Section):
     """One space."""
 
@@ -38,14 +43,18 @@ class Settings(Section):
     """What of an item the encoder gets."""
     frames: int = Field(default=8, ge=1, le=256)
     """Frames sampled from each video."""
-    frame_policy: Literal["uniform", "keyframe"] = "uniform"
-    """Where frames are taken: evenly over the length, or at the nearest key frames, which is cheaper."""
+    frame_policy: Literal["uniform", "keyframe", "shots"] = "uniform"
+    """Where frames are taken: evenly over the length; at the nearest key frames, which is cheaper; or one a shot, as
+    `understand` found them, so that a short shot counts as much as a long one."""
     video: Literal["frames", "native"] = "frames"
     """How a video becomes one vector: the mean of its frames' vectors, or the encoder's own video input."""
     pictures: int = Field(default=4, ge=1)
     """At most so many pictures of an item are looked at; their vectors are averaged."""
     prompt: str = "item_text"
     """What turns an item into the text that is read: a packaged prompt's name, or the path of a .md file."""
+    budgets: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Input of the prompt -> tokens of it that are read, such as `{transcript: 96, screen_text: 48}`; the rest of a
+    long text is left out, so that one source cannot crowd out the others."""
     batch_size: int = Field(default=64, ge=1)
     """Pictures or texts that the model takes at once; no result depends on it."""
     allow_random_weights: bool = False
@@ -66,7 +75,6 @@ class EmbedStage:
 
     kind = "embed"
     version = 1
-    reads: Mapping[str, str] = {}
     key_column = "row_key"
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
@@ -77,6 +85,20 @@ class EmbedStage:
         self.deadline_s = self._limits.deadline_s
         self.batch_cost = float(settings.batch_size)
         self.isolated = settings.input == "image"
+        self.reads = self._sources()
+
+    def _sources(self) -> dict[str, str]:
+        if self.settings.input == "text":
+            evidence = self._pipeline.before(self.name, "understand.evidence")
+            return {"evidence": evidence} if evidence and not _EVIDENCE.isdisjoint(self._prompt.inputs) else {}
+        if self.settings.frame_policy != "shots":
+            return {}
+        shots = self._pipeline.before(self.name, "understand.shots")
+        if shots is None:
+            raise ColdstartError(
+                f"space {self.name!r}: frame_policy shots needs a stage of kind understand.shots before it"
+            )
+        return {"shots": shots}
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -124,12 +146,25 @@ class EmbedStage:
 
     @cached_property
     def _prompt(self) -> prompts.Prompt:
-        return prompts.load(self.settings.prompt)
+        """The prompt.
+
+        Raises:
+            ColdstartError: it cannot be read, or a budget is for something that it has not among its inputs.
+        """
+        prompt = prompts.load(self.settings.prompt)
+        for name in self.settings.budgets:
+            if name not in prompt.inputs:
+                raise ColdstartError(
+                    f"space {self.name!r}: budgets has {name!r}, and prompt {prompt.name!r} reads "
+                    f"{', '.join(prompt.inputs)}"
+                )
+        return prompt
 
     def fingerprint(self) -> Mapping[str, Any]:
         shared = {"input": self.settings.input, "passport": asdict(self.passport)}
         if self.settings.input == "text":
-            return {**shared, "prompt": self._prompt.digest}
+            budgets = {"budgets": self.settings.budgets} if self.settings.budgets else {}
+            return {**shared, "prompt": self._prompt.digest, **budgets}
         chosen = self.settings.model_dump(include={"frames", "frame_policy", "video", "pictures"})
         return {**shared, **chosen, "max_pixels": self._limits.max_pixels, "min_side": self._limits.min_side}
 
@@ -148,7 +183,15 @@ class EmbedStage:
             row if np.isfinite(row["vector"]).all() else Reject("bad_vector", "not a finite number") for row in rows
         ]
 
-    def _texts(self, texts: Sequence[str]) -> list[Row]:
+    def _texts(self, batch: Sequence[Row]) -> list[Row]:
+        values = [dict(row) for row in batch]
+        for name, budget in self.settings.budgets.items():
+            long = [row for row in values if isinstance(row[name], str)]
+            for row, text in zip(
+                long, cut([row[name] for row in long], budget, self.encoder.count_tokens), strict=True
+            ):
+                row[name] = text
+        texts = [self._prompt.render(row) for row in values]
         vectors = self.encoder.encode_documents(texts)
         limit = self.encoder.max_tokens
         over = [max(0, count - limit) if limit else 0 for count in self.encoder.count_tokens(texts)]
@@ -191,14 +234,31 @@ def pool(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return mean / np.float32(max(float(np.linalg.norm(mean)), 1e-12))
 
 
+def cut(texts: Sequence[str], budget: int, count_tokens: Callable[[Sequence[str]], Sequence[int]]) -> list[str]:
+    """The first words of each text, as many as fit into `budget` tokens; a text that fits stays as it is."""
+    if not texts:
+        return []
+    extra = count_tokens([""])[0]  # the marks that a tokenizer puts around any text
+    words = [text.split() for text in texts]
+    counts = count_tokens(texts)
+    over = [place for place, count in enumerate(counts) if count - extra > budget]
+    low, high = dict.fromkeys(over, 0), {place: len(words[place]) for place in over}  # low fits, high does not
+    while open_ := [place for place in over if high[place] - low[place] > 1]:
+        middles = {place: (low[place] + high[place]) // 2 for place in open_}
+        sizes = count_tokens([" ".join(words[place][: middles[place]]) for place in open_])
+        for place, size in zip(open_, sizes, strict=True):
+            (low if size - extra <= budget else high)[place] = middles[place]
+    return [" ".join(words[place][: low[place]]) if place in low else text for place, text in enumerate(texts)]
+
+
 @dataclass(frozen=True)
 class ReadText:
-    """Renders the text of one item; its cost is one text."""
+    """Gathers what the prompt reads of one item; its cost is one text."""
 
     prompt: prompts.Prompt
 
-    def __call__(self, row: Row) -> tuple[str, float]:
-        text = self.prompt.render(row)
-        if not text:
+    def __call__(self, row: Row) -> tuple[Row, float]:
+        found = {**row, **{name: (row.get("evidence") or {}).get(name) for name in _EVIDENCE}}
+        if not self.prompt.render(found):
             raise Reject("no_text", f"none of {', '.join(self.prompt.inputs)} is given", state="filtered")
-        return text, 1.0
+        return {name: found.get(name) for name in self.prompt.inputs}, 1.0

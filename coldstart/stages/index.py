@@ -2,12 +2,13 @@
 
 An item that failed in one of the spaces is not served with the rest of its vectors: it is turned away with the reason,
 and comes back by itself once the space has its row. An item that lacks the input of a space (a text without a picture)
-is served without a vector there.
+is served without a vector there. A copy that is linked to its original is served with the original's vectors and
+evidence and its own words; searches show it with the original, not beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -18,16 +19,17 @@ from pydantic import Field
 
 from coldstart import stage as registry
 from coldstart.errors import ColdstartError
-from coldstart.freshness import Assessment, assess_map
+from coldstart.freshness import Assessment, Standing
 from coldstart.items import CONTENT_FIELDS
 from coldstart.keys import digest
 from coldstart.pipeline import Pipeline, Section
-from coldstart.stage import LedgerRow
+from coldstart.stage import LedgerRow, Reject
 from coldstart.workspace import ITEMS, Store
 from coldstart.workspace.ann import IndexReport, IndexSettings, column_of
 from coldstart.workspace.catalog import Catalog
 
-VERSION = 1
+VERSION = 2
+_EVIDENCE = ("transcript", "screen_text", "language")
 _TEXT_FIELDS = ("title", "description", "category")
 _CONTENT_NAMES = [field.name for field in CONTENT_FIELDS]
 
@@ -63,16 +65,23 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> IndexStage:
     if not wanted:
         raise ColdstartError(f"stage {name!r} has no space to index: add a stage of kind embed to {pipeline.source}")
     spaces = {space: registry.module("embed").build(space, known[space].settings, pipeline) for space in wanted}
-    return IndexStage(name, settings, spaces)
+    return IndexStage(name, settings, spaces, pipeline)
 
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What the catalog should hold: item -> key, the verdict on every other item, and the state of each space."""
+    """What the catalog should hold.
+
+    Attributes:
+        keys: item -> key; verdicts: the verdict on every other item.
+        rows: stage -> state of each space, and of the evidence where there is any.
+        originals: copies that are served by the rows of another item -> that item.
+    """
 
     keys: Mapping[str, str]
     verdicts: Mapping[str, LedgerRow]
-    spaces: Mapping[str, Assessment]
+    rows: Mapping[str, Assessment]
+    originals: Mapping[str, str]
 
 
 class IndexStage:
@@ -80,10 +89,13 @@ class IndexStage:
 
     kind = "index"
 
-    def __init__(self, name: str, settings: Settings, spaces: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, settings: Settings, spaces: Mapping[str, Any], pipeline: Pipeline) -> None:
         self.name = name
         self._settings = settings
         self._spaces = spaces
+        self._pipeline = pipeline
+        self._evidence = pipeline.before(name, "understand.evidence")
+        self._duplicates = pipeline.before(name, "understand.duplicates")
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         inputs = self._inputs(store)
@@ -118,43 +130,91 @@ class IndexStage:
         return written.added + written.changed + written.deleted, [first, *spaces]
 
     def _inputs(self, store: Store) -> _Inputs:
-        spaces = {name: assess_map(store, stage) for name, stage in self._spaces.items()}
+        standing = Standing(store, self._pipeline, self._spaces)
+        names = [*self._spaces, *([self._evidence] if self._evidence else [])]
+        rows = {name: standing.of(name) for name in names}
+        barred = standing.closed(self.name, ignoring=("duplicate",))
+        copies = {item: why for item, why in standing.closed(self.name).items() if why.state == "duplicate"}
+        originals = self._originals(store, standing, copies)
         keys: dict[str, str] = {}
         verdicts: dict[str, LedgerRow] = {}
-        for item, source_key in store.keys(ITEMS, "source_key").items():
-            failed = {name: space.settled[item] for name, space in spaces.items() if _failed(space, item)}
-            made = {name: space.expected[item] for name, space in spaces.items() if item in space.fresh}
-            key = digest([VERSION, source_key, made])
-            if failed:
-                reason = "; ".join(f"{name}: {row.reason}" for name, row in failed.items())
-                verdicts[item] = LedgerRow(self.name, item, key, "failed", "upstream_failed", reason)
-            elif made:
-                keys[item] = key
-            elif all(item in space.settled for space in spaces.values()):
-                verdicts[item] = LedgerRow(self.name, item, key, "filtered", "no_vector", "no space has a vector of it")
+        sources = store.keys(ITEMS, "source_key")
+        for item, source_key in sources.items():
+            if why := barred.get(item) or (copies.get(item) if item not in originals else None):
+                verdicts[item] = self._verdict(item, source_key, why)
+            elif item not in originals:
+                found = self._judge(item, source_key, rows)
+                if isinstance(found, Reject):
+                    verdicts[item] = self._verdict(item, source_key, found)
+                else:
+                    keys[item] = found
+        linked: dict[str, str] = {}
+        for item, original in originals.items():
+            if item not in sources or item in verdicts:
+                continue
+            if original in keys:
+                linked[item] = keys[original] and digest([VERSION, sources[item], original, keys[original]])
             else:
-                keys[item] = ""  # not embedded yet: expected, and never equal to a key that was written
-        return _Inputs(keys, verdicts, spaces)
+                why = Reject("original_not_served", f"a copy of {original!r}, which is not served", "filtered")
+                verdicts[item] = self._verdict(item, sources[item], why)
+        return _Inputs({**keys, **linked}, verdicts, rows, originals)
+
+    def _originals(self, store: Store, standing: Standing, copies: Mapping[str, Reject]) -> dict[str, str]:
+        """Copies that are to be served with their original -> that item."""
+        if self._duplicates is None:
+            return {}
+        stage: Any = standing.stage(self._duplicates)
+        if stage.policy != "link":
+            return {}
+        return {item: original for item, original in stage.originals(store).items() if item in copies}
+
+    def _judge(self, item: str, source_key: str, rows: Mapping[str, Assessment]) -> str | Reject:
+        """The key of an item's row in the catalog, empty while it waits for a stage, or why it has none."""
+        spaces = {name: rows[name] for name in self._spaces}
+        failed = {name: space.settled[item] for name, space in spaces.items() if _failed(space, item)}
+        if failed:
+            return Reject("upstream_failed", "; ".join(f"{name}: {row.reason}" for name, row in failed.items()))
+        made = {name: state.expected[item] for name, state in rows.items() if item in state.fresh}
+        if made.keys() & self._spaces.keys():
+            return digest([VERSION, source_key, made])
+        if all(item in space.settled for space in spaces.values()):
+            return Reject("no_vector", "no space has a vector of it", "filtered")
+        return ""  # not embedded yet: expected, and never equal to a key that was written
+
+    def _verdict(self, item: str, source_key: str, why: Reject) -> LedgerRow:
+        key = digest([VERSION, source_key, str(why)])
+        return LedgerRow(self.name, item, key, why.state, why.reason, why.detail)
 
     def _rows(self, store: Store, inputs: _Inputs) -> pa.Table:
         served = [item for item, key in inputs.keys.items() if key]
         items = store.read(ITEMS, ["item_id", *_CONTENT_NAMES, "row_key"])
         items = items.filter(pc.is_in(items["item_id"], pa.array(served, pa.string()))).combine_chunks()
         ids = items["item_id"].to_pylist()
+        originals = [inputs.originals.get(item) for item in ids]
+        owners = [original or item for item, original in zip(ids, originals, strict=True)]
+        evidence = self._columns(store, inputs, self._evidence, dict.fromkeys(_EVIDENCE, pa.string()), owners)
+        items = items.append_column("duplicate_of", pa.array(originals, pa.string()))
+        for name, column in evidence.items():
+            items = items.append_column(name, column)
         items = items.append_column("text", _searchable(items))
         items = items.append_column("index_key", pa.array([inputs.keys[item] for item in ids], pa.string()))
         for name, stage in self._spaces.items():
-            fresh = inputs.spaces[name].fresh
-            vector_type = stage.schema.field("vector").type
-            if fresh:
-                rows = store.read(stage.table, ["item_id", "vector"]).combine_chunks()
-                place = {item: index for index, item in enumerate(rows["item_id"].to_pylist()) if item in fresh}
-                picks = pa.array([place.get(item) for item in ids], pa.int64())
-                vectors = rows["vector"].take(picks).combine_chunks()
-            else:
-                vectors = pa.nulls(len(ids), vector_type)
-            items = items.append_column(pa.field(column_of(name), vector_type), vectors)
+            wanted = {"vector": stage.schema.field("vector").type}
+            items = items.append_column(column_of(name), self._columns(store, inputs, name, wanted, owners)["vector"])
         return items
+
+    def _columns(
+        self, store: Store, inputs: _Inputs, name: str | None, wanted: Mapping[str, pa.DataType], owners: Sequence[str]
+    ) -> dict[str, pa.Array]:
+        """Columns of the fresh rows of a stage, in the order of `owners`; null where one has no such row."""
+        fresh = inputs.rows[name].fresh if name else frozenset()
+        if name is None or not fresh:
+            return {column: pa.nulls(len(owners), kind) for column, kind in wanted.items()}
+        table = self._spaces[name].table if name in self._spaces else f"stage.{name}"
+        rows = store.read(table, ["item_id", *wanted]).combine_chunks()
+        place = {item: index for index, item in enumerate(rows["item_id"].to_pylist()) if item in fresh}
+        picks = pa.array([place.get(item) for item in owners], pa.int64())
+        return {column: rows[column].take(picks).combine_chunks() for column in wanted}
 
 
 def _failed(space: Assessment, item: str) -> bool:
@@ -162,10 +222,10 @@ def _failed(space: Assessment, item: str) -> bool:
 
 
 def _searchable(items: pa.Table) -> pa.Array:
-    """Title, description, category and tags of each item, a line each."""
-    columns = [items[name] for name in _TEXT_FIELDS]
+    """Title, description, category, tags, and what is said and written in each item, a line each."""
     tags = pc.binary_join(items["tags"], ", ")
-    return pc.binary_join_element_wise(*columns, tags, "\n", null_handling="skip").combine_chunks()
+    columns = [*(items[name] for name in _TEXT_FIELDS), tags, items["transcript"], items["screen_text"]]
+    return pc.binary_join_element_wise(*columns, "\n", null_handling="skip").combine_chunks()
 
 
 def _describe(report: IndexReport, target: float) -> str:

@@ -37,9 +37,11 @@ SCALAR_INDEXES = {
     "price": BTree,
     "created_at": BTree,
     "tags": LabelList,
+    "language": Bitmap,
+    "duplicate_of": BTree,
     "text": FTS,
 }
-REQUIRED = (*SCALAR_INDEXES, "title", "media", "index_key")
+REQUIRED = (*SCALAR_INDEXES, "title", "media", "transcript", "screen_text", "index_key")
 
 DELETE_BATCH = 10_000
 

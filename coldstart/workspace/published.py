@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import lancedb
@@ -19,6 +20,9 @@ from coldstart.workspace.ann import Vectors, column_of
 from coldstart.workspace.publications import Publication
 
 __all__ = ["Publication", "Published"]
+
+COPY_OF = "duplicate_of"
+"""Column that names the original of an item that is linked to one."""
 
 BATCH = 256
 """Queries in one call of the store: they share one scan, and their results fit in memory."""
@@ -47,9 +51,17 @@ class Published:
         return dict(zip(rows["item_id"].to_pylist(), rows["index_key"].to_pylist(), strict=True))
 
     def condition(
-        self, *, where: str | None = None, kind: str | None = None, exclude: Iterable[str] = ()
+        self,
+        *,
+        where: str | None = None,
+        kind: str | None = None,
+        exclude: Iterable[str] = (),
+        copies: bool = False,
     ) -> str | None:
         """One SQL condition out of the operator's `where`, a kind, and ids to leave out; None for no condition.
+
+        Args:
+            copies: let items that are linked to an original be found beside it.
 
         Raises:
             ColdstartError: `where` is no condition over the columns of the catalog.
@@ -63,7 +75,24 @@ class Published:
             parts.append(sql.equals("kind", kind))
         if excluded := sorted(set(exclude)):
             parts.append(f"NOT {sql.one_of('item_id', excluded)}")
+        if not copies and self._has_copies:
+            parts.append(f"{COPY_OF} IS NULL")
         return " AND ".join(parts) or None
+
+    @cached_property
+    def _has_copies(self) -> bool:
+        known = COPY_OF in self._table.schema.names  # catalogs of earlier versions have no such column
+        return known and self._table.count_rows(f"{COPY_OF} IS NOT NULL") > 0
+
+    def copies(self, item_ids: Iterable[str]) -> dict[str, list[str]]:
+        """item_id -> the items that are linked to it as copies, for those that have any."""
+        found: dict[str, list[str]] = {}
+        wanted = sorted(set(item_ids))
+        if wanted and self._has_copies:
+            query = self._table.search().where(sql.one_of(COPY_OF, wanted)).select(["item_id", COPY_OF])
+            for row in query.limit(None).to_arrow().sort_by("item_id").to_pylist():
+                found.setdefault(row[COPY_OF], []).append(row["item_id"])
+        return found
 
     def vector_search(self, space: str, queries: Vectors, top_k: int, *, where: str | None = None) -> pa.Table:
         """The nearest items of each query, by cosine. Items without a vector in the space are never found.
