@@ -65,6 +65,8 @@ def catalog_rows(vectors: Vectors) -> pa.Table:
     columns["category"] = pa.array([f"category {i % 10}" for i in range(count)])
     for name in ("row_key", "index_key", "text"):
         columns[name] = columns["item_id"]
+    for name in ("transcript", "screen_text", "language", "duplicate_of"):
+        columns[name] = pa.nulls(count, pa.string())
     columns["vector_image"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), DIM)
     return pa.table(columns)
 

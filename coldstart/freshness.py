@@ -190,7 +190,7 @@ class Standing:
         return Above({name: self.of(name) for name in stage.reads.values()}, self.closed(stage.name, ignoring))
 
     def closed(self, name: str, ignoring: Collection[str] = ()) -> dict[str, Reject]:
-        """Items that a gate before a stage turns away, and the first gate's reason; not those with a state to ignore."""
+        """Items that gates before a stage turn away, and the first one's reason; without those of a state to ignore."""
         found: dict[str, Reject] = {}
         for spec in self._pipeline.stages:
             if spec.name == name:

@@ -321,9 +321,8 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
             module = registry.module(str(kind))
         except KeyError:
             known = [*registry.groups(), *registry.kinds()]
-            faults.append(
-                f"stage {name!r}: unknown kind {kind!r}{_nearest(str(kind), known)} (known: {', '.join(known)})"
-            )
+            short = ", ".join(sorted(one for one in known if "." not in one))
+            faults.append(f"stage {name!r}: unknown kind {kind!r}{_nearest(str(kind), known)} (known: {short})")
             continue
         specs.append(StageSpec(str(name), str(kind), _section(module.Settings, settings, str(name), faults)))
     kinds = [spec.kind for spec in specs]

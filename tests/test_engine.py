@@ -7,7 +7,7 @@ import math
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Stage:
     version = 1
     table = "stage.square"
     key_column = "row_key"
+    reads: Mapping[str, str] = {}
     schema = pa.schema([("item_id", pa.string()), ("row_key", pa.string()), ("value", pa.float64())])
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class Stage:
     kind: str = "square"
     table: str = "stage.square"
     key_column: str = "row_key"
+    reads: Mapping[str, str] = field(default_factory=dict)
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {"size": self.size}

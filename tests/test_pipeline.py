@@ -122,7 +122,7 @@ def test_all_faults_are_named_at_once_with_the_nearest_name() -> None:
         "engine.workers=0: Input should be greater than or equal to 1",
         "unknown setting engine.devce (did you mean 'device'?)",
         "max_failed=2: give a share between 0 and 1",
-        "stage 'embd': unknown kind 'embd' (did you mean 'embed'?) (known: embed, index, ingest)",
+        "stage 'embd': unknown kind 'embd' (did you mean 'embed'?) (known: embed, index, ingest, understand)",
         "text.encoder is missing",
         "text.input='sound': Input should be 'image' or 'text'",
         "text.frames=0: Input should be greater than or equal to 1",
@@ -154,11 +154,11 @@ def test_the_message_counts_and_joins_the_faults() -> None:
         ({"ingest": {5: 1}}, "ingest.5=5: Keys should be strings"),
         (
             {"x": {"stage": ["embed"]}},
-            "stage 'x': unknown kind ['embed'] (did you mean 'embed'?) (known: embed, index, ingest)",
+            "stage 'x': unknown kind ['embed'] (did you mean 'embed'?) (known: embed, index, ingest, understand)",
         ),
         (
             {"x": {"stage": "../embed"}},
-            "stage 'x': unknown kind '../embed' (did you mean 'embed'?) (known: embed, index, ingest)",
+            "stage 'x': unknown kind '../embed' (did you mean 'embed'?) (known: embed, index, ingest, understand)",
         ),
         ({"index": {}, "again": {"stage": "index"}}, "2 stages of kind 'index': one is allowed"),
         ({"index": {}, "ingest": {}}, "stage of kind 'ingest' is not the first: put it at the top"),
@@ -207,7 +207,7 @@ def test_faulty_sections(section: dict[str, Any], fault: str) -> None:
         ("text.frames={a: 1, a: 2}", "--set text.frames={a: 1, a: 2}: not YAML: key 'a' stands twice"),
         ("text.encoder=", "text.encoder=None: Input should be a valid string"),
         ("text.frame=3", "unknown setting text.frame (did you mean 'frames'?)"),
-        ("ingest.map.title=name", "unknown setting ingest.map.title"),
+        ("text.frames.more=3", "text.frames={'more': 3}: Input should be a valid integer"),
         ("engine=5", "engine=5: give settings, such as `name: value`"),
         ("stages=5", "stages=5: give the name of each stage with its settings, such as `ingest: {}`"),
         ("workers=5", "unknown setting 'workers'"),
@@ -222,11 +222,15 @@ def test_overrides_reach_stages_that_state_no_settings() -> None:
     assert loaded.stages[2].settings.index_type == "exact"
     assert loaded.stages[1].settings.encoder == "openai:m@http://x/?a=b"
     assert GOOD["stages"]["index"] is None
+    assert load(GOOD, ("ingest.map.title=name", "ingest.map.item_id=sku")).stages[0].settings.map == {
+        "title": "name",
+        "item_id": "sku",
+    }
 
 
 def test_overrides_of_what_is_no_mapping_leave_its_fault() -> None:
     assert faults({"stages": {"text": "x"}}, ("text.frames=2",)) == [
-        "stage 'text': unknown kind 'text' (known: embed, index, ingest)"
+        "stage 'text': unknown kind 'text' (known: embed, index, ingest, understand)"
     ]
     assert faults({**GOOD, "engine": "x"}, ("engine.workers=2",)) == [
         "engine='x': give settings, such as `name: value`"

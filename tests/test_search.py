@@ -77,6 +77,8 @@ def catalog(tmp_path_factory: pytest.TempPathFactory, pictures: Path, fake: Fake
     for entry in CONTENT_FIELDS:
         columns[entry.name] = pa.array(values.get(entry.name, [None] * count), entry.type)
     columns["row_key"] = columns["index_key"] = pa.array(IDS)
+    for name in ("transcript", "screen_text", "language", "duplicate_of"):
+        columns[name] = pa.nulls(count, pa.string())
     columns["text"] = pa.array(WORDS)
     vectors = {
         "image": [*fake.encode_images(images)[:-1], None],

@@ -69,8 +69,12 @@ def search(
         raise ColdstartError("give exactly one of --text, --image, --video, --item and --queries")
     opened = coldstart.open(workspace)
     options: dict[str, Any] = {
-        **{"kind": kind, "where": where, "spaces": space},
-        **{"top_k": top_k, "hybrid": hybrid, "copies": copies},
+        "kind": kind,
+        "where": where,
+        "spaces": space,
+        "top_k": top_k,
+        "hybrid": hybrid,
+        "copies": copies,
     }
     if queries is not None:
         for query_id, hits in opened.search_many(_read(queries), **options):

@@ -41,7 +41,9 @@ SCALAR_INDEXES = {
     "duplicate_of": BTree,
     "text": FTS,
 }
-REQUIRED = (*SCALAR_INDEXES, "title", "media", "transcript", "screen_text", "index_key")
+WORDS = ("transcript", "screen_text")
+"""Columns of what is said and written in an item, in `text` as well."""
+REQUIRED = (*SCALAR_INDEXES, "title", "media", *WORDS, "index_key")
 
 DELETE_BATCH = 10_000
 
