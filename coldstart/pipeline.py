@@ -79,7 +79,7 @@ class StageSpec:
     @property
     def names(self) -> frozenset[str]:
         """What a command may call it: its name, its kind, and the group it is part of."""
-        return frozenset({self.name, self.kind, self.name.partition(".")[0]})
+        return frozenset({self.name, self.kind, self.name.partition(".")[0], self.kind.partition(".")[0]})
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import typer
 
 from coldstart import __version__
 from coldstart.cli import demo as demos
-from coldstart.cli import models, output, search, work
+from coldstart.cli import models, output, search, state, work
 from coldstart.errors import ColdstartError
 
 _INTERRUPTED = 130
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(models.app, name="models")
 work.register(app)
+state.register(app)
 search.register(app)
 demos.register(app)
 

@@ -1,15 +1,14 @@
-"""Commands that do the work and say how it stands: run, ingest, embed, index, retry, status, check, doctor."""
+"""Commands that do the work: run, ingest, understand, embed, index, retry."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from coldstart.cli import output
+from coldstart.cli import output, report
 from coldstart.cli.options import (
     DEFAULT_WORKSPACE,
     Json,
@@ -21,16 +20,12 @@ from coldstart.cli.options import (
     Uri,
 )
 
-if TYPE_CHECKING:
-    from coldstart.engine.estimate import Estimate
-    from coldstart.engine.run import RunReport, StageReport
-
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, from a probe; write nothing.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the main app."""
-    for command in (run, ingest, embed, index, retry, status, check, doctor):
+    for command in (run, ingest, understand, embed, index, retry):
         app.command(command.__name__)(command)
 
 
@@ -87,6 +82,32 @@ def ingest(
         dry_run,
         {"source": pipeline, "manifest": manifest, "media_roots": media_root or (), "overrides": overrides or ()},
         {"only": ["ingest"]},
+        {"limit": limit},
+    )
+
+
+def understand(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    pipeline: PipelineName = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option("--part", metavar="NAME", help="Only this part, such as `speech`; repeatable."),
+    ] = None,
+    dry_run: DryRun = False,
+    limit: Limit = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Watch, listen to and read every new item: copies, quality, shots, speech, text on screen, safety.
+
+    Example: coldstart understand --workspace shop.workspace --part speech --part evidence
+    """
+    _run(
+        workspace,
+        json,
+        dry_run,
+        {"source": pipeline, "overrides": overrides or ()},
+        {"only": [f"understand.{name}" for name in part or ()] or ["understand"]},
         {"limit": limit},
     )
 
@@ -183,72 +204,6 @@ def retry(
     _run(workspace, json, False, {}, {"only": only or ()}, {"limit": limit, "retry": ["failed"]})
 
 
-def status(
-    workspace: Uri = DEFAULT_WORKSPACE,
-    failed: Annotated[bool, typer.Option("--failed", help="List every item that did not make it, and why.")] = False,
-    json: Json = False,
-) -> None:
-    """Say where every item is: fresh + failed + filtered + duplicate + pending = items, for each stage."""
-    import coldstart
-
-    opened = coldstart.open(workspace)
-    if failed:
-        rows = opened.failures()
-        if json:
-            output.as_json(rows)
-        else:
-            columns = ("stage", "item", "state", "reason", "detail")
-            output.table(
-                columns, [[row["stage"], row["item_id"], row["state"], row["reason"], row["detail"]] for row in rows]
-            )
-        return
-    reports = opened.status()
-    if json:
-        output.as_json([report.to_dict() for report in reports])
-        return
-    _balance(reports)
-    output.line(f"workspace {opened.uri}: {output.size(opened.size_bytes())}")
-
-
-def check(
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="Pipeline file, or the name of a packaged one.")],
-    overrides: Overrides = None,
-    json: Json = False,
-) -> None:
-    """Check a pipeline file and list all its faults at once; builds and runs nothing."""
-    from coldstart import pipeline as pipelines
-    from coldstart.engine.run import faults
-    from coldstart.errors import ColdstartError
-
-    try:
-        loaded = pipelines.load(pipeline, overrides or ())
-        found = faults(loaded)
-    except pipelines.PipelineError as error:
-        found = error.faults
-    if json:
-        output.as_json({"pipeline": pipeline, "faults": found})
-    else:
-        for fault in found:
-            output.line(f"- {fault}")
-    if found:
-        raise ColdstartError(f"{pipeline} has {len(found)} fault{'s' if len(found) > 1 else ''}: mend and check again")
-    if not json:
-        output.line(
-            f"{pipeline}: no faults in {len(loaded.stages)} stages: {', '.join(spec.name for spec in loaded.stages)}"
-        )
-
-
-def doctor(workspace: Uri = DEFAULT_WORKSPACE, json: Json = False) -> None:
-    """Say what this machine has: device, number formats, versions, models, disk."""
-    from coldstart.doctor import examine
-
-    facts = examine(workspace)
-    if json:
-        output.as_json(facts)
-    else:
-        output.table(("what", "found"), list(facts.items()))
-
-
 def _run(
     uri: str,
     json: bool,
@@ -264,18 +219,18 @@ def _run(
         workspace = coldstart.open(uri if "://" in uri or Path(uri).is_dir() else empty)
         pipeline = workspace.pipeline(**settings)
         if dry_run:
-            _estimate(workspace.estimate(pipeline, **choice), json)
+            report.estimate(workspace.estimate(pipeline, **choice), json)
             return
-    report = coldstart.open(uri, create=True).run(pipeline, progress=ConsoleProgress(), **choice, **options)
+    done = coldstart.open(uri, create=True).run(pipeline, progress=ConsoleProgress(), **choice, **options)
     if json:
-        output.as_json(report.to_dict())
+        output.as_json(done.to_dict())
     else:
-        _report(report)
-    if report.over_budget:
+        report.run(done)
+    if done.over_budget:
         over = [
             f"{stage.stage} {stage.balance.failed_share:.1%}"
-            for stage in report.stages
-            if stage.stage in report.over_budget
+            for stage in done.stages
+            if stage.stage in done.over_budget
         ]
         typer.echo(
             f"error: more failed than max_failed {pipeline.max_failed:.1%} allows: {', '.join(over)}; "
@@ -283,56 +238,6 @@ def _run(
             err=True,
         )
         raise typer.Exit(1)
-
-
-def _report(report: RunReport) -> None:
-    _balance(report.stages, ran=True)
-    for stage in report.stages:
-        for note in stage.notes:
-            output.line(f"{stage.stage}: {note}")
-    upkeep = report.maintenance
-    sizes = f"; disk {output.size(upkeep.bytes_before)} -> {output.size(upkeep.bytes_after)}" if upkeep else ""
-    output.line(f"done in {output.duration(report.seconds)}{sizes}")
-
-
-def _balance(reports: Iterable[StageReport], ran: bool = False) -> None:
-    rows: list[Sequence[Any]] = []
-    for report in reports:
-        balance = report.balance
-        reasons = ", ".join(f"{reason} {count}" for reason, count in balance.reasons.items())
-        row = [
-            report.stage,
-            balance.total,
-            balance.fresh,
-            balance.failed,
-            balance.filtered,
-            balance.duplicate,
-            balance.pending,
-        ]
-        if ran:
-            busy = report.ran.done + report.ran.lost
-            rate = f"{busy / report.ran.seconds:,.1f}/s" if busy and report.ran.seconds else "-"
-            waited = (
-                f"{report.ran.wait_s / report.ran.seconds:.0%}"
-                if busy and report.ran.seconds and report.ran.wait_s
-                else "-"
-            )
-            row += [report.ran.done, rate, waited]
-        rows.append([*row, reasons])
-    columns = ["stage", "items", "fresh", "failed", "filtered", "duplicate", "pending"]
-    output.table([*columns, *(["done now", "rate", "model waited"] if ran else []), "reasons"], rows)
-
-
-def _estimate(estimate: Estimate, json: bool) -> None:
-    if json:
-        output.as_json(estimate.to_dict())
-        return
-    rows = [
-        [s.stage, s.rows, s.probed, s.lost, output.duration(s.seconds), output.size(s.bytes), s.bottleneck]
-        for s in estimate.stages
-    ]
-    output.table(("stage", "rows to do", "probed", "lost", "time", "disk", "bottleneck"), rows)
-    output.line("dry run: nothing was written")
 
 
 def _publication(publication: Any) -> dict[str, Any]:
