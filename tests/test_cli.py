@@ -87,7 +87,8 @@ def test_help_imports_nothing_heavy() -> None:
 def test_every_command_says_what_it_does() -> None:
     found = commands()
     assert {name for name, *_ in found} == {
-        "run", "ingest", "embed", "index", "retry", "status", "check", "doctor", "search", "demo", "models",
+        "run", "ingest", "understand", "embed", "index", "retry", "status", "check", "doctor", "search",
+        "demo", "models", "show",
     }  # fmt: skip
     for path in found:
         result = CliRunner().invoke(app, [*path, "--help"])
@@ -218,7 +219,7 @@ def test_check_lists_all_faults_with_the_nearest_names(tmp_path: Path) -> None:
         "unknown setting 'stage' (did you mean 'stages'?)",
         "unknown setting engine.workres (did you mean 'workers'?)",
         "max_failed=2: give a share between 0 and 1",
-        "stage 'text': unknown kind 'embd' (did you mean 'embed'?) (known: embed, index, ingest)",
+        "stage 'text': unknown kind 'embd' (did you mean 'embed'?) (known: embed, index, ingest, understand)",
         "image.encoder is missing",
         "image.frames=0: Input should be greater than or equal to 1",
     ]
