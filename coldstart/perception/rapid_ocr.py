@@ -1,0 +1,225 @@
+"""A reader of text in pictures: PP-OCRv6 small, the ONNX weights that come inside the `rapidocr` package.
+
+Only the weights and the two decoders of `rapidocr` are used. The sessions are made here, from files that must be on
+this machine, so the code of that package which fetches models is never reached. Detection is the differentiable
+binarisation of Liao et al. (arXiv:1911.08947), recognition a CTC decoder over one line of text.
+
+A text is read the way up that its box suggests, and turned where that reads badly: the angle classifier of the package
+is not needed (see LOG.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import distribution, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coldstart.errors import ColdstartError
+from coldstart.models import file_digest
+from coldstart.perception.screen_text import Pixels, Quad, TextBox
+
+_DETECTION, _RECOGNITION = "rapidocr/models/PP-OCRv6_det_small.onnx", "rapidocr/models/PP-OCRv6_rec_small.onnx"
+_STRIDE = 32  # the detector halves a picture five times
+_BINARY, _BOX_SCORE, _UNCLIP = 0.3, 0.5, 1.6  # what the package sets for this detector
+_LINE_HEIGHT, _MAX_WIDTH = 48, 1920  # pixels of a line as the recogniser takes it
+_WIDTH_STEP = 32  # widths are rounded up to this, by each line's own, so that no result depends on its batch
+_TALL = 1.5  # a box this many times as high as wide runs up or down
+_TURN_BELOW = 0.9  # a reading less sure than this is tried the other way up
+_BATCH_WIDTH = 4800  # pixels of lines side by side that the recogniser takes at once
+
+
+@dataclass(frozen=True)
+class OcrModels:
+    """The two ONNX files: a detector of text and a recogniser that carries its alphabet in its metadata."""
+
+    detection: Path
+    recognition: Path
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What of files and libraries makes the readings: SHA-256 of the weights, and versions."""
+        return {
+            "detection": file_digest(self.detection),
+            "recognition": file_digest(self.recognition),
+            "rapidocr": version("rapidocr"),
+            "onnxruntime": version("onnxruntime"),
+        }
+
+
+def find_models(detection: str | None = None, recognition: str | None = None) -> OcrModels:
+    """The models at these paths, or the packaged ones; nothing is ever downloaded.
+
+    Raises:
+        ColdstartError: there is no such file.
+    """
+    package = distribution("rapidocr")
+    found = OcrModels(
+        Path(detection or str(package.locate_file(_DETECTION))),
+        Path(recognition or str(package.locate_file(_RECOGNITION))),
+    )
+    for path, given in ((found.detection, detection), (found.recognition, recognition)):
+        if not path.is_file():
+            step = "give the path of an ONNX file" if given else "install rapidocr again"
+            raise ColdstartError(f"no text reading model {path}; {step}")
+    return found
+
+
+class RapidReader:
+    """Reads text with ONNX Runtime on the processor; see `coldstart.perception.screen_text.Reader`."""
+
+    def __init__(self, models: OcrModels, *, detect_side: int = 736, threads: int = 0) -> None:
+        """Weights load with the first picture.
+
+        Args:
+            detect_side: pictures are shrunk until their longer side is at most this for finding text; lines are read
+                from the picture as given.
+            threads: of ONNX Runtime; 0 for one a core.
+        """
+        self._models = models
+        self._detect_side = detect_side
+        self._threads = threads
+
+    def read(self, images: Sequence[Pixels]) -> list[list[TextBox]]:
+        """As `Reader.read`; the quads are in the order that the text runs."""
+        quads = [self._find(image) for image in images]
+        flat = [(place, quad) for place, own in enumerate(quads) for quad in own]
+        texts: list[list[TextBox]] = [[] for _ in images]
+        for (place, _), best in zip(flat, self._read_turned(images, flat), strict=True):
+            if best.text:
+                height, width = images[place].shape[:2]
+                quad = best.quad / np.array([width, height], np.float32)
+                texts[place].append(TextBox(best.text, best.confidence, np.clip(quad, 0, 1)))
+        return texts
+
+    def _find(self, image: Pixels) -> list[Quad]:
+        """Boxes around texts: corners in pixels, clockwise from the upper left."""
+        import cv2
+
+        height, width = image.shape[:2]
+        scale = min(1.0, self._detect_side / max(height, width))
+        sides = (max(_STRIDE, round(side * scale / _STRIDE) * _STRIDE) for side in (width, height))
+        small = cv2.resize(image, tuple(sides), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        found = self._detector.run(_tensor(small[None]))
+        boxes, _ = self._decode_boxes(found, (height, width))
+        return [np.asarray(box, np.float32) for box in boxes]
+
+    def _read_turned(self, images: Sequence[Pixels], found: Sequence[tuple[int, Quad]]) -> list[TextBox]:
+        """The best reading of each box, in pixels of its picture."""
+        upright = [np.roll(quad, -1, axis=0) if _is_tall(quad) else quad for _, quad in found]
+        best = self._recognise([_cut(images[place], quad) for (place, _), quad in zip(found, upright, strict=True)])
+        boxes = [TextBox(text, confidence, quad) for (text, confidence), quad in zip(best, upright, strict=True)]
+        doubtful = [i for i, box in enumerate(boxes) if box.confidence < _TURN_BELOW]
+        turned = [np.roll(boxes[i].quad, -2, axis=0) for i in doubtful]
+        again = self._recognise([_cut(images[found[i][0]], quad) for i, quad in zip(doubtful, turned, strict=True)])
+        for i, (text, confidence), quad in zip(doubtful, again, turned, strict=True):
+            if confidence > boxes[i].confidence:
+                boxes[i] = TextBox(text, confidence, quad)
+        return boxes
+
+    def _recognise(self, lines: Sequence[Pixels]) -> list[tuple[str, float]]:
+        """Text and confidence of lines of text, each uint8 [48, W, 3]."""
+        results: list[tuple[str, float]] = [("", 0.0)] * len(lines)
+        by_width = sorted(range(len(lines)), key=lambda i: lines[i].shape[1])
+        while by_width:
+            width = -(-lines[by_width[0]].shape[1] // _WIDTH_STEP) * _WIDTH_STEP
+            fitting = [i for i in by_width if lines[i].shape[1] <= width][: max(1, _BATCH_WIDTH // width)]
+            batch = np.zeros((len(fitting), 3, _LINE_HEIGHT, width), np.float32)
+            for row, i in enumerate(fitting):
+                batch[row, :, :, : lines[i].shape[1]] = _tensor(lines[i][None])[0]
+            decoded, _ = self._decode_text(self._recogniser.run(batch))
+            for i, (text, confidence) in zip(fitting, decoded, strict=True):
+                results[i] = text.strip(), float(confidence)
+            by_width = by_width[len(fitting) :]
+        return results
+
+    @cached_property
+    def _detector(self) -> _Session:
+        return _Session(self._models.detection, self._threads)
+
+    @cached_property
+    def _recogniser(self) -> _Session:
+        return _Session(self._models.recognition, self._threads)
+
+    @cached_property
+    def _decode_boxes(self) -> Any:
+        from rapidocr.ch_ppocr_det.utils import DBPostProcess
+
+        return DBPostProcess(_BINARY, _BOX_SCORE, unclip_ratio=_UNCLIP, use_dilation=True)
+
+    @cached_property
+    def _decode_text(self) -> Any:
+        from rapidocr.ch_ppocr_rec.utils import CTCLabelDecode
+
+        return CTCLabelDecode(self._recogniser.alphabet)
+
+
+class _Session:
+    """One ONNX file with one input and one output."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        # threads that wait in a loop for their next piece take the cores from the workers that decode
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._path = path
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        result: npt.NDArray[np.float32] = self._session.run(None, {self._input: values})[0]
+        return result
+
+    @property
+    def alphabet(self) -> list[str]:
+        """The characters that a recogniser knows, in its order.
+
+        Raises:
+            ColdstartError: the file does not say.
+        """
+        held = self._session.get_modelmeta().custom_metadata_map
+        if "character" not in held:
+            raise ColdstartError(f"{self._path} holds no alphabet; give a recogniser with `character` in its metadata")
+        return list(held["character"].splitlines())
+
+
+def _is_tall(quad: Quad) -> bool:
+    width, height = _sides(quad)
+    return height >= _TALL * width
+
+
+def _sides(quad: Quad) -> tuple[float, float]:
+    """Longer of the two edges along the text, and of the two across it."""
+    edges = np.linalg.norm(quad - np.roll(quad, -1, axis=0), axis=1)
+    return float(max(edges[0], edges[2])), float(max(edges[1], edges[3]))
+
+
+def _cut(image: Pixels, quad: Quad) -> Pixels:
+    """The text in a quad, straightened: uint8 [48, W, 3]."""
+    import cv2
+
+    width, height = (max(1, round(side)) for side in _sides(quad))
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    straight = cv2.warpPerspective(
+        image,
+        cv2.getPerspectiveTransform(quad, corners),
+        (width, height),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    wanted = min(_MAX_WIDTH, max(1, -(-_LINE_HEIGHT * width // height)))
+    return np.asarray(cv2.resize(straight, (wanted, _LINE_HEIGHT)), np.uint8)
+
+
+def _tensor(images: Pixels) -> npt.NDArray[np.float32]:
+    """uint8 [N, H, W, 3] RGB to float32 [N, 3, H, W] BGR between -1 and 1, as PP-OCR was trained."""
+    scaled = images[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)
+    return np.ascontiguousarray(scaled / np.float32(127.5) - np.float32(1))
