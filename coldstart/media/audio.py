@@ -1,0 +1,187 @@
+"""The sound of a video or sound file as one array of samples, on the time axis of the pictures.
+
+Sound is decoded from its start and no further than asked for, whatever length the header states. Gaps in the stream's
+clock become silence, so that a sample's place stays its time; a clock that runs backwards is not believed. The module
+does not know what is heard. Workers import it: it needs neither torch nor Arrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.media.container import check_duration, open_container
+from coldstart.media.limits import Limits
+from coldstart.media.medium import of_role, open_medium
+from coldstart.stage import Reject, Row
+
+Samples = NDArray[np.float32]
+
+_GAP_S = 0.05  # containers round to milliseconds, and resampling delays sound by some samples: less is no gap
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Sound from its start, up to the length that was asked for.
+
+    Attributes:
+        samples: float32 [N], mono, in [-1, 1].
+        sample_rate: samples a second.
+        start_s: time of the first sample in seconds from the first frame of the pictures; negative where the sound
+            begins earlier, 0 where there are no pictures.
+        duration_s: length of the sound as the header states it, or that of the samples where it states none.
+    """
+
+    samples: Samples
+    sample_rate: int
+    start_s: float
+    duration_s: float
+
+    @property
+    def heard_s(self) -> float:
+        """Length of the samples in seconds."""
+        return len(self.samples) / self.sample_rate
+
+
+def load_audio(path: Path, limits: Limits, *, sample_rate: int = 16_000, max_s: float = 600.0) -> Audio:
+    """Decode the first sound stream of a file, mixed down to one channel.
+
+    Args:
+        max_s: sound after so many seconds of it is not read.
+
+    Raises:
+        Reject: as `coldstart.media.video.probe_audio`, but `no_sound` (filtered) where there is no sound stream, or
+            one without a single packet, and `corrupt_audio` where not one frame can be decoded.
+    """
+    with open_container(path, limits) as container:
+        if not container.streams.audio:
+            kinds = ", ".join(stream.type for stream in container.streams) or "no streams"
+            raise Reject("no_sound", f"{container.format.name} with {kinds}", state="filtered")
+        stream = container.streams.audio[0]
+        if stream.codec_context is None:
+            raise Reject("unsupported_media", f"{container.format.name} with sound in an unknown codec")
+        stated_s = float(stream.duration * stream.time_base if stream.duration else (container.duration or 0) / 1e6)
+        check_duration(stated_s, limits)
+        stream.codec_context.thread_count = 1  # many files are decoded side by side
+        line = _Line(sample_rate, round(max_s * sample_rate))
+        source = _Frames(container, stream)
+        for frame in source:
+            if not line.add(frame):
+                break
+        samples = line.joined()
+        if line.start_s is None:
+            if not source.packets:
+                raise Reject("no_sound", f"{container.format.name} whose sound stream is empty", state="filtered")
+            raise Reject("corrupt_audio", f"not one frame of {source.packets} packets can be decoded")
+        start_s = line.start_s - _pictures_start(container)
+        return Audio(samples, sample_rate, start_s, stated_s or len(samples) / sample_rate)
+
+
+@dataclass(frozen=True)
+class LoadAudio:
+    """Reads the sound of an item's first video that has some, else of its first sound file; the cost is its seconds."""
+
+    limits: Limits
+    max_s: float
+
+    def __call__(self, row: Row) -> tuple[Audio, float]:
+        media = [entry for entry in of_role(row, "video") if entry["has_audio"] is not False]
+        last: Reject | None = None
+        for entry in (*media, *of_role(row, "audio")[:1]):
+            try:
+                with open_medium(entry, self.limits) as path:
+                    audio = load_audio(path, self.limits, max_s=self.max_s)
+            except Reject as reject:
+                if reject.reason != "no_sound":
+                    raise
+                last = reject
+            else:
+                return audio, max(audio.heard_s, 1.0)
+        raise last or Reject("no_sound", "no sound file, and no video with sound", state="filtered")
+
+
+class _Frames:
+    """Decoded frames of a stream in their order, up to the last packet that can be read; `packets` counts those."""
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        self._container, self._stream = container, stream
+        self.packets = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            for packet in self._container.demux(self._stream):
+                self.packets += packet.size > 0  # the last, empty one tells the decoder that none follow
+                try:
+                    yield from packet.decode()
+                except av.error.FFmpegError:
+                    continue
+        except (av.error.InvalidDataError, av.error.PermissionError):
+            return  # the file stops within a packet
+
+
+class _Line:
+    """Joins frames into one line of samples, `limit` at most."""
+
+    def __init__(self, sample_rate: int, limit: int) -> None:
+        self.start_s: float | None = None
+        self._rate, self._limit = sample_rate, limit
+        self._parts: list[Samples] = []
+        self._count = 0  # samples in the parts
+        self._resampler: Any = None
+        self._form: tuple[Any, ...] = ()
+        self._due_s = 0.0  # where the next frame should start on the stream's clock
+
+    def add(self, frame: Any) -> bool:
+        """Take a frame; False once the line is full."""
+        if not frame.samples or not frame.sample_rate:
+            return True
+        time_s = self._due_s if frame.pts is None else float(frame.pts * frame.time_base)
+        if self.start_s is None:
+            self.start_s = self._due_s = time_s
+        form = frame.format.name, frame.layout.name, frame.sample_rate
+        gap_s = time_s - self._due_s
+        if form != self._form or gap_s > _GAP_S:
+            self._finish()
+            self._form = form
+            self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self._rate)
+            missing = round((time_s - self.start_s) * self._rate) - self._count
+            if gap_s > _GAP_S and missing > 0:
+                self._append(np.zeros(min(missing, self._limit - self._count), np.float32))
+        self._due_s = max(time_s, self._due_s) + frame.samples / frame.sample_rate
+        frame.pts = None  # the line keeps its own time: the resampler would stretch sound to fit a damaged clock
+        for resampled in self._resampler.resample(frame):
+            self._append(resampled.to_ndarray()[0])
+        return self._count < self._limit
+
+    def joined(self) -> Samples:
+        """All samples, float32 [N]; what is not a number is silence."""
+        self._finish()
+        samples = np.concatenate([np.zeros(0, np.float32), *self._parts])
+        clean: Samples = np.clip(np.nan_to_num(samples, posinf=0.0, neginf=0.0), -1.0, 1.0)
+        return clean
+
+    def _finish(self) -> None:
+        if self._resampler is not None:
+            for resampled in self._resampler.resample(None):  # what it holds back
+                self._append(resampled.to_ndarray()[0])
+            self._resampler = None
+
+    def _append(self, samples: Samples) -> None:
+        kept = samples[: max(self._limit - self._count, 0)]
+        self._parts.append(kept)
+        self._count += len(kept)
+
+
+def _pictures_start(container: Any) -> float:
+    """Where the clock of `coldstart.media.container.Video` begins, in seconds; that of the sound without pictures."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            return float((stream.start_time or 0) * stream.time_base)
+    sound = container.streams.audio[0]
+    return float((sound.start_time or 0) * sound.time_base)
