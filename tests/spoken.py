@@ -7,6 +7,7 @@ goes on from one sentence to the next, so that in one process the sound of a sen
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +22,7 @@ RATE = 16_000
 SENTENCES: tuple[tuple[str, str], ...] = (
     ("The red running shoes cost forty seven dollars and ninety cents.", "the red running shoes cost 47 90"),
     ("This kitchen knife is 20 centimeters long.", "this kitchen knife is 20 centimeters long"),
-    ("Order 3 boxes and pay only 25 dollars.", "order 3 boxes and pay only 25"),
+    ("Order 3 boxes and pay only 25 dollars.", "order 3 boxes pay only 25"),
     ("The battery lasts for 12 hours.", "the battery lasts for 12 hours"),
     ("Our green tea comes in bags of 50.", "our green tea comes in bags of 50"),
     ("Today we make a simple tomato soup for 4 people.", "today we make a simple tomato soup for 4 people"),
@@ -38,13 +39,55 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     ("Wash the cotton shirt at 40 degrees.", "wash the cotton shirt at 40 degrees"),
     ("Her garden has more than 100 roses.", "her garden has more than 100 roses"),
     ("The train to London leaves at 7.", "the train to london leaves at 7"),
-    ("Add a spoon of sugar and stir for 5 minutes.", "add a spoon of sugar and stir for 5 minutes"),
+    ("Add a spoon of sugar and stir for 5 minutes.", "add a spoon of sugar stir for 5 minutes"),
     ("This leather bag weighs 900 grams.", "this leather bag weighs 900 grams"),
     ("Two tickets for the concert cost 110 dollars.", "2 tickets for the concert cost 110"),
     ("The children play football behind the school.", "the children play football behind the school"),
     ("My brother bought a used car for 3500 dollars.", "my brother bought a used car for 3500"),
 )
 """What is said, and the words that are expected in the form of `plain`. The voice reads `$47.90` as no shop would."""
+
+_UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+_UNITS += ["thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_NUMBERS = {word: n for n, word in enumerate(_UNITS)} | {word: 10 * n for n, word in enumerate(_TENS, 2)}
+_SHORT = {"kg": "kilograms", "g": "grams", "cm": "centimeters", "centimetres": "centimeters"}
+_MONEY = frozenset(("dollar", "dollars", "cent", "cents", "and"))
+
+
+def plain(text: str) -> str:
+    """Words to compare: lower case, no punctuation, numbers in digits, units in full, prices as dollars and cents.
+
+    "$47.90", "47.90" and "forty seven dollars and ninety cents" are all "47 90"; "$47.00" is "47". The word "and" goes,
+    since it stands in spoken prices and not in written ones.
+    """
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text.lower()).replace("%", " percent ").replace("'", "")
+    text = re.sub(r"(\d+)\.00\b", r"\1", text)
+    text = re.sub(r"(?<=\d)(?=[a-z])", " ", text)
+    words: list[str] = []
+    value: int | None = None  # of the number words just read
+    for word in [*re.findall(r"[a-z]+|\d+", text), ""]:
+        if word in _NUMBERS and _continues(value, _NUMBERS[word]):
+            value = (value or 0) + _NUMBERS[word]
+        elif word == "hundred" and value:
+            value *= 100
+        elif word == "and" and value and value % 100 == 0:
+            continue  # one hundred and fifty
+        else:
+            if value is not None:
+                words.append(str(value))
+            value = _NUMBERS.get(word)
+            if value is None and word and word not in _MONEY:
+                words.append(_SHORT.get(word, word))
+    return " ".join(words)
+
+
+def _continues(value: int | None, more: int) -> bool:
+    """Whether a number word belongs to the number before it: `twenty` + `five`, `one hundred` + `fifty`."""
+    if value is None or (value >= 100 and value % 100 == 0):
+        return True
+    return value % 100 >= 20 and value % 10 == 0 and 0 < more < 10
+
 
 _CHILD = """
 import ctypes, sys

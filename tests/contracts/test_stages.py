@@ -15,6 +15,8 @@ import pyarrow as pa
 import pytest
 from catalogue import rows, settings, write_manifest
 from poison import write_video
+from sounds import beep, write_sound
+from spoken import SENTENCES, say
 
 from coldstart import models
 from coldstart import pipeline as pipelines
@@ -30,6 +32,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "embed text": ("embed", {"encoder": "fake:24", "input": "text"}),
     "embed image, starter": ("embed", {"encoder": "starter", "input": "image", "frames": 2}),
     "embed text, starter": ("embed", {"encoder": "starter", "input": "text"}),
+    "understand.speech": ("understand.speech", {"model": "fake"}),
+    "understand.speech, starter": ("understand.speech", {"model": "starter"}),
 }
 WHOLE = {"index"}
 HEAVY = ("torch", "pyarrow", "lancedb", "lance", "transformers")
@@ -66,7 +70,16 @@ class Case:
         made = own.compute([prepare(row)[0] for row in given])  # type: ignore[arg-type]
         # as they come from the store, where each medium has every field
         table = pa.Table.from_pylist([{"source_key": "", **row} for row in made], schema=own.schema)  # type: ignore[dict-item]
-        return list(table.to_pylist())
+        return [row for row in table.to_pylist() if self._takes(row)]
+
+    def _takes(self, row: Row) -> bool:
+        """Whether the item has such media as the stage is about."""
+        try:
+            self.stage().preparer()(row)
+        except Reject as reject:
+            assert reject.state == "filtered"
+            return False
+        return True
 
     def samples(self, stage: MapStage) -> list[Any]:
         prepare = stage.preparer()
@@ -80,6 +93,11 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entries[2]["images"] = [entries[3]["image"], entries[4]["image"]]
     write_video(folder / "clip.mp4", 1.0)
     entries.insert(4, {"item_id": "clip", "title": "a clip", "video": "clip.mp4", "image": "p0.jpg"})
+    for place, (sentence, _) in enumerate(SENTENCES[:2]):
+        write_sound(folder / f"said{place}.wav", say(sentence))
+        entries[place]["audio"] = f"said{place}.wav"
+    write_sound(folder / "beep.mkv", beep(1.0, 0.2), pictures_s=1.0)
+    entries.append({"item_id": "beep", "title": "a beep", "video": "beep.mkv"})
     return write_manifest(folder / "items.jsonl", entries)
 
 
@@ -89,6 +107,11 @@ def case(request: pytest.FixtureRequest, manifest: Path) -> Case:
     if own.get("encoder") == "starter":
         try:
             models.starter(own["input"])
+        except ColdstartError as error:
+            pytest.skip(str(error))
+    if own.get("model") == "starter":
+        try:
+            models.starter("speech")
         except ColdstartError as error:
             pytest.skip(str(error))
     return Case(kind, own, manifest)
