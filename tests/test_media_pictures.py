@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from poison import write_video
 
 from coldstart.media.image import ImageTransform
 from coldstart.media.limits import Limits
-from coldstart.media.pictures import LoadPictures
+from coldstart.media.pictures import LoadPictures, spread
 from coldstart.media.probe import Probe
 from coldstart.stage import Reject, Row
 
@@ -49,3 +51,23 @@ def test_an_item_without_pictures_is_filtered() -> None:
     with pytest.raises(Reject) as refused:
         LOAD({"item_id": "a", "media": []})
     assert (refused.value.reason, refused.value.state) == ("no_media", "filtered")
+
+
+def test_one_frame_a_shot_at_the_seconds_that_stand_for_them(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", 4.0)
+    row = Probe(Limits())({"item_id": "a", "record": {}, "media": [{"role": "video", "uri": str(clip)}]})[0]
+    load = replace(LOAD, frame_policy="shots")
+    times_s = [0.5, 2.0, 3.2]
+    pictures, cost = load({**row, "shots": {"frame_times_s": times_s}})
+    assert cost == 3.0
+    assert pictures.times_s == pytest.approx(times_s, abs=0.05)
+    many, _ = load({**row, "shots": {"frame_times_s": [0.1 * n for n in range(30)]}})
+    assert many.times_s == pytest.approx([0.0, 1.0, 1.9, 2.9], abs=0.05)
+    for unknown in (None, {"frame_times_s": []}):
+        assert load({**row, "shots": unknown})[0].times_s == LOAD(row)[0].times_s
+
+
+def test_spread_keeps_the_ends() -> None:
+    assert spread([1.0, 2.0], 4) == [1.0, 2.0]
+    assert spread([0.0, 1.0, 2.0, 3.0, 4.0], 3) == [0.0, 2.0, 4.0]
+    assert spread([0.0, 1.0, 2.0], 1) == [0.0]

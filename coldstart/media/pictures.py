@@ -5,7 +5,7 @@ Workers import this module: it needs neither torch nor Arrow nor the store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from coldstart.media.image import ImageTransform, load_image
 from coldstart.media.limits import Limits
 from coldstart.media.medium import of_role, open_medium
-from coldstart.media.video import sample_frames
+from coldstart.media.video import frames_at, sample_frames
 from coldstart.stage import Reject, Row
 
 
@@ -27,29 +27,44 @@ class Pictures:
     times_s: list[float] | None
 
 
+def spread(times_s: Sequence[float], count: int) -> list[float]:
+    """At most `count` of the times, spread evenly over their places, the first and last among them."""
+    if len(times_s) <= count:
+        return list(times_s)
+    return [times_s[round(place)] for place in np.linspace(0, len(times_s) - 1, count)]
+
+
 @dataclass(frozen=True)
 class LoadPictures:
-    """Decodes frames of the first video of an item, or its pictures; the cost is their number."""
+    """Decodes frames of the first video of an item, or its pictures; the cost is their number.
+
+    `shots` takes the frames that stand for the shots in `row["shots"]`, spread evenly over them where there are more
+    than `frames`; a video whose shots are not known is sampled as by `uniform`.
+    """
 
     transform: ImageTransform
     limits: Limits
     frames: int
-    frame_policy: Literal["uniform", "keyframe"]
+    frame_policy: Literal["uniform", "keyframe", "shots"]
     pictures: int
 
     def __call__(self, row: Row) -> tuple[Pictures, float]:
         videos, images = of_role(row, "video"), of_role(row, "image")[: self.pictures]
         if videos:
-            pictures = self._frames(videos[0])
+            pictures = self._frames(videos[0], (row.get("shots") or {}).get("frame_times_s"))
         elif images:
             pictures = Pictures([self._image(entry) for entry in images], None)
         else:
             raise Reject("no_media", "no image or video", state="filtered")
         return pictures, float(len(pictures.images))
 
-    def _frames(self, entry: Mapping[str, Any]) -> Pictures:
+    def _frames(self, entry: Mapping[str, Any], shots_s: Sequence[float] | None) -> Pictures:
         with open_medium(entry, self.limits) as path:
-            found = sample_frames(path, self.limits, self.transform, count=self.frames, policy=self.frame_policy)
+            if self.frame_policy == "shots" and shots_s:
+                found = frames_at(path, self.limits, self.transform, spread(shots_s, self.frames))
+            else:
+                policy = "uniform" if self.frame_policy == "shots" else self.frame_policy
+                found = sample_frames(path, self.limits, self.transform, count=self.frames, policy=policy)
             return Pictures(found.images, found.times_s)
 
     def _image(self, entry: Mapping[str, Any]) -> NDArray[np.uint8]:
