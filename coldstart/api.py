@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from coldstart import encoders
 from coldstart import pipeline as pipelines
+from coldstart.dossier import Dossier, collect
 from coldstart.encoders import Encoder, Passport
 from coldstart.engine.estimate import Estimate, estimate
 from coldstart.engine.progress import Progress
@@ -259,8 +260,22 @@ class Workspace:
         """
         rows = self._store.read(ITEMS, ids=[item_id]).to_pylist() if self._store.has(ITEMS) else []
         if not rows:
-            raise ColdstartError(f"no item {item_id!r} in workspace {self.uri}: see `coldstart status`")
+            raise self._no_item(item_id)
         return ItemView(rows[0])
+
+    def dossier(self, item_id: str) -> Dossier:
+        """All that is known of one item: its timeline, copies, quality, findings, and where it stands in every stage.
+
+        Raises:
+            ColdstartError: the workspace has no such item, not even one that ingest turned away.
+        """
+        found = collect(self._store, self.pipeline(), item_id)
+        if found is None:
+            raise self._no_item(item_id)
+        return found
+
+    def _no_item(self, item_id: str) -> ColdstartError:
+        return ColdstartError(f"no item {item_id!r} in workspace {self.uri}: see `coldstart status`")
 
     def tables(self) -> list[str]:
         """Names of the workspace's tables."""

@@ -10,7 +10,7 @@ import typer
 
 from coldstart import __version__
 from coldstart.cli import demo as demos
-from coldstart.cli import models, output, search, state, work
+from coldstart.cli import models, output, search, show, state, work
 from coldstart.errors import ColdstartError
 
 _INTERRUPTED = 130
@@ -27,6 +27,7 @@ app.add_typer(models.app, name="models")
 work.register(app)
 state.register(app)
 search.register(app)
+show.register(app)
 demos.register(app)
 
 

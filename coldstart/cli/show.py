@@ -1,0 +1,157 @@
+"""`coldstart show`: one item, all that is known of it, and an HTML card to look at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coldstart.cli import output
+from coldstart.cli.options import DEFAULT_WORKSPACE, Json, Uri
+
+_LONGEST_NAME = 100  # bytes; file systems take 255
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the main app."""
+    app.command("show")(show)
+
+
+def show(
+    item: Annotated[str, typer.Argument(metavar="ITEM", help="The item's id.")],
+    workspace: Uri = DEFAULT_WORKSPACE,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Where the HTML card goes; by default ITEM.html in this folder."),
+    ] = None,
+    html: Annotated[bool, typer.Option("--html/--no-html", help="Write the HTML card, or print alone.")] = True,
+    json: Json = False,
+) -> None:
+    """Show one item: its timeline, copies, safety and quality, and where it stands in every stage.
+
+    With --json a card is written only where --out names a file.
+
+    Example: coldstart show clip-7 --workspace shop.workspace
+    """
+    import coldstart
+    from coldstart.errors import ColdstartError
+    from coldstart.media.limits import Limits
+    from coldstart.show.item import item_page
+
+    if out is not None and not html:
+        raise ColdstartError(f"--out {out} and --no-html exclude each other: give one of them")
+    opened = coldstart.open(workspace)
+    known = opened.dossier(item).to_dict()
+    if json:
+        output.as_json(known)
+    else:
+        _print(known)
+    if html and (out is not None or not json):
+        path = out or Path(file_name(item))
+        try:
+            item_page(known, path, limits=Limits(**opened.pipeline().media.limits()))
+        except OSError as error:
+            raise ColdstartError(
+                f"cannot write {path}: {error.strerror or error}; name another file with --out"
+            ) from error
+        if not json:
+            output.line(f"card: {path}")
+
+
+def file_name(item_id: str) -> str:
+    """A name for the card of an item that any file system takes; ids that become the same text get different names."""
+    safe = re.sub(r"[^\w.-]+", "_", item_id, flags=re.ASCII).lstrip(".-")[:_LONGEST_NAME]
+    if safe != item_id:
+        safe = f"{safe}-{sha256(item_id.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}".lstrip("-")
+    return f"{safe}.html"
+
+
+def _print(known: Mapping[str, Any]) -> None:
+    from coldstart.show.item import facts_of
+    from coldstart.show.lanes import clock, span
+
+    item = known["item"]
+    _line(" · ".join(str(part) for part in (known["item_id"], item.get("kind"), item.get("title")) if part))
+    for name, value in facts_of(known):
+        _line(f"{name}: {value}")
+    if item.get("description"):
+        _line(f"description: {item['description']}")
+    if not known["timeline"]:
+        _line("timeline: nothing is known of its shots, speech or text on screen; see the stages")
+    _section("timeline", ("time", "source", "text", "confidence"), [
+        (span(entry), entry["source"], entry["text"], _share(entry["confidence"])) for entry in known["timeline"]
+    ])  # fmt: skip
+    for entry in known["dropped"]:
+        _line(f"not believed: {span(entry)} {entry['text']} ({entry['reason'].replace('_', ' ')})", "bright_black")
+    links = [("copy of", known["duplicate_of"])] if known["duplicate_of"] else []
+    links += [("original of", link) for link in known["copies"]]
+    _section("duplicates", ("", "item", "title", "score", "mirrored", "speed", "the same"), [
+        (
+            how,
+            link["item_id"],
+            link["title"],
+            _share(link["score"]),
+            "yes" if link["mirrored"] else "no",
+            link["speed"],
+            "\n".join(
+                f"{span(match)} at {clock(match['other_start_s'])}–{clock(match['other_end_s'])}"
+                for match in link["matches"]
+            ),
+        )
+        for how, link in links
+    ])  # fmt: skip
+    if known["safety"] and not known["safety"].get("findings"):
+        _line(f"safety: nothing found by {known['safety'].get('policy')}")
+    _section("safety", ("rule", "score", "source", "quote", "time"), [
+        (entry["rule"], _share(entry["score"]), entry["source"], entry["quote"], clock(entry["at_s"]))
+        for entry in known["safety"].get("findings") or ()
+    ])  # fmt: skip
+    if known["quality"]:
+        _line("quality: " + ", ".join(f"{name} {_value(value)}" for name, value in known["quality"].items()))
+    _section("stages", ("stage", "state", "reason", "detail"), [
+        (stage["stage"], stage["state"], stage["reason"], _detail(stage)) for stage in known["stages"]
+    ])  # fmt: skip
+
+
+def _detail(stage: Mapping[str, Any]) -> str:
+    parts = [stage["detail"]]
+    if stage["keeps_out"]:
+        parts.append(f"goes no further: {stage['keeps_out']}")
+    if stage["has_row"] and stage["state"] != "fresh":
+        parts.append("its row of before is shown")
+    return "; ".join(part for part in parts if part)
+
+
+def _section(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table under its name; nothing where it has no rows."""
+    if rows:
+        _line(name)
+        output.table(columns, [[_clean(cell) for cell in row] for row in rows])
+
+
+def _line(text: str, style: str = "") -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(soft_wrap=True, highlight=False).print(Text(" ".join(_clean(text).splitlines()), style))
+
+
+def _clean(cell: Any) -> Any:
+    """Texts of items reach no terminal with the characters that steer it."""
+    from coldstart.show.tiles import clean
+
+    return clean(cell) if isinstance(cell, str) else cell
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2f}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
