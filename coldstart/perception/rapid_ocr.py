@@ -31,6 +31,8 @@ _LINE_HEIGHT, _MAX_WIDTH = 48, 1920  # pixels of a line as the recogniser takes 
 _WIDTH_STEP = 32  # widths are rounded up to this, by each line's own, so that no result depends on its batch
 _TALL = 1.5  # a box this many times as high as wide runs up or down
 _TURN_BELOW = 0.9  # a reading less sure than this is tried the other way up
+_WIDE = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: " "}
+_EAST_ASIAN = "\u2e80"  # the first of the characters that wide marks belong to
 _BATCH_WIDTH = 4800  # pixels of lines side by side that the recogniser takes at once
 
 
@@ -41,16 +43,6 @@ class OcrModels:
     detection: Path
     recognition: Path
 
-    @property
-    def fingerprint(self) -> dict[str, str]:
-        """What of files and libraries makes the readings: SHA-256 of the weights, and versions."""
-        return {
-            "detection": file_digest(self.detection),
-            "recognition": file_digest(self.recognition),
-            "rapidocr": version("rapidocr"),
-            "onnxruntime": version("onnxruntime"),
-        }
-
 
 def find_models(detection: str | None = None, recognition: str | None = None) -> OcrModels:
     """The models at these paths, or the packaged ones; nothing is ever downloaded.
@@ -60,8 +52,8 @@ def find_models(detection: str | None = None, recognition: str | None = None) ->
     """
     package = distribution("rapidocr")
     found = OcrModels(
-        Path(detection or str(package.locate_file(_DETECTION))),
-        Path(recognition or str(package.locate_file(_RECOGNITION))),
+        Path(detection or str(package.locate_file(_DETECTION))).expanduser(),
+        Path(recognition or str(package.locate_file(_RECOGNITION))).expanduser(),
     )
     for path, given in ((found.detection, detection), (found.recognition, recognition)):
         if not path.is_file():
@@ -73,7 +65,7 @@ def find_models(detection: str | None = None, recognition: str | None = None) ->
 class RapidReader:
     """Reads text with ONNX Runtime on the processor; see `coldstart.perception.screen_text.Reader`."""
 
-    def __init__(self, models: OcrModels, *, detect_side: int = 736, threads: int = 0) -> None:
+    def __init__(self, models: OcrModels, *, detect_side: int = 512, threads: int = 0) -> None:
         """Weights load with the first picture.
 
         Args:
@@ -96,6 +88,14 @@ class RapidReader:
                 quad = best.quad / np.array([width, height], np.float32)
                 texts[place].append(TextBox(best.text, best.confidence, np.clip(quad, 0, 1)))
         return texts
+
+    def identity(self) -> dict[str, str]:
+        """SHA-256 of the weights, and versions of the libraries."""
+        return {
+            "detection": file_digest(self._models.detection),
+            "recognition": file_digest(self._models.recognition),
+            **{package: version(package) for package in ("rapidocr", "onnxruntime", "opencv-python-headless")},
+        }
 
     def _find(self, image: Pixels) -> list[Quad]:
         """Boxes around texts: corners in pixels, clockwise from the upper left."""
@@ -134,7 +134,7 @@ class RapidReader:
                 batch[row, :, :, : lines[i].shape[1]] = _tensor(lines[i][None])[0]
             decoded, _ = self._decode_text(self._recogniser.run(batch))
             for i, (text, confidence) in zip(fitting, decoded, strict=True):
-                results[i] = text.strip(), float(confidence)
+                results[i] = _plain(text), float(confidence)
             by_width = by_width[len(fitting) :]
         return results
 
@@ -189,6 +189,12 @@ class _Session:
         if "character" not in held:
             raise ColdstartError(f"{self._path} holds no alphabet; give a recogniser with `character` in its metadata")
         return list(held["character"].splitlines())
+
+
+def _plain(text: str) -> str:
+    """Wide letters, digits and marks become ordinary ones, but for texts in a script that uses the wide ones."""
+    plain = text.translate(_WIDE)
+    return (plain if all(letter < _EAST_ASIAN for letter in plain) else text).strip()
 
 
 def _is_tall(quad: Quad) -> bool:

@@ -92,8 +92,9 @@ def track(frames: Sequence[Frame], rules: Rules) -> list[ScreenLine]:
         for followed, word in _matched(open_tracks, words):
             followed.seen.append((index, word))
             words.remove(word)
-        closed += [followed for followed in open_tracks if index - followed.last > _BRIDGE]
-        open_tracks = [followed for followed in open_tracks if index - followed.last <= _BRIDGE]
+        over = [followed for followed in open_tracks if followed.last < index and _is_over(followed, index, words)]
+        closed += over
+        open_tracks = [followed for followed in open_tracks if followed not in over]
         open_tracks += [_Track([(index, word)]) for word in words]
     lines = [
         line
@@ -113,6 +114,13 @@ class _Track:
     @property
     def last(self) -> int:
         return self.seen[-1][0]
+
+
+def _is_over(followed: _Track, index: int, others: Sequence[Words]) -> bool:
+    """Whether an unseen line has been unseen for too long, or another, surely read, has taken its place."""
+    place = followed.seen[-1][1].box
+    taken = any(word.confidence >= _SURE and _overlap(place, word.box) >= _SAME_PLACE for word in others)
+    return taken or index - followed.last > _BRIDGE
 
 
 def _matched(tracks: Sequence[_Track], words: Sequence[Words]) -> list[tuple[_Track, Words]]:
@@ -163,10 +171,10 @@ def _runs(seen: Sequence[tuple[int, Words]]) -> list[list[tuple[int, Words]]]:
 
 
 def _line(run: Sequence[tuple[int, Words]], frames: Sequence[Frame], rules: Rules) -> ScreenLine | None:
-    """What a run of sightings says; None where it is a single doubtful reading."""
+    """What a run of sightings says; None where that is too doubtful."""
     readings = [(index, word) for index, word in run if frames[index].fresh] or list(run[:1])
     confidence = _mean_confidence(readings)
-    if len(readings) == 1 and confidence < rules.single_confidence:
+    if confidence < (rules.single_confidence if len(readings) == 1 else rules.min_confidence):
         return None
     votes: dict[str, float] = {}
     for _, word in run:

@@ -6,7 +6,7 @@ Knows nothing of models, files or time; a reader is anything that has `read`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,8 @@ the start of the line above it, clockwise."""
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in shares of the picture's width and height."""
 
+_MAX_HEIGHT = 0.5  # what fills half a picture is no writing but a shape taken for a letter
+_MIN_READING = 0.5  # a reading less sure than this says nothing
 _JOIN_GAP = 1.0  # words this many line heights apart are one line
 _JOIN_OVERLAP = 0.5  # if they share this much of the lower one's height
 _JOIN_HEIGHTS = 1.8  # and one is at most this many times as high as the other
@@ -40,6 +42,9 @@ class Reader(Protocol):
     def read(self, images: Sequence[Pixels]) -> list[list[TextBox]]:
         """The texts of each picture, uint8 [H, W, 3] RGB of any size, in no particular order."""
 
+    def identity(self) -> Mapping[str, str]:
+        """What of models and libraries changes readings; loads no weights."""
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -47,12 +52,14 @@ class Rules:
 
     Attributes:
         min_height: texts lower than this share of the picture's height are dropped.
-        min_confidence: readings less sure than this are dropped.
-        single_confidence: a line that was seen in one frame alone must be as sure as this.
+        min_letters: lines of fewer letters and digits are dropped: a lone sign is seldom one.
+        min_confidence: lines whose readings are less sure than this on average are dropped.
+        single_confidence: a line that rests on one reading alone must be as sure as this.
     """
 
     min_height: float = 0.02
-    min_confidence: float = 0.6
+    min_letters: int = 2
+    min_confidence: float = 0.8
     single_confidence: float = 0.9
 
 
@@ -72,13 +79,14 @@ def join_words(boxes: Sequence[TextBox], aspect: float, rules: Rules) -> list[Wo
     for box in boxes:
         quad = box.quad * np.array([aspect, 1], np.float32)
         height = float(np.linalg.norm(quad[0] - quad[3]) + np.linalg.norm(quad[1] - quad[2])) / 2
-        if height < rules.min_height or box.confidence < rules.min_confidence or not letters(box.text):
+        if height < rules.min_height or height > _MAX_HEIGHT or box.confidence < _MIN_READING:
             continue
         along = quad[1] - quad[0] + quad[2] - quad[3]
         turns = round(math.atan2(along[1], along[0]) / (math.pi / 2)) % 4
         word = Words(box.text, box.confidence, _around(quad), height)
         groups.setdefault(turns, []).append((word, _around(_turn(quad, turns))))
-    return [word for group in groups.values() for word in _joined(group)]
+    lines = [line for group in groups.values() for line in _joined(group)]
+    return [line for line in lines if sum(map(str.isalnum, line.text)) >= rules.min_letters]
 
 
 def _joined(group: list[tuple[Words, Box]]) -> list[Words]:

@@ -32,6 +32,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "embed text": ("embed", {"encoder": "fake:24", "input": "text"}),
     "embed image, starter": ("embed", {"encoder": "starter", "input": "image", "frames": 2}),
     "embed text, starter": ("embed", {"encoder": "starter", "input": "text"}),
+    "understand.screen": ("understand.screen", {"reader": "fake"}),
+    "understand.screen, starter": ("understand.screen", {"reader": "starter"}),
     "understand.speech": ("understand.speech", {"model": "fake"}),
     "understand.speech, starter": ("understand.speech", {"model": "starter"}),
 }
