@@ -13,7 +13,7 @@ from coldstart.media import guard
 from coldstart.media.container import Video
 from coldstart.media.image import ImageTransform, load_image, probe_image
 from coldstart.media.limits import Limits
-from coldstart.media.video import AudioInfo, VideoInfo, probe_audio, probe_video, sample_frames
+from coldstart.media.video import AudioInfo, VideoInfo, frames_at, probe_audio, probe_video, sample_frames
 from coldstart.stage import Reject
 
 LIMITS = Limits()
@@ -385,3 +385,46 @@ def test_real_videos_equal_full_decoding() -> None:
             assert time_s == pytest.approx(max(t for t in times if t <= wanted + 1e-3), abs=step), path.name
         for time_s in sample_frames(path, LIMITS, ImageTransform((64, 64), "shortest"), 8, "keyframe").times_s:
             assert path.suffix == ".gif" or min(abs(key - time_s) for key in keys) < 2e-3, path.name
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_frames_at_given_times_are_those_on_screen(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, *CONTAINERS[name])
+    times, _, levels = reference(path)
+    wanted = [0.0, 0.05, 0.9, 0.9, 3.33, 5.0]
+    frames = frames_at(path, LIMITS, WHOLE, wanted)
+    assert len(frames.images) == len(wanted)
+    for asked, time_s, image in zip(wanted, frames.times_s, frames.images, strict=True):
+        shown = max(i for i, start in enumerate(times) if start <= asked + 1e-3)
+        assert time_s == pytest.approx(times[shown], abs=1e-3)
+        assert seen_level(image) == pytest.approx(levels[shown], abs=1.0)
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_times_past_the_end_get_the_last_frame(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, *CONTAINERS[name])
+    times, _, levels = reference(path)
+    frames = frames_at(path, LIMITS, WHOLE, [1.0, 6.5, 100.0])
+    assert frames.times_s == pytest.approx([1.0, times[-1], times[-1]], abs=2e-3)
+    assert seen_level(frames.images[-1]) == pytest.approx(levels[-1], abs=1.0)
+
+
+def test_frames_at_times_of_a_varying_rate(tmp_path: Path) -> None:
+    path = write(tmp_path / "clip.mkv", times_ms=[0, 100, 1500, 1540, 4000, 4040])
+    frames = frames_at(path, LIMITS, WHOLE, [0.05, 1.4, 1.5, 3.9, 4.01])
+    assert frames.times_s == pytest.approx([0.0, 0.1, 1.5, 1.54, 4.0], abs=1e-3)
+
+
+@pytest.mark.parametrize("times_s", [[], [2.0, 1.0]])
+def test_frames_at_wants_rising_times(tmp_path: Path, times_s: list[float]) -> None:
+    with pytest.raises(ValueError, match="rising order"):
+        frames_at(write(tmp_path / "clip.mp4"), LIMITS, WHOLE, times_s)
+
+
+def test_frames_at_of_a_video_cut_short_is_corrupt(tmp_path: Path) -> None:
+    whole = write(tmp_path / "clip.mkv").read_bytes()
+    path = tmp_path / "cut.mkv"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(Reject) as caught:
+        frames_at(path, LIMITS, WHOLE, [0.5, 5.9])
+    assert caught.value.reason == "corrupt_video"

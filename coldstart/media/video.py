@@ -135,6 +135,34 @@ def sample_frames(
         return frames
 
 
+def frames_at(
+    path: Path, limits: Limits, transform: ImageTransform, times_s: Sequence[float], threads: int = 1
+) -> Frames:
+    """The frames on screen at given times, each as shown and through `transform`.
+
+    Args:
+        times_s: at least one, in rising order; before the first frame that one is taken, past the end the last.
+        threads: codec threads; 1 because many videos are decoded side by side.
+
+    Returns:
+        One frame a time, with the times at which the frames begin; one that is on screen at two of them comes twice.
+
+    Raises:
+        ValueError: the times do not rise, or there are none.
+        Reject: as `probe_video`; a video whose end is missing is `corrupt_video`.
+    """
+    if not times_s or list(times_s) != sorted(times_s):
+        raise ValueError(f"times must be given in rising order, got {list(times_s)}")
+    with open_video(path, limits, threads) as video:
+        frames = _frames_on_screen(video, times_s, transform)
+        if frames is None:
+            last_s = max(0.0, video.real_duration() - _SAME_S)
+            frames = _frames_on_screen(video, [min(time_s, last_s) for time_s in times_s], transform)
+        if frames is None:
+            raise Reject("corrupt_video", f"no frame can be decoded at {times_s[-1]:.1f} s")
+        return frames
+
+
 class _Screen:
     """What is on screen at rising times; decodes on where that is cheaper than seeking."""
 
