@@ -86,7 +86,8 @@ class Gates:
 
     Attributes:
         min_confidence: words of a lower confidence are `low_confidence`.
-        max_no_speech: where the model itself thinks that nobody speaks, words are `no_speech`.
+        max_no_speech: where the model itself thinks so surely that nobody speaks, words are `no_speech`; words of
+            confidence `sure` or more are so from `max_no_speech_sure` on.
         min_voiced: words of whose time a smaller share has a voice are `no_voice`.
         max_repetition: words that compress by more than this factor say the same again and again: `repetition`.
         max_same: so many segments in a row may be the same words; further ones are `repetition`.
@@ -94,8 +95,10 @@ class Gates:
     """
 
     min_confidence: float = 0.37
-    max_no_speech: float = 0.5
-    min_voiced: float = 0.25
+    max_no_speech: float = 0.6
+    max_no_speech_sure: float = 0.8
+    sure: float = 0.6
+    min_voiced: float = 0.1
     max_repetition: float = 2.4
     max_same: int = 2
     max_letters_per_s: float = 30.0
@@ -127,7 +130,7 @@ def _fault(segment: Segment, plain: str, row: int, spans: Sequence[Span], gates:
     voiced_s = sum(max(0.0, min(end, segment.end_s) - max(start, segment.start_s)) for start, end in spans)
     if voiced_s < gates.min_voiced * length_s:
         return "no_voice"
-    if segment.no_speech > gates.max_no_speech:
+    if segment.no_speech > (gates.max_no_speech if segment.confidence < gates.sure else gates.max_no_speech_sure):
         return "no_speech"
     if repetition(plain) > gates.max_repetition or row > gates.max_same:
         return "repetition"
@@ -180,11 +183,12 @@ def windows(spans: Sequence[Span], count: int, *, longest_s: float, margin_s: fl
             groups[-1].append(span)
         else:
             groups.append([span])
-    return [
-        Window(
-            max(0, round((group[0][0] - margin_s) * RATE)),
-            min(count, round((group[-1][1] + margin_s) * RATE)),
-            tuple(group),
-        )
-        for group in groups
-    ]
+    found = []
+    for place, group in enumerate(groups):
+        start_s, end_s = group[0][0] - margin_s, group[-1][1] + margin_s
+        if place:  # speech that goes on is cut in two, and no word may be heard on both sides
+            start_s = max(start_s, (groups[place - 1][-1][1] + group[0][0]) / 2)
+        if place + 1 < len(groups):
+            end_s = min(end_s, (group[-1][1] + groups[place + 1][0][0]) / 2)
+        found.append(Window(max(0, round(start_s * RATE)), min(count, round(end_s * RATE)), tuple(group)))
+    return found

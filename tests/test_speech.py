@@ -1,0 +1,327 @@
+"""Speech to text: the gates one by one, the stage over a fake model, and the real model on speech, noise and music."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import pyarrow as pa
+import pytest
+from catalogue import settings
+from sounds import beep, write_long, write_sound
+from spoken import RATE, SENTENCES, Samples, babble, mixed, plain, say, white, wordless
+
+from coldstart import models
+from coldstart import pipeline as pipelines
+from coldstart.errors import ColdstartError
+from coldstart.keys import digest
+from coldstart.media.audio import Audio
+from coldstart.perception.fake_speech import FakeTranscriber
+from coldstart.perception.speech import Dropped, Gates, Segment, Window, judge, windows
+from coldstart.perception.whisper import Listening, Whisper
+from coldstart.stages.understand.speech import SpeechStage, build
+
+
+def stage(**own: Any) -> SpeechStage:
+    raw = {**settings(Path("items.jsonl")), "engine": {"device": "cpu"}}
+    pipeline = pipelines.load({**raw, "stages": {"speech": {"stage": "understand.speech", "model": "fake", **own}}})
+    return build("speech", pipeline.stages[0].settings, pipeline)
+
+
+def segment(start_s: float, end_s: float, text: str, confidence: float = 0.8, no_speech: float = 0.0) -> Segment:
+    return Segment(start_s, end_s, text, confidence, no_speech)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (segment(0, 3, "The shoes cost 47 dollars."), None),
+        (segment(6, 8, "Thank you for watching."), "no_voice"),
+        (segment(0, 3, "You", confidence=0.59, no_speech=0.61), "no_speech"),
+        (segment(0, 3, "You", confidence=0.59, no_speech=0.59), None),
+        (segment(0, 3, "You", confidence=0.61, no_speech=0.79), None),
+        (segment(0, 3, "You", confidence=0.61, no_speech=0.81), "no_speech"),
+        (segment(0, 3, "so so so so so so so so so so so so so so so so so so so so"), "repetition"),
+        (segment(0, 3, "Our dream tea", confidence=0.36), "low_confidence"),
+        (segment(0, 1, "It was the best of times and the worst of times"), "too_fast"),
+        (segment(0.9, 1.0, "Order three boxes"), None),  # times of short segments are rough
+    ],
+)
+def test_each_gate(given: Segment, reason: str | None) -> None:
+    kept, dropped = judge([given], [(0.0, 5.0)], Gates())
+    if reason is None:
+        assert (kept, dropped) == ((given,), ())
+    else:
+        assert (kept, dropped) == ((), (Dropped(given.start_s, given.end_s, given.text, reason),))
+
+
+def test_the_same_words_again_and_again_are_heard_twice() -> None:
+    said = [segment(i, i + 1, f"Buy now{'!' * i}") for i in range(4)]
+    kept, dropped = judge([*said, segment(4, 5, "Or later.")], [(0.0, 5.0)], Gates())
+    assert [one.text for one in kept] == ["Buy now", "Buy now!", "Or later."]
+    assert [one.reason for one in dropped] == ["repetition", "repetition"]
+
+
+def test_marks_without_words_vanish() -> None:
+    assert judge([segment(0, 1, " . "), segment(1, 2, "♪♪")], [(0.0, 5.0)], Gates()) == ((), ())
+
+
+def test_windows_hold_all_spans() -> None:
+    spans = [(0.1, 2.0), (3.0, 12.0), (14.0, 29.0), (29.5, 31.0), (70.0, 98.0)]
+    found = windows(spans, 100 * RATE, longest_s=30.0, margin_s=0.4)
+    assert [window.spans for window in found] == [tuple(spans[:3]), (spans[3],), (spans[4],)]
+    assert [window.start / RATE for window in found] == pytest.approx([0.0, 29.25, 69.6])
+    assert [window.end / RATE for window in found] == pytest.approx([29.25, 31.4, 98.4])
+    assert windows([], RATE, longest_s=30.0, margin_s=0.4) == []
+
+
+def test_a_window_is_silent_away_from_voices() -> None:
+    heard = Window(0, 5 * RATE, ((1.0, 2.0), (4.0, 5.0))).cut(np.ones(6 * RATE, np.float32), 0.5)
+    expected = np.zeros(5 * RATE, np.float32)
+    expected[RATE // 2 : RATE * 5 // 2] = expected[RATE * 7 // 2 :] = 1.0
+    np.testing.assert_array_equal(heard, expected)
+
+
+def test_the_fake_hears_tones() -> None:
+    samples = np.concatenate([beep(2.0, 1.0, pitch=440) * 0, np.tile(beep(0.2, 0.0, pitch=440), 5), np.zeros(RATE)])
+    found = FakeTranscriber().transcribe(samples.astype(np.float32))
+    assert found.segments == (Segment(2.0, 3.0, "tone 440", 1.0, 0.0),)
+    assert (found.language, found.voiced_s) == ("en", 1.0)
+    assert FakeTranscriber().transcribe(beep(2.0, 1.0)).dropped == (Dropped(1.0, 1.2, "tone 1000", "too_fast"),)
+
+
+def test_rows_have_the_time_of_the_pictures(tmp_path: Path) -> None:
+    tone = np.tile(beep(0.2, 0.0, pitch=440), 5)
+    samples = np.concatenate([np.zeros(RATE, np.float32), tone, np.zeros(RATE, np.float32), beep(1.0, 0.0)])
+    path = write_sound(tmp_path / "late.mkv", samples, pictures_s=6.0, offset_s=1.5)
+    entry = {"role": "video", "uri": str(path), "digest": "", "size_bytes": path.stat().st_size, "has_audio": True}
+    whole = stage()
+    audio, _ = whole.preparer()({"media": [entry]})
+    (row,) = whole.compute([audio])
+    assert row == {
+        "language": "en",
+        "language_confidence": 1.0,
+        "heard_s": pytest.approx(4.0, abs=0.01),
+        "voiced_s": pytest.approx(1.2),
+        "segments": [
+            {"start_s": pytest.approx(2.5), "end_s": pytest.approx(3.5), "text": "tone 440", "confidence": 1.0}
+        ],
+        "dropped": [
+            {"start_s": pytest.approx(4.5), "end_s": pytest.approx(4.7), "text": "tone 1000", "reason": "too_fast"}
+        ],
+    }
+    pa.Table.from_pylist([{"item_id": "a", "row_key": "k", **row}], schema=whole.schema)  # type: ignore[dict-item]
+    (early,) = whole.compute([Audio(tone, RATE, -0.3, 1.0)])
+    assert [(s["start_s"], s["end_s"]) for s in early["segments"]] == [(0.0, pytest.approx(0.7))]  # type: ignore[index]
+
+
+def test_silence_is_a_row_without_words() -> None:
+    (row,) = stage().compute([Audio(np.zeros(RATE * 2, np.float32), RATE, 0.0, 2.0)])
+    assert row == {
+        "language": None,
+        "language_confidence": 0.0,
+        "heard_s": 2.0,
+        "voiced_s": 0.0,
+        "segments": [],
+        "dropped": [],
+    }
+
+
+def test_two_hours_are_heard_in_part(tmp_path: Path) -> None:
+    path = write_long(tmp_path / "long.mkv", 2.0)
+    entry = {"role": "video", "uri": str(path), "digest": "", "size_bytes": path.stat().st_size, "has_audio": True}
+    heard = stage(max_s=25.0)
+    audio, cost = heard.preparer()({"media": [entry]})
+    (row,) = heard.compute([audio])
+    assert row["heard_s"] == cost == 25.0  # type: ignore[index]
+    beeps = row["segments"] + row["dropped"]  # type: ignore[index]
+    assert sorted(one["start_s"] for one in beeps) == pytest.approx([1.0, 11.0, 21.0], abs=0.2)
+
+
+def test_what_changes_results_is_in_the_fingerprint(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    plain_key = digest(stage(model=str(folder)).fingerprint())
+    changes: list[dict[str, Any]] = [
+        {"max_s": 30.0},
+        {"language": "en"},
+        {"beam_size": 1},
+        {"voice_threshold": 0.6},
+        {"min_confidence": 0.3},
+        {"min_language_confidence": 0.7},
+    ]
+    keys = {digest(stage(model=str(folder), **change).fingerprint()) for change in changes}
+    assert len(keys | {plain_key}) == 1 + len(changes)
+    assert digest(stage(model=str(folder), threads=1).fingerprint()) == plain_key
+    (folder / "model.bin").write_bytes(b"other weights")
+    assert digest(stage(model=str(folder)).fingerprint()) != plain_key
+
+
+def model_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "model.bin", "tokenizer.json"):
+        (folder / name).write_bytes(b"{}")
+    return folder
+
+
+def whisper(model: str, **listening: Any) -> Whisper:
+    return Whisper(model, Listening(**listening), Gates(), device="cpu", threads=2)
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ColdstartError) as caught:
+        whisper(str(tmp_path)).identity()
+    assert str(caught.value) == (
+        f"{tmp_path} is no Whisper model for CTranslate2: config.json, model.bin, tokenizer.json is not in it; "
+        "convert one with ct2-transformers-converter"
+    )
+    folder = model_folder(tmp_path)
+    with pytest.raises(ColdstartError, match=f"^cannot load the speech model in {folder}: "):
+        whisper(str(folder)).transcribe(say(SENTENCES[0][0]))
+
+
+def test_a_name_that_no_hub_has() -> None:
+    with pytest.raises(
+        ColdstartError, match=r"^speech model 'huge' cannot be had: .*; name the folder of a CTranslate2"
+    ):
+        whisper("huge").identity()
+
+
+def test_an_unknown_device_is_named_at_once() -> None:
+    with pytest.raises(ColdstartError, match=r"^device 'tpu' is unknown"):
+        Whisper("starter", Listening(), Gates(), device="tpu")
+
+
+def test_numbers_compare_fairly() -> None:
+    for said, expected in SENTENCES:
+        assert plain(said) == plain(expected) == expected
+    for written in ("$47.90", "47.90", "forty-seven dollars and ninety cents", "Forty seven ninety"):
+        assert plain(written) == "47 90"
+    assert plain("$3,500.00") == plain("3500 dollars") == "3500"
+    assert plain("one hundred and fifty kg") == plain("150kg") == "150 kilograms"
+    assert plain("twenty-five, 30% off") == "25 30 percent off"
+
+
+@pytest.fixture(scope="module")
+def starter() -> Whisper:
+    try:
+        models.starter("speech")
+    except ColdstartError as error:
+        pytest.skip(str(error))
+    return whisper("starter")
+
+
+def words(model: Whisper, samples: Samples) -> str:
+    return " ".join(one.text for one in model.transcribe(samples).segments)
+
+
+def error_rate(model: Whisper, recordings: Sequence[Samples]) -> float:
+    heard = [plain(words(model, samples)) for samples in recordings]
+    return float(jiwer.wer([expected for _, expected in SENTENCES], heard))
+
+
+def spoken() -> list[Samples]:
+    """All sentences, at 130, 160 and 190 words a minute in turn."""
+    return [say(said, (130, 160, 190)[place % 3]) for place, (said, _) in enumerate(SENTENCES)]
+
+
+@pytest.mark.slow
+def test_word_error_rate_without_noise(starter: Whisper) -> None:
+    assert error_rate(starter, spoken()) < 0.30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("noise", "bound"), [(white, 0.45), (babble, 0.40)])
+def test_word_error_rate_at_20_db(starter: Whisper, noise: Any, bound: float) -> None:
+    noisy = [mixed(samples, noise, 20.0, seed) for seed, samples in enumerate(spoken())]
+    assert error_rate(starter, noisy) < bound
+
+
+@pytest.mark.slow
+def test_word_error_rate_of_one_long_recording(starter: Whisper) -> None:
+    """Several windows, and cuts where the speech goes on: nothing is heard twice or not at all."""
+    pieces = [samples[round(0.3 * RATE) : -round(0.3 * RATE)] for samples in spoken()]
+    heard = plain(words(starter, np.concatenate(pieces)))
+    assert jiwer.wer(" ".join(expected for _, expected in SENTENCES), heard) < 0.30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(wordless()))
+def test_no_words_where_nobody_speaks(starter: Whisper, name: str) -> None:
+    found = starter.transcribe(wordless()[name])
+    assert found.segments == ()
+    assert found.language is None or found.dropped
+
+
+@pytest.mark.slow
+def test_the_gates_hold_even_where_the_voice_detector_is_deaf(starter: Whisper) -> None:
+    """Every sound counts as a voice here, so that the model invents words for all of them."""
+    credulous = whisper("starter", voice_threshold=1e-6)
+    invented = 0
+    for name in ("near silence", "white noise", "mains hum", "chords", "melody", "drums", "siren"):
+        found = credulous.transcribe(wordless()[name][: 12 * RATE])
+        assert found.segments == (), name
+        invented += len(found.dropped)
+    assert invented >= 5
+
+
+@pytest.mark.slow
+def test_speech_between_music_keeps_its_time(starter: Whisper) -> None:
+    music = wordless()["chords"][: 10 * RATE] * np.float32(0.5)
+    said = say("Today we make a simple tomato soup for 4 people.", 150)
+    found = starter.transcribe(np.concatenate([music, said, music, np.zeros(25 * RATE, np.float32), said]))
+    assert found.language == "en" and found.language_confidence > 0.5
+    first, *_, last = found.segments
+    assert "tomato soup" in first.text and "tomato soup" in last.text
+    length_s = len(said) / RATE
+    assert first.start_s == pytest.approx(10.3, abs=0.7) and first.end_s <= 10 + length_s + 0.5
+    again_s = 45 + length_s
+    assert last.start_s == pytest.approx(again_s + 0.3, abs=0.7) and last.end_s <= again_s + length_s + 0.5
+    assert found.voiced_s == pytest.approx(2 * length_s, rel=0.3)
+
+
+@pytest.mark.slow
+def test_languages(starter: Whisper) -> None:
+    spanish = starter.transcribe(say("Los zapatos rojos cuestan cuarenta euros y son muy cómodos.", 150, "es"))
+    assert spanish.language == "es" and "zapatos" in " ".join(one.text for one in spanish.segments)
+    unsure = whisper("starter", min_language_confidence=0.99).transcribe(say(SENTENCES[0][0]))
+    assert unsure.language is None and 0.0 < unsure.language_confidence < 0.99
+    told = whisper("starter", language="en").transcribe(say(SENTENCES[0][0]))
+    assert (told.language, told.language_confidence) == ("en", 1.0)
+    with pytest.raises(ColdstartError, match=r"^language 'xx' is none that the speech model knows: "):
+        whisper("starter", language="xx").transcribe(say(SENTENCES[0][0]))
+
+
+@pytest.mark.slow
+def test_a_result_depends_on_its_recording_alone(starter: Whisper) -> None:
+    first, second = say(SENTENCES[4][0]), say(SENTENCES[9][0])
+    alone = starter.transcribe(first)
+    starter.transcribe(second)
+    assert starter.transcribe(first) == alone
+    assert Whisper("starter", Listening(), Gates(), device="cpu", threads=1).transcribe(first) == alone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [0, 1, 100, 1600, 4000])
+def test_next_to_nothing(starter: Whisper, count: int) -> None:
+    assert starter.transcribe(np.full(count, 0.3, np.float32)).segments == ()
+
+
+@pytest.mark.slow
+def test_a_folder_serves_as_well(starter: Whisper, tmp_path: Path) -> None:
+    copy = shutil.copytree(models.starter("speech"), tmp_path / "copy")
+    own = whisper(str(copy))
+    assert own.identity() == starter.identity()
+    assert own.transcribe(say(SENTENCES[9][0])) == starter.transcribe(say(SENTENCES[9][0]))
+
+
+def test_the_protocol_needs_no_model_library() -> None:
+    script = "import sys, coldstart.stages.understand.speech, coldstart.perception.whisper; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert {"torch", "faster_whisper", "ctranslate2", "onnxruntime"}.isdisjoint(loaded)
