@@ -1,0 +1,147 @@
+"""Texts as a word list meets them: written alike whatever their case, accents, tricks of spelling; and phrases in them.
+
+Reads as equal: capitals and small letters; letters with and without accents; full-width and mathematical letters;
+invisible characters between letters, and apostrophes, or none; letters that stand alone one by one ("p o r n",
+"p.o.r.n") and the word; digits, `@`, `$` and `!` for the letters that they look like, in a word that has other letters
+("c0ca1ne"), and the Cyrillic letters that look Latin, in a word that has Latin ones; a letter three or more times
+("sexxx") and once or twice; a plural in -s or -es and its singular. It knows no grammar, no misspelling and no `*` in
+the place of a letter.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+_TOKEN = re.compile(r"(?:[^\W_]|[@$]|(?<=[^\W_])!(?=[^\W_]))+")
+_SPELLED = re.compile(r"(?<!\w)\w([ .*_-])\w(?:\1\w)+(?!\w)")
+_REPEATED = re.compile(r"([^\W\d_])\1{2,}")
+_LATIN = re.compile("[a-z]")
+_TRICKS = re.compile("[0134578@$!асеорхуі]")
+_LOOKS = str.maketrans("0134578@$!асеорхуі", "oieastbasiaceopxyi")
+_UNSEEN = frozenset({"Mn", "Me", "Cf"})  # accents once they are taken off, marks around a letter, zero-width characters
+_APOSTROPHES = frozenset("'’ʼ`´")
+
+
+@dataclass(frozen=True)
+class Token:
+    """One word: where it stands in `Plain.text`, and all the ways to read it."""
+
+    start: int
+    end: int
+    readings: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A text written plainly.
+
+    Attributes:
+        original: the text as it was given.
+        text: lower case, without accents, with single spaces.
+        places: for each character of `text`, where it stands in the original, in characters.
+        tokens: its words in their order.
+        index: reading of a word -> the numbers of the words that may be read so, in order.
+    """
+
+    original: str
+    text: str
+    places: tuple[int, ...]
+    tokens: tuple[Token, ...]
+    index: Mapping[str, list[int]]
+
+    def quote(self, start: int, end: int) -> tuple[int, str]:
+        """Where a piece of `text` begins in the original, and how it is written there."""
+        first = self.places[start]
+        return first, self.original[first : self.places[end - 1] + 1]
+
+
+def read(text: str) -> Plain:
+    """A text written plainly, in time linear in its length."""
+    letters: list[str] = []
+    places: list[int] = []
+    for place, letter in enumerate(text):
+        for plain in _plain(letter):
+            if plain != " " or (letters and letters[-1] != " "):
+                letters.append(plain)
+                places.append(place)
+    joined = "".join(letters)
+    for match in reversed(list(_SPELLED.finditer(joined))):
+        del letters[match.start() + 1 : match.end() : 2], places[match.start() + 1 : match.end() : 2]
+    joined = "".join(letters)
+    tokens = tuple(
+        Token(match.start(), match.end(), frozenset(_readings(match.group()))) for match in _TOKEN.finditer(joined)
+    )
+    index: dict[str, list[int]] = {}
+    for number, token in enumerate(tokens):
+        for reading in token.readings:
+            index.setdefault(reading, []).append(number)
+    return Plain(text, joined, tuple(places), tokens, index)
+
+
+def words(phrase: str) -> list[tuple[str, ...]]:
+    """How a phrase of a list may stand in a text, word by word: one with a hyphen also as one word.
+
+    Raises:
+        ValueError: it has neither letters nor digits.
+    """
+    found = []
+    for form in dict.fromkeys((phrase.replace("-", " "), phrase.replace("-", ""))):
+        plain = "".join(part for letter in form for part in _plain(letter))
+        if tokens := tuple(match.group() for match in _TOKEN.finditer(plain)):
+            found.append(tokens)
+    if not found:
+        raise ValueError(f"{phrase!r} has no letters or digits")
+    return found
+
+
+class Phrases:
+    """Finds any of many phrases among a text's words."""
+
+    def __init__(self, phrases: Iterable[str]) -> None:
+        self._by_first: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+        for phrase in phrases:
+            for form in words(phrase):
+                self._by_first.setdefault(form[0], []).append((form, phrase))
+
+    def find(self, plain: Plain) -> list[tuple[str, int, int]]:
+        """Each phrase that stands there, and its first and last word by number, in order of place."""
+        tokens = plain.tokens
+        found = {
+            (place, place + len(form) - 1, phrase)
+            for reading in self._by_first.keys() & plain.index.keys()
+            for place in plain.index[reading]
+            for form, phrase in self._by_first[reading]
+            if place + len(form) <= len(tokens)
+            and all(word in tokens[place + step].readings for step, word in enumerate(form))
+        }
+        return [(phrase, first, last) for first, last, phrase in sorted(found)]
+
+
+def _plain(letter: str) -> str:
+    if letter.isascii():
+        return " " if letter.isspace() else "" if letter in _APOSTROPHES else letter.lower()
+    if letter.isspace():
+        return " "
+    if letter in _APOSTROPHES:
+        return ""
+    parts = unicodedata.normalize("NFKD", letter.casefold())
+    return "".join(part.casefold() for part in parts if unicodedata.category(part) not in _UNSEEN)
+
+
+def _readings(token: str) -> Iterator[str]:
+    forms = {token.strip("@$") or token}
+    if _TRICKS.search(token) and _LATIN.search(token):
+        forms |= {token.translate(_LOOKS), token.replace("1", "l").replace("!", "l").translate(_LOOKS)}
+    for form in forms:
+        short = {form}
+        if _REPEATED.search(form):
+            short |= {_REPEATED.sub(r"\1", form), _REPEATED.sub(r"\1\1", form)}
+        for one in short:
+            yield one
+            if one.endswith("s") and len(one) > 3:
+                yield one[:-1]
+            if one.endswith("es") and len(one) > 4:
+                yield one[:-2]

@@ -1,0 +1,217 @@
+"""Policy files: YAML in, checked rules out, every fault of a file reported at once. Judges nothing.
+
+The packaged `policies/safety.yaml` says how one is written.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from coldstart import resources, yaml_text
+from coldstart.errors import ColdstartError
+from coldstart.perception.bounded_pattern import compiled
+from coldstart.perception.plain_text import words
+from coldstart.pipeline import Section
+
+_Some = TypeVar("_Some", bound=Sized)
+_LISTED = ("words", "near", "unless")  # settings that may name one of the file's lists
+
+
+class PolicyError(ColdstartError):
+    """A policy file with faults; `faults` lists them all, one line each."""
+
+    def __init__(self, path: Path, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        count = f"{len(faults)} faults" if len(faults) > 1 else "1 fault"
+        super().__init__(f"policy {path}: {count}: " + "; ".join(faults))
+
+
+def _phrase(text: str) -> str:
+    words(text)
+    return text
+
+
+def _pattern(text: str) -> str:
+    compiled(text)
+    return text
+
+
+def _some(value: _Some) -> _Some:
+    if not value:
+        raise ValueError("give at least one")
+    return value
+
+
+Phrase = Annotated[str, AfterValidator(_phrase)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Sign(Section):
+    """What makes a rule fire, a little or a lot."""
+
+    words: tuple[Phrase, ...] = ()
+    """Any of these words and phrases; each different one that is found counts."""
+    pattern: Annotated[str, AfterValidator(_pattern)] | None = None
+    """Or a regular expression over the plain text (see `coldstart.perception.plain_text`)."""
+    near: tuple[Phrase, ...] = ()
+    """Only where one of these stands near it."""
+    within: int = Field(default=6, ge=0, le=100)
+    """Words between the two, at most."""
+    score: float = Field(gt=0, le=1)
+    """How sure this sign alone makes one."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(self.words) == (self.pattern is not None):
+            raise ValueError("give either words or a pattern")
+        return self
+
+
+class Rule(Section):
+    """One thing that is not allowed, by its signs in texts."""
+
+    about: str
+    """For people: what it is."""
+    signs: Annotated[tuple[Sign, ...], AfterValidator(_some)]
+    unless: tuple[Phrase, ...] = ()
+    """Phrases that excuse a sign which they overlap, or from which at most three words part them."""
+    languages: tuple[str, ...] = ()
+    """Speech that is known to be in another language is not judged by this rule; all other texts are."""
+
+
+class PictureRule(Section):
+    """One thing that is not allowed, by what a picture shows."""
+
+    about: str
+    """For people: what it is."""
+    unsafe: Annotated[tuple[Text, ...], AfterValidator(_some)]
+    """What such a picture shows, each in words as under a photo."""
+    safe: Annotated[tuple[Text, ...], AfterValidator(_some)]
+    """What pictures show that are like it and allowed."""
+
+
+class PictureRules(Section):
+    """What pictures are likened to."""
+
+    temperature: float = Field(default=0.01, gt=0)
+    """What cosines are divided by before the softmax; 0.01 is where CLIP's training ends."""
+    rules: dict[str, PictureRule] = Field(default_factory=dict)
+
+
+class PolicyFile(Section):
+    """A checked policy file, its lists put in their places."""
+
+    name: Text
+    version: int = Field(ge=1)
+    """For people: which state of the file it was."""
+    about: str = ""
+    rules: Annotated[dict[str, Rule], AfterValidator(_some)]
+    pictures: PictureRules = PictureRules()
+
+
+def load(name: str) -> PolicyFile:
+    """A policy file by the name of a packaged one, or by path.
+
+    Raises:
+        ColdstartError: there is no such file, or it cannot be read.
+        PolicyError: with every fault of the file.
+    """
+    packaged = resources.files("policies", "*.yaml")
+    path = packaged.get(name, Path(name))
+    if not path.is_file():
+        raise ColdstartError(f"no policy {name!r}: give a path or one of {', '.join(packaged)}")
+    try:
+        raw = yaml_text.parse(path.read_text("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ColdstartError(f"policy {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
+    except OSError as error:
+        raise ColdstartError(f"cannot read policy {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise PolicyError(path, [str(error)]) from error
+    if not isinstance(raw, dict):
+        raise PolicyError(path, ["it holds no settings: `rules:` is missing"])
+    return _checked(path, raw)
+
+
+def _checked(path: Path, raw: Mapping[Any, Any]) -> PolicyFile:
+    faults: list[str] = []
+    lists = raw.get("lists") or {}
+    if not isinstance(lists, dict):
+        faults.append("lists: give names, each with its words")
+        lists = {}
+    filled = _filled({key: value for key, value in raw.items() if key != "lists"}, lists, (), faults)
+    try:
+        file = PolicyFile.model_validate(filled)
+    except ValidationError as error:
+        raise PolicyError(path, faults + [_fault(entry) for entry in error.errors()]) from error
+    faults += [
+        f"pictures.rules.{name}: a rule for texts has this name: choose another"
+        for name in file.pictures.rules
+        if name in file.rules
+    ]
+    if faults:
+        raise PolicyError(path, faults)
+    return file
+
+
+def _filled(value: Any, lists: Mapping[str, Any], place: tuple[Any, ...], faults: list[str]) -> Any:
+    """Settings with the words of a named list in the place of its name."""
+    if isinstance(value, list):
+        return [_filled(entry, lists, (*place, number), faults) for number, entry in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    filled = {}
+    for key, given in value.items():
+        if key in _LISTED and isinstance(given, str) and place[:1] == ("rules",):
+            if given not in lists:
+                faults.append(f"{_where((*place, key))}={given!r}: no such list{_nearest(given, lists)}")
+            filled[key] = lists.get(given, [given])
+        else:
+            filled[key] = _filled(given, lists, (*place, key), faults)
+    return filled
+
+
+def _fault(entry: Any) -> str:
+    loc, shown = entry["loc"], repr(entry["input"])
+    where, shown = _where(loc), shown if len(shown) <= 60 else shown[:57] + "..."
+    if entry["type"] == "extra_forbidden":
+        return f"unknown setting {where}{_nearest(str(loc[-1]), _known(loc))}"
+    if entry["type"] == "missing":
+        return f"{where} is missing"
+    if entry["type"] == "value_error" and isinstance(entry["input"], dict):
+        return f"{where}: {entry['msg'].removeprefix('Value error, ')}"
+    advice = _ADVICE.get(entry["type"], entry["msg"].removeprefix("Value error, "))
+    return f"{where}={shown}: {advice}"
+
+
+_ADVICE = {
+    "tuple_type": "give a list, such as [a, b], or the name of one of `lists`",
+    "dict_type": "give names, each with its settings",
+    "model_type": "give settings",
+    "string_type": "write it in quotes",
+}
+"""Where pydantic speaks of Python, not of YAML."""
+
+
+def _known(loc: Sequence[Any]) -> list[str]:
+    """What may stand where an unknown setting does."""
+    if len(loc) == 1:
+        return [*PolicyFile.model_fields, "lists"]
+    if loc[0] == "pictures":
+        return list((PictureRule if len(loc) == 4 else PictureRules).model_fields)
+    return list((Rule if len(loc) == 3 else Sign).model_fields)
+
+
+def _where(loc: Sequence[Any]) -> str:
+    """A place in the file, its list entries counted from one: `rules.scam.signs[2].score`."""
+    return "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+
+
+def _nearest(name: str, known: Iterable[Any]) -> str:
+    close = difflib.get_close_matches(name, [str(one) for one in known], n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
