@@ -28,16 +28,18 @@ from coldstart.stage import MapStage, Reject, Row, SourceStage, WholeStage
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ingest": ("ingest", {}),
+    "understand.fingerprint": ("understand.fingerprint", {"pictures": 2}),
     "embed image": ("embed", {"encoder": "fake:24", "input": "image", "frames": 3}),
     "embed text": ("embed", {"encoder": "fake:24", "input": "text"}),
     "embed image, starter": ("embed", {"encoder": "starter", "input": "image", "frames": 2}),
     "embed text, starter": ("embed", {"encoder": "starter", "input": "text"}),
+    "understand.safety": ("understand.safety", {}),
     "understand.screen": ("understand.screen", {"reader": "fake"}),
     "understand.screen, starter": ("understand.screen", {"reader": "starter"}),
     "understand.speech": ("understand.speech", {"model": "fake"}),
     "understand.speech, starter": ("understand.speech", {"model": "starter"}),
 }
-WHOLE = {"index"}
+WHOLE = {"index", "understand.duplicates"}
 HEAVY = ("torch", "pyarrow", "lancedb", "lance", "transformers")
 
 
