@@ -212,7 +212,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
             assert_same(ours[name], theirs[name])
     elif hasattr(ours, "__dataclass_fields__"):
         assert_same(vars(ours), vars(theirs))
-    elif isinstance(ours, list | np.ndarray) and len(ours) and not isinstance(ours[0], str | Mapping):
+    elif isinstance(ours, list | np.ndarray) and len(ours) and not isinstance(ours[0], str | bytes | Mapping):
         np.testing.assert_allclose(np.array(ours), np.array(theirs), atol=2e-4)  # half floats among them
     else:
         assert ours == theirs

@@ -1,0 +1,145 @@
+"""What a picture looks like in a few hundred bytes, and whether there is enough in it to know it again.
+
+The signs of low frequencies of the brightness, as in PDQ (Davis and Rosen, "The TMK+PDQF video-hashing algorithm and
+the PDQ image-hashing algorithm", 2019, and its published source): rows and columns 1 to 16 of the cosine transform.
+PDQ compares them with their median; their sign costs nothing in recall and makes the hash of a mirrored picture the
+same bits with every other column turned round, so that no mirrored copy has to be hashed. PDQ loses sight of a picture
+that is cut by 10 % or carries a bar of words, so several views of each picture are hashed: its middle, and the part
+above or below a bar. Brightness alone takes a red shirt for the blue one, so a picture of 8 x 8 pixels stands beside
+the bits. Knows nothing of videos or items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 96
+"""Height and width in pixels that pictures are squeezed to before they are hashed."""
+
+CROPS = (0.0, 0.05, 0.1)
+"""Share of height and width that a view leaves out, half of it at each side."""
+
+BARS = ((0.0, 0.0), (0.0, 0.18), (0.18, 0.0))
+"""Shares of what the crop leaves that a view leaves out at the top and at the bottom."""
+
+VIEWS = [(crop, bar) for bar in BARS for crop in CROPS]
+"""(crop, bar) of each hashed view, in the order of the words."""
+
+_CROPPED = [(0, 0), *(pair for place in range(1, len(CROPS)) for pair in ((0, place), (place, 0)))]
+PAIRS = tuple((len(CROPS) * bar + one, len(CROPS) * bar + other) for bar in range(len(BARS)) for one, other in _CROPPED)
+"""Places in `VIEWS` that are compared with one another: of two pictures either may be the one that lost its edges."""
+
+MIN_QUALITY = 10.0
+"""Pictures with less in them than this are like no other: their bits are noise."""
+
+THUMB = 8
+"""Height and width of the small colour picture."""
+
+_FREQUENCIES = 16
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_GRID = 48  # quality is judged on this many cells a side
+_STEP = 2.55  # of 255 levels: what PDQ's quality counts a difference of neighbours in
+_PER_POINT = 90.0 * (_GRID * (_GRID - 1)) / (64 * 63)  # steps that make one point; PDQ's own 90 are for 64 cells a side
+
+Words = NDArray[np.uint64]
+"""uint64 [..., 4]: the 256 bits of one view; word 0 has the frequencies 1 to 8 of both axes."""
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Of N pictures, in their order.
+
+    Attributes:
+        words: uint64 [N, V, 4], the views of `VIEWS`.
+        thumbs: uint8 [N, 8, 8, 3], RGB.
+        quality: float32 [N], 0 (one colour) to 100.
+    """
+
+    words: Words
+    thumbs: NDArray[np.uint8]
+    quality: NDArray[np.float32]
+
+    def to_bytes(self) -> list[bytes]:
+        """One text of bytes a picture: the words, little-endian, then the small picture."""
+        pairs = zip(self.words.astype("<u8"), self.thumbs, strict=True)
+        return [words.tobytes() + thumb.tobytes() for words, thumb in pairs]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Fingerprints]) -> Fingerprints:
+        """One after another; at least one is given."""
+        return cls(
+            np.concatenate([part.words for part in parts]),
+            np.concatenate([part.thumbs for part in parts]),
+            np.concatenate([part.quality for part in parts]),
+        )
+
+    @classmethod
+    def from_bytes(cls, texts: Sequence[bytes], quality: Sequence[float]) -> Fingerprints:
+        """What `to_bytes` was made of."""
+        raw = np.frombuffer(b"".join(texts), np.uint8).reshape(len(texts), BYTES)
+        words = np.ascontiguousarray(raw[:, :_WORD_BYTES]).view("<u8").reshape(len(texts), len(VIEWS), 4)
+        thumbs = raw[:, _WORD_BYTES:].reshape(len(texts), THUMB, THUMB, 3)
+        return cls(words.astype(np.uint64), thumbs, np.asarray(quality, np.float32))
+
+
+_WORD_BYTES = len(VIEWS) * 32
+BYTES = _WORD_BYTES + THUMB * THUMB * 3
+"""Length of one picture's fingerprint."""
+
+
+def fingerprints(pictures: NDArray[np.uint8]) -> Fingerprints:
+    """Hash pictures that were squeezed to `SIDE` x `SIDE`: uint8 [N, SIDE, SIDE, 3], RGB."""
+    brightness = pictures.astype(np.float32) @ _LUMA
+    words: Words = np.stack([_packed(rows @ brightness @ columns.T > 0) for rows, columns in _BASES], axis=1)
+    cell = SIDE // THUMB
+    thumbs = pictures.reshape(-1, THUMB, cell, THUMB, cell, 3).mean(axis=(2, 4), dtype=np.float32)
+    return Fingerprints(words, np.rint(thumbs).astype(np.uint8), _quality(brightness))
+
+
+def mirrored(words: Words) -> Words:
+    """The hashes of the same pictures with left and right swapped."""
+    turned: Words = words ^ _MIRROR
+    return turned
+
+
+def _basis(start: float, end: float) -> NDArray[np.float32]:
+    """Cosines over a span of a side (shares of it), float32 [16, SIDE]: a view's transform without cutting it out."""
+    start, end = SIDE * start, SIDE * end
+    pixels = np.arange(SIDE)
+    inside = np.clip(np.minimum(pixels + 1, end) - np.maximum(pixels, start), 0, 1)  # share of each pixel
+    waves = np.cos(np.pi * np.arange(1, _FREQUENCIES + 1)[:, None] * (pixels + 0.5 - start) / (end - start))
+    waves *= inside
+    waves -= inside * waves.sum(axis=1, keepdims=True) / inside.sum()  # an even brightness must not show
+    basis: NDArray[np.float32] = waves.astype(np.float32)
+    return basis
+
+
+def spans(crop: float, bar: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """(top, bottom) and (left, right) of a view, as shares of the picture's height and width."""
+    rest = 1 - crop
+    return (crop / 2 + rest * bar[0], 1 - crop / 2 - rest * bar[1]), (crop / 2, 1 - crop / 2)
+
+
+_BASES = [tuple(_basis(*span) for span in spans(*view)) for view in VIEWS]
+
+
+def _packed(bits: NDArray[np.bool_]) -> Words:
+    """bool [N, 16, 16] -> uint64 [N, 4], a word for each quarter of the frequencies, the low ones first."""
+    half = _FREQUENCIES // 2
+    quarters = bits.reshape(-1, 2, half, 2, half).swapaxes(2, 3).reshape(-1, 4, half * half)
+    return np.packbits(quarters, axis=2).view("<u8")[..., 0].astype(np.uint64)
+
+
+_MIRROR = _packed(np.broadcast_to(np.arange(_FREQUENCIES) % 2 == 0, (1, _FREQUENCIES, _FREQUENCIES)))[0]
+
+
+def _quality(brightness: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much of a picture is more than one colour, after PDQ's measure: differences of neighbouring cells."""
+    cell = SIDE // _GRID
+    cells = brightness.reshape(-1, _GRID, cell, _GRID, cell).mean(axis=(2, 4))
+    steps = sum(np.trunc(np.abs(np.diff(cells, axis=axis)) / _STEP).sum(axis=(1, 2)) for axis in (1, 2))
+    return np.minimum(100.0, np.asarray(steps) / _PER_POINT).astype(np.float32)

@@ -1,0 +1,142 @@
+"""Copies of a video as they come back to a platform: encoded anew, smaller, cut, mirrored, captioned, sped up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_CLOCK = Fraction(1, 90_000)
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a copy differs from its source.
+
+    Attributes:
+        crf: x264's quality, 23 good and 38 poor.
+        scale: factor of width and height.
+        crop: share of width and of height that is lost, half of it at each side.
+        mirror: left and right are swapped.
+        caption: share of the height that a bar with words covers at the bottom; `banner`: that one adds above.
+        speed: 1.05 is 5 % faster.
+        part: share of the source at which the copy starts, and ends.
+    """
+
+    crf: int = 26
+    scale: float = 1.0
+    crop: float = 0.0
+    mirror: bool = False
+    caption: float = 0.0
+    banner: float = 0.0
+    speed: float = 1.0
+    part: tuple[float, float] = (0.0, 1.0)
+
+    def picture(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """One frame of the copy from one of the source, uint8 [H, W, 3]; both sides come out even."""
+        height, width = pixels.shape[:2]
+        top, left = round(height * self.crop / 2), round(width * self.crop / 2)
+        pixels = pixels[top : height - top, left : width - left]
+        if self.mirror:
+            pixels = pixels[:, ::-1]
+        height, width = pixels.shape[:2]
+        size = (max(2, round(width * self.scale / 2) * 2), max(2, round(height * self.scale / 2) * 2))
+        pixels = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        height, width = pixels.shape[:2]
+        if self.caption:
+            pixels[height - round(height * self.caption) :] = bar(width, round(height * self.caption))
+        if self.banner:
+            pixels = np.concatenate([bar(width, round(height * self.banner / 2) * 2), pixels])
+        return pixels
+
+
+CHANGES: Mapping[str, Change] = {
+    "encoded well": Change(crf=20),
+    "encoded poorly": Change(crf=38),
+    "half size": Change(scale=0.5),
+    "cropped 10 %": Change(crop=0.1),
+    "mirrored": Change(mirror=True),
+    "caption bar": Change(caption=0.15),
+    "5 % faster": Change(speed=1.05),
+    "first half": Change(part=(0.0, 0.5)),
+    "half, cropped, captioned": Change(crf=32, scale=0.5, crop=0.1, caption=0.15),
+    "mirrored, 8 % slower": Change(mirror=True, speed=0.92),
+    "middle, cropped 5 %": Change(part=(0.27, 0.77), crop=0.05),
+    "bar added above": Change(banner=0.12),
+}
+"""The copies that recall is measured on."""
+
+
+def bar(width: int, height: int) -> NDArray[np.uint8]:
+    """A white bar with black words, uint8 [height, width, 3]."""
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    place = (width // 20, max(1, height * 2 // 3))
+    cv2.putText(
+        pixels, "WAIT FOR IT ...", place, cv2.FONT_HERSHEY_SIMPLEX, height / 45, (0, 0, 0), max(1, height // 15)
+    )
+    return pixels
+
+
+def write_copies(source: Path, targets: Mapping[Path, Change], max_s: float = math.inf) -> None:
+    """Write several copies of a video's first `max_s` seconds in one pass over it, as H.264 without sound."""
+    with ExitStack() as stack:
+        given = stack.enter_context(av.open(source))
+        stream = given.streams.video[0]
+        length_s = min(_length_s(source), max_s)
+        writers = [
+            _Writer(stack.enter_context(av.open(path, "w")), change, length_s) for path, change in targets.items()
+        ]
+        start_s = None
+        for frame in given.decode(stream):
+            start_s = frame.time if start_s is None else start_s
+            if frame.time - start_s > length_s:
+                break
+            pixels = frame.to_ndarray(format="rgb24")
+            for writer in writers:
+                writer.add(pixels, frame.time - start_s, float(stream.average_rate or 25))
+        for writer in writers:
+            writer.finish()
+
+
+def _length_s(source: Path) -> float:
+    with av.open(source) as container:
+        stream = container.streams.video[0]
+        times = [float(packet.pts * packet.time_base) for packet in container.demux(stream) if packet.pts is not None]
+    return max(times) - min(times) if times else 0.0
+
+
+class _Writer:
+    """One copy; frames outside its part are left out."""
+
+    def __init__(self, container: Any, change: Change, length_s: float) -> None:
+        self._container, self._change = container, change
+        self._from_s, self._to_s = (share * length_s for share in change.part)
+        self._stream: Any = None
+
+    def add(self, pixels: NDArray[np.uint8], time_s: float, rate: float) -> None:
+        if not self._from_s <= time_s <= self._to_s:
+            return
+        pixels = self._change.picture(pixels)
+        if self._stream is None:
+            options = {"preset": "ultrafast", "crf": str(self._change.crf)}
+            self._stream = self._container.add_stream("libx264", rate=round(rate) or 25, options=options)
+            self._stream.height, self._stream.width = pixels.shape[:2]
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = _CLOCK
+            self._stream.codec_context.thread_count = 1
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        frame.pts, frame.time_base = round((time_s - self._from_s) / self._change.speed / _CLOCK), _CLOCK
+        self._container.mux(self._stream.encode(frame))
+
+    def finish(self) -> None:
+        if self._stream is not None:
+            self._container.mux(self._stream.encode())
