@@ -167,6 +167,7 @@ def mixed(speech: Samples, noise: Callable[[float, int], Samples], snr_db: float
     return (both / max(1.0, np.abs(both).max())).astype(np.float32)
 
 
+@cache
 def wordless() -> dict[str, Samples]:
     """Clips of 8 to 40 s in which nobody says a word: name -> samples."""
     seconds, rng = 12.0, np.random.default_rng(7)

@@ -236,19 +236,20 @@ def test_word_error_rate_without_noise(starter: Whisper) -> None:
     assert error_rate(starter, spoken()) < 0.30
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("noise", "bound"), [(white, 0.45), (babble, 0.40)])
-def test_word_error_rate_at_20_db(starter: Whisper, noise: Any, bound: float) -> None:
-    noisy = [mixed(samples, noise, 20.0, seed) for seed, samples in enumerate(spoken())]
-    assert error_rate(starter, noisy) < bound
+def joined() -> Samples:
+    """All sentences without a pause between them: several windows, and cuts where the speech goes on."""
+    pause = round(0.3 * RATE)
+    return np.concatenate([samples[pause:-pause] for samples in spoken()])
 
 
 @pytest.mark.slow
-def test_word_error_rate_of_one_long_recording(starter: Whisper) -> None:
-    """Several windows, and cuts where the speech goes on: nothing is heard twice or not at all."""
-    pieces = [samples[round(0.3 * RATE) : -round(0.3 * RATE)] for samples in spoken()]
-    heard = plain(words(starter, np.concatenate(pieces)))
-    assert jiwer.wer(" ".join(expected for _, expected in SENTENCES), heard) < 0.30
+@pytest.mark.parametrize(
+    ("noise", "snr_db", "bound"), [(None, 0, 0.25), (white, 20, 0.30), (babble, 20, 0.30), (babble, 10, 0.50)]
+)
+def test_word_error_rate_of_one_long_recording(starter: Whisper, noise: Any, snr_db: float, bound: float) -> None:
+    samples = mixed(joined(), noise, snr_db) if noise else joined()
+    heard = plain(words(starter, samples))
+    assert jiwer.wer(" ".join(expected for _, expected in SENTENCES), heard) < bound
 
 
 @pytest.mark.slow
@@ -262,13 +263,11 @@ def test_no_words_where_nobody_speaks(starter: Whisper, name: str) -> None:
 @pytest.mark.slow
 def test_the_gates_hold_even_where_the_voice_detector_is_deaf(starter: Whisper) -> None:
     """Every sound counts as a voice here, so that the model invents words for all of them."""
-    credulous = whisper("starter", voice_threshold=1e-6)
-    invented = 0
-    for name in ("near silence", "white noise", "mains hum", "chords", "melody", "drums", "siren"):
+    credulous = whisper("starter", voice_threshold=1e-6, beam_size=1)
+    for name in ("near silence", "white noise", "mains hum", "siren"):
         found = credulous.transcribe(wordless()[name][: 12 * RATE])
         assert found.segments == (), name
-        invented += len(found.dropped)
-    assert invented >= 5
+        assert found.dropped, name
 
 
 @pytest.mark.slow
