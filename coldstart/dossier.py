@@ -145,7 +145,7 @@ def collect(store: Store, pipeline: Pipeline, item_id: str) -> Dossier | None:
         frame_times_s=shots.get("frame_times_s") or [],
         lines=screen.get("lines") or [],
         dropped=speech.get("dropped") or [],
-        quality={name: value for name, value in row.of("quality").items() if isinstance(value, float | int | str)},
+        quality={name: value for name, value in row.of("quality").items() if _is_measure(value)},
         safety={name: policy[name] for name in ("findings", "scores", "policy") if name in policy},
         coverage={name: parts[name] for name in _COVERAGE if parts.get(name) is not None},
         duplicate_of=row.original(),
@@ -257,6 +257,10 @@ def _duration(media: Sequence[Mapping[str, Any]]) -> float | None:
             if entry["role"] == role:
                 return entry["duration_s"]  # type: ignore[no-any-return]
     return None
+
+
+def _is_measure(value: Any) -> bool:
+    return isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _plain(value: Any) -> Any:

@@ -57,6 +57,8 @@ def item_html(known: Mapping[str, Any], *, limits: Limits | None = None) -> str:
     return environment.get_template("item.html").render(
         known=known,
         title=item.get("title") or known["item_id"],
+        kind=item.get("kind"),
+        description=item.get("description"),
         facts=facts_of(known),
         film=film(item.get("media") or (), known["frame_times_s"], limits, _SIDE),
         lanes=draw(known["timeline"], known["dropped"], known["duration_s"]),

@@ -8,10 +8,10 @@ from typing import Any
 MOST_ROWS = 4
 """Rows of one lane; what overlaps more than that is counted, and stands in the table."""
 
-_PX_PER_S = 14.0  # at which a phrase of a few seconds has room for its first words
+_PX_PER_S = 24.0  # at which a phrase of a few seconds has room for its first words
 _MIN_PX = 560.0
 _TICK_PX = 72.0
-_OVERVIEW_FROM_S = 100.0  # longer timelines are wider than a screen
+_OVERVIEW_FROM_S = 60.0  # longer timelines are wider than a screen
 _STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 _NAMES = {"shot": "shots", "speech": "speech", "screen": "text on screen"}
 
