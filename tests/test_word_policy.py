@@ -15,7 +15,7 @@ from coldstart.errors import ColdstartError
 from coldstart.perception import policy_file, word_policy
 from coldstart.perception.bounded_pattern import MAX_WAYS, compiled
 from coldstart.perception.plain_text import Phrases, read, words
-from coldstart.perception.safety import SOURCES, Finding, scores
+from coldstart.perception.safety import SOURCES, Finding, Judge, scores
 from coldstart.perception.word_policy import WordPolicy
 
 TEXTS = [json.loads(line) for line in (Path(__file__).parent / "safety_texts.jsonl").read_text("utf-8").splitlines()]
@@ -213,7 +213,8 @@ def test_a_long_quote_is_cut(write: Any) -> None:
 
 
 def test_a_policy_travels(packaged: WordPolicy) -> None:
-    again = pickle.loads(pickle.dumps(packaged))
+    judge: Judge = packaged
+    again = pickle.loads(pickle.dumps(judge))
     assert again == packaged
     assert again.judge({"title": TEXTS[0]["text"]}) == packaged.judge({"title": TEXTS[0]["text"]}) != []
 

@@ -58,7 +58,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> SafetyStage:
     for rule in settings.thresholds:
         if rule not in known:
             raise ColdstartError(
-                f"{name}: thresholds has {rule!r}{_nearest(rule, known)}, and the rules of policy {policy.name} are "
+                f"{name}.thresholds: policy {policy.name} has no rule {rule!r}{_nearest(rule, known)}: it has "
                 f"{', '.join(known)}"
             )
     return SafetyStage(name, settings, pipeline, policy, _space(name, settings, pipeline, policy))
@@ -71,11 +71,11 @@ def _space(name: str, settings: Settings, pipeline: Pipeline, policy: WordPolicy
     fitting = {spec.name: spec for spec in earlier if spec.kind == "embed" and spec.settings.input == "image"}
     if settings.space not in fitting:
         raise ColdstartError(
-            f"{name}: space {settings.space!r} is no image space before it{_nearest(settings.space, fitting)}: put the "
-            f"embed stage above it (there: {', '.join(fitting) or 'none'})"
+            f"{name}.space: no image space {settings.space!r} stands before it{_nearest(settings.space, fitting)}: put "
+            f"the embed stage above it (there: {', '.join(fitting) or 'none'})"
         )
     if not policy.picture_rules:
-        raise ColdstartError(f"{name}: space {settings.space!r} is given, and policy {policy.name} has no pictures:")
+        raise ColdstartError(f"{name}.space: policy {policy.name} says nothing of pictures: add `pictures:` to it")
     return fitting[settings.space]
 
 
@@ -143,7 +143,7 @@ class SafetyStage:
         )
         if "text" not in encoder.modalities or encoder.passport("text") != encoder.passport("image"):
             raise ColdstartError(
-                f"{self.name}: encoder {encoder.name} of space {self._space.name!r} reads no text into the space of "
+                f"{self.name}.space: encoder {encoder.name} of {self._space.name!r} reads no text into the space of "
                 "its pictures, so that they cannot be likened to words: take one that does, such as open_clip, or "
                 "leave space out"
             )
@@ -193,12 +193,11 @@ class SafetyStage:
         return found
 
     def notes(self, workspace: Store) -> list[str]:
-        shut = self.closed(workspace)
+        shut = len(self.closed(workspace))
         if not shut:
             return []
-        return [
-            f"{len(shut)} items are closed to later stages by policy {self._policy.name}: `coldstart status --failed`"
-        ]
+        many = "1 item is" if shut == 1 else f"{shut} items are"
+        return [f"{many} closed to later stages by policy {self._policy.name}: see `coldstart status --failed`"]
 
     def closed(self, workspace: Store) -> dict[str, Reject]:
         """Items whose score in a rule is at or over its threshold; the rule with the highest score is named."""
