@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ class LoadGlimpse:
                     samples = None
         return Glimpse(entry["width"], entry["height"], frames.images, frames.times_s, entry["has_audio"], samples)
 
-    def _pictures(self, entries: list[Mapping[str, Any]]) -> Glimpse:
+    def _pictures(self, entries: Sequence[Mapping[str, Any]]) -> Glimpse:
         images = []
         for entry in entries:
             with open_medium(entry, self.limits) as path:

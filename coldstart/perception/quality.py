@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -80,8 +81,7 @@ def frozen_share(times_s: Sequence[float], pictures: Sequence[Pixels]) -> float 
     if len(kept) < 2:
         return None
     steps = [
-        float(np.abs(pictures[after].astype(np.int16) - pictures[before]).mean())
-        for before, after in zip(kept, kept[1:], strict=False)
+        float(np.abs(pictures[after].astype(np.int16) - pictures[before]).mean()) for before, after in pairwise(kept)
     ]
     return float(np.mean([step <= _FROZEN for step in steps]))
 

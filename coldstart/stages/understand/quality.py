@@ -128,7 +128,7 @@ class QualityStage:
             if reason == "no_audio":
                 return Reject(reason, "the video has no sound, the pipeline asks for some", state="filtered")
             bound = "at least" if misses is _under else "at most"
-            detail = f"{measure} {value:.3g}, the pipeline asks for {bound} {limit:g}"
+            detail = f"{measure} {value:.4g}, the pipeline asks for {bound} {limit:g}"
             return Reject(reason, detail, state="filtered")
         return None
 
