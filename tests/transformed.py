@@ -140,3 +140,21 @@ class _Writer:
     def finish(self) -> None:
         if self._stream is not None:
             self._container.mux(self._stream.encode())
+
+
+def write_film(path: Path, seed: int, seconds: float = 4.0, rate: int = 12, side: int = 160) -> Path:
+    """A camera that drifts over a made picture and cuts to another each second: H.264, side x side pixels."""
+    random = np.random.default_rng(seed)
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "crf": "20"})
+        stream.width = stream.height = side
+        stream.pix_fmt = "yuv420p"
+        for number in range(round(seconds * rate)):
+            if number % rate == 0:
+                coarse = random.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+                wide = cv2.resize(coarse, (2 * side, 2 * side), interpolation=cv2.INTER_CUBIC)
+            left = number % rate * 4
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(wide[left : left + side, left : left + side]))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

@@ -145,14 +145,21 @@ def _line(short: Sequence, long: Sequence, rule: Rule, mirror: bool) -> Match:
         return Match(int(like.any(axis=1).sum()) / usable, mirror, 1.0, ())
     rows, columns = np.nonzero(like)
     from_s, to_s = short.times_s[rows], long.times_s[columns]
-    best: tuple[int, float, float, NDArray[np.int64]] = 0, 1.0, 0.0, rows[:0]
+    best: tuple[int, float] = 0, 0.0
+    found = 1.0, 0.0, rows[:0]
     for speed in SPEEDS:
-        offset_s = _offset(to_s - speed * from_s, rows, len(like), rule.slack_s)
-        matched = np.unique(rows[np.abs(to_s - speed * from_s - offset_s) <= rule.slack_s])
-        if len(matched) > best[0]:
-            best = len(matched), speed, offset_s, matched
-    count, speed, offset_s, matched = best
-    return Match(min(1.0, count / usable), mirror, speed, _stretches(short, long, matched, speed, offset_s))
+        offsets_s = to_s - speed * from_s
+        offset_s = _offset(offsets_s, rows, len(like), rule.slack_s)
+        misses_s = np.abs(offsets_s - offset_s)
+        matched = np.unique(rows[misses_s <= rule.slack_s])
+        nearest_s = np.full(len(like), np.inf)
+        np.minimum.at(nearest_s, rows, misses_s)
+        judged = len(matched), -round(float(nearest_s[matched].sum()), 6)  # within the slack many speeds would do
+        if judged > best:
+            best, found = judged, (speed, offset_s, matched)
+    speed, offset_s, matched = found
+    share = min(1.0, len(matched) / usable)
+    return Match(share, mirror, speed, _stretches(short, long, matched, speed, offset_s))
 
 
 def _offset(offsets_s: NDArray[np.float64], rows: NDArray[np.int64], frames: int, slack_s: float) -> float:
