@@ -110,12 +110,13 @@ def test_doubtful_lines_are_dropped() -> None:
     assert len(track(film(*[[box("Hmm", confidence=0.81)]] * 2), RULES)) == 1
 
 
-def test_frames_that_were_not_read_prolong_a_line_but_do_not_support_it() -> None:
-    doubtful = box("Sale now", confidence=0.85)
-    frames = [Frame(i * STEP_S, (i + 1) * STEP_S, ASPECT, [doubtful], fresh=i == 0) for i in range(4)]
-    assert track(frames, RULES) == []
-    sure = [Frame(f.time_s, f.until_s, ASPECT, [box("Sale now")], f.fresh) for f in frames]
-    assert [(line.start_s, line.end_s, line.frames) for line in track(sure, RULES)] == [(0.0, 2.0, 1)]
+def test_leaving_out_equal_frames_changes_no_line_but_its_readings() -> None:
+    for words in ([box("Sale now")], [box("Sale now", confidence=0.85)], [box("Sale now", confidence=0.75)]):
+        read = film(*[words] * 4, None)
+        left_out = [Frame(f.time_s, f.until_s, ASPECT, f.boxes, fresh=i in (0, 4)) for i, f in enumerate(read)]
+        assert spans(track(left_out, RULES)) == spans(track(read, RULES))
+        assert [line.frames for line in track(left_out, RULES)] == [1] * len(track(read, RULES))
+        assert [line.frames for line in track(read, RULES)] == [4] * len(track(read, RULES))
 
 
 def test_words_of_a_line_are_joined_from_left_to_right() -> None:

@@ -64,7 +64,7 @@ class LoadScreen:
         videos, images = of_role(row, "video"), of_role(row, "image")[: self.pictures]
         if videos:
             with open_medium(videos[0], self.limits) as path:
-                screen = self._frames(path)
+                screen = self.frames(path)
         elif images:
             screen = Screen([self._image(entry) for entry in images])
         else:
@@ -79,7 +79,8 @@ class LoadScreen:
         with open_medium(entry, self.limits) as path:
             return load_image(path, self.limits, self._transform)
 
-    def _frames(self, path: Path) -> Screen:
+    def frames(self, path: Path) -> Screen:
+        """What is read of a video file."""
         duration_s = probe_video(path, self.limits).duration_s
         step_s = max(1 / self.fps, duration_s / self.max_frames)
         images: list[Pixels] = []

@@ -174,7 +174,7 @@ def _line(run: Sequence[tuple[int, Words]], frames: Sequence[Frame], rules: Rule
     """What a run of sightings says; None where that is too doubtful."""
     readings = [(index, word) for index, word in run if frames[index].fresh] or list(run[:1])
     confidence = _mean_confidence(readings)
-    if confidence < (rules.single_confidence if len(readings) == 1 else rules.min_confidence):
+    if confidence < (rules.single_confidence if len(run) == 1 else rules.min_confidence):
         return None
     votes: dict[str, float] = {}
     for _, word in run:

@@ -54,7 +54,7 @@ class Rules:
         min_height: texts lower than this share of the picture's height are dropped.
         min_letters: lines of fewer letters and digits are dropped: a lone sign is seldom one.
         min_confidence: lines whose readings are less sure than this on average are dropped.
-        single_confidence: a line that rests on one reading alone must be as sure as this.
+        single_confidence: a line that stands in one sampled frame alone must be as sure as this.
     """
 
     min_height: float = 0.02

@@ -64,7 +64,7 @@ class Settings(Section):
     min_confidence: float = Field(default=0.8, ge=0, le=1)
     """Lines whose readings are less sure than this on average are dropped."""
     single_confidence: float = Field(default=0.9, ge=0, le=1)
-    """A line that rests on one reading alone must be as sure as this; so must every line of a picture."""
+    """A line that stands in one sampled frame alone must be as sure as this; so must every line of a picture."""
     pictures: int = Field(default=4, ge=1)
     """At most so many pictures of an item without a video are read."""
     threads: int = Field(default=0, ge=0)
