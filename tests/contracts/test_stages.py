@@ -36,6 +36,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "understand.safety": ("understand.safety", {}),
     "understand.screen": ("understand.screen", {"reader": "fake"}),
     "understand.screen, starter": ("understand.screen", {"reader": "starter"}),
+    "understand.quality": ("understand.quality", {}),
+    "understand.shots": ("understand.shots", {}),
     "understand.speech": ("understand.speech", {"model": "fake"}),
     "understand.speech, starter": ("understand.speech", {"model": "starter"}),
 }
