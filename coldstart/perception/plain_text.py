@@ -68,9 +68,10 @@ def read(text: str) -> Plain:
                 letters.append(plain)
                 places.append(place)
     joined = "".join(letters)
-    for match in reversed(list(_SPELLED.finditer(joined))):
-        del letters[match.start() + 1 : match.end() : 2], places[match.start() + 1 : match.end() : 2]
-    joined = "".join(letters)
+    between = {place for match in _SPELLED.finditer(joined) for place in range(match.start() + 1, match.end(), 2)}
+    if between:
+        kept = [place for place in range(len(joined)) if place not in between]
+        joined, places = "".join(letters[place] for place in kept), [places[place] for place in kept]
     tokens = tuple(
         Token(match.start(), match.end(), frozenset(_readings(match.group()))) for match in _TOKEN.finditer(joined)
     )
