@@ -82,7 +82,7 @@ class Part:
     name: str
     kind: str
     reads: Mapping[str, str] = field(default_factory=dict)
-    version = 1
+    version: int = 1
     key_column = "row_key"
     batch_cost = 1.0
     isolated = False

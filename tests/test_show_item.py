@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from known import WholePart, catalogue, evidence, fill, pipeline_of
+from known import GatePart, WholePart, catalogue, evidence, fill, pipeline_of
 from test_dossier import MATCH, SCREEN, SHOTS, SPEECH, part
 from typer.testing import CliRunner
 
@@ -25,6 +25,7 @@ from coldstart.sample import path as sample
 from coldstart.show.film import FRAMES, film
 from coldstart.show.item import LINKS, item_html, item_page
 from coldstart.show.lanes import MOST_ROWS, clock, draw, span
+from coldstart.stage import Reject
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> & {{ 7 * 7 }} {% raw %}"
 STEERING = "red \x1b[31m\x9b5m\r\nover\u202e \ud800"
@@ -214,7 +215,7 @@ def test_every_part_is_on_the_card() -> None:
     page = Page(item_html(known))
     text = " ".join(page.text)
     for words in (
-        "A title video a Goes no further than understand.safety: unsafe: scam 0.50 Frames 0:01.8 0:07.2",
+        "A title video a understand.safety turns it away: unsafe: scam 0.50 Frames 0:01.8 0:07.2",
         "0:00.4–0:02.3 speech Red, yellow 0.50",
         "0:01.0–0:02.0 screen 18 kr 0.50",
         "0:09.0–0:10.0 Thanks for watching! no voice",
@@ -397,3 +398,23 @@ def test_file_names_are_safe_and_differ() -> None:
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,120}\.html", name) for name in names)
     assert file_name("a/b").startswith("a_b-")
+
+
+def test_the_stages_say_what_turns_the_item_away_and_which_rows_are_old(
+    show: Any, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duplicates, shots = WholePart("understand.duplicates"), part("shots", version=2)
+    safety = part("safety", GatePart, out={"clip-02": Reject("unsafe", "scam 0.93 ≥ 0.8", "filtered")})
+    built = {one.name: one for one in (duplicates, shots, safety, part("speech"))} | {"ingest": part("ingest")}
+    monkeypatch.setattr(freshness, "build", lambda spec, pipeline: built[spec.name])
+    monkeypatch.setattr(Workspace, "pipeline", lambda self: pipeline_of([duplicates, shots, safety, part("speech")]))
+    lines = show("clip-02", "--no-html").splitlines()
+    table = lines[lines.index("stages") :]
+    cells = [[cell.strip() for cell in line.strip("│┃").split("│")] for line in table if line.startswith("│")]
+    assert cells == [
+        ["ingest", "fresh", "", ""],
+        ["understand.duplicates", "fresh", "", ""],
+        ["understand.shots", "pending", "", "its row of before is shown"],
+        ["understand.safety", "fresh", "", "turns it away from later stages: unsafe: scam 0.93 ≥ 0.8"],
+        ["understand.speech", "filtered", "unsafe", "scam 0.93 ≥ 0.8; its row of before is shown"],
+    ]

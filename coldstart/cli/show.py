@@ -120,7 +120,7 @@ def _print(known: Mapping[str, Any]) -> None:
 def _detail(stage: Mapping[str, Any]) -> str:
     parts = [stage["detail"]]
     if stage["keeps_out"]:
-        parts.append(f"goes no further: {stage['keeps_out']}")
+        parts.append(f"turns it away from later stages: {stage['keeps_out']}")
     if stage["has_row"] and stage["state"] != "fresh":
         parts.append("its row of before is shown")
     return "; ".join(part for part in parts if part)

@@ -23,7 +23,7 @@ LINKS = 12
 """Copies that are shown with pictures; further ones by name alone."""
 
 _SIDE = 240
-_SHARES = ("brightness", "contrast")  # measures from 0 to 1 besides those called `…_share`
+_SHARES = ("brightness",)  # measures from 0 to 1 besides those called `…_share`
 
 
 def item_page(known: Mapping[str, Any], path: Path, *, limits: Limits | None = None) -> None:
