@@ -32,7 +32,7 @@ class TransNet:
     Attributes:
         device: as in a pipeline.
         threshold: odds over which a frame is part of a change of shot. Its authors take 0.5; at 0.2 it found 60 of 61
-            short fades instead of 54, and no more false cuts.
+            short fades instead of 54, for one false cut more in 59 clips without any.
     """
 
     device: str = "auto"
