@@ -161,11 +161,10 @@ class IndexStage:
 
     def _originals(self, store: Store, standing: Standing, copies: Mapping[str, Reject]) -> dict[str, str]:
         """Copies that are to be served with their original -> that item."""
-        if self._duplicates is None:
+        linking = [s.name for s in self._pipeline.of_kind("understand.duplicates") if s.settings.policy == "link"]
+        if self._duplicates is None or self._duplicates not in linking:
             return {}
         stage: Any = standing.stage(self._duplicates)
-        if stage.policy != "link":
-            return {}
         return {item: original for item, original in stage.originals(store).items() if item in copies}
 
     def _judge(self, item: str, source_key: str, rows: Mapping[str, Assessment]) -> str | Reject:
