@@ -27,3 +27,10 @@ class Limits:
     deadline_s: float = 30.0
     allowed_hosts: tuple[str, ...] = ()
     allowed_schemes: tuple[str, ...] = ("s3", "gs", "az", "abfs", "memory")
+
+    def deadline_along(self, length_s: float) -> float:
+        """Seconds that a worker may spend on one item of which it decodes so many seconds, not a few frames."""
+        return self.deadline_s + _SLOWEST * length_s
+
+
+_SLOWEST = 0.5  # of a medium's length: 4K on a slow core decodes about as fast as that

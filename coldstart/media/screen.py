@@ -18,7 +18,7 @@ from coldstart.media.video import probe_video, sample_frames
 from coldstart.media.walk import walk_frames
 from coldstart.stage import Reject, Row
 
-_SPARSE_S = 5.0  # frames further apart than this are key frames: nothing of a few seconds is caught either way
+SPARSE_S = 5.0  # frames further apart than this are key frames: nothing of a few seconds is caught either way
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,6 @@ class LoadScreen:
     def _sampled(self, path: Path, step_s: float) -> Iterable[tuple[float, Pixels]]:
         if step_s <= 1 / self.fps:
             return walk_frames(path, self.limits, self._transform, fps=self.fps)
-        policy: Literal["keyframe", "uniform"] = "keyframe" if step_s > _SPARSE_S else "uniform"
+        policy: Literal["keyframe", "uniform"] = "keyframe" if step_s > SPARSE_S else "uniform"
         found = sample_frames(path, self.limits, self._transform, self.max_frames, policy)
         return dict(zip(found.times_s, found.images, strict=True)).items()  # a frame that lasts is sampled once

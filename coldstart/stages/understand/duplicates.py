@@ -53,7 +53,7 @@ class Settings(Section):
     """`link` serves a copy by what its original has; `drop` leaves it out; `keep` only takes note of it."""
     fingerprint: str | None = None
     """The stage whose fingerprints are compared; the last one before this stage by default."""
-    min_share: float = Field(default=0.5, gt=0, le=1)
+    min_share: float = Field(default=0.6, gt=0, le=1)
     """Share of the shorter video, or of the pictures of the item with fewer, that must be the same."""
     max_bits: int = Field(default=20, ge=0, le=64)
     """Of 256 bits, so many may differ between two frames that look alike; unrelated ones differ in 95 and more."""

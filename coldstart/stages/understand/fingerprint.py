@@ -60,7 +60,7 @@ class FingerprintStage:
         self.table = f"stage.{name}"
         self._settings = settings
         self._limits = limits
-        self.deadline_s = limits.deadline_s
+        self.deadline_s = limits.deadline_along(settings.max_s)
 
     def fingerprint(self) -> Mapping[str, Any]:
         libraries = {package: version(package) for package in ("av", "numpy", "pillow")}

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from coldstart.media.limits import Limits
-from coldstart.media.screen import LoadScreen, Screen
+from coldstart.media.screen import SPARSE_S, LoadScreen, Screen
 from coldstart.perception.screen_lines import Frame, ScreenLine, picture_lines, track
 from coldstart.perception.screen_text import Rules, TextBox
 from coldstart.pipeline import Pipeline, Section
@@ -100,7 +100,7 @@ class ScreenStage:
         self.reads: Mapping[str, str] = {}
         self.settings = settings
         self._limits = Limits(**pipeline.media.limits())
-        self.deadline_s = self._limits.deadline_s
+        self.deadline_s = self._limits.deadline_along(settings.max_frames * SPARSE_S)
         self._rules = Rules(
             settings.min_height, settings.min_letters, settings.min_confidence, settings.single_confidence
         )

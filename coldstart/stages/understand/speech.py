@@ -82,7 +82,7 @@ class SpeechStage:
         self.settings = settings
         self._pipeline = pipeline
         self._limits = Limits(**pipeline.media.limits())
-        self.deadline_s = self._limits.deadline_s
+        self.deadline_s = self._limits.deadline_along(settings.max_s)
 
     @cached_property
     def transcriber(self) -> Transcriber:
