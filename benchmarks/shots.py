@@ -5,7 +5,8 @@
 Three kinds of truth: the sample's videos, whose shots fade in for a quarter of a second; real clips of one shot each,
 joined by hard cuts at random (other pieces than those that thresholds were chosen on); and the same real clips whole,
 in which every cut is false. Real clips come from `COLDSTART_DATA`; without them only the sample is measured. A cut
-counts where it lies within 0.25 s of a true one. `--short` takes PySceneDetect alone, and the network on three videos.
+counts where it lies within 0.25 s of a true one. `--short` takes a sixth of the
+real clips, and one video of each kind for the network.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def frozen_share(times_s: Sequence[float], pictures: Sequence[Pixels]) -> float 
 
     A slide show stands still most of the time but not always, so only a share of one is a frozen video. Measured with
     16 pictures: a coded still photo has 1.0 (H.264, also with some noise) or 0.93 (MPEG-4, VP8: a step at a key
-    frame), a talk over slides 0.93, a quiet classroom 0.8, and 66 of 70 real clips nothing.
+    frame), a talk over slides 0.93, a quiet classroom 0.8, and 64 of 70 real clips nothing.
 
     Args:
         times_s: when each picture begins; one that is given twice, because it is on screen at two times, counts once.
