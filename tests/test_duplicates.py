@@ -144,11 +144,11 @@ def test_settings_of_what_is_alike_judge_anew_and_the_policy_does_not(shop: Shop
     Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(shop.folder / "b.png")  # another tint
     report = shop.run(max_colour=0)
     assert shop.links() == {"a": None, "b": None}
-    report = shop.run(max_colour=200, max_bits=40)
+    report = shop.run(max_colour=200, picture_bits=40)
     assert report.stages[2].ran.done == 2
     assert shop.links() == {"a": None, "b": "a"}
     for policy in ("drop", "keep", "link"):
-        assert shop.run(max_colour=200, max_bits=40, policy=policy).stages[2].ran.done == 0
+        assert shop.run(max_colour=200, picture_bits=40, policy=policy).stages[2].ran.done == 0
 
 
 def test_what_each_policy_closes(shop: Shop) -> None:

@@ -121,10 +121,13 @@ class _Writer:
         self._container, self._change = container, change
         self._from_s, self._to_s = (share * length_s for share in change.part)
         self._stream: Any = None
+        self._last = -1
 
     def add(self, pixels: NDArray[np.uint8], time_s: float, rate: float) -> None:
-        if not self._from_s <= time_s <= self._to_s:
+        pts = round((time_s - self._from_s) / self._change.speed / _CLOCK)
+        if not self._from_s <= time_s <= self._to_s or pts <= self._last:  # some files step back in time
             return
+        self._last = pts
         pixels = self._change.picture(pixels)
         if self._stream is None:
             options = {"preset": "ultrafast", "crf": str(self._change.crf)}
@@ -134,7 +137,7 @@ class _Writer:
             self._stream.codec_context.time_base = _CLOCK
             self._stream.codec_context.thread_count = 1
         frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-        frame.pts, frame.time_base = round((time_s - self._from_s) / self._change.speed / _CLOCK), _CLOCK
+        frame.pts, frame.time_base = pts, _CLOCK
         self._container.mux(self._stream.encode(frame))
 
     def finish(self) -> None:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coldstart.perception.fingerprint import Words
 from coldstart.perception.matching import Match, Rule, Sequence, Stretch, alike
-from coldstart.perception.screening import LOOKS, Screen
+from coldstart.perception.screening import LOOKS, Look, Screen
 
 
 @dataclass(frozen=True)
 class Rules:
-    """When an item is a copy: see `coldstart.perception.matching.Rule`; `min_share` is the score it takes."""
+    """When an item is a copy: see `coldstart.perception.matching.Rule`; `min_share` is the score that it takes.
 
-    min_share: float = 0.5
+    One picture is less evidence than many frames in order, so `picture_bits` is less than a video's `max_bits`.
+    """
+
+    min_share: float = 0.6
     max_bits: int = 20
+    picture_bits: int = 12
     max_colour: float = 24.0
 
-    @property
-    def rule(self) -> Rule:
-        return Rule(max_bits=self.max_bits, max_colour=self.max_colour)
+    def rule(self, media: str) -> Rule:
+        """Which frames of videos, or which pictures, are alike."""
+        return Rule(max_bits=self.max_bits if media == "video" else self.picture_bits, max_colour=self.max_colour)
+
+    def look(self, media: str) -> Look:
+        """What makes a candidate; of pictures none but those that `rule` may find alike."""
+        if media == "video":
+            return LOOKS[media]
+        return replace(LOOKS[media], low_bits=self.picture_bits, max_bits=self.picture_bits)
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ class Seen:
         self._rules = rules
         self._arrived = arrived
         self._recall = recall
-        self._screens = {media: Screen(look) for media, look in LOOKS.items()}
+        self._screens = {media: Screen(rules.look(media)) for media in LOOKS}
         self._items: dict[str, list[str]] = {media: [] for media in LOOKS}
         self._exact: dict[tuple[str, frozenset[str]], str] = {}
 
@@ -84,7 +94,7 @@ class Seen:
             return None
         own, *others = self._recall([arrival.item, *candidates])
         for item, other in zip(candidates, others, strict=True):
-            match = alike(own, other, self._rules.rule)
+            match = alike(own, other, self._rules.rule(arrival.media))
             if match.score >= self._rules.min_share:
                 return Verdict(item, match)
         return None if same is None else Verdict(same, _identical(own))

@@ -1,7 +1,7 @@
 """What a picture looks like in a few hundred bytes, and whether there is enough in it to know it again.
 
-The signs of low frequencies of the brightness, as in PDQ (Davis and Rosen, "The TMK+PDQF video-hashing algorithm and
-the PDQ image-hashing algorithm", 2019, and its published source): rows and columns 1 to 16 of the cosine transform.
+The signs of low frequencies of the brightness, as in PDQ (`pdq/cpp/hashing/pdqhashing.cpp` in Facebook's repository
+ThreatExchange): rows and columns 1 to 16 of the cosine transform of a picture squeezed to a square.
 PDQ compares them with their median; their sign costs nothing in recall and makes the hash of a mirrored picture the
 same bits with every other column turned round, so that no mirrored copy has to be hashed. PDQ loses sight of a picture
 that is cut by 10 % or carries a bar of words, so several views of each picture are hashed: its middle, and the part

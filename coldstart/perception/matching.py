@@ -115,7 +115,7 @@ def _pace(prints: Fingerprints) -> tuple[NDArray[np.int64], NDArray[np.float32]]
 def _grids(thumbs: NDArray[np.uint8], view: int) -> NDArray[np.float32]:
     """Mean colours of a view on a 4 x 4 grid: float32 [N, 48]."""
     rows, columns = _AREAS[view]
-    cells: NDArray[np.float32] = np.einsum("ri,nijc,sj->nrsc", rows, thumbs.astype(np.float32), columns)
+    cells: NDArray[np.float32] = rows @ thumbs.transpose(0, 3, 1, 2).astype(np.float32) @ columns.T
     return cells.reshape(len(thumbs), -1)
 
 

@@ -57,6 +57,8 @@ class Settings(Section):
     """Share of the shorter video, or of the pictures of the item with fewer, that must be the same."""
     max_bits: int = Field(default=20, ge=0, le=64)
     """Of 256 bits, so many may differ between two frames that look alike; unrelated ones differ in 95 and more."""
+    picture_bits: int = Field(default=12, ge=0, le=64)
+    """The same for pictures, which have no second frame to tell a shop's shots of like products apart."""
     max_colour: float = Field(default=24.0, ge=0)
     """Levels of 255 that the colour of no part may differ by: more, and a red shirt is the blue one."""
 
@@ -102,7 +104,7 @@ class DuplicatesStage:
         self._settings = settings
         self._source = source
         self._pipeline = pipeline
-        asked = settings.model_dump(include={"min_share", "max_bits", "max_colour"})
+        asked = settings.model_dump(include={"min_share", "max_bits", "picture_bits", "max_colour"})
         self._rules = Rules(**asked)
         self._key = stage_key(self.kind, self.version, asked)
 
