@@ -1,4 +1,5 @@
-"""The demo: the packaged sample catalogue through the packaged pipeline, then every sample video as a query."""
+"""The demo: the packaged sample catalogue through the packaged pipeline, then every sample video as a query, and words
+that are only said or only written in a video."""
 
 from __future__ import annotations
 
@@ -12,11 +13,24 @@ from coldstart import api, sample
 from coldstart.engine.progress import Progress
 from coldstart.retrieval.search import Query
 from coldstart.show import SheetRow, Tile, contact_sheet, neighbours_html
+from coldstart.show.item import item_page
 from coldstart.views import Hits
 
 TOP_K = 5
 PICTURED = 12
 """Videos in the picture; the page has them all."""
+
+WORDS = {
+    "the foam is better with the first one": "clip-23",
+    "trust me, salt it first": "clip-27",
+    "can you tell them apart?": "clip-05",
+    "spot the difference": "clip-11",
+    "pull a leaf": "clip-24",
+}
+"""Words that are spoken (the first three) or burnt in -> the video; its title and tags do not have them."""
+
+CARD = "clip-19"
+"""A video that has both speech and captions."""
 
 
 @dataclass(frozen=True)
@@ -29,23 +43,36 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """Words as a query: the title of the video in whose speech or picture they stand, and of the video found first."""
+
+    words: str
+    video: str
+    found: str
+
+
+@dataclass(frozen=True)
 class Result:
     """What the demo made.
 
     Attributes:
+        heard: searches by words that only the media have.
+        card: page of all that is known of one video.
         recall: mean over the videos of found / shown, among the first `TOP_K`; `chance`: the same for a random order.
     """
 
     items: int
     answers: Sequence[Answer]
+    heard: Sequence[Heard]
     recall: float
     chance: float
     picture: Path
     page: Path
+    card: Path
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-serialisable values."""
-        return {**asdict(self), "picture": str(self.picture), "page": str(self.page)}
+        return {**asdict(self), "picture": str(self.picture), "page": str(self.page), "card": str(self.card)}
 
 
 def run(out: Path, progress: Progress | None = None) -> Result:
@@ -67,7 +94,9 @@ def run(out: Path, progress: Progress | None = None) -> Result:
     products = sum(view.kind == "product" for view in views.values())
     recalls = [len(truth[item] & {hit.item_id for hit in answers[item]}) / len(truth[item]) for item in videos]
     rows = [SheetRow(views[item].tile(), _tiles(answers[item], truth[item])) for item in videos]
-    picture, page = out / "neighbours.png", out / "neighbours.html"
+    by_words = workspace.search_many([Query(words, text=words) for words in WORDS], top_k=1, kind="video")
+    picture, page, card = out / "neighbours.png", out / "neighbours.html", out / f"{CARD}.html"
+    item_page(workspace.dossier(CARD).to_dict(), card)
     contact_sheet(rows[:PICTURED], picture)
     neighbours_html(rows, page, "Videos and the products found by their frames")
     return Result(
@@ -80,10 +109,12 @@ def run(out: Path, progress: Progress | None = None) -> Result:
             )
             for item in videos
         ],
+        heard=[Heard(words, views[WORDS[words]].title, hits[0].title or hits[0].item_id) for words, hits in by_words],
         recall=sum(recalls) / len(recalls),
         chance=TOP_K / products,
         picture=picture,
         page=page,
+        card=card,
     )
 
 

@@ -27,7 +27,7 @@ def demo(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Fetch the starter models, embed and index the sample catalogue, and find the products in its videos."""
+    """Fetch the starter models, understand, embed and index the sample catalogue, and search it."""
     from coldstart import demo as demos
     from coldstart import models
     from coldstart.engine.progress import ConsoleProgress
@@ -49,9 +49,12 @@ def demo(
     output.table(("video", "shows", f"{demos.TOP_K} nearest products by its frames ([right])"), rows)
     what = f"recall@{demos.TOP_K} of the products shown in {len(result.answers)} videos"
     output.line(f"{what}: {result.recall:.3f} (chance {result.chance:.3f})")
+    heard = [[query.words, query.video, query.found] for query in result.heard]
+    output.table(("words only said or shown in a video", "its title", "found first"), heard)
     output.line(f"items: {result.items}; workspace: {out / 'workspace'}")
     output.line(f"picture: {result.picture}")
     output.line(f"page: {result.page}")
+    output.line(f"card of one video: {result.card}")
     output.line(
         f"next: coldstart search --workspace {out / 'workspace'} --text 'something sour for fish' --kind product"
     )
