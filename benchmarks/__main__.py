@@ -13,8 +13,11 @@ from pathlib import Path
 
 from benchmarks.report import CACHE, Row, table
 
-MODULES = ("embed_clip", "video_seek", "index_200k")
-PACKAGES = ("torch", "open_clip_torch", "lancedb", "av", "pillow")
+MODULES = (
+    *("embed_clip", "video_seek", "index_200k"),
+    *("understand", "speech_wer", "screen_text", "shots", "near_duplicates", "safety"),
+)
+PACKAGES = ("torch", "open_clip_torch", "lancedb", "av", "faster-whisper", "rapidocr", "onnxruntime")
 HERE = Path(__file__).resolve().parent
 
 

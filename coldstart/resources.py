@@ -1,4 +1,4 @@
-"""Where the pipeline and prompt files lie: beside the package in a checkout, inside it when installed from a wheel."""
+"""Where the pipeline, prompt and policy files lie: beside the package in a checkout, inside it when installed from a wheel."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ PACKAGE = Path(__file__).parent
 
 
 def folder(name: str) -> Path:
-    """The folder `pipelines` or `prompts`."""
+    """The folder `pipelines`, `prompts` or `policies`."""
     installed = PACKAGE / "_files" / name
     return installed if installed.is_dir() else PACKAGE.parent / name
 

@@ -49,7 +49,12 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else _printable(str(value))
+
+
+def _printable(text: str) -> str:
+    """Text of items without what would steer the terminal; lines are kept."""
+    return "".join(c if c.isprintable() or c in "\n\u200d" else " " for c in text)
 
 
 def size(size_bytes: float | None) -> str:

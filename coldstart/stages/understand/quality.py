@@ -46,8 +46,9 @@ class Settings(Section):
     """Standard deviation of brightness; 0 is a plain colour."""
     max_black_share: float | None = Field(default=0.99, ge=0, le=1)
     """Share of black frames; by default only a video that is black from end to end is turned away."""
-    max_frozen_share: float | None = Field(default=0.99, ge=0, le=1)
-    """Share of frames that equal the one before; by default only a video that never moves is turned away."""
+    max_frozen_share: float | None = Field(default=None, ge=0, le=1)
+    """Share of frames that equal the one before; 0.99 turns away a video that never moves, such as a photo with a voice
+    over it."""
     need_audio: bool = False
     """Turn away videos without sound."""
     min_loudness_db: float | None = Field(default=None, le=0)
