@@ -28,6 +28,7 @@ from coldstart.stage import MapStage, Reject, Row, SourceStage, WholeStage
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ingest": ("ingest", {}),
+    "understand.evidence": ("understand.evidence", {}),
     "understand.fingerprint": ("understand.fingerprint", {"pictures": 2}),
     "embed image": ("embed", {"encoder": "fake:24", "input": "image", "frames": 3}),
     "embed text": ("embed", {"encoder": "fake:24", "input": "text"}),
@@ -41,6 +42,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "understand.speech": ("understand.speech", {"model": "fake"}),
     "understand.speech, starter": ("understand.speech", {"model": "starter"}),
 }
+BEFORE = {"understand.evidence": {"heard": {"stage": "understand.speech", "model": "fake"}}}
+"""Stages that a kind cannot stand without."""
 WHOLE = {"index", "understand.duplicates"}
 HEAVY = ("torch", "pyarrow", "lancedb", "lance", "transformers")
 
@@ -58,9 +61,10 @@ class Case:
         stages = {"ingest": {}} if self.kind == "ingest" else {"the_stage": {"stage": self.kind, **self.settings}}
         name = next(iter(stages))
         stages[name] |= changes
+        stages = {**BEFORE.get(self.kind, {}), **stages}
         raw = {**settings(self.manifest), "engine": {"device": "cpu", "dtype": "float32", **(engine or {})}}
         pipeline = pipelines.load({**raw, "stages": stages})
-        stage = build(pipeline.stages[0], pipeline)
+        stage = build(pipeline.stages[-1], pipeline)
         assert isinstance(stage, MapStage)
         return stage
 
@@ -76,7 +80,20 @@ class Case:
         made = own.compute([prepare(row)[0] for row in given])  # type: ignore[arg-type]
         # as they come from the store, where each medium has every field
         table = pa.Table.from_pylist([{"source_key": "", **row} for row in made], schema=own.schema)  # type: ignore[dict-item]
-        return [row for row in table.to_pylist() if self._takes(row)]
+        return [row for row in self._with_what_it_reads(table.to_pylist()) if self._takes(row)]
+
+    def _with_what_it_reads(self, rows: list[Row]) -> list[Row]:
+        """Rows of earlier stages under their fields; None of items that those turn away."""
+        for field, name in self.stage().reads.items():
+            earlier = BEFORE[self.kind][name]
+            own = Case(earlier["stage"], {k: v for k, v in earlier.items() if k != "stage"}, self.manifest)
+            stage = own.stage()
+            read = own.rows()
+            made = stage.compute([stage.preparer()(row)[0] for row in read])
+            found = dict(zip([row["item_id"] for row in read], made, strict=True))
+            for row in rows:
+                row[field] = found.get(row["item_id"])
+        return rows
 
     def _takes(self, row: Row) -> bool:
         """Whether the item has such media as the stage is about."""
