@@ -180,5 +180,6 @@ def test_turning_a_part_on_redoes_that_part_and_what_reads_it(shop: Shop, tmp_pa
     again = workspace.run("video", overrides=off[1:], only=["understand"], **given)
     assert {stage.stage.partition(".")[2]: stage.ran.done for stage in again.stages} == {
         **dict.fromkeys(("fingerprint", "duplicates", "quality", "shots", "speech"), 0),
-        **{"screen": 3, "evidence": 3},
+        "screen": 3,
+        "evidence": 3,
     }
