@@ -1,4 +1,4 @@
-"""Where the pipeline, prompt and policy files lie: beside the package in a checkout, inside it when installed from a wheel."""
+"""Where pipeline, prompt and policy files lie: beside the package in a checkout, inside it when from a wheel."""
 
 from pathlib import Path
 

@@ -155,8 +155,12 @@ class WholeStage(Protocol):
     def present(self, workspace: Any) -> dict[str, str]:
         """Keys of the items that are in what it made last."""
 
-    def run(self, workspace: Any) -> tuple[int, list[str]]:
-        """Make it. Returns how many rows changed, and what a person should know, a line each."""
+    def run(self, workspace: Any, progress: Any) -> tuple[int, list[str]]:
+        """Make it. Returns how many rows changed, and what a person should know, a line each.
+
+        Args:
+            progress: its `meter(name, total)` counts items as they end, for a stage that takes long.
+        """
 
 
 _STAGES = Path(__file__).parent / "stages"

@@ -131,7 +131,7 @@ class WholePart:
     def present(self, store: Store) -> dict[str, str]:
         return store.keys(f"stage.{self.name}")
 
-    def run(self, store: Store) -> tuple[int, list[str]]:
+    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
         raise NotImplementedError
 
 

@@ -191,6 +191,43 @@ def test_one_by_one_or_at_once_is_the_same(tmp_path: Path) -> None:
     assert [shop.rows()["f"]["arrived"] for shop in shops] == [5, 5, 5]
 
 
+@pytest.mark.parametrize("writes", [1, 2, 3])
+def test_a_run_that_dies_between_two_writes_is_ended_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """The original changes, so its copy and the newcomers are judged, each in a write of its own; one of those fails."""
+    monkeypatch.setattr("coldstart.stages.understand.duplicates._COMMIT_ROWS", 1)
+    ends = []
+    for dies in (False, True):
+        shop = Shop(tmp_path / str(dies))
+        shop.folder.mkdir(exist_ok=True)
+        for item, seed in {"a": 1, "b": 1, "c": 2}.items():
+            shop.offer(item, seed)
+        shop.run()
+        for item, seed in {"a": 4, "d": 2, "e": 4}.items():
+            shop.offer(item, seed)
+        if dies:
+            left = [writes]
+            merge = Store.merge
+
+            def failing(self: Store, table: str, rows: Any, left: list[int] = left, **options: Any) -> None:
+                if table == TABLE:
+                    left[0] -= 1
+                    if left[0] < 0:
+                        raise KeyboardInterrupt
+                merge(self, table, rows, **options)  # noqa: B023
+
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(Store, "merge", failing)
+                shop.run()
+        shop.run()
+        ends.append(shop.rows())
+    assert ends[0] == ends[1]
+    assert {item: row["duplicate_of"] for item, row in ends[0].items()} == {
+        "a": None, "b": None, "c": None, "d": "c", "e": "a",
+    }  # fmt: skip
+
+
 def test_pictures_of_one_colour_are_copies_only_if_they_are_the_same_file(shop: Shop) -> None:
     for item, level in (("a", 250), ("b", 250), ("c", 240)):
         Image.new("L", (64, 64), level).save(shop.folder / f"{item}.png")

@@ -124,7 +124,7 @@ def _run_stage(
     progress: Progress,
 ) -> StageReport:
     if isinstance(stage, WholeStage):
-        return _run_whole(workspace, stage)
+        return _run_whole(workspace, stage, progress)
     settings = pipeline.engine
     recorded = workspace.verdicts(stage.name)
     if isinstance(stage, SourceStage):
@@ -167,10 +167,10 @@ def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> B
     return tally(len(fresh), verdicts, len(pending))
 
 
-def _run_whole(workspace: Store, stage: WholeStage) -> StageReport:
+def _run_whole(workspace: Store, stage: WholeStage, progress: Progress) -> StageReport:
     began = time.monotonic()
     before = set(workspace.verdicts(stage.name))
-    changed, notes = stage.run(workspace)
+    changed, notes = stage.run(workspace, progress)
     _, verdicts = stage.expected(workspace)
     workspace.record(list(verdicts.values()))
     workspace.delete_verdicts(stage.name, before - verdicts.keys())

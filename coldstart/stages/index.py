@@ -105,7 +105,7 @@ class IndexStage:
         published = Catalog(store.db).published()
         return {} if published is None else published.keys()
 
-    def run(self, store: Store) -> tuple[int, list[str]]:
+    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
         """Write, index, publish, clean up; `coldstart.workspace.catalog` has each step.
 
         Raises:

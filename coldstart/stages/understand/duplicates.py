@@ -10,9 +10,10 @@ order, but finds itself among the originals that were left standing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ from coldstart.pipeline import Pipeline, Section
 from coldstart.stage import LedgerRow, Reject, Row
 from coldstart.workspace import ITEMS, Store
 
+_COMMIT_ROWS = 500
 _MATCHES = pa.list_(pa.struct([(name, pa.float64()) for name in ("start_s", "end_s", "other_start_s", "other_end_s")]))
 SCHEMA = pa.schema(
     [
@@ -154,37 +156,48 @@ class DuplicatesStage:
                 keys[item] = ""  # its fingerprint is to come: pending, and equal to no key that was written
         return _Inputs(keys, verdicts)
 
-    def run(self, store: Store) -> tuple[int, list[str]]:
-        """Judge what is new, changed or bereft, in one write; a run that is killed before it has changed nothing."""
+    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+        """Judge what is new, changed or bereft of its original, in order of arrival, and commit as it goes.
+
+        What was judged before is first marked as open, in one write, and keeps its place: a run that is killed leaves
+        no verdict that rests on another one that fell, and the next run goes on to the same end.
+        """
         inputs = self._inputs(store)
         keys = {item: key for item, key in inputs.keys.items() if key}
         rows = {row["item_id"]: row for row in store.read(self.table).to_pylist()} if store.has(self.table) else {}
         current = {item for item, key in keys.items() if item in rows and rows[item]["row_key"] == key}
         originals = {item for item in current if rows[item]["duplicate_of"] is None}
         copies = {item for item in current - originals if rows[item]["duplicate_of"] in originals}
-        made = self._judge(store, keys, originals, copies, rows) if keys.keys() - originals - copies else []
-        if made:
-            store.merge(self.table, pa.Table.from_pylist(made, schema=SCHEMA))
         gone = rows.keys() - inputs.keys.keys()
         store.delete(self.table, gone)
-        found = sum(row["duplicate_of"] is not None for row in made)
-        return len(made) + len(gone), [f"{len(copies) + found} of {len(keys)} items are copies, {found} of them new"]
+        todo = keys.keys() - originals - copies
+        self._write(store, [{**rows[item], "row_key": ""} for item in todo & rows.keys()])
+        found = 0
+        judged = self._judge(store, keys, originals, todo, rows) if todo else iter(())
+        with progress.meter(self.name, len(todo)) as meter:
+            while batch := list(islice(judged, _COMMIT_ROWS)):
+                self._write(store, batch)
+                found += sum(row["duplicate_of"] is not None for row in batch)
+                meter.advance(len(batch), 0, 0.0)
+        return len(todo) + len(gone), [f"{len(copies) + found} of {len(keys)} items are copies, {found} of them new"]
+
+    def _write(self, store: Store, rows: list[Row]) -> None:
+        if rows:
+            store.merge(self.table, pa.Table.from_pylist(rows, schema=SCHEMA))
 
     def _judge(
-        self, store: Store, keys: Mapping[str, str], originals: set[str], copies: set[str], rows: Mapping[str, Row]
-    ) -> list[Row]:
+        self, store: Store, keys: Mapping[str, str], originals: set[str], todo: set[str], rows: Mapping[str, Row]
+    ) -> Iterator[Row]:
         arrived = _arrivals(store, keys, rows)
         arrivals = self._screened(store, keys)
         seen = Seen(self._rules, arrived, lambda items: self._recalled(store, items))
         for item in originals:
             seen.add(arrivals[item])
-        made = []
-        for item in sorted(keys.keys() - originals - copies, key=arrived.__getitem__):
+        for item in sorted(todo, key=arrived.__getitem__):
             verdict = seen.judge(arrivals[item])
             if verdict is None:
                 seen.add(arrivals[item])
-            made.append(_row(item, keys[item], arrived[item], verdict))
-        return made
+            yield _row(item, keys[item], arrived[item], verdict)
 
     def _screened(self, store: Store, keys: Mapping[str, str]) -> dict[str, Arrival]:
         digests = _digests(store, keys)
