@@ -195,7 +195,7 @@ def test_one_by_one_or_at_once_is_the_same(tmp_path: Path) -> None:
 def test_a_run_that_dies_between_two_writes_is_ended_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """The original changes, so its copy and the newcomers are judged, each in a write of its own; one of those fails."""
+    """The original changes, so its copy and the newcomers are judged, each in its own write; one of those fails."""
     monkeypatch.setattr("coldstart.stages.understand.duplicates._COMMIT_ROWS", 1)
     ends = []
     for dies in (False, True):

@@ -154,7 +154,12 @@ def test_items_without_media_are_filtered() -> None:
         ({"max_brightness": 0.9}, {"brightness": 0.95}, "too_bright", "brightness 0.95, {asks} at most 0.9"),
         ({"min_contrast": 0.1}, {"contrast": 0.01}, "low_contrast", "contrast 0.01, {asks} at least 0.1"),
         ({}, {"black_share": 1.0}, "black", "share of black frames 1, {asks} at most 0.99"),
-        ({"max_frozen_share": 0.99}, {"frozen_share": 1.0}, "frozen", "share of frames equal to the one before 1, {asks} at most 0.99"),
+        (
+            {"max_frozen_share": 0.99},
+            {"frozen_share": 1.0},
+            "frozen",
+            "share of frames equal to the one before 1, {asks} at most 0.99",
+        ),
         ({"need_audio": True}, {"has_audio": False}, "no_audio", "the video has no sound, {asks} some"),
         ({"min_loudness_db": -60}, {"loudness_db": -120.0}, "silent", "loudness in dB -120, {asks} at least -60"),
     ],

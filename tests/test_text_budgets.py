@@ -39,7 +39,7 @@ def test_a_cut_text_is_the_longest_start_that_fits(texts: list[list[str]], budge
 
 def space(folder: Path, evidence: bool = True, **own: Any) -> EmbedStage:
     manifest = write_manifest(folder / "items.jsonl", rows(folder, 1))
-    parts = {part: False for part in ("fingerprint", "duplicates", "quality", "screen", "speech", "safety")}
+    parts = dict.fromkeys(("fingerprint", "duplicates", "quality", "screen", "speech", "safety"), False)
     understand = {"understand": {**parts, "shots": {}, "evidence": {}}} if evidence else {}
     text = {"text": {"stage": "embed", "encoder": "fake:16", "input": "text", "prompt": "item_evidence", **own}}
     pipeline = pipelines.load({**settings(manifest), "stages": {"ingest": {}, **understand, **text}})

@@ -125,7 +125,14 @@ def fresh(workspace: Path) -> Mapping[str, int]:
 TABLES = (("ingest", "items"), ("image", "stage.image"), ("text", "stage.text"))
 
 
-def test_a_run_killed_five_times_ends_like_one_that_was_not(tmp_path: Path) -> None:
+UNDERSTAND = {
+    "duplicates": {"policy": "keep"},
+    "screen": {"reader": "fake"},
+    **dict.fromkeys(("quality", "shots", "speech", "safety"), False),
+}
+
+
+def test_a_run_killed_seven_times_ends_like_one_that_was_not(tmp_path: Path) -> None:
     began = time.monotonic()
     entries: list[Any] = rows(tmp_path / "shop", ITEMS)
     bad = [ITEMS // 4, ITEMS // 2]
@@ -133,7 +140,9 @@ def test_a_run_killed_five_times_ends_like_one_that_was_not(tmp_path: Path) -> N
         (tmp_path / "shop" / f"p{number}.jpg").write_bytes(b"no picture")
     del entries[10]["image"], entries[11]["title"], entries[11]["category"]
     manifest = write_manifest(tmp_path / "shop" / "items.jsonl", [*entries, "{not json"])
-    pipeline = write_pipeline(tmp_path / "pipeline.yaml", settings(manifest, commit_rows=COMMIT_ROWS))
+    plain = settings(manifest, commit_rows=COMMIT_ROWS)
+    stages = {"ingest": {}, "understand": UNDERSTAND, **{k: v for k, v in plain["stages"].items() if k != "ingest"}}
+    pipeline = write_pipeline(tmp_path / "pipeline.yaml", {**plain, "stages": stages})
     driver, log = tmp_path / "driver.py", tmp_path / "computed"
     driver.write_text(DRIVER)
     workspace = tmp_path / "killed"
@@ -141,12 +150,13 @@ def test_a_run_killed_five_times_ends_like_one_that_was_not(tmp_path: Path) -> N
 
     rng = random.Random(7)
     kills, seen = 0, dict.fromkeys(BATCHES, 0)
-    for table in ("items", "items", "stage.image", "stage.text", "catalog"):
+    parts = ("stage.understand.duplicates", "stage.understand.screen")
+    for table in ("items", "items", *parts, "stage.image", "stage.text", "catalog"):
         kills += kill_after_commit(command, workspace, table, rng.uniform(0, 0.2))
         now = fresh(workspace)
         assert all(now[stage] >= seen[stage] for stage in seen), "a committed row is gone"
         seen = dict(now)
-    assert kills >= 4
+    assert kills >= 5
     already = computed(log)
     finish = subprocess.run([*map(str, command), "--json"], capture_output=True, text=True, timeout=200, check=False)
     assert finish.returncode == 0, finish.stderr
@@ -164,6 +174,10 @@ def test_a_run_killed_five_times_ends_like_one_that_was_not(tmp_path: Path) -> N
     reports = library.open(workspace).status()
     assert states(reports) == {
         "ingest": (ITEMS - 2, 3, 0, 0, 0),
+        "understand.fingerprint": (ITEMS - 3, 0, 1, 0, 0),
+        "understand.duplicates": (ITEMS - 3, 0, 1, 0, 0),
+        "understand.screen": (ITEMS - 3, 0, 1, 0, 0),
+        "understand.evidence": (ITEMS - 2, 0, 0, 0, 0),
         "image": (ITEMS - 3, 0, 1, 0, 0),
         "text": (ITEMS - 3, 0, 1, 0, 0),
         "index": (ITEMS - 2, 0, 0, 0, 0),
