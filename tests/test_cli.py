@@ -127,7 +127,7 @@ def test_a_wrong_command_or_option_is_a_usage_error() -> None:
 
 def test_an_error_is_one_line_on_stderr() -> None:
     result = coldstart("check", "starer")
-    message = "no pipeline file starer (did you mean 'starter'?): give a path or one of demo, gpu, starter"
+    message = "no pipeline file starer (did you mean 'starter'?): give a path or one of demo, gpu, starter, video"
     assert (result.returncode, result.stdout, result.stderr) == (1, "", f"error: {message}\n")
 
 
@@ -143,7 +143,7 @@ def test_names_in_errors_are_printed_as_they_are() -> None:
     name = ":100: [red]a\nb[/red] \\" + "x" * 300
     result = coldstart("check", name)
     shown = name.replace("\n", " ")
-    assert result.stderr == f"error: no pipeline file {shown}: give a path or one of demo, gpu, starter\n"
+    assert result.stderr == f"error: no pipeline file {shown}: give a path or one of demo, gpu, starter, video\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -250,7 +250,7 @@ def test_check_names_an_encoder_that_does_not_exist(shop: Path) -> None:
 
 
 def test_the_packaged_pipelines_are_those_counted_here() -> None:
-    assert len(PACKAGED) == 3
+    assert len(PACKAGED) == 4
 
 
 @pytest.mark.parametrize("name", PACKAGED)

@@ -11,6 +11,7 @@ import yaml
 from coldstart import pipeline, resources
 from coldstart.errors import ColdstartError
 from coldstart.pipeline import PipelineError, find, load
+from coldstart.stages.understand import PARTS
 
 PACKAGED = resources.files("pipelines", "*.yaml")
 GOOD = {"stages": {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:8", "input": "text"}, "index": None}}
@@ -33,8 +34,35 @@ def write(tmp_path: Path) -> Any:
     return make
 
 
+def test_a_part_of_a_group_is_on_unless_it_is_false() -> None:
+    stages = {"ingest": {}, "understand": {"speech": False, "screen": True, "shots": {"max_s": 60}}}
+    loaded = load({"stages": stages}, ["understand.duplicates.policy=drop", "understand.safety=false"])
+    names = ["fingerprint", "duplicates", "quality", "shots", "screen", "evidence"]
+    assert [spec.name for spec in loaded.stages] == ["ingest", *(f"understand.{name}" for name in names)]
+    assert loaded.stages[2].settings.policy == "drop"
+    assert loaded.stages[4].settings.max_s == 60
+    assert load({"stages": stages}, ["understand.speech.model=fake"]).stages[5].settings.model == "fake"
+    assert loaded.before("understand.evidence", "understand.shots") == "understand.shots"
+    assert loaded.before("understand.shots", "understand.evidence") is None
+
+
+def test_faults_of_parts_are_named_with_their_place() -> None:
+    parts = {"speach": {}, "shots": {"detector": "mine"}, "screen": {"fpss": 3}}
+    known = ", ".join(PARTS)
+    assert faults({"stages": {"understand": parts, "clips": {"stage": "understand.shot"}}}) == [
+        f"unknown part understand.speach (did you mean 'speech'?) (known: {known})",
+        "understand.shots.detector='mine': Input should be 'scenedetect' or 'transnetv2'",
+        "unknown setting understand.screen.fpss (did you mean 'fps'?)",
+        "stage 'clips': unknown kind 'understand.shot' (did you mean 'understand.shots'?) "
+        "(known: embed, index, ingest, understand)",
+    ]
+    assert faults({"stages": {"understand": "all"}}) == [
+        "understand='all': give settings of its parts, such as `fingerprint: {}`"
+    ]
+
+
 def test_packaged_pipelines_are_found() -> None:
-    assert list(PACKAGED) == ["demo", "gpu", "starter"]
+    assert list(PACKAGED) == ["demo", "gpu", "starter", "video"]
 
 
 @pytest.mark.parametrize("name", PACKAGED)
@@ -43,8 +71,10 @@ def test_a_packaged_pipeline_loads_by_name_and_by_path(name: str) -> None:
     assert loaded == load(PACKAGED[name])
     kinds = [spec.kind for spec in loaded.stages]
     assert (kinds[0], kinds[-1]) == ("ingest", "index")
-    assert set(kinds[1:-1]) == {"embed"}
-    assert loaded.of_kind("embed") == list(loaded.stages[1:-1])
+    parts = [f"understand.{part}" for part in PARTS] if name in ("demo", "video") else []
+    assert kinds[1 : 1 + len(parts)] == parts
+    assert loaded.of_kind("embed") == list(loaded.stages[1 + len(parts) : -1])
+    assert all(spec.kind == "embed" for spec in loaded.stages[1 + len(parts) : -1])
     assert loaded.manifest is None or loaded.manifest.is_file()
 
 
@@ -279,7 +309,7 @@ def test_a_name_that_is_no_pipeline() -> None:
     with pytest.raises(ColdstartError) as caught:
         find("starer")
     assert str(caught.value) == (
-        "no pipeline file starer (did you mean 'starter'?): give a path or one of demo, gpu, starter"
+        "no pipeline file starer (did you mean 'starter'?): give a path or one of demo, gpu, starter, video"
     )
 
 

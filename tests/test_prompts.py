@@ -36,7 +36,7 @@ def refusal(name: str) -> str:
 
 
 def test_packaged_prompts_are_found() -> None:
-    assert list(PACKAGED) == ["item_text", "title"]
+    assert list(PACKAGED) == ["item_evidence", "item_text", "title"]
 
 
 @pytest.mark.parametrize("name", PACKAGED)
@@ -44,7 +44,7 @@ def test_a_packaged_prompt_loads_and_renders(name: str) -> None:
     prompt = prompts.load(name)
     assert prompt.name == name
     assert prompt.version >= 1
-    assert set(prompt.inputs) <= {field.name for field in CONTENT_FIELDS}
+    assert set(prompt.inputs) <= {field.name for field in CONTENT_FIELDS} | {"transcript", "screen_text"}
     assert "Soap" in prompt.render(FULL)
     assert prompt.render({}) == ""
     assert prompt.render(dict.fromkeys(prompt.inputs)) == ""
@@ -136,7 +136,7 @@ def test_a_faulty_prompt_is_refused(write: Any, content: str | bytes, fault: str
 
 
 def test_a_prompt_that_is_nowhere_is_refused() -> None:
-    assert refusal("nope") == "no prompt 'nope': give a path or one of item_text, title"
+    assert refusal("nope") == "no prompt 'nope': give a path or one of item_evidence, item_text, title"
 
 
 @pytest.mark.parametrize(

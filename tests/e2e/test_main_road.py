@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).parents[3] / "shared" / "data"))
 GROCERY = DATA / "grocery"
 ITEMS = 96
+PARTS = ("fingerprint", "duplicates", "quality", "shots", "speech", "screen", "evidence", "safety")
+STAGES = ["ingest", *(f"understand.{part}" for part in PARTS), "image", "text", "index"]
 FIRST_FIVE = 5
 
 
@@ -73,15 +75,25 @@ def test_the_demo_leaves_something_to_look_at(out: Path) -> None:
 
 def test_the_balance_of_the_demo(workspace: Path) -> None:
     reports = answer("status", "--workspace", workspace)
-    assert [report["stage"] for report in reports] == ["ingest", "image", "text", "index"]
+    assert [report["stage"] for report in reports] == STAGES
+    without = {"understand.shots": 65, "understand.speech": 83}  # no video; no sound
     for report in reports:
+        filtered = without.get(report["stage"], 0)
         balance = {name: count for name, count in report["balance"].items() if name != "reasons"}
-        assert balance == {"fresh": ITEMS, "failed": 0, "filtered": 0, "duplicate": 0, "pending": 0}
+        assert balance == {"fresh": ITEMS - filtered, "failed": 0, "filtered": filtered, "duplicate": 0, "pending": 0}
+
+
+def test_words_that_only_the_media_have_find_their_videos(out: Path) -> None:
+    result = json.loads((out / "result.json").read_text("utf-8"))
+    assert len(result["heard"]) == 5
+    assert [query["found"] for query in result["heard"]] == [query["video"] for query in result["heard"]]
+    card = (out / "clip-19.html").read_text("utf-8")
+    assert "Sauce day 41.90 kr/kg" in card and "burgers" in card
 
 
 def test_a_second_run_redoes_nothing(workspace: Path) -> None:
     report = answer("run", "demo", "--workspace", workspace)
-    assert [stage["ran"]["done"] for stage in report["stages"]] == [0, 0, 0, 0]
+    assert [stage["ran"]["done"] for stage in report["stages"]] == [0] * len(STAGES)
     assert len(answer("index", "--history", "--workspace", workspace)) == 1
 
 
