@@ -19,7 +19,7 @@ from coldstart.engine.run import build
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
 from coldstart.media.probe import Probe
-from coldstart.perception.rapid_ocr import RapidReader, find_models
+from coldstart.perception.rapid_ocr import RapidReader, execution_providers, find_models
 from coldstart.perception.screen_text import Pixels
 from coldstart.pipeline import load
 from coldstart.stage import MapStage, Reject, Row
@@ -180,3 +180,23 @@ def test_tiny_text_is_dropped_by_its_height(screen: MapStage, tmp_path: Path) ->
     clip = write_clip(tmp_path / "clip.mp4", [(np.ascontiguousarray(picture), 2.0)])
     assert [line["text"] for line in lines_of(screen, clip)] == [TEXT]
     assert lines_of(stage(min_height=0.15), clip) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "available", "expected"),
+    [
+        ("auto", ["CPUExecutionProvider"], ["CPUExecutionProvider"]),
+        ("cuda", ["CPUExecutionProvider"], ["CPUExecutionProvider"]),
+        ("cpu", ["CUDAExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]),
+        ("mps", ["CoreMLExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]),
+        (
+            "cuda:1",
+            ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
+            [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"],
+        ),
+    ],
+)
+def test_a_graphics_processor_is_used_where_it_is_wanted_and_there(
+    device: str, available: list[str], expected: list[Any]
+) -> None:
+    assert execution_providers(device, available) == expected

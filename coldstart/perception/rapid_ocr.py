@@ -63,18 +63,21 @@ def find_models(detection: str | None = None, recognition: str | None = None) ->
 
 
 class RapidReader:
-    """Reads text with ONNX Runtime on the processor; see `coldstart.perception.screen_text.Reader`."""
+    """Reads text with ONNX Runtime; see `coldstart.perception.screen_text.Reader`."""
 
-    def __init__(self, models: OcrModels, *, detect_side: int = 512, threads: int = 0) -> None:
+    def __init__(self, models: OcrModels, *, detect_side: int = 512, device: str = "auto", threads: int = 0) -> None:
         """Weights load with the first picture.
 
         Args:
             detect_side: pictures are shrunk until their longer side is at most this for finding text; lines are read
                 from the picture as given.
-            threads: of ONNX Runtime; 0 for one a core.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`; a GPU is used where ONNX Runtime was installed for it
+                (`onnxruntime-gpu`), else the processor.
+            threads: of ONNX Runtime on the processor; 0 for one a core.
         """
         self._models = models
         self._detect_side = detect_side
+        self._device = device
         self._threads = threads
 
     def read(self, images: Sequence[Pixels]) -> list[list[TextBox]]:
@@ -140,11 +143,11 @@ class RapidReader:
 
     @cached_property
     def _detector(self) -> _Session:
-        return _Session(self._models.detection, self._threads)
+        return _Session(self._models.detection, self._device, self._threads)
 
     @cached_property
     def _recogniser(self) -> _Session:
-        return _Session(self._models.recognition, self._threads)
+        return _Session(self._models.recognition, self._device, self._threads)
 
     @cached_property
     def _decode_boxes(self) -> Any:
@@ -162,7 +165,7 @@ class RapidReader:
 class _Session:
     """One ONNX file with one input and one output."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, device: str, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -171,7 +174,8 @@ class _Session:
         # threads that wait in a loop for their next piece take the cores from the workers that decode
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._path = path
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        providers = execution_providers(device, onnxruntime.get_available_providers())
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         self._input = self._session.get_inputs()[0].name
 
     def run(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -189,6 +193,14 @@ class _Session:
         if "character" not in held:
             raise ColdstartError(f"{self._path} holds no alphabet; give a recogniser with `character` in its metadata")
         return list(held["character"].splitlines())
+
+
+def execution_providers(device: str, available: Sequence[str]) -> list[Any]:
+    """What ONNX Runtime is to run on, the first that works: CUDA where it is wanted and there, else the processor."""
+    kind, _, index = device.partition(":")
+    if kind in ("auto", "cuda") and "CUDAExecutionProvider" in available:
+        return [("CUDAExecutionProvider", {"device_id": int(index or 0)}), "CPUExecutionProvider"]
+    return ["CPUExecutionProvider"]
 
 
 def _plain(text: str) -> str:

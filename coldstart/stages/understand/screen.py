@@ -99,6 +99,7 @@ class ScreenStage:
         self.table = f"stage.{name}"
         self.reads: Mapping[str, str] = {}
         self.settings = settings
+        self._device = pipeline.engine.device
         self._limits = Limits(**pipeline.media.limits())
         self.deadline_s = self._limits.deadline_along(settings.max_frames * SPARSE_S)
         self._rules = Rules(
@@ -119,7 +120,8 @@ class ScreenStage:
         from coldstart.perception.rapid_ocr import RapidReader, find_models
 
         models = find_models(self.settings.detection, self.settings.recognition)
-        return RapidReader(models, detect_side=self.settings.detect_side, threads=self.settings.threads)
+        side, threads = self.settings.detect_side, self.settings.threads
+        return RapidReader(models, detect_side=side, device=self._device, threads=threads)
 
     def fingerprint(self) -> Mapping[str, Any]:
         unread = {"reader", "detection", "recognition", "threads"}
