@@ -196,7 +196,8 @@ def faults(pipeline: Pipeline) -> list[str]:
             if isinstance(stage, MapStage):
                 stage.fingerprint()
         except ColdstartError as error:
-            found.append(f"{spec.name}: {error}")
+            said = str(error)
+            found.append(said if said.startswith((f"{spec.name}:", f"{spec.name}.")) else f"{spec.name}: {said}")
     return found
 
 
