@@ -195,6 +195,8 @@ class Standing:
         for spec in self._pipeline.stages:
             if spec.name == name:
                 break
+            if spec.kind == "ingest":  # no gate, and its manifest need not be known any more
+                continue
             stage = self.stage(spec.name)
             if isinstance(stage, Gate):
                 for item, why in stage.closed(self._workspace).items():

@@ -255,3 +255,11 @@ def test_a_query_by_another_encoder_is_refused_with_both_names(shop: Shop, monke
     with pytest.raises(ColdstartError) as caught:
         fresh.search(text="article", spaces=["text"], hybrid=False)
     assert "fake:32" in str(caught.value) and "other:32" in str(caught.value)
+
+
+def test_later_stages_need_no_manifest(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    bare = {key: value for key, value in shop.settings.items() if key != "manifest"}
+    report = shop.workspace.run(bare, only=["image", "text", "index"])
+    assert [stage.ran.done for stage in report.stages] == [0, 0, 0]
+    assert shop.workspace.dossier("p0").item_id == "p0"
