@@ -68,7 +68,7 @@ class Settings(Section):
     pictures: int = Field(default=4, ge=1)
     """At most so many pictures of an item without a video are read."""
     threads: int = Field(default=0, ge=0)
-    """CPU threads of the models; 0 for as many as there are cores. No result depends on it."""
+    """Pictures that are read side by side; 0 for as many as there are cores. No result depends on it."""
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> ScreenStage:
@@ -133,10 +133,10 @@ class ScreenStage:
         return LoadScreen(self._limits, chosen.side, chosen.fps, chosen.max_frames, chosen.still, chosen.pictures)
 
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
-        return [self._row(screen) for screen in batch]
+        boxes = iter(self.reader.read([image for screen in batch for image in screen.images]))
+        return [self._row(screen, [next(boxes) for _ in screen.images]) for screen in batch]
 
-    def _row(self, screen: Screen) -> Row:
-        boxes = self.reader.read(screen.images)
+    def _row(self, screen: Screen, boxes: Sequence[Sequence[TextBox]]) -> Row:
         if screen.times_s is None:
             found = [
                 (place, line)
