@@ -138,7 +138,7 @@ def test_a_publication_is_rolled_back(workspace: Path, tmp_path: Path) -> None:
     own = tmp_path / "workspace"
     shutil.copytree(workspace, own)
     before = answer("search", "--workspace", own, "--text", "oat milk", "--no-hybrid")
-    answer("run", "demo", "--workspace", own, "--set", "text.prompt=title")
+    answer("run", "demo", "--workspace", own, "--set", "text.prompt=title", "--set", "text.budgets={}")
     after = answer("search", "--workspace", own, "--text", "oat milk", "--no-hybrid")
     assert [hit["distances"] for hit in after] != [hit["distances"] for hit in before]
     history = answer("index", "--history", "--workspace", own)
