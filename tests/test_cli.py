@@ -151,12 +151,11 @@ def test_an_interrupt_says_that_nothing_is_lost(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "items.jsonl")
     command = [str(SCRIPT), "ingest", str(tmp_path / "items.jsonl"), "-w", str(tmp_path / "w"), "-p", "starter"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        with (tmp_path / "items.jsonl").open("w"):  # opens once the command reads
-            process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        assert process.stderr.read().splitlines()[-1] == (
-            "stopped; what was finished is kept: run the same command again to go on"
-        )
+        with (tmp_path / "items.jsonl").open("w"):  # opens once the command reads; to close it would end the manifest
+            process.send_signal(signal.SIGINT)
+            said = process.stderr.read().splitlines()
+    assert said[-1] == "stopped; what was finished is kept: run the same command again to go on"
     assert process.returncode == 130
 
 
