@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from coldstart import resources, yaml_text
 from coldstart import stage as registry
 from coldstart.errors import ColdstartError
+from coldstart.plain_settings import (
+    absolute,
+    expanded,
+    kind_of,
+    mapping,
+    nearest,
+    shown,
+    with_overrides,
+    with_roots,
+    with_space,
+)
 
 
 class PipelineError(ColdstartError):
@@ -123,7 +133,7 @@ def find(name: str | Path) -> Path:
     packaged = resources.files("pipelines", "*.yaml")
     if str(name) in packaged:
         return packaged[str(name)]
-    hint = _nearest(str(name), packaged)
+    hint = nearest(str(name), packaged)
     raise ColdstartError(f"no pipeline file {name}{hint}: give a path or one of {', '.join(packaged)}")
 
 
@@ -156,17 +166,17 @@ def load(
         raw = _parse(file)
     faults: list[str] = []
     for name, settings in (spaces or {}).items():
-        raw = _with_space(raw, name, settings)
-    raw = _override(raw, overrides, faults)
-    raw = _absolute(raw, base, faults)
+        raw = with_space(raw, name, settings)
+    raw = with_overrides(raw, overrides, faults)
+    raw = absolute(raw, base, faults)
     if manifest is not None:
-        raw = {**raw, "manifest": str(_expanded(manifest).absolute())}
-    if roots := [str(_expanded(root).absolute()) for root in media_roots]:
-        raw = _with_roots(raw, roots)
+        raw = {**raw, "manifest": str(expanded(manifest).absolute())}
+    if roots := [str(expanded(root).absolute()) for root in media_roots]:
+        raw = with_roots(raw, roots)
     known = ("manifest", "max_failed", "media", "engine", "stages")
     for key in raw:
         if key not in known:
-            faults.append(f"unknown setting {key!r}{_nearest(str(key), known)}")
+            faults.append(f"unknown setting {key!r}{nearest(str(key), known)}")
     media = _section(Media, raw.get("media"), "media", faults)
     engine = _section(Engine, raw.get("engine"), "engine", faults)
     max_failed = raw.get("max_failed", 0.01)
@@ -193,123 +203,16 @@ def _parse(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _override(raw: dict[str, Any], overrides: Iterable[str], faults: list[str]) -> dict[str, Any]:
-    given = raw.get("stages")
-    stages = dict(given) if isinstance(given, dict) else {}
-    raw = {**raw, "stages": stages} if isinstance(given, dict) else dict(raw)
-    for override in overrides:
-        place, equals, text = override.partition("=")
-        section, dot, key = place.strip().partition(".")
-        if not equals or not section or (dot and not key):
-            faults.append(f"--set {override}: give stage.key=value")
-            continue
-        try:
-            value = yaml_text.parse(text)
-        except ValueError as error:
-            faults.append(f"--set {override}: {error}")
-            continue
-        if not dot and section in stages:
-            faults.append(f"--set {override}: {section!r} is a stage: give {section}.key=value")
-        elif not dot:
-            raw[section] = value
-        elif section not in (*stages, "media", "engine"):
-            faults.append(f"--set {override}: no stage {section!r}{_nearest(section, ('media', 'engine', *stages))}")
-        else:
-            home = stages if section in stages else raw
-            home[section] = _with(home.get(section), key.split("."), value)
-    return raw
-
-
-def _with(settings: Any, path: Sequence[str], value: Any) -> Any:
-    """Settings with one of them, of a part of a group perhaps, changed; what is no mapping stays, to be reported."""
-    given = {} if isinstance(settings, bool) else _mapping(settings)  # a part that is merely on or off
-    if given is None:
-        return settings
-    return {**given, path[0]: value if len(path) == 1 else _with(given.get(path[0]), path[1:], value)}
-
-
-def _with_space(raw: dict[str, Any], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    stages = _mapping(raw.get("stages"))
-    if stages is None:
-        return raw
-    if name in stages:
-        if (given := _mapping(stages[name])) is None:
-            return raw
-        return {**raw, "stages": {**stages, name: {**given, **settings}}}
-    after = {key: given for key, given in stages.items() if _kind(key, given) == "index"}
-    before = {key: given for key, given in stages.items() if key not in after}
-    return {**raw, "stages": {**before, name: {"stage": "embed", **settings}, **after}}
-
-
-def _kind(name: Any, settings: Any) -> Any:
-    return settings.get("stage", name) if isinstance(settings, dict) else name
-
-
-def _with_roots(raw: dict[str, Any], roots: list[str]) -> dict[str, Any]:
-    media = _mapping(raw.get("media"))
-    if media is None or not isinstance(given := media.get("roots", []), list | tuple):
-        return raw
-    return {**raw, "media": {**media, "roots": [*given, *roots]}}
-
-
-def _mapping(value: Any) -> dict[Any, Any] | None:
-    """Settings as given, none where nothing is; `None` for what is no mapping, which `_section` reports."""
-    if value is None:
-        return {}
-    return value if isinstance(value, dict) else None
-
-
-def _absolute(raw: dict[str, Any], base: Path, faults: list[str]) -> dict[str, Any]:
-    """Paths of the file made independent of the working folder; `package:` means inside this package."""
-    given = raw.get("manifest")
-    if isinstance(given, str) and given:
-        inside = given.removeprefix("package:")
-        path = resources.PACKAGE / inside if inside != given else base / _expanded(given)
-        raw = {**raw, "manifest": str(path)}
-    elif given not in (None, ""):
-        faults.append(f"manifest={_shown(given)}: give a path")
-    media = raw.get("media")
-    if isinstance(media, dict) and isinstance(media.get("roots"), list | tuple):
-        roots = [str(base / _expanded(root)) if isinstance(root, str) else root for root in media["roots"]]
-        raw = {**raw, "media": {**media, "roots": roots}}
-    stages = raw.get("stages")
-    if isinstance(stages, dict):
-        raw = {**raw, "stages": {name: _with_paths(settings, base) for name, settings in stages.items()}}
-    return raw
-
-
-_FILES = {"prompt": ".md", "policy": ".yaml"}
-"""Settings that name a file: a path if it ends so, else the name of a packaged one."""
-
-
-def _with_paths(settings: Any, base: Path) -> Any:
-    if not isinstance(settings, dict):
-        return settings
-    return {
-        name: str(base / _expanded(value))
-        if isinstance(value, str) and value.endswith(_FILES.get(name, "\n"))
-        else _with_paths(value, base)
-        for name, value in settings.items()
-    }
-
-
-def _expanded(path: str | Path) -> Path:
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:  # the ~name of nobody: reported as a path that is not there
-        return Path(path)
-
-
 def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
     if not raw:
         faults.append("`stages:` is missing or empty")
         return []
     if not isinstance(raw, dict):
-        faults.append(f"stages={_shown(raw)}: give the name of each stage with its settings, such as `ingest: {{}}`")
+        faults.append(f"stages={shown(raw)}: give the name of each stage with its settings, such as `ingest: {{}}`")
         return []
     specs: list[StageSpec] = []
     for name, given in raw.items():
-        kind = _kind(name, given)
+        kind = kind_of(name, given)
         if not str(name).replace("_", "").isalnum() or not str(name).isascii() or str(name) != str(name).lower():
             faults.append(f"stage {name!r}: a name is lower-case letters, digits and _")
             continue
@@ -322,7 +225,7 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
         except KeyError:
             known = [*registry.groups(), *registry.kinds()]
             short = ", ".join(sorted(one for one in known if "." not in one))
-            faults.append(f"stage {name!r}: unknown kind {kind!r}{_nearest(str(kind), known)} (known: {short})")
+            faults.append(f"stage {name!r}: unknown kind {kind!r}{nearest(str(kind), known)} (known: {short})")
             continue
         specs.append(StageSpec(str(name), str(kind), _section(module.Settings, settings, str(name), faults)))
     kinds = [spec.kind for spec in specs]
@@ -336,14 +239,14 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
 
 def _parts(name: str, group: str, raw: Any, faults: list[str]) -> list[StageSpec]:
     """The stages of a group, each named `group.part`: all but those that are `false`, in the group's own order."""
-    given = _mapping(raw)
+    given = mapping(raw)
     parts: Sequence[str] = registry.module(group).PARTS
     if given is None:
-        faults.append(f"{name}={_shown(raw)}: give settings of its parts, such as `{parts[0]}: {{}}`")
+        faults.append(f"{name}={shown(raw)}: give settings of its parts, such as `{parts[0]}: {{}}`")
         return []
     for part in given:
         if part not in parts:
-            faults.append(f"unknown part {name}.{part}{_nearest(str(part), parts)} (known: {', '.join(parts)})")
+            faults.append(f"unknown part {name}.{part}{nearest(str(part), parts)} (known: {', '.join(parts)})")
     specs = []
     for part in parts:
         settings = given.get(part, True)
@@ -356,9 +259,9 @@ def _parts(name: str, group: str, raw: Any, faults: list[str]) -> list[StageSpec
 
 
 def _section(model: type[BaseModel], raw: Any, place: str, faults: list[str]) -> Any:
-    settings = _mapping(raw)
+    settings = mapping(raw)
     if settings is None:
-        faults.append(f"{place}={_shown(raw)}: give settings, such as `{next(iter(model.model_fields))}: value`")
+        faults.append(f"{place}={shown(raw)}: give settings, such as `{next(iter(model.model_fields))}: value`")
         return None
     try:
         return model.model_validate(settings)
@@ -366,24 +269,14 @@ def _section(model: type[BaseModel], raw: Any, place: str, faults: list[str]) ->
         for entry in error.errors():
             where = ".".join([place, *(str(part) for part in entry["loc"])])
             if entry["type"] == "extra_forbidden":
-                faults.append(f"unknown setting {where}{_nearest(str(entry['loc'][-1]), model.model_fields)}")
+                faults.append(f"unknown setting {where}{nearest(str(entry['loc'][-1]), model.model_fields)}")
             elif entry["type"] == "missing":
                 faults.append(f"{where} is missing")
             else:
                 advice = _ADVICE.get(entry["type"], entry["msg"].removeprefix("Value error, "))
-                faults.append(f"{where}={_shown(entry['input'])}: {advice}")
+                faults.append(f"{where}={shown(entry['input'])}: {advice}")
         return None
 
 
 _ADVICE = {"tuple_type": "give a list, such as [a, b]", "dict_type": "give pairs, such as {a: b}"}
 """Where pydantic speaks of Python, not of YAML."""
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

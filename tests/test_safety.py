@@ -310,20 +310,20 @@ def first_fault(shop: Shop) -> list[str]:
     [
         (
             {"thresholds": {"gun": 0.5}},
-            "safety: safety.thresholds: policy test 1 has no rule 'gun' (did you mean 'guns'?): it has guns, dark",
+            "safety.thresholds: policy test 1 has no rule 'gun' (did you mean 'guns'?): it has guns, dark",
         ),
         (
             {"space": "images"},
-            "safety: safety.space: no image space 'images' stands before it (did you mean 'image'?): put the embed "
+            "safety.space: no image space 'images' stands before it (did you mean 'image'?): put the embed "
             "stage above it (there: image)",
         ),
         (
             {"space": "text"},
-            "safety: safety.space: no image space 'text' stands before it: put the embed stage above it (there: image)",
+            "safety.space: no image space 'text' stands before it: put the embed stage above it (there: image)",
         ),
         (
             {"space": "late"},
-            "safety: safety.space: no image space 'late' stands before it: put the embed stage above it (there: image)",
+            "safety.space: no image space 'late' stands before it: put the embed stage above it (there: image)",
         ),
         ({"policy": "nope"}, "safety: no policy 'nope': give a path or one of safety"),
     ],
@@ -338,7 +338,7 @@ def test_a_space_that_reads_no_text_is_refused(shop: Shop, monkeypatch: pytest.M
     monkeypatch.setattr(Fake, "modalities", frozenset({"image"}))
     shop.stages("ingest", "image", "safety", space="image")
     assert first_fault(shop) == [
-        "safety: safety.space: encoder fake:32 of 'image' reads no text into the space of its pictures, so that they "
+        "safety.space: encoder fake:32 of 'image' reads no text into the space of its pictures, so that they "
         "cannot be likened to words: take one that does, such as open_clip, or leave space out"
     ]
 
@@ -346,7 +346,7 @@ def test_a_space_that_reads_no_text_is_refused(shop: Shop, monkeypatch: pytest.M
 def test_a_space_needs_a_policy_of_pictures(shop: Shop) -> None:
     shop.policy.write_text(POLICY.partition("pictures:")[0], "utf-8")
     shop.stages("ingest", "image", "safety", space="image")
-    assert first_fault(shop) == ["safety: safety.space: policy test 1 says nothing of pictures: add `pictures:` to it"]
+    assert first_fault(shop) == ["safety.space: policy test 1 says nothing of pictures: add `pictures:` to it"]
 
 
 @pytest.mark.parametrize("threshold", [0, 1.5, "high"])

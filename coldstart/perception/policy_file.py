@@ -5,8 +5,7 @@ The packaged `policies/safety.yaml` says how one is written.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -17,6 +16,7 @@ from coldstart.errors import ColdstartError
 from coldstart.perception.bounded_pattern import compiled
 from coldstart.perception.plain_text import words
 from coldstart.pipeline import Section
+from coldstart.plain_settings import nearest
 
 _Some = TypeVar("_Some", bound=Sized)
 _LISTED = ("words", "near", "unless")  # settings that may name one of the file's lists
@@ -169,7 +169,7 @@ def _filled(value: Any, lists: Mapping[str, Any], place: tuple[Any, ...], faults
     for key, given in value.items():
         if key in _LISTED and isinstance(given, str) and place[:1] == ("rules",):
             if given not in lists:
-                faults.append(f"{_where((*place, key))}={given!r}: no such list{_nearest(given, lists)}")
+                faults.append(f"{_where((*place, key))}={given!r}: no such list{nearest(given, lists)}")
             filled[key] = lists.get(given, [given])
         else:
             filled[key] = _filled(given, lists, (*place, key), faults)
@@ -180,7 +180,7 @@ def _fault(entry: Any) -> str:
     loc, shown = entry["loc"], repr(entry["input"])
     where, shown = _where(loc), shown if len(shown) <= 60 else shown[:57] + "..."
     if entry["type"] == "extra_forbidden":
-        return f"unknown setting {where}{_nearest(str(loc[-1]), _known(loc))}"
+        return f"unknown setting {where}{nearest(str(loc[-1]), _known(loc))}"
     if entry["type"] == "missing":
         return f"{where} is missing"
     if entry["type"] == "value_error" and isinstance(entry["input"], dict):
@@ -210,8 +210,3 @@ def _known(loc: Sequence[Any]) -> list[str]:
 def _where(loc: Sequence[Any]) -> str:
     """A place in the file, its list entries counted from one: `rules.scam.signs[2].score`."""
     return "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
-
-
-def _nearest(name: str, known: Iterable[Any]) -> str:
-    close = difflib.get_close_matches(name, [str(one) for one in known], n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -7,7 +7,6 @@ what is meant by them; a score of a picture is not calibrated, and closes nothin
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -24,6 +23,7 @@ from coldstart.perception.safety import Finding, scores, second
 from coldstart.perception.word_policy import WordPolicy
 from coldstart.perception.zero_shot import Prompts, liken
 from coldstart.pipeline import Pipeline, Section, StageSpec
+from coldstart.plain_settings import nearest
 from coldstart.stage import Prepare, Reject, Row
 from coldstart.workspace import Store
 
@@ -58,7 +58,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> SafetyStage:
     for rule in settings.thresholds:
         if rule not in known:
             raise ColdstartError(
-                f"{name}.thresholds: policy {policy.name} has no rule {rule!r}{_nearest(rule, known)}: it has "
+                f"{name}.thresholds: policy {policy.name} has no rule {rule!r}{nearest(rule, known)}: it has "
                 f"{', '.join(known)}"
             )
     return SafetyStage(name, settings, pipeline, policy, _space(name, settings, pipeline, policy))
@@ -71,7 +71,7 @@ def _space(name: str, settings: Settings, pipeline: Pipeline, policy: WordPolicy
     fitting = {spec.name: spec for spec in earlier if spec.kind == "embed" and spec.settings.input == "image"}
     if settings.space not in fitting:
         raise ColdstartError(
-            f"{name}.space: no image space {settings.space!r} stands before it{_nearest(settings.space, fitting)}: put "
+            f"{name}.space: no image space {settings.space!r} stands before it{nearest(settings.space, fitting)}: put "
             f"the embed stage above it (there: {', '.join(fitting) or 'none'})"
         )
     if not policy.picture_rules:
@@ -269,8 +269,3 @@ class JudgeTexts:
         vectors = np.array([*frames, own], dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return Judged(tuple(found), vectors, tuple(space.get("frame_times_s") or ())), 1.0
-
-
-def _nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
