@@ -164,6 +164,7 @@ class Standing:
         self._pipeline = pipeline
         self._stages = dict(stages or {})
         self._found: dict[str, Assessment] = {}
+        self._closed: dict[str, Mapping[str, Reject]] = {}
 
     def stage(self, name: str) -> MapStage | WholeStage:
         """A stage of the pipeline by its name."""
@@ -197,9 +198,13 @@ class Standing:
                 break
             if spec.kind == "ingest":  # no gate, and its manifest need not be known any more
                 continue
-            stage = self.stage(spec.name)
-            if isinstance(stage, Gate):
-                for item, why in stage.closed(self._workspace).items():
-                    if why.state not in ignoring:
-                        found.setdefault(item, why)
+            for item, why in self._closed_by(spec.name).items():
+                if why.state not in ignoring:
+                    found.setdefault(item, why)
         return found
+
+    def _closed_by(self, name: str) -> Mapping[str, Reject]:
+        if name not in self._closed:
+            stage = self.stage(name)
+            self._closed[name] = stage.closed(self._workspace) if isinstance(stage, Gate) else {}
+        return self._closed[name]

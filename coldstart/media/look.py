@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from coldstart.media.audio import load_audio
 from coldstart.media.image import ImageTransform, load_image
 from coldstart.media.limits import Limits
-from coldstart.media.medium import of_role, open_medium
+from coldstart.media.medium import open_medium, seen
 from coldstart.media.video import sample_frames
 from coldstart.stage import Reject, Row
 
@@ -50,10 +50,8 @@ class LoadGlimpse:
     pictures: int
 
     def __call__(self, row: Row) -> tuple[Glimpse, float]:
-        videos, images = of_role(row, "video"), of_role(row, "image")[: self.pictures]
-        if not videos and not images:
-            raise Reject("no_media", "no image or video", state="filtered")
-        glimpse = self._video(videos[0]) if videos else self._pictures(images)
+        media = seen(row, self.pictures)
+        glimpse = self._video(media[0]) if media[0]["role"] == "video" else self._pictures(media)
         return glimpse, float(len(glimpse.images))
 
     def _video(self, entry: Mapping[str, Any]) -> Glimpse:

@@ -34,6 +34,18 @@ def open_medium(entry: Mapping[str, Any], limits: Limits) -> Iterator[Path]:
         yield path
 
 
+def seen(row: Row, pictures: int) -> Sequence[Mapping[str, Any]]:
+    """What stands for how an item looks: its first video alone, or else its pictures, `pictures` of them at most.
+
+    Raises:
+        Reject: `no_media` (filtered) where it has neither.
+    """
+    found = of_role(row, "video")[:1] or of_role(row, "image")[:pictures]
+    if not found:
+        raise Reject("no_media", "no image or video", state="filtered")
+    return found
+
+
 def of_role(row: Row, role: str) -> Sequence[Mapping[str, Any]]:
     """The media of an item with a role (`image`, `video`, `audio`), in the order of its manifest."""
     return [entry for entry in row["media"] or [] if entry["role"] == role]

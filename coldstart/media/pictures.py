@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from coldstart.media.image import ImageTransform, load_image
 from coldstart.media.limits import Limits
-from coldstart.media.medium import of_role, open_medium
+from coldstart.media.medium import open_medium, seen
 from coldstart.media.video import frames_at, sample_frames
-from coldstart.stage import Reject, Row
+from coldstart.stage import Row
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,11 @@ class LoadPictures:
     pictures: int
 
     def __call__(self, row: Row) -> tuple[Pictures, float]:
-        videos, images = of_role(row, "video"), of_role(row, "image")[: self.pictures]
-        if videos:
-            pictures = self._frames(videos[0], (row.get("shots") or {}).get("frame_times_s"))
-        elif images:
-            pictures = Pictures([self._image(entry) for entry in images], None)
+        media = seen(row, self.pictures)
+        if media[0]["role"] == "video":
+            pictures = self._frames(media[0], (row.get("shots") or {}).get("frame_times_s"))
         else:
-            raise Reject("no_media", "no image or video", state="filtered")
+            pictures = Pictures([self._image(entry) for entry in media], None)
         return pictures, float(len(pictures.images))
 
     def _frames(self, entry: Mapping[str, Any], shots_s: Sequence[float] | None) -> Pictures:

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from coldstart.media.image import ImageTransform, Pixels, load_image
 from coldstart.media.limits import Limits
-from coldstart.media.medium import of_role, open_medium
+from coldstart.media.medium import open_medium, seen
 from coldstart.media.still import change, outline
 from coldstart.media.video import probe_video, sample_frames
 from coldstart.media.walk import walk_frames
-from coldstart.stage import Reject, Row
+from coldstart.stage import Row
 
 SPARSE_S = 5.0  # frames further apart than this are key frames: nothing of a few seconds is caught either way
 
@@ -61,14 +61,12 @@ class LoadScreen:
     pictures: int
 
     def __call__(self, row: Row) -> tuple[Screen, float]:
-        videos, images = of_role(row, "video"), of_role(row, "image")[: self.pictures]
-        if videos:
-            with open_medium(videos[0], self.limits) as path:
+        media = seen(row, self.pictures)
+        if media[0]["role"] == "video":
+            with open_medium(media[0], self.limits) as path:
                 screen = self.frames(path)
-        elif images:
-            screen = Screen([self._image(entry) for entry in images])
         else:
-            raise Reject("no_media", "no image or video", state="filtered")
+            screen = Screen([self._image(entry) for entry in media])
         return screen, float(len(screen.images))
 
     @property

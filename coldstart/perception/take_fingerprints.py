@@ -9,11 +9,11 @@ import numpy as np
 
 from coldstart.media.image import ImageTransform, Pixels, load_image
 from coldstart.media.limits import Limits
-from coldstart.media.medium import of_role, open_medium
+from coldstart.media.medium import open_medium, seen
 from coldstart.media.walk import walk_frames
 from coldstart.perception.fingerprint import SIDE, Fingerprints, fingerprints
 from coldstart.perception.screening import LOOKS, screened
-from coldstart.stage import Reject, Row
+from coldstart.stage import Row
 
 _SQUEEZED = ImageTransform((SIDE, SIDE), "squash", "bilinear")
 _AT_ONCE = 64  # frames that are hashed together: more would hold a long video in memory
@@ -29,16 +29,14 @@ class TakeFingerprints:
     pictures: int
 
     def __call__(self, row: Row) -> tuple[Row, float]:
-        videos, images = of_role(row, "video"), of_role(row, "image")[: self.pictures]
-        if videos:
-            with open_medium(videos[0], self.limits) as path:
+        media = seen(row, self.pictures)
+        if media[0]["role"] == "video":
+            with open_medium(media[0], self.limits) as path:
                 walk = walk_frames(path, self.limits, _SQUEEZED, fps=self.fps, max_s=self.max_s)
                 times_s, found = _hashed(walk)
             return _row("video", times_s, found), float(len(times_s))
-        if not images:
-            raise Reject("no_media", "no image or video", state="filtered")
         pixels = []
-        for entry in images:
+        for entry in media:
             with open_medium(entry, self.limits) as path:
                 pixels.append(load_image(path, self.limits, _SQUEEZED))
         return _row("image", None, [fingerprints(np.stack(pixels))]), float(len(pixels))
