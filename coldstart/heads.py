@@ -1,0 +1,169 @@
+"""Heads: small maps from the vectors of two frozen encoders into one space, and the folder that keeps them.
+
+Every head is one formula, `W x + V s(U x + c) + b`, with `x` a vector of length one and `s` either GELU or softmax.
+With nothing hidden it is linear; with softmax, `U` and `c` a classifier and `V` the vectors of its classes' names, it
+is ConSE (Norouzi et al. 2014). Knows nothing of training, encoders or workspaces.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from coldstart.errors import ColdstartError
+
+CONFIG, WEIGHTS = "heads.json", "heads.safetensors"
+SIDES = ("image", "text")
+
+
+@dataclass(frozen=True)
+class HeadShape:
+    """What a head looks like: numbers in, out and hidden (0: linear), the function between, and whether `W` is there.
+
+    Raises:
+        ValueError: it has neither a hidden layer nor a direct way.
+    """
+
+    inputs: int
+    outputs: int
+    hidden: int = 0
+    activation: Literal["gelu", "softmax"] = "gelu"
+    direct: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.hidden and not self.direct:
+            raise ValueError("a head needs a hidden layer or a direct way from input to output")
+
+
+class Head(nn.Module):
+    """`W x + V s(U x + c) + b`: float32 `[B, inputs]` of length one to float32 `[B, outputs]`, of any length.
+
+    The names of its weights: `direct` is W, `inner` is U and c, `outer` is V, `bias` is b.
+    """
+
+    def __init__(self, shape: HeadShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.direct = nn.Linear(shape.inputs, shape.outputs, bias=False) if shape.direct else None
+        self.inner = nn.Linear(shape.inputs, shape.hidden) if shape.hidden else None
+        self.outer = nn.Linear(shape.hidden, shape.outputs, bias=False) if shape.hidden else None
+        self.bias = nn.Parameter(torch.zeros(shape.outputs))
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        out = self.bias.expand(len(vectors), -1)
+        if self.direct is not None:
+            out = out + self.direct(vectors)
+        if self.inner is not None and self.outer is not None:
+            hidden = self.inner(vectors)
+            out = out + self.outer(
+                hidden.softmax(-1) if self.shape.activation == "softmax" else nn.functional.gelu(hidden)
+            )
+        return out
+
+
+class Heads(nn.Module):
+    """The heads of both sides, and how their cosines were scaled in training.
+
+    Attributes:
+        image, text: the heads; both end in the same number of outputs.
+        logit_scale: what cosines are multiplied by, as its logarithm, a number.
+        logit_bias: what is added after that (of the sigmoid loss), a number.
+    """
+
+    def __init__(self, image: HeadShape, text: HeadShape) -> None:
+        super().__init__()
+        if image.outputs != text.outputs:
+            raise ValueError(f"heads of one space end in one width, not {image.outputs} and {text.outputs}")
+        self.image = Head(image)
+        self.text = Head(text)
+        self.logit_scale = nn.Parameter(torch.tensor(2.6593))  # log(1 / 0.07), as CLIP starts (Radford et al. 2021)
+        self.logit_bias = nn.Parameter(torch.tensor(0.0))
+
+    @property
+    def dim(self) -> int:
+        return self.image.shape.outputs
+
+
+@dataclass(frozen=True)
+class Tower:
+    """The frozen encoder under a head.
+
+    Attributes:
+        encoder: its name, as `coldstart.encoders.load` takes it.
+        passport: its passport as plain data: heads fit this one alone.
+        adapter: folder of a LoRA adapter on it, relative to the heads' own; None where it is as published.
+    """
+
+    encoder: str
+    passport: Mapping[str, Any]
+    adapter: str | None = None
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Heads with the towers that they belong to: what a fit makes and an encoder reads.
+
+    Attributes:
+        towers: `image` and `text`.
+        about: what a person should know: data, settings, metrics; changes no vector.
+    """
+
+    towers: Mapping[str, Tower]
+    heads: Heads
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+        """Write `heads.json` and `heads.safetensors`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        shapes = {side: asdict(getattr(self.heads, side).shape) for side in SIDES}
+        towers = {side: asdict(self.towers[side]) for side in SIDES}
+        config = {"version": 1, "towers": towers, "heads": shapes, "about": dict(self.about)}
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+        save_file(
+            {name: w.detach().to(dtype).contiguous() for name, w in self.heads.state_dict().items()}, folder / WEIGHTS
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Aligned:
+        """Read what `save` wrote; weights become float32.
+
+        Raises:
+            ColdstartError: the folder does not hold heads, or its two files do not fit each other.
+        """
+        towers, heads, about = _read(folder)
+        try:
+            tensors = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
+            heads.load_state_dict(tensors)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise ColdstartError(f"{folder / WEIGHTS} does not fit {CONFIG} beside it: {error}") from error
+        return cls(towers, heads.requires_grad_(False).eval(), about)
+
+    @staticmethod
+    def towers_of(folder: Path) -> tuple[dict[str, Tower], int]:
+        """The towers and the width of the space, without reading weights.
+
+        Raises:
+            ColdstartError: the folder does not hold heads.
+        """
+        with torch.device("meta"):
+            towers, heads, _ = _read(folder)
+        return towers, heads.dim
+
+
+def _read(folder: Path) -> tuple[dict[str, Tower], Heads, dict[str, Any]]:
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+        if config["version"] != 1:
+            raise ColdstartError(f"{folder / CONFIG} is of version {config['version']}: this coldstart reads version 1")
+        towers = {side: Tower(**config["towers"][side]) for side in SIDES}
+        return towers, Heads(*(HeadShape(**config["heads"][side]) for side in SIDES)), config["about"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ColdstartError(f"{folder} does not hold aligned heads ({CONFIG}): {error!r}") from error

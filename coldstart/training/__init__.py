@@ -1,0 +1,1 @@
+"""Training: one method a file. Arrays and folders in, folders out; knows nothing of stages, tables or commands."""
