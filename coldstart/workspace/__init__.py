@@ -1,7 +1,8 @@
 """The workspace: a LanceDB database that holds one catalogue.
 
 Tables: `items` (what ingest wrote), `stage.*` (one a map stage and passport), `ledger` (items that did not make it and
-why), `runs` (what each run did), `pipelines` (the settings in force), `catalog` and `publications` (what is served).
+why), `runs` (what each run did), `pipelines` (the settings in force), `artifacts` and `artifact_files` (what was
+fitted), `catalog` and `publications` (what is served).
 Readers need no lock; writers take `lock()`. LanceDB is imported in this package alone.
 """
 
@@ -25,6 +26,7 @@ import pyarrow.compute as pc
 
 from coldstart.errors import ColdstartError
 from coldstart.stage import LedgerRow
+from coldstart.workspace.artifacts import Artifacts
 from coldstart.workspace.sql import equals, one_of
 
 ITEMS = "items"
@@ -220,6 +222,19 @@ class Store:
         if target is not None:
             for start in range(0, len(ids), _DELETE_CHUNK):
                 target.delete(f"{one_of('item_id', ids[start : start + _DELETE_CHUNK])} AND {condition}")
+
+    def drop(self, table: str, where: str) -> None:
+        """Remove the rows that fit an SQL filter."""
+        target = self._find(table)
+        if target is not None:
+            target.delete(where)
+
+    # -- artifacts
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """What fit stages made."""
+        return Artifacts(self)
 
     # -- ledger
 
