@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,28 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from coldstart.errors import ColdstartError
+from coldstart.heads_file import CONFIG, SIDES, WEIGHTS, HeadShape, Tower, read
 
-CONFIG, WEIGHTS = "heads.json", "heads.safetensors"
-SIDES = ("image", "text")
-
-
-@dataclass(frozen=True)
-class HeadShape:
-    """What a head looks like: numbers in, out and hidden (0: linear), the function between, and whether `W` is there.
-
-    Raises:
-        ValueError: it has neither a hidden layer nor a direct way.
-    """
-
-    inputs: int
-    outputs: int
-    hidden: int = 0
-    activation: Literal["gelu", "softmax"] = "gelu"
-    direct: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.hidden and not self.direct:
-            raise ValueError("a head needs a hidden layer or a direct way from input to output")
+__all__ = ["CONFIG", "SIDES", "WEIGHTS", "Aligned", "Head", "HeadShape", "Heads", "Tower"]
 
 
 class Head(nn.Module):
@@ -93,21 +74,6 @@ class Heads(nn.Module):
 
 
 @dataclass(frozen=True)
-class Tower:
-    """The frozen encoder under a head.
-
-    Attributes:
-        encoder: its name, as `coldstart.encoders.load` takes it.
-        passport: its passport as plain data: heads fit this one alone.
-        adapter: folder of a LoRA adapter on it, relative to the heads' own; None where it is as published.
-    """
-
-    encoder: str
-    passport: Mapping[str, Any]
-    adapter: str | None = None
-
-
-@dataclass(frozen=True)
 class Aligned:
     """Heads with the towers that they belong to: what a fit makes and an encoder reads.
 
@@ -138,32 +104,11 @@ class Aligned:
         Raises:
             ColdstartError: the folder does not hold heads, or its two files do not fit each other.
         """
-        towers, heads, about = _read(folder)
+        config = read(folder)
+        heads = Heads(*(config.shapes[side] for side in SIDES))
         try:
             tensors = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
             heads.load_state_dict(tensors)
         except (OSError, SafetensorError, RuntimeError) as error:
             raise ColdstartError(f"{folder / WEIGHTS} does not fit {CONFIG} beside it: {error}") from error
-        return cls(towers, heads.requires_grad_(False).eval(), about)
-
-    @staticmethod
-    def towers_of(folder: Path) -> tuple[dict[str, Tower], int]:
-        """The towers and the width of the space, without reading weights.
-
-        Raises:
-            ColdstartError: the folder does not hold heads.
-        """
-        with torch.device("meta"):
-            towers, heads, _ = _read(folder)
-        return towers, heads.dim
-
-
-def _read(folder: Path) -> tuple[dict[str, Tower], Heads, dict[str, Any]]:
-    try:
-        config = json.loads((folder / CONFIG).read_bytes())
-        if config["version"] != 1:
-            raise ColdstartError(f"{folder / CONFIG} is of version {config['version']}: this coldstart reads version 1")
-        towers = {side: Tower(**config["towers"][side]) for side in SIDES}
-        return towers, Heads(*(HeadShape(**config["heads"][side]) for side in SIDES)), config["about"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ColdstartError(f"{folder} does not hold aligned heads ({CONFIG}): {error!r}") from error
+        return cls(config.towers, heads.requires_grad_(False).eval(), config.about)

@@ -107,7 +107,11 @@ class Encoder(Protocol):
 def known() -> list[str]:
     """The module part of every encoder name, in alphabetical order."""
     modules = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted("sentence-transformers" if m == "sentence_transformers" else m for m in modules if m[0] != "_")
+    return sorted(m.replace("_", "-") if m in _DASHED else m for m in modules if m[0] != "_")
+
+
+_DASHED = ("sentence_transformers", "starter_clip")
+"""Spelt with `-` in their names."""
 
 
 def load(

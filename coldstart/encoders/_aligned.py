@@ -1,0 +1,107 @@
+"""Heads over frozen encoders: pictures and words in one space. What `align:…` and `starter-clip` are made of.
+
+The encoders under the heads are found by their names; this module knows none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from coldstart import encoders, heads_file, models
+from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors
+from coldstart.errors import ColdstartError
+
+if TYPE_CHECKING:
+    from coldstart.heads import Aligned
+    from coldstart.heads_file import Tower
+
+Side = Literal["image", "text"]
+
+
+class AlignedEncoder:
+    """See `Encoder`. Texts and pictures share one passport.
+
+    Args:
+        name: what to call it, here and in its passport.
+        folder: holds `heads.json` and `heads.safetensors`; see `coldstart.heads.Aligned`.
+        options: for the encoders under the heads: device, dtype, allow_random_weights.
+
+    Raises:
+        ColdstartError: the folder holds no heads, or they were made for other encoders than those of this machine.
+    """
+
+    modalities: frozenset[Modality] = frozenset({"text", "image"})
+
+    def __init__(self, name: str, folder: Path, **options: Any) -> None:
+        config = heads_file.read(folder)
+        self.name = name
+        self._folder = folder
+        self._dim = config.dim
+        self._image = self._tower("image", config.towers["image"], options)
+        self._text = self._tower("text", config.towers["text"], options)
+        self._weights = models.file_digest(folder / heads_file.WEIGHTS)
+        self.image_transform = self._image.image_transform
+        self.max_tokens = self._text.max_tokens
+
+    def _tower(self, side: Modality, tower: Tower, options: dict[str, Any]) -> Encoder:
+        adapter: dict[str, Any] = {"adapter": str(self._folder / tower.adapter)} if tower.adapter else {}
+        encoder = encoders.load(tower.encoder, **options, **adapter)
+        wanted, found = Passport(**tower.passport), encoder.passport(side)
+        if found != wanted:
+            differ = ", ".join(
+                f"{field} {getattr(found, field)!r} instead of {getattr(wanted, field)!r}"
+                for field in ("encoder", "weights", "preprocess", "dim", "metric")
+                if getattr(found, field) != getattr(wanted, field)
+            )
+            raise ColdstartError(
+                f"encoder {self.name!r}: its {side} head was made for another {tower.encoder} ({differ}): fit it anew"
+            )
+        return encoder
+
+    def passport(self, modality: Modality) -> Passport:
+        if modality not in self.modalities:
+            raise TypeError(f"{self.name} takes no {modality}")
+        image, text = self.base("image").digest, self.base("text").digest
+        return Passport(self.name, f"sha256:{self._weights}", f"heads over {image} and {text}", self._dim)
+
+    def base(self, side: Side) -> Passport:
+        """Passport of the vectors that the head of one side takes."""
+        return (self._image if side == "image" else self._text).passport(side)
+
+    def project(self, side: Side, vectors: Vectors) -> Vectors:
+        """Vectors of the encoder under the head, unit rows `[N, base dim]`, in the space of both: float32 `[N, D]`."""
+        import torch
+
+        if not len(vectors):
+            return np.zeros((0, self._dim), dtype=np.float32)
+        head = getattr(self._aligned.heads, side)
+        with torch.inference_mode():
+            made = head(torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32)))
+            unit: Vectors = torch.nn.functional.normalize(made, dim=-1).numpy()
+        return unit
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return self._text.count_tokens(texts)
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        return self.project("text", self._text.encode_documents(texts))
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        return self.project("text", self._text.encode_queries(texts))
+
+    def encode_images(self, images: Sequence[Pixels]) -> Vectors:
+        return self.project("image", self._image.encode_images(images))
+
+    def encode_videos(self, videos: Sequence[Pixels]) -> Vectors:
+        raise TypeError(f"{self.name} takes no video")
+
+    @cached_property
+    def _aligned(self) -> Aligned:
+        from coldstart.heads import Aligned
+
+        return Aligned.load(self._folder)

@@ -1,0 +1,18 @@
+"""`starter-clip`: the starter's two encoders in one space, by heads that ship with the package.
+
+What the heads were trained on, and how well they do on what they never saw: `weights/starter_clip/MODEL_CARD.md`.
+"""
+
+from __future__ import annotations
+
+from coldstart import resources
+from coldstart.encoders._aligned import AlignedEncoder
+from coldstart.errors import ColdstartError
+
+HEADS = resources.PACKAGE / "weights" / "starter_clip"
+
+
+def build(rest: str, *, device: str, dtype: str, allow_random_weights: bool) -> AlignedEncoder:
+    if rest:
+        raise ColdstartError(f"encoder 'starter-clip:{rest}' is unknown: it has no variants; write starter-clip")
+    return AlignedEncoder("starter-clip", HEADS, device=device, dtype=dtype, allow_random_weights=allow_random_weights)

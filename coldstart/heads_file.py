@@ -1,0 +1,80 @@
+"""The file that says what heads look like and what they belong to: `heads.json`, read without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from coldstart.errors import ColdstartError
+
+CONFIG, WEIGHTS = "heads.json", "heads.safetensors"
+SIDES = ("image", "text")
+
+
+@dataclass(frozen=True)
+class HeadShape:
+    """What a head looks like: numbers in, out and hidden (0: linear), the function between, and whether `W` is there.
+
+    Raises:
+        ValueError: it has neither a hidden layer nor a direct way.
+    """
+
+    inputs: int
+    outputs: int
+    hidden: int = 0
+    activation: Literal["gelu", "softmax"] = "gelu"
+    direct: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.hidden and not self.direct:
+            raise ValueError("a head needs a hidden layer or a direct way from input to output")
+
+
+@dataclass(frozen=True)
+class Tower:
+    """The frozen encoder under a head.
+
+    Attributes:
+        encoder: its name, as `coldstart.encoders.load` takes it.
+        passport: its passport as plain data: heads fit this one alone.
+        adapter: folder of a LoRA adapter on it, relative to the heads' own; None where it is as published.
+    """
+
+    encoder: str
+    passport: Mapping[str, Any]
+    adapter: str | None = None
+
+
+@dataclass(frozen=True)
+class HeadsFile:
+    """What `heads.json` says: towers and head shapes of `image` and `text`, and what a person should know of them."""
+
+    towers: Mapping[str, Tower]
+    shapes: Mapping[str, HeadShape]
+    about: Mapping[str, Any]
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector of the space."""
+        return self.shapes["image"].outputs
+
+
+def read(folder: Path) -> HeadsFile:
+    """The file in a folder of heads.
+
+    Raises:
+        ColdstartError: there is none, or it is of another version or shape.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_bytes())
+        if config["version"] != 1:
+            raise ColdstartError(f"{path} is of version {config['version']}: this coldstart reads version 1")
+        towers = {side: Tower(**config["towers"][side]) for side in SIDES}
+        shapes = {side: HeadShape(**config["heads"][side]) for side in SIDES}
+        return HeadsFile(towers, shapes, config["about"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ColdstartError(f"{folder} does not hold aligned heads ({CONFIG}): {error!r}") from error
