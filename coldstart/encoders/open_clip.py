@@ -3,7 +3,8 @@
 `open_clip:ARCH/TAG` takes weights from the hub cache or the hub, `open_clip:ARCH/FILE` a local checkpoint,
 `open_clip:local-dir:FOLDER` a folder with `open_clip_config.json`, and `open_clip:hf-hub:ORGANISATION/NAME`
 such a folder from the hub. `open_clip:ARCH` alone has no weights and is refused unless random ones are
-allowed. Text becomes vectors the same way as a query and as a document.
+allowed. Text becomes vectors the same way as a query and as a document. The option `adapter` names a folder of what was
+learnt on top of the model; its space is not that of the model alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from coldstart import models
 from coldstart.device import choose_device, choose_dtype
 from coldstart.encoders import Modality, Passport, Pixels, Vectors
+from coldstart.encoders._adapter import Adapter, Base, find
 from coldstart.encoders._hub import hub_file, hub_folder
 from coldstart.encoders._tensors import by_length, describe, to_pixel_values, to_unit_vectors
 from coldstart.errors import ColdstartError
@@ -59,9 +61,10 @@ class OpenClip:
 
     modalities: frozenset[Modality] = frozenset({"text", "image"})
 
-    def __init__(self, name: str, source: Source, device: str, dtype: str) -> None:
+    def __init__(self, name: str, source: Source, device: str, dtype: str, adapter: Adapter | None = None) -> None:
         self.name = name
         self._source = source
+        self._adapter = adapter
         self._device = device
         self._dtype = dtype
         pixels = source.preprocess
@@ -74,11 +77,15 @@ class OpenClip:
         self._dim: int = source.config["embed_dim"]
 
     def passport(self, modality: Modality) -> Passport:
-        source = self._source
-        weights = f"sha256:{models.file_digest(source.checkpoint)}" if source.checkpoint else f"random:{SEED}"
-        config = hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest()[:12]
+        base = self.base
+        weights = base.weights + (f"+adapter:sha256:{self._adapter.digest}" if self._adapter else "")
         pixels = f"{describe(self.image_transform)}, mean {self._mean}, std {self._std}"
-        return Passport(source.name, weights, f"config {config}, {pixels}, {self.max_tokens} tokens", self._dim)
+        return Passport(base.encoder, weights, f"config {base.config}, {pixels}, {self.max_tokens} tokens", self._dim)
+
+    @property
+    def base(self) -> Base:
+        """The model as published, under any adapter."""
+        return base_of(self._source)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         tokenizer = self._tokenizer
@@ -93,14 +100,17 @@ class OpenClip:
 
         if not texts:
             return np.zeros((0, self._dim), dtype=np.float32)
-        tokens = self._tokenizer(list(texts))
+        from coldstart.encoders._short_text import encode_text, lengths
+
+        tokens = self.tokenize(texts)
 
         def encode(group: list[int]) -> Vectors:
             with torch.inference_mode():
-                return to_unit_vectors(self._encode_text(tokens[group, : lengths[group[-1]]].to(self.device)))
+                columns = tokens[group, : needed[group[-1]]].to(self.device)
+                return to_unit_vectors(encode_text(self._model, columns))
 
-        lengths = self._lengths(tokens)
-        return by_length(lengths, self._dim, encode)
+        needed = lengths(self._model, tokens)
+        return by_length(needed, self._dim, encode)
 
     encode_queries = encode_documents
 
@@ -109,15 +119,23 @@ class OpenClip:
 
         if not images:
             return np.zeros((0, self._dim), dtype=np.float32)
-        if self.image_transform.resize == "longest":
-            fill = self._source.preprocess["fill_color"]
-            images = [_pad(image, self.image_transform.size, fill) for image in images]
         with torch.inference_mode():
-            pixel_values = to_pixel_values(images, self._mean, self._std, self.device, self.dtype)
-            return to_unit_vectors(self._model.encode_image(pixel_values))
+            return to_unit_vectors(self._model.encode_image(self.pixel_values(images, self.device, self.dtype)))
 
     def encode_videos(self, videos: Sequence[Pixels]) -> Vectors:
         raise TypeError(f"{self.name} takes no video")
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """int64 [B, max_tokens], padded or cut."""
+        tokens: torch.Tensor = self._tokenizer(list(texts))
+        return tokens
+
+    def pixel_values(self, images: Sequence[Pixels], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """What the image tower reads, [B, 3, H, W], of pictures as `image_transform` leaves them."""
+        if self.image_transform.resize == "longest":
+            fill = self._source.preprocess["fill_color"]
+            images = [_pad(image, self.image_transform.size, fill) for image in images]
+        return to_pixel_values(images, self._mean, self._std, device, dtype)
 
     @cached_property
     def device(self) -> torch.device:
@@ -147,9 +165,21 @@ class OpenClip:
     @cached_property
     def _model(self) -> Any:
         import open_clip
+
+        from coldstart.encoders._attention import read_first_token_only
+
+        model = self.open_model()
+        if isinstance(model.visual, open_clip.transformer.VisionTransformer):
+            read_first_token_only(model.visual)
+        return model.to(self.device, self.dtype).requires_grad_(False).eval()
+
+    def open_model(self) -> Any:
+        """A fresh copy of open_clip's model that can be trained: float32, in memory, self-attention fused, any adapter
+        merged."""
+        import open_clip
         import torch
 
-        from coldstart.encoders._attention import fuse_self_attention, read_first_token_only
+        from coldstart.encoders._attention import fuse_self_attention
 
         source, overrides = self._source, {}
         hub_name = source.config["text_cfg"].get("hf_model_name")
@@ -169,54 +199,20 @@ class OpenClip:
                 **overrides,
             )
         fuse_self_attention(model, open_clip.transformer.ResidualAttentionBlock)
-        if isinstance(model.visual, open_clip.transformer.VisionTransformer):
-            read_first_token_only(model.visual)
-        return model.to(self.device, self.dtype).requires_grad_(False).eval()
-
-    @cached_property
-    def _cuttable(self) -> Any | None:
-        """The text tower if its vector does not depend on the padding: causal, read at the end token. Else
-        None.
-        """
-        import open_clip
-
-        tower = getattr(self._model, "text", self._model)
-        if not isinstance(tower, open_clip.CLIP | open_clip.transformer.TextTransformer):
-            return None
-        pool = getattr(tower, "pool_type", None) or tower.text_pool_type
-        causal = tower.attn_mask is not None and getattr(tower, "cls_emb", None) is None
-        return tower if causal and pool == "argmax" else None
-
-    def _lengths(self, tokens: torch.Tensor) -> list[int]:
-        """How many columns of `tokens` `[B, L]` each text needs: up to its end token, or all."""
-        if self._cuttable is None:
-            return [tokens.shape[1]] * len(tokens)
-        lengths: list[int] = (tokens.argmax(dim=1) + 1).tolist()  # the end token has the highest id
-        return lengths
-
-    def _encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Text features `[B, D]` of tokens `[B, L]`, where L may be less than the model's context if it can
-        be cut.
-        """
-        import torch
-
-        tower, length = self._cuttable, tokens.shape[1]
-        if tower is None or length == self.max_tokens:
-            features: torch.Tensor = self._model.encode_text(tokens)
-            return features
-        cut = {
-            "positional_embedding": tower.positional_embedding[:length],
-            "attn_mask": tower.attn_mask[:length, :length],
-        }
-        if tower is self._model:
-            features = torch.func.functional_call(tower, cut, (None, tokens))[1]
-        else:
-            features = torch.func.functional_call(tower, cut, (tokens,))
-        return features
+        return self._adapter.apply(model) if self._adapter else model
 
 
-def build(rest: str, *, device: str, dtype: str, allow_random_weights: bool) -> OpenClip:
-    """Find the model's files; raises `ColdstartError` where there are none."""
+def build(
+    rest: str, *, device: str, dtype: str, allow_random_weights: bool, adapter: str | Path | None = None
+) -> OpenClip:
+    """Find the model's files.
+
+    Args:
+        adapter: folder of what was learnt on top of this very model (`coldstart.training.towers_job`).
+
+    Raises:
+        ColdstartError: there are none, or the adapter belongs to another model.
+    """
     name = f"open_clip:{rest}"
     if rest.startswith("local-dir:"):
         folder = Path(rest.removeprefix("local-dir:"))
@@ -229,7 +225,17 @@ def build(rest: str, *, device: str, dtype: str, allow_random_weights: bool) -> 
     else:
         arch, _, weights = rest.partition("/")
         source = _from_architecture(name, arch, weights, allow_random_weights)
-    return OpenClip(name, source, device, dtype)
+    learnt = find(Path(adapter)) if adapter is not None else None
+    if learnt:
+        learnt.check(base_of(source), name)
+    return OpenClip(name, source, device, dtype, learnt)
+
+
+def base_of(source: Source) -> Base:
+    """How a source is told from others, its weights read for their digest."""
+    weights = f"sha256:{models.file_digest(source.checkpoint)}" if source.checkpoint else f"random:{SEED}"
+    config = hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest()[:12]
+    return Base(source.name, config, weights)
 
 
 def _from_folder(label: str, name: str, folder: Path) -> Source:
