@@ -1,0 +1,264 @@
+"""Heads learnt from pairs: vectors of frozen encoders in, two maps into one space out. Knows no tables and no models.
+
+Locked towers, as in locked-image tuning (Zhai et al. 2022), with small maps on top; the vectors are computed once, so
+an epoch is a few matrix products.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import normalize
+
+from coldstart.errors import ColdstartError
+from coldstart.heads import Heads, HeadShape
+from coldstart.training.contrastive import MAX_SCALE, info_nce, sigmoid_loss
+from coldstart.training.held_out import recall_of, vectors_of
+from coldstart.training.pairs import Pairs
+from coldstart.training.resume import Progress, digest_of, restore, store
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How heads are trained. What can be known of an item is dropped at random: each step draws one picture and one
+    text of it and drops the others, and `dropout` blanks out numbers of both vectors.
+
+    Attributes:
+        loss: `infonce` or `siglip`.
+        epochs: at most; `patience`: stop after so many without a better recall on the held-out part, 0: never.
+        batch_size: items a step; all others of a batch that are of another group are negatives.
+        lr: the highest learning rate of AdamW: it rises over the first `warmup` of all steps, then falls as a cosine.
+        weight_decay: pulls weights, not biases, to zero; or, with `anchored`, to where they started.
+        dim: numbers of the space; `hidden`: of a layer between, 0 for linear heads. Only `new_heads` reads these.
+        dropout: share of the numbers of each vector that a step does not see; `hidden_dropout`: of the hidden layer.
+        noise: length of the random vector that is added to each unit vector.
+        smoothing: of the targets of InfoNCE.
+        prior: weight of the mean squared distance to what the first heads give, on the unit sphere.
+        scale: what cosines are multiplied by at first, and `bias` what is added then (`siglip`); both are learnt, the
+            scale never above 100.
+        seed: of weights, order, draws and dropout.
+    """
+
+    loss: Literal["infonce", "siglip"] = "infonce"
+    epochs: int = 40
+    patience: int = 10
+    batch_size: int = 1024
+    lr: float = 1e-3
+    warmup: float = 0.1
+    weight_decay: float = 0.1
+    anchored: bool = False
+    dim: int = 384
+    hidden: int = 0
+    dropout: float = 0.1
+    hidden_dropout: float = 0.0
+    noise: float = 0.0
+    smoothing: float = 0.0
+    prior: float = 0.0
+    scale: float = 14.3
+    bias: float = -10.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: its number from 1, mean loss, scale after it, and recall@10 on the held-out part (None: no such)."""
+
+    epoch: int
+    loss: float
+    scale: float
+    recall_at_10: float | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training made.
+
+    Attributes:
+        heads: of the best epoch; on the CPU, float32.
+        history: each epoch, also those before an interruption.
+        best_epoch: 0: the heads as they were given.
+        seconds: spent, also before an interruption.
+        stopped: whether `patience` ended it.
+    """
+
+    heads: Heads
+    history: list[Epoch]
+    best_epoch: int
+    seconds: float
+    stopped: bool
+
+
+def new_heads(recipe: Recipe, image_dim: int, text_dim: int) -> Heads:
+    """Random heads as the recipe states: linear, or with a hidden layer beside the linear way."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return Heads(*(HeadShape(inputs, recipe.dim, recipe.hidden) for inputs in (image_dim, text_dim)))
+
+
+def fit(
+    train: Pairs,
+    valid: Pairs | None,
+    heads: Heads,
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    progress: Callable[[Epoch], None] | None = None,
+) -> Fitted:
+    """Train a copy of `heads`; killed and called again with the same, it ends with the same weights.
+
+    Args:
+        valid: held out, of other groups; None: the last epoch counts as the best.
+        heads: where training starts; their scale and bias are not read, those of the recipe are.
+        checkpoint: file (safetensors) that keeps the state after each epoch, written beside and renamed; one of other
+            pairs, heads or recipe is not read and is written over. It stays when training is done.
+        progress: called after each epoch.
+
+    Raises:
+        ColdstartError: all pairs are of one group, or the loss is no number.
+    """
+    if len(np.unique(train.groups)) < 2:
+        raise ColdstartError(
+            f"{len(train)} pairs of one group teach nothing: alignment needs items of at least two products"
+        )
+    started = time.perf_counter()
+    given = _starting(heads, recipe).to(device)
+    now = copy.deepcopy(given).requires_grad_(True)
+    optimiser = torch.optim.AdamW(now.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0)
+    digest = digest_of(asdict(recipe), given, train, valid) if checkpoint else ""
+    done = restore(checkpoint, digest, now, optimiser) if checkpoint else None
+    if done is None:
+        recall = None if valid is None else recall_of(given, valid, device)
+        done = Progress(best=_weights(now), best_recall=recall)
+    before_s = done.seconds
+    learner = _Learner(train, now, given, optimiser, recipe, device)
+    while not done.stopped and done.epoch < recipe.epochs:
+        loss = learner.epoch(done.epoch)
+        done.epoch += 1
+        recall = None if valid is None else recall_of(now, valid, device)
+        if recall is None or done.best_recall is None or recall > done.best_recall:
+            done.best, done.best_recall, done.best_epoch = _weights(now), recall, done.epoch
+        done.history.append((done.epoch, loss, now.logit_scale.exp().item(), recall))
+        done.stopped = bool(valid is not None and recipe.patience and done.epoch - done.best_epoch >= recipe.patience)
+        done.seconds = before_s + time.perf_counter() - started
+        if checkpoint:
+            store(checkpoint, digest, done, now, optimiser)
+        if progress is not None:
+            progress(Epoch(*done.history[-1]))
+    best = copy.deepcopy(heads).float().cpu()
+    best.load_state_dict(done.best)
+    history = [Epoch(*line) for line in done.history]
+    return Fitted(best.requires_grad_(False).eval(), history, done.best_epoch, done.seconds, done.stopped)
+
+
+def _starting(heads: Heads, recipe: Recipe) -> Heads:
+    given = copy.deepcopy(heads).float().requires_grad_(False)
+    given.logit_scale.fill_(math.log(recipe.scale))
+    given.logit_bias.fill_(recipe.bias if recipe.loss == "siglip" else 0.0)
+    return given
+
+
+class _Learner:
+    """Steps of one training. What is random follows from seed and epoch, so that none of it is kept."""
+
+    def __init__(
+        self,
+        train: Pairs,
+        now: Heads,
+        given: Heads,
+        optimiser: torch.optim.Optimizer,
+        recipe: Recipe,
+        device: torch.device,
+    ) -> None:
+        self._train, self._now, self._given, self._optimiser = train, now, given, optimiser
+        self._recipe, self._device = recipe, device
+        self._sides = ((train.images, train.image_rows()), (train.texts, train.text_rows()))
+        self._random = np.random.Generator(np.random.SFC64(recipe.seed))
+        for head in (now.image, now.text):
+            if head.outer is not None and recipe.hidden_dropout:
+                head.outer.register_forward_pre_hook(
+                    lambda _, hidden: (
+                        self._dropped(hidden[0], recipe.hidden_dropout) if torch.is_grad_enabled() else None
+                    )
+                )
+
+    def epoch(self, number: int) -> float:
+        """One pass over all items in batches of nearly one size; gives the mean loss."""
+        recipe, train = self._recipe, self._train
+        self._random = np.random.Generator(np.random.SFC64([recipe.seed, number]))
+        steps, losses = max(1, round(len(train) / recipe.batch_size)), []
+        for step, items in enumerate(np.array_split(self._random.permutation(len(train)), steps)):
+            lr = recipe.lr * _share_of_lr((number * steps + step) / (recipe.epochs * steps), recipe.warmup)
+            loss = self._loss(items)
+            losses.append(loss.detach())
+            self._step(loss, lr)
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
+            raise ColdstartError(f"the loss of epoch {number + 1} is {mean}: use a lower lr than {recipe.lr:g}")
+        return mean
+
+    def _loss(self, items: NDArray[np.int64]) -> torch.Tensor:
+        recipe, now, given = self._recipe, self._now, self._given
+        groups = torch.from_numpy(self._train.groups[items]).to(self._device)
+        same = groups[:, None] == groups[None]
+        image, text = (vectors_of(all_of, rows.draw(items, self._random), self._device) for all_of, rows in self._sides)
+        mapped = normalize(now.image(self._blurred(image)), dim=1), normalize(now.text(self._blurred(text)), dim=1)
+        scale = now.logit_scale.exp()
+        if recipe.loss == "siglip":
+            loss = sigmoid_loss(*mapped, scale, now.logit_bias, same)
+        else:
+            loss = info_nce(*mapped, scale, same, recipe.smoothing)
+        if recipe.prior:
+            with torch.no_grad():
+                before = normalize(given.image(image), dim=1), normalize(given.text(text), dim=1)
+            away = sum((new - old).square().sum(1).mean() for new, old in zip(mapped, before, strict=True))
+            loss = loss + recipe.prior * away
+        return loss
+
+    def _step(self, loss: torch.Tensor, lr: float) -> None:
+        recipe = self._recipe
+        for settings in self._optimiser.param_groups:
+            settings["lr"] = lr
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        with torch.no_grad():
+            for weight, first in zip(self._now.parameters(), self._given.parameters(), strict=True):
+                if weight.ndim == 2:
+                    weight.lerp_(first if recipe.anchored else torch.zeros_like(weight), lr * recipe.weight_decay)
+            self._now.logit_scale.clamp_(max=math.log(MAX_SCALE))
+
+    def _blurred(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Vectors with numbers blanked out and noise on top."""
+        recipe = self._recipe
+        if recipe.noise:
+            noise = self._random.standard_normal(vectors.shape, np.float32) * (recipe.noise / vectors.shape[1] ** 0.5)
+            vectors = vectors + torch.from_numpy(noise).to(self._device)
+        return self._dropped(vectors, recipe.dropout) if recipe.dropout else vectors
+
+    def _dropped(self, values: torch.Tensor, share: float) -> torch.Tensor:
+        """Drawn on the CPU, one byte a number, so that every device drops the same."""
+        drop = round(share * 256)
+        drawn = np.frombuffer(self._random.bytes(values.numel()), np.uint8).reshape(values.shape)
+        keep = torch.from_numpy(drawn >= drop).to(self._device)
+        return values * keep * (256 / (256 - drop))
+
+
+def _share_of_lr(done: float, warmup: float) -> float:
+    """Of the highest learning rate, when this share of all steps is done."""
+    if done < warmup:
+        return (done + 1e-3) / (warmup + 1e-3)
+    return 0.5 + 0.5 * math.cos(math.pi * (done - warmup) / (1 - warmup))
+
+
+def _weights(heads: Heads) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().cpu().clone() for name, weight in heads.state_dict().items()}

@@ -1,0 +1,160 @@
+"""What belongs together, and which side of a split it falls on. Over plain arrays; knows no tables, no models.
+
+Splits go by group, never by row: an item whose near copy is in the training part would be no test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from coldstart.errors import ColdstartError
+
+_SCREEN = 128  # directions that are looked at first
+_ROWS, _COLUMNS = 1024, 4096  # a block of cosines stays in a core's cache
+_SLACK = 1e-4  # what float32 and float16 may round away
+
+
+def group(
+    keys: Sequence[Iterable[str]], pairs: Iterable[tuple[int, int]] | NDArray[np.int64] = ()
+) -> NDArray[np.int64]:
+    """The group of each item: items that share a key are of one group, and so is what hangs together by such steps.
+
+    Args:
+        keys: of each item, such as its product id, its title in lower case, digests of its media, its original where
+            it is a copy; equal keys of different kinds need a prefix. An empty key joins nothing.
+        pairs: places of two items that are of one group, such as from `near`.
+
+    Returns:
+        int64 `[I]`: groups numbered from 0 in the order of their first items.
+    """
+    parent = list(range(len(keys)))
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = parent[parent[place]]
+            place = parent[place]
+        return place
+
+    def join(one: int, other: int) -> None:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+
+    first: dict[str, int] = {}
+    for place, own in enumerate(keys):
+        for key in own:
+            if key:
+                join(first.setdefault(key, place), place)
+    for one, other in pairs:
+        join(int(one), int(other))
+    numbers: dict[int, int] = {}
+    return np.array([numbers.setdefault(root(place), len(numbers)) for place in range(len(keys))], np.int64)
+
+
+def near(
+    vectors: NDArray[np.floating[Any]],
+    threshold: float = 0.98,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.int64]:
+    """Pairs of rows whose cosine is at least `threshold`; exact.
+
+    Each vector is turned so that few directions hold most of it (the eigenvectors of second moments). With P the part
+    in these and r the length of the rest, `a.b <= Pa.Pb + r_a r_b` (Cauchy and Schwarz): a tenth of the work rules
+    nearly all pairs out, and the others are computed in full. Rows that are equal to the bit pair with their first
+    alone, so that a thousand placeholders make a thousand pairs and not half a million.
+
+    Args:
+        vectors: float16 or float32 `[N, D]` of length one.
+        progress: called with rows done and rows in all.
+
+    Returns:
+        int64 `[P, 2]`, the lower place first, in order.
+    """
+    seen: dict[bytes, int] = {}
+    equal, distinct = [], []
+    for place, row in enumerate(np.ascontiguousarray(vectors)):
+        before = seen.setdefault(blake2b(row.data, digest_size=16).digest(), place)
+        if before == place:
+            distinct.append(place)
+        else:
+            equal.append((before, place))
+    places = np.array(distinct, np.int64)
+    screen = _screen(vectors, places)
+    found = [np.array(equal, np.int64).reshape(-1, 2)]
+    room = torch.empty(_ROWS * _COLUMNS)
+    for start in range(0, len(places), _ROWS):
+        rows = screen[start : start + _ROWS]
+        for left in range(start, len(places), _COLUMNS):
+            columns = screen[left : left + _COLUMNS]
+            bounds = torch.mm(rows, columns.T, out=room[: len(rows) * len(columns)].view(len(rows), len(columns)))
+            if left < start + len(rows):  # only what is right of the diagonal
+                above = torch.ones_like(bounds, dtype=torch.bool).triu(start - left + 1)
+                bounds.masked_fill_(~above, -1.0)
+            if float(bounds.max()) >= threshold - _SLACK:
+                one, other = torch.nonzero(bounds >= threshold - _SLACK, as_tuple=True)
+                pairs = np.stack([places[one.numpy() + start], places[other.numpy() + left]], 1)
+                found.append(pairs[_cosines(vectors, pairs) >= threshold])
+        if progress is not None:
+            progress(min(start + _ROWS, len(places)), len(places))
+    every = np.concatenate(found)
+    return every[np.lexsort((every[:, 1], every[:, 0]))]
+
+
+def _screen(vectors: NDArray[np.floating[Any]], places: NDArray[np.int64]) -> torch.Tensor:
+    """`[N, _SCREEN + 1]`: the part of each vector in the strongest directions, and the length of the rest."""
+    sample = torch.from_numpy(vectors[places[:: max(1, len(places) // 8192)]].astype(np.float32))
+    directions = torch.linalg.eigh(sample.T @ sample)[1][:, -_SCREEN:]
+    screen = torch.empty(len(places), directions.shape[1] + 1)
+    for start in range(0, len(places), 8192):
+        part = torch.from_numpy(vectors[places[start : start + 8192]].astype(np.float32))
+        turned = part @ directions
+        rest = (part.square().sum(1) - turned.square().sum(1)).clamp(min=0).sqrt()
+        screen[start : start + len(part)] = torch.cat([turned, rest[:, None]], 1)
+    return screen
+
+
+def _cosines(vectors: NDArray[np.floating[Any]], pairs: NDArray[np.int64]) -> NDArray[np.float32]:
+    cosines = np.empty(len(pairs), np.float32)
+    for start in range(0, len(pairs), 8192):
+        one, other = (vectors[side].astype(np.float32) for side in pairs[start : start + 8192].T)
+        cosines[start : start + 8192] = np.einsum("nd,nd->n", one, other)
+    return cosines
+
+
+def lots(groups: NDArray[np.int64], item_ids: Sequence[str], seed: int) -> NDArray[np.float64]:
+    """A number in [0, 1) for each item, equal within a group: from the digest of the seed and the smallest item id."""
+    smallest: dict[int, str] = {}
+    for number, item_id in zip(groups.tolist(), item_ids, strict=True):
+        smallest[number] = min(item_id, smallest.get(number, item_id))
+    drawn = {
+        number: int.from_bytes(blake2b(f"{seed} {item_id}".encode(), digest_size=8).digest()) / 2**64
+        for number, item_id in smallest.items()
+    }
+    return np.array([drawn[number] for number in groups.tolist()], np.float64)
+
+
+def split(
+    groups: NDArray[np.int64], item_ids: Sequence[str], shares: Mapping[str, float], seed: int = 0
+) -> dict[str, NDArray[np.int64]]:
+    """Places of the items of each part, by group.
+
+    New items change no side of those before, unless they join groups or bring a group a smaller id.
+
+    Args:
+        groups: int64 `[I]`, as from `group`; item_ids: of the same items.
+        shares: part -> its share of the groups; they add up to 1.
+
+    Returns:
+        part -> int64 places in order; every item is in one.
+    """
+    if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-9:
+        raise ColdstartError(f"shares of a split add up to 1, and none is below 0; these are {dict(shares)}")
+    ends = np.cumsum(list(shares.values()))
+    side = np.minimum(np.searchsorted(ends, lots(groups, item_ids, seed), side="right"), len(ends) - 1)
+    return {name: np.flatnonzero(side == number) for number, name in enumerate(shares)}
