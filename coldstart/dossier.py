@@ -15,7 +15,8 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, NotFitted
+from coldstart.fitted import bound
 from coldstart.freshness import Standing, assess
 from coldstart.perception.timeline import Evidence, fuse, screen_text, transcript
 from coldstart.pipeline import Pipeline, StageSpec
@@ -204,7 +205,7 @@ class _Rows:
 
 def _stages(store: Store, pipeline: Pipeline, item_id: str, known: bool) -> list[StageState]:
     """Where the item is in each stage; of one that has no row in the items, the verdict of ingest alone."""
-    standing = Standing(store, pipeline)
+    standing = Standing(store, bound(pipeline, store))
     found = []
     for spec in pipeline.stages:
         if spec.kind == "ingest":
@@ -216,6 +217,8 @@ def _stages(store: Store, pipeline: Pipeline, item_id: str, known: bool) -> list
         elif known:
             try:
                 found.append(_stage(store, standing, spec, item_id))
+            except NotFitted as waiting:
+                found.append(StageState(spec.name, spec.kind, "pending", "", str(waiting)))
             except ColdstartError as error:  # weights that are not on this machine, say: the rest is known all the same
                 found.append(StageState(spec.name, spec.kind, "unknown", "cannot_be_built", str(error)))
     return found

@@ -1,4 +1,4 @@
-"""The one error a user sees."""
+"""The one error a user sees, and the one kind of it that others wait for."""
 
 
 class ColdstartError(Exception):
@@ -7,3 +7,7 @@ class ColdstartError(Exception):
     The message is one line that names the value, the place and the next step. The command line prints it and exits
     with 1; the Python API raises it.
     """
+
+
+class NotFitted(ColdstartError):  # noqa: N818  (a state that a run mends by itself)
+    """A stage asks for what an earlier stage has not fitted yet."""

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from coldstart import stage as registry
+from coldstart.errors import NotFitted
 from coldstart.keys import chain, stage_key
 from coldstart.pipeline import Pipeline, StageSpec
 from coldstart.stage import Gate, LedgerRow, MapStage, Reject, WholeStage
@@ -153,6 +154,8 @@ def build(spec: StageSpec, pipeline: Pipeline) -> MapStage | WholeStage:
 class Standing:
     """Where a pipeline's items are in each of its map stages, at one moment of the workspace; each worked out once.
 
+    All items of a stage that needs something not yet fitted wait.
+
     Args:
         stages: those that are built already, by name.
     """
@@ -179,7 +182,12 @@ class Standing:
         if name not in self._found:
             stage = self.stage(name)
             assert isinstance(stage, MapStage), f"{name} is no map stage"
-            self._found[name] = assess_map(self._workspace, stage, self.above(stage))
+            try:
+                self._found[name] = assess_map(self._workspace, stage, self.above(stage))
+            except NotFitted:
+                items = self._workspace.keys(ITEMS)
+                every = dict.fromkeys(items, "")
+                self._found[name] = Assessment(every, frozenset(), {}, tuple(items), frozenset(items))
         return self._found[name]
 
     def above(self, stage: MapStage) -> Above:

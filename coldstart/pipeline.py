@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,6 +101,8 @@ class Pipeline:
         manifest: path of the manifest, where the file names one.
         max_failed: share of items that may fail in a stage before a run exits with 1.
         raw: the settings as plain data, overrides applied and paths absolute: what a workspace keeps.
+        fitted: name of a fit stage -> folder of what it made last in the workspace at hand, None where that is nothing;
+            a pipeline without a workspace knows of nothing fitted.
     """
 
     source: str
@@ -110,6 +112,7 @@ class Pipeline:
     engine: Engine
     stages: tuple[StageSpec, ...]
     raw: Mapping[str, Any]
+    fitted: Callable[[str], Path | None] = field(default=lambda name: None, repr=False, compare=False)
 
     def of_kind(self, kind: str) -> list[StageSpec]:
         """The stages of one kind, in their order."""

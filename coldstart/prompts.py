@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -101,3 +101,20 @@ def _names(given: Any) -> tuple[str, ...]:
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
         raise ValueError(f"inputs={given!r}")
     return tuple(given)
+
+
+def cut(texts: Sequence[str], budget: int, count_tokens: Callable[[Sequence[str]], Sequence[int]]) -> list[str]:
+    """The first words of each text, as many as fit into `budget` tokens; a text that fits stays as it is."""
+    if not texts:
+        return []
+    extra = count_tokens([""])[0]  # the marks that a tokenizer puts around any text
+    words = [text.split() for text in texts]
+    counts = count_tokens(texts)
+    over = [place for place, count in enumerate(counts) if count - extra > budget]
+    low, high = dict.fromkeys(over, 0), {place: len(words[place]) for place in over}  # low fits, high does not
+    while open_ := [place for place in over if high[place] - low[place] > 1]:
+        middles = {place: (low[place] + high[place]) // 2 for place in open_}
+        sizes = count_tokens([" ".join(words[place][: middles[place]]) for place in open_])
+        for place, size in zip(open_, sizes, strict=True):
+            (low if size - extra <= budget else high)[place] = middles[place]
+    return [" ".join(words[place][: low[place]]) if place in low else text for place, text in enumerate(texts)]

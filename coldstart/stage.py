@@ -163,6 +163,18 @@ class WholeStage(Protocol):
         """
 
 
+@runtime_checkable
+class FitStage(WholeStage, Protocol):
+    """A whole stage that learns: it makes one artifact of many rows.
+
+    `run` fits where nothing was fitted, or under other settings. Rows that came or changed since do not set it off by
+    themselves, since all that was made with the artifact would have to be made anew: they are pending until `refit`.
+    """
+
+    def refit(self, workspace: Any, progress: Any) -> tuple[int, list[str]]:
+        """As `run`, and fits as well where rows came or changed since."""
+
+
 _STAGES = Path(__file__).parent / "stages"
 
 

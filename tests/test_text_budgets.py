@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from coldstart import pipeline as pipelines
 from coldstart.errors import ColdstartError
 from coldstart.freshness import build
-from coldstart.stages.embed import EmbedStage, cut
+from coldstart.prompts import cut
+from coldstart.stages.embed import EmbedStage
 
 WORDS = st.lists(st.text("abcdefg", min_size=1, max_size=9), max_size=60)
 

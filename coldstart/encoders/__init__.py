@@ -15,7 +15,7 @@ import pkgutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from coldstart.errors import ColdstartError
 if TYPE_CHECKING:
     from coldstart.media.image import ImageTransform
 
-__all__ = ["Encoder", "Modality", "Passport", "known", "load"]
+__all__ = ["Encoder", "Modality", "Passport", "Projector", "known", "load"]
 
 Modality = Literal["text", "image", "video"]
 Pixels = NDArray[np.uint8]
@@ -102,6 +102,17 @@ class Encoder(Protocol):
     def encode_videos(self, videos: Sequence[Pixels]) -> Vectors:
         """Vectors of whole videos, each uint8 `[T, H, W, 3]` RGB, frames in order of time and as
         `image_transform` leaves them. Only for encoders with `video` among their modalities."""
+
+
+@runtime_checkable
+class Projector(Protocol):
+    """An encoder that puts heads on the vectors of others, and so can start from vectors that are stored."""
+
+    def base(self, side: Literal["image", "text"]) -> Passport:
+        """Passport of the vectors that the head of one side takes."""
+
+    def project(self, side: Literal["image", "text"], vectors: Vectors) -> Vectors:
+        """Unit vectors float32 `[N, base dim]` of that passport in the space of both sides: unit float32 `[N, D]`."""
 
 
 def known() -> list[str]:

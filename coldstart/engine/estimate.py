@@ -13,6 +13,8 @@ import pyarrow as pa
 from coldstart.engine.local import Scope, SourceWork, stale_work
 from coldstart.engine.run import choose, sources
 from coldstart.engine.workers import Prepared, prepare_here, prepare_isolated
+from coldstart.errors import NotFitted
+from coldstart.fitted import bound
 from coldstart.freshness import Standing
 from coldstart.pipeline import Engine, Pipeline
 from coldstart.stage import MapStage, Reject, Row, SourceStage, WholeStage, Work
@@ -64,6 +66,7 @@ def estimate(store: Store, pipeline: Pipeline, *, only: Iterable[str] = (), star
     found: list[StageEstimate] = []
     new_rows: list[Row] = []
     new_count = 0
+    pipeline = bound(pipeline, store)
     standing = Standing(store, pipeline)
     for spec in choose(pipeline, only, start):
         stage = standing.stage(spec.name)
@@ -80,7 +83,11 @@ def estimate(store: Store, pipeline: Pipeline, *, only: Iterable[str] = (), star
             drawn = random.sample(ready, min(PROBE, len(ready)))
             work = list(stale_work(store, state.expected, drawn, sources(stage, standing)))
             work = work or _from_rows(stage, new_rows)
-            found.append(_probe(stage, work, len(state.stale) + new_count, pipeline.engine)[0])
+            rows = len(state.stale) + new_count
+            try:
+                found.append(_probe(stage, work, rows, pipeline.engine)[0])
+            except NotFitted:  # nothing to probe with before the fit
+                found.append(StageEstimate(spec.name, rows))
     return Estimate(found)
 
 

@@ -169,11 +169,13 @@ class Scope:
         limit: at most so many a stage.
         retry: states (`failed`, …) whose verdicts are set aside.
         among: only these items; None for all.
+        refit: let fit stages learn from rows that came or changed since they last did.
     """
 
     limit: int | None = None
     retry: frozenset[str] = frozenset()
     among: frozenset[str] | None = None
+    refit: bool = False
 
     def choose(self, stale: Sequence[str]) -> Sequence[str]:
         """The part of `stale` that is in scope, in its order."""

@@ -11,10 +11,11 @@ from typing import Any
 
 from coldstart.engine.local import Ran, Scope, Source, SourceWork, run_map, stale_work
 from coldstart.engine.progress import Progress, SilentProgress
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, NotFitted
+from coldstart.fitted import bound
 from coldstart.freshness import Balance, Standing, assess, assess_map, build, tally
 from coldstart.pipeline import Pipeline, StageSpec
-from coldstart.stage import MapStage, SourceStage, WholeStage
+from coldstart.stage import FitStage, MapStage, SourceStage, WholeStage
 from coldstart.workspace import Maintenance, Store
 from coldstart.workspace.catalog import CATALOG
 
@@ -80,6 +81,7 @@ def run_pipeline(
     start: str | None = None,
     limit: int | None = None,
     retry: Iterable[str] = (),
+    refit: bool = False,
     progress: Progress | None = None,
 ) -> RunReport:
     """Do what is stale, stage by stage, then compact the tables.
@@ -88,6 +90,7 @@ def run_pipeline(
         only, start: see `choose`.
         limit: at most so many items a map stage.
         retry: with states (`failed`, …) given, only items in one of them are done, changed or not.
+        refit: let fit stages learn from what came or changed since they last did.
 
     Raises:
         ColdstartError: another process writes to the workspace, or a set-up fault; what was finished is kept.
@@ -95,6 +98,7 @@ def run_pipeline(
     began = time.monotonic()
     progress = progress or SilentProgress()
     retry = frozenset(retry)
+    pipeline = bound(pipeline, workspace)
     built = {spec.name: build(spec, pipeline) for spec in choose(pipeline, only, start)}
     reports: list[StageReport] = []
     with workspace.lock():
@@ -107,7 +111,7 @@ def run_pipeline(
             started_at = datetime.now(UTC)
             began_stage = time.monotonic()
             standing = Standing(workspace, pipeline, built)
-            report = _run_stage(workspace, pipeline, stage, standing, Scope(limit, retry, among), progress)
+            report = _run_stage(workspace, pipeline, stage, standing, Scope(limit, retry, among, refit), progress)
             workspace.save_run(stage.name, started_at, time.monotonic() - began_stage, report.to_dict())
             reports.append(report)
         maintenance = workspace.maintain(skip=(CATALOG,))  # the index stage keeps its own published versions
@@ -124,7 +128,7 @@ def _run_stage(
     progress: Progress,
 ) -> StageReport:
     if isinstance(stage, WholeStage):
-        return _run_whole(workspace, stage, progress)
+        return _run_whole(workspace, stage, scope.refit, progress)
     settings = pipeline.engine
     recorded = workspace.verdicts(stage.name)
     if isinstance(stage, SourceStage):
@@ -167,10 +171,11 @@ def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> B
     return tally(len(fresh), verdicts, len(pending))
 
 
-def _run_whole(workspace: Store, stage: WholeStage, progress: Progress) -> StageReport:
+def _run_whole(workspace: Store, stage: WholeStage, refit: bool, progress: Progress) -> StageReport:
     began = time.monotonic()
     before = set(workspace.verdicts(stage.name))
-    changed, notes = stage.run(workspace, progress)
+    run = stage.refit if refit and isinstance(stage, FitStage) else stage.run
+    changed, notes = run(workspace, progress)
     _, verdicts = stage.expected(workspace)
     workspace.record(list(verdicts.values()))
     workspace.delete_verdicts(stage.name, before - verdicts.keys())
@@ -195,6 +200,8 @@ def faults(pipeline: Pipeline) -> list[str]:
             stage = build(spec, pipeline)
             if isinstance(stage, MapStage):
                 stage.fingerprint()
+        except NotFitted:
+            continue  # the fit stands before it
         except ColdstartError as error:
             said = str(error)
             found.append(said if said.startswith((f"{spec.name}:", f"{spec.name}.")) else f"{spec.name}: {said}")
@@ -204,6 +211,7 @@ def faults(pipeline: Pipeline) -> list[str]:
 def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:
     """Where every item is, stage by stage; computes keys, changes nothing."""
     reports = []
+    pipeline = bound(pipeline, workspace)
     standing = Standing(workspace, pipeline)
     for spec in pipeline.stages:
         stage = standing.stage(spec.name)
@@ -219,6 +227,9 @@ def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:
             balance = source_balance(workspace, stage, source.pending)
         else:
             balance = standing.of(spec.name).balance
-            notes = stage.notes(workspace)
+            try:
+                notes = stage.notes(workspace)
+            except NotFitted as waiting:
+                notes = [str(waiting)]
         reports.append(StageReport(stage.name, stage.kind, balance, notes=notes))
     return reports

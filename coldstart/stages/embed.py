@@ -2,12 +2,13 @@
 
 A space of input `image` looks at an item's pictures, or at frames sampled from its videos; a space of input `text`
 reads the item's own words, and what `understand` heard and read in its media, through a prompt file. An item without
-such input is filtered, not filled with zeros.
+such input is filtered, not filled with zeros. A space may be made over an earlier one, whose stored vectors the heads
+of an aligned encoder take, so that a fit that is made anew costs no second look at any picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from coldstart import prompts
+from coldstart.encoders import Projector
 from coldstart.errors import ColdstartError
+from coldstart.fitted import fitted_encoder
 from coldstart.media.limits import Limits
 from coldstart.media.pictures import LoadPictures, Pictures
 from coldstart.pipeline import Pipeline, Section
@@ -38,9 +41,13 @@ class Settings(Section):
     """One space."""
 
     encoder: str
-    """`starter`, `open_clip:ARCH/PRETRAINED`, `sentence-transformers:NAME_OR_PATH`, …"""
+    """`starter`, `starter-clip`, `open_clip:ARCH/PRETRAINED`, `sentence-transformers:NAME_OR_PATH`, …; `align:NAME` for
+    what the fit stage of that name makes."""
     input: Literal["image", "text"] = "image"
     """What of an item the encoder gets."""
+    over: str | None = None
+    """An earlier space of the encoder under the heads: its vectors are taken, and nothing is decoded again; `frames`,
+    `prompt` and the like are then those of that space. For `starter-clip` and `align:…`."""
     frames: int = Field(default=8, ge=1, le=256)
     """Frames sampled from each video."""
     frame_policy: Literal["uniform", "keyframe", "shots"] = "uniform"
@@ -84,10 +91,12 @@ class EmbedStage:
         self._limits = Limits(**pipeline.media.limits())
         self.deadline_s = self._limits.deadline_s
         self.batch_cost = float(settings.batch_size)
-        self.isolated = settings.input == "image"
+        self.isolated = settings.input == "image" and settings.over is None
         self.reads = self._sources()
 
     def _sources(self) -> dict[str, str]:
+        if self.settings.over is not None:
+            return {"base": self._base_name}
         if self.settings.input == "text":
             evidence = self._pipeline.before(self.name, "understand.evidence")
             return {"evidence": evidence} if evidence and not _EVIDENCE.isdisjoint(self._prompt.inputs) else {}
@@ -100,21 +109,43 @@ class EmbedStage:
             )
         return {"shots": shots}
 
+    @property
+    def _base_name(self) -> str:
+        """The space that this one is over.
+
+        Raises:
+            ColdstartError: no space of that name and input stands before this one.
+        """
+        names = [spec.name for spec in self._pipeline.stages]
+        before = self._pipeline.stages[: names.index(self.name)]
+        fitting = [s.name for s in before if s.kind == "embed" and s.settings.input == self.settings.input]
+        if self.settings.over not in fitting:
+            raise ColdstartError(
+                f"{self.name}.over={self.settings.over!r}: no space of input {self.settings.input} has that name "
+                f"before it; there is {', '.join(fitting) or 'none'}"
+            )
+        return self.settings.over
+
     @cached_property
     def encoder(self) -> Encoder:
         """The encoder, its weights not yet loaded.
 
         Raises:
-            ColdstartError: it does not take the space's input.
+            NotFitted: it is an `align:NAME` of a stage that has not fitted anything yet.
+            ColdstartError: it does not take the space's input, or its heads do not fit the space that it is over.
         """
         from coldstart import encoders
 
+        name, options = fitted_encoder(self.settings.encoder, self.name, self._pipeline)
         encoder = encoders.load(
-            self.settings.encoder,
+            name,
             device=self._pipeline.engine.device,
             dtype=self._pipeline.engine.dtype,
             allow_random_weights=self.settings.allow_random_weights,
+            **options,
         )
+        if self.settings.over is not None:
+            self._check_base(encoder)
         wanted = "video" if self.settings.video == "native" else self.settings.input
         if wanted not in encoder.modalities:
             takes = ", ".join(sorted(encoder.modalities))
@@ -124,6 +155,21 @@ class EmbedStage:
                 f"space {self.name!r}: {encoder.name} keeps videos and pictures apart; use video: frames"
             )
         return encoder
+
+    def _check_base(self, encoder: Encoder) -> None:
+        name = self._base_name
+        if not isinstance(encoder, Projector):
+            raise ColdstartError(
+                f"{self.name}.over={name!r}: {encoder.name} has no heads to put on stored vectors; leave `over` out"
+            )
+        spec = next(spec for spec in self._pipeline.stages if spec.name == name)
+        found = EmbedStage(name, spec.settings, self._pipeline).passport
+        wanted = encoder.base(self.settings.input)
+        if found != wanted:
+            raise ColdstartError(
+                f"{self.name}.over={name!r}: it holds vectors of {found.encoder} ({found.digest}), and the heads of "
+                f"{encoder.name} take those of {wanted.encoder} ({wanted.digest})"
+            )
 
     @cached_property
     def passport(self) -> Passport:
@@ -162,6 +208,8 @@ class EmbedStage:
 
     def fingerprint(self) -> Mapping[str, Any]:
         shared = {"input": self.settings.input, "passport": asdict(self.passport)}
+        if self.settings.over is not None:
+            return {**shared, "over": True}  # the key of the row that it takes says the rest
         if self.settings.input == "text":
             budgets = {"budgets": self.settings.budgets} if self.settings.budgets else {}
             return {**shared, "prompt": self._prompt.digest, **budgets}
@@ -169,6 +217,8 @@ class EmbedStage:
         return {**shared, **chosen, "max_pixels": self._limits.max_pixels, "min_side": self._limits.min_side}
 
     def preparer(self) -> Prepare:
+        if self.settings.over is not None:
+            return ReadVectors(self.settings.over)
         if self.settings.input == "text":
             return ReadText(self._prompt)
         transform = self.encoder.image_transform
@@ -178,18 +228,44 @@ class EmbedStage:
         )
 
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
-        rows = self._texts(batch) if self.settings.input == "text" else self._pictures(batch)
+        if self.settings.over is not None:
+            rows = self._projected(batch)
+        else:
+            rows = self._texts(batch) if self.settings.input == "text" else self._pictures(batch)
         return [
             row if np.isfinite(row["vector"]).all() else Reject("bad_vector", "not a finite number") for row in rows
+        ]
+
+    def _projected(self, batch: Sequence[Row]) -> list[Row]:
+        """Rows of the space that this one is over, through the heads: a video frame by frame."""
+        encoder = self.encoder
+        assert isinstance(encoder, Projector), "checked where it was loaded"
+        frames = [row.get("frame_vectors") for row in batch]
+        sets = [
+            np.asarray([row["vector"]] if own is None else own, np.float32)
+            for row, own in zip(batch, frames, strict=True)
+        ]
+        vectors = encoder.project(self.settings.input, _unit(np.concatenate(sets)))
+        parts = np.split(vectors, np.cumsum([len(one) for one in sets])[:-1])
+        if self.settings.input == "text":
+            return [
+                {"vector": part[0], "tokens_cut": row["tokens_cut"]} for part, row in zip(parts, batch, strict=True)
+            ]
+        return [
+            {
+                "vector": pool(part),
+                "frame_times_s": row["frame_times_s"],
+                "frame_vectors": None if own is None else list(part.astype(np.float16)),
+            }
+            for part, row, own in zip(parts, batch, frames, strict=True)
         ]
 
     def _texts(self, batch: Sequence[Row]) -> list[Row]:
         values = [dict(row) for row in batch]
         for name, budget in self.settings.budgets.items():
             long = [row for row in values if isinstance(row[name], str)]
-            for row, text in zip(
-                long, cut([row[name] for row in long], budget, self.encoder.count_tokens), strict=True
-            ):
+            short = prompts.cut([row[name] for row in long], budget, self.encoder.count_tokens)
+            for row, text in zip(long, short, strict=True):
                 row[name] = text
         texts = [self._prompt.render(row) for row in values]
         vectors = self.encoder.encode_documents(texts)
@@ -228,27 +304,16 @@ class EmbedStage:
         ]
 
 
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length one: stored frames are rounded to float16."""
+    unit: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+    return unit
+
+
 def pool(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of unit vectors [N, D], scaled to length one: float32 [D]."""
     mean: NDArray[np.float32] = vectors.mean(axis=0)
     return mean / np.float32(max(float(np.linalg.norm(mean)), 1e-12))
-
-
-def cut(texts: Sequence[str], budget: int, count_tokens: Callable[[Sequence[str]], Sequence[int]]) -> list[str]:
-    """The first words of each text, as many as fit into `budget` tokens; a text that fits stays as it is."""
-    if not texts:
-        return []
-    extra = count_tokens([""])[0]  # the marks that a tokenizer puts around any text
-    words = [text.split() for text in texts]
-    counts = count_tokens(texts)
-    over = [place for place, count in enumerate(counts) if count - extra > budget]
-    low, high = dict.fromkeys(over, 0), {place: len(words[place]) for place in over}  # low fits, high does not
-    while open_ := [place for place in over if high[place] - low[place] > 1]:
-        middles = {place: (low[place] + high[place]) // 2 for place in open_}
-        sizes = count_tokens([" ".join(words[place][: middles[place]]) for place in open_])
-        for place, size in zip(open_, sizes, strict=True):
-            (low if size - extra <= budget else high)[place] = middles[place]
-    return [" ".join(words[place][: low[place]]) if place in low else text for place, text in enumerate(texts)]
 
 
 @dataclass(frozen=True)
@@ -262,3 +327,16 @@ class ReadText:
         if not self.prompt.render(found):
             raise Reject("no_text", f"none of {', '.join(self.prompt.inputs)} is given", state="filtered")
         return {name: found.get(name) for name in self.prompt.inputs}, 1.0
+
+
+@dataclass(frozen=True)
+class ReadVectors:
+    """Gathers the row of the space that another one is made over; its cost is that of one picture or text."""
+
+    space: str
+
+    def __call__(self, row: Row) -> tuple[Row, float]:
+        base = row.get("base")
+        if base is None:
+            raise Reject("no_vector", f"space {self.space!r} has none of it", state="filtered")
+        return base, 1.0

@@ -1,0 +1,47 @@
+"""Where stages find what earlier stages of their pipeline have fitted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from coldstart.errors import ColdstartError, NotFitted
+from coldstart.pipeline import Pipeline
+from coldstart.workspace import Store
+
+FITTED = ("align.text_image",)
+"""Kinds of fit stages that make encoders."""
+
+
+def bound(pipeline: Pipeline, workspace: Store) -> Pipeline:
+    """The pipeline over a workspace, whose fitted artifacts its stages may use."""
+
+    def fitted(name: str) -> Path | None:
+        newest = workspace.artifacts.newest(name)
+        return None if newest is None else newest.folder
+
+    return replace(pipeline, fitted=fitted)
+
+
+def fitted_encoder(name: str, stage: str, pipeline: Pipeline) -> tuple[str, dict[str, str]]:
+    """What to load for the encoder of a stage: `align:NAME` becomes the folder of what the fit stage NAME made last.
+
+    NAME is the name of a stage, or its part after the group: `align:text_image` is the stage `align.text_image`.
+
+    Raises:
+        NotFitted: the stage has fitted nothing yet.
+        ColdstartError: it stands after the one that asks.
+    """
+    prefix, _, asked = name.partition(":")
+    named = [s.name for s in pipeline.stages if s.kind in FITTED and asked in (s.name, s.name.rpartition(".")[2])]
+    if prefix != "align" or not named:
+        return name, {}
+    names = [spec.name for spec in pipeline.stages]
+    if names.index(named[0]) > names.index(stage):
+        raise ColdstartError(f"{stage}.encoder={name!r}: stage {named[0]!r} stands after it; put it before")
+    folder = pipeline.fitted(named[0])
+    if folder is None:
+        raise NotFitted(
+            f"space {stage!r} waits for stage {named[0]!r}, which has fitted nothing: run `coldstart finetune align`"
+        )
+    return f"align:{folder}", {"label": f"align:{named[0]}"}
