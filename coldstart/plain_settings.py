@@ -51,6 +51,11 @@ def _with(settings: Any, path: Sequence[str], value: Any) -> Any:
 
 def with_space(raw: dict[str, Any], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """An embed stage changed, or added before the index."""
+    return with_stage(raw, name, "embed", settings)
+
+
+def with_stage(raw: dict[str, Any], name: str, kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage changed, or one of the kind added before the index."""
     stages = mapping(raw.get("stages"))
     if stages is None:
         return raw
@@ -60,7 +65,7 @@ def with_space(raw: dict[str, Any], name: str, settings: Mapping[str, Any]) -> d
         return {**raw, "stages": {**stages, name: {**given, **settings}}}
     after = {key: given for key, given in stages.items() if kind_of(key, given) == "index"}
     before = {key: given for key, given in stages.items() if key not in after}
-    return {**raw, "stages": {**before, name: {"stage": "embed", **settings}, **after}}
+    return {**raw, "stages": {**before, name: {"stage": kind, **settings}, **after}}
 
 
 def kind_of(name: Any, settings: Any) -> Any:
@@ -87,9 +92,7 @@ def absolute(raw: dict[str, Any], base: Path, faults: list[str]) -> dict[str, An
     """Paths of the file made independent of the working folder; `package:` means inside this package."""
     given = raw.get("manifest")
     if isinstance(given, str) and given:
-        inside = given.removeprefix("package:")
-        path = resources.PACKAGE / inside if inside != given else base / expanded(given)
-        raw = {**raw, "manifest": str(path)}
+        raw = {**raw, "manifest": _located(given, base)}
     elif given not in (None, ""):
         faults.append(f"manifest={shown(given)}: give a path")
     media = raw.get("media")
@@ -102,15 +105,20 @@ def absolute(raw: dict[str, Any], base: Path, faults: list[str]) -> dict[str, An
     return raw
 
 
-_FILES = {"prompt": ".md", "policy": ".yaml"}
+_FILES = {"prompt": ".md", "policy": ".yaml", "classes": ""}
 """Settings that name a file: a path if it ends so, else the name of a packaged one."""
+
+
+def _located(given: str, base: Path) -> str:
+    inside = given.removeprefix("package:")
+    return str(resources.PACKAGE / inside if inside != given else base / expanded(given))
 
 
 def _with_paths(settings: Any, base: Path) -> Any:
     if not isinstance(settings, dict):
         return settings
     return {
-        name: str(base / expanded(value))
+        name: _located(value, base)
         if isinstance(value, str) and value.endswith(_FILES.get(name, "\n"))
         else _with_paths(value, base)
         for name, value in settings.items()
