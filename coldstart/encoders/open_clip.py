@@ -74,13 +74,13 @@ class OpenClip:
         self.max_tokens: int = source.config["text_cfg"].get("context_length", 77)
         self._mean = tuple(pixels["mean"])
         self._std = tuple(pixels["std"])
-        self._dim: int = source.config["embed_dim"]
+        self.dim: int = source.config["embed_dim"]
 
     def passport(self, modality: Modality) -> Passport:
         base = self.base
         weights = base.weights + (f"+adapter:sha256:{self._adapter.digest}" if self._adapter else "")
         pixels = f"{describe(self.image_transform)}, mean {self._mean}, std {self._std}"
-        return Passport(base.encoder, weights, f"config {base.config}, {pixels}, {self.max_tokens} tokens", self._dim)
+        return Passport(base.encoder, weights, f"config {base.config}, {pixels}, {self.max_tokens} tokens", self.dim)
 
     @property
     def base(self) -> Base:
@@ -99,7 +99,7 @@ class OpenClip:
         import torch
 
         if not texts:
-            return np.zeros((0, self._dim), dtype=np.float32)
+            return np.zeros((0, self.dim), dtype=np.float32)
         from coldstart.encoders._short_text import encode_text, lengths
 
         tokens = self.tokenize(texts)
@@ -110,7 +110,7 @@ class OpenClip:
                 return to_unit_vectors(encode_text(self._model, columns))
 
         needed = lengths(self._model, tokens)
-        return by_length(needed, self._dim, encode)
+        return by_length(needed, self.dim, encode)
 
     encode_queries = encode_documents
 
@@ -118,7 +118,7 @@ class OpenClip:
         import torch
 
         if not images:
-            return np.zeros((0, self._dim), dtype=np.float32)
+            return np.zeros((0, self.dim), dtype=np.float32)
         with torch.inference_mode():
             return to_unit_vectors(self._model.encode_image(self.pixel_values(images, self.device, self.dtype)))
 
