@@ -1,10 +1,12 @@
-"""Where stages find what earlier stages of their pipeline have fitted."""
+"""Where stages find what earlier stages of their pipeline have fitted, and searches the encoder of stored vectors."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
+from coldstart import encoders
+from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.pipeline import Pipeline
 from coldstart.workspace import Store
@@ -45,3 +47,35 @@ def fitted_encoder(name: str, stage: str, pipeline: Pipeline) -> tuple[str, dict
             f"space {stage!r} waits for stage {named[0]!r}, which has fitted nothing: run `coldstart finetune align`"
         )
     return f"align:{folder}", {"label": f"align:{named[0]}"}
+
+
+def encoder_of(passport: Passport, pipeline: Pipeline, workspace: Store) -> Encoder:
+    """The encoder that made the vectors of a space; if none has that passport any more, the one of its name, whose
+    queries a search refuses.
+
+    Raises:
+        ColdstartError: its weights are not on this machine, or what it was fitted by is no longer kept.
+    """
+    specs = pipeline.of_kind("embed")
+    random = any(spec.settings.allow_random_weights for spec in specs)
+    engine = {"device": pipeline.engine.device, "dtype": pipeline.engine.dtype}
+    prefix, _, name = passport.encoder.partition(":")
+    if prefix == "align":
+        for made in workspace.artifacts.all(name):
+            folder = f"align:{made.folder}"
+            encoder = encoders.load(folder, **engine, allow_random_weights=random, label=passport.encoder)
+            if encoder.passport("image") == passport:
+                return encoder
+        raise ColdstartError(
+            f"vectors of {passport.encoder} ({passport.digest}) were made by a fit that is no longer kept: run "
+            f"`coldstart run --workspace {workspace.uri}` to make them with the one that is"
+        )
+    for spec in specs:
+        if spec.settings.encoder.startswith("align:"):
+            continue  # it stands for a fit of its own, looked for above
+        encoder = encoders.load(
+            spec.settings.encoder, **engine, allow_random_weights=spec.settings.allow_random_weights
+        )
+        if spec.settings.input in encoder.modalities and encoder.passport(spec.settings.input) == passport:
+            return encoder
+    return encoders.load(passport.encoder)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,14 @@ class Heads(nn.Module):
     @property
     def dim(self) -> int:
         return self.image.shape.outputs
+
+    def digest(self) -> str:
+        """SHA-256 over names and weights, as hexadecimal digits."""
+        sha = sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            sha.update(f"{name} {tuple(tensor.shape)} ".encode())
+            sha.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return sha.hexdigest()
 
 
 @dataclass(frozen=True)
