@@ -124,7 +124,7 @@ def fit(
         progress: called after each epoch.
 
     Raises:
-        ColdstartError: all pairs are of one group, or the loss is no number.
+        ColdstartError: all pairs are of one group, or vectors or the loss are no finite numbers.
     """
     if len(np.unique(train.groups)) < 2:
         raise ColdstartError(
@@ -203,6 +203,7 @@ class _Learner:
             self._step(loss, lr)
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
+            _check_finite(train)
             raise ColdstartError(f"the loss of epoch {number + 1} is {mean}: use a lower lr than {recipe.lr:g}")
         return mean
 
@@ -258,6 +259,15 @@ def _share_of_lr(done: float, warmup: float) -> float:
     if done < warmup:
         return (done + 1e-3) / (warmup + 1e-3)
     return 0.5 + 0.5 * math.cos(math.pi * (done - warmup) / (1 - warmup))
+
+
+def _check_finite(pairs: Pairs) -> None:
+    for name, vectors in (("images", pairs.images), ("texts", pairs.texts)):
+        bad = np.flatnonzero(~np.isfinite(vectors.sum(1, dtype=np.float32)))
+        if len(bad):
+            raise ColdstartError(
+                f"{len(bad)} {name} have vectors that are no finite numbers, the first at {bad[0]}: embed them again"
+            )
 
 
 def _weights(heads: Heads) -> dict[str, torch.Tensor]:
