@@ -63,8 +63,9 @@ def catalog_rows(ids: list[str], dim: int = DIM, seed: int = 0, **changed: Any) 
     columns["text"] = pa.array([f"word{i} shoe" for i in range(count)], pa.string())
     columns["vector_image"] = column(unit(count, dim, seed), np.arange(count) % 5 == 0)
     columns["vector_text"] = column(unit(count, dim, seed + 1), np.zeros(count, bool))
-    for name in ("transcript", "screen_text", "language", "duplicate_of"):
+    for name in ("transcript", "screen_text", "language", "duplicate_of", "label"):
         columns[name] = pa.nulls(count, pa.string())
+    columns["label_score"] = pa.nulls(count, pa.float32())
     columns["index_key"] = pa.array([f"index {i}" for i in range(count)], pa.string())
     return pa.table({**columns, **changed})
 
@@ -345,7 +346,7 @@ def test_queries_of_another_length_and_unknown_spaces_are_refused(catalog: Catal
 SQL = "Error parsing statement: SELECT 1 FROM t WHERE"
 COLUMNS = (
     "item_id, kind, title, description, category, tags, creator, created_at, price, attributes, media, row_key, "
-    "text, transcript, screen_text, language, duplicate_of, index_key"
+    "text, transcript, screen_text, language, duplicate_of, label, label_score, index_key"
 )
 
 

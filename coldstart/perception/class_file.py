@@ -98,7 +98,7 @@ def load(path: Path) -> Classes:
     )
 
 
-def checked_templates(templates: Iterable[str]) -> list[str]:
+def template_faults(templates: Iterable[str]) -> list[str]:
     """Faults of templates, one line each."""
     return [
         f"template {shown(one)}: write {{}} once, where the class goes, such as 'a photo of {{}}'"
@@ -236,7 +236,7 @@ def _yaml(text: str, draft: _Draft) -> None:
     if "templates" in parts:
         given = _texts(parts["templates"], "templates", draft)
         for template, line in given:
-            for fault in checked_templates([template]):
+            for fault in template_faults([template]):
                 draft.fault(line, fault)
         draft.templates = list(dict.fromkeys(template for template, _ in given)) or list(TEMPLATES)
 

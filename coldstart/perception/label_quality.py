@@ -35,6 +35,18 @@ class Quality:
     ece_before: float
     ece_after: float
 
+    def __str__(self) -> str:
+        low, high = self.accuracy_interval
+        said = f"accuracy {self.accuracy:.2f} [{low:.2f}, {high:.2f}]"
+        if self.precision is None or self.precision_interval is None:
+            said += ", no score was precise enough for a label"
+        else:
+            low, high = self.precision_interval
+            said += (
+                f"; {self.coverage:.0%} get a label, of which {self.precision:.2f} [{low:.2f}, {high:.2f}] are right"
+            )
+        return f"{said}; calibration error {self.ece_before:.2f} before, {self.ece_after:.2f} after"
+
 
 def calibrate(labelled: Labelled, wanted: Wanted) -> tuple[Calibration, Quality | None]:
     """The calibration that all labelled items give, and what one that half of them gives is worth on the other half.

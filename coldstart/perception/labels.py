@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,8 @@ def ensemble(vectors: Vectors, owners: Numbers, classes: int) -> Vectors:
     sums = np.zeros((classes, vectors.shape[1]), np.float32)
     np.add.at(sums, owners, vectors)
     lengths: Vectors = np.linalg.norm(sums, axis=1, keepdims=True)
-    return sums / np.maximum(lengths, np.float32(1e-12))
+    sums /= np.maximum(lengths, np.float32(1e-12))
+    return sums
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,20 @@ class Calibration:
     temperatures: Mapping[tuple[int, ...], tuple[float, ...]]
     threshold: float | None
 
+    def to_plain(self, spaces: Sequence[str]) -> dict[str, Any]:
+        """As JSON-serialisable values, the spaces by their names."""
+        fitted = [
+            {"spaces": [spaces[place] for place in places], "temperatures": list(values)}
+            for places, values in sorted(self.temperatures.items())
+        ]
+        return {"threshold": self.threshold, "fitted": fitted}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any], spaces: Sequence[str]) -> Calibration:
+        """What `to_plain` gave."""
+        fitted = {tuple(map(spaces.index, one["spaces"])): tuple(one["temperatures"]) for one in plain["fitted"]}
+        return cls(fitted, plain["threshold"])
+
     def logits(self, cosines: Sequence[Vectors], present: Flags) -> Vectors:
         """Sum over the spaces that an item has of their cosines, each over its temperature: float32 [N, C].
 
@@ -76,8 +92,8 @@ class Calibration:
         for spaces, chosen in patterns(present):
             alone = tuple(self.temperatures[(space,)][0] * len(spaces) for space in spaces)
             used = np.array(self.temperatures.get(spaces, alone), np.float32)
-            scales[np.ix_(spaces, np.flatnonzero(chosen))] = (1 / used)[:, None]
-        total = cosines[0] * scales[0][:, None]
+            scales[np.ix_(np.array(spaces), np.flatnonzero(chosen))] = (1 / used)[:, None]
+        total: Vectors = cosines[0] * scales[0][:, None]
         for one, scale in zip(cosines[1:], scales[1:], strict=True):
             total += one * scale[:, None]
         return total
@@ -144,7 +160,7 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.truth)
 
-    def take(self, chosen: Flags) -> Labelled:
+    def take(self, chosen: Flags | Numbers) -> Labelled:
         """Some of the items."""
         cosines = tuple(one[chosen] for one in self.cosines)
         return Labelled(cosines, self.present[:, chosen], self.truth[chosen], self.halves[chosen], self.classes)

@@ -3,7 +3,8 @@
 An item that failed in one of the spaces is not served with the rest of its vectors: it is turned away with the reason,
 and comes back by itself once the space has its row. An item that lacks the input of a space (a text without a picture)
 is served without a vector there. A copy that is linked to its original is served with the original's vectors and
-evidence and its own words; searches show it with the original, not beside it.
+evidence and its own words; searches show it with the original, not beside it. A label is a column beside the category,
+and no part of the text: the model's word is not the seller's.
 """
 
 from __future__ import annotations
@@ -76,12 +77,14 @@ class _Inputs:
         keys: item -> key; verdicts: the verdict on every other item.
         rows: stage -> state of each space, and of the evidence where there is any.
         originals: copies that are served by the rows of another item -> that item.
+        labels: item -> its label and the score of it, of those that have one.
     """
 
     keys: Mapping[str, str]
     verdicts: Mapping[str, LedgerRow]
     rows: Mapping[str, Assessment]
     originals: Mapping[str, str]
+    labels: Mapping[str, tuple[str, float]]
 
 
 class IndexStage:
@@ -96,6 +99,7 @@ class IndexStage:
         self._pipeline = pipeline
         self._evidence = pipeline.before(name, "understand.evidence")
         self._duplicates = pipeline.before(name, "understand.duplicates")
+        self._label = pipeline.before(name, "label")
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         inputs = self._inputs(store)
@@ -136,6 +140,7 @@ class IndexStage:
         barred = standing.closed(self.name, ignoring=("duplicate",))
         copies = {item: why for item, why in standing.closed(self.name).items() if why.state == "duplicate"}
         originals = self._originals(store, standing, copies)
+        labels = self._labels(store, standing)
         keys: dict[str, str] = {}
         verdicts: dict[str, LedgerRow] = {}
         sources = store.keys(ITEMS, "source_key")
@@ -143,7 +148,7 @@ class IndexStage:
             if why := barred.get(item) or (copies.get(item) if item not in originals else None):
                 verdicts[item] = self._verdict(item, source_key, why)
             elif item not in originals:
-                found = self._judge(item, source_key, rows)
+                found = self._judge(item, source_key, rows, labels.get(item))
                 if isinstance(found, Reject):
                     verdicts[item] = self._verdict(item, source_key, found)
                 else:
@@ -157,7 +162,7 @@ class IndexStage:
             else:
                 why = Reject("original_not_served", f"a copy of {original!r}, which is not served", "filtered")
                 verdicts[item] = self._verdict(item, sources[item], why)
-        return _Inputs({**keys, **linked}, verdicts, rows, originals)
+        return _Inputs({**keys, **linked}, verdicts, rows, originals, labels)
 
     def _originals(self, store: Store, standing: Standing, copies: Mapping[str, Reject]) -> dict[str, str]:
         """Copies that are to be served with their original -> that item."""
@@ -167,7 +172,16 @@ class IndexStage:
         stage: Any = standing.stage(self._duplicates)
         return {item: original for item, original in stage.originals(store).items() if item in copies}
 
-    def _judge(self, item: str, source_key: str, rows: Mapping[str, Assessment]) -> str | Reject:
+    def _labels(self, store: Store, standing: Standing) -> dict[str, tuple[str, float]]:
+        if self._label is None:
+            return {}
+        stage: Any = standing.stage(self._label)
+        labels: dict[str, tuple[str, float]] = stage.labels(store)
+        return labels
+
+    def _judge(
+        self, item: str, source_key: str, rows: Mapping[str, Assessment], label: tuple[str, float] | None
+    ) -> str | Reject:
         """The key of an item's row in the catalog, empty while it waits for a stage, or why it has none."""
         spaces = {name: rows[name] for name in self._spaces}
         failed = {name: space.settled[item] for name, space in spaces.items() if _failed(space, item)}
@@ -175,7 +189,7 @@ class IndexStage:
             return Reject("upstream_failed", "; ".join(f"{name}: {row.reason}" for name, row in failed.items()))
         made = {name: state.expected[item] for name, state in rows.items() if item in state.fresh}
         if made.keys() & self._spaces.keys():
-            return digest([VERSION, source_key, made])
+            return digest([VERSION, source_key, made, *([label] if label else [])])
         if all(item in space.settled for space in spaces.values()):
             return Reject("no_vector", "no space has a vector of it", "filtered")
         return ""  # not embedded yet: expected, and never equal to a key that was written
@@ -195,6 +209,9 @@ class IndexStage:
         items = items.append_column("duplicate_of", pa.array(originals, pa.string()))
         for name, column in evidence.items():
             items = items.append_column(name, column)
+        labels = [inputs.labels.get(owner, (None, None)) for owner in owners]
+        items = items.append_column("label", pa.array([label for label, _ in labels], pa.string()))
+        items = items.append_column("label_score", pa.array([score for _, score in labels], pa.float32()))
         items = items.append_column("text", _searchable(items))
         items = items.append_column("index_key", pa.array([inputs.keys[item] for item in ids], pa.string()))
         for name, stage in self._spaces.items():

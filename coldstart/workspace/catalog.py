@@ -39,11 +39,13 @@ SCALAR_INDEXES = {
     "tags": LabelList,
     "language": Bitmap,
     "duplicate_of": BTree,
+    "label": Bitmap,
     "text": FTS,
 }
 WORDS = ("transcript", "screen_text")
 """Columns of what is said and written in an item, in `text` as well."""
-REQUIRED = (*SCALAR_INDEXES, "title", "media", *WORDS, "index_key")
+_OPTIONAL = ("label", "label_score")
+REQUIRED = (*(name for name in SCALAR_INDEXES if name not in _OPTIONAL), "title", "media", *WORDS, "index_key")
 
 DELETE_BATCH = 10_000
 
@@ -99,7 +101,8 @@ class Catalog:
 
         Args:
             rows: one row an item: the item columns, `text`, `index_key`, and `vector_<space>`
-                fixed_size_list<float32>[D] for each space, null where the item has none.
+                fixed_size_list<float32>[D] for each space, null where the item has none; `label` and `label_score` if
+                there is such a thing.
             spaces: space -> passport of all its vectors.
 
         Raises:
@@ -155,7 +158,7 @@ class Catalog:
             table.checkout_latest()
         present = {index.name for index in indexes}
         for column, config in SCALAR_INDEXES.items():
-            if f"{column}_idx" not in present:
+            if f"{column}_idx" not in present and column in table.schema.names:
                 table.create_index(column, config=config())
         return [ann.build(table, space, settings or IndexSettings()) for space in _passports(table.schema)]
 

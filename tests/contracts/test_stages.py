@@ -44,7 +44,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 BEFORE = {"understand.evidence": {"heard": {"stage": "understand.speech", "model": "fake"}}}
 """Stages that a kind cannot stand without."""
-WHOLE = {"index", "understand.duplicates"}
+WHOLE = {"index", "label", "understand.duplicates"}
 HEAVY = ("torch", "pyarrow", "lancedb", "lance", "transformers")
 
 
