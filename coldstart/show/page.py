@@ -25,7 +25,11 @@ def neighbours_html(rows: Sequence[SheetRow], path: Path, title: str, *, limits:
     """
     thumbnails = loader(limits or Limits(), _SIDE)
     shown = [
-        {"query": card(row.query, thumbnails(row.query)), "hits": [card(hit, thumbnails(hit)) for hit in row.hits]}
+        {
+            "query": card(row.query, thumbnails(row.query)),
+            "hits": [card(hit, thumbnails(hit)) for hit in row.hits],
+            "first": row.first,
+        }
         for row in rows
     ]
     environment = Environment(

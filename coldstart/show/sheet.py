@@ -60,7 +60,7 @@ def contact_sheet(rows: Sequence[SheetRow], path: Path, *, limits: Limits | None
         left += _QUERY_WIDTH + _GAP
         if not row.hits:
             draw.text((left, top), "No hits", fill=_SOFT, font=_font(_TITLE[0]))
-        for place, hit in enumerate(row.hits, start=1):
+        for place, hit in enumerate(row.hits, start=row.first):
             _draw_tile(sheet, hit, thumbnails(hit), (left, top), _HIT_WIDTH, badge=str(place))
             left += _HIT_WIDTH + _GAP
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -43,10 +43,11 @@ class Tile:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A query and what it found, the best first."""
+    """A query and what it found, the best first; `first` is the place that the first of them is marked with."""
 
     query: Tile
     hits: list[Tile]
+    first: int = 1
 
 
 @dataclass(frozen=True)

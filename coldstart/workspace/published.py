@@ -156,6 +156,17 @@ class Published:
         found = self.items(item_ids, [column])
         return {item_id: np.array(row[column], np.float32) for item_id, row in found.items() if row[column] is not None}
 
+    def count(self, where: str | None = None) -> int:
+        """How many items meet an SQL condition, see `condition`."""
+        return int(self._table.count_rows(where))
+
+    def blocks(self, columns: Sequence[str], *, where: str | None = None, rows: int = 8192) -> Iterator[pa.RecordBatch]:
+        """All items that meet a condition, in no promised order, `rows` or fewer at a time; never all in memory."""
+        query = self._table.search()
+        if where:
+            query = query.where(where)
+        yield from query.select(["item_id", *columns]).limit(None).to_batches(batch_size=rows)
+
     def _nearest(self, space: str, queries: Vectors, top_k: int, where: str | None) -> pa.Table:
         column = column_of(space)
         effort = self._indexes[space].effort
