@@ -21,6 +21,7 @@ TIE = 1e-6
 """Scores closer than this are equal: the same vector at two places of a gallery scores so far apart in float32."""
 
 _BLOCK = 1 << 24  # scores in memory at a time: 64 MiB
+_DRAWN = 1 << 18  # rows drawn at a time
 
 
 @dataclass(frozen=True)
@@ -180,16 +181,19 @@ def _resampled(
         sums = (
             columns if members is None else [np.asarray([column[one].sum() for one in members]) for column in columns]
         )
-        for draw in range(resamples):
-            drawn = rng.integers(len(sizes), size=len(sizes))
-            total = sizes[drawn].sum()
-            out[:, draw] = [column[drawn].sum() / total for column in sums]
+        step = max(1, _DRAWN // len(sizes))
+        for start in range(0, resamples, step):
+            drawn = rng.integers(len(sizes), size=(min(step, resamples - start), len(sizes)))
+            totals = sizes[drawn].sum(1)
+            out[:, start : start + step] = [column[drawn].sum(1) / totals for column in sums]
         return out
+    order = np.arange(count) if members is None else np.concatenate(members)
+    lengths = np.ones(count, np.intp) if members is None else np.asarray([len(one) for one in members])
+    starts = np.cumsum(lengths) - lengths
     for draw in range(resamples):
-        if members is None:
-            places = rng.integers(count, size=count)
-        else:
-            places = np.concatenate([members[group] for group in rng.integers(len(members), size=len(members))])
+        drawn = rng.integers(len(lengths), size=len(lengths))
+        ends = np.cumsum(lengths[drawn])
+        places = order[np.arange(ends[-1]) + np.repeat(starts[drawn] - ends + lengths[drawn], lengths[drawn])]
         out[:, draw] = [float(statistic(column[places])) for column in columns]
     return out
 
@@ -217,7 +221,7 @@ def effective_rank(vectors: Vectors) -> float:
     """How many directions vectors [N, D] really use, 1 to min(N, D): the exponential of the entropy of their singular
     values, normalised to a sum of one (Roy & Vetterli 2007). Vectors are taken as they are, not centred."""
     data = np.asarray(vectors, np.float64)
-    gram = data.T @ data if len(data) > data.shape[1] else data @ data.T
+    gram = data.T @ data if len(data) > data.shape[1] else data @ data.T  # its eigenvalues are their squares
     values = np.sqrt(np.clip(np.linalg.eigvalsh(gram), 0, None))
     shares = values[values > 0] / values.sum()
     return float(np.exp(-np.sum(shares * np.log(shares))))

@@ -1,0 +1,179 @@
+"""How well fitted heads align a catalogue's pictures with its words, before and after, on items that no fit has seen.
+
+Reads arrays that a stage hands over; knows nothing of tables. Measures are those of `coldstart.evaluation.space`. An
+item asks and answers with one picture vector, the mean of its pictures or frames, as an image space stores it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart import metrics
+from coldstart.errors import ColdstartError
+from coldstart.evaluation.asked import SPLITS, Asked, ClassTexts, Features, Rows, chosen_of, splits_of
+from coldstart.evaluation.sheets import Hit, choose
+from coldstart.evaluation.space import SpaceReport, compare, evaluate
+
+if TYPE_CHECKING:
+    from coldstart.heads import Aligned
+
+__all__ = ["AlignReport", "ClassTexts", "Features", "compare", "evaluate", "evaluate_workspace"]
+
+_SEEN = {
+    "train": "not held out: the fit was trained on these items",
+    "valid": "not held out: the fit was stopped by these items",
+}
+
+
+@dataclass(frozen=True)
+class AlignReport:
+    """Heads judged on one split, and what they were before the fit.
+
+    Attributes:
+        split: its name; held_out: whether no fit has seen it; note: the same in words.
+        view: which texts were asked: `title`, `description`, …
+        counts: `asked` items, `groups` among them, `shared` items that have a group with another, `left_out` items
+            that came after the fit and share a group with what it was trained on, `without_text` and
+            `without_image`; and the items of the workspace by split.
+        after: the fitted heads; before: what the fit started from, None where it started from nothing.
+        difference: as `compare` gives it, None without a before.
+        views: other view -> the recalls with its texts, before and after.
+        sheets: direction -> `worst`, `random`, `best` -> queries and what they found.
+        items: item -> what a person calls it, for those on the sheets; see `with_items`.
+        towers: side -> name of the encoder below; about: as the heads have it.
+    """
+
+    split: str
+    held_out: bool
+    note: str
+    view: str
+    counts: Mapping[str, Any]
+    after: SpaceReport
+    before: SpaceReport | None
+    difference: Mapping[str, Any] | None
+    views: Mapping[str, Any]
+    sheets: Mapping[str, Any]
+    towers: Mapping[str, str]
+    about: Mapping[str, Any]
+    items: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def shown(self) -> list[str]:
+        """Ids of the items that are on the sheets, in alphabetical order."""
+        sheets = [sheet for chosen in self.sheets.values() for some in chosen.values() for sheet in some]
+        return sorted({one["item_id"] for sheet in sheets for one in (sheet, sheet["answer"], *sheet["hits"])})
+
+    def with_items(self, items: Mapping[str, Mapping[str, Any]]) -> AlignReport:
+        """The same with titles, descriptions, media and whatever else the page may show of items."""
+        return replace(self, items=items)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-serialisable values."""
+        return {
+            **{name: getattr(self, name) for name in ("split", "held_out", "note", "view", "counts", "views")},
+            "after": self.after.to_dict(),
+            "before": None if self.before is None else self.before.to_dict(),
+            "difference": _plain(self.difference),
+            **{name: getattr(self, name) for name in ("sheets", "items", "towers", "about")},
+        }
+
+
+def evaluate_workspace(
+    features: Features,
+    aligned: Aligned,
+    before: Aligned | None = None,
+    split: str = "test",
+    classes: ClassTexts | None = None,
+    *,
+    view: str | None = None,
+    seed: int = 0,
+) -> AlignReport:
+    """Judge heads on the items of one split.
+
+    Items that came after the fit count as `test`, unless they share a group with an item that it was trained on.
+
+    Args:
+        before: judged on the same items, for comparison.
+        view: which texts are asked; by default titles, where there are none the most frequent kind.
+
+    Raises:
+        ColdstartError: there is no such split or view, or it has no item with a picture and a text.
+    """
+    if split not in SPLITS:
+        raise ColdstartError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}")
+    chosen, left_out = chosen_of(features, split)
+    rows = Rows(features, chosen)
+    if view is None:
+        view = rows.default_view()
+    elif view not in rows.views:
+        raise ColdstartError(f"no item of split {split} has a text {view!r}: there is {', '.join(rows.views)}")
+    if not rows.has(view):
+        raise ColdstartError(
+            f"split {split} has no item with both a picture and a text: "
+            "choose another with --split, or fit on more items so that some are held out"
+        )
+    after, vectors = rows.judge(aligned, view, classes, seed)
+    first = None if before is None else rows.judge(before, view, classes, seed)[0]
+    others = {
+        other: {
+            name: {side: getattr(report, side).to_dict() for side in ("image_to_text", "text_to_image")}
+            for name, heads in (("before", before), ("after", aligned))
+            if heads is not None
+            for report in (rows.judge(heads, other, None, seed)[0],)
+        }
+        for other in rows.views
+        if other != view and rows.has(other)
+    }
+    return AlignReport(
+        split=split,
+        held_out=split == "test",
+        note=_SEEN.get(split, "held out: no fit has seen these items, nor others of their groups"),
+        view=view,
+        counts={**rows.counts(view), "left_out": left_out, "splits": splits_of(features)},
+        after=after,
+        before=first,
+        difference=None if first is None else compare(first, after, seed=seed),
+        views=others,
+        sheets=_sheets(features, after, vectors, seed),
+        towers={side: tower.encoder for side, tower in aligned.towers.items()},
+        about=dict(aligned.about),
+    )
+
+
+def _sheets(features: Features, report: SpaceReport, asked: Asked, seed: int) -> dict[str, Any]:
+    groups = np.asarray(features.groups)
+    own = np.where(groups >= 0, groups, -1 - np.arange(len(groups)))
+    sides = {"image_to_text": (asked.looks, asked.look_items), "text_to_image": (asked.words, asked.word_items)}
+    sheets: dict[str, Any] = {}
+    for name, other in (("image_to_text", "text_to_image"), ("text_to_image", "image_to_text")):
+        direction = getattr(report, name)
+        (queries, query_items), (gallery, gallery_items) = sides[name], sides[other]
+        rows = direction.queries
+        right = metrics.right_places(own[query_items[rows]].tolist(), own[gallery_items].tolist())
+
+        def hit(found: Hit, items: NDArray[np.intp] = gallery_items) -> dict[str, Any]:
+            return {"item_id": features.item_ids[int(items[found.place])], "score": found.score, "right": found.right}
+
+        sheets[name] = {
+            kind: [
+                {
+                    "item_id": features.item_ids[int(query_items[rows[sheet.query]])],
+                    "rank": sheet.rank,
+                    "answer": hit(sheet.answer),
+                    "hits": [hit(one) for one in sheet.hits],
+                }
+                for sheet in chosen
+            ]
+            for kind, chosen in choose(queries[rows], gallery, right, direction.ranks, seed=seed).items()
+        }
+    return sheets
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, metrics.Interval):
+        return asdict(value)
+    return {name: _plain(inner) for name, inner in value.items()} if isinstance(value, Mapping) else value

@@ -1,0 +1,177 @@
+"""Which rows of a catalogue are asked, and their vectors in an aligned space."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.evaluation.space import Classes, SpaceReport, evaluate, pool
+from coldstart.metrics import Vectors
+
+if TYPE_CHECKING:
+    from coldstart.heads import Aligned, Head
+
+SPLITS = ("train", "valid", "test")
+NEW = "new"
+"""What is counted for items that are in no split: they came after the fit."""
+
+_ROWS = 8192  # vectors that go through a head at a time
+
+
+class Features(Protocol):
+    """Vectors of the frozen encoders under the heads, as `align.text_image` reads them.
+
+    Attributes:
+        item_ids: of the I items; split: `train`, `valid` or `test` of each, anything else where it came after the fit.
+        groups: int [I]; items of one group cannot be told apart (one product, title or picture).
+        images: unit vectors [N, Di]; image_items: the place of each one's item.
+        texts: unit vectors [M, Dt]; text_items: the place of each one's item; text_views: `title`, `description`, …
+    """
+
+    @property
+    def item_ids(self) -> Sequence[str]: ...
+    @property
+    def split(self) -> Sequence[str]: ...
+    @property
+    def groups(self) -> NDArray[Any]: ...
+    @property
+    def images(self) -> NDArray[Any]: ...
+    @property
+    def image_items(self) -> NDArray[Any]: ...
+    @property
+    def texts(self) -> NDArray[Any]: ...
+    @property
+    def text_items(self) -> NDArray[Any]: ...
+    @property
+    def text_views(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class ClassTexts:
+    """Classes as the frozen text encoder reads them, and which item is of which.
+
+    Attributes:
+        names: of the C classes; case does not part them.
+        vectors: unit vectors [C, T, Dt] of each name in each template; their mean in the space stands for the class.
+        labels: the class of each item of the features by name; None, or a name that is none of these, is left out.
+    """
+
+    names: Sequence[str]
+    vectors: Vectors
+    labels: Sequence[str | None]
+
+
+def project(head: Head, vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Unit vectors [N, inputs] of an encoder through a head: unit vectors float32 [N, outputs]."""
+    import torch
+
+    with torch.inference_mode():
+        parts = [
+            torch.nn.functional.normalize(
+                head(torch.from_numpy(np.asarray(vectors[start : start + _ROWS], np.float32)))
+            )
+            for start in range(0, len(vectors), _ROWS)
+        ]
+    return np.concatenate([part.numpy() for part in parts]) if parts else np.empty((0, head.shape.outputs), np.float32)
+
+
+def splits_of(features: Features) -> dict[str, int]:
+    """How many items of the workspace are in each split, and how many are new."""
+    return dict(Counter(name if name in SPLITS else NEW for name in features.split))
+
+
+def chosen_of(features: Features, split: str) -> tuple[NDArray[np.bool_], int]:
+    """Which items are asked, bool [I]; and how many new ones are not, for what the fit has seen of their group."""
+    own = np.asarray([name if name in SPLITS else NEW for name in features.split])
+    groups = np.asarray(features.groups)
+    if split != "test":
+        return own == split, 0
+    seen = np.isin(groups, groups[(own == "train") | (own == "valid")]) & (groups >= 0)
+    known = (own == NEW) & seen
+    return (own == "test") | ((own == NEW) & ~seen), int(known.sum())
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Vectors of the items and texts that were asked, in the space."""
+
+    looks: NDArray[np.float32]
+    look_items: NDArray[np.intp]
+    words: NDArray[np.float32]
+    word_items: NDArray[np.intp]
+
+
+class Rows:
+    """The rows of chosen items."""
+
+    def __init__(self, features: Features, chosen: NDArray[np.bool_]) -> None:
+        self._features = features
+        self._chosen = chosen
+        self._images = np.flatnonzero(chosen[features.image_items])
+        self._texts = np.flatnonzero(chosen[features.text_items])
+        self._views = np.asarray(features.text_views, dtype=np.str_)
+        self._sizes = Counter(self._views[self._texts].tolist())
+
+    @property
+    def views(self) -> list[str]:
+        """Kinds of texts that the items have, in alphabetical order."""
+        return sorted(self._sizes)
+
+    def default_view(self) -> str:
+        """Titles; where there are none, the most frequent kind."""
+        return "title" if "title" in self._sizes or not self._sizes else self._sizes.most_common(1)[0][0]
+
+    def judge(self, aligned: Aligned, view: str, classes: ClassTexts | None, seed: int) -> tuple[SpaceReport, Asked]:
+        """The items in the space of some heads, judged by their texts of one view."""
+        features = self._features
+        pictures = project(aligned.heads.image, features.images[self._images])
+        pooled, has = pool(pictures, features.image_items[self._images], len(features.item_ids))
+        look_items = np.flatnonzero(has)
+        text_rows = self._of(view)
+        words = project(aligned.heads.text, features.texts[text_rows])
+        asked = Asked(pooled[look_items], look_items, words, np.asarray(features.text_items)[text_rows])
+        named = None if classes is None else self._named(aligned, classes)
+        groups = np.asarray(features.groups)
+        report = evaluate(
+            asked.looks, asked.look_items, asked.words, asked.word_items, groups, classes=named, seed=seed
+        )
+        return report, asked
+
+    def has(self, view: str) -> bool:
+        """Whether some item has a picture and such a text."""
+        features = self._features
+        texts = np.asarray(features.text_items)[self._of(view)]
+        return bool(np.isin(features.image_items[self._images], texts).any())
+
+    def counts(self, view: str) -> dict[str, int]:
+        """Items as `AlignReport.counts` states them."""
+        features = self._features
+        looks = np.unique(features.image_items[self._images])
+        texts = np.unique(np.asarray(features.text_items)[self._of(view)])
+        both = np.intersect1d(looks, texts)
+        groups = Counter(np.asarray(features.groups)[both].tolist())
+        return {
+            "chosen": int(self._chosen.sum()),
+            "asked": len(both),
+            "without_text": int(self._chosen.sum()) - len(texts),
+            "without_image": int(self._chosen.sum()) - len(looks),
+            "groups": sum(count if group < 0 else 1 for group, count in groups.items()),
+            "shared": sum(count for group, count in groups.items() if group >= 0 and count > 1),
+        }
+
+    def _of(self, view: str) -> NDArray[np.intp]:
+        rows: NDArray[np.intp] = self._texts[self._views[self._texts] == view]
+        return rows
+
+    def _named(self, aligned: Aligned, classes: ClassTexts) -> Classes:
+        count, templates, width = classes.vectors.shape
+        words = project(aligned.heads.text, classes.vectors.reshape(-1, width))
+        vectors, _ = pool(words, np.repeat(np.arange(count), templates), count)
+        places = {name.strip().casefold(): place for place, name in enumerate(classes.names)}
+        of_item = [places.get((label or "").strip().casefold(), -1) for label in classes.labels]
+        return Classes(classes.names, vectors, np.where(self._chosen, np.asarray(of_item), -1))
