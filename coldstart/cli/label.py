@@ -1,0 +1,111 @@
+"""`coldstart label`: which of some classes each item is of that has no category."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coldstart.cli import output, report
+from coldstart.cli.options import DEFAULT_WORKSPACE, Json, Overrides, PipelineName, Uri
+
+if TYPE_CHECKING:
+    from coldstart.api import Workspace
+    from coldstart.pipeline import Pipeline
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the main app."""
+    app.command("label")(label)
+
+
+def label(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    pipeline: PipelineName = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", metavar="FILE", help="The classes: .yaml, .csv, or a text file of one a line."),
+    ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option("--space", metavar="NAME", help="Compare in this space alone; repeatable."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", metavar="SCORE", help="Score that a label needs, instead of the calibrated one."),
+    ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option("--precision", metavar="SHARE", help="Share of the labels that should be right."),
+    ] = None,
+    every: Annotated[
+        bool | None, typer.Option("--all/--missing", help="Label all items, or those alone that have no category.")
+    ] = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Label items by what their vectors are like in words; those that are like none of the classes stay unknown.
+
+    Example: coldstart label --classes classes.yaml --workspace shop.workspace
+    """
+    import coldstart
+    from coldstart.engine.progress import ConsoleProgress
+
+    opened = coldstart.open(workspace)
+    given = {
+        "classes": None if classes is None else str(classes.expanduser().absolute()),
+        "spaces": space or None,
+        "threshold": threshold,
+        "min_precision": precision,
+        "only_missing": None if every is None else not every,
+    }
+    changes = {key: value for key, value in given.items() if value is not None}
+    name, loaded = _with_label(opened, pipeline, changes, overrides or [])
+    stages = [name, *(spec.name for spec in loaded.of_kind("index"))]
+    done = opened.run(loaded, only=stages, progress=ConsoleProgress())
+    counts = _counts(opened, name)
+    if json:
+        unknown = next((items for label, items, _ in counts if label is None), 0)
+        labels = [{"label": label, "items": items, "mean_score": mean} for label, items, mean in counts if label]
+        fitted = _fitted(opened, name)
+        output.as_json({"labels": labels, "unknown": unknown, **fitted, "run": done.to_dict()})
+        return
+    rows = [["(unknown)" if label is None else label, items, round(mean, 2)] for label, items, mean in counts]
+    output.table(("label", "items", "mean score"), rows)
+    report.run(done)
+
+
+def _with_label(
+    opened: Workspace, source: str | None, changes: dict[str, Any], overrides: list[str]
+) -> tuple[str, Pipeline]:
+    """The name of the label stage, and the pipeline with it changed or added."""
+    from coldstart.errors import ColdstartError
+    from coldstart.plain_settings import with_stage
+
+    before = opened.pipeline(source)
+    there = [spec.name for spec in before.of_kind("label")]
+    if not there and "classes" not in changes:
+        raise ColdstartError("the pipeline labels nothing yet: give --classes FILE, one class a line or a .yaml")
+    name = there[-1] if there else "label"
+    return name, opened.pipeline(with_stage(dict(before.raw), name, "label", changes), overrides=overrides)
+
+
+def _counts(opened: Workspace, name: str) -> list[tuple[str | None, int, float]]:
+    """Label, how many items have it, and their mean score; the most frequent first, and last those without one."""
+    table = f"stage.{name}"
+    if table not in opened.tables():
+        return []
+    found = opened.table(table, ["label", "score"]).group_by("label").aggregate([("score", "count"), ("score", "mean")])
+    rows = [(row["label"], row["score_count"], row["score_mean"]) for row in found.to_pylist()]
+    return sorted(rows, key=lambda row: (row[0] is None, -row[1], row[0]))
+
+
+def _fitted(opened: Workspace, name: str) -> dict[str, Any]:
+    """How scores were calibrated, and how good that is."""
+    import json
+
+    if "artifacts" not in opened.tables():
+        return {}
+    newest = opened.table("artifacts", where=f"name = '{name}'").sort_by("made_at").to_pylist()[-1:]
+    return {key: json.loads(row["report"])[key] for row in newest for key in ("calibration", "quality")}
