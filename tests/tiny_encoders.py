@@ -28,6 +28,41 @@ def open_clip_folder(folder: Path, **preprocess: Any) -> Any:
     return model
 
 
+SIGLIP2 = {
+    "embed_dim": 64,
+    "init_logit_bias": -10,
+    "custom_text": True,
+    "vision_cfg": {"image_size": 160, "timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": "none"},
+    "text_cfg": {
+        "context_length": 12,
+        "vocab_size": 100,
+        "hf_tokenizer_name": "in this folder",
+        "width": 32,
+        "heads": 2,
+        "layers": 2,
+        "no_causal_mask": True,
+        "proj_bias": True,
+        "pool_type": "last",
+    },
+}
+
+
+def siglip2_folder(folder: Path) -> Any:
+    """A model of open_clip in the form of SigLIP 2: timm's picture tower with attention pooling, a text tower without a
+    causal mask, a bias. Returns it."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(6)
+    model = open_clip.CustomTextCLIP(**{key: value for key, value in SIGLIP2.items() if key != "custom_text"}).eval()
+    tokenizer(SIGLIP2["text_cfg"]["context_length"]).save_pretrained(folder)
+    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    stated = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": SIGLIP2, "preprocess_cfg": stated}))
+    return model
+
+
 def tokenizer(max_tokens: int) -> Any:
     """A word-piece tokenizer over `WORDS` and single letters."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors

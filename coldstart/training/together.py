@@ -63,4 +63,4 @@ def join(device: str) -> tuple[Together, torch.device]:
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu")
-    return Together(state.process_index, state.num_processes), state.device
+    return Together(state.process_index, state.num_processes), torch.device("cpu") if device == "cpu" else state.device

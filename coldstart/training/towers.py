@@ -180,7 +180,7 @@ def linear_layers(model: Any, which: Literal["all", "attention"]) -> list[str]:
         ]
         if not found:
             raise ColdstartError(
-                f"{type(tower).__name__} has no linear layers in its blocks for LoRA: set towers to last_blocks"
+                f"{_called(tower)} has no linear layers in its blocks for LoRA: set towers to last_blocks"
             )
         names += found
     return names
@@ -196,7 +196,7 @@ def last_blocks(model: Any, count: int) -> list[str]:
     for prefix, tower in _towers(model):
         place, blocks = _blocks(tower)
         if count > len(blocks):
-            raise ColdstartError(f"{type(tower).__name__} has {len(blocks)} blocks: last_blocks={count} is too many")
+            raise ColdstartError(f"last_blocks={count}: {_called(tower)} has {len(blocks)}")
         chosen = tuple(f"{place}.{number}." for number in range(len(blocks) - count, len(blocks)))
         for name, _ in tower.named_parameters():
             after = name.removeprefix("trunk.").partition(".")[0] in _AFTER
@@ -211,13 +211,18 @@ def _towers(model: Any) -> list[tuple[str, Any]]:
     return [("visual.", model.visual), text]
 
 
+def _called(tower: Any) -> str:
+    trunk = getattr(tower, "trunk", tower if not hasattr(tower, "visual") else tower.transformer)
+    return f"the tower {type(trunk).__name__}"
+
+
 def _blocks(tower: Any) -> tuple[str, Any]:
     for place in _BLOCKS:
         try:
             return place, tower.get_submodule(place)
         except AttributeError:
             continue
-    raise ColdstartError(f"{type(tower).__name__} has no blocks that are known here ({', '.join(_BLOCKS)})")
+    raise ColdstartError(f"{_called(tower)} has no blocks that are known here ({', '.join(_BLOCKS)})")
 
 
 def _in_order(path: Path) -> None:

@@ -16,7 +16,7 @@ from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
 
 TEXTS = ["a red shoe", "", "http://127.0.0.1/x.jpg", "a blue shirt with long sleeves " * 3, "x", "/y.png", "a red shoe"]
-NAMES = ["fake:24", "starter", "open_clip", "bert", "clip", "siglip", "qwen"]
+NAMES = ["fake:24", "starter", "open_clip", "siglip2", "bert", "clip", "siglip", "qwen"]
 
 
 @pytest.fixture(scope="module", params=[pytest.param(n, marks=[pytest.mark.slow] * (n == "starter")) for n in NAMES])
@@ -32,7 +32,7 @@ def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folder: Path = tmp_path_factory.mktemp(request.param)
     getattr(tiny_encoders, f"{request.param}_folder")(folder)
     place = folder / "model" if request.param == "bert" else folder
-    prefix = "open_clip:local-dir" if request.param == "open_clip" else "sentence-transformers"
+    prefix = "open_clip:local-dir" if request.param in ("open_clip", "siglip2") else "sentence-transformers"
     return encoders.load(f"{prefix}:{place}", device="cpu", dtype="float32")
 
 
