@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from coldstart.evaluation.space import Classes, SpaceReport, evaluate, pool
 from coldstart.metrics import Vectors
+from coldstart.perception.class_file import plain
 
 if TYPE_CHECKING:
     from coldstart.heads import Aligned, Head
@@ -56,13 +57,15 @@ class ClassTexts:
     """Classes as the frozen text encoder reads them, and which item is of which.
 
     Attributes:
-        names: of the C classes; case does not part them.
-        vectors: unit vectors [C, T, Dt] of each name in each template; their mean in the space stands for the class.
+        names: of the C classes; case and spaces do not part them.
+        vectors: unit vectors [P, Dt] of prompts for them; classes: the class of each prompt, int [P], each class with
+            at least one. Their mean in the space stands for the class.
         labels: the class of each item of the features by name; None, or a name that is none of these, is left out.
     """
 
     names: Sequence[str]
     vectors: Vectors
+    classes: NDArray[np.integer[Any]]
     labels: Sequence[str | None]
 
 
@@ -169,9 +172,8 @@ class Rows:
         return rows
 
     def _named(self, aligned: Aligned, classes: ClassTexts) -> Classes:
-        count, templates, width = classes.vectors.shape
-        words = project(aligned.heads.text, classes.vectors.reshape(-1, width))
-        vectors, _ = pool(words, np.repeat(np.arange(count), templates), count)
-        places = {name.strip().casefold(): place for place, name in enumerate(classes.names)}
-        of_item = [places.get((label or "").strip().casefold(), -1) for label in classes.labels]
+        words = project(aligned.heads.text, classes.vectors)
+        vectors, _ = pool(words, classes.classes, len(classes.names))
+        places = {plain(name): place for place, name in enumerate(classes.names)}
+        of_item = [places.get(plain(label or ""), -1) for label in classes.labels]
         return Classes(classes.names, vectors, np.where(self._chosen, np.asarray(of_item), -1))

@@ -75,6 +75,7 @@ def alignment_html(known: Mapping[str, Any], *, limits: Limits | None = None) ->
     environment.filters |= {
         "interval": interval,
         "number": number,
+        "percent": percent,
         "signed": signed,
         "signed_interval": lambda found: interval(found, signed),
     }
@@ -125,6 +126,13 @@ def signed(value: float | None) -> str:
         return ""
     text = number(abs(value))
     return text if not value else f"{'+' if value > 0 else '−'}{text}"
+
+
+def percent(share: float) -> str:
+    """Whole per cents; what is there at all is no 0 %, and what is not all no 100 %."""
+    if 0 < share < 0.01:
+        return "< 1 %"
+    return "> 99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
 
 
 def interval(found: Mapping[str, Any] | None, show: Callable[[float | None], str] = number) -> str:
