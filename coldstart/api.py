@@ -10,24 +10,30 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from coldstart import encoders
 from coldstart import pipeline as pipelines
 from coldstart.dossier import Dossier, collect
 from coldstart.encoders import Encoder, Passport
 from coldstart.engine.estimate import Estimate, estimate
-from coldstart.engine.progress import Progress
+from coldstart.engine.progress import Progress, SilentProgress
 from coldstart.engine.run import RunReport, StageReport, run_pipeline, status
 from coldstart.errors import ColdstartError
+from coldstart.fitted import bound, encoder_of
 from coldstart.pipeline import Pipeline
+from coldstart.plain_settings import with_stage
 from coldstart.stages.embed import build, table_of
 from coldstart.views import Hits, ItemView
 from coldstart.workspace import ITEMS, LEDGER, Store
 from coldstart.workspace.catalog import Catalog
 
 if TYPE_CHECKING:
+    from coldstart.evaluation.align import AlignReport
+    from coldstart.retrieval.asked import Asker
+    from coldstart.retrieval.channels import Learnt
+    from coldstart.retrieval.match import Answer
     from coldstart.retrieval.search import Query
     from coldstart.workspace.published import Publication, Published
 
+ALIGN = "align.text_image"
 DEFAULT_PIPELINE = "starter"
 
 
@@ -89,7 +95,8 @@ class Workspace:
         """
         if source is None:
             source = self._store.pipeline() or DEFAULT_PIPELINE
-        return pipelines.load(source, overrides, manifest=manifest, media_roots=media_roots, spaces=spaces)
+        loaded = pipelines.load(source, overrides, manifest=manifest, media_roots=media_roots, spaces=spaces)
+        return bound(loaded, self._store)
 
     def run(
         self,
@@ -99,6 +106,7 @@ class Workspace:
         start: str | None = None,
         limit: int | None = None,
         retry: Iterable[str] = (),
+        refit: bool = False,
         progress: Progress | None = None,
         **settings: Any,
     ) -> RunReport:
@@ -109,6 +117,7 @@ class Workspace:
             only: names or kinds of the stages to run; `start`: the stage to begin with.
             limit: at most so many items a stage.
             retry: with states (`failed`, …) given, only items in one of them are done, changed or not.
+            refit: let fit stages learn from what came or changed since they last did.
 
         Raises:
             ColdstartError: a fault that you can mend; what was finished before it is kept.
@@ -116,7 +125,68 @@ class Workspace:
         if not isinstance(pipeline, Pipeline):
             pipeline = self.pipeline(pipeline, **settings)
         self._published = None
-        return run_pipeline(self._store, pipeline, only=only, start=start, limit=limit, retry=retry, progress=progress)
+        return run_pipeline(
+            self._store, pipeline, only=only, start=start, limit=limit, retry=retry, refit=refit, progress=progress
+        )
+
+    def finetune_align(
+        self,
+        source: str | Path | Mapping[str, Any] | None = None,
+        *,
+        image: str | None = None,
+        text: str | None = None,
+        overrides: Iterable[str] = (),
+        progress: Progress | None = None,
+    ) -> RunReport:
+        """Fit `align.text_image` on what there is now, where anything came, changed or went since it was fitted last.
+
+        Args:
+            source: the pipeline, as for `pipeline()`; one without such a stage gets it before its index.
+            image: the space of pictures to learn from; by default the stage's own, for a new one the pipeline's first.
+            text: the encoder of words; by default the stage's own.
+
+        Raises:
+            ColdstartError: a fault that you can mend, such as too few items to learn from.
+        """
+        pipeline = self.pipeline(source)
+        names = [spec.name for spec in pipeline.of_kind(ALIGN)]
+        if not names:
+            spaces = [spec.name for spec in pipeline.of_kind("embed") if spec.settings.input == "image"]
+            settings = {"image": image or (spaces or ["image"])[0], "text": text or "starter"}
+            added = with_stage(dict(pipeline.raw), "align", "align", {"text_image": settings})
+            return self.run(added, overrides=overrides, only=[ALIGN], refit=True, progress=progress)
+        given = {"image": image, "text": text}
+        changes = [f"{name}.{key}={value}" for name in names for key, value in given.items() if value is not None]
+        overrides = [*changes, *overrides]
+        return self.run(dict(pipeline.raw), overrides=overrides, only=[ALIGN], refit=True, progress=progress)
+
+    def evaluate_align(
+        self,
+        pipeline: Pipeline | str | Path | Mapping[str, Any] | None = None,
+        *,
+        split: str = "test",
+        classes: str | Path | None = None,
+        view: str | None = None,
+        progress: Progress | None = None,
+    ) -> AlignReport:
+        """How well the last fit brings pictures and words together, on items that it has not seen.
+
+        Args:
+            pipeline: a `Pipeline`, or what `pipeline()` takes.
+            split: `test`; or `valid` or `train`, which the fit has seen.
+            classes: a classes file, to tell pictures apart by name; by default by the categories of the items.
+            view: which texts are asked, such as `description`; by default titles.
+
+        Raises:
+            ColdstartError: nothing is fitted yet, or nothing of that split can be asked.
+        """
+        from coldstart.evaluation.align_workspace import evaluate_store
+
+        if not isinstance(pipeline, Pipeline):
+            pipeline = self.pipeline(pipeline)
+        path = None if classes is None else Path(classes)
+        meters = progress or SilentProgress()
+        return evaluate_store(self._store, pipeline, meters, split=split, classes=path, view=view)
 
     def estimate(
         self,
@@ -187,6 +257,89 @@ class Workspace:
         for query_id, hits in answers:
             yield query_id, Hits(hits)
 
+    def match(
+        self,
+        *,
+        item: str | None = None,
+        video: str | Path | None = None,
+        title: str | None = None,
+        listen: bool = False,
+        spaces: Iterable[str] | None = None,
+        **options: Any,
+    ) -> Answer:
+        """The products that a video shows or speaks of, each with the frame and the words that say so.
+
+        Args:
+            item: an item of the catalog; video: or a file, with `title` for its words, and its speech and text on
+                screen where `listen` is true.
+            spaces: the spaces to compare in; by default all.
+            options: `top_k`, `kind`, `where`, `exclude`, `copies` as for `search`.
+
+        Raises:
+            ColdstartError: nothing is published, there is no such item or file, or nothing of it can be compared.
+        """
+        from coldstart.retrieval.match import match
+
+        if (item is None) == (video is None):
+            raise ColdstartError("match: give exactly one of item and video")
+        if item is not None and (title is not None or listen):
+            raise ColdstartError("match: title and listen are for a video file; an item has its own words")
+        asker = self._asker(spaces)
+        if item is not None:
+            found = asker.items([item])
+            if item not in found:
+                raise ColdstartError(f"item {item!r} is not in the published catalog: see `coldstart show {item}`")
+            question = found[item]
+            options["exclude"] = [*options.get("exclude", ()), item]
+        else:
+            question = asker.file(Path(str(video)), title, listen)
+        return match(asker.catalog, question, asker.inputs, learnt=self._learnt(), **options)
+
+    def fit_match(
+        self,
+        pairs: Mapping[str, Iterable[str]],
+        *,
+        spaces: Iterable[str] | None = None,
+        kind: str | None = "product",
+        where: str | None = None,
+    ) -> dict[str, Any]:
+        """Fit the weights of `match` on videos whose products are known, judge them on a part that is held out, and
+        keep them where the held-out videos find no less, and no later, with them.
+
+        Args:
+            pairs: item_id of a video -> ids of the products that it shows.
+
+        Returns:
+            The report: `channels` with weights, `before` and `after` of the held-out videos, `gain`, `kept`, …
+
+        Raises:
+            ColdstartError: nothing is published, or too few of the videos are in the catalog.
+        """
+        from coldstart.retrieval import known_pairs
+        from coldstart.retrieval.channels import FILE, MATCH, Learnt
+
+        shown = {video: frozenset(products) for video, products in pairs.items() if products}
+        gathered = known_pairs.gather(self._asker(spaces), shown, kind=kind, where=where)
+        fit = known_pairs.fit_weights(gathered)
+        report = known_pairs.report(gathered, fit)
+        if fit.helps:
+            files = {FILE: Learnt.of(gathered.channels, fit.weights).to_bytes()}
+            with self._store.lock():
+                self._store.artifacts.save(MATCH, known_pairs.key_of(gathered, shown), files, report)
+        return report
+
+    def _asker(self, spaces: Iterable[str] | None) -> Asker:
+        from coldstart.retrieval.asked import Asker
+
+        chosen = None if spaces is None else tuple(spaces)
+        return Asker(self._store, self.pipeline(), self.published(), self.encoder_for, chosen)
+
+    def _learnt(self) -> Learnt | None:
+        from coldstart.retrieval.channels import FILE, MATCH, Learnt
+
+        kept = self._store.artifacts.newest(MATCH)
+        return None if kept is None else Learnt.from_bytes(kept.files()[FILE])
+
     def _frames_of(self, space: str, item_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Unit vectors [T, D] of the frames of those items that are videos."""
         table = table_of(space, Passport.from_json(self.published().passports[space]))
@@ -229,21 +382,8 @@ class Workspace:
             ColdstartError: its weights are not on this machine.
         """
         if passport.digest not in self._encoders:
-            self._encoders[passport.digest] = self._load(passport)
+            self._encoders[passport.digest] = encoder_of(passport, self.pipeline(), self._store)
         return self._encoders[passport.digest]
-
-    def _load(self, passport: Passport) -> Encoder:
-        pipeline = self.pipeline()
-        for spec in pipeline.of_kind("embed"):
-            encoder = encoders.load(
-                spec.settings.encoder,
-                device=pipeline.engine.device,
-                dtype=pipeline.engine.dtype,
-                allow_random_weights=spec.settings.allow_random_weights,
-            )
-            if spec.settings.input in encoder.modalities and encoder.passport(spec.settings.input) == passport:
-                return encoder
-        return encoders.load(passport.encoder)
 
     # -- looking
 

@@ -20,7 +20,7 @@ from coldstart.fitted import bound
 from coldstart.freshness import Standing, assess
 from coldstart.perception.timeline import Evidence, fuse, screen_text, transcript
 from coldstart.pipeline import Pipeline, StageSpec
-from coldstart.stage import Gate, LedgerRow, MapStage, SourceStage, WholeStage
+from coldstart.stage import Gate, LedgerRow, WholeStage, is_map, is_source
 from coldstart.workspace import ITEMS, Store
 from coldstart.workspace.sql import equals
 
@@ -234,7 +234,7 @@ def _stage(store: Store, standing: Standing, spec: StageSpec, item_id: str) -> S
         fresh = item_id in assess(keys, present, {}).fresh
         verdict, has_row = verdicts.get(item_id), item_id in present
     else:
-        assert isinstance(stage, MapStage) and not isinstance(stage, SourceStage)
+        assert is_map(stage) and not is_source(stage)
         found = standing.of(spec.name)
         fresh, verdict = item_id in found.fresh, found.settled.get(item_id)
         has_row = _first(store, stage.table, equals("item_id", item_id), ["item_id"]) is not None

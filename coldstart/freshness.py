@@ -15,7 +15,7 @@ from coldstart import stage as registry
 from coldstart.errors import NotFitted
 from coldstart.keys import chain, stage_key
 from coldstart.pipeline import Pipeline, StageSpec
-from coldstart.stage import Gate, LedgerRow, MapStage, Reject, WholeStage
+from coldstart.stage import Gate, LedgerRow, MapStage, Reject, WholeStage, is_map
 from coldstart.workspace import ITEMS, Store
 
 
@@ -181,7 +181,7 @@ class Standing:
         """The state of every item of a map stage."""
         if name not in self._found:
             stage = self.stage(name)
-            assert isinstance(stage, MapStage), f"{name} is no map stage"
+            assert is_map(stage), f"{name} is no map stage"
             try:
                 self._found[name] = assess_map(self._workspace, stage, self.above(stage))
             except NotFitted:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import pyarrow as pa  # workers import this module, and need no Arrow
+    from typing_extensions import TypeIs
 
 Row = dict[str, Any]
 State = Literal["failed", "filtered", "duplicate"]
@@ -173,6 +174,16 @@ class FitStage(WholeStage, Protocol):
 
     def refit(self, workspace: Any, progress: Any) -> tuple[int, list[str]]:
         """As `run`, and fits as well where rows came or changed since."""
+
+
+def is_map(stage: object) -> TypeIs[MapStage]:
+    """Whether it makes rows item by item. Looks at the class: a property of the stage may wait for a fit."""
+    return hasattr(type(stage), "preparer")
+
+
+def is_source(stage: object) -> TypeIs[SourceStage]:
+    """Whether it is a map stage that brings its own rows."""
+    return is_map(stage) and hasattr(type(stage), "entries")
 
 
 _STAGES = Path(__file__).parent / "stages"

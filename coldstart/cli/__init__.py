@@ -10,7 +10,7 @@ import typer
 
 from coldstart import __version__
 from coldstart.cli import demo as demos
-from coldstart.cli import models, output, search, show, state, work
+from coldstart.cli import evaluate, finetune, label, match, models, output, search, show, state, work
 from coldstart.errors import ColdstartError
 
 _INTERRUPTED = 130
@@ -24,9 +24,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(models.app, name="models")
+app.add_typer(finetune.app, name="finetune")
+app.add_typer(evaluate.app, name="evaluate")
 work.register(app)
 state.register(app)
 search.register(app)
+label.register(app)
+match.register(app)
 show.register(app)
 demos.register(app)
 

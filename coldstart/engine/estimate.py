@@ -17,7 +17,7 @@ from coldstart.errors import NotFitted
 from coldstart.fitted import bound
 from coldstart.freshness import Standing
 from coldstart.pipeline import Engine, Pipeline
-from coldstart.stage import MapStage, Reject, Row, SourceStage, WholeStage, Work
+from coldstart.stage import MapStage, Reject, Row, WholeStage, Work, is_source
 from coldstart.workspace import ITEMS, Store
 
 PROBE = 16
@@ -73,7 +73,7 @@ def estimate(store: Store, pipeline: Pipeline, *, only: Iterable[str] = (), star
         if isinstance(stage, WholeStage):
             copied = sum(one.bytes or 0 for one in found)  # the catalog holds what the stages made once more
             found.append(StageEstimate(spec.name, store.count(ITEMS) + new_count, bytes=copied))
-        elif isinstance(stage, SourceStage):
+        elif is_source(stage):
             work, new_count = _draw(SourceWork(store, stage, Scope()), random)
             estimated, new_rows = _probe(stage, work, new_count, pipeline.engine)
             found.append(estimated)

@@ -15,7 +15,7 @@ from coldstart.errors import ColdstartError, NotFitted
 from coldstart.fitted import bound
 from coldstart.freshness import Balance, Standing, assess, assess_map, build, tally
 from coldstart.pipeline import Pipeline, StageSpec
-from coldstart.stage import FitStage, MapStage, SourceStage, WholeStage
+from coldstart.stage import FitStage, MapStage, SourceStage, WholeStage, is_map, is_source
 from coldstart.workspace import Maintenance, Store
 from coldstart.workspace.catalog import CATALOG
 
@@ -131,7 +131,7 @@ def _run_stage(
         return _run_whole(workspace, stage, scope.refit, progress)
     settings = pipeline.engine
     recorded = workspace.verdicts(stage.name)
-    if isinstance(stage, SourceStage):
+    if is_source(stage):
         workspace.delete_verdicts(stage.name, recorded.keys() & workspace.keys(stage.table).keys())  # left by a kill
         source = SourceWork(workspace, stage, scope)
         ran = run_map(workspace, stage, source, None, settings, progress)
@@ -155,7 +155,7 @@ def sources(stage: MapStage, standing: Standing) -> list[Source]:
     found = []
     for field_name, name in stage.reads.items():
         upstream = standing.stage(name)
-        assert isinstance(upstream, MapStage)
+        assert is_map(upstream)
         found.append(Source(field_name, upstream.table, standing.of(name).fresh))
     return found
 
@@ -198,7 +198,7 @@ def faults(pipeline: Pipeline) -> list[str]:
             continue  # it may still be given on the command line
         try:
             stage = build(spec, pipeline)
-            if isinstance(stage, MapStage):
+            if is_map(stage):
                 stage.fingerprint()
         except NotFitted:
             continue  # the fit stands before it
@@ -218,7 +218,7 @@ def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:
         notes: Sequence[str] = ()
         if isinstance(stage, WholeStage):
             balance = whole_balance(workspace, stage)
-        elif isinstance(stage, SourceStage):
+        elif is_source(stage):
             source = SourceWork(workspace, stage, Scope(limit=0))
             try:
                 deque(source, maxlen=0)
@@ -228,6 +228,7 @@ def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:
         else:
             balance = standing.of(spec.name).balance
             try:
+                stage.fingerprint()
                 notes = stage.notes(workspace)
             except NotFitted as waiting:
                 notes = [str(waiting)]
