@@ -162,7 +162,7 @@ class _Draft:
     def check(self) -> None:
         if not self.faults and len(self.classes) + len(self.unknown) < 2:
             many = f"only {next(iter(self.classes))!r} is there" if self.classes else "no class is there"
-            self.faults.append(f"{many}: give two classes, or one and `unknown:` texts of what is none of them")
+            self.faults.append(f"{many}: give two, or one and `unknown:` texts of what is not of it")
         elif not self.faults and not self.classes:
             self.faults.append("no class is there: give `classes:`")
 
