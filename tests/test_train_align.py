@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
 from coldstart.heads import Heads
+from coldstart.training.adamw import AdamW
 from coldstart.training.align import Epoch, Recipe, fit, new_heads
 from coldstart.training.contrastive import MAX_SCALE
 from coldstart.training.held_out import recall_of
@@ -197,7 +198,27 @@ def test_a_training_that_leaves_the_numbers_is_told() -> None:
     recipe = replace(RECIPE, lr=1e20, weight_decay=1e15)
     with pytest.raises(ColdstartError) as told:
         fit(made(60), None, new_heads(recipe, 40, 40), recipe, device=CPU)
-    assert str(told.value) == "the loss of epoch 2 is nan: use a lower lr than 1e+20"
+    assert str(told.value) == "the loss of epoch 3 is nan: use a lower lr than 1e+20"
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+def test_the_optimiser_is_torchs(anchored: bool) -> None:
+    random = torch.Generator().manual_seed(0)
+    start, *gradients = torch.randn(9, 5, 4, generator=random)
+    ours, theirs = start.clone().requires_grad_(), start.clone().requires_grad_()
+    goal = torch.full_like(start, 0.5)
+    optimiser = AdamW({"w": ours}, {"w": goal if anchored else None}, 0.3)
+    reference = torch.optim.AdamW([theirs], betas=(0.9, 0.98), weight_decay=0.0 if anchored else 0.3)
+    for step, gradient in enumerate(gradients):
+        lr = 0.01 * (step + 1)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        if anchored:
+            theirs.data = theirs.data * (1 - 0.3 * lr) + goal * 0.3 * lr
+        reference.param_groups[0]["lr"] = lr
+        optimiser.step(lr)
+        reference.step()
+        torch.testing.assert_close(ours, theirs)
+    assert ours.grad is None and optimiser.steps == 8
 
 
 def identity(dim: int) -> Heads:

@@ -21,6 +21,7 @@ from torch.nn.functional import normalize
 
 from coldstart.errors import ColdstartError
 from coldstart.heads import Heads, HeadShape
+from coldstart.training.adamw import AdamW
 from coldstart.training.contrastive import MAX_SCALE, info_nce, sigmoid_loss
 from coldstart.training.held_out import recall_of, vectors_of
 from coldstart.training.pairs import Pairs
@@ -133,7 +134,9 @@ def fit(
     started = time.perf_counter()
     given = _starting(heads, recipe).to(device)
     now = copy.deepcopy(given).requires_grad_(True)
-    optimiser = torch.optim.AdamW(now.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0)
+    starts = dict(given.named_parameters())
+    goals = {name: start if recipe.anchored else None for name, start in starts.items() if start.ndim == 2}
+    optimiser = AdamW(dict(now.named_parameters()), goals, recipe.weight_decay)
     digest = digest_of(asdict(recipe), given, train, valid) if checkpoint else ""
     done = restore(checkpoint, digest, now, optimiser) if checkpoint else None
     if done is None:
@@ -175,7 +178,7 @@ class _Learner:
         train: Pairs,
         now: Heads,
         given: Heads,
-        optimiser: torch.optim.Optimizer,
+        optimiser: AdamW,
         recipe: Recipe,
         device: torch.device,
     ) -> None:
@@ -200,7 +203,10 @@ class _Learner:
             lr = recipe.lr * _share_of_lr((number * steps + step) / (recipe.epochs * steps), recipe.warmup)
             loss = self._loss(items)
             losses.append(loss.detach())
-            self._step(loss, lr)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimiser.step(lr)
+            with torch.no_grad():
+                self._now.logit_scale.clamp_(max=math.log(MAX_SCALE))
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
             _check_finite(train)
@@ -224,19 +230,6 @@ class _Learner:
             away = sum((new - old).square().sum(1).mean() for new, old in zip(mapped, before, strict=True))
             loss = loss + recipe.prior * away
         return loss
-
-    def _step(self, loss: torch.Tensor, lr: float) -> None:
-        recipe = self._recipe
-        for settings in self._optimiser.param_groups:
-            settings["lr"] = lr
-        self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
-        with torch.no_grad():
-            for weight, first in zip(self._now.parameters(), self._given.parameters(), strict=True):
-                if weight.ndim == 2:
-                    weight.lerp_(first if recipe.anchored else torch.zeros_like(weight), lr * recipe.weight_decay)
-            self._now.logit_scale.clamp_(max=math.log(MAX_SCALE))
 
     def _blurred(self, vectors: torch.Tensor) -> torch.Tensor:
         """Vectors with numbers blanked out and noise on top."""

@@ -14,9 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from coldstart.heads import Heads
+from coldstart.training.adamw import AdamW
 from coldstart.training.pairs import Pairs
-
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass
@@ -46,16 +45,13 @@ def digest_of(recipe: Mapping[str, Any], given: Heads, train: Pairs, valid: Pair
     return sha.hexdigest()
 
 
-def store(path: Path, digest: str, done: Progress, now: Heads, optimiser: torch.optim.Optimizer) -> None:
+def store(path: Path, digest: str, done: Progress, now: Heads, optimiser: AdamW) -> None:
     """Write the state beside `path`, then rename: a reader sees the old state or the new one."""
     tensors = {f"best.{name}": weight for name, weight in done.best.items()}
     for name, weight in now.named_parameters():
         tensors[f"now.{name}"] = weight.detach()
-        for moment in _MOMENTS:
-            if weight in optimiser.state:
-                tensors[f"{moment}.{name}"] = optimiser.state[weight][moment]
-    steps = max((float(state["step"]) for state in optimiser.state.values()), default=0.0)
-    state = {name: value for name, value in vars(done).items() if name != "best"} | {"steps": steps}
+        tensors |= {f"mean.{name}": optimiser.mean[name], f"square.{name}": optimiser.square[name]}
+    state = {name: value for name, value in vars(done).items() if name != "best"} | {"steps": optimiser.steps}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.part")
     packed = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
@@ -63,7 +59,7 @@ def store(path: Path, digest: str, done: Progress, now: Heads, optimiser: torch.
     partial.replace(path)
 
 
-def restore(path: Path, digest: str, now: Heads, optimiser: torch.optim.Optimizer) -> Progress | None:
+def restore(path: Path, digest: str, now: Heads, optimiser: AdamW) -> Progress | None:
     """Set weights and optimiser as `store` found them; None, and nothing set, where `path` holds no such training."""
     try:
         with safe_open(path, "pt") as file:
@@ -74,13 +70,12 @@ def restore(path: Path, digest: str, now: Heads, optimiser: torch.optim.Optimize
     except (OSError, SafetensorError):
         return None
     state = json.loads(about["state"])
-    steps = state.pop("steps")
+    optimiser.steps = state.pop("steps")
     with torch.no_grad():
         for name, weight in now.named_parameters():
             weight.copy_(tensors[f"now.{name}"])
-            if f"exp_avg.{name}" in tensors:
-                moments = {moment: tensors[f"{moment}.{name}"].to(weight.device) for moment in _MOMENTS}
-                optimiser.state[weight] = {"step": torch.tensor(steps), **moments}
+            optimiser.mean[name].copy_(tensors[f"mean.{name}"])
+            optimiser.square[name].copy_(tensors[f"square.{name}"])
     best = {name.removeprefix("best."): tensor for name, tensor in tensors.items() if name.startswith("best.")}
     state["history"] = [tuple(line) for line in state["history"]]
     return Progress(best=best, **state)
