@@ -32,18 +32,20 @@ _FULL_GRID = 4  # channels up to which every combination is tried: 286 of four, 
 _BLOCK = 1 << 24  # scores in memory at a time: 64 MiB
 
 
-def standardise(cosines: Scores) -> Scores:
-    """Each row less its mean, over its deviation; NaN where a value is missing, 0 where all are equal.
+def standardise(cosines: Scores, reference: Scores | None = None) -> Scores:
+    """Each row less a mean, over a deviation; NaN where a value is missing, 0 where there is no deviation.
 
     Args:
         cosines: float32 [C, N], a row a channel, NaN where a candidate lacks it.
+        reference: float32 [C, M], cosines of those whose mean and deviation count; by default the candidates' own.
     """
-    there = np.isfinite(cosines)
+    others = cosines if reference is None else reference
+    there = np.isfinite(others)
     count = np.maximum(there.sum(1, keepdims=True), 1)
-    values = np.where(there, cosines, 0).astype(np.float64)
-    spread = np.where(there, values - values.sum(1, keepdims=True) / count, 0)
-    deviation = np.sqrt((spread**2).sum(1, keepdims=True) / count)
-    return np.where(there, spread / np.where(deviation > TIE, deviation, np.inf), np.nan).astype(np.float32)
+    values = np.where(there, others, 0).astype(np.float64)
+    mean = values.sum(1, keepdims=True) / count
+    deviation = np.sqrt((np.where(there, values - mean, 0) ** 2).sum(1, keepdims=True) / count)
+    return np.asarray((cosines - mean) / np.where(deviation > TIE, deviation, np.inf), np.float32)
 
 
 def combine(standardised: Scores, weights: Weights) -> Scores:

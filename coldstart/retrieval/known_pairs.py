@@ -14,7 +14,7 @@ from coldstart.errors import ColdstartError
 from coldstart.keys import digest
 from coldstart.retrieval.asked import Asker
 from coldstart.retrieval.channels import Channel, described, equal
-from coldstart.retrieval.fusion import Fit, Known, Weights, fit_held_out, standardise
+from coldstart.retrieval.fusion import Fit, Known, Weights, fit_held_out
 from coldstart.retrieval.scores import reachable, score_all
 from coldstart.workspace.published import COPY_OF
 
@@ -94,7 +94,7 @@ def gather(asker: Asker, pairs: Pairs, *, kind: str | None = "product", where: s
         right = [place for place, candidate in enumerate(ids) if candidate in pairs[item_id]]
         missing += len(pairs[item_id]) - len(right)
         group = originals[item_id] or item_id
-        known.append(Known(group, standardise(own.cosines[:, kept]), np.asarray(right, np.intp), len(pairs[item_id])))
+        known.append(Known(group, own.standardised()[:, kept], np.asarray(right, np.intp), len(pairs[item_id])))
     return Gathered(channels, known, list(questions), len(pairs) - len(questions), missing, exact)
 
 

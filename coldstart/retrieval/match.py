@@ -2,7 +2,8 @@
 every channel.
 
 Up to `EXACT_BELOW` products every one is compared, block by block. Beyond that, each channel's nearest by the index
-are candidates, and all channels are computed for all candidates. How channels become one score: `fusion`.
+are candidates, all channels are computed for all candidates, and a sample from all over the catalog says what is
+average. How channels become one score: `fusion`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from coldstart.encoders import Vectors
 from coldstart.errors import ColdstartError
 from coldstart.retrieval.channels import Asked, Channel, Input, Learnt, Moment, Question, described, weigh
-from coldstart.retrieval.fusion import Scores, Weights, combine, standardise
+from coldstart.retrieval.fusion import Scores, Weights, combine
 from coldstart.retrieval.scores import DEPTH, Scored, reachable, score_all, unit
 from coldstart.retrieval.search import DISPLAY
 
@@ -161,7 +162,7 @@ def match(
     exact = catalog.count(condition) <= exact_below
     scored = score_all(catalog, [asked], channels, condition, exact=exact)[0]
     weights, origin, remarks = weigh(channels, learnt)
-    standardised = standardise(scored.cosines)
+    standardised = scored.standardised()
     score = combine(standardised, weights)
     order = sorted(
         np.flatnonzero(np.isfinite(score)).tolist(), key=lambda place: (-score[place], scored.item_ids[place])

@@ -15,7 +15,7 @@ import numpy as np
 from coldstart.encoders import Passport, Vectors
 from coldstart.errors import ColdstartError
 from coldstart.retrieval.channels import Asked, Channel, Input, channels_of
-from coldstart.retrieval.fusion import Scores
+from coldstart.retrieval.fusion import Scores, standardise
 from coldstart.workspace.ann import column_of
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 DEPTH = 200
 """Nearest of each channel that become candidates where the indexes are asked."""
+
+REFERENCE = 4096
+"""Products from all over the catalog that say what is average then."""
 
 
 def reachable(catalog: Published, asked: Iterable[Asked], inputs: Mapping[str, Input]) -> list[Channel]:
@@ -46,10 +49,22 @@ def reachable(catalog: Published, asked: Iterable[Asked], inputs: Mapping[str, I
 
 @dataclass(frozen=True)
 class Scored:
-    """Candidates of one video: their ids, sorted, and cosines float32 [C, N], NaN where a channel is missing."""
+    """Candidates of one video.
+
+    Attributes:
+        item_ids: theirs, sorted.
+        cosines: float32 [C, N], NaN where a channel is missing.
+        reference: float32 [C, M] of products from all over the catalog, where the candidates are chosen for being near
+            and so say nothing of what is average; None where they are all.
+    """
 
     item_ids: Sequence[str]
     cosines: Scores
+    reference: Scores | None = None
+
+    def standardised(self) -> Scores:
+        """See `coldstart.retrieval.fusion.standardise`."""
+        return standardise(self.cosines, self.reference)
 
 
 def score_all(
@@ -68,7 +83,12 @@ def score_all(
     """
     if exact:
         return _exact(catalog, asked, channels, condition)
-    return [_from_index(catalog, sides, channels, condition) for sides in asked]
+    spaces = sorted({channel.space for channel in channels})
+    blocks = list(catalog.spread([column_of(space) for space in spaces], REFERENCE, where=condition))
+    background = {
+        space: np.concatenate([_dense(block[column_of(space)]) for block in blocks]) for space in spaces if blocks
+    }
+    return [_from_index(catalog, sides, channels, condition, background) for sides in asked]
 
 
 def _exact(
@@ -89,7 +109,11 @@ def _exact(
 
 
 def _from_index(
-    catalog: Published, sides: Sequence[Asked], channels: Sequence[Channel], condition: str | None
+    catalog: Published,
+    sides: Sequence[Asked],
+    channels: Sequence[Channel],
+    condition: str | None,
+    background: Mapping[str, Vectors],
 ) -> Scored:
     of = {side.name: side for side in sides}
     candidates: set[str] = set()
@@ -102,7 +126,8 @@ def _from_index(
             candidates.update(sorted(nearest, key=lambda item: (nearest[item], item))[:DEPTH])
     ids = sorted(candidates)
     stored = {space: catalog.vectors(space, ids) for space in {channel.space for channel in channels}}
-    return Scored(ids, _cosines(sides, channels, {space: _stacked(own, ids) for space, own in stored.items()}))
+    own = {space: _stacked(vectors, ids) for space, vectors in stored.items()}
+    return Scored(ids, _cosines(sides, channels, own), _cosines(sides, channels, background) if background else None)
 
 
 def _cosines(sides: Sequence[Asked], channels: Sequence[Channel], vectors: Mapping[str, Vectors]) -> Scores:

@@ -167,6 +167,14 @@ class Published:
             query = query.where(where)
         yield from query.select(["item_id", *columns]).limit(None).to_batches(batch_size=rows)
 
+    def spread(self, columns: Sequence[str], rows: int, *, where: str | None = None) -> Iterator[pa.RecordBatch]:
+        """About `rows` items that meet a condition, taken at even distances over the whole catalog; see `blocks`."""
+        present, meeting = len(self), self.count(where)
+        offsets = np.unique(np.linspace(0, present - 1, min(present, rows * present // max(1, meeting))).astype(int))
+        ids = self._table.take_offsets(offsets.tolist()).select(["item_id"]).to_arrow()["item_id"].to_pylist()
+        chosen = sql.one_of("item_id", ids)
+        yield from self.blocks(columns, where=f"{where} AND {chosen}" if where else chosen)
+
     def _nearest(self, space: str, queries: Vectors, top_k: int, where: str | None) -> pa.Table:
         column = column_of(space)
         effort = self._indexes[space].effort
