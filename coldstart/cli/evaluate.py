@@ -79,20 +79,21 @@ def align(
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    from coldstart.show.alignment import DIRECTIONS, MEASURES, SHAPES, number, signed
+    from coldstart.show.alignment import DIRECTIONS, MEASURES, SHAPES, number
 
     counts, before, after = found["counts"], found["before"], found["after"]
     output.line(f"{found['split']}: {counts['asked']} items, by {found['view']}; {found['note']}")
     if counts["left_out"]:
         output.line(f"left out: {counts['left_out']} new items that share a group with what the fit has seen")
-    rows = []
+    rows: list[tuple[str | None, ...]] = []
     for side, direction in DIRECTIONS.items():
         for measure, name in MEASURES.items():
             new = after[side]["metrics"][measure]
             old = before and before[side]["metrics"][measure]
             change = found["difference"] and found["difference"][side][measure]
-            rows.append((direction, name, _with_interval(old), _with_interval(new), _with_interval(change, signed),
-                         number(new["chance"]) or None))  # fmt: skip
+            is_rank = measure == "median_rank"
+            cells = [_with_interval(old, is_rank), _with_interval(new, is_rank), _with_interval(change, is_rank, True)]
+            rows.append((direction, name, *cells, number(new["chance"]) or None))
     classes = after["zero_shot"]
     if classes:
         old = before and before["zero_shot"] and before["zero_shot"]["accuracy"]
@@ -100,8 +101,8 @@ def _print(found: Mapping[str, Any]) -> None:
         name = f"accuracy of {classes['classes']} classes"
         chance = number(classes["accuracy"]["chance"])
         new = classes["accuracy"]
-        rows.append(("Class by name", name, _with_interval(old), _with_interval(new), _with_interval(change, signed),
-                     chance))  # fmt: skip
+        cells = [_with_interval(old), _with_interval(new), _with_interval(change, is_change=True)]
+        rows.append(("Class by name", name, *cells, chance))
         majority = classes["majority"]
         rows.append(("", f"always {majority['name']!r}", None, _with_interval(majority), None, None))
     rows += [
@@ -115,8 +116,10 @@ def _print(found: Mapping[str, Any]) -> None:
     output.line("in brackets: 95 % intervals by bootstrap over items")
 
 
-def _with_interval(found: Mapping[str, Any] | None, show: Any = None) -> str | None:
-    from coldstart.show.alignment import interval, number
+def _with_interval(found: Mapping[str, Any] | None, is_rank: bool = False, is_change: bool = False) -> str | None:
+    from coldstart.show.alignment import interval, number, signed
 
-    show = show or number
-    return None if found is None else f"{show(found['value'])} ({interval(found, show)})"
+    if found is None:
+        return None
+    value = (signed if is_change else number)(found["value"], is_rank=is_rank)
+    return f"{value} ({interval(found, is_rank=is_rank, is_change=is_change)})"

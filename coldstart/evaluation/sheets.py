@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.metrics import Places, Vectors
+from coldstart.metrics import TIE, Places, Vectors
 
 _TRIED = 2048  # queries of rank 1 among which those with the widest margin are looked for
 
@@ -84,5 +84,7 @@ def _sheet(place: int, queries: Vectors, gallery: Vectors, right: NDArray[np.int
     def hit(found: int) -> Hit:
         return Hit(found, float(scores[found]), found in own)
 
-    order = np.argsort(-scores, kind="stable")[:hits]
+    behind = np.zeros(len(scores), np.float32)
+    behind[right] = TIE  # ties count against, here as in the rank
+    order = np.argsort(behind - scores, kind="stable")[:hits]
     return Sheet(place, rank, hit(int(right[scores[right].argmax()])), [hit(int(found)) for found in order])

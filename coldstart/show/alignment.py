@@ -7,7 +7,7 @@ accepted; what cannot be shown says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,6 @@ def alignment_html(known: Mapping[str, Any], *, limits: Limits | None = None) ->
         "number": number,
         "percent": percent,
         "signed": signed,
-        "signed_interval": lambda found: interval(found, signed),
     }
     before, after = known["before"], known["after"]
     return environment.get_template("alignment.html").render(
@@ -113,18 +112,20 @@ def alignment_html(known: Mapping[str, Any], *, limits: Limits | None = None) ->
     )  # fmt: skip
 
 
-def number(value: float | None) -> str:
-    """Three decimals, whole numbers without any; empty where there is none."""
+def number(value: float | None, *, is_rank: bool = False) -> str:
+    """Three decimals, whole numbers above one and ranks without any that are not needed; empty where there is none."""
     if value is None:
         return ""
+    if is_rank:
+        return f"{value:,.10g}"
     return f"{value:,.0f}" if value == round(value) and abs(value) > 1 else f"{value:.3f}"
 
 
-def signed(value: float | None) -> str:
+def signed(value: float | None, *, is_rank: bool = False) -> str:
     """A difference with its sign."""
     if value is None:
         return ""
-    text = number(abs(value))
+    text = number(abs(value), is_rank=is_rank)
     return text if not value else f"{'+' if value > 0 else '−'}{text}"
 
 
@@ -135,9 +136,10 @@ def percent(share: float) -> str:
     return "> 99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
 
 
-def interval(found: Mapping[str, Any] | None, show: Callable[[float | None], str] = number) -> str:
-    """`low to high`, empty where there is none."""
-    return "" if found is None else f"{show(found['low'])} to {show(found['high'])}"
+def interval(found: Mapping[str, Any] | None, *, is_rank: bool = False, is_change: bool = False) -> str:
+    """`low to high`, of differences with their signs; empty where there is none."""
+    show = signed if is_change else number
+    return "" if found is None else f"{show(found['low'], is_rank=is_rank)} to {show(found['high'], is_rank=is_rank)}"
 
 
 def _cleaned(value: Any) -> Any:
@@ -165,6 +167,7 @@ def _rows(known: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
                 "change": change,
                 "verdict": _verdict(change, less_is_better=measure == "median_rank"),
                 "chance": after["chance"],
+                "is_rank": measure == "median_rank",
             }
         )
     return rows
