@@ -4,17 +4,19 @@ from coldstart import encoders
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError
 
+KNOWN = "align, fake, open_clip, sentence-transformers, starter, starter-clip"
+
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("open-clipp:x", {}, "encoder 'open-clipp:x' is unknown: nearest are open_clip"),
+        ("open-clipp:x", {}, "encoder 'open-clipp:x' is unknown: nearest are open_clip, starter-clip"),
         (
             "zzz",
             {},
-            "encoder 'zzz' is unknown: nearest are fake, open_clip, sentence-transformers, starter",
+            "encoder 'zzz' is unknown: nearest are " + KNOWN,
         ),
-        ("_hub", {}, "encoder '_hub' is unknown: nearest are fake, open_clip, sentence-transformers, starter"),
+        ("_hub", {}, "encoder '_hub' is unknown: nearest are " + KNOWN),
         ("fake", {"colour": 1}, "option 'colour' is unknown to encoder 'fake': it takes none"),
         (
             "sentence-transformers:x",

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import aligned
 import numpy as np
 import pytest
 import tiny_encoders
@@ -16,19 +17,22 @@ from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
 
 TEXTS = ["a red shoe", "", "http://127.0.0.1/x.jpg", "a blue shirt with long sleeves " * 3, "x", "/y.png", "a red shoe"]
-NAMES = ["fake:24", "starter", "open_clip", "siglip2", "bert", "clip", "siglip", "qwen"]
+PULLED = ("starter", "starter-clip")
+NAMES = ["fake:24", "align", *PULLED, "open_clip", "siglip2", "bert", "clip", "siglip", "qwen"]
 
 
-@pytest.fixture(scope="module", params=[pytest.param(n, marks=[pytest.mark.slow] * (n == "starter")) for n in NAMES])
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=[pytest.mark.slow] * (n in PULLED)) for n in NAMES])
 def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     if request.param == "fake:24":
         return encoders.load("fake:24")
-    if request.param == "starter":
+    if request.param == "align":
+        return encoders.load(f"align:{aligned.folder(tmp_path_factory.mktemp('align') / 'heads')}")
+    if request.param in PULLED:
         try:
             models.starter("text"), models.starter("image")
         except ColdstartError as error:
             pytest.skip(str(error))
-        return encoders.load("starter", device="cpu", dtype="float32")
+        return encoders.load(request.param, device="cpu", dtype="float32")
     folder: Path = tmp_path_factory.mktemp(request.param)
     getattr(tiny_encoders, f"{request.param}_folder")(folder)
     place = folder / "model" if request.param == "bert" else folder
