@@ -93,6 +93,16 @@ def test_the_temperature_that_drew_the_classes_is_found(temperature: float) -> N
     assert found.temperatures[(0,)][0] == pytest.approx(temperature, rel=0.15)
 
 
+def test_items_that_are_all_right_do_not_make_every_score_a_one() -> None:
+    cosines = np.full((40, 3), 0.1, np.float32)
+    truth = np.arange(40) % 3
+    cosines[np.arange(40), truth] = np.linspace(0.2, 0.4, 40)
+    found = fit(Labelled((cosines,), np.ones((1, 40), bool), truth, truth == 0, 3), Wanted(0.9))
+    judged = judge(found.logits([cosines], np.ones((1, 40), bool)))
+    assert judged.score.min() < 0.95 < judged.score.max() < 0.99999
+    assert found.threshold is not None and judged.believed(3, found.threshold).all()
+
+
 def test_spaces_together_have_temperatures_of_their_own() -> None:
     """Two spaces that each hold half of the evidence, and a third that holds none."""
     labelled = drawn(4000, 0.05, spaces=2)

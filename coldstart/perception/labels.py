@@ -231,14 +231,21 @@ def _temperatures(cosines: Sequence[Vectors], truth: Numbers) -> tuple[float, ..
 
 
 def _likeliest(spread: Vectors, rest: Vectors) -> float:
-    """The factor of cosines, less those of the true class, under which the true classes are likeliest."""
+    """The factor of cosines, less those of the true class, under which the true classes are likeliest.
+
+    Each is taken for true by (n + 1) / (n + 2), and the others share the rest, as Platt (1999) smooths the targets of
+    his scaling: else a few items that are all right would make every score a one.
+    """
+    share = 1 / (len(spread) + 2) / (spread.shape[1] - 1)
+    slope, offset = share * float(spread.sum()) / len(spread), share * float(rest.sum()) / len(spread)
 
     def loss(log_factor: float) -> float:
-        logits = spread * np.float32(math.exp(log_factor)) + rest
+        factor = math.exp(log_factor)
+        logits = spread * np.float32(factor) + rest
         top = logits.max(axis=1, keepdims=True)
         logits -= top
         np.exp(logits, out=logits)
-        return float((top[:, 0] + np.log(logits.sum(axis=1))).mean())
+        return float((top[:, 0] + np.log(logits.sum(axis=1))).mean()) - factor * slope - offset
 
     low, high = (math.log(bound) for bound in _INVERSE)
     share = (math.sqrt(5) - 1) / 2  # golden sections

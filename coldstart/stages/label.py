@@ -78,7 +78,7 @@ class Settings(Section):
     """Texts with one `{}`, where a prompt goes, instead of the file's; their vectors are averaged."""
     only_missing: bool = True
     """Only items that have no category of their own are labelled."""
-    threshold: Annotated[float | None, BeforeValidator(_auto), Field(gt=0, le=1)] = None
+    threshold: Annotated[Annotated[float, Field(gt=0, le=1)] | None, BeforeValidator(_auto)] = None
     """Score that a label needs; `auto` is the lowest that reaches `min_precision` on items that have a category."""
     min_precision: float = Field(default=0.9, gt=0, le=1)
     """Share of the labels that should be right."""
