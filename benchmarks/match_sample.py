@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.report import CACHE, Row
 from coldstart import api, sample
 from coldstart.retrieval import known_pairs
-from coldstart.retrieval.channels import Channel, equal
+from coldstart.retrieval.channels import Channel, default_weights
 from coldstart.retrieval.fusion import Found, Known, fit, judge
 
 SPACES = {
@@ -65,7 +65,9 @@ def run(short: bool) -> dict[str, Any]:
         rows = [names.index(channel) for channel in wanted]
         channels = [gathered.channels[row] for row in rows]
         known = [Known(one.group, one.standardised[rows], one.right, one.shown) for one in gathered.known]
-        results.append({"name": name, "channels": len(rows), "equal": judge(known, equal(channels)).summary()})
+        results.append(
+            {"name": name, "channels": len(rows), "default": judge(known, default_weights(channels)).summary()}
+        )
         if len(rows) > 1:
             found, weights = left_one_out(known, channels)
             results[-1] |= {"fitted": found.summary(), "weights": dict(zip(wanted, weights, strict=True))}
@@ -74,7 +76,7 @@ def run(short: bool) -> dict[str, Any]:
 
 def left_one_out(known: list[Known], channels: list[Channel]) -> tuple[Found, list[float]]:
     """Every video ranked by weights that were fitted on the others, and the mean of those weights."""
-    default = equal(channels)
+    default = default_weights(channels)
     rows = np.array([fit([*known[:place], *known[place + 1 :]], default) for place in range(len(known))])
     return judge(known, rows), [round(float(weight), 2) for weight in rows.mean(0)]
 
@@ -82,7 +84,7 @@ def left_one_out(known: list[Known], channels: list[Channel]) -> tuple[Found, li
 def rows(result: dict[str, Any]) -> list[Row]:
     found = []
     for one in result["results"]:
-        for weights in ("equal", "fitted"):
+        for weights in ("default", "fitted"):
             if weights in one:
                 own = one[weights]
                 setting = f"{own['shown']} shown in {own['videos']} videos, among {result['products']}"

@@ -25,7 +25,7 @@ from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError
 from coldstart.items import CONTENT_FIELDS
 from coldstart.retrieval import known_pairs, scores
-from coldstart.retrieval.channels import Asked, Channel, Learnt, Moment, Question, channels_of, equal, weigh
+from coldstart.retrieval.channels import Asked, Channel, Learnt, Moment, Question, channels_of, default_weights, weigh
 from coldstart.retrieval.fusion import is_held_out
 from coldstart.retrieval.match import Answer, match
 from coldstart.workspace.catalog import Catalog
@@ -113,7 +113,7 @@ def test_frames_and_words_are_fused_over_the_channels_that_a_product_has(shop: M
     image = expected(shop, "image", looks.vectors)
     text = expected(shop, "text", said.vectors)
     both = np.array([z(image), z(text)])
-    there = np.isfinite(both).sum(0)  # equal weights: the mean of those that are there
+    there = np.isfinite(both).sum(0)  # both weigh the same: the mean of those that are there
     score = np.where(there, np.nansum(both, axis=0) / np.maximum(there, 1), np.nan)
     order = [shop.ids[place] for place in np.argsort(-score) if np.isfinite(score[place])]
     assert [one.item_id for one in found.matches] == order
@@ -130,7 +130,7 @@ def test_frames_and_words_are_fused_over_the_channels_that_a_product_has(shop: M
                 assert reading.cosine == pytest.approx(values[place], abs=1e-6)
                 assert reading.rank == 1 + np.nansum(values > values[place])
                 assert reading.weight == pytest.approx(1.0 if len(one.channels) == 1 else 0.5)
-    assert (found.candidates, found.exact, found.weights) == (12, True, "equal weights for each kind of evidence")
+    assert (found.candidates, found.exact, found.weights) == (12, True, "default weights by kind of evidence")
     assert found.compared == "all 12 that meet the conditions, each compared"
 
 
@@ -192,13 +192,13 @@ def test_spaces_of_one_passport_are_crossed(tmp_path: Path) -> None:
     said = Asked("text", one.digest, "text", unit([[0, 1, 1, 0]]), [Moment("text", None, "t")])
     found = ask(made, looks, said, top_k=9)
     assert [(channel["channel"], channel["kind"], channel["weight"]) for channel in found.channels] == [
-        ("image→image", "frames→picture", 0.25),
-        ("image→text", "frames→words", 0.25),
-        ("text→image", "words→picture", 0.25),
-        ("text→text", "words→words", 0.25),
+        ("image→image", "frames→picture", 0.333333),
+        ("image→text", "frames→words", 0.166667),
+        ("text→image", "words→picture", 0.166667),
+        ("text→text", "words→words", 0.333333),
     ]
     rows = [expected(made, space, side.vectors) for side in (looks, said) for space in ("image", "text")]
-    score = np.mean([z(row) for row in rows], axis=0)
+    score = np.average([z(row) for row in rows], axis=0, weights=[2, 1, 1, 2])
     assert [one.item_id for one in found.matches] == [made.ids[place] for place in np.argsort(-score)]
 
 
@@ -290,7 +290,7 @@ def test_channels_are_pairs_of_one_passport_in_a_fixed_order() -> None:
     assert [channel.name for channel in found] == [
         "image→image", "text→other", "text→text", "text lines→other", "text lines→text",
     ]  # fmt: skip
-    assert equal(found).tolist() == pytest.approx([0.5, 0.125, 0.125, 0.125, 0.125])
+    assert default_weights(found).tolist() == pytest.approx([0.5, 0.125, 0.125, 0.125, 0.125])
     assert [channel.name for channel in channels_of(sides, spaces, INPUTS)] == [
         "image→image", "text→text", "text lines→text",
     ]  # fmt: skip
@@ -317,7 +317,7 @@ def test_fitted_weights_that_say_nothing_are_left_aside(weights: list[float] | N
     learnt = Learnt.of([LEFT, RIGHT], np.array(weights)) if weights else Learnt.of([other], np.array([1.0]))
     assert weigh([LEFT], learnt) == (
         np.array([1.0]),
-        "equal weights for each kind of evidence",
+        "default weights by kind of evidence",
         [f"the fitted weights {why}: fit them again with `coldstart match --fit`"],
     )
 
@@ -390,7 +390,9 @@ def test_an_item_asks_with_its_frames_its_text_and_its_lines(opened: Workspace) 
     assert [channel["channel"] for channel in found.channels] == [
         "image→image", "image→text", "text→image", "text lines→image", "text→text", "text lines→text",
     ]  # fmt: skip
-    assert [channel["weight"] for channel in found.channels] == [0.25, 0.25, 0.125, 0.125, 0.125, 0.125]
+    assert [channel["weight"] for channel in found.channels] == pytest.approx(
+        [1 / 3, 1 / 6, 1 / 12, 1 / 12, 1 / 6, 1 / 6], abs=1e-5
+    )
     by_looks = opened.match(item="v0", spaces=["image"], top_k=2)
     assert {one.item_id for one in by_looks.matches} == {"p0", "p3"}
     first = next(one for one in by_looks.matches if one.item_id == "p3")

@@ -141,14 +141,14 @@ def _print(answer: Answer) -> None:
 def _print_fit(report: Mapping[str, Any]) -> None:
     default = {channel["channel"]: channel["weight"] for channel in report["default"]}
     output.table(
-        ("channel", "kind of evidence", "equal", "fitted"),
+        ("channel", "kind of evidence", "default", "fitted"),
         [
             [channel["channel"], channel["kind"], f"{default[channel['channel']]:.2f}", f"{channel['weight']:.2f}"]
             for channel in report["channels"]
         ],
     )
     output.table(
-        (f"{report['held_out']} videos held out", "equal", "fitted"),
+        (f"{report['held_out']} videos held out", "default", "fitted"),
         [
             [name, _interval(report["before"][key]), _interval(report["after"][key])]
             for name, key in (("recall@1", "recall_1"), ("recall@5", "recall_5"), ("mean reciprocal rank", "mrr"))

@@ -26,7 +26,14 @@ MATCH, FILE = "match", "weights.json"
 LINES = " lines"
 """What the name of a space gets for the lines of a video in it."""
 
-EQUAL = "equal weights for each kind of evidence"
+DEFAULT = "default weights by kind of evidence"
+
+ACROSS = 0.5
+"""Weight of a kind that compares frames with words, where one that compares like with like has 1: an aligned space
+knows names and looks less well than an encoder knows either (LOG.md of 2026-11-22)."""
+
+
+_LIKE = ("frames→picture", "words→words")
 
 
 @dataclass(frozen=True)
@@ -111,10 +118,12 @@ def channels_of(asked: Iterable[Asked], spaces: Mapping[str, Passport], inputs: 
     return sorted(found, key=lambda channel: (channel.kind, channel.asked, channel.space))
 
 
-def equal(channels: Sequence[Channel]) -> Weights:
-    """The same weight for every kind of evidence, shared by its channels: float64 [C], of sum 1."""
+def default_weights(channels: Sequence[Channel]) -> Weights:
+    """The same weight for every kind of evidence, and `ACROSS` of it for frames against words or words against a
+    picture, shared by the channels of the kind: float64 [C], of sum 1."""
     kinds = [channel.kind for channel in channels]
-    return np.array([1 / len(set(kinds)) / kinds.count(kind) for kind in kinds])
+    weights = np.array([(1.0 if kind in _LIKE else ACROSS) / kinds.count(kind) for kind in kinds])
+    return np.asarray(weights / weights.sum())
 
 
 @dataclass(frozen=True)
@@ -149,12 +158,16 @@ def weigh(channels: Sequence[Channel], learnt: Learnt | None) -> tuple[Weights, 
         float64 [C] of sum 1, a sentence, further sentences.
     """
     if learnt is None:
-        return equal(channels), EQUAL, []
+        return default_weights(channels), DEFAULT, []
     known = [learnt.weights.get((channel.name, channel.passport)) for channel in channels]
     fitted = [weight for weight in known if weight is not None]
     if not sum(fitted):
         why = "weigh nothing" if fitted else "are of other spaces or other encoders"
-        return equal(channels), EQUAL, [f"the fitted weights {why}: fit them again with `coldstart match --fit`"]
+        return (
+            default_weights(channels),
+            DEFAULT,
+            [f"the fitted weights {why}: fit them again with `coldstart match --fit`"],
+        )
     mean = sum(fitted) / len(fitted)
     weights = np.array([mean if weight is None else weight for weight in known])
     new = [channel.name for channel, weight in zip(channels, known, strict=True) if weight is None]

@@ -13,7 +13,7 @@ import numpy as np
 from coldstart.errors import ColdstartError
 from coldstart.keys import digest
 from coldstart.retrieval.asked import Asker
-from coldstart.retrieval.channels import Channel, described, equal
+from coldstart.retrieval.channels import Channel, default_weights, described
 from coldstart.retrieval.fusion import Fit, Known, Weights, fit_held_out
 from coldstart.retrieval.scores import reachable, score_all
 from coldstart.workspace.published import COPY_OF
@@ -71,7 +71,7 @@ class Gathered:
 
     @property
     def default(self) -> Weights:
-        return equal(self.channels)
+        return default_weights(self.channels)
 
 
 def gather(asker: Asker, pairs: Pairs, *, kind: str | None = "product", where: str | None = None) -> Gathered:

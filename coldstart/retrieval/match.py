@@ -147,7 +147,8 @@ def match(
     Args:
         question: the sides of the video.
         inputs: what each space of the catalog holds vectors of; a space that is left out is not compared.
-        learnt: fitted weights; without them every kind of evidence weighs the same.
+        learnt: fitted weights; without them kinds of evidence weigh what
+            `default_weights` says.
         kind, where, exclude, copies: as for `coldstart.retrieval.search.search_many`.
         exact_below: see `EXACT_BELOW`.
 
