@@ -15,7 +15,7 @@ from benchmarks.report import CACHE, Row, table
 
 MODULES = (
     *("embed_clip", "video_seek", "index_200k"),
-    *("understand", "speech_wer", "screen_text", "shots", "near_duplicates", "safety"),
+    *("towers", "understand", "speech_wer", "screen_text", "shots", "near_duplicates", "safety", "match_sample"),
 )
 PACKAGES = ("torch", "open_clip_torch", "lancedb", "av", "faster-whisper", "rapidocr", "onnxruntime")
 HERE = Path(__file__).resolve().parent
