@@ -113,12 +113,16 @@ def alignment_html(known: Mapping[str, Any], *, limits: Limits | None = None) ->
 
 
 def number(value: float | None, *, is_rank: bool = False) -> str:
-    """Three decimals, whole numbers above one and ranks without any that are not needed; empty where there is none."""
+    """Three decimals, from ten on one, whole numbers above one and ranks without; empty where there is none."""
     if value is None:
         return ""
     if is_rank:
-        return f"{value:,.10g}"
-    return f"{value:,.0f}" if value == round(value) and abs(value) > 1 else f"{value:.3f}"
+        text = f"{value:,.10g}"
+    elif value == round(value) and abs(value) > 1:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"
+    return text.replace("-", "−")
 
 
 def signed(value: float | None, *, is_rank: bool = False) -> str:
