@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import normalize
 
 from coldstart.encoders import Pixels
@@ -76,6 +77,7 @@ class Towers:
         change = self._change
         if change.towers == "lora":
             from peft import LoraConfig, get_peft_model
+            from peft.tuners.tuners_utils import BaseTunerLayer
 
             config = LoraConfig(
                 r=change.r,
@@ -84,6 +86,9 @@ class Towers:
                 target_modules=linear_layers(self.model, change.lora_layers),
             )
             self._peft = get_peft_model(self.model, config)
+            for module in self.model.modules():
+                if isinstance(module, BaseTunerLayer):
+                    module.cast_input_dtype_enabled = False  # autocast sees to it, without a copy in float32
             for parameter in self.weights().values():
                 self._trained(parameter)
         else:
@@ -139,6 +144,11 @@ class Towers:
     def bound_scale(self) -> None:
         """Hold the scale at 100 at most."""
         self.scale.clamp_(max=torch.tensor(MAX_SCALE).log().item())
+
+    def kernels(self) -> AbstractContextManager[None]:
+        """Which attention to use around forward and backward passes: on the CPU the plain products, because torch's
+        fused form is slow there in bfloat16 on the way back (a whole step took 1.5 times as long)."""
+        return sdpa_kernel(SDPBackend.MATH) if self._device.type == "cpu" else nullcontext()
 
     def _autocast(self) -> AbstractContextManager[None]:
         narrow = self._dtype != torch.float32

@@ -50,6 +50,20 @@ class Trainer:
         Raises:
             ColdstartError: memory runs out at one pair a pass, or the loss is no number.
         """
+        with self.towers.kernels():
+            loss = self._gradients(batch, length)
+        if loss is None:
+            return None
+        if not math.isfinite(loss):
+            raise ColdstartError(f"the loss became {loss}: lower lr")
+        self._add_up()
+        torch.nn.utils.clip_grad_norm_(list(self.towers.weights().values()), MAX_NORM)
+        self.optimiser.step()
+        self.towers.bound_scale()
+        return loss
+
+    def _gradients(self, batch: Batch, length: int) -> float | None:
+        """Loss and, in the weights, this process's part of its gradient; in as small pieces as memory asks for."""
         tokens = self.towers.encoder.tokenize(batch.texts) if batch.texts else None
         sides = [
             lambda rows: self.towers.images(batch.pixels(rows)),
@@ -66,7 +80,7 @@ class Trainer:
                     return None
                 loss = self._attempt(lambda: self._backward(cached, all_rows, groups, mine))  # noqa: B023
                 if self.together.all(loss is not None, self.device):
-                    break
+                    return float(loss)
             if self.micro_batch == 1:
                 raise ColdstartError(
                     f"{self.device} has not enough memory for a batch of {len(batch.places)} pairs, even one at a "
@@ -74,14 +88,6 @@ class Trainer:
                 )
             self.micro_batch = max(1, min(self.micro_batch, length) // 2)
             set_random_state(before, self.device)
-        assert loss is not None
-        if not math.isfinite(loss):
-            raise ColdstartError(f"the loss became {loss}: lower lr")
-        self._add_up()
-        torch.nn.utils.clip_grad_norm_(list(self.towers.weights().values()), MAX_NORM)
-        self.optimiser.step()
-        self.towers.bound_scale()
-        return float(loss)
 
     def _backward(self, cached: Cached, all_rows: Sequence[torch.Tensor], groups: torch.Tensor, mine: slice) -> float:
         image, text = (rows.requires_grad_() for rows in all_rows)
