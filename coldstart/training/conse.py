@@ -21,7 +21,7 @@ FEATURE_NORM = 12.0
 """Length of EfficientNet-Lite2's pooled features, which heads see at length one. Over photographs of products it is
 11.8 with a deviation of 1.3, over photographs taken in shops 14.0 and 1.6; between 12 and 13 nothing changes."""
 
-_CHECKPOINT = "efficientnet-lite2-9656183e.pth"
+CHECKPOINT = "efficientnet-lite2-9656183e.pth"
 
 
 def class_words() -> list[tuple[str, str]]:
@@ -42,7 +42,7 @@ def classifier() -> tuple[torch.Tensor, torch.Tensor]:
     Raises:
         ColdstartError: the model is not on this machine.
     """
-    weights = torch.load(models.starter("image") / _CHECKPOINT, map_location="cpu", weights_only=True)
+    weights = torch.load(models.starter("image") / CHECKPOINT, map_location="cpu", weights_only=True)
     return weights["_fc.weight"].float(), weights["_fc.bias"].float()
 
 

@@ -137,16 +137,13 @@ def _videos(folder: Path) -> list[Source]:
     return found
 
 
-def vectors_of_pictures(
-    files: Sequence[Path], encoder: Encoder, cache: Path | None = None, *, mirrored: bool = False
-) -> Vectors:
+def vectors_of_pictures(files: Sequence[Path], encoder: Encoder, cache: Path | None = None) -> Vectors:
     """Unit vectors of pictures, in their order.
 
     Args:
         cache: a folder for them: the next call with the same files and encoder reads them there.
-        mirrored: left and right swapped.
     """
-    named = _cache_file(cache, encoder, [f"{file.name}:{file.stat().st_size}" for file in files], mirrored)
+    named = _cache_file(cache, encoder, [f"{file.name}:{file.stat().st_size}" for file in files])
     if named and named.is_file():
         return np.asarray(np.load(named), np.float32)
     assert encoder.image_transform is not None
@@ -155,32 +152,29 @@ def vectors_of_pictures(
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(files), _STEP):
             images = list(pool.map(load, files[start : start + _STEP]))
-            made += _encoded(encoder, images, mirrored)
+            made += _encoded(encoder, images)
     return _keep(named, np.concatenate(made))
 
 
-def vectors_of_frames(
-    file: Path, encoder: Encoder, cache: Path | None = None, *, mirrored: bool = False, count: int = FRAMES
-) -> Vectors:
+def vectors_of_frames(file: Path, encoder: Encoder, cache: Path | None = None, count: int = FRAMES) -> Vectors:
     """Unit vectors of frames spread evenly over a video, in the order of time; as `vectors_of_pictures`."""
-    named = _cache_file(cache, encoder, [f"{file.name}:{file.stat().st_size}:{count}"], mirrored)
+    named = _cache_file(cache, encoder, [f"{file.name}:{file.stat().st_size}:{count}"])
     if named and named.is_file():
         return np.asarray(np.load(named), np.float32)
     assert encoder.image_transform is not None
     frames = sample_frames(file, _LIMITS, encoder.image_transform, count=count)
-    return _keep(named, np.concatenate(_encoded(encoder, frames.images, mirrored)))
+    return _keep(named, np.concatenate(_encoded(encoder, frames.images)))
 
 
-def _encoded(encoder: Encoder, images: Sequence[Any], mirrored: bool) -> list[Vectors]:
-    shown = [np.ascontiguousarray(image[:, ::-1]) if mirrored else image for image in images]
-    return [encoder.encode_images(shown[start : start + 32]) for start in range(0, len(shown), 32)]
+def _encoded(encoder: Encoder, images: Sequence[Any]) -> list[Vectors]:
+    return [encoder.encode_images(images[start : start + 32]) for start in range(0, len(images), 32)]
 
 
-def _cache_file(cache: Path | None, encoder: Encoder, names: Sequence[str], mirrored: bool) -> Path | None:
+def _cache_file(cache: Path | None, encoder: Encoder, names: Sequence[str]) -> Path | None:
     if cache is None:
         return None
     cache.mkdir(parents=True, exist_ok=True)
-    told = json.dumps([encoder.passport("image").digest, mirrored, *names])
+    told = json.dumps([encoder.passport("image").digest, *names])
     return cache / f"{hashlib.sha256(told.encode()).hexdigest()[:24]}.npy"
 
 
