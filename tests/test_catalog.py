@@ -484,3 +484,21 @@ def test_cleanup_drops_versions_and_keeps_publications(catalog: Catalog) -> None
         build_and_publish(catalog)
     assert catalog.cleanup(keep_publications=1, older_than=timedelta(0)).publications_removed == 2
     assert [p.number for p in catalog.publications()] == [8, 7], "the one to roll back to stays"
+
+
+def test_a_catalog_without_labels_is_built_and_read_as_before(catalog: Catalog) -> None:
+    """As earlier versions wrote it; the next write with labels replaces the table."""
+    rows = catalog_rows(ids(6))
+    catalog.write(rows.drop_columns(["label", "label_score"]), PASSPORTS)
+    build_and_publish(catalog)
+    before = read(catalog)
+    assert len(before.text_search("shoe", 10)) == 6
+    with pytest.raises(ColdstartError, match="label"):
+        before.condition(where="label = 'Fruit'")
+    labels = pa.array(["Fruit", None, "Milk", None, "Fruit", None], pa.string())
+    place = rows.schema.get_field_index("label")
+    assert catalog.write(rows.set_column(place, "label", labels), PASSPORTS).replaced
+    build_and_publish(catalog)
+    found = read(catalog).text_search("shoe", 10, where=read(catalog).condition(where="label = 'Fruit'"))
+    assert sorted(found["item_id"].to_pylist()) == ["item-00000", "item-00004"]
+    assert len(before.text_search("shoe", 10)) == 6
