@@ -15,6 +15,7 @@ from benchmarks.report import CACHE, Row, table
 
 MODULES = (
     *("embed_clip", "video_seek", "index_200k"),
+    *("align_fashion", "align_100k"),
     *("towers", "understand", "speech_wer", "screen_text", "shots", "near_duplicates", "safety", "match_sample"),
 )
 PACKAGES = ("torch", "open_clip_torch", "lancedb", "av", "faster-whisper", "rapidocr", "onnxruntime")
