@@ -245,7 +245,8 @@ def _likeliest(spread: Vectors, rest: Vectors) -> float:
         top = logits.max(axis=1, keepdims=True)
         logits -= top
         np.exp(logits, out=logits)
-        return float((top[:, 0] + np.log(logits.sum(axis=1))).mean()) - factor * slope - offset
+        mean = float((top[:, 0] + np.log(logits.sum(axis=1))).mean())
+        return mean - factor * slope - offset
 
     low, high = (math.log(bound) for bound in _INVERSE)
     share = (math.sqrt(5) - 1) / 2  # golden sections
