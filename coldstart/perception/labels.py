@@ -236,8 +236,9 @@ def _likeliest(spread: Vectors, rest: Vectors) -> float:
     Each is taken for true by (n + 1) / (n + 2), and the others share the rest, as Platt (1999) smooths the targets of
     his scaling: else a few items that are all right would make every score a one.
     """
-    share = 1 / (len(spread) + 2) / (spread.shape[1] - 1)
-    slope, offset = share * float(spread.sum()) / len(spread), share * float(rest.sum()) / len(spread)
+    others: int = spread.shape[1] - 1
+    each = 1 / (len(spread) + 2) / others
+    slope, offset = each * float(spread.sum()) / len(spread), each * float(rest.sum()) / len(spread)
 
     def loss(log_factor: float) -> float:
         factor = math.exp(log_factor)
@@ -245,8 +246,7 @@ def _likeliest(spread: Vectors, rest: Vectors) -> float:
         top = logits.max(axis=1, keepdims=True)
         logits -= top
         np.exp(logits, out=logits)
-        mean = float((top[:, 0] + np.log(logits.sum(axis=1))).mean())
-        return mean - factor * slope - offset
+        return float((top[:, 0] + np.log(logits.sum(axis=1))).mean()) - factor * slope - offset
 
     low, high = (math.log(bound) for bound in _INVERSE)
     share = (math.sqrt(5) - 1) / 2  # golden sections
