@@ -220,9 +220,13 @@ def contenders(encoder: encoders.Encoder, full: bool) -> dict[str, tuple[Map, Ma
         recipe = replace(starter_clip.Recipe(), keep=0.0)
         blank = starter_clip.without_prior(prior)
         every = starter_clip.gather(material, encoder, KEPT)
-        found["trained, no prior"] = maps(starter_clip.train(every, blank, recipe))
+        found["trained, no prior"] = maps(
+            starter_clip.train(every, blank, recipe)
+        )  # nor imagined pictures: they are made from the classifier
         bare = starter_clip.gather(undressed, encoder, KEPT)
-        found["shipped recipe without clothing"] = maps(starter_clip.train(bare, prior))
+        found["shipped recipe without clothing"] = maps(
+            starter_clip.train(bare, prior, world=starter_clip.imagined(bare, encoder))
+        )
     found["shipped"] = maps(Aligned.load(HEADS).heads)
     return found
 

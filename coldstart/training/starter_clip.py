@@ -2,10 +2,10 @@
 
     python -m coldstart.training.starter_clip --data DIR --out DIR [--cache DIR]
 
-ConSE stays as it is. Beside it each side learns a linear map, InfoNCE between pictures and their texts, while all that
-it maps is held near to where ConSE had it: the pictures are of few products, and the space has to serve others. The
-same data and seed give the same weights on the same machine. Takes minutes, most of them for the vectors of pictures,
-which `--cache` keeps.
+ConSE stays as it is. Beside it each side learns a linear map: InfoNCE between pictures and their texts, and between
+imagined pictures of the 1,000 ImageNet classes and their names and definitions, while what it maps is held near to
+where ConSE had it. The pictures are of few products, and the space has to serve others. The same data and seed give
+the same weights on the same machine. Takes minutes, most of them for the vectors of pictures, which `--cache` keeps.
 """
 
 from __future__ import annotations
@@ -40,18 +40,20 @@ class Recipe:
 
     Attributes:
         steps: of AdamW; its rate falls from `lr` to zero as a cosine.
-        batch_size: pairs a step.
+        batch_size: pairs a step, and as many of imagined pictures.
+        world: weight of the loss over imagined pictures of ImageNet classes.
         noise: length of the random vector that is added to each picture's before the linear map.
         keep: weight of the mean squared distance to ConSE, on both sides.
         scale: what cosines are multiplied by at first; learnt.
         seed: of draws and noise.
     """
 
-    steps: int = 200
-    batch_size: int = 256
+    steps: int = 120
+    batch_size: int = 160
     lr: float = 1e-3
     noise: float = 0.3
-    keep: float = 5.0
+    world: float = 1.0
+    keep: float = 3.0
     scale: float = 14.0
     seed: int = 0
 
@@ -103,40 +105,75 @@ def gather(found: Sequence[Source], encoder: Encoder, cache: Path | None = None)
     )
 
 
-def train(material: Material, prior: Heads, recipe: Recipe | None = None) -> Heads:
-    """A copy of the prior that has learnt from the material; its softmax branch, if any, is as it was."""
+def imagined(material: Material, encoder: Encoder, seed: int = 0) -> Material:
+    """Vectors like those of pictures of the ImageNet classes, which nobody has to show: four of each class.
+
+    A linear classifier's row is the middle of its class times the inverse of the covariance within classes (Fisher's
+    discriminant), so covariance times row points to where the class lies. What sets a real picture apart from the
+    mean is added. The texts are the class's name, alone and in a sentence, and its definition.
+    """
+    random = torch.Generator().manual_seed(seed)
+    weight, _ = conse.classifier()
+    images, count = material.images, 4 * len(weight)
+    mean = images.mean(0)
+    spread = images - mean
+    covariance = spread.T @ spread / len(images)
+    covariance = 0.9 * covariance + 0.1 * covariance.diagonal().mean() * torch.eye(len(mean))
+    ways = (weight - weight.mean(0)) @ covariance
+    ways = ways / ways.norm(dim=1).median() / 2
+    classes = torch.arange(count) % len(weight)
+    drawn = torch.randint(len(images), (count,), generator=random)
+    words = conse.class_words()
+    texts = [text for name, told in words for text in (conse.TEMPLATE.format(name), told, name)]
+    return Material(
+        normalize(mean + ways[classes] + 0.7 * spread[drawn], dim=1),
+        classes,
+        torch.ones(count),
+        torch.from_numpy(encoder.encode_documents(texts)).view(len(words), 3, -1),
+    )
+
+
+def train(material: Material, prior: Heads, recipe: Recipe | None = None, world: Material | None = None) -> Heads:
+    """A copy of the prior that has learnt from the material and, if given, the imagined pictures.
+
+    The direct ways, the biases and the scale learn; the softmax branch, if any, stays as it was.
+
+    Raises:
+        ColdstartError: a head has no direct way.
+    """
     recipe = recipe or Recipe()
     random = torch.Generator().manual_seed(recipe.seed)
     heads = copy.deepcopy(prior).requires_grad_(False)
-    with torch.no_grad():
-        heads.logit_scale.fill_(math.log(recipe.scale))
-        fixed = prior.image(material.images)  # the prior's own way has no part in learning: once is enough
-    image, text = heads.image.direct, heads.text.direct
-    if image is None or text is None:
-        raise ColdstartError("heads without a direct way have nothing to learn beside their prior")
-    before = copy.deepcopy(image.weight.detach())
-    learnt = [image.weight, heads.image.bias, text.weight, heads.text.bias, heads.logit_scale]
-    start_bias = heads.image.bias.detach().clone()
+    image, text = heads.image, heads.text
+    if image.direct is None or text.direct is None:
+        raise ColdstartError("heads without a direct way have nothing that could learn beside their prior")
+    heads.logit_scale.fill_(math.log(recipe.scale))
+    learnt = [image.direct.weight, image.bias, text.direct.weight, text.bias, heads.logit_scale]
+    first_weight, first_bias = image.direct.weight.clone(), image.bias.clone()
     for weight in learnt:
         weight.requires_grad_(True)
     optimiser = torch.optim.AdamW(learnt, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.steps)
-    views = material.texts.shape[1]
+    parts = [(material, recipe.noise, 1.0)] + ([(world, 0.0, recipe.world)] if world else [])
+    with torch.no_grad():
+        before = [prior.image(part.images) for part, _, _ in parts]  # what learning adds is added to this
     for _ in range(recipe.steps):
-        rows = torch.multinomial(material.weights, recipe.batch_size, replacement=True, generator=random)
-        of = material.sources[rows]
-        texts = material.texts[of, torch.randint(views, (len(of),), generator=random)]
-        pictures = material.images[rows]
-        width = pictures.shape[1]
-        noise = torch.randn(pictures.shape, generator=random) * (recipe.noise / width**0.5)
-        moved = (pictures + noise) @ (image.weight - before).T + (heads.image.bias - start_bias)
-        found, said = normalize(fixed[rows] + moved, dim=1), normalize(heads.text(texts), dim=1)
-        with torch.no_grad():
-            first = normalize(fixed[rows], dim=1), normalize(prior.text(texts), dim=1)
-        loss = info_nce(found, said, heads.logit_scale.exp(), of[:, None] == of[None])
-        loss = loss + recipe.keep * sum(
-            (new - old).square().sum(1).mean() for new, old in zip((found, said), first, strict=True)
-        )
+        loss = torch.zeros(())
+        for (part, length, share), fixed in zip(parts, before, strict=True):
+            rows = torch.multinomial(part.weights, recipe.batch_size, replacement=True, generator=random)
+            of = part.sources[rows]
+            words = part.texts[of, torch.randint(part.texts.shape[1], of.shape, generator=random)]
+            shown = part.images[rows]
+            if length:
+                shown = shown + torch.randn(shown.shape, generator=random) * (length / shown.shape[1] ** 0.5)
+            added = shown @ (image.direct.weight - first_weight).T + (image.bias - first_bias)
+            found, said = normalize(fixed[rows] + added, dim=1), normalize(text(words), dim=1)
+            loss = loss + share * info_nce(found, said, heads.logit_scale.exp(), of[:, None] == of[None])
+            if part is material:
+                with torch.no_grad():
+                    first = normalize(fixed[rows], dim=1), normalize(prior.text(words), dim=1)
+                loss = loss + recipe.keep * (found - first[0]).square().sum(1).mean()
+                loss = loss + recipe.keep * (said - first[1]).square().sum(1).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -170,7 +207,8 @@ def make(data: Path, out: Path, cache: Path | None = None, recipe: Recipe | None
     recipe = recipe or Recipe()
     encoder = encoders.load("starter", device="cpu")
     found = sources(data, sample.path() / "truth.jsonl")
-    heads = train(gather(found, encoder, cache), conse.prior(encoder), recipe)
+    material = gather(found, encoder, cache)
+    heads = train(material, conse.prior(encoder), recipe, imagined(material, encoder, recipe.seed))
     counts = {kind: sum(len(source.files) for source in found if source.kind == kind) for kind in SHARES}
     about = {"made_by": "python -m coldstart.training.starter_clip", "recipe": asdict(recipe), "files": counts}
     save(heads, encoder, out, about)
@@ -183,7 +221,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where heads.json and heads.safetensors go")
     parser.add_argument("--cache", type=Path, help="keeps the vectors of pictures, for the next time")
     options = parser.parse_args()
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+    torch.set_num_threads(1)  # the matrices are small, and the order of sums stays the same
     try:
         make(options.data, options.out, options.cache)
     except ColdstartError as error:
