@@ -52,8 +52,8 @@ class Recipe:
     loss: Literal["infonce", "siglip"] = "infonce"
     epochs: int = 40
     patience: int = 10
-    batch_size: int = 1024
-    lr: float = 1e-3
+    batch_size: int = 512
+    lr: float = 3e-3
     warmup: float = 0.1
     weight_decay: float = 0.1
     anchored: bool = False
@@ -62,7 +62,7 @@ class Recipe:
     dropout: float = 0.1
     hidden_dropout: float = 0.0
     noise: float = 0.0
-    smoothing: float = 0.0
+    smoothing: float = 0.1
     prior: float = 0.0
     scale: float = 14.3
     bias: float = -10.0
