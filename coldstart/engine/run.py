@@ -173,12 +173,12 @@ def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> B
 
 def _run_whole(workspace: Store, stage: WholeStage, refit: bool, progress: Progress) -> StageReport:
     began = time.monotonic()
-    before = set(workspace.verdicts(stage.name))
+    before = workspace.verdicts(stage.name)
     run = stage.refit if refit and isinstance(stage, FitStage) else stage.run
     changed, notes = run(workspace, progress)
     _, verdicts = stage.expected(workspace)
-    workspace.record(list(verdicts.values()))
-    workspace.delete_verdicts(stage.name, before - verdicts.keys())
+    workspace.record([row for item, row in verdicts.items() if before.get(item) != row])
+    workspace.delete_verdicts(stage.name, before.keys() - verdicts.keys())
     balance = whole_balance(workspace, stage)
     return StageReport(stage.name, stage.kind, balance, Ran(changed, seconds=time.monotonic() - began), notes)
 

@@ -44,7 +44,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 BEFORE = {"understand.evidence": {"heard": {"stage": "understand.speech", "model": "fake"}}}
 """Stages that a kind cannot stand without."""
-WHOLE = {"index", "label", "understand.duplicates"}
+WHOLE = {"align.text_image", "index", "label", "understand.duplicates"}
 HEAVY = ("torch", "pyarrow", "lancedb", "lance", "transformers")
 
 
