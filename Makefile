@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format notebooks bench bench-full sample wheel clean
+.PHONY: help setup demo test test-fast check format notebooks bench bench-full sample starter-clip wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,10 @@ bench-full: $(INSTALLED) ## measure at full size and write benchmarks/README.md
 
 sample: $(INSTALLED) ## make the sample catalogue again from COLDSTART_DATA (needs espeak-ng)
 	$(BIN)/python tools/make_sample.py
+
+starter-clip: $(INSTALLED) ## train the heads of starter-clip again from COLDSTART_DATA
+	$(BIN)/python -m coldstart.training.starter_clip --data $(or $(COLDSTART_DATA),../shared/data) \
+		--out coldstart/weights/starter_clip --cache .bench/starter_clip
 
 wheel: $(INSTALLED) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -4,7 +4,8 @@
 
 Reads the sets of `COLDSTART_DATA` and says which of them are not there. Vectors of pictures are kept in `.bench`. At
 full size the heads without the prior are trained here too, on the same material; in short form the shipped ones and
-ConSE are compared. Intervals: 95 %, bootstrap over queries.
+ConSE are compared. Intervals: 95 %, bootstrap over products, pictures
+or clips with all that belongs to each (over photos for the ten labels of clothing).
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ class Task:
         images, texts: unit vectors of the frozen encoders; a video is several rows of `images`.
         items: int `[N]`: which picture or video a row of `images` is of; rows of one stand together.
         image_groups, text_groups: of each picture or video and each text: equal ones belong together.
-        queries: of pictures, which ask (bool, one each); the texts are all asked among.
         back: whether the texts are asked too.
         at: the k of recall@k.
+        whole: intervals draw whole groups, as photos of one product are no independent evidence of others.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Task:
     text_groups: list[Any]
     back: bool = True
     at: tuple[int, ...] = (1, 5, 10)
+    whole: bool = True
 
 
 def tasks(encoder: encoders.Encoder) -> Iterator[Task]:
@@ -109,7 +111,9 @@ def _clothing(folder: Path, encoder: encoders.Encoder) -> Iterator[Task]:
     labels = sorted({row["label"] for row in found})
     texts = encoder.encode_documents([f"a photo of a {CLOTHES.get(label, label)}" for label in labels])
     images, said = _pictures(folder, found, encoder), [row["label"] for row in found]
-    yield Task("clothing labels", images, np.arange(len(found)), texts, said, labels, back=False, at=(1, 3))
+    yield Task(
+        "clothing labels", images, np.arange(len(found)), texts, said, labels, back=False, at=(1, 3), whole=False
+    )
 
 
 def _videos(folder: Path, encoder: encoders.Encoder) -> Iterator[Task]:
@@ -168,7 +172,7 @@ def measure(task: Task, image: Map, text: Map) -> dict[str, Any]:
             "queries": len(asks),
             "gallery": len(among),
             "median": metrics.median_rank(ranks := metrics.ranks(asks, among, metrics.right_places(own, theirs))),
-            "recall": {k: _interval(ranks <= k) for k in task.at},
+            "recall": {k: _interval(ranks <= k, own if task.whole else None) for k in task.at},
             "chance": {
                 k: metrics.chance_recall_at_k(
                     [len(places) for places in metrics.right_places(own, theirs)], len(among), k
@@ -180,8 +184,8 @@ def measure(task: Task, image: Map, text: Map) -> dict[str, Any]:
     }
 
 
-def _interval(hits: NDArray[np.bool_]) -> list[float]:
-    found = metrics.bootstrap(hits, resamples=1000)
+def _interval(hits: NDArray[np.bool_], groups: list[Any] | None) -> list[float]:
+    found = metrics.bootstrap(hits, groups=groups, resamples=1000)
     return [found.value, found.low, found.high]
 
 

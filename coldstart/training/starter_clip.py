@@ -14,9 +14,10 @@ import argparse
 import copy
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -195,7 +196,7 @@ def without_prior(prior: Heads, seed: int = 0) -> Heads:
     return made
 
 
-def save(heads: Heads, encoder: Encoder, folder: Path, about: dict[str, object]) -> None:
+def save(heads: Heads, encoder: Encoder, folder: Path, about: Mapping[str, Any]) -> None:
     """Write the heads in float16, readable by all."""
     towers = {side: Tower("starter", asdict(encoder.passport(side))) for side in ("image", "text")}
     Aligned(towers, heads, about).save(folder, dtype=torch.float16)
