@@ -143,7 +143,7 @@ class Workspace:
         Args:
             source: the pipeline, as for `pipeline()`; one without such a stage gets it before its index.
             image: the space of pictures to learn from; by default the stage's own, for a new one the pipeline's first.
-            text: the encoder of words; by default the stage's own.
+            text: the encoder of words; by default the stage's own, for a new one as its settings choose it.
 
         Raises:
             ColdstartError: a fault that you can mend, such as too few items to learn from.
@@ -152,7 +152,7 @@ class Workspace:
         names = [spec.name for spec in pipeline.of_kind(ALIGN)]
         if not names:
             spaces = [spec.name for spec in pipeline.of_kind("embed") if spec.settings.input == "image"]
-            settings = {"image": image or (spaces or ["image"])[0], "text": text or "starter"}
+            settings = {"image": image or (spaces or ["image"])[0], **({"text": text} if text else {})}
             added = with_stage(dict(pipeline.raw), "align", "align", {"text_image": settings})
             return self.run(added, overrides=overrides, only=[ALIGN], refit=True, progress=progress)
         given = {"image": image, "text": text}

@@ -177,7 +177,7 @@ def test_stored_vectors_through_the_heads_are_those_of_the_pictures_themselves(s
 def test_the_words_of_a_fit_are_encoded_once(shop: coldstart.Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = align_of(shop)
     first = stage.features(shop._store, _Silent())
-    monkeypatch.setattr(type(stage._text), "encode_documents", None)  # a call would fail
+    monkeypatch.setattr(type(stage._encoders.text), "encode_documents", None)  # a call would fail
     second = align_of(shop).features(shop._store, _Silent())
     np.testing.assert_array_equal(first.texts, second.texts)
     assert sorted(set(first.text_views)) == ["description", "title"]

@@ -42,15 +42,20 @@ class AlignedEncoder:
         self.name = name
         self._folder = folder
         self._dim = config.dim
-        self._image = self._tower("image", config.towers["image"], options)
-        self._text = self._tower("text", config.towers["text"], options)
+        image, text = (config.towers[side] for side in ("image", "text"))
+        self._image = self._tower(image, options)
+        self._text = self._image if text == image else self._tower(text, options)  # one model in memory, not two
+        self._check("image", self._image, image)
+        self._check("text", self._text, text)
         self._weights = models.file_digest(folder / heads_file.WEIGHTS)
         self.image_transform = self._image.image_transform
         self.max_tokens = self._text.max_tokens
 
-    def _tower(self, side: Modality, tower: Tower, options: dict[str, Any]) -> Encoder:
+    def _tower(self, tower: Tower, options: dict[str, Any]) -> Encoder:
         adapter: dict[str, Any] = {"adapter": str(self._folder / tower.adapter)} if tower.adapter else {}
-        encoder = encoders.load(tower.encoder, **options, **adapter)
+        return encoders.load(tower.encoder, **options, **adapter)
+
+    def _check(self, side: Modality, encoder: Encoder, tower: Tower) -> None:
         wanted, found = Passport(**tower.passport), encoder.passport(side)
         if found != wanted:
             differ = ", ".join(
@@ -61,7 +66,6 @@ class AlignedEncoder:
             raise ColdstartError(
                 f"encoder {self.name!r}: its {side} head was made for another {tower.encoder} ({differ}): fit it anew"
             )
-        return encoder
 
     def passport(self, modality: Modality) -> Passport:
         if modality not in self.modalities:

@@ -91,6 +91,8 @@ def evaluate_workspace(
     *,
     view: str | None = None,
     seed: int = 0,
+    features_before: Features | None = None,
+    classes_before: ClassTexts | None = None,
 ) -> AlignReport:
     """Judge heads on the items of one split.
 
@@ -99,6 +101,8 @@ def evaluate_workspace(
     Args:
         before: judged on the same items, for comparison.
         view: which texts are asked; by default titles, where there are none the most frequent kind.
+        features_before, classes_before: where the fit changed the encoders themselves, the same items, texts and
+            classes by those below `before`.
 
     Raises:
         ColdstartError: there is no such split or view, or it has no item with a picture and a text.
@@ -107,6 +111,7 @@ def evaluate_workspace(
         raise ColdstartError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}")
     chosen, left_out = chosen_of(features, split)
     rows = Rows(features, chosen)
+    rows_before = rows if features_before is None else Rows(features_before, chosen)
     if view is None:
         view = rows.default_view()
     elif view not in rows.views:
@@ -117,13 +122,14 @@ def evaluate_workspace(
             "choose another with --split, or fit on more items so that some are held out"
         )
     after, vectors = rows.judge(aligned, view, classes, seed)
-    first = None if before is None else rows.judge(before, view, classes, seed)[0]
+    named = classes if features_before is None else classes_before
+    first = None if before is None else rows_before.judge(before, view, named, seed)[0]
     others = {
         other: {
             name: {side: getattr(report, side).to_dict() for side in ("image_to_text", "text_to_image")}
-            for name, heads in (("before", before), ("after", aligned))
+            for name, heads, own in (("before", before, rows_before), ("after", aligned, rows))
             if heads is not None
-            for report in (rows.judge(heads, other, None, seed)[0],)
+            for report in (own.judge(heads, other, None, seed)[0],)
         }
         for other in rows.views
         if other != view and rows.has(other)

@@ -55,14 +55,19 @@ def evaluate_store(
     if spec is None or artifact is None:
         raise ColdstartError(f"nothing is aligned in workspace {store.uri}: {step}")
     stage: Any = build(spec, pipeline)
-    features = stage.features(store, progress)
+    was, features = stage.before_and_after(store, progress)
     if not any(features.split):
         raise ColdstartError(f"{spec.name} was fitted under other settings or on other items: {step}")
     aligned = Aligned.load(artifact.folder)
     before = Aligned.load(artifact.folder / BEFORE) if (artifact.folder / BEFORE).is_dir() else None
     labels = _labels(store, features.item_ids)
-    texts = _class_texts(named or _categories(labels), labels, aligned, pipeline)
-    report = evaluate_workspace(features, aligned, before, split, texts, view=view)
+    told = named or _categories(labels)
+    texts = _class_texts(told, labels, aligned, artifact.folder, pipeline)
+    first: dict[str, Any] = {}
+    if before is not None and was is not features:  # the fit changed the encoders below the heads as well
+        by_old = _class_texts(told, labels, before, artifact.folder / BEFORE, pipeline)
+        first = {"features_before": was, "classes_before": by_old}
+    report = evaluate_workspace(features, aligned, before, split, texts, view=view, **first)
     return report.with_items(_items(store, report.shown()))
 
 
@@ -84,9 +89,13 @@ def _categories(labels: Sequence[str | None]) -> class_file.Classes | None:
 
 
 def _class_texts(
-    classes: class_file.Classes | None, labels: Sequence[str | None], aligned: Aligned, pipeline: Pipeline
+    classes: class_file.Classes | None,
+    labels: Sequence[str | None],
+    aligned: Aligned,
+    folder: Path,
+    pipeline: Pipeline,
 ) -> ClassTexts | None:
-    """The prompts through the frozen text encoder; texts for what is of no class are left out.
+    """The prompts through the text encoder under heads from a folder; texts for what is of no class are left out.
 
     Raises:
         ColdstartError: the encoder is not the one that the heads were fitted on.
@@ -96,8 +105,9 @@ def _class_texts(
     if classes is None:
         return None
     tower = aligned.towers["text"]
+    adapter: dict[str, Any] = {"adapter": str(folder / tower.adapter)} if tower.adapter else {}
     encoder = encoders.load(
-        tower.encoder, device=pipeline.engine.device, dtype=pipeline.engine.dtype, allow_random_weights=True
+        tower.encoder, device=pipeline.engine.device, dtype=pipeline.engine.dtype, allow_random_weights=True, **adapter
     )
     if asdict(encoder.passport("text")) != dict(tower.passport):
         raise ColdstartError(f"encoder {tower.encoder} is no longer the one that the heads were fitted on: fit anew")

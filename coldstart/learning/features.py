@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,11 +68,6 @@ class Features:
         images, image_items, pooled = _pictures(store, pictures, items)
         places = [(place, view) for place, item in enumerate(items) for view in texts[item]]
         own = [texts[items[place]][view] for place, view in places]
-        every = list(dict.fromkeys(own))
-        with meter("texts", None) as counts:
-            encoded = cache.vectors(every, counts)
-        cache.keep(every)
-        rows = {text: row for row, text in enumerate(every)}
         return cls(
             item_ids=items,
             keys=[keys[item] for item in items],
@@ -80,10 +75,47 @@ class Features:
             groups=_groups(group_keys, pooled, near_duplicates, meter),
             images=images,
             image_items=image_items,
-            texts=encoded[[rows[text] for text in own]],
+            texts=_words(own, cache, meter),
             text_items=np.array([place for place, _ in places], np.int64),
             text_views=[view for _, view in places],
         )
+
+    def take(self, places: Sequence[int]) -> Features:
+        """These items alone, in this order."""
+        numbers = np.full(len(self.item_ids), -1, np.int64)
+        numbers[list(places)] = np.arange(len(places))
+        images, texts = (np.flatnonzero(numbers[own] >= 0) for own in (self.image_items, self.text_items))
+        return replace(
+            self,
+            item_ids=[self.item_ids[place] for place in places],
+            keys=[self.keys[place] for place in places],
+            split=[self.split[place] for place in places],
+            groups=self.groups[list(places)],
+            images=self.images[images],
+            image_items=numbers[self.image_items[images]],
+            texts=self.texts[texts],
+            text_items=numbers[self.text_items[texts]],
+            text_views=[self.text_views[row] for row in texts.tolist()],
+        )
+
+    def by_other(
+        self, store: Store, *, pictures: str, texts: Mapping[str, Mapping[str, str]], cache: TextCache, meter: Meter
+    ) -> Features:
+        """The same items and texts by another encoder: `pictures`, `texts`, `cache` and `meter` as for `gather`."""
+        images, image_items, _ = _pictures(store, pictures, self.item_ids)
+        told = zip(self.text_items, self.text_views, strict=True)
+        own = [texts[self.item_ids[place]][view] for place, view in told]
+        return replace(self, images=images, image_items=image_items, texts=_words(own, cache, meter))
+
+
+def _words(own: Sequence[str], cache: TextCache, meter: Meter) -> NDArray[np.float16]:
+    """Vectors of texts; the cache keeps these alone."""
+    every = list(dict.fromkeys(own))
+    with meter("texts", None) as counts:
+        encoded = cache.vectors(every, counts)
+    cache.keep(every)
+    rows = {text: row for row, text in enumerate(every)}
+    return encoded[[rows[text] for text in own]]
 
 
 def _pictures(

@@ -1,109 +1,54 @@
-"""align.text_image: heads that bring pictures and words into one space, learnt from the catalogue's own pairs.
+"""align.text_image: pictures and words brought into one space, learnt from the catalogue's own pairs.
 
-The encoders below stay as they are. Pictures come as the vectors of an earlier space, words are encoded once and kept,
-so that an epoch over 100,000 items takes seconds. What is fitted is an artifact of the workspace; a space with
-`encoder: align:text_image` is made by it, and its rows follow when it is fitted anew.
+With `towers: frozen` the encoders stay as they are and heads are put on them: pictures come as the vectors of an
+earlier space, words are encoded once and kept, so that an epoch over 100,000 items takes seconds. Otherwise the encoder
+of that space is itself trained, and an adapter on it is what comes out. What is fitted is an artifact of the workspace;
+a space with `encoder: align:text_image` is made by it, and its rows follow when it is fitted anew.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from shutil import rmtree
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import Field
 
 from coldstart import models
 from coldstart.errors import ColdstartError
 from coldstart.freshness import Standing
 from coldstart.freshness import build as build_stage
 from coldstart.keys import chain, digest, stage_key
+from coldstart.learning.adapted import encoders_of, picture_space
+from coldstart.learning.align_settings import Settings
 from coldstart.learning.features import Features
+from coldstart.learning.pair_encoders import PairEncoders
+from coldstart.learning.split_file import ITEMS_FILE, items_file, items_of
 from coldstart.learning.text_cache import TextCache
 from coldstart.learning.texts import PairTexts
-from coldstart.pipeline import Pipeline, Section
+from coldstart.media.limits import Limits
+from coldstart.pipeline import Pipeline
 from coldstart.stage import LedgerRow, Reject
 from coldstart.workspace import Store
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from coldstart.encoders import Encoder
     from coldstart.heads import Aligned
-    from coldstart.heads_file import Tower
-    from coldstart.training.pairs import Pairs
+    from coldstart.learning.learnt import Learnt
     from coldstart.workspace.artifacts import Artifact
-
-ITEMS_FILE = "items.parquet"
-BEFORE = "before"
-"""Folder of the artifact that holds the heads from which the fit started, where they meant something."""
-
-
-class Training(Section):
-    """How the heads are trained; see `coldstart.training.align.Recipe`."""
-
-    loss: Literal["infonce", "siglip"] = "infonce"
-    epochs: int = Field(default=40, ge=1)
-    patience: int = Field(default=10, ge=0)
-    """Stop after so many epochs that find no more of the held-out part; 0: never."""
-    batch_size: int = Field(default=1024, ge=2)
-    """Items a step; all others of a batch, but those of the item's own group, are what it is told apart from."""
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.1, ge=0)
-    dim: int = Field(default=384, ge=8)
-    """Numbers of the space, where the fit starts from nothing."""
-    hidden: int = Field(default=0, ge=0)
-    """Numbers of a layer between; 0 makes heads linear."""
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    hidden_dropout: float = Field(default=0.0, ge=0, lt=1)
-    noise: float = Field(default=0.0, ge=0)
-    smoothing: float = Field(default=0.0, ge=0, lt=1)
-    prior: float = Field(default=0.0, ge=0)
-    """How much heads are held to what they gave at the start."""
-    seed: int = 0
-
-
-class Settings(Section):
-    """What is learnt from, and how."""
-
-    image: str = "image"
-    """The space whose vectors stand for pictures and frames."""
-    text: str = "starter"
-    """The encoder of words."""
-    texts: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=lambda: {"title": 1.0, "description": 0.5, "transcript": 0.25, "screen_text": 0.25}
-    )
-    """Words of an item -> how often they are drawn against its others: a field (title, description, category,
-    transcript, screen_text), or a prompt by its name or path."""
-    group_by: tuple[str, ...] = ("title",)
-    """Fields whose equal values make items one group: `title`, `category`, `creator`, or `attributes.NAME`. Items of a
-    group are not told apart from each other, and fall on one side of the split."""
-    near_duplicates: float | None = Field(default=0.98, gt=0, le=1)
-    """Items whose pictures have at least this cosine are of one group; null compares none."""
-    start: str = "auto"
-    """`random`; `starter-clip`, or a folder with heads; `same`, where both encoders share a space already. `auto`: the
-    last that fits, of random, starter-clip, same."""
-    valid_share: float = Field(default=0.05, ge=0, lt=0.5)
-    """Share of the groups by which training is stopped."""
-    test_share: float = Field(default=0.1, ge=0, lt=0.5)
-    """Share of the groups that nothing is learnt from: what `coldstart evaluate align` asks for."""
-    min_items: int = Field(default=50, ge=4)
-    """Fewer items with a picture and a text are refused: they would be learnt by heart."""
-    training: Training = Training()
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> AlignStage:
     """The stage over one of the pipeline's spaces.
 
     Raises:
-        ColdstartError: no space of pictures of that name stands before it.
+        ColdstartError: no space of pictures of that name stands before it, or its towers cannot be trained.
     """
     names = [spec.name for spec in pipeline.stages]
     before = pipeline.stages[: names.index(name)]
@@ -113,7 +58,28 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> AlignStage:
             f"{name}.image={settings.image!r}: no space of pictures of that name stands before it; there is "
             f"{', '.join(spaces) or 'none'}"
         )
+    if settings.towers != "frozen":
+        _check_towers(name, settings, next(s.settings.encoder for s in before if s.name == settings.image))
     return AlignStage(name, settings, pipeline)
+
+
+def _check_towers(name: str, settings: Settings, encoder: str) -> None:
+    asked = f"{name}.towers={settings.towers}"
+    if not encoder.startswith("open_clip:"):
+        raise ColdstartError(
+            f"{asked}: space {settings.image!r} is made by {encoder}, whose towers cannot be trained: name a space of "
+            f"an open_clip:… encoder with {name}.image, or leave towers frozen"
+        )
+    if settings.text not in (None, encoder):
+        raise ColdstartError(
+            f"{asked} trains both sides of one model: pictures of space {settings.image!r} are read by {encoder}, "
+            f"words by {settings.text}: leave {name}.text out, or leave towers frozen"
+        )
+    if settings.start not in ("auto", "same"):
+        raise ColdstartError(
+            f"{asked} starts from the model as it is, and {name}.start={settings.start} is for heads: leave it out, or "
+            "leave towers frozen"
+        )
 
 
 @dataclass(frozen=True)
@@ -139,49 +105,19 @@ class AlignStage:
         self._words = PairTexts(name, settings.texts, settings.group_by, pipeline)
         spec = next(spec for spec in pipeline.stages if spec.name == settings.image)
         self._image: Any = build_stage(spec, pipeline)
-
-    @cached_property
-    def _text(self) -> Encoder:
-        """The encoder of words.
-
-        Raises:
-            ColdstartError: it takes none.
-        """
-        from coldstart import encoders
-
-        engine = self._pipeline.engine
-        encoder = encoders.load(
-            self._settings.text,
-            device=engine.device,
-            dtype=engine.dtype,
-            allow_random_weights=self._image.settings.allow_random_weights,
-        )
-        if "text" not in encoder.modalities:
-            raise ColdstartError(f"{self.name}.text={self._settings.text!r}: {encoder.name} takes no text")
-        return encoder
-
-    @cached_property
-    def _towers(self) -> dict[str, Tower]:
-        from coldstart.heads_file import Tower
-
-        return {
-            "image": Tower(self._image.settings.encoder, asdict(self._image.passport)),
-            "text": Tower(self._settings.text, asdict(self._text.passport("text"))),
-        }
+        self._encoders = PairEncoders(name, self._image, settings.text, pipeline.engine)
 
     @cached_property
     def _start(self) -> Aligned | None:
         """The heads from which the fit starts; None for random ones."""
-        from coldstart.learning.start import starting_heads
-
-        return starting_heads(self._settings.start, self._towers, f"{self.name}.start")
+        return self._encoders.start(self._settings.start)
 
     @cached_property
     def _key(self) -> str:
-        start = "random" if self._start is None else self._start.heads.digest()
-        chosen = self._settings.model_dump(exclude={"image", "text", "start", "texts", "min_items"})
-        passports = [asdict(self._image.passport), asdict(self._text.passport("text"))]
-        made_of = {**chosen, "passports": passports, "start": start, "texts": self._words.fingerprint()}
+        passports = [asdict(self._image.passport), asdict(self._encoders.text.passport("text"))]
+        made_of = {**self._settings.counted(), "passports": passports, "texts": self._words.fingerprint()}
+        if self._settings.towers == "frozen":
+            made_of["start"] = "random" if self._start is None else self._start.heads.digest()
         return stage_key(self.kind, self.version, made_of)
 
     # -- where items are
@@ -193,7 +129,7 @@ class AlignStage:
     def present(self, store: Store) -> dict[str, str]:
         """Keys of the items that the last fit learnt from, was stopped by, or left aside to be judged by."""
         made = self._made(store)
-        return {} if made is None else {item: key for item, (key, _) in _items_of(made).items()}
+        return {} if made is None else {item: key for item, (key, _) in items_of(made).items()}
 
     def _made(self, store: Store) -> Artifact | None:
         """What was fitted last, if under these settings."""
@@ -233,7 +169,7 @@ class AlignStage:
         made = self._made(store)
         if made is None:
             return self._fit(store, progress)
-        keys, present = self._inputs(store).keys, _items_of(made)
+        keys, present = self._inputs(store).keys, items_of(made)
         new = sum(item not in present for item in keys)
         changed = sum(bool(key) and item in present and present[item][0] != key for item, key in keys.items())
         since = f"; {new} items came and {changed} changed since: `coldstart finetune align`" if new + changed else ""
@@ -250,27 +186,52 @@ class AlignStage:
         """What is learnt from: vectors of pictures and texts, read or made, and the split of the last fit."""
         inputs = self._inputs(store)
         made = self._made(store)
-        split = {} if made is None else {item: side for item, (_, side) in _items_of(made).items()}
+        split = {} if made is None else {item: side for item, (_, side) in items_of(made).items()}
         keys = {item: key for item, key in inputs.keys.items() if key}
-        cache = TextCache(store, f"stage.{self.name}.texts-{self._text.passport('text').digest}", self._text)
         return Features.gather(
             store,
             keys,
             split,
             pictures=self._image.table,
             texts=inputs.texts,
-            cache=cache,
+            cache=self._cache(store, self._encoders.text),
             group_keys=self._words.group_keys(store, sorted(keys)),
             near_duplicates=self._settings.near_duplicates,
-            meter=lambda what, total: progress.meter(f"{self.name}: {what}", total),
+            meter=self._meters(progress),
         )
 
+    def before_and_after(self, store: Store, progress: Any) -> tuple[Features, Features]:
+        """Features by the encoders as they were before the last fit and as they are after it: two names for the same
+        where the fit left them as they are. Otherwise only items that a space has by the new encoder are in both.
+
+        Raises:
+            ColdstartError: the fit has changed the encoder, and no space holds pictures by it.
+        """
+        made = self._made(store)
+        if made is None or self._settings.towers == "frozen":
+            features = self.features(store, progress)
+            return features, features
+        encoder = self._encoders.load(f"align:{made.folder}", label=f"align:{self.name}")
+        space, fresh = picture_space(store, self._pipeline, self.name, encoder.passport("image"))
+        features = self.features(store, progress)
+        before = features.take([place for place, item in enumerate(features.item_ids) if item in fresh])
+        after = before.by_other(
+            store,
+            pictures=space.table,
+            texts=self._inputs(store).texts,
+            cache=self._cache(store, encoder),
+            meter=self._meters(progress),
+        )
+        return before, after
+
+    def _cache(self, store: Store, encoder: Encoder) -> TextCache:
+        return TextCache(store, f"stage.{self.name}.texts-{encoder.passport('text').digest}", encoder)
+
+    def _meters(self, progress: Any) -> Any:
+        return lambda what, total: progress.meter(f"{self.name}: {what}", total)
+
     def _fit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
-        from coldstart.device import choose_device
-        from coldstart.heads import Aligned
-        from coldstart.training import align
         from coldstart.training.groups import split
-        from coldstart.training.held_out import recall_of
 
         features = self.features(store, progress)
         count = len(features.item_ids)
@@ -281,67 +242,68 @@ class AlignStage:
             )
         shares = {"test": self._settings.test_share, "valid": self._settings.valid_share}
         shares["train"] = 1 - sum(shares.values())
-        recipe = align.Recipe(**self._settings.training.model_dump())
-        parts = split(features.groups, features.item_ids, shares, recipe.seed)
-        pairs = self._pairs(features)
-        train, valid, test = (pairs.take(parts[name]) for name in ("train", "valid", "test"))
-        device = choose_device(self._pipeline.engine.device)
-        start = self._start
-        heads = align.new_heads(recipe, pairs.images.shape[1], pairs.texts.shape[1]) if start is None else start.heads
-        checkpoint = models.weights_dir() / "fitting" / f"{digest([store.uri, self.name])}.safetensors"
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        with progress.meter(f"{self.name}: epochs", recipe.epochs) as meter:
-            fitted = align.fit(
-                train,
-                valid if len(valid) else None,
-                heads,
-                recipe,
-                device=device,
-                checkpoint=checkpoint,
-                progress=lambda epoch: meter.advance(1, 0, 0.0),
-            )
-        found = {"after": recall_of(fitted.heads.to(device), test, device) if len(test) else None}
-        if start is not None and len(test):
-            found["before"] = recall_of(heads.to(device), test, device)
-        counts = {name: len(places) for name, places in parts.items()}
+        parts = split(features.groups, features.item_ids, shares, self._settings.seed)
+        learn = self._fit_heads if self._settings.towers == "frozen" else self._fit_towers
+        learnt = learn(store, features, parts, progress)
         about = {
             "items": count,
             "groups": int(features.groups.max()) + 1,
-            "parts": counts,
+            "parts": {name: len(places) for name, places in parts.items()},
             "texts": dict(self._settings.texts),
-            "training": self._settings.training.model_dump(),
-            "best_epoch": fitted.best_epoch,
-            "epochs": len(fitted.history),
-            "recall_at_10": found,
+            **learnt.about,
+            "recall_at_10": dict(learnt.recall),
         }
-        files = {ITEMS_FILE: _items_file(features, parts)}
-        files |= _files(Aligned(self._towers, fitted.heads.cpu(), about))
-        if start is not None:
-            files |= {f"{BEFORE}/{path}": data for path, data in _files(Aligned(self._towers, heads.cpu())).items()}
-        report = {**about, "settings": self._key, "seconds": fitted.seconds}
-        report["history"] = [asdict(epoch) for epoch in fitted.history]
+        files = {ITEMS_FILE: items_file(features, parts), **learnt.all_files(about)}
+        report = {**about, "settings": self._key, **learnt.report}
         made = store.artifacts.save(self.name, digest([self._key, *features.keys]), files, report)
-        with suppress(FileNotFoundError):
-            checkpoint.unlink()
+        _remove(learnt.scratch)
         return count, [_summary(made), *self._next(store)]
 
-    def _pairs(self, features: Features) -> Pairs:
-        from coldstart.training.pairs import Pairs
+    def _fit_heads(
+        self, store: Store, features: Features, parts: Mapping[str, NDArray[np.int64]], progress: Any
+    ) -> Learnt:
+        from coldstart.learning.heads_fit import fit_heads
 
-        weights = np.array([self._settings.texts[view] for view in features.text_views], np.float32)
-        return Pairs(
-            features.images,
-            features.image_items,
-            features.texts,
-            features.text_items,
-            weights,
-            features.groups,
+        return fit_heads(
+            features,
+            parts,
+            towers=self._encoders.towers,
+            start=self._start,
+            weights=self._settings.texts,
+            training=self._settings.training,
+            device=self._pipeline.engine.device,
+            checkpoint=self._scratch(store, ".safetensors"),
+            name=self.name,
+            progress=progress,
         )
+
+    def _fit_towers(
+        self, store: Store, features: Features, parts: Mapping[str, NDArray[np.int64]], progress: Any
+    ) -> Learnt:
+        from coldstart.learning.tower_fit import TowerFit
+
+        job = TowerFit(
+            name=self.name,
+            settings=self._settings,
+            engine=self._pipeline.engine,
+            base=self._encoders.towers["image"],
+            allow_random_weights=self._image.settings.allow_random_weights,
+            pictures=self._image.table,
+            at_most=self._image.settings.pictures,
+            limits=Limits(**self._pipeline.media.limits()),
+            folder=self._scratch(store, "-towers"),
+            progress=progress,
+        )
+        return job.fit(store, features, parts, self._inputs(store).texts)
+
+    def _scratch(self, store: Store, suffix: str) -> Path:
+        """Where a fit keeps what it would go on from if it were killed."""
+        return models.weights_dir() / "fitting" / f"{digest([store.uri, self.name])}{suffix}"
 
     def _next(self, store: Store) -> list[str]:
         """What to do where no space of the pipeline is made by the fit."""
         short = self.name.rpartition(".")[2]
-        users = [s.name for s in self._pipeline.of_kind("embed") if s.settings.encoder in _names(self.name)]
+        users = [s.name for s in self._pipeline.of_kind("embed") if s.settings.encoder in encoders_of(self.name)]
         if users:
             return [f"`coldstart run --workspace {store.uri}` makes {', '.join(users)} anew with it"]
         return [
@@ -350,32 +312,12 @@ class AlignStage:
         ]
 
 
-def _names(stage: str) -> set[str]:
-    """The encoders that stand for what a stage fits."""
-    return {f"align:{stage}", f"align:{stage.rpartition('.')[2]}"}
-
-
-def _items_file(features: Features, parts: Mapping[str, NDArray[np.int64]]) -> bytes:
-    sides = np.empty(len(features.item_ids), dtype="<U5")
-    for name, places in parts.items():
-        sides[places] = name
-    columns = {"item_id": features.item_ids, "key": features.keys, "split": sides.tolist(), "group": features.groups}
-    out = BytesIO()
-    pq.write_table(pa.table(columns), out)
-    return out.getvalue()
-
-
-def _items_of(made: Artifact) -> dict[str, tuple[str, str]]:
-    """item -> its key and its part of the split, of what was fitted."""
-    rows = pq.read_table(made.folder / ITEMS_FILE, columns=["item_id", "key", "split"])
-    items, keys, sides = (column.to_pylist() for column in rows.columns)
-    return {item: (key, side) for item, key, side in zip(items, keys, sides, strict=True)}
-
-
-def _files(aligned: Aligned) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory() as folder:
-        aligned.save(Path(folder))
-        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        rmtree(path)
+    else:
+        with suppress(FileNotFoundError):
+            path.unlink()
 
 
 def _summary(made: Artifact) -> str:
