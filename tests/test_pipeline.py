@@ -13,6 +13,7 @@ from coldstart.errors import ColdstartError
 from coldstart.pipeline import PipelineError, find, load
 from coldstart.stages.understand import PARTS
 
+KNOWN = "(known: align, embed, index, ingest, label, understand)"
 PACKAGED = resources.files("pipelines", "*.yaml")
 GOOD = {"stages": {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:8", "input": "text"}, "index": None}}
 
@@ -53,8 +54,7 @@ def test_faults_of_parts_are_named_with_their_place() -> None:
         f"unknown part understand.speach (did you mean 'speech'?) (known: {known})",
         "understand.shots.detector='mine': Input should be 'scenedetect' or 'transnetv2'",
         "unknown setting understand.screen.fpss (did you mean 'fps'?)",
-        "stage 'clips': unknown kind 'understand.shot' (did you mean 'understand.shots'?) "
-        "(known: embed, index, ingest, understand)",
+        f"stage 'clips': unknown kind 'understand.shot' (did you mean 'understand.shots'?) {KNOWN}",
     ]
     assert faults({"stages": {"understand": "all"}}) == [
         "understand='all': give settings of its parts, such as `fingerprint: {}`"
@@ -62,7 +62,7 @@ def test_faults_of_parts_are_named_with_their_place() -> None:
 
 
 def test_packaged_pipelines_are_found() -> None:
-    assert list(PACKAGED) == ["demo", "gpu", "starter", "video"]
+    assert list(PACKAGED) == ["aligned", "demo", "gpu", "starter", "video"]
 
 
 @pytest.mark.parametrize("name", PACKAGED)
@@ -73,8 +73,8 @@ def test_a_packaged_pipeline_loads_by_name_and_by_path(name: str) -> None:
     assert (kinds[0], kinds[-1]) == ("ingest", "index")
     parts = [f"understand.{part}" for part in PARTS] if name in ("demo", "video") else []
     assert kinds[1 : 1 + len(parts)] == parts
-    assert loaded.of_kind("embed") == list(loaded.stages[1 + len(parts) : -1])
-    assert all(spec.kind == "embed" for spec in loaded.stages[1 + len(parts) : -1])
+    assert set(kinds[1 + len(parts) : -1]) <= {"embed", "align.text_image"}
+    assert ("align.text_image" in kinds) == (name in ("aligned", "gpu"))
     assert loaded.manifest is None or loaded.manifest.is_file()
 
 
@@ -152,7 +152,7 @@ def test_all_faults_are_named_at_once_with_the_nearest_name() -> None:
         "engine.workers=0: Input should be greater than or equal to 1",
         "unknown setting engine.devce (did you mean 'device'?)",
         "max_failed=2: give a share between 0 and 1",
-        "stage 'embd': unknown kind 'embd' (did you mean 'embed'?) (known: embed, index, ingest, understand)",
+        f"stage 'embd': unknown kind 'embd' (did you mean 'embed'?) {KNOWN}",
         "text.encoder is missing",
         "text.input='sound': Input should be 'image' or 'text'",
         "text.frames=0: Input should be greater than or equal to 1",
@@ -184,11 +184,11 @@ def test_the_message_counts_and_joins_the_faults() -> None:
         ({"ingest": {5: 1}}, "ingest.5=5: Keys should be strings"),
         (
             {"x": {"stage": ["embed"]}},
-            "stage 'x': unknown kind ['embed'] (did you mean 'embed'?) (known: embed, index, ingest, understand)",
+            f"stage 'x': unknown kind ['embed'] (did you mean 'embed'?) {KNOWN}",
         ),
         (
             {"x": {"stage": "../embed"}},
-            "stage 'x': unknown kind '../embed' (did you mean 'embed'?) (known: embed, index, ingest, understand)",
+            f"stage 'x': unknown kind '../embed' (did you mean 'embed'?) {KNOWN}",
         ),
         ({"index": {}, "again": {"stage": "index"}}, "2 stages of kind 'index': one is allowed"),
         ({"index": {}, "ingest": {}}, "stage of kind 'ingest' is not the first: put it at the top"),
@@ -259,9 +259,7 @@ def test_overrides_reach_stages_that_state_no_settings() -> None:
 
 
 def test_overrides_of_what_is_no_mapping_leave_its_fault() -> None:
-    assert faults({"stages": {"text": "x"}}, ("text.frames=2",)) == [
-        "stage 'text': unknown kind 'text' (known: embed, index, ingest, understand)"
-    ]
+    assert faults({"stages": {"text": "x"}}, ("text.frames=2",)) == [f"stage 'text': unknown kind 'text' {KNOWN}"]
     assert faults({**GOOD, "engine": "x"}, ("engine.workers=2",)) == [
         "engine='x': give settings, such as `name: value`"
     ]
@@ -309,7 +307,7 @@ def test_a_name_that_is_no_pipeline() -> None:
     with pytest.raises(ColdstartError) as caught:
         find("starer")
     assert str(caught.value) == (
-        "no pipeline file starer (did you mean 'starter'?): give a path or one of demo, gpu, starter, video"
+        "no pipeline file starer (did you mean 'starter'?): give a path or one of aligned, demo, gpu, starter, video"
     )
 
 

@@ -21,6 +21,13 @@ _BATCH = 256
 _DROP = 500
 
 
+def forget(store: Store, prefix: str, keep: str) -> None:
+    """Empty the tables of a prefix, but for one: those of encoders that nothing asks any more."""
+    for table in store.tables():
+        if table.startswith(prefix) and table != keep:
+            store.drop(table, "text_key IS NOT NULL")
+
+
 class TextCache:
     """Text -> its vector as a document by one encoder, rounded to float16.
 

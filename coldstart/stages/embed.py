@@ -165,6 +165,11 @@ class EmbedStage:
         spec = next(spec for spec in self._pipeline.stages if spec.name == name)
         found = EmbedStage(name, spec.settings, self._pipeline).passport
         wanted = encoder.base(self.settings.input)
+        if wanted.weights.startswith(f"{found.weights}+"):
+            raise ColdstartError(
+                f"{self.name}.over={name!r}: it holds vectors of {found.encoder} as it was before {encoder.name} trained "
+                "it further: leave `over` out, so that its input is encoded anew"
+            )
         if found != wanted:
             raise ColdstartError(
                 f"{self.name}.over={name!r}: it holds vectors of {found.encoder} ({found.digest}), and the heads of "

@@ -28,7 +28,7 @@ from coldstart.learning.align_settings import Settings
 from coldstart.learning.features import Features
 from coldstart.learning.pair_encoders import PairEncoders
 from coldstart.learning.split_file import ITEMS_FILE, items_file, items_of
-from coldstart.learning.text_cache import TextCache
+from coldstart.learning.text_cache import TextCache, forget
 from coldstart.learning.texts import PairTexts
 from coldstart.media.limits import Limits
 from coldstart.pipeline import Pipeline
@@ -225,7 +225,10 @@ class AlignStage:
         return before, after
 
     def _cache(self, store: Store, encoder: Encoder) -> TextCache:
-        return TextCache(store, f"stage.{self.name}.texts-{encoder.passport('text').digest}", encoder)
+        return TextCache(store, self._texts_table(encoder.passport("text").digest), encoder)
+
+    def _texts_table(self, passport: str) -> str:
+        return f"stage.{self.name}.texts-{passport}"
 
     def _meters(self, progress: Any) -> Any:
         return lambda what, total: progress.meter(f"{self.name}: {what}", total)
@@ -257,6 +260,8 @@ class AlignStage:
         report = {**about, "settings": self._key, **learnt.report}
         made = store.artifacts.save(self.name, digest([self._key, *features.keys]), files, report)
         _remove(learnt.scratch)
+        if self._settings.towers != "frozen":  # each such fit makes an encoder, and ends the use of the last one's texts
+            forget(store, self._texts_table(""), keep=self._texts_table(self._encoders.text.passport("text").digest))
         return count, [_summary(made), *self._next(store)]
 
     def _fit_heads(
