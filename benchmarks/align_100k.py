@@ -89,7 +89,7 @@ def _train(items: int, hidden: int) -> dict[str, Any]:
         "products_s": floor,
         "pairs_mb": before_mb,
         "peak_mb": _peak_mb(),
-        "recall": fitted.history[-1].recall_at_10,
+        "mrr": fitted.history[-1].mrr,
     }
 
 

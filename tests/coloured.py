@@ -59,7 +59,10 @@ def settings(folder: Path, **align: Any) -> dict[str, Any]:
             "align": {"text_image": fit},
             "aligned": {"stage": "embed", "encoder": "align:text_image", "input": "image", "over": "image"},
             "aligned_text": {
-                "stage": "embed", "encoder": "align:text_image", "input": "text", "prompt": "title",
+                "stage": "embed",
+                "encoder": "align:text_image",
+                "input": "text",
+                "prompt": "title",
             },
             "index": {},
         },

@@ -27,7 +27,7 @@ KNOWN = "align, fake, open_clip, sentence-transformers, starter, starter-clip"
         ("fake", {"dtype": "int8"}, "dtype 'int8' is unknown: use auto, float32, bfloat16 or float16"),
         ("fake", {"device": "gpu"}, "device 'gpu' is unknown: use auto, cpu, cuda, cuda:N or mps"),
         ("fake:many", {}, "encoder 'fake:many': 'many' is no number of dimensions; write fake:64"),
-        ("starter:large", {}, "encoder 'starter:large' is unknown: the starter has no variants; write starter"),
+        ("starter:large", {}, "encoder 'starter:large' is unknown: write starter, or starter:levels"),
     ],
 )
 def test_a_wrong_name_or_option_says_what_is_right(name: str, options: dict, message: str) -> None:

@@ -77,6 +77,35 @@ def test_pictures_equal_timm_and_hold_in_bfloat16() -> None:
 
 
 @photographs
+def test_levels_are_the_stages_of_timm_and_hold_in_bfloat16() -> None:
+    import timm
+    import torch
+    from torch.nn.functional import normalize
+
+    products = rows("products")[::8]
+    levels = encoders.load("starter:levels", device="cpu", dtype="float32")
+    assert levels.passport("image") != starter("float32").passport("image")
+    assert levels.passport("text") == starter("float32").passport("text")
+    exact = encode(levels, products)
+    model = timm.create_model("tf_efficientnet_lite2", pretrained=False, num_classes=1000)
+    weights = torch.load(models.starter("image") / "efficientnet-lite2-9656183e.pth", weights_only=True)
+    model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    pixels = torch.stack([transform(Image.open(GROCERY / p["file"]).convert("RGB")) for p in products])
+    with torch.inference_mode():
+        values = model.eval().bn1(model.conv_stem(pixels))
+        stages = []
+        for block in model.blocks:
+            values = block(values)
+            stages.append(torch.cat([values.mean((2, 3)), values.var((2, 3), correction=0).sqrt()], dim=1))
+        pooled = normalize(model.bn2(model.conv_head(values)).mean((2, 3)))
+        expected = normalize(torch.cat([pooled, *(normalize(stage) / 7**0.5 for stage in stages)], dim=1))
+    assert (exact * expected.numpy()).sum(axis=1).min() >= 0.9999
+    narrow = encode(encoders.load("starter:levels", device="cpu", dtype="bfloat16"), products)
+    assert (narrow * exact).sum(axis=1).min() >= 0.999
+
+
+@photographs
 @pytest.mark.timeout(1800)
 def test_photographs_find_their_product() -> None:
     """Reference: raw pooled features of the same network, cosine, all 3,781 photos against 65 icons in float32 by

@@ -13,7 +13,7 @@ from coldstart.heads import Heads
 from coldstart.training.adamw import AdamW
 from coldstart.training.align import Epoch, Recipe, fit, new_heads
 from coldstart.training.contrastive import MAX_SCALE
-from coldstart.training.held_out import recall_of
+from coldstart.training.held_out import mrr_of, recall_of
 from coldstart.training.pairs import Pairs
 
 CPU = torch.device("cpu")
@@ -69,8 +69,8 @@ def test_the_heads_are_those_of_the_best_epoch() -> None:
     train, valid = parts()
     fitted = fit(train, valid, new_heads(RECIPE, 40, 40), RECIPE, device=CPU)
     best = fitted.history[fitted.best_epoch - 1]
-    assert best.recall_at_10 == max(epoch.recall_at_10 or 0 for epoch in fitted.history)
-    assert recall_of(fitted.heads, valid, CPU) == best.recall_at_10
+    assert best.mrr == max(epoch.mrr or 0 for epoch in fitted.history)
+    assert mrr_of(fitted.heads, valid, CPU) == best.mrr
     assert fitted.heads.logit_scale.exp().item() == pytest.approx(best.scale)
 
 
@@ -87,7 +87,7 @@ def test_it_stops_without_progress_and_keeps_heads_that_nothing_betters() -> Non
 def test_without_a_held_out_part_the_last_epoch_is_best() -> None:
     fitted = fit(parts()[0], None, new_heads(RECIPE, 40, 40), replace(RECIPE, patience=1), device=CPU)
     assert (fitted.best_epoch, fitted.stopped) == (6, False)
-    assert [epoch.recall_at_10 for epoch in fitted.history] == [None] * 6
+    assert [epoch.mrr for epoch in fitted.history] == [None] * 6
 
 
 def test_the_seed_decides_all() -> None:

@@ -54,6 +54,8 @@ class PairTexts:
 
     def read(self, store: Store, standing: Standing) -> dict[str, dict[str, str]]:
         """item -> view -> text, for those that are not blank."""
+        if not store.has(ITEMS):
+            return {}
         wanted = {name for prompt in self._prompts.values() for name in prompt.inputs} | set(self._views)
         columns = [name for name in store.columns(ITEMS) if name in wanted]
         rows = store.read(ITEMS, ["item_id", *columns]).to_pylist()

@@ -23,9 +23,10 @@ from coldstart.errors import ColdstartError
 from coldstart.heads import Heads, HeadShape
 from coldstart.training.adamw import AdamW
 from coldstart.training.contrastive import MAX_SCALE, info_nce, sigmoid_loss
-from coldstart.training.held_out import recall_of, vectors_of
+from coldstart.training.held_out import mrr_of, vectors_of
 from coldstart.training.pairs import Pairs
 from coldstart.training.resume import Progress, digest_of, restore, store
+from coldstart.training.standard import Standard, over_plain, over_standardised
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,14 @@ class Recipe:
 
     Attributes:
         loss: `infonce` or `siglip`.
-        epochs: at most; `patience`: stop after so many without a better recall on the held-out part, 0: never.
+        epochs: at most; `patience`: stop after so many without a better mean reciprocal rank on the held-out part,
+            0: never.
         batch_size: items a step; all others of a batch that are of another group are negatives.
         lr: the highest learning rate of AdamW: it rises over the first `warmup` of all steps, then falls as a cosine.
         weight_decay: pulls weights, not biases, to zero; or, with `anchored`, to where they started.
         dim: numbers of the space; `hidden`: of a layer between, 0 for linear heads. Only `new_heads` reads these.
+        standardise: learn over numbers less their mean and by their deviation, see `coldstart.training.standard`; the
+            heads that come out take plain vectors all the same.
         dropout: share of the numbers of each vector that a step does not see; `hidden_dropout`: of the hidden layer.
         noise: length of the random vector that is added to each unit vector.
         smoothing: of the targets of InfoNCE.
@@ -50,16 +54,17 @@ class Recipe:
     """
 
     loss: Literal["infonce", "siglip"] = "infonce"
-    epochs: int = 40
-    patience: int = 10
+    epochs: int = 50
+    patience: int = 15
     batch_size: int = 512
     lr: float = 3e-3
     warmup: float = 0.1
-    weight_decay: float = 0.1
+    weight_decay: float = 1.0
     anchored: bool = False
     dim: int = 384
     hidden: int = 0
-    dropout: float = 0.1
+    standardise: bool = True
+    dropout: float = 0.5
     hidden_dropout: float = 0.0
     noise: float = 0.0
     smoothing: float = 0.1
@@ -71,12 +76,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch: its number from 1, mean loss, scale after it, and recall@10 on the held-out part (None: no such)."""
+    """One epoch: its number from 1, mean loss, scale after it, and mean reciprocal rank on the held-out part (None:
+    there is no such part)."""
 
     epoch: int
     loss: float
     scale: float
-    recall_at_10: float | None
+    mrr: float | None
 
 
 @dataclass(frozen=True)
@@ -132,25 +138,34 @@ def fit(
             f"{len(train)} pairs of one group teach nothing: alignment needs items of at least two products"
         )
     started = time.perf_counter()
-    given = _starting(heads, recipe).to(device)
+    plain_given = _starting(heads, recipe).to(device)
+    standards = None
+    if recipe.standardise:
+        sides = ((train.images, train.image_rows()), (train.texts, train.text_rows()))
+        standards = tuple(Standard.of(vectors, rows.order) for vectors, rows in sides)
+    given = over_standardised(plain_given, *standards) if standards else plain_given
+
+    def plain() -> Heads:
+        return over_plain(now, *standards) if standards else now
+
     now = copy.deepcopy(given).requires_grad_(True)
     starts = dict(given.named_parameters())
     goals = {name: start if recipe.anchored else None for name, start in starts.items() if start.ndim == 2}
     optimiser = AdamW(dict(now.named_parameters()), goals, recipe.weight_decay)
-    digest = digest_of(asdict(recipe), given, train, valid) if checkpoint else ""
+    digest = digest_of(asdict(recipe), plain_given, train, valid) if checkpoint else ""
     done = restore(checkpoint, digest, now, optimiser) if checkpoint else None
     if done is None:
-        recall = None if valid is None else recall_of(given, valid, device)
-        done = Progress(best=_weights(now), best_recall=recall)
+        mrr = None if valid is None else mrr_of(plain_given, valid, device)
+        done = Progress(best=_weights(plain_given), best_mrr=mrr)
     before_s = done.seconds
-    learner = _Learner(train, now, given, optimiser, recipe, device)
+    learner = _Learner(train, now, given, standards, optimiser, recipe, device)
     while not done.stopped and done.epoch < recipe.epochs:
         loss = learner.epoch(done.epoch)
         done.epoch += 1
-        recall = None if valid is None else recall_of(now, valid, device)
-        if recall is None or done.best_recall is None or recall > done.best_recall:
-            done.best, done.best_recall, done.best_epoch = _weights(now), recall, done.epoch
-        done.history.append((done.epoch, loss, now.logit_scale.exp().item(), recall))
+        mrr = None if valid is None else mrr_of(plain(), valid, device)
+        if mrr is None or done.best_mrr is None or mrr > done.best_mrr:
+            done.best, done.best_mrr, done.best_epoch = _weights(plain()), mrr, done.epoch
+        done.history.append((done.epoch, loss, now.logit_scale.exp().item(), mrr))
         done.stopped = bool(valid is not None and recipe.patience and done.epoch - done.best_epoch >= recipe.patience)
         done.seconds = before_s + time.perf_counter() - started
         if checkpoint:
@@ -178,12 +193,13 @@ class _Learner:
         train: Pairs,
         now: Heads,
         given: Heads,
+        standards: tuple[Standard, ...] | None,
         optimiser: AdamW,
         recipe: Recipe,
         device: torch.device,
     ) -> None:
         self._train, self._now, self._given, self._optimiser = train, now, given, optimiser
-        self._recipe, self._device = recipe, device
+        self._recipe, self._device, self._standards = recipe, device, standards
         self._sides = ((train.images, train.image_rows()), (train.texts, train.text_rows()))
         self._random = np.random.Generator(np.random.SFC64(recipe.seed))
         for head in (now.image, now.text):
@@ -218,6 +234,8 @@ class _Learner:
         groups = torch.from_numpy(self._train.groups[items]).to(self._device)
         same = groups[:, None] == groups[None]
         image, text = (vectors_of(all_of, rows.draw(items, self._random), self._device) for all_of, rows in self._sides)
+        if self._standards:
+            image, text = (one.apply(vectors) for one, vectors in zip(self._standards, (image, text), strict=True))
         mapped = normalize(now.image(self._blurred(image)), dim=1), normalize(now.text(self._blurred(text)), dim=1)
         scale = now.logit_scale.exp()
         if recipe.loss == "siglip":

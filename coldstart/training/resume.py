@@ -24,11 +24,11 @@ class Progress:
 
     Attributes:
         best: weights of the best epoch so far; `best_epoch`: its number, 0 before the first.
-        history: of each epoch its number, loss, scale and recall.
+        history: of each epoch its number, loss, scale and mean reciprocal rank.
     """
 
     best: dict[str, torch.Tensor]
-    best_recall: float | None
+    best_mrr: float | None
     best_epoch: int = 0
     epoch: int = 0
     seconds: float = 0.0
