@@ -107,7 +107,7 @@ def measured(found: dict[str, NDArray[np.int64]], groups: list[int]) -> dict[str
 
 
 def run(short: bool) -> dict[str, Any]:
-    """Figures of the 483 for ConSE alone, and for heads trained on the last layer or all levels of the picture model."""
+    """Figures of the 483 for ConSE alone, and for heads trained on the picture model's last layer or all its levels."""
     torch.set_num_threads(2)
     lines = products()
     ids, names = [line["id"] for line in lines], [" ".join(line["title"].lower().split()) for line in lines]

@@ -173,7 +173,7 @@ class EmbedStage:
         if found != wanted:
             raise ColdstartError(
                 f"{self.name}.over={name!r}: it holds vectors of {found.encoder} ({found.digest}), and the heads of "
-                f"{encoder.name} take those of {wanted.encoder} ({wanted.digest})"
+                f"{encoder.name} take those of {wanted.encoder} ({wanted.digest}); leave `over` out to embed anew"
             )
 
     @cached_property

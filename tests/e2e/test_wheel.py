@@ -49,10 +49,22 @@ def test_the_wheel_is_what_runs(installed: Path, tmp_path: Path) -> None:
 
 
 def test_pipelines_and_prompts_are_found(installed: Path, tmp_path: Path) -> None:
-    encoders = ["--set", "image.encoder=fake", "--set", "text.encoder=fake"]  # needs no weights
-    checked = coldstart(installed, tmp_path, "check", "starter", "--json", *encoders)
+    encoders = [f"--set={space}.encoder=fake" for space in ("image", "clip", "text")]  # needs no weights
+    checked = coldstart(installed, tmp_path, "check", "starter", "--json", "--set=clip.over=null", *encoders)
     assert json.loads(checked.stdout) == {"pipeline": "starter", "faults": []}
     assert checked.returncode == 0
+
+
+def test_the_heads_of_starter_clip_come_along(installed: Path, tmp_path: Path) -> None:
+    code = """
+from coldstart.encoders.starter_clip import HEADS
+from coldstart.heads import Aligned
+print(Aligned.load(HEADS).heads.dim)
+"""
+    found = subprocess.run(
+        [str(installed / "python"), "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "384"
 
 
 @pytest.mark.slow
