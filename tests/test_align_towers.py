@@ -320,6 +320,23 @@ def test_words_are_read_by_the_encoder_of_the_pictures_where_it_can(shop: coldst
     assert apart._encoders.towers["text"].encoder == "fake:8"
 
 
+@pytest.mark.parametrize(("image", "text"), [("fake:48", "fake:48"), ("starter", "starter")])
+def test_words_of_a_frozen_fit_are_read_by_starter_where_pictures_have_no_words(
+    shop: coldstart.Workspace, image: str, text: str
+) -> None:
+    raw = json.loads(json.dumps(shop.pipeline().raw))
+    raw["stages"]["image"]["encoder"] = image
+    raw["stages"]["align"]["text_image"] = {}
+    pipeline = shop.pipeline(raw)
+    stage = build(next(spec for spec in pipeline.stages if spec.name == STAGE), pipeline)
+    try:
+        towers = stage._encoders.towers
+    except ColdstartError as error:
+        pytest.skip(str(error))
+    assert towers["text"].encoder == text
+    assert (towers["text"].passport == towers["image"].passport) == (image == "fake:48")
+
+
 @pytest.mark.slow
 def test_a_fit_in_two_processes_after_a_kill(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "w", tmp_path / "w")
