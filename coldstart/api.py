@@ -235,7 +235,8 @@ class Workspace:
             text, image, video, item: exactly one of them.
             kind: `video` or `product`.
             where: an SQL condition over the catalog's columns, such as `price < 20`.
-            spaces: the spaces to search; by default all that the query fits.
+            spaces: the spaces to search; by default all that the query fits, but for those whose pipeline sets
+                `text_queries: false`, which a text asks only by name.
             hybrid: let a text query match words as well as vectors.
             copies: find items that are linked to an original beside it too.
 
@@ -253,7 +254,10 @@ class Workspace:
         """Answers to many queries in their order, encoders loaded once; options as for `search`."""
         from coldstart.retrieval.search import search_many
 
-        answers = search_many(self.published(), self.encoder_for, queries, frames_of=self._frames_of, **options)
+        apart = [spec.name for spec in self.pipeline().of_kind("embed") if not spec.settings.text_queries]
+        answers = search_many(
+            self.published(), self.encoder_for, queries, frames_of=self._frames_of, apart=apart, **options
+        )
         for query_id, hits in answers:
             yield query_id, Hits(hits)
 

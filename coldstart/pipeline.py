@@ -92,6 +92,11 @@ class StageSpec:
         return frozenset({self.name, self.kind, self.name.partition(".")[0], self.kind.partition(".")[0]})
 
 
+def _nothing(name: str) -> Path | None:
+    """What a pipeline knows of fits without a workspace."""
+    return None
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """A checked pipeline.
@@ -112,7 +117,7 @@ class Pipeline:
     engine: Engine
     stages: tuple[StageSpec, ...]
     raw: Mapping[str, Any]
-    fitted: Callable[[str], Path | None] = field(default=lambda name: None, repr=False, compare=False)
+    fitted: Callable[[str], Path | None] = field(default=_nothing, repr=False, compare=False)
 
     def of_kind(self, kind: str) -> list[StageSpec]:
         """The stages of one kind, in their order."""

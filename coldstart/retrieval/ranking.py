@@ -90,6 +90,7 @@ class Ranker:
 
     Attributes:
         wanted: the spaces to search, each of which must fit; None for all that fit.
+        apart: spaces that a text asks only if they are wanted, or where no other fits.
         condition: SQL that items must meet, from `Published.condition`.
         others: as in `coldstart.retrieval.search.search_many`.
     """
@@ -105,6 +106,7 @@ class Ranker:
     limits: Limits
     batch_size: int
     frames_of: FramesOf | None = None
+    apart: frozenset[str] = frozenset()
     encoders: dict[str, Encoder] = field(default_factory=dict)
     fitting: dict[By, dict[str, Passport]] = field(default_factory=dict)
 
@@ -256,6 +258,8 @@ class Ranker:
                     f"query would be made by {other}: name a space that takes {modality}, or leave spaces out to use "
                     "all that do"
                 )
+        if modality == "text" and self.wanted is None:
+            fitting = {name: own for name, own in fitting.items() if name not in self.apart} or fitting
         if not fitting and self.wanted != ():
             have = ", ".join(f"{space} ({passport.encoder})" for space, passport in passports.items())
             raise ColdstartError(

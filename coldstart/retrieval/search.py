@@ -69,6 +69,7 @@ def search_many(
     limits: Limits | None = None,
     batch_size: int = 64,
     frames_of: FramesOf | None = None,
+    apart: Iterable[str] = (),
     on_error: Callable[[str, Reject], None] | None = None,
 ) -> Iterator[tuple[str, list[Hit]]]:
     """(query_id, hits) of each query, in order. Queries are encoded and searched in batches.
@@ -86,6 +87,7 @@ def search_many(
         frames: frames sampled from each video that asks.
         frames_of: (space, item ids) -> unit vectors `[T, D]` of the frames of those that are videos; with it, a video
             that asks by its id asks by its frames, as a video file does.
+        apart: spaces that a text asks only if `spaces` names them, or where no other fits.
         on_error: takes the id of a query that cannot be answered, such as a picture that cannot be read, and why;
             the rest goes on; without it, the first such query raises.
 
@@ -104,6 +106,7 @@ def search_many(
         limits=limits or Limits(),
         batch_size=batch_size,
         frames_of=frames_of,
+        apart=frozenset(apart),
     )
     pending = iter(queries)
     while batch := list(islice(pending, batch_size)):

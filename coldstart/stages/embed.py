@@ -62,6 +62,9 @@ class Settings(Section):
     budgets: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Input of the prompt -> tokens of it that are read, such as `{transcript: 96, screen_text: 48}`; the rest of a
     long text is left out, so that one source cannot crowd out the others."""
+    text_queries: bool = True
+    """Whether a text asks this space without naming it. False for pictures in which words find too little to stand
+    beside words that find words."""
     batch_size: int = Field(default=64, ge=1)
     """Pictures or texts that the model takes at once; no result depends on it."""
     allow_random_weights: bool = False
@@ -167,8 +170,8 @@ class EmbedStage:
         wanted = encoder.base(self.settings.input)
         if wanted.weights.startswith(f"{found.weights}+"):
             raise ColdstartError(
-                f"{self.name}.over={name!r}: it holds vectors of {found.encoder} as it was before {encoder.name} trained "
-                "it further: leave `over` out, so that its input is encoded anew"
+                f"{self.name}.over={name!r}: it holds vectors of {found.encoder} as it was before {encoder.name} "
+                "trained it further: leave `over` out, so that its input is encoded anew"
             )
         if found != wanted:
             raise ColdstartError(

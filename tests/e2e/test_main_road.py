@@ -19,7 +19,7 @@ DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).parents[3] / "shared
 GROCERY = DATA / "grocery"
 ITEMS = 96
 PARTS = ("fingerprint", "duplicates", "quality", "shots", "speech", "screen", "evidence", "safety")
-STAGES = ["ingest", *(f"understand.{part}" for part in PARTS), "image", "text", "index"]
+STAGES = ["ingest", *(f"understand.{part}" for part in PARTS), "image", "clip", "text", "index"]
 FIRST_FIVE = 5
 
 

@@ -260,7 +260,7 @@ class AlignStage:
         report = {**about, "settings": self._key, **learnt.report}
         made = store.artifacts.save(self.name, digest([self._key, *features.keys]), files, report)
         _remove(learnt.scratch)
-        if self._settings.towers != "frozen":  # each such fit makes an encoder, and ends the use of the last one's texts
+        if self._settings.towers != "frozen":  # the texts of the last one's encoder are of no more use
             forget(store, self._texts_table(""), keep=self._texts_table(self._encoders.text.passport("text").digest))
         return count, [_summary(made), *self._next(store)]
 
