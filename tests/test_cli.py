@@ -222,7 +222,8 @@ def test_check_lists_all_faults_with_the_nearest_names(tmp_path: Path) -> None:
         "unknown setting 'stage' (did you mean 'stages'?)",
         "unknown setting engine.workres (did you mean 'workers'?)",
         "max_failed=2: give a share between 0 and 1",
-        "stage 'text': unknown kind 'embd' (did you mean 'embed'?) (known: align, embed, index, ingest, label, understand)",
+        "stage 'text': unknown kind 'embd' (did you mean 'embed'?) "
+        "(known: align, embed, index, ingest, label, understand)",
         "image.encoder is missing",
         "image.frames=0: Input should be greater than or equal to 1",
     ]
