@@ -56,6 +56,7 @@ class Task:
         back: whether the texts are asked too.
         at: the k of recall@k.
         whole: intervals draw whole groups, as photos of one product are no independent evidence of others.
+        icons: what is asked for are pictures, in the place of texts.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Task:
     back: bool = True
     at: tuple[int, ...] = (1, 5, 10)
     whole: bool = True
+    icons: bool = False
 
 
 def tasks(encoder: encoders.Encoder) -> Iterator[Task]:
@@ -138,8 +140,12 @@ def _grocery(folder: Path, encoder: encoders.Encoder) -> Iterator[Task]:
     seen = [place for place, row in enumerate(found) if row["split"] == "test" and said[place] not in hidden]
     unseen = [place for place in range(len(found)) if said[place] in hidden]
     only = [place for place, name in enumerate(ids) if name in hidden]
-    for field, word in (("title", "name"), ("text", "description")):
-        texts = encoder.encode_documents([product[field] for product in products])
+    sides = {
+        "name": encoder.encode_documents([product["title"] for product in products]),
+        "description": encoder.encode_documents([product["text"] for product in products]),
+        "icon": _pictures(folder, products, encoder),
+    }
+    for word, texts in sides.items():
         for name, asked, among in (
             (f"grocery {word}, seen products, test photos", seen, range(len(ids))),
             (f"grocery {word}, held-out products", unseen, range(len(ids))),
@@ -154,6 +160,7 @@ def _grocery(folder: Path, encoder: encoders.Encoder) -> Iterator[Task]:
                 [ids[place] for place in among],
                 back=False,
                 at=(1, 5),
+                icons=word == "icon",
             )
 
 
@@ -163,8 +170,8 @@ def measure(task: Task, image: Map, text: Map) -> dict[str, Any]:
     pooled = np.zeros((len(task.image_groups), mapped.shape[1]), np.float32)
     np.add.at(pooled, task.items, mapped)
     pooled /= np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
-    words = text(task.texts)
-    ways = {"to text": (pooled, words, task.image_groups, task.text_groups)}
+    words = (image if task.icons else text)(task.texts)
+    ways = {"to icon" if task.icons else "to text": (pooled, words, task.image_groups, task.text_groups)}
     if task.back:
         ways["to image"] = (words, pooled, task.text_groups, task.image_groups)
     return {
@@ -239,11 +246,16 @@ def run(short: bool = False) -> dict[str, Any]:
     """Task -> contender -> what `measure` gives."""
     encoder = encoders.load("starter", device="cpu")
     asked = list(tasks(encoder))
+    every = contenders(encoder, not short)
+    plain: dict[str, tuple[Map, Map]] = {"no heads": (_as_it_is, _as_it_is)}
     return {
-        task.name: {name: measure(task, *both) for name, both in contenders_.items()}
-        for contenders_ in [contenders(encoder, not short)]
+        task.name: {name: measure(task, *both) for name, both in ((plain if task.icons else {}) | every).items()}
         for task in asked
     }
+
+
+def _as_it_is(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return vectors
 
 
 def rows(result: dict[str, Any]) -> list[Row]:
