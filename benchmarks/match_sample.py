@@ -17,6 +17,8 @@ from coldstart import api, sample
 from coldstart.retrieval import known_pairs
 from coldstart.retrieval.channels import Channel, default_weights
 from coldstart.retrieval.fusion import Found, Known, fit, judge
+from coldstart.retrieval.match_workspace import Matcher
+from coldstart.workspace import Store
 
 SPACES = {
     "title": {"encoder": "starter", "input": "text", "prompt": "title"},
@@ -58,7 +60,8 @@ def run(short: bool) -> dict[str, Any]:
     workspace = api.open(CACHE / "match_sample.workspace", create=True)
     workspace.run("demo", spaces=SPACES)
     pairs = known_pairs.read(Path(sample.path()) / "truth.jsonl")
-    gathered = known_pairs.gather(workspace._asker(None), pairs)
+    matcher = Matcher(Store(workspace.uri), workspace.pipeline, workspace.published, workspace.encoder_for)
+    gathered = known_pairs.gather(matcher.asker(), pairs)
     names = [channel.name for channel in gathered.channels]
     results = []
     for name, wanted in CONTENDERS.items():

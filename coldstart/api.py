@@ -18,8 +18,9 @@ from coldstart.engine.progress import Progress, SilentProgress
 from coldstart.engine.run import RunReport, StageReport, run_pipeline, status
 from coldstart.errors import ColdstartError
 from coldstart.fitted import bound, encoder_of
+from coldstart.learning.align_pipeline import KIND as ALIGN
+from coldstart.learning.align_pipeline import with_align
 from coldstart.pipeline import Pipeline
-from coldstart.plain_settings import with_stage
 from coldstart.stages.embed import build, table_of
 from coldstart.views import Hits, ItemView
 from coldstart.workspace import ITEMS, LEDGER, Store
@@ -27,13 +28,11 @@ from coldstart.workspace.catalog import Catalog
 
 if TYPE_CHECKING:
     from coldstart.evaluation.align import AlignReport
-    from coldstart.retrieval.asked import Asker
-    from coldstart.retrieval.channels import Learnt
     from coldstart.retrieval.match import Answer
+    from coldstart.retrieval.match_workspace import Matcher
     from coldstart.retrieval.search import Query
     from coldstart.workspace.published import Publication, Published
 
-ALIGN = "align.text_image"
 DEFAULT_PIPELINE = "starter"
 
 
@@ -148,17 +147,8 @@ class Workspace:
         Raises:
             ColdstartError: a fault that you can mend, such as too few items to learn from.
         """
-        pipeline = self.pipeline(source)
-        names = [spec.name for spec in pipeline.of_kind(ALIGN)]
-        if not names:
-            spaces = [spec.name for spec in pipeline.of_kind("embed") if spec.settings.input == "image"]
-            settings = {"image": image or (spaces or ["image"])[0], **({"text": text} if text else {})}
-            added = with_stage(dict(pipeline.raw), "align", "align", {"text_image": settings})
-            return self.run(added, overrides=overrides, only=[ALIGN], refit=True, progress=progress)
-        given = {"image": image, "text": text}
-        changes = [f"{name}.{key}={value}" for name in names for key, value in given.items() if value is not None]
-        overrides = [*changes, *overrides]
-        return self.run(dict(pipeline.raw), overrides=overrides, only=[ALIGN], refit=True, progress=progress)
+        raw, changes = with_align(self.pipeline(source), image, text)
+        return self.run(raw, overrides=[*changes, *overrides], only=[ALIGN], refit=True, progress=progress)
 
     def evaluate_align(
         self,
@@ -184,9 +174,8 @@ class Workspace:
 
         if not isinstance(pipeline, Pipeline):
             pipeline = self.pipeline(pipeline)
-        path = None if classes is None else Path(classes)
         meters = progress or SilentProgress()
-        return evaluate_store(self._store, pipeline, meters, split=split, classes=path, view=view)
+        return evaluate_store(self._store, pipeline, meters, split=split, classes=classes, view=view)
 
     def estimate(
         self,
@@ -282,22 +271,7 @@ class Workspace:
         Raises:
             ColdstartError: nothing is published, there is no such item or file, or nothing of it can be compared.
         """
-        from coldstart.retrieval.match import match
-
-        if (item is None) == (video is None):
-            raise ColdstartError("match: give exactly one of item and video")
-        if item is not None and (title is not None or listen):
-            raise ColdstartError("match: title and listen are for a video file; an item has its own words")
-        asker = self._asker(spaces)
-        if item is not None:
-            found = asker.items([item])
-            if item not in found:
-                raise ColdstartError(f"item {item!r} is not in the published catalog: see `coldstart show {item}`")
-            question = found[item]
-            options["exclude"] = [*options.get("exclude", ()), item]
-        else:
-            question = asker.file(Path(str(video)), title, listen)
-        return match(asker.catalog, question, asker.inputs, learnt=self._learnt(), **options)
+        return self._matcher().match(item, video, title, listen, spaces, **options)
 
     def fit_match(
         self,
@@ -319,30 +293,12 @@ class Workspace:
         Raises:
             ColdstartError: nothing is published, or too few of the videos are in the catalog.
         """
-        from coldstart.retrieval import known_pairs
-        from coldstart.retrieval.channels import FILE, MATCH, Learnt
+        return self._matcher().fit(pairs, spaces, kind, where)
 
-        shown = {video: frozenset(products) for video, products in pairs.items() if products}
-        gathered = known_pairs.gather(self._asker(spaces), shown, kind=kind, where=where)
-        fit = known_pairs.fit_weights(gathered)
-        report = known_pairs.report(gathered, fit)
-        if fit.helps:
-            files = {FILE: Learnt.of(gathered.channels, fit.weights).to_bytes()}
-            with self._store.lock():
-                self._store.artifacts.save(MATCH, known_pairs.key_of(gathered, shown), files, report)
-        return report
+    def _matcher(self) -> Matcher:
+        from coldstart.retrieval.match_workspace import Matcher
 
-    def _asker(self, spaces: Iterable[str] | None) -> Asker:
-        from coldstart.retrieval.asked import Asker
-
-        chosen = None if spaces is None else tuple(spaces)
-        return Asker(self._store, self.pipeline(), self.published(), self.encoder_for, chosen)
-
-    def _learnt(self) -> Learnt | None:
-        from coldstart.retrieval.channels import FILE, MATCH, Learnt
-
-        kept = self._store.artifacts.newest(MATCH)
-        return None if kept is None else Learnt.from_bytes(kept.files()[FILE])
+        return Matcher(self._store, self.pipeline, self.published, self.encoder_for)
 
     def _frames_of(self, space: str, item_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Unit vectors [T, D] of the frames of those items that are videos."""

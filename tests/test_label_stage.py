@@ -436,3 +436,12 @@ def test_the_command_adds_the_stage_and_serves_its_labels(shop: Shop) -> None:
     stages = coldstart.open(uri).pipeline().raw["stages"]
     assert list(stages) == ["ingest", "text", "label", "index"]
     assert stages["label"] == {"stage": "label", "classes": file, "threshold": 0.5, "only_missing": False}
+
+
+def test_the_command_prints_no_table_where_every_item_has_a_category(shop: Shop) -> None:
+    shop.fill(60, 0)
+    shop.run()
+    told = CliRunner().invoke(app, ["label", "--workspace", str(shop.folder / "ws")])
+    assert told.exit_code == 0, told.output
+    assert "mean score" not in told.output
+    assert "label: 0 of 0 items got a label, 0 stay unknown" in told.output

@@ -72,7 +72,8 @@ def label(
         output.as_json({"labels": labels, "unknown": unknown, **fitted, "run": done.to_dict()})
         return
     rows = [["(unknown)" if label is None else label, items, round(mean, 2)] for label, items, mean in counts]
-    output.table(("label", "items", "mean score"), rows)
+    if rows:
+        output.table(("label", "items", "mean score"), rows)
     report.run(done)
 
 

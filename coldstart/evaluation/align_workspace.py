@@ -13,6 +13,7 @@ from coldstart.errors import ColdstartError
 from coldstart.evaluation.align import AlignReport, evaluate_workspace
 from coldstart.evaluation.asked import ClassTexts
 from coldstart.freshness import build
+from coldstart.learning.align_pipeline import KIND
 from coldstart.perception import class_file
 from coldstart.pipeline import Pipeline
 from coldstart.workspace import ITEMS, Store
@@ -20,7 +21,6 @@ from coldstart.workspace import ITEMS, Store
 if TYPE_CHECKING:
     from coldstart.heads import Aligned
 
-KIND = "align.text_image"
 BEFORE = "before"
 """Folder of an artifact that holds the heads from which its fit started."""
 
@@ -33,7 +33,7 @@ def evaluate_store(
     progress: Any,
     *,
     split: str = "test",
-    classes: Path | None = None,
+    classes: str | Path | None = None,
     view: str | None = None,
 ) -> AlignReport:
     """Judge what `align.text_image` fitted last.
@@ -48,7 +48,7 @@ def evaluate_store(
     """
     from coldstart.heads import Aligned
 
-    named = class_file.load(classes) if classes is not None else None
+    named = class_file.load(Path(classes)) if classes is not None else None
     step = f"run `coldstart finetune align --workspace {store.uri}` first"
     fitted = [(spec, store.artifacts.newest(spec.name)) for spec in pipeline.of_kind(KIND)]
     spec, artifact = next(((spec, found) for spec, found in fitted if found is not None), (None, None))

@@ -2,7 +2,8 @@
 
 Items whose category is one of the classes are not guessed at: they tell how far the likeness can be trusted. It is
 made a probability on them, and the threshold is the lowest that is as precise on them as was asked for. What falls
-under it, or is more like a text for what is none of the classes, keeps no label.
+under it, or is more like a text for what is none of the classes, keeps no label. How likeness is told and calibrated:
+`coldstart.learning.likeness`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,30 +22,18 @@ from pydantic import BeforeValidator, Field
 
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.freshness import Standing
-from coldstart.freshness import build as build_stage
 from coldstart.keys import chain, digest, stage_key
+from coldstart.learning.likeness import Known, LabelFit, Likeness, worded_spaces
 from coldstart.perception import class_file
 from coldstart.perception.class_file import Classes
-from coldstart.perception.label_quality import Quality, calibrate
-from coldstart.perception.labels import (
-    ENOUGH,
-    TEMPERATURE,
-    Calibration,
-    Labelled,
-    Vectors,
-    Wanted,
-    ensemble,
-    judge,
-)
+from coldstart.perception.labels import TEMPERATURE, Calibration, Wanted, judge
 from coldstart.pipeline import Pipeline, Section, StageSpec
 from coldstart.plain_settings import nearest
-from coldstart.space_vectors import reads_category, vectors_of, without_category
+from coldstart.space_vectors import vectors_of
 from coldstart.stage import LedgerRow, Reject, Row
 from coldstart.workspace import ITEMS, Store
 
 _COMMIT_ROWS = 8192
-MOST = 2000
-"""Labelled items that are looked at: more would not change a handful of numbers."""
 SCHEMA = pa.schema(
     [
         ("item_id", pa.string()),
@@ -114,27 +101,15 @@ class _Inputs:
     """What labels are made from.
 
     Attributes:
-        made: item -> space -> key of its vector there.
         takes: item -> the keys that its row follows from, empty where they are to come; `verdicts`: on every other.
-        truth: labelled items that scores are calibrated on -> the number of their class.
+        known: items that scores are calibrated on, and the vectors of all.
         strange: category that is no class -> how many items have it.
-        key: of all that the calibration is made from.
     """
 
-    made: Mapping[str, Mapping[str, str]]
     takes: Mapping[str, str]
     verdicts: Mapping[str, LedgerRow]
-    truth: Mapping[str, int]
+    known: Known
     strange: Counter[str]
-    key: str
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """How scores are made, and how good that is, as far as it is known."""
-
-    calibration: Calibration
-    quality: Quality | None
 
 
 class LabelStage:
@@ -152,46 +127,30 @@ class LabelStage:
         self._pipeline = pipeline
         self._classes = classes
         self._embeds = embeds
-        self._wanted = Wanted(settings.min_precision, settings.threshold, settings.temperature)
         with suppress(NotFitted):  # the fit stands before it
-            _ = self._spaces
+            _ = self._likeness
 
     @cached_property
-    def _spaces(self) -> dict[str, Any]:
-        """The spaces that are likened to words, by name.
+    def _likeness(self) -> Likeness:
+        """The classes in the spaces that hold words too.
 
         Raises:
-            NotFitted: the encoder of one is not fitted yet.
-            ColdstartError: there is none, or one was asked for whose encoder keeps pictures and words apart.
+            NotFitted: the encoder of a space is not fitted yet.
+            ColdstartError: no space can be likened to words, or one of the settings cannot.
         """
-        found = {}
-        for space in self._settings.spaces or self._embeds:
-            stage: Any = build_stage(self._embeds[space], self._pipeline)
-            if "text" in stage.encoder.modalities and stage.encoder.passport("text") == stage.passport:
-                found[space] = stage
-            elif self._settings.spaces is not None:
-                raise ColdstartError(
-                    f"{self.name}.spaces: {stage.encoder.name} of {space!r} reads no words into the space of its "
-                    f"pictures, so that they cannot be likened to classes: {_ALIGNED}"
-                )
-        if not found:
-            raise ColdstartError(
-                f"{self.name}: no space before it holds both words and what items look like or say "
-                f"(there: {', '.join(self._embeds) or 'none'}): {_ALIGNED}"
-            )
-        return found
-
-    @cached_property
-    def _key(self) -> str:
-        passports = {space: asdict(stage.passport) for space, stage in self._spaces.items()}
-        return stage_key(self.kind, self.version, {"classes": self._classes.digest, "spaces": passports})
+        chosen = self._settings
+        spaces = worded_spaces(self.name, chosen.spaces, self._embeds, self._pipeline)
+        passports = {space: asdict(stage.passport) for space, stage in spaces.items()}
+        key = stage_key(self.kind, self.version, {"classes": self._classes.digest, "spaces": passports})
+        wanted = Wanted(chosen.min_precision, chosen.threshold, chosen.temperature)
+        return Likeness(self.name, key, self._classes, spaces, wanted)
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         try:
-            inputs = self._inputs(store, Standing(store, self._pipeline, self._spaces))
+            inputs = self._inputs(store, Standing(store, self._pipeline, self._likeness.spaces))
         except NotFitted:
             return dict.fromkeys(store.keys(ITEMS), ""), {}
-        fit = self._fitted(store, inputs)
+        fit = self._likeness.fitted(store, inputs.known)
         keys = self._keys(inputs, fit)
         unsure = {row["item_id"]: row for row in self._rows(store, "label IS NULL") if self._holds(row, keys)}
         verdicts = {**inputs.verdicts, **{item: self._unknown(row, fit) for item, row in unsure.items()}}
@@ -213,14 +172,14 @@ class LabelStage:
     def _holds(self, row: Row, keys: Mapping[str, str]) -> bool:
         return bool(keys.get(row["item_id"]) == row["row_key"])
 
-    def _keys(self, inputs: _Inputs, fit: _Fit | None) -> dict[str, str]:
+    def _keys(self, inputs: _Inputs, fit: LabelFit | None) -> dict[str, str]:
         if fit is None:  # pending: equal to no key that was written
             return dict.fromkeys(inputs.takes, "")
-        numbers = digest(fit.calibration.to_plain(list(self._spaces)))
-        return {item: made and chain(self._key, f"{numbers}\n{made}") for item, made in inputs.takes.items()}
+        numbers = digest(fit.calibration.to_plain(list(self._likeness.spaces)))
+        return {item: made and chain(self._likeness.key, f"{numbers}\n{made}") for item, made in inputs.takes.items()}
 
     def _inputs(self, store: Store, standing: Standing) -> _Inputs:
-        states = {space: standing.of(space) for space in self._spaces}
+        states = {space: standing.of(space) for space in self._likeness.spaces}
         closed = standing.closed(self.name)
         numbers = {class_file.plain(name): number for number, name in enumerate(self._classes.names)}
         made: dict[str, dict[str, str]] = {}
@@ -246,15 +205,12 @@ class LabelStage:
             else:
                 why = "; ".join(f"{space}: {state.settled[item].reason}" for space, state in states.items())
                 verdicts[item] = self._verdict(item, Reject("no_vector", why, "filtered"))
-        chosen = sorted(truth, key=_lot)[:MOST]
-        truth = {item: truth[item] for item in chosen}
-        rests_on = [[item, number, made[item]] for item, number in truth.items()]
-        return _Inputs(made, takes, verdicts, truth, strange, digest([self._key, asdict(self._wanted), rests_on]))
+        return _Inputs(takes, verdicts, self._likeness.known(truth, made), strange)
 
     def _verdict(self, item: str, why: Reject) -> LedgerRow:
-        return LedgerRow(self.name, item, chain(self._key, str(why)), why.state, why.reason, why.detail)
+        return LedgerRow(self.name, item, chain(self._likeness.key, str(why)), why.state, why.reason, why.detail)
 
-    def _unknown(self, row: Row, fit: _Fit | None) -> LedgerRow:
+    def _unknown(self, row: Row, fit: LabelFit | None) -> LedgerRow:
         said = f"most like {row['best']}, {row['score']:.2f}, then {row['second']}"
         if row["best"] not in self._classes.names:
             said += "; the first is none of the classes"
@@ -263,30 +219,22 @@ class LabelStage:
             said += "; no score is precise enough" if needed is None else f"; a label needs {needed:.2f}"
         return LedgerRow(self.name, row["item_id"], row["row_key"], "filtered", "unknown_class", said)
 
-    def _fitted(self, store: Store, inputs: _Inputs) -> _Fit | None:
-        """What was fitted on just these inputs, if it was."""
-        found = store.artifacts.newest(self.name)
-        if found is None or found.key != inputs.key:
-            return None
-        quality = found.report["quality"]
-        calibration = Calibration.from_plain(found.report["calibration"], list(self._spaces))
-        return _Fit(calibration, None if quality is None else Quality(**quality))
-
     def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
         """Calibrate where the labelled items changed, then label what is stale, and commit as it goes."""
         try:
-            standing = Standing(store, self._pipeline, self._spaces)
+            likeness = self._likeness
+            standing = Standing(store, self._pipeline, likeness.spaces)
             inputs = self._inputs(store, standing)
         except NotFitted as waiting:
             return 0, [str(waiting)]
-        fit = self._fitted(store, inputs) or self._fit(store, standing, inputs)
+        fit = likeness.fitted(store, inputs.known) or likeness.fit(store, standing, inputs.known)
         keys = {item: key for item, key in self._keys(inputs, fit).items() if key}
         present = self.present(store)
         gone = present.keys() - keys.keys()
         store.delete(self.table, gone)
         todo = [item for item, key in keys.items() if present.get(item) != key]
         if todo:
-            self._label(store, todo, keys, inputs, fit.calibration, progress)
+            self._label(store, todo, keys, inputs.known.made, fit.calibration, progress)
         return len(todo) + len(gone), self._notes(store, inputs, fit)
 
     def _label(
@@ -294,18 +242,18 @@ class LabelStage:
         store: Store,
         items: Sequence[str],
         keys: Mapping[str, str],
-        inputs: _Inputs,
+        made: Mapping[str, Mapping[str, str]],
         calibration: Calibration,
         progress: Any,
     ) -> None:
-        classes = self._class_vectors(store)
-        vectors = {space: vectors_of(store, stage, items) for space, stage in self._spaces.items()}
+        classes = self._likeness.class_vectors(store)
+        vectors = {space: vectors_of(store, stage, items) for space, stage in self._likeness.spaces.items()}
         names = np.array([*self._classes.names, *self._classes.unknown], object)
         with progress.meter(self.name, len(items)) as meter:
             for start in range(0, len(items), _COMMIT_ROWS):
                 part = items[start : start + _COMMIT_ROWS]
                 cosines = [one[start : start + len(part)] @ classes[space].T for space, one in vectors.items()]
-                present = np.array([[space in inputs.made[item] for item in part] for space in vectors])
+                present = np.array([[space in made[item] for item in part] for space in vectors])
                 judged = judge(calibration.logits(cosines, present))
                 unsure = ~judged.believed(len(self._classes.names), calibration.threshold)
                 best = names[judged.best]
@@ -321,86 +269,18 @@ class LabelStage:
                 store.merge(self.table, pa.Table.from_arrays(columns, schema=SCHEMA))
                 meter.advance(len(part), 0, 0.0)
 
-    def _fit(self, store: Store, standing: Standing, inputs: _Inputs) -> _Fit:
-        classes = self._class_vectors(store)
-        items = list(inputs.truth) if len(inputs.truth) >= ENOUGH else []
-        cosines, present = [], []
-        for space, stage in self._spaces.items():
-            having = [item for item in items if space in inputs.made[item]]
-            vectors = vectors_of(store, stage, items)
-            if having and reads_category(stage, standing):  # on vectors that say the category, any score looks right
-                blind = without_category(store, standing, stage, having)
-                none = np.zeros(stage.passport.dim, np.float32)
-                vectors = np.array([blind.get(item, none) for item in items])
-                having = list(blind)
-            cosines.append(vectors @ classes[space].T)
-            present.append(np.isin(items, having))
-        labelled = Labelled(
-            tuple(cosines),
-            np.array(present, np.bool_).reshape(len(cosines), len(items)),
-            np.array([inputs.truth[item] for item in items], np.int64),
-            np.array([_lot(item)[-1] & 1 for item in items], np.bool_),
-            len(self._classes.names),
-        )
-        calibration, quality = calibrate(labelled.take(np.flatnonzero(labelled.present.any(axis=0))), self._wanted)
-        report = {
-            "calibration": calibration.to_plain(list(self._spaces)),
-            "quality": None if quality is None else asdict(quality),
-            "classes": self._key,
-        }
-        store.artifacts.save(self.name, inputs.key, {f"{space}.npy": _saved(v) for space, v in classes.items()}, report)
-        return _Fit(calibration, quality)
-
-    def _class_vectors(self, store: Store) -> dict[str, Vectors]:
-        """Of each space, float32 [C, D]: the classes, then the texts for what is none of them; kept with the fit."""
-        kept = store.artifacts.newest(self.name)
-        if kept is not None and kept.report["classes"] == self._key:
-            files = kept.files()
-            return {space: np.load(BytesIO(files[f"{space}.npy"]), allow_pickle=False) for space in self._spaces}
-        texts, owners = self._classes.texts()
-        numbers = np.array(owners, np.int64)
-        return {
-            space: ensemble(stage.encoder.encode_queries(texts), numbers, int(numbers.max()) + 1)
-            for space, stage in self._spaces.items()
-        }
-
-    def _notes(self, store: Store, inputs: _Inputs, fit: _Fit) -> list[str]:
+    def _notes(self, store: Store, inputs: _Inputs, fit: LabelFit) -> list[str]:
         labels = (
             store.read(self.table, ["label"])["label"] if store.has(self.table) else pa.chunked_array([pa.array([])])
         )
         known = len(labels) - labels.null_count
-        notes = [f"{known} of {len(labels)} items got a label, {labels.null_count} stay unknown"]
-        needed = fit.calibration.threshold
-        if fit.quality is None:
-            notes.append(
-                f"not calibrated: {len(inputs.truth)} items have a category among the classes, {ENOUGH} are needed; a "
-                f"label needs a score of {needed:g}, which says little of how many are right"
-            )
-        else:
-            most = "no score is enough for a label" if needed is None else f"a label needs a score of {needed:.2f}"
-            notes.append(
-                f"calibrated on {fit.quality.labelled} items that have a category; {most}; each half judged by "
-                f"the other: {fit.quality}"
-            )
+        notes = [
+            f"{known} of {len(labels)} items got a label, {labels.null_count} stay unknown",
+            fit.note(len(inputs.known.truth)),
+        ]
         if inputs.strange:
             first = ", ".join(
                 f"{name!r} {count}{nearest(name, self._classes.names)}" for name, count in inputs.strange.most_common(5)
             )
             notes.append(f"{inputs.strange.total()} items have a category that is no class: {first}")
         return notes
-
-
-_ALIGNED = (
-    "take an aligned encoder, such as starter-clip or open_clip (`coldstart embed --space clip --encoder starter-clip`)"
-)
-
-
-def _lot(item: str) -> bytes:
-    """What orders and parts items by nothing that has to do with what they are."""
-    return sha256(item.encode("utf-8", "surrogatepass")).digest()
-
-
-def _saved(vectors: Vectors) -> bytes:
-    buffer = BytesIO()
-    np.save(buffer, vectors, allow_pickle=False)
-    return buffer.getvalue()
