@@ -114,7 +114,10 @@ def test_a_file_that_is_listened_to_gives_what_its_item_gives(folder: Path, answ
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["used"] == list(answers["clip-19"].used)
-    assert [one["item_id"] for one in answer["matches"][:3]] == [one.item_id for one in answers["clip-19"].matches[:3]]
+    best = {
+        one.item_id for one in answers["clip-19"].matches[:3]
+    }  # in what order hangs on the tags, which a file lacks
+    assert {one["item_id"] for one in answer["matches"][:3]} == best
     assert answer["notes"] == []
 
 
@@ -125,5 +128,7 @@ def test_weights_are_fitted_by_the_command(folder: Path) -> None:
     report = json.loads(done.stdout)
     assert report["trained_on"] + report["held_out"] == len(IDS)
     assert report["missing_videos"] == 28 - len(IDS) and report["missing_products"] == 0
-    assert [channel["channel"] for channel in report["channels"]] == ["image→image", "text→text", "text lines→text"]
+    assert [channel["channel"] for channel in report["channels"]] == [
+        *("clip→clip", "image→image", "text→text", "text lines→text"),
+    ]
     assert report["after"]["found_5"] >= 0.6 * report["after"]["shown"]
