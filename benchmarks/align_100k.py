@@ -28,7 +28,7 @@ from coldstart.training.align import Epoch, Recipe, fit, new_heads
 from coldstart.training.groups import near
 from coldstart.training.pairs import Pairs
 
-IMAGE, TEXT, EPOCHS, VALID = 1280, 384, 4, 2000
+IMAGE, TEXT, EPOCHS, VALID = 1280, 384, 2, 2000
 COPY_NOISE = 0.1  # a cosine of 0.995
 SETTINGS = {"linear": {"hidden": 0}, "hidden layer of 1024": {"hidden": 1024}}
 
