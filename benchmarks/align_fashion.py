@@ -82,11 +82,7 @@ def held_out(groups: NDArray[np.int64], ids: list[str], count: int) -> NDArray[n
 
 def asked(heads: Heads, images: _Floats, titles: _Floats, names: list[str]) -> dict[str, NDArray[np.int64]]:
     """Ranks of the right answers, by direction and gallery."""
-    with torch.no_grad():
-        image, text = (
-            torch.nn.functional.normalize(head(torch.from_numpy(vectors)), dim=1).numpy()
-            for head, vectors in ((heads.image, images), (heads.text, titles))
-        )
+    image, text = heads.image.project(images), heads.text.project(titles)
     first = np.unique(names, return_index=True)[1]
     once = [names[place] for place in first]
     return {

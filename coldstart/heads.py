@@ -14,7 +14,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -23,6 +25,8 @@ from coldstart.errors import ColdstartError
 from coldstart.heads_file import CONFIG, SIDES, WEIGHTS, HeadShape, Tower, read
 
 __all__ = ["CONFIG", "SIDES", "WEIGHTS", "Aligned", "Head", "HeadShape", "Heads", "Tower"]
+
+_ROWS = 8192  # vectors that go through a head at a time
 
 
 class Head(nn.Module):
@@ -49,6 +53,15 @@ class Head(nn.Module):
                 hidden.softmax(-1) if self.shape.activation == "softmax" else nn.functional.gelu(hidden)
             )
         return out
+
+    def project(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Rows `[N, inputs]` of length one to rows of length one, float32 `[N, outputs]`; some thousands at a time."""
+        made = np.empty((len(vectors), self.shape.outputs), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(vectors), _ROWS):
+                part = np.ascontiguousarray(vectors[start : start + _ROWS], dtype=np.float32)
+                made[start : start + _ROWS] = nn.functional.normalize(self(torch.from_numpy(part)), dim=-1).numpy()
+        return made
 
 
 class Heads(nn.Module):

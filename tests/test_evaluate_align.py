@@ -19,7 +19,6 @@ import coldstart
 from coldstart.cli import app
 from coldstart.errors import ColdstartError
 from coldstart.evaluation.align import ClassTexts, compare, evaluate, evaluate_workspace
-from coldstart.evaluation.asked import project
 from coldstart.evaluation.sheets import choose
 from coldstart.evaluation.space import Classes, pool
 from coldstart.heads import Aligned, Head, Heads, HeadShape, Tower
@@ -156,11 +155,11 @@ def test_pooled_items_have_length_one_and_those_without_vectors_say_so() -> None
 
 def test_a_head_gives_unit_vectors_of_half_precision_ones() -> None:
     head = Head(HeadShape(6, 3, hidden=4)).requires_grad_(False)
-    found = project(head, EYE.astype(np.float16))
+    found = head.project(EYE.astype(np.float16))
     assert found.dtype == np.float32
     expected = torch.nn.functional.normalize(head(torch.tensor(EYE))).numpy()
     assert found == pytest.approx(expected, abs=1e-6)
-    assert project(head, EYE[:0]).shape == (0, 3)
+    assert head.project(EYE[:0]).shape == (0, 3)
 
 
 def test_sheets_show_the_worst_the_best_and_some_at_random() -> None:

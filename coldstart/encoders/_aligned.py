@@ -10,14 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from coldstart import encoders, heads_file, models
 from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors
 from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
-    from coldstart.heads import Aligned
+    from coldstart.heads import Aligned, Head
     from coldstart.heads_file import Tower
 
 Side = Literal["image", "text"]
@@ -79,15 +77,8 @@ class AlignedEncoder:
 
     def project(self, side: Side, vectors: Vectors) -> Vectors:
         """Vectors of the encoder under the head, unit rows `[N, base dim]`, in the space of both: float32 `[N, D]`."""
-        import torch
-
-        if not len(vectors):
-            return np.zeros((0, self._dim), dtype=np.float32)
-        head = getattr(self._aligned.heads, side)
-        with torch.inference_mode():
-            made = head(torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32)))
-            unit: Vectors = torch.nn.functional.normalize(made, dim=-1).numpy()
-        return unit
+        head: Head = getattr(self._aligned.heads, side)
+        return head.project(vectors)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return self._text.count_tokens(texts)

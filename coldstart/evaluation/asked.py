@@ -15,13 +15,11 @@ from coldstart.metrics import Vectors
 from coldstart.perception.class_file import plain
 
 if TYPE_CHECKING:
-    from coldstart.heads import Aligned, Head
+    from coldstart.heads import Aligned
 
 SPLITS = ("train", "valid", "test")
 NEW = "new"
 """What is counted for items that are in no split: they came after the fit."""
-
-_ROWS = 8192  # vectors that go through a head at a time
 
 
 class Features(Protocol):
@@ -67,20 +65,6 @@ class ClassTexts:
     vectors: Vectors
     classes: NDArray[np.integer[Any]]
     labels: Sequence[str | None]
-
-
-def project(head: Head, vectors: NDArray[Any]) -> NDArray[np.float32]:
-    """Unit vectors [N, inputs] of an encoder through a head: unit vectors float32 [N, outputs]."""
-    import torch
-
-    with torch.inference_mode():
-        parts = [
-            torch.nn.functional.normalize(
-                head(torch.from_numpy(np.asarray(vectors[start : start + _ROWS], np.float32)))
-            )
-            for start in range(0, len(vectors), _ROWS)
-        ]
-    return np.concatenate([part.numpy() for part in parts]) if parts else np.empty((0, head.shape.outputs), np.float32)
 
 
 def splits_of(features: Features) -> dict[str, int]:
@@ -132,11 +116,11 @@ class Rows:
     def judge(self, aligned: Aligned, view: str, classes: ClassTexts | None, seed: int) -> tuple[SpaceReport, Asked]:
         """The items in the space of some heads, judged by their texts of one view."""
         features = self._features
-        pictures = project(aligned.heads.image, features.images[self._images])
+        pictures = aligned.heads.image.project(features.images[self._images])
         pooled, has = pool(pictures, features.image_items[self._images], len(features.item_ids))
         look_items = np.flatnonzero(has)
         text_rows = self._of(view)
-        words = project(aligned.heads.text, features.texts[text_rows])
+        words = aligned.heads.text.project(features.texts[text_rows])
         asked = Asked(pooled[look_items], look_items, words, np.asarray(features.text_items)[text_rows])
         named = None if classes is None else self._named(aligned, classes)
         groups = np.asarray(features.groups)
@@ -172,7 +156,7 @@ class Rows:
         return rows
 
     def _named(self, aligned: Aligned, classes: ClassTexts) -> Classes:
-        words = project(aligned.heads.text, classes.vectors)
+        words = aligned.heads.text.project(classes.vectors)
         vectors, _ = pool(words, classes.classes, len(classes.names))
         places = {plain(name): place for place, name in enumerate(classes.names)}
         of_item = [places.get(plain(label or ""), -1) for label in classes.labels]

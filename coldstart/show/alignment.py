@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from coldstart.media.limits import Limits
 from coldstart.show.charts import bars, dots
 from coldstart.show.page import card
-from coldstart.show.tiles import Thumbnails, Tile, clean, loader
+from coldstart.show.templates import environment
+from coldstart.show.tiles import Thumbnails, Tile, loader
 
 DIRECTIONS = {"image_to_text": "Picture → text", "text_to_image": "Text → picture"}
 MEASURES = {
@@ -64,22 +62,15 @@ def alignment_page(known: Mapping[str, Any], path: Path, *, limits: Limits | Non
 
 def alignment_html(known: Mapping[str, Any], *, limits: Limits | None = None) -> str:
     """The report as an HTML document; arguments as for `alignment_page`."""
-    environment = Environment(
-        loader=PackageLoader("coldstart.show", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_cleaned,
-    )
-    environment.filters |= {
+    templates = environment()
+    templates.filters |= {
         "interval": interval,
         "number": number,
         "percent": percent,
         "signed": signed,
     }
     before, after = known["before"], known["after"]
-    return environment.get_template("alignment.html").render(
+    return templates.get_template("alignment.html").render(
         known=known,
         directions=DIRECTIONS,
         tables=[
@@ -144,13 +135,6 @@ def interval(found: Mapping[str, Any] | None, *, is_rank: bool = False, is_chang
     """`low to high`, of differences with their signs; empty where there is none."""
     show = signed if is_change else number
     return "" if found is None else f"{show(found['low'], is_rank=is_rank)} to {show(found['high'], is_rank=is_rank)}"
-
-
-def _cleaned(value: Any) -> Any:
-    """Every text that the template prints passes here."""
-    if value is None:
-        return ""
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _reports(known: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

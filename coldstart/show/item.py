@@ -11,13 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from coldstart.media.limits import Limits
 from coldstart.show.film import film
 from coldstart.show.lanes import clock, draw, span
-from coldstart.show.tiles import clean
+from coldstart.show.templates import environment
 
 LINKS = 12
 """Copies that are shown with pictures; further ones by name alone."""
@@ -43,18 +40,11 @@ def item_page(known: Mapping[str, Any], path: Path, *, limits: Limits | None = N
 
 def item_html(known: Mapping[str, Any], *, limits: Limits | None = None) -> str:
     """The card of an item as an HTML document; arguments as for `item_page`."""
-    environment = Environment(
-        loader=PackageLoader("coldstart.show", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_cleaned,
-    )
-    environment.filters |= {"clock": clock, "span": span, "share": _share}
+    templates = environment()
+    templates.filters |= {"clock": clock, "span": span, "share": _share}
     limits = limits or Limits()
     item = known["item"]
-    return environment.get_template("item.html").render(
+    return templates.get_template("item.html").render(
         known=known,
         title=item.get("title") or known["item_id"],
         kind=item.get("kind"),
@@ -67,13 +57,6 @@ def item_html(known: Mapping[str, Any], *, limits: Limits | None = None) -> str:
         copies=_links(known["copies"][:LINKS], known, limits),
         further=[link["item_id"] for link in known["copies"][LINKS:]],
     )
-
-
-def _cleaned(value: Any) -> Any:
-    """Every text that the template prints passes here."""
-    if value is None:
-        return ""
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _share(value: float | None) -> str:

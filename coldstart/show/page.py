@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from coldstart.media.limits import Limits
+from coldstart.show.templates import environment
 from coldstart.show.tiles import SheetRow, Thumbnails, Tile, clean, loader
 
 _SIDE = 300
@@ -32,14 +32,7 @@ def neighbours_html(rows: Sequence[SheetRow], path: Path, title: str, *, limits:
         }
         for row in rows
     ]
-    environment = Environment(
-        loader=PackageLoader("coldstart.show", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("page.html").render(title=clean(title), rows=shown)
+    page = environment().get_template("page.html").render(title=clean(title), rows=shown)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
 
