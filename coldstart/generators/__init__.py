@@ -1,0 +1,170 @@
+"""Generators: a batch of prompts, with pictures perhaps, in; as many texts out. A new generator is one new file here.
+
+A name is `MODULE` or `MODULE:REST`, such as `starter`, `hf:NAME_OR_PATH` or `openai:MODEL@URL`; `-` in the module
+part reads as `_`. The file has one function, `build(rest, *, device, dtype, adapter, **options)`. Importing this
+package or building a generator imports no torch and no other generator.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.device import check_names
+from coldstart.errors import ColdstartError
+from coldstart.keys import digest
+from coldstart.stage import Reject
+
+if TYPE_CHECKING:
+    from coldstart.media.image import ImageTransform
+
+__all__ = ["Generation", "Generator", "GeneratorPassport", "Request", "Sampling", "known", "load"]
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One text to write.
+
+    Attributes:
+        prompt: the user's message, item text in it fenced as data.
+        system: what goes before it, the same for many requests: a generator may compute it once.
+        schema: JSON schema that the text is bound to; None: free text.
+        images: pictures, each uint8 `[H, W, 3]` RGB as the generator's `image_transform` leaves them, in order of time.
+    """
+
+    prompt: str
+    system: str = ""
+    schema: Mapping[str, Any] | None = None
+    images: tuple[Pixels, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen; temperature 0 takes the likeliest, whatever the seed."""
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What was written.
+
+    Attributes:
+        finish: `stop` where the model ended by itself, `length` where it was cut at `max_new_tokens`.
+        prompt_tokens, new_tokens: tokens read and written.
+    """
+
+    text: str
+    finish: Literal["stop", "length"]
+    prompt_tokens: int
+    new_tokens: int
+
+
+@dataclass(frozen=True)
+class GeneratorPassport:
+    """What changes the texts of a generator, besides prompt and sampling.
+
+    Attributes:
+        model: its name, without folders of one machine.
+        weights: `sha256:…` of the weight files, or what the endpoint states.
+        adapter: `sha256:…` of what was fitted on top, or empty.
+        template: digest of the chat template and of how text is bound to a schema.
+    """
+
+    model: str
+    weights: str
+    adapter: str = ""
+    template: str = ""
+
+    @property
+    def digest(self) -> str:
+        return digest(asdict(self))
+
+
+class Generator(Protocol):
+    """One model behind batches.
+
+    Weights load on the first `generate`. Memory is the generator's own affair: it sorts what it gets by length, works
+    in batches that fit, halves them on `torch.OutOfMemoryError`, and lets that through only for a single request.
+
+    Attributes:
+        name: what `load` was given.
+        image_transform: turns a picture into the array that a request takes; None: it takes no pictures.
+        context_tokens: prompt and answer together; None where it is not known.
+    """
+
+    name: str
+    image_transform: ImageTransform | None
+    context_tokens: int | None
+
+    def passport(self) -> GeneratorPassport:
+        """What made the texts, found without loading weights."""
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text by itself, no chat template around it."""
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation | Reject]:
+        """As many results, in the order of the requests. A request that cannot be answered (too long for the context,
+        refused by the endpoint) is a `Reject` in its place; a fault of the set-up is raised.
+
+        Raises:
+            ColdstartError: a request has pictures and the model takes none.
+        """
+
+
+def known() -> list[str]:
+    """The module part of every generator name, in alphabetical order."""
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name.replace("_", "-") for name in modules if name[0] != "_")
+
+
+def load(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    adapter: Path | None = None,
+    **options: Any,
+) -> Generator:
+    """The generator of that name; its weights stay on disk until they are needed.
+
+    Args:
+        name: `MODULE` or `MODULE:REST`.
+        device: auto, cpu, cuda, cuda:N or mps; `dtype`: auto, float32, bfloat16 or float16.
+        adapter: folder of what `coldstart finetune describe` made on that model.
+        **options: settings of that generator.
+
+    Raises:
+        ColdstartError: an unknown name, device, dtype or option; or a model that is not on this machine.
+    """
+    prefix, _, rest = name.partition(":")
+    if prefix not in known():
+        near = get_close_matches(prefix, known(), n=2, cutoff=0.5) or known()
+        raise ColdstartError(f"generator {name!r} is unknown: nearest are {', '.join(near)}")
+    check_names(device, dtype)
+    build = importlib.import_module(f"{__name__}.{prefix.replace('-', '_')}").build
+    taken = [p for p in inspect.signature(build).parameters if p not in _COMMON]
+    for option in options:
+        if option not in taken:
+            raise ColdstartError(
+                f"option {option!r} is unknown to generator {name!r}: it takes {', '.join(taken) or 'none'}"
+            )
+    generator: Generator = build(rest, device=device, dtype=dtype, adapter=adapter, **options)
+    return generator
+
+
+_COMMON = ("rest", "device", "dtype", "adapter")
