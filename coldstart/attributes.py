@@ -87,7 +87,8 @@ class Attributes(RootModel[Mapping[str, Mapping[str, Attribute]]]):
 
     def plain(self) -> dict[str, Any]:
         """As plain data, for keys and files: `Attributes.model_validate` reads it."""
-        return self.model_dump(mode="json", by_alias=True)
+        plain: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
+        return plain
 
 
 def truth(item: Mapping[str, Any], attributes: Mapping[str, Attribute]) -> dict[str, str]:

@@ -108,5 +108,5 @@ def parse(text: str, output: Sequence[str] = FIELDS) -> Description:
 
 
 def sentence(attributes: Mapping[str, str]) -> str:
-    """Attribute values as a plain sentence in their order, such as `Men Brown Casual Shoes.`: what a template can say."""
+    """Attribute values in their order, such as `Men Brown Casual Shoes.`: what a template can say."""
     return f"{' '.join(attributes.values())}." if attributes else ""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coldstart import resources, yaml_text
 from coldstart import stage as registry
+from coldstart.attributes import Attribute, Attributes
 from coldstart.errors import ColdstartError
 from coldstart.plain_settings import (
     absolute,
@@ -106,6 +107,7 @@ class Pipeline:
         manifest: path of the manifest, where the file names one.
         max_failed: share of items that may fail in a stage before a run exits with 1.
         raw: the settings as plain data, overrides applied and paths absolute: what a workspace keeps.
+        attributes: what descriptions state of the items of each category.
         fitted: name of a fit stage -> folder of what it made last in the workspace at hand, None where that is nothing;
             a pipeline without a workspace knows of nothing fitted.
     """
@@ -117,6 +119,7 @@ class Pipeline:
     engine: Engine
     stages: tuple[StageSpec, ...]
     raw: Mapping[str, Any]
+    attributes: Attributes = field(default_factory=Attributes)
     fitted: Callable[[str], Path | None] = field(default=_nothing, repr=False, compare=False)
 
     def of_kind(self, kind: str) -> list[StageSpec]:
@@ -181,12 +184,13 @@ def load(
         raw = {**raw, "manifest": str(expanded(manifest).absolute())}
     if roots := [str(expanded(root).absolute()) for root in media_roots]:
         raw = with_roots(raw, roots)
-    known = ("manifest", "max_failed", "media", "engine", "stages")
+    known = ("manifest", "max_failed", "media", "engine", "attributes", "stages")
     for key in raw:
         if key not in known:
             faults.append(f"unknown setting {key!r}{nearest(str(key), known)}")
     media = _section(Media, raw.get("media"), "media", faults)
     engine = _section(Engine, raw.get("engine"), "engine", faults)
+    attributes = _attributes(raw.get("attributes"), faults)
     max_failed = raw.get("max_failed", 0.01)
     if isinstance(max_failed, bool) or not isinstance(max_failed, int | float) or not 0 <= max_failed <= 1:
         faults.append(f"max_failed={max_failed!r}: give a share between 0 and 1")
@@ -194,7 +198,7 @@ def load(
     if faults:
         raise PipelineError(label, faults)
     path = Path(raw["manifest"]) if raw.get("manifest") else None
-    return Pipeline(label, path, float(max_failed), media, engine, tuple(stages), raw)
+    return Pipeline(label, path, float(max_failed), media, engine, tuple(stages), raw, attributes)
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -264,6 +268,26 @@ def _parts(name: str, group: str, raw: Any, faults: list[str]) -> list[StageSpec
         section = _section(module.Settings, {} if settings is True else settings, place, faults)
         specs.append(StageSpec(place, f"{group}.{part}", section))
     return specs
+
+
+def _attributes(raw: Any, faults: list[str]) -> Attributes:
+    """The section `attributes`: category -> name -> its settings."""
+    found: dict[str, dict[str, Attribute]] = {}
+    for category, named in _pairs(raw, "attributes", faults).items():
+        place = f"attributes.{category}"
+        found[str(category)] = {
+            str(name): _section(Attribute, settings, f"{place}.{name}", faults)
+            for name, settings in _pairs(named, place, faults).items()
+        }
+    return Attributes({} if faults else found)
+
+
+def _pairs(raw: Any, place: str, faults: list[str]) -> dict[Any, Any]:
+    given = mapping(raw)
+    if given is None:
+        faults.append(f"{place}={shown(raw)}: give pairs, such as `default: {{colour: {{visual: true}}}}`")
+        return {}
+    return given
 
 
 def _section(model: type[BaseModel], raw: Any, place: str, faults: list[str]) -> Any:
