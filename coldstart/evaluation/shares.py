@@ -1,0 +1,118 @@
+"""Shares of many small counts (right of stated, cut of all), with intervals, n beside each. Knows nothing of what is
+counted."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_DRAWN = 1 << 22  # counts drawn at a time
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A value, the bounds of its 95 % interval, and how much it rests on.
+
+    Attributes:
+        n: what the share is of: claims, texts, items. Of a difference the smaller of both.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def share(
+    parts: ArrayLike,
+    wholes: ArrayLike | None = None,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Measure | None:
+    """Sum of the parts over sum of the wholes, with a percentile bootstrap over items (Efron & Tibshirani 1993).
+
+    Args:
+        parts, wholes: one number an item, [N]; without wholes each counts one, and the share is a mean.
+        groups: items drawn together, by default each alone.
+
+    Returns:
+        None where the wholes sum to nothing.
+    """
+    columns = _columns([(parts, wholes)], groups)
+    if columns is None:
+        return None
+    draws = _drawn(columns, resamples, seed)
+    total = columns.sum(0)
+    return _measure(float(total[0] / total[1]), _over(draws[:, 0], draws[:, 1]), round(float(total[1])))
+
+
+def difference(
+    before: tuple[ArrayLike, ArrayLike | None],
+    after: tuple[ArrayLike, ArrayLike | None],
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Measure | None:
+    """Share after less share before, of the same items, both resampled alike; arguments as for `share`.
+
+    Returns:
+        None where either has no whole.
+
+    Raises:
+        ValueError: the two are not of the same items.
+    """
+    if np.shape(before[0]) != np.shape(after[0]):
+        raise ValueError(f"{len(np.atleast_1d(before[0]))} items before and {len(np.atleast_1d(after[0]))} after")
+    columns = _columns([before, after], groups)
+    if columns is None:
+        return None
+    draws, total = _drawn(columns, resamples, seed), columns.sum(0)
+    values = _over(draws[:, 2], draws[:, 3]) - _over(draws[:, 0], draws[:, 1])
+    value = float(total[2] / total[3] - total[0] / total[1])
+    return _measure(value, values, round(float(min(total[1], total[3]))))
+
+
+def _columns(
+    pairs: Sequence[tuple[ArrayLike, ArrayLike | None]], groups: Sequence[Hashable] | None
+) -> NDArray[np.float64] | None:
+    """Parts and wholes by turns, summed over groups: float64 [G, 2 * pairs]; None where a whole is nothing."""
+    stacked = []
+    for parts, wholes in pairs:
+        own = np.asarray(parts, np.float64)
+        stacked += [own, np.ones(len(own)) if wholes is None else np.asarray(wholes, np.float64)]
+    columns = np.stack(stacked, 1)
+    if groups is not None:
+        numbers: dict[Hashable, int] = {}
+        places = np.asarray([numbers.setdefault(one, len(numbers)) for one in groups], np.intp)
+        summed = np.zeros((len(numbers), columns.shape[1]))
+        np.add.at(summed, places, columns)
+        columns = summed
+    return columns if len(columns) and (columns[:, 1::2].sum(0) > 0).all() else None
+
+
+def _drawn(columns: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Sums of every column in every resample, [resamples, C]."""
+    rng, count = np.random.default_rng(seed), len(columns)
+    step = max(1, _DRAWN // count)
+    blocks = [
+        rng.multinomial(count, np.full(count, 1 / count), size=min(step, resamples - start)) @ columns
+        for start in range(0, resamples, step)
+    ]
+    return np.concatenate(blocks)
+
+
+def _over(parts: NDArray[np.float64], wholes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quotients; nan where a resample drew nothing of the whole."""
+    return np.divide(parts, wholes, out=np.full(len(parts), np.nan), where=wholes > 0)
+
+
+def _measure(value: float, draws: NDArray[np.float64], n: int) -> Measure:
+    kept = draws[~np.isnan(draws)]
+    low, high = np.quantile(kept, [0.025, 0.975]) if len(kept) else (value, value)
+    return Measure(value, float(low), float(high), n)
