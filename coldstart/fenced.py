@@ -1,0 +1,63 @@
+"""Item text as data in a prompt: on one line, and with nothing in it that a chat template or a fence could end by.
+
+It takes away what no reader sees and what steers: control, format, private and unassigned characters (zero-width ones,
+direction marks, tags) and variation selectors. `<` and `>` in all their widths become `‹` and `›`, so that neither a
+tag such as `</item>` nor a special token such as `<|im_start|>` can stand there; marks in brackets such as `[INST]` get
+round ones; runs of `#`, `=`, `-`, `_`, `*`, `~`, backticks and quotes that separate parts of prompts become one. What a
+text says is left as it is: whether a model obeys it is a matter of checks, not of spelling.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+_ANGLES = str.maketrans({**dict.fromkeys("<＜﹤⟨〈〈⧼❮", "‹"), **dict.fromkeys(">＞﹥⟩〉〉⧽❯", "›")})
+_DROPPED = frozenset({"Cc", "Cf", "Co", "Cn", "Cs"})
+_SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef\u034f\u115f\u1160\u3164\uffa0\u180b-\u180f]")
+_MARK = re.compile(r"\[(\s*/?\s*[A-Za-z_]{2,24}\s*)\]")
+_RULE = re.compile(r"([#=\-_*~`\"'])\1{2,}")
+
+
+def data(value: Any) -> str:
+    """A value as one line of text: "" for none, entries of a list with commas between them. Twice is as once."""
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple):
+        return ", ".join(filter(None, map(data, value)))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{data(name)}: {data(one)}" for name, one in value.items())
+    return _line(str(value))
+
+
+def tree(value: Any, most: int | None = None) -> Any:
+    """The same value with all texts in it made data; numbers stay, and what has no text left is gone.
+
+    Args:
+        most: characters of each text that are looked at, so that a long one costs no more; None: all.
+    """
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        pairs = ((data(name), tree(one, most)) for name, one in value.items())
+        return {name: one for name, one in pairs if name and one not in (None, "")}
+    if isinstance(value, list | tuple):
+        return [one for one in (tree(entry, most) for entry in value) if one not in (None, "")]
+    return _line(str(value)[:most])
+
+
+def _line(text: str) -> str:
+    if not text.isascii() or not text.isprintable():
+        text = "".join(map(_kept, _SELECTORS.sub("", text)))
+    text = " ".join(text.translate(_ANGLES).split())
+    return _MARK.sub(r"(\1)", _RULE.sub(r"\1", text))
+
+
+def _kept(letter: str) -> str:
+    if letter.isascii():
+        return letter if letter.isprintable() else " "
+    if letter.isspace():
+        return " "
+    return "" if unicodedata.category(letter) in _DROPPED else letter
