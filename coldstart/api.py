@@ -20,6 +20,7 @@ from coldstart.errors import ColdstartError
 from coldstart.fitted import bound, encoder_of
 from coldstart.learning.align_pipeline import KIND as ALIGN
 from coldstart.learning.align_pipeline import with_align
+from coldstart.learning.describe_pipeline import FINETUNE, with_finetune
 from coldstart.pipeline import Pipeline
 from coldstart.stages.embed import build, table_of
 from coldstart.views import Hits, ItemView
@@ -149,6 +150,66 @@ class Workspace:
         """
         raw, changes = with_align(self.pipeline(source), image, text)
         return self.run(raw, overrides=[*changes, *overrides], only=[ALIGN], refit=True, progress=progress)
+
+    def finetune_describe(
+        self,
+        source: str | Path | Mapping[str, Any] | None = None,
+        *,
+        generator: str | None = None,
+        method: str | None = None,
+        overrides: Iterable[str] = (),
+        progress: Progress | None = None,
+    ) -> RunReport:
+        """Tune a generator on what there is now, where anything came, changed or went since it was tuned last.
+
+        Args:
+            source: the pipeline, as for `pipeline()`; one without a stage `finetune.describe` gets it.
+            generator: what is tuned; by default the stage's own, for a new one `starter`.
+            method: `sft`, or `dpo` to go on from the last fit.
+
+        Raises:
+            ColdstartError: a fault that you can mend, such as too few items to learn from.
+        """
+        raw, changes = with_finetune(self.pipeline(source), {"generator": generator, "method": method})
+        return self.run(raw, overrides=[*changes, *overrides], only=[FINETUNE], refit=True, progress=progress)
+
+    def compare_descriptions(
+        self, pipeline: Pipeline | str | Path | Mapping[str, Any] | None = None, *, limit: int = 5
+    ) -> list[dict[str, Any]]:
+        """What the base and the tuned generator write of some items, side by side, by `item_id`, `title`, `written`.
+
+        Of each writer the raw `text`, what the checks `kept`, and the claims that they `cut`. Nothing is stored.
+
+        Raises:
+            ColdstartError: the pipeline describes nothing, or its generator is tuned by nothing.
+        """
+        from coldstart.learning.compared import compared
+
+        if not isinstance(pipeline, Pipeline):
+            pipeline = self.pipeline(pipeline)
+        return compared(self._store, pipeline, limit)
+
+    def export_adapter(
+        self,
+        out: str | Path,
+        pipeline: Pipeline | str | Path | Mapping[str, Any] | None = None,
+        *,
+        prompts: int = 20,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """Write what `finetune.describe` made, merged into its base, as a folder that transformers and vLLM load.
+
+        Args:
+            prompts: so many are written through the adapter, the merged model and in batches, and must agree.
+
+        Raises:
+            ColdstartError: nothing was fitted, `out` exists, the base cannot be merged, or the three ways disagree.
+        """
+        from coldstart.learning.exported import exported
+
+        if not isinstance(pipeline, Pipeline):
+            pipeline = self.pipeline(pipeline)
+        return exported(self._store, pipeline, Path(out), prompts, progress or SilentProgress())
 
     def evaluate_align(
         self,

@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
 
+SOURCES = ("category", "creator", "tags")
+"""Fields of a record that may state an attribute, besides `attributes.KEY`."""
 DEFAULT = "default"
 """Name of the attributes of all categories that have none of their own."""
 
@@ -25,14 +27,21 @@ class Attribute(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     source: str | None = Field(default=None, alias="from")
-    """Field of the record that states its truth: `category`, `creator`, or `attributes.KEY`; by default
-    `attributes.` and its own name."""
+    """Field of the record that states its truth: `category`, `creator`, `tags` (the first that is listed), or
+    `attributes.KEY`; by default `attributes.` and its own name."""
     values: tuple[str, ...] = ()
     """All that it may be; none: any short text, or, after a fit, what the catalogue was seen to state."""
     visual: bool = False
     """Whether a picture shows it, so that a picture can be the ground of a claim."""
     aliases: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     """Value -> other words for it."""
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and value not in SOURCES and not value.startswith("attributes."):
+            raise ValueError(f"give one of {', '.join(SOURCES)}, or attributes.KEY")
+        return value
 
     @field_validator("values", mode="before")
     @classmethod
@@ -104,8 +113,14 @@ def truth(item: Mapping[str, Any], attributes: Mapping[str, Attribute]) -> dict[
     for name, attribute in attributes.items():
         source = attribute.source or f"attributes.{name}"
         value = own.get(source.removeprefix("attributes.")) if source.startswith("attributes.") else item.get(source)
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            canonical = attribute.canonical(str(value))
+        stated = value if isinstance(value, list | tuple) else [value]
+        for one in stated:
+            canonical = attribute.canonical(str(one)) if _is_plain(one) else None
             if canonical is not None:
                 found[name] = canonical
+                break
     return found
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)

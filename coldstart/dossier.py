@@ -80,6 +80,8 @@ class Dossier:
         lines: text on screen with its place; dropped: what was heard and not believed, and why.
         quality: measure -> value, those that have one.
         safety: `findings`, `scores` and `policy`; empty where the item was not judged.
+        described: `summary`, `attributes` with the ground of each, `keywords`, `queries`, `status` and what was `cut`;
+            empty where nothing was written of the item.
         coverage: how much was looked at: seconds watched, heard and voiced, frames read.
         duplicate_of: its original; copies: items that have it for theirs.
         stages: in the order of the pipeline.
@@ -98,6 +100,7 @@ class Dossier:
     dropped: Sequence[Mapping[str, Any]]
     quality: Mapping[str, float | bool | str]
     safety: Mapping[str, Any]
+    described: Mapping[str, Any]
     coverage: Mapping[str, float]
     duplicate_of: Link | None
     copies: Sequence[Link]
@@ -126,14 +129,14 @@ def collect(store: Store, pipeline: Pipeline, item_id: str) -> Dossier | None:
     if item is None and not stages:
         return None
     item = {"item_id": item_id} if item is None else {**item, "attributes": json.loads(item["attributes"] or "{}")}
-    shots, speech, screen = row.of("shots"), row.of("speech"), row.of("screen")
-    evidence = row.of("evidence")
+    shots, speech, screen = (row.of(f"understand.{part}") for part in ("shots", "speech", "screen"))
+    evidence = row.of("understand.evidence")
     if evidence:
         timeline = [Evidence(**entry) for entry in evidence["timeline"] or []]
     else:
         timeline = fuse(shots.get("shots") or (), speech.get("segments") or (), screen.get("lines") or ())
     parts = {**shots, **speech, **screen}
-    policy = row.of("safety")
+    policy = row.of("understand.safety")
     return Dossier(
         item=item,
         duration_s=_duration(item.get("media") or ()),
@@ -146,8 +149,9 @@ def collect(store: Store, pipeline: Pipeline, item_id: str) -> Dossier | None:
         frame_times_s=shots.get("frame_times_s") or [],
         lines=screen.get("lines") or [],
         dropped=speech.get("dropped") or [],
-        quality={name: value for name, value in row.of("quality").items() if _is_measure(value)},
+        quality={name: value for name, value in row.of("understand.quality").items() if _is_measure(value)},
         safety={name: policy[name] for name in ("findings", "scores", "policy") if name in policy},
+        described=row.of("describe.check"),
         coverage={name: parts[name] for name in _COVERAGE if parts.get(name) is not None},
         duplicate_of=row.original(),
         copies=row.copies(),
@@ -156,29 +160,29 @@ def collect(store: Store, pipeline: Pipeline, item_id: str) -> Dossier | None:
 
 
 class _Rows:
-    """Rows of one item in the tables of the parts of `understand`; empty where a part has none."""
+    """Rows of one item in the tables of map stages, by their kind; empty where one has none."""
 
     def __init__(self, store: Store, pipeline: Pipeline, item_id: str) -> None:
         self._store = store
         self._pipeline = pipeline
         self._item_id = item_id
 
-    def of(self, part: str) -> dict[str, Any]:
+    def of(self, kind: str) -> dict[str, Any]:
         """Of the last stage of the kind that has one, without its keys."""
-        for table in self._tables(part):
+        for table in self._tables(kind):
             row = _first(self._store, table, equals("item_id", self._item_id))
             if row is not None:
                 return {name: value for name, value in row.items() if name not in ("item_id", "row_key")}
         return {}
 
     def original(self) -> Link | None:
-        row = self.of("duplicates")
+        row = self.of("understand.duplicates")
         return self._link(row["duplicate_of"], row, row["matches"] or []) if row.get("duplicate_of") else None
 
     def copies(self) -> list[Link]:
         """Items whose original this one is, the first to arrive first."""
         found = []
-        for table in self._tables("duplicates"):
+        for table in self._tables("understand.duplicates"):
             rows = self._store.read(table, where=equals("duplicate_of", self._item_id)).to_pylist()
             for row in sorted(rows, key=lambda row: (row["arrived"], row["item_id"])):
                 turned = [
@@ -193,8 +197,8 @@ class _Rows:
                 found.append(self._link(row["item_id"], row, turned))
         return found
 
-    def _tables(self, part: str) -> list[str]:
-        names = [f"stage.{spec.name}" for spec in self._pipeline.of_kind(f"understand.{part}")]
+    def _tables(self, kind: str) -> list[str]:
+        names = [f"stage.{spec.name}" for spec in self._pipeline.of_kind(kind)]
         return [name for name in reversed(names) if self._store.has(name)]
 
     def _link(self, item_id: str, row: Mapping[str, Any], matches: Sequence[Mapping[str, float]]) -> Link:

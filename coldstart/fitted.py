@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from coldstart import encoders
+from coldstart.attributes import Attributes
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.pipeline import Pipeline
@@ -13,6 +16,10 @@ from coldstart.workspace import Store
 
 FITTED = ("align.text_image",)
 """Kinds of fit stages that make encoders."""
+WRITERS = ("finetune.describe",)
+"""Kinds of fit stages that make generators."""
+CARD = "card.json"
+"""What such a fit says of itself: the generator that it tuned, and the values that attributes were seen to have."""
 
 
 def bound(pipeline: Pipeline, workspace: Store) -> Pipeline:
@@ -47,6 +54,57 @@ def fitted_encoder(name: str, stage: str, pipeline: Pipeline) -> tuple[str, dict
             f"space {stage!r} waits for stage {named[0]!r}, which has fitted nothing: run `coldstart finetune align`"
         )
     return f"align:{folder}", {"label": f"align:{named[0]}"}
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Who writes for a stage, and how it is asked.
+
+    Attributes:
+        generator: what to load; adapter: folder of what was fitted on it, if anything was.
+        attributes: what can be stated, with the values that the fit saw.
+        given: fields that the fit showed; None: no fit says.
+        prompt: kind of item -> the prompt that the fit learnt; None: no fit says.
+    """
+
+    generator: str
+    adapter: Path | None
+    attributes: Attributes
+    given: tuple[str, ...] | None = None
+    prompt: Mapping[str, str] | None = None
+
+
+def writing_of(name: str, stage: str, pipeline: Pipeline) -> Writing:
+    """What stands behind the generator of a stage: `finetune:NAME` is what the fit stage NAME tuned last.
+
+    Raises:
+        NotFitted: the stage has fitted nothing yet.
+        ColdstartError: there is no such stage before the one that asks.
+    """
+    prefix, _, asked = name.partition(":")
+    if prefix != "finetune":
+        return Writing(name, None, pipeline.attributes)
+    before = pipeline.stages[: [spec.name for spec in pipeline.stages].index(stage)]
+    named = [s.name for s in before if s.kind in WRITERS and asked in (s.name, s.name.rpartition(".")[2])]
+    if not named:
+        known = [f"finetune:{s.name.rpartition('.')[2]}" for s in before if s.kind in WRITERS]
+        raise ColdstartError(
+            f"{stage}.generator={name!r}: no such fit stands before it; there is {', '.join(known) or 'none'}"
+        )
+    folder = pipeline.fitted(named[0])
+    if folder is None:
+        raise NotFitted(
+            f"stage {stage!r} waits for stage {named[0]!r}, which has fitted nothing: run `coldstart finetune describe`"
+        )
+    return writing_in(folder, pipeline.attributes)
+
+
+def writing_in(folder: Path, attributes: Attributes) -> Writing:
+    """What a folder of a fit says of itself."""
+    card = json.loads((folder / CARD).read_text("utf-8"))
+    return Writing(
+        card["generator"], folder, attributes.with_values(card["values"]), tuple(card["given"]), card["prompt"]
+    )
 
 
 def encoder_of(passport: Passport, pipeline: Pipeline, workspace: Store) -> Encoder:

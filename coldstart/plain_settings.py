@@ -105,7 +105,7 @@ def absolute(raw: dict[str, Any], base: Path, faults: list[str]) -> dict[str, An
     return raw
 
 
-_FILES = {"prompt": ".md", "policy": ".yaml", "classes": ""}
+_FILES = {"prompt": ".md", "product": ".md", "video": ".md", "policy": ".yaml", "classes": ""}
 """Settings that name a file: a path if it ends so, else the name of a packaged one."""
 
 

@@ -10,7 +10,7 @@ import typer
 
 from coldstart import __version__
 from coldstart.cli import demo as demos
-from coldstart.cli import evaluate, finetune, label, match, models, output, search, show, state, work
+from coldstart.cli import describe, evaluate, finetune, label, match, models, output, search, show, state, work
 from coldstart.errors import ColdstartError
 
 _INTERRUPTED = 130
@@ -30,6 +30,7 @@ work.register(app)
 state.register(app)
 search.register(app)
 label.register(app)
+describe.register(app)
 match.register(app)
 show.register(app)
 demos.register(app)

@@ -50,7 +50,7 @@ def run(
 
     Example: coldstart run starter --workspace shop.workspace --manifest items.jsonl
     """
-    _run(
+    run_and_report(
         workspace,
         json,
         dry_run,
@@ -76,7 +76,7 @@ def ingest(
 
     Example: coldstart ingest items.jsonl --workspace shop.workspace
     """
-    _run(
+    run_and_report(
         workspace,
         json,
         dry_run,
@@ -102,7 +102,7 @@ def understand(
 
     Example: coldstart understand --workspace shop.workspace --part speech --part evidence
     """
-    _run(
+    run_and_report(
         workspace,
         json,
         dry_run,
@@ -141,7 +141,7 @@ def embed(
     changes = {key: value for key, value in (("encoder", encoder), ("input", input)) if value is not None}
     if changes and len(space or ()) != 1:
         raise ColdstartError(f"--{' and --'.join(changes)} need one --space NAME to apply to")
-    _run(
+    run_and_report(
         workspace,
         json,
         dry_run,
@@ -186,7 +186,7 @@ def index(
             columns, [[p["tag"], p["published_at"][:16], p["rows"], ", ".join(p["spaces"])] for p in publications]
         )
         return
-    _run(workspace, json, False, {"source": pipeline, "overrides": overrides or ()}, {"only": ["index"]}, {})
+    run_and_report(workspace, json, False, {"source": pipeline, "overrides": overrides or ()}, {"only": ["index"]}, {})
 
 
 def retry(
@@ -201,10 +201,10 @@ def retry(
 
     Example: coldstart retry --workspace shop.workspace
     """
-    _run(workspace, json, False, {}, {"only": only or ()}, {"limit": limit, "retry": ["failed"]})
+    run_and_report(workspace, json, False, {}, {"only": only or ()}, {"limit": limit, "retry": ["failed"]})
 
 
-def _run(
+def run_and_report(
     uri: str,
     json: bool,
     dry_run: bool,
@@ -212,6 +212,11 @@ def _run(
     choice: dict[str, Any],
     options: dict[str, Any],
 ) -> None:
+    """Run stages, print what became of their items, and leave with 1 where too many failed.
+
+    Args:
+        settings: as `Workspace.pipeline` takes them; choice: `only` and `start`; options: of the run besides.
+    """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
 

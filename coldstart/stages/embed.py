@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _EVIDENCE = frozenset({"transcript", "screen_text", "language"})
 """What a prompt may read of an item besides its own fields, where `understand` found it."""
+_DESCRIBED = frozenset({"summary", "keywords", "queries"})
+"""What it may read of the checked description, and `attributes` with it: the values of the claims that were kept."""
 
 
 class Settings(Section):
@@ -101,8 +103,7 @@ class EmbedStage:
         if self.settings.over is not None:
             return {"base": self._base_name}
         if self.settings.input == "text":
-            evidence = self._pipeline.before(self.name, "understand.evidence")
-            return {"evidence": evidence} if evidence and not _EVIDENCE.isdisjoint(self._prompt.inputs) else {}
+            return {**self._evidence(), **self._described()}
         if self.settings.frame_policy != "shots":
             return {}
         shots = self._pipeline.before(self.name, "understand.shots")
@@ -111,6 +112,22 @@ class EmbedStage:
                 f"space {self.name!r}: frame_policy shots needs a stage of kind understand.shots before it"
             )
         return {"shots": shots}
+
+    def _evidence(self) -> dict[str, str]:
+        evidence = self._pipeline.before(self.name, "understand.evidence")
+        return {"evidence": evidence} if evidence and not _EVIDENCE.isdisjoint(self._prompt.inputs) else {}
+
+    def _described(self) -> dict[str, str]:
+        read = sorted(_DESCRIBED.intersection(self._prompt.inputs))
+        if not read:
+            return {}
+        described = self._pipeline.before(self.name, "describe.check")
+        if described is None:
+            raise ColdstartError(
+                f"space {self.name!r}: prompt {self._prompt.name!r} reads {', '.join(read)}, which a stage of kind "
+                "describe.check before it would give"
+            )
+        return {"described": described}
 
     @property
     def _base_name(self) -> str:
@@ -332,6 +349,10 @@ class ReadText:
 
     def __call__(self, row: Row) -> tuple[Row, float]:
         found = {**row, **{name: (row.get("evidence") or {}).get(name) for name in _EVIDENCE}}
+        if "described" in row:
+            told = row["described"] or {}
+            found |= {name: told.get(name) for name in _DESCRIBED}
+            found["attributes"] = [claim["value"] for claim in told.get("attributes") or ()]
         if not self.prompt.render(found):
             raise Reject("no_text", f"none of {', '.join(self.prompt.inputs)} is given", state="filtered")
         return {name: found.get(name) for name in self.prompt.inputs}, 1.0

@@ -4,7 +4,8 @@ An item that failed in one of the spaces is not served with the rest of its vect
 and comes back by itself once the space has its row. An item that lacks the input of a space (a text without a picture)
 is served without a vector there. A copy that is linked to its original is served with the original's vectors and
 evidence and its own words; searches show it with the original, not beside it. A label is a column beside the category,
-and no part of the text: the model's word is not the seller's.
+and what was written of an item columns beside its own words, and none is part of the text: the model's word is not the
+seller's.
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ from coldstart.workspace.catalog import Catalog
 
 VERSION = 2
 _EVIDENCE = ("transcript", "screen_text", "language")
+_DESCRIBED = {
+    "summary": pa.string(),
+    "attributes": pa.list_(
+        pa.struct([("name", pa.string()), ("value", pa.string()), ("ground", pa.string()), ("detail", pa.string())])
+    ),
+}
+"""Columns of the checked description; its attributes are `claims` in the catalog."""
 _TEXT_FIELDS = ("title", "description", "category")
 _CONTENT_NAMES = [field.name for field in CONTENT_FIELDS]
 
@@ -75,7 +83,7 @@ class _Inputs:
 
     Attributes:
         keys: item -> key; verdicts: the verdict on every other item.
-        rows: stage -> state of each space, and of the evidence where there is any.
+        rows: stage -> state of each space, and of the evidence and the descriptions where there are any.
         originals: copies that are served by the rows of another item -> that item.
         labels: item -> its label and the score of it, of those that have one.
     """
@@ -100,6 +108,7 @@ class IndexStage:
         self._evidence = pipeline.before(name, "understand.evidence")
         self._duplicates = pipeline.before(name, "understand.duplicates")
         self._label = pipeline.before(name, "label")
+        self._described = pipeline.before(name, "describe.check")
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         inputs = self._inputs(store)
@@ -135,7 +144,7 @@ class IndexStage:
 
     def _inputs(self, store: Store) -> _Inputs:
         standing = Standing(store, self._pipeline, self._spaces)
-        names = [*self._spaces, *([self._evidence] if self._evidence else [])]
+        names = [*self._spaces, *(name for name in (self._evidence, self._described) if name)]
         rows = {name: standing.of(name) for name in names}
         barred = standing.closed(self.name, ignoring=("duplicate",))
         copies = {item: why for item, why in standing.closed(self.name).items() if why.state == "duplicate"}
@@ -212,6 +221,9 @@ class IndexStage:
         labels = [inputs.labels.get(owner, (None, None)) for owner in owners]
         items = items.append_column("label", pa.array([label for label, _ in labels], pa.string()))
         items = items.append_column("label_score", pa.array([score for _, score in labels], pa.float32()))
+        if self._described:
+            told = self._columns(store, inputs, self._described, _DESCRIBED, owners)
+            items = items.append_column("summary", told["summary"]).append_column("claims", told["attributes"])
         items = items.append_column("text", _searchable(items))
         items = items.append_column("index_key", pa.array([inputs.keys[item] for item in ids], pa.string()))
         for name, stage in self._spaces.items():

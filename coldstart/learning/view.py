@@ -1,0 +1,88 @@
+"""What of an item a writer of descriptions is shown, and what it should then write. Plain rows; no tables, no models.
+
+A cold item has less than the record of a warm one: a view hides fields, and what is hidden is what is learnt, or
+judged by. Workers import this module.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from coldstart.attributes import Attribute, Attributes, truth
+from coldstart.description import MAX_LISTED, MAX_SUMMARY, Description, sentence
+
+TEXTS = ("title", "description", "category", "tags", "creator", "transcript", "screen_text")
+"""Fields of an item, and of the evidence found in its media, that are text."""
+FIELDS = (*TEXTS, "price", "facts", "picture")
+"""All that a view may show; `facts` are the attributes that the record states, `picture` its pictures or frames."""
+
+_MIN_WORDS = 5
+
+
+def shown(
+    row: Mapping[str, Any], attributes: Attributes, given: Collection[str] | None = None
+) -> tuple[dict[str, Any], Mapping[str, Attribute]]:
+    """What a prompt may read of an item, and the attributes that it should state.
+
+    Args:
+        row: the item with what was found in its media under `evidence`.
+        given: the fields that are shown; None shows all.
+    """
+    evidence = row.get("evidence") or {}
+    values = {name: row.get(name, evidence.get(name)) for name in (*TEXTS, "price")}
+    if given is not None:
+        values = {name: value if name in given else None for name, value in values.items()}
+    stated = attributes.of(values["category"])
+    facts = {}
+    if given is None or "facts" in given:
+        facts = {name: one for name, one in truth(row, stated).items() if _is_fact(stated[name])}
+    wanted = {name: list(attribute.values) for name, attribute in stated.items()}
+    return {**values, "facts": facts, "wanted": wanted}, stated
+
+
+def _is_fact(attribute: Attribute) -> bool:
+    return attribute.source is None or attribute.source.startswith("attributes.")
+
+
+def texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """The texts that are shown, those that are blank left out: what words a claim can be found in."""
+    found = {name: values.get(name) or "" for name in TEXTS}
+    found["tags"] = ", ".join(values.get("tags") or ())
+    return {name: " ".join(text.split()) for name, text in found.items() if text.strip()}
+
+
+def target(
+    row: Mapping[str, Any], stated: Mapping[str, Attribute], given: Collection[str], *, prose: bool = True
+) -> Description:
+    """What should be written of an item whose record is known, when only `given` of it is shown.
+
+    The summary is the first two sentences of the item's own description where that is hidden and `prose` is asked
+    for, else its attributes as a plain sentence.
+    """
+    known = truth(row, stated)
+    own = " ".join((row.get("description") or "").split())
+    told = prose and "description" not in given and len(own.split()) >= _MIN_WORDS
+    values = [value.casefold() for value in known.values()]
+    keywords = [*values, *(tag.casefold() for tag in row.get("tags") or ()), (row.get("category") or "").casefold()]
+    queries = [" ".join(values), *(" ".join(pair) for pair in itertools.pairwise(values))]
+    return Description(
+        first_sentences(own) if told else sentence(known),
+        known,
+        _listed(keywords),
+        _listed(queries)[:3],
+    )
+
+
+def first_sentences(text: str, count: int = 2, limit: int = MAX_SUMMARY) -> str:
+    """The first sentences of a text, cut between words where they are longer than `limit` characters."""
+    chosen = " ".join(re.split(r"(?<=[.!?])\s+", text)[:count])
+    if len(chosen) <= limit:
+        return chosen
+    return chosen[:limit].rsplit(" ", 1)[0].rstrip(",;:") + " …"
+
+
+def _listed(words: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word for word in words if word))[:MAX_LISTED]

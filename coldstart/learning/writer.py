@@ -1,0 +1,129 @@
+"""Items as requests to a generator: which prompt, what is shown of the item, which schema binds the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart import prompts
+from coldstart.attributes import Attribute, Attributes
+from coldstart.description import json_schema
+from coldstart.errors import ColdstartError
+from coldstart.generators import Generation, Generator, Request, Sampling
+from coldstart.learning.view import FIELDS, shown
+from coldstart.prompts import Prompt
+from coldstart.stage import Reject
+
+KINDS = ("product", "video")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One item as a writer is asked about it.
+
+    Attributes:
+        prompt: the file that turns it into a message.
+        values: what the prompt reads, uncut.
+        stated: the attributes that the answer may state.
+        images: uint8 `[H, W, 3]` arrays, where the generator takes pictures.
+    """
+
+    prompt: Prompt
+    values: Mapping[str, Any]
+    stated: Mapping[str, Attribute]
+    images: tuple[NDArray[np.uint8], ...] = ()
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Turns an item's row into `Asked`. Picklable, for workers.
+
+    Attributes:
+        by_kind: `product` or `video` -> its prompt.
+        given: fields that are shown; None shows all.
+    """
+
+    by_kind: Mapping[str, Prompt]
+    attributes: Attributes
+    given: frozenset[str] | None = None
+
+    def __call__(self, row: Mapping[str, Any], images: Sequence[NDArray[np.uint8]] = ()) -> Asked:
+        values, stated = shown(row, self.attributes, self.given)
+        hidden = self.given is not None and "picture" not in self.given
+        return Asked(self.by_kind[row["kind"]], values, stated, () if hidden else tuple(images))
+
+
+def prompts_of(stage: str, names: Mapping[str, str]) -> dict[str, Prompt]:
+    """The prompt of each kind of item.
+
+    Raises:
+        ColdstartError: an unknown kind, or a prompt that asks for no description.
+    """
+    found = {}
+    for kind in KINDS:
+        if kind not in names:
+            raise ColdstartError(f"{stage}.prompt={dict(names)}: give one for each of {', '.join(KINDS)}")
+        prompt = prompts.load(names[kind])
+        if not prompt.output:
+            raise ColdstartError(f"{stage}.prompt.{kind}={names[kind]!r}: its front matter has no output fields")
+        found[kind] = prompt
+    for kind in names:
+        if kind not in KINDS:
+            raise ColdstartError(f"{stage}.prompt: no items are of kind {kind!r}; there are {', '.join(KINDS)}")
+    return found
+
+
+def given_fields(stage: str, names: Collection[str] | None) -> frozenset[str] | None:
+    """Checked names of fields that are shown.
+
+    Raises:
+        ColdstartError: a name is none of them.
+    """
+    for name in names or ():
+        if name not in FIELDS:
+            raise ColdstartError(f"{stage}.given={name!r}: it is none of {', '.join(FIELDS)}")
+    return None if names is None else frozenset(names)
+
+
+def requests(asked: Sequence[Asked], generator: Generator) -> list[Request]:
+    """Messages to a generator, each input cut to its budget by the generator's own tokens."""
+    values = [dict(one.values) for one in asked]
+    for name in sorted({name for one in asked for name in one.prompt.budgets}):
+        long = [
+            place
+            for place, one in enumerate(asked)
+            if name in one.prompt.budgets and isinstance(values[place].get(name), str)
+        ]
+        for budget in {asked[place].prompt.budgets[name] for place in long}:
+            own = [place for place in long if asked[place].prompt.budgets[name] == budget]
+            for place, text in zip(
+                own, prompts.cut([values[i][name] for i in own], budget, generator.count_tokens), strict=True
+            ):
+                values[place][name] = text
+    return [
+        Request(
+            one.prompt.render(own),
+            one.prompt.system,
+            json_schema(one.stated, one.prompt.output),
+            one.images,
+        )
+        for one, own in zip(asked, values, strict=True)
+    ]
+
+
+def write(
+    asked: Sequence[Asked], generator: Generator, *, temperature: float = 0.0, seed: int = 0
+) -> list[Generation | Reject]:
+    """What a generator writes of each item, in their order."""
+    found: list[Generation | Reject | None] = [None] * len(asked)
+    for limit in sorted({one.prompt.max_new_tokens for one in asked}):
+        own = [place for place, one in enumerate(asked) if one.prompt.max_new_tokens == limit]
+        sampling = Sampling(limit, temperature, 1.0 if temperature == 0 else 0.95, seed)
+        written = generator.generate(requests([asked[place] for place in own], generator), sampling)
+        for place, generation in zip(own, written, strict=True):
+            found[place] = generation
+    return [one for one in found if one is not None]

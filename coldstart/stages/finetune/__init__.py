@@ -1,0 +1,3 @@
+"""Fits of models that write, on this catalogue's own items."""
+
+PARTS = ("describe",)
