@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -11,20 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from coldstart.learning.features import Features
-
 if TYPE_CHECKING:
     from coldstart.workspace.artifacts import Artifact
 
 ITEMS_FILE = "items.parquet"
 
 
-def items_file(features: Features, parts: Mapping[str, NDArray[np.int64]]) -> bytes:
+def items_file(
+    item_ids: Sequence[str], keys: Sequence[str], groups: NDArray[np.int64], parts: Mapping[str, NDArray[np.int64]]
+) -> bytes:
     """The content of the file; `parts`: places of items by the part of the split."""
-    sides = np.empty(len(features.item_ids), dtype="<U5")
+    sides = np.empty(len(item_ids), dtype="<U5")
     for name, places in parts.items():
         sides[places] = name
-    columns = {"item_id": features.item_ids, "key": features.keys, "split": sides.tolist(), "group": features.groups}
+    columns = {"item_id": item_ids, "key": keys, "split": sides.tolist(), "group": groups}
     out = BytesIO()
     pq.write_table(pa.table(columns), out)
     return out.getvalue()

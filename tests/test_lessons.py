@@ -1,0 +1,77 @@
+"""Lessons: views of items and what should be written of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coldstart import generators, prompts
+from coldstart.attributes import Attributes
+from coldstart.learning.lessons import lessons
+
+SHOP = Attributes.model_validate({"default": {"type": {"from": "category"}}})
+PROMPT = prompts.load("describe_product")
+ITEMS = [
+    {
+        "item_id": name,
+        "kind": "product",
+        "title": f"{name} the hat",
+        "category": "Hats",
+        "creator": "Acme",
+        "attributes": "{}",
+        "media": [],
+        "evidence": {"transcript": "I like it"},
+    }
+    for name in ("a", "b", "c", "d")
+]
+
+
+def _lessons(transform: Any = None, **changed: Any) -> list[Any]:
+    settings: dict[str, Any] = {
+        "prompts": {"product": PROMPT, "video": PROMPT},
+        "attributes": SHOP,
+        "given": frozenset({"title", "creator", "transcript"}),
+        "drop": {"title": 0.5, "transcript": 0.5},
+        "views": 4,
+        "seed": 0,
+        "prose": True,
+    }
+    generator: Any = generators.load("fake")
+    generator.image_transform = transform
+    return lessons(ITEMS, generator, **{**settings, **changed})
+
+
+def test_the_first_view_shows_all_that_is_given_and_what_is_hidden_is_written() -> None:
+    first = _lessons(views=1)
+    assert [one.item_id for one in first] == ["a", "b", "c", "d"]
+    assert "a the hat" in first[0].prompt and "I like it" in first[0].prompt and "Acme" in first[0].prompt
+    assert all("Hats" not in one.prompt for one in first)
+    assert first[0].completion == '{"attributes": {"type": "Hats"}, "summary": "Hats."}'
+    assert first[0].system == PROMPT.system
+
+
+def test_further_views_leave_fields_out_and_none_is_shown_twice() -> None:
+    found = _lessons()
+    of_a = [one.prompt for one in found if one.item_id == "a"]
+    assert 1 < len(of_a) <= 4 and len(set(of_a)) == len(of_a)
+    assert any("a the hat" not in prompt for prompt in (one.prompt for one in found))
+    assert all("Acme" in one.prompt for one in found)  # never dropped
+
+
+def test_draws_depend_on_seed_item_and_view_alone() -> None:
+    assert _lessons() == _lessons()
+    assert [one for one in _lessons() if one.item_id == "c"] == lessons(
+        [ITEMS[2]],
+        generators.load("fake"),
+        prompts={"product": PROMPT, "video": PROMPT},
+        attributes=SHOP,
+        given=frozenset({"title", "creator", "transcript"}),
+        drop={"title": 0.5, "transcript": 0.5},
+        views=4,
+        seed=0,
+        prose=True,
+    )
+
+
+def test_a_view_without_words_teaches_one_without_eyes_nothing() -> None:
+    assert _lessons(given=frozenset({"picture"})) == []
+    assert len(_lessons("eyes", given=frozenset({"picture"}))) == len(ITEMS)
