@@ -26,9 +26,10 @@ FORMATS = ("json_schema", "json_object with schema", "json_object", "text")
 """Ways to ask for JSON, the most binding first."""
 JPEG_QUALITY = 90
 _MAX_WORDS = 300
-_TOO_LONG = re.compile(
+TOO_LONG = re.compile(
     r"context.{0,3}(length|window|size)|maximum (model|context|prompt)|max_model_len|too (long|many tokens)", re.I
 )
+"""Errors that say that prompt and answer are over the model's context."""
 _FILTERED = ("content_filter", "content_policy_violation")
 
 
@@ -129,7 +130,7 @@ def item_fault(words: str) -> Reject | None:
     """The verdict on the item, where an error 400 is about its text or pictures."""
     if any(code in words for code in _FILTERED):
         return Reject("refused", words)
-    return Reject("prompt_too_long", words) if _TOO_LONG.search(words) else None
+    return Reject("prompt_too_long", words) if TOO_LONG.search(words) else None
 
 
 def read(answer: Any, estimate: tuple[int, int]) -> Generation | Reject:
