@@ -109,7 +109,9 @@ def _drawn(columns: NDArray[np.float64], resamples: int, seed: int) -> NDArray[n
 
 def _over(parts: NDArray[np.float64], wholes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Quotients; nan where a resample drew nothing of the whole."""
-    return np.divide(parts, wholes, out=np.full(len(parts), np.nan), where=wholes > 0)
+    out = np.full(len(parts), np.nan)
+    np.divide(parts, wholes, out=out, where=wholes > 0)
+    return out
 
 
 def _measure(value: float, draws: NDArray[np.float64], n: int) -> Measure:

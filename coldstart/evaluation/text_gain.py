@@ -51,11 +51,12 @@ def gain(
         pairs: contenders `(before, after)` to compare on the same queries.
 
     Returns:
-        `text_to_item` and `item_to_item` -> None where nothing can be asked, else `queries`, `gallery` (items to choose from),
-        `contenders` (name -> `recall_at_1`, `recall_at_10`, each a measure with `chance`, `median_rank` and `indexed`, how many
-        items have a text) and `differences` (a list of `before`, `after`, `recall_at_1`, `recall_at_10`).
+        `text_to_item` and `item_to_item` -> None where nothing can be asked, else `queries`, `gallery` (items to choose
+        from), `contenders` (name -> `recall_at_1`, `recall_at_10`, each a measure with `chance`, `median_rank` and
+        `indexed`, how many items have a text) and `differences` (a list of `before`, `after`, `recall_at_1`,
+        `recall_at_10`).
     """
-    vectors = {name: _encoded(texts, encode) for name, texts in gallery.texts.items()}
+    vectors = _encoded(gallery.texts, encode)
     return {
         "text_to_item": _judged(
             gallery, pairs, *_by_text(gallery, vectors, encode_queries), len(gallery.queries), seed
@@ -64,14 +65,23 @@ def gain(
     }
 
 
-def _encoded(texts: Sequence[str], encode: Encode) -> tuple[Vectors, NDArray[np.intp]]:
-    """Unit vectors of the items that have a text, and their places."""
-    places = np.flatnonzero([bool(text.strip()) for text in texts])
-    if not len(places):
-        return np.zeros((0, 1), np.float32), places
-    once = list(dict.fromkeys(texts[place] for place in places))
-    number = {text: row for row, text in enumerate(once)}
-    return encode(once)[[number[texts[place]] for place in places]], places
+_Index = tuple[Vectors, NDArray[np.intp]]
+"""Unit vectors of the items that have a text, and their places."""
+
+
+def _encoded(contenders: Mapping[str, Sequence[str]], encode: Encode) -> dict[str, _Index]:
+    """The index of each contender; a text that several have is encoded once."""
+    once = list(dict.fromkeys(text for texts in contenders.values() for text in texts if text.strip()))
+    if not once:
+        return {name: (np.zeros((0, 1), np.float32), np.zeros(0, np.intp)) for name in contenders}
+    vectors, number = encode(once), {text: row for row, text in enumerate(once)}
+    return {
+        name: (
+            vectors[[number[text] for text in texts if text.strip()]],
+            np.flatnonzero([bool(text.strip()) for text in texts]),
+        )
+        for name, texts in contenders.items()
+    }
 
 
 _Ranks = dict[str, NDArray[np.int64]]
@@ -79,22 +89,19 @@ _Found = tuple[NDArray[np.intp], list[NDArray[np.intp]], _Ranks, Mapping[str, in
 """Places of the items that ask, the right places of each, contender -> rank of each, contender -> items indexed."""
 
 
-def _by_text(
-    gallery: Gallery, vectors: Mapping[str, tuple[Vectors, NDArray[np.intp]]], encode_queries: Encode
-) -> _Found:
+def _by_text(gallery: Gallery, vectors: Mapping[str, _Index], encode_queries: Encode) -> _Found:
     folded = [None if text is None else " ".join(text.casefold().split()) for text in gallery.queries]
     asking = np.flatnonzero([bool(text) and asks for text, asks in zip(folded, gallery.asking, strict=True)])
     if not len(asking):
         return asking, [], {}, {}
     answers = [text or place for place, text in enumerate(folded)]
     right = metrics.right_places([answers[place] for place in asking], answers)
-    asked, rows = _encoded([gallery.queries[place] or "" for place in asking], encode_queries)
-    assert len(rows) == len(asking)
+    asked = encode_queries([gallery.queries[place] or "" for place in asking.tolist()])
     found = {name: _ranks(asked, own, places, right, len(folded)) for name, (own, places) in vectors.items()}
     return asking, right, found, {name: len(places) for name, (_, places) in vectors.items()}
 
 
-def _by_item(gallery: Gallery, vectors: Mapping[str, tuple[Vectors, NDArray[np.intp]]]) -> _Found:
+def _by_item(gallery: Gallery, vectors: Mapping[str, _Index]) -> _Found:
     count = len(gallery.likeness)
     kinds = [place if kind is None else ("like", kind) for place, kind in enumerate(gallery.likeness)]
     every = metrics.right_places(kinds, kinds)
