@@ -48,11 +48,15 @@ def tree(value: Any, most: int | None = None) -> Any:
     return _line(str(value)[:most])
 
 
-def _line(text: str) -> str:
+def visible(text: str) -> str:
+    """A text on one line, without what no reader sees; its signs stay."""
     if not text.isascii() or not text.isprintable():
         text = "".join(map(_kept, _SELECTORS.sub("", text)))
-    text = " ".join(text.translate(_ANGLES).split())
-    return _MARK.sub(r"(\1)", _RULE.sub(r"\1", text))
+    return " ".join(text.split())
+
+
+def _line(text: str) -> str:
+    return _MARK.sub(r"(\1)", _RULE.sub(r"\1", visible(text).translate(_ANGLES)))
 
 
 def _kept(letter: str) -> str:

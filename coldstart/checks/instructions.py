@@ -1,0 +1,64 @@
+"""Where a text of an item turns to whoever reads it with orders: what stands from there on is no evidence.
+
+Known forms of prompt injection, in some languages. A list of forms catches no new one; it only takes grounds away, so
+that words which were planted do not vouch for themselves. What a claim must have is asked by the other checks.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_ORDER = r"(?:^|[.!?;:,)\]}>\"'”’]\s*|\b(?:please|must|should|shall|will|now|and|then|instead|simply|just)\s+)"
+"""Where a verb is an order: at the start of a sentence, or after a word of asking."""
+_ORDERS = r"(?:instructions?|prompts?|guidelines?|directions?|above)"
+_WRITING = (
+    r"(?:write|say|print|output|respond|reply|answer|repeat|return|state"
+    r"|describe (?:it|this)(?: \w+)?|summari[sz]e(?: \w+)?)"
+)
+_FIELD = r"(?:price|brand|category|attributes?|summary|keywords?|gender)"
+_FORMS = (
+    rf"\b(?:ignor(?:e|ing)|disregard(?:ing)?|forget|override|bypass|skip)\s+(?:[a-z]+\s+){{0,3}}{_ORDERS}\b",
+    r"\b(?:ignore|disregard|forget)\s+(?:what (?:was|is|came)|everything (?:above|before|you|so far))",
+    r"\b(?:ignore|disregard|forget)\s+(?:all |any )?(?:the |your )?(?:previous|prior|above|earlier|preceding)\s+\w+",
+    r"\b(?:new|updated)\s+(?:system\s+)?instructions?\s*:",
+    r"\b(?:system|developer)\s+(?:prompt|message|override)\b",
+    r"(?:^|[.!?;|\"'”(\[{>]\s*)(?:system|assistant|user|developer)\s*:\s*\S",
+    r"\byou are (?:now|no longer|chatgpt|an? (?:ai|llm|assistant|chatbot|language model))\b",
+    rf"{_ORDER}(?:act|behave|respond|answer|speak|talk|pretend)\s+(?:as (?:an?|if|the|dan)|to be|that you|like an?)\b",
+    r"\bfrom now on,? (?:you|only|always|every)\b",
+    rf"{_ORDER}{_WRITING}\s+(?:only|exactly|that|instead|the following|the words?|the sentence|in the style|as an?)\b",
+    rf"{_ORDER}(?:write|say|reply|respond|answer)(?: with)?\s*[:\"“'‘`]",
+    rf"\b(?:the|its) (?:correct|right|true|real|actual|only|final) (?:\w+ )?(?:answer|output|value|{_FIELD}) is\b",
+    rf"{_ORDER}(?:set|change|make|put)\s+(?:the |its |all |every )?{_FIELD}\s+(?:to|as|=|be)\b",
+    r"\bprice (?:is|must be|should be|=)\s*(?:now\s*)?(?:0(?![.,]?\d)|zero|free|nothing)",
+    r"\b(?:note|message|attention|reminder|hint|dear|hey|hello)\s*,?\s*(?:to |for )?(?:the |any |all )?"
+    r"(?:ai|llms?|language models?|chatgpt|assistant|chatbot)\b",
+    r"\b(?:as an? (?:ai|language) (?:model|assistant)|dan mode|prompt injection|override mode)\b",
+    r"<\s*/?\s*(?:item|system|user|assistant|instructions?|prompt|s)\s*>|<\||\|>|<<\s*/?sys",
+    r"\[/?(?:inst|sys|system)\]|#{2,}\s*instruction",
+    r"[\"'](?:summary|attributes|keywords|queries|role|content)[\"']\s*:\s*[\"'\[{]",
+    r"ignorier\w* (?:alle|das|die|sie)|vergiss (?:alle|das)|negeer (?:alle|de|het)|ignorera (?:alla|allt|ovanst)",
+    r"ignore[zr]? (?:toutes|les|ce qui)|oubliez|ignora[r]? (?:las|todas|todo|tutt|le |as |tudo|lo )",
+    r"игнорируй|проигнорируй|забудь (?:все|всё)|忽略|无视|無視して|تجاهل|무시하|התעלם",
+)
+_FORM = re.compile("|".join(_FORMS), re.IGNORECASE)
+_SENTENCE = re.compile(r"[.!?;\n。！？]\s*|\s[-–—|•*#]\s")
+
+
+@lru_cache(maxsize=1024)
+def spoken_to_reader(text: str) -> int | None:
+    """Where the sentence begins in which a text first gives orders, in characters; None where it gives none."""
+    match = _FORM.search(text)
+    if match is None:
+        return None
+    start = 0
+    for end in _SENTENCE.finditer(text, 0, match.start() + 1):
+        start = end.end()
+    return min(start, match.start())
+
+
+def evidence(text: str) -> str:
+    """The part of a text before it gives orders."""
+    place = spoken_to_reader(text)
+    return text if place is None else text[:place].rstrip()
