@@ -29,6 +29,7 @@ from coldstart.workspace.catalog import Catalog
 
 if TYPE_CHECKING:
     from coldstart.evaluation.align import AlignReport
+    from coldstart.evaluation.describe_report import DescribeReport
     from coldstart.retrieval.match import Answer
     from coldstart.retrieval.match_workspace import Matcher
     from coldstart.retrieval.search import Query
@@ -237,6 +238,45 @@ class Workspace:
             pipeline = self.pipeline(pipeline)
         meters = progress or SilentProgress()
         return evaluate_store(self._store, pipeline, meters, split=split, classes=classes, view=view)
+
+    def evaluate_describe(
+        self,
+        pipeline: Pipeline | str | Path | Mapping[str, Any] | None = None,
+        *,
+        split: str = "test",
+        limit: int | None = None,
+        given: Iterable[str] | None = None,
+        writers: Iterable[str] | None = None,
+        gallery: str = "held-out",
+        progress: Progress | None = None,
+    ) -> DescribeReport:
+        """How true what the tuned writer writes of new items is, before and after the checks, and how they are found.
+
+        Args:
+            pipeline: a `Pipeline`, or what `pipeline()` takes.
+            split: `test`; or `valid` or `train`, which the fit has seen.
+            limit: at most so many items, drawn at random.
+            given: the fields that are shown; by default those that the fit showed.
+            writers: `base`, `adapter` and names of generators; by default the first two.
+            gallery: `held-out`, or `all` to look for the items among all others as well.
+
+        Raises:
+            ColdstartError: no writer is tuned yet, or nothing of that split is left to judge by.
+        """
+        from coldstart.evaluation.describe_workspace import evaluate_store
+
+        if not isinstance(pipeline, Pipeline):
+            pipeline = self.pipeline(pipeline)
+        return evaluate_store(
+            self._store,
+            pipeline,
+            progress or SilentProgress(),
+            split=split,
+            limit=limit,
+            given=None if given is None else list(given),
+            writers=None if writers is None else list(writers),
+            gallery=gallery,
+        )
 
     def estimate(
         self,

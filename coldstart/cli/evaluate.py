@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coldstart.cli import output
+from coldstart.cli import evaluate_describe, output
 from coldstart.cli.options import DEFAULT_WORKSPACE, Json, PipelineName, Uri
 
 app = typer.Typer(
@@ -76,6 +76,9 @@ def align(
         raise ColdstartError(f"cannot write {path}: {error.strerror or error}; name another file with --out") from error
     if not json:
         output.line(f"page: {path}")
+
+
+evaluate_describe.register(app)
 
 
 def _print(found: Mapping[str, Any]) -> None:
