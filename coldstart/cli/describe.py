@@ -54,11 +54,12 @@ def describe(
 
     opened = coldstart.open(workspace)
     raw, changes = with_describe(opened.pipeline(pipeline), {"generator": generator})
-    settings = {"source": raw, "overrides": [*changes, *(overrides or ())]}
+    changes += overrides or ()
     if ab is None:
+        settings = {"source": raw, "overrides": changes}
         run_and_report(workspace, json, dry_run, settings, {"only": ["describe"]}, {"limit": limit})
         return
-    compared = opened.compare_descriptions(opened.pipeline(**settings), limit=ab)
+    compared = opened.compare_descriptions(opened.pipeline(raw, overrides=changes), limit=ab)
     if json:
         output.as_json(compared)
     else:

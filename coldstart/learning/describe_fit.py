@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,24 +15,28 @@ from numpy.typing import NDArray
 
 from coldstart import generators
 from coldstart.attributes import Attributes, truth
-from coldstart.checks import Rules
+from coldstart.checks.contract import Rules
 from coldstart.description import parse
+from coldstart.device import choose_device
 from coldstart.fitted import CARD
 from coldstart.generators import Generation, Generator
 from coldstart.keys import digest
-from coldstart.learning.describe_card import model_card
+from coldstart.learning.describe_card import model_card, summary
 from coldstart.learning.describe_settings import Settings
 from coldstart.learning.described_items import values_seen
 from coldstart.learning.describing import Writer
 from coldstart.learning.lessons import lessons
 from coldstart.learning.split_file import ITEMS_FILE, items_file
 from coldstart.media.limits import Limits
+from coldstart.media.pictures import LoadPictures
 from coldstart.pipeline import Pipeline
 from coldstart.prompts import Prompt
 from coldstart.stage import Reject, Row
 from coldstart.training.examples import Example
 
-Trainer = Callable[[Sequence[Example], Sequence[Example], Attributes], tuple[dict[str, bytes], dict[str, Any]]]
+NEED_A_FIT = ("starter-vlm",)
+"""Generators that can write nothing before they are fitted."""
+SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -73,19 +79,13 @@ class DescribeFit:
         shares["train"] = 1 - sum(shares.values())
         parts = split(groups, ids, shares, self.settings.seed)
         learnt_from = self._some(parts["train"])
-        train, valid, test = ([rows[place] for place in places] for places in (learnt_from, parts["valid"], parts["test"]))
+        train, valid, test = (
+            [rows[place] for place in places] for places in (learnt_from, parts["valid"], parts["test"])
+        )
         values = values_seen(train, self.pipeline.attributes)
         attributes = self.pipeline.attributes.with_values(values)
-        lesson = {
-            "prompts": self.prompts,
-            "attributes": attributes,
-            "given": self.given,
-            "drop": self.settings.drop,
-            "seed": self.settings.seed,
-            "prose": self.settings.summary == "description",
-        }
-        examples = lessons(train, self.generator, views=self.settings.views, **lesson)
-        checked = lessons(valid, self.generator, views=1, **lesson)
+        examples = self._lessons(train, attributes, self.settings.views)
+        checked = self._lessons(valid, attributes, 1)
         trained, about = self._train(examples, checked, {row["item_id"]: row for row in (*train, *valid)}, earlier)
         card = {
             "generator": self.settings.generator,
@@ -106,10 +106,146 @@ class DescribeFit:
         card |= judged
         files[CARD] = _json(card)
         files["MODEL_CARD.md"] = model_card(self.name, card).encode()
-        return files, {**card, "summary": _summary(card)}
+        return files, {**card, "summary": summary(card)}
+
+    def _lessons(self, rows: Sequence[Row], attributes: Attributes, views: int) -> list[Example]:
+        return lessons(
+            rows,
+            self.generator,
+            prompts=self.prompts,
+            attributes=attributes,
+            given=self.given,
+            drop=self.settings.drop,
+            views=views,
+            seed=self.settings.seed,
+            prose=self.settings.summary == "description",
+        )
+
+    def _train(
+        self, examples: Sequence[Example], valid: Sequence[Example], rows: Mapping[str, Row], earlier: Path | None
+    ) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """Files of the adapter, and `training`, `seconds`, `tokens`, `valid_loss` and `history` of the card."""
+        if self.settings.method == "dpo":
+            raise NotImplementedError
+        if self.settings.generator.partition(":")[0] == "starter-vlm":
+            raise NotImplementedError
+        return self._tune(examples, valid, rows)
+
+    def _tune(
+        self, examples: Sequence[Example], valid: Sequence[Example], rows: Mapping[str, Row]
+    ) -> tuple[dict[str, bytes], dict[str, Any]]:
+        from coldstart.training import lora
+        from coldstart.training.lora_settings import LoraSettings
+
+        recipe = self.settings.training.model_dump(exclude={"processes"})
+        looks = self._looks(rows) if self.generator.image_transform is not None else None
+        made = lora.train(
+            examples,
+            valid,
+            self.settings.generator,
+            LoraSettings(**recipe, seed=self.settings.seed),
+            device=choose_device(self.pipeline.engine.device),
+            dtype=self.pipeline.engine.dtype,
+            folder=self.folder,
+            progress=self.progress,
+            pictures=looks,
+            processes=self.settings.training.processes,
+            name=self.name,
+        )
+        return made.files(), {
+            "training": recipe,
+            "seconds": made.seconds,
+            "tokens": made.tokens,
+            "tokens_s": made.tokens_s,
+            "steps": made.steps,
+            "left_out": made.left_out,
+            "valid_loss": _losses(made.valid_before, made.valid_loss),
+            "history": made.history,
+        }
+
+    def _looks(self, rows: Mapping[str, Row]) -> Callable[[str], Sequence[NDArray[np.uint8]]]:
+        """Pictures of an item as the generator is shown them, decoded whenever they are asked for."""
+        transform = self.generator.image_transform
+        assert transform is not None, "it takes pictures"
+        limits = Limits(**self.pipeline.media.limits())
+        look = LoadPictures(transform, limits, self.settings.frames, "uniform", self.settings.pictures)
+        return lambda item: look(rows[item])[0].images
 
     def _some(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         most = self.settings.max_items
         if most is None or len(places) <= most:
             return places
         return np.sort(np.random.default_rng(self.settings.seed).choice(places, most, replace=False))
+
+    def _judged(self, rows: Sequence[Row], files: Mapping[str, bytes], attributes: Attributes) -> dict[str, Any]:
+        """What is written of items that were held out, before and after: `judged` and `samples` of the card."""
+        before: list[Generation | Reject] | None = None
+        if rows and self.settings.generator.partition(":")[0] not in NEED_A_FIT:
+            before = self._writer(self.generator, attributes).write(rows, self.given)
+        with tempfile.TemporaryDirectory() as folder:
+            lay_out(files, Path(folder))
+            engine = self.pipeline.engine
+            tuned = generators.load(
+                self.settings.generator,
+                device=engine.device,
+                dtype=engine.dtype,
+                adapter=Path(folder),
+                **self.settings.options,
+            )
+            after = self._writer(tuned, attributes).write(rows, self.given) if rows else []
+        samples = [
+            {
+                "item_id": row["item_id"],
+                "truth": " ".join(truth(row, attributes.of(row["category"])).values()),
+                "before": None if before is None else _text(before[place]),
+                "after": _text(after[place]),
+            }
+            for place, row in enumerate(rows[:SAMPLES])
+        ]
+        shares = {
+            "items": len(rows),
+            "before": None if before is None else self._right(rows, before, attributes),
+            "after": self._right(rows, after, attributes),
+        }
+        return {"judged": shares, "samples": samples}
+
+    def _writer(self, generator: Generator, attributes: Attributes) -> Writer:
+        limits = Limits(**self.pipeline.media.limits())
+        return Writer(
+            generator, self.prompts, attributes, Rules(), limits, self.settings.frames, self.settings.pictures
+        )
+
+    def _right(
+        self, rows: Sequence[Row], written: Sequence[Generation | Reject], attributes: Attributes
+    ) -> float | None:
+        """Share of the attributes that records state which are written so; None where they state none."""
+        stated = right = 0
+        for row, generation in zip(rows, written, strict=True):
+            known = attributes.of(row["category"] if "category" in self.given else None)
+            told: Mapping[str, str] = {}
+            if not isinstance(generation, Reject):
+                with suppress(ValueError):
+                    told = parse(generation.text, self.prompts[row["kind"]].output).attributes
+            for name, value in truth(row, known).items():
+                stated += 1
+                right += name in told and known[name].canonical(told[name]) == value
+        return right / stated if stated else None
+
+
+def lay_out(files: Mapping[str, bytes], folder: Path) -> None:
+    """Files by their paths, written into a folder."""
+    for path, data in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+
+
+def _losses(before: float | None, after: float | None) -> dict[str, float] | None:
+    return None if before is None or after is None else {"before": before, "after": after}
+
+
+def _text(generation: Generation | Reject) -> str:
+    return str(generation) if isinstance(generation, Reject) else generation.text
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False).encode()

@@ -8,10 +8,56 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from coldstart.learning.writer import PROMPTS
 from coldstart.pipeline import Section
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-PROMPTS = {"product": "describe_product", "video": "describe_video"}
+
+
+class Training(Section):
+    """How a language model is tuned: LoRA on all its linear layers. Not read for `starter-vlm`, which has `vision`."""
+
+    r: int = Field(default=16, ge=1)
+    """Rank of what is learnt: higher fits more, and keeps more in memory."""
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    lr: float = Field(default=2e-4, gt=0)
+    epochs: int = Field(default=2, ge=1)
+    """At most; fewer where the held-out loss stops falling."""
+    patience: int = Field(default=3, ge=0)
+    """Looks at the held-out part without a lower loss after which it stops; 0 never does."""
+    looks: int = Field(default=2, ge=1)
+    """At the held-out part, an epoch."""
+    batch_tokens: int = Field(default=4096, ge=64)
+    """Tokens a step, over all GPUs."""
+    pack_tokens: int = Field(default=512, ge=64)
+    """Lessons share rows of so many tokens; none sees another."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    gradient_checkpointing: bool = False
+    """Slower, and much less memory."""
+    quantize: Literal["", "4bit"] = ""
+    """`4bit` keeps the frozen weights small (QLoRA), where bitsandbytes runs."""
+    processes: int = Field(default=1, ge=1)
+    """GPUs."""
+
+
+class Preference(Section):
+    """How `method: dpo` goes on from a fit."""
+
+    samples: int = Field(default=4, ge=2, le=16)
+    """Texts of each item, of which the best and the worst make a pair."""
+    items: int = Field(default=200, ge=8)
+    """Of the items learnt from, so many are written of."""
+    margin: float = Field(default=0.1, ge=0, le=2)
+    """By which the best must be better than the worst."""
+    temperature: float = Field(default=0.8, gt=0)
+    beta: float = Field(default=0.1, gt=0)
+    """How dear it is to move away from the fit."""
+    lr: float = Field(default=5e-6, gt=0)
+    epochs: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    micro_batch: int = Field(default=4, ge=1)
+    gradient_checkpointing: bool = False
 
 
 class Settings(Section):
@@ -22,7 +68,7 @@ class Settings(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of that generator."""
     prompt: dict[str, str] = Field(default_factory=lambda: dict(PROMPTS))
-    """Kind of item -> a packaged prompt's name, or the path of a .md file; `describe.write` should ask with the same."""
+    """Kind of item -> a packaged prompt's name, or the path of a .md file; `describe.write` asks with the same."""
     given: tuple[str, ...] = ("title", "creator", "transcript", "screen_text", "picture")
     """Fields that a cold item may have. All else that the record tells is what is learnt."""
     drop: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
@@ -52,17 +98,19 @@ class Settings(Section):
     max_items: int | None = Field(default=None, ge=4)
     """At most so many items are learnt from, drawn at random; all by default."""
     method: Literal["sft", "dpo"] = "sft"
-    """`dpo` goes on from what was fitted last, with the better and the worse of several texts as the checks see them."""
+    """`dpo` goes on from what was fitted last, with the better and the worse of several texts by the checks."""
     pictures: int = Field(default=1, ge=1)
     """Pictures of a product, and `frames` of a video, that a generator with eyes is shown."""
     frames: int = Field(default=4, ge=1, le=64)
-    training: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the training itself."""
+    judged: int = Field(default=48, ge=0)
+    """Items of those held out that are described before and after, for the card; all of them are for `evaluate`."""
+    training: Training = Training()
+    preference: Preference = Preference()
     seed: int = 0
 
     def counted(self) -> dict[str, Any]:
         """What changes a fit."""
-        return self.model_dump(mode="json", exclude={"options"})
+        return self.model_dump(mode="json", exclude={"options": True, "training": {"processes"}})
 
     def by_seller(self, creators: Sequence[str | None]) -> tuple[bool, str]:
         """Whether sellers fall apart, and a line that says so."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from coldstart.attributes import Attribute, Attributes, truth
-from coldstart.checks import Checked, Rules, Sources, check
+from coldstart.checks.check import check
+from coldstart.checks.contract import Checked, Rules, Sources
 from coldstart.generators import Generation, Generator
 from coldstart.learning.view import shown, texts
 from coldstart.learning.writer import Ask, Asked, write

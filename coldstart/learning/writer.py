@@ -13,12 +13,16 @@ from coldstart import prompts
 from coldstart.attributes import Attribute, Attributes
 from coldstart.description import json_schema
 from coldstart.errors import ColdstartError
+from coldstart.fitted import Writing, writing_of
 from coldstart.generators import Generation, Generator, Request, Sampling
 from coldstart.learning.view import FIELDS, shown
+from coldstart.pipeline import Pipeline, StageSpec
 from coldstart.prompts import Prompt
 from coldstart.stage import Reject
 
 KINDS = ("product", "video")
+PROMPTS = {"product": "describe_product", "video": "describe_video"}
+"""What is asked with where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,20 @@ def given_fields(stage: str, names: Collection[str] | None) -> frozenset[str] | 
         if name not in FIELDS:
             raise ColdstartError(f"{stage}.given={name!r}: it is none of {', '.join(FIELDS)}")
     return None if names is None else frozenset(names)
+
+
+def ask_of(spec: StageSpec, pipeline: Pipeline) -> tuple[Writing, Ask]:
+    """Who writes for a stage of kind `describe.write`, and what it asks: its settings, or as the fit had it.
+
+    Raises:
+        NotFitted: the generator is a `finetune:NAME` of a stage that has fitted nothing yet.
+        ColdstartError: as `prompts_of` and `given_fields`.
+    """
+    settings = spec.settings
+    writing = writing_of(settings.generator, spec.name, pipeline)
+    names = settings.prompt or writing.prompt or PROMPTS
+    given = settings.given if settings.given is not None else writing.given
+    return writing, Ask(prompts_of(spec.name, names), writing.attributes, given_fields(spec.name, given))
 
 
 def requests(asked: Sequence[Asked], generator: Generator) -> list[Request]:

@@ -256,7 +256,10 @@ class AlignStage:
             **learnt.about,
             "recall_at_10": dict(learnt.recall),
         }
-        files = {ITEMS_FILE: items_file(features.item_ids, features.keys, features.groups, parts), **learnt.all_files(about)}
+        files = {
+            ITEMS_FILE: items_file(features.item_ids, features.keys, features.groups, parts),
+            **learnt.all_files(about),
+        }
         report = {**about, "settings": self._key, **learnt.report}
         made = store.artifacts.save(self.name, digest([self._key, *features.keys]), files, report)
         _remove(learnt.scratch)

@@ -16,18 +16,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
-from coldstart.fitted import Writing, writing_of
-from coldstart.learning.writer import Ask, Asked, given_fields, prompts_of, write
+from coldstart.fitted import Writing
+from coldstart.learning.writer import Ask, Asked, ask_of, given_fields, prompts_of, write
 from coldstart.media.limits import Limits
 from coldstart.media.pictures import LoadPictures
-from coldstart.pipeline import Pipeline, Section
+from coldstart.pipeline import Pipeline, Section, StageSpec
 from coldstart.stage import Prepare, Reject, Row
 from coldstart.workspace import Store
 
 if TYPE_CHECKING:
     from coldstart.generators import Generator
-
-PROMPTS = {"product": "describe_product", "video": "describe_video"}
 
 
 class Settings(Section):
@@ -95,40 +93,32 @@ class WriteStage:
         self.reads = {"evidence": evidence} if evidence else {}
 
     @cached_property
-    def writing(self) -> Writing:
-        """Who writes.
-
-        Raises:
-            NotFitted: the generator is a `finetune:NAME` of a stage that has fitted nothing yet.
-            ColdstartError: there is no such stage.
-        """
-        return writing_of(self.settings.generator, self.name, self._pipeline)
+    def _asking(self) -> tuple[Writing, Ask]:
+        return ask_of(StageSpec(self.name, self.kind, self.settings), self._pipeline)
 
     @cached_property
     def generator(self) -> Generator:
         """The generator, its weights not yet loaded.
 
         Raises:
-            NotFitted: as `writing`.
+            NotFitted: it is a `finetune:NAME` of a stage that has fitted nothing yet.
             ColdstartError: it is unknown, or its model is not on this machine.
         """
         from coldstart import generators
 
-        engine = self._pipeline.engine
+        engine, writing = self._pipeline.engine, self._asking[0]
         return generators.load(
-            self.writing.generator,
+            writing.generator,
             device=engine.device,
             dtype=engine.dtype,
-            adapter=self.writing.adapter,
+            adapter=writing.adapter,
             **self.settings.options,
         )
 
-    @cached_property
+    @property
     def ask(self) -> Ask:
         """What is asked of each item."""
-        names = self.settings.prompt or self.writing.prompt or PROMPTS
-        given = self.settings.given if self.settings.given is not None else self.writing.given
-        return Ask(prompts_of(self.name, names), self.writing.attributes, given_fields(self.name, given))
+        return self._asking[1]
 
     @property
     def _looks(self) -> bool:

@@ -1,0 +1,69 @@
+"""The card of a tuned writer, for people: what it learnt from, how, and what it wrote before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_SHOWN = 5
+
+
+def summary(card: Mapping[str, Any]) -> str:
+    """One line on a fit."""
+    items = card["items"]
+    learnt = (
+        f"{card['generator']} learnt from {items['train']} items ({card['lessons']} lessons) in {card['seconds']:.0f} s"
+    )
+    loss = card["valid_loss"]
+    held = f"; held-out loss {loss['before']:.3f} before, {loss['after']:.3f} after" if loss else ""
+    judged = card["judged"]
+    if not judged["items"]:
+        return f"{learnt}{held}; none were held out to judge it by"
+    right = _share(judged["after"])
+    before = f" (before: {_share(judged['before'])})" if judged["before"] is not None else ""
+    return f"{learnt}{held}; of the attributes of {judged['items']} held out it writes {right} as recorded{before}"
+
+
+def _share(value: float | None) -> str:
+    return "none that are recorded" if value is None else f"{value:.0%}"
+
+
+def model_card(name: str, card: Mapping[str, Any]) -> str:
+    """Markdown. Texts of items are quoted as code, so that nothing in them is markup."""
+    lines = [
+        f"# {name}",
+        "",
+        f"An adapter on `{card['generator']}` that writes descriptions of this catalogue's items. {summary(card)}.",
+        "",
+        "## Made from",
+        "",
+        f"- Items: {', '.join(f'{count} {part}' for part, count in card['items'].items())}; {card['lessons']} lessons; "
+        f"data digest `{card['data']}`.",
+        f"- Shown to it: {', '.join(card['given'])}. Prompts: "
+        + ", ".join(f"`{prompt}` for a {kind}" for kind, prompt in card["prompt"].items())
+        + ".",
+        f"- Base: `{card['base']}`; method: {card['method']}.",
+        f"- Training: `{card['training']}`.",
+        "",
+        "## Before and after",
+        "",
+        "Raw texts of items that it has not learnt from; the checks come after this.",
+        "",
+    ]
+    for sample in card["samples"][:_SHOWN]:
+        lines += ["```", f"recorded: {_line(sample['truth'])}"]
+        if sample["before"] is not None:
+            lines.append(f"before:   {_line(sample['before'])}")
+        lines += [f"after:    {_line(sample['after'])}", "```", ""]
+    lines += [
+        "## Limits",
+        "",
+        "It repeats what this catalogue's records say, their mistakes included, and can state what it was not shown: "
+        "its texts are meant to pass the checks of `describe` before anybody reads them.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.replace("`", "'").split())
