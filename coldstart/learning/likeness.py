@@ -48,7 +48,7 @@ def worded_spaces(
     found = {}
     for space in wanted or embeds:
         stage: Any = build(embeds[space], pipeline)
-        if "text" in stage.encoder.modalities and stage.encoder.passport("text") == stage.passport:
+        if reads_words(stage):
             found[space] = stage
         elif wanted is not None:
             raise ColdstartError(
@@ -61,6 +61,11 @@ def worded_spaces(
             f"(there: {', '.join(embeds) or 'none'}): {_ALIGNED}"
         )
     return found
+
+
+def reads_words(stage: Any) -> bool:
+    """Whether the encoder of an embed stage brings words into its space."""
+    return "text" in stage.encoder.modalities and bool(stage.encoder.passport("text") == stage.passport)
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ class Likeness:
 
     def known(self, truth: Mapping[str, int], made: Mapping[str, Mapping[str, str]]) -> Known:
         """`MOST` of the items whose class is known at the most, always the same."""
-        chosen = {item: truth[item] for item in sorted(truth, key=_lot)[:MOST]}
+        chosen = {item: truth[item] for item in sorted(truth, key=lot)[:MOST]}
         rests_on = [[item, number, made[item]] for item, number in chosen.items()]
         return Known(chosen, made, digest([self.key, asdict(self.wanted), rests_on]))
 
@@ -149,7 +154,7 @@ class Likeness:
             tuple(cosines),
             np.array(present, np.bool_).reshape(len(cosines), len(items)),
             np.array([known.truth[item] for item in items], np.int64),
-            np.array([_lot(item)[-1] & 1 for item in items], np.bool_),
+            np.array([lot(item)[-1] & 1 for item in items], np.bool_),
             len(self.classes.names),
         )
         calibration, quality = calibrate(labelled.take(np.flatnonzero(labelled.present.any(axis=0))), self.wanted)
@@ -176,7 +181,7 @@ class Likeness:
         }
 
 
-def _lot(item: str) -> bytes:
+def lot(item: str) -> bytes:
     """What orders and parts items by nothing that has to do with what they are."""
     return sha256(item.encode("utf-8", "surrogatepass")).digest()
 

@@ -226,12 +226,16 @@ def _temperatures(cosines: Sequence[Vectors], truth: Numbers) -> tuple[float, ..
                 ),
                 start=np.zeros_like(spread),
             )
-            inverses[place] = np.float32(_likeliest(spread, rest))
+            inverses[place] = np.float32(likeliest(spread, rest))
     return tuple(float(f"{1 / inverse:.2g}") for inverse in inverses)  # seldom changed by a few more labelled items
 
 
-def _likeliest(spread: Vectors, rest: Vectors) -> float:
+def likeliest(spread: Vectors, rest: Vectors) -> float:
     """The factor of cosines, less those of the true class, under which the true classes are likeliest.
+
+    Args:
+        spread: float32 [N, C], C of 2 at least, zero where the class is the true one.
+        rest: what is added to the products, less what is added for the true class, float32 [N, C].
 
     Each is taken for true by (n + 1) / (n + 2), and the others share the rest, as Platt (1999) smooths the targets of
     his scaling: else a few items that are all right would make every score a one.
