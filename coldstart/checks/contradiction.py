@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from functools import lru_cache
 
 from coldstart.checks.contract import Rules
 from coldstart.checks.form import Fault
-from coldstart.checks.grounding import Grounds
-from coldstart.checks.measures import numbers, same_price
+from coldstart.checks.grounding import Found, Grounds
+from coldstart.checks.measures import Number, same_price
 from coldstart.checks.words import Lexicon, Tokens, tokens
 
 _CATALOGUES = 8  # of brands and categories that stay ready
 
 
-def price(words: Tokens, grounds: Grounds) -> Fault | None:
+def price(stated: Iterable[Number], grounds: Grounds) -> Fault | None:
     """A price that is not the record's."""
     if grounds.price is None:
         return None
-    for number in numbers(words):
+    for number in stated:
         if number.money and not same_price(number.value, grounds.price):
-            stated = f"{number.value:g}" if number.unit == "" else number.word
-            return "other_price", f"it says {stated}, and the record {grounds.price:g}"
+            return "other_price", f"it says {number.value:g}, and the record {grounds.price:g}"
     return None
 
 
-def names(words: Tokens, grounds: Grounds, rules: Rules, values: Lexicon[tuple[str, str]]) -> Fault | None:
-    """A brand or a category of the catalogue that nothing says of this item; a word that is a value as well is none."""
-    as_values = {place for start, end, _ in values.find(words) for place in range(start, end)}
+def names(
+    words: Tokens, grounds: Grounds, rules: Rules, meant: Container[int]
+) -> tuple[dict[str, Found], Fault | None]:
+    """The brands and categories of the catalogue that a text names, and where a source of the item does so too; or the
+    first that none names.
+
+    Args:
+        meant: places of words that are values of attributes: there they are no names.
+    """
+    named: dict[str, Found] = {}
     for start, end, found in _known(rules.brands, rules.categories).find(words):
-        if as_values.isdisjoint(range(start, end)) and not any(grounds.phrase(name) for _, name in found):
-            kind, name = found[0]
-            return f"other_{kind}", f"it names {name!r}, and no source of the item does"
-    return None
-
-
-def brands_in(words: Tokens, rules: Rules) -> list[str]:
-    """The brands and categories of the catalogue that a text names, as the catalogue writes them."""
-    return [found[0][1] for _, _, found in _known(rules.brands, rules.categories).find(words)]
+        kind, name = found[0]
+        place = next(filter(None, (grounds.phrase(other) for _, other in found)), None)
+        if place is not None:
+            named[name] = place
+        elif not any(place in meant for place in range(start, end)):
+            return named, (f"other_{kind}", f"it names {name!r}, and no source of the item does")
+    return named, None
 
 
 @lru_cache(maxsize=_CATALOGUES)

@@ -9,6 +9,7 @@ from coldstart.checks.contradiction import price
 from coldstart.checks.form import unsafe
 from coldstart.checks.grounding import Grounds
 from coldstart.checks.instructions import evidence
+from coldstart.checks.measures import numbers
 from coldstart.checks.word_claims import form
 from coldstart.checks.words import tokens
 from coldstart.description import MAX_SUMMARY
@@ -22,7 +23,7 @@ def own_text(sources: Sources, grounds: Grounds, rules: Rules) -> tuple[str, str
     """The first sentence of the first field that holds, and the field; None where none does."""
     for field in _FIELDS:
         text = _first_sentence(evidence(visible(sources.texts.get(field) or "")))
-        if not (form(text, MAX_SUMMARY) or price(tokens(text), grounds) or unsafe(text, rules)):
+        if not (form(text, MAX_SUMMARY) or price(numbers(tokens(text)), grounds) or unsafe(text, rules)):
             return text, field
     return None
 

@@ -27,6 +27,8 @@ _LINK = re.compile(
     re.IGNORECASE,
 )
 _MARKUP = re.compile(r"<[/a-z!|?][^<>]*>|<\||\|>|\]\(|!\[|```|\{\{|\{%|[{}]|\[/?inst\]|\*\*|^#+ ", re.IGNORECASE)
+_MAYBE_LINK = re.compile(r"[.:@+]|00")  # quick: most texts have none of these
+_MAYBE_MARKUP = re.compile(r"[<>{}\[\]`*#|]")
 _RUN = 3  # words of a phrase
 _TIMES = 3  # that it may stand, one less
 
@@ -39,13 +41,13 @@ def refusal(text: str) -> Fault | None:
 
 def link(text: str) -> Fault | None:
     """An address, a number to call: nothing that tells what an item is."""
-    match = _LINK.search(text)
+    match = _LINK.search(text) if _MAYBE_LINK.search(text) else None
     return ("link", f"it has {match.group()!r}") if match else None
 
 
 def markup(text: str) -> Fault | None:
     """Marks of a page, a chat or JSON."""
-    match = _MARKUP.search(text)
+    match = _MARKUP.search(text) if _MAYBE_MARKUP.search(text) else None
     return ("markup", f"it has {match.group()!r}") if match else None
 
 

@@ -42,7 +42,7 @@ _MONEY = frozenset(
     tokens("$ € £ ¥ ₹ usd eur gbp inr sek nok dkk chf jpy rs rupee dollar euro krona kronor kr cent yen")
 )
 _PRICED = frozenset(("price", "priced", "cost", "costing"))
-_NOTHING = (("for", "free"), ("free", "of", "charge"), ("cost", "nothing"))
+_NOTHING = {"for": ("for", "free"), "free": ("free", "of", "charge"), "cost": ("cost", "nothing")}
 _SAME_PRICE = 0.005  # of the price: what rounding leaves
 
 
@@ -67,7 +67,7 @@ def numbers(words: Sequence[str]) -> Iterator[Number]:
     """The numbers among the words of a text (see `words.tokens`)."""
     for place, word in enumerate(words):
         if not word[0].isdigit():
-            if any(tuple(words[place : place + len(form)]) == form for form in _NOTHING):
+            if word in _NOTHING and tuple(words[place : place + len(_NOTHING[word])]) == _NOTHING[word]:
                 yield Number(place, word, 0.0, "", True)
             continue
         try:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from coldstart.checks.attribute_claims import not_found
 from coldstart.checks.contract import Ground, Rules
-from coldstart.checks.contradiction import brands_in, names, price
+from coldstart.checks.contradiction import names, price
 from coldstart.checks.form import Fault, link, loop, markup, refusal, too_long
-from coldstart.checks.grounding import Grounds, Values
-from coldstart.checks.measures import numbers
+from coldstart.checks.grounding import Found, Grounds, Values
+from coldstart.checks.measures import Number, numbers
 from coldstart.checks.support import carrying
 from coldstart.checks.words import Tokens, negated, tokens
 
@@ -21,6 +22,14 @@ def form(text: str, most: int) -> Fault | None:
     if not words:
         return "empty", "it has no words"
     return too_long(text, most) or refusal(text) or markup(text) or link(text) or loop(words)
+
+
+class Ungrounded(Exception):  # noqa: N818  (a verdict on one text, not a fault of the program)
+    """A claim without a ground; `fault`: reason and detail."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.fault: Fault = (reason, detail)
 
 
 @dataclass(frozen=True)
@@ -36,78 +45,75 @@ class WordClaims:
     rules: Rules
     stated: Sequence[Ground]
 
-    def judge(self, claim: str, text: str) -> tuple[list[Ground], Fault | None]:
-        """The grounds of all that a text claims, the strongest first; or the first thing in it that has none.
+    def judge(self, claim: str, text: str) -> list[Ground]:
+        """The grounds of all that a text claims, those of listed values first.
 
         Args:
             claim: `summary`, `keyword` or `query`.
+
+        Raises:
+            Ungrounded: the first claim that has none.
         """
         words = tokens(text)
-        found, fault = self._values_in(claim, words)
-        fault = fault or price(words, self.grounds) or names(words, self.grounds, self.rules, self.values.all)
+        meant = self.values.all.find(words)
+        found: dict[str, Found] = {}
+        for start, end, values in meant:
+            if not negated(words, start, end) and (placed := self._value(words[start:end], values)):
+                found.setdefault(*placed)
+        measured = list(numbers(words))
+        if fault := price(measured, self.grounds):
+            raise Ungrounded(*fault)
+        named, fault = names(
+            words, self.grounds, self.rules, {at for start, end, _ in meant for at in range(start, end)}
+        )
         if fault:
-            return [], fault
-        for number in numbers(words):
+            raise Ungrounded(*fault)
+        for value, place in (*self._measured(measured), *named.items()):
+            found.setdefault(value, place)
+        others = self._others(claim, words)
+        return [Ground(claim, value, *place) for value, place in found.items()] or [Ground(claim, text, *others)]
+
+    def _value(self, said: Tokens, values: Sequence[tuple[str, str]]) -> tuple[str, Found] | None:
+        """A value that some words stand for, and its ground; None where they are words of a value that stays."""
+        for name, value in values:
+            if place := self.grounds.value(name, value):
+                return value, place
+        name, value = values[0]
+        if place := self.grounds.phrase(" ".join(said)):
+            return value, place  # a part of a longer value: shoes, where casual shoes are meant
+        if self._own.issuperset(said):
+            return None
+        if denied := self.grounds.denies(name, value):
+            raise Ungrounded("other_value", f"it says {value!r}, and the record {denied!r} for {name}")
+        raise Ungrounded("ungrounded_value", f"{name} {value!r}: {not_found(name, value, self.grounds, self.rules)}")
+
+    def _measured(self, measured: Sequence[Number]) -> Iterator[tuple[str, Found]]:
+        for number in measured:
             place = self.grounds.number(number)
             if place is None and number.money and self.grounds.price is not None:
                 place = "record", f"{self.grounds.price:g}"  # the same, but for its rounding
             if place is None:
-                return [], ("ungrounded_number", f"{number.word!r} stands in no source")
-            found.append(Ground(claim, number.word, *place))
-        for name in brands_in(words, self.rules):
-            if place := self.grounds.phrase(name):
-                found.append(Ground(claim, name, *place))
-        others, fault = self._others(claim, text, words)
-        return ([], fault) if fault else (list(dict.fromkeys(found)) or others, None)
+                raise Ungrounded("ungrounded_number", f"{number.word!r} stands in no source")
+            yield number.word, place
 
-    def _values_in(self, claim: str, words: Tokens) -> tuple[list[Ground], Fault | None]:
-        found = []
-        own = self._own_words()
-        for start, end, meant in self.values.all.find(words):
-            if negated(words, start, end):
-                continue
-            places = [(name, value, self.grounds.value(name, value)) for name, value in meant]
-            best = next(((value, place) for _, value, place in places if place), None)
-            if best is None and (place := self.grounds.phrase(" ".join(words[start:end]))):
-                best = places[0][1], place  # a part of a longer value: shoes, where casual shoes are meant
-            if best is not None:
-                found.append(Ground(claim, best[0], *best[1]))
-                continue
-            if all(word in own for word in words[start:end]):
-                continue
-            name, value, _ = places[0]
-            if denied := self.grounds.denies(name, value):
-                return [], ("other_value", f"it says {value!r}, and the record {denied!r} for {name}")
-            return [], ("ungrounded_value", f"{name} {value!r}: {not_found(name, value, self.grounds, self.rules)}")
-        return found, None
-
-    def _others(self, claim: str, text: str, words: Tokens) -> tuple[list[Ground], Fault | None]:
-        """What its other words stand on; a keyword may have none that stand nowhere, longer texts a share."""
+    def _others(self, claim: str, words: Tokens) -> Found:
+        """What its words stand on; of a keyword's none may stand nowhere, of a longer text's a share."""
         meant = carrying(words)
-        if not meant:
-            if any(word[0].isdigit() for word in words):
-                return [], None
-            return [], ("says_nothing", "none of its words carries meaning")
-        own = self._own_words()
-        missing = [word for word in meant if word not in own and self.grounds.word(word) is None]
+        if not meant and not any(word[0].isdigit() for word in words):
+            raise Ungrounded("says_nothing", "none of its words carries meaning")
+        missing = [word for word in meant if word not in self._own and self.grounds.word(word) is None]
         most = 0.0 if claim == "keyword" else self.rules.max_unsupported
-        share = len(missing) / len(meant)
+        share = len(missing) / max(len(meant), 1)
         if share > most:
             shown = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
             if claim == "keyword":
-                return [], ("ungrounded", f"no source has {shown}")
-            return [], ("unsupported", f"{share:.2f} of its words stand in no source, and {most:g} may: {shown}")
-        for word in meant:
-            if place := self.grounds.word(word):
-                return [Ground(claim, text, place, f"{len(meant) - len(missing)} of {len(meant)} words")], None
-        return [Ground(claim, text, self.stated[0].ground, "the attributes")] if self.stated else [], None
+                raise Ungrounded("ungrounded", f"no source has {shown}")
+            raise Ungrounded("unsupported", f"{share:.2f} of its words stand in no source, and {most:g} may: {shown}")
+        place = next(filter(None, map(self.grounds.word, meant)), self.stated[0].ground if self.stated else "record")
+        return place, f"{len(meant) - len(missing)} of {len(meant)} words"
 
-    def _own_words(self) -> Container[str]:
+    @cached_property
+    def _own(self) -> frozenset[str]:
         """All words that stand for values which stay."""
-        attributes = self.values.attributes
-        return {
-            word
-            for one in self.stated
-            for phrase in attributes[one.claim].words_of(one.value)
-            for word in tokens(phrase)
-        }
+        phrases = (self.values.attributes[one.claim].words_of(one.value) for one in self.stated)
+        return frozenset(word for words in phrases for phrase in words for word in tokens(phrase))
