@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_DRAWN = 1 << 22  # counts drawn at a time
+_DRAWN = 1 << 24  # counts drawn at a time: 64 MiB
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,20 @@ def _columns(
 
 def _drawn(columns: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
     """Sums of every column in every resample, [resamples, C]."""
-    rng, count = np.random.default_rng(seed), len(columns)
+    count = len(columns)
     step = max(1, _DRAWN // count)
+    own = columns.astype(np.float32)
     blocks = [
-        rng.multinomial(count, np.full(count, 1 / count), size=min(step, resamples - start)) @ columns
-        for start in range(0, resamples, step)
+        _times_drawn(count, min(step, resamples - start), seed + start) @ own for start in range(0, resamples, step)
     ]
-    return np.concatenate(blocks)
+    return np.concatenate(blocks).astype(np.float64)
+
+
+@lru_cache(maxsize=1)
+def _times_drawn(count: int, resamples: int, seed: int) -> NDArray[np.float32]:
+    """How often each group is drawn in each resample, float32 [resamples, count]; kept, since measures share it."""
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    return drawn.astype(np.float32)
 
 
 def _over(parts: NDArray[np.float64], wholes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -40,6 +40,7 @@ STATUS = {
     "rejected": "rejected",
 }
 GIVEN, PLUS = "given", "given + "
+SERIES = {"before": "alone", "after": "with what is given"}
 
 _SIDE = 260
 
@@ -136,7 +137,17 @@ def _attribute_chart(known: Mapping[str, Any], names: list[str]) -> dict[str, An
         )
         for name in every
     ]
-    return {**dots([("F1 after the checks", [row for row in rows if row[1]])]), "series": series}
+    chart = dots([("F1 after the checks", [row for row in rows if row[1]])])
+    return {**_with_series(chart, series), "series": {"before": "", **series}}
+
+
+def _with_series(chart: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The same chart, its marks told by what their series stand for."""
+    marks = []
+    for mark in chart["marks"]:
+        row, _, figures = mark["text"].rpartition(f" {mark['series']}: ")
+        marks.append({**mark, "text": f"{row}, {names[mark['series']]}: {figures}"})
+    return {**chart, "marks": marks}
 
 
 def _gain(known: Mapping[str, Any], question: str) -> dict[str, Any]:
@@ -177,8 +188,14 @@ def _gain(known: Mapping[str, Any], question: str) -> dict[str, Any]:
     differences = [
         {**one, "verdicts": {k: verdict_of(one[f"recall_at_{k}"]) for k in (1, 10)}} for one in found["differences"]
     ]
-    return {"name": QUESTIONS[question], "key": question, "found": found, "rows": rows, "chart": chart,
-            "differences": differences}  # fmt: skip
+    return {
+        "name": QUESTIONS[question],
+        "key": question,
+        "found": found,
+        "rows": rows,
+        "chart": _with_series(chart, SERIES),
+        "differences": differences,
+    }
 
 
 def _ends(known: Mapping[str, Any]) -> list[dict[str, Any]]:
