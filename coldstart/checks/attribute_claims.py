@@ -34,11 +34,12 @@ def _verdict(name: str, value: str, known: Mapping[str, Attribute], grounds: Gro
         return Cut(name, canonical, "other_value", f"the record says {denied!r}")
     if found := grounds.value(name, canonical):
         return Ground(name, canonical, *found)
-    return Cut(name, canonical, "ungrounded", not_found(name, canonical, grounds, rules))
+    reason = "other_value" if grounds.titled(name) else "ungrounded"
+    return Cut(name, canonical, reason, not_found(name, canonical, grounds, rules))
 
 
 def not_found(name: str, value: str, grounds: Grounds, rules: Rules) -> str:
     """Why a value has no ground."""
-    seen = grounds.seen(name, value)
-    said = "no text says it"
+    seen, titled = grounds.seen(name, value), grounds.titled(name)
+    said = f"the title says {', '.join(map(repr, titled))}" if titled else "no text says it"
     return said if seen is None else f"{said}, and pictures agree with {seen:.2f} of the {rules.min_seen:g} it takes"

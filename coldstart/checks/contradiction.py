@@ -36,7 +36,7 @@ def names(
     named: dict[str, Found] = {}
     for start, end, found in _known(rules.brands, rules.categories).find(words):
         kind, name = found[0]
-        place = next(filter(None, (grounds.phrase(other) for _, other in found)), None)
+        place = next(filter(None, (grounds.name(other) for _, other in found)), None)
         if place is not None:
             named[name] = place
         elif not any(place in meant for place in range(start, end)):

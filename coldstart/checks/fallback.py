@@ -13,7 +13,6 @@ from coldstart.checks.measures import numbers
 from coldstart.checks.word_claims import form
 from coldstart.checks.words import tokens
 from coldstart.description import MAX_SUMMARY
-from coldstart.fenced import visible
 
 _FIELDS = ("title", "description", "transcript", "screen_text", "tags", "category")
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
@@ -22,7 +21,7 @@ _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
 def own_text(sources: Sources, grounds: Grounds, rules: Rules) -> tuple[str, str] | None:
     """The first sentence of the first field that holds, and the field; None where none does."""
     for field in _FIELDS:
-        text = _first_sentence(evidence(visible(sources.texts.get(field) or "")))
+        text = _first_sentence(evidence(sources.texts.get(field) or ""))
         if not (form(text, MAX_SUMMARY) or price(numbers(tokens(text)), grounds) or unsafe(text, rules)):
             return text, field
     return None

@@ -6,7 +6,7 @@ knows no irony, and a picture only the values that somebody calibrated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,10 +16,10 @@ from coldstart.checks.contract import TEXTS, Rules, Sources
 from coldstart.checks.instructions import evidence
 from coldstart.checks.measures import Number, agree, numbers
 from coldstart.checks.words import Lexicon, Tokens, negated, tokens
-from coldstart.fenced import visible
 
 Found = tuple[str, str]
 """Where (a field of `TEXTS`, `record` or `picture`), and the words or the probability."""
+ALL = frozenset((*TEXTS, "record"))
 
 _AS_A_START = 5  # letters by which two words are taken for forms of one
 
@@ -73,7 +73,7 @@ class Grounds:
         self._rules = rules
         self.texts: dict[str, Tokens] = {}
         for name in TEXTS:
-            if words := tokens(evidence(visible(sources.texts.get(name) or ""))):
+            if words := tokens(evidence(sources.texts.get(name) or "")):
                 self.texts[name] = words
 
     def value(self, name: str, value: str) -> Found | None:
@@ -102,10 +102,17 @@ class Grounds:
         attribute = self._values.attributes.get(name)
         return self._seen.get(name, {}).get(value) if attribute is not None and attribute.visual else None
 
-    def phrase(self, phrase: str) -> Found | None:
+    def name(self, name: str) -> Found | None:
+        """Where a brand or a category is named; where the record states a brand, in the record or the title alone."""
+        found = self.phrase(name, ("title", "record"))
+        return found or (None if self._facts.keys() & {"brand", "creator"} else self.phrase(name))
+
+    def phrase(self, phrase: str, fields: Container[str] = ALL) -> Found | None:
         """Where some words stand side by side, or a number with its unit does."""
         looked = Lexicon([(phrase, phrase)])
         for name, words in self._said:
+            if name not in fields:
+                continue
             for start, end, _ in looked.find(words):
                 if not negated(words, start, end):
                     return name, " ".join(words[start:end])
@@ -134,16 +141,30 @@ class Grounds:
         """Source -> its words, the record's facts last."""
         return [*self.texts.items(), *(("record", tokens(_plain(value))) for value in self._facts.values())]
 
+    def titled(self, name: str) -> list[str]:
+        """The listed values of an attribute that the title states."""
+        return [value for (stated, value), (field, _) in self._in_texts.items() if stated == name and field == "title"]
+
+    def part(self, words: Tokens) -> Found | None:
+        """Where some words are part of a value that is grounded: shoes, where casual shoes are meant."""
+        return next((place for place in self._in_texts.values() if set(words) <= set(place[1].split())), None)
+
     @cached_property
     def _in_texts(self) -> dict[tuple[str, str], Found]:
-        """(attribute, value) -> the first text that states it."""
+        """(attribute, value) -> the first text that states it.
+
+        Of an attribute that the title states, other texts state nothing: they speak of what goes with an item as well,
+        and more people may write into them.
+        """
         found: dict[tuple[str, str], Found] = {}
-        for field, words in self._said:
-            for name, lexicon in self._values.of.items():
+        for name, lexicon in self._values.of.items():
+            for field, words in self._said:
                 for start, end, values in lexicon.find(words):
                     if not negated(words, start, end):
                         for value in values:
                             found.setdefault((name, value), (field, " ".join(words[start:end])))
+                if field == "title" and any(stated == name for stated, _ in found):
+                    break
         return found
 
     @cached_property

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-_ORDER = r"(?:^|[.!?;:,)\]}>\"'”’]\s*|\b(?:please|must|should|shall|will|now|and|then|instead|simply|just)\s+)"
+from coldstart.fenced import visible
+
+_ORDER = r"(?:^|[\n.!?;:,)\]}>\"'”’]\s*|\b(?:please|must|should|shall|will|now|and|then|instead|simply|just)\s+)"
 """Where a verb is an order: at the start of a sentence, or after a word of asking."""
 _ORDERS = r"(?:instructions?|prompts?|guidelines?|directions?|above)"
 _WRITING = (
@@ -23,7 +25,7 @@ _FORMS = (
     r"\b(?:ignore|disregard|forget)\s+(?:all |any )?(?:the |your )?(?:previous|prior|above|earlier|preceding)\s+\w+",
     r"\b(?:new|updated)\s+(?:system\s+)?instructions?\s*:",
     r"\b(?:system|developer)\s+(?:prompt|message|override)\b",
-    r"(?:^|[.!?;|\"'”(\[{>]\s*)(?:system|assistant|user|developer)\s*:\s*\S",
+    r"(?:^|[\n.!?;|\"'”(\[{>]\s*)(?:system|assistant|user|developer)\s*:\s*\S",
     r"\byou are (?:now|no longer|chatgpt|an? (?:ai|llm|assistant|chatbot|language model))\b",
     rf"{_ORDER}(?:act|behave|respond|answer|speak|talk|pretend)\s+(?:as (?:an?|if|the|dan)|to be|that you|like an?)\b",
     r"\bfrom now on,? (?:you|only|always|every)\b",
@@ -46,7 +48,6 @@ _FORM = re.compile("|".join(_FORMS), re.IGNORECASE)
 _SENTENCE = re.compile(r"[.!?;\n。！？]\s*|\s[-–—|•*#]\s")
 
 
-@lru_cache(maxsize=1024)
 def spoken_to_reader(text: str) -> int | None:
     """Where the sentence begins in which a text first gives orders, in characters; None where it gives none."""
     match = _FORM.search(text)
@@ -58,7 +59,8 @@ def spoken_to_reader(text: str) -> int | None:
     return min(start, match.start())
 
 
+@lru_cache(maxsize=1024)
 def evidence(text: str) -> str:
-    """The part of a text before it gives orders."""
-    place = spoken_to_reader(text)
-    return text if place is None else text[:place].rstrip()
+    """The part of a text before it gives orders, on one line and without what no reader sees."""
+    seen = "\n".join(map(visible, text.splitlines()))
+    return " ".join(seen[: spoken_to_reader(seen)].split())

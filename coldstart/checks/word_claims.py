@@ -79,13 +79,14 @@ class WordClaims:
             if place := self.grounds.value(name, value):
                 return value, place
         name, value = values[0]
-        if place := self.grounds.phrase(" ".join(said)):
-            return value, place  # a part of a longer value: shoes, where casual shoes are meant
+        if place := self.grounds.part(said):
+            return value, place
         if self._own.issuperset(said):
             return None
         if denied := self.grounds.denies(name, value):
-            raise Ungrounded("other_value", f"it says {value!r}, and the record {denied!r} for {name}")
-        raise Ungrounded("ungrounded_value", f"{name} {value!r}: {not_found(name, value, self.grounds, self.rules)}")
+            raise Ungrounded("other_value", f"{name} {value!r}: the record says {denied!r}")
+        detail = f"{name} {value!r}: {not_found(name, value, self.grounds, self.rules)}"
+        raise Ungrounded("other_value" if self.grounds.titled(name) else "ungrounded_value", detail)
 
     def _measured(self, measured: Sequence[Number]) -> Iterator[tuple[str, Found]]:
         for number in measured:
