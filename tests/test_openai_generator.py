@@ -83,7 +83,7 @@ def test_results_are_in_the_order_of_the_requests_and_so_many_are_under_way() ->
         results = load(server.url, concurrency=4).generate(ask(*words), SAMPLING)
         assert load(server.url).generate([], SAMPLING) == []
     assert [json.loads(result.text)["attributes"]["colour"] for result in results] == words
-    assert server.most_under_way == 4
+    assert 1 < server.most_under_way <= 4  # a busy machine may not get to all four
 
 
 def test_an_answer_that_is_cut_says_so() -> None:
@@ -129,6 +129,15 @@ def test_a_form_that_served_is_kept_though_one_item_is_refused() -> None:
     assert (second.reason, second.detail) == ("request_refused", f"{server.url}: HTTP status 400 no")
     assert json.loads(third.text)["attributes"] == {"colour": "green"}
     assert [_form(seen["body"]) for seen in server.seen] == [*ALL_FORMATS[:1], *ALL_FORMATS, ALL_FORMATS[0]]
+
+
+def test_an_endpoint_that_answers_500_to_a_form_it_does_not_know_is_not_waited_for() -> None:
+    """As llama-cpp-python's server does."""
+    unknown = "1 validation error: {'type': 'literal_error', 'loc': ('body', 'response_format', 'type')}"
+    fault = (500, {}, json.dumps({"error": {"message": unknown, "type": "internal_server_error", "code": None}}))
+    with running(Behaviour(faults=(fault,))) as server:
+        assert one(server.url, patience_s=0).text == RED
+    assert [_form(seen["body"]) for seen in server.seen] == ["json_schema", "json_object with schema"]
 
 
 def _form(body: dict[str, Any]) -> str:
@@ -232,16 +241,16 @@ def test_an_answer_that_takes_too_long_is_given_up() -> None:
 def test_an_endpoint_that_stays_down_costs_its_patience_once_and_is_found_again() -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/v1"
-    generator = load(url, patience_s=0.5, concurrency=2)
+    generator = load(url, patience_s=2, concurrency=2)
     start = time.monotonic()
     results = generator.generate(ask(*["red"] * 50), SAMPLING)
-    assert 0.3 < time.monotonic() - start < 5
+    assert 1 < time.monotonic() - start < 20
     assert {result.reason for result in results} == {"endpoint_failed"}
-    refused = f"{url}: ConnectError [Errno 111] Connection refused (patience_s: 0.5)"
-    assert {result.detail for result in results} == {refused, f"{url}: it was given up (patience_s: 0.5)"}
+    refused = f"{url}: ConnectError [Errno 111] Connection refused (patience_s: 2)"
+    assert {result.detail for result in results} == {refused, f"{url}: it was given up (patience_s: 2)"}
     start = time.monotonic()
     again = generator.generate(ask(*["red"] * 50), SAMPLING)
-    assert time.monotonic() - start < 0.3
+    assert time.monotonic() - start < 2
     assert [str(result) for result in again] == [f"endpoint_failed: {refused}"] * 50
     with running(port=port):
         back = generator.generate(ask("red", "blue"), SAMPLING)

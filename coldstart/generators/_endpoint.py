@@ -52,8 +52,12 @@ class Endpoint:
         except httpx.TransportError as error:
             return self.clean(f"{type(error).__name__} {error}")
 
-    def words(self, response: httpx.Response) -> str:
-        """Status and message of an error."""
+    def words(self, response: httpx.Response | str) -> str:
+        """Status and message of an error; nothing of an answer."""
+        if isinstance(response, str):
+            return response
+        if response.status_code == 200:
+            return ""
         return f"HTTP status {response.status_code} {self.clean(response.text)}".strip()
 
     def clean(self, text: str) -> str:

@@ -135,15 +135,16 @@ class OpenAI:
             if stop.wait(self._pace.turn(self._cost(request) + sampling.max_new_tokens)):
                 return self._failed("the run ended")
             response = self._endpoint.post(client, _chat.body(self._endpoint.model, request, sampling, dialect))
-            if _passes(response):
-                if not isinstance(response, str) and "insufficient_quota" in response.text:
+            words = self._endpoint.words(response)
+            if _passes(response, words):
+                if not isinstance(response, str) and "insufficient_quota" in words:
                     raise self._endpoint.settings_fault(response)
                 now = self._patience.failed()
                 since = now if since is None else since
                 header = None if isinstance(response, str) else response.headers.get("retry-after")
                 pause = pause_s(attempt, header)
                 if pause >= self._patience.left(since):
-                    return self._failed(response if isinstance(response, str) else self._endpoint.words(response))
+                    return self._failed(words)
                 if header:
                     self._pace.pause(pause)
                 if stop.wait(pause):
@@ -152,9 +153,8 @@ class OpenAI:
                 continue
             assert not isinstance(response, str)
             self._patience.answered()
-            if response.status_code not in _BAD_REQUEST:
+            if response.status_code < 500 and response.status_code not in _BAD_REQUEST:
                 return self._read(response, request, sampling, dialect)
-            words = self._endpoint.words(response)
             if verdict := _chat.item_fault(words):
                 return verdict
             if "model_not_found" in words:
@@ -199,9 +199,11 @@ class OpenAI:
         return self.count_tokens([request.system + request.prompt])[0] + pixels // PIXELS_PER_TOKEN
 
 
-def _passes(response: httpx.Response | str) -> bool:
-    """Whether a fault is one that waiting may mend."""
-    return isinstance(response, str) or response.status_code in _PASSING or response.status_code >= 500
+def _passes(response: httpx.Response | str, words: str) -> bool:
+    """Whether a fault is one that waiting may mend. llama-cpp-python answers 500 to a format that it does not know."""
+    if isinstance(response, str) or response.status_code in _PASSING:
+        return True
+    return response.status_code >= 500 and "response_format" not in words
 
 
 def build(
