@@ -18,6 +18,7 @@ MODULES = (
     *("align_fashion", "align_100k"),
     *("towers", "understand", "speech_wer", "screen_text", "shots", "near_duplicates", "safety", "match_sample"),
     "starter_clip",
+    "describe_retrieval",
 )
 PACKAGES = ("torch", "open_clip_torch", "lancedb", "av", "faster-whisper", "rapidocr", "onnxruntime")
 HERE = Path(__file__).resolve().parent
