@@ -212,7 +212,9 @@ def with_lora(base: Base, settings: LoraSettings) -> Any:
 
 def save_adapter(model: Any, folder: Path) -> None:
     """Write peft's two files, so that equal trainings give equal bytes."""
-    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    model.save_pretrained(
+        str(folder), safe_serialization=True, save_embedding_layers=False, selected_adapters=["default"]
+    )
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty form
     path = folder / "adapter_config.json"
     config = json.loads(path.read_bytes())
