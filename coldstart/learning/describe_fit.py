@@ -86,7 +86,9 @@ class DescribeFit:
         attributes = self.pipeline.attributes.with_values(values)
         examples = self._lessons(train, attributes, self.settings.views)
         checked = self._lessons(valid, attributes, 1)
-        trained, about = self._train(examples, checked, {row["item_id"]: row for row in (*train, *valid)}, earlier)
+        trained, about = self._train(
+            examples, checked, {row["item_id"]: row for row in (*train, *valid)}, attributes, earlier
+        )
         card = {
             "generator": self.settings.generator,
             "base": self.generator.passport().digest,
@@ -122,14 +124,43 @@ class DescribeFit:
         )
 
     def _train(
-        self, examples: Sequence[Example], valid: Sequence[Example], rows: Mapping[str, Row], earlier: Path | None
+        self,
+        examples: Sequence[Example],
+        valid: Sequence[Example],
+        rows: Mapping[str, Row],
+        attributes: Attributes,
+        earlier: Path | None,
     ) -> tuple[dict[str, bytes], dict[str, Any]]:
-        """Files of the adapter, and `training`, `seconds`, `tokens`, `valid_loss` and `history` of the card."""
+        """Files of the adapter, and `training`, `seconds`, `valid_loss` (`before` and `after`) and more of the card."""
         if self.settings.method == "dpo":
-            raise NotImplementedError
-        if self.settings.generator.partition(":")[0] == "starter-vlm":
-            raise NotImplementedError
+            return self._prefer(rows, attributes, earlier)
+        if self.settings.generator.partition(":")[0] in NEED_A_FIT:
+            return self._tune_eyes(examples, valid, rows)
         return self._tune(examples, valid, rows)
+
+    def _tune_eyes(
+        self, examples: Sequence[Example], valid: Sequence[Example], rows: Mapping[str, Row]
+    ) -> tuple[dict[str, bytes], dict[str, Any]]:
+        from coldstart.learning.eyes_fit import tune
+
+        return tune(
+            self.generator,
+            examples,
+            valid,
+            self._looks(rows),
+            self.settings.vision.model_dump(),
+            seed=self.settings.seed,
+            engine=self.pipeline.engine,
+            folder=self.folder,
+            meter=lambda what, total: self.progress.meter(f"{self.name}: {what}", total),
+        )
+
+    def _prefer(
+        self, rows: Mapping[str, Row], attributes: Attributes, earlier: Path | None
+    ) -> tuple[dict[str, bytes], dict[str, Any]]:
+        from coldstart.learning.preferences import prefer
+
+        return prefer(self, list(rows.values()), attributes, earlier)
 
     def _tune(
         self, examples: Sequence[Example], valid: Sequence[Example], rows: Mapping[str, Row]
@@ -181,7 +212,7 @@ class DescribeFit:
         """What is written of items that were held out, before and after: `judged` and `samples` of the card."""
         before: list[Generation | Reject] | None = None
         if rows and self.settings.generator.partition(":")[0] not in NEED_A_FIT:
-            before = self._writer(self.generator, attributes).write(rows, self.given)
+            before = self.writer(self.generator, attributes).write(rows, self.given)
         with tempfile.TemporaryDirectory() as folder:
             lay_out(files, Path(folder))
             engine = self.pipeline.engine
@@ -192,7 +223,7 @@ class DescribeFit:
                 adapter=Path(folder),
                 **self.settings.options,
             )
-            after = self._writer(tuned, attributes).write(rows, self.given) if rows else []
+            after = self.writer(tuned, attributes).write(rows, self.given) if rows else []
         samples = [
             {
                 "item_id": row["item_id"],
@@ -209,7 +240,8 @@ class DescribeFit:
         }
         return {"judged": shares, "samples": samples}
 
-    def _writer(self, generator: Generator, attributes: Attributes) -> Writer:
+    def writer(self, generator: Generator, attributes: Attributes) -> Writer:
+        """One that is asked as the fit asks."""
         limits = Limits(**self.pipeline.media.limits())
         return Writer(
             generator, self.prompts, attributes, Rules(), limits, self.settings.frames, self.settings.pictures

@@ -41,6 +41,25 @@ class Training(Section):
     """GPUs."""
 
 
+class Vision(Section):
+    """How `starter-vlm` is tuned: its projector alone, then projector and LoRA."""
+
+    projector_epochs: int = Field(default=1, ge=0)
+    epochs: int = Field(default=3, ge=1)
+    """Of projector and LoRA together, at most."""
+    patience: int = Field(default=2, ge=0)
+    """Epochs without a lower held-out loss after which it stops; 0 never does."""
+    batch_size: int = Field(default=32, ge=1)
+    projector_lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=5e-4, gt=0)
+    r: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of a picture's numbers that a step does not see."""
+    mirror: bool = True
+    """Whether pictures are also learnt from right to left: not where they hold text."""
+
+
 class Preference(Section):
     """How `method: dpo` goes on from a fit."""
 
@@ -105,6 +124,7 @@ class Settings(Section):
     judged: int = Field(default=48, ge=0)
     """Items of those held out that are described before and after, for the card; all of them are for `evaluate`."""
     training: Training = Training()
+    vision: Vision = Vision()
     preference: Preference = Preference()
     seed: int = 0
 
