@@ -72,7 +72,7 @@ def claims(description: Description, attributes: Mapping[str, Attribute]) -> lis
         Claim(name, (attributes[name].canonical(value) if name in attributes else None) or value)
         for name, value in description.attributes.items()
     ]
-    found += _named(description.summary, attributes)
+    found += named(description.summary, attributes)
     texts = [description.summary, *description.keywords, *description.queries]
     found += [Claim(NUMBER, number) for text in texts for number in numbers(text)]
     return list(dict.fromkeys(found))
@@ -136,12 +136,15 @@ def folded(text: str) -> tuple[str, ...]:
 
 def _at(text: Sequence[str], phrase: Sequence[str]) -> int:
     """Place of the first word of a phrase in a text, -1 where it lacks it."""
-    size = len(phrase)
-    starts = (start for start in range(len(text) - size + 1) if tuple(text[start : start + size]) == tuple(phrase))
-    return next(starts, -1) if size else -1
+    start = -1
+    while phrase and phrase[0] in text[start + 1 :]:
+        start = text.index(phrase[0], start + 1)
+        if tuple(text[start : start + len(phrase)]) == tuple(phrase):
+            return start
+    return -1
 
 
-def _named(text: str, attributes: Mapping[str, Attribute]) -> Iterator[Claim]:
+def named(text: str, attributes: Mapping[str, Attribute]) -> Iterator[Claim]:
     """Listed values that a text names: where one lies within a longer one, the longer alone."""
     listed = [
         (folded(one), name, value)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from coldstart import prompts
 from coldstart.attributes import Attribute
 from coldstart.description import Description, sentence
-from coldstart.evaluation.claims import ground_of
+from coldstart.evaluation.claims import named
 from coldstart.evaluation.describe import Judged
 
 if TYPE_CHECKING:
@@ -68,19 +68,21 @@ def pairs(contenders: Sequence[str], writers: Sequence[str]) -> list[tuple[str, 
 
 
 def template(attributes: Mapping[str, Attribute], sources: Sources, min_seen: float) -> Description:
-    """What can be said without a model: the value of each attribute that the shown record states, or else the first
-    listed one that a shown text names, or else the likeliest one that the pictures are believed to show."""
+    """What can be said without a model: the value of each attribute that the shown record states, or else one that a
+    shown text names, or else the likeliest one that the pictures are believed to show."""
+    listed: dict[str, str] = {}
+    for text in sources.texts.values():
+        for claim in named(text, attributes):
+            listed.setdefault(claim.name, claim.value)
     found = {}
     for name, attribute in attributes.items():
-        fact = sources.facts.get(name)
-        seen = sources.seen.get(name, {})
+        fact, seen = sources.facts.get(name), sources.seen.get(name, {})
+        stated = None if fact is None else attribute.canonical(str(fact))
         likeliest = max(seen, key=lambda value: seen[value], default=None)
-        grounded = ((value, ground_of(name, value, attribute, sources, 2.0)) for value in attribute.values)
-        named = next((value for value, ground in grounded if ground), None)
-        if fact is not None and (stated := attribute.canonical(str(fact))) is not None:
+        if stated is not None:
             found[name] = stated
-        elif named is not None:
-            found[name] = named
+        elif name in listed:
+            found[name] = listed[name]
         elif likeliest is not None and seen[likeliest] >= min_seen:
             found[name] = likeliest
     return Description(sentence(found), found)
