@@ -36,10 +36,11 @@ def names(
     named: dict[str, Found] = {}
     for start, end, found in _known(rules.brands, rules.categories).find(words):
         kind, name = found[0]
-        place = next(filter(None, (grounds.name(other) for _, other in found)), None)
+        places = (grounds.brand(other) if what == "brand" else grounds.phrase(other) for what, other in found)
+        place = next(filter(None, places), None)
         if place is not None:
             named[name] = place
-        elif not any(place in meant for place in range(start, end)):
+        elif not any(at in meant for at in range(start, end)):
             return named, (f"other_{kind}", f"it names {name!r}, and no source of the item does")
     return named, None
 

@@ -12,7 +12,7 @@ Fault = tuple[str, str]
 """Reason and detail."""
 
 _REFUSALS = re.compile(
-    r"\bas an? (?:ai|artificial|large language|language) ?(?:model|assistant|intelligence)?\b"
+    r"\bas an? (?:ai|artificial intelligence|large language|language) (?:language )?(?:model|assistant)\b|^as an ai\b"
     r"|^(?:i'?m|i am) (?:sorry|afraid|unable|not able)\b|^sorry\b[,.!]? (?:but )?i\b|\bi apologi[sz]e\b"
     r"|\bi (?:can(?:no|')?t|can not|am unable to|am not able to|won'?t|will not)\b"
     r"|\bi (?:do not|don'?t) have (?:access|enough|any|the)\b"

@@ -102,10 +102,9 @@ class Grounds:
         attribute = self._values.attributes.get(name)
         return self._seen.get(name, {}).get(value) if attribute is not None and attribute.visual else None
 
-    def name(self, name: str) -> Found | None:
-        """Where a brand or a category is named; where the record states a brand, in the record or the title alone."""
-        found = self.phrase(name, ("title", "record"))
-        return found or (None if self._facts.keys() & {"brand", "creator"} else self.phrase(name))
+    def brand(self, name: str) -> Found | None:
+        """Where a brand is named: in the title or the record, and in other texts where the record states none."""
+        return self.phrase(name, ("title", "record") if self._facts.keys() & {"brand", "creator"} else ALL)
 
     def phrase(self, phrase: str, fields: Container[str] = ALL) -> Found | None:
         """Where some words stand side by side, or a number with its unit does."""

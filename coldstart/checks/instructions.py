@@ -37,26 +37,31 @@ _FORMS = (
     r"\b(?:note|message|attention|reminder|hint|dear|hey|hello)\s*,?\s*(?:to |for )?(?:the |any |all )?"
     r"(?:ai|llms?|language models?|chatgpt|assistant|chatbot)\b",
     r"\b(?:as an? (?:ai|language) (?:model|assistant)|dan mode|prompt injection|override mode)\b",
-    r"<\s*/?\s*(?:item|system|user|assistant|instructions?|prompt|s)\s*>|<\||\|>|<<\s*/?sys",
-    r"\[/?(?:inst|sys|system)\]|#{2,}\s*instruction",
-    r"[\"'](?:summary|attributes|keywords|queries|role|content)[\"']\s*:\s*[\"'\[{]",
     r"ignorier\w* (?:alle|das|die|sie)|vergiss (?:alle|das)|negeer (?:alle|de|het)|ignorera (?:alla|allt|ovanst)",
     r"ignore[zr]? (?:toutes|les|ce qui)|oubliez|ignora[r]? (?:las|todas|todo|tutt|le |as |tudo|lo )",
     r"игнорируй|проигнорируй|забудь (?:все|всё)|忽略|无视|無視して|تجاهل|무시하|התעלם",
 )
+_MARKS = (
+    r"<\s*/?\s*(?:item|system|user|assistant|instructions?|prompt|s)\s*>|<\||\|>|<<\s*/?sys",
+    r"\[/?(?:inst|sys|system)\]|#{2,}\s*instruction",
+    r"[\"'](?:summary|attributes|keywords|queries|role|content)[\"']\s*:\s*[\"'\[{]",
+)
 _FORM = re.compile("|".join(_FORMS), re.IGNORECASE)
+_MARK = re.compile("|".join(_MARKS), re.IGNORECASE)
 _SENTENCE = re.compile(r"[.!?;\n。！？]\s*|\s[-–—|•*#]\s")
 
 
 def spoken_to_reader(text: str) -> int | None:
-    """Where the sentence begins in which a text first gives orders, in characters; None where it gives none."""
-    match = _FORM.search(text)
-    if match is None:
-        return None
-    start = 0
-    for end in _SENTENCE.finditer(text, 0, match.start() + 1):
-        start = end.end()
-    return min(start, match.start())
+    """Where a text first gives orders, in characters: its sentence that does, or a mark of a chat, a fence or an
+    answer, which may stand behind honest words; None where it does neither."""
+    mark = _MARK.search(text)
+    end = mark.start() if mark else len(text)
+    order = _FORM.search(text, 0, end)
+    if order is None:
+        return end if mark else None
+    first = order.end() - len(order.group().lstrip(" \n.!?;:,)]}>\"'”’"))
+    ends = (match.end() for match in _SENTENCE.finditer(text, 0, first))
+    return max((end for end in ends if end <= first), default=0)
 
 
 @lru_cache(maxsize=1024)

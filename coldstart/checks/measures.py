@@ -8,7 +8,7 @@ from math import isclose
 
 from coldstart.checks.words import tokens
 
-_UNITS = {
+UNITS = {
     "%": ("%", 1.0),
     **dict.fromkeys(("percent", "per cent"), ("%", 1.0)),
     **dict.fromkeys(("ml", "millilitre", "milliliter"), ("l", 0.001)),
@@ -77,8 +77,9 @@ def numbers(words: Sequence[str]) -> Iterator[Number]:
             continue
         after = words[place + 1] if place + 1 < len(words) else ""
         before = words[max(place - 3, 0) : place]
-        money = after in _MONEY or bool(before and before[-1] in _MONEY) or not _PRICED.isdisjoint(before)
-        unit, factor = _UNITS.get(after, ("", 1.0))
+        marked = bool(before) and before[-1] in _MONEY and not (len(before) > 1 and before[-2][0].isdigit())
+        money = after in _MONEY or marked or not _PRICED.isdisjoint(before)
+        unit, factor = UNITS.get(after, ("", 1.0))
         yield Number(place, f"{word} {after}" if unit else word, value * factor, unit, money)
 
 

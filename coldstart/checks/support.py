@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coldstart.checks.measures import UNITS
 from coldstart.checks.words import Tokens, tokens
 
 _BINDING = frozenset(
@@ -23,5 +24,7 @@ _BINDING = frozenset(
 
 
 def carrying(words: Tokens) -> list[str]:
-    """The words that carry meaning, each once, in their order; numbers are judged elsewhere."""
-    return list(dict.fromkeys(word for word in words if word not in _BINDING and word[0].isalpha()))
+    """The words that carry meaning, each once, in their order; numbers and their units are judged elsewhere."""
+    return list(
+        dict.fromkeys(word for word in words if word[0].isalpha() and word not in _BINDING and word not in UNITS)
+    )

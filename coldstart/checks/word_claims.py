@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,9 +57,11 @@ class WordClaims:
         words = tokens(text)
         meant = self.values.all.find(words)
         found: dict[str, Found] = {}
+        known = set(self._own)
         for start, end, values in meant:
             if not negated(words, start, end) and (placed := self._value(words[start:end], values)):
                 found.setdefault(*placed)
+                known.update(words[start:end])
         measured = list(numbers(words))
         if fault := price(measured, self.grounds):
             raise Ungrounded(*fault)
@@ -70,7 +72,7 @@ class WordClaims:
             raise Ungrounded(*fault)
         for value, place in (*self._measured(measured), *named.items()):
             found.setdefault(value, place)
-        others = self._others(claim, words)
+        others = self._others(claim, words, known)
         return [Ground(claim, value, *place) for value, place in found.items()] or [Ground(claim, text, *others)]
 
     def _value(self, said: Tokens, values: Sequence[tuple[str, str]]) -> tuple[str, Found] | None:
@@ -97,12 +99,16 @@ class WordClaims:
                 raise Ungrounded("ungrounded_number", f"{number.word!r} stands in no source")
             yield number.word, place
 
-    def _others(self, claim: str, words: Tokens) -> Found:
-        """What its words stand on; of a keyword's none may stand nowhere, of a longer text's a share."""
+    def _others(self, claim: str, words: Tokens, known: Container[str]) -> Found:
+        """What its words stand on; of a keyword's none may stand nowhere, of a longer text's a share.
+
+        Args:
+            known: words of values that were found grounded.
+        """
         meant = carrying(words)
         if not meant and not any(word[0].isdigit() for word in words):
             raise Ungrounded("says_nothing", "none of its words carries meaning")
-        missing = [word for word in meant if word not in self._own and self.grounds.word(word) is None]
+        missing = [word for word in meant if word not in known and self.grounds.word(word) is None]
         most = 0.0 if claim == "keyword" else self.rules.max_unsupported
         share = len(missing) / max(len(meant), 1)
         if share > most:

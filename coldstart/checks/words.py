@@ -20,6 +20,7 @@ _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _COUNTS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _COUNTED = {word: str(number) for number, word in enumerate(_COUNTS, 2)}
 _BEFORE = frozenset(("no", "not", "non", "never", "without", "isnt", "arent", "faux", "fake", "imitation"))
+_BETWEEN = frozenset(("a", "an", "any", "the", "added", "real", "of"))
 
 Of = TypeVar("Of")
 Tokens = tuple[str, ...]
@@ -61,7 +62,10 @@ def _number(word: str) -> str:
 
 def negated(words: Sequence[str], start: int, end: int) -> bool:
     """Whether the words before or after a place deny what stands there: `no sugar`, `faux leather`, `sugar free`."""
-    return (start > 0 and words[start - 1] in _BEFORE) or (end < len(words) and words[end] == "free")
+    before = start - 1
+    while before > 0 and words[before] in _BETWEEN:
+        before -= 1
+    return (before >= 0 and words[before] in _BEFORE) or (end < len(words) and words[end] == "free")
 
 
 class Lexicon(Generic[Of]):
