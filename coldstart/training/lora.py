@@ -219,6 +219,7 @@ def save_adapter(model: Any, folder: Path) -> None:
     path = folder / "adapter_config.json"
     config = json.loads(path.read_bytes())
     config["target_modules"] = sorted(config["target_modules"])
+    config["base_model_name_or_path"] = None  # a folder of this machine, or nothing
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
 
 

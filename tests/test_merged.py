@@ -1,0 +1,130 @@
+"""An adapter in the weights: the folder loads as any model, and says what base and adapter say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from tiny_models import byte_tokenizer, lessons, tiny_llama
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from coldstart import chat, generators
+from coldstart.errors import ColdstartError
+from coldstart.generators import Request, fake
+from coldstart.training import lora
+from coldstart.training.base_model import load_base
+from coldstart.training.lora_settings import LoraSettings
+from coldstart.training.merged import Agreement, agree, merge, written
+from coldstart.training.quiet import quiet
+
+CPU = torch.device("cpu")
+
+
+def adapter(base: str, folder: Path) -> Path:
+    """An adapter that changes the base a lot, untrained."""
+    with quiet(0, CPU):
+        model = lora.with_lora(load_base(base, CPU, torch.float32), LoraSettings(r=4))
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.05)
+        lora.save_adapter(model, folder / "adapter")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"hf:{tiny_llama(tmp_path_factory.mktemp('base'))}"
+
+
+@pytest.fixture(scope="module")
+def adapted(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return adapter(base, tmp_path_factory.mktemp("adapted"))
+
+
+def test_the_merged_model_loads_as_any_and_says_the_same(base: str, adapted: Path, tmp_path: Path) -> None:
+    out = merge(base, adapted, tmp_path / "merged")
+    with quiet(0, CPU):
+        merged = AutoModelForCausalLM.from_pretrained(out, local_files_only=True)
+        tuned = PeftModel.from_pretrained(load_base(base, CPU, torch.float32).model, str(adapted / "adapter"))
+    assert merged.dtype == torch.float32
+    tokenizer = AutoTokenizer.from_pretrained(out, local_files_only=True)
+    for lesson in lessons(4):
+        ids = torch.tensor([chat.prompt_ids(tokenizer, lesson.system, lesson.prompt)])
+        assert ids[0].tolist() == chat.prompt_ids(byte_tokenizer(), lesson.system, lesson.prompt)
+        with torch.no_grad():
+            torch.testing.assert_close(merged(ids).logits, tuned(ids).logits, atol=1e-4, rtol=1e-4)
+    assert GenerationConfig.from_pretrained(out).eos_token_id == tokenizer.eos_token_id
+    config = json.loads((out / "config.json").read_bytes())
+    assert (config["architectures"], "quantization_config" in config) == (["LlamaForCausalLM"], False)
+    assert not list(tmp_path.glob(".merged*"))
+
+
+def test_bfloat16_halves_the_files(base: str, adapted: Path, tmp_path: Path) -> None:
+    wide, narrow = (merge(base, adapted, tmp_path / dtype, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (wide, narrow)]
+    assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.05)
+    with quiet(0, CPU):
+        assert AutoModelForCausalLM.from_pretrained(narrow, local_files_only=True).dtype == torch.bfloat16
+
+
+def test_a_folder_that_is_there_stays(base: str, adapted: Path, tmp_path: Path) -> None:
+    with pytest.raises(ColdstartError) as raised:
+        merge(base, adapted, tmp_path)
+    assert str(raised.value) == f"{tmp_path} is there already: name a new folder for the merged model"
+
+
+def test_no_adapter(base: str, tmp_path: Path) -> None:
+    with pytest.raises(ColdstartError, match="holds no adapter"):
+        merge(base, tmp_path, tmp_path / "merged")
+
+
+def test_an_adapter_of_another_model(adapted: Path, tmp_path: Path) -> None:
+    with pytest.raises(ColdstartError, match="does not fit the model"):
+        merge("starter", adapted, tmp_path / "merged")
+
+
+def test_ways_that_agree() -> None:
+    same = ["red shoe", "blue bag"]
+    assert agree({"adapter": same, "merged model": list(same)}) == Agreement(("adapter", "merged model"), 2)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message"),
+    [
+        (
+            ["red shoe", "blue hat"],
+            "prompt 2 of 2: merged model differs from adapter at letter 6: 'blue hat' instead of 'blue bag'; the "
+            "export is not used",
+        ),
+        (
+            ["red shoe, new", "blue bag"],
+            "prompt 1 of 2: merged model differs from adapter at letter 9: 'red shoe, new' instead of 'red shoe'; the "
+            "export is not used",
+        ),
+        (["red shoe"], "merged model wrote 1 texts, adapter 2: compare as many"),
+    ],
+)
+def test_the_first_difference_is_named(theirs: list[str], message: str) -> None:
+    with pytest.raises(ColdstartError) as raised:
+        agree({"adapter": ["red shoe", "blue bag"], "merged model": theirs})
+    assert str(raised.value) == message
+
+
+def test_texts_are_taken_one_at_a_time_and_together() -> None:
+    writer = fake.build("", device="cpu", dtype="auto", adapter=None)
+    ways = written(writer, writer, [Request("a"), Request("b")], 8)
+    assert list(ways) == ["adapter", "adapter in a batch", "merged model"]
+    assert agree(ways).prompts == 2
+
+
+@pytest.mark.slow
+def test_the_starter_model_agrees_with_itself_merged(tmp_path: Path) -> None:
+    folder = adapter("starter", tmp_path / "adapted")
+    out = merge("starter", folder, tmp_path / "merged")
+    requests = [Request(lesson.prompt, lesson.system) for lesson in lessons(4)]
+    tuned = generators.load("starter", device="cpu", dtype="float32", adapter=folder, merge=False)
+    exported = generators.load(f"hf:{out}", device="cpu", dtype="float32")
+    assert agree(written(tuned, exported, requests, 12)).prompts == 4
