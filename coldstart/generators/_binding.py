@@ -1,0 +1,258 @@
+"""Text bound to a JSON schema while it is written: which tokens may come next, row by row.
+
+The grammar of a schema is compiled by xgrammar (Dong et al. 2024, arXiv:2411.15100) to exactly what `json.dumps` writes
+with its own separators, fields in the schema's order. Besides that a pen stops what a small model does badly: a text
+that repeats itself is shut, and where the tokens run out what is open is closed, so that it stays JSON. It judges no
+words; `finish` tells where it was cut.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xgrammar
+
+VERSION = 1
+"""Raised when texts change."""
+LOOP_TOKENS, LOOP_TIMES, LONGEST_LOOP = 24, 3, 32
+"""A loop has at least so many tokens, and comes so often; the longest that is looked for."""
+_LOOK_EVERY = 8
+_SPARE = 4
+"""Tokens left over where a text is closed: its end is counted by the grammar's view, which is a little short."""
+_MOST_COUNTED = 512
+"""Tokens of closing after which counting is given up."""
+_CACHE_BYTES = 256 << 20
+
+
+class Binder:
+    """Compiled schemas of one tokenizer.
+
+    Args:
+        tokenizer: of transformers.
+        vocab_size: width of the model's logits.
+        stop_ids: tokens that end an answer.
+    """
+
+    def __init__(self, tokenizer: Any, vocab_size: int, stop_ids: Sequence[int]) -> None:
+        self.tokenizer = tokenizer
+        self.vocab_size = vocab_size
+        self.stop_ids = tuple(stop_ids)
+        info = xgrammar.TokenizerInfo.from_huggingface(
+            tokenizer, vocab_size=vocab_size, stop_token_ids=list(self.stop_ids)
+        )
+        self.pieces: list[bytes] = list(info.decoded_vocab)
+        marks = {*info.special_token_ids, *tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+        self._ids = {piece: place for place, piece in enumerate(self.pieces) if piece and place not in marks}
+        # xgrammar lets `<|im_start|>` and its like stand in a string as plain text, and bare control characters too.
+        never = {place for place, piece in enumerate(self.pieces) if piece and min(piece) < 0x20}
+        bits = np.full(-(-vocab_size // 32) * 32, True)
+        bits[[place for place in (marks | never) - set(self.stop_ids) if place < vocab_size]] = False
+        self.allowed = torch.from_numpy(np.packbits(bits, bitorder="little").view(np.int32))
+        self._compiler = xgrammar.GrammarCompiler(info, max_threads=2, cache_limit_bytes=_CACHE_BYTES)
+
+    def matcher(self, schema: Mapping[str, Any]) -> xgrammar.GrammarMatcher:
+        """At the beginning of a text of that schema.
+
+        Raises:
+            ValueError: the schema cannot be compiled.
+        """
+        # Not a key that sorts: the order of fields is part of the grammar.
+        text = json.dumps(schema, ensure_ascii=False)
+        try:
+            compiled = self._compiler.compile_json_schema(text, any_whitespace=False, separators=(", ", ": "))
+        except RuntimeError as error:
+            raise ValueError(f"schema {text[:200]} cannot be compiled: {error}") from error
+        return xgrammar.GrammarMatcher(compiled)
+
+    def margin(self, schema: Mapping[str, Any]) -> int:
+        """Tokens that one more field of an object, or one more entry of a list, can take at most before it may end."""
+        inner = [*schema.get("properties", {}).items(), *([("", schema["items"])] if "items" in schema else [])]
+        if not inner:
+            return 0
+        return max(max(self._cost(name, about), self.margin(about)) for name, about in inner)
+
+    def _cost(self, name: str, schema: Mapping[str, Any]) -> int:
+        cost = len(self.split(f', "{name}": '.encode())) + 3
+        cost += max(
+            (len(self.split(json.dumps(one, ensure_ascii=False).encode())) for one in schema.get("enum", ())), default=0
+        )
+        required, fields = schema.get("required", ()), schema.get("properties", {})
+        return cost + sum(self._cost(one, fields[one]) for one in required)
+
+    def split(self, text: bytes) -> list[int]:
+        """Tokens of a text, always the longest that fits; for text that no model chose."""
+        found = []
+        while text:
+            size = next(size for size in range(min(len(text), 32), 0, -1) if text[:size] in self._ids)
+            found.append(self._ids[text[:size]])
+            text = text[size:]
+        return found
+
+
+class Pen:
+    """The text of one row as it grows.
+
+    Args:
+        schema: what binds it; None: nothing.
+        budget: tokens that it may have.
+
+    Attributes:
+        tokens: written so far, without the one that ends an answer.
+        finish: None while it is open.
+    """
+
+    def __init__(self, binder: Binder, schema: Mapping[str, Any] | None, budget: int) -> None:
+        self.tokens: list[int] = []
+        self.finish: Literal["stop", "length"] | None = None
+        self._binder = binder
+        self._budget = budget
+        self._matcher = None if schema is None else binder.matcher(schema)
+        self._whole = schema is not None and schema.get("type") == "object"  # its last brace is its end
+        self._quoted = _Quoted()
+        self._shut = self._closing = self._cut = False
+        self._margin = 0 if schema is None else binder.margin(schema)
+        self._count_at = budget
+
+    def mask(self, bitmask: torch.Tensor, place: int) -> bool:
+        """Write which tokens may follow into one row of int32 `[B, ceil(vocab / 32)]`; False where any may."""
+        if self._matcher is None:
+            return False
+        self._matcher.fill_next_token_bitmask(bitmask, place)
+        bitmask[place] &= self._binder.allowed
+        return True
+
+    def take(self, token: int) -> int:
+        """One more token, as the model chose it under `mask`. Returns the one that was written, perhaps another.
+
+        Raises:
+            RuntimeError: the schema does not allow it.
+        """
+        token = self._instead(token)
+        if token in self._binder.stop_ids:
+            self.finish = "length" if self._cut else "stop"
+            return token
+        if self._matcher is not None and not self._matcher.accept_token(token):
+            raise RuntimeError(f"token {token} does not fit the schema after {self.text()!r}")
+        self.tokens.append(token)
+        self._quoted.read(self._binder.pieces[token])
+        if self._whole and self._matcher is not None and self._matcher.is_completed():
+            self.finish = "length" if self._cut else "stop"
+        elif len(self.tokens) >= self._budget:
+            self.finish = "length"
+        elif len(self.tokens) % _LOOK_EVERY == 0 and loops(self.tokens):
+            if self._matcher is None:
+                self.finish = "length"
+            self._shut = True
+        return token
+
+    def text(self) -> str:
+        if self._matcher is not None:
+            return b"".join(self._binder.pieces[token] for token in self.tokens).decode("utf-8", "replace")
+        written: str = self._binder.tokenizer.decode(
+            self.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return written.strip()
+
+    def _instead(self, token: int) -> int:
+        """The token to write in place of the model's: where a loop is shut, or what is open has to be closed."""
+        if self._matcher is None:
+            return token
+        inside, mark = self._quoted.inside, ""
+        if self._shut and (mark := _taken(self._matcher, '"' if inside else "]")):
+            self._shut = False
+        elif self._nearly_out() and (not inside or b'"' in self._binder.pieces[token][:-1] or self._out()):
+            mark = _closer(self._matcher, inside)
+        if not mark:
+            return token
+        self._cut |= not mark.encode().startswith(self._binder.pieces[token])
+        return self._binder.split(mark.encode())[0]
+
+    def _nearly_out(self) -> bool:
+        """Whether nothing more may be begun. What closing takes is counted again when half of the rest is used."""
+        left = self._budget - len(self.tokens)
+        if not self._closing and left <= self._count_at:
+            spare = left - self._least() - self._margin
+            self._closing = spare <= 0
+            self._count_at = left - (spare + 1) // 2
+        return self._closing
+
+    def _out(self) -> bool:
+        """Whether even the text that is being written must end here."""
+        return self._budget - len(self.tokens) <= self._least() + _SPARE
+
+    def _least(self) -> int:
+        """Tokens that closing everything takes at least, where a text that must not be empty has one token."""
+        assert self._matcher is not None
+        matcher, quoted, count = self._matcher.fork(), self._quoted.copy(), 0
+        bitmask = xgrammar.allocate_token_bitmask(1, self._binder.vocab_size)
+        while not matcher.is_completed() and count <= _MOST_COUNTED:
+            mark = _closer(matcher, quoted.inside)
+            if mark:
+                tokens = self._binder.split(mark.encode())
+            else:
+                matcher.fill_next_token_bitmask(bitmask, 0)
+                bitmask[0] &= self._binder.allowed
+                words = bitmask[0].nonzero()[0]
+                tokens = [_lowest(int(bitmask[0, words[0]])) + 32 * int(words[0])]
+            for token in tokens:
+                matcher.accept_token(token)
+                quoted.read(self._binder.pieces[token])
+            count += len(tokens)
+        return count
+
+
+def _closer(matcher: xgrammar.GrammarMatcher, inside: bool) -> str:
+    """What comes next on the shortest way to the end: a closing mark, or what the grammar leaves no choice about."""
+    for mark in ('"',) if inside else ("}", "]"):
+        if _taken(matcher, mark):
+            return mark
+    return matcher.find_jump_forward_string()
+
+
+def _taken(matcher: xgrammar.GrammarMatcher, mark: str) -> str:
+    """The mark where it may come next, else nothing."""
+    if not matcher.accept_string(mark):
+        return ""
+    matcher.rollback(1)
+    return mark
+
+
+def _lowest(word: int) -> int:
+    """Place of the lowest set bit of an int32."""
+    return (word & -word & 0xFFFFFFFF).bit_length() - 1
+
+
+class _Quoted:
+    """Whether a JSON text stands inside a string."""
+
+    def __init__(self, inside: bool = False, escaped: bool = False) -> None:
+        self.inside = inside
+        self._escaped = escaped
+
+    def copy(self) -> _Quoted:
+        return _Quoted(self.inside, self._escaped)
+
+    def read(self, piece: bytes) -> None:
+        for byte in piece:
+            if self._escaped:
+                self._escaped = False
+            elif self.inside and byte == 0x5C:
+                self._escaped = True
+            elif byte == 0x22:
+                self.inside = not self.inside
+
+
+def loops(tokens: Sequence[int]) -> bool:
+    """Whether the end of a text is one piece of up to `LONGEST_LOOP` tokens, again and again."""
+    for period in range(1, LONGEST_LOOP + 1):
+        times = max(LOOP_TIMES, -(-LOOP_TOKENS // period))
+        if len(tokens) < period * times:
+            continue
+        tail = list(tokens[-period * times :])
+        if tail == tail[:period] * times:
+            return True
+    return False

@@ -1,0 +1,235 @@
+"""Writing with a causal language model: many rows at once, the text of each the same as if it were alone.
+
+    write(model, binder, rows, sampling, batch_size=None) -> [Generation], in the order of the rows
+
+`model` is any causal model of transformers in evaluation mode, `binder` a `Binder` of its tokenizer. A `Row` has the
+tokens that the model reads, or vectors in their place where pictures stand among them, and the schema that binds what
+it writes. Rows are sorted by length and go in batches that fit memory. What all rows begin with (a system message) is
+read once and its keys and values are shared. Rows that have ended leave the batch.
+
+A loop of our own and not transformers' `generate`: that one draws random numbers for the whole batch, keeps ended rows
+until the last one ends, and shares no prefix of vectors. Rows differ from themselves alone by float rounding only,
+which in bfloat16 can turn a near tie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+import xgrammar
+
+from coldstart.generators import Generation, Sampling, _cache
+from coldstart.generators._binding import Binder, Pen
+
+LEAST_PREFIX = 8
+"""A shorter beginning is not worth a forward pass of its own."""
+MOST_ROWS = {"cpu": 32, "cuda": 256, "mps": 32}
+_MEMORY_SHARE = 0.5
+_KEPT_ROWS = 0.75
+"""Ended rows are dropped once no more than this share is open: dropping copies the cache."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the model reads for one text.
+
+    Attributes:
+        ids: tokens; -1 where a vector stands that is no token's. Rows whose ids begin alike begin alike.
+        schema: what binds the text.
+        embeds: float `[T, D]`, read instead of the tokens.
+    """
+
+    ids: Sequence[int]
+    schema: Mapping[str, Any] | None = None
+    embeds: torch.Tensor | None = None
+
+
+def write(
+    model: Any, binder: Binder, rows: Sequence[Row], sampling: Sampling, *, batch_size: int | None = None
+) -> list[Generation]:
+    """Texts of all rows, in their order.
+
+    Args:
+        batch_size: most rows at once, besides what memory allows; None: what memory allows.
+
+    Raises:
+        torch.OutOfMemoryError, MemoryError: one row alone does not fit.
+        ValueError: a schema cannot be compiled.
+    """
+    if not rows:
+        return []
+    results: list[Generation | None] = [None] * len(rows)
+    shared = _shared(rows) if _cache.shareable(_cache.new(model.config, 0)) else 0
+    order = sorted(range(len(rows)), key=lambda place: (-len(rows[place].ids), place))
+    most = batch_size or MOST_ROWS.get(model.device.type, 32)
+    with torch.inference_mode():
+        prefix = _read_prefix(model, rows[0], shared) if shared else None
+        while order:
+            longest = len(rows[order[0]].ids)
+            batch = order[: min(most, _fitting(model, longest, sampling.max_new_tokens))]
+            try:
+                written = _write_batch(model, binder, [rows[place] for place in batch], sampling, prefix, shared)
+            except (MemoryError, RuntimeError) as error:
+                if len(batch) == 1 or not _out_of_memory(error):
+                    raise
+                most = len(batch) // 2
+                written = None
+            if written is None:  # outside the handler: its traceback holds the tensors that were too many
+                if model.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            for place, generation in zip(batch, written, strict=True):
+                results[place] = generation
+            order = order[len(batch) :]
+    return [result for result in results if result is not None]
+
+
+def _write_batch(
+    model: Any, binder: Binder, rows: list[Row], sampling: Sampling, prefix: Any, shared: int
+) -> list[Generation]:
+    pens = [Pen(binder, row.schema, sampling.max_new_tokens) for row in rows]
+    draws = None if sampling.temperature == 0 else [_generator(row, sampling) for row in rows]
+    longest = max(len(row.ids) for row in rows)
+    cache = _cache.new(model.config, longest + sampling.max_new_tokens)
+    if prefix is not None:
+        _cache.begin(cache, prefix, len(rows))
+    inputs, mask = _inputs(model, rows, shared, longest)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
+    open_ = list(range(len(rows)))
+    bitmask = xgrammar.allocate_token_bitmask(len(rows), binder.vocab_size)
+    while open_:
+        logits = _forward(model, inputs, mask, positions, cache)[:, -1].float()
+        bound = [
+            place for place, row in enumerate(open_) if pens[row].finish is None and pens[row].mask(bitmask, place)
+        ]
+        if bound:
+            logits = _masked(logits, bitmask, bound)
+        chosen = _choose(logits, sampling, draws and [draws[row] for row in open_])
+        for place, row in enumerate(open_):
+            if pens[row].finish is None:
+                chosen[place] = pens[row].take(chosen[place])
+        stay = [place for place, row in enumerate(open_) if pens[row].finish is None]
+        if not stay:
+            break
+        if len(stay) <= _KEPT_ROWS * len(open_):
+            kept = torch.tensor(stay, device=model.device)
+            cache.batch_select_indices(kept)
+            mask, open_, chosen = mask[kept], [open_[place] for place in stay], [chosen[place] for place in stay]
+        mask = torch.cat([mask, mask.new_ones(len(open_), 1)], dim=1)
+        positions = mask.sum(1, keepdim=True) - 1
+        inputs = {"input_ids": torch.tensor(chosen, device=model.device)[:, None]}
+    return [
+        Generation(pen.text(), pen.finish or "length", len(row.ids), len(pen.tokens))
+        for pen, row in zip(pens, rows, strict=True)
+    ]
+
+
+def _shared(rows: Sequence[Row]) -> int:
+    """Tokens that all rows begin with, and that leave each row one of its own; 0 where it is not worth it."""
+    if len(rows) < 2:
+        return 0
+    low, high = (find(rows, key=lambda row: list(row.ids)).ids for find in (min, max))  # they differ first
+    limit = min(len(row.ids) for row in rows) - 1
+    same = next((n for n in range(limit) if low[n] != high[n] or low[n] < 0), max(limit, 0))
+    return same if same >= LEAST_PREFIX else 0
+
+
+def _read_prefix(model: Any, row: Row, shared: int) -> Any:
+    """Cache of the first tokens of a row."""
+    cache = _cache.new(model.config, shared)
+    ids = torch.tensor([list(row.ids[:shared])], device=model.device)
+    _forward(model, {"input_ids": ids}, torch.ones_like(ids), torch.arange(shared, device=model.device)[None], cache)
+    return cache
+
+
+def _inputs(model: Any, rows: Sequence[Row], shared: int, longest: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """What the model reads after the prefix, padded on the left, and int64 `[B, longest]` of what is there."""
+    width = longest - shared
+    mask = torch.zeros(len(rows), longest, dtype=torch.int64)
+    mask[:, :shared] = 1
+    ids = torch.zeros(len(rows), width, dtype=torch.int64)
+    for place, row in enumerate(rows):
+        start = longest - len(row.ids) + shared
+        mask[place, start:] = 1
+        ids[place, start - shared :] = torch.tensor(row.ids[shared:]).clamp(min=0)
+    mask, ids = mask.to(model.device), ids.to(model.device)
+    if all(row.embeds is None for row in rows):
+        return {"input_ids": ids}, mask
+    embeds = model.get_input_embeddings()(ids)
+    for place, row in enumerate(rows):
+        if row.embeds is not None:
+            own = row.embeds[shared:].to(embeds)
+            embeds[place, width - len(own) :] = own
+    return {"inputs_embeds": embeds}, mask
+
+
+def _forward(
+    model: Any, inputs: dict[str, torch.Tensor], mask: torch.Tensor, positions: torch.Tensor, cache: Any
+) -> torch.Tensor:
+    logits: torch.Tensor = model(
+        **inputs,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits
+    return logits
+
+
+def _masked(logits: torch.Tensor, bitmask: torch.Tensor, bound: list[int]) -> torch.Tensor:
+    """The logits with -inf where a bound row must not go on."""
+    if logits.device.type not in ("cpu", "cuda"):  # xgrammar has kernels for these
+        return _masked(logits.cpu(), bitmask, bound).to(logits.device)
+    xgrammar.apply_token_bitmask_inplace(logits, bitmask.to(logits.device), indices=bound)
+    return logits
+
+
+def _choose(logits: torch.Tensor, sampling: Sampling, draws: Sequence[torch.Generator] | None) -> list[int]:
+    """One token a row: the likeliest, or one drawn with the row's own random numbers."""
+    if draws is None:
+        return logits.argmax(1).tolist()
+    odds = torch.softmax(logits / sampling.temperature, dim=1)
+    if sampling.top_p < 1:  # the likeliest tokens that together reach top_p (Holtzman et al. 2020)
+        ranked, places = odds.sort(dim=1, descending=True, stable=True)
+        beyond = ranked.cumsum(1) - ranked >= sampling.top_p
+        odds = odds.scatter(1, places, ranked.masked_fill(beyond, 0))
+    # argmax(p / e) with e drawn from an exponential distribution is a draw from p
+    noise = torch.stack([torch.empty(odds.shape[1]).exponential_(generator=draw) for draw in draws])
+    return (odds / noise.to(odds.device)).argmax(1).tolist()
+
+
+def _generator(row: Row, sampling: Sampling) -> torch.Generator:
+    """Random numbers of one row: by the seed and what it reads, whatever stands beside it in the batch."""
+    key = hashlib.sha256(repr((sampling.seed, list(row.ids))).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+
+
+def _fitting(model: Any, prompt: int, new: int) -> int:
+    """Rows of that many tokens whose keys, values, activations and logits fit in half the free memory; at least 1."""
+    config = model.config.get_text_config()
+    size = model.dtype.itemsize
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    cache = 2 * config.num_hidden_layers * heads * width * size * (prompt + new)
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    work = prompt * (8 * config.hidden_size + 3 * inner) * size + 3 * 4 * config.vocab_size
+    if model.device.type == "cuda":
+        free = torch.cuda.mem_get_info(model.device)[0]
+        free += torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
+    else:
+        free = psutil.virtual_memory().available
+    return max(1, int(_MEMORY_SHARE * free / (cache + work)))
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Also the CPU allocator's, which is a plain `RuntimeError`."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        "defaultcpuallocator" in said or "not enough memory" in said
+    )

@@ -1,0 +1,114 @@
+"""A causal language model on this machine, as a generator. What `starter` and `hf:` are made of; text alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+from coldstart import chat
+from coldstart.device import choose_device, choose_dtype
+from coldstart.errors import ColdstartError
+from coldstart.generators import Generation, GeneratorPassport, Request, Sampling
+from coldstart.stage import Reject
+
+
+class LocalModel:
+    """See `Generator`.
+
+    Args:
+        name: what it was asked for by.
+        context_tokens: prompt and answer together; None where it is not known.
+        load_tokenizer: gives the tokenizer.
+        load_model: (torch device, torch dtype) -> the model in evaluation mode.
+        load_passport: gives what changes its texts, without weights.
+        batch_size: most rows at once; None: what memory allows.
+    """
+
+    image_transform = None
+
+    def __init__(
+        self,
+        name: str,
+        context_tokens: int | None,
+        load_tokenizer: Callable[[], Any],
+        load_model: Callable[[Any, Any], Any],
+        load_passport: Callable[[], GeneratorPassport],
+        *,
+        device: str,
+        dtype: str,
+        batch_size: int | None,
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise ColdstartError(f"generator {name!r}: batch_size {batch_size} must be at least 1")
+        self.name = name
+        self.context_tokens = context_tokens
+        self.passport = load_passport
+        self._load_tokenizer = load_tokenizer
+        self._load_model = load_model
+        self._device = device
+        self._dtype = dtype
+        self._batch_size = batch_size
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        if not texts:
+            return []
+        plain = [chat.plain(self._tokenizer, text) for text in texts]
+        return [len(ids) for ids in self._tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]]
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation | Reject]:
+        from coldstart.generators._decode import Row, write
+
+        rows: list[Row | Reject] = []
+        for request in requests:
+            if request.images:
+                raise ColdstartError(f"generator {self.name!r} takes no pictures: use one that reads them")
+            ids = chat.prompt_ids(self._tokenizer, request.system, request.prompt)
+            rows.append(self._reason(ids, request, sampling) or Row(ids, request.schema))
+        answered = [row for row in rows if isinstance(row, Row)]
+        written = iter(write(self._model, self._binder, answered, sampling, batch_size=self._batch_size))
+        return [next(written) if isinstance(row, Row) else row for row in rows]
+
+    def _reason(self, ids: Sequence[int], request: Request, sampling: Sampling) -> Reject | None:
+        """Why a request cannot be answered, if so."""
+        if self.context_tokens is not None and len(ids) + sampling.max_new_tokens > self.context_tokens:
+            wanted = f"{len(ids)} tokens and {sampling.max_new_tokens} to write"
+            return Reject("prompt_too_long", f"{wanted} are over the context of {self.context_tokens}")
+        own, template = self._marks(ids), self._template_marks(bool(request.system))
+        if own != template:  # what an item says must never be read as the template's own marks
+            return Reject(
+                "special_tokens", f"{sum(own.values())} marks in the prompt, {sum(template.values())} expected"
+            )
+        return None
+
+    def _template_marks(self, system: bool) -> Counter[int]:
+        return self._marks(chat.prompt_ids(self._tokenizer, "a" if system else "", "a"))
+
+    def _marks(self, ids: Sequence[int]) -> Counter[int]:
+        return Counter(token for token in ids if token in self._special)
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        return frozenset(self._tokenizer.all_special_ids)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return self._load_tokenizer()
+
+    @cached_property
+    def _model(self) -> Any:
+        device = choose_device(self._device)
+        return self._load_model(device, choose_dtype(device, self._dtype))
+
+    @cached_property
+    def _binder(self) -> Any:
+        from coldstart.generators._binding import Binder
+
+        stated = getattr(self._model.generation_config, "eos_token_id", None)
+        ends = [stated] if isinstance(stated, int) else list(stated or [])
+        ends += [self._tokenizer.eos_token_id] if self._tokenizer.eos_token_id is not None else []
+        if not ends:
+            raise ColdstartError(f"generator {self.name!r}: neither model nor tokenizer says which token ends a text")
+        width = self._model.config.get_text_config().vocab_size
+        return Binder(self._tokenizer, width, sorted(set(ends)))
