@@ -3,8 +3,8 @@
 A judge maps a picture's vector to a score of each value of one attribute. `words` likens it to the values in words
 (see `coldstart.perception.labels`); `probe` is ridge regression onto the values that other items are known to have
 (Hoerl & Kennard 1970), every item scored by one that has not seen it. Either is turned into probabilities by a factor
-fitted by likelihood. A claim may be of any value, not of the likeliest alone, so that the threshold is the lowest at
-and over which so large a share of all values of all items is true as was asked for.
+fitted by likelihood; the threshold is the lowest of a half or more at and over which so large a share of the values is
+true as was asked for.
 
 Knows nothing of encoders, items or tables.
 """
@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coldstart.perception.label_quality import wilson
 from coldstart.perception.labels import Flags, Numbers, Vectors, likeliest, lowest_threshold
 
 Kind = Literal["words", "probe"]
-FLOOR = 0.05
-"""A value that is less likely than this is never a ground."""
+LEAST = 0.5
+"""No picture is the ground of what it shows less likely than not, however often that is right on the whole: what a
+writer makes up is often one of the many values that are a little likely."""
 STRENGTH = 0.1
 """What ridge regression adds to the variance of each number; LOG.md has what others gave."""
 
@@ -126,9 +126,9 @@ def ridge(vectors: Vectors, truth: Numbers, folds: Numbers, values: int) -> tupl
     """
     mean, deviation = vectors.mean(axis=0, dtype=np.float64), vectors.std(axis=0, dtype=np.float64)
     deviation[deviation < 1e-9] = 1.0
-    rows = (vectors - mean) / deviation
+    rows = ((vectors - mean) / deviation).astype(np.float32)
     products = rows @ rows.T
-    targets = (truth[:, None] == np.arange(values)).astype(np.float64)
+    targets = (truth[:, None] == np.arange(values)).astype(np.float32)
     scores = np.empty((len(vectors), values), np.float32)
     for fold in np.unique(folds):
         own, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
@@ -139,9 +139,9 @@ def ridge(vectors: Vectors, truth: Numbers, folds: Numbers, values: int) -> tupl
     return scores, weights.astype(np.float32), (centre - weights @ mean).astype(np.float32)
 
 
-def _duals(products: NDArray[np.float64], targets: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    centre = targets.mean(axis=0)
-    penalty = STRENGTH * len(targets) * np.eye(len(targets))
+def _duals(products: Vectors, targets: Vectors) -> tuple[Vectors, Vectors]:
+    centre: Vectors = targets.mean(axis=0)
+    penalty = np.float32(STRENGTH * len(targets)) * np.eye(len(targets), dtype=np.float32)
     return np.linalg.solve(products + penalty, targets - centre), centre
 
 
@@ -186,5 +186,5 @@ def _fit(scores: Vectors, offsets: Vectors, truth: Numbers, precision: float) ->
     factor = np.float32(likeliest(spread, offsets - offsets[own][:, None]))
     likely = softmax(scores * factor + offsets)
     right = np.arange(len(offsets)) == truth[:, None]
-    could = likely >= FLOOR
+    could = likely >= LEAST
     return factor, lowest_threshold(likely[could], right[could], precision)

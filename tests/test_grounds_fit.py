@@ -1,0 +1,167 @@
+"""Questions asked of pictures, who answers them best, and what is kept of that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coldstart.attributes import Attributes
+from coldstart.learning.grounds import FILE, Asked, Grounds, load
+from coldstart.learning.grounds_fit import Question, Space, fit, questions, stated
+from coldstart.perception.labels import Vectors
+from coldstart.perception.visual_claims import Judge, Worth
+
+WORTH = Worth(100, 0.9, 0.95, (0.9, 0.98), 0.8)
+COLOURS = ("red", "green", "blue")
+
+
+def attributes(**named: Any) -> Attributes:
+    return Attributes.model_validate({"default": named})
+
+
+def row(item: str, category: str | None = None, **own: Any) -> dict[str, Any]:
+    return {"item_id": item, "category": category, "creator": None, "attributes": own}
+
+
+def test_values_of_all_categories_make_one_question() -> None:
+    asked = Attributes.model_validate(
+        {
+            "hats": {"colour": {"values": ["Red", "Grey"], "visual": True, "aliases": {"Grey": ["gray"]}}},
+            "default": {
+                "colour": {"values": ["grey", "Green"], "visual": True, "aliases": {"Green": ["olive", "lime"]}},
+                "price": {},
+            },
+        }
+    )
+    rows = [
+        row("a", "hats", colour="GRAY"), row("b", None, colour="lime"), row("c", "hats", colour="Green"),
+        row("d", "shoes", colour="grey"), row("e", "shoes", size="9"),
+    ]  # fmt: skip
+    told = stated(asked, rows)
+    assert told == {"colour": {"a": ("Grey", True), "b": ("Green", True), "c": ("Green", False), "d": ("grey", True)}}
+    (question,) = questions(asked, told)
+    assert question == Question(
+        "colour",
+        ("Red", "Grey", "Green"),
+        (("Red",), ("Grey", "gray"), ("Green", "olive", "lime")),
+        {"a": 1, "b": 2, "c": -1, "d": 1},
+    )
+    assert question.shares.tolist() == pytest.approx([1 / 6, 3 / 6, 2 / 6])
+
+
+def test_without_a_list_a_value_is_what_three_items_state() -> None:
+    asked = attributes(type={"from": "category", "visual": True})
+    rows = [row("a", "Hats"), row("b", "hats"), row("c", "Hats"), row("d", "shoes"), row("e", "shoes"), row("f")]
+    told = stated(asked, rows)
+    (question,) = questions(asked, told)
+    assert question == Question("type", ("Hats",), (("Hats",),), {"a": 0, "b": 0, "c": 0, "d": -1, "e": -1})
+
+
+def test_what_a_picture_does_not_show_is_not_asked() -> None:
+    asked = attributes(material={"values": ["wool"]})
+    assert stated(asked, [row("a", material="wool")]) == {}
+    assert list(questions(asked, {})) == []
+
+
+def shop(count: int = 300, spread: float = 0.2) -> tuple[Question, Vectors, Vectors]:
+    """Items of three colours, their vectors, and those of the colours."""
+    rng = np.random.default_rng(0)
+    words = np.eye(3, 12, dtype=np.float32)
+    truth = rng.integers(3, size=count)
+    vectors = words[truth] + spread * rng.normal(size=(count, 12)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    own = {f"i{place}": int(number) for place, number in enumerate(truth)}
+    return Question("colour", COLOURS, tuple((one,) for one in COLOURS), own), vectors, words
+
+
+def space(name: str, vectors: Vectors, words: Vectors | None, texts: list[str] | None = None) -> Space:
+    def encode(asked: Sequence[str]) -> Vectors:
+        assert words is not None
+        if texts is not None:
+            texts.extend(asked)
+        return words[[COLOURS.index(text.split()[-1]) for text in asked]]
+
+    count = len(vectors)
+    places = np.arange(count)
+    items = [f"i{place}" for place in places]
+    return Space(
+        name, f"passport of {name}", items, vectors, places % 5, places % 2 == 0, encode if words is not None else None
+    )
+
+
+def fitted(question: Question, *spaces: Space, judge: str = "auto", **settings: Any) -> Grounds:
+    chosen = {"template": "a photo of {}", "precision": 0.9, "min_items": 50, **settings}
+    return fit([question], spaces, judge=judge, **chosen)
+
+
+def test_the_judge_that_finds_most_grounds_comes_first() -> None:
+    question, vectors, words = shop()
+    blind = np.roll(words, 1, axis=0)  # words that stand for other colours
+    grounds = fitted(question, space("likened", vectors, blind), space("seen", shop(spread=0.5)[1], words))
+    kinds = [(one.space, one.kind) for one in grounds.asked["colour"].judges]
+    assert kinds[0] == ("likened", "probe") and ("likened", "words") not in kinds
+    assert sorted(kinds[1:]) == [("seen", "probe"), ("seen", "words")]
+    coverage = [one.worth.coverage for one in grounds.asked["colour"].judges]
+    assert coverage == sorted(coverage, reverse=True)
+    assert grounds.passports == {"likened": "passport of likened", "seen": "passport of seen"}
+    assert grounds.spaces == ["likened", "seen"]
+
+
+def test_words_are_put_into_the_template() -> None:
+    question, vectors, words = shop()
+    texts: list[str] = []
+    grounds = fitted(question, space("s", vectors, words, texts), judge="words", template="some {}")
+    assert texts == ["some red", "some green", "some blue"]
+    assert [one.kind for one in grounds.asked["colour"].judges] == ["words"]
+    assert fitted(question, space("s", vectors, None), judge="words").asked["colour"].judges == ()
+
+
+def test_why_no_picture_is_a_ground() -> None:
+    question, vectors, words = shop()
+    few = fitted(question, space("s", vectors[:49], words))
+    assert few.reasons == {"colour": "49 items with a picture state it, 50 are needed"}
+    one = Question("colour", ("red",), (("red",),), dict.fromkeys(question.truth, 0))
+    assert fitted(one, space("s", vectors, words)).reasons == {"colour": "it has 1 values to tell apart"}
+    shuffled = dict(
+        zip(question.truth, np.random.default_rng(1).permutation(list(question.truth.values())), strict=True)
+    )
+    blind = Question("colour", COLOURS, question.words, {item: int(number) for item, number in shuffled.items()})
+    found = fitted(blind, space("s", vectors, words))
+    assert found.reasons == {"colour": "on 300 items no probability is right as often as 0.9"}
+    assert found.asked["colour"] == Asked(COLOURS, ())
+    assert found.seen({"s": vectors[0]}) == {}
+
+
+def test_an_item_is_judged_by_the_first_space_that_has_it() -> None:
+    first = Judge("one", "probe", np.array([[9, 0], [0, 0]], np.float32), np.zeros(2, np.float32), 0.6, WORTH)
+    second = Judge("two", "words", np.array([[0, 0], [0, 9]], np.float32), np.zeros(2, np.float32), 0.6, WORTH)
+    grounds = Grounds({"use": Asked(("rest", "sport"), (first, second))}, {}, {})
+    here, none = np.array([1, 0], np.float32), np.zeros(2, np.float32)
+    other = np.array([0, 1], np.float32)
+    found = grounds.seen_of({"one": np.stack([here, none, none]), "two": np.stack([other, other, none])}, 3)
+    sure = pytest.approx(1 / (1 + np.exp(-9)))
+    assert found == [{"use": {"rest": sure}}, {"use": {"sport": sure}}, {}]
+    assert grounds.seen({"one": None, "two": [0.0, 1.0]}) == {"use": {"sport": sure}}
+    assert grounds.seen({"one": here, "two": other}) == {"use": {"rest": sure}}
+    assert grounds.seen({"one": other}) == {}  # both are half likely, and 0.6 is asked for
+
+
+def test_what_is_kept_is_what_was_fitted(tmp_path: Path) -> None:
+    question, vectors, words = shop()
+    aloof = Question("../shape", ("round", "square"), (("round",), ("square",)), {})
+    grounds = fit(
+        [question, aloof], [space("s", vectors, words)], judge="auto", template="{}", precision=0.9, min_items=50
+    )
+    files = grounds.files()
+    assert sorted(files) == [FILE, "judge-0.npy", "judge-1.npy"]
+    for path, data in files.items():
+        (tmp_path / path).write_bytes(data)
+    again = load(tmp_path)
+    assert again.seen_of({"s": vectors}, 300) == grounds.seen_of({"s": vectors}, 300)
+    assert again.reasons == {"../shape": "0 items with a picture state it, 50 are needed"}
+    assert again.passports == grounds.passports and again.files() == files
+    assert [one.worth for one in again.asked["colour"].judges] == [one.worth for one in grounds.asked["colour"].judges]

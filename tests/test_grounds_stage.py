@@ -1,0 +1,228 @@
+"""describe.grounds over pictures of two colours: what it learns from, what sets it off, and what it then tells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import coloured
+import pytest
+from catalogue import write_manifest
+
+from coldstart import pipeline as pipelines
+from coldstart.engine.run import RunReport, run_pipeline
+from coldstart.errors import ColdstartError
+from coldstart.fitted import bound
+from coldstart.freshness import build
+from coldstart.learning.grounds import Grounds, load
+from coldstart.learning.split_file import items_of
+from coldstart.workspace import Store
+
+KIND = "describe.grounds"
+COLOURS = ("red", "green", "blue", "black")
+VISUAL = {"default": {"left": {"values": list(COLOURS), "visual": True}, "right": {"visual": True}, "use": {}}}
+
+
+class Shop:
+    """Pictures of a left and a right colour, their record, and their workspace."""
+
+    def __init__(self, folder: Path, copies: int = 8) -> None:
+        self.folder = folder
+        self.store = Store(folder / "ws", create=True)
+        self.attributes: Mapping[str, Any] = VISUAL
+        self.entries: dict[str, dict[str, Any]] = {}
+        for left in COLOURS:
+            for right in COLOURS:
+                for number in range(copies):
+                    self.offer(f"{left}-{right}-{number}", left, right, number)
+
+    def offer(self, item: str, left: str, right: str, number: int, **own: str) -> None:
+        path = coloured.picture(self.folder / f"{item}.png", left, right)
+        from PIL import Image
+
+        with Image.open(path) as picture:  # no two alike
+            marked = picture.convert("RGB")
+        marked.paste((30 * number, 250 - 30 * number, 90), (0, 4 * (number % 8), 32, 4 * (number % 8) + 3))
+        marked.save(path)
+        stated = own or {"left": left.upper(), "right": right, "use": "rest"}
+        self.entries[item] = {"item_id": item, "title": f"thing {item}", "image": path.name, "attributes": stated}
+
+    def raw(self, image: Mapping[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
+        manifest = write_manifest(self.folder / "items.jsonl", self.entries.values())
+        grounds = {"min_items": 20, "precision": 0.8, **settings}
+        embed = {"stage": "embed", "encoder": "fake:48", "input": "image"}
+        return {
+            "manifest": str(manifest),
+            "engine": {"workers": 1, "device": "cpu", "dtype": "float32"},
+            "attributes": self.attributes,
+            "stages": {
+                "ingest": {},
+                **({"image": embed} if image is None else image),
+                "describe": {"grounds": grounds, "write": False, "check": False},
+            },
+        }
+
+    def run(self, *, refit: bool = False, **settings: Any) -> Any:
+        """The stage's report."""
+        report: RunReport = run_pipeline(self.store, pipelines.load(self.raw(**settings)), refit=refit)
+        return next(one for one in report.stages if one.kind == KIND)
+
+    def stage(self, **settings: Any) -> Any:
+        pipeline = bound(pipelines.load(self.raw(**settings)), self.store)
+        return build(pipeline.stages[-1], pipeline)
+
+    def grounds(self) -> Grounds:
+        made = self.store.artifacts.newest(KIND)
+        assert made is not None
+        return load(made.folder)
+
+    def vectors(self) -> dict[str, Any]:
+        table = next(name for name in self.store.tables() if name.startswith("stage.image"))
+        return {row["item_id"]: row["vector"] for row in self.store.read(table).to_pylist()}
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+def where(report: Any) -> tuple[int, int, int]:
+    balance = report.balance
+    assert balance.failed == balance.duplicate == 0
+    return balance.fresh, balance.filtered, balance.pending
+
+
+def test_pictures_become_grounds_of_what_they_show(shop: Shop) -> None:
+    shop.offer("quiet", "red", "blue", 3, use="rest")
+    report = shop.run()
+    assert where(report) == (128, 1, 0)
+    assert report.balance.reasons == {"states_nothing": 1}
+    verdict = shop.store.verdicts(KIND)["quiet"]
+    assert (verdict.state, verdict.detail) == ("filtered", "its record states no visual attribute")
+    grounds, vectors = shop.grounds(), shop.vectors()
+    assert list(grounds.asked) == ["left", "right"] and not grounds.reasons
+    assert grounds.asked["left"].values == COLOURS and sorted(grounds.asked["right"].values) == sorted(COLOURS)
+    seen = {item: grounds.seen({"image": vector}) for item, vector in vectors.items()}
+    right = [seen[item].get("left", {}).keys() == {item.split("-")[0]} for item in seen if item != "quiet"]
+    assert sum(right) / len(right) > 0.9
+    assert set(seen["quiet"]["left"]) == {"red"}
+    assert [one.split(": by probe in image, from ")[0] for one in report.notes] == ["left", "right"]
+    assert report.notes[0].endswith("of true ones have this ground")
+
+
+def test_a_second_run_fits_nothing_and_news_wait_until_asked_for(shop: Shop) -> None:
+    first = shop.run()
+    again = shop.run()
+    assert again.ran.done == 0 and again.notes == first.notes
+    shop.offer("new", "red", "blue", 3)
+    del shop.entries["red-red-0"]
+    shop.entries["red-red-1"]["attributes"] = {"left": "blue"}
+    told = shop.run()
+    assert told.ran.done == 0 and where(told)[2] == 2
+    assert told.notes == [*first.notes, "2 items came or changed since, and count once it is fitted anew"]
+    anew = shop.run(refit=True)
+    items = len(shop.store.keys("items"))
+    assert anew.ran.done == items and where(anew) == (items, 0, 0)
+    assert shop.run(refit=True).ran.done == 0
+    assert len(shop.store.artifacts.all(KIND)) == 2
+
+
+def test_other_settings_and_other_attributes_make_another_fit(shop: Shop) -> None:
+    shop.run()
+    assert shop.run(precision=0.7).ran.done == 128
+    shop.attributes = {"default": {"left": VISUAL["default"]["left"]}}
+    report = shop.run(precision=0.7)
+    assert report.ran.done == 128 and list(shop.grounds().asked) == ["left"]
+    assert shop.run(precision=0.7, spaces=["image"]).ran.done == 0  # the same spaces by name
+
+
+def test_a_shop_that_grew_is_looked_at_anew_unasked(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, copies=1)
+    report = shop.run()
+    assert report.notes == [
+        f"{name}: no picture is a ground of it: 16 items with a picture state it, 20 are needed"
+        for name in ("left", "right")
+    ]
+    assert shop.grounds().seen({"image": next(iter(shop.vectors().values()))}) == {}
+    for number in range(1, 5):
+        for left in COLOURS:
+            for right in COLOURS:
+                shop.offer(f"{left}-{right}-{number}", left, right, number)
+    report = shop.run()
+    assert report.ran.done == 80 and shop.grounds().asked["left"].judges
+
+
+def test_without_pictures_words_or_visual_attributes_it_says_so(shop: Shop) -> None:
+    none = "visual claims need words as their ground"
+    report = shop.run(image={})
+    assert report.notes == [f"no space of pictures stands before it: {none}"]
+    assert report.balance.reasons == {"no_vector": 128}
+    assert shop.store.verdicts(KIND)["red-red-0"].detail == "no space of pictures stands before it"
+    assert shop.grounds().asked["left"].judges == ()
+    space = {"image": {"stage": "embed", "encoder": "starter", "input": "image"}}
+    shop.attributes = {}
+    assert shop.run(image={}).notes == ["no visual attribute stands in `attributes:`: nothing to ask pictures for"]
+    assert shop.stage(image=space, judge="words")._spaces == {}
+    assert list(shop.stage(image=space)._spaces) == ["image"]
+
+
+def test_what_a_fit_of_the_space_has_learnt_from_judges_nothing(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    training = {"batch_size": 64, "epochs": 2, "dim": 16}
+    fit = {"text": "fake:64", "min_items": 20, "test_share": 0.4, "near_duplicates": None, "training": training}
+    spaces = {
+        "image": {"stage": "embed", "encoder": "fake:48", "input": "image"},
+        "align": {"text_image": fit},
+        "aligned": {"stage": "embed", "encoder": "align:text_image", "input": "image", "over": "image"},
+    }
+    report = shop.run(image=spaces, spaces=["aligned"])
+    aligned, made = (shop.store.artifacts.newest(name) for name in ("align.text_image", KIND))
+    assert aligned is not None and made is not None
+    learnt = {item for item, (_, side) in items_of(aligned).items() if side == "train"}
+    sides = {item: side for item, (_, side) in items_of(made).items()}
+    assert {item for item, side in sides.items() if side == "counted"} == learnt
+    assert learnt and len(sides) == 128 and where(report) == (128, 0, 0)
+    digest = shop.grounds().passports["aligned"]
+    shop.run(
+        image={**spaces, "align": {"text_image": {**fit, "training": {**training, "seed": 1}}}}, spaces=["aligned"]
+    )
+    assert shop.grounds().passports["aligned"] != digest  # the space was made anew, and so was this
+
+
+def test_it_waits_for_a_space_that_is_not_fitted_yet(shop: Shop) -> None:
+    spaces = {
+        "image": {"stage": "embed", "encoder": "fake:48", "input": "image"},
+        "align": {"text_image": {"text": "fake:64"}},
+        "aligned": {"stage": "embed", "encoder": "align:text_image", "input": "image", "over": "image"},
+    }
+    pipeline = pipelines.load(shop.raw(image=spaces))
+    report = run_pipeline(shop.store, pipeline, only=["ingest", "image", "describe"])
+    own = next(one for one in report.stages if one.kind == KIND)
+    assert own.notes == [
+        "space 'aligned' waits for stage 'align.text_image', which has fitted nothing: run `coldstart finetune align`"
+    ]
+    assert where(own) == (0, 0, 128)
+
+
+def test_faults_of_settings(shop: Shop) -> None:
+    with pytest.raises(ColdstartError) as caught:
+        shop.stage(spaces=["imag"])
+    assert str(caught.value) == (
+        "describe.grounds.spaces: no space of pictures 'imag' stands before it (did you mean 'image'?): there is image"
+    )
+    with pytest.raises(ColdstartError) as caught:
+        pipelines.load(shop.raw(template="a photo"))
+    assert str(caught.value) == (
+        "pipeline: 1 fault: describe.grounds.template='a photo': give a text with one {}, such as 'a photo of {}'"
+    )
+
+
+def test_the_report_names_every_judge(shop: Shop) -> None:
+    shop.run()
+    made = shop.store.artifacts.newest(KIND)
+    assert made is not None
+    assert json.loads(json.dumps(made.report["judges"]["left"][0]["space"])) == "image"
+    assert made.report["items"] == 128 and made.report["reasons"] == {}
+    assert made.report["judges"]["left"][0]["worth"]["items"] == 128
