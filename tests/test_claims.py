@@ -70,6 +70,7 @@ def test_where_a_value_has_its_ground() -> None:
     assert ground_of("type", "Casual Shoes", TYPE, sources, 0.5) == "transcript"
     assert ground_of("colour", "Blue", COLOUR, Sources({}, {}, sources.seen), 0.5) == "picture"
     assert ground_of("colour", "Blue", COLOUR, Sources({}, {}, sources.seen), 0.7) == ""
+    assert ground_of("colour", "Red", COLOUR, Sources({}, {}, sources.seen), 0.0) == ""  # nobody has seen it
     assert ground_of("colour", "Red", COLOUR, Sources({"title": "Redmond, bored"}, {}, {}), 0.5) == ""
 
 

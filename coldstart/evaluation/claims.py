@@ -125,7 +125,8 @@ def ground_of(name: str, value: str, attribute: Attribute, sources: Sources, min
         own = folded(text)
         if any(_at(own, one) >= 0 for one in named):
             return str(where)
-    return "picture" if sources.seen.get(name, {}).get(value, 0.0) >= min_seen else ""
+    seen = sources.seen.get(name, {})
+    return "picture" if value in seen and seen[value] >= min_seen else ""
 
 
 @lru_cache(maxsize=1 << 14)

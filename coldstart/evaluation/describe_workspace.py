@@ -20,6 +20,7 @@ from coldstart.evaluation.asked import SPLITS
 from coldstart.evaluation.contenders import given_text
 from coldstart.evaluation.describe import Judged
 from coldstart.evaluation.describe_report import DescribeReport, Distractor, asked_by, likeness_of, query_of, report
+from coldstart.evaluation.describe_rules import evidence
 from coldstart.fitted import Writing, writing_in
 from coldstart.freshness import Standing
 from coldstart.learning.describe_fit import NEED_A_FIT
@@ -46,6 +47,9 @@ _NOTES = {
     "valid": "not held out: the fit was stopped by these items",
     "train": "not held out: the fit was trained on these items",
 }
+_LEARNT = (
+    "; yet what pictures are a ground of was learnt from the records of {} of them, so that the checks look better here"
+)
 _CHUNK = 64
 
 
@@ -59,8 +63,6 @@ def evaluate_store(
     given: Collection[str] | None = None,
     writers: Sequence[str] | None = None,
     gallery: str = "held-out",
-    rules: Rules | None = None,
-    seen: Mapping[str, Seen] | None = None,
     seed: int = 0,
 ) -> DescribeReport:
     """Judge writers on the items of one part of the split that `finetune.describe` made last.
@@ -73,7 +75,6 @@ def evaluate_store(
             write before it is fitted.
         gallery: `held-out`, or `all` to look for the items among all others of the workspace as well, which stand in
             the index with all of their own words.
-        rules: of the checks. seen: item -> what its pictures are a ground of, where they are shown.
         seed: of the draw and the bootstrap.
 
     Raises:
@@ -92,11 +93,12 @@ def evaluate_store(
     if limit is not None and limit < len(items):
         items = sorted(random.Random(seed).sample(items, limit))
     rows = [every[item] for item in items]
-    looked = {item: one for item, one in (seen or {}).items() if shown is None or "picture" in shown}
+    against = evidence(store, pipeline, items)
+    seen = against.seen if shown is None or "picture" in shown else {}
     judged, about = {}, {}
     for name in writers or fit.writers():
-        writer = fit.writer(name, pipeline, rules or Rules())
-        judged[name], about[name] = _judged(writer, rows, fit, shown, looked, progress, name), writer.generator.name
+        writer = fit.writer(name, pipeline, against.rules)
+        judged[name], about[name] = _judged(writer, rows, fit, shown, seen, progress, name), writer.generator.name
     first = next(iter(judged.values()))
     if not any(one.truth or one.hidden for one in first):
         raise ColdstartError(
@@ -116,10 +118,10 @@ def evaluate_store(
         encoder.encode_queries,
         writers=about,
         split=split,
-        note=_NOTES[split],
+        note=_NOTES[split] + (_LEARNT.format(against.learnt) if seen and against.learnt else ""),
         given=None if shown is None else sorted(shown),
         distractors=[_distractor(row, fit.writing.attributes, shown, query) for row in others],
-        min_seen=(rules or Rules()).min_seen,
+        min_seen=against.rules.min_seen,
         seed=seed,
     )
     return found.with_items(
