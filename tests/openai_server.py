@@ -1,13 +1,14 @@
 """A small chat completions server that answers by the fake generator, with the faults that a test asks for.
 
-In a thread (`running`) for tests of the client; as a process of its own (`Process`, or this file run as a script) for
-tests that kill it. It is a real server on a real socket, and no more than that: it checks nothing that a test does not
-ask it to.
+In a thread (`running`) for tests of the client; as a process of its own (`chat_server`, or this file run as a script)
+for tests that kill it. It is a real server on a real socket, and no more than that: it checks nothing that a test does
+not ask it to. `llama` is llama-cpp-python's own server.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import signal
@@ -23,7 +24,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from coldstart import generators
+import pytest
+
+from coldstart import generators, models
+from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Request, Sampling
 
 ALL_FORMATS = ("json_schema", "json_object with schema", "json_object", "text")
@@ -199,10 +203,34 @@ def await_port(port: int, process: subprocess.Popen[bytes], seconds: float = 60)
 
 
 @contextmanager
-def process(port: int, behaviour: Behaviour | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def chat_server(port: int, behaviour: Behaviour | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """The server as a process of its own, ready; killed at the end."""
     plain = json.dumps(dataclasses.asdict(behaviour or Behaviour()))
     started = subprocess.Popen([sys.executable, str(Path(__file__)), str(port), plain])
+    try:
+        await_port(port, started)
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+
+
+@contextmanager
+def llama(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """llama-cpp-python's server, ready; killed at the end."""
+    if importlib.util.find_spec("llama_cpp") is None:
+        pytest.skip("llama-cpp-python is not installed: pip install 'llama-cpp-python[server]'")
+    try:
+        folder = models.starter("language")
+    except ColdstartError as error:
+        pytest.skip(str(error))
+    asked = {"model": next(folder.glob("*.gguf")), "host": "127.0.0.1", "port": port, "n_ctx": 1024, "n_threads": 1}
+    flags = [part for name, value in asked.items() for part in (f"--{name}", str(value))]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "llama_cpp.server", *flags, "--verbose", "false"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         await_port(port, started)
         yield started

@@ -4,25 +4,22 @@ llama-cpp-python's server with the starter's language model where it is installe
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from openai_server import Behaviour, await_port, free_port, process
+from openai_server import Behaviour, chat_server, free_port, llama
 
-from coldstart import generators, models
+from coldstart import generators
 from coldstart.attributes import Attribute
 from coldstart.description import json_schema, parse
-from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Generator, Request, Sampling
 from coldstart.stage import Reject
 
@@ -46,37 +43,13 @@ def requests(count: int) -> list[Request]:
     ]
 
 
-@contextmanager
-def llama(port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """llama-cpp-python's server, ready; killed at the end."""
-    if importlib.util.find_spec("llama_cpp") is None:
-        pytest.skip("llama-cpp-python is not installed: pip install 'llama-cpp-python[server]'")
-    try:
-        folder = models.starter("language")
-    except ColdstartError as error:
-        pytest.skip(str(error))
-    asked = {"model": next(folder.glob("*.gguf")), "host": "127.0.0.1", "port": port, "n_ctx": 1024, "n_threads": 2}
-    flags = [part for name, value in asked.items() for part in (f"--{name}", str(value))]
-    started = subprocess.Popen(
-        [sys.executable, "-m", "llama_cpp.server", *flags, "--verbose", "false"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        await_port(port, started)
-        yield started
-    finally:
-        started.kill()
-        started.wait()
-
-
 def small(port: int) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    return process(port, Behaviour(delay_s=0.05))
+    return chat_server(port, Behaviour(delay_s=0.05))
 
 
 ENDPOINTS = [
     pytest.param(small, 40, id="small"),
-    pytest.param(llama, 6, id="llama-cpp", marks=pytest.mark.slow),
+    pytest.param(llama, 4, id="llama-cpp", marks=pytest.mark.slow),
 ]
 
 
@@ -166,10 +139,10 @@ def test_a_process_that_dies_of_one_request_is_asked_again_when_it_is_back() -> 
     """The third request kills it before it is answered."""
     port = free_port()
     run = Run(load(port, patience_s=100), requests(6))
-    with process(port, Behaviour(dies_at=2)) as server:
+    with chat_server(port, Behaviour(dies_at=2)) as server:
         run.start()
         assert server.wait(timeout=60) == -signal.SIGKILL
-    with process(port):
+    with chat_server(port):
         run.join(timeout=100)
     expected = [{"colour": COLOURS[n % 4], "type": TYPES[n % 3]} for n in range(6)]
     assert described(run.results) == expected
