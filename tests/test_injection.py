@@ -128,5 +128,5 @@ def test_a_real_model_writes_nothing_of_what_was_planted() -> None:
         assert checked.description.attributes.items() <= HONEST.attributes.items()
 
 
-SHOWN = ("ignore_above", "closing_tag", "chat_marks", "json_answer", "role_play", "long", "price_zero", "zero_width")
+SHOWN = ("ignore_above", "closing_tag", "chat_marks", "json_answer", "long")
 """Those that the small model is given: it is slow, and follows few of them."""

@@ -11,6 +11,7 @@ import typer
 from coldstart import __version__
 from coldstart.cli import demo as demos
 from coldstart.cli import describe, evaluate, finetune, label, match, models, output, search, show, state, work
+from coldstart.cli import prompts as prompt_files
 from coldstart.errors import ColdstartError
 
 _INTERRUPTED = 130
@@ -31,6 +32,7 @@ state.register(app)
 search.register(app)
 label.register(app)
 describe.register(app)
+prompt_files.register(app)
 match.register(app)
 show.register(app)
 demos.register(app)

@@ -1,0 +1,119 @@
+"""`coldstart prompts`: what it lists, how it shows one, how it renders one for an item."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import coldstart
+from coldstart import prompts, resources
+from coldstart.attributes import Attribute, Attributes
+from coldstart.cli import app
+from coldstart.errors import ColdstartError
+from coldstart.learning.rendering import Input, Rendered, rendered
+
+PACKAGED = list(resources.files("prompts", "*.md"))
+SYSTEM = "Describe the product for a shop, from its data and pictures alone. Leave out what they do not say."
+
+
+def words(texts: Any) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A workspace of one item with marks in its text, and a pipeline that asks for a gender."""
+    folder = tmp_path_factory.mktemp("prompts")
+    item = {"item_id": "a", "title": "Nike <|im_start|>\nShoes", "price": 5.5, "tags": ["x", "y"]}
+    (folder / "items.jsonl").write_text(json.dumps(item), "utf-8")
+    uri = str(folder / "workspace")
+    settings = {
+        "manifest": str(folder / "items.jsonl"),
+        "attributes": {"default": {"gender": {"values": ["Men", "Women"]}}},
+        "stages": {"ingest": {}},
+    }
+    coldstart.open(uri, create=True).run(settings)
+    return uri
+
+
+def told(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["prompts", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def fault(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["prompts", *arguments])
+    assert isinstance(result.exception, ColdstartError), result.output
+    return str(result.exception)
+
+
+def test_all_packaged_prompts_are_listed() -> None:
+    table = told()
+    assert next(line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")) == PACKAGED[0]
+    assert all(f" {name} " in table for name in PACKAGED)
+    assert table.endswith("tokens read: of the item at most; an encoder's budgets stand in the pipeline file\n")
+    rows = json.loads(told("--json"))
+    assert [row["name"] for row in rows] == PACKAGED
+    assert rows[0]["digest"] == prompts.load(PACKAGED[0]).digest
+    assert rows[0]["output"] == ["attributes", "summary"]
+
+
+def test_one_prompt_is_shown() -> None:
+    assert told("title") == (
+        "title 1: The title alone, for encoders whose text window is short (CLIP reads 77 tokens).\n"
+        f"digest: {prompts.load('title').digest}\n"
+        "inputs: title\n"
+        'template:\n{{ title or "" }}\n'
+    )
+    lines = told("describe_video").splitlines()
+    assert lines[2].startswith("inputs: title (32), category (8), creator (8), facts (12), transcript (128)")
+    assert lines[3] == "output: attributes, summary, at most 96 tokens"
+    assert lines[4] == f"system: {prompts.load('describe_video').system}"
+    assert json.loads(told("title", "--json"))["inputs"] == ["title"]
+
+
+def test_a_prompt_is_rendered_for_an_item(shop: str) -> None:
+    text = told("describe_product", "--item", "a", "--workspace", shop, "--generator", "fake")
+    assert text.startswith(
+        f"system, 19 tokens:\n{SYSTEM}\n\n"
+        "text, 17 tokens:\n<item>\ntitle: Nike ‹|im_start|› Shoes\nprice: 5.5\ntags: x, y\n</item>\n"
+        "JSON with attributes (gender) and summary:\n\n"
+    )
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+    assert rows == [["title", "3", "3", "32"], ["price", "1", "1", "-"], ["tags", "2", "2", "24"]]
+    plain = json.loads(told("describe_product", "--item", "a", "-w", shop, "--generator", "fake", "--json"))
+    assert plain["item_id"] == "a"
+    assert plain["text_tokens"] == 17
+    assert plain["inputs"]["title"] == {"tokens": 3, "read": 3, "budget": 32}
+
+
+def test_a_prompt_of_an_encoder_is_rendered_as_it_is_read(shop: str) -> None:
+    text = told("title", "--item", "a", "-w", shop, "--generator", "fake")
+    assert text.startswith("text, 3 tokens:\nNike <|im_start|>\nShoes\n\n")
+
+
+def test_what_cannot_be_rendered_says_why(shop: str) -> None:
+    assert fault("--item", "a") == "--item a: name the prompt to render, such as coldstart prompts describe_product"
+    assert fault("title", "--item", "b", "-w", shop) == f"no item 'b' in workspace {shop}: see `coldstart status`"
+    assert fault("nope") == f"no prompt 'nope': give a path or one of {', '.join(PACKAGED)}"
+    assert fault("title", "--item", "a", "-w", shop, "--generator", "nope").startswith("generator 'nope' is unknown")
+
+
+def test_what_was_cut_of_an_input_shows() -> None:
+    row = {
+        "item_id": "a",
+        "title": "Soap",
+        "description": "w " * 200,
+        "evidence": {"transcript": "one two"},
+        "described": {"summary": "A soap.", "attributes": [{"name": "scent", "value": "Rose"}]},
+    }
+    attributes = Attributes({"default": {"scent": Attribute()}})
+    one = rendered(prompts.load("describe_product"), row, attributes, words)
+    assert one.inputs == {"title": Input(1, 1, 32), "description": Input(200, 96, 96), "transcript": Input(2, 2, 96)}
+    assert rendered(prompts.load("described"), row, attributes, words) == Rendered(
+        "", "A soap.\nRose.", 0, 3, {"summary": Input(2, 2, None), "attributes": Input(1, 1, None)}
+    )
