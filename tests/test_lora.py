@@ -87,11 +87,14 @@ def test_a_packed_row_gives_the_logits_of_its_parts_alone(base: str, tmp_path: P
             starts = [*(batch["position_ids"][0] == 0).nonzero()[:, 0].tolist(), batch["input_ids"].shape[1]]
             assert len(starts) > 2, "several examples share the row"
             with torch.no_grad():
-                together = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False)
+                told_where = {name: value for name, value in batch.items() if name != "labels"}
+                together = model(**told_where, use_cache=False)
+                by_mask = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False)
                 for begin, end in pairwise(starts):
                     ids = batch["input_ids"][:, begin:end]
                     alone = model(input_ids=ids, use_cache=False).logits
                     torch.testing.assert_close(together.logits[:, begin:end], alone, atol=1e-4, rtol=1e-4)
+                    torch.testing.assert_close(by_mask.logits[:, begin:end], alone, atol=1e-4, rtol=1e-4)
                     assert {
                         "input_ids": ids[0].tolist(),
                         "labels": batch["labels"][0, begin:end].tolist(),
