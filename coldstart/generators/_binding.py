@@ -1,9 +1,10 @@
 """Text bound to a JSON schema while it is written: which tokens may come next, row by row.
 
 The grammar of a schema is compiled by xgrammar (Dong et al. 2024, arXiv:2411.15100) to exactly what `json.dumps` writes
-with its own separators, fields in the schema's order. Besides that a pen stops what a small model does badly: a text
-that repeats itself is shut, and where the tokens run out what is open is closed, so that it stays JSON. It judges no
-words; `finish` tells where it was cut.
+with its own separators, fields in the schema's order. A text of bounded length has no quotation mark and no backslash
+in it: there xgrammar knows no escapes. Besides that a pen stops what a small model does badly: a text that repeats
+itself is shut, and where the tokens run out what is open is closed, so that it stays JSON. It judges no words; `finish`
+tells where it was cut.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Binder:
         # xgrammar lets `<|im_start|>` and its like stand in a string as plain text, and bare control characters too.
         never = {place for place, piece in enumerate(self.pieces) if piece and min(piece) < 0x20}
         bits = np.full(-(-vocab_size // 32) * 32, True)
+        bits[vocab_size:] = False
         bits[[place for place in (marks | never) - set(self.stop_ids) if place < vocab_size]] = False
         self.allowed = torch.from_numpy(np.packbits(bits, bitorder="little").view(np.int32))
         self._compiler = xgrammar.GrammarCompiler(info, max_threads=2, cache_limit_bytes=_CACHE_BYTES)
@@ -164,7 +166,8 @@ class Pen:
         inside, mark = self._quoted.inside, ""
         if self._shut and (mark := _taken(self._matcher, '"' if inside else "]")):
             self._shut = False
-        elif self._nearly_out() and (not inside or b'"' in self._binder.pieces[token][:-1] or self._out()):
+            return self._binder.split(mark.encode())[0]
+        if self._nearly_out() and (not inside or b'"' in self._binder.pieces[token][:-1] or self._out()):
             mark = _closer(self._matcher, inside)
         if not mark:
             return token

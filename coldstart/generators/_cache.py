@@ -1,7 +1,7 @@
 """Keys and values of the tokens read so far, in memory that is set aside once.
 
 Layers of transformers' `DynamicCache` copy all they hold for every token. Layers here have room from the start and
-write in place. That is for full attention; layers with another kind of memory (a window, a state) stay transformers' own.
+write in place. That is for full attention; layers with another memory (a window, a state) stay transformers' own.
 """
 
 from __future__ import annotations
