@@ -1,0 +1,95 @@
+"""What judged descriptions are held against: the rules of the workspace's checks, and what its pictures show."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_evaluate_describe_workspace import TYPES, fitted, settings
+
+import coldstart
+from coldstart.checks import Rules
+from coldstart.evaluation.describe_rules import Evidence, evidence
+from coldstart.learning.grounds import Asked, Grounds
+from coldstart.perception.visual_claims import Judge, Worth
+from coldstart.workspace import Store
+
+ITEMS = ["red-hat", "red-bag", "red-belt"]
+
+
+def described(folder: Path, **check: Any) -> dict[str, Any]:
+    """The shop of the other tests with a space of pictures and checks."""
+    raw = settings(folder)
+    stages = raw["stages"]
+    image = {"stage": "embed", "encoder": "fake:32", "input": "image"}
+    describe = {"write": {"generator": "fake"}, "check": check}
+    ordered = {"ingest": {}, "image": image, "finetune": stages["finetune"], "describe": describe, "index": {}}
+    return {**raw, "stages": ordered}
+
+
+def judges(store: Store) -> None:
+    """Judges as `describe.grounds` leaves them, which take every picture for a red one."""
+    weights, offsets = np.zeros((2, 32), np.float32), np.array([2.0, 0.0], np.float32)
+    judge = Judge("image", "probe", weights, offsets, 0.6, Worth(100, 0.9, 0.9, (0.8, 1.0), 0.5))
+    table = pa.table({"item_id": ITEMS[:2], "key": ["k", "k"], "split": ["judged", "counted"]})
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    files = {
+        "items.parquet": out.getvalue(),
+        "names.json": json.dumps({"brands": ["acme"], "categories": list(TYPES)}).encode(),
+        **Grounds({"colour": Asked(("red", "blue"), (judge,))}, {"image": "p"}, {}).files(),
+    }
+    store.artifacts.save("describe.grounds", "key", files, {"settings": "s"})
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    path = folder / "shop.workspace"
+    coldstart.open(path, create=True).run(described(folder, policy=None, max_copy=0.5), only=["ingest", "image"])
+    fitted(Store(path))
+    judges(Store(path))
+    return path
+
+
+def test_rules_are_those_of_the_checks_and_names_those_of_the_catalogue(uri: Path) -> None:
+    found = evidence(Store(uri), coldstart.open(uri).pipeline(), ITEMS)
+    assert found.rules == Rules(
+        max_copy=0.5, min_seen=0.0, brands=frozenset({"acme"}), categories=frozenset(TYPES), policy=None
+    )
+
+
+def test_pictures_are_asked_and_what_the_judges_learnt_from_is_counted(uri: Path) -> None:
+    found = evidence(Store(uri), coldstart.open(uri).pipeline(), ITEMS)
+    assert found.learnt == 1
+    assert list(found.seen) == ITEMS
+    assert [list(one) for one in found.seen.values()] == [["colour"]] * 3
+    assert found.seen["red-belt"]["colour"] == {"red": pytest.approx(1 / (1 + np.exp(-2)), abs=1e-3)}
+
+
+def test_a_pipeline_without_checks_has_words_alone(tmp_path: Path) -> None:
+    path = tmp_path / "plain.workspace"
+    workspace = coldstart.open(path, create=True)
+    workspace.run(settings(tmp_path), only=["ingest"])
+    assert evidence(Store(path), workspace.pipeline(), ITEMS) == Evidence(Rules(min_seen=0.0))
+
+
+def test_the_report_says_where_the_judges_have_seen_the_items(uri: Path) -> None:
+    told = "held out: no fit has seen these items, nor others of their groups"
+    looked = coldstart.open(uri).evaluate_describe(writers=["base"], given=["category", "picture"])
+    assert looked.note == (
+        f"{told}; yet what pictures are a ground of was learnt from the records of 1 of them, so that the checks look "
+        "better here"
+    )
+    assert all(example["seen"]["colour"][0] == "red" for example in looked.examples)
+    template = looked.gain["text_to_item"]["contenders"]["template"]
+    assert template["indexed"] == 6  # the picture is believed, and the category names the type
+    blind = coldstart.open(uri).evaluate_describe(writers=["base"], given=["category"])
+    assert blind.note == told
+    assert not any(example["seen"] for example in blind.examples)
