@@ -13,8 +13,9 @@ from coldstart.attributes import Attribute, Attributes, truth
 from coldstart.checks.check import check
 from coldstart.checks.contract import Checked, Rules, Sources
 from coldstart.generators import Generation, Generator
+from coldstart.learning.asking import Ask, Asked
 from coldstart.learning.view import shown, texts
-from coldstart.learning.writer import Ask, Asked, write
+from coldstart.learning.writer import write
 from coldstart.media.limits import Limits
 from coldstart.media.pictures import LoadPictures
 from coldstart.prompts import Prompt

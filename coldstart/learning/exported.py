@@ -11,11 +11,12 @@ from coldstart import generators
 from coldstart.errors import ColdstartError
 from coldstart.fitted import writing_in
 from coldstart.freshness import Standing
+from coldstart.learning.asking import Ask
 from coldstart.learning.describe_fit import NEED_A_FIT
 from coldstart.learning.describe_pipeline import FINETUNE
 from coldstart.learning.described_items import rows_of
 from coldstart.learning.split_file import items_of
-from coldstart.learning.writer import Ask, given_fields, prompts_of, requests
+from coldstart.learning.writer import given_fields, prompts_of, requests
 from coldstart.pipeline import Pipeline
 from coldstart.workspace import Store
 

@@ -66,7 +66,7 @@ def stated(attributes: Attributes, rows: Sequence[Mapping[str, Any]]) -> dict[st
     """Visual attribute -> item -> the value that its record states, and whether that is one of its category's list.
 
     Args:
-        rows: items, with `item_id`, `category`, `creator` and `attributes`.
+        rows: items, with `item_id`, `category`, `creator`, `tags` and `attributes`.
     """
     found: dict[str, dict[str, tuple[str, bool]]] = {}
     ready: dict[str | None, tuple[dict[str, Attribute], dict[str, Attribute]]] = {}

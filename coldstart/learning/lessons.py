@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from coldstart.attributes import Attributes
 from coldstart.generators import Generator
+from coldstart.learning.asking import Ask
 from coldstart.learning.view import TEXTS, target
-from coldstart.learning.writer import Ask, requests
+from coldstart.learning.writer import requests
 from coldstart.prompts import Prompt
 from coldstart.stage import Row
 from coldstart.training.examples import Example

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from coldstart import prompts
-from coldstart.attributes import Attribute, Attributes
 from coldstart.description import json_schema
 from coldstart.errors import ColdstartError
 from coldstart.fitted import Writing, writing_of
 from coldstart.generators import Generation, Generator, Request, Sampling
-from coldstart.learning.view import FIELDS, shown
+from coldstart.learning.asking import Ask, Asked
+from coldstart.learning.view import FIELDS
 from coldstart.pipeline import Pipeline, StageSpec
 from coldstart.prompts import Prompt
 from coldstart.stage import Reject
@@ -23,42 +18,6 @@ from coldstart.stage import Reject
 KINDS = ("product", "video")
 PROMPTS = {"product": "describe_product", "video": "describe_video"}
 """What is asked with where nothing else is said."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One item as a writer is asked about it.
-
-    Attributes:
-        prompt: the file that turns it into a message.
-        values: what the prompt reads, uncut.
-        stated: the attributes that the answer may state.
-        images: uint8 `[H, W, 3]` arrays, where the generator takes pictures.
-    """
-
-    prompt: Prompt
-    values: Mapping[str, Any]
-    stated: Mapping[str, Attribute]
-    images: tuple[NDArray[np.uint8], ...] = ()
-
-
-@dataclass(frozen=True)
-class Ask:
-    """Turns an item's row into `Asked`. Picklable, for workers.
-
-    Attributes:
-        by_kind: `product` or `video` -> its prompt.
-        given: fields that are shown; None shows all.
-    """
-
-    by_kind: Mapping[str, Prompt]
-    attributes: Attributes
-    given: frozenset[str] | None = None
-
-    def __call__(self, row: Mapping[str, Any], images: Sequence[NDArray[np.uint8]] = ()) -> Asked:
-        values, stated = shown(row, self.attributes, self.given)
-        hidden = self.given is not None and "picture" not in self.given
-        return Asked(self.by_kind[row["kind"]], values, stated, () if hidden else tuple(images))
 
 
 def prompts_of(stage: str, names: Mapping[str, str]) -> dict[str, Prompt]:

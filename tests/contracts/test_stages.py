@@ -28,6 +28,8 @@ from coldstart.stage import MapStage, Reject, Row, SourceStage, WholeStage
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ingest": ("ingest", {}),
+    "describe.write": ("describe.write", {"generator": "fake"}),
+    "describe.check": ("describe.check", {}),
     "understand.evidence": ("understand.evidence", {}),
     "understand.fingerprint": ("understand.fingerprint", {"pictures": 2}),
     "embed image": ("embed", {"encoder": "fake:24", "input": "image", "frames": 3}),
@@ -42,9 +44,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "understand.speech": ("understand.speech", {"model": "fake"}),
     "understand.speech, starter": ("understand.speech", {"model": "starter"}),
 }
-BEFORE = {"understand.evidence": {"heard": {"stage": "understand.speech", "model": "fake"}}}
+BEFORE = {
+    "describe.check": {"writing": {"stage": "describe.write", "generator": "fake"}},
+    "understand.evidence": {"heard": {"stage": "understand.speech", "model": "fake"}},
+}
 """Stages that a kind cannot stand without."""
-WHOLE = {"align.text_image", "index", "label", "understand.duplicates"}
+WHOLE = {"align.text_image", "describe.grounds", "finetune.describe", "index", "label", "understand.duplicates"}
 HEAVY = ("torch", "pyarrow", "lancedb", "lance", "transformers")
 
 
@@ -231,7 +236,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
             assert_same(ours[name], theirs[name])
     elif hasattr(ours, "__dataclass_fields__"):
         assert_same(vars(ours), vars(theirs))
-    elif isinstance(ours, list | np.ndarray) and len(ours) and not isinstance(ours[0], str | bytes | Mapping):
+    elif isinstance(ours, list | tuple | np.ndarray) and len(ours) and not isinstance(ours[0], str | bytes | Mapping):
         np.testing.assert_allclose(np.array(ours), np.array(theirs), atol=2e-4)  # half floats among them
     else:
         assert ours == theirs

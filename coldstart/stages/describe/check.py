@@ -18,9 +18,10 @@ from pydantic import Field
 from coldstart.checks.check import check
 from coldstart.checks.contract import Checked, Rules
 from coldstart.errors import ColdstartError
+from coldstart.learning.asking import Ask
 from coldstart.learning.describing import Seen, sources_of
 from coldstart.learning.seeing import FIELD, Seeing, seeing_of, spaces_of
-from coldstart.learning.writer import Ask, ask_of
+from coldstart.learning.writer import ask_of
 from coldstart.perception import word_policy
 from coldstart.perception.safety import scores
 from coldstart.pipeline import Pipeline, Section, StageSpec

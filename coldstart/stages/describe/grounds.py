@@ -161,7 +161,7 @@ class GroundsStage:
         standing = Standing(store, self._pipeline, self._spaces)
         states = {space: standing.of(space) for space in self._spaces}
         closed = standing.closed(self.name)
-        fields = ["item_id", "title", "category", "creator", "attributes"]
+        fields = ["item_id", "title", "category", "creator", "tags", "attributes"]
         rows: list[Row] = store.read(ITEMS, fields).to_pylist() if store.has(ITEMS) else []
         rows = [row for row in rows if row["item_id"] not in closed]
         told = stated(self._pipeline.attributes, rows)

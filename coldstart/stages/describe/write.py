@@ -6,18 +6,17 @@ Which model wrote, with which adapter and which prompt, is part of each row's ke
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 from pydantic import Field
 
 from coldstart.fitted import Writing
-from coldstart.learning.writer import Ask, Asked, ask_of, given_fields, prompts_of, write
+from coldstart.learning.asking import Ask, Asked, Gather
+from coldstart.learning.writer import ask_of, given_fields, prompts_of, write
 from coldstart.media.limits import Limits
 from coldstart.media.pictures import LoadPictures
 from coldstart.pipeline import Pipeline, Section, StageSpec
@@ -172,24 +171,3 @@ class WriteStage:
 
 def _total(column: pa.ChunkedArray) -> int:
     return int(pc.sum(column).as_py() or 0)
-
-
-@dataclass(frozen=True)
-class Gather:
-    """What is asked of one item, its pictures decoded where the generator looks at them; its cost is one request."""
-
-    ask: Ask
-    look: LoadPictures | None
-
-    def __call__(self, row: Row) -> tuple[Asked, float]:
-        images: list[NDArray[np.uint8]] = []
-        if self.look is not None:
-            try:
-                images = self.look(row)[0].images
-            except Reject as why:
-                if why.reason != "no_media":  # of those that have none, words are all there is
-                    raise
-        asked = self.ask(row, images)
-        if not images and not any(asked.values[name] for name in asked.prompt.inputs if name != "wanted"):
-            raise Reject("nothing_to_go_on", f"none of {', '.join(asked.prompt.inputs)} is given", state="filtered")
-        return asked, 1.0
