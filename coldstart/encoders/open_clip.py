@@ -24,9 +24,9 @@ from coldstart import models
 from coldstart.device import choose_device, choose_dtype
 from coldstart.encoders import Modality, Passport, Pixels, Vectors
 from coldstart.encoders._adapter import Adapter, Base, find
-from coldstart.encoders._hub import hub_file, hub_folder
 from coldstart.encoders._tensors import by_length, describe, to_pixel_values, to_unit_vectors
 from coldstart.errors import ColdstartError
+from coldstart.hub_files import hub_file, hub_folder
 from coldstart.media.image import ImageTransform
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class OpenClip:
             return open_clip.get_tokenizer(self._source.model)
         text = self._source.config["text_cfg"]
         instead = "open_clip:local-dir:FOLDER with the tokenizer's files beside the weights"
-        folder = hub_folder(hub_name, TOKENIZER_FILES, encoder=self.name, instead=instead)
+        folder = hub_folder(hub_name, TOKENIZER_FILES, name=self.name, instead=instead)
         return open_clip.tokenizer.HFTokenizer(
             str(folder),
             context_length=self.max_tokens,
@@ -185,7 +185,7 @@ class OpenClip:
         hub_name = source.config["text_cfg"].get("hf_model_name")
         if hub_name:  # the text tower's shape stands on the hub; its weights stand in the checkpoint
             instead = "a model whose text tower is open_clip's own"
-            folder = hub_folder(hub_name, ["config.json"], encoder=self.name, instead=instead)
+            folder = hub_folder(hub_name, ["config.json"], name=self.name, instead=instead)
             overrides["text_cfg"] = {**source.config["text_cfg"], "hf_model_name": str(folder)}
         local = source.model.startswith("local-dir:")  # open_clip finds the checkpoint in there itself
         with torch.random.fork_rng(devices=[]):
@@ -220,7 +220,7 @@ def build(
     elif rest.startswith("hf-hub:"):
         patterns = ("open_clip_config.json", "open_clip*.safetensors", *TOKENIZER_FILES)
         repo = rest.removeprefix("hf-hub:")
-        cached = hub_folder(repo, patterns, encoder=name, instead="open_clip:local-dir:FOLDER")
+        cached = hub_folder(repo, patterns, name=name, instead="open_clip:local-dir:FOLDER")
         source = _from_folder(name, name, cached)
     else:
         arch, _, weights = rest.partition("/")
@@ -278,7 +278,7 @@ def _from_architecture(name: str, arch: str, weights: str, allow_random_weights:
         )
     repo, _, filename = stated["hf_hub"].rpartition("/")
     candidates = [filename.rsplit(".", 1)[0] + ".safetensors", filename] if filename else _USUAL_FILES
-    checkpoint = hub_file(repo, candidates, encoder=name, instead=f"open_clip:{arch}/FILE")
+    checkpoint = hub_file(repo, candidates, name=name, instead=f"open_clip:{arch}/FILE")
     # open_clip only warns where a tag was trained with another activation than the architecture states
     config = {**config, "quick_gelu": stated.get("quick_gelu", False)}
     return Source(name, arch, config, _preprocess(stated), checkpoint)

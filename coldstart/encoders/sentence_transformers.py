@@ -24,9 +24,9 @@ import numpy as np
 from coldstart import models
 from coldstart.device import choose_device, choose_dtype
 from coldstart.encoders import Modality, Passport, Pixels, Vectors
-from coldstart.encoders._hub import hub_folder
 from coldstart.encoders._tensors import by_length, describe, to_unit_vectors
 from coldstart.errors import ColdstartError
+from coldstart.hub_files import hub_folder
 from coldstart.media.image import ImageTransform
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def build(
         label = f"sentence-transformers:{folder.resolve().name}"
     else:
         repo = rest if "/" in rest else f"sentence-transformers/{rest}"
-        folder = hub_folder(repo, PATTERNS, encoder=name, instead="sentence-transformers:FOLDER")
+        folder = hub_folder(repo, PATTERNS, name=name, instead="sentence-transformers:FOLDER")
     if not any(folder.rglob("*.safetensors")):
         raise ColdstartError(f"encoder {name!r}: {folder} holds no weights (*.safetensors; pickles are not read)")
     for pickled in sorted(folder.rglob("pytorch_model*.bin")):

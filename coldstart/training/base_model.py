@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coldstart.encoders._hub import hub_folder
 from coldstart.errors import ColdstartError
+from coldstart.hub_files import hub_folder
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ def _hf(name: str, rest: str, device: torch.device, dtype: torch.dtype, quantize
 
     folder = Path(rest).expanduser()
     if not folder.is_dir():
-        folder = hub_folder(rest, _FILES, encoder=name, instead="hf:FOLDER")
+        folder = hub_folder(rest, _FILES, name=name, what="generator", instead="hf:FOLDER")
     common: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **common)

@@ -12,14 +12,15 @@ from coldstart.errors import ColdstartError
 PROBE_S = 3.0  # a hub that does not answer a first request within this time counts as not there
 
 
-def hub_file(repo: str, filenames: Sequence[str], *, encoder: str, instead: str) -> Path:
+def hub_file(repo: str, filenames: Sequence[str], *, name: str, instead: str, what: str = "encoder") -> Path:
     """The first of `filenames` that the local hub cache holds, else the first that the hub has.
 
     Args:
         repo: `ORGANISATION/NAME`.
         filenames: in order of preference.
-        encoder: the name that was asked for, for the message.
+        name: the name that was asked for, for the message.
         instead: how to write it with local files, for the message.
+        what: what the name is of, for the message.
 
     Raises:
         ColdstartError: not cached, and offline by choice or by circumstance; or the hub has none of them.
@@ -31,18 +32,18 @@ def hub_file(repo: str, filenames: Sequence[str], *, encoder: str, instead: str)
         cached = try_to_load_from_cache(repo, filename)
         if isinstance(cached, str):
             return Path(cached)
-    _require_hub(repo, encoder, instead)
+    _require_hub(repo, name, instead, what)
     for filename in filenames:
         try:
             return Path(hf_hub_download(repo, filename))
         except EntryNotFoundError:
             continue
         except OSError as error:  # the hub's own errors are OSErrors too
-            raise ColdstartError(f"encoder {encoder!r}: cannot fetch {repo}: {_first_line(error)}") from error
-    raise ColdstartError(f"encoder {encoder!r}: {repo} has no file {' or '.join(filenames)}")
+            raise ColdstartError(f"{what} {name!r}: cannot fetch {repo}: {_first_line(error)}") from error
+    raise ColdstartError(f"{what} {name!r}: {repo} has no file {' or '.join(filenames)}")
 
 
-def hub_folder(repo: str, patterns: Sequence[str], *, encoder: str, instead: str) -> Path:
+def hub_folder(repo: str, patterns: Sequence[str], *, name: str, instead: str, what: str = "encoder") -> Path:
     """The folder of those files of a hub model that match the globs; from the cache where it has any of them.
 
     Raises:
@@ -58,15 +59,15 @@ def hub_folder(repo: str, patterns: Sequence[str], *, encoder: str, instead: str
     except LocalEntryNotFoundError:
         pass  # nothing of it is cached: go on to the network
     except HFValidationError as error:
-        raise ColdstartError(f"encoder {encoder!r}: {repo!r} is neither a folder nor a hub name") from error
-    _require_hub(repo, encoder, instead)
+        raise ColdstartError(f"{what} {name!r}: {repo!r} is neither a folder nor a hub name") from error
+    _require_hub(repo, name, instead, what)
     try:
         return Path(snapshot_download(repo, allow_patterns=list(patterns)))
     except OSError as error:
-        raise ColdstartError(f"encoder {encoder!r}: cannot fetch {repo}: {_first_line(error)}") from error
+        raise ColdstartError(f"{what} {name!r}: cannot fetch {repo}: {_first_line(error)}") from error
 
 
-def _require_hub(repo: str, encoder: str, instead: str) -> None:
+def _require_hub(repo: str, name: str, instead: str, what: str = "encoder") -> None:
     """Raise at once where the hub cannot be reached."""
     import httpx
     from huggingface_hub import constants, is_offline_mode
@@ -79,7 +80,7 @@ def _require_hub(repo: str, encoder: str, instead: str) -> None:
         except httpx.HTTPError as error:
             why = f"{constants.ENDPOINT} does not answer ({_first_line(error)})"
     raise ColdstartError(
-        f"encoder {encoder!r}: {repo} is not in the local hub cache and {why}; "
+        f"{what} {name!r}: {repo} is not in the local hub cache and {why}; "
         f"run `hf download {repo}` on a connected machine, bring the files here and write {instead}"
     )
 
