@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coldstart import models
 from coldstart.device import choose_device, choose_dtype
@@ -31,6 +32,9 @@ IMAGE_DIM = 1280
 LEVELS = (16, 24, 48, 88, 120, 208, 352)
 """Channels after each stage of the network."""
 LEVELS_DIM = IMAGE_DIM + 2 * sum(LEVELS)
+CELLS = 9
+"""Cells of a picture in `grid_features`, 3 x 3, row by row."""
+GRID_DIM = CELLS * IMAGE_DIM + LEVELS_DIM
 HALF = (0.5, 0.5, 0.5)
 
 
@@ -100,8 +104,31 @@ class Starter:
                 return to_unit_vectors(self._all_levels(pixel_values))
             return to_unit_vectors(late(early(pixel_values).to(self.dtype)))
 
+    def grid_features(self, images: Sequence[Pixels]) -> NDArray[np.float16]:
+        """What a language model can be shown of pictures: where things are, and what the early stages saw.
+
+        Returns:
+            float16 `[B, GRID_DIM]`: the last layer's 1280 features in each of the cells, as they come, then the vector
+            of `starter:levels` at a length of the root of its dimension, so that float16 keeps its small numbers.
+        """
+        import torch
+
+        if not images:
+            return np.zeros((0, GRID_DIM), np.float16)
+        with torch.inference_mode():
+            pixel_values = to_pixel_values(images, HALF, HALF, self.device, torch.float32)
+            last, levels = self._last_and_levels(pixel_values)
+            cells = torch.nn.functional.adaptive_avg_pool2d(last.float(), int(CELLS**0.5)).flatten(2).transpose(1, 2)
+            scaled = torch.nn.functional.normalize(levels, dim=1) * LEVELS_DIM**0.5
+            features: NDArray[np.float16] = torch.cat([cells.flatten(1), scaled], dim=1).half().cpu().numpy()
+            return features
+
     def _all_levels(self, values: torch.Tensor) -> torch.Tensor:
         """Pooled features `[B, 1280]` of length one, and those of every level, together of length one as well."""
+        return self._last_and_levels(values)[1]
+
+    def _last_and_levels(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The last map `[B, 1280, H, W]`, and the vector of all levels `[B, LEVELS_DIM]`."""
         import torch
         from torch.nn.functional import normalize
 
@@ -110,12 +137,12 @@ class Starter:
         for layers, dtype in ((early, torch.float32), (late, self.dtype)):
             values = values.to(dtype)
             for layer in layers:
-                values = layer(values)
+                last, values = values, layer(values)
                 if isinstance(layer, torch.nn.Sequential):  # a stage; the others are stem and head
                     over_space = values.float().flatten(2)
                     level = torch.cat([over_space.mean(2), over_space.std(2, correction=0)], dim=1)
                     parts.append(normalize(level, dim=1) / len(LEVELS) ** 0.5)
-        return torch.cat([normalize(values.float(), dim=1), *parts], dim=1)
+        return last, torch.cat([normalize(values.float(), dim=1), *parts], dim=1)
 
     def encode_videos(self, videos: Sequence[Pixels]) -> Vectors:
         raise TypeError(f"{self.name} takes no video")

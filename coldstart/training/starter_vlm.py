@@ -1,0 +1,360 @@
+"""The starter's eyes learn to speak: a projector, and LoRA on SmolLM2, from pictures and what is to be said of them.
+
+Two stages, as in LLaVA (Liu et al. 2023, arXiv:2304.08485): the projector alone before a frozen language model, then
+projector and LoRA (Hu et al. 2022, arXiv:2106.09685) together. The projector's straight part is the solution of a ridge
+regression from the picture to the vectors of the words that should be written, which spares epochs. Pictures are
+numbers that were computed once; the loss is on the completion alone, and logits are computed there alone. Knows no
+tables, and nothing of what a completion says.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import cross_entropy
+
+from coldstart import chat
+from coldstart.encoders.starter import CELLS, IMAGE_DIM, LEVELS_DIM
+from coldstart.errors import ColdstartError
+from coldstart.generators import _vision
+from coldstart.generators._vision import Projector, Shape
+from coldstart.training.examples import Example
+from coldstart.training.quiet import quiet
+from coldstart.training.starter_vlm_start import solve, standardise
+from coldstart.training.starter_vlm_state import Masters, Progress, Weights, digest_of, put, restore, store
+
+POOL = 16
+"""Batches that are sorted by length among each other."""
+
+
+@dataclass(frozen=True)
+class VlmSettings:
+    """How it is trained.
+
+    Attributes:
+        projector_epochs: of the first stage; epochs: of the second, at most.
+        patience: epochs of the second stage without a lower loss on the held-out part before it stops; 0: never.
+        batch_size: examples a step.
+        projector_lr: highest learning rate of the first stage; lr: of LoRA, and of the projector then, in the second.
+            Each stage's rate rises over its first `warmup` of all steps, then falls as a cosine.
+        weight_decay: of AdamW, on matrices.
+        r, alpha, lora_dropout: of LoRA, on every linear layer.
+        whole_tokens, hidden: of the projector, see `Shape`.
+        dropout: share of a picture's numbers that a step does not see; mirror: whether its cells change sides every
+            other time, by chance. (All else that is known of it stays: it hardly changes in a mirror.)
+        ridge: penalty where the straight part is solved, see `solve`.
+        seed: of weights, order, views and dropout.
+    """
+
+    projector_epochs: int = 1
+    epochs: int = 3
+    patience: int = 2
+    batch_size: int = 32
+    projector_lr: float = 1e-3
+    lr: float = 5e-4
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+    r: int = 16
+    alpha: int = 32
+    lora_dropout: float = 0.0
+    whole_tokens: int = 3
+    hidden: int = 1024
+    dropout: float = 0.2
+    mirror: bool = True
+    ridge: float = 0.5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: its number from 1, stage (1 or 2), mean loss a token, that of the held-out part (None: there is none),
+    seconds, and tokens read in them."""
+
+    epoch: int
+    stage: int
+    loss: float
+    valid_loss: float | None
+    seconds: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class VlmResult:
+    """What a training made.
+
+    Attributes:
+        model: the language model with LoRA (of peft), and `projector`, both with the weights of the best epoch.
+        after_first: weights as they were after the first stage, for comparison.
+        history: of each epoch; best_epoch: its number; stopped: by patience.
+    """
+
+    model: Any
+    projector: Projector
+    after_first: Weights
+    history: list[Epoch]
+    best_epoch: int
+    stopped: bool
+
+    @property
+    def seconds(self) -> float:
+        return sum(epoch.seconds for epoch in self.history)
+
+    @property
+    def tokens(self) -> int:
+        return sum(epoch.tokens for epoch in self.history)
+
+    def files(self) -> dict[str, bytes]:
+        """What `save` writes, by path."""
+        with TemporaryDirectory() as folder:
+            self.save(Path(folder))
+            paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file() and path.name != "README.md"]
+            return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+    def put_after_first(self) -> None:
+        """Put back the weights of the end of the first stage, in which LoRA changes nothing yet."""
+        put(self.after_first, self.projector, self.model)
+
+    def save(self, folder: Path) -> None:
+        """`adapter/` of peft and `projector.safetensors`, as `generators.load(adapter=folder)` reads them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(folder / "adapter")
+        self.projector.save(folder / _vision.FILE)
+
+
+def train(
+    features: NDArray[np.float16],
+    places: Sequence[int],
+    examples: Sequence[Example],
+    valid_places: Sequence[int],
+    valid: Sequence[Example],
+    settings: VlmSettings,
+    *,
+    model: Any,
+    tokenizer: Any,
+    checkpoint: Path | None = None,
+    progress: Any = None,
+    name: str = "starter-vlm",
+    after: Callable[[Epoch], None] | None = None,
+) -> VlmResult:
+    """Both stages; killed and called again with the same, it ends with the same weights.
+
+    Args:
+        features: float16 `[N, GRID_DIM]`, of each picture.
+        places: row of `features` of each example; valid_places: of each that is held out.
+        valid: held out, to stop by and to choose the best epoch; empty: the last epoch counts as the best.
+        model: the language model without LoRA, on its device and in its dtype; it becomes part of the result.
+        checkpoint: file (safetensors) that keeps the state after each epoch, written beside and renamed; one of another
+            training is not read and is written over.
+        progress: `meter(name, total)` counts tokens, as stages have it; None shows nothing.
+        name: what the meter is called; after: called after each epoch.
+
+    Raises:
+        ColdstartError: there are no examples, or the loss is no finite number.
+    """
+    if not examples:
+        raise ColdstartError("no examples with a picture to learn from: starter-vlm learns from pictures alone")
+    with quiet(settings.seed, model.device):
+        learner = _Learner(features, places, examples, valid_places, valid, settings, model, tokenizer)
+        with progress.meter(name, learner.tokens) if progress else nullcontext() as meter:
+            return learner.run(checkpoint, meter, after)
+
+
+class _Learner:
+    """Steps of one training. What is random follows from seed and epoch, so that none of it is kept."""
+
+    def __init__(
+        self,
+        features: NDArray[np.float16],
+        places: Sequence[int],
+        examples: Sequence[Example],
+        valid_places: Sequence[int],
+        valid: Sequence[Example],
+        settings: VlmSettings,
+        model: Any,
+        tokenizer: Any,
+    ) -> None:
+        self._features, self._settings, self._device = features, settings, model.device
+        self._sets = (
+            (np.array(places, np.int64), self._tokens(tokenizer, examples)),
+            (np.array(valid_places, np.int64), self._tokens(tokenizer, valid)),
+        )
+        table = model.get_input_embeddings().weight.detach()
+        width, scale = table.shape[1], float(table.float().square().mean().sqrt())
+        shape = Shape(CELLS, IMAGE_DIM, LEVELS_DIM, settings.whole_tokens, settings.hidden, width, scale)
+        self._projector = Projector(shape, settings.dropout)
+        rows = features[self._sets[0][0]]
+        standardise(self._projector, rows)
+        words = [completion for _, completion in self._sets[0][1]]
+        vectors = table.float().cpu() / scale
+        self._straight = solve(self._projector, rows, words, vectors, settings.ridge, settings.seed)
+        self._projector.to(self._device)
+        self._model = _with_lora(model, settings)
+        self._digest = digest_of(settings, features, self._sets, self._projector, table)
+
+    @staticmethod
+    def _tokens(tokenizer: Any, examples: Sequence[Example]) -> list[tuple[list[int], list[int]]]:
+        """Of each example its prompt without the picture, and its completion."""
+        return [
+            (_vision.prompt_ids(tokenizer, one.system, one.prompt, 0), chat.completion_ids(tokenizer, one.completion))
+            for one in examples
+        ]
+
+    @property
+    def tokens(self) -> int:
+        """That are read in all epochs."""
+        settings, shape = self._settings, self._projector.shape
+        once = sum(shape.tokens + len(a) + len(b) - 1 for a, b in self._sets[0][1])
+        return once * (settings.projector_epochs + settings.epochs)
+
+    def run(self, checkpoint: Path | None, meter: Any, after: Callable[[Epoch], None] | None) -> VlmResult:
+        settings = self._settings
+        stages = [1] * settings.projector_epochs + [2] * settings.epochs
+        masters = Masters(self._projector, self._model, settings.weight_decay)
+        done = restore(checkpoint, self._digest, masters) if checkpoint else None
+        if done is None:
+            done = Progress(best=masters.copy(), after_first=masters.copy())
+        elif meter is not None and done.history:
+            meter.advance(sum(line[-1] for line in done.history), 0, 0.0)
+        while not done.stopped and done.epoch < len(stages):
+            stage = stages[done.epoch]
+            began = time.perf_counter()
+            loss, tokens = self._epoch(done.epoch, stage, masters, meter)
+            valid_loss = self._valid_loss()
+            done.epoch += 1
+            if not math.isfinite(loss):
+                raise ColdstartError(f"the loss of epoch {done.epoch} is {loss}: use a lower lr than {settings.lr:g}")
+            if valid_loss is None or done.best_loss is None or valid_loss < done.best_loss:
+                done.best, done.best_loss, done.best_epoch = masters.copy(), valid_loss, done.epoch
+            if stage == 1:
+                done.after_first = masters.copy()
+            late = done.epoch - max(done.best_epoch, settings.projector_epochs)
+            done.stopped = bool(settings.patience and late >= settings.patience and done.epoch < len(stages))
+            done.history.append((done.epoch, stage, loss, valid_loss, time.perf_counter() - began, tokens))
+            if checkpoint:
+                store(checkpoint, self._digest, done, masters)
+            if after is not None:
+                after(Epoch(*done.history[-1]))
+        masters.put(done.best)
+        self._projector.eval().requires_grad_(False)
+        history = [Epoch(*line) for line in done.history]
+        return VlmResult(
+            self._model.eval(), self._projector.cpu(), done.after_first, history, done.best_epoch, done.stopped
+        )
+
+    def _epoch(self, number: int, stage: int, masters: Masters, meter: Any) -> tuple[float, int]:
+        """One pass over all examples; gives the mean loss a token, and how many tokens were read."""
+        settings = self._settings
+        random = np.random.default_rng([settings.seed, number])
+        torch.manual_seed(int(random.integers(1 << 62)))
+        self._projector.train()
+        self._model.train(stage == 2)
+        batches = self._batches(random)
+        first = 0 if stage == 1 else settings.projector_epochs
+        epochs = settings.projector_epochs if stage == 1 else settings.epochs
+        total, counted, read = 0.0, 0, 0
+        for step, batch in enumerate(batches):
+            share = _share_of_lr((number - first + step / len(batches)) / epochs, settings.warmup)
+            rates = (settings.projector_lr * share, 0.0) if stage == 1 else (settings.lr * share, settings.lr * share)
+            mirrored = random.random(len(batch)) < 0.5 * settings.mirror
+            with _attention(self._device), self._model.disable_adapter() if stage == 1 else nullcontext():
+                loss, tokens, length = self._loss(0, batch, mirrored)
+                (loss / tokens).backward()  # type: ignore[no-untyped-call]
+            masters.step(*rates)
+            total, counted, read = total + float(loss.detach()), counted + tokens, read + length
+            if meter is not None:
+                meter.advance(length, 0, 0.0)
+        return total / counted, read
+
+    def _batches(self, random: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Places of examples, by batch: drawn at random, of like length within a pool."""
+        size, lengths = self._settings.batch_size, [len(a) + len(b) for a, b in self._sets[0][1]]
+        order = random.permutation(len(lengths))
+        pools = np.array_split(order, max(1, round(len(order) / (size * POOL))))
+        batches = []
+        for pool in pools:
+            by_length = pool[np.argsort([lengths[place] for place in pool], kind="stable")]
+            batches += np.array_split(by_length, max(1, round(len(pool) / size)))
+        return [batches[place] for place in random.permutation(len(batches))]
+
+    def _loss(self, side: int, batch: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> tuple[torch.Tensor, int, int]:
+        """Sum of the losses of all completion tokens, how many there are, and how many tokens were read."""
+        places, texts = self._sets[side]
+        seen = torch.from_numpy(_mirrored(self._features[places[batch]], mirrored)).to(self._device)
+        straight = None if side else self._straight[torch.from_numpy(batch)].to(self._device)
+        pictures = self._projector(seen, straight).to(self._model.dtype)
+        inner = self._model.get_base_model()
+        table = inner.get_input_embeddings()
+        rows, asked, targets = [], [], []
+        for one, picture in zip(batch, pictures, strict=True):
+            prompt, completion = texts[one]
+            words = table(torch.tensor([*prompt, *completion[:-1]], device=self._device))
+            rows.append(torch.cat([words[: len(prompt)], picture, words[len(prompt) :]]))
+            asked.append(range(len(rows[-1]) - len(completion), len(rows[-1])))
+            targets += completion
+        width = max(len(row) for row in rows)
+        inputs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # on the right: no token sees what is after it
+        hidden = inner.model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        chosen = [row * width + place for row, own in enumerate(asked) for place in own]
+        logits = inner.lm_head(hidden.flatten(0, 1)[torch.tensor(chosen, device=self._device)])
+        loss = cross_entropy(logits.float(), torch.tensor(targets, device=self._device), reduction="sum")
+        return loss, len(targets), sum(len(row) for row in rows)
+
+    @torch.no_grad()
+    def _valid_loss(self) -> float | None:
+        texts = self._sets[1][1]
+        if not texts:
+            return None
+        self._projector.eval()
+        self._model.eval()
+        order = np.argsort([len(a) + len(b) for a, b in texts], kind="stable")
+        total, counted = 0.0, 0
+        for batch in np.array_split(order, math.ceil(len(order) / self._settings.batch_size)):
+            loss, tokens, _ = self._loss(1, batch, np.zeros(len(batch), np.bool_))
+            total, counted = total + float(loss), counted + tokens
+        return total / counted
+
+
+def _with_lora(model: Any, settings: VlmSettings) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    # In the model's own format: masters keep float32, and a cast at each of 210 layers would cost more than LoRA.
+    return get_peft_model(model.requires_grad_(False), config, autocast_adapter_dtype=False)
+
+
+def _attention(device: torch.device) -> AbstractContextManager[None]:
+    """On a CPU plain products: for rows this short the way back of PyTorch's fused kernel takes a third of a step."""
+    kernel: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    return kernel
+
+
+def _mirrored(rows: NDArray[np.float16], which: NDArray[np.bool_]) -> NDArray[np.float16]:
+    """A copy of `[B, GRID_DIM]` where some pictures have their cells from right to left."""
+    side, rows = int(CELLS**0.5), rows.copy()
+    cells = rows[which, : CELLS * IMAGE_DIM].reshape(-1, side, side, IMAGE_DIM)
+    rows[which, : CELLS * IMAGE_DIM] = cells[:, :, ::-1].reshape(len(cells), CELLS * IMAGE_DIM)
+    return rows
+
+
+def _share_of_lr(done: float, warmup: float) -> float:
+    """Of the highest learning rate, when this share of a stage's steps is done."""
+    if done < warmup:
+        return (done + 1e-3) / (warmup + 1e-3)
+    return 0.5 + 0.5 * math.cos(math.pi * (done - warmup) / (1 - warmup))
