@@ -112,10 +112,27 @@ def test_the_next_form_is_asked_for_where_one_is_refused_and_remembered(known: t
     assert len(server.seen) == refused + 2
     name = f"openai:small@{server.url}"
     spent = f"{name}: 2 answers, {sum(result.prompt_tokens for result in results)} tokens read, 10 written"
-    less = f"{name} refused response_format json_schema: asked for {known[0]} instead"
+    less = f"{name} does not bind by response_format json_schema: asked for {known[0]} instead"
     assert generator.notes() == ([spent, less] if refused else [spent])
     told = f"Describe it.\nAnswer with one JSON object that this JSON schema allows: {json.dumps(SCHEMA)}"
-    assert server.seen[-1]["body"]["messages"][0]["content"] == (told if refused else "Describe it.")
+    assert server.seen[-1]["body"]["messages"][0]["content"] == (told if refused > 1 else "Describe it.")
+
+
+def test_an_endpoint_that_takes_a_schema_and_ignores_it_is_told_it_in_words() -> None:
+    loose = (200, {}, json.dumps({"choices": [{"message": {"content": "A red shoe."}, "finish_reason": "stop"}]}))
+    with running(Behaviour(faults=(loose, loose))) as server:
+        generator = load(server.url, concurrency=1)
+        results = generator.generate(ask("red", "blue"), SAMPLING)
+    assert [json.loads(result.text)["summary"] for result in results] == ["red.", "blue."]
+    assert [_form(seen["body"]) for seen in server.seen] == [*ALL_FORMATS[:3], ALL_FORMATS[2]]
+
+
+def test_an_endpoint_that_binds_nothing_is_asked_once_for_each_item_after_the_first() -> None:
+    loose = (200, {}, json.dumps({"choices": [{"message": {"content": "A shoe."}, "finish_reason": "stop"}]}))
+    with running(Behaviour(faults=(loose,) * 9)) as server:
+        results = load(server.url, concurrency=1).generate(ask("red", "blue", "green"), SAMPLING)
+    assert [result.text for result in results] == ["A shoe."] * 3
+    assert [_form(seen["body"]) for seen in server.seen] == [*ALL_FORMATS, "text", "text"]
 
 
 def test_a_form_that_served_is_kept_though_one_item_is_refused() -> None:

@@ -51,11 +51,12 @@ class Dialect:
 def body(model: str, request: Request, sampling: Sampling, dialect: Dialect) -> dict[str, Any]:
     """The JSON body of one request.
 
-    Where the endpoint may not bind text to the schema by itself, the schema is told in the system message.
+    Where the endpoint does not get the schema by itself, it is told in the system message. Elsewhere the messages stay
+    as they are, since a model may have been tuned on them.
     """
     form = FORMATS[dialect.form]
     system = request.system
-    if request.schema is not None and form != "json_schema":
+    if request.schema is not None and form in ("json_object", "text"):
         told = f"Answer with one JSON object that this JSON schema allows: {json.dumps(request.schema)}"
         system = f"{system}\n{told}" if system else told
     content: Any = request.prompt
@@ -105,6 +106,17 @@ def milder(dialect: Dialect, words: str, *, bound: bool) -> Dialect | None:
     if bound and dialect.form + 1 < len(FORMATS):
         return replace(dialect, form=dialect.form + 1)
     return None
+
+
+def fits(written: Generation | Reject, schema: Mapping[str, Any] | None) -> bool:
+    """Whether an answer looks bound: a JSON object with what the schema requires, or one that was cut or refused."""
+    if schema is None or isinstance(written, Reject) or written.finish == "length":
+        return True
+    try:
+        found = json.loads(written.text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and set(schema.get("required", ())) <= found.keys()
 
 
 def words_of(text: str) -> str:

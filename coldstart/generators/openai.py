@@ -8,7 +8,8 @@ An endpoint that fails is waited for; where it stays down for `patience_s` secon
 `endpoint_failed`, so that a run goes on and those items can be tried again. What no waiting mends (a wrong key, model
 or URL, an account without credit) is raised. Texts are as repeatable as the endpoint makes them: temperature and seed
 are passed on. What it cannot know: which weights answer. The option `revision` names them, else the URL stands for
-them. Text is bound to a schema where the endpoint does that; nothing here looks at what comes back.
+them. Text is bound to a schema where the endpoint does that; the first answer shows whether it does, and no later
+one is looked at.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class OpenAI:
             read, new = (price or 0.0 for price in self._prices)
             spent += f", {(self._prompt_tokens * read + self._new_tokens * new) / 1e6:.4f} at the prices given"
         form = self._dialect.form
-        less = f"{self.name} refused response_format {FORMATS[0]}: asked for {FORMATS[form]} instead"
+        less = f"{self.name} does not bind by response_format {FORMATS[0]}: asked for {FORMATS[form]} instead"
         return [spent, less] if form else [spent]
 
     def _write(
@@ -154,7 +155,14 @@ class OpenAI:
             assert not isinstance(response, str)
             self._patience.answered()
             if response.status_code < 500 and response.status_code not in _BAD_REQUEST:
-                return self._read(response, request, sampling, dialect)
+                written = self._read(response, request, sampling)
+                milder = _chat.milder(dialect, "", bound=True)
+                if milder is None or self._proven or _chat.fits(written, request.schema):
+                    whole = isinstance(written, Generation) and written.finish == "stop"
+                    self._remember(dialect, proven=whole and request.schema is not None)
+                    return written
+                dialect = milder  # the endpoint takes the schema, and does not bind by it
+                continue
             if verdict := _chat.item_fault(words):
                 return verdict
             if "model_not_found" in words:
@@ -164,9 +172,7 @@ class OpenAI:
                 return Reject("request_refused", f"{self._endpoint.url}: {words}")
             dialect = milder
 
-    def _read(
-        self, response: httpx.Response, request: Request, sampling: Sampling, dialect: Dialect
-    ) -> Generation | Reject:
+    def _read(self, response: httpx.Response, request: Request, sampling: Sampling) -> Generation | Reject:
         if response.status_code in _SETTINGS or 300 <= response.status_code < 400:
             raise self._endpoint.settings_fault(response)
         if response.status_code != 200:
@@ -181,14 +187,17 @@ class OpenAI:
                 f"generator {self.name!r}: {why}: write its base URL, such as http://HOST:8000/v1"
             ) from None
         with self._lock:
-            if not self._proven:
-                self._dialect = dialect
-            self._proven = self._proven or request.schema is not None
             self._answers += 1
             if isinstance(written, Generation):
                 self._prompt_tokens += written.prompt_tokens
                 self._new_tokens += written.new_tokens
         return written
+
+    def _remember(self, dialect: Dialect, *, proven: bool) -> None:
+        """The first way that served is how everything after it is asked."""
+        with self._lock:
+            if not self._proven:
+                self._dialect, self._proven = dialect, proven
 
     def _failed(self, why: str) -> Reject:
         return Reject("endpoint_failed", f"{self._endpoint.url}: {why} (patience_s: {self._patience.patience_s:g})")
