@@ -42,23 +42,8 @@ PRODUCTS = (
 )
 """Numbers in and out of the linear layers of one block."""
 WORDS = [
-    "red",
-    "shoe",
-    "cotton",
-    "shirt",
-    "long",
-    "sleeves",
-    "small",
-    "pocket",
-    "men",
-    "blue",
-    "watch",
-    "steel",
-    "strap",
-    "women",
-    "bag",
-    "leather",
-    "summer",
+    *("red", "shoe", "cotton", "shirt", "long", "sleeves", "small", "pocket", "men"),
+    *("blue", "watch", "steel", "strap", "women", "bag", "leather", "summer"),
 ]
 
 

@@ -247,3 +247,12 @@ def test_two_processes_learn_what_one_does(base: str, made: lora.LoraResult, tmp
     assert result.valid_loss is not None and result.valid_before is not None
     assert result.valid_loss < 0.6 * result.valid_before
     assert result.tokens == pytest.approx(made.tokens, rel=0.2)
+
+
+@pytest.mark.slow
+def test_the_starter_model_learns(tmp_path: Path) -> None:
+    settings = LoraSettings(lr=1e-3, epochs=3, batch_tokens=256, pack_tokens=256, looks=1)
+    result = train("starter", tmp_path, settings, examples=lessons(16), valid=lessons(4, start=16), dtype="auto")
+    assert result.valid_loss is not None and result.valid_before is not None
+    assert result.valid_loss < 0.3 * result.valid_before
+    assert result.trained == 4_884_480

@@ -8,7 +8,16 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging
 
 from coldstart.training.examples import Example
@@ -58,6 +67,43 @@ def tiny_llama(folder: Path, *, seed: int = 0, context: int = 512) -> Path:
             initializer_range=0.2,
         )
         _save(LlamaForCausalLM(config), folder)
+    return folder
+
+
+_SEEING = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}"
+    "{% else %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def tiny_llava(folder: Path) -> Path:
+    """A Llava that sees pictures of 32 x 32 as four tokens, saved as models of the hub are."""
+    tokenizer = byte_tokenizer("<image>")
+    tokenizer.chat_template = None
+    processor = LlavaProcessor(
+        CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+        tokenizer,
+        patch_size=16,
+        vision_feature_select_strategy="default",
+        chat_template=_SEEING,
+        image_token="<image>",
+        num_additional_image_tokens=1,
+    )
+    processor.save_pretrained(folder)
+    eyes = {"hidden_size": 32, "intermediate_size": 64, "image_size": 32, "patch_size": 16, "projection_dim": 32}
+    mouth = {"hidden_size": 64, "intermediate_size": 128, "num_key_value_heads": 2, "max_position_embeddings": 512}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 4}
+    marks = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = LlavaConfig(
+            vision_config=CLIPVisionConfig(**eyes, **layers),
+            text_config=LlamaConfig(vocab_size=len(tokenizer), initializer_range=0.2, **mouth, **layers, **marks),
+            image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        )
+        _save(LlavaForConditionalGeneration(config), folder)
     return folder
 
 
