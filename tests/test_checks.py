@@ -139,6 +139,21 @@ def test_the_record_goes_before_all() -> None:
     assert checked.cut == ()
 
 
+def test_the_name_of_its_maker_says_nothing_of_an_item() -> None:
+    sources = Sources({"title": "Navy Blue Co. white shirt", "creator": "Navy Blue Co."})
+    checked = told(sources=sources, summary="A white shirt by Navy Blue Co.", attributes={"colour": "Navy Blue"})
+    assert cut_of(checked, "colour") == [("Navy Blue", "other_value", "the title says 'White'")]
+    assert checked.description.summary == "A white shirt by Navy Blue Co."
+
+
+def test_an_open_attribute_with_aliases_takes_other_words_too() -> None:
+    attributes = {"material": Attribute(aliases={"Leather": ("hide",)})}
+    for title, value, kept in (("A hide bag", "leather", "Leather"), ("A bag of wool", "wool", "wool")):
+        text = json.dumps({**GOOD, "summary": title, "attributes": {"material": value}})
+        checked = check(text, "stop", attributes, Sources({"title": title}), RULES)
+        assert checked.description.attributes == {"material": kept}
+
+
 def test_a_picture_grounds_visual_attributes_alone() -> None:
     sources = Sources({"title": "Stride"}, {}, {"gender": {"Women": 0.99}, "colour": {"White": 0.5}})
     fields = {**GOOD, "summary": "Stride.", "attributes": {"gender": "Women", "colour": "White"}}

@@ -72,6 +72,8 @@ class Grounds:
         self._values = values
         self._rules = rules
         self.texts: dict[str, Tokens] = {}
+        maker = (self._facts.get("brand"), self._facts.get("creator"), sources.texts.get("creator"))
+        self._makers = Lexicon((str(name), True) for name in maker if name)
         for name in TEXTS:
             if words := tokens(evidence(sources.texts.get(name) or "")):
                 self.texts[name] = words
@@ -80,10 +82,9 @@ class Grounds:
         """The ground of an attribute's value; of one that is not listed, by its words."""
         if self.states(name, value):
             return "record", _plain(self._facts[name])
-        if name in self._values.of:
-            if (name, value) in self._in_texts:
-                return self._in_texts[name, value]
-        elif found := self.phrase(value):
+        if (name, value) in self._in_texts:
+            return self._in_texts[name, value]
+        if not self._values.attributes[name].values and (found := self.phrase(value)):
             return found
         if (seen := self.seen(name, value)) is not None and seen >= self._rules.min_seen:
             return "picture", f"{seen:.2f}"
@@ -105,6 +106,10 @@ class Grounds:
     def brand(self, name: str) -> Found | None:
         """Where a brand is named: in the title or the record, and in other texts where the record states none."""
         return self.phrase(name, ("title", "record") if self._facts.keys() & {"brand", "creator"} else ALL)
+
+    def in_names(self, words: Tokens) -> set[int]:
+        """Places of words that name the item's maker: Red Tape makes brown shoes."""
+        return {place for start, end, _ in self._makers.find(words) for place in range(start, end)}
 
     def phrase(self, phrase: str, fields: Container[str] = ALL) -> Found | None:
         """Where some words stand side by side, or a number with its unit does."""
@@ -158,8 +163,9 @@ class Grounds:
         found: dict[tuple[str, str], Found] = {}
         for name, lexicon in self._values.of.items():
             for field, words in self._said:
+                names = self.in_names(words)
                 for start, end, values in lexicon.find(words):
-                    if not negated(words, start, end):
+                    if not negated(words, start, end) and names.isdisjoint(range(start, end)):
                         for value in values:
                             found.setdefault((name, value), (field, " ".join(words[start:end])))
                 if field == "title" and any(stated == name for stated, _ in found):

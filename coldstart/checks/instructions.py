@@ -64,8 +64,8 @@ def spoken_to_reader(text: str) -> int | None:
     return max((end for end in ends if end <= first), default=0)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def evidence(text: str) -> str:
     """The part of a text before it gives orders, on one line and without what no reader sees."""
-    seen = "\n".join(map(visible, text.splitlines()))
+    seen = "\n".join(filter(None, map(visible, text.splitlines())))  # no two spaces in a row: forms stay linear
     return " ".join(seen[: spoken_to_reader(seen)].split())

@@ -58,8 +58,13 @@ class WordClaims:
         meant = self.values.all.find(words)
         found: dict[str, Found] = {}
         known = set(self._own)
+        makers = self.grounds.in_names(words)
         for start, end, values in meant:
-            if not negated(words, start, end) and (placed := self._value(words[start:end], values)):
+            if (
+                makers.isdisjoint(range(start, end))
+                and not negated(words, start, end)
+                and (placed := self._value(words[start:end], values))
+            ):
                 found.setdefault(*placed)
                 known.update(words[start:end])
         measured = list(numbers(words))

@@ -26,11 +26,20 @@ Of = TypeVar("Of")
 Tokens = tuple[str, ...]
 
 
-@lru_cache(maxsize=4096)
+_LONG = 500  # characters: a text that is asked for more than once is shorter
+
+
 def tokens(text: str) -> Tokens:
     """The words of a text in their order: folded, singular, numbers written one way; `%` and money signs are words."""
+    return _tokens(text) if len(text) > _LONG else _short(text)
+
+
+def _tokens(text: str) -> Tokens:
     folded = text.lower() if text.isascii() else _folded(text)
     return tuple(map(_stem, _TOKEN.findall(_POSSESSIVE.sub("", folded))))
+
+
+_short = lru_cache(maxsize=8192)(_tokens)
 
 
 def _folded(text: str) -> str:
