@@ -1,0 +1,213 @@
+"""Batches: each row's text is what it would be alone, whatever stands beside it and whatever memory does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import word_tokens
+
+from coldstart.attributes import Attribute
+from coldstart.description import json_schema, parse
+from coldstart.generators import Sampling, _decode
+from coldstart.generators._binding import Binder
+from coldstart.generators._decode import Row, write
+
+SCHEMA = json_schema(
+    {"type": Attribute(values=("Shirts", "Casual Shoes")), "colour": Attribute(values=("Blue", "Red"))}
+)
+TITLES = ["a red shoe", "a blue shirt of wool and cotton for men and women", "", "wool", "a red shoe", "casual shoes"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other cost a tiny model more than they bring."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def binder() -> Binder:
+    tokenizer = word_tokens.tokenizer()
+    return Binder(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
+
+
+@pytest.fixture(scope="module")
+def model(binder: Binder) -> Any:
+    return word_tokens.llama(binder.vocab_size)
+
+
+def rows(binder: Binder, system: str = "You name what is in a shop. ") -> list[Row]:
+    ids = [binder.tokenizer(f"{system}Title: {title}", add_special_tokens=False)["input_ids"] for title in TITLES]
+    return [Row(own, (SCHEMA, None)[place % 2]) for place, own in enumerate(ids)]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(45), Sampling(45, temperature=1.0, top_p=0.9, seed=3)])
+def test_a_batch_writes_what_each_row_writes_alone(model: Any, binder: Binder, sampling: Sampling) -> None:
+    asked = rows(binder)
+    together = write(model, binder, asked, sampling)
+    assert together == [write(model, binder, [row], sampling)[0] for row in asked]
+    assert together == write(model, binder, asked[::-1], sampling, batch_size=4)[::-1]
+    assert together[0] == together[4]
+    assert [generation.prompt_tokens for generation in together] == [len(row.ids) for row in asked]
+    for generation in together[::2]:
+        parse(generation.text)
+
+
+def test_greedy_text_is_that_of_transformers_own_generate(model: Any, binder: Binder) -> None:
+    row = rows(binder)[1]
+    written = write(model, binder, [row, *rows(binder)[3:4]], Sampling(20))[0]
+    ids = model.generate(torch.tensor([list(row.ids)]), max_new_tokens=20, do_sample=False)[0, len(row.ids) :]
+    assert written.text == binder.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def test_a_seed_changes_the_draw_and_temperature_0_has_none(model: Any, binder: Binder) -> None:
+    def texts(sampling: Sampling) -> list[str]:
+        return [generation.text for generation in write(model, binder, rows(binder), sampling)]
+
+    assert texts(Sampling(30, temperature=1.5, seed=1)) != texts(Sampling(30, temperature=1.5, seed=2))
+    assert texts(Sampling(30, seed=1)) == texts(Sampling(30, seed=2))
+
+
+def test_vectors_in_place_of_tokens_write_the_same(model: Any, binder: Binder) -> None:
+    asked = rows(binder)
+    embed = model.get_input_embeddings()
+    seen = [Row(row.ids, row.schema, embed(torch.tensor(row.ids)).detach()) for row in asked]
+    assert write(model, binder, seen, Sampling(30)) == write(model, binder, asked, Sampling(30))
+    mixed = [seen[0], *asked[1:]]
+    assert write(model, binder, mixed, Sampling(30)) == write(model, binder, asked, Sampling(30))
+
+
+def test_a_vector_that_is_no_token_is_not_shared(model: Any, binder: Binder) -> None:
+    row = rows(binder)[0]
+    pictures = [torch.randn(len(row.ids), 48, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    asked = [Row([*row.ids[:2], *[-1] * (len(row.ids) - 2)], None, picture) for picture in pictures]
+    assert _decode._shared(asked) == 0
+    together = write(model, binder, asked, Sampling(20))
+    assert together == [write(model, binder, [one], Sampling(20))[0] for one in asked]
+    assert together[0].text != together[1].text
+
+
+def test_the_shared_beginning_is_read_once(model: Any, binder: Binder, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = rows(binder)
+    shared = _decode._shared(asked)
+    assert shared >= _decode.LEAST_PREFIX
+    assert all(row.ids[:shared] == asked[0].ids[:shared] for row in asked)
+    widths: list[tuple[int, int]] = []
+    forward: Callable[..., Any] = _decode._forward
+
+    def counted(model: Any, inputs: dict[str, torch.Tensor], *rest: Any) -> torch.Tensor:
+        widths.append(tuple(inputs["input_ids"].shape))
+        return forward(model, inputs, *rest)
+
+    monkeypatch.setattr(_decode, "_forward", counted)
+    write(model, binder, asked, Sampling(3), batch_size=3)
+    longest = max(len(row.ids) for row in asked)
+    assert widths[:2] == [(1, shared), (3, longest - shared)]
+    assert sum(columns for _, columns in widths) < 2 * longest
+
+
+def test_rows_that_are_all_alike_keep_a_token_of_their_own(model: Any, binder: Binder) -> None:
+    asked = [rows(binder)[0]] * 3
+    assert _decode._shared(asked) == len(asked[0].ids) - 1
+    assert write(model, binder, asked, Sampling(10)) == write(model, binder, asked[:1], Sampling(10)) * 3
+
+
+def test_ended_rows_leave_the_batch(model: Any, binder: Binder, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    forward: Callable[..., Any] = _decode._forward
+
+    def counted(*given: Any) -> torch.Tensor:
+        sizes.append(given[1]["input_ids"].shape[0])
+        return forward(*given)
+
+    monkeypatch.setattr(_decode, "_forward", counted)
+    asked = [Row(row.ids, SCHEMA if place else None) for place, row in enumerate(rows(binder))]
+    write(model, binder, asked, Sampling(90))
+    assert sizes[1] == len(asked)
+    assert sizes[-1] < len(asked)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_halved(
+    model: Any, binder: Binder, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    batch: Callable[..., Any] = _decode._write_batch
+    sizes: list[int] = []
+
+    def short_of_memory(model: Any, binder: Binder, rows: list[Row], *rest: Any) -> Any:
+        sizes.append(len(rows))
+        if len(rows) > 2:
+            raise error
+        return batch(model, binder, rows, *rest)
+
+    asked = rows(binder)
+    expected = write(model, binder, asked, Sampling(10))
+    monkeypatch.setattr(_decode, "_write_batch", short_of_memory)
+    assert write(model, binder, asked, Sampling(10)) == expected
+    assert sizes == [6, 3, 1, 1, 1, 1, 1, 1]
+
+
+def test_one_row_that_does_not_fit_is_a_fault_as_is_another_error(
+    model: Any, binder: Binder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error in (torch.OutOfMemoryError("one row"), RuntimeError("shapes")):
+
+        def fail(*_: Any, error: Exception = error) -> Any:
+            raise error
+
+        monkeypatch.setattr(_decode, "_write_batch", fail)
+        with pytest.raises(type(error), match=str(error)):
+            write(model, binder, rows(binder), Sampling(10))
+
+
+def test_memory_bounds_the_batch(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Memory:
+        available = 0
+
+    monkeypatch.setattr(_decode.psutil, "virtual_memory", lambda: Memory)
+    assert _decode._fitting(model, 100, 50) == 1
+    Memory.available = 10**9
+    many = _decode._fitting(model, 100, 50)
+    assert many > 100
+    assert _decode._fitting(model, 400, 50) < many
+    assert _decode._fitting(model, 100, 400) < many
+
+
+def test_layers_with_a_window_share_nothing_and_write_the_same(binder: Binder) -> None:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=binder.vocab_size,
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        sliding_window=16,
+        initializer_range=0.3,
+    )
+    mistral = MistralForCausalLM(config).eval()
+    asked = rows(binder)
+    ids = torch.tensor([list(asked[1].ids)])
+    alone = mistral.generate(ids, max_new_tokens=20, do_sample=False, pad_token_id=2, eos_token_id=2)[0, ids.shape[1] :]
+    written = write(mistral, binder, asked[1:2], Sampling(20))[0]
+    assert written.text == binder.tokenizer.decode(alone, skip_special_tokens=True).strip()
+    together = write(mistral, binder, asked, Sampling(20))
+    assert together == [write(mistral, binder, [row], Sampling(20))[0] for row in asked]
+
+
+def test_nothing_asked_is_nothing_written(model: Any, binder: Binder) -> None:
+    assert write(model, binder, [], Sampling(5)) == []
