@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def prompts(
     name: Annotated[
-        str | None, typer.Argument(metavar="[PROMPT]", help="A packaged prompt or a path; none lists what is packaged.")
+        str | None, typer.Argument(metavar="PROMPT", help="A packaged prompt or a path; none lists what is packaged.")
     ] = None,
     item: Annotated[str | None, typer.Option("--item", metavar="ID", help="Render it for this item.")] = None,
     workspace: Uri = DEFAULT_WORKSPACE,
