@@ -84,9 +84,13 @@ def solve(
 
 def _ridge(seen: torch.Tensor, goals: torch.Tensor, penalty: float) -> torch.Tensor:
     """Weights `[D, G]` for `[N, D]` and `[N, G]`, solved on the shorter side: both ways give the same."""
+    strength = penalty * len(seen)
+    weights: torch.Tensor
     if len(seen) < seen.shape[1]:
-        return seen.T @ torch.linalg.solve(seen @ seen.T + penalty * len(seen) * torch.eye(len(seen)), goals)
-    return torch.linalg.solve(seen.T @ seen + penalty * len(seen) * torch.eye(seen.shape[1]), seen.T @ goals)
+        weights = seen.T @ torch.linalg.solve(seen @ seen.T + strength * torch.eye(len(seen)), goals)
+    else:
+        weights = torch.linalg.solve(seen.T @ seen + strength * torch.eye(seen.shape[1]), seen.T @ goals)
+    return weights
 
 
 def _parts(vectors: torch.Tensor, parts: int) -> torch.Tensor:
