@@ -17,6 +17,8 @@ import numpy as np
 import torch
 import xgrammar
 
+from coldstart.errors import ColdstartError
+
 VERSION = 1
 """Raised when texts change."""
 LOOP_TOKENS, LOOP_TIMES, LONGEST_LOOP = 24, 3, 32
@@ -95,6 +97,21 @@ class Binder:
         return found
 
 
+def binder_of(name: str, model: Any, tokenizer: Any) -> Binder:
+    """The binder of a model of transformers and its tokenizer.
+
+    Raises:
+        ColdstartError: nothing says which token ends a text.
+    """
+    stated = getattr(model.generation_config, "eos_token_id", None)
+    ends = {stated} if isinstance(stated, int) else set(stated or ())
+    if tokenizer.eos_token_id is not None:
+        ends.add(tokenizer.eos_token_id)
+    if not ends:
+        raise ColdstartError(f"generator {name!r}: neither model nor tokenizer says which token ends a text")
+    return Binder(tokenizer, model.config.get_text_config().vocab_size, sorted(ends))
+
+
 class Pen:
     """The text of one row as it grows.
 
@@ -154,10 +171,8 @@ class Pen:
     def text(self) -> str:
         if self._matcher is not None:
             return b"".join(self._binder.pieces[token] for token in self.tokens).decode("utf-8", "replace")
-        written: str = self._binder.tokenizer.decode(
-            self.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return written.strip()
+        decode = self._binder.tokenizer.decode
+        return str(decode(self.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
     def _instead(self, token: int) -> int:
         """The token to write in place of the model's: where a loop is shut, or what is open has to be closed."""

@@ -75,7 +75,7 @@ def write(
             try:
                 written = _write_batch(model, binder, [rows[place] for place in batch], sampling, prefix, shared)
             except (MemoryError, RuntimeError) as error:
-                if len(batch) == 1 or not _out_of_memory(error):
+                if len(batch) == 1 or not out_of_memory(error):
                     raise
                 most = len(batch) // 2
                 written = None
@@ -92,8 +92,7 @@ def write(
 def _write_batch(
     model: Any, binder: Binder, rows: list[Row], sampling: Sampling, prefix: Any, shared: int
 ) -> list[Generation]:
-    pens = [Pen(binder, row.schema, sampling.max_new_tokens) for row in rows]
-    draws = None if sampling.temperature == 0 else [_generator(row, sampling) for row in rows]
+    choice = Choice(binder, rows, sampling)
     longest = max(len(row.ids) for row in rows)
     cache = _cache.new(model.config, longest + sampling.max_new_tokens)
     if prefix is not None:
@@ -101,19 +100,9 @@ def _write_batch(
     inputs, mask = _inputs(model, rows, shared, longest)
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
     open_ = list(range(len(rows)))
-    bitmask = xgrammar.allocate_token_bitmask(len(rows), binder.vocab_size)
     while open_:
-        logits = _forward(model, inputs, mask, positions, cache)[:, -1].float()
-        bound = [
-            place for place, row in enumerate(open_) if pens[row].finish is None and pens[row].mask(bitmask, place)
-        ]
-        if bound:
-            logits = _masked(logits, bitmask, bound)
-        chosen = _choose(logits, sampling, draws and [draws[row] for row in open_])
-        for place, row in enumerate(open_):
-            if pens[row].finish is None:
-                chosen[place] = pens[row].take(chosen[place])
-        stay = [place for place, row in enumerate(open_) if pens[row].finish is None]
+        chosen = choice.step(_forward(model, inputs, mask, positions, cache)[:, -1].float(), open_)
+        stay = [place for place, row in enumerate(open_) if choice.pens[row].finish is None]
         if not stay:
             break
         if len(stay) <= _KEPT_ROWS * len(open_):
@@ -123,10 +112,45 @@ def _write_batch(
         mask = torch.cat([mask, mask.new_ones(len(open_), 1)], dim=1)
         positions = mask.sum(1, keepdim=True) - 1
         inputs = {"input_ids": torch.tensor(chosen, device=model.device)[:, None]}
-    return [
-        Generation(pen.text(), pen.finish or "length", len(row.ids), len(pen.tokens))
-        for pen, row in zip(pens, rows, strict=True)
-    ]
+    return choice.generations()
+
+
+class Choice:
+    """Which token each row of a batch goes on with.
+
+    Attributes:
+        pens: the text of each row.
+    """
+
+    def __init__(self, binder: Binder, rows: Sequence[Row], sampling: Sampling) -> None:
+        self.pens = [Pen(binder, row.schema, sampling.max_new_tokens) for row in rows]
+        self._rows = rows
+        self._sampling = sampling
+        self._draws = None if sampling.temperature == 0 else [_generator(row, sampling) for row in rows]
+        self._bitmask = xgrammar.allocate_token_bitmask(len(rows), binder.vocab_size)
+        self._end = binder.stop_ids[0]
+
+    def step(self, logits: torch.Tensor, open_: Sequence[int] | None = None) -> list[int]:
+        """The next token of every row; of rows that have ended, the one that ends a text.
+
+        Args:
+            logits: float32 `[B, vocab]`, changed in place.
+            open_: the row that each of the B stands for; None: all in order.
+        """
+        rows = range(len(self.pens)) if open_ is None else open_
+        pens = [self.pens[row] for row in rows]
+        bound = [place for place, pen in enumerate(pens) if pen.finish is None and pen.mask(self._bitmask, place)]
+        if bound:
+            logits = _masked(logits, self._bitmask, bound)
+        chosen = _choose(logits, self._sampling, self._draws and [self._draws[row] for row in rows])
+        return [pen.take(token) if pen.finish is None else self._end for pen, token in zip(pens, chosen, strict=True)]
+
+    def generations(self) -> list[Generation]:
+        """What was written, row by row."""
+        return [
+            Generation(pen.text(), pen.finish or "length", len(row.ids), len(pen.tokens))
+            for pen, row in zip(self.pens, self._rows, strict=True)
+        ]
 
 
 def _shared(rows: Sequence[Row]) -> int:
@@ -227,7 +251,7 @@ def _fitting(model: Any, prompt: int, new: int) -> int:
     return max(1, int(_MEMORY_SHARE * free / (cache + work)))
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Also the CPU allocator's, which is a plain `RuntimeError`."""
     said = str(error).lower()
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (

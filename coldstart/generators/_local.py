@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coldstart import chat
 from coldstart.device import choose_device, choose_dtype
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, GeneratorPassport, Request, Sampling
 from coldstart.stage import Reject
+
+if TYPE_CHECKING:
+    from coldstart.media.image import ImageTransform
 
 
 class LocalModel:
@@ -26,7 +29,7 @@ class LocalModel:
         batch_size: most rows at once; None: what memory allows.
     """
 
-    image_transform = None
+    image_transform: ImageTransform | None = None
 
     def __init__(
         self,
@@ -103,12 +106,6 @@ class LocalModel:
 
     @cached_property
     def _binder(self) -> Any:
-        from coldstart.generators._binding import Binder
+        from coldstart.generators._binding import binder_of
 
-        stated = getattr(self._model.generation_config, "eos_token_id", None)
-        ends = [stated] if isinstance(stated, int) else list(stated or [])
-        ends += [self._tokenizer.eos_token_id] if self._tokenizer.eos_token_id is not None else []
-        if not ends:
-            raise ColdstartError(f"generator {self.name!r}: neither model nor tokenizer says which token ends a text")
-        width = self._model.config.get_text_config().vocab_size
-        return Binder(self._tokenizer, width, sorted(set(ends)))
+        return binder_of(self.name, self._model, self._tokenizer)
