@@ -243,7 +243,7 @@ def _stage(store: Store, standing: Standing, spec: StageSpec, item_id: str) -> S
         fresh, verdict = item_id in found.fresh, found.settled.get(item_id)
         has_row = _first(store, stage.table, equals("item_id", item_id), ["item_id"]) is not None
         if item_id in found.waiting:
-            waits = f"waits for {', '.join(sorted(stage.reads.values()))}"
+            waits = f"waits for {', '.join(sorted(stage.reads.values())) or 'a fit'}"
     reject = stage.closed(store).get(item_id) if isinstance(stage, Gate) else None
     keeps_out = str(reject) if reject else ""
     if verdict is not None:
