@@ -164,7 +164,7 @@ def fitted(
             model=model,
             tokenizer=tokenizer,
             checkpoint=folder / "state.safetensors",
-            after=tell,
+            progress=tell,
         )
         made.save(folder / "both")
         made.put_after_first()

@@ -151,7 +151,7 @@ def test_killed_and_called_again_it_ends_the_same(
 ) -> None:
     state = tmp_path / "state.safetensors"
     with pytest.raises(KilledError):
-        fit(features, folder, checkpoint=state, after=killed_after(epoch))
+        fit(features, folder, checkpoint=state, progress=killed_after(epoch))
     (tmp_path / "state.safetensors.part").write_bytes(b"half a state")
     resumed = fit(features, folder, checkpoint=state)
     assert [(one.epoch, one.loss, one.valid_loss) for one in resumed.history] == [

@@ -50,9 +50,8 @@ def train(
     model: Any,
     tokenizer: Any,
     checkpoint: Path | None = None,
-    progress: Any = None,
-    name: str = "starter-vlm",
-    after: Callable[[Epoch], None] | None = None,
+    progress: Callable[[Epoch], None] | None = None,
+    meter: Callable[[str, int], Any] | None = None,
 ) -> VlmResult:
     """Both stages; killed and called again with the same, it ends with the same weights.
 
@@ -63,8 +62,7 @@ def train(
         model: the language model without LoRA, on its device and in its dtype; it becomes part of the result.
         checkpoint: file (safetensors) that keeps the state after each epoch, written beside and renamed; one of another
             training is not read and is written over.
-        progress: `meter(name, total)` counts tokens, as stages have it; None shows nothing.
-        name: what the meter is called; after: called after each epoch.
+        progress: called after each epoch; meter: makes a meter of a name and a total, which counts tokens.
 
     Raises:
         ColdstartError: there are no examples, or the loss is no finite number.
@@ -73,8 +71,8 @@ def train(
         raise ColdstartError("no examples with a picture to learn from: starter-vlm learns from pictures alone")
     with quiet(settings.seed, model.device):
         learner = _Learner(features, places, examples, valid_places, valid, settings, model, tokenizer)
-        with progress.meter(name, learner.tokens) if progress else nullcontext() as meter:
-            return learner.run(checkpoint, meter, after)
+        with meter("tokens", learner.tokens) if meter else nullcontext() as counts:
+            return learner.run(checkpoint, counts, progress)
 
 
 class _Learner:
@@ -124,19 +122,19 @@ class _Learner:
         once = sum(shape.tokens + len(a) + len(b) - 1 for a, b in self._sets[0][1])
         return once * (settings.projector_epochs + settings.epochs)
 
-    def run(self, checkpoint: Path | None, meter: Any, after: Callable[[Epoch], None] | None) -> VlmResult:
+    def run(self, checkpoint: Path | None, counts: Any, progress: Callable[[Epoch], None] | None) -> VlmResult:
         settings = self._settings
         stages = [1] * settings.projector_epochs + [2] * settings.epochs
         masters = Masters(self._projector, self._model, settings.weight_decay)
         done = restore(checkpoint, self._digest, masters) if checkpoint else None
         if done is None:
             done = Progress(best=masters.copy(), after_first=masters.copy())
-        elif meter is not None and done.history:
-            meter.advance(sum(line[-1] for line in done.history), 0, 0.0)
+        elif counts is not None and done.history:
+            counts.advance(sum(line[-1] for line in done.history), 0, 0.0)
         while not done.stopped and done.epoch < len(stages):
             stage = stages[done.epoch]
             began = time.perf_counter()
-            loss, tokens = self._epoch(done.epoch, stage, masters, meter)
+            loss, tokens = self._epoch(done.epoch, stage, masters, counts)
             valid_loss = self._valid_loss()
             done.epoch += 1
             if not math.isfinite(loss):
@@ -150,8 +148,8 @@ class _Learner:
             done.history.append((done.epoch, stage, loss, valid_loss, time.perf_counter() - began, tokens))
             if checkpoint:
                 store(checkpoint, self._digest, done, masters)
-            if after is not None:
-                after(Epoch(*done.history[-1]))
+            if progress is not None:
+                progress(Epoch(*done.history[-1]))
         masters.put(done.best)
         self._projector.eval().requires_grad_(False)
         history = [Epoch(*line) for line in done.history]
@@ -159,7 +157,7 @@ class _Learner:
             self._model.eval(), self._projector.cpu(), done.after_first, history, done.best_epoch, done.stopped
         )
 
-    def _epoch(self, number: int, stage: int, masters: Masters, meter: Any) -> tuple[float, int]:
+    def _epoch(self, number: int, stage: int, masters: Masters, counts: Any) -> tuple[float, int]:
         """One pass over all examples; gives the mean loss a token, and how many tokens were read."""
         settings = self._settings
         random = np.random.default_rng([settings.seed, number])
@@ -179,8 +177,8 @@ class _Learner:
                 (loss / tokens).backward()  # type: ignore[no-untyped-call]
             masters.step(*rates)
             total, counted, read = total + float(loss.detach()), counted + tokens, read + length
-            if meter is not None:
-                meter.advance(length, 0, 0.0)
+            if counts is not None:
+                counts.advance(length, 0, 0.0)
         return total / counted, read
 
     def _batches(self, random: np.random.Generator) -> list[NDArray[np.int64]]:

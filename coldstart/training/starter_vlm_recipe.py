@@ -92,7 +92,7 @@ class VlmResult:
         """What `save` writes, by path."""
         with TemporaryDirectory() as folder:
             self.save(Path(folder))
-            paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file() and path.name != "README.md"]
+            paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
             return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
     def put_after_first(self) -> None:
@@ -103,4 +103,5 @@ class VlmResult:
         """`adapter/` of peft and `projector.safetensors`, as `generators.load(adapter=folder)` reads them."""
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(folder / "adapter")
+        (folder / "adapter" / "README.md").unlink(missing_ok=True)  # a form of peft's that nobody has filled in
         self.projector.save(folder / _vision.FILE)
