@@ -81,15 +81,14 @@ def test_a_pipeline_without_checks_has_words_alone(tmp_path: Path) -> None:
 
 
 def test_the_report_says_where_the_judges_have_seen_the_items(uri: Path) -> None:
-    told = "held out: no fit has seen these items, nor others of their groups"
     looked = coldstart.open(uri).evaluate_describe(writers=["base"], given=["category", "picture"])
-    assert looked.note == (
-        f"{told}; yet what pictures are a ground of was learnt from the records of 1 of them, so that the checks look "
-        "better here"
+    assert looked.caveat == (
+        "what pictures are a ground of was learnt from the records of 1 of these items, so that the checks look better "
+        "here than on new ones"
     )
     assert all(example["seen"]["colour"][0] == "red" for example in looked.examples)
     template = looked.gain["text_to_item"]["contenders"]["template"]
     assert template["indexed"] == 6  # the picture is believed, and the category names the type
     blind = coldstart.open(uri).evaluate_describe(writers=["base"], given=["category"])
-    assert blind.note == told
+    assert blind.caveat == ""
     assert not any(example["seen"] for example in blind.examples)

@@ -136,6 +136,13 @@ def test_a_split_that_was_seen_is_warned_of() -> None:
     assert "Not an honest measure of new items: not held out: the fit was trained on these items." in said
 
 
+def test_what_makes_figures_look_better_is_said_above_them() -> None:
+    report = known()
+    assert "Take it with care" not in text_of(descriptions_html(report))
+    report["caveat"] = "the judges have seen 3 of them"
+    assert "Take it with care: the judges have seen 3 of them. How true it is" in text_of(descriptions_html(report))
+
+
 def test_where_nothing_asks_there_is_no_section() -> None:
     report = known()
     report |= {"gain": {"text_to_item": None, "item_to_item": None}, "query": "", "given": None}

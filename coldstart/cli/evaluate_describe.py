@@ -94,6 +94,8 @@ def _print(found: Mapping[str, Any]) -> None:
     counts, measures = found["counts"], found["measures"]
     shown = "all fields" if found["given"] is None else ", ".join(found["given"]) or "nothing"
     output.line(f"{found['split']}: {counts['items']} items, shown {shown}; {found['note']}")
+    if found["caveat"]:
+        output.line(f"take it with care: {found['caveat']}")
     rows: list[tuple[str | None, ...]] = []
     for writer, own in measures.items():
         rows.append((writer, "JSON as asked for", _cell(own["valid"]), None))

@@ -43,6 +43,7 @@ class DescribeReport:
 
     Attributes:
         split: its name; held_out: whether no fit has seen it; note: the same in words.
+        caveat: what makes the figures look better than they are, in words, or empty.
         given: the fields that were shown, None for all; query: what asks for items in `gain`, empty where nothing can.
         counts: `items` judged, `groups` among them, `attributes` hidden in all, `distractors`.
         writers: name -> what it is, for a person.
@@ -65,6 +66,7 @@ class DescribeReport:
     gain: Mapping[str, Any]
     examples: Sequence[Mapping[str, Any]] = field(default_factory=list)
     items: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    caveat: str = ""
 
     def shown(self) -> list[str]:
         """Ids of the items in the examples."""
@@ -88,6 +90,7 @@ def report(
     writers: Mapping[str, str],
     split: str = "test",
     note: str = "",
+    caveat: str = "",
     given: Sequence[str] | None = None,
     distractors: Sequence[Distractor] = (),
     min_seen: float = 0.5,
@@ -118,6 +121,7 @@ def report(
         split=split,
         held_out=split == "test",
         note=note,
+        caveat=caveat,
         given=None if given is None else list(given),
         query=query,
         counts={

@@ -48,7 +48,8 @@ _NOTES = {
     "train": "not held out: the fit was trained on these items",
 }
 _LEARNT = (
-    "; yet what pictures are a ground of was learnt from the records of {} of them, so that the checks look better here"
+    "what pictures are a ground of was learnt from the records of {} of these items, so that the checks look better "
+    "here than on new ones"
 )
 _CHUNK = 64
 
@@ -118,7 +119,8 @@ def evaluate_store(
         encoder.encode_queries,
         writers=about,
         split=split,
-        note=_NOTES[split] + (_LEARNT.format(against.learnt) if seen and against.learnt else ""),
+        note=_NOTES[split],
+        caveat=_LEARNT.format(against.learnt) if seen and against.learnt else "",
         given=None if shown is None else sorted(shown),
         distractors=[_distractor(row, fit.writing.attributes, shown, query) for row in others],
         min_seen=against.rules.min_seen,
