@@ -1,4 +1,4 @@
-"""The stages that describe, over a small shop: what is written, checked, embedded and served, and what makes it stale."""
+"""The stages that describe, over a small shop: written, checked, embedded, served, and what makes that stale."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_what_was_not_asked_for_is_no_description(text: str, why: str) -> None:
 
 
 def test_lists_are_lists_of_texts() -> None:
-    with pytest.raises(ValueError, match="^queries is no list of texts$"):
+    with pytest.raises(ValueError, match=r"^queries is no list of texts$"):
         parse('{"keywords": ["a"], "queries": [1]}', ("keywords", "queries"))
 
 

@@ -46,7 +46,7 @@ def test_a_fact_that_is_a_field_of_its_own_is_hidden_with_that_field() -> None:
 def test_texts_are_those_that_are_shown_and_not_blank() -> None:
     assert texts(shown(ROW, SHOP, {"tags", "transcript", "screen_text"})[0]) == {
         "tags": "new, Sport",
-        "transcript": "hello there",
+        "transcript": "hello  there",
     }
 
 

@@ -48,10 +48,11 @@ def _is_fact(attribute: Attribute) -> bool:
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """The texts that are shown, those that are blank left out: what words a claim can be found in."""
+    """The texts that are shown, those that are blank left out: what words a claim can be found in. Lines stay lines,
+    since an order to the model often begins one."""
     found = {name: values.get(name) or "" for name in TEXTS}
     found["tags"] = ", ".join(values.get("tags") or ())
-    return {name: " ".join(text.split()) for name, text in found.items() if text.strip()}
+    return {name: text.strip() for name, text in found.items() if text.strip()}
 
 
 def target(

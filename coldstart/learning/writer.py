@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from coldstart import prompts
 from coldstart.description import json_schema
@@ -68,19 +69,12 @@ def ask_of(spec: StageSpec, pipeline: Pipeline) -> tuple[Writing, Ask]:
 
 def requests(asked: Sequence[Asked], generator: Generator) -> list[Request]:
     """Messages to a generator, each input cut to its budget by the generator's own tokens."""
-    values = [dict(one.values) for one in asked]
-    for name in sorted({name for one in asked for name in one.prompt.budgets}):
-        long = [
-            place
-            for place, one in enumerate(asked)
-            if name in one.prompt.budgets and isinstance(values[place].get(name), str)
-        ]
-        for budget in {asked[place].prompt.budgets[name] for place in long}:
-            own = [place for place in long if asked[place].prompt.budgets[name] == budget]
-            for place, text in zip(
-                own, prompts.cut([values[i][name] for i in own], budget, generator.count_tokens), strict=True
-            ):
-                values[place][name] = text
+    values: list[dict[str, Any]] = [{} for _ in asked]
+    for prompt in {one.prompt.name: one.prompt for one in asked}.values():
+        places = [place for place, one in enumerate(asked) if one.prompt == prompt]
+        fitted = prompt.fit([asked[place].values for place in places], generator.count_tokens)
+        for place, own in zip(places, fitted, strict=True):
+            values[place] = own
     return [
         Request(
             one.prompt.render(own),

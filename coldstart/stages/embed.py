@@ -37,6 +37,8 @@ _EVIDENCE = frozenset({"transcript", "screen_text", "language"})
 """What a prompt may read of an item besides its own fields, where `understand` found it."""
 _DESCRIBED = frozenset({"summary", "keywords", "queries"})
 """What it may read of the checked description, and `attributes` with it: the values of the claims that were kept."""
+_CUT = 2
+"""Version of how a long text is cut to its budget."""
 
 
 class Settings(Section):
@@ -236,7 +238,7 @@ class EmbedStage:
         if self.settings.over is not None:
             return {**shared, "over": True}  # the key of the row that it takes says the rest
         if self.settings.input == "text":
-            budgets = {"budgets": self.settings.budgets} if self.settings.budgets else {}
+            budgets = {"budgets": self.settings.budgets, "cut": _CUT} if self.settings.budgets else {}
             return {**shared, "prompt": self._prompt.digest, **budgets}
         chosen = self.settings.model_dump(include={"frames", "frame_policy", "video", "pictures"})
         return {**shared, **chosen, "max_pixels": self._limits.max_pixels, "min_side": self._limits.min_side}

@@ -5,7 +5,7 @@ Which model wrote, with which adapter and which prompt, is part of each row's ke
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -166,7 +166,8 @@ class WriteStage:
         rows = workspace.read(self.table, ["finish", "prompt_tokens", "new_tokens"])
         cut = pc.sum(pc.equal(rows["finish"], "length")).as_py() or 0
         told = f"{_total(rows['prompt_tokens'])} tokens read and {_total(rows['new_tokens'])} written in all"
-        return [f"{told}; {cut} texts ended at max_new_tokens" if cut else told]
+        own: Callable[[], list[str]] = getattr(self.generator, "notes", list)
+        return [f"{told}; {cut} texts ended at max_new_tokens" if cut else told, *own()]
 
 
 def _total(column: pa.ChunkedArray) -> int:
