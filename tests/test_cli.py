@@ -88,7 +88,7 @@ def test_every_command_says_what_it_does() -> None:
     found = commands()
     assert {name for name, *_ in found} == {
         "run", "ingest", "understand", "embed", "index", "retry", "status", "check", "doctor", "search",
-        "demo", "models", "show", "finetune", "evaluate", "label", "match",
+        "demo", "models", "show", "finetune", "evaluate", "label", "match", "describe", "export", "prompts",
     }  # fmt: skip
     for path in found:
         result = CliRunner().invoke(app, [*path, "--help"])
@@ -128,7 +128,7 @@ def test_a_wrong_command_or_option_is_a_usage_error() -> None:
 def test_an_error_is_one_line_on_stderr() -> None:
     result = coldstart("check", "starer")
     message = (
-        "no pipeline file starer (did you mean 'starter'?): give a path or one of aligned, demo, gpu, starter, video"
+        "no pipeline file starer (did you mean 'starter'?): give a path or one of aligned, demo, gpu, product, starter, video"
     )
     assert (result.returncode, result.stdout, result.stderr) == (1, "", f"error: {message}\n")
 
@@ -146,7 +146,7 @@ def test_names_in_errors_are_printed_as_they_are() -> None:
     result = coldstart("check", name)
     shown = name.replace("\n", " ")
     assert (
-        result.stderr == f"error: no pipeline file {shown}: give a path or one of aligned, demo, gpu, starter, video\n"
+        result.stderr == f"error: no pipeline file {shown}: give a path or one of aligned, demo, gpu, product, starter, video\n"
     )
 
 
@@ -223,7 +223,7 @@ def test_check_lists_all_faults_with_the_nearest_names(tmp_path: Path) -> None:
         "unknown setting engine.workres (did you mean 'workers'?)",
         "max_failed=2: give a share between 0 and 1",
         "stage 'text': unknown kind 'embd' (did you mean 'embed'?) "
-        "(known: align, embed, index, ingest, label, understand)",
+        "(known: align, describe, embed, finetune, index, ingest, label, understand)",
         "image.encoder is missing",
         "image.frames=0: Input should be greater than or equal to 1",
     ]
@@ -254,7 +254,7 @@ def test_check_names_an_encoder_that_does_not_exist(shop: Path) -> None:
 
 
 def test_the_packaged_pipelines_are_those_counted_here() -> None:
-    assert len(PACKAGED) == 5
+    assert len(PACKAGED) == 6
 
 
 @pytest.mark.parametrize("name", PACKAGED)
@@ -266,7 +266,7 @@ def test_a_pipeline_file_opens_with_a_command_that_parses(
     assert program == "coldstart"
     ran: list[Any] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("coldstart.cli.work._run", lambda *given: ran.append(given))
+    monkeypatch.setattr("coldstart.cli.work.run_and_report", lambda *given: ran.append(given))
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     ((_, _, _, settings, _, _),) = ran

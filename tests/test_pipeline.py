@@ -13,7 +13,7 @@ from coldstart.errors import ColdstartError
 from coldstart.pipeline import PipelineError, find, load
 from coldstart.stages.understand import PARTS
 
-KNOWN = "(known: align, embed, index, ingest, label, understand)"
+KNOWN = "(known: align, describe, embed, finetune, index, ingest, label, understand)"
 PACKAGED = resources.files("pipelines", "*.yaml")
 GOOD = {"stages": {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:8", "input": "text"}, "index": None}}
 
@@ -62,7 +62,7 @@ def test_faults_of_parts_are_named_with_their_place() -> None:
 
 
 def test_packaged_pipelines_are_found() -> None:
-    assert list(PACKAGED) == ["aligned", "demo", "gpu", "starter", "video"]
+    assert list(PACKAGED) == ["aligned", "demo", "gpu", "product", "starter", "video"]
 
 
 @pytest.mark.parametrize("name", PACKAGED)
@@ -73,7 +73,9 @@ def test_a_packaged_pipeline_loads_by_name_and_by_path(name: str) -> None:
     assert (kinds[0], kinds[-1]) == ("ingest", "index")
     parts = [f"understand.{part}" for part in PARTS] if name in ("demo", "video") else []
     assert kinds[1 : 1 + len(parts)] == parts
-    assert set(kinds[1 + len(parts) : -1]) <= {"embed", "align.text_image"}
+    writes = ["finetune.describe", "describe.grounds", "describe.write", "describe.check"]
+    assert set(kinds[1 + len(parts) : -1]) <= {"embed", "align.text_image", *writes}
+    assert [kind for kind in kinds if kind in writes] == (writes if name in ("demo", "product") else [])
     assert ("align.text_image" in kinds) == (name in ("aligned", "gpu"))
     assert loaded.manifest is None or loaded.manifest.is_file()
 
@@ -307,7 +309,7 @@ def test_a_name_that_is_no_pipeline() -> None:
     with pytest.raises(ColdstartError) as caught:
         find("starer")
     assert str(caught.value) == (
-        "no pipeline file starer (did you mean 'starter'?): give a path or one of aligned, demo, gpu, starter, video"
+        "no pipeline file starer (did you mean 'starter'?): give a path or one of aligned, demo, gpu, product, starter, video"
     )
 
 

@@ -8,15 +8,12 @@ from dataclasses import dataclass, field
 from coldstart.checks import Rules
 from coldstart.freshness import Standing
 from coldstart.learning.describing import Seen
+from coldstart.learning.rules import last_rules
 from coldstart.learning.seeing import KIND, Seeing, read
 from coldstart.learning.split_file import items_of
-from coldstart.perception import word_policy
-from coldstart.perception.safety import scores
 from coldstart.pipeline import Pipeline
 from coldstart.space_vectors import vectors_of
 from coldstart.workspace import Store
-
-CHECK = "describe.check"
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ def evidence(store: Store, pipeline: Pipeline, items: Sequence[str]) -> Evidence
     grounds = next((spec.name for spec in reversed(pipeline.of_kind(KIND))), None)
     made = None if grounds is None else store.artifacts.newest(grounds)
     if made is None:
-        return Evidence(_rules(pipeline, Seeing()))
+        return Evidence(last_rules(pipeline, Seeing()))
     seeing = read(made.folder)
     assert seeing.grounds is not None, "it was read"
     standing = Standing(store, pipeline)
@@ -51,23 +48,4 @@ def evidence(store: Store, pipeline: Pipeline, items: Sequence[str]) -> Evidence
     seen = seeing.grounds.seen_of(vectors, len(items))
     sides = items_of(made)
     learnt = sum(sides.get(item, ("", ""))[1] == "judged" for item in items)
-    return Evidence(_rules(pipeline, seeing), dict(zip(items, seen, strict=True)), learnt)
-
-
-def _rules(pipeline: Pipeline, seeing: Seeing) -> Rules:
-    """Those of the pipeline's last `describe.check`, or as that is without settings."""
-    specs = pipeline.of_kind(CHECK)
-    if not specs:
-        return Rules(min_seen=0.0, brands=seeing.brands, categories=seeing.categories)
-    own = specs[-1].settings
-    policy = None if own.policy is None else word_policy.load(own.policy)
-    return Rules(
-        languages=own.languages,
-        min_seen=0.0,  # only what reaches its own threshold is told to be seen
-        max_copy=own.max_copy,
-        max_unsupported=own.max_unsupported,
-        brands=seeing.brands,
-        categories=seeing.categories,
-        policy=None if policy is None else lambda text: scores(policy.judge({"text": text})),
-        max_unsafe=own.max_unsafe,
-    )
+    return Evidence(last_rules(pipeline, seeing), dict(zip(items, seen, strict=True)), learnt)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from coldstart import generators
-from coldstart.checks.contract import Rules
 from coldstart.errors import ColdstartError
 from coldstart.freshness import Standing
 from coldstart.learning.describe_fit import NEED_A_FIT
 from coldstart.learning.describe_pipeline import WRITE
 from coldstart.learning.described_items import rows_of
 from coldstart.learning.describing import Writer
+from coldstart.learning.rules import last_rules
 from coldstart.learning.writer import ask_of
 from coldstart.media.limits import Limits
 from coldstart.pipeline import Pipeline
@@ -47,7 +47,7 @@ def compared(store: Store, pipeline: Pipeline, limit: int) -> list[dict[str, Any
             ),
             ask.by_kind,
             ask.attributes,
-            Rules(),
+            last_rules(pipeline),
             Limits(**pipeline.media.limits()),
             spec.settings.frames,
             spec.settings.pictures,

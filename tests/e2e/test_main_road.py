@@ -19,7 +19,8 @@ DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).parents[3] / "shared
 GROCERY = DATA / "grocery"
 ITEMS = 96
 PARTS = ("fingerprint", "duplicates", "quality", "shots", "speech", "screen", "evidence", "safety")
-STAGES = ["ingest", *(f"understand.{part}" for part in PARTS), "image", "clip", "text", "index"]
+DESCRIBING = ("finetune.describe", "describe.grounds", "describe.write", "describe.check", "described")
+STAGES = ["ingest", *(f"understand.{part}" for part in PARTS), "image", "clip", "text", *DESCRIBING, "index"]
 FIRST_FIVE = 5
 
 

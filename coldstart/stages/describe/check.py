@@ -20,10 +20,10 @@ from coldstart.checks.contract import Checked, Rules
 from coldstart.errors import ColdstartError
 from coldstart.learning.asking import Ask
 from coldstart.learning.describing import Seen, sources_of
+from coldstart.learning.rules import rules_of
 from coldstart.learning.seeing import FIELD, Seeing, seeing_of, spaces_of
 from coldstart.learning.writer import ask_of
 from coldstart.perception import word_policy
-from coldstart.perception.safety import scores
 from coldstart.pipeline import Pipeline, Section, StageSpec
 from coldstart.stage import Prepare, Reject, Row
 from coldstart.workspace import Store
@@ -134,17 +134,7 @@ class CheckStage:
 
     @cached_property
     def _rules(self) -> Rules:
-        policy = self._policy
-        return Rules(
-            languages=self._settings.languages,
-            min_seen=0.0,  # only what reaches its own threshold is told to be seen
-            max_copy=self._settings.max_copy,
-            max_unsupported=self._settings.max_unsupported,
-            brands=self._seeing.brands,
-            categories=self._seeing.categories,
-            policy=None if policy is None else lambda text: scores(policy.judge({"text": text})),
-            max_unsafe=self._settings.max_unsafe,
-        )
+        return rules_of(self._settings, self._seeing)
 
     def notes(self, workspace: Store) -> list[str]:
         if not workspace.has(self.table):

@@ -3,7 +3,8 @@ whose record says what they are.
 
 A claim that no text makes may still be seen. For each visual attribute of the pipeline file, the vectors of the spaces
 before this stage are turned into probabilities of its values, and the lowest probability is looked for that is right as
-often as `precision` asks. Items that a fit of the space itself has learnt from are left out: they would look too good.
+often as `precision` asks. Items that a fit of the space itself has learnt from are left out: they would look too good;
+and so are those by which a writer is judged.
 """
 
 from __future__ import annotations
@@ -228,16 +229,18 @@ class GroundsStage:
         return len(keys), self._notes(grounds)
 
     def _space(self, store: Store, inputs: _Inputs, name: str) -> Space | None:
-        """Items of a space whose encoder has not learnt from them or from their titles; None where there is none."""
+        """Items of a space whose encoder has not learnt from them or from their titles, and that no writer is judged
+        by; None where there is none."""
         from coldstart.learning.described_items import groups_of
         from coldstart.training.groups import split
 
         learnt = self._learnt(store, name)
         said = {inputs.titles.get(item) for item in learnt} - {"", None}
+        held = self._held_out(store)
         items = [
             item
             for item, key in inputs.keys.items()
-            if key and item in inputs.fresh[name] and item not in learnt and inputs.titles[item] not in said
+            if key and item in inputs.fresh[name] and item not in learnt | held and inputs.titles[item] not in said
         ]
         items = sorted(items, key=lot)[:MOST]
         if not items:
@@ -265,6 +268,12 @@ class GroundsStage:
             if made is not None:
                 return frozenset(item for item, (_, side) in items_of(made).items() if side == "train")
         return frozenset()
+
+    def _held_out(self, store: Store) -> frozenset[str]:
+        """Items by which writers are judged: what is learnt of them here would make their grounds look too good."""
+        fits = [store.artifacts.newest(spec.name) for spec in self._pipeline.of_kind("finetune.describe")]
+        sides = [items_of(made) for made in fits if made is not None]
+        return frozenset(item for own in sides for item, (_, side) in own.items() if side == "test")
 
     def _notes(self, grounds: Grounds) -> list[str]:
         if not grounds.asked:
