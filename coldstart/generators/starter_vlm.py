@@ -6,6 +6,7 @@ neither system message nor prompt, the model reads its pictures alone. Several p
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -134,7 +135,10 @@ class StarterVlm:
 
         # Merged in float32 and rounded once: in bfloat16 a small change would be lost against the weight.
         base = _smollm2.model(self._torch_device, torch.float32)
-        merged = _adapter.apply(base, _adapter.find(self._fitted()), merge=True)
+        base.tie_weights()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft asks transformers
+            merged = _adapter.apply(base, _adapter.find(self._fitted()), merge=True)
         return merged.to(choose_dtype(self._torch_device, self._dtype))
 
     @cached_property
