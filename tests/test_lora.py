@@ -13,7 +13,7 @@ from tiny_models import byte_tokenizer, lessons, tiny_llama
 from torch.nn.functional import cross_entropy
 
 from coldstart.errors import ColdstartError
-from coldstart.training import lora, sft
+from coldstart.training import fused_pairs, lora, sft
 from coldstart.training.base_model import load_base
 from coldstart.training.examples import Example
 from coldstart.training.lora_settings import LoraSettings
@@ -120,6 +120,23 @@ def test_the_loss_is_that_of_all_positions_and_of_trl(base: str, tmp_path: Path)
         logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
         plain = cross_entropy(logits[0, :-1], batch["labels"][0, 1:], ignore_index=sft.IGNORED)
     torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_fused_pairs_compute_what_peft_computes(base: str) -> None:
+    ids = torch.tensor([sft.row_of(byte_tokenizer(), lessons(1)[0])["input_ids"]])
+    found = []
+    for fused in (False, True):
+        with quiet(0, CPU):
+            model = lora.with_lora(load_base(base, CPU, torch.float32), FEW)
+            for name, weight in model.named_parameters():
+                if "lora_B" in name:
+                    torch.nn.init.normal_(weight, std=0.2)
+            assert not fused or fused_pairs.fuse(model) == 14
+            logits = model(ids).logits
+            logits.square().mean().backward()
+        found.append([logits.detach(), *(one.grad for one in model.parameters() if one.requires_grad)])
+    for apart, together in zip(*found, strict=True):
+        torch.testing.assert_close(together, apart, atol=1e-4, rtol=1e-4)
 
 
 class Killed(BaseException):

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from coldstart import chat
 from coldstart.errors import ColdstartError
-from coldstart.training import packed_attention
+from coldstart.training import fused_pairs, packed_attention
 from coldstart.training.base_model import Base
 from coldstart.training.examples import Example
 from coldstart.training.lora_settings import LoraSettings
@@ -155,8 +155,10 @@ def trainer(
     )
     if args.n_gpu > 1:
         args._n_gpu = 1  # one process, one GPU: more are for accelerate
-    if device.type == "cpu" and rows.pictures is None and base.model.config._attn_implementation == "sdpa":
-        packed_attention.use(base.model)
+    if device.type == "cpu":
+        fused_pairs.fuse(model)
+        if rows.pictures is None and base.model.config._attn_implementation == "sdpa":
+            packed_attention.use(base.model)
     made = CompletionTrainer(
         model=model,
         args=args,
