@@ -172,7 +172,8 @@ class Pen:
         if self._matcher is not None:
             return b"".join(self._binder.pieces[token] for token in self.tokens).decode("utf-8", "replace")
         decode = self._binder.tokenizer.decode
-        return str(decode(self.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
+        free: str = decode(self.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return free.strip()
 
     def _instead(self, token: int) -> int:
         """The token to write in place of the model's: where a loop is shut, or what is open has to be closed."""

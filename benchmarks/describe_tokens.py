@@ -1,0 +1,138 @@
+"""Tokens per second of the starter language model: a batch against one text at a time, and against llama.cpp.
+
+    python -m benchmarks [--full] describe_tokens
+
+64 titles of the sample catalogue under one system message, greedy, at most 48 new tokens each; reading the prompts is
+part of the time. Bound texts keep to a description's schema. llama.cpp (llama-cpp-python, optional) runs the same GGUF
+with its packed weights and no grammar, which costs it time here, one text at a time with its own cache of the common
+beginning; ours are free as well in that comparison. Contenders take turns; ratios are taken round by round. The short
+form takes 16 titles and one round.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.report import Row, ratio
+from coldstart import chat, generators
+from coldstart.attributes import Attribute
+from coldstart.description import json_schema, parse
+from coldstart.generators import Generation, Request, Sampling, _smollm2
+
+SYSTEM = "You describe products of a shop. Answer with JSON: the attributes that the title states, and one sentence."
+OUTPUT = ("attributes", "summary")
+VALUES = {"type": ("fruit", "vegetable", "milk", "juice", "yoghurt"), "colour": ("red", "green", "yellow", "white")}
+NEW, THREADS = 48, 2
+Contender = Callable[[], tuple[int, float]]
+
+
+def titles(count: int) -> list[str]:
+    """Titles of the sample catalogue's products."""
+    import coldstart.sample as sample
+
+    lines = (files_of(sample) / "manifest.jsonl").read_text("utf-8").splitlines()
+    found = [item["title"] for item in map(json.loads, lines) if item["kind"] == "product"]
+    return found[:count]
+
+
+def files_of(package: Any) -> Any:
+    from pathlib import Path
+
+    return Path(package.__file__).parent
+
+
+def ours(requests: list[Request], batch_size: int | None, kept: list[Generation]) -> Contender:
+    """Writes all requests; `kept` gets what was written in the last run."""
+    generator = generators.load("starter", device="cpu", batch_size=batch_size)
+    generator.generate(requests[:1], Sampling(2))
+
+    def turn() -> tuple[int, float]:
+        began = time.perf_counter()
+        found = generator.generate(requests, Sampling(NEW))
+        spent = time.perf_counter() - began
+        kept[:] = [one for one in found if isinstance(one, Generation)]
+        return sum(one.new_tokens for one in kept), spent
+
+    return turn
+
+
+def theirs(requests: list[Request]) -> Contender | None:
+    """llama.cpp on the same file and the same tokens; None where it is not installed."""
+    try:
+        from llama_cpp import Llama
+    except ImportError:
+        return None
+    path = str(_smollm2.path())
+    model = Llama(path, n_ctx=1024, n_threads=THREADS, n_threads_batch=THREADS, verbose=False)
+    tokenizer = _smollm2.tokenizer()
+    prompts = [chat.prompt_ids(tokenizer, request.system, request.prompt) for request in requests]
+
+    def turn() -> tuple[int, float]:
+        written, began = 0, time.perf_counter()
+        for ids in prompts:
+            answer = model.create_completion(ids, max_tokens=NEW, temperature=0.0)
+            written += answer["usage"]["completion_tokens"]
+        return written, time.perf_counter() - began
+
+    return turn
+
+
+def run(short: bool) -> dict[str, Any]:
+    """Tokens per second of every contender, a list over rounds, and how many bound texts are valid."""
+    torch.set_num_threads(THREADS)
+    schema = json_schema({name: Attribute(values=values) for name, values in VALUES.items()}, OUTPUT)
+    prompts = [f"Title: {title}" for title in titles(16 if short else 64)]
+    bound = [Request(prompt, SYSTEM, schema) for prompt in prompts]
+    free = [Request(prompt, SYSTEM) for prompt in prompts]
+    kept: list[Generation] = []
+    contenders: dict[str, Contender | None] = {
+        "bound, batched": ours(bound, None, kept),
+        "bound, one at a time": ours(bound, 1, []),
+        "free, batched": ours(free, None, []),
+        "llama.cpp": theirs(free),
+    }
+    speeds: dict[str, list[float]] = {}
+    load = os.getloadavg()[0]
+    for _ in range(1 if short else 3):
+        for name, turn in contenders.items():
+            if turn is not None:
+                tokens, spent = turn()
+                speeds.setdefault(name, []).append(round(tokens / spent, 2))
+    return {"prompts": len(prompts), "load": round(load, 1), "speeds": speeds, "valid": sum(map(_valid, kept))}
+
+
+def _valid(generation: Generation) -> bool:
+    try:
+        parse(generation.text, OUTPUT)
+    except ValueError:
+        return False
+    return True
+
+
+def rows(result: dict[str, Any]) -> list[Row]:
+    """The claims' lines in the table."""
+    speeds, count = result["speeds"], result["prompts"]
+    setting = f"SmolLM2-135M, {count} prompts, {NEW} new tokens, two threads, load {result['load']:.0f}"
+
+    def line(claim: str, first: str, second: str, goal: str = "") -> Row:
+        figure, spread = ratio(speeds[first], speeds[second])
+        absolute = f"{max(speeds[first]):.0f} against {max(speeds[second]):.0f} tok/s at best"
+        return Row(claim, f"{setting}; {absolute}", figure, spread, goal)
+
+    lines = [
+        line("batched writing against one at a time", "bound, batched", "bound, one at a time", "at least 4"),
+        line("text bound to a schema against free text", "bound, batched", "free, batched"),
+    ]
+    if "llama.cpp" in speeds:
+        lines.append(line("batched writing against llama.cpp, same GGUF", "free, batched", "llama.cpp"))
+    else:
+        lines.append(Row("batched writing against llama.cpp", "llama-cpp-python is not installed", "not run", ""))
+    share = result["valid"] / count
+    lines.append(Row("bound texts that are valid JSON", setting, f"{share:.3f}", f"{count} texts", "at least 0.99"))
+    return lines
