@@ -16,6 +16,9 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
 
+    def _send_telemetry(self) -> None:
+        """Nothing: TRL 1.16 would tell its makers of every trainer that is built."""
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: the card is written where the adapter is kept."""
 

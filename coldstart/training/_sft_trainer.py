@@ -56,6 +56,9 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         logs["tokens"] = self.tokens
         super().log(logs, start_time)
 
+    def _send_telemetry(self) -> None:
+        """Nothing: TRL 1.16 would tell its makers of every trainer that is built."""
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: the card is written where the adapter is kept."""
 

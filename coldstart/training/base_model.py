@@ -49,7 +49,9 @@ def load_base(name: str, device: torch.device, dtype: torch.dtype, quantize: str
             raise ColdstartError("quantize='4bit': the starter model is small; set quantize to '' for it")
         tokenizer = _smollm2.tokenizer()
         tokenizer.padding_side = "right"
-        return Base(name, _smollm2.model(device, dtype).requires_grad_(False), tokenizer)
+        model = _smollm2.model(device, dtype)
+        model.tie_weights()  # the output layer is the embedding: merged files hold it once
+        return Base(name, model.requires_grad_(False), tokenizer)
     if prefix != "hf" or not rest:
         raise ColdstartError(f"generator {name!r} cannot be tuned: use starter or hf:NAME_OR_PATH")
     return _hf(name, rest, device, dtype, quantize)
@@ -74,7 +76,7 @@ def _hf(name: str, rest: str, device: torch.device, dtype: torch.dtype, quantize
                 load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
             )
             how["device_map"] = {"": device}
-        model = kind.from_pretrained(folder, **common, **how)
+        model: Any = kind.from_pretrained(folder, **common, **how)
         processor: Any = AutoProcessor.from_pretrained(folder, **common) if sees else None
         tokenizer = processor.tokenizer if sees else AutoTokenizer.from_pretrained(folder, **common)
     except (OSError, ValueError, KeyError) as error:
