@@ -52,6 +52,7 @@ ALONE = {"type": 0.586, "colour": 0.335, "gender": 0.737, "usage": 0.818}
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)
 SETTINGS = VlmSettings()
 FULL, FIRST = "starter-vlm", "starter-vlm, projector alone"
+STATE = "state.safetensors"
 _BLANK = np.zeros((1, 1, 3), np.uint8)
 Right = dict[str, NDArray[np.bool_]]
 
@@ -153,7 +154,7 @@ def fitted(
             print(f"{time.strftime('%H:%M:%S')} {epoch}", file=sys.stderr, flush=True)
 
         tokenizer, model = _smollm2.tokenizer(), _smollm2.model(torch.device("cpu"), torch.bfloat16)
-        began, load = time.process_time(), os.getloadavg()[0]
+        began, load, whole = time.process_time(), os.getloadavg()[0], not (folder / STATE).exists()
         made = train(
             seen,
             parts["train"].tolist(),
@@ -163,7 +164,7 @@ def fitted(
             settings,
             model=model,
             tokenizer=tokenizer,
-            checkpoint=folder / "state.safetensors",
+            checkpoint=folder / STATE,
             progress=tell,
         )
         made.save(folder / "both")
@@ -171,7 +172,7 @@ def fitted(
         made.save(folder / "first")
         stages = [sum(epoch.seconds for epoch in made.history if epoch.stage == stage) for stage in (1, 2)]
         said = {"seconds": stages, "tokens": made.tokens, "epochs": [asdict(epoch) for epoch in made.history]}
-        said |= {"best_epoch": made.best_epoch, "processor_s": time.process_time() - began}
+        said |= {"best_epoch": made.best_epoch, "processor_s": time.process_time() - began if whole else None}
         said |= {"load": [load, os.getloadavg()[0]]}
         report.write_text(json.dumps(said, indent=1))
     return folder, json.loads(report.read_text())
@@ -229,7 +230,9 @@ def rows(result: dict[str, Any]) -> list[Row]:
     loads = " to ".join(f"{load:.0f}" for load in fit["load"])
     setting = f"{learnt} products and {valid} to stop by, two threads, load {loads}"
     stages = " and ".join(f"{seconds:.0f}" for seconds in fit["seconds"])
-    spent = f"{fit['processor_s']:.0f} s of processor time, {fit['tokens'] / sum(fit['seconds']):.0f} tokens/s"
+    spent = f"{fit['tokens'] / sum(fit['seconds']):.0f} tokens/s"
+    if fit["processor_s"] is not None:  # of a fit that was killed in between, only a part is known
+        spent += f", {fit['processor_s']:.0f} s of processor time"
     lines.append(Row("starter-vlm, seconds of both stages", setting, stages, spent, "(reference 1020)"))
     return lines
 

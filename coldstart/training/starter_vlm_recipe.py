@@ -32,11 +32,11 @@ class VlmSettings:
     """
 
     projector_epochs: int = 1
-    epochs: int = 3
+    epochs: int = 4
     patience: int = 2
-    batch_size: int = 32
+    batch_size: int = 16
     projector_lr: float = 1e-3
-    lr: float = 5e-4
+    lr: float = 1e-3
     warmup: float = 0.05
     weight_decay: float = 0.01
     r: int = 16
@@ -44,7 +44,7 @@ class VlmSettings:
     lora_dropout: float = 0.0
     whole_tokens: int = 3
     hidden: int = 1024
-    dropout: float = 0.2
+    dropout: float = 0.1
     mirror: bool = True
     ridge: float = 0.5
     seed: int = 0
