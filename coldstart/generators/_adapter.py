@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ def apply(model: Any, place: Path, *, merge: bool) -> Any:
     from safetensors.torch import load_file
 
     try:
-        wrapped = get_peft_model(model, LoraConfig.from_pretrained(str(place)))
+        with warnings.catch_warnings():  # of peft's to transformers
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+            wrapped = get_peft_model(model, LoraConfig.from_pretrained(str(place)))
         found = set_peft_model_state_dict(wrapped, load_file(place / WEIGHTS))
         missing = [name for name in found.missing_keys if "lora_" in name]
         if missing or found.unexpected_keys:

@@ -22,7 +22,7 @@ from coldstart.workspace import Store
 
 
 def exported(store: Store, pipeline: Pipeline, out: Path, prompts: int, progress: Any) -> dict[str, Any]:
-    """Write the merged model, and see that adapter, merged model and batches write the same of held-out items.
+    """Write the merged model, and see that adapter, merged model and batches write the same, first of held-out items.
 
     Args:
         out: a new folder; where the three ways disagree it is not left behind.
@@ -48,9 +48,10 @@ def exported(store: Store, pipeline: Pipeline, out: Path, prompts: int, progress
             f"{writing.generator} cannot be merged into one language model: its projector takes pictures as numbers; "
             "write with it through coldstart"
         )
-    held = [item for item, (_, side) in items_of(made).items() if side == "test"] or list(items_of(made))
+    sides = {item: side for item, (_, side) in items_of(made).items()}
+    first = sorted(sides, key=lambda item: sides[item] != "test")  # held-out ones, then others
     rows = rows_of(store, pipeline, names[-1], Standing(store, pipeline))
-    chosen = [rows[item] for item in held if item in rows][:prompts]
+    chosen = [rows[item] for item in first if item in rows][:prompts]
     ask = Ask(prompts_of(names[-1], writing.prompt or {}), writing.attributes, given_fields(names[-1], writing.given))
     device = pipeline.engine.device
     tuned = generators.load(writing.generator, device=device, dtype="float32", adapter=made.folder, merge=False)

@@ -1,0 +1,221 @@
+"""The fit that teaches a writer, with a real but tiny model: artifact, split, what follows it, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_describe_stages import Shop
+from typer.testing import CliRunner
+from word_tokens import llama_folder
+
+import coldstart
+from coldstart import generators
+from coldstart.cli import app
+from coldstart.errors import ColdstartError
+from coldstart.fitted import writing_in
+from coldstart.learning.split_file import items_of
+
+TRAINING = {"epochs": 1, "batch_tokens": 512, "pack_tokens": 256, "looks": 1, "lr": 1e-3, "r": 4}
+
+
+class School(Shop):
+    """A shop whose writer is tuned."""
+
+    def __init__(self, folder: Path, model: Path, count: int = 40) -> None:
+        super().__init__(folder, count)
+        self.fit: dict[str, Any] = {
+            "generator": f"hf:{model}",
+            "given": ["title", "creator"],
+            "min_items": 10,
+            "judged": 2,
+            "views": 1,
+            "training": dict(TRAINING),
+        }
+        self.prompt = folder / "tiny.md"
+        self.prompt.write_text(
+            "---\nname: tiny\nversion: 1\nabout: few tokens\ninputs: [title, creator, wanted]\nsystem: Describe.\n"
+            "output: [attributes]\nbudgets: {title: 24}\nmax_new_tokens: 48\n---\n{{ title }}\n",
+            "utf-8",
+        )
+        prompt = {"product": str(self.prompt), "video": str(self.prompt)}
+        self.fit["prompt"] = prompt
+        self.stages = {
+            "finetune": {"describe": self.fit},
+            "describe": {"grounds": False, "write": {"generator": "finetune:describe"}, "check": {}},
+            "text": {"stage": "embed", "encoder": "fake:32", "input": "text"},
+        }
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return llama_folder(tmp_path_factory.mktemp("model"), max_position_embeddings=1024)
+
+
+@pytest.fixture(scope="module")
+def taught(model: Path, tmp_path_factory: pytest.TempPathFactory) -> School:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    school = School(tmp_path_factory.mktemp("school"), model)
+    school.run()
+    torch.set_num_threads(threads)
+    return school
+
+
+@pytest.fixture
+def school(model: Path, tmp_path: Path) -> School:
+    return School(tmp_path, model)
+
+
+def test_the_artifact_says_what_it_was_made_of(taught: School) -> None:
+    made = taught.store.artifacts.newest("finetune.describe")
+    assert made is not None
+    names = {path.relative_to(made.folder).as_posix() for path in made.folder.rglob("*") if path.is_file()}
+    assert names == {
+        *("adapter/adapter_config.json", "adapter/adapter_model.safetensors"),
+        *("MODEL_CARD.md", "card.json", "items.parquet"),
+    }
+    card = json.loads((made.folder / "card.json").read_text("utf-8"))
+    assert card["generator"] == taught.fit["generator"]
+    assert card["given"] == ["creator", "title"]
+    assert card["items"] == {
+        side: len([1 for _, own in items_of(made).values() if own == side]) for side in card["items"]
+    }
+    assert sum(card["items"].values()) == 40 and min(card["items"].values()) > 0
+    assert card["judged"]["items"] == 2 and len(card["samples"]) == 2
+    assert card["valid_loss"]["after"] < card["valid_loss"]["before"]
+    assert "one of its own" not in card["samples"][0]["truth"]
+    told = (made.folder / "MODEL_CARD.md").read_text("utf-8")
+    assert "## Before and after" in told and card["samples"][0]["truth"] in told
+
+
+def test_what_writes_asks_as_the_fit_asked(taught: School) -> None:
+    made = taught.store.artifacts.newest("finetune.describe")
+    assert made is not None
+    writing = writing_in(made.folder, taught.pipeline().attributes)
+    assert writing.given == ("creator", "title") and writing.prompt == taught.fit["prompt"]
+    rows = taught.rows("describe.write")
+    assert len(rows) == 40
+    assert {row["prompt"] for row in rows.values()} == {"tiny 1"}
+    own = generators.load(writing.generator, adapter=made.folder).passport()
+    assert {row["adapter"] for row in rows.values()} == {own.adapter} != {None}
+
+
+def test_rows_that_came_since_are_pending_until_a_fit_is_asked_for(taught: School) -> None:
+    before = taught.store.artifacts.newest("finetune.describe")
+    taught.entries.append({**taught.entries[0], "item_id": "new", "title": "Red Shoe of the year", "creator": "new"})
+    reports = taught.run()
+    fit = reports["finetune.describe"]
+    assert fit.ran.done == 0 and fit.balance.pending == 1
+    assert fit.notes[0].endswith("; 1 items came and 0 changed since: `coldstart finetune describe`")
+    assert reports["describe.write"].ran.done == 1
+    after = taught.run(only=["finetune.describe"], refit=True)["finetune.describe"]
+    made = taught.store.artifacts.newest("finetune.describe")
+    assert after.balance.pending == 0 and made is not None and before is not None and made.key != before.key
+    assert taught.run()["describe.write"].ran.done == 41  # all is written anew by the new adapter
+
+
+def test_base_and_tuned_are_compared_and_nothing_is_kept(taught: School) -> None:
+    before = taught.store.tables()
+    compared = coldstart.open(taught.folder / "ws").compare_descriptions(taught.raw(), limit=2)
+    assert [one["item_id"] for one in compared] == ["p00", "p01"]
+    assert list(compared[0]["written"]) == [taught.fit["generator"], "finetune:describe"]
+    assert set(compared[0]["written"]["finetune:describe"]) == {"text", "kept", "cut"}
+    assert taught.store.tables() == before
+
+
+def test_the_merged_model_is_kept_where_it_writes_the_same(taught: School, tmp_path: Path) -> None:
+    report = coldstart.open(taught.folder / "ws").export_adapter(tmp_path / "out", taught.raw(), prompts=3)
+    assert report["prompts"] == 3
+    assert report["agreement"] == "3 prompts, the same texts by adapter, adapter in a batch, merged model"
+    assert {"config.json", "model.safetensors", "MODEL_CARD.md"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    generators.load(f"hf:{tmp_path / 'out'}")
+    with pytest.raises(ColdstartError, match=r"out is there already: name a new folder for the merged model$"):
+        coldstart.open(taught.folder / "ws").export_adapter(tmp_path / "out", taught.raw())
+
+
+def test_preferences_go_on_from_the_last_fit(taught: School) -> None:
+    taught.fit["method"] = "dpo"
+    taught.fit["preference"] = {"samples": 3, "items": 12, "margin": 0.0, "temperature": 1.5}
+    try:
+        fit = taught.run(only=["finetune.describe"])["finetune.describe"]
+    finally:
+        del taught.fit["method"], taught.fit["preference"]
+    made = taught.store.artifacts.newest("finetune.describe")
+    assert fit.ran.done and made is not None
+    card = json.loads((made.folder / "card.json").read_text("utf-8"))
+    assert card["method"] == "dpo" and card["pairs"] > 0 and card["history"]
+
+
+def test_nothing_is_written_before_the_fit(school: School) -> None:
+    with pytest.raises(ColdstartError) as caught:
+        school.run(only=["ingest", "describe.write"])
+    assert str(caught.value) == (
+        "stage 'describe.write' waits for stage 'finetune.describe', which has fitted nothing: run "
+        "`coldstart finetune describe`"
+    )
+    states = coldstart.open(school.folder / "ws").status(school.pipeline())
+    assert {one.stage: one.balance.pending for one in states}["describe.write"] == 40
+
+
+def test_too_few_items_teach_nothing(school: School) -> None:
+    school.fit["min_items"] = 41
+    with pytest.raises(ColdstartError) as caught:
+        school.run()
+    assert str(caught.value) == (
+        "finetune.describe: 40 items have something to learn from (attributes in their record, or a description), and "
+        f"a fit needs 41 (min_items): until there are more, describe with generator: hf:{school.fit['generator'][3:]}"
+    )
+
+
+def test_preferences_need_a_fit_to_go_on_from(school: School) -> None:
+    school.fit["method"] = "dpo"
+    with pytest.raises(ColdstartError) as caught:
+        school.run(only=["ingest", "finetune.describe"])
+    assert str(caught.value) == (
+        "finetune.describe.method=dpo goes on from a fit, and there is none: run `coldstart finetune describe` first"
+    )
+
+
+def test_items_of_which_nothing_is_told_are_left_out_with_a_reason(school: School) -> None:
+    school.entries.append({"item_id": "untold", "title": "a thing", "image": school.entries[0]["image"]})
+    school.run(only=["ingest"])
+    pipeline = school.pipeline()
+    from coldstart.engine.run import build
+
+    stage: Any = build(next(spec for spec in pipeline.stages if spec.kind == "finetune.describe"), pipeline)
+    keys, verdicts = stage.expected(school.store)
+    assert len(keys) == 40
+    assert (verdicts["untold"].state, verdicts["untold"].reason) == ("filtered", "nothing_told")
+
+
+def test_sellers_fall_apart_where_none_has_too_much() -> None:
+    from coldstart.learning.describe_settings import Settings
+
+    auto = Settings()
+    assert auto.by_seller(["a", "b", None] * 10) == (
+        False,
+        "sellers are not kept apart in the split: 'a' alone has 10 of 30 items",
+    )
+    assert auto.by_seller([f"s{n % 15}" for n in range(30)])[0]
+    assert auto.by_seller([None, None]) == (False, "no sellers to keep apart in the split")
+    assert Settings(sellers="together").by_seller(["a"]) == (False, "sellers together in the split, as asked for")
+
+
+def test_the_command_adds_the_stage_before_what_writes(school: School, tmp_path: Path) -> None:
+    del school.stages["finetune"], school.stages["describe"]
+    school.run()
+    overrides = [f"finetune.describe.{key}={json.dumps(value)}" for key, value in school.fit.items()]
+    arguments = [word for one in overrides for word in ("--set", one)]
+    asked = ["finetune", "describe", "-w", str(school.folder / "ws"), "--json", *arguments]
+    result = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    (report,) = json.loads(result.stdout)["stages"]
+    assert report["stage"] == "finetune.describe" and report["balance"]["fresh"] == 40
+    assert report["notes"][-1] == (
+        f"no stage writes with it yet: `coldstart describe --workspace {school.folder / 'ws'} --generator "
+        "finetune:describe`"
+    )
