@@ -478,6 +478,13 @@ class Workspace:
     def _no_item(self, item_id: str) -> ColdstartError:
         return ColdstartError(f"no item {item_id!r} in workspace {self.uri}: see `coldstart status`")
 
+    def fitted(self, stage: str) -> dict[str, str]:
+        """item -> `train`, `valid` or `test`, as the last fit of a stage had it; empty where nothing was fitted."""
+        from coldstart.learning.split_file import items_of
+
+        made = self._store.artifacts.newest(stage)
+        return {} if made is None else {item: side for item, (_, side) in items_of(made).items()}
+
     def tables(self) -> list[str]:
         """Names of the workspace's tables."""
         return self._store.tables()

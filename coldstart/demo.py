@@ -20,6 +20,8 @@ TOP_K = 5
 PICTURED = 12
 """Videos in the picture; the page has them all."""
 
+TOLD = 6
+
 WORDS = {
     "the foam is better with the first one": "clip-23",
     "trust me, salt it first": "clip-27",
@@ -52,11 +54,23 @@ class Heard:
 
 
 @dataclass(frozen=True)
+class Told:
+    """An item that the writer has not learnt from: its title, what was written of it and stayed, `attribute: value
+    (ground)` of each claim, and what the checks cut."""
+
+    title: str
+    summary: str
+    claims: Sequence[str]
+    cut: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Result:
     """What the demo made.
 
     Attributes:
         heard: searches by words that only the media have.
+        told: descriptions of items held out of the fit of the writer.
         card: page of all that is known of one video.
         recall: mean over the videos of found / shown, among the first `TOP_K`; `chance`: the same for a random order.
     """
@@ -64,6 +78,7 @@ class Result:
     items: int
     answers: Sequence[Answer]
     heard: Sequence[Heard]
+    told: Sequence[Told]
     recall: float
     chance: float
     picture: Path
@@ -110,11 +125,29 @@ def run(out: Path, progress: Progress | None = None) -> Result:
             for item in videos
         ],
         heard=[Heard(words, views[WORDS[words]].title, hits[0].title or hits[0].item_id) for words, hits in by_words],
+        told=[_told(workspace, item) for item in _held_out(workspace)[:TOLD]],
         recall=sum(recalls) / len(recalls),
         chance=TOP_K / products,
         picture=picture,
         page=page,
         card=card,
+    )
+
+
+def _held_out(workspace: api.Workspace) -> list[str]:
+    """Items of the newest fit of the writer that it has not learnt from."""
+    sides = workspace.fitted("finetune.describe")
+    return sorted(item for item, side in sides.items() if side == "test")
+
+
+def _told(workspace: api.Workspace, item: str) -> Told:
+    known = workspace.dossier(item)
+    told = known.described
+    return Told(
+        title=known.item["title"] or item,
+        summary=told.get("summary") or "",
+        claims=[f"{one['name']}: {one['value']} ({one['ground']})" for one in told.get("attributes") or ()],
+        cut=[f"{one['claim']}: {one['value']} ({one['reason']})" for one in told.get("cut") or ()],
     )
 
 

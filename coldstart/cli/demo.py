@@ -51,6 +51,8 @@ def demo(
     output.line(f"{what}: {result.recall:.3f} (chance {result.chance:.3f})")
     heard = [[query.words, query.video, query.found] for query in result.heard]
     output.table(("words only said or shown in a video", "its title", "found first"), heard)
+    told = [[one.title, one.summary, "\n".join(one.claims), "\n".join(one.cut)] for one in result.told]
+    output.table(("item the writer has not learnt from", "written", "claims (ground)", "cut (reason)"), told)
     output.line(f"items: {result.items}; workspace: {out / 'workspace'}")
     output.line(f"picture: {result.picture}")
     output.line(f"page: {result.page}")
