@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.report import CACHE, Row
 from coldstart import api, sample
+from coldstart import pipeline as pipelines
 from coldstart.retrieval import known_pairs
 from coldstart.retrieval.channels import Channel, default_weights
 from coldstart.retrieval.fusion import Found, Known, fit, judge
@@ -58,7 +59,9 @@ CONTENDERS: dict[str, tuple[str, ...]] = {
 def run(short: bool) -> dict[str, Any]:
     """The sample is small: the short form is the full one."""
     workspace = api.open(CACHE / "match_sample.workspace", create=True)
-    workspace.run("demo", spaces=SPACES)
+    demo = pipelines.load("demo").raw
+    stages = {name: own for name, own in demo["stages"].items() if name not in ("finetune", "describe", "described")}
+    workspace.run({**demo, "stages": stages}, spaces=SPACES)
     pairs = known_pairs.read(Path(sample.path()) / "truth.jsonl")
     matcher = Matcher(Store(workspace.uri), workspace.pipeline, workspace.published, workspace.encoder_for)
     gathered = known_pairs.gather(matcher.asker(), pairs)

@@ -309,7 +309,8 @@ def test_a_name_that_is_no_pipeline() -> None:
     with pytest.raises(ColdstartError) as caught:
         find("starer")
     assert str(caught.value) == (
-        "no pipeline file starer (did you mean 'starter'?): give a path or one of aligned, demo, gpu, product, starter, video"
+        "no pipeline file starer (did you mean 'starter'?): give a path or one of aligned, demo, gpu, product, "
+        "starter, video"
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from catalogue import coldstart, write_manifest, write_pipeline
 from PIL import Image
 
+import coldstart as library
 from coldstart import models, sample
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -22,6 +23,7 @@ PARTS = ("fingerprint", "duplicates", "quality", "shots", "speech", "screen", "e
 DESCRIBING = ("finetune.describe", "describe.grounds", "describe.write", "describe.check", "described")
 STAGES = ["ingest", *(f"understand.{part}" for part in PARTS), "image", "clip", "text", *DESCRIBING, "index"]
 FIRST_FIVE = 5
+UNTOLD = 0
 
 
 def answer(*arguments: object) -> Any:
@@ -77,7 +79,8 @@ def test_the_demo_leaves_something_to_look_at(out: Path) -> None:
 def test_the_balance_of_the_demo(workspace: Path) -> None:
     reports = answer("status", "--workspace", workspace)
     assert [report["stage"] for report in reports] == STAGES
-    without = {"understand.shots": 65, "understand.speech": 83}  # no video; no sound
+    # no video; no sound; neither category nor tags nor a description
+    without = {"understand.shots": 65, "understand.speech": 83, "finetune.describe": UNTOLD}
     for report in reports:
         filtered = without.get(report["stage"], 0)
         balance = {name: count for name, count in report["balance"].items() if name != "reasons"}
@@ -90,6 +93,27 @@ def test_words_that_only_the_media_have_find_their_videos(out: Path) -> None:
     assert [query["found"] for query in result["heard"]] == [query["video"] for query in result["heard"]]
     card = (out / "clip-19.html").read_text("utf-8")
     assert "Sauce day 41.90 kr/kg" in card and "burgers" in card
+
+
+def test_what_is_written_of_new_items_has_grounds(out: Path, workspace: Path) -> None:
+    result = json.loads((out / "result.json").read_text("utf-8"))
+    assert len(result["told"]) == 6
+    assert all(one["summary"] for one in result["told"])
+    rows = library.open(workspace).table("stage.describe.check").to_pylist()
+    assert len(rows) == ITEMS
+    for row in rows:
+        assert all(claim["ground"] for claim in row["attributes"])
+        assert row["status"] in ("written", "cut", "fallback")
+    written = library.open(workspace).table("stage.describe.write").to_pylist()
+    valid = sum(is_json(row["text"]) for row in written)
+    assert valid >= 0.99 * len(written)
+
+
+def is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def test_a_second_run_redoes_nothing(workspace: Path) -> None:

@@ -11,6 +11,7 @@ from catalogue import coldstart, write_manifest
 
 import coldstart as library
 from coldstart import models, sample
+from coldstart import pipeline as pipelines
 from coldstart.api import Workspace
 from coldstart.retrieval.match import Answer
 
@@ -38,7 +39,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             entry["media"] = [{**one, "uri": str(sample.path() / one["uri"])} for one in entry["media"]]
             entries.append(entry)
     manifest = write_manifest(folder / "items.jsonl", entries)
-    library.open(folder / "workspace", create=True).run("demo", manifest=manifest, media_roots=[sample.path()])
+    demo = pipelines.load("demo").raw
+    stages = {name: own for name, own in demo["stages"].items() if name not in ("finetune", "describe", "described")}
+    library.open(folder / "workspace", create=True).run(
+        {**demo, "stages": stages}, manifest=manifest, media_roots=[sample.path()]
+    )
     return folder
 
 
