@@ -15,12 +15,14 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.report import Row, ratio
-from coldstart import chat, generators
+from coldstart import chat, generators, sample
 from coldstart.attributes import Attribute
 from coldstart.description import json_schema, parse
 from coldstart.generators import Generation, Request, Sampling, _smollm2
@@ -28,23 +30,17 @@ from coldstart.generators import Generation, Request, Sampling, _smollm2
 SYSTEM = "You describe products of a shop. Answer with JSON: the attributes that the title states, and one sentence."
 OUTPUT = ("attributes", "summary")
 VALUES = {"type": ("fruit", "vegetable", "milk", "juice", "yoghurt"), "colour": ("red", "green", "yellow", "white")}
-NEW, THREADS = 48, 2
+NEW = 48
+THREADS = 1 if os.getloadavg()[0] > (os.cpu_count() or 1) else os.cpu_count() or 1
+"""Of every contender; on a busy machine threads that wait for each other drown the difference."""
 Contender = Callable[[], tuple[int, float]]
 
 
 def titles(count: int) -> list[str]:
     """Titles of the sample catalogue's products."""
-    import coldstart.sample as sample
-
-    lines = (files_of(sample) / "manifest.jsonl").read_text("utf-8").splitlines()
+    lines = (Path(sample.__file__).parent / "manifest.jsonl").read_text("utf-8").splitlines()
     found = [item["title"] for item in map(json.loads, lines) if item["kind"] == "product"]
     return found[:count]
-
-
-def files_of(package: Any) -> Any:
-    from pathlib import Path
-
-    return Path(package.__file__).parent
 
 
 def ours(requests: list[Request], batch_size: int | None, kept: list[Generation]) -> Contender:
@@ -62,7 +58,7 @@ def ours(requests: list[Request], batch_size: int | None, kept: list[Generation]
     return turn
 
 
-def theirs(requests: list[Request]) -> Contender | None:
+def theirs(requests: list[Request], stack: ExitStack) -> Contender | None:
     """llama.cpp on the same file and the same tokens; None where it is not installed."""
     try:
         from llama_cpp import Llama
@@ -70,6 +66,7 @@ def theirs(requests: list[Request]) -> Contender | None:
         return None
     path = str(_smollm2.path())
     model = Llama(path, n_ctx=1024, n_threads=THREADS, n_threads_batch=THREADS, verbose=False)
+    stack.callback(model.close)
     tokenizer = _smollm2.tokenizer()
     prompts = [chat.prompt_ids(tokenizer, request.system, request.prompt) for request in requests]
 
@@ -91,20 +88,27 @@ def run(short: bool) -> dict[str, Any]:
     bound = [Request(prompt, SYSTEM, schema) for prompt in prompts]
     free = [Request(prompt, SYSTEM) for prompt in prompts]
     kept: list[Generation] = []
-    contenders: dict[str, Contender | None] = {
-        "bound, batched": ours(bound, None, kept),
-        "bound, one at a time": ours(bound, 1, []),
-        "free, batched": ours(free, None, []),
-        "llama.cpp": theirs(free),
-    }
     speeds: dict[str, list[float]] = {}
     load = os.getloadavg()[0]
-    for _ in range(1 if short else 3):
-        for name, turn in contenders.items():
-            if turn is not None:
-                tokens, spent = turn()
-                speeds.setdefault(name, []).append(round(tokens / spent, 2))
-    return {"prompts": len(prompts), "load": round(load, 1), "speeds": speeds, "valid": sum(map(_valid, kept))}
+    with ExitStack() as stack:
+        contenders: dict[str, Contender | None] = {
+            "bound, batched": ours(bound, None, kept),
+            "bound, one at a time": ours(bound, 1, []),
+            "free, batched": ours(free, None, []),
+            "llama.cpp": theirs(free, stack),
+        }
+        for _ in range(1 if short else 3):
+            for name, turn in contenders.items():
+                if turn is not None:
+                    tokens, spent = turn()
+                    speeds.setdefault(name, []).append(round(tokens / spent, 2))
+    return {
+        "prompts": len(prompts),
+        "load": round(load, 1),
+        "threads": THREADS,
+        "speeds": speeds,
+        "valid": sum(map(_valid, kept)),
+    }
 
 
 def _valid(generation: Generation) -> bool:
@@ -118,7 +122,7 @@ def _valid(generation: Generation) -> bool:
 def rows(result: dict[str, Any]) -> list[Row]:
     """The claims' lines in the table."""
     speeds, count = result["speeds"], result["prompts"]
-    setting = f"SmolLM2-135M, {count} prompts, {NEW} new tokens, two threads, load {result['load']:.0f}"
+    setting = f"SmolLM2-135M, {count} prompts, {NEW} new tokens, {result['threads']} threads, load {result['load']:.0f}"
 
     def line(claim: str, first: str, second: str, goal: str = "") -> Row:
         figure, spread = ratio(speeds[first], speeds[second])

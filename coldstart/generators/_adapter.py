@@ -47,9 +47,11 @@ def apply(model: Any, place: Path, *, merge: bool) -> Any:
     from safetensors.torch import load_file
 
     try:
+        config = LoraConfig.from_pretrained(str(place))
+        config.base_model_name_or_path = None  # a folder of the machine that trained it
         with warnings.catch_warnings():  # of peft's to transformers
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-            wrapped = get_peft_model(model, LoraConfig.from_pretrained(str(place)))
+            wrapped = get_peft_model(model, config)
         found = set_peft_model_state_dict(wrapped, load_file(place / WEIGHTS))
         missing = [name for name in found.missing_keys if "lora_" in name]
         if missing or found.unexpected_keys:

@@ -56,6 +56,7 @@ class Binder:
         bits[vocab_size:] = False
         bits[[place for place in (marks | never) - set(self.stop_ids) if place < vocab_size]] = False
         self.allowed = torch.from_numpy(np.packbits(bits, bitorder="little").view(np.int32))
+        self._usual: dict[str, list[int]] = {}  # few: what schemas leave no choice about
         self._compiler = xgrammar.GrammarCompiler(info, max_threads=2, cache_limit_bytes=_CACHE_BYTES)
 
     def matcher(self, schema: Mapping[str, Any]) -> xgrammar.GrammarMatcher:
@@ -86,6 +87,14 @@ class Binder:
         )
         required, fields = schema.get("required", ()), schema.get("properties", {})
         return cost + sum(self._cost(one, fields[one]) for one in required)
+
+    def usual(self, text: str) -> list[int]:
+        """Tokens of a text as the tokenizer takes them; none where they are not the text alone."""
+        if text not in self._usual:
+            ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            plain = b"".join(self.pieces[token] for token in ids) == text.encode()
+            self._usual[text] = ids if plain else []
+        return self._usual[text]
 
     def split(self, text: bytes) -> list[int]:
         """Tokens of a text, always the longest that fits; for text that no model chose."""
@@ -186,9 +195,22 @@ class Pen:
         if self._nearly_out() and (not inside or b'"' in self._binder.pieces[token][:-1] or self._out()):
             mark = _closer(self._matcher, inside)
         if not mark:
-            return token
+            return self._longer(token)
         self._cut |= not mark.encode().startswith(self._binder.pieces[token])
         return self._binder.split(mark.encode())[0]
+
+    def _longer(self, token: int) -> int:
+        """The token itself, or where the grammar leaves no choice the longer one that the tokenizer would take.
+
+        A model whose usual tokens a grammar forbids goes on letter by letter, which takes more steps and misleads it.
+        The last token of what is certain stays the model's own: it may run on into what is not.
+        """
+        assert self._matcher is not None
+        certain = self._matcher.find_jump_forward_string()
+        if len(certain) < 2 or not certain.encode().startswith(self._binder.pieces[token]):
+            return token
+        first, *others = self._binder.usual(certain) or [token]
+        return max(token, first, key=lambda one: len(self._binder.pieces[one])) if others else token
 
     def _nearly_out(self) -> bool:
         """Whether nothing more may be begun. What closing takes is counted again when half of the rest is used."""
@@ -229,7 +251,8 @@ def _closer(matcher: xgrammar.GrammarMatcher, inside: bool) -> str:
     for mark in ('"',) if inside else ("}", "]"):
         if _taken(matcher, mark):
             return mark
-    return matcher.find_jump_forward_string()
+    forced: str = matcher.find_jump_forward_string()
+    return forced
 
 
 def _taken(matcher: xgrammar.GrammarMatcher, mark: str) -> str:
