@@ -78,7 +78,7 @@ def read(path: Path) -> GgufFile:
         OSError: it cannot be read.
     """
     data = np.memmap(path, np.uint8, "r")
-    cursor = _Cursor(memoryview(np.asarray(data)))
+    cursor = _Cursor(data.data)
     try:
         if cursor.take(4) != _MAGIC or cursor.number("I") != _VERSION:
             raise ColdstartError(f"{path} is no GGUF file of version {_VERSION}")

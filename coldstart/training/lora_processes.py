@@ -130,9 +130,7 @@ def main() -> None:
     digest = json.loads((folder / "job.json").read_bytes())["job"]
     try:
         dtype = lora.sft_dtype(device, asked["dtype"])
-        lora.fit(
-            asked["base"], dtype, examples, valid, settings, device, folder, digest, _Told(), None, asked["name"]
-        )
+        lora.fit(asked["base"], dtype, examples, valid, settings, device, folder, digest, _Told(), None, asked["name"])
     except ColdstartError as error:
         sys.stderr.write(f"{_FAILS}{error}\n")
         sys.exit(1)
