@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import COLOURS, lessons, tiny_llama
+from tiny_writers import COLOURS, lessons, tiny_llama
 
 from coldstart.errors import ColdstartError
 from coldstart.training import lora

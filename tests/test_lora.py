@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import byte_tokenizer, lessons, tiny_llama
+from tiny_writers import byte_tokenizer, lessons, tiny_llama
 from torch.nn.functional import cross_entropy
 
 from coldstart.errors import ColdstartError

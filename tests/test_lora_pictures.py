@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from tiny_models import COLOURS, tiny_llava
+from tiny_writers import COLOURS, tiny_llava
 
 from coldstart.training import lora
 from coldstart.training.examples import Example

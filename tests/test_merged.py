@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from tiny_models import byte_tokenizer, lessons, tiny_llama
+from tiny_writers import byte_tokenizer, lessons, tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from coldstart import chat, generators

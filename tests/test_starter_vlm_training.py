@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
-from tiny_models import COLOURS, KINDS, byte_tokenizer, tiny_llama
+from tiny_writers import COLOURS, KINDS, byte_tokenizer, tiny_llama
 
 from coldstart import chat
 from coldstart.encoders.starter import CELLS, GRID_DIM, IMAGE_DIM, LEVELS_DIM
