@@ -130,7 +130,7 @@ class Settings(Section):
 
     def counted(self) -> dict[str, Any]:
         """What changes a fit."""
-        return self.model_dump(mode="json", exclude={"options": True, "training": {"processes"}})
+        return self.model_dump(mode="json", exclude={"options": True, "judged": True, "training": {"processes"}})
 
     def by_seller(self, creators: Sequence[str | None]) -> tuple[bool, str]:
         """Whether sellers fall apart, and a line that says so."""

@@ -15,7 +15,7 @@ from PIL import Image
 import coldstart as library
 from coldstart import models, sample
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).parents[3] / "shared" / "data"))
 GROCERY = DATA / "grocery"
 ITEMS = 96
@@ -28,7 +28,7 @@ UNTOLD = 0
 
 def answer(*arguments: object) -> Any:
     """What a command prints with --json."""
-    done = coldstart(*arguments, "--json", timeout_s=800)
+    done = coldstart(*arguments, "--json", timeout_s=1400)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -200,7 +200,7 @@ def test_shelf_photos_find_the_icon_of_their_product(tmp_path: Path) -> None:
         tmp_path / "queries.jsonl",
         [{"query_id": row["id"], "image": str(GROCERY / row["file"])} for row in photos],
     )
-    done = coldstart("search", "--workspace", workspace, "--queries", queries, "--top-k", FIRST_FIVE, timeout_s=800)
+    done = coldstart("search", "--workspace", workspace, "--queries", queries, "--top-k", FIRST_FIVE, timeout_s=1400)
     assert done.returncode == 0, done.stderr
     found = {line["query_id"]: ids(line["hits"]) for line in map(json.loads, done.stdout.splitlines())}
     assert len(found) == len(photos)
