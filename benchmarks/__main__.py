@@ -17,7 +17,8 @@ MODULES = (
     *("embed_clip", "video_seek", "index_200k"),
     *("align_fashion", "align_100k"),
     *("towers", "understand", "speech_wer", "screen_text", "shots", "near_duplicates", "safety", "match_sample"),
-    *("starter_clip", "describe_fashion", "describe_retrieval", "lora_tokens"),
+    *("starter_clip", "describe_fashion", "describe_retrieval", "describe_films"),
+    *("lora_tokens", "describe_tokens"),
 )
 PACKAGES = ("torch", "open_clip_torch", "lancedb", "av", "faster-whisper", "rapidocr", "onnxruntime")
 HERE = Path(__file__).resolve().parent

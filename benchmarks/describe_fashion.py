@@ -57,6 +57,10 @@ _BLANK = np.zeros((1, 1, 3), np.uint8)
 Right = dict[str, NDArray[np.bool_]]
 
 
+WRITTEN = CACHE / "describe_fashion.jsonl"
+"""What was written of the products held out: `writer`, `item_id`, `text` a line."""
+
+
 def line_of(product: dict[str, Any]) -> str:
     """What should be written."""
     return f"{product['gender']} {product['colour']} {product['article_type']}, {product['usage']}."
@@ -195,11 +199,15 @@ def run(short: bool) -> dict[str, Any]:
     known = [lines[place] for place in rest]
     result: dict[str, Any] = {"items": [len(sides["train"]), len(sides["valid"]), len(test)], "fit": about, "right": {}}
     found: dict[str, Right] = {}
+    told: list[dict[str, str]] = []
     for name, part in ((FIRST, "first"), (FULL, "both")):
         texts, seconds, tokens = written(folder / part, seen[test])
         found[name] = right(texts, asked, known)
+        told += [{"writer": name, "item_id": one["id"], "text": text} for one, text in zip(asked, texts, strict=True)]
         result[f"texts of {name}"] = texts[:20]
         result[f"tokens/s of {name}"] = tokens / seconds
+    if not short:  # what `describe_retrieval` indexes
+        WRITTEN.write_text("".join(json.dumps(one) + "\n" for one in told), "utf-8")
     whole = seen[:, -LEVELS_DIM:].astype(np.float32)
     placed = sides | {"test": test}
     found["linear probe, pooled features"] = probes(whole[:, :IMAGE_DIM], placed, lines)

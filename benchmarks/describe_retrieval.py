@@ -1,6 +1,6 @@
-"""Whether written descriptions help new items to be found, on fashion photos and on film titles.
+"""Whether written descriptions help new items to be found, on fashion photos.
 
-    python -m benchmarks.describe_retrieval [--short]
+    python -m benchmarks.describe_retrieval
 
 Needs the real data (`COLDSTART_DATA`, default `../shared/data`) and the starter models; texts are encoded by MiniLM.
 
@@ -8,10 +8,7 @@ Fashion: the products that `benchmarks.align_fashion` holds out; given are the p
 before the one that says for whom). The real title asks, among all held-out products, and products of one title are
 right. What was written stands in `.bench/describe_fashion.jsonl`, a line `{"writer", "item_id", "text"}` each, as
 `benchmarks.describe_fashion` leaves it: JSON of a description, or a plain line, neither checked. Without that file
-there are the bounds alone: the brand, and what the record states as a sentence. Films: SmolLM2 is tuned on MovieLens
-titles and genres with overviews and genre and decade to write, by the product's own stage; the overview of a film that
-it held out asks, among those held out, given the title alone and given title and genres. The workspace is kept under
-`.bench/`, and a second run trains nothing. `--short` takes 100 films, of which 10 are held out.
+there are the bounds alone: the brand, and what the record states as a sentence.
 """
 
 from __future__ import annotations
@@ -19,25 +16,21 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import coldstart
 from benchmarks.align_fashion import HELD_OUT, NEAR, held_out, pictures, products
-from benchmarks.report import CACHE, Row
+from benchmarks.describe_fashion import WRITTEN
+from benchmarks.report import Row
 from coldstart import encoders, prompts
 from coldstart.description import Description, parse, sentence
 from coldstart.evaluation.text_gain import Gallery, gain
 from coldstart.training.groups import group, near
 
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
-WRITTEN = CACHE / "describe_fashion.jsonl"
-GIVEN = ("title", "tags")
-VIEWS = {"title": ["title"], "title and genres": ["title", "tags"]}
 _FOR_WHOM = frozenset(
     ("men", "men's", "women", "women's", "boys", "boy's", "girls", "girl's", "kids", "kid's", "unisex")
 )
@@ -115,83 +108,18 @@ def written(items: Sequence[str]) -> dict[str, list[str]]:
     return {writer: [text_of(texts[item]) for item in items] for writer, texts in found.items()}
 
 
-def films(short: bool) -> dict[str, Any]:
-    """SmolLM2 tuned on films, and whether the overviews of those held out find them."""
-    folder = CACHE / f"describe_films{'-short' if short else ''}"
-    folder.mkdir(parents=True, exist_ok=True)
-    workspace = coldstart.open(folder / "films.workspace", create=True)
-    settings = film_settings(folder, short)
-    workspace.run(settings, only=["ingest"])
-    workspace.finetune_describe()
-    limit = 16 if short else None
-    reports = {name: workspace.evaluate_describe(given=given, limit=limit).to_dict() for name, given in VIEWS.items()}
-    return {
-        name: {
-            "items": found["counts"]["items"],
-            "gain": found["gain"],
-            "f1": {
-                writer: {stage: own[stage]["attributes"]["all"]["f1"] for stage in ("written", "checked")}
-                for writer, own in found["measures"].items()
-            },
-            "made_up": {
-                writer: {stage: own[stage]["made_up"] for stage in ("written", "checked")}
-                for writer, own in found["measures"].items()
-            },
-            "valid": {writer: own["valid"] for writer, own in found["measures"].items()},
-        }
-        for name, found in reports.items()
-    }
-
-
-def film_settings(folder: Path, short: bool) -> dict[str, Any]:
-    """A pipeline over the films: titles and genres are given, overview, first genre and decade are learnt."""
-    manifest = folder / "items.jsonl"
-    rows = [json.loads(line) for line in (DATA / "movielens_posters/items.jsonl").read_text("utf-8").splitlines()]
-    rows = rows[:100] if short else rows
-    lines = [
-        {
-            "item_id": row["id"],
-            "kind": "product",
-            "title": row["title"],
-            "description": row["text"],
-            "category": (row["genres"] or [None])[0],
-            "tags": row["genres"],
-            "attributes": {"decade": f"{row['year'] // 10 * 10}s"} if row["year"] else {},
-        }
-        for row in rows
-        if row["text"]
-    ]
-    manifest.write_text("\n".join(json.dumps(line) for line in lines) + "\n", "utf-8")
-    few: dict[str, Any] = {"judged": 0, "views": 1, "training": {"epochs": 1, "looks": 1}} if short else {}
-    return {
-        "manifest": str(manifest),
-        "engine": {"workers": 1},
-        "attributes": {"default": {"genre": {"from": "category"}, "decade": {}}},
-        "stages": {
-            "ingest": {},
-            "text": {"stage": "embed", "encoder": "starter", "input": "text"},
-            "finetune": {"describe": {"generator": "starter", "given": list(GIVEN), "drop": {"tags": 0.5}, **few}},
-            "index": {},
-        },
-    }
-
-
 def run(short: bool) -> dict[str, Any]:
-    """Recall by what is indexed, on both sets."""
+    """Recall by what is indexed; short and full are the same."""
     torch.set_num_threads(2)
-    CACHE.mkdir(exist_ok=True)
-    return {"load": os.getloadavg()[0], "fashion": fashion(), "films": films(short)}
+    return {"load": os.getloadavg()[0], "fashion": fashion()}
 
 
 def rows(result: dict[str, Any]) -> list[Row]:
     """The claim's lines in the table."""
-    lines = _lines(f"{result['fashion']['items']} fashion products by their title, given the brand", result["fashion"])
-    for view, found in result["films"].items():
-        lines += _lines(f"{found['items']} films by their overview, given {view}", found["gain"])
-    return lines
+    return lines_of(f"{result['fashion']['items']} fashion products by title, given the brand", result["fashion"])
 
 
-def _lines(setting: str, found: Mapping[str, Any]) -> list[Row]:
+def lines_of(setting: str, found: Mapping[str, Any]) -> list[Row]:
     asked = found["text_to_item"]
     lines = [
         Row(
@@ -222,4 +150,4 @@ def _range(found: Mapping[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(run("--short" in sys.argv), indent=2))
+    print(json.dumps(run(False), indent=2))
