@@ -26,7 +26,9 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="full size; writes benchmarks/README.md once all were run")
+    parser.add_argument(
+        "--full", action="store_true", help="full size; writes benchmarks/README.md of all that were run so"
+    )
     parser.add_argument("only", nargs="*", help=f"some of {', '.join(MODULES)}")
     options = parser.parse_args()
     CACHE.mkdir(exist_ok=True)
@@ -35,21 +37,23 @@ def main() -> None:
         result = module.run(short=not options.full)
         _saved(name, options.full).write_text(json.dumps(result, indent=2))
         print(table(module.rows(result)), flush=True)
-    if options.full and all(_saved(name, True).exists() for name in MODULES):
+    if options.full:
+        ran = [name for name in MODULES if _saved(name, True).exists()]
         rows = [
             row
-            for name in MODULES
+            for name in ran
             for row in importlib.import_module(f"benchmarks.{name}").rows(json.loads(_saved(name, True).read_text()))
         ]
-        (HERE / "README.md").write_text(page(rows))
+        (HERE / "README.md").write_text(page(rows, [name for name in MODULES if name not in ran]))
 
 
 def _saved(name: str, full: bool) -> Path:
     return CACHE / f"{name}{'-full' if full else ''}.json"
 
 
-def page(rows: list[Row]) -> str:
-    """The page that stands beside the benchmarks."""
+def page(rows: list[Row], missing: list[str]) -> str:
+    """The page that stands beside the benchmarks; `missing`: those that were not run in full."""
+    left = f"\nNot run in full yet: {', '.join(f'`{name}`' for name in missing)}.\n" if missing else ""
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     return f"""# Benchmarks
 
@@ -57,7 +61,7 @@ One file a claim; contenders run interleaved in one process on one machine, and 
 shared machine is noisy. `make bench` runs a short form; this table is `make bench-full`.
 
 {table(rows)}
-
+{left}
 Measured on {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({platform.machine()}), {versions}.
 """
 
