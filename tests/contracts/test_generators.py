@@ -42,7 +42,7 @@ def generator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(2 if request.param in SLOW else 1)
+    torch.set_num_threads(1)  # quickest for tiny models, and steady for the others on a busy machine
     name = request.param
     if name in SLOW:
         try:
@@ -76,7 +76,7 @@ def test_passports_are_found_without_weights(generator: Generator) -> None:
     assert not {"_model"} & vars(generator).keys()
 
 
-@pytest.mark.parametrize("sampling", [Sampling(40), Sampling(40, temperature=0.8, top_p=0.9, seed=5)])
+@pytest.mark.parametrize("sampling", [Sampling(24), Sampling(24, temperature=0.8, top_p=0.9, seed=5)])
 def test_texts_depend_on_their_request_alone(generator: Generator, sampling: Sampling) -> None:
     asked = requests(generator)
     together = generator.generate(asked, sampling)
@@ -91,10 +91,9 @@ def test_texts_depend_on_their_request_alone(generator: Generator, sampling: Sam
 
 def test_bound_texts_are_descriptions_even_where_they_are_cut(generator: Generator) -> None:
     asked = [Request(f"Title: {title}", SYSTEM, SCHEMA) for title in TITLES]
-    for tokens in (90, 160):
-        for result in generator.generate(asked, Sampling(tokens)):
-            assert isinstance(result, Generation)
-            parse(result.text, OUTPUT)
+    for result in generator.generate(asked, Sampling(90)):
+        assert isinstance(result, Generation)
+        parse(result.text, OUTPUT)
 
 
 def test_tokens_are_counted(generator: Generator) -> None:
