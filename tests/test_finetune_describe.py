@@ -205,6 +205,13 @@ def test_sellers_fall_apart_where_none_has_too_much() -> None:
     assert Settings(sellers="together").by_seller(["a"]) == (False, "sellers together in the split, as asked for")
 
 
+def test_few_lessons_make_small_steps() -> None:
+    from coldstart.learning.describe_settings import batch_tokens
+
+    assert [batch_tokens(None, tokens) for tokens in (1_000, 32_000, 1_000_000)] == [256, 1_000, 4_096]
+    assert batch_tokens(512, 1_000_000) == 512
+
+
 def test_the_command_adds_the_stage_before_what_writes(school: School, tmp_path: Path) -> None:
     del school.stages["finetune"], school.stages["describe"]
     school.run()

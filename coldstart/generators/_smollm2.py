@@ -86,5 +86,6 @@ def model(device: torch.device, dtype: torch.dtype) -> Any:
         state[place] = torch.from_numpy(values.copy() if not values.flags.writeable else values)
     state["lm_head.weight"] = state["model.embed_tokens.weight"]
     network.load_state_dict(state)
+    network.tie_weights()  # else the output layer is a second copy of the embedding
     network.generation_config = GenerationConfig(**marks)
     return network.to(device, dtype).eval()

@@ -22,7 +22,7 @@ from coldstart.fitted import CARD
 from coldstart.generators import Generation, Generator
 from coldstart.keys import digest
 from coldstart.learning.describe_card import model_card, summary
-from coldstart.learning.describe_settings import Settings
+from coldstart.learning.describe_settings import Settings, batch_tokens
 from coldstart.learning.described_items import values_seen
 from coldstart.learning.describing import Writer
 from coldstart.learning.lessons import lessons
@@ -169,6 +169,8 @@ class DescribeFit:
         from coldstart.training.lora_settings import LoraSettings
 
         recipe = self.settings.training.model_dump(exclude={"processes"})
+        counted = self.generator.count_tokens([text for one in examples for text in (one.prompt, one.completion)])
+        recipe["batch_tokens"] = batch_tokens(recipe["batch_tokens"], sum(counted))
         looks = self._looks(rows) if self.generator.image_transform is not None else None
         made = lora.train(
             examples,

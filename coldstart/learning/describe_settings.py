@@ -28,8 +28,9 @@ class Training(Section):
     """Looks at the held-out part without a lower loss after which it stops; 0 never does."""
     looks: int = Field(default=2, ge=1)
     """At the held-out part, an epoch."""
-    batch_tokens: int = Field(default=4096, ge=64)
-    """Tokens a step, over all GPUs."""
+    batch_tokens: int | None = Field(default=None, ge=64)
+    """Tokens a step, over all GPUs; by default 4,096, and fewer where there are so few lessons that an epoch would have
+    under 32 steps."""
     pack_tokens: int = Field(default=512, ge=64)
     """Lessons share rows of so many tokens; none sees another."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -39,6 +40,15 @@ class Training(Section):
     """`4bit` keeps the frozen weights small (QLoRA), where bitsandbytes runs."""
     processes: int = Field(default=1, ge=1)
     """GPUs."""
+
+
+MOST_TOKENS, LEAST_TOKENS, STEPS = 4096, 256, 32
+"""Tokens of a step where nothing else is asked for, and the steps that an epoch should have at least."""
+
+
+def batch_tokens(asked: int | None, lessons: int) -> int:
+    """Tokens of a step, for lessons of so many tokens in all."""
+    return asked or min(MOST_TOKENS, max(LEAST_TOKENS, lessons // STEPS))
 
 
 class Vision(Section):
