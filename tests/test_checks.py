@@ -376,3 +376,16 @@ def test_orders_in_a_text_are_no_evidence() -> None:
 def test_what_is_not_shown_on_a_page_does_not_stay() -> None:
     checked = told(summary="Casual\u200b shoes\n for \u202emen.")
     assert checked.description.summary == "Casual shoes for men."
+
+
+def test_half_of_a_value_that_was_cut_is_no_better_in_a_sentence() -> None:
+    attributes = {"type": Attribute(values=("Pepper", "Red Grapefruit")), "section": Attribute(values=("Vegetables",))}
+    sources = Sources(texts={"title": "Red Bell Pepper"}, facts={"section": "Vegetables"})
+    text = json.dumps(
+        {"attributes": {"section": "Vegetables", "type": "Red Grapefruit"}, "summary": "Vegetables grapefruit."}
+    )
+    checked = check(text, "stop", attributes, sources, Rules(output=("attributes", "summary")))
+    assert checked.description == Description("Vegetables.", {"section": "Vegetables"})
+    assert cut_of(checked, "summary") == [
+        ("Vegetables grapefruit.", "ungrounded_value", "grapefruit: of an attribute that was cut")
+    ]

@@ -41,7 +41,8 @@ def check(text: str, finish: str, attributes: Mapping[str, Attribute], sources: 
     stay, gone = attribute_claims(written.attributes, attributes, grounds, asked)
     stated = {one.claim: one.value for one in stay}
     cut += gone
-    claims = WordClaims(values, grounds, asked, tuple(stay))
+    lost = frozenset(word for one in gone for word in tokens(one.value))
+    claims = WordClaims(values, grounds, asked, tuple(stay), lost)
     summary, fault = written.summary, None
     if "summary" in rules.output:
         found, fault = _summary(summary, claims)

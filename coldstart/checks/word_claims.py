@@ -38,12 +38,14 @@ class WordClaims:
 
     Attributes:
         stated: why its attribute values stay; their words need no other ground.
+        gone: words of attribute values that were cut: those that no source has are no better in a sentence.
     """
 
     values: Values
     grounds: Grounds
     rules: Rules
     stated: Sequence[Ground]
+    gone: frozenset[str] = frozenset()
 
     def judge(self, claim: str, text: str) -> list[Ground]:
         """The grounds of all that a text claims, those of listed values first.
@@ -114,6 +116,8 @@ class WordClaims:
         if not meant and not any(word[0].isdigit() for word in words):
             raise Ungrounded("says_nothing", "none of its words carries meaning")
         missing = [word for word in meant if word not in known and self.grounds.word(word) is None]
+        if again := [word for word in missing if word in self.gone]:
+            raise Ungrounded("ungrounded_value", f"{', '.join(again)}: of an attribute that was cut")
         most = 0.0 if claim == "keyword" else self.rules.max_unsupported
         share = len(missing) / max(len(meant), 1)
         if share > most:
