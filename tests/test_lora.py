@@ -205,13 +205,15 @@ def test_a_finished_training_is_not_done_again_but_another_is(
 
 
 def test_patience_ends_it_and_keeps_the_best(base: str, tmp_path: Path) -> None:
-    wild = LoraSettings(lr=3.0, epochs=6, batch_tokens=512, pack_tokens=256, patience=2, looks=2)
-    result = train(base, tmp_path, wild)
+    still = LoraSettings(lr=1e-30, epochs=6, batch_tokens=512, pack_tokens=256, patience=2, looks=2)  # nothing moves
+    result = train(base, tmp_path, still)
     held = {int(look["step"]): look["valid_loss"] for look in result.history if "valid_loss" in look}
     assert result.stopped
     assert result.steps == max(held)
     after = {step: loss for step, loss in held.items() if step}
+    assert len(after) == 2  # both no better than the look before the first step
     assert result.valid_loss == min(after.values()) == held[result.best_step]
+    assert result.best_step == min(after)
 
 
 def test_bfloat16_learns_as_well(base: str, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def record(item: Mapping[str, Any] | None = None, **known: Any) -> dict[str, Any
     """What a dossier says of an item of which little is known."""
     item = {"item_id": "a", "kind": "video", "title": "A title", **(item or {})}
     empty: dict[str, Any] = {name: [] for name in ("timeline", "shots", "frame_times_s", "lines", "dropped", "copies")}
-    empty |= {name: {} for name in ("quality", "safety", "coverage")}
+    empty |= {name: {} for name in ("quality", "safety", "described", "coverage")}
     empty |= dict.fromkeys(("duration_s", "language", "language_confidence", "duplicate_of"))
     empty |= {"transcript": "", "screen_text": "", "stages": [stage("ingest", "fresh")]}
     return {"item_id": item["item_id"], "item": item, **empty, **known}
@@ -241,6 +241,21 @@ def test_the_card_of_an_item_of_which_nothing_is_known() -> None:
     assert page.text[:4] == ["a", "a", "a", "Pictures"]
     assert "no picture or video" in page.text
     assert {"Timeline", "Transcript", "Quality", "Safety", "Heard and not believed"}.isdisjoint(page.text)
+
+
+def test_what_was_written_has_its_grounds_and_its_cuts() -> None:
+    evil = "<b>red</b>"
+    described = {
+        "status": "cut",
+        "summary": f"A {evil} shoe.",
+        "attributes": [{"name": "colour", "value": evil, "ground": "screen_text", "detail": evil}],
+        "keywords": [evil],
+        "queries": [evil],
+        "cut": [{"claim": "price", "value": evil, "reason": "other_price", "detail": evil}],
+    }
+    page = item_html(record(described=described))
+    assert "without the claims that were cut" in page and "screen text" in page and "other price" in page
+    assert "<s>&lt;b&gt;red&lt;/b&gt;</s>" in page and evil not in page
 
 
 def test_no_text_becomes_markup() -> None:
