@@ -64,6 +64,12 @@ def spoken_to_reader(text: str) -> int | None:
     return max((end for end in ends if end <= first), default=0)
 
 
+def order(text: str) -> tuple[str, str] | None:
+    """Reason and detail where what a model wrote gives orders: it repeats what was planted, and obeys nobody."""
+    start = spoken_to_reader(text)
+    return None if start is None else ("order", f"it says {text[start : start + 40].strip()!r}")
+
+
 @lru_cache(maxsize=64)
 def evidence(text: str) -> str:
     """The part of a text before it gives orders, on one line and without what no reader sees."""

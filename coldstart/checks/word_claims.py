@@ -11,6 +11,7 @@ from coldstart.checks.contract import Ground, Rules
 from coldstart.checks.contradiction import names, price
 from coldstart.checks.form import Fault, link, loop, markup, refusal, too_long
 from coldstart.checks.grounding import Found, Grounds, Values
+from coldstart.checks.instructions import order
 from coldstart.checks.measures import Number, numbers
 from coldstart.checks.support import carrying
 from coldstart.checks.words import Tokens, negated, tokens
@@ -21,7 +22,7 @@ def form(text: str, most: int) -> Fault | None:
     words = tokens(text)
     if not words:
         return "empty", "it has no words"
-    return too_long(text, most) or refusal(text) or markup(text) or link(text) or loop(words)
+    return too_long(text, most) or refusal(text) or markup(text) or link(text) or order(text) or loop(words)
 
 
 class Ungrounded(Exception):  # noqa: N818  (a verdict on one text, not a fault of the program)
