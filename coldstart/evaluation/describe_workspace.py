@@ -23,7 +23,7 @@ from coldstart.evaluation.describe_report import DescribeReport, Distractor, ask
 from coldstart.evaluation.describe_rules import evidence
 from coldstart.fitted import Writing, writing_in
 from coldstart.freshness import Standing
-from coldstart.learning.describe_fit import NEED_A_FIT
+from coldstart.learning.describe_fit import needs_a_fit
 from coldstart.learning.describe_pipeline import FINETUNE
 from coldstart.learning.described_items import rows_of
 from coldstart.learning.describing import Seen, Writer, sources_of
@@ -146,8 +146,7 @@ class _Fit:
     split: Mapping[str, tuple[str, int]]
 
     def writers(self) -> list[str]:
-        alone = self.writing.generator.partition(":")[0] in NEED_A_FIT
-        return [TUNED] if alone else [BASE, TUNED]
+        return [TUNED] if needs_a_fit(self.writing.generator) else [BASE, TUNED]
 
     def writer(self, name: str, pipeline: Pipeline, rules: Rules) -> Writer:
         own = name in (BASE, TUNED)

@@ -7,7 +7,7 @@ from typing import Any
 from coldstart import generators
 from coldstart.errors import ColdstartError
 from coldstart.freshness import Standing
-from coldstart.learning.describe_fit import NEED_A_FIT
+from coldstart.learning.describe_fit import needs_a_fit
 from coldstart.learning.describe_pipeline import WRITE
 from coldstart.learning.described_items import rows_of
 from coldstart.learning.describing import Writer
@@ -39,7 +39,7 @@ def compared(store: Store, pipeline: Pipeline, limit: int) -> list[dict[str, Any
     written: dict[str, list[Any]] = {}
     engine = pipeline.engine
     for name, adapter in ((writing.generator, None), (spec.settings.generator, writing.adapter)):
-        if adapter is None and writing.generator.partition(":")[0] in NEED_A_FIT:
+        if adapter is None and needs_a_fit(writing.generator):
             continue
         writer = Writer(
             generators.load(

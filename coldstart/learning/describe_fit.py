@@ -34,9 +34,12 @@ from coldstart.prompts import Prompt
 from coldstart.stage import Reject, Row
 from coldstart.training.examples import Example
 
-NEED_A_FIT = ("starter-vlm",)
-"""Generators that can write nothing before they are fitted."""
 SAMPLES = 8
+
+
+def needs_a_fit(generator: str) -> bool:
+    """Whether a generator can write nothing before it is fitted."""
+    return generator.partition(":")[0] == "starter-vlm"
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,7 @@ class DescribeFit:
             **about,
         }
         files = {**trained, ITEMS_FILE: items_file(ids, keys, groups, parts)}
-        files[CARD] = _json(card)
-        judged = self._judged(test[: self.settings.judged], files, attributes)
-        card |= judged
+        card |= self._judged(test[: self.settings.judged], files, attributes)
         files[CARD] = _json(card)
         files["MODEL_CARD.md"] = model_card(self.name, card).encode()
         return files, {**card, "summary": summary(card)}
@@ -134,7 +135,7 @@ class DescribeFit:
         """Files of the adapter, and `training`, `seconds`, `valid_loss` (`before` and `after`) and more of the card."""
         if self.settings.method == "dpo":
             return self._prefer(rows, attributes, earlier)
-        if self.settings.generator.partition(":")[0] in NEED_A_FIT:
+        if needs_a_fit(self.settings.generator):
             return self._tune_eyes(examples, valid, rows)
         return self._tune(examples, valid, rows)
 
@@ -213,7 +214,7 @@ class DescribeFit:
     def _judged(self, rows: Sequence[Row], files: Mapping[str, bytes], attributes: Attributes) -> dict[str, Any]:
         """What is written of items that were held out, before and after: `judged` and `samples` of the card."""
         before: list[Generation | Reject] | None = None
-        if rows and self.settings.generator.partition(":")[0] not in NEED_A_FIT:
+        if rows and not needs_a_fit(self.settings.generator):
             before = self.writer(self.generator, attributes).write(rows, self.given)
         with tempfile.TemporaryDirectory() as folder:
             lay_out(files, Path(folder))

@@ -12,7 +12,7 @@ from coldstart.errors import ColdstartError
 from coldstart.fitted import writing_in
 from coldstart.freshness import Standing
 from coldstart.learning.asking import Ask
-from coldstart.learning.describe_fit import NEED_A_FIT
+from coldstart.learning.describe_fit import needs_a_fit
 from coldstart.learning.describe_pipeline import FINETUNE
 from coldstart.learning.described_items import rows_of
 from coldstart.learning.split_file import items_of
@@ -43,7 +43,7 @@ def exported(store: Store, pipeline: Pipeline, out: Path, prompts: int, progress
     if out.exists():
         raise ColdstartError(f"{out} is there already: name a new folder for the merged model")
     writing = writing_in(made.folder, pipeline.attributes)
-    if writing.generator in NEED_A_FIT:
+    if needs_a_fit(writing.generator):
         raise ColdstartError(
             f"{writing.generator} cannot be merged into one language model: its projector takes pictures as numbers; "
             "write with it through coldstart"

@@ -12,7 +12,6 @@ from coldstart.checks.contract import Checked
 from coldstart.device import choose_device
 from coldstart.errors import ColdstartError
 from coldstart.fitted import writing_in
-from coldstart.learning.learnt import read_files
 from coldstart.learning.writer import requests
 from coldstart.stage import Reject, Row
 
@@ -86,7 +85,7 @@ def prefer(
         progress=fit.progress,
         name=fit.name,
     )
-    return {f"adapter/{path}": data for path, data in read_files(made.folder / "adapter").items()}, {
+    return made.files(), {
         "training": settings.model_dump(),
         "seconds": made.seconds,
         "pairs": len(pairs),

@@ -64,12 +64,7 @@ class PairTexts:
         found: dict[str, dict[str, str]] = {}
         for row in rows:
             given = {**nothing, **row, **heard.get(row["item_id"], {})}
-            texts = {
-                name: self._prompts[name].render(given)
-                if name in self._prompts
-                else " ".join((given[name] or "").split())
-                for name in self._views
-            }
+            texts = {name: self._render(name, given) for name in self._views}
             found[row["item_id"]] = {name: text for name, text in texts.items() if text}
         return found
 

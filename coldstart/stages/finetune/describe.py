@@ -35,8 +35,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> FinetuneStage:
     """The stage, its prompts read.
 
     Raises:
-        ColdstartError: the pipeline says of no attribute what to state, a prompt cannot be read, or a field or a space
-            is unknown.
+        ColdstartError: a prompt cannot be read, or a field or a space is unknown.
     """
     return FinetuneStage(name, settings, pipeline)
 
