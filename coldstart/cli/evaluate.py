@@ -54,7 +54,6 @@ def align(
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
-    from coldstart.errors import ColdstartError
     from coldstart.media.limits import Limits
     from coldstart.show.alignment import alignment_page
 
@@ -70,10 +69,8 @@ def align(
     if json and out is None:
         return
     path = out or _PAGE
-    try:
+    with output.writing(path):
         alignment_page(found, path, limits=Limits(**settings.media.limits()))
-    except OSError as error:
-        raise ColdstartError(f"cannot write {path}: {error.strerror or error}; name another file with --out") from error
     if not json:
         output.line(f"page: {path}")
 

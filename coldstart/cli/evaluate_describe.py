@@ -58,7 +58,6 @@ def describe(
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
-    from coldstart.errors import ColdstartError
     from coldstart.media.limits import Limits
     from coldstart.show.descriptions import descriptions_page
 
@@ -80,10 +79,8 @@ def describe(
     if json and out is None:
         return
     path = out or _PAGE
-    try:
+    with output.writing(path):
         descriptions_page(found, path, limits=Limits(**settings.media.limits()))
-    except OSError as error:
-        raise ColdstartError(f"cannot write {path}: {error.strerror or error}; name another file with --out") from error
     if not json:
         output.line(f"page: {path}")
 

@@ -93,7 +93,6 @@ def match(
 
 
 def _draw(opened: Workspace, answer: Answer, item: str | None, out: Path) -> None:
-    from coldstart.errors import ColdstartError
     from coldstart.media.limits import Limits
     from coldstart.show.matches import match_sheet
 
@@ -103,10 +102,8 @@ def _draw(opened: Workspace, answer: Answer, item: str | None, out: Path) -> Non
         view = opened.item(item)
         name, uri = str(view.title or item), view.uri
     limits = Limits(**opened.pipeline().media.limits())
-    try:
+    with output.writing(out):
         match_sheet(answer.to_dict(), uri, name, out, limits=limits)
-    except OSError as error:
-        raise ColdstartError(f"cannot write {out}: {error.strerror or error}; name another file with --out") from error
 
 
 def _print(answer: Answer) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from coldstart.errors import ColdstartError
 
 
 def line(text: str) -> None:
@@ -22,6 +26,15 @@ def as_json_line(value: Any) -> None:
     """One JSON document on one line of stdout."""
     line(json.dumps(value, ensure_ascii=False, default=str))
     sys.stdout.flush()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """For a page or picture that a command writes: what keeps it from being written is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise ColdstartError(f"cannot write {path}: {error.strerror or error}; name another file with --out") from error
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -52,12 +52,8 @@ def show(
         _print(known)
     if html and (out is not None or not json):
         path = out or Path(file_name(item))
-        try:
+        with output.writing(path):
             item_page(known, path, limits=Limits(**opened.pipeline().media.limits()))
-        except OSError as error:
-            raise ColdstartError(
-                f"cannot write {path}: {error.strerror or error}; name another file with --out"
-            ) from error
         if not json:
             output.line(f"card: {path}")
 
