@@ -264,7 +264,9 @@ def test_an_endpoint_that_stays_down_costs_its_patience_once_and_is_found_again(
     assert 1 < time.monotonic() - start < 20
     assert {result.reason for result in results} == {"endpoint_failed"}
     refused = f"{url}: ConnectError [Errno 111] Connection refused (patience_s: 2)"
-    assert {result.detail for result in results} == {refused, f"{url}: it was given up (patience_s: 2)"}
+    details = {result.detail for result in results}
+    assert refused in details
+    assert details <= {refused, f"{url}: it was given up (patience_s: 2)"}  # by how fast the refusals come
     start = time.monotonic()
     again = generator.generate(ask(*["red"] * 50), SAMPLING)
     assert time.monotonic() - start < 2
