@@ -43,11 +43,11 @@ def test_places_and_scores_equal_a_stable_sort_with_ties(users, items, k):
 
 
 def test_many_blocks_give_what_one_gives(monkeypatch):
-    monkeypatch.setattr(scoring, "ITEMS_AT_ONCE", 48)
+    monkeypatch.setattr(scoring, "ITEMS_AT_ONCE", 64)
     rng = np.random.default_rng(0)
     left, right = whole(rng, 90, 5), whole(rng, 501, 5)
     exclude = csr_matrix(rng.random((90, 501)) < 0.3, dtype=np.float32)
-    found = top_k(left, right, 10, exclude=exclude, device="cpu", block_bytes=4 * 48 * 7)
+    found = top_k(left, right, 10, exclude=exclude, device="cpu", block_bytes=4 * 64 * 7)
     expected = brute(left, right, 10, exclude)
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])

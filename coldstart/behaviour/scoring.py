@@ -8,6 +8,8 @@ to sort. Knows nothing of what the vectors mean.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
 Vectors = NDArray[np.float32]
 Top = tuple[NDArray[np.int64], NDArray[np.float32]]
 
-BLOCK_BYTES = 32 << 20  # scores in memory at a time: they should fit the cache
-GROUP = 16  # scores whose maximum is looked at as one
-ITEMS_AT_ONCE = 1 << 15
+BLOCK_BYTES = {"cpu": 32 << 20}  # scores in memory at a time, a thread
+DEVICE_BYTES = 1 << 30  # and on a device of its own
+GROUP = 32  # scores whose maximum is looked at as one
+ITEMS_AT_ONCE = 1 << 17
+ROWS_A_THREAD = 16  # fewer make a product too thin
 COPY_FROM = 64  # users from which copying the allowed items costs less than scoring all of them
 
 
@@ -36,7 +40,7 @@ def top_k(
     exclude: csr_matrix | None = None,
     mask: NDArray[np.bool_] | None = None,
     device: str = "auto",
-    block_bytes: int = BLOCK_BYTES,
+    block_bytes: int | None = None,
 ) -> Top:
     """Places of the k items with the greatest dot product for each user, and those products.
 
@@ -44,7 +48,7 @@ def top_k(
         users: float32 [B, D]; items: float32 [N, D]; finite.
         exclude: csr [B, N]: whatever is stored there is left out for that user.
         mask: bool [N]: the items that may be found; by default all.
-        block_bytes: about how much memory scores take at a time.
+        block_bytes: about how much memory scores take at a time, a thread; by default by the device.
 
     Returns:
         int64 [B, k] places, by falling score, equal ones by place; -1 where fewer are allowed.
@@ -59,14 +63,14 @@ def top_k(
 class Scorer:
     """Items on their device, for many calls of `top_k`."""
 
-    def __init__(self, items: Vectors, *, device: str = "auto", block_bytes: int = BLOCK_BYTES) -> None:
-        import torch
-
+    def __init__(self, items: Vectors, *, device: str = "auto", block_bytes: int | None = None) -> None:
         if items.ndim != 2 or not np.isfinite(items).all():
             raise ValueError(f"items of shape {items.shape} must be finite rows [N, D]")
+        self._source = items
         self._device = choose_device(device)
-        self._block_bytes = block_bytes
-        self._items = torch.from_numpy(np.array(items, np.float32, order="C", copy=None)).to(self._device)
+        self._block_bytes = block_bytes or BLOCK_BYTES.get(self._device.type, DEVICE_BYTES)
+        starts = range(0, len(items), ITEMS_AT_ONCE)
+        self._blocks = [_block(items, low, min(low + ITEMS_AT_ONCE, len(items)), self._device) for low in starts]
 
     def top_k(
         self,
@@ -79,102 +83,134 @@ class Scorer:
         """As the function of that name."""
         import torch
 
-        count, width = len(self._items), self._items.shape[1]
+        count, width = self._source.shape
         if users.ndim != 2 or users.shape[1] != width or not np.isfinite(users).all():
             raise ValueError(f"users of shape {users.shape} must be finite rows [B, {width}]")
         if exclude is not None and exclude.shape != (len(users), count):
             raise ValueError(f"exclude is {exclude.shape}, and there are {len(users)} users and {count} items")
         if mask is not None and mask.shape != (count,):
             raise ValueError(f"mask is {mask.shape}, and there are {count} items")
-        places, scores = np.full((len(users), k), -1, np.int64), np.full((len(users), k), -np.inf, np.float32)
-        items, allowed, own = self._items, None, None
         if mask is not None and len(users) >= COPY_FROM:
-            own = np.flatnonzero(mask)
-            items = items[torch.from_numpy(own).to(self._device)]
-            exclude = None if exclude is None else exclude[:, own]
-        elif mask is not None:
-            allowed = torch.from_numpy(np.ascontiguousarray(mask)).to(self._device)
-        if not len(items) or not k:
+            return self._among(np.flatnonzero(mask), users, k, exclude)
+        places, scores = np.full((len(users), k), -1, np.int64), np.full((len(users), k), -np.inf, np.float32)
+        if not count or not k:
             return places, scores
-        columns = min(-(-len(items) // GROUP) * GROUP, ITEMS_AT_ONCE)
-        step = max(1, self._block_bytes // (4 * columns))
+        threads = torch.get_num_threads() if self._device.type == "cpu" else 1
+        step = max(1, self._block_bytes // (4 * self._blocks[0].width))
+        step = min(step, max(ROWS_A_THREAD, -(-len(users) // threads)))
+        starts = range(0, len(users), step)
+
+        def one(low: int) -> None:
+            rows = slice(low, min(low + step, len(users)))
+            found, values = self._rows(users[rows], k, None if exclude is None else exclude[rows], mask)
+            places[rows, : found.shape[1]], scores[rows, : found.shape[1]] = found, values
+
         precision = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")  # exact means float32
         try:
-            with torch.inference_mode():
-                for start in range(0, len(users), step):
-                    rows = slice(start, min(start + step, len(users)))
-                    block = torch.from_numpy(np.array(users[rows], np.float32, order="C", copy=None))
-                    left_out = None if exclude is None else exclude[rows.start : rows.stop].tocsr()
-                    keys = _best(block.to(self._device), items, k, columns, left_out, allowed)
-                    found, values = _read(keys)
-                    places[rows, : found.shape[1]] = found if own is None else np.where(found < 0, -1, own[found])
-                    scores[rows, : found.shape[1]] = values
+            if len(starts) > 1 and threads > 1:
+                # A thread a block of users: threads within a step would wait for each other after every one.
+                with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                    list(pool.map(one, starts))
+                torch.set_num_threads(threads)
+            else:
+                for low in starts:
+                    one(low)
         finally:
             torch.set_float32_matmul_precision(precision)
         return places, scores
 
+    def _rows(self, users: Vectors, k: int, exclude: csr_matrix | None, mask: NDArray[np.bool_] | None) -> Top:
+        import torch
 
-def _best(
-    users: torch.Tensor,
-    items: torch.Tensor,
-    k: int,
-    columns: int,
-    left_out: csr_matrix | None,
-    allowed: torch.Tensor | None,
-) -> torch.Tensor:
-    """Keys of the best k items of each user, falling: int64 [b, at most k].
+        with torch.inference_mode():
+            batch = torch.from_numpy(np.array(users, np.float32, order="C", copy=None)).to(self._device)
+            left_out = None if exclude is None else exclude.tocsr()
+            keys = torch.empty((len(batch), 0), dtype=torch.int64, device=self._device)
+            for block in self._blocks:
+                keys = _better(keys, block, block.scores(batch, left_out, mask), k)
+            return _read(keys)
 
-    Of one block the k best under (score, place) lie in the k best groups under (maximum, place): each better group
+    def _among(self, own: NDArray[np.intp], users: Vectors, k: int, exclude: csr_matrix | None) -> Top:
+        """The same among a part of the items alone."""
+        part = Scorer(self._source[own], device=str(self._device), block_bytes=self._block_bytes)
+        places, scores = part.top_k(users, k, exclude=None if exclude is None else exclude.tocsr()[:, own])
+        return (np.where(places < 0, -1, own[places]) if len(own) else places), scores
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Items [low, high) as a group after the other: row `i * (width / GROUP) + j` holds item `low + j * GROUP + i`.
+
+    So the maxima of all groups are one running maximum over long rows, which is several times as fast as many short
+    ones. Rows past the last item are zeros.
+    """
+
+    low: int
+    high: int
+    items: torch.Tensor
+
+    @property
+    def width(self) -> int:
+        return len(self.items)
+
+    def scores(self, users: torch.Tensor, left_out: csr_matrix | None, mask: NDArray[np.bool_] | None) -> torch.Tensor:
+        """float32 [b, GROUP, width / GROUP]; -inf where an item is not allowed."""
+        import torch
+
+        found = torch.mm(users, self.items.T)
+        groups = found.view(len(users), GROUP, -1)
+        groups[:, GROUP - (self.width - self.high + self.low) :, -1] = -torch.inf
+        if mask is not None:
+            allowed = np.pad(mask[self.low : self.high], (0, self.width - self.high + self.low))
+            columns = torch.from_numpy(np.ascontiguousarray(allowed.reshape(-1, GROUP).T)).to(users.device)
+            groups.masked_fill_(~columns, -torch.inf)
+        if left_out is not None:
+            inside = (left_out.indices >= self.low) & (left_out.indices < self.high)
+            rows = np.repeat(np.arange(left_out.shape[0]), np.diff(left_out.indptr))[inside]
+            at = np.asarray(left_out.indices[inside] - self.low, np.int64)
+            index = (torch.from_numpy(part).to(users.device) for part in (rows, at % GROUP, at // GROUP))
+            groups[tuple(index)] = -torch.inf
+        return groups
+
+
+def _block(items: Vectors, low: int, high: int, device: torch.device) -> _Block:
+    import torch
+
+    padded = np.zeros((-(-(high - low) // GROUP) * GROUP, items.shape[1]), np.float32)
+    padded[: high - low] = items[low:high]
+    grouped = padded.reshape(-1, GROUP, items.shape[1]).swapaxes(0, 1).reshape(len(padded), -1)
+    return _Block(low, high, torch.from_numpy(np.ascontiguousarray(grouped)).to(device))
+
+
+def _better(best: torch.Tensor, block: _Block, groups: torch.Tensor, k: int) -> torch.Tensor:
+    """Keys of the best k items of each user so far, falling, int64 [b, at most k], with those of one more block.
+
+    Of a block the k best under (score, place) lie in the k best groups under (maximum, place): each better group
     holds an element that is better. So ties are settled exactly, and no more than k groups are ever looked into.
     """
     import torch
 
-    rows, best = len(users), torch.empty((len(users), 0), dtype=torch.int64, device=users.device)
-    buffer = torch.empty((rows, columns), device=users.device)
-    for low in range(0, len(items), columns):
-        high = min(low + columns, len(items))
-        width = -(-(high - low) // GROUP) * GROUP
-        scores = buffer[:, :width] if width == columns else torch.empty((rows, width), device=users.device)
-        torch.mm(users, items[low:high].T, out=scores[:, : high - low])
-        scores[:, high - low :] = -torch.inf
-        if allowed is not None:
-            scores[:, : high - low].masked_fill_(~allowed[low:high], -torch.inf)
-        if left_out is not None:
-            _leave_out(scores, left_out, low, high)
-        groups = scores.view(rows, width // GROUP, GROUP)
-        maxima = groups.amax(dim=2)
-        wanted = min(k, maxima.shape[1])
-        if best.shape[1] == k:  # a later item passes only with a greater score: of equal ones the earlier stays
-            passing = maxima > _score(best[:, -1:])
-            wanted = min(wanted, int(passing.sum(dim=1).max()))
-        if not wanted:
-            continue
-        chosen = _places(torch.topk(_keys(maxima, 0), wanted, dim=1, sorted=False).values)
-        members = groups.gather(1, chosen[:, :, None].expand(-1, -1, GROUP)).reshape(rows, -1)
-        within = (chosen[:, :, None] * GROUP + torch.arange(GROUP, device=users.device)).reshape(rows, -1)
-        keys = torch.cat([best, _keys(members, within + low)], dim=1)
-        best = torch.topk(keys, min(k, keys.shape[1]), dim=1).values
-    return best
+    rows, maxima = len(groups), groups.amax(dim=1)
+    wanted = min(k, maxima.shape[1])
+    if best.shape[1] == k:  # a later item passes only with a greater score: of equal ones the earlier stays
+        passing = maxima > _score(best[:, -1:])
+        wanted = min(wanted, int(passing.sum(dim=1).max()))
+    if not wanted:
+        return best
+    columns = torch.arange(maxima.shape[1], device=groups.device).expand_as(maxima)
+    chosen = _places(torch.topk(_keys(maxima, columns), wanted, dim=1, sorted=False).values)[:, None, :]
+    members = groups.gather(2, chosen.expand(-1, GROUP, -1)).reshape(rows, -1)
+    own = torch.arange(GROUP, device=groups.device)[:, None]
+    places = (chosen * GROUP + own + block.low).reshape(rows, -1)
+    keys = torch.cat([best, _keys(members, places)], dim=1)
+    return torch.topk(keys, min(k, keys.shape[1]), dim=1).values
 
 
-def _leave_out(scores: torch.Tensor, left_out: csr_matrix, low: int, high: int) -> None:
-    """Put -inf wherever the matrix [b, N] stores something in columns [low, high)."""
+def _keys(scores: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """int64 whose order is that of the scores, of equal ones the earlier place first."""
     import torch
 
-    inside = (left_out.indices >= low) & (left_out.indices < high)
-    rows = np.repeat(np.arange(left_out.shape[0]), np.diff(left_out.indptr))[inside]
-    columns = left_out.indices[inside] - low
-    at = [torch.from_numpy(np.asarray(index, np.int64)).to(scores.device) for index in (rows, columns)]
-    scores[at[0], at[1]] = -torch.inf
-
-
-def _keys(scores: torch.Tensor, places: torch.Tensor | int) -> torch.Tensor:
-    """int64 whose order is that of the scores, of equal ones the earlier place first. Without places: the column's."""
-    import torch
-
-    if isinstance(places, int):
-        places = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
     bits = (scores + 0.0).view(torch.int32)  # -0.0 becomes 0.0
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     return (ordered.to(torch.int64) << 32) | (0xFFFFFFFF - places)
