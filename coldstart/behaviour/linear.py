@@ -1,0 +1,132 @@
+"""Ridge regression with confidence, over plain numbers or random waves of them; in blocks, so that rows may be many.
+
+Ridge: Hoerl & Kennard, Technometrics 1970. Random waves, whose products come close to those of a Gaussian kernel:
+Rahimi & Recht, Random Features for Large-Scale Kernel Machines, NIPS 2007.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.behaviour import Arrays, Vectors
+
+_ROWS = 8192  # lifted at a time
+
+
+@dataclass(frozen=True)
+class Waves:
+    """sqrt(2 / K) cos(x frequencies + phases): the product of two such rows is about exp(-gamma |x - y|²).
+
+    Attributes:
+        frequencies: float32 [F, K]; phases: float32 [K].
+    """
+
+    frequencies: Vectors
+    phases: Vectors
+
+    def __call__(self, features: Vectors) -> Vectors:
+        """float32 [N, F] -> float32 [N, K]."""
+        raised = features @ self.frequencies
+        raised += self.phases
+        np.cos(raised, out=raised)
+        raised *= np.float32((2 / len(self.phases)) ** 0.5)
+        return raised
+
+
+def draw_waves(features: int, count: int, gamma: float, seed: int) -> Waves:
+    """`count` waves for rows of `features` numbers."""
+    rng = np.random.default_rng(seed)
+    frequencies = rng.normal(scale=(2 * gamma) ** 0.5, size=(features, count)).astype(np.float32)
+    return Waves(frequencies, rng.uniform(0, 2 * np.pi, count).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """x -> lift(x) weights + shift, where lift(x) is x, with its waves behind if there are any.
+
+    Attributes:
+        weights: float32 [F (+ K), D]; shift: float32 [D].
+    """
+
+    weights: Vectors
+    shift: Vectors
+    waves: Waves | None = None
+
+    def __call__(self, features: Vectors) -> Vectors:
+        """float32 [N, F] -> float32 [N, D]."""
+        out = np.empty((len(features), len(self.shift)), np.float32)
+        for start in range(0, len(features), _ROWS):
+            out[start : start + _ROWS] = _lifted(features[start : start + _ROWS], self.waves) @ self.weights
+        out += self.shift
+        return out
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What `restore_linear` needs."""
+        found: dict[str, NDArray[Any]] = {"linear.weights": self.weights, "linear.shift": self.shift}
+        if self.waves is not None:
+            found |= {"linear.frequencies": self.waves.frequencies, "linear.phases": self.waves.phases}
+        return found
+
+
+def restore_linear(arrays: Arrays) -> Linear:
+    """From `Linear.arrays`."""
+    waves = None
+    if "linear.phases" in arrays:
+        waves = Waves(arrays["linear.frequencies"], arrays["linear.phases"])
+    return Linear(arrays["linear.weights"], arrays["linear.shift"], waves)
+
+
+def fit_linear(
+    features: Vectors,
+    targets: NDArray[np.floating[Any]],
+    confidence: NDArray[np.floating[Any]],
+    penalty: float,
+    waves: Waves | None = None,
+) -> Linear:
+    """The weights W and shift s of least sum_i c_i |t_i - lift(x_i) W - s|² + penalty |W|²; the shift is free.
+
+    Args:
+        features: float32 [N, F]; targets: [N, D].
+        confidence: [N], 0 or more; rows of 0 are not read.
+        penalty: above 0.
+    """
+    rows = np.flatnonzero(confidence > 0)
+    weights = np.asarray(confidence, np.float64)[rows]
+    share = weights / weights.sum()
+    width = features.shape[1] + (0 if waves is None else len(waves.phases))
+
+    def blocks() -> Iterator[tuple[slice, Vectors]]:
+        for start in range(0, len(rows), _ROWS):
+            part = slice(start, start + _ROWS)
+            yield part, _lifted(features[rows[part]], waves)
+
+    mean = np.zeros(width)
+    for part, lifted in blocks():
+        mean += share[part] @ lifted
+    goal = np.asarray(targets, np.float64)[rows]
+    goal_mean = share @ goal
+    gram, cross = np.zeros((width, width)), np.zeros((width, goal.shape[1]))
+    for part, lifted in blocks():  # products in float32, sums of blocks in float64
+        root = np.sqrt(weights[part])[:, None]
+        centred = ((lifted - mean) * root).astype(np.float32)
+        gram += centred.T @ centred
+        cross += centred.T @ ((goal[part] - goal_mean) * root).astype(np.float32)
+    gram[np.diag_indices(width)] += penalty
+    found = _solve(gram, cross)
+    return Linear(found.astype(np.float32), (goal_mean - mean @ found).astype(np.float32), waves)
+
+
+def _solve(gram: NDArray[np.float64], cross: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.linalg import cho_factor, cho_solve
+
+    found: NDArray[np.float64] = cho_solve(cho_factor(gram, overwrite_a=True, check_finite=False), cross)
+    return found
+
+
+def _lifted(features: Vectors, waves: Waves | None) -> Vectors:
+    return features if waves is None else np.concatenate([features, waves(features)], axis=1)
