@@ -1,0 +1,284 @@
+"""Files of interactions: columns, formats, units, and a reason for every row that is turned away."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from coldstart import interaction_formats
+from coldstart.errors import ColdstartError
+from coldstart.interaction_columns import numbers, texts, times, unit_of
+from coldstart.interaction_file import InteractionFile
+
+NOW_US = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1e6)
+START = datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def write(folder: Path, text: str | bytes, name: str = "log.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def opened(path: Path, **options: Any) -> InteractionFile:
+    return InteractionFile(path, now_us=NOW_US, **options)
+
+
+def read(path: Path, **options: Any) -> tuple[list[dict[str, Any]], list[tuple[int, str, str]]]:
+    blocks = list(opened(path, **options))
+    rejected = [tuple(row.values()) for block in blocks for row in block.rejected.to_pylist()]
+    return [row for block in blocks for row in block.rows.to_pylist()], rejected
+
+
+def fault(path: Path, **options: Any) -> str:
+    with pytest.raises(ColdstartError) as caught:
+        read(path, **options)
+    return str(caught.value)
+
+
+# -- columns
+
+
+def test_plain_names_are_recognised(tmp_path: Path) -> None:
+    file = opened(write(tmp_path, "userId,movieId,rating,timestamp,fold\n1,7,4.5,1577934245,warm\n"))
+    assert file.columns == {"user_id": "userId", "item_id": "movieId", "timestamp": "timestamp", "weight": "rating"}
+    assert file.guessed == {"user_id": "userId", "item_id": "movieId", "weight": "rating"}
+    (block,) = file
+    assert block.rows.to_pylist() == [{"user_id": "1", "item_id": "7", "timestamp": START, "event": "", "weight": 4.5}]
+    assert file.time_unit == "s"
+
+
+def test_columns_can_be_named_and_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path, "who,what,rating,user\na,b,3,c\n")
+    rows, _ = read(path, columns={"user_id": "who", "item_id": "what", "weight": ""})
+    zero = datetime(1970, 1, 1, tzinfo=UTC)
+    assert rows == [{"user_id": "a", "item_id": "b", "timestamp": zero, "event": "", "weight": 1.0}]
+
+
+def test_a_name_of_ours_wins_over_one_that_may_mean_it(tmp_path: Path) -> None:
+    file = opened(write(tmp_path, "user_id,uid,item_id,asin\na,b,c,d\n"))
+    assert file.columns == {"user_id": "user_id", "item_id": "item_id"}
+    assert file.guessed == {}
+
+
+def test_columns_at_fault_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "who,movieId,productId\na,b,c\n")
+    assert fault(path) == f"{path}: item_id may be movieId or productId; say which with --columns item_id=movieId"
+    assert fault(path, columns={"item_id": "movieId"}) == (
+        f"{path}: no column is known as user_id; it has who, movieId, productId; name one with --columns user_id=COLUMN"
+    )
+    assert fault(path, columns={"user_id": "whom"}) == (
+        f"--columns user_id=whom: {path} has no such column; did you mean 'who'?"
+    )
+    assert fault(path, columns={"user": "who"}) == "--columns user=who: no field 'user'; did you mean 'user_id'?"
+    assert fault(path, columns={"user_id": "", "item_id": "movieId"}) == (
+        f"{path}: no column is known as user_id; it has who, movieId, productId; name one with --columns user_id=COLUMN"
+    )
+    twice = write(tmp_path, "user,item,user\na,b,c\n", "twice.csv")
+    assert fault(twice, columns={"user_id": "user"}) == f"header of {twice}: column 'user' stands twice: rename one"
+    assert fault(path, columns={"user_id": "who", "item_id": "movieId"}, event_weights={"click": 1}) == (
+        f"--event-weights: {path} has no column of events; name it with --columns event=COLUMN"
+    )
+
+
+def test_files_at_fault_are_named(tmp_path: Path) -> None:
+    known = "a .csv, .tsv, .jsonl or .parquet file"
+    assert fault(tmp_path / "none.csv") == f"no file of interactions at {tmp_path / 'none.csv'}: give {known}"
+    path = write(tmp_path, "x", "log.txt")
+    assert fault(path) == f"unknown format '.txt' of {path}: give {known}"
+    path = write(tmp_path, "")
+    assert fault(path) == f"cannot read {path}: Empty CSV file"
+    path = write(tmp_path, "user,item\n")
+    assert fault(path) == f"{path} has no rows: give one interaction a row"
+    path = write(tmp_path, "user,item\n".encode("utf-16"))
+    assert fault(path) == f"{path} is UTF-16: save it as UTF-8"
+    path = write(tmp_path, "[1]\nuser\n", "log.jsonl")
+    assert fault(path) == f"{path} has no JSON object in its first 1000 lines: give one interaction a line"
+    path = write(tmp_path, "not parquet", "log.parquet")
+    assert fault(path).startswith(f"cannot read {path}: ")
+    path = write(tmp_path, "user,item\na,b\n")
+    assert fault(path, time_unit="h") == "--time-unit h: give s, ms, us, iso or auto"
+
+
+# -- formats
+
+
+ROWS = [
+    {"user": "ann", "item": "a, b", "ts": "2020-01-02T03:04:05Z", "rating": 2},
+    {"user": 7, "item": "\U0001f34b", "ts": "2020-01-02 04:04:05.000+01:00", "rating": -1.5},
+]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_every_format_gives_the_same_rows(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"log.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist([{**row, "user": str(row["user"])} for row in ROWS]), path)
+    elif kind == "jsonl":
+        path.write_text("\ufeff" + "\n\n".join(json.dumps(row) for row in ROWS), "utf-8")
+    else:
+        mark = "," if kind == "csv" else "\t"
+        lines = [mark.join(f'"{value}"' for value in row.values()) for row in [dict.fromkeys(ROWS[0]), *ROWS]]
+        path.write_text("\n".join([mark.join(ROWS[0]), *lines[1:]]) + "\n", "utf-8")
+    rows, rejected = read(path)
+    assert rejected == []
+    assert rows == [
+        {"user_id": "ann", "item_id": "a, b", "timestamp": START, "event": "", "weight": 2.0},
+        {"user_id": "7", "item_id": "\U0001f34b", "timestamp": START, "event": "", "weight": -1.5},
+    ]
+
+
+def test_ids_of_parquet_are_text_whatever_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    columns = {
+        "user": pa.array([1.0, None, 3.0]),
+        "item": pa.array(["a", "b", "a"]).dictionary_encode(),
+        "time": pa.array([date(2020, 1, 2)] * 3),
+    }
+    pq.write_table(pa.table(columns), path)
+    rows, rejected = read(path)
+    assert [(row["user_id"], row["item_id"]) for row in rows] == [("1", "a"), ("3", "a")]
+    assert rows[0]["timestamp"] == datetime(2020, 1, 2, tzinfo=UTC)
+    assert rejected == [(2, "no_user", "")]
+    pq.write_table(pa.table({"user": [[1]], "item": ["a"]}), path)
+    assert fault(path) == "a column of list<element: int64> is no text: name another with --columns"
+
+
+# -- rows that are turned away
+
+
+def test_every_bad_row_has_a_reason(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        b"user,item,time,event,rating\n"
+        b"a,x,1577934245,click,1\n"
+        b" ,x,1577934245,click,1\n"
+        b"a,,1577934245,click,1\n"
+        b"\n"
+        b"a,x,soon,click,1\n"
+        b"a,x,-5,click,1\n"
+        b"a,x,1893456000,click,1\n"
+        b"a,x,1577934245,frob,1\n"
+        b"a,x,1577934245,,1\n"
+        b"a,x,1577934245,rate,much\n"
+        b"a,x\n"
+        b"a,\xff,1577934245,click,1\n"
+        b'a,"x\ny",1577934245,click,1\n'
+        b"a," + b"x" * 1025 + b",1577934245,click,1\n"
+        b" a , y ,1577934246,rate,\n"
+        b"b,x,1577934245,rate,inf\n",
+    )
+    rows, rejected = read(path, event_weights={"click": 0.5, "rate": None})
+    assert [(row["user_id"], row["item_id"], row["weight"]) for row in rows] == [("a", "x", 0.5), ("a", "y", 1.0)]
+    assert rejected == [
+        (2, "no_user", ""),
+        (3, "no_item", ""),
+        (4, "bad_time", "soon"),
+        (5, "bad_time", "-5"),
+        (6, "future_time", "1893456000"),
+        (7, "unknown_event", "frob"),
+        (8, "unknown_event", ""),
+        (9, "bad_weight", "much"),
+        (10, "unreadable", "2 columns where the header has 5"),
+        (11, "unreadable", "not UTF-8"),
+        (12, "bad_id", "a, x\ny"),
+        (13, "bad_id", "a, " + "x" * 197),
+        (15, "bad_weight", "inf"),
+    ]
+
+
+def test_lines_of_json_that_are_none_are_told(tmp_path: Path) -> None:
+    good = '{"user": "a", "item": "x"}', '{"user": 5.0, "item": 6}'
+    bad = '{"user": "a"', "[1]", '{"item": "x"}', '{"user": true, "item": ["x"]}', ""
+    rows, rejected = read(write(tmp_path, "\n".join([good[0], *bad, good[1]]), "log.jsonl"))
+    assert [(row["user_id"], row["item_id"]) for row in rows] == [("a", "x"), ("5", "6")]
+    assert rejected == [
+        (2, "unreadable", "not JSON: Expecting ',' delimiter at column 13"),
+        (3, "unreadable", "not a JSON object but list"),
+        (4, "no_user", ""),
+        (5, "no_user", ""),
+    ]
+
+
+def test_rows_are_numbered_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in (("_BLOCK_BYTES", 4096), ("_BLOCK_ROWS", 300), ("_BLOCK_LINES", 300)):
+        monkeypatch.setattr(interaction_formats, name, size)
+    lost = set(range(7, 3000, 100))
+    lines = [f"u{row}" if row in lost else f"u{row},i{row}" for row in range(1, 3001)]
+    blocks = list(opened(write(tmp_path, "\n".join(["user,item", *lines, "u"]))))
+    assert len(blocks) > 3
+    assert [row for block in blocks for row in block.rejected["row"].to_pylist()] == [*sorted(lost), 3001]
+    assert sum(block.rows.num_rows for block in blocks) == 3000 - len(lost)
+    users = ["" if row in lost else f"u{row}" for row in range(1, 3001)]
+    path = write(tmp_path, "".join(f'{{"user": "{user}", "item": "i"}}\n' for user in users), "log.jsonl")
+    assert [row for row, _, _ in read(path)[1]] == sorted(lost)
+    pq.write_table(pa.table({"user": users, "item": ["i"] * 3000}), tmp_path / "log.parquet")
+    assert [row for row, _, _ in read(tmp_path / "log.parquet")[1]] == sorted(lost)
+
+
+def test_a_file_that_breaks_off_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.table({"user": [str(n) for n in range(5000)], "item": ["i"] * 5000}), path)
+    whole = bytearray(path.read_bytes())
+    whole[100:400] = bytes(300)
+    path.write_bytes(whole)
+    assert fault(path).startswith(f"cannot read {path} further: ")
+
+
+# -- values
+
+
+def test_units_are_told_by_size() -> None:
+    stamp = int(START.timestamp())
+    for unit, factor in (("s", 1), ("ms", 1000), ("us", 10**6), ("ns", 10**9)):
+        for values in (pa.array([stamp * factor] * 3), pa.array([str(stamp * factor), "x", None])):
+            assert unit_of(values) == unit
+            micros, bad = times(values, unit)
+            assert micros[0] == stamp * 10**6
+            assert not bad[0]
+    assert unit_of(pa.array(["2020-01-02", "5", "x"])) == "iso"
+    assert unit_of(pa.array([START])) == "iso"
+
+
+def test_iso_times_are_pythons() -> None:
+    """Against datetime.fromisoformat, UTC where no zone is given."""
+    written = [
+        "2020-01-02",
+        "2020-01-02 03:04:05.123456789",
+        "2020-01-02T03:04:05",
+        "2020-01-02 03:04:05.5",
+        "2020-01-02T03:04:05+02:00",
+        "2020-01-02T03:04Z",
+    ]
+    expected = []
+    for text in written:
+        one = datetime.fromisoformat(text)
+        expected.append(int((one if one.tzinfo else one.replace(tzinfo=UTC)).timestamp() * 1e6))
+    micros, bad = times(pa.array(written), "iso")
+    assert micros.tolist() == expected
+    assert not bad.any()
+    micros, bad = times(pa.array([*written, "2020-13-01", None, "1969-01-01", "5"]), "iso")
+    assert micros[:6].tolist() == expected
+    assert bad.tolist() == [False] * 6 + [True] * 4
+
+
+def test_numbers_are_pythons() -> None:
+    """Against float()."""
+    written = ["1", " -2.5 ", "+3e2", ".5", "7."]
+    found, missing = numbers(pa.array([*written, "x", "", None, "1_0"]))
+    np.testing.assert_array_equal(found[:5], [float(text) for text in written])
+    assert np.isnan(found[5:]).all()
+    assert missing.tolist() == [False] * 6 + [True, True, False]
+
+
+def test_bytes_that_are_no_text_are_marked() -> None:
+    found, broken = texts(pa.array([b"a ", b"\xff", b"", None]))
+    assert found.to_pylist() == ["a", None, None, None]
+    assert broken.tolist() == [False, True, False, False]
