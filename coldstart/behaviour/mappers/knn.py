@@ -53,8 +53,9 @@ class Nearest:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         settings = np.array([self.k, self.temperature], np.float64)
-        own = {"knn.content": self.content, "knn.vectors": self.vectors, "knn.settings": settings}
-        return {**own, **self.folding.arrays()}
+        found = self.folding.arrays()
+        found |= {"knn.content": self.content, "knn.vectors": self.vectors, "knn.settings": settings}
+        return found
 
 
 def fit(
