@@ -18,11 +18,14 @@ from coldstart.engine.progress import Progress, SilentProgress
 from coldstart.engine.run import RunReport, StageReport, run_pipeline, status
 from coldstart.errors import ColdstartError
 from coldstart.fitted import bound, encoder_of
+from coldstart.freshness import build
 from coldstart.learning.align_pipeline import KIND as ALIGN
 from coldstart.learning.align_pipeline import with_align
+from coldstart.learning.behaviour_inputs import FIT as BEHAVIOUR
+from coldstart.learning.behaviour_pipeline import with_behaviour
 from coldstart.learning.describe_pipeline import FINETUNE, with_finetune
 from coldstart.pipeline import Pipeline
-from coldstart.stages.embed import build, table_of
+from coldstart.space_vectors import spaces_of, table_of
 from coldstart.views import Hits, ItemView
 from coldstart.workspace import ITEMS, LEDGER, Store
 from coldstart.workspace.catalog import Catalog
@@ -151,6 +154,27 @@ class Workspace:
         """
         raw, changes = with_align(self.pipeline(source), image, text)
         return self.run(raw, overrides=[*changes, *overrides], only=[ALIGN], refit=True, progress=progress)
+
+    def finetune_behaviour(
+        self,
+        source: str | Path | Mapping[str, Any] | None = None,
+        *,
+        spaces: Sequence[str] | None = None,
+        overrides: Iterable[str] = (),
+        progress: Progress | None = None,
+    ) -> RunReport:
+        """Fit `align.behaviour` on what there is now, where items or interactions came, changed or went since it was
+        fitted last. `run` then fills the space `behaviour`.
+
+        Args:
+            source: the pipeline, as for `pipeline()`; one without such a stage gets it, and the space.
+            spaces: the spaces that say what an item is; by default the stage's own, for a new one all before it.
+
+        Raises:
+            ColdstartError: a fault that you can mend, such as too few interactions to learn from.
+        """
+        raw, changes = with_behaviour(self.pipeline(source), spaces)
+        return self.run(raw, overrides=[*changes, *overrides], only=[BEHAVIOUR], refit=True, progress=progress)
 
     def finetune_describe(
         self,
@@ -485,6 +509,11 @@ class Workspace:
         made = self._store.artifacts.newest(stage)
         return {} if made is None else {item: side for item, (_, side) in items_of(made).items()}
 
+    def fit_report(self, stage: str) -> dict[str, Any]:
+        """How the last fit of a stage was made, and how good it is; empty where nothing was fitted."""
+        made = self._store.artifacts.newest(stage)
+        return {} if made is None else dict(made.report)
+
     def tables(self) -> list[str]:
         """Names of the workspace's tables."""
         return self._store.tables()
@@ -494,15 +523,15 @@ class Workspace:
         return self._store.read(name, columns, where=where)
 
     def vectors(self, space: str) -> pa.Table:
-        """`item_id`, `vector` and, for pictures, the frames' seconds and vectors of a space of the pipeline.
+        """`item_id`, `vector` and, for pictures, the frames' seconds and vectors of a space of the pipeline; in a space
+        of behaviour also `norm`, the length that scores need, and whether the item was `warm`.
 
         Raises:
             ColdstartError: the pipeline has no such space, or it has no rows yet.
         """
         pipeline = self.pipeline()
-        for spec in pipeline.of_kind("embed"):
+        for spec in spaces_of(pipeline):
             if spec.name == space:
-                return self._store.read(build(spec.name, spec.settings, pipeline).table)
-        raise ColdstartError(
-            f"no space {space!r}: the pipeline has {', '.join(s.name for s in pipeline.of_kind('embed'))}"
-        )
+                stage: Any = build(spec, pipeline)
+                return self._store.read(stage.table)
+        raise ColdstartError(f"no space {space!r}: the pipeline has {', '.join(s.name for s in spaces_of(pipeline))}")

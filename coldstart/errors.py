@@ -11,3 +11,7 @@ class ColdstartError(Exception):
 
 class NotFitted(ColdstartError):  # noqa: N818  (a state that a run mends by itself)
     """A stage asks for what an earlier stage has not fitted yet."""
+
+
+class NothingToLearn(NotFitted):
+    """What it asks for needs more than there is to learn from so far: a run goes on without the stage until then."""

@@ -250,9 +250,12 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
 
 
 def _parts(name: str, group: str, raw: Any, faults: list[str]) -> list[StageSpec]:
-    """The stages of a group, each named `group.part`: all but those that are `false`, in the group's own order."""
+    """The stages of a group, each named `group.part`, in the group's own order: all but those that are `false`, and
+    those of its `ON_DEMAND` only where they are named."""
     given = mapping(raw)
-    parts: Sequence[str] = registry.module(group).PARTS
+    whole = registry.module(group)
+    parts: Sequence[str] = whole.PARTS
+    on_demand: Sequence[str] = getattr(whole, "ON_DEMAND", ())
     if given is None:
         faults.append(f"{name}={shown(raw)}: give settings of its parts, such as `{parts[0]}: {{}}`")
         return []
@@ -261,7 +264,7 @@ def _parts(name: str, group: str, raw: Any, faults: list[str]) -> list[StageSpec
             faults.append(f"unknown part {name}.{part}{nearest(str(part), parts)} (known: {', '.join(parts)})")
     specs = []
     for part in parts:
-        settings = given.get(part, True)
+        settings = given.get(part, part not in on_demand)
         if settings is False:
             continue
         module, place = registry.module(f"{group}.{part}"), f"{name}.{part}"

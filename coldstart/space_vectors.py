@@ -12,13 +12,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.encoders import Passport
 from coldstart.freshness import Standing
+from coldstart.pipeline import Pipeline, StageSpec
 from coldstart.stage import Reject, Row
 from coldstart.workspace import ITEMS, Store
 
 Vectors = NDArray[np.float32]
+KINDS = ("embed", "behaviour")
+"""Kinds of stages whose rows are vectors of a space."""
 _MANY = 8
 """Reading a whole table is quicker than asking for more than one in so many of its rows."""
+
+
+def table_of(space: str, passport: Passport) -> str:
+    """The table of a space: one a passport, so that vectors of two encoders never meet and going back costs nothing."""
+    return f"stage.{space}-{passport.digest}"
+
+
+def spaces_of(pipeline: Pipeline) -> list[StageSpec]:
+    """The stages that make the spaces of a pipeline, in its order."""
+    return [spec for spec in pipeline.stages if spec.kind in KINDS]
 
 
 def vectors_of(store: Store, stage: Any, items: Sequence[str]) -> Vectors:

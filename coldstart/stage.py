@@ -199,7 +199,8 @@ def kinds() -> list[str]:
 def groups() -> list[str]:
     """Names that stand for several stages in a pipeline: the packages of `coldstart.stages`.
 
-    A group's module has `PARTS`, the names of its modules in the order in which they run.
+    A group's module has `PARTS`, the names of its modules in the order in which they run, and may have `ON_DEMAND`,
+    those that stand in a pipeline only where it names them.
     """
     return sorted(module.name for module in pkgutil.iter_modules([str(_STAGES)]) if module.ispkg)
 

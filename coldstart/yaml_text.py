@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping: YAML forbids it, and PyYAML keeps the last in silence."""
+    """Refuses a key that stands twice in one mapping: YAML forbids it, and PyYAML keeps the last in silence.
+
+    A date stays the text that it is: settings are kept as JSON, which knows no dates.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [(tag, pattern) for tag, pattern in own if tag != "tag:yaml.org,2002:timestamp"]
+        for first, own in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
@@ -32,5 +40,5 @@ def parse(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         where = f" at line {error.problem_mark.line + 1}" if error.problem_mark and "\n" in text.strip() else ""
         raise ValueError(f"not YAML{where}: {error.problem}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a control character, the 30th of February
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a control character
         raise ValueError(f"not YAML: {str(error).splitlines()[0]}") from error

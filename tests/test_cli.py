@@ -129,7 +129,7 @@ def test_an_error_is_one_line_on_stderr() -> None:
     result = coldstart("check", "starer")
     message = (
         "no pipeline file starer (did you mean 'starter'?): give a path or one of aligned, demo, gpu, product, "
-        "starter, video"
+        "recommend, starter, video"
     )
     assert (result.returncode, result.stdout, result.stderr) == (1, "", f"error: {message}\n")
 
@@ -146,7 +146,7 @@ def test_names_in_errors_are_printed_as_they_are() -> None:
     name = ":100: [red]a\nb[/red] \\" + "x" * 300
     result = coldstart("check", name)
     shown = name.replace("\n", " ")
-    known = "aligned, demo, gpu, product, starter, video"
+    known = "aligned, demo, gpu, product, recommend, starter, video"
     assert result.stderr == f"error: no pipeline file {shown}: give a path or one of {known}\n"
 
 
@@ -223,7 +223,7 @@ def test_check_lists_all_faults_with_the_nearest_names(tmp_path: Path) -> None:
         "unknown setting engine.workres (did you mean 'workers'?)",
         "max_failed=2: give a share between 0 and 1",
         "stage 'text': unknown kind 'embd' (did you mean 'embed'?) "
-        "(known: align, describe, embed, finetune, index, ingest, label, understand)",
+        "(known: align, behaviour, describe, embed, finetune, index, ingest, label, understand)",
         "image.encoder is missing",
         "image.frames=0: Input should be greater than or equal to 1",
     ]
@@ -254,7 +254,7 @@ def test_check_names_an_encoder_that_does_not_exist(shop: Path) -> None:
 
 
 def test_the_packaged_pipelines_are_those_counted_here() -> None:
-    assert len(PACKAGED) == 6
+    assert len(PACKAGED) == 7
 
 
 @pytest.mark.parametrize("name", PACKAGED)

@@ -13,7 +13,7 @@ from coldstart.errors import ColdstartError
 from coldstart.pipeline import PipelineError, find, load
 from coldstart.stages.understand import PARTS
 
-KNOWN = "(known: align, describe, embed, finetune, index, ingest, label, understand)"
+KNOWN = "(known: align, behaviour, describe, embed, finetune, index, ingest, label, understand)"
 PACKAGED = resources.files("pipelines", "*.yaml")
 GOOD = {"stages": {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:8", "input": "text"}, "index": None}}
 
@@ -62,7 +62,7 @@ def test_faults_of_parts_are_named_with_their_place() -> None:
 
 
 def test_packaged_pipelines_are_found() -> None:
-    assert list(PACKAGED) == ["aligned", "demo", "gpu", "product", "starter", "video"]
+    assert list(PACKAGED) == ["aligned", "demo", "gpu", "product", "recommend", "starter", "video"]
 
 
 @pytest.mark.parametrize("name", PACKAGED)
@@ -74,9 +74,10 @@ def test_a_packaged_pipeline_loads_by_name_and_by_path(name: str) -> None:
     parts = [f"understand.{part}" for part in PARTS] if name in ("demo", "video") else []
     assert kinds[1 : 1 + len(parts)] == parts
     writes = ["finetune.describe", "describe.grounds", "describe.write", "describe.check"]
-    assert set(kinds[1 + len(parts) : -1]) <= {"embed", "align.text_image", *writes}
+    assert set(kinds[1 + len(parts) : -1]) <= {"embed", "align.text_image", "align.behaviour", "behaviour", *writes}
     assert [kind for kind in kinds if kind in writes] == (writes if name in ("demo", "product") else [])
     assert ("align.text_image" in kinds) == (name in ("aligned", "gpu"))
+    assert ("align.behaviour" in kinds, "behaviour" in kinds) == ((True, True) if name == "recommend" else (False,) * 2)
     assert loaded.manifest is None or loaded.manifest.is_file()
 
 
@@ -235,7 +236,10 @@ def test_faulty_sections(section: dict[str, Any], fault: str) -> None:
             "--set text.frames=!!python/object/apply:os.system ['id']: not YAML: "
             "could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.system'",
         ),
-        ("text.frames=2024-02-30", "--set text.frames=2024-02-30: not YAML: day is out of range for month"),
+        (
+            "text.frames=2024-02-30",
+            "text.frames='2024-02-30': Input should be a valid integer, unable to parse string as an integer",
+        ),
         ("text.frames={a: 1, a: 2}", "--set text.frames={a: 1, a: 2}: not YAML: key 'a' stands twice"),
         ("text.encoder=", "text.encoder=None: Input should be a valid string"),
         ("text.frame=3", "unknown setting text.frame (did you mean 'frames'?)"),
@@ -310,7 +314,7 @@ def test_a_name_that_is_no_pipeline() -> None:
         find("starer")
     assert str(caught.value) == (
         "no pipeline file starer (did you mean 'starter'?): give a path or one of aligned, demo, gpu, product, "
-        "starter, video"
+        "recommend, starter, video"
     )
 
 

@@ -1,8 +1,9 @@
-"""Commands that learn from the catalogue: `finetune align`, `finetune describe`."""
+"""Commands that learn from the catalogue: `finetune align`, `finetune behaviour`, `finetune describe`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +40,54 @@ def align(
         output.as_json(done.to_dict())
     else:
         report.run(done)
+
+
+@app.command("behaviour")
+def behaviour(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    pipeline: PipelineName = None,
+    spaces: Annotated[
+        str | None, typer.Option("--spaces", metavar="A,B", help="The spaces that say what an item is; by default all.")
+    ] = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Learn from interactions who will like an item, by what it shows and says; so that new items have that too.
+
+    Learns anew where items or interactions came, changed or went since the last time. A pipeline without such a stage
+    gets one, and a space `behaviour` that `coldstart run` fills.
+
+    Example: coldstart finetune behaviour --workspace shop.workspace --spaces image,text
+    """
+    import coldstart
+    from coldstart.engine.progress import ConsoleProgress
+
+    opened = coldstart.open(workspace)
+    chosen = None if spaces is None else [name.strip() for name in spaces.split(",") if name.strip()]
+    done = opened.finetune_behaviour(
+        source=pipeline, spaces=chosen, overrides=overrides or (), progress=ConsoleProgress()
+    )
+    fits = {stage.stage: opened.fit_report(stage.stage) for stage in done.stages}
+    if json:
+        output.as_json({**done.to_dict(), "fits": fits})
+        return
+    report.run(done)
+    for found in fits.values():
+        _candidates(found)
+
+
+def _candidates(found: Mapping[str, Any]) -> None:
+    """What was tried, the best first, each metric with its interval."""
+    tried = found["candidates"]
+    metrics = list(next(iter(tried.values())))
+    rows: list[Sequence[Any]] = [
+        [
+            f"{name} (chosen)" if name == found["chosen"] else name,
+            *(f"{one['value']:.4f} ({one['low']:.4f}–{one['high']:.4f})" for one in values.values()),
+        ]
+        for name, values in sorted(tried.items(), key=lambda entry: -entry[1][metrics[-1]]["value"])
+    ]
+    output.table(["mapper", *metrics], rows)
 
 
 @app.command("describe")

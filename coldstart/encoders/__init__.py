@@ -52,6 +52,12 @@ class Passport:
     metric: str = "cosine"
 
     @property
+    def of_content(self) -> bool:
+        """Whether an encoder made them, so that a text or a picture can have such a vector too; vectors of a fit of
+        behaviour only items and users have."""
+        return not self.encoder.startswith("behaviour:")
+
+    @property
     def digest(self) -> str:
         """Twelve hex digits over all fields."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]

@@ -11,7 +11,7 @@ from typing import Any
 
 from coldstart.engine.local import Ran, Scope, Source, SourceWork, run_map, stale_work
 from coldstart.engine.progress import Progress, SilentProgress
-from coldstart.errors import ColdstartError, NotFitted
+from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
 from coldstart.fitted import bound
 from coldstart.freshness import Balance, Standing, assess, assess_map, build, tally
 from coldstart.pipeline import Pipeline, StageSpec
@@ -111,7 +111,10 @@ def run_pipeline(
             started_at = datetime.now(UTC)
             began_stage = time.monotonic()
             standing = Standing(workspace, pipeline, built)
-            report = _run_stage(workspace, pipeline, stage, standing, Scope(limit, retry, among, refit), progress)
+            try:
+                report = _run_stage(workspace, pipeline, stage, standing, Scope(limit, retry, among, refit), progress)
+            except NothingToLearn as waiting:  # there is no fit yet that its rows could be made with
+                report = StageReport(stage.name, stage.kind, standing.of(stage.name).balance, notes=[str(waiting)])
             workspace.save_run(stage.name, started_at, time.monotonic() - began_stage, report.to_dict())
             reports.append(report)
         maintenance = workspace.maintain(skip=(CATALOG,))  # the index stage keeps its own published versions

@@ -25,8 +25,8 @@ from coldstart.perception.timeline import Evidence, fuse, screen_text, transcrip
 from coldstart.pipeline import Pipeline, StageSpec
 from coldstart.retrieval.channels import LINES, Asked, Input, Moment, Question, Source
 from coldstart.retrieval.scores import unit
+from coldstart.space_vectors import table_of
 from coldstart.stage import Reject, Row
-from coldstart.stages.embed import table_of
 from coldstart.workspace import Store
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ class Asker:
             if space not in self.catalog.passports:
                 names = ", ".join(sorted(self.catalog.passports)) or "none"
                 raise ColdstartError(f"space {space!r} is not in the published catalog: it has {names}")
+            if not Passport.from_json(self.catalog.passports[space]).of_content:
+                raise ColdstartError(
+                    f"space {space!r} says who likes an item, not what it shows or says: match in a space of an encoder"
+                )
 
     @cached_property
     def inputs(self) -> dict[str, Input]:
@@ -66,9 +70,9 @@ class Asker:
     @cached_property
     def _passports(self) -> dict[str, Passport]:
         return {
-            space: Passport.from_json(text)
-            for space, text in self.catalog.passports.items()
-            if self.spaces is None or space in self.spaces
+            space: passport
+            for space, passport in ((name, Passport.from_json(text)) for name, text in self.catalog.passports.items())
+            if (space in self.spaces if self.spaces is not None else passport.of_content)
         }
 
     def items(self, item_ids: Sequence[str]) -> dict[str, Question]:

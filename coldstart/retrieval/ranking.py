@@ -238,12 +238,19 @@ class Ranker:
                 raise ColdstartError(f"spaces is empty: only a hybrid text query works by words alone, not one by {by}")
             names = self.catalog.passports if self.wanted is None else self.wanted
             passports = {space: Passport.from_json(self.catalog.passports[space]) for space in names}
+            if self.wanted is None:  # of what people like, an item asks where it is named alone
+                passports = {space: own for space, own in passports.items() if own.of_content}
             self.fitting[by] = passports if by == "item" else self._fitting(by, passports)
         return self.fitting[by]
 
     def _fitting(self, modality: Modality, passports: Mapping[str, Passport]) -> dict[str, Passport]:
         fitting = {}
         for space, passport in passports.items():
+            if not passport.of_content:
+                raise ColdstartError(
+                    f"space {space!r} says who likes an item, and no {modality} has a vector there: ask it by an item, "
+                    f"or name a space that takes {modality}"
+                )
             if passport.digest not in self.encoders:
                 self.encoders[passport.digest] = self.encoder_for(passport)
             encoder = self.encoders[passport.digest]

@@ -26,6 +26,7 @@ from coldstart.fitted import fitted_encoder
 from coldstart.media.limits import Limits
 from coldstart.media.pictures import LoadPictures, Pictures
 from coldstart.pipeline import Pipeline, Section
+from coldstart.space_vectors import table_of
 from coldstart.stage import Prepare, Reject, Row
 from coldstart.workspace import Store
 
@@ -77,11 +78,6 @@ class Settings(Section):
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> EmbedStage:
     return EmbedStage(name, settings, pipeline)
-
-
-def table_of(space: str, passport: Passport) -> str:
-    """The table of a space: one a passport, so that vectors of two encoders never meet and going back costs nothing."""
-    return f"stage.{space}-{passport.digest}"
 
 
 class EmbedStage:

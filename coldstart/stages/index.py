@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -20,11 +21,12 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from coldstart import stage as registry
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
 from coldstart.freshness import Assessment, Standing
 from coldstart.items import CONTENT_FIELDS
 from coldstart.keys import digest
 from coldstart.pipeline import Pipeline, Section
+from coldstart.space_vectors import spaces_of
 from coldstart.stage import LedgerRow, Reject
 from coldstart.workspace import ITEMS, Store
 from coldstart.workspace.ann import IndexReport, IndexSettings, column_of
@@ -47,7 +49,7 @@ class Settings(Section):
     """How the catalog is indexed and kept."""
 
     spaces: tuple[str, ...] | None = None
-    """Embed stages that go into the catalog; all of the pipeline by default."""
+    """Spaces that go into the catalog; all of the pipeline by default."""
     index_type: Literal["auto", "exact", "IVF_RQ", "IVF_PQ", "IVF_HNSW_SQ"] = "auto"
     """`auto` chooses by the number and the width of the vectors."""
     exact_below: int = Field(default=IndexSettings.exact_below, ge=0)
@@ -59,21 +61,21 @@ class Settings(Section):
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> IndexStage:
-    """The stage over the pipeline's embed stages.
+    """The stage over the pipeline's spaces.
 
     Raises:
         ColdstartError: `spaces` names one that the pipeline does not have, or there is none.
     """
-    known = {spec.name: spec for spec in pipeline.of_kind("embed")}
+    known = {spec.name: spec for spec in spaces_of(pipeline)}
     wanted = known.keys() if settings.spaces is None else settings.spaces
     for space in wanted:
         if space not in known:
-            raise ColdstartError(
-                f"{name}.spaces: no embed stage {space!r}; the pipeline has {', '.join(known) or 'none'}"
-            )
+            raise ColdstartError(f"{name}.spaces: no space {space!r}; the pipeline has {', '.join(known) or 'none'}")
     if not wanted:
         raise ColdstartError(f"stage {name!r} has no space to index: add a stage of kind embed to {pipeline.source}")
-    spaces = {space: registry.module("embed").build(space, known[space].settings, pipeline) for space in wanted}
+    spaces = {
+        space: registry.module(known[space].kind).build(space, known[space].settings, pipeline) for space in wanted
+    }
     return IndexStage(name, settings, spaces, pipeline)
 
 
@@ -103,12 +105,17 @@ class IndexStage:
     def __init__(self, name: str, settings: Settings, spaces: Mapping[str, Any], pipeline: Pipeline) -> None:
         self.name = name
         self._settings = settings
-        self._spaces = spaces
+        self._all_spaces = spaces
         self._pipeline = pipeline
         self._evidence = pipeline.before(name, "understand.evidence")
         self._duplicates = pipeline.before(name, "understand.duplicates")
         self._label = pipeline.before(name, "label")
         self._described = pipeline.before(name, "describe.check")
+
+    @cached_property
+    def _spaces(self) -> dict[str, Any]:
+        """Without those that wait until there is more to learn from: items are served without a vector there."""
+        return {space: stage for space, stage in self._all_spaces.items() if not _waits(stage)}
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         inputs = self._inputs(store)
@@ -243,6 +250,16 @@ class IndexStage:
         place = {item: index for index, item in enumerate(rows["item_id"].to_pylist()) if item in fresh}
         picks = pa.array([place.get(item) for item in owners], pa.int64())
         return {column: rows[column].take(picks).combine_chunks() for column in wanted}
+
+
+def _waits(stage: Any) -> bool:
+    try:
+        _ = stage.passport
+    except NothingToLearn:
+        return True
+    except NotFitted:  # a fit that a run makes: nothing is published before
+        return False
+    return False
 
 
 def _failed(space: Assessment, item: str) -> bool:

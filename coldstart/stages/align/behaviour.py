@@ -1,0 +1,289 @@
+"""align.behaviour: from what items are to who will like them, learnt from the interactions of a training window.
+
+Several mappers are fitted and judged on warm items that are held out as if nobody had met them; the best, fitted on
+all, is an artifact of the workspace (`coldstart.behaviour.choose` has the method). A stage of kind `behaviour` fills a
+space with it. Items are learnt from if they have content and somebody met them; the others get their vectors all the
+same, which is what this is for. With too few interactions the stage waits, and a run goes on without it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from coldstart.errors import ColdstartError, NotFitted
+from coldstart.freshness import Standing
+from coldstart.freshness import build as build_stage
+from coldstart.keys import chain, digest, stage_key
+from coldstart.learning.behaviour_inputs import FIT_FILE, LABELS, content_groups, content_of, met_items, spaces_before
+from coldstart.learning.behaviour_settings import Settings
+from coldstart.learning.split_file import ITEMS_FILE, items_file, items_of
+from coldstart.pipeline import Pipeline
+from coldstart.stage import LedgerRow, Reject
+from coldstart.workspace import ITEMS, Store
+
+if TYPE_CHECKING:
+    from coldstart.behaviour.choose import ChoiceSettings
+    from coldstart.behaviour.content import Content
+    from coldstart.interactions import Interactions
+    from coldstart.workspace.artifacts import Artifact
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> BehaviourFitStage:
+    """The stage over spaces that stand before it.
+
+    Raises:
+        ColdstartError: a space does not stand there, or a weight is for none of them.
+    """
+    spaces = spaces_before(pipeline, name, settings.spaces)
+    for space in settings.weights or ():
+        if space not in (*spaces, LABELS):
+            raise ColdstartError(
+                f"{name}.weights has {space!r}, and it learns from {', '.join((*spaces, LABELS))}: name those"
+            )
+    return BehaviourFitStage(name, settings, pipeline, spaces)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Item -> the key of its content (empty while that is to come), and the verdict on every item that is not learnt
+    from."""
+
+    keys: Mapping[str, str]
+    verdicts: Mapping[str, LedgerRow]
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What a fit learns from, as far as it is there.
+
+    Attributes:
+        keys: of the items of `content`.
+        interactions: of the training window, over those items.
+        why_not: what is missing, in words for a person; None where there is enough.
+    """
+
+    content: Content
+    keys: Mapping[str, str]
+    interactions: Interactions
+    why_not: str | None
+
+    @property
+    def digest(self) -> str:
+        """Of the interactions, in whatever order they came."""
+        rows = self.interactions
+        order = np.lexsort((rows.weights, rows.times, rows.items, rows.users))
+        found = sha256(digest([rows.user_ids, rows.item_ids]).encode())
+        for column in (rows.users, rows.items, rows.times, rows.weights):
+            found.update(np.ascontiguousarray(column[order]).tobytes())
+        return found.hexdigest()[:32]
+
+
+class BehaviourFitStage:
+    """Fit stage; see `coldstart.stage.FitStage`. `spaces`: name -> embed stage that says what items are."""
+
+    kind = "align.behaviour"
+    version = 1
+
+    def __init__(self, name: str, settings: Settings, pipeline: Pipeline, spaces: list[str]) -> None:
+        self.name = name
+        self._settings = settings
+        self._pipeline = pipeline
+        specs = {spec.name: spec for spec in pipeline.stages}
+        self.spaces: dict[str, Any] = {space: build_stage(specs[space], pipeline) for space in spaces}
+
+    @cached_property
+    def _key(self) -> str:
+        """Of the settings.
+
+        Raises:
+            NotFitted: the encoder of a space waits for a fit of its own.
+        """
+        passports = {space: asdict(stage.passport) for space, stage in self.spaces.items()}
+        return stage_key(self.kind, self.version, {**self._settings.counted(), "spaces": passports})
+
+    # -- where items are
+
+    def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
+        try:
+            inputs = self._inputs(store, self._standing(store))
+        except NotFitted:
+            return dict.fromkeys(store.keys(ITEMS), ""), {}
+        return dict(inputs.keys), dict(inputs.verdicts)
+
+    def present(self, store: Store) -> dict[str, str]:
+        """Keys of the items that the last fit learnt from."""
+        try:
+            made = self._made(store)
+        except NotFitted:
+            return {}
+        return {} if made is None else {item: key for item, (key, _) in items_of(made).items()}
+
+    def _standing(self, store: Store) -> Standing:
+        return Standing(store, self._pipeline, self.spaces)
+
+    def _made(self, store: Store) -> Artifact | None:
+        """What was fitted last, if under these settings."""
+        made = store.artifacts.newest(self.name)
+        return made if made is not None and made.report["settings_key"] == self._key else None
+
+    def _inputs(self, store: Store, standing: Standing) -> _Inputs:
+        closed = standing.closed(self.name)
+        states = {space: standing.of(space) for space in self.spaces}
+        met = met_items(store, self._settings.until_s)
+        keys: dict[str, str] = {}
+        verdicts: dict[str, LedgerRow] = {}
+        for item, own in store.keys(ITEMS).items():
+            key = chain(self._key, "\n".join([own, *(state.key_of(item) for state in states.values())]))
+            if item in closed:
+                why = closed[item]
+            elif all(item in state.settled for state in states.values()):
+                reasons = "; ".join(f"{space}: {state.settled[item].reason}" for space, state in states.items())
+                why = Reject("no_content", reasons, "filtered")
+            elif met and item not in met:  # while nobody met any, all of them wait
+                why = Reject("no_interactions", "nobody has met it in the training window", "filtered")
+            else:
+                keys[item] = "" if any(item in state.stale for state in states.values()) else key
+                continue
+            verdicts[item] = LedgerRow(self.name, item, chain(key, str(why)), why.state, why.reason, why.detail)
+        return _Inputs(keys, verdicts)
+
+    # -- the fit
+
+    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+        """Fit where nothing was fitted under these settings, if there is enough to learn from."""
+        try:
+            made = self._made(store)
+        except NotFitted as waits:
+            return 0, [str(waits)]
+        if made is None:
+            lesson = self._lesson(store)
+            return self._fit(store, lesson, progress) if lesson.why_not is None else (0, [f"waits: {lesson.why_not}"])
+        keys, present = self._inputs(store, self._standing(store)).keys, items_of(made)
+        new = sum(item not in present for item in keys)
+        changed = sum(bool(key) and item in present and present[item][0] != key for item, key in keys.items())
+        rows = _rows(store) - made.report["interactions"]["in_workspace"]
+        counts = {"items came": new, "items changed": changed, "interactions came": rows}
+        since = ", ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
+        return 0, [f"{_summary(made)}{f'; since then {since}: `coldstart finetune behaviour`' if since else ''}"]
+
+    def refit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+        """Fit where nothing was fitted under these settings, or items or interactions came, changed or went since.
+
+        Raises:
+            ColdstartError: there is too little to learn from.
+        """
+        made, lesson = self._made(store), self._lesson(store)
+        if lesson.why_not is not None:
+            raise ColdstartError(f"{self.name}: {lesson.why_not}")
+        same = made is not None and made.report["interactions"]["digest"] == lesson.digest
+        if made is not None and same and self.present(store) == lesson.keys:
+            return 0, [f"{_summary(made)}; nothing came or changed since"]
+        return self._fit(store, lesson, progress)
+
+    def _lesson(self, store: Store) -> _Lesson:
+        from coldstart.workspace.interactions import InteractionTable
+
+        standing = self._standing(store)
+        keys = {item: key for item, key in self._inputs(store, standing).keys.items() if key}
+        content = content_of(store, self._pipeline, list(self.spaces), sorted(keys), standing=standing)
+        read = InteractionTable(store).read(end=self._settings.until_s)
+        interactions = read.over(content.item_ids)
+        return _Lesson(content, keys, interactions, self._why_not(store, len(read), interactions))
+
+    def _why_not(self, store: Store, in_window: int, interactions: Interactions) -> str | None:
+        chosen = self._settings
+        bring = f"bring more with `coldstart ingest --workspace {store.uri} --interactions FILE`"
+        if not in_window:
+            before = "" if chosen.until is None else f" before {chosen.until:%Y-%m-%d}"
+            return f"the workspace has no interactions{before}: {bring}"
+        liked = interactions.positive(chosen.min_weight).matrix()
+        warm = int((np.bincount(liked.indices, minlength=liked.shape[1]) >= chosen.warm_min).sum())
+        users = int((np.diff(liked.indptr) > 0).sum())
+        if warm >= chosen.min_items and users >= chosen.min_users:
+            return None
+        return (
+            f"{users} users liked something and {warm} items were liked by {chosen.warm_min} or more (warm_min), and a "
+            f"fit needs {chosen.min_users} (min_users) and {chosen.min_items} (min_items); of {in_window} interactions "
+            f"{len(interactions)} are with items whose content is known: {bring}"
+        )
+
+    def _fit(self, store: Store, lesson: _Lesson, progress: Any) -> tuple[int, list[str]]:
+        from coldstart.behaviour.choose import choose, steps
+        from coldstart.behaviour.fitted import files
+
+        content, settings = lesson.content, self._choice()
+        groups = content_groups(content, self._settings.near_duplicates)
+        with progress.meter(f"{self.name}: mappers", steps(settings)) as meter:
+            chosen = choose(
+                lesson.interactions, content, settings, groups=groups, step=lambda: meter.advance(1, 0, 0.0)
+            )
+        keys = [lesson.keys[item] for item in content.item_ids]
+        card = {
+            "dim": chosen.behaviour.dim,
+            "spaces": {space: stage.passport.digest for space, stage in self.spaces.items()},
+        }
+        whole = {"train": np.arange(len(content))}
+        made_files = {
+            **files(chosen.behaviour),
+            ITEMS_FILE: items_file(content.item_ids, keys, groups, whole),
+            FIT_FILE: json.dumps(card, sort_keys=True).encode(),
+        }
+        report = {
+            **chosen.report,
+            **card,
+            "settings_key": self._key,
+            "interactions": {
+                "in_workspace": _rows(store),
+                "learnt_from": len(lesson.interactions),
+                "digest": lesson.digest,
+                "until": None if self._settings.until is None else self._settings.until.isoformat(),
+            },
+        }
+        key = digest([self._key, lesson.digest, *keys])
+        made = store.artifacts.save(self.name, key, made_files, report)
+        return len(content), [_summary(made), self._next(store)]
+
+    def _choice(self) -> ChoiceSettings:
+        from coldstart.behaviour.choose import ChoiceSettings
+
+        given = {one.name: getattr(self._settings, one.name) for one in fields(ChoiceSettings)}
+        if given["candidates"] is None:
+            del given["candidates"]
+        return ChoiceSettings(**given)
+
+    def _next(self, store: Store) -> str:
+        spaces = [spec.name for spec in self._pipeline.of_kind("behaviour")]
+        if spaces:
+            return f"`coldstart run --workspace {store.uri}` fills {', '.join(spaces)} with it"
+        return "no space is filled with it: add a stage `behaviour: {}` after it"
+
+
+def _rows(store: Store) -> int:
+    """Interactions in the workspace, in any window."""
+    from coldstart.workspace.interactions import InteractionTable
+
+    return InteractionTable(store).count()
+
+
+def _summary(made: Artifact) -> str:
+    """One line on a fit: what it chose, and how well that found who liked items held out as if new."""
+    report = made.report
+    best = report["chosen"]
+    parts = ", ".join(f"{share:.0%} {part}" for part, share in report["parts"].items())
+    chosen = f"{best} ({parts})" if len(report["parts"]) > 1 else best
+    judged = report["judged"]
+    found = ", ".join(
+        f"{metric} {one['value']:.3f} ({one['low']:.3f}–{one['high']:.3f})"
+        for metric, one in report["candidates"][best].items()
+    )
+    return (
+        f"learnt from {report['rows']} likes of {report['users']} users, {report['warm']} of {report['items']} items "
+        f"warm; chose {chosen}: on {judged['items']} items held out as if new, {found}"
+    )
