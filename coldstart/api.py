@@ -18,6 +18,7 @@ from coldstart.engine.progress import Progress, SilentProgress
 from coldstart.engine.run import RunReport, StageReport, run_pipeline, status
 from coldstart.errors import ColdstartError
 from coldstart.fitted import bound, encoder_of
+from coldstart.interactions import Interactions
 from coldstart.freshness import build
 from coldstart.learning.align_pipeline import KIND as ALIGN
 from coldstart.learning.align_pipeline import with_align
@@ -29,8 +30,10 @@ from coldstart.space_vectors import spaces_of, table_of
 from coldstart.views import Hits, ItemView
 from coldstart.workspace import ITEMS, LEDGER, Store
 from coldstart.workspace.catalog import Catalog
+from coldstart.workspace.interactions import INTERACTIONS, InteractionTable, Summary
 
 if TYPE_CHECKING:
+    from coldstart.engine.take_interactions import InteractionReport
     from coldstart.evaluation.align import AlignReport
     from coldstart.evaluation.describe_report import DescribeReport
     from coldstart.retrieval.match import Answer
@@ -132,6 +135,50 @@ class Workspace:
         return run_pipeline(
             self._store, pipeline, only=only, start=start, limit=limit, retry=retry, refit=refit, progress=progress
         )
+
+    def ingest_interactions(
+        self,
+        path: str | Path,
+        *,
+        columns: Mapping[str, str] | None = None,
+        event_weights: Mapping[str, float | None] | None = None,
+        time_unit: str = "auto",
+        max_failed: float = 0.01,
+        progress: Progress | None = None,
+    ) -> InteractionReport:
+        """Read who did what with which item, and when; rows that are there already are added no second time.
+
+        Args:
+            path: a CSV, TSV, JSONL or Parquet file, one interaction a row.
+            columns: `user_id`, `item_id`, `timestamp`, `event`, `weight` -> the file's column, "" for none; fields that
+                are left out are recognised by name where that is plain.
+            event_weights: event -> the weight of its rows, None for that of the weight column, or 1; rows with another
+                event are turned away. By default all weigh as the column says, or 1.
+            time_unit: `s`, `ms`, `us`, `iso`, or `auto`, by the first times.
+            max_failed: share of rows that may be turned away before the report is `over_budget`.
+
+        Raises:
+            ColdstartError: a fault in the file or its columns, or another process writes to the workspace.
+        """
+        from coldstart.engine.take_interactions import take_interactions
+
+        return take_interactions(
+            self._store,
+            Path(path),
+            columns=columns,
+            event_weights=event_weights,
+            time_unit=time_unit,
+            max_failed=max_failed,
+            progress=progress,
+        )
+
+    def interactions(self, start: int | None = None, end: int | None = None) -> Interactions:
+        """The interactions with start <= time < end, in seconds since 1970 in UTC; none where none were ingested."""
+        return InteractionTable(self._store).read(start, end)
+
+    def interaction_summary(self) -> Summary | None:
+        """How many interactions, users and items there are, and from when to when; None where none were ingested."""
+        return InteractionTable(self._store).summary() if self._store.has(INTERACTIONS) else None
 
     def finetune_align(
         self,
