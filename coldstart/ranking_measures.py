@@ -38,7 +38,7 @@ def measure_lists(
     Raises:
         ValueError: the two are not of as many rows, or a list names a column twice or one that is not there.
     """
-    hits, wanted = _hits(lists, relevant)
+    hits, wanted = hits_of(lists, relevant)
     depth = hits.shape[1]
     gains = np.cumsum(hits / np.log2(np.arange(depth) + 2), axis=1)
     found = np.cumsum(hits, axis=1)
@@ -62,8 +62,12 @@ def measure_lists(
     return out
 
 
-def _hits(lists: NDArray[np.int64], relevant: csr_matrix) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Which places of the lists are hits, bool [B, K], and how many columns are relevant to each row, int64 [B]."""
+def hits_of(lists: NDArray[np.int64], relevant: csr_matrix) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which places of the lists are hits, bool [B, K], and how many columns are relevant to each row, int64 [B].
+
+    Raises:
+        ValueError: as for `measure_lists`.
+    """
     rows, columns = relevant.shape
     if len(lists) != rows:
         raise ValueError(f"there are {len(lists)} lists, and what is relevant is given for {rows}")

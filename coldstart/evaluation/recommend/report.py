@@ -1,0 +1,254 @@
+"""What an evaluation found, as a record: every measure with its intervals, differences, and what was looked at how."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from coldstart.evaluation.recommend.compare import Resampled, Sure, holm, resample
+from coldstart.evaluation.recommend.contenders import CEILING, ORACLE, REFERENCE, Contender
+from coldstart.evaluation.recommend.data import Data
+from coldstart.evaluation.recommend.judge import SHOWN, Judged, Task
+from coldstart.evaluation.recommend.measures import shares_by_item
+from coldstart.metrics import bootstrap
+from coldstart.ranking_measures import MEASURES
+
+if TYPE_CHECKING:
+    from coldstart.evaluation.recommend import EvaluateSettings
+
+FALLBACKS = (REFERENCE, "content_mean", "category", "popularity", "random")
+"""What the others are compared with: the first of these that was judged."""
+COMPARED = ("recall", "ndcg")
+_ROOM = 0.02  # between reference and ceiling: less is no way to have a share of
+
+
+@dataclass(frozen=True)
+class RecommendReport:
+    """All that an evaluation found, in plain values.
+
+    Attributes:
+        split: `kind`, `part`, `digest`, `settings` and `counts`.
+        counts: users asked and not, candidates and relevant pairs of each set, new items with an audience.
+        ks, shown, audience_k: lengths of lists; reference: contender that the others are compared with, or None.
+        headline: the measures that are compared, `recall@20` and `ndcg@20`.
+        methods: contender -> `title`, `role`, `seeds`, `fit_s`, `sets` (set -> measure -> value with intervals, spread,
+            and, for the headline, `difference` and `gap`), `lists` (set -> coverage, …), `audience`, `strata`.
+        cold_share: of the relevant pairs of `all`, those of new items; None without that set.
+        left_out: contender -> why it could not be fitted; checked: kinds of leaks that were looked for.
+        settings: of the evaluation.
+    """
+
+    split: Mapping[str, Any]
+    counts: Mapping[str, Any]
+    ks: Sequence[int]
+    shown: int
+    audience_k: int
+    reference: str | None
+    headline: Sequence[str]
+    methods: Mapping[str, Mapping[str, Any]]
+    cold_share: float | None
+    left_out: Mapping[str, str]
+    checked: Sequence[str]
+    settings: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON gives it; what is not known is None."""
+        found: dict[str, Any] = _plain(asdict(self))
+        return found
+
+
+def report(
+    data: Data,
+    task: Task,
+    contenders: Sequence[Contender],
+    judged: Mapping[str, Judged],
+    left_out: Mapping[str, str],
+    checked: Sequence[str],
+    settings: EvaluateSettings,
+) -> RecommendReport:
+    """The record of an evaluation; contenders in their order, each of them judged."""
+    k = 20 if 20 in settings.ks else settings.ks[0]
+    headline = [f"{name}@{k}" for name in COMPARED]
+    reference = next((name for name in FALLBACKS if name in judged), None)
+    sets = {name: _set(name, task, judged, settings) for name in task.candidates}
+    methods = {
+        one.name: {
+            "title": one.title,
+            "role": one.role,
+            "seeds": settings.seeds if one.is_seeded else 1,
+            "fit_s": judged[one.name].fit_s,
+            "sets": {name: found[one.name] for name, found in sets.items()},
+            "lists": judged[one.name].lists,
+            "audience": _audience(judged[one.name]),
+            "strata": _strata(judged[one.name], data, task, k),
+        }
+        for one in contenders
+    }
+    _compare(methods, task, judged, reference, headline, settings)
+    share = None
+    if "all" in task.candidates:
+        wanted = np.asarray(task.relevant.sum(axis=0)).ravel()
+        share = float(wanted[data.cold].sum() / wanted.sum())
+    split = {
+        "kind": data.split.kind,
+        "part": data.part,
+        "digest": data.split.digest(),
+        "settings": dict(data.split.settings),
+        "counts": data.split.counts(),
+    }
+    return RecommendReport(
+        split,
+        _counts(data, task),
+        settings.ks,
+        SHOWN,
+        task.audience_k,
+        reference,
+        headline,
+        methods,
+        share,
+        dict(left_out),
+        list(checked),
+        asdict(settings),
+    )
+
+
+def _counts(data: Data, task: Task) -> dict[str, Any]:
+    with_answer = np.diff(data.relevant.indptr) > 0
+    return {
+        "users": len(task.users),
+        "users_without_history": int(with_answer.sum()) - len(task.users),
+        "audience_items": len(task.audience_items),
+        "sets": {
+            name: {
+                "candidates": int(mask.sum()),
+                "relevant": task.relevant_in(name).nnz,
+                "users": int((np.diff(task.relevant_in(name).indptr) > 0).sum()),
+            }
+            for name, mask in task.candidates.items()
+        },
+    }
+
+
+def _resampled(
+    name: str, task: Task, judged: Mapping[str, Judged], measures: Sequence[str], settings: EvaluateSettings
+) -> Resampled:
+    """Columns: every contender by every measure, contenders first."""
+    relevant = task.relevant_in(name)
+    kept = np.diff(relevant.indptr) > 0
+    values = np.stack([one.values[name][measure][kept] for one in judged.values() for measure in measures], axis=1)
+    parts = np.stack([one.parts[name][measure] for one in judged.values() for measure in measures], axis=1)
+    return resample(values, parts, shares_by_item(relevant), draws=settings.draws, seed=settings.seed)
+
+
+def _set(
+    name: str, task: Task, judged: Mapping[str, Judged], settings: EvaluateSettings
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Contender -> measure -> value, intervals and spread of the seeds."""
+    measures = [f"{measure}@{k}" for k in settings.ks for measure in MEASURES]
+    found = _resampled(name, task, judged, measures, settings)
+    return {
+        method: {
+            measure: {
+                **_sure(found.sure(place * len(measures) + column)),
+                "seeds": _spread(one.spread[name][measure]),
+            }
+            for column, measure in enumerate(measures)
+        }
+        for place, (method, one) in enumerate(judged.items())
+    }
+
+
+def _compare(
+    methods: Mapping[str, Any],
+    task: Task,
+    judged: Mapping[str, Judged],
+    reference: str | None,
+    headline: Sequence[str],
+    settings: EvaluateSettings,
+) -> None:
+    """Add to every headline measure how far it is from the reference's, and what share of the way to the ceiling."""
+    if reference is None:
+        return
+    names = list(judged)
+    grid: list[tuple[dict[str, Any], float]] = []
+    for name in task.candidates:
+        found = _resampled(name, task, judged, headline, settings)
+        for column, measure in enumerate(headline):
+            base = names.index(reference) * len(headline) + column
+            top = found.value[names.index(ORACLE) * len(headline) + column] if ORACLE in judged else math.nan
+            room = float(top - found.value[base])
+            for place, method in enumerate(names):
+                cell = methods[method]["sets"][name][measure]
+                own = place * len(headline) + column
+                cell["gap"] = float(found.value[own] - found.value[base]) / room if room > _ROOM else None
+                if method == reference:
+                    continue
+                sure, p_value = found.difference(own, base)
+                cell["difference"] = {**_sure(sure), "p": p_value, "p_holm": None}
+                if methods[method]["role"] != CEILING:
+                    grid.append((cell["difference"], p_value))
+    for (cell, _), corrected in zip(grid, holm([p_value for _, p_value in grid]), strict=True):
+        cell["p_holm"] = corrected
+
+
+def _sure(found: Sure) -> dict[str, Any]:
+    return {
+        "value": found.value,
+        "low": found.low,
+        "high": found.high,
+        "over": found.over,
+        "users": [found.users.low, found.users.high],
+        "items": [found.items.low, found.items.high],
+    }
+
+
+def _spread(means: Sequence[float]) -> dict[str, float] | None:
+    if len(means) < 2:
+        return None
+    return {"deviation": float(np.std(means, ddof=1)), "least": min(means), "most": max(means), "count": len(means)}
+
+
+def _audience(judged: Judged) -> dict[str, float] | None:
+    return asdict(bootstrap(judged.audience)) if len(judged.audience) else None
+
+
+def _strata(judged: Judged, data: Data, task: Task, k: int) -> dict[str, Any]:
+    """Recall by how much a user has liked; and shares of relevant pairs that were found, by what an item lacks."""
+    name = next(iter(task.candidates))
+    values = judged.values[name][f"recall@{k}"]
+    lengths = np.diff(task.histories.indptr)
+    known = np.isfinite(values)
+    bounds = np.unique(np.quantile(lengths[known], [0, 1 / 3, 2 / 3, 1], method="nearest"))
+    users = []
+    for place, (low, high) in enumerate(itertools.pairwise(bounds)):
+        chosen = known & (lengths > low if place else lengths >= low) & (lengths <= high)
+        if chosen.any():
+            first = int(low) + 1 if place else int(low)
+            users.append({"from": first, "to": int(high), "users": int(chosen.sum()),
+                          "value": float(values[chosen].mean())})  # fmt: skip
+    found = judged.parts[name][f"found@{k}"]
+    wanted = np.asarray(task.relevant_in(name).sum(axis=0)).ravel()
+    items = []
+    for space in data.content.blocks:
+        present = data.content.present(space)
+        for has in (True, False):
+            chosen = (present == has) & (wanted > 0)
+            if chosen.any():
+                items.append({"space": space, "present": has, "items": int(chosen.sum()),
+                              "value": float(found[chosen].sum() / wanted[chosen].sum())})  # fmt: skip
+    return {"set": name, "measure": f"recall@{k}", "users": users, "items": items}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(own) for own in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
