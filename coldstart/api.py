@@ -18,8 +18,8 @@ from coldstart.engine.progress import Progress, SilentProgress
 from coldstart.engine.run import RunReport, StageReport, run_pipeline, status
 from coldstart.errors import ColdstartError
 from coldstart.fitted import bound, encoder_of
-from coldstart.interactions import Interactions
 from coldstart.freshness import build
+from coldstart.interactions import Interactions
 from coldstart.learning.align_pipeline import KIND as ALIGN
 from coldstart.learning.align_pipeline import with_align
 from coldstart.learning.behaviour_inputs import FIT as BEHAVIOUR
