@@ -76,7 +76,10 @@ def fit(
     waves = draw_waves(problem.features.shape[1], kernel, gamma, seed) if kernel else None
     counted = confidence(learnable("ridge", problem), kappa)
     linear = fit_linear(problem.features, teacher.items, counted, penalty, waves)
-    folding = fit_folding(teacher, problem.matrix, alpha=alpha, regularization=regularization)
+    if target == "users":
+        folding = Folding(teacher.items, als=None)
+    else:
+        folding = fit_folding(teacher, problem.matrix, alpha=alpha, regularization=regularization)
     return Ridge(linear, folding)
 
 

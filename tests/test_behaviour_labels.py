@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+
+from coldstart.behaviour import labels
+from coldstart.behaviour.labels import fit_labels, restore_labels
+
+RECORDS = [
+    {
+        "kind": "product",
+        "category": "Shoes > Boots",
+        "tags": ["Winter ", "red"],
+        "attributes": {"colour": "Red", "sizes": ["S", "M"], "vegan": True, "year": 1990 + place},
+    }
+    for place in range(20)
+]
+BLANK = {"kind": "", "category": None, "tags": [], "attributes": {}}
+
+
+def test_labels_are_what_records_say_in_folded_words() -> None:
+    found = fit_labels(RECORDS)
+    assert [word for word in found.words if "~" not in word] == [
+        "attributes.colour=red",
+        "attributes.sizes=m",
+        "attributes.sizes=s",
+        "attributes.vegan=true",
+        "category=shoes",
+        "category=shoes/boots",
+        "kind=product",
+        "tag=red",
+        "tag=winter",
+    ]
+
+
+def test_numbers_are_told_by_their_quantile_among_training_items() -> None:
+    found = fit_labels(RECORDS, min_count=1)
+    (name, bounds), *others = found.edges.items()
+    assert (name, others) == ("attributes.year", [])
+    years = [1990.0 + place for place in range(20)]
+    assert bounds[0] == tuple(np.quantile(years, [0.2, 0.4, 0.6, 0.8]))
+    places = {word: place for place, word in enumerate(found.words)}
+    first, last = found.transform([{"attributes": {"year": 1900}}, {"attributes": {"year": 2100}}])
+    assert {word for word, place in places.items() if first[place]} == {
+        "attributes.year~1/5", "attributes.year~1/20",
+    }  # fmt: skip
+    assert {word for word, place in places.items() if last[place]} == {
+        "attributes.year~5/5", "attributes.year~20/20",
+    }  # fmt: skip
+
+
+def test_few_different_numbers_have_a_part_each() -> None:
+    found = fit_labels([{"attributes": {"doors": doors}} for doors in (2, 4, 4, 5) * 3])
+    assert found.words == ("attributes.doors~1/3", "attributes.doors~2/3", "attributes.doors~3/3")
+
+
+def test_rows_are_unit_vectors_weighed_by_rarity() -> None:
+    """The weights are those of scikit-learn's TfidfTransformer over the same counts."""
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    records = [{"tags": tags} for tags in (["a", "b"], ["a"], ["a", "c"], ["b", "c"], ["c"], [])]
+    found = fit_labels(records, min_count=1)
+    assert found.words == ("tag=a", "tag=b", "tag=c")
+    counts = [[1, 1, 0], [1, 0, 0], [1, 0, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]]
+    reference = TfidfTransformer().fit_transform(counts).toarray()
+    np.testing.assert_allclose(found.transform(records), reference, atol=1e-6)
+
+
+def test_what_is_said_too_seldom_or_of_nothing_known_is_zero() -> None:
+    found = fit_labels([{"tags": ["a"]}] * 3 + [{"tags": ["b"]}] * 2)
+    assert found.words == ("tag=a",)
+    assert not found.transform([BLANK, {"tags": ["b"]}, {}]).any()
+    assert fit_labels([BLANK] * 5).transform([BLANK]).shape == (1, 0)
+
+
+def test_the_most_frequent_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "MOST_LABELS", 2)
+    records = [{"tags": ["often", "seldom"]}] * 3 + [{"tags": ["often", "middling"]}] * 4
+    assert fit_labels(records).words == ("tag=middling", "tag=often")
+
+
+def test_attributes_as_tables_keep_them_say_the_same() -> None:
+    stored = [{**record, "attributes": json.dumps(record["attributes"])} for record in RECORDS]
+    assert fit_labels(stored).words == fit_labels(RECORDS).words
+    assert np.array_equal(fit_labels(stored).transform(stored), fit_labels(RECORDS).transform(RECORDS))
+    assert fit_labels([{"attributes": "no json"}] * 3).words == ()
+
+
+def test_labels_are_restored_bit_by_bit() -> None:
+    records = [*RECORDS, {"tags": ["\ud800 odd", "ünï"]}, {"tags": ["\ud800 odd"]}]
+    found = fit_labels(records, min_count=1)
+    again = restore_labels(found.arrays())
+    assert again.words == found.words and again.edges == found.edges
+    assert np.array_equal(again.transform(records), found.transform(records))
