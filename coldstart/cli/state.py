@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from coldstart.cli import interactions as interaction_files
 from coldstart.cli import output, report
 from coldstart.cli.options import DEFAULT_WORKSPACE, Json, Overrides, Uri
 
@@ -23,6 +24,7 @@ def status(
 ) -> None:
     """Say where every item is: fresh + failed + filtered + duplicate + pending = items, for each stage."""
     import coldstart
+    from coldstart.workspace import PIPELINES
 
     opened = coldstart.open(workspace)
     if failed:
@@ -35,11 +37,17 @@ def status(
                 columns, [[row["stage"], row["item_id"], row["state"], row["reason"], row["detail"]] for row in rows]
             )
         return
-    reports = opened.status()
+    interactions = opened.interaction_summary()
+    alone = interactions is not None and PIPELINES not in opened.tables()
+    reports = [] if alone else opened.status()
     if json:
-        output.as_json([report.to_dict() for report in reports])
+        more = [] if interactions is None else [interaction_files.standing_json(interactions)]
+        output.as_json([*(report.to_dict() for report in reports), *more])
         return
-    report.balance(reports)
+    if not alone:
+        report.balance(reports)
+    if interactions is not None:
+        output.line(interaction_files.standing(interactions))
     output.line(f"workspace {opened.uri}: {output.size(opened.size_bytes())}")
 
 

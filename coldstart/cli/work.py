@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coldstart.cli import interactions as interaction_files
 from coldstart.cli import output, report
 from coldstart.cli.options import (
     DEFAULT_WORKSPACE,
@@ -19,6 +21,9 @@ from coldstart.cli.options import (
     PipelineName,
     Uri,
 )
+
+if TYPE_CHECKING:
+    from coldstart.engine.take_interactions import InteractionReport
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, from a probe; write nothing.")]
 
@@ -62,9 +67,13 @@ def run(
 
 def ingest(
     manifest: Annotated[
-        str, typer.Argument(metavar="MANIFEST", help="JSONL, CSV or Parquet file, or a folder of media.")
-    ],
+        str | None, typer.Argument(metavar="MANIFEST", help="JSONL, CSV or Parquet file, or a folder of media.")
+    ] = None,
     workspace: Uri = DEFAULT_WORKSPACE,
+    interactions: interaction_files.InteractionFile = None,
+    columns: interaction_files.Columns = None,
+    event_weights: interaction_files.EventWeights = None,
+    time_unit: interaction_files.TimeUnit = "auto",
     pipeline: PipelineName = None,
     media_root: MediaRoots = None,
     dry_run: DryRun = False,
@@ -72,10 +81,31 @@ def ingest(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Read a manifest: check its items and media, add what is new, renew what changed.
+    """Read a manifest, interactions or both: check all rows, add what is new, renew what changed.
 
-    Example: coldstart ingest items.jsonl --workspace shop.workspace
+    Example: coldstart ingest items.jsonl --interactions clicks.csv --workspace shop.workspace
     """
+    from coldstart.errors import ColdstartError
+
+    if manifest is None and interactions is None:
+        raise ColdstartError("nothing to ingest: give a MANIFEST, --interactions FILE, or both")
+    if interactions is None and (columns or event_weights or time_unit != "auto"):
+        raise ColdstartError("--columns, --event-weights and --time-unit are of --interactions FILE: give that too")
+    if interactions is not None and dry_run:
+        raise ColdstartError("--dry-run is of the manifest: leave --interactions out")
+
+    def take() -> InteractionReport:
+        assert interactions is not None
+        return interaction_files.take(workspace, interactions, columns, event_weights, time_unit)
+
+    if manifest is None:
+        taken = take()
+        if json:
+            output.as_json({"interactions": taken.to_dict()})
+        else:
+            interaction_files.show(taken)
+        interaction_files.leave_where_too_many_failed(taken)
+        return
     run_and_report(
         workspace,
         json,
@@ -83,6 +113,7 @@ def ingest(
         {"source": pipeline, "manifest": manifest, "media_roots": media_root or (), "overrides": overrides or ()},
         {"only": ["ingest"]},
         {"limit": limit},
+        beside=None if interactions is None else take,
     )
 
 
@@ -211,11 +242,13 @@ def run_and_report(
     settings: dict[str, Any],
     choice: dict[str, Any],
     options: dict[str, Any],
+    beside: Callable[[], InteractionReport] | None = None,
 ) -> None:
     """Run stages, print what became of their items, and leave with 1 where too many failed.
 
     Args:
         settings: as `Workspace.pipeline` takes them; choice: `only` and `start`; options: of the run besides.
+        beside: reads interactions after the run.
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
@@ -227,10 +260,13 @@ def run_and_report(
             report.estimate(workspace.estimate(pipeline, **choice), json)
             return
     done = coldstart.open(uri, create=True).run(pipeline, progress=ConsoleProgress(), **choice, **options)
+    taken = None if beside is None else beside()
     if json:
-        output.as_json(done.to_dict())
+        output.as_json(done.to_dict() | ({} if taken is None else {"interactions": taken.to_dict()}))
     else:
         report.run(done)
+        if taken is not None:
+            interaction_files.show(taken)
     if done.over_budget:
         over = [
             f"{stage.stage} {stage.balance.failed_share:.1%}"
@@ -243,6 +279,8 @@ def run_and_report(
             err=True,
         )
         raise typer.Exit(1)
+    if taken is not None:
+        interaction_files.leave_where_too_many_failed(taken)
 
 
 def _publication(publication: Any) -> dict[str, Any]:
