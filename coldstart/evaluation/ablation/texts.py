@@ -1,0 +1,106 @@
+"""What a text encoder reads of items at each step: one text an item, longer from step to step.
+
+Category, tags and attributes are in none of them: they are labels, which a step may have beside its texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart import prompts
+from coldstart.evaluation.ablation.report import Cost
+from coldstart.learning.text_cache import TextCache
+from coldstart.pipeline import Pipeline
+from coldstart.workspace import Store
+
+if TYPE_CHECKING:
+    from coldstart.encoders import Encoder
+
+Parts = Mapping[str, str]
+"""Of one item: `title`, `base` or `adapter` (a description), `description`, `transcript`, `screen_text` -> text."""
+
+ORDER = ("title", "base", "adapter", "description", "transcript", "screen_text")
+"""Short and certain ones first: an encoder cuts the end of what is too long for it."""
+PREFIX = "evaluate.stages.text-"
+_PROBE = 64
+
+
+def text_of(parts: Parts, chosen: Sequence[str]) -> str:
+    """The chosen parts, a line each, those that are blank left out."""
+    found = (" ".join(parts.get(name, "").split()) for name in ORDER if name in chosen)
+    return "\n".join(text for text in found if text)
+
+
+def parts_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """Of an item's row, with what was found in its media under `evidence`."""
+    heard = row.get("evidence") or {}
+    own = {name: row.get(name) for name in ("title", "description")}
+    found = {name: heard.get(name) for name in ("transcript", "screen_text")}
+    return {name: text for name, text in {**own, **found}.items() if isinstance(text, str) and text.strip()}
+
+
+def encoder_of(pipeline: Pipeline) -> tuple[Encoder, Mapping[str, int]]:
+    """The encoder of the pipeline's first space of texts that stands on no fit, and its budgets; else the starter's."""
+    from coldstart import encoders
+
+    spaces = [
+        spec.settings
+        for spec in pipeline.of_kind("embed")
+        if spec.settings.input == "text" and not spec.settings.encoder.startswith("align:")
+    ]
+    encoder = encoders.load(
+        spaces[0].encoder if spaces else "starter",
+        device=pipeline.engine.device,
+        dtype=pipeline.engine.dtype,
+        allow_random_weights=bool(spaces) and spaces[0].allow_random_weights,
+    )
+    return encoder, spaces[0].budgets if spaces else {}
+
+
+def shortened(items: Sequence[Parts], budgets: Mapping[str, int], encoder: Encoder) -> list[dict[str, str]]:
+    """Each part cut to its budget of the encoder's tokens, as the pipeline's own space reads it."""
+    found = [dict(parts) for parts in items]
+    for name, budget in budgets.items():
+        own = [parts for parts in found if parts.get(name)]
+        cut = prompts.cut([parts[name] for parts in own], budget, encoder.count_tokens) if own else []
+        for parts, text in zip(own, cut, strict=True):
+            parts[name] = text
+    return found
+
+
+class Texts:
+    """Vectors of texts, each encoded once and kept in the workspace, and what encoding takes."""
+
+    def __init__(self, store: Store, encoder: Encoder, progress: Any) -> None:
+        self._encoder = encoder
+        self._cache = TextCache(store, f"{PREFIX}{encoder.passport('text').digest}", encoder)
+        self._progress = progress
+
+    def vectors(self, name: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """float32 [N, D], zero where a text is empty."""
+        distinct = list(dict.fromkeys(text for text in texts if text))
+        with self._progress.meter(f"evaluate stages: texts of {name}", None) as meter:
+            known = self._cache.vectors(distinct, meter).astype(np.float32)
+        places = {text: place for place, text in enumerate(distinct)}
+        found = np.zeros((len(texts), known.shape[1]), np.float32)
+        told = [place for place, text in enumerate(texts) if text]
+        found[told] = known[[places[texts[place]] for place in told]]
+        return found
+
+    def cost(self, name: str, texts: Sequence[str]) -> Cost:
+        """Of encoding such texts, timed on some of them, drawn at random, whatever is kept already."""
+        told = [text for text in texts if text]
+        if not told:
+            return Cost(name, 0.0, 0.0, "there is nothing to encode")
+        drawn = np.random.default_rng(0).permutation(len(told))[:_PROBE]
+        probe = [told[place] for place in drawn]
+        self._encoder.encode_documents(probe[:1])  # loads the weights
+        started = monotonic()
+        self._encoder.encode_documents(probe)
+        per_text = (monotonic() - started) / len(probe)
+        return Cost(name, per_text * len(told) / len(texts), 0.0, f"timed on {len(probe)} texts")
