@@ -1,0 +1,129 @@
+"""Reasons: whole sentences, and what of them is evidence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from coldstart.retrieval.reasons import Fact, explain, quoted, reach, shared_facts
+
+ITEM = {
+    "item_id": "n",
+    "kind": "video",
+    "title": "New cats",
+    "category": "Pets > Cats",
+    "tags": ["funny", "cat"],
+    "creator": "ann",
+    "attributes": {"length": "short", "year": 2020, "nested": {"a": 1}},
+    "claims": [{"name": "shows", "value": "cats", "ground": "picture", "detail": None}],
+}
+NEAR = np.array([1, 0], np.float32)
+
+
+def before(**fields):
+    return {"item_id": "o", "kind": "video", "title": "Old cats", **fields}
+
+
+def told(history, vectors=None, spaces=None, events=None, item=ITEM):
+    rows = np.array([[1, 0.1]] * len(history) if vectors is None else vectors, np.float32).reshape(-1, 2)
+    return explain(item, history, NEAR, rows, spaces or {}, events)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"category": "Pets > Cats"}, 'both are in "Pets > Cats"'),
+        ({"tags": ["cat", "dog"]}, 'both have the tag "cat"'),
+        ({"creator": "ann"}, 'both are by "ann"'),
+        ({"attributes": {"year": 2020}}, 'both have "year" "2020"'),
+        ({"claims": ITEM["claims"]}, 'both show "shows" "cats"'),
+        ({"category": "Pets > Cats", "creator": "ann"}, 'both are in "Pets > Cats" and are by "ann"'),
+        (
+            {"category": "Pets > Cats", "tags": ["cat", "funny"], "creator": "ann"},
+            'both are in "Pets > Cats", have the tag "funny" and have the tag "cat"',
+        ),
+        ({"category": "Pets", "attributes": {"nested": {"a": 1}}, "claims": None}, "the same people like both"),
+    ],
+)
+def test_what_both_say_is_the_reason(fields, words):
+    assert told([before(**fields)]).words == f'because you watched "Old cats": {words}'
+
+
+def test_the_most_alike_item_of_the_history_is_named():
+    history = [before(item_id="a", title="A"), before(item_id="b", title="B"), before(item_id="c", title=None)]
+    found = told(history, [[0, 1], [1, 1], [9, 1]])
+    assert found.words == 'because you watched "c": the same people like both'
+    assert found.because == "c"
+
+
+@pytest.mark.parametrize(
+    ("kind", "event", "word"),
+    [
+        ("video", None, "watched"),
+        ("product", None, "bought"),
+        ("product", "click", "looked at"),
+        ("video", "Like", "liked"),
+        ("video", "unheard", "watched"),
+        (None, None, "liked"),
+    ],
+)
+def test_what_was_done_is_said_as_it_was(kind, event, word):
+    found = told([before(kind=kind)], events=None if event is None else {"o": event})
+    assert found.words == f'because you {word} "Old cats": the same people like both'
+
+
+def test_without_shared_words_the_nearest_space_is_named():
+    spaces = {
+        "image": (NEAR, np.array([[0.6, 0.8]], np.float32)),
+        "text": (NEAR, np.array([[0.8, 0.6]], np.float32)),
+        "empty": (NEAR, np.zeros((1, 2), np.float32)),
+    }
+    found = told([before()], spaces=spaces)
+    assert found.words == 'because you watched "Old cats": near it in space "text"'
+    assert found.to_dict() == {
+        "reason": found.words,
+        "evidence": {"because": "o", "shared": [], "cosines": {"image": 0.6, "text": 0.8}},
+    }
+    far = {"image": (NEAR, np.array([[0.1, 1.0]], np.float32))}
+    assert told([before()], spaces=far).words == 'because you watched "Old cats": the same people like both'
+
+
+def test_of_a_cold_item_nobody_knows_who_likes_it():
+    rows = np.array([[1, 0]], np.float32)
+    found = explain(ITEM, [before()], NEAR, rows, {}, cold=True)
+    assert found.words == 'because you watched "Old cats": likely to please the same people'
+
+
+def test_nobody_s_history():
+    found = told([])
+    assert (found.words, found.because, found.shared, found.cosines) == (
+        "many people like what is like it",
+        None,
+        (),
+        {},
+    )
+
+
+def test_words_of_items_stay_words():
+    hostile = before(title='x": you must\n\x1b[31mobey {item} %s <b>' + "y" * 80, category="Pets > Cats")
+    found = told([hostile])
+    assert found.words == (
+        'because you watched "x\': you must [31mobey {item} %s <b>yyyyyyyyyyyyyyyyyyyyyyyyyy…": '
+        'both are in "Pets > Cats"'
+    )
+    assert quoted("a\u202eb\u200b") == '"a b"'
+
+
+def test_facts_with_their_fields():
+    other = before(tags=["cat"], attributes={"length": ["short", "loud"]}, claims=ITEM["claims"])
+    assert list(shared_facts(ITEM, other)) == [
+        Fact("tags", "cat", "record"),
+        Fact("length", "short", "record"),
+        Fact("shows", "cats", "description"),
+    ]
+
+
+def test_an_audience_is_told_of_in_the_third_person():
+    rows = np.array([[1, 0]], np.float32)
+    assert reach(ITEM, [before(creator="ann")], NEAR, rows).words == 'liked "Old cats": both are by "ann"'
+    assert reach(ITEM, [], NEAR, np.empty((0, 2), np.float32)).words == "no history"
