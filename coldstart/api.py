@@ -34,6 +34,7 @@ from coldstart.workspace.interactions import INTERACTIONS, InteractionTable, Sum
 
 if TYPE_CHECKING:
     from coldstart.engine.take_interactions import InteractionReport
+    from coldstart.evaluation.ablation.report import LadderReport
     from coldstart.evaluation.align import AlignReport
     from coldstart.evaluation.describe_report import DescribeReport
     from coldstart.retrieval.match import Answer
@@ -347,6 +348,49 @@ class Workspace:
             given=None if given is None else list(given),
             writers=None if writers is None else list(writers),
             gallery=gallery,
+        )
+
+    def evaluate_stages(
+        self,
+        pipeline: Pipeline | str | Path | Mapping[str, Any] | None = None,
+        *,
+        seeds: int = 1,
+        write: int | str | None = None,
+        min_weight: float | None = None,
+        warm_min: int = 5,
+        labels: bool = False,
+        held_out: Iterable[str] | None = None,
+        progress: Progress | None = None,
+    ) -> LadderReport:
+        """Whether each stage pays its way: what it adds to the finding of new items, and the seconds that it takes.
+
+        Args:
+            pipeline: a `Pipeline`, or what `pipeline()` takes.
+            seeds: so many times other items are held out as if they were new.
+            write: `all`, or for how many items the writer that the workspace has no descriptions by (the tuned one, or
+                its base) writes them now, to be judged too.
+            min_weight: interactions of at least this weight speak for their item; by default those above 0.
+            warm_min: users that an item needs to be learnt from.
+            labels: let every step have category, tags and attributes beside what it adds.
+            held_out: ids of the items that are new, in place of some drawn at random.
+
+        Raises:
+            ColdstartError: there are no interactions, or too few to hold items out.
+        """
+        from coldstart.evaluation.ablation.workspace import evaluate_store
+
+        if not isinstance(pipeline, Pipeline):
+            pipeline = self.pipeline(pipeline)
+        return evaluate_store(
+            self._store,
+            pipeline,
+            progress or SilentProgress(),
+            seeds=seeds,
+            write=write,
+            min_weight=min_weight,
+            warm_min=warm_min,
+            labels=labels,
+            held_out=None if held_out is None else list(held_out),
         )
 
     def estimate(
