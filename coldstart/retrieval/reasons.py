@@ -1,4 +1,4 @@
-"""Why an item is on a list, in words and in evidence: the item of the history that it is most like, and what they share.
+"""Why an item is on a list, in words and evidence: the item of the history that it is most like, and what both share.
 
 Only what records and checked descriptions say of both is called shared, and it is quoted: words of items are data, and
 never become a template or a part of the sentence that states something of its own. Where nothing is shared in words,

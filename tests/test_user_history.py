@@ -1,0 +1,54 @@
+"""Histories from JSON and from the table; whole messages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from coldstart.errors import ColdstartError
+from coldstart.retrieval.user_history import SHAPE, from_json
+
+
+def test_rows_by_json():
+    found = from_json(
+        '[{"item_id": "a", "timestamp": "2020-01-01T00:00:10", "event": "click", "weight": 2}, "b",'
+        ' {"item_id": 7, "timestamp": 1577836800}, {"item_id": "c", "timestamp": "2020-01-01T01:00:05+01:00"}]'
+    )
+    assert found.item_ids == ("a", "b", "7", "c")
+    assert found.times.tolist() == [1577836810, 1577836810, 1577836800, 1577836805]
+    assert found.weights.tolist() == [2, 1, 1, 1]
+    assert found.events == ("click", "", "", "")
+    assert found.ages_s.tolist() == [0, 0, 10, 5]
+    assert from_json([]).ages_s.tolist() == []
+
+
+def test_each_liked_item_once_latest_first():
+    rows = [
+        {"item_id": item, "timestamp": time, "weight": weight}
+        for item, time, weight in [("a", 1, 1), ("b", 2, 0), ("c", 3, 5), ("a", 4, 3), ("d", 2, -1)]
+    ]
+    history = from_json(rows)
+    found = history.liked(None)
+    assert (found.item_ids, found.times.tolist(), found.weights.tolist()) == (("a", "c"), [4, 3], [3, 5])
+    assert history.liked(4).item_ids == ("c",)
+    assert history.liked(None, 1).item_ids == ("a",)
+    assert history.liked(9).times.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1", f"the history is not JSON (Expecting ',' delimiter: line 1 column 3 (char 2)): give {SHAPE}"),
+        ("{}", f"the history is no list: give {SHAPE}"),
+        ('["a", {"id": 1}]', f"entry 2 of the history has no item_id: give {SHAPE}"),
+        ('[{"item_id": "a", "weight": "x"}]', "entry 1 of the history: weight 'x' is no number"),
+        (
+            '[{"item_id": "a", "timestamp": "soon"}]',
+            "entry 1 of the history: timestamp 'soon' is neither ISO 8601 nor seconds since 1970",
+        ),
+    ],
+)
+def test_what_is_no_history(text, message):
+    with pytest.raises(ColdstartError) as error:
+        from_json(text)
+    assert str(error.value) == message
