@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coldstart.cli import evaluate_describe, output
+from coldstart.cli import evaluate_describe, evaluate_stages, output
 from coldstart.cli.options import DEFAULT_WORKSPACE, Json, PipelineName, Uri
 
 app = typer.Typer(
@@ -76,6 +76,7 @@ def align(
 
 
 evaluate_describe.register(app)
+evaluate_stages.register(app)
 
 
 def _print(found: Mapping[str, Any]) -> None:
