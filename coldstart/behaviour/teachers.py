@@ -28,7 +28,8 @@ ALPHA = 20.0
 REGULARIZATION = 0.05
 
 _NUMBERS = 1 << 25  # float32 in memory at a time of one step of `fold_in`: 128 MiB
-_SAMPLE = 1000  # training rows by which `fit_folding` decides
+_ROWS = 50_000  # training rows, about, of which `fit_folding` makes the linear map
+_SAMPLE = 1000  # and by which it decides
 
 
 def teach(name: str, matrix: csr_matrix, *, dim: int = 64, seed: int = 0, **settings: Any) -> Teacher:
@@ -213,9 +214,11 @@ def fit_folding(
     `matrix @ items` times the best linear map for others (which is exact for `pure_svd`).
     """
     full = np.flatnonzero(np.diff(matrix.indptr))
-    sample = full[np.linspace(0, len(full) - 1, min(_SAMPLE, len(full))).astype(np.intp)] if len(full) else full
+    rows = full[:: max(1, len(full) // _ROWS)]
+    sample = rows[:: max(1, len(rows) // _SAMPLE)]
     stepped = Folding(teacher.items, als=(alpha, regularization))
-    sums, users = np.asarray(matrix @ teacher.items, np.float64), np.asarray(teacher.users, np.float64)
+    sums = np.asarray(matrix[rows] @ teacher.items, np.float64)
+    users = np.asarray(teacher.users[rows], np.float64)
     gram = sums.T @ sums
     jitter = 1e-9 * np.trace(gram) / len(gram) + np.finfo(np.float64).tiny
     change = np.linalg.solve(gram + jitter * np.eye(len(gram)), sums.T @ users)

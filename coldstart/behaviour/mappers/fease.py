@@ -1,8 +1,8 @@
 """FEASE: the linear autoencoder EASE with features of items as further rows, in closed form.
 
 EASE: Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019. With features: Cui, Zhang & Lee, FEASE,
-arXiv 2504.02288, 2025. R'R + beta F F' + penalty is inverted over the items that somebody liked. A new item, added to them
-with its features and without a user, has the column beta (…)^-1 F f: exactly that of the larger inverse.
+arXiv 2504.02288, 2025. R'R + beta F F' + penalty is inverted over the items that somebody liked. A new item, added to
+them with its features and without a user, has the column beta (…)^-1 F f: exactly that of the larger inverse.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def fit(
     if not (beta > 0 and penalty > 0 and dim > 0):
         raise ColdstartError(f"fease: beta {beta:g}, penalty {penalty:g} and dim {dim} have to be above 0")
     learnable("fease", problem)
-    matrix = problem.matrix.sign()
+    matrix = (problem.matrix > 0).astype(np.float32)
     warm = np.flatnonzero(matrix.getnnz(axis=0))
     features = problem.features[warm]
     gram = together("fease", matrix[:, warm].tocsr(), max_items)

@@ -50,7 +50,7 @@ def fit(
             f"{percentile:g} from 0 to 100"
         )
     learnable("marec", problem)
-    matrix = problem.matrix.sign()
+    matrix = (problem.matrix > 0).astype(np.float32)
     users = matrix.getnnz(axis=0)
     warm = np.flatnonzero(users)
     features = problem.features[warm]
