@@ -19,11 +19,11 @@ from coldstart.behaviour.content import Content
 from coldstart.errors import ColdstartError
 from coldstart.evaluation.recommend import leaks, split_file, splits
 from coldstart.evaluation.recommend.baselines import Model
-from coldstart.evaluation.recommend.contenders import CLOSED, TRAINED, Contender, contenders
+from coldstart.evaluation.recommend.contenders import CLOSED, TRAINED, Contender, named
 from coldstart.evaluation.recommend.data import Data, data_of
 from coldstart.evaluation.recommend.duplicates import groups_of, without_near
 from coldstart.evaluation.recommend.judge import Judged, Task, average, judge, task_of
-from coldstart.evaluation.recommend.report import RecommendReport, report
+from coldstart.evaluation.recommend.report import RecommendReport, record
 from coldstart.evaluation.recommend.splits import Split
 from coldstart.interactions import Interactions
 
@@ -41,7 +41,7 @@ class EvaluateSettings:
         ks: cuts of the lists.
         min_weight: from which a row speaks for its item; None: above 0.
         warm_min: users that an item needs in the training window; None: 5 in a split by time, else 1.
-        dim: numbers of the teacher's vectors.
+        teacher: what mappers learn from: `als`, `bpr` or `pure_svd`; dim: numbers of its vectors.
         near: cosine from which a new item is a near copy of a training item and is left out; None: none is.
         early: first users of a new item that are its early audience; audience_k: length of an item's list of users, at
             most a tenth of them.
@@ -57,6 +57,7 @@ class EvaluateSettings:
     ks: tuple[int, ...] = (10, 20, 50)
     min_weight: float | None = None
     warm_min: int | None = None
+    teacher: str = "als"
     dim: int = 64
     near: float | None = 0.98
     early: int = 50
@@ -116,8 +117,9 @@ def evaluate(
         split = split_of(interactions, content, split, settings)
     if folder is not None:
         split_file.write(split, folder)
-    data = data_of(split, content, settings.part, min_weight=settings.min_weight, dim=settings.dim)
-    given = contenders(settings.methods, mappers=settings.mappers, choice=settings.choice)
+    of_teacher: dict[str, Any] = {"teacher": settings.teacher, "dim": settings.dim}
+    data = data_of(split, content, settings.part, min_weight=settings.min_weight, **of_teacher)
+    given = named(settings.methods, mappers=settings.mappers, choice=settings.choice)
     found = leaks.in_data(data, threshold=settings.near)
     if found:
         raise leaks.LeakError(found)
@@ -149,7 +151,7 @@ def evaluate(
         raise ColdstartError(f"no method could be fitted: {told}")
     kept = [one for one in given if one.name in judged]
     checked = list(leaks.KINDS) if settings.check else [kind for kind in leaks.KINDS if not kind.startswith("fit_")]
-    return report(data, task, kept, judged, left_out, checked, settings)
+    return record(data, task, kept, judged, left_out, checked, settings)
 
 
 def _judged(

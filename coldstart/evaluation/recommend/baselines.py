@@ -162,7 +162,9 @@ class ContentMean:
         return self.fusion.transform(content)
 
     def users(self, histories: csr_matrix) -> Vectors:
-        return np.asarray(histories @ self.known, np.float32)
+        found: Vectors = np.asarray(histories @ self.known, np.float32)
+        lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        return np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
 
 
 def content_mean(data: Data, seed: int) -> Model:

@@ -65,7 +65,7 @@ class Contender:
     sees_test: bool = False
 
 
-def contenders(
+def named(
     names: Sequence[str] | None = None,
     *,
     mappers: Mapping[str, Mapping[str, Any]] | None = None,

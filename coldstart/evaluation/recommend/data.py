@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 Mask = NDArray[np.bool_]
-TEACHER = "als"
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Data:
         met: csr float32 [U, I]: 1 for what a user is known to have met by then; not recommended again.
         relevant: csr float32 [U, I]: 1 for candidates that a user liked in the part judged and had not met.
         min_weight: from which a row speaks for its item; None: above 0.
-        dim: numbers of a teacher's vector.
+        teacher: what mappers learn from; dim: numbers of its vectors.
     """
 
     split: Split
@@ -51,6 +50,7 @@ class Data:
     met: csr_matrix
     relevant: csr_matrix
     min_weight: float | None = None
+    teacher: str = "als"
     dim: int = 64
     _made: dict[int, Problem] = field(default_factory=dict, repr=False, compare=False)
 
@@ -72,7 +72,7 @@ class Data:
         """What mappers learn from, over the training items: fusion and teacher fitted on them; made once a seed."""
         if seed not in self._made:
             rows, content = self.known()
-            teacher = teach(TEACHER, rows.positive(self.min_weight).matrix(), dim=self.dim, seed=seed)
+            teacher = teach(self.teacher, rows.positive(self.min_weight).matrix(), dim=self.dim, seed=seed)
             given: dict[str, Any] = {"min_weight": self.min_weight, "weights": None, "labels": True}
             self._made[seed] = problem(rows, content, teacher=teacher, **given)[0]
         return self._made[seed]
@@ -92,7 +92,13 @@ class Data:
 
 
 def data_of(
-    split: Split, content: Content, part: str = "test", *, min_weight: float | None = None, dim: int = 64
+    split: Split,
+    content: Content,
+    part: str = "test",
+    *,
+    min_weight: float | None = None,
+    teacher: str = "als",
+    dim: int = 64,
 ) -> Data:
     """An evaluation of one part of a split.
 
@@ -112,7 +118,7 @@ def data_of(
     liked = split.rows(PARTS[part]).positive(min_weight)
     liked = liked.where((split.cold(part) | split.warm)[liked.items])
     relevant = _less(liked.matrix(), met)
-    found = Data(split, content, part, split.rows(TRAIN), histories, met, relevant, min_weight, dim)
+    found = Data(split, content, part, split.rows(TRAIN), histories, met, relevant, min_weight, teacher, dim)
     if not len(found.asked()):
         raise ColdstartError(
             f"nobody can be asked in part {part} of split {split.kind}: {len(liked)} rows there speak for an item, and "

@@ -15,7 +15,7 @@ COMMON = 10
 
 
 def near_pairs(content: Content, threshold: float = 0.98) -> NDArray[np.int64]:
-    """Pairs of items with a cosine of at least `threshold` in one of the spaces, int64 [P, 2]; the lower place first."""
+    """Pairs of items with a cosine of at least `threshold` in one of the spaces, int64 [P, 2]; lower place first."""
     found = [np.empty((0, 2), np.int64)]
     for name in content.blocks:
         places = telling(content, name)

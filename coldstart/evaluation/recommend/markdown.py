@@ -16,7 +16,7 @@ def markdown(known: Mapping[str, Any]) -> str:
     """
     split, counts = known["split"], known["counts"]
     lines = [
-        f"Split `{split['kind']}`, part `{split['part']}`, digest `{split['digest']}`: {counts['users']:,} users asked, "
+        f"Split `{split['kind']}`, part `{split['part']}`, digest `{split['digest']}`: {counts['users']:,} users, "
         f"full ranking, what a user has met is left out. Recall@k is hits / min(k, relevant).",
     ]
     for name, of in counts["sets"].items():
@@ -68,7 +68,7 @@ def _footnote(known: Mapping[str, Any]) -> str:
     if known["cold_share"] is not None:
         parts.append(f"{_share(known['cold_share'])} of the relevant pairs are of new items")
     parts.append(
-        f"audience recall: of a new item's first users, the share among the {known['audience_k']} that it was offered to"
+        f"audience recall: of a new item's first users, the share among the {known['audience_k']} it was offered to"
     )
     return "; ".join(parts) + "."
 

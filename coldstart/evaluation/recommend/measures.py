@@ -94,7 +94,7 @@ def by_item(lists: Lists, relevant: csr_matrix, k: int) -> dict[str, NDArray[np.
 
 
 def shares_by_item(relevant: csr_matrix) -> NDArray[np.float64]:
-    """What each item has of the users' whole, float64 [I]: a user counts 1, shared evenly by what is relevant to them."""
+    """What each item has of the users' whole, float64 [I]: a user counts 1, shared evenly by all that is relevant."""
     wanted = np.maximum(np.diff(relevant.indptr), 1)
     weights = np.repeat(1 / wanted, np.diff(relevant.indptr))
     return _sums(relevant.indices, weights, relevant.shape[1])

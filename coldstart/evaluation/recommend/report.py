@@ -62,7 +62,7 @@ class RecommendReport:
         return found
 
 
-def report(
+def record(
     data: Data,
     task: Task,
     contenders: Sequence[Contender],

@@ -1,0 +1,213 @@
+"""The whole evaluation on a small made-up world."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coldstart.behaviour.content import Content
+from coldstart.errors import ColdstartError
+from coldstart.evaluation.recommend import EvaluateSettings, evaluate, split_of
+from coldstart.evaluation.recommend.contenders import named
+from coldstart.evaluation.recommend.data import data_of
+from coldstart.evaluation.recommend.duplicates import groups_of, without_near
+from coldstart.evaluation.recommend.judge import judge, task_of
+from coldstart.evaluation.recommend.markdown import markdown
+from coldstart.evaluation.recommend.splits import by_items
+from coldstart.ranking_measures import measure_lists
+from tests.behaviour_world import World, world
+
+METHODS = ("random", "popularity", "category", "content_mean", "knn", "ridge", "oracle")
+SETTINGS = EvaluateSettings(methods=METHODS, teacher="pure_svd", dim=24, draws=300, seeds=3)
+
+
+@pytest.fixture(scope="module")
+def known() -> World:
+    return world()
+
+
+@pytest.fixture(scope="module")
+def found(known: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("split")
+    return evaluate(known.interactions, known.content, "coldrec", SETTINGS, folder=folder).to_dict()
+
+
+def value(found: dict[str, Any], method: str, name: str = "cold", measure: str = "ndcg@20") -> float:
+    return float(found["methods"][method]["sets"][name][measure]["value"])
+
+
+def test_content_tells_taste_and_the_ceiling_is_above_all(found: dict[str, Any]) -> None:
+    order = [value(found, method) for method in ("random", "category", "ridge", "oracle")]
+    assert order == sorted(order)
+    difference = found["methods"]["category"]["sets"]["cold"]["ndcg@20"]["difference"]
+    assert difference["high"] < 0
+    assert difference["p"] <= difference["p_holm"] < 0.05
+    assert found["reference"] == "knn"
+    assert "difference" not in found["methods"]["knn"]["sets"]["cold"]["ndcg@20"]
+    assert value(found, "popularity", "warm") > value(found, "random", "warm")
+    assert value(found, "popularity") == pytest.approx(value(found, "random"), abs=0.1)
+
+
+def test_the_record_says_all_that_was_asked_for(found: dict[str, Any]) -> None:
+    json.dumps(found, allow_nan=False)
+    assert set(found["counts"]["sets"]) == {"cold", "warm", "all"}
+    for own in found["methods"].values():
+        for name in found["counts"]["sets"]:
+            for measure in ("recall", "ndcg", "mrr", "hit"):
+                for k in (10, 20, 50):
+                    cell = own["sets"][name][f"{measure}@{k}"]
+                    assert cell["low"] <= cell["value"] + 1e-9
+                    assert cell["value"] - 1e-9 <= cell["high"]
+                    assert cell[cell["over"]] == [cell["low"], cell["high"]]
+            assert set(own["lists"][name]) == {"coverage", "gini", "diversity", "novelty", "cold"}
+        assert 0 <= own["audience"]["value"] <= 1
+    assert found["methods"]["random"]["sets"]["cold"]["ndcg@20"]["seeds"]["count"] == 3
+    assert found["methods"]["ridge"]["sets"]["cold"]["ndcg@20"]["seeds"] is None
+    assert 0 < found["cold_share"] < 1
+    assert found["methods"]["popularity"]["lists"]["all"]["cold"] == 0
+    assert found["methods"]["oracle"]["sets"]["cold"]["recall@10"]["value"] <= 1
+    assert found["methods"]["oracle"]["sets"]["warm"]["recall@20"]["gap"] == 1
+    strata = found["methods"]["ridge"]["strata"]
+    assert sum(one["users"] for one in strata["users"]) == found["counts"]["sets"]["cold"]["users"]
+    assert [(one["space"], one["present"]) for one in strata["items"]] == [
+        ("picture", True),
+        ("picture", False),
+        ("text", True),
+    ]
+
+
+def test_lists_are_full_and_hold_nothing_that_was_met(known: World) -> None:
+    """Recall by hand, from all scores of a user."""
+    split = split_of(known.interactions, known.content, "coldrec", SETTINGS)
+    data = data_of(split, known.content, teacher="pure_svd", dim=24)
+    task = task_of(data, known.content.blocks["text"], ks=(10,), audience_k=10, early=50)
+    model = named(["content_mean"])[0].fit(data, 0)
+    got = judge(model, data, task).values["all"]["recall@10"]
+    scores = model.users(task.histories) @ model.items(known.content).T
+    for row in range(len(task.users)):
+        own = scores[row].copy()
+        own[~(data.cold | split.warm)] = -np.inf
+        own[task.met[[row]].indices] = -np.inf
+        liked = set(task.relevant[[row]].indices)
+        assert got[row] == pytest.approx(len(liked & set(np.argsort(-own)[:10])) / min(10, len(liked)))
+
+
+def test_scores_that_are_no_product_are_ranked_alike(known: World) -> None:
+    data = data_of(split_of(known.interactions, known.content, "items", SETTINGS), known.content, teacher="pure_svd")
+    task = task_of(data, known.content.blocks["text"], ks=(10,), audience_k=10, early=50)
+    model = named(["content_mean"])[0].fit(data, 0)
+
+    class Slow:
+        def items(self, content: Content) -> np.ndarray:
+            return model.items(content)
+
+        def scores(self, items: np.ndarray, histories: Any) -> np.ndarray:
+            return np.asarray(model.users(histories) @ items.T)
+
+    fast, slow = judge(model, data, task), judge(Slow(), data, task)  # type: ignore[arg-type]
+    assert np.array_equal(fast.values["cold"]["ndcg@10"], slow.values["cold"]["ndcg@10"], equal_nan=True)
+    assert fast.audience.tolist() == slow.audience.tolist()
+    assert len(fast.audience) == len(task.audience_items) > 20
+
+
+def test_the_audience_of_an_item_by_hand(known: World) -> None:
+    split = split_of(known.interactions, known.content, "items", SETTINGS)
+    data = data_of(split, known.content, teacher="pure_svd", dim=24)
+    task = task_of(data, known.content.blocks["text"], ks=(10,), audience_k=1000, early=3)
+    assert task.audience_k == 12
+    model = named(["ridge"])[0].fit(data, 0)
+    scores = model.items(known.content)[task.audience_items] @ model.users(task.audience_histories).T
+    lists = np.argsort(-scores, axis=1)[:, :12].astype(np.int64)
+    expected = measure_lists(lists, task.audience, [12])["recall@12"]
+    assert judge(model, data, task).audience == pytest.approx(expected)
+    assert np.diff(task.audience.indptr).max() == 3
+
+
+def test_validation_may_be_looked_at_without_the_test(known: World) -> None:
+    valid = evaluate(known.interactions, known.content, "items", replace(SETTINGS, part="valid", methods=METHODS[:4]))
+    assert valid.split["part"] == "valid"
+    assert valid.counts["sets"]["cold"]["candidates"] == valid.split["counts"]["items_cold_valid"]
+    assert set(valid.counts["sets"]) == {"cold"}
+    with pytest.raises(ColdstartError, match=r"^there is no part 'train' to judge: choose one of valid, test$"):
+        evaluate(known.interactions, known.content, "items", replace(SETTINGS, part="train"))
+
+
+def test_by_time_with_the_check_and_without_gives_the_same(known: World) -> None:
+    few = replace(SETTINGS, methods=("content_mean", "ridge"), draws=50)
+    checked = evaluate(known.interactions, known.content, "time", few).to_dict()
+    quick = evaluate(known.interactions, known.content, "time", replace(few, check=False)).to_dict()
+    assert set(checked["checked"]) - set(quick["checked"]) == {
+        "fit_reads_test_rows",
+        "fit_reads_valid_rows",
+        "fit_reads_new_items",
+    }
+    for own in (checked, quick):
+        own.pop("checked"), own.pop("settings")
+        for method in own["methods"].values():
+            method.pop("fit_s")
+    assert checked == quick
+    assert checked["reference"] == "content_mean"
+
+
+def test_what_cannot_be_fitted_is_said(known: World) -> None:
+    rows = replace(known.interactions, times=np.zeros_like(known.interactions.times))
+    found = evaluate(rows, known.content, "items", replace(SETTINGS, methods=("random", "recent"), draws=50))
+    assert found.left_out == {"recent": "the training rows have no times that differ"}
+    assert "Left out: recent: the training rows have no times that differ." in markdown(found.to_dict())
+
+
+def test_a_method_or_split_that_is_not_there(known: World) -> None:
+    with pytest.raises(ColdstartError, match=r"^there is no method 'magic': choose among random, popularity, recent, "):
+        evaluate(known.interactions, known.content, "items", replace(SETTINGS, methods=("magic",)))
+    with pytest.raises(ColdstartError, match=r"^there is no split 'last': choose one of time, items, coldrec$"):
+        evaluate(known.interactions, known.content, "last", SETTINGS)
+
+
+def test_near_copies_fall_on_one_side_and_out_of_a_test(known: World) -> None:
+    rng = np.random.default_rng(0)
+    text = known.content.blocks["text"].copy()
+    text[1::2] = text[::2] + 0.001 * rng.normal(size=text[::2].shape)
+    content = Content(known.content.item_ids, {"text": text}, known.content.records)
+    groups = groups_of(content)
+    assert (groups[::2] == groups[1::2]).all()
+    split = split_of(known.interactions, content, "items", SETTINGS)
+    assert split.settings["near_duplicates"] == 0
+    apart = without_near(by_items(known.interactions), content)
+    assert apart.settings["near_duplicates"] > 20
+    warm, cold = apart.warm, apart.cold("test") | apart.cold("valid")
+    assert not (cold[::2] & warm[1::2]).any()
+
+
+def test_a_picture_that_all_share_makes_no_copies(known: World) -> None:
+    blocks = {"picture": np.ones((160, 4), np.float32)}
+    content = Content(known.content.item_ids, blocks, known.content.records)
+    assert len(np.unique(groups_of(content))) == 160
+
+
+def test_the_table_as_markdown(found: dict[str, Any]) -> None:
+    text = markdown(found)
+    assert text.startswith(f"Split `coldrec`, part `test`, digest `{found['split']['digest']}`: ")
+    for title in ("New items", "Training items", "Both together"):
+        assert f"### {title}: " in text
+    for own in found["methods"].values():
+        assert text.count(f"| {own['title']} |") == 3
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(lines) == 3 * (2 + len(METHODS))
+
+
+def test_names_cannot_break_the_table(found: dict[str, Any]) -> None:
+    own = json.loads(json.dumps(found))
+    own["methods"]["ridge"]["title"] = "a | b\nc"
+    assert "| a \\| b c |" in markdown(own)
+
+
+def test_a_split_is_kept_in_a_folder(known: World, tmp_path: Path) -> None:
+    few = replace(SETTINGS, methods=("random",), draws=20)
+    first = evaluate(known.interactions, known.content, "items", few, folder=tmp_path)
+    about = json.loads((tmp_path / "split.json").read_text())
+    assert about["digest"] == first.split["digest"]
