@@ -19,6 +19,7 @@ MODULES = (
     *("towers", "understand", "speech_wer", "screen_text", "shots", "near_duplicates", "safety", "match_sample"),
     *("starter_clip", "describe_fashion", "describe_retrieval", "describe_films"),
     *("lora_tokens", "describe_tokens"),
+    *("interactions_ingest", "exploration_simulated"),
 )
 PACKAGES = ("torch", "open_clip_torch", "lancedb", "av", "faster-whisper", "rapidocr", "onnxruntime")
 HERE = Path(__file__).resolve().parent

@@ -25,7 +25,7 @@ from coldstart.errors import ColdstartError
 
 KNOWN = "a .csv, .tsv, .jsonl or .parquet file"
 
-_BLOCK_BYTES, _BLOCK_ROWS, _BLOCK_LINES = 1 << 25, 500_000, 100_000
+_HEADER_BYTES, _BLOCK_BYTES, _BLOCK_ROWS, _BLOCK_LINES = 1 << 20, 1 << 25, 500_000, 100_000
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def _open_csv(path: Path, delimiter: str = ",") -> tuple[list[str], Reader]:
 
     reading = pa_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)  # in threads rows have no numbers
     parsing = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=note)
-    with pa_csv.open_csv(path, reading, parsing, pa_csv.ConvertOptions(check_utf8=False)) as opened:
+    first = pa_csv.ReadOptions(block_size=_HEADER_BYTES, use_threads=False)
+    with pa_csv.open_csv(path, first, parsing, pa_csv.ConvertOptions(check_utf8=False)) as opened:
         names = opened.schema.names
 
     def blocks(columns: list[str]) -> Iterator[Raw]:

@@ -161,6 +161,18 @@ def slots(k: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
     return found
 
 
+def sampled(believed: Posterior, k: int, rng: np.random.Generator, count: int) -> Places:
+    """The k best of each of `count` samples of all rates, best first: int64 [count, k]. Drawn in blocks."""
+    found = np.zeros((count, k), np.int64)
+    step = max(1, _BLOCK // max(len(believed), 1))
+    for start in range(0, count if k else 0, step):
+        stop = min(start + step, count)
+        sample = -rng.beta(believed.alpha, believed.beta, size=(stop - start, len(believed)))
+        best = np.argpartition(sample, k - 1, axis=1)[:, :k] if k < len(believed) else _all_of(sample)
+        found[start:stop] = np.take_along_axis(best, np.argsort(np.take_along_axis(sample, best, 1), axis=1), 1)
+    return found
+
+
 def thompson(believed: Posterior, k: int, rng: np.random.Generator, draws: int = 1000) -> tuple[Places, Floats]:
     """The k best of one sample of all rates, and how likely each stood at its slot.
 
@@ -169,7 +181,7 @@ def thompson(believed: Posterior, k: int, rng: np.random.Generator, draws: int =
         `draws` + 1 samples, the shown one among them, that have the item there. So none is 0, and one is too high by
         at most 1 / (draws + 1) on average.
     """
-    orders = _orders(believed, min(k, len(believed)), rng, draws + 1)
+    orders = sampled(believed, min(k, len(believed)), rng, draws + 1)
     return orders[0], (orders == orders[0]).mean(axis=0)
 
 
@@ -234,7 +246,7 @@ def explore(
         kept = kept[np.argsort(-_hoped(believed.take(kept)), kind="stable")[:pool]]
     chosen = np.stack([slots(k, share, rng) for _ in range(draws + 1)])
     most = min(int(chosen.sum(axis=1).max()), len(kept))
-    new = np.asarray(candidates, np.int64)[kept][_orders(believed.take(kept), most, rng, draws + 1)]
+    new = np.asarray(candidates, np.int64)[kept][sampled(believed.take(kept), most, rng, draws + 1)]
     places, explored = merge(np.broadcast_to(ranked, (draws + 1, k)), new, chosen)
     return Explored(places[0], explored[0], (places == places[0]).mean(axis=0))
 
@@ -249,18 +261,6 @@ def _hoped(believed: Posterior) -> Floats:
     """Mean plus two standard deviations."""
     total = believed.alpha + believed.beta
     found: Floats = believed.mean + 2 * np.sqrt(believed.alpha * believed.beta / (total**2 * (total + 1)))
-    return found
-
-
-def _orders(believed: Posterior, k: int, rng: np.random.Generator, count: int) -> Places:
-    """The k best of each of `count` samples, best first: int64 [count, k]. Samples are drawn in blocks."""
-    found = np.zeros((count, k), np.int64)
-    step = max(1, _BLOCK // max(len(believed), 1))
-    for start in range(0, count if k else 0, step):
-        stop = min(start + step, count)
-        sample = -rng.beta(believed.alpha, believed.beta, size=(stop - start, len(believed)))
-        best = np.argpartition(sample, k - 1, axis=1)[:, :k] if k < len(believed) else _all_of(sample)
-        found[start:stop] = np.take_along_axis(best, np.argsort(np.take_along_axis(sample, best, 1), axis=1), 1)
     return found
 
 

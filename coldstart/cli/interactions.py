@@ -97,7 +97,7 @@ def show(report: InteractionReport) -> None:
     used = ", ".join(f"{field}={column}" for field, column in report.columns.items())
     guessed = f"; recognised by name: {', '.join(report.guessed)}" if report.guessed else ""
     times = f"; times in {report.time_unit}" if report.time_unit else "; no times: all rows count as of 1970-01-01"
-    output.line(f"columns {used}{guessed}{times}")
+    output.line(_printable(f"columns {used}{guessed}{times}"))
     rate = f", {report.rows / report.seconds:,.0f} rows/s" if report.seconds else ""
     output.line(
         f"{report.rows:,} rows in {output.duration(report.seconds)}{rate}: {report.added:,} added, "
@@ -118,6 +118,11 @@ def show(report: InteractionReport) -> None:
             ("rejected", "rows", "first of them"),
             [[reason, count, examples.get(reason, "")] for reason, count in report.rejected.items()],
         )
+
+
+def _printable(text: str) -> str:
+    """Names from a file without what would steer the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def leave_where_too_many_failed(report: InteractionReport) -> None:
