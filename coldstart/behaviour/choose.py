@@ -1,0 +1,272 @@
+"""Which mapper to trust: each fitted on some warm items and judged on others held out; the best is fitted on all.
+
+The choice itself (weights of spaces, the best mapper, the blend) is learnt on the same held-out items: figures there
+are the best of several looks, and no promise. `coldstart evaluate recommend` makes those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart import behaviour
+from coldstart.behaviour import Mapper, Problem, Vectors
+from coldstart.behaviour.calibration import Calibration, fit_calibration
+from coldstart.behaviour.content import Content
+from coldstart.behaviour.deltas import bounded_deltas
+from coldstart.behaviour.fitted import Behaviour
+from coldstart.behaviour.fusion import Fusion
+from coldstart.behaviour.judging import JUDGE, METRICS, Fold, Values, folds, problem
+from coldstart.behaviour.mappers.blend import Blend, joined
+from coldstart.behaviour.space_weights import space_weights
+from coldstart.behaviour.teachers import teach
+from coldstart.errors import ColdstartError
+from coldstart.interactions import Interactions
+from coldstart.metrics import bootstrap
+
+Candidate = Mapping[str, Any]
+CANDIDATES: Mapping[str, Candidate] = {"knn": {}, "ridge": {"target": "users"}, "contrastive": {}}
+BLEND = "blend"
+_BLEND_STEPS = 12
+
+
+@dataclass(frozen=True)
+class ChoiceSettings:
+    """What is tried, and how it is judged.
+
+    Attributes:
+        candidates: label -> settings of a mapper; `mapper` names it where the label does not, and a list of values
+            stands for one candidate each.
+        blend: whether a weighted sum of candidates may win too.
+        weights: space -> its weight in fusion; None: found on the held-out items.
+        labels: whether category, tags and attributes count as a space of their own.
+        teacher: `als`, `bpr` or `pure_svd`; dim: numbers of its vectors.
+        warm_min: users that an item needs to be warm.
+        min_weight: rows of at least this weight speak for their item; None: above 0.
+        valid_share: of the warm items' groups that are held out; folds: how often that is done, on other items each.
+        max_delta: how far, as a share of its length, a warm item's vector may go from what its content says.
+        calibrate: bring cold items' scores to the warm ones' mean and spread.
+    """
+
+    candidates: Mapping[str, Candidate] = field(default_factory=lambda: CANDIDATES)
+    blend: bool = True
+    weights: Mapping[str, float] | None = None
+    labels: bool = True
+    teacher: str = "als"
+    dim: int = 64
+    warm_min: int = 5
+    min_weight: float | None = None
+    valid_share: float = 0.2
+    folds: int = 2
+    max_delta: float = 0.3
+    calibrate: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """`report`: what was tried and what it gave, as JSON gives it."""
+
+    behaviour: Behaviour
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """Of one fold: its problem, and of each candidate the mapper's name, the mapper and its metrics."""
+
+    fold: Fold
+    problem: Problem
+    mappers: Mapping[str, tuple[str, Mapper]]
+    values: Mapping[str, Values]
+
+    def blend(self, parts: Mapping[str, float]) -> Blend:
+        return joined([(*self.mappers[label], weight) for label, weight in parts.items()], self.problem.features)
+
+
+def steps(settings: ChoiceSettings) -> int:
+    """How often `choose` calls its `step`."""
+    return len(_expanded(settings.candidates)) * settings.folds + 2
+
+
+def choose(
+    interactions: Interactions,
+    content: Content,
+    settings: ChoiceSettings | None = None,
+    *,
+    groups: NDArray[np.int64] | None = None,
+    step: Callable[[], None] = lambda: None,
+) -> Chosen:
+    """Fit and judge every candidate, then fit the best on all there is.
+
+    Args:
+        interactions: rows of the training window, over `content.item_ids`.
+        groups: of the items, int64 [I]; those of one group are held out together. None: each is alone.
+        step: called after the weights, after each candidate of each fold, and at the end.
+
+    Raises:
+        ColdstartError: too few warm items to hold any out, or a candidate that does not exist.
+    """
+    settings = settings or ChoiceSettings()
+    if interactions.item_ids != content.item_ids:
+        raise ValueError("interactions and content are not over the same items, in the same order")
+    started = monotonic()
+    candidates = _expanded(settings.candidates)
+    liked = interactions.positive(settings.min_weight)
+    warm = liked.counts() >= settings.warm_min
+    own = np.arange(len(content)) if groups is None else groups
+    count, share = settings.folds, settings.valid_share
+    held_out = list(folds(interactions, liked, warm, own, count=count, share=share, seed=settings.seed))
+    weights = settings.weights
+    if weights is None:
+        weights = space_weights(held_out[0], content, min_weight=settings.min_weight, labels=settings.labels)
+    step()
+    tried = [_try(fold, content, candidates, weights, settings, step) for fold in held_out]
+    values = {label: _joined([one.values[label] for one in tried]) for label in candidates}
+    parts = _blend(tried, {label: _score(found) for label, found in values.items()}) if settings.blend else {}
+    if len(parts) > 1:
+        values[BLEND] = _blend_values(tried, parts)
+    best = max(values, key=lambda label: _score(values[label]))
+    made, fusion = _problem(interactions, content, weights, settings)
+    name, mapper = _fit(best, _given(best, candidates, parts), made, settings.seed)
+    deltas = _deltas(mapper, made, warm, settings)
+    calibration = _calibration(tried[0], best, parts) if settings.calibrate else Calibration.none()
+    step()
+    report = {
+        "chosen": best,
+        "parts": parts if best == BLEND else {best: 1.0},
+        "candidates": {label: _intervals(found) for label, found in values.items()},
+        "judged": {
+            "folds": len(held_out),
+            "users": sum(len(fold.users) for fold in held_out),
+            "items": sum(len(fold.held) for fold in held_out),
+        },
+        "weights": dict(fusion.weights),
+        "items": len(content),
+        "warm": int(warm.sum()),
+        "users": len(np.unique(liked.users)),
+        "rows": len(liked),
+        "settings": asdict(settings),
+        "seconds": round(monotonic() - started, 1),
+    }
+    return Chosen(Behaviour(name, content.item_ids, warm, fusion, mapper, deltas, calibration, report), report)
+
+
+def _expanded(candidates: Mapping[str, Candidate]) -> dict[str, Candidate]:
+    """One candidate for every combination of listed values."""
+    if not candidates:
+        raise ColdstartError(f"no candidates to choose from: name one or more of {', '.join(behaviour.names())}")
+    found: dict[str, Candidate] = {}
+    for label, given in candidates.items():
+        name = given.get("mapper", label)
+        if name not in behaviour.names():
+            raise ColdstartError(f"candidate {label!r}: no mapper {name!r}; there is {', '.join(behaviour.names())}")
+        listed = {key: value for key, value in given.items() if isinstance(value, list | tuple)}
+        for values in product(*listed.values()):
+            chosen = dict(zip(listed, values, strict=True))
+            suffix = ", ".join(f"{key}={value}" for key, value in chosen.items())
+            found[f"{label} ({suffix})" if suffix else label] = {"mapper": name, **given, **chosen}
+    return found
+
+
+def _given(label: str, candidates: Mapping[str, Candidate], parts: Mapping[str, float]) -> Candidate:
+    if label != BLEND or BLEND in candidates:
+        return candidates[label]
+    return {"mapper": BLEND, "parts": {one: {**candidates[one], "weight": weight} for one, weight in parts.items()}}
+
+
+def _problem(
+    train: Interactions, content: Content, weights: Mapping[str, float], settings: ChoiceSettings
+) -> tuple[Problem, Fusion]:
+    matrix = train.positive(settings.min_weight).matrix()
+    teacher = teach(settings.teacher, matrix, dim=settings.dim, seed=settings.seed)
+    return problem(
+        train, content, min_weight=settings.min_weight, weights=weights, labels=settings.labels, teacher=teacher
+    )
+
+
+def _fit(label: str, given: Candidate, made: Problem, seed: int) -> tuple[str, Mapper]:
+    name = str(given.get("mapper", label))
+    settings = {key: value for key, value in given.items() if key != "mapper"}
+    return name, behaviour.fit(name, made, seed=seed, **settings)
+
+
+def _try(
+    fold: Fold,
+    content: Content,
+    candidates: Mapping[str, Candidate],
+    weights: Mapping[str, float],
+    settings: ChoiceSettings,
+    step: Callable[[], None],
+) -> _Tried:
+    made, _ = _problem(fold.train, content, weights, settings)
+    mappers, values = {}, {}
+    for label, given in candidates.items():
+        mappers[label] = _fit(label, given, made, settings.seed)
+        mapper = mappers[label][1]
+        values[label] = fold.values(mapper.items(made.features[fold.held]), mapper.users(made.matrix[fold.users]))
+        step()
+    return _Tried(fold, made, mappers, values)
+
+
+def _joined(parts: Sequence[Values]) -> Values:
+    return {metric: np.concatenate([part[metric] for part in parts]) for metric in METRICS}
+
+
+def _score(values: Values) -> float:
+    return float(np.nanmean(values[JUDGE]))
+
+
+def _intervals(values: Values) -> dict[str, dict[str, float]]:
+    return {metric: asdict(bootstrap(found[np.isfinite(found)])) for metric, found in values.items()}
+
+
+def _blend(tried: Sequence[_Tried], scores: Mapping[str, float]) -> dict[str, float]:
+    """Weights by greedy selection with replacement (Caruana et al., ICML 2004), from the best candidate alone."""
+    chosen = [max(scores, key=scores.__getitem__)]
+    best = scores[chosen[0]]
+    for _ in range(_BLEND_STEPS):
+        found = {label: _score(_blend_values(tried, _shares([*chosen, label]))) for label in scores}
+        label = max(found, key=found.__getitem__)
+        if found[label] <= best:
+            break
+        best = found[label]
+        chosen.append(label)
+    return _shares(chosen)
+
+
+def _shares(chosen: Sequence[str]) -> dict[str, float]:
+    return {label: chosen.count(label) / len(chosen) for label in dict.fromkeys(chosen)}
+
+
+def _blend_values(tried: Sequence[_Tried], parts: Mapping[str, float]) -> Values:
+    found = []
+    for one in tried:
+        blend = one.blend(parts)
+        items = blend.items(one.problem.features[one.fold.held])
+        found.append(one.fold.values(items, blend.users(one.problem.matrix[one.fold.users])))
+    return _joined(found)
+
+
+def _deltas(mapper: Mapper, made: Problem, warm: NDArray[np.bool_], settings: ChoiceSettings) -> Vectors:
+    vectors = mapper.items(made.features)
+    deltas = bounded_deltas(vectors, mapper.users(made.matrix), made.matrix, max_delta=settings.max_delta)
+    deltas[~warm] = 0
+    return deltas
+
+
+def _calibration(tried: _Tried, best: str, parts: Mapping[str, float]) -> Calibration:
+    """On one fold, where the held-out items are the cold ones and what became of them is known."""
+    fold, made = tried.fold, tried.problem
+    mapper = tried.blend(parts) if best == BLEND and BLEND not in tried.mappers else tried.mappers[best][1]
+    cold = np.zeros(len(made.features), bool)
+    cold[fold.held] = True
+    kept = np.flatnonzero(cold | (np.diff(made.matrix.tocsc().indptr) > 0))
+    users = mapper.users(made.matrix[fold.users])
+    return fit_calibration(users, mapper.items(made.features[kept]), cold[kept])

@@ -1,0 +1,170 @@
+"""Choosing among mappers on held-out warm items, and what is left of it: on the made-up world."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from behaviour_world import World, world
+
+from coldstart import behaviour
+from coldstart.behaviour.choose import ChoiceSettings, choose, steps
+from coldstart.behaviour.content import Content
+from coldstart.behaviour.fitted import ARRAYS, CARD, files, load
+from coldstart.behaviour.judging import folds, problem
+from coldstart.behaviour.mappers import blend
+from coldstart.behaviour.scoring import top_k
+from coldstart.behaviour.teachers import teach
+from coldstart.errors import ColdstartError
+from coldstart.interactions import Interactions
+from coldstart.ranking_measures import measure_lists
+
+QUICK = ChoiceSettings(candidates={"knn": {}, "ridge": {"target": "users"}}, dim=16, folds=1)
+
+
+@pytest.fixture(scope="module")
+def made() -> World:
+    return world()
+
+
+@pytest.fixture(scope="module")
+def split(made: World) -> tuple[Interactions, np.ndarray]:
+    """Training rows, and places of the items that nobody has met in them."""
+    cold = np.arange(5, len(made.content), 6)
+    return made.interactions.where(~np.isin(made.interactions.items, cold)), cold
+
+
+def test_the_best_of_the_held_out_items_finds_who_likes_cold_ones(
+    made: World, split: tuple[Interactions, np.ndarray]
+) -> None:
+    train, cold = split
+    called = []
+    chosen = choose(train, made.content, QUICK, step=lambda: called.append(1))
+    assert len(called) == steps(QUICK) == 4
+    fitted, report = chosen.behaviour, chosen.report
+    assert set(report["candidates"]) >= {"knn", "ridge"}
+    best = max(found["ndcg@20"]["value"] for found in report["candidates"].values())
+    assert report["candidates"][report["chosen"]]["ndcg@20"]["value"] == best
+    assert abs(sum(report["weights"].values()) - 1) < 1e-6
+    users, items = fitted.users(train.matrix()), fitted.items(made.content.take(cold))
+    assert users.shape[1] == items.shape[1] == fitted.dim
+    relevant = made.interactions.matrix()[:, cold]
+    lists, _ = top_k(users, items, 5)
+    recall = np.nanmean(measure_lists(lists, relevant, [5])["recall@5"])
+    rng = np.random.default_rng(0)
+    by_lot = np.stack([rng.permutation(len(cold))[:5] for _ in range(len(users))])
+    chance = np.nanmean(measure_lists(by_lot, relevant, [5])["recall@5"])
+    assert recall > chance + 0.2
+
+
+def test_warm_items_may_go_from_their_content_only_so_far(made: World, split: tuple[Interactions, np.ndarray]) -> None:
+    train, cold = split
+    free = choose(train, made.content, replace(QUICK, calibrate=False, blend=False, max_delta=0.3)).behaviour
+    held = choose(train, made.content, replace(QUICK, calibrate=False, blend=False, max_delta=0.0)).behaviour
+    moved = np.linalg.norm(free.items(made.content) - held.items(made.content), axis=1)
+    length = np.linalg.norm(held.items(made.content)[:, :-1], axis=1)
+    assert np.all(moved[cold] == 0)
+    assert np.all(moved <= 0.3 * length + 1e-5)
+    assert moved[free.warm].mean() > 0.01
+
+
+def test_what_was_fitted_comes_back_as_it_was(
+    made: World, split: tuple[Interactions, np.ndarray], tmp_path: Path
+) -> None:
+    fitted = choose(split[0], made.content, QUICK).behaviour
+    for name, data in files(fitted).items():
+        (tmp_path / name).write_bytes(data)
+    again = load(tmp_path)
+    assert again.item_ids == fitted.item_ids
+    assert np.array_equal(again.items(made.content), fitted.items(made.content))
+    histories = split[0].matrix()
+    assert np.array_equal(again.users(histories), fitted.users(histories))
+    assert again.about["chosen"] == fitted.about["chosen"]
+    assert files(again) == files(fitted)
+
+
+def test_a_broken_folder_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / CARD).write_text("{}")
+    (tmp_path / ARRAYS).write_bytes(b"nothing")
+    with pytest.raises(ColdstartError, match=r"holds no fit of behaviour .*: run `coldstart finetune behaviour`"):
+        load(tmp_path)
+
+
+def test_items_that_came_later_have_vectors_and_unknown_ones_none(
+    made: World, split: tuple[Interactions, np.ndarray]
+) -> None:
+    fitted = choose(split[0], made.content, QUICK).behaviour
+    blocks = {name: np.stack([block[3], np.zeros_like(block[3])]) for name, block in made.content.blocks.items()}
+    record = {"category": None, "tags": [], "title": "new"}
+    vectors = fitted.items(Content(("new", "empty"), blocks, (made.content.records[3], record)))
+    assert np.any(vectors[0] != 0)
+    assert not np.any(vectors[1])
+
+
+def test_a_fold_holds_whole_groups_and_none_of_their_rows(made: World) -> None:
+    rows = made.interactions
+    groups = np.arange(len(made.content)) // 2
+    liked, warm = rows.positive(), rows.counts() >= 5
+    found = list(folds(rows, liked, warm, groups, count=3, share=0.2, seed=0))
+    assert len(found) == 3
+    for fold in found:
+        assert not np.isin(fold.train.items, fold.held).any()
+        assert warm[fold.held].all()
+        rest = np.setdiff1d(np.flatnonzero(warm), fold.held)
+        assert not np.isin(groups[rest], groups[fold.held]).any()
+    assert not np.intersect1d(found[0].held, found[1].held).size
+
+
+def test_what_held_out_items_are_does_not_enter_the_fit(made: World) -> None:
+    rows = made.interactions
+    fold = next(folds(rows, rows, rows.counts() >= 5, np.arange(len(made.content)), count=1, share=0.2, seed=0))
+    blocks = {name: block.copy() for name, block in made.content.blocks.items()}
+    for block in blocks.values():
+        block[fold.held] = np.roll(block[fold.held], 1, axis=1)
+    other = Content(made.content.item_ids, blocks, made.content.records)
+    _, one = problem(fold.train, made.content, min_weight=None, weights=None, labels=True)
+    _, two = problem(fold.train, other, min_weight=None, weights=None, labels=True)
+    for name, array in one.arrays().items():
+        assert np.array_equal(array, two.arrays()[name]), name
+
+
+def test_a_blend_adds_scores_of_one_spread(made: World) -> None:
+    matrix = made.interactions.matrix()
+    teacher = teach("pure_svd", matrix, dim=16, seed=0)
+    given, _ = problem(made.interactions, made.content, min_weight=None, weights=None, labels=False, teacher=teacher)
+    parts = {"knn": {"weight": 0.25}, "ridge": {"weight": 0.75, "target": "users"}}
+    both = blend.fit(given, parts=parts)
+    scores = both.users(matrix) @ both.items(given.features).T
+    wanted = np.zeros_like(scores)
+    for name, own in parts.items():
+        settings = {key: value for key, value in own.items() if key != "weight"}
+        mapper = behaviour.fit(name, given, **settings)
+        found = mapper.users(matrix) @ mapper.items(given.features).T
+        wanted += own["weight"] * found / found.std(axis=1, keepdims=True)
+    np.testing.assert_allclose(scores, wanted, rtol=1e-3, atol=1e-4)
+    again = blend.restore(both.arrays())
+    assert np.array_equal(again.items(given.features), both.items(given.features))
+
+
+def test_a_list_of_values_is_a_candidate_each(made: World, split: tuple[Interactions, np.ndarray]) -> None:
+    settings = replace(QUICK, candidates={"near": {"mapper": "knn", "k": [5, 20]}}, blend=False)
+    report = choose(split[0], made.content, settings).report
+    assert set(report["candidates"]) == {"near (k=5)", "near (k=20)"}
+
+
+def test_faults_are_named(made: World) -> None:
+    known = ", ".join(behaviour.names())
+    with pytest.raises(ColdstartError) as unknown:
+        choose(made.interactions, made.content, replace(QUICK, candidates={"guess": {}}))
+    assert str(unknown.value) == f"candidate 'guess': no mapper 'guess'; there is {known}"
+    with pytest.raises(ColdstartError) as few:
+        choose(made.interactions, made.content, replace(QUICK, warm_min=1000))
+    assert str(few.value) == (
+        "0 items are warm, and 0 of them can be held out to judge by, too few: bring more interactions with "
+        "`coldstart ingest --interactions FILE`, or lower warm_min"
+    )
+    with pytest.raises(ColdstartError) as much:
+        choose(made.interactions, made.content, replace(QUICK, folds=6))
+    assert str(much.value) == "6 folds of 0.2 of the items each are more than all items: lower one of them"
