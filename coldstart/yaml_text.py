@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -13,11 +13,6 @@ class _Loader(yaml.SafeLoader):
     A date stays the text that it is: settings are kept as JSON, which knows no dates.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        first: [(tag, pattern) for tag, pattern in own if tag != "tag:yaml.org,2002:timestamp"]
-        for first, own in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
@@ -27,6 +22,12 @@ class _Loader(yaml.SafeLoader):
                     raise yaml.MarkedYAMLError(problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark)
                 seen.add(key.value)
         return node
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in own if tag != "tag:yaml.org,2002:timestamp"]
+    for first, own in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def parse(text: str) -> Any:

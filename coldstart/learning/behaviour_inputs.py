@@ -19,6 +19,7 @@ from coldstart.pipeline import Pipeline, StageSpec
 from coldstart.plain_settings import nearest
 from coldstart.space_vectors import vectors_of
 from coldstart.workspace import ITEMS, Store
+from coldstart.workspace.interactions import INTERACTIONS
 
 if TYPE_CHECKING:
     from coldstart.behaviour.fitted import Behaviour
@@ -171,8 +172,6 @@ def item_vectors_of(store: Store, pipeline: Pipeline) -> tuple[list[str], NDArra
 
 def met_items(store: Store, until_s: int | None) -> frozenset[str]:
     """Items that somebody met before a second; of any weight."""
-    from coldstart.workspace.interactions import INTERACTIONS
-
     if not store.has(INTERACTIONS):
         return frozenset()
     where = None if until_s is None else f"timestamp < to_timestamp_seconds({until_s})"

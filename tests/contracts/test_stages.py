@@ -6,10 +6,11 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import behaviour_fit
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -28,6 +29,7 @@ from coldstart.stage import MapStage, Reject, Row, SourceStage, WholeStage
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ingest": ("ingest", {}),
+    "behaviour": ("behaviour", {}),
     "describe.write": ("describe.write", {"generator": "fake"}),
     "describe.check": ("describe.check", {}),
     "understand.evidence": ("understand.evidence", {}),
@@ -45,11 +47,23 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "understand.speech, starter": ("understand.speech", {"model": "starter"}),
 }
 BEFORE = {
+    "behaviour": {
+        "words": {"stage": "embed", "encoder": "fake:24", "input": "text"},
+        "liking": {"stage": "align.behaviour"},
+    },
     "describe.check": {"writing": {"stage": "describe.write", "generator": "fake"}},
     "understand.evidence": {"heard": {"stage": "understand.speech", "model": "fake"}},
 }
 """Stages that a kind cannot stand without."""
-WHOLE = {"align.text_image", "describe.grounds", "finetune.describe", "index", "label", "understand.duplicates"}
+WHOLE = {
+    "align.behaviour",
+    "align.text_image",
+    "describe.grounds",
+    "finetune.describe",
+    "index",
+    "label",
+    "understand.duplicates",
+}
 HEAVY = ("torch", "pyarrow", "lancedb", "lance", "transformers")
 
 
@@ -69,6 +83,9 @@ class Case:
         stages = {**BEFORE.get(self.kind, {}), **stages}
         raw = {**settings(self.manifest), "engine": {"device": "cpu", "dtype": "float32", **(engine or {})}}
         pipeline = pipelines.load({**raw, "stages": stages})
+        if self.kind == "behaviour":
+            words: Any = build(pipeline.stages[0], pipeline)
+            pipeline = replace(pipeline, fitted=lambda name: behaviour_fit.folder("words", words.passport.digest))
         stage = build(pipeline.stages[-1], pipeline)
         assert isinstance(stage, MapStage)
         return stage

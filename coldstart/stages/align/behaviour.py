@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from coldstart.learning.split_file import ITEMS_FILE, items_file, items_of
 from coldstart.pipeline import Pipeline
 from coldstart.stage import LedgerRow, Reject
 from coldstart.workspace import ITEMS, Store
+from coldstart.workspace.interactions import InteractionTable
 
 if TYPE_CHECKING:
     from coldstart.behaviour.choose import ChoiceSettings
@@ -74,16 +74,6 @@ class _Lesson:
     interactions: Interactions
     why_not: str | None
 
-    @property
-    def digest(self) -> str:
-        """Of the interactions, in whatever order they came."""
-        rows = self.interactions
-        order = np.lexsort((rows.weights, rows.times, rows.items, rows.users))
-        found = sha256(digest([rows.user_ids, rows.item_ids]).encode())
-        for column in (rows.users, rows.items, rows.times, rows.weights):
-            found.update(np.ascontiguousarray(column[order]).tobytes())
-        return found.hexdigest()[:32]
-
 
 class BehaviourFitStage:
     """Fit stage; see `coldstart.stage.FitStage`. `spaces`: name -> embed stage that says what items are."""
@@ -107,6 +97,10 @@ class BehaviourFitStage:
         """
         passports = {space: asdict(stage.passport) for space, stage in self.spaces.items()}
         return stage_key(self.kind, self.version, {**self._settings.counted(), "spaces": passports})
+
+    @property
+    def _end(self) -> int | None:
+        return self._settings.until_s
 
     # -- where items are
 
@@ -136,7 +130,7 @@ class BehaviourFitStage:
     def _inputs(self, store: Store, standing: Standing) -> _Inputs:
         closed = standing.closed(self.name)
         states = {space: standing.of(space) for space in self.spaces}
-        met = met_items(store, self._settings.until_s)
+        met = met_items(store, self._end)
         keys: dict[str, str] = {}
         verdicts: dict[str, LedgerRow] = {}
         for item, own in store.keys(ITEMS).items():
@@ -168,7 +162,7 @@ class BehaviourFitStage:
         keys, present = self._inputs(store, self._standing(store)).keys, items_of(made)
         new = sum(item not in present for item in keys)
         changed = sum(bool(key) and item in present and present[item][0] != key for item, key in keys.items())
-        rows = _rows(store) - made.report["interactions"]["in_workspace"]
+        rows = InteractionTable(store).count() - made.report["interactions"]["in_workspace"]
         counts = {"items came": new, "items changed": changed, "interactions came": rows}
         since = ", ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
         return 0, [f"{_summary(made)}{f'; since then {since}: `coldstart finetune behaviour`' if since else ''}"]
@@ -179,21 +173,23 @@ class BehaviourFitStage:
         Raises:
             ColdstartError: there is too little to learn from.
         """
-        made, lesson = self._made(store), self._lesson(store)
+        made = self._made(store)
+        if made is not None and self._is_of_now(made, store):
+            return 0, [f"{_summary(made)}; nothing came or changed since"]
+        lesson = self._lesson(store)
         if lesson.why_not is not None:
             raise ColdstartError(f"{self.name}: {lesson.why_not}")
-        same = made is not None and made.report["interactions"]["digest"] == lesson.digest
-        if made is not None and same and self.present(store) == lesson.keys:
-            return 0, [f"{_summary(made)}; nothing came or changed since"]
         return self._fit(store, lesson, progress)
 
-    def _lesson(self, store: Store) -> _Lesson:
-        from coldstart.workspace.interactions import InteractionTable
+    def _is_of_now(self, made: Artifact, store: Store) -> bool:
+        same = made.report["interactions"]["digest"] == InteractionTable(store).digest(end=self._end)
+        return same and self.present(store) == dict(self._inputs(store, self._standing(store)).keys)
 
+    def _lesson(self, store: Store) -> _Lesson:
         standing = self._standing(store)
         keys = {item: key for item, key in self._inputs(store, standing).keys.items() if key}
         content = content_of(store, self._pipeline, list(self.spaces), sorted(keys), standing=standing)
-        read = InteractionTable(store).read(end=self._settings.until_s)
+        read = InteractionTable(store).read(end=self._end)
         interactions = read.over(content.item_ids)
         return _Lesson(content, keys, interactions, self._why_not(store, len(read), interactions))
 
@@ -225,6 +221,7 @@ class BehaviourFitStage:
                 lesson.interactions, content, settings, groups=groups, step=lambda: meter.advance(1, 0, 0.0)
             )
         keys = [lesson.keys[item] for item in content.item_ids]
+        rows = InteractionTable(store).digest(end=self._end)
         card = {
             "dim": chosen.behaviour.dim,
             "spaces": {space: stage.passport.digest for space, stage in self.spaces.items()},
@@ -240,13 +237,13 @@ class BehaviourFitStage:
             **card,
             "settings_key": self._key,
             "interactions": {
-                "in_workspace": _rows(store),
+                "in_workspace": InteractionTable(store).count(),
                 "learnt_from": len(lesson.interactions),
-                "digest": lesson.digest,
+                "digest": rows,
                 "until": None if self._settings.until is None else self._settings.until.isoformat(),
             },
         }
-        key = digest([self._key, lesson.digest, *keys])
+        key = digest([self._key, rows, *keys])
         made = store.artifacts.save(self.name, key, made_files, report)
         return len(content), [_summary(made), self._next(store)]
 
@@ -263,13 +260,6 @@ class BehaviourFitStage:
         if spaces:
             return f"`coldstart run --workspace {store.uri}` fills {', '.join(spaces)} with it"
         return "no space is filled with it: add a stage `behaviour: {}` after it"
-
-
-def _rows(store: Store) -> int:
-    """Interactions in the workspace, in any window."""
-    from coldstart.workspace.interactions import InteractionTable
-
-    return InteractionTable(store).count()
 
 
 def _summary(made: Artifact) -> str:

@@ -1,0 +1,30 @@
+"""A folder as `align.behaviour` leaves it, fitted on the made-up world, for stages that stand on one."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from behaviour_world import world
+
+from coldstart.behaviour.choose import ChoiceSettings, choose
+from coldstart.behaviour.content import Content
+from coldstart.behaviour.fitted import files
+from coldstart.learning.behaviour_inputs import FIT_FILE
+
+
+@cache
+def folder(space: str, passport: str) -> Path:
+    """Over one space of 24 numbers, whose passport has that digest."""
+    known = world(users=60, items=60, per_user=12)
+    content = Content(known.content.item_ids, {space: known.content.blocks["picture"]}, known.content.records)
+    settings = ChoiceSettings(candidates={"ridge": {"target": "users"}}, weights={space: 1.0, "labels": 0.5}, dim=8)
+    made = choose(known.interactions, content, settings).behaviour
+    card: Mapping[str, object] = {"dim": made.dim, "spaces": {space: passport}}
+    target = Path(tempfile.mkdtemp(prefix="behaviour-fit-"))
+    for name, data in {**files(made), FIT_FILE: json.dumps(card).encode()}.items():
+        (target / name).write_bytes(data)
+    return target

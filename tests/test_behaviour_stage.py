@@ -1,0 +1,415 @@
+"""align.behaviour and the space of kind behaviour over a workspace whose users have known tastes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import behaviour_shop
+import numpy as np
+import pytest
+from behaviour_shop import COLD, FIT, batch, met, small_world
+from catalogue import photo, states, write_manifest
+from typer.testing import CliRunner
+
+import coldstart
+from coldstart import pipeline as pipelines
+from coldstart.cli import app
+from coldstart.encoders import Passport
+from coldstart.errors import ColdstartError, NotFitted
+from coldstart.fitted import bound
+from coldstart.freshness import Standing
+from coldstart.interactions import interactions
+from coldstart.learning.behaviour_inputs import behaviour_of, content_groups, content_of, item_vectors_of
+from coldstart.learning.behaviour_pipeline import with_behaviour
+from coldstart.workspace.interactions import InteractionTable
+
+FITTED = "align.behaviour"
+WORLD = small_world()
+ITEMS = len(WORLD.content)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a workspace that ran once; leave it as it is."""
+    folder = tmp_path_factory.mktemp("behaviour")
+    behaviour_shop.shop(folder, WORLD)
+    return folder
+
+
+@pytest.fixture
+def shop(made: Path, tmp_path: Path) -> coldstart.Workspace:
+    """The same, to be changed."""
+    shutil.copytree(made / "w", tmp_path / "w")
+    return coldstart.open(tmp_path / "w")
+
+
+def seen(made: Path) -> tuple[coldstart.Workspace, Any, Any]:
+    """The workspace, its store and its pipeline."""
+    workspace = coldstart.open(made / "w")
+    return workspace, workspace._store, workspace.pipeline()
+
+
+def balances(workspace: coldstart.Workspace) -> dict[str, tuple[int, ...]]:
+    """Stage -> fresh, failed, filtered, duplicate, pending."""
+    return states(workspace.status())  # type: ignore[return-value]
+
+
+def notes(report: Any, stage: str) -> list[str]:
+    return next(list(one.notes) for one in report.stages if one.stage == stage)
+
+
+def done(report: Any) -> dict[str, int]:
+    return {one.stage: one.ran.done for one in report.stages}
+
+
+# -- the fit and its space
+
+
+def test_every_item_with_content_has_a_vector_and_those_that_somebody_met_are_learnt_from(made: Path) -> None:
+    workspace, store, pipeline = seen(made)
+    counts = balances(workspace)
+    assert counts[FITTED] == (ITEMS - COLD, 0, COLD, 0, 0)
+    assert counts["behaviour"] == (ITEMS, 0, 0, 0, 0)
+    assert counts["index"] == (ITEMS, 0, 0, 0, 0)
+    cold = [row for row in workspace.failures() if row["stage"] == FITTED]
+    assert {(row["state"], row["reason"], row["detail"]) for row in cold} == {
+        ("filtered", "no_interactions", "nobody has met it in the training window")
+    }
+    assert [row["item_id"] for row in cold] == list(WORLD.content.item_ids[-COLD:])
+    fitted, artifact = behaviour_of(store, pipeline)
+    assert fitted.item_ids == WORLD.content.item_ids[:-COLD]
+    assert artifact.report["interactions"]["learnt_from"] == len(met(WORLD))
+    assert workspace.fitted(FITTED) == dict.fromkeys(fitted.item_ids, "train")
+
+
+def test_rows_are_what_the_fit_says_of_the_content(made: Path) -> None:
+    workspace, store, pipeline = seen(made)
+    fitted, artifact = behaviour_of(store, pipeline)
+    content = content_of(store, pipeline)
+    assert content.item_ids == WORLD.content.item_ids
+    for space, block in WORLD.content.blocks.items():
+        np.testing.assert_array_equal(content.blocks[space], block)
+    item_ids, vectors = item_vectors_of(store, pipeline)
+    assert item_ids == list(content.item_ids)
+    np.testing.assert_allclose(vectors, fitted.items(content), atol=1e-5)
+    rows = workspace.vectors("behaviour").sort_by("item_id").to_pylist()
+    np.testing.assert_allclose(np.linalg.norm([row["vector"] for row in rows], axis=1), 1, atol=1e-5)
+    assert [row["warm"] for row in rows] == fitted.is_warm(item_ids).tolist()
+    assert not any(row["warm"] for row in rows[-COLD:])
+    passport = Passport.from_json(workspace.published().passports["behaviour"])
+    assert passport == Passport(
+        "behaviour:align.behaviour", f"sha256:{artifact.digest}", "content: picture, text", fitted.dim
+    )
+
+
+def test_items_that_nobody_has_met_find_those_who_like_them(made: Path) -> None:
+    _, store, pipeline = seen(made)
+    fitted, _ = behaviour_of(store, pipeline)
+    item_ids, vectors = item_vectors_of(store, pipeline)
+    users = fitted.users(met(WORLD).over(fitted.item_ids).matrix())
+    scores = users @ vectors[-COLD:].T
+    truth = WORLD.truth[:, -COLD:]
+    assert item_ids[-COLD:] == list(WORLD.content.item_ids[-COLD:])
+    by_user = [np.corrcoef(score, taste)[0, 1] for score, taste in zip(scores, truth, strict=True)]
+    assert np.mean(by_user) > 0.4  # by chance 0
+
+
+def test_the_neighbours_of_an_item_are_what_the_same_people_like(made: Path) -> None:
+    workspace, store, pipeline = seen(made)
+    item_ids, vectors = item_vectors_of(store, pipeline)
+    asked = item_ids[-1]  # nobody has met it
+    hits = workspace.search(item=asked, spaces=["behaviour"], top_k=5)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    order = [item_ids[place] for place in np.argsort(-(unit @ unit[-1])) if item_ids[place] != asked]
+    assert [hit.item_id for hit in hits] == order[:5]
+
+
+def test_a_space_of_behaviour_is_asked_by_items_and_by_name(made: Path, tmp_path: Path) -> None:
+    workspace, _, _ = seen(made)
+    assert workspace.published().passports.keys() == {"picture", "text", "behaviour"}
+    by_default = workspace.search(item="item-0001", top_k=5)
+    assert {space for hit in by_default for space in hit.ranks} <= {"picture", "text"}
+    assert {space for hit in workspace.search(text="drama") for space in hit.ranks} <= {"picture", "text", "full_text"}
+    with pytest.raises(ColdstartError) as refused:
+        workspace.search(text="drama", spaces=["behaviour"])
+    assert str(refused.value) == (
+        "space 'behaviour' says who likes an item, and no text has a vector there: ask it by an item, or name a space "
+        "that takes text"
+    )
+    with pytest.raises(ColdstartError) as refused:
+        workspace.search(image=photo(tmp_path / "asks.jpg", 3), spaces=["behaviour", "picture"])
+    assert str(refused.value) == (
+        "space 'behaviour' says who likes an item, and no image has a vector there: ask it by an item, or name a space "
+        "that takes image"
+    )
+    with pytest.raises(ColdstartError) as refused:
+        workspace.match(item="item-0001", spaces=["behaviour"])
+    assert str(refused.value) == (
+        "space 'behaviour' says who likes an item, not what it shows or says: match in a space of an encoder"
+    )
+
+
+# -- what comes and changes
+
+
+def test_a_second_run_does_nothing_and_a_request_without_news_neither(shop: coldstart.Workspace) -> None:
+    digest = shop._store.artifacts.newest(FITTED).digest  # type: ignore[union-attr]
+    assert set(done(shop.run()).values()) == {0}
+    assert notes(shop.finetune_behaviour(), FITTED)[0].endswith("; nothing came or changed since")
+    assert [one.digest for one in shop._store.artifacts.all(FITTED)] == [digest]
+
+
+def test_a_new_item_gets_its_vector_without_a_fit_and_a_changed_photo_its_own_anew(
+    made: Path, shop: coldstart.Workspace
+) -> None:
+    rows = [json.loads(line) for line in (made / "media" / "items.jsonl").read_text("utf-8").splitlines()]
+    rows.append({"item_id": "new", "kind": "product", "title": "a new drama", "category": "drama"})
+    photo(made / "media" / "other.jpg", 999)
+    rows[1]["image"] = "other.jpg"
+    before = {row["item_id"]: row["row_key"] for row in shop.vectors("behaviour").to_pylist()}
+    report = shop.run(manifest=write_manifest(made / "media" / "changed.jsonl", rows))
+    assert {name: count for name, count in done(report).items() if name != "index"} == {
+        "ingest": 2,
+        "picture": 1,
+        "text": 2,
+        FITTED: 0,
+        "behaviour": 2,
+    }
+    after = {row["item_id"]: row["row_key"] for row in shop.vectors("behaviour").to_pylist()}
+    assert {item for item in after if after[item] != before.get(item)} == {"new", "item-0001"}
+    assert balances(shop)[FITTED] == (ITEMS - COLD - 1, 0, COLD + 1, 0, 1)
+    assert notes(report, FITTED)[0].endswith("; since then 1 items changed: `coldstart finetune behaviour`")
+    assert len(shop.search(item="new", spaces=["behaviour"], top_k=3)) == 3
+
+
+def test_news_wait_until_a_fit_is_asked_for_and_then_all_rows_are_made_anew(shop: coldstart.Workspace) -> None:
+    cold = WORLD.content.item_ids[-1]
+    InteractionTable(shop._store).append([batch(interactions([f"user-{n:04d}" for n in range(9)], [cold] * 9))])
+    report = shop.run()
+    assert notes(report, FITTED)[0].endswith(
+        "; since then 1 items came, 9 interactions came: `coldstart finetune behaviour`"
+    )
+    assert (done(report)["behaviour"], balances(shop)[FITTED]) == (0, (ITEMS - COLD, 0, COLD - 1, 0, 1))
+    fitted = shop.finetune_behaviour()
+    assert done(fitted) == {FITTED: ITEMS - COLD + 1}
+    assert notes(fitted, FITTED)[1] == f"`coldstart run --workspace {shop.uri}` fills behaviour with it"
+    assert balances(shop)["behaviour"] == (0, 0, 0, 0, ITEMS)
+    with pytest.raises(NotFitted) as waits:
+        item_vectors_of(shop._store, shop.pipeline())
+    assert str(waits.value) == (
+        f"space 'behaviour' has no vector by the last fit yet: run `coldstart run --workspace {shop.uri}`"
+    )
+    assert len(shop.search(item=cold, spaces=["behaviour"], top_k=3)) == 3  # served by the earlier fit until then
+    assert done(shop.run())["behaviour"] == ITEMS
+    assert next(row["warm"] for row in shop.vectors("behaviour").to_pylist() if row["item_id"] == cold)
+
+
+def test_other_settings_are_a_fit_of_their_own_and_what_only_stops_one_is_not(shop: coldstart.Workspace) -> None:
+    assert set(done(shop.run(overrides=["align.behaviour.min_users=3"])).values()) == {0}
+    report = shop.run(overrides=["align.behaviour.max_delta=0"])
+    assert (done(report)[FITTED], done(report)["behaviour"]) == (ITEMS - COLD, ITEMS)
+
+
+def test_the_training_window_ends_when_it_is_told_to(shop: coldstart.Workspace) -> None:
+    shop.run(overrides=["align.behaviour.until=1970-04-01"])  # 90 of the world's 120 days
+    report = shop._store.artifacts.newest(FITTED).report  # type: ignore[union-attr]
+    rows = met(WORLD)
+    assert report["interactions"]["learnt_from"] == int((rows.times < 90 * 86_400).sum()) < len(rows)
+    assert report["interactions"]["until"] == "1970-04-01T00:00:00"
+
+
+def test_a_batch_of_one_gives_what_a_batch_of_all_gives(shop: coldstart.Workspace) -> None:
+    item_ids, vectors = item_vectors_of(shop._store, shop.pipeline())
+    pipeline = bound(shop.pipeline(overrides=["behaviour.batch_size=7"]), shop._store)
+    stage: Any = Standing(shop._store, pipeline).stage("behaviour")
+    shop._store.drop(stage.table, "true")
+    shop.run(overrides=["behaviour.batch_size=7"], only=["behaviour"])
+    again_ids, again = item_vectors_of(shop._store, pipeline)
+    assert again_ids == item_ids
+    np.testing.assert_allclose(again, vectors, atol=1e-5)
+
+
+# -- too little to learn from
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a workspace without interactions that ran once; leave it as it is."""
+    folder = tmp_path_factory.mktemp("empty")
+    rows = behaviour_shop.entries(folder / "media", WORLD)[:12]
+    rows.append({"item_id": "bare", "kind": "product", "description": "that no space reads"})
+    raw = behaviour_shop.settings(folder / "media", rows)
+    coldstart.open(folder / "w", create=True).run(raw)
+    return folder
+
+
+def test_a_run_goes_on_without_interactions_and_says_what_waits(empty: Path) -> None:
+    workspace = coldstart.open(empty / "w")
+    report = workspace.run()
+    bring = f"bring more with `coldstart ingest --workspace {workspace.uri} --interactions FILE`"
+    assert notes(report, FITTED) == [f"waits: the workspace has no interactions: {bring}"]
+    waits = (
+        "space 'behaviour' waits for stage 'align.behaviour', which has fitted nothing: run `coldstart finetune "
+        "behaviour`"
+    )
+    assert notes(report, "behaviour") == [waits]
+    assert balances(workspace) == states(report.stages)
+    assert balances(workspace)[FITTED] == (0, 0, 1, 0, 12)
+    assert balances(workspace)["behaviour"] == (0, 0, 0, 0, 13)
+    assert balances(workspace)["index"] == (12, 0, 1, 0, 0)
+    assert workspace.published().passports.keys() == {"picture", "text"}
+    assert [one.notes for one in workspace.status() if one.stage == "behaviour"] == [[waits]]
+    bare = {row["stage"]: (row["reason"], row["detail"]) for row in workspace.failures() if row["item_id"] == "bare"}
+    assert bare[FITTED] == ("no_content", "picture: no_media; text: no_text")
+    with pytest.raises(NotFitted) as nothing:
+        behaviour_of(workspace._store, workspace.pipeline())
+    assert str(nothing.value) == "stage 'align.behaviour' has fitted nothing: run `coldstart finetune behaviour`"
+
+
+def test_a_fit_that_is_asked_for_says_what_is_missing(empty: Path, tmp_path: Path) -> None:
+    shutil.copytree(empty / "w", tmp_path / "w")
+    workspace = coldstart.open(tmp_path / "w")
+    bring = f"bring more with `coldstart ingest --workspace {workspace.uri} --interactions FILE`"
+    with pytest.raises(ColdstartError) as refused:
+        workspace.finetune_behaviour()
+    assert str(refused.value) == f"align.behaviour: the workspace has no interactions: {bring}"
+    item, other = WORLD.content.item_ids[:2]
+    rows = interactions(["a", "b", "c", "d"], [item, item, other, "unknown"], [9 * 86_400] * 4)
+    InteractionTable(workspace._store).append([batch(rows)])
+    with pytest.raises(ColdstartError) as refused:
+        workspace.finetune_behaviour(overrides=["align.behaviour.until=1970-01-05"])
+    assert str(refused.value) == f"align.behaviour: the workspace has no interactions before 1970-01-05: {bring}"
+    with pytest.raises(ColdstartError) as refused:
+        workspace.finetune_behaviour(overrides=["align.behaviour.until=null", "align.behaviour.warm_min=2"])
+    assert str(refused.value) == (
+        "align.behaviour: 3 users liked something and 1 items were liked by 2 or more (warm_min), and a fit needs 20 "
+        f"(min_users) and 20 (min_items); of 4 interactions 3 are with items whose content is known: {bring}"
+    )
+    assert notes(workspace.run(), FITTED)[0].startswith("waits: 3 users liked something and 1 items were liked by 2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"align": {"text_image": False, "behaviour": {"spaces": ["picture", "txt"]}}},
+            "align.behaviour.spaces: no space 'txt' stands before it (did you mean 'text'?): there is picture, text",
+        ),
+        (
+            {"align": {"text_image": False, "behaviour": {"weights": {"picture": 1, "sound": 1}}}},
+            "align.behaviour.weights has 'sound', and it learns from picture, text, labels: name those",
+        ),
+        (
+            {"align": {"text_image": False}},
+            "behaviour: no stage of kind align.behaviour stands before it: add `align: {behaviour: {}}`",
+        ),
+        (
+            {"behaviour": {"fit": "align.behavior"}},
+            "behaviour.fit='align.behavior': no stage of kind align.behaviour has that name before it (did you mean "
+            "'align.behaviour'?); there is align.behaviour",
+        ),
+        (
+            {"align": {"text_image": False, "behaviour": {"candidates": {"oracle": {}}}}},
+            "candidate 'oracle': no mapper 'oracle'; there is ",
+        ),
+    ],
+)
+def test_faults_name_the_value_and_the_next_step(shop: coldstart.Workspace, changes: Any, message: str) -> None:
+    raw = json.loads(json.dumps(shop.pipeline().raw))
+    raw["stages"] |= changes
+    with pytest.raises(ColdstartError) as caught:
+        shop.run(raw)
+    assert str(caught.value).startswith(message)
+    assert str(caught.value) == message or message.endswith("there is ")
+
+
+# -- pipelines
+
+
+def test_the_group_align_learns_behaviour_only_where_it_is_named() -> None:
+    def parts(align: Any) -> list[str]:
+        stages = {"ingest": {}, "image": {"stage": "embed", "encoder": "fake:8"}, "align": align}
+        return [spec.name for spec in pipelines.load({"stages": stages}).stages][2:]
+
+    assert parts({}) == ["align.text_image"]
+    assert parts({"text_image": {}}) == ["align.text_image"]
+    assert parts({"behaviour": {}}) == ["align.text_image", FITTED]
+    assert parts({"text_image": False, "behaviour": True}) == [FITTED]
+
+
+@pytest.mark.parametrize(
+    ("name", "spaces", "stages", "learns_from"),
+    [
+        ("starter", None, ["image", "clip", "text", FITTED, "behaviour", "index"], None),
+        ("starter", ["text"], ["image", "clip", "text", FITTED, "behaviour", "index"], ("text",)),
+        (
+            "aligned",
+            None,
+            ["image", "text", "align.text_image", FITTED, "aligned", "behaviour", "index"],
+            None,
+        ),
+        (
+            "aligned",
+            ["text", "aligned"],
+            ["image", "text", "align.text_image", "aligned", "liking", "behaviour", "index"],
+            ("text", "aligned"),
+        ),
+        ("recommend", None, ["image", "text", FITTED, "behaviour", "index"], ("image", "text")),
+        ("recommend", ["image"], ["image", "text", FITTED, "behaviour", "index"], ("image",)),
+    ],
+)
+def test_a_pipeline_without_the_stages_gets_them(
+    name: str, spaces: list[str] | None, stages: list[str], learns_from: tuple[str, ...] | None
+) -> None:
+    raw, overrides = with_behaviour(pipelines.load(name), spaces)
+    loaded = pipelines.load(raw, overrides)
+    assert [spec.name for spec in loaded.stages][1:] == stages
+    assert loaded.of_kind(FITTED)[0].settings.spaces == learns_from
+
+
+def test_dates_of_a_pipeline_stay_words(tmp_path: Path) -> None:
+    loaded = pipelines.load("recommend", ["align.behaviour.until=2026-06-01"])
+    assert json.loads(json.dumps(loaded.raw))["stages"]["align"]["behaviour"]["until"] == "2026-06-01"
+    assert loaded.of_kind(FITTED)[0].settings.until_s == 1_780_272_000  # date -u -d 2026-06-01 +%s
+    loaded = pipelines.load("recommend", ["align.behaviour.until=2026-06-01T02:00:00+02:00"])
+    assert loaded.of_kind(FITTED)[0].settings.until_s == 1_780_272_000
+
+
+def test_items_of_nearly_one_content_are_held_out_together() -> None:
+    content = WORLD.content.take([1, 2, 3, 4])
+    content.blocks["picture"][1] = content.blocks["picture"][0]  # one picture, other words
+    content.blocks["picture"][3], content.blocks["text"][3] = content.blocks["picture"][2], content.blocks["text"][2]
+    assert content_groups(content, 0.98).tolist() == [0, 1, 2, 2]
+    assert content_groups(content, None).tolist() == [0, 1, 2, 3]
+
+
+# -- the command
+
+
+def test_the_command_shows_what_was_tried_and_which_won(shop: coldstart.Workspace) -> None:
+    weights = "align.behaviour.weights={text: 1, labels: 0.2}"
+    command = ["finetune", "behaviour", "-w", shop.uri, "--spaces", "text"]
+    ran = CliRunner().invoke(app, [*command, "--set", weights, "--set", "align.behaviour.blend=false", "--json"])
+    assert ran.exit_code == 0, ran.output
+    report = json.loads(ran.stdout)["fits"][FITTED]
+    assert (set(report["candidates"]), report["settings"]["blend"]) == (set(FIT["candidates"]), False)
+    assert report["spaces"].keys() == {"text"}
+    ran = CliRunner().invoke(app, command)
+    assert ran.exit_code == 0, ran.output
+    assert "; nothing came or changed since" in ran.stdout.replace("\n", " ")
+    table = [
+        [cell.strip() for cell in line.strip("┃│").split("│" if "│" in line else "┃")]
+        for line in ran.stdout.splitlines()
+    ]
+    assert ["mapper", "recall@20", "ndcg@20"] in table
+    scores = {
+        name: [f"{one['value']:.4f} ({one['low']:.4f}–{one['high']:.4f})" for one in values.values()]
+        for name, values in report["candidates"].items()
+    }
+    best = report["chosen"]
+    other = next(name for name in scores if name != best)
+    rows = [row for row in table if row[0] in (f"{best} (chosen)", other)]
+    assert rows == [[f"{best} (chosen)", *scores[best]], [other, *scores[other]]]
