@@ -37,8 +37,12 @@ if TYPE_CHECKING:
     from coldstart.evaluation.ablation.report import LadderReport
     from coldstart.evaluation.align import AlignReport
     from coldstart.evaluation.describe_report import DescribeReport
+    from coldstart.evaluation.recommend import RecommendReport
+    from coldstart.retrieval.audience import Audience
     from coldstart.retrieval.match import Answer
     from coldstart.retrieval.match_workspace import Matcher
+    from coldstart.retrieval.recommend_file import Written
+    from coldstart.retrieval.recommend_workspace import Lister, Recommended
     from coldstart.retrieval.search import Query
     from coldstart.workspace.published import Publication, Published
 
@@ -65,6 +69,7 @@ class Workspace:
         self._store = store
         self._encoders: dict[str, Encoder] = {}
         self._published: Published | None = None
+        self._lister: Lister | None = None
 
     def __repr__(self) -> str:
         return f"coldstart.open({self._store.uri!r})"
@@ -350,6 +355,60 @@ class Workspace:
             gallery=gallery,
         )
 
+    def evaluate_recommend(
+        self,
+        pipeline: Pipeline | str | Path | Mapping[str, Any] | None = None,
+        *,
+        split: str | Path = "time",
+        methods: Iterable[str] | None = None,
+        spaces: Iterable[str] | None = None,
+        part: str = "test",
+        seeds: int = 5,
+        min_weight: float | None = None,
+        warm_min: int | None = None,
+        folder: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> RecommendReport:
+        """How well new items find who will like them, by every method, each fitted inside one split.
+
+        Args:
+            pipeline: a `Pipeline`, or what `pipeline()` takes.
+            split: `time`, `items` or `coldrec`; or a folder that holds a split which was written before.
+            methods: names of methods; by default all.
+            spaces: what says what items are; by default the spaces that `align.behaviour` learns from, or all.
+            part: `test`; or `valid`, by which one may choose.
+            seeds: fits of each trained method.
+            min_weight: interactions of at least this weight speak for their item; by default as `align.behaviour` has
+                it, or those above 0.
+            warm_min: users that an item needs in the training window; by default 5 in a split by time, else 1.
+            folder: where the split is written.
+
+        Raises:
+            LeakError: something that is asked was known to a fit.
+            ColdstartError: there are no interactions, or none on one side of the split.
+        """
+        from coldstart.evaluation.recommend import EvaluateSettings
+        from coldstart.evaluation.recommend.workspace import evaluate_store
+
+        if not isinstance(pipeline, Pipeline):
+            pipeline = self.pipeline(pipeline)
+        settings = EvaluateSettings(
+            methods=None if methods is None else tuple(methods),
+            part=part,
+            seeds=seeds,
+            min_weight=min_weight,
+            warm_min=warm_min,
+        )
+        return evaluate_store(
+            self._store,
+            pipeline,
+            progress or SilentProgress(),
+            split=split,
+            settings=settings,
+            spaces=None if spaces is None else list(spaces),
+            folder=None if folder is None else Path(folder),
+        )
+
     def evaluate_stages(
         self,
         pipeline: Pipeline | str | Path | Mapping[str, Any] | None = None,
@@ -560,6 +619,101 @@ class Workspace:
         if passport.digest not in self._encoders:
             self._encoders[passport.digest] = encoder_of(passport, self.pipeline(), self._store)
         return self._encoders[passport.digest]
+
+    def recommend(
+        self,
+        user: str | None = None,
+        *,
+        history: str | Sequence[Any] | None = None,
+        kind: str | None = None,
+        where: str | None = None,
+        fresh_days: float | None = None,
+        seen: str = "drop",
+        interests: int = 1,
+        half_life_days: float | None = None,
+        reasons: bool = True,
+        **rules: Any,
+    ) -> Recommended:
+        """Items for one user of the workspace, or for whoever has a history.
+
+        Args:
+            history: what was liked: item ids, or objects with `item_id`, `timestamp`, `event`, `weight`, or that as
+                JSON; of a `user`, in place of what the workspace knows.
+            kind: `video` or `product`; where: an SQL condition over the catalog's columns; fresh_days: created at most
+                so many days ago.
+            seen: `drop` or `keep` what the user has met.
+            interests: how many a history is asked for; half_life_days: what was liked so long ago counts half.
+            reasons: say why each item is there.
+            rules: `top_k`, `per_creator`, `cold_share`, `cold_boost`, `explore`, `seed`, `diversity`, `diversify`,
+                `merge` as `coldstart.retrieval.recommend.Rules` has them.
+
+        Raises:
+            ColdstartError: nothing is published, neither user nor history is given, nothing is known of the user, or a
+                fault in what is asked.
+        """
+        from coldstart.retrieval.recommend import Rules
+        from coldstart.retrieval.recommend_workspace import Asking, Filters
+        from coldstart.retrieval.user_history import from_json
+
+        if user is None and history is None:
+            raise ColdstartError("recommend: give a user or a history")
+        wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), Asking(interests, half_life_days)
+        lister = self._listing()
+        known = from_json(history) if history is not None else lister.history_of(str(user))
+        return lister.one(user, known, *wanted, reasons)
+
+    def recommend_many(
+        self,
+        users: Iterable[str] | Path,
+        out: str | Path,
+        *,
+        kind: str | None = None,
+        where: str | None = None,
+        fresh_days: float | None = None,
+        seen: str = "drop",
+        interests: int = 1,
+        half_life_days: float | None = None,
+        progress: Progress | None = None,
+        **rules: Any,
+    ) -> Written:
+        """Write the lists of many users as Parquet: user_id, item_id, rank, score, cold, explored, propensity.
+
+        Args:
+            users: their ids, or a CSV, JSONL, Parquet or text file of them.
+            The others are those of `recommend`.
+
+        Raises:
+            ColdstartError: as for `recommend`, or a file that cannot be read or written.
+        """
+        from coldstart.retrieval.recommend import Rules
+        from coldstart.retrieval.recommend_file import read_users, write_lists
+        from coldstart.retrieval.recommend_workspace import Asking, Filters
+
+        wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), Asking(interests, half_life_days)
+        asked = read_users(users) if isinstance(users, Path) else list(users)
+        return write_lists(self._listing(), asked, Path(out), *wanted, progress or SilentProgress())
+
+    def audience(self, item: str, *, top_k: int = 100, by: str = "score", reasons: bool = True) -> Audience:
+        """The users of the greatest score for an item that have not met it yet, and what of theirs it is like.
+
+        Args:
+            by: rank users by `score`; or by `lift`, how far it stands above what a user scores on average.
+
+        Raises:
+            ColdstartError: nothing is published, there is no such item, it has no vector, or nobody did anything yet.
+        """
+        from coldstart.retrieval.audience import audience
+
+        return audience(self._listing(), item, top_k=top_k, by=by, reasons=reasons)
+
+    def _listing(self) -> Lister:
+        """What makes lists out of the catalog that is served; vectors are read once for each publication."""
+        from coldstart.retrieval.recommend_workspace import Lister
+
+        catalog = self.published()
+        if self._lister is None or self._lister.catalog is not catalog:
+            self._lister = Lister(self._store, self.pipeline(), catalog)
+        return self._lister
 
     # -- looking
 

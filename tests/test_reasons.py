@@ -108,8 +108,7 @@ def test_words_of_items_stay_words():
     hostile = before(title='x": you must\n\x1b[31mobey {item} %s <b>' + "y" * 80, category="Pets > Cats")
     found = told([hostile])
     assert found.words == (
-        'because you watched "x\': you must [31mobey {item} %s <b>yyyyyyyyyyyyyyyyyyyyyyyyyy…": '
-        'both are in "Pets > Cats"'
+        'because you watched "x\': you must [31mobey {item} %s <b>yyyyyyyyyyyyyyyyyyyyyyyy…": both are in "Pets > Cats"'
     )
     assert quoted("a\u202eb\u200b") == '"a b"'
 

@@ -18,8 +18,11 @@ def test_rows_by_json():
     assert found.times.tolist() == [1577836810, 1577836810, 1577836800, 1577836805]
     assert found.weights.tolist() == [2, 1, 1, 1]
     assert found.events == ("click", "", "", "")
-    assert found.ages_s.tolist() == [0, 0, 10, 5]
-    assert from_json([]).ages_s.tolist() == []
+    rows = found.rows("me")
+    assert rows.user_ids == ("me",)
+    assert rows.item_ids == ("7", "a", "b", "c")
+    assert rows.times[rows.items == 0].tolist() == [1577836800]
+    assert len(from_json([]).rows("me")) == 0
 
 
 def test_each_liked_item_once_latest_first():
@@ -31,7 +34,7 @@ def test_each_liked_item_once_latest_first():
     found = history.liked(None)
     assert (found.item_ids, found.times.tolist(), found.weights.tolist()) == (("a", "c"), [4, 3], [3, 5])
     assert history.liked(4).item_ids == ("c",)
-    assert history.liked(None, 1).item_ids == ("a",)
+    assert history.liked(None).first(1).item_ids == ("a",)
     assert history.liked(9).times.dtype == np.int64
 
 

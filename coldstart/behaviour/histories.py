@@ -17,7 +17,7 @@ Places = NDArray[np.intp]
 _ROUNDS = 20
 
 
-def decayed(weights: Floats, ages_s: Floats, half_life_s: float | None) -> NDArray[np.float32]:
+def decayed(weights: Floats, ages_s: NDArray[Any], half_life_s: float | None) -> NDArray[np.float32]:
     """Weights halved with every half-life of age; as they are where there is none. An age below 0 counts as 0.
 
     Raises:
@@ -32,7 +32,7 @@ def decayed(weights: Floats, ages_s: Floats, half_life_s: float | None) -> NDArr
 
 
 def interests(
-    vectors: Vectors, weights: Floats, ages_s: Floats, *, count: int, half_life_s: float | None
+    vectors: Vectors, weights: Floats, ages_s: NDArray[Any], *, count: int, half_life_s: float | None
 ) -> tuple[Vectors, NDArray[np.float32]]:
     """Up to `count` vectors that stand for a history, each one of its own, and their shares of its decayed weight.
 

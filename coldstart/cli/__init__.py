@@ -12,6 +12,7 @@ from coldstart import __version__
 from coldstart.cli import demo as demos
 from coldstart.cli import describe, evaluate, finetune, label, match, models, output, search, show, state, work
 from coldstart.cli import prompts as prompt_files
+from coldstart.cli import recommend as lists
 from coldstart.errors import ColdstartError
 
 _INTERRUPTED = 130
@@ -34,6 +35,7 @@ label.register(app)
 describe.register(app)
 prompt_files.register(app)
 match.register(app)
+lists.register(app)
 show.register(app)
 demos.register(app)
 

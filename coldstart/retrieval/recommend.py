@@ -15,6 +15,7 @@ Plain arrays in and out; knows no tables and no words.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,6 +61,11 @@ class Shelf:
 
     def __len__(self) -> int:
         return len(self.item_ids)
+
+    @cached_property
+    def columns(self) -> dict[str, int]:
+        """item_id -> place."""
+        return {item: place for place, item in enumerate(self.item_ids)}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Either way an item and a user are vectors, and their product is the score. Knows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from coldstart.behaviour import Vectors
 from coldstart.behaviour.content import Content
 from coldstart.behaviour.histories import decayed, medoids, unit
+from coldstart.interactions import Interactions
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from coldstart.behaviour.fitted import Behaviour
-    from coldstart.retrieval.user_history import History
 
 LATEST = 500
 """So many of a history are asked for its interests."""
-_ROWS = 4096
+ROWS = 2048
+"""Users at a time."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,6 @@ class Tastes:
         """item_id -> place among the items."""
         return {item: place for place, item in enumerate(self.item_ids)}
 
-    @cached_property
-    def columns_of(self) -> dict[str, int]:
-        """item_id -> column of histories."""
-        return {item: place for place, item in enumerate(self.columns)}
-
     def of(self, item_ids: tuple[str, ...]) -> Vectors:
         """Vectors of items, zero for one that has none: float32 [M, D]."""
         found = np.zeros((len(item_ids), self.vectors.shape[1]), np.float32)
@@ -67,47 +63,59 @@ class Tastes:
             found[rows] = self.vectors[places]
         return found
 
-    def users(self, histories: csr_matrix) -> Iterator[Vectors]:
-        """Vectors of users, some thousand rows at a time."""
-        for start in range(0, histories.shape[0], _ROWS):
-            yield self.users_of(histories[start : start + _ROWS])
+    def likes(self, rows: Interactions, half_life_s: float | None, min_weight: float | None) -> csr_matrix:
+        """What users liked, csr float32 [U, H]: latest first within a row, each item once, by its latest row.
 
-    def queries(self, history: History, interests: int, half_life_s: float | None) -> Vectors:
-        """What one user asks with, float32 [C, D], C from 1 to `interests`; a zero row where the history says nothing.
-
-        Args:
-            history: liked items, each once, latest first.
+        Values are 1, or less the longer before the user's last one it was.
         """
-        known = [place for place, item in enumerate(history.item_ids) if item in self.columns_of]
-        weights = decayed(np.ones(len(history), np.float32), history.ages_s, half_life_s)[known]
-        columns = np.array([self.columns_of[history.item_ids[place]] for place in known], np.int64)
-        if interests <= 1 or len(known) < 2:
-            return self.users_of(self._rows([(columns, weights)]))
-        columns, weights = columns[:LATEST], weights[:LATEST]
-        vectors = self.of(tuple(self.columns[column] for column in columns))
-        chosen, owners = medoids(vectors, weights, interests)
-        parts = []
-        for number, medoid in enumerate(chosen):
-            own = np.flatnonzero(owners == number) if self.learnt else np.array([medoid])
-            parts.append((columns[own], weights[own]))
-        return self.users_of(self._rows(parts))
-
-    def _rows(self, parts: list[tuple[NDArray[np.int64], NDArray[np.float32]]]) -> csr_matrix:
-        """Histories as rows, csr [B, H]."""
         from scipy.sparse import csr_matrix
 
-        lengths = np.cumsum([0, *(len(columns) for columns, _ in parts)])
-        columns = np.concatenate([columns for columns, _ in parts])
-        weights = np.concatenate([weights for _, weights in parts])
-        return csr_matrix((weights, columns, lengths), shape=(len(parts), len(self.columns)), dtype=np.float32)
+        liked = rows.positive(min_weight)
+        last = np.full(len(rows.user_ids), np.iinfo(np.int64).min)
+        np.maximum.at(last, liked.users, liked.times)
+        ages = last[liked.users] - liked.times
+        known = replace(liked, weights=decayed(np.ones(len(liked), np.float32), ages, half_life_s)).over(self.columns)
+        order = np.lexsort((known.items, -known.times, known.users))
+        pairs = known.users[order].astype(np.int64) * len(self.columns) + known.items[order]
+        kept = order[np.sort(np.unique(pairs, return_index=True)[1])]
+        starts = np.concatenate([[0], np.cumsum(np.bincount(known.users[kept], minlength=len(rows.user_ids)))])
+        shape = (len(rows.user_ids), len(self.columns))
+        return csr_matrix((known.weights[kept], known.items[kept], starts), shape=shape)
 
-    def average(self, histories: csr_matrix) -> Vectors:
-        """What users with any history like on average, float32 [1, D]; zero where there is none."""
-        asked = histories[np.diff(histories.indptr) > 0]
-        if not asked.shape[0]:
-            return np.zeros((1, self.vectors.shape[1]), np.float32)
-        total = sum(block.sum(axis=0, dtype=np.float64) for block in self.users(asked))
-        return np.asarray(total / asked.shape[0], np.float32)[None]
+    def queries(self, likes: csr_matrix, interests: int) -> Vectors:
+        """What users ask with, float32 [B, C, D]; zero rows where a user has fewer interests, or none.
+
+        Args:
+            likes: [B, H], as `likes` gives them; some thousand rows at a time.
+        """
+        if interests <= 1:
+            return self.users_of(likes)[:, None, :]
+        parts: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
+        at: list[tuple[int, int]] = []
+        for row in range(likes.shape[0]):
+            own = slice(likes.indptr[row], min(likes.indptr[row + 1], likes.indptr[row] + LATEST))
+            columns, weights = likes.indices[own], likes.data[own]
+            chosen, owners = medoids(self._past(columns), weights, interests)
+            for number, medoid in enumerate(chosen):
+                members = np.flatnonzero(owners == number) if self.learnt else np.array([medoid])
+                parts.append((columns[members], weights[members]))
+                at.append((row, number))
+        found = np.zeros((likes.shape[0], interests, self.vectors.shape[1]), np.float32)
+        if at:
+            rows, numbers = np.array(at, np.intp).T
+            found[rows, numbers] = self.users_of(_rows(parts, len(self.columns)))
+        return found
+
+    def _past(self, columns: NDArray[np.int32]) -> Vectors:
+        return self.of(tuple(self.columns[column] for column in columns))
+
+    def average(self, likes: csr_matrix) -> Vectors:
+        """What users with any history ask with on average, float32 [D]; zero where there is none."""
+        asked = likes[np.diff(likes.indptr) > 0]
+        total = np.zeros(self.vectors.shape[1])
+        for start in range(0, asked.shape[0], ROWS):
+            total += self.users_of(asked[start : start + ROWS]).sum(axis=0, dtype=np.float64)
+        return np.asarray(total / max(asked.shape[0], 1), np.float32)
 
     def only(self, places: NDArray[np.intp]) -> Tastes:
         """The same with some of the items."""
@@ -139,3 +147,13 @@ def look(content: Content) -> Vectors:
     if not content.blocks:
         return np.zeros((len(content), 1), np.float32)
     return unit(np.concatenate([unit(block) for block in content.blocks.values()], axis=1))
+
+
+def _rows(parts: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]], width: int) -> csr_matrix:
+    """Columns and weights as rows, csr [B, width]."""
+    from scipy.sparse import csr_matrix
+
+    starts = np.cumsum([0, *(len(columns) for columns, _ in parts)])
+    columns = np.concatenate([columns for columns, _ in parts])
+    weights = np.concatenate([weights for _, weights in parts])
+    return csr_matrix((weights, columns, starts), shape=(len(parts), width), dtype=np.float32)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
+from coldstart.interactions import Interactions, interactions
 
 SHAPE = '[{"item_id": …, "timestamp": …, "event": …, "weight": …}]'
 _MICRO = 1_000_000
@@ -35,26 +36,35 @@ class History:
     def __len__(self) -> int:
         return len(self.item_ids)
 
-    def liked(self, min_weight: float | None, most: int | None = None) -> History:
-        """Each item that was liked, once, by its latest such row; latest first, at most so many."""
+    def liked(self, min_weight: float | None) -> History:
+        """Each item that was liked, once, by its latest such row; latest first."""
         speaks = self.weights > 0 if min_weight is None else self.weights >= min_weight
         order = [place for place in np.argsort(-self.times, kind="stable") if speaks[place]]
-        first = {self.item_ids[place]: None for place in order}
         latest: dict[str, int] = {}
         for place in order:
             latest.setdefault(self.item_ids[place], int(place))
-        kept = [latest[item] for item in first][:most]
+        return self._take(list(latest.values()))
+
+    def first(self, most: int) -> History:
+        """The first so many rows."""
+        return self._take(range(min(most, len(self))))
+
+    def _take(self, places: Sequence[int]) -> History:
+        chosen = np.array(places, np.intp)
         return History(
-            tuple(self.item_ids[place] for place in kept),
-            self.times[kept],
-            self.weights[kept],
-            tuple(self.events[place] for place in kept),
+            tuple(self.item_ids[place] for place in chosen),
+            self.times[chosen],
+            self.weights[chosen],
+            tuple(self.events[place] for place in chosen),
         )
 
-    @property
-    def ages_s(self) -> NDArray[np.int64]:
-        """How long before the last row each was, int64 [H]."""
-        return (self.times.max() if len(self) else 0) - self.times
+    def rows(self, user_id: str) -> Interactions:
+        """The same as rows of one user."""
+        count = len(self)
+        if not count:
+            nothing = np.empty(0, np.int32)
+            return Interactions((user_id,), (), nothing, nothing, self.times, self.weights)
+        return interactions([user_id] * count, self.item_ids, self.times, self.weights)
 
 
 def from_rows(rows: pa.Table) -> History:

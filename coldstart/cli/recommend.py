@@ -1,0 +1,217 @@
+"""`coldstart recommend`: a list for a user, a history or a file of users; `coldstart audience`: users for an item."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coldstart.cli import output
+from coldstart.cli.options import DEFAULT_WORKSPACE, Json, Uri
+
+if TYPE_CHECKING:
+    from coldstart.retrieval.audience import Audience
+    from coldstart.retrieval.recommend_workspace import Recommended
+
+_STDIN = Path("-")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the main app."""
+    app.command("recommend")(recommend)
+    app.command("audience")(audience)
+
+
+def recommend(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="A user of the workspace.")] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option("--history", metavar="FILE|-", help="JSON of what was liked: item_id, timestamp, event, weight."),
+    ] = None,
+    users: Annotated[
+        Path | None,
+        typer.Option("--users", metavar="FILE", help="CSV, JSONL, Parquet or text of user ids; goes with --out."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.parquet", help="With --users: where their lists are written.")
+    ] = None,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Length of a list.")] = 20,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="video|product", help="Only items of this kind.")
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option("--where", metavar="SQL", help="A condition, such as \"price < 20 AND category = 'Fruit'\"."),
+    ] = None,
+    fresh_days: Annotated[
+        float | None, typer.Option("--fresh-days", metavar="N", help="Only items created in the last N days.")
+    ] = None,
+    per_creator: Annotated[
+        int | None, typer.Option("--per-creator", min=1, metavar="N", help="At most N items of one creator.")
+    ] = None,
+    seen: Annotated[
+        str, typer.Option("--seen", metavar="keep|drop", help="What to do with items that the user has met.")
+    ] = "drop",
+    cold_share: Annotated[
+        float, typer.Option("--cold-share", metavar="0..1", help="At least so great a share of cold items.")
+    ] = 0.0,
+    cold_boost: Annotated[
+        float, typer.Option("--cold-boost", metavar="X", help="Cold items score X standard deviations more.")
+    ] = 0.0,
+    explore: Annotated[
+        float, typer.Option("--explore", metavar="0..1", help="Share of slots that go to cold items by chance.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of that chance: the same gives the same lists.")] = 0,
+    diversity: Annotated[
+        float, typer.Option("--diversity", metavar="0..1", help="0 by score alone, 1 by difference alone.")
+    ] = 0.0,
+    diversify: Annotated[str, typer.Option("--diversify", metavar="mmr|dpp", help="How.")] = "mmr",
+    interests: Annotated[
+        int, typer.Option("--interests", min=1, metavar="N", help="Ask by up to N interests found in the history.")
+    ] = 1,
+    merge: Annotated[
+        str, typer.Option("--merge", metavar="max|rrf", help="How lists of interests become one: by score, or by rank.")
+    ] = "max",
+    half_life_days: Annotated[
+        float | None, typer.Option("--half-life-days", metavar="N", help="What was liked N days before counts half.")
+    ] = None,
+    reasons: Annotated[bool, typer.Option("--reasons/--no-reasons", help="Say why each item is there.")] = True,
+    json: Json = False,
+) -> None:
+    """List items for a user, for a history, or for every user of a file.
+
+    Example: coldstart recommend --user u-17 --cold-share 0.2 --per-creator 2
+    """
+    import coldstart
+    from coldstart.engine.progress import ConsoleProgress
+    from coldstart.errors import ColdstartError
+
+    if sum(value is not None for value in (user, history, users)) != 1:
+        raise ColdstartError("give exactly one of --user, --history and --users")
+    if (users is None) != (out is None):
+        raise ColdstartError("--users and --out go together: the lists of many users are written to a file")
+    options: dict[str, Any] = {
+        "top_k": top_k,
+        "kind": kind,
+        "where": where,
+        "fresh_days": fresh_days,
+        "per_creator": per_creator,
+        "seen": seen,
+        "cold_share": cold_share,
+        "cold_boost": cold_boost,
+        "explore": explore,
+        "seed": seed,
+        "diversity": diversity,
+        "diversify": diversify,
+        "interests": interests,
+        "merge": merge,
+        "half_life_days": half_life_days,
+    }
+    told = None if history is None else _read(history)
+    opened = coldstart.open(workspace)
+    if users is not None and out is not None:
+        written = opened.recommend_many(users, out, progress=ConsoleProgress(), **options)
+        if json:
+            output.as_json(written.to_dict())
+            return
+        output.line(
+            f"{written.rows:,} rows for {written.users:,} users in {output.duration(written.seconds)} "
+            f"({written.users / max(written.seconds, 1e-9):,.0f} users/s), {written.cold_share:.0%} cold, scored by "
+            f"{written.scored_by}: {written.out}"
+        )
+        if written.without_history:
+            output.line(f"note: {written.without_history:,} users have nothing to go by")
+        return
+    found = opened.recommend(user, history=told, reasons=reasons, **options)
+    if json:
+        output.as_json(found.to_dict())
+    else:
+        _print(found)
+
+
+def audience(
+    item: Annotated[str, typer.Argument(metavar="ITEM", help="An item, new or not.")],
+    workspace: Uri = DEFAULT_WORKSPACE,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many users to find.")] = 100,
+    by: Annotated[
+        str,
+        typer.Option("--by", metavar="score|lift", help="Lift: how far it stands above what the user scores else."),
+    ] = "score",
+    reasons: Annotated[bool, typer.Option("--reasons/--no-reasons", help="Say what of theirs it is like.")] = True,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the users as .csv or .parquet.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the users who will like an item and have not met it yet, such as those to tell of a new one.
+
+    Example: coldstart audience clip-7 --top-k 500 --out clip-7.csv
+    """
+    import coldstart
+    from coldstart.retrieval import audience as audiences
+
+    if out is not None:
+        audiences.check(out)
+    found = coldstart.open(workspace).audience(item, top_k=top_k, by=by, reasons=reasons)
+    if out is not None:
+        audiences.write(found, out)
+    if json:
+        output.as_json(found.to_dict())
+    elif out is not None:
+        output.line(f"{len(found.people):,} users for {item}: {out}")
+    else:
+        _print_audience(found)
+
+
+def _read(history: Path) -> str:
+    from coldstart.errors import ColdstartError
+
+    if history == _STDIN:
+        return sys.stdin.read()
+    try:
+        return history.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ColdstartError(f"cannot read {history}: {reason}; give JSON as a file, or - for standard input") from None
+
+
+def _print(found: Recommended) -> None:
+    who = "a history" if found.user_id is None else f"user {found.user_id}"
+    output.line(f"for {who} of {found.history} liked items, scored by {found.scored_by}")
+    for note in found.notes:
+        output.line(f"note: {note}")
+    chance = any(one.propensity < 1 for one in found.items)
+    told = any(one.reason is not None for one in found.items)
+    rows = [
+        [
+            one.rank,
+            one.item_id,
+            one.title,
+            f"{one.score:.4f}",
+            "cold" if one.cold else "warm",
+            *([f"{one.propensity:.3f}" + (" explored" if one.explored else "")] if chance else []),
+            *([one.reason.words if one.reason else None] if told else []),
+        ]
+        for one in found.items
+    ]
+    columns = ("", "item", "title", "score", "", *(["propensity"] if chance else []), *(["reason"] if told else []))
+    output.table(columns, rows)
+
+
+def _print_audience(found: Audience) -> None:
+    state = "cold" if found.cold else "warm"
+    output.line(
+        f"for {state} item {found.item_id} of {found.users:,} users, scored by {found.scored_by}; {found.met:,} who "
+        "met it are left out"
+    )
+    for note in found.notes:
+        output.line(f"note: {note}")
+    told = any(one.reason is not None for one in found.people)
+    rows = [
+        [one.rank, one.user_id, f"{one.score:.4f}", *([one.reason.words if one.reason else None] if told else [])]
+        for one in found.people
+    ]
+    output.table(("", "user", found.by, *(["reason"] if told else [])), rows)

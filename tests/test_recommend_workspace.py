@@ -1,0 +1,415 @@
+"""Lists and audiences over a workspace of users with known tastes, against products of vectors by numpy; commands."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import behaviour_shop
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from behaviour_shop import COLD, met, small_world
+from typer.testing import CliRunner
+
+import coldstart
+from coldstart.cli import app
+from coldstart.errors import ColdstartError
+from coldstart.learning.behaviour_inputs import behaviour_of, item_vectors_of
+
+WORLD = small_world()
+NEW = list(WORLD.content.item_ids[-COLD:])
+KNOWN = met(WORLD)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a workspace that ran once; leave it as it is."""
+    folder = tmp_path_factory.mktemp("lists")
+    behaviour_shop.shop(folder, WORLD)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shop(made: Path) -> coldstart.Workspace:
+    return coldstart.open(made / "w")
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> coldstart.Workspace:
+    """The same items with nothing done and nothing fitted."""
+    folder = tmp_path_factory.mktemp("bare")
+    raw = behaviour_shop.settings(folder / "media", behaviour_shop.entries(folder / "media", WORLD))
+    del raw["stages"]["align"], raw["stages"]["behaviour"]
+    workspace = coldstart.open(folder / "w", create=True)
+    workspace.run(raw, only=["ingest", "picture", "text"])
+    behaviour_shop.teach(workspace, WORLD)
+    workspace.run()
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def truth(shop: coldstart.Workspace) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Ids and products [users, items] by the fit itself; what was met is -inf."""
+    store, pipeline = shop._store, shop.pipeline()
+    fitted, _ = behaviour_of(store, pipeline)
+    item_ids, vectors = item_vectors_of(store, pipeline)
+    users = fitted.users(KNOWN.over(fitted.item_ids).matrix())
+    products = users @ vectors.T
+    return item_ids, np.where(KNOWN.over(item_ids).matrix().toarray() > 0, -np.inf, products), products
+
+
+def run(*arguments: object, text: str | None = None) -> Any:
+    return CliRunner().invoke(app, [str(one) for one in arguments], input=text)
+
+
+def refused(*arguments: object) -> str:
+    with pytest.raises(ColdstartError) as error:
+        CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
+    return str(error.value)
+
+
+# -- one user
+
+
+def test_a_list_is_the_best_products_of_what_was_not_met(shop: coldstart.Workspace, truth: Any) -> None:
+    item_ids, left, _ = truth
+    for place in (0, 7, 41):
+        user = KNOWN.user_ids[place]
+        found = shop.recommend(user, top_k=10)
+        order = np.argsort(-left[place], kind="stable")[:10]
+        assert [one.item_id for one in found.items] == [item_ids[at] for at in order]
+        np.testing.assert_allclose([one.score for one in found.items], left[place][order], rtol=1e-4)
+        assert [one.cold for one in found.items] == [
+            one.item_id in NEW or not behaviour_of(shop._store, shop.pipeline())[0].is_warm([one.item_id])[0]
+            for one in found.items
+        ]
+        assert found.scored_by == "behaviour"
+        assert found.notes == ()
+        assert {(one.explored, one.propensity) for one in found.items} == {(False, 1.0)}
+
+
+def test_what_was_met_can_be_listed_again(shop: coldstart.Workspace, truth: Any) -> None:
+    item_ids, _, products = truth
+    found = shop.recommend(KNOWN.user_ids[3], top_k=5, seen="keep", reasons=False)
+    assert [one.item_id for one in found.items] == [item_ids[at] for at in np.argsort(-products[3])[:5]]
+    assert {one.reason for one in found.items} == {None}
+
+
+def test_new_items_reach_those_who_will_like_them(shop: coldstart.Workspace) -> None:
+    """The taste of each user for the new items that are listed first is above that for the rest of them."""
+    better = []
+    for place in range(40):
+        found = shop.recommend(KNOWN.user_ids[place], top_k=COLD, where=_new(), reasons=False)
+        ranked = [WORLD.truth[place][WORLD.content.item_ids.index(one.item_id)] for one in found.items]
+        better.append(np.mean(ranked[:3]) - np.mean(ranked[3:]))
+    assert np.mean(better) > 1.0  # tastes have a deviation of about 3; by chance 0
+
+
+def test_reasons_name_an_item_of_the_history_and_what_both_say(shop: coldstart.Workspace) -> None:
+    user = KNOWN.user_ids[0]
+    liked = {KNOWN.item_ids[item] for item in KNOWN.items[KNOWN.users == 0]}
+    records = {record["item_id"]: record for record in WORLD.content.records}
+    told = 0
+    for one in shop.recommend(user, top_k=20).items:
+        assert one.reason is not None and one.reason.because in liked
+        before = records[one.reason.because]
+        start = f'because you bought "{before["title"]}": '
+        if records[one.item_id]["category"] == before["category"]:
+            assert one.reason.words == f'{start}both are in "{before["category"]}"'
+            told += 1
+        else:
+            assert re.fullmatch(
+                f'{start}(near it in space "(picture|text)"|the same people like both|'
+                "likely to please the same people)",
+                one.reason.words,
+            )
+        assert set(one.reason.cosines) <= {"picture", "text"}
+    assert told >= 5
+
+
+def test_a_history_stands_for_its_user(shop: coldstart.Workspace) -> None:
+    own = KNOWN.where(KNOWN.users == 5)
+    rows = [
+        {"item_id": KNOWN.item_ids[item], "timestamp": int(time)}
+        for item, time in zip(own.items, own.times, strict=True)
+    ]
+    for options in ({}, {"interests": 3}, {"half_life_days": 20}, {"cold_share": 0.3, "diversity": 0.3}):
+        by_user = shop.recommend(KNOWN.user_ids[5], **options)
+        by_rows = shop.recommend(history=json.dumps(rows), **options)
+        assert [(one.item_id, one.reason) for one in by_user.items] == [
+            (one.item_id, one.reason) for one in by_rows.items
+        ]
+        assert by_rows.user_id is None
+        assert by_user.history == len(rows)
+
+
+def test_interests_and_age_change_a_list(shop: coldstart.Workspace) -> None:
+    lists = [
+        [one.item_id for one in shop.recommend(KNOWN.user_ids[9], reasons=False, **options).items]
+        for options in ({}, {"interests": 4}, {"interests": 4, "merge": "rrf"}, {"half_life_days": 1})
+    ]
+    assert len({tuple(one) for one in lists}) == 4
+
+
+def test_filters(shop: coldstart.Workspace) -> None:
+    user = KNOWN.user_ids[1]
+    drama = shop.recommend(user, where="category = 'drama'", top_k=5)
+    assert {one.category for one in drama.items} == {"drama"}
+    none = shop.recommend(user, kind="video")
+    assert none.items == ()
+    assert none.notes == ("0 items are left after the filters, and 20 were asked for",)
+    assert shop.recommend(user, fresh_days=9).items == ()  # none says when it was created
+    with pytest.raises(ColdstartError, match=r"^where 'nonsense = 1': "):
+        shop.recommend(user, where="nonsense = 1")
+
+
+def test_an_unknown_user_gets_what_users_like_on_average(shop: coldstart.Workspace, truth: Any) -> None:
+    item_ids, _, products = truth
+    found = shop.recommend("nobody", top_k=5)
+    order = np.argsort(-products.mean(axis=0))[:5]
+    assert [one.item_id for one in found.items] == [item_ids[at] for at in order]
+    assert found.history == 0
+    assert found.notes == ("user 'nobody' has nothing to go by: this is what users like on average, judged by content",)
+    assert {one.reason.words for one in found.items if one.reason} == {"many people like what is like it"}
+
+
+def test_liked_items_that_say_nothing_are_told_of(shop: coldstart.Workspace) -> None:
+    found = shop.recommend(history=[NEW[0], KNOWN.item_ids[3], "no-such-item"], reasons=True)
+    assert found.notes == (
+        f"2 of 3 liked items are not gone by, as they came after the fit, or nobody had met them: such as {NEW[0]!r}",
+    )
+    assert NEW[0] not in [one.item_id for one in found.items]
+
+
+def test_exploration_of_one_is_that_of_many(shop: coldstart.Workspace, tmp_path: Path) -> None:
+    options = {"explore": 0.3, "seed": 4, "top_k": 10, "cold_share": 0.1}
+    out = tmp_path / "lists.parquet"
+    written = shop.recommend_many(KNOWN.user_ids[:30], out, **options)
+    rows = pq.read_table(out).to_pylist()
+    for user in KNOWN.user_ids[:3]:
+        alone = shop.recommend(user, **options).items
+        own = [row for row in rows if row["user_id"] == user]
+        assert [(one.item_id, one.rank, one.cold, one.explored) for one in alone] == [
+            (row["item_id"], row["rank"], row["cold"], row["explored"]) for row in own
+        ]
+        np.testing.assert_allclose([one.propensity for one in alone], [row["propensity"] for row in own])
+    assert 0.1 < np.mean([row["explored"] for row in rows]) < 0.45
+    assert (written.users, written.rows, written.without_history) == (30, 300, 0)
+    assert not list(tmp_path.glob(".*"))
+
+
+# -- content alone
+
+
+def test_without_a_fit_content_scores_and_says_so(bare: coldstart.Workspace) -> None:
+    vectors = np.concatenate(list(WORLD.content.blocks.values()), axis=1)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = bare.recommend(history=list(WORLD.content.item_ids[:2]), top_k=5)
+    mean = vectors[:2].mean(axis=0)
+    scores = vectors @ (mean / np.linalg.norm(mean))
+    scores[:2] = -np.inf
+    assert [one.item_id for one in found.items] == [WORLD.content.item_ids[at] for at in np.argsort(-scores)[:5]]
+    np.testing.assert_allclose([one.score for one in found.items], np.sort(scores)[::-1][:5], rtol=1e-5)
+    assert found.scored_by == "picture, text"
+    assert found.notes == (
+        "scored by content alone (picture, text): `coldstart finetune behaviour` learns from interactions",
+    )
+    assert all(one.cold for one in found.items)
+
+
+def test_interests_of_content_are_medoids(bare: coldstart.Workspace) -> None:
+    items = WORLD.content.item_ids
+    found = bare.recommend(history=[items[1], items[40]], interests=2, top_k=2, seen="keep", merge="max")
+    assert {one.item_id for one in found.items} == {items[1], items[40]}
+    np.testing.assert_allclose([one.score for one in found.items], [1, 1], rtol=1e-5)
+
+
+def test_nothing_to_go_by(bare: coldstart.Workspace) -> None:
+    with pytest.raises(ColdstartError) as error:
+        bare.recommend("nobody")
+    assert str(error.value) == (
+        "user 'nobody' has nothing to go by: give --history FILE with items of this workspace, or run `coldstart "
+        "finetune behaviour` to learn what most users like"
+    )
+    with pytest.raises(ColdstartError) as error:
+        bare.audience(NEW[0])
+    assert str(error.value) == (
+        f"workspace {bare.uri} knows no users: `coldstart ingest --interactions FILE` reads what they did"
+    )
+
+
+# -- many
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet"])
+def test_users_of_a_file(made: Path, shop: coldstart.Workspace, tmp_path: Path, suffix: str, truth: Any) -> None:
+    item_ids, left, _ = truth
+    users = [*KNOWN.user_ids[:6], "nobody"]
+    source, out = tmp_path / f"users{suffix}", tmp_path / "lists.parquet"
+    if suffix == ".txt":
+        source.write_text("\n".join([*users, "", users[0]]))
+    elif suffix == ".csv":
+        source.write_text("user_id,other\n" + "".join(f"{user},1\n" for user in users))
+    elif suffix == ".jsonl":
+        source.write_text("".join(json.dumps({"user_id": user}) + "\n" for user in users))
+    else:
+        import pyarrow as pa
+
+        pq.write_table(pa.table({"user_id": users}), source)
+    printed = run("recommend", "-w", made / "w", "--users", source, "--out", out, "-k", 8)
+    assert printed.exit_code == 0
+    assert re.search(
+        rf"^56 rows for 7 users in [\d.]+ s \([\d,]+ users/s\), \d+% cold, scored by behaviour: {re.escape(str(out))}\n"
+        r"note: 1 users have nothing to go by\n$",
+        printed.stdout,
+    )
+    rows = pq.read_table(out).to_pylist()
+    assert [row["user_id"] for row in rows] == [user for user in users for _ in range(8)]
+    for place in range(6):
+        order = np.argsort(-left[place], kind="stable")[:8]
+        own = rows[8 * place : 8 * place + 8]
+        assert [row["item_id"] for row in own] == [item_ids[at] for at in order]
+        assert [row["rank"] for row in own] == list(range(1, 9))
+        np.testing.assert_allclose([row["score"] for row in own], left[place][order], rtol=1e-4)
+
+
+def test_files_that_cannot_be_read_or_written(made: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "users.txt"
+    whole.write_text("user-0001\n")
+    wrong = tmp_path / "users.csv"
+    wrong.write_text("name,age\nx,1\n")
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
+
+    def told(source: Path, out: Path) -> str:
+        return refused("recommend", "-w", made / "w", "--users", source, "--out", out)
+
+    out = tmp_path / "o.parquet"
+    assert (
+        told(tmp_path / "no.txt", out) == f"no file of users at {tmp_path}/no.txt: give .csv, .jsonl, .parquet or .txt"
+    )
+    assert told(wrong, out) == f"{wrong} has no ids of users (columns are name, age): give a column user_id"
+    assert told(empty, out) == f"{empty} names no user"
+    missing = tmp_path / "no" / "o.parquet"
+    assert told(whole, missing).startswith(f"cannot write {missing}: ")
+    assert not list(tmp_path.glob("**/.*"))
+
+
+# -- an audience
+
+
+@pytest.mark.parametrize("by", ["score", "lift"])
+def test_an_audience_is_the_users_of_the_greatest_score(shop: coldstart.Workspace, truth: Any, by: str) -> None:
+    item_ids, left, products = truth
+    for item in (NEW[0], KNOWN.item_ids[2]):
+        place = item_ids.index(item)
+        worth = products[:, place]
+        if by == "lift":
+            worth = (worth - products.mean(axis=1)) / products.std(axis=1)
+        worth = np.where(np.isneginf(left[:, place]), -np.inf, worth)
+        found = shop.audience(item, top_k=12, by=by)
+        order = np.argsort(-worth, kind="stable")[:12]
+        assert [one.user_id for one in found.people] == [KNOWN.user_ids[at] for at in order]
+        np.testing.assert_allclose([one.score for one in found.people], worth[order], rtol=2e-4)
+        assert found.met == int(np.isneginf(left[:, place]).sum())
+        for one in found.people:
+            liked = {KNOWN.item_ids[at] for at in KNOWN.items[KNOWN.users == KNOWN.user_ids.index(one.user_id)]}
+            assert one.reason is not None and one.reason.because in liked
+
+
+def test_an_audience_of_a_new_item_will_like_it(shop: coldstart.Workspace) -> None:
+    gains = []
+    for item in NEW:
+        taste = WORLD.truth[:, WORLD.content.item_ids.index(item)]
+        listed = [KNOWN.user_ids.index(one.user_id) for one in shop.audience(item, top_k=20, reasons=False).people]
+        gains.append(taste[listed].mean() - taste.mean())
+    assert np.mean(gains) > 1.0
+
+
+# -- commands
+
+
+def test_the_table_of_a_list(made: Path, shop: coldstart.Workspace) -> None:
+    printed = run("recommend", "-w", made / "w", "--user", KNOWN.user_ids[0], "-k", 3, "--explore", 0.0)
+    assert printed.exit_code == 0
+    lines = printed.stdout.splitlines()
+    assert lines[0] == f"for user {KNOWN.user_ids[0]} of 14 liked items, scored by behaviour" or re.fullmatch(
+        r"for user user-0000 of \d+ liked items, scored by behaviour", lines[0]
+    )
+    expected = shop.recommend(KNOWN.user_ids[0], top_k=3)
+    for one in expected.items:
+        assert re.search(
+            rf"{one.rank} │ {one.item_id} │ {one.title} +│ {one.score:.4f} │ (cold|warm) │ because you", printed.stdout
+        )
+
+
+def test_json_of_a_list_from_standard_input(made: Path, shop: coldstart.Workspace) -> None:
+    rows = json.dumps([{"item_id": KNOWN.item_ids[0], "event": "click"}])
+    printed = run("recommend", "-w", made / "w", "--history", "-", "-k", 2, "--json", text=rows)
+    assert printed.exit_code == 0
+    told = json.loads(printed.stdout)
+    assert told == json.loads(json.dumps(shop.recommend(history=rows, top_k=2).to_dict()))
+    assert told.keys() == {"user_id", "scored_by", "history", "items", "notes"}
+    assert told["items"][0].keys() == {
+        "item_id", "rank", "score", "cold", "explored", "propensity", "kind", "title", "category", "price", "reason",
+        "evidence",
+    }  # fmt: skip
+    assert told["items"][0]["reason"].startswith("because you looked at ")
+
+
+def test_the_table_and_the_file_of_an_audience(made: Path, shop: coldstart.Workspace, tmp_path: Path) -> None:
+    found = shop.audience(NEW[0], top_k=3)
+    printed = run("audience", NEW[0], "-w", made / "w", "-k", 3)
+    assert printed.stdout.splitlines()[0] == (
+        f"for cold item {NEW[0]} of 100 users, scored by behaviour; 0 who met it are left out"
+    )
+    for one in found.people:
+        assert re.search(rf"{one.rank} │ {one.user_id} │ {one.score:.4f} │ liked \"", printed.stdout)
+    for name in ("users.csv", "users.parquet"):
+        out = tmp_path / name
+        written = run("audience", NEW[0], "-w", made / "w", "-k", 3, "--out", out)
+        assert written.stdout == f"3 users for {NEW[0]}: {out}\n"
+    rows = pq.read_table(tmp_path / "users.parquet").to_pylist()
+    assert [row["user_id"] for row in rows] == [one.user_id for one in found.people]
+    assert [row["reason"] for row in rows] == [one.reason.words for one in found.people if one.reason]
+    assert (tmp_path / "users.csv").read_text().startswith('"user_id","rank","score","because","reason"\n')
+    told = json.loads(run("audience", NEW[0], "-w", made / "w", "-k", 3, "--json").stdout)
+    assert [one["user_id"] for one in told["people"]] == [one.user_id for one in found.people]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["recommend"], "give exactly one of --user, --history and --users"),
+        (["recommend", "--user", "u", "--history", "h"], "give exactly one of --user, --history and --users"),
+        (
+            ["recommend", "--user", "u", "--out", "o"],
+            "--users and --out go together: the lists of many users are written to a file",
+        ),
+        (
+            ["recommend", "--history", "no.json"],
+            "cannot read no.json: No such file or directory; give JSON as a file, or - for standard input",
+        ),
+        (["recommend", "--user", "u", "--seen", "maybe"], "seen 'maybe': use drop or keep"),
+        (["recommend", "--user", "u", "--diversity", "3"], "diversity 3: give a number from 0 to 1"),
+        (["recommend", "--user", "u", "--fresh-days", "0"], "fresh_days 0: give a number above 0"),
+        (["recommend", "--user", "u", "--half-life-days", "0"], "half_life_days 0: give a number above 0"),
+        (["audience", "x", "--out", "x.html"], "--out x.html: give a name that ends in .csv or .parquet"),
+        (["audience", "x", "--by", "luck"], "by 'luck': use score or lift"),
+    ],
+)
+def test_what_cannot_be_asked(made: Path, arguments: list[str], message: str) -> None:
+    assert refused(*arguments, "-w", made / "w") == message
+
+
+def test_an_item_that_is_not_there(made: Path) -> None:
+    assert refused("audience", "x", "-w", made / "w") == (
+        f"no item 'x' in workspace {made / 'w'}: see `coldstart status`"
+    )
+
+
+def _new() -> str:
+    return "item_id IN ({})".format(", ".join(f"'{item}'" for item in NEW))
