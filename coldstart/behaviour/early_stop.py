@@ -1,0 +1,156 @@
+"""Training that stops by items held out as if nobody had met them: which is what a mapper is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.behaviour import Mapper, Problem, Teacher
+from coldstart.ranking_measures import measure_lists
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+M = TypeVar("M", bound=Mapper)
+M_co = TypeVar("M_co", bound=Mapper, covariant=True)
+
+_USERS = 2000  # that judge
+_TOP = 20
+
+
+class Learner(Protocol[M_co]):
+    """A training under way."""
+
+    def epoch(self) -> float:
+        """Train for one more; the mean loss."""
+        ...
+
+    def mapper(self) -> M_co:
+        """As it stands; later epochs do not change it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Held-out items, and users who like some of them and some others.
+
+    Attributes:
+        items: places of the held-out items, ascending.
+        histories: csr [B, I]: what the users like among the others.
+        relevant: csr [B, H]: what they like among the held-out ones.
+        features: float32 [H, F], of the held-out items.
+    """
+
+    items: NDArray[np.intp]
+    histories: csr_matrix
+    relevant: csr_matrix
+    features: NDArray[np.float32]
+
+    def ndcg(self, mapper: Mapper) -> float:
+        """Mean ndcg@20 over users when all held-out items are ranked for each."""
+        scores = mapper.users(self.histories) @ mapper.items(self.features).T
+        lists = np.argsort(-scores, axis=1, kind="stable")[:, :_TOP]
+        return float(measure_lists(lists.astype(np.int64), self.relevant, [_TOP])[f"ndcg@{_TOP}"].mean())
+
+
+def hold_out(problem: Problem, share: float, seed: int) -> tuple[Problem, Judge] | None:
+    """A random share of the items as if nobody had met them, and who judges by them; None where nobody can.
+
+    It is drawn from the items that somebody met, liked or not: what nobody liked is to be ranked last.
+
+    What is left of the problem has no entry of theirs, and their rows of the teacher's items are zero. The teacher's
+    users have learnt from them, so fits that stop early take users by what is left of their histories.
+    """
+    rng = np.random.default_rng((seed, 7))
+    met = np.bincount(problem.exposed.indices, minlength=problem.exposed.shape[1]) > 0
+    can = np.flatnonzero(met & np.any(problem.features != 0, axis=1))
+    count = round(share * len(can))
+    if count < 2 or len(can) - count < 2:
+        return None
+    held = np.sort(rng.permutation(can)[:count])
+    out = np.zeros(len(met), bool)
+    out[held] = True
+    items = np.where(out[:, None], np.float32(0), problem.teacher.items)
+    rest = replace(
+        problem,
+        matrix=_without(problem.matrix, out),
+        exposed=_without(problem.exposed, out),
+        teacher=Teacher(problem.teacher.users, items),
+    )
+    relevant = problem.matrix.tocsc()[:, held].tocsr()
+    users = np.flatnonzero((np.diff(rest.matrix.indptr) > 0) & (np.asarray((relevant > 0).sum(axis=1)).ravel() > 0))
+    if not len(users):
+        return None
+    users = np.sort(rng.permutation(users)[:_USERS])
+    return rest, Judge(held, rest.matrix[users], relevant[users], problem.features[held])
+
+
+@dataclass(frozen=True)
+class Trained(Generic[M]):
+    """What a training left.
+
+    Attributes:
+        mapper: of the best epoch; of all items where it was to be fitted again.
+        epoch: the best, from 0, which is as it started.
+        ndcg: on held-out items, before the first epoch and after each; empty where no item could be held out.
+        judged, judge: the mapper that had the best of these, which has not met the held-out items; and who judged it.
+    """
+
+    mapper: M
+    epoch: int
+    ndcg: tuple[float, ...] = ()
+    judged: M | None = None
+    judge: Judge | None = None
+
+
+def train(
+    start: Callable[[Problem], Learner[M]],
+    problem: Problem,
+    *,
+    epochs: int,
+    patience: int,
+    valid_share: float,
+    refit: bool,
+    seed: int,
+) -> Trained[M]:
+    """Train until the held-out items have been ranked no better for `patience` epochs, then keep the best.
+
+    Args:
+        start: begins a training; it is called again where `refit` is set.
+        valid_share: of the items that somebody met are held out; 0, or too few items: none is, and all epochs are
+            trained.
+        refit: train again, on all items, for as many epochs as were best.
+    """
+    halves = hold_out(problem, valid_share, seed) if valid_share else None
+    if halves is None:
+        return Trained(_after(start(problem), epochs), epochs)
+    rest, judge = halves
+    learner = start(rest)
+    best = learner.mapper()
+    ndcg = [judge.ndcg(best)]
+    at = 0
+    while len(ndcg) <= epochs and len(ndcg) - 1 - at < patience:
+        learner.epoch()
+        now = learner.mapper()
+        ndcg.append(judge.ndcg(now))
+        if ndcg[-1] > ndcg[at]:
+            best, at = now, len(ndcg) - 1
+    mapper = _after(start(problem), at) if refit else best
+    return Trained(mapper, at, tuple(ndcg), best, judge)
+
+
+def _after(learner: Learner[M], epochs: int) -> M:
+    for _ in range(epochs):
+        learner.epoch()
+    return learner.mapper()
+
+
+def _without(matrix: csr_matrix, out: NDArray[np.bool_]) -> csr_matrix:
+    found = matrix.tocsr().copy()
+    found.data = np.where(out[found.indices], 0, found.data).astype(np.float32)
+    found.eliminate_zeros()
+    return found
