@@ -119,15 +119,15 @@ def _decodable(value: bytes | None) -> bool:
 
 def numbers(values: pa.Array) -> tuple[NDArray[np.float64], Mask]:
     """Values as numbers, NaN where they are none, and which are missing, bool [N]."""
-    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
-        values, _ = texts(values)
+    if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+        parsed = values.cast(pa.float64(), safe=False)
+    else:
         try:
-            parsed = values.cast(pa.float64())
-        except pa.ArrowInvalid:
+            parsed = values.cast(pa.string()).cast(pa.float64())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            values, _ = texts(values)
             right = pc.match_substring_regex(values, _NUMBER)
             parsed = pc.if_else(right, values, None).cast(pa.float64())
-    else:
-        parsed = values.cast(pa.float64(), safe=False)
     missing = values.is_null().to_numpy(zero_copy_only=False)
     return np.array(parsed.fill_null(np.nan).to_numpy(zero_copy_only=False)), missing
 

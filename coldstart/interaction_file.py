@@ -118,21 +118,18 @@ class InteractionFile:
 
     def _block(self, raw: Raw) -> Block:
         count = len(raw.rows)
+        empty, none = pa.repeat("", count), pa.nulls(count, pa.string())
         given = {field: raw.columns[column] for field, column in self.columns.items()}
         faults: dict[str, tuple[NDArray[np.bool_], pa.Array]] = {}
         ids: dict[str, pa.Array] = {}
-        undecoded = np.zeros(count, bool)
+        undecoded, odd = np.zeros(count, bool), np.zeros(count, bool)
         for name in ("user_id", "item_id", "event"):
-            found, broken = texts(given[name]) if name in given else (pa.array([""] * count, pa.string()), undecoded)
-            ids[name], undecoded = found, undecoded | broken
+            ids[name], broken, strange = _ids(given[name]) if name in given else (empty, undecoded, odd)
+            undecoded, odd = undecoded | broken, odd | strange
         faults["unreadable"] = undecoded, pa.array(["not UTF-8"] * count)
         for name, reason in (("user_id", "no_user"), ("item_id", "no_item")):
-            faults[reason] = ids[name].is_null().to_numpy(zero_copy_only=False), pa.nulls(count, pa.string())
-        long = np.zeros(count, bool)
-        for name in ("user_id", "item_id"):
-            long |= _flags(pc.greater(pc.utf8_length(ids[name]), _LONGEST_ID))
-            long |= _flags(pc.match_substring_regex(ids[name], r"[\r\n\x00]"))
-        faults["bad_id"] = long, pc.binary_join_element_wise(ids["user_id"], ids["item_id"], ", ")
+            faults[reason] = ids[name].is_null().to_numpy(zero_copy_only=False), none
+        faults["bad_id"] = odd, pc.binary_join_element_wise(ids["user_id"], ids["item_id"], ", ")
         micros = np.zeros(count, np.int64)
         if "timestamp" in given:
             if self.time_unit == "auto":
@@ -161,6 +158,23 @@ class InteractionFile:
         with np.errstate(over="ignore"):
             found = weights.astype(np.float32)
         return found, ~np.isfinite(found)
+
+
+def _ids(values: pa.Array) -> tuple[pa.Array, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Values as text, which are not UTF-8, and which no id can be: each spelling is looked at once."""
+    if pa.types.is_nested(values.type):
+        values, _ = texts(values)  # which says that they are no text
+    coded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+    names, broken = texts(coded.dictionary)
+    odd = _flags(pc.greater(pc.utf8_length(names), _LONGEST_ID)) | _flags(
+        pc.match_substring_regex(names, r"[\r\n\x00]")
+    )
+    places = coded.indices
+    there = ~places.is_null().to_numpy(zero_copy_only=False)
+    if not len(names):
+        return pa.nulls(len(values), pa.string()), np.zeros(len(values), bool), np.zeros(len(values), bool)
+    own = places.fill_null(0).to_numpy()
+    return names.take(places), broken[own] & there, odd[own] & there
 
 
 def _flags(values: Any) -> NDArray[np.bool_]:
