@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ from typer.testing import CliRunner
 
 import coldstart
 from coldstart import pipeline as pipelines
+from coldstart.behaviour.choose import ChoiceSettings
 from coldstart.cli import app
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.fitted import bound
 from coldstart.freshness import Standing
 from coldstart.interactions import interactions
-from coldstart.learning.behaviour_inputs import behaviour_of, content_groups, content_of, item_vectors_of
+from coldstart.learning.behaviour_inputs import behaviour_of, content_of, item_vectors_of
+from coldstart.learning.behaviour_lesson import content_groups
 from coldstart.learning.behaviour_pipeline import with_behaviour
+from coldstart.learning.behaviour_settings import Settings
 from coldstart.workspace.interactions import InteractionTable
 
 FITTED = "align.behaviour"
@@ -213,6 +217,18 @@ def test_other_settings_are_a_fit_of_their_own_and_what_only_stops_one_is_not(sh
     assert (done(report)[FITTED], done(report)["behaviour"]) == (ITEMS - COLD, ITEMS)
 
 
+def test_a_fit_on_vectors_of_another_encoder_is_not_put_on_those_of_now(shop: coldstart.Workspace) -> None:
+    report = shop.run(overrides=["text.encoder=fake:16"], only=["text", "behaviour", "index"])
+    waits = (
+        "space 'behaviour' waits for stage 'align.behaviour', which learnt from other vectors than those of picture, "
+        "text: run `coldstart finetune behaviour`"
+    )
+    assert notes(report, "behaviour") == [waits]
+    assert balances(shop)["behaviour"] == (0, 0, 0, 0, ITEMS)
+    assert shop.published().passports.keys() == {"picture", "text"}
+    assert (done(shop.run())[FITTED], balances(shop)["behaviour"]) == (ITEMS - COLD, (ITEMS, 0, 0, 0, 0))
+
+
 def test_the_training_window_ends_when_it_is_told_to(shop: coldstart.Workspace) -> None:
     shop.run(overrides=["align.behaviour.until=1970-04-01"])  # 90 of the world's 120 days
     report = shop._store.artifacts.newest(FITTED).report  # type: ignore[union-attr]
@@ -384,6 +400,13 @@ def test_items_of_nearly_one_content_are_held_out_together() -> None:
     content.blocks["picture"][3], content.blocks["text"][3] = content.blocks["picture"][2], content.blocks["text"][2]
     assert content_groups(content, 0.98).tolist() == [0, 1, 2, 2]
     assert content_groups(content, None).tolist() == [0, 1, 2, 3]
+
+
+def test_the_defaults_of_the_stage_are_those_of_the_choice() -> None:
+    stage, choice = Settings().model_dump(), ChoiceSettings()
+    assert stage.pop("candidates") is None
+    shared = {one.name: getattr(choice, one.name) for one in fields(choice) if one.name != "candidates"}
+    assert {name: stage[name] for name in shared} == shared
 
 
 # -- the command

@@ -176,20 +176,3 @@ def met_items(store: Store, until_s: int | None) -> frozenset[str]:
         return frozenset()
     where = None if until_s is None else f"timestamp < to_timestamp_seconds({until_s})"
     return frozenset(pc.unique(store.read(INTERACTIONS, ["item_id"], where=where)["item_id"]).to_pylist())
-
-
-def content_groups(content: Content, near_duplicates: float | None) -> NDArray[np.int64]:
-    """The group of each item, int64 [N]: those of nearly the same content in the same spaces are one.
-
-    Args:
-        near_duplicates: mean cosine over the spaces from which on two are; None: each is a group of its own.
-    """
-    from coldstart.training.groups import group, near
-
-    alone: list[list[str]] = [[] for _ in content.item_ids]
-    if near_duplicates is None or not len(content):
-        return group(alone)
-    present = np.stack([content.present(space) for space in content.blocks], axis=1)
-    share = 1 / np.sqrt(np.maximum(present.sum(1, keepdims=True), 1))
-    joined = np.concatenate([content.blocks[space] * share for space in content.blocks], axis=1)
-    return group(alone, near(joined.astype(np.float16), near_duplicates))

@@ -20,7 +20,8 @@ from coldstart.errors import ColdstartError, NotFitted
 from coldstart.freshness import Standing
 from coldstart.freshness import build as build_stage
 from coldstart.keys import chain, digest, stage_key
-from coldstart.learning.behaviour_inputs import FIT_FILE, LABELS, content_groups, content_of, met_items, spaces_before
+from coldstart.learning.behaviour_inputs import FIT_FILE, LABELS, content_of, met_items, spaces_before
+from coldstart.learning.behaviour_lesson import Lesson, content_groups
 from coldstart.learning.behaviour_settings import Settings
 from coldstart.learning.split_file import ITEMS_FILE, items_file, items_of
 from coldstart.pipeline import Pipeline
@@ -30,8 +31,6 @@ from coldstart.workspace.interactions import InteractionTable
 
 if TYPE_CHECKING:
     from coldstart.behaviour.choose import ChoiceSettings
-    from coldstart.behaviour.content import Content
-    from coldstart.interactions import Interactions
     from coldstart.workspace.artifacts import Artifact
 
 
@@ -57,22 +56,6 @@ class _Inputs:
 
     keys: Mapping[str, str]
     verdicts: Mapping[str, LedgerRow]
-
-
-@dataclass(frozen=True)
-class _Lesson:
-    """What a fit learns from, as far as it is there.
-
-    Attributes:
-        keys: of the items of `content`.
-        interactions: of the training window, over those items.
-        why_not: what is missing, in words for a person; None where there is enough.
-    """
-
-    content: Content
-    keys: Mapping[str, str]
-    interactions: Interactions
-    why_not: str | None
 
 
 class BehaviourFitStage:
@@ -158,7 +141,8 @@ class BehaviourFitStage:
             return 0, [str(waits)]
         if made is None:
             lesson = self._lesson(store)
-            return self._fit(store, lesson, progress) if lesson.why_not is None else (0, [f"waits: {lesson.why_not}"])
+            missing = lesson.missing(self._settings, store.uri)
+            return self._fit(store, lesson, progress) if missing is None else (0, [f"waits: {missing}"])
         keys, present = self._inputs(store, self._standing(store)).keys, items_of(made)
         new = sum(item not in present for item in keys)
         changed = sum(bool(key) and item in present and present[item][0] != key for item, key in keys.items())
@@ -177,40 +161,22 @@ class BehaviourFitStage:
         if made is not None and self._is_of_now(made, store):
             return 0, [f"{_summary(made)}; nothing came or changed since"]
         lesson = self._lesson(store)
-        if lesson.why_not is not None:
-            raise ColdstartError(f"{self.name}: {lesson.why_not}")
+        if (missing := lesson.missing(self._settings, store.uri)) is not None:
+            raise ColdstartError(f"{self.name}: {missing}")
         return self._fit(store, lesson, progress)
 
     def _is_of_now(self, made: Artifact, store: Store) -> bool:
         same = made.report["interactions"]["digest"] == InteractionTable(store).digest(end=self._end)
         return same and self.present(store) == dict(self._inputs(store, self._standing(store)).keys)
 
-    def _lesson(self, store: Store) -> _Lesson:
+    def _lesson(self, store: Store) -> Lesson:
         standing = self._standing(store)
         keys = {item: key for item, key in self._inputs(store, standing).keys.items() if key}
         content = content_of(store, self._pipeline, list(self.spaces), sorted(keys), standing=standing)
         read = InteractionTable(store).read(end=self._end)
-        interactions = read.over(content.item_ids)
-        return _Lesson(content, keys, interactions, self._why_not(store, len(read), interactions))
+        return Lesson(content, keys, read.over(content.item_ids), len(read))
 
-    def _why_not(self, store: Store, in_window: int, interactions: Interactions) -> str | None:
-        chosen = self._settings
-        bring = f"bring more with `coldstart ingest --workspace {store.uri} --interactions FILE`"
-        if not in_window:
-            before = "" if chosen.until is None else f" before {chosen.until:%Y-%m-%d}"
-            return f"the workspace has no interactions{before}: {bring}"
-        liked = interactions.positive(chosen.min_weight).matrix()
-        warm = int((np.bincount(liked.indices, minlength=liked.shape[1]) >= chosen.warm_min).sum())
-        users = int((np.diff(liked.indptr) > 0).sum())
-        if warm >= chosen.min_items and users >= chosen.min_users:
-            return None
-        return (
-            f"{users} users liked something and {warm} items were liked by {chosen.warm_min} or more (warm_min), and a "
-            f"fit needs {chosen.min_users} (min_users) and {chosen.min_items} (min_items); of {in_window} interactions "
-            f"{len(interactions)} are with items whose content is known: {bring}"
-        )
-
-    def _fit(self, store: Store, lesson: _Lesson, progress: Any) -> tuple[int, list[str]]:
+    def _fit(self, store: Store, lesson: Lesson, progress: Any) -> tuple[int, list[str]]:
         from coldstart.behaviour.choose import choose, steps
         from coldstart.behaviour.fitted import files
 
