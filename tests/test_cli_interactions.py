@@ -121,6 +121,9 @@ def test_too_many_bad_rows_end_with_1_and_the_good_ones_stay(shop: Path) -> None
     code, out, _ = typed("ingest", "--interactions", str(shop / "bad.csv"), "-w", uri, *OPTIONS, "--json")
     report = json.loads(out)["interactions"]
     assert (code, report["over_budget"], report["repeated"]) == (1, True, 3)
+    assert report["rows"] == sum(report[name] for name in ("added", "renewed", "repeated")) + sum(
+        report["rejected"].values()
+    )
     assert report["rejected"] == {"no_item": 1, "bad_time": 1, "unknown_event": 1}
     assert report["examples"] == {"no_item": [[4, ""]], "bad_time": [[5, "soon"]], "unknown_event": [[6, "frob"]]}
     rejected = coldstart.open(uri).table("interactions_rejected")
