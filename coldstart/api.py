@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from coldstart.retrieval.match import Answer
     from coldstart.retrieval.match_workspace import Matcher
     from coldstart.retrieval.recommend_file import Written
-    from coldstart.retrieval.recommend_workspace import Lister, Recommended
+    from coldstart.retrieval.recommend_workspace import Lister
+    from coldstart.retrieval.recommended import Recommended
     from coldstart.retrieval.search import Query
     from coldstart.workspace.published import Publication, Published
 
@@ -652,7 +653,7 @@ class Workspace:
                 fault in what is asked.
         """
         from coldstart.retrieval.recommend import Rules
-        from coldstart.retrieval.recommend_workspace import Asking, Filters
+        from coldstart.retrieval.recommended import Asking, Filters
         from coldstart.retrieval.user_history import from_json
 
         if user is None and history is None:
@@ -687,7 +688,7 @@ class Workspace:
         """
         from coldstart.retrieval.recommend import Rules
         from coldstart.retrieval.recommend_file import read_users, write_lists
-        from coldstart.retrieval.recommend_workspace import Asking, Filters
+        from coldstart.retrieval.recommended import Asking, Filters
 
         wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), Asking(interests, half_life_days)
         asked = read_users(users) if isinstance(users, Path) else list(users)

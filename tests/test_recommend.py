@@ -129,9 +129,9 @@ def test_one_user_without_any_interest_still_gets_a_list():
 
 def test_exploration_is_by_chance_and_says_how_likely():
     plain = lists(top_k=20)
-    many = [lists(top_k=20, explore=0.2, seed=seed) for seed in range(20)]
+    many = [lists(top_k=20, explore=0.2, seed=seed) for seed in range(12)]
     share = np.mean([one.explored.mean() for one in many])
-    assert 0.17 < share < 0.23
+    assert 0.16 < share < 0.24
     for one in many:
         assert COLD[one.places[one.explored]].all()
         assert not one.explored[:, 0].any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,14 @@ def shop(made: Path) -> coldstart.Workspace:
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> coldstart.Workspace:
-    """The same items with nothing done and nothing fitted."""
+    """The same items with nothing done and nothing fitted; every second one came as many days ago as its place is."""
     folder = tmp_path_factory.mktemp("bare")
-    raw = behaviour_shop.settings(folder / "media", behaviour_shop.entries(folder / "media", WORLD))
+    rows = behaviour_shop.entries(folder / "media", WORLD)
+    for place, row in enumerate(rows):
+        row["creator"] = f"maker {place % 3}"
+        if place % 2:
+            row["created_at"] = (datetime.now(UTC) - timedelta(days=place)).isoformat()
+    raw = behaviour_shop.settings(folder / "media", rows)
     del raw["stages"]["align"], raw["stages"]["behaviour"]
     workspace = coldstart.open(folder / "w", create=True)
     workspace.run(raw, only=["ingest", "picture", "text"])
@@ -225,6 +231,19 @@ def test_interests_of_content_are_medoids(bare: coldstart.Workspace) -> None:
     found = bare.recommend(history=[items[1], items[40]], interests=2, top_k=2, seen="keep", merge="max")
     assert {one.item_id for one in found.items} == {items[1], items[40]}
     np.testing.assert_allclose([one.score for one in found.items], [1, 1], rtol=1e-5)
+
+
+def test_fresh_items_and_few_of_one_creator(bare: coldstart.Workspace) -> None:
+    items = WORLD.content.item_ids
+    fresh = bare.recommend(history=[items[70]], fresh_days=10.5, top_k=30)
+    assert {one.item_id for one in fresh.items} == {items[place] for place in (1, 3, 5, 7, 9)}
+    assert fresh.notes[1:] == ("5 items are left after the filters, and 30 were asked for",)
+    few = bare.recommend(history=[items[70]], per_creator=2, top_k=30)
+    makers = [items.index(one.item_id) % 3 for one in few.items]
+    assert sorted(makers) == [0, 0, 1, 1, 2, 2]
+    assert [one.reason.words for one in few.items if one.reason and items.index(one.item_id) % 3 == 70 % 3][0].endswith(
+        f'are by "maker {70 % 3}"'
+    )
 
 
 def test_nothing_to_go_by(bare: coldstart.Workspace) -> None:

@@ -13,7 +13,7 @@ from coldstart.cli.options import DEFAULT_WORKSPACE, Json, Uri
 
 if TYPE_CHECKING:
     from coldstart.retrieval.audience import Audience
-    from coldstart.retrieval.recommend_workspace import Recommended
+    from coldstart.retrieval.recommended import Recommended
 
 _STDIN = Path("-")
 

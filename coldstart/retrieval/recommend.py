@@ -27,13 +27,13 @@ from coldstart.behaviour.diversity import Quota, dpp, mmr, theta_of
 from coldstart.behaviour.exploration import explore
 from coldstart.behaviour.scoring import Scorer
 from coldstart.errors import ColdstartError
+from coldstart.retrieval import pools
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 Places = NDArray[np.int64]
 
-RRF_K = 60
 POOL = 200  # candidates that a list is picked from, at least
 BASE_RATE = 0.1
 """Rate of clicks that a new item of middling score is expected to have, where nobody counted impressions."""
@@ -155,7 +155,7 @@ class Recommender:
         while True:
             places, worth = self._pool(asked, seen, depth)
             if self.rules.per_creator is not None and self.shelf.creators is not None:
-                places, worth = _capped(places, worth, self.shelf.creators, self.rules.per_creator)
+                places, worth = pools.capped(places, worth, self.shelf.creators, self.rules.per_creator)
             found = self._picked(places, worth)
             short = (found[:, -1:] < 0).any() if self.rules.per_creator is not None else False
             if not short or depth >= len(self.shelf):
@@ -173,27 +173,29 @@ class Recommender:
         if not len(self.shelf):
             return np.full(places.shape, -np.inf, np.float32)
         products = np.einsum("bcd,bkd->bck", queries, self.shelf.vectors[np.maximum(places, 0)])
-        products = np.where(_is_there(queries)[:, :, None], products, -np.inf).max(axis=1)
+        products = np.where(pools.is_there(queries)[:, :, None], products, -np.inf).max(axis=1)
         return np.where(places < 0, -np.inf, products).astype(np.float32)
 
     def _pool(self, asked: Vectors, seen: csr_matrix | None, depth: int) -> tuple[Places, NDArray[np.float64]]:
         """Candidates [B, M] by falling worth, -1 and -inf at the end; worth is the score, or a sum of ranks."""
         users, interests, width = asked.shape
-        pools, values = [np.empty((users, 0), np.int64)], [np.empty((users, 0))]
+        joined, values = [np.empty((users, 0), np.int64)], [np.empty((users, 0))]
         for own, scorer in self._parts:
-            left_out = None if seen is None else _repeated(seen if len(self._parts) == 1 else seen[:, own], interests)
+            left_out = (
+                None if seen is None else pools.repeated(seen if len(self._parts) == 1 else seen[:, own], interests)
+            )
             found, scores = scorer.top_k(asked.reshape(-1, width), min(depth, len(own)), exclude=left_out)
             found, scores = found.reshape(users, interests, -1), scores.reshape(users, interests, -1)
             if interests > 1:
-                merged, worth = _merged(found, scores, _is_there(asked), self.rules.merge)
+                merged, worth = pools.merged(found, scores, pools.is_there(asked), self.rules.merge)
             else:
                 merged, worth = found[:, 0], scores[:, 0].astype(np.float64)
-            pools.append(np.where(merged < 0, -1, own[merged]))
+            joined.append(np.where(merged < 0, -1, own[merged]))
             values.append(worth)
-        places, worth = np.concatenate(pools, axis=1), np.concatenate(values, axis=1)
+        places, worth = np.concatenate(joined, axis=1), np.concatenate(values, axis=1)
         if self.rules.cold_boost:
-            worth = worth + self.rules.cold_boost * _spread(worth) * ((places >= 0) & self.shelf.cold[places])
-        return _sorted(places, worth)
+            worth = worth + self.rules.cold_boost * pools.spread(worth) * ((places >= 0) & self.shelf.cold[places])
+        return pools.ordered(places, worth)
 
     def _picked(self, places: Places, worth: NDArray[np.float64]) -> Places:
         """The list of each user out of the pool, [B, K]; -1 at the end where it is short."""
@@ -205,7 +207,7 @@ class Recommender:
             return found
         if rules.diversity:
             looks = self.shelf.vectors if self.shelf.looks is None else self.shelf.looks
-            chosen, relevance = looks[np.maximum(places, 0)], _between(worth)
+            chosen, relevance = looks[np.maximum(places, 0)], pools.between(worth)
         else:
             chosen, relevance = np.zeros((*places.shape, 1), np.float32), worth
         if rules.diversity and rules.diversify == "dpp":
@@ -220,7 +222,7 @@ class Recommender:
         fit = (pool >= 0) & shelf.cold[pool] & ~np.isin(pool, listed)
         if self.rules.per_creator is not None and shelf.creators is not None:
             fit &= ~np.isin(shelf.creators[pool], shelf.creators[listed[listed >= 0]]) | (shelf.creators[pool] < 0)
-            fit[fit] = _occurrence(shelf.creators[pool[fit]][None])[0] == 0
+            fit[fit] = pools.occurrence(shelf.creators[pool[fit]][None])[0] == 0
         candidates = pool[fit]
         clicks, impressions = shelf.clicks, shelf.impressions
         rates = _rates(worth[fit], BASE_RATE if clicks is None or impressions is None else _rate(clicks, impressions))
@@ -237,86 +239,6 @@ class Recommender:
         there = drawn.places >= 0
         order = np.argsort(~there, kind="stable")
         return drawn.places[order], drawn.explored[order], np.where(there, drawn.propensity, 0)[order]
-
-
-def _is_there(queries: Vectors) -> NDArray[np.bool_]:
-    """Which interests are any, bool [B, C]; the first always is, so that every user gets a list."""
-    found: NDArray[np.bool_] = np.any(queries != 0, axis=2)
-    found[:, 0] = True
-    return found
-
-
-def _repeated(rows: csr_matrix, times: int) -> csr_matrix:
-    return rows if times == 1 else rows[np.repeat(np.arange(rows.shape[0]), times)]
-
-
-def _merged(
-    places: Places, scores: NDArray[np.float32], there: NDArray[np.bool_], how: str
-) -> tuple[Places, NDArray[np.float64]]:
-    """One pool out of those of several interests [B, C, P], each item once: [B, C * P]."""
-    count, _, depth = places.shape
-    places = np.where(there[:, :, None], places, -1)
-    ranks = 1 / (RRF_K + 1 + np.arange(depth))
-    worth = np.where(places < 0, -np.inf, scores if how == "max" else np.broadcast_to(ranks, places.shape))
-    flat, values = places.reshape(count, -1), worth.reshape(count, -1).astype(np.float64)
-    order = np.lexsort((-values, flat), axis=1)
-    flat, values = np.take_along_axis(flat, order, 1), np.take_along_axis(values, order, 1)
-    first = np.ones(flat.shape, bool)
-    first[:, 1:] = flat[:, 1:] != flat[:, :-1]
-    if how == "rrf":
-        starts = np.flatnonzero(first.ravel())
-        totals = np.add.reduceat(np.where(np.isneginf(values), 0, values).ravel(), starts)
-        values[first] = totals
-    kept = first & (flat >= 0)
-    return _sorted(np.where(kept, flat, -1), np.where(kept, values, -np.inf))
-
-
-def _sorted(places: Places, worth: NDArray[np.float64]) -> tuple[Places, NDArray[np.float64]]:
-    """By falling worth, then place; what is not there at the end."""
-    worth = np.where(places < 0, -np.inf, worth)
-    order = np.lexsort((places, -worth), axis=1)
-    return np.take_along_axis(places, order, 1), np.take_along_axis(worth, order, 1)
-
-
-def _occurrence(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of the same code stand before each in its row; 0 for -1."""
-    order = np.argsort(codes, axis=1, kind="stable")
-    ordered = np.take_along_axis(codes, order, 1)
-    at = np.broadcast_to(np.arange(codes.shape[1]), codes.shape)
-    first = np.ones(codes.shape, bool)
-    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    since = at - np.maximum.accumulate(np.where(first, at, 0), axis=1)
-    found = np.empty(codes.shape, np.int64)
-    np.put_along_axis(found, order, since, 1)
-    return np.where(codes < 0, 0, found)
-
-
-def _capped(
-    places: Places, worth: NDArray[np.float64], creators: NDArray[np.int64], most: int
-) -> tuple[Places, NDArray[np.float64]]:
-    """The pool without what goes beyond so many of one creator."""
-    if not places.size:
-        return places, worth
-    codes = np.where(places < 0, -1, creators[places])
-    return _sorted(np.where(_occurrence(codes) < most, places, -1), worth)
-
-
-def _spread(worth: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviation of each row's finite values, [B, 1]; 0 for none."""
-    there = np.isfinite(worth)
-    count = np.maximum(there.sum(axis=1, keepdims=True), 1)
-    mean = np.where(there, worth, 0).sum(axis=1, keepdims=True) / count
-    found: NDArray[np.float64] = np.sqrt(np.where(there, (worth - mean) ** 2, 0).sum(axis=1, keepdims=True) / count)
-    return found
-
-
-def _between(worth: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each row from 0 to 1; -inf stays."""
-    there = np.isfinite(worth)
-    low = np.where(there, worth, np.inf).min(axis=1, keepdims=True, initial=np.inf)
-    high = np.where(there, worth, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
-    wide = np.where(np.isfinite(high - low) & (high > low), high - low, 1)
-    return np.where(there, (np.where(there, worth, 0) - np.where(np.isfinite(low), low, 0)) / wide, -np.inf)
 
 
 def _rates(worth: NDArray[np.float64], base: float) -> NDArray[np.float64]:

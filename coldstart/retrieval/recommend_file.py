@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from coldstart.errors import ColdstartError
 from coldstart.retrieval.recommend import Lists, Rules, Shelf
-from coldstart.retrieval.recommend_workspace import Asking, Filters, Lister
+from coldstart.retrieval.recommend_workspace import Lister
+from coldstart.retrieval.recommended import Asking, Filters
 from coldstart.retrieval.tastes import ROWS
 
 if TYPE_CHECKING:
