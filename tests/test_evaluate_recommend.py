@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from behaviour_world import World, world
 
 from coldstart.behaviour.content import Content
 from coldstart.errors import ColdstartError
@@ -20,7 +21,6 @@ from coldstart.evaluation.recommend.judge import judge, task_of
 from coldstart.evaluation.recommend.markdown import markdown
 from coldstart.evaluation.recommend.splits import by_items
 from coldstart.ranking_measures import measure_lists
-from tests.behaviour_world import World, world
 
 METHODS = ("random", "popularity", "category", "content_mean", "knn", "ridge", "oracle")
 SETTINGS = EvaluateSettings(methods=METHODS, teacher="pure_svd", dim=24, draws=300, seeds=3)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from behaviour_world import World, world
 from scipy.sparse import csr_matrix
 
 from coldstart.behaviour.content import Content
@@ -19,7 +20,6 @@ from coldstart.evaluation.recommend.contenders import Contender, named
 from coldstart.evaluation.recommend.data import Data, data_of
 from coldstart.evaluation.recommend.splits import TEST, TRAIN, VALID
 from coldstart.interactions import Interactions
-from tests.behaviour_world import World, world
 
 HONEST = ("random", "popularity", "recent", "category", "content_mean", "content_top", "knn", "ridge")
 
@@ -87,7 +87,7 @@ def test_a_cold_item_with_a_training_row(by_item: Data) -> None:
 def test_a_training_row_at_the_moment_of_the_cut(data: Data) -> None:
     """Its user asks in the same second, so that nothing says which came first."""
     times = data.training.times.copy()
-    times[0] = data.split.request_at("valid")
+    times[0] = data.split.settings["valid_at"]
     assert kinds(leaks.in_data(replace(data, training=replace(data.training, times=times)))) == ["late_training"]
 
 

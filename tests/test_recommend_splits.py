@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from behaviour_world import DAY_S, world
 
 from coldstart.errors import ColdstartError
 from coldstart.evaluation.recommend import split_file, splits
 from coldstart.evaluation.recommend.splits import COLD_BOTH, COLD_TEST, COLD_VALID, OUT, TEST, TRAIN, VALID, WARM
 from coldstart.interactions import Interactions, interactions
-from tests.behaviour_world import DAY_S, world
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coldstart.cli import evaluate_describe, evaluate_stages, output
+from coldstart.cli import evaluate_describe, evaluate_recommend, evaluate_stages, output
 from coldstart.cli.options import DEFAULT_WORKSPACE, Json, PipelineName, Uri
 
 app = typer.Typer(
@@ -77,6 +77,7 @@ def align(
 
 evaluate_describe.register(app)
 evaluate_stages.register(app)
+evaluate_recommend.register(app)
 
 
 def _print(found: Mapping[str, Any]) -> None:

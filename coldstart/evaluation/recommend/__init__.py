@@ -27,7 +27,7 @@ from coldstart.evaluation.recommend.report import RecommendReport, record
 from coldstart.evaluation.recommend.splits import Split
 from coldstart.interactions import Interactions
 
-__all__ = ["EvaluateSettings", "RecommendReport", "evaluate", "split_of"]
+__all__ = ["EvaluateSettings", "RecommendReport", "evaluate", "split_of", "steps"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,13 @@ class EvaluateSettings:
     choice: ChoiceSettings | None = None
     device: str = "auto"
     seed: int = 0
+
+
+def steps(settings: EvaluateSettings) -> int:
+    """How often `evaluate` calls its `step`, if all can be fitted."""
+    given = named(settings.methods, mappers=settings.mappers, choice=settings.choice)
+    fits = sum(settings.seeds if one.is_seeded else 1 for one in given)
+    return fits + (len(given) if settings.check else 0)
 
 
 def split_of(

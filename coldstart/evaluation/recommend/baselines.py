@@ -164,7 +164,8 @@ class ContentMean:
     def users(self, histories: csr_matrix) -> Vectors:
         found: Vectors = np.asarray(histories @ self.known, np.float32)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        return np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
+        unit: Vectors = np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
+        return unit
 
 
 def content_mean(data: Data, seed: int) -> Model:

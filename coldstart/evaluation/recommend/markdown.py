@@ -23,6 +23,7 @@ def markdown(known: Mapping[str, Any]) -> str:
         title = f"{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs"
         lines += ["", f"### {title}", "", *_table(known, name)]
     lines += ["", _footnote(known)]
+    lines += [part for note in known["notes"] for part in ("", f"To know: {_cell(note)}.")]
     if known["left_out"]:
         told = "; ".join(f"{_cell(name)}: {_cell(reason)}" for name, reason in known["left_out"].items())
         lines += ["", f"Left out: {told}."]

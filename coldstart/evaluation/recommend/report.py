@@ -14,6 +14,7 @@ from coldstart.evaluation.recommend.compare import Resampled, Sure, holm, resamp
 from coldstart.evaluation.recommend.contenders import CEILING, ORACLE, REFERENCE, Contender
 from coldstart.evaluation.recommend.data import Data
 from coldstart.evaluation.recommend.judge import SHOWN, Judged, Task
+from coldstart.evaluation.recommend.markdown import markdown
 from coldstart.evaluation.recommend.measures import shares_by_item
 from coldstart.metrics import bootstrap
 from coldstart.ranking_measures import MEASURES
@@ -40,7 +41,7 @@ class RecommendReport:
             and, for the headline, `difference` and `gap`), `lists` (set -> coverage, …), `audience`, `strata`.
         cold_share: of the relevant pairs of `all`, those of new items; None without that set.
         left_out: contender -> why it could not be fitted; checked: kinds of leaks that were looked for.
-        settings: of the evaluation.
+        settings: of the evaluation; notes: what to know of what it was done on.
     """
 
     split: Mapping[str, Any]
@@ -55,6 +56,11 @@ class RecommendReport:
     left_out: Mapping[str, str]
     checked: Sequence[str]
     settings: Mapping[str, Any]
+    notes: Sequence[str] = ()
+
+    def to_markdown(self) -> str:
+        """The tables, one a candidate set."""
+        return markdown(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON gives it; what is not known is None."""
