@@ -36,7 +36,7 @@ def made(items: int = 240) -> tuple[Split, Content]:
     rng = np.random.default_rng(5)
 
     def unit(block: NDArray[np.floating]) -> NDArray[np.float32]:
-        return (block / np.linalg.norm(block, axis=1, keepdims=True)).astype(np.float32)
+        return np.asarray(block / np.linalg.norm(block, axis=1, keepdims=True), np.float32)
 
     text = found.content.blocks["text"]
     blocks = {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from coldstart import prompts
 from coldstart.evaluation.ablation.report import Cost
-from coldstart.learning.text_cache import TextCache
+from coldstart.learning.text_cache import TextCache, forget
 from coldstart.pipeline import Pipeline
 from coldstart.workspace import Store
 
@@ -78,7 +78,9 @@ class Texts:
 
     def __init__(self, store: Store, encoder: Encoder, progress: Any) -> None:
         self._encoder = encoder
-        self._cache = TextCache(store, f"{PREFIX}{encoder.passport('text').digest}", encoder)
+        table = f"{PREFIX}{encoder.passport('text').digest}"
+        forget(store, PREFIX, table)
+        self._cache = TextCache(store, table, encoder)
         self._progress = progress
 
     def vectors(self, name: str, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -21,7 +21,8 @@ from coldstart.evaluation.recommend.splits import Split, by_items, given
 from coldstart.fitted import bound
 from coldstart.freshness import Standing
 from coldstart.interactions import Interactions
-from coldstart.learning.behaviour_inputs import content_groups, content_of
+from coldstart.learning.behaviour_inputs import content_of
+from coldstart.learning.behaviour_lesson import content_groups
 from coldstart.learning.described_items import rows_of
 from coldstart.pipeline import Pipeline
 from coldstart.stage import Row
