@@ -241,9 +241,9 @@ def test_fresh_items_and_few_of_one_creator(bare: coldstart.Workspace) -> None:
     few = bare.recommend(history=[items[70]], per_creator=2, top_k=30)
     makers = [items.index(one.item_id) % 3 for one in few.items]
     assert sorted(makers) == [0, 0, 1, 1, 2, 2]
-    assert [one.reason.words for one in few.items if one.reason and items.index(one.item_id) % 3 == 70 % 3][0].endswith(
-        f'are by "maker {70 % 3}"'
-    )
+    assert next(
+        one.reason.words for one in few.items if one.reason and items.index(one.item_id) % 3 == 70 % 3
+    ).endswith(f'are by "maker {70 % 3}"')
 
 
 def test_nothing_to_go_by(bare: coldstart.Workspace) -> None:
