@@ -61,8 +61,8 @@ class Recipe:
     examples: int = 100_000
     batch_size: int = 1024
     others: int = 512
-    hard: int = 2
-    temperature: float = 0.07
+    hard: int = 1
+    temperature: float = 0.2
     dropout: float = 0.2
     lr: float = 1e-3
     weight_decay: float = 1e-2
@@ -110,6 +110,7 @@ def restore(arrays: Arrays) -> Contrastive:
     return Contrastive(
         restore_tower(arrays, "tower."),
         arrays["liked"],
+        arrays["change"],
         arrays["prior"],
         float(np.asarray(arrays["weight"]).ravel()[0]),
     )
@@ -121,6 +122,7 @@ class Contrastive:
 
     Attributes:
         liked: unit vectors of the training items, float32 [I, D].
+        change: float32 [D + 1, D]: what the mean of a history is multiplied by, then what is added.
         prior: float32 [F + 1]: coefficients of predicted popularity, then what is added; popularity has mean 0 and
             deviation 1 over the training items.
         weight: of it, in scores.
@@ -128,6 +130,7 @@ class Contrastive:
 
     tower: Tower
     liked: Vectors
+    change: Vectors
     prior: Vectors
     weight: float
 
@@ -142,12 +145,15 @@ class Contrastive:
     def users(self, histories: csr_matrix) -> Vectors:
         sums = np.asarray(abs(histories).sum(axis=1), np.float32)
         means = np.asarray(histories @ self.liked, np.float32) / np.maximum(sums, 1e-12)
-        return np.concatenate([means, np.where(sums > 0, np.float32(self.weight), np.float32(0))], axis=1)
+        some = sums > 0
+        moved = np.where(some, means @ self.change[:-1] + self.change[-1], 0)
+        return np.concatenate([moved, np.where(some, self.weight, 0)], axis=1).astype(np.float32)
 
     def arrays(self) -> Arrays:
         return {
             **self.tower.arrays("tower."),
             "liked": self.liked,
+            "change": self.change,
             "prior": self.prior,
             "weight": np.array([self.weight], np.float32),
         }
@@ -181,9 +187,12 @@ class _Learner:
             self._tower = Tower(inputs, hidden, recipe.dim)
         self._tower.start_at(main_directions(self._features[known], recipe.dim) * inputs**0.5)
         self._tower.to(self._device)
-        weights = dict(self._tower.named_parameters())
+        start = np.concatenate([np.eye(recipe.dim), np.zeros((1, recipe.dim))]).astype(np.float32)
+        self._change = torch.tensor(start, device=self._device, requires_grad=recipe.pairs == "histories")
+        weights = {**dict(self._tower.named_parameters()), "change": self._change}
         goals: dict[str, torch.Tensor | None] = {name: None for name, weight in weights.items() if weight.ndim == 2}
-        goals["straight.weight"] = self._tower.straight.weight.detach().clone()
+        for name in ("straight.weight", "change"):
+            goals[name] = weights[name].detach().clone()
         self._optimiser = AdamW(weights, goals, recipe.weight_decay, (0.9, 0.999))
         self._drop = dropper(recipe.dropout, seeded(seed))
 
@@ -197,8 +206,8 @@ class _Learner:
         return float(torch.stack(losses).mean())
 
     def mapper(self) -> Contrastive:
-        tower = restore_tower(self._tower.arrays())
-        bare = Contrastive(tower, np.zeros((0, self._recipe.dim), np.float32), self._prior, 0.0)
+        tower, change = restore_tower(self._tower.arrays()), self._change.detach().cpu().numpy().copy()
+        bare = Contrastive(tower, np.zeros((0, self._recipe.dim), np.float32), change, self._prior, 0.0)
         return replace(bare, liked=np.ascontiguousarray(bare.items(self._features)[:, :-1]))
 
     def _loss(self, batch: Batch) -> torch.Tensor:
@@ -209,7 +218,7 @@ class _Learner:
         vectors = functional.normalize(self._tower(rows, self._drop), dim=1)[torch.from_numpy(places).to(self._device)]
         bags, items, others, hard = torch.split(vectors, [part.size for part in parts])
         return pair_loss(
-            bags.reshape(size, -1, dim).mean(1),
+            bags.reshape(size, -1, dim).mean(1) @ self._change[:-1] + self._change[-1],
             torch.cat([items, others]),
             hard.reshape(size, -1, dim),
             batch.drawn.to(self._device),
