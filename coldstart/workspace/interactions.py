@@ -206,7 +206,8 @@ def row_keys(batch: pa.RecordBatch) -> Keys:
     key = np.zeros(batch.num_rows, np.uint64)
     for name in ("user_id", "item_id", "event"):
         coded = batch.column(name).dictionary_encode()
-        hashes = [blake2b(text.encode(), digest_size=8).digest() for text in coded.dictionary.to_pylist()]
+        names = coded.dictionary.cast(pa.binary()).to_pylist()
+        hashes = [blake2b(name, digest_size=8).digest() for name in names]
         key = _mixed(key + np.frombuffer(b"".join(hashes), "<u8")[coded.indices.to_numpy()])
     found: Keys = _mixed(key + batch.column("timestamp").cast(pa.int64()).to_numpy().view(np.uint64)).view(np.int64)
     return found
