@@ -101,6 +101,8 @@ def recommend(
             path.write_text(text, encoding="utf-8")
         if not json:
             output.line(f"written: {path}")
+    if out is not None and not json:
+        output.line(f"written: {out / _SPLIT}")
 
 
 def _listed(names: str | None) -> list[str] | None:
