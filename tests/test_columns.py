@@ -114,9 +114,9 @@ def test_a_setting_out_of_range_is_named() -> None:
     problem = held_out().problem
     with pytest.raises(ColdstartError) as caught:
         behaviour.fit("fease", problem, beta=0.0)
-    assert str(caught.value) == "fease: beta 0, penalty 100 and dim 512 have to be above 0"
+    assert str(caught.value) == "fease: beta 0, penalty 3000 and dim 512 have to be above 0"
     with pytest.raises(ColdstartError) as caught:
         behaviour.fit("marec", problem, percentile=101.0)
     assert str(caught.value) == (
-        "marec: beta 1, penalty 100 and dim 512 have to be above 0, and percentile 101 from 0 to 100"
+        "marec: beta 1, penalty 300 and dim 512 have to be above 0, and percentile 101 from 0 to 100"
     )

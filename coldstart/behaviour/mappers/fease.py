@@ -20,7 +20,7 @@ def fit(
     *,
     seed: int = 0,
     beta: float = 100.0,
-    penalty: float = 100.0,
+    penalty: float = 3000.0,
     dim: int = 512,
     max_items: int = MAX_ITEMS,
 ) -> Columns:

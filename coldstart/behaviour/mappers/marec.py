@@ -24,7 +24,7 @@ def fit(
     *,
     seed: int = 0,
     beta: float = 1.0,
-    penalty: float = 100.0,
+    penalty: float = 300.0,
     percentile: float = 10.0,
     dim: int = 512,
     max_items: int = MAX_ITEMS,

@@ -45,7 +45,7 @@ def fit(
     target: Literal["teacher", "users"] = "teacher",
     dim: int = 128,
     penalty: float = 10.0,
-    kappa: float = 10.0,
+    kappa: float = 1.0,
     kernel: int = 0,
     gamma: float = 1.0,
     alpha: float = ALPHA,
@@ -57,7 +57,7 @@ def fit(
         target: `teacher`: vectors of `problem.teacher`; `users`: those of the matrix's own SVD to `dim` numbers, with
             which this is one ridge regression for each user at once, as far as `dim` numbers hold the matrix.
         penalty: on the squares of the weights.
-        kappa: an item that n users liked counts n / (n + kappa).
+        kappa: an item that n users liked counts n / (n + kappa); 0: all alike.
         kernel: how many random waves of a Gaussian kernel stand beside the features, 0: none; `gamma`: of that kernel,
             exp(-gamma |x - y|²).
         alpha, regularization: of the step that gives new users their vectors, where the teacher is ALS.
