@@ -13,8 +13,9 @@ from scipy.sparse import csr_matrix
 
 from coldstart.behaviour.content import Content
 from coldstart.errors import ColdstartError
-from coldstart.evaluation.ablation.report import Cost, LadderReport, markdown, report, seconds
+from coldstart.evaluation.ablation.report import Cost, LadderReport, report
 from coldstart.evaluation.ablation.steps import Judged, LadderSettings, Lists, Missing, Step, judge
+from coldstart.evaluation.ablation.table import markdown, seconds
 from coldstart.evaluation.recommend.splits import Split, by_items
 
 SETTINGS = LadderSettings(choice={"candidates": {"ridge": {"target": "users"}}, "dim": 16, "warm_min": 2})

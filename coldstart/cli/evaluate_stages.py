@@ -60,7 +60,7 @@ def stages(
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
-    from coldstart.evaluation.ablation.report import markdown
+    from coldstart.evaluation.ablation.table import markdown
     from coldstart.show.ablation import ablation_html
 
     opened = coldstart.open(workspace)
@@ -100,7 +100,7 @@ def _count(write: str | None) -> int | str | None:
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    from coldstart.evaluation.ablation.report import seconds
+    from coldstart.evaluation.ablation.table import seconds
     from coldstart.show.ablation import corrected
     from coldstart.show.alignment import interval, number, signed
 
