@@ -106,14 +106,16 @@ def fit_linear(
             yield part, _lifted(features[rows[part]], waves)
 
     mean = np.zeros(width)
-    for part, lifted in blocks():
-        mean += share[part] @ lifted
+    for part, lifted in blocks():  # products in float32, sums of blocks in float64
+        mean += share[part].astype(np.float32) @ lifted
     goal = np.asarray(targets, np.float64)[rows]
     goal_mean = share @ goal
     gram, cross = np.zeros((width, width)), np.zeros((width, goal.shape[1]))
-    for part, lifted in blocks():  # products in float32, sums of blocks in float64
-        root = np.sqrt(weights[part])[:, None]
-        centred = ((lifted - mean) * root).astype(np.float32)
+    middle = mean.astype(np.float32)
+    for part, lifted in blocks():
+        root = np.sqrt(weights[part, None])
+        centred = lifted - middle
+        centred *= root.astype(np.float32)
         gram += centred.T @ centred
         cross += centred.T @ ((goal[part] - goal_mean) * root).astype(np.float32)
     gram[np.diag_indices(width)] += penalty
