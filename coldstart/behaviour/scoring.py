@@ -99,36 +99,42 @@ class Scorer:
         step = max(1, self._block_bytes // (4 * self._blocks[0].width))
         step = min(step, max(ROWS_A_THREAD, -(-len(users) // threads)))
         starts = range(0, len(users), step)
+        workers = min(threads, len(starts))
 
-        def one(low: int) -> None:
-            rows = slice(low, min(low + step, len(users)))
-            found, values = self._rows(users[rows], k, None if exclude is None else exclude[rows], mask)
-            places[rows, : found.shape[1]], scores[rows, : found.shape[1]] = found, values
+        def work(number: int) -> None:
+            buffer = torch.empty(min(step, len(users)) * self._blocks[0].width, device=self._device)
+            for low in starts[number::workers]:
+                rows = slice(low, min(low + step, len(users)))
+                left_out = None if exclude is None else exclude[rows].tocsr()
+                found, values = self._rows(users[rows], k, left_out, mask, buffer)
+                places[rows, : found.shape[1]], scores[rows, : found.shape[1]] = found, values
 
         precision = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")  # exact means float32
         try:
-            if len(starts) > 1 and threads > 1:
+            if workers > 1:
                 # A thread a block of users: threads within a step would wait for each other after every one.
-                with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                    list(pool.map(one, starts))
+                with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                    list(pool.map(work, range(workers)))
                 torch.set_num_threads(threads)
-            else:
-                for low in starts:
-                    one(low)
+            elif len(starts):
+                work(0)
         finally:
             torch.set_float32_matmul_precision(precision)
         return places, scores
 
-    def _rows(self, users: Vectors, k: int, exclude: csr_matrix | None, mask: NDArray[np.bool_] | None) -> Top:
+    def _rows(
+        self, users: Vectors, k: int, left_out: csr_matrix | None, mask: NDArray[np.bool_] | None, buffer: torch.Tensor
+    ) -> Top:
+        """Of some users; `buffer` has room for the scores of a block of items."""
         import torch
 
         with torch.inference_mode():
             batch = torch.from_numpy(np.array(users, np.float32, order="C", copy=None)).to(self._device)
-            left_out = None if exclude is None else exclude.tocsr()
             keys = torch.empty((len(batch), 0), dtype=torch.int64, device=self._device)
             for block in self._blocks:
-                keys = _better(keys, block, block.scores(batch, left_out, mask), k)
+                room = buffer[: len(batch) * block.width].view(len(batch), -1)
+                keys = _better(keys, block, block.scores(batch, left_out, mask, room), k)
             return _read(keys)
 
     def _among(self, own: NDArray[np.intp], users: Vectors, k: int, exclude: csr_matrix | None) -> Top:
@@ -154,12 +160,13 @@ class _Block:
     def width(self) -> int:
         return len(self.items)
 
-    def scores(self, users: torch.Tensor, left_out: csr_matrix | None, mask: NDArray[np.bool_] | None) -> torch.Tensor:
-        """float32 [b, GROUP, width / GROUP]; -inf where an item is not allowed."""
+    def scores(
+        self, users: torch.Tensor, left_out: csr_matrix | None, mask: NDArray[np.bool_] | None, room: torch.Tensor
+    ) -> torch.Tensor:
+        """float32 [b, GROUP, width / GROUP], in `room` [b, width]; -inf where an item is not allowed."""
         import torch
 
-        found = torch.mm(users, self.items.T)
-        groups = found.view(len(users), GROUP, -1)
+        groups = torch.mm(users, self.items.T, out=room).view(len(users), GROUP, -1)
         groups[:, GROUP - (self.width - self.high + self.low) :, -1] = -torch.inf
         if mask is not None:
             allowed = np.pad(mask[self.low : self.high], (0, self.width - self.high + self.low))
