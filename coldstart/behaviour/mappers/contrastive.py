@@ -58,7 +58,7 @@ class Recipe:
     top: int = 10
     cap: int = 50
     bag: int = 8
-    examples: int = 100_000
+    examples: int = 50_000
     batch_size: int = 1024
     others: int = 512
     hard: int = 1
