@@ -81,7 +81,9 @@ def record(
     k = 20 if 20 in settings.ks else settings.ks[0]
     headline = [f"{name}@{k}" for name in COMPARED]
     reference = next((name for name in FALLBACKS if name in judged), None)
-    sets = {name: _set(name, task, judged, settings) for name in task.candidates}
+    measures = [f"{measure}@{k}" for k in settings.ks for measure in MEASURES]
+    drawn = {name: _resampled(name, task, judged, measures, settings) for name in task.candidates}
+    sets = {name: _set(name, found, judged, measures) for name, found in drawn.items()}
     methods = {
         one.name: {
             "title": one.title,
@@ -95,7 +97,7 @@ def record(
         }
         for one in contenders
     }
-    _compare(methods, task, judged, reference, headline, settings)
+    _compare(methods, drawn, measures, reference, headline)
     share = None
     if "all" in task.candidates:
         wanted = np.asarray(task.relevant.sum(axis=0)).ravel()
@@ -152,11 +154,9 @@ def _resampled(
 
 
 def _set(
-    name: str, task: Task, judged: Mapping[str, Judged], settings: EvaluateSettings
+    name: str, found: Resampled, judged: Mapping[str, Judged], measures: Sequence[str]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Contender -> measure -> value, intervals and spread of the seeds."""
-    measures = [f"{measure}@{k}" for k in settings.ks for measure in MEASURES]
-    found = _resampled(name, task, judged, measures, settings)
     return {
         method: {
             measure: {
@@ -171,26 +171,23 @@ def _set(
 
 def _compare(
     methods: Mapping[str, Any],
-    task: Task,
-    judged: Mapping[str, Judged],
+    drawn: Mapping[str, Resampled],
+    measures: Sequence[str],
     reference: str | None,
     headline: Sequence[str],
-    settings: EvaluateSettings,
 ) -> None:
     """Add to every headline measure how far it is from the reference's, and what share of the way to the ceiling."""
     if reference is None:
         return
-    names = list(judged)
+    names = list(methods)
     grid: list[tuple[dict[str, Any], float]] = []
-    for name in task.candidates:
-        found = _resampled(name, task, judged, headline, settings)
-        for column, measure in enumerate(headline):
-            base = names.index(reference) * len(headline) + column
-            top = found.value[names.index(ORACLE) * len(headline) + column] if ORACLE in judged else math.nan
-            room = float(top - found.value[base])
-            for place, method in enumerate(names):
+    for name, found in drawn.items():
+        for measure in headline:
+            columns = {method: names.index(method) * len(measures) + measures.index(measure) for method in names}
+            base = columns[reference]
+            room = float(found.value[columns[ORACLE]] - found.value[base]) if ORACLE in columns else math.nan
+            for method, own in columns.items():
                 cell = methods[method]["sets"][name][measure]
-                own = place * len(headline) + column
                 cell["gap"] = float(found.value[own] - found.value[base]) / room if room > _ROOM else None
                 if method == reference:
                     continue
