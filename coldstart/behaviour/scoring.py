@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Vectors = NDArray[np.float32]
 Top = tuple[NDArray[np.int64], NDArray[np.float32]]
 
-BLOCK_BYTES = {"cpu": 32 << 20}  # scores in memory at a time, a thread
+BLOCK_BYTES = {"cpu": 64 << 20}  # scores in memory at a time, a thread
 DEVICE_BYTES = 1 << 30  # and on a device of its own
 GROUP = 32  # scores whose maximum is looked at as one
 ITEMS_AT_ONCE = 1 << 17
@@ -205,13 +205,23 @@ def _better(best: torch.Tensor, block: _Block, groups: torch.Tensor, k: int) -> 
         wanted = min(wanted, int(passing.sum(dim=1).max()))
     if not wanted:
         return best
-    columns = torch.arange(maxima.shape[1], device=groups.device).expand_as(maxima)
-    chosen = _places(torch.topk(_keys(maxima, columns), wanted, dim=1, sorted=False).values)[:, None, :]
+    chosen = _first(maxima, wanted)[:, None, :]
     members = groups.gather(2, chosen.expand(-1, GROUP, -1)).reshape(rows, -1)
     own = torch.arange(GROUP, device=groups.device)[:, None]
     places = (chosen * GROUP + own + block.low).reshape(rows, -1)
     keys = torch.cat([best, _keys(members, places)], dim=1)
     return torch.topk(keys, min(k, keys.shape[1]), dim=1).values
+
+
+def _first(maxima: torch.Tensor, count: int) -> torch.Tensor:
+    """Columns of the greatest in each row, equal ones the earlier first: int64 [b, count], in no order."""
+    import torch
+
+    best = torch.topk(maxima, min(count + 1, maxima.shape[1]), dim=1)
+    if best.indices.shape[1] > count and (best.values[:, count - 1] == best.values[:, count]).any():
+        columns = torch.arange(maxima.shape[1], device=maxima.device).expand_as(maxima)
+        return _places(torch.topk(_keys(maxima, columns), count, dim=1, sorted=False).values)
+    return best.indices[:, :count]
 
 
 def _keys(scores: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
