@@ -141,7 +141,8 @@ def report(
     for step in done:
         if step.is_behaviour:
             fits = [judged.lists[step.name].fit_s for judged in splits]
-            known[step.name] = Cost(step.name, 0.0, float(np.mean(fits)), f"measured, mean of {len(fits)} fits")
+            told = "measured" if len(fits) == 1 else f"measured, mean of {len(fits)} fits"
+            known[step.name] = Cost(step.name, 0.0, float(np.mean(fits)), told)
     drawn = _drawn(splits, [step.name for step in done], settings.k, resamples, seed)
     gains = {column: _gains(drawn, len(done), column) for column in _COLUMNS}
     found: list[StepFound] = []
