@@ -111,7 +111,7 @@ def evaluate(
     """Fit and judge every contender on one split.
 
     Args:
-        split: of these interactions over the content's items; or a kind of split, see `split_of`.
+        split: over the content's items, whose own rows are then judged; or a kind of split, see `split_of`.
         folder: where the split is written, and read again at the end; None: nowhere.
         step: called with a contender's name after each fit, and each check.
 
