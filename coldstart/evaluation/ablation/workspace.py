@@ -55,7 +55,8 @@ def evaluate_store(
         choice: what the last step tries, as `coldstart.behaviour.choose.ChoiceSettings`.
 
     Raises:
-        ColdstartError: there are no interactions, too few to hold items out, or none of items of the catalogue.
+        ColdstartError: there are no interactions, too few to hold items out, or none of items of the catalogue; or
+            another process writes to the workspace, which keeps the vectors of texts.
     """
     pipeline = bound(pipeline, store)
     standing = Standing(store, pipeline)
