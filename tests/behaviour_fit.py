@@ -21,7 +21,9 @@ def folder(space: str, passport: str) -> Path:
     """Over one space of 24 numbers, whose passport has that digest."""
     known = world(users=60, items=60, per_user=12)
     content = Content(known.content.item_ids, {space: known.content.blocks["picture"]}, known.content.records)
-    settings = ChoiceSettings(candidates={"ridge": {"target": "users"}}, weights={space: 1.0, "labels": 0.5}, dim=8)
+    settings = ChoiceSettings(
+        candidates={"ridge": {"target": "users"}}, weights={space: 1.0, "labels": 0.5}, power=0.5, dim=8
+    )
     made = choose(known.interactions, content, settings).behaviour
     card: Mapping[str, object] = {"dim": made.dim, "spaces": {space: passport}}
     target = Path(tempfile.mkdtemp(prefix="behaviour-fit-"))

@@ -23,6 +23,7 @@ FIT = {
     "dim": 16,
     "candidates": {"knn": {}, "ridge": {"target": "users"}},
     "weights": {"picture": 1.0, "text": 1.0, "labels": 0.2},
+    "power": 0.5,
 }
 """Settings of a quick fit."""
 

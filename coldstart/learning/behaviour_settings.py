@@ -24,6 +24,8 @@ class Settings(Section):
     """Whether a weighted sum of candidates may win too."""
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
     """How much each space counts, `labels` among them; by default found on the held-out items."""
+    power: float | None = Field(default=None, ge=0, le=0.5)
+    """How far spaces are whitened, 0 not at all; by default found on the held-out items."""
     labels: bool = True
     """Whether category, tags and attributes of the record count as a space of their own."""
     teacher: Literal["als", "bpr", "pure_svd"] = "als"
