@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from behaviour_shop import batch, entries, met, settings, small_world, teach
+from behaviour_shop import FIT, batch, entries, met, settings, small_world, teach
 from typer.testing import CliRunner
 
 import coldstart
@@ -46,7 +46,7 @@ def test_a_workspace_is_judged_as_its_plain_data_are(uri: str) -> None:
         met(known),
         known.content,
         "items",
-        EvaluateSettings(methods=tuple(METHODS.split(",")), seeds=2),
+        EvaluateSettings(methods=tuple(METHODS.split(",")), seeds=2, fusing={"weights": FIT["weights"]}),
     ).to_dict()
     assert found["split"]["counts"] == plain["split"]["counts"]
     for method in ("random", "content_mean"):

@@ -41,6 +41,8 @@ class EvaluateSettings:
         ks: cuts of the lists.
         min_weight: from which a row speaks for its item; None: above 0.
         warm_min: users that an item needs in the training window; None: 5 in a split by time, else 1.
+        fusing: settings of `coldstart.behaviour.fusion.fit_fusion` (`weights`, `power`, `labels`, `dims`), by which all
+            but the chosen one see content; the chosen one finds its own.
         teacher: what mappers learn from: `als`, `bpr` or `pure_svd`; dim: numbers of its vectors.
         near: cosine from which a new item is a near copy of a training item and is left out; None: none is.
         early: first users of a new item that are its early audience; audience_k: length of an item's list of users, at
@@ -57,6 +59,7 @@ class EvaluateSettings:
     ks: tuple[int, ...] = (10, 20, 50)
     min_weight: float | None = None
     warm_min: int | None = None
+    fusing: Mapping[str, Any] = field(default_factory=dict)
     teacher: str = "als"
     dim: int = 64
     near: float | None = 0.98
@@ -124,8 +127,8 @@ def evaluate(
         split = split_of(interactions, content, split, settings)
     if folder is not None:
         split_file.write(split, folder)
-    of_teacher: dict[str, Any] = {"teacher": settings.teacher, "dim": settings.dim}
-    data = data_of(split, content, settings.part, min_weight=settings.min_weight, **of_teacher)
+    own: dict[str, Any] = {"teacher": settings.teacher, "dim": settings.dim, "fusing": settings.fusing}
+    data = data_of(split, content, settings.part, min_weight=settings.min_weight, **own)
     given = named(settings.methods, mappers=settings.mappers, choice=settings.choice)
     found = leaks.in_data(data, threshold=settings.near)
     if found:

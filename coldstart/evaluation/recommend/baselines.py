@@ -14,7 +14,7 @@ import numpy as np
 
 from coldstart.behaviour import Vectors
 from coldstart.behaviour.content import Content
-from coldstart.behaviour.fusion import Fusion, fit_fusion
+from coldstart.behaviour.fusion import Fusion
 from coldstart.behaviour.teachers import ALPHA, REGULARIZATION, als, fold_in
 from coldstart.errors import ColdstartError
 from coldstart.evaluation.recommend.data import Data
@@ -218,8 +218,7 @@ def _als(data: Data, rows: Interactions, seed: int) -> Model:
 
 def _content(data: Data) -> tuple[Fusion, Vectors]:
     """Fused content as mappers read it, fitted on the training items."""
-    _, content = data.known()
-    fusion = fit_fusion(content, np.arange(len(content)), weights=None)
+    fusion, content = data.fusion, data.known()[1]
     known = np.zeros((len(data.content), fusion.transform(content.take([0])).shape[1]), np.float32)
     known[data.warm_places] = fusion.transform(content)
     return fusion, known

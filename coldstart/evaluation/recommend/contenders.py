@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from coldstart import behaviour
 from coldstart.behaviour import Mapper, Vectors
 from coldstart.behaviour.choose import ChoiceSettings, choose
 from coldstart.behaviour.content import Content
 from coldstart.behaviour.fitted import Behaviour
-from coldstart.behaviour.fusion import Fusion, fit_fusion
+from coldstart.behaviour.fusion import Fusion
 from coldstart.errors import ColdstartError
 from coldstart.evaluation.recommend import baselines
 from coldstart.evaluation.recommend.baselines import Model
@@ -134,9 +132,7 @@ def _mappers(settings: Mapping[str, Mapping[str, Any]]) -> list[Contender]:
 
 def _mapper_fit(mapper: str, settings: Mapping[str, Any]) -> Callable[[Data, int], Model]:
     def fit(data: Data, seed: int) -> Model:
-        _, content = data.known()
-        fusion = fit_fusion(content, np.arange(len(content)), weights=None)
-        return Mapped(fusion, behaviour.fit(mapper, data.problem(seed), seed=seed, **settings), data.warm_places)
+        return Mapped(data.fusion, behaviour.fit(mapper, data.problem(seed), seed=seed, **settings), data.warm_places)
 
     return fit
 

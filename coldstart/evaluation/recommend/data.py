@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from coldstart.behaviour import Problem
 from coldstart.behaviour.content import Content
-from coldstart.behaviour.judging import problem
+from coldstart.behaviour.fusion import Fusion, fit_fusion
 from coldstart.behaviour.teachers import teach
 from coldstart.errors import ColdstartError
 from coldstart.evaluation.recommend.splits import PARTS, TRAIN, Split
@@ -40,6 +41,7 @@ class Data:
         relevant: csr float32 [U, I]: 1 for candidates that a user liked in the part judged and had not met.
         min_weight: from which a row speaks for its item; None: above 0.
         teacher: what mappers learn from; dim: numbers of its vectors.
+        fusing: settings of `fit_fusion` for all who read content, so that they read the same.
     """
 
     split: Split
@@ -52,6 +54,7 @@ class Data:
     min_weight: float | None = None
     teacher: str = "als"
     dim: int = 64
+    fusing: Mapping[str, Any] = field(default_factory=dict)
     _made: dict[int, Problem] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -72,10 +75,18 @@ class Data:
         """What mappers learn from, over the training items: fusion and teacher fitted on them; made once a seed."""
         if seed not in self._made:
             rows, content = self.known()
-            teacher = teach(self.teacher, rows.positive(self.min_weight).matrix(), dim=self.dim, seed=seed)
-            given: dict[str, Any] = {"min_weight": self.min_weight, "weights": None, "labels": True}
-            self._made[seed] = problem(rows, content, teacher=teacher, **given)[0]
+            matrix = rows.positive(self.min_weight).matrix()
+            teacher = teach(self.teacher, matrix, dim=self.dim, seed=seed)
+            categories = tuple(record.get("category") for record in content.records)
+            features = self.fusion.transform(content)
+            self._made[seed] = Problem(matrix, features, teacher, categories, rows.matrix())
         return self._made[seed]
+
+    @cached_property
+    def fusion(self) -> Fusion:
+        """All spaces as one vector an item, fitted on the training items."""
+        content = self.known()[1]
+        return fit_fusion(content, np.arange(len(content)), **self.fusing)
 
     def candidates(self) -> dict[str, Mask]:
         """Candidate sets that have something relevant to somebody: `cold`, `warm` and `all`, bool [I] each."""
@@ -99,6 +110,7 @@ def data_of(
     min_weight: float | None = None,
     teacher: str = "als",
     dim: int = 64,
+    fusing: Mapping[str, Any] | None = None,
 ) -> Data:
     """An evaluation of one part of a split.
 
@@ -118,7 +130,9 @@ def data_of(
     liked = split.rows(PARTS[part]).positive(min_weight)
     liked = liked.where((split.cold(part) | split.warm)[liked.items])
     relevant = _less(liked.matrix(), met)
-    found = Data(split, content, part, split.rows(TRAIN), histories, met, relevant, min_weight, teacher, dim)
+    found = Data(
+        split, content, part, split.rows(TRAIN), histories, met, relevant, min_weight, teacher, dim, fusing or {}
+    )
     if not len(found.asked()):
         raise ColdstartError(
             f"nobody can be asked in part {part} of split {split.kind}: {len(liked)} rows there speak for an item, and "

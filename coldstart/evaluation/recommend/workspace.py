@@ -40,7 +40,7 @@ def evaluate_store(
     Args:
         progress: as stages take it.
         split: `time`, `items` or `coldrec`; or a folder that holds a split which was written before.
-        settings: what they leave open (`min_weight`, `choice`) is as the pipeline's `align.behaviour` has it.
+        settings: what they leave open (`min_weight`, `choice`, `fusing`) is as the pipeline's `align.behaviour` has it.
         spaces: embed stages that say what items are; by default those that `align.behaviour` learns from, or all.
         folder: where the split is written, and held against what was judged at the end.
 
@@ -77,11 +77,12 @@ def _filled(settings: EvaluateSettings, pipeline: Pipeline) -> EvaluateSettings:
     if not fits or settings.choice is not None:
         return settings
     own: Any = fits[-1].settings
-    given = {one.name: getattr(own, one.name) for one in fields(ChoiceSettings)}
+    given = {one.name: getattr(own, one.name) for one in fields(ChoiceSettings) if hasattr(own, one.name)}
     if given["candidates"] is None:
         del given["candidates"]
     least = own.min_weight if settings.min_weight is None else settings.min_weight
-    return replace(settings, choice=ChoiceSettings(**given), min_weight=least)
+    fusing = settings.fusing or {"weights": own.weights, "labels": own.labels}
+    return replace(settings, choice=ChoiceSettings(**given), min_weight=least, fusing=fusing)
 
 
 def _read(folder: Path, content: Content) -> tuple[Split, Content]:
