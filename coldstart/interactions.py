@@ -76,8 +76,8 @@ class Interactions:
 
     def counts(self) -> NDArray[np.int64]:
         """How many users each item has, int64 [items]."""
-        pairs = np.unique(np.stack([self.items, self.users]), axis=1)
-        return np.bincount(pairs[0], minlength=len(self.item_ids)).astype(np.int64)
+        found: NDArray[np.int64] = self.matrix().getnnz(axis=0).astype(np.int64)
+        return found
 
 
 def interactions(

@@ -106,26 +106,26 @@ def test_items_that_came_later_have_vectors_and_unknown_ones_none(
 def test_a_fold_holds_whole_groups_and_none_of_their_rows(made: World) -> None:
     rows = made.interactions
     groups = np.arange(len(made.content)) // 2
-    liked, warm = rows.positive(), rows.counts() >= 5
-    found = list(folds(rows, liked, warm, groups, count=3, share=0.2, seed=0))
+    met = rows.counts() > 0
+    found = list(folds(rows, rows.positive(), groups, count=3, share=0.2, seed=0))
     assert len(found) == 3
     for fold in found:
         assert not np.isin(fold.train.items, fold.held).any()
-        assert warm[fold.held].all()
-        rest = np.setdiff1d(np.flatnonzero(warm), fold.held)
+        assert met[fold.held].all()
+        rest = np.setdiff1d(np.flatnonzero(met), fold.held)
         assert not np.isin(groups[rest], groups[fold.held]).any()
     assert not np.intersect1d(found[0].held, found[1].held).size
 
 
 def test_what_held_out_items_are_does_not_enter_the_fit(made: World) -> None:
     rows = made.interactions
-    fold = next(folds(rows, rows, rows.counts() >= 5, np.arange(len(made.content)), count=1, share=0.2, seed=0))
+    fold = next(folds(rows, rows, np.arange(len(made.content)), count=1, share=0.2, seed=0))
     blocks = {name: block.copy() for name, block in made.content.blocks.items()}
     for block in blocks.values():
         block[fold.held] = np.roll(block[fold.held], 1, axis=1)
     other = Content(made.content.item_ids, blocks, made.content.records)
-    _, one = problem(fold.train, made.content, min_weight=None, weights=None, labels=True)
-    _, two = problem(fold.train, other, min_weight=None, weights=None, labels=True)
+    _, one = problem(fold.train, made.content, min_weight=None, weights=None, labels=True, power=0.5)
+    _, two = problem(fold.train, other, min_weight=None, weights=None, labels=True, power=0.5)
     for name, array in one.arrays().items():
         assert np.array_equal(array, two.arrays()[name]), name
 
@@ -133,7 +133,9 @@ def test_what_held_out_items_are_does_not_enter_the_fit(made: World) -> None:
 def test_a_blend_adds_scores_of_one_spread(made: World) -> None:
     matrix = made.interactions.matrix()
     teacher = teach("pure_svd", matrix, dim=16, seed=0)
-    given, _ = problem(made.interactions, made.content, min_weight=None, weights=None, labels=False, teacher=teacher)
+    given, _ = problem(
+        made.interactions, made.content, min_weight=None, weights=None, labels=False, power=0.5, teacher=teacher
+    )
     parts = {"knn": {"weight": 0.25}, "ridge": {"weight": 0.75, "target": "users"}}
     both = blend.fit(given, parts=parts)
     scores = both.users(matrix) @ both.items(given.features).T
@@ -160,10 +162,10 @@ def test_faults_are_named(made: World) -> None:
         choose(made.interactions, made.content, replace(QUICK, candidates={"guess": {}}))
     assert str(unknown.value) == f"candidate 'guess': no mapper 'guess'; there is {known}"
     with pytest.raises(ColdstartError) as few:
-        choose(made.interactions, made.content, replace(QUICK, warm_min=1000))
+        choose(made.interactions.where(np.arange(1)), made.content, QUICK)
     assert str(few.value) == (
-        "0 items are warm, and 0 of them can be held out to judge by, too few: bring more interactions with "
-        "`coldstart ingest --interactions FILE`, or lower warm_min"
+        "of 1 items that anybody met 0 can be held out to judge by, liked by 0 users who like another: too few; bring "
+        "more with `coldstart ingest --interactions FILE`"
     )
     with pytest.raises(ColdstartError) as much:
         choose(made.interactions, made.content, replace(QUICK, folds=6))

@@ -1,4 +1,4 @@
-"""Which mapper to trust: each fitted on some warm items and judged on others held out; the best is fitted on all.
+"""Which mapper to trust: each fitted on some items and judged on others held out; the best is fitted on all.
 
 The choice itself (weights of spaces, the best mapper, the blend) is learnt on the same held-out items: figures there
 are the best of several looks, and no promise. `coldstart evaluate recommend` makes those.
@@ -24,14 +24,14 @@ from coldstart.behaviour.fitted import Behaviour
 from coldstart.behaviour.fusion import Fusion
 from coldstart.behaviour.judging import JUDGE, METRICS, Fold, Values, folds, problem
 from coldstart.behaviour.mappers.blend import Blend, joined
-from coldstart.behaviour.space_weights import space_weights
+from coldstart.behaviour.space_weights import POWERS, Found, space_weights
 from coldstart.behaviour.teachers import teach
 from coldstart.errors import ColdstartError
 from coldstart.interactions import Interactions
 from coldstart.metrics import bootstrap
 
 Candidate = Mapping[str, Any]
-CANDIDATES: Mapping[str, Candidate] = {"knn": {}, "ridge": {"target": "users"}, "contrastive": {}}
+CANDIDATES: Mapping[str, Candidate] = {"knn": {}, "kernel": {}, "clcrec": {}, "contrastive": {}}
 BLEND = "blend"
 _BLEND_STEPS = 12
 
@@ -45,11 +45,12 @@ class ChoiceSettings:
             stands for one candidate each.
         blend: whether a weighted sum of candidates may win too.
         weights: space -> its weight in fusion; None: found on the held-out items.
+        power: how far spaces are whitened, 0 (not) to 0.5; None: found on the held-out items.
         labels: whether category, tags and attributes count as a space of their own.
         teacher: `als`, `bpr` or `pure_svd`; dim: numbers of its vectors.
         warm_min: users that an item needs to be warm.
         min_weight: rows of at least this weight speak for their item; None: above 0.
-        valid_share: of the warm items' groups that are held out; folds: how often that is done, on other items each.
+        valid_share: of the groups of items that anybody met, held out; folds: how often that is done, on others each.
         max_delta: how far, as a share of its length, a warm item's vector may go from what its content says.
         calibrate: bring cold items' scores to the warm ones' mean and spread.
     """
@@ -57,6 +58,7 @@ class ChoiceSettings:
     candidates: Mapping[str, Candidate] = field(default_factory=lambda: CANDIDATES)
     blend: bool = True
     weights: Mapping[str, float] | None = None
+    power: float | None = None
     labels: bool = True
     teacher: str = "als"
     dim: int = 64
@@ -111,7 +113,7 @@ def choose(
         step: called after the weights, after each candidate of each fold, and at the end.
 
     Raises:
-        ColdstartError: too few warm items to hold any out, or a candidate that does not exist.
+        ColdstartError: too few items to hold any out, or a candidate that does not exist.
     """
     settings = settings or ChoiceSettings()
     if interactions.item_ids != content.item_ids:
@@ -122,18 +124,16 @@ def choose(
     warm = liked.counts() >= settings.warm_min
     own = np.arange(len(content)) if groups is None else groups
     count, share = settings.folds, settings.valid_share
-    held_out = list(folds(interactions, liked, warm, own, count=count, share=share, seed=settings.seed))
-    weights = settings.weights
-    if weights is None:
-        weights = space_weights(held_out[0], content, min_weight=settings.min_weight, labels=settings.labels)
+    held_out = list(folds(interactions, liked, own, count=count, share=share, seed=settings.seed))
+    spaces = _spaces(held_out[0], content, settings)
     step()
-    tried = [_try(fold, content, candidates, weights, settings, step) for fold in held_out]
+    tried = [_try(fold, content, candidates, spaces, settings, step) for fold in held_out]
     values = {label: _joined([one.values[label] for one in tried]) for label in candidates}
     parts = _blend(tried, {label: _score(found) for label, found in values.items()}) if settings.blend else {}
     if len(parts) > 1:
         values[BLEND] = _blend_values(tried, parts)
     best = max(values, key=lambda label: _score(values[label]))
-    made, fusion = _problem(interactions, content, weights, settings)
+    made, fusion = _problem(interactions, content, spaces, settings)
     name, mapper = _fit(best, _given(best, candidates, parts), made, settings.seed)
     deltas = _deltas(mapper, made, warm, settings)
     calibration = _calibration(tried[0], best, parts) if settings.calibrate else Calibration.none()
@@ -148,6 +148,7 @@ def choose(
             "items": sum(len(fold.held) for fold in held_out),
         },
         "weights": dict(fusion.weights),
+        "power": spaces.power,
         "items": len(content),
         "warm": int(warm.sum()),
         "users": len(np.unique(liked.users)),
@@ -181,13 +182,30 @@ def _given(label: str, candidates: Mapping[str, Candidate], parts: Mapping[str, 
     return {"mapper": BLEND, "parts": {one: {**candidates[one], "weight": weight} for one, weight in parts.items()}}
 
 
-def _problem(
-    train: Interactions, content: Content, weights: Mapping[str, float], settings: ChoiceSettings
-) -> tuple[Problem, Fusion]:
+def _problem(train: Interactions, content: Content, spaces: Found, settings: ChoiceSettings) -> tuple[Problem, Fusion]:
     matrix = train.positive(settings.min_weight).matrix()
     teacher = teach(settings.teacher, matrix, dim=settings.dim, seed=settings.seed)
     return problem(
-        train, content, min_weight=settings.min_weight, weights=weights, labels=settings.labels, teacher=teacher
+        train,
+        content,
+        min_weight=settings.min_weight,
+        weights=spaces.weights,
+        labels=settings.labels,
+        power=spaces.power,
+        teacher=teacher,
+    )
+
+
+def _spaces(fold: Fold, content: Content, settings: ChoiceSettings) -> Found:
+    if settings.weights is not None and settings.power is not None:
+        return Found(settings.weights, settings.power)
+    return space_weights(
+        fold,
+        content,
+        min_weight=settings.min_weight,
+        labels=settings.labels,
+        weights=settings.weights,
+        powers=POWERS if settings.power is None else (settings.power,),
     )
 
 
@@ -201,11 +219,11 @@ def _try(
     fold: Fold,
     content: Content,
     candidates: Mapping[str, Candidate],
-    weights: Mapping[str, float],
+    spaces: Found,
     settings: ChoiceSettings,
     step: Callable[[], None],
 ) -> _Tried:
-    made, _ = _problem(fold.train, content, weights, settings)
+    made, _ = _problem(fold.train, content, spaces, settings)
     mappers, values = {}, {}
     for label, given in candidates.items():
         mappers[label] = _fit(label, given, made, settings.seed)

@@ -1,7 +1,8 @@
-"""Warm items held out as if nobody had met them, and how well mappers find who liked them.
+"""Items held out as if nobody had met them, and how well mappers find who liked them.
 
 Held out are whole groups, drawn before anything is fitted: their rows go out of the matrix, the teacher, the popularity
-and the statistics of fusion. Each user's list is over all held-out items, so that it is the real task in small.
+and the statistics of fusion. They are drawn from all items that anybody met, not from the much-liked ones alone, since
+new items are not all of those; and each user's list is over all held-out items, so that it is the real task in small.
 """
 
 from __future__ import annotations
@@ -58,18 +59,17 @@ class Fold:
 def folds(
     interactions: Interactions,
     liked: Interactions,
-    warm: NDArray[np.bool_],
     groups: NDArray[np.int64],
     *,
     count: int,
     share: float,
     seed: int,
 ) -> Iterator[Fold]:
-    """Warm items by group, each fold another part of them.
+    """Items that have a row, by group; each fold holds out another part of them.
 
     Args:
         interactions: all rows; liked: those that speak for their item.
-        warm: bool [I]; groups: int64 [I]; share: of the groups that a fold holds out.
+        groups: int64 [I]; share: of the groups that a fold holds out.
 
     Raises:
         ColdstartError: a fold holds out fewer than two items, or nobody who liked them has liked another.
@@ -78,15 +78,16 @@ def folds(
         raise ColdstartError(f"{count} folds of {share:g} of the items each are more than all items: lower one of them")
     drawn = lots(groups, interactions.item_ids, seed)
     matrix = liked.matrix()
+    met = interactions.counts() > 0
     for fold in range(count):
-        hidden = warm & (drawn >= fold * share) & (drawn < (fold + 1) * share)
+        hidden = met & (drawn >= fold * share) & (drawn < (fold + 1) * share)
         held = np.flatnonzero(hidden)
         relevant, rest = matrix[:, held], matrix[:, np.flatnonzero(~hidden)]
         users = np.flatnonzero((np.diff(relevant.indptr) > 0) & (np.diff(rest.indptr) > 0))
         if len(held) < 2 or not len(users):
             raise ColdstartError(
-                f"{int(warm.sum())} items are warm, and {len(held)} of them can be held out to judge by, too few: "
-                "bring more interactions with `coldstart ingest --interactions FILE`, or lower warm_min"
+                f"of {int(met.sum())} items that anybody met {len(held)} can be held out to judge by, liked by "
+                f"{len(users)} users who like another: too few; bring more with `coldstart ingest --interactions FILE`"
             )
         if len(users) > _MOST_USERS:
             users = np.sort(np.random.default_rng(seed).choice(users, _MOST_USERS, replace=False))
@@ -100,6 +101,7 @@ def problem(
     min_weight: float | None,
     weights: Mapping[str, float] | None,
     labels: bool,
+    power: float = 0.25,
     teacher: Teacher | None = None,
 ) -> tuple[Problem, Fusion]:
     """What mappers learn from training rows over all items; the statistics of fusion are of items that have a row.
@@ -108,7 +110,7 @@ def problem(
     """
     matrix, exposed = train.positive(min_weight).matrix(), train.matrix()
     met = np.flatnonzero(np.bincount(train.items, minlength=len(content)))
-    fusion = fit_fusion(content, met, weights=weights, labels=labels)
+    fusion = fit_fusion(content, met, weights=weights, power=power, labels=labels)
     if teacher is None:
         teacher = Teacher(np.zeros((matrix.shape[0], 1), np.float32), np.zeros((matrix.shape[1], 1), np.float32))
     categories = tuple(record.get("category") for record in content.records)

@@ -33,11 +33,11 @@ class Settings(Section):
     dim: int = Field(default=64, ge=2)
     """Numbers of the teacher's vectors. The space itself has as many as the mapper that wins, and one more."""
     warm_min: int = Field(default=5, ge=1)
-    """Users that an item needs to be warm: it is judged by, and its own interactions correct its vector."""
+    """Users that an item needs to be warm: then its own interactions correct its vector."""
     min_weight: float | None = None
     """An interaction of at least this weight speaks for its item; by default any weight above 0."""
     valid_share: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the warm items that each fold holds out as if nobody had met them."""
+    """Share of the items that each fold holds out as if nobody had met them."""
     folds: int = Field(default=2, ge=1)
     """How often that is done, each time with other items."""
     near_duplicates: float | None = Field(default=0.98, gt=0, le=1)

@@ -123,7 +123,7 @@ def fit(
     seen = likes + exposure * _evened(problem.exposed, problem.matrix)
     targets = np.asarray(seen.T.tocsr()[places] @ users, np.float64)
     shift = targets.mean(axis=0)
-    own = gamma / max(_mean_distance(features), np.finfo(np.float32).tiny)
+    own = gamma / max(_mean_distance(features), 1e-12)
     marks, weights = _solve(features, targets - shift, own, penalty, landmarks, seed)
 
     history = np.asarray(history, np.float32)
