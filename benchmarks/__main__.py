@@ -20,7 +20,7 @@ MODULES = (
     *("starter_clip", "describe_fashion", "describe_retrieval", "describe_films"),
     *("lora_tokens", "describe_tokens"),
     *("interactions_ingest", "exploration_simulated"),
-    "recommend_speed",
+    *("recommend_speed", "recommend_films"),
 )
 PACKAGES = ("torch", "open_clip_torch", "lancedb", "av", "faster-whisper", "rapidocr", "onnxruntime")
 HERE = Path(__file__).resolve().parent
