@@ -22,6 +22,7 @@ from coldstart.interactions import Interactions
 from coldstart.ranking_measures import measure_lists
 
 QUICK = ChoiceSettings(candidates={"knn": {}, "ridge": {"target": "users"}}, dim=16, folds=1)
+EVEN = {"picture": 1.0, "text": 1.0, "labels": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,20 @@ def test_what_was_fitted_comes_back_as_it_was(
     assert np.array_equal(again.users(histories), fitted.users(histories))
     assert again.about["chosen"] == fitted.about["chosen"]
     assert files(again) == files(fitted)
+
+
+@pytest.mark.parametrize("name", [name for name in behaviour.names() if name != "blend"])
+def test_every_mapper_comes_back_from_files_in_a_blend(name: str, made: World, tmp_path: Path) -> None:
+    quick = {"epochs": 1} if name in ("clcrec", "contrastive", "dropoutnet") else {}
+    parts = {name: {"weight": 0.25, **quick}, "knn ": {"mapper": "knn", "weight": 0.75}}
+    settings = replace(QUICK, candidates={"both": {"mapper": "blend", "parts": parts}}, weights=EVEN, power=0.0)
+    fitted = choose(made.interactions, made.content, settings).behaviour
+    for file, data in files(fitted).items():
+        (tmp_path / file).write_bytes(data)
+    again = load(tmp_path)
+    assert np.array_equal(again.items(made.content), fitted.items(made.content))
+    histories = made.interactions.matrix()
+    assert np.array_equal(again.users(histories), fitted.users(histories))
 
 
 def test_a_broken_folder_says_what_to_do(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ class Blend:
     def arrays(self) -> Arrays:
         found: dict[str, Any] = {"names": np.array([part.name for part in self.parts])}
         for place, part in enumerate(self.parts):
-            own = {"weight": np.float64(part.weight), "spread": part.spread, **part.mapper.arrays()}
-            found |= {f"{place}.{name}": np.asarray(value) for name, value in own.items()}
+            found |= {f"{place}.weight": np.array([part.weight]), f"{place}.spread": part.spread}
+            found |= {f"{place}.mapper.{name}": np.asarray(value) for name, value in part.mapper.arrays().items()}
         return found
 
 
@@ -80,9 +80,10 @@ def joined(parts: Sequence[tuple[str, Mapper, float]], features: Vectors) -> Ble
 def restore(arrays: Arrays) -> Blend:
     parts = []
     for place, name in enumerate(arrays["names"].tolist()):
-        own = {key.partition(".")[2]: value for key, value in arrays.items() if key.startswith(f"{place}.")}
-        weight, spread = float(own.pop("weight")), own.pop("spread")
-        parts.append(Part(name, behaviour.restore(name, own), weight, spread))
+        start = f"{place}.mapper."
+        own = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
+        weight = float(arrays[f"{place}.weight"][0])
+        parts.append(Part(name, behaviour.restore(name, own), weight, arrays[f"{place}.spread"]))
     return Blend(parts)
 
 
