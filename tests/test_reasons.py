@@ -40,7 +40,7 @@ def told(history, vectors=None, spaces=None, events=None, item=ITEM):
         ({"category": "Pets > Cats", "creator": "ann"}, 'both are in "Pets > Cats" and are by "ann"'),
         (
             {"category": "Pets > Cats", "tags": ["cat", "funny"], "creator": "ann"},
-            'both are in "Pets > Cats", have the tag "funny" and have the tag "cat"',
+            'both are in "Pets > Cats" and have the tags "funny" and "cat"',
         ),
         ({"category": "Pets", "attributes": {"nested": {"a": 1}}, "claims": None}, "the same people like both"),
     ],
@@ -60,7 +60,7 @@ def test_the_most_alike_item_of_the_history_is_named():
     ("kind", "event", "word"),
     [
         ("video", None, "watched"),
-        ("product", None, "bought"),
+        ("product", None, "chose"),
         ("product", "click", "looked at"),
         ("video", "Like", "liked"),
         ("video", "unheard", "watched"),

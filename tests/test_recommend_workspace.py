@@ -122,7 +122,7 @@ def test_reasons_name_an_item_of_the_history_and_what_both_say(shop: coldstart.W
     for one in shop.recommend(user, top_k=20).items:
         assert one.reason is not None and one.reason.because in liked
         before = records[one.reason.because]
-        start = f'because you bought "{before["title"]}": '
+        start = f'because you chose "{before["title"]}": '
         if records[one.item_id]["category"] == before["category"]:
             assert one.reason.words == f'{start}both are in "{before["category"]}"'
             told += 1

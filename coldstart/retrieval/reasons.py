@@ -19,7 +19,7 @@ from coldstart.behaviour.histories import most_alike, unit
 Vectors = NDArray[np.float32]
 Record = Mapping[str, Any]
 
-KIND_WORDS = {"video": "watched", "product": "bought"}
+KIND_WORDS = {"video": "watched", "product": "chose"}
 EVENT_WORDS = {
     "add_to_cart": "put in your cart",
     "buy": "bought",
@@ -158,8 +158,9 @@ def quoted(text: Any) -> str:
 
 def _common(shared: Sequence[Fact], cosines: Mapping[str, float], cold: bool) -> str:
     if shared:
-        told = [_said(fact) for fact in shared[:_MOST]]
-        return "both " + (told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}")
+        tags = [quoted(fact.value) for fact in shared[:_MOST] if fact.field == "tags"]
+        said = [_tagged(tags) if fact.field == "tags" else _said(fact) for fact in shared[:_MOST]]
+        return f"both {_listed(list(dict.fromkeys(said)))}"
     space, cosine = max(cosines.items(), key=lambda entry: entry[1], default=("", 0.0))
     if cosine >= _NEAR:
         return f"near it in space {quoted(space)}"
@@ -171,10 +172,16 @@ def _said(fact: Fact) -> str:
         return f"are in {quoted(fact.value)}"
     if fact.field == "creator":
         return f"are by {quoted(fact.value)}"
-    if fact.field == "tags":
-        return f"have the tag {quoted(fact.value)}"
     verb = "show" if fact.source == "description" else "have"
     return f"{verb} {quoted(fact.field.replace('_', ' '))} {quoted(fact.value)}"
+
+
+def _tagged(tags: Sequence[str]) -> str:
+    return f"have the {'tag' if len(tags) == 1 else 'tags'} {_listed(tags)}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _done(record: Record, events: Mapping[str, str] | None) -> str:
