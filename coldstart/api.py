@@ -660,7 +660,7 @@ class Workspace:
             raise ColdstartError("recommend: give a user or a history")
         wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), Asking(interests, half_life_days)
         lister = self._listing()
-        known = from_json(history) if history is not None else lister.history_of(str(user))
+        known = from_json(history, weight=lister.liked_weight) if history is not None else lister.history_of(str(user))
         return lister.one(user, known, *wanted, reasons)
 
     def recommend_many(

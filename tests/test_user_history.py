@@ -55,3 +55,8 @@ def test_what_is_no_history(text, message):
     with pytest.raises(ColdstartError) as error:
         from_json(text)
     assert str(error.value) == message
+
+
+def test_what_is_named_with_no_weight_is_liked():
+    history = from_json(["a", {"item_id": "b", "weight": 2}], weight=4.0)
+    assert history.liked(4.0).item_ids == ("a",)

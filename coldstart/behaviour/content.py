@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from coldstart.behaviour.labels import Statements, read_statements
 
 Vectors = NDArray[np.float32]
 
@@ -37,6 +40,11 @@ class Content:
             {name: block[chosen] for name, block in self.blocks.items()},
             tuple(self.records[place] for place in chosen),
         )
+
+    @cached_property
+    def said(self) -> Statements:
+        """What the records say; they are read once."""
+        return read_statements(self.records)
 
     def present(self, space: str) -> NDArray[np.bool_]:
         """Which items have a vector there, bool [N]."""

@@ -90,6 +90,11 @@ class Lister:
             return None
         return found
 
+    @property
+    def liked_weight(self) -> float:
+        """Weight of a row that says no more than that an item was liked."""
+        return max(1.0, self.min_weight or 1.0)
+
     def interactions(self) -> Interactions:
         """All rows of the table."""
         return InteractionTable(self.store).read()

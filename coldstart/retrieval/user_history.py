@@ -74,10 +74,11 @@ def from_rows(rows: pa.Table) -> History:
     return History(tuple(rows["item_id"].to_pylist()), times, rows["weight"].to_numpy().astype(np.float32), events)
 
 
-def from_json(text: str | Sequence[Any]) -> History:
+def from_json(text: str | Sequence[Any], *, weight: float = 1.0) -> History:
     """A history as JSON text, or as the list that it holds: objects, or item ids alone.
 
-    A row without `timestamp` (ISO 8601, or seconds) is as late as the last; without `weight` it counts 1.
+    A row without `timestamp` (ISO 8601, or seconds) is as late as the last; one without `weight` has that of
+    the argument, since what is named with no word against it is meant as liked.
 
     Raises:
         ColdstartError: it is none; with the number of the entry, from 1.
@@ -88,7 +89,7 @@ def from_json(text: str | Sequence[Any]) -> History:
         raise ColdstartError(f"the history is not JSON ({error}): give {SHAPE}") from None
     if not isinstance(entries, list):
         raise ColdstartError(f"the history is no list: give {SHAPE}")
-    rows = [_row(entry, number) for number, entry in enumerate(entries, start=1)]
+    rows = [_row(entry, number, weight) for number, entry in enumerate(entries, start=1)]
     last = max((time for _, time, _, _ in rows if time is not None), default=0)
     return History(
         tuple(item for item, _, _, _ in rows),
@@ -98,12 +99,12 @@ def from_json(text: str | Sequence[Any]) -> History:
     )
 
 
-def _row(entry: Any, number: int) -> tuple[str, int | None, float, str]:
+def _row(entry: Any, number: int, default: float) -> tuple[str, int | None, float, str]:
     if isinstance(entry, str):
         entry = {"item_id": entry}
     if not isinstance(entry, Mapping) or not isinstance(entry.get("item_id"), str | int) or entry["item_id"] == "":
         raise ColdstartError(f"entry {number} of the history has no item_id: give {SHAPE}")
-    weight = entry.get("weight", 1)
+    weight = entry.get("weight", default)
     if not isinstance(weight, int | float) or not math.isfinite(weight):
         raise ColdstartError(f"entry {number} of the history: weight {weight!r} is no number")
     return str(entry["item_id"]), _seconds(entry.get("timestamp"), number), float(weight), str(entry.get("event") or "")
