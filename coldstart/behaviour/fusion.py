@@ -8,17 +8,22 @@ an encoder are alike. All that is estimated is of the training items alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.behaviour import Arrays, Vectors
 from coldstart.behaviour.content import Content
-from coldstart.behaviour.labels import Labels, fit_labels, restore_labels
+from coldstart.behaviour.labels import Labels, learn_labels, restore_labels
 from coldstart.errors import ColdstartError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Rows: TypeAlias = Union[Vectors, "csr_matrix"]
 
 LABELS = "labels"
 """Name of the block that `coldstart.behaviour.labels` makes."""
@@ -34,11 +39,14 @@ class Block:
     mean: Vectors
     turn: Vectors
 
-    def __call__(self, vectors: Vectors) -> Vectors:
-        """float32 [N, D] -> unit rows float32 [N, E]; zero where the given row is."""
-        turned = (vectors - self.mean) @ self.turn
+    def __call__(self, vectors: Rows) -> Vectors:
+        """float32 [N, D], or csr -> unit rows float32 [N, E]; zero where the given row is."""
+        if isinstance(vectors, np.ndarray):
+            turned = (vectors - self.mean) @ self.turn
+        else:
+            turned = vectors @ self.turn - self.mean @ self.turn
         lengths = np.linalg.norm(turned, axis=1)
-        lengths[~np.any(vectors != 0, axis=1) | (lengths == 0)] = np.inf
+        lengths[~_known(vectors) | (lengths == 0)] = np.inf
         return np.asarray(turned / lengths[:, None], np.float32)
 
 
@@ -75,15 +83,21 @@ class Fusion:
                 "it again, or name the spaces that it was fitted on"
             )
         fused = np.empty((len(content), len(self)), np.float32)
+        sources = {name: _source(name, content, self.labels) for name in self.blocks}
         for start in range(0, len(content), _ROWS):
-            part, at = slice(start, start + _ROWS), 0
-            for name, block in self.blocks.items():
-                end = at + block.turn.shape[1]
-                vectors = _reader(name, content, self.labels)(part)
-                fused[part, at:end] = np.float32(self.weights[name] ** 0.5) * block(vectors)
-                at = end
-            lengths = np.linalg.norm(fused[part], axis=1, keepdims=True)
-            fused[part] /= np.where(lengths > 0, lengths, 1)
+            part = slice(start, start + _ROWS)
+            fused[part] = self.fuse({name: block(sources[name][part]) for name, block in self.blocks.items()})
+        return fused
+
+    def parts(self, content: Content) -> dict[str, Vectors]:
+        """Block -> unit rows float32 [N, E], which no weight changes."""
+        return {name: block(_source(name, content, self.labels)) for name, block in self.blocks.items()}
+
+    def fuse(self, parts: Mapping[str, Vectors]) -> Vectors:
+        """What `transform` gives, of `parts`."""
+        fused = np.concatenate([np.float32(self.weights[name] ** 0.5) * parts[name] for name in self.blocks], axis=1)
+        lengths = np.linalg.norm(fused, axis=1, keepdims=True)
+        fused /= np.where(lengths > 0, lengths, 1)
         return fused
 
     def reweighed(self, weights: Mapping[str, float]) -> Fusion:
@@ -122,6 +136,19 @@ def fit_fusion(
         ColdstartError: a weight is of no block or under 0, a space is called `labels` itself, or no block has vectors
             of two of the items that differ.
     """
+    return fit_fusions(content, places, weights=weights, dims=dims, powers=(power,), labels=labels)[0]
+
+
+def fit_fusions(
+    content: Content,
+    places: NDArray[np.intp],
+    *,
+    weights: Mapping[str, float] | None = None,
+    dims: int = 256,
+    powers: Sequence[float],
+    labels: bool = True,
+) -> list[Fusion]:
+    """The same once for each power; directions are found once for all."""
     if labels and LABELS in content.blocks:
         raise ColdstartError(f"space {LABELS!r} has the name of what records say: rename it, or fit without labels")
     names = [*content.blocks, *([LABELS] if labels else [])]
@@ -131,22 +158,21 @@ def fit_fusion(
             raise ColdstartError(f"weight of {name!r}: there is {', '.join(names)}")
         if not (0 <= weight < float("inf")):
             raise ColdstartError(f"weight of {name!r}: {weight:g}, where 0 or more was expected")
-    vocabulary = fit_labels([content.records[place] for place in places]) if asked.get(LABELS) else None
-    blocks: dict[str, Block] = {}
-    for name in names:
-        if asked.get(name):
-            read = _reader(name, content, vocabulary)
-            block = _fit_block(lambda part, read=read: read(places[part]), len(places), dims, power)  # type: ignore[misc]
-            if block is not None:
-                blocks[name] = block
-    if not blocks:
+    vocabulary = learn_labels(content.said, places) if asked.get(LABELS) else None
+    found = {name: _directions(_source(name, content, vocabulary)[places], dims) for name in names if asked.get(name)}
+    known = {name: directions for name, directions in found.items() if directions is not None}
+    if not known:
         raise ColdstartError(
             f"of {len(places)} training items no two have different vectors in any of {', '.join(names)}: embed them, "
             "or give another space a weight"
         )
     widths = {name: block.shape[1] for name, block in content.blocks.items()}
-    kept = vocabulary if LABELS in blocks else None
-    return Fusion(_shares({name: asked[name] for name in blocks}), blocks, widths, kept)
+    kept = vocabulary if LABELS in known else None
+    shares = _shares({name: asked[name] for name in known})
+    return [
+        Fusion(shares, {name: directions.block(power) for name, directions in known.items()}, widths, kept)
+        for power in powers
+    ]
 
 
 def restore_fusion(arrays: Arrays) -> Fusion:
@@ -160,50 +186,74 @@ def restore_fusion(arrays: Arrays) -> Fusion:
     return Fusion(told["weights"], blocks, told["spaces"], labels)
 
 
-def _reader(name: str, content: Content, labels: Labels | None) -> Callable[[Any], Vectors]:
-    """Vectors of that block by a slice or by places."""
-    if name != LABELS or labels is None:
-        return lambda part: content.blocks[name][part]
-
-    def read(part: Any) -> Vectors:
-        chosen = np.arange(len(content))[part]
-        return labels.transform([content.records[place] for place in chosen])
-
-    return read
+def _source(name: str, content: Content, labels: Labels | None) -> Rows:
+    """Vectors of that block, [N, D]."""
+    return content.blocks[name] if name != LABELS or labels is None else labels.rows(content.said)
 
 
-def _fit_block(read: Callable[[slice], Vectors], count: int, dims: int, power: float) -> Block | None:
-    """Two passes over the rows that are not zero: mean, then covariance; None where they do not differ."""
+def _known(rows: Rows) -> NDArray[np.bool_]:
+    """Which rows are not zero."""
+    found: NDArray[np.bool_] = np.any(rows != 0, axis=1) if isinstance(rows, np.ndarray) else np.diff(rows.indptr) > 0
+    return found
+
+
+@dataclass(frozen=True)
+class _Directions:
+    """Of a block, the widest first: float32 [D] mean, [D, E] directions, and their shrunken variances float64 [E]."""
+
+    mean: Vectors
+    directions: NDArray[np.float64]
+    variances: NDArray[np.float64]
+
+    def block(self, power: float) -> Block:
+        return Block(self.mean, np.ascontiguousarray(self.directions * self.variances**-power, np.float32))
+
+
+def _directions(vectors: Rows, dims: int) -> _Directions | None:
+    """Of the rows that are not zero; None where they do not differ."""
     from scipy.linalg import eigh
 
-    def parts() -> Any:
-        for start in range(0, count, _ROWS):
-            vectors = read(slice(start, min(start + _ROWS, count)))
-            yield vectors[np.any(vectors != 0, axis=1)]
-
-    rows, width = 0, read(slice(0, 0)).shape[1]
-    total = np.zeros(width)
-    for vectors in parts():
-        rows, total = rows + len(vectors), total + vectors.sum(axis=0, dtype=np.float64)
-    if rows < 2 or width == 0:
+    rows = vectors[np.flatnonzero(_known(vectors))]
+    count, width = rows.shape
+    if count < 2 or width == 0:
         return None
-    mean = (total / rows).astype(np.float32)
-    covariance = np.zeros((width, width))
-    for vectors in parts():
-        centred = vectors - mean
-        covariance += centred.T @ centred
-    covariance /= rows
-    kept = min(dims, width, rows - 1)
-    variances, directions = eigh(covariance, subset_by_index=[width - kept, width - 1])
+    mean = (np.asarray(rows.sum(axis=0, dtype=np.float64)).ravel() / count).astype(np.float32)
+    kept = min(dims, width, count - 1)
+    if isinstance(rows, np.ndarray) and count < width:
+        # products of rows have the same spectrum as the covariance, and are fewer
+        centred = rows.astype(np.float64) - mean
+        products = centred @ centred.T / count
+        total = np.trace(products)
+        variances, found = eigh(products, subset_by_index=[count - kept, count - 1], check_finite=False)
+        directions = centred.T @ found
+        directions /= np.maximum(np.linalg.norm(directions, axis=0), np.finfo(np.float64).tiny)
+    else:
+        covariance = _covariance(rows, mean)
+        total = np.trace(covariance)
+        variances, directions = eigh(covariance, subset_by_index=[width - kept, width - 1], check_finite=False)
     variances, directions = variances[::-1], directions[:, ::-1]
-    real = variances > 1e-7 * max(variances[0], np.finfo(np.float64).tiny)
     if variances[0] <= 1e-10 * (np.square(mean.astype(np.float64)).sum() + np.finfo(np.float64).tiny):
         return None
+    real = variances > 1e-7 * max(variances[0], np.finfo(np.float64).tiny)
     variances, directions = variances[real], directions[:, real]
     widest = np.abs(directions).argmax(axis=0)
     directions = directions * np.sign(directions[widest, np.arange(len(variances))])  # either sign would do
-    shrunken = variances + _SHRINKAGE * np.trace(covariance) / width
-    return Block(mean, np.ascontiguousarray(directions * shrunken**-power, np.float32))
+    return _Directions(mean, directions, variances + _SHRINKAGE * total / width)
+
+
+def _covariance(rows: Rows, mean: Vectors) -> NDArray[np.float64]:
+    """float64 [D, D]."""
+    count, width = rows.shape
+    if not isinstance(rows, np.ndarray):
+        wide, middle = rows.astype(np.float64), mean.astype(np.float64)
+        found: NDArray[np.float64] = (wide.T @ wide).toarray() / count - np.outer(middle, middle)
+        return found
+    found = np.zeros((width, width))
+    for start in range(0, count, _ROWS):
+        centred = rows[start : start + _ROWS] - mean
+        found += centred.T @ centred
+    found /= count
+    return found
 
 
 def _shares(weights: Mapping[str, float]) -> dict[str, float]:

@@ -142,7 +142,8 @@ class Batches:
         steps = (self._random.random((len(items), self._bag)) * (lengths - 1)[:, None]).astype(np.int64)
         places = known.indptr[:-1].astype(np.int64)[:, None] + steps
         places += places >= own[:, None]
-        return known.indices[places].astype(np.int64)
+        found: Places = known.indices[places].astype(np.int64)
+        return found
 
 
 class _Shelves:

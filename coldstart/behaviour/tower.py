@@ -40,8 +40,10 @@ class Tower(nn.Module):
         for layer in self.layers[:-1]:
             found = functional.gelu(layer(found))
             found = drop(found) if drop else found
-        found = self.layers[-1](found) + self.straight(rows)
-        return self.norm(found) if self.norm is not None else found
+        added: torch.Tensor = self.layers[-1](found) + self.straight(rows)
+        if self.norm is not None:
+            added = self.norm(added)
+        return added
 
     @torch.no_grad()
     def start_at(self, straight: Vectors) -> None:
