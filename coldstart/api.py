@@ -417,7 +417,7 @@ class Workspace:
         seeds: int = 1,
         write: int | str | None = None,
         min_weight: float | None = None,
-        warm_min: int = 5,
+        warm_min: int = 1,
         labels: bool = False,
         held_out: Iterable[str] | None = None,
         progress: Progress | None = None,
@@ -429,7 +429,8 @@ class Workspace:
             seeds: so many times other items are held out as if they were new.
             write: `all`, or for how many items the writer that the workspace has no descriptions by (the tuned one, or
                 its base) writes them now, to be judged too.
-            min_weight: interactions of at least this weight speak for their item; by default those above 0.
+            min_weight: interactions of at least this weight speak for their item; by default as `align.behaviour`
+                has it, or those above 0.
             warm_min: users that an item needs to be learnt from.
             labels: let every step have category, tags and attributes beside what it adds.
             held_out: ids of the items that are new, in place of some drawn at random.

@@ -40,7 +40,7 @@ def stages(
     ] = None,
     warm_min: Annotated[
         int, typer.Option("--warm-min", min=1, metavar="N", help="Users that an item needs to be learnt from.")
-    ] = 5,
+    ] = 1,
     labels: Annotated[
         bool, typer.Option("--labels", help="Give every step category, tags and attributes beside what it adds.")
     ] = False,

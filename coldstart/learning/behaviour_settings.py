@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from coldstart.pipeline import Section
+
+if TYPE_CHECKING:
+    from coldstart.behaviour.choose import ChoiceSettings
 
 
 class Settings(Section):
@@ -59,6 +63,15 @@ class Settings(Section):
             return None
         until = self.until if self.until.tzinfo else self.until.replace(tzinfo=UTC)
         return int(until.timestamp())
+
+    def choice(self) -> ChoiceSettings:
+        """What of it is the choice among mappers."""
+        from coldstart.behaviour.choose import ChoiceSettings
+
+        given = {one.name: getattr(self, one.name) for one in fields(ChoiceSettings)}
+        if given["candidates"] is None:
+            del given["candidates"]
+        return ChoiceSettings(**given)
 
     def counted(self) -> dict[str, Any]:
         """The settings that make another fit, besides the spaces it learns from."""

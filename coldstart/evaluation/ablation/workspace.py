@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,15 @@ from coldstart.evaluation.recommend.splits import Split, by_items, given
 from coldstart.fitted import bound
 from coldstart.freshness import Standing
 from coldstart.interactions import Interactions
-from coldstart.learning.behaviour_inputs import content_of
+from coldstart.learning.behaviour_inputs import FIT, content_of
 from coldstart.learning.behaviour_lesson import content_groups
 from coldstart.pipeline import Pipeline
 from coldstart.workspace import Store
 from coldstart.workspace.interactions import InteractionTable
 
 _NEW_SHARE = 0.2
+_CHOICE = ("candidates", "blend", "teacher", "dim", "valid_share", "folds", "max_delta", "calibrate")
+"""Of the pipeline's own choice; weights of spaces are another matter, since steps have blocks of their own."""
 _SAME = 0.98  # mean cosine from which two items' pictures are one
 
 
@@ -36,7 +38,7 @@ def evaluate_store(
     seeds: int = 1,
     write: int | str | None = None,
     min_weight: float | None = None,
-    warm_min: int = 5,
+    warm_min: int = 1,
     labels: bool = False,
     held_out: Collection[str] | None = None,
     choice: Mapping[str, Any] | None = None,
@@ -48,11 +50,12 @@ def evaluate_store(
         progress: as stages take it.
         seeds: so many splits, each with other items held out as if they were new.
         write: `all`, or of so many items, what the writer that the workspace has no descriptions by would write.
-        min_weight: rows of at least this weight speak for their item; None: above 0.
+        min_weight: rows of at least this weight speak for their item; None: as `align.behaviour` has it, or above 0.
         warm_min: users that an item needs to be learnt from.
         labels: let every step have category, tags and attributes beside what it adds.
         held_out: ids of the items that are new, in place of items drawn at random.
-        choice: what the last step tries, as `coldstart.behaviour.choose.ChoiceSettings`.
+        choice: what the last step tries, as `coldstart.behaviour.choose.ChoiceSettings`; by default as
+            `align.behaviour` has it.
 
     Raises:
         ColdstartError: there are no interactions, too few to hold items out, or none of items of the catalogue; or
@@ -64,7 +67,11 @@ def evaluate_store(
     with store.lock():
         ladder = ladder_of(store, pipeline, standing, content, write, progress)
     content = replace(content, blocks=ladder.blocks)
-    settings = LadderSettings(labels=labels, min_weight=min_weight, choice={"warm_min": warm_min, **(choice or {})})
+    fits = pipeline.of_kind(FIT)
+    own = asdict(fits[-1].settings.choice()) if fits else {}
+    least = own.get("min_weight") if min_weight is None else min_weight
+    tried = {name: own[name] for name in _CHOICE if name in own} | {"warm_min": warm_min} | dict(choice or {})
+    settings = LadderSettings(labels=labels, min_weight=least, choice=tried)
     splits = list(_splits(rows, groups, seeds, warm_min, held_out))
     with progress.meter("evaluate stages: steps", len(splits) * len(ladder.steps)) as meter:
         judged = [
@@ -86,7 +93,7 @@ def evaluate_store(
         about={
             "split": splits[0].kind,
             "splits": [split.digest() for split in splits],
-            "min_weight": min_weight,
+            "min_weight": least,
             "warm_min": warm_min,
         },
         resamples=resamples,

@@ -6,13 +6,12 @@ Nothing that a stage has fitted on interactions is used: what learns from them i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from coldstart.behaviour.choose import ChoiceSettings
 from coldstart.behaviour.content import Content
 from coldstart.errors import ColdstartError
 from coldstart.evaluation.recommend import EvaluateSettings, evaluate, split_file, split_of, steps
@@ -77,12 +76,9 @@ def _filled(settings: EvaluateSettings, pipeline: Pipeline) -> EvaluateSettings:
     if not fits or settings.choice is not None:
         return settings
     own: Any = fits[-1].settings
-    given = {one.name: getattr(own, one.name) for one in fields(ChoiceSettings) if hasattr(own, one.name)}
-    if given["candidates"] is None:
-        del given["candidates"]
     least = own.min_weight if settings.min_weight is None else settings.min_weight
     fusing = settings.fusing or {"weights": own.weights, "labels": own.labels}
-    return replace(settings, choice=ChoiceSettings(**given), min_weight=least, fusing=fusing)
+    return replace(settings, choice=own.choice(), min_weight=least, fusing=fusing)
 
 
 def _read(folder: Path, content: Content) -> tuple[Split, Content]:

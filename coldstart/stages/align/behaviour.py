@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,6 @@ from coldstart.workspace import ITEMS, Store
 from coldstart.workspace.interactions import InteractionTable
 
 if TYPE_CHECKING:
-    from coldstart.behaviour.choose import ChoiceSettings
     from coldstart.workspace.artifacts import Artifact
 
 
@@ -180,7 +179,7 @@ class BehaviourFitStage:
         from coldstart.behaviour.choose import choose, steps
         from coldstart.behaviour.fitted import files
 
-        content, settings = lesson.content, self._choice()
+        content, settings = lesson.content, self._settings.choice()
         groups = content_groups(content, self._settings.near_duplicates)
         with progress.meter(f"{self.name}: mappers", steps(settings)) as meter:
             chosen = choose(
@@ -212,14 +211,6 @@ class BehaviourFitStage:
         key = digest([self._key, rows, *keys])
         made = store.artifacts.save(self.name, key, made_files, report)
         return len(content), [_summary(made), self._next(store)]
-
-    def _choice(self) -> ChoiceSettings:
-        from coldstart.behaviour.choose import ChoiceSettings
-
-        given = {one.name: getattr(self._settings, one.name) for one in fields(ChoiceSettings)}
-        if given["candidates"] is None:
-            del given["candidates"]
-        return ChoiceSettings(**given)
 
     def _next(self, store: Store) -> str:
         spaces = [spec.name for spec in self._pipeline.of_kind("behaviour")]
