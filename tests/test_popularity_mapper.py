@@ -21,7 +21,8 @@ def test_it_is_the_ridge_of_scikit_learn_onto_the_logarithm_of_users() -> None:
 
 def test_every_user_scores_alike() -> None:
     found = popularity.fit(held_out().problem)
-    assert found.users(csr_matrix((3, 120), dtype=np.float32)).tolist() == [[1.0], [1.0], [1.0]]
+    histories = csr_matrix(np.array([[1, 0, 2], [0, 1, 0], [0, 0, 0]], np.float32))
+    assert found.users(histories).tolist() == [[1.0], [1.0], [0.0]]
 
 
 def test_it_tells_which_new_items_will_be_popular_where_content_does() -> None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 MAX_ITEMS = 30_000
-"""Of which a matrix of items by items is held, 3.4 GiB in float32, and factored: a minute for 10,000 of them, by the cube from there on."""
+"""Of which a matrix of items by items is held, 3.4 GiB in float32, and factored: a minute for 10,000 of them on two
+cores, and by the cube from there on."""
 
 _EXACT = 8_000  # up to so many items in float64
 _COLUMNS = 1024  # of the matrix at a time
