@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from behaviour_world import world
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -15,7 +16,6 @@ from coldstart.behaviour import Problem, Vectors
 from coldstart.behaviour.teachers import als
 from coldstart.metrics import Interval, bootstrap
 from coldstart.ranking_measures import measure_lists
-from tests.behaviour_world import world
 
 
 @dataclass(frozen=True)

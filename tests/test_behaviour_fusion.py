@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from behaviour_world import world
 
 from coldstart.behaviour import fusion
 from coldstart.behaviour.content import Content
 from coldstart.behaviour.fusion import Fusion, fit_fusion, restore_fusion
 from coldstart.errors import ColdstartError
-from tests.behaviour_world import world
 
 CONTENT = world().content
 TRAINING = np.arange(0, 160, 2)

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from held_out_items import HeldOut, held_out, recall_at_10, recall_by_chance
 from scipy.sparse import csr_matrix
 
 from coldstart import behaviour
 from coldstart.behaviour import columns
 from coldstart.errors import ColdstartError
-from tests.held_out_items import HeldOut, held_out, recall_at_10, recall_by_chance
 
 NAMES = ("fease", "marec")
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from held_out_items import HeldOut, held_out, recall_at_10, recall_by_chance
 from scipy.sparse import csr_matrix
 from sklearn.kernel_ridge import KernelRidge
 
@@ -7,7 +8,6 @@ from coldstart import behaviour
 from coldstart.behaviour import Problem
 from coldstart.behaviour.mappers import kernel
 from coldstart.errors import ColdstartError
-from tests.held_out_items import HeldOut, held_out, recall_at_10, recall_by_chance
 
 
 def _with_exposure(of: HeldOut) -> Problem:

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+from held_out_items import held_out, recall_at_10, recall_by_chance
 
 from coldstart import behaviour
 from coldstart.behaviour.mappers import knn
 from coldstart.errors import ColdstartError
-from tests.held_out_items import held_out, recall_at_10, recall_by_chance
 
 
 @pytest.mark.parametrize("block", [None, 500])

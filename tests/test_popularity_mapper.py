@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from held_out_items import held_out
 from scipy.sparse import csr_matrix
 from scipy.stats import spearmanr
 from sklearn.linear_model import Ridge
@@ -8,7 +9,6 @@ from coldstart import behaviour
 from coldstart.behaviour import Problem, Teacher
 from coldstart.behaviour.mappers import popularity
 from coldstart.errors import ColdstartError
-from tests.held_out_items import held_out
 
 
 def test_it_is_the_ridge_of_scikit_learn_onto_the_logarithm_of_users() -> None:

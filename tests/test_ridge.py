@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from held_out_items import held_out, recall_at_10, recall_by_chance
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import Ridge
 
@@ -7,7 +8,6 @@ from coldstart import behaviour
 from coldstart.behaviour import Problem
 from coldstart.behaviour.mappers import ridge
 from coldstart.errors import ColdstartError
-from tests.held_out_items import held_out, recall_at_10, recall_by_chance
 
 
 def test_it_is_the_ridge_of_scikit_learn_onto_the_teacher() -> None:

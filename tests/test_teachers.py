@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
+from behaviour_world import world
 from scipy.sparse import csr_matrix, vstack
 from scipy.sparse import random as random_matrix
 
 from coldstart.behaviour import teachers
 from coldstart.behaviour.teachers import Folding, als, bpr, fit_folding, fold_in, pure_svd, restore_folding, teach
 from coldstart.errors import ColdstartError
-from tests.behaviour_world import world
 
 
 def _matrix(users: int = 40, items: int = 30, seed: int = 0) -> csr_matrix:
