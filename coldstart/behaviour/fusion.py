@@ -121,7 +121,7 @@ def fit_fusion(
     *,
     weights: Mapping[str, float] | None = None,
     dims: int = 256,
-    power: float = 0.5,
+    power: float = 0.25,
     labels: bool = True,
 ) -> Fusion:
     """Fit on the items at `places`; no other has a part in any number.

@@ -8,7 +8,7 @@ new items are not all of those; and each user's list is over all held-out items,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -108,10 +108,15 @@ def problem(
 
     Without a teacher its vectors are zero, which mappers onto users do not read.
     """
-    matrix, exposed = train.positive(min_weight).matrix(), train.matrix()
     met = np.flatnonzero(np.bincount(train.items, minlength=len(content)))
     fusion = fit_fusion(content, met, weights=weights, power=power, labels=labels)
-    if teacher is None:
-        teacher = Teacher(np.zeros((matrix.shape[0], 1), np.float32), np.zeros((matrix.shape[1], 1), np.float32))
+    made = bare_problem(train, content, min_weight)
+    return replace(made, features=fusion.transform(content), teacher=teacher or made.teacher), fusion
+
+
+def bare_problem(train: Interactions, content: Content, min_weight: float | None) -> Problem:
+    """The same without features and teacher: zeros of one number each."""
+    matrix, exposed = train.positive(min_weight).matrix(), train.matrix()
+    users, items = (np.zeros((count, 1), np.float32) for count in matrix.shape)
     categories = tuple(record.get("category") for record in content.records)
-    return Problem(matrix, fusion.transform(content), teacher, categories, exposed), fusion
+    return Problem(matrix, items, Teacher(users, items), categories, exposed)

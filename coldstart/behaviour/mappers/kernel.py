@@ -109,27 +109,65 @@ def fit(
             "1, exposure, smoothing and popularity not under 0"
         )
     learnable("kernel", problem)
-    met = np.bincount(problem.exposed.indices, minlength=problem.exposed.shape[1]) > 0
-    places = np.flatnonzero(met & np.any(problem.features != 0, axis=1))
-    features = np.ascontiguousarray(problem.features[places], np.float32)
+    people = read_users(problem, dim=dim, exposure=exposure, smoothing=smoothing, popularity=popularity, seed=seed)
+    return fit_items(people, problem.features, gamma=gamma, penalty=penalty, landmarks=landmarks, seed=seed)
 
+
+@dataclass(frozen=True)
+class People:
+    """What the matrix says of users and of what items are to get, whatever the items' content.
+
+    Attributes:
+        targets: float64 [I, D]: what an item's vector should be; met: bool [I]: whether anybody met it.
+        history, common: as in `Kernel`.
+    """
+
+    targets: NDArray[np.float64]
+    met: NDArray[np.bool_]
+    history: Vectors
+    common: Vectors
+
+
+def read_users(
+    problem: Problem,
+    *,
+    dim: int = 128,
+    exposure: float = 0.5,
+    smoothing: float = 5.0,
+    popularity: float = 0.3,
+    seed: int = 0,
+) -> People:
+    """The half of `fit` that reads no content."""
     likes = _evened(problem.matrix, problem.matrix)
     directions = pure_svd(likes, dim=dim, seed=seed)  # users are U S, items V
     values = np.linalg.norm(directions.users.astype(np.float64), axis=0)
     kept = values > 0
     users = directions.users[:, kept] / values[kept]
-    history = directions.items[:, kept] * (values[kept] / (values[kept] ** 2 + smoothing))
-
+    history = np.asarray(directions.items[:, kept] * (values[kept] / (values[kept] ** 2 + smoothing)), np.float32)
     seen = likes + exposure * _evened(problem.exposed, problem.matrix)
-    targets = np.asarray(seen.T.tocsr()[places] @ users, np.float64)
-    shift = targets.mean(axis=0)
-    own = gamma / max(_mean_distance(features), 1e-12)
-    marks, weights = _solve(features, targets - shift, own, penalty, landmarks, seed)
-
-    history = np.asarray(history, np.float32)
+    met = np.bincount(problem.exposed.indices, minlength=problem.exposed.shape[1]) > 0
     some = np.asarray(problem.matrix.sum(axis=1)).ravel() > 0
     common = popularity * _users(problem.matrix[some], history, np.zeros(history.shape[1], np.float32)).mean(axis=0)
-    return Kernel(marks, own, weights.astype(np.float32), shift.astype(np.float32), history, common.astype(np.float32))
+    return People(np.asarray(seen.T.tocsr() @ users, np.float64), met, history, common.astype(np.float32))
+
+
+def fit_items(
+    people: People,
+    features: Vectors,
+    *,
+    gamma: float = 0.5,
+    penalty: float = 0.5,
+    landmarks: int = 8000,
+    seed: int = 0,
+) -> Kernel:
+    """The half of `fit` that reads content, float32 [I, F]."""
+    places = np.flatnonzero(people.met & np.any(features != 0, axis=1))
+    known = np.ascontiguousarray(features[places], np.float32)
+    targets = people.targets[places]
+    shift = targets.mean(axis=0)
+    own = gamma / max(_mean_distance(known), 1e-12)
+    marks, weights = _solve(known, targets - shift, own, penalty, landmarks, seed)
+    return Kernel(marks, own, weights.astype(np.float32), shift.astype(np.float32), people.history, people.common)
 
 
 def restore(arrays: Arrays) -> Kernel:
