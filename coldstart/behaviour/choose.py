@@ -81,12 +81,14 @@ class Chosen:
 
 @dataclass(frozen=True)
 class _Tried:
-    """Of one fold: its problem, and of each candidate the mapper's name, the mapper and its metrics."""
+    """Of one fold: its problem, and of each candidate the mapper's name, the mapper, its metrics, and as a blend of
+    one the vectors of the held-out items and of the users that are judged."""
 
     fold: Fold
     problem: Problem
     mappers: Mapping[str, tuple[str, Mapper]]
     values: Mapping[str, Values]
+    vectors: Mapping[str, tuple[Vectors, Vectors]]
 
     def blend(self, parts: Mapping[str, float]) -> Blend:
         return joined([(*self.mappers[label], weight) for label, weight in parts.items()], self.problem.features)
@@ -224,13 +226,16 @@ def _try(
     step: Callable[[], None],
 ) -> _Tried:
     made, _ = _problem(fold.train, content, spaces, settings)
-    mappers, values = {}, {}
+    mappers, values, vectors = {}, {}, {}
     for label, given in candidates.items():
         mappers[label] = _fit(label, given, made, settings.seed)
         mapper = mappers[label][1]
         values[label] = fold.values(mapper.items(made.features[fold.held]), mapper.users(made.matrix[fold.users]))
+        if settings.blend:
+            alone = joined([(*mappers[label], 1.0)], made.features)
+            vectors[label] = alone.items(made.features[fold.held]), alone.users(made.matrix[fold.users])
         step()
-    return _Tried(fold, made, mappers, values)
+    return _Tried(fold, made, mappers, values, vectors)
 
 
 def _joined(parts: Sequence[Values]) -> Values:
@@ -266,9 +271,9 @@ def _shares(chosen: Sequence[str]) -> dict[str, float]:
 def _blend_values(tried: Sequence[_Tried], parts: Mapping[str, float]) -> Values:
     found = []
     for one in tried:
-        blend = one.blend(parts)
-        items = blend.items(one.problem.features[one.fold.held])
-        found.append(one.fold.values(items, blend.users(one.problem.matrix[one.fold.users])))
+        items = np.concatenate([weight * one.vectors[label][0] for label, weight in parts.items()], axis=1)
+        users = np.concatenate([one.vectors[label][1] for label in parts], axis=1)
+        found.append(one.fold.values(items, users))
     return _joined(found)
 
 

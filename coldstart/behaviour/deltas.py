@@ -6,6 +6,7 @@ not, moves it only so far. What it does not know: how many met an item without l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +31,8 @@ def bounded_deltas(
         d_i = argmin  sum_{u likes i} (1 - p_u(f_i + d))^2  +  n mean_u p_u(f_i + d)^2  +  prior_users s^2 c |d|^2
 
     where c is the mean square of a user's numbers; so a few users move an item by little, and popularity by nothing:
-    likers and others weigh the same for each item. Cost: one D x D system an item and D^2 for each entry of the matrix.
+    likers and others weigh the same for each item. Cost: one system an item, of as many rows as it has users or a
+    vector has numbers, whichever is less (the matrix inversion lemma).
 
     Args:
         content: float32 [I, D]; users: float32 [U, D], of the same space; matrix: csr [U, I], above 0 where liked.
@@ -54,25 +56,61 @@ def bounded_deltas(
     slope, start = _line(content, users, columns, chosen, counts, second, mean)
     if slope <= 0:
         return steps
-    dim = content.shape[1]
-    weight = prior_users * np.trace(second) / dim
-    block = max(1, _BLOCK_BYTES // (8 * dim * dim))
-    for at in range(0, len(chosen), block):
-        items = chosen[at : at + block]
-        own = content[items].astype(np.float64)
-        number = counts[items].astype(np.float64)
-        systems = number[:, None, None] * second + weight * np.eye(dim)
-        # sums over all users, who should be guessed 0
-        wanted = -number[:, None] * (slope * own @ second + start * mean)
-        for place, item in enumerate(items):
-            likers = _likers(columns, item, users)
-            systems[place] += likers.T @ likers
-            wanted[place] += (1 - slope * (likers @ own[place]) - start) @ likers
-        steps[items] = np.linalg.solve(systems, wanted[:, :, None])[:, :, 0] / slope
+    weight = prior_users * np.trace(second) / content.shape[1]
+    spread, axes = np.linalg.eigh(second)
+    turned = np.append(users.astype(np.float64) @ axes, np.zeros((1, len(axes))), axis=0)  # the last: nobody
+    own_all, middle = content.astype(np.float64) @ axes, mean @ axes
+    for items in _alike(chosen, np.diff(columns.indptr), content.shape[1]):
+        own, number = own_all[items], counts[items].astype(np.float64)[:, None]
+        likers = turned[_likers_of(columns, items, len(users))]
+        diagonal = number * np.maximum(spread, 0) + weight
+        missing = 1 - slope * np.einsum("bnd,bd->bn", likers, own) - start
+        wanted = np.einsum("bn,bnd->bd", missing, likers) - number * (slope * own * spread + start * middle)
+        steps[items] = (_solved(diagonal, likers, wanted) / slope) @ axes.T
     lengths = np.linalg.norm(steps, axis=1)
     most = max_delta * np.linalg.norm(content, axis=1)
     steps *= np.minimum(1, most / np.maximum(lengths, 1e-12))[:, None]
     return steps
+
+
+def _solved(
+    diagonal: NDArray[np.float64], likers: NDArray[np.float64], wanted: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(diag + likers' likers)^-1 wanted, of each item: [B, D], [B, n, D], [B, D] -> [B, D]."""
+    count, dim = likers.shape[1:]
+    if count >= dim:
+        systems = likers.swapaxes(1, 2) @ likers
+        systems[:, np.arange(dim), np.arange(dim)] += diagonal
+        found: NDArray[np.float64] = np.linalg.solve(systems, wanted[:, :, None])[:, :, 0]
+        return found
+    first: NDArray[np.float64] = wanted / diagonal
+    scaled: NDArray[np.float64] = likers / diagonal[:, None]
+    small: NDArray[np.float64] = scaled @ likers.swapaxes(1, 2)
+    small[:, np.arange(count), np.arange(count)] += 1
+    inner = np.linalg.solve(small, np.einsum("bnd,bd->bn", likers, first)[:, :, None])[:, :, 0]
+    return np.asarray(first - np.einsum("bn,bnd->bd", inner, scaled), np.float64)
+
+
+def _alike(chosen: NDArray[np.intp], lengths: NDArray[np.int64], dim: int) -> Iterator[NDArray[np.intp]]:
+    """Items in blocks of like numbers of users, by falling number."""
+    order = chosen[np.argsort(-lengths[chosen], kind="stable")]
+    at = 0
+    while at < len(order):
+        longest = int(lengths[order[at]])
+        most = max(1, _BLOCK_BYTES // (8 * (longest * dim * 2 + min(longest, dim) ** 2)))
+        part = order[at : at + most]
+        part = part[: max(1, int((lengths[part] > longest // 2).sum()))]  # at most half is padding
+        yield part
+        at += len(part)
+
+
+def _likers_of(columns: csr_matrix, items: NDArray[np.intp], nobody: int) -> NDArray[np.int64]:
+    """Users of each item, int64 [B, n], filled up with `nobody`."""
+    starts, ends = columns.indptr[items].astype(np.int64), columns.indptr[items + 1].astype(np.int64)
+    places = starts[:, None] + np.arange(int((ends - starts).max()))
+    inside = places < ends[:, None]
+    found: NDArray[np.int64] = np.where(inside, columns.indices[np.where(inside, places, 0)], nobody)
+    return found
 
 
 def _line(
@@ -87,7 +125,7 @@ def _line(
     """Slope and start of the line from scores to likes, least squares, all items' likers and all users half each."""
     share = counts[chosen] / counts[chosen].sum()
     own = content[chosen].astype(np.float64)
-    scores = np.concatenate([_likers(columns, item, users) @ vector for item, vector in zip(chosen, own, strict=True)])
+    scores = _scores(content, users, columns, chosen)
     first = (scores.mean() + share @ (own @ mean)) / 2
     squares = ((scores**2).mean() + share @ np.einsum("id,de,ie->i", own, second, own, optimize=True)) / 2
     spread = squares - first**2
@@ -95,8 +133,14 @@ def _line(
     return float(slope), float(0.5 - slope * first)
 
 
-def _likers(columns: csr_matrix, item: int, users: Vectors) -> NDArray[np.float64]:
-    """Vectors of an item's users, without zero rows, which say nothing."""
-    found = users[columns.indices[columns.indptr[item] : columns.indptr[item + 1]]].astype(np.float64)
-    some: NDArray[np.float64] = found[np.any(found != 0, axis=1)]
-    return some
+def _scores(content: Vectors, users: Vectors, columns: csr_matrix, chosen: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Of every item with each of its users, without zero ones, which say nothing; in no order of worth."""
+    found, some = [], np.any(users != 0, axis=1)
+    own = columns[:, chosen]
+    items = chosen[np.repeat(np.arange(len(chosen)), np.diff(own.indptr))]
+    step = max(1, _BLOCK_BYTES // (16 * content.shape[1]))
+    for at in range(0, len(items), step):
+        likers, liked = own.indices[at : at + step], items[at : at + step]
+        scores = np.einsum("nd,nd->n", users[likers].astype(np.float64), content[liked].astype(np.float64))
+        found.append(scores[some[likers]])
+    return np.concatenate(found)

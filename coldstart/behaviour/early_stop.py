@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -126,9 +127,22 @@ def train(
         refit: train again, on all items, for as many epochs as were best.
     """
     halves = hold_out(problem, valid_share, seed) if valid_share else None
-    if halves is None:
-        return Trained(_after(start(problem), epochs), epochs)
-    rest, judge = halves
+    with _one_thread():
+        if halves is None:
+            return Trained(_after(start(problem), epochs), epochs)
+        return _stopped(start, problem, *halves, epochs=epochs, patience=patience, refit=refit)
+
+
+def _stopped(
+    start: Callable[[Problem], Learner[M]],
+    problem: Problem,
+    rest: Problem,
+    judge: Judge,
+    *,
+    epochs: int,
+    patience: int,
+    refit: bool,
+) -> Trained[M]:
     learner = start(rest)
     best = learner.mapper()
     ndcg = [judge.ndcg(best)]
@@ -141,6 +155,19 @@ def train(
             best, at = now, len(ndcg) - 1
     mapper = _after(start(problem), at) if refit else best
     return Trained(mapper, at, tuple(ndcg), best, judge)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Steps are so small that several threads mostly wait for one another: many times as long on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _after(learner: Learner[M], epochs: int) -> M:
