@@ -81,8 +81,7 @@ def _solved(
     if count >= dim:
         systems = likers.swapaxes(1, 2) @ likers
         systems[:, np.arange(dim), np.arange(dim)] += diagonal
-        found: NDArray[np.float64] = np.linalg.solve(systems, wanted[:, :, None])[:, :, 0]
-        return found
+        return np.asarray(np.linalg.solve(systems, wanted[:, :, None])[:, :, 0], np.float64)
     first: NDArray[np.float64] = wanted / diagonal
     scaled: NDArray[np.float64] = likers / diagonal[:, None]
     small: NDArray[np.float64] = scaled @ likers.swapaxes(1, 2)
