@@ -188,6 +188,7 @@ def as_coldrec(every: Content, seen: Interactions) -> dict[str, Any]:
         },
         choice=choice,
         check=False,
+        near=None,  # films of one year are alike in `period`, which makes none of them a copy
     )
     report = evaluate(seen, every, "coldrec", settings).to_dict()
     return {
