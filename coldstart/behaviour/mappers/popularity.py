@@ -29,7 +29,8 @@ class Popularity:
 
     def users(self, histories: csr_matrix) -> Vectors:
         some = np.diff(histories.indptr) > 0
-        return some.astype(np.float32)[:, None]
+        found: Vectors = some.astype(np.float32)[:, None]
+        return found
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return self.linear.arrays()
