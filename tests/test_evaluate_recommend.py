@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from behaviour_world import World, world
 
+from coldstart.behaviour.choose import ChoiceSettings
 from coldstart.behaviour.content import Content
 from coldstart.errors import ColdstartError
 from coldstart.evaluation.recommend import EvaluateSettings, evaluate, split_of
@@ -23,7 +24,8 @@ from coldstart.evaluation.recommend.splits import by_items
 from coldstart.ranking_measures import measure_lists
 
 METHODS = ("random", "popularity", "category", "content_mean", "knn", "ridge", "oracle")
-SETTINGS = EvaluateSettings(methods=METHODS, teacher="pure_svd", dim=24, draws=300, seeds=3)
+WHITE = {"power": 0.5}  # the made-up world shows its factors in all directions alike
+SETTINGS = EvaluateSettings(methods=METHODS, teacher="pure_svd", dim=24, draws=300, seeds=3, fusing=WHITE)
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +213,15 @@ def test_a_split_is_kept_in_a_folder(known: World, tmp_path: Path) -> None:
     first = evaluate(known.interactions, known.content, "items", few, folder=tmp_path)
     about = json.loads((tmp_path / "split.json").read_text())
     assert about["digest"] == first.split["digest"]
+
+
+def test_the_chosen_one_holds_near_copies_together_only_where_the_evaluation_does() -> None:
+    """Items of which all are near copies in one space are one group, of which nothing can be held out."""
+    made = world()
+    blocks = {**made.content.blocks, "year": np.ones((len(made.content), 2), np.float32)}
+    blocks["year"][:, 1] += np.arange(len(made.content)) * 1e-4
+    content = Content(made.content.item_ids, blocks, made.content.records)
+    settings = EvaluateSettings(
+        methods=("chosen",), seeds=1, choice=ChoiceSettings({"ridge": {}}, folds=1), check=False, near=None, draws=100
+    )
+    assert not evaluate(made.interactions, content, "coldrec", settings).left_out

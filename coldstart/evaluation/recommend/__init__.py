@@ -75,7 +75,7 @@ class EvaluateSettings:
 
 def steps(settings: EvaluateSettings) -> int:
     """How often `evaluate` calls its `step`, if all can be fitted."""
-    given = named(settings.methods, mappers=settings.mappers, choice=settings.choice)
+    given = named(settings.methods, mappers=settings.mappers, choice=settings.choice, near=settings.near)
     fits = sum(settings.seeds if one.is_seeded else 1 for one in given)
     return fits + (len(given) if settings.check else 0)
 
@@ -129,7 +129,7 @@ def evaluate(
         split_file.write(split, folder)
     own: dict[str, Any] = {"teacher": settings.teacher, "dim": settings.dim, "fusing": settings.fusing}
     data = data_of(split, content, settings.part, min_weight=settings.min_weight, **own)
-    given = named(settings.methods, mappers=settings.mappers, choice=settings.choice)
+    given = named(settings.methods, mappers=settings.mappers, choice=settings.choice, near=settings.near)
     found = leaks.in_data(data, threshold=settings.near)
     if found:
         raise leaks.LeakError(found)

@@ -68,17 +68,18 @@ def named(
     *,
     mappers: Mapping[str, Mapping[str, Any]] | None = None,
     choice: ChoiceSettings | None = None,
+    near: float | None = 0.98,
 ) -> list[Contender]:
     """Those of the names, in the order of the table; by default all.
 
     Args:
         mappers: contender -> settings of its mapper.
-        choice: how the chosen one is chosen.
+        choice: how the chosen one is chosen; near: cosine from which on items are held out together for that.
 
     Raises:
         ColdstartError: there is none of a name.
     """
-    every = [*_BASELINES, *_mappers(mappers or {}), _chosen(choice or ChoiceSettings()), _ORACLE]
+    every = [*_BASELINES, *_mappers(mappers or {}), _chosen(choice or ChoiceSettings(), near), _ORACLE]
     known = [one.name for one in every]
     for name in names or ():
         if name not in known:
@@ -137,11 +138,12 @@ def _mapper_fit(mapper: str, settings: Mapping[str, Any]) -> Callable[[Data, int
     return fit
 
 
-def _chosen(settings: ChoiceSettings) -> Contender:
+def _chosen(settings: ChoiceSettings, near: float | None) -> Contender:
     def fit(data: Data, seed: int) -> Model:
         rows, content = data.known()
         own = replace(settings, min_weight=data.min_weight, seed=seed)
-        return Published(choose(rows, content, own, groups=groups_of(content)).behaviour, data.warm_places)
+        groups = None if near is None else groups_of(content, near)
+        return Published(choose(rows, content, own, groups=groups).behaviour, data.warm_places)
 
     return Contender(CHOSEN, "chosen on held-out training items", OURS, fit)
 
