@@ -155,7 +155,10 @@ def test_names_in_errors_are_printed_as_they_are() -> None:
 def test_an_interrupt_says_that_nothing_is_lost(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "items.jsonl")
     command = [str(SCRIPT), "ingest", str(tmp_path / "items.jsonl"), "-w", str(tmp_path / "w"), "-p", "starter"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would pass on "ignore"
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, kept)
+    with process:
         assert process.stderr is not None
         with (tmp_path / "items.jsonl").open("w"):  # opens once the command reads; to close it would end the manifest
             process.send_signal(signal.SIGINT)
