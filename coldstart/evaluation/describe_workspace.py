@@ -21,6 +21,7 @@ from coldstart.evaluation.contenders import given_text
 from coldstart.evaluation.describe import Judged
 from coldstart.evaluation.describe_report import DescribeReport, Distractor, asked_by, likeness_of, query_of, report
 from coldstart.evaluation.describe_rules import evidence
+from coldstart.evaluation.text_encoder import text_encoder
 from coldstart.fitted import Writing, writing_in
 from coldstart.freshness import Standing
 from coldstart.learning.describe_fit import needs_a_fit
@@ -36,7 +37,7 @@ from coldstart.stage import Reject, Row
 from coldstart.workspace import Store
 
 if TYPE_CHECKING:
-    from coldstart.encoders import Encoder
+    pass
 
 BASE, TUNED = "base", "adapter"
 """The generator as it was before the fit, and with what the fit made."""
@@ -106,7 +107,7 @@ def evaluate_store(
             f"all that is known of the items is shown (given: {', '.join(sorted(shown or ())) or 'all'}), so that "
             "nothing is left to judge by: name fewer fields with --given"
         )
-    encoder = _text_encoder(pipeline)
+    encoder, _ = text_encoder(pipeline)
     query = query_of(first)
     others = [row for item, row in every.items() if item not in set(items)] if gallery == "all" else []
     found = report(
@@ -239,23 +240,6 @@ def _distractor(
     hidden, texts = _hidden_truth(row, stated, given), _hidden_texts(row, given)
     own = Judged(row["item_id"], stated, hidden, texts, sources, None, Reject("not_judged"))
     return Distractor(given_text(sources), asked_by(own, query), likeness_of(own))
-
-
-def _text_encoder(pipeline: Pipeline) -> Encoder:
-    """The encoder of the pipeline's first space of texts that stands on no fit; the starter's where it has none."""
-    from coldstart import encoders
-
-    spaces = [
-        spec.settings
-        for spec in pipeline.of_kind("embed")
-        if spec.settings.input == "text" and not spec.settings.encoder.startswith("align:")
-    ]
-    return encoders.load(
-        spaces[0].encoder if spaces else "starter",
-        device=pipeline.engine.device,
-        dtype=pipeline.engine.dtype,
-        allow_random_weights=bool(spaces) and spaces[0].allow_random_weights,
-    )
 
 
 def _picture(row: Mapping[str, Any]) -> str | None:

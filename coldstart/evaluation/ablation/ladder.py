@@ -20,7 +20,8 @@ from coldstart.evaluation.ablation.descriptions import ADAPTER, BASE, Described
 from coldstart.evaluation.ablation.report import Cost
 from coldstart.evaluation.ablation.steps import Missing, Step
 from coldstart.evaluation.ablation.table import seconds
-from coldstart.evaluation.ablation.texts import Parts, Texts, encoder_of, parts_of, shortened, text_of
+from coldstart.evaluation.ablation.texts import Parts, Texts, parts_of, shortened, text_of
+from coldstart.evaluation.text_encoder import text_encoder
 from coldstart.freshness import Standing
 from coldstart.learning.described_items import rows_of
 from coldstart.pipeline import Pipeline
@@ -66,7 +67,7 @@ def ladder_of(
     _add_pictures(ladder, store, pipeline, standing, content)
     every = rows_of(store, pipeline, pipeline.stages[-1].name, standing)
     items = [every[item] for item in content.item_ids]
-    encoder, budgets = encoder_of(pipeline)
+    encoder, budgets = text_encoder(pipeline)
     parts = shortened([parts_of(row) for row in items], budgets, encoder)
     texts = Texts(store, encoder, progress)
     known: tuple[str, ...] = ("title",)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from coldstart import prompts
 from coldstart.evaluation.ablation.report import Cost
 from coldstart.learning.text_cache import TextCache, forget
-from coldstart.pipeline import Pipeline
 from coldstart.workspace import Store
 
 if TYPE_CHECKING:
@@ -42,24 +41,6 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, str]:
     own = {name: row.get(name) for name in ("title", "description")}
     found = {name: heard.get(name) for name in ("transcript", "screen_text")}
     return {name: text for name, text in {**own, **found}.items() if isinstance(text, str) and text.strip()}
-
-
-def encoder_of(pipeline: Pipeline) -> tuple[Encoder, Mapping[str, int]]:
-    """The encoder of the pipeline's first space of texts that stands on no fit, and its budgets; else the starter's."""
-    from coldstart import encoders
-
-    spaces = [
-        spec.settings
-        for spec in pipeline.of_kind("embed")
-        if spec.settings.input == "text" and not spec.settings.encoder.startswith("align:")
-    ]
-    encoder = encoders.load(
-        spaces[0].encoder if spaces else "starter",
-        device=pipeline.engine.device,
-        dtype=pipeline.engine.dtype,
-        allow_random_weights=bool(spaces) and spaces[0].allow_random_weights,
-    )
-    return encoder, spaces[0].budgets if spaces else {}
 
 
 def shortened(items: Sequence[Parts], budgets: Mapping[str, int], encoder: Encoder) -> list[dict[str, str]]:
