@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -64,14 +64,37 @@ class Media(Section):
         return self.model_dump(exclude={"roots"}, exclude_none=True)
 
 
-class Engine(Section):
-    """How the work is done; nothing here changes results."""
+class RayCluster(Section):
+    """Where and how widely `engine: ray` works; sizes are (least, most), between which Ray scales by the load."""
 
-    name: Literal["local"] = "local"
+    address: str | None = None
+    """A running cluster: `auto`, `HOST:PORT` or `ray://HOST:10001`; None starts one on this machine."""
+    preparers: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 8)
+    """Actors that read and decode media."""
+    computers: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 8)
+    """Actors that hold a model."""
+    cpus: float = Field(default=1.0, ge=0)
+    """Cores that Ray sets aside for each actor."""
+    gpus: float | None = Field(default=None, ge=0)
+    """Share of a GPU for each actor that holds a model; None: one where the cluster has any, else none."""
+    restarts: int = Field(default=3, ge=0)
+    """How often an actor that died is started again, and its part done again."""
+
+
+class Engine(Section):
+    """How the work is done; nothing here changes results. `engine: ray` is short for `engine: {name: ray}`."""
+
+    name: Literal["local", "ray"] = "local"
+    """`local`: this machine. `ray`: actors of a Ray cluster, or of one that is started here (extra `ray`)."""
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    """Processes that read and decode media."""
+    """Processes that read and decode media; on Ray, on each node that prepares."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    devices: Annotated[int, Field(ge=1)] | Literal["all"] | tuple[str, ...] = 1
+    """Devices that compute at once, a process each: so many of the kind of `device`, all that there are, or those
+    named, such as `[cuda:0, cuda:3]`. With `device: cpu`, so many processes that share out the cores."""
+    ray: RayCluster = Field(default_factory=RayCluster)
+    """Of `name: ray` alone."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the models; `auto` measures what the device does well."""
     commit_rows: int = Field(default=1000, ge=1)
@@ -176,6 +199,8 @@ def load(
         label, base = str(file), file.resolve().parent
         raw = _parse(file)
     faults: list[str] = []
+    if isinstance(raw.get("engine"), str):  # `engine: ray`
+        raw = {**raw, "engine": {"name": raw["engine"]}}
     for name, settings in (spaces or {}).items():
         raw = with_space(raw, name, settings)
     raw = with_overrides(raw, overrides, faults)

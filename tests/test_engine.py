@@ -21,8 +21,9 @@ from rich.console import Console
 from coldstart.engine import progress as progress_module
 from coldstart.engine import workers as workers_module
 from coldstart.engine import writer as writer_module
-from coldstart.engine.local import Ran, Scope, run_map
+from coldstart.engine.local import Ran, run_map
 from coldstart.engine.progress import ConsoleProgress, SilentProgress
+from coldstart.engine.work import Scope
 from coldstart.engine.writer import Writer
 from coldstart.errors import ColdstartError
 from coldstart.pipeline import Engine

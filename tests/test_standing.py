@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from coldstart.engine.local import Scope, stale_work
 from coldstart.engine.progress import SilentProgress
-from coldstart.engine.run import _run_stage, sources
+from coldstart.engine.run import _run_stage
+from coldstart.engine.work import Scope, sources, stale_work
 from coldstart.freshness import Standing
 from coldstart.pipeline import Engine, Media, Pipeline, StageSpec
 from coldstart.stage import Gate, MapStage, Reject, Row

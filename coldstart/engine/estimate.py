@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from coldstart.engine.local import Scope, SourceWork, stale_work
-from coldstart.engine.run import choose, sources
+from coldstart.engine.run import choose
+from coldstart.engine.work import Scope, SourceWork, sources, stale_work
 from coldstart.engine.workers import Prepared, prepare_here, prepare_isolated
 from coldstart.errors import NotFitted
 from coldstart.fitted import bound

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from coldstart.engine.local import Ran, Scope, Source, SourceWork, run_map, stale_work
+from coldstart.engine.local import Ran, run_map
 from coldstart.engine.progress import Progress, SilentProgress
+from coldstart.engine.work import Scope, SourceWork, sources, stale_work
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
 from coldstart.fitted import bound
 from coldstart.freshness import Balance, Standing, assess, assess_map, build, tally
@@ -151,16 +152,6 @@ def _run_stage(
     ran = run_map(workspace, stage, work, len(chosen), settings, progress) if chosen else Ran()
     after = assess_map(workspace, stage, above)
     return StageReport(stage.name, stage.kind, after.balance, ran, stage.notes(workspace))
-
-
-def sources(stage: MapStage, standing: Standing) -> list[Source]:
-    """The tables that a stage reads besides the items."""
-    found = []
-    for field_name, name in stage.reads.items():
-        upstream = standing.stage(name)
-        assert is_map(upstream)
-        found.append(Source(field_name, upstream.table, standing.of(name).fresh))
-    return found
 
 
 def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> Balance:

@@ -1,0 +1,44 @@
+"""How another process, on this machine or another, builds the stage that is being run: plain settings, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coldstart import pipeline as pipelines
+from coldstart.fitted import bound
+from coldstart.freshness import build
+from coldstart.pipeline import Pipeline
+from coldstart.stage import MapStage, WholeStage
+from coldstart.workspace import Store
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One stage of a pipeline over a workspace; picklable.
+
+    Attributes:
+        uri: of the workspace, which the other process must reach under the same name.
+        settings: of the whole pipeline, as `Pipeline.raw` keeps them.
+        stage: the name of the stage.
+    """
+
+    uri: str
+    settings: Mapping[str, Any]
+    stage: str
+
+    @classmethod
+    def of(cls, workspace: Store, pipeline: Pipeline, stage: str) -> Recipe:
+        """The recipe of one stage of `pipeline`."""
+        return cls(workspace.uri if workspace.folder is None else str(workspace.folder), dict(pipeline.raw), stage)
+
+    def build(self, **engine: Any) -> MapStage | WholeStage:
+        """The stage, its weights not yet loaded.
+
+        Args:
+            engine: settings of the engine that are another's here, such as `device`.
+        """
+        settings = {**self.settings, "engine": {**(self.settings.get("engine") or {}), **engine}}
+        pipeline = bound(pipelines.load(settings), Store(self.uri))
+        return build(next(spec for spec in pipeline.stages if spec.name == self.stage), pipeline)
