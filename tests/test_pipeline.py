@@ -212,7 +212,8 @@ def test_faulty_stages(stages: Any, fault: str) -> None:
         ({"media": {"roots": "/data"}}, "media.roots='/data': give a list, such as [a, b]"),
         ({"media": {"max_pixels": 0}}, "media.max_pixels=0: Input should be greater than 0"),
         ({"engine": 0}, "engine=0: give settings, such as `name: value`"),
-        ({"engine": {"name": "ray"}}, "engine.name='ray': Input should be 'local'"),
+        ({"engine": {"name": "spark"}}, "engine.name='spark': Input should be 'local' or 'ray'"),
+        ({"engine": "spark"}, "engine.name='spark': Input should be 'local' or 'ray'"),
         ({"manifest": False}, "manifest=False: give a path"),
         ({"max_failed": "1%"}, "max_failed='1%': give a share between 0 and 1"),
         ({"max_failed": float("nan")}, "max_failed=nan: give a share between 0 and 1"),
@@ -266,9 +267,12 @@ def test_overrides_reach_stages_that_state_no_settings() -> None:
 
 def test_overrides_of_what_is_no_mapping_leave_its_fault() -> None:
     assert faults({"stages": {"text": "x"}}, ("text.frames=2",)) == [f"stage 'text': unknown kind 'text' {KNOWN}"]
-    assert faults({**GOOD, "engine": "x"}, ("engine.workers=2",)) == [
-        "engine='x': give settings, such as `name: value`"
-    ]
+    assert faults({**GOOD, "engine": 3}, ("engine.workers=2",)) == ["engine=3: give settings, such as `name: value`"]
+
+
+def test_the_engine_may_be_named_alone() -> None:
+    engine = load({**GOOD, "engine": "ray"}, ["engine.ray.address=auto"]).engine
+    assert (engine.name, engine.ray.address) == ("ray", "auto")
 
 
 @pytest.mark.parametrize(
