@@ -27,6 +27,7 @@ class Ran:
     Attributes:
         done: rows made; `lost`: items turned away.
         seconds: wall time; of it `wait_s` the model waited for data and `compute_s` it worked.
+        start_s: the part of `wait_s` until the first item was ready: worker processes that start.
         commits: writes to the store.
         cost: sum of the stage's own unit (images, tokens) over the rows made.
     """
@@ -38,16 +39,18 @@ class Ran:
     compute_s: float = 0.0
     commits: int = 0
     cost: float = 0.0
+    start_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Step:
     """What was made of some of the work, and the seconds since the step before that the model waited and worked; of
-    several models at once, the mean over them."""
+    several models at once, the mean over them. `start_s`: of the waiting, until the first item of all was ready."""
 
     results: Sequence[Result]
     wait_s: float
     compute_s: float
+    start_s: float = 0.0
 
 
 Producer = Callable[[MapStage, Iterable[Work], Engine], Generator[Step]]
@@ -75,7 +78,7 @@ def run_map(
         Exception: any fault of the program, after all finished rows were committed.
     """
     began = time.monotonic()
-    wait_s = compute_s = cost_done = 0.0
+    wait_s = compute_s = start_s = cost_done = 0.0
     done = lost = 0
     steps = (produce or produce_here)(stage, work, settings)
     writer = Writer(workspace, stage, commit_rows=settings.commit_rows, commit_s=settings.commit_s)
@@ -88,10 +91,12 @@ def run_map(
                 cost_done += cost
             wait_s += step.wait_s
             compute_s += step.compute_s
+            start_s += step.start_s
             done += len(step.results) - turned_away
             lost += turned_away
             meter.advance(len(step.results), turned_away, wait_s / max(time.monotonic() - began, 1e-9))
-    return Ran(done, lost, time.monotonic() - began, wait_s, compute_s, writer.commits, cost_done)
+    seconds = time.monotonic() - began
+    return Ran(done, lost, seconds, wait_s, compute_s, writer.commits, cost_done, start_s)
 
 
 def produce_here(stage: MapStage, work: Iterable[Work], settings: Engine) -> Generator[Step]:
@@ -102,19 +107,22 @@ def produce_here(stage: MapStage, work: Iterable[Work], settings: Engine) -> Gen
         return max(2 * settings.workers, int(2 * batcher.budget / max(batcher.mean_cost, 1e-9)))
 
     prepared = prepare_isolated(stage, work, settings.workers, ahead) if stage.isolated else prepare_here(stage, work)
-    wait_s = 0.0
+    wait_s = start_s = 0.0
+    first = True
     with closing(prepared):
         while True:
             asked = time.monotonic()
             step = next(prepared, None)
             wait_s += time.monotonic() - asked
+            if first:
+                start_s, first = wait_s, False
             if step is not None:
                 batcher.take(*step)
                 if not batcher.full:
                     continue
             computing = time.monotonic()
             results = batcher.compute()
-            yield Step(results, wait_s, time.monotonic() - computing)
-            wait_s = 0.0
+            yield Step(results, wait_s, time.monotonic() - computing, start_s)
+            wait_s = start_s = 0.0
             if step is None:
                 return
