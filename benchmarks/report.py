@@ -1,4 +1,4 @@
-"""What the benchmarks share: lines of the table, ratios with their spread, the cache folder. Limits are in `limits.py`."""
+"""What the benchmarks share: lines of the table, ratios with their spread, the cache folder."""
 
 from __future__ import annotations
 
