@@ -6,11 +6,15 @@ format; each encoder's tests show that.
 
 from __future__ import annotations
 
+import os
 import re
+import statistics
 import time
+from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from coldstart import cores
 from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
@@ -53,6 +57,64 @@ def choose_device(device: str = "auto") -> torch.device:
     if chosen.type == "mps" and not mps:
         raise ColdstartError("device 'mps' is not here: it needs a Mac with Apple silicon; use device: auto")
     return chosen
+
+
+def choose_devices(device: str = "auto", devices: int | Literal["all"] | Sequence[str] = "all") -> list[str]:
+    """Names of the devices that compute at once, a process each; those of one CPU are `cpu:0`, `cpu:1`, ….
+
+    Args:
+        device: the kind (`choose_device`), where `devices` names none.
+        devices: so many; or all: every CUDA device, a process for every NUMA node of a CPU, the one MPS device; or
+            their names.
+
+    Raises:
+        ColdstartError: this machine has not so many, or none of that name.
+    """
+    import torch
+
+    if not isinstance(devices, int | str):
+        return [str(choose_device(name)) for name in devices]
+    chosen = choose_device(device)
+    if chosen.index is not None or devices == 1:
+        if devices not in (1, "all"):
+            raise ColdstartError(f"devices: {devices} with device {device!r}: name the kind alone, as in device: cuda")
+        return [str(chosen)]
+    there = {"cuda": torch.cuda.device_count(), "cpu": len(cores.available())}.get(chosen.type, 1)
+    count = (len(cores.nodes()) if chosen.type == "cpu" else there) if devices == "all" else devices
+    if count > there:
+        what = f"{there} cores, and a process needs one" if chosen.type == "cpu" else f"{there} {chosen.type} devices"
+        raise ColdstartError(f"devices: {count} are not here: this machine has {what}; use devices: all")
+    return [f"{chosen.type}:{number}" for number in range(count)] if chosen.type != "mps" else ["mps"]
+
+
+def visible_cuda(index: int) -> str:
+    """What `CUDA_VISIBLE_DEVICES` has to be for a process that is to see one device alone, given what it is here."""
+    shown = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return shown[index] if index < len(shown) else str(index)
+
+
+def stay_near(physical: str) -> None:
+    """Keep this process on the cores beside a CUDA device, where the machine has several nodes and says which is near.
+
+    By accelerate, which asks the driver. Its process groups are of no use here: their ranks end together, and one
+    that died could not be replaced.
+
+    Args:
+        physical: the device's number on the whole machine; another kind of name has no effect.
+    """
+    if len(cores.nodes()) < 2 or not physical.isdecimal():
+        return
+    from accelerate.utils import set_numa_affinity
+
+    allowed = set(cores.available())
+    try:
+        set_numa_affinity(int(physical))
+    except Exception:  # no library to ask, an old driver, a container that hides it: speed alone is at stake
+        return
+    if near := allowed & set(cores.available()):
+        os.sched_setaffinity(0, near)
+    else:
+        os.sched_setaffinity(0, allowed)
 
 
 def choose_dtype(device: torch.device, dtype: str = "auto") -> torch.dtype:
@@ -104,3 +166,23 @@ def speedup(device_type: str, dtype: torch.dtype) -> float:
     finally:
         torch.set_num_threads(threads)
     return best[torch.float32] / best[dtype]
+
+
+def product_rate(device: torch.device, dtype: torch.dtype, rounds: int = 6) -> float:
+    """Operations a second of matrix products as a vision transformer has them (3,200 x 768 x 3,072), all cores; the
+    median of some rounds.
+    """
+    import torch
+
+    rows = torch.ones(3200, 768, dtype=dtype, device=device)
+    weight = torch.ones(3072, 768, dtype=dtype, device=device)
+    took = []
+    with torch.inference_mode():
+        for _ in range(1 + rounds):
+            start = time.perf_counter()
+            for _ in range(4):
+                torch.nn.functional.linear(rows, weight)
+            if device.type != "cpu":
+                torch.empty(1, device=device).add_(1).item()  # waits until all is done
+            took.append(time.perf_counter() - start)
+    return 4 * 2 * 3200 * 768 * 3072 / statistics.median(took[1:])

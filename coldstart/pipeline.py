@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from coldstart import resources, yaml_text
 from coldstart import stage as registry
@@ -73,12 +74,14 @@ class RayCluster(Section):
     """Actors that read and decode media."""
     computers: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 8)
     """Actors that hold a model."""
-    cpus: float = Field(default=1.0, ge=0)
-    """Cores that Ray sets aside for each actor."""
+    cpus: float = Field(default=1.0, gt=0)
+    """Cores that Ray sets aside for each actor: threads of one that computes, worker processes of one that prepares."""
     gpus: float | None = Field(default=None, ge=0)
     """Share of a GPU for each actor that holds a model; None: one where the cluster has any, else none."""
+    part: int = Field(default=128, ge=1)
+    """Items that travel together, and are done again together where their actor dies."""
     restarts: int = Field(default=3, ge=0)
-    """How often an actor that died is started again, and its part done again."""
+    """How often a part is done again whose actor died, before its items are done one by one."""
 
 
 class Engine(Section):
@@ -87,12 +90,30 @@ class Engine(Section):
     name: Literal["local", "ray"] = "local"
     """`local`: this machine. `ray`: actors of a Ray cluster, or of one that is started here (extra `ray`)."""
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    """Processes that read and decode media; on Ray, on each node that prepares."""
+    """Processes that read and decode media; on Ray, `ray.preparers` actors with `ray.cpus` each take their place."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     devices: Annotated[int, Field(ge=1)] | Literal["all"] | tuple[str, ...] = 1
     """Devices that compute at once, a process each: so many of the kind of `device`, all that there are, or those
     named, such as `[cuda:0, cuda:3]`. With `device: cpu`, so many processes that share out the cores."""
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _countable(cls, given: Any, others: ValidationInfo) -> Any:
+        device = others.data.get("device", "auto")
+        if given == "all" or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
+            if given not in (1, "all") and (device == "mps" or ":" in device):
+                raise ValueError(f"device {device} is one; give a kind of which there are several, as in device: cuda")
+            return given
+        named = isinstance(given, list | tuple) and all(
+            isinstance(name, str) and re.fullmatch(r"cuda:\d+", name) for name in given
+        )
+        if not named or not given or len(set(given)) < len(given):
+            raise ValueError("give all, a number from 1, or a list such as [cuda:0, cuda:1]")
+        if device not in ("auto", "cuda"):
+            raise ValueError(f"they are not of device {device}; leave device out")
+        return given
+
     ray: RayCluster = Field(default_factory=RayCluster)
     """Of `name: ray` alone."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

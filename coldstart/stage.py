@@ -95,6 +95,8 @@ class MapStage(Protocol):
         batch_cost: budget of cost for one batch.
         isolated: whether `prepare` may hang or crash, and so runs in worker processes with a deadline.
         deadline_s: seconds that one `prepare` may take.
+
+    One whose `compute` asks nothing of a device says so by `on_device = False`: it is not spread over several.
     """
 
     name: str
@@ -174,6 +176,22 @@ class FitStage(WholeStage, Protocol):
 
     def refit(self, workspace: Any, progress: Any) -> tuple[int, list[str]]:
         """As `run`, and fits as well where rows came or changed since."""
+
+
+@runtime_checkable
+class Forecasts(Protocol):
+    """What a fit stage may have besides: it can tell how long it would take."""
+
+    def forecast(self, workspace: Any, rows: int, progress: Any) -> tuple[float, float, float]:
+        """Seconds that a fit on so many rows takes: at least, most likely, at most.
+
+        Args:
+            workspace: a temporary one with a few of the rows; what is fitted on them there, to find out, lets the
+                stages after it be probed too.
+
+        Raises:
+            ColdstartError: there are too few rows to tell.
+        """
 
 
 def is_map(stage: object) -> TypeIs[MapStage]:

@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from coldstart.engine.batcher import Batcher, Result
 from coldstart.engine.progress import Progress
 from coldstart.engine.workers import prepare_here, prepare_isolated
-from coldstart.engine.writer import Writer
 from coldstart.pipeline import Engine
 from coldstart.stage import MapStage, Reject, Work
-from coldstart.workspace import Store
+
+if TYPE_CHECKING:
+    from coldstart.workspace import Store  # a process that produces and commits nothing loads no tables
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def run_map(
         ColdstartError: a set-up fault, such as missing weights.
         Exception: any fault of the program, after all finished rows were committed.
     """
+    from coldstart.engine.writer import Writer
+
     began = time.monotonic()
     wait_s = compute_s = start_s = cost_done = 0.0
     done = lost = 0

@@ -77,6 +77,7 @@ class IngestStage:
     schema = SCHEMA
     batch_cost = 256.0
     isolated = True
+    on_device = False
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
         assert pipeline.manifest is not None

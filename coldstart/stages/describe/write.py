@@ -129,6 +129,11 @@ class WriteStage:
         """Media are decoded only for a generator with eyes."""
         return self._looks
 
+    @property
+    def on_device(self) -> bool:
+        """An endpoint has its own."""
+        return not self._asking[0].generator.startswith("openai:")
+
     def fingerprint(self) -> Mapping[str, Any]:
         given = self.ask.given
         shown = {} if given is None else {"given": sorted(given)}

@@ -45,6 +45,7 @@ class EvidenceStage:
     key_column = "row_key"
     batch_cost = 500.0
     isolated = False
+    on_device = False
     deadline_s = 60.0
     schema = pa.schema(
         [

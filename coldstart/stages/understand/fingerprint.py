@@ -43,6 +43,7 @@ class FingerprintStage:
     key_column = "row_key"
     batch_cost = 5000.0
     isolated = True
+    on_device = False
     schema = pa.schema(
         [
             ("item_id", pa.string()),

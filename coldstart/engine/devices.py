@@ -1,0 +1,292 @@
+"""Several devices of one machine: a process each prepares and computes; this one hands out work and alone commits.
+
+Work goes out in small parcels as processes ask for it, so that a slow device holds up no other. One that dies is
+started again, and what it had in hand is done again. What was in hand at two deaths is done apart from the rest, in
+ever smaller groups, until the item that kills its process is alone with it and is turned away. Every process is a plain
+one and not a rank of a process group, whose members end together.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import count
+from queue import SimpleQueue
+from typing import Any
+
+from coldstart import device as device_module
+from coldstart.cores import shares
+from coldstart.engine import device_process
+from coldstart.engine.batcher import Result
+from coldstart.engine.device_process import Builds, Fault, Made, Order, Place, Want
+from coldstart.engine.local import Producer, Step
+from coldstart.engine.recipe import Recipe
+from coldstart.errors import ColdstartError
+from coldstart.pipeline import Engine, Pipeline
+from coldstart.stage import MapStage, Reject, Work
+from coldstart.workspace import Store
+
+_PARCEL = 16
+_MOST_VERDICTS = 2000
+_LARGE_BATCH = 64
+_PARTS = 8
+_MOST_DEATHS = 5
+_GRACE_S = 10.0
+
+
+def places(settings: Engine) -> list[Place]:
+    """Where the processes compute, by the settings of the engine.
+
+    Raises:
+        ColdstartError: this machine has not so many devices.
+    """
+    names = device_module.choose_devices(settings.device, settings.devices)
+    found = []
+    for name, share in zip(names, shares(len(names)), strict=True):
+        kind, _, number = name.partition(":")
+        cuda = device_module.visible_cuda(int(number or 0)) if kind == "cuda" else None
+        found.append(Place(name, kind, share, cuda))
+    return found
+
+
+def on_first(pipeline: Pipeline) -> Pipeline:
+    """The pipeline with the first of its devices for what this process itself computes: small stages, and fits.
+
+    Raises:
+        ColdstartError: this machine has not so many devices.
+    """
+    engine = pipeline.engine
+    if engine.devices == 1 or engine.name != "local":
+        return pipeline
+    first = places(engine)[0]
+    device = first.device if isinstance(engine.devices, int | str) else first.name
+    return replace(pipeline, engine=engine.model_copy(update={"device": device}))
+
+
+def producer(workspace: Store, pipeline: Pipeline, stage: MapStage, total: int | None) -> Producer | None:
+    """Who does the work of a stage on the devices that the pipeline asks for; None: this process.
+
+    A stage that asks nothing of a device, or has less than two batches for each, is done sooner than processes start.
+
+    Args:
+        total: how many items there are to do; None where that is not known.
+    """
+    if pipeline.engine.devices == 1 or pipeline.engine.name != "local" or not getattr(stage, "on_device", True):
+        return None
+    chosen = places(pipeline.engine)
+    few = 2 * len(chosen) * min(max(stage.batch_cost, 1.0), _LARGE_BATCH)
+    if len(chosen) < 2 or (total is not None and total < few):
+        return None
+    return OnDevices(Recipe.of(workspace, pipeline, stage.name), chosen)
+
+
+@dataclass(frozen=True)
+class OnDevices:
+    """A `Producer` over several places."""
+
+    recipe: Builds
+    places: Sequence[Place]
+
+    def __call__(self, stage: MapStage, work: Iterable[Work], settings: Engine) -> Generator[Step]:
+        """Raises:
+        ColdstartError: a set-up fault, as a process met it; or processes die one after another.
+        Exception: a fault of the program, as a process met it.
+        """
+        crew = _Crew(self.recipe, self.places, work, settings)
+        try:
+            yield from crew.steps()
+        finally:
+            crew.stop()
+
+
+@dataclass
+class _Hand:
+    """One process, and what it has in hand: number -> work."""
+
+    place: Place
+    process: Any
+    pipe: Any
+    held: dict[int, Work] = field(default_factory=dict)
+    wants: bool = False
+    apart: bool = False
+    barren: int = 0
+    said: str = ""
+
+
+class _Crew:
+    def __init__(self, recipe: Builds, chosen: Sequence[Place], work: Iterable[Work], settings: Engine) -> None:
+        self._recipe = recipe
+        self._source: Iterator[Work] | None = iter(work)
+        self._numbers = count()
+        self._again: deque[tuple[int, Work]] = deque()
+        self._groups: deque[list[tuple[int, Work]]] = deque()
+        self._deaths: dict[int, int] = {}
+        self._verdicts: list[Result] = []
+        self._inbox: SimpleQueue[tuple[_Hand, Any]] = SimpleQueue()
+        self._count = len(chosen)
+        narrow = _dtype(chosen[0], settings.dtype)
+        self._engine = {"devices": 1, "dtype": narrow, "workers": max(1, settings.workers // len(chosen))}
+        self._worked = False
+        self._places = chosen
+        self._hands: list[_Hand] = []
+
+    def steps(self) -> Generator[Step]:
+        """Until all work is done."""
+        for place in self._places:
+            self._hands.append(self._start(place))
+        while True:
+            self._feed()
+            if self._verdicts:
+                yield Step(self._verdicts, 0.0, 0.0)
+                self._verdicts = []
+                continue
+            if self._source is None and not (self._again or self._groups or any(hand.held for hand in self._hands)):
+                return
+            hand, message = self._inbox.get()
+            if isinstance(message, Want):
+                hand.wants = self._worked = True
+            elif isinstance(message, Made):
+                yield self._step(hand, message)
+            elif isinstance(message, Fault) and not message.device:
+                while not self._inbox.empty():  # what others finished meanwhile is kept
+                    other, last = self._inbox.get()
+                    if isinstance(last, Made):
+                        yield self._step(other, last)
+                raise message.error
+            elif isinstance(message, Fault):
+                hand.said = str(message.error).partition("\n")[0]
+            elif hand in self._hands:
+                self._replace(hand)
+
+    def stop(self) -> None:
+        """End the processes, whatever they are at."""
+        for hand in self._hands:
+            _send(hand, None)
+        deadline = time.monotonic() + _GRACE_S
+        for hand in self._hands:
+            hand.process.join(max(0.0, deadline - time.monotonic()))
+            if hand.process.is_alive():
+                hand.process.kill()
+                hand.process.join()
+
+    def _step(self, hand: _Hand, made: Made) -> Step:
+        results = [(hand.held.pop(number), result, cost) for number, result, cost in made.results]
+        if results:
+            hand.barren = 0
+        parts = (made.wait_s, made.compute_s, made.start_s)
+        return Step(results, *(seconds / self._count for seconds in parts))
+
+    def _feed(self) -> None:
+        """Answer every process that wants work."""
+        for hand in self._hands:
+            if not hand.wants:
+                continue
+            if self._groups:
+                parcel = [] if hand.held else self._groups.popleft()
+                hand.apart = bool(parcel) or hand.apart
+            elif hand.apart and hand.held:
+                parcel = []
+            else:
+                hand.apart = False
+                parcel = self._draw()
+                if not parcel and (self._source is not None or not hand.held):
+                    continue
+            hand.wants = False
+            hand.held.update(parcel)
+            _send(hand, [(number, entry.row) for number, entry in parcel])
+
+    def _draw(self) -> list[tuple[int, Work]]:
+        """The next parcel; items that were turned away beforehand go to the verdicts."""
+        parcel: list[tuple[int, Work]] = []
+        while len(parcel) < _PARCEL and self._again:
+            parcel.append(self._again.popleft())
+        while len(parcel) < _PARCEL and len(self._verdicts) < _MOST_VERDICTS and self._source is not None:
+            entry = next(self._source, None)
+            if entry is None:
+                self._source = None
+            elif isinstance(entry.row, Reject):
+                self._verdicts.append((entry, entry.row, 0.0))
+            else:
+                parcel.append((next(self._numbers), entry))
+        return parcel
+
+    def _replace(self, dead: _Hand) -> None:
+        """Start a process in the place of one that died, and see to what it had in hand."""
+        dead.process.join()
+        code = dead.process.exitcode
+        cause = dead.said or f"it ended with exit code {code}"
+        if not self._worked:
+            raise ColdstartError(
+                f"no process starts for {dead.place.name} ({cause}): in a script of your own, run the pipeline under "
+                '`if __name__ == "__main__":`; otherwise see `coldstart doctor`'
+            )
+        barren = dead.barren + 1
+        if dead.apart and len(dead.held) == 1:
+            entry = next(iter(dead.held.values()))
+            detail = f"the process of {dead.place.name} died whenever it worked on it: {cause}"
+            self._verdicts.append((entry, Reject("device_process_died", detail), 0.0))
+            barren = 0
+        else:
+            self._do_again(dead.held)
+        place = self._hands.index(dead)
+        del self._hands[place]
+        if barren < _MOST_DEATHS:
+            self._hands.insert(place, self._start(dead.place))
+            self._hands[place].barren = barren
+        elif not self._hands:
+            raise ColdstartError(
+                f"the process of {dead.place.name} died {barren} times without making a row ({cause}): is there memory "
+                "for its model? see `coldstart doctor`, and try `--set engine.devices=1`"
+            )
+
+    def _do_again(self, held: dict[int, Work]) -> None:
+        suspects = []
+        for number, entry in held.items():
+            self._deaths[number] = self._deaths.get(number, 0) + 1
+            if self._deaths[number] == 1:
+                self._again.append((number, entry))
+            else:
+                suspects.append((number, entry))
+        size = -(-len(suspects) // _PARTS)
+        self._groups.extend(suspects[start : start + size] for start in range(0, len(suspects), max(size, 1)))
+
+    def _start(self, place: Place) -> _Hand:
+        # spawn: a forked child would inherit the threads and locks of torch and lance in an unknown state
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=device_process.main, args=(theirs,), name=f"coldstart {place.name}")
+        began = time.monotonic()
+        process.start()
+        theirs.close()
+        hand = _Hand(place, process, ours)
+        _send(hand, place)
+        _send(hand, Order(self._recipe, {**self._engine, "device": place.device}, began))
+        threading.Thread(target=self._listen, args=(hand,), daemon=True).start()
+        return hand
+
+    def _listen(self, hand: _Hand) -> None:
+        """Puts what a process sends into the inbox, and None when it has died; so no process waits for a commit."""
+        try:
+            while True:
+                self._inbox.put((hand, hand.pipe.recv()))
+        except (EOFError, OSError):
+            self._inbox.put((hand, None))
+            hand.pipe.close()
+
+
+def _send(hand: _Hand, message: Any) -> None:
+    with suppress(OSError):  # it died; `_listen` says so
+        hand.pipe.send(message)
+
+
+def _dtype(place: Place, dtype: str) -> str:
+    """One number format for all: two processes that measure may answer differently on a busy machine."""
+    if dtype != "auto":
+        return dtype
+    here = device_module.choose_device(place.device if place.cuda is None else place.name)
+    return str(device_module.choose_dtype(here)).removeprefix("torch.")
