@@ -313,6 +313,31 @@ def test_workers_that_never_live_give_one_line(store: Store, monkeypatch: pytest
     assert values(store) == {} and verdicts(store) == {}
 
 
+def test_kept_workers_serve_the_next_stage_and_stop_at_the_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    pools: list[Any] = []
+    made = workers_module.ProcessPool
+
+    def count(**options: Any) -> Any:
+        pools.append(made(**options))
+        return pools[-1]
+
+    monkeypatch.setattr(workers_module, "ProcessPool", count)
+    with workers_module.kept_workers():
+        go(store, Stage(isolated=True), work(3))
+        go(store, Stage(isolated=True), work(6))
+        with pytest.raises(RuntimeError, match="a fault"):
+            go(store, Stage(isolated=True, compute=_fault), work(9))
+        assert len(pools) == 1
+        go(store, Stage(isolated=True), work(9))
+        assert len(pools) == 2  # what a fault left in the air is not the next stage's
+    assert values(store) == squares(range(9))
+    assert not any(pool.active for pool in pools)
+
+
+def _fault(batch: Sequence[Any]) -> list[Any]:
+    raise RuntimeError("a fault")
+
+
 @pytest.mark.parametrize("isolated", [False, True])
 def test_prefetch_is_bounded(store: Store, isolated: bool) -> None:
     budget, cost, workers = 10.0, 2.0, 2

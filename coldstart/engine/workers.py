@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
@@ -22,6 +24,21 @@ _NICE = 5
 """How far workers stand back: enough for the model to go first, too little for a deadline to pass meanwhile."""
 _START_DEADLINE_S = 120.0
 _MAX_BREAKS = 5
+_kept: ContextVar[dict[int, ProcessPool] | None] = ContextVar("_kept", default=None)
+
+
+@contextmanager
+def kept_workers() -> Iterator[None]:
+    """While it lasts, worker processes of a stage that ended well are the next one's: each would start for a second."""
+    pools: dict[int, ProcessPool] = {}
+    token = _kept.set(pools)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+        for pool in pools.values():
+            pool.stop()
+            pool.join()
 
 
 def prepare_here(stage: MapStage, work: Iterable[Work]) -> Generator[Prepared]:
@@ -40,12 +57,13 @@ def prepare_here(stage: MapStage, work: Iterable[Work]) -> Generator[Prepared]:
 
 
 def prepare_isolated(
-    stage: MapStage, work: Iterable[Work], workers: int, ahead: Callable[[], int]
+    stage: MapStage, work: Iterable[Work], workers: int, ahead: Callable[[], int], pool: Pool | None = None
 ) -> Generator[Prepared]:
     """Prepare in `workers` processes; results come as they are ready, so a slow item holds up no other.
 
     Args:
         ahead: how many items may be in preparation or waiting; asked before each is taken on.
+        pool: of as many, used and left running, for who prepares again and again; one of its own by default.
 
     An item over the deadline is turned away as `decode_timeout`, one whose process dies as `decoder_crashed`; any
     other exception is a fault of the program and is raised here.
@@ -54,7 +72,8 @@ def prepare_isolated(
         ColdstartError: no worker process starts, or none lives.
     """
     source = iter(work)
-    pool = _Pool(stage, workers)
+    own = pool is None
+    pool = pool or Pool(stage, workers)
     try:
         while True:
             while pool.flying < max(ahead(), workers) and (entry := next(source, None)) is not None:
@@ -66,10 +85,11 @@ def prepare_isolated(
                 return
             yield pool.next()
     finally:
-        pool.stop()
+        if own:
+            pool.release()
 
 
-class _Pool:
+class Pool:
     """Worker processes that start with the first item, and start anew if they break.
 
     A worker that dies fails its own task, except where it dies before its pool has noted which task that was: then
@@ -129,6 +149,15 @@ class _Pool:
         for entry in [self._flying.pop(future) for future in lost]:
             self.take(entry)
 
+    def release(self) -> None:
+        """Leave the processes to the next stage where they are kept and idle, and stop them otherwise."""
+        kept = _kept.get()
+        if kept is None or self._processes is None or self._flying or not self._processes.active:
+            self.stop()
+        else:
+            kept[self._workers] = self._processes
+            self._processes = None
+
     def stop(self) -> None:
         if self._processes is not None:
             self._processes.stop()
@@ -150,6 +179,9 @@ def _outcome(future: _Future, deadline_s: float) -> tuple[Any, float]:
 
 def _start(workers: int, prepare: Prepare) -> ProcessPool:
     """A pool that is known to work: without the check, a broken set-up would look like a catalogue of bad media."""
+    kept = (_kept.get() or {}).pop(workers, None)
+    if kept is not None and kept.active:
+        return kept
     # spawn: a forked child would inherit the threads and locks of torch and lance in an unknown state
     pool = ProcessPool(max_workers=workers, initializer=_give_way, context=multiprocessing.get_context("spawn"))
     try:
