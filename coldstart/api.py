@@ -14,6 +14,8 @@ from coldstart import pipeline as pipelines
 from coldstart.dossier import Dossier, collect
 from coldstart.encoders import Encoder, Passport
 from coldstart.engine.estimate import Estimate, estimate
+from coldstart.engine.kept import Asked, keep
+from coldstart.engine.machines import machine
 from coldstart.engine.progress import Progress, SilentProgress
 from coldstart.engine.run import RunReport, StageReport, run_pipeline, status
 from coldstart.errors import ColdstartError
@@ -460,12 +462,31 @@ class Workspace:
         *,
         only: Iterable[str] = (),
         start: str | None = None,
+        limit: int | None = None,
+        on: str | None = None,
+        uri: str | None = None,
         **settings: Any,
     ) -> Estimate:
-        """Rows, time and disk that `run` would take, from a probe of a few items; writes nothing."""
+        """Rows, time, memory and disk that `run` would take, from a probe of a few items; writes nothing here.
+
+        What it says is kept in the user's cache folder, and the `run` that follows is compared with it.
+
+        Args:
+            only, start, limit: as for `run`.
+            on: another machine to tell the time of too: a name such as `h100x8` or `cpu16`, `gpus=1,tflops=300,…`, or a
+                YAML file; see `coldstart.engine.machines`.
+            uri: the workspace that the run will be in, where that is to be made yet.
+
+        Raises:
+            ColdstartError: a set-up fault, such as missing weights, or no such machine.
+        """
+        there = None if on is None else machine(on)
         if not isinstance(pipeline, Pipeline):
             pipeline = self.pipeline(pipeline, **settings)
-        return estimate(self._store, pipeline, only=only, start=start)
+        only = tuple(only)
+        found = estimate(self._store, pipeline, only=only, start=start, limit=limit, on=there)
+        keep(Asked(uri or self.uri, pipeline, only, start, limit), found.to_dict())
+        return found
 
     def status(self, pipeline: Pipeline | None = None) -> list[StageReport]:
         """Where every item is, stage by stage."""

@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from coldstart.engine.take_interactions import InteractionReport
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, from a probe; write nothing.")]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="MACHINE",
+        help="With --dry-run, for another machine too: h100x8, a100x1, l40s, cpu16, key=value,… or a YAML file.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +55,7 @@ def run(
     ] = None,
     start: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Begin with this stage.")] = None,
     dry_run: DryRun = False,
+    on: On = None,
     limit: Limit = None,
     overrides: Overrides = None,
     json: Json = False,
@@ -62,6 +71,7 @@ def run(
         {"source": pipeline, "manifest": manifest, "media_roots": media_root or (), "overrides": overrides or ()},
         {"only": only or (), "start": start},
         {"limit": limit},
+        on=on,
     )
 
 
@@ -243,21 +253,31 @@ def run_and_report(
     choice: dict[str, Any],
     options: dict[str, Any],
     beside: Callable[[], InteractionReport] | None = None,
+    on: str | None = None,
 ) -> None:
     """Run stages, print what became of their items, and leave with 1 where too many failed.
 
     Args:
         settings: as `Workspace.pipeline` takes them; choice: `only` and `start`; options: of the run besides.
         beside: reads interactions after the run.
+        on: another machine that a dry run tells the time of.
+
+    Raises:
+        ColdstartError: `on` without a dry run.
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
+    from coldstart.errors import ColdstartError
+
+    if on is not None and not dry_run:
+        raise ColdstartError(f"--on {on} is of an estimate: add --dry-run")
 
     with tempfile.TemporaryDirectory() as empty:  # neither a dry run nor a faulty pipeline makes a workspace
         workspace = coldstart.open(uri if "://" in uri or Path(uri).is_dir() else empty)
         pipeline = workspace.pipeline(**settings)
         if dry_run:
-            report.estimate(workspace.estimate(pipeline, **choice), json)
+            limit = options.get("limit")
+            report.estimate(workspace.estimate(pipeline, **choice, limit=limit, on=on, uri=uri), json)
             return
     done = coldstart.open(uri, create=True).run(pipeline, progress=ConsoleProgress(), **choice, **options)
     taken = None if beside is None else beside()

@@ -1,27 +1,49 @@
-"""What a run would take: rows, time and disk, from a probe of a few items. Writes nothing."""
+"""What a run would take: rows, time, memory and disk, from a probe of a few items. Writes nothing in the workspace.
+
+The probed items go through the stages in a temporary workspace (`coldstart.engine.rehearsal`), each stage for a few
+seconds (`coldstart.engine.probe`); what they took is carried over to all rows (`coldstart.engine.forecast`). What
+cannot be told is said to be left out. Not known: items that gates will keep back, and how far copies that are found
+on the way save work; both make an estimate too high.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from random import Random
 from typing import Any
 
-import pyarrow as pa
-
+from coldstart.engine.draw import Pool, kind_and_size
+from coldstart.engine.forecast import Here, Needs, Took, needs
+from coldstart.engine.machines import Machine
+from coldstart.engine.memory import Memory
+from coldstart.engine.probe import Probe, probe
+from coldstart.engine.progress import SilentProgress
+from coldstart.engine.rehearsal import Rehearsal
 from coldstart.engine.run import choose
-from coldstart.engine.work import Scope, SourceWork, sources, stale_work
-from coldstart.engine.workers import Prepared, prepare_here, prepare_isolated
-from coldstart.errors import NotFitted
+from coldstart.engine.work import Scope, SourceWork
+from coldstart.errors import ColdstartError, NotFitted
 from coldstart.fitted import bound
 from coldstart.freshness import Standing
-from coldstart.pipeline import Engine, Pipeline
-from coldstart.stage import MapStage, Reject, Row, WholeStage, Work, is_source
+from coldstart.pipeline import Pipeline, StageSpec
+from coldstart.stage import FitStage, Forecasts, MapStage, Reject, SourceStage, WholeStage, is_map, is_source
 from coldstart.workspace import ITEMS, Store
 
-PROBE = 16
-"""Items of each stage that are really done, to time them."""
+ITEMS_PROBED = 160
+"""Items that are drawn for a stage; fewer are done where they take long."""
+PROBE_S = 10.0
+"""Seconds that a stage is probed for, about; its start and one batch come on top."""
+
+WHOLE_ROW_S: Mapping[str, float] = {"index": 1.5e-4, "understand.duplicates": 2e-4, "label": 3e-4}
+"""Seconds for each item of a stage that reads the whole catalogue, on top of what it takes with a handful."""
+KEY_ROW_S = 6e-5
+"""Seconds to work out the key of an item in a stage, and to read its rows."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +53,15 @@ class StageEstimate:
     Attributes:
         rows: items it would do.
         probed: items that were done to find out; `lost`: how many of those were turned away.
-        seconds: time for all rows on this machine, None where there was nothing to probe.
+        seconds: time for all rows on this machine, None where it could not be told; `low`, `high`: its range by the
+            spread of the probed items.
+        gpu_hours: that GPUs of this machine are held.
+        memory_bytes: of this process and its workers at most, while it was probed; `gpu_bytes`: of the GPU.
         bytes: disk for all rows, before compaction.
-        bottleneck: `decode` or `model`: what the time goes into.
+        bottleneck: `decode`, `model`, `wait` (for somebody else's machine), `commit`, `start` or `whole`: what most of
+            the time goes into. `parts`: seconds by those words.
+        note: why something could not be told, or what stood in for what.
+        other: the same on the other machine that was asked about.
     """
 
     stage: str
@@ -41,114 +69,401 @@ class StageEstimate:
     probed: int = 0
     lost: int = 0
     seconds: float | None = None
+    low: float | None = None
+    high: float | None = None
+    gpu_hours: float | None = None
+    memory_bytes: int | None = None
+    gpu_bytes: int | None = None
     bytes: int | None = None
     bottleneck: str | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    other: Elsewhere | None = None
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a stage would take on another machine; `fits` is false where its memory is too small for the model."""
+
+    seconds: float
+    low: float
+    high: float
+    gpu_hours: float
+    bottleneck: str
+    fits: bool = True
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """A figure that an estimate rests on, and where it is from."""
+
+    what: str
+    value: str
+    source: str
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would take, stage by stage."""
+    """What a run would take, stage by stage.
+
+    Attributes:
+        upkeep_s: of the run besides its stages.
+        left_out: stages whose time could not be told: no total holds them.
+        on: the other machine that was asked about.
+    """
 
     stages: Sequence[StageEstimate]
+    upkeep_s: float = 0.0
+    left_out: Sequence[str] = ()
+    assumptions: Sequence[Assumption] = ()
+    on: Machine | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages that could be told, and what a run does besides."""
+        return sum(stage.seconds or 0.0 for stage in self.stages) + self.upkeep_s
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Of `seconds`; the ranges of stages are added in squares, since they are drawn apart."""
+        below = sum(((s.seconds or 0.0) - (s.low or 0.0)) ** 2 for s in self.stages if s.low is not None) ** 0.5
+        above = sum(((s.high or 0.0) - (s.seconds or 0.0)) ** 2 for s in self.stages if s.high is not None) ** 0.5
+        return self.seconds - below, self.seconds + above
+
+    @property
+    def seconds_there(self) -> float | None:
+        """Of all stages that could be told, on the other machine."""
+        if self.on is None:
+            return None
+        return sum(stage.other.seconds for stage in self.stages if stage.other is not None) + self.upkeep_s
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-serialisable values."""
-        return asdict(self)
+        return {
+            **asdict(self),
+            "seconds": self.seconds,
+            "range": list(self.range),
+            "seconds_there": self.seconds_there,
+        }
 
 
-def estimate(store: Store, pipeline: Pipeline, *, only: Iterable[str] = (), start: str | None = None) -> Estimate:
+def estimate(
+    store: Store,
+    pipeline: Pipeline,
+    *,
+    only: Iterable[str] = (),
+    start: str | None = None,
+    limit: int | None = None,
+    on: Machine | None = None,
+    seconds: float = PROBE_S,
+) -> Estimate:
     """Probe each stage that `run` would do.
 
-    The probed items are drawn at random, with a fixed seed. Stages after an ingest that has rows to do are probed with
-    those rows, as ingest would make them.
+    The probed items are drawn with a fixed seed.
+
+    Args:
+        only, start, limit: as for `run_pipeline`.
+        on: another machine to tell the time of as well.
+        seconds: how long each stage is probed, about.
+
+    Raises:
+        ColdstartError: a set-up fault, such as missing weights.
     """
-    random = Random(0)
-    found: list[StageEstimate] = []
-    new_rows: list[Row] = []
-    new_count = 0
-    pipeline = bound(pipeline, store)
-    standing = Standing(store, pipeline)
-    for spec in choose(pipeline, only, start):
-        stage = standing.stage(spec.name)
-        if isinstance(stage, WholeStage):
-            copied = sum(one.bytes or 0 for one in found)  # the catalog holds what the stages made once more
-            found.append(StageEstimate(spec.name, store.count(ITEMS) + new_count, bytes=copied))
-        elif is_source(stage):
-            work, new_count = _draw(SourceWork(store, stage, Scope()), random)
-            estimated, new_rows = _probe(stage, work, new_count, pipeline.engine)
-            found.append(estimated)
-        else:
-            state = standing.of(spec.name)
-            ready = [item for item in state.stale if item not in state.waiting] or state.stale
-            drawn = random.sample(ready, min(PROBE, len(ready)))
-            work = list(stale_work(store, state.expected, drawn, sources(stage, standing)))
-            work = work or _from_rows(stage, new_rows)
-            rows = len(state.stale) + new_count
+    with tempfile.TemporaryDirectory(prefix="coldstart-estimate-") as folder:
+        specs = choose(pipeline, only, start)
+        found = _Estimator(store, pipeline, specs, folder, limit, seconds)
+        try:
+            for spec in specs:
+                found.take(spec)
+            upkeep_s = found.rehearsal.upkeep()
+        finally:
+            found.rehearsal.close()
+    here = _here(pipeline)
+    stages = [found.told(stage, here, on) for stage in found.stages]
+    left_out = [stage.stage for stage in stages if stage.rows and stage.seconds is None]
+    return Estimate(stages, upkeep_s, left_out, _assumptions(here, on), on)
+
+
+class _Estimator:
+    """Takes the stages one by one, in their order."""
+
+    def __init__(
+        self,
+        store: Store,
+        pipeline: Pipeline,
+        specs: Sequence[StageSpec],
+        folder: str,
+        limit: int | None,
+        seconds: float,
+    ) -> None:
+        self._store = store
+        self._pipeline = bound(pipeline, store)
+        self._standing = Standing(store, self._pipeline)
+        self.rehearsal = Rehearsal(store, pipeline, specs, folder)
+        self._random = Random(0)
+        self._limit = limit
+        self._seconds = seconds
+        self._kinds: dict[str, str] = {}
+        self._sizes: dict[str, float] | None = None
+        self._new: set[str] = set()
+        self._new_counts: Counter[str] = Counter()
+        self._new_drawn: list[str] = []
+        self._changes = False
+        self.stages: list[StageEstimate] = []
+        self._needs: dict[str, Needs] = {}
+
+    def take(self, spec: StageSpec) -> None:
+        """Probe one stage."""
+        try:
+            stage = self.rehearsal.stage(spec.name)
+            if is_source(stage):
+                found = self._source(stage)
+            elif is_map(stage):
+                found = self._map(stage)
+            else:
+                found = self._whole(stage)
+        except NotFitted as waiting:
+            found = StageEstimate(spec.name, self._rows_of(spec.name), note=f"not estimated: {waiting}")
+        self._changes = self._changes or found.rows > 0
+        self.stages.append(found)
+
+    def _rows_of(self, name: str) -> int:
+        return sum(self._counts(name).values()) if is_map(self.rehearsal.stage(name)) else 0
+
+    # -- rows of items
+
+    def _source(self, stage: SourceStage) -> StageEstimate:
+        pool: Pool[Any] = Pool(self._random)
+        for entry in SourceWork(self._store, stage, Scope(self._limit)):
+            turned_away = isinstance(entry.row, Reject)
+            kind, size = ("", 0.0) if isinstance(entry.row, Reject) else kind_and_size(entry.row)
+            if not turned_away:
+                self._new.add(entry.item_id)
+            pool.add(kind, size, entry)
+        drawn = pool.draw(ITEMS_PROBED)
+        for entry in drawn.entries:
+            self._kinds[entry.item_id] = "" if isinstance(entry.row, Reject) else str(entry.row["kind"])
+        if not drawn.entries:
+            return StageEstimate(stage.name, 0)
+        found = probe(stage, drawn.entries, self._pipeline.engine, self._seconds)
+        made = [entry.item_id for entry, result in found.made if not isinstance(result, Reject)]
+        tried = Counter(self._kinds[entry.item_id] for entry, _ in found.made)
+        kept = Counter(self._kinds[item] for item in made)
+        self._new_counts = Counter(
+            {
+                kind: round(count * kept[kind] / tried[kind]) if tried[kind] else count
+                for kind, count in drawn.counts.items()
+            }
+        )
+        self._new_drawn = made
+        return self._estimated(stage, found, drawn.counts)
+
+    def _map(self, stage: MapStage) -> StageEstimate:
+        counts = self._counts(stage.name)
+        rows = sum(counts.values())
+        if not rows:
+            return StageEstimate(stage.name, 0)
+        present = [item for item in self._standing.of(stage.name).stale if item not in self._new]
+        drawn = self._draw(present)
+        self.rehearsal.copy(drawn)
+        work = self.rehearsal.work(stage, _mixed(self._new_drawn, drawn))[:ITEMS_PROBED]
+        if not work:
+            return StageEstimate(stage.name, rows, note="not estimated: no probed item came as far as this stage")
+        return self._estimated(stage, probe(stage, work, self._pipeline.engine, self._seconds), counts)
+
+    def _counts(self, name: str) -> Counter[str]:
+        """Rows to do in a map stage, by kind."""
+        stale = self._standing.of(name).stale if self._store.has(ITEMS) else ()
+        counts = Counter(self._kind(item) for item in stale if item not in self._new) + self._new_counts
+        total = sum(counts.values())
+        if self._limit is not None and total > self._limit:
+            return Counter({kind: round(count * self._limit / total) for kind, count in counts.items()})
+        return counts
+
+    def _kind(self, item: str) -> str:
+        self._look()
+        return self._kinds[item]
+
+    def _look(self) -> dict[str, float]:
+        """Kinds and sizes of the items that are in the workspace, read once."""
+        if self._sizes is None:
+            self._sizes = {}
+            columns = ["item_id", "kind", "title", "description", "media"]
+            for row in self._store.read(ITEMS, columns).to_pylist() if self._store.has(ITEMS) else ():
+                kind, self._sizes[row["item_id"]] = kind_and_size(row)
+                self._kinds.setdefault(row["item_id"], kind)
+        return self._sizes
+
+    def _draw(self, items: Sequence[str]) -> list[str]:
+        sizes = self._look()
+        pool: Pool[str] = Pool(Random(0))  # the same of the same items: stages after each other share what was copied
+        for item in items:
+            pool.add(self._kinds[item], sizes[item], item)
+        return list(pool.draw(ITEMS_PROBED).entries) if items else []
+
+    def _estimated(self, stage: MapStage, found: Probe, counts: Mapping[str, int]) -> StageEstimate:
+        commit_s = self.rehearsal.write(stage, found.made)
+        rows = sum(counts.values())
+        done = [item for item in found.items if item.done]
+        lost = sum(item.lost for item in done)
+        self._needs[stage.name] = needs(
+            found,
+            counts,
+            self._kinds,
+            self._pipeline.engine,
+            isolated=stage.isolated,
+            on_device=any(hasattr(type(stage), name) for name in ("encoder", "generator")),
+            commit_s=commit_s,
+        )
+        return StageEstimate(
+            stage.name,
+            rows,
+            probed=len(done),
+            lost=lost,
+            memory_bytes=found.peak_bytes,
+            gpu_bytes=found.gpu_bytes,
+            bytes=round(found.row_bytes * rows * (1 - lost / max(len(done), 1))),
+            note=self.rehearsal.stood_in.get(stage.name, ""),
+        )
+
+    # -- the whole catalogue
+
+    def _whole(self, stage: WholeStage) -> StageEstimate:
+        count = (self._store.count(ITEMS) if self._store.has(ITEMS) else 0) + sum(self._new_counts.values())
+        if not self._changes and self._settled(stage):
+            return StageEstimate(stage.name, 0)
+        if isinstance(stage, FitStage):
+            return self._fit(stage, count)
+        present = list(self._look()) if not self._new_drawn else []
+        self.rehearsal.copy(self._draw(present))
+        began = time.monotonic()
+        with Memory() as memory:
             try:
-                found.append(_probe(stage, work, rows, pipeline.engine)[0])
-            except NotFitted:  # nothing to probe with before the fit
-                found.append(StageEstimate(spec.name, rows))
-    return Estimate(found)
+                stage.run(self.rehearsal.scratch, SilentProgress())
+            except ColdstartError as fault:
+                return StageEstimate(stage.name, count, note=f"not estimated: {fault}")
+        took = time.monotonic() - began
+        per_row = WHOLE_ROW_S.get(stage.kind)
+        note = "" if per_row is not None else "as for the few probed items: how it grows with rows is not known"
+        copied = sum(one.bytes or 0 for one in self.stages)  # the catalog holds what the stages made once more
+        return StageEstimate(
+            stage.name,
+            count,
+            seconds=took + (per_row or 0.0) * count,
+            memory_bytes=memory.peak,
+            bytes=copied if stage.kind == "index" else None,
+            bottleneck="whole",
+            note=note,
+        )
+
+    def _settled(self, stage: WholeStage) -> bool:
+        """Whether a run would find nothing to do."""
+        real = self._standing.stage(stage.name)
+        assert not is_map(real)
+        with suppress(ColdstartError):
+            return real.expected(self._store)[0] == real.present(self._store)
+        return False
+
+    def _fit(self, stage: FitStage, count: int) -> StageEstimate:
+        real = self._standing.stage(stage.name)
+        assert not is_map(real)
+        with suppress(ColdstartError):
+            if real.present(self._store):  # a run fits once under the same settings
+                return StageEstimate(stage.name, 0)
+        if not isinstance(stage, Forecasts):
+            return StageEstimate(stage.name, count, note="not estimated: a fit whose time follows from what it finds")
+        present = list(self._look()) if not self._new_drawn else []
+        self.rehearsal.copy(self._draw(present))
+        with Memory() as memory:
+            try:
+                low, seconds, high = stage.forecast(self.rehearsal.scratch, count, SilentProgress())
+            except ColdstartError as fault:
+                return StageEstimate(stage.name, count, note=f"not estimated: {fault}")
+        return StageEstimate(
+            stage.name,
+            count,
+            seconds=seconds,
+            low=low,
+            high=high,
+            memory_bytes=memory.peak,
+            bottleneck="model",
+            note="a fit: its range is from the fewest epochs to the most",
+        )
+
+    # -- what they come to
+
+    def told(self, stage: StageEstimate, here: Here, on: Machine | None) -> StageEstimate:
+        """A stage with its time on this machine, and on the other."""
+        known = self._needs.get(stage.stage)
+        if known is None:
+            if on is None or stage.seconds is None or not stage.rows:
+                return stage
+            same = stage.seconds, stage.low or stage.seconds, stage.high or stage.seconds
+            return replace(stage, other=Elsewhere(*same, 0.0, stage.bottleneck or "whole"))
+        took = _with_keys(known.here(here), stage.rows)
+        held = took.seconds / 3600 if here.gpu and known.on_device else 0.0
+        stage = replace(
+            stage,
+            seconds=took.seconds,
+            low=took.low,
+            high=took.high,
+            gpu_hours=held,
+            bottleneck=took.bottleneck,
+            parts=took.parts,
+        )
+        if on is None:
+            return stage
+        there = _with_keys(known.on(on, here), stage.rows)
+        used = there.seconds * on.gpus / 3600 if known.on_device else 0.0
+        needed = stage.gpu_bytes or 0
+        fits = not (known.on_device and on.gpu_gb and needed > on.gpu_gb * 1e9)
+        if on.memory_gb and (stage.memory_bytes or 0) > on.memory_gb * 1e9:
+            fits = False
+        return replace(stage, other=Elsewhere(there.seconds, there.low, there.high, used, there.bottleneck, fits))
 
 
-def _draw(source: Iterable[Work], random: Random) -> tuple[list[Work], int]:
-    """Some of the work, each with the same chance (Algorithm R of Vitter, 1985), and how much there is."""
-    drawn: list[Work] = []
-    count = 0
-    for count, work in enumerate(source, start=1):
-        if count <= PROBE:
-            drawn.append(work)
-        elif (place := random.randrange(count)) < PROBE:
-            drawn[place] = work
-    return drawn, count
+def _with_keys(took: Took, rows: int) -> Took:
+    more = KEY_ROW_S * rows
+    return replace(took, seconds=took.seconds + more, low=took.low + more, high=took.high + more)
 
 
-def _from_rows(stage: MapStage, rows: Sequence[Row]) -> list[Work]:
-    """Work on rows that are not in the store, and so without those of the stages read: keys stand for nothing here."""
-    missing = dict.fromkeys(stage.reads)
-    return [Work(row["item_id"], "", {**row, **missing}) for row in rows]
+def _mixed(one: Sequence[str], other: Sequence[str]) -> list[str]:
+    """Both, each spread evenly over the whole."""
+    placed = [((place + 0.5) / len(items), item) for items in (one, other) for place, item in enumerate(items)]
+    return [item for _, item in sorted(placed, key=lambda entry: entry[0])]
 
 
-def _probe(stage: MapStage, work: Sequence[Work], rows: int, settings: Engine) -> tuple[StageEstimate, list[Row]]:
-    if not work:
-        return StageEstimate(stage.name, rows), []
-    prepared, prepare_s = _prepare(stage, work, settings)
-    samples = [(entry, data) for entry, data, _ in prepared if not isinstance(data, Reject)]
-    made: list[Row] = []
-    compute_s = 0.0
-    if samples:
-        batch = [data for _, data in samples]
-        stage.compute(batch[:1])  # loads the model and warms it up
-        began = time.monotonic()
-        results = stage.compute(batch)
-        compute_s = time.monotonic() - began
-        made = [
-            {"item_id": entry.item_id, stage.key_column: entry.key, **result}
-            for (entry, _), result in zip(samples, results, strict=True)
-            if not isinstance(result, Reject)
-        ]
-    size = pa.Table.from_pylist(made, schema=stage.schema).nbytes if made else 0
-    per_item = max(prepare_s, compute_s) / len(work)
-    estimated = StageEstimate(
-        stage.name,
-        rows,
-        probed=len(work),
-        lost=len(work) - len(made),
-        seconds=per_item * rows,
-        bytes=round(size / len(work) * rows),
-        bottleneck="decode" if prepare_s > compute_s else "model",
-    )
-    return estimated, made
+def _here(pipeline: Pipeline) -> Here:
+    """This machine; matrix products are timed where a model has loaded torch, since nothing else is on a device."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if "torch" not in sys.modules:
+        return Here(cores)
+    from coldstart.device import choose_device, choose_dtype, product_rate
+
+    device = choose_device(pipeline.engine.device)
+    rate = product_rate(device, choose_dtype(device, pipeline.engine.dtype))
+    return Here(cores, rate / 1e12, device.type == "cuda")
 
 
-def _prepare(stage: MapStage, work: Sequence[Work], settings: Engine) -> tuple[list[Prepared], float]:
-    """The samples, and the seconds that preparing them took once the workers stood ready."""
-    if not stage.isolated:
-        began = time.monotonic()
-        return list(prepare_here(stage, work)), time.monotonic() - began
-    steps = prepare_isolated(stage, work, settings.workers, lambda: len(work))
-    first = next(steps)  # the workers start before this one
-    began = time.monotonic()
-    rest = list(steps)
-    seconds = time.monotonic() - began
-    return [first, *rest], seconds * len(work) / max(len(rest), 1)
+def _assumptions(here: Here, on: Machine | None) -> list[Assumption]:
+    measured = "measured in this probe"
+    found = [Assumption("cores here", str(here.cores), "the system")]
+    if here.tflops:
+        found.append(Assumption("matrix products here", f"{here.tflops:.2f} TFLOP/s", measured))
+    found += [
+        Assumption("items, media, model", "seconds an item, by kind", measured),
+        Assumption("keys and reading", f"{KEY_ROW_S * 1e6:.0f} µs a row and stage", "measured on 2,000 items"),
+        *(
+            Assumption(
+                f"{kind}, besides what it takes with few items", f"{s * 1e6:.0f} µs an item", "measured on 2,000 items"
+            )
+            for kind, s in WHOLE_ROW_S.items()
+        ),
+    ]
+    if on is not None:
+        found.append(Assumption(on.name, on.facts, on.source))
+        found.append(
+            Assumption("models there", "reach the share of the machine's products that they reach here", "assumed")
+        )
+        found.append(Assumption("start, commits, stages over the whole catalogue", "as here", "assumed"))
+    return found

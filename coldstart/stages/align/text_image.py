@@ -16,6 +16,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from coldstart import models
@@ -36,8 +37,6 @@ from coldstart.stage import LedgerRow, Reject
 from coldstart.workspace import Store
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from coldstart.encoders import Encoder
     from coldstart.heads import Aligned
     from coldstart.learning.learnt import Learnt
@@ -181,6 +180,28 @@ class AlignStage:
         if made is not None and self.present(store) == dict(self._inputs(store).keys):
             return 0, [f"{_summary(made)}; nothing came or changed since"]
         return self._fit(store, progress)
+
+    def forecast(self, store: Store, rows: int, progress: Any) -> tuple[float, float, float]:
+        """Seconds of a fit of heads on so many items; see `coldstart.stage.Forecasts`.
+
+        Raises:
+            ColdstartError: the workspace has too few items, or towers are trained, which is not forecast.
+        """
+        from coldstart.learning.align_forecast import epoch_s, epochs, gathered
+        from coldstart.learning.learnt import pairs_of
+
+        settings = self._settings
+        if settings.towers != "frozen":
+            raise ColdstartError(f"{self.name}: what an epoch of towers takes is not known before it is run")
+        known = gathered(lambda: self._encoders.text.encode_documents(["a"]), lambda: self.features(store, progress))
+        pairs = pairs_of(known.features, settings.texts)
+        train = round(rows * (1 - settings.test_share - settings.valid_share))
+        held_out = pairs.take(np.arange(max(1, min(round(rows * settings.valid_share), len(pairs)))))
+        one = epoch_s(pairs, held_out, train, settings.training, self._pipeline.engine.device)
+        self.run(store, progress)  # so that the stages after it have heads to be probed with
+        fixed = known.load_s + known.text_s * rows + known.rest_s
+        least, usual, most = (fixed + one * count for count in epochs(settings.training))
+        return least, usual, most
 
     def features(self, store: Store, progress: Any) -> Features:
         """What is learnt from: vectors of pictures and texts, read or made, and the split of the last fit."""
