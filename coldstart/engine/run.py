@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from coldstart.engine.kept import Asked, Comparison, compare
 from coldstart.engine.local import Ran, run_map
 from coldstart.engine.progress import Progress, SilentProgress
 from coldstart.engine.work import Scope, SourceWork, sources, stale_work
@@ -42,16 +43,18 @@ class RunReport:
 
     Attributes:
         over_budget: stages whose share of failed items passes the pipeline's `max_failed`.
+        estimated: the dry run before it against what it took; None where there was none of the same work.
     """
 
     stages: Sequence[StageReport]
     seconds: float
     over_budget: Sequence[str]
     maintenance: Maintenance | None = None
+    estimated: Comparison | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-serialisable values."""
-        return asdict(self)
+        return {**asdict(self), "estimated": None if self.estimated is None else self.estimated.to_dict()}
 
 
 def choose(pipeline: Pipeline, only: Iterable[str] = (), start: str | None = None) -> list[StageSpec]:
@@ -99,8 +102,9 @@ def run_pipeline(
     began = time.monotonic()
     progress = progress or SilentProgress()
     retry = frozenset(retry)
+    asked = Asked(workspace.uri, pipeline, tuple(only), start, limit)
     pipeline = bound(pipeline, workspace)
-    built = {spec.name: build(spec, pipeline) for spec in choose(pipeline, only, start)}
+    built = {spec.name: build(spec, pipeline) for spec in choose(pipeline, asked.only, start)}
     reports: list[StageReport] = []
     with workspace.lock():
         among = None
@@ -120,7 +124,10 @@ def run_pipeline(
             reports.append(report)
         maintenance = workspace.maintain(skip=(CATALOG,))  # the index stage keeps its own published versions
     over = [report.stage for report in reports if report.balance.failed_share > pipeline.max_failed]
-    return RunReport(reports, time.monotonic() - began, over, maintenance)
+    seconds = time.monotonic() - began
+    took = {report.stage: (report.ran.done + report.ran.lost, report.ran.seconds) for report in reports}
+    estimated = None if retry or refit else compare(asked, took, seconds)
+    return RunReport(reports, seconds, over, maintenance, estimated)
 
 
 def _run_stage(
