@@ -19,7 +19,7 @@ from coldstart.engine.run import build
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
 from coldstart.media.probe import Probe
-from coldstart.perception.rapid_ocr import RapidReader, execution_providers, find_models
+from coldstart.perception.rapid_ocr import RapidReader, _tensor, execution_providers, find_models
 from coldstart.perception.screen_text import Pixels
 from coldstart.pipeline import load
 from coldstart.stage import MapStage, Reject, Row
@@ -56,6 +56,22 @@ def test_a_line_is_read_and_placed(reader: RapidReader) -> None:
     right, bottom = found.quad[2]
     assert (left, top) == pytest.approx((40 / 512, 150 / 384), abs=0.05)
     assert 0 < right - left < 0.85 and 0.05 < bottom - top < 0.2
+
+
+@pytest.mark.slow
+def test_reading_leaves_the_arithmetic_of_its_caller_alone(reader: RapidReader) -> None:
+    smallest = np.full(1, 1e-40, np.float32)
+    reader.read([card()])
+    assert (smallest * np.float32(1))[0] > 0
+
+
+def test_pixels_become_the_numbers_that_the_models_were_trained_on() -> None:
+    image = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    image[0, 0, 0] = 255, 0, 51
+    found = _tensor(image)
+    assert found.shape == (1, 3, 16, 16) and found.dtype == np.float32 and found.flags.c_contiguous
+    assert found[0, :, 0, 0] == pytest.approx([-0.6, -1.0, 1.0])  # blue first
+    assert found[0, 0, 15, 15] == 1.0
 
 
 @pytest.mark.slow
