@@ -158,16 +158,21 @@ class Standing:
 
     Args:
         stages: those that are built already, by name.
+        closed: what each gate turns away, by its name, where that is known already.
     """
 
     def __init__(
-        self, workspace: Store, pipeline: Pipeline, stages: Mapping[str, MapStage | WholeStage] | None = None
+        self,
+        workspace: Store,
+        pipeline: Pipeline,
+        stages: Mapping[str, MapStage | WholeStage] | None = None,
+        closed: Mapping[str, Mapping[str, Reject]] | None = None,
     ) -> None:
         self._workspace = workspace
         self._pipeline = pipeline
         self._stages = dict(stages or {})
         self._found: dict[str, Assessment] = {}
-        self._closed: dict[str, Mapping[str, Reject]] = {}
+        self._closed = dict(closed or {})
 
     def stage(self, name: str) -> MapStage | WholeStage:
         """A stage of the pipeline by its name."""

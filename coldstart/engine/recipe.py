@@ -8,9 +8,9 @@ from typing import Any
 
 from coldstart import pipeline as pipelines
 from coldstart.fitted import bound
-from coldstart.freshness import build
+from coldstart.freshness import Standing, build
 from coldstart.pipeline import Pipeline
-from coldstart.stage import MapStage, WholeStage
+from coldstart.stage import MapStage, Reject, WholeStage
 from coldstart.workspace import Store
 
 
@@ -39,6 +39,18 @@ class Recipe:
         Args:
             engine: settings of the engine that are another's here, such as `device`.
         """
-        settings = {**self.settings, "engine": {**(self.settings.get("engine") or {}), **engine}}
-        pipeline = bound(pipelines.load(settings), Store(self.uri))
+        pipeline = self.pipeline(**engine)
         return build(next(spec for spec in pipeline.stages if spec.name == self.stage), pipeline)
+
+    def pipeline(self, **engine: Any) -> Pipeline:
+        """The whole pipeline, over the workspace."""
+        settings = {**self.settings, "engine": {**(self.settings.get("engine") or {}), **engine}}
+        return bound(pipelines.load(settings), self.store())
+
+    def standing(self, view: Store, closed: Mapping[str, Mapping[str, Reject]] | None = None) -> Standing:
+        """Where the pipeline's items are, as one view of the workspace has it, given what gates close."""
+        return Standing(view, self.pipeline(), closed=closed)
+
+    def store(self) -> Store:
+        """The workspace."""
+        return Store(self.uri)
