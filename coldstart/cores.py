@@ -35,6 +35,13 @@ def available() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def threads() -> int:
+    """How many threads this process may compute with: what `OMP_NUM_THREADS` says, as torch has it too, or one a core.
+    For libraries that do not ask that variable."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdecimal() and int(said) else len(available())
+
+
 def nodes(folder: Path = _NODES) -> list[list[int]]:
     """The cores of `available`, NUMA node by node (on most machines: socket by socket); one node where the system does
     not say."""

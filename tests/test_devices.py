@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from catalogue import coldstart, contents, rows, settings, states, write_manifes
 from spread_stages import Builder, Squares, Threads
 
 from coldstart import pipeline as pipelines
-from coldstart.cores import Share, available, nodes, shares
+from coldstart.cores import Share, available, nodes, shares, threads
 from coldstart.device import choose_devices, visible_cuda
 from coldstart.engine import devices
 from coldstart.engine.device_process import Place
@@ -92,6 +93,7 @@ def test_a_process_that_is_killed_once_loses_no_item(store: Store, tmp_path: Pat
     assert (ran.done, ran.lost) == (90, 0)
 
 
+@pytest.mark.slow
 def test_a_process_killed_from_outside_loses_no_item(store: Store) -> None:
     killed: list[int] = []
 
@@ -99,18 +101,20 @@ def test_a_process_killed_from_outside_loses_no_item(store: Store) -> None:
         deadline = time.monotonic() + 60
         while not killed and time.monotonic() < deadline:
             time.sleep(0.2)
-            ours = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
-            if len(ours) == 2 and time.time() - min(child.create_time() for child in ours) > 4:
-                os.kill(ours[0].pid, signal.SIGKILL)
-                killed.append(ours[0].pid)
+            with suppress(psutil.NoSuchProcess):
+                working = [child for child in psutil.Process().children() if child.children()]  # it has workers
+                if len(working) == 2:
+                    time.sleep(2.0)
+                    os.kill(working[0].pid, signal.SIGKILL)
+                    killed.append(working[0].pid)
 
     thread = threading.Thread(target=kill)
     thread.start()
-    ran = go(store, work(400), pause_s=0.02, isolated=True)
+    ran = go(store, work(500), pause_s=0.04, isolated=True)
     thread.join()
     assert killed
-    assert table(store) == squares(400)
-    assert (ran.done, ran.lost) == (400, 0)
+    assert table(store) == squares(500)
+    assert (ran.done, ran.lost) == (500, 0)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +160,7 @@ def test_a_fault_of_the_set_up_is_raised_as_itself(store: Store) -> None:
 
 
 def test_a_fault_of_the_program_is_raised_with_its_trace_and_finished_rows_stay(store: Store) -> None:
-    with pytest.raises(ZeroDivisionError, match=r"^a bug$") as caught:
+    with pytest.raises(ZeroDivisionError, match=r"^a bug") as caught:  # its notes follow
         go(store, work(200), {150.0: "bug"})
     assert "spread_stages.py" in caught.value.__notes__[0]
     assert squares(100).items() <= table(store).items()
@@ -184,10 +188,10 @@ def test_when_the_parent_is_killed_its_processes_end(tmp_path: Path) -> None:
     script.write_text(
         "import sys\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from pathlib import Path\n"
-        "from test_devices import go, work\n"
-        "from coldstart.workspace import Store\n"
         'if __name__ == "__main__":\n'
+        "    from pathlib import Path\n"
+        "    from test_devices import go, work\n"
+        "    from coldstart.workspace import Store\n"
         "    print('begins', flush=True)\n"
         "    go(Store(Path(sys.argv[1]), create=True), work(5000), pause_s=0.1, isolated=True)\n"
     )
@@ -200,7 +204,7 @@ def test_when_the_parent_is_killed_its_processes_end(tmp_path: Path) -> None:
             family = set(psutil.Process(parent.pid).children(recursive=True))
         assert len(family) >= 5
         parent.kill()
-    assert psutil.wait_procs(family, timeout=30)[1] == []
+    assert psutil.wait_procs(family, timeout=60)[1] == []
 
 
 # -- the pipeline
@@ -306,6 +310,13 @@ def test_cores_are_shared_out_by_node() -> None:
     assert shares(2, [[0, 1, 4, 5], [2, 3, 6, 7]]) == [Share(4, (0, 1, 4, 5)), Share(4, (2, 3, 6, 7))]
     assert shares(3, [[0, 1], [2, 3]]) == [Share(1, (0, 1)), Share(1, (0, 1)), Share(2, (2, 3))]
     assert shares(3, [[0, 1]]) == [Share(1), Share(1), Share(1)]
+
+
+def test_threads_are_the_share_or_one_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    assert threads() == len(available())
 
 
 def test_nodes_are_read_from_the_system(tmp_path: Path) -> None:

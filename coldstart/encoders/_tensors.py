@@ -36,12 +36,13 @@ def to_pixel_values(
     """
     import torch
 
-    batch = torch.from_numpy(np.stack(images))
-    if device.type == "cuda":
-        batch = batch.pin_memory().to(device, non_blocking=True)
+    # for a GPU, stacked where the copy to it starts from: one pass over the bytes fewer, and no wait for the copy
+    pinned = device.type == "cuda"
+    batch = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=pinned)
+    np.stack(images, out=batch.numpy())
     scale = torch.tensor([1 / (255 * s) for s in std], device=device)
     shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=device)
-    return batch.to(device).float().mul_(scale).sub_(shift).to(dtype).permute(0, 3, 1, 2)
+    return batch.to(device, non_blocking=pinned).float().mul_(scale).sub_(shift).to(dtype).permute(0, 3, 1, 2)
 
 
 def to_unit_vectors(rows: torch.Tensor) -> Vectors:

@@ -112,6 +112,7 @@ def main(pipe: Connection) -> None:
 
 def _work(pipe: Connection, order: Order, parcels: SimpleQueue[list[tuple[int, Any]]]) -> None:
     from coldstart.engine.local import produce_here
+    from coldstart.engine.workers import kept_workers
     from coldstart.pipeline import Engine
     from coldstart.stage import Work
 
@@ -135,12 +136,13 @@ def _work(pipe: Connection, order: Order, parcels: SimpleQueue[list[tuple[int, A
             for number, row in parcel:
                 yield Work(str(number), "", row)  # the parent knows what they are called
 
-    while True:
-        with closing(produce_here(stage, incoming(), settings)) as steps:
-            for step in steps:
-                results = [(int(work.item_id), result, cost) for work, result, cost in step.results]
-                pipe.send(Made(results, step.wait_s + start_s, step.compute_s, step.start_s + start_s))
-                start_s = 0.0
+    with kept_workers():
+        while True:
+            with closing(produce_here(stage, incoming(), settings)) as steps:
+                for step in steps:
+                    results = [(int(work.item_id), result, cost) for work, result, cost in step.results]
+                    pipe.send(Made(results, step.wait_s + start_s, step.compute_s, step.start_s + start_s))
+                    start_s = 0.0
 
 
 def _listen(pipe: Connection, parcels: SimpleQueue[list[tuple[int, Any]]]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from coldstart.engine import devices
 from coldstart.engine.kept import Asked, Comparison, compare
 from coldstart.engine.local import Ran, run_map
 from coldstart.engine.progress import Progress, SilentProgress
@@ -103,7 +104,7 @@ def run_pipeline(
     progress = progress or SilentProgress()
     retry = frozenset(retry)
     asked = Asked(workspace.uri, pipeline, tuple(only), start, limit)
-    pipeline = bound(pipeline, workspace)
+    pipeline = bound(devices.on_first(pipeline), workspace)
     built = {spec.name: build(spec, pipeline) for spec in choose(pipeline, asked.only, start)}
     reports: list[StageReport] = []
     with workspace.lock():
@@ -145,7 +146,8 @@ def _run_stage(
     if is_source(stage):
         workspace.delete_verdicts(stage.name, recorded.keys() & workspace.keys(stage.table).keys())  # left by a kill
         source = SourceWork(workspace, stage, scope)
-        ran = run_map(workspace, stage, source, None, settings, progress)
+        produce = devices.producer(workspace, pipeline, stage, None)
+        ran = run_map(workspace, stage, source, None, settings, progress, produce)
         workspace.delete_verdicts(stage.name, stage.forgotten(source.recorded))
         return StageReport(stage.name, stage.kind, source_balance(workspace, stage, source.pending), ran)
     above = standing.above(stage)
@@ -156,7 +158,8 @@ def _run_stage(
     workspace.record(turned_away)
     chosen = scope.choose([item for item in before.stale if item not in before.waiting])
     work = stale_work(workspace, before.expected, chosen, sources(stage, standing))
-    ran = run_map(workspace, stage, work, len(chosen), settings, progress) if chosen else Ran()
+    produce = devices.producer(workspace, pipeline, stage, len(chosen))
+    ran = run_map(workspace, stage, work, len(chosen), settings, progress, produce) if chosen else Ran()
     after = assess_map(workspace, stage, above)
     return StageReport(stage.name, stage.kind, after.balance, ran, stage.notes(workspace))
 

@@ -10,7 +10,6 @@ is not needed (see LOG.md).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coldstart import cores
 from coldstart.errors import ColdstartError
 from coldstart.models import file_digest
 from coldstart.perception.screen_text import Pixels, Quad, TextBox
@@ -82,7 +82,7 @@ class RapidReader:
         self._models = models
         self._detect_side = detect_side
         self._device = device
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or cores.threads()
 
     def read(self, images: Sequence[Pixels]) -> list[list[TextBox]]:
         """As `Reader.read`; the quads are in the order that the text runs."""

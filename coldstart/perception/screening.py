@@ -6,13 +6,13 @@ only has to leave nothing out: `coldstart.perception.matching` decides. Knows no
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart import cores
 from coldstart.perception.fingerprint import BARS, CROPS, MIN_QUALITY, PAIRS, VIEWS, Fingerprints, Words, mirrored
 
 SCREEN_S = 0.5
@@ -69,7 +69,7 @@ class Screen:
 
     def __init__(self, look: Look, threads: int | None = None) -> None:
         self._look = look
-        self._threads = min(threads or os.cpu_count() or 1, 8)
+        self._threads = min(threads or cores.threads(), 8)
         self._words: Words = np.zeros((len(look.views), _BLOCK, 4), np.uint64)
         self._low: Words = np.zeros((len(look.views), _BLOCK), np.uint64)
         self._owners = np.zeros(_BLOCK, np.int64)

@@ -8,7 +8,6 @@ model runs in 8-bit integers, on CUDA in float16. A model knows the languages it
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from coldstart import models
+from coldstart import cores, models
 from coldstart.device import check_names
 from coldstart.errors import ColdstartError
 from coldstart.perception.speech import RATE, Gates, Samples, Segment, Span, Transcript, Window, judge, windows
@@ -67,7 +66,7 @@ class Whisper:
     ) -> None:
         check_names(device, "auto")
         self._name, self._listening, self._gates = model, listening, gates
-        self._device, self._threads = device, threads or os.cpu_count() or 1
+        self._device, self._threads = device, threads or cores.threads()
 
     def identity(self) -> Mapping[str, Any]:
         files = {name: models.file_digest(self._folder / name) for name in _FILES if (self._folder / name).is_file()}
