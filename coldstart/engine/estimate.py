@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from random import Random
 from typing import Any
 
+from coldstart.engine import devices
 from coldstart.engine.draw import Pool, kind_and_size
 from coldstart.engine.forecast import Here, Needs, Took, needs
 from coldstart.engine.machines import Machine
@@ -28,6 +29,7 @@ from coldstart.engine.progress import SilentProgress
 from coldstart.engine.rehearsal import Rehearsal
 from coldstart.engine.run import choose
 from coldstart.engine.work import Scope, SourceWork
+from coldstart.engine.workers import kept_workers
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.fitted import bound
 from coldstart.freshness import Standing
@@ -169,12 +171,14 @@ def estimate(
     Raises:
         ColdstartError: a set-up fault, such as missing weights.
     """
+    pipeline = devices.on_first(pipeline)
     with tempfile.TemporaryDirectory(prefix="coldstart-estimate-") as folder:
         specs = choose(pipeline, only, start)
         found = _Estimator(store, pipeline, specs, folder, limit, seconds)
         try:
-            for spec in specs:
-                found.take(spec)
+            with kept_workers():
+                for spec in specs:
+                    found.take(spec)
             upkeep_s = found.rehearsal.upkeep()
         finally:
             found.rehearsal.close()
@@ -401,7 +405,7 @@ class _Estimator:
             same = stage.seconds, stage.low or stage.seconds, stage.high or stage.seconds
             return replace(stage, other=Elsewhere(*same, 0.0, stage.bottleneck or "whole"))
         took = _with_keys(known.here(here), stage.rows)
-        held = took.seconds / 3600 if here.gpu and known.on_device else 0.0
+        held = took.seconds * here.gpus / 3600 if known.on_device else 0.0
         stage = replace(
             stage,
             seconds=took.seconds,
@@ -442,7 +446,8 @@ def _here(pipeline: Pipeline) -> Here:
 
     device = choose_device(pipeline.engine.device)
     rate = product_rate(device, choose_dtype(device, pipeline.engine.dtype))
-    return Here(cores, rate / 1e12, device.type == "cuda")
+    gpus = len(devices.places(pipeline.engine)) if device.type == "cuda" else 0
+    return Here(cores, rate / 1e12, gpus)
 
 
 def _assumptions(here: Here, on: Machine | None) -> list[Assumption]:

@@ -28,11 +28,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Here:
-    """This machine: cores, and what matrix products reach on its device, in 10^12 operations a second."""
+    """This machine: cores, what matrix products reach on one device, in 10^12 operations a second, and GPUs in use."""
 
     cores: int
     tflops: float | None = None
-    gpu: bool = False
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,22 +75,23 @@ class Needs:
         """On this machine."""
         decode = self.decode_s / self.workers + self.dispatch_s
         core_s = self.decode_s * min(self.workers, here.cores) / self.workers + self.dispatch_s
+        model = self.model_s / (max(here.gpus, 1) if self.on_device else 1)
         busy = min(self.busy, here.cores)
         if self.isolated:
             shared = (core_s + self.model_s * busy) / here.cores
-            wall = np.maximum(np.maximum(decode, self.model_s), shared)
+            wall = np.maximum(np.maximum(decode, model), shared)
         else:
             core_s = decode = self.decode_s
-            wall = decode + self.model_s
-        idle = not (here.gpu and self.on_device) and busy < _MODEL_WAITS
-        return self._took(wall, core_s / here.cores if self.isolated else core_s, self.model_s, idle)
+            wall = decode + model
+        idle = not (here.gpus and self.on_device) and busy < _MODEL_WAITS
+        return self._took(wall, core_s / here.cores if self.isolated else core_s, model, idle)
 
     def on(self, other: Machine, here: Here) -> Took:
         """On another machine: decoding by its cores, the model by its GPUs where the stage uses a device."""
         cores = other.cores * other.decode
         core_s = self.decode_s * min(self.workers, here.cores) / self.workers + self.dispatch_s
         decode = core_s / cores if self.isolated else self.decode_s / other.decode
-        idle = self.busy < _MODEL_WAITS and not (here.gpu and self.on_device)
+        idle = self.busy < _MODEL_WAITS and not (here.gpus and self.on_device)
         if idle:
             model = self.model_s
         elif self.on_device and other.gpus and here.tflops and other.tflops:
