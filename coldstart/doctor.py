@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from coldstart import __version__, models
-from coldstart.device import choose_device, choose_dtype
+from coldstart.device import choose_device, choose_devices, choose_dtype
 
 _PACKAGES = (
     "torch",
@@ -42,6 +42,7 @@ def examine(workspace: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "device": f"{device} ({name})",
+        "devices": f"{', '.join(choose_devices())} (with engine.devices: all)",
         "number format": f"{choose_dtype(device)} (chosen by measurement)".replace("torch.", ""),
         "processor cores": os.cpu_count(),
         "torch threads": torch.get_num_threads(),
