@@ -8,7 +8,7 @@ hundred of new items and the same again. Only the encoder is missing: rows carry
 them, and vectors mixed from real ones, so that what is timed is the workspace. Items are texts of about 300 characters.
 
 Each constant of `benchmarks/scale_model.py` is fitted on the two smaller sizes and tried on the larger one. `--full`
-fits on 20,000 and 100,000 items and predicts 1,000,000; the short form fits on 4,000 and 20,000 and predicts 50,000.
+fits on 20,000 and 100,000 items and predicts 500,000; the short form fits on 4,000 and 20,000 and predicts 50,000.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ import psutil
 import pyarrow as pa
 import yaml
 
-from benchmarks import growing, scale_model, vector_data
+from benchmarks import growing, scale_model, vector_data, vectors_1m
 from benchmarks.report import CACHE, Row
 from coldstart.engine.progress import SilentProgress
 from coldstart.freshness import Standing, expected_keys
@@ -42,7 +42,7 @@ from coldstart.stages.ingest import SCHEMA
 from coldstart.workspace import ITEMS, LEDGER, Store
 from coldstart.workspace.catalog import CATALOG
 
-SIZES, SHORT_SIZES = (20_000, 100_000, 1_000_000), (4_000, 20_000, 50_000)
+SIZES, SHORT_SIZES = (20_000, 100_000, 500_000), (4_000, 20_000, 50_000)
 CHUNK, COMMIT, COMMITS, NEW = 50_000, 1_000, 5, 100
 SPACE = "words"
 
@@ -150,11 +150,11 @@ def _timed(do: Callable[[], Any]) -> float:
 
 def simulate(size: int, among: int) -> dict[str, Any]:
     """Figures of a workspace of `size` items, the last hundredth of which come later."""
-    vectors = np.load(vector_data.made(among, 1200) / "base.npy", mmap_mode="r")
+    vectors = np.load(vector_data.made(among, vectors_1m.QUERIES) / "base.npy", mmap_mode="r")
     folder = CACHE / "scale" / str(size)
     simulation, first = Simulation(folder, vectors), size - size // NEW
     figures: dict[str, Any] = {"size": size, "fill_s": _timed(lambda: simulation.add(0, first))}
-    simulation.store.maintain()
+    simulation.store.maintain(timedelta(0))
     gc.collect()
     memory = psutil.Process().memory_info().rss
     figures["stale_s"] = statistics.median(_timed(simulation.stale) for _ in range(3))
@@ -163,7 +163,7 @@ def simulate(size: int, among: int) -> dict[str, Any]:
     figures["standing_bytes"] = psutil.Process().memory_info().rss - memory
     del standing
     figures["commit_s"] = simulation.commits()
-    simulation.store.maintain()
+    simulation.store.maintain(timedelta(0))
     figures["index_s"] = _timed(lambda: figures.update(notes=simulation.index()))
     figures["index_idle_s"] = _timed(simulation.index)
     figures["bytes"] = simulation.sizes()
@@ -176,10 +176,10 @@ def simulate(size: int, among: int) -> dict[str, Any]:
 
 def run(short: bool) -> dict[str, Any]:
     """Figures of each size, each in a process of its own, so that its peak memory is its own."""
-    sizes = SHORT_SIZES if short else SIZES
+    sizes, among = (SHORT_SIZES, vectors_1m.SHORT_ROWS) if short else (SIZES, vectors_1m.ROWS)
     found = []
     for size in sizes:
-        command = [sys.executable, "-m", "benchmarks.scale", str(size), str(sizes[-1])]
+        command = [sys.executable, "-m", "benchmarks.scale", str(size), str(among)]
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=CACHE.parent)
         found.append(json.loads(done.stdout.splitlines()[-1]))
     return {"measured": found, "checked": scale_model.check(found)}

@@ -9,6 +9,7 @@ given its own formula here, and said to be so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,3 +74,83 @@ def check(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         unit = "s" if path[-1].endswith("_s") else "bytes"
         found.append({"name": name, "unit": unit, "predicted": predicted, "measured": true, "ratio": true / predicted})
     return found
+
+
+BILLION = 1_000_000_000
+PARTITION_ROWS, SAMPLE, ITERATIONS = 4096, 256, 50
+"""LanceDB 0.40's own: vectors a partition, and those a partition that k-means looks at, and how often at most."""
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What the model takes from elsewhere than from its own runs; `docs/scale.md` says where each is from.
+
+    Attributes:
+        gemm: operations a second of one GPU's matrix products, bf16; `share`: of them that an encoder reaches.
+        encoder_flop: operations an item of the encoder.
+        captions_per_s: descriptions a second of one GPU.
+        decode_per_s: pictures a second that one core decodes.
+        new_share: share of the catalogue that is new each day.
+    """
+
+    gemm: float = 650e12
+    share: float = 0.5
+    encoder_flop: float = 8.82e9
+    captions_per_s: float = 37
+    decode_per_s: float = 700
+    new_share: float = 0.01
+
+
+def encode_hours(items: float, given: Assumptions) -> float:
+    """GPU-hours to encode one picture an item."""
+    return items * given.encoder_flop / (given.gemm * given.share) / 3600
+
+
+def decode_hours(items: float, given: Assumptions) -> float:
+    """Core-hours to decode one picture an item."""
+    return items / given.decode_per_s / 3600
+
+
+def describe_hours(items: float, given: Assumptions) -> float:
+    """GPU-hours to write one description an item."""
+    return items / given.captions_per_s / 3600
+
+
+def ivf_flop(rows: float, dim: int) -> tuple[float, float]:
+    """Operations to train the partitions of one index and to assign all vectors: both grow as the square of `rows`."""
+    partitions = rows / PARTITION_ROWS
+    train = 2.0 * SAMPLE * partitions * partitions * dim * ITERATIONS
+    return train, 2.0 * rows * partitions * dim
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A catalogue cut into tables of equal size.
+
+    Attributes:
+        shards: how many; `partitions`: of the index of each.
+        build_s: core-seconds of training and assignment of all of them, at `flop_per_s` a core.
+        code_bytes: of all indexes, which want to lie in memory.
+    """
+
+    shards: int
+    partitions: int
+    build_s: float
+    code_bytes: float
+
+
+def shards(items: float, rows: float, dim: int, flop_per_s: float, code_bytes: float) -> Shards:
+    """The layout for tables of `rows` items with `code_bytes` of index an item."""
+    count = math.ceil(items / rows)
+    return Shards(
+        count, round(rows / PARTITION_ROWS), count * sum(ivf_flop(rows, dim)) / flop_per_s, items * code_bytes
+    )
+
+
+def commit_hours(items: float, rows: int, commit: Line) -> float:
+    """Hours that one committer needs to fill a table from nothing, `rows` a commit.
+
+    A commit into `n` items costs `commit.at(n)`, so that the sum over all of them grows as the square of `items`.
+    """
+    count = items / rows
+    return count * (commit.fixed + commit.per_item * items / 2) / 3600
