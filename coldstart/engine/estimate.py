@@ -182,7 +182,7 @@ def estimate(
             upkeep_s = found.rehearsal.upkeep()
         finally:
             found.rehearsal.close()
-    here = _here(pipeline)
+    here = _here(pipeline, measure=on is not None)
     stages = [found.told(stage, here, on) for stage in found.stages]
     left_out = [stage.stage for stage in stages if stage.rows and stage.seconds is None]
     return Estimate(stages, upkeep_s, left_out, _assumptions(here, on), on)
@@ -437,16 +437,22 @@ def _mixed(one: Sequence[str], other: Sequence[str]) -> list[str]:
     return [item for _, item in sorted(placed, key=lambda entry: entry[0])]
 
 
-def _here(pipeline: Pipeline) -> Here:
-    """This machine; matrix products are timed where a model has loaded torch, since nothing else is on a device."""
+def _here(pipeline: Pipeline, *, measure: bool) -> Here:
+    """This machine; what needs torch is asked only where a model has loaded it, since nothing else is on a device.
+
+    Args:
+        measure: time matrix products, by which another machine is compared.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if "torch" not in sys.modules:
         return Here(cores)
     from coldstart.device import choose_device, choose_dtype, product_rate
 
     device = choose_device(pipeline.engine.device)
-    rate = product_rate(device, choose_dtype(device, pipeline.engine.dtype))
     gpus = len(devices.places(pipeline.engine)) if device.type == "cuda" else 0
+    if not measure:
+        return Here(cores, gpus=gpus)
+    rate = product_rate(device, choose_dtype(device, pipeline.engine.dtype))
     return Here(cores, rate / 1e12, gpus)
 
 
