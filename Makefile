@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format notebooks bench bench-full sample starter-clip wheel clean
+.PHONY: help setup demo test test-fast check format notebooks peers bench bench-full sample starter-clip wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,10 +40,13 @@ format: $(INSTALLED) ## put the code into shape
 notebooks: demo ## execute every notebook on the demo workspace
 	$(BIN)/python tools/run_notebooks.py
 
-bench: $(INSTALLED) ## measure in short form and print the table
+peers: $(INSTALLED) ## install the programs that benchmarks compare with, each in .peers/NAME
+	$(BIN)/python -m benchmarks.peers.install
+
+bench: $(INSTALLED) ## measure in short form, in half an hour; writes benchmarks/README.md
 	$(BIN)/python -m benchmarks
 
-bench-full: $(INSTALLED) ## measure at full size and write benchmarks/README.md
+bench-full: $(INSTALLED) ## measure at full size; writes benchmarks/README.md
 	$(BIN)/python -m benchmarks --full
 
 sample: $(INSTALLED) ## make the sample catalogue again from COLDSTART_DATA (needs espeak-ng)
@@ -57,4 +60,4 @@ wheel: $(INSTALLED) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what make made, except the downloaded models
-	rm -rf $(VENV) demo-out dist build .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) .peers demo-out dist build .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

@@ -1,71 +1,110 @@
-"""Run all benchmarks: `python -m benchmarks` in short form, `--full` at full size, which also writes README.md."""
+"""Run the benchmarks: `python -m benchmarks` all in short form, `--full` at full size. Writes README.md and ratios.png.
+
+Each runs in a process of its own. One that fails, lacks its data or takes too long is named in the table with the
+reason, the others go on, and the exit code is 1 in the end.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import json
-import os
-import platform
-from datetime import UTC, datetime
-from importlib.metadata import version
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+from benchmarks import page, plot, results
 from benchmarks.report import CACHE, Row, table
 
-MODULES = (
-    *("embed_clip", "waiting", "video_seek", "index_200k"),
-    *("align_fashion", "align_100k"),
-    *("towers", "understand", "speech_wer", "screen_text", "shots", "near_duplicates", "safety", "match_sample"),
-    *("starter_clip", "describe_fashion", "describe_retrieval", "describe_films"),
-    *("lora_tokens", "describe_tokens"),
-    *("interactions_ingest", "exploration_simulated"),
-    *("recommend_speed", "recommend_films"),
-)
-PACKAGES = ("torch", "open_clip_torch", "lancedb", "av", "faster-whisper", "rapidocr", "onnxruntime")
+AREAS: dict[str, tuple[str, ...]] = {
+    "Embedding": ("embed_clip", "peers_embed", "towers", "gpu"),
+    "The engine": ("waiting", "ray_local", "estimate", "incremental", "runs_200", "scale"),
+    "Vectors and search": ("index_200k", "vectors_1m", "match_sample"),
+    "Video and understanding": (
+        *(
+            "video_seek",
+            "video_decode",
+            "understand",
+            "speech_wer",
+            "screen_text",
+            "shots",
+            "near_duplicates",
+            "safety",
+        ),
+    ),
+    "Pictures and words": ("align_fashion", "align_100k", "starter_clip"),
+    "Descriptions": (*("describe_fashion", "describe_retrieval", "describe_films", "lora_tokens", "describe_tokens"),),
+    "Behaviour": ("interactions_ingest", "exploration_simulated", "recommend_speed", "recommend_films"),
+}
+MODULES = tuple(name for names in AREAS.values() for name in names)
 HERE = Path(__file__).resolve().parent
+LIMIT_S = {False: 300.0, True: 3 * 3600.0}
+"""Seconds that one may take, by whether it is the full form."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "--full", action="store_true", help="full size; writes benchmarks/README.md of all that were run so"
-    )
+    parser.add_argument("--full", action="store_true", help="full size")
+    parser.add_argument("--alone", metavar="NAME", help=argparse.SUPPRESS)
     parser.add_argument("only", nargs="*", help=f"some of {', '.join(MODULES)}")
     options = parser.parse_args()
     CACHE.mkdir(exist_ok=True)
+    if options.alone:
+        alone(options.alone, options.full)
+        return
+    failed: list[Row] = []
+    spent: dict[str, float] = {}
     for name in options.only or MODULES:
-        module = importlib.import_module(f"benchmarks.{name}")
-        result = module.run(short=not options.full)
-        _saved(name, options.full).write_text(json.dumps(result, indent=2))
-        print(table(module.rows(result)), flush=True)
-    if options.full:
-        ran = [name for name in MODULES if _saved(name, True).exists()]
-        rows = [
-            row
-            for name in ran
-            for row in importlib.import_module(f"benchmarks.{name}").rows(json.loads(_saved(name, True).read_text()))
-        ]
-        (HERE / "README.md").write_text(page(rows, [name for name in MODULES if name not in ran]))
+        began = time.monotonic()
+        reason = run(name, options.full)
+        spent[name] = time.monotonic() - began
+        if reason:
+            failed.append(Row(f"`{name}`", "did not run to its end", "failed", reason.replace("|", "/")))
+        print(f"[{name}: {spent[name]:.0f} s{', failed' * bool(reason)}]\n", flush=True)
+    write_page()
+    if failed:
+        print(table(failed))
+    print(f"{len(spent)} benchmarks in {sum(spent.values()) / 60:.1f} minutes: " + _longest(spent))
+    sys.exit(bool(failed))
 
 
-def _saved(name: str, full: bool) -> Path:
-    return CACHE / f"{name}{'-full' if full else ''}.json"
+def run(name: str, full: bool) -> str:
+    """One benchmark in a process of its own, which prints its table; why it failed, or ""."""
+    command = [sys.executable, "-m", "benchmarks", "--alone", name, *["--full"] * full]
+    try:
+        ran = subprocess.run(command, cwd=HERE.parent, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S[full])
+    except subprocess.TimeoutExpired:
+        return f"stopped after {LIMIT_S[full]:.0f} s"
+    if ran.returncode == 0:
+        return ""
+    said = [line for line in ran.stderr.strip().splitlines() if line.strip()]
+    return said[-1] if said else f"ended with {ran.returncode}"
 
 
-def page(rows: list[Row], missing: list[str]) -> str:
-    """The page that stands beside the benchmarks; `missing`: those that were not run in full."""
-    left = f"\nNot run in full yet: {', '.join(f'`{name}`' for name in missing)}.\n" if missing else ""
-    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    return f"""# Benchmarks
+def alone(name: str, full: bool) -> None:
+    """Measure, keep what was found, print the table."""
+    began = time.perf_counter()
+    module = importlib.import_module(f"benchmarks.{name}")
+    found = module.run(short=not full)
+    form: results.Form = "full" if full else "short"
+    (CACHE / f"{name}{'-full' * full}.json").write_text(json.dumps(found, indent=2))
+    record = results.measured(form, time.perf_counter() - began, module.rows(found))
+    results.save(name, record)
+    print(table(record.rows), flush=True)
 
-One file a claim; contenders run interleaved in one process on one machine, and ratios are taken round by round, since a
-shared machine is noisy. `make bench` runs a short form; this table is `make bench-full`.
 
-{table(rows)}
-{left}
-Measured on {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({platform.machine()}), {versions}.
-"""
+def write_page() -> None:
+    """README.md and the picture, of all that was ever measured."""
+    records = {name: record for name in MODULES if (record := results.best(name))}
+    rows = [(row, record.form == "short") for record in records.values() for row in record.rows]
+    plot.draw(rows, HERE / "ratios.png")
+    (HERE / "README.md").write_text(page.page(AREAS, records, HERE), "utf-8")
+
+
+def _longest(spent: dict[str, float]) -> str:
+    ordered = sorted(spent.items(), key=lambda one: -one[1])
+    return ", ".join(f"{name} {seconds:.0f} s" for name, seconds in ordered)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""One set of random weights of open_clip's ViT-B/32 for every contender: as its checkpoint, and as a Hugging Face folder.
+"""One set of random weights of open_clip's ViT-B/32 for every contender: a checkpoint, and a Hugging Face folder.
 
-Speed does not depend on the values. They are drawn once with a fixed seed and kept in the cache folder; the Hugging Face
-folder holds the same numbers under the names of `transformers.CLIPModel`, with the processor and the tokenizer that
+Speed does not depend on the values. They are drawn once with a fixed seed and kept in the cache folder; the second
+holds the same numbers under the names of `transformers.CLIPModel`, with the processor and the tokenizer that
 belong to them.
 """
 
@@ -88,7 +88,9 @@ def _save_folder(state: Mapping[str, torch.Tensor], folder: Path) -> None:
     vocabulary, merges = _vocabulary()
     tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
     transformers.CLIPProcessor(transformers.CLIPImageProcessor(), tokenizer).save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(transformers.CLIPImageProcessor().to_dict(), default=str))
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(transformers.CLIPImageProcessor().to_dict(), default=str)
+    )
 
 
 def _renamed(state: Mapping[str, torch.Tensor]) -> Any:

@@ -3,14 +3,14 @@
     make peers && python -m benchmarks [--full] peers_embed
 
 open_clip's ViT-B/32 with the same weights, files and threads; from files to committed rows here, to whatever the peer
-makes of them there. Each peer is a process of its own that has loaded its model and had one round to warm up, and takes
-turns with ours, so that a ratio has both sides from the same minute; ours starts its workers in every round and commits.
-Peers run at their own defaults (float32 on a CPU), and once more with bfloat16 weights where they have a setting for
+makes of them there. Each peer is a process of its own that has loaded its model and had one round to warm up, and
+takes turns with ours, so that a ratio has both sides from the same minute; ours loads its model, starts its workers and
+commits in every round. Peers run at their own defaults (float32 on a CPU), and once more with bfloat16 weights where they have a setting for
 that. Ours chooses its number format by itself.
 
-Vectors are held to the plain open_clip script's in float32, which is the reference: the smallest cosine over all files.
-Random weights send all pictures into one narrow cone, so the cosine between neighbouring files stands beside it, and the
-smallest cosine after the files' mean is taken away.
+Vectors are held to the plain open_clip script's in float32, which is the reference: the smallest cosine over all
+files. Random weights send all pictures into one narrow cone, so the cosine between neighbouring files stands beside it,
+and the smallest cosine after the files' mean is taken away.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def ours(manifest: Path, checkpoint: Path, scratch: Path) -> tuple[float, Vector
 
 
 def alike(found: Vectors, reference: Vectors) -> dict[str, float]:
-    """Smallest cosine of one file's two vectors, the same without the common mean, and the mean cosine of neighbours."""
+    """Smallest cosine of a file's two vectors, the same without the common mean, and the mean cosine of neighbours."""
     middle = reference.mean(axis=0)
     return {
         "least": float(_cosines(found, reference).min()),
@@ -104,8 +104,13 @@ def run(short: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=CACHE) as name:
         scratch = Path(name)
         job = {
-            **{"arch": clip_weights.ARCH, "checkpoint": str(checkpoint), "hub": str(hub), "threads": THREADS},
-            **{"folder": str(manifest.parent), "files": files, "scratch": name},
+            "arch": clip_weights.ARCH,
+            "checkpoint": str(checkpoint),
+            "hub": str(hub),
+            "folder": str(manifest.parent),
+            "files": files,
+            "threads": THREADS,
+            "scratch": name,
         }
         kept: dict[str, Vectors] = {}
         for title, contender in CONTENDERS.items():

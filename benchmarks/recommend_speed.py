@@ -16,7 +16,7 @@ import torch
 from implicit.cpu.topk import topk as implicit_topk
 from scipy.sparse import csr_matrix
 
-from benchmarks.report import Row, ratio
+from benchmarks.report import Row, against, ratio
 from coldstart.behaviour.scoring import Scorer
 from coldstart.retrieval.recommend import Recommender, Rules, Shelf
 
@@ -122,10 +122,12 @@ def rows(result: dict[str, Any]) -> list[Row]:
             f"{result['whole_s']:.1f} s ({count / result['whole_s']:,.0f} users/s)",
             f"{result['same']:.2%} of places as by torch.topk",
         ),
-        Row(
+        against(
+            "limit",
             "exact lists against the bare product: share of its rate",
             f"{setting}; the product runs at {np.median(rate):,.0f} GFLOP/s",
-            *ratio(seconds["product"], seconds["ours"]),
+            seconds["product"],
+            seconds["ours"],
         ),
         Row(
             "the same by processor seconds, which a busy machine disturbs less",
@@ -134,7 +136,8 @@ def rows(result: dict[str, Any]) -> list[Row]:
         ),
     ]
     for name, what in (("torch", "torch.topk of whole rows"), ("implicit", "implicit's C++ search")):
-        found.append(Row(f"exact lists against {what}: times as fast", setting, *ratio(seconds[name], seconds["ours"])))
+        claim = f"exact lists against {what}: times as fast"
+        found.append(against("peer", claim, setting, seconds[name], seconds["ours"]))
     for name, values in result["singles"].items():
         middle, late = np.percentile(values, [50, 95])
         found.append(

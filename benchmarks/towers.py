@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.report import Row, ratio
+from benchmarks.report import Row, against, ratio
 from coldstart import encoders
 from coldstart.device import choose_device, choose_dtype
 from coldstart.training.together import Together
@@ -153,7 +153,7 @@ def rows(result: dict[str, Any]) -> list[Row]:
     for kind, name in (("lora", "LoRA"), ("blocks", f"last {BLOCKS} blocks")):
         whole = result[f"{kind} {size}"]
         lines.append(
-            Row(f"Training step, {name}, against its GEMM limit", setting, *ratio(whole, result[f"{kind} limit"]))
+            against("limit", f"training step, {name}, against its GEMM limit", setting, whole, result[f"{kind} limit"])
         )
         for pieces in (2, 4):
             figure = ratio(whole, result[f"{kind} {size // pieces}"])

@@ -1,7 +1,7 @@
 """clip-retrieval's inference on a folder of pictures: its own reader, mapper and writer, at its defaults.
 
-That is 256 pictures a batch, four preparing processes, float32 on a CPU, vectors in a NumPy file. The model stays loaded
-between rounds, and its logger, which starts a process of its own, is left out: both in its favour.
+That is 256 pictures a batch, four preparing processes, float32 on a CPU, vectors in a NumPy file. The model stays
+loaded between rounds, and its logger, which starts a process of its own, is left out: both in its favour.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The script that one writes over open_clip: a DataLoader with its preprocessing, 64 pictures a batch, a worker a core."""
+"""The script that one writes over open_clip: a DataLoader with its preprocessing, batches of 64, a worker a core."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,11 +27,11 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 MISSING = "not installed (make peers)"
 
 
-class PeerMissing(Exception):
+class PeerMissing(Exception):  # noqa: N818  (a state of this machine)
     """The peer's environment is not there."""
 
 
-class PeerFailed(Exception):
+class PeerFailed(Exception):  # noqa: N818  (of the peer, not of ours)
     """The peer stopped, or answered with an error; the message ends with the last of what it printed."""
 
 
@@ -138,10 +139,8 @@ class Peer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):
             self._process.stdin.close()  # the runner ends when nothing more is asked
-        except BrokenPipeError:
-            pass
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

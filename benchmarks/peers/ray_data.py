@@ -1,7 +1,7 @@
 """Ray Data's recipe for pictures: read, prepare each one in tasks, predict in an actor by batches.
 
-After its guide to batch inference with a vision model: `read_images`, `map` of the preprocessing, `map_batches` of a class
-that holds the model. One actor and Ray's own parallelism for the rest; batches of 64.
+After its guide to batch inference with a vision model: `read_images`, `map` of the preprocessing, `map_batches` of a
+class that holds the model. One actor and Ray's own parallelism for the rest; batches of 64.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""sentence-transformers' `encode` of a list of pictures, as its CLIP example does it; 32 a batch unless asked otherwise."""
+"""sentence-transformers' `encode` of a list of pictures, as its CLIP example does it, in its own batches of 32."""
 
 from __future__ import annotations
 
