@@ -3,8 +3,8 @@
     python -m benchmarks [--full] describe_tokens
 
 64 titles of the sample catalogue under one system message, greedy, at most 48 new tokens each; reading the prompts is
-part of the time. Bound texts keep to a description's schema. llama.cpp (llama-cpp-python, optional) runs the same GGUF
-with its packed weights and no grammar, which costs it time here, one text at a time with its own cache of the common
+part of the time. Bound texts keep to a description's schema. llama.cpp (llama-cpp-python, `make peers`) runs the same GGUF
+with its packed weights and no grammar, in a process of its own, which costs it time here, one text at a time with its own cache of the common
 beginning; ours are free as well in that comparison. Contenders take turns; ratios are taken round by round. The short
 form takes 16 titles and one round.
 """
@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.report import Row, ratio
+from benchmarks.peers.process import Peer, PeerMissing
+from benchmarks.report import Row, against
 from coldstart import chat, generators, sample
 from coldstart.attributes import Attribute
 from coldstart.description import json_schema, parse
@@ -56,26 +57,22 @@ def ours(generator: Generator, batches: list[list[Request]], kept: list[Generati
     return turn
 
 
-def theirs(requests: list[Request], stack: ExitStack) -> Contender | None:
-    """llama.cpp on the same file and the same tokens; None where it is not installed."""
-    try:
-        from llama_cpp import Llama
-    except ImportError:
-        return None
-    path = str(_smollm2.path())
-    model = Llama(path, n_ctx=1024, n_threads=THREADS, n_threads_batch=THREADS, verbose=False)
-    stack.callback(model.close)
+def theirs(requests: list[Request], stack: ExitStack) -> tuple[Contender, str] | None:
+    """llama.cpp on the same file and the same tokens, and its version; None where it is not installed."""
     tokenizer = _smollm2.tokenizer()
     prompts = [chat.prompt_ids(tokenizer, request.system, request.prompt) for request in requests]
+    job = {"model": str(_smollm2.path()), "threads": THREADS, "prompts": prompts, "new": NEW}
+    try:
+        peer = stack.enter_context(Peer("benchmarks.peers.llama_cpp", job, environment="llama", threads=THREADS))
+    except PeerMissing:
+        return None
 
     def turn() -> tuple[int, float]:
-        written, began = 0, time.perf_counter()
-        for ids in prompts:
-            answer = model.create_completion(ids, max_tokens=NEW, temperature=0.0)
-            written += answer["usage"]["completion_tokens"]
-        return written, time.perf_counter() - began
+        answer = peer.ask(few=False)
+        return answer["tokens"], answer["seconds"]
 
-    return turn
+    peer.ask(few=True)
+    return turn, peer.about["versions"]["llama_cpp_python"]
 
 
 def run(short: bool) -> dict[str, Any]:
@@ -91,21 +88,23 @@ def run(short: bool) -> dict[str, Any]:
     generator = generators.load("starter", device="cpu")
     generator.generate(bound[:1], Sampling(2))  # reads the weights
     with ExitStack() as stack:
-        contenders: dict[str, Contender | None] = {
+        contenders: dict[str, Contender] = {
             "bound, batched": ours(generator, [bound], kept),
             "bound, one at a time": ours(generator, [[request] for request in bound], []),
             "free, batched": ours(generator, [free], []),
-            "llama.cpp": theirs(free, stack),
         }
+        peer = theirs(free, stack)
+        if peer:
+            contenders["llama.cpp"] = peer[0]
         for _ in range(1 if short else 3):
             for name, turn in contenders.items():
-                if turn is not None:
-                    tokens, spent = turn()
-                    speeds.setdefault(name, []).append(round(tokens / spent, 2))
+                tokens, spent = turn()
+                speeds.setdefault(name, []).append(round(tokens / spent, 2))
     return {
         "prompts": len(prompts),
         "load": round(load, 1),
         "threads": THREADS,
+        "llama_cpp": peer[1] if peer else None,
         "speeds": speeds,
         "valid": sum(map(_valid, kept)),
     }
@@ -125,18 +124,19 @@ def rows(result: dict[str, Any]) -> list[Row]:
     setting = f"SmolLM2-135M, {count} prompts, {NEW} new tokens, {result['threads']} threads, load {result['load']:.0f}"
 
     def line(claim: str, first: str, second: str, goal: str = "") -> Row:
-        figure, spread = ratio(speeds[first], speeds[second])
         absolute = f"{max(speeds[first]):.0f} against {max(speeds[second]):.0f} tok/s at best"
-        return Row(claim, f"{setting}; {absolute}", figure, spread, goal)
+        return against("peer", claim, f"{setting}; {absolute}", speeds[first], speeds[second], goal)
 
     lines = [
         line("batched writing against one at a time", "bound, batched", "bound, one at a time", "at least 4"),
         line("text bound to a schema against free text", "bound, batched", "free, batched"),
     ]
+    claim = "batched writing against llama.cpp, same GGUF"
     if "llama.cpp" in speeds:
-        lines.append(line("batched writing against llama.cpp, same GGUF", "free, batched", "llama.cpp"))
+        setting += f", llama-cpp-python {result.get('llama_cpp')}"
+        lines.append(line(claim, "free, batched", "llama.cpp"))
     else:
-        lines.append(Row("batched writing against llama.cpp", "llama-cpp-python is not installed", "not run", ""))
+        lines.append(Row(claim, setting, "not run", "llama-cpp-python is not installed (make peers)"))
     share = result["valid"] / count
     lines.append(Row("bound texts that are valid JSON", setting, f"{share:.3f}", f"{count} texts", "at least 0.99"))
     return lines

@@ -5,8 +5,8 @@
 open_clip's ViT-B/32 with the same weights, files and threads; from files to committed rows here, to whatever the peer
 makes of them there. Each peer is a process of its own that has loaded its model and had one round to warm up, and
 takes turns with ours, so that a ratio has both sides from the same minute; ours loads its model, starts its workers and
-commits in every round. Peers run at their own defaults (float32 on a CPU), and once more with bfloat16 weights where they have a setting for
-that. Ours chooses its number format by itself.
+commits in every round. Peers run at their own defaults (float32 on a CPU), and once more with bfloat16 weights where
+they have a setting for that. Ours chooses its number format by itself.
 
 Vectors are held to the plain open_clip script's in float32, which is the reference: the smallest cosine over all
 files. Random weights send all pictures into one narrow cone, so the cosine between neighbouring files stands beside it,
