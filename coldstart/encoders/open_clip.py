@@ -24,6 +24,7 @@ from coldstart import models
 from coldstart.device import choose_device, choose_dtype
 from coldstart.encoders import Modality, Passport, Pixels, Vectors
 from coldstart.encoders._adapter import Adapter, Base, find
+from coldstart.encoders._memory import keep_freed
 from coldstart.encoders._tensors import by_length, describe, to_pixel_values, to_unit_vectors
 from coldstart.errors import ColdstartError
 from coldstart.hub_files import hub_file, hub_folder
@@ -120,7 +121,12 @@ class OpenClip:
         if not images:
             return np.zeros((0, self.dim), dtype=np.float32)
         with torch.inference_mode():
-            return to_unit_vectors(self._model.encode_image(self.pixel_values(images, self.device, self.dtype)))
+            model, reads_bytes = self._models
+            if reads_bytes:
+                pixels = torch.from_numpy(np.stack(self._padded(images)))
+            else:
+                pixels = self.pixel_values(images, self.device, self.dtype)
+            return to_unit_vectors(model.encode_image(pixels))
 
     def encode_videos(self, videos: Sequence[Pixels]) -> Vectors:
         raise TypeError(f"{self.name} takes no video")
@@ -132,14 +138,19 @@ class OpenClip:
 
     def pixel_values(self, images: Sequence[Pixels], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """What the image tower reads, [B, 3, H, W], of pictures as `image_transform` leaves them."""
-        if self.image_transform.resize == "longest":
-            fill = self._source.preprocess["fill_color"]
-            images = [_pad(image, self.image_transform.size, fill) for image in images]
-        return to_pixel_values(images, self._mean, self._std, device, dtype)
+        return to_pixel_values(self._padded(images), self._mean, self._std, device, dtype)
+
+    def _padded(self, images: Sequence[Pixels]) -> Sequence[Pixels]:
+        if self.image_transform.resize != "longest":
+            return images
+        return [_pad(image, self.image_transform.size, self._source.preprocess["fill_color"]) for image in images]
 
     @cached_property
     def device(self) -> torch.device:
-        return choose_device(self._device)
+        device = choose_device(self._device)
+        if device.type == "cpu":
+            keep_freed()
+        return device
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -162,16 +173,30 @@ class OpenClip:
             **text.get("tokenizer_kwargs", {}),
         )
 
-    @cached_property
+    @property
     def _model(self) -> Any:
-        import open_clip
+        return self._models[0]
 
+    @cached_property
+    def _models(self) -> tuple[Any, bool]:
+        """The model as this machine runs it best, and whether its image tower reads bytes instead of `pixel_values`."""
+        from open_clip import transformer
+
+        from coldstart.encoders import _fused
         from coldstart.encoders._attention import read_first_token_only
 
-        model = self.open_model()
-        if isinstance(model.visual, open_clip.transformer.VisionTransformer):
+        model: Any = self.open_model().requires_grad_(False).eval()
+        reads_bytes = False
+        patches = isinstance(model.visual, transformer.VisionTransformer)
+        if patches:
             read_first_token_only(model.visual)
-        return model.to(self.device, self.dtype).requires_grad_(False).eval()
+        if _fused.usable(self.device, self.dtype):  # of float32 weights, so that each is rounded once
+            _fused.fuse_blocks(model, transformer.QuickGELU, transformer.ResidualAttentionBlock)
+            if patches:
+                first = model.visual.conv1
+                model.visual.conv1 = _fused.Patches(first.weight, first.bias, self._mean, self._std)
+                reads_bytes = True
+        return model.to(self.device, self.dtype), reads_bytes
 
     def open_model(self) -> Any:
         """A fresh copy of open_clip's model that can be trained: float32, in memory, self-attention fused, any adapter

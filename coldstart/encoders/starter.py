@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from coldstart import models
 from coldstart.device import choose_device, choose_dtype
 from coldstart.encoders import Modality, Passport, Pixels, Vectors
+from coldstart.encoders._memory import keep_freed
 from coldstart.encoders._tensors import by_length, describe, to_pixel_values, to_unit_vectors
 from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform
@@ -149,7 +150,10 @@ class Starter:
 
     @cached_property
     def device(self) -> torch.device:
-        return choose_device(self._device)
+        device = choose_device(self._device)
+        if device.type == "cpu":
+            keep_freed()
+        return device
 
     @cached_property
     def dtype(self) -> torch.dtype:

@@ -1,0 +1,71 @@
+"""Expected values are open_clip's own blocks and torch's convolution in float32."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_encoders
+import torch
+
+from coldstart import encoders
+from coldstart.encoders import _fused
+from coldstart.encoders._tensors import to_pixel_values
+
+CPU, NARROW = torch.device("cpu"), torch.bfloat16
+MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+TEXTS = ["a red shoe", "a longer text about a shirt with sleeves", "x"]
+here = pytest.mark.skipif(not _fused.usable(CPU, NARROW), reason="this processor has no bfloat16 products")
+
+
+def pictures(count: int, side: int) -> list[np.ndarray]:
+    return list(np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8))
+
+
+def test_used_on_a_cpu_in_bfloat16_alone() -> None:
+    assert not _fused.usable(CPU, torch.float32)
+    assert not _fused.usable(torch.device("cuda"), NARROW)
+
+
+@here
+@pytest.mark.parametrize("side", [32, 39])  # what does not fill a patch is left out, as by the convolution
+def test_patches_of_bytes_equal_the_convolution_of_pixel_values(side: int) -> None:
+    convolution = torch.nn.Conv2d(3, 24, 8, 8)
+    images = pictures(3, side)
+    expected = convolution(to_pixel_values(images, MEAN, STD, CPU, torch.float32))
+    with torch.inference_mode():
+        patches = _fused.Patches(convolution.weight, convolution.bias, MEAN, STD)
+        ours = patches(torch.from_numpy(np.stack(images)))
+    assert ours.shape == expected.shape and ours.dtype == NARROW
+    torch.testing.assert_close(ours.float(), expected.detach(), atol=0.02, rtol=0.01)
+
+
+@here
+@pytest.mark.parametrize("stated", [{}, {"quick_gelu": True}])
+def test_vectors_equal_those_of_open_clip(
+    stated: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_encoders.open_clip_folder(tmp_path)
+    config = tmp_path / "open_clip_config.json"
+    read = json.loads(config.read_text())
+    read["model_cfg"] |= stated
+    config.write_text(json.dumps(read))
+
+    def load(dtype: str) -> encoders.Encoder:
+        return encoders.load(f"open_clip:local-dir:{tmp_path}", device="cpu", dtype=dtype)
+
+    fused, exact = load("bfloat16"), load("float32")
+    assert exact.image_transform is not None
+    images = pictures(5, exact.image_transform.size[0])
+    pairs = [(fused.encode_images(images), exact.encode_images(images))]
+    pairs.append((fused.encode_documents(TEXTS), exact.encode_documents(TEXTS)))
+    for ours, theirs in pairs:
+        assert (ours * theirs).sum(axis=1).min() >= 0.999
+    assert sum(isinstance(module, _fused.Block) for module in fused._model.modules()) >= 2  # type: ignore[attr-defined]
+    monkeypatch.setattr(_fused, "usable", lambda device, dtype: False)
+    plain = load("bfloat16")
+    assert (plain.encode_images(images) * pairs[0][0]).sum(axis=1).min() >= 0.999
+    assert not any(isinstance(module, _fused.Block) for module in plain._model.modules())  # type: ignore[attr-defined]
