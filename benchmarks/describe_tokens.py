@@ -3,10 +3,10 @@
     python -m benchmarks [--full] describe_tokens
 
 64 titles of the sample catalogue under one system message, greedy, at most 48 new tokens each; reading the prompts is
-part of the time. Bound texts keep to a description's schema. llama.cpp (llama-cpp-python, `make peers`) runs the same GGUF
-with its packed weights and no grammar, in a process of its own, which costs it time here, one text at a time with its own cache of the common
-beginning; ours are free as well in that comparison. Contenders take turns; ratios are taken round by round. The short
-form takes 16 titles and one round.
+part of the time. Bound texts keep to a description's schema. llama.cpp (llama-cpp-python, `make peers`) runs the same
+GGUF with its packed weights and no grammar, in a process of its own, one text at a time with its own cache of the
+common beginning; ours are free as well in that comparison. Contenders take turns; ratios are taken round by round. The
+short form takes 16 titles and one round.
 """
 
 from __future__ import annotations
