@@ -41,6 +41,8 @@ MODULES = tuple(name for names in AREAS.values() for name in names)
 HERE = Path(__file__).resolve().parent
 LIMIT_S = {False: 300.0, True: 3 * 3600.0}
 """Seconds that one may take, by whether it is the full form."""
+BUDGET_S = {False: 1800.0, True: float("inf")}
+"""Seconds that all may take together; what would start later is named as not run."""
 
 
 def main() -> None:
@@ -57,7 +59,7 @@ def main() -> None:
     spent: dict[str, float] = {}
     for name in options.only or MODULES:
         began = time.monotonic()
-        reason = run(name, options.full)
+        reason = run(name, options.full, BUDGET_S[options.full] - sum(spent.values()))
         spent[name] = time.monotonic() - began
         if reason:
             failed.append(Row(f"`{name}`", "did not run to its end", "failed", reason.replace("|", "/")))
@@ -69,13 +71,20 @@ def main() -> None:
     sys.exit(bool(failed))
 
 
-def run(name: str, full: bool) -> str:
-    """One benchmark in a process of its own, which prints its table; why it failed, or ""."""
+def run(name: str, full: bool, left_s: float = float("inf")) -> str:
+    """One benchmark in a process of its own, which prints its table; why it failed, or "".
+
+    Args:
+        left_s: seconds that are left for it and all after it.
+    """
+    limit_s = min(LIMIT_S[full], left_s)
+    if limit_s <= 0:
+        return f"not started: the {BUDGET_S[full] / 60:.0f} minutes are over"
     command = [sys.executable, "-m", "benchmarks", "--alone", name, *["--full"] * full]
     try:
-        ran = subprocess.run(command, cwd=HERE.parent, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S[full])
+        ran = subprocess.run(command, cwd=HERE.parent, stderr=subprocess.PIPE, text=True, timeout=limit_s)
     except subprocess.TimeoutExpired:
-        return f"stopped after {LIMIT_S[full]:.0f} s"
+        return f"stopped after {limit_s:.0f} s"
     if ran.returncode == 0:
         return ""
     said = [line for line in ran.stderr.strip().splitlines() if line.strip()]

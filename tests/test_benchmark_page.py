@@ -74,6 +74,7 @@ def test_a_benchmark_that_fails_is_named_with_its_last_line(monkeypatch: pytest.
     )
     monkeypatch.setitem(house.LIMIT_S, False, 0.01)
     assert house.run("no_such_benchmark", False) == "stopped after 0 s"
+    assert house.run("no_such_benchmark", False, 0.0) == "not started: the 30 minutes are over"
 
 
 def test_every_benchmark_of_the_house_is_a_file_and_stands_once() -> None:
