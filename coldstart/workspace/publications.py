@@ -92,6 +92,7 @@ def open_table(db: lancedb.DBConnection, name: str) -> Any:
 def _from_row(row: dict[str, Any]) -> Publication:
     reports = json.loads(row["indexes"])
     for report in reports:
-        report["effort"] = Effort(**report["effort"]) if report["effort"] else None
+        for name in ("effort", "effort_filtered"):
+            report[name] = Effort(**report[name]) if report.get(name) else None
     indexes = tuple(IndexReport(**report) for report in reports)
     return Publication(**{**row, "passports": json.loads(row["passports"]), "indexes": indexes})

@@ -177,7 +177,8 @@ class Published:
 
     def _nearest(self, space: str, queries: Vectors, top_k: int, where: str | None) -> pa.Table:
         column = column_of(space)
-        effort = self._indexes[space].effort
+        report = self._indexes[space]
+        effort = report.effort_filtered if where and report.effort_filtered else report.effort
 
         def search(some: Vectors, effort: ann.Effort | None) -> pa.Table:
             return ann.nearest(self._table, column, some, top_k, effort=effort, where=where)
