@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def ours(manifest: Path, checkpoint: Path, scratch: Path) -> tuple[float, Vector
     loaded = pipeline.load({"stages": {"ingest": {}, "clip": settings}}, manifest=manifest)
     run_pipeline(store, loaded, only=["ingest"])
     ran = run_pipeline(store, loaded, only=["clip"]).stages[0].ran
-    space = next(table for table in store.tables() if table.startswith("clip."))
+    space = next(table for table in store.tables() if table.startswith("stage.clip"))
     rows = store.read(space, ["item_id", "vector"])
     ordered = sorted(zip(rows["item_id"].to_pylist(), rows["vector"].to_pylist(), strict=True))
     return ran.seconds, np.asarray([vector for _, vector in ordered], np.float32)
@@ -120,6 +121,7 @@ def run(short: bool) -> dict[str, Any]:
                 result["missing"][title] = "not installed (make peers)"
             except PeerFailed as failure:
                 result["missing"][title] = f"failed: {failure}"
+            print(f"{title}: {result['peers'].get(title) or result['missing'][title]}", file=sys.stderr, flush=True)
     reference = kept.get(REFERENCE)
     if reference is not None:
         result["cosines"] = {title: alike(found, reference) for title, found in kept.items() if title != REFERENCE}
