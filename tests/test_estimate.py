@@ -196,9 +196,9 @@ def test_an_estimate_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> Non
     report.estimate(estimate, json=False)
     printed = capsys.readouterr().out
     for cells in (
-        ("image", "20000", "64", "2", "3.1 h (2.6 h to 3.9 h)", "2 GB", "48 MB", "model"),
+        ("image", "20,000", "64", "2", "3.1 h (2.6 h to 3.9 h)", "2 GB", "48 MB", "model"),
         ("image", "6.0 min (5.0 min to 7.0 min)", "0.1", "decode"),
-        ("fit", "20000", "0", "0", "-", "-", "-", "not estimated"),
+        ("fit", "20,000", "0", "0", "-", "-", "-", "not estimated"),
         ("text", "0", "0", "0", "-", "-", "-", "nothing to do"),
         ("cores here", "2", "the system"),
     ):
