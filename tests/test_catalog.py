@@ -13,10 +13,11 @@ import pytest
 
 from coldstart.errors import ColdstartError
 from coldstart.items import CONTENT_FIELDS
-from coldstart.workspace import ann, publications
+from coldstart.workspace import ann, publications, truth
 from coldstart.workspace.ann import IndexSettings
 from coldstart.workspace.catalog import SCALAR_INDEXES, Catalog
 from coldstart.workspace.published import Published
+from coldstart.workspace.tiers import PARTS
 
 DIM = 16
 QUICK = 30
@@ -252,6 +253,75 @@ def test_new_rows_are_folded_into_a_kept_index(catalog: Catalog) -> None:
     catalog.publish(reports)
     found = read(catalog).vector_search("text", unit(50, seed=6)[7:8], 1)
     assert found["item_id"].to_pylist() == ["new-7"]
+
+
+def test_many_small_writes_end_like_one_large_one_and_in_few_parts(catalog: Catalog, tmp_path: Any) -> None:
+    settings = IndexSettings(index_type="IVF_RQ", sample=QUICK)
+    whole = catalog_rows(ids(600))
+    for count in range(360, 601, 20):
+        catalog.write(whole.slice(0, count), PASSPORTS)
+        reports = catalog.build_indexes(settings)
+        assert all(report.ok for report in reports)
+        assert all((report.build_s > 0) == (count == 360) for report in reports), "trained once, folded in after"
+        catalog.publish(reports)
+        catalog.cleanup(older_than=timedelta(0))
+    table = catalog._db.open_table("catalog")
+    dataset = table.to_lance()
+    assert len(dataset.get_fragments()) <= PARTS
+    for index in table.list_indices():
+        stats = dataset.stats.index_stats(index.name)
+        assert stats["num_unindexed_rows"] == 0
+        assert len(stats["num_indexed_rows_per_delta"]) <= PARTS + 1
+    assert len(table.list_versions()) < 20
+    once = Catalog(lancedb.connect(str(tmp_path / "once")))
+    once.write(whole, PASSPORTS)
+    build_and_publish(once, settings)
+    ours, theirs = read(catalog), read(once)
+    assert ours.keys() == theirs.keys()
+    columns = ["title", "price", "tags", "vector_image", "vector_text"]
+    assert ours.items(ids(600), columns) == theirs.items(ids(600), columns)
+    for where in (None, "price > 590", "kind = 'video'", "array_has_any(tags, ['tag'])"):
+        assert ours.count(where) == theirs.count(where)
+    found = ours.vector_search("text", unit(20, seed=7), 10)
+    expected = theirs.vector_search("text", unit(20, seed=7), 10)
+    assert len(set(found["item_id"].to_pylist()) & set(expected["item_id"].to_pylist())) > 0.9 * len(
+        set(expected["item_id"].to_pylist())
+    )
+    for word in ("word599", "word360", "word12"):
+        assert ours.text_search(word, 3)["item_id"].to_pylist() == theirs.text_search(word, 3)["item_id"].to_pylist()
+
+
+def test_recall_is_measured_with_what_was_known_and_what_came(catalog: Catalog, monkeypatch: Any) -> None:
+    settings = IndexSettings(index_type="IVF_RQ", sample=QUICK)
+    catalog.write(catalog_rows(ids(400)), PASSPORTS)
+    catalog.build_indexes(settings)
+    asked: list[int] = []
+    found = truth.found
+
+    def counted(table: Any, column: str, names: Any, *args: Any) -> Any:
+        asked.append(len(names))
+        return found(table, column, names, *args)
+
+    monkeypatch.setattr(truth, "found", counted)
+    catalog.write(catalog_rows(ids(420)), PASSPORTS)
+    kept = catalog.build_indexes(settings)
+    assert sum(asked) < QUICK / 2, "only those that took a place in the sample"
+    asked.clear()
+    catalog._db.open_table("catalog").add(catalog_rows(["by hand"]).cast(catalog._db.open_table("catalog").schema))
+    fresh = catalog.build_indexes(settings)
+    assert asked == [QUICK, QUICK], "something else wrote in between: nothing is known for certain"
+    for ours, theirs in zip(kept, fresh, strict=True):
+        assert ours.recall == pytest.approx(theirs.recall, abs=0.1)
+
+
+def test_an_index_that_its_table_outgrew_is_trained_anew(catalog: Catalog) -> None:
+    settings = IndexSettings(index_type="IVF_RQ", sample=QUICK)
+    catalog.write(catalog_rows(ids(320)), PASSPORTS)
+    catalog.build_indexes(settings)
+    catalog.write(catalog_rows(ids(600)), PASSPORTS)
+    assert [report.build_s for report in catalog.build_indexes(settings)] == [0.0, 0.0]
+    catalog.write(catalog_rows(ids(700)), PASSPORTS)
+    assert all(report.build_s > 0 for report in catalog.build_indexes(settings))
 
 
 def test_an_index_whose_recall_fell_is_trained_anew(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,8 @@ class IndexStage:
         self._duplicates = pipeline.before(name, "understand.duplicates")
         self._label = pipeline.before(name, "label")
         self._described = pipeline.before(name, "describe.check")
+        self._found: _Inputs | None = None
+        """What the last run found: a stage is built for one run, and nothing that comes before it changes after."""
 
     @cached_property
     def _spaces(self) -> dict[str, Any]:
@@ -118,7 +120,7 @@ class IndexStage:
         return {space: stage for space, stage in self._all_spaces.items() if not _waits(stage)}
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
-        inputs = self._inputs(store)
+        inputs = self._found or self._inputs(store)
         return dict(inputs.keys), dict(inputs.verdicts)
 
     def present(self, store: Store) -> dict[str, str]:
@@ -131,14 +133,15 @@ class IndexStage:
         Raises:
             ColdstartError: no item can be served.
         """
-        inputs = self._inputs(store)
+        inputs = self._found = self._inputs(store)
         if not inputs.keys:
             raise ColdstartError(
                 f"no item of workspace {store.uri} has a vector: see `coldstart status --workspace {store.uri}`"
             )
         catalog = Catalog(store.db)
         passports = {space: stage.passport for space, stage in self._spaces.items()}
-        written = catalog.write(self._rows(store, inputs), passports)
+        served = {item: key for item, key in inputs.keys.items() if key}
+        written = catalog.update(served, lambda ids: self._rows(store, inputs, ids), passports)
         reports = catalog.build_indexes(
             IndexSettings(self._settings.exact_below, self._settings.index_type, self._settings.target_recall)
         )
@@ -214,10 +217,9 @@ class IndexStage:
         key = digest([VERSION, source_key, str(why)])
         return LedgerRow(self.name, item, key, why.state, why.reason, why.detail)
 
-    def _rows(self, store: Store, inputs: _Inputs) -> pa.Table:
-        served = [item for item, key in inputs.keys.items() if key]
-        items = store.read(ITEMS, ["item_id", *_CONTENT_NAMES, "row_key"])
-        items = items.filter(pc.is_in(items["item_id"], pa.array(served, pa.string()))).combine_chunks()
+    def _rows(self, store: Store, inputs: _Inputs, chosen: Sequence[str]) -> pa.Table:
+        """The rows of some of the items that are served."""
+        items = _of(store, ITEMS, ["item_id", *_CONTENT_NAMES, "row_key"], chosen)
         ids = items["item_id"].to_pylist()
         originals = [inputs.originals.get(item) for item in ids]
         owners = [original or item for item, original in zip(ids, originals, strict=True)]
@@ -246,10 +248,18 @@ class IndexStage:
         if name is None or not fresh:
             return {column: pa.nulls(len(owners), kind) for column, kind in wanted.items()}
         table = self._spaces[name].table if name in self._spaces else f"stage.{name}"
-        rows = store.read(table, ["item_id", *wanted]).combine_chunks()
+        rows = _of(store, table, ["item_id", *wanted], sorted({*owners}))
         place = {item: index for index, item in enumerate(rows["item_id"].to_pylist()) if item in fresh}
         picks = pa.array([place.get(item) for item in owners], pa.int64())
         return {column: rows[column].take(picks).combine_chunks() for column in wanted}
+
+
+def _of(store: Store, table: str, columns: Sequence[str], ids: Sequence[str]) -> pa.Table:
+    """Columns of the rows of some items: looked up where those are few, else read from the whole table."""
+    if len(ids) < store.count(table) / 20:
+        return store.read(table, columns, ids=ids).combine_chunks()
+    rows = store.read(table, columns)
+    return rows.filter(pc.is_in(rows["item_id"], pa.array(ids, pa.string()))).combine_chunks()
 
 
 def _waits(stage: Any) -> bool:

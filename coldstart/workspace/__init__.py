@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 
 from coldstart.errors import ColdstartError
 from coldstart.stage import LedgerRow
+from coldstart.workspace import tiers
 from coldstart.workspace.artifacts import Artifacts
 from coldstart.workspace.sql import equals, one_of
 
@@ -187,9 +188,10 @@ class Store:
 
     def keys(self, table: str, column: str = "row_key") -> dict[str, str]:
         """`item_id` -> key of every row; empty where the table does not exist."""
-        if not self.has(table):
+        found = self._find(table)
+        if found is None:
             return {}
-        rows = self.read(table, ["item_id", column])
+        rows = self._query(found, ["item_id", column], None)
         return dict(zip(rows["item_id"].to_pylist(), rows[column].to_pylist(), strict=True))
 
     def merge(self, table: str, rows: pa.Table, on: Sequence[str] = ("item_id",)) -> None:
@@ -341,7 +343,8 @@ class Store:
         return total
 
     def maintain(self, keep: timedelta = timedelta(hours=1), *, skip: Sequence[str] = ()) -> Maintenance:
-        """Compact every table and drop versions older than `keep` (readers still on one of those would fail).
+        """Merge small fragments of every table where it is their turn (`tiers`), and drop versions older than `keep`
+        (readers still on one of those would fail).
 
         Args:
             skip: tables with an upkeep of their own (the catalog, whose published versions must stay).
@@ -350,8 +353,20 @@ class Store:
         versions_before = versions_after = 0
         for name in self.tables():
             table = self.db.open_table(name)
-            versions_before += len(table.list_versions())
+            versions = len(table.list_versions())
+            versions_before += versions
             if name not in skip:
-                table.optimize(cleanup_older_than=keep)
-            versions_after += len(table.list_versions())
+                versions = self._tend(table, keep)
+            versions_after += versions
         return Maintenance(before, self.size_bytes(), versions_before, versions_after)
+
+    def _tend(self, table: Any, keep: timedelta) -> int:
+        """Upkeep of one table; returns how many versions are left."""
+        if self.uri.startswith("db://"):  # its files are the server's
+            table.optimize(cleanup_older_than=keep)
+        else:
+            dataset = table.to_lance()
+            tiers.compact(dataset)
+            dataset.cleanup_old_versions(max(keep, timedelta(microseconds=1)))
+            table.checkout_latest()
+        return len(table.list_versions())

@@ -1,7 +1,7 @@
 """Vector search in one column of a table: exact or by an index, which index to build, and how well it finds.
 
-Recall is measured with vectors of the table itself as queries. Queries of another kind (a text against pictures)
-can find less; this module does not know them.
+Recall is measured with vectors of the table itself as queries (`samples`). Queries of another kind (a text against
+pictures) can find less; this module does not know them.
 """
 
 from __future__ import annotations
@@ -9,20 +9,19 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import lancedb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from lancedb.index import HnswSq, IvfPq, IvfRq
-from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
-from coldstart.workspace import sql
+from coldstart.workspace.near import Vectors as Vectors
+from coldstart.workspace.samples import Samples, chosen
+from coldstart.workspace.truth import Truth
 
 IndexType = Literal["exact", "IVF_RQ", "IVF_PQ", "IVF_HNSW_SQ"]
-Vectors = NDArray[np.float32]
 
 CONFIGS = {"IVF_RQ": IvfRq, "IVF_PQ": IvfPq, "IVF_HNSW_SQ": HnswSq}
 TRAINABLE = 256
@@ -172,11 +171,16 @@ def choose(rows: int, dim: int, settings: IndexSettings) -> IndexType:
     return "IVF_RQ" if dim % 8 == 0 else "IVF_HNSW_SQ"
 
 
-def build(table: lancedb.table.Table, space: str, settings: IndexSettings) -> IndexReport:
+def build(
+    table: lancedb.table.Table, space: str, settings: IndexSettings, samples: Samples | None = None
+) -> IndexReport:
     """Bring the index of a space to what `settings` ask for, and measure it.
 
     A present index of the wanted type, into which new rows were folded, is kept while its recall holds, and
-    trained anew where it does not.
+    trained anew where it does not, or where the table has more than twice the vectors that it was trained for.
+
+    Args:
+        samples: of the last measurement, with what changed since; by default a sample is drawn anew.
     """
     column = column_of(space)
     dim = table.schema.field(column).type.list_size
@@ -187,9 +191,13 @@ def build(table: lancedb.table.Table, space: str, settings: IndexSettings) -> In
         if present:
             table.drop_index(f"{column}_idx")
         return IndexReport(space, "exact", labels.num_rows, dim, 0.0, None, 1.0, None, None, True)
-    probe = Probe(table, column, labels, settings)
+    samples = samples or Samples()
+    known = samples.known.get(space)
+    condition = chosen(labels, known.condition if known else None)
+    truth = samples.of(table, column, space, labels, condition, settings.sample, settings.top_k)
+    probe = Probe(table, column, truth, settings)
     build_s = 0.0
-    figures = probe.tune() if present == wanted else None
+    figures = probe.tune() if present == wanted and not outgrown(table, column) else None
     if figures is None or not figures.ok:
         started = time.perf_counter()
         table.create_index(column, config=CONFIGS[wanted](distance_type="cosine"), replace=True)
@@ -222,14 +230,14 @@ class Figures:
 
 
 class Probe:
-    """A fixed sample of stored vectors and their true neighbours, without and with a filter."""
+    """A sample of stored vectors and their true neighbours, without and with a filter, against one index."""
 
-    def __init__(self, table: lancedb.table.Table, column: str, labels: pa.Table, settings: IndexSettings) -> None:
+    def __init__(self, table: lancedb.table.Table, column: str, truth: Truth, settings: IndexSettings) -> None:
         self._table, self._column, self._settings = table, column, settings
-        self.filter = selective_filter(labels)
-        self._ids, self._queries = _sample(table, column, labels.num_rows, settings.sample)
-        self._radii = self._distances(None, None)
-        self._radii_filtered = self._distances(None, self.filter) if self.filter else None
+        self.filter = truth.condition.sql if truth.condition else None
+        self._ids, self._queries = truth.ids, truth.vectors
+        self._radii = truth.near.distances[:, : settings.top_k]
+        self._radii_filtered = None if truth.filtered is None else truth.filtered.distances[:, : settings.top_k]
 
     def tune(self) -> Figures:
         """The least efforts that reach the target, without and with a filter; the greatest where none does."""
@@ -265,31 +273,6 @@ class Probe:
         return distances
 
 
-def selective_filter(labels: pa.Table) -> str | None:
-    """The `kind` or `category` whose share of the rows is nearest to 10 %, as SQL; None where none keeps 1 to 50 %."""
-    best: tuple[float, str] | None = None
-    for column in ("kind", "category"):
-        for entry in pc.value_counts(labels[column]).to_pylist():
-            share = entry["counts"] / labels.num_rows
-            if entry["values"] is not None and 0.01 <= share <= 0.5:
-                candidate = (abs(math.log(share / 0.1)), sql.equals(column, entry["values"]))
-                best = min(best, candidate) if best else candidate
-    return best[1] if best else None
-
-
-def _sample(table: lancedb.table.Table, column: str, with_vector: int, size: int) -> tuple[Any, Vectors]:
-    """Ids and vectors of up to `size` random rows, the same ones for the same table."""
-    rows = table.count_rows()
-    draws = min(rows, math.ceil(1.5 * size * rows / with_vector))  # half as many again: rows without vector drop out
-    offsets = np.random.default_rng(0).choice(rows, size=draws, replace=False)
-    taken = table.take_offsets(sorted(offsets.tolist())).select(["item_id", column]).to_arrow()
-    taken = taken.filter(pc.is_valid(taken[column])).sort_by("item_id")
-    keep = np.random.default_rng(0).permutation(taken.num_rows)[:size]
-    taken = taken.take(keep)
-    vectors = taken[column].combine_chunks()
-    return taken["item_id"].to_numpy(), vectors.flatten().to_numpy().reshape(len(vectors), -1)
-
-
 def _recall(found: Vectors, truth: Vectors) -> float:
     """Share of true neighbours found: no farther than the farthest true one, so that a tie is no loss."""
     wanted = np.isfinite(truth)
@@ -302,3 +285,9 @@ def index_type(table: lancedb.table.Table, column: str) -> str | None:
     """Type of the index on a column, such as `IVF_RQ`; None where there is none."""
     stats = table.index_stats(f"{column}_idx")
     return None if stats is None else str(stats.index_type)
+
+
+def outgrown(table: lancedb.table.Table, column: str) -> bool:
+    """Whether less than half of an index is what it was trained for; the rest was folded in since."""
+    sizes: list[int] = table.to_lance().stats.index_stats(f"{column}_idx").get("num_indexed_rows_per_delta") or [1]
+    return 2 * sizes[0] < sum(sizes)

@@ -7,7 +7,7 @@ written or indexed is never seen. One writer at a time; the caller holds the loc
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,10 +20,12 @@ import pyarrow.compute as pc
 from lancedb.index import FTS, Bitmap, BTree, LabelList
 
 from coldstart.errors import ColdstartError
-from coldstart.workspace import ann, publications, sql
+from coldstart.workspace import ann, publications, sql, tiers
 from coldstart.workspace.ann import IndexReport, IndexSettings, column_of
 from coldstart.workspace.publications import Publication
 from coldstart.workspace.published import Published
+from coldstart.workspace.samples import TABLE as KEPT_SAMPLES
+from coldstart.workspace.samples import Changes, Samples
 
 CATALOG = "catalog"
 TAG = "published"
@@ -92,6 +94,7 @@ class Catalog:
 
     def __init__(self, db: lancedb.DBConnection) -> None:
         self._db = db
+        self._changes: Changes | None = None
 
     def write(self, rows: pa.Table, spaces: Mapping[str, SpacePassport]) -> WriteReport:
         """Make the catalog hold exactly `rows`.
@@ -109,11 +112,34 @@ class Catalog:
             ColdstartError: a missing column, an id that stands twice, a vector column of the wrong type or length,
                 or a vector that is not finite.
         """
-        _check(rows, spaces)
+        _check_once(rows)
+        keys = dict(zip(rows["item_id"].to_pylist(), rows["index_key"].to_pylist(), strict=True))
+        return self.update(keys, lambda ids: rows.filter(pc.is_in(rows["item_id"], pa.array(ids, pa.string()))), spaces)
+
+    def update(
+        self,
+        keys: Mapping[str, str],
+        rows_of: Callable[[Sequence[str]], pa.Table],
+        spaces: Mapping[str, SpacePassport],
+    ) -> WriteReport:
+        """As `write`, for rows that are only made where they are needed.
+
+        Args:
+            keys: item -> the `index_key` that its row should have, of all items.
+            rows_of: the rows of some of the items, as `write` takes them; also of none, for their columns.
+
+        Raises:
+            ColdstartError: as `write`.
+        """
+        empty = rows_of([])
+        _check(empty, spaces)
         passports = {name: passport.to_json() for name, passport in sorted(spaces.items())}
-        rows = rows.replace_schema_metadata({SPACE_KEY + name: text for name, text in passports.items()})
+        metadata = {SPACE_KEY + name: text for name, text in passports.items()}
+        schema = empty.schema.with_metadata(metadata)
         table = publications.open_table(self._db, CATALOG)
-        if table is None or not table.schema.equals(rows.schema) or _passports(table.schema) != passports:
+        if table is None or not table.schema.equals(schema) or _passports(table.schema) != passports:
+            rows = rows_of(list(keys)).replace_schema_metadata(metadata)
+            _check(rows, spaces)
             # "null" lets missing vectors pass; `_check` has turned away the bad ones it would also swallow.
             mode = "create" if table is None else "overwrite"
             table = self._db.create_table(CATALOG, rows, mode=mode, on_bad_vectors="null")
@@ -121,46 +147,55 @@ class Catalog:
             return WriteReport(table.version, count, added=count, changed=0, deleted=0, unchanged=0, replaced=True)
         present = table.search().select(["item_id", "index_key"]).limit(None).to_arrow()
         old = dict(zip(present["item_id"].to_pylist(), present["index_key"].to_pylist(), strict=True))
-        new = dict(zip(rows["item_id"].to_pylist(), rows["index_key"].to_pylist(), strict=True))
-        stale = rows.filter(pa.array([old.get(item_id) != key for item_id, key in new.items()], pa.bool_()))
-        gone = [item_id for item_id in old if item_id not in new]
-        if stale.num_rows:
+        stale = [item_id for item_id, key in keys.items() if old.get(item_id) != key]
+        gone = [item_id for item_id in old if item_id not in keys]
+        self._changes = Changes(table.version, stale, gone)
+        if stale:
+            rows = rows_of(stale).replace_schema_metadata(metadata)
+            _check(rows, spaces)
             merge = table.merge_insert("item_id").when_matched_update_all().when_not_matched_insert_all()
-            merge.execute(stale, on_bad_vectors="null")
+            merge.execute(rows, on_bad_vectors="null")
         for start in range(0, len(gone), DELETE_BATCH):
             table.delete(sql.one_of("item_id", gone[start : start + DELETE_BATCH]))
-        added = sum(item_id not in old for item_id in new)
+        added = sum(item_id not in old for item_id in stale)
         return WriteReport(
             version=table.version,
-            rows=rows.num_rows,
+            rows=len(keys),
             added=added,
-            changed=stale.num_rows - added,
+            changed=len(stale) - added,
             deleted=len(gone),
-            unchanged=rows.num_rows - stale.num_rows,
+            unchanged=len(keys) - len(stale),
             replaced=False,
         )
 
     def build_indexes(self, settings: IndexSettings | None = None) -> list[IndexReport]:
         """Fold new rows into present indexes, build what is missing, and measure each space.
 
+        Costs what came, not what is there: new rows become small indexes and fragments beside the large ones
+        (`tiers`), and the true neighbours that recall is measured by are known from before but for them (`truth`).
         Where nothing changed since the last build, the table version stays as it is.
 
         Raises:
             ColdstartError: nothing was written yet.
         """
         table = self._written()
-        indexes = list(table.list_indices())
-        if any(index.num_unindexed_rows for index in indexes):
-            # Not `table.optimize()`: it also prunes, and raises once a tagged version is older than seven days.
-            dataset = table.to_lance()
-            dataset.optimize.compact_files()
-            dataset.optimize.optimize_indices()
-            table.checkout_latest()
-        present = {index.name for index in indexes}
+        kept = publications.open_table(self._db, KEPT_SAMPLES)
+        samples = Samples.load(kept, self._changes or Changes(table.version))
+        # Not `table.optimize()`: it also prunes, raises once a tagged version is older than seven days, and writes all
+        # rows and indexes anew for each that came.
+        tiers.fold(table.to_lance())
+        table.checkout_latest()
+        tiers.compact(table.to_lance())
+        table.checkout_latest()
+        present = {index.name for index in table.list_indices()}
         for column, config in SCALAR_INDEXES.items():
             if f"{column}_idx" not in present and column in table.schema.names:
                 table.create_index(column, config=config())
-        return [ann.build(table, space, settings or IndexSettings()) for space in _passports(table.schema)]
+        settings = settings or IndexSettings()
+        reports = [ann.build(table, space, settings, samples) for space in _passports(table.schema)]
+        samples.save(self._db, table.version)
+        self._changes = None
+        return reports
 
     def publish(self, indexes: Sequence[IndexReport]) -> Publication:
         """Show readers the present version. Publishing the same version again only renews its figures.
@@ -262,15 +297,18 @@ class Catalog:
         return None if tag is None else known.get(tag["version"])
 
 
-def _check(rows: pa.Table, spaces: Mapping[str, SpacePassport]) -> None:
-    """Refuse what LanceDB would store wrongly (ids twice, vectors that are not numbers) or explain badly."""
-    missing = [name for name in (*REQUIRED, *map(column_of, spaces)) if name not in rows.column_names]
-    if missing:
-        raise ColdstartError(f"catalog: the rows lack {', '.join(missing)}; run the stage that makes them")
+def _check_once(rows: pa.Table) -> None:
     counts = pc.value_counts(rows["item_id"])
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
     if twice:
         raise ColdstartError(f"catalog: item_id {twice[0]!r} stands twice ({len(twice)} such ids); write each once")
+
+
+def _check(rows: pa.Table, spaces: Mapping[str, SpacePassport]) -> None:
+    """Refuse what LanceDB would store wrongly (vectors that are not numbers) or explain badly."""
+    missing = [name for name in (*REQUIRED, *map(column_of, spaces)) if name not in rows.column_names]
+    if missing:
+        raise ColdstartError(f"catalog: the rows lack {', '.join(missing)}; run the stage that makes them")
     for name, passport in spaces.items():
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise ColdstartError(f"space {name!r}: use lower-case letters, digits and _ so that SQL can name it")

@@ -1,0 +1,61 @@
+"""How many of the newest parts of a table, or of an index, to merge into one.
+
+A part is merged with newer ones only where they hold as much as it does, so that each row is written anew about as
+often as the table doubles, not once a run; and no more than `PARTS` wait before they are looked at. A table of N rows
+that grows by n at a time so has at most `PARTS` + log2(N / n) parts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")  # what an index says of itself is then small
+
+PARTS = 8
+"""Parts of a kind that may stand side by side."""
+
+
+def to_merge(sizes: Sequence[int]) -> int:
+    """How many of the newest, the last ones, to merge now; 0 for none.
+
+    Args:
+        sizes: rows of each part, the oldest first.
+    """
+    together = taken = 0
+    for size in reversed(sizes):
+        if taken and size > together:
+            break
+        together += size
+        taken += 1
+    return taken if taken >= PARTS else 0
+
+
+def compact(dataset: Any) -> None:
+    """Merge the newest fragments of a Lance dataset where it is their turn, and write those anew that are a tenth
+    deleted. Old versions stay readable."""
+    fragments = dataset.get_fragments()
+    sizes = [fragment.count_rows() for fragment in fragments]
+    gone = [fragment.num_deletions for fragment in fragments]
+    merged = set(range(len(sizes) - to_merge(sizes), len(sizes)))
+    holed = {place for place in range(len(sizes)) if gone[place] > 0.1 * (sizes[place] + gone[place])}
+    if left := merged | holed:
+        others = [f.fragment_id for place, f in enumerate(fragments) if place not in left]
+        dataset.optimize.compact_files(excluded_fragment_ids=others)
+
+
+def fold(dataset: Any) -> None:
+    """Take the rows that came into the indexes of a Lance dataset: as small indexes of their own beside the first,
+    which are merged by the same rule as fragments.
+
+    The index that was trained stays as it is: whoever judges it trains it anew.
+    """
+    by_merges: dict[int, list[str]] = {}
+    for name in sorted(index.name for index in dataset.describe_indices()):
+        stats = dataset.stats.index_stats(name)
+        sizes = [*(stats.get("num_indexed_rows_per_delta") or []), stats["num_unindexed_rows"]]
+        if sizes[-1]:
+            by_merges.setdefault(max(0, min(to_merge(sizes[1:]) - 1, len(sizes) - 2)), []).append(name)
+    for merges, names in by_merges.items():
+        dataset.optimize.optimize_indices(index_names=names, num_indices_to_merge=merges)
