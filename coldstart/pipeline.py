@@ -74,6 +74,14 @@ class RayCluster(Section):
     """Actors that read and decode media."""
     computers: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 8)
     """Actors that hold a model."""
+
+    @field_validator("preparers", "computers")
+    @classmethod
+    def _ascending(cls, sizes: tuple[int, int]) -> tuple[int, int]:
+        if sizes[0] > sizes[1]:
+            raise ValueError("give the least, then the most")
+        return sizes
+
     cpus: float = Field(default=1.0, gt=0)
     """Cores that Ray sets aside for each actor: threads of one that computes, worker processes of one that prepares."""
     gpus: float | None = Field(default=None, ge=0)

@@ -46,7 +46,7 @@ class Squares:
     kind = "square"
     key_column = "row_key"
     batch_cost = 4.0
-    deadline_s = 2.0
+    deadline_s = 10.0
     schema = pa.schema(
         [("item_id", pa.string()), ("row_key", pa.string()), ("value", pa.float64()), ("read", pa.float64())],
         metadata={"passport": "squares"},

@@ -193,7 +193,6 @@ def _outcomes(order: Order, stage: MapStage, settings: RayCluster, parts: list[A
     context = dataset.context
     context.max_errored_blocks = -1
     context.target_max_block_size = None  # one part is one block, see `ray_actors`
-    context.enable_progress_bars = False
     context.print_on_execution_start = False
     gpus = _gpus(settings, stage)
     for kind, (least, most), share in ((Preparer, settings.preparers, 0), (Computer, settings.computers, gpus)):

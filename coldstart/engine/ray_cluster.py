@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import uuid
 import warnings
@@ -12,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import ray
+from ray.data import DataContext
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -36,7 +38,8 @@ def cluster(settings: RayCluster, workspace: Store) -> Iterator[None]:
         _check_size(settings)
         if settings.address is not None:
             _check_nodes(workspace)
-        yield
+        with _without_bars():
+            yield
     finally:
         if own:
             ray.shutdown()
@@ -49,19 +52,30 @@ def _connect(settings: RayCluster) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if settings.address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing but this process can reach it
-        cores = max(os.cpu_count() or 1, round(2 * settings.cpus))
-        with _starting():
-            ray.init(num_cpus=cores, include_dashboard=False, **quiet)
-        return
+        quiet |= {"num_cpus": max(os.cpu_count() or 1, math.ceil(2 * settings.cpus)), "include_dashboard": False}
     try:
         with _starting():
-            ray.init(address=settings.address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            ray.init(address=settings.address or "local", **quiet)
+    except Exception as error:  # of many kinds, the bare one among them
         reason = str(error).partition("\n")[0]
+        if settings.address is None:
+            raise ColdstartError(f"Ray does not start on this machine ({reason}): is it busy? try again") from error
         raise ColdstartError(
             f"engine.ray.address={settings.address!r}: no cluster answers there ({reason}): start one with `ray start "
             "--head`, or leave the address out to start one on this machine"
         ) from error
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Ray Data shows no progress of its own beside ours."""
+    context = DataContext.get_current()
+    shown = context.enable_progress_bars
+    context.enable_progress_bars = False
+    try:
+        yield
+    finally:
+        context.enable_progress_bars = shown
 
 
 @contextmanager

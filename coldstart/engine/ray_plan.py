@@ -208,9 +208,8 @@ def _deal(tables: Tables, count: int) -> list[list[Any]]:
             filter=one_of("stage", tables.stages) if ledger else None,
             dataset_options={"version": where.version},
             with_metadata=True,
-        ).map_batches(
-            labelled, fn_args=(number, tables.keys[table]), batch_size=None, batch_format="pyarrow", num_cpus=1
-        )
+            override_num_blocks=max(1, -(-where.open().count_rows() // PARTITION_ROWS)),
+        ).map_batches(labelled, fn_args=(number, tables.keys[table]), batch_size=None, batch_format="pyarrow")
         read = rows if read is None else read.union(rows)
     assert read is not None
     blocks = read.to_arrow_refs()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +16,7 @@ from coldstart.engine.kept import Asked, Comparison, compare
 from coldstart.engine.local import Ran, run_map
 from coldstart.engine.progress import Progress, SilentProgress
 from coldstart.engine.work import Scope, SourceWork, sources, stale_work
+from coldstart.engine.workers import kept_workers
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
 from coldstart.fitted import bound
 from coldstart.freshness import Balance, Standing, assess, assess_map, build, tally
@@ -107,7 +110,7 @@ def run_pipeline(
     pipeline = bound(devices.on_first(pipeline), workspace)
     built = {spec.name: build(spec, pipeline) for spec in choose(pipeline, asked.only, start)}
     reports: list[StageReport] = []
-    with workspace.lock():
+    with workspace.lock(), kept_workers(), _cluster(pipeline, workspace):
         among = None
         if retry:
             verdicts = (row for rows in workspace.ledger().values() for row in rows.values())
@@ -131,6 +134,24 @@ def run_pipeline(
     return RunReport(reports, seconds, over, maintenance, estimated)
 
 
+def _cluster(pipeline: Pipeline, workspace: Store) -> AbstractContextManager[None]:
+    """The Ray cluster that the pipeline asks for, if it asks for one.
+
+    Raises:
+        ColdstartError: Ray is not installed, or the cluster cannot be had.
+    """
+    if pipeline.engine.name != "ray":
+        return nullcontext()
+    for package in ("ray.data", "lance_ray"):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ColdstartError(f"`engine: ray` needs Ray ({error}): pip install 'coldstart[ray]'") from error
+    from coldstart.engine.ray_cluster import cluster
+
+    return cluster(pipeline.engine.ray, workspace)
+
+
 def _run_stage(
     workspace: Store,
     pipeline: Pipeline,
@@ -139,8 +160,12 @@ def _run_stage(
     scope: Scope,
     progress: Progress,
 ) -> StageReport:
+    if pipeline.engine.name == "ray":
+        from coldstart.engine import ray
+
+        return ray.run_stage(workspace, pipeline, stage, scope, progress)
     if isinstance(stage, WholeStage):
-        return _run_whole(workspace, stage, scope.refit, progress)
+        return run_whole(workspace, stage, scope.refit, progress)
     settings = pipeline.engine
     recorded = workspace.verdicts(stage.name)
     if is_source(stage):
@@ -175,7 +200,8 @@ def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> B
     return tally(len(fresh), verdicts, len(pending))
 
 
-def _run_whole(workspace: Store, stage: WholeStage, refit: bool, progress: Progress) -> StageReport:
+def run_whole(workspace: Store, stage: WholeStage, refit: bool, progress: Progress) -> StageReport:
+    """Make what a whole stage makes, and file its verdicts."""
     began = time.monotonic()
     before = workspace.verdicts(stage.name)
     run = stage.refit if refit and isinstance(stage, FitStage) else stage.run
