@@ -79,8 +79,9 @@ class Simulation:
         folder.mkdir(parents=True)
         self._pipeline, self._vectors = pipeline(folder), vectors
         self.store = Store(folder / "workspace", create=True)
-        self._space: Any = Standing(self.store, self._pipeline).stage(SPACE)
-        self.tables = {"items": ITEMS, "space": self._space.table, "ledger": LEDGER, "catalog": CATALOG}
+        space: Any = Standing(self.store, self._pipeline).stage(SPACE)
+        self._space = space
+        self.tables = {"items": ITEMS, "space": str(self._space.table), "ledger": LEDGER, "catalog": CATALOG}
 
     def add(self, start: int, stop: int) -> None:
         """Items and what the space makes of them; one in a hundred is turned away there."""

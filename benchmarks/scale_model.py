@@ -9,10 +9,13 @@ given its own formula here, and said to be so.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from benchmarks.report import CACHE
 
 QUANTITIES = {
     "bytes of items": ("bytes", "items"),
@@ -154,3 +157,62 @@ def commit_hours(items: float, rows: int, commit: Line) -> float:
     """
     count = items / rows
     return count * (commit.fixed + commit.per_item * items / 2) / 3600
+
+
+def tables(measured: Sequence[Mapping[str, Any]], code_bytes: float, flop_per_s: float = 1e11) -> str:
+    """The tables of `docs/scale.md` as Markdown.
+
+    Args:
+        measured: figures of the sizes of `benchmarks/scale.py`; the two largest carry the lines.
+        code_bytes: bytes of vector index an item.
+        flop_per_s: of one core in float32 products.
+    """
+    fitted = lines(*measured[-2:])
+    last = measured[-1]["size"]
+    out = [f"| quantity | an item | {last:,} measured | {BILLION:,} by the line |", "|---|---|---|---|"]
+    for name, path in QUANTITIES.items():
+        show = _seconds if path[-1].endswith("_s") else _bytes
+        of_all = show(fitted[name].at(BILLION))
+        out.append(f"| {name} | {show(fitted[name].per_item)} | {show(value(measured[-1], path))} | {of_all} |")
+    out += ["", "| items a shard | shards | partitions a shard | core-hours to train and assign | codes |"]
+    out.append("|---|---|---|---|---|")
+    for rows in (1_000_000, 10_000_000, 100_000_000, BILLION):
+        found = shards(BILLION, rows, 384, flop_per_s, code_bytes)
+        took = f"{found.build_s / 3600:,.0f}"
+        out.append(f"| {rows:,} | {found.shards:,} | {found.partitions:,} | {took} | {_bytes(found.code_bytes)} |")
+    out += ["", "| rows a commit | commits | hours of one committer |", "|---|---|---|"]
+    for rows in (1_000, 10_000, 100_000):
+        hours = commit_hours(BILLION, rows, fitted["a commit of 1,000 rows"])
+        out.append(f"| {rows:,} | {BILLION // rows:,} | {hours:,.0f} |")
+    given = Assumptions()
+    out += ["", "| model | hours for a billion | for a day of 1 % |", "|---|---|---|"]
+    for name, hours in (
+        ("ViT-B/32, one picture, GPU", encode_hours(BILLION, given)),
+        ("ViT-L/14, one picture, GPU", encode_hours(BILLION, replace(given, encoder_flop=162e9))),
+        ("decoding that picture, core", decode_hours(BILLION, given)),
+        ("describing, 7B vision-language model, GPU", describe_hours(BILLION, given)),
+    ):
+        out.append(f"| {name} | {hours:,.0f} | {hours * given.new_share:,.1f} |")
+    return "\n".join(out)
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            break
+        count /= 1000
+    return f"{count:,.3g} {unit}" if count < 1000 else f"{count:,.0f} {unit}"
+
+
+def _seconds(count: float) -> str:
+    if count < 1e-3:
+        return f"{count * 1e6:.3g} µs"
+    if count < 1:
+        return f"{count * 1e3:.3g} ms"
+    return f"{count:,.3g} s" if count < 7200 else f"{count / 3600:,.3g} h"
+
+
+if __name__ == "__main__":
+    scale = json.loads((CACHE / "scale-full.json").read_text())
+    vectors = json.loads((CACHE / "vectors_1m-full.json").read_text())
+    print(tables(scale["measured"], vectors["built"]["IVF_RQ"]["disk_bytes"] / vectors["rows"]))

@@ -18,6 +18,7 @@ import os
 import re
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ def texts() -> list[str]:
     return sorted(text for text in found if len(text) > 2)
 
 
-def _lines(name: str) -> list[dict[str, object]]:  # type: ignore[explicit-any]
+def _lines(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (DATA / name).read_text("utf-8").splitlines()]
 
 

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from benchmarks import vector_data
 from benchmarks.limits import copy_rate
-from benchmarks.report import Row, against
+from benchmarks.report import Row, against, ratio
 
 ROWS, SHORT_ROWS = 1_000_000, 50_000
 TOP_K, TUNING, SINGLES, BATCH, ROUNDS, TARGET = 10, 200, 25, 400, 5, 0.95
@@ -235,14 +235,14 @@ def rows(result: dict[str, Any]) -> list[Row]:
     found = []
     for name, pair in result["beside"].items():
         theirs, ours = pair["figures"][name]["rounds"], pair["figures"][OURS]["rounds"]
-        mine, other, kind = summary(ours), summary(theirs), "peer" if name in LADDERS else ""
+        mine, other = summary(ours), summary(theirs)
         for what, key, end in KINDS:
             setting = f"{size}; {name} {_times(other, end)}; ours {_times(mine, end)}"
-            spent = ([float(np.median(entry[key])) for entry in rounds] for rounds in (theirs, ours))
-            found.append(against(kind, f"{what}: {name} over ours, p50", setting, *spent))  # type: ignore[arg-type]
+            spent = [[float(np.median(entry[key])) for entry in rounds] for rounds in (theirs, ours)]
+            found.append(_beside(name, f"{what}: {name} over ours, p50", setting, *spent))
         setting = f"{size}; {name} {other['batch_per_s']:,.0f} queries/s, ours {mine['batch_per_s']:,.0f}"
-        spent = ([entry["batch_query_s"] for entry in rounds] for rounds in (theirs, ours))
-        found.append(against(kind, f"a query of {BATCH}: {name} over ours", setting, *spent))  # type: ignore[arg-type]
+        spent = [[entry["batch_query_s"] for entry in rounds] for rounds in (theirs, ours)]
+        found.append(_beside(name, f"a query of {BATCH}: {name} over ours", setting, *spent))
     found += [Row(f"{name}: not installed (make peers)", size, "", "") for name in result["missing"]]
     for name, built in result["built"].items():
         seconds = f"{built['build_s']:.0f} s" + (
@@ -256,9 +256,15 @@ def rows(result: dict[str, Any]) -> list[Row]:
         ("one query: memory copy rate over exact search", "scan_s", "single_s"),
         (f"a query of {SLOW[1]}: matrix product over exact search", "product_s", "batch_query_s"),
     ):
-        spent = [float(np.median(entry[key])) for entry in theirs]
-        found.append(against("limit", what, size, [bound[limit] for bound in bounds], spent))
+        times = [float(np.median(entry[key])) for entry in theirs]
+        found.append(against("limit", what, size, [bound[limit] for bound in bounds], times))
     return found
+
+
+def _beside(name: str, claim: str, setting: str, theirs: Sequence[float], ours: Sequence[float]) -> Row:
+    if name in LADDERS:
+        return against("peer", claim, setting, theirs, ours)
+    return Row(claim, setting, *ratio(theirs, ours))
 
 
 def _times(figures: Mapping[str, float], suffix: str) -> str:
