@@ -32,13 +32,14 @@ _NEVER_THROUGH_FSSPEC = ("file", "local", "http", "https")
 """Schemes with a door of their own; inside an fsspec URI they would walk around it."""
 
 
-def resolve(uri: str, base: Path, roots: Sequence[Path], limits: Limits) -> str:
+def resolve(uri: str, base: Path, roots: Sequence[Path], limits: Limits, known: dict[str, str] | None = None) -> str:
     """Check where a manifest's media reference leads, and name it in one way.
 
     Args:
         uri: a path (absolute or relative to `base`), `file://`, `http(s)://` or a permitted fsspec URI.
         base: the manifest's folder.
         roots: further folders that media may lie in.
+        known: where folders lead that were looked up before, for one pass over many references; filled here.
 
     Returns:
         The absolute real path of a local file; any other URI as it is. Nothing is fetched.
@@ -57,13 +58,33 @@ def resolve(uri: str, base: Path, roots: Sequence[Path], limits: Limits) -> str:
     path = _file_uri_path(uri) if scheme == "file" else uri
     if not path or "\0" in path:
         raise Reject("not_found", f"{path!r} is not a path")
-    real = os.path.realpath(base / path)
-    allowed = [os.path.realpath(folder) for folder in (base, *roots)]
+    known = {} if known is None else known
+    real = _real(str(base / path), known)
+    allowed = [_looked_up(str(folder), known) for folder in (base, *roots)]
     if not any(Path(real).is_relative_to(folder) for folder in allowed):
         raise Reject("outside_media_roots", f"{uri} leads to {real}, outside the manifest's folder and media roots")
     if _stat_file(real).st_size == 0:
         raise Reject("empty_file", f"{real}: 0 bytes")
     return real
+
+
+def _real(path: str, known: dict[str, str]) -> str:
+    """The path with every link followed; of its folder only where it was not looked up before."""
+    folder, name = os.path.split(path)
+    if name in ("", ".", ".."):
+        return os.path.realpath(path)
+    place = Path(_looked_up(folder, known), name)
+    try:
+        linked = place.is_symlink()
+    except OSError:  # a name too long, say: whoever opens it says so
+        linked = False
+    return os.path.realpath(place) if linked else str(place)
+
+
+def _looked_up(folder: str, known: dict[str, str]) -> str:
+    if folder not in known:
+        known[folder] = os.path.realpath(folder)
+    return known[folder]
 
 
 @contextmanager

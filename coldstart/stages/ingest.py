@@ -102,9 +102,17 @@ class IngestStage:
         key = stage_key(self.kind, self.version, self.fingerprint())
         lines: dict[str, int] = {}
         rows = (self._parse(entry, lines) for entry in manifest.read(self._manifest, self._names))
+        known: dict[str, str] = {}
+
+        def locate(part: Sequence[tuple[str, Item | Reject]]) -> list[Work]:
+            return [self._locate(row, key, known) for row in part]
+
         with ThreadPoolExecutor(_STAT_THREADS) as pool:  # remote media are asked for their ETag one by one otherwise
             while chunk := list(islice(rows, _STAT_CHUNK)):
-                for work in pool.map(lambda row: self._locate(row, key), chunk):
+                parts = [chunk[start::_STAT_THREADS] for start in range(min(_STAT_THREADS, len(chunk)))]
+                located = list(pool.map(locate, parts))
+                for place in range(len(chunk)):
+                    work = located[place % len(parts)][place // len(parts)]
                     self._seen.add(work.item_id)
                     yield work
 
@@ -133,7 +141,7 @@ class IngestStage:
             return item.item_id, Reject("bad_row", f"{place}: neither media nor text")
         return item.item_id, item
 
-    def _locate(self, row: tuple[str, Item | Reject], key: str) -> Work:
+    def _locate(self, row: tuple[str, Item | Reject], key: str, known: dict[str, str]) -> Work:
         item_id, item = row
         if isinstance(item, Reject):
             return Work(item_id, digest([key, item.reason, item.detail]), item)
@@ -141,7 +149,7 @@ class IngestStage:
         base = manifest.base_folder(self._manifest)
         try:
             for entry in item.media:
-                uri = guard.resolve(entry.uri, base, self._roots, self._limits)
+                uri = guard.resolve(entry.uri, base, self._roots, self._limits, known)
                 media.append({"role": entry.role, "uri": uri})
                 signatures.append(guard.signature(uri, self._limits))
         except Reject as reject:
