@@ -24,6 +24,7 @@ from coldstart.media.limits import Limits
 from coldstart.media.sniff import IMAGE_FORMATS, sniff
 from coldstart.stage import Reject
 
+Box = tuple[float, float, float, float]
 Pixels = npt.NDArray[np.uint8]
 """uint8 [H, W, 3], RGB, row by row from the top."""
 
@@ -95,12 +96,21 @@ class ImageTransform:
         image = to_rgb(image)
         if self.resize == "shortest":
             image = _trim_strip(image)
-        wanted = self.resized(*image.size)
+        return np.array(self.fitted(image, image.size, (0.0, 0.0, *image.size)))
+
+    def fitted(self, image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
+        """A picture of `size` (width, height), which fills `box` (left, upper, right, lower) of an RGB image, resized
+        and cut. Columns that the cut drops are not resized. Rows are: without them Pillow's two passes round otherwise,
+        by a level in one value of eight; columns cost one value in thousands, where it rounds the box's edges."""
+        wanted = self.resized(*size)
+        width, height = (self.size[1], self.size[0]) if self.resize == "shortest" else wanted
         if image.size != wanted:
-            image = image.resize(wanted, _RESAMPLE[self.interpolation])
-        if self.resize == "shortest":
-            image = _centre_crop(image, self.size[1], self.size[0])
-        return np.array(image)
+            columns = wanted[0]
+            if width < columns:
+                left, step = round((columns - width) / 2), (box[2] - box[0]) / columns
+                box = (box[0] + left * step, box[1], min(box[0] + (left + width) * step, box[2]), box[3])
+            image = image.resize((width, wanted[1]), _RESAMPLE[self.interpolation], box=box)
+        return _centre_crop(image, width, height)
 
 
 @dataclass(frozen=True)
@@ -150,12 +160,13 @@ def load_image(path: Path, limits: Limits, transform: ImageTransform, *, shrink:
         drafted = image.draft(None, (wanted[0] * _DRAFT_MARGIN, wanted[1] * _DRAFT_MARGIN)) if shrink else None
         with _pillow_errors(path):
             image.load()
-        pixels: Image.Image = image
-        if (
-            drafted and image.size != stored
-        ):  # the box leaves out what the last, half-filled pixels hold beyond the edge
-            pixels = to_rgb(image).resize(wanted, _RESAMPLE[transform.interpolation], box=drafted[1])
-        return transform.apply(pixels.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else pixels)
+        if drafted is None or image.size == stored:
+            return transform.apply(image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image)
+        pixels, box = to_rgb(image), drafted[1]  # the box leaves out what half-filled pixels hold beyond the edge
+        if orientation not in _UPRIGHT:
+            return np.array(transform.fitted(pixels, stored, box))
+        pixels = pixels.resize(wanted, _RESAMPLE[transform.interpolation], box=box)
+        return transform.apply(pixels.transpose(_UPRIGHT[orientation]))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
