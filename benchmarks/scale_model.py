@@ -205,11 +205,10 @@ def _bytes(count: float) -> str:
 
 
 def _seconds(count: float) -> str:
-    if count < 1e-3:
-        return f"{count * 1e6:.3g} µs"
-    if count < 1:
-        return f"{count * 1e3:.3g} ms"
-    return f"{count:,.3g} s" if count < 7200 else f"{count / 3600:,.3g} h"
+    for unit, size in (("ns", 1e-9), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0)):
+        if count < 1000 * size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:,.0f} s" if count < 7200 else f"{count / 3600:,.1f} h"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ def _on_sphere(dimension: int, rows: int) -> vector_data.Vectors:
     """Unit vectors of a sphere of `dimension` that lies in 40 numbers."""
     vectors = np.zeros((rows, 40), np.float32)
     vectors[:, : dimension + 1] = np.random.default_rng(0).standard_normal((rows, dimension + 1))
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 @pytest.mark.parametrize("dimension", [2, 5])
