@@ -109,6 +109,17 @@ def test_write_merges_only_changed_rows_and_deletes_gone_ones(catalog: Catalog) 
     assert titles_now == {**expected, "item-00003": "new title 3", "item-new": "new title 9"}
 
 
+def test_many_changed_rows_are_merged_in_parts(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coldstart.workspace.catalog.MERGE_BYTES", 4 * (1024 + 4 * 2 * DIM))
+    catalog.write(catalog_rows(ids(10)), PASSPORTS)
+    rows = catalog_rows(ids(13), index_key=pa.array([f"index {i} changed" for i in range(13)]))
+    report = catalog.write(rows, PASSPORTS)
+    assert (report.added, report.changed, report.unchanged) == (3, 10, 0)
+    assert len(catalog._db.open_table("catalog").list_versions()) == 1 + 4
+    build_and_publish(catalog)
+    assert read(catalog).keys() == {item_id: f"index {i} changed" for i, item_id in enumerate(ids(13))}
+
+
 def test_write_of_the_same_rows_makes_no_version(catalog: Catalog) -> None:
     version = catalog.write(catalog_rows(ids(10)), PASSPORTS).version
     build_and_publish(catalog)

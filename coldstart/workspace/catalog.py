@@ -50,6 +50,8 @@ _OPTIONAL = ("label", "label_score")
 REQUIRED = (*(name for name in SCALAR_INDEXES if name not in _OPTIONAL), "title", "media", *WORDS, "index_key")
 
 DELETE_BATCH = 10_000
+MERGE_BYTES = 64 * 2**20
+"""About what one merge may hold: the store's join has 300 MB, and fails beyond."""
 
 
 class SpacePassport(Protocol):
@@ -150,8 +152,9 @@ class Catalog:
         stale = [item_id for item_id, key in keys.items() if old.get(item_id) != key]
         gone = [item_id for item_id in old if item_id not in keys]
         self._changes = Changes(table.version, stale, gone)
-        if stale:
-            rows = rows_of(stale).replace_schema_metadata(metadata)
+        batch = max(1, MERGE_BYTES // (1024 + 4 * sum(passport.dim for passport in spaces.values())))
+        for start in range(0, len(stale), batch):
+            rows = rows_of(stale[start : start + batch]).replace_schema_metadata(metadata)
             _check(rows, spaces)
             merge = table.merge_insert("item_id").when_matched_update_all().when_not_matched_insert_all()
             merge.execute(rows, on_bad_vectors="null")
