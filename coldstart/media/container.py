@@ -17,6 +17,7 @@ from coldstart.stage import Reject
 # Containers that hold everything in one file; playlists (HLS, DASH, concat) would make FFmpeg open further ones.
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg,mp3,wav,flac,aac,w64,caf,aiff"
 _OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
+_SPARING = {"h264", "hevc"}  # the decoder of AV1 asks only once, at its start, what it may pass over
 _MISSING_S, _MISSING_SHARE = 0.5, 0.02  # shorter than the header says by more than both: the file was cut
 
 
@@ -28,6 +29,8 @@ class Video:
         pixel_aspect: width of a stored pixel over its height.
         seekable: whether frames can be decoded from the middle.
         duration_s: length of the video stream as the header states it, or by reading all packets where it does not.
+        needed_s: frames that begin earlier are not asked for: in H.264 and HEVC those that no other is made of, nearly
+            half in most files, are passed over undecoded. None decodes all.
     """
 
     def __init__(self, container: Any, stream: Any, size_bytes: int) -> None:
@@ -35,6 +38,7 @@ class Video:
         self.stream = stream
         self.pixel_aspect = float(stream.sample_aspect_ratio or 1)
         self.seekable = container.format.name != "gif"
+        self.needed_s: float | None = None
         self._start = int(stream.start_time or 0)
         self._size_bytes = size_bytes
         self.duration_s = self._stated_duration() or self._scan()[0]
@@ -69,12 +73,19 @@ class Video:
 
     def decoded(self) -> Iterator[Any]:
         """Frames in order of presentation from where the container stands; damaged packets are passed over."""
+        codec = self.stream.codec_context
         for packet in self.packets():
             try:
+                codec.skip_frame = "NONREF" if self._spared(packet) else "DEFAULT"
                 frames = packet.decode()
             except av.error.FFmpegError:
                 continue
             yield from (frame for frame in frames if stamp(frame) is not None)
+
+    def _spared(self, packet: Any) -> bool:
+        if self.needed_s is None or packet.pts is None or self.stream.codec_context.name not in _SPARING:
+            return False
+        return self.seconds(packet) < self.needed_s
 
     def real_duration(self) -> float:
         """Length of the video stream in seconds by the packets that are there.

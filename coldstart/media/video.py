@@ -24,6 +24,7 @@ from coldstart.stage import Reject
 
 _SAME_S = 1e-3  # times closer than this are one: containers round to milliseconds
 _DENSE_S = 1.0  # where key frames are unknown, times closer than this are reached by decoding on
+_LEAD_S = 0.5  # all frames are decoded from so long before a time: most that are on screen then began since
 _BACKTRACK_S = (0.0, 1.0, 10.0, math.inf)  # how much earlier to seek while what is found still lies too late
 
 
@@ -175,10 +176,15 @@ class _Screen:
 
     def at(self, time_s: float) -> Any:
         """The last frame that starts at or before `time_s`, else the first frame; None past the video's end."""
+        self._video.needed_s, ahead = time_s - _LEAD_S, self._ahead
         if self._worth_seeking(time_s):
             self._find(time_s)
         else:
             self._advance(time_s)
+        still = ahead is not None and self._ahead is ahead  # the frame after the one that is shown has not come yet
+        if not still and (self._shown is None or self._video.seconds(self._shown) < self._video.needed_s):
+            self._video.needed_s = None  # it began long before, or one that began since was passed over
+            self._find(time_s)
         if self._ahead is None and not self._lasts_until(time_s):
             return None
         return self._shown or self._ahead
@@ -228,8 +234,9 @@ def _frames_on_screen(video: Video, times_s: Sequence[float], transform: ImageTr
         frame = screen.at(time_s)
         if frame is None:
             return None
+        same = last is not None and stamp(frame) == stamp(last)  # it may have been decoded twice
         frames.times_s.append(video.seconds(frame))
-        frames.images.append(frames.images[-1] if frame is last else frame_pixels(frame, video.pixel_aspect, transform))
+        frames.images.append(frames.images[-1] if same else frame_pixels(frame, video.pixel_aspect, transform))
         last = frame
     return frames
 

@@ -1,6 +1,7 @@
 """All frames of a video from its first to its last, or some of them at a steady rate, in one pass of the decoder.
 
-Times are as in `coldstart.media.video`. Frames that are not asked for are decoded and never converted.
+Times are as in `coldstart.media.video`. Frames that are not asked for are never converted, and decoded only where
+others are made of them.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def walk_frames(
                 if time_s + _SAME_S < due_s:
                     continue
                 due_s = (math.floor((time_s + _SAME_S) * fps) + 1) / fps
+                video.needed_s = due_s - _SAME_S
             yield time_s, frame_pixels(frame, video.pixel_aspect, transform)
         if last_s is None:
             raise Reject("corrupt_video", "not one frame can be decoded")
