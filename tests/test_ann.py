@@ -49,7 +49,7 @@ def test_reports_of_earlier_versions_are_read() -> None:
         '"effort": {"nprobes": 20, "refine": 10}, "recall_filtered": null, "filter": null}]'
     )
     row = dict.fromkeys(publications.SCHEMA.names, 1)
-    row |= {"passports": "{}", "indexes": report, "published_at": datetime.now(UTC)}
+    row.update(passports="{}", indexes=report, published_at=datetime.now(UTC))
     (found,) = publications._from_row(row).indexes
     assert found.effort == Effort(20, 10, 0)
     assert found.effort_filtered is None
