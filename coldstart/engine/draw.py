@@ -7,10 +7,11 @@ random order, so that whatever a probe has time for is spread over all of them.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Any, Generic, TypeVar
 
@@ -70,7 +71,7 @@ class Pool(Generic[T]):
 def _spread(kept: Iterable[tuple[float, T]], wanted: int, random: Random) -> list[T]:
     ordered = sorted(kept, key=lambda one: one[0])
     edges = [round(part * len(ordered) / wanted) for part in range(wanted + 1)]
-    chosen = [ordered[random.randrange(low, high)][1] for low, high in zip(edges, edges[1:], strict=False)]
+    chosen = [ordered[random.randrange(low, high)][1] for low, high in pairwise(edges)]
     random.shuffle(chosen)
     return chosen
 
@@ -87,6 +88,6 @@ def kind_and_size(row: Row) -> tuple[str, float]:
 def _size(uri: str) -> int:
     """Bytes of a local file; 0 for what is elsewhere or gone."""
     try:
-        return os.stat(uri.removeprefix("file://")).st_size
+        return Path(uri.removeprefix("file://")).stat().st_size
     except OSError:
         return 0

@@ -52,7 +52,8 @@ def frame_pixels(frame: Any, pixel_aspect: float, transform: ImageTransform) -> 
     mode = "rgba" if any(component.is_alpha for component in frame.format.components) else "rgb24"
     scaler = _SCALERS[transform.interpolation] | _EXACT
     scaled = _SCALER.reformat(frame, width, height, mode, interpolation=scaler, threads=1)
-    return transform.apply(Image.fromarray(_upright(scaled.to_ndarray(), matrix)))
+    pixels: Pixels = scaled.to_ndarray()  # type: ignore[assignment]  # of these formats it is uint8
+    return transform.apply(Image.fromarray(_upright(pixels, matrix)))
 
 
 def _display_matrix(frame: Any) -> _Matrix:
