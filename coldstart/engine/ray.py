@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import time
+import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
@@ -17,6 +18,7 @@ from typing import Any, cast
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy
+from ray.util.annotations import RayDeprecationWarning
 
 from coldstart.engine import ray_plan
 from coldstart.engine.local import Ran
@@ -195,19 +197,21 @@ def _outcomes(order: Order, stage: MapStage, settings: RayCluster, parts: list[A
     context.target_max_block_size = None  # one part is one block, see `ray_actors`
     context.print_on_execution_start = False
     gpus = _gpus(settings, stage)
-    for kind, (least, most), share in ((Preparer, settings.preparers, 0), (Computer, settings.computers, gpus)):
-        least = min(least, len(parts))
-        dataset = dataset.map_batches(
-            kind,
-            fn_constructor_args=(order,),
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(min_size=least, max_size=max(least, min(most, len(parts)))),
-            num_cpus=settings.cpus,
-            num_gpus=share,
-            max_restarts=-1,  # a pool does not replace an actor that is dead for good
-            max_task_retries=settings.restarts,
-        )
+    with warnings.catch_warnings():  # Ray 2.60 has no other way to bound retries yet, and announces one for 2.64
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        for kind, (least, most), share in ((Preparer, settings.preparers, 0), (Computer, settings.computers, gpus)):
+            least = min(least, len(parts))
+            dataset = dataset.map_batches(
+                kind,
+                fn_constructor_args=(order,),
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=ActorPoolStrategy(min_size=least, max_size=max(least, min(most, len(parts)))),
+                num_cpus=settings.cpus,
+                num_gpus=share,
+                max_restarts=-1,  # a pool does not replace an actor that is dead for good
+                max_task_retries=settings.restarts,
+            )
     for bundle in dataset.iter_internal_ref_bundles():
         for entry in bundle.blocks:
             for outcome in fetch(entry.ref)["outcome"]:
