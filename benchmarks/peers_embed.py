@@ -3,10 +3,11 @@
     make peers && python -m benchmarks [--full] peers_embed
 
 open_clip's ViT-B/32 with the same weights, files and threads; from files to committed rows here, to whatever the peer
-makes of them there. Each peer is a process of its own that has loaded its model and had one round to warm up, and
-takes turns with ours, so that a ratio has both sides from the same minute; ours loads its model, starts its workers and
-commits in every round. Peers run at their own defaults (float32 on a CPU), and once more with bfloat16 weights where
-they have a setting for that. Ours chooses its number format by itself.
+makes of them there. Each peer is a process of its own that has loaded its model and had one round to warm up, and all
+take turns with ours, twice a round. Ours loads its model, starts its workers and commits in every turn, and has more
+files, as a catalogue does, so that this is no larger a part of it than in a run of ten seconds; peers, which are warm,
+get some of the same files. Peers run at their own defaults (float32 on a CPU), and once more with bfloat16 weights
+where they have a setting for that. Ours chooses its number format by itself.
 
 Vectors are held to the plain open_clip script's in float32, which is the reference: the smallest cosine over all
 files. Random weights send all pictures into one narrow cone, so the cosine between neighbouring files stands beside it,
@@ -21,6 +22,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,77 +98,77 @@ def _cosines(left: Vectors, right: Vectors) -> Vectors:
 
 
 def run(short: bool) -> dict[str, Any]:
-    """Pictures a second, ours and the peer's, round by round, for every peer that is installed."""
-    count, rounds = (96, 1) if short else (512, 5)
+    """Pictures a second, ours and the peers', round by round, of every peer that is installed."""
+    count, few, rounds = (192, 32, 1) if short else (1024, 128, 3)
     manifest = make_jpegs(count)
-    files = [str(file) for file in sorted(manifest.parent.glob("*.jpg"))]
     checkpoint, hub = clip_weights.make()
-    result: dict[str, Any] = {"pictures": len(files), "threads": THREADS, "peers": {}, "missing": {}, "cosines": {}}
-    with tempfile.TemporaryDirectory(dir=CACHE) as name:
+    result: dict[str, Any] = {"pictures": count, "few": few, "threads": THREADS}
+    result |= {"ours": [], "peers": {}, "versions": {}, "missing": {}, "cosines": {}}
+    kept: dict[str, Vectors] = {}
+    with tempfile.TemporaryDirectory(dir=CACHE) as name, ExitStack() as stack:
         scratch = Path(name)
-        job = {
-            "arch": clip_weights.ARCH,
-            "checkpoint": str(checkpoint),
-            "hub": str(hub),
-            "folder": str(manifest.parent),
-            "files": files,
-            "threads": THREADS,
-            "scratch": name,
-        }
-        kept: dict[str, Vectors] = {}
+        job = {"arch": clip_weights.ARCH, "checkpoint": str(checkpoint), "hub": str(hub), "threads": THREADS}
+        job |= {"folder": f"{name}/files", "files": _some(manifest.parent, scratch / "files", few), "scratch": name}
+        peers: dict[str, Peer] = {}
         for title, contender in CONTENDERS.items():
+            module = f"benchmarks.peers.{contender.module}"
+            asked = {**job, "dtype": contender.dtype}
             try:
-                result["peers"][title] = beside(contender, job, manifest, scratch, rounds, title, kept)
+                peer = Peer(module, asked, environment=contender.environment, threads=THREADS, limit_s=LIMIT_S)
+                peers[title] = stack.enter_context(peer)
+                peer.ask(vectors=str(scratch / "vectors.npy"))
             except PeerMissing:
                 result["missing"][title] = "not installed (make peers)"
             except PeerFailed as failure:
+                peers.pop(title, None)
                 result["missing"][title] = f"failed: {failure}"
-            print(f"{title}: {result['peers'].get(title) or result['missing'][title]}", file=sys.stderr, flush=True)
+            else:
+                result["versions"][title] = peer.about["versions"]
+        for _ in range(rounds):
+            sides = []
+            for part in (list(peers)[: len(peers) // 2], list(peers)[len(peers) // 2 :]):
+                seconds, vectors = ours(manifest, checkpoint, scratch / "ours.workspace")
+                kept["coldstart embed"] = vectors[:few]
+                sides.append(len(vectors) / seconds)
+                for title in part:
+                    answer = peers[title].ask(vectors=str(scratch / "vectors.npy"))
+                    kept[title] = np.load(scratch / "vectors.npy")
+                    result["peers"].setdefault(title, []).append(answer["pictures"] / answer["seconds"])
+            result["ours"].append(statistics.mean(sides))
+            print({title: round(speeds[-1], 1) for title, speeds in result["peers"].items()}, sides, file=sys.stderr)
     reference = kept.get(REFERENCE)
     if reference is not None:
         result["cosines"] = {title: alike(found, reference) for title, found in kept.items() if title != REFERENCE}
     return result
 
 
-def beside(
-    contender: Contender,
-    job: dict[str, Any],
-    manifest: Path,
-    scratch: Path,
-    rounds: int,
-    title: str,
-    kept: dict[str, Vectors],
-) -> dict[str, Any]:
-    """Rounds in which ours and one peer take turns; `kept` gets both their vectors."""
-    out = scratch / "vectors.npy"
-    module, environment = f"benchmarks.peers.{contender.module}", contender.environment
-    speeds: dict[str, list[float]] = {"ours": [], "theirs": []}
-    asked = {**job, "dtype": contender.dtype}
-    with Peer(module, asked, environment=environment, threads=THREADS, limit_s=LIMIT_S) as peer:
-        peer.ask(vectors=str(out))
-        for _ in range(rounds):
-            seconds, vectors = ours(manifest, Path(job["checkpoint"]), scratch / "ours.workspace")
-            speeds["ours"].append(len(vectors) / seconds)
-            answer = peer.ask(vectors=str(out))
-            speeds["theirs"].append(answer["pictures"] / answer["seconds"])
-        kept["coldstart embed"], kept[title] = vectors, np.load(out)
-        return {**speeds, "versions": peer.about["versions"]}
+def _some(folder: Path, into: Path, few: int) -> list[str]:
+    """The first of the files, by links in a folder of their own, which some peers read whole."""
+    into.mkdir()
+    found = []
+    for file in sorted(folder.glob("*.jpg"))[:few]:
+        os.link(file, into / file.name)
+        found.append(str(into / file.name))
+    return found
 
 
 def rows(result: dict[str, Any]) -> list[Row]:
     """The claim's lines in the table."""
-    setting = f"ViT-B/32, {result['pictures']} JPEGs of 640 x 480, {result['threads']} threads"
+    setting = (
+        f"ViT-B/32, {result['pictures']} JPEGs of 640 x 480 ({result['few']} of them for peers), "
+        f"{result['threads']} threads"
+    )
     lines = []
     for title, contender in CONTENDERS.items():
         claim = f"`coldstart embed` against {title}"
         if title in result["missing"]:
             lines.append(Row(claim, setting, "not run", result["missing"][title], contender.goal))
         elif title in result["peers"]:
-            one = result["peers"][title]
-            package, version = next(iter(one["versions"].items()))
-            speeds = " against ".join(f"{statistics.median(one[side]):.1f}" for side in ("ours", "theirs"))
+            theirs = result["peers"][title]
+            package, version = next(iter(result["versions"][title].items()))
+            speeds = f"{statistics.median(result['ours']):.1f} against {statistics.median(theirs):.1f}"
             told = f"{setting}; {speeds} pictures/s; {package} {version}"
-            lines.append(against("peer", claim, told, one["ours"], one["theirs"], contender.goal))
+            lines.append(against("peer", claim, told, result["ours"], theirs, contender.goal))
     for title, found in result["cosines"].items():
         told = f"{found['least_centred']:.4f} without the common mean; different files {found['neighbours']:.3f}"
         claim = f"smallest cosine of a file's vectors, {title} and {REFERENCE}"
