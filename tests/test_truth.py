@@ -138,6 +138,12 @@ def test_samples_come_back_as_they_were_kept_and_only_for_their_version(table: A
         assert (back[space].filtered is None) == (own.filtered is None)
 
 
+def test_samples_of_another_form_are_drawn_anew(tmp_path: Path) -> None:
+    db = lancedb.connect(tmp_path)
+    other = pa.table({"space": ["words"], "version": [7], "ids": [["a"]]})
+    assert Samples.load(db.create_table("recall_samples", other), Changes(7)) == Samples()
+
+
 def test_a_filter_stays_while_it_keeps_enough() -> None:
     labels = pa.table({"kind": ["product"] * 100, "category": ["a"] * 10 + ["b"] * 20 + ["c"] * 70})
     assert chosen(labels, None) == Condition("category", "a")

@@ -50,8 +50,9 @@ class Samples:
 
     @classmethod
     def load(cls, table: Any, changes: Changes) -> Samples:
-        """Those that a table keeps (None: there is none yet) for the version that the changes set out from."""
-        if table is None:
+        """Those that a table keeps for the version that the changes set out from; none where there is no table, or one of
+        another release's form."""
+        if table is None or table.schema.names != SCHEMA.names:
             return cls()
         rows = table.search().where(f"version = {changes.version}").limit(None).to_arrow()
         return cls(from_arrow(rows), changes)
