@@ -50,8 +50,8 @@ class Samples:
 
     @classmethod
     def load(cls, table: Any, changes: Changes) -> Samples:
-        """Those that a table keeps for the version that the changes set out from; none where there is no table, or one of
-        another release's form."""
+        """Those that a table keeps for the version that the changes set out from; none where there is no table, or a
+        table of another release."""
         if table is None or table.schema.names != SCHEMA.names:
             return cls()
         rows = table.search().where(f"version = {changes.version}").limit(None).to_arrow()
