@@ -65,7 +65,8 @@ def run_squares(store: Store, stage: Squares, part: int = 4, scope: Scope | None
 
 
 def run(store: Store, stages: dict[str, Any], manifest: Path, engine: dict[str, Any]) -> RunReport:
-    loaded = pipelines.load({"stages": stages, "engine": {"workers": 2, **engine}}, manifest=manifest)
+    settings = {"stages": stages, "engine": {"workers": 2, **engine}}
+    loaded = pipelines.load(settings, manifest=manifest, media_roots=[sample.path()])
     return run_pipeline(store, loaded)
 
 
@@ -97,7 +98,7 @@ def assert_equal(local: Store, ray: Store) -> None:
 def test_the_sample_ends_in_the_same_tables(cluster: str, tmp_path: Path) -> None:
     stages = {
         "ingest": {},
-        "quality": {"stage": "understand.quality", "min_side": 200, "min_brightness": 80},
+        "quality": {"stage": "understand.quality", "min_side": 190, "min_brightness": 0.65},
         "image": {"stage": "embed", "encoder": "fake"},
         "words": {"stage": "embed", "encoder": "fake", "input": "text"},
         "index": {},
@@ -105,10 +106,10 @@ def test_the_sample_ends_in_the_same_tables(cluster: str, tmp_path: Path) -> Non
     entries = [json.loads(line) for line in (sample.path() / "manifest.jsonl").read_text("utf-8").splitlines()]
     some = [*entries[:24], *entries[-6:], {"item_id": "gone", "title": "gone", "image": "no.jpg"}]
     for entry in some:
-        entry.update({name: str(sample.path() / entry[name]) for name in ("image", "video") if name in entry})
+        for media in entry.get("media", []):
+            media["uri"] = str(sample.path() / media["uri"])
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text("\n".join(map(json.dumps, some)), "utf-8")
-    stages["ingest"] = {}
     local, ray = Store(tmp_path / "local", create=True), Store(tmp_path / "ray", create=True)
     first = run(local, stages, manifest, {})
     second = run(ray, stages, manifest, {"name": "ray", "ray": {"part": 10}})
