@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from coldstart import pipeline as pipelines
 from coldstart.dossier import Dossier, collect
 from coldstart.encoders import Encoder, Passport
-from coldstart.engine.estimate import Estimate, estimate
+from coldstart.engine.estimate import estimate
+from coldstart.engine.estimated import Estimate
 from coldstart.engine.kept import Asked, keep
 from coldstart.engine.machines import machine
 from coldstart.engine.progress import Progress, SilentProgress

@@ -14,7 +14,7 @@ import pytest
 import coldstart
 from coldstart.cli import report
 from coldstart.engine import probe as probe_module
-from coldstart.engine.estimate import Assumption, Elsewhere, Estimate, StageEstimate
+from coldstart.engine.estimated import Assumption, Elsewhere, Estimate, StageEstimate
 from coldstart.engine.kept import Compared, Comparison
 from coldstart.engine.machines import machine
 from coldstart.engine.probe import probe

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from coldstart.cli import output
 
 if TYPE_CHECKING:
-    from coldstart.engine.estimate import Estimate, StageEstimate
+    from coldstart.engine.estimated import Estimate, StageEstimate
     from coldstart.engine.kept import Comparison
     from coldstart.engine.run import RunReport, StageReport
 
