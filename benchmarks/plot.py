@@ -84,7 +84,8 @@ def _panel(axis: Any, made: Sequence[Bar], title: str) -> None:
     axis.set_xscale("log")
     low, high = min(*ends, 1.0) * 0.8, max(*ends, 1.0) * 1.25
     axis.set_xlim(low, high)
-    ticks = [tick for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500) if low <= tick <= high]
+    wide, narrow = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300), (0.1, 0.2, 0.3, 0.5, 0.7, 1, 2, 3, 5, 10)
+    ticks = [tick for tick in (wide if high > 50 * low else narrow) if low <= tick <= high]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()
     axis.axvline(1, color="0.6", linewidth=1, zorder=0)

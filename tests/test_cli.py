@@ -270,7 +270,7 @@ def test_a_pipeline_file_opens_with_a_command_that_parses(
     assert program == "coldstart"
     ran: list[Any] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("coldstart.cli.work.run_and_report", lambda *given: ran.append(given))
+    monkeypatch.setattr("coldstart.cli.work.run_and_report", lambda *given, **others: ran.append(given))
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     ((_, _, _, settings, _, _),) = ran

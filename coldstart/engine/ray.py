@@ -144,10 +144,10 @@ def _do(
     left = dict(parts)
     with progress.meter(stage.name, total) as meter, Committer(workspace, stage, order.target, engine) as committer:
 
-        def take(refs: Mapping[int, Any]) -> dict[int, Any]:
+        def take(refs: Mapping[int, Any], *, apart: bool = False) -> dict[int, Any]:
             """Do some parts; returns those that never came back."""
             missing = dict(refs)
-            with closing(_outcomes(order, stage, engine.ray, list(refs.values()))) as outcomes:
+            with closing(_outcomes(order, stage, engine.ray, list(refs.values()), apart)) as outcomes:
                 for outcome in outcomes:
                     if missing.pop(outcome.part, None) is None:
                         continue  # done twice, since its first answer was lost: its fragments are of no version
@@ -165,7 +165,7 @@ def _do(
             rows = [row for table in map(fetch, some) for row in _rows(table)]
             singles = ray_plan.numbered(rows, number)
             number += len(rows)
-            for single in take(singles):
+            for single in take(singles, apart=True):
                 if not committer.parts:
                     raise ColdstartError(
                         f"workers of stage {stage.name!r} died {engine.ray.restarts + 1} times in a row without "
@@ -189,8 +189,12 @@ def _died(stage: MapStage, part: pa.Table, number: int, times: int) -> Outcome:
     return Outcome(number, gone=[] if row["old"] is None else [row["old"]], verdicts=[verdict])
 
 
-def _outcomes(order: Order, stage: MapStage, settings: RayCluster, parts: list[Any]) -> Generator[Outcome]:
-    """The parts through both pools, as they end. Those whose actors died more often than `restarts` do not come."""
+def _outcomes(order: Order, stage: MapStage, settings: RayCluster, parts: list[Any], apart: bool) -> Generator[Outcome]:
+    """The parts through both pools, as they end. Those whose actors died more often than `restarts` do not come.
+
+    Args:
+        apart: no actor has a part waiting while it is at another, since those that wait die with it.
+    """
     dataset = ray.data.from_arrow_refs(parts)
     context = dataset.context
     context.max_errored_blocks = -1
@@ -206,7 +210,11 @@ def _outcomes(order: Order, stage: MapStage, settings: RayCluster, parts: list[A
                 fn_constructor_args=(order,),
                 batch_size=None,
                 batch_format="pyarrow",
-                compute=ActorPoolStrategy(min_size=least, max_size=max(least, min(most, len(parts)))),
+                compute=ActorPoolStrategy(
+                    min_size=least,
+                    max_size=max(least, min(most, len(parts))),
+                    max_tasks_in_flight_per_actor=1 if apart else None,
+                ),
                 num_cpus=settings.cpus,
                 num_gpus=share,
                 max_restarts=-1,  # a pool does not replace an actor that is dead for good

@@ -281,7 +281,8 @@ def look(
     *blocks: pa.Table,
 ) -> Iterator[Any]:
     """The summary of one partition, then its parts; `numbered`: the number of the first, and the size of each."""
-    view = Partition(names, pa.concat_tables(blocks) if blocks else BLOCK.empty_table())
+    filled = [block for block in blocks if block.num_columns]  # a read that found no row gives a block of no columns
+    view = Partition(names, pa.concat_tables([BLOCK.empty_table(), *filled]))
     stage = plans.build()
     same_key(stage, key)
     standing = plans.standing(cast(Store, view), closed)
