@@ -280,10 +280,12 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
     said: list[Any] = []
     out = run(job, device="cpu", dtype="float32", progress=said.append)
     assert [one["epoch"] for one in said if "recall_at_10" in one] == [2, 3]
-    torch.testing.assert_close(adapter_of(out), adapter_of(whole), rtol=0, atol=0)
+    # to rounding: another process lays its memory out otherwise, and products may end in other last digits
+    torch.testing.assert_close(adapter_of(out), adapter_of(whole), rtol=1e-5, atol=1e-7)
     same = [{key: one[key] for key in ("epoch", "loss", "recall_at_10", "mrr")} for one in report_of(out)["history"]]
     assert same == [
-        {key: one[key] for key in ("epoch", "loss", "recall_at_10", "mrr")} for one in report_of(whole)["history"]
+        pytest.approx({key: one[key] for key in ("epoch", "loss", "recall_at_10", "mrr")}, rel=1e-5)
+        for one in report_of(whole)["history"]
     ]
     files = {file.suffix for file in job.rglob("*") if file.is_file()}
     assert files <= {".safetensors", ".json", ".jsonl"}  # nothing is pickled
