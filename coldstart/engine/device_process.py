@@ -6,7 +6,6 @@ Loads little before it has settled on its share of the cores, since numpy and to
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import threading
 import time
@@ -16,9 +15,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from coldstart.cores import Share, settle
+from coldstart.engine.crossing import Builds, portable
 from coldstart.errors import ColdstartError
 
 _GRACE_S = 5.0
@@ -38,12 +38,6 @@ class Place:
     device: str
     share: Share
     cuda: str | None = None
-
-
-class Builds(Protocol):
-    """What builds the stage anew, as `Recipe` does; picklable."""
-
-    def build(self, **engine: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -105,7 +99,7 @@ def main(pipe: Connection) -> None:
         return
     except Exception as error:
         on_device = _is_device_fault(error)
-        pipe.send(Fault(_portable(error), on_device))
+        pipe.send(Fault(_told(error), on_device))
         if on_device:
             os._exit(1)  # after such a fault the driver may hang at a clean exit
 
@@ -167,16 +161,8 @@ def _is_device_fault(error: Exception) -> bool:
     return type(error).__name__ == "AcceleratorError" or str(error).startswith(("CUDA error", "CUDA driver error"))
 
 
-def _portable(error: Exception) -> Exception:
-    """The exception itself, where it crosses to another process whole, with the trace of this one as a note."""
+def _told(error: Exception) -> Exception:
+    """As it crosses to the parent: a fault of the program with the trace of this process as a note."""
     if not isinstance(error, ColdstartError):
         error.add_note("in the process of its device:\n" + "".join(traceback.format_exception(error)))
-    try:
-        again = pickle.loads(pickle.dumps(error))
-        if type(again) is type(error) and str(again) == str(error):
-            return error
-    except Exception:  # an exception may ask for arguments that it does not keep
-        pass
-    if isinstance(error, ColdstartError):
-        return ColdstartError(str(error))
-    return RuntimeError(f"{type(error).__name__}: {error}")
+    return portable(error)

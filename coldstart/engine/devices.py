@@ -23,7 +23,8 @@ from coldstart import device as device_module
 from coldstart.cores import shares
 from coldstart.engine import device_process
 from coldstart.engine.batcher import Result
-from coldstart.engine.device_process import Builds, Fault, Made, Order, Place, Want
+from coldstart.engine.crossing import Builds
+from coldstart.engine.device_process import Fault, Made, Order, Place, Want
 from coldstart.engine.local import Producer, Step
 from coldstart.engine.recipe import Recipe
 from coldstart.errors import ColdstartError

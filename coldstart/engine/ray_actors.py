@@ -12,11 +12,12 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
 from coldstart.engine.batcher import Batcher, Result
+from coldstart.engine.crossing import Builds, portable
 from coldstart.engine.workers import Pool, Prepared, prepare_here, prepare_isolated
 from coldstart.errors import ColdstartError
 from coldstart.keys import stage_key
@@ -36,12 +37,6 @@ PREPARED = pa.schema(
     ]
 )
 """`old`: address of the row that is to be replaced; `recorded`: the ledger has a row of the item; `data`: pickled."""
-
-
-class Builds(Protocol):
-    """What builds the stage anew, as `Recipe` does; picklable."""
-
-    def build(self, **engine: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -250,14 +245,3 @@ def _fault_of(part: pa.Table) -> Exception | None:
         return None
     error: Exception = pickle.loads(part["data"][0].as_py())
     return error
-
-
-def portable(error: Exception) -> Exception:
-    """The exception itself where it crosses to another process whole, else one of its words."""
-    try:
-        again = pickle.loads(pickle.dumps(error))
-        if type(again) is type(error) and str(again) == str(error):
-            return error
-    except Exception:  # an exception may ask for arguments that it does not keep
-        pass
-    return ColdstartError(str(error)) if isinstance(error, ColdstartError) else RuntimeError(repr(error))
