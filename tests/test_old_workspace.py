@@ -1,0 +1,121 @@
+"""Workspaces made by coldstart 0.1, opened by the code at hand: they run, redo nothing and answer.
+
+`tools/make_old_workspace.py` made `fixtures/workspace_of_0_1`: `shop` needs no torch, `school` holds what was trained.
+A failure here means that every workspace in use would be made anew: a stage kind, a `version`, a `fingerprint()`, an
+encoder's passport, a packaged prompt or the way of a key has changed. Where that is wanted, say so in the changelog and
+make a fixture of the new version beside this one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import tarfile
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import fsspec.config
+import pytest
+from fsspec.implementations.dirfs import DirFileSystem
+
+import coldstart
+
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
+FIXTURE = ROOT / "tests" / "fixtures" / "workspace_of_0_1"
+KEYS: dict[str, Any] = json.loads((FIXTURE / "keys.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The fixture unpacked, as the working folder, where media named `dir://FILE` are found and known by their bytes,
+    under the versions of libraries that are part of keys."""
+    with tarfile.open(FIXTURE / "workspaces.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLDSTART_MODELS", str(tmp_path / "models"))
+    monkeypatch.setitem(fsspec.config.conf, "dir", {"path": str(tmp_path / "media"), "target_protocol": "file"})
+    monkeypatch.setattr(DirFileSystem, "ukey", lambda self, path: sha256(self.cat_file(path)).hexdigest())
+    installed = importlib.metadata.distribution
+
+    def as_then(name: str) -> Any:
+        found = installed(name)
+        return _Then(found, KEYS["libraries"][name]) if name in KEYS["libraries"] else found
+
+    monkeypatch.setattr(importlib.metadata, "distribution", as_then)
+    return tmp_path
+
+
+class _Then:
+    """A distribution under another version."""
+
+    def __init__(self, found: importlib.metadata.Distribution, version: str) -> None:
+        self._found = found
+        self.version = version
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._found, name)
+
+
+def balances(reports: Any) -> dict[str, dict[str, int]]:
+    """Stage -> how many items are in each state."""
+    states = ("fresh", "failed", "filtered", "duplicate", "pending")
+    return {one.stage: {state: getattr(one.balance, state) for state in states} for one in reports}
+
+
+def keys_of(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    from row_keys import read_keys
+
+    return read_keys(workspace)
+
+
+@pytest.mark.parametrize("name", ["shop", "school"])
+def test_a_workspace_of_0_1_opens_runs_and_redoes_nothing(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    then = KEYS[name]
+    workspace = coldstart.open(folder / name)
+    pipeline = workspace.pipeline(folder / f"{name}.yaml")
+    assert balances(workspace.status(pipeline)) == then["balance"]
+    report = workspace.run(pipeline)
+    assert {one.stage: (one.ran.done, one.ran.lost) for one in report.stages} == dict.fromkeys(then["balance"], (0, 0))
+    assert balances(report.stages) == then["balance"]
+    now = keys_of(folder / name, monkeypatch)
+    for part in ("tables", "ledger", "fits"):
+        assert now[part] == then[part], part
+
+
+def test_every_stage_kind_of_0_1_is_in_one_of_them(folder: Path) -> None:
+    pipelines = [coldstart.open(folder / name).pipeline(folder / f"{name}.yaml") for name in ("shop", "school")]
+    assert {spec.kind for pipeline in pipelines for spec in pipeline.stages} == {
+        *("ingest", "embed", "behaviour", "label", "index", "finetune.describe"),
+        *("align.text_image", "align.behaviour", "describe.grounds", "describe.write", "describe.check"),
+        *("understand.fingerprint", "understand.duplicates", "understand.quality", "understand.shots"),
+        *("understand.speech", "understand.screen", "understand.evidence", "understand.safety"),
+    }
+    rows = {place: len(keys) for name in ("shop", "school") for place, keys in KEYS[name]["tables"].items()}
+    assert min(rows.values()) > 0
+
+
+def test_a_changed_setting_is_noticed(folder: Path) -> None:
+    """The counts above are not zero because nothing is looked at."""
+    workspace = coldstart.open(folder / "shop")
+    pipeline = workspace.pipeline(folder / "shop.yaml", overrides=["image.frames=3", "understand.screen.fps=1"])
+    found = balances(workspace.status(pipeline))
+    assert found["image"]["pending"] > 0 and found["understand.screen"]["pending"] > 0
+    assert found["understand.quality"]["pending"] == 0
+
+
+def test_a_workspace_of_0_1_is_searched_and_recommends(folder: Path) -> None:
+    workspace = coldstart.open(folder / "shop")
+    hits = workspace.search(text="Blue Scarf number", top_k=3)
+    assert len(hits) == 3 and all("Blue" in (hit.title or "") or "Scarf" in (hit.title or "") for hit in hits)
+    assert hits[0].title is not None and hits[0].title.startswith("Blue Scarf")
+    alike = workspace.search(item="p10", top_k=5, spaces=["image"])
+    assert {hit.item_id for hit in alike}.isdisjoint({"p10", "black", "refused"}) and len(alike) == 5
+    listed = workspace.recommend("user-03", top_k=10)
+    assert listed.scored_by == "behaviour"
+    assert len({one.item_id for one in listed.items}) == 10
+    assert {one.item_id for one in listed.items} <= set(KEYS["shop"]["tables"]["catalog.index_key"])
+    assert len(workspace.recommend(history=["p00", "p06"], top_k=4).items) == 4
