@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -370,3 +372,89 @@ def test_publications_are_listed(shop: Path) -> None:
     result = CliRunner().invoke(app, ["index", "-w", str(shop / "workspace"), "--history", "--json"])
     (publication,) = json.loads(result.stdout)
     assert (publication["rows"], publication["spaces"]) == (3, ["text"])
+
+
+# -- warnings
+
+SPEAKING = """
+import sys, warnings, logging
+import coldstart.cli as cli
+
+def speak():
+    for said in (UserWarning("of a library"), FutureWarning("a name goes away")):
+        warnings.warn_explicit(said, None, "library.py", 1, module="library")
+    logging.getLogger("library").warning("a library logs")
+    ours = "coldstart.media.image"
+    warnings.warn_explicit(FutureWarning("our call's name goes away"), None, "ours.py", 1, module=ours)
+    warnings.warn_explicit(UserWarning("of this package"), None, "ours.py", 2, module=ours)
+    import subprocess
+    subprocess.run([sys.executable, "-c", "import warnings; warnings.warn('of a process')"], check=True)
+
+cli.app = speak
+cli.main()
+"""
+OURS = {"of this package"}
+THEIRS = {"of a library", "a name goes away", "our call's name goes away", "a library logs", "of a process"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "seen"),
+    [
+        ([], {}, OURS),
+        (["--debug"], {}, OURS | THEIRS),
+        ([], {"COLDSTART_DEBUG": "1"}, OURS | THEIRS),
+        ([], {"PYTHONWARNINGS": "default"}, OURS | THEIRS),
+    ],
+)
+def test_warnings_of_libraries_stay_off_the_screen(
+    arguments: list[str], environment: dict[str, str], seen: set[str]
+) -> None:
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONWARNINGS", "COLDSTART_DEBUG")}
+    said = subprocess.run(
+        [sys.executable, "-c", SPEAKING, *arguments],
+        env=inherited | environment, capture_output=True, text=True, timeout=120, check=True,
+    ).stderr  # fmt: skip
+    assert {words for words in OURS | THEIRS if words in said} == seen
+
+
+TESTED = """
+import warnings
+
+def said_of(module, category=UserWarning):
+    warnings.warn_explicit(category("said"), None, "a.py", 1, module=module)
+
+def test_of_a_library():
+    for category in (UserWarning, DeprecationWarning, FutureWarning, RuntimeWarning):
+        said_of("torch.nn.modules.module", category)
+        said_of("coldstarting", category)
+
+def test_of_this_package():
+    said_of("coldstart.media.image", FutureWarning)
+
+def test_of_a_helper():
+    said_of("behaviour_shop", DeprecationWarning)
+
+def test_of_a_test():
+    warnings.warn("said", DeprecationWarning, stacklevel=1)
+
+def test_of_a_file_left_open():
+    said_of("library", ResourceWarning)
+"""
+
+
+def test_warnings_of_libraries_fail_no_test_and_ours_do(tmp_path: Path) -> None:
+    root = Path(__file__).parents[1]
+    (tmp_path / "test_cli.py").write_text(TESTED, "utf-8")  # named as a module of the tests, as `test_of_a_test` needs
+    shutil.copy(root / "pyproject.toml", tmp_path)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+    environment["PYTHONPATH"] = str(root / "tests")
+    told = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "conftest", "test_cli.py"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
+    ).stdout  # fmt: skip
+    passed = re.findall(r"^PASSED test_cli.py::(\w+)", told, re.MULTILINE)
+    failed = re.findall(r"^FAILED test_cli.py::(\w+)", told, re.MULTILINE)
+    assert passed == ["test_of_a_library"], told
+    assert sorted(failed) == [
+        "test_of_a_file_left_open", "test_of_a_helper", "test_of_a_test", "test_of_this_package",
+    ]  # fmt: skip

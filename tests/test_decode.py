@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +14,7 @@ import word_tokens
 
 from coldstart.attributes import Attribute
 from coldstart.description import json_schema, parse
-from coldstart.generators import Sampling, _decode
+from coldstart.generators import Sampling, _cache, _decode
 from coldstart.generators._binding import Binder
 from coldstart.generators._decode import Row, write
 
@@ -44,6 +47,32 @@ def model(binder: Binder) -> Any:
 def rows(binder: Binder, system: str = "You name what is in a shop. ") -> list[Row]:
     ids = [binder.tokenizer(f"{system}Title: {title}", add_special_tokens=False)["input_ids"] for title in TITLES]
     return [Row(own, (SCHEMA, None)[place % 2]) for place, own in enumerate(ids)]
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_name_that_goes_away_is_used(model: Any, binder: Binder) -> None:
+    """transformers says so of the place that called torch, so no other test would fail by it."""
+    assert len(write(model, binder, rows(binder), Sampling(5))) == len(TITLES)
+
+
+def test_a_model_takes_its_cache_by_the_name_in_its_signature(model: Any) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    class Old(torch.nn.Module):
+        def forward(self, input_ids: Any, past_key_values: Any = None, use_cache: bool = True) -> None: ...
+
+    class New(torch.nn.Module):
+        def forward(self, input_ids: Any, cache: Any = None, use_cache: bool = True) -> None: ...
+
+    class Either(New):
+        @functools.wraps(New.forward)
+        def forward(self, *args: Any, **kwargs: Any) -> None: ...
+
+    assert [_cache.argument(kind()) for kind in (Old, New, Either)] == ["past_key_values", "cache", "cache"]
+    name = _cache.argument(model)
+    assert name in inspect.signature(model.forward).parameters
+    adapted = get_peft_model(copy.deepcopy(model), LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
+    assert _cache.argument(adapted) == name
 
 
 @pytest.mark.parametrize("sampling", [Sampling(45), Sampling(45, temperature=1.0, top_p=0.9, seed=3)])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -48,7 +50,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the trace of an error, and warnings of libraries.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
@@ -58,9 +62,27 @@ def options(
         os.environ["COLDSTART_DEBUG"] = "1"
 
 
+def _quieten() -> None:
+    """Keep warnings of libraries, which no user can mend, off the screen; those of this package stay.
+
+    A library says that one of its names goes away where that name is used, so in a module of this package too: such
+    warnings are for the tests, where they are errors.
+    """
+    warnings.simplefilter("ignore")
+    warnings.filterwarnings("default", module=r"coldstart(\.|$)")
+    for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+        warnings.simplefilter("ignore", category)
+    os.environ["PYTHONWARNINGS"] = "ignore"  # of the processes that a command starts
+    for name in ("LANCEDB_LOG", "TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    if isinstance(logging.lastResort, logging.Handler):  # it writes what loggers without a handler say
+        logging.lastResort.setLevel(logging.ERROR)
+
+
 def main() -> None:
     """Entry point: a fault that the user can mend is one line on stderr and exit code 1."""
-    os.environ.setdefault("LANCEDB_LOG", "error")  # its warnings are about its own insides
+    if not sys.warnoptions and not os.environ.get("COLDSTART_DEBUG") and "--debug" not in sys.argv:
+        _quieten()
     try:
         app()
     except ColdstartError as error:

@@ -2,10 +2,14 @@
 
 Layers of transformers' `DynamicCache` copy all they hold for every token. Layers here have room from the start and
 write in place. That is for full attention; layers with another memory (a window, a state) stay transformers' own.
+
+Models take the cache as `cache` from transformers 5.24 on, and as `past_key_values` before; `argument` knows which.
 """
 
 from __future__ import annotations
 
+import inspect
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -50,6 +54,21 @@ def new(config: Any, room: int) -> DynamicCache:
     cache = DynamicCache(config=config)
     cache.layers = [_Layer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def argument(model: Any) -> str:
+    """Name the argument by which a model takes its cache, by the signature of its `forward`.
+
+    Args:
+        model: any causal model of transformers, also inside an adapter of peft.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return _argument(inner.__class__)
+
+
+@lru_cache(maxsize=64)
+def _argument(kind: Any) -> str:
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
 def shareable(cache: DynamicCache) -> bool:

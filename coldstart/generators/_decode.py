@@ -199,9 +199,9 @@ def _forward(
         **inputs,
         attention_mask=mask,
         position_ids=positions,
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **{_cache.argument(model): cache},
     ).logits
     return logits
 

@@ -3,10 +3,14 @@
 Scores of one user compare among items, and only so far among users: who likes much and all alike has great products
 with everything. So users can be ranked by `lift` too: by how many standard deviations an item's score stands above what
 that user scores on average over the catalogue.
+
+Users of one score go by their ids. A product of float32 depends in its last digits on where a vector stands in memory
+and on the machine, so scores that are no further apart than that count as one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from coldstart.behaviour import Vectors
 from coldstart.behaviour.histories import most_alike
@@ -28,6 +33,10 @@ if TYPE_CHECKING:
 
 BY = ("score", "lift")
 SUFFIXES = (".csv", ".parquet")
+_ROUNDING = 2.0**-18
+"""Share of the greatest score by which products of equal vectors may differ."""
+_MORE = 32
+"""Users looked at beyond those asked for: of equal ones at the end of the list, those of the first ids are kept."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +104,37 @@ def audience(lister: Lister, item_id: str, *, top_k: int = 100, by: str = "score
     met = rows.over([item_id]).matrix().T.tocsr()
     vector = tastes.of((item_id,))
     asked, answers = _lifted(tastes.vectors, users, vector) if by == "lift" else (users, vector)
-    places, scores = best(answers, asked, min(top_k, len(asked)), exclude=met, mask=there, device=lister.device)
-    listed = [int(place) for place in places[0] if place >= 0]
+    depth = min(top_k + _MORE, len(asked))
+    places, scores = best(answers, asked, depth, exclude=met, mask=there, device=lister.device)
+    listed, worth = _settled(places[0], scores[0], rows.user_ids)
+    listed, worth = listed[:top_k], worth[:top_k]
     why = _reasons(lister, tastes, item_id, vector, likes, listed) if reasons else [None] * len(listed)
     people = tuple(
-        Person(rows.user_ids[place], rank, float(score), reason)
-        for rank, (place, score, reason) in enumerate(zip(listed, scores[0][: len(listed)], why, strict=True), start=1)
+        Person(rows.user_ids[place], rank, score, reason)
+        for rank, (place, score, reason) in enumerate(zip(listed, worth, why, strict=True), start=1)
     )
     cold = bool(tastes.cold[tastes.places[item_id]])
     notes = () if tastes.learnt else (lister.by_content,)
     return Audience(item_id, tastes.name, by, cold, int(there.sum()), met.nnz, people, notes)
+
+
+def _settled(
+    places: NDArray[np.int64], scores: NDArray[np.float32], user_ids: Sequence[str]
+) -> tuple[list[int], list[float]]:
+    """Order users by falling score and then by id, where scores that rounding alone tells apart are one score.
+
+    Args:
+        places: of users, by falling score; -1 where there is none.
+    """
+    there = places >= 0
+    places, scores = places[there], scores[there]
+    if not len(places):
+        return [], []
+    least = _ROUNDING * float(np.abs(scores).max())
+    firsts = np.concatenate([[True], scores[:-1] - scores[1:] > least])
+    worth = scores[np.flatnonzero(firsts)[np.cumsum(firsts) - 1]]
+    order = sorted(range(len(places)), key=lambda at: (-worth[at], user_ids[int(places[at])]))
+    return [int(places[at]) for at in order], [float(worth[at]) for at in order]
 
 
 def _lifted(items: Vectors, users: Vectors, vector: Vectors) -> tuple[Vectors, Vectors]:
