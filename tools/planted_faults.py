@@ -193,11 +193,16 @@ class Copy:
             failed = _FAILED.findall(done.stdout)
             if not failed:
                 return ended(False, problem=f"pytest ended with {done.returncode}: {done.stdout[-300:]}")
-            alone = ["--collect-only", failed[0]] if "::" not in failed[0] else [failed[0]]
-            again = self._pytest(*alone)
-            if again is not None and again.returncode == 0:
+            if self._passes(failed[0]):
                 return ended(True, failed[0])
-            red.append(failed[0])
+            clean = None if red else self._pytest(*chosen)  # once: where one is red without the fault, others may be
+            found = [] if clean is None else _FAILED.findall(clean.stdout)
+            red += dict.fromkeys([failed[0], *found])
+
+    def _passes(self, test: str) -> bool:
+        """Run a test without any fault; of a file that could not be imported, see that it can."""
+        done = self._pytest(test) if "::" in test else self._pytest("--collect-only", test)
+        return done is not None and done.returncode == 0
 
     @contextmanager
     def _with(self, path: Path, text: str) -> Iterator[None]:
@@ -237,8 +242,10 @@ def _write(path: Path, text: str) -> None:
     Path(cache_from_source(str(path))).unlink(missing_ok=True)
 
 
-def run(faults: Sequence[Fault], root: Path, jobs: int, everything: bool, extra: Sequence[str]) -> list[Found]:
-    """Try out faults, in as many copies as there are jobs, and print a line as each ends."""
+def run(
+    faults: Sequence[Fault], root: Path, jobs: int, everything: bool, extra: Sequence[str], out: Path | None
+) -> list[Found]:
+    """Try out faults, in as many copies as there are jobs; print a line as each ends, and keep it in a file."""
     free: queue.SimpleQueue[Copy] = queue.SimpleQueue()
     with tempfile.TemporaryDirectory(prefix="planted-faults-") as folder, ThreadPoolExecutor(jobs) as pool:
         for number in range(min(jobs, len(faults))):
@@ -254,7 +261,12 @@ def run(faults: Sequence[Fault], root: Path, jobs: int, everything: bool, extra:
             print(f"{found.id:<30} {found.verdict:<12} {found.seconds:>7.1f} s  {found.by}", flush=True)
             return found
 
-        return list(pool.map(work, faults))
+        done: list[Found] = []
+        for one in pool.map(work, faults):
+            done.append(one)
+            if out is not None:  # as it goes: a whole run takes long
+                out.write_text(json.dumps([asdict(each) for each in done], indent=1) + "\n", "utf-8")
+        return done
 
 
 def table(faults: Sequence[Fault], found: Sequence[Found]) -> str:
@@ -296,10 +308,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.check or wrong:
         print(f"{len(faults)} faults, {len(wrong)} problems")
         return int(bool(wrong))
-    found = run(faults, given.root.resolve(), max(1, given.jobs), given.tests == "all", given.pytest)
+    found = run(faults, given.root.resolve(), max(1, given.jobs), given.tests == "all", given.pytest, given.json)
     print(table(faults, found))
-    if given.json:
-        given.json.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n", "utf-8")
     return int(not all(one.caught for one in found))
 
 
