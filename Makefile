@@ -53,7 +53,7 @@ sample: $(INSTALLED) ## make the sample catalogue again from COLDSTART_DATA (nee
 	$(BIN)/python tools/make_sample.py
 
 starter-clip: $(INSTALLED) ## train the heads of starter-clip again from COLDSTART_DATA
-	$(BIN)/python -m coldstart.training.starter_clip --data $(or $(COLDSTART_DATA),../shared/data) \
+	$(BIN)/python -m tools.starter_clip.train --data $(or $(COLDSTART_DATA),../shared/data) \
 		--out coldstart/weights/starter_clip --cache .bench/starter_clip
 
 wheel: $(INSTALLED) ## build the wheel into dist/

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 
 from benchmarks.report import Row
-from coldstart.training.align import Epoch, Recipe, fit, new_heads
-from coldstart.training.groups import near
-from coldstart.training.pairs import Pairs
+from coldstart.align.head_math import Pairs
+from coldstart.align.train_heads import Epoch, Recipe, fit, new_heads
+from coldstart.metrics.splits import near
 
 IMAGE, TEXT, EPOCHS, VALID = 1280, 384, 2, 2000
 COPY_NOISE = 0.1  # a cosine of 0.995

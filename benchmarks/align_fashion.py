@@ -29,15 +29,15 @@ from numpy.typing import NDArray
 
 from benchmarks.report import CACHE, Row
 from coldstart import encoders
+from coldstart.align.head_math import Pairs
+from coldstart.align.train_heads import Recipe, fit, new_heads
 from coldstart.encoders import Encoder
-from coldstart.heads import Heads
+from coldstart.encoders._heads import Heads
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
-from coldstart.metrics import bootstrap, paired, ranks, right_places
-from coldstart.training.align import Recipe, fit, new_heads
-from coldstart.training.conse import prior
-from coldstart.training.groups import group, lots, near, split
-from coldstart.training.pairs import Pairs
+from coldstart.metrics.ranking import bootstrap, paired, ranks, right_places
+from coldstart.metrics.splits import group, lots, near, split
+from tools.starter_clip.conse import prior
 
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
 HELD_OUT, NEAR, VALID_SHARE = 483, 0.97, 0.1

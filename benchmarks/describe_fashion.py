@@ -33,17 +33,17 @@ from numpy.typing import NDArray
 from benchmarks.align_fashion import DATA, HELD_OUT, NEAR, VALID_SHARE, held_out, pictures, products
 from benchmarks.report import CACHE, Row
 from coldstart import encoders
+from coldstart.core.stage import Reject
+from coldstart.describe.finetune.lora_settings import Example
+from coldstart.describe.finetune.vlm import train
+from coldstart.describe.finetune.vlm_state import Epoch, VlmSettings
 from coldstart.encoders.starter import IMAGE_DIM, LEVELS_DIM
 from coldstart.generators import Request, Sampling, _smollm2
 from coldstart.generators.starter_vlm import StarterVlm, eyes, visual_features
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
-from coldstart.metrics import bootstrap
-from coldstart.stage import Reject
-from coldstart.training.examples import Example
-from coldstart.training.groups import group, near, split
-from coldstart.training.starter_vlm import train
-from coldstart.training.starter_vlm_recipe import Epoch, VlmSettings
+from coldstart.metrics.ranking import bootstrap
+from coldstart.metrics.splits import group, near, split
 
 FIELDS = {"type": "article_type", "colour": "colour", "gender": "gender", "usage": "usage"}
 GOAL = {"type": "at least 0.87", "colour": "at least 0.50", "gender": "at least 0.89", "usage": ""}

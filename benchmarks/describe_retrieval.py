@@ -25,10 +25,11 @@ import torch
 from benchmarks.align_fashion import HELD_OUT, NEAR, held_out, pictures, products
 from benchmarks.describe_fashion import WRITTEN
 from benchmarks.report import Row
-from coldstart import encoders, prompts
-from coldstart.description import Description, parse, sentence
-from coldstart.evaluation.text_gain import Gallery, gain
-from coldstart.training.groups import group, near
+from coldstart import encoders
+from coldstart.core import prompts
+from coldstart.core.description import Description, parse, sentence
+from coldstart.describe.evaluate.retrieval_gain import Gallery, gain
+from coldstart.metrics.splits import group, near
 
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
 _FOR_WHOM = frozenset(

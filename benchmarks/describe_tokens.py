@@ -23,10 +23,10 @@ import torch
 
 from benchmarks.peers.process import Peer, PeerMissing
 from benchmarks.report import Row, against
-from coldstart import chat, generators, sample
-from coldstart.attributes import Attribute
-from coldstart.description import json_schema, parse
-from coldstart.generators import Generation, Generator, Request, Sampling, _smollm2
+from coldstart import generators, sample
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import json_schema, parse
+from coldstart.generators import Generation, Generator, Request, Sampling, _chat_template, _smollm2
 
 SYSTEM = "You describe products of a shop. Answer with JSON: the attributes that the title states, and one sentence."
 OUTPUT = ("attributes", "summary")
@@ -60,7 +60,7 @@ def ours(generator: Generator, batches: list[list[Request]], kept: list[Generati
 def theirs(requests: list[Request], stack: ExitStack) -> tuple[Contender, str] | None:
     """llama.cpp on the same file and the same tokens, and its version; None where it is not installed."""
     tokenizer = _smollm2.tokenizer()
-    prompts = [chat.prompt_ids(tokenizer, request.system, request.prompt) for request in requests]
+    prompts = [_chat_template.prompt_ids(tokenizer, request.system, request.prompt) for request in requests]
     job = {"model": str(_smollm2.path()), "threads": THREADS, "prompts": prompts, "new": NEW}
     try:
         peer = stack.enter_context(Peer("benchmarks.peers.llama_cpp", job, environment="llama", threads=THREADS))

@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks.embed_clip import ARCH, BATCH, make_jpegs
 from benchmarks.report import CACHE, Row, ratio
-from coldstart import pipeline
+from coldstart.core import pipeline
 from coldstart.engine.run import run_pipeline
-from coldstart.workspace import Store
+from coldstart.store import Store
 
 ENCODERS = {"ViT-B/32": f"open_clip:{ARCH}", "starter": "starter"}
 

@@ -28,13 +28,14 @@ import torch
 from PIL import Image
 
 from benchmarks.report import CACHE, Row, ratio
-from coldstart import encoders, pipeline
-from coldstart.device import choose_device, choose_dtype
-from coldstart.encoders import _fused
+from coldstart import encoders
+from coldstart.core import pipeline
+from coldstart.core.device import choose_device, choose_dtype
+from coldstart.encoders import _open_clip_speed
 from coldstart.engine.run import run_pipeline
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
-from coldstart.workspace import Store
+from coldstart.store import Store
 
 ARCH = "ViT-B-32"
 BATCH = 64
@@ -98,8 +99,10 @@ def gemm_limit(dtype: torch.dtype, device: torch.device) -> float:
             left = torch.randn(rows, inner, dtype=dtype, device=device)
             weights = [torch.randn(columns, inner, dtype=dtype, device=device) for _ in range(count)]
             ways = [partial(_products, left, [partial(torch.nn.functional.linear, weight=w) for w in weights], device)]
-            if _fused.usable(device, dtype):
-                ways.append(partial(_products, left, [_fused.Packed(weight, None) for weight in weights], device))
+            if _open_clip_speed.usable(device, dtype):
+                ways.append(
+                    partial(_products, left, [_open_clip_speed.Packed(weight, None) for weight in weights], device)
+                )
             for way in ways:  # not timed: memory that is touched for the first time
                 way()
             seconds += min(way() for way in ways)

@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import Row
-from coldstart.behaviour.exploration import Posterior, Prior, fit_prior, posterior, sampled
-from coldstart.metrics import bootstrap, paired
+from coldstart.metrics.ranking import bootstrap, paired
+from coldstart.recommend.rerank import Posterior, Prior, fit_prior, posterior, sampled
 
 SEEDS, SHORT_SEEDS = 30, 3
 MEAN_LOGIT, SPREAD = -3.2, 0.8

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from benchmarks.report import CACHE
 from coldstart import encoders
-from coldstart.behaviour.content import Content
+from coldstart.core.interactions import Interactions, interactions
 from coldstart.generators import _smollm2
-from coldstart.interactions import Interactions, interactions
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
+from coldstart.recommend.model.fusion import Content
 
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
 FOLDER = DATA / "movielens_posters"

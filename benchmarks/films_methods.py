@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.films_data import LIKED
-from coldstart import behaviour
-from coldstart.behaviour import Mapper, Problem
-from coldstart.behaviour.content import Content
-from coldstart.behaviour.fusion import Fusion, fit_fusion
-from coldstart.behaviour.mappers.blend import joined
-from coldstart.behaviour.teachers import als
-from coldstart.interactions import Interactions
-from coldstart.ranking_measures import measure_lists
+from coldstart.core.interactions import Interactions
+from coldstart.metrics.ranking import measure_lists
+from coldstart.recommend import model
+from coldstart.recommend.model import Mapper, Problem
+from coldstart.recommend.model.factors import als
+from coldstart.recommend.model.fusion import Content, Fusion, fit_fusion
+from coldstart.recommend.model.mappers.blend import joined
 
 Scores = NDArray[np.floating[Any]]
 Weights = Mapping[str, float]
@@ -67,7 +66,7 @@ class Part:
         if key not in self._fitted:
             features = self.features(way.weights, way.powers)
             problem = Problem(self.matrix, features[self.learnt], self._teacher, self._kinds, self.exposed)
-            self._fitted[key] = behaviour.fit(way.mapper, problem, seed=seed, **way.settings), features
+            self._fitted[key] = model.fit(way.mapper, problem, seed=seed, **way.settings), features
         return self._fitted[key]
 
 

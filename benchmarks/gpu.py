@@ -28,11 +28,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.describe_tokens import NEW, SYSTEM, titles
 from benchmarks.embed_clip import make_jpegs
 from benchmarks.report import CACHE, Row, ratio
-from coldstart import encoders, generators, pipeline
-from coldstart.device import choose_device, choose_dtype
+from coldstart import encoders, generators
+from coldstart.core import pipeline
+from coldstart.core.device import choose_device, choose_dtype
 from coldstart.engine.run import run_pipeline
 from coldstart.generators import Generation, Request, Sampling
-from coldstart.workspace import Store
+from coldstart.store import Store
 
 MODELS = {"ViT-L/14": "ViT-L-14", "SigLIP B/16": "ViT-B-16-SigLIP"}
 SMALL = {"ViT-S/32": "ViT-S-32"}

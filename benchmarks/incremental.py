@@ -21,8 +21,8 @@ from typing import Any
 import coldstart
 from benchmarks import growing
 from benchmarks.report import CACHE, Row
-from coldstart.engine.run import RunReport
-from coldstart.stages.ingest import IngestStage
+from coldstart.engine.report import RunReport
+from coldstart.ingest.stage import IngestStage
 
 ITEMS, SHORT_ITEMS = 200_000, 20_000
 SHARE = 0.01

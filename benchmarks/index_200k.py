@@ -25,10 +25,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.report import CACHE, Row
-from coldstart.items import CONTENT_FIELDS
-from coldstart.workspace.ann import CONFIGS, IndexSettings
-from coldstart.workspace.catalog import Catalog
-from coldstart.workspace.published import Published
+from coldstart.core.items import CONTENT_FIELDS
+from coldstart.store.ann import CONFIGS, IndexSettings
+from coldstart.store.catalog import Catalog
+from coldstart.store.published import Published
 
 ROWS, SHORT_ROWS, BETWEEN = 200_000, 20_000, (50_000, 100_000)
 DIM, TOP_K, QUERIES, PER_CLUSTER = 384, 10, 100, 100

@@ -28,9 +28,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from benchmarks.report import CACHE, Row, ratio
-from coldstart.engine.take_interactions import take_interactions
-from coldstart.workspace import Store
-from coldstart.workspace.interactions import InteractionTable
+from coldstart.ingest.load_interactions import take_interactions
+from coldstart.store import Store
+from coldstart.store.interactions import InteractionTable
 
 SIZES = {1_000_000: 3, 10_000_000: 1}
 """Rows -> rounds."""

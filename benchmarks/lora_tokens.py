@@ -1,4 +1,4 @@
-"""Claim: LoRA through `coldstart.training.lora` reads more tokens a second than a plain `Trainer` with padding.
+"""Claim: LoRA through `coldstart.describe.finetune.lora` reads more tokens a second than a plain `Trainer` with padding.
 
 The starter model on short examples of unequal length, such as products have. The contender is transformers' own
 `Trainer` with the same LoRA, peft as it comes, eight examples a batch padded to the longest, and its own loss over all
@@ -26,12 +26,10 @@ from typing import Any
 import torch
 
 from benchmarks.report import Row, against
-from coldstart.device import choose_device
-from coldstart.training import lora, sft
-from coldstart.training.base_model import load_base
-from coldstart.training.examples import Example
-from coldstart.training.lora_settings import LoraSettings
-from coldstart.training.quiet import quiet
+from coldstart.core.device import choose_device
+from coldstart.describe.finetune import _trl, sft
+from coldstart.describe.finetune.base_model import load_base, quiet
+from coldstart.describe.finetune.lora_settings import Example, LoraSettings
 
 PADDED_AT_ONCE = 8
 PACK = 512
@@ -93,7 +91,7 @@ def packed(examples: list[Example], device: torch.device, dtype: torch.dtype, fo
     """The product's own trainer."""
     settings = LoraSettings(pack_tokens=PACK, batch_tokens=PACK)
     base = load_base("starter", device, dtype)
-    model = lora.with_lora(base, settings)
+    model = sft.with_lora(base, settings)
     rows = sft.Rows.of(base, examples, [], settings, None)
     return Contender(
         sft.trainer(base, model, rows, settings, device, folder, None, "benchmark"), model, device, narrow=True
@@ -105,7 +103,7 @@ def padded(examples: list[Example], device: torch.device, dtype: torch.dtype, fo
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     base = load_base("starter", device, dtype)
-    model = lora.with_lora(base, LoraSettings())
+    model = sft.with_lora(base, LoraSettings())
     args = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=PADDED_AT_ONCE,
@@ -143,7 +141,7 @@ def run(short: bool) -> dict[str, Any]:
     """Tokens a second of each contender, a list with one figure a round."""
     threads = torch.get_num_threads()
     device = choose_device()
-    dtype = lora.sft_dtype(device, "auto")
+    dtype = sft.sft_dtype(device, "auto")
     count, rounds = (16, 2) if short else (48, 5)
     torch.set_num_threads(1)
     try:
@@ -153,7 +151,7 @@ def run(short: bool) -> dict[str, Any]:
             labels = [label for batch in theirs.batches for label in batch["labels"].flatten().tolist()]
             masks = [int(batch["attention_mask"].sum()) for batch in theirs.batches]
             tokens, places = sum(masks), sum(batch["input_ids"].numel() for batch in theirs.batches)
-            learnt = sum(label != sft.IGNORED for label in labels) / tokens
+            learnt = sum(label != _trl.IGNORED for label in labels) / tokens
             figures: dict[str, list[float]] = {"packed": [], "padded": [], "limit": []}
             for turn in range(rounds + 1):
                 found = {

@@ -14,12 +14,12 @@ import numpy as np
 
 from benchmarks.report import CACHE, Row
 from coldstart import api, sample
-from coldstart import pipeline as pipelines
-from coldstart.retrieval import known_pairs
-from coldstart.retrieval.channels import Channel, default_weights
-from coldstart.retrieval.fusion import Found, Known, fit, judge
-from coldstart.retrieval.match_workspace import Matcher
-from coldstart.workspace import Store
+from coldstart.core import pipeline as pipelines
+from coldstart.search import match_service
+from coldstart.search.channels import Channel, default_weights
+from coldstart.search.fusion import Found, Known, fit, judge
+from coldstart.search.match_service import Matcher
+from coldstart.store import Store
 
 SPACES = {
     "title": {"encoder": "starter", "input": "text", "prompt": "title"},
@@ -62,9 +62,9 @@ def run(short: bool) -> dict[str, Any]:
     demo = pipelines.load("demo").raw
     stages = {name: own for name, own in demo["stages"].items() if name not in ("finetune", "describe", "described")}
     workspace.run({**demo, "stages": stages}, spaces=SPACES)
-    pairs = known_pairs.read(Path(sample.path()) / "truth.jsonl")
+    pairs = match_service.read(Path(sample.path()) / "truth.jsonl")
     matcher = Matcher(Store(workspace.uri), workspace.pipeline, workspace.published, workspace.encoder_for)
-    gathered = known_pairs.gather(matcher.asker(), pairs)
+    gathered = match_service.gather(matcher.asker(), pairs)
     names = [channel.name for channel in gathered.channels]
     results = []
     for name, wanted in CONTENDERS.items():

@@ -30,11 +30,9 @@ from numpy.typing import NDArray
 
 from benchmarks.report import CACHE, Row
 from coldstart.media.limits import Limits
-from coldstart.perception.duplicates import Rules
-from coldstart.perception.fingerprint import SIDE, Fingerprints, fingerprints
-from coldstart.perception.matching import Rule, Sequence, alike
-from coldstart.perception.screening import VIDEO, Screen, screened
-from coldstart.perception.take_fingerprints import TakeFingerprints
+from coldstart.understand.fingerprint import SIDE, Fingerprints, fingerprints
+from coldstart.understand.fingerprint_loader import TakeFingerprints
+from coldstart.understand.near_duplicates import VIDEO, Rule, Rules, Screen, Sequence, alike, screened
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from transformed import CHANGES, Change, write_copies

@@ -34,9 +34,9 @@ from benchmarks import clip_weights
 from benchmarks.embed_clip import make_jpegs
 from benchmarks.peers.process import Peer, PeerFailed, PeerMissing
 from benchmarks.report import CACHE, Row, against
-from coldstart import pipeline
+from coldstart.core import pipeline
 from coldstart.engine.run import run_pipeline
-from coldstart.workspace import Store
+from coldstart.store import Store
 
 Vectors = npt.NDArray[np.float32]
 THREADS = os.cpu_count() or 1

@@ -20,18 +20,19 @@ import pyarrow as pa
 
 from benchmarks.embed_clip import make_jpegs
 from benchmarks.report import CACHE, Row, ratio
-from coldstart import pipeline as pipelines
-from coldstart.engine import ray_plan
-from coldstart.engine.ray_cluster import cluster
+from coldstart.core import pipeline as pipelines
+from coldstart.core.keys import stage_key
+from coldstart.core.pipeline import Pipeline, RayCluster
+from coldstart.core.stage import is_map
+from coldstart.engine.ray import plan as ray_plan
+from coldstart.engine.ray.cluster import cluster
 from coldstart.engine.recipe import Recipe
-from coldstart.engine.run import RunReport, run_pipeline
+from coldstart.engine.report import RunReport
+from coldstart.engine.run import run_pipeline
 from coldstart.engine.work import Scope
-from coldstart.fitted import bound
-from coldstart.freshness import assess_map, build, expected_keys
-from coldstart.keys import stage_key
-from coldstart.pipeline import Pipeline, RayCluster
-from coldstart.stage import is_map
-from coldstart.workspace import ITEMS, Store
+from coldstart.store import ITEMS, Store
+from coldstart.store.fits import bound
+from coldstart.store.freshness import assess_map, build, expected_keys
 
 STAGE = {"stage": "embed", "encoder": "open_clip:ViT-B-32", "batch_size": 64, "allow_random_weights": True}
 STALE = 0.01

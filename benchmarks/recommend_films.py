@@ -49,12 +49,12 @@ from benchmarks.films_methods import (
 )
 from benchmarks.films_recipes import BLEND, BLEND_WITHOUT, FIRST, FIRST_WITHOUT, WEIGHTS
 from benchmarks.report import Row
-from coldstart.behaviour.choose import ChoiceSettings
-from coldstart.behaviour.content import Content
-from coldstart.evaluation.recommend import EvaluateSettings, evaluate
-from coldstart.evaluation.recommend.compare import resample
-from coldstart.evaluation.recommend.measures import by_item, shares_by_item
-from coldstart.interactions import Interactions
+from coldstart.core.interactions import Interactions
+from coldstart.recommend.evaluate import EvaluateSettings, evaluate
+from coldstart.recommend.evaluate.judge import by_item, shares_by_item
+from coldstart.recommend.evaluate.report import resample
+from coldstart.recommend.model.fusion import Content
+from coldstart.recommend.model.selection import ChoiceSettings
 
 CHOSEN, WITHOUT = "second recipe: a blend", "second recipe, without the language model's states"
 OLD, OLD_WITHOUT = "first recipe: kernel", "first recipe, without the language model's states"

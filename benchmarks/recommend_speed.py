@@ -17,8 +17,8 @@ from implicit.cpu.topk import topk as implicit_topk
 from scipy.sparse import csr_matrix
 
 from benchmarks.report import Row, against, ratio
-from coldstart.behaviour.scoring import Scorer
-from coldstart.retrieval.recommend import Recommender, Rules, Shelf
+from coldstart.recommend.lists import Recommender, Rules, Shelf
+from coldstart.recommend.model.scoring import Scorer
 
 DIM, K, SEEN = 128, 50, 200
 PRODUCT_ROWS = 512

@@ -25,8 +25,8 @@ import coldstart
 from benchmarks import growing
 from benchmarks.incremental import base
 from benchmarks.report import CACHE, Row
-from coldstart.workspace import Store, tiers
-from coldstart.workspace.catalog import CATALOG, Catalog
+from coldstart.store import Store, compaction
+from coldstart.store.catalog import CATALOG, Catalog
 
 ITEMS, SHORT_ITEMS, RUNS, SHORT_RUNS, NEW = 20_000, 5_000, 200, 20, 100
 QUERIES, TOP_K = 200, 10
@@ -141,7 +141,7 @@ def rows(result: dict[str, Any]) -> list[Row]:
             setting,
             f"{max(run['most_fragments'] for run in counted)} fragments",
             f"{parts}; {ends[0]['bytes'] / 1e6:.0f} to {ends[1]['bytes'] / 1e6:.0f} MB",
-            f"at most {tiers.PARTS} + log2 of the runs",
+            f"at most {compaction.PARTS} + log2 of the runs",
         ),
         Row(
             "Latency of search after the last run over the first, p50",

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Row
-from coldstart.perception import word_policy
-from coldstart.perception.safety import scores
+from coldstart.understand import policy as word_policy
+from coldstart.understand.safety import scores
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("COLDSTART_DATA", ROOT.parent / "shared" / "data"))

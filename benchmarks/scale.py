@@ -33,14 +33,14 @@ import yaml
 
 from benchmarks import growing, scale_model, vector_data, vectors_1m
 from benchmarks.report import CACHE, Row
+from coldstart.core.keys import digest
+from coldstart.core.pipeline import Pipeline, load
+from coldstart.core.stage import LedgerRow
 from coldstart.engine.progress import SilentProgress
-from coldstart.freshness import Standing, expected_keys
-from coldstart.keys import digest
-from coldstart.pipeline import Pipeline, load
-from coldstart.stage import LedgerRow
-from coldstart.stages.ingest import SCHEMA
-from coldstart.workspace import ITEMS, LEDGER, Store
-from coldstart.workspace.catalog import CATALOG
+from coldstart.ingest.stage import SCHEMA
+from coldstart.store import ITEMS, LEDGER, Store
+from coldstart.store.catalog import CATALOG
+from coldstart.store.freshness import Standing, expected_keys
 
 SIZES, SHORT_SIZES = (20_000, 100_000, 500_000), (4_000, 20_000, 50_000)
 CHUNK, COMMIT, COMMITS, NEW = 50_000, 1_000, 5, 100

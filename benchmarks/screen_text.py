@@ -28,10 +28,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.report import CACHE, Row, ratio
-from coldstart import pipeline as pipelines
 from coldstart import sample
-from coldstart.media.screen import LoadScreen, Screen
-from coldstart.stages.understand.screen import ScreenStage, Settings
+from coldstart.core import pipeline as pipelines
+from coldstart.media.video_loaders import LoadScreen, Screen
+from coldstart.understand.stages.screen import ScreenStage, Settings
 
 NO_WRITING = ("clip-02", "clip-05", "clip-06", "clip-07", "clip-15", "clip-29", "clip-30", "clip-31")
 SHORT = ("clip-01", "clip-03", "clip-05", "clip-15", "clip-19", "clip-29")

@@ -29,12 +29,10 @@ from coldstart import sample
 from coldstart.media.image import ImageTransform
 from coldstart.media.limits import Limits
 from coldstart.media.video import sample_frames
-from coldstart.media.walk import walk_frames
-from coldstart.media.watch import MAX_FPS, Watched
-from coldstart.perception.quality import LONGEST, look
-from coldstart.perception.scene_detect import SceneDetect
-from coldstart.perception.shots import ShotDetector, end_of
-from coldstart.perception.transnet import TransNet
+from coldstart.media.video_loaders import MAX_FPS, Watched, walk_frames
+from coldstart.understand.shot_detectors import SceneDetect, TransNet
+from coldstart.understand.shots import ShotDetector, end_of
+from coldstart.understand.stages.quality import MEASURED_SIDE, look
 
 BOUND_S = 0.25
 SMALL = ImageTransform((27, 48), "squash", "bilinear")
@@ -112,7 +110,7 @@ def score(detector: ShotDetector, films: Sequence[Film]) -> dict[str, float]:
 
 def blur(paths: Sequence[Path]) -> dict[str, list[float]]:
     """Sigma of a Gaussian blur at full size -> 5th, 25th, 50th, 75th and 95th percentile of sharpness over clips."""
-    full, small = ImageTransform((4096, 4096), "longest"), ImageTransform((LONGEST, LONGEST), "longest")
+    full, small = ImageTransform((4096, 4096), "longest"), ImageTransform((MEASURED_SIDE, MEASURED_SIDE), "longest")
     values: dict[int, list[float]] = {sigma: [] for sigma in SIGMAS}
     for path in paths:
         frames = sample_frames(path, Limits(), full, 4).images

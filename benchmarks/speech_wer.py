@@ -25,9 +25,9 @@ import jiwer
 import numpy as np
 
 from benchmarks.report import Row
-from coldstart import models
-from coldstart.perception.speech import Gates
-from coldstart.perception.whisper import Listening, Whisper
+from coldstart.models import install
+from coldstart.understand.speech import Gates
+from coldstart.understand.whisper import Listening, Whisper
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -90,7 +90,7 @@ def run(short: bool = False) -> dict[str, Any]:
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     ours = Whisper("starter", Listening(), Gates(), device="cpu", threads=THREADS)
-    plainly = WhisperModel(str(models.starter("speech")), device="cpu", compute_type="int8", cpu_threads=THREADS)
+    plainly = WhisperModel(str(install.starter("speech")), device="cpu", compute_type="int8", cpu_threads=THREADS)
     count = 8 if short else len(SENTENCES)
     rates = {name: word_errors(ours, sound, count) for name, sound in conditions(short).items()}
 

@@ -23,19 +23,13 @@ from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
 from benchmarks.report import CACHE, Row
-from coldstart import encoders, metrics, sample
+from coldstart import encoders, sample
+from coldstart.encoders._heads import Aligned, Heads
 from coldstart.encoders.starter_clip import HEADS
-from coldstart.heads import Aligned, Heads
-from coldstart.training import conse, starter_clip
-from coldstart.training.starter_data import (
-    CLOTHES,
-    first_half,
-    held_out,
-    sources,
-    vectors_of_frames,
-    vectors_of_pictures,
-)
-from coldstart.training.starter_data import rows as lines_of
+from coldstart.metrics import ranking
+from tools.starter_clip import conse, train
+from tools.starter_clip.data import CLOTHES, first_half, held_out, sources, vectors_of_frames, vectors_of_pictures
+from tools.starter_clip.data import rows as lines_of
 
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 KEPT = CACHE / "starter_clip"
@@ -178,11 +172,11 @@ def measure(task: Task, image: Map, text: Map) -> dict[str, Any]:
         way: {
             "queries": len(asks),
             "gallery": len(among),
-            "median": metrics.median_rank(ranks := metrics.ranks(asks, among, metrics.right_places(own, theirs))),
+            "median": ranking.median_rank(ranks := ranking.ranks(asks, among, ranking.right_places(own, theirs))),
             "recall": {k: _interval(ranks <= k, own if task.whole else None) for k in task.at},
             "chance": {
-                k: metrics.chance_recall_at_k(
-                    [len(places) for places in metrics.right_places(own, theirs)], len(among), k
+                k: ranking.chance_recall_at_k(
+                    [len(places) for places in ranking.right_places(own, theirs)], len(among), k
                 )
                 for k in task.at
             },
@@ -192,7 +186,7 @@ def measure(task: Task, image: Map, text: Map) -> dict[str, Any]:
 
 
 def _interval(hits: NDArray[np.bool_], groups: list[Any] | None) -> list[float]:
-    found = metrics.bootstrap(hits, groups=groups, resamples=1000)
+    found = ranking.bootstrap(hits, groups=groups, resamples=1000)
     return [found.value, found.low, found.high]
 
 
@@ -220,16 +214,14 @@ def contenders(encoder: encoders.Encoder, full: bool) -> dict[str, tuple[Map, Ma
     if full:
         material = sources(DATA, sample.path() / "truth.jsonl")
         undressed = [source for source in material if source.kind != "clothing"]
-        recipe = replace(starter_clip.Recipe(), keep=0.0)
-        blank = starter_clip.without_prior(prior)
-        every = starter_clip.gather(material, encoder, KEPT)
+        recipe = replace(train.Recipe(), keep=0.0)
+        blank = train.without_prior(prior)
+        every = train.gather(material, encoder, KEPT)
         found["trained, no prior"] = maps(
-            starter_clip.train(every, blank, recipe)
+            train.train(every, blank, recipe)
         )  # nor imagined pictures: they are made from the classifier
-        bare = starter_clip.gather(undressed, encoder, KEPT)
-        found["shipped recipe without clothing"] = maps(
-            starter_clip.train(bare, prior, world=starter_clip.imagined(bare, encoder))
-        )
+        bare = train.gather(undressed, encoder, KEPT)
+        found["shipped recipe without clothing"] = maps(train.train(bare, prior, world=train.imagined(bare, encoder)))
     found["shipped"] = maps(Aligned.load(HEADS).heads)
     return found
 

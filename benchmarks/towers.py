@@ -19,12 +19,11 @@ import torch
 
 from benchmarks.report import Row, against, ratio
 from coldstart import encoders
-from coldstart.device import choose_device, choose_dtype
-from coldstart.training.together import Together
-from coldstart.training.towers import Towers
-from coldstart.training.towers_data import Batch
-from coldstart.training.towers_recipe import Change
-from coldstart.training.towers_train import Trainer
+from coldstart.align.settings import Change
+from coldstart.align.towers.data import Batch
+from coldstart.align.towers.model import Towers
+from coldstart.align.towers.train import Together, Trainer
+from coldstart.core.device import choose_device, choose_dtype
 
 ARCH = "ViT-B-32"
 LAYERS, PATCHES, TOKENS, WIDTH, TEXT_WIDTH = 12, 49, 50, 768, 512

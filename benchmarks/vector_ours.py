@@ -20,10 +20,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.index_200k import Passport, catalog_rows
-from coldstart.workspace.ann import IndexSettings
-from coldstart.workspace.catalog import CATALOG, Catalog
-from coldstart.workspace.publications import Publication
-from coldstart.workspace.published import Published
+from coldstart.store.ann import IndexSettings
+from coldstart.store.catalog import CATALOG, Catalog
+from coldstart.store.published import Publication, Published
 
 TOP_K = 10
 FILTER = "creator = 'maker 7'"

@@ -23,7 +23,7 @@ from typing import Any
 import coldstart
 from benchmarks.embed_clip import make_jpegs
 from benchmarks.report import Row
-from coldstart.pipeline import Pipeline
+from coldstart.core.pipeline import Pipeline
 
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 MOST = 0.15

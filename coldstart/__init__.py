@@ -16,14 +16,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "open": "coldstart.api",
     "Workspace": "coldstart.api",
-    "Hits": "coldstart.views",
-    "ItemView": "coldstart.views",
-    "Hit": "coldstart.retrieval.search",
-    "Query": "coldstart.retrieval.search",
-    "Pipeline": "coldstart.pipeline",
-    "PipelineError": "coldstart.pipeline",
+    "Hits": "coldstart.search.notebook",
+    "ItemView": "coldstart.search.notebook",
+    "Hit": "coldstart.search.search",
+    "Query": "coldstart.search.search",
+    "Pipeline": "coldstart.core.pipeline",
+    "PipelineError": "coldstart.core.pipeline",
     "ColdstartError": "coldstart.errors",
-    "Reject": "coldstart.stage",
+    "Reject": "coldstart.core.stage",
     "Passport": "coldstart.encoders",
     "Encoder": "coldstart.encoders",
 }
@@ -46,12 +46,12 @@ __all__ = [
 
 if TYPE_CHECKING:
     from coldstart.api import Workspace, open
+    from coldstart.core.pipeline import Pipeline, PipelineError
+    from coldstart.core.stage import Reject
     from coldstart.encoders import Encoder, Passport
     from coldstart.errors import ColdstartError
-    from coldstart.pipeline import Pipeline, PipelineError
-    from coldstart.retrieval.search import Hit, Query
-    from coldstart.stage import Reject
-    from coldstart.views import Hits, ItemView
+    from coldstart.search.notebook import Hits, ItemView
+    from coldstart.search.search import Hit, Query
 
 
 def __getattr__(name: str) -> Any:

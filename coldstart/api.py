@@ -10,45 +10,44 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from coldstart import pipeline as pipelines
-from coldstart.dossier import Dossier, collect
+from coldstart.align.settings import KIND as ALIGN
+from coldstart.align.settings import with_align
+from coldstart.core import pipeline as pipelines
+from coldstart.core.interactions import Interactions
+from coldstart.core.pipeline import Pipeline
+from coldstart.describe.finetune.settings import FINETUNE, with_finetune
+from coldstart.embed.spaces import encoder_of, spaces_of, table_of
 from coldstart.encoders import Encoder, Passport
-from coldstart.engine.estimate import estimate
-from coldstart.engine.estimated import Estimate
-from coldstart.engine.kept import Asked, keep
-from coldstart.engine.machines import machine
+from coldstart.engine.estimate.estimate import estimate
+from coldstart.engine.estimate.forecast import machine
+from coldstart.engine.estimate.report import Asked, Estimate, keep
 from coldstart.engine.progress import Progress, SilentProgress
-from coldstart.engine.run import RunReport, StageReport, run_pipeline, status
+from coldstart.engine.report import RunReport, StageReport
+from coldstart.engine.run import run_pipeline, status
 from coldstart.errors import ColdstartError
-from coldstart.fitted import bound, encoder_of
-from coldstart.freshness import build
-from coldstart.interactions import Interactions
-from coldstart.learning.align_pipeline import KIND as ALIGN
-from coldstart.learning.align_pipeline import with_align
-from coldstart.learning.behaviour_inputs import FIT as BEHAVIOUR
-from coldstart.learning.behaviour_pipeline import with_behaviour
-from coldstart.learning.describe_pipeline import FINETUNE, with_finetune
-from coldstart.pipeline import Pipeline
-from coldstart.space_vectors import spaces_of, table_of
-from coldstart.views import Hits, ItemView
-from coldstart.workspace import ITEMS, LEDGER, Store
-from coldstart.workspace.catalog import Catalog
-from coldstart.workspace.interactions import INTERACTIONS, InteractionTable, Summary
+from coldstart.recommend.inputs import FIT as BEHAVIOUR
+from coldstart.recommend.settings import with_behaviour
+from coldstart.search.item_report import Dossier, collect
+from coldstart.search.notebook import Hits, ItemView
+from coldstart.store import ITEMS, LEDGER, Store
+from coldstart.store.catalog import Catalog
+from coldstart.store.fits import bound
+from coldstart.store.freshness import build
+from coldstart.store.interactions import INTERACTIONS, InteractionTable, Summary
 
 if TYPE_CHECKING:
-    from coldstart.engine.take_interactions import InteractionReport
-    from coldstart.evaluation.ablation.report import LadderReport
-    from coldstart.evaluation.align import AlignReport
-    from coldstart.evaluation.describe_report import DescribeReport
-    from coldstart.evaluation.recommend import RecommendReport
-    from coldstart.retrieval.audience import Audience
-    from coldstart.retrieval.match import Answer
-    from coldstart.retrieval.match_workspace import Matcher
-    from coldstart.retrieval.recommend_file import Written
-    from coldstart.retrieval.recommend_workspace import Lister
-    from coldstart.retrieval.recommended import Recommended
-    from coldstart.retrieval.search import Query
-    from coldstart.workspace.published import Publication, Published
+    from coldstart.ablation.report import LadderReport
+    from coldstart.align.evaluate import AlignReport
+    from coldstart.describe.evaluate.report import DescribeReport
+    from coldstart.ingest.load_interactions import InteractionReport
+    from coldstart.recommend.audience import Audience
+    from coldstart.recommend.batch import Written
+    from coldstart.recommend.evaluate import RecommendReport
+    from coldstart.recommend.service import Lister, Recommended
+    from coldstart.search.match import Answer
+    from coldstart.search.match_service import Matcher
+    from coldstart.search.search import Query
+    from coldstart.store.published import Publication, Published
 
 DEFAULT_PIPELINE = "starter"
 
@@ -170,7 +169,7 @@ class Workspace:
         Raises:
             ColdstartError: a fault in the file or its columns, or another process writes to the workspace.
         """
-        from coldstart.engine.take_interactions import take_interactions
+        from coldstart.ingest.load_interactions import take_interactions
 
         return take_interactions(
             self._store,
@@ -265,7 +264,7 @@ class Workspace:
         Raises:
             ColdstartError: the pipeline describes nothing, or its generator is tuned by nothing.
         """
-        from coldstart.learning.compared import compared
+        from coldstart.describe.evaluate.workspace import compared
 
         if not isinstance(pipeline, Pipeline):
             pipeline = self.pipeline(pipeline)
@@ -287,7 +286,7 @@ class Workspace:
         Raises:
             ColdstartError: nothing was fitted, `out` exists, the base cannot be merged, or the three ways disagree.
         """
-        from coldstart.learning.exported import exported
+        from coldstart.describe.finetune.export import exported
 
         if not isinstance(pipeline, Pipeline):
             pipeline = self.pipeline(pipeline)
@@ -313,7 +312,7 @@ class Workspace:
         Raises:
             ColdstartError: nothing is fitted yet, or nothing of that split can be asked.
         """
-        from coldstart.evaluation.align_workspace import evaluate_store
+        from coldstart.align.evaluate import evaluate_store
 
         if not isinstance(pipeline, Pipeline):
             pipeline = self.pipeline(pipeline)
@@ -344,7 +343,7 @@ class Workspace:
         Raises:
             ColdstartError: no writer is tuned yet, or nothing of that split is left to judge by.
         """
-        from coldstart.evaluation.describe_workspace import evaluate_store
+        from coldstart.describe.evaluate.workspace import evaluate_store
 
         if not isinstance(pipeline, Pipeline):
             pipeline = self.pipeline(pipeline)
@@ -391,8 +390,8 @@ class Workspace:
             LeakError: something that is asked was known to a fit.
             ColdstartError: there are no interactions, or none on one side of the split.
         """
-        from coldstart.evaluation.recommend import EvaluateSettings
-        from coldstart.evaluation.recommend.workspace import evaluate_store
+        from coldstart.recommend.evaluate import EvaluateSettings
+        from coldstart.recommend.evaluate.workspace import evaluate_store
 
         if not isinstance(pipeline, Pipeline):
             pipeline = self.pipeline(pipeline)
@@ -441,7 +440,7 @@ class Workspace:
         Raises:
             ColdstartError: there are no interactions, or too few to hold items out.
         """
-        from coldstart.evaluation.ablation.workspace import evaluate_store
+        from coldstart.ablation.workspace import evaluate_store
 
         if not isinstance(pipeline, Pipeline):
             pipeline = self.pipeline(pipeline)
@@ -475,7 +474,7 @@ class Workspace:
         Args:
             only, start, limit: as for `run`.
             on: another machine to tell the time of too: a name such as `h100x8` or `cpu16`, `gpus=1,tflops=300,…`, or a
-                YAML file; see `coldstart.engine.machines`.
+                YAML file; see `coldstart.engine.estimate.forecast`.
             uri: the workspace that the run will be in, where that is to be made yet.
 
         Raises:
@@ -531,7 +530,7 @@ class Workspace:
         Raises:
             ColdstartError: nothing is published, no space fits the query, or a fault in it.
         """
-        from coldstart.retrieval.search import Query
+        from coldstart.search.search import Query
 
         given = {"text": text, "image": image, "video": video, "item": item}
         query = Query("query", **{name: None if value is None else str(value) for name, value in given.items()})
@@ -540,7 +539,7 @@ class Workspace:
 
     def search_many(self, queries: Iterable[Query], **options: Any) -> Iterator[tuple[str, Hits]]:
         """Answers to many queries in their order, encoders loaded once; options as for `search`."""
-        from coldstart.retrieval.search import search_many
+        from coldstart.search.search import search_many
 
         apart = [spec.name for spec in self.pipeline().of_kind("embed") if not spec.settings.text_queries]
         answers = search_many(
@@ -595,7 +594,7 @@ class Workspace:
         return self._matcher().fit(pairs, spaces, kind, where)
 
     def _matcher(self) -> Matcher:
-        from coldstart.retrieval.match_workspace import Matcher
+        from coldstart.search.match_service import Matcher
 
         return Matcher(self._store, self.pipeline, self.published, self.encoder_for)
 
@@ -669,15 +668,15 @@ class Workspace:
             interests: how many a history is asked for; half_life_days: what was liked so long ago counts half.
             reasons: say why each item is there.
             rules: `top_k`, `per_creator`, `cold_share`, `cold_boost`, `explore`, `seed`, `diversity`, `diversify`,
-                `merge` as `coldstart.retrieval.recommend.Rules` has them.
+                `merge` as `coldstart.recommend.lists.Rules` has them.
 
         Raises:
             ColdstartError: nothing is published, neither user nor history is given, nothing is known of the user, or a
                 fault in what is asked.
         """
-        from coldstart.retrieval.recommend import Rules
-        from coldstart.retrieval.recommended import Asking, Filters
-        from coldstart.retrieval.user_history import from_json
+        from coldstart.recommend.lists import Rules
+        from coldstart.recommend.service import Asking, Filters
+        from coldstart.recommend.users import from_json
 
         if user is None and history is None:
             raise ColdstartError("recommend: give a user or a history")
@@ -709,9 +708,9 @@ class Workspace:
         Raises:
             ColdstartError: as for `recommend`, or a file that cannot be read or written.
         """
-        from coldstart.retrieval.recommend import Rules
-        from coldstart.retrieval.recommend_file import read_users, write_lists
-        from coldstart.retrieval.recommended import Asking, Filters
+        from coldstart.recommend.batch import read_users, write_lists
+        from coldstart.recommend.lists import Rules
+        from coldstart.recommend.service import Asking, Filters
 
         wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), Asking(interests, half_life_days)
         asked = read_users(users) if isinstance(users, Path) else list(users)
@@ -726,13 +725,13 @@ class Workspace:
         Raises:
             ColdstartError: nothing is published, there is no such item, it has no vector, or nobody did anything yet.
         """
-        from coldstart.retrieval.audience import audience
+        from coldstart.recommend.audience import audience
 
         return audience(self._listing(), item, top_k=top_k, by=by, reasons=reasons)
 
     def _listing(self) -> Lister:
         """What makes lists out of the catalog that is served; vectors are read once for each publication."""
-        from coldstart.retrieval.recommend_workspace import Lister
+        from coldstart.recommend.service import Lister
 
         catalog = self.published()
         if self._lister is None or self._lister.catalog is not catalog:
@@ -773,7 +772,7 @@ class Workspace:
 
     def fitted(self, stage: str) -> dict[str, str]:
         """item -> `train`, `valid` or `test`, as the last fit of a stage had it; empty where nothing was fitted."""
-        from coldstart.learning.split_file import items_of
+        from coldstart.store.fits import items_of
 
         made = self._store.artifacts.newest(stage)
         return {} if made is None else {item: side for item, (_, side) in items_of(made).items()}

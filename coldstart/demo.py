@@ -11,10 +11,10 @@ from typing import Any
 
 from coldstart import api, sample
 from coldstart.engine.progress import Progress
-from coldstart.retrieval.search import Query
-from coldstart.show import SheetRow, Tile, contact_sheet, neighbours_html
-from coldstart.show.item import item_page
-from coldstart.views import Hits
+from coldstart.pages import SheetRow, Tile, contact_sheet, neighbours_html
+from coldstart.pages.item import item_page
+from coldstart.search.notebook import Hits
+from coldstart.search.search import Query
 
 TOP_K = 5
 PICTURED = 12

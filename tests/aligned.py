@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from coldstart import encoders
-from coldstart.heads import Aligned, Heads, HeadShape
-from coldstart.heads_file import Tower
+from coldstart.encoders._heads import Aligned, Heads, HeadShape
+from coldstart.encoders._heads_file import Tower
 
 
 def folder(path: Path, *, image: str = "fake:48", text: str = "fake:64", dim: int = 16, seed: int = 0) -> Path:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from behaviour_world import world
 
-from coldstart.behaviour.choose import ChoiceSettings, choose
-from coldstart.behaviour.content import Content
-from coldstart.behaviour.fitted import files
-from coldstart.learning.behaviour_inputs import FIT_FILE
+from coldstart.recommend.inputs import FIT_FILE
+from coldstart.recommend.model.fitted import files
+from coldstart.recommend.model.fusion import Content
+from coldstart.recommend.model.selection import ChoiceSettings, choose
 
 
 @cache

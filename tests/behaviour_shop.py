@@ -12,10 +12,10 @@ from behaviour_world import World, world
 from catalogue import photo, write_manifest
 
 import coldstart
-from coldstart.freshness import build
-from coldstart.interaction_file import SCHEMA
-from coldstart.interactions import Interactions
-from coldstart.workspace.interactions import InteractionTable
+from coldstart.core.interactions import Interactions
+from coldstart.ingest.interaction_file import SCHEMA
+from coldstart.store.freshness import build
+from coldstart.store.interactions import InteractionTable
 
 COLD = 10
 """So many of the world's items, the last to arrive, nobody has met yet."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.behaviour.content import Content
-from coldstart.interactions import Interactions, interactions
+from coldstart.core.interactions import Interactions, interactions
+from coldstart.recommend.model.fusion import Content
 
 CATEGORIES = ("drama", "comedy", "sport", "music")
 DAY_S = 86_400

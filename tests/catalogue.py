@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from coldstart.engine.run import StageReport
-from coldstart.workspace import Store
-from coldstart.workspace.catalog import Catalog
+from coldstart.engine.report import StageReport
+from coldstart.store import Store
+from coldstart.store.catalog import Catalog
 
 CLI = (sys.executable, "-c", "from coldstart.cli import main; main()")
 

@@ -11,11 +11,10 @@ from behaviour_world import world
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from coldstart import behaviour
-from coldstart.behaviour import Problem, Vectors
-from coldstart.behaviour.teachers import als
-from coldstart.metrics import Interval, bootstrap
-from coldstart.ranking_measures import measure_lists
+from coldstart.metrics.ranking import Interval, bootstrap, measure_lists
+from coldstart.recommend import model
+from coldstart.recommend.model import Problem, Vectors
+from coldstart.recommend.model.factors import als
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def held_out(share: float = 0.25, seed: int = 0, **settings: Any) -> HeldOut:
 
 def recall_at_10(name: str, of: HeldOut, settings: Mapping[str, Any] | None = None) -> Interval:
     """Mean over users on the held-out items alone, with its 95 % interval."""
-    mapper = behaviour.fit(name, of.problem, **settings or {})
+    mapper = model.fit(name, of.problem, **settings or {})
     return recall_of(mapper.users(of.problem.matrix) @ mapper.items(of.features).T, of)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from coldstart.attributes import Attribute
-from coldstart.description import Description
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import Description
 
 ATTRIBUTES = {
     "gender": Attribute(values=("Men", "Women", "Girls")),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coldstart.attributes import Attribute
-from coldstart.checks import Checked, Cut, Ground, Sources
-from coldstart.description import Description, sentence
-from coldstart.evaluation.describe import Judged
-from coldstart.stage import Reject
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import Description, sentence
+from coldstart.core.stage import Reject
+from coldstart.describe.checks import Checked, Cut, Ground, Sources
+from coldstart.describe.evaluate.truth import Judged
 
 COLOUR = Attribute(values=("Red", "Navy Blue", "Blue"), visual=True, aliases={"Red": ("crimson",)})
 TYPE = Attribute(values=("Casual Shoes", "Backpack"), visual=True)

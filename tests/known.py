@@ -12,11 +12,11 @@ import pyarrow as pa
 
 import coldstart
 from coldstart import sample
-from coldstart.freshness import expected_keys
-from coldstart.perception.timeline import fuse, screen_text, transcript
-from coldstart.pipeline import Engine, Media, Pipeline, StageSpec
-from coldstart.stage import LedgerRow, MapStage, Reject, WholeStage
-from coldstart.workspace import ITEMS, Store
+from coldstart.core.pipeline import Engine, Media, Pipeline, StageSpec
+from coldstart.core.stage import LedgerRow, MapStage, Reject, WholeStage
+from coldstart.store import ITEMS, Store
+from coldstart.store.freshness import expected_keys
+from coldstart.understand.timeline import fuse, screen_text, transcript
 
 TEXT, REAL, SHARE, WHOLE = pa.string(), pa.float64(), pa.float32(), pa.int32()
 TIMES = [("start_s", REAL), ("end_s", REAL)]

@@ -26,9 +26,10 @@ from typing import Any
 
 import pytest
 
-from coldstart import generators, models
+from coldstart import generators
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Request, Sampling
+from coldstart.models import install
 
 ALL_FORMATS = ("json_schema", "json_object with schema", "json_object", "text")
 
@@ -221,7 +222,7 @@ def llama(port: int) -> Iterator[subprocess.Popen[bytes]]:
     if importlib.util.find_spec("llama_cpp") is None:
         pytest.skip("llama-cpp-python is not installed: pip install 'llama-cpp-python[server]'")
     try:
-        folder = models.starter("language")
+        folder = install.starter("language")
     except ColdstartError as error:
         pytest.skip(str(error))
     asked = {"model": next(folder.glob("*.gguf")), "host": "127.0.0.1", "port": port, "n_ctx": 1024, "n_threads": 1}

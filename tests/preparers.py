@@ -7,7 +7,7 @@ import signal
 import time
 from typing import Any
 
-from coldstart.stage import Reject
+from coldstart.core.stage import Reject
 
 
 def act(row: dict[str, Any]) -> tuple[Any, float]:

@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow as pa
 from preparers import act
 
-from coldstart import pipeline as pipelines
-from coldstart.fitted import bound
-from coldstart.freshness import Standing
-from coldstart.pipeline import Pipeline
-from coldstart.stage import Reject, Row
-from coldstart.workspace import ITEMS, Store
+from coldstart.core import pipeline as pipelines
+from coldstart.core.pipeline import Pipeline
+from coldstart.core.stage import Reject, Row
+from coldstart.store import ITEMS, Store
+from coldstart.store.fits import bound
+from coldstart.store.freshness import Standing
 
 ITEM_SCHEMA = pa.schema([("item_id", pa.string()), ("row_key", pa.string()), ("title", pa.string())])
 

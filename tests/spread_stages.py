@@ -12,8 +12,8 @@ from typing import Any
 
 from preparers import act
 
+from coldstart.core.stage import Reject, Row
 from coldstart.errors import ColdstartError
-from coldstart.stage import Reject, Row
 
 
 class AcceleratorError(RuntimeError):

@@ -11,12 +11,11 @@ from behaviour_world import world
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from coldstart.behaviour.content import Content
+from coldstart.ablation.report import Cost, LadderReport, markdown, report, seconds
+from coldstart.ablation.steps import Judged, LadderSettings, Lists, Missing, Step, judge
 from coldstart.errors import ColdstartError
-from coldstart.evaluation.ablation.report import Cost, LadderReport, report
-from coldstart.evaluation.ablation.steps import Judged, LadderSettings, Lists, Missing, Step, judge
-from coldstart.evaluation.ablation.table import markdown, seconds
-from coldstart.evaluation.recommend.splits import Split, by_items
+from coldstart.recommend.evaluate.splits import Split, by_items
+from coldstart.recommend.model.fusion import Content
 
 CHOICE = {"candidates": {"ridge": {"target": "users"}}, "weights": {"weak": 1.0, "text": 1.0}, "dim": 16, "folds": 1}
 SETTINGS = LadderSettings(choice={**CHOICE, "warm_min": 2})

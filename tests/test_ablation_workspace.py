@@ -14,11 +14,11 @@ from test_evaluate_describe_workspace import PROMPT
 from typer.testing import CliRunner
 
 import coldstart
+from coldstart.ablation import workspace as ladder
 from coldstart.cli import app
 from coldstart.errors import ColdstartError
-from coldstart.evaluation.ablation import workspace as ladder
 from coldstart.generators import fake
-from coldstart.workspace import Store
+from coldstart.store import Store
 
 GENRES = ("horror", "romance", "western", "comedy")
 ITEMS, USERS = 96, 60
@@ -265,7 +265,7 @@ def test_without_interactions_nobody_can_be_asked(tmp_path: Path) -> None:
 def test_the_command_prints_the_table_and_writes_three_files(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coldstart.behaviour.choose.CANDIDATES", {})
+    monkeypatch.setattr("coldstart.recommend.model.selection.CANDIDATES", {})
     arguments = ["evaluate", "stages", "-w", str(plain), "--min-weight", "4", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output

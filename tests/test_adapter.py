@@ -12,9 +12,9 @@ import tiny_encoders
 import torch
 
 from coldstart import encoders
+from coldstart.align.settings import Change
+from coldstart.align.towers.model import Towers
 from coldstart.errors import ColdstartError
-from coldstart.training.towers import Towers
-from coldstart.training.towers_recipe import Change
 
 TEXTS = ["a red shoe", "a longer blue shirt with sleeves", "x " * 40]
 KINDS = [("open_clip", "lora"), ("open_clip", "last_blocks"), ("siglip2", "lora"), ("siglip2", "last_blocks")]

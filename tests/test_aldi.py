@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from coldstart.behaviour.aldi import aldi_loss
+from coldstart.recommend.model.towers import aldi_loss
 
 
 def test_the_loss_is_the_formula_of_its_docstring() -> None:

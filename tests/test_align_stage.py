@@ -14,9 +14,9 @@ from catalogue import write_manifest
 
 import coldstart
 from coldstart import encoders
+from coldstart.align.stage import AlignStage
 from coldstart.errors import ColdstartError
-from coldstart.freshness import build
-from coldstart.stages.align.text_image import AlignStage
+from coldstart.store.freshness import build
 
 FAST = {"batch_size": 64, "epochs": 25, "lr": 0.01, "dropout": 0.0, "dim": 32}
 
@@ -109,7 +109,7 @@ def test_an_earlier_fit_does_not_answer_for_the_vectors_of_a_later_one(shop: col
 
 def _ask_with(workspace: coldstart.Workspace, passport: encoders.Passport) -> None:
     """Ask the published catalog with the encoder of another passport."""
-    from coldstart.retrieval.search import Query, search_many
+    from coldstart.search.search import Query, search_many
 
     encoder = workspace.encoder_for(passport)
     list(search_many(workspace.published(), lambda _: encoder, [Query("q", text="blue hat")], spaces=["aligned"]))

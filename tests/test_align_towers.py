@@ -21,14 +21,13 @@ from typer.testing import CliRunner
 
 import coldstart
 from coldstart import encoders
+from coldstart.align import train_heads
+from coldstart.align.settings import Recipe, Settings, Training, Tune
 from coldstart.cli import app
+from coldstart.encoders._heads import Aligned
 from coldstart.engine.progress import SilentProgress
 from coldstart.errors import ColdstartError
-from coldstart.freshness import build
-from coldstart.heads import Aligned
-from coldstart.learning.align_settings import Settings, Training, Tune
-from coldstart.training import align
-from coldstart.training.towers_recipe import Recipe
+from coldstart.store.freshness import build
 
 STAGE = "align.text_image"
 QUICK: dict[str, Any] = {
@@ -222,7 +221,7 @@ def test_only_what_changes_results_makes_another_fit(shop: coldstart.Workspace) 
 
 def test_defaults_are_those_of_the_recipes() -> None:
     for section, recipe, apart in (
-        (Training(), align.Recipe(), {"warmup", "anchored", "scale", "bias"}),
+        (Training(), train_heads.Recipe(), {"warmup", "anchored", "scale", "bias"}),
         (Tune(), Recipe(), {"towers", "frames"}),
     ):
         given = section.model_dump()
@@ -346,7 +345,7 @@ def test_a_fit_in_two_processes_after_a_kill(made: Path, tmp_path: Path) -> None
     ]
     code = (
         "import os, signal\n"
-        "from coldstart.learning import tower_fit\n"
+        "from coldstart.align.dataset import tower_fit\n"
         "call = tower_fit._Epochs.__call__\n"
         "def told(self, said):\n"
         "    if said.get('epoch') == 2: os.kill(os.getpid(), signal.SIGKILL)\n"

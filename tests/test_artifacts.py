@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from coldstart.errors import ColdstartError
-from coldstart.workspace import Store
-from coldstart.workspace.artifacts import ARTIFACTS, FILES, KEEP
+from coldstart.store import Store
+from coldstart.store.artifacts import ARTIFACTS, FILES, KEEP
 
 
 @pytest.fixture

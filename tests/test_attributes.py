@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coldstart import pipeline
-from coldstart.attributes import Attribute, Attributes, truth
+from coldstart.core import pipeline
+from coldstart.core.attributes import Attribute, Attributes, truth
 
 SHOP = Attributes.model_validate(
     {

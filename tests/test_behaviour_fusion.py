@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from behaviour_world import world
 
-from coldstart.behaviour import fusion
-from coldstart.behaviour.content import Content
-from coldstart.behaviour.fusion import Fusion, fit_fusion, restore_fusion
 from coldstart.errors import ColdstartError
+from coldstart.recommend.model import fusion
+from coldstart.recommend.model.fusion import Content, Fusion, fit_fusion, restore_fusion
 
 CONTENT = world().content
 TRAINING = np.arange(0, 160, 2)

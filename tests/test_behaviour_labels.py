@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from coldstart.behaviour import labels
-from coldstart.behaviour.labels import fit_labels, restore_labels
+from coldstart.recommend.model import labels
+from coldstart.recommend.model.labels import fit_labels, restore_labels
 
 RECORDS = [
     {

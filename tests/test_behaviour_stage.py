@@ -16,19 +16,18 @@ from catalogue import photo, states, write_manifest
 from typer.testing import CliRunner
 
 import coldstart
-from coldstart import pipeline as pipelines
-from coldstart.behaviour.choose import ChoiceSettings
 from coldstart.cli import app
+from coldstart.core import pipeline as pipelines
+from coldstart.core.interactions import interactions
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError, NotFitted
-from coldstart.fitted import bound
-from coldstart.freshness import Standing
-from coldstart.interactions import interactions
-from coldstart.learning.behaviour_inputs import behaviour_of, content_of, item_vectors_of
-from coldstart.learning.behaviour_lesson import content_groups
-from coldstart.learning.behaviour_pipeline import with_behaviour
-from coldstart.learning.behaviour_settings import Settings
-from coldstart.workspace.interactions import InteractionTable
+from coldstart.recommend.fit_stage import content_groups
+from coldstart.recommend.inputs import behaviour_of, content_of, item_vectors_of
+from coldstart.recommend.model.selection import ChoiceSettings
+from coldstart.recommend.settings import Settings, with_behaviour
+from coldstart.store.fits import bound
+from coldstart.store.freshness import Standing
+from coldstart.store.interactions import InteractionTable
 
 FITTED = "align.behaviour"
 WORLD = small_world()

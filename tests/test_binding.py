@@ -11,9 +11,9 @@ import pytest
 import word_tokens
 import xgrammar
 
-from coldstart.attributes import Attribute
-from coldstart.description import json_schema, parse
-from coldstart.generators._binding import Binder, Pen, loops
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import json_schema, parse
+from coldstart.generators._constrained import Binder, Pen, loops
 
 ATTRIBUTES = {
     "type": Attribute(values=("Shirts", "Casual Shoes")),

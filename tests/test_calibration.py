@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from coldstart.behaviour.calibration import Calibration, fit_calibration, restore_calibration
+from coldstart.recommend.model.fitted import Calibration, fit_calibration, restore_calibration
 
 
 def _shop(seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:

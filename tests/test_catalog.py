@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from coldstart.core.items import CONTENT_FIELDS
 from coldstart.errors import ColdstartError
-from coldstart.items import CONTENT_FIELDS
-from coldstart.workspace import ann, publications, truth
-from coldstart.workspace.ann import IndexSettings
-from coldstart.workspace.catalog import SCALAR_INDEXES, Catalog
-from coldstart.workspace.published import Published
-from coldstart.workspace.tiers import PARTS
+from coldstart.store import ann, ground_truth
+from coldstart.store import published as publications
+from coldstart.store.ann import IndexSettings
+from coldstart.store.catalog import SCALAR_INDEXES, Catalog
+from coldstart.store.compaction import PARTS
+from coldstart.store.published import Published
 
 DIM = 16
 QUICK = 30
@@ -110,7 +111,7 @@ def test_write_merges_only_changed_rows_and_deletes_gone_ones(catalog: Catalog) 
 
 
 def test_many_changed_rows_are_merged_in_parts(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coldstart.workspace.catalog.MERGE_BYTES", 4 * (1024 + 4 * 2 * DIM))
+    monkeypatch.setattr("coldstart.store.catalog.MERGE_BYTES", 4 * (1024 + 4 * 2 * DIM))
     catalog.write(catalog_rows(ids(10)), PASSPORTS)
     rows = catalog_rows(ids(13), index_key=pa.array([f"index {i} changed" for i in range(13)]))
     report = catalog.write(rows, PASSPORTS)
@@ -307,13 +308,13 @@ def test_recall_is_measured_with_what_was_known_and_what_came(catalog: Catalog, 
     catalog.write(catalog_rows(ids(400)), PASSPORTS)
     catalog.build_indexes(settings)
     asked: list[int] = []
-    found = truth.found
+    found = ground_truth.find_neighbours
 
     def counted(table: Any, column: str, names: Any, *args: Any) -> Any:
         asked.append(len(names))
         return found(table, column, names, *args)
 
-    monkeypatch.setattr(truth, "found", counted)
+    monkeypatch.setattr(ground_truth, "found", counted)
     catalog.write(catalog_rows(ids(420)), PASSPORTS)
     kept = catalog.build_indexes(settings)
     assert sum(asked) < QUICK / 2, "only those that took a place in the sample"

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from coldstart import checks
-from coldstart.attributes import Attribute
-from coldstart.checks import Cut, Ground, Rules, Sources, check
-from coldstart.description import Description
-from coldstart.perception import safety, word_policy
-from coldstart.stage import Reject
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import Description
+from coldstart.core.stage import Reject
+from coldstart.describe import checks
+from coldstart.describe.checks import Cut, Ground, Rules, Sources, check
+from coldstart.understand import policy as word_policy
+from coldstart.understand import safety
 
 ATTRIBUTES = {
     "gender": Attribute(values=("Men", "Women")),

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from coldstart.checks.copying import copied
-from coldstart.checks.form import link, loop, markup, refusal, too_long
-from coldstart.checks.instructions import evidence
-from coldstart.checks.language import is_written_in, language
-from coldstart.checks.measures import agree, numbers, same_price
-from coldstart.checks.words import Lexicon, negated, tokens
+from coldstart.describe.checks.check import copied
+from coldstart.describe.checks.form import evidence, link, loop, markup, refusal, too_long
+from coldstart.describe.checks.language import is_written_in, language
+from coldstart.describe.checks.words import Lexicon, agree, negated, numbers, same_price, tokens
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from behaviour_world import World, world
 
-from coldstart import behaviour
-from coldstart.behaviour.choose import ChoiceSettings, choose, steps
-from coldstart.behaviour.content import Content
-from coldstart.behaviour.fitted import ARRAYS, CARD, files, load
-from coldstart.behaviour.judging import folds, problem
-from coldstart.behaviour.mappers import blend
-from coldstart.behaviour.scoring import top_k
-from coldstart.behaviour.teachers import teach
+from coldstart.core.interactions import Interactions
 from coldstart.errors import ColdstartError
-from coldstart.interactions import Interactions
-from coldstart.ranking_measures import measure_lists
+from coldstart.metrics.ranking import measure_lists
+from coldstart.recommend import model
+from coldstart.recommend.model.factors import teach
+from coldstart.recommend.model.fitted import ARRAYS, CARD, files, load
+from coldstart.recommend.model.fusion import Content
+from coldstart.recommend.model.holdout import folds, problem
+from coldstart.recommend.model.mappers import blend
+from coldstart.recommend.model.scoring import top_k
+from coldstart.recommend.model.selection import ChoiceSettings, choose, steps
 
 QUICK = ChoiceSettings(candidates={"knn": {}, "ridge": {"target": "users"}}, dim=16, folds=1)
 EVEN = {"picture": 1.0, "text": 1.0, "labels": 1.0}
@@ -86,7 +86,7 @@ def test_what_was_fitted_comes_back_as_it_was(
     assert files(again) == files(fitted)
 
 
-@pytest.mark.parametrize("name", [name for name in behaviour.names() if name != "blend"])
+@pytest.mark.parametrize("name", [name for name in model.names() if name != "blend"])
 def test_every_mapper_comes_back_from_files_in_a_blend(name: str, made: World, tmp_path: Path) -> None:
     quick = {"epochs": 1} if name in ("clcrec", "contrastive", "dropoutnet") else {}
     parts = {name: {"weight": 0.25, **quick}, "knn ": {"mapper": "knn", "weight": 0.75}}
@@ -157,7 +157,7 @@ def test_a_blend_adds_scores_of_one_spread(made: World) -> None:
     wanted = np.zeros_like(scores)
     for name, own in parts.items():
         settings = {key: value for key, value in own.items() if key != "weight"}
-        mapper = behaviour.fit(name, given, **settings)
+        mapper = model.fit(name, given, **settings)
         found = mapper.users(matrix) @ mapper.items(given.features).T
         wanted += own["weight"] * found / found.std(axis=1, keepdims=True)
     np.testing.assert_allclose(scores, wanted, rtol=1e-3, atol=1e-4)
@@ -172,7 +172,7 @@ def test_a_list_of_values_is_a_candidate_each(made: World, split: tuple[Interact
 
 
 def test_faults_are_named(made: World) -> None:
-    known = ", ".join(behaviour.names())
+    known = ", ".join(model.names())
     with pytest.raises(ColdstartError) as unknown:
         choose(made.interactions, made.content, replace(QUICK, candidates={"guess": {}}))
     assert str(unknown.value) == f"candidate 'guess': no mapper 'guess'; there is {known}"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 from judged import COLOUR, SCHEMA, TYPE
 
-from coldstart.attributes import Attribute
-from coldstart.checks import Sources
-from coldstart.description import Description
-from coldstart.evaluation.claims import Claim, Verdict, claims, folded, ground_of, judge, numbers
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import Description
+from coldstart.describe.checks import Sources
+from coldstart.describe.evaluate.truth import Claim, Verdict, claims_of, folded, ground_of, judge, numbers
 
 
 def test_claims_are_attributes_named_values_and_numbers() -> None:
     description = Description(
         "A crimson backpack, 25 litres, at 1,299.00.", {"colour": "red"}, ("25 litres",), ("backpack under 1300",)
     )
-    assert claims(description, SCHEMA) == [
+    assert claims_of(description, SCHEMA) == [
         Claim("colour", "Red"),
         Claim("type", "Backpack"),
         Claim("number", "25"),
@@ -26,15 +26,15 @@ def test_claims_are_attributes_named_values_and_numbers() -> None:
 
 def test_a_value_within_a_longer_one_is_no_claim_of_its_own() -> None:
     schema = {**SCHEMA, "use": Attribute(values=("Casual", "Sports"))}
-    assert claims(Description("Navy blue casual shoe."), schema) == [
+    assert claims_of(Description("Navy blue casual shoe."), schema) == [
         Claim("colour", "Navy Blue"),
         Claim("type", "Casual Shoes"),
     ]
-    assert Claim("use", "Casual") in claims(Description("Casual shoes, casual."), schema)
+    assert Claim("use", "Casual") in claims_of(Description("Casual shoes, casual."), schema)
 
 
 def test_what_the_schema_does_not_know_is_a_claim_as_it_stands() -> None:
-    assert claims(Description(attributes={"scent": "Rose", "colour": "green"}), SCHEMA) == [
+    assert claims_of(Description(attributes={"scent": "Rose", "colour": "green"}), SCHEMA) == [
         Claim("scent", "Rose"),
         Claim("colour", "green"),
     ]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from coldstart import sample
+from coldstart.core.class_file import TEMPLATES, Classes, ClassFileError, load
 from coldstart.errors import ColdstartError
-from coldstart.perception.class_file import TEMPLATES, Classes, ClassFileError, load
 
 FULL = """\
 templates: ["a photo of {}", "{}"]

@@ -17,10 +17,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from coldstart import __version__, resources
+from coldstart import __version__
 from coldstart.cli import app
+from coldstart.core import settings as resources
 from coldstart.errors import ColdstartError
-from coldstart.workspace import Store
+from coldstart.store import Store
 
 SCRIPT = Path(sys.executable).with_name("coldstart")
 PACKAGED = resources.files("pipelines", "*.yaml")
@@ -272,7 +273,7 @@ def test_a_pipeline_file_opens_with_a_command_that_parses(
     assert program == "coldstart"
     ran: list[Any] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("coldstart.cli.work.run_and_report", lambda *given, **others: ran.append(given))
+    monkeypatch.setattr("coldstart.cli.run.run_and_report", lambda *given, **others: ran.append(given))
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     ((_, _, _, settings, _, _),) = ran

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import coldstart
 from coldstart.cli import app
-from coldstart.cli.interactions import pairs, weights
+from coldstart.cli.ingest import pairs, weights
 from coldstart.errors import ColdstartError
 
 CLICKS = "who,item,ts,action\nann,a,2020-01-02,click\nbob,a,2020-01-03,like\nbob,z,2020-01-04,skip\n"

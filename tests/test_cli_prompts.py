@@ -9,11 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 import coldstart
-from coldstart import prompts, resources
-from coldstart.attributes import Attribute, Attributes
 from coldstart.cli import app
+from coldstart.core import prompts
+from coldstart.core import settings as resources
+from coldstart.core.attributes import Attribute, Attributes
+from coldstart.describe.writing import Input, Rendered, rendered
 from coldstart.errors import ColdstartError
-from coldstart.learning.rendering import Input, Rendered, rendered
 
 PACKAGED = list(resources.files("prompts", "*.md"))
 SYSTEM = "Describe the product for a shop, from its data and pictures alone. Leave out what they do not say."

@@ -8,9 +8,9 @@ import pytest
 from held_out_items import HeldOut, held_out, recall_at_10, recall_by_chance
 from scipy.sparse import csr_matrix
 
-from coldstart import behaviour
-from coldstart.behaviour import columns
 from coldstart.errors import ColdstartError
+from coldstart.recommend import model
+from coldstart.recommend.model import linear
 
 NAMES = ("fease", "marec")
 
@@ -50,10 +50,10 @@ def test_a_new_item_s_column_is_that_of_the_larger_inverse(
     name: str, exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exact:
-        monkeypatch.setattr(columns, "_EXACT", 0)
-    monkeypatch.setattr(columns, "_COLUMNS", 50)
+        monkeypatch.setattr(linear, "_EXACT", 0)
+    monkeypatch.setattr(linear, "_COLUMNS", 50)
     of = held_out()
-    found = behaviour.fit(name, of.problem, beta=3.0, penalty=20.0)
+    found = model.fit(name, of.problem, beta=3.0, penalty=20.0)
     scores = found.users(of.problem.matrix) @ found.items(of.features).T
     for place in range(5):
         users, features = _with_new(of, place)
@@ -70,7 +70,7 @@ def test_it_finds_new_items_for_users_far_better_than_chance(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_fewer_numbers_hold_most_of_the_training_users_scores(name: str) -> None:
     of = held_out()
-    whole, short = behaviour.fit(name, of.problem), behaviour.fit(name, of.problem, dim=16)
+    whole, short = model.fit(name, of.problem), model.fit(name, of.problem, dim=16)
     full = whole.users(of.problem.matrix).astype(np.float64)
     assert short.items(of.features).shape == (40, 16) and short.users(of.problem.matrix).shape == (120, 16)
     left, values, right = np.linalg.svd(full, full_matrices=False)
@@ -81,8 +81,8 @@ def test_fewer_numbers_hold_most_of_the_training_users_scores(name: str) -> None
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_restored_bit_by_bit(name: str) -> None:
     of = held_out()
-    found = behaviour.fit(name, of.problem, dim=20)
-    again = behaviour.restore(name, found.arrays())
+    found = model.fit(name, of.problem, dim=20)
+    again = model.restore(name, found.arrays())
     assert np.array_equal(again.items(of.features), found.items(of.features))
     assert np.array_equal(again.users(of.problem.matrix), found.users(of.problem.matrix))
     assert not again.users(csr_matrix((1, 120), dtype=np.float32)).any()
@@ -94,7 +94,7 @@ def test_items_that_nobody_liked_change_nothing(name: str) -> None:
     features = np.concatenate([of.problem.features, of.features])
     matrix = csr_matrix((of.problem.matrix.data, of.problem.matrix.indices, of.problem.matrix.indptr), shape=(120, 160))
     wide = replace(of.problem, matrix=matrix, features=features)
-    found, before = behaviour.fit(name, wide), behaviour.fit(name, of.problem)
+    found, before = model.fit(name, wide), model.fit(name, of.problem)
     np.testing.assert_allclose(found.items(of.features), before.items(of.features), atol=1e-5)
     np.testing.assert_allclose(found.users(matrix), before.users(of.problem.matrix), atol=1e-5)
 
@@ -103,7 +103,7 @@ def test_items_that_nobody_liked_change_nothing(name: str) -> None:
 def test_too_many_items_are_refused(name: str) -> None:
     of = held_out()
     with pytest.raises(ColdstartError) as caught:
-        behaviour.fit(name, of.problem, max_items=100)
+        model.fit(name, of.problem, max_items=100)
     assert str(caught.value) == (
         f"{name}: 118 items that somebody liked need a matrix of 0.0 GiB, and max_items is 100: raise it if there is "
         "memory for two such, or take ridge, which has none"
@@ -113,10 +113,10 @@ def test_too_many_items_are_refused(name: str) -> None:
 def test_a_setting_out_of_range_is_named() -> None:
     problem = held_out().problem
     with pytest.raises(ColdstartError) as caught:
-        behaviour.fit("fease", problem, beta=0.0)
+        model.fit("fease", problem, beta=0.0)
     assert str(caught.value) == "fease: beta 0, penalty 3000 and dim 512 have to be above 0"
     with pytest.raises(ColdstartError) as caught:
-        behaviour.fit("marec", problem, percentile=101.0)
+        model.fit("marec", problem, percentile=101.0)
     assert str(caught.value) == (
         "marec: beta 1, penalty 300 and dim 512 have to be above 0, and percentile 101 from 0 to 100"
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from coldstart import encoders
-from coldstart.training import conse
+from tools.starter_clip import conse
 
 
 def _small() -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from judged import SCHEMA, judged
 
-from coldstart.checks import Sources
-from coldstart.description import Description
-from coldstart.evaluation.contenders import given_text, pairs, template, texts
+from coldstart.core.description import Description
+from coldstart.describe.checks import Sources
+from coldstart.describe.evaluate.retrieval_gain import given_text, pairs, template, texts
 
 TRUE = {"colour": "Red", "type": "Backpack"}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from open_clip.loss import ClipLoss, SigLipLoss
 
-from coldstart.training.contrastive import info_nce, sigmoid_loss
+from coldstart.align.losses import info_nce, sigmoid_loss
 
 SCALE, BIAS = torch.tensor(9.0), torch.tensor(-3.0)
 NOTHING = torch.zeros(6, 6, dtype=torch.bool)

@@ -10,8 +10,8 @@ from PIL import Image
 from coldstart import encoders, sample
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
-from coldstart.models import starter
-from coldstart.training.custom_text_clip import custom_text_clip
+from coldstart.models.install import starter
+from tools.starter_clip.custom_text_clip import custom_text_clip
 
 TEXTS = ["a dog runs over the grass", "Red bell pepper, 500 g", "shoes"]
 

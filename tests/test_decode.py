@@ -12,10 +12,11 @@ import pytest
 import torch
 import word_tokens
 
-from coldstart.attributes import Attribute
-from coldstart.description import json_schema, parse
-from coldstart.generators import Sampling, _cache, _decode
-from coldstart.generators._binding import Binder
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import json_schema, parse
+from coldstart.generators import Sampling, _decode
+from coldstart.generators import _decode as _cache
+from coldstart.generators._constrained import Binder
 from coldstart.generators._decode import Row, write
 
 SCHEMA = json_schema(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from coldstart.behaviour.deltas import bounded_deltas
+from coldstart.recommend.model.deltas import bounded_deltas
 
 Made = tuple[NDArray[np.float32], NDArray[np.float32], csr_matrix]
 

@@ -14,11 +14,11 @@ import pytest
 from test_evaluate_describe_workspace import TYPES, fitted, settings
 
 import coldstart
-from coldstart.checks import Rules
-from coldstart.evaluation.describe_rules import Evidence, evidence
-from coldstart.learning.grounds import Asked, Grounds
-from coldstart.perception.visual_claims import Judge, Worth
-from coldstart.workspace import Store
+from coldstart.describe.checks import Rules
+from coldstart.describe.evaluate.workspace import Evidence, evidence
+from coldstart.describe.visual_evidence import Asked, Grounds
+from coldstart.describe.visual_judges import Judge, Worth
+from coldstart.store import Store
 
 ITEMS = ["red-hat", "red-bag", "red-belt"]
 

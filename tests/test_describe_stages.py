@@ -10,11 +10,12 @@ import pytest
 from catalogue import contents, photo, write_manifest
 
 import coldstart
-from coldstart import pipeline as pipelines
-from coldstart.engine.run import RunReport, run_pipeline
+from coldstart.core import pipeline as pipelines
+from coldstart.engine.report import RunReport
+from coldstart.engine.run import run_pipeline
 from coldstart.errors import ColdstartError
-from coldstart.fitted import bound
-from coldstart.workspace import Store
+from coldstart.store import Store
+from coldstart.store.fits import bound
 
 COLOURS, SORTS = ("Red", "Blue", "Green"), ("Shoe", "Hat")
 

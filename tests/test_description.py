@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from coldstart.attributes import Attribute
-from coldstart.description import Description, json_schema, parse, sentence
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import Description, json_schema, parse, sentence
 
 WHOLE = Description("A red shoe.", {"type": "Shoe", "colour": "Red"}, ("shoe", "red"), ("red shoe",))
 SHORT = ("attributes", "summary")

@@ -4,12 +4,12 @@ import sys
 import pytest
 import torch
 
-from coldstart import device
+from coldstart.core import device
 from coldstart.errors import ColdstartError
 
 
 def test_importing_it_imports_no_torch() -> None:
-    script = "import sys, coldstart.device; print('torch' in sys.modules)"
+    script = "import sys, coldstart.core.device; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
 
 

@@ -18,9 +18,10 @@ import pytest
 from catalogue import coldstart, contents, rows, settings, states, write_manifest, write_pipeline
 from spread_stages import Builder, Squares, Threads
 
-from coldstart import pipeline as pipelines
-from coldstart.cores import Share, available, nodes, shares, threads
-from coldstart.device import choose_devices, visible_cuda
+from coldstart.core import pipeline as pipelines
+from coldstart.core.device import Share, available, choose_devices, nodes, shares, threads, visible_cuda
+from coldstart.core.pipeline import Engine
+from coldstart.core.stage import Reject, Work
 from coldstart.engine import devices
 from coldstart.engine.device_process import Place
 from coldstart.engine.devices import OnDevices
@@ -28,9 +29,7 @@ from coldstart.engine.local import Ran, run_map
 from coldstart.engine.progress import SilentProgress
 from coldstart.engine.run import build, run_pipeline
 from coldstart.errors import ColdstartError
-from coldstart.pipeline import Engine
-from coldstart.stage import Reject, Work
-from coldstart.workspace import Store
+from coldstart.store import Store
 
 TWO = (Place("cpu:0", "cpu", Share(1)), Place("cpu:1", "cpu", Share(1)))
 
@@ -191,7 +190,7 @@ def test_when_the_parent_is_killed_its_processes_end(tmp_path: Path) -> None:
         'if __name__ == "__main__":\n'
         "    from pathlib import Path\n"
         "    from test_devices import go, work\n"
-        "    from coldstart.workspace import Store\n"
+        "    from coldstart.store import Store\n"
         "    print('begins', flush=True)\n"
         "    go(Store(Path(sys.argv[1]), create=True), work(5000), pause_s=0.1, isolated=True)\n"
     )

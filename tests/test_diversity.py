@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from coldstart.behaviour.diversity import RHO, Quota, dpp, mmr, spread, theta_of
+from coldstart.recommend.rerank import RHO, Quota, dpp, mmr, spread, theta_of
 
 
 def problem(seed, count=8, dim=3, lists=None):

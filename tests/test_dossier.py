@@ -12,13 +12,12 @@ import pytest
 from known import GatePart, Part, WholePart, catalogue, evidence, fill, pipeline_of
 
 import coldstart
-from coldstart import freshness
-from coldstart.dossier import Dossier, StageState, collect
+from coldstart.core.pipeline import StageSpec
+from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import ColdstartError
-from coldstart.freshness import expected_keys
-from coldstart.pipeline import StageSpec
-from coldstart.stage import LedgerRow, Reject
-from coldstart.workspace import ITEMS, Store
+from coldstart.search.item_report import Dossier, StageState, collect
+from coldstart.store import ITEMS, Store, freshness
+from coldstart.store.freshness import expected_keys
 
 CLIPS = ("clip-01", "clip-02", "grocery-product-08", "grocery-product-10")
 BAD = {"item_id": "bad", "title": "gone", "video": "missing.mp4"}

@@ -8,10 +8,10 @@ import pytest
 import torch
 from tiny_writers import COLOURS, lessons, tiny_llama
 
+from coldstart.describe.finetune import lora
+from coldstart.describe.finetune.dpo import Pair, pair_of, tune
+from coldstart.describe.finetune.lora_settings import DpoSettings, LoraSettings
 from coldstart.errors import ColdstartError
-from coldstart.training import lora
-from coldstart.training.dpo import Pair, pair_of, tune
-from coldstart.training.lora_settings import DpoSettings, LoraSettings
 
 CPU = torch.device("cpu")
 
@@ -91,7 +91,7 @@ def test_what_is_preferred_becomes_likelier(learnt: tuple[str, lora.LoraResult],
 def test_texts_that_grow_stop_it(
     learnt: tuple[str, lora.LoraResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from coldstart.training._dpo_trainer import Lengths
+    from coldstart.describe.finetune._trl import Lengths
 
     base, sft = learnt
     sizes = iter([20.0, 22.0, 24.0, 20.0])

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from coldstart.engine.draw import LEAST, Pool, kind_and_size
+from coldstart.engine.estimate.sandbox import LEAST, Pool, kind_and_size
 
 
 def test_every_kind_and_every_size_is_drawn_and_any_start_is_spread() -> None:

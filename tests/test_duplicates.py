@@ -16,11 +16,12 @@ from PIL import Image
 from test_fingerprint import scene
 from transformed import CHANGES, Change, write_copies, write_film
 
-from coldstart import pipeline as pipelines
-from coldstart.engine.run import RunReport, build, run_pipeline
+from coldstart.core import pipeline as pipelines
+from coldstart.core.stage import Gate, WholeStage
+from coldstart.engine.report import RunReport
+from coldstart.engine.run import build, run_pipeline
 from coldstart.errors import ColdstartError
-from coldstart.stage import Gate, WholeStage
-from coldstart.workspace import Store
+from coldstart.store import Store
 
 DATA = Path(os.environ.get("COLDSTART_DATA", "../shared/data"))
 TABLE = "stage.copies"
@@ -196,7 +197,7 @@ def test_a_run_that_dies_between_two_writes_is_ended_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
     """The original changes, so its copy and the newcomers are judged, each in its own write; one of those fails."""
-    monkeypatch.setattr("coldstart.stages.understand.duplicates._COMMIT_ROWS", 1)
+    monkeypatch.setattr("coldstart.understand.stages.duplicates._COMMIT_ROWS", 1)
     ends = []
     for dies in (False, True):
         shop = Shop(tmp_path / str(dies))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from coldstart.behaviour import Problem, Teacher, Vectors
-from coldstart.behaviour.early_stop import hold_out, train
+from coldstart.recommend.model import Problem, Teacher, Vectors
+from coldstart.recommend.model.holdout import hold_out, train
 
 
 def _problem(seed: int = 0) -> Problem:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from coldstart import encoders, models
+from coldstart import encoders
 from coldstart.encoders import Projector
+from coldstart.encoders._heads import Aligned, Head, Heads, HeadShape
 from coldstart.errors import ColdstartError
-from coldstart.heads import Aligned, Head, Heads, HeadShape
+from coldstart.models import install
 
 
 def test_vectors_are_those_of_the_encoders_below_through_the_heads(tmp_path: Path) -> None:
@@ -129,15 +130,15 @@ def test_starter_clip_has_no_variants() -> None:
 @pytest.mark.slow
 def test_starter_clip_finds_pictures_by_their_words() -> None:
     try:
-        models.starter("image"), models.starter("text")
+        install.starter("image"), install.starter("text")
     except ColdstartError as error:
         pytest.skip(str(error))
-    from coldstart import resources
+    from coldstart.core import settings
     from coldstart.media.image import load_image
     from coldstart.media.limits import Limits
 
     encoder = encoders.load("starter-clip", device="cpu", dtype="float32")
-    sample = resources.PACKAGE / "sample"
+    sample = settings.PACKAGE / "sample"
     rows = [json.loads(line) for line in (sample / "manifest.jsonl").read_text("utf-8").splitlines()]
     products = [row for row in rows if row["kind"] == "product"]
     assert encoder.image_transform is not None

@@ -12,13 +12,13 @@ import tiny_encoders
 import torch
 
 from coldstart import encoders
-from coldstart.encoders import _fused
+from coldstart.encoders import _open_clip_speed
 from coldstart.encoders._tensors import to_pixel_values
 
 CPU, NARROW = torch.device("cpu"), torch.bfloat16
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 TEXTS = ["a red shoe", "a longer text about a shirt with sleeves", "x"]
-here = pytest.mark.skipif(not _fused.usable(CPU, NARROW), reason="this processor has no bfloat16 products")
+here = pytest.mark.skipif(not _open_clip_speed.usable(CPU, NARROW), reason="this processor has no bfloat16 products")
 
 
 def pictures(count: int, side: int) -> list[np.ndarray]:
@@ -26,8 +26,8 @@ def pictures(count: int, side: int) -> list[np.ndarray]:
 
 
 def test_used_on_a_cpu_in_bfloat16_alone() -> None:
-    assert not _fused.usable(CPU, torch.float32)
-    assert not _fused.usable(torch.device("cuda"), NARROW)
+    assert not _open_clip_speed.usable(CPU, torch.float32)
+    assert not _open_clip_speed.usable(torch.device("cuda"), NARROW)
 
 
 @here
@@ -37,7 +37,7 @@ def test_patches_of_bytes_equal_the_convolution_of_pixel_values(side: int) -> No
     images = pictures(3, side)
     expected = convolution(to_pixel_values(images, MEAN, STD, CPU, torch.float32))
     with torch.inference_mode():
-        patches = _fused.Patches(convolution.weight, convolution.bias, MEAN, STD)
+        patches = _open_clip_speed.Patches(convolution.weight, convolution.bias, MEAN, STD)
         ours = patches(torch.from_numpy(np.stack(images)))
     assert ours.shape == expected.shape and ours.dtype == NARROW
     torch.testing.assert_close(ours.float(), expected.detach(), atol=0.02, rtol=0.01)
@@ -64,8 +64,8 @@ def test_vectors_equal_those_of_open_clip(
     pairs.append((fused.encode_documents(TEXTS), exact.encode_documents(TEXTS)))
     for ours, theirs in pairs:
         assert (ours * theirs).sum(axis=1).min() >= 0.999
-    assert sum(isinstance(module, _fused.Block) for module in fused._model.modules()) >= 2  # type: ignore[attr-defined]
-    monkeypatch.setattr(_fused, "usable", lambda device, dtype: False)
+    assert sum(isinstance(module, _open_clip_speed.Block) for module in fused._model.modules()) >= 2  # type: ignore[attr-defined]
+    monkeypatch.setattr(_open_clip_speed, "usable", lambda device, dtype: False)
     plain = load("bfloat16")
     assert (plain.encode_images(images) * pairs[0][0]).sum(axis=1).min() >= 0.999
-    assert not any(isinstance(module, _fused.Block) for module in plain._model.modules())  # type: ignore[attr-defined]
+    assert not any(isinstance(module, _open_clip_speed.Block) for module in plain._model.modules())  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ import pytest
 _TOUCH = """
 import resource
 import numpy as np
-from coldstart.encoders._memory import keep_freed
+from coldstart.encoders._tensors import keep_freed
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -18,17 +18,16 @@ from pebble import ProcessFuture
 from preparers import NeedsMissingModule, act
 from rich.console import Console
 
+from coldstart.core.pipeline import Engine
+from coldstart.core.stage import LedgerRow, MapStage, Reject, Row, Work
 from coldstart.engine import progress as progress_module
+from coldstart.engine import work as writer_module
 from coldstart.engine import workers as workers_module
-from coldstart.engine import writer as writer_module
 from coldstart.engine.local import Ran, run_map
 from coldstart.engine.progress import ConsoleProgress, SilentProgress
-from coldstart.engine.work import Scope
-from coldstart.engine.writer import Writer
+from coldstart.engine.work import Scope, Writer
 from coldstart.errors import ColdstartError
-from coldstart.pipeline import Engine
-from coldstart.stage import LedgerRow, MapStage, Reject, Row, Work
-from coldstart.workspace import Store
+from coldstart.store import Store
 
 Compute = Callable[[Sequence[Any]], list[Row | Reject]]
 
@@ -257,7 +256,7 @@ def test_a_script_without_a_main_guard_gives_one_line(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from test_engine import Stage, go, work\n"
         "from coldstart.errors import ColdstartError\n"
-        "from coldstart.workspace import Store\n"
+        "from coldstart.store import Store\n"
         "try:\n"
         "    go(Store(Path(sys.argv[1]), create=True), Stage(isolated=True), work(3), workers=1)\n"
         "except ColdstartError as error:\n"

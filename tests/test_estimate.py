@@ -12,14 +12,13 @@ import pyarrow as pa
 import pytest
 
 import coldstart
-from coldstart.cli import report
-from coldstart.engine import probe as probe_module
-from coldstart.engine.estimated import Assumption, Elsewhere, Estimate, StageEstimate
-from coldstart.engine.kept import Compared, Comparison
-from coldstart.engine.machines import machine
-from coldstart.engine.probe import probe
-from coldstart.pipeline import Engine
-from coldstart.stage import Reject, Row, Work
+from coldstart.cli import output
+from coldstart.core.pipeline import Engine
+from coldstart.core.stage import Reject, Row, Work
+from coldstart.engine.estimate import probe as probe_module
+from coldstart.engine.estimate.forecast import machine
+from coldstart.engine.estimate.probe import probe
+from coldstart.engine.estimate.report import Assumption, Compared, Comparison, Elsewhere, Estimate, StageEstimate
 
 
 class Clock:
@@ -193,7 +192,7 @@ def test_an_estimate_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> Non
         assumptions=[Assumption("cores here", "2", "the system")],
         on=there,
     )  # fmt: skip
-    report.estimate(estimate, json=False)
+    output.estimate(estimate, json=False)
     printed = capsys.readouterr().out
     for cells in (
         ("image", "20,000", "64", "2", "3.1 h (2.6 h to 3.9 h)", "2 GB", "48 MB", "model"),
@@ -216,7 +215,7 @@ def test_an_estimate_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_comparison_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     stages = [Compared("ingest", 10.0, 8.0, 100, 100), Compared("text", 20.0, 25.0, 100, 97)]
-    report.compared(Comparison(stages, 30.0, 33.0, ["fit"]))
+    output.compared(Comparison(stages, 30.0, 33.0, ["fit"]))
     assert capsys.readouterr().out == (
         "estimated 30.0 s for 33.0 s without fit, 0.91 of it; furthest off: text 20.0 s for 25.0 s, ingest 10.0 s for "
         "8.0 s\n"

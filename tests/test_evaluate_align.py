@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import coldstart
+from coldstart.align.evaluate import ClassTexts, compare, evaluate, evaluate_workspace
+from coldstart.align.measures import Classes, pool
+from coldstart.align.queries import choose
 from coldstart.cli import app
+from coldstart.encoders._heads import Aligned, Head, Heads, HeadShape, Tower
 from coldstart.errors import ColdstartError
-from coldstart.evaluation.align import ClassTexts, compare, evaluate, evaluate_workspace
-from coldstart.evaluation.sheets import choose
-from coldstart.evaluation.space import Classes, pool
-from coldstart.heads import Aligned, Head, Heads, HeadShape, Tower
-from coldstart.metrics import Interval
+from coldstart.metrics.ranking import Interval
 
 EYE = np.eye(6, dtype=np.float32)
 ITEMS = np.arange(6)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from judged import judged
 
-from coldstart.description import Description
-from coldstart.evaluation.describe import compare, measure
-from coldstart.stage import Reject
+from coldstart.core.description import Description
+from coldstart.core.stage import Reject
+from coldstart.describe.evaluate.truth import compare, measure
 
 TRUE = {"colour": "Red", "type": "Backpack"}
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import coldstart
 from coldstart.cli import app
 from coldstart.errors import ColdstartError
-from coldstart.workspace import Store
+from coldstart.store import Store
 
 COLOURS, TYPES = ("red", "blue", "green", "black"), ("hat", "bag", "belt")
 PROMPT = {"product": "describe_product", "video": "describe_video"}

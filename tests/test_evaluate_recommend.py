@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 from behaviour_world import World, world
 
-from coldstart.behaviour.choose import ChoiceSettings
-from coldstart.behaviour.content import Content
 from coldstart.errors import ColdstartError
-from coldstart.evaluation.recommend import EvaluateSettings, evaluate, split_of
-from coldstart.evaluation.recommend.contenders import named
-from coldstart.evaluation.recommend.data import data_of
-from coldstart.evaluation.recommend.duplicates import groups_of, without_near
-from coldstart.evaluation.recommend.judge import judge, task_of
-from coldstart.evaluation.recommend.markdown import markdown
-from coldstart.evaluation.recommend.splits import by_items
-from coldstart.ranking_measures import measure_lists
+from coldstart.metrics.ranking import measure_lists
+from coldstart.recommend.evaluate import EvaluateSettings, evaluate, split_of
+from coldstart.recommend.evaluate.data import data_of, groups_of, without_near
+from coldstart.recommend.evaluate.judge import judge, task_of
+from coldstart.recommend.evaluate.methods import named
+from coldstart.recommend.evaluate.page import markdown
+from coldstart.recommend.evaluate.splits import by_items
+from coldstart.recommend.model.fusion import Content
+from coldstart.recommend.model.selection import ChoiceSettings
 
 METHODS = ("random", "popularity", "category", "content_mean", "knn", "ridge", "oracle")
 WHITE = {"power": 0.5}  # the made-up world shows its factors in all directions alike

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 import coldstart
 from coldstart.cli import app
+from coldstart.core.interactions import interactions
 from coldstart.errors import ColdstartError
-from coldstart.evaluation.recommend import EvaluateSettings, evaluate, workspace
-from coldstart.interactions import interactions
-from coldstart.workspace.interactions import InteractionTable
+from coldstart.recommend.evaluate import EvaluateSettings, evaluate, workspace
+from coldstart.store.interactions import InteractionTable
 
 METHODS = "random,popularity,content_mean"
 LACKS = "1 of 1207 interactions are with items that the catalogue lacks"

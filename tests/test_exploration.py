@@ -8,17 +8,8 @@ from scipy.integrate import quad
 from scipy.stats import beta as beta_of
 from scipy.stats import betabinom
 
-from coldstart.behaviour.exploration import (
-    Posterior,
-    Prior,
-    explore,
-    fit_prior,
-    merge,
-    posterior,
-    slots,
-    thompson,
-)
 from coldstart.errors import ColdstartError
+from coldstart.recommend.rerank import Posterior, Prior, explore, fit_prior, merge, posterior, slots, thompson
 
 
 def test_a_prior_is_recovered_from_what_it_made() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coldstart import fenced
+from coldstart.core import sanitize
 
 
 @pytest.mark.parametrize(
@@ -26,24 +26,24 @@ from coldstart import fenced
     ],
 )
 def test_a_text_becomes_data(text: str, line: str) -> None:
-    assert fenced.data(text) == line
-    assert fenced.data(line) == line
+    assert sanitize.data(text) == line
+    assert sanitize.data(line) == line
 
 
 def test_other_values_become_one_line_as_well() -> None:
-    assert fenced.data(None) == ""
-    assert fenced.data(12.5) == "12.5"
-    assert fenced.data(["a\nb", "", None, "<c>"]) == "a b, ‹c›"
-    assert fenced.data({"size\n": "1 <2>"}) == "size: 1 ‹2›"
+    assert sanitize.data(None) == ""
+    assert sanitize.data(12.5) == "12.5"
+    assert sanitize.data(["a\nb", "", None, "<c>"]) == "a b, ‹c›"
+    assert sanitize.data({"size\n": "1 <2>"}) == "size: 1 ‹2›"
 
 
 def test_a_tree_keeps_its_shape_and_loses_what_has_no_text() -> None:
     value = {"a": ["x\ny", "\u200b", 3], "<b>": None, "c": {"d": "\x00"}, "e": 0.0, "f": []}
-    assert fenced.tree(value) == {"a": ["x y", 3], "c": {}, "e": 0.0, "f": []}
-    assert fenced.tree("abcdef", 3) == "abc"
-    assert fenced.tree(None) is None
-    assert fenced.tree(True) is True
+    assert sanitize.tree(value) == {"a": ["x y", 3], "c": {}, "e": 0.0, "f": []}
+    assert sanitize.tree("abcdef", 3) == "abc"
+    assert sanitize.tree(None) is None
+    assert sanitize.tree(True) is True
 
 
 def test_visible_text_keeps_its_signs() -> None:
-    assert fenced.visible(" a\u200b <b>\n[INST] ") == "a <b> [INST]"
+    assert sanitize.visible(" a\u200b <b>\n[INST] ") == "a <b> [INST]"

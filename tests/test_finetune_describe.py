@@ -16,8 +16,7 @@ import coldstart
 from coldstart import generators
 from coldstart.cli import app
 from coldstart.errors import ColdstartError
-from coldstart.fitted import writing_in
-from coldstart.learning.split_file import items_of
+from coldstart.store.fits import items_of, writing_in
 
 TRAINING = {"epochs": 1, "batch_tokens": 512, "pack_tokens": 256, "looks": 1, "lr": 1e-3, "r": 4}
 
@@ -193,7 +192,7 @@ def test_items_of_which_nothing_is_told_are_left_out_with_a_reason(school: Schoo
 
 
 def test_sellers_fall_apart_where_none_has_too_much() -> None:
-    from coldstart.learning.describe_settings import Settings
+    from coldstart.describe.finetune.settings import Settings
 
     auto = Settings()
     assert auto.by_seller(["a", "b", None] * 10) == (
@@ -206,7 +205,7 @@ def test_sellers_fall_apart_where_none_has_too_much() -> None:
 
 
 def test_few_lessons_make_small_steps() -> None:
-    from coldstart.learning.describe_settings import batch_tokens
+    from coldstart.describe.finetune.settings import batch_tokens
 
     assert [batch_tokens(None, tokens) for tokens in (1_000, 32_000, 1_000_000)] == [256, 1_000, 4_096]
     assert batch_tokens(512, 1_000_000) == 512

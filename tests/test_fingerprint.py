@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from poison import write_video
 
-from coldstart import pipeline as pipelines
+from coldstart.core import pipeline as pipelines
 from coldstart.engine.run import run_pipeline
-from coldstart.perception.fingerprint import BYTES, MIN_QUALITY, SIDE, VIEWS, Fingerprints, fingerprints, mirrored
-from coldstart.workspace import Store
+from coldstart.store import Store
+from coldstart.understand.fingerprint import BYTES, MIN_QUALITY, SIDE, VIEWS, Fingerprints, fingerprints, mirrored
 
 
 def scene(seed: int, side: int = 384) -> NDArray[np.uint8]:

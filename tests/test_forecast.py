@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from coldstart.engine.forecast import DRAWS, Here, Needs, needs
-from coldstart.engine.machines import machine
-from coldstart.engine.probe import Probe, ProbedItem
-from coldstart.pipeline import Engine
-from coldstart.stage import Work
+from coldstart.core.pipeline import Engine
+from coldstart.core.stage import Work
+from coldstart.engine.estimate.forecast import DRAWS, Here, Needs, machine, needs
+from coldstart.engine.estimate.probe import Probe, ProbedItem
 
 
 def of(decode_s: float, model_s: float, **changes: object) -> Needs:

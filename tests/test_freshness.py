@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldstart.freshness import Balance, assess, assess_map, expected_keys, tally
-from coldstart.keys import chain, stage_key
-from coldstart.stage import LedgerRow, State
-from coldstart.workspace import ITEMS, Store
+from coldstart.core.keys import chain, stage_key
+from coldstart.core.stage import LedgerRow, State
+from coldstart.store import ITEMS, Store
+from coldstart.store.freshness import Balance, assess, assess_map, expected_keys, tally
 
 ITEM = st.sampled_from("abcdefgh")
 KEYS = st.dictionaries(ITEM, st.sampled_from("123"))

@@ -5,15 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coldstart.retrieval.fusion import (
-    Known,
-    combine,
-    fit,
-    fit_held_out,
-    is_held_out,
-    judge,
-    standardise,
-)
+from coldstart.search.fusion import Known, combine, fit, fit_held_out, is_held_out, judge, standardise
 
 NAN = np.nan
 

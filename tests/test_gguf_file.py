@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coldstart import gguf_file, models
 from coldstart.errors import ColdstartError
+from coldstart.models import gguf, install
 
 
 def text(value: str) -> bytes:
@@ -33,7 +33,7 @@ def file(path: Path) -> Path:
 
 
 def test_metadata_and_tensors(tmp_path: Path) -> None:
-    found = gguf_file.read(file(tmp_path / "x.gguf"))
+    found = gguf.read(file(tmp_path / "x.gguf"))
     assert found.metadata == {"name": "été", "count": 7, "words": ["a", "b"]}
     np.testing.assert_array_equal(found.tensor("eight"), np.outer([0.5, -1.0], np.arange(32)))
     np.testing.assert_array_equal(found.tensor("plain"), [1, 2, 3])
@@ -47,10 +47,10 @@ def test_files_that_are_damaged(tmp_path: Path) -> None:
     whole = file(tmp_path / "x.gguf").read_bytes()
     (tmp_path / "short.gguf").write_bytes(whole[:40])
     with pytest.raises(ColdstartError, match=r"short\.gguf is damaged at byte 40: 8 bytes wanted, 0 left$"):
-        gguf_file.read(tmp_path / "short.gguf")
+        gguf.read(tmp_path / "short.gguf")
     (tmp_path / "other.gguf").write_bytes(b"JPEG" + whole[4:])
     with pytest.raises(ColdstartError, match=r"other\.gguf is no GGUF file of version 3$"):
-        gguf_file.read(tmp_path / "other.gguf")
+        gguf.read(tmp_path / "other.gguf")
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_smollm2_is_what_transformers_reads() -> None:
     """Against transformers' reading through ggml's own `gguf` package: equal to the bit."""
     pytest.importorskip("gguf")
     try:
-        path = models.starter("language")
+        path = install.starter("language")
     except ColdstartError as error:
         pytest.skip(str(error))
     import torch

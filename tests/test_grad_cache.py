@@ -9,8 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from coldstart.training.contrastive import info_nce
-from coldstart.training.grad_cache import Cached
+from coldstart.align.losses import Cached, info_nce
 
 CPU = torch.device("cpu")
 

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coldstart.attributes import Attributes
-from coldstart.learning.grounds import FILE, Asked, Grounds, load
-from coldstart.learning.grounds_fit import Question, Space, fit, questions, stated
-from coldstart.perception.labels import Vectors
-from coldstart.perception.visual_claims import Judge, Worth
+from coldstart.core.attributes import Attributes
+from coldstart.describe.visual_evidence import FILE, Asked, Grounds, Question, Space, fit, load, questions, stated
+from coldstart.describe.visual_judges import Judge, Worth
+from coldstart.embed.zero_shot import Vectors
 
 WORTH = Worth(100, 0.9, 0.95, (0.9, 0.98), 0.8)
 COLOURS = ("red", "green", "blue")

@@ -11,14 +11,14 @@ import coloured
 import pytest
 from catalogue import write_manifest
 
-from coldstart import pipeline as pipelines
-from coldstart.engine.run import RunReport, run_pipeline
+from coldstart.core import pipeline as pipelines
+from coldstart.describe.visual_evidence import Grounds, load
+from coldstart.engine.report import RunReport
+from coldstart.engine.run import run_pipeline
 from coldstart.errors import ColdstartError
-from coldstart.fitted import bound
-from coldstart.freshness import build
-from coldstart.learning.grounds import Grounds, load
-from coldstart.learning.split_file import items_of
-from coldstart.workspace import Store
+from coldstart.store import Store
+from coldstart.store.fits import bound, items_of
+from coldstart.store.freshness import build
 
 KIND = "describe.grounds"
 COLOURS = ("red", "green", "blue", "black")

@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
-from coldstart.training import groups
-from coldstart.training.groups import group, lots, near, split
+from coldstart.metrics import splits
+from coldstart.metrics.splits import group, lots, near, split
 
 
 def unit(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -53,8 +53,8 @@ def test_a_long_chain_is_one_group() -> None:
 def test_near_finds_what_brute_force_finds(
     monkeypatch: pytest.MonkeyPatch, threshold: float, dtype: type[np.floating]
 ) -> None:
-    monkeypatch.setattr(groups, "_ROWS", 48)
-    monkeypatch.setattr(groups, "_COLUMNS", 112)
+    monkeypatch.setattr(splits, "_ROWS", 48)
+    monkeypatch.setattr(splits, "_COLUMNS", 112)
     vectors = clustered(500, 200).astype(dtype)
     expected = by_force(vectors, threshold)
     assert len(expected) > 20

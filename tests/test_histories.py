@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from coldstart.behaviour.histories import decayed, interests, medoids, most_alike, sim_tier, unit
+from coldstart.recommend.users import decayed, interests, medoids, most_alike, sim_tier, unit
 
 
 def bunches(seed=0, sizes=(12, 7, 4), dim=6):

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from injections import ATTRIBUTES, BRANDS, HONEST, ITEM, KNOWN, NEW, Injection
 
-from coldstart import generators, models, prompts
-from coldstart.checks import Checked, Rules, Sources, check
-from coldstart.description import json_schema
+from coldstart import generators
+from coldstart.core import prompts
+from coldstart.core.description import json_schema
+from coldstart.core.stage import Reject
+from coldstart.describe.checks import Checked, Rules, Sources, check
 from coldstart.generators import Generation, Request, Sampling
-from coldstart.stage import Reject
+from coldstart.models import install
 
 PROMPTS = ["describe_product", "describe_product_long", "describe_video", "describe_video_long"]
 RULES = Rules(output=("attributes", "summary"), brands=BRANDS)
@@ -110,7 +112,7 @@ def test_what_a_title_simply_states_is_believed() -> None:
 @pytest.mark.slow
 def test_a_real_model_writes_nothing_of_what_was_planted() -> None:
     prompt = prompts.load("describe_product")
-    models.starter("language")
+    install.starter("language")
     generator = generators.load("starter", device="cpu")
     chosen = [one for one in KNOWN if one.name in SHOWN]
     bare = dict.fromkeys(prompt.inputs) | {"wanted": {name: [] for name in ATTRIBUTES}}

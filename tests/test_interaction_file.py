@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from coldstart import interaction_formats
 from coldstart.errors import ColdstartError
-from coldstart.interaction_columns import numbers, texts, times, unit_of
-from coldstart.interaction_file import InteractionFile
+from coldstart.ingest import interaction_formats
+from coldstart.ingest.interaction_file import InteractionFile, numbers, texts, times, unit_of
 
 NOW_US = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1e6)
 START = datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC)

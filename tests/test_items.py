@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldstart.items import CONTENT_FIELDS, EXTENSIONS, FIELD_NAMES, Item, Media
-from coldstart.keys import digest
+from coldstart.core.items import CONTENT_FIELDS, EXTENSIONS, FIELD_NAMES, Item, Media
+from coldstart.core.keys import digest
 
 LONG = "x" * 1025
 

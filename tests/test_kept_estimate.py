@@ -10,8 +10,8 @@ from typing import Any
 import platformdirs
 import pytest
 
-from coldstart import pipeline as pipelines
-from coldstart.engine.kept import KEEP_S, Asked, Compared, compare, keep
+from coldstart.core import pipeline as pipelines
+from coldstart.engine.estimate.report import KEEP_S, Asked, Compared, compare, keep
 
 RAW: dict[str, Any] = {"stages": {"text": {"stage": "embed", "encoder": "fake:16", "input": "text"}}}
 ESTIMATED = {

@@ -4,10 +4,10 @@ from held_out_items import HeldOut, held_out, recall_at_10, recall_by_chance
 from scipy.sparse import csr_matrix
 from sklearn.kernel_ridge import KernelRidge
 
-from coldstart import behaviour
-from coldstart.behaviour import Problem
-from coldstart.behaviour.mappers import kernel
 from coldstart.errors import ColdstartError
+from coldstart.recommend import model
+from coldstart.recommend.model import Problem
+from coldstart.recommend.model.mappers import kernel
 
 
 def _with_exposure(of: HeldOut) -> Problem:
@@ -86,8 +86,8 @@ def test_what_nothing_is_known_of_gets_the_mean_item_and_an_empty_history_gets_n
 
 def test_it_is_restored_bit_by_bit() -> None:
     of = held_out()
-    found = behaviour.fit("kernel", of.problem)
-    again = behaviour.restore("kernel", found.arrays())
+    found = model.fit("kernel", of.problem)
+    again = model.restore("kernel", found.arrays())
     assert np.array_equal(again.items(of.features), found.items(of.features))
     assert np.array_equal(again.users(of.problem.matrix), found.users(of.problem.matrix))
 

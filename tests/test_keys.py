@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldstart.keys import KEY_LENGTH, chain, digest, stage_key
+from coldstart.core.keys import KEY_LENGTH, chain, digest, stage_key
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from held_out_items import held_out, recall_at_10, recall_by_chance
 
-from coldstart import behaviour
-from coldstart.behaviour.mappers import knn
 from coldstart.errors import ColdstartError
+from coldstart.recommend import model
+from coldstart.recommend.model.mappers import knn
 
 
 @pytest.mark.parametrize("block", [None, 500])
@@ -41,8 +41,8 @@ def test_an_item_of_which_nothing_is_known_is_the_mean_of_all() -> None:
 
 def test_it_is_restored_bit_by_bit() -> None:
     of = held_out()
-    found = behaviour.fit("knn", of.problem, k=3)
-    again = behaviour.restore("knn", found.arrays())
+    found = model.fit("knn", of.problem, k=3)
+    again = model.restore("knn", found.arrays())
     assert np.array_equal(again.items(of.features), found.items(of.features))
     assert np.array_equal(again.users(of.problem.matrix), of.problem.teacher.users)
 

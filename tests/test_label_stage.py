@@ -15,12 +15,13 @@ from tiny_encoders import open_clip_folder
 from typer.testing import CliRunner
 
 import coldstart
-from coldstart import pipeline as pipelines
 from coldstart.cli import app
-from coldstart.engine.run import RunReport, build, faults, run_pipeline
+from coldstart.core import pipeline as pipelines
+from coldstart.core.stage import WholeStage
+from coldstart.engine.report import RunReport
+from coldstart.engine.run import build, faults, run_pipeline
 from coldstart.errors import ColdstartError
-from coldstart.stage import WholeStage
-from coldstart.workspace import Store
+from coldstart.store import Store
 
 WORDS = {"Fruit": "apple banana cherry", "Tools": "hammer chisel pliers", "Toys": "puppet kite marbles"}
 """What items of a class are called; `fake` likens texts by the letters of their words."""
@@ -237,7 +238,7 @@ def test_only_labels_that_change_touch_the_catalog(shop: Shop) -> None:
 def test_a_run_that_dies_between_two_writes_is_ended_by_the_next(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coldstart.stages.label._COMMIT_ROWS", 2)
+    monkeypatch.setattr("coldstart.embed.label_stage._COMMIT_ROWS", 2)
     shop.fill(60, 7)
     shop.run(only=("ingest", "text"))
     merge, left = Store.merge, [2]

@@ -7,20 +7,22 @@ import math
 import numpy as np
 import pytest
 
-from coldstart.perception.label_quality import calibrate, calibration_error, wilson
-from coldstart.perception.labels import (
+from coldstart.embed.zero_shot import (
     ENOUGH,
     TEMPERATURE,
     THRESHOLD,
     Calibration,
     Labelled,
     Wanted,
+    calibrate,
+    calibration_error,
     ensemble,
     fit,
     judge,
     lowest_threshold,
     patterns,
     uncalibrated,
+    wilson,
 )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from coldstart import generators, prompts
-from coldstart.attributes import Attributes
-from coldstart.learning.lessons import lessons
+from coldstart import generators
+from coldstart.core import prompts
+from coldstart.core.attributes import Attributes
+from coldstart.describe.finetune.dataset import lessons
 
 SHOP = Attributes.model_validate({"default": {"type": {"from": "category"}}})
 PROMPT = prompts.load("describe_product")

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import Ridge
 
-from coldstart.behaviour import Problem
-from coldstart.behaviour.likes import Likes
-from coldstart.behaviour.teachers import als
+from coldstart.recommend.model import Problem
+from coldstart.recommend.model.factors import als
+from coldstart.recommend.model.towers import Likes
 
 
 def _likes(seed: int = 0) -> tuple[Likes, Problem]:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from coldstart.behaviour import linear
-from coldstart.behaviour.linear import draw_waves, fit_linear, restore_linear
+from coldstart.recommend.model import linear
+from coldstart.recommend.model.linear import draw_waves, fit_linear, restore_linear
 
 
 def _data(rows: int = 300, width: int = 12, targets: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

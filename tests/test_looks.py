@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import coldstart
-from coldstart import encoders, resources
+from coldstart import encoders
+from coldstart.align.fit_towers import encode_looks, looks_of
+from coldstart.core import settings as resources
 from coldstart.engine.progress import SilentProgress
-from coldstart.learning.looks import encode_looks, looks_of
 from coldstart.media.limits import Limits
 
 SAMPLE = resources.PACKAGE / "sample"

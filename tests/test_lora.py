@@ -12,12 +12,10 @@ import torch
 from tiny_writers import byte_tokenizer, lessons, tiny_llama
 from torch.nn.functional import cross_entropy
 
+from coldstart.describe.finetune import _speed, _trl, lora, sft
+from coldstart.describe.finetune.base_model import load_base, quiet
+from coldstart.describe.finetune.lora_settings import Example, LoraSettings
 from coldstart.errors import ColdstartError
-from coldstart.training import fused_pairs, lora, sft
-from coldstart.training.base_model import load_base
-from coldstart.training.examples import Example
-from coldstart.training.lora_settings import LoraSettings
-from coldstart.training.quiet import quiet
 
 CPU = torch.device("cpu")
 FEW = LoraSettings(lr=1e-2, epochs=2, batch_tokens=512, pack_tokens=256)
@@ -59,7 +57,7 @@ def test_what_is_learnt_is_the_completion(base: str, made: lora.LoraResult) -> N
 def test_labels_are_of_the_completion_and_its_end() -> None:
     tokenizer = byte_tokenizer()
     row = sft.row_of(tokenizer, Example("a", "Describe.", "red shoe", '{"is": "red"}'))
-    learnt = [token for token in row["labels"] if token != sft.IGNORED]
+    learnt = [token for token in row["labels"] if token != _trl.IGNORED]
     assert tokenizer.decode(learnt) == '{"is": "red"}<|im_end|>'
     assert tokenizer.decode(row["input_ids"]) == (
         "<|im_start|>system\nDescribe.<|im_end|>\n<|im_start|>user\nred shoe<|im_end|>\n<|im_start|>assistant\n"
@@ -70,7 +68,7 @@ def test_labels_are_of_the_completion_and_its_end() -> None:
 def packed(base: str, folder: Path) -> tuple[Any, Any, sft.Rows]:
     """A trainer, its model and the rows that it was given."""
     loaded = load_base(base, CPU, torch.float32)
-    model = lora.with_lora(loaded, FEW)
+    model = sft.with_lora(loaded, FEW)
     for name, weight in model.named_parameters():  # fresh pairs change nothing: these do
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.2)
@@ -107,7 +105,7 @@ def test_the_loss_is_that_of_all_positions_and_of_trl(base: str, tmp_path: Path)
     with quiet(0, CPU):
         trainer, model, _ = packed(base, tmp_path)
         batch = next(iter(trainer.get_train_dataloader()))
-        ours = sft.completion_loss(model, batch)
+        ours = _trl.completion_loss(model, batch)
         ours.backward()
         gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.requires_grad}
         model.zero_grad()
@@ -118,7 +116,7 @@ def test_the_loss_is_that_of_all_positions_and_of_trl(base: str, tmp_path: Path)
             if weight.requires_grad:
                 torch.testing.assert_close(gradients[name], weight.grad, atol=1e-5, rtol=1e-4)
         logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
-        plain = cross_entropy(logits[0, :-1], batch["labels"][0, 1:], ignore_index=sft.IGNORED)
+        plain = cross_entropy(logits[0, :-1], batch["labels"][0, 1:], ignore_index=_trl.IGNORED)
     torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
 
 
@@ -127,11 +125,11 @@ def test_fused_pairs_compute_what_peft_computes(base: str) -> None:
     found = []
     for fused in (False, True):
         with quiet(0, CPU):
-            model = lora.with_lora(load_base(base, CPU, torch.float32), FEW)
+            model = sft.with_lora(load_base(base, CPU, torch.float32), FEW)
             for name, weight in model.named_parameters():
                 if "lora_B" in name:
                     torch.nn.init.normal_(weight, std=0.2)
-            assert not fused or fused_pairs.fuse(model) == 14
+            assert not fused or _speed.fuse(model) == 14
             logits = model(ids).logits
             logits.square().mean().backward()
         found.append([logits.detach(), *(one.grad for one in model.parameters() if one.requires_grad)])

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tiny_writers import COLOURS, tiny_llava
 
-from coldstart.training import lora
-from coldstart.training.examples import Example
-from coldstart.training.lora_settings import LoraSettings
+from coldstart.describe.finetune import lora
+from coldstart.describe.finetune.lora_settings import Example, LoraSettings
 
 PIXELS = dict(zip(COLOURS, [(200, 0, 0), (0, 200, 0), (0, 0, 200), (0, 0, 0)], strict=True))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coldstart.engine.machines import machine
+from coldstart.engine.estimate.forecast import machine
 from coldstart.errors import ColdstartError
 
 

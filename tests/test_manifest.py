@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from coldstart.core.items import Item
 from coldstart.errors import ColdstartError
-from coldstart.items import Item
-from coldstart.manifest import Entry, base_folder, read
+from coldstart.ingest.manifest import Entry, base_folder, read
 
 
 @pytest.fixture

@@ -21,15 +21,15 @@ from typer.testing import CliRunner
 import coldstart as library
 from coldstart.api import Workspace
 from coldstart.cli import app
+from coldstart.core.items import CONTENT_FIELDS
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError
-from coldstart.items import CONTENT_FIELDS
-from coldstart.retrieval import known_pairs, scores
-from coldstart.retrieval.channels import Asked, Channel, Learnt, Moment, Question, channels_of, default_weights, weigh
-from coldstart.retrieval.fusion import is_held_out
-from coldstart.retrieval.match import Answer, match
-from coldstart.workspace.catalog import Catalog
-from coldstart.workspace.published import Published
+from coldstart.search import channels, match_service
+from coldstart.search.channels import Asked, Channel, Learnt, Moment, Question, channels_of, default_weights, weigh
+from coldstart.search.fusion import is_held_out
+from coldstart.search.match import Answer, match
+from coldstart.store.catalog import Catalog
+from coldstart.store.published import Published
 
 LOOKS, WORDS = Passport("looks", "a", "none", 4), Passport("words", "b", "none", 3)
 IMAGE, TEXT = LOOKS.digest, WORDS.digest
@@ -239,7 +239,7 @@ def test_beyond_the_limit_candidates_come_from_the_index_and_meet_all_channels(t
     every = ask(made, *sides, exact_below=600, top_k=10)
     assert (every.exact, every.candidates, some.exact) == (True, 600, False)
     tops = [
-        set(np.argsort(-np.nan_to_num(expected(made, side.name, side.vectors), nan=-9))[: scores.DEPTH].tolist())
+        set(np.argsort(-np.nan_to_num(expected(made, side.name, side.vectors), nan=-9))[: channels.DEPTH].tolist())
         for side in sides
     ]
     assert some.candidates == len(tops[0] | tops[1]) < 400
@@ -264,7 +264,7 @@ def test_what_is_average_is_told_by_products_from_all_over_the_catalog(
     made = Made(tmp_path, {"image": list(rows), "text": [None] * 900}, {"image": LOOKS, "text": WORDS})
     looks = frames([[1, 1, 1, 1]])
     every = ask(made, looks).matches[0]
-    monkeypatch.setattr(scores, "REFERENCE", 300)
+    monkeypatch.setattr(channels, "REFERENCE", 300)
     some = ask(made, looks, exact_below=1).matches[0]
     assert some.item_id == every.item_id and some.score == pytest.approx(every.score, rel=0.1)
     half = [block["item_id"].to_pylist() for block in made.catalog.spread([], 300, where="item_id < 'p450'")]
@@ -466,7 +466,7 @@ def test_a_file_that_is_no_video_is_told(opened: Workspace, folder: Path, tmp_pa
 
 def test_weights_are_fitted_judged_on_the_rest_and_kept(folder: Path, tmp_path: Path) -> None:
     opened = library.open(folder / "workspace")
-    pairs = known_pairs.read(folder / "pairs.jsonl")
+    pairs = match_service.read(folder / "pairs.jsonl")
     report = opened.fit_match({**pairs, "gone": frozenset({"p1"}), "v0": frozenset({"p0", "p3", "sold out"})})
     held = [item for item in pairs if is_held_out(item)]
     assert (report["held_out"], report["trained_on"]) == (len(held), 14 - len(held))
@@ -502,7 +502,7 @@ def test_a_faulty_line_of_pairs_is_named(tmp_path: Path, line: str, why: str) ->
     path = tmp_path / "pairs.jsonl"
     path.write_text(f'{{"item_id": "v", "product_ids": ["p"]}}\n\n{line}\n', "utf-8")
     with pytest.raises(ColdstartError) as error:
-        known_pairs.read(path)
+        match_service.read(path)
     assert str(error.value) == f"{path} line 3: not a JSON object with item_id and product_ids ({why})"
 
 
@@ -510,9 +510,9 @@ def test_pairs_of_one_video_on_several_lines_are_joined(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     rows = [("v", ["a"]), ("w", []), ("v", ["b", "a"])]
     path.write_text("".join(json.dumps({"item_id": v, "product_ids": p}) + "\n" for v, p in rows), "utf-8")
-    assert known_pairs.read(path) == {"v": frozenset({"a", "b"})}
+    assert match_service.read(path) == {"v": frozenset({"a", "b"})}
     with pytest.raises(ColdstartError, match=r"^no file of pairs at .*nope: give JSONL with item_id and product_ids$"):
-        known_pairs.read(tmp_path / "nope")
+        match_service.read(tmp_path / "nope")
 
 
 def run(folder: Path, *arguments: object) -> str:

@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 from test_fingerprint import prints, scene
 
-from coldstart.perception.duplicates import Arrival, Rules, Seen
-from coldstart.perception.matching import Match, Rule, Sequence, Stretch, alike
-from coldstart.perception.screening import ASKED, LOOKS, VIDEO, Screen, screened
+from coldstart.understand.near_duplicates import (
+    ASKED,
+    LOOKS,
+    VIDEO,
+    Arrival,
+    Match,
+    Rule,
+    Rules,
+    Screen,
+    Seen,
+    Sequence,
+    Stretch,
+    alike,
+    screened,
+)
 
 RULE = Rule()
 NOTHING = Match(0.0, False, 1.0, ())

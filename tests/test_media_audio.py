@@ -13,9 +13,9 @@ import pytest
 from poison import sound, write_video
 from sounds import beep, onset_s, write_long, write_sound
 
+from coldstart.core.stage import Reject
 from coldstart.media.audio import Audio, LoadAudio, load_audio
 from coldstart.media.limits import Limits
-from coldstart.stage import Reject
 
 LIMITS = Limits()
 

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from coldstart.core.stage import Reject
 from coldstart.media.fetch import Fetcher, fetcher, public_address
 from coldstart.media.limits import Limits
-from coldstart.stage import Reject
 
 BODY = bytes(range(256)) * 40
 

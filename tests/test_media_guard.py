@@ -7,10 +7,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from coldstart.core.stage import Reject
 from coldstart.media import guard
+from coldstart.media.guard import sniff
 from coldstart.media.limits import Limits
-from coldstart.media.sniff import sniff
-from coldstart.stage import Reject
 
 LIMITS = Limits()
 

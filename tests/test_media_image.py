@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from poison import bomb_png, jpeg, noise
 
+from coldstart.core.stage import Reject
 from coldstart.media.image import ImageInfo, ImageTransform, load_image, probe_image
 from coldstart.media.limits import Limits
-from coldstart.stage import Reject
 
 LIMITS = Limits()
 WHOLE = ImageTransform((10_000, 10_000), "longest")

@@ -10,11 +10,10 @@ import pytest
 from PIL import Image
 from poison import write_video
 
+from coldstart.core.stage import Reject, Row
 from coldstart.media.image import ImageTransform
 from coldstart.media.limits import Limits
-from coldstart.media.pictures import LoadPictures, spread
-from coldstart.media.probe import Probe
-from coldstart.stage import Reject, Row
+from coldstart.media.loaders import LoadPictures, Probe, spread
 
 LOAD = LoadPictures(ImageTransform((16, 16), "squash"), Limits(), frames=4, frame_policy="uniform", pictures=2)
 

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from poison import make_poison, noise, role, sound, write_video
 
+from coldstart.core.stage import Reject
 from coldstart.media import guard
 from coldstart.media.container import Video
 from coldstart.media.image import ImageTransform, load_image, probe_image
 from coldstart.media.limits import Limits
 from coldstart.media.video import AudioInfo, VideoInfo, frames_at, probe_audio, probe_video, sample_frames
-from coldstart.stage import Reject
 
 LIMITS = Limits()
 WHOLE = ImageTransform((10_000, 10_000), "longest")

@@ -11,14 +11,13 @@ from peft import PeftModel
 from tiny_writers import byte_tokenizer, lessons, tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from coldstart import chat, generators
+from coldstart import generators
+from coldstart.describe.finetune import sft
+from coldstart.describe.finetune.base_model import load_base, quiet
+from coldstart.describe.finetune.export import Agreement, agree, merge, written
+from coldstart.describe.finetune.lora_settings import LoraSettings
 from coldstart.errors import ColdstartError
-from coldstart.generators import Request, fake
-from coldstart.training import lora
-from coldstart.training.base_model import load_base
-from coldstart.training.lora_settings import LoraSettings
-from coldstart.training.merged import Agreement, agree, merge, written
-from coldstart.training.quiet import quiet
+from coldstart.generators import Request, _chat_template, fake
 
 CPU = torch.device("cpu")
 
@@ -26,11 +25,11 @@ CPU = torch.device("cpu")
 def adapter(base: str, folder: Path) -> Path:
     """An adapter that changes the base a lot, untrained."""
     with quiet(0, CPU):
-        model = lora.with_lora(load_base(base, CPU, torch.float32), LoraSettings(r=4))
+        model = sft.with_lora(load_base(base, CPU, torch.float32), LoraSettings(r=4))
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.05)
-        lora.save_adapter(model, folder / "adapter")
+        sft.save_adapter(model, folder / "adapter")
     return folder
 
 
@@ -52,8 +51,8 @@ def test_the_merged_model_loads_as_any_and_says_the_same(base: str, adapted: Pat
     assert merged.dtype == torch.float32
     tokenizer = AutoTokenizer.from_pretrained(out, local_files_only=True)
     for lesson in lessons(4):
-        ids = torch.tensor([chat.prompt_ids(tokenizer, lesson.system, lesson.prompt)])
-        assert ids[0].tolist() == chat.prompt_ids(byte_tokenizer(), lesson.system, lesson.prompt)
+        ids = torch.tensor([_chat_template.prompt_ids(tokenizer, lesson.system, lesson.prompt)])
+        assert ids[0].tolist() == _chat_template.prompt_ids(byte_tokenizer(), lesson.system, lesson.prompt)
         with torch.no_grad():
             torch.testing.assert_close(merged(ids).logits, tuned(ids).logits, atol=1e-4, rtol=1e-4)
     assert GenerationConfig.from_pretrained(out).eos_token_id == tokenizer.eos_token_id

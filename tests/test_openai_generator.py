@@ -14,11 +14,11 @@ from openai_server import ALL_FORMATS, Behaviour, free_port, running
 from PIL import Image
 
 from coldstart import generators
-from coldstart.attributes import Attribute
-from coldstart.description import json_schema
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import json_schema
+from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
-from coldstart.generators import Generation, Generator, Request, Sampling, _chat, _pace
-from coldstart.stage import Reject
+from coldstart.generators import Generation, Generator, Request, Sampling, _chat_client
 
 SCHEMA = json_schema({"colour": Attribute(values=("red", "blue", "green"))}, ("attributes", "summary"))
 RED = '{"attributes": {"colour": "red"}, "summary": "red."}'
@@ -28,8 +28,8 @@ SAMPLING = Sampling(max_new_tokens=40, seed=7)
 @pytest.fixture(autouse=True)
 def quick_and_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr(_pace, "FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(_pace, "LONGEST_PAUSE_S", 0.1)
+    monkeypatch.setattr(_chat_client, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(_chat_client, "LONGEST_PAUSE_S", 0.1)
 
 
 def load(url: str, **options: Any) -> Generator:
@@ -457,4 +457,4 @@ def test_adapters_are_served_by_the_endpoint(tmp_path: Any) -> None:
     ],
 )
 def test_words_of_an_error_are_one_short_printable_line(text: str, words: str) -> None:
-    assert _chat.words_of(text) == words
+    assert _chat_client.words_of(text) == words

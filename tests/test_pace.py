@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from coldstart.generators._pace import LONGEST_PAUSE_S, Pace, Patience, pause_s
+from coldstart.generators._chat_client import LONGEST_PAUSE_S, Pace, Patience, pause_s
 
 
 class Clock:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from coldstart.behaviour.pair_batches import Batches, of_histories, of_pairs
-from coldstart.behaviour.pair_loss import Drawn, pair_loss
+from coldstart.recommend.model.pairs import Batches, of_histories, of_pairs
+from coldstart.recommend.model.towers import Drawn, pair_loss
 
 
 @pytest.mark.parametrize(("more", "hard"), [(0, 0), (3, 0), (0, 2), (3, 2)])

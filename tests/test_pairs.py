@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from coldstart.behaviour.pairs import item_pairs, user_pairs
 from coldstart.errors import ColdstartError
+from coldstart.recommend.model.pairs import item_pairs, user_pairs
 
 
 def _liked(users: int = 60, items: int = 25, seed: int = 0) -> csr_matrix:

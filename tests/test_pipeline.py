@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from coldstart import pipeline, resources
+from coldstart.core import pipeline, settings
+from coldstart.core import stage as registry
+from coldstart.core.pipeline import PipelineError, find, load
 from coldstart.errors import ColdstartError
-from coldstart.pipeline import PipelineError, find, load
-from coldstart.stages.understand import PARTS
 
 KNOWN = "(known: align, behaviour, describe, embed, finetune, index, ingest, label, understand)"
-PACKAGED = resources.files("pipelines", "*.yaml")
+PACKAGED = settings.files("pipelines", "*.yaml")
 GOOD = {"stages": {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:8", "input": "text"}, "index": None}}
 
 
@@ -49,7 +49,7 @@ def test_a_part_of_a_group_is_on_unless_it_is_false() -> None:
 
 def test_faults_of_parts_are_named_with_their_place() -> None:
     parts = {"speach": {}, "shots": {"detector": "mine"}, "screen": {"fpss": 3}}
-    known = ", ".join(PARTS)
+    known = ", ".join(registry.parts("understand"))
     assert faults({"stages": {"understand": parts, "clips": {"stage": "understand.shot"}}}) == [
         f"unknown part understand.speach (did you mean 'speech'?) (known: {known})",
         "understand.shots.detector='mine': Input should be 'scenedetect' or 'transnetv2'",
@@ -71,7 +71,7 @@ def test_a_packaged_pipeline_loads_by_name_and_by_path(name: str) -> None:
     assert loaded == load(PACKAGED[name])
     kinds = [spec.kind for spec in loaded.stages]
     assert (kinds[0], kinds[-1]) == ("ingest", "index")
-    parts = [f"understand.{part}" for part in PARTS] if name in ("demo", "video") else []
+    parts = [f"understand.{part}" for part in registry.parts("understand")] if name in ("demo", "video") else []
     assert kinds[1 : 1 + len(parts)] == parts
     writes = ["finetune.describe", "describe.grounds", "describe.write", "describe.check"]
     assert set(kinds[1 + len(parts) : -1]) <= {"embed", "align.text_image", "align.behaviour", "behaviour", *writes}

@@ -5,10 +5,10 @@ from scipy.sparse import csr_matrix
 from scipy.stats import spearmanr
 from sklearn.linear_model import Ridge
 
-from coldstart import behaviour
-from coldstart.behaviour import Problem, Teacher
-from coldstart.behaviour.mappers import popularity
 from coldstart.errors import ColdstartError
+from coldstart.recommend import model
+from coldstart.recommend.model import Problem, Teacher
+from coldstart.recommend.model.mappers import popularity
 
 
 def test_it_is_the_ridge_of_scikit_learn_onto_the_logarithm_of_users() -> None:
@@ -38,8 +38,8 @@ def test_it_tells_which_new_items_will_be_popular_where_content_does() -> None:
 @pytest.mark.parametrize("settings", [{}, {"kernel": 30}])
 def test_it_is_restored_bit_by_bit(settings: dict[str, int]) -> None:
     of = held_out()
-    found = behaviour.fit("popularity", of.problem, **settings)
-    again = behaviour.restore("popularity", found.arrays())
+    found = model.fit("popularity", of.problem, **settings)
+    again = model.restore("popularity", found.arrays())
     assert np.array_equal(again.items(of.features), found.items(of.features))
 
 

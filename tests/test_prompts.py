@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from coldstart import description, prompts, resources
+from coldstart.core import description, prompts, settings
+from coldstart.core.items import CONTENT_FIELDS
 from coldstart.errors import ColdstartError
-from coldstart.items import CONTENT_FIELDS
 
-PACKAGED = resources.files("prompts", "*.md")
+PACKAGED = settings.files("prompts", "*.md")
 TEXTS = ["described", "item_described", "item_evidence", "item_text", "title"]
 ASKING = ["describe_product", "describe_product_long", "describe_video", "describe_video_long"]
 HEAD = "---\nname: test\nversion: 1\ninputs: [title, tags]\n---\n"

@@ -11,11 +11,11 @@ import pytest
 from poison import noise
 from sounds import beep, write_sound
 
-from coldstart import pipeline as pipelines
-from coldstart.freshness import build
+from coldstart.core import pipeline as pipelines
+from coldstart.core.stage import Gate, Reject, Row
 from coldstart.media import guard
-from coldstart.perception.quality import frozen_share, look, loudness_db, sharpness
-from coldstart.stage import Gate, Reject, Row
+from coldstart.store.freshness import build
+from coldstart.understand.stages.quality import frozen_share, look, loudness_db, sharpness
 
 BLACK = np.zeros((72, 128, 3), np.uint8)
 WHITE = np.full_like(BLACK, 255)

@@ -9,7 +9,7 @@ from ir_measures import RR, R, Success, nDCG
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, random_array
 
-from coldstart.ranking_measures import measure_lists
+from coldstart.metrics.ranking import measure_lists
 
 KS = (1, 5, 10, 20)
 

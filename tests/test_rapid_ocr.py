@@ -15,14 +15,14 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from coldstart import sample
+from coldstart.core.pipeline import load
+from coldstart.core.stage import MapStage, Reject, Row
 from coldstart.engine.run import build
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
-from coldstart.media.probe import Probe
-from coldstart.perception.rapid_ocr import RapidReader, _tensor, execution_providers, find_models
-from coldstart.perception.screen_text import Pixels
-from coldstart.pipeline import load
-from coldstart.stage import MapStage, Reject, Row
+from coldstart.media.loaders import Probe
+from coldstart.understand.ocr import Pixels
+from coldstart.understand.rapid_ocr import RapidReader, _tensor, execution_providers, find_models
 
 TRUTH = [json.loads(line) for line in (sample.path() / "truth.jsonl").read_text("utf-8").splitlines()]
 CAPTIONED = [entry for entry in TRUTH if entry["captions"]]

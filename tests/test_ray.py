@@ -17,16 +17,17 @@ import numpy as np
 import pytest
 from ray_stages import Recipe, Squares, fill
 
-from coldstart import pipeline as pipelines
 from coldstart import sample
+from coldstart.core import pipeline as pipelines
+from coldstart.core.pipeline import Engine
+from coldstart.core.stage import LedgerRow
 from coldstart.engine.progress import SilentProgress
-from coldstart.engine.run import RunReport, run_pipeline
+from coldstart.engine.report import RunReport
+from coldstart.engine.run import run_pipeline
 from coldstart.engine.work import Scope
 from coldstart.errors import ColdstartError
-from coldstart.freshness import Balance
-from coldstart.pipeline import Engine
-from coldstart.stage import LedgerRow
-from coldstart.workspace import Store
+from coldstart.store import Store
+from coldstart.store.freshness import Balance
 
 pytestmark = [
     pytest.mark.slow,
@@ -65,8 +66,8 @@ def cluster() -> Iterator[str]:
 
 
 def run_squares(store: Store, stage: Squares, part: int = 4, scope: Scope | None = None) -> Any:
-    from coldstart.engine.ray import run_map
-    from coldstart.engine.ray_cluster import cluster
+    from coldstart.engine.ray.cluster import cluster
+    from coldstart.engine.ray.run import run_map
 
     engine = Engine(name="ray", ray={"part": part, "restarts": 1, "cpus": 0.5})
     with warnings.catch_warnings():
@@ -171,12 +172,12 @@ def test_a_fault_of_the_program_ends_the_run(cluster: str, tmp_path: Path) -> No
 
 _DRIVER = """
 import sys
-from coldstart.workspace import Store
+from coldstart.store import Store
 from coldstart.engine.progress import SilentProgress
-from coldstart.engine.ray import run_map
-from coldstart.engine.ray_cluster import cluster
+from coldstart.engine.ray.run import run_map
+from coldstart.engine.ray.cluster import cluster
 from coldstart.engine.work import Scope
-from coldstart.pipeline import Engine
+from coldstart.core.pipeline import Engine
 from ray_stages import Recipe, Squares
 if __name__ == "__main__":
     store = Store(sys.argv[1])

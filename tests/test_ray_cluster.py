@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from coldstart import pipeline as pipelines
+from coldstart.core import pipeline as pipelines
+from coldstart.core.pipeline import PipelineError, RayCluster
 from coldstart.engine.run import run_pipeline
 from coldstart.errors import ColdstartError
-from coldstart.pipeline import PipelineError, RayCluster
-from coldstart.workspace import Store
+from coldstart.store import Store
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def refusal(store: Store, settings: RayCluster) -> str:
-    from coldstart.engine.ray_cluster import cluster
+    from coldstart.engine.ray.cluster import cluster
 
     with pytest.raises(ColdstartError) as caught, cluster(settings, store):
         pass

@@ -12,19 +12,19 @@ import pyarrow as pa
 import pytest
 from ray_stages import Recipe, Squares, fill
 
+from coldstart.core.keys import stage_key
+from coldstart.core.pipeline import Engine
+from coldstart.core.stage import LedgerRow
 from coldstart.engine.local import run_map
 from coldstart.engine.progress import SilentProgress
-from coldstart.engine.ray_actors import Computer, Order, Outcome, Preparer
-from coldstart.engine.ray_commit import Committer
-from coldstart.engine.ray_plan import BLOCK, Summary, add, labelled, look, partition_of, split, tables_of
+from coldstart.engine.ray.actors import Computer, Order, Outcome, Preparer
+from coldstart.engine.ray.plan import BLOCK, Summary, add, labelled, look, partition_of, split, tables_of
+from coldstart.engine.ray.run import Committer
 from coldstart.engine.work import Scope, sources, stale_work
 from coldstart.errors import ColdstartError
-from coldstart.freshness import Balance, Standing, assess_map
-from coldstart.keys import stage_key
-from coldstart.pipeline import Engine
-from coldstart.stage import LedgerRow
-from coldstart.workspace import ITEMS, LEDGER, Store
-from coldstart.workspace.fragments import ADDRESS, addresses_of, commit, ensure, place, rows_at, write
+from coldstart.store import ITEMS, LEDGER, Store
+from coldstart.store.fragments import ADDRESS, addresses_of, commit, ensure, place, rows_at, write
+from coldstart.store.freshness import Balance, Standing, assess_map
 
 ROW_SCHEMA = pa.schema([("item_id", pa.string()), ("row_key", pa.string()), ("value", pa.float64())])
 
@@ -189,7 +189,7 @@ def _expected(store: Store, item: str) -> str:
 
 def test_gates_close_items_and_file_them(store: Store) -> None:
     """What a gate closes comes with its name; the partition files the verdicts that are not there yet."""
-    from coldstart.stage import Reject
+    from coldstart.core.stage import Reject
 
     class Gated(Recipe):
         def standing(self, view: Any, closed: Any = None) -> Standing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coldstart.retrieval.reasons import Fact, explain, quoted, reach, shared_facts
+from coldstart.recommend.reasons import Fact, explain, quoted, reach, shared_facts
 
 ITEM = {
     "item_id": "n",

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from coldstart.behaviour.diversity import spread
 from coldstart.errors import ColdstartError
-from coldstart.retrieval.recommend import Recommender, Rules, Shelf
+from coldstart.recommend.lists import Recommender, Rules, Shelf
+from coldstart.recommend.rerank import spread
 
 rng = np.random.default_rng(0)
 ITEMS = rng.normal(size=(300, 6)).astype(np.float32)

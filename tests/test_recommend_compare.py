@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from coldstart.evaluation.recommend.compare import Resampled, holm, resample
-from coldstart.metrics import bootstrap, paired
+from coldstart.metrics.ranking import bootstrap, paired
+from coldstart.recommend.evaluate.report import Resampled, holm, resample
 
 
 def test_holm_by_hand() -> None:

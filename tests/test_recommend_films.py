@@ -14,8 +14,8 @@ from benchmarks import recommend_films
 from benchmarks.films_data import FOLDER, films, ratings
 from benchmarks.films_methods import Part, Way, blended, by_popularity, mapped, measured
 from benchmarks.recommend_films import rows, run
-from coldstart.behaviour.content import Content
-from coldstart.interactions import Interactions, interactions
+from coldstart.core.interactions import Interactions, interactions
+from coldstart.recommend.model.fusion import Content
 
 real = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no films at {FOLDER} (set COLDSTART_DATA)")
 

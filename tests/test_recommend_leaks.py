@@ -11,15 +11,14 @@ import pytest
 from behaviour_world import World, world
 from scipy.sparse import csr_matrix
 
-from coldstart.behaviour.content import Content
-from coldstart.behaviour.fusion import fit_fusion
-from coldstart.evaluation.recommend import EvaluateSettings, baselines, evaluate, leaks, split_file, splits
-from coldstart.evaluation.recommend import contenders as module
-from coldstart.evaluation.recommend.baselines import ByName, ContentMean, Model
-from coldstart.evaluation.recommend.contenders import Contender, named
-from coldstart.evaluation.recommend.data import Data, data_of
-from coldstart.evaluation.recommend.splits import TEST, TRAIN, VALID
-from coldstart.interactions import Interactions
+from coldstart.core.interactions import Interactions
+from coldstart.recommend.evaluate import EvaluateSettings, evaluate, leaks, methods, splits
+from coldstart.recommend.evaluate import methods as module
+from coldstart.recommend.evaluate import splits as split_file
+from coldstart.recommend.evaluate.data import Data, data_of
+from coldstart.recommend.evaluate.methods import ByName, Contender, ContentMean, Model, named
+from coldstart.recommend.evaluate.splits import TEST, TRAIN, VALID
+from coldstart.recommend.model.fusion import Content, fit_fusion
 
 HONEST = ("random", "popularity", "recent", "category", "content_mean", "content_top", "knn", "ridge")
 
@@ -126,7 +125,7 @@ def test_a_split_file_that_changed_after_the_fit(data: Data, small: World, tmp_p
 
 def test_popularity_that_counts_test_rows(data: Data) -> None:
     def fit(own: Data, seed: int) -> Model:
-        return baselines._popular(own, with_rows(own, TEST), seed)
+        return methods._popular(own, with_rows(own, TEST), seed)
 
     assert of(fit, data) == [
         leaks.Leak("fit_reads_test_rows", "planted", "seed 0 answered otherwise when they were changed")
@@ -134,7 +133,7 @@ def test_popularity_that_counts_test_rows(data: Data) -> None:
 
 
 def test_a_teacher_trained_on_test_rows(by_item: Data) -> None:
-    assert kinds(of(baselines.oracle, by_item)) == ["fit_reads_test_rows"]
+    assert kinds(of(methods.oracle, by_item)) == ["fit_reads_test_rows"]
 
 
 def test_the_ceiling_may(by_item: Data) -> None:
@@ -145,7 +144,7 @@ def test_the_ceiling_may(by_item: Data) -> None:
 
 def test_a_refit_on_validation_rows(data: Data) -> None:
     def fit(own: Data, seed: int) -> Model:
-        return baselines._als(own, with_rows(own, VALID), seed)
+        return methods._als(own, with_rows(own, VALID), seed)
 
     assert kinds(of(fit, data)) == ["fit_reads_valid_rows"]
 
@@ -172,7 +171,7 @@ def test_statistics_fitted_on_new_items(data: Data, labels: bool) -> None:
 
 def test_a_fit_that_is_never_the_same(data: Data) -> None:
     def fit(own: Data, seed: int) -> Model:
-        return baselines.Random(int(np.random.default_rng().integers(1 << 40)))
+        return methods.Random(int(np.random.default_rng().integers(1 << 40)))
 
     assert kinds(of(fit, data)) == ["not_repeatable"]
 

@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from behaviour_world import DAY_S, world
 
+from coldstart.core.interactions import Interactions, interactions
 from coldstart.errors import ColdstartError
-from coldstart.evaluation.recommend import split_file, splits
-from coldstart.evaluation.recommend.splits import COLD_BOTH, COLD_TEST, COLD_VALID, OUT, TEST, TRAIN, VALID, WARM
-from coldstart.interactions import Interactions, interactions
+from coldstart.recommend.evaluate import splits
+from coldstart.recommend.evaluate import splits as split_file
+from coldstart.recommend.evaluate.splits import COLD_BOTH, COLD_TEST, COLD_VALID, OUT, TEST, TRAIN, VALID, WARM
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import coldstart
 from coldstart.cli import app
 from coldstart.errors import ColdstartError
-from coldstart.learning.behaviour_inputs import behaviour_of, item_vectors_of
+from coldstart.recommend.inputs import behaviour_of, item_vectors_of
 
 WORLD = small_world()
 NEW = list(WORLD.content.item_ids[-COLD:])
@@ -360,7 +360,7 @@ def test_users_whom_rounding_alone_tells_apart_go_by_id(
         scores = [0.9, *sorted(0.25 + draw.uniform(-3e-8, 3e-8, len(alike)), reverse=True)]
         return np.array([[*places, -1]]), np.array([[*scores, -np.inf]], np.float32)
 
-    monkeypatch.setattr("coldstart.retrieval.audience.best", scored)
+    monkeypatch.setattr("coldstart.recommend.audience.best", scored)
     found = shop.audience(NEW[0], top_k=5, reasons=False).people
     assert [one.user_id for one in found] == ["user-0060", *sorted(alike)[:4]]
     assert len({one.score for one in found[1:]}) == 1

@@ -4,10 +4,10 @@ from held_out_items import held_out, recall_at_10, recall_by_chance
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import Ridge
 
-from coldstart import behaviour
-from coldstart.behaviour import Problem
-from coldstart.behaviour.mappers import ridge
 from coldstart.errors import ColdstartError
+from coldstart.recommend import model
+from coldstart.recommend.model import Problem
+from coldstart.recommend.model.mappers import ridge
 
 
 def test_it_is_the_ridge_of_scikit_learn_onto_the_teacher() -> None:
@@ -48,8 +48,8 @@ def test_users_of_training_rows_are_the_teacher_s() -> None:
 @pytest.mark.parametrize("settings", [{}, {"target": "users"}, {"kernel": 20}])
 def test_it_is_restored_bit_by_bit(settings: dict[str, object]) -> None:
     of = held_out()
-    found = behaviour.fit("ridge", of.problem, **settings)
-    again = behaviour.restore("ridge", found.arrays())
+    found = model.fit("ridge", of.problem, **settings)
+    again = model.restore("ridge", found.arrays())
     assert np.array_equal(again.items(of.features), found.items(of.features))
     assert np.array_equal(again.users(of.problem.matrix), found.users(of.problem.matrix))
 

@@ -13,17 +13,16 @@ from catalogue import contents, rows, settings, states, write_manifest
 from poison import write_video
 
 import coldstart
-from coldstart import pipeline as pipelines
 from coldstart.api import Workspace
+from coldstart.core import pipeline as pipelines
+from coldstart.core.keys import digest
+from coldstart.core.stage import Gate, MapStage
 from coldstart.encoders.fake import Fake
 from coldstart.engine.run import faults
 from coldstart.errors import ColdstartError
-from coldstart.freshness import build
-from coldstart.keys import digest
-from coldstart.perception.safety import Finding, second
-from coldstart.perception.zero_shot import Prompts, liken
-from coldstart.stage import Gate, MapStage
-from coldstart.stages.understand.safety import SafetyStage
+from coldstart.store.freshness import build
+from coldstart.understand.safety import Finding, Prompts, liken, second
+from coldstart.understand.stages.safety import SafetyStage
 
 POLICY = """
 name: test

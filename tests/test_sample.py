@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from coldstart import sample
-from coldstart.items import Item
+from coldstart.core.items import Item
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("COLDSTART_DATA", ROOT.parent / "shared/data"))

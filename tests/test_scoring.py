@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from coldstart.behaviour import scoring
-from coldstart.behaviour.scoring import Scorer, top_k
+from coldstart.recommend.model import scoring
+from coldstart.recommend.model.scoring import Scorer, top_k
 
 
 def brute(users, items, k, exclude=None, mask=None):

@@ -13,16 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
+from coldstart.core.pipeline import load
+from coldstart.core.stage import MapStage, Reject, Row
 from coldstart.engine.run import build
 from coldstart.media.image import Pixels
 from coldstart.media.limits import Limits
-from coldstart.media.probe import Probe
-from coldstart.media.screen import LoadScreen
-from coldstart.media.still import change, outline
-from coldstart.perception.screen_lines import Frame, ScreenLine, picture_lines, track
-from coldstart.perception.screen_text import Rules, TextBox, join_words, similarity
-from coldstart.pipeline import load
-from coldstart.stage import MapStage, Reject, Row
+from coldstart.media.loaders import Probe
+from coldstart.media.video_loaders import LoadScreen, change, outline
+from coldstart.understand.ocr import Rules, TextBox, join_words, similarity
+from coldstart.understand.ocr_lines import Frame, ScreenLine, picture_lines, track
 
 STEP_S = 0.5
 RULES = Rules()

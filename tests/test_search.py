@@ -14,17 +14,16 @@ import pytest
 from PIL import Image
 
 from coldstart import encoders
+from coldstart.core.items import CONTENT_FIELDS
+from coldstart.core.stage import Reject
 from coldstart.encoders import Encoder, Passport
 from coldstart.encoders.fake import Fake
 from coldstart.errors import ColdstartError
-from coldstart.items import CONTENT_FIELDS
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
-from coldstart.retrieval.ranking import pool
-from coldstart.retrieval.search import Hit, Query, fuse, search_many
-from coldstart.stage import Reject
-from coldstart.workspace.catalog import Catalog
-from coldstart.workspace.published import Published
+from coldstart.search.search import Hit, Query, fuse, pool, search_many
+from coldstart.store.catalog import Catalog
+from coldstart.store.published import Published
 
 WORDS = ["red running shoe", "blue running shoe", "green apple", "red apple", "coffee mug", "tea cup", "blue jeans"]
 COLOURS = [(250, 0, 0), (0, 0, 250), (0, 200, 0), (200, 40, 0), (90, 60, 30), (240, 240, 240), (20, 20, 120)]

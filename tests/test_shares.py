@@ -1,12 +1,12 @@
-"""Shares with intervals: values by hand, intervals beside the plain bootstrap of `coldstart.metrics`."""
+"""Shares with intervals: values by hand, intervals beside the plain bootstrap of `coldstart.metrics.ranking`."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from coldstart import metrics
-from coldstart.evaluation.shares import Measure, difference, share
+from coldstart.metrics import ranking
+from coldstart.metrics.intervals import Measure, difference, share
 
 
 def test_a_share_is_the_sum_of_parts_over_the_sum_of_wholes() -> None:
@@ -18,7 +18,7 @@ def test_a_share_is_the_sum_of_parts_over_the_sum_of_wholes() -> None:
 
 def test_without_wholes_it_is_the_mean_and_its_interval_that_of_metrics() -> None:
     values = np.random.default_rng(0).random(300) < 0.4
-    found, plain = share(values), metrics.bootstrap(values)
+    found, plain = share(values), ranking.bootstrap(values)
     assert found is not None
     assert found.value == plain.value
     assert found.low == pytest.approx(plain.low, abs=0.01)

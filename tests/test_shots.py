@@ -14,16 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coldstart import pipeline as pipelines
 from coldstart import sample
+from coldstart.core import pipeline as pipelines
+from coldstart.core.stage import Reject, Row
 from coldstart.errors import ColdstartError
-from coldstart.freshness import build
 from coldstart.media.limits import Limits
-from coldstart.media.watch import WatchVideo
-from coldstart.perception.scene_detect import SceneDetect
-from coldstart.perception.shots import Shot, alike, end_of, shots_between, summarise
-from coldstart.perception.transnet import TransNet, cuts
-from coldstart.stage import Reject, Row
+from coldstart.media.video_loaders import WatchVideo
+from coldstart.store.freshness import build
+from coldstart.understand.shot_detectors import SceneDetect, TransNet, cuts
+from coldstart.understand.shots import Shot, alike, end_of, shots_between, summarise
 
 BOUND_S = 0.25
 
@@ -199,7 +198,7 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     def gone(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr("coldstart.perception.transnet.version", gone)
+    monkeypatch.setattr("coldstart.understand.shot_detectors.version", gone)
     with pytest.raises(ColdstartError) as caught:
         TransNet().identity()
     assert str(caught.value) == (

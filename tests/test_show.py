@@ -14,7 +14,8 @@ from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform, load_image
 from coldstart.media.limits import Limits
 from coldstart.media.video import sample_frames
-from coldstart.show import SheetRow, Tile, contact_sheet, neighbours_html, sheet, tile_html, tiles
+from coldstart.pages import SheetRow, Tile, contact_sheet, neighbours_html, sheet, tile_html
+from coldstart.pages import page as tiles
 
 HOSTILE = "<script>alert(1)</script>\"><img src=x onerror='alert(2)'> {{ 7*7 }} & co"
 ODD = "日本語 مرحبا 👩‍🍳 \ud800 \x00 \u202e nul\nnew line"

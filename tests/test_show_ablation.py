@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from test_show_item import HOSTILE, STEERING, Page
 
-from coldstart.evaluation.ablation.report import Cost, Estimate, Gain, LadderReport, StepFound
-from coldstart.evaluation.ablation.steps import Missing
-from coldstart.show.ablation import ablation_html, ablation_page, corrected, gains_chart, took
+from coldstart.ablation.page import ablation_html, ablation_page, corrected, gains_chart, took
+from coldstart.ablation.report import Cost, Estimate, Gain, LadderReport, StepFound
+from coldstart.ablation.steps import Missing
 
 
 def step(name: str, value: float, gain: float | None, seconds: float | None, about: str = "words") -> StepFound:

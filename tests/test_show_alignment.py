@@ -12,11 +12,11 @@ import pytest
 from test_evaluate_align import EYE, SWAPPED, Made, heads
 from test_show_item import HOSTILE, STEERING, Page
 
-from coldstart.evaluation.align import ClassTexts, evaluate_workspace
+from coldstart.align.evaluate import ClassTexts, evaluate_workspace
+from coldstart.align.page import alignment_html, alignment_page
 from coldstart.media.limits import Limits
+from coldstart.pages.charts import bars, dots, interval, number, percent, signed
 from coldstart.sample import path as sample
-from coldstart.show.alignment import alignment_html, alignment_page, interval, number, percent, signed
-from coldstart.show.charts import bars, dots
 
 
 def known(*, before: bool = True, split: str = "test", classes: int = 2) -> dict[str, Any]:

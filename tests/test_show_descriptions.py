@@ -14,13 +14,13 @@ from judged import SCHEMA, judged
 from numpy.typing import NDArray
 from test_show_item import HOSTILE, STEERING, Page
 
-from coldstart.attributes import Attribute
-from coldstart.description import Description
-from coldstart.evaluation.describe_report import Distractor, report
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import Description
+from coldstart.core.stage import Reject
+from coldstart.describe.evaluate.report import Distractor, report
+from coldstart.describe.page import descriptions_html, descriptions_page, verdict_of
 from coldstart.media.limits import Limits
 from coldstart.sample import path as sample
-from coldstart.show.descriptions import descriptions_html, descriptions_page, verdict_of
-from coldstart.stage import Reject
 
 COUNT = 24
 TRUE = {"colour": "Red", "type": "Backpack"}

@@ -15,17 +15,15 @@ from known import GatePart, WholePart, catalogue, evidence, fill, pipeline_of
 from test_dossier import MATCH, SCREEN, SHOTS, SPEECH, part
 from typer.testing import CliRunner
 
-from coldstart import freshness
 from coldstart.api import Workspace
 from coldstart.cli import app
 from coldstart.cli.show import file_name
+from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
+from coldstart.pages.item import FRAMES, LINKS, MOST_ROWS, clock, draw, film, item_html, item_page, span
 from coldstart.sample import path as sample
-from coldstart.show.film import FRAMES, film
-from coldstart.show.item import LINKS, item_html, item_page
-from coldstart.show.lanes import MOST_ROWS, clock, draw, span
-from coldstart.stage import Reject
+from coldstart.store import freshness
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> & {{ 7 * 7 }} {% raw %}"
 STEERING = "red \x1b[31m\x9b5m\r\nover\u202e \ud800"

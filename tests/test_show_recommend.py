@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from behaviour_world import world
 
-from coldstart.evaluation.recommend import EvaluateSettings, evaluate
-from coldstart.show.recommend import recommend_html, recommend_page, scatter, verdict, whiskers
+from coldstart.recommend.evaluate import EvaluateSettings, evaluate
+from coldstart.recommend.evaluate.page import recommend_html, recommend_page, scatter, verdict, whiskers
 
 METHODS = ("random", "popularity", "content_mean", "ridge")
 

@@ -12,7 +12,7 @@ from coldstart.media.container import Video
 from coldstart.media.image import ImageTransform
 from coldstart.media.limits import Limits
 from coldstart.media.video import frames_at
-from coldstart.media.walk import walk_frames
+from coldstart.media.video_loaders import walk_frames
 
 SMALL = ImageTransform((27, 48), "squash", "bilinear")
 CLIP = sample.path() / "videos" / "clip-17.mp4"

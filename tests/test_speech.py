@@ -17,15 +17,14 @@ from catalogue import settings
 from sounds import beep, write_long, write_sound
 from spoken import RATE, SENTENCES, Samples, babble, mixed, plain, say, white, wordless
 
-from coldstart import models
-from coldstart import pipeline as pipelines
+from coldstart.core import pipeline as pipelines
+from coldstart.core.keys import digest
 from coldstart.errors import ColdstartError
-from coldstart.keys import digest
 from coldstart.media.audio import Audio
-from coldstart.perception.fake_speech import FakeTranscriber
-from coldstart.perception.speech import Dropped, Gates, Segment, Window, judge, windows
-from coldstart.perception.whisper import Listening, Whisper
-from coldstart.stages.understand.speech import SpeechStage, build
+from coldstart.models import install
+from coldstart.understand.speech import Dropped, FakeTranscriber, Gates, Segment, Window, judge, windows
+from coldstart.understand.stages.speech import SpeechStage, build
+from coldstart.understand.whisper import Listening, Whisper
 
 
 def stage(**own: Any) -> SpeechStage:
@@ -211,7 +210,7 @@ def test_numbers_compare_fairly() -> None:
 @pytest.fixture(scope="module")
 def starter() -> Whisper:
     try:
-        models.starter("speech")
+        install.starter("speech")
     except ColdstartError as error:
         pytest.skip(str(error))
     return whisper("starter")
@@ -314,13 +313,13 @@ def test_next_to_nothing(starter: Whisper, count: int) -> None:
 
 @pytest.mark.slow
 def test_a_folder_serves_as_well(starter: Whisper, tmp_path: Path) -> None:
-    copy = shutil.copytree(models.starter("speech"), tmp_path / "copy")
+    copy = shutil.copytree(install.starter("speech"), tmp_path / "copy")
     own = whisper(str(copy))
     assert own.identity() == starter.identity()
     assert own.transcribe(say(SENTENCES[9][0])) == starter.transcribe(say(SENTENCES[9][0]))
 
 
 def test_the_protocol_needs_no_model_library() -> None:
-    script = "import sys, coldstart.stages.understand.speech, coldstart.perception.whisper; print(*sys.modules)"
+    script = "import sys, coldstart.understand.stages.speech, coldstart.understand.whisper; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert {"torch", "faster_whisper", "ctranslate2", "onnxruntime"}.isdisjoint(loaded)

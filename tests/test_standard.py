@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from coldstart.heads import Heads, HeadShape
-from coldstart.training.standard import Standard, over_plain, over_standardised
+from coldstart.align.head_math import Standard, over_plain, over_standardised
+from coldstart.encoders._heads import Heads, HeadShape
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from coldstart.core.pipeline import Engine, Media, Pipeline, StageSpec
+from coldstart.core.stage import Gate, MapStage, Reject, Row
 from coldstart.engine.progress import SilentProgress
 from coldstart.engine.run import _run_stage
 from coldstart.engine.work import Scope, sources, stale_work
-from coldstart.freshness import Standing
-from coldstart.pipeline import Engine, Media, Pipeline, StageSpec
-from coldstart.stage import Gate, MapStage, Reject, Row
-from coldstart.workspace import ITEMS, Store
+from coldstart.store import ITEMS, Store
+from coldstart.store.freshness import Standing
 
 
 def length(row: Row) -> tuple[Row, float]:

@@ -13,11 +13,11 @@ import torch
 from torch.nn.functional import normalize
 
 from coldstart import encoders, sample
+from coldstart.encoders._heads import CONFIG, WEIGHTS, Aligned, Heads, HeadShape
 from coldstart.encoders.starter_clip import HEADS
 from coldstart.errors import ColdstartError
-from coldstart.heads import CONFIG, WEIGHTS, Aligned, Heads, HeadShape
-from coldstart.training import conse, starter_clip, starter_data
-from coldstart.training.starter_clip import Material, Recipe
+from tools.starter_clip import conse, data, train
+from tools.starter_clip.train import Material, Recipe
 
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).parents[2] / "shared" / "data"))
 QUICK = Recipe(steps=150, batch_size=32, lr=3e-2, noise=0.1, keep=0.02)
@@ -44,7 +44,7 @@ def _found(heads: Heads, material: Material) -> float:
 
 def test_training_finds_more_than_its_prior_and_leaves_the_softmax_alone() -> None:
     material, prior = _toy()
-    made = starter_clip.train(material, prior, QUICK)
+    made = train.train(material, prior, QUICK)
     assert _found(prior, material) < 0.5
     assert _found(made, material) > 0.9
     assert made.image.inner is not None and prior.image.inner is not None
@@ -55,7 +55,7 @@ def test_training_finds_more_than_its_prior_and_leaves_the_softmax_alone() -> No
 def test_same_seed_gives_the_same_weights() -> None:
     material, prior = _toy()
     first, again, other = (
-        starter_clip.train(material, prior, Recipe(**{**asdict(QUICK), "seed": seed}), material) for seed in (0, 0, 1)
+        train.train(material, prior, Recipe(**{**asdict(QUICK), "seed": seed}), material) for seed in (0, 0, 1)
     )
     states = [heads.state_dict() for heads in (first, again, other)]
     assert all(torch.equal(weight, states[1][name]) for name, weight in states[0].items())
@@ -64,7 +64,7 @@ def test_same_seed_gives_the_same_weights() -> None:
 
 def test_keep_holds_heads_near_to_the_prior() -> None:
     material, prior = _toy()
-    made = [starter_clip.train(material, prior, Recipe(**{**asdict(QUICK), "keep": keep})) for keep in (30.0, 0.0)]
+    made = [train.train(material, prior, Recipe(**{**asdict(QUICK), "keep": keep})) for keep in (30.0, 0.0)]
     with torch.no_grad():
         start, near, far = (normalize(heads.image(material.images), dim=1) for heads in (prior, *made))
     assert (near * start).sum(1).mean() > (far * start).sum(1).mean() + 0.1
@@ -72,16 +72,16 @@ def test_keep_holds_heads_near_to_the_prior() -> None:
 
 def test_nothing_to_train_on_and_nothing_that_learns_are_told() -> None:
     with pytest.raises(ColdstartError, match=r"^there is nothing to train on: no source has pictures$"):
-        starter_clip.gather([], encoders.load("fake"))
+        train.gather([], encoders.load("fake"))
     material, _ = _toy()
     stiff = Heads(HeadShape(12, 6, 7, "softmax", direct=False), HeadShape(6, 6))
     with pytest.raises(ColdstartError, match=r"^heads without a direct way have nothing that could learn"):
-        starter_clip.train(material, stiff)
+        train.train(material, stiff)
 
 
 def test_missing_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(ColdstartError, match=r"products.jsonl cannot be read .*: name the folder of the data sets$"):
-        starter_data.sources(tmp_path)
+        data.sources(tmp_path)
 
 
 def _grocery(folder: Path) -> None:
@@ -121,12 +121,12 @@ def _grocery(folder: Path) -> None:
 def test_only_what_may_be_trained_on_is_taken(tmp_path: Path) -> None:
     _grocery(tmp_path)
     shown = tmp_path / "truth.jsonl"
-    hidden = starter_data.held_out(f"p{n}" for n in range(20))
+    hidden = data.held_out(f"p{n}" for n in range(20))
     kept = sorted({f"p{n}" for n in range(20)} - hidden)
     assert len(hidden) == 15
     number = kept[0][1:]
     shown.write_text(json.dumps({"shots": [{"photo": f"train/{number}.jpg"}]}) + "\n")
-    found = starter_data.sources(tmp_path, shown)
+    found = data.sources(tmp_path, shown)
     assert sorted(source.name for source in found) == sorted([*kept, "hat", "a", "d"])
     files = {source.name: [file.name for file in source.files] for source in found}
     assert files[kept[0]] == [f"icon{number}.jpg"]
@@ -157,15 +157,15 @@ def _ours(folder: Path, files: list[Path], texts: list[str]) -> tuple[np.ndarray
     from coldstart.encoders._aligned import AlignedEncoder
 
     encoder = AlignedEncoder("starter-clip", folder, device="cpu", dtype="auto", allow_random_weights=False)
-    pictures = starter_data.vectors_of_pictures(files, encoders.load("starter", device="cpu"))
+    pictures = data.vectors_of_pictures(files, encoders.load("starter", device="cpu"))
     return encoder.project("image", pictures), encoder.encode_documents(texts)
 
 
 def _recall(images: np.ndarray, texts: np.ndarray, groups: list[int], k: int) -> float:
-    from coldstart import metrics
+    from coldstart.metrics import ranking
 
-    right = metrics.right_places(groups, list(range(len(texts))))
-    return metrics.recall_at_k(metrics.ranks(images, texts, right), k)
+    right = ranking.right_places(groups, list(range(len(texts))))
+    return ranking.recall_at_k(ranking.ranks(images, texts, right), k)
 
 
 @pytest.mark.slow
@@ -175,9 +175,7 @@ def test_shipped_heads_know_what_they_never_saw(name: str, k: int, floor: float)
         pytest.skip(f"no {name} in {DATA}: set COLDSTART_DATA")
     listed = "images.jsonl" if name == "flickr8k_1k" else "products.jsonl"
     found = [
-        row
-        for row in starter_data.rows(DATA / name / listed)
-        if name != "fashion_products" or not starter_data.first_half(row["id"])
+        row for row in data.rows(DATA / name / listed) if name != "fashion_products" or not data.first_half(row["id"])
     ][:200]
     texts = [row["captions"][0] if name == "flickr8k_1k" else row["title"] for row in found]
     images, said = _ours(HEADS, [DATA / name / row["file"] for row in found], texts)
@@ -189,14 +187,14 @@ def test_shipped_heads_know_products_that_were_held_out() -> None:
     folder = DATA / "grocery"
     if not folder.is_dir():
         pytest.skip(f"no grocery in {DATA}: set COLDSTART_DATA")
-    products = starter_data.rows(folder / "products.jsonl")
-    hidden = sorted(starter_data.held_out(product["id"] for product in products))
-    photos = [row for row in starter_data.rows(folder / "images.jsonl") if row["product_id"] in hidden][::3]
+    products = data.rows(folder / "products.jsonl")
+    hidden = sorted(data.held_out(product["id"] for product in products))
+    photos = [row for row in data.rows(folder / "images.jsonl") if row["product_id"] in hidden][::3]
     titles = {product["id"]: product["title"] for product in products}
     images, said = _ours(HEADS, [folder / row["file"] for row in photos], [titles[name] for name in hidden])
     assert _recall(images, said, [hidden.index(row["product_id"]) for row in photos], 5) >= 0.8
 
 
 def test_sample_shots_name_photos_of_the_training_split() -> None:
-    shots = [shot for row in starter_data.rows(sample.path() / "truth.jsonl") for shot in row["shots"]]
+    shots = [shot for row in data.rows(sample.path() / "truth.jsonl") for shot in row["shots"]]
     assert shots and all(Path(shot["photo"]).suffix == ".jpg" for shot in shots)

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from coldstart import generators, models, resources
-from coldstart.attributes import Attribute
-from coldstart.description import json_schema
+from coldstart import generators
+from coldstart.core import settings as resources
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import json_schema
+from coldstart.core.stage import Reject
+from coldstart.describe.finetune.lora_settings import Example
 from coldstart.encoders.starter import GRID_DIM, IMAGE_DIM, LEVELS_DIM
 from coldstart.errors import ColdstartError
-from coldstart.generators import Generation, Pixels, Request, Sampling, _adapter, _smollm2, starter_vlm
+from coldstart.generators import Generation, Pixels, Request, Sampling, _local, _smollm2, starter_vlm
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
-from coldstart.stage import Reject
-from coldstart.training.examples import Example
+from coldstart.models import install
 
 PICTURE = np.zeros((260, 260, 3), np.uint8)
 
@@ -43,9 +45,9 @@ def test_what_cannot_be_built(somewhere: Path) -> None:
         f"{somewhere} holds no adapter (adapter/adapter_config.json and adapter_model.safetensors missing): "
         "make one with coldstart finetune describe"
     )
-    place = somewhere / _adapter.FOLDER
+    place = somewhere / _local.FOLDER
     place.mkdir()
-    for name in (_adapter.CONFIG, _adapter.WEIGHTS):
+    for name in (_local.CONFIG, _local.WEIGHTS):
         (place / name).write_bytes(b"")
     assert refused(adapter=somewhere) == (
         f"{somewhere} holds no projector.safetensors: it is the fit of another generator than starter-vlm"
@@ -101,11 +103,11 @@ def fit(pictures: list[Pixels], tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Of two pictures, each with its line, told also in a chat."""
     import torch
 
-    from coldstart.training.starter_vlm import train
-    from coldstart.training.starter_vlm_recipe import VlmSettings
+    from coldstart.describe.finetune.vlm import train
+    from coldstart.describe.finetune.vlm_state import VlmSettings
 
     try:
-        models.starter("language"), models.starter("image")
+        install.starter("language"), install.starter("image")
     except ColdstartError as error:
         pytest.skip(str(error))
     features = starter_vlm.visual_features(starter_vlm.eyes("cpu", "float32"), [[one] for one in pictures])

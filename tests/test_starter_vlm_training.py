@@ -14,18 +14,16 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 from tiny_writers import COLOURS, KINDS, byte_tokenizer, tiny_llama
 
-from coldstart import chat
+from coldstart.describe.finetune import vlm
+from coldstart.describe.finetune.base_model import quiet
+from coldstart.describe.finetune.lora_settings import Example
+from coldstart.describe.finetune.vlm import PARTS, solve, standardise, train
+from coldstart.describe.finetune.vlm_state import Epoch, VlmResult, VlmSettings
 from coldstart.encoders.starter import CELLS, GRID_DIM, IMAGE_DIM, LEVELS_DIM
 from coldstart.errors import ColdstartError
-from coldstart.generators import Sampling, _vision
-from coldstart.generators._binding import Binder
+from coldstart.generators import Sampling, _chat_template, _vision
+from coldstart.generators._constrained import Binder
 from coldstart.generators._decode import Row, write
-from coldstart.training import starter_vlm
-from coldstart.training.examples import Example
-from coldstart.training.quiet import quiet
-from coldstart.training.starter_vlm import train
-from coldstart.training.starter_vlm_recipe import Epoch, VlmResult, VlmSettings
-from coldstart.training.starter_vlm_start import PARTS, solve, standardise
 
 FEW = VlmSettings(
     projector_epochs=1, epochs=2, batch_size=32, projector_lr=3e-3, lr=1e-2, r=4, alpha=8, hidden=32, whole_tokens=2
@@ -97,7 +95,8 @@ def test_unseen_pictures_are_described(made: VlmResult, features: NDArray[np.flo
     assert min(loss for loss in losses if loss is not None) == losses[made.best_epoch - 1]
     assert losses[1] is not None and losses[-1] is not None and losses[-1] < 0.3 * losses[1]
     assert made.tokens == len(made.history) * sum(
-        CELLS + 2 + len(chat.completion_ids(byte_tokenizer(), item(place).completion)) - 1 for place in range(ITEMS)
+        CELLS + 2 + len(_chat_template.completion_ids(byte_tokenizer(), item(place).completion)) - 1
+        for place in range(ITEMS)
     )
 
 
@@ -112,12 +111,10 @@ def test_the_loss_is_that_of_transformers_on_the_completion(features: NDArray[np
     example = Example("a", "Describe.", "from a shop", "red shoe.")
     tokenizer = byte_tokenizer()
     with quiet(0, torch.device("cpu")):
-        learner = starter_vlm._Learner(
-            features, [0, 1], [example, item(1)], [0], [example], settings, model(folder), tokenizer
-        )
+        learner = vlm._Learner(features, [0, 1], [example, item(1)], [0], [example], settings, model(folder), tokenizer)
     both, count, read = learner._loss(1, np.array([0]), np.zeros(1, np.bool_))
     prompt = _vision.prompt_ids(tokenizer, "Describe.", "from a shop", CELLS + 1)
-    completion = chat.completion_ids(tokenizer, "red shoe.")
+    completion = _chat_template.completion_ids(tokenizer, "red shoe.")
     inner = learner._model
     pictures = learner._projector.eval()(torch.from_numpy(features[:1]))[0]
     table = inner.get_input_embeddings()
@@ -200,7 +197,7 @@ def test_a_mirrored_picture_has_its_cells_from_right_to_left() -> None:
     for cell in range(CELLS):
         rows[:, cell * IMAGE_DIM] = cell
     rows[:, -1] = 7
-    turned = starter_vlm._mirrored(rows, np.array([True, False]))
+    turned = vlm._mirrored(rows, np.array([True, False]))
     assert turned[0, : CELLS * IMAGE_DIM : IMAGE_DIM].tolist() == [2, 1, 0, 5, 4, 3, 8, 7, 6]
     assert np.array_equal(turned[1], rows[1]) and turned[0, -1] == 7
 

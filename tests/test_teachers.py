@@ -4,9 +4,9 @@ from behaviour_world import world
 from scipy.sparse import csr_matrix, vstack
 from scipy.sparse import random as random_matrix
 
-from coldstart.behaviour import teachers
-from coldstart.behaviour.teachers import Folding, als, bpr, fit_folding, fold_in, pure_svd, restore_folding, teach
 from coldstart.errors import ColdstartError
+from coldstart.recommend.model import factors
+from coldstart.recommend.model.factors import Folding, als, bpr, fit_folding, fold_in, pure_svd, restore_folding, teach
 
 
 def _matrix(users: int = 40, items: int = 30, seed: int = 0) -> csr_matrix:
@@ -83,7 +83,7 @@ def test_fold_in_is_the_exact_step() -> None:
 def test_fold_in_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix, items = _matrix(), np.random.default_rng(5).normal(size=(30, 7)).astype(np.float32)
     whole = fold_in(items, matrix)
-    monkeypatch.setattr(teachers, "_NUMBERS", 500)
+    monkeypatch.setattr(factors, "_NUMBERS", 500)
     np.testing.assert_allclose(fold_in(items, matrix), whole, atol=1e-6)
 
 
@@ -95,7 +95,7 @@ def test_users_of_als_are_the_fold_in_of_their_rows() -> None:
 
 def test_nothing_was_learnt_where_nothing_was_liked() -> None:
     matrix = csr_matrix(np.pad(_matrix().toarray(), ((0, 1), (0, 1))))
-    for name in teachers.TEACHERS:
+    for name in factors.TEACHERS:
         found = teach(name, matrix, dim=5)
         assert found.users.shape == (41, 5) and found.items.shape == (31, 5)
         assert found.users.dtype == found.items.dtype == np.float32

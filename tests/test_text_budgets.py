@@ -11,11 +11,11 @@ from catalogue import rows, settings, write_manifest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldstart import pipeline as pipelines
+from coldstart.core import pipeline as pipelines
+from coldstart.core.prompts import cut
+from coldstart.embed.stage import EmbedStage
 from coldstart.errors import ColdstartError
-from coldstart.freshness import build
-from coldstart.prompts import cut
-from coldstart.stages.embed import EmbedStage
+from coldstart.store.freshness import build
 
 WORDS = st.lists(st.text("abcdefg", min_size=1, max_size=9), max_size=60)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from coldstart.evaluation.text_gain import Gallery, gain
+from coldstart.describe.evaluate.retrieval_gain import Gallery, gain
 
 WORDS = ("red", "blue", "shoe", "bag", "acme")
 

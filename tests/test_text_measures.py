@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coldstart.evaluation.text_measures import copied, distinct, words
+from coldstart.metrics.text import copied, distinct, words
 
 
 def test_words_are_without_case_and_punctuation() -> None:

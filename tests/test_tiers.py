@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from coldstart.workspace import Store
-from coldstart.workspace.tiers import PARTS, to_merge
+from coldstart.store import Store
+from coldstart.store.compaction import PARTS, to_merge
 
 
 def test_nothing_is_merged_while_few_parts_wait() -> None:

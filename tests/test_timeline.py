@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from coldstart.perception.timeline import Evidence, fuse, screen_text, transcript
-from coldstart.stages.understand.evidence import Fuse
+from coldstart.understand.stages.evidence import Fuse
+from coldstart.understand.timeline import Evidence, fuse, screen_text, transcript
 
 
 def said(start_s: float, end_s: float, text: str, confidence: float = 0.9) -> dict[str, Any]:

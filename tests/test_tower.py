@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from coldstart.behaviour.tower import Tower, dropper, main_directions, restore_tower, seeded
+from coldstart.recommend.model.towers import Tower, dropper, main_directions, restore_tower, seeded
 
 
 @pytest.mark.parametrize("hidden", [(), (7,), (9, 5)])

@@ -20,15 +20,14 @@ import torch
 from safetensors.torch import load_file
 
 from coldstart import encoders
+from coldstart.align.settings import Change, Recipe
+from coldstart.align.towers.data import Batch, Example
+from coldstart.align.towers.job import run, write_job
+from coldstart.align.towers.model import Towers, last_blocks, linear_layers
+from coldstart.align.towers.train import Together, Trainer
 from coldstart.errors import ColdstartError
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
-from coldstart.training.together import Together
-from coldstart.training.towers import Towers, last_blocks, linear_layers
-from coldstart.training.towers_data import Batch, Example
-from coldstart.training.towers_job import run, write_job
-from coldstart.training.towers_recipe import Change, Recipe
-from coldstart.training.towers_train import Trainer
 
 CPU = torch.device("cpu")
 QUICK = Recipe(epochs=2, patience=0, batch_size=16, micro_batch=16, lr=1e-3, r=4)
@@ -258,7 +257,7 @@ def test_a_finished_job_is_not_done_again_and_another_job_is_not_taken_for_it(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from coldstart.training.towers_job import run
+from coldstart.align.towers.job import run
 if __name__ == "__main__":
     def progress(said):
         if said.get("step") == 8:  # in the second epoch, after the first was stored
@@ -310,7 +309,7 @@ def test_workers_change_nothing(models: dict[str, str], pairs: list[Example], tm
 def _gradients(rank: int, size: int, port: int, model: str, folder: str, kind: str) -> None:
     import os
 
-    from coldstart.training.together import join
+    from coldstart.align.towers.train import join
 
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")

@@ -10,11 +10,7 @@ import pytest
 from PIL import Image
 
 import coldstart
-from coldstart.media import guard
-from coldstart.media.image import ImageTransform, load_image
-from coldstart.media.limits import Limits
-from coldstart.media.video import frames_at, sample_frames
-from coldstart.training.towers_data import (
+from coldstart.align.towers.data import (
     Draw,
     Drawn,
     Example,
@@ -26,6 +22,10 @@ from coldstart.training.towers_data import (
     share,
     write_examples,
 )
+from coldstart.media import guard
+from coldstart.media.image import ImageTransform, load_image
+from coldstart.media.limits import Limits
+from coldstart.media.video import frames_at, sample_frames
 
 TRANSFORM = ImageTransform((32, 48), "squash")
 TEXTS = [("never", 0.0), ("rare", 1.0), ("often", 3.0)]

@@ -8,13 +8,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from coldstart.align.head_math import Pairs, mrr_of, recall_of
+from coldstart.align.losses import MAX_SCALE
+from coldstart.align.train_heads import Epoch, Recipe, fit, new_heads
+from coldstart.core.optim import AdamW
+from coldstart.encoders._heads import Heads
 from coldstart.errors import ColdstartError
-from coldstart.heads import Heads
-from coldstart.training.adamw import AdamW
-from coldstart.training.align import Epoch, Recipe, fit, new_heads
-from coldstart.training.contrastive import MAX_SCALE
-from coldstart.training.held_out import mrr_of, recall_of
-from coldstart.training.pairs import Pairs
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=6, batch_size=50, lr=5e-3, dim=24, patience=0, dropout=0.1)

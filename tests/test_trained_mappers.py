@@ -12,12 +12,12 @@ from behaviour_world import world
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from coldstart import behaviour
-from coldstart.behaviour import Problem, Vectors
-from coldstart.behaviour.mappers.clcrec import clcrec_loss
-from coldstart.behaviour.teachers import als
 from coldstart.errors import ColdstartError
-from coldstart.ranking_measures import measure_lists
+from coldstart.metrics.ranking import measure_lists
+from coldstart.recommend import model
+from coldstart.recommend.model import Problem, Vectors
+from coldstart.recommend.model.factors import als
+from coldstart.recommend.model.mappers.clcrec import clcrec_loss
 
 TRAINED = ("clcrec", "contrastive", "dropoutnet")
 QUICK: dict[str, Any] = {"epochs": 5, "lr": 2e-3, "device": "cpu"}
@@ -68,7 +68,7 @@ def test_held_out_items_are_ranked_far_better_than_by_chance(
     halves: tuple[Problem, Vectors, csr_matrix], name: str, settings: dict[str, Any]
 ) -> None:
     problem, content, relevant = halves
-    fitted = behaviour.fit(name, problem, **(QUICK | settings))
+    fitted = model.fit(name, problem, **(QUICK | settings))
     found = _recall(fitted.users(problem.matrix), fitted.items(content), relevant)
     spread = 2 * found.std() / len(found) ** 0.5
     rng = np.random.default_rng(0)
@@ -82,12 +82,12 @@ def test_the_same_seed_gives_the_same_vectors_and_arrays_give_them_again(
 ) -> None:
     problem, content, _ = halves
     settings = FEW[name]
-    first, again = (behaviour.fit(name, problem, seed=3, **settings) for _ in range(2))
-    restored = behaviour.restore(name, {key: np.array(value) for key, value in first.arrays().items()})
+    first, again = (model.fit(name, problem, seed=3, **settings) for _ in range(2))
+    restored = model.restore(name, {key: np.array(value) for key, value in first.arrays().items()})
     for found in (again, restored):
         np.testing.assert_array_equal(found.items(content), first.items(content))
         np.testing.assert_array_equal(found.users(problem.matrix), first.users(problem.matrix))
-    one, other = (behaviour.fit(name, problem, seed=seed, valid_share=0, **settings) for seed in (3, 4))
+    one, other = (model.fit(name, problem, seed=seed, valid_share=0, **settings) for seed in (3, 4))
     assert not np.array_equal(other.items(content), one.items(content))
 
 
@@ -96,7 +96,7 @@ def test_an_empty_history_is_zero_and_what_is_served_needs_no_training_row(
     halves: tuple[Problem, Vectors, csr_matrix], name: str
 ) -> None:
     problem, content, _ = halves
-    fitted = behaviour.fit(name, problem, **FEW[name])
+    fitted = model.fit(name, problem, **FEW[name])
     histories = csr_matrix(([1.0, 1.0], ([1, 1], [0, 8])), shape=(2, 200), dtype=np.float32)
     users = fitted.users(histories)
     assert users.dtype == np.float32 and users.shape[1] == fitted.items(content).shape[1]
@@ -109,7 +109,7 @@ def test_without_content_of_liked_items_there_is_nothing_to_learn(
 ) -> None:
     problem = replace(halves[0], features=np.zeros_like(halves[0].features))
     with pytest.raises(ColdstartError) as caught:
-        behaviour.fit(name, problem)
+        model.fit(name, problem)
     assert str(caught.value) == (
         f"{name}: of 200 items none has both a vector of its content and a user who liked it: embed the items of the "
         "interactions"
@@ -131,7 +131,7 @@ def test_contrastive_says_what_it_lacks(
     halves: tuple[Problem, Vectors, csr_matrix], settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ColdstartError) as caught:
-        behaviour.fit("contrastive", halves[0], **settings)
+        model.fit("contrastive", halves[0], **settings)
     assert str(caught.value) == message
 
 

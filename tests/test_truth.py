@@ -10,10 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from coldstart.workspace import samples, truth
-from coldstart.workspace.near import Near, nothing
-from coldstart.workspace.samples import Changes, Samples, chosen
-from coldstart.workspace.truth import Condition, Truth
+from coldstart.store import ground_truth
+from coldstart.store.ground_truth import Changes, Condition, Near, Samples, Truth, chosen, nothing
 
 DIM, TOP_K = 8, 3
 SHOES = Condition("category", "shoes")
@@ -59,13 +57,13 @@ def check(table: Any, found: Truth) -> None:
 
 
 def sampled(table: Any, size: int = 20) -> Truth:
-    ids, vectors = samples.drawn(table, "vector", 172, size)
-    return truth.found(table, "vector", ids, vectors, SHOES, TOP_K)
+    ids, vectors = ground_truth.drawn(table, "vector", 172, size)
+    return ground_truth.find_neighbours(table, "vector", ids, vectors, SHOES, TOP_K)
 
 
 def test_one_pass_finds_what_a_loop_finds(table: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     check(table, sampled(table))
-    monkeypatch.setattr(truth, "BLOCK", 16)
+    monkeypatch.setattr(ground_truth, "BLOCK", 16)
     check(table, sampled(table))
 
 
@@ -76,7 +74,7 @@ def test_new_changed_and_removed_items_are_taken_in(table: Any) -> None:
     table.merge_insert("item_id").when_matched_update_all().execute(rows(range(40, 60), seed=1), on_bad_vectors="null")
     changed = [f"i{n}" for n in (*range(200, 230), *range(40, 60))]
     gone = [f"i{n}" for n in (0, 1, 2, 3, 4, 5, 8)]
-    now = truth.renewed(known, table, "vector", changed, gone, rows=190, size=20, top_k=TOP_K)
+    now = ground_truth.renewed(known, table, "vector", changed, gone, rows=190, size=20, top_k=TOP_K)
     assert len(now.ids) == 20
     assert len(set(now.ids)) == 20
     assert not set(gone) & set(now.ids)
@@ -88,7 +86,7 @@ def test_a_list_that_lost_too_many_is_looked_up_anew(table: Any) -> None:
     gone = sorted({item for item in known.near.ids[0] if item})
     table.delete(f"item_id IN ({', '.join(map(repr, gone))})")
     assert not known.near.without(gone).sure(TOP_K)[0]
-    check(table, truth.renewed(known, table, "vector", [], gone, rows=166, size=20, top_k=TOP_K))
+    check(table, ground_truth.renewed(known, table, "vector", [], gone, rows=166, size=20, top_k=TOP_K))
 
 
 def test_new_items_take_their_share_of_the_sample(table: Any) -> None:
@@ -96,7 +94,7 @@ def test_new_items_take_their_share_of_the_sample(table: Any) -> None:
     table.add(rows(range(200, 400)), on_bad_vectors="null")
     changed = [f"i{n}" for n in range(200, 400)]
     for count in range(340, 360):
-        now = truth.renewed(known, table, "vector", changed, [], rows=count, size=50, top_k=TOP_K)
+        now = ground_truth.renewed(known, table, "vector", changed, [], rows=count, size=50, top_k=TOP_K)
         share.append(sum(int(item[1:]) >= 200 for item in now.ids) / len(now.ids))
     assert 0.35 < np.mean(share) < 0.65
 
@@ -125,7 +123,7 @@ def test_samples_come_back_as_they_were_kept_and_only_for_their_version(table: A
     )
     kept = {"image": sampled(table), "text": wide}
     Samples(current=dict(kept)).save(db, 7)
-    stored = db.open_table(samples.TABLE)
+    stored = db.open_table(ground_truth.TABLE)
     assert Samples.load(stored, Changes(8)).known == {}
     back = Samples.load(stored, Changes(7)).known
     assert list(back) == ["image", "text"]

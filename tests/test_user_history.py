@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coldstart.errors import ColdstartError
-from coldstart.retrieval.user_history import SHAPE, from_json
+from coldstart.recommend.users import SHAPE, from_json
 
 
 def test_rows_by_json():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from coldstart.attributes import Attributes
-from coldstart.description import Description
-from coldstart.learning.view import first_sentences, shown, target, texts
+from coldstart.core.attributes import Attributes
+from coldstart.core.description import Description
+from coldstart.describe.prompt_input import first_sentences, shown, target, texts
 
 SHOP = Attributes.model_validate(
     {"default": {"type": {"from": "category"}, "colour": {"visual": True}}, "Shoes": {"sole": {}}}

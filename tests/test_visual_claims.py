@@ -7,8 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge  # type: ignore[import-untyped]
 from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
 
-from coldstart.perception.labels import Numbers, Vectors
-from coldstart.perception.visual_claims import (
+from coldstart.describe.visual_judges import (
     STRENGTH,
     Judge,
     Judged,
@@ -19,6 +18,7 @@ from coldstart.perception.visual_claims import (
     shares_of,
     softmax,
 )
+from coldstart.embed.zero_shot import Numbers, Vectors
 
 VALUES = 4
 

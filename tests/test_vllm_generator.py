@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from coldstart import generators
-from coldstart.attributes import Attribute
-from coldstart.description import json_schema
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import json_schema
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Request, Sampling
 

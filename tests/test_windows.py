@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from coldstart.core.interactions import Window, interactions, share_end, warm_items
 from coldstart.errors import ColdstartError
-from coldstart.interactions import interactions
-from coldstart.windows import Window, share_end, warm_items
 
 ROWS = interactions(["a", "a", "b", "b", "c"], ["x", "x", "x", "y", "y"], [1, 2, 3, 4, 5])
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from coldstart import resources
+from coldstart.core import settings
 from coldstart.errors import ColdstartError
-from coldstart.perception import policy_file, word_policy
-from coldstart.perception.bounded_pattern import MAX_WAYS, compiled
-from coldstart.perception.plain_text import Phrases, read, words
-from coldstart.perception.safety import SOURCES, Finding, Judge, scores
-from coldstart.perception.word_policy import WordPolicy
+from coldstart.understand import policy as policy_file
+from coldstart.understand import policy as word_policy
+from coldstart.understand.policy import WordPolicy
+from coldstart.understand.safety import SOURCES, Finding, Judge, scores
+from coldstart.understand.text_patterns import MAX_WAYS, Phrases, compiled, read, words
 
 TEXTS = [json.loads(line) for line in (Path(__file__).parent / "safety_texts.jsonl").read_text("utf-8").splitlines()]
 THRESHOLD = 0.8
@@ -239,7 +239,7 @@ def test_the_digest_changes_with_all_that_changes_findings(write: Any) -> None:
 
 
 def test_packaged_policies_are_found() -> None:
-    assert list(resources.files("policies", "*.yaml")) == ["safety"]
+    assert list(settings.files("policies", "*.yaml")) == ["safety"]
 
 
 def test_all_faults_of_a_file_are_told_at_once(write: Any) -> None:
@@ -263,7 +263,7 @@ pictures:
     nudity: {about: x, unsafe: [a], saef: [b]}
 """)
     with pytest.raises(policy_file.PolicyError) as caught:
-        policy_file.load(path)
+        policy_file.load_file(path)
     assert caught.value.faults == [
         "rules.one.signs[1].words='sael': no such list (did you mean 'sale'?)",
         "version=0: Input should be greater than or equal to 1",
@@ -345,7 +345,7 @@ def test_every_rule_is_met_by_a_labelled_text(packaged: WordPolicy) -> None:
 
 
 def test_no_item_of_the_sample_is_closed(packaged: WordPolicy) -> None:
-    lines = (resources.PACKAGE / "sample" / "manifest.jsonl").read_text("utf-8").splitlines()
+    lines = (settings.PACKAGE / "sample" / "manifest.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     assert len(rows) > 90
     for row in rows:

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from coldstart.core.stage import LedgerRow
 from coldstart.errors import ColdstartError
-from coldstart.stage import LedgerRow
-from coldstart.workspace import ITEMS, LEDGER, PIPELINES, RUNS, Store
-from coldstart.workspace.sql import equals, one_of, quote
+from coldstart.store import ITEMS, LEDGER, PIPELINES, RUNS, Store
+from coldstart.store.sql import equals, one_of, quote
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 HOSTILE = [
@@ -41,7 +41,7 @@ HOSTILE = [
 
 HOLD = """
 import sys
-from coldstart.workspace import Store
+from coldstart.store import Store
 with Store(sys.argv[1]).lock():
     print("held", flush=True)
     sys.stdin.read()

@@ -11,25 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from coldstart.interaction_file import SCHEMA
-from coldstart.interactions import interactions
-from coldstart.workspace import ITEMS, Store
-from coldstart.workspace.interactions import (
-    INTERACTIONS,
-    REJECTED,
-    Appended,
-    InteractionTable,
-    Summary,
-    row_keys,
-)
+from coldstart.core.interactions import interactions
+from coldstart.ingest.interaction_file import SCHEMA
+from coldstart.store import ITEMS, Store
+from coldstart.store.interactions import INTERACTIONS, REJECTED, Appended, InteractionTable, Summary, row_keys
 
 KILLED = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from test_workspace_interactions import made
-from coldstart.workspace import Store
-from coldstart.workspace.interactions import InteractionTable
+from coldstart.store import Store
+from coldstart.store.interactions import InteractionTable
 
 def some():
     for number in range(6):

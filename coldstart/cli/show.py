@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from coldstart.cli import output
-from coldstart.cli.options import DEFAULT_WORKSPACE, Json, Uri
+from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Uri
 
 _LONGEST_NAME = 100  # bytes; file systems take 255
 
@@ -40,7 +40,7 @@ def show(
     import coldstart
     from coldstart.errors import ColdstartError
     from coldstart.media.limits import Limits
-    from coldstart.show.item import item_page
+    from coldstart.pages.item import item_page
 
     if out is not None and not html:
         raise ColdstartError(f"--out {out} and --no-html exclude each other: give one of them")
@@ -67,8 +67,7 @@ def file_name(item_id: str) -> str:
 
 
 def _print(known: Mapping[str, Any]) -> None:
-    from coldstart.show.item import facts_of
-    from coldstart.show.lanes import clock, span
+    from coldstart.pages.item import clock, facts_of, span
 
     item = known["item"]
     _line(" · ".join(str(part) for part in (known["item_id"], item.get("kind"), item.get("title")) if part))
@@ -138,7 +137,7 @@ def _line(text: str, style: str = "") -> None:
 
 def _clean(cell: Any) -> Any:
     """Texts of items reach no terminal with the characters that steer it."""
-    from coldstart.show.tiles import clean
+    from coldstart.pages.page import clean
 
     return clean(cell) if isinstance(cell, str) else cell
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.device import check_names
+from coldstart.core.device import check_names
 from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:

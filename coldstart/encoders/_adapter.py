@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from coldstart import models
 from coldstart.errors import ColdstartError
+from coldstart.models import install
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,7 @@ class Adapter:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) over the files that change vectors."""
-        digests = [models.file_digest(self.folder / name) for name in _FILES[self.kind]]
+        digests = [install.file_digest(self.folder / name) for name in _FILES[self.kind]]
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
     def check(self, base: Base, encoder: str) -> None:

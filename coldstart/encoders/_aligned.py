@@ -10,13 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from coldstart import encoders, heads_file, models
-from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors
+from coldstart import encoders
+from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors, _heads_file
 from coldstart.errors import ColdstartError
+from coldstart.models import install
 
 if TYPE_CHECKING:
-    from coldstart.heads import Aligned, Head
-    from coldstart.heads_file import Tower
+    from coldstart.encoders._heads import Aligned, Head
+    from coldstart.encoders._heads_file import Tower
 
 Side = Literal["image", "text"]
 
@@ -26,7 +27,7 @@ class AlignedEncoder:
 
     Args:
         name: what to call it, here and in its passport.
-        folder: holds `heads.json` and `heads.safetensors`; see `coldstart.heads.Aligned`.
+        folder: holds `heads.json` and `heads.safetensors`; see `coldstart.encoders._heads.Aligned`.
         options: for the encoders under the heads: device, dtype, allow_random_weights.
 
     Raises:
@@ -36,7 +37,7 @@ class AlignedEncoder:
     modalities: frozenset[Modality] = frozenset({"text", "image"})
 
     def __init__(self, name: str, folder: Path, **options: Any) -> None:
-        config = heads_file.read(folder)
+        config = _heads_file.read(folder)
         self.name = name
         self._folder = folder
         self._dim = config.dim
@@ -45,7 +46,7 @@ class AlignedEncoder:
         self._text = self._image if text == image else self._tower(text, options)  # one model in memory, not two
         self._check("image", self._image, image)
         self._check("text", self._text, text)
-        self._weights = models.file_digest(folder / heads_file.WEIGHTS)
+        self._weights = install.file_digest(folder / _heads_file.WEIGHTS)
         self.image_transform = self._image.image_transform
         self.max_tokens = self._text.max_tokens
 
@@ -97,6 +98,6 @@ class AlignedEncoder:
 
     @cached_property
     def _aligned(self) -> Aligned:
-        from coldstart.heads import Aligned
+        from coldstart.encoders._heads import Aligned
 
         return Aligned.load(self._folder)

@@ -20,15 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from coldstart import models
-from coldstart.device import choose_device, choose_dtype
+from coldstart.core.device import choose_device, choose_dtype
 from coldstart.encoders import Modality, Passport, Pixels, Vectors
 from coldstart.encoders._adapter import Adapter, Base, find
-from coldstart.encoders._memory import keep_freed
-from coldstart.encoders._tensors import by_length, describe, to_pixel_values, to_unit_vectors
+from coldstart.encoders._tensors import by_length, describe, keep_freed, to_pixel_values, to_unit_vectors
 from coldstart.errors import ColdstartError
-from coldstart.hub_files import hub_file, hub_folder
 from coldstart.media.image import ImageTransform
+from coldstart.models import install
+from coldstart.models.hub import hub_file, hub_folder
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +100,7 @@ class OpenClip:
 
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
-        from coldstart.encoders._short_text import encode_text, lengths
+        from coldstart.encoders._open_clip_speed import encode_text, lengths
 
         tokens = self.tokenize(texts)
 
@@ -182,19 +181,19 @@ class OpenClip:
         """The model as this machine runs it best, and whether its image tower reads bytes instead of `pixel_values`."""
         from open_clip import transformer
 
-        from coldstart.encoders import _fused
-        from coldstart.encoders._attention import read_first_token_only
+        from coldstart.encoders import _open_clip_speed
+        from coldstart.encoders._open_clip_speed import read_first_token_only
 
         model: Any = self.open_model().requires_grad_(False).eval()
         reads_bytes = False
         patches = isinstance(model.visual, transformer.VisionTransformer)
         if patches:
             read_first_token_only(model.visual)
-        if _fused.usable(self.device, self.dtype):  # of float32 weights, so that each is rounded once
-            _fused.fuse_blocks(model, transformer.QuickGELU, transformer.ResidualAttentionBlock)
+        if _open_clip_speed.usable(self.device, self.dtype):  # of float32 weights, so that each is rounded once
+            _open_clip_speed.fuse_blocks(model, transformer.QuickGELU, transformer.ResidualAttentionBlock)
             if patches:
                 first = model.visual.conv1
-                model.visual.conv1 = _fused.Patches(first.weight, first.bias, self._mean, self._std)
+                model.visual.conv1 = _open_clip_speed.Patches(first.weight, first.bias, self._mean, self._std)
                 reads_bytes = True
         return model.to(self.device, self.dtype), reads_bytes
 
@@ -204,7 +203,7 @@ class OpenClip:
         import open_clip
         import torch
 
-        from coldstart.encoders._attention import fuse_self_attention
+        from coldstart.encoders._open_clip_speed import fuse_self_attention
 
         source, overrides = self._source, {}
         hub_name = source.config["text_cfg"].get("hf_model_name")
@@ -233,7 +232,7 @@ def build(
     """Find the model's files.
 
     Args:
-        adapter: folder of what was learnt on top of this very model (`coldstart.training.towers_job`).
+        adapter: folder of what was learnt on top of this very model (`coldstart.align.towers.job`).
 
     Raises:
         ColdstartError: there are none, or the adapter belongs to another model.
@@ -258,7 +257,7 @@ def build(
 
 def base_of(source: Source) -> Base:
     """How a source is told from others, its weights read for their digest."""
-    weights = f"sha256:{models.file_digest(source.checkpoint)}" if source.checkpoint else f"random:{SEED}"
+    weights = f"sha256:{install.file_digest(source.checkpoint)}" if source.checkpoint else f"random:{SEED}"
     config = hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest()[:12]
     return Base(source.name, config, weights)
 

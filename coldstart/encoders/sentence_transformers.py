@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from coldstart import models
-from coldstart.device import choose_device, choose_dtype
+from coldstart.core.device import choose_device, choose_dtype
 from coldstart.encoders import Modality, Passport, Pixels, Vectors
-from coldstart.encoders._memory import keep_freed
-from coldstart.encoders._tensors import by_length, describe, to_unit_vectors
+from coldstart.encoders._tensors import by_length, describe, keep_freed, to_unit_vectors
 from coldstart.errors import ColdstartError
-from coldstart.hub_files import hub_folder
 from coldstart.media.image import ImageTransform
+from coldstart.models import install
+from coldstart.models.hub import hub_folder
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +65,7 @@ class SentenceTransformers:
 
     def passport(self, modality: Modality) -> Passport:
         files = sorted({path for pattern in PATTERNS for path in self._folder.rglob(pattern)})
-        listing = "".join(f"{models.file_digest(p)}  {p.relative_to(self._folder)}\n" for p in files)
+        listing = "".join(f"{install.file_digest(p)}  {p.relative_to(self._folder)}\n" for p in files)
         weights = f"sha256:{hashlib.sha256(listing.encode()).hexdigest()}"
         prompts = json.dumps(self._outline.prompts, sort_keys=True)
         preprocess = f"prompts {prompts}, {describe(self.image_transform)}"

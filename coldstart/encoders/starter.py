@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart import models
-from coldstart.device import choose_device, choose_dtype
+from coldstart.core.device import choose_device, choose_dtype
 from coldstart.encoders import Modality, Passport, Pixels, Vectors
-from coldstart.encoders._memory import keep_freed
-from coldstart.encoders._tensors import by_length, describe, to_pixel_values, to_unit_vectors
+from coldstart.encoders._tensors import by_length, describe, keep_freed, to_pixel_values, to_unit_vectors
 from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform
+from coldstart.models import install
 
 if TYPE_CHECKING:
     import torch
@@ -54,16 +53,16 @@ class Starter:
 
     def passport(self, modality: Modality) -> Passport:
         if modality == "text":
-            folder = models.starter("text")
-            tokenizer = models.file_digest(folder / "tokenizer.json")[:12]
+            folder = install.starter("text")
+            tokenizer = install.file_digest(folder / "tokenizer.json")[:12]
             return Passport(
                 "starter:all-MiniLM-L6-v2",
-                f"sha256:{models.file_digest(folder / 'model.safetensors')}",
+                f"sha256:{install.file_digest(folder / 'model.safetensors')}",
                 f"tokenizer {tokenizer}, {self.max_tokens} tokens, mean",
                 TEXT_DIM,
             )
         if modality == "image":
-            weights = f"sha256:{models.file_digest(_checkpoint())}"
+            weights = f"sha256:{install.file_digest(_checkpoint())}"
             preprocess = f"{describe(self.image_transform)}, mean {HALF}, std {HALF}"
             if self._levels:
                 kept = f"{preprocess}, pooled beside mean and deviation of {len(LEVELS)} levels"
@@ -163,7 +162,7 @@ class Starter:
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(models.starter("text"), local_files_only=True)
+        return AutoTokenizer.from_pretrained(install.starter("text"), local_files_only=True)
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text with its special tokens, uncut."""
@@ -177,7 +176,7 @@ class Starter:
         from safetensors.torch import load_file
         from transformers import AutoConfig, AutoModel
 
-        folder = models.starter("text")
+        folder = install.starter("text")
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         model: torch.nn.Module = AutoModel.from_config(config, add_pooling_layer=False)
         tensors = load_file(folder / "model.safetensors")
@@ -230,7 +229,7 @@ def _fold_batch_norms(module: torch.nn.Module) -> None:
 
 
 def _checkpoint() -> Path:
-    return models.starter("image") / "efficientnet-lite2-9656183e.pth"
+    return install.starter("image") / "efficientnet-lite2-9656183e.pth"
 
 
 def build(rest: str, *, device: str, dtype: str, allow_random_weights: bool) -> Starter:

@@ -5,11 +5,11 @@ What the heads were trained on, and how well they do on what they never saw: `we
 
 from __future__ import annotations
 
-from coldstart import resources
+from coldstart.core import settings
 from coldstart.encoders._aligned import AlignedEncoder
 from coldstart.errors import ColdstartError
 
-HEADS = resources.PACKAGE / "weights" / "starter_clip"
+HEADS = settings.PACKAGE / "weights" / "starter_clip"
 
 
 def build(rest: str, *, device: str, dtype: str, allow_random_weights: bool) -> AlignedEncoder:

@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
-from coldstart.cores import Share, settle
-from coldstart.engine.crossing import Builds, portable
+from coldstart.core.device import Share, settle
+from coldstart.engine.ipc import Builds, portable
 from coldstart.errors import ColdstartError
 
 _GRACE_S = 5.0
@@ -91,7 +91,7 @@ def main(pipe: Connection) -> None:
         parcels: SimpleQueue[list[tuple[int, Any]]] = SimpleQueue()
         threading.Thread(target=_listen, args=(pipe, parcels), daemon=True).start()
         if place.cuda is not None:
-            from coldstart.device import stay_near
+            from coldstart.core.device import stay_near
 
             stay_near(place.cuda)
         _work(pipe, order, parcels)
@@ -105,10 +105,10 @@ def main(pipe: Connection) -> None:
 
 
 def _work(pipe: Connection, order: Order, parcels: SimpleQueue[list[tuple[int, Any]]]) -> None:
+    from coldstart.core.pipeline import Engine
+    from coldstart.core.stage import Work
     from coldstart.engine.local import produce_here
     from coldstart.engine.workers import kept_workers
-    from coldstart.pipeline import Engine
-    from coldstart.stage import Work
 
     stage = order.recipe.build(**order.engine)
     settings = Engine(**order.engine)

@@ -19,18 +19,17 @@ from itertools import count
 from queue import SimpleQueue
 from typing import Any
 
-from coldstart import device as device_module
-from coldstart.cores import shares
+from coldstart.core import device as device_module
+from coldstart.core.device import shares
+from coldstart.core.pipeline import Engine, Pipeline
+from coldstart.core.stage import MapStage, Reject, Work
 from coldstart.engine import device_process
-from coldstart.engine.batcher import Result
-from coldstart.engine.crossing import Builds
 from coldstart.engine.device_process import Fault, Made, Order, Place, Want
-from coldstart.engine.local import Producer, Step
+from coldstart.engine.ipc import Builds
+from coldstart.engine.local import Producer, Result, Step
 from coldstart.engine.recipe import Recipe
 from coldstart.errors import ColdstartError
-from coldstart.pipeline import Engine, Pipeline
-from coldstart.stage import MapStage, Reject, Work
-from coldstart.workspace import Store
+from coldstart.store import Store
 
 _PARCEL = 16
 _MOST_VERDICTS = 2000

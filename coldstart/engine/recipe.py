@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from coldstart import pipeline as pipelines
-from coldstart.fitted import bound
-from coldstart.freshness import Standing, build
-from coldstart.pipeline import Pipeline
-from coldstart.stage import MapStage, Reject, WholeStage
-from coldstart.workspace import Store
+from coldstart.core import pipeline as pipelines
+from coldstart.core.pipeline import Pipeline
+from coldstart.core.stage import MapStage, Reject, WholeStage
+from coldstart.store import Store
+from coldstart.store.fits import bound
+from coldstart.store.freshness import Standing, build
 
 
 @dataclass(frozen=True)

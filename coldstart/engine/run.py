@@ -7,58 +7,22 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
+from coldstart.core.pipeline import Pipeline, StageSpec
+from coldstart.core.stage import MapStage, WholeStage, is_map, is_source
 from coldstart.engine import devices
-from coldstart.engine.kept import Asked, Comparison, compare
+from coldstart.engine.estimate.report import Asked, compare
 from coldstart.engine.local import Ran, run_map
 from coldstart.engine.progress import Progress, SilentProgress
+from coldstart.engine.report import RunReport, StageReport, run_whole, source_balance, whole_balance
 from coldstart.engine.work import Scope, SourceWork, sources, stale_work
 from coldstart.engine.workers import kept_workers
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
-from coldstart.fitted import bound
-from coldstart.freshness import Balance, Standing, assess, assess_map, build, tally
-from coldstart.pipeline import Pipeline, StageSpec
-from coldstart.stage import FitStage, MapStage, SourceStage, WholeStage, is_map, is_source
-from coldstart.workspace import Maintenance, Store
-from coldstart.workspace.catalog import CATALOG
-
-
-@dataclass(frozen=True)
-class StageReport:
-    """What a run did in one stage, and where its items are now."""
-
-    stage: str
-    kind: str
-    balance: Balance
-    ran: Ran = field(default_factory=Ran)
-    notes: Sequence[str] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """What a run did.
-
-    Attributes:
-        over_budget: stages whose share of failed items passes the pipeline's `max_failed`.
-        estimated: the dry run before it against what it took; None where there was none of the same work.
-    """
-
-    stages: Sequence[StageReport]
-    seconds: float
-    over_budget: Sequence[str]
-    maintenance: Maintenance | None = None
-    estimated: Comparison | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values."""
-        return {**asdict(self), "estimated": None if self.estimated is None else self.estimated.to_dict()}
+from coldstart.store import Store
+from coldstart.store.catalog import CATALOG
+from coldstart.store.fits import bound
+from coldstart.store.freshness import Standing, assess_map, build
 
 
 def choose(pipeline: Pipeline, only: Iterable[str] = (), start: str | None = None) -> list[StageSpec]:
@@ -147,7 +111,7 @@ def _cluster(pipeline: Pipeline, workspace: Store) -> AbstractContextManager[Non
             importlib.import_module(package)
         except ImportError as error:
             raise ColdstartError(f"`engine: ray` needs Ray ({error}): pip install 'coldstart[ray]'") from error
-    from coldstart.engine.ray_cluster import cluster
+    from coldstart.engine.ray.cluster import cluster
 
     return cluster(pipeline.engine.ray, workspace)
 
@@ -161,7 +125,7 @@ def _run_stage(
     progress: Progress,
 ) -> StageReport:
     if pipeline.engine.name == "ray":
-        from coldstart.engine import ray
+        from coldstart.engine.ray import run as ray
 
         return ray.run_stage(workspace, pipeline, stage, scope, progress)
     if isinstance(stage, WholeStage):
@@ -187,37 +151,6 @@ def _run_stage(
     ran = run_map(workspace, stage, work, len(chosen), settings, progress, produce) if chosen else Ran()
     after = assess_map(workspace, stage, above)
     return StageReport(stage.name, stage.kind, after.balance, ran, stage.notes(workspace))
-
-
-def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> Balance:
-    """Where the rows of a source are, given those that are new or changed and not yet done."""
-    present = workspace.keys(stage.table).keys()
-    fresh = present - pending
-    # a verdict beside a row was left by a kill between two writes, and the row is the newer
-    verdicts = [
-        row for item, row in workspace.verdicts(stage.name).items() if item not in pending and item not in present
-    ]
-    return tally(len(fresh), verdicts, len(pending))
-
-
-def run_whole(workspace: Store, stage: WholeStage, refit: bool, progress: Progress) -> StageReport:
-    """Make what a whole stage makes, and file its verdicts."""
-    began = time.monotonic()
-    before = workspace.verdicts(stage.name)
-    run = stage.refit if refit and isinstance(stage, FitStage) else stage.run
-    changed, notes = run(workspace, progress)
-    _, verdicts = stage.expected(workspace)
-    workspace.record([row for item, row in verdicts.items() if before.get(item) != row])
-    workspace.delete_verdicts(stage.name, before.keys() - verdicts.keys())
-    balance = whole_balance(workspace, stage)
-    return StageReport(stage.name, stage.kind, balance, Ran(changed, seconds=time.monotonic() - began), notes)
-
-
-def whole_balance(workspace: Store, stage: WholeStage) -> Balance:
-    """Where the items of a whole stage are now."""
-    keys, verdicts = stage.expected(workspace)
-    state = assess(keys, stage.present(workspace), {})
-    return tally(len(state.fresh), verdicts.values(), len(state.stale))
 
 
 def faults(pipeline: Pipeline) -> list[str]:

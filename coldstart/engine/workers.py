@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
+from coldstart.core.stage import MapStage, Prepare, Reject, Work
 from coldstart.errors import ColdstartError
-from coldstart.stage import MapStage, Prepare, Reject, Work
 
 Prepared = tuple[Work, Any, float]
 """The work, its data (or the verdict on it), its cost."""

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.device import check_names
+from coldstart.core.device import check_names
+from coldstart.core.keys import digest
+from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
-from coldstart.keys import digest
-from coldstart.stage import Reject
 
 if TYPE_CHECKING:
     from coldstart.media.image import ImageTransform

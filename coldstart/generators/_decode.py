@@ -10,26 +10,42 @@ read once and its keys and values are shared. Rows that have ended leave the bat
 A loop of our own and not transformers' `generate`: that one draws random numbers for the whole batch, keeps ended rows
 until the last one ends, and shares no prefix of vectors. Rows differ from themselves alone by float rounding only,
 which in bfloat16 can turn a near tie.
+
+Keys and values of the tokens read so far, in memory that is set aside once.
+
+Layers of transformers' `DynamicCache` copy all they hold for every token. Layers here have room from the start and
+write in place. That is for full attention; layers with another memory (a window, a state) stay transformers' own.
+
+Models take the cache as `cache` from transformers 5.24 on, and as `past_key_values` before; `argument` knows which.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import psutil
 import torch
 import xgrammar
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from coldstart.generators import Generation, Sampling, _cache
-from coldstart.generators._binding import Binder, Pen
+from coldstart.generators import Generation, Sampling
+from coldstart.generators._constrained import Binder, Pen
 
 LEAST_PREFIX = 8
 """A shorter beginning is not worth a forward pass of its own."""
+
+
 MOST_ROWS = {"cpu": 32, "cuda": 256, "mps": 32}
+
+
 _MEMORY_SHARE = 0.5
+
+
 _KEPT_ROWS = 0.75
 """Ended rows are dropped once no more than this share is open: dropping copies the cache."""
 
@@ -64,7 +80,7 @@ def write(
     if not rows:
         return []
     results: list[Generation | None] = [None] * len(rows)
-    shared = _shared(rows) if _cache.shareable(_cache.new(model.config, 0)) else 0
+    shared = _shared(rows) if shareable(new_cache(model.config, 0)) else 0
     order = sorted(range(len(rows)), key=lambda place: (-len(rows[place].ids), place))
     most = batch_size or MOST_ROWS.get(model.device.type, 32)
     with torch.inference_mode():
@@ -94,9 +110,9 @@ def _write_batch(
 ) -> list[Generation]:
     choice = Choice(binder, rows, sampling)
     longest = max(len(row.ids) for row in rows)
-    cache = _cache.new(model.config, longest + sampling.max_new_tokens)
+    cache = new_cache(model.config, longest + sampling.max_new_tokens)
     if prefix is not None:
-        _cache.begin(cache, prefix, len(rows))
+        begin(cache, prefix, len(rows))
     inputs, mask = _inputs(model, rows, shared, longest)
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
     open_ = list(range(len(rows)))
@@ -165,7 +181,7 @@ def _shared(rows: Sequence[Row]) -> int:
 
 def _read_prefix(model: Any, row: Row, shared: int) -> Any:
     """Cache of the first tokens of a row."""
-    cache = _cache.new(model.config, shared)
+    cache = new_cache(model.config, shared)
     ids = torch.tensor([list(row.ids[:shared])], device=model.device)
     _forward(model, {"input_ids": ids}, torch.ones_like(ids), torch.arange(shared, device=model.device)[None], cache)
     return cache
@@ -201,7 +217,7 @@ def _forward(
         position_ids=positions,
         use_cache=True,
         logits_to_keep=1,
-        **{_cache.argument(model): cache},
+        **{argument(model): cache},
     ).logits
     return logits
 
@@ -257,3 +273,70 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         "defaultcpuallocator" in said or "not enough memory" in said
     )
+
+
+class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers is not typed
+    """As transformers' own, with room for `room` tokens: tensors `[B, heads, room, width]`."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self._room = room
+        self._used = 0
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        (rows, heads, _, width), deep = key_states.shape, value_states.shape[-1]
+        self.keys = key_states.new_empty(rows, heads, self._room, width)
+        self.values = value_states.new_empty(rows, heads, self._room, deep)
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self._used + key_states.shape[-2]
+        self.keys[:, :, self._used : end] = key_states
+        self.values[:, :, self._used : end] = value_states
+        self._used = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def get_seq_length(self) -> int:
+        return self._used
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        self.keys, self.values = self.keys[indices], self.values[indices]
+
+
+def new_cache(config: Any, room: int) -> DynamicCache:
+    """An empty cache for a model of that configuration, with room for so many tokens a row."""
+    cache = DynamicCache(config=config)
+    cache.layers = [_Layer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def argument(model: Any) -> str:
+    """Name the argument by which a model takes its cache, by the signature of its `forward`.
+
+    Args:
+        model: any causal model of transformers, also inside an adapter of peft.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return _argument(inner.__class__)
+
+
+@lru_cache(maxsize=64)
+def _argument(kind: Any) -> str:
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
+
+
+def shareable(cache: DynamicCache) -> bool:
+    """Whether what it holds of one row can be the beginning of others: only where all its layers are ours."""
+    return all(isinstance(layer, _Layer) for layer in cache.layers)
+
+
+def begin(cache: DynamicCache, prefix: DynamicCache, rows: int) -> None:
+    """Let every row of an empty cache begin with what another holds of one row. Both are shareable."""
+    for layer, known in zip(cache.layers, prefix.layers, strict=True):
+        keys, values = (one[:, :, : known.get_seq_length()] for one in (known.keys, known.values))
+        layer.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1))

@@ -1,17 +1,23 @@
-"""A causal language model on this machine, as a generator. What `starter` and `hf:` are made of; text alone."""
+"""A causal language model on this machine, as a generator. What `starter` and `hf:` are made of; text alone.
+
+LoRA adapters of peft (Hu et al. 2022, arXiv:2106.09685), put on a language model. Safetensors alone.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coldstart import chat
-from coldstart.device import choose_device, choose_dtype
+from coldstart.core.device import choose_device, choose_dtype
+from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
-from coldstart.generators import Generation, GeneratorPassport, Request, Sampling
-from coldstart.stage import Reject
+from coldstart.generators import Generation, GeneratorPassport, Request, Sampling, _chat_template
+from coldstart.models import install
 
 if TYPE_CHECKING:
     from coldstart.media.image import ImageTransform
@@ -57,7 +63,7 @@ class LocalModel:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         if not texts:
             return []
-        plain = [chat.plain(self._tokenizer, text) for text in texts]
+        plain = [_chat_template.plain(self._tokenizer, text) for text in texts]
         return [len(ids) for ids in self._tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]]
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation | Reject]:
@@ -67,7 +73,7 @@ class LocalModel:
         for request in requests:
             if request.images:
                 raise ColdstartError(f"generator {self.name!r} takes no pictures: use one that reads them")
-            ids = chat.prompt_ids(self._tokenizer, request.system, request.prompt)
+            ids = _chat_template.prompt_ids(self._tokenizer, request.system, request.prompt)
             rows.append(self._reason(ids, request, sampling) or Row(ids, request.schema))
         answered = [row for row in rows if isinstance(row, Row)]
         written = iter(write(self._model, self._binder, answered, sampling, batch_size=self._batch_size))
@@ -86,7 +92,7 @@ class LocalModel:
         return None
 
     def _template_marks(self, system: bool) -> Counter[int]:
-        return self._marks(chat.prompt_ids(self._tokenizer, "a" if system else "", "a"))
+        return self._marks(_chat_template.prompt_ids(self._tokenizer, "a" if system else "", "a"))
 
     def _marks(self, ids: Sequence[int]) -> Counter[int]:
         return Counter(token for token in ids if token in self._special)
@@ -106,6 +112,60 @@ class LocalModel:
 
     @cached_property
     def _binder(self) -> Any:
-        from coldstart.generators._binding import binder_of
+        from coldstart.generators._constrained import binder_of
 
         return binder_of(self.name, self._model, self._tokenizer)
+
+
+FOLDER = "adapter"
+
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def find(folder: Path) -> Path:
+    """The folder with peft's files in the folder of a fit.
+
+    Raises:
+        ColdstartError: a file is missing.
+    """
+    place = folder / FOLDER
+    missing = [name for name in (CONFIG, WEIGHTS) if not (place / name).is_file()]
+    if missing:
+        raise ColdstartError(
+            f"{folder} holds no adapter ({FOLDER}/{' and '.join(missing)} missing): make one with "
+            "coldstart finetune describe"
+        )
+    return place
+
+
+def digest(place: Path) -> str:
+    """`sha256:…` over peft's files."""
+    listing = " ".join(install.file_digest(place / name) for name in (CONFIG, WEIGHTS))
+    return f"sha256:{hashlib.sha256(listing.encode()).hexdigest()}"
+
+
+def apply(model: Any, place: Path, *, merge: bool) -> Any:
+    """The model with the adapter, in its weights or beside them.
+
+    Raises:
+        ColdstartError: the adapter was made for another model.
+    """
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        config = LoraConfig.from_pretrained(str(place))
+        config.base_model_name_or_path = None  # a folder of the machine that trained it
+        with warnings.catch_warnings():  # of peft's to transformers
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+            wrapped = get_peft_model(model, config)
+        found = set_peft_model_state_dict(wrapped, load_file(place / WEIGHTS))
+        missing = [name for name in found.missing_keys if "lora_" in name]
+        if missing or found.unexpected_keys:
+            raise ValueError(f"{len(missing)} weights are missing and {len(found.unexpected_keys)} have no place")
+    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ColdstartError(f"adapter {place} does not fit the model: {reason}") from error
+    return (wrapped.merge_and_unload() if merge else wrapped).eval()

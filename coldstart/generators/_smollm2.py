@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coldstart import gguf_file, models
+from coldstart.models import gguf, install
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ def path() -> Path:
     Raises:
         ColdstartError: the starter set is not on this machine.
     """
-    return models.starter("language") / FILE
+    return install.starter("language") / FILE
 
 
 def tokenizer() -> Any:
@@ -55,7 +55,7 @@ def model(device: torch.device, dtype: torch.dtype) -> Any:
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
     from transformers.initialization import no_init_weights
 
-    file = gguf_file.read(path())
+    file = gguf.read(path())
     about = {name.removeprefix("llama."): value for name, value in file.metadata.items()}
     heads, groups = about["attention.head_count"], about["attention.head_count_kv"]
     marks = {f"{name}_token_id": file.metadata[f"tokenizer.ggml.{name}_token_id"] for name in ("bos", "eos")}

@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from coldstart import chat
 from coldstart.errors import ColdstartError
+from coldstart.generators import _chat_template
 
 FILE = "projector.safetensors"
 PICTURE = -1
@@ -127,7 +127,7 @@ def prompt_ids(tokenizer: Any, system: str, prompt: str, pictures: int) -> list[
     The chat comes first, so that what all prompts have in common is read once. Where nothing is said, the model reads
     the picture alone.
     """
-    said = chat.prompt_ids(tokenizer, system, prompt) if system or prompt else []
+    said = _chat_template.prompt_ids(tokenizer, system, prompt) if system or prompt else []
     return [*said, *[PICTURE] * pictures]
 
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from coldstart.description import MAX_LISTED, Description, sentence
+from coldstart.core.description import MAX_LISTED, Description, sentence
+from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, GeneratorPassport, Request, Sampling
 from coldstart.media.image import ImageTransform
-from coldstart.stage import Reject
 
 CONTEXT = 2048
 FREE_WORDS = 8

@@ -2,24 +2,35 @@
 
 A folder, or a name whose files are in the local hub cache or on the hub. Weights are safetensors only, and code from
 a model's folder is never run. A model whose files have a picture processor reads pictures (`_vlm`).
+
+A vision-language model of transformers as a generator: pictures before the prompt, frames of a video in their order.
+
+It writes through transformers' own `generate`, since each family lays out its pictures in its own way; texts are bound
+and tokens chosen by the same pens as elsewhere, a row's own random numbers included. No prefix is shared.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from coldstart import models
+from coldstart.core.device import choose_device, choose_dtype
+from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
-from coldstart.generators import Generator, GeneratorPassport, _adapter
+from coldstart.generators import Generation, Generator, GeneratorPassport, Request, Sampling, _chat_template, _local
 from coldstart.generators._local import LocalModel
-from coldstart.hub_files import hub_folder
+from coldstart.media.image import ImageTransform
+from coldstart.models import install
+from coldstart.models.hub import hub_folder
 
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 """All that is read; the digest covers these."""
+
+
 EYES = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -50,11 +61,9 @@ def build(
     if not folder.is_dir():
         folder = hub_folder(rest, PATTERNS, what="generator", name=name, instead="hf:FOLDER")
     _check(name, folder)
-    place = adapter and _adapter.find(adapter)
+    place = adapter and _local.find(adapter)
     passport = partial(_passport, label, folder, place)
     if any((folder / file).is_file() for file in EYES):
-        from coldstart.generators._vlm import VisionModel
-
         return VisionModel(name, folder, place, passport, device, dtype, batch_size, merge, max_side)
     return LocalModel(
         name,
@@ -84,15 +93,15 @@ def context_tokens(folder: Path) -> int | None:
 
 
 def _passport(label: str, folder: Path, adapter: Path | None) -> GeneratorPassport:
-    from coldstart.generators import _binding
+    from coldstart.generators import _constrained
 
     files = sorted({path for pattern in PATTERNS for path in folder.glob(pattern)})
-    listing = "".join(f"{models.file_digest(path)}  {path.name}\n" for path in files)
+    listing = "".join(f"{install.file_digest(path)}  {path.name}\n" for path in files)
     return GeneratorPassport(
         label,
         f"sha256:{hashlib.sha256(listing.encode()).hexdigest()}",
-        _adapter.digest(adapter) if adapter else "",
-        f"its own, binding {_binding.VERSION}",
+        _local.digest(adapter) if adapter else "",
+        f"its own, binding {_constrained.VERSION}",
     )
 
 
@@ -141,5 +150,155 @@ def read(kind: Any, name: str, folder: Path, adapter: Path | None, merge: bool, 
     if missing := sorted(report["missing_keys"]):
         raise ColdstartError(f"generator {name!r}: its files lack {len(missing)} tensors, such as {missing[0]}")
     if adapter is not None:
-        model = _adapter.apply(model, adapter, merge=merge)
+        model = _local.apply(model, adapter, merge=merge)
     return model.to(device, dtype).requires_grad_(False).eval()
+
+
+ROWS = 8
+"""Requests at once where nobody says; their pictures are many tokens."""
+
+
+class VisionModel:
+    """See the module and `Generator`."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        adapter: Path | None,
+        passport: Callable[[], GeneratorPassport],
+        device: str,
+        dtype: str,
+        batch_size: int | None,
+        merge: bool,
+        max_side: int,
+    ) -> None:
+
+        if batch_size is not None and batch_size < 1:
+            raise ColdstartError(f"generator {name!r}: batch_size {batch_size} must be at least 1")
+        self.name = name
+        self.passport = passport
+        self.context_tokens = context_tokens(folder)
+        self.image_transform: ImageTransform | None = ImageTransform((max_side, max_side), "longest", "bicubic")
+        self._folder = folder
+        self._adapter = adapter
+        self._wanted = (device, dtype)
+        self._rows = batch_size or ROWS
+        self._merge = merge
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        if not texts:
+            return []
+        words = self._processor.tokenizer
+        plain = [_chat_template.plain(words, text) for text in texts]
+        return [len(ids) for ids in words(plain, add_special_tokens=False)["input_ids"]]
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation | Reject]:
+        from coldstart.generators._decode import out_of_memory
+
+        results: list[Generation | Reject | None] = [None] * len(requests)
+        sizes = [(len(request.images), len(request.prompt)) for request in requests]
+        order = sorted(range(len(requests)), key=lambda place: (*(-size for size in sizes[place]), place))
+        most = self._rows
+        while order:
+            seeing = bool(requests[order[0]].images)
+            batch = [place for place in order[:most] if bool(requests[place].images) == seeing]
+            try:
+                written = self._write([requests[place] for place in batch], sampling)
+            except (MemoryError, RuntimeError) as error:
+                if len(batch) == 1 or not out_of_memory(error):
+                    raise
+                written, most = None, len(batch) // 2
+            if written is not None:
+                for place, result in zip(batch, written, strict=True):
+                    results[place] = result
+                order = order[len(batch) :]
+        return [result for result in results if result is not None]
+
+    def _write(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation | Reject]:
+        import torch
+        from transformers import LogitsProcessorList
+
+        from coldstart.generators._decode import Choice, Row
+
+        inputs = self._inputs(requests)
+        lengths = inputs["attention_mask"].sum(1).tolist()
+        if self.context_tokens is not None and max(lengths) + sampling.max_new_tokens > self.context_tokens:
+            if len(requests) > 1:
+                return [self._write([request], sampling)[0] for request in requests]
+            wanted = f"{lengths[0]} tokens and {sampling.max_new_tokens} to write"
+            return [Reject("prompt_too_long", f"{wanted} are over the context of {self.context_tokens}")]
+        kept = inputs["attention_mask"].bool()
+        ids = [row[there].tolist() for row, there in zip(inputs["input_ids"], kept, strict=True)]
+        rows = [Row(own, request.schema) for own, request in zip(ids, requests, strict=True)]
+        choice = Choice(self._binder, rows, sampling)
+
+        def decide(_: Any, scores: torch.Tensor) -> torch.Tensor:
+            chosen = torch.tensor(choice.step(scores.float()), device=scores.device)
+            return torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
+
+        end = self._binder.stop_ids[0]
+        with torch.inference_mode():
+            self._model.generate(
+                **inputs,
+                logits_processor=LogitsProcessorList([decide]),
+                max_new_tokens=sampling.max_new_tokens + 1,  # the mark of the end is not part of a text
+                do_sample=False,
+                num_beams=1,
+                eos_token_id=list(self._binder.stop_ids),
+                pad_token_id=end,
+            )
+        return list(choice.generations())
+
+    def _inputs(self, requests: Sequence[Request]) -> dict[str, Any]:
+        from PIL import Image
+
+        texts = [self._text(request) for request in requests]
+        pictures = [[Image.fromarray(pixels) for pixels in request.images] for request in requests]
+        given = self._processor(
+            text=texts,
+            images=pictures if any(pictures) else None,
+            padding=True,
+            add_special_tokens=False,
+            return_tensors="pt",
+        )
+        return {name: value.to(self._device) for name, value in given.items()}
+
+    def _text(self, request: Request) -> str:
+        words = self._processor.tokenizer
+        said = [{"type": "text", "text": _chat_template.plain(words, request.prompt)}]
+        messages = [{"role": "user", "content": [*[{"type": "image"} for _ in request.images], *said]}]
+        if request.system:
+            system = {"type": "text", "text": _chat_template.plain(words, request.system)}
+            messages.insert(0, {"role": "system", "content": [system]})
+        text: str = self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return text
+
+    @cached_property
+    def _processor(self) -> Any:
+        from transformers import AutoProcessor
+
+        found = AutoProcessor.from_pretrained(self._folder, local_files_only=True, trust_remote_code=False)
+        if not getattr(found, "chat_template", None):
+            raise ColdstartError(f"generator {self.name!r}: {self._folder} has no chat template for its pictures")
+        found.tokenizer.padding_side = "left"
+        return found
+
+    @cached_property
+    def _device(self) -> Any:
+        return choose_device(self._wanted[0])
+
+    @cached_property
+    def _model(self) -> Any:
+        from transformers import AutoModelForImageTextToText
+
+        dtype = choose_dtype(self._device, self._wanted[1])
+        return read(
+            AutoModelForImageTextToText, self.name, self._folder, self._adapter, self._merge, self._device, dtype
+        )
+
+    @cached_property
+    def _binder(self) -> Any:
+        from coldstart.generators._constrained import binder_of
+
+        return binder_of(self.name, self._model, self._processor.tokenizer)

@@ -23,14 +23,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 
+from coldstart.core.keys import digest
+from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
-from coldstart.generators import Generation, GeneratorPassport, Request, Sampling, _chat
-from coldstart.generators._chat import FORMATS, Dialect
-from coldstart.generators._endpoint import Endpoint, parse
-from coldstart.generators._pace import Pace, Patience, pause_s
-from coldstart.keys import digest
+from coldstart.generators import Generation, GeneratorPassport, Request, Sampling, _chat_client
+from coldstart.generators._chat_client import FORMATS, Dialect, Endpoint, Pace, Patience, parse, pause_s
 from coldstart.media.image import ImageTransform
-from coldstart.stage import Reject
 
 BYTES_PER_TOKEN = 3
 PIXELS_PER_TOKEN = 750
@@ -139,7 +137,7 @@ class OpenAI:
                 return self._failed("it was given up")
             if stop.wait(self._pace.turn(self._cost(request) + sampling.max_new_tokens)):
                 return self._failed("the run ended")
-            response = self._endpoint.post(client, _chat.body(self._endpoint.model, request, sampling, dialect))
+            response = self._endpoint.post(client, _chat_client.body(self._endpoint.model, request, sampling, dialect))
             words = self._endpoint.words(response)
             if _passes(response, words):
                 if not isinstance(response, str) and "insufficient_quota" in words:
@@ -160,18 +158,18 @@ class OpenAI:
             self._patience.answered()
             if response.status_code < 500 and response.status_code not in _BAD_REQUEST:
                 written = self._read(response, request, sampling)
-                milder = _chat.milder(dialect, "", bound=True)
-                if milder is None or self._proven or _chat.fits(written, request.schema):
+                milder = _chat_client.milder(dialect, "", bound=True)
+                if milder is None or self._proven or _chat_client.fits(written, request.schema):
                     whole = isinstance(written, Generation) and written.finish == "stop"
                     self._remember(dialect, proven=whole and request.schema is not None)
                     return written
                 dialect = milder  # the endpoint takes the schema, and does not bind by it
                 continue
-            if verdict := _chat.item_fault(words):
+            if verdict := _chat_client.item_fault(words):
                 return verdict
             if "model_not_found" in words:
                 raise self._endpoint.settings_fault(response)
-            milder = _chat.milder(dialect, words, bound=request.schema is not None)
+            milder = _chat_client.milder(dialect, words, bound=request.schema is not None)
             if milder is None:
                 return Reject("request_refused", f"{self._endpoint.url}: {words}")
             dialect = milder
@@ -182,7 +180,7 @@ class OpenAI:
         if response.status_code != 200:
             return Reject("request_refused", f"{self._endpoint.url}: {self._endpoint.words(response)}")
         try:
-            written = _chat.read(response.json(), (self._cost(request), sampling.max_new_tokens))
+            written = _chat_client.read(response.json(), (self._cost(request), sampling.max_new_tokens))
         except (ValueError, RecursionError) as error:
             why = f"{self._endpoint.url} does not answer as a chat endpoint ({self._endpoint.clean(str(error))})"
             if self._answers:

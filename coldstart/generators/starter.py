@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from coldstart import models
 from coldstart.errors import ColdstartError
-from coldstart.generators import GeneratorPassport, _adapter, _smollm2
+from coldstart.generators import GeneratorPassport, _local, _smollm2
 from coldstart.generators._local import LocalModel
+from coldstart.models import install
 
 
 def build(
@@ -37,8 +37,8 @@ def build(
         "starter",
         _smollm2.CONTEXT,
         _smollm2.tokenizer,
-        partial(_model, adapter=adapter and _adapter.find(adapter), merge=merge),
-        partial(_passport, adapter and _adapter.find(adapter)),
+        partial(_model, adapter=adapter and _local.find(adapter), merge=merge),
+        partial(_passport, adapter and _local.find(adapter)),
         device=device,
         dtype=dtype,
         batch_size=batch_size,
@@ -51,15 +51,15 @@ def _model(device: Any, dtype: Any, *, adapter: Path | None, merge: bool) -> Any
     if adapter is None:
         return _smollm2.model(device, dtype)
     # Added in float32 and rounded once: in bfloat16 a small change would be lost against the weight.
-    return _adapter.apply(_smollm2.model(device, torch.float32), adapter, merge=merge).to(dtype)
+    return _local.apply(_smollm2.model(device, torch.float32), adapter, merge=merge).to(dtype)
 
 
 def _passport(adapter: Path | None) -> GeneratorPassport:
-    from coldstart.generators import _binding
+    from coldstart.generators import _constrained
 
     return GeneratorPassport(
         "starter:SmolLM2-135M-Instruct",
-        f"sha256:{models.file_digest(_smollm2.path())}",
-        _adapter.digest(adapter) if adapter else "",
-        f"its own, binding {_binding.VERSION}",
+        f"sha256:{install.file_digest(_smollm2.path())}",
+        _local.digest(adapter) if adapter else "",
+        f"its own, binding {_constrained.VERSION}",
     )

@@ -15,14 +15,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart import chat, models
-from coldstart.device import choose_device, choose_dtype
+from coldstart.core.device import choose_device, choose_dtype
+from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
-from coldstart.generators import Generation, GeneratorPassport, Pixels, Request, Sampling, _adapter, _smollm2
-from coldstart.stage import Reject
+from coldstart.generators import (
+    Generation,
+    GeneratorPassport,
+    Pixels,
+    Request,
+    Sampling,
+    _chat_template,
+    _local,
+    _smollm2,
+)
+from coldstart.models import install
 
 if TYPE_CHECKING:
-    from coldstart.generators._binding import Binder
+    from coldstart.generators._constrained import Binder
     from coldstart.generators._vision import Projector
 
 PROJECTOR = "projector.safetensors"
@@ -51,24 +60,24 @@ class StarterVlm:
         self.image_transform = self._eyes.image_transform
 
     def passport(self) -> GeneratorPassport:
-        from coldstart.generators import _binding
+        from coldstart.generators import _constrained
 
         fitted = ""
         if self._folder is not None:
-            adapter = _adapter.digest(_adapter.find(self._folder))
-            fitted = f"{adapter}+{models.file_digest(self._folder / PROJECTOR)}"
+            adapter = _local.digest(_local.find(self._folder))
+            fitted = f"{adapter}+{install.file_digest(self._folder / PROJECTOR)}"
         seen = self._eyes.passport("image").weights.removeprefix("sha256:")
         return GeneratorPassport(
             "starter-vlm:EfficientNet-Lite2+SmolLM2-135M-Instruct",
-            f"sha256:{models.file_digest(_smollm2.path())}+{seen}",
+            f"sha256:{install.file_digest(_smollm2.path())}+{seen}",
             fitted,
-            f"its own, pictures last {VERSION}, binding {_binding.VERSION}",
+            f"its own, pictures last {VERSION}, binding {_constrained.VERSION}",
         )
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         if not texts:
             return []
-        plain = [chat.plain(self._tokenizer, text) for text in texts]
+        plain = [_chat_template.plain(self._tokenizer, text) for text in texts]
         return [len(ids) for ids in self._tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]]
 
     def visual_features(self, images: Iterable[Sequence[Pixels]]) -> NDArray[np.float16]:
@@ -138,7 +147,7 @@ class StarterVlm:
         base.tie_weights()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft asks transformers
-            merged = _adapter.apply(base, _adapter.find(self._fitted()), merge=True)
+            merged = _local.apply(base, _local.find(self._fitted()), merge=True)
         return merged.to(choose_dtype(self._torch_device, self._dtype))
 
     @cached_property
@@ -149,7 +158,7 @@ class StarterVlm:
 
     @cached_property
     def _binder(self) -> Binder:
-        from coldstart.generators._binding import Binder
+        from coldstart.generators._constrained import Binder
 
         return Binder(self._tokenizer, self._model.config.vocab_size, [self._tokenizer.eos_token_id])
 
@@ -207,7 +216,7 @@ def build(rest: str, *, device: str, dtype: str, adapter: Path | None, batch_siz
         raise ColdstartError(f"generator 'starter-vlm:{rest}' is unknown: write starter-vlm")
     if batch_size is not None and batch_size < 1:
         raise ColdstartError(f"generator 'starter-vlm': batch_size {batch_size} must be at least 1")
-    if adapter is not None and not (_adapter.find(adapter).parent / PROJECTOR).is_file():
+    if adapter is not None and not (_local.find(adapter).parent / PROJECTOR).is_file():
         raise ColdstartError(f"{adapter} holds no {PROJECTOR}: it is the fit of another generator than starter-vlm")
     _smollm2.path()
     return StarterVlm(adapter, device, dtype, batch_size)

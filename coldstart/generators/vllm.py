@@ -16,13 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from coldstart import models
+from coldstart.core.keys import digest
+from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, GeneratorPassport, Request, Sampling
-from coldstart.generators._chat import TOO_LONG
-from coldstart.keys import digest
+from coldstart.generators._chat_client import TOO_LONG
 from coldstart.media.image import ImageTransform
-from coldstart.stage import Reject
+from coldstart.models import install
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM has room for; an adapter takes the next one up."""
@@ -59,10 +59,10 @@ class Vllm:
         self._image_side, self._pictures = image_side, pictures
 
     def passport(self) -> GeneratorPassport:
-        weights = {path.name: models.file_digest(path) for path in sorted(self._folder.glob("*.safetensors"))}
-        words = {path.name: models.file_digest(path) for path in _text_files(self._folder)}
+        weights = {path.name: install.file_digest(path) for path in sorted(self._folder.glob("*.safetensors"))}
+        words = {path.name: install.file_digest(path) for path in _text_files(self._folder)}
         template = {"files": words, "binding": _BINDING, "image_side": self._image_side}
-        adapter = f"sha256:{models.file_digest(self._adapter / 'adapter_model.safetensors')}" if self._adapter else ""
+        adapter = f"sha256:{install.file_digest(self._adapter / 'adapter_model.safetensors')}" if self._adapter else ""
         return GeneratorPassport(self._label, f"sha256:{digest(weights)}", adapter, digest(template))
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:

@@ -16,10 +16,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.core.stage import Reject, Row
 from coldstart.media.container import check_duration, open_container
+from coldstart.media.guard import of_role, open_medium
 from coldstart.media.limits import Limits
-from coldstart.media.medium import of_role, open_medium
-from coldstart.stage import Reject, Row
 
 Samples = NDArray[np.float32]
 

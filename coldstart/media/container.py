@@ -9,10 +9,10 @@ from typing import Any
 
 import av
 
+from coldstart.core.stage import Reject
+from coldstart.media.guard import VIDEO_FORMATS, sniff
 from coldstart.media.image import check_size
 from coldstart.media.limits import Limits
-from coldstart.media.sniff import VIDEO_FORMATS, sniff
-from coldstart.stage import Reject
 
 # Containers that hold everything in one file; playlists (HLS, DASH, concat) would make FFmpeg open further ones.
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg,mp3,wav,flac,aac,w64,caf,aiff"

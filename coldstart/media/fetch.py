@@ -19,8 +19,8 @@ from typing import BinaryIO
 import httpcore
 import httpx
 
+from coldstart.core.stage import Reject
 from coldstart.media.limits import Limits
-from coldstart.stage import Reject
 
 AddressCheck = Callable[[str], bool]
 """IP address as text -> whether a connection to it is permitted."""

@@ -4,6 +4,13 @@ Local files must lie, with every link resolved, under the manifest's folder or a
 from hosts the user named and from public addresses alone (see `fetch`). Other stores are read through fsspec where
 their scheme is permitted. The check cannot see hard links, and a file may change between the check and the read: the
 digest taken at ingest shows that.
+
+One medium of an item, opened as ingest saw it. Workers import this module: it needs neither torch nor Arrow.
+
+What a file is, by its first bytes; names and extensions are not asked.
+
+It tells a damaged picture from something that never was one, and gives the ledger a word for it. It knows the common
+formats only and says None for the rest.
 """
 
 from __future__ import annotations
@@ -15,19 +22,21 @@ import stat
 import tempfile
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
+from coldstart.core.stage import Reject, Row
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits as Limits
-from coldstart.stage import Reject
 
 # A URI is `scheme://...`, a chain of fsspec schemes such as `zip::s3://...`, `file:/...` or `data:...`; anything else
 # is a path, colons included.
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:://|::.*://|(?<=file):/|(?<=data):)", re.DOTALL)
+
+
 _NEVER_THROUGH_FSSPEC = ("file", "local", "http", "https")
 """Schemes with a door of their own; inside an fsspec URI they would walk around it."""
 
@@ -221,3 +230,108 @@ def _fsspec_errors(uri: str) -> Iterator[None]:
         raise Reject("not_a_file", uri) from error
     except OSError as error:
         raise Reject("fetch_failed", f"{uri}: {error}"[:500]) from error
+
+
+@contextmanager
+def open_medium(entry: Mapping[str, Any], limits: Limits) -> Iterator[Path]:
+    """A local file with the bytes that ingest saw, for the length of the block: the row key stands for no others.
+
+    Of a picture the digest is compared; of a video or sound the size must do, since reading all of it costs its length.
+
+    Args:
+        entry: a medium of an item's row: `role`, `uri`, `digest`, `size_bytes`.
+
+    Raises:
+        Reject: `media_changed`, and as `coldstart.media.guard.local_path`.
+    """
+    with local_path(entry["uri"], limits) as path:
+        size_bytes = path.stat().st_size
+        if size_bytes != entry["size_bytes"]:
+            found = f"{size_bytes} bytes, {entry['size_bytes']} at ingest"
+            raise Reject("media_changed", f"{entry['uri']}: {found}; run ingest again")
+        if entry["role"] == "image" and digest(path) != entry["digest"]:
+            raise Reject("media_changed", f"{entry['uri']}: other bytes than at ingest; run ingest again")
+        yield path
+
+
+def seen(row: Row, pictures: int) -> Sequence[Mapping[str, Any]]:
+    """What stands for how an item looks: its first video alone, or else its pictures, `pictures` of them at most.
+
+    Raises:
+        Reject: `no_media` (filtered) where it has neither.
+    """
+    found = of_role(row, "video")[:1] or of_role(row, "image")[:pictures]
+    if not found:
+        raise Reject("no_media", "no image or video", state="filtered")
+    return found
+
+
+def of_role(row: Row, role: str) -> Sequence[Mapping[str, Any]]:
+    """The media of an item with a role (`image`, `video`, `audio`), in the order of its manifest."""
+    return [entry for entry in row["media"] or [] if entry["role"] == role]
+
+
+IMAGE_FORMATS = ("jpeg", "png", "gif", "webp", "bmp", "tiff", "jpeg2000", "avif")
+
+
+VIDEO_FORMATS = ("mp4", "matroska", "avi", "flv", "asf", "mpeg-ps", "gif")
+
+
+_HEAD_BYTES = 512
+
+
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\xff\xd8\xff", "jpeg"),
+    (0, b"\x89PNG\r\n\x1a\n", "png"),
+    (0, b"GIF87a", "gif"),
+    (0, b"GIF89a", "gif"),
+    (8, b"WEBP", "webp"),
+    (0, b"II*\x00", "tiff"),
+    (0, b"MM\x00*", "tiff"),
+    (0, b"\x00\x00\x00\x0cjP  ", "jpeg2000"),
+    (0, b"\xff\x4f\xff\x51", "jpeg2000"),
+    (4, b"ftypavif", "avif"),
+    (4, b"ftypavis", "avif"),
+    (4, b"ftyphei", "heic"),
+    (4, b"ftypmif1", "heic"),
+    (4, b"ftyp", "mp4"),
+    (4, b"moov", "mp4"),
+    (4, b"mdat", "mp4"),
+    (0, b"\x1a\x45\xdf\xa3", "matroska"),
+    (8, b"AVI ", "avi"),
+    (0, b"FLV\x01", "flv"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
+    (0, b"\x00\x00\x01\xba", "mpeg-ps"),
+    (0, b"OggS", "ogg"),
+    (0, b"ID3", "mp3"),
+    (0, b"fLaC", "flac"),
+    (8, b"WAVE", "wav"),
+    (0, b"BM", "bmp"),
+    (0, b"%PDF", "pdf"),
+    (0, b"PK\x03\x04", "zip"),
+)
+
+
+def sniff(path: Path) -> str | None:
+    """Name the format of a file: `jpeg`, `mp4`, `svg`, `text` and so on, or None for bytes it does not know."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    for offset, magic, name in _SIGNATURES:
+        if head.startswith(magic, offset):
+            return name
+    return _text_format(head)
+
+
+def _text_format(head: bytes) -> str | None:
+    if not head or b"\x00" in head:
+        return None
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if len(head) < _HEAD_BYTES or error.start < len(head) - 3:  # a character may be cut at the end of the head
+            return None
+        text = head[: error.start].decode("utf-8")
+    start = text.lstrip("\ufeff \t\r\n").lower()
+    if start.startswith(("<!doctype html", "<html")):
+        return "html"
+    return "svg" if "<svg" in start else "text"

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from coldstart.core.stage import Reject
+from coldstart.media.guard import IMAGE_FORMATS, sniff
 from coldstart.media.limits import Limits
-from coldstart.media.sniff import IMAGE_FORMATS, sniff
-from coldstart.stage import Reject
 
 Box = tuple[float, float, float, float]
 Pixels = npt.NDArray[np.uint8]

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import tiny_encoders
 
-from coldstart import encoders, models
+from coldstart import encoders
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
+from coldstart.models import install
 
 TEXTS = ["a red shoe", "", "http://127.0.0.1/x.jpg", "a blue shirt with long sleeves " * 3, "x", "/y.png", "a red shoe"]
 PULLED = ("starter", "starter:levels", "starter-clip")
@@ -29,7 +30,7 @@ def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return encoders.load(f"align:{aligned.folder(tmp_path_factory.mktemp('align') / 'heads')}")
     if request.param in PULLED:
         try:
-            models.starter("text"), models.starter("image")
+            install.starter("text"), install.starter("image")
         except ColdstartError as error:
             pytest.skip(str(error))
         return encoders.load(request.param, device="cpu", dtype="float32")

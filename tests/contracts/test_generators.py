@@ -13,12 +13,13 @@ import pytest
 import tiny_vlm
 import word_tokens
 
-from coldstart import generators, models
-from coldstart.attributes import Attribute
-from coldstart.description import json_schema, parse
+from coldstart import generators
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import json_schema, parse
+from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Generator, Request, Sampling
-from coldstart.stage import Reject
+from coldstart.models import install
 
 OUTPUT = ("attributes", "summary")
 SCHEMA = json_schema(
@@ -46,7 +47,7 @@ def generator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     name = request.param
     if name in SLOW:
         try:
-            models.starter("language")
+            install.starter("language")
         except ColdstartError as error:
             pytest.skip(str(error))
     elif name != "fake":

@@ -19,13 +19,13 @@ from poison import write_video
 from sounds import beep, write_sound
 from spoken import SENTENCES, say
 
-from coldstart import models
-from coldstart import pipeline as pipelines
-from coldstart import stage as registry
+from coldstart.core import pipeline as pipelines
+from coldstart.core import stage as registry
+from coldstart.core.keys import digest
+from coldstart.core.stage import MapStage, Reject, Row, SourceStage, WholeStage
 from coldstart.engine.run import build
 from coldstart.errors import ColdstartError
-from coldstart.keys import digest
-from coldstart.stage import MapStage, Reject, Row, SourceStage, WholeStage
+from coldstart.models import install
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ingest": ("ingest", {}),
@@ -151,12 +151,12 @@ def case(request: pytest.FixtureRequest, manifest: Path) -> Case:
     kind, own = CASES[request.param]
     if own.get("encoder") == "starter":
         try:
-            models.starter(own["input"])
+            install.starter(own["input"])
         except ColdstartError as error:
             pytest.skip(str(error))
     if own.get("model") == "starter":
         try:
-            models.starter("speech")
+            install.starter("speech")
         except ColdstartError as error:
             pytest.skip(str(error))
     return Case(kind, own, manifest)

@@ -17,7 +17,7 @@ import pytest
 from catalogue import coldstart, contents, rows, settings, states, write_manifest, write_pipeline
 
 import coldstart as library
-from coldstart.workspace import Store
+from coldstart.store import Store
 
 ITEMS = int(os.environ.get("COLDSTART_CRASH_ITEMS", "600"))
 COMMIT_ROWS = max(40, ITEMS // 15)
@@ -36,8 +36,8 @@ def counted(compute):
 
 if __name__ == "__main__":  # worker processes read this file too
     from coldstart.cli import main
-    from coldstart.stages.embed import EmbedStage
-    from coldstart.stages.ingest import IngestStage
+    from coldstart.embed.stage import EmbedStage
+    from coldstart.ingest.stage import IngestStage
 
     log = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for stage in (EmbedStage, IngestStage):

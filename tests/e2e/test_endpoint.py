@@ -18,10 +18,10 @@ import pytest
 from openai_server import Behaviour, chat_server, free_port, llama
 
 from coldstart import generators
-from coldstart.attributes import Attribute
-from coldstart.description import json_schema, parse
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import json_schema, parse
+from coldstart.core.stage import Reject
 from coldstart.generators import Generation, Generator, Request, Sampling
-from coldstart.stage import Reject
 
 COLOURS = ("red", "blue", "green", "black")
 TYPES = ("Shoes", "Shirt", "Watch")

@@ -13,8 +13,8 @@ import pytest
 from catalogue import CLI, coldstart, contents, rows, write_manifest, write_pipeline
 from openai_server import Behaviour, chat_server, free_port, llama
 
-from coldstart.description import parse
-from coldstart.workspace import Store
+from coldstart.core.description import parse
+from coldstart.store import Store
 
 COLOURS = ("red", "blue", "green", "black")
 OUTPUT = ("attributes", "summary")

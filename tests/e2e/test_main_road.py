@@ -13,7 +13,8 @@ from catalogue import coldstart, write_manifest, write_pipeline
 from PIL import Image
 
 import coldstart as library
-from coldstart import models, sample
+from coldstart import sample
+from coldstart.models import install
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -35,7 +36,7 @@ def answer(*arguments: object) -> Any:
 
 @pytest.fixture(scope="module", autouse=True)
 def starter_models() -> None:
-    missing = [row.name for row in models.rows() if row.state != "ready"]
+    missing = [row.name for row in install.rows() if row.state != "ready"]
     if missing:
         pytest.skip(f"{', '.join(missing)} not on this machine: run `coldstart models pull starter`")
 

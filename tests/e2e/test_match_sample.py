@@ -10,10 +10,11 @@ import pytest
 from catalogue import coldstart, write_manifest
 
 import coldstart as library
-from coldstart import models, sample
-from coldstart import pipeline as pipelines
+from coldstart import sample
 from coldstart.api import Workspace
-from coldstart.retrieval.match import Answer
+from coldstart.core import pipeline as pipelines
+from coldstart.models import install
+from coldstart.search.match import Answer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 VIDEOS = (1, 2, 4, 6, 7, 8, 10, 14, 15, 18, 19, 21, 27)
@@ -23,7 +24,7 @@ IDS = [f"clip-{number:02d}" for number in VIDEOS]
 
 @pytest.fixture(scope="module", autouse=True)
 def starter_models() -> None:
-    missing = [row.name for row in models.rows() if row.state != "ready"]
+    missing = [row.name for row in install.rows() if row.state != "ready"]
     if missing:
         pytest.skip(f"{', '.join(missing)} not on this machine: run `coldstart models pull starter`")
 

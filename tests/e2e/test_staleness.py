@@ -14,11 +14,12 @@ from catalogue import contents, photo, rows, settings, states, write_manifest
 from poison import write_video
 
 import coldstart
-from coldstart import encoders, resources
+from coldstart import encoders
 from coldstart.api import Workspace
+from coldstart.core import settings as resources
 from coldstart.encoders import Encoder, Passport
 from coldstart.encoders.fake import Fake
-from coldstart.engine.run import RunReport
+from coldstart.engine.report import RunReport
 from coldstart.errors import ColdstartError
 
 PHOTOS = 6

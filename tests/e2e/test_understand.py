@@ -14,7 +14,8 @@ from catalogue import coldstart, states, write_manifest
 from transformed import CHANGES, write_copies
 
 import coldstart as library
-from coldstart import models, sample
+from coldstart import sample
+from coldstart.models import install
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 PARTS = ("fingerprint", "duplicates", "quality", "shots", "speech", "screen", "evidence", "safety")
@@ -42,7 +43,7 @@ WRITTEN_ONLY = {
 
 @pytest.fixture(scope="module", autouse=True)
 def starter_models() -> None:
-    missing = [row.name for row in models.rows() if row.state != "ready"]
+    missing = [row.name for row in install.rows() if row.state != "ready"]
     if missing:
         pytest.skip(f"{', '.join(missing)} not on this machine: run `coldstart models pull starter`")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from coldstart import models
+from coldstart.models import install as models
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,7 +58,7 @@ def test_pipelines_and_prompts_are_found(installed: Path, tmp_path: Path) -> Non
 def test_the_heads_of_starter_clip_come_along(installed: Path, tmp_path: Path) -> None:
     code = """
 from coldstart.encoders.starter_clip import HEADS
-from coldstart.heads import Aligned
+from coldstart.encoders._heads import Aligned
 print(Aligned.load(HEADS).heads.dim)
 """
     found = subprocess.run(

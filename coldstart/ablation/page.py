@@ -1,0 +1,152 @@
+"""Whether each stage pays its way, as one HTML page: what every step finds, what it adds, and what it takes.
+
+The page is drawn from the plain record that programs read
+(`coldstart.ablation.report.LadderReport.to_dict`), has no scripts, fetches nothing, and every text is
+escaped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from coldstart.describe.page import verdict_of
+from coldstart.pages.charts import interval, number, percent, signed
+from coldstart.pages.page import environment
+
+SERIES = {"gain": "by content alone", "aligned_gain": "aligned"}
+
+_LEFT, _RIGHT, _TOP, _WIDTH, _HEIGHT = 62.0, 150.0, 16.0, 820.0, 300.0
+_LEAST_S = 0.1
+"""Less is drawn as this much: a logarithm needs a beginning."""
+
+
+def ablation_page(known: Mapping[str, Any], path: Path) -> None:
+    """Write the report as one file; its folder is made where missing.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(ablation_html(known), encoding="utf-8")
+
+
+def ablation_html(known: Mapping[str, Any]) -> str:
+    """The report as an HTML document.
+
+    Args:
+        known: as `LadderReport.to_dict` gives it.
+    """
+    templates = environment()
+    templates.filters |= {
+        "corrected": corrected,
+        "interval": interval,
+        "number": number,
+        "percent": percent,
+        "took": took,
+        "signed": signed,
+        "verdict": verdict_of,
+    }
+    steps = {one["name"]: one for one in known["steps"]}
+    reasons = {one["name"]: one["reason"] for one in known["missing"]}
+    return templates.get_template("ablation.html").render(
+        known=known,
+        rows=[
+            {"name": name, "step": steps.get(name), "reason": reasons.get(name)}
+            for name in known["order"]
+            if name in steps or name in reasons
+        ],
+        series=SERIES,
+        chart=gains_chart(known["steps"]),
+        unplaced=[one["name"] for one in known["steps"] if one["gain"] and one["seconds"] is None],
+    )
+
+
+def corrected(gain: Mapping[str, Any] | None) -> str:
+    """p of a gain by Holm; empty where there is no gain to speak of."""
+    if gain is None:
+        return ""
+    return "< 0.01" if gain["holm"] < 0.01 else f"{gain['holm']:.2f}"
+
+
+def took(value: float | None) -> str:
+    """Seconds in the unit that people read; a question mark where they are not known."""
+    if value is None:
+        return "?"
+    for size, unit in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.0f} s" if value >= 10 or value == 0 else f"{value:.2g} s"
+
+
+def gains_chart(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Gains of steps against their seconds, on a logarithmic scale, as places in px; None where there is none to draw.
+
+    Returns:
+        `width`, `height`, `bottom`, `left`, `right`, `zero` (the line of no gain), `x_ticks` and `y_ticks` (place and
+        text), `points` (name, `x`, and for each series `y`, `high`, `low` and a text).
+    """
+    drawn = [one for one in steps if one["gain"] and one["seconds"] is not None]
+    if not drawn:
+        return None
+    spans = [max(one["seconds"], _LEAST_S) for one in drawn]
+    first, last = math.floor(math.log10(min(spans))), math.ceil(math.log10(max(spans)))
+    last = max(last, first + 1)
+    bounds = [one[name][edge] for one in drawn for name in SERIES for edge in ("low", "high")]
+    low, high = min(0.0, *bounds), max(0.0, *bounds)
+    low, high = low - 0.06 * (high - low or 1), high + 0.06 * (high - low or 1)
+    right, bottom = _WIDTH - _RIGHT, _HEIGHT - 34
+
+    def x(value: float) -> float:
+        share = (math.log10(max(value, _LEAST_S)) - first) / (last - first)
+        return float(round(_LEFT + (right - _LEFT) * share, 2))
+
+    def y(value: float) -> float:
+        return float(round(bottom - (bottom - _TOP) * (value - low) / (high - low), 2))
+
+    points = []
+    for one in drawn:
+        own = {
+            name: {
+                "y": y(one[name]["value"]),
+                "low": y(one[name]["low"]),
+                "high": y(one[name]["high"]),
+                "text": f"{one['name']}, {title}: {signed(one[name]['value'])} "
+                f"({interval(one[name], is_change=True)}) for {took(one['seconds'])}",
+            }
+            for name, title in SERIES.items()
+        }
+        points.append({"name": one["name"], "x": x(one["seconds"]), "series": own})
+    step = _round_step((high - low) / 5)
+    ticks = [place * step for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return {
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "left": _LEFT,
+        "right": right,
+        "bottom": bottom,
+        "zero": y(0.0),
+        "x_ticks": [{"x": x(10.0**power), "text": took(10.0**power)} for power in range(first, last + 1)],
+        "y_ticks": [{"y": y(value), "text": signed(value)} for value in ticks],
+        "points": _apart(points),
+    }
+
+
+def _round_step(value: float) -> float:
+    """The next of 1, 2, 5, 10, … times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= value)
+
+
+def _apart(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same points with `label_y`: names beside them, from the top, none over another."""
+    found: list[dict[str, Any]] = []
+    for point in sorted(points, key=lambda one: one["series"]["gain"]["y"]):
+        place = point["series"]["gain"]["y"] + 4
+        near = [one["label_y"] for one in found if abs(one["x"] - point["x"]) < 120]
+        while any(abs(place - other) < 15 for other in near):
+            place += 15
+        found.append({**point, "label_y": place})
+    return found

@@ -1,0 +1,133 @@
+"""The ladder over a workspace: what each stage of its pipeline tells of items, judged by its interactions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.ablation.ladder import ORDER, ladder_of
+from coldstart.ablation.report import LadderReport, report
+from coldstart.ablation.steps import LadderSettings, judge
+from coldstart.core.interactions import Interactions
+from coldstart.core.pipeline import Pipeline
+from coldstart.errors import ColdstartError
+from coldstart.recommend.evaluate.splits import Split, by_items, given
+from coldstart.recommend.fit_stage import content_groups
+from coldstart.recommend.inputs import FIT, content_of
+from coldstart.recommend.model.fusion import Content
+from coldstart.store import Store
+from coldstart.store.fits import bound
+from coldstart.store.freshness import Standing
+from coldstart.store.interactions import InteractionTable
+
+_NEW_SHARE = 0.2
+_CHOICE = ("candidates", "blend", "teacher", "dim", "valid_share", "folds", "max_delta", "calibrate")
+"""Of the pipeline's own choice; weights of spaces are another matter, since steps have blocks of their own."""
+_SAME = 0.98  # mean cosine from which two items' pictures are one
+
+
+def evaluate_store(
+    store: Store,
+    pipeline: Pipeline,
+    progress: Any,
+    *,
+    seeds: int = 1,
+    write: int | str | None = None,
+    min_weight: float | None = None,
+    warm_min: int = 1,
+    labels: bool = False,
+    held_out: Collection[str] | None = None,
+    choice: Mapping[str, Any] | None = None,
+    resamples: int = 2000,
+) -> LadderReport:
+    """Judge what each stage of a pipeline adds to the finding of new items, and what it takes.
+
+    Args:
+        progress: as stages take it.
+        seeds: so many splits, each with other items held out as if they were new.
+        write: `all`, or of so many items, what the writer that the workspace has no descriptions by would write.
+        min_weight: rows of at least this weight speak for their item; None: as `align.behaviour` has it, or above 0.
+        warm_min: users that an item needs to be learnt from.
+        labels: let every step have category, tags and attributes beside what it adds.
+        held_out: ids of the items that are new, in place of items drawn at random.
+        choice: what the last step tries, as `coldstart.recommend.model.selection.ChoiceSettings`; by default as
+            `align.behaviour` has it.
+
+    Raises:
+        ColdstartError: there are no interactions, too few to hold items out, or none of items of the catalogue; or
+            another process writes to the workspace, which keeps the vectors of texts.
+    """
+    pipeline = bound(pipeline, store)
+    standing = Standing(store, pipeline)
+    rows, content, groups = _met(store, pipeline, standing)
+    with store.lock():
+        ladder = ladder_of(store, pipeline, standing, content, write, progress)
+    content = replace(content, blocks=ladder.blocks)
+    fits = pipeline.of_kind(FIT)
+    own = asdict(fits[-1].settings.choice()) if fits else {}
+    least = own.get("min_weight") if min_weight is None else min_weight
+    tried = {name: own[name] for name in _CHOICE if name in own} | {"warm_min": warm_min} | dict(choice or {})
+    settings = LadderSettings(labels=labels, min_weight=least, choice=tried)
+    splits = list(_splits(rows, groups, seeds, warm_min, held_out))
+    with progress.meter("evaluate stages: steps", len(splits) * len(ladder.steps)) as meter:
+        judged = [
+            judge(split, content, ladder.steps, replace(settings, seed=seed), meter)
+            for seed, split in enumerate(splits)
+        ]
+    if labels:
+        ladder.caveats.insert(0, "every step also has the items' category, tags and attributes")
+    return report(
+        judged,
+        ladder.steps,
+        settings,
+        missing=ladder.missing,
+        costs=ladder.costs,
+        covered=ladder.covered,
+        catalogue=len(content),
+        order=ORDER,
+        caveats=ladder.caveats,
+        about={
+            "split": splits[0].kind,
+            "splits": [split.digest() for split in splits],
+            "min_weight": least,
+            "warm_min": warm_min,
+        },
+        resamples=resamples,
+    )
+
+
+def _met(store: Store, pipeline: Pipeline, standing: Standing) -> tuple[Interactions, Content, NDArray[np.int64]]:
+    """All interactions with items of the catalogue, those items with their pictures, and which of them are alike."""
+    rows = InteractionTable(store).read()
+    if not len(rows):
+        raise ColdstartError(
+            f"workspace {store.uri} has no interactions, so that nobody can be asked: `coldstart ingest --workspace "
+            f"{store.uri} --interactions FILE`"
+        )
+    met = np.flatnonzero(np.bincount(rows.items, minlength=len(rows.item_ids)))
+    names = [spec.name for spec in pipeline.of_kind("embed") if _is_picture(spec.settings)]
+    content = content_of(store, pipeline, names, [rows.item_ids[place] for place in met], standing=standing)
+    if not len(content):
+        raise ColdstartError(
+            f"none of the {len(met)} items that interactions name is in workspace {store.uri}: ids must be those of "
+            "the manifest"
+        )
+    return rows.over(content.item_ids), content, content_groups(content, _SAME if content.blocks else None)
+
+
+def _is_picture(settings: Any) -> bool:
+    """Whether a space is of pictures alone: heads aligned with texts have learnt from more."""
+    return settings.input == "image" and settings.over is None and not settings.encoder.startswith("align:")
+
+
+def _splits(
+    rows: Interactions, groups: NDArray[np.int64], seeds: int, warm_min: int, held_out: Collection[str] | None
+) -> list[Split]:
+    if held_out is not None:
+        return [given(rows, sorted(held_out), warm_min=warm_min)]
+    options = {"valid": 0.0, "test": _NEW_SHARE, "warm_min": warm_min}
+    return [by_items(rows, groups=groups, seed=seed, **options) for seed in range(seeds)]  # type: ignore[arg-type]

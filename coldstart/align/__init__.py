@@ -1,0 +1,1 @@
+"""Fit heads or towers that bring pictures and words into one space, and evaluate them."""

@@ -1,0 +1,142 @@
+"""The two encoders that a fit is about: that of a space of pictures, and one of words.
+
+What a fit hands back, before it is kept.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coldstart import encoders
+from coldstart.align.dataset import Features
+from coldstart.core.pipeline import Engine
+from coldstart.encoders import Encoder
+from coldstart.encoders._heads_file import Tower
+from coldstart.errors import ColdstartError
+from coldstart.store.artifacts import read_files
+
+if TYPE_CHECKING:
+    from coldstart.align.head_math import Pairs
+    from coldstart.encoders._heads import Aligned
+
+
+class PairEncoders:
+    """Loads no weights.
+
+    Args:
+        stage: whose encoders these are, for messages.
+        image: the embed stage of the pictures.
+        text: the encoder of words; None: that of the pictures if it reads words into their space, else `starter`.
+    """
+
+    def __init__(self, stage: str, image: Any, text: str | None, engine: Engine) -> None:
+        self._stage = stage
+        self._image = image
+        self._asked = text
+        self._engine = engine
+
+    @cached_property
+    def _name(self) -> str:
+        name: str = self._image.settings.encoder
+        if self._asked is not None:
+            return self._asked
+        if name.startswith("align:"):  # it stands for a fit of its own
+            return "starter"
+        encoder = self._image.encoder
+        one_space = "text" in encoder.modalities and encoder.passport("text") == self._image.passport
+        return name if one_space else "starter"
+
+    @cached_property
+    def text(self) -> Encoder:
+        """The encoder of words.
+
+        Raises:
+            ColdstartError: it takes none.
+        """
+        encoder = self.load(self._name)
+        if "text" not in encoder.modalities:
+            raise ColdstartError(f"{self._stage}.text={self._name!r}: {encoder.name} takes no text")
+        return encoder
+
+    def load(self, name: str, **options: Any) -> Encoder:
+        """An encoder under the settings of these."""
+        return encoders.load(
+            name,
+            device=self._engine.device,
+            dtype=self._engine.dtype,
+            allow_random_weights=self._image.settings.allow_random_weights,
+            **options,
+        )
+
+    @cached_property
+    def towers(self) -> dict[str, Tower]:
+        """Both as heads name them."""
+        return {
+            "image": Tower(self._image.settings.encoder, asdict(self._image.passport)),
+            "text": Tower(self._name, asdict(self.text.passport("text"))),
+        }
+
+    def start(self, asked: str) -> Aligned | None:
+        """The heads from which a fit starts, as `coldstart.encoders._heads.starting_heads` has them."""
+        from coldstart.encoders._heads import starting_heads
+
+        return starting_heads(asked, self.towers, f"{self._stage}.start")
+
+
+BEFORE = "before"
+"""Folder of an artifact that holds the heads from which the fit started, where they meant something."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """One fit.
+
+    Attributes:
+        aligned: encoders and heads as they are now; before: as they were, None where that meant nothing.
+        recall: recall@10 on the test part, `after` (None where nothing was held out) and perhaps `before`.
+        about: what a person should know of the training; report: what the artifact's report says besides.
+        scratch: what a killed fit would have gone on from, to be removed once this one is kept.
+        files: further files, by their path in the artifact.
+    """
+
+    aligned: Aligned
+    before: Aligned | None
+    recall: Mapping[str, float | None]
+    about: Mapping[str, Any]
+    report: Mapping[str, Any]
+    scratch: Path
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def all_files(self, about: Mapping[str, Any]) -> dict[str, bytes]:
+        """The files of the artifact; `about` goes into that of the heads."""
+        files = {**self.files, **_files(replace(self.aligned, about=about))}
+        if self.before is not None:
+            files |= {f"{BEFORE}/{path}": data for path, data in _files(self.before).items()}
+        return files
+
+
+def pairs_of(features: Features, weights: Mapping[str, float]) -> Pairs:
+    """Features as what is trained on and asked; `weights`: of a text by its view."""
+    import numpy as np
+
+    from coldstart.align.head_math import Pairs
+
+    return Pairs(
+        features.images,
+        features.image_items,
+        features.texts,
+        features.text_items,
+        np.array([weights[view] for view in features.text_views], np.float32),
+        features.groups,
+    )
+
+
+def _files(aligned: Aligned) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        aligned.save(Path(folder))
+        return read_files(Path(folder))

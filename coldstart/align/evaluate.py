@@ -1,0 +1,303 @@
+"""How well fitted heads align a catalogue's pictures with its words, before and after, on items that no fit has seen.
+
+Reads arrays that a stage hands over; knows nothing of tables. Measures are those of `coldstart.align.measures`. An
+item asks and answers with one picture vector, the mean of its pictures or frames, as an image space stores it.
+
+The alignment of a workspace judged: its last fit, the items that it held out, and their categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.align.measures import SpaceReport, compare, evaluate
+from coldstart.align.queries import Asked, ClassTexts, Features, Hit, Rows, choose, chosen_of, splits_of
+from coldstart.align.settings import KIND
+from coldstart.core import class_file
+from coldstart.core.pipeline import Pipeline
+from coldstart.errors import ColdstartError
+from coldstart.metrics import ranking
+from coldstart.store import ITEMS, Store
+from coldstart.store.fits import SPLITS
+from coldstart.store.freshness import build
+
+if TYPE_CHECKING:
+    from coldstart.encoders._heads import Aligned
+
+
+__all__ = ["AlignReport", "ClassTexts", "Features", "compare", "evaluate", "evaluate_workspace"]
+
+
+_SEEN = {
+    "train": "not held out: the fit was trained on these items",
+    "valid": "not held out: the fit was stopped by these items",
+}
+
+
+@dataclass(frozen=True)
+class AlignReport:
+    """Heads judged on one split, and what they were before the fit.
+
+    Attributes:
+        split: its name; held_out: whether no fit has seen it; note: the same in words.
+        view: which texts were asked: `title`, `description`, …
+        counts: `asked` items, `groups` among them, `shared` items that have a group with another, `left_out` items
+            that came after the fit and share a group with what it was trained on, `without_text` and
+            `without_image`; and the items of the workspace by split.
+        after: the fitted heads; before: what the fit started from, None where it started from nothing.
+        difference: as `compare` gives it, None without a before.
+        views: other view -> the recalls with its texts, before and after.
+        sheets: direction -> `worst`, `random`, `best` -> queries and what they found.
+        items: item -> what a person calls it, for those on the sheets; see `with_items`.
+        towers: side -> name of the encoder below; about: as the heads have it.
+    """
+
+    split: str
+    held_out: bool
+    note: str
+    view: str
+    counts: Mapping[str, Any]
+    after: SpaceReport
+    before: SpaceReport | None
+    difference: Mapping[str, Any] | None
+    views: Mapping[str, Any]
+    sheets: Mapping[str, Any]
+    towers: Mapping[str, str]
+    about: Mapping[str, Any]
+    items: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def shown(self) -> list[str]:
+        """Ids of the items that are on the sheets, in alphabetical order."""
+        sheets = [sheet for chosen in self.sheets.values() for some in chosen.values() for sheet in some]
+        return sorted({one["item_id"] for sheet in sheets for one in (sheet, sheet["answer"], *sheet["hits"])})
+
+    def with_items(self, items: Mapping[str, Mapping[str, Any]]) -> AlignReport:
+        """The same with titles, descriptions, media and whatever else the page may show of items."""
+        return replace(self, items=items)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-serialisable values."""
+        return {
+            **{name: getattr(self, name) for name in ("split", "held_out", "note", "view", "counts", "views")},
+            "after": self.after.to_dict(),
+            "before": None if self.before is None else self.before.to_dict(),
+            "difference": _plain(self.difference),
+            **{name: getattr(self, name) for name in ("sheets", "items", "towers", "about")},
+        }
+
+
+def evaluate_workspace(
+    features: Features,
+    aligned: Aligned,
+    before: Aligned | None = None,
+    split: str = "test",
+    classes: ClassTexts | None = None,
+    *,
+    view: str | None = None,
+    seed: int = 0,
+    features_before: Features | None = None,
+    classes_before: ClassTexts | None = None,
+) -> AlignReport:
+    """Judge heads on the items of one split.
+
+    Items that came after the fit count as `test`, unless they share a group with an item that it was trained on.
+
+    Args:
+        before: judged on the same items, for comparison.
+        view: which texts are asked; by default titles, where there are none the most frequent kind.
+        features_before, classes_before: where the fit changed the encoders themselves, the same items, texts and
+            classes by those below `before`.
+
+    Raises:
+        ColdstartError: there is no such split or view, or it has no item with a picture and a text.
+    """
+    if split not in SPLITS:
+        raise ColdstartError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}")
+    chosen, left_out = chosen_of(features, split)
+    rows = Rows(features, chosen)
+    rows_before = rows if features_before is None else Rows(features_before, chosen)
+    if view is None:
+        view = rows.default_view()
+    elif view not in rows.views:
+        raise ColdstartError(f"no item of split {split} has a text {view!r}: there is {', '.join(rows.views)}")
+    if not rows.has(view):
+        raise ColdstartError(
+            f"split {split} has no item with both a picture and a text: "
+            "choose another with --split, or fit on more items so that some are held out"
+        )
+    after, vectors = rows.judge(aligned, view, classes, seed)
+    named = classes if features_before is None else classes_before
+    first = None if before is None else rows_before.judge(before, view, named, seed)[0]
+    others = {
+        other: {
+            name: {side: getattr(report, side).to_dict() for side in ("image_to_text", "text_to_image")}
+            for name, heads, own in (("before", before, rows_before), ("after", aligned, rows))
+            if heads is not None
+            for report in (own.judge(heads, other, None, seed)[0],)
+        }
+        for other in rows.views
+        if other != view and rows.has(other)
+    }
+    return AlignReport(
+        split=split,
+        held_out=split == "test",
+        note=_SEEN.get(split, "held out: no fit has seen these items, nor others of their groups"),
+        view=view,
+        counts={**rows.counts(view), "left_out": left_out, "splits": splits_of(features)},
+        after=after,
+        before=first,
+        difference=None if first is None else compare(first, after, seed=seed),
+        views=others,
+        sheets=_sheets(features, after, vectors, seed),
+        towers={side: tower.encoder for side, tower in aligned.towers.items()},
+        about=dict(aligned.about),
+    )
+
+
+def _sheets(features: Features, report: SpaceReport, asked: Asked, seed: int) -> dict[str, Any]:
+    groups = np.asarray(features.groups)
+    own = np.where(groups >= 0, groups, -1 - np.arange(len(groups)))
+    sides = {"image_to_text": (asked.looks, asked.look_items), "text_to_image": (asked.words, asked.word_items)}
+    sheets: dict[str, Any] = {}
+    for name, other in (("image_to_text", "text_to_image"), ("text_to_image", "image_to_text")):
+        direction = getattr(report, name)
+        (queries, query_items), (gallery, gallery_items) = sides[name], sides[other]
+        rows = direction.queries
+        right = ranking.right_places(own[query_items[rows]].tolist(), own[gallery_items].tolist())
+
+        def hit(found: Hit, items: NDArray[np.intp] = gallery_items) -> dict[str, Any]:
+            return {"item_id": features.item_ids[int(items[found.place])], "score": found.score, "right": found.right}
+
+        sheets[name] = {
+            kind: [
+                {
+                    "item_id": features.item_ids[int(query_items[rows[sheet.query]])],
+                    "rank": sheet.rank,
+                    "answer": hit(sheet.answer),
+                    "hits": [hit(one) for one in sheet.hits],
+                }
+                for sheet in chosen
+            ]
+            for kind, chosen in choose(queries[rows], gallery, right, direction.ranks, seed=seed).items()
+        }
+    return sheets
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ranking.Interval):
+        return asdict(value)
+    return {name: _plain(inner) for name, inner in value.items()} if isinstance(value, Mapping) else value
+
+
+BEFORE = "before"
+"""Folder of an artifact that holds the heads from which its fit started."""
+
+
+_SHOWN = ("title", "description", "category", "kind")
+
+
+def evaluate_store(
+    store: Store,
+    pipeline: Pipeline,
+    progress: Any,
+    *,
+    split: str = "test",
+    classes: str | Path | None = None,
+    view: str | None = None,
+) -> AlignReport:
+    """Judge what `align.text_image` fitted last.
+
+    Args:
+        progress: as stages take it.
+        split: `test`, `valid` or `train`; view: which texts are asked, by default titles.
+        classes: a classes file, for telling pictures apart by name; by default the categories that items have.
+
+    Raises:
+        ColdstartError: nothing is fitted, or under other settings than those of now; or as for `evaluate_workspace`.
+    """
+    from coldstart.encoders._heads import Aligned
+
+    named = class_file.load(Path(classes)) if classes is not None else None
+    step = f"run `coldstart finetune align --workspace {store.uri}` first"
+    fitted = [(spec, store.artifacts.newest(spec.name)) for spec in pipeline.of_kind(KIND)]
+    spec, artifact = next(((spec, found) for spec, found in fitted if found is not None), (None, None))
+    if spec is None or artifact is None:
+        raise ColdstartError(f"nothing is aligned in workspace {store.uri}: {step}")
+    stage: Any = build(spec, pipeline)
+    was, features = stage.before_and_after(store, progress)
+    if not any(features.split):
+        raise ColdstartError(f"{spec.name} was fitted under other settings or on other items: {step}")
+    aligned = Aligned.load(artifact.folder)
+    before = Aligned.load(artifact.folder / BEFORE) if (artifact.folder / BEFORE).is_dir() else None
+    labels = _labels(store, features.item_ids)
+    told = named or _categories(labels)
+    texts = _class_texts(told, labels, aligned, artifact.folder, pipeline)
+    first: dict[str, Any] = {}
+    if before is not None and was is not features:  # the fit changed the encoders below the heads as well
+        by_old = _class_texts(told, labels, before, artifact.folder / BEFORE, pipeline)
+        first = {"features_before": was, "classes_before": by_old}
+    report = evaluate_workspace(features, aligned, before, split, texts, view=view, **first)
+    return report.with_items(_items(store, report.shown()))
+
+
+def _labels(store: Store, item_ids: Sequence[str]) -> list[str | None]:
+    rows = store.read(ITEMS, ["item_id", "category"])
+    known = dict(zip(rows["item_id"].to_pylist(), rows["category"].to_pylist(), strict=True))
+    return [known.get(item) for item in item_ids]
+
+
+def _categories(labels: Sequence[str | None]) -> class_file.Classes | None:
+    """The categories as classes, each by its own name; None where there are not two to tell apart."""
+    names: dict[str, str] = {}
+    for label in sorted({label for label in labels if label and label.strip()}):
+        names.setdefault(class_file.plain(label), " ".join(label.split()))
+    if len(names) < 2:
+        return None
+    every = tuple(names.values())
+    return class_file.Classes(every, tuple((name,) for name in every), (), class_file.TEMPLATES)
+
+
+def _class_texts(
+    classes: class_file.Classes | None,
+    labels: Sequence[str | None],
+    aligned: Aligned,
+    folder: Path,
+    pipeline: Pipeline,
+) -> ClassTexts | None:
+    """The prompts through the text encoder under heads from a folder; texts for what is of no class are left out.
+
+    Raises:
+        ColdstartError: the encoder is not the one that the heads were fitted on.
+    """
+    from coldstart import encoders
+
+    if classes is None:
+        return None
+    tower = aligned.towers["text"]
+    adapter: dict[str, Any] = {"adapter": str(folder / tower.adapter)} if tower.adapter else {}
+    encoder = encoders.load(
+        tower.encoder, device=pipeline.engine.device, dtype=pipeline.engine.dtype, allow_random_weights=True, **adapter
+    )
+    if asdict(encoder.passport("text")) != dict(tower.passport):
+        raise ColdstartError(f"encoder {tower.encoder} is no longer the one that the heads were fitted on: fit anew")
+    texts, numbers = classes.texts()
+    texts = [text for text, number in zip(texts, numbers, strict=True) if number < len(classes.names)]
+    own = np.asarray([number for number in numbers if number < len(classes.names)])
+    return ClassTexts(classes.names, encoder.encode_documents(texts), own, labels)
+
+
+def _items(store: Store, item_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    rows = store.read(ITEMS, ["item_id", "media", *_SHOWN], ids=item_ids).to_pylist() if item_ids else []
+    return {
+        row["item_id"]: {
+            **{name: row[name] for name in _SHOWN},
+            "uri": next((one["uri"] for one in row["media"] or () if one["role"] in ("image", "video")), None),
+        }
+        for row in rows
+    }

@@ -1,0 +1,280 @@
+"""The towers of an open_clip model fitted to a catalogue: items in, an adapter on the model out.
+
+The training itself is a job in a folder (`coldstart.align.towers.job`), which a killed fit goes on from.
+
+Pictures of items as a space looked at them, and their vectors by another encoder. Decodes in worker processes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart import encoders
+from coldstart.align.base_encoders import Learnt, pairs_of
+from coldstart.align.dataset import Features
+from coldstart.align.head_math import recall_of
+from coldstart.align.settings import Recipe, Settings
+from coldstart.align.towers.data import Draw, Drawn, Example, Look, batches
+from coldstart.align.towers.job import ADAPTER, REPORT, run, write_job
+from coldstart.core.device import choose_device
+from coldstart.core.pipeline import Engine
+from coldstart.encoders._heads import starting_heads
+from coldstart.encoders._heads_file import SIDES, Tower
+from coldstart.media.guard import seen
+from coldstart.media.limits import Limits
+from coldstart.store import ITEMS, Store
+from coldstart.store.artifacts import read_files
+
+if TYPE_CHECKING:
+    from coldstart.encoders import Encoder
+
+
+_TEXTS = 1024  # that are encoded between two signs of life
+
+
+_SAID = (
+    *("seconds", "history", "before", "stopped", "loss", "trained_parameters", "samples_s", "skipped"),
+    *("device", "dtype", "processes", "micro_batch"),
+)
+
+
+@dataclass(frozen=True)
+class TowerFit:
+    """One fit of towers.
+
+    Attributes:
+        name: of the stage.
+        base: the encoder as published, for both sides.
+        pictures: table of the space that it made; at_most: pictures of an item there.
+        limits: of media.
+        folder: of the job.
+        progress: as stages take it.
+    """
+
+    name: str
+    settings: Settings
+    engine: Engine
+    base: Tower
+    allow_random_weights: bool
+    pictures: str
+    at_most: int
+    limits: Limits
+    folder: Path
+    progress: Any
+
+    def fit(
+        self,
+        store: Store,
+        features: Features,
+        parts: Mapping[str, NDArray[np.int64]],
+        texts: Mapping[str, Mapping[str, str]],
+    ) -> Learnt:
+        """Train towers on the `train` part, stop by `valid`, and ask for `test`.
+
+        Args:
+            features: by the encoder as published; parts: places of items by the part of the split.
+            texts: item -> view -> text.
+
+        Raises:
+            ColdstartError: as `coldstart.align.towers.job.write_job` and `run`.
+        """
+        tune, items = self.settings.tune, features.item_ids
+        looks = looks_of(store, self.pictures, self.at_most, items)
+        plain = tune.model_dump(exclude={"processes", "workers"})
+        examples = [
+            Example(
+                items[place],
+                int(features.groups[place]),
+                side,
+                looks[items[place]],
+                [(text, self.settings.texts[view]) for view, text in texts[items[place]].items()],
+            )
+            for side in ("train", "valid")
+            for place in parts[side].tolist()
+        ]
+        write_job(
+            self.folder,
+            self.base.encoder,
+            examples,
+            Recipe(towers="lora" if self.settings.towers == "lora" else "last_blocks", **plain),
+            limits=self.limits,
+            allow_random_weights=self.allow_random_weights,
+        )
+        with _Epochs(self.progress, self.name, tune.epochs, len(parts["train"])) as epochs:
+            out = run(
+                self.folder,
+                device=self.engine.device,
+                dtype=self.engine.dtype,
+                processes=tune.processes,
+                workers=tune.workers,
+                progress=epochs,
+            )
+        report = json.loads((out / REPORT).read_bytes())
+        encoder = encoders.load(
+            self.base.encoder,
+            device=self.engine.device,
+            dtype=self.engine.dtype,
+            allow_random_weights=self.allow_random_weights,
+            adapter=str(out / ADAPTER),
+        )
+        tower = Tower(self.base.encoder, asdict(encoder.passport("image")), ADAPTER)
+        before = starting_heads("same", dict.fromkeys(SIDES, self.base), self.name)
+        aligned = starting_heads("same", dict.fromkeys(SIDES, tower), self.name)
+        assert before is not None and aligned is not None, "`same` gives heads or raises"
+        return Learnt(
+            aligned=aligned,
+            before=before,
+            recall=self._recall(features, parts["test"], encoder, looks, texts, report["micro_batch"]),
+            about={
+                "towers": self.settings.towers,
+                "tune": plain,
+                "best_epoch": report["best_epoch"],
+                "epochs": len(report["history"]),
+            },
+            report={said: report[said] for said in _SAID},
+            scratch=self.folder,
+            files={f"{ADAPTER}/{path}": data for path, data in read_files(out / ADAPTER).items()},
+        )
+
+    def _recall(
+        self,
+        features: Features,
+        test: NDArray[np.int64],
+        encoder: encoders.Encoder,
+        looks: Mapping[str, Sequence[Look]],
+        texts: Mapping[str, Mapping[str, str]],
+        batch: int,
+    ) -> dict[str, float | None]:
+        """Recall@10 among the test items whose pictures can be read, by stored vectors and by those made now."""
+        own = [looks[features.item_ids[place]] for place in test]
+        with self.progress.meter(f"{self.name}: held-out pictures", sum(map(len, own))) as meter:
+            seen = encode_looks(encoder, own, self.limits, batch=batch, workers=self.settings.tune.workers, meter=meter)
+        read, places = np.unique(seen.items, return_inverse=True)
+        if not len(read):
+            return {"after": None}
+        first = pairs_of(features, self.settings.texts).take(test[read])
+        rows = np.flatnonzero(np.asarray(first.text_items) >= 0).tolist()
+        words = [texts[features.item_ids[int(features.text_items[row])]][features.text_views[row]] for row in rows]
+        made = [np.zeros((0, seen.vectors.shape[1]), np.float32)]
+        with self.progress.meter(f"{self.name}: held-out texts", len(words)) as meter:
+            for start in range(0, len(words), _TEXTS):
+                made.append(encoder.encode_documents(words[start : start + _TEXTS]))
+                meter.advance(len(made[-1]), 0, 0.0)
+        then = replace(
+            first,
+            images=seen.vectors,
+            image_items=places.astype(np.int64),
+            texts=np.concatenate(made),
+            text_items=first.text_items[rows],
+            text_weights=first.text_weights[rows],
+        )
+        device = choose_device(self.engine.device)
+        same = starting_heads("same", dict.fromkeys(SIDES, self.base), self.name)
+        assert same is not None, "`same` gives heads or raises"
+        heads = same.heads.to(device)
+        return {"after": recall_of(heads, then, device), "before": recall_of(heads, first, device)}
+
+
+class _Epochs:
+    """A meter for each epoch, which counts its pairs; called with what the job says of its progress."""
+
+    def __init__(self, progress: Any, name: str, epochs: int, items: int) -> None:
+        self._progress, self._name, self._epochs, self._items = progress, name, epochs, items
+        self._epoch = self._done = 0
+        self._meter: Any = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def __call__(self, said: Mapping[str, Any]) -> None:
+        if "step" not in said:  # a measurement
+            return
+        if said["epoch"] != self._epoch:
+            self._open.close()
+            self._epoch, self._done = said["epoch"], 0
+            self._meter = self._open.enter_context(
+                self._progress.meter(f"{self._name}: epoch {self._epoch} of {self._epochs}", self._items)
+            )
+        steps = said["steps"] // self._epochs
+        done = round(self._items * (said["step"] - (self._epoch - 1) * steps) / steps)
+        self._meter.advance(done - self._done, 0, 0.0)
+        self._done = done
+
+
+def looks_of(store: Store, table: str, pictures: int, items: Sequence[str]) -> dict[str, list[Look]]:
+    """Item -> its pictures; or the frames of its video at the times that a space stored, the middle one first.
+
+    Args:
+        table: of an image space with fresh rows of all the items; pictures: at most so many of an item, as there.
+    """
+    wanted = set(items)
+    rows = store.read(table, ["item_id", "frame_times_s"])
+    times = dict(zip(rows["item_id"].to_pylist(), rows["frame_times_s"].to_pylist(), strict=True))
+    found = {}
+    for row in store.read(ITEMS, ["item_id", "media"]).to_pylist():
+        if row["item_id"] not in wanted:
+            continue
+        media = seen(row, pictures)
+        if media[0]["role"] == "video":
+            found[row["item_id"]] = [_look(media[0], time_s) for time_s in _middle_first(times[row["item_id"]])]
+        else:
+            found[row["item_id"]] = [_look(entry, None) for entry in media]
+    return found
+
+
+def _look(entry: Mapping[str, Any], time_s: float | None) -> Look:
+    return Look(entry["uri"], entry["role"], time_s, entry["digest"], entry["size_bytes"])
+
+
+def _middle_first(times_s: Sequence[float]) -> list[float]:
+    """The middle frame stands for a video where one alone is measured."""
+    middle = len(times_s) // 2
+    return [times_s[middle], *times_s[:middle], *times_s[middle + 1 :]]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Unit vectors float32 [N, D] of pictures, and the place of each one's item; those that cannot be read are left
+    out."""
+
+    vectors: NDArray[np.float32]
+    items: NDArray[np.int64]
+
+
+def encode_looks(
+    encoder: Encoder, looks: Sequence[Sequence[Look]], limits: Limits, *, batch: int, workers: int, meter: Any
+) -> Seen:
+    """Vectors of pictures.
+
+    Args:
+        looks: of each item.
+        batch: pictures that the encoder takes at once; workers: processes that decode, 0: this one.
+        meter: counts pictures.
+    """
+    assert encoder.image_transform is not None, "an encoder that takes images states how it wants them"
+    examples = [Example("", place, "valid", [look], [("", 1.0)]) for place, own in enumerate(looks) for look in own]
+    data = Drawn(examples, encoder.image_transform, limits, frames=1, augment=False, seed=0)
+    plan = [[Draw(at, None) for at in range(start, len(examples))[:batch]] for start in range(0, len(examples), batch)]
+    vectors = [np.zeros((0, encoder.passport("image").dim), np.float32)]
+    owners = [np.zeros(0, np.int64)]
+    for draws, found in zip(plan, batches(data, examples, plan, workers), strict=True):
+        if found.places:
+            vectors.append(encoder.encode_images(found.pixels(slice(None))))
+            owners.append(found.groups.numpy())
+        meter.advance(len(draws), len(draws) - len(found.places), 0.0)
+    return Seen(np.concatenate(vectors), np.concatenate(owners))

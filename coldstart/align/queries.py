@@ -1,0 +1,247 @@
+"""Which rows of a catalogue are asked, and their vectors in an aligned space.
+
+Queries chosen to be looked at with what they found: the best, the worst, and some at random.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.align.measures import Classes, SpaceReport, evaluate, pool
+from coldstart.core.class_file import plain
+from coldstart.metrics.ranking import TIE, Places, Vectors
+from coldstart.store.fits import SPLITS
+
+if TYPE_CHECKING:
+    from coldstart.encoders._heads import Aligned
+
+
+NEW = "new"
+"""What is counted for items that are in no split: they came after the fit."""
+
+
+class Features(Protocol):
+    """Vectors of the frozen encoders under the heads, as `align.text_image` reads them.
+
+    Attributes:
+        item_ids: of the I items; split: `train`, `valid` or `test` of each, anything else where it came after the fit.
+        groups: int [I]; items of one group cannot be told apart (one product, title or picture).
+        images: unit vectors [N, Di]; image_items: the place of each one's item.
+        texts: unit vectors [M, Dt]; text_items: the place of each one's item; text_views: `title`, `description`, …
+    """
+
+    @property
+    def item_ids(self) -> Sequence[str]: ...
+    @property
+    def split(self) -> Sequence[str]: ...
+    @property
+    def groups(self) -> NDArray[Any]: ...
+    @property
+    def images(self) -> NDArray[Any]: ...
+    @property
+    def image_items(self) -> NDArray[Any]: ...
+    @property
+    def texts(self) -> NDArray[Any]: ...
+    @property
+    def text_items(self) -> NDArray[Any]: ...
+    @property
+    def text_views(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class ClassTexts:
+    """Classes as the frozen text encoder reads them, and which item is of which.
+
+    Attributes:
+        names: of the C classes; case and spaces do not part them.
+        vectors: unit vectors [P, Dt] of prompts for them; classes: the class of each prompt, int [P], each class with
+            at least one. Their mean in the space stands for the class.
+        labels: the class of each item of the features by name; None, or a name that is none of these, is left out.
+    """
+
+    names: Sequence[str]
+    vectors: Vectors
+    classes: NDArray[np.integer[Any]]
+    labels: Sequence[str | None]
+
+
+def splits_of(features: Features) -> dict[str, int]:
+    """How many items of the workspace are in each split, and how many are new."""
+    return dict(Counter(name if name in SPLITS else NEW for name in features.split))
+
+
+def chosen_of(features: Features, split: str) -> tuple[NDArray[np.bool_], int]:
+    """Which items are asked, bool [I]; and how many new ones are not, for what the fit has seen of their group."""
+    own = np.asarray([name if name in SPLITS else NEW for name in features.split])
+    groups = np.asarray(features.groups)
+    if split != "test":
+        return own == split, 0
+    seen = np.isin(groups, groups[(own == "train") | (own == "valid")]) & (groups >= 0)
+    known = (own == NEW) & seen
+    return (own == "test") | ((own == NEW) & ~seen), int(known.sum())
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Vectors of the items and texts that were asked, in the space."""
+
+    looks: NDArray[np.float32]
+    look_items: NDArray[np.intp]
+    words: NDArray[np.float32]
+    word_items: NDArray[np.intp]
+
+
+class Rows:
+    """The rows of chosen items."""
+
+    def __init__(self, features: Features, chosen: NDArray[np.bool_]) -> None:
+        self._features = features
+        self._chosen = chosen
+        self._images = np.flatnonzero(chosen[features.image_items])
+        self._texts = np.flatnonzero(chosen[features.text_items])
+        self._views = np.asarray(features.text_views, dtype=np.str_)
+        self._sizes = Counter(self._views[self._texts].tolist())
+
+    @property
+    def views(self) -> list[str]:
+        """Kinds of texts that the items have, in alphabetical order."""
+        return sorted(self._sizes)
+
+    def default_view(self) -> str:
+        """Titles; where there are none, the most frequent kind."""
+        return "title" if "title" in self._sizes or not self._sizes else self._sizes.most_common(1)[0][0]
+
+    def judge(self, aligned: Aligned, view: str, classes: ClassTexts | None, seed: int) -> tuple[SpaceReport, Asked]:
+        """The items in the space of some heads, judged by their texts of one view."""
+        features = self._features
+        pictures = aligned.heads.image.project(features.images[self._images])
+        pooled, has = pool(pictures, features.image_items[self._images], len(features.item_ids))
+        look_items = np.flatnonzero(has)
+        text_rows = self._of(view)
+        words = aligned.heads.text.project(features.texts[text_rows])
+        asked = Asked(pooled[look_items], look_items, words, np.asarray(features.text_items)[text_rows])
+        named = None if classes is None else self._named(aligned, classes)
+        groups = np.asarray(features.groups)
+        report = evaluate(
+            asked.looks, asked.look_items, asked.words, asked.word_items, groups, classes=named, seed=seed
+        )
+        return report, asked
+
+    def has(self, view: str) -> bool:
+        """Whether some item has a picture and such a text."""
+        features = self._features
+        texts = np.asarray(features.text_items)[self._of(view)]
+        return bool(np.isin(features.image_items[self._images], texts).any())
+
+    def counts(self, view: str) -> dict[str, int]:
+        """Items as `AlignReport.counts` states them."""
+        features = self._features
+        looks = np.unique(features.image_items[self._images])
+        texts = np.unique(np.asarray(features.text_items)[self._of(view)])
+        both = np.intersect1d(looks, texts)
+        groups = Counter(np.asarray(features.groups)[both].tolist())
+        return {
+            "chosen": int(self._chosen.sum()),
+            "asked": len(both),
+            "without_text": int(self._chosen.sum()) - len(texts),
+            "without_image": int(self._chosen.sum()) - len(looks),
+            "groups": sum(count if group < 0 else 1 for group, count in groups.items()),
+            "shared": sum(count for group, count in groups.items() if group >= 0 and count > 1),
+        }
+
+    def _of(self, view: str) -> NDArray[np.intp]:
+        rows: NDArray[np.intp] = self._texts[self._views[self._texts] == view]
+        return rows
+
+    def _named(self, aligned: Aligned, classes: ClassTexts) -> Classes:
+        words = aligned.heads.text.project(classes.vectors)
+        vectors, _ = pool(words, classes.classes, len(classes.names))
+        places = {plain(name): place for place, name in enumerate(classes.names)}
+        of_item = [places.get(plain(label or ""), -1) for label in classes.labels]
+        return Classes(classes.names, vectors, np.where(self._chosen, np.asarray(of_item), -1))
+
+
+_TRIED = 2048  # queries of rank 1 among which those with the widest margin are looked for
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One row of the gallery, its cosine to the query, and whether it is right."""
+
+    place: int
+    score: float
+    right: bool
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One query.
+
+    Attributes:
+        query: its place among the queries asked.
+        rank: of its best right answer; answer: that answer.
+        hits: the first of the gallery, best first.
+    """
+
+    query: int
+    rank: int
+    answer: Hit
+    hits: Sequence[Hit]
+
+
+def choose(
+    queries: Vectors,
+    gallery: Vectors,
+    right: Places,
+    ranks: NDArray[np.int64],
+    *,
+    count: int = 6,
+    hits: int = 5,
+    seed: int = 0,
+) -> dict[str, list[Sheet]]:
+    """`worst`, `random` and `best` queries, at most `count` of each.
+
+    The best are those of rank 1 whose right answer is furthest ahead of the first wrong one; the worst those of the
+    highest rank; the random ones are drawn from all, so some of them may be among the others.
+
+    Args:
+        queries: unit vectors [Q, D]; gallery: unit vectors [G, D].
+        right: places of the right answers of each query; ranks: as `metrics.ranks` gives them.
+    """
+    rng = np.random.default_rng(seed)
+    first = np.flatnonzero(ranks == 1)
+    if len(first) > _TRIED:
+        first = np.sort(rng.choice(first, _TRIED, replace=False))
+    margins = [_margin(queries[place] @ gallery.T, right[place]) for place in first.tolist()]
+    worst = [int(place) for place in np.argsort(-ranks, kind="stable")[:count] if ranks[place] > 1]
+    random = np.sort(rng.choice(len(ranks), min(count, len(ranks)), replace=False)).tolist()
+    best = [int(first[place]) for place in np.argsort(-np.asarray(margins), kind="stable")[:count]]
+    return {
+        name: [_sheet(place, queries, gallery, right[place], int(ranks[place]), hits) for place in chosen]
+        for name, chosen in (("worst", worst), ("random", random), ("best", best))
+    }
+
+
+def _margin(scores: NDArray[np.float32], right: NDArray[np.intp]) -> float:
+    ahead = scores[right].max()
+    wrong = np.delete(scores, right)
+    return float(ahead - wrong.max()) if len(wrong) else float(ahead)
+
+
+def _sheet(place: int, queries: Vectors, gallery: Vectors, right: NDArray[np.intp], rank: int, hits: int) -> Sheet:
+    scores = np.asarray(queries[place], np.float32) @ np.asarray(gallery, np.float32).T
+    own = set(right.tolist())
+
+    def hit(found: int) -> Hit:
+        return Hit(found, float(scores[found]), found in own)
+
+    behind = np.zeros(len(scores), np.float32)
+    behind[right] = TIE  # ties count against, here as in the rank
+    order = np.argsort(behind - scores, kind="stable")[:hits]
+    return Sheet(place, rank, hit(int(right[scores[right].argmax()])), [hit(int(found)) for found in order])

@@ -1,0 +1,359 @@
+"""align.text_image: pictures and words brought into one space, learnt from the catalogue's own pairs.
+
+With `towers: frozen` the encoders stay as they are and heads are put on them: pictures come as the vectors of an
+earlier space, words are encoded once and kept, so that an epoch over 100,000 items takes seconds. Otherwise the encoder
+of that space is itself trained, and an adapter on it is what comes out. What is fitted is an artifact of the workspace;
+a space with `encoder: align:text_image` is made by it, and its rows follow when it is fitted anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.align.base_encoders import PairEncoders
+from coldstart.align.dataset import Features
+from coldstart.align.settings import Settings
+from coldstart.core.keys import chain, digest, stage_key
+from coldstart.core.pipeline import Pipeline
+from coldstart.core.stage import LedgerRow, Reject
+from coldstart.embed.item_texts import PairTexts
+from coldstart.embed.spaces import TextCache, encoders_of, forget, picture_space
+from coldstart.errors import ColdstartError
+from coldstart.media.limits import Limits
+from coldstart.models import install
+from coldstart.store import Store
+from coldstart.store.fits import ITEMS_FILE, items_file, items_of
+from coldstart.store.freshness import Standing
+from coldstart.store.freshness import build as build_stage
+
+if TYPE_CHECKING:
+    from coldstart.align.base_encoders import Learnt
+    from coldstart.encoders import Encoder
+    from coldstart.encoders._heads import Aligned
+    from coldstart.store.artifacts import Artifact
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> AlignStage:
+    """The stage over one of the pipeline's spaces.
+
+    Raises:
+        ColdstartError: no space of pictures of that name stands before it, or its towers cannot be trained.
+    """
+    names = [spec.name for spec in pipeline.stages]
+    before = pipeline.stages[: names.index(name)]
+    spaces = [spec.name for spec in before if spec.kind == "embed" and spec.settings.input == "image"]
+    if settings.image not in spaces:
+        raise ColdstartError(
+            f"{name}.image={settings.image!r}: no space of pictures of that name stands before it; there is "
+            f"{', '.join(spaces) or 'none'}"
+        )
+    if settings.towers != "frozen":
+        _check_towers(name, settings, next(s.settings.encoder for s in before if s.name == settings.image))
+    return AlignStage(name, settings, pipeline)
+
+
+def _check_towers(name: str, settings: Settings, encoder: str) -> None:
+    asked = f"{name}.towers={settings.towers}"
+    if not encoder.startswith("open_clip:"):
+        raise ColdstartError(
+            f"{asked}: space {settings.image!r} is made by {encoder}, whose towers cannot be trained: name a space of "
+            f"an open_clip:… encoder with {name}.image, or leave towers frozen"
+        )
+    if settings.text not in (None, encoder):
+        raise ColdstartError(
+            f"{asked} trains both sides of one model: pictures of space {settings.image!r} are read by {encoder}, "
+            f"words by {settings.text}: leave {name}.text out, or leave towers frozen"
+        )
+    if settings.start not in ("auto", "same"):
+        raise ColdstartError(
+            f"{asked} starts from the model as it is, and {name}.start={settings.start} is for heads: leave it out, or "
+            "leave towers frozen"
+        )
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Item -> the key of what is learnt from it (empty while its picture is to come), the verdict on every other, and
+    its texts by view."""
+
+    keys: Mapping[str, str]
+    verdicts: Mapping[str, LedgerRow]
+    texts: Mapping[str, Mapping[str, str]]
+
+
+class AlignStage:
+    """Fit stage; see `coldstart.core.stage.FitStage`."""
+
+    kind = "align.text_image"
+    version = 1
+
+    def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
+        self.name = name
+        self._settings = settings
+        self._pipeline = pipeline
+        self._words = PairTexts(name, settings.texts, settings.group_by, pipeline)
+        spec = next(spec for spec in pipeline.stages if spec.name == settings.image)
+        self._image: Any = build_stage(spec, pipeline)
+        self._encoders = PairEncoders(name, self._image, settings.text, pipeline.engine)
+
+    @cached_property
+    def _start(self) -> Aligned | None:
+        """The heads from which the fit starts; None for random ones."""
+        return self._encoders.start(self._settings.start)
+
+    @cached_property
+    def _key(self) -> str:
+        passports = [asdict(self._image.passport), asdict(self._encoders.text.passport("text"))]
+        made_of = {**self._settings.counted(), "passports": passports, "texts": self._words.fingerprint()}
+        if self._settings.towers == "frozen":
+            made_of["start"] = "random" if self._start is None else self._start.heads.digest()
+        return stage_key(self.kind, self.version, made_of)
+
+    # -- where items are
+
+    def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
+        inputs = self._inputs(store)
+        return dict(inputs.keys), dict(inputs.verdicts)
+
+    def present(self, store: Store) -> dict[str, str]:
+        """Keys of the items that the last fit learnt from, was stopped by, or left aside to be judged by."""
+        made = self._made(store)
+        return {} if made is None else {item: key for item, (key, _) in items_of(made).items()}
+
+    def _made(self, store: Store) -> Artifact | None:
+        """What was fitted last, if under these settings."""
+        made = store.artifacts.newest(self.name)
+        return made if made is not None and made.report["settings"] == self._key else None
+
+    def _inputs(self, store: Store) -> _Inputs:
+        standing = Standing(store, self._pipeline)
+        pictures = standing.of(self._image.name)
+        closed = standing.closed(self.name)
+        keys: dict[str, str] = {}
+        verdicts: dict[str, LedgerRow] = {}
+        texts = self._words.read(store, standing)
+        for item, picture in pictures.expected.items():
+            own = texts.get(item, {})
+            key = chain(self._key, f"{picture}\n{digest(own)}")
+            if item in closed:
+                why = closed[item]
+            elif item in pictures.settled:
+                why = Reject("no_vector", f"{self._image.name}: {pictures.settled[item].reason}", "filtered")
+            elif not own:
+                why = Reject("no_text", f"none of {', '.join(self._settings.texts)} is given", "filtered")
+            else:
+                keys[item] = key if item in pictures.fresh else ""
+                continue
+            verdicts[item] = LedgerRow(self.name, item, chain(key, str(why)), why.state, why.reason, why.detail)
+        return _Inputs(keys, verdicts, texts)
+
+    # -- the fit
+
+    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+        """Fit where nothing was fitted under these settings.
+
+        Raises:
+            ColdstartError: fewer than `min_items` items have a picture and a text.
+        """
+        made = self._made(store)
+        if made is None:
+            return self._fit(store, progress)
+        keys, present = self._inputs(store).keys, items_of(made)
+        new = sum(item not in present for item in keys)
+        changed = sum(bool(key) and item in present and present[item][0] != key for item, key in keys.items())
+        since = f"; {new} items came and {changed} changed since: `coldstart finetune align`" if new + changed else ""
+        return 0, [f"{_summary(made)}{since}"]
+
+    def refit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+        """Fit where nothing was fitted under these settings, or items came, changed or went since."""
+        made = self._made(store)
+        if made is not None and self.present(store) == dict(self._inputs(store).keys):
+            return 0, [f"{_summary(made)}; nothing came or changed since"]
+        return self._fit(store, progress)
+
+    def forecast(self, store: Store, rows: int, progress: Any) -> tuple[float, float, float]:
+        """Seconds of a fit of heads on so many items; see `coldstart.core.stage.Forecasts`.
+
+        Raises:
+            ColdstartError: the workspace has too few items, or towers are trained, which is not forecast.
+        """
+        from coldstart.align.base_encoders import pairs_of
+        from coldstart.align.forecast import epoch_s, epochs, gathered
+
+        settings = self._settings
+        if settings.towers != "frozen":
+            raise ColdstartError(f"{self.name}: what an epoch of towers takes is not known before it is run")
+        known = gathered(lambda: self._encoders.text.encode_documents(["a"]), lambda: self.features(store, progress))
+        pairs = pairs_of(known.features, settings.texts)
+        train = round(rows * (1 - settings.test_share - settings.valid_share))
+        held_out = pairs.take(np.arange(max(1, min(round(rows * settings.valid_share), len(pairs)))))
+        one = epoch_s(pairs, held_out, train, settings.training, self._pipeline.engine.device)
+        self.run(store, progress)  # so that the stages after it have heads to be probed with
+        fixed = known.load_s + known.text_s * rows + known.rest_s
+        least, usual, most = (fixed + one * count for count in epochs(settings.training))
+        return least, usual, most
+
+    def features(self, store: Store, progress: Any) -> Features:
+        """What is learnt from: vectors of pictures and texts, read or made, and the split of the last fit."""
+        inputs = self._inputs(store)
+        made = self._made(store)
+        split = {} if made is None else {item: side for item, (_, side) in items_of(made).items()}
+        keys = {item: key for item, key in inputs.keys.items() if key}
+        return Features.gather(
+            store,
+            keys,
+            split,
+            pictures=self._image.table,
+            texts=inputs.texts,
+            cache=self._cache(store, self._encoders.text),
+            group_keys=self._words.group_keys(store, sorted(keys)),
+            near_duplicates=self._settings.near_duplicates,
+            meter=self._meters(progress),
+        )
+
+    def before_and_after(self, store: Store, progress: Any) -> tuple[Features, Features]:
+        """Features by the encoders as they were before the last fit and as they are after it: two names for the same
+        where the fit left them as they are. Otherwise only items that a space has by the new encoder are in both.
+
+        Raises:
+            ColdstartError: the fit has changed the encoder, and no space holds pictures by it.
+        """
+        made = self._made(store)
+        if made is None or self._settings.towers == "frozen":
+            features = self.features(store, progress)
+            return features, features
+        encoder = self._encoders.load(f"align:{made.folder}", label=f"align:{self.name}")
+        space, fresh = picture_space(store, self._pipeline, self.name, encoder.passport("image"))
+        features = self.features(store, progress)
+        before = features.take([place for place, item in enumerate(features.item_ids) if item in fresh])
+        after = before.by_other(
+            store,
+            pictures=space.table,
+            texts=self._inputs(store).texts,
+            cache=self._cache(store, encoder),
+            meter=self._meters(progress),
+        )
+        return before, after
+
+    def _cache(self, store: Store, encoder: Encoder) -> TextCache:
+        return TextCache(store, self._texts_table(encoder.passport("text").digest), encoder)
+
+    def _texts_table(self, passport: str) -> str:
+        return f"stage.{self.name}.texts-{passport}"
+
+    def _meters(self, progress: Any) -> Any:
+        return lambda what, total: progress.meter(f"{self.name}: {what}", total)
+
+    def _fit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+        from coldstart.metrics.splits import split
+
+        features = self.features(store, progress)
+        count = len(features.item_ids)
+        if count < self._settings.min_items:
+            raise ColdstartError(
+                f"{self.name}: {count} items have a picture and a text, and a fit needs {self._settings.min_items} "
+                f"(min_items): until there are more, use `encoder: starter-clip`, which needs none"
+            )
+        shares = {"test": self._settings.test_share, "valid": self._settings.valid_share}
+        shares["train"] = 1 - sum(shares.values())
+        parts = split(features.groups, features.item_ids, shares, self._settings.seed)
+        learn = self._fit_heads if self._settings.towers == "frozen" else self._fit_towers
+        learnt = learn(store, features, parts, progress)
+        about = {
+            "items": count,
+            "groups": int(features.groups.max()) + 1,
+            "parts": {name: len(places) for name, places in parts.items()},
+            "texts": dict(self._settings.texts),
+            **learnt.about,
+            "recall_at_10": dict(learnt.recall),
+        }
+        files = {
+            ITEMS_FILE: items_file(features.item_ids, features.keys, features.groups, parts),
+            **learnt.all_files(about),
+        }
+        report = {**about, "settings": self._key, **learnt.report}
+        made = store.artifacts.save(self.name, digest([self._key, *features.keys]), files, report)
+        _remove(learnt.scratch)
+        if self._settings.towers != "frozen":  # the texts of the last one's encoder are of no more use
+            forget(store, self._texts_table(""), keep=self._texts_table(self._encoders.text.passport("text").digest))
+        return count, [_summary(made), *self._next(store)]
+
+    def _fit_heads(
+        self, store: Store, features: Features, parts: Mapping[str, NDArray[np.int64]], progress: Any
+    ) -> Learnt:
+        from coldstart.align.fit_heads import fit_heads
+
+        return fit_heads(
+            features,
+            parts,
+            towers=self._encoders.towers,
+            start=self._start,
+            weights=self._settings.texts,
+            training=self._settings.training,
+            device=self._pipeline.engine.device,
+            checkpoint=self._scratch(store, ".safetensors"),
+            name=self.name,
+            progress=progress,
+        )
+
+    def _fit_towers(
+        self, store: Store, features: Features, parts: Mapping[str, NDArray[np.int64]], progress: Any
+    ) -> Learnt:
+        from coldstart.align.fit_towers import TowerFit
+
+        job = TowerFit(
+            name=self.name,
+            settings=self._settings,
+            engine=self._pipeline.engine,
+            base=self._encoders.towers["image"],
+            allow_random_weights=self._image.settings.allow_random_weights,
+            pictures=self._image.table,
+            at_most=self._image.settings.pictures,
+            limits=Limits(**self._pipeline.media.limits()),
+            folder=self._scratch(store, "-towers"),
+            progress=progress,
+        )
+        return job.fit(store, features, parts, self._inputs(store).texts)
+
+    def _scratch(self, store: Store, suffix: str) -> Path:
+        """Where a fit keeps what it would go on from if it were killed."""
+        return install.weights_dir() / "fitting" / f"{digest([store.uri, self.name])}{suffix}"
+
+    def _next(self, store: Store) -> list[str]:
+        """What to do where no space of the pipeline is made by the fit."""
+        short = self.name.rpartition(".")[2]
+        users = [s.name for s in self._pipeline.of_kind("embed") if s.settings.encoder in encoders_of(self.name)]
+        if users:
+            return [f"`coldstart run --workspace {store.uri}` makes {', '.join(users)} anew with it"]
+        return [
+            f"no space is made with it yet: `coldstart embed --workspace {store.uri} --space aligned --encoder "
+            f"align:{short}`, then `coldstart index --workspace {store.uri}`"
+        ]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        rmtree(path)
+    else:
+        with suppress(FileNotFoundError):
+            path.unlink()
+
+
+def _summary(made: Artifact) -> str:
+    """One line on a fit: what it learnt from, and what it finds of what it did not."""
+    report = made.report
+    parts, found = report["parts"], report["recall_at_10"]
+    learnt = f"learnt from {parts['train']} items in {report['best_epoch']} epochs"
+    if found["after"] is None:
+        return f"{learnt}; none were held out to judge it by"
+    before = f" (before: {found['before']:.3f})" if "before" in found else ""
+    return f"{learnt}; of {parts['test']} held out, recall@10 both ways {found['after']:.3f}{before}"

@@ -1,0 +1,1 @@
+"""Fine-tune the encoders themselves (LoRA or last blocks) in one process or several."""

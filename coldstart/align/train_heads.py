@@ -1,0 +1,353 @@
+"""Heads learnt from pairs: vectors of frozen encoders in, two maps into one space out. Knows no tables and no models.
+
+Locked towers, as in locked-image tuning (Zhai et al. 2022), with small maps on top; the vectors are computed once, so
+an epoch is a few matrix products.
+
+Training: one method a file. Arrays and folders in, folders out; knows nothing of stages, tables or commands.
+
+A training's state in one file, so that a killed one goes on where it was. Weights as safetensors, no pickle.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.nn.functional import normalize
+
+from coldstart.align.head_math import Pairs, Standard, mrr_of, over_plain, over_standardised, vectors_of
+from coldstart.align.losses import MAX_SCALE, info_nce, sigmoid_loss
+from coldstart.core.optim import AdamW
+from coldstart.encoders._heads import Heads, HeadShape
+from coldstart.errors import ColdstartError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How heads are trained. What can be known of an item is dropped at random: each step draws one picture and one
+    text of it and drops the others, and `dropout` blanks out numbers of both vectors.
+
+    Attributes:
+        loss: `infonce` or `siglip`.
+        epochs: at most; `patience`: stop after so many without a better mean reciprocal rank on the held-out part,
+            0: never.
+        batch_size: items a step; all others of a batch that are of another group are negatives.
+        lr: the highest learning rate of AdamW: it rises over the first `warmup` of all steps, then falls as a cosine.
+        weight_decay: pulls weights, not biases, to zero; or, with `anchored`, to where they started.
+        dim: numbers of the space; `hidden`: of a layer between, 0 for linear heads. Only `new_heads` reads these.
+        standardise: learn over numbers less their mean and by their deviation, see `coldstart.align.head_math`; the
+            heads that come out take plain vectors all the same.
+        dropout: share of the numbers of each vector that a step does not see; `hidden_dropout`: of the hidden layer.
+        noise: length of the random vector that is added to each unit vector.
+        smoothing: of the targets of InfoNCE.
+        prior: weight of the mean squared distance to what the first heads give, on the unit sphere.
+        scale: what cosines are multiplied by at first, and `bias` what is added then (`siglip`); both are learnt, the
+            scale never above 100.
+        seed: of weights, order, draws and dropout.
+    """
+
+    loss: Literal["infonce", "siglip"] = "infonce"
+    epochs: int = 50
+    patience: int = 15
+    batch_size: int = 512
+    lr: float = 3e-3
+    warmup: float = 0.1
+    weight_decay: float = 1.0
+    anchored: bool = False
+    dim: int = 384
+    hidden: int = 0
+    standardise: bool = True
+    dropout: float = 0.5
+    hidden_dropout: float = 0.0
+    noise: float = 0.0
+    smoothing: float = 0.1
+    prior: float = 0.0
+    scale: float = 14.3
+    bias: float = -10.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: its number from 1, mean loss, scale after it, and mean reciprocal rank on the held-out part (None:
+    there is no such part)."""
+
+    epoch: int
+    loss: float
+    scale: float
+    mrr: float | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training made.
+
+    Attributes:
+        heads: of the best epoch; on the CPU, float32.
+        history: each epoch, also those before an interruption.
+        best_epoch: 0: the heads as they were given.
+        seconds: spent, also before an interruption.
+        stopped: whether `patience` ended it.
+    """
+
+    heads: Heads
+    history: list[Epoch]
+    best_epoch: int
+    seconds: float
+    stopped: bool
+
+
+def new_heads(recipe: Recipe, image_dim: int, text_dim: int) -> Heads:
+    """Random heads as the recipe states: linear, or with a hidden layer beside the linear way."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return Heads(*(HeadShape(inputs, recipe.dim, recipe.hidden) for inputs in (image_dim, text_dim)))
+
+
+def fit(
+    train: Pairs,
+    valid: Pairs | None,
+    heads: Heads,
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    progress: Callable[[Epoch], None] | None = None,
+) -> Fitted:
+    """Train a copy of `heads`; killed and called again with the same, it ends with the same weights.
+
+    Args:
+        valid: held out, of other groups; None: the last epoch counts as the best.
+        heads: where training starts; their scale and bias are not read, those of the recipe are.
+        checkpoint: file (safetensors) that keeps the state after each epoch, written beside and renamed; one of other
+            pairs, heads or recipe is not read and is written over. It stays when training is done.
+        progress: called after each epoch.
+
+    Raises:
+        ColdstartError: all pairs are of one group, or vectors or the loss are no finite numbers.
+    """
+    if len(np.unique(train.groups)) < 2:
+        raise ColdstartError(
+            f"{len(train)} pairs of one group teach nothing: alignment needs items of at least two products"
+        )
+    started = time.perf_counter()
+    plain_given = _starting(heads, recipe).to(device)
+    standards = None
+    if recipe.standardise:
+        sides = ((train.images, train.image_rows()), (train.texts, train.text_rows()))
+        standards = tuple(Standard.of(vectors, rows.order) for vectors, rows in sides)
+    given = over_standardised(plain_given, *standards) if standards else plain_given
+
+    def plain() -> Heads:
+        return over_plain(now, *standards) if standards else now
+
+    now = copy.deepcopy(given).requires_grad_(True)
+    starts = dict(given.named_parameters())
+    goals = {name: start if recipe.anchored else None for name, start in starts.items() if start.ndim == 2}
+    optimiser = AdamW(dict(now.named_parameters()), goals, recipe.weight_decay)
+    digest = digest_of(asdict(recipe), plain_given, train, valid) if checkpoint else ""
+    done = restore(checkpoint, digest, now, optimiser) if checkpoint else None
+    if done is None:
+        mrr = None if valid is None else mrr_of(plain_given, valid, device)
+        done = Progress(best=_weights(plain_given), best_mrr=mrr)
+    before_s = done.seconds
+    learner = _Learner(train, now, given, standards, optimiser, recipe, device)
+    while not done.stopped and done.epoch < recipe.epochs:
+        loss = learner.epoch(done.epoch)
+        done.epoch += 1
+        mrr = None if valid is None else mrr_of(plain(), valid, device)
+        if mrr is None or done.best_mrr is None or mrr > done.best_mrr:
+            done.best, done.best_mrr, done.best_epoch = _weights(plain()), mrr, done.epoch
+        done.history.append((done.epoch, loss, now.logit_scale.exp().item(), mrr))
+        done.stopped = bool(valid is not None and recipe.patience and done.epoch - done.best_epoch >= recipe.patience)
+        done.seconds = before_s + time.perf_counter() - started
+        if checkpoint:
+            store(checkpoint, digest, done, now, optimiser)
+        if progress is not None:
+            progress(Epoch(*done.history[-1]))
+    best = copy.deepcopy(heads).float().cpu()
+    best.load_state_dict(done.best)
+    history = [Epoch(*line) for line in done.history]
+    return Fitted(best.requires_grad_(False).eval(), history, done.best_epoch, done.seconds, done.stopped)
+
+
+def _starting(heads: Heads, recipe: Recipe) -> Heads:
+    given = copy.deepcopy(heads).float().requires_grad_(False)
+    given.logit_scale.fill_(math.log(recipe.scale))
+    given.logit_bias.fill_(recipe.bias if recipe.loss == "siglip" else 0.0)
+    return given
+
+
+class _Learner:
+    """Steps of one training. What is random follows from seed and epoch, so that none of it is kept."""
+
+    def __init__(
+        self,
+        train: Pairs,
+        now: Heads,
+        given: Heads,
+        standards: tuple[Standard, ...] | None,
+        optimiser: AdamW,
+        recipe: Recipe,
+        device: torch.device,
+    ) -> None:
+        self._train, self._now, self._given, self._optimiser = train, now, given, optimiser
+        self._recipe, self._device, self._standards = recipe, device, standards
+        self._sides = ((train.images, train.image_rows()), (train.texts, train.text_rows()))
+        self._random = np.random.Generator(np.random.SFC64(recipe.seed))
+        for head in (now.image, now.text):
+            if head.outer is not None and recipe.hidden_dropout:
+                head.outer.register_forward_pre_hook(
+                    lambda _, hidden: (
+                        self._dropped(hidden[0], recipe.hidden_dropout) if torch.is_grad_enabled() else None
+                    )
+                )
+
+    def epoch(self, number: int) -> float:
+        """One pass over all items in batches of nearly one size; gives the mean loss."""
+        recipe, train = self._recipe, self._train
+        self._random = np.random.Generator(np.random.SFC64([recipe.seed, number]))
+        steps, losses = max(1, round(len(train) / recipe.batch_size)), []
+        for step, items in enumerate(np.array_split(self._random.permutation(len(train)), steps)):
+            lr = recipe.lr * _share_of_lr((number * steps + step) / (recipe.epochs * steps), recipe.warmup)
+            loss = self._loss(items)
+            losses.append(loss.detach())
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimiser.step(lr)
+            with torch.no_grad():
+                self._now.logit_scale.clamp_(max=math.log(MAX_SCALE))
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
+            _check_finite(train)
+            raise ColdstartError(f"the loss of epoch {number + 1} is {mean}: use a lower lr than {recipe.lr:g}")
+        return mean
+
+    def _loss(self, items: NDArray[np.int64]) -> torch.Tensor:
+        recipe, now, given = self._recipe, self._now, self._given
+        groups = torch.from_numpy(self._train.groups[items]).to(self._device)
+        same = groups[:, None] == groups[None]
+        image, text = (vectors_of(all_of, rows.draw(items, self._random), self._device) for all_of, rows in self._sides)
+        if self._standards:
+            image, text = (one.apply(vectors) for one, vectors in zip(self._standards, (image, text), strict=True))
+        mapped = normalize(now.image(self._blurred(image)), dim=1), normalize(now.text(self._blurred(text)), dim=1)
+        scale = now.logit_scale.exp()
+        if recipe.loss == "siglip":
+            loss = sigmoid_loss(*mapped, scale, now.logit_bias, same)
+        else:
+            loss = info_nce(*mapped, scale, same, recipe.smoothing)
+        if recipe.prior:
+            with torch.no_grad():
+                before = normalize(given.image(image), dim=1), normalize(given.text(text), dim=1)
+            away = sum((new - old).square().sum(1).mean() for new, old in zip(mapped, before, strict=True))
+            loss = loss + recipe.prior * away
+        return loss
+
+    def _blurred(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Vectors with numbers blanked out and noise on top."""
+        recipe = self._recipe
+        if recipe.noise:
+            noise = self._random.standard_normal(vectors.shape, np.float32) * (recipe.noise / vectors.shape[1] ** 0.5)
+            vectors = vectors + torch.from_numpy(noise).to(self._device)
+        return self._dropped(vectors, recipe.dropout) if recipe.dropout else vectors
+
+    def _dropped(self, values: torch.Tensor, share: float) -> torch.Tensor:
+        """Drawn on the CPU, one byte a number, so that every device drops the same."""
+        drop = round(share * 256)
+        drawn = np.frombuffer(self._random.bytes(values.numel()), np.uint8).reshape(values.shape)
+        keep = torch.from_numpy(drawn >= drop).to(self._device)
+        return values * keep * (256 / (256 - drop))
+
+
+def _share_of_lr(done: float, warmup: float) -> float:
+    """Of the highest learning rate, when this share of all steps is done."""
+    if done < warmup:
+        return (done + 1e-3) / (warmup + 1e-3)
+    return 0.5 + 0.5 * math.cos(math.pi * (done - warmup) / (1 - warmup))
+
+
+def _check_finite(pairs: Pairs) -> None:
+    for name, vectors in (("images", pairs.images), ("texts", pairs.texts)):
+        bad = np.flatnonzero(~np.isfinite(vectors.sum(1, dtype=np.float32)))
+        if len(bad):
+            raise ColdstartError(
+                f"{len(bad)} {name} have vectors that are no finite numbers, the first at {bad[0]}: embed them again"
+            )
+
+
+def _weights(heads: Heads) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().cpu().clone() for name, weight in heads.state_dict().items()}
+
+
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        best: weights of the best epoch so far; `best_epoch`: its number, 0 before the first.
+        history: of each epoch its number, loss, scale and mean reciprocal rank.
+    """
+
+    best: dict[str, torch.Tensor]
+    best_mrr: float | None
+    best_epoch: int = 0
+    epoch: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+    history: list[tuple[int, float, float, float | None]] = field(default_factory=list)
+
+
+def digest_of(recipe: Mapping[str, Any], given: Heads, train: Pairs, valid: Pairs | None) -> str:
+    """SHA-256 of all that a training follows from, as hexadecimal digits."""
+    sha = sha256(json.dumps([dict(recipe), train.digest(), valid and valid.digest()], sort_keys=True).encode())
+    for name, weight in given.state_dict().items():
+        sha.update(f"{name} {tuple(weight.shape)} ".encode())
+        sha.update(weight.cpu().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def store(path: Path, digest: str, done: Progress, now: Heads, optimiser: AdamW) -> None:
+    """Write the state beside `path`, then rename: a reader sees the old state or the new one."""
+    tensors = {f"best.{name}": weight for name, weight in done.best.items()}
+    for name, weight in now.named_parameters():
+        tensors[f"now.{name}"] = weight.detach()
+        tensors |= {f"mean.{name}": optimiser.mean[name], f"square.{name}": optimiser.square[name]}
+    state = {name: value for name, value in vars(done).items() if name != "best"} | {"steps": optimiser.steps}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    packed = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(packed, partial, {"digest": digest, "state": json.dumps(state)})
+    partial.replace(path)
+
+
+def restore(path: Path, digest: str, now: Heads, optimiser: AdamW) -> Progress | None:
+    """Set weights and optimiser as `store` found them; None, and nothing set, where `path` holds no such training."""
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            if about.get("digest") != digest:
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
+    state = json.loads(about["state"])
+    optimiser.steps = state.pop("steps")
+    with torch.no_grad():
+        for name, weight in now.named_parameters():
+            weight.copy_(tensors[f"now.{name}"])
+            optimiser.mean[name].copy_(tensors[f"mean.{name}"])
+            optimiser.square[name].copy_(tensors[f"square.{name}"])
+    best = {name.removeprefix("best."): tensor for name, tensor in tensors.items() if name.startswith("best.")}
+    state["history"] = [tuple(line) for line in state["history"]]
+    return Progress(best=best, **state)

@@ -1,1 +1,0 @@
-"""One mapper a file: `fit(problem, *, seed, **settings)` and `restore(arrays)`; see `coldstart.behaviour.Mapper`."""

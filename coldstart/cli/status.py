@@ -1,0 +1,141 @@
+"""Commands that say how things stand: status, check, doctor.
+
+What this machine has, for `coldstart doctor` and for bug reports.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+
+from coldstart import __version__
+from coldstart.cli import ingest as interaction_files
+from coldstart.cli import output
+from coldstart.cli import output as report
+from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, Uri
+from coldstart.core.device import choose_device, choose_devices, choose_dtype
+from coldstart.models import install
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the main app."""
+    for command in (status, check, doctor):
+        app.command(command.__name__)(command)
+
+
+def status(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    failed: Annotated[bool, typer.Option("--failed", help="List every item that did not make it, and why.")] = False,
+    json: Json = False,
+) -> None:
+    """Say where every item is: fresh + failed + filtered + duplicate + pending = items, for each stage."""
+    import coldstart
+    from coldstart.store import PIPELINES
+
+    opened = coldstart.open(workspace)
+    if failed:
+        rows = opened.failures()
+        if json:
+            output.as_json(rows)
+        else:
+            columns = ("stage", "item", "state", "reason", "detail")
+            output.table(
+                columns, [[row["stage"], row["item_id"], row["state"], row["reason"], row["detail"]] for row in rows]
+            )
+        return
+    interactions = opened.interaction_summary()
+    alone = interactions is not None and PIPELINES not in opened.tables()
+    reports = [] if alone else opened.status()
+    if json:
+        more = [] if interactions is None else [interaction_files.standing_json(interactions)]
+        output.as_json([*(report.to_dict() for report in reports), *more])
+        return
+    if not alone:
+        report.balance(reports)
+    if interactions is not None:
+        output.line(interaction_files.standing(interactions))
+    output.line(f"workspace {opened.uri}: {output.size(opened.size_bytes())}")
+
+
+def check(
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="Pipeline file, or the name of a packaged one.")],
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Check a pipeline file and list all its faults at once; builds and runs nothing."""
+    from coldstart.core import pipeline as pipelines
+    from coldstart.engine.run import faults
+    from coldstart.errors import ColdstartError
+
+    try:
+        loaded = pipelines.load(pipeline, overrides or ())
+        found = faults(loaded)
+    except pipelines.PipelineError as error:
+        found = error.faults
+    if json:
+        output.as_json({"pipeline": pipeline, "faults": found})
+    else:
+        for fault in found:
+            output.line(f"- {fault}")
+    if found:
+        raise ColdstartError(f"{pipeline} has {len(found)} fault{'s' if len(found) > 1 else ''}: mend and check again")
+    if not json:
+        output.line(
+            f"{pipeline}: no faults in {len(loaded.stages)} stages: {', '.join(spec.name for spec in loaded.stages)}"
+        )
+
+
+def doctor(workspace: Uri = DEFAULT_WORKSPACE, json: Json = False) -> None:
+    """Say what this machine has: device, number formats, versions, models, disk."""
+
+    facts = examine(workspace)
+    if json:
+        output.as_json(facts)
+    else:
+        output.table(("what", "found"), list(facts.items()))
+
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "transformers",
+    "sentence-transformers",
+    "timm",
+    "lancedb",
+    "av",
+)
+
+
+def examine(workspace: str) -> dict[str, Any]:
+    """Facts by name, each as a person reads it; measures the device for a moment."""
+    import torch
+
+    device = choose_device()
+    folder = Path(workspace) if "://" not in workspace else Path.cwd()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    states = {row.name: row.state for row in install.rows()}
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "coldstart": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "device": f"{device} ({name})",
+        "devices": f"{', '.join(choose_devices())} (with engine.devices: all)",
+        "number format": f"{choose_dtype(device)} (chosen by measurement)".replace("torch.", ""),
+        "processor cores": os.cpu_count(),
+        "torch threads": torch.get_num_threads(),
+        "memory": f"{psutil.virtual_memory().available / 1e9:.1f} of {psutil.virtual_memory().total / 1e9:.1f} GB free",
+        "disk": f"{free / 1e9:.1f} GB free in {folder.resolve()}",
+        "models": f"{install.weights_dir()}: " + ", ".join(f"{model} {state}" for model, state in states.items()),
+        **{package: version(package) for package in _PACKAGES},
+    }

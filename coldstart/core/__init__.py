@@ -1,0 +1,1 @@
+"""Shared ground of all rooms: pipeline files, the protocol of stages, records, prompts, sanitizing, devices."""

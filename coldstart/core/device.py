@@ -1,0 +1,280 @@
+"""Which device and number format a model runs in: asked for by name, or chosen by measurement.
+
+Importing this module does not import torch. What it cannot know: whether a model stays accurate in a narrow
+format; each encoder's tests show that.
+
+The cores of this machine, shared out among processes that compute at once, so that none is asked of twice.
+
+What it does not know: a quota of processor time (of a container, say), which leaves all cores in sight.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from coldstart.errors import ColdstartError
+
+if TYPE_CHECKING:
+    import torch
+
+
+DEVICES = "auto, cpu, cuda, cuda:N or mps"
+
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+MIN_SPEEDUP = 1.3  # a narrow format must earn its rounding
+
+
+def check_names(device: str, dtype: str) -> None:
+    """Raise `ColdstartError` for a device or dtype word that no machine knows. Needs no torch."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise ColdstartError(f"device {device!r} is unknown: use {DEVICES}")
+    if dtype not in DTYPES:
+        raise ColdstartError(f"dtype {dtype!r} is unknown: use {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """The named device, or for `auto` the first of CUDA, MPS and CPU that this machine has.
+
+    On CUDA, float32 matrix products are allowed to use TF32 from here on.
+
+    Raises:
+        ColdstartError: the word is unknown, or this machine has no such device.
+    """
+    import torch
+
+    check_names(device, "auto")
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if device == "auto":
+        device = "cuda" if cuda else "mps" if mps else "cpu"
+    chosen = torch.device(device)
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count() if cuda else 0
+        if (chosen.index or 0) >= count:
+            raise ColdstartError(f"device {device!r} is not here: torch sees {count} CUDA devices; use device: auto")
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+    if chosen.type == "mps" and not mps:
+        raise ColdstartError("device 'mps' is not here: it needs a Mac with Apple silicon; use device: auto")
+    return chosen
+
+
+def choose_devices(device: str = "auto", devices: int | Literal["all"] | Sequence[str] = "all") -> list[str]:
+    """Names of the devices that compute at once, a process each; those of one CPU are `cpu:0`, `cpu:1`, ….
+
+    Args:
+        device: the kind (`choose_device`), where `devices` names none.
+        devices: so many; or all: every CUDA device, a process for every NUMA node of a CPU, the one MPS device; or
+            their names.
+
+    Raises:
+        ColdstartError: this machine has not so many, or none of that name.
+    """
+    import torch
+
+    if not isinstance(devices, int | str):
+        return [str(choose_device(name)) for name in devices]
+    chosen = choose_device(device)
+    if chosen.index is not None or devices == 1:
+        if devices not in (1, "all"):
+            raise ColdstartError(f"devices: {devices} with device {device!r}: name the kind alone, as in device: cuda")
+        return [str(chosen)]
+    there = {"cuda": torch.cuda.device_count(), "cpu": len(available())}.get(chosen.type, 1)
+    count = (len(nodes()) if chosen.type == "cpu" else there) if devices == "all" else devices
+    if count > there:
+        what = f"{there} cores, and a process needs one" if chosen.type == "cpu" else f"{there} {chosen.type} devices"
+        raise ColdstartError(f"devices: {count} are not here: this machine has {what}; use devices: all")
+    return [f"{chosen.type}:{number}" for number in range(count)] if chosen.type != "mps" else ["mps"]
+
+
+def visible_cuda(index: int) -> str:
+    """What `CUDA_VISIBLE_DEVICES` has to be for a process that is to see one device alone, given what it is here."""
+    shown = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return shown[index] if index < len(shown) else str(index)
+
+
+def stay_near(physical: str) -> None:
+    """Keep this process on the cores beside a CUDA device, where the machine has several nodes and says which is near.
+
+    By accelerate, which asks the driver. Its process groups are of no use here: their ranks end together, and one
+    that died could not be replaced.
+
+    Args:
+        physical: the device's number on the whole machine; another kind of name has no effect.
+    """
+    if len(nodes()) < 2 or not physical.isdecimal():
+        return
+    from accelerate.utils import set_numa_affinity
+
+    allowed = set(available())
+    try:
+        set_numa_affinity(int(physical))
+    except Exception:  # no library to ask, an old driver, a container that hides it: speed alone is at stake
+        return
+    if near := allowed & set(available()):
+        os.sched_setaffinity(0, near)
+    else:
+        os.sched_setaffinity(0, allowed)
+
+
+def choose_dtype(device: torch.device, dtype: str = "auto") -> torch.dtype:
+    """The number format for weights and activations on `device`.
+
+    `auto` takes bfloat16 on CUDA from compute capability 8; elsewhere it times a small matrix product (tens
+    of milliseconds, once a process) and takes bfloat16 (CPU) or float16 (MPS) where that is at least 1.3
+    times as fast as float32, and float32 otherwise.
+    """
+    import torch
+
+    check_names("auto", dtype)
+    if dtype != "auto":
+        chosen: torch.dtype = getattr(torch, dtype)
+        return chosen
+    if device.type == "cuda":
+        capable = torch.cuda.get_device_capability(device)[0] >= 8
+        return torch.bfloat16 if capable else torch.float16
+    narrow = torch.float16 if device.type == "mps" else torch.bfloat16
+    return narrow if speedup(device.type, narrow) >= MIN_SPEEDUP else torch.float32
+
+
+@cache
+def speedup(device_type: str, dtype: torch.dtype) -> float:
+    """How many times as fast as float32 a linear layer of a small transformer runs in `dtype`; measured
+    once.
+    """
+    import torch
+
+    best = {torch.float32: float("inf"), dtype: float("inf")}
+    layers = {
+        kind: (
+            torch.ones(256, 768, dtype=kind, device=device_type),
+            torch.ones(1536, 768, dtype=kind, device=device_type),
+        )
+        for kind in best
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine, threads that wait for each other drown the difference
+    try:
+        with torch.inference_mode():
+            for _ in range(12):  # interleaved, and the best of each: a disturbed round does not count
+                for kind, (rows, weight) in layers.items():
+                    start = time.perf_counter()
+                    torch.nn.functional.linear(rows, weight)
+                    if device_type == "mps":
+                        torch.mps.synchronize()
+                    best[kind] = min(best[kind], time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return best[torch.float32] / best[dtype]
+
+
+def product_rate(device: torch.device, dtype: torch.dtype, rounds: int = 6) -> float:
+    """Operations a second of matrix products as a vision transformer has them (N x 768 x 3,072), all cores; the
+    median of some rounds.
+    """
+    import torch
+
+    count = 800 if device.type == "cpu" else 12_800  # a GPU is not filled by less
+    rows = torch.ones(count, 768, dtype=dtype, device=device)
+    weight = torch.ones(3072, 768, dtype=dtype, device=device)
+    took = []
+    with torch.inference_mode():
+        for _ in range(1 + rounds):
+            start = time.perf_counter()
+            for _ in range(2):
+                torch.nn.functional.linear(rows, weight)
+            if device.type != "cpu":
+                torch.empty(1, device=device).add_(1).item()  # waits until all is done
+            took.append(time.perf_counter() - start)
+    return 2 * 2 * count * 768 * 3072 / statistics.median(took[1:])
+
+
+_NODES = Path("/sys/devices/system/node")
+
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process may use.
+
+    Attributes:
+        threads: that it computes with.
+        cores: numbers of those that it stays on; empty: any. Memory is nearest to the cores of its own node, so a
+            process keeps to whole nodes; within a node the system balances better than a fixed place would.
+    """
+
+    threads: int
+    cores: tuple[int, ...] = ()
+
+
+def available() -> list[int]:
+    """Numbers of the cores that this process may use, ascending."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def threads() -> int:
+    """How many threads this process may compute with: what `OMP_NUM_THREADS` says, as torch has it too, or one a core.
+    For libraries that do not ask that variable."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdecimal() and int(said) else len(available())
+
+
+def nodes(folder: Path = _NODES) -> list[list[int]]:
+    """The cores of `available`, NUMA node by node (on most machines: socket by socket); one node where the system does
+    not say."""
+    usable = available()
+    found = []
+    for path in sorted(folder.glob("node[0-9]*/cpulist"), key=lambda path: int(path.parent.name.removeprefix("node"))):
+        if own := [core for core in _parse(path.read_text()) if core in usable]:
+            found.append(own)
+    return found if sum(map(len, found)) == len(usable) else [usable]
+
+
+def shares(count: int, of: list[list[int]] | None = None) -> list[Share]:
+    """Equal shares for `count` processes, in the order of the nodes (`nodes()` by default)."""
+    of = of or nodes()
+    line = [(core, node) for node, cores in enumerate(of) for core in cores]
+    found = []
+    for place in range(count):
+        own = line[place * len(line) // count : (place + 1) * len(line) // count] or [line[place % len(line)]]
+        touched = {node for _, node in own}
+        stays = () if len(of) == 1 else tuple(core for core, node in line if node in touched)
+        found.append(Share(len(own), stays))
+    return found
+
+
+def settle(share: Share) -> None:
+    """Hold this process, and those that it starts, to its share. Best before numpy and torch are loaded: they count
+    cores when they are."""
+    os.environ.update(dict.fromkeys(_THREADS, str(share.threads)))
+    if share.cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, share.cores)
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    threadpool_limits(share.threads)  # what a script of the user's has loaded already
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(share.threads)
+
+
+def _parse(text: str) -> list[int]:
+    """`0-3,8-11` as numbers."""
+    cores: list[int] = []
+    for part in text.strip().split(",") if text.strip() else []:
+        first, _, last = part.partition("-")
+        cores += range(int(first), int(last or first) + 1)
+    return cores

@@ -1,0 +1,174 @@
+"""Who did what with which item, and when: the plain data that fits, recommendations and evaluations share.
+
+Knows no tables and no files. Rows stand in no order; a user may meet an item more than once.
+
+Windows of time over interactions, and which items are warm in them. Knows no tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.errors import ColdstartError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """N rows over named users and items.
+
+    Attributes:
+        user_ids, item_ids: names, without repetition; a name may have no row.
+        users, items: places in those names, int32 [N].
+        times: seconds since 1970 in UTC, int64 [N].
+        weights: how much a row says for the item, float32 [N]; 0 or less says nothing for it, or speaks against it.
+    """
+
+    user_ids: tuple[str, ...]
+    item_ids: tuple[str, ...]
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    times: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Interactions:
+        """The chosen rows, over the same names."""
+        columns = {name: getattr(self, name)[chosen] for name in ("users", "items", "times", "weights")}
+        return replace(self, **columns)
+
+    def over(self, item_ids: Sequence[str], user_ids: Sequence[str] | None = None) -> Interactions:
+        """The same rows over other names, in that order; rows of names that are not among them are left out."""
+        items, own_items = _places(self.item_ids, item_ids), self.items
+        users = None if user_ids is None else _places(self.user_ids, user_ids)
+        kept = items[own_items] >= 0
+        if users is not None:
+            kept &= users[self.users] >= 0
+        found = self.where(kept)
+        return replace(
+            found,
+            item_ids=tuple(item_ids),
+            items=items[found.items],
+            user_ids=self.user_ids if user_ids is None else tuple(user_ids),
+            users=found.users if users is None else users[found.users],
+        )
+
+    def positive(self, min_weight: float | None = None) -> Interactions:
+        """Rows that speak for their item: weight at least `min_weight`; by default above 0."""
+        return self.where(self.weights > 0 if min_weight is None else self.weights >= min_weight)
+
+    def matrix(self, *, weighted: bool = False) -> csr_matrix:
+        """float32 [users, items]: 1 where there is a row, or the sum of its rows' weights; each pair once."""
+        from scipy.sparse import csr_matrix
+
+        values = self.weights if weighted else np.ones(len(self), np.float32)
+        shape = (len(self.user_ids), len(self.item_ids))
+        found = csr_matrix((values, (self.users, self.items)), shape=shape, dtype=np.float32)
+        found.sum_duplicates()
+        if not weighted:
+            found.data[:] = 1
+        return found
+
+    def counts(self) -> NDArray[np.int64]:
+        """How many users each item has, int64 [items]."""
+        found: NDArray[np.int64] = self.matrix().getnnz(axis=0).astype(np.int64)
+        return found
+
+
+def interactions(
+    users: Sequence[str],
+    items: Sequence[str],
+    times: Sequence[int] | NDArray[np.int64] | None = None,
+    weights: Sequence[float] | NDArray[np.float32] | None = None,
+) -> Interactions:
+    """Rows by name; names come out sorted. Without times all are 0, without weights 1."""
+    user_ids, user_places = np.unique(np.asarray(users, dtype=object).astype(str), return_inverse=True)
+    item_ids, item_places = np.unique(np.asarray(items, dtype=object).astype(str), return_inverse=True)
+    count = len(user_places)
+    return Interactions(
+        tuple(user_ids.tolist()),
+        tuple(item_ids.tolist()),
+        user_places.astype(np.int32),
+        item_places.astype(np.int32),
+        np.zeros(count, np.int64) if times is None else np.asarray(times, np.int64),
+        np.ones(count, np.float32) if weights is None else np.asarray(weights, np.float32),
+    )
+
+
+def _places(names: Sequence[str], among: Sequence[str]) -> NDArray[np.int32]:
+    """Place of each name among others, -1 where it is not there: int32 [names]."""
+    known = {name: place for place, name in enumerate(among)}
+    return np.array([known.get(name, -1) for name in names], np.int32)
+
+
+@dataclass(frozen=True)
+class Window:
+    """What may be learnt from: rows before `end`, and items that enough users met by then.
+
+    Attributes:
+        end: seconds since 1970 in UTC; rows at or after it lie outside. None: no end.
+        warm_min: an item is warm from so many users on, and cold under it.
+
+    Raises:
+        ColdstartError: `warm_min` is under 1.
+    """
+
+    end: int | None = None
+    warm_min: int = 5
+
+    def __post_init__(self) -> None:
+        if self.warm_min < 1:
+            raise ColdstartError(f"warm_min {self.warm_min}: an item that nobody met is cold; give 1 or more")
+
+    def inside(self, interactions: Interactions) -> Interactions:
+        """The rows within, over the same names."""
+        return interactions if self.end is None else interactions.where(interactions.times < self.end)
+
+    def after(self, interactions: Interactions) -> Interactions:
+        """The rows that lie outside, over the same names."""
+        return interactions.where(
+            np.zeros(len(interactions), bool) if self.end is None else interactions.times >= self.end
+        )
+
+    def counts(self, interactions: Interactions) -> NDArray[np.int64]:
+        """How many users each item has within, int64 [items]."""
+        return self.inside(interactions).counts()
+
+    def warm(self, interactions: Interactions) -> NDArray[np.bool_]:
+        """Which items are warm within, bool [items]."""
+        return warm_items(self.inside(interactions), self.warm_min)
+
+
+def warm_items(interactions: Interactions, warm_min: int) -> NDArray[np.bool_]:
+    """Which items at least `warm_min` users met, bool [items]; a user counts once."""
+    return interactions.counts() >= warm_min
+
+
+def share_end(interactions: Interactions, share: float) -> int:
+    """The time before which about `share` of the rows lie, in seconds: the end of a window for training.
+
+    Raises:
+        ColdstartError: no share, no rows, or rows that all have one time, so that nothing lies after it.
+    """
+    if not 0 < share < 1:
+        raise ColdstartError(f"share {share:g} of interactions: give a number between 0 and 1")
+    if not len(interactions):
+        raise ColdstartError(
+            "no interactions to split by time: ingest some with `coldstart ingest --interactions FILE`"
+        )
+    found = int(np.quantile(interactions.times, share, method="higher"))
+    if found <= int(interactions.times.min()):
+        raise ColdstartError(
+            f"{share:.0%} of the interactions have the first time of all: there is nothing before it to learn from; "
+            "give times that differ, or split by items"
+        )
+    return found

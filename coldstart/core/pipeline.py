@@ -1,0 +1,370 @@
+"""Pipeline files: YAML in, frozen settings out. Reports every fault at once. Builds and runs nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from coldstart.core import settings as resources
+from coldstart.core import settings as yaml_text
+from coldstart.core import stage as registry
+from coldstart.core.attributes import Attribute, Attributes
+from coldstart.core.settings import (
+    absolute,
+    expanded,
+    kind_of,
+    mapping,
+    nearest,
+    shown,
+    with_overrides,
+    with_roots,
+    with_space,
+)
+from coldstart.errors import ColdstartError
+
+
+class PipelineError(ColdstartError):
+    """A pipeline file with faults; `faults` lists them all, one line each."""
+
+    def __init__(self, source: str, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        count = f"{len(faults)} faults" if len(faults) > 1 else "1 fault"
+        super().__init__(f"{source}: {count}: " + "; ".join(faults))
+
+
+class Section(BaseModel):
+    """Settings that refuse unknown names and do not change after they are read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Media(Section):
+    """Which media may be opened, and up to which size. `None` keeps the default of `coldstart.media.guard.Limits`."""
+
+    roots: tuple[str, ...] = ()
+    """Folders besides the manifest's own from which media may come; relative to the pipeline file."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Hosts that http(s) media may come from; none by default."""
+    allowed_schemes: tuple[str, ...] | None = None
+    """fsspec schemes that media may come from."""
+    max_image_bytes: int | None = Field(default=None, gt=0)
+    max_video_bytes: int | None = Field(default=None, gt=0)
+    max_pixels: int | None = Field(default=None, gt=0)
+    min_side: int | None = Field(default=None, gt=0)
+    max_duration_s: float | None = Field(default=None, gt=0)
+    deadline_s: float | None = Field(default=None, gt=0)
+    """Seconds one item may take to decode before its worker is stopped."""
+
+    def limits(self) -> dict[str, Any]:
+        """The limits that the file states, by the names of `coldstart.media.guard.Limits`."""
+        return self.model_dump(exclude={"roots"}, exclude_none=True)
+
+
+class RayCluster(Section):
+    """Where and how widely `engine: ray` works; sizes are (least, most), between which Ray scales by the load."""
+
+    address: str | None = None
+    """A running cluster: `auto`, `HOST:PORT` or `ray://HOST:10001`; None starts one on this machine."""
+    preparers: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 8)
+    """Actors that read and decode media."""
+    computers: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 8)
+    """Actors that hold a model."""
+
+    @field_validator("preparers", "computers")
+    @classmethod
+    def _ascending(cls, sizes: tuple[int, int]) -> tuple[int, int]:
+        if sizes[0] > sizes[1]:
+            raise ValueError("give the least, then the most")
+        return sizes
+
+    cpus: float = Field(default=1.0, gt=0)
+    """Cores that Ray sets aside for each actor: threads of one that computes, worker processes of one that prepares."""
+    gpus: float | None = Field(default=None, ge=0)
+    """Share of a GPU for each actor that holds a model; None: one where the cluster has any, else none."""
+    part: int = Field(default=128, ge=1)
+    """Items that travel together, and are done again together where their actor dies."""
+    restarts: int = Field(default=3, ge=0)
+    """How often a part is done again whose actor died, before its items are done one by one."""
+
+
+class Engine(Section):
+    """How the work is done; nothing here changes results. `engine: ray` is short for `engine: {name: ray}`."""
+
+    name: Literal["local", "ray"] = "local"
+    """`local`: this machine. `ray`: actors of a Ray cluster, or of one that is started here (extra `ray`)."""
+    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """Processes that read and decode media; on Ray, `ray.preparers` actors with `ray.cpus` each take their place."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    devices: Annotated[int, Field(ge=1)] | Literal["all"] | tuple[str, ...] = 1
+    """Devices that compute at once, a process each: so many of the kind of `device`, all that there are, or those
+    named, such as `[cuda:0, cuda:3]`. With `device: cpu`, so many processes that share out the cores."""
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _countable(cls, given: Any, others: ValidationInfo) -> Any:
+        device = others.data.get("device", "auto")
+        if given == "all" or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
+            if given not in (1, "all") and (device == "mps" or ":" in device):
+                raise ValueError(f"device {device} is one; give a kind of which there are several, as in device: cuda")
+            return given
+        named = isinstance(given, list | tuple) and all(
+            isinstance(name, str) and re.fullmatch(r"cuda:\d+", name) for name in given
+        )
+        if not named or not given or len(set(given)) < len(given):
+            raise ValueError("give all, a number from 1, or a list such as [cuda:0, cuda:1]")
+        if device not in ("auto", "cuda"):
+            raise ValueError(f"they are not of device {device}; leave device out")
+        return given
+
+    ray: RayCluster = Field(default_factory=RayCluster)
+    """Of `name: ray` alone."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the models; `auto` measures what the device does well."""
+    commit_rows: int = Field(default=1000, ge=1)
+    commit_s: float = Field(default=10.0, gt=0)
+    """Rows are written after so many of them or so many seconds, whichever comes first."""
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage of a pipeline: its name in the file, its kind, and its settings (the kind's own `Settings`)."""
+
+    name: str
+    kind: str
+    settings: Any
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What a command may call it: its name, its kind, and the group it is part of."""
+        return frozenset({self.name, self.kind, self.name.partition(".")[0], self.kind.partition(".")[0]})
+
+
+def _nothing(name: str) -> Path | None:
+    """What a pipeline knows of fits without a workspace."""
+    return None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A checked pipeline.
+
+    Attributes:
+        source: the file's name, or what was given instead of one.
+        manifest: path of the manifest, where the file names one.
+        max_failed: share of items that may fail in a stage before a run exits with 1.
+        raw: the settings as plain data, overrides applied and paths absolute: what a workspace keeps.
+        attributes: what descriptions state of the items of each category.
+        fitted: name of a fit stage -> folder of what it made last in the workspace at hand, None where that is nothing;
+            a pipeline without a workspace knows of nothing fitted.
+    """
+
+    source: str
+    manifest: Path | None
+    max_failed: float
+    media: Media
+    engine: Engine
+    stages: tuple[StageSpec, ...]
+    raw: Mapping[str, Any]
+    attributes: Attributes = field(default_factory=Attributes)
+    fitted: Callable[[str], Path | None] = field(default=_nothing, repr=False, compare=False)
+
+    def of_kind(self, kind: str) -> list[StageSpec]:
+        """The stages of one kind, in their order."""
+        return [spec for spec in self.stages if spec.kind == kind]
+
+    def before(self, name: str, kind: str) -> str | None:
+        """Name of the last stage of a kind that stands before the stage `name`."""
+        names = [spec.name for spec in self.stages]
+        return next((spec.name for spec in reversed(self.stages[: names.index(name)]) if spec.kind == kind), None)
+
+
+def find(name: str | Path) -> Path:
+    """Path of a pipeline file: a path, or the name of a packaged one.
+
+    Raises:
+        ColdstartError: there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = resources.files("pipelines", "*.yaml")
+    if str(name) in packaged:
+        return packaged[str(name)]
+    hint = nearest(str(name), packaged)
+    raise ColdstartError(f"no pipeline file {name}{hint}: give a path or one of {', '.join(packaged)}")
+
+
+def load(
+    source: str | Path | Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    *,
+    manifest: str | Path | None = None,
+    media_roots: Iterable[str | Path] = (),
+    spaces: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Pipeline:
+    """Read and check a pipeline.
+
+    Args:
+        source: a path, the name of a packaged pipeline, or the settings as plain data.
+        overrides: `stage.key=value` or `key=value`, the value in YAML.
+        manifest: takes the place of the file's; relative to the working folder.
+        media_roots: added to the file's; relative to the working folder.
+        spaces: settings of embed stages by name; a stage that is not there is added before the index.
+
+    Raises:
+        PipelineError: with every fault of the file.
+        ColdstartError: there is no such file.
+    """
+    if isinstance(source, Mapping):
+        label, base, raw = "pipeline", Path.cwd(), dict(source)
+    else:
+        file = find(source)
+        label, base = str(file), file.resolve().parent
+        raw = _parse(file)
+    faults: list[str] = []
+    if isinstance(raw.get("engine"), str):  # `engine: ray`
+        raw = {**raw, "engine": {"name": raw["engine"]}}
+    for name, settings in (spaces or {}).items():
+        raw = with_space(raw, name, settings)
+    raw = with_overrides(raw, overrides, faults)
+    raw = absolute(raw, base, faults)
+    if manifest is not None:
+        raw = {**raw, "manifest": str(expanded(manifest).absolute())}
+    if roots := [str(expanded(root).absolute()) for root in media_roots]:
+        raw = with_roots(raw, roots)
+    known = ("manifest", "max_failed", "media", "engine", "attributes", "stages")
+    for key in raw:
+        if key not in known:
+            faults.append(f"unknown setting {key!r}{nearest(str(key), known)}")
+    media = _section(Media, raw.get("media"), "media", faults)
+    engine = _section(Engine, raw.get("engine"), "engine", faults)
+    attributes = _attributes(raw.get("attributes"), faults)
+    max_failed = raw.get("max_failed", 0.01)
+    if isinstance(max_failed, bool) or not isinstance(max_failed, int | float) or not 0 <= max_failed <= 1:
+        faults.append(f"max_failed={max_failed!r}: give a share between 0 and 1")
+    stages = _stages(raw.get("stages"), faults)
+    if faults:
+        raise PipelineError(label, faults)
+    path = Path(raw["manifest"]) if raw.get("manifest") else None
+    return Pipeline(label, path, float(max_failed), media, engine, tuple(stages), raw, attributes)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml_text.parse(path.read_text("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ColdstartError(f"pipeline {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
+    except OSError as error:
+        raise ColdstartError(f"cannot read pipeline {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise PipelineError(str(path), [str(error)]) from error
+    if not isinstance(raw, dict):
+        raise PipelineError(str(path), ["it holds no settings: `stages:` is missing"])
+    return raw
+
+
+def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
+    if not raw:
+        faults.append("`stages:` is missing or empty")
+        return []
+    if not isinstance(raw, dict):
+        faults.append(f"stages={shown(raw)}: give the name of each stage with its settings, such as `ingest: {{}}`")
+        return []
+    specs: list[StageSpec] = []
+    for name, given in raw.items():
+        kind = kind_of(name, given)
+        if not str(name).replace("_", "").isalnum() or not str(name).isascii() or str(name) != str(name).lower():
+            faults.append(f"stage {name!r}: a name is lower-case letters, digits and _")
+            continue
+        settings = {key: value for key, value in given.items() if key != "stage"} if isinstance(given, dict) else given
+        if str(kind) in registry.groups():
+            specs += _parts(str(name), str(kind), settings, faults)
+            continue
+        try:
+            module = registry.module(str(kind))
+        except KeyError:
+            known = [*registry.groups(), *registry.kinds()]
+            short = ", ".join(sorted(one for one in known if "." not in one))
+            faults.append(f"stage {name!r}: unknown kind {kind!r}{nearest(str(kind), known)} (known: {short})")
+            continue
+        specs.append(StageSpec(str(name), str(kind), _section(module.Settings, settings, str(name), faults)))
+    kinds = [spec.kind for spec in specs]
+    for kind in ("ingest", "index"):
+        if kinds.count(kind) > 1:
+            faults.append(f"{kinds.count(kind)} stages of kind {kind!r}: one is allowed")
+    if "ingest" in kinds[1:]:
+        faults.append("stage of kind 'ingest' is not the first: put it at the top")
+    return specs
+
+
+def _parts(name: str, group: str, raw: Any, faults: list[str]) -> list[StageSpec]:
+    """The stages of a group, each named `group.part`, in the group's own order: all but those that are `false`, and
+    those on demand only where they are named."""
+    given = mapping(raw)
+    parts = registry.parts(group)
+    if given is None:
+        faults.append(f"{name}={shown(raw)}: give settings of its parts, such as `{parts[0]}: {{}}`")
+        return []
+    for part in given:
+        if part not in parts:
+            faults.append(f"unknown part {name}.{part}{nearest(str(part), parts)} (known: {', '.join(parts)})")
+    specs = []
+    for part in parts:
+        settings = given.get(part, not registry.on_demand(f"{group}.{part}"))
+        if settings is False:
+            continue
+        module, place = registry.module(f"{group}.{part}"), f"{name}.{part}"
+        section = _section(module.Settings, {} if settings is True else settings, place, faults)
+        specs.append(StageSpec(place, f"{group}.{part}", section))
+    return specs
+
+
+def _attributes(raw: Any, faults: list[str]) -> Attributes:
+    """The section `attributes`: category -> name -> its settings."""
+    found: dict[str, dict[str, Attribute]] = {}
+    for category, named in _pairs(raw, "attributes", faults).items():
+        place = f"attributes.{category}"
+        found[str(category)] = {
+            str(name): _section(Attribute, settings, f"{place}.{name}", faults)
+            for name, settings in _pairs(named, place, faults).items()
+        }
+    return Attributes({} if faults else found)
+
+
+def _pairs(raw: Any, place: str, faults: list[str]) -> dict[Any, Any]:
+    given = mapping(raw)
+    if given is None:
+        faults.append(f"{place}={shown(raw)}: give pairs, such as `default: {{colour: {{visual: true}}}}`")
+        return {}
+    return given
+
+
+def _section(model: type[BaseModel], raw: Any, place: str, faults: list[str]) -> Any:
+    settings = mapping(raw)
+    if settings is None:
+        faults.append(f"{place}={shown(raw)}: give settings, such as `{next(iter(model.model_fields))}: value`")
+        return None
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
+        for entry in error.errors():
+            where = ".".join([place, *(str(part) for part in entry["loc"])])
+            if entry["type"] == "extra_forbidden":
+                faults.append(f"unknown setting {where}{nearest(str(entry['loc'][-1]), model.model_fields)}")
+            elif entry["type"] == "missing":
+                faults.append(f"{where} is missing")
+            else:
+                advice = _ADVICE.get(entry["type"], entry["msg"].removeprefix("Value error, "))
+                faults.append(f"{where}={shown(entry['input'])}: {advice}")
+        return None
+
+
+_ADVICE = {"tuple_type": "give a list, such as [a, b]", "dict_type": "give pairs, such as {a: b}"}
+"""Where pydantic speaks of Python, not of YAML."""

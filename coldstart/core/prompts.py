@@ -1,0 +1,249 @@
+"""Prompt files: front matter and a Jinja template, rendered in a sandbox. Item text is data, never a template.
+
+A file with `output` asks a generator to write: there every value is made data (`coldstart.core.sanitize`) before the
+template sees it, so that no template can forget to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import StrictUndefined, Template, TemplateError, meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from coldstart.core import sanitize, settings
+from coldstart.core.keys import digest
+from coldstart.errors import ColdstartError
+
+OUTPUT = ("summary", "attributes", "keywords", "queries")
+"""What a prompt may ask for: the fields of a description."""
+MAX_NEW_TOKENS = 128
+"""Tokens of an answer where a prompt states none."""
+_FENCE = "---\n"
+_CHARACTERS_A_TOKEN = 32  # more than any text has on average, so that what is cut before counting could never fit
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt file.
+
+    Attributes:
+        name: as its front matter says.
+        version: raised by hand when its meaning changes.
+        inputs: names that the template may use.
+        source: the template's text.
+        system: what goes before every rendered text, the same for all items; empty for texts that an encoder reads.
+        output: fields that are asked for, in the order in which they are written; empty likewise.
+        budgets: input -> tokens of it that are read, as the generator counts them.
+        max_new_tokens: tokens that an answer may have.
+        about: for people: what it is for.
+    """
+
+    name: str
+    version: int
+    inputs: tuple[str, ...]
+    source: str
+    system: str = ""
+    output: tuple[str, ...] = ()
+    budgets: Mapping[str, int] = field(default_factory=dict, hash=False)
+    max_new_tokens: int = MAX_NEW_TOKENS
+    about: str = field(default="", compare=False)
+
+    @property
+    def digest(self) -> str:
+        """Key of all that changes what it renders and what is made of that."""
+        told: dict[str, Any] = {
+            "name": self.name,
+            "version": self.version,
+            "inputs": self.inputs,
+            "source": self.source,
+        }
+        asked = {"system": self.system, "output": self.output, "budgets": dict(self.budgets)}
+        told |= {name: value for name, value in asked.items() if value}
+        if self.max_new_tokens != MAX_NEW_TOKENS:
+            told["max_new_tokens"] = self.max_new_tokens
+        return digest(told)
+
+    def render(self, values: Mapping[str, Any]) -> str:
+        """The text for one item, on as few lines as it has; names besides `inputs` are not seen by the template.
+
+        Raises:
+            ColdstartError: the template does what the sandbox forbids, or what its inputs do not allow.
+        """
+        given = {name: values.get(name) for name in self.inputs}
+        if self.output:
+            given = {name: sanitize.tree(value) for name, value in given.items()}
+        try:
+            text = _compiled(self.source).render(given)
+        except Exception as error:  # whatever it is, the template did it
+            raise ColdstartError(f"prompt {self.name!r} cannot be rendered: {error}") from error
+        return "\n".join(line.strip() for line in text.splitlines() if line.strip())
+
+    def fit(self, items: Sequence[Mapping[str, Any]], count_tokens: Count) -> list[dict[str, Any]]:
+        """The values of each item, made data and each cut to its budget: texts by words, lists by entries, mappings
+        by values, each of which has the budget for itself. Counts the texts of all items in one go.
+
+        Args:
+            count_tokens: texts -> tokens of each, as the generator that will read them counts.
+        """
+        fitted = [
+            {name: sanitize.tree(item.get(name), self._characters(name)) for name in self.inputs} for item in items
+        ]
+        for name, budget in self.budgets.items():
+            texts = [value[name] for value in fitted if isinstance(value[name], str)]
+            short = iter(cut(texts, budget, count_tokens))
+            for value in fitted:
+                if isinstance(value[name], str):
+                    value[name] = next(short)
+                elif isinstance(value[name], list):
+                    value[name] = _first(value[name], budget, count_tokens)
+                elif isinstance(value[name], dict):
+                    few = cut([str(one) for one in value[name].values()], budget, count_tokens)
+                    value[name] = dict(zip(value[name], few, strict=True))
+        return fitted
+
+    def _characters(self, name: str) -> int | None:
+        return self.budgets[name] * _CHARACTERS_A_TOKEN if name in self.budgets else None
+
+
+Count = Callable[[Sequence[str]], Sequence[int]]
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+_ENVIRONMENT.filters["data"] = sanitize.data
+
+
+@cache
+def _compiled(source: str) -> Template:
+    return _ENVIRONMENT.from_string(source)
+
+
+def load(name: str) -> Prompt:
+    """A prompt by the name of a packaged file, or by path.
+
+    Raises:
+        ColdstartError: there is no such file, its front matter lacks something, or its template does not parse or
+            uses names that are not among its inputs.
+    """
+    packaged = settings.files("prompts", "*.md")
+    path = packaged.get(name, Path(name))
+    if not path.is_file():
+        raise ColdstartError(f"no prompt {name!r}: give a path or one of {', '.join(packaged)}")
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ColdstartError(f"prompt {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
+    head, fence, source = text.removeprefix(_FENCE).partition(f"\n{_FENCE}")
+    if not text.startswith(_FENCE) or not fence:
+        raise ColdstartError(f"prompt {path}: put name, version and inputs between two lines of --- at the top")
+    try:
+        front = settings.parse("\n" + head)  # lines counted as in the file
+        prompt = Prompt(str(front["name"]), int(front["version"]), _names(front["inputs"]), source)
+        prompt = replace(prompt, **_asked(front, prompt.inputs))
+    except _EntryError as error:
+        raise ColdstartError(f"prompt {path}: {error}") from error
+    except KeyError as error:
+        raise ColdstartError(f"prompt {path}: the front matter lacks {error.args[0]}") from error
+    except (TypeError, ValueError) as error:
+        raise ColdstartError(
+            f"prompt {path}: the front matter needs name, version (a number) and inputs (a list): {error}"
+        ) from error
+    try:
+        _compiled(source)
+        unknown = meta.find_undeclared_variables(_ENVIRONMENT.parse(source)) - set(prompt.inputs)
+    except TemplateError as error:
+        raise ColdstartError(f"prompt {path}: {error}") from error
+    if unknown:
+        raise ColdstartError(f"prompt {path} uses {', '.join(sorted(unknown))}: name it among its inputs")
+    return prompt
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"inputs={given!r}")
+    return tuple(given)
+
+
+class _EntryError(Exception):
+    """What is wrong with one entry of the front matter, for a person."""
+
+
+def _asked(front: Mapping[str, Any], inputs: Sequence[str]) -> dict[str, Any]:
+    """The optional entries of the front matter, those that stand there.
+
+    Raises:
+        _EntryError: one of them is not what it has to be.
+    """
+    found: dict[str, Any] = {"about": str(front.get("about", ""))}
+    if "system" in front:
+        found["system"] = front["system"]
+        if not isinstance(front["system"], str) or any(mark in front["system"] for mark in ("{{", "{%", "{#")):
+            raise _EntryError(
+                f"system={front['system']!r}: give one text without {{{{ }}}}, it is the same for every item"
+            )
+        found["system"] = front["system"].strip()
+    if "output" in front:
+        given = front["output"]
+        if not isinstance(given, list) or not given or not all(isinstance(name, str) for name in given):
+            raise _EntryError(f"output={given!r}: give a list of {', '.join(OUTPUT)}")
+        if wrong := [name for name in given if name not in OUTPUT] or [n for n in given if given.count(n) > 1]:
+            raise _EntryError(f"output has {wrong[0]!r}: give each of {', '.join(OUTPUT)} at most once")
+        found["output"] = tuple(given)
+    if "budgets" in front:
+        found["budgets"] = front["budgets"]
+        if not isinstance(front["budgets"], dict) or not all(_count(tokens) for tokens in front["budgets"].values()):
+            raise _EntryError(f"budgets={front['budgets']!r}: give inputs with a number of tokens each, 1 or more")
+        if unknown := [name for name in front["budgets"] if name not in inputs]:
+            raise _EntryError(f"budgets has {unknown[0]!r}, which is not among its inputs: {', '.join(inputs)}")
+    if "max_new_tokens" in front:
+        found["max_new_tokens"] = front["max_new_tokens"]
+        if not _count(front["max_new_tokens"]):
+            raise _EntryError(f"max_new_tokens={front['max_new_tokens']!r}: give a number of tokens, 1 or more")
+    return found
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _first(entries: Sequence[Any], budget: int, count_tokens: Count) -> list[Any]:
+    """The entries, in their order, that fit into the budget together; one that is too long keeps out itself alone."""
+    if not entries:
+        return []
+    kept, left = [], budget
+    extra = count_tokens([""])[0]
+    for entry, tokens in zip(entries, count_tokens([f"{entry}, " for entry in entries]), strict=True):
+        if tokens - extra <= left:
+            left -= tokens - extra
+            kept.append(entry)
+    return kept
+
+
+def cut(texts: Sequence[str], budget: int, count_tokens: Count) -> list[str]:
+    """The first words of each text, as many as fit into `budget` tokens; a text that fits stays as it is.
+
+    Where not even the first word fits, as in scripts that are written without spaces, its first characters.
+    """
+    if not texts:
+        return []
+    extra = count_tokens([""])[0]  # the marks that a tokenizer puts around any text
+    over = [place for place, count in enumerate(count_tokens(texts)) if count - extra > budget]
+    words = {place: texts[place].split() for place in over}
+    found = _most(words, " ", budget + extra, count_tokens)
+    letters = {place: words[place][0] for place in over if not found[place] and words[place]}
+    found |= _most(letters, "", budget + extra, count_tokens)
+    return [found.get(place, text) for place, text in enumerate(texts)]
+
+
+def _most(pieces: Mapping[int, Sequence[str]], between: str, budget: int, count_tokens: Count) -> dict[int, str]:
+    """Of each text that does not fit the most of its first pieces that do, found by halving."""
+    low, high = dict.fromkeys(pieces, 0), {place: len(own) for place, own in pieces.items()}  # low fits, high does not
+    while open_ := [place for place in pieces if high[place] - low[place] > 1]:
+        middles = {place: (low[place] + high[place]) // 2 for place in open_}
+        sizes = count_tokens([between.join(pieces[place][: middles[place]]) for place in open_])
+        for place, size in zip(open_, sizes, strict=True):
+            (low if size <= budget else high)[place] = middles[place]
+    return {place: between.join(own[: low[place]]) for place, own in pieces.items()}

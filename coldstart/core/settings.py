@@ -1,0 +1,201 @@
+"""Settings as plain data, before they are checked: what the command line changes in them, and paths made absolute.
+
+What is no mapping stays as it is, for `coldstart.core.pipeline` to report.
+
+Where pipeline, prompt and policy files lie: beside the package in a checkout, inside it when from a wheel.
+
+YAML as the pipeline and prompt files use it: plain values, no key twice, and faults of one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def with_overrides(raw: dict[str, Any], overrides: Iterable[str], faults: list[str]) -> dict[str, Any]:
+    """Settings changed by `stage.key=value`, `stage.part.key=value` or `key=value`; faults are added to the list."""
+    given = raw.get("stages")
+    stages = dict(given) if isinstance(given, dict) else {}
+    raw = {**raw, "stages": stages} if isinstance(given, dict) else dict(raw)
+    for override in overrides:
+        place, equals, text = override.partition("=")
+        section, dot, key = place.strip().partition(".")
+        if not equals or not section or (dot and not key):
+            faults.append(f"--set {override}: give stage.key=value")
+            continue
+        try:
+            value = parse(text)
+        except ValueError as error:
+            faults.append(f"--set {override}: {error}")
+            continue
+        if not dot and section in stages:
+            faults.append(f"--set {override}: {section!r} is a stage: give {section}.key=value")
+        elif not dot:
+            raw[section] = value
+        elif section not in (*stages, "media", "engine"):
+            faults.append(f"--set {override}: no stage {section!r}{nearest(section, ('media', 'engine', *stages))}")
+        else:
+            home = stages if section in stages else raw
+            home[section] = _with(home.get(section), key.split("."), value)
+    return raw
+
+
+def _with(settings: Any, path: Sequence[str], value: Any) -> Any:
+    """Settings with one of them, of a part of a group perhaps, changed; what is no mapping stays, to be reported."""
+    given = {} if isinstance(settings, bool) else mapping(settings)  # a part that is merely on or off
+    if given is None:
+        return settings
+    return {**given, path[0]: value if len(path) == 1 else _with(given.get(path[0]), path[1:], value)}
+
+
+def with_space(raw: dict[str, Any], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """An embed stage changed, or added before the index."""
+    return with_stage(raw, name, "embed", settings)
+
+
+def with_stage(raw: dict[str, Any], name: str, kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage changed, or one of the kind added before the index."""
+    stages = mapping(raw.get("stages"))
+    if stages is None:
+        return raw
+    if name in stages:
+        if (given := mapping(stages[name])) is None:
+            return raw
+        return {**raw, "stages": {**stages, name: {**given, **settings}}}
+    after = {key: given for key, given in stages.items() if kind_of(key, given) == "index"}
+    before = {key: given for key, given in stages.items() if key not in after}
+    return {**raw, "stages": {**before, name: {"stage": kind, **settings}, **after}}
+
+
+def kind_of(name: Any, settings: Any) -> Any:
+    """The kind of a stage: what it states, else its name."""
+    return settings.get("stage", name) if isinstance(settings, dict) else name
+
+
+def with_roots(raw: dict[str, Any], roots: list[str]) -> dict[str, Any]:
+    """Further folders that media may come from."""
+    media = mapping(raw.get("media"))
+    if media is None or not isinstance(given := media.get("roots", []), list | tuple):
+        return raw
+    return {**raw, "media": {**media, "roots": [*given, *roots]}}
+
+
+def mapping(value: Any) -> dict[Any, Any] | None:
+    """Settings as given, none where nothing is; `None` for what is no mapping."""
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) else None
+
+
+def absolute(raw: dict[str, Any], base: Path, faults: list[str]) -> dict[str, Any]:
+    """Paths of the file made independent of the working folder; `package:` means inside this package."""
+    given = raw.get("manifest")
+    if isinstance(given, str) and given:
+        raw = {**raw, "manifest": _located(given, base)}
+    elif given not in (None, ""):
+        faults.append(f"manifest={shown(given)}: give a path")
+    media = raw.get("media")
+    if isinstance(media, dict) and isinstance(media.get("roots"), list | tuple):
+        roots = [str(base / expanded(root)) if isinstance(root, str) else root for root in media["roots"]]
+        raw = {**raw, "media": {**media, "roots": roots}}
+    stages = raw.get("stages")
+    if isinstance(stages, dict):
+        raw = {**raw, "stages": {name: _with_paths(settings, base) for name, settings in stages.items()}}
+    return raw
+
+
+_FILES = {"prompt": ".md", "product": ".md", "video": ".md", "policy": ".yaml", "classes": ""}
+"""Settings that name a file: a path if it ends so, else the name of a packaged one."""
+
+
+def _located(given: str, base: Path) -> str:
+    inside = given.removeprefix("package:")
+    return str(PACKAGE / inside if inside != given else base / expanded(given))
+
+
+def _with_paths(settings: Any, base: Path) -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    return {
+        name: _located(value, base)
+        if isinstance(value, str) and value.endswith(_FILES.get(name, "\n"))
+        else _with_paths(value, base)
+        for name, value in settings.items()
+    }
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with `~` resolved, where it can be."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # the ~name of nobody: reported as a path that is not there
+        return Path(path)
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it: 60 characters at most."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)`, or nothing where no known name is near."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+PACKAGE = Path(__file__).parent.parent
+
+
+def folder(name: str) -> Path:
+    """The folder `pipelines`, `prompts` or `policies`."""
+    installed = PACKAGE / "_files" / name
+    return installed if installed.is_dir() else PACKAGE.parent / name
+
+
+def files(name: str, pattern: str) -> dict[str, Path]:
+    """File stem -> path of the files of such a folder, sorted by name."""
+    return {path.stem: path for path in sorted(folder(name).glob(pattern))}
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping: YAML forbids it, and PyYAML keeps the last in silence.
+
+    A date stays the text that it is: settings are kept as JSON, which knows no dates.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in own if tag != "tag:yaml.org,2002:timestamp"]
+    for first, own in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def parse(text: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        ValueError: it is no YAML; one line, with the line's number where there are several.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        where = f" at line {error.problem_mark.line + 1}" if error.problem_mark and "\n" in text.strip() else ""
+        raise ValueError(f"not YAML{where}: {error.problem}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a control character
+        raise ValueError(f"not YAML: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,263 @@
+"""What a stage is. Knows nothing of engines, tables or the command line.
+
+A **map** stage makes one row an item: `prepare` runs on a CPU worker for one item and may turn it away with `Reject`;
+`compute` runs on the device for one batch. A **source** stage is a map stage that brings its own rows. A **whole**
+stage reads the catalogue at once. Stages are built by their module's `build(name, settings, pipeline)` from plain
+settings, so that any engine can build them again in another process or on another machine.
+
+Stages: one module each, named as the pipeline file names its kind. Stages do not import each other.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from typing_extensions import TypeIs
+
+
+Row = dict[str, Any]
+
+
+State = Literal["failed", "filtered", "duplicate"]
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """Why one item has no fresh row of one stage.
+
+    Attributes:
+        row_key: the key that was tried; the verdict holds for as long as the key does.
+        state: `failed`, `filtered` or `duplicate`.
+        reason: snake_case word; `detail`: the value and the limit, for a person.
+    """
+
+    stage: str
+    item_id: str
+    row_key: str
+    state: State
+    reason: str
+    detail: str
+
+
+class Reject(Exception):  # noqa: N818  (a verdict on one item, not a fault of the program)
+    """Turn one item away, with the reason that its ledger row will carry.
+
+    Args:
+        reason: snake_case word that tests and filters rely on, such as `too_many_pixels`.
+        detail: the value and the limit, for a person.
+        state: `failed`, `filtered` or `duplicate`.
+    """
+
+    def __init__(self, reason: str, detail: str = "", state: State = "failed") -> None:
+        super().__init__(reason, detail, state)  # all three as args: the exception crosses process borders
+        self.reason = reason
+        self.detail = detail
+        self.state = state
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
+
+@dataclass(frozen=True)
+class Work:
+    """One item to do.
+
+    Attributes:
+        item_id: the item.
+        key: the key that its row will carry, and that its verdict is filed under if it is turned away.
+        row: what `prepare` gets; or the verdict, where the item is turned away before that.
+    """
+
+    item_id: str
+    key: str
+    row: Row | Reject
+
+
+Prepare = Callable[[Row], tuple[Any, float]]
+"""Item row -> (data for `compute`, its cost in the stage's own unit such as images or tokens)."""
+
+
+@runtime_checkable
+class MapStage(Protocol):
+    """A stage that makes one row an item.
+
+    Attributes:
+        name: the stage as the pipeline file names it.
+        kind: the module that it is built by.
+        version: raised by hand when the code's results change.
+        reads: field -> name of the earlier stage whose row `prepare` finds under it (None where that stage turned the
+            item away), besides the item's own fields.
+        table: the workspace table its rows go to.
+        key_column: the column that holds the key by which a row is fresh or stale.
+        schema: `pyarrow.Schema` of that table, with `item_id` and the key column.
+        batch_cost: budget of cost for one batch.
+        isolated: whether `prepare` may hang or crash, and so runs in worker processes with a deadline.
+        deadline_s: seconds that one `prepare` may take.
+
+    One whose `compute` asks nothing of a device says so by `on_device = False`: it is not spread over several.
+    """
+
+    name: str
+    kind: str
+    version: int
+    reads: Mapping[str, str]
+    table: str
+    key_column: str
+    schema: pa.Schema
+    batch_cost: float
+    isolated: bool
+    deadline_s: float
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Everything besides the rows read that changes results; JSON-serialisable. Loads no weights."""
+
+    def preparer(self) -> Prepare:
+        """A picklable function that readies one item. Importing it must not import torch.
+
+        It raises `Reject` for an item that cannot be used.
+        """
+
+    def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
+        """Prepared data in; as many results out, in the same order. Loads the model on first use."""
+
+    def notes(self, workspace: Any) -> list[str]:
+        """What a person should know of the stage's rows (texts over the model's limit, say), a line each."""
+
+
+@runtime_checkable
+class SourceStage(MapStage, Protocol):
+    """A map stage that brings its own rows."""
+
+    def entries(self) -> Iterator[Work]:
+        """All rows of the source, in its order."""
+
+    def forgotten(self, item_ids: Iterable[str]) -> list[str]:
+        """Which of these ledger entries belong to rows that this source no longer has."""
+
+
+@runtime_checkable
+class Gate(Protocol):
+    """A stage that keeps items from the stages after it, by what its rows say and its settings now ask for."""
+
+    def closed(self, workspace: Any) -> Mapping[str, Reject]:
+        """Item -> why it goes no further. Other settings open or close the gate without any row being made anew."""
+
+
+@runtime_checkable
+class WholeStage(Protocol):
+    """A stage that reads the whole catalogue and makes one thing of it."""
+
+    name: str
+    kind: str
+
+    def expected(self, workspace: Any) -> tuple[dict[str, str], dict[str, LedgerRow]]:
+        """Keys of the items that it takes, and the verdict on each item that it does not."""
+
+    def present(self, workspace: Any) -> dict[str, str]:
+        """Keys of the items that are in what it made last."""
+
+    def run(self, workspace: Any, progress: Any) -> tuple[int, list[str]]:
+        """Make it. Returns how many rows changed, and what a person should know, a line each.
+
+        Args:
+            progress: its `meter(name, total)` counts items as they end, for a stage that takes long.
+        """
+
+
+@runtime_checkable
+class FitStage(WholeStage, Protocol):
+    """A whole stage that learns: it makes one artifact of many rows.
+
+    `run` fits where nothing was fitted, or under other settings. Rows that came or changed since do not set it off by
+    themselves, since all that was made with the artifact would have to be made anew: they are pending until `refit`.
+    """
+
+    def refit(self, workspace: Any, progress: Any) -> tuple[int, list[str]]:
+        """As `run`, and fits as well where rows came or changed since."""
+
+
+@runtime_checkable
+class Forecasts(Protocol):
+    """What a fit stage may have besides: it can tell how long it would take."""
+
+    def forecast(self, workspace: Any, rows: int, progress: Any) -> tuple[float, float, float]:
+        """Seconds that a fit on so many rows takes: at least, most likely, at most.
+
+        Args:
+            workspace: a temporary one with a few of the rows; what is fitted on them there, to find out, lets the
+                stages after it be probed too.
+
+        Raises:
+            ColdstartError: there are too few rows to tell.
+        """
+
+
+def is_map(stage: object) -> TypeIs[MapStage]:
+    """Whether it makes rows item by item. Looks at the class: a property of the stage may wait for a fit."""
+    return hasattr(type(stage), "preparer")
+
+
+def is_source(stage: object) -> TypeIs[SourceStage]:
+    """Whether it is a map stage that brings its own rows."""
+    return is_map(stage) and hasattr(type(stage), "entries")
+
+
+_MODULES = {
+    "ingest": "coldstart.ingest.stage",
+    "understand.fingerprint": "coldstart.understand.stages.fingerprint",
+    "understand.duplicates": "coldstart.understand.stages.duplicates",
+    "understand.quality": "coldstart.understand.stages.quality",
+    "understand.shots": "coldstart.understand.stages.shots",
+    "understand.speech": "coldstart.understand.stages.speech",
+    "understand.screen": "coldstart.understand.stages.screen",
+    "understand.evidence": "coldstart.understand.stages.evidence",
+    "understand.safety": "coldstart.understand.stages.safety",
+    "embed": "coldstart.embed.stage",
+    "label": "coldstart.embed.label_stage",
+    "align.text_image": "coldstart.align.stage",
+    "align.behaviour": "coldstart.recommend.fit_stage",
+    "behaviour": "coldstart.recommend.vectors_stage",
+    "describe.grounds": "coldstart.describe.stages.visual_evidence",
+    "describe.write": "coldstart.describe.stages.write",
+    "describe.check": "coldstart.describe.stages.check",
+    "finetune.describe": "coldstart.describe.stages.finetune",
+    "index": "coldstart.search.index",
+}
+"""Kind of a stage -> the module with its `Settings` and `build`. The kinds of a group stand in the order of running."""
+
+_ON_DEMAND = frozenset({"align.behaviour"})
+"""Parts of a group that a pipeline has only where it names them: this one needs interactions."""
+
+
+def kinds() -> list[str]:
+    """Names of all stage kinds, sorted; those in a group are `group.part`."""
+    return sorted(_MODULES)
+
+
+def groups() -> list[str]:
+    """Names that stand for several stages in a pipeline, sorted."""
+    return sorted({kind.partition(".")[0] for kind in _MODULES if "." in kind})
+
+
+def parts(group: str) -> list[str]:
+    """Names of the parts of a group, in the order in which they run."""
+    return [kind.partition(".")[2] for kind in _MODULES if kind.startswith(f"{group}.")]
+
+
+def on_demand(kind: str) -> bool:
+    """Tell whether this part of a group runs only in pipelines that name it."""
+    return kind in _ON_DEMAND
+
+
+def module(kind: str) -> Any:
+    """The module of one stage kind, with `Settings` (a pydantic model) and `build`.
+
+    Raises:
+        KeyError: there is no such kind.
+    """
+    return importlib.import_module(_MODULES[kind])

@@ -1,0 +1,1 @@
+"""Write descriptions of items, check every claim, fine-tune the model that writes, evaluate it."""

@@ -1,0 +1,196 @@
+"""Where the ground of a claim is: in the record, in a text, or in what a picture was seen to show.
+
+Words alone decide: a listed value by itself or an alias, a number by its unit, any other value by its words. A text
+knows no irony, and a picture only the values that somebody calibrated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from coldstart.core.attributes import Attribute
+from coldstart.describe.checks.contract import TEXTS, Rules, Sources
+from coldstart.describe.checks.form import evidence
+from coldstart.describe.checks.words import Lexicon, Number, Tokens, agree, negated, numbers, tokens
+
+Found = tuple[str, str]
+"""Where (a field of `TEXTS`, `record` or `picture`), and the words or the probability."""
+ALL = frozenset((*TEXTS, "record"))
+
+_AS_A_START = 5  # letters by which two words are taken for forms of one
+
+
+@dataclass(frozen=True)
+class Values:
+    """The listed values of a category's attributes, ready to be looked for."""
+
+    attributes: Mapping[str, Attribute]
+
+    @cached_property
+    def of(self) -> Mapping[str, Lexicon[str]]:
+        """Attribute -> its own values."""
+        return {name: Lexicon(_phrases(one)) for name, one in self.attributes.items() if one.values or one.aliases}
+
+    @cached_property
+    def all(self) -> Lexicon[tuple[str, str]]:
+        """Those of all attributes as (attribute, value): a phrase may be a value of several."""
+        return Lexicon(
+            (phrase, (name, value)) for name, one in self.attributes.items() for phrase, value in _phrases(one)
+        )
+
+
+def _phrases(attribute: Attribute) -> Iterator[tuple[str, str]]:
+    for value in dict.fromkeys((*attribute.values, *attribute.aliases)):
+        for phrase in attribute.words_of(value):
+            yield phrase, value
+
+
+_ready: dict[int, Values] = {}
+_MOST_READY = 256
+
+
+def values_of(attributes: Mapping[str, Attribute]) -> Values:
+    """The values of these attributes; made once for as long as they are the same object."""
+    found = _ready.get(id(attributes))
+    if found is None or found.attributes is not attributes:
+        if len(_ready) >= _MOST_READY:
+            _ready.clear()
+        found = _ready[id(attributes)] = Values(attributes)
+    return found
+
+
+class Grounds:
+    """What is known of one item, ready to be asked."""
+
+    def __init__(self, sources: Sources, values: Values, rules: Rules) -> None:
+        self._facts = {name: value for name, value in sources.facts.items() if value not in (None, "")}
+        self._seen = sources.seen
+        self._values = values
+        self._rules = rules
+        self.texts: dict[str, Tokens] = {}
+        maker = (self._facts.get("brand"), self._facts.get("creator"), sources.texts.get("creator"))
+        self._makers = Lexicon((str(name), True) for name in maker if name)
+        for name in TEXTS:
+            if words := tokens(evidence(sources.texts.get(name) or "")):
+                self.texts[name] = words
+
+    def value(self, name: str, value: str) -> Found | None:
+        """The ground of an attribute's value; of one that is not listed, by its words."""
+        if self.states(name, value):
+            return "record", _plain(self._facts[name])
+        if (name, value) in self._in_texts:
+            return self._in_texts[name, value]
+        if not self._values.attributes[name].values and (found := self.phrase(value)):
+            return found
+        if (seen := self.seen(name, value)) is not None and seen >= self._rules.min_seen:
+            return "picture", f"{seen:.2f}"
+        return None
+
+    def states(self, name: str, value: str) -> bool:
+        """Whether the record states this value."""
+        return name in self._facts and tokens(str(self._facts[name])) == tokens(value)
+
+    def denies(self, name: str, value: str) -> str | None:
+        """What the record states of that attribute, where it is something else."""
+        return None if name not in self._facts or self.states(name, value) else str(self._facts[name])
+
+    def seen(self, name: str, value: str) -> float | None:
+        """The probability that a picture shows it; None where that was never asked."""
+        attribute = self._values.attributes.get(name)
+        return self._seen.get(name, {}).get(value) if attribute is not None and attribute.visual else None
+
+    def brand(self, name: str) -> Found | None:
+        """Where a brand is named: in the title or the record, and in other texts where the record states none."""
+        return self.phrase(name, ("title", "record") if self._facts.keys() & {"brand", "creator"} else ALL)
+
+    def in_names(self, words: Tokens) -> set[int]:
+        """Places of words that name the item's maker: Red Tape makes brown shoes."""
+        return {place for start, end, _ in self._makers.find(words) for place in range(start, end)}
+
+    def phrase(self, phrase: str, fields: Container[str] = ALL) -> Found | None:
+        """Where some words stand side by side, or a number with its unit does."""
+        looked = Lexicon([(phrase, phrase)])
+        for name, words in self._said:
+            if name not in fields:
+                continue
+            for start, end, _ in looked.find(words):
+                if not negated(words, start, end):
+                    return name, " ".join(words[start:end])
+        claimed = tokens(phrase)
+        measured = list(numbers(claimed))
+        if len(measured) == 1 and len(claimed) == len(measured[0].word.split()):
+            return self.number(measured[0])
+        return None
+
+    def number(self, claimed: Number) -> Found | None:
+        """Where a number is stated."""
+        return next((place for stated, place in self._numbers if agree(claimed, stated)), None)
+
+    def word(self, word: str) -> str | None:
+        """The source that has a word, or one that begins alike; None where none has."""
+        return self._words.get(word) or (self._starts.get(word[:_AS_A_START]) if len(word) > _AS_A_START else None)
+
+    @property
+    def price(self) -> float | None:
+        """What the record states."""
+        price = self._facts.get("price")
+        return float(price) if isinstance(price, int | float) and not isinstance(price, bool) else None
+
+    @cached_property
+    def _said(self) -> list[tuple[str, Tokens]]:
+        """Source -> its words, the record's facts last."""
+        return [*self.texts.items(), *(("record", tokens(_plain(value))) for value in self._facts.values())]
+
+    def titled(self, name: str) -> list[str]:
+        """The listed values of an attribute that the title states."""
+        return [value for (stated, value), (field, _) in self._in_texts.items() if stated == name and field == "title"]
+
+    def part(self, words: Tokens) -> Found | None:
+        """Where some words are part of a value that is grounded: shoes, where casual shoes are meant."""
+        return next((place for place in self._in_texts.values() if set(words) <= set(place[1].split())), None)
+
+    @cached_property
+    def _in_texts(self) -> dict[tuple[str, str], Found]:
+        """(attribute, value) -> the first text that states it.
+
+        Of an attribute that the title states, other texts state nothing: they speak of what goes with an item as well,
+        and more people may write into them.
+        """
+        found: dict[tuple[str, str], Found] = {}
+        for name, lexicon in self._values.of.items():
+            for field, words in self._said:
+                names = self.in_names(words)
+                for start, end, values in lexicon.find(words):
+                    if not negated(words, start, end) and names.isdisjoint(range(start, end)):
+                        for value in values:
+                            found.setdefault((name, value), (field, " ".join(words[start:end])))
+                if field == "title" and any(stated == name for stated, _ in found):
+                    break
+        return found
+
+    @cached_property
+    def _numbers(self) -> list[tuple[Number, Found]]:
+        return [(number, (field, number.word)) for field, words in self._said for number in numbers(words)]
+
+    @cached_property
+    def _words(self) -> dict[str, str]:
+        words: dict[str, str] = {}
+        for field, said in self._said:
+            for word in said:
+                words.setdefault(word, field)
+        return words
+
+    @cached_property
+    def _starts(self) -> dict[str, str]:
+        starts: dict[str, str] = {}
+        for word, field in self._words.items():
+            if len(word) >= _AS_A_START:
+                starts.setdefault(word[:_AS_A_START], field)
+        return starts
+
+
+def _plain(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -1,0 +1,1 @@
+"""Evaluate descriptions on items that no fit has seen."""

@@ -1,0 +1,327 @@
+"""Whether descriptions help items to be found: one set of queries, asked of indexes that hold different texts of items.
+
+Two questions. Text to item: a text that the writer did not see asks for its item; every item of the same text is right.
+Item to item: each item's own vector asks for others of its likeness (same stated attributes); itself is left out.
+Vectors come from a function that is handed over. An item without a text is in no index: it is found last.
+
+The texts that stand for one item in an index: what is given, what was written of it, and what a template or its own
+record would say.
+
+The encoder by which an evaluation reads texts that a pipeline did not embed: that of the pipeline itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.core import prompts
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import Description, sentence
+from coldstart.core.pipeline import Pipeline
+from coldstart.describe.evaluate.truth import Judged, named
+from coldstart.encoders import Encoder
+from coldstart.metrics import ranking
+from coldstart.metrics.intervals import difference, share
+
+if TYPE_CHECKING:
+    from coldstart.describe.checks import Sources
+
+
+KS = (1, 10)
+
+
+Vectors = NDArray[np.float32]
+
+
+Encode = Callable[[Sequence[str]], Vectors]
+"""Texts -> unit vectors [N, D]."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Items to be found among, and what asks for them.
+
+    Attributes:
+        texts: contender -> text of each item, empty where it has none; all of one length and order.
+        queries: text that asks for an item; None where none does (a distractor, or an item that hides no text).
+        likeness: items of equal likeness are right for each other; None where it is not known.
+        groups: items whose answers are drawn together by the bootstrap.
+        asking: whether an item asks at all; distractors only answer.
+    """
+
+    texts: Mapping[str, Sequence[str]]
+    queries: Sequence[str | None]
+    likeness: Sequence[Hashable | None]
+    groups: Sequence[Hashable]
+    asking: Sequence[bool]
+
+
+def gain(
+    gallery: Gallery, pairs: Sequence[tuple[str, str]], encode: Encode, encode_queries: Encode, *, seed: int = 0
+) -> dict[str, Any]:
+    """Recall of both questions for every contender, and the differences of some pairs of them.
+
+    Args:
+        pairs: contenders `(before, after)` to compare on the same queries.
+
+    Returns:
+        `text_to_item` and `item_to_item` -> None where nothing can be asked, else `queries`, `gallery` (items to choose
+        from), `contenders` (name -> `recall_at_1`, `recall_at_10`, each a measure with `chance`, `median_rank` and
+        `indexed`, how many items have a text) and `differences` (a list of `before`, `after`, `recall_at_1`,
+        `recall_at_10`).
+    """
+    vectors = _encoded(gallery.texts, encode)
+    return {
+        "text_to_item": _judged(
+            gallery, pairs, *_by_text(gallery, vectors, encode_queries), len(gallery.queries), seed
+        ),
+        "item_to_item": _judged(gallery, pairs, *_by_item(gallery, vectors), len(gallery.queries) - 1, seed),
+    }
+
+
+_Index = tuple[Vectors, NDArray[np.intp]]
+"""Unit vectors of the items that have a text, and their places."""
+
+
+def _encoded(contenders: Mapping[str, Sequence[str]], encode: Encode) -> dict[str, _Index]:
+    """The index of each contender; a text that several have is encoded once."""
+    once = list(dict.fromkeys(text for texts in contenders.values() for text in texts if text.strip()))
+    if not once:
+        return {name: (np.zeros((0, 1), np.float32), np.zeros(0, np.intp)) for name in contenders}
+    vectors, number = encode(once), {text: row for row, text in enumerate(once)}
+    return {
+        name: (
+            vectors[[number[text] for text in texts if text.strip()]],
+            np.flatnonzero([bool(text.strip()) for text in texts]),
+        )
+        for name, texts in contenders.items()
+    }
+
+
+_Ranks = dict[str, NDArray[np.int64]]
+
+
+_Found = tuple[NDArray[np.intp], list[NDArray[np.intp]], _Ranks, Mapping[str, int]]
+"""Places of the items that ask, the right places of each, contender -> rank of each, contender -> items indexed."""
+
+
+def _by_text(gallery: Gallery, vectors: Mapping[str, _Index], encode_queries: Encode) -> _Found:
+    folded = [None if text is None else " ".join(text.casefold().split()) for text in gallery.queries]
+    asking = np.flatnonzero([bool(text) and asks for text, asks in zip(folded, gallery.asking, strict=True)])
+    if not len(asking):
+        return asking, [], {}, {}
+    answers = [text or place for place, text in enumerate(folded)]
+    right = ranking.right_places([answers[place] for place in asking], answers)
+    asked = encode_queries([gallery.queries[place] or "" for place in asking.tolist()])
+    found = {name: _ranks(asked, own, places, right, len(folded)) for name, (own, places) in vectors.items()}
+    return asking, right, found, {name: len(places) for name, (_, places) in vectors.items()}
+
+
+def _by_item(gallery: Gallery, vectors: Mapping[str, _Index]) -> _Found:
+    count = len(gallery.likeness)
+    kinds = [place if kind is None else ("like", kind) for place, kind in enumerate(gallery.likeness)]
+    every = ranking.right_places(kinds, kinds)
+    others = [own[own != place] for place, own in enumerate(every)]
+    asking = np.flatnonzero([len(own) > 0 and asks for own, asks in zip(others, gallery.asking, strict=True)])
+    if not len(asking):
+        return asking, [], {}, {}
+    right = [others[place] for place in asking]
+    found: _Ranks = {}
+    for name, (own, places) in vectors.items():
+        ranks = np.full(len(asking), count - 1, np.int64)
+        row = dict(zip(places.tolist(), range(len(places)), strict=True))
+        has = [place for place, item in enumerate(asking.tolist()) if item in row]
+        if has:
+            asked = own[[row[int(asking[place])] for place in has]]
+            some = _ranks(asked, own, places, [right[place] for place in has], count)
+            ranks[has] = np.clip(some - 1, 1, count - 1)  # itself always stands ahead, and is no right answer
+        found[name] = ranks
+    return asking, right, found, {name: len(places) for name, (_, places) in vectors.items()}
+
+
+def _ranks(
+    asked: Vectors, own: Vectors, places: NDArray[np.intp], right: Sequence[NDArray[np.intp]], last: int
+) -> NDArray[np.int64]:
+    """Rank of each query's best right item among those that are indexed, `last` where none of them is."""
+    row = np.full(last, -1, np.intp)
+    row[places] = np.arange(len(places))
+    inside = [found[found >= 0] for found in (row[own_right] for own_right in right)]
+    has = [place for place, found in enumerate(inside) if len(found)]
+    ranks = np.full(len(right), last, np.int64)
+    if has:
+        ranks[has] = ranking.ranks(asked[has], own, [inside[place] for place in has])
+    return ranks
+
+
+def _judged(
+    gallery: Gallery,
+    pairs: Sequence[tuple[str, str]],
+    asking: NDArray[np.intp],
+    right: Sequence[NDArray[np.intp]],
+    found: _Ranks,
+    indexed: Mapping[str, int],
+    size: int,
+    seed: int,
+) -> dict[str, Any] | None:
+    if not len(asking):
+        return None
+    groups = [gallery.groups[place] for place in asking]
+    counts = [len(own) for own in right]
+
+    def hits(name: str, k: int) -> NDArray[np.float64]:
+        return (found[name] <= k).astype(np.float64)
+
+    def recall(name: str, k: int) -> dict[str, Any]:
+        measured = share(hits(name, k), groups=groups, seed=seed)
+        assert measured is not None
+        return {**asdict(measured), "chance": ranking.chance_recall_at_k(counts, size, k)}
+
+    return {
+        "queries": len(asking),
+        "gallery": size,
+        "contenders": {
+            name: {
+                **{f"recall_at_{k}": recall(name, k) for k in KS},
+                "median_rank": ranking.median_rank(ranks),
+                "indexed": indexed[name],
+            }
+            for name, ranks in found.items()
+        },
+        "differences": [
+            {
+                "before": before,
+                "after": after,
+                **{f"recall_at_{k}": _difference(hits(before, k), hits(after, k), groups, seed) for k in KS},
+            }
+            for before, after in pairs
+        ],
+    }
+
+
+def _difference(
+    before: NDArray[np.float64], after: NDArray[np.float64], groups: Sequence[Hashable], seed: int
+) -> dict[str, Any]:
+    found = difference((before, None), (after, None), groups=groups, seed=seed)
+    assert found is not None
+    return asdict(found)
+
+
+GIVEN, TEMPLATE, TRUTH = "given", "template", "truth"
+"""What a cold item has; a sentence of the attributes that it states or shows; its own record, the upper bound."""
+
+
+UNCHECKED = "unchecked"
+
+
+_LONG = ("description", "transcript", "screen_text")
+
+
+def texts(judged: Mapping[str, Sequence[Judged]], told: Sequence[Description], min_seen: float) -> dict[str, list[str]]:
+    """Contender -> text of each item.
+
+    `given` comes first, where any item has such text; then `template`, each writer after the checks and as it wrote
+    (`NAME unchecked`), and `truth`, each alone and together with what is given (`given + NAME`).
+
+    Args:
+        judged: writer -> the same items in the same order, at least one writer.
+        told: what a writer that knows the record would say of each.
+        min_seen: probability from which on the template believes a picture.
+    """
+    first = next(iter(judged.values()))
+    sources = [one.sources for one in first]
+    said: dict[str, Sequence[Description]] = {
+        TEMPLATE: [template(one.attributes, one.sources, min_seen) for one in first]
+    }
+    for name, own in judged.items():
+        said[name] = [one.described("checked") for one in own]
+        said[f"{name} {UNCHECKED}"] = [one.described("written") for one in own]
+    said[TRUTH] = told
+    prompt = prompts.load("described")
+    alone = {name: [prompt.render(_values(one)) for one in own] for name, own in said.items()}
+    given = [given_text(one) for one in sources]
+    if not any(given):
+        return alone
+    both = {
+        f"{GIVEN} + {name}": [given_text(one, text) for one, text in zip(sources, own, strict=True)]
+        for name, own in alone.items()
+    }
+    return {GIVEN: given, **alone, **both}
+
+
+def pairs(contenders: Sequence[str], writers: Sequence[str]) -> list[tuple[str, str]]:
+    """Which contenders are compared: what is given, with it and a description; each writer with the one before it and
+    with the template; and, together with what is given, with itself unchecked and with the truth."""
+    found = [(GIVEN, f"{GIVEN} + {name}") for name in (TEMPLATE, *writers, TRUTH)]
+    for mark in (f"{GIVEN} + ", ""):
+        found += [(f"{mark}{before}", f"{mark}{after}") for before, after in itertools.pairwise(writers)]
+        found += [(f"{mark}{TEMPLATE}", f"{mark}{name}") for name in writers]
+    for mark in (f"{GIVEN} + ", "")[: 1 if GIVEN in contenders else 2]:
+        found += [(f"{mark}{name} {UNCHECKED}", f"{mark}{name}") for name in writers]
+        found += [(f"{mark}{name}", f"{mark}{TRUTH}") for name in writers]
+    return [pair for pair in found if set(pair) <= set(contenders)]
+
+
+def template(attributes: Mapping[str, Attribute], sources: Sources, min_seen: float) -> Description:
+    """What can be said without a model: the value of each attribute that the shown record states, or else one that a
+    shown text names, or else the likeliest one that the pictures are believed to show."""
+    listed: dict[str, str] = {}
+    for text in sources.texts.values():
+        for claim in named(text, attributes):
+            listed.setdefault(claim.name, claim.value)
+    found = {}
+    for name, attribute in attributes.items():
+        fact, seen = sources.facts.get(name), sources.seen.get(name, {})
+        stated = None if fact is None else attribute.canonical(str(fact))
+        likeliest = max(seen, key=lambda value: seen[value], default=None)
+        if stated is not None:
+            found[name] = stated
+        elif name in listed:
+            found[name] = listed[name]
+        elif likeliest is not None and seen[likeliest] >= min_seen:
+            found[name] = likeliest
+    return Description(sentence(found), found)
+
+
+def given_text(sources: Sources, written: str = "") -> str:
+    """What is shown of an item as one text, short fields first; a description stands before the long ones, so that it
+    is read where an encoder reads the first words alone."""
+    short = [text for name, text in sources.texts.items() if name not in _LONG]
+    shown = {text.casefold() for text in short}
+    short += [
+        str(fact) for name, fact in sources.facts.items() if name != "price" and str(fact).casefold() not in shown
+    ]
+    long = [text for name, text in sources.texts.items() if name in _LONG]
+    return "\n".join(text for text in ([". ".join(short), written, *long]) if text.strip())
+
+
+def _values(description: Description) -> dict[str, object]:
+    return {
+        "summary": description.summary,
+        "attributes": list(description.attributes.values()),
+        "keywords": list(description.keywords),
+        "queries": list(description.queries),
+    }
+
+
+def text_encoder(pipeline: Pipeline) -> tuple[Encoder, Mapping[str, int]]:
+    """The encoder of the pipeline's first space of texts that stands on no fit, and its budgets; else the starter's."""
+    from coldstart import encoders
+
+    spaces = [
+        spec.settings
+        for spec in pipeline.of_kind("embed")
+        if spec.settings.input == "text" and not spec.settings.encoder.startswith("align:")
+    ]
+    encoder = encoders.load(
+        spaces[0].encoder if spaces else "starter",
+        device=pipeline.engine.device,
+        dtype=pipeline.engine.dtype,
+        allow_random_weights=bool(spaces) and spaces[0].allow_random_weights,
+    )
+    return encoder, spaces[0].budgets if spaces else {}

@@ -1,0 +1,353 @@
+"""How true written descriptions are, before and after the checks, by what their items' records state and were hidden.
+
+Reads plain records; knows nothing of tables and models. Every share has a bootstrap interval over groups of items and
+states what it is of. Definitions, each a share of all items' sums:
+
+- `precision` of attributes: values written that the hidden record states, of all written; a value of an attribute that
+  the record says nothing of counts as wrong. `recall`: of all that the hidden record states. `f1`: their harmonic
+  mean. `accuracy`: right values, of those where both state one. Values are compared by `Attribute.canonical`, with
+  its aliases.
+- `made_up`: claims (see `coldstart.describe.evaluate.truth`) that neither have a ground in what was shown nor are true by the
+  hidden record. After the checks it is small by their making; `contradicted` says what their grounds are worth: claims
+  of attributes that the hidden record states otherwise, of those it speaks of, whatever their ground.
+- `valid`: texts that are the JSON that was asked for.
+- `length`: words of the summary, a mean over items that have one. `copied`: words of summaries in runs of at least
+  five that a shown text has.
+
+What a description claims of an item, and what the record and the shown evidence say to each claim.
+
+A claim is an attribute's value, a listed value that the summary names, or a number in any of its texts; the same claim
+made twice counts once. Values are looked for as whole words in their order, by the value and its aliases; plural or
+singular makes no difference. Other inflections are not seen, nor what a sentence implies without naming it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.core.attributes import Attribute
+from coldstart.core.description import FIELDS, Description, parse
+from coldstart.core.stage import Reject
+from coldstart.metrics.intervals import difference, share
+from coldstart.metrics.text import copied, distinct, words
+
+if TYPE_CHECKING:
+    from coldstart.describe.checks import Checked, Sources
+
+
+STAGES = ("written", "checked")
+"""What the model wrote, and what the checks left of it."""
+
+
+ALL = "all"
+"""Name of the attributes taken together."""
+
+
+_Columns = dict[tuple[str, ...], tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One item, what was written of it, and the truth.
+
+    Attributes:
+        attributes: those that it may state; truth: name -> canonical value of the record, of those that were hidden.
+        hidden: field -> text of the record that was hidden, a hidden price among them.
+        sources: what was shown.
+        written: the model's text; None where it wrote none, and `checked` says why.
+        checked: what the checks left, or why nothing.
+        group: items of one group are drawn together.
+        output: the fields that were asked for.
+    """
+
+    item_id: str
+    attributes: Mapping[str, Attribute]
+    truth: Mapping[str, str]
+    hidden: Mapping[str, str]
+    sources: Sources
+    written: str | None
+    checked: Checked | Reject
+    group: int = 0
+    output: tuple[str, ...] = FIELDS
+
+    def described(self, stage: str) -> Description:
+        """The description at a stage of `STAGES`; an empty one where there is none."""
+        if stage == "checked":
+            return Description() if isinstance(self.checked, Reject) else self.checked.description
+        try:
+            return parse(self.written or "", self.output)
+        except ValueError:
+            return Description()
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the text is the JSON that was asked for."""
+        try:
+            parse(self.written or "", self.output)
+        except ValueError:
+            return False
+        return True
+
+    def verdicts(self, stage: str, min_seen: float) -> list[Verdict]:
+        """What speaks for each claim of the description."""
+        return [
+            judge(claim, self.attributes, self.truth, self.hidden.values(), self.sources, min_seen)
+            for claim in claims_of(self.described(stage), self.attributes)
+        ]
+
+
+def measure(judged: Sequence[Judged], *, min_seen: float = 0.5, seed: int = 0) -> dict[str, Any]:
+    """All measures of one writer, as JSON-serialisable values.
+
+    Args:
+        min_seen: probability that a picture must reach to be the ground of a claim.
+
+    Returns:
+        `items`, `valid`, `status` (word -> share of items, `rejected` among them), `cut` and `rejected` (reason ->
+        share of items), and for each of `STAGES` `made_up`, `contradicted`, `length`, `copied`, `distinct_1`,
+        `distinct_2`, `attributes` (name, or `all` -> `precision`, `recall`, `f1`, `accuracy`) and `claims` (how many).
+        A measure is `value`, `low`, `high` and `n`, or None where there is nothing to count.
+    """
+    groups = [one.group for one in judged]
+
+    def of_items(is_so: Sequence[bool]) -> dict[str, Any] | None:
+        return _plain(share(np.asarray(is_so, np.float64), groups=groups, seed=seed))
+
+    states = [_state(one) for one in judged]
+    cuts = [set() if isinstance(one.checked, Reject) else {cut.reason for cut in one.checked.cut} for one in judged]
+    refused = [one.checked.reason if isinstance(one.checked, Reject) else "" for one in judged]
+    found: dict[str, Any] = {
+        "items": len(judged),
+        "valid": of_items([one.is_valid for one in judged]),
+        "status": {name: of_items([name == own for own in states]) for name in _STATES},
+        "cut": {name: of_items([name in own for own in cuts]) for name in sorted(set().union(*cuts))},
+        "rejected": {name: of_items([name == own for own in refused]) for name in sorted(set(refused) - {""})},
+    }
+    for stage in STAGES:
+        columns = _columns(judged, stage, min_seen)
+        own: dict[str, Any] = {"attributes": {}, "claims": int(columns[("made_up",)][1].sum())}
+        for name, (parts, wholes) in columns.items():
+            into = own["attributes"].setdefault(name[1], {}) if len(name) > 1 else own
+            into[name[0]] = _plain(share(parts, wholes, groups=groups, seed=seed))
+        texts = [one.described(stage).summary for one in judged]
+        own |= {f"distinct_{n}": _plain(distinct(texts, n)) for n in (1, 2)}
+        found[stage] = own
+    return found
+
+
+def compare(
+    before: Sequence[Judged], after: Sequence[Judged], *, min_seen: float = 0.5, seed: int = 0
+) -> dict[str, Any]:
+    """Differences of two writers on the same items, after less before, paired: stage -> measures as in `measure`.
+
+    Raises:
+        ValueError: the two did not write of the same items.
+    """
+    if [one.item_id for one in before] != [one.item_id for one in after]:
+        raise ValueError("the two writers did not write of the same items in the same order")
+    groups = [one.group for one in after]
+    found: dict[str, Any] = {}
+    for stage in STAGES:
+        first, second = (_columns(judged, stage, min_seen) for judged in (before, after))
+        own: dict[str, Any] = {"attributes": {}}
+        for name in second:
+            into = own["attributes"].setdefault(name[1], {}) if len(name) > 1 else own
+            into[name[0]] = _plain(difference(first[name], second[name], groups=groups, seed=seed))
+        found[stage] = own
+    return found
+
+
+_STATES = ("written", "cut", "fallback", "rejected")
+
+
+def _state(one: Judged) -> str:
+    return "rejected" if isinstance(one.checked, Reject) else one.checked.status
+
+
+def _columns(judged: Sequence[Judged], stage: str, min_seen: float) -> _Columns:
+    """Measure, and attribute where it is of one -> parts and wholes of each item, float64 [N]."""
+    names = list(dict.fromkeys(name for one in judged for name in one.attributes))
+    keys: list[tuple[str, ...]] = [("made_up",), ("contradicted",), ("length",), ("copied",)]
+    keys += [(measure, name) for name in (ALL, *names) for measure in ("precision", "recall", "f1", "accuracy")]
+    columns: _Columns = {key: (np.zeros(len(judged)), np.zeros(len(judged))) for key in keys}
+
+    def add(key: tuple[str, ...], place: int, part: float, whole: float) -> None:
+        parts, wholes = columns[key]
+        parts[place] += part
+        wholes[place] += whole
+
+    for place, one in enumerate(judged):
+        description = one.described(stage)
+        for name, attribute in one.attributes.items():
+            told = description.attributes.get(name)
+            value = None if told is None else attribute.canonical(told) or told
+            known = one.truth.get(name)
+            is_right = value is not None and value == known
+            for own in (ALL, name):
+                add(("precision", own), place, is_right, value is not None)
+                add(("recall", own), place, is_right, known is not None)
+                add(("f1", own), place, 2 * is_right, (value is not None) + (known is not None))
+                add(("accuracy", own), place, is_right, value is not None and known is not None)
+        for verdict in one.verdicts(stage, min_seen):
+            add(("made_up",), place, verdict.is_made_up, 1)
+            add(("contradicted",), place, verdict.truth == "false", verdict.truth != "open" and not verdict.is_number)
+        if description.summary:
+            add(("length",), place, len(words(description.summary)), 1)
+            add(("copied",), place, *copied(description.summary, one.sources.texts.values()))
+    return columns
+
+
+def _plain(found: Any) -> dict[str, Any] | None:
+    return None if found is None else asdict(found)
+
+
+NUMBER = "number"
+"""Name of the claims that are numbers."""
+
+
+Truth = Literal["true", "false", "open"]
+"""Whether the record that was hidden states the value, states another, or says nothing of it."""
+
+
+_DIGITS = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*")
+
+
+_ENDING = re.compile(r"['’]s$|(?:(?<=ss)|(?<=ch)|(?<=sh)|(?<=x))es$|(?<!s)s$")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One thing that is said.
+
+    Attributes:
+        name: of the attribute, or `number`; value: canonical where the attribute knows it.
+    """
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What speaks for a claim.
+
+    Attributes:
+        truth: by the hidden record.
+        ground: name of the shown text that has it, `record` for a shown fact, `picture` where the calibrated label of
+            the pictures agrees, or empty.
+    """
+
+    claim: Claim
+    truth: Truth
+    ground: str
+
+    @property
+    def is_made_up(self) -> bool:
+        """Neither grounded in what was shown nor true by the hidden record."""
+        return not self.ground and self.truth != "true"
+
+    @property
+    def is_number(self) -> bool:
+        return self.claim.name == NUMBER
+
+
+def claims_of(description: Description, attributes: Mapping[str, Attribute]) -> list[Claim]:
+    """All claims, attributes first; those of the summary are looked for the longest value first."""
+    found = [
+        Claim(name, (attributes[name].canonical(value) if name in attributes else None) or value)
+        for name, value in description.attributes.items()
+    ]
+    found += named(description.summary, attributes)
+    texts = [description.summary, *description.keywords, *description.queries]
+    found += [Claim(NUMBER, number) for text in texts for number in numbers(text)]
+    return list(dict.fromkeys(found))
+
+
+def numbers(text: str) -> list[str]:
+    """The numbers in a text that no letter stands before, without commas of thousands and trailing zeros: `1,299.50`
+    is `1299.5`, `7,5` is `7.5`, and `v2` has none."""
+    return [_plain_number(digits) for digits in _DIGITS.findall(text)]
+
+
+def _plain_number(digits: str) -> str:
+    point = re.sub(r",(?=\d{3}(?!\d))", "", digits).replace(",", ".")
+    return point.rstrip("0").rstrip(".") if point.count(".") == 1 else point
+
+
+def judge(
+    claim: Claim,
+    attributes: Mapping[str, Attribute],
+    truth: Mapping[str, str],
+    hidden: Iterable[str],
+    sources: Sources,
+    min_seen: float,
+) -> Verdict:
+    """What the record and the shown evidence say to one claim.
+
+    Args:
+        truth: attribute -> canonical value of the record, of those that were hidden.
+        hidden: the record's texts, and numbers as text, that were hidden.
+        min_seen: probability that a picture must reach to be a ground.
+    """
+    if claim.name == NUMBER:
+        stated: Truth = "true" if any(claim.value in numbers(text) for text in hidden) else "open"
+        ground = next((name for name, text in sources.texts.items() if claim.value in numbers(text)), "")
+        if not ground and any(claim.value in numbers(str(fact)) for fact in sources.facts.values()):
+            ground = "record"
+        return Verdict(claim, stated, ground)
+    attribute = attributes.get(claim.name, Attribute())
+    stated = "open" if claim.name not in truth else "true" if truth[claim.name] == claim.value else "false"
+    return Verdict(claim, stated, ground_of(claim.name, claim.value, attribute, sources, min_seen))
+
+
+def ground_of(name: str, value: str, attribute: Attribute, sources: Sources, min_seen: float) -> str:
+    """What was shown that states an attribute's value: `record`, the name of a text, `picture`, or empty."""
+    fact = sources.facts.get(name)
+    if fact is not None and attribute.canonical(str(fact)) == value:
+        return "record"
+    named = [folded(one) for one in attribute.words_of(value)]
+    for where, text in sources.texts.items():
+        own = folded(text)
+        if any(_at(own, one) >= 0 for one in named):
+            return str(where)
+    seen = sources.seen.get(name, {})
+    return "picture" if value in seen and seen[value] >= min_seen else ""
+
+
+@lru_cache(maxsize=1 << 14)
+def folded(text: str) -> tuple[str, ...]:
+    """The words of a text, each without the ending of an English plural or possessive."""
+    return tuple(_ENDING.sub("", one) or one for one in words(text))
+
+
+def _at(text: Sequence[str], phrase: Sequence[str]) -> int:
+    """Place of the first word of a phrase in a text, -1 where it lacks it."""
+    start = -1
+    while phrase and phrase[0] in text[start + 1 :]:
+        start = text.index(phrase[0], start + 1)
+        if tuple(text[start : start + len(phrase)]) == tuple(phrase):
+            return start
+    return -1
+
+
+def named(text: str, attributes: Mapping[str, Attribute]) -> Iterator[Claim]:
+    """Listed values that a text names: where one lies within a longer one, the longer alone."""
+    listed = [
+        (folded(one), name, value)
+        for name, attribute in attributes.items()
+        for value in attribute.values
+        for one in attribute.words_of(value)
+    ]
+    left = list(folded(text))
+    for phrase, name, value in sorted(listed, key=lambda one: -len(one[0])):
+        start = _at(left, phrase)
+        if start >= 0:
+            left[start : start + len(phrase)] = [""] * len(phrase)
+            yield Claim(name, value)

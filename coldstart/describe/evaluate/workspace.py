@@ -1,0 +1,344 @@
+"""The writers of a workspace judged: what was tuned last and what it was before, on items that the fit held out.
+
+Each item comes as a cold one: only some of its fields are shown, and what is hidden of its record is the truth.
+
+What the checks of a workspace know and ask: the rules of its `describe.check`, and what pictures are a ground of.
+
+What the base and the tuned generator write of the same items, side by side. Stores nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from coldstart import generators
+from coldstart.core.attributes import Attribute, Attributes, truth
+from coldstart.core.pipeline import Pipeline
+from coldstart.core.stage import Reject, Row
+from coldstart.describe.check_context import EVIDENCE_KIND, Seeing, last_rules, read
+from coldstart.describe.checks import Rules
+from coldstart.describe.evaluate.report import DescribeReport, Distractor, asked_by, likeness_of, query_of, report
+from coldstart.describe.evaluate.retrieval_gain import given_text, text_encoder
+from coldstart.describe.evaluate.truth import Judged
+from coldstart.describe.finetune.dataset import rows_of
+from coldstart.describe.finetune.fit import needs_a_fit
+from coldstart.describe.finetune.settings import FINETUNE, WRITE
+from coldstart.describe.prompt_input import target
+from coldstart.describe.writing import PROMPTS, Seen, Writer, ask_of, given_fields, prompts_of, sources_of
+from coldstart.embed.spaces import vectors_of
+from coldstart.errors import ColdstartError
+from coldstart.media.limits import Limits
+from coldstart.store import Store
+from coldstart.store.fits import ITEMS_FILE, SPLITS, Writing, items_of, writing_in
+from coldstart.store.freshness import Standing
+
+if TYPE_CHECKING:
+    pass
+
+
+BASE, TUNED = "base", "adapter"
+"""The generator as it was before the fit, and with what the fit made."""
+
+
+GALLERIES = ("held-out", "all")
+
+
+_NOTES = {
+    "test": "held out: no fit has seen these items, nor others of their groups",
+    "valid": "not held out: the fit was stopped by these items",
+    "train": "not held out: the fit was trained on these items",
+}
+
+
+_LEARNT = (
+    "what pictures are a ground of was learnt from the records of {} of these items, so that the checks look better "
+    "here than on new ones"
+)
+
+
+_CHUNK = 64
+
+
+def evaluate_store(
+    store: Store,
+    pipeline: Pipeline,
+    progress: Any,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    given: Collection[str] | None = None,
+    writers: Sequence[str] | None = None,
+    gallery: str = "held-out",
+    seed: int = 0,
+) -> DescribeReport:
+    """Judge writers on the items of one part of the split that `finetune.describe` made last.
+
+    Args:
+        progress: as stages take it.
+        split: `test`, `valid` or `train`; limit: at most so many of its items, drawn at random.
+        given: the fields that are shown; by default those that the fit showed.
+        writers: `base`, `adapter` and names of generators, at least one; by default the first two, where the base can
+            write before it is fitted.
+        gallery: `held-out`, or `all` to look for the items among all others of the workspace as well, which stand in
+            the index with all of their own words.
+        seed: of the draw and the bootstrap.
+
+    Raises:
+        ColdstartError: nothing is tuned, there is no such split, gallery, field or generator, no item of the split is
+            in the workspace any more, or nothing of them is hidden.
+    """
+    for name, value, known in (("split", split, SPLITS), ("gallery", gallery, GALLERIES)):
+        if value not in known:
+            raise ColdstartError(f"there is no {name} {value!r}: choose one of {', '.join(known)}")
+    fit = _fit(store, pipeline)
+    shown = given_fields("evaluate", fit.writing.given if given is None else given)
+    every = rows_of(store, pipeline, fit.stage, Standing(store, pipeline))
+    items = sorted(item for item, (part, _) in fit.split.items() if part == split and item in every)
+    if not items:
+        raise ColdstartError(f"no item of split {split} of {fit.stage} is in workspace {store.uri}: fit anew")
+    if limit is not None and limit < len(items):
+        items = sorted(random.Random(seed).sample(items, limit))
+    rows = [every[item] for item in items]
+    against = evidence(store, pipeline, items)
+    seen = against.seen if shown is None or "picture" in shown else {}
+    judged, about = {}, {}
+    for name in writers or fit.writers():
+        writer = fit.writer(name, pipeline, against.rules)
+        judged[name], about[name] = _judged(writer, rows, fit, shown, seen, progress, name), writer.generator.name
+    first = next(iter(judged.values()))
+    if not any(one.truth or one.hidden for one in first):
+        raise ColdstartError(
+            f"all that is known of the items is shown (given: {', '.join(sorted(shown or ())) or 'all'}), so that "
+            "nothing is left to judge by: name fewer fields with --given"
+        )
+    encoder, _ = text_encoder(pipeline)
+    query = query_of(first)
+    others = [row for item, row in every.items() if item not in set(items)] if gallery == "all" else []
+    found = report(
+        judged,
+        [
+            target(row, one.attributes, shown or (), prose=query != "description")
+            for row, one in zip(rows, first, strict=True)
+        ],
+        encoder.encode_documents,
+        encoder.encode_queries,
+        writers=about,
+        split=split,
+        note=_NOTES[split],
+        caveat=_LEARNT.format(against.learnt) if seen and against.learnt else "",
+        given=None if shown is None else sorted(shown),
+        distractors=[_distractor(row, fit.writing.attributes, shown, query) for row in others],
+        min_seen=against.rules.min_seen,
+        seed=seed,
+    )
+    return found.with_items(
+        {item: {"title": every[item]["title"], "kind": every[item]["kind"], "uri": _picture(every[item])}
+         for item in found.shown()}
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What was tuned last.
+
+    Attributes:
+        stage: its name; options: of the generator; split: item -> its part of the split, and its group.
+    """
+
+    stage: str
+    settings: Any
+    writing: Writing
+    split: Mapping[str, tuple[str, int]]
+
+    def writers(self) -> list[str]:
+        return [TUNED] if needs_a_fit(self.writing.generator) else [BASE, TUNED]
+
+    def writer(self, name: str, pipeline: Pipeline, rules: Rules) -> Writer:
+        own = name in (BASE, TUNED)
+        generator = generators.load(
+            self.writing.generator if own else name,
+            device=pipeline.engine.device,
+            dtype=pipeline.engine.dtype,
+            adapter=self.writing.adapter if name == TUNED else None,
+            **(self.settings.options if own else {}),
+        )
+        prompts = prompts_of(self.stage, self.writing.prompt or PROMPTS)
+        limits = Limits(**pipeline.media.limits())
+        return Writer(
+            generator, prompts, self.writing.attributes, rules, limits, self.settings.frames, self.settings.pictures
+        )
+
+
+def _fit(store: Store, pipeline: Pipeline) -> _Fit:
+    for spec in pipeline.of_kind(FINETUNE):
+        made = store.artifacts.newest(spec.name)
+        if made is not None:
+            table = pq.read_table(made.folder / ITEMS_FILE, columns=["item_id", "split", "group"]).to_pylist()
+            split = {row["item_id"]: (row["split"], int(row["group"])) for row in table}
+            return _Fit(spec.name, spec.settings, writing_in(made.folder, pipeline.attributes), split)
+    raise ColdstartError(
+        f"no writer is tuned in workspace {store.uri}: run `coldstart finetune describe --workspace {store.uri}` first"
+    )
+
+
+def _judged(
+    writer: Writer,
+    rows: Sequence[Row],
+    fit: _Fit,
+    given: Collection[str] | None,
+    seen: Mapping[str, Seen],
+    progress: Any,
+    name: str,
+) -> list[Judged]:
+    found = []
+    with progress.meter(f"{fit.stage}: {name} writes", len(rows)) as meter:
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
+            written = writer.write(chunk, given)
+            checked = writer.check(chunk, written, given, seen)
+            for row, text, verdict in zip(chunk, written, checked, strict=True):
+                sources, stated = sources_of(row, writer.attributes, given, seen.get(row["item_id"]))
+                found.append(
+                    Judged(
+                        row["item_id"],
+                        stated,
+                        _hidden_truth(row, stated, given),
+                        _hidden_texts(row, given),
+                        sources,
+                        None if isinstance(text, Reject) else text.text,
+                        verdict,
+                        fit.split[row["item_id"]][1],
+                        writer.prompts[row["kind"]].output,
+                    )
+                )
+            meter.advance(len(chunk), sum(isinstance(one, Reject) for one in written), 0.0)
+    return found
+
+
+def _hidden_truth(
+    row: Mapping[str, Any], stated: Mapping[str, Attribute], given: Collection[str] | None
+) -> dict[str, str]:
+    """What the record states of attributes, those left out that a shown field is read from."""
+
+    def is_shown(attribute: Attribute) -> bool:
+        source = attribute.source or "attributes."
+        return given is None or ("facts" if source.startswith("attributes.") else source) in given
+
+    return {name: value for name, value in truth(row, stated).items() if not is_shown(stated[name])}
+
+
+def _hidden_texts(row: Mapping[str, Any], given: Collection[str] | None) -> dict[str, str]:
+    fields = {name: row.get(name) for name in ("title", "description", "category", "creator", "price")}
+    fields["tags"] = ", ".join(row.get("tags") or ())
+    return {
+        name: str(value)
+        for name, value in fields.items()
+        if given is not None and name not in given and value not in (None, "")
+    }
+
+
+def _distractor(
+    row: Mapping[str, Any], attributes: Attributes, given: Collection[str] | None, query: str
+) -> Distractor:
+    sources, stated = sources_of(row, attributes)
+    hidden, texts = _hidden_truth(row, stated, given), _hidden_texts(row, given)
+    own = Judged(row["item_id"], stated, hidden, texts, sources, None, Reject("not_judged"))
+    return Distractor(given_text(sources), asked_by(own, query), likeness_of(own))
+
+
+def _picture(row: Mapping[str, Any]) -> str | None:
+    return next((one["uri"] for one in row["media"] or () if one["role"] in ("image", "video")), None)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What claims about some items are held against, besides their records.
+
+    Attributes:
+        seen: item -> what its pictures are a ground of.
+        learnt: items among them whose records `describe.grounds` has learnt from, so that their pictures look like
+            better grounds than those of new items are.
+    """
+
+    rules: Rules = field(default_factory=Rules)
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    learnt: int = 0
+
+
+def evidence(store: Store, pipeline: Pipeline, items: Sequence[str]) -> Evidence:
+    """What the last stages of a pipeline say of these items; plain rules and nothing seen where it has none.
+
+    Raises:
+        ColdstartError: the policy of the checks has faults.
+    """
+    grounds = next((spec.name for spec in reversed(pipeline.of_kind(EVIDENCE_KIND))), None)
+    made = None if grounds is None else store.artifacts.newest(grounds)
+    if made is None:
+        return Evidence(last_rules(pipeline, Seeing()))
+    seeing = read(made.folder)
+    assert seeing.grounds is not None, "it was read"
+    standing = Standing(store, pipeline)
+    vectors = {space: vectors_of(store, standing.stage(space), items) for space in seeing.grounds.spaces}
+    seen = seeing.grounds.seen_of(vectors, len(items))
+    sides = items_of(made)
+    learnt = sum(sides.get(item, ("", ""))[1] == "judged" for item in items)
+    return Evidence(last_rules(pipeline, seeing), dict(zip(items, seen, strict=True)), learnt)
+
+
+def compared(store: Store, pipeline: Pipeline, limit: int) -> list[dict[str, Any]]:
+    """Of the first items: `item_id`, `title`, and `written`, writer -> `text`, what was `kept` of it, what was `cut`.
+
+    Raises:
+        ColdstartError: the pipeline describes nothing, or its generator is tuned by nothing.
+    """
+    specs = pipeline.of_kind(WRITE)
+    if not specs:
+        raise ColdstartError(f"{pipeline.source} describes nothing: it has no stage of kind {WRITE}")
+    spec = specs[-1]
+    writing, ask = ask_of(spec, pipeline)
+    if writing.adapter is None:
+        raise ColdstartError(
+            f"{spec.name}.generator={spec.settings.generator!r} is tuned by nothing, so that there is nothing to "
+            "compare it with: run `coldstart finetune describe`, then name `--generator finetune:describe`"
+        )
+    rows = list(rows_of(store, pipeline, spec.name, Standing(store, pipeline)).values())[:limit]
+    written: dict[str, list[Any]] = {}
+    engine = pipeline.engine
+    for name, adapter in ((writing.generator, None), (spec.settings.generator, writing.adapter)):
+        if adapter is None and needs_a_fit(writing.generator):
+            continue
+        writer = Writer(
+            generators.load(
+                writing.generator, device=engine.device, dtype=engine.dtype, adapter=adapter, **spec.settings.options
+            ),
+            ask.by_kind,
+            ask.attributes,
+            last_rules(pipeline),
+            Limits(**pipeline.media.limits()),
+            spec.settings.frames,
+            spec.settings.pictures,
+        )
+        texts = writer.write(rows, ask.given)
+        written[name] = [_side(*pair) for pair in zip(texts, writer.check(rows, texts), strict=True)]
+    return [
+        {
+            "item_id": row["item_id"],
+            "title": row["title"],
+            "written": {name: sides[place] for name, sides in written.items()},
+        }
+        for place, row in enumerate(rows)
+    ]
+
+
+def _side(generation: Any, checked: Any) -> dict[str, Any]:
+    text = str(generation) if isinstance(generation, Reject) else generation.text
+    if isinstance(checked, Reject):
+        return {"text": text, "kept": "", "cut": [{"claim": "all", "value": "", "reason": checked.reason}]}
+    kept = checked.description
+    cut = [{"claim": one.claim, "value": one.value, "reason": one.reason} for one in checked.cut]
+    return {"text": text, "kept": kept.dumps(), "cut": cut}

@@ -1,0 +1,188 @@
+"""An adapter melted into its base: a folder that transformers and vLLM load without peft. And whether it still agrees.
+
+Weights are added up in float32 and written in the format asked for; float32 keeps the sum as it is, bfloat16 halves the
+files and rounds it.
+
+What `finetune.describe` made, merged into its base and written out; only kept where it still writes the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from coldstart import generators
+from coldstart.core.pipeline import Pipeline
+from coldstart.describe.finetune.base_model import load_base, quiet
+from coldstart.describe.finetune.dataset import rows_of
+from coldstart.describe.finetune.fit import needs_a_fit
+from coldstart.describe.finetune.settings import FINETUNE
+from coldstart.describe.prompt_input import Ask
+from coldstart.describe.writing import given_fields, prompts_of, requests
+from coldstart.errors import ColdstartError
+from coldstart.generators import _local
+from coldstart.store import Store
+from coldstart.store.fits import items_of, writing_in
+from coldstart.store.freshness import Standing
+
+if TYPE_CHECKING:
+    from coldstart.generators import Generator, Request
+
+
+CPU = torch.device("cpu")
+
+
+def merge(base: str, adapted: Path, out: Path, *, dtype: str = "float32") -> Path:
+    """Write weights (safetensors), configurations, tokenizer and chat template of base and adapter as one model.
+
+    Args:
+        base: what the adapter was learnt on: `starter` or `hf:NAME_OR_PATH`.
+        adapted: folder that holds `adapter/`.
+        out: a new folder; it appears when all is written.
+        dtype: float32, bfloat16 or float16.
+
+    Raises:
+        ColdstartError: there is no adapter, it does not fit the base, or `out` is there already.
+    """
+    place = _local.find(adapted)
+    if out.exists():
+        raise ColdstartError(f"{out} is there already: name a new folder for the merged model")
+    draft = out.with_name(f".{out.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    with quiet(0, CPU):
+        loaded = load_base(base, CPU, torch.float32)
+        model = _local.apply(loaded.model, place, merge=True)
+        model = model.to(getattr(torch, dtype))
+        model.save_pretrained(draft, safe_serialization=True)
+        loaded.tokenizer.padding_side = "left"
+        (loaded.processor or loaded.tokenizer).save_pretrained(draft)
+    draft.rename(out)
+    return out
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What was compared.
+
+    Attributes:
+        ways: their names, the first is what the others are held against.
+        prompts: how many.
+    """
+
+    ways: tuple[str, ...]
+    prompts: int
+
+
+def agree(texts: Mapping[str, Sequence[str]]) -> Agreement:
+    """Hold the texts of every way against those of the first, letter by letter.
+
+    The rule is strict: take greedy texts made in float32 of weights kept in float32. There, ways that compute the same
+    differ by a few millionths of a logit, and a different text says that they do not compute the same. In narrow
+    formats near ties fall either way, and this would tell rounding from fault no more.
+
+    Raises:
+        ColdstartError: a text differs; the first prompt at which one does is named, with the place and both texts.
+    """
+    (first, wanted), *others = texts.items()
+    for place, text in enumerate(wanted):
+        for way, theirs in others:
+            if len(theirs) != len(wanted):
+                raise ColdstartError(f"{way} wrote {len(theirs)} texts, {first} {len(wanted)}: compare as many")
+            if theirs[place] != text:
+                at = next(
+                    (n for n, (a, b) in enumerate(zip(text, theirs[place], strict=False)) if a != b),
+                    min(len(text), len(theirs[place])),
+                )
+                raise ColdstartError(
+                    f"prompt {place + 1} of {len(wanted)}: {way} differs from {first} at letter {at + 1}: "
+                    f"{theirs[place][max(0, at - 20) : at + 20]!r} instead of {text[max(0, at - 20) : at + 20]!r}; "
+                    "the export is not used"
+                )
+    return Agreement(tuple(texts), len(wanted))
+
+
+def written(
+    tuned: Generator, merged: Generator, requests: Sequence[Request], max_new_tokens: int
+) -> dict[str, list[str]]:
+    """Greedy texts of the adapter alone, of the adapter in one batch, and of the merged model, for `agree`.
+
+    Args:
+        tuned: base with adapter; merged: the exported model; both in float32.
+
+    Raises:
+        ColdstartError: a request cannot be answered.
+    """
+    from coldstart.core.stage import Reject
+    from coldstart.generators import Sampling
+
+    sampling = Sampling(max_new_tokens=max_new_tokens)
+    answers = {
+        "adapter": [tuned.generate([request], sampling)[0] for request in requests],
+        "adapter in a batch": tuned.generate(requests, sampling),
+        "merged model": [merged.generate([request], sampling)[0] for request in requests],
+    }
+    texts: dict[str, list[str]] = {}
+    for way, made in answers.items():
+        for place, one in enumerate(made):
+            if isinstance(one, Reject):
+                raise ColdstartError(f"prompt {place + 1} of {len(requests)}: {way} cannot answer: {one}")
+        texts[way] = [one.text for one in made if not isinstance(one, Reject)]
+    return texts
+
+
+def exported(store: Store, pipeline: Pipeline, out: Path, prompts: int, progress: Any) -> dict[str, Any]:
+    """Write the merged model, and see that adapter, merged model and batches write the same, first of held-out items.
+
+    Args:
+        out: a new folder; where the three ways disagree it is not left behind.
+        progress: its `meter(name, total)` counts the three ways.
+
+    Returns:
+        `folder`, `size_bytes`, `prompts`, and `agreement`, a line.
+
+    Raises:
+        ColdstartError: nothing was fitted, it cannot be merged, `out` is there already, or a text differs.
+    """
+
+    names = [spec.name for spec in pipeline.of_kind(FINETUNE)]
+    made = store.artifacts.newest(names[-1]) if names else None
+    if made is None:
+        raise ColdstartError(f"workspace {store.uri} has no fit to export: run `coldstart finetune describe`")
+    if out.exists():
+        raise ColdstartError(f"{out} is there already: name a new folder for the merged model")
+    writing = writing_in(made.folder, pipeline.attributes)
+    if needs_a_fit(writing.generator):
+        raise ColdstartError(
+            f"{writing.generator} cannot be merged into one language model: its projector takes pictures as numbers; "
+            "write with it through coldstart"
+        )
+    sides = {item: side for item, (_, side) in items_of(made).items()}
+    first = sorted(sides, key=lambda item: sides[item] != "test")  # held-out ones, then others
+    rows = rows_of(store, pipeline, names[-1], Standing(store, pipeline))
+    chosen = [rows[item] for item in first if item in rows][:prompts]
+    ask = Ask(prompts_of(names[-1], writing.prompt or {}), writing.attributes, given_fields(names[-1], writing.given))
+    device = pipeline.engine.device
+    tuned = generators.load(writing.generator, device=device, dtype="float32", adapter=made.folder, merge=False)
+    asked = requests([ask(row) for row in chosen], tuned)
+    with tempfile.TemporaryDirectory(dir=out.absolute().parent) as draft:
+        with progress.meter(f"export: {len(asked)} prompts three ways", 2) as meter:
+            folder = merge(writing.generator, made.folder, Path(draft) / "model")
+            meter.advance(1, 0, 0.0)
+            merged = generators.load(f"hf:{folder}", device=device, dtype="float32")
+            longest = max(one.max_new_tokens for one in ask.by_kind.values())
+            agreement = agree(written(tuned, merged, asked, longest))
+            meter.advance(1, 0, 0.0)
+        (folder / "MODEL_CARD.md").write_bytes((made.folder / "MODEL_CARD.md").read_bytes())
+        shutil.move(folder, out)
+    return {
+        "folder": str(out),
+        "size_bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
+        "prompts": agreement.prompts,
+        "agreement": f"{agreement.prompts} prompts, the same texts by {', '.join(agreement.ways)}",
+    }

@@ -1,0 +1,386 @@
+"""One fit of a writer: items in, an adapter with its card out. Knows no table.
+
+Preferences of the checks: of several texts of an item the best and the worst, from which an adapter goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart import generators
+from coldstart.core.attributes import Attribute, Attributes, truth
+from coldstart.core.description import parse
+from coldstart.core.device import choose_device
+from coldstart.core.keys import digest
+from coldstart.core.pipeline import Pipeline
+from coldstart.core.prompts import Prompt
+from coldstart.core.stage import Reject, Row
+from coldstart.describe.checks.contract import Checked, Rules
+from coldstart.describe.finetune.card import model_card, summary
+from coldstart.describe.finetune.dataset import lessons, values_seen
+from coldstart.describe.finetune.lora_settings import Example
+from coldstart.describe.finetune.settings import Settings, batch_tokens
+from coldstart.describe.writing import Writer, requests
+from coldstart.errors import ColdstartError
+from coldstart.generators import Generation, Generator
+from coldstart.media.limits import Limits
+from coldstart.media.loaders import LoadPictures
+from coldstart.store.fits import CARD, ITEMS_FILE, items_file, writing_in
+
+SAMPLES = 8
+
+
+def needs_a_fit(generator: str) -> bool:
+    """Whether a generator can write nothing before it is fitted."""
+    return generator.partition(":")[0] == "starter-vlm"
+
+
+@dataclass(frozen=True)
+class DescribeFit:
+    """One fit.
+
+    Attributes:
+        name: of the stage.
+        generator: as it is before the fit.
+        prompts: kind of item -> prompt; given: fields that a cold item may have.
+        folder: where a killed fit goes on from.
+        progress: as stages take it.
+    """
+
+    name: str
+    settings: Settings
+    pipeline: Pipeline
+    generator: Generator
+    prompts: Mapping[str, Prompt]
+    given: frozenset[str]
+    folder: Path
+    progress: Any
+
+    def fit(
+        self, rows: Sequence[Row], keys: Sequence[str], groups: NDArray[np.int64], earlier: Path | None
+    ) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """Train on the `train` part, stop by `valid`, and look at some of `test`, before and after.
+
+        Args:
+            rows: of the items, evidence in them; keys: of what is learnt from each; groups: int64 `[I]`.
+            earlier: the fit that preferences go on from.
+
+        Returns:
+            The files of the artifact, and what its report says: `summary` is one line.
+        """
+        from coldstart.metrics.splits import split
+
+        ids = [row["item_id"] for row in rows]
+        shares = {"test": self.settings.test_share, "valid": self.settings.valid_share}
+        shares["train"] = 1 - sum(shares.values())
+        parts = split(groups, ids, shares, self.settings.seed)
+        learnt_from = self._some(parts["train"])
+        train, valid, test = (
+            [rows[place] for place in places] for places in (learnt_from, parts["valid"], parts["test"])
+        )
+        values = values_seen(train, self.pipeline.attributes)
+        attributes = self.pipeline.attributes.with_values(values)
+        examples = self._lessons(train, attributes, self.settings.views)
+        checked = self._lessons(valid, attributes, 1)
+        trained, about = self._train(
+            examples, checked, {row["item_id"]: row for row in (*train, *valid)}, attributes, earlier
+        )
+        card = {
+            "generator": self.settings.generator,
+            "base": self.generator.passport().digest,
+            "prompt": dict(self.settings.prompt),
+            "prompts": {kind: prompt.digest for kind, prompt in self.prompts.items()},
+            "given": sorted(self.given),
+            "values": values,
+            "data": digest(list(keys)),
+            "items": {part: len(places) for part, places in {**parts, "train": learnt_from}.items()},
+            "lessons": len(examples),
+            "method": self.settings.method,
+            **about,
+        }
+        files = {**trained, ITEMS_FILE: items_file(ids, keys, groups, parts)}
+        card |= self._judged(test[: self.settings.judged], files, attributes)
+        files[CARD] = _json(card)
+        files["MODEL_CARD.md"] = model_card(self.name, card).encode()
+        return files, {**card, "summary": summary(card)}
+
+    def _lessons(self, rows: Sequence[Row], attributes: Attributes, views: int) -> list[Example]:
+        return lessons(
+            rows,
+            self.generator,
+            prompts=self.prompts,
+            attributes=attributes,
+            given=self.given,
+            drop=self.settings.drop,
+            views=views,
+            seed=self.settings.seed,
+            prose=self.settings.summary == "description",
+        )
+
+    def _train(
+        self,
+        examples: Sequence[Example],
+        valid: Sequence[Example],
+        rows: Mapping[str, Row],
+        attributes: Attributes,
+        earlier: Path | None,
+    ) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """Files of the adapter, and `training`, `seconds`, `valid_loss` (`before` and `after`) and more of the card."""
+        if self.settings.method == "dpo":
+            return self._prefer(rows, attributes, earlier)
+        if needs_a_fit(self.settings.generator):
+            return self._tune_eyes(examples, valid, rows)
+        return self._tune(examples, valid, rows)
+
+    def _tune_eyes(
+        self, examples: Sequence[Example], valid: Sequence[Example], rows: Mapping[str, Row]
+    ) -> tuple[dict[str, bytes], dict[str, Any]]:
+        from coldstart.describe.finetune.fit_vlm import tune
+
+        return tune(
+            self.generator,
+            examples,
+            valid,
+            self._looks(rows),
+            self.settings.vision.model_dump(),
+            seed=self.settings.seed,
+            engine=self.pipeline.engine,
+            folder=self.folder,
+            meter=lambda what, total: self.progress.meter(f"{self.name}: {what}", total),
+        )
+
+    def _prefer(
+        self, rows: Mapping[str, Row], attributes: Attributes, earlier: Path | None
+    ) -> tuple[dict[str, bytes], dict[str, Any]]:
+
+        return prefer(self, list(rows.values()), attributes, earlier)
+
+    def _tune(
+        self, examples: Sequence[Example], valid: Sequence[Example], rows: Mapping[str, Row]
+    ) -> tuple[dict[str, bytes], dict[str, Any]]:
+        from coldstart.describe.finetune import lora
+        from coldstart.describe.finetune.lora_settings import LoraSettings
+
+        recipe = self.settings.training.model_dump(exclude={"processes"})
+        counted = self.generator.count_tokens([text for one in examples for text in (one.prompt, one.completion)])
+        recipe["batch_tokens"] = batch_tokens(recipe["batch_tokens"], sum(counted))
+        looks = self._looks(rows) if self.generator.image_transform is not None else None
+        made = lora.train(
+            examples,
+            valid,
+            self.settings.generator,
+            LoraSettings(**recipe, seed=self.settings.seed),
+            device=choose_device(self.pipeline.engine.device),
+            dtype=self.pipeline.engine.dtype,
+            folder=self.folder,
+            progress=self.progress,
+            pictures=looks,
+            processes=self.settings.training.processes,
+            name=self.name,
+        )
+        return made.files(), {
+            "training": recipe,
+            "seconds": made.seconds,
+            "tokens": made.tokens,
+            "tokens_s": made.tokens_s,
+            "steps": made.steps,
+            "left_out": made.left_out,
+            "valid_loss": _losses(made.valid_before, made.valid_loss),
+            "history": made.history,
+        }
+
+    def _looks(self, rows: Mapping[str, Row]) -> Callable[[str], Sequence[NDArray[np.uint8]]]:
+        """Pictures of an item as the generator is shown them, decoded whenever they are asked for."""
+        transform = self.generator.image_transform
+        assert transform is not None, "it takes pictures"
+        limits = Limits(**self.pipeline.media.limits())
+        look = LoadPictures(transform, limits, self.settings.frames, "uniform", self.settings.pictures)
+        return lambda item: look(rows[item])[0].images
+
+    def _some(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        most = self.settings.max_items
+        if most is None or len(places) <= most:
+            return places
+        return np.sort(np.random.default_rng(self.settings.seed).choice(places, most, replace=False))
+
+    def _judged(self, rows: Sequence[Row], files: Mapping[str, bytes], attributes: Attributes) -> dict[str, Any]:
+        """What is written of items that were held out, before and after: `judged` and `samples` of the card."""
+        before: list[Generation | Reject] | None = None
+        if rows and not needs_a_fit(self.settings.generator):
+            before = self.writer(self.generator, attributes).write(rows, self.given)
+        with tempfile.TemporaryDirectory() as folder:
+            lay_out(files, Path(folder))
+            engine = self.pipeline.engine
+            tuned = generators.load(
+                self.settings.generator,
+                device=engine.device,
+                dtype=engine.dtype,
+                adapter=Path(folder),
+                **self.settings.options,
+            )
+            after = self.writer(tuned, attributes).write(rows, self.given) if rows else []
+        samples = [
+            {
+                "item_id": row["item_id"],
+                "truth": " ".join(truth(row, attributes.of(row["category"])).values()),
+                "before": None if before is None else _text(before[place]),
+                "after": _text(after[place]),
+            }
+            for place, row in enumerate(rows[:SAMPLES])
+        ]
+        shares = {
+            "items": len(rows),
+            "before": None if before is None else self._right(rows, before, attributes),
+            "after": self._right(rows, after, attributes),
+        }
+        return {"judged": shares, "samples": samples}
+
+    def writer(self, generator: Generator, attributes: Attributes) -> Writer:
+        """One that is asked as the fit asks."""
+        limits = Limits(**self.pipeline.media.limits())
+        return Writer(
+            generator, self.prompts, attributes, Rules(), limits, self.settings.frames, self.settings.pictures
+        )
+
+    def _right(
+        self, rows: Sequence[Row], written: Sequence[Generation | Reject], attributes: Attributes
+    ) -> float | None:
+        """Share of the attributes that records state which are written so; None where they state none."""
+        stated = right = 0
+        for row, generation in zip(rows, written, strict=True):
+            known = attributes.of(row["category"] if "category" in self.given else None)
+            told: Mapping[str, str] = {}
+            if not isinstance(generation, Reject):
+                with suppress(ValueError):
+                    told = parse(generation.text, self.prompts[row["kind"]].output).attributes
+            for name, value in truth(row, known).items():
+                stated += 1
+                right += name in told and known[name].canonical(told[name]) == value
+        return right / stated if stated else None
+
+
+def lay_out(files: Mapping[str, bytes], folder: Path) -> None:
+    """Files by their paths, written into a folder."""
+    for path, data in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+
+
+def _losses(before: float | None, after: float | None) -> dict[str, float] | None:
+    return None if before is None or after is None else {"before": before, "after": after}
+
+
+def _text(generation: Generation | Reject) -> str:
+    return str(generation) if isinstance(generation, Reject) else generation.text
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False).encode()
+
+
+if TYPE_CHECKING:
+    pass
+
+
+def prefer(
+    fit: DescribeFit, rows: Sequence[Row], attributes: Attributes, earlier: Path | None
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Files of the adapter after preferences, and what its card says.
+
+    Args:
+        rows: of items that the first fit learnt from; earlier: its folder.
+
+    Raises:
+        ColdstartError: there is no fit to go on from, it is one of another generator or of eyes, or no two texts of an
+            item differ by enough.
+    """
+    from coldstart.describe.finetune import dpo
+    from coldstart.describe.finetune.lora_settings import DpoSettings
+
+    settings = fit.settings.preference
+    if earlier is None:
+        raise ColdstartError(
+            f"{fit.name}.method=dpo goes on from a fit, and there is none: run `coldstart finetune describe` first"
+        )
+    before = writing_in(earlier, fit.pipeline.attributes)
+    if before.generator != fit.settings.generator or fit.generator.image_transform is not None:
+        raise ColdstartError(
+            f"{fit.name}.method=dpo: the last fit is of {before.generator}, and preferences are learnt for the same "
+            "language model without eyes alone: leave method out"
+        )
+    chosen = rows[: settings.items]
+    engine = fit.pipeline.engine
+    tuned = generators.load(
+        fit.settings.generator, device=engine.device, dtype=engine.dtype, adapter=earlier, **fit.settings.options
+    )
+    writer = fit.writer(tuned, attributes)
+    texts: list[list[str]] = [[] for _ in chosen]
+    scores: list[list[float]] = [[] for _ in chosen]
+    with fit.progress.meter(f"{fit.name}: texts", len(chosen) * settings.samples) as meter:
+        for sample in range(settings.samples):
+            written = writer.write(chosen, fit.given, temperature=settings.temperature, seed=fit.settings.seed + sample)
+            for place, (row, one, checked) in enumerate(
+                zip(chosen, written, writer.check(chosen, written, fit.given), strict=True)
+            ):
+                if not isinstance(one, Reject):
+                    texts[place].append(one.text)
+                    scores[place].append(
+                        score(checked, truth(row, attributes.of(row["category"])), attributes.of(None))
+                    )
+            meter.advance(len(chosen), 0, 0.0)
+    asked = requests([one for one in writer.asked(chosen, fit.given) if not isinstance(one, Reject)], tuned)
+    pairs = []
+    for row, request, own, marks in zip(chosen, asked, texts, scores, strict=True):
+        if (found := dpo.pair_of(own, marks, margin=settings.margin)) is not None:
+            best, worst = found
+            pairs.append(dpo.Pair(row["item_id"], request.system, request.prompt, own[best], own[worst]))
+    recipe = settings.model_dump(
+        include={"beta", "lr", "epochs", "batch_size", "micro_batch", "gradient_checkpointing"}
+    )
+    made = dpo.tune(
+        pairs,
+        fit.settings.generator,
+        earlier / "adapter",
+        DpoSettings(**recipe, seed=fit.settings.seed),
+        device=choose_device(engine.device),
+        dtype=engine.dtype,
+        folder=fit.folder,
+        progress=fit.progress,
+        name=fit.name,
+    )
+    return made.files(), {
+        "training": settings.model_dump(),
+        "seconds": made.seconds,
+        "pairs": len(pairs),
+        "stopped": made.stopped,
+        "length": {"before": made.length_before, "after": made.length},
+        "valid_loss": None,
+        "history": made.history,
+    }
+
+
+def score(checked: Checked | Reject, known: Mapping[str, str], attributes: Mapping[str, Attribute]) -> float:
+    """How good a text is, -1 to 1: F1 of its attributes against the record, less the share of its claims that have no
+    ground and are not recorded either."""
+    if isinstance(checked, Reject):
+        return -1.0
+    cut = [(one.claim, one.value) for one in checked.cut]
+    stated = {**checked.description.attributes, **{name: value for name, value in cut if name in attributes}}
+    right = {name for name, value in stated.items() if _recorded(name, value, known, attributes)}
+    f1 = 2 * len(right) / (len(stated) + len(known)) if stated or known else 0.0
+    made_up = sum(name not in right for name, _ in cut)
+    claims = len(checked.grounds) + len(cut)
+    return f1 - (made_up / claims if claims else 0.0)
+
+
+def _recorded(name: str, value: str, known: Mapping[str, str], attributes: Mapping[str, Attribute]) -> bool:
+    return name in known and name in attributes and attributes[name].canonical(value) == known[name]

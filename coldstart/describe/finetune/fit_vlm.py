@@ -1,0 +1,101 @@
+"""`starter-vlm` tuned on a catalogue: pictures looked at once, then projector and LoRA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.core.device import choose_device, choose_dtype
+from coldstart.core.pipeline import Engine
+from coldstart.core.stage import Reject
+from coldstart.describe.finetune.lora_settings import Example
+from coldstart.errors import ColdstartError
+from coldstart.store.artifacts import read_files
+
+Looks = Callable[[str], Sequence[NDArray[np.uint8]]]
+CHECKPOINT, MADE = "vision.safetensors", "made"
+
+
+def tune(
+    generator: Any,
+    examples: Sequence[Example],
+    valid: Sequence[Example],
+    looks: Looks,
+    recipe: Mapping[str, Any],
+    *,
+    seed: int,
+    engine: Engine,
+    folder: Path,
+    meter: Callable[[str, int], Any],
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Files of the fit and what its card says.
+
+    Args:
+        generator: `starter-vlm`, unfitted; looks: gives the pictures of an item.
+        recipe: of `coldstart.describe.finetune.vlm.VlmSettings`.
+        folder: where a killed training goes on from.
+        meter: makes a progress meter of a name and a total.
+
+    Raises:
+        ColdstartError: no item to learn from has a picture that can be read.
+    """
+    from coldstart.describe.finetune import vlm
+    from coldstart.generators import _smollm2
+
+    items = list(dict.fromkeys(one.item_id for one in (*examples, *valid)))
+    features, place = _seen(generator, items, looks, meter)
+    train, held = ([one for one in part if one.item_id in place] for part in (examples, valid))
+    if not train:
+        raise ColdstartError("no item to learn from has a picture that can be read, and starter-vlm learns from these")
+    device = choose_device(engine.device)
+    settings = vlm.VlmSettings(**recipe, seed=seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    with meter("epochs", settings.projector_epochs + settings.epochs) as counts:
+        made = vlm.train(
+            features,
+            [place[one.item_id] for one in train],
+            train,
+            [place[one.item_id] for one in held],
+            held,
+            settings,
+            model=_smollm2.model(device, choose_dtype(device, engine.dtype)),
+            tokenizer=_smollm2.tokenizer(),
+            checkpoint=folder / CHECKPOINT,
+            progress=lambda epoch: counts.advance(1, 0, 0.0),
+        )
+    made.save(folder / MADE)
+    losses = [epoch.valid_loss for epoch in made.history if epoch.valid_loss is not None]
+    return read_files(folder / MADE), {
+        "training": dict(recipe),
+        "seconds": made.seconds,
+        "tokens": sum(epoch.tokens for epoch in made.history),
+        "best_epoch": made.best_epoch,
+        "without_picture": len(items) - len(place),
+        "valid_loss": {"before": losses[0], "after": min(losses)} if losses else None,
+        "history": [vars(epoch) for epoch in made.history],
+    }
+
+
+def _seen(
+    generator: Any, items: Sequence[str], looks: Looks, meter: Callable[[str, int], Any]
+) -> tuple[NDArray[np.float16], dict[str, int]]:
+    """Features of the pictures of items, and the row of each item that has some."""
+    place: dict[str, int] = {}
+
+    def pictures() -> Any:
+        with meter("pictures", len(items)) as counts:
+            for item in items:
+                try:
+                    images = looks(item)
+                except Reject:
+                    counts.advance(1, 1, 0.0)
+                    continue
+                place[item] = len(place)
+                counts.advance(1, 0, 0.0)
+                yield images
+
+    return generator.visual_features(pictures()), place

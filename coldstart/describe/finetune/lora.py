@@ -1,0 +1,145 @@
+"""LoRA on a language model, with eyes or without, through peft and TRL's `SFTTrainer`: examples in, an adapter out.
+
+The loss is on completions alone. Text is packed: rows of several examples, each with positions of its own from 0, by
+which transformers builds a mask that keeps them apart (`find_packed_sequence_indices`), whatever kernel attends.
+Products are in bfloat16 where the device does that well, the low-rank pairs are float32.
+
+A killed training goes on from the checkpoints of transformers' `Trainer` in its folder; those hold an optimiser
+that torch has written and reads back with `weights_only`. Reports go nowhere and no hub is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coldstart.describe.finetune.lora_settings import Example, LoraSettings
+from coldstart.describe.finetune.sft import _CHECKPOINTS, ADAPTER, RESULT, Pictures, fit, sft_dtype
+from coldstart.errors import ColdstartError
+
+_JOB = "job.json"
+
+
+@dataclass(frozen=True)
+class LoraResult:
+    """What a training made.
+
+    Attributes:
+        folder: holds `adapter/` as peft reads it.
+        steps: done; best_step: of the lowest held-out loss, which the adapter is of; the last step without a held-out
+            part.
+        valid_loss: mean negative log-likelihood of a completion's token on the held-out part, at the best step (nats;
+            None without one); valid_before: before training.
+        history: of each look at the training its `step`, `seconds` and `tokens` so far, with `loss` or `valid_loss`.
+        tokens: read in training, prompts included; seconds: spent on it, the looks at the held-out part included, also
+            before an interruption; tokens_s: tokens a second of the steps alone.
+        stopped: by `patience`, before all epochs were done.
+        left_out: examples longer than the model's context.
+        trained: numbers that were trained.
+    """
+
+    folder: Path
+    steps: int
+    best_step: int
+    valid_loss: float | None
+    valid_before: float | None
+    tokens: int
+    seconds: float
+    tokens_s: float
+    stopped: bool
+    left_out: int
+    trained: int
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def adapter(self) -> Path:
+        """Folder of `adapter_config.json` and `adapter_model.safetensors`."""
+        return self.folder / ADAPTER
+
+    def files(self) -> dict[str, bytes]:
+        """The adapter's files by name, `adapter/…`."""
+        return {f"{ADAPTER}/{path.name}": path.read_bytes() for path in sorted(self.adapter.iterdir())}
+
+
+def train(
+    examples: Sequence[Example],
+    valid: Sequence[Example],
+    base: str,
+    settings: LoraSettings,
+    *,
+    device: torch.device,
+    dtype: str = "auto",
+    folder: Path,
+    progress: Any = None,
+    pictures: Pictures | None = None,
+    processes: int = 1,
+    name: str = "finetune.describe",
+) -> LoraResult:
+    """Train, or go on where a killed training of the same stopped; one that is done is not done again.
+
+    Args:
+        valid: held out, to stop by; without any, the last step counts as the best.
+        base: `starter` or `hf:NAME_OR_PATH`.
+        dtype: of frozen weights and products; `auto` and float16 (which would need its loss scaled) become bfloat16
+            where the device does that well, else float32.
+        folder: the training's own; what another left there is dropped.
+        progress: `meter(name, total)` counts tokens, as stages have it; None shows nothing.
+        pictures: of the items, for a vision-language base.
+        processes: more than one are started by accelerate, one a GPU (or so many on the CPU), for text alone.
+        name: what the meter is called.
+
+    Raises:
+        ColdstartError: there is nothing to learn from; the base cannot be tuned or is not here; it takes no pictures
+            and some are given; the loss is no finite number; or a process fails.
+    """
+    if not examples:
+        raise ColdstartError(f"{name}: no examples to learn from")
+    narrow = sft_dtype(device, dtype)
+    digest = _digest(examples, valid, base, settings, str(narrow))
+    if (done := _finished(folder, digest)) is not None:
+        return done
+    _make_room(folder, digest)
+    if processes > 1:
+        from coldstart.describe.finetune import lora_processes
+
+        if pictures is not None:
+            raise ColdstartError(f"{name}: several processes train on text alone; set processes to 1 for pictures")
+        lora_processes.launch(folder, examples, valid, base, settings, device, dtype, processes, progress, name)
+    else:
+        fit(base, narrow, examples, valid, settings, device, folder, digest, progress, pictures, name)
+    result = _finished(folder, digest)
+    assert result is not None, "written by what was just trained"
+    shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)
+    return result
+
+
+def _digest(
+    examples: Sequence[Example], valid: Sequence[Example], base: str, settings: LoraSettings, dtype: str
+) -> str:
+    """Of all that a training follows from, but for the weights behind the base's name and what pictures show."""
+    told = [[asdict(one) for one in part] for part in (examples, valid)]
+    return sha256(json.dumps([told, base, asdict(settings), dtype], sort_keys=True).encode()).hexdigest()
+
+
+def _make_room(folder: Path, digest: str) -> None:
+    """Drop what another training left in the folder."""
+    job = folder / _JOB
+    if not job.is_file() or json.loads(job.read_bytes()) != {"job": digest}:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        job.write_text(json.dumps({"job": digest}), "utf-8")
+
+
+def _finished(folder: Path, digest: str) -> LoraResult | None:
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    said = json.loads(path.read_bytes())
+    return LoraResult(folder, **said) if said.pop("job") == digest else None

@@ -1,0 +1,139 @@
+"""LoRA by several processes, which accelerate starts: one a GPU, or so many on the CPU.
+
+    python -m accelerate.commands.launch --multi_gpu --num_processes 8 -m coldstart.describe.finetune.lora_processes FOLDER
+
+The folder's `asked.json` holds what is to be done; the first process writes the adapter and the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coldstart.describe.finetune import sft
+from coldstart.describe.finetune.lora_settings import Example, LoraSettings
+from coldstart.errors import ColdstartError
+
+ASKED, LOG = "asked.json", "train.log"
+_SAYS, _FAILS = "coldstart-progress ", "coldstart-error "
+
+
+def launch(
+    folder: Path,
+    examples: Sequence[Example],
+    valid: Sequence[Example],
+    base: str,
+    settings: LoraSettings,
+    device: torch.device,
+    dtype: str,
+    processes: int,
+    progress: Any,
+    name: str,
+) -> None:
+    """Start the processes, hand on their progress, and wait; they end with this process at the latest.
+
+    Raises:
+        ColdstartError: there are fewer GPUs; or a process fails, with the end of what it said.
+    """
+    here = torch.cuda.device_count() if device.type == "cuda" else processes
+    if here < processes:
+        raise ColdstartError(f"{processes} processes need as many GPUs, and torch sees {here}")
+    asked = {
+        "examples": [[asdict(one) for one in part] for part in (examples, valid)],
+        "base": base,
+        "settings": asdict(settings),
+        "device": device.type,
+        "dtype": dtype,
+        "name": name,
+    }
+    (folder / ASKED).write_text(json.dumps(asked), "utf-8")
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--gpu_ids", "all"),
+        *("--num_processes", str(processes), "--num_machines", "1", "--main_process_port", "0"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", str(threads)),
+        *("-m", __name__, str(folder)),
+    ]
+    log = folder / LOG
+    with (
+        log.open("w", encoding="utf-8") as said,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as child,
+    ):
+        try:
+            assert child.stdout is not None
+            _hand_on(child.stdout, progress)
+        except BaseException:
+            child.terminate()  # accelerate ends the processes that it started
+            raise
+    if child.returncode:
+        lines = log.read_text("utf-8", errors="replace").splitlines()
+        known = [line.removeprefix(_FAILS) for line in lines if line.startswith(_FAILS)]
+        raise ColdstartError(known[0] if known else f"training failed; the end of {log}: {' | '.join(lines[-5:])}")
+
+
+def _hand_on(lines: Any, progress: Any) -> None:
+    meter: Any = None
+    try:
+        for line in lines:
+            if progress is None or not line.startswith(_SAYS):
+                continue
+            said = json.loads(line.removeprefix(_SAYS))
+            if meter is None:
+                context: AbstractContextManager[Any] = progress.meter(said["name"], said["total"])
+                meter, ends = context.__enter__(), context.__exit__
+            meter.advance(said["done"], 0, 0.0)
+    finally:
+        if meter is not None:
+            ends(None, None, None)
+
+
+class _Told:
+    """Progress as lines on stdout, for the process that started this one."""
+
+    def meter(self, name: str, total: int | None) -> _Told:
+        self._name, self._total = name, total
+        return self
+
+    def __enter__(self) -> _Told:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def advance(self, done: int, lost: int, wait_share: float) -> None:
+        sys.stdout.write(f"{_SAYS}{json.dumps({'name': self._name, 'total': self._total, 'done': done})}\n")
+        sys.stdout.flush()
+
+
+def main() -> None:
+    """What accelerate runs in each process."""
+
+    parser = argparse.ArgumentParser(prog="python -m coldstart.describe.finetune.lora_processes", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    asked = json.loads((folder / ASKED).read_bytes())
+    examples, valid = ([Example(**one) for one in part] for part in asked["examples"])
+    settings = LoraSettings(**asked["settings"])
+    place = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cpu") if asked["device"] == "cpu" else torch.device(asked["device"], place)
+    digest = json.loads((folder / "job.json").read_bytes())["job"]
+    try:
+        dtype = sft.sft_dtype(device, asked["dtype"])
+        sft.fit(asked["base"], dtype, examples, valid, settings, device, folder, digest, _Told(), None, asked["name"])
+    except ColdstartError as error:
+        sys.stderr.write(f"{_FAILS}{error}\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""State of a training of `starter-vlm`: weights in float32, their optimiser, and the file to go on from when killed.
+
+How `starter-vlm` is trained, and what comes of it: settings, epochs, and the files of a fit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.nn.utils import clip_grad_norm_
+
+from coldstart.generators import _vision
+from coldstart.generators._vision import Projector
+
+Weights = dict[str, torch.Tensor]
+
+
+MAX_NORM = 1.0
+
+
+class Masters:
+    """All that is trained, in float32: steps are too small for the bfloat16 that LoRA is computed in.
+
+    AdamW (Loshchilov & Hutter 2019), gradients cut to a norm of one; matrices decay, the rest does not.
+    """
+
+    def __init__(self, projector: Projector, model: Any, weight_decay: float) -> None:
+        self._used = _trained(projector, model)
+        lora = [name for name in self._used if name.startswith("lora.")]
+        named = [name for name in self._used if not name.startswith("lora.")]
+        self.weights: Weights = {name: weight.detach().float().clone() for name, weight in self._used.items()}
+        self.optimiser = torch.optim.AdamW(
+            [
+                {
+                    "params": [self.weights[name] for name in part if (self.weights[name].ndim > 1) == decays],
+                    "weight_decay": weight_decay * decays,
+                    "of": number,
+                }
+                for number, part in enumerate((named, lora))
+                for decays in (True, False)
+            ],
+            betas=(0.9, 0.98),
+        )
+
+    def step(self, projector_lr: float, lora_lr: float) -> None:
+        """One step with the gradients of the weights in use, which are cleared; a rate of 0 leaves a part as it is."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = (projector_lr, lora_lr)[group["of"]]
+        for name, used in self._used.items():
+            moves = lora_lr if name.startswith("lora.") else projector_lr
+            self.weights[name].grad = used.grad.float() if moves and used.grad is not None else None
+            used.grad = None
+        clip_grad_norm_(self.weights.values(), MAX_NORM)
+        self.optimiser.step()
+        self._use()
+
+    def copy(self) -> Weights:
+        return {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
+
+    def put(self, weights: Weights) -> None:
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(weights[name])
+        self._use()
+
+    def _use(self) -> None:
+        with torch.no_grad():
+            for name, used in self._used.items():
+                used.copy_(self.weights[name])
+
+
+def put(weights: Weights, projector: Projector, model: Any) -> None:
+    """Weights of `Masters.copy` into a projector and a model with LoRA."""
+    with torch.no_grad():
+        for name, used in _trained(projector, model).items():
+            used.copy_(weights[name])
+
+
+def _trained(projector: Projector, model: Any) -> Weights:
+    """What descends, by name, as it is used; by kind, whether or not it can be trained now."""
+    named = {
+        f"projector.{name}": weight for name, weight in projector.named_parameters() if not name.startswith("straight.")
+    }
+    return named | {f"lora.{name}": weight for name, weight in model.named_parameters() if "lora_" in name}
+
+
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        best: weights of the best epoch so far; `best_epoch`: its number, 0 before the first.
+        after_first: weights after the first stage.
+        history: of each epoch its number, stage, loss, held-out loss, seconds and tokens.
+    """
+
+    best: Weights
+    after_first: Weights
+    best_loss: float | None = None
+    best_epoch: int = 0
+    epoch: int = 0
+    stopped: bool = False
+    history: list[tuple[int, int, float, float | None, float, int]] = field(default_factory=list)
+
+
+def digest_of(
+    settings: Any,
+    features: NDArray[np.float16],
+    sets: Sequence[tuple[NDArray[np.int64], Any]],
+    projector: Projector,
+    table: torch.Tensor,
+) -> str:
+    """SHA-256 of all that a training follows from, as hexadecimal digits."""
+    texts = [[places.tolist(), tokens] for places, tokens in sets]
+    sha = sha256(json.dumps([asdict(settings), list(features.shape), texts]).encode())
+    for places, _ in sets:
+        for start in range(0, len(places), 256):
+            sha.update(np.ascontiguousarray(features[places[start : start + 256]]).data)
+    for tensor in [*projector.state_dict().values(), table]:
+        sha.update(tensor.detach().float().cpu().contiguous().numpy().data)
+    return sha.hexdigest()
+
+
+def store(path: Path, digest: str, done: Progress, masters: Masters) -> None:
+    """Write the state beside `path`, then rename: a reader sees the old state or the new one."""
+    tensors = {f"now.{name}": weight for name, weight in masters.copy().items()}
+    tensors |= {f"best.{name}": weight for name, weight in done.best.items()}
+    tensors |= {f"after_first.{name}": weight for name, weight in done.after_first.items()}
+    for name, weight in masters.weights.items():
+        for key, value in masters.optimiser.state.get(weight, {}).items():
+            tensors[f"adamw.{key}.{name}"] = value.detach().cpu().clone()
+    state = {name: value for name, value in vars(done).items() if name not in ("best", "after_first")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    save_file(tensors, partial, {"digest": digest, "state": json.dumps(state)})
+    partial.replace(path)
+
+
+def restore(path: Path, digest: str, masters: Masters) -> Progress | None:
+    """Set weights and optimiser as `store` found them; None, and nothing set, where `path` holds no such training."""
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            if about.get("digest") != digest:
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
+    parts: dict[str, Weights] = {"now": {}, "best": {}, "after_first": {}, "adamw": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    masters.put(parts["now"])
+    for full, tensor in parts["adamw"].items():
+        key, _, name = full.partition(".")
+        weight = masters.weights[name]
+        masters.optimiser.state[weight][key] = tensor if key == "step" else tensor.to(weight.device)
+    state = json.loads(about["state"])
+    state["history"] = [tuple(line) for line in state["history"]]
+    return Progress(best=parts["best"], after_first=parts["after_first"], **state)
+
+
+@dataclass(frozen=True)
+class VlmSettings:
+    """How it is trained.
+
+    Attributes:
+        projector_epochs: of the first stage; epochs: of the second, at most.
+        patience: epochs of the second stage without a lower loss on the held-out part before it stops; 0: never.
+        batch_size: examples a step.
+        projector_lr: highest learning rate of the first stage; lr: of LoRA, and of the projector then, in the second.
+            Each stage's rate rises over its first `warmup` of all steps, then falls as a cosine.
+        weight_decay: of AdamW, on matrices.
+        r, alpha, lora_dropout: of LoRA, on every linear layer.
+        whole_tokens, hidden: of the projector, see `Shape`.
+        dropout: share of a picture's numbers that a step does not see; mirror: whether its cells change sides every
+            other time, by chance. (All else that is known of it stays: it hardly changes in a mirror.)
+        ridge: penalty where the straight part is solved, see `solve`.
+        seed: of weights, order, views and dropout.
+    """
+
+    projector_epochs: int = 1
+    epochs: int = 4
+    patience: int = 2
+    batch_size: int = 16
+    projector_lr: float = 1e-3
+    lr: float = 1e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+    r: int = 16
+    alpha: int = 32
+    lora_dropout: float = 0.0
+    whole_tokens: int = 3
+    hidden: int = 1024
+    dropout: float = 0.1
+    mirror: bool = True
+    ridge: float = 0.5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: its number from 1, stage (1 or 2), mean loss a token, that of the held-out part (None: there is none),
+    seconds, and tokens read in them."""
+
+    epoch: int
+    stage: int
+    loss: float
+    valid_loss: float | None
+    seconds: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class VlmResult:
+    """What a training made.
+
+    Attributes:
+        model: the language model with LoRA (of peft), and `projector`, both with the weights of the best epoch.
+        after_first: weights as they were after the first stage, for comparison.
+        history: of each epoch; best_epoch: its number; stopped: by patience.
+    """
+
+    model: Any
+    projector: Projector
+    after_first: Weights
+    history: list[Epoch]
+    best_epoch: int
+    stopped: bool
+
+    @property
+    def seconds(self) -> float:
+        return sum(epoch.seconds for epoch in self.history)
+
+    @property
+    def tokens(self) -> int:
+        return sum(epoch.tokens for epoch in self.history)
+
+    def files(self) -> dict[str, bytes]:
+        """What `save` writes, by path."""
+        with TemporaryDirectory() as folder:
+            self.save(Path(folder))
+            paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+            return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+    def put_after_first(self) -> None:
+        """Put back the weights of the end of the first stage, in which LoRA changes nothing yet."""
+        put(self.after_first, self.projector, self.model)
+
+    def save(self, folder: Path) -> None:
+        """`adapter/` of peft and `projector.safetensors`, as `generators.load(adapter=folder)` reads them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(folder / "adapter")
+        (folder / "adapter" / "README.md").unlink(missing_ok=True)  # a form of peft's that nobody has filled in
+        self.projector.save(folder / _vision.FILE)

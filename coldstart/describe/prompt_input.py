@@ -1,0 +1,158 @@
+"""What of an item a writer of descriptions is shown, and what it should then write. Plain rows; no tables, no models.
+
+A cold item has less than the record of a warm one: a view hides fields, and what is hidden is what is learnt, or
+judged by. Workers import this module.
+
+Items as a writer is asked about them. Workers import this module: it needs neither torch nor Arrow nor the store.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.core.attributes import Attribute, Attributes, truth
+from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, Description, sentence
+from coldstart.core.prompts import Prompt
+from coldstart.core.stage import Reject, Row
+from coldstart.media.loaders import LoadPictures
+
+TEXTS = ("title", "description", "category", "tags", "creator", "transcript", "screen_text")
+"""Fields of an item, and of the evidence found in its media, that are text."""
+
+
+FIELDS = (*TEXTS, "price", "facts", "picture")
+"""All that a view may show; `facts` are the attributes that the record states, `picture` its pictures or frames."""
+
+
+_MIN_WORDS = 5
+
+
+def shown(
+    row: Mapping[str, Any], attributes: Attributes, given: Collection[str] | None = None
+) -> tuple[dict[str, Any], Mapping[str, Attribute]]:
+    """What a prompt may read of an item, and the attributes that it should state.
+
+    Args:
+        row: the item with what was found in its media under `evidence`.
+        given: the fields that are shown; None shows all.
+    """
+    evidence = row.get("evidence") or {}
+    values = {name: row.get(name, evidence.get(name)) for name in (*TEXTS, "price")}
+    if given is not None:
+        values = {name: value if name in given else None for name, value in values.items()}
+    stated = attributes.of(values["category"])
+    facts = {}
+    if given is None or "facts" in given:
+        facts = {name: one for name, one in truth(row, stated).items() if _is_fact(stated[name])}
+    wanted = {name: list(attribute.values) for name, attribute in stated.items()}
+    return {**values, "facts": facts, "wanted": wanted}, stated
+
+
+def _is_fact(attribute: Attribute) -> bool:
+    return attribute.source is None or attribute.source.startswith("attributes.")
+
+
+def texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """The texts that are shown, those that are blank left out: what words a claim can be found in. Lines stay lines,
+    since an order to the model often begins one."""
+    found = {name: values.get(name) or "" for name in TEXTS}
+    found["tags"] = ", ".join(values.get("tags") or ())
+    return {name: text.strip() for name, text in found.items() if text.strip()}
+
+
+def target(
+    row: Mapping[str, Any], stated: Mapping[str, Attribute], given: Collection[str], *, prose: bool = True
+) -> Description:
+    """What should be written of an item whose record is known, when only `given` of it is shown.
+
+    The summary is the first two sentences of the item's own description where that is hidden and `prose` is asked
+    for, else its attributes as a plain sentence.
+    """
+    known = truth(row, stated)
+    own = " ".join((row.get("description") or "").split())
+    told = prose and "description" not in given and len(own.split()) >= _MIN_WORDS
+    values = [value.casefold() for value in known.values()]
+    keywords = [*values, *(tag.casefold() for tag in row.get("tags") or ()), (row.get("category") or "").casefold()]
+    queries = [" ".join(values), *(" ".join(pair) for pair in itertools.pairwise(values))]
+    return Description(
+        first_sentences(own) if told else sentence(known),
+        known,
+        _listed(keywords),
+        _listed(queries)[:3],
+    )
+
+
+def first_sentences(text: str, count: int = 2, limit: int = MAX_SUMMARY) -> str:
+    """The first sentences of a text, cut between words where they are longer than `limit` characters."""
+    chosen = " ".join(re.split(r"(?<=[.!?])\s+", text)[:count])
+    if len(chosen) <= limit:
+        return chosen
+    return chosen[:limit].rsplit(" ", 1)[0].rstrip(",;:") + " …"
+
+
+def _listed(words: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word for word in words if word))[:MAX_LISTED]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One item as a writer is asked about it.
+
+    Attributes:
+        prompt: the file that turns it into a message.
+        values: what the prompt reads, uncut.
+        stated: the attributes that the answer may state.
+        images: uint8 `[H, W, 3]` arrays, where the generator takes pictures.
+    """
+
+    prompt: Prompt
+    values: Mapping[str, Any]
+    stated: Mapping[str, Attribute]
+    images: tuple[NDArray[np.uint8], ...] = ()
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Turns an item's row into `Asked`. Picklable, for workers.
+
+    Attributes:
+        by_kind: `product` or `video` -> its prompt.
+        given: fields that are shown; None shows all.
+    """
+
+    by_kind: Mapping[str, Prompt]
+    attributes: Attributes
+    given: frozenset[str] | None = None
+
+    def __call__(self, row: Mapping[str, Any], images: Sequence[NDArray[np.uint8]] = ()) -> Asked:
+        values, stated = shown(row, self.attributes, self.given)
+        hidden = self.given is not None and "picture" not in self.given
+        return Asked(self.by_kind[row["kind"]], values, stated, () if hidden else tuple(images))
+
+
+@dataclass(frozen=True)
+class Gather:
+    """What is asked of one item, its pictures decoded where the generator looks at them; its cost is one request."""
+
+    ask: Ask
+    look: LoadPictures | None
+
+    def __call__(self, row: Row) -> tuple[Asked, float]:
+        images: list[NDArray[np.uint8]] = []
+        if self.look is not None:
+            try:
+                images = self.look(row)[0].images
+            except Reject as why:
+                if why.reason != "no_media":  # of those that have none, words are all there is
+                    raise
+        asked = self.ask(row, images)
+        if not images and not any(asked.values[name] for name in asked.prompt.inputs if name != "wanted"):
+            raise Reject("nothing_to_go_on", f"none of {', '.join(asked.prompt.inputs)} is given", state="filtered")
+        return asked, 1.0

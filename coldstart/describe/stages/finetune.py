@@ -1,0 +1,201 @@
+"""finetune.describe: a language model, with eyes or without, learns this catalogue from the items that are well told.
+
+What it is shown is what a cold item would have; what it should write comes from what that view hides. Items of one
+title, seller or picture fall on one side of the split. What is fitted is an artifact of the workspace: an adapter with
+its card. `describe.write` with `generator: finetune:describe` writes with it, and its rows follow when it is fitted
+anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Any
+
+from coldstart.core.keys import digest, stage_key
+from coldstart.core.pipeline import Pipeline
+from coldstart.core.stage import LedgerRow
+from coldstart.describe.finetune.dataset import Inputs, groups_of, inputs
+from coldstart.describe.finetune.settings import Settings
+from coldstart.describe.writing import given_fields, prompts_of
+from coldstart.errors import ColdstartError
+from coldstart.models import install
+from coldstart.store import Store
+from coldstart.store.fits import items_of
+
+if TYPE_CHECKING:
+    from coldstart.generators import Generator
+    from coldstart.store.artifacts import Artifact
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> FinetuneStage:
+    """The stage, its prompts read.
+
+    Raises:
+        ColdstartError: a prompt cannot be read, or a field or a space is unknown.
+    """
+    return FinetuneStage(name, settings, pipeline)
+
+
+class FinetuneStage:
+    """Fit stage; see `coldstart.core.stage.FitStage`."""
+
+    kind = "finetune.describe"
+    version = 1
+
+    def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
+        self.name = name
+        self.settings = settings
+        self._pipeline = pipeline
+        self.prompts = prompts_of(name, settings.prompt)
+        given = given_fields(name, settings.given)
+        assert given is not None, "the setting has a default"
+        self.given = given
+        given_fields(name, settings.drop)
+        self._space = self._pictures()
+
+    def _pictures(self) -> str | None:
+        """The embed stage by which near copies are known: the one asked for, or the first of pictures."""
+        names = [spec.name for spec in self._pipeline.stages]
+        before = self._pipeline.stages[: names.index(self.name)]
+        spaces = [spec.name for spec in before if spec.kind == "embed" and spec.settings.input == "image"]
+        if self.settings.space is not None and self.settings.space not in spaces:
+            raise ColdstartError(
+                f"{self.name}.space={self.settings.space!r}: no space of pictures of that name stands before it; "
+                f"there is {', '.join(spaces) or 'none'}"
+            )
+        return self.settings.space or next(iter(spaces), None)
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The generator as it is before the fit, its weights not yet loaded.
+
+        Raises:
+            ColdstartError: it is unknown, or its model is not on this machine.
+        """
+        from coldstart import generators
+
+        engine = self._pipeline.engine
+        return generators.load(
+            self.settings.generator, device=engine.device, dtype=engine.dtype, **self.settings.options
+        )
+
+    @cached_property
+    def _key(self) -> str:
+        made_of = {
+            **self.settings.counted(),
+            "generator": asdict(self.generator.passport()),
+            "prompts": {kind: prompt.digest for kind, prompt in self.prompts.items()},
+            "attributes": self._pipeline.attributes.plain(),
+        }
+        return stage_key(self.kind, self.version, made_of)
+
+    # -- where items are
+
+    def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
+        found = self._inputs(store)
+        return dict(found.keys), dict(found.verdicts)
+
+    def present(self, store: Store) -> dict[str, str]:
+        """Keys of the items that the last fit learnt from, was stopped by, or left aside to be judged by."""
+        made = self._made(store)
+        return {} if made is None else {item: key for item, (key, _) in items_of(made).items()}
+
+    def _made(self, store: Store) -> Artifact | None:
+        """What was fitted last, if under these settings."""
+        made = store.artifacts.newest(self.name)
+        return made if made is not None and made.report["settings"] == self._key else None
+
+    def _inputs(self, store: Store) -> Inputs:
+        space = self._space if self.generator.image_transform is not None else None
+        return inputs(store, self._pipeline, self.name, self._key, self.given, space=space)
+
+    # -- the fit
+
+    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+        """Fit where nothing was fitted under these settings.
+
+        Raises:
+            ColdstartError: fewer than `min_items` items have something to learn from, or the generator cannot be tuned.
+        """
+        made = self._made(store)
+        if made is None:
+            return self._fit(store, progress)
+        keys, present = self._inputs(store).keys, items_of(made)
+        new = sum(item not in present for item in keys)
+        changed = sum(item in present and present[item][0] != key for item, key in keys.items())
+        since = (
+            f"; {new} items came and {changed} changed since: `coldstart finetune describe`" if new + changed else ""
+        )
+        return 0, [f"{made.report['summary']}{since}"]
+
+    def refit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+        """Fit where nothing was fitted under these settings, or items came, changed or went since."""
+        made = self._made(store)
+        if made is not None and self.present(store) == dict(self._inputs(store).keys):
+            return 0, [f"{made.report['summary']}; nothing came or changed since"]
+        return self._fit(store, progress)
+
+    def _fit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+        from coldstart.describe.finetune.fit import DescribeFit
+
+        found = self._inputs(store)
+        items = sorted(found.keys)
+        if len(items) < self.settings.min_items:
+            raise ColdstartError(
+                f"{self.name}: {len(items)} items have something to learn from (attributes in their record, or a "
+                f"description), and a fit needs {self.settings.min_items} (min_items): until there are more, describe "
+                f"with generator: {self.settings.generator}"
+            )
+        rows = [found.rows[item] for item in items]
+        sellers, why = self.settings.by_seller([row["creator"] for row in rows])
+        groups = groups_of(
+            store,
+            self._pipeline,
+            self.name,
+            items,
+            group_by=(*self.settings.group_by, *(["creator"] if sellers else [])),
+            space=self._space,
+            threshold=self.settings.near_duplicates,
+        )
+        fit = DescribeFit(
+            name=self.name,
+            settings=self.settings,
+            pipeline=self._pipeline,
+            generator=self.generator,
+            prompts=self.prompts,
+            given=self.given,
+            folder=self._scratch(store),
+            progress=progress,
+        )
+        files, about = fit.fit(rows, [found.keys[item] for item in items], groups, self._earlier(store))
+        report = {**about, "settings": self._key, "sellers": why}
+        made = store.artifacts.save(self.name, digest([self._key, *found.keys.values()]), files, report)
+        rmtree(self._scratch(store), ignore_errors=True)
+        return len(items), [made.report["summary"], why, *self._next(store)]
+
+    def _earlier(self, store: Store) -> Path | None:
+        """The adapter that preferences go on from: what was fitted last."""
+        newest = store.artifacts.newest(self.name)
+        return None if newest is None or self.settings.method == "sft" else newest.folder
+
+    def _scratch(self, store: Store) -> Path:
+        """Where a fit keeps what it would go on from if it were killed."""
+        return install.weights_dir() / "fitting" / digest([store.uri, self.name, self._key])
+
+    def _next(self, store: Store) -> list[str]:
+        """What to do where no stage writes with the fit."""
+        asked = {f"finetune:{self.name}", f"finetune:{self.name.rpartition('.')[2]}"}
+        users: Mapping[str, str] = {
+            spec.name: spec.settings.generator for spec in self._pipeline.of_kind("describe.write")
+        }
+        using = [name for name, generator in users.items() if generator in asked]
+        if using:
+            return [f"`coldstart run --workspace {store.uri}` makes {', '.join(using)} anew with it"]
+        return [
+            f"no stage writes with it yet: `coldstart describe --workspace {store.uri} --generator "
+            f"finetune:{self.name.rpartition('.')[2]}`"
+        ]

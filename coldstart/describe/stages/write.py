@@ -1,0 +1,179 @@
+"""describe.write: a generator writes of each item, bound to the schema of its attributes. Nothing here is checked yet.
+
+Which model wrote, with which adapter and which prompt, is part of each row's key, and stands in the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from coldstart.core.pipeline import Pipeline, Section, StageSpec
+from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.describe.prompt_input import Ask, Asked, Gather
+from coldstart.describe.writing import ask_of, given_fields, prompts_of, write
+from coldstart.media.limits import Limits
+from coldstart.media.loaders import LoadPictures
+from coldstart.store import Store
+from coldstart.store.fits import Writing
+
+if TYPE_CHECKING:
+    from coldstart.generators import Generator
+
+
+class Settings(Section):
+    """Who writes, and what it is shown."""
+
+    generator: str = "starter"
+    """`finetune:describe` for what that stage tuned; `starter`, `hf:NAME_OR_PATH`, `vllm:NAME`, `openai:MODEL@URL`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Settings of that generator, such as `{concurrency: 8}` of an endpoint."""
+    prompt: dict[str, str] | None = None
+    """Kind of item -> a packaged prompt's name, or the path of a .md file; by default those that the fit learnt, and
+    without a fit `describe_product` and `describe_video`."""
+    given: tuple[str, ...] | None = None
+    """Fields that the writer is shown, `picture` for pictures; by default those that the fit showed, and without a fit
+    all. What is not shown is still a ground for the checks."""
+    frames: int = Field(default=4, ge=1, le=64)
+    """Frames of a video that a generator with eyes is shown."""
+    pictures: int = Field(default=1, ge=1)
+    """Pictures of a product that it is shown."""
+    batch_size: int = Field(default=64, ge=1)
+    """Items that are handed over at once; how many of them are in memory together, the generator decides."""
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> WriteStage:
+    """The stage, its prompts read.
+
+    Raises:
+        ColdstartError: a prompt that cannot be read or asks for no description, or an unknown field.
+    """
+    return WriteStage(name, settings, pipeline)
+
+
+class WriteStage:
+    """Map stage; see `coldstart.core.stage.MapStage`."""
+
+    kind = "describe.write"
+    version = 1
+    key_column = "row_key"
+    schema = pa.schema(
+        [
+            ("item_id", pa.string()),
+            ("row_key", pa.string()),
+            ("text", pa.string()),
+            ("finish", pa.string()),
+            ("prompt_tokens", pa.int32()),
+            ("new_tokens", pa.int32()),
+            ("generator", pa.string()),
+            ("adapter", pa.string()),
+            ("prompt", pa.string()),
+        ]
+    )
+
+    def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
+        self.name = name
+        self.settings = settings
+        self.table = f"stage.{name}"
+        self._pipeline = pipeline
+        if settings.prompt is not None:
+            prompts_of(name, settings.prompt)  # its faults are told before anything runs
+        given_fields(name, settings.given)
+        self._limits = Limits(**pipeline.media.limits())
+        self.deadline_s = self._limits.deadline_s
+        self.batch_cost = float(settings.batch_size)
+        evidence = pipeline.before(name, "understand.evidence")
+        self.reads = {"evidence": evidence} if evidence else {}
+
+    @cached_property
+    def _asking(self) -> tuple[Writing, Ask]:
+        return ask_of(StageSpec(self.name, self.kind, self.settings), self._pipeline)
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The generator, its weights not yet loaded.
+
+        Raises:
+            NotFitted: it is a `finetune:NAME` of a stage that has fitted nothing yet.
+            ColdstartError: it is unknown, or its model is not on this machine.
+        """
+        from coldstart import generators
+
+        engine, writing = self._pipeline.engine, self._asking[0]
+        return generators.load(
+            writing.generator,
+            device=engine.device,
+            dtype=engine.dtype,
+            adapter=writing.adapter,
+            **self.settings.options,
+        )
+
+    @property
+    def ask(self) -> Ask:
+        """What is asked of each item."""
+        return self._asking[1]
+
+    @property
+    def _looks(self) -> bool:
+        given = self.ask.given
+        return self.generator.image_transform is not None and (given is None or "picture" in given)
+
+    @property
+    def isolated(self) -> bool:
+        """Media are decoded only for a generator with eyes."""
+        return self._looks
+
+    @property
+    def on_device(self) -> bool:
+        """An endpoint has its own."""
+        return not self._asking[0].generator.startswith("openai:")
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        given = self.ask.given
+        shown = {} if given is None else {"given": sorted(given)}
+        eyes = self.settings.model_dump(include={"frames", "pictures"}) if self._looks else {}
+        return {
+            "generator": asdict(self.generator.passport()),
+            "prompts": {kind: prompt.digest for kind, prompt in self.ask.by_kind.items()},
+            "attributes": self.ask.attributes.plain(),
+            **shown,
+            **eyes,
+        }
+
+    def preparer(self) -> Prepare:
+        transform = self.generator.image_transform
+        if not self._looks or transform is None:
+            return Gather(self.ask, None)
+        look = LoadPictures(transform, self._limits, self.settings.frames, "uniform", self.settings.pictures)
+        return Gather(self.ask, look)
+
+    def compute(self, batch: Sequence[Asked]) -> list[Row | Reject]:
+        passport = self.generator.passport()
+        rows: list[Row | Reject] = []
+        for asked, found in zip(batch, write(batch, self.generator), strict=True):
+            if isinstance(found, Reject):
+                rows.append(found)
+                continue
+            made = {"generator": passport.model, "adapter": passport.adapter or None}
+            prompt = f"{asked.prompt.name} {asked.prompt.version}"
+            rows.append({**asdict(found), **made, "prompt": prompt})
+        return rows
+
+    def notes(self, workspace: Store) -> list[str]:
+        if not workspace.has(self.table):
+            return []
+        rows = workspace.read(self.table, ["finish", "prompt_tokens", "new_tokens"])
+        cut = pc.sum(pc.equal(rows["finish"], "length")).as_py() or 0
+        told = f"{_total(rows['prompt_tokens'])} tokens read and {_total(rows['new_tokens'])} written in all"
+        own: Callable[[], list[str]] = getattr(self.generator, "notes", list)
+        return [f"{told}; {cut} texts ended at max_new_tokens" if cut else told, *own()]
+
+
+def _total(column: pa.ChunkedArray) -> int:
+    return int(pc.sum(column).as_py() or 0)

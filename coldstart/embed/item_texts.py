@@ -1,0 +1,114 @@
+"""The texts of items that a fit may learn from, and the fields by which items belong together."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from coldstart.core import prompts
+from coldstart.core.pipeline import Pipeline
+from coldstart.errors import ColdstartError
+from coldstart.store import ITEMS, Store
+from coldstart.store.freshness import Standing
+
+FIELDS = ("title", "description", "category")
+EVIDENCE = ("transcript", "screen_text")
+GROUPS = ("title", "description", "category", "creator")
+_ATTRIBUTE = "attributes."
+
+
+class PairTexts:
+    """Texts by view: a field of the item, what was heard or read in its media, or a prompt over both.
+
+    Args:
+        stage: whose settings these are, for messages.
+        views: field, or name or path of a prompt; its numbers are not read.
+        group_by: fields whose equal values make items one group.
+
+    Raises:
+        ColdstartError: nothing to read, a prompt that cannot be read, or an unknown field.
+    """
+
+    def __init__(self, stage: str, views: Mapping[str, float], group_by: Sequence[str], pipeline: Pipeline) -> None:
+        if not any(views.values()):
+            raise ColdstartError(f"{stage}.texts={dict(views)}: give one of them a number above 0")
+        for name in group_by:
+            if name not in GROUPS and not name.startswith(_ATTRIBUTE):
+                known = ", ".join((*GROUPS, f"{_ATTRIBUTE}NAME"))
+                raise ColdstartError(f"{stage}.group_by={name!r}: it is none of {known}")
+        self._views = {name: weight for name, weight in views.items() if weight > 0}
+        self._group_by = tuple(group_by)
+        self._evidence = pipeline.before(stage, "understand.evidence")
+        self._duplicates = pipeline.before(stage, "understand.duplicates")
+
+    @cached_property
+    def _prompts(self) -> dict[str, prompts.Prompt]:
+        return {name: prompts.load(name) for name in self._views if name not in (*FIELDS, *EVIDENCE)}
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """What of this changes a fit."""
+        return {"views": self._views, "prompts": {name: prompt.digest for name, prompt in self._prompts.items()}}
+
+    def read(self, store: Store, standing: Standing) -> dict[str, dict[str, str]]:
+        """item -> view -> text, for those that are not blank."""
+        if not store.has(ITEMS):
+            return {}
+        wanted = {name for prompt in self._prompts.values() for name in prompt.inputs} | set(self._views)
+        columns = [name for name in store.columns(ITEMS) if name in wanted]
+        rows = store.read(ITEMS, ["item_id", *columns]).to_pylist()
+        heard = self._heard(store, standing) if wanted & {*EVIDENCE, "language"} else {}
+        nothing = dict.fromkeys(wanted)
+        found: dict[str, dict[str, str]] = {}
+        for row in rows:
+            given = {**nothing, **row, **heard.get(row["item_id"], {})}
+            texts = {name: self._render(name, given) for name in self._views}
+            found[row["item_id"]] = {name: text for name, text in texts.items() if text}
+        return found
+
+    def _render(self, view: str, given: Mapping[str, Any]) -> str:
+        if view in self._prompts:
+            return self._prompts[view].render(given)
+        return " ".join((given[view] or "").split())
+
+    def _heard(self, store: Store, standing: Standing) -> dict[str, dict[str, Any]]:
+        if self._evidence is None:
+            return {}
+        fresh = standing.of(self._evidence).fresh
+        table = f"stage.{self._evidence}"
+        rows = store.read(table, ["item_id", *EVIDENCE, "language"]).to_pylist() if fresh else []
+        return {row.pop("item_id"): row for row in rows if row["item_id"] in fresh}
+
+    def group_keys(self, store: Store, items: Sequence[str]) -> list[list[str]]:
+        """Keys of each item: fields, bytes of media, the original of a copy. Items that share one belong together."""
+        columns = {"media", *(name.partition(".")[0] for name in self._group_by)}
+        rows = {row["item_id"]: row for row in store.read(ITEMS, ["item_id", *sorted(columns)]).to_pylist()}
+        originals = self._originals(store)
+        found = []
+        for item in items:
+            row = rows[item]
+            keys = [f"item {originals.get(item, item)}"]
+            keys += [f"media {entry['digest']}" for entry in row["media"]]
+            for name in self._group_by:
+                if value := _value(row, name):
+                    keys.append(f"{name} {value}")
+            found.append(keys)
+        return found
+
+    def _originals(self, store: Store) -> dict[str, str]:
+        table = f"stage.{self._duplicates}"
+        if self._duplicates is None or not store.has(table):
+            return {}
+        rows = store.read(table, ["item_id", "duplicate_of"], where="duplicate_of IS NOT NULL").to_pylist()
+        return {row["item_id"]: row["duplicate_of"] for row in rows}
+
+
+def _value(row: Mapping[str, Any], name: str) -> str:
+    """A field as what makes two of them equal: without case, punctuation and runs of blanks."""
+    if name.startswith(_ATTRIBUTE):
+        value = json.loads(row["attributes"] or "{}").get(name.removeprefix(_ATTRIBUTE))
+    else:
+        value = row[name]
+    return "" if value is None else " ".join(re.findall(r"\w+", str(value).casefold()))

@@ -1,0 +1,1 @@
+"""Estimate time, memory and disk of a run from a few items, before it starts."""

@@ -1,0 +1,379 @@
+"""What a run would take: rows, time, memory and disk, from a probe of a few items. Writes nothing in the workspace.
+
+The probed items go through the stages in a temporary workspace (`coldstart.engine.estimate.sandbox`), each stage for a few
+seconds (`coldstart.engine.estimate.probe`); what they took is carried over to all rows (`coldstart.engine.estimate.forecast`). What
+cannot be told is said to be left out. Not known: items that gates will keep back, and how far copies that are found
+on the way save work; both make an estimate too high.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from coldstart.core.pipeline import Pipeline, StageSpec
+from coldstart.core.stage import FitStage, Forecasts, MapStage, Reject, SourceStage, WholeStage, is_map, is_source
+from coldstart.engine import devices
+from coldstart.engine.estimate.forecast import Here, Machine, Needs, Took, needs
+from coldstart.engine.estimate.probe import Memory, Probe, probe
+from coldstart.engine.estimate.report import Assumption, Elsewhere, Estimate, StageEstimate
+from coldstart.engine.estimate.sandbox import Pool, Rehearsal, kind_and_size
+from coldstart.engine.progress import SilentProgress
+from coldstart.engine.run import choose
+from coldstart.engine.work import Scope, SourceWork
+from coldstart.engine.workers import kept_workers
+from coldstart.errors import ColdstartError, NotFitted
+from coldstart.store import ITEMS, Store
+from coldstart.store.fits import bound
+from coldstart.store.freshness import Standing
+
+ITEMS_PROBED = 160
+"""Items that are drawn for a stage; fewer are done where they take long."""
+PROBE_S = 10.0
+"""Seconds that a stage is probed for, about; its start and one batch come on top."""
+
+WHOLE_ROW_S: Mapping[str, float] = {"index": 1.5e-4, "understand.duplicates": 2e-4, "label": 3e-4}
+"""Seconds for each item of a stage that reads the whole catalogue, on top of what it takes with a handful."""
+KEY_ROW_S = 6e-5
+"""Seconds to work out the key of an item in a stage, and to read its rows."""
+
+
+def estimate(
+    store: Store,
+    pipeline: Pipeline,
+    *,
+    only: Iterable[str] = (),
+    start: str | None = None,
+    limit: int | None = None,
+    on: Machine | None = None,
+    seconds: float = PROBE_S,
+) -> Estimate:
+    """Probe each stage that `run` would do.
+
+    The probed items are drawn with a fixed seed.
+
+    Args:
+        only, start, limit: as for `run_pipeline`.
+        on: another machine to tell the time of as well.
+        seconds: how long each stage is probed, about.
+
+    Raises:
+        ColdstartError: a set-up fault, such as missing weights.
+    """
+    pipeline = devices.on_first(pipeline)
+    with tempfile.TemporaryDirectory(prefix="coldstart-estimate-") as folder:
+        specs = choose(pipeline, only, start)
+        found = _Estimator(store, pipeline, specs, folder, limit, seconds)
+        try:
+            with kept_workers():
+                for spec in specs:
+                    found.take(spec)
+            upkeep_s = found.rehearsal.upkeep()
+        finally:
+            found.rehearsal.close()
+    here = _here(pipeline, measure=on is not None)
+    stages = [found.told(stage, here, on) for stage in found.stages]
+    left_out = [stage.stage for stage in stages if stage.rows and stage.seconds is None]
+    return Estimate(stages, upkeep_s, left_out, _assumptions(here, on), on)
+
+
+class _Estimator:
+    """Takes the stages one by one, in their order."""
+
+    def __init__(
+        self,
+        store: Store,
+        pipeline: Pipeline,
+        specs: Sequence[StageSpec],
+        folder: str,
+        limit: int | None,
+        seconds: float,
+    ) -> None:
+        self._store = store
+        self._pipeline = bound(pipeline, store)
+        self._standing = Standing(store, self._pipeline)
+        self.rehearsal = Rehearsal(store, pipeline, specs, folder)
+        self._random = Random(0)
+        self._limit = limit
+        self._seconds = seconds
+        self._kinds: dict[str, str] = {}
+        self._sizes: dict[str, float] | None = None
+        self._new: set[str] = set()
+        self._new_counts: Counter[str] = Counter()
+        self._new_drawn: list[str] = []
+        self._changes = False
+        self.stages: list[StageEstimate] = []
+        self._needs: dict[str, Needs] = {}
+
+    def take(self, spec: StageSpec) -> None:
+        """Probe one stage."""
+        try:
+            stage = self.rehearsal.stage(spec.name)
+            if is_source(stage):
+                found = self._source(stage)
+            elif is_map(stage):
+                found = self._map(stage)
+            else:
+                found = self._whole(stage)
+        except NotFitted as waiting:
+            found = StageEstimate(spec.name, self._rows_of(spec.name), note=f"not estimated: {waiting}")
+        self._changes = self._changes or found.rows > 0
+        self.stages.append(found)
+
+    def _rows_of(self, name: str) -> int:
+        return sum(self._counts(name).values()) if is_map(self.rehearsal.stage(name)) else 0
+
+    # -- rows of items
+
+    def _source(self, stage: SourceStage) -> StageEstimate:
+        pool: Pool[Any] = Pool(self._random)
+        for entry in SourceWork(self._store, stage, Scope(self._limit)):
+            turned_away = isinstance(entry.row, Reject)
+            kind, size = ("", 0.0) if isinstance(entry.row, Reject) else kind_and_size(entry.row)
+            if not turned_away:
+                self._new.add(entry.item_id)
+            pool.add(kind, size, entry)
+        drawn = pool.draw(ITEMS_PROBED)
+        for entry in drawn.entries:
+            self._kinds[entry.item_id] = "" if isinstance(entry.row, Reject) else str(entry.row["kind"])
+        if not drawn.entries:
+            return StageEstimate(stage.name, 0)
+        found = probe(stage, drawn.entries, self._pipeline.engine, self._seconds)
+        made = [entry.item_id for entry, result in found.made if not isinstance(result, Reject)]
+        tried = Counter(self._kinds[entry.item_id] for entry, _ in found.made)
+        kept = Counter(self._kinds[item] for item in made)
+        self._new_counts = Counter(
+            {
+                kind: round(count * kept[kind] / tried[kind]) if tried[kind] else count
+                for kind, count in drawn.counts.items()
+            }
+        )
+        self._new_drawn = made
+        return self._estimated(stage, found, drawn.counts)
+
+    def _map(self, stage: MapStage) -> StageEstimate:
+        counts = self._counts(stage.name)
+        rows = sum(counts.values())
+        if not rows:
+            return StageEstimate(stage.name, 0)
+        present = [item for item in self._standing.of(stage.name).stale if item not in self._new]
+        drawn = self._draw(present)
+        self.rehearsal.copy(drawn)
+        work = self.rehearsal.work(stage, _mixed(self._new_drawn, drawn))[:ITEMS_PROBED]
+        if not work:
+            return StageEstimate(stage.name, rows, note="not estimated: no probed item came as far as this stage")
+        return self._estimated(stage, probe(stage, work, self._pipeline.engine, self._seconds), counts)
+
+    def _counts(self, name: str) -> Counter[str]:
+        """Rows to do in a map stage, by kind."""
+        stale = self._standing.of(name).stale if self._store.has(ITEMS) else ()
+        counts = Counter(self._kind(item) for item in stale if item not in self._new) + self._new_counts
+        total = sum(counts.values())
+        if self._limit is not None and total > self._limit:
+            return Counter({kind: round(count * self._limit / total) for kind, count in counts.items()})
+        return counts
+
+    def _kind(self, item: str) -> str:
+        self._look()
+        return self._kinds[item]
+
+    def _look(self) -> dict[str, float]:
+        """Kinds and sizes of the items that are in the workspace, read once."""
+        if self._sizes is None:
+            self._sizes = {}
+            columns = ["item_id", "kind", "title", "description", "media"]
+            for row in self._store.read(ITEMS, columns).to_pylist() if self._store.has(ITEMS) else ():
+                kind, self._sizes[row["item_id"]] = kind_and_size(row)
+                self._kinds.setdefault(row["item_id"], kind)
+        return self._sizes
+
+    def _draw(self, items: Sequence[str]) -> list[str]:
+        sizes = self._look()
+        pool: Pool[str] = Pool(Random(0))  # the same of the same items: stages after each other share what was copied
+        for item in items:
+            pool.add(self._kinds[item], sizes[item], item)
+        return list(pool.draw(ITEMS_PROBED).entries) if items else []
+
+    def _estimated(self, stage: MapStage, found: Probe, counts: Mapping[str, int]) -> StageEstimate:
+        commit_s = self.rehearsal.write(stage, found.made)
+        rows = sum(counts.values())
+        done = [item for item in found.items if item.done]
+        lost = sum(item.lost for item in done)
+        self._needs[stage.name] = needs(
+            found,
+            counts,
+            self._kinds,
+            self._pipeline.engine,
+            isolated=stage.isolated,
+            on_device=any(hasattr(type(stage), name) for name in ("encoder", "generator")),
+            commit_s=commit_s,
+        )
+        return StageEstimate(
+            stage.name,
+            rows,
+            probed=len(done),
+            lost=lost,
+            memory_bytes=found.peak_bytes,
+            gpu_bytes=found.gpu_bytes,
+            bytes=round(found.row_bytes * rows * (1 - lost / max(len(done), 1))),
+            note=self.rehearsal.stood_in.get(stage.name, ""),
+        )
+
+    # -- the whole catalogue
+
+    def _whole(self, stage: WholeStage) -> StageEstimate:
+        count = (self._store.count(ITEMS) if self._store.has(ITEMS) else 0) + sum(self._new_counts.values())
+        if not self._changes and self._settled(stage):
+            return StageEstimate(stage.name, 0)
+        if isinstance(stage, FitStage):
+            return self._fit(stage, count)
+        present = list(self._look()) if not self._new_drawn else []
+        self.rehearsal.copy(self._draw(present))
+        began = time.monotonic()
+        with Memory() as memory:
+            try:
+                stage.run(self.rehearsal.scratch, SilentProgress())
+            except ColdstartError as fault:
+                return StageEstimate(stage.name, count, note=f"not estimated: {fault}")
+        took = time.monotonic() - began
+        per_row = WHOLE_ROW_S.get(stage.kind)
+        note = "" if per_row is not None else "as for the few probed items: how it grows with rows is not known"
+        copied = sum(one.bytes or 0 for one in self.stages)  # the catalog holds what the stages made once more
+        return StageEstimate(
+            stage.name,
+            count,
+            seconds=took + (per_row or 0.0) * count,
+            memory_bytes=memory.peak,
+            bytes=copied if stage.kind == "index" else None,
+            bottleneck="whole",
+            note=note,
+        )
+
+    def _settled(self, stage: WholeStage) -> bool:
+        """Whether a run would find nothing to do."""
+        real = self._standing.stage(stage.name)
+        assert not is_map(real)
+        with suppress(ColdstartError):
+            return real.expected(self._store)[0] == real.present(self._store)
+        return False
+
+    def _fit(self, stage: FitStage, count: int) -> StageEstimate:
+        real = self._standing.stage(stage.name)
+        assert not is_map(real)
+        with suppress(ColdstartError):
+            if real.present(self._store):  # a run fits once under the same settings
+                return StageEstimate(stage.name, 0)
+        if not isinstance(stage, Forecasts):
+            return StageEstimate(stage.name, count, note="not estimated: a fit whose time follows from what it finds")
+        present = list(self._look()) if not self._new_drawn else []
+        self.rehearsal.copy(self._draw(present))
+        with Memory() as memory:
+            try:
+                low, seconds, high = stage.forecast(self.rehearsal.scratch, count, SilentProgress())
+            except ColdstartError as fault:
+                return StageEstimate(stage.name, count, note=f"not estimated: {fault}")
+        return StageEstimate(
+            stage.name,
+            count,
+            seconds=seconds,
+            low=low,
+            high=high,
+            memory_bytes=memory.peak,
+            bottleneck="model",
+            note="a fit: its range is from the fewest epochs to the most",
+        )
+
+    # -- what they come to
+
+    def told(self, stage: StageEstimate, here: Here, on: Machine | None) -> StageEstimate:
+        """A stage with its time on this machine, and on the other."""
+        known = self._needs.get(stage.stage)
+        if known is None:
+            if on is None or stage.seconds is None or not stage.rows:
+                return stage
+            same = stage.seconds, stage.low or stage.seconds, stage.high or stage.seconds
+            return replace(stage, other=Elsewhere(*same, 0.0, stage.bottleneck or "whole"))
+        took = _with_keys(known.here(here), stage.rows)
+        held = took.seconds * here.gpus / 3600 if known.on_device else 0.0
+        stage = replace(
+            stage,
+            seconds=took.seconds,
+            low=took.low,
+            high=took.high,
+            gpu_hours=held,
+            bottleneck=took.bottleneck,
+            parts=took.parts,
+        )
+        if on is None:
+            return stage
+        there = _with_keys(known.on(on, here), stage.rows)
+        used = there.seconds * on.gpus / 3600 if known.on_device else 0.0
+        needed = stage.gpu_bytes or 0
+        fits = not (known.on_device and on.gpu_gb and needed > on.gpu_gb * 1e9)
+        if on.memory_gb and (stage.memory_bytes or 0) > on.memory_gb * 1e9:
+            fits = False
+        return replace(stage, other=Elsewhere(there.seconds, there.low, there.high, used, there.bottleneck, fits))
+
+
+def _with_keys(took: Took, rows: int) -> Took:
+    more = KEY_ROW_S * rows
+    return replace(took, seconds=took.seconds + more, low=took.low + more, high=took.high + more)
+
+
+def _mixed(one: Sequence[str], other: Sequence[str]) -> list[str]:
+    """Both, each spread evenly over the whole."""
+    placed = [((place + 0.5) / len(items), item) for items in (one, other) for place, item in enumerate(items)]
+    return [item for _, item in sorted(placed, key=lambda entry: entry[0])]
+
+
+def _here(pipeline: Pipeline, *, measure: bool) -> Here:
+    """This machine; what needs torch is asked only where a model has loaded it, since nothing else is on a device.
+
+    Args:
+        measure: time matrix products, by which another machine is compared.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if "torch" not in sys.modules:
+        return Here(cores)
+    from coldstart.core.device import choose_device, choose_dtype, product_rate
+
+    device = choose_device(pipeline.engine.device)
+    gpus = len(devices.places(pipeline.engine)) if device.type == "cuda" else 0
+    if not measure:
+        return Here(cores, gpus=gpus)
+    rate = product_rate(device, choose_dtype(device, pipeline.engine.dtype))
+    return Here(cores, rate / 1e12, gpus)
+
+
+def _assumptions(here: Here, on: Machine | None) -> list[Assumption]:
+    measured = "measured in this probe"
+    found = [Assumption("cores here", str(here.cores), "the system")]
+    if here.tflops:
+        found.append(Assumption("matrix products here", f"{here.tflops:.2f} TFLOP/s", measured))
+    found += [
+        Assumption("items, media, model", "seconds an item, by kind", measured),
+        Assumption("keys and reading", f"{KEY_ROW_S * 1e6:.0f} µs a row and stage", "assumed"),
+        *(
+            Assumption(
+                f"{kind}, besides what it takes with few items",
+                f"{s * 1e6:.0f} µs an item",
+                "measured on 1,000 items" if kind == "index" else "assumed",
+            )
+            for kind, s in WHOLE_ROW_S.items()
+        ),
+    ]
+    if on is not None:
+        found.append(Assumption(on.name, on.facts, on.source))
+        found.append(
+            Assumption("models there", "reach the share of the machine's products that they reach here", "assumed")
+        )
+        found.append(Assumption("start, commits, stages over the whole catalogue", "as here", "assumed"))
+    return found

@@ -1,0 +1,228 @@
+"""The last estimate of a run, kept in the user's cache folder so that the run can be compared with it. Once.
+
+What an estimate says: of each stage, of the whole run, of another machine, and what it rests on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from coldstart.core.keys import digest
+from coldstart.core.pipeline import Pipeline
+from coldstart.engine.estimate.forecast import Machine
+
+KEEP_S = 24 * 3600.0
+"""An older estimate is of another day's machine and manifest."""
+
+
+_OTHER_ROWS = 0.1
+"""Share by which the rows of the first stage may differ: beyond, it was another catalogue that was estimated."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Seconds that were estimated and that it took; `rows` as estimated and as done."""
+
+    stage: str
+    estimated_s: float
+    took_s: float
+    estimated_rows: int
+    rows: int
+
+    @property
+    def ratio(self) -> float | None:
+        """Estimated over taken; None where it took no time."""
+        return self.estimated_s / self.took_s if self.took_s else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An estimate against the run that it was of.
+
+    Attributes:
+        estimated_s, took_s: of the whole run, less the stages that are `left_out`, of which nothing was estimated.
+    """
+
+    stages: Sequence[Compared]
+    estimated_s: float
+    took_s: float
+    left_out: Sequence[str] = ()
+
+    @property
+    def ratio(self) -> float:
+        """Estimated over taken."""
+        return self.estimated_s / max(self.took_s, 1e-9)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-serialisable values."""
+        return {
+            "estimated_s": self.estimated_s,
+            "took_s": self.took_s,
+            "ratio": self.ratio,
+            "left_out": list(self.left_out),
+            "stages": [{**vars(stage), "ratio": stage.ratio} for stage in self.stages],
+        }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run was asked for: of another, an estimate says nothing."""
+
+    uri: str
+    pipeline: Pipeline
+    only: tuple[str, ...] = ()
+    start: str | None = None
+    limit: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the estimate is kept."""
+        uri = self.uri if "://" in self.uri else str(Path(self.uri).expanduser().resolve())
+        key = digest([uri, self.pipeline.raw, sorted(self.only), self.start, self.limit])
+        return platformdirs.user_cache_path("coldstart") / "estimates" / f"{key}.json"
+
+
+def keep(asked: Asked, estimated: Mapping[str, Any]) -> None:
+    """Keep an estimate, as JSON gives it; where the folder cannot be written, none is compared later."""
+    try:
+        asked.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = asked.path.with_suffix(".draft")
+        draft.write_text(json.dumps({"at": time.time(), "estimate": estimated}), "utf-8")
+        draft.replace(asked.path)
+    except OSError:
+        pass
+
+
+def compare(asked: Asked, took: Mapping[str, tuple[int, float]], seconds: float) -> Comparison | None:
+    """The kept estimate against what the run took; None where none is kept or it was of other rows. It is dropped.
+
+    Args:
+        took: stage -> items that it did or turned away, and its seconds; seconds: of the whole run.
+    """
+    try:
+        kept = json.loads(asked.path.read_text("utf-8"))
+        asked.path.unlink()
+    except (OSError, ValueError):
+        return None
+    if time.time() - kept["at"] > KEEP_S:
+        return None
+    stages = [stage for stage in kept["estimate"]["stages"] if stage["stage"] in took and stage["rows"]]
+    first = stages[0] if stages else None
+    if first is None or abs(took[first["stage"]][0] - first["rows"]) > _OTHER_ROWS * first["rows"]:
+        return None
+    left_out = [stage["stage"] for stage in stages if stage["seconds"] is None]
+    compared = [
+        Compared(s["stage"], s["seconds"], took[s["stage"]][1], s["rows"], took[s["stage"]][0])
+        for s in stages
+        if s["seconds"] is not None
+    ]
+    spared = sum(took[stage][1] for stage in left_out)
+    return Comparison(compared, kept["estimate"]["seconds"], seconds - spared, left_out)
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """What one stage would take.
+
+    Attributes:
+        rows: items it would do.
+        probed: items that were done to find out; `lost`: how many of those were turned away.
+        seconds: time for all rows on this machine, None where it could not be told; `low`, `high`: its range by the
+            spread of the probed items.
+        gpu_hours: that GPUs of this machine are held.
+        memory_bytes: of this process and its workers at most, while it was probed; `gpu_bytes`: of the GPU.
+        bytes: disk for all rows, before compaction.
+        bottleneck: `decode`, `model`, `wait` (for somebody else's machine), `commit`, `start` or `whole`: what most of
+            the time goes into. `parts`: seconds by those words.
+        note: why something could not be told, or what stood in for what.
+        other: the same on the other machine that was asked about.
+    """
+
+    stage: str
+    rows: int
+    probed: int = 0
+    lost: int = 0
+    seconds: float | None = None
+    low: float | None = None
+    high: float | None = None
+    gpu_hours: float | None = None
+    memory_bytes: int | None = None
+    gpu_bytes: int | None = None
+    bytes: int | None = None
+    bottleneck: str | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    other: Elsewhere | None = None
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a stage would take on another machine; `fits` is false where its memory is too small for the model."""
+
+    seconds: float
+    low: float
+    high: float
+    gpu_hours: float
+    bottleneck: str
+    fits: bool = True
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """A figure that an estimate rests on, and where it is from."""
+
+    what: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take, stage by stage.
+
+    Attributes:
+        upkeep_s: of the run besides its stages.
+        left_out: stages whose time could not be told: no total holds them.
+        on: the other machine that was asked about.
+    """
+
+    stages: Sequence[StageEstimate]
+    upkeep_s: float = 0.0
+    left_out: Sequence[str] = ()
+    assumptions: Sequence[Assumption] = ()
+    on: Machine | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages that could be told, and what a run does besides."""
+        return sum(stage.seconds or 0.0 for stage in self.stages) + self.upkeep_s
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Of `seconds`; the ranges of stages are added in squares, since they are drawn apart."""
+        below = sum(((s.seconds or 0.0) - (s.low or 0.0)) ** 2 for s in self.stages if s.low is not None) ** 0.5
+        above = sum(((s.high or 0.0) - (s.seconds or 0.0)) ** 2 for s in self.stages if s.high is not None) ** 0.5
+        return self.seconds - below, self.seconds + above
+
+    @property
+    def seconds_there(self) -> float | None:
+        """Of all stages that could be told, on the other machine."""
+        if self.on is None:
+            return None
+        return sum(stage.other.seconds for stage in self.stages if stage.other is not None) + self.upkeep_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-serialisable values."""
+        return {
+            **asdict(self),
+            "seconds": self.seconds,
+            "range": list(self.range),
+            "seconds_there": self.seconds_there,
+        }

@@ -1,0 +1,214 @@
+"""A workspace in a temporary folder in which a few items go through the stages, so that each is probed on true rows.
+
+Items that are in the real workspace come with all the rows that they have there; new ones as ingest makes them. Gates,
+keys and commits are those of a run. What a fit stage would learn is learnt from these few items where that is a matter
+of seconds; a writer that is still to be tuned is stood in for by the one that it is tuned from.
+
+Some items of each kind, small and large alike, drawn at random and put in an order that may be broken off anywhere.
+
+Of each kind as many as its share asks for, but a few at least; within a kind the items are sorted by how much there is
+to decode, cut into as many parts as are drawn, and one is drawn of each part. The kinds are then mixed evenly, each in
+random order, so that whatever a probe has time for is spread over all of them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any, Generic, TypeVar
+
+from coldstart.core.pipeline import Pipeline, StageSpec
+from coldstart.core.stage import MapStage, Reject, Row, WholeStage, Work, is_source
+from coldstart.engine.work import Writer, sources, stale_work
+from coldstart.store import ITEMS, Store
+from coldstart.store.fits import WRITERS, bound
+from coldstart.store.freshness import Standing
+
+_STAGE_TABLES = "stage."
+
+
+class Rehearsal:
+    """The temporary workspace.
+
+    Args:
+        store: the real one, which is read alone.
+        pipeline: of the run; specs: the stages of it that the run does.
+    """
+
+    def __init__(self, store: Store, pipeline: Pipeline, specs: Sequence[StageSpec], folder: str | Path) -> None:
+        self._store = store
+        self.scratch = Store(folder, create=True)
+        self.stood_in: dict[str, str] = {}
+        real = bound(pipeline, store)
+
+        def fitted(name: str) -> Path | None:
+            made = self.scratch.artifacts.newest(name)
+            return real.fitted(name) if made is None else made.folder
+
+        self.pipeline = replace(self._without_unmade(real, specs), fitted=fitted)
+        self._built: dict[str, MapStage | WholeStage] = {}
+        self._copied: set[str] = set()
+
+    def close(self) -> None:
+        """Take away what fits laid out on this machine."""
+        for spec in self.pipeline.stages:
+            known = {made.digest for made in self._store.artifacts.all(spec.name)}
+            for made in self.scratch.artifacts.all(spec.name):
+                if made.digest not in known:
+                    shutil.rmtree(made.folder, ignore_errors=True)
+
+    def _without_unmade(self, pipeline: Pipeline, specs: Sequence[StageSpec]) -> Pipeline:
+        """The pipeline with writers as they are before the tuning that this run would begin with."""
+        unmade = {spec.name: spec for spec in specs if spec.kind in WRITERS and pipeline.fitted(spec.name) is None}
+        found = []
+        for spec in pipeline.stages:
+            prefix, _, asked = str(getattr(spec.settings, "generator", "")).partition(":")
+            fit = next((s for s in unmade.values() if asked in (s.name, s.name.rpartition(".")[2])), None)
+            if prefix == "finetune" and fit is not None:
+                base = fit.settings.generator
+                self.stood_in[spec.name] = f"probed with {base}, from which stage {fit.name!r} tunes its writer"
+                spec = replace(spec, settings=spec.settings.model_copy(update={"generator": base}))
+            found.append(spec)
+        return replace(pipeline, stages=tuple(found))
+
+    def stage(self, name: str) -> MapStage | WholeStage:
+        """A stage over the temporary workspace; built once, as a run does."""
+        if name not in self._built:
+            self._built[name] = self._standing().stage(name)
+        return self._built[name]
+
+    def _standing(self) -> Standing:
+        return Standing(self.scratch, self.pipeline, self._built)
+
+    def copy(self, items: Sequence[str]) -> None:
+        """Take items of the real workspace over, with all their rows and verdicts."""
+        new = [item for item in items if item not in self._copied]
+        self._copied.update(new)
+        if not new:
+            return
+        self.scratch.merge(ITEMS, self._store.read(ITEMS, ids=new))
+        for table in self._store.tables():
+            if table.startswith(_STAGE_TABLES) and "item_id" in self._store.columns(table):
+                rows = self._store.read(table, ids=new)
+                if rows.num_rows:
+                    self.scratch.merge(table, rows)
+        among = set(new)
+        verdicts = [row for rows in self._store.ledger().values() for item, row in rows.items() if item in among]
+        self.scratch.record(verdicts)
+
+    def work(self, stage: MapStage, items: Sequence[str]) -> list[Work]:
+        """What is to be done for those of the items that are ready, in their order.
+
+        Raises:
+            NotFitted: the stage waits for a fit.
+        """
+        stage.fingerprint()
+        standing = self._standing()
+        state = standing.of(stage.name)
+        ready = set(state.stale) - state.waiting
+        chosen = [item for item in items if item in ready]
+        return list(stale_work(self.scratch, state.expected, chosen, sources(stage, standing)))
+
+    def write(self, stage: MapStage, made: Sequence[tuple[Work, Row | Reject]]) -> float:
+        """Commit what was made, in two parts; gives the seconds of the second, since the first makes the tables."""
+        writer = Writer(self.scratch, stage, commit_rows=len(made) // 2 + 1, commit_s=float("inf"))
+        first_s = 0.0
+        with writer:
+            for entry, result in made:
+                writer.add(entry, result)
+                first_s = first_s or writer.seconds
+        if is_source(stage):
+            self._copied.update(entry.item_id for entry, _ in made)
+        return writer.seconds - first_s if writer.commits > 1 else writer.seconds
+
+    def upkeep(self) -> float:
+        """Seconds of what a run does after its stages."""
+        began = time.monotonic()
+        self.scratch.maintain()
+        return time.monotonic() - began
+
+
+LEAST = 8
+"""Items drawn of each kind, however rare it is."""
+
+
+_POOL = 4000
+"""Items of a kind among which the drawn ones are spread by size; beyond, they are a random part of the kind."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Drawn(Generic[T]):
+    """What was drawn, in the order to probe it, and how many there are of each kind."""
+
+    entries: Sequence[T]
+    counts: Mapping[str, int]
+
+
+class Pool(Generic[T]):
+    """Takes all entries one by one and keeps few of them in memory: of each kind a random part.
+
+    That part is drawn by Algorithm R of Vitter (1985), each entry with the same chance.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._kept: dict[str, list[tuple[float, T]]] = {}
+        self.counts: Counter[str] = Counter()
+
+    def add(self, kind: str, size: float, entry: T) -> None:
+        """Take one.
+
+        Args:
+            size: what its cost may grow with, in a unit of the kind's own.
+        """
+        kept = self._kept.setdefault(kind, [])
+        self.counts[kind] += 1
+        if len(kept) < _POOL:
+            kept.append((size, entry))
+        elif (place := self._random.randrange(self.counts[kind])) < _POOL:
+            kept[place] = (size, entry)
+
+    def draw(self, most: int) -> Drawn[T]:
+        """About `most` of them."""
+        total = sum(self.counts.values())
+        placed: list[tuple[float, T]] = []
+        for kind, kept in sorted(self._kept.items()):
+            wanted = min(len(kept), max(LEAST, round(most * self.counts[kind] / total)))
+            chosen = _spread(kept, wanted, self._random)
+            placed += [((place + 0.5) / wanted, entry) for place, entry in enumerate(chosen)]
+        placed.sort(key=lambda one: one[0])
+        return Drawn([entry for _, entry in placed], dict(self.counts))
+
+
+def _spread(kept: Iterable[tuple[float, T]], wanted: int, random: Random) -> list[T]:
+    ordered = sorted(kept, key=lambda one: one[0])
+    edges = [round(part * len(ordered) / wanted) for part in range(wanted + 1)]
+    chosen = [ordered[random.randrange(low, high)][1] for low, high in pairwise(edges)]
+    random.shuffle(chosen)
+    return chosen
+
+
+def kind_and_size(row: Row) -> tuple[str, float]:
+    """The kind of an item, and what it takes to decode: seconds of its media, else their bytes, else letters."""
+    media: Sequence[Mapping[str, Any]] = row.get("media") or ()
+    if media:
+        lengths = sum(one.get("duration_s") or 0.0 for one in media)
+        return str(row.get("kind")), lengths or float(sum(one.get("size_bytes") or _size(one["uri"]) for one in media))
+    return str(row.get("kind")), float(len(row.get("title") or "") + len(row.get("description") or ""))
+
+
+def _size(uri: str) -> int:
+    """Bytes of a local file; 0 for what is elsewhere or gone."""
+    try:
+        return Path(uri.removeprefix("file://")).stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,1 @@
+"""Run stages on a Ray cluster. Ray is imported here alone."""

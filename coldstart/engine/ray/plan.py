@@ -1,0 +1,351 @@
+"""What is stale in one stage, found on the workers of a Ray cluster: the driver sees counts, no list of the items.
+
+Every worker reads some fragments of the key columns and deals their rows out by a digest of `item_id`; all that is
+known of an item meets in one partition, and `coldstart.store.freshness` decides there as it does on one machine. What gates
+close is worked out once, in one task, since a gate may look at the whole catalogue (copies of each other).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Protocol, cast
+
+import lance_ray
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from coldstart.core.pipeline import Pipeline
+from coldstart.core.stage import Gate, LedgerRow, MapStage, Reject, is_map
+from coldstart.engine.ray.actors import same_key
+from coldstart.engine.ray.cluster import fetch, task
+from coldstart.engine.work import Scope, Source, sources
+from coldstart.store import ITEMS, LEDGER, Store
+from coldstart.store.fragments import ADDRESS, Place, place
+from coldstart.store.freshness import Assessment, Balance, Standing, assess_map
+from coldstart.store.sql import one_of
+
+PARTITION_ROWS = 200_000
+"""Items that one task looks at: some 100 MB of keys with those of the stages read."""
+
+_LEDGER_COLUMNS = ["stage", "item_id", "row_key", "state", "reason", "detail"]
+
+
+class Plans(Protocol):
+    """What builds a stage and its pipeline anew, as `Recipe` does; picklable."""
+
+    def build(self, **engine: Any) -> Any: ...
+
+    def pipeline(self) -> Pipeline: ...
+
+    def standing(self, view: Store, closed: Mapping[str, Mapping[str, Reject]] | None = None) -> Standing: ...
+
+    def store(self) -> Store: ...
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables that say what is stale, each at one version.
+
+    Attributes:
+        places: table -> where it is, for those that exist.
+        keys: table -> its key column.
+        stages: whose ledger rows count.
+    """
+
+    places: Mapping[str, Place]
+    keys: Mapping[str, str]
+    stages: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of one partition.
+
+    Attributes:
+        balance: before anything is done.
+        chosen: items in scope that are to be done.
+        turned_away: verdicts of gates to be filed; obsolete: items whose verdict is to go.
+    """
+
+    balance: Balance
+    chosen: int
+    turned_away: Sequence[LedgerRow] = ()
+    obsolete: Sequence[str] = ()
+
+
+@dataclass
+class Plan:
+    """Of all partitions: the sum of the counts, references to the summaries, and to the parts to do by their numbers, a
+    table each."""
+
+    balance: Balance
+    chosen: int = 0
+    summaries: list[Any] = field(default_factory=list)
+    parts: dict[int, Any] = field(default_factory=dict)
+
+
+class Partition:
+    """The view of a workspace that holds one partition's keys and verdicts: what `assess_map` and `Standing` ask of a
+    `Store`, and the addresses of the rows."""
+
+    def __init__(self, names: Sequence[str], rows: pa.Table) -> None:
+        self._keys: dict[str, dict[str, str]] = {}
+        self.addresses: dict[str, dict[str, int]] = {}
+        self._verdicts: dict[str, dict[str, LedgerRow]] = {}
+        for number, name in enumerate(names):
+            own = rows.filter(pc.equal(rows["table"], number))
+            if name == LEDGER:
+                for row in own.select(["item_id", "key", "stage", "state", "reason", "detail"]).to_pylist():
+                    verdict = LedgerRow(row_key=row.pop("key"), **row)
+                    self._verdicts.setdefault(verdict.stage, {})[verdict.item_id] = verdict
+                continue
+            ids = own["item_id"].to_pylist()
+            self._keys[name] = dict(zip(ids, own["key"].to_pylist(), strict=True))
+            self.addresses[name] = dict(zip(ids, own[ADDRESS].to_pylist(), strict=True))
+
+    def has(self, table: str) -> bool:
+        return table in self._keys
+
+    def keys(self, table: str, column: str = "row_key") -> dict[str, str]:
+        """As `Store.keys`; `column` is the one that was read."""
+        return self._keys.get(table, {})
+
+    def verdicts(self, stage: str) -> dict[str, LedgerRow]:
+        """As `Store.verdicts`."""
+        return self._verdicts.get(stage, {})
+
+
+def make(store: Store, plans: Plans, stage: MapStage, key: str, scope: Scope, part: int) -> Plan:
+    """Find what is stale in a map stage, and lay it out in parts of at most `part` items.
+
+    Args:
+        key: of the stage, which every worker has to arrive at as well.
+
+    Raises:
+        ColdstartError: a worker would make other rows; or a set-up fault that it met.
+    """
+    tables = tables_of(store, plans, stage)
+    if ITEMS not in tables.places:
+        return Plan(Balance())
+    count = max(1, -(-store.count(ITEMS) // PARTITION_ROWS))
+    closed = task(closed_items).options(num_returns=count).remote(plans, stage.name, count)
+    closed = [closed] if count == 1 else closed
+    dealt = _deal(tables, count)
+    names = tuple(tables.places)
+    shared = ray.put(scope)
+    streams = [
+        task(look)
+        .options(num_returns="streaming")
+        .remote(plans, key, names, shared, (number << 32, part), closed[number], *blocks)
+        for number, blocks in enumerate(dealt)
+    ]
+    summaries = []
+    parts: dict[int, Any] = {}
+    for number, stream in enumerate(streams):
+        first, *own = list(stream)
+        summaries.append(first)
+        parts.update(enumerate(own, number << 32))
+    counts = task(_counts)
+    counted = fetch([counts.remote(first) for first in summaries])
+    plan = Plan(add(balance for balance, _ in counted), sum(chosen for _, chosen in counted), summaries, parts)
+    if scope.limit is not None and plan.chosen > scope.limit:
+        plan.parts = first_of(parts.values(), scope.limit, part)
+        plan.chosen = scope.limit
+    return plan
+
+
+def balance(store: Store, plans: Plans, stage: MapStage, key: str) -> Balance:
+    """Where the items of a map stage are now."""
+    return make(store, plans, stage, key, Scope(limit=0), 1).balance
+
+
+def add(balances: Iterable[Balance]) -> Balance:
+    """The sum of several partitions."""
+    total = Balance()
+    for one in balances:
+        reasons = {name: total.reasons.get(name, 0) + count for name, count in one.reasons.items()}
+        total = Balance(
+            total.fresh + one.fresh,
+            total.failed + one.failed,
+            total.filtered + one.filtered,
+            total.duplicate + one.duplicate,
+            total.pending + one.pending,
+            {**total.reasons, **reasons},
+        )
+    most_first = sorted(total.reasons.items(), key=lambda pair: -pair[1])
+    return replace(total, reasons=dict(most_first))
+
+
+def tables_of(store: Store, plans: Plans, stage: MapStage) -> Tables:
+    """`items`, the tables of the stage and of those it reads, theirs in turn, and the ledger."""
+    standing = plans.standing(store)
+    found: dict[str, MapStage] = {}
+    left = [stage.name]
+    while left:
+        name = left.pop()
+        if name not in found:
+            one = standing.stage(name)
+            assert is_map(one), f"{name} is no map stage"
+            found[name] = one
+            left += one.reads.values()
+    keys = {ITEMS: "row_key", **{one.table: one.key_column for one in found.values()}, LEDGER: "row_key"}
+    places = {table: where for table in keys if (where := place(store, table)) is not None}
+    return Tables(places, keys, sorted(found))
+
+
+def _deal(tables: Tables, count: int) -> list[list[Any]]:
+    """References to the blocks of each partition."""
+    read = None
+    for number, (table, where) in enumerate(tables.places.items()):
+        ledger = table == LEDGER
+        rows = lance_ray.read_lance(
+            where.uri,
+            columns=_LEDGER_COLUMNS if ledger else ["item_id", tables.keys[table]],
+            filter=one_of("stage", tables.stages) if ledger else None,
+            dataset_options={"version": where.version},
+            with_metadata=True,
+            override_num_blocks=max(1, -(-where.open().count_rows() // PARTITION_ROWS)),
+        ).map_batches(labelled, fn_args=(number, tables.keys[table]), batch_size=None, batch_format="pyarrow")
+        read = rows if read is None else read.union(rows)
+    assert read is not None
+    blocks = read.to_arrow_refs()
+    if count == 1:
+        return [blocks]
+    dealt = [task(split).options(num_returns=count).remote(block, count) for block in blocks]
+    return [[parts[number] for parts in dealt] for number in range(count)]
+
+
+BLOCK = pa.schema(
+    [
+        ("table", pa.int16()),
+        ("item_id", pa.string()),
+        ("key", pa.string()),
+        (ADDRESS, pa.uint64()),
+        ("stage", pa.string()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+
+def labelled(rows: pa.Table, number: int, key: str) -> pa.Table:
+    """Rows of any of the tables in one schema."""
+    none = pa.nulls(rows.num_rows, pa.string())
+    there = set(rows.column_names)
+    named = {"key": key, **{name: name for name in BLOCK.names if name not in ("table", "key")}}
+    columns = [rows[named[name]] if named.get(name) in there else none for name in BLOCK.names[1:]]
+    label = pa.repeat(pa.scalar(number, pa.int16()), rows.num_rows)
+    return pa.Table.from_arrays([label, *columns], schema=BLOCK)
+
+
+def partition_of(item_id: str, count: int) -> int:
+    """Which of `count` partitions an item is in, on any machine."""
+    return zlib.crc32(item_id.encode()) % count
+
+
+def split(block: pa.Table, count: int) -> list[pa.Table]:
+    places = pa.array([partition_of(item, count) for item in block["item_id"].to_pylist()], pa.int32())
+    return [block.filter(pc.equal(places, number)) for number in range(count)]
+
+
+def closed_items(plans: Plans, name: str, count: int) -> Any:
+    """For each partition: gate -> item -> why it goes no further."""
+    pipeline = plans.pipeline()
+    store = plans.store()
+    standing = plans.standing(store)
+    parts: list[dict[str, dict[str, Reject]]] = [{} for _ in range(count)]
+    for spec in pipeline.stages:
+        if spec.name == name:
+            break
+        gate = None if spec.kind == "ingest" else standing.stage(spec.name)
+        if isinstance(gate, Gate):
+            for part in parts:
+                part[spec.name] = {}
+            for item, why in gate.closed(store).items():
+                parts[partition_of(item, count)][spec.name][item] = why
+    return parts[0] if count == 1 else parts
+
+
+def look(
+    plans: Plans,
+    key: str,
+    names: Sequence[str],
+    scope: Scope,
+    numbered: tuple[int, int],
+    closed: Any,
+    *blocks: pa.Table,
+) -> Iterator[Any]:
+    """The summary of one partition, then its parts; `numbered`: the number of the first, and the size of each."""
+    filled = [block for block in blocks if block.num_columns]  # a read that found no row gives a block of no columns
+    view = Partition(names, pa.concat_tables([BLOCK.empty_table(), *filled]))
+    stage = plans.build()
+    same_key(stage, key)
+    standing = plans.standing(cast(Store, view), closed)
+    above = standing.above(stage)
+    found = assess_map(cast(Store, view), stage, above, scope.retry)
+    recorded = view.verdicts(stage.name)
+    items = view.addresses.get(ITEMS, {})
+    stale = sorted((item for item in found.stale if item not in found.waiting), key=items.__getitem__)
+    chosen = scope.choose(stale)
+    yield Summary(
+        found.balance,
+        len(chosen),
+        [row for item, row in found.settled.items() if item in above.closed and recorded.get(item) != row],
+        sorted(recorded.keys() - (found.expected.keys() - found.fresh)),
+    )
+    yield from _parts(view, stage, found, chosen, sources(stage, standing), recorded, *numbered)
+
+
+def _parts(
+    view: Partition,
+    stage: MapStage,
+    found: Assessment,
+    chosen: Sequence[str],
+    read: Sequence[Source],
+    recorded: Collection[str],
+    number: int,
+    size: int,
+) -> Iterator[pa.Table]:
+    items, old = view.addresses[ITEMS] if chosen else {}, view.addresses.get(stage.table, {})
+    ids = iter(chosen)
+    while some := list(islice(ids, size)):
+        columns = {
+            "part": pa.repeat(number, len(some)),
+            "item_id": pa.array(some, pa.string()),
+            "key": pa.array([found.expected[item] for item in some], pa.string()),
+            "at": pa.array([items[item] for item in some], pa.uint64()),
+            "old": pa.array([old.get(item) for item in some], pa.uint64()),
+            "recorded": pa.array([item in recorded for item in some], pa.bool_()),
+        }
+        for source in read:
+            there = view.addresses.get(source.table, {})
+            at = [there[item] if item in source.fresh else None for item in some]
+            columns[f"at.{source.field}"] = pa.array(at, pa.uint64())
+        yield pa.table(columns)
+        number += 1
+
+
+def _counts(summary: Summary) -> tuple[Balance, int]:
+    return summary.balance, summary.chosen
+
+
+def first_of(parts: Iterable[Any], limit: int, size: int) -> dict[int, Any]:
+    """Parts of the first `limit` rows, by the order of the items; no partition gave more than that many."""
+    rows = pa.concat_tables([fetch(part) for part in parts]).sort_by("at").slice(0, limit)
+    return numbered((rows.slice(start, size) for start in range(0, limit, size)), 0)
+
+
+def numbered(tables: Iterable[pa.Table], start: int) -> dict[int, Any]:
+    """References to parts that are numbered from `start`."""
+    return {number: ray.put(renumbered(table, number)) for number, table in enumerate(tables, start)}
+
+
+def renumbered(table: pa.Table, number: int) -> pa.Table:
+    """The part under another number."""
+    place = table.column_names.index("part")
+    return table.set_column(place, "part", pa.repeat(number, table.num_rows))

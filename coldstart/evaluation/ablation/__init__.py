@@ -1,4 +1,0 @@
-"""Does each stage pay its way? New items found by what one stage after another tells of them, against compute seconds.
-
-`steps` judges plain data, `gains` compares, `texts`, `descriptions` and `costs` read a workspace, `report` says it.
-"""

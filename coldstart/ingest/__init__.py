@@ -1,0 +1,1 @@
+"""Read manifests and interaction files, and write their rows."""

@@ -1,0 +1,139 @@
+"""Taking a file of interactions into a workspace: good rows to one table, the others to another, and a report."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from coldstart.engine.progress import Progress, SilentProgress
+from coldstart.ingest.interaction_file import Block, InteractionFile
+from coldstart.store import Store
+from coldstart.store.interactions import InteractionTable
+
+MAX_FAILED = 0.01
+"""Share of rows that may be turned away before a reading counts as failed."""
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class InteractionReport:
+    """What became of a file's rows: added + renewed + repeated + those rejected = rows.
+
+    Attributes:
+        columns: our field -> the file's column; `guessed`: those that were recognised by name.
+        time_unit: `s`, `ms`, `us`, `ns` or `iso`; None where the file has no times.
+        rejected: reason -> rows; `examples`: reason -> the first of them, (row number, value).
+        items: those that the good rows name; `unknown_items` of them, in `unknown_rows` rows, are not in the catalogue.
+        total: rows of the table now.
+        over_budget: more were rejected than allowed; the good rows are kept.
+    """
+
+    file: str
+    columns: Mapping[str, str]
+    guessed: Mapping[str, str]
+    time_unit: str | None
+    rows: int
+    added: int
+    renewed: int
+    repeated: int
+    rejected: Mapping[str, int]
+    examples: Mapping[str, list[tuple[int, str]]]
+    items: int
+    unknown_items: int
+    unknown_rows: int
+    total: int
+    seconds: float
+    over_budget: bool
+
+    @property
+    def rejected_share(self) -> float:
+        return sum(self.rejected.values()) / self.rows if self.rows else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def take_interactions(
+    store: Store,
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    event_weights: Mapping[str, float | None] | None = None,
+    time_unit: str = "auto",
+    max_failed: float = MAX_FAILED,
+    progress: Progress | None = None,
+) -> InteractionReport:
+    """Read a file into the workspace; arguments as for `InteractionFile`.
+
+    Raises:
+        ColdstartError: the file or its columns are at fault, or another process writes to the workspace; blocks that
+            were read before stay, and the next reading goes on from there.
+    """
+    began = time.monotonic()
+    file = InteractionFile(
+        path, now_us=int(time.time() * 1e6), columns=columns, event_weights=event_weights, time_unit=time_unit
+    )
+    named = path.expanduser().resolve()
+    table = InteractionTable(store)
+    rejected, met = Counter[str](), Counter[str]()
+    examples: dict[str, list[tuple[int, str]]] = {}
+    rows = 0
+
+    def good(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
+        nonlocal rows
+        for block in blocks:
+            table.reject(named, block.rejected)
+            lost = block.rejected.num_rows
+            rows += block.rows.num_rows + lost
+            for reason, place, detail in _first(block.rejected):
+                if len(examples.setdefault(reason, [])) < EXAMPLES:
+                    examples[reason].append((place, detail))
+            rejected.update(_counted(block.rejected["reason"]))
+            met.update(_counted(block.rows.column("item_id")))
+            yield block.rows
+            meter.advance(block.rows.num_rows + lost, lost, 0.0)
+
+    with store.lock(), (progress or SilentProgress()).meter("interactions", None) as meter:
+        table.forget_rejected(named)
+        done = table.append(good(iter(file)))
+    known = table.in_catalogue(pa.array(list(met), pa.string())).to_pylist()
+    unknown = [count for count, there in zip(met.values(), known, strict=True) if not there]
+    return InteractionReport(
+        file=str(named),
+        columns=file.columns,
+        guessed=file.guessed,
+        time_unit=file.time_unit if "timestamp" in file.columns else None,
+        rows=rows,
+        added=done.added,
+        renewed=done.renewed,
+        repeated=done.repeated,
+        rejected=dict(rejected.most_common()),
+        examples=examples,
+        items=len(met),
+        unknown_items=len(unknown),
+        unknown_rows=sum(unknown),
+        total=table.count(),
+        seconds=time.monotonic() - began,
+        over_budget=sum(rejected.values()) > max_failed * rows,
+    )
+
+
+def _counted(values: pa.Array | pa.ChunkedArray) -> dict[str, int]:
+    counts = pc.value_counts(values)
+    return dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
+
+
+def _first(rejected: pa.Table) -> Iterator[tuple[str, int, str]]:
+    """Reason, row and detail of the first rows of each reason."""
+    for reason in pc.unique(rejected["reason"]).to_pylist():
+        own = rejected.filter(pc.equal(rejected["reason"], reason)).slice(0, EXAMPLES)
+        for row in own.to_pylist():
+            yield reason, row["row"], row["detail"]

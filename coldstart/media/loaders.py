@@ -1,0 +1,184 @@
+"""A few small pictures of an item, and the start of its sound, to judge their quality. Workers import this module.
+
+What a model sees of an item, decoded in a worker: its pictures, or frames of its video.
+
+Workers import this module: it needs neither torch nor Arrow nor the store.
+
+What ingest learns of an item's media in a worker: headers, digests, and with them the item's row key.
+
+Workers import this module: it needs neither torch nor Arrow nor the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.core.keys import digest
+from coldstart.core.stage import Reject, Row
+from coldstart.media import guard
+from coldstart.media.audio import load_audio
+from coldstart.media.guard import open_medium, seen
+from coldstart.media.image import ImageTransform, load_image, probe_image
+from coldstart.media.limits import Limits
+from coldstart.media.video import frames_at, probe_audio, probe_video, sample_frames
+
+FRAMES = 16
+
+
+LONGEST = 256
+
+
+HEARD_S = 20.0
+
+
+_TRANSFORM = ImageTransform((LONGEST, LONGEST), "longest")
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """Some pictures of one item.
+
+    Attributes:
+        width, height: pixels as shown of the video, or of the largest of the pictures.
+        images: uint8 [H, W, 3] each, at most `LONGEST` pixels long.
+        times_s: when each begins, for a video.
+        has_audio: whether the video has sound; None for pictures.
+        samples: float32 [N], the first `HEARD_S` seconds of the video's sound, where it can be decoded.
+    """
+
+    width: int
+    height: int
+    images: list[NDArray[np.uint8]]
+    times_s: list[float] | None
+    has_audio: bool | None
+    samples: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class LoadGlimpse:
+    """Decodes frames of the first video of an item, or its pictures; the cost is their number."""
+
+    limits: Limits
+    pictures: int
+
+    def __call__(self, row: Row) -> tuple[Glimpse, float]:
+        media = seen(row, self.pictures)
+        glimpse = self._video(media[0]) if media[0]["role"] == "video" else self._pictures(media)
+        return glimpse, float(len(glimpse.images))
+
+    def _video(self, entry: Mapping[str, Any]) -> Glimpse:
+        samples = None
+        with open_medium(entry, self.limits) as path:
+            frames = sample_frames(path, self.limits, _TRANSFORM, FRAMES)
+            if entry["has_audio"]:
+                try:
+                    samples = load_audio(path, self.limits, max_s=HEARD_S).samples
+                except Reject:  # its pictures can be judged all the same; understand.speech will say what is wrong
+                    samples = None
+        return Glimpse(entry["width"], entry["height"], frames.images, frames.times_s, entry["has_audio"], samples)
+
+    def _pictures(self, entries: Sequence[Mapping[str, Any]]) -> Glimpse:
+        images = []
+        for entry in entries:
+            with open_medium(entry, self.limits) as path:
+                images.append(load_image(path, self.limits, _TRANSFORM))
+        largest = max(entries, key=lambda entry: int(entry["width"]) * int(entry["height"]))
+        return Glimpse(largest["width"], largest["height"], images, None, None, None)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the model sees of one item: uint8 [H, W, 3] arrays, and for a video the second of each."""
+
+    images: list[NDArray[np.uint8]]
+    times_s: list[float] | None
+
+
+def spread(times_s: Sequence[float], count: int) -> list[float]:
+    """At most `count` of the times, spread evenly over their places, the first and last among them."""
+    if len(times_s) <= count:
+        return list(times_s)
+    return [times_s[round(place)] for place in np.linspace(0, len(times_s) - 1, count)]
+
+
+@dataclass(frozen=True)
+class LoadPictures:
+    """Decodes frames of the first video of an item, or its pictures; the cost is their number.
+
+    `shots` takes the frames that stand for the shots in `row["shots"]`, spread evenly over them where there are more
+    than `frames`; a video whose shots are not known is sampled as by `uniform`.
+    """
+
+    transform: ImageTransform
+    limits: Limits
+    frames: int
+    frame_policy: Literal["uniform", "keyframe", "shots"]
+    pictures: int
+
+    def __call__(self, row: Row) -> tuple[Pictures, float]:
+        media = seen(row, self.pictures)
+        if media[0]["role"] == "video":
+            pictures = self._frames(media[0], (row.get("shots") or {}).get("frame_times_s"))
+        else:
+            pictures = Pictures([self._image(entry) for entry in media], None)
+        return pictures, float(len(pictures.images))
+
+    def _frames(self, entry: Mapping[str, Any], shots_s: Sequence[float] | None) -> Pictures:
+        with open_medium(entry, self.limits) as path:
+            if self.frame_policy == "shots" and shots_s:
+                found = frames_at(path, self.limits, self.transform, spread(shots_s, self.frames))
+            else:
+                policy = "uniform" if self.frame_policy == "shots" else self.frame_policy
+                found = sample_frames(path, self.limits, self.transform, count=self.frames, policy=policy)
+            return Pictures(found.images, found.times_s)
+
+    def _image(self, entry: Mapping[str, Any]) -> NDArray[np.uint8]:
+        with open_medium(entry, self.limits) as path:
+            return load_image(path, self.limits, self.transform)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Reads the header of every medium of one item, digests its bytes and computes the item's row key."""
+
+    limits: Limits
+
+    def __call__(self, row: Row) -> tuple[Row, float]:
+        media = [self._probe(entry["role"], entry["uri"]) for entry in row["media"]]
+        row_key = digest([row["record"], [(entry["role"], entry["digest"]) for entry in media]])
+        fields = {name: value for name, value in row.items() if name != "record"}
+        return {**fields, "media": media, "row_key": row_key}, 1.0
+
+    def _probe(self, role: str, uri: str) -> dict[str, Any]:
+        with guard.local_path(uri, self.limits) as path:
+            known = _PROBES[role](path, self.limits)
+            return {"role": role, "uri": uri, "digest": guard.digest(path), "size_bytes": path.stat().st_size, **known}
+
+
+def _image(path: Path, limits: Limits) -> dict[str, Any]:
+    info = probe_image(path, limits)
+    return {"width": info.width, "height": info.height}
+
+
+def _video(path: Path, limits: Limits) -> dict[str, Any]:
+    info = probe_video(path, limits)
+    return {
+        "width": info.width,
+        "height": info.height,
+        "duration_s": info.duration_s,
+        "fps": info.fps,
+        "has_audio": info.has_audio,
+    }
+
+
+def _audio(path: Path, limits: Limits) -> dict[str, Any]:
+    return {"duration_s": probe_audio(path, limits).duration_s, "has_audio": True}
+
+
+_PROBES = {"image": _image, "video": _video, "audio": _audio}

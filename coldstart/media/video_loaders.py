@@ -1,0 +1,218 @@
+"""The frames of an item in which text is looked for, decoded in a worker: those that differ from the one before.
+
+Workers import this module: it needs neither torch nor Arrow nor the store.
+
+Whether anything to read has changed between two frames.
+
+Workers import this module: it needs neither a model nor OpenCV.
+
+All frames of a video from its first to its last, or some of them at a steady rate, in one pass of the decoder.
+
+Times are as in `coldstart.media.video`. Frames that are not asked for are never converted, and decoded only where
+others are made of them.
+
+All of a video at 48 x 27 pixels, for whatever looks at it from beginning to end. Workers import this module.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from numpy.typing import NDArray
+from PIL import Image
+
+from coldstart.core.stage import Reject, Row
+from coldstart.media.container import open_video
+from coldstart.media.guard import of_role, open_medium, seen
+from coldstart.media.image import ImageTransform, Pixels, load_image
+from coldstart.media.limits import Limits
+from coldstart.media.video import frame_pixels, probe_video, sample_frames
+
+SPARSE_S = 5.0  # frames further apart than this are key frames: nothing of a few seconds is caught either way
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What is read of one item.
+
+    Attributes:
+        images: uint8 [H, W, 3] each: the pictures, or the frames that differ from the one before.
+        times_s: of a video, when each sampled frame starts; None for pictures.
+        shown: for each of these times, which of the images is on the screen.
+        end_s: until when the last of them is shown.
+        step_s: from one sampled frame to the next, about.
+    """
+
+    images: list[Pixels]
+    times_s: list[float] | None = None
+    shown: list[int] = field(default_factory=list)
+    end_s: float | None = None
+    step_s: float | None = None
+
+
+@dataclass(frozen=True)
+class LoadScreen:
+    """Decodes the first video of an item, or its pictures; the cost is the number of images.
+
+    Attributes:
+        side: longer side of an image in pixels; none is enlarged.
+        fps: frames a second that are sampled.
+        max_frames: at most so many; a longer video is sampled at a lower rate, all along its length.
+        still: a frame is left out where no block of it has changed by this much (`coldstart.media.video_loaders`) since the
+            last that was kept.
+        pictures: at most so many pictures.
+    """
+
+    limits: Limits
+    side: int
+    fps: float
+    max_frames: int
+    still: float
+    pictures: int
+
+    def __call__(self, row: Row) -> tuple[Screen, float]:
+        media = seen(row, self.pictures)
+        if media[0]["role"] == "video":
+            with open_medium(media[0], self.limits) as path:
+                screen = self.frames(path)
+        else:
+            screen = Screen([self._image(entry) for entry in media])
+        return screen, float(len(screen.images))
+
+    @property
+    def _transform(self) -> ImageTransform:
+        return ImageTransform((self.side, self.side), "longest")
+
+    def _image(self, entry: Mapping[str, Any]) -> Pixels:
+        with open_medium(entry, self.limits) as path:
+            return load_image(path, self.limits, self._transform)
+
+    def frames(self, path: Path) -> Screen:
+        """What is read of a video file."""
+        duration_s = probe_video(path, self.limits).duration_s
+        step_s = max(1 / self.fps, duration_s / self.max_frames)
+        images: list[Pixels] = []
+        times_s: list[float] = []
+        shown: list[int] = []
+        last = None
+        for time_s, image in self._sampled(path, step_s):
+            if len(times_s) == self.max_frames:  # the header was wrong about the length
+                break
+            now = outline(image)
+            if last is None or change(last, now) >= self.still:
+                images.append(image)
+                last = now
+            times_s.append(time_s)
+            shown.append(len(images) - 1)
+        end_s = min(times_s[-1] + step_s, max(duration_s, times_s[-1]))
+        return Screen(images, times_s, shown, end_s, step_s)
+
+    def _sampled(self, path: Path, step_s: float) -> Iterable[tuple[float, Pixels]]:
+        if step_s <= 1 / self.fps:
+            return walk_frames(path, self.limits, self._transform, fps=self.fps)
+        policy: Literal["keyframe", "uniform"] = "keyframe" if step_s > SPARSE_S else "uniform"
+        found = sample_frames(path, self.limits, self._transform, self.max_frames, policy)
+        return dict(zip(found.times_s, found.images, strict=True)).items()  # a frame that lasts is sampled once
+
+
+Outline = npt.NDArray[np.int16]
+"""int16 [H / 4, W / 4]: mean brightness of blocks of 4 x 4 pixels, 0 to 255."""
+
+
+_BLOCK = 4  # one stroke of the smallest text that can be read changes a block of this many pixels a side
+
+
+def outline(image: Pixels) -> Outline:
+    """What of a frame is compared; `image` is uint8 [H, W, 3]."""
+    grey = Image.fromarray(image).convert("L")
+    return np.asarray(grey.reduce(_BLOCK), np.int16)
+
+
+def change(before: Outline, now: Outline) -> float:
+    """The largest change of any block, 0 to 255; 255 for frames of different sizes."""
+    if before.shape != now.shape:
+        return 255.0
+    return float(np.abs(now - before).max())
+
+
+_SAME_S = 1e-3  # containers round times to milliseconds
+
+
+def walk_frames(
+    path: Path,
+    limits: Limits,
+    transform: ImageTransform,
+    *,
+    fps: float | None = None,
+    max_s: float = math.inf,
+    threads: int = 1,
+) -> Iterator[tuple[float, Pixels]]:
+    """(time in seconds, uint8 [H, W, 3]) in order of time.
+
+    Args:
+        fps: the first frame at or after each of the times 0, 1/fps, 2/fps, …; None for every frame. A video of a lower
+            rate gives each of its frames once.
+        max_s: frames that start later are not read.
+        threads: codec threads; 1 because many videos are decoded side by side.
+
+    Raises:
+        Reject: as `coldstart.media.video.probe_video`; a video whose end is missing is `corrupt_video`, after its
+            last frame was given.
+    """
+    with open_video(path, limits, threads) as video:
+        due_s, last_s = 0.0, None
+        for frame in video.decoded():
+            time_s = video.seconds(frame)
+            if time_s > max_s:
+                return
+            if last_s is not None and time_s <= last_s:
+                continue  # damaged clocks run backwards
+            last_s = time_s
+            if fps is not None:
+                if time_s + _SAME_S < due_s:
+                    continue
+                due_s = (math.floor((time_s + _SAME_S) * fps) + 1) / fps
+                video.needed_s = due_s - _SAME_S
+            yield time_s, frame_pixels(frame, video.pixel_aspect, transform)
+        if last_s is None:
+            raise Reject("corrupt_video", "not one frame can be decoded")
+        if last_s < video.duration_s / 2:  # the header may be wrong about the rest, or the file was cut
+            video.real_duration()
+
+
+MAX_FPS = 30.0
+"""Of faster videos only so many frames a second are kept: twice as many tell nothing more about shots."""
+
+
+_SMALL = ImageTransform((27, 48), "squash", "bilinear")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """`times_s`: float64 [T], seconds, rising; `frames`: uint8 [T, 27, 48, 3], RGB; T is at least 1."""
+
+    times_s: NDArray[np.float64]
+    frames: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class WatchVideo:
+    """Decodes the first video of an item up to `max_s` seconds; the cost is the number of frames, 4 kB each."""
+
+    limits: Limits
+    max_s: float
+
+    def __call__(self, row: Row) -> tuple[Watched, float]:
+        videos = of_role(row, "video")
+        if not videos:
+            raise Reject("no_video", "no medium of role video", state="filtered")
+        with open_medium(videos[0], self.limits) as path:
+            walk = walk_frames(path, self.limits, _SMALL, fps=MAX_FPS, max_s=self.max_s)
+            times_s, frames = zip(*walk, strict=True)
+        return Watched(np.array(times_s), np.stack(frames)), float(len(times_s))

@@ -1,0 +1,1 @@
+"""Measures and their statistics: ranking, intervals, group splits, texts."""

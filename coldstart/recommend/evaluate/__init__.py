@@ -1,0 +1,189 @@
+"""Recommendations of new items judged honestly: one split, every contender fitted inside it, full lists, intervals.
+
+Works on plain data; `coldstart.recommend.evaluate.workspace` brings a workspace's. What is fitted sees training rows
+and warm items' content alone, and a check that fits everything once more says whether that is so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coldstart.core.interactions import Interactions
+from coldstart.errors import ColdstartError
+from coldstart.recommend.evaluate import leaks, splits
+from coldstart.recommend.evaluate import splits as split_file
+from coldstart.recommend.evaluate.data import Data, data_of, groups_of, without_near
+from coldstart.recommend.evaluate.judge import Judged, Task, average, judge, task_of
+from coldstart.recommend.evaluate.methods import CLOSED, TRAINED, Contender, Model, named
+from coldstart.recommend.evaluate.report import RecommendReport, record
+from coldstart.recommend.evaluate.splits import Split
+from coldstart.recommend.model.fusion import Content
+from coldstart.recommend.model.selection import ChoiceSettings
+
+__all__ = ["EvaluateSettings", "RecommendReport", "evaluate", "split_of", "steps"]
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """How an evaluation is done.
+
+    Attributes:
+        methods: names of contenders; None: all.
+        part: what is judged: `test`; or `valid`, which one may look at as often as one likes.
+        seeds: fits of each trained method, whose mean is shown.
+        ks: cuts of the lists.
+        min_weight: from which a row speaks for its item; None: above 0.
+        warm_min: users that an item needs in the training window; None: 5 in a split by time, else 1.
+        fusing: settings of `coldstart.recommend.model.fusion.fit_fusion` (`weights`, `power`, `labels`, `dims`), by which all
+            but the chosen one see content; the chosen one finds its own.
+        teacher: what mappers learn from: `als`, `bpr` or `pure_svd`; dim: numbers of its vectors.
+        near: cosine from which a new item is a near copy of a training item and is left out; None: none is.
+        early: first users of a new item that are its early audience; audience_k: length of an item's list of users, at
+            most a tenth of them.
+        draws: of the bootstraps.
+        check: whether every contender is fitted once more to see what it reads.
+        mappers: contender -> settings of its mapper; choice: how the chosen one is chosen.
+        seed: of the split and the draws.
+    """
+
+    methods: tuple[str, ...] | None = None
+    part: str = "test"
+    seeds: int = 5
+    ks: tuple[int, ...] = (10, 20, 50)
+    min_weight: float | None = None
+    warm_min: int | None = None
+    fusing: Mapping[str, Any] = field(default_factory=dict)
+    teacher: str = "als"
+    dim: int = 64
+    near: float | None = 0.98
+    early: int = 50
+    audience_k: int = 100
+    draws: int = 2000
+    check: bool = True
+    mappers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    choice: ChoiceSettings | None = None
+    device: str = "auto"
+    seed: int = 0
+
+
+def steps(settings: EvaluateSettings) -> int:
+    """How often `evaluate` calls its `step`, if all can be fitted."""
+    given = named(settings.methods, mappers=settings.mappers, choice=settings.choice, near=settings.near)
+    fits = sum(settings.seeds if one.is_seeded else 1 for one in given)
+    return fits + (len(given) if settings.check else 0)
+
+
+def split_of(
+    interactions: Interactions, content: Content, kind: str, settings: EvaluateSettings | None = None
+) -> Split:
+    """A split of that kind over the items of the content, without new items that are near copies of training items.
+
+    Raises:
+        ColdstartError: there is no such kind, or a side is empty.
+    """
+    settings = settings or EvaluateSettings()
+    rows = interactions.over(content.item_ids)
+    warm: dict[str, Any] = {} if settings.warm_min is None else {"warm_min": settings.warm_min}
+    if kind == "time":
+        found = splits.by_time(rows, **warm)
+    elif kind in ("items", "coldrec"):
+        groups = None if settings.near is None else groups_of(content, settings.near)
+        make = splits.by_items if kind == "items" else splits.coldrec
+        found = make(rows, groups=groups, seed=settings.seed, **warm)
+    else:
+        raise ColdstartError(f"there is no split {kind!r}: choose one of {', '.join(splits.KINDS)}")
+    return found if settings.near is None else without_near(found, content, settings.near)
+
+
+def evaluate(
+    interactions: Interactions,
+    content: Content,
+    split: Split | str = "time",
+    settings: EvaluateSettings | None = None,
+    *,
+    folder: Path | None = None,
+    step: Callable[[str], None] = lambda name: None,
+) -> RecommendReport:
+    """Fit and judge every contender on one split.
+
+    Args:
+        split: over the content's items, whose own rows are then judged; or a kind of split, see `split_of`.
+        folder: where the split is written, and read again at the end; None: nowhere.
+        step: called with a contender's name after each fit, and each check.
+
+    Raises:
+        LeakError: anything that is asked was known before.
+        ColdstartError: a side of the split is empty, or no contender can be fitted.
+    """
+    settings = settings or EvaluateSettings()
+    if isinstance(split, str):
+        split = split_of(interactions, content, split, settings)
+    if folder is not None:
+        split_file.write(split, folder)
+    own: dict[str, Any] = {"teacher": settings.teacher, "dim": settings.dim, "fusing": settings.fusing}
+    data = data_of(split, content, settings.part, min_weight=settings.min_weight, **own)
+    given = named(settings.methods, mappers=settings.mappers, choice=settings.choice, near=settings.near)
+    found = leaks.in_data(data, threshold=settings.near)
+    if found:
+        raise leaks.LeakError(found)
+    task = task_of(
+        data,
+        _space(content),
+        ks=settings.ks,
+        audience_k=settings.audience_k,
+        early=settings.early,
+        device=settings.device,
+    )
+    judged: dict[str, Judged] = {}
+    left_out: dict[str, str] = {}
+    for one in given:
+        try:
+            judged[one.name], read = _judged(one, data, task, settings, step)
+        except leaks.LeakError:
+            raise
+        except ColdstartError as error:
+            left_out[one.name] = str(error)
+            continue
+        found += read
+    if folder is not None:
+        found += leaks.in_data(data, threshold=None, folder=folder)
+    if found:
+        raise leaks.LeakError(found)
+    if not judged:
+        told = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise ColdstartError(f"no method could be fitted: {told}")
+    kept = [one for one in given if one.name in judged]
+    checked = list(leaks.KINDS) if settings.check else [kind for kind in leaks.KINDS if not kind.startswith("fit_")]
+    return record(data, task, kept, judged, left_out, checked, settings)
+
+
+def _judged(
+    one: Contender, data: Data, task: Task, settings: EvaluateSettings, step: Callable[[str], None]
+) -> tuple[Judged, list[leaks.Leak]]:
+    found, read = [], []
+    for seed in range(settings.seeds if one.is_seeded else 1):
+        if one.role in (CLOSED, TRAINED):
+            data.problem(seed)  # made once for all mappers: no part of any one's seconds
+        started = time.perf_counter()
+        model: Model = one.fit(data, seed)
+        found.append(judge(model, data, task, time.perf_counter() - started))
+        step(one.name)
+        if settings.check and seed == 0:
+            read = leaks.in_contender(one, data, model, seed=seed)
+            step(one.name)
+    return average(found), read
+
+
+def _space(content: Content) -> np.ndarray:
+    """Content in which lists are judged for diversity: all spaces side by side, each of length one."""
+    blocks = []
+    for block in content.blocks.values():
+        lengths = np.linalg.norm(block, axis=1, keepdims=True)
+        blocks.append(np.divide(block, lengths, out=np.zeros_like(block, np.float32), where=lengths > 0))
+    return np.concatenate(blocks, axis=1).astype(np.float32)

@@ -1,0 +1,239 @@
+"""What one evaluation works on: a split, the items' content, and what follows from both. Plain arrays, no files.
+
+A contender's fit is given all of it, and takes `training` rows and the content of warm items alone; only the ceiling
+may look further. That none does is not taken on trust: `coldstart.recommend.evaluate.leaks` changes what no fit may
+see, and fits again.
+
+New items that are near copies of training items: who finds those has shown nothing. They go out of the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.core.interactions import Interactions
+from coldstart.errors import ColdstartError
+from coldstart.metrics.splits import group, near
+from coldstart.recommend.evaluate.splits import PARTS, TRAIN, Split, without
+from coldstart.recommend.model import Problem
+from coldstart.recommend.model.factors import teach
+from coldstart.recommend.model.fusion import Content, Fusion, fit_fusion
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Data:
+    """U users and I items, those of the split.
+
+    Attributes:
+        part: what is judged, `valid` or `test`.
+        training: rows that fits may see.
+        histories: csr float32 [U, I]: 1 for warm items that a user is known to have liked when asking.
+        met: csr float32 [U, I]: 1 for what a user is known to have met by then; not recommended again.
+        relevant: csr float32 [U, I]: 1 for candidates that a user liked in the part judged and had not met.
+        min_weight: from which a row speaks for its item; None: above 0.
+        teacher: what mappers learn from; dim: numbers of its vectors.
+        fusing: settings of `fit_fusion` for all who read content, so that they read the same.
+    """
+
+    split: Split
+    content: Content
+    part: str
+    training: Interactions
+    histories: csr_matrix
+    met: csr_matrix
+    relevant: csr_matrix
+    min_weight: float | None = None
+    teacher: str = "als"
+    dim: int = 64
+    fusing: Mapping[str, Any] = field(default_factory=dict)
+    _made: dict[int, Problem] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def cold(self) -> Mask:
+        return self.split.cold(self.part)
+
+    @property
+    def warm_places(self) -> NDArray[np.intp]:
+        """Places of the training items, in order: W of them."""
+        return np.flatnonzero(self.split.warm)
+
+    def known(self) -> tuple[Interactions, Content]:
+        """Training rows over the training items alone, and their content: all that an honest fit reads."""
+        content = self.content.take(self.warm_places)
+        return self.training.over(content.item_ids), content
+
+    def problem(self, seed: int) -> Problem:
+        """What mappers learn from, over the training items: fusion and teacher fitted on them; made once a seed."""
+        if seed not in self._made:
+            rows, content = self.known()
+            matrix = rows.positive(self.min_weight).matrix()
+            teacher = teach(self.teacher, matrix, dim=self.dim, seed=seed)
+            categories = tuple(record.get("category") for record in content.records)
+            features = self.fusion.transform(content)
+            self._made[seed] = Problem(matrix, features, teacher, categories, rows.matrix())
+        return self._made[seed]
+
+    @cached_property
+    def fusion(self) -> Fusion:
+        """All spaces as one vector an item, fitted on the training items."""
+        content = self.known()[1]
+        return fit_fusion(content, np.arange(len(content)), **self.fusing)
+
+    def candidates(self) -> dict[str, Mask]:
+        """Candidate sets that have something relevant to somebody: `cold`, `warm` and `all`, bool [I] each."""
+        sets = {"cold": self.cold, "warm": self.split.warm, "all": self.cold | self.split.warm}
+        wanted = np.asarray(self.relevant.sum(axis=0)).ravel() > 0
+        found = {name: mask for name, mask in sets.items() if (wanted & mask).any()}
+        if set(found) == {"cold", "all"}:
+            del found["all"]  # nothing warm is held out: a warm item in a list could only be wrong
+        return found
+
+    def asked(self) -> NDArray[np.intp]:
+        """Places of the users who are asked: who liked a candidate in this part, and are known by a history."""
+        return np.flatnonzero((np.diff(self.relevant.indptr) > 0) & (np.diff(self.histories.indptr) > 0))
+
+
+def data_of(
+    split: Split,
+    content: Content,
+    part: str = "test",
+    *,
+    min_weight: float | None = None,
+    teacher: str = "als",
+    dim: int = 64,
+    fusing: Mapping[str, Any] | None = None,
+) -> Data:
+    """An evaluation of one part of a split.
+
+    Raises:
+        ColdstartError: there is no such part, or nobody in it can be asked.
+        ValueError: content is not over the split's items, in the same order.
+    """
+    if part not in PARTS:
+        raise ColdstartError(f"there is no part {part!r} to judge: choose one of {', '.join(PARTS)}")
+    rows = split.interactions
+    if rows.item_ids != content.item_ids:
+        raise ValueError("split and content are not over the same items, in the same order")
+    before = rows.where(split.known_before(part))
+    met = before.matrix()
+    warm = before.positive(min_weight)
+    histories = warm.where(split.warm[warm.items]).matrix()
+    liked = split.rows(PARTS[part]).positive(min_weight)
+    liked = liked.where((split.cold(part) | split.warm)[liked.items])
+    relevant = _less(liked.matrix(), met)
+    found = Data(
+        split, content, part, split.rows(TRAIN), histories, met, relevant, min_weight, teacher, dim, fusing or {}
+    )
+    if not len(found.asked()):
+        raise ColdstartError(
+            f"nobody can be asked in part {part} of split {split.kind}: {len(liked)} rows there speak for an item, and "
+            "none of them is of a user with a history; give more interactions, or a lower --min-weight"
+        )
+    return found
+
+
+def perturbed(data: Data, what: str, seed: int = 1) -> Data:
+    """The same evaluation with something changed at random that no fit may see.
+
+    Args:
+        what: `test` or `valid` rows (users, items, times and weights of them), or `content` of all cold items; several
+            in one word are all changed.
+    """
+    rng = np.random.default_rng(seed)
+    split, content = data.split, data.content
+    rows = split.interactions
+    chosen = np.zeros(len(rows), bool)
+    for name, number in PARTS.items():
+        if name in what:
+            chosen |= split.row_part == number
+    places = np.flatnonzero(chosen)
+    columns = {name: getattr(rows, name).copy() for name in ("users", "items", "times", "weights")}
+    columns["users"][places] = rng.integers(0, len(rows.user_ids), len(places))
+    columns["items"][places] = rng.integers(0, len(rows.item_ids), len(places))
+    columns["times"][places] += rng.integers(1, 10**8, len(places))
+    columns["weights"][places] += 1
+    changed = replace(split, interactions=replace(rows, **columns))
+    if "content" in what:
+        content = _other_content(content, split.cold("valid") | split.cold("test"), rng)
+    return replace(data, split=changed, content=content, _made={})
+
+
+def _other_content(content: Content, chosen: Mask, rng: np.random.Generator) -> Content:
+    places = np.flatnonzero(chosen)
+    blocks = {}
+    for name, block in content.blocks.items():
+        blocks[name] = block.copy()
+        blocks[name][places] = rng.normal(size=(len(places), block.shape[1])) + 1
+    records: list[Mapping[str, Any]] = list(content.records)
+    for place in places:
+        records[place] = {**records[place], "category": f"other {place % 3}", "tags": ["another"], "attributes": {}}
+    return Content(content.item_ids, blocks, tuple(records))
+
+
+def _less(some: csr_matrix, others: csr_matrix) -> csr_matrix:
+    """Entries of `some` that are no entries of `others`."""
+    found = (some - some.multiply(others)).tocsr()
+    found.eliminate_zeros()
+    return found
+
+
+REASON = "near_duplicates"
+
+
+COMMON = 10
+"""A vector that more items have to the bit is a placeholder, and says nothing of any of them."""
+
+
+def near_pairs(content: Content, threshold: float = 0.98) -> NDArray[np.int64]:
+    """Pairs of items with a cosine of at least `threshold` in one of the spaces, int64 [P, 2]; lower place first."""
+    found = [np.empty((0, 2), np.int64)]
+    for name in content.blocks:
+        places = telling(content, name)
+        if len(places) > 1:
+            block = content.blocks[name][places].astype(np.float32)
+            unit = block / np.linalg.norm(block, axis=1, keepdims=True)
+            found.append(places[near(unit, threshold)])
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def telling(content: Content, space: str) -> NDArray[np.intp]:
+    """Places of the items whose vector there is their own: neither missing nor a placeholder that many share."""
+    places = np.flatnonzero(content.present(space))
+    rows = np.ascontiguousarray(content.blocks[space][places])
+    if not len(rows):
+        return places
+    keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
+    _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return places[counts[inverse.ravel()] <= COMMON]
+
+
+def groups_of(content: Content, threshold: float = 0.98) -> NDArray[np.int64]:
+    """Group of each item, int64 [N]: what hangs together by near copies falls on one side of a split by item."""
+    return group([()] * len(content), near_pairs(content, threshold))
+
+
+def without_near(split: Split, content: Content, threshold: float = 0.98) -> Split:
+    """The split without cold items that are near copies of warm ones; content is over the split's items.
+
+    Raises:
+        ColdstartError: no cold item is left.
+    """
+    pairs = near_pairs(content, threshold)
+    cold = split.cold("valid") | split.cold("test")
+    first, second = pairs.T
+    chosen = np.zeros(len(content), bool)
+    chosen[first[cold[first] & split.warm[second]]] = True
+    chosen[second[cold[second] & split.warm[first]]] = True
+    return without(split, chosen, REASON)

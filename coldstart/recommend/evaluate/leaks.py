@@ -1,0 +1,208 @@
+"""Whether anything that is asked was known before: what makes a good figure worth nothing.
+
+Two ways, and neither takes anybody's word. What an evaluation works on is held against its split row by row, and the
+split against its file. And each contender is fitted once more after rows and items that no fit may see were changed at
+random: a model whose answers to the same questions differ by one bit has read them, wherever it keeps what it read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.core.interactions import Interactions
+from coldstart.errors import ColdstartError
+from coldstart.recommend.evaluate import splits
+from coldstart.recommend.evaluate.data import Data, perturbed, telling
+from coldstart.recommend.evaluate.methods import Contender, Model
+from coldstart.recommend.evaluate.splits import TEST, VALID
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+KINDS = {
+    "test_rows": "rows of the test are among the training rows",
+    "valid_rows": "rows of validation are among the training rows",
+    "cold_item_in_training": "an item that counts as new has training rows",
+    "late_training": "training rows are not before the cut in time",
+    "late_history": "a history holds what was not known when its user asked",
+    "known_answer": "what is to be found is in what the user is known to have met",
+    "near_duplicate": "a new item is a near copy of a training item",
+    "split_changed": "the split's file is not the split that was judged",
+    "fit_reads_test_rows": "a fit changes with the test rows",
+    "fit_reads_valid_rows": "a fit changes with the rows of validation",
+    "fit_reads_new_items": "a fit changes with the content of items that count as new",
+    "not_repeatable": "a fit does not give the same twice, so that it cannot be told what it reads",
+}
+"""Kind of leak -> what it is."""
+_CHANGES = {
+    "test": "fit_reads_test_rows",
+    "valid": "fit_reads_valid_rows",
+    "content": "fit_reads_new_items",
+}
+_BLOCK = 4096
+_ASKED = 1000  # users whose vectors are compared
+
+
+@dataclass(frozen=True)
+class Leak:
+    """`where`: the split, the histories or the contender; `detail`: how much, and the first of it."""
+
+    kind: str
+    where: str
+    detail: str
+
+
+class LeakError(ColdstartError):
+    """An evaluation whose figures are worth nothing."""
+
+    def __init__(self, found: Sequence[Leak]) -> None:
+        told = "; ".join(f"{one.kind} in {one.where}: {KINDS[one.kind]} ({one.detail})" for one in found)
+        super().__init__(f"{len(found)} leak{'s' if len(found) > 1 else ''}, so that no figure would be true: {told}")
+        self.leaks = tuple(found)
+
+
+def in_data(data: Data, *, threshold: float | None = 0.98, folder: Path | None = None) -> list[Leak]:
+    """What is wrong with what all contenders are given.
+
+    Args:
+        threshold: cosine from which a new item is a near copy; None: not looked at.
+        folder: where the split was written; None: it was not.
+    """
+    split, rows = data.split, data.training
+    found = []
+    for part, kind in ((TEST, "test_rows"), (VALID, "valid_rows")):
+        held = np.isin(_keys(rows), _keys(split.rows(part)))
+        found += _of_rows(kind, "training rows", rows, held)
+    cold = split.cold("valid") | split.cold("test")
+    found += _of_rows("cold_item_in_training", "training rows", rows, cold[rows.items])
+    first = split.request_at("valid")
+    if first is not None:
+        found += _of_rows("late_training", "training rows", rows, rows.times >= first)
+    before = split.interactions.where(split.known_before(data.part))
+    asked_at = split.request_at(data.part)
+    if asked_at is not None:
+        before = before.where(before.times < asked_at)
+    known = before.matrix()
+    for name, matrix in (("histories", data.histories), ("what users have met", data.met)):
+        found += _of_pairs("late_history", name, data, _only(matrix, known))
+    found += _of_pairs("known_answer", "histories", data, _both(data.relevant, data.histories))
+    found += _of_pairs("known_answer", "what users have met", data, _both(data.relevant, data.met))
+    if threshold is not None:
+        found += _near(data, threshold)
+    if folder is not None:
+        found += _changed(data, folder)
+    return found
+
+
+def in_contender(contender: Contender, data: Data, model: Model, *, seed: int = 0) -> list[Leak]:
+    """What a contender read that it should not have; costs one more fit, and some more where it did.
+
+    Args:
+        model: what it fitted on `data` with that seed.
+    """
+    if contender.sees_test:
+        return []
+    own = _answers(model, data)
+
+    def differs(what: str) -> bool:
+        return _answers(contender.fit(perturbed(data, what), seed), data) != own
+
+    if not differs(" ".join(_CHANGES)):
+        return []
+    if _answers(contender.fit(perturbed(data, ""), seed), data) != own:
+        return [Leak("not_repeatable", contender.name, f"seed {seed} fitted twice gave two models")]
+    read = [what for what in _CHANGES if differs(what)] or list(_CHANGES)
+    return [
+        Leak(_CHANGES[what], contender.name, f"seed {seed} answered otherwise when they were changed") for what in read
+    ]
+
+
+def _answers(model: Model, data: Data) -> str:
+    """Digest of what a model says of all items and of some users of the evaluation as it is."""
+    users = data.asked()
+    histories = data.histories[users[:: max(1, len(users) // _ASKED)]]
+    items = model.items(data.content)
+    block: Any = getattr(model, "scores", None)
+    said = [items, model.users(histories)] if block is None else [items, block(items, histories[:_ASKED])]
+    found = blake2b(digest_size=16)
+    for array in said:
+        found.update(np.ascontiguousarray(array, np.float32).data)
+    return found.hexdigest()
+
+
+def _keys(rows: Interactions) -> NDArray[Any]:
+    """One value for each row's user, item and time."""
+    columns = np.stack([rows.users.astype(np.int64), rows.items.astype(np.int64), rows.times], axis=1)
+    return np.ascontiguousarray(columns).view(np.dtype((np.void, 24))).ravel()
+
+
+def _of_rows(kind: str, where: str, rows: Interactions, chosen: NDArray[np.bool_]) -> list[Leak]:
+    places = np.flatnonzero(chosen)
+    if not len(places):
+        return []
+    user, item = rows.user_ids[rows.users[places[0]]], rows.item_ids[rows.items[places[0]]]
+    return [Leak(kind, where, f"{len(places)} of {len(rows)} rows, the first of user {user!r} and item {item!r}")]
+
+
+def _of_pairs(kind: str, where: str, data: Data, pairs: csr_matrix) -> list[Leak]:
+    users, items = pairs.nonzero()
+    if not len(users):
+        return []
+    rows = data.split.interactions
+    named = f"the first of user {rows.user_ids[users[0]]!r} and item {rows.item_ids[items[0]]!r}"
+    return [Leak(kind, where, f"{len(users)} entries, {named}")]
+
+
+def _only(some: csr_matrix, others: csr_matrix) -> csr_matrix:
+    return (some - some.multiply(others)).tocsr()
+
+
+def _both(some: csr_matrix, others: csr_matrix) -> csr_matrix:
+    return some.multiply(others).tocsr()
+
+
+def _near(data: Data, threshold: float) -> list[Leak]:
+    """Cold items against warm ones, in full: no screen, unlike where they are taken out."""
+    content, warm = data.content, data.split.warm
+    cold = data.cold
+    worst: dict[int, tuple[float, int, str]] = {}
+    for name in content.blocks:
+        places = telling(content, name)
+        asked, known = places[cold[places]], places[warm[places]]
+        block = np.asarray(content.blocks[name], np.float32)
+        unit = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
+        for start in range(0, len(asked), _BLOCK):
+            rows = asked[start : start + _BLOCK]
+            for left in range(0, len(known), _BLOCK):
+                columns = known[left : left + _BLOCK]
+                cosines = unit[rows] @ unit[columns].T
+                best = cosines.argmax(axis=1)
+                heights = cosines[np.arange(len(rows)), best]
+                for place in np.flatnonzero(heights >= threshold):
+                    item = int(rows[place])
+                    height = float(heights[place])
+                    if height > worst.get(item, (0.0,))[0]:
+                        worst[item] = (height, int(columns[best[place]]), name)
+    if not worst:
+        return []
+    item, (height, other, name) = next(iter(worst.items()))
+    names = content.item_ids
+    detail = f"{len(worst)} items, the first {names[item]!r} and {names[other]!r} with cosine {height:.3f} in {name}"
+    return [Leak("near_duplicate", "new items", detail)]
+
+
+def _changed(data: Data, folder: Path) -> list[Leak]:
+    try:
+        written = splits.read(folder).digest()
+    except ColdstartError as error:
+        return [Leak("split_changed", str(folder), str(error))]
+    if written == data.split.digest():
+        return []
+    return [Leak("split_changed", str(folder), f"digest {written} is not {data.split.digest()}, by which was judged")]

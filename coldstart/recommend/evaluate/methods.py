@@ -1,0 +1,415 @@
+"""What every method must beat, and what none can: models that need no mapper.
+
+A model gives vectors of items and users whose products are scores, as mappers do. Where it knows nothing of an item,
+as popularity of any new one, chance orders: ties by place would let the order of a catalogue count.
+
+Who is compared. The list is data: every mapper of `coldstart.recommend.model` stands in it by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from coldstart.core.interactions import Interactions
+from coldstart.errors import ColdstartError
+from coldstart.recommend import model
+from coldstart.recommend.evaluate.data import Data, groups_of
+from coldstart.recommend.evaluate.splits import PARTS
+from coldstart.recommend.model import Mapper, Vectors
+from coldstart.recommend.model.factors import ALPHA, REGULARIZATION, als, fold_in
+from coldstart.recommend.model.fitted import Behaviour
+from coldstart.recommend.model.fusion import Content, Fusion
+from coldstart.recommend.model.selection import ChoiceSettings, choose
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+RECENT_SHARE = 0.1
+"""Of the training window, at its end: what counts as recent."""
+
+
+TOP, LAST = 3, 100
+"""Of a history, how many of the most alike items count, and how many of its items are looked at."""
+
+
+_TIE = 1e-3  # of users' and of items' numbers, so that products are a millionth
+
+
+_RANDOM_DIM = 64
+
+
+_OTHER = 1_000_003  # seeds of users are not those of items
+
+
+class Model(Protocol):
+    """What a contender's fit made. Histories are over all items of the evaluation, in its order."""
+
+    def items(self, content: Content) -> Vectors:
+        """float32 [N, D] in order, by content and, where the model knows the item, its name."""
+        ...
+
+    def users(self, histories: csr_matrix) -> Vectors:
+        """csr [B, I] -> float32 [B, D]; a new user needs no fit."""
+        ...
+
+
+@dataclass(frozen=True)
+class ByName:
+    """One vector an item by its name; zero for the others, and chance between equals.
+
+    Attributes:
+        vectors: float32 [names, D].
+        fold: from histories csr [B, I] to float32 [B, D].
+    """
+
+    names: Mapping[str, int]
+    vectors: Vectors
+    fold: Any
+    seed: int
+
+    def items(self, content: Content) -> Vectors:
+        places = np.array([self.names.get(name, -1) for name in content.item_ids], np.intp)
+        found = np.where(places[:, None] >= 0, self.vectors[places], 0)
+        return _with_chance(found, self.seed)
+
+    def users(self, histories: csr_matrix) -> Vectors:
+        return _with_chance(self.fold(histories), self.seed + _OTHER)
+
+
+@dataclass(frozen=True)
+class Random:
+    """Every user has an order of their own."""
+
+    seed: int
+
+    def items(self, content: Content) -> Vectors:
+        return _drawn(self.seed, len(content))
+
+    def users(self, histories: csr_matrix) -> Vectors:
+        return _drawn(self.seed + _OTHER, histories.shape[0])
+
+
+def random(data: Data, seed: int) -> Model:
+    return Random(seed)
+
+
+def popularity(data: Data, seed: int) -> Model:
+    """How many users liked an item in the training window: nothing, for a new one."""
+    return _popular(data, data.training.positive(data.min_weight), seed)
+
+
+def recent(data: Data, seed: int) -> Model:
+    """The same in the last tenth of the training window.
+
+    Raises:
+        ColdstartError: all rows are of one time.
+    """
+    rows = data.training.positive(data.min_weight)
+    first, last = int(rows.times.min()), int(rows.times.max())
+    if first == last:
+        raise ColdstartError("the training rows have no times that differ")
+    return _popular(data, rows.where(rows.times >= last - RECENT_SHARE * (last - first)), seed)
+
+
+def _popular(data: Data, rows: Interactions, seed: int) -> Model:
+    counts = np.log1p(rows.counts()).astype(np.float32)
+
+    def active(histories: csr_matrix) -> Vectors:
+        """Who liked much comes first for every item: the order of items is the same for all."""
+        found: Vectors = np.log1p(np.diff(histories.indptr)).astype(np.float32)[:, None]
+        return found
+
+    return ByName(_names(data.content.item_ids), counts[:, None], active, seed)
+
+
+@dataclass(frozen=True)
+class Categories:
+    """An item is as likely as its category's share of the history, at every level of `a > b > c`.
+
+    Attributes:
+        names: prefix -> its column; owners: csr [I, prefixes]: which prefixes each item of the evaluation has.
+    """
+
+    names: Mapping[tuple[str, ...], int]
+    owners: csr_matrix
+    seed: int
+
+    def items(self, content: Content) -> Vectors:
+        found = _prefixes(content.records, self.names).toarray()
+        return _with_chance(found, self.seed)
+
+    def users(self, histories: csr_matrix) -> Vectors:
+        lengths = np.maximum(np.diff(histories.indptr), 1)[:, None]
+        shares = (histories @ self.owners).toarray() / lengths
+        return _with_chance(shares, self.seed + _OTHER)
+
+
+def category(data: Data, seed: int) -> Model:
+    """Category prefixes alone. Holds users x categories numbers: for some thousand categories.
+
+    Raises:
+        ColdstartError: no training item has a category.
+    """
+    places = data.warm_places
+    known = sorted({prefix for place in places for prefix in _levels(data.content.records[place])})
+    if not known:
+        raise ColdstartError("no training item has a category")
+    names = {prefix: column for column, prefix in enumerate(known)}
+    owners = _prefixes(data.content.records, names)
+    return Categories(names, owners, seed)
+
+
+@dataclass(frozen=True)
+class ContentMean:
+    """Cosine of an item's content with the mean of a history's; `known` float32 [I, F], zero but for warm items."""
+
+    fusion: Fusion
+    known: Vectors
+
+    def items(self, content: Content) -> Vectors:
+        return self.fusion.transform(content)
+
+    def users(self, histories: csr_matrix) -> Vectors:
+        found: Vectors = np.asarray(histories @ self.known, np.float32)
+        lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        unit: Vectors = np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
+        return unit
+
+
+def content_mean(data: Data, seed: int) -> Model:
+    return ContentMean(*_content(data))
+
+
+@dataclass(frozen=True)
+class ContentTop(ContentMean):
+    """Mean cosine of an item's content with the `TOP` most alike of a history; no product, so it scores in blocks."""
+
+    def scores(self, items: Vectors, histories: csr_matrix) -> Vectors:
+        """float32 [B, N] of items float32 [N, F]; of a longer history, `LAST` items drawn evenly count."""
+        out = np.zeros((histories.shape[0], len(items)), np.float32)
+        for row in range(histories.shape[0]):
+            own = histories.indices[histories.indptr[row] : histories.indptr[row + 1]]
+            if len(own) > LAST:
+                own = own[np.linspace(0, len(own) - 1, LAST).astype(np.intp)]
+            if len(own):
+                cosines = self.known[own] @ items.T
+                kept = min(TOP, len(own))
+                out[row] = np.partition(cosines, len(own) - kept, axis=0)[len(own) - kept :].mean(axis=0)
+        return out
+
+
+def content_top(data: Data, seed: int) -> Model:
+    """A step a user: for some ten thousand users."""
+    return ContentTop(*_content(data))
+
+
+def teacher(data: Data, seed: int) -> Model:
+    """Collaborative filtering alone, which has nothing for a new item."""
+    return _als(data, data.training, seed)
+
+
+def oracle(data: Data, seed: int) -> Model:
+    """The ceiling: collaborative filtering that has seen what each item's users will do, asked by histories alone."""
+    judged = data.split.row_part == PARTS[data.part]
+    rows = data.split.interactions.where(judged | (data.split.row_part == 0))
+    return _als(data, rows, seed)
+
+
+def _als(data: Data, rows: Interactions, seed: int) -> Model:
+    found = als(rows.positive(data.min_weight).matrix(), dim=data.dim, seed=seed)
+
+    def fold(histories: csr_matrix) -> Vectors:
+        return fold_in(found.items, histories, ALPHA, REGULARIZATION)
+
+    return ByName(_names(data.content.item_ids), found.items, fold, seed)
+
+
+def _content(data: Data) -> tuple[Fusion, Vectors]:
+    """Fused content as mappers read it, fitted on the training items."""
+    fusion, content = data.fusion, data.known()[1]
+    known = np.zeros((len(data.content), fusion.transform(content.take([0])).shape[1]), np.float32)
+    known[data.warm_places] = fusion.transform(content)
+    return fusion, known
+
+
+def _names(item_ids: Sequence[str]) -> dict[str, int]:
+    return {name: place for place, name in enumerate(item_ids)}
+
+
+def _with_chance(vectors: Vectors, seed: int) -> Vectors:
+    """The same with numbers on the right whose products are far smaller, and differ: every user breaks ties alone."""
+    return np.concatenate([vectors, _TIE * _drawn(seed, len(vectors))], axis=1).astype(np.float32)
+
+
+def _drawn(seed: int, count: int) -> Vectors:
+    return np.random.default_rng(seed).normal(size=(count, _RANDOM_DIM)).astype(np.float32)
+
+
+def _levels(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    words = str(record.get("category") or "").replace("/", ">").split(">")
+    parts = [word.strip().casefold() for word in words if word.strip()]
+    return [tuple(parts[: end + 1]) for end in range(len(parts))]
+
+
+def _prefixes(records: Sequence[Mapping[str, Any]], names: Mapping[tuple[str, ...], int]) -> csr_matrix:
+    """csr float32 [N, prefixes]: 1 for each known prefix of an item's category."""
+    from scipy.sparse import csr_matrix
+
+    pairs = [(row, names[level]) for row, record in enumerate(records) for level in _levels(record) if level in names]
+    rows, columns = np.array(pairs, np.intp).reshape(-1, 2).T
+    return csr_matrix((np.ones(len(pairs), np.float32), (rows, columns)), shape=(len(records), len(names)))
+
+
+BASELINE, CLOSED, TRAINED, OURS, CEILING = "baseline", "closed form", "trained", "chosen", "ceiling"
+
+
+REFERENCE, CHOSEN, ORACLE = "knn", "chosen", "oracle"
+"""Content to behaviour by nearest neighbours, which the others are compared with; what `finetune behaviour` would
+publish; and the ceiling."""
+
+
+_TITLES = {
+    "knn": "content → CF, nearest neighbours",
+    "ridge": "content → CF, ridge",
+    "kernel": "content → CF, kernel ridge",
+    "fease": "FEASE",
+    "marec": "MARec",
+    "clcrec": "CLCRec",
+    "dropoutnet": "DropoutNet",
+    "aldi": "ALDI",
+    "contrastive": "contrastive pairs",
+    "popularity": "popularity judged by content",
+}
+
+
+_TRAINED = ("aldi", "clcrec", "contrastive", "dropoutnet")
+
+
+_NOT_ALONE = ("blend",)
+
+
+_RENAMED = {"content_popularity": "popularity"}
+"""Contender -> mapper, where a baseline has the mapper's name."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One line of the table.
+
+    Attributes:
+        role: `baseline`, `closed form`, `trained`, `chosen` or `ceiling`.
+        fit: from the evaluation and a seed to a model.
+        is_seeded: whether several seeds are fitted and their mean is taken.
+        sees_test: whether it may; of the ceiling alone.
+    """
+
+    name: str
+    title: str
+    role: str
+    fit: Callable[[Data, int], Model]
+    is_seeded: bool = False
+    sees_test: bool = False
+
+
+def named(
+    names: Sequence[str] | None = None,
+    *,
+    mappers: Mapping[str, Mapping[str, Any]] | None = None,
+    choice: ChoiceSettings | None = None,
+    near: float | None = 0.98,
+) -> list[Contender]:
+    """Those of the names, in the order of the table; by default all.
+
+    Args:
+        mappers: contender -> settings of its mapper.
+        choice: how the chosen one is chosen; near: cosine from which on items are held out together for that.
+
+    Raises:
+        ColdstartError: there is none of a name.
+    """
+    every = [*_BASELINES, *_mappers(mappers or {}), _chosen(choice or ChoiceSettings(), near), _ORACLE]
+    known = [one.name for one in every]
+    for name in names or ():
+        if name not in known:
+            raise ColdstartError(f"there is no method {name!r}: choose among {', '.join(known)}")
+    return [one for one in every if names is None or one.name in names]
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A mapper over fused content; `places`: of the training items among those of the evaluation."""
+
+    fusion: Fusion
+    mapper: Mapper
+    places: Any
+
+    def items(self, content: Content) -> Vectors:
+        return self.mapper.items(self.fusion.transform(content))
+
+    def users(self, histories: csr_matrix) -> Vectors:
+        return self.mapper.users(histories[:, self.places])
+
+
+@dataclass(frozen=True)
+class Published:
+    """What `finetune behaviour` would publish."""
+
+    behaviour: Behaviour
+    places: Any
+
+    def items(self, content: Content) -> Vectors:
+        return self.behaviour.items(content)
+
+    def users(self, histories: csr_matrix) -> Vectors:
+        return self.behaviour.users(histories[:, self.places])
+
+
+def _mappers(settings: Mapping[str, Mapping[str, Any]]) -> list[Contender]:
+    renamed = {mapper: name for name, mapper in _RENAMED.items()}
+    found = []
+    for mapper in model.names():
+        if mapper in _NOT_ALONE:
+            continue
+        name, is_trained = renamed.get(mapper, mapper), mapper in _TRAINED
+        role = TRAINED if is_trained else CLOSED
+        fit = _mapper_fit(mapper, settings.get(name, {}))
+        found.append(Contender(name, _TITLES.get(mapper, mapper), role, fit, is_trained))
+    order = list(_TITLES)
+    rank = {name: place for place, name in enumerate(order)}
+    return sorted(found, key=lambda one: rank.get(_RENAMED.get(one.name, one.name), len(rank)))
+
+
+def _mapper_fit(mapper: str, settings: Mapping[str, Any]) -> Callable[[Data, int], Model]:
+    def fit(data: Data, seed: int) -> Model:
+        return Mapped(data.fusion, model.fit(mapper, data.problem(seed), seed=seed, **settings), data.warm_places)
+
+    return fit
+
+
+def _chosen(settings: ChoiceSettings, near: float | None) -> Contender:
+    def fit(data: Data, seed: int) -> Model:
+        rows, content = data.known()
+        own = replace(settings, min_weight=data.min_weight, seed=seed)
+        groups = None if near is None else groups_of(content, near)
+        return Published(choose(rows, content, own, groups=groups).behaviour, data.warm_places)
+
+    return Contender(CHOSEN, "chosen on held-out training items", OURS, fit)
+
+
+_BASELINES = (
+    Contender("random", "random", BASELINE, random, is_seeded=True),
+    Contender("popularity", "popularity", BASELINE, popularity, is_seeded=True),
+    Contender("recent", "recent popularity", BASELINE, recent, is_seeded=True),
+    Contender("category", "category prefix", BASELINE, category, is_seeded=True),
+    Contender("content_mean", "content, mean of the history", BASELINE, content_mean),
+    Contender("content_top", "content, 3 most alike of the history", BASELINE, content_top),
+    Contender("als", "CF alone", BASELINE, teacher, is_seeded=True),
+)
+
+
+_ORACLE = Contender(ORACLE, "ceiling: CF with the test rows", CEILING, oracle, sees_test=True)

@@ -1,0 +1,329 @@
+"""Recommendations judged, as one HTML page: every method with intervals, what its lists are like, and how it was asked.
+
+The page is drawn from the plain record that programs read
+(`coldstart.recommend.evaluate.report.RecommendReport.to_dict`), has no scripts, fetches nothing, and every text is
+escaped.
+
+The table of an evaluation as Markdown: what goes into a README or beside a paper's. Reads the plain record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from coldstart.pages.charts import interval, number, percent, signed
+from coldstart.pages.page import environment
+
+SETS = {"cold": "New items", "warm": "Training items", "all": "Both together"}
+
+
+LISTS = {
+    "coverage": ("coverage", "share of the candidates that stand in some list"),
+    "gini": ("Gini", "0: all candidates are shown alike often; near 1: few have all places"),
+    "diversity": ("diversity", "mean of 1 − cosine of content over the pairs of a list"),
+    "novelty": ("novelty", "mean of −log2 of the share of training users who met an item"),
+}
+
+
+_LEFT, _WIDTH, _ROW, _TOP = 265.0, 820.0, 26.0, 14.0
+
+
+_RIGHT = 40.0
+
+
+_SIDE, _PAD = 400.0, 46.0
+
+
+_SIGNIFICANT = 0.05
+
+
+def recommend_page(known: Mapping[str, Any], path: Path) -> None:
+    """Write the report as one file; its folder is made where missing.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(recommend_html(known), encoding="utf-8")
+
+
+def recommend_html(known: Mapping[str, Any]) -> str:
+    """The report as an HTML document.
+
+    Args:
+        known: as `RecommendReport.to_dict` gives it.
+    """
+    templates = environment()
+    templates.filters |= {"interval": interval, "number": number, "percent": percent, "signed": signed}
+    methods, (recall, ndcg) = known["methods"], known["headline"]
+    numbers = {name: place for place, name in enumerate(methods, 1)}
+    last = list(known["counts"]["sets"])[-1]
+    return templates.get_template("recommend.html").render(
+        known=known,
+        sets=SETS,
+        lists=LISTS,
+        numbers=numbers,
+        recall=recall,
+        ndcg=ndcg,
+        reference=methods[known["reference"]]["title"] if known["reference"] else None,
+        tables=[_table(known, name) for name in known["counts"]["sets"]],
+        trades=[
+            {"axis": axis, "set": last, "chart": scatter(_points(known, last, axis, ndcg, numbers))}
+            for axis in ("coverage", "diversity")
+        ],
+        exposure=_exposure(known),
+        audience=whiskers(
+            [(own["title"], own["role"], own["audience"]) for own in methods.values() if own["audience"]]
+        ),
+        strata=_strata(known),
+    )
+
+
+def verdict(found: Mapping[str, Any] | None) -> str:
+    """`better` or `worse` where a difference stands after Holm's correction, else nothing."""
+    if found is None or found["p_holm"] is None or found["p_holm"] >= _SIGNIFICANT:
+        return ""
+    return "better" if found["value"] > 0 else "worse"
+
+
+def whiskers(rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Values with intervals, a row each, on a scale from 0 to the greatest bound.
+
+    Args:
+        rows: label, role, and an interval of values that are at least 0.
+
+    Returns:
+        `width`, `height`, `bottom`, `ticks`, and `marks` with their labels and places in px.
+    """
+    most, ticks = _scale(max((found["high"] for _, _, found in rows), default=1.0))
+
+    def x(value: float) -> float:
+        return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * min(max(value, 0.0), most) / most, 1)
+
+    marks = [
+        {
+            "label": label,
+            "role": role.replace(" ", "-"),
+            "y": _TOP + _ROW * (place + 0.5),
+            "x": x(found["value"]),
+            "low": x(found["low"]),
+            "high": x(found["high"]),
+            "text": f"{label}: {found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})",
+        }
+        for place, (label, role, found) in enumerate(rows)
+    ]
+    bottom = _TOP + _ROW * len(rows)
+    return {
+        "width": _WIDTH,
+        "height": bottom + 20,
+        "bottom": bottom,
+        "ticks": [{"x": x(tick), "text": f"{tick:g}"} for tick in ticks],
+        "marks": marks,
+    }
+
+
+def scatter(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Points with `number`, `role`, `text`, `across` (0 or more) and `up` (0 or more), as places in a square in px."""
+    ends = {key: _scale(max((point[key] for point in points), default=1.0)) for key in ("across", "up")}
+
+    def place(value: float, key: str) -> float:
+        share = min(max(value, 0.0) / ends[key][0], 1.0) * (_SIDE - _PAD - 16)
+        return round(_PAD + share if key == "across" else _SIDE - _PAD - share, 1)
+
+    return {
+        "side": _SIDE,
+        "pad": _PAD,
+        "bottom": _SIDE - _PAD,
+        "ticks": {key: [{"at": place(tick, key), "text": f"{tick:g}"} for tick in ends[key][1]] for key in ends},
+        "points": [{**point, "x": place(point["across"], "across"), "y": place(point["up"], "up")} for point in points],
+    }
+
+
+def _scale(most: float) -> tuple[float, list[float]]:
+    """The end of an axis that holds a value, and its ticks from 0."""
+    step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5) if most <= 6 * step), most / 5)
+    count = max(1, -int(-most // step))
+    return step * count, [round(step * place, 10) for place in range(count + 1)]
+
+
+def _table(known: Mapping[str, Any], name: str) -> dict[str, Any]:
+    recall = known["headline"][0]
+    measures = [f"{measure}@{k}" for k in known["ks"] for measure in ("recall", "ndcg")]
+    measures += [f"{measure}@{recall.partition('@')[2]}" for measure in ("mrr", "hit")]
+    rows = []
+    for own in known["methods"].values():
+        cells = own["sets"][name]
+        difference = cells[recall].get("difference")
+        rows.append(
+            {
+                "title": own["title"],
+                "role": own["role"],
+                "seeds": own["seeds"],
+                "cells": [(measure in known["headline"], cells[measure]) for measure in measures],
+                "difference": difference,
+                "verdict": verdict(difference),
+                "gap": cells[recall].get("gap"),
+                "lists": own["lists"][name],
+                "fit_s": own["fit_s"],
+            }
+        )
+    shown = [(own["title"], own["role"], own["sets"][name][recall]) for own in known["methods"].values()]
+    return {
+        "name": name,
+        "title": SETS[name],
+        "of": known["counts"]["sets"][name],
+        "measures": measures,
+        "rows": rows,
+        "chart": whiskers(shown),
+    }
+
+
+def _points(
+    known: Mapping[str, Any], name: str, axis: str, measure: str, numbers: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    found = []
+    for method, own in known["methods"].items():
+        up, across = own["sets"][name][measure]["value"], own["lists"][name][axis]
+        if across is not None:
+            text = f"{own['title']}: {measure} {up:.3f}, {axis} {across:.3f}"
+            role = own["role"].replace(" ", "-")
+            found.append({"number": numbers[method], "role": role, "text": text, "across": across, "up": up})
+    return found
+
+
+def _exposure(known: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Share of places that new items have in lists of everything, beside their share of what is relevant."""
+    if known["cold_share"] is None:
+        return None
+    rows = [
+        {"title": own["title"], "share": own["lists"]["all"]["cold"]}
+        for own in known["methods"].values()
+        if own["lists"]["all"]["cold"] is not None
+    ]
+    return {"share": known["cold_share"], "rows": rows}
+
+
+def _strata(known: Mapping[str, Any]) -> dict[str, Any]:
+    first = next(iter(known["methods"].values()))["strata"]
+    return {
+        "set": SETS[first["set"]],
+        "measure": first["measure"],
+        "users": first["users"],
+        "items": first["items"],
+        "rows": [
+            {
+                "title": own["title"],
+                "cells": [one["value"] for one in (*own["strata"]["users"], *own["strata"]["items"])],
+            }
+            for own in known["methods"].values()
+        ],
+    }
+
+
+def markdown(known: Mapping[str, Any]) -> str:
+    """One table a candidate set: a line a contender.
+
+    Args:
+        known: as `RecommendReport.to_dict` gives it.
+    """
+    split, counts = known["split"], known["counts"]
+    lines = [
+        f"Split `{split['kind']}`, part `{split['part']}`, digest `{split['digest']}`: {counts['users']:,} users, "
+        f"full ranking, what a user has met is left out. Recall@k is hits / min(k, relevant).",
+    ]
+    for name, of in counts["sets"].items():
+        title = f"{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs"
+        lines += ["", f"### {title}", "", *_markdown_table(known, name)]
+    lines += ["", _footnote(known)]
+    lines += [part for note in known["notes"] for part in ("", f"To know: {_cell(note)}.")]
+    if known["left_out"]:
+        told = "; ".join(f"{_cell(name)}: {_cell(reason)}" for name, reason in known["left_out"].items())
+        lines += ["", f"Left out: {told}."]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_table(known: Mapping[str, Any], name: str) -> list[str]:
+    measures = [f"{measure}@{k}" for k in known["ks"] for measure in ("recall", "ndcg")]
+    k = known["headline"][0].partition("@")[2]
+    measures += [f"mrr@{k}", f"hit@{k}"]
+    reference = known["methods"][known["reference"]]["title"] if known["reference"] else None
+    headers = ["method", *measures]
+    if reference:
+        headers += [f"{known['headline'][0]} less {reference}", "share of the way to the ceiling"]
+    headers += [f"coverage@{known['shown']}", "Gini", "diversity", "novelty"]
+    headers += ["new items shown"] if name == "all" else []
+    headers += ["audience recall"] if name == "cold" else []
+    rows = [headers, ["---"] + ["---:"] * (len(headers) - 1)]
+    for own in known["methods"].values():
+        cells, lists = own["sets"][name], own["lists"][name]
+        row = [own["title"]]
+        for measure in measures:
+            cell = cells[measure]
+            is_headline = measure in known["headline"]
+            row.append(f"{_number(cell['value'])} ({_interval(cell)})" if is_headline else _number(cell["value"]))
+        if reference:
+            head = cells[known["headline"][0]]
+            row += [_difference(head.get("difference")), _share(head.get("gap"))]
+        row += [_number(lists[key]) for key in ("coverage", "gini", "diversity", "novelty")]
+        row += [_share(lists["cold"])] if name == "all" else []
+        row += [_number((own["audience"] or {}).get("value"))] if name == "cold" else []
+        rows.append(row)
+    return ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
+
+
+def _footnote(known: Mapping[str, Any]) -> str:
+    seeds = max(own["seeds"] for own in known["methods"].values())
+    parts = ["In brackets: 95 % intervals by bootstrap over users or over items, whichever is wider"]
+    if known["reference"]:
+        parts.append("* marks differences with p < 0.05 after Holm's correction")
+    if seeds > 1:
+        parts.append(f"methods that draw lots are means of {seeds} seeds")
+    if known["cold_share"] is not None:
+        parts.append(f"{_share(known['cold_share'])} of the relevant pairs are of new items")
+    parts.append(
+        f"audience recall: of a new item's first users, the share among the {known['audience_k']} it was offered to"
+    )
+    return "; ".join(parts) + "."
+
+
+def _difference(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    mark = "*" if found["p_holm"] is not None and found["p_holm"] < 0.05 else ""
+    return f"{found['value']:+.3f}{mark} ({found['low']:+.3f} to {found['high']:+.3f})".replace("-", "−")
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    return f"{_number(found['low'])} to {_number(found['high'])}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}".replace("-", "−")
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.0f} %".replace("-", "−")
+
+
+def _cell(text: Any) -> str:
+    """Names and reasons may hold what would end a cell."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def rows_of(known: Mapping[str, Any], name: str) -> tuple[list[str], Sequence[list[str]]]:
+    """Headers and rows of the short table that a terminal shows."""
+    first, second = known["headline"]
+    headers = ["method", first, second, "less reference", "coverage", "diversity"]
+    headers += ["new items shown"] if name == "all" else []
+    headers += ["audience"] if name == "cold" else []
+    rows = []
+    for own in known["methods"].values():
+        cells, lists = own["sets"][name], own["lists"][name]
+        row = [own["title"], *(f"{_number(cells[key]['value'])} ({_interval(cells[key])})" for key in (first, second))]
+        row += [_difference(cells[first].get("difference")), _number(lists["coverage"]), _number(lists["diversity"])]
+        row += [_share(lists["cold"])] if name == "all" else []
+        row += [_number((own["audience"] or {}).get("value"))] if name == "cold" else []
+        rows.append(row)
+    return headers, rows

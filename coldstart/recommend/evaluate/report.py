@@ -1,0 +1,378 @@
+"""What an evaluation found, as a record: every measure with its intervals, differences, and what was looked at how.
+
+How sure differences are: drawn anew over users and over items, paired, and corrected for how many were looked at.
+
+A few hundred new items carry a test, so that drawing users alone makes intervals too narrow: both are drawn, and the
+wider is shown. Differences are those of means, by bootstrap (Efron & Tibshirani 1993); rank tests are no test of means.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.metrics.ranking import MEASURES, Interval, bootstrap
+from coldstart.recommend.evaluate.data import Data
+from coldstart.recommend.evaluate.judge import SHOWN, Judged, Task, shares_by_item
+from coldstart.recommend.evaluate.methods import CEILING, ORACLE, REFERENCE, Contender
+from coldstart.recommend.evaluate.page import markdown
+
+if TYPE_CHECKING:
+    from coldstart.recommend.evaluate import EvaluateSettings
+
+
+FALLBACKS = (REFERENCE, "content_mean", "category", "popularity", "random")
+"""What the others are compared with: the first of these that was judged."""
+
+
+COMPARED = ("recall", "ndcg")
+
+
+_ROOM = 0.02  # between reference and ceiling: less is no way to have a share of
+
+
+@dataclass(frozen=True)
+class RecommendReport:
+    """All that an evaluation found, in plain values.
+
+    Attributes:
+        split: `kind`, `part`, `digest`, `settings` and `counts`.
+        counts: users asked and not, candidates and relevant pairs of each set, new items with an audience.
+        ks, shown, audience_k: lengths of lists; reference: contender that the others are compared with, or None.
+        headline: the measures that are compared, `recall@20` and `ndcg@20`.
+        methods: contender -> `title`, `role`, `seeds`, `fit_s`, `sets` (set -> measure -> value with intervals, spread,
+            and, for the headline, `difference` and `gap`), `lists` (set -> coverage, …), `audience`, `strata`.
+        cold_share: of the relevant pairs of `all`, those of new items; None without that set.
+        left_out: contender -> why it could not be fitted; checked: kinds of leaks that were looked for.
+        settings: of the evaluation; notes: what to know of what it was done on.
+    """
+
+    split: Mapping[str, Any]
+    counts: Mapping[str, Any]
+    ks: Sequence[int]
+    shown: int
+    audience_k: int
+    reference: str | None
+    headline: Sequence[str]
+    methods: Mapping[str, Mapping[str, Any]]
+    cold_share: float | None
+    left_out: Mapping[str, str]
+    checked: Sequence[str]
+    settings: Mapping[str, Any]
+    notes: Sequence[str] = ()
+
+    def to_markdown(self) -> str:
+        """The tables, one a candidate set."""
+        return markdown(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON gives it; what is not known is None."""
+        found: dict[str, Any] = _plain(asdict(self))
+        return found
+
+
+def record(
+    data: Data,
+    task: Task,
+    contenders: Sequence[Contender],
+    judged: Mapping[str, Judged],
+    left_out: Mapping[str, str],
+    checked: Sequence[str],
+    settings: EvaluateSettings,
+) -> RecommendReport:
+    """The record of an evaluation; contenders in their order, each of them judged."""
+    k = 20 if 20 in settings.ks else settings.ks[0]
+    headline = [f"{name}@{k}" for name in COMPARED]
+    reference = next((name for name in FALLBACKS if name in judged), None)
+    measures = [f"{measure}@{k}" for k in settings.ks for measure in MEASURES]
+    drawn = {name: _resampled(name, task, judged, measures, settings) for name in task.candidates}
+    sets = {name: _set(name, found, judged, measures) for name, found in drawn.items()}
+    methods = {
+        one.name: {
+            "title": one.title,
+            "role": one.role,
+            "seeds": settings.seeds if one.is_seeded else 1,
+            "fit_s": judged[one.name].fit_s,
+            "sets": {name: found[one.name] for name, found in sets.items()},
+            "lists": judged[one.name].lists,
+            "audience": _audience(judged[one.name]),
+            "strata": _strata(judged[one.name], data, task, k),
+        }
+        for one in contenders
+    }
+    _compare(methods, drawn, measures, reference, headline)
+    share = None
+    if "all" in task.candidates:
+        wanted = np.asarray(task.relevant.sum(axis=0)).ravel()
+        share = float(wanted[data.cold].sum() / wanted.sum())
+    split = {
+        "kind": data.split.kind,
+        "part": data.part,
+        "digest": data.split.digest(),
+        "settings": dict(data.split.settings),
+        "counts": data.split.counts(),
+    }
+    return RecommendReport(
+        split,
+        _counts(data, task),
+        settings.ks,
+        SHOWN,
+        task.audience_k,
+        reference,
+        headline,
+        methods,
+        share,
+        dict(left_out),
+        list(checked),
+        asdict(settings),
+    )
+
+
+def _counts(data: Data, task: Task) -> dict[str, Any]:
+    with_answer = np.diff(data.relevant.indptr) > 0
+    return {
+        "users": len(task.users),
+        "users_without_history": int(with_answer.sum()) - len(task.users),
+        "audience_items": len(task.audience_items),
+        "sets": {
+            name: {
+                "candidates": int(mask.sum()),
+                "relevant": task.relevant_in(name).nnz,
+                "users": int((np.diff(task.relevant_in(name).indptr) > 0).sum()),
+            }
+            for name, mask in task.candidates.items()
+        },
+    }
+
+
+def _resampled(
+    name: str, task: Task, judged: Mapping[str, Judged], measures: Sequence[str], settings: EvaluateSettings
+) -> Resampled:
+    """Columns: every contender by every measure, contenders first."""
+    relevant = task.relevant_in(name)
+    kept = np.diff(relevant.indptr) > 0
+    values = np.stack([one.values[name][measure][kept] for one in judged.values() for measure in measures], axis=1)
+    parts = np.stack([one.parts[name][measure] for one in judged.values() for measure in measures], axis=1)
+    return resample(values, parts, shares_by_item(relevant), draws=settings.draws, seed=settings.seed)
+
+
+def _set(
+    name: str, found: Resampled, judged: Mapping[str, Judged], measures: Sequence[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Contender -> measure -> value, intervals and spread of the seeds."""
+    return {
+        method: {
+            measure: {
+                **_sure(found.sure(place * len(measures) + column)),
+                "seeds": _spread(one.spread[name][measure]),
+            }
+            for column, measure in enumerate(measures)
+        }
+        for place, (method, one) in enumerate(judged.items())
+    }
+
+
+def _compare(
+    methods: Mapping[str, Any],
+    drawn: Mapping[str, Resampled],
+    measures: Sequence[str],
+    reference: str | None,
+    headline: Sequence[str],
+) -> None:
+    """Add to every headline measure how far it is from the reference's, and what share of the way to the ceiling."""
+    if reference is None:
+        return
+    names = list(methods)
+    grid: list[tuple[dict[str, Any], float]] = []
+    for name, found in drawn.items():
+        for measure in headline:
+            columns = {method: names.index(method) * len(measures) + measures.index(measure) for method in names}
+            base = columns[reference]
+            room = float(found.value[columns[ORACLE]] - found.value[base]) if ORACLE in columns else math.nan
+            for method, own in columns.items():
+                cell = methods[method]["sets"][name][measure]
+                cell["gap"] = float(found.value[own] - found.value[base]) / room if room > _ROOM else None
+                if method == reference:
+                    continue
+                sure, p_value = found.difference(own, base)
+                cell["difference"] = {**_sure(sure), "p": p_value, "p_holm": None}
+                if methods[method]["role"] != CEILING:
+                    grid.append((cell["difference"], p_value))
+    for (cell, _), corrected in zip(grid, holm([p_value for _, p_value in grid]), strict=True):
+        cell["p_holm"] = corrected
+
+
+def _sure(found: Sure) -> dict[str, Any]:
+    return {
+        "value": found.value,
+        "low": found.low,
+        "high": found.high,
+        "over": found.over,
+        "users": [found.users.low, found.users.high],
+        "items": [found.items.low, found.items.high],
+    }
+
+
+def _spread(means: Sequence[float]) -> dict[str, float] | None:
+    if len(means) < 2:
+        return None
+    return {"deviation": float(np.std(means, ddof=1)), "least": min(means), "most": max(means), "count": len(means)}
+
+
+def _audience(judged: Judged) -> dict[str, float] | None:
+    return asdict(bootstrap(judged.audience)) if len(judged.audience) else None
+
+
+def _strata(judged: Judged, data: Data, task: Task, k: int) -> dict[str, Any]:
+    """Recall by how much a user has liked; and shares of relevant pairs that were found, by what an item lacks."""
+    name = next(iter(task.candidates))
+    values = judged.values[name][f"recall@{k}"]
+    lengths = np.diff(task.histories.indptr)
+    known = np.isfinite(values)
+    bounds = np.unique(np.quantile(lengths[known], [0, 1 / 3, 2 / 3, 1], method="nearest"))
+    users = []
+    for place, (low, high) in enumerate(itertools.pairwise(bounds)):
+        chosen = known & (lengths > low if place else lengths >= low) & (lengths <= high)
+        if chosen.any():
+            first = int(low) + 1 if place else int(low)
+            users.append({"from": first, "to": int(high), "users": int(chosen.sum()),
+                          "value": float(values[chosen].mean())})  # fmt: skip
+    found = judged.parts[name][f"found@{k}"]
+    wanted = np.asarray(task.relevant_in(name).sum(axis=0)).ravel()
+    items = []
+    for space in data.content.blocks:
+        present = data.content.present(space)
+        for has in (True, False):
+            chosen = (present == has) & (wanted > 0)
+            if chosen.any():
+                items.append({"space": space, "present": has, "items": int(chosen.sum()),
+                              "value": float(found[chosen].sum() / wanted[chosen].sum())})  # fmt: skip
+    return {"set": name, "measure": f"recall@{k}", "users": users, "items": items}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(own) for own in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Floats = NDArray[np.float64]
+
+
+_NUMBERS = 1 << 22  # counts drawn at a time
+
+
+@dataclass(frozen=True)
+class Sure:
+    """A value with both intervals; `low` and `high` are of the wider, `over` says which: `users` or `items`."""
+
+    value: float
+    users: Interval
+    items: Interval
+
+    @property
+    def over(self) -> str:
+        return "users" if self.users.high - self.users.low >= self.items.high - self.items.low else "items"
+
+    @property
+    def low(self) -> float:
+        return self.users.low if self.over == "users" else self.items.low
+
+    @property
+    def high(self) -> float:
+        return self.users.high if self.over == "users" else self.items.high
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Means of M columns and the same in every draw: value float64 [M], by_users and by_items float64 [draws, M]."""
+
+    value: Floats
+    by_users: Floats
+    by_items: Floats
+
+    def sure(self, column: int, level: float = 0.95) -> Sure:
+        """A column with its intervals. A draw of items is a ratio and may pass 1, which no mean can."""
+        items = np.minimum(self.by_items[:, column], 1)
+        return self._sure(self.value[column], self.by_users[:, column], items, level)
+
+    def difference(self, column: int, reference: int, level: float = 0.95) -> tuple[Sure, float]:
+        """Column less reference, with its intervals, and the greater of its two-sided p-values.
+
+        p is that of the difference over the deviation of its draws, by the normal distribution: counting draws beyond
+        zero could not say less than 1 / draws, which no correction for a long table would leave standing.
+        """
+        users = self.by_users[:, column] - self.by_users[:, reference]
+        items = self.by_items[:, column] - self.by_items[:, reference]
+        value = float(self.value[column] - self.value[reference])
+        return self._sure(value, users, items, level), max(_p_value(value, users), _p_value(value, items))
+
+    @staticmethod
+    def _sure(value: float, users: Floats, items: Floats, level: float) -> Sure:
+        bounds = [(1 - level) / 2, (1 + level) / 2]
+        own = [Interval(float(value), *map(float, np.quantile(draws, bounds))) for draws in (users, items)]
+        return Sure(float(value), *own)
+
+
+def resample(values: Floats, parts: Floats, shares: Floats, *, draws: int = 2000, seed: int = 0) -> Resampled:
+    """Draw users, and items, with replacement; the same draws for all columns, so that columns compare.
+
+    Lists are taken as they are: where an item is drawn twice, what it adds to users' values counts twice. A draw of
+    items is the ratio of what the drawn ones add to what they have of the users' whole.
+
+    Args:
+        values: [U, M], a user's measure by each column; finite.
+        parts: [I, M], what each item adds to the sum of a column; shares: [I], each item's share of the users' whole.
+
+    Raises:
+        ValueError: there are no users, or no item has a share.
+    """
+    if not len(values) or not shares.sum() > 0:
+        raise ValueError("there is nothing to resample")
+    kept = shares > 0
+    parts, shares = parts[kept], shares[kept]
+    rng = np.random.default_rng(seed)
+    by_users = _drawn(values, draws, rng) / len(values)
+    both = _drawn(np.concatenate([parts, shares[:, None]], axis=1), draws, rng)
+    by_items = both[:, :-1] / both[:, -1:] * (shares.sum() / len(values))
+    return Resampled(values.mean(axis=0), by_users, by_items)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The same p-values corrected for their number by Holm's step-down method (Scandinavian J. of Statistics, 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    raised = np.asarray(p_values, np.float64)[order] * (len(order) - np.arange(len(order)))
+    found = np.empty(len(order))
+    found[order] = np.minimum(np.maximum.accumulate(raised), 1) if len(order) else raised
+    return [float(value) for value in found]
+
+
+def _drawn(rows: Floats, draws: int, rng: np.random.Generator) -> Floats:
+    """Sums of rows [N, M] over as many drawn with replacement, [draws, M]."""
+    count = len(rows)
+    out = np.empty((draws, rows.shape[1]))
+    step = max(1, _NUMBERS // count)
+    for start in range(0, draws, step):
+        size = min(step, draws - start)
+        drawn = rng.integers(count, size=(size, count)) + count * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
+        out[start : start + size] = counts.astype(np.float64) @ rows
+    return out
+
+
+def _p_value(value: float, draws: Floats) -> float:
+    """Two-sided; 1 where nothing differs, and one over the draws where they are all alike."""
+    deviation = float(draws.std())
+    if deviation <= 1e-12:
+        return 1.0 if abs(value) <= 1e-12 else 1 / len(draws)
+    return math.erfc(abs(value) / deviation / math.sqrt(2))

@@ -1,0 +1,349 @@
+"""Which rows a fit may see, and by which it is judged. Plain data with a digest; knows no files and no tables.
+
+Three ways to cut: by time, as an operator meets new items (train < `valid_at` <= valid < `test_at` <= test); by item,
+all rows of some items held out, as if they were new; and in the form of ColdRec, which holds out rows of warm items
+too. Leaving out each user's last row is not among them: it lets a fit see what others did later.
+
+A split as a folder: `rows.parquet`, `items.parquet`, `users.parquet`, and `split.json` with its digest.
+
+Whoever repeats an evaluation reads the same split; one that was changed since is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.core.interactions import Interactions
+from coldstart.errors import ColdstartError
+from coldstart.metrics.splits import split as split_groups
+
+Mask = NDArray[np.bool_]
+
+
+Groups = NDArray[np.int64]
+
+
+OUT, TRAIN, VALID, TEST = -1, 0, 1, 2
+
+
+PARTS = {"valid": VALID, "test": TEST}
+
+
+WARM, COLD_VALID, COLD_TEST, COLD_BOTH = 0, 1, 2, 3
+
+
+KINDS = ("time", "items", "coldrec")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows and items, each with its side.
+
+    Attributes:
+        kind: `time`, `items`, `coldrec` or `given`.
+        interactions: all rows, of every side.
+        row_part: int8 [rows]: `TRAIN`, `VALID`, `TEST`, or `OUT` for rows that serve nothing.
+        item_side: int8 [items]: `WARM`; cold in one part or in both; `OUT` for items that are no candidates.
+        settings: how it was made, as JSON; `seed`, `warm_min`, `valid_at` and `test_at` (seconds) among them.
+    """
+
+    kind: str
+    interactions: Interactions
+    row_part: NDArray[np.int8]
+    item_side: NDArray[np.int8]
+    settings: Mapping[str, Any]
+
+    def rows(self, part: int) -> Interactions:
+        return self.interactions.where(self.row_part == part)
+
+    @property
+    def warm(self) -> Mask:
+        """Items that fits may learn from, bool [items]."""
+        found: Mask = self.item_side == WARM
+        return found
+
+    def cold(self, part: str) -> Mask:
+        """New items of `valid` or `test`, bool [items]."""
+        found: Mask = (self.item_side == PARTS[part]) | (self.item_side == COLD_BOTH)
+        return found
+
+    def request_at(self, part: str) -> int | None:
+        """When users of that part ask, in seconds; None where the cut is not by time."""
+        found = self.settings.get(f"{part}_at")
+        return None if found is None else int(found)
+
+    def known_before(self, part: str) -> Mask:
+        """Rows that are known of users when they ask, bool [rows]: what came before; else what fits may see."""
+        found: Mask = self.row_part == TRAIN
+        if self.kind == "time":
+            known = (TRAIN, OUT) if part == "valid" else (TRAIN, VALID, OUT)
+            found = np.isin(self.row_part, known) & (self.interactions.times < self.settings[f"{part}_at"])
+        return found
+
+    def digest(self) -> str:
+        """Of all that the split says: equal if and only if rows, names, sides and settings are."""
+        rows = self.interactions
+        names = json.dumps([self.kind, dict(self.settings), rows.user_ids, rows.item_ids], sort_keys=True)
+        found = blake2b(names.encode(), digest_size=16)
+        for column in (rows.users, rows.items, rows.times, rows.weights, self.row_part, self.item_side):
+            found.update(np.ascontiguousarray(column).data)
+        return found.hexdigest()
+
+    def counts(self) -> dict[str, int]:
+        rows, items = np.bincount(self.row_part + 1, minlength=4), self.item_side
+        return {
+            "users": len(self.interactions.user_ids),
+            "rows_train": int(rows[1]),
+            "rows_valid": int(rows[2]),
+            "rows_test": int(rows[3]),
+            "rows_left_out": int(rows[0]),
+            "items_warm": int((items == WARM).sum()),
+            "items_cold_valid": int(self.cold("valid").sum()),
+            "items_cold_test": int(self.cold("test").sum()),
+            "items_left_out": int((items == OUT).sum()),
+        }
+
+
+def by_time(
+    interactions: Interactions,
+    *,
+    valid_at: int | None = None,
+    test_at: int | None = None,
+    shares: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    warm_min: int = 5,
+) -> Split:
+    """One cut in time for all: what came first teaches, what came last is asked.
+
+    An item with fewer than `warm_min` users in the training window is cold, also where it first came up after it. Its
+    few training rows are left out of all fits, so that cold means cold; users still count as having met it.
+
+    Args:
+        valid_at, test_at: seconds; by default where `shares` of the rows have passed.
+
+    Raises:
+        ColdstartError: all rows are of one time, or a side has no rows.
+    """
+    times = interactions.times
+    if not len(times) or times.min() == times.max():
+        raise ColdstartError(
+            f"{len(times)} interactions without times that differ cannot be split by time: use the split `items`"
+        )
+    _check_shares(shares)
+    quantiles = np.quantile(times, np.cumsum(shares)[:2], method="higher")
+    first = int(quantiles[0]) if valid_at is None else int(valid_at)
+    second = int(quantiles[1]) if test_at is None else int(test_at)
+    row_part = np.where(times < first, TRAIN, np.where(times < second, VALID, TEST)).astype(np.int8)
+    side = np.where(interactions.where(row_part == TRAIN).counts() >= warm_min, WARM, COLD_BOTH).astype(np.int8)
+    row_part[(row_part == TRAIN) & (side[interactions.items] != WARM)] = OUT
+    settings = {"valid_at": first, "test_at": second, "warm_min": warm_min, "shares": list(shares)}
+    return _checked(Split("time", interactions, row_part, side, settings))
+
+
+def by_items(
+    interactions: Interactions,
+    *,
+    groups: Groups | None = None,
+    valid: float = 0.1,
+    test: float = 0.2,
+    warm_min: int = 1,
+    seed: int = 0,
+) -> Split:
+    """Some items held out with all their rows, as if they were new; items of one group fall on one side.
+
+    Args:
+        groups: int64 [items], such as from `coldstart.metrics.splits.group`; by default each item is its own.
+        valid, test: shares of the items (of the groups).
+        warm_min: of the others, those with fewer users are no candidates and teach nothing.
+    """
+    side = _drawn_items(interactions, groups, valid, test, seed)
+    part = np.where(side == WARM, TRAIN, side)[interactions.items].astype(np.int8)
+    settings = {"valid": valid, "test": test, "warm_min": warm_min, "seed": seed}
+    return _checked(_without_rare(Split("items", interactions, part, side, settings), warm_min))
+
+
+def coldrec(interactions: Interactions, *, groups: Groups | None = None, warm_min: int = 1, seed: int = 0) -> Split:
+    """As the benchmark ColdRec cuts: a fifth of the items is cold, half of it for validation; of the others' pairs of
+    user and item 80 % train, 10 % validate and 10 % test."""
+    side = _drawn_items(interactions, groups, 0.1, 0.1, seed)
+    part = np.where(side == WARM, TRAIN, side)[interactions.items].astype(np.int8)
+    warm = np.flatnonzero(part == TRAIN)
+    pairs = interactions.users[warm].astype(np.int64) * len(interactions.item_ids) + interactions.items[warm]
+    distinct, inverse = np.unique(pairs, return_inverse=True)
+    drawn = np.random.default_rng(seed).random(len(distinct))
+    part[warm] = np.select([drawn < 0.8, drawn < 0.9], [TRAIN, VALID], TEST)[inverse]
+    settings = {"cold": 0.2, "warm_rows": [0.8, 0.1, 0.1], "warm_min": warm_min, "seed": seed}
+    return _checked(_without_rare(Split("coldrec", interactions, part, side, settings), warm_min))
+
+
+def given(interactions: Interactions, test: Sequence[str], valid: Sequence[str] = (), *, warm_min: int = 1) -> Split:
+    """Named items held out with all their rows.
+
+    Raises:
+        ColdstartError: a name is not among the items, or on both sides.
+    """
+    places = {name: place for place, name in enumerate(interactions.item_ids)}
+    side = np.zeros(len(places), np.int8)
+    for names, cold in ((valid, COLD_VALID), (test, COLD_TEST)):
+        for name in names:
+            if name not in places:
+                raise ColdstartError(f"item {name!r} is to be held out, and is not among the {len(places)} items")
+            if side[places[name]] != WARM:
+                raise ColdstartError(f"item {name!r} is to be held out twice")
+            side[places[name]] = cold
+    part = np.where(side == WARM, TRAIN, side)[interactions.items].astype(np.int8)
+    settings = {"valid": len(valid), "test": len(test), "warm_min": warm_min}
+    return _checked(_without_rare(Split("given", interactions, part, side, settings), warm_min))
+
+
+def without(split: Split, items: Mask, reason: str) -> Split:
+    """The same split, those items no candidates any more and their rows left out; `settings[reason]` counts them.
+
+    Raises:
+        ColdstartError: a side has no rows left.
+    """
+    side = np.where(items, OUT, split.item_side).astype(np.int8)
+    part = np.where(items[split.interactions.items], OUT, split.row_part).astype(np.int8)
+    settings = {**split.settings, reason: int(items.sum())}
+    return _checked(replace(split, row_part=part, item_side=side, settings=settings))
+
+
+def _drawn_items(
+    interactions: Interactions, groups: Groups | None, valid: float, test: float, seed: int
+) -> NDArray[np.int8]:
+    """Side of each item that anybody met; `OUT` for the others."""
+    _check_shares((1 - valid - test, valid, test))
+    met = np.flatnonzero(np.bincount(interactions.items, minlength=len(interactions.item_ids)))
+    names = [interactions.item_ids[place] for place in met]
+    own = np.arange(len(met), dtype=np.int64) if groups is None else groups[met]
+    shares = {"train": 1 - valid - test, "valid": valid, "test": test}
+    sides = split_groups(own, names, shares, seed)
+    found = np.full(len(interactions.item_ids), OUT, np.int8)
+    for name, side in (("train", WARM), ("valid", COLD_VALID), ("test", COLD_TEST)):
+        found[met[sides[name]]] = side
+    return found
+
+
+def _without_rare(split: Split, warm_min: int) -> Split:
+    counts = split.rows(TRAIN).counts()
+    rare = split.warm & (counts < max(1, warm_min))
+    side = np.where(rare, OUT, split.item_side).astype(np.int8)
+    part = np.where(rare[split.interactions.items], OUT, split.row_part).astype(np.int8)
+    return replace(split, item_side=side, row_part=part)
+
+
+def _check_shares(shares: Sequence[float]) -> None:
+    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
+        raise ColdstartError(f"shares of a split add up to 1, and none is below 0; these are {list(shares)}")
+
+
+def _checked(split: Split) -> Split:
+    for part, name in ((TRAIN, "training"), (TEST, "test")):
+        if not (split.row_part == part).any():
+            raise ColdstartError(
+                f"split {split.kind} leaves no interactions for {name}: {json.dumps(split.counts())}; "
+                "give more interactions, or other shares or dates"
+            )
+    if not split.cold("test").any():
+        raise ColdstartError(
+            f"split {split.kind} has no cold items to test on: {json.dumps(split.counts())}; use the split `items`"
+        )
+    return split
+
+
+SPLIT_FILE = "split.json"
+
+
+_PART = {-1: "out", 0: "train", 1: "valid", 2: "test"}
+
+
+_SIDE = {-1: "out", 0: "warm", 1: "cold_valid", 2: "cold_test", 3: "cold"}
+
+
+def write(split: Split, folder: Path) -> str:
+    """Write a split into a folder, made where missing; gives its digest.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = split.interactions
+
+    def named(places: np.ndarray, names: tuple[str, ...] | list[str]) -> pa.DictionaryArray:
+        return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), pa.array(names, pa.string()))
+
+    columns = {
+        "user_id": named(rows.users, rows.user_ids),
+        "item_id": named(rows.items, rows.item_ids),
+        "time": pa.array(rows.times),
+        "weight": pa.array(rows.weights),
+        "part": named(split.row_part + 1, list(_PART.values())),
+    }
+    pq.write_table(pa.table(columns), folder / "rows.parquet")
+    side = named(split.item_side + 1, list(_SIDE.values()))
+    pq.write_table(pa.table({"item_id": pa.array(rows.item_ids, pa.string()), "side": side}), folder / "items.parquet")
+    pq.write_table(pa.table({"user_id": pa.array(rows.user_ids, pa.string())}), folder / "users.parquet")
+    digest = split.digest()
+    about = {"kind": split.kind, "digest": digest, "settings": dict(split.settings), "counts": split.counts()}
+    (folder / SPLIT_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return digest
+
+
+def read(folder: Path) -> Split:
+    """The split of a folder.
+
+    Raises:
+        ColdstartError: there is none, it cannot be read, or it is not what was written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / SPLIT_FILE
+    if not path.is_file():
+        raise ColdstartError(f"there is no split in {folder}: {SPLIT_FILE} is missing")
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        user_ids = pq.read_table(folder / "users.parquet")["user_id"].to_pylist()
+        items = pq.read_table(folder / "items.parquet")
+        rows = pq.read_table(folder / "rows.parquet")
+        item_ids = items["item_id"].to_pylist()
+        interactions = Interactions(
+            tuple(user_ids),
+            tuple(item_ids),
+            _places(rows["user_id"], user_ids).astype(np.int32),
+            _places(rows["item_id"], item_ids).astype(np.int32),
+            rows["time"].to_numpy(),
+            rows["weight"].to_numpy(),
+        )
+        row_part = (_places(rows["part"], list(_PART.values())) - 1).astype(np.int8)
+        side = (_places(items["side"], list(_SIDE.values())) - 1).astype(np.int8)
+        split = Split(about["kind"], interactions, row_part, side, about["settings"])
+        written = str(about["digest"])
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise ColdstartError(f"the split in {folder} cannot be read: {error}") from error
+    if split.digest() != written:
+        raise ColdstartError(
+            f"the split in {folder} was changed since it was written: its digest is {split.digest()}, and "
+            f"{SPLIT_FILE} says {written}; write it anew"
+        )
+    return split
+
+
+def _places(column: object, names: list[str]) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.index_in(column, value_set=pa.array(names, pa.string()))
+    if found.null_count:
+        raise ValueError("a row names what is not listed")
+    return np.asarray(found.to_numpy(zero_copy_only=False) if isinstance(found, pa.ChunkedArray) else found)

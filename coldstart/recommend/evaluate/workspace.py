@@ -1,0 +1,111 @@
+"""Recommendations of a workspace judged: its interactions, and its items' vectors in the spaces that are fresh.
+
+Nothing that a stage has fitted on interactions is used: what learns from them is fitted anew inside the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coldstart.core.interactions import Interactions
+from coldstart.core.pipeline import Pipeline
+from coldstart.errors import ColdstartError
+from coldstart.recommend.evaluate import EvaluateSettings, evaluate, split_of, splits, steps
+from coldstart.recommend.evaluate.report import RecommendReport
+from coldstart.recommend.evaluate.splits import KINDS, Split
+from coldstart.recommend.inputs import FIT, content_of
+from coldstart.recommend.model.fusion import Content
+from coldstart.store import Store
+from coldstart.store.interactions import InteractionTable
+
+
+def evaluate_store(
+    store: Store,
+    pipeline: Pipeline,
+    progress: Any,
+    *,
+    split: str | Path = "time",
+    settings: EvaluateSettings | None = None,
+    spaces: Sequence[str] | None = None,
+    folder: Path | None = None,
+) -> RecommendReport:
+    """Judge every method on what the workspace holds.
+
+    Args:
+        progress: as stages take it.
+        split: `time`, `items` or `coldrec`; or a folder that holds a split which was written before.
+        settings: what they leave open (`min_weight`, `choice`, `fusing`) is as the pipeline's `align.behaviour` has it.
+        spaces: embed stages that say what items are; by default those that `align.behaviour` learns from, or all.
+        folder: where the split is written, and held against what was judged at the end.
+
+    Raises:
+        ColdstartError: there are no interactions with items of the workspace, or no such split, space or method; or as
+            for `evaluate`.
+    """
+    settings = _filled(settings or EvaluateSettings(), pipeline)
+    content = content_of(store, pipeline, spaces)
+    every = InteractionTable(store).read()
+    rows = every.over(content.item_ids)
+    if not len(rows):
+        known = f"{len(every)} interactions, none with its {len(content)} items" if len(every) else "no interactions"
+        raise ColdstartError(
+            f"workspace {store.uri} has {known}: run `coldstart ingest --workspace {store.uri} --interactions FILE`"
+        )
+    if str(split) in KINDS:
+        with progress.meter("split", None):
+            chosen = split_of(rows, content, str(split), settings)
+    else:
+        chosen, content = _read(Path(split), content)
+    with progress.meter("evaluate", steps(settings)) as meter:
+        found = evaluate(rows, content, chosen, settings, folder=folder, step=_step(meter))
+    return replace(found, notes=_notes(pipeline, content, every, rows))
+
+
+def _step(meter: Any) -> Callable[[str], None]:
+    return lambda name: meter.advance(1, 0, 0.0)
+
+
+def _filled(settings: EvaluateSettings, pipeline: Pipeline) -> EvaluateSettings:
+    """What is left open as the pipeline's last fit of behaviour would have it."""
+    fits = pipeline.of_kind(FIT)
+    if not fits or settings.choice is not None:
+        return settings
+    own: Any = fits[-1].settings
+    least = own.min_weight if settings.min_weight is None else settings.min_weight
+    fusing = settings.fusing or {"weights": own.weights, "labels": own.labels}
+    return replace(settings, choice=own.choice(), min_weight=least, fusing=fusing)
+
+
+def _read(folder: Path, content: Content) -> tuple[Split, Content]:
+    """A split from its folder, and the content of its items in its order."""
+    if not folder.is_dir():
+        raise ColdstartError(f"there is no split {str(folder)!r}: choose one of {', '.join(KINDS)}, or name a folder")
+    split = splits.read(folder)
+    places = {name: place for place, name in enumerate(content.item_ids)}
+    gone = [name for name in split.interactions.item_ids if name not in places]
+    if gone:
+        raise ColdstartError(
+            f"{len(gone)} items of the split in {folder} are not in the workspace, {gone[0]!r} the first: split anew"
+        )
+    return split, content.take([places[name] for name in split.interactions.item_ids])
+
+
+def _notes(pipeline: Pipeline, content: Content, every: Interactions, rows: Interactions) -> list[str]:
+    found = []
+    if len(every) > len(rows):
+        found.append(f"{len(every) - len(rows)} of {len(every)} interactions are with items that the catalogue lacks")
+    bare = int((~np.any([content.present(space) for space in content.blocks], axis=0)).sum())
+    if bare:
+        found.append(f"{bare} of {len(content)} items have no vector in {', '.join(content.blocks)}")
+    for spec in pipeline.of_kind("embed"):
+        if spec.name in content.blocks and spec.settings.encoder.startswith("align:"):
+            found.append(
+                f"space {spec.name} stands on a fit of pictures and words of the whole catalogue, new items among "
+                "them; it has seen no interactions"
+            )
+    return found

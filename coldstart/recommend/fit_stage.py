@@ -1,0 +1,290 @@
+"""align.behaviour: from what items are to who will like them, learnt from the interactions of a training window.
+
+Several mappers are fitted and judged on warm items that are held out as if nobody had met them; the best, fitted on
+all, is an artifact of the workspace (`coldstart.recommend.model.selection` has the method). A stage of kind `behaviour` fills a
+space with it. Items are learnt from if they have content and somebody met them; the others get their vectors all the
+same, which is what this is for. With too few interactions the stage waits, and a run goes on without it.
+
+What one fit of behaviour learns from, as far as it is there, and what is missing where it is too little.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.core.interactions import Interactions
+from coldstart.core.keys import chain, digest, stage_key
+from coldstart.core.pipeline import Pipeline
+from coldstart.core.stage import LedgerRow, Reject
+from coldstart.errors import ColdstartError, NotFitted
+from coldstart.recommend.inputs import FIT_FILE, LABELS, content_of, met_items, spaces_before
+from coldstart.recommend.model.fusion import Content
+from coldstart.recommend.settings import Settings
+from coldstart.store import ITEMS, Store
+from coldstart.store.fits import ITEMS_FILE, items_file, items_of
+from coldstart.store.freshness import Standing
+from coldstart.store.freshness import build as build_stage
+from coldstart.store.interactions import InteractionTable
+
+if TYPE_CHECKING:
+    from coldstart.store.artifacts import Artifact
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> BehaviourFitStage:
+    """The stage over spaces that stand before it.
+
+    Raises:
+        ColdstartError: a space does not stand there, or a weight is for none of them.
+    """
+    spaces = spaces_before(pipeline, name, settings.spaces)
+    for space in settings.weights or ():
+        if space not in (*spaces, LABELS):
+            raise ColdstartError(
+                f"{name}.weights has {space!r}, and it learns from {', '.join((*spaces, LABELS))}: name those"
+            )
+    return BehaviourFitStage(name, settings, pipeline, spaces)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Item -> the key of its content (empty while that is to come), and the verdict on every item that is not learnt
+    from."""
+
+    keys: Mapping[str, str]
+    verdicts: Mapping[str, LedgerRow]
+
+
+class BehaviourFitStage:
+    """Fit stage; see `coldstart.core.stage.FitStage`. `spaces`: name -> embed stage that says what items are."""
+
+    kind = "align.behaviour"
+    version = 1
+
+    def __init__(self, name: str, settings: Settings, pipeline: Pipeline, spaces: list[str]) -> None:
+        self.name = name
+        self._settings = settings
+        self._pipeline = pipeline
+        specs = {spec.name: spec for spec in pipeline.stages}
+        self.spaces: dict[str, Any] = {space: build_stage(specs[space], pipeline) for space in spaces}
+
+    @cached_property
+    def _key(self) -> str:
+        """Of the settings.
+
+        Raises:
+            NotFitted: the encoder of a space waits for a fit of its own.
+        """
+        passports = {space: asdict(stage.passport) for space, stage in self.spaces.items()}
+        return stage_key(self.kind, self.version, {**self._settings.counted(), "spaces": passports})
+
+    @property
+    def _end(self) -> int | None:
+        return self._settings.until_s
+
+    # -- where items are
+
+    def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
+        try:
+            inputs = self._inputs(store, self._standing(store))
+        except NotFitted:
+            return dict.fromkeys(store.keys(ITEMS), ""), {}
+        return dict(inputs.keys), dict(inputs.verdicts)
+
+    def present(self, store: Store) -> dict[str, str]:
+        """Keys of the items that the last fit learnt from."""
+        try:
+            made = self._made(store)
+        except NotFitted:
+            return {}
+        return {} if made is None else {item: key for item, (key, _) in items_of(made).items()}
+
+    def _standing(self, store: Store) -> Standing:
+        return Standing(store, self._pipeline, self.spaces)
+
+    def _made(self, store: Store) -> Artifact | None:
+        """What was fitted last, if under these settings."""
+        made = store.artifacts.newest(self.name)
+        return made if made is not None and made.report["settings_key"] == self._key else None
+
+    def _inputs(self, store: Store, standing: Standing) -> _Inputs:
+        closed = standing.closed(self.name)
+        states = {space: standing.of(space) for space in self.spaces}
+        met = met_items(store, self._end)
+        keys: dict[str, str] = {}
+        verdicts: dict[str, LedgerRow] = {}
+        for item, own in store.keys(ITEMS).items():
+            key = chain(self._key, "\n".join([own, *(state.key_of(item) for state in states.values())]))
+            if item in closed:
+                why = closed[item]
+            elif all(item in state.settled for state in states.values()):
+                reasons = "; ".join(f"{space}: {state.settled[item].reason}" for space, state in states.items())
+                why = Reject("no_content", reasons, "filtered")
+            elif met and item not in met:  # while nobody met any, all of them wait
+                why = Reject("no_interactions", "nobody has met it in the training window", "filtered")
+            else:
+                keys[item] = "" if any(item in state.stale for state in states.values()) else key
+                continue
+            verdicts[item] = LedgerRow(self.name, item, chain(key, str(why)), why.state, why.reason, why.detail)
+        return _Inputs(keys, verdicts)
+
+    # -- the fit
+
+    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+        """Fit where nothing was fitted under these settings, if there is enough to learn from."""
+        try:
+            made = self._made(store)
+        except NotFitted as waits:
+            return 0, [str(waits)]
+        if made is None:
+            lesson = self._lesson(store)
+            missing = lesson.missing(self._settings, store.uri)
+            return self._fit(store, lesson, progress) if missing is None else (0, [f"waits: {missing}"])
+        keys, present = self._inputs(store, self._standing(store)).keys, items_of(made)
+        new = sum(item not in present for item in keys)
+        changed = sum(bool(key) and item in present and present[item][0] != key for item, key in keys.items())
+        rows = InteractionTable(store).count() - made.report["interactions"]["in_workspace"]
+        counts = {"items came": new, "items changed": changed, "interactions came": rows}
+        since = ", ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
+        return 0, [f"{_summary(made)}{f'; since then {since}: `coldstart finetune behaviour`' if since else ''}"]
+
+    def refit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+        """Fit where nothing was fitted under these settings, or items or interactions came, changed or went since.
+
+        Raises:
+            ColdstartError: there is too little to learn from.
+        """
+        made = self._made(store)
+        if made is not None and self._is_of_now(made, store):
+            return 0, [f"{_summary(made)}; nothing came or changed since"]
+        lesson = self._lesson(store)
+        if (missing := lesson.missing(self._settings, store.uri)) is not None:
+            raise ColdstartError(f"{self.name}: {missing}")
+        return self._fit(store, lesson, progress)
+
+    def _is_of_now(self, made: Artifact, store: Store) -> bool:
+        same = made.report["interactions"]["digest"] == InteractionTable(store).digest(end=self._end)
+        return same and self.present(store) == dict(self._inputs(store, self._standing(store)).keys)
+
+    def _lesson(self, store: Store) -> Lesson:
+        standing = self._standing(store)
+        keys = {item: key for item, key in self._inputs(store, standing).keys.items() if key}
+        content = content_of(store, self._pipeline, list(self.spaces), sorted(keys), standing=standing)
+        read = InteractionTable(store).read(end=self._end)
+        return Lesson(content, keys, read.over(content.item_ids), len(read))
+
+    def _fit(self, store: Store, lesson: Lesson, progress: Any) -> tuple[int, list[str]]:
+        from coldstart.recommend.model.fitted import files
+        from coldstart.recommend.model.selection import choose, steps
+
+        content, settings = lesson.content, self._settings.choice()
+        groups = content_groups(content, self._settings.near_duplicates)
+        with progress.meter(f"{self.name}: mappers", steps(settings)) as meter:
+            chosen = choose(
+                lesson.interactions, content, settings, groups=groups, step=lambda: meter.advance(1, 0, 0.0)
+            )
+        keys = [lesson.keys[item] for item in content.item_ids]
+        rows = InteractionTable(store).digest(end=self._end)
+        card = {
+            "dim": chosen.behaviour.dim,
+            "spaces": {space: stage.passport.digest for space, stage in self.spaces.items()},
+        }
+        whole = {"train": np.arange(len(content))}
+        made_files = {
+            **files(chosen.behaviour),
+            ITEMS_FILE: items_file(content.item_ids, keys, groups, whole),
+            FIT_FILE: json.dumps(card, sort_keys=True).encode(),
+        }
+        report = {
+            **chosen.report,
+            **card,
+            "settings_key": self._key,
+            "interactions": {
+                "in_workspace": InteractionTable(store).count(),
+                "learnt_from": len(lesson.interactions),
+                "digest": rows,
+                "until": None if self._settings.until is None else self._settings.until.isoformat(),
+            },
+        }
+        key = digest([self._key, rows, *keys])
+        made = store.artifacts.save(self.name, key, made_files, report)
+        return len(content), [_summary(made), self._next(store)]
+
+    def _next(self, store: Store) -> str:
+        spaces = [spec.name for spec in self._pipeline.of_kind("behaviour")]
+        if spaces:
+            return f"`coldstart run --workspace {store.uri}` fills {', '.join(spaces)} with it"
+        return "no space is filled with it: add a stage `behaviour: {}` after it"
+
+
+def _summary(made: Artifact) -> str:
+    """One line on a fit: what it chose, and how well that found who liked items held out as if new."""
+    report = made.report
+    best = report["chosen"]
+    parts = ", ".join(f"{share:.0%} {part}" for part, share in report["parts"].items())
+    chosen = f"{best} ({parts})" if len(report["parts"]) > 1 else best
+    judged = report["judged"]
+    found = ", ".join(
+        f"{metric} {one['value']:.3f} ({one['low']:.3f}–{one['high']:.3f})"
+        for metric, one in report["candidates"][best].items()
+    )
+    return (
+        f"learnt from {report['rows']} likes of {report['users']} users, {report['warm']} of {report['items']} items "
+        f"warm; chose {chosen}: on {judged['items']} items held out as if new, {found}"
+    )
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a fit learns from.
+
+    Attributes:
+        keys: of the items of `content`.
+        interactions: of the training window, over those items.
+        in_window: how many there are with any item.
+    """
+
+    content: Content
+    keys: Mapping[str, str]
+    interactions: Interactions
+    in_window: int
+
+    def missing(self, settings: Settings, uri: str) -> str | None:
+        """What is missing, and what to do, in words for a person; None where there is enough."""
+        bring = f"bring more with `coldstart ingest --workspace {uri} --interactions FILE`"
+        if not self.in_window:
+            before = "" if settings.until is None else f" before {settings.until:%Y-%m-%d}"
+            return f"the workspace has no interactions{before}: {bring}"
+        liked = self.interactions.positive(settings.min_weight).matrix()
+        warm = int((np.bincount(liked.indices, minlength=liked.shape[1]) >= settings.warm_min).sum())
+        users = int((np.diff(liked.indptr) > 0).sum())
+        if warm >= settings.min_items and users >= settings.min_users:
+            return None
+        return (
+            f"{users} users liked something and {warm} items were liked by {settings.warm_min} or more (warm_min), and "
+            f"a fit needs {settings.min_users} (min_users) and {settings.min_items} (min_items); of {self.in_window} "
+            f"interactions {len(self.interactions)} are with items whose content is known: {bring}"
+        )
+
+
+def content_groups(content: Content, near_duplicates: float | None) -> NDArray[np.int64]:
+    """The group of each item, int64 [N]: those of nearly the same content in the same spaces are one.
+
+    Args:
+        near_duplicates: mean cosine over the spaces from which on two are; None: each is a group of its own.
+    """
+    from coldstart.metrics.splits import group, near
+
+    alone: list[list[str]] = [[] for _ in content.item_ids]
+    if near_duplicates is None or not len(content):
+        return group(alone)
+    present = np.stack([content.present(space) for space in content.blocks], axis=1)
+    share = 1 / np.sqrt(np.maximum(present.sum(1, keepdims=True), 1))
+    joined = np.concatenate([content.blocks[space] * share for space in content.blocks], axis=1)
+    return group(alone, near(joined.astype(np.float16), near_duplicates))

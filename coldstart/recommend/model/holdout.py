@@ -1,0 +1,304 @@
+"""Training that stops by items held out as if nobody had met them: which is what a mapper is for.
+
+Items held out as if nobody had met them, and how well mappers find who liked them.
+
+Held out are whole groups, drawn before anything is fitted: their rows go out of the matrix, the teacher, the popularity
+and the statistics of fusion. They are drawn from all items that anybody met, not from the much-liked ones alone, since
+new items are not all of those; and each user's list is over all held-out items, so that it is the real task in small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.core.interactions import Interactions
+from coldstart.errors import ColdstartError
+from coldstart.metrics.ranking import measure_lists
+from coldstart.metrics.splits import lots
+from coldstart.recommend.model import Mapper, Problem, Teacher, Vectors
+from coldstart.recommend.model.fusion import Content, Fusion, fit_fusion
+from coldstart.recommend.model.scoring import top_k
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+M = TypeVar("M", bound=Mapper)
+
+
+M_co = TypeVar("M_co", bound=Mapper, covariant=True)
+
+
+_USERS = 2000  # that judge
+
+
+_TOP = 20
+
+
+class Learner(Protocol[M_co]):
+    """A training under way."""
+
+    def epoch(self) -> float:
+        """Train for one more; the mean loss."""
+        ...
+
+    def mapper(self) -> M_co:
+        """As it stands; later epochs do not change it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Held-out items, and users who like some of them and some others.
+
+    Attributes:
+        items: places of the held-out items, ascending.
+        histories: csr [B, I]: what the users like among the others.
+        relevant: csr [B, H]: what they like among the held-out ones.
+        features: float32 [H, F], of the held-out items.
+    """
+
+    items: NDArray[np.intp]
+    histories: csr_matrix
+    relevant: csr_matrix
+    features: NDArray[np.float32]
+
+    def ndcg(self, mapper: Mapper) -> float:
+        """Mean ndcg@20 over users when all held-out items are ranked for each."""
+        scores = mapper.users(self.histories) @ mapper.items(self.features).T
+        lists = np.argsort(-scores, axis=1, kind="stable")[:, :_TOP]
+        return float(measure_lists(lists.astype(np.int64), self.relevant, [_TOP])[f"ndcg@{_TOP}"].mean())
+
+
+def hold_out(problem: Problem, share: float, seed: int) -> tuple[Problem, Judge] | None:
+    """A random share of the items as if nobody had met them, and who judges by them; None where nobody can.
+
+    It is drawn from the items that somebody met, liked or not: what nobody liked is to be ranked last.
+
+    What is left of the problem has no entry of theirs, and their rows of the teacher's items are zero. The teacher's
+    users have learnt from them, so fits that stop early take users by what is left of their histories.
+    """
+    rng = np.random.default_rng((seed, 7))
+    met = np.bincount(problem.exposed.indices, minlength=problem.exposed.shape[1]) > 0
+    can = np.flatnonzero(met & np.any(problem.features != 0, axis=1))
+    count = round(share * len(can))
+    if count < 2 or len(can) - count < 2:
+        return None
+    held = np.sort(rng.permutation(can)[:count])
+    out = np.zeros(len(met), bool)
+    out[held] = True
+    items = np.where(out[:, None], np.float32(0), problem.teacher.items)
+    rest = replace(
+        problem,
+        matrix=_without(problem.matrix, out),
+        exposed=_without(problem.exposed, out),
+        teacher=Teacher(problem.teacher.users, items),
+    )
+    relevant = problem.matrix.tocsc()[:, held].tocsr()
+    users = np.flatnonzero((np.diff(rest.matrix.indptr) > 0) & (np.asarray((relevant > 0).sum(axis=1)).ravel() > 0))
+    if not len(users):
+        return None
+    users = np.sort(rng.permutation(users)[:_USERS])
+    return rest, Judge(held, rest.matrix[users], relevant[users], problem.features[held])
+
+
+@dataclass(frozen=True)
+class Trained(Generic[M]):
+    """What a training left.
+
+    Attributes:
+        mapper: of the best epoch; of all items where it was to be fitted again.
+        epoch: the best, from 0, which is as it started.
+        ndcg: on held-out items, before the first epoch and after each; empty where no item could be held out.
+        judged, judge: the mapper that had the best of these, which has not met the held-out items; and who judged it.
+    """
+
+    mapper: M
+    epoch: int
+    ndcg: tuple[float, ...] = ()
+    judged: M | None = None
+    judge: Judge | None = None
+
+
+def train(
+    start: Callable[[Problem], Learner[M]],
+    problem: Problem,
+    *,
+    epochs: int,
+    patience: int,
+    valid_share: float,
+    refit: bool,
+    seed: int,
+) -> Trained[M]:
+    """Train until the held-out items have been ranked no better for `patience` epochs, then keep the best.
+
+    Args:
+        start: begins a training; it is called again where `refit` is set.
+        valid_share: of the items that somebody met are held out; 0, or too few items: none is, and all epochs are
+            trained.
+        refit: train again, on all items, for as many epochs as were best.
+    """
+    halves = hold_out(problem, valid_share, seed) if valid_share else None
+    with _one_thread():
+        if halves is None:
+            return Trained(_after(start(problem), epochs), epochs)
+        return _stopped(start, problem, *halves, epochs=epochs, patience=patience, refit=refit)
+
+
+def _stopped(
+    start: Callable[[Problem], Learner[M]],
+    problem: Problem,
+    rest: Problem,
+    judge: Judge,
+    *,
+    epochs: int,
+    patience: int,
+    refit: bool,
+) -> Trained[M]:
+    learner = start(rest)
+    best = learner.mapper()
+    ndcg = [judge.ndcg(best)]
+    at = 0
+    while len(ndcg) <= epochs and len(ndcg) - 1 - at < patience:
+        learner.epoch()
+        now = learner.mapper()
+        ndcg.append(judge.ndcg(now))
+        if ndcg[-1] > ndcg[at]:
+            best, at = now, len(ndcg) - 1
+    mapper = _after(start(problem), at) if refit else best
+    return Trained(mapper, at, tuple(ndcg), best, judge)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Steps are so small that several threads mostly wait for one another: many times as long on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _after(learner: Learner[M], epochs: int) -> M:
+    for _ in range(epochs):
+        learner.epoch()
+    return learner.mapper()
+
+
+def _without(matrix: csr_matrix, out: NDArray[np.bool_]) -> csr_matrix:
+    found = matrix.tocsr().copy()
+    found.data = np.where(out[found.indices], 0, found.data).astype(np.float32)
+    found.eliminate_zeros()
+    return found
+
+
+TOP_K = 20
+
+
+METRICS = (f"recall@{TOP_K}", f"ndcg@{TOP_K}")
+
+
+JUDGE = METRICS[1]
+
+
+_MOST_USERS = 20_000
+
+
+Values = Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One holding out.
+
+    Attributes:
+        train: rows over all items, without those of the held-out ones.
+        held: places of the held-out items, [H]; users: places of the users that are judged, [B].
+        relevant: csr [B, H]: 1 where a user liked a held-out item.
+    """
+
+    train: Interactions
+    held: NDArray[np.intp]
+    users: NDArray[np.intp]
+    relevant: csr_matrix
+
+    def values(self, items: Vectors, users: Vectors) -> Values:
+        """Metrics of every user's list, float64 [B] each: by vectors of the held-out items [H, D] and users [B, D]."""
+        lists, _ = top_k(users, items, TOP_K)
+        found = measure_lists(lists, self.relevant, [TOP_K])
+        return {metric: found[metric] for metric in METRICS}
+
+
+def folds(
+    interactions: Interactions,
+    liked: Interactions,
+    groups: NDArray[np.int64],
+    *,
+    count: int,
+    share: float,
+    seed: int,
+) -> Iterator[Fold]:
+    """Items that have a row, by group; each fold holds out another part of them.
+
+    Args:
+        interactions: all rows; liked: those that speak for their item.
+        groups: int64 [I]; share: of the groups that a fold holds out.
+
+    Raises:
+        ColdstartError: a fold holds out fewer than two items, or nobody who liked them has liked another.
+    """
+    if not 0 < share * count <= 1:
+        raise ColdstartError(f"{count} folds of {share:g} of the items each are more than all items: lower one of them")
+    drawn = lots(groups, interactions.item_ids, seed)
+    matrix = liked.matrix()
+    met = interactions.counts() > 0
+    for fold in range(count):
+        hidden = met & (drawn >= fold * share) & (drawn < (fold + 1) * share)
+        held = np.flatnonzero(hidden)
+        relevant, rest = matrix[:, held], matrix[:, np.flatnonzero(~hidden)]
+        users = np.flatnonzero((np.diff(relevant.indptr) > 0) & (np.diff(rest.indptr) > 0))
+        if len(held) < 2 or not len(users):
+            raise ColdstartError(
+                f"of {int(met.sum())} items that anybody met {len(held)} can be held out to judge by, liked by "
+                f"{len(users)} users who like another: too few; bring more with `coldstart ingest --interactions FILE`"
+            )
+        if len(users) > _MOST_USERS:
+            users = np.sort(np.random.default_rng(seed).choice(users, _MOST_USERS, replace=False))
+        yield Fold(interactions.where(~hidden[interactions.items]), held, users, relevant[users])
+
+
+def problem(
+    train: Interactions,
+    content: Content,
+    *,
+    min_weight: float | None,
+    weights: Mapping[str, float] | None,
+    labels: bool,
+    power: float = 0.25,
+    teacher: Teacher | None = None,
+) -> tuple[Problem, Fusion]:
+    """What mappers learn from training rows over all items; the statistics of fusion are of items that have a row.
+
+    Without a teacher its vectors are zero, which mappers onto users do not read.
+    """
+    met = np.flatnonzero(np.bincount(train.items, minlength=len(content)))
+    fusion = fit_fusion(content, met, weights=weights, power=power, labels=labels)
+    made = bare_problem(train, content, min_weight)
+    return replace(made, features=fusion.transform(content), teacher=teacher or made.teacher), fusion
+
+
+def bare_problem(train: Interactions, content: Content, min_weight: float | None) -> Problem:
+    """The same without features and teacher: zeros of one number each."""
+    matrix, exposed = train.positive(min_weight).matrix(), train.matrix()
+    users, items = (np.zeros((count, 1), np.float32) for count in matrix.shape)
+    categories = tuple(record.get("category") for record in content.records)
+    return Problem(matrix, items, Teacher(users, items), categories, exposed)

@@ -1,0 +1,57 @@
+"""FEASE: the linear autoencoder EASE with features of items as further rows, in closed form.
+
+EASE: Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019. With features: Cui, Zhang & Lee, FEASE,
+arXiv 2504.02288, 2025. R'R + beta F F' + penalty is inverted over the items that somebody liked. A new item, added to
+them with its features and without a user, has the column beta (…)^-1 F f: exactly that of the larger inverse.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coldstart.errors import ColdstartError
+from coldstart.recommend.model import Arrays, Problem, learnable
+from coldstart.recommend.model.linear import MAX_ITEMS, Columns, reduced, restore_columns, together
+
+
+def fit(
+    problem: Problem,
+    *,
+    seed: int = 0,
+    beta: float = 100.0,
+    penalty: float = 3000.0,
+    dim: int = 512,
+    max_items: int = MAX_ITEMS,
+) -> Columns:
+    """Fit on the items that somebody liked.
+
+    Args:
+        seed: nothing is drawn.
+        beta: how much the features count beside the users: like so many users whom they describe.
+        penalty: on the squares of the weights.
+        dim: numbers of a vector at most.
+        max_items: above which it is refused: the matrix of items by items is held, n² * 4 bytes.
+
+    Raises:
+        ColdstartError: there is no item with content and a user, or there are too many, or a setting is out of range.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    if not (beta > 0 and penalty > 0 and dim > 0):
+        raise ColdstartError(f"fease: beta {beta:g}, penalty {penalty:g} and dim {dim} have to be above 0")
+    learnable("fease", problem)
+    matrix = (problem.matrix > 0).astype(np.float32)
+    warm = np.flatnonzero(matrix.getnnz(axis=0))
+    features = problem.features[warm]
+    gram = together("fease", matrix[:, warm].tocsr(), max_items)
+    gram += beta * (features @ features.T)
+    gram[np.diag_indices(len(warm))] += penalty
+    factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+    weights = np.zeros((matrix.shape[1], features.shape[1]))
+    weights[warm] = cho_solve(factor, (beta * features).astype(gram.dtype), check_finite=False)
+    return reduced(weights, matrix, dim)
+
+
+def restore(arrays: Arrays) -> Columns:
+    """From `Columns.arrays`."""
+    return restore_columns(arrays)

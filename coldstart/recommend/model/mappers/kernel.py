@@ -1,0 +1,244 @@
+"""Kernel ridge regression from content onto what users met and liked, users evened out by how they go together.
+
+One regression for each user at once, Y = K (K + penalty)^-1 (likes + exposure * met), with every user's column divided
+by the root of how much they like, so that a few busy people are not all there is to learn. Kernel ridge regression:
+Saunders, Gammerman & Vovk, ICML 1998. What it says of users is then smoothed by a ridge regression of users on users,
+G (G + smoothing)^-1 with G the products of the same columns, in its `dim` widest directions: two ridges, of items and
+of users, which is a regression with a product of two kernels but for how the two penalties meet. Last, a share of what
+all users are predicted to like is added to each one's own, since taste alone forgets that some items are met by all.
+
+The kernel is Gaussian over the features as they stand. Unlike the ridge, items do not count by how many users they
+have: that an item was met by few is what this has to learn too. Exact up to `landmarks` items; with more, a random part
+of them carries the kernel (subset of regressors: Smola & Schölkopf, ICML 2000), and all of them are learnt from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.errors import ColdstartError
+from coldstart.recommend.model import Arrays, Problem, Vectors, learnable
+from coldstart.recommend.model.factors import pure_svd
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+_ROWS = 4096  # of a kernel at a time
+_JITTER = 1e-6  # of the landmarks' own kernel, whose diagonal is 1
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """See `coldstart.recommend.model.Mapper`.
+
+    Attributes:
+        landmarks: float32 [M, F]: items by their content.
+        gamma: of exp(-gamma |x - y|²).
+        weights: float32 [M, D]; shift: float32 [D], the vector of an item of which nothing is known.
+        history: float32 [I, D]: summed over what a user likes, divided by the root of how much that is, their vector.
+        common: float32 [D]: added to every user's vector.
+    """
+
+    landmarks: Vectors
+    gamma: float
+    weights: Vectors
+    shift: Vectors
+    history: Vectors
+    common: Vectors
+
+    def items(self, features: Vectors) -> Vectors:
+        found = np.empty((len(features), len(self.shift)), np.float32)
+        for start in range(0, len(features), _ROWS):
+            part = slice(start, start + _ROWS)
+            found[part] = gaussian(features[part], self.landmarks, self.gamma) @ self.weights
+        found += self.shift
+        return found
+
+    def users(self, histories: csr_matrix) -> Vectors:
+        return _users(histories, self.history, self.common)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        found: dict[str, NDArray[Any]] = {"kernel.gamma": np.float64(self.gamma).reshape(1)}
+        for name in ("landmarks", "weights", "shift", "history", "common"):
+            found[f"kernel.{name}"] = getattr(self, name)
+        return found
+
+
+def fit(
+    problem: Problem,
+    *,
+    seed: int = 0,
+    dim: int = 128,
+    gamma: float = 0.5,
+    penalty: float = 0.5,
+    exposure: float = 0.5,
+    smoothing: float = 5.0,
+    popularity: float = 0.3,
+    landmarks: int = 8000,
+) -> Kernel:
+    """Fit on the items of which something is known and that somebody met, liked or not.
+
+    Args:
+        dim: directions of users that are kept.
+        gamma: width of the kernel: exp(-gamma) for two items at the mean distance, so it knows no unit.
+        penalty: added to the kernel's diagonal, which is 1.
+        exposure: how much it counts that a user met an item, beside 1 for liking it.
+        smoothing: how strongly users are drawn to what they share with others; products of two users' columns are at
+            most about 1 for users of one and the same taste, and add up along what many share.
+        popularity: share of the mean over all users that is added to each one's own.
+        landmarks: of so many items the kernel is exact, in memory of twice their square of float64.
+
+    Raises:
+        ColdstartError: there is no item to learn from, or a setting is out of range.
+    """
+    low = [name for name, value in (("gamma", gamma), ("penalty", penalty)) if not value > 0]
+    low += [name for name, value in (("dim", dim), ("landmarks", landmarks)) if value < 1]
+    low += [
+        name
+        for name, value in (("exposure", exposure), ("smoothing", smoothing), ("popularity", popularity))
+        if not value >= 0
+    ]
+    if low:
+        raise ColdstartError(
+            f"kernel: {', '.join(low)} out of range: gamma and penalty have to be above 0, dim and landmarks at least "
+            "1, exposure, smoothing and popularity not under 0"
+        )
+    learnable("kernel", problem)
+    people = read_users(problem, dim=dim, exposure=exposure, smoothing=smoothing, popularity=popularity, seed=seed)
+    return fit_items(people, problem.features, gamma=gamma, penalty=penalty, landmarks=landmarks, seed=seed)
+
+
+@dataclass(frozen=True)
+class People:
+    """What the matrix says of users and of what items are to get, whatever the items' content.
+
+    Attributes:
+        targets: float64 [I, D]: what an item's vector should be; met: bool [I]: whether anybody met it.
+        history, common: as in `Kernel`.
+    """
+
+    targets: NDArray[np.float64]
+    met: NDArray[np.bool_]
+    history: Vectors
+    common: Vectors
+
+
+def read_users(
+    problem: Problem,
+    *,
+    dim: int = 128,
+    exposure: float = 0.5,
+    smoothing: float = 5.0,
+    popularity: float = 0.3,
+    seed: int = 0,
+) -> People:
+    """The half of `fit` that reads no content."""
+    likes = _evened(problem.matrix, problem.matrix)
+    directions = pure_svd(likes, dim=dim, seed=seed)  # users are U S, items V
+    values = np.linalg.norm(directions.users.astype(np.float64), axis=0)
+    kept = values > 0
+    users = directions.users[:, kept] / values[kept]
+    history = np.asarray(directions.items[:, kept] * (values[kept] / (values[kept] ** 2 + smoothing)), np.float32)
+    seen = likes + exposure * _evened(problem.exposed, problem.matrix)
+    met = np.bincount(problem.exposed.indices, minlength=problem.exposed.shape[1]) > 0
+    some = np.asarray(problem.matrix.sum(axis=1)).ravel() > 0
+    common = popularity * _users(problem.matrix[some], history, np.zeros(history.shape[1], np.float32)).mean(axis=0)
+    return People(np.asarray(seen.T.tocsr() @ users, np.float64), met, history, common.astype(np.float32))
+
+
+def fit_items(
+    people: People,
+    features: Vectors,
+    *,
+    gamma: float = 0.5,
+    penalty: float = 0.5,
+    landmarks: int = 8000,
+    seed: int = 0,
+) -> Kernel:
+    """The half of `fit` that reads content, float32 [I, F]."""
+    places = np.flatnonzero(people.met & np.any(features != 0, axis=1))
+    known = np.ascontiguousarray(features[places], np.float32)
+    targets = people.targets[places]
+    shift = targets.mean(axis=0)
+    own = gamma / max(_mean_distance(known), 1e-12)
+    marks, weights = _solve(known, targets - shift, own, penalty, landmarks, seed)
+    return Kernel(marks, own, weights.astype(np.float32), shift.astype(np.float32), people.history, people.common)
+
+
+def restore(arrays: Arrays) -> Kernel:
+    """From `Kernel.arrays`."""
+    return Kernel(
+        arrays["kernel.landmarks"],
+        float(arrays["kernel.gamma"][0]),
+        arrays["kernel.weights"],
+        arrays["kernel.shift"],
+        arrays["kernel.history"],
+        arrays["kernel.common"],
+    )
+
+
+def gaussian(left: Vectors, right: Vectors, gamma: float) -> Vectors:
+    """exp(-gamma |x - y|²) of all pairs, float32 [N, F], [M, F] -> float32 [N, M]; 0 where either row is all zero."""
+    near = left @ right.T
+    near *= 2
+    near -= np.square(left).sum(axis=1)[:, None]
+    near -= np.square(right).sum(axis=1)
+    np.minimum(near, 0, out=near)
+    near *= np.float32(gamma)
+    np.exp(near, out=near)
+    near[~np.any(left != 0, axis=1)] = 0
+    near[:, ~np.any(right != 0, axis=1)] = 0
+    return near
+
+
+def _solve(
+    features: Vectors, targets: NDArray[np.float64], gamma: float, penalty: float, most: int, seed: int
+) -> tuple[Vectors, NDArray[np.float64]]:
+    """Landmarks float32 [M, F] and their weights float64 [M, D]."""
+    from scipy.linalg import cho_factor, cho_solve
+
+    if len(features) <= most:
+        left = gaussian(features, features, gamma).astype(np.float64)
+        left[np.diag_indices_from(left)] += penalty
+        return features, cho_solve(cho_factor(left, overwrite_a=True, check_finite=False), targets)
+    drawn = np.sort(np.random.default_rng(seed).choice(len(features), most, replace=False))
+    marks = features[drawn]
+    left = penalty * gaussian(marks, marks, gamma).astype(np.float64)
+    left[np.diag_indices_from(left)] += penalty * _JITTER
+    right = np.zeros((most, targets.shape[1]))
+    for start in range(0, len(features), _ROWS):
+        part = slice(start, start + _ROWS)
+        block = gaussian(features[part], marks, gamma)
+        left += block.T @ block
+        right += block.T @ targets[part]
+    return marks, cho_solve(cho_factor(left, overwrite_a=True, check_finite=False), right)
+
+
+def _evened(rows: csr_matrix, liked: csr_matrix) -> csr_matrix:
+    """Each row divided by the root of the sum of the same row of `liked`; zero where that is."""
+    from scipy.sparse import diags_array
+
+    sums = np.asarray(liked.sum(axis=1), np.float64).ravel()
+    return (diags_array(_inverse_roots(sums)) @ rows).tocsr()
+
+
+def _users(histories: csr_matrix, history: Vectors, common: Vectors) -> Vectors:
+    sums = np.asarray(histories.sum(axis=1), np.float64).ravel()
+    found = np.asarray(histories @ history, np.float32) * _inverse_roots(sums)[:, None].astype(np.float32)
+    found[sums > 0] += common
+    return found
+
+
+def _inverse_roots(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(1.0, np.sqrt(np.maximum(sums, 0)), out=np.zeros(len(sums)), where=sums > 0)
+
+
+def _mean_distance(features: Vectors) -> float:
+    """Mean of |x - y|² over all pairs of rows."""
+    rows = features.astype(np.float64) if len(features) < 100_000 else features
+    spread = float(np.square(rows).sum(axis=1).mean() - np.square(rows.mean(axis=0)).sum())
+    return 2 * max(spread, 0.0)

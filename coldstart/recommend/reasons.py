@@ -1,0 +1,211 @@
+"""Why an item is on a list, in words and evidence: the item of the history that it is most like, and what both share.
+
+Only what records and checked descriptions say of both is called shared, and it is quoted: words of items are data, and
+never become a template or a part of the sentence that states something of its own. Where nothing is shared in words,
+the space in which both are nearest is named. Knows no tables and no users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.recommend.users import most_alike, unit
+
+Vectors = NDArray[np.float32]
+Record = Mapping[str, Any]
+
+KIND_WORDS = {"video": "watched", "product": "chose"}
+EVENT_WORDS = {
+    "add_to_cart": "put in your cart",
+    "buy": "bought",
+    "cart": "put in your cart",
+    "click": "looked at",
+    "favorite": "liked",
+    "favourite": "liked",
+    "like": "liked",
+    "order": "bought",
+    "play": "watched",
+    "purchase": "bought",
+    "rate": "rated",
+    "rating": "rated",
+    "save": "saved",
+    "share": "shared",
+    "view": "looked at",
+    "watch": "watched",
+}
+"""What an event is called; of one that is not here, the kind of the item decides."""
+OTHER = "liked"
+
+LONGEST = 60
+_MOST = 3
+_NEAR = 0.2  # a cosine below this is no reason
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that records of two items both say.
+
+    Attributes:
+        field: `category`, `tags`, `creator`, or the name of an attribute or of a described claim.
+        source: `record` or `description`.
+    """
+
+    field: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Attributes:
+    words: one sentence, for people.
+    because: the item of the history; None where no history is behind it.
+    shared: facts of both.
+    cosines: space -> cosine of both there.
+    """
+
+    words: str
+    because: str | None
+    shared: tuple[Fact, ...]
+    cosines: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it: `reason` and `evidence`."""
+        return {
+            "reason": self.words,
+            "evidence": {
+                "because": self.because,
+                "shared": [{"field": fact.field, "value": fact.value, "source": fact.source} for fact in self.shared],
+                "cosines": {space: round(value, 4) for space, value in self.cosines.items()},
+            },
+        }
+
+
+def explain(
+    item: Record,
+    history: Sequence[Record],
+    vector: Vectors,
+    vectors: Vectors,
+    spaces: Mapping[str, tuple[Vectors, Vectors]],
+    events: Mapping[str, str] | None = None,
+    cold: bool = False,
+) -> Reason:
+    """Why this item, for somebody of this history.
+
+    Args:
+        item, history: records, with `item_id`, `title`, `kind` and whatever else is known; `claims`, where there are
+            any, are name and value of a checked description.
+        vector, vectors: of the item [D] and of the history [H, D] in the space that ranked; zero where one has none.
+        spaces: space -> the same two there, for spaces of content.
+        events: item_id -> what was done with it.
+        cold: hardly anybody has met the item, so that nothing is known of who likes it.
+    """
+    near, _ = most_alike(vector, vectors, 1) if len(history) else (np.empty(0, np.intp), None)
+    if not len(near):
+        return Reason("many people like what is like it", None, (), {})
+    place = int(near[0])
+    before = history[place]
+    shared = tuple(shared_facts(item, before))
+    cosines = {
+        space: float(unit(own[None])[0] @ unit(past[place][None])[0])
+        for space, (own, past) in spaces.items()
+        if own.any() and past[place].any()
+    }
+    because = f"because you {_done(before, events)} {quoted(before.get('title') or before['item_id'])}"
+    return Reason(f"{because}: {_common(shared, cosines, cold)}", str(before["item_id"]), shared, cosines)
+
+
+def reach(item: Record, history: Sequence[Record], vector: Vectors, vectors: Vectors, cold: bool = False) -> Reason:
+    """Why this person, for this item: the same, told to whoever asks for an audience."""
+    found = explain(item, history, vector, vectors, {})
+    if found.because is None:
+        return Reason("no history", None, (), {})
+    before = next(one for one in history if one["item_id"] == found.because)
+    common = _common(found.shared, {}, cold)
+    return Reason(
+        f"liked {quoted(before.get('title') or before['item_id'])}: {common}", found.because, found.shared, {}
+    )
+
+
+def shared_facts(first: Record, second: Record) -> Iterator[Fact]:
+    """What both say, each field once a value: category, tags, creator, attributes, then checked claims."""
+    for field in ("category", "tags", "creator"):
+        for value in _both(first.get(field), second.get(field)):
+            yield Fact(field, value, "record")
+    own, other = (_mapping(record.get("attributes")) for record in (first, second))
+    for field in own:
+        for value in _both(own[field], other.get(field)):
+            yield Fact(str(field), value, "record")
+    claims = [
+        {(str(claim["name"]), str(claim["value"])): None for claim in record.get("claims") or ()}
+        for record in (first, second)
+    ]
+    for field, value in claims[0]:
+        if (field, value) in claims[1]:
+            yield Fact(field, value, "description")
+
+
+def quoted(text: Any) -> str:
+    """Words of an item between quotes: one line, nothing that steers a terminal, cut where they are long."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split()).replace('"', "'")
+    return f'"{plain if len(plain) <= LONGEST else plain[: LONGEST - 1].rstrip() + "…"}"'
+
+
+def _common(shared: Sequence[Fact], cosines: Mapping[str, float], cold: bool) -> str:
+    if shared:
+        tags = [quoted(fact.value) for fact in shared[:_MOST] if fact.field == "tags"]
+        said = [_tagged(tags) if fact.field == "tags" else _said(fact) for fact in shared[:_MOST]]
+        return f"both {_listed(list(dict.fromkeys(said)))}"
+    space, cosine = max(cosines.items(), key=lambda entry: entry[1], default=("", 0.0))
+    if cosine >= _NEAR:
+        return f"near it in space {quoted(space)}"
+    return "likely to please the same people" if cold else "the same people like both"
+
+
+def _said(fact: Fact) -> str:
+    if fact.field == "category":
+        return f"are in {quoted(fact.value)}"
+    if fact.field == "creator":
+        return f"are by {quoted(fact.value)}"
+    verb = "show" if fact.source == "description" else "have"
+    return f"{verb} {quoted(fact.field.replace('_', ' '))} {quoted(fact.value)}"
+
+
+def _tagged(tags: Sequence[str]) -> str:
+    return f"have the {'tag' if len(tags) == 1 else 'tags'} {_listed(tags)}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _done(record: Record, events: Mapping[str, str] | None) -> str:
+    event = (events or {}).get(str(record["item_id"]), "").strip().lower()
+    return EVENT_WORDS.get(event) or KIND_WORDS.get(str(record.get("kind")), OTHER)
+
+
+def _both(first: Any, second: Any) -> list[str]:
+    """Plain values that both have, in the order of the first."""
+    other = {_plain(value) for value in _values(second)}
+    return [value for value in dict.fromkeys(map(_plain, _values(first))) if value and value in other]
+
+
+def _values(value: Any) -> list[Any]:
+    if isinstance(value, str | int | float):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [one for one in value if isinstance(one, str | int | float)]
+    return []
+
+
+def _plain(value: Any) -> str:
+    return str(value).strip()
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,262 @@
+"""One score out of several: standardised, weighted, and over those channels alone that a pair has.
+
+A channel is one way to compare a video with a product. Its cosines are standardised over the candidates of the query,
+so that channels with wide and narrow spreads meet on one scale, and the score is the weighted mean over the channels
+that are there: a product without a picture is judged by its words, and not punished by a zero. Weights are fitted on
+pairs that are known. Plain arrays; knows nothing of items, spaces or stores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.metrics.ranking import TIE, Interval, bootstrap, paired
+
+Scores = NDArray[np.float32]
+Weights = NDArray[np.float64]
+
+TOP = 5
+"""Places that count as found when weights are fitted."""
+
+STEP = 10
+"""Parts of a whole in which weights are searched."""
+
+_FULL_GRID = 4  # channels up to which every combination is tried: 286 of four, 1,001 of five
+_BLOCK = 1 << 24  # scores in memory at a time: 64 MiB
+
+
+def standardise(cosines: Scores, reference: Scores | None = None) -> Scores:
+    """Each row less a mean, over a deviation; NaN where a value is missing, 0 where there is no deviation.
+
+    Args:
+        cosines: float32 [C, N], a row a channel, NaN where a candidate lacks it.
+        reference: float32 [C, M], cosines of those whose mean and deviation count; by default the candidates' own.
+    """
+    others = cosines if reference is None else reference
+    there = np.isfinite(others)
+    count = np.maximum(there.sum(1, keepdims=True), 1)
+    values = np.where(there, others, 0).astype(np.float64)
+    mean = values.sum(1, keepdims=True) / count
+    deviation = np.sqrt((np.where(there, values - mean, 0) ** 2).sum(1, keepdims=True) / count)
+    return np.asarray((cosines - mean) / np.where(deviation > TIE, deviation, np.inf), np.float32)
+
+
+def combine(standardised: Scores, weights: Weights) -> Scores:
+    """The weighted mean over the channels that a candidate has; NaN for one that has none of any weight.
+
+    Args:
+        standardised: float32 [C, N], NaN where a candidate lacks a channel.
+        weights: [C] or [G, C], not negative.
+
+    Returns:
+        float32 [N] or [G, N].
+    """
+    there = np.isfinite(standardised).astype(np.float32)
+    own = weights.astype(np.float32)
+    total = own @ there
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(total > 0, (own @ np.where(there > 0, standardised, 0)) / total, np.nan).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Known:
+    """One video with the products that it shows.
+
+    Attributes:
+        group: what is kept on one side of a split: its id, or that of the original of which it is a copy.
+        standardised: float32 [C, N], see `standardise`.
+        right: places of its products among the N candidates.
+        shown: how many products it shows, those that are no candidates included.
+    """
+
+    group: str
+    standardised: Scores
+    right: NDArray[np.intp]
+    shown: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """How well some videos find their products: arrays with a number a video, [Q].
+
+    Attributes:
+        found_1, found_5: products among the first one, or five.
+        shown: products that it shows.
+        reciprocal: 1 over the rank of the first product that is right, 0 where none is reached.
+    """
+
+    found_1: NDArray[np.float64]
+    found_5: NDArray[np.float64]
+    shown: NDArray[np.float64]
+    reciprocal: NDArray[np.float64]
+
+    @property
+    def recall_1(self) -> NDArray[np.float64]:
+        """Found over shown; of two products only one can come first."""
+        return self.found_1 / self.shown
+
+    @property
+    def recall_5(self) -> NDArray[np.float64]:
+        return self.found_5 / self.shown
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON-serialisable values, means with 95 % bootstrap intervals over videos."""
+        means = {"recall_1": self.recall_1, "recall_5": self.recall_5, "mrr": self.reciprocal}
+        return {
+            "videos": len(self.shown),
+            "shown": int(self.shown.sum()),
+            "found_1": int(self.found_1.sum()),
+            "found_5": int(self.found_5.sum()),
+            **{name: asdict(bootstrap(values)) for name, values in means.items()},
+        }
+
+
+def judge(known: Sequence[Known], weights: Weights) -> Found:
+    """How well these weights find the known products.
+
+    Args:
+        weights: [C], or [Q, C] with a row a video.
+    """
+    own = np.broadcast_to(weights, (len(known), np.shape(weights)[-1]))
+    return _gather([_judged(one, own[place][None]) for place, one in enumerate(known)], known, 0)
+
+
+def fit(known: Sequence[Known], default: Weights) -> Weights:
+    """The weights, in tenths of a whole, of the best mean recall among the first five; of equally good ones those of
+    the best mean reciprocal rank, and then the nearest to `default`.
+
+    All combinations are tried up to four channels. With more, one weight after the other takes every value while the
+    others share the rest as before, as long as that helps.
+
+    Args:
+        known: at least one video.
+        default: [C], where a search begins, and what wins a tie.
+
+    Returns:
+        float64 [C], of sum 1.
+    """
+    channels = len(default)
+    start: Weights = default / default.sum()
+    if channels <= _FULL_GRID:
+        return _best(known, np.concatenate([start[None], _simplex(channels)]), start)
+    best = start
+    while True:
+        tried = [best]
+        for channel in range(channels):
+            rest = np.delete(best, channel)
+            shares = rest / rest.sum() if rest.sum() > 0 else np.full(channels - 1, 1 / (channels - 1))
+            for part in range(STEP + 1):
+                tried.append(np.insert(shares * (1 - part / STEP), channel, part / STEP))
+        better = _best(known, np.asarray(tried), start)
+        now, then = _goodness(known, np.asarray([best, better]))
+        if then <= now:
+            return best
+        best = better
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Weights and how they were found.
+
+    Attributes:
+        weights: [C].
+        trained_on, held_out: how many videos.
+        before, after: of the held-out videos, with the default weights and with these.
+        gain: of mean recall among the first five on them, after less before, each video against itself.
+    """
+
+    weights: Weights
+    trained_on: int
+    held_out: int
+    train: Mapping[str, Any]
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+    gain: Interval
+
+    @property
+    def helps(self) -> bool:
+        """Whether the held-out videos find no less than before, and what they find no later."""
+        now, then = ((row["recall_5"]["value"], row["mrr"]["value"]) for row in (self.after, self.before))
+        return now >= then
+
+
+def fit_held_out(known: Sequence[Known], default: Weights) -> Fit:
+    """Weights from one part of the videos, judged on the other; a digest of its group decides where a video goes.
+
+    Raises:
+        ValueError: one of the parts is empty.
+    """
+    train = [one for one in known if not is_held_out(one.group)]
+    test = [one for one in known if is_held_out(one.group)]
+    if not train or not test:
+        raise ValueError(f"{len(train)} videos to fit on and {len(test)} held out: neither may be none")
+    weights = fit(train, default)
+    before, after = judge(test, default), judge(test, weights)
+    return Fit(
+        weights,
+        len(train),
+        len(test),
+        judge(train, weights).summary(),
+        before.summary(),
+        after.summary(),
+        paired(before.recall_5, after.recall_5),
+    )
+
+
+def is_held_out(group: str) -> bool:
+    """Whether a group is kept for judging: four of ten, by a digest of its name."""
+    return hashlib.sha256(group.encode("utf-8", "surrogatepass")).digest()[0] % 10 < 4
+
+
+def _simplex(channels: int) -> Weights:
+    """All weights in tenths that sum to one, float64 [G, C]."""
+    bars = combinations(range(STEP + channels - 1), channels - 1)
+    rows = [np.diff([-1, *places, STEP + channels - 1]) - 1 for places in bars]
+    return np.asarray(rows, np.float64) / STEP
+
+
+def _best(known: Sequence[Known], tried: Weights, start: Weights) -> Weights:
+    goodness = _goodness(known, tried)
+    nearness = -np.abs(tried - start).sum(1)
+    place = max(range(len(tried)), key=lambda place: (*goodness[place], nearness[place]))
+    return np.asarray(tried[place])
+
+
+def _goodness(known: Sequence[Known], tried: Weights) -> list[tuple[float, float]]:
+    """(mean recall among the first five, mean reciprocal rank) of each row of weights."""
+    judged = [_judged(one, tried) for one in known]
+    rows = [_gather(judged, known, place) for place in range(len(tried))]
+    return [(round(float(row.recall_5.mean()), 9), round(float(row.reciprocal.mean()), 9)) for row in rows]
+
+
+def _judged(one: Known, tried: Weights) -> NDArray[np.float64]:
+    """Right products among the first one and five, and the reciprocal rank, of each row of weights: [G, 3]."""
+    out = np.zeros((len(tried), 3))
+    if not len(one.right):
+        return out
+    step = max(1, _BLOCK // max(1, one.standardised.shape[1]))
+    for start in range(0, len(tried), step):
+        scores = np.nan_to_num(combine(one.standardised, tried[start : start + step]), nan=-np.inf)
+        right = np.sort(scores[:, one.right], axis=1)[:, ::-1]
+        wrong = np.delete(scores, one.right, axis=1)
+        for place in range(right.shape[1]):  # a right one is beaten by the better right ones, and by any tie
+            own = right[:, place : place + 1]
+            rank = place + 1 + (wrong >= own - TIE).sum(1)
+            reached = np.isfinite(own[:, 0])
+            out[start : start + step, 0] += reached & (rank <= 1)
+            out[start : start + step, 1] += reached & (rank <= TOP)
+            if place == 0:
+                out[start : start + step, 2] = np.where(reached, 1 / rank, 0)
+    return out
+
+
+def _gather(judged: Sequence[NDArray[np.float64]], known: Sequence[Known], place: int) -> Found:
+    found = np.asarray([rows[place] for rows in judged])
+    return Found(found[:, 0], found[:, 1], np.asarray([one.shown for one in known], np.float64), found[:, 2])

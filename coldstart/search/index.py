@@ -1,0 +1,295 @@
+"""index: joins items and spaces into the catalog, builds its indexes, measures their recall and publishes it.
+
+An item that failed in one of the spaces is not served with the rest of its vectors: it is turned away with the reason,
+and comes back by itself once the space has its row. An item that lacks the input of a space (a text without a picture)
+is served without a vector there. A copy that is linked to its original is served with the original's vectors and
+evidence and its own words; searches show it with the original, not beside it. A label is a column beside the category,
+and what was written of an item columns beside its own words, and none is part of the text: the model's word is not the
+seller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from coldstart.core import stage as registry
+from coldstart.core.items import CONTENT_FIELDS
+from coldstart.core.keys import digest
+from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.stage import LedgerRow, Reject
+from coldstart.embed.spaces import spaces_of
+from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
+from coldstart.store import ITEMS, Store
+from coldstart.store.ann import IndexReport, IndexSettings, column_of
+from coldstart.store.catalog import Catalog
+from coldstart.store.freshness import Assessment, Standing
+
+VERSION = 2
+_EVIDENCE = ("transcript", "screen_text", "language")
+_DESCRIBED = {
+    "summary": pa.string(),
+    "attributes": pa.list_(
+        pa.struct([("name", pa.string()), ("value", pa.string()), ("ground", pa.string()), ("detail", pa.string())])
+    ),
+}
+"""Columns of the checked description; its attributes are `claims` in the catalog."""
+_TEXT_FIELDS = ("title", "description", "category")
+_CONTENT_NAMES = [field.name for field in CONTENT_FIELDS]
+
+
+class Settings(Section):
+    """How the catalog is indexed and kept."""
+
+    spaces: tuple[str, ...] | None = None
+    """Spaces that go into the catalog; all of the pipeline by default."""
+    index_type: Literal["auto", "exact", "IVF_RQ", "IVF_PQ", "IVF_HNSW_SQ"] = "auto"
+    """`auto` chooses by the number and the width of the vectors."""
+    exact_below: int = Field(default=IndexSettings.exact_below, ge=0)
+    """Spaces with fewer vectors are searched exactly."""
+    target_recall: float = Field(default=IndexSettings.target_recall, gt=0, le=1)
+    """Recall of the 10 nearest against exact search that must hold, with and without a filter."""
+    keep_publications: int = Field(default=3, ge=1)
+    """Published versions that stay for `coldstart index --rollback`."""
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> IndexStage:
+    """The stage over the pipeline's spaces.
+
+    Raises:
+        ColdstartError: `spaces` names one that the pipeline does not have, or there is none.
+    """
+    known = {spec.name: spec for spec in spaces_of(pipeline)}
+    wanted = known.keys() if settings.spaces is None else settings.spaces
+    for space in wanted:
+        if space not in known:
+            raise ColdstartError(f"{name}.spaces: no space {space!r}; the pipeline has {', '.join(known) or 'none'}")
+    if not wanted:
+        raise ColdstartError(f"stage {name!r} has no space to index: add a stage of kind embed to {pipeline.source}")
+    spaces = {
+        space: registry.module(known[space].kind).build(space, known[space].settings, pipeline) for space in wanted
+    }
+    return IndexStage(name, settings, spaces, pipeline)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What the catalog should hold.
+
+    Attributes:
+        keys: item -> key; verdicts: the verdict on every other item.
+        rows: stage -> state of each space, and of the evidence and the descriptions where there are any.
+        originals: copies that are served by the rows of another item -> that item.
+        labels: item -> its label and the score of it, of those that have one.
+    """
+
+    keys: Mapping[str, str]
+    verdicts: Mapping[str, LedgerRow]
+    rows: Mapping[str, Assessment]
+    originals: Mapping[str, str]
+    labels: Mapping[str, tuple[str, float]]
+
+
+class IndexStage:
+    """Whole stage; see `coldstart.core.stage.WholeStage`."""
+
+    kind = "index"
+
+    def __init__(self, name: str, settings: Settings, spaces: Mapping[str, Any], pipeline: Pipeline) -> None:
+        self.name = name
+        self._settings = settings
+        self._all_spaces = spaces
+        self._pipeline = pipeline
+        self._evidence = pipeline.before(name, "understand.evidence")
+        self._duplicates = pipeline.before(name, "understand.duplicates")
+        self._label = pipeline.before(name, "label")
+        self._described = pipeline.before(name, "describe.check")
+        self._found: _Inputs | None = None
+        """What the last run found: a stage is built for one run, and nothing that comes before it changes after."""
+
+    @cached_property
+    def _spaces(self) -> dict[str, Any]:
+        """Without those that wait until there is more to learn from: items are served without a vector there."""
+        return {space: stage for space, stage in self._all_spaces.items() if not _waits(stage)}
+
+    def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
+        inputs = self._found or self._inputs(store)
+        return dict(inputs.keys), dict(inputs.verdicts)
+
+    def present(self, store: Store) -> dict[str, str]:
+        published = Catalog(store.db).published()
+        return {} if published is None else published.keys()
+
+    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+        """Write, index, publish, clean up; `coldstart.store.catalog` has each step.
+
+        Raises:
+            ColdstartError: no item can be served.
+        """
+        inputs = self._found = self._inputs(store)
+        if not inputs.keys:
+            raise ColdstartError(
+                f"no item of workspace {store.uri} has a vector: see `coldstart status --workspace {store.uri}`"
+            )
+        catalog = Catalog(store.db)
+        passports = {space: stage.passport for space, stage in self._spaces.items()}
+        served = {item: key for item, key in inputs.keys.items() if key}
+        written = catalog.update(served, lambda ids: self._rows(store, inputs, ids), passports)
+        reports = catalog.build_indexes(
+            IndexSettings(self._settings.exact_below, self._settings.index_type, self._settings.target_recall)
+        )
+        publication = catalog.publish(reports)
+        catalog.cleanup(self._settings.keep_publications, timedelta(hours=1))
+        changes = f"{written.added} added, {written.changed} changed, {written.deleted} removed"
+        first = f"published {publication.tag}: {publication.rows} items ({changes})"
+        spaces = [_describe(report, self._settings.target_recall) for report in reports]
+        return written.added + written.changed + written.deleted, [first, *spaces]
+
+    def _inputs(self, store: Store) -> _Inputs:
+        standing = Standing(store, self._pipeline, self._spaces)
+        names = [*self._spaces, *(name for name in (self._evidence, self._described) if name)]
+        rows = {name: standing.of(name) for name in names}
+        barred = standing.closed(self.name, ignoring=("duplicate",))
+        copies = {item: why for item, why in standing.closed(self.name).items() if why.state == "duplicate"}
+        originals = self._originals(store, standing, copies)
+        labels = self._labels(store, standing)
+        keys: dict[str, str] = {}
+        verdicts: dict[str, LedgerRow] = {}
+        sources = store.keys(ITEMS, "source_key")
+        for item, source_key in sources.items():
+            if why := barred.get(item) or (copies.get(item) if item not in originals else None):
+                verdicts[item] = self._verdict(item, source_key, why)
+            elif item not in originals:
+                found = self._judge(item, source_key, rows, labels.get(item))
+                if isinstance(found, Reject):
+                    verdicts[item] = self._verdict(item, source_key, found)
+                else:
+                    keys[item] = found
+        linked: dict[str, str] = {}
+        for item, original in originals.items():
+            if item not in sources or item in verdicts:
+                continue
+            if original in keys:
+                linked[item] = keys[original] and digest([VERSION, sources[item], original, keys[original]])
+            else:
+                why = Reject("original_not_served", f"a copy of {original!r}, which is not served", "filtered")
+                verdicts[item] = self._verdict(item, sources[item], why)
+        return _Inputs({**keys, **linked}, verdicts, rows, originals, labels)
+
+    def _originals(self, store: Store, standing: Standing, copies: Mapping[str, Reject]) -> dict[str, str]:
+        """Copies that are to be served with their original -> that item."""
+        linking = [s.name for s in self._pipeline.of_kind("understand.duplicates") if s.settings.policy == "link"]
+        if self._duplicates is None or self._duplicates not in linking:
+            return {}
+        stage: Any = standing.stage(self._duplicates)
+        return {item: original for item, original in stage.originals(store).items() if item in copies}
+
+    def _labels(self, store: Store, standing: Standing) -> dict[str, tuple[str, float]]:
+        if self._label is None:
+            return {}
+        stage: Any = standing.stage(self._label)
+        labels: dict[str, tuple[str, float]] = stage.labels(store)
+        return labels
+
+    def _judge(
+        self, item: str, source_key: str, rows: Mapping[str, Assessment], label: tuple[str, float] | None
+    ) -> str | Reject:
+        """The key of an item's row in the catalog, empty while it waits for a stage, or why it has none."""
+        spaces = {name: rows[name] for name in self._spaces}
+        failed = {name: space.settled[item] for name, space in spaces.items() if _failed(space, item)}
+        if failed:
+            return Reject("upstream_failed", "; ".join(f"{name}: {row.reason}" for name, row in failed.items()))
+        made = {name: state.expected[item] for name, state in rows.items() if item in state.fresh}
+        if made.keys() & self._spaces.keys():
+            return digest([VERSION, source_key, made, *([label] if label else [])])
+        if all(item in space.settled for space in spaces.values()):
+            return Reject("no_vector", "no space has a vector of it", "filtered")
+        return ""  # not embedded yet: expected, and never equal to a key that was written
+
+    def _verdict(self, item: str, source_key: str, why: Reject) -> LedgerRow:
+        key = digest([VERSION, source_key, str(why)])
+        return LedgerRow(self.name, item, key, why.state, why.reason, why.detail)
+
+    def _rows(self, store: Store, inputs: _Inputs, chosen: Sequence[str]) -> pa.Table:
+        """The rows of some of the items that are served."""
+        items = _of(store, ITEMS, ["item_id", *_CONTENT_NAMES, "row_key"], chosen)
+        ids = items["item_id"].to_pylist()
+        originals = [inputs.originals.get(item) for item in ids]
+        owners = [original or item for item, original in zip(ids, originals, strict=True)]
+        evidence = self._columns(store, inputs, self._evidence, dict.fromkeys(_EVIDENCE, pa.string()), owners)
+        items = items.append_column("duplicate_of", pa.array(originals, pa.string()))
+        for name, column in evidence.items():
+            items = items.append_column(name, column)
+        labels = [inputs.labels.get(owner, (None, None)) for owner in owners]
+        items = items.append_column("label", pa.array([label for label, _ in labels], pa.string()))
+        items = items.append_column("label_score", pa.array([score for _, score in labels], pa.float32()))
+        if self._described:
+            told = self._columns(store, inputs, self._described, _DESCRIBED, owners)
+            items = items.append_column("summary", told["summary"]).append_column("claims", told["attributes"])
+        items = items.append_column("text", _searchable(items))
+        items = items.append_column("index_key", pa.array([inputs.keys[item] for item in ids], pa.string()))
+        for name, stage in self._spaces.items():
+            wanted = {"vector": stage.schema.field("vector").type}
+            items = items.append_column(column_of(name), self._columns(store, inputs, name, wanted, owners)["vector"])
+        return items
+
+    def _columns(
+        self, store: Store, inputs: _Inputs, name: str | None, wanted: Mapping[str, pa.DataType], owners: Sequence[str]
+    ) -> dict[str, pa.Array]:
+        """Columns of the fresh rows of a stage, in the order of `owners`; null where one has no such row."""
+        fresh = inputs.rows[name].fresh if name else frozenset()
+        if name is None or not fresh:
+            return {column: pa.nulls(len(owners), kind) for column, kind in wanted.items()}
+        table = self._spaces[name].table if name in self._spaces else f"stage.{name}"
+        rows = _of(store, table, ["item_id", *wanted], sorted({*owners}))
+        place = {item: index for index, item in enumerate(rows["item_id"].to_pylist()) if item in fresh}
+        picks = pa.array([place.get(item) for item in owners], pa.int64())
+        return {column: rows[column].take(picks).combine_chunks() for column in wanted}
+
+
+def _of(store: Store, table: str, columns: Sequence[str], ids: Sequence[str]) -> pa.Table:
+    """Columns of the rows of some items: looked up where those are few, else read from the whole table."""
+    if len(ids) < store.count(table) / 20:
+        return store.read(table, columns, ids=ids).combine_chunks()
+    rows = store.read(table, columns)
+    return rows.filter(pc.is_in(rows["item_id"], pa.array(ids, pa.string()))).combine_chunks()
+
+
+def _waits(stage: Any) -> bool:
+    try:
+        _ = stage.passport
+    except NothingToLearn:
+        return True
+    except NotFitted:  # a fit that a run makes: nothing is published before
+        return False
+    return False
+
+
+def _failed(space: Assessment, item: str) -> bool:
+    return item in space.settled and space.settled[item].state == "failed"
+
+
+def _searchable(items: pa.Table) -> pa.Array:
+    """Title, description, category, tags, and what is said and written in each item, a line each."""
+    tags = pc.binary_join(items["tags"], ", ")
+    columns = [*(items[name] for name in _TEXT_FIELDS), tags, items["transcript"], items["screen_text"]]
+    return pc.binary_join_element_wise(*columns, "\n", null_handling="skip").combine_chunks()
+
+
+def _describe(report: IndexReport, target: float) -> str:
+    if report.effort is None:
+        return f"{report.space}: {report.rows} vectors of {report.dim}, exact search"
+    filtered = "" if report.recall_filtered is None else f", {report.recall_filtered:.3f} where {report.filter}"
+    verdict = "" if report.ok else f": BELOW the target {target:g}"
+    return (
+        f"{report.space}: {report.rows} vectors of {report.dim}, {report.index_type} built in {report.build_s:.1f} s, "
+        f"recall@10 {report.recall:.3f}{filtered} at nprobes {report.effort.nprobes}, refine {report.effort.refine}"
+        f"{verdict}"
+    )

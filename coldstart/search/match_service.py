@@ -1,0 +1,236 @@
+"""Weights of `match` from pairs that are known: videos with the products that they show.
+
+`match` over an opened workspace: what its videos ask with, the weights that it keeps, and new ones fitted and kept.
+
+Parts of the workspace that take time, or can be missing, are asked for when they are needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from coldstart.core.keys import digest
+from coldstart.core.pipeline import Pipeline
+from coldstart.encoders import Encoder, Passport
+from coldstart.errors import ColdstartError
+from coldstart.search.channels import FILE, MATCH, Channel, Learnt, default_weights, described, reachable, score_all
+from coldstart.search.fusion import Fit, Known, Weights, fit_held_out
+from coldstart.search.match import Answer, match
+from coldstart.search.query_vectors import Asker
+from coldstart.store import Store
+from coldstart.store.published import COPY_OF
+
+if TYPE_CHECKING:
+    from coldstart.store.published import Published
+
+
+LEAST = 10
+"""Videos that a fit needs."""
+
+
+MOST_SCORES = 1 << 28
+"""Cosines that a fit holds, 1 GiB; with more, candidates are those of the indexes."""
+
+
+Pairs = Mapping[str, frozenset[str]]
+"""item_id of a video -> the products that it shows."""
+
+
+def read(path: Path) -> dict[str, frozenset[str]]:
+    """Pairs of a JSONL file with `item_id` and `product_ids`; a video without products is left out.
+
+    Raises:
+        ColdstartError: there is no such file, or a line is something else.
+    """
+    if not path.is_file():
+        raise ColdstartError(f"no file of pairs at {path}: give JSONL with item_id and product_ids")
+    found: dict[str, set[str]] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            item_id, product_ids = row["item_id"], row["product_ids"]
+            if not isinstance(item_id, str) or not isinstance(product_ids, list):
+                raise TypeError("item_id is to be a text and product_ids a list")
+        except (ValueError, TypeError, KeyError) as error:
+            raise ColdstartError(
+                f"{path} line {number}: not a JSON object with item_id and product_ids ({error})"
+            ) from error
+        found.setdefault(item_id, set()).update(map(str, product_ids))
+    return {item_id: frozenset(products) for item_id, products in found.items() if products}
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Known pairs with what the fit needs of them.
+
+    Attributes:
+        known: the videos that are in the catalog, in the order of the pairs; item_ids: theirs.
+        missing_videos, missing_products: how many of the pairs the catalog does not have among its candidates.
+    """
+
+    channels: Sequence[Channel]
+    known: Sequence[Known]
+    item_ids: Sequence[str]
+    missing_videos: int
+    missing_products: int
+    exact: bool
+
+    @property
+    def default(self) -> Weights:
+        return default_weights(self.channels)
+
+
+def gather(asker: Asker, pairs: Pairs, *, kind: str | None = "product", where: str | None = None) -> Gathered:
+    """Cosines of every known video to all products, standardised.
+
+    Raises:
+        ColdstartError: nothing of the videos can be compared with products.
+    """
+    catalog = asker.catalog
+    questions = asker.items(list(pairs))
+    originals = {item: row[COPY_OF] for item, row in catalog.items(questions, [COPY_OF]).items()}
+    channels = reachable(catalog, [side for question in questions.values() for side in question.asked], asker.inputs)
+    condition = catalog.condition(where=where, kind=kind)
+    exact = catalog.count(condition) * len(questions) * len(channels) <= MOST_SCORES
+    scored = score_all(catalog, [one.asked for one in questions.values()], channels, condition, exact=exact)
+    known, missing = [], 0
+    for item_id, own in zip(questions, scored, strict=True):
+        kept = np.asarray([candidate != item_id for candidate in own.item_ids], bool)
+        ids = [candidate for candidate in own.item_ids if candidate != item_id]
+        right = [place for place, candidate in enumerate(ids) if candidate in pairs[item_id]]
+        missing += len(pairs[item_id]) - len(right)
+        group = originals[item_id] or item_id
+        known.append(Known(group, own.standardised()[:, kept], np.asarray(right, np.intp), len(pairs[item_id])))
+    return Gathered(channels, known, list(questions), len(pairs) - len(questions), missing, exact)
+
+
+def fit_weights(gathered: Gathered) -> Fit:
+    """Weights from a part of the videos, judged on the rest.
+
+    Raises:
+        ColdstartError: there are fewer than `LEAST` videos, or all fall on one side of the split.
+    """
+    if len(gathered.known) < LEAST:
+        raise ColdstartError(
+            f"{len(gathered.known)} of the videos of the pairs are in the published catalog: weights need at least "
+            f"{LEAST}, a part of which is held out to judge them"
+        )
+    try:
+        return fit_held_out(gathered.known, gathered.default)
+    except ValueError as error:
+        raise ColdstartError(f"{error}; give pairs of more videos") from error
+
+
+def key_of(gathered: Gathered, pairs: Pairs) -> str:
+    """Key of what weights are made from."""
+    channels = [(channel.name, channel.passport) for channel in gathered.channels]
+    return digest([channels, sorted((item, sorted(products)) for item, products in pairs.items())])
+
+
+def weights_report(gathered: Gathered, fit: Fit) -> dict[str, Any]:
+    """How weights were made and how good they are, as JSON-serialisable values."""
+    return {
+        "channels": described(gathered.channels, fit.weights),
+        "default": described(gathered.channels, gathered.default),
+        "trained_on": fit.trained_on,
+        "held_out": fit.held_out,
+        "train": dict(fit.train),
+        "before": dict(fit.before),
+        "after": dict(fit.after),
+        "gain": asdict(fit.gain),
+        "kept": fit.helps,
+        "missing_videos": gathered.missing_videos,
+        "missing_products": gathered.missing_products,
+        "exact": gathered.exact,
+    }
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """Videos of one workspace compared with its products.
+
+    Attributes:
+        pipeline: gives the settings of the workspace; published: gives the catalog that it serves.
+        encoder_for: gives the encoder that made the vectors of a space.
+    """
+
+    store: Store
+    pipeline: Callable[[], Pipeline]
+    published: Callable[[], Published]
+    encoder_for: Callable[[Passport], Encoder]
+
+    def asker(self, spaces: Iterable[str] | None = None) -> Asker:
+        """What collects what videos ask with.
+
+        Args:
+            spaces: the spaces to compare in; by default all.
+
+        Raises:
+            ColdstartError: nothing is published, or not with such a space.
+        """
+        chosen = None if spaces is None else tuple(spaces)
+        return Asker(self.store, self.pipeline(), self.published(), self.encoder_for, chosen)
+
+    def learnt(self) -> Learnt | None:
+        """The weights that were fitted and kept last."""
+        kept = self.store.artifacts.newest(MATCH)
+        return None if kept is None else Learnt.from_bytes(kept.files()[FILE])
+
+    def match(
+        self,
+        item: str | None,
+        video: str | Path | None,
+        title: str | None,
+        listen: bool,
+        spaces: Iterable[str] | None,
+        **options: Any,
+    ) -> Answer:
+        """The products of an item of the catalog or of a video file; `options`: as for `retrieval.match.match`.
+
+        Raises:
+            ColdstartError: not one of item and video is given, what goes with a file is given with an item, there is
+                no such item or file, or nothing of it can be compared.
+        """
+        if (item is None) == (video is None):
+            raise ColdstartError("match: give exactly one of item and video")
+        if item is not None and (title is not None or listen):
+            raise ColdstartError("match: title and listen are for a video file; an item has its own words")
+        asker = self.asker(spaces)
+        if item is not None:
+            found = asker.items([item])
+            if item not in found:
+                raise ColdstartError(f"item {item!r} is not in the published catalog: see `coldstart show {item}`")
+            question = found[item]
+            options["exclude"] = [*options.get("exclude", ()), item]
+        else:
+            question = asker.file(Path(str(video)), title, listen)
+        return match(asker.catalog, question, asker.inputs, learnt=self.learnt(), **options)
+
+    def fit(
+        self, pairs: Mapping[str, Iterable[str]], spaces: Iterable[str] | None, kind: str | None, where: str | None
+    ) -> dict[str, Any]:
+        """Fit weights on known pairs, and keep them where they help the videos that are held out.
+
+        Returns:
+            The report, as `known_pairs.report` gives it.
+
+        Raises:
+            ColdstartError: too few of the videos are in the catalog, or nothing of them can be compared.
+        """
+        shown = {video: frozenset(products) for video, products in pairs.items() if products}
+        gathered = gather(self.asker(spaces), shown, kind=kind, where=where)
+        fit = fit_weights(gathered)
+        report = weights_report(gathered, fit)
+        if fit.helps:
+            files = {FILE: Learnt.of(gathered.channels, fit.weights).to_bytes()}
+            with self.store.lock():
+                self.store.artifacts.save(MATCH, key_of(gathered, shown), files, report)
+        return report

@@ -1,0 +1,81 @@
+"""Items and search results as a person looks at them in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from coldstart.search.search import Hit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from coldstart.pages import Tile
+
+
+class ItemView:
+    """One item. Its columns are attributes; in a notebook it shows as a card with its picture.
+
+    Attributes:
+        fields: all columns of its row of the `items` table.
+    """
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self.fields = dict(fields)
+
+    def __getattr__(self, name: str) -> Any:
+        fields = self.__dict__.get("fields", {})  # a copy is asked for its methods before it has any
+        if name not in fields:
+            raise AttributeError(f"an item has no field {name!r}: it has {', '.join(fields)}")
+        return fields[name]
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.item_id!r}: {self.title}>"
+
+    @property
+    def uri(self) -> str | None:
+        """Its first picture or video."""
+        return next((entry["uri"] for entry in self.media or [] if entry["role"] in ("image", "video")), None)
+
+    def tile(self, caption: str = "") -> Tile:
+        """The item as a tile of a contact sheet or page; a video as a strip of its frames."""
+        from coldstart.pages import Tile
+
+        return Tile(self.title or self.item_id, self.uri, self.kind, caption or self.category or "")
+
+    def _repr_html_(self) -> str:
+        from coldstart.pages import tile_html
+
+        facts = {
+            "item": self.item_id,
+            "category": self.category,
+            "price": self.price,
+            "tags": ", ".join(self.tags or []),
+            "description": self.description,
+        }
+        left = "style='text-align:left'"
+        rows = "".join(
+            f"<tr><th {left}>{escape(name)}</th><td {left}>{escape(str(value))}</td></tr>"
+            for name, value in facts.items()
+            if value not in (None, "")
+        )
+        return f"<div style='display:flex;gap:1em'>{tile_html(self.tile())}<table>{rows}</table></div>"
+
+
+class Hits(list[Hit]):
+    """Search results, best first; in a notebook they show as a row of pictures."""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a hit, the rank in each space as a column of its own."""
+        import pandas as pd
+
+        rows = [{**asdict(hit), **{f"rank_{name}": rank for name, rank in hit.ranks.items()}} for hit in self]
+        return pd.DataFrame(rows).drop(columns=["ranks", "distances"], errors="ignore")
+
+    def _repr_html_(self) -> str:
+        from coldstart.pages import Tile, tile_html
+
+        tiles = [tile_html(Tile(hit.title or hit.item_id, hit.uri, hit.kind or "", f"{hit.score:.4f}")) for hit in self]
+        return f"<div style='display:flex;flex-wrap:wrap;gap:1em'>{''.join(tiles)}</div>"

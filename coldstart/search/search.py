@@ -1,0 +1,437 @@
+"""Which spaces answer a query, the vectors it asks with, and its ranking in each space.
+
+Search: a text, picture, video or item in; items of the published catalog out, with the reasons for their order.
+
+Spaces are searched one by one, and their rankings are joined by reciprocal rank (Cormack, Clarke and Büttcher 2009),
+where no distance of one space meets a distance of another. Knows nothing of users or of past behaviour.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from math import fsum
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from coldstart.core.stage import Reject
+from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors
+from coldstart.errors import ColdstartError
+from coldstart.media.image import ImageTransform, load_image
+from coldstart.media.limits import Limits
+from coldstart.media.video import sample_frames
+
+if TYPE_CHECKING:
+    from coldstart.store.published import Published
+
+
+FULL_TEXT = "full_text"
+"""Name of the word ranking."""
+
+
+DEPTH = 50
+"""Places of each ranking that take part in a fusion, or three times the wanted hits where that is more."""
+
+
+By = Literal["text", "image", "video", "item"]
+
+
+BY: tuple[By, ...] = ("text", "image", "video", "item")
+
+
+Pool = Literal["mean", "max", "both"]
+
+
+Ranking = list[tuple[str, float]]
+"""(item_id, distance or score), best first."""
+
+
+FramesOf = Callable[[str, Sequence[str]], Mapping[str, Vectors]]
+"""(space, item ids) -> unit vectors `[T, D]` of the frames of those that are videos."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question, by exactly one of a text, the path of a picture or a video, or the id of an item.
+
+    Raises:
+        ColdstartError: none or several are given, or the text is blank.
+    """
+
+    query_id: str
+    text: str | None = None
+    image: str | None = None
+    video: str | None = None
+    item: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [by for by in BY if getattr(self, by) is not None]
+        if len(given) != 1:
+            raise ColdstartError(
+                f"query {self.query_id!r}: give exactly one of {', '.join(BY)}, not {' and '.join(given) or 'none'}"
+            )
+        if not self.value.strip():
+            raise ColdstartError(f"query {self.query_id!r}: {self.by} is blank; say what to look for")
+
+    @property
+    def by(self) -> By:
+        """Which of the four is given."""
+        return next(by for by in BY if getattr(self, by) is not None)
+
+    @property
+    def value(self) -> str:
+        return str(getattr(self, self.by))
+
+
+def pool(frames: Vectors, how: Pool) -> Vectors:
+    """The vectors that ask for a video, of which an item's nearest counts.
+
+    Args:
+        frames: unit vectors of its frames, float32 `[T, D]`.
+        how: `mean`: their mean, scaled to length one; `max`: each frame; `both`: the frames and their mean.
+
+    Returns:
+        float32 `[1, D]`, `[T, D]` or `[T + 1, D]`.
+    """
+    mean = frames.mean(axis=0, keepdims=True)
+    mean /= max(float(np.linalg.norm(mean)), 1e-12)
+    queries: dict[Pool, Vectors] = {"mean": mean, "max": frames, "both": np.concatenate([frames, mean])}
+    return queries[how]
+
+
+@dataclass
+class Ranker:
+    """Ranks items for queries, space by space. Encoders and the spaces that fit are found out once.
+
+    Attributes:
+        wanted: the spaces to search, each of which must fit; None for all that fit.
+        apart: spaces that a text asks only if they are wanted, or where no other fits.
+        condition: SQL that items must meet, from `Published.condition`.
+        others: as in `coldstart.search.search.search_many`.
+    """
+
+    catalog: Published
+    encoder_for: Callable[[Passport], Encoder]
+    wanted: tuple[str, ...] | None
+    condition: str | None
+    top_k: int
+    hybrid: bool
+    video_pool: Pool
+    frames: int
+    limits: Limits
+    batch_size: int
+    frames_of: FramesOf | None = None
+    apart: frozenset[str] = frozenset()
+    encoders: dict[str, Encoder] = field(default_factory=dict)
+    fitting: dict[By, dict[str, Passport]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for space in self.wanted or ():
+            if space not in self.catalog.passports:
+                names = ", ".join(sorted(self.catalog.passports)) or "none"
+                raise ColdstartError(f"space {space!r} is not in the published catalog: it has {names}")
+
+    def rankings(self, batch: Sequence[Query]) -> list[dict[str, Ranking] | Reject]:
+        """Name -> ranking of each query, or why it cannot be answered."""
+        found: list[dict[str, Ranking] | Reject] = [{} for _ in batch]
+        for by in BY:
+            places = [place for place, query in enumerate(batch) if query.by == by]
+            values = [batch[place].value for place in places]
+            if not values:
+                continue
+            asked = self._stored(values) if by == "item" else self._encoded(by, values)
+            for place, own in zip(places, self._searched(by, values, asked), strict=True):
+                found[place] = own
+        return found
+
+    def _searched(
+        self, by: By, values: Sequence[str], asked: Sequence[dict[str, Vectors] | Reject]
+    ) -> list[dict[str, Ranking] | Reject]:
+        words = by == "text" and self.hybrid
+        several = len(self._spaces(by)) + words > 1
+        depth = max(DEPTH, 3 * self.top_k) if several else self.top_k
+        rankings: list[dict[str, Ranking]] = [{} for _ in asked]
+        for space in self._spaces(by):
+            owners = [
+                (place, own[space]) for place, own in enumerate(asked) if not isinstance(own, Reject) and space in own
+            ]
+            if not owners:
+                continue
+            owner = np.repeat([place for place, _ in owners], [len(vectors) for _, vectors in owners])
+            queries = np.concatenate([vectors for _, vectors in owners])
+            result = self.catalog.vector_search(space, queries, depth + (by == "item"), where=self.condition)
+            nearest: dict[int, dict[str, float]] = defaultdict(dict)
+            for index, item_id, distance in zip(*(column.to_pylist() for column in result.columns), strict=True):
+                seen = nearest[int(owner[index])]
+                seen[item_id] = min(distance, seen.get(item_id, np.inf))
+            for place, seen in nearest.items():
+                if by == "item":
+                    seen.pop(values[place], None)
+                rankings[place][space] = sorted(seen.items(), key=lambda entry: (entry[1], entry[0]))[:depth]
+        for place, text in enumerate(values) if words else ():
+            result = self.catalog.text_search(text, depth, where=self.condition)
+            rankings[place][FULL_TEXT] = list(zip(*(column.to_pylist() for column in result.columns), strict=True))
+        return [own if isinstance(own, Reject) else rankings[place] for place, own in enumerate(asked)]
+
+    def _stored(self, item_ids: Sequence[str]) -> list[dict[str, Vectors] | Reject]:
+        """The items' own vectors a space: `[1, D]`, or those of its frames where they are known."""
+        stored: dict[str, dict[str, Vectors]] = {}
+        for space in self._spaces("item"):
+            stored[space] = {item: vector[None] for item, vector in self.catalog.vectors(space, item_ids).items()}
+            frames = self.frames_of(space, list(stored[space])) if self.frames_of else {}
+            stored[space].update({item: pool(vectors, self.video_pool) for item, vectors in frames.items()})
+        known = self.catalog.items(item_ids, ())
+        found: list[dict[str, Vectors] | Reject] = []
+        for item_id in item_ids:
+            own = {space: vectors[item_id] for space, vectors in stored.items() if item_id in vectors}
+            if item_id not in known:
+                found.append(Reject("not_found", f"item {item_id!r} is not in the published catalog"))
+            else:
+                found.append(
+                    own or Reject("no_vector", f"item {item_id!r} has none in {', '.join(stored) or 'no space'}")
+                )
+        return found
+
+    def _encoded(self, by: By, values: Sequence[str]) -> list[dict[str, Vectors] | Reject]:
+        """Query vectors `[Q, D]` a space, encoded once for all spaces of one passport."""
+        found: list[dict[str, Vectors] | Reject] = [{} for _ in values]
+        made: dict[str, list[Vectors | Reject]] = {}
+        for space, passport in self._spaces(by).items():
+            if passport.digest not in made:
+                encoder = self.encoders[passport.digest]
+                if by == "text":
+                    made[passport.digest] = list(encoder.encode_queries(values)[:, None])
+                else:
+                    made[passport.digest] = self._seen(by, values, encoder, passport)
+            for place, vectors in enumerate(made[passport.digest]):
+                own = found[place]
+                if isinstance(vectors, Reject):
+                    found[place] = vectors
+                elif not isinstance(own, Reject):
+                    own[space] = vectors
+        return found
+
+    def _seen(self, by: By, paths: Sequence[str], encoder: Encoder, passport: Passport) -> list[Vectors | Reject]:
+        """Vectors of pictures or videos, or why one cannot be read."""
+        transform = encoder.image_transform
+        assert transform is not None, "an encoder that takes pictures states how it wants them"
+        pictures: list[list[Pixels] | Reject] = []
+        for path in paths:
+            try:
+                pictures.append(self._look(by, Path(path), transform))
+            except Reject as reject:
+                pictures.append(Reject(reject.reason, f"{by} {path}: {reject.detail}"))
+        readable = [own for own in pictures if not isinstance(own, Reject)]
+        if by == "video" and _passport(encoder, "image") != passport:
+            vectors = iter([encoder.encode_videos([np.stack(own)]) for own in readable])
+        else:
+            flat = [image for own in readable for image in own]
+            parts = [
+                encoder.encode_images(flat[start : start + self.batch_size])
+                for start in range(0, len(flat), self.batch_size)
+            ]
+            rows = np.concatenate(parts) if parts else np.empty((0, passport.dim), np.float32)
+            split = np.split(rows, np.cumsum([len(own) for own in readable])[:-1])
+            vectors = iter([pool(own, self.video_pool) if by == "video" else own for own in split])
+        return [own if isinstance(own, Reject) else next(vectors) for own in pictures]
+
+    def _look(self, by: By, path: Path, transform: ImageTransform) -> list[Pixels]:
+        if not path.is_file():  # reading a pipe would wait for ever
+            raise Reject("not_a_file" if path.exists() else "not_found", "give the path of a file")
+        if by == "image":
+            return [load_image(path, self.limits, transform)]
+        return sample_frames(path, self.limits, transform, self.frames).images
+
+    def _spaces(self, by: By) -> dict[str, Passport]:
+        """Space -> passport of those that answer such a query.
+
+        Raises:
+            ColdstartError: a space that was named does not, or none does.
+        """
+        if by not in self.fitting:
+            if self.wanted == () and not (by == "text" and self.hybrid):
+                raise ColdstartError(f"spaces is empty: only a hybrid text query works by words alone, not one by {by}")
+            names = self.catalog.passports if self.wanted is None else self.wanted
+            passports = {space: Passport.from_json(self.catalog.passports[space]) for space in names}
+            if self.wanted is None:  # of what people like, an item asks where it is named alone
+                passports = {space: own for space, own in passports.items() if own.of_content}
+            self.fitting[by] = passports if by == "item" else self._fitting(by, passports)
+        return self.fitting[by]
+
+    def _fitting(self, modality: Modality, passports: Mapping[str, Passport]) -> dict[str, Passport]:
+        fitting = {}
+        for space, passport in passports.items():
+            if not passport.of_content:
+                raise ColdstartError(
+                    f"space {space!r} says who likes an item, and no {modality} has a vector there: ask it by an item, "
+                    f"or name a space that takes {modality}"
+                )
+            if passport.digest not in self.encoders:
+                self.encoders[passport.digest] = self.encoder_for(passport)
+            encoder = self.encoders[passport.digest]
+            ways: list[Modality] = ["image", "video"] if modality == "video" else [modality]  # a video is its frames
+            made = [own for own in (_passport(encoder, way) for way in ways) if own is not None]
+            if passport in made:
+                fitting[space] = passport
+            elif self.wanted is not None:
+                other = f"{made[0].encoder} ({made[0].digest})" if made else f"{encoder.name}, which takes none"
+                raise ColdstartError(
+                    f"space {space!r} holds vectors of {passport.encoder} ({passport.digest}), but this {modality} "
+                    f"query would be made by {other}: name a space that takes {modality}, or leave spaces out to use "
+                    "all that do"
+                )
+        if modality == "text" and self.wanted is None:
+            fitting = {name: own for name, own in fitting.items() if name not in self.apart} or fitting
+        if not fitting and self.wanted != ():
+            have = ", ".join(f"{space} ({passport.encoder})" for space, passport in passports.items())
+            raise ColdstartError(
+                f"no space answers a {modality} query: the catalog has {have or 'no space'}; search by item, or embed "
+                f"the items with an encoder that takes {modality}"
+            )
+        return fitting
+
+
+def _passport(encoder: Encoder, modality: Modality) -> Passport | None:
+    return encoder.passport(modality) if modality in encoder.modalities else None
+
+
+__all__ = ["Hit", "Query", "fuse", "search_many"]
+
+
+RRF_K = 60
+
+
+DISPLAY = ("kind", "title", "category", "price", "media")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One item found.
+
+    Attributes:
+        score: sum over the rankings of 1 / (60 + rank); the best first.
+        uri: its first media file.
+        ranks: space (or `full_text`) -> place there, from 1; a ranking that did not reach the item is left out.
+        distances: space -> 1 - cosine, of the nearest query vector where a query has several.
+        copies: items that are linked to it as its copies, and so are not found beside it.
+    """
+
+    item_id: str
+    score: float
+    kind: str | None
+    title: str | None
+    category: str | None
+    price: float | None
+    uri: str | None
+    ranks: Mapping[str, int]
+    distances: Mapping[str, float]
+    copies: Sequence[str] = ()
+
+
+def search_many(
+    catalog: Published,
+    encoder_for: Callable[[Passport], Encoder],
+    queries: Iterable[Query],
+    *,
+    spaces: Iterable[str] | None = None,
+    kind: str | None = None,
+    where: str | None = None,
+    top_k: int = 10,
+    hybrid: bool = True,
+    exclude: Iterable[str] = (),
+    copies: bool = False,
+    video_pool: Pool = "max",
+    frames: int = 8,
+    limits: Limits | None = None,
+    batch_size: int = 64,
+    frames_of: FramesOf | None = None,
+    apart: Iterable[str] = (),
+    on_error: Callable[[str, Reject], None] | None = None,
+) -> Iterator[tuple[str, list[Hit]]]:
+    """(query_id, hits) of each query, in order. Queries are encoded and searched in batches.
+
+    Args:
+        encoder_for: gives the encoder that made the vectors of a space; called once a passport.
+        spaces: the spaces to search, each of which must fit every query; by default all that fit. Empty for words
+            alone.
+        kind: `video` or `product`.
+        where: an SQL condition over the columns of the catalog.
+        hybrid: let a text query match words as well as vectors.
+        exclude: ids that are not wanted; an item that asks never finds itself.
+        copies: find items that are linked to an original beside it too.
+        video_pool: see `pool`.
+        frames: frames sampled from each video that asks.
+        frames_of: (space, item ids) -> unit vectors `[T, D]` of the frames of those that are videos; with it, a video
+            that asks by its id asks by its frames, as a video file does.
+        apart: spaces that a text asks only if `spaces` names them, or where no other fits.
+        on_error: takes the id of a query that cannot be answered, such as a picture that cannot be read, and why;
+            the rest goes on; without it, the first such query raises.
+
+    Raises:
+        ColdstartError: no space fits a query, a space that was named does not fit it, or a faulty condition.
+    """
+    ranker = Ranker(
+        catalog=catalog,
+        encoder_for=encoder_for,
+        wanted=None if spaces is None else tuple(spaces),
+        condition=catalog.condition(where=where, kind=kind, exclude=exclude, copies=copies),
+        top_k=top_k,
+        hybrid=hybrid,
+        video_pool=video_pool,
+        frames=frames,
+        limits=limits or Limits(),
+        batch_size=batch_size,
+        frames_of=frames_of,
+        apart=frozenset(apart),
+    )
+    pending = iter(queries)
+    while batch := list(islice(pending, batch_size)):
+        answered: list[tuple[Query, dict[str, Ranking]]] = []
+        for query, found in zip(batch, ranker.rankings(batch), strict=True):
+            if not isinstance(found, Reject):
+                answered.append((query, found))
+            elif on_error is None:
+                raise ColdstartError(f"query {query.query_id!r}: {found}")
+            else:
+                on_error(query.query_id, found)
+        yield from _hits(catalog, answered, top_k)
+
+
+def fuse(rankings: Mapping[str, Sequence[str]]) -> list[tuple[str, float, dict[str, int]]]:
+    """Join rankings by reciprocal rank.
+
+    Args:
+        rankings: name -> item ids, best first.
+
+    Returns:
+        (item_id, score, name -> rank from 1), by falling score, then item_id.
+    """
+    ranks: dict[str, dict[str, int]] = defaultdict(dict)
+    for name, item_ids in rankings.items():
+        for rank, item_id in enumerate(item_ids, start=1):
+            ranks[item_id][name] = rank
+    scored = [(item_id, fsum(1 / (RRF_K + rank) for rank in own.values()), own) for item_id, own in ranks.items()]
+    return sorted(scored, key=lambda entry: (-entry[1], entry[0]))
+
+
+def _hits(
+    catalog: Published, answered: Sequence[tuple[Query, dict[str, Ranking]]], top_k: int
+) -> Iterator[tuple[str, list[Hit]]]:
+    """Fuse the rankings of each query, and look up what is shown of the items for all queries at once."""
+    fused = [fuse({name: [item_id for item_id, _ in r] for name, r in own.items()})[:top_k] for _, own in answered]
+    found = {item_id for hits in fused for item_id, _, _ in hits}
+    shown, copies = catalog.items(found, DISPLAY), catalog.copies(found)
+    for (query, rankings), entries in zip(answered, fused, strict=True):
+        distances = {name: dict(ranking) for name, ranking in rankings.items() if name != FULL_TEXT}
+        hits = []
+        for item_id, score, ranks in entries:
+            kind, title, category, price, media = (shown[item_id][column] for column in DISPLAY)
+            near = {name: distances[name][item_id] for name in ranks if name in distances}
+            uri = media[0]["uri"] if media else None
+            own = copies.get(item_id, ())
+            hits.append(Hit(item_id, score, kind, title, category, price, uri, ranks, near, own))
+        yield query.query_id, hits

@@ -1,3 +1,0 @@
-"""Fits of models that write, on this catalogue's own items."""
-
-PARTS = ("describe",)

@@ -1,0 +1,372 @@
+"""The workspace: a LanceDB database that holds one catalogue.
+
+Tables: `items` (what ingest wrote), `stage.*` (one a map stage and passport), `ledger` (items that did not make it and
+why), `runs` (what each run did), `pipelines` (the settings in force), `artifacts` and `artifact_files` (what was
+fitted), `catalog` and `publications` (what is served).
+Readers need no lock; writers take `lock()`. LanceDB is imported in this package alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import filelock
+import lancedb
+import platformdirs
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from coldstart.core.stage import LedgerRow
+from coldstart.errors import ColdstartError
+from coldstart.store import compaction
+from coldstart.store.artifacts import Artifacts
+from coldstart.store.sql import equals, one_of
+
+ITEMS = "items"
+LEDGER = "ledger"
+RUNS = "runs"
+PIPELINES = "pipelines"
+
+_LEDGER_SCHEMA = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("item_id", pa.string()),
+        ("row_key", pa.string()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("at", pa.timestamp("us", "UTC")),
+    ]
+)
+_RUN_SCHEMA = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("started_at", pa.timestamp("us", "UTC")),
+        ("seconds", pa.float64()),
+        ("report", pa.string()),
+    ]
+)
+_PIPELINE_SCHEMA = pa.schema(
+    [("saved_at", pa.timestamp("us", "UTC")), ("name", pa.string()), ("settings", pa.string())]
+)
+_DELETE_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Maintenance:
+    """What a clean-up did: bytes on disk (0 for remote stores) and table versions, before and after."""
+
+    bytes_before: int
+    bytes_after: int
+    versions_before: int
+    versions_after: int
+
+
+class Store:
+    """One catalogue in a LanceDB database.
+
+    Args:
+        uri: a folder, or any URI LanceDB takes (`s3://…`, `gs://…`, `db://…`).
+        create: make the folder where it is missing.
+
+    Raises:
+        ColdstartError: there is no workspace at `uri` and `create` is false, or none can be opened there.
+    """
+
+    def __init__(self, uri: str | Path, *, create: bool = False) -> None:
+        self.uri = str(uri)
+        if not self.uri.strip():
+            raise ColdstartError("the workspace is an empty text: give a folder or a LanceDB URI")
+        try:
+            self.folder, self.db = self._open(create)
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the ~name of nobody
+            reason = (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
+            raise ColdstartError(f"cannot open workspace {self.uri}: {reason}") from error
+
+    def _open(self, create: bool) -> tuple[Path | None, Any]:
+        folder = None if "://" in self.uri else Path(self.uri).expanduser().resolve()
+        if folder is not None:
+            if not create and not folder.exists():
+                raise ColdstartError(
+                    f"no workspace at {self.uri}: make one with `coldstart run PIPELINE --workspace {self.uri}`"
+                )
+            if folder.exists() and not folder.is_dir():
+                raise ColdstartError(f"{self.uri} is a file, not a workspace: give a folder")
+            folder.mkdir(parents=True, exist_ok=True)
+        where = self.uri if folder is None else str(folder)
+        return folder, lancedb.connect(where, read_consistency_interval=timedelta(0))
+
+    def __repr__(self) -> str:
+        return f"Store({self.uri!r})"
+
+    # -- tables
+
+    def tables(self) -> list[str]:
+        """Names of all tables, sorted."""
+        names: list[str] = []
+        token = None
+        while True:
+            page = self.db.list_tables(page_token=token, limit=1000)
+            names += page.tables
+            token = page.page_token
+            if not token:
+                return sorted(names)
+
+    def has(self, table: str) -> bool:
+        return self._find(table) is not None
+
+    def columns(self, table: str) -> list[str]:
+        """Names of a table's columns; none where it does not exist."""
+        found = self._find(table)
+        return [] if found is None else list(found.schema.names)
+
+    def count(self, table: str) -> int:
+        """Rows of a table; 0 where it does not exist."""
+        found = self._find(table)
+        return 0 if found is None else int(found.count_rows())
+
+    def metadata(self, table: str) -> dict[str, str]:
+        """String pairs that were stored when the table was made; none where it does not exist."""
+        found = self._find(table)
+        stored = {} if found is None else found.schema.metadata or {}
+        return {key.decode(): value.decode() for key, value in stored.items()}
+
+    def _find(self, table: str) -> Any:
+        """The table, or None where it does not exist.
+
+        A kill while a table is made can leave a folder that LanceDB lists and cannot open: that is no table either, and
+        making it again mends it.
+        """
+        try:
+            return self.db.open_table(table)
+        except ValueError as error:
+            if "was not found" not in str(error):
+                raise
+            return None
+
+    def read(
+        self,
+        table: str,
+        columns: Sequence[str] | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        where: str | None = None,
+    ) -> pa.Table:
+        """A table as Arrow: some columns, the rows of some `ids`, or those that fit an SQL filter.
+
+        Raises:
+            ColdstartError: there is no such table.
+        """
+        found = self._find(table)
+        if found is None:
+            raise ColdstartError(
+                f"workspace {self.uri} has no table {table!r}: it has {', '.join(self.tables()) or 'none'}"
+            )
+        if ids is not None:
+            chunks = [
+                self._query(found, columns, one_of("item_id", ids[start : start + _DELETE_CHUNK]))
+                for start in range(0, len(ids), _DELETE_CHUNK)
+            ]
+            return pa.concat_tables(chunks) if chunks else self._query(found, columns, "false")
+        return self._query(found, columns, where)
+
+    def _query(self, table: Any, columns: Sequence[str] | None, where: str | None) -> pa.Table:
+        query = table.search()
+        if columns is not None:
+            query = query.select(list(columns))
+        if where is not None:
+            query = query.where(where)
+        return query.to_arrow()
+
+    def keys(self, table: str, column: str = "row_key") -> dict[str, str]:
+        """`item_id` -> key of every row; empty where the table does not exist."""
+        found = self._find(table)
+        if found is None:
+            return {}
+        rows = self._query(found, ["item_id", column], None)
+        return dict(zip(rows["item_id"].to_pylist(), rows[column].to_pylist(), strict=True))
+
+    def merge(self, table: str, rows: pa.Table, on: Sequence[str] = ("item_id",)) -> None:
+        """Insert rows, replacing those of equal `on` columns; makes the table (with the schema's metadata) if needed.
+
+        Raises:
+            ValueError: two rows of the batch are equal in `on` (LanceDB would store both).
+        """
+        distinct = rows.group_by(list(on)).aggregate([]).num_rows
+        if distinct != rows.num_rows:
+            raise ValueError(f"{rows.num_rows - distinct} repeated {'/'.join(on)} in one batch for table {table!r}")
+        target = self._open_or_create(table, rows.schema)
+        target.merge_insert(list(on)).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+    def append(self, table: str, rows: pa.Table) -> None:
+        """Add rows at the end of a log table."""
+        self._open_or_create(table, rows.schema).add(rows)
+
+    def _open_or_create(self, table: str, schema: pa.Schema) -> Any:
+        found = self._find(table)
+        return self.db.create_table(table, schema=schema) if found is None else found
+
+    def delete(self, table: str, ids: Iterable[str]) -> None:
+        """Remove the rows of some items."""
+        self._delete(table, ids, "true")
+
+    def _delete(self, table: str, ids: Iterable[str], condition: str) -> None:
+        ids = sorted(ids)
+        target = self._find(table) if ids else None
+        if target is not None:
+            for start in range(0, len(ids), _DELETE_CHUNK):
+                target.delete(f"{one_of('item_id', ids[start : start + _DELETE_CHUNK])} AND {condition}")
+
+    def drop(self, table: str, where: str) -> None:
+        """Remove the rows that fit an SQL filter."""
+        target = self._find(table)
+        if target is not None:
+            target.delete(where)
+
+    # -- artifacts
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """What fit stages made."""
+        return Artifacts(self)
+
+    # -- ledger
+
+    def ledger(self, stage: str | None = None) -> dict[str, dict[str, LedgerRow]]:
+        """Ledger rows by stage, then by item."""
+        found: dict[str, dict[str, LedgerRow]] = {}
+        if self.has(LEDGER):
+            names = [name for name in _LEDGER_SCHEMA.names if name != "at"]
+            for row in self.read(LEDGER, names, where=None if stage is None else equals("stage", stage)).to_pylist():
+                found.setdefault(row["stage"], {})[row["item_id"]] = LedgerRow(**row)
+        return found
+
+    def verdicts(self, stage: str) -> dict[str, LedgerRow]:
+        """Ledger rows of one stage, by item."""
+        return self.ledger(stage).get(stage, {})
+
+    def record(self, rows: Sequence[LedgerRow]) -> None:
+        """Write ledger rows, each replacing the one of its stage and item."""
+        if rows:
+            now = datetime.now(UTC)
+            table = pa.Table.from_pylist([{**asdict(row), "at": now} for row in rows], schema=_LEDGER_SCHEMA)
+            self.merge(LEDGER, table, on=("stage", "item_id"))
+
+    def delete_verdicts(self, stage: str, ids: Iterable[str]) -> None:
+        """Remove the ledger rows of some items in one stage."""
+        self._delete(LEDGER, ids, equals("stage", stage))
+
+    # -- pipelines and runs
+
+    def save_pipeline(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Keep the settings in force, so that later commands need not name them again."""
+        if self.pipeline() == settings:
+            return
+        row = {
+            "saved_at": datetime.now(UTC),
+            "name": name,
+            "settings": json.dumps(settings, ensure_ascii=False),
+        }
+        self.append(PIPELINES, pa.Table.from_pylist([row], schema=_PIPELINE_SCHEMA))
+
+    def pipeline(self) -> dict[str, Any] | None:
+        """The settings saved last."""
+        if not self.has(PIPELINES):
+            return None
+        rows = self.read(PIPELINES)
+        newest = pc.index(rows["saved_at"], pc.max(rows["saved_at"])).as_py()
+        return dict(json.loads(rows["settings"][newest].as_py()))
+
+    def save_run(self, stage: str, started_at: datetime, seconds: float, report: Mapping[str, Any]) -> None:
+        row = {
+            "stage": stage,
+            "started_at": started_at,
+            "seconds": seconds,
+            "report": json.dumps(report, ensure_ascii=False),
+        }
+        self.append(RUNS, pa.Table.from_pylist([row], schema=_RUN_SCHEMA))
+
+    # -- one writer
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the right to write.
+
+        Folders are locked in place, and the system frees the lock of a process that dies. A remote workspace is locked
+        on this machine only: across machines, run one writer.
+
+        Raises:
+            ColdstartError: another process holds the lock; its process number is named.
+        """
+        if self.folder is not None:
+            path = self.folder / ".coldstart.lock"
+        else:
+            path = (
+                platformdirs.user_cache_path("coldstart")
+                / "locks"
+                / f"{sha256(self.uri.encode()).hexdigest()[:16]}.lock"
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+        holder = path.with_suffix(".writer")
+        try:
+            held = filelock.FileLock(path).acquire(timeout=0)
+        except filelock.Timeout:
+            who = holder.read_text("utf-8") if holder.exists() else "another process"
+            raise ColdstartError(
+                f"workspace {self.uri} is being written by {who}: wait until it ends, or stop it"
+            ) from None
+        except OSError as error:
+            raise ColdstartError(f"cannot write to workspace {self.uri}: {error.strerror or error}") from error
+        with held:
+            holder.write_text(f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", "utf-8")
+            yield
+
+    # -- upkeep
+
+    def size_bytes(self) -> int:
+        """Bytes on disk; 0 for a remote store."""
+        if self.folder is None:
+            return 0
+        total = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(FileNotFoundError):  # a writer drops old versions while a reader counts
+                    total += Path(folder, name).stat().st_size
+        return total
+
+    def maintain(self, keep: timedelta = timedelta(hours=1), *, skip: Sequence[str] = ()) -> Maintenance:
+        """Merge small fragments of every table where it is their turn (`tiers`), and drop versions older than `keep`
+        (readers still on one of those would fail).
+
+        Args:
+            skip: tables with an upkeep of their own (the catalog, whose published versions must stay).
+        """
+        before = self.size_bytes()
+        versions_before = versions_after = 0
+        for name in self.tables():
+            table = self.db.open_table(name)
+            versions = len(table.list_versions())
+            versions_before += versions
+            if name not in skip:
+                versions = self._tend(table, keep)
+            versions_after += versions
+        return Maintenance(before, self.size_bytes(), versions_before, versions_after)
+
+    def _tend(self, table: Any, keep: timedelta) -> int:
+        """Upkeep of one table; returns how many versions are left."""
+        if self.uri.startswith("db://"):  # its files are the server's
+            table.optimize(cleanup_older_than=keep)
+        else:
+            dataset = table.to_lance()
+            compaction.compact(dataset)
+            dataset.cleanup_old_versions(max(keep, timedelta(microseconds=1)))
+            table.checkout_latest()
+        return len(table.list_versions())

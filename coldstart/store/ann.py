@@ -1,0 +1,292 @@
+"""Vector search in one column of a table: exact or by an index, which index to build, and how well it finds.
+
+Recall is measured with vectors of the table itself as queries (`samples`). Queries of another kind (a text against
+pictures) can find less; this module does not know them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+from lancedb.index import HnswSq, IvfPq, IvfRq
+
+from coldstart.errors import ColdstartError
+from coldstart.store.ground_truth import Samples, Truth, chosen
+from coldstart.store.ground_truth import Vectors as Vectors
+
+IndexType = Literal["exact", "IVF_RQ", "IVF_PQ", "IVF_HNSW_SQ"]
+
+CONFIGS = {"IVF_RQ": IvfRq, "IVF_PQ": IvfPq, "IVF_HNSW_SQ": HnswSq}
+TRAINABLE = 256
+"""Vectors that product quantisation needs for its 256 centres; below it every search is exact."""
+
+TOLERANCE = 1e-5
+"""Two float32 cosine distances this close are a tie, and either item is a right answer."""
+
+ORDER = [("query_index", "ascending"), ("_distance", "ascending"), ("item_id", "ascending")]
+EMPTY = pa.schema([("query_index", pa.int32()), ("item_id", pa.string()), ("_distance", pa.float32())]).empty_table()
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """How the vector columns are indexed.
+
+    Attributes:
+        exact_below: spaces with fewer vectors are searched exactly. At 20,000 x 384-d an index answers about three
+            times as fast and misses under 1 %; at 50,000 thirteen times (`benchmarks/index_200k.py`).
+        index_type: `auto`, or one type for every space.
+        target_recall: recall of the `top_k` nearest that must hold, without and with a filter.
+        top_k: see `target_recall`.
+        sample: stored vectors used as queries when recall is measured.
+    """
+
+    exact_below: int = 20_000
+    index_type: IndexType | Literal["auto"] = "auto"
+    target_recall: float = 0.95
+    top_k: int = 10
+    sample: int = 200
+
+    def __post_init__(self) -> None:
+        if self.index_type not in ("auto", "exact", *CONFIGS):
+            raise ColdstartError(
+                f"index_type {self.index_type!r} is unknown: choose auto, exact or {', '.join(CONFIGS)}"
+            )
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard an index is searched.
+
+    Attributes:
+        nprobes: partitions that are read at least.
+        refine: candidates a wanted result that are ranked again by their true distance.
+        most: partitions that are read at most; 0 is no bound, and LanceDB 0.40 then reads all of them whatever it has
+            found. A million vectors have 244, and to read all takes three times as long for one query as to read ten.
+    """
+
+    nprobes: int
+    refine: int
+    most: int = 0
+
+
+EFFORTS = (
+    *(Effort(n, 10, n) for n in (10, 20, 40, 80, 160)),
+    *(Effort(80, refine) for refine in (10, 20, 50)),
+)
+"""In the order tried: more partitions first, more candidates after."""
+
+DEPTH = 11
+"""Results that `EFFORTS` are meant for, ten and the query itself: ten times as many are looked for in twice the
+partitions, a hundred times as many in three times. Among a million, 20 partitions hold 0.99 of the nearest 10 and 0.98
+of the nearest 100, and 40 hold 0.97 of the nearest 1,000."""
+
+NARROWER = 2
+"""With a filter, so many times the partitions are read that reach the target under the filter of the measurement: the
+nearest items that meet a narrower one lie farther apart."""
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """One space as indexed.
+
+    Attributes:
+        rows: items that have a vector in this space.
+        build_s: seconds to build, 0 for a search without index and for new rows folded into a present index.
+        effort: of searches without a filter; None for exact search.
+        recall: share of the true `top_k` nearest that are found, itself left out; 1 for exact search.
+        recall_filtered: the same under `filter`; None where no filter keeps between 1 and 50 % of the items.
+        ok: both reach the target.
+        effort_filtered: of searches with any filter, `NARROWER` times what `recall_filtered` was measured with; None
+            for exact search, and in reports of earlier versions, where `effort` is for both.
+    """
+
+    space: str
+    index_type: IndexType
+    rows: int
+    dim: int
+    build_s: float
+    effort: Effort | None
+    recall: float
+    recall_filtered: float | None
+    filter: str | None
+    ok: bool
+    effort_filtered: Effort | None = None
+
+
+def column_of(space: str) -> str:
+    return f"vector_{space}"
+
+
+def nearest(
+    table: lancedb.table.Table,
+    column: str,
+    queries: Vectors,
+    top_k: int,
+    *,
+    effort: Effort | None = None,
+    where: str | None = None,
+) -> pa.Table:
+    """The nearest rows of each query.
+
+    Args:
+        queries: float32 `[Q, D]`.
+        effort: how to search the index; None searches exactly.
+        where: SQL that rows must meet; applied before the search.
+
+    Returns:
+        `query_index` int32, `item_id` and `_distance` float32 (1 - cosine); by query, then distance, then item_id.
+    """
+    query = table.search(queries, query_type="vector", vector_column_name=column).distance_type("cosine")
+    query = query.limit(top_k).select(["item_id", "_distance"])
+    if where:
+        query = query.where(where, prefilter=True)
+    if effort is None:
+        query = query.bypass_vector_index()
+    else:
+        deeper = 1 + max(0.0, math.log10(top_k / DEPTH))
+        query = query.minimum_nprobes(math.ceil(deeper * effort.nprobes))
+        query = query.maximum_nprobes(math.ceil(deeper * effort.most)).refine_factor(effort.refine)
+    found = query.to_arrow()
+    if "query_index" not in found.column_names:  # LanceDB leaves it out for a single query
+        found = found.add_column(0, "query_index", pa.array(np.zeros(found.num_rows, np.int32)))
+    return found.sort_by(ORDER).select(["query_index", "item_id", "_distance"]).cast(EMPTY.schema)
+
+
+def choose(rows: int, dim: int, settings: IndexSettings) -> IndexType:
+    """The way to search a space of `rows` vectors of `dim` numbers."""
+    if rows < TRAINABLE:
+        return "exact"
+    if settings.index_type != "auto":
+        return settings.index_type
+    if rows < settings.exact_below:
+        return "exact"
+    # RaBitQ is built 25 to 40 times as fast as the others, and answers as fast and as well; it needs whole bytes.
+    return "IVF_RQ" if dim % 8 == 0 else "IVF_HNSW_SQ"
+
+
+def build(
+    table: lancedb.table.Table, space: str, settings: IndexSettings, samples: Samples | None = None
+) -> IndexReport:
+    """Bring the index of a space to what `settings` ask for, and measure it.
+
+    A present index of the wanted type, into which new rows were folded, is kept while its recall holds, and
+    trained anew where it does not, or where the table has more than twice the vectors that it was trained for.
+
+    Args:
+        samples: of the last measurement, with what changed since; by default a sample is drawn anew.
+    """
+    column = column_of(space)
+    dim = table.schema.field(column).type.list_size
+    labels = table.search().where(f"{column} IS NOT NULL").select(["kind", "category"]).limit(None).to_arrow()
+    wanted = choose(labels.num_rows, dim, settings)
+    present = index_type(table, column)
+    if wanted == "exact":
+        if present:
+            table.drop_index(f"{column}_idx")
+        return IndexReport(space, "exact", labels.num_rows, dim, 0.0, None, 1.0, None, None, True)
+    samples = samples or Samples()
+    known = samples.known.get(space)
+    condition = chosen(labels, known.condition if known else None)
+    truth = samples.of(table, column, space, labels, condition, settings.sample, settings.top_k)
+    probe = Probe(table, column, truth, settings)
+    build_s = 0.0
+    figures = probe.tune() if present == wanted and not outgrown(table, column) else None
+    if figures is None or not figures.ok:
+        started = time.perf_counter()
+        table.create_index(column, config=CONFIGS[wanted](distance_type="cosine"), replace=True)
+        build_s = time.perf_counter() - started
+        figures = probe.tune()
+    return IndexReport(
+        space=space,
+        index_type=wanted,
+        rows=labels.num_rows,
+        dim=dim,
+        build_s=build_s,
+        effort=figures.effort,
+        recall=figures.recall,
+        recall_filtered=figures.recall_filtered,
+        filter=probe.filter,
+        ok=figures.ok,
+        effort_filtered=figures.effort_filtered,
+    )
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the chosen efforts find; fields as in `IndexReport`."""
+
+    effort: Effort
+    effort_filtered: Effort
+    recall: float
+    recall_filtered: float | None
+    ok: bool
+
+
+class Probe:
+    """A sample of stored vectors and their true neighbours, without and with a filter, against one index."""
+
+    def __init__(self, table: lancedb.table.Table, column: str, truth: Truth, settings: IndexSettings) -> None:
+        self._table, self._column, self._settings = table, column, settings
+        self.filter = truth.condition.sql if truth.condition else None
+        self._ids, self._queries = truth.ids, truth.vectors
+        self._radii = truth.near.distances[:, : settings.top_k]
+        self._radii_filtered = None if truth.filtered is None else truth.filtered.distances[:, : settings.top_k]
+
+    def tune(self) -> Figures:
+        """The least efforts that reach the target, without and with a filter; the greatest where none does."""
+        effort, recall = self._least(None, self._radii)
+        if self._radii_filtered is None:
+            filtered, recall_filtered = replace(effort, most=0), None
+        else:
+            least, recall_filtered = self._least(self.filter, self._radii_filtered)
+            filtered = Effort(NARROWER * least.nprobes, least.refine, NARROWER * least.most)
+        ok = min(recall, 1.0 if recall_filtered is None else recall_filtered) >= self._settings.target_recall
+        return Figures(effort, filtered, recall, recall_filtered, ok)
+
+    def _least(self, where: str | None, truth: Vectors) -> tuple[Effort, float]:
+        for effort in EFFORTS:
+            recall = _recall(self._distances(effort, where), truth)
+            if recall >= self._settings.target_recall:
+                break
+        return effort, recall
+
+    def _distances(self, effort: Effort | None, where: str | None) -> Vectors:
+        """Distances of the found neighbours, float32 `[Q, top_k]`, rising; inf where fewer were found.
+
+        The query's own item is left out, so that finding itself counts for nothing.
+        """
+        top_k = self._settings.top_k
+        found = nearest(self._table, self._column, self._queries, top_k + 1, effort=effort, where=where)
+        queries = found["query_index"].to_numpy()
+        distances = np.full((len(self._ids), top_k), np.inf, dtype=np.float32)
+        others = found["item_id"].to_numpy() != self._ids[queries]
+        for index in range(len(self._ids)):
+            near = found["_distance"].to_numpy()[others & (queries == index)][:top_k]
+            distances[index, : len(near)] = near
+        return distances
+
+
+def _recall(found: Vectors, truth: Vectors) -> float:
+    """Share of true neighbours found: no farther than the farthest true one, so that a tie is no loss."""
+    wanted = np.isfinite(truth)
+    radius = np.where(wanted, truth, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+    hits = np.minimum((found <= radius + TOLERANCE).sum(axis=1), wanted.sum(axis=1))
+    return float(hits.sum() / max(1, wanted.sum()))
+
+
+def index_type(table: lancedb.table.Table, column: str) -> str | None:
+    """Type of the index on a column, such as `IVF_RQ`; None where there is none."""
+    stats = table.index_stats(f"{column}_idx")
+    return None if stats is None else str(stats.index_type)
+
+
+def outgrown(table: lancedb.table.Table, column: str) -> bool:
+    """Whether less than half of an index is what it was trained for; the rest was folded in since."""
+    sizes: list[int] = table.to_lance().stats.index_stats(f"{column}_idx").get("num_indexed_rows_per_delta") or [1]
+    return 2 * sizes[0] < sum(sizes)

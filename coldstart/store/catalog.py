@@ -1,0 +1,345 @@
+"""The catalog: one row an item with all spaces, text and filters; written, indexed, published, rolled back.
+
+Readers open the version under the tag `published` (`coldstart.store.published`), so a catalog that is being
+written or indexed is never seen. One writer at a time; the caller holds the lock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from lancedb.index import FTS, Bitmap, BTree, LabelList
+
+from coldstart.errors import ColdstartError
+from coldstart.store import ann, compaction, published, sql
+from coldstart.store.ann import IndexReport, IndexSettings, column_of
+from coldstart.store.ground_truth import TABLE as KEPT_SAMPLES
+from coldstart.store.ground_truth import Changes, Samples
+from coldstart.store.published import Publication, Published
+
+CATALOG = "catalog"
+TAG = "published"
+SPACE_KEY = "space:"
+
+SCALAR_INDEXES = {
+    "item_id": BTree,
+    "kind": Bitmap,
+    "category": Bitmap,
+    "creator": BTree,
+    "price": BTree,
+    "created_at": BTree,
+    "tags": LabelList,
+    "language": Bitmap,
+    "duplicate_of": BTree,
+    "label": Bitmap,
+    "text": FTS,
+}
+WORDS = ("transcript", "screen_text")
+"""Columns of what is said and written in an item, in `text` as well."""
+_OPTIONAL = ("label", "label_score")
+REQUIRED = (*(name for name in SCALAR_INDEXES if name not in _OPTIONAL), "title", "media", *WORDS, "index_key")
+
+DELETE_BATCH = 10_000
+MERGE_BYTES = 64 * 2**20
+"""About what one merge may hold: the store's join has 300 MB, and fails beyond."""
+
+
+class SpacePassport(Protocol):
+    """What the catalog needs of a `coldstart.encoders.Passport`."""
+
+    @property
+    def dim(self) -> int: ...
+
+    def to_json(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """What a write did.
+
+    Attributes:
+        version: the table version that holds the rows.
+        replaced: the columns or passports differ from those present, so that every row was written anew.
+    """
+
+    version: int
+    rows: int
+    added: int
+    changed: int
+    deleted: int
+    unchanged: int
+    replaced: bool
+
+
+@dataclass(frozen=True)
+class CleanupReport:
+    """Bytes of the catalog's folder (0 where it is remote) and what was dropped from it."""
+
+    bytes_before: int
+    bytes_after: int
+    versions_removed: int
+    publications_removed: int
+
+
+class Catalog:
+    """The tables `catalog` and `publications` of a workspace."""
+
+    def __init__(self, db: lancedb.DBConnection) -> None:
+        self._db = db
+        self._changes: Changes | None = None
+
+    def write(self, rows: pa.Table, spaces: Mapping[str, SpacePassport]) -> WriteReport:
+        """Make the catalog hold exactly `rows`.
+
+        With the columns and passports already present, only rows whose `index_key` differs are written and rows that
+        are gone are deleted. Otherwise the table is replaced; published versions stay readable either way.
+
+        Args:
+            rows: one row an item: the item columns, `text`, `index_key`, and `vector_<space>`
+                fixed_size_list<float32>[D] for each space, null where the item has none; `label` and `label_score` if
+                there is such a thing.
+            spaces: space -> passport of all its vectors.
+
+        Raises:
+            ColdstartError: a missing column, an id that stands twice, a vector column of the wrong type or length,
+                or a vector that is not finite.
+        """
+        _check_once(rows)
+        keys = dict(zip(rows["item_id"].to_pylist(), rows["index_key"].to_pylist(), strict=True))
+        return self.update(keys, lambda ids: rows.filter(pc.is_in(rows["item_id"], pa.array(ids, pa.string()))), spaces)
+
+    def update(
+        self,
+        keys: Mapping[str, str],
+        rows_of: Callable[[Sequence[str]], pa.Table],
+        spaces: Mapping[str, SpacePassport],
+    ) -> WriteReport:
+        """As `write`, for rows that are only made where they are needed.
+
+        Args:
+            keys: item -> the `index_key` that its row should have, of all items.
+            rows_of: the rows of some of the items, as `write` takes them; also of none, for their columns.
+
+        Raises:
+            ColdstartError: as `write`.
+        """
+        empty = rows_of([])
+        _check(empty, spaces)
+        passports = {name: passport.to_json() for name, passport in sorted(spaces.items())}
+        metadata = {SPACE_KEY + name: text for name, text in passports.items()}
+        schema = empty.schema.with_metadata(metadata)
+        table = published.open_table(self._db, CATALOG)
+        if table is None or not table.schema.equals(schema) or _passports(table.schema) != passports:
+            rows = rows_of(list(keys)).replace_schema_metadata(metadata)
+            _check(rows, spaces)
+            # "null" lets missing vectors pass; `_check` has turned away the bad ones it would also swallow.
+            mode = "create" if table is None else "overwrite"
+            table = self._db.create_table(CATALOG, rows, mode=mode, on_bad_vectors="null")
+            count = rows.num_rows
+            return WriteReport(table.version, count, added=count, changed=0, deleted=0, unchanged=0, replaced=True)
+        present = table.search().select(["item_id", "index_key"]).limit(None).to_arrow()
+        old = dict(zip(present["item_id"].to_pylist(), present["index_key"].to_pylist(), strict=True))
+        stale = [item_id for item_id, key in keys.items() if old.get(item_id) != key]
+        gone = [item_id for item_id in old if item_id not in keys]
+        self._changes = Changes(table.version, stale, gone)
+        batch = max(1, MERGE_BYTES // (1024 + 4 * sum(passport.dim for passport in spaces.values())))
+        for start in range(0, len(stale), batch):
+            rows = rows_of(stale[start : start + batch]).replace_schema_metadata(metadata)
+            _check(rows, spaces)
+            merge = table.merge_insert("item_id").when_matched_update_all().when_not_matched_insert_all()
+            merge.execute(rows, on_bad_vectors="null")
+        for start in range(0, len(gone), DELETE_BATCH):
+            table.delete(sql.one_of("item_id", gone[start : start + DELETE_BATCH]))
+        added = sum(item_id not in old for item_id in stale)
+        return WriteReport(
+            version=table.version,
+            rows=len(keys),
+            added=added,
+            changed=len(stale) - added,
+            deleted=len(gone),
+            unchanged=len(keys) - len(stale),
+            replaced=False,
+        )
+
+    def build_indexes(self, settings: IndexSettings | None = None) -> list[IndexReport]:
+        """Fold new rows into present indexes, build what is missing, and measure each space.
+
+        Costs what came, not what is there: new rows become small indexes and fragments beside the large ones
+        (`tiers`), and the true neighbours that recall is measured by are known from before but for them (`truth`).
+        Where nothing changed since the last build, the table version stays as it is.
+
+        Raises:
+            ColdstartError: nothing was written yet.
+        """
+        table = self._written()
+        kept = published.open_table(self._db, KEPT_SAMPLES)
+        samples = Samples.load(kept, self._changes or Changes(table.version))
+        # Not `table.optimize()`: it also prunes, raises once a tagged version is older than seven days, and writes all
+        # rows and indexes anew for each that came.
+        compaction.fold(table.to_lance())
+        table.checkout_latest()
+        compaction.compact(table.to_lance())
+        table.checkout_latest()
+        present = {index.name for index in table.list_indices()}
+        for column, config in SCALAR_INDEXES.items():
+            if f"{column}_idx" not in present and column in table.schema.names:
+                table.create_index(column, config=config())
+        settings = settings or IndexSettings()
+        reports = [ann.build(table, space, settings, samples) for space in _passports(table.schema)]
+        samples.save(self._db, table.version)
+        self._changes = None
+        return reports
+
+    def publish(self, indexes: Sequence[IndexReport]) -> Publication:
+        """Show readers the present version. Publishing the same version again only renews its figures.
+
+        Args:
+            indexes: what `build_indexes` returned for this version.
+
+        Raises:
+            ColdstartError: nothing was written yet.
+        """
+        table = self._written()
+        known = {publication.version: publication for publication in self.publications()}
+        current = self._current(table)
+        publication = Publication(
+            number=max((p.number for p in known.values()), default=0) + 1,
+            version=table.version,
+            published_at=datetime.now(UTC),
+            rows=table.count_rows(),
+            previous=current.number if current else None,
+            passports=_passports(table.schema),
+            indexes=tuple(indexes),
+        )
+        if again := known.get(table.version):
+            publication = replace(publication, number=again.number, previous=again.previous)
+        # In this order, a crash leaves readers at the former publication, and the next call ends the work.
+        _tag(table, publication.tag, publication.version)
+        published.record(self._db, publication)
+        _tag(table, TAG, publication.version)
+        return publication
+
+    def rollback(self) -> Publication:
+        """Show readers the publication that was current before the present one.
+
+        Raises:
+            ColdstartError: there is none.
+        """
+        table = self._written()
+        current = self._current(table)
+        if current is None:
+            raise ColdstartError("rollback: nothing is published; run `coldstart index`")
+        known = {publication.number: publication for publication in self.publications()}
+        former = known.get(current.previous) if current.previous is not None else None
+        if former is None:
+            raise ColdstartError(f"rollback: no publication is kept from before {current.tag}; it stays published")
+        _tag(table, TAG, former.version)
+        return former
+
+    def publications(self) -> list[Publication]:
+        """All that are kept, newest first."""
+        return published.read(self._db)
+
+    def published(self) -> Published | None:
+        """The catalog at the published version; None where nothing is published."""
+        table = published.open_table(self._db, CATALOG)
+        current = None if table is None else self._current(table)
+        if current is None:
+            return None
+        table.checkout(current.version)
+        return Published(table, current)
+
+    def cleanup(self, keep_publications: int = 3, older_than: timedelta = timedelta(days=1)) -> CleanupReport:
+        """Drop all but the newest publications, and the versions that no publication needs.
+
+        The current publication and the one it would roll back to are always kept.
+
+        Args:
+            keep_publications: how many of the newest are kept.
+            older_than: younger versions stay, for readers that have them open.
+
+        Raises:
+            ColdstartError: nothing was written yet.
+        """
+        table = self._written()
+        bytes_before = _size_bytes(table)
+        present, current = self.publications(), self._current(table)
+        kept = {publication.number for publication in present[:keep_publications]}
+        if current:
+            kept |= {current.number, current.previous or current.number}
+        tags = {publication.tag for publication in present if publication.number in kept}
+        for tag in table.tags.list():
+            if tag != TAG and tag not in tags:
+                table.tags.delete(tag)
+        published.forget(self._db, [p.number for p in present if p.number not in kept])
+        # zero would read as the library's default of two weeks
+        stats = table.to_lance().cleanup_old_versions(
+            max(older_than, timedelta(microseconds=1)), error_if_tagged_old_versions=False
+        )
+        return CleanupReport(bytes_before, _size_bytes(table), stats.old_versions, len(present) - len(tags))
+
+    def _written(self) -> Any:
+        table = published.open_table(self._db, CATALOG)
+        if table is None:
+            raise ColdstartError("catalog: nothing is written yet; run `coldstart index`")
+        return table
+
+    def _current(self, table: Any) -> Publication | None:
+        tag = table.tags.list().get(TAG)
+        known = {publication.version: publication for publication in self.publications()}
+        return None if tag is None else known.get(tag["version"])
+
+
+def _check_once(rows: pa.Table) -> None:
+    counts = pc.value_counts(rows["item_id"])
+    twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    if twice:
+        raise ColdstartError(f"catalog: item_id {twice[0]!r} stands twice ({len(twice)} such ids); write each once")
+
+
+def _check(rows: pa.Table, spaces: Mapping[str, SpacePassport]) -> None:
+    """Refuse what LanceDB would store wrongly (vectors that are not numbers) or explain badly."""
+    missing = [name for name in (*REQUIRED, *map(column_of, spaces)) if name not in rows.column_names]
+    if missing:
+        raise ColdstartError(f"catalog: the rows lack {', '.join(missing)}; run the stage that makes them")
+    for name, passport in spaces.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ColdstartError(f"space {name!r}: use lower-case letters, digits and _ so that SQL can name it")
+        column = rows[column_of(name)]
+        if column.type != pa.list_(pa.float32(), passport.dim):
+            raise ColdstartError(
+                f"space {name!r}: vectors are {column.type}, its passport says {passport.dim} float32 numbers"
+            )
+        vectors = column.drop_null()
+        finite = np.isfinite(pc.list_flatten(vectors).to_numpy()).reshape(-1, passport.dim).all(axis=1)
+        if not finite.all():
+            bad = rows["item_id"].filter(column.is_valid())[int(np.argmin(finite))].as_py()
+            raise ColdstartError(f"space {name!r}: the vector of item {bad!r} is not finite; embed that item again")
+
+
+def _passports(schema: pa.Schema) -> dict[str, str]:
+    """space -> passport as JSON by name of space, from the metadata of the table (which come in any order)."""
+    entries = sorted((key.decode(), value.decode()) for key, value in (schema.metadata or {}).items())
+    return {key.removeprefix(SPACE_KEY): text for key, text in entries if key.startswith(SPACE_KEY)}
+
+
+def _tag(table: Any, tag: str, version: int) -> None:
+    if tag in table.tags.list():
+        table.tags.update(tag, version)
+    else:
+        table.tags.create(tag, version)
+
+
+def _size_bytes(table: Any) -> int:
+    if "://" in table.uri:
+        return 0
+    return sum(path.stat().st_size for path in Path(table.uri).rglob("*") if path.is_file())

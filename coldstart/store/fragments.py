@@ -1,0 +1,120 @@
+"""Tables as other processes read and write them: by place and version, by row address, by fragments that one commits.
+
+A fragment is a file of rows that belongs to no version of its table until it is committed: one that never is, because
+its writer was killed, is a file that upkeep removes once it is a week old. Opens tables with Lance itself, so that no
+database connection needs to exist where rows are read or written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lance
+import pyarrow as pa
+from lance.fragment import FragmentMetadata, write_fragments
+
+from coldstart.errors import ColdstartError
+from coldstart.store.sql import one_of
+
+if TYPE_CHECKING:
+    from coldstart.store import Store
+
+ADDRESS = "_rowaddr"
+"""Column of a row's address, uint64: fragment x 2^32 + row in it. It holds until the table is compacted."""
+_ROW_BITS = 32
+
+
+@dataclass(frozen=True)
+class Place:
+    """One version of a table, as any process that reaches the workspace opens it; picklable."""
+
+    uri: str
+    version: int
+    format: str
+
+    def open(self) -> Any:
+        """The `lance.LanceDataset`."""
+        return lance.dataset(self.uri, version=self.version)
+
+
+def place(store: Store, table: str) -> Place | None:
+    """The newest version of a table; None where it does not exist.
+
+    Raises:
+        ColdstartError: the workspace is on a LanceDB server, whose files other processes cannot open.
+    """
+    if store.uri.startswith("db://"):
+        raise ColdstartError(
+            f"workspace {store.uri} is on a LanceDB server: `engine: ray` needs a folder or an object store, such as "
+            "s3://BUCKET/PATH, that all workers reach"
+        )
+    if not store.has(table):
+        return None
+    found = lance.dataset(store.db.open_table(table).uri)
+    return Place(found.uri, found.version, found.data_storage_version)
+
+
+def ensure(store: Store, table: str, schema: pa.Schema) -> Place:
+    """The newest version of a table, which is made (with the schema's metadata) where it does not exist."""
+    found = place(store, table)
+    if found is None:
+        store.db.create_table(table, schema=schema)
+        found = place(store, table)
+    assert found is not None
+    return found
+
+
+def rows_at(where: Place, addresses: Sequence[int]) -> list[dict[str, Any]]:
+    """Whole rows, in the order of their addresses as given."""
+    rows: list[dict[str, Any]] = where.open()._take_rows(list(addresses)).to_pylist() if addresses else []
+    return rows
+
+
+def addresses_of(where: Place, ids: Sequence[str]) -> dict[str, int]:
+    """`item_id` -> address, of those of some items that have a row."""
+    if not ids:
+        return {}
+    rows = where.open().scanner(columns=["item_id"], filter=one_of("item_id", ids), with_row_address=True).to_table()
+    return dict(zip(rows["item_id"].to_pylist(), rows[ADDRESS].to_pylist(), strict=True))
+
+
+def write(where: Place, rows: pa.Table) -> list[str]:
+    """Write rows as fragments of a table without making them part of it; returns what `commit` needs of them."""
+    made = write_fragments(rows, where.uri, mode="append", data_storage_version=where.format)
+    return [json.dumps(fragment.to_json()) for fragment in made]
+
+
+def commit(where: Place, written: Iterable[str], gone: Iterable[int]) -> None:
+    """In one transaction, make fragments part of a table and remove the rows at some addresses.
+
+    A kill leaves all of it done or nothing. Addresses whose rows are gone already do no harm.
+    """
+    new = [FragmentMetadata.from_json(text) for text in written]
+    newest = lance.dataset(where.uri)
+    changed, emptied = [], []
+    for number, rows in _by_fragment(gone).items():
+        fragment = newest.get_fragment(number)
+        if fragment is None:
+            continue
+        left = fragment.delete_rows(rows)
+        if left is None:
+            emptied.append(number)
+        else:
+            changed.append(left)
+    if new or changed or emptied:
+        update = lance.LanceOperation.Update(
+            removed_fragment_ids=emptied, updated_fragments=changed, new_fragments=new, fields_modified=[]
+        )
+        lance.LanceDataset.commit(where.uri, update, read_version=newest.version)
+
+
+def _by_fragment(addresses: Iterable[int]) -> dict[int, list[int]]:
+    """Number of a fragment -> rows in it."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for address in addresses:
+        found[address >> _ROW_BITS].append(address & ((1 << _ROW_BITS) - 1))
+    return found

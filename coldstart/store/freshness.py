@@ -1,0 +1,223 @@
+"""Which rows are fresh, which are stale, and which item ended where: the balance of a stage.
+
+A row is fresh if and only if its key equals the one the pipeline would compute now. A ledger verdict holds for as long
+as its key does. So every item of a stage is in exactly one state, and nothing but keys decides which. An item that a
+gate turns away is in that gate's state in all later stages, whatever rows it has there from before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from coldstart.core import stage as registry
+from coldstart.core.keys import chain, stage_key
+from coldstart.core.pipeline import Pipeline, StageSpec
+from coldstart.core.stage import Gate, LedgerRow, MapStage, Reject, WholeStage, is_map
+from coldstart.errors import NotFitted
+from coldstart.store import ITEMS, Store
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Where the items of a stage are: fresh + failed + filtered + duplicate + pending = total."""
+
+    fresh: int = 0
+    failed: int = 0
+    filtered: int = 0
+    duplicate: int = 0
+    pending: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return self.fresh + self.failed + self.filtered + self.duplicate + self.pending
+
+    @property
+    def failed_share(self) -> float:
+        return self.failed / self.total if self.total else 0.0
+
+
+def tally(fresh: int, verdicts: Iterable[LedgerRow], pending: int) -> Balance:
+    """The balance of a stage with these rows, these verdicts and so much left to do."""
+    verdicts = list(verdicts)
+    states = Counter(row.state for row in verdicts)
+    reasons = Counter(row.reason for row in verdicts)
+    return Balance(
+        fresh, states["failed"], states["filtered"], states["duplicate"], pending, dict(reasons.most_common())
+    )
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The state of every item of a stage.
+
+    Attributes:
+        expected: item -> the key its row should carry, in table order.
+        fresh: items whose row carries it.
+        settled: items turned away under it, here or by an earlier stage.
+        stale: all others, in table order: the work to do.
+        waiting: those of them whose turn is not yet come: a stage that they are read from has them to do first.
+    """
+
+    expected: Mapping[str, str]
+    fresh: frozenset[str]
+    settled: Mapping[str, LedgerRow]
+    stale: tuple[str, ...]
+    waiting: frozenset[str] = frozenset()
+
+    @property
+    def balance(self) -> Balance:
+        return tally(len(self.fresh), self.settled.values(), len(self.stale))
+
+    def key_of(self, item: str) -> str:
+        """What an item's row adds to the keys of the rows made from it; an item turned away adds that it has none."""
+        return _NO_ROW if item in self.settled or item not in self.expected else self.expected[item]
+
+
+_NO_ROW = "none"
+
+
+@dataclass(frozen=True)
+class Above:
+    """What a stage stands on in its pipeline.
+
+    Attributes:
+        rows: name -> state of each stage that it reads.
+        closed: items that an earlier gate keeps from it, and why.
+    """
+
+    rows: Mapping[str, Assessment] = field(default_factory=dict)
+    closed: Mapping[str, Reject] = field(default_factory=dict)
+
+
+def assess(
+    expected: Mapping[str, str],
+    present: Mapping[str, str],
+    ledger: Mapping[str, LedgerRow],
+    closed: Mapping[str, LedgerRow] | None = None,
+) -> Assessment:
+    """Compare the keys that should be with the keys that are; `closed` items are settled whatever rows they have."""
+    closed = closed or {}
+    fresh = frozenset(item for item, key in expected.items() if present.get(item) == key and item not in closed)
+    settled = {
+        item: closed[item] if item in closed else ledger[item]
+        for item, key in expected.items()
+        if item in closed or (item not in fresh and item in ledger and ledger[item].row_key == key)
+    }
+    stale = tuple(item for item in expected if item not in fresh and item not in settled)
+    return Assessment(expected, fresh, settled, stale)
+
+
+def expected_keys(
+    stage: MapStage, items: Mapping[str, str], upstream: Mapping[str, Assessment] | None = None
+) -> dict[str, str]:
+    """Item -> key of its row of `stage`, from the keys of the item rows and of the rows of the stages it reads."""
+    key = stage_key(stage.kind, stage.version, stage.fingerprint())
+    read = [(upstream or {})[name] for _, name in sorted(stage.reads.items())]
+    return {item: chain(key, "\n".join([own, *(rows.key_of(item) for rows in read)])) for item, own in items.items()}
+
+
+def assess_map(workspace: Store, stage: MapStage, above: Above | None = None, retry: Iterable[str] = ()) -> Assessment:
+    """The state of every item of a map stage over the `items` table.
+
+    Args:
+        above: what it stands on; nothing for a stage that reads items alone and has no gate before it.
+        retry: states (`failed`, …) whose verdicts are set aside, so that their items count as stale.
+    """
+    above = above or Above()
+    again = set(retry)
+    ledger = {item: row for item, row in workspace.verdicts(stage.name).items() if row.state not in again}
+    expected = expected_keys(stage, workspace.keys(ITEMS), above.rows)
+    closed = {
+        item: _closed_row(stage.name, item, expected[item], why)
+        for item, why in above.closed.items()
+        if item in expected
+    }
+    found = assess(expected, workspace.keys(stage.table, stage.key_column), ledger, closed)
+    held_up = {item for rows in above.rows.values() for item in rows.stale}
+    return replace(found, waiting=frozenset(item for item in found.stale if item in held_up))
+
+
+def _closed_row(stage: str, item: str, key: str, why: Reject) -> LedgerRow:
+    """Filed under a key of its own, so that the item is stale, not settled, once the gate opens for it."""
+    return LedgerRow(stage, item, chain(key, f"closed: {why}"), why.state, why.reason, why.detail)
+
+
+def build(spec: StageSpec, pipeline: Pipeline) -> MapStage | WholeStage:
+    """The stage that a pipeline names, its model not yet loaded."""
+    stage: MapStage | WholeStage = registry.module(spec.kind).build(spec.name, spec.settings, pipeline)
+    return stage
+
+
+class Standing:
+    """Where a pipeline's items are in each of its map stages, at one moment of the workspace; each worked out once.
+
+    All items of a stage that needs something not yet fitted wait.
+
+    Args:
+        stages: those that are built already, by name.
+        closed: what each gate turns away, by its name, where that is known already.
+    """
+
+    def __init__(
+        self,
+        workspace: Store,
+        pipeline: Pipeline,
+        stages: Mapping[str, MapStage | WholeStage] | None = None,
+        closed: Mapping[str, Mapping[str, Reject]] | None = None,
+    ) -> None:
+        self._workspace = workspace
+        self._pipeline = pipeline
+        self._stages = dict(stages or {})
+        self._found: dict[str, Assessment] = {}
+        self._closed = dict(closed or {})
+
+    def stage(self, name: str) -> MapStage | WholeStage:
+        """A stage of the pipeline by its name."""
+        if name not in self._stages:
+            self._stages[name] = build(
+                next(spec for spec in self._pipeline.stages if spec.name == name), self._pipeline
+            )
+        return self._stages[name]
+
+    def of(self, name: str) -> Assessment:
+        """The state of every item of a map stage."""
+        if name not in self._found:
+            stage = self.stage(name)
+            assert is_map(stage), f"{name} is no map stage"
+            try:
+                self._found[name] = assess_map(self._workspace, stage, self.above(stage))
+            except NotFitted:
+                items = self._workspace.keys(ITEMS)
+                every = dict.fromkeys(items, "")
+                self._found[name] = Assessment(every, frozenset(), {}, tuple(items), frozenset(items))
+        return self._found[name]
+
+    def above(self, stage: MapStage) -> Above:
+        """What a map stage of the pipeline stands on.
+
+        A gate judges duplicates as well: one that is linked is served with its own words and pictures.
+        """
+        ignoring = ("duplicate",) if isinstance(stage, Gate) else ()
+        return Above({name: self.of(name) for name in stage.reads.values()}, self.closed(stage.name, ignoring))
+
+    def closed(self, name: str, ignoring: Collection[str] = ()) -> dict[str, Reject]:
+        """Items that gates before a stage turn away, and the first one's reason; without those of a state to ignore."""
+        found: dict[str, Reject] = {}
+        for spec in self._pipeline.stages:
+            if spec.name == name:
+                break
+            if spec.kind == "ingest":  # no gate, and its manifest need not be known any more
+                continue
+            for item, why in self._closed_by(spec.name).items():
+                if why.state not in ignoring:
+                    found.setdefault(item, why)
+        return found
+
+    def _closed_by(self, name: str) -> Mapping[str, Reject]:
+        if name not in self._closed:
+            stage = self.stage(name)
+            self._closed[name] = stage.closed(self._workspace) if isinstance(stage, Gate) else {}
+        return self._closed[name]

@@ -1,0 +1,322 @@
+"""The published catalog, as readers see it: one fixed version, its spaces, and the searches in it.
+
+Publications: which versions of the catalog were shown to readers, with the figures they were shown with.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+from lancedb.query import MatchQuery
+from numpy.typing import NDArray
+
+from coldstart.errors import ColdstartError
+from coldstart.store import ann, sql
+from coldstart.store.ann import Effort, IndexReport, Vectors, column_of
+
+__all__ = ["Publication", "Published"]
+
+
+COPY_OF = "duplicate_of"
+"""Column that names the original of an item that is linked to one."""
+
+
+BATCH = 256
+"""Queries in one call of the store: they share one scan, and their results fit in memory."""
+
+
+class Published:
+    """The catalog at its published version; nothing written later shows.
+
+    Attributes:
+        publication: its number, version, passports and index figures.
+        passports: space -> passport as JSON.
+    """
+
+    def __init__(self, table: lancedb.table.Table, publication: Publication) -> None:
+        self._table = table
+        self.publication = publication
+        self.passports = publication.passports
+        self._indexes = {report.space: report for report in publication.indexes}
+
+    def __len__(self) -> int:
+        return self.publication.rows
+
+    def keys(self) -> dict[str, str]:
+        """item_id -> the `index_key` it was written with."""
+        rows = self._table.search().select(["item_id", "index_key"]).limit(None).to_arrow()
+        return dict(zip(rows["item_id"].to_pylist(), rows["index_key"].to_pylist(), strict=True))
+
+    def condition(
+        self,
+        *,
+        where: str | None = None,
+        kind: str | None = None,
+        exclude: Iterable[str] = (),
+        copies: bool = False,
+    ) -> str | None:
+        """One SQL condition out of the operator's `where`, a kind, and ids to leave out; None for no condition.
+
+        Args:
+            copies: let items that are linked to an original be found beside it.
+
+        Raises:
+            ColdstartError: `where` is no condition over the columns of the catalog.
+        """
+        parts = []
+        if where is not None:
+            parts.append(f"({where})")
+            with _explained(where, self._table.schema):
+                self._table.search().where(parts[0]).select(["item_id"]).limit(1).to_arrow()
+        if kind is not None:
+            parts.append(sql.equals("kind", kind))
+        if excluded := sorted(set(exclude)):
+            parts.append(f"NOT {sql.one_of('item_id', excluded)}")
+        if not copies and self._has_copies:
+            parts.append(f"{COPY_OF} IS NULL")
+        return " AND ".join(parts) or None
+
+    @cached_property
+    def _has_copies(self) -> bool:
+        known = COPY_OF in self._table.schema.names  # catalogs of earlier versions have no such column
+        return known and self._table.count_rows(f"{COPY_OF} IS NOT NULL") > 0
+
+    def copies(self, item_ids: Iterable[str]) -> dict[str, list[str]]:
+        """item_id -> the items that are linked to it as copies, for those that have any."""
+        found: dict[str, list[str]] = {}
+        wanted = sorted(set(item_ids))
+        if wanted and self._has_copies:
+            query = self._table.search().where(sql.one_of(COPY_OF, wanted)).select(["item_id", COPY_OF])
+            for row in query.limit(None).to_arrow().sort_by("item_id").to_pylist():
+                found.setdefault(row[COPY_OF], []).append(row["item_id"])
+        return found
+
+    def vector_search(self, space: str, queries: Vectors, top_k: int, *, where: str | None = None) -> pa.Table:
+        """The nearest items of each query, by cosine. Items without a vector in the space are never found.
+
+        With a condition, `top_k` items come back if so many meet it: where the index finds fewer, the search is
+        exact.
+
+        Args:
+            queries: float32 `[Q, D]`.
+            where: an SQL condition, see `condition`.
+
+        Returns:
+            `query_index` int32, `item_id`, `_distance` float32 (1 - cosine); by query, then distance, then item_id.
+
+        Raises:
+            ColdstartError: unknown space, queries of another length, `top_k` below 1, or a faulty condition.
+        """
+        dim = self._dim(space)
+        if queries.ndim != 2 or queries.shape[1] != dim:
+            raise ColdstartError(
+                f"query of {queries.shape[-1]} numbers for space {space!r} of {dim}: encode it with the encoder of "
+                "that space"
+            )
+        _check_top_k(top_k)
+        parts = [ann.EMPTY]
+        for start in range(0, len(queries), BATCH):
+            part = self._nearest(space, queries[start : start + BATCH], top_k, where)
+            parts.append(_renumbered(part, part["query_index"].to_numpy() + start))
+        return pa.concat_tables(parts)
+
+    def text_search(self, text: str, top_k: int, *, where: str | None = None) -> pa.Table:
+        """The items whose text matches any word best (BM25). The text is words to look for, never a query language.
+
+        Returns:
+            `item_id`, `_score` float32; by falling score, then item_id. Empty where no word is left to look for.
+
+        Raises:
+            ColdstartError: `top_k` below 1, or a faulty condition.
+        """
+        _check_top_k(top_k)
+        words = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot cross into the store
+        query = self._table.search(MatchQuery(words, "text"), query_type="fts").limit(top_k)
+        if where:
+            query = query.where(where, prefilter=True)
+        with _explained(where, self._table.schema):
+            found = query.select(["item_id", "_score"]).to_arrow()
+        return found.sort_by([("_score", "descending"), ("item_id", "ascending")])
+
+    def items(self, item_ids: Iterable[str], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """item_id -> the wanted columns, for the ids that the catalog has."""
+        wanted = sorted(set(item_ids))
+        if not wanted:
+            return {}
+        query = self._table.search().where(sql.one_of("item_id", wanted)).select(["item_id", *columns])
+        return {row.pop("item_id"): row for row in query.limit(None).to_arrow().to_pylist()}
+
+    def vectors(self, space: str, item_ids: Iterable[str]) -> dict[str, Vectors]:
+        """item_id -> its vector in the space, float32 `[D]`; ids that are unknown or have none are left out."""
+        self._dim(space)
+        column = column_of(space)
+        found = self.items(item_ids, [column])
+        return {item_id: np.array(row[column], np.float32) for item_id, row in found.items() if row[column] is not None}
+
+    def count(self, where: str | None = None) -> int:
+        """How many items meet an SQL condition, see `condition`."""
+        return int(self._table.count_rows(where))
+
+    def blocks(self, columns: Sequence[str], *, where: str | None = None, rows: int = 8192) -> Iterator[pa.RecordBatch]:
+        """All items that meet a condition, in no promised order, `rows` or fewer at a time; never all in memory."""
+        query = self._table.search()
+        if where:
+            query = query.where(where)
+        yield from query.select(["item_id", *columns]).limit(None).to_batches(batch_size=rows)
+
+    def spread(self, columns: Sequence[str], rows: int, *, where: str | None = None) -> Iterator[pa.RecordBatch]:
+        """About `rows` items that meet a condition, taken at even distances over the whole catalog; see `blocks`."""
+        present, meeting = len(self), self.count(where)
+        offsets = np.unique(np.linspace(0, present - 1, min(present, rows * present // max(1, meeting))).astype(int))
+        ids = self._table.take_offsets(offsets.tolist()).select(["item_id"]).to_arrow()["item_id"].to_pylist()
+        chosen = sql.one_of("item_id", ids)
+        yield from self.blocks(columns, where=f"{where} AND {chosen}" if where else chosen)
+
+    def _nearest(self, space: str, queries: Vectors, top_k: int, where: str | None) -> pa.Table:
+        column = column_of(space)
+        report = self._indexes[space]
+        effort = report.effort_filtered if where and report.effort_filtered else report.effort
+
+        def search(some: Vectors, effort: ann.Effort | None) -> pa.Table:
+            return ann.nearest(self._table, column, some, top_k, effort=effort, where=where)
+
+        with _explained(where, self._table.schema):
+            found = search(queries, effort)
+            counts = np.bincount(found["query_index"].to_numpy(), minlength=len(queries))
+            if effort is None or counts.min(initial=top_k) >= top_k:
+                return found
+            present = f"{column} IS NOT NULL"
+            available = min(top_k, self._table.count_rows(f"({where}) AND {present}" if where else present))
+            short = np.flatnonzero(counts < available)
+            if not len(short):
+                return found
+            exact = search(queries[short], None)
+        exact = _renumbered(exact, short[exact["query_index"].to_numpy()])
+        kept = found.filter(pa.array(~np.isin(found["query_index"].to_numpy(), short)))
+        return pa.concat_tables([kept, exact]).sort_by(ann.ORDER)
+
+    def _dim(self, space: str) -> int:
+        if space not in self.passports:
+            names = ", ".join(sorted(self.passports)) or "none"
+            raise ColdstartError(f"space {space!r} is not in the published catalog: it has {names}")
+        return int(self._table.schema.field(column_of(space)).type.list_size)
+
+
+def _renumbered(found: pa.Table, query_index: NDArray[Any]) -> pa.Table:
+    return found.set_column(0, "query_index", pa.array(query_index, pa.int32()))
+
+
+def _check_top_k(top_k: int) -> None:
+    if top_k < 1:
+        raise ColdstartError(f"top_k {top_k}: ask for 1 or more")
+
+
+@contextmanager
+def _explained(where: str | None, schema: pa.Schema) -> Iterator[None]:
+    """Turn what the store says about a faulty condition into one line."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if where is None or (isinstance(error, RuntimeError) and "filter expression" not in str(error)):
+            raise
+        reason = re.sub(r", /\S+\.rs:\d+:\d+.*", "", str(error).splitlines()[0])
+        reason = re.sub(r"^(Invalid input|lance error: .*?filter expression to batch)[,:] ", "", reason)
+        columns = ", ".join(name for name in schema.names if not name.startswith("vector_"))
+        raise ColdstartError(f"where {where!r}: {reason}; write a condition over {columns}") from error
+
+
+TABLE = "publications"
+
+
+SCHEMA = pa.schema(
+    [
+        ("number", pa.int64()),
+        ("version", pa.int64()),
+        ("published_at", pa.timestamp("us", "UTC")),
+        ("rows", pa.int64()),
+        ("previous", pa.int64()),
+        ("passports", pa.string()),
+        ("indexes", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One published version of the catalog.
+
+    Attributes:
+        number: counts from 1; its tag is `pub-000001`.
+        version: table version under the tag.
+        previous: number of the publication that was current before; None for the first.
+        passports: space -> passport as JSON.
+        indexes: one report a space.
+    """
+
+    number: int
+    version: int
+    published_at: datetime
+    rows: int
+    previous: int | None
+    passports: Mapping[str, str]
+    indexes: Sequence[IndexReport]
+
+    @property
+    def tag(self) -> str:
+        return f"pub-{self.number:06d}"
+
+
+def read(db: lancedb.DBConnection) -> list[Publication]:
+    """All that are kept, newest first."""
+    table = open_table(db, TABLE)
+    rows = [] if table is None else table.to_arrow().sort_by([("number", "descending")]).to_pylist()
+    return [_from_row(row) for row in rows]
+
+
+def record(db: lancedb.DBConnection, publication: Publication) -> None:
+    """Keep a publication; one of the same number is replaced."""
+    row = {
+        **{name: getattr(publication, name) for name in SCHEMA.names},
+        "passports": json.dumps(dict(publication.passports)),
+        "indexes": json.dumps([asdict(report) for report in publication.indexes]),
+    }
+    table = open_table(db, TABLE)
+    if table is None:
+        table = db.create_table(TABLE, schema=SCHEMA)
+    merge = table.merge_insert("number").when_matched_update_all().when_not_matched_insert_all()
+    merge.execute(pa.Table.from_pylist([row], schema=SCHEMA))
+
+
+def forget(db: lancedb.DBConnection, numbers: Iterable[int]) -> None:
+    """Drop publications of these numbers."""
+    if listed := ", ".join(map(str, numbers)):
+        db.open_table(TABLE).delete(f"number IN ({listed})")
+
+
+def open_table(db: lancedb.DBConnection, name: str) -> Any:
+    """The table at its newest version; None where it does not exist."""
+    try:
+        return db.open_table(name)
+    except ValueError as error:
+        if "was not found" not in str(error):
+            raise
+        return None
+
+
+def _from_row(row: dict[str, Any]) -> Publication:
+    reports = json.loads(row["indexes"])
+    for report in reports:
+        for name in ("effort", "effort_filtered"):
+            report[name] = Effort(**report[name]) if report.get(name) else None
+    indexes = tuple(IndexReport(**report) for report in reports)
+    return Publication(**{**row, "passports": json.loads(row["passports"]), "indexes": indexes})

@@ -1,0 +1,447 @@
+"""Whether two videos or pictures show the same, and for how long: frames that look alike, on one line through time.
+
+Two frames are alike if some view of one is close to the same view of the other, in bits and in colour (see
+`coldstart.understand.fingerprint`). Two videos are alike as far as their like frames lie on one line
+`other time = speed * time + offset`; the score is the share of the shorter one that does. It depends on the two
+fingerprints alone and is the same both ways. Knows nothing of items.
+
+The originals so far, and whether a newcomer is a copy of one of them. Knows nothing of tables or policies.
+
+Which of very many items may show the same as a new one: a quick look at 64 bits of every frame, then at all 256.
+
+Exact search, no index to build or to go stale; the numbers lie in memory, in blocks that fit into a core's cache. It
+only has to leave nothing out: `coldstart.understand.near_duplicates` decides. Knows nothing of items, which it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.core import device
+from coldstart.understand.fingerprint import (
+    BARS,
+    CROPS,
+    MIN_QUALITY,
+    PAIRS,
+    THUMB,
+    VIEWS,
+    Fingerprints,
+    Words,
+    mirrored,
+    spans,
+)
+
+SPEEDS = tuple(round(1 + step * sign, 2) for step in (0.0, 0.02, 0.04, 0.05, 0.06, 0.08, 0.1) for sign in (1, -1))[1:]
+"""Speeds that are tried, the likeliest first, so that of equals the plainest wins."""
+
+
+_GRID = 4  # colours are compared on so many cells a side
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What counts as the same.
+
+    Attributes:
+        max_bits: of the 256 bits of a view, so many may differ between two like frames.
+        max_colour: levels of 255 by which the mean colour of no cell of a 4 x 4 grid may differ.
+        give: a frame that is seen between two of the other's differs from both; where both videos move, this share of
+            the way that the slower one makes from frame to frame is allowed, up to `most_bits` and `most_colour`.
+        slack_s: seconds by which two like frames may miss the line.
+    """
+
+    max_bits: int = 20
+    max_colour: float = 24.0
+    give: float = 0.8
+    most_bits: int = 72
+    most_colour: float = 96.0
+    slack_s: float = 0.5
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A video: `times_s` float64 [N], rising, and its N fingerprints; or N pictures without times."""
+
+    times_s: NDArray[np.float64] | None
+    prints: Fingerprints
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Seconds of one item, and the seconds of the other that show the same."""
+
+    start_s: float
+    end_s: float
+    other_start_s: float
+    other_end_s: float
+
+
+@dataclass(frozen=True)
+class Match:
+    """How alike two items are.
+
+    Attributes:
+        score: share of the frames of the shorter item that have their like on the line, 0 to 1.
+        mirrored: left and right are swapped between them.
+        speed: seconds of the other that pass in one second of the first.
+        stretches: what is the same, in order of time.
+    """
+
+    score: float
+    mirrored: bool
+    speed: float
+    stretches: tuple[Stretch, ...]
+
+
+def alike(one: Sequence, other: Sequence, rule: Rule) -> Match:
+    """The best line between two items; a score of 0 and no stretches where there is none."""
+    swap = _order(one) > _order(other)
+    short, long = (other, one) if swap else (one, other)
+    found = max((_line(short, long, rule, mirror) for mirror in (False, True)), key=lambda match: match.score)
+    return _turned(found) if swap else found
+
+
+def like_frames(one: Fingerprints, other: Fingerprints, rule: Rule, *, mirror: bool) -> NDArray[np.bool_]:
+    """bool [N, M]: which frames of one look like which of the other."""
+    words = mirrored(one.words) if mirror else one.words
+    thumbs = one.thumbs[:, :, ::-1] if mirror else one.thumbs
+    grids = [_grids(thumbs, view) for view in range(len(VIEWS))]
+    other_grids = [_grids(other.thumbs, view) for view in range(len(VIEWS))]
+    usable = (one.quality >= MIN_QUALITY)[:, None] & (other.quality >= MIN_QUALITY)
+    bits, colours = _pace(one), _pace(other)
+    max_bits = np.clip(rule.give * np.minimum(bits[0][:, None], colours[0]), rule.max_bits, rule.most_bits)
+    max_colour = np.clip(rule.give * np.minimum(bits[1][:, None], colours[1]), rule.max_colour, rule.most_colour)
+    found = np.zeros(usable.shape, bool)
+    for left, right in PAIRS:
+        apart = np.bitwise_count(words[:, None, left] ^ other.words[None, :, right]).sum(axis=-1, dtype=np.int64)
+        rows, columns = np.nonzero((apart <= max_bits) & usable & ~found)
+        shift = np.abs(grids[left][rows] - other_grids[right][columns]).max(axis=1)
+        near = shift <= max_colour[rows, columns]
+        found[rows[near], columns[near]] = True
+    return found
+
+
+def _pace(prints: Fingerprints) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """How far each frame is from the frame before or after it, whichever is further: bits, and colour; both [N]."""
+    bits = np.bitwise_count(prints.words[1:, 0] ^ prints.words[:-1, 0]).sum(axis=-1, dtype=np.int64)
+    grids = _grids(prints.thumbs, 0)
+    colour = np.abs(grids[1:] - grids[:-1]).max(axis=1)
+    return np.maximum(np.r_[0, bits], np.r_[bits, 0]), np.maximum(np.r_[0, colour], np.r_[colour, 0])
+
+
+def _grids(thumbs: NDArray[np.uint8], view: int) -> NDArray[np.float32]:
+    """Mean colours of a view on a 4 x 4 grid: float32 [N, 48]."""
+    rows, columns = _AREAS[view]
+    cells: NDArray[np.float32] = rows @ thumbs.transpose(0, 3, 1, 2).astype(np.float32) @ columns.T
+    return cells.reshape(len(thumbs), -1)
+
+
+def _areas(start: float, end: float) -> NDArray[np.float32]:
+    """float32 [4, 8]: how much of each pixel of a side lies in each cell of a span of it; rows sum to 1."""
+    edges = THUMB * np.linspace(start, end, _GRID + 1)
+    pixels = np.arange(THUMB)
+    inside = np.minimum(pixels + 1, edges[1:, None]) - np.maximum(pixels, edges[:-1, None])
+    weights = np.clip(inside, 0, 1)
+    shares: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
+
+
+_AREAS = [[_areas(*span) for span in spans(*view)] for view in VIEWS]
+
+
+def _order(item: Sequence) -> tuple[int, bytes, bytes]:
+    """A total order of contents, so that a pair is compared in one way only."""
+    times = b"" if item.times_s is None else item.times_s.tobytes()
+    return len(item.prints.words), times, item.prints.words.tobytes()
+
+
+def _line(short: Sequence, long: Sequence, rule: Rule, mirror: bool) -> Match:
+    like = like_frames(short.prints, long.prints, rule, mirror=mirror)
+    usable = max(int((short.prints.quality >= MIN_QUALITY).sum()), (len(like) + 1) // 2)  # black is no evidence
+    if short.times_s is None or long.times_s is None:
+        return Match(int(like.any(axis=1).sum()) / usable, mirror, 1.0, ())
+    rows, columns = np.nonzero(like)
+    from_s, to_s = short.times_s[rows], long.times_s[columns]
+    best: tuple[int, float] = 0, 0.0
+    found = 1.0, 0.0, rows[:0]
+    for speed in SPEEDS:
+        offsets_s = to_s - speed * from_s
+        offset_s = _offset(offsets_s, rows, len(like), rule.slack_s)
+        misses_s = np.abs(offsets_s - offset_s)
+        matched = np.unique(rows[misses_s <= rule.slack_s])
+        nearest_s = np.full(len(like), np.inf)
+        np.minimum.at(nearest_s, rows, misses_s)
+        judged = len(matched), -round(float(nearest_s[matched].sum()), 6)  # within the slack many speeds would do
+        if judged > best:
+            best, found = judged, (speed, offset_s, matched)
+    speed, offset_s, matched = found
+    share = min(1.0, len(matched) / usable)
+    return Match(share, mirror, speed, _stretches(short, long, matched, speed, offset_s))
+
+
+def _offset(offsets_s: NDArray[np.float64], rows: NDArray[np.int64], frames: int, slack_s: float) -> float:
+    """The offset on which most frames agree within the slack; of equals the one that most pairs hit, then nearest 0."""
+    if not len(rows):
+        return 0.0
+    step_s = slack_s / 2
+    bins = np.rint(offsets_s / step_s).astype(np.int64)
+    low = int(bins.min())
+    votes = np.zeros((int(bins.max()) - low + 5, frames), bool)
+    for shift in range(5):  # two steps to either side are the slack
+        votes[bins - low + shift, rows] = True
+    counts = votes.sum(axis=1)[2:-2]
+    hits = np.bincount(bins - low, minlength=len(counts))
+    places = np.arange(len(counts)) + low
+    return float(places[np.lexsort((np.abs(places), -hits, -counts))[0]]) * step_s
+
+
+def _stretches(
+    short: Sequence, long: Sequence, matched: NDArray[np.int64], speed: float, offset_s: float
+) -> tuple[Stretch, ...]:
+    """Runs of matched frames; one frame that was missed does not end a run."""
+    assert short.times_s is not None and long.times_s is not None
+    if not len(matched):
+        return ()
+    ends = np.nonzero(np.diff(matched) > 2)[0]
+    firsts, lasts = matched[np.r_[0, ends + 1]], matched[np.r_[ends, len(matched) - 1]]
+    limit_s = float(long.times_s[-1]) + _spacing_s(long)
+    found = []
+    for start_s, end_s in zip(short.times_s[firsts], short.times_s[lasts] + _spacing_s(short), strict=True):
+        others = np.clip(speed * np.array([start_s, end_s]) + offset_s, 0.0, limit_s)
+        found.append(Stretch(*(round(float(second), 3) for second in (start_s, end_s, *others))))
+    return tuple(found)
+
+
+def _spacing_s(item: Sequence) -> float:
+    assert item.times_s is not None
+    return float(np.median(np.diff(item.times_s))) if len(item.times_s) > 1 else 0.0
+
+
+def _turned(match: Match) -> Match:
+    """The same from the other item's side."""
+    stretches = tuple(Stretch(one.other_start_s, one.other_end_s, one.start_s, one.end_s) for one in match.stretches)
+    return replace(match, speed=round(1 / match.speed, 4), stretches=stretches)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When an item is a copy: see `coldstart.understand.near_duplicates.Rule`; `min_share` is the score that it takes.
+
+    One picture is less evidence than many frames in order, so `picture_bits` is less than a video's `max_bits`.
+    """
+
+    min_share: float = 0.6
+    max_bits: int = 20
+    picture_bits: int = 12
+    max_colour: float = 24.0
+
+    def rule(self, media: str) -> Rule:
+        """Which frames of videos, or which pictures, are alike."""
+        return Rule(max_bits=self.max_bits if media == "video" else self.picture_bits, max_colour=self.max_colour)
+
+    def look(self, media: str) -> Look:
+        """What makes a candidate; of pictures none but those that `rule` may find alike."""
+        if media == "video":
+            return LOOKS[media]
+        return replace(LOOKS[media], low_bits=self.picture_bits, max_bits=self.picture_bits)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A copy: its original, and how they match."""
+
+    original: str
+    match: Match
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One item as it is judged.
+
+    Attributes:
+        media: `video` or `image`; those two are never compared.
+        screen: what `coldstart.understand.near_duplicates.screened` gave for it.
+        digests: of its media; equal ones are the same item, also where there is nothing to see in them.
+    """
+
+    item: str
+    media: str
+    screen: Words
+    digests: frozenset[str]
+
+
+class Seen:
+    """The originals so far.
+
+    Args:
+        arrived: item -> its place in the order of arrival.
+        recall: fingerprints of some items, in their order; asked for candidates alone.
+    """
+
+    def __init__(self, rules: Rules, arrived: Mapping[str, int], recall: Callable[[list[str]], list[Sequence]]) -> None:
+        self._rules = rules
+        self._arrived = arrived
+        self._recall = recall
+        self._screens = {media: Screen(rules.look(media)) for media in LOOKS}
+        self._items: dict[str, list[str]] = {media: [] for media in LOOKS}
+        self._exact: dict[tuple[str, frozenset[str]], str] = {}
+
+    def add(self, arrival: Arrival) -> None:
+        """Take an original in."""
+        self._screens[arrival.media].add(arrival.screen)
+        self._items[arrival.media].append(arrival.item)
+        earlier = self._exact.setdefault((arrival.media, arrival.digests), arrival.item)
+        if self._arrived[arrival.item] < self._arrived[earlier]:
+            self._exact[arrival.media, arrival.digests] = arrival.item
+
+    def judge(self, arrival: Arrival) -> Verdict | None:
+        """The earliest original that an item is a copy of; None where it is none."""
+        known = self._items[arrival.media]
+        candidates = sorted(
+            (known[place] for place in self._screens[arrival.media].find(arrival.screen)), key=self._place
+        )
+        same = self._exact.get((arrival.media, arrival.digests)) if arrival.digests else None
+        if same is not None:
+            candidates = [item for item in candidates if self._place(item) < self._place(same)]
+        if not candidates and same is None:
+            return None
+        own, *others = self._recall([arrival.item, *candidates])
+        for item, other in zip(candidates, others, strict=True):
+            match = alike(own, other, self._rules.rule(arrival.media))
+            if match.score >= self._rules.min_share:
+                return Verdict(item, match)
+        return None if same is None else Verdict(same, _identical(own))
+
+    def _place(self, item: str) -> int:
+        return self._arrived[item]
+
+
+def _identical(sequence: Sequence) -> Match:
+    if sequence.times_s is None:
+        return Match(1.0, False, 1.0, ())
+    end_s = float(sequence.times_s[-1])
+    return Match(1.0, False, 1.0, (Stretch(0.0, end_s, 0.0, end_s),))
+
+
+SCREEN_S = 0.5
+"""Seconds between the frames of a video that are looked at."""
+
+
+ASKED = 8
+"""Frames of a new video that are looked for; all frames of the others are looked at."""
+
+
+_BLOCK = 1 << 15
+
+
+_SAME_BITS = 10  # a frame this close to the last one adds nothing
+
+
+@dataclass(frozen=True)
+class Look:
+    """What makes a candidate: one pair of frames that is this close.
+
+    Attributes:
+        views: which views are kept of each frame; `pairs`: which of them, by their place there, are compared.
+        low_bits: of the 64 bits of the lowest frequencies, so many may differ; `max_bits`: of all 256.
+    """
+
+    views: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+    low_bits: int
+    max_bits: int
+
+
+_WHOLE, _CROPPED = VIEWS.index((CROPS[0], BARS[1])), VIEWS.index((CROPS[-1], BARS[1]))
+
+
+VIDEO = Look((_WHOLE, _CROPPED), ((0, 0), (0, 1), (1, 0)), low_bits=16, max_bits=64)
+"""Some frame of many will do, so few views suffice: those without a bar at the bottom."""
+
+
+PICTURE = Look(tuple(range(len(VIEWS))), PAIRS, low_bits=16, max_bits=64)
+"""All that could match: a picture has no second frame to be found by."""
+
+
+LOOKS = {"video": VIDEO, "image": PICTURE}
+
+
+def screened(prints: Fingerprints, times_s: NDArray[np.float64] | None, look: Look) -> Words:
+    """The frames of an item to look at, uint64 [M, views of the look, 4]: none of one colour, and of a video one each
+    `SCREEN_S` unless nothing moved."""
+    kept: list[int] = []
+    for place in np.nonzero(prints.quality >= MIN_QUALITY)[0].tolist():
+        if kept and times_s is not None:
+            moved = np.bitwise_count(prints.words[place, 0] ^ prints.words[kept[-1], 0]).sum()
+            if times_s[place] < times_s[kept[-1]] + SCREEN_S - 1e-3 or moved <= _SAME_BITS:
+                continue
+        kept.append(place)
+    return prints.words[kept][:, look.views]
+
+
+class Screen:
+    """Frames of all items so far; items are numbered in the order in which they were added."""
+
+    def __init__(self, look: Look, threads: int | None = None) -> None:
+        self._look = look
+        self._threads = min(threads or device.threads(), 8)
+        self._words: Words = np.zeros((len(look.views), _BLOCK, 4), np.uint64)
+        self._low: Words = np.zeros((len(look.views), _BLOCK), np.uint64)
+        self._owners = np.zeros(_BLOCK, np.int64)
+        self._frames = 0
+        self.items = 0
+
+    def add(self, words: Words) -> int:
+        """Take in what `screened` gave for one item; returns its number."""
+        end = self._frames + len(words)
+        if end > len(self._owners):
+            self._grow(end)
+        kept = words.swapaxes(0, 1)
+        self._words[:, self._frames : end] = kept
+        self._low[:, self._frames : end] = kept[..., 0]
+        self._owners[self._frames : end] = self.items
+        self._frames = end
+        self.items += 1
+        return self.items - 1
+
+    def _grow(self, frames: int) -> None:
+        size = max(frames, 2 * len(self._owners))
+        for name in ("_words", "_low"):
+            old = getattr(self, name)
+            new = np.zeros((old.shape[0], size, *old.shape[2:]), np.uint64)
+            new[:, : self._frames] = old[:, : self._frames]
+            setattr(self, name, new)
+        self._owners = np.concatenate([self._owners, np.zeros(size - len(self._owners), np.int64)])
+
+    def find(self, words: Words) -> list[int]:
+        """Numbers of the items that may show the same as one with such frames, mirrored or not, rising."""
+        few = np.unique(np.linspace(0, len(words) - 1, ASKED).round().astype(np.int64)) if len(words) else slice(0)
+        asked = words[few]
+        both = np.concatenate([asked, mirrored(asked)])
+        starts = range(0, self._frames, _BLOCK)
+        if self._threads == 1 or len(starts) < 4:
+            found = [self._search(both, start) for start in starts]
+        else:
+            with ThreadPoolExecutor(self._threads) as pool:
+                found = list(pool.map(lambda start: self._search(both, start), starts))
+        return np.unique(np.concatenate(found)).tolist() if found else []
+
+    def _search(self, asked: Words, start: int) -> NDArray[np.int64]:
+        end = min(start + _BLOCK, self._frames)
+        apart, bits = np.empty(end - start, np.uint64), np.empty(end - start, np.uint8)
+        hit = np.zeros(end - start, bool)
+        for left, right in self._look.pairs:
+            low = self._low[right, start:end]
+            for frame in asked[:, left]:
+                np.bitwise_xor(low, frame[0], out=apart)
+                np.bitwise_count(apart, out=bits)
+                near = np.flatnonzero(bits <= self._look.low_bits)
+                if len(near):
+                    rest = self._words[right, start + near] ^ frame
+                    hit[near[np.bitwise_count(rest).sum(axis=1, dtype=np.int64) <= self._look.max_bits]] = True
+        return np.unique(self._owners[start:end][hit])

@@ -1,0 +1,213 @@
+"""Readings of single frames become lines of text with a start and an end.
+
+A line is followed from frame to frame by its place and its words. The same text that comes back later is a second line.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from coldstart.understand.ocr import Box, Rules, TextBox, Words, join_words, letters, similarity
+
+_REACH = 4.0  # between two frames a text moves by at most this many of its heights
+_BRIDGE = 1  # frames in which a line may go unseen
+_SAME_PLACE, _SAME_WORDS = 0.3, 0.5
+_MOVED_WORDS = 0.8  # a text that has left its place must be read as nearly the same
+_SURE = 0.9  # mean confidence from which two readings that differ are two texts
+_STEADY = 2  # sightings that such a reading takes
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One sampled frame of a video.
+
+    Attributes:
+        time_s: when it starts to be shown; `until_s`: when the next sampled frame does.
+        aspect: its width over its height.
+        boxes: the texts in it.
+        fresh: whether it was read; else the texts are those of the equal frame before it.
+    """
+
+    time_s: float
+    until_s: float
+    aspect: float
+    boxes: Sequence[TextBox]
+    fresh: bool = True
+
+
+@dataclass(frozen=True)
+class ScreenLine:
+    """One line of text on the screen.
+
+    Attributes:
+        start_s: time of the first frame that shows it; None in a picture.
+        end_s: time at which the first sampled frame without it starts: the last frame that shows it plus one sampling
+            step. None in a picture.
+        text: the reading that most confidence speaks for; `confidence`: the mean over the readings.
+        box: where it stood when that reading was surest.
+        frames: how many readings it rests on.
+    """
+
+    start_s: float | None
+    end_s: float | None
+    text: str
+    confidence: float
+    box: Box
+    frames: int
+
+
+def picture_lines(boxes: Sequence[TextBox], aspect: float, rules: Rules) -> list[ScreenLine]:
+    """The lines of one picture, from its top to its bottom.
+
+    Args:
+        aspect: width of the picture over its height.
+    """
+    found = join_words(boxes, aspect, rules)
+    return [
+        ScreenLine(None, None, word.text, word.confidence, _shares(word.box, aspect), 1)
+        for word in sorted(found, key=lambda word: (word.box[1], word.box[0]))
+        if word.confidence >= rules.single_confidence
+    ]
+
+
+def track(frames: Sequence[Frame], rules: Rules) -> list[ScreenLine]:
+    """Follow the lines of text through the frames of one video, in order of time.
+
+    A line goes on where a text stands in its place (intersection over union of their boxes) and reads much alike, or
+    stands near its last place and reads the same; it may go unseen in one frame. Where both readings are sure and
+    steady, a change of words in one place (a price, say) starts a new line.
+
+    Returns:
+        The lines by start, then from top to bottom.
+    """
+    open_tracks: list[_Track] = []
+    closed: list[_Track] = []
+    for index, frame in enumerate(frames):
+        words = join_words(frame.boxes, frame.aspect, rules)
+        for followed, word in _matched(open_tracks, words):
+            followed.seen.append((index, word))
+            words.remove(word)
+        over = [followed for followed in open_tracks if followed.last < index and _is_over(followed, index, words)]
+        closed += over
+        open_tracks = [followed for followed in open_tracks if followed not in over]
+        open_tracks += [_Track([(index, word)]) for word in words]
+    lines = [
+        line
+        for followed in [*closed, *open_tracks]
+        for run in _runs(followed.seen)
+        if (line := _line(run, frames, rules)) is not None
+    ]
+    return sorted(lines, key=lambda line: (line.start_s or 0.0, line.box[1], line.box[0]))
+
+
+@dataclass(eq=False)
+class _Track:
+    """One place that is followed: (index of the frame, what stood there), the oldest first."""
+
+    seen: list[tuple[int, Words]] = field(default_factory=list)
+
+    @property
+    def last(self) -> int:
+        return self.seen[-1][0]
+
+
+def _is_over(followed: _Track, index: int, others: Sequence[Words]) -> bool:
+    """Whether an unseen line has been unseen for too long, or another, surely read, has taken its place."""
+    place = followed.seen[-1][1].box
+    taken = any(word.confidence >= _SURE and _overlap(place, word.box) >= _SAME_PLACE for word in others)
+    return taken or index - followed.last > _BRIDGE
+
+
+def _matched(tracks: Sequence[_Track], words: Sequence[Words]) -> list[tuple[_Track, Words]]:
+    """Which text goes on which track: the likeliest pairs first, each once."""
+    pairs = [
+        (likeness, line, word) for line in tracks for word in words if (likeness := _likeness(line.seen[-1][1], word))
+    ]
+    pairs.sort(key=lambda pair: -pair[0])
+    chosen: list[tuple[_Track, Words]] = []
+    for _, line, word in pairs:
+        if not any(line is taken or word is used for taken, used in chosen):
+            chosen.append((line, word))
+    return chosen
+
+
+def _likeness(before: Words, word: Words) -> float:
+    """How likely two texts of neighbouring frames are one line; 0 where they are not."""
+    place = _overlap(before.box, word.box)
+    if place < _SAME_PLACE and _distance(before.box, word.box) > _REACH * max(before.height, word.height):
+        return 0.0
+    words = similarity(before.text, word.text)
+    return place + words if words >= (_SAME_WORDS if place >= _SAME_PLACE else _MOVED_WORDS) else 0.0
+
+
+def _runs(seen: Sequence[tuple[int, Words]]) -> list[list[tuple[int, Words]]]:
+    """Cut what stood in one place wherever one sure and steady text gives way to another."""
+    blocks = [list(block) for _, block in itertools.groupby(seen, key=lambda entry: letters(entry[1].text))]
+    runs: list[list[tuple[int, Words]]] = []
+    text, doubtful = "", list[tuple[int, Words]]()
+    for block in blocks:
+        found = block[0][1].text
+        if len(block) < _STEADY or _mean_confidence(block) < _SURE:
+            doubtful += block
+            continue
+        if runs and letters(found) == letters(text):
+            runs[-1] += [*doubtful, *block]
+        elif not runs:
+            runs.append([*doubtful, *block])
+        else:
+            ahead = [similarity(word.text, found) > similarity(word.text, text) for _, word in doubtful]
+            cut = ahead.index(True) if True in ahead else len(doubtful)
+            runs[-1] += doubtful[:cut]
+            runs.append([*doubtful[cut:], *block])
+        text, doubtful = found, []
+    if runs:
+        runs[-1] += doubtful
+    return runs or [doubtful]
+
+
+def _line(run: Sequence[tuple[int, Words]], frames: Sequence[Frame], rules: Rules) -> ScreenLine | None:
+    """What a run of sightings says; None where that is too doubtful."""
+    readings = [(index, word) for index, word in run if frames[index].fresh] or list(run[:1])
+    confidence = _mean_confidence(readings)
+    if confidence < (rules.single_confidence if len(run) == 1 else rules.min_confidence):
+        return None
+    votes: dict[str, float] = {}
+    for _, word in run:
+        votes[word.text] = votes.get(word.text, 0.0) + word.confidence
+    text = max(votes, key=lambda text: votes[text])
+    index, best = max((entry for entry in run if entry[1].text == text), key=lambda entry: entry[1].confidence)
+    box = _shares(best.box, frames[index].aspect)
+    return ScreenLine(frames[run[0][0]].time_s, frames[run[-1][0]].until_s, text, confidence, box, len(readings))
+
+
+def _mean_confidence(seen: Sequence[tuple[int, Words]]) -> float:
+    return sum(word.confidence for _, word in seen) / len(seen)
+
+
+def _shares(box: Box, aspect: float) -> Box:
+    """From units of the picture's height to shares of its sides."""
+    left, top, right, bottom = np.clip(np.array(box) / [aspect, 1, aspect, 1], 0, 1)
+    return float(left), float(top), float(right), float(bottom)
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """Intersection over union."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    return width * height / (_area(one) + _area(other) - width * height)
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _distance(one: Box, other: Box) -> float:
+    """How far the middle of a box has moved."""
+    return math.hypot(one[0] + one[2] - other[0] - other[2], one[1] + one[3] - other[1] - other[3]) / 2

@@ -1,0 +1,379 @@
+"""Policy files: YAML in, checked rules out, every fault of a file reported at once. Judges nothing.
+
+The packaged `policies/safety.yaml` says how one is written.
+
+The judge that stands by default: a policy file of words and patterns. It knows words, not what is meant by them.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from coldstart.core import settings
+from coldstart.core.keys import digest
+from coldstart.core.pipeline import Section
+from coldstart.core.settings import nearest
+from coldstart.errors import ColdstartError
+from coldstart.understand.safety import SOURCES, Finding
+from coldstart.understand.text_patterns import Phrases, Plain, compiled, read, words
+
+_Some = TypeVar("_Some", bound=Sized)
+
+
+_LISTED = ("words", "near", "unless")  # settings that may name one of the file's lists
+
+
+class PolicyError(ColdstartError):
+    """A policy file with faults; `faults` lists them all, one line each."""
+
+    def __init__(self, path: Path, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        count = f"{len(faults)} faults" if len(faults) > 1 else "1 fault"
+        super().__init__(f"policy {path}: {count}: " + "; ".join(faults))
+
+
+def _phrase(text: str) -> str:
+    words(text)
+    return text
+
+
+def _pattern(text: str) -> str:
+    compiled(text)
+    return text
+
+
+def _some(value: _Some) -> _Some:
+    if not value:
+        raise ValueError("give at least one")
+    return value
+
+
+Phrase = Annotated[str, AfterValidator(_phrase)]
+
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Sign(Section):
+    """What makes a rule fire, a little or a lot."""
+
+    words: tuple[Phrase, ...] = ()
+    """Any of these words and phrases; each different one that is found counts."""
+    pattern: Annotated[str, AfterValidator(_pattern)] | None = None
+    """Or a regular expression over the plain text (see `coldstart.understand.text_patterns`)."""
+    near: tuple[Phrase, ...] = ()
+    """Only where one of these stands near it."""
+    within: int = Field(default=6, ge=0, le=100)
+    """Words between the two, at most."""
+    score: float = Field(gt=0, le=1)
+    """How sure this sign alone makes one."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(self.words) == (self.pattern is not None):
+            raise ValueError("give either words or a pattern")
+        return self
+
+
+class Rule(Section):
+    """One thing that is not allowed, by its signs in texts."""
+
+    about: str
+    """For people: what it is."""
+    signs: Annotated[tuple[Sign, ...], AfterValidator(_some)]
+    unless: tuple[Phrase, ...] = ()
+    """Phrases that excuse a sign which they overlap, or from which at most three words part them."""
+    languages: tuple[str, ...] = ()
+    """Speech that is known to be in another language is not judged by this rule; all other texts are."""
+
+
+class PictureRule(Section):
+    """One thing that is not allowed, by what a picture shows."""
+
+    about: str
+    """For people: what it is."""
+    unsafe: Annotated[tuple[Text, ...], AfterValidator(_some)]
+    """What such a picture shows, each in words as under a photo."""
+    safe: Annotated[tuple[Text, ...], AfterValidator(_some)]
+    """What pictures show that are like it and allowed."""
+
+
+class PictureRules(Section):
+    """What pictures are likened to."""
+
+    temperature: float = Field(default=0.01, gt=0)
+    """What cosines are divided by before the softmax; 0.01 is where CLIP's training ends."""
+    rules: dict[str, PictureRule] = Field(default_factory=dict)
+
+
+class PolicyFile(Section):
+    """A checked policy file, its lists put in their places."""
+
+    name: Text
+    version: int = Field(ge=1)
+    """For people: which state of the file it was."""
+    about: str = ""
+    rules: Annotated[dict[str, Rule], AfterValidator(_some)]
+    pictures: PictureRules = PictureRules()
+
+
+def load_file(name: str) -> PolicyFile:
+    """A policy file by the name of a packaged one, or by path.
+
+    Raises:
+        ColdstartError: there is no such file, or it cannot be read.
+        PolicyError: with every fault of the file.
+    """
+    packaged = settings.files("policies", "*.yaml")
+    path = packaged.get(name, Path(name))
+    if not path.is_file():
+        raise ColdstartError(f"no policy {name!r}: give a path or one of {', '.join(packaged)}")
+    try:
+        raw = settings.parse(path.read_text("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ColdstartError(f"policy {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
+    except OSError as error:
+        raise ColdstartError(f"cannot read policy {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise PolicyError(path, [str(error)]) from error
+    if not isinstance(raw, dict):
+        raise PolicyError(path, ["it holds no settings: `rules:` is missing"])
+    return _checked(path, raw)
+
+
+def _checked(path: Path, raw: Mapping[Any, Any]) -> PolicyFile:
+    faults: list[str] = []
+    lists = raw.get("lists") or {}
+    if not isinstance(lists, dict):
+        faults.append("lists: give names, each with its words")
+        lists = {}
+    filled = _filled({key: value for key, value in raw.items() if key != "lists"}, lists, (), faults)
+    try:
+        file = PolicyFile.model_validate(filled)
+    except ValidationError as error:
+        raise PolicyError(path, faults + [_fault(entry) for entry in error.errors()]) from error
+    faults += [
+        f"pictures.rules.{name}: a rule for texts has this name: choose another"
+        for name in file.pictures.rules
+        if name in file.rules
+    ]
+    if faults:
+        raise PolicyError(path, faults)
+    return file
+
+
+def _filled(value: Any, lists: Mapping[str, Any], place: tuple[Any, ...], faults: list[str]) -> Any:
+    """Settings with the words of a named list in the place of its name."""
+    if isinstance(value, list):
+        return [_filled(entry, lists, (*place, number), faults) for number, entry in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    filled = {}
+    for key, given in value.items():
+        if key in _LISTED and isinstance(given, str) and place[:1] == ("rules",):
+            if given not in lists:
+                faults.append(f"{_where((*place, key))}={given!r}: no such list{nearest(given, lists)}")
+            filled[key] = lists.get(given, [given])
+        else:
+            filled[key] = _filled(given, lists, (*place, key), faults)
+    return filled
+
+
+def _fault(entry: Any) -> str:
+    loc, shown = entry["loc"], repr(entry["input"])
+    where, shown = _where(loc), shown if len(shown) <= 60 else shown[:57] + "..."
+    if entry["type"] == "extra_forbidden":
+        return f"unknown setting {where}{nearest(str(loc[-1]), _known(loc))}"
+    if entry["type"] == "missing":
+        return f"{where} is missing"
+    if entry["type"] == "value_error" and isinstance(entry["input"], dict):
+        return f"{where}: {entry['msg'].removeprefix('Value error, ')}"
+    advice = _ADVICE.get(entry["type"], entry["msg"].removeprefix("Value error, "))
+    return f"{where}={shown}: {advice}"
+
+
+_ADVICE = {
+    "tuple_type": "give a list, such as [a, b], or the name of one of `lists`",
+    "dict_type": "give names, each with its settings",
+    "model_type": "give settings",
+    "string_type": "write it in quotes",
+}
+"""Where pydantic speaks of Python, not of YAML."""
+
+
+def _known(loc: Sequence[Any]) -> list[str]:
+    """What may stand where an unknown setting does."""
+    if len(loc) == 1:
+        return [*PolicyFile.model_fields, "lists"]
+    if loc[0] == "pictures":
+        return list((PictureRule if len(loc) == 4 else PictureRules).model_fields)
+    return list((Rule if len(loc) == 3 else Sign).model_fields)
+
+
+def _where(loc: Sequence[Any]) -> str:
+    """A place in the file, its list entries counted from one: `rules.scam.signs[2].score`."""
+    return "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+
+
+_MARGIN = 3  # words that may part a sign from an exception that excuses it
+
+
+_QUOTE = 80  # characters of a quote, at most
+
+
+@dataclass(frozen=True)
+class WordPolicy:
+    """A policy file that was read; a `coldstart.understand.safety.Judge` of texts.
+
+    Attributes:
+        name: its name and version.
+        digest: key of all in it that changes findings; notes for people do not.
+        text_rules: name and rule, in the file's order.
+        picture_rules: the same of pictures, for `coldstart.understand.safety`.
+        temperature: see `policy_file.PictureRules`.
+    """
+
+    name: str
+    digest: str
+    text_rules: tuple[tuple[str, Rule], ...]
+    picture_rules: tuple[tuple[str, PictureRule], ...] = ()
+    temperature: float = 0.01
+
+    def __hash__(self) -> int:
+        return hash(self.digest)  # quick: judges are looked up by it for every item
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.text_rules)
+
+    def judge(self, texts: Mapping[str, str], language: str | None = None) -> list[Finding]:
+        """Of each sign the first place in each text; see `Judge`. The time is linear in the texts' length."""
+        plain = {source: read(texts[source]) for source in SOURCES if texts.get(source)}
+        return [
+            finding
+            for matcher in _matchers(self)
+            for source, text in plain.items()
+            if source != "transcript" or matcher.speaks(language)
+            for finding in matcher.find(source, text)
+        ]
+
+
+def load(name: str) -> WordPolicy:
+    """The judge of a policy file, named or by path.
+
+    Raises:
+        ColdstartError: see `policy_file.load`.
+    """
+    file = load_file(name)
+    said = file.model_dump(
+        mode="json",
+        exclude={"about": True, "rules": {"__all__": {"about"}}, "pictures": {"rules": {"__all__": {"about"}}}},
+    )
+    pictures = file.pictures
+    return WordPolicy(
+        f"{file.name} {file.version}",
+        digest(said),
+        tuple(file.rules.items()),
+        tuple(pictures.rules.items()),
+        pictures.temperature,
+    )
+
+
+@cache
+def _matchers(policy: WordPolicy) -> list[_RuleMatcher]:
+    return [_RuleMatcher(name, rule) for name, rule in policy.text_rules]
+
+
+class _Spans:
+    """Where any of some phrases stand in one text: numbers of their first and last words, in order."""
+
+    def __init__(self, phrases: Phrases, text: Plain) -> None:
+        found = [(first, last) for _, first, last in phrases.find(text)]
+        self._firsts = [first for first, _ in found]
+        self._lasts = [last for _, last in found]
+        self._longest = max((last - first for first, last in found), default=0)
+
+    def nearest(self, first: int, last: int, between: int) -> tuple[int, int] | None:
+        """The one that fewest words part from the words `first` to `last`, at most `between`."""
+        start = bisect_left(self._firsts, first - between - 1 - self._longest)
+        end = bisect_right(self._firsts, last + between + 1)
+        best = None
+        for one in zip(self._firsts[start:end], self._lasts[start:end], strict=True):
+            gap = max(one[0] - last - 1, first - one[1] - 1)
+            if gap <= between:
+                between, best = gap - 1, one
+        return best
+
+
+class _SignMatcher:
+    """One sign, ready to be looked for."""
+
+    def __init__(self, sign: Sign) -> None:
+        self.sign = sign
+        self._words = Phrases(sign.words)
+        self._near = Phrases(sign.near)
+
+    def find(self, text: Plain) -> Iterator[tuple[str, int, int]]:
+        """The word that was found ("" for a pattern), and the first and last word by number, what is near included."""
+        near = None
+        for word, first, last in self._hits(text):
+            if not self.sign.near:
+                yield word, first, last
+                continue
+            near = near or _Spans(self._near, text)
+            if other := near.nearest(first, last, self.sign.within):
+                yield word, min(first, other[0]), max(last, other[1])
+
+    def _hits(self, text: Plain) -> Iterable[tuple[str, int, int]]:
+        if self.sign.pattern is None:
+            return self._words.find(text)
+        return self._matches(compiled(self.sign.pattern), text)
+
+    def _matches(self, pattern: re.Pattern[str], text: Plain) -> Iterator[tuple[str, int, int]]:
+        starts = [token.start for token in text.tokens]
+        for match in pattern.finditer(text.text) if starts else ():
+            first = max(bisect_right(starts, match.start()) - 1, 0)
+            yield "", first, max(bisect_left(starts, match.end()) - 1, first)
+
+
+class _RuleMatcher:
+    """One rule, ready to be looked for."""
+
+    def __init__(self, name: str, rule: Rule) -> None:
+        self._name = name
+        self._languages = rule.languages
+        self._signs = [_SignMatcher(sign) for sign in rule.signs]
+        self._unless = Phrases(rule.unless)
+
+    def speaks(self, language: str | None) -> bool:
+        """Whether speech in that language is judged."""
+        return not language or not self._languages or language in self._languages
+
+    def find(self, source: str, text: Plain) -> Iterator[Finding]:
+        excuses = None
+        for number, matcher in enumerate(self._signs, 1):
+            seen: set[str] = set()
+            for word, first, last in matcher.find(text):
+                if word in seen:
+                    continue
+                excuses = excuses or _Spans(self._unless, text)
+                if excuses.nearest(first, last, _MARGIN):
+                    continue
+                seen.add(word)
+                start, quote = text.quote(text.tokens[first].start, text.tokens[last].end)
+                yield Finding(
+                    self._name,
+                    matcher.sign.score,
+                    source,
+                    quote if len(quote) <= _QUOTE else quote[: _QUOTE - 1] + "…",
+                    start,
+                    sign=f"{number} {word}".strip(),
+                )

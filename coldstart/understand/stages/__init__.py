@@ -1,0 +1,1 @@
+"""Stages that run the detectors on items, one a file."""

@@ -1,0 +1,261 @@
+"""understand.duplicates: which items show what another one has shown before.
+
+Who is the original is a matter of arrival: items are judged in the order in which they first came, each against the
+originals that stand, and the first that it matches is its original. A verdict that stands is never undone by a
+newcomer, so an item that is served stays served. An original is never itself a copy: an item that resembles nothing but
+copies is an original too, and no chain leads from copy to copy. An item is judged again when its own media or the
+settings change, or when its original has gone, has changed, or has itself become a copy; it keeps its place in the
+order, but finds itself among the originals that were left standing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from coldstart.core.keys import chain, stage_key
+from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.stage import LedgerRow, Reject, Row
+from coldstart.errors import ColdstartError
+from coldstart.store import ITEMS, Store
+from coldstart.store.freshness import Standing
+from coldstart.store.freshness import build as build_stage
+from coldstart.understand.fingerprint import Fingerprints
+from coldstart.understand.near_duplicates import LOOKS, Arrival, Rules, Seen, Sequence, Verdict
+
+_COMMIT_ROWS = 500
+_MATCHES = pa.list_(pa.struct([(name, pa.float64()) for name in ("start_s", "end_s", "other_start_s", "other_end_s")]))
+SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("row_key", pa.string()),
+        ("arrived", pa.int64()),
+        ("duplicate_of", pa.string()),
+        ("score", pa.float32()),
+        ("mirrored", pa.bool_()),
+        ("speed", pa.float32()),
+        ("matches", _MATCHES),
+    ]
+)
+
+
+class Settings(Section):
+    """What counts as a copy, and what becomes of one."""
+
+    policy: Literal["link", "drop", "keep"] = "link"
+    """`link` serves a copy by what its original has; `drop` leaves it out; `keep` only takes note of it."""
+    fingerprint: str | None = None
+    """The stage whose fingerprints are compared; the last one before this stage by default."""
+    min_share: float = Field(default=0.6, gt=0, le=1)
+    """Share of the shorter video, or of the pictures of the item with fewer, that must be the same."""
+    max_bits: int = Field(default=20, ge=0, le=64)
+    """Of 256 bits, so many may differ between two frames that look alike; unrelated ones differ in 95 and more."""
+    picture_bits: int = Field(default=12, ge=0, le=64)
+    """The same for pictures, which have no second frame to tell a shop's shots of like products apart."""
+    max_colour: float = Field(default=24.0, ge=0)
+    """Levels of 255 that the colour of no part may differ by: more, and a red shirt is the blue one."""
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> DuplicatesStage:
+    """The stage over the pipeline's fingerprints.
+
+    Raises:
+        ColdstartError: there is no stage of kind `understand.fingerprint` before it, or none of the name it gives.
+    """
+    known = [spec.name for spec in pipeline.of_kind("understand.fingerprint")]
+    wanted = settings.fingerprint or pipeline.before(name, "understand.fingerprint")
+    if wanted is None:
+        raise ColdstartError(
+            f"{name}: no stage of kind understand.fingerprint stands before it: turn fingerprint on, or this one off"
+        )
+    if wanted not in known:
+        raise ColdstartError(
+            f"{name}.fingerprint={wanted!r}: no such stage of kind understand.fingerprint; the pipeline has "
+            f"{', '.join(known) or 'none'}"
+        )
+    spec = next(spec for spec in pipeline.stages if spec.name == wanted)
+    return DuplicatesStage(name, settings, build_stage(spec, pipeline), pipeline)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Item -> the key its row should have ("" where its fingerprint is to come), and the verdict on every other."""
+
+    keys: Mapping[str, str]
+    verdicts: Mapping[str, LedgerRow]
+
+
+class DuplicatesStage:
+    """Whole stage and gate; see `coldstart.core.stage.WholeStage` and `coldstart.core.stage.Gate`."""
+
+    kind = "understand.duplicates"
+    version = 1
+
+    def __init__(self, name: str, settings: Settings, source: Any, pipeline: Pipeline) -> None:
+        self.name = name
+        self.table = f"stage.{name}"
+        self._settings = settings
+        self._source = source
+        self._pipeline = pipeline
+        asked = settings.model_dump(include={"min_share", "max_bits", "picture_bits", "max_colour"})
+        self._rules = Rules(**asked)
+        self._key = stage_key(self.kind, self.version, asked)
+
+    def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
+        inputs = self._inputs(store)
+        return dict(inputs.keys), dict(inputs.verdicts)
+
+    def present(self, store: Store) -> dict[str, str]:
+        return store.keys(self.table)
+
+    def closed(self, store: Store) -> dict[str, Reject]:
+        """Copies, none under policy `keep`: item -> `near_duplicate` with its original, the share and the seconds."""
+        if self._settings.policy == "keep":
+            return {}
+        return {row["item_id"]: _reject(row) for row in self._copies(store)}
+
+    def originals(self, store: Store) -> dict[str, str]:
+        """Copy -> its original, whatever the policy."""
+        return {row["item_id"]: row["duplicate_of"] for row in self._copies(store)}
+
+    def _copies(self, store: Store) -> list[Row]:
+        """Rows of copies whose verdict holds: neither they nor their originals changed since it was made."""
+        if not store.has(self.table):
+            return []
+        made = store.keys(self._source.table)
+        judged = store.keys(self.table)
+        rows = store.read(self.table, where="duplicate_of IS NOT NULL").to_pylist()
+
+        def holds(item: str) -> bool:
+            return item in made and judged.get(item) == chain(self._key, made[item])
+
+        return [row for row in rows if holds(row["item_id"]) and holds(row["duplicate_of"])]
+
+    def _inputs(self, store: Store) -> _Inputs:
+        found = Standing(store, self._pipeline).of(self._source.name)
+        keys, verdicts = {}, {}
+        for item, made in found.expected.items():
+            if item in found.fresh:
+                keys[item] = chain(self._key, made)
+            elif item in found.settled:
+                why = found.settled[item]
+                key = chain(self._key, f"{made}\nnone")
+                verdicts[item] = LedgerRow(
+                    self.name, item, key, "filtered", "no_fingerprint", f"{self._source.name}: {why.reason}"
+                )
+            else:
+                keys[item] = ""  # its fingerprint is to come: pending, and equal to no key that was written
+        return _Inputs(keys, verdicts)
+
+    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+        """Judge what is new, changed or bereft of its original, in order of arrival, and commit as it goes.
+
+        What was judged before is first marked as open, in one write, and keeps its place: a run that is killed leaves
+        no verdict that rests on another one that fell, and the next run goes on to the same end.
+        """
+        inputs = self._inputs(store)
+        keys = {item: key for item, key in inputs.keys.items() if key}
+        rows = {row["item_id"]: row for row in store.read(self.table).to_pylist()} if store.has(self.table) else {}
+        current = {item for item, key in keys.items() if item in rows and rows[item]["row_key"] == key}
+        originals = {item for item in current if rows[item]["duplicate_of"] is None}
+        copies = {item for item in current - originals if rows[item]["duplicate_of"] in originals}
+        gone = rows.keys() - inputs.keys.keys()
+        store.delete(self.table, gone)
+        todo = keys.keys() - originals - copies
+        self._write(store, [{**rows[item], "row_key": ""} for item in todo & rows.keys()])
+        found = 0
+        judged = self._judge(store, keys, originals, todo, rows) if todo else iter(())
+        with progress.meter(self.name, len(todo)) as meter:
+            while batch := list(islice(judged, _COMMIT_ROWS)):
+                self._write(store, batch)
+                found += sum(row["duplicate_of"] is not None for row in batch)
+                meter.advance(len(batch), 0, 0.0)
+        return len(todo) + len(gone), [f"{len(copies) + found} of {len(keys)} items are copies, {found} of them new"]
+
+    def _write(self, store: Store, rows: list[Row]) -> None:
+        if rows:
+            store.merge(self.table, pa.Table.from_pylist(rows, schema=SCHEMA))
+
+    def _judge(
+        self, store: Store, keys: Mapping[str, str], originals: set[str], todo: set[str], rows: Mapping[str, Row]
+    ) -> Iterator[Row]:
+        arrived = _arrivals(store, keys, rows)
+        arrivals = self._screened(store, keys)
+        seen = Seen(self._rules, arrived, lambda items: self._recalled(store, items))
+        for item in originals:
+            seen.add(arrivals[item])
+        for item in sorted(todo, key=arrived.__getitem__):
+            verdict = seen.judge(arrivals[item])
+            if verdict is None:
+                seen.add(arrivals[item])
+            yield _row(item, keys[item], arrived[item], verdict)
+
+    def _screened(self, store: Store, keys: Mapping[str, str]) -> dict[str, Arrival]:
+        digests = _digests(store, keys)
+        table = store.read(self._source.table, ["item_id", "media", "screen"])
+        found = {}
+        for item, media, screen in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            if item in keys:
+                words = np.frombuffer(screen, "<u8").reshape(-1, len(LOOKS[media].views), 4).astype(np.uint64)
+                found[item] = Arrival(item, media, words, digests[item])
+        return found
+
+    def _recalled(self, store: Store, items: list[str]) -> list[Sequence]:
+        table = store.read(self._source.table, ["item_id", "times_s", "hashes", "quality"], ids=items)
+        rows = {row["item_id"]: row for row in table.to_pylist()}
+        return [_sequence(rows[item]) for item in items]
+
+
+def _arrivals(store: Store, keys: Mapping[str, str], rows: Mapping[str, Row]) -> dict[str, int]:
+    """Item -> its place in the order of arrival; items that came together stand in the order of their dates."""
+    known = {item: int(row["arrived"]) for item, row in rows.items()}
+    new = keys.keys() - known.keys()
+    table = store.read(ITEMS, ["item_id", "created_at"])
+    dates = dict(zip(table["item_id"].to_pylist(), table["created_at"].to_pylist(), strict=True))
+    last = datetime.max.replace(tzinfo=UTC)
+    first = max(known.values(), default=-1) + 1
+    order = sorted(new, key=lambda item: (dates[item] or last, item))
+    return known | {item: first + place for place, item in enumerate(order)}
+
+
+def _sequence(row: Row) -> Sequence:
+    times_s = None if row["times_s"] is None else np.array(row["times_s"], np.float64)
+    return Sequence(times_s, Fingerprints.from_bytes(row["hashes"], row["quality"]))
+
+
+def _digests(store: Store, keys: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Item -> digests of the media that were fingerprinted: its first video, or its pictures."""
+    table = store.read(ITEMS, ["item_id", "media"])
+    found = {}
+    for item, media in zip(table["item_id"].to_pylist(), table["media"].to_pylist(), strict=True):
+        if item in keys:
+            videos = [entry["digest"] for entry in media if entry["role"] == "video"]
+            found[item] = frozenset(videos[:1] or [entry["digest"] for entry in media if entry["role"] == "image"])
+    return found
+
+
+def _row(item: str, key: str, arrived: int, verdict: Verdict | None) -> Row:
+    row: Row = {"item_id": item, "row_key": key, "arrived": arrived, "duplicate_of": None, "score": 0.0}
+    row |= {"mirrored": False, "speed": 1.0, "matches": []}
+    if verdict is not None:
+        stretches = [vars(stretch) for stretch in verdict.match.stretches]
+        row |= {"duplicate_of": verdict.original, "score": verdict.match.score, "matches": stretches}
+        row |= {"mirrored": verdict.match.mirrored, "speed": verdict.match.speed}
+    return row
+
+
+def _reject(row: Row) -> Reject:
+    times = ", ".join(
+        f"{at['start_s']:.1f}-{at['end_s']:.1f} s at {at['other_start_s']:.1f}-{at['other_end_s']:.1f} s"
+        for at in row["matches"][:3]
+    )
+    mirrored = ", mirrored" if row["mirrored"] else ""
+    detail = f"of {row['duplicate_of']}: {row['score']:.2f} of it{mirrored}{', ' if times else ''}{times}"
+    return Reject("near_duplicate", detail, state="duplicate")

@@ -1,0 +1,78 @@
+"""understand.fingerprint: what each item's video or pictures look like, in a few hundred bytes a frame.
+
+Cheap beside everything that looks at meaning: it is what tells a copy before any model sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.media.limits import Limits
+from coldstart.store import Store
+from coldstart.understand.fingerprint_loader import TakeFingerprints
+
+
+class Settings(Section):
+    """How densely a video is looked at."""
+
+    fps: float = Field(default=4.0, gt=0, le=30)
+    """Frames a second that are fingerprinted; fewer miss copies that run faster or start elsewhere."""
+    max_s: float = Field(default=180.0, gt=0)
+    """Seconds of a video that are looked at; what comes later is not compared."""
+    pictures: int = Field(default=4, ge=1)
+    """At most so many pictures of an item without a video are fingerprinted."""
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> FingerprintStage:
+    return FingerprintStage(name, settings, Limits(**pipeline.media.limits()))
+
+
+class FingerprintStage:
+    """Map stage; see `coldstart.core.stage.MapStage`. A picture of one colour has a row, with a quality near 0."""
+
+    kind = "understand.fingerprint"
+    version = 1
+    reads: Mapping[str, str] = {}
+    key_column = "row_key"
+    batch_cost = 5000.0
+    isolated = True
+    on_device = False
+    schema = pa.schema(
+        [
+            ("item_id", pa.string()),
+            ("row_key", pa.string()),
+            ("media", pa.string()),
+            ("times_s", pa.list_(pa.float64())),
+            ("hashes", pa.list_(pa.binary())),
+            ("quality", pa.list_(pa.float32())),
+            ("screen", pa.binary()),
+        ]
+    )
+
+    def __init__(self, name: str, settings: Settings, limits: Limits) -> None:
+        self.name = name
+        self.table = f"stage.{name}"
+        self._settings = settings
+        self._limits = limits
+        self.deadline_s = limits.deadline_along(settings.max_s)
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        libraries = {package: version(package) for package in ("av", "numpy", "pillow")}
+        limits = {"max_pixels": self._limits.max_pixels, "min_side": self._limits.min_side}
+        return {**self._settings.model_dump(), **limits, "max_duration_s": self._limits.max_duration_s, **libraries}
+
+    def preparer(self) -> Prepare:
+        return TakeFingerprints(self._limits, self._settings.fps, self._settings.max_s, self._settings.pictures)
+
+    def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
+        return list(batch)
+
+    def notes(self, workspace: Store) -> list[str]:
+        return []

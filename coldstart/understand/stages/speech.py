@@ -1,0 +1,152 @@
+"""understand.speech: what is said in an item's video, or in its sound file.
+
+Silence and music make a row without segments; an item without any sound is filtered. Words that were turned away as
+invented stand in the row as well, each with the gate that it failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.media.audio import Audio, LoadAudio
+from coldstart.media.limits import Limits
+from coldstart.store import Store
+
+if TYPE_CHECKING:
+    from coldstart.understand.speech import Transcriber
+
+_SPOKEN = [("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())]
+_FULL_S = 0.5  # sound so close to the limit was cut there
+
+
+class Settings(Section):
+    """How speech becomes text."""
+
+    model: str = "starter"
+    """`starter` (whisper-base), the folder of a CTranslate2 Whisper model, or a name such as `large-v3`, which is
+    fetched from the hub; `fake` hears tones in place of words, for tests."""
+    language: str | None = None
+    """ISO 639 code of what is spoken in all items; detected in each where none is given."""
+    beam_size: int = Field(default=5, ge=1, le=20)
+    """Texts that are followed side by side: more make fewer errors and take longer; 1 is greedy."""
+    max_s: float = Field(default=600.0, gt=0)
+    """Seconds of sound that are heard of each item; what lies beyond is not read."""
+    voice_threshold: float = Field(default=0.5, gt=0, lt=1)
+    """From which probability on a stretch of sound counts as a voice; the rest never reaches the model."""
+    min_confidence: float = Field(default=0.37, ge=0, le=1)
+    """Words of a lower confidence are turned away."""
+    min_language_confidence: float = Field(default=0.5, ge=0, le=1)
+    """A detected language of a lower confidence is left empty in the row."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads of the model; 0 for as many as there are cores. No result depends on it."""
+
+
+def build(name: str, settings: Settings, pipeline: Pipeline) -> SpeechStage:
+    return SpeechStage(name, settings, pipeline)
+
+
+class SpeechStage:
+    """Map stage; see `coldstart.core.stage.MapStage`. Its cost is seconds of sound."""
+
+    kind = "understand.speech"
+    version = 1
+    key_column = "row_key"
+    batch_cost = 120.0
+    isolated = True
+    schema = pa.schema(
+        [
+            ("item_id", pa.string()),
+            ("row_key", pa.string()),
+            ("language", pa.string()),
+            ("language_confidence", pa.float32()),
+            ("heard_s", pa.float64()),
+            ("voiced_s", pa.float64()),
+            ("segments", pa.list_(pa.struct([*_SPOKEN, ("confidence", pa.float32())]))),
+            ("dropped", pa.list_(pa.struct([*_SPOKEN, ("reason", pa.string())]))),
+        ]
+    )
+
+    def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
+        self.name = name
+        self.table = f"stage.{name}"
+        self.reads: Mapping[str, str] = {}
+        self.settings = settings
+        self._pipeline = pipeline
+        self._limits = Limits(**pipeline.media.limits())
+        self.deadline_s = self._limits.deadline_along(settings.max_s)
+
+    @cached_property
+    def transcriber(self) -> Transcriber:
+        """The model, its weights not yet loaded.
+
+        Raises:
+            ColdstartError: the device is unknown.
+        """
+        if self.settings.model == "fake":
+            from coldstart.understand.speech import FakeTranscriber
+
+            return FakeTranscriber()
+        from coldstart.understand.speech import Gates
+        from coldstart.understand.whisper import Listening, Whisper
+
+        chosen = self.settings
+        return Whisper(
+            chosen.model,
+            Listening(
+                language=chosen.language,
+                beam_size=chosen.beam_size,
+                voice_threshold=chosen.voice_threshold,
+                min_language_confidence=chosen.min_language_confidence,
+            ),
+            Gates(min_confidence=chosen.min_confidence),
+            device=self._pipeline.engine.device,
+            threads=chosen.threads,
+        )
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {"max_s": self.settings.max_s, "av": version("av"), "transcriber": self.transcriber.identity()}
+
+    def preparer(self) -> Prepare:
+        return LoadAudio(self._limits, self.settings.max_s)
+
+    def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
+        # One by one: the encoder is bound by arithmetic and takes as long for eight windows as eight times for one.
+        return [self._row(audio) for audio in batch]
+
+    def _row(self, audio: Audio) -> Row:
+        found = self.transcriber.transcribe(audio.samples)
+        segments = [asdict(segment) for segment in found.segments]
+        for segment in segments:
+            del segment["no_speech"]  # it had its say at the gates
+        dropped = [asdict(segment) for segment in found.dropped]
+        for segment in (*segments, *dropped):
+            segment["start_s"] = max(0.0, segment["start_s"] + audio.start_s)
+            segment["end_s"] = max(0.0, segment["end_s"] + audio.start_s)
+        return {
+            "language": found.language,
+            "language_confidence": found.language_confidence,
+            "heard_s": audio.heard_s,
+            "voiced_s": found.voiced_s,
+            "segments": segments,
+            "dropped": dropped,
+        }
+
+    def notes(self, workspace: Store) -> list[str]:
+        if not workspace.has(self.table):
+            return []
+        limit = self.settings.max_s
+        full = len(workspace.read(self.table, ["heard_s"], where=f"heard_s > {limit - _FULL_S}"))
+        if not full:
+            return []
+        return [
+            f"{full} items have {limit:g} s of sound or more: what lies beyond is not heard; raise max_s to hear it"
+        ]
