@@ -57,7 +57,6 @@ def digest(project: Mapping[str, Any]) -> str:
         "python": own["requires-python"],
         "main": sorted(own["dependencies"]),
         "extras": {name: sorted(extra) for name, extra in own.get("optional-dependencies", {}).items()},
-        "uv": project.get("tool", {}).get("uv", {}),
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 

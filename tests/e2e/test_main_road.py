@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from catalogue import coldstart, write_manifest, write_pipeline
+from paths import DATA
 from PIL import Image
 
 import coldstart as library
@@ -17,7 +18,6 @@ from coldstart import sample
 from coldstart.models import install
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).parents[3] / "shared" / "data"))
 GROCERY = DATA / "grocery"
 ITEMS = 96
 PARTS = ("fingerprint", "duplicates", "quality", "shots", "speech", "screen", "evidence", "safety")

@@ -11,10 +11,9 @@ import venv
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from coldstart.models import install as models
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

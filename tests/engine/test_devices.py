@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from catalogue import coldstart, contents, rows, settings, states, write_manifest, write_pipeline
+from paths import SUPPORT
 from spread_stages import Builder, Squares, Threads
 
 from coldstart.core import pipeline as pipelines
@@ -186,7 +187,7 @@ def test_when_the_parent_is_killed_its_processes_end(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"sys.path[:0] = {[str(Path(__file__).parent), str(SUPPORT)]!r}\n"
         'if __name__ == "__main__":\n'
         "    from pathlib import Path\n"
         "    from test_devices import go, work\n"

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hostile_page import HOSTILE, STEERING, Page
 from judged import SCHEMA, judged
 from numpy.typing import NDArray
-from test_show_item import HOSTILE, STEERING, Page
 
 from coldstart.core.attributes import Attribute
 from coldstart.core.description import Description

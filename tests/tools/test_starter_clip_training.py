@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from paths import DATA
 from torch.nn.functional import normalize
 
 from coldstart import encoders, sample
@@ -19,7 +19,6 @@ from coldstart.errors import ColdstartError
 from tools.starter_clip import conse, data, train
 from tools.starter_clip.train import Material, Recipe
 
-DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).parents[2] / "shared" / "data"))
 QUICK = Recipe(steps=150, batch_size=32, lr=3e-2, noise=0.1, keep=0.02)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cli_commands import commands
 from typer.testing import CliRunner
 
 from coldstart import __version__
@@ -38,14 +39,6 @@ def fault(*arguments: str) -> str:
     result = CliRunner().invoke(app, list(arguments))
     assert isinstance(result.exception, ColdstartError), result.output
     return str(result.exception)
-
-
-def commands(group: Any = app, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Every command of the Typer app, as the words that call it."""
-    own = [(*prefix, command.name or command.callback.__name__) for command in group.registered_commands]
-    return own + [
-        path for inner in group.registered_groups for path in commands(inner.typer_instance, (*prefix, inner.name))
-    ]
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hostile_page import HOSTILE, STEERING, Page
 from test_evaluate_align import EYE, SWAPPED, Made, heads
-from test_show_item import HOSTILE, STEERING, Page
 
 from coldstart.align.evaluate import ClassTexts, evaluate_workspace
 from coldstart.align.page import alignment_html, alignment_page

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from paths import SUPPORT
 from pebble import ProcessFuture
 from preparers import NeedsMissingModule, act
 from rich.console import Console
@@ -252,7 +253,7 @@ def test_a_script_without_a_main_guard_gives_one_line(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"sys.path[:0] = {[str(Path(__file__).parent), str(SUPPORT)]!r}\n"
         "from pathlib import Path\n"
         "from test_engine import Stage, go, work\n"
         "from coldstart.errors import ColdstartError\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from catalogue import contents, write_manifest
+from paths import DATA
 from PIL import Image
 from test_fingerprint import scene
 from transformed import CHANGES, Change, write_copies, write_film
@@ -23,7 +23,6 @@ from coldstart.engine.run import build, run_pipeline
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
 
-DATA = Path(os.environ.get("COLDSTART_DATA", "../shared/data"))
 TABLE = "stage.copies"
 
 

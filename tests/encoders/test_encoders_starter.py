@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from paths import DATA
 from PIL import Image
 
 from coldstart import encoders
@@ -20,7 +20,6 @@ from coldstart.media.image import load_image
 from coldstart.models import install
 
 pytestmark = pytest.mark.slow
-DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).parents[2] / "shared" / "data"))
 GROCERY = DATA / "grocery"
 TEXTS = ["Golden Delicious apple, 180 g", "A mild yoghurt with vanilla. " * 60, "", "mjölk 3 %"]
 photographs = pytest.mark.skipif(not GROCERY.is_dir(), reason=f"no photographs at {GROCERY} (set COLDSTART_DATA)")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import SUPPORT
 from ray_stages import Recipe, Squares, fill
 
 from coldstart import sample
@@ -48,7 +49,7 @@ def cluster() -> Iterator[str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_worker_register_timeout_seconds": "600",  # a busy machine
-        "PYTHONPATH": str(Path(__file__).parent),  # where workers find what the tests run
+        "PYTHONPATH": str(SUPPORT),  # where workers find what the tests run
     }
     size = {"num_cpus": 2, "object_store_memory": 200_000_000, "include_dashboard": False}
     with pytest.MonkeyPatch.context() as patch:
@@ -193,7 +194,7 @@ def test_a_driver_that_is_killed_leaves_what_it_committed(cluster: str, tmp_path
     fill(store, {f"i{n}": f"slow {n}" for n in range(40)})
     script = tmp_path / "driver.py"
     script.write_text(_DRIVER)
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path])}
     driver = subprocess.Popen([sys.executable, str(script), store.uri, cluster], env=env, stderr=subprocess.PIPE)
     try:
         while store.count("stage.square") < 4:

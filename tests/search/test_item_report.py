@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from item_rows import MATCH, SCREEN, SHOTS, SPEECH, part
 from known import GatePart, Part, WholePart, catalogue, evidence, fill, pipeline_of
 
 import coldstart
@@ -21,29 +21,6 @@ from coldstart.store.freshness import expected_keys
 
 CLIPS = ("clip-01", "clip-02", "grocery-product-08", "grocery-product-10")
 BAD = {"item_id": "bad", "title": "gone", "video": "missing.mp4"}
-SHOTS = {
-    "shots": [
-        {"start_s": 0.0, "end_s": 3.6, "frame_s": 1.8, "group": 0},
-        {"start_s": 3.6, "end_s": 10.8, "frame_s": 7.2, "group": 1},
-    ],
-    "frame_times_s": [1.8, 7.2],
-    "watched_s": 10.8,
-}
-SPEECH = {
-    "language": "en",
-    "language_confidence": 0.9,
-    "heard_s": 10.8,
-    "voiced_s": 3.5,
-    "segments": [{"start_s": 0.4, "end_s": 2.3, "text": "Red, yellow and green.", "confidence": 0.75}],
-    "dropped": [{"start_s": 9.0, "end_s": 10.0, "text": "Thanks for watching!", "reason": "no_voice"}],
-}
-LINE = {"box": [0.1, 0.8, 0.9, 0.9], "frames": 3, "medium": 0}
-SCREEN = {
-    "lines": [{"start_s": 3.5, "end_s": 5.0, "text": "18.90 kr", "confidence": 0.5, **LINE}],
-    "frames_read": 4,
-    "frames_skipped": 2,
-}
-MATCH = {"start_s": 0.0, "end_s": 5.0, "other_start_s": 1.0, "other_end_s": 6.5}
 
 
 @dataclass
@@ -86,10 +63,6 @@ def world(ingested: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     for table in store.tables():
         if table.startswith("stage.understand"):
             store.db.drop_table(table)
-
-
-def part(name: str, kind: Callable[..., Any] = Part, **options: Any) -> Any:
-    return kind(f"understand.{name}", f"understand.{name}", **options)
 
 
 def test_every_part_is_in_it(world: World) -> None:

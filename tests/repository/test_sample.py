@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,12 +11,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from paths import DATA, ROOT
 
 from coldstart import sample
 from coldstart.core.items import Item
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("COLDSTART_DATA", ROOT.parent / "shared/data"))
 needs_data = pytest.mark.skipif(not (DATA / "grocery").is_dir(), reason=f"no grocery set in COLDSTART_DATA ({DATA})")
 
 

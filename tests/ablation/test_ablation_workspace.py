@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from catalogue import photo, write_manifest
-from test_evaluate_describe_workspace import PROMPT
 from typer.testing import CliRunner
 
 import coldstart
@@ -19,6 +18,9 @@ from coldstart.cli import app
 from coldstart.errors import ColdstartError
 from coldstart.generators import fake
 from coldstart.store import Store
+
+PROMPT = {"product": "describe_product", "video": "describe_video"}
+
 
 GENRES = ("horror", "romance", "western", "comedy")
 ITEMS, USERS = 96, 60

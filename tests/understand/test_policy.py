@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import DATA, SUPPORT
 
 from coldstart.core import settings
 from coldstart.errors import ColdstartError
@@ -18,7 +19,7 @@ from coldstart.understand.policy import WordPolicy
 from coldstart.understand.safety import SOURCES, Finding, Judge, scores
 from coldstart.understand.text_patterns import MAX_WAYS, Phrases, compiled, read, words
 
-TEXTS = [json.loads(line) for line in (Path(__file__).parent / "safety_texts.jsonl").read_text("utf-8").splitlines()]
+TEXTS = [json.loads(line) for line in (SUPPORT / "safety_texts.jsonl").read_text("utf-8").splitlines()]
 THRESHOLD = 0.8
 SMALL = """
 name: test
@@ -376,9 +377,8 @@ def test_real_innocent_texts_are_left_alone(packaged: WordPolicy, data: Path, fi
 
 @pytest.fixture(scope="module")
 def data() -> Path:
-    import os
 
-    folder = Path(os.environ.get("COLDSTART_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    folder = DATA
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set COLDSTART_DATA")
     return folder

@@ -1,4 +1,3 @@
-import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -6,6 +5,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from paths import DATA
 from PIL import Image
 from poison import make_poison, noise, role, sound, write_video
 
@@ -365,9 +365,6 @@ def test_poison_set(tmp_path: Path) -> None:
                 probe_image(path, LIMITS)
                 load_image(path, LIMITS, WHOLE)
         assert (name, caught.value.reason) == (name, expected)
-
-
-DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 @pytest.mark.slow

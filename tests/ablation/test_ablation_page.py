@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_show_item import HOSTILE, STEERING, Page
+from hostile_page import HOSTILE, STEERING, Page
 
 from coldstart.ablation.page import ablation_html, ablation_page, corrected, gains_chart, took
 from coldstart.ablation.report import Cost, Estimate, Gain, LadderReport, StepFound

@@ -6,13 +6,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile_page import HOSTILE, STEERING, Page
+from item_rows import MATCH, SCREEN, SHOTS, SPEECH, part
 from known import GatePart, WholePart, catalogue, evidence, fill, pipeline_of
-from test_dossier import MATCH, SCREEN, SHOTS, SPEECH, part
 from typer.testing import CliRunner
 
 from coldstart.api import Workspace
@@ -24,31 +24,6 @@ from coldstart.media.limits import Limits
 from coldstart.pages.item import FRAMES, LINKS, MOST_ROWS, clock, draw, film, item_html, item_page, span
 from coldstart.sample import path as sample
 from coldstart.store import freshness
-
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> & {{ 7 * 7 }} {% raw %}"
-STEERING = "red \x1b[31m\x9b5m\r\nover\u202e \ud800"
-
-
-class Page(HTMLParser):
-    """Tags, attributes and texts of a page, its style sheet apart."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text: list[str] = []
-        self.feed(re.sub(r"<style>.*?</style>", "", source, flags=re.DOTALL))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data: str) -> None:
-        if data.strip():
-            self.text.append(data.strip())
-
-    def values(self, name: str) -> list[str]:
-        return [value or "" for key, value in self.attributes if key == name]
 
 
 def medium(role: str, name: str, duration_s: float | None = None) -> dict[str, Any]:

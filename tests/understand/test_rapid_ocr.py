@@ -190,7 +190,7 @@ def test_captions_of_the_sample_videos_are_read(screen: MapStage, entry: dict[st
 
 @pytest.mark.slow
 def test_tiny_text_is_dropped_by_its_height(screen: MapStage, tmp_path: Path) -> None:
-    from test_screen_text import write_clip
+    from test_ocr import write_clip
 
     picture = cv2.resize(card(), (256, 192), interpolation=cv2.INTER_AREA)
     clip = write_clip(tmp_path / "clip.mp4", [(np.ascontiguousarray(picture), 2.0)])
