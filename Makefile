@@ -5,17 +5,21 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format notebooks peers bench bench-full sample starter-clip wheel clean
+.PHONY: help setup lock demo test test-fast test-latest check check-lock format notebooks peers bench bench-full sample starter-clip wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
-setup: $(INSTALLED) ## make .venv and install the package with its development tools
+setup: $(INSTALLED) ## make .venv, install the pinned releases of requirements.lock and the package
+
+lock: $(INSTALLED) ## pin in requirements.lock what pyproject.toml asks for; UPGRADE=1 takes the newest within its bounds
+	$(BIN)/python -m tools.lock_file make $(if $(UPGRADE),--upgrade)
 
 demo: $(INSTALLED) ## embed, index and search the sample catalogue; fetches the starter models once
 	$(BIN)/coldstart demo --out demo-out
@@ -27,7 +31,14 @@ test: $(INSTALLED) ## run all tests, those with real models and media too
 test-fast: $(INSTALLED) ## run the tests that need no model
 	$(BIN)/python -m pytest -m "not slow"
 
-check: $(INSTALLED) ## format, lint, types, import contracts: what CI holds the code to
+test-latest: $(INSTALLED) ## run the tests with the newest release of everything, in .venv-latest; TESTS="..." for some
+	$(BIN)/coldstart models pull starter >/dev/null
+	$(BIN)/python -m tools.newest $(TESTS)
+
+check-lock: $(INSTALLED) ## see that requirements.lock fits pyproject.toml
+	$(BIN)/python -m tools.lock_file check
+
+check: $(INSTALLED) check-lock ## format, lint, types, import contracts, lock file: what CI holds the code to
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -60,4 +71,4 @@ wheel: $(INSTALLED) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what make made, except the downloaded models
-	rm -rf $(VENV) .peers demo-out dist build .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) .venv-latest .peers demo-out dist build .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

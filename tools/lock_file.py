@@ -1,7 +1,7 @@
 """Make `requirements.lock` from `pyproject.toml`, or check without a network that one fits the other.
 
-    python tools/lock_file.py make [--upgrade]
-    python tools/lock_file.py check
+    python -m tools.lock_file make [--upgrade]
+    python -m tools.lock_file check
 
 The lock file pins the package's dependencies and its development tools, each by the digests of its files, for the
 versions of Python in `PYTHONS` on Linux and macOS. `make` keeps every pin that still fits; `--upgrade` takes the newest
@@ -159,7 +159,7 @@ def make(root: Path, upgrade: bool) -> None:
     command += ["--output-file", LOCK, *(["--upgrade"] if upgrade else [])]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("UV_INDEX")}
     subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL)
-    head = f"# Written by `make lock` from pyproject.toml with its extra {EXTRA!r}; change that file and make this again.\n"
+    head = f"# Written by `make lock` from pyproject.toml and its extra {EXTRA!r}: change that, then make this again.\n"
     lock.write_text(f"{head}{_DIGEST}{digest(project)}\n{lock.read_text('utf-8')}", "utf-8")
 
 

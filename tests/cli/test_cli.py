@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from cli_commands import commands
+from paths import ROOT
 from typer.testing import CliRunner
 
 from coldstart import __version__
@@ -437,11 +438,10 @@ def test_of_a_file_left_open():
 
 
 def test_warnings_of_libraries_fail_no_test_and_ours_do(tmp_path: Path) -> None:
-    root = Path(__file__).parents[1]
     (tmp_path / "test_cli.py").write_text(TESTED, "utf-8")  # named as a module of the tests, as `test_of_a_test` needs
-    shutil.copy(root / "pyproject.toml", tmp_path)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
-    environment["PYTHONPATH"] = str(root / "tests")
+    environment["PYTHONPATH"] = str(ROOT / "tests")
     told = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "conftest", "test_cli.py"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
