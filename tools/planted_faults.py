@@ -290,12 +290,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="faults at once, each in a copy of its own")
     parser.add_argument("--root", type=Path, default=ROOT, help="the project to plant them in; by default this one")
+    parser.add_argument("--list", type=Path, default=LIST, help="the faults; by default the file beside this one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found")
     parser.add_argument(
         "--pytest", action="append", default=[], metavar="OPTION", help="an option of pytest; repeatable"
     )
     given = parser.parse_args(arguments)
-    faults = read()
+    faults = read(given.list)
     if given.only:
         unknown = set(given.only) - {name for fault in faults for name in (fault.id, fault.room)}
         if unknown:
