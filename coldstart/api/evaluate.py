@@ -1,0 +1,189 @@
+"""Methods that measure fits, descriptions and recommendations on items that no fit has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coldstart.api.opened import OpenedStore, PipelineSource
+from coldstart.engine.progress import Progress, SilentProgress
+
+if TYPE_CHECKING:
+    from coldstart.ablation.report import LadderReport
+    from coldstart.align.evaluate import AlignReport
+    from coldstart.describe.evaluate.report import DescribeReport
+    from coldstart.recommend.evaluate import RecommendReport
+
+
+class EvaluateMethods(OpenedStore):
+    """Methods of a workspace that evaluate its models."""
+
+    def evaluate_align(
+        self,
+        pipeline: PipelineSource = None,
+        *,
+        split: str = "test",
+        classes: str | Path | None = None,
+        view: str | None = None,
+        progress: Progress | None = None,
+    ) -> AlignReport:
+        """Measure text-image retrieval of the last fit, before and after it, on items that it has not seen.
+
+        Args:
+            pipeline: a `Pipeline`, or a source that `pipeline()` takes.
+            split: `test`; or `valid` or `train`, which the fit has seen.
+            classes: a classes file for zero-shot accuracy; by default the categories of the items.
+            view: the texts to query by, such as `description`; by default titles.
+
+        Raises:
+            ColdstartError: nothing is fitted yet, or no item of that split has a query.
+        """
+        from coldstart.align.evaluate import evaluate_store
+
+        meters = progress or SilentProgress()
+        return evaluate_store(self._store, self._loaded(pipeline), meters, split=split, classes=classes, view=view)
+
+    def evaluate_describe(
+        self,
+        pipeline: PipelineSource = None,
+        *,
+        split: str = "test",
+        limit: int | None = None,
+        given: Iterable[str] | None = None,
+        writers: Iterable[str] | None = None,
+        gallery: str = "held-out",
+        progress: Progress | None = None,
+    ) -> DescribeReport:
+        """Measure descriptions of new items: correct and invented claims before and after the checks, and their
+        effect on search.
+
+        Args:
+            pipeline: a `Pipeline`, or a source that `pipeline()` takes.
+            split: `test`; or `valid` or `train`, which the fit has seen.
+            limit: at most so many items, drawn at random.
+            given: the fields in the prompt; by default those of the fit.
+            writers: `base`, `adapter` and names of generators; by default the first two.
+            gallery: `held-out`, or `all` to search for the items among all others as well.
+
+        Raises:
+            ColdstartError: no writer is tuned yet, or no item of that split can be evaluated.
+        """
+        from coldstart.describe.evaluate.workspace import evaluate_store
+
+        return evaluate_store(
+            self._store,
+            self._loaded(pipeline),
+            progress or SilentProgress(),
+            split=split,
+            limit=limit,
+            given=None if given is None else list(given),
+            writers=None if writers is None else list(writers),
+            gallery=gallery,
+        )
+
+    def compare_descriptions(self, pipeline: PipelineSource = None, *, limit: int = 5) -> list[dict[str, Any]]:
+        """Describe some items by the base and by the tuned generator: `item_id`, `title`, `written`.
+
+        Of each writer the raw `text`, what the checks `kept`, and the claims that they `cut`. Nothing is stored.
+
+        Raises:
+            ColdstartError: the pipeline describes nothing, or its generator is tuned by nothing.
+        """
+        from coldstart.describe.evaluate.workspace import compared
+
+        return compared(self._store, self._loaded(pipeline), limit)
+
+    def evaluate_recommend(
+        self,
+        pipeline: PipelineSource = None,
+        *,
+        split: str | Path = "time",
+        methods: Iterable[str] | None = None,
+        spaces: Iterable[str] | None = None,
+        part: str = "test",
+        seeds: int = 5,
+        min_weight: float | None = None,
+        warm_min: int | None = None,
+        folder: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> RecommendReport:
+        """Measure recommendations of new items by every method, each fitted inside one split.
+
+        Args:
+            pipeline: a `Pipeline`, or a source that `pipeline()` takes.
+            split: `time`, `items` or `coldrec`; or a folder that holds a split which was written before.
+            methods: names of methods; by default all.
+            spaces: the content spaces; by default those that `align.behaviour` learns from, or all.
+            part: `test`; or `valid`, by which one may choose.
+            seeds: fits of each trained method.
+            min_weight: interactions of at least this weight count as positive; by default as `align.behaviour` has
+                it, or those above 0.
+            warm_min: users that an item needs in the training window; by default 5 in a split by time, else 1.
+            folder: where the split is written.
+
+        Raises:
+            LeakError: a fit has used data of the held-out side.
+            ColdstartError: there are no interactions, or none on one side of the split.
+        """
+        from coldstart.recommend.evaluate import EvaluateSettings
+        from coldstart.recommend.evaluate.workspace import evaluate_store
+
+        settings = EvaluateSettings(
+            methods=None if methods is None else tuple(methods),
+            part=part,
+            seeds=seeds,
+            min_weight=min_weight,
+            warm_min=warm_min,
+        )
+        return evaluate_store(
+            self._store,
+            self._loaded(pipeline),
+            progress or SilentProgress(),
+            split=split,
+            settings=settings,
+            spaces=None if spaces is None else list(spaces),
+            folder=None if folder is None else Path(folder),
+        )
+
+    def evaluate_stages(
+        self,
+        pipeline: PipelineSource = None,
+        *,
+        seeds: int = 1,
+        write: int | str | None = None,
+        min_weight: float | None = None,
+        warm_min: int = 1,
+        labels: bool = False,
+        held_out: Iterable[str] | None = None,
+        progress: Progress | None = None,
+    ) -> LadderReport:
+        """Measure the gain of each stage in recommending new items, and the seconds that it takes.
+
+        Args:
+            pipeline: a `Pipeline`, or a source that `pipeline()` takes.
+            seeds: so many times other items are held out as if they were new.
+            write: `all`, or the number of items to describe now by the writer (tuned or base) that has no stored
+                descriptions, so that it is evaluated too.
+            min_weight: interactions of at least this weight count as positive; by default as `align.behaviour`
+                has it, or those above 0.
+            warm_min: users that an item needs to be a training item.
+            labels: give every step category, tags and attributes beside its own content.
+            held_out: ids of the items that are new, in place of some drawn at random.
+
+        Raises:
+            ColdstartError: there are no interactions, or too few to hold items out.
+        """
+        from coldstart.ablation.workspace import evaluate_store
+
+        return evaluate_store(
+            self._store,
+            self._loaded(pipeline),
+            progress or SilentProgress(),
+            seeds=seeds,
+            write=write,
+            min_weight=min_weight,
+            warm_min=warm_min,
+            labels=labels,
+            held_out=None if held_out is None else list(held_out),
+        )

@@ -1,0 +1,118 @@
+"""Methods that recommend: lists of items for users, and audiences of users for an item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coldstart.api.opened import OpenedStore
+from coldstart.engine.progress import Progress, SilentProgress
+from coldstart.errors import ColdstartError
+
+if TYPE_CHECKING:
+    from coldstart.recommend.audience import Audience
+    from coldstart.recommend.batch import Written
+    from coldstart.recommend.service import Lister, Recommended
+
+
+class RecommendMethods(OpenedStore):
+    """Methods of a workspace that score items for users."""
+
+    def recommend(
+        self,
+        user: str | None = None,
+        *,
+        history: str | Sequence[Any] | None = None,
+        kind: str | None = None,
+        where: str | None = None,
+        fresh_days: float | None = None,
+        seen: str = "drop",
+        interests: int = 1,
+        half_life_days: float | None = None,
+        reasons: bool = True,
+        **rules: Any,
+    ) -> Recommended:
+        """List items for one user of the workspace, or for a history of liked items.
+
+        Args:
+            history: the liked items: item ids, or objects with `item_id`, `timestamp`, `event`, `weight`, or that as
+                JSON; with a `user`, in place of the interactions of the workspace.
+            kind: `video` or `product`; where: an SQL condition over the catalog's columns; fresh_days: created at most
+                so many days ago.
+            seen: `drop` or `keep` items that the user has met.
+            interests: query by up to so many interests, clusters of the history; half_life_days: an item liked so long
+                ago counts half.
+            reasons: explain each item by a liked one.
+            rules: `top_k`, `per_creator`, `cold_share`, `cold_boost`, `explore`, `seed`, `diversity`, `diversify`,
+                `merge` as `coldstart.recommend.lists.Rules` has them.
+
+        Raises:
+            ColdstartError: nothing is published, neither user nor history is given, nothing is known of the user, or a
+                fault in the arguments.
+        """
+        from coldstart.recommend.lists import Rules
+        from coldstart.recommend.service import Asking, Filters
+        from coldstart.recommend.users import from_json
+
+        if user is None and history is None:
+            raise ColdstartError("recommend: give a user or a history")
+        wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), Asking(interests, half_life_days)
+        lister = self._listing()
+        known = from_json(history, weight=lister.liked_weight) if history is not None else lister.history_of(str(user))
+        return lister.one(user, known, *wanted, reasons)
+
+    def recommend_many(
+        self,
+        users: Iterable[str] | Path,
+        out: str | Path,
+        *,
+        kind: str | None = None,
+        where: str | None = None,
+        fresh_days: float | None = None,
+        seen: str = "drop",
+        interests: int = 1,
+        half_life_days: float | None = None,
+        progress: Progress | None = None,
+        **rules: Any,
+    ) -> Written:
+        """Write the lists of many users as Parquet: user_id, item_id, rank, score, cold, explored, propensity.
+
+        Args:
+            users: their ids, or a CSV, JSONL, Parquet or text file of them.
+            The others are those of `recommend`.
+
+        Raises:
+            ColdstartError: as for `recommend`, or a file that cannot be read or written.
+        """
+        from coldstart.recommend.batch import read_users, write_lists
+        from coldstart.recommend.lists import Rules
+        from coldstart.recommend.service import Asking, Filters
+
+        wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), Asking(interests, half_life_days)
+        user_ids = read_users(users) if isinstance(users, Path) else list(users)
+        return write_lists(self._listing(), user_ids, Path(out), *wanted, progress or SilentProgress())
+
+    def audience(self, item: str, *, top_k: int = 100, by: str = "score", reasons: bool = True) -> Audience:
+        """List the users of the highest score for an item that have not met it yet, each with a reason.
+
+        Args:
+            by: rank users by `score`; or by `lift`, the score minus the user's average score.
+            reasons: explain each user by an item that they liked.
+
+        Raises:
+            ColdstartError: nothing is published, there is no such item, it has no vector, or there are no
+                interactions yet.
+        """
+        from coldstart.recommend.audience import audience
+
+        return audience(self._listing(), item, top_k=top_k, by=by, reasons=reasons)
+
+    def _listing(self) -> Lister:
+        """Load the recommender over the served catalog; vectors are read once for each publication."""
+        from coldstart.recommend.service import Lister
+
+        catalog = self.published()
+        if self._lister is None or self._lister.catalog is not catalog:
+            self._lister = Lister(self._store, self.pipeline(), catalog)
+        return self._lister

@@ -1,0 +1,202 @@
+"""Methods that find items: search, match videos with products, and read single items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from coldstart.api.opened import OpenedStore
+from coldstart.errors import ColdstartError
+from coldstart.store import ITEMS
+
+if TYPE_CHECKING:
+    from coldstart.encoders import Encoder, Passport
+    from coldstart.search.item_report import Dossier
+    from coldstart.search.match import Answer
+    from coldstart.search.match_service import Matcher
+    from coldstart.search.notebook import Hits, ItemView
+    from coldstart.search.search import Query
+
+
+class SearchMethods(OpenedStore):
+    """Methods of a workspace that find and show items."""
+
+    def search(
+        self,
+        *,
+        text: str | None = None,
+        image: str | Path | None = None,
+        video: str | Path | None = None,
+        item: str | None = None,
+        top_k: int = 10,
+        kind: str | None = None,
+        where: str | None = None,
+        spaces: Iterable[str] | None = None,
+        hybrid: bool = True,
+        copies: bool = False,
+    ) -> Hits:
+        """Find the items nearest to one text, picture, video or item.
+
+        Args:
+            text, image, video, item: exactly one of them.
+            kind: `video` or `product`.
+            where: an SQL condition over the catalog's columns, such as `price < 20`.
+            spaces: the spaces to search; by default all that the query fits, except those whose pipeline sets
+                `text_queries: false`, which a text query searches only if they are named here.
+            hybrid: let a text query match words as well as vectors.
+            copies: also return items that are linked to an original.
+
+        Raises:
+            ColdstartError: nothing is published, no space fits the query, or a fault in it.
+        """
+        from coldstart.search.search import Query
+
+        given = {"text": text, "image": image, "video": video, "item": item}
+        query = Query("query", **{name: None if value is None else str(value) for name, value in given.items()})
+        options = {"top_k": top_k, "kind": kind, "where": where, "spaces": spaces, "hybrid": hybrid, "copies": copies}
+        return next(self.search_many([query], **options))[1]
+
+    def search_many(self, queries: Iterable[Query], **options: Any) -> Iterator[tuple[str, Hits]]:
+        """Answer many queries in their order, encoders loaded once; options as for `search`."""
+        from coldstart.search.notebook import Hits
+        from coldstart.search.search import search_many
+
+        apart = [spec.name for spec in self.pipeline().of_kind("embed") if not spec.settings.text_queries]
+        answers = search_many(
+            self.published(), self.encoder_for, queries, frames_of=self._frames_of, apart=apart, **options
+        )
+        for query_id, hits in answers:
+            yield query_id, Hits(hits)
+
+    def match(
+        self,
+        *,
+        item: str | None = None,
+        video: str | Path | None = None,
+        title: str | None = None,
+        listen: bool = False,
+        spaces: Iterable[str] | None = None,
+        **options: Any,
+    ) -> Answer:
+        """Find the products that a video shows or names, each with the frame and the words as evidence.
+
+        Args:
+            item: an item of the catalog; video: or a file, with `title` for its words, and its speech and text on
+                screen where `listen` is true.
+            spaces: the spaces to compare in; by default all.
+            options: `top_k`, `kind`, `where`, `exclude`, `copies` as for `search`.
+
+        Raises:
+            ColdstartError: nothing is published, there is no such item or file, or nothing of it can be compared.
+        """
+        return self._matcher().match(item, video, title, listen, spaces, **options)
+
+    def fit_match(
+        self,
+        pairs: Mapping[str, Iterable[str]],
+        *,
+        spaces: Iterable[str] | None = None,
+        kind: str | None = "product",
+        where: str | None = None,
+    ) -> dict[str, Any]:
+        """Fit the weights of `match` on videos whose products are known, evaluate them on a part that is held out, and
+        save them where the held-out videos find no fewer products, and none later, with them.
+
+        Args:
+            pairs: item_id of a video -> ids of the products that it shows.
+
+        Returns:
+            The report: `channels` with weights, `before` and `after` of the held-out videos, `gain`, `kept`, …
+
+        Raises:
+            ColdstartError: nothing is published, or too few of the videos are in the catalog.
+        """
+        return self._matcher().fit(pairs, spaces, kind, where)
+
+    def _matcher(self) -> Matcher:
+        from coldstart.search.match_service import Matcher
+
+        return Matcher(self._store, self.pipeline, self.published, self.encoder_for)
+
+    def encoder_for(self, passport: Passport) -> Encoder:
+        """Load the encoder of a space's vectors, once; if none has that passport any more, the one of its name, whose
+        queries the search refuses.
+
+        Raises:
+            ColdstartError: its weights are not on this machine.
+        """
+        from coldstart.embed.spaces import encoder_of
+
+        if passport.digest not in self._encoders:
+            self._encoders[passport.digest] = encoder_of(passport, self.pipeline(), self._store)
+        return self._encoders[passport.digest]
+
+    def _frames_of(self, space: str, item_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Unit vectors [T, D] of the frames of those items that are videos."""
+        from coldstart.embed.spaces import table_of
+        from coldstart.encoders import Passport
+
+        table = table_of(space, Passport.from_json(self.published().passports[space]))
+        if not self._store.has(table) or "frame_vectors" not in self._store.columns(table):
+            return {}
+        rows = self._store.read(table, ["item_id", "frame_vectors"], ids=item_ids).to_pylist()
+        frames = {row["item_id"]: np.asarray(row["frame_vectors"], np.float32) for row in rows if row["frame_vectors"]}
+        return {item: vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for item, vectors in frames.items()}
+
+    def vectors(self, space: str) -> pa.Table:
+        """Read the vectors of a space: `item_id`, `vector` and, for pictures, the frames' seconds and vectors; in a
+        space of behaviour also `norm`, the length that scores need, and whether the item was `warm`.
+
+        Raises:
+            ColdstartError: the pipeline has no such space, or it has no rows yet.
+        """
+        from coldstart.embed.spaces import spaces_of
+        from coldstart.store.freshness import build
+
+        pipeline = self.pipeline()
+        for spec in spaces_of(pipeline):
+            if spec.name == space:
+                stage: Any = build(spec, pipeline)
+                return self._store.read(stage.table)
+        raise ColdstartError(f"no space {space!r}: the pipeline has {', '.join(s.name for s in spaces_of(pipeline))}")
+
+    def items(self, limit: int | None = None) -> list[ItemView]:
+        """List the items, in table order; each shows as a card in a notebook."""
+        from coldstart.search.notebook import ItemView
+
+        rows = self._store.read(ITEMS)
+        return [ItemView(row) for row in rows.slice(0, limit).to_pylist()]
+
+    def item(self, item_id: str) -> ItemView:
+        """Read one item.
+
+        Raises:
+            ColdstartError: the workspace has no such item.
+        """
+        from coldstart.search.notebook import ItemView
+
+        rows = self._store.read(ITEMS, ids=[item_id]).to_pylist() if self._store.has(ITEMS) else []
+        if not rows:
+            raise self._no_item(item_id)
+        return ItemView(rows[0])
+
+    def dossier(self, item_id: str) -> Dossier:
+        """Collect all that is known of one item: timeline, copies, quality, findings, and its state in every stage.
+
+        Raises:
+            ColdstartError: the workspace has no such item, not even one that ingest turned away.
+        """
+        from coldstart.search.item_report import collect
+
+        report = collect(self._store, self.pipeline(), item_id)
+        if report is None:
+            raise self._no_item(item_id)
+        return report
+
+    def _no_item(self, item_id: str) -> ColdstartError:
+        return ColdstartError(f"no item {item_id!r} in workspace {self.uri}: see `coldstart status`")

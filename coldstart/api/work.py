@@ -1,0 +1,251 @@
+"""Methods that do the work of a catalogue: run, estimate, ingest interactions, fit, export, and inspect the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coldstart.api.opened import OpenedStore, PipelineSource
+from coldstart.core.interactions import Interactions
+from coldstart.core.pipeline import Pipeline
+from coldstart.engine.progress import Progress, SilentProgress
+from coldstart.engine.report import RunReport, StageReport
+from coldstart.engine.run import run_pipeline, status
+from coldstart.store import LEDGER
+from coldstart.store.interactions import INTERACTIONS, InteractionTable, Summary
+
+if TYPE_CHECKING:
+    from coldstart.engine.estimate.report import Estimate
+    from coldstart.ingest.load_interactions import InteractionReport
+
+
+class WorkMethods(OpenedStore):
+    """Methods of a workspace that run its pipeline."""
+
+    def run(
+        self,
+        pipeline: PipelineSource = None,
+        *,
+        only: Iterable[str] = (),
+        start: str | None = None,
+        limit: int | None = None,
+        retry: Iterable[str] = (),
+        refit: bool = False,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> RunReport:
+        """Do what is stale and skip the rest.
+
+        Args:
+            pipeline: a `Pipeline`, or a source that `pipeline()` takes; further keywords go there too.
+            only: names or kinds of the stages to run; `start`: the stage to begin with.
+            limit: at most so many items a stage.
+            retry: with states (`failed`, …) given, only items in one of them are done, changed or not.
+            refit: let fit stages learn from rows that came or changed since their last fit.
+
+        Raises:
+            ColdstartError: a fault that you can mend; rows that were finished before it are stored.
+        """
+        if not isinstance(pipeline, Pipeline):
+            pipeline = self.pipeline(pipeline, **settings)
+        self._published = None
+        return run_pipeline(
+            self._store, pipeline, only=only, start=start, limit=limit, retry=retry, refit=refit, progress=progress
+        )
+
+    def estimate(
+        self,
+        pipeline: Pipeline | str | Path | None = None,
+        *,
+        only: Iterable[str] = (),
+        start: str | None = None,
+        limit: int | None = None,
+        on: str | None = None,
+        uri: str | None = None,
+        **settings: Any,
+    ) -> Estimate:
+        """Estimate rows, time, memory and disk of a `run` from a probe of a few items; writes nothing here.
+
+        The estimate is saved in the user's cache folder, and the `run` that follows is compared with it.
+
+        Args:
+            only, start, limit: as for `run`.
+            on: another machine to estimate the time of too: a name such as `h100x8` or `cpu16`,
+                `gpus=1,tflops=300,…`, or a YAML file; see `coldstart.engine.estimate.forecast`.
+            uri: the workspace that the run will be in, where that does not exist yet.
+
+        Raises:
+            ColdstartError: a set-up fault, such as missing weights, or no such machine.
+        """
+        from coldstart.engine.estimate.estimate import estimate
+        from coldstart.engine.estimate.forecast import machine
+        from coldstart.engine.estimate.report import Asked, keep
+
+        other = None if on is None else machine(on)
+        if not isinstance(pipeline, Pipeline):
+            pipeline = self.pipeline(pipeline, **settings)
+        only = tuple(only)
+        result = estimate(self._store, pipeline, only=only, start=start, limit=limit, on=other)
+        keep(Asked(uri or self.uri, pipeline, only, start, limit), result.to_dict())
+        return result
+
+    def status(self, pipeline: Pipeline | None = None) -> list[StageReport]:
+        """Count the items in each state, stage by stage."""
+        return status(self._store, pipeline or self.pipeline())
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Read the ledger: every item without a row in a stage of the pipeline, why, and when; by stage and item."""
+        if not self._store.has(LEDGER):
+            return []
+        stages = {spec.name for spec in self.pipeline().stages}
+        rows = self._store.read(LEDGER).sort_by([("stage", "ascending"), ("item_id", "ascending")]).to_pylist()
+        return [row for row in rows if row["stage"] in stages]
+
+    def ingest_interactions(
+        self,
+        path: str | Path,
+        *,
+        columns: Mapping[str, str] | None = None,
+        event_weights: Mapping[str, float | None] | None = None,
+        time_unit: str = "auto",
+        max_failed: float = 0.01,
+        progress: Progress | None = None,
+    ) -> InteractionReport:
+        """Read a user-item interaction log into the workspace; rows that it already has are not added again.
+
+        Args:
+            path: a CSV, TSV, JSONL or Parquet file, one interaction a row.
+            columns: `user_id`, `item_id`, `timestamp`, `event`, `weight` -> the file's column, "" for none; fields that
+                are left out are recognised by name where that is plain.
+            event_weights: event -> the weight of its rows, None for that of the weight column, or 1; rows with another
+                event are rejected. By default all weigh as the column says, or 1.
+            time_unit: `s`, `ms`, `us`, `iso`, or `auto` to recognise it by the first times.
+            max_failed: share of rows that may be rejected before the report is `over_budget`.
+
+        Raises:
+            ColdstartError: a fault in the file or its columns, or another process writes to the workspace.
+        """
+        from coldstart.ingest.load_interactions import take_interactions
+
+        return take_interactions(
+            self._store,
+            Path(path),
+            columns=columns,
+            event_weights=event_weights,
+            time_unit=time_unit,
+            max_failed=max_failed,
+            progress=progress,
+        )
+
+    def interactions(self, start: int | None = None, end: int | None = None) -> Interactions:
+        """Read the interactions with start <= time < end, in seconds since 1970 in UTC; empty before any ingest."""
+        return InteractionTable(self._store).read(start, end)
+
+    def interaction_summary(self) -> Summary | None:
+        """Count interactions, users and items, with the first and last time; None where none were ingested."""
+        return InteractionTable(self._store).summary() if self._store.has(INTERACTIONS) else None
+
+    def finetune_align(
+        self,
+        source: str | Path | Mapping[str, Any] | None = None,
+        *,
+        image: str | None = None,
+        text: str | None = None,
+        overrides: Iterable[str] = (),
+        progress: Progress | None = None,
+    ) -> RunReport:
+        """Fit `align.text_image` on the present items, where any came, changed or went since the last fit.
+
+        Args:
+            source: the pipeline, as for `pipeline()`; one without such a stage gets it before its index.
+            image: the image space to learn from; by default the stage's own, for a new one the pipeline's first.
+            text: the text encoder; by default the stage's own, for a new one as its settings choose it.
+
+        Raises:
+            ColdstartError: a fault that you can mend, such as too few items to learn from.
+        """
+        from coldstart.align.settings import KIND, with_align
+
+        raw, changes = with_align(self.pipeline(source), image, text)
+        return self.run(raw, overrides=[*changes, *overrides], only=[KIND], refit=True, progress=progress)
+
+    def finetune_behaviour(
+        self,
+        source: str | Path | Mapping[str, Any] | None = None,
+        *,
+        spaces: Sequence[str] | None = None,
+        overrides: Iterable[str] = (),
+        progress: Progress | None = None,
+    ) -> RunReport:
+        """Fit `align.behaviour` on the present data, where items or interactions came, changed or went since the last
+        fit. `run` then fills the space `behaviour`.
+
+        Args:
+            source: the pipeline, as for `pipeline()`; one without such a stage gets it, and the space.
+            spaces: the content spaces to learn from; by default the stage's own, for a new one all before it.
+
+        Raises:
+            ColdstartError: a fault that you can mend, such as too few interactions to learn from.
+        """
+        from coldstart.recommend.inputs import FIT
+        from coldstart.recommend.settings import with_behaviour
+
+        raw, changes = with_behaviour(self.pipeline(source), spaces)
+        return self.run(raw, overrides=[*changes, *overrides], only=[FIT], refit=True, progress=progress)
+
+    def finetune_describe(
+        self,
+        source: str | Path | Mapping[str, Any] | None = None,
+        *,
+        generator: str | None = None,
+        method: str | None = None,
+        overrides: Iterable[str] = (),
+        progress: Progress | None = None,
+    ) -> RunReport:
+        """Fine-tune a generator on the present items, where any came, changed or went since the last fit.
+
+        Args:
+            source: the pipeline, as for `pipeline()`; one without a stage `finetune.describe` gets it.
+            generator: the model to tune; by default the stage's own, for a new one `starter`.
+            method: `sft`, or `dpo` to go on from the last fit.
+
+        Raises:
+            ColdstartError: a fault that you can mend, such as too few items to learn from.
+        """
+        from coldstart.describe.finetune.settings import FINETUNE, with_finetune
+
+        raw, changes = with_finetune(self.pipeline(source), {"generator": generator, "method": method})
+        return self.run(raw, overrides=[*changes, *overrides], only=[FINETUNE], refit=True, progress=progress)
+
+    def export_adapter(
+        self,
+        out: str | Path,
+        pipeline: PipelineSource = None,
+        *,
+        prompts: int = 20,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """Merge the adapter of `finetune.describe` into its base and save a folder that transformers and vLLM load.
+
+        Args:
+            prompts: so many are answered by the adapter, by the merged model and in batches, and must agree.
+
+        Raises:
+            ColdstartError: nothing was fitted, `out` exists, the base cannot be merged, or the three ways disagree.
+        """
+        from coldstart.describe.finetune.export import exported
+
+        return exported(self._store, self._loaded(pipeline), Path(out), prompts, progress or SilentProgress())
+
+    def fitted(self, stage: str) -> dict[str, str]:
+        """Map each item to `train`, `valid` or `test` of the last fit of a stage; empty where nothing was fitted."""
+        from coldstart.store.fits import items_of
+
+        artifact = self._store.artifacts.newest(stage)
+        return {} if artifact is None else {item: side for item, (_, side) in items_of(artifact).items()}
+
+    def fit_report(self, stage: str) -> dict[str, Any]:
+        """Load the report of the last fit of a stage: settings and measures; empty where nothing was fitted."""
+        artifact = self._store.artifacts.newest(stage)
+        return {} if artifact is None else dict(artifact.report)

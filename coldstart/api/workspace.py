@@ -1,0 +1,28 @@
+"""Open a workspace; its methods come from the family files beside this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coldstart.api.evaluate import EvaluateMethods
+from coldstart.api.recommend import RecommendMethods
+from coldstart.api.search import SearchMethods
+from coldstart.api.work import WorkMethods
+from coldstart.store import Store
+
+
+def open(uri: str | Path, *, create: bool = False) -> Workspace:
+    """Open a workspace.
+
+    Args:
+        uri: a folder, or any URI LanceDB takes.
+        create: create it where it is missing.
+
+    Raises:
+        ColdstartError: there is no workspace at `uri`.
+    """
+    return Workspace(Store(uri, create=create))
+
+
+class Workspace(WorkMethods, SearchMethods, RecommendMethods, EvaluateMethods):
+    """One catalogue: its items, vectors, ledger and served index. Created by `coldstart.open`."""
