@@ -8,20 +8,34 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from coldstart.core.keys import digest
 from coldstart.core.settings import nearest, shown
 from coldstart.errors import ColdstartError
 
+_Model = TypeVar("_Model", bound=BaseModel)
+_NEEDS_TEXTS = "give a list of texts, such as [a, b]"
+
 TEMPLATES = ("a photo of {}",)
 """What prompts are put into where a file says nothing."""
-_PARTS = ("templates", "classes", "unknown")
-_COLUMNS = ("class", "prompt")
 
 
 class ClassFileError(ColdstartError):
@@ -88,14 +102,15 @@ def load(path: Path) -> Classes:
     except OSError as error:
         raise ColdstartError(f"cannot read classes {path}: {error.strerror or error}") from error
     read = {".yaml": _yaml, ".yml": _yaml, ".csv": _csv}.get(path.suffix.lower(), _lines)
-    draft = _Draft()
-    read(text, draft)
-    draft.check()
-    if draft.faults:
-        raise ClassFileError(path, draft.faults)
-    return Classes(
-        tuple(draft.classes), tuple(map(tuple, draft.classes.values())), tuple(draft.unknown), tuple(draft.templates)
-    )
+    context = _Context()
+    raw = read(text, context)
+    checked = None
+    if raw or not context.faults:
+        checked = _checked(_ClassFile, raw, context, {str(key): getattr(key, "line", 1) for key in raw})
+    if checked is None or context.faults:
+        in_order = sorted(context.faults, key=lambda fault: fault[0])
+        raise ClassFileError(path, [f"line {line}: {text}" if line else text for line, text in in_order])
+    return checked.result()
 
 
 def template_faults(templates: Iterable[str]) -> list[str]:
@@ -107,170 +122,241 @@ def template_faults(templates: Iterable[str]) -> list[str]:
     ]
 
 
-class _Draft:
-    """What was read so far, and what was wrong with it."""
+class _Text(str):
+    """One text of a file, as it stands there, with its line."""
+
+    line: int
+
+    def __new__(cls, text: str, line: int) -> _Text:
+        made = super().__new__(cls, text)
+        made.line = line
+        return made
+
+
+@dataclass(frozen=True)
+class _NoText:
+    """A list or mapping at a place for one text."""
+
+    line: int
+
+
+class _Context:
+    """Faults of the syntax, and names and texts that were read before, of one file."""
 
     def __init__(self) -> None:
-        self.classes: dict[str, list[str]] = {}
-        self.unknown: list[str] = []
-        self.templates: list[str] = list(TEMPLATES)
-        self.faults: list[str] = []
-        self._names: dict[str, tuple[str, int]] = {}
-        self._prompts: dict[str, tuple[str, int]] = {}
+        self.faults: list[tuple[int, str]] = []
+        self.names: dict[str, _Text] = {}
+        self.texts: dict[str, tuple[str, int]] = {}
 
-    def fault(self, line: int, said: str) -> None:
-        self.faults.append(f"line {line}: {said}")
-
-    def add_class(self, name: str, line: int) -> bool:
-        """A class without prompts so far; whether it is a new one."""
-        name = " ".join(name.split())
-        if not name:
-            self.fault(line, "a class without a name")
-            return False
-        if before := self._names.get(plain(name)):
-            also = "" if before[0] == name else f" as {before[0]!r}"
-            self.fault(line, f"class {name!r} stands twice: first on line {before[1]}{also}")
-            return False
-        self._names[plain(name)] = (name, line)
-        self.classes[name] = []
-        return True
-
-    def add_prompt(self, owner: str | None, text: str, line: int) -> None:
-        """A prompt of a class, or a text for what is none of them."""
-        text = " ".join(text.split())
-        of = "unknown" if owner is None else f"class {owner!r}"
-        if not text:
-            self.fault(line, f"{of} has an empty text")
-            return
-        if before := self._prompts.get(plain(text)):
-            self.fault(line, f"text {shown(text)} of {of} stands twice: first on line {before[1]} of {before[0]}")
-            return
-        self._prompts[plain(text)] = (of, line)
-        (self.unknown if owner is None else self.classes[owner]).append(text)
-
-    def owner(self, name: str) -> str | None:
-        """The class of that name, however it is written there."""
-        found = self._names.get(plain(name))
-        return found[0] if found else None
-
-    def name_alone(self, name: str, line: int) -> None:
-        """A class whose only prompt is its name."""
-        if self.add_class(name, line):
-            own = " ".join(name.split())
-            self.add_prompt(own, own, line)
-
-    def check(self) -> None:
-        if not self.faults and len(self.classes) + len(self.unknown) < 2:
-            many = f"only {next(iter(self.classes))!r} is there" if self.classes else "no class is there"
-            self.faults.append(f"{many}: give two, or one and `unknown:` texts of what is not of it")
-        elif not self.faults and not self.classes:
-            self.faults.append("no class is there: give `classes:`")
+    def fault(self, line: int, text: str) -> None:
+        self.faults.append((line, text))
 
 
-def _lines(text: str, draft: _Draft) -> None:
-    for number, line in enumerate(text.splitlines(), 1):
-        if name := line.partition("#")[0].strip():
-            draft.name_alone(name, number)
+def _error(line: int, text: str) -> PydanticCustomError:
+    return PydanticCustomError("class_file", "{text}", {"text": text, "line": line})
 
 
-def _csv(text: str, draft: _Draft) -> None:
+def _class_name(value: _Text | _NoText, info: ValidationInfo) -> _Text:
+    """Check a name: a text, not empty, and new in its file."""
+    if isinstance(value, _NoText):
+        raise _error(value.line, "the name of a class is a text")
+    name = _Text(" ".join(value.split()), value.line)
+    if not name:
+        raise _error(name.line, "a class without a name")
+    names: dict[str, _Text] = info.context.names  # type: ignore[union-attr]
+    if before := names.get(plain(name)):
+        also = "" if before == name else f" as {str(before)!r}"
+        raise _error(name.line, f"class {str(name)!r} stands twice: first on line {before.line}{also}")
+    names[plain(name)] = name
+    return name
+
+
+def _place(info: ValidationInfo) -> str:
+    return f"class {str(info.data['name'])!r}" if "name" in info.data else str(info.field_name)
+
+
+def _any_text(value: _Text | _NoText, info: ValidationInfo) -> _Text:
+    if isinstance(value, _NoText):
+        raise _error(value.line, f"{_place(info)}: {_NEEDS_TEXTS}")
+    return value
+
+
+def _prompt(value: _Text, info: ValidationInfo) -> _Text:
+    """Check a prompt: not empty, and no prompt of its file before it."""
+    text, owner = _Text(" ".join(value.split()), value.line), _place(info)
+    if not text:
+        raise _error(text.line, f"{owner} has an empty text")
+    texts: dict[str, tuple[str, int]] = info.context.texts  # type: ignore[union-attr]
+    if before := texts.get(plain(text)):
+        again = f"text {shown(str(text))} of {owner} stands twice"
+        raise _error(text.line, f"{again}: first on line {before[1]} of {before[0]}")
+    texts[plain(text)] = (owner, text.line)
+    return text
+
+
+def _template(value: _Text) -> _Text:
+    for fault in template_faults([str(value)]):
+        raise _error(value.line, fault)
+    return value
+
+
+_AnyText = Annotated[Any, AfterValidator(_any_text)]
+_Prompt = Annotated[_AnyText, AfterValidator(_prompt)]
+_Template = Annotated[_AnyText, AfterValidator(_template)]
+
+
+class _ClassEntry(BaseModel):
+    """One class of a file."""
+
+    name: Annotated[Any, AfterValidator(_class_name)]
+    prompts: tuple[_Prompt, ...]
+
+    @field_validator("prompts", mode="wrap")
+    @classmethod
+    def _of_a_good_name(cls, given: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        return check(given) if "name" in info.data else ()
+
+
+class _ClassFile(BaseModel):
+    """All of a file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    classes: tuple[_ClassEntry, ...]
+    unknown: tuple[_Prompt, ...] = ()
+    templates: tuple[_Template, ...] = ()
+
+    @model_validator(mode="after")
+    def _two_at_least(self, info: ValidationInfo) -> Self:
+        if info.context.faults:  # type: ignore[union-attr]
+            return self
+        if len(self.classes) + len(self.unknown) < 2:
+            many = f"only {str(self.classes[0].name)!r} is there" if self.classes else "no class is there"
+            raise _error(0, f"{many}: give two, or one and `unknown:` texts of what is not of it")
+        if not self.classes:
+            raise _error(0, "no class is there: give `classes:`")
+        return self
+
+    def result(self) -> Classes:
+        """Return its classes as plain texts."""
+        return Classes(
+            tuple(str(one.name) for one in self.classes),
+            tuple(tuple(map(str, one.prompts)) for one in self.classes),
+            tuple(map(str, self.unknown)),
+            tuple(dict.fromkeys(map(str, self.templates))) or TEMPLATES,
+        )
+
+
+class _Columns(BaseModel):
+    """Columns of a CSV."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Any = Field(alias="class")
+    prompt: Any = None
+
+
+def _checked(model: type[_Model], raw: Mapping[str, Any], context: _Context, lines: Mapping[str, int]) -> _Model | None:
+    """Validate what was read; faults go into the context, and None comes back.
+
+    Args:
+        lines: of the keys of `raw`, for those that are unknown.
+    """
+    try:
+        return model.model_validate(dict(raw), context=context)
+    except ValidationError as error:
+        setting, also = ("column", ": it may have class and prompt") if model is _Columns else ("setting", "")
+        known = [field.alias or name for name, field in model.model_fields.items()]
+        for entry in sorted(error.errors(), key=lambda entry: entry["type"] == "missing"):
+            key = str(entry["loc"][-1]) if entry["loc"] else ""
+            if entry["type"] == "extra_forbidden":
+                context.fault(lines[key], f"unknown {setting} {key!r}{nearest(key, known)}{also}")
+            elif entry["type"] == "missing":
+                context.fault(1, f"column {key!r} is missing" if model is _Columns else f"`{key}:` is missing")
+            else:
+                context.fault(entry["ctx"]["line"], entry["ctx"]["text"])
+        return None
+
+
+def _entry(name: _Text | _NoText, prompts: Sequence[_Text | _NoText] = ()) -> dict[str, Any]:
+    """One class as `_ClassEntry` reads it; without prompts its name is its prompt."""
+    return {"name": name, "prompts": list(prompts) or [name]}
+
+
+def _lines(text: str, context: _Context) -> dict[str, Any]:
+    names = ((line.partition("#")[0].strip(), number) for number, line in enumerate(text.splitlines(), 1))
+    return {"classes": [_entry(_Text(name, number)) for name, number in names if name]}
+
+
+def _csv(text: str, context: _Context) -> dict[str, Any]:
     rows = csv.reader(io.StringIO(text), strict=True)
+    entries: list[dict[str, Any]] = []
+    owners: dict[str, dict[str, Any]] = {}
     try:
         columns = [name.strip().lower() for name in next(rows, [])]
-        for place, column in enumerate(columns):
-            if column not in _COLUMNS:
-                draft.fault(1, f"unknown column {column!r}{nearest(column, _COLUMNS)}: it may have class and prompt")
-            elif column in columns[:place]:
-                draft.fault(1, f"column {column!r} stands twice")
-        if "class" not in columns:
-            draft.fault(1, "column 'class' is missing")
-        if draft.faults:
-            return
-        for cells in rows:
-            if any(cell.strip() for cell in cells):
-                _row(dict(zip(columns, cells, strict=False)), len(cells) - len(columns), rows.line_num, draft)
+        for column in dict.fromkeys(one for place, one in enumerate(columns) if one in columns[:place]):
+            context.fault(1, f"column {column!r} stands twice")
+        _checked(_Columns, dict.fromkeys(columns), context, dict.fromkeys(columns, 1))
+        for cells in rows if not context.faults else ():
+            line = rows.line_num
+            if not any(cell.strip() for cell in cells):
+                continue
+            if (over := len(cells) - len(columns)) > 0:
+                context.fault(line, f"{over} cells more than columns: put texts with commas in quotes")
+                continue
+            row = dict(zip(columns, cells, strict=False))
+            name, prompt = _Text(row.get("class", ""), line), _Text(row.get("prompt", ""), line)
+            if prompt.strip() and plain(name) in owners:
+                owners[plain(name)]["prompts"].append(prompt)
+            else:
+                entries.append(_entry(name, [prompt] if prompt.strip() else ()))
+                if plain(name):
+                    owners.setdefault(plain(name), entries[-1])
     except csv.Error as error:
-        draft.fault(rows.line_num, f"not CSV: {error}")
+        context.fault(rows.line_num, f"not CSV: {error}")
+    return {"classes": entries}
 
 
-def _row(row: dict[str, str], over: int, line: int, draft: _Draft) -> None:
-    if over > 0:
-        draft.fault(line, f"{over} cells more than columns: put texts with commas in quotes")
-        return
-    name, prompt = row["class"], row.get("prompt", "")
-    owner = draft.owner(name)
-    if not prompt.strip():
-        draft.name_alone(name, line)
-    elif owner is not None or draft.add_class(name, line):
-        draft.add_prompt(owner or " ".join(name.split()), prompt, line)
-
-
-def _yaml(text: str, draft: _Draft) -> None:
-    """By nodes, not values: they know their lines, and `No` and `2024` stay the words that they are."""
+def _yaml(text: str, context: _Context) -> dict[_Text, Any]:
+    """Read nodes, not values: they know their lines, and `No` and `2024` stay the words that they are."""
     try:
         root = yaml.compose(text, yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        draft.fault(error.problem_mark.line + 1 if error.problem_mark else 1, f"not YAML: {error.problem}")
-        return
+        context.fault(error.problem_mark.line + 1 if error.problem_mark else 1, f"not YAML: {error.problem}")
+        return {}
     except (yaml.YAMLError, RecursionError) as error:
-        draft.faults.append(f"not YAML: {str(error).splitlines()[0]}")
-        return
+        context.fault(0, f"not YAML: {str(error).splitlines()[0]}")
+        return {}
     if not isinstance(root, yaml.MappingNode):
-        draft.fault(1, "`classes:` is missing; for one class a line, name the file .txt")
-        return
-    parts: dict[str, yaml.Node] = {}
-    for key, value in root.value:
-        name = str(key.value)
-        if name not in _PARTS:
-            draft.fault(_line(key), f"unknown setting {name!r}{nearest(name, _PARTS)}")
-        elif name in parts:
-            draft.fault(_line(key), f"{name!r} stands twice")
+        context.fault(1, "`classes:` is missing; for one class a line, name the file .txt")
+        return {}
+    parts: dict[_Text, Any] = {}
+    for key, node in root.value:
+        name = _Text(str(key.value), _line(key))
+        if name in parts:
+            context.fault(name.line, f"{str(name)!r} stands twice")
+        elif name != "classes":
+            parts[name] = _texts(node)
+        elif isinstance(node, yaml.MappingNode):
+            parts[name] = [_entry(_text(key), _texts(prompts)) for key, prompts in node.value]
         else:
-            parts[name] = value
-    if "classes" in parts:
-        _yaml_classes(parts["classes"], draft)
-    else:
-        draft.fault(1, "`classes:` is missing")
-    for text_, line in _texts(parts.get("unknown"), "unknown", draft):
-        draft.add_prompt(None, text_, line)
-    if "templates" in parts:
-        given = _texts(parts["templates"], "templates", draft)
-        for template, line in given:
-            for fault in template_faults([template]):
-                draft.fault(line, fault)
-        draft.templates = list(dict.fromkeys(template for template, _ in given)) or list(TEMPLATES)
+            texts = _texts(node)
+            for one in texts:
+                if isinstance(one, _NoText):
+                    context.fault(one.line, f"classes: {_NEEDS_TEXTS}")
+            parts[name] = [_entry(one) for one in texts if isinstance(one, _Text)]
+    return parts
 
 
-def _yaml_classes(node: yaml.Node, draft: _Draft) -> None:
-    if not isinstance(node, yaml.MappingNode):
-        for name, line in _texts(node, "classes", draft):
-            draft.name_alone(name, line)
-        return
-    for key, value in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            draft.fault(_line(key), "the name of a class is a text")
-        elif _empty(value):
-            draft.name_alone(key.value, _line(key))
-        elif draft.add_class(key.value, _line(key)):
-            name = " ".join(key.value.split())
-            for text, line in _texts(value, f"class {name!r}", draft):
-                draft.add_prompt(name, text, line)
-
-
-def _texts(node: yaml.Node | None, what: str, draft: _Draft) -> list[tuple[str, int]]:
-    """The texts of a list, or the one that stands for itself, with their lines."""
-    if node is None or _empty(node):
+def _texts(node: yaml.Node) -> list[_Text | _NoText]:
+    """Read the texts of a list, or the one that stands for itself."""
+    if not node.value and not (isinstance(node, yaml.ScalarNode) and node.style):  # nothing, or an empty list
         return []
-    nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
-    for one in nodes:
-        if not isinstance(one, yaml.ScalarNode):
-            draft.fault(_line(one), f"{what}: give a list of texts, such as [a, b]")
-    return [(one.value, _line(one)) for one in nodes if isinstance(one, yaml.ScalarNode)]
+    return [_text(one) for one in (node.value if isinstance(node, yaml.SequenceNode) else [node])]
 
 
-def _empty(node: yaml.Node) -> bool:
-    """Nothing after the colon, or an empty list."""
-    return not node.value and not (isinstance(node, yaml.ScalarNode) and node.style)
+def _text(node: yaml.Node) -> _Text | _NoText:
+    return _Text(node.value, _line(node)) if isinstance(node, yaml.ScalarNode) else _NoText(_line(node))
 
 
 def _line(node: yaml.Node) -> int:

@@ -93,15 +93,15 @@ unknown: [z]
 """
     assert faults(tmp_path, text) == [
         "line 1: unknown setting 'template' (did you mean 'templates'?)",
-        "line 10: 'unknown' stands twice",
+        "line 2: template 'a photo': write {} once, where the class goes, such as 'a photo of {}'",
+        "line 2: template '{} and {}': write {} once, where the class goes, such as 'a photo of {}'",
         "line 4: class 'Fruit' has an empty text",
         "line 5: class 'fruit' stands twice: first on line 4 as 'Fruit'",
         "line 6: class 'Milk': give a list of texts, such as [a, b]",
         "line 7: text 'FRUIT' of class 'Bread' stands twice: first on line 4 of class 'Fruit'",
         "line 8: the name of a class is a text",
         "line 9: text 'loaf' of unknown stands twice: first on line 7 of class 'Bread'",
-        "line 2: template 'a photo': write {} once, where the class goes, such as 'a photo of {}'",
-        "line 2: template '{} and {}': write {} once, where the class goes, such as 'a photo of {}'",
+        "line 10: 'unknown' stands twice",
     ]
 
 
@@ -113,6 +113,9 @@ unknown: [z]
         ("c.yaml", "unknown: [a, b]", ["line 1: `classes:` is missing"]),
         ("c.yaml", "classes:\n  a: [b\n", ["line 3: not YAML: expected ',' or ']', but got '<stream end>'"]),
         ("c.yaml", "classes:\nunknown: [a, b]", ["no class is there: give `classes:`"]),
+        ("c.yaml", "classes: {a: '{line} {text}', b: '{line} {text}'}", [
+            "line 1: text '{line} {text}' of class 'b' stands twice: first on line 1 of class 'a'"
+        ]),
         ("c.yaml", "classes: {' ': x, b: c}", ["line 1: a class without a name"]),
         ("c.txt", "# nothing", ["no class is there: give two, or one and `unknown:` texts of what is not of it"]),
         ("c.txt", "a", ["only 'a' is there: give two, or one and `unknown:` texts of what is not of it"]),
@@ -127,6 +130,12 @@ unknown: [z]
             "line 2: 1 cells more than columns: put texts with commas in quotes",
             "line 4: text 'e' of class 'd' stands twice: first on line 3 of class 'd'",
             "line 5: a class without a name",
+        ]),
+        ("c.csv", "prompt,class\na\nb,c\nd,e", ["line 2: a class without a name"]),
+        ("c.yaml", "classes: [a, {b: c}]", ["line 1: classes: give a list of texts, such as [a, b]"]),
+        ("c.yaml", "classes: [a, b]\nclass: c\nclass: d", [
+            "line 2: unknown setting 'class' (did you mean 'classes'?)",
+            "line 3: 'class' stands twice",
         ]),
         ("c.csv", 'class\n"a\nb', ["line 3: not CSV: unexpected end of data"]),
     ],
