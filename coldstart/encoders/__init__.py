@@ -3,25 +3,25 @@
 A name is `MODULE` or `MODULE:REST`, such as `starter`, `fake:64` or `open_clip:local-dir:PATH`; `-` in the
 module part reads as `_`. The file has one function, `build(rest, *, device, dtype, allow_random_weights,
 **options)`. Importing this package or building an encoder imports no torch and no other encoder.
+
+Another installed package adds one by an entry point in the group `coldstart.encoders`: its name is the part before the
+colon, its value `MODULE:build`, a function with the same parameters. It cannot replace an encoder of this package.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import inspect
 import json
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.device import check_names
-from coldstart.errors import ColdstartError
+from coldstart.core.plugins import find_build
 
 if TYPE_CHECKING:
     from coldstart.media.image import ImageTransform
@@ -151,19 +151,11 @@ def load(
     Raises:
         ColdstartError: an unknown name, device, dtype or option; or a model that is not on this machine.
     """
-    prefix, _, rest = name.partition(":")
-    if prefix not in known() and prefix.replace("-", "_") not in known():
-        near = get_close_matches(prefix, known(), n=2, cutoff=0.5) or known()
-        raise ColdstartError(f"encoder {name!r} is unknown: nearest are {', '.join(near)}")
     check_names(device, dtype)
-    build = importlib.import_module(f"{__name__}.{prefix.replace('-', '_')}").build
-    taken = [p for p in inspect.signature(build).parameters if p not in _COMMON]
-    for option in options:
-        if option not in taken:
-            raise ColdstartError(
-                f"option {option!r} is unknown to encoder {name!r}: it takes {', '.join(taken) or 'none'}"
-            )
-    encoder: Encoder = build(rest, device=device, dtype=dtype, allow_random_weights=allow_random_weights, **options)
+    build = find_build("encoder", name, known(), _COMMON, options)
+    encoder: Encoder = build(
+        name.partition(":")[2], device=device, dtype=dtype, allow_random_weights=allow_random_weights, **options
+    )
     return encoder
 
 

@@ -3,16 +3,16 @@
 A name is `MODULE` or `MODULE:REST`, such as `starter`, `hf:NAME_OR_PATH` or `openai:MODEL@URL`; `-` in the module
 part reads as `_`. The file has one function, `build(rest, *, device, dtype, adapter, **options)`. Importing this
 package or building a generator imports no torch and no other generator.
+
+Another installed package adds one by an entry point in the group `coldstart.generators`: its name is the part before
+the colon, its value `MODULE:build`, a function with the same parameters. It cannot replace a generator of this package.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from coldstart.core.device import check_names
 from coldstart.core.keys import digest
+from coldstart.core.plugins import find_build
 from coldstart.core.stage import Reject
-from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
     from coldstart.media.image import ImageTransform
@@ -151,19 +151,9 @@ def load(
     Raises:
         ColdstartError: an unknown name, device, dtype or option; or a model that is not on this machine.
     """
-    prefix, _, rest = name.partition(":")
-    if prefix not in known():
-        near = get_close_matches(prefix, known(), n=2, cutoff=0.5) or known()
-        raise ColdstartError(f"generator {name!r} is unknown: nearest are {', '.join(near)}")
     check_names(device, dtype)
-    build = importlib.import_module(f"{__name__}.{prefix.replace('-', '_')}").build
-    taken = [p for p in inspect.signature(build).parameters if p not in _COMMON]
-    for option in options:
-        if option not in taken:
-            raise ColdstartError(
-                f"option {option!r} is unknown to generator {name!r}: it takes {', '.join(taken) or 'none'}"
-            )
-    generator: Generator = build(rest, device=device, dtype=dtype, adapter=adapter, **options)
+    build = find_build("generator", name, known(), _COMMON, options)
+    generator: Generator = build(name.partition(":")[2], device=device, dtype=dtype, adapter=adapter, **options)
     return generator
 
 
