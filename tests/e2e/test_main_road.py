@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from catalogue import coldstart, write_manifest, write_pipeline
+from installed_wheel import Installed
 from paths import DATA
 from PIL import Image
 
 import coldstart as library
 from coldstart import sample
-from coldstart.models import install
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.xdist_group("demo")]
 GROCERY = DATA / "grocery"
 ITEMS = 96
 PARTS = ("fingerprint", "duplicates", "quality", "shots", "speech", "screen", "evidence", "safety")
@@ -29,37 +29,22 @@ UNTOLD = 0
 
 def answer(*arguments: object) -> Any:
     """What a command prints with --json."""
-    done = coldstart(*arguments, "--json", timeout_s=1400)
+    done = coldstart(*arguments, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def starter_models() -> None:
-    missing = [row.name for row in install.rows() if row.state != "ready"]
-    if missing:
-        pytest.skip(f"{', '.join(missing)} not on this machine: run `coldstart models pull starter`")
-
-
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    result = answer("demo", "--out", folder)
-    (folder / "result.json").write_text(json.dumps(result), "utf-8")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def workspace(out: Path) -> Path:
-    return out / "workspace"
+@pytest.fixture
+def workspace(demo: Path) -> Path:
+    return demo / "workspace"
 
 
 def ids(hits: list[dict[str, Any]]) -> list[str]:
     return [hit["item_id"] for hit in hits]
 
 
-def test_the_demo_finds_what_its_videos_show(out: Path) -> None:
-    result = json.loads((out / "result.json").read_text("utf-8"))
+def test_the_demo_finds_what_its_videos_show(demo: Path) -> None:
+    result = json.loads((demo / "result.json").read_text("utf-8"))
     assert result["items"] == ITEMS
     assert len(result["answers"]) == 28
     assert result["chance"] == pytest.approx(FIRST_FIVE / 65)
@@ -68,11 +53,11 @@ def test_the_demo_finds_what_its_videos_show(out: Path) -> None:
     assert result["recall"] == pytest.approx(sum(found) / len(found))
 
 
-def test_the_demo_leaves_something_to_look_at(out: Path) -> None:
-    with Image.open(out / "neighbours.png") as picture:
+def test_the_demo_leaves_something_to_look_at(demo: Path) -> None:
+    with Image.open(demo / "neighbours.png") as picture:
         picture.load()
         assert picture.format == "PNG" and min(picture.size) > 400
-    page = (out / "neighbours.html").read_text("utf-8")
+    page = (demo / "neighbours.html").read_text("utf-8")
     assert page.lstrip().lower().startswith("<!doctype html>")
     assert "Golden Delicious" in page
 
@@ -88,16 +73,16 @@ def test_the_balance_of_the_demo(workspace: Path) -> None:
         assert balance == {"fresh": ITEMS - filtered, "failed": 0, "filtered": filtered, "duplicate": 0, "pending": 0}
 
 
-def test_words_that_only_the_media_have_find_their_videos(out: Path) -> None:
-    result = json.loads((out / "result.json").read_text("utf-8"))
+def test_words_that_only_the_media_have_find_their_videos(demo: Path) -> None:
+    result = json.loads((demo / "result.json").read_text("utf-8"))
     assert len(result["heard"]) == 5
     assert [query["found"] for query in result["heard"]] == [query["video"] for query in result["heard"]]
-    card = (out / "clip-19.html").read_text("utf-8")
+    card = (demo / "clip-19.html").read_text("utf-8")
     assert "Sauce day 41.90 kr/kg" in card and "burgers" in card
 
 
-def test_what_is_written_of_new_items_has_grounds(out: Path, workspace: Path) -> None:
-    result = json.loads((out / "result.json").read_text("utf-8"))
+def test_what_is_written_of_new_items_has_grounds(demo: Path, workspace: Path) -> None:
+    result = json.loads((demo / "result.json").read_text("utf-8"))
     assert len(result["told"]) == 6
     assert all(one["summary"] for one in result["told"])
     rows = library.open(workspace).table("stage.describe.check").to_pylist()
@@ -117,8 +102,10 @@ def is_json(text: str) -> bool:
         return False
 
 
-def test_a_second_run_redoes_nothing(workspace: Path) -> None:
-    report = answer("run", "demo", "--workspace", workspace)
+def test_a_second_run_redoes_nothing(installed: Installed, workspace: Path, tmp_path: Path) -> None:
+    done = installed.coldstart(tmp_path, "run", "demo", "--workspace", workspace, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
     assert [stage["ran"]["done"] for stage in report["stages"]] == [0] * len(STAGES)
     assert len(answer("index", "--history", "--workspace", workspace)) == 1
 
@@ -164,7 +151,7 @@ def test_a_publication_is_rolled_back(workspace: Path, tmp_path: Path) -> None:
     own = tmp_path / "workspace"
     shutil.copytree(workspace, own)
     before = answer("search", "--workspace", own, "--text", "oat milk", "--no-hybrid")
-    answer("run", "demo", "--workspace", own, "--set", "text.prompt=title", "--set", "text.budgets={}")
+    answer("run", "--workspace", own, "--set", "text.prompt=title", "--set", "text.budgets={}")
     after = answer("search", "--workspace", own, "--text", "oat milk", "--no-hybrid")
     assert [hit["distances"] for hit in after] != [hit["distances"] for hit in before]
     history = answer("index", "--history", "--workspace", own)
@@ -177,7 +164,7 @@ def test_a_publication_is_rolled_back(workspace: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not GROCERY.is_dir(), reason=f"no grocery set in COLDSTART_DATA ({DATA})")
-def test_shelf_photos_find_the_icon_of_their_product(tmp_path: Path) -> None:
+def test_shelf_photos_find_the_icon_of_their_product(starter_models: None, tmp_path: Path) -> None:
     """Every eighth of 3,781 photos among 65 icons. Reference on all, plain EfficientNet-Lite2 features and cosine in
     PyTorch: R@1 0.319, R@5 0.718."""
     products, photos = (
@@ -201,7 +188,7 @@ def test_shelf_photos_find_the_icon_of_their_product(tmp_path: Path) -> None:
         tmp_path / "queries.jsonl",
         [{"query_id": row["id"], "image": str(GROCERY / row["file"])} for row in photos],
     )
-    done = coldstart("search", "--workspace", workspace, "--queries", queries, "--top-k", FIRST_FIVE, timeout_s=1400)
+    done = coldstart("search", "--workspace", workspace, "--queries", queries, "--top-k", FIRST_FIVE)
     assert done.returncode == 0, done.stderr
     found = {line["query_id"]: ids(line["hits"]) for line in map(json.loads, done.stdout.splitlines())}
     assert len(found) == len(photos)

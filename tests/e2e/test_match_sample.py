@@ -116,7 +116,7 @@ def test_the_caption_that_names_a_product_is_its_evidence(
 def test_a_file_that_is_listened_to_gives_what_its_item_gives(folder: Path, answers: dict[str, Answer]) -> None:
     video = sample.path() / "videos" / "clip-19.mp4"
     given = ["-w", folder / "workspace", "--video", video, "--title", "sauce day", "--listen", "--json"]
-    done = coldstart("match", *given, timeout_s=300)
+    done = coldstart("match", *given)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["used"] == list(answers["clip-19"].used)
@@ -129,7 +129,7 @@ def test_a_file_that_is_listened_to_gives_what_its_item_gives(folder: Path, answ
 
 def test_weights_are_fitted_by_the_command(folder: Path) -> None:
     uri = folder / "workspace"
-    done = coldstart("match", "-w", uri, "--fit", sample.path() / "truth.jsonl", "--json", timeout_s=300)
+    done = coldstart("match", "-w", uri, "--fit", sample.path() / "truth.jsonl", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["trained_on"] + report["held_out"] == len(IDS)

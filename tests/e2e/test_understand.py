@@ -104,7 +104,7 @@ class Shop:
         self.manifest = write_manifest(folder / "items.jsonl", entries(folder))
         self.uri = folder / "workspace"
         given = ["-w", self.uri, "-m", self.manifest, "--media-root", sample.path(), "--set", "understand.screen.fps=1"]
-        done = coldstart("run", "video", *given, "--json", timeout_s=1100)
+        done = coldstart("run", "video", *given, "--json")
         assert done.returncode == 0, done.stderr
         self.reports = json.loads(done.stdout)["stages"]
         self.workspace = library.open(self.uri)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 from PIL import Image
 
+from coldstart.cli import main
 from coldstart.engine.report import StageReport
 from coldstart.store import Store
 from coldstart.store.catalog import Catalog
@@ -67,7 +73,29 @@ def write_pipeline(path: Path, pipeline: Mapping[str, Any]) -> Path:
     return path
 
 
-def coldstart(*arguments: object, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+def coldstart(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line in this process, which has its libraries loaded; with the exit code and both outputs.
+
+    `coldstart_process` is for tests of the process itself: signals, pipes, what an interpreter loads.
+    """
+    words = [str(argument) for argument in arguments]
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["coldstart", *words]),
+        mock.patch.dict(os.environ),
+        warnings.catch_warnings(),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            main()
+            code: object = 0
+        except SystemExit as leaving:
+            code = leaving.code or 0
+    return subprocess.CompletedProcess(words, code if isinstance(code, int) else 1, out.getvalue(), err.getvalue())
+
+
+def coldstart_process(*arguments: object, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
     return subprocess.run([*CLI, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=timeout_s)
 
