@@ -9,11 +9,8 @@ a space with `encoder: align:text_image` is made by it, and its rows follow when
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
-from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,9 +26,9 @@ from coldstart.embed.item_texts import PairTexts
 from coldstart.embed.spaces import TextCache, encoders_of, forget, picture_space
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
-from coldstart.models import install
 from coldstart.store import Store
-from coldstart.store.fits import ITEMS_FILE, items_file, items_of
+from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, remove_scratch
+from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.freshness import Standing
 from coldstart.store.freshness import build as build_stage
 
@@ -48,16 +45,14 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> AlignStage:
     Raises:
         ColdstartError: no space of pictures of that name stands before it, or its towers cannot be trained.
     """
-    names = [spec.name for spec in pipeline.stages]
-    before = pipeline.stages[: names.index(name)]
-    spaces = [spec.name for spec in before if spec.kind == "embed" and spec.settings.input == "image"]
+    spaces = [spec.name for spec in pipeline.earlier(name) if spec.kind == "embed" and spec.settings.input == "image"]
     if settings.image not in spaces:
         raise ColdstartError(
             f"{name}.image={settings.image!r}: no space of pictures of that name stands before it; there is "
             f"{', '.join(spaces) or 'none'}"
         )
     if settings.towers != "frozen":
-        _check_towers(name, settings, next(s.settings.encoder for s in before if s.name == settings.image))
+        _check_towers(name, settings, pipeline.stage(settings.image).settings.encoder)
     return AlignStage(name, settings, pipeline)
 
 
@@ -82,11 +77,9 @@ def _check_towers(name: str, settings: Settings, encoder: str) -> None:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Item -> the key of what is learnt from it (empty while its picture is to come), the verdict on every other, and
-    its texts by view."""
+    """Items of a fit, and their texts by view."""
 
-    keys: Mapping[str, str]
-    verdicts: Mapping[str, LedgerRow]
+    items: FitInputs
     texts: Mapping[str, Mapping[str, str]]
 
 
@@ -101,8 +94,8 @@ class AlignStage:
         self._settings = settings
         self._pipeline = pipeline
         self._words = PairTexts(name, settings.texts, settings.group_by, pipeline)
-        spec = next(spec for spec in pipeline.stages if spec.name == settings.image)
-        self._image: Any = build_stage(spec, pipeline)
+        self._fits = SavedFits(name, lambda: self._key)
+        self._image: Any = build_stage(pipeline.stage(settings.image), pipeline)
         self._encoders = PairEncoders(name, self._image, settings.text, pipeline.engine)
 
     @cached_property
@@ -121,25 +114,18 @@ class AlignStage:
     # -- where items are
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
-        inputs = self._inputs(store)
-        return dict(inputs.keys), dict(inputs.verdicts)
+        items = self._inputs(store).items
+        return items.keys, items.verdicts
 
     def present(self, store: Store) -> dict[str, str]:
-        """Keys of the items that the last fit learnt from, was stopped by, or left aside to be judged by."""
-        made = self._made(store)
-        return {} if made is None else {item: key for item, (key, _) in items_of(made).items()}
-
-    def _made(self, store: Store) -> Artifact | None:
-        """What was fitted last, if under these settings."""
-        made = store.artifacts.newest(self.name)
-        return made if made is not None and made.report["settings"] == self._key else None
+        """Keys of the items of the last fit, whatever their part of the split."""
+        return self._fits.present(store)
 
     def _inputs(self, store: Store) -> _Inputs:
         standing = Standing(store, self._pipeline)
         pictures = standing.of(self._image.name)
         closed = standing.closed(self.name)
-        keys: dict[str, str] = {}
-        verdicts: dict[str, LedgerRow] = {}
+        items = FitInputs(self.name)
         texts = self._words.read(store, standing)
         for item, picture in pictures.expected.items():
             own = texts.get(item, {})
@@ -151,10 +137,10 @@ class AlignStage:
             elif not own:
                 why = Reject("no_text", f"none of {', '.join(self._settings.texts)} is given", "filtered")
             else:
-                keys[item] = key if item in pictures.fresh else ""
+                items.take(item, key, ready=item in pictures.fresh)
                 continue
-            verdicts[item] = LedgerRow(self.name, item, chain(key, str(why)), why.state, why.reason, why.detail)
-        return _Inputs(keys, verdicts, texts)
+            items.leave_out(item, key, why)
+        return _Inputs(items, texts)
 
     # -- the fit
 
@@ -164,20 +150,17 @@ class AlignStage:
         Raises:
             ColdstartError: fewer than `min_items` items have a picture and a text.
         """
-        made = self._made(store)
+        made = self._fits.newest(store)
         if made is None:
             return self._fit(store, progress)
-        keys, present = self._inputs(store).keys, items_of(made)
-        new = sum(item not in present for item in keys)
-        changed = sum(bool(key) and item in present and present[item][0] != key for item, key in keys.items())
-        since = f"; {new} items came and {changed} changed since: `coldstart finetune align`" if new + changed else ""
-        return 0, [f"{_summary(made)}{since}"]
+        changes = self._fits.changes(made, self._inputs(store).items.keys)
+        return 0, [f"{_summary(made)}{changes.note('coldstart finetune align')}"]
 
     def refit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
         """Fit where nothing was fitted under these settings, or items came, changed or went since."""
-        made = self._made(store)
-        if made is not None and self.present(store) == dict(self._inputs(store).keys):
-            return 0, [f"{_summary(made)}; nothing came or changed since"]
+        made = self._fits.newest(store)
+        if made is not None and self.present(store) == self._inputs(store).items.keys:
+            return 0, [f"{_summary(made)}{NOTHING_CHANGED}"]
         return self._fit(store, progress)
 
     def forecast(self, store: Store, rows: int, progress: Any) -> tuple[float, float, float]:
@@ -205,13 +188,11 @@ class AlignStage:
     def features(self, store: Store, progress: Any) -> Features:
         """What is learnt from: vectors of pictures and texts, read or made, and the split of the last fit."""
         inputs = self._inputs(store)
-        made = self._made(store)
-        split = {} if made is None else {item: side for item, (_, side) in items_of(made).items()}
-        keys = {item: key for item, key in inputs.keys.items() if key}
+        keys = inputs.items.ready
         return Features.gather(
             store,
             keys,
-            split,
+            self._fits.parts(store),
             pictures=self._image.table,
             texts=inputs.texts,
             cache=self._cache(store, self._encoders.text),
@@ -227,7 +208,7 @@ class AlignStage:
         Raises:
             ColdstartError: the fit has changed the encoder, and no space holds pictures by it.
         """
-        made = self._made(store)
+        made = self._fits.newest(store)
         if made is None or self._settings.towers == "frozen":
             features = self.features(store, progress)
             return features, features
@@ -280,9 +261,8 @@ class AlignStage:
             ITEMS_FILE: items_file(features.item_ids, features.keys, features.groups, parts),
             **learnt.all_files(about),
         }
-        report = {**about, "settings": self._key, **learnt.report}
-        made = store.artifacts.save(self.name, digest([self._key, *features.keys]), files, report)
-        _remove(learnt.scratch)
+        made = self._fits.save(store, features.keys, files, {**about, **learnt.report})
+        remove_scratch(learnt.scratch)
         if self._settings.towers != "frozen":  # the texts of the last one's encoder are of no more use
             forget(store, self._texts_table(""), keep=self._texts_table(self._encoders.text.passport("text").digest))
         return count, [_summary(made), *self._next(store)]
@@ -300,7 +280,7 @@ class AlignStage:
             weights=self._settings.texts,
             training=self._settings.training,
             device=self._pipeline.engine.device,
-            checkpoint=self._scratch(store, ".safetensors"),
+            checkpoint=self._fits.scratch(store, ".safetensors"),
             name=self.name,
             progress=progress,
         )
@@ -319,14 +299,10 @@ class AlignStage:
             pictures=self._image.table,
             at_most=self._image.settings.pictures,
             limits=Limits(**self._pipeline.media.limits()),
-            folder=self._scratch(store, "-towers"),
+            folder=self._fits.scratch(store, "-towers"),
             progress=progress,
         )
         return job.fit(store, features, parts, self._inputs(store).texts)
-
-    def _scratch(self, store: Store, suffix: str) -> Path:
-        """Where a fit keeps what it would go on from if it were killed."""
-        return install.weights_dir() / "fitting" / f"{digest([store.uri, self.name])}{suffix}"
 
     def _next(self, store: Store) -> list[str]:
         """What to do where no space of the pipeline is made by the fit."""
@@ -338,14 +314,6 @@ class AlignStage:
             f"no space is made with it yet: `coldstart embed --workspace {store.uri} --space aligned --encoder "
             f"align:{short}`, then `coldstart index --workspace {store.uri}`"
         ]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        rmtree(path)
-    else:
-        with suppress(FileNotFoundError):
-            path.unlink()
 
 
 def _summary(made: Artifact) -> str:

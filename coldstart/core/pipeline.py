@@ -179,10 +179,31 @@ class Pipeline:
         """The stages of one kind, in their order."""
         return [spec for spec in self.stages if spec.kind == kind]
 
+    def stage(self, name: str) -> StageSpec:
+        """The stage of this name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self.stages[self._place(name)]
+
+    def earlier(self, name: str) -> tuple[StageSpec, ...]:
+        """The stages before the stage of this name, in their order.
+
+        Raises:
+            KeyError: there is no stage of this name.
+        """
+        return self.stages[: self._place(name)]
+
     def before(self, name: str, kind: str) -> str | None:
-        """Name of the last stage of a kind that stands before the stage `name`."""
-        names = [spec.name for spec in self.stages]
-        return next((spec.name for spec in reversed(self.stages[: names.index(name)]) if spec.kind == kind), None)
+        """Name of the last stage of a kind before the stage `name`."""
+        return next((spec.name for spec in reversed(self.earlier(name)) if spec.kind == kind), None)
+
+    def _place(self, name: str) -> int:
+        for place, spec in enumerate(self.stages):
+            if spec.name == name:
+                return place
+        raise KeyError(name)
 
 
 def find(name: str | Path) -> Path:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
-from coldstart.core.keys import chain, digest, stage_key
+from coldstart.core.keys import chain, stage_key
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import ColdstartError, NotFitted
@@ -28,7 +28,8 @@ from coldstart.recommend.inputs import FIT_FILE, LABELS, content_of, met_items, 
 from coldstart.recommend.model.fusion import Content
 from coldstart.recommend.settings import Settings
 from coldstart.store import ITEMS, Store
-from coldstart.store.fits import ITEMS_FILE, items_file, items_of
+from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting
+from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.freshness import Standing
 from coldstart.store.freshness import build as build_stage
 from coldstart.store.interactions import InteractionTable
@@ -52,15 +53,6 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> BehaviourFitStag
     return BehaviourFitStage(name, settings, pipeline, spaces)
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """Item -> the key of its content (empty while that is to come), and the verdict on every item that is not learnt
-    from."""
-
-    keys: Mapping[str, str]
-    verdicts: Mapping[str, LedgerRow]
-
-
 class BehaviourFitStage:
     """Fit stage; see `coldstart.core.stage.FitStage`. `spaces`: name -> embed stage that says what items are."""
 
@@ -71,8 +63,8 @@ class BehaviourFitStage:
         self.name = name
         self._settings = settings
         self._pipeline = pipeline
-        specs = {spec.name: spec for spec in pipeline.stages}
-        self.spaces: dict[str, Any] = {space: build_stage(specs[space], pipeline) for space in spaces}
+        self._fits = SavedFits(name, lambda: self._key, entry="settings_key")
+        self.spaces: dict[str, Any] = {space: build_stage(pipeline.stage(space), pipeline) for space in spaces}
 
     @cached_property
     def _key(self) -> str:
@@ -91,34 +83,21 @@ class BehaviourFitStage:
     # -- where items are
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
-        try:
-            inputs = self._inputs(store, self._standing(store))
-        except NotFitted:
-            return dict.fromkeys(store.keys(ITEMS), ""), {}
-        return dict(inputs.keys), dict(inputs.verdicts)
+        return expected_or_waiting(store, self._inputs)
 
     def present(self, store: Store) -> dict[str, str]:
         """Keys of the items that the last fit learnt from."""
-        try:
-            made = self._made(store)
-        except NotFitted:
-            return {}
-        return {} if made is None else {item: key for item, (key, _) in items_of(made).items()}
+        return self._fits.present(store)
 
     def _standing(self, store: Store) -> Standing:
         return Standing(store, self._pipeline, self.spaces)
 
-    def _made(self, store: Store) -> Artifact | None:
-        """What was fitted last, if under these settings."""
-        made = store.artifacts.newest(self.name)
-        return made if made is not None and made.report["settings_key"] == self._key else None
-
-    def _inputs(self, store: Store, standing: Standing) -> _Inputs:
+    def _inputs(self, store: Store, standing: Standing | None = None) -> FitInputs:
+        standing = standing or self._standing(store)
         closed = standing.closed(self.name)
         states = {space: standing.of(space) for space in self.spaces}
         met = met_items(store, self._end)
-        keys: dict[str, str] = {}
-        verdicts: dict[str, LedgerRow] = {}
+        inputs = FitInputs(self.name)
         for item, own in store.keys(ITEMS).items():
             key = chain(self._key, "\n".join([own, *(state.key_of(item) for state in states.values())]))
             if item in closed:
@@ -129,28 +108,26 @@ class BehaviourFitStage:
             elif met and item not in met:  # while nobody met any, all of them wait
                 why = Reject("no_interactions", "nobody has met it in the training window", "filtered")
             else:
-                keys[item] = "" if any(item in state.stale for state in states.values()) else key
+                inputs.take(item, key, ready=not any(item in state.stale for state in states.values()))
                 continue
-            verdicts[item] = LedgerRow(self.name, item, chain(key, str(why)), why.state, why.reason, why.detail)
-        return _Inputs(keys, verdicts)
+            inputs.leave_out(item, key, why)
+        return inputs
 
     # -- the fit
 
     def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
         """Fit where nothing was fitted under these settings, if there is enough to learn from."""
         try:
-            made = self._made(store)
+            made = self._fits.newest(store)
         except NotFitted as waits:
             return 0, [str(waits)]
         if made is None:
             lesson = self._lesson(store)
             missing = lesson.missing(self._settings, store.uri)
             return self._fit(store, lesson, progress) if missing is None else (0, [f"waits: {missing}"])
-        keys, present = self._inputs(store, self._standing(store)).keys, items_of(made)
-        new = sum(item not in present for item in keys)
-        changed = sum(bool(key) and item in present and present[item][0] != key for item, key in keys.items())
+        changes = self._fits.changes(made, self._inputs(store).keys)
         rows = InteractionTable(store).count() - made.report["interactions"]["in_workspace"]
-        counts = {"items came": new, "items changed": changed, "interactions came": rows}
+        counts = {"items came": changes.new, "items changed": changes.changed, "interactions came": rows}
         since = ", ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
         return 0, [f"{_summary(made)}{f'; since then {since}: `coldstart finetune behaviour`' if since else ''}"]
 
@@ -160,9 +137,9 @@ class BehaviourFitStage:
         Raises:
             ColdstartError: there is too little to learn from.
         """
-        made = self._made(store)
+        made = self._fits.newest(store)
         if made is not None and self._is_of_now(made, store):
-            return 0, [f"{_summary(made)}; nothing came or changed since"]
+            return 0, [f"{_summary(made)}{NOTHING_CHANGED}"]
         lesson = self._lesson(store)
         if (missing := lesson.missing(self._settings, store.uri)) is not None:
             raise ColdstartError(f"{self.name}: {missing}")
@@ -170,11 +147,11 @@ class BehaviourFitStage:
 
     def _is_of_now(self, made: Artifact, store: Store) -> bool:
         same = made.report["interactions"]["digest"] == InteractionTable(store).digest(end=self._end)
-        return same and self.present(store) == dict(self._inputs(store, self._standing(store)).keys)
+        return same and self.present(store) == self._inputs(store).keys
 
     def _lesson(self, store: Store) -> Lesson:
         standing = self._standing(store)
-        keys = {item: key for item, key in self._inputs(store, standing).keys.items() if key}
+        keys = self._inputs(store, standing).ready
         content = content_of(store, self._pipeline, list(self.spaces), sorted(keys), standing=standing)
         read = InteractionTable(store).read(end=self._end)
         return Lesson(content, keys, read.over(content.item_ids), len(read))
@@ -204,7 +181,6 @@ class BehaviourFitStage:
         report = {
             **chosen.report,
             **card,
-            "settings_key": self._key,
             "interactions": {
                 "in_workspace": InteractionTable(store).count(),
                 "learnt_from": len(lesson.interactions),
@@ -212,8 +188,7 @@ class BehaviourFitStage:
                 "until": None if self._settings.until is None else self._settings.until.isoformat(),
             },
         }
-        key = digest([self._key, rows, *keys])
-        made = store.artifacts.save(self.name, key, made_files, report)
+        made = self._fits.save(store, [rows, *keys], made_files, report)
         return len(content), [_summary(made), self._next(store)]
 
     def _next(self, store: Store) -> str:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 
 import coldstart
 from coldstart import encoders
-from coldstart.align import train_heads
-from coldstart.align.settings import Recipe, Settings, Training, Tune
+from coldstart.align.settings import Settings, TowerTraining
+from coldstart.align.towers.data import Example, Look
+from coldstart.align.towers.job import write_job
 from coldstart.cli import app
 from coldstart.encoders._heads import Aligned
 from coldstart.engine.progress import SilentProgress
@@ -133,7 +134,7 @@ def test_what_is_kept_is_the_adapter_under_heads_that_change_nothing(made: Path,
     texts = ["red hat with blue shoes", "grey"]
     np.testing.assert_allclose(made_by.encode_queries(texts), adapted.encode_queries(texts), atol=1e-6)
     assert made_by._image is made_by._text  # type: ignore[attr-defined]  # one model in memory
-    assert not (stage_of(workspace)._scratch(workspace._store, "-towers")).exists()
+    assert not (stage_of(workspace)._fits.scratch(workspace._store, "-towers")).exists()
 
 
 def test_evaluation_asks_the_encoder_as_it_was_and_as_it_is(made: Path) -> None:
@@ -219,17 +220,64 @@ def test_only_what_changes_results_makes_another_fit(shop: coldstart.Workspace) 
     assert key(**lora, tune=noisy) != key(**lora, tune={**noisy, "micro_batch": 7})
 
 
-def test_defaults_are_those_of_the_recipes() -> None:
-    for section, recipe, apart in (
-        (Training(), train_heads.Recipe(), {"warmup", "anchored", "scale", "bias"}),
-        (Tune(), Recipe(), {"towers", "frames"}),
-    ):
-        given = section.model_dump()
-        known = asdict(recipe)
-        assert {name: given[name] for name in given if name in known} == {
-            name: value for name, value in known.items() if name not in apart
-        }
-        assert given.keys() - known.keys() <= {"processes", "workers"}
+SPLIT = {"group_by": ("title",), "near_duplicates": 0.98, "valid_share": 0.05, "test_share": 0.1}
+FROZEN = {
+    "loss": "infonce",
+    "epochs": 50,
+    "patience": 15,
+    "batch_size": 512,
+    "lr": 3e-3,
+    "weight_decay": 1.0,
+    "dim": 384,
+    "hidden": 0,
+    "standardise": True,
+    "dropout": 0.5,
+    "hidden_dropout": 0.0,
+    "noise": 0.0,
+    "smoothing": 0.1,
+    "prior": 0.0,
+    "seed": 0,
+}
+TRAINED = {
+    "loss": "auto",
+    "epochs": 5,
+    "patience": 2,
+    "batch_size": 1024,
+    "lr": None,
+    "warmup": 0.1,
+    "weight_decay": 0.01,
+    "augment": False,
+    "seed": 0,
+}
+LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_layers": "all"}
+
+
+def test_defaults_that_reach_row_keys() -> None:
+    """The numbers of version 0.1: other ones would fit every workspace anew."""
+    assert Settings().counted() == {**SPLIT, "training": FROZEN}
+    assert Settings(towers="lora").counted() == {**SPLIT, "towers": "lora", "tune": {**TRAINED, **LORA}}
+    assert Settings(towers="last_blocks").counted() == {
+        **SPLIT,
+        "towers": "last_blocks",
+        "tune": {**TRAINED, "last_blocks": 2},
+    }
+
+
+def test_a_job_states_all_settings_that_change_its_result(tmp_path: Path) -> None:
+    example = Example("a", 0, "train", [Look("a.png")], [("a", 1.0)])
+    examples = [example, replace(example, item_id="b", group=1)]
+    training = TowerTraining(processes=2, workers=1, lr=1e-3)
+    job = json.loads((write_job(tmp_path, "open_clip:x", examples, "lora", training) / "job.json").read_bytes())
+    assert job["recipe"] == {
+        **TRAINED,
+        **LORA,
+        "lr": 1e-3,
+        "towers": "lora",
+        "frames": 4,
+        "last_blocks": 2,
+        "micro_batch": 64,
+        "gradient_checkpointing": False,
+    }
 
 
 class Killed(BaseException):
@@ -255,7 +303,7 @@ def test_a_fit_that_was_stopped_goes_on_and_rows_follow(shop: coldstart.Workspac
     overrides = [f"{STAGE}.tune.epochs=2", f"{STAGE}.valid_share=0.2"]
     with pytest.raises(Killed):
         shop.finetune_align(overrides=overrides, progress=Stopping("epoch 2 of 2"))
-    job = stage_of(shop)._scratch(shop._store, "-towers")
+    job = stage_of(shop)._fits.scratch(shop._store, "-towers")
     assert [folder.name for folder in (job / "checkpoints").iterdir()] == ["epoch-0001"]
     assert len(shop._store.artifacts.all(STAGE)) == 1
     again = Stopping()

@@ -12,23 +12,20 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
-from coldstart.core.keys import digest, stage_key
+from coldstart.core.keys import stage_key
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.stage import LedgerRow
 from coldstart.describe.finetune.dataset import Inputs, groups_of, inputs
 from coldstart.describe.finetune.settings import Settings
 from coldstart.describe.writing import given_fields, prompts_of
 from coldstart.errors import ColdstartError
-from coldstart.models import install
 from coldstart.store import Store
-from coldstart.store.fits import items_of
+from coldstart.store.fit_stage import NOTHING_CHANGED, SavedFits, remove_scratch
 
 if TYPE_CHECKING:
     from coldstart.generators import Generator
-    from coldstart.store.artifacts import Artifact
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> FinetuneStage:
@@ -56,12 +53,12 @@ class FinetuneStage:
         self.given = given
         given_fields(name, settings.drop)
         self._space = self._pictures()
+        self._fits = SavedFits(name, lambda: self._key)
 
     def _pictures(self) -> str | None:
         """The embed stage by which near copies are known: the one asked for, or the first of pictures."""
-        names = [spec.name for spec in self._pipeline.stages]
-        before = self._pipeline.stages[: names.index(self.name)]
-        spaces = [spec.name for spec in before if spec.kind == "embed" and spec.settings.input == "image"]
+        earlier = self._pipeline.earlier(self.name)
+        spaces = [spec.name for spec in earlier if spec.kind == "embed" and spec.settings.input == "image"]
         if self.settings.space is not None and self.settings.space not in spaces:
             raise ColdstartError(
                 f"{self.name}.space={self.settings.space!r}: no space of pictures of that name stands before it; "
@@ -100,14 +97,8 @@ class FinetuneStage:
         return dict(found.keys), dict(found.verdicts)
 
     def present(self, store: Store) -> dict[str, str]:
-        """Keys of the items that the last fit learnt from, was stopped by, or left aside to be judged by."""
-        made = self._made(store)
-        return {} if made is None else {item: key for item, (key, _) in items_of(made).items()}
-
-    def _made(self, store: Store) -> Artifact | None:
-        """What was fitted last, if under these settings."""
-        made = store.artifacts.newest(self.name)
-        return made if made is not None and made.report["settings"] == self._key else None
+        """Keys of the items of the last fit, whatever their part of the split."""
+        return self._fits.present(store)
 
     def _inputs(self, store: Store) -> Inputs:
         space = self._space if self.generator.image_transform is not None else None
@@ -121,22 +112,17 @@ class FinetuneStage:
         Raises:
             ColdstartError: fewer than `min_items` items have something to learn from, or the generator cannot be tuned.
         """
-        made = self._made(store)
+        made = self._fits.newest(store)
         if made is None:
             return self._fit(store, progress)
-        keys, present = self._inputs(store).keys, items_of(made)
-        new = sum(item not in present for item in keys)
-        changed = sum(item in present and present[item][0] != key for item, key in keys.items())
-        since = (
-            f"; {new} items came and {changed} changed since: `coldstart finetune describe`" if new + changed else ""
-        )
-        return 0, [f"{made.report['summary']}{since}"]
+        changes = self._fits.changes(made, self._inputs(store).keys)
+        return 0, [f"{made.report['summary']}{changes.note('coldstart finetune describe')}"]
 
     def refit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
         """Fit where nothing was fitted under these settings, or items came, changed or went since."""
-        made = self._made(store)
+        made = self._fits.newest(store)
         if made is not None and self.present(store) == dict(self._inputs(store).keys):
-            return 0, [f"{made.report['summary']}; nothing came or changed since"]
+            return 0, [f"{made.report['summary']}{NOTHING_CHANGED}"]
         return self._fit(store, progress)
 
     def _fit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
@@ -168,23 +154,18 @@ class FinetuneStage:
             generator=self.generator,
             prompts=self.prompts,
             given=self.given,
-            folder=self._scratch(store),
+            folder=self._fits.scratch(store, of_settings=True),
             progress=progress,
         )
         files, about = fit.fit(rows, [found.keys[item] for item in items], groups, self._earlier(store))
-        report = {**about, "settings": self._key, "sellers": why}
-        made = store.artifacts.save(self.name, digest([self._key, *found.keys.values()]), files, report)
-        rmtree(self._scratch(store), ignore_errors=True)
+        made = self._fits.save(store, found.keys.values(), files, {**about, "sellers": why})
+        remove_scratch(fit.folder)
         return len(items), [made.report["summary"], why, *self._next(store)]
 
     def _earlier(self, store: Store) -> Path | None:
         """The adapter that preferences go on from: what was fitted last."""
         newest = store.artifacts.newest(self.name)
         return None if newest is None or self.settings.method == "sft" else newest.folder
-
-    def _scratch(self, store: Store) -> Path:
-        """Where a fit keeps what it would go on from if it were killed."""
-        return install.weights_dir() / "fitting" / digest([store.uri, self.name, self._key])
 
     def _next(self, store: Store) -> list[str]:
         """What to do where no stage writes with the fit."""

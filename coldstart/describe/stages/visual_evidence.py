@@ -30,14 +30,13 @@ from coldstart.embed.class_likeness import lot, reads_words
 from coldstart.embed.spaces import encoders_of, vectors_of
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.store import ITEMS, Store
+from coldstart.store.fit_stage import FitInputs, SavedFits, expected_or_waiting
 from coldstart.store.fits import ITEMS_FILE, items_of
 from coldstart.store.freshness import Standing
 from coldstart.store.freshness import build as build_stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from coldstart.store.artifacts import Artifact
 
 MOST = 4000
 """Items of a space that are looked at."""
@@ -79,7 +78,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> GroundsStage:
     Raises:
         ColdstartError: a space is none of pictures that stands before it.
     """
-    earlier = pipeline.stages[: [spec.name for spec in pipeline.stages].index(name)]
+    earlier = pipeline.earlier(name)
     pictures = [spec.name for spec in earlier if spec.kind == "embed" and spec.settings.input == "image"]
     for space in settings.spaces or ():
         if space not in pictures:
@@ -93,11 +92,9 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> GroundsStage:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Item -> the key of what is learnt from it (empty while a picture is to come), the verdict on every other, and
-    what each is asked."""
+    """Items of a fit, and what each is asked."""
 
-    keys: Mapping[str, str]
-    verdicts: Mapping[str, LedgerRow]
+    items: FitInputs
     questions: Sequence[Question]
     fresh: Mapping[str, frozenset[str]]
     titles: Mapping[str, str]
@@ -114,6 +111,7 @@ class GroundsStage:
         self._settings = settings
         self._pipeline = pipeline
         self._names = spaces
+        self._fits = SavedFits(name, lambda: self._key)
 
     @cached_property
     def _spaces(self) -> dict[str, Any]:
@@ -122,8 +120,8 @@ class GroundsStage:
         Raises:
             NotFitted: the encoder of one is not fitted yet.
         """
-        specs = {spec.name: spec for spec in self._pipeline.stages}
-        found: dict[str, Any] = {name: build_stage(specs[name], self._pipeline) for name in self._names}
+        pipeline = self._pipeline
+        found: dict[str, Any] = {name: build_stage(pipeline.stage(name), pipeline) for name in self._names}
         worded = self._settings.judge == "words"
         return {name: stage for name, stage in found.items() if not worded or reads_words(stage)}
 
@@ -137,24 +135,11 @@ class GroundsStage:
     # -- where items are
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
-        try:
-            inputs = self._inputs(store)
-        except NotFitted:
-            return dict.fromkeys(store.keys(ITEMS), ""), {}
-        return dict(inputs.keys), dict(inputs.verdicts)
+        return expected_or_waiting(store, lambda store: self._inputs(store).items)
 
     def present(self, store: Store) -> dict[str, str]:
         """Keys of the items that the last fit had."""
-        try:
-            made = self._made(store)
-        except NotFitted:
-            return {}
-        return {} if made is None else {item: key for item, (key, _) in items_of(made).items()}
-
-    def _made(self, store: Store) -> Artifact | None:
-        """What was fitted last, if under these settings."""
-        made = store.artifacts.newest(self.name)
-        return made if made is not None and made.report["settings"] == self._key else None
+        return self._fits.present(store)
 
     def _inputs(self, store: Store) -> _Inputs:
         standing = Standing(store, self._pipeline, self._spaces)
@@ -164,8 +149,7 @@ class GroundsStage:
         rows: list[Row] = store.read(ITEMS, fields).to_pylist() if store.has(ITEMS) else []
         rows = [row for row in rows if row["item_id"] not in closed]
         told = stated(self._pipeline.attributes, rows)
-        keys: dict[str, str] = {}
-        verdicts: dict[str, LedgerRow] = {}
+        items = FitInputs(self.name)
         for item in store.keys(ITEMS):
             own = {name: values[item][0] for name, values in told.items() if item in values}
             made = [f"{space} {state.key_of(item)}" for space, state in sorted(states.items())]
@@ -179,12 +163,12 @@ class GroundsStage:
                 no_vector = "; ".join(f"{space}: {state.settled[item].reason}" for space, state in states.items())
                 why = Reject("no_vector", no_vector or _NO_SPACE, "filtered")
             else:
-                keys[item] = key if all(item in states[space].fresh for space in having) else ""
+                items.take(item, key, ready=all(item in states[space].fresh for space in having))
                 continue
-            verdicts[item] = LedgerRow(self.name, item, chain(key, str(why)), why.state, why.reason, why.detail)
+            items.leave_out(item, key, why)
         fresh = {space: state.fresh for space, state in states.items()}
         titles = {row["item_id"]: " ".join((row["title"] or "").casefold().split()) for row in rows}
-        return _Inputs(keys, verdicts, list(questions(self._pipeline.attributes, told)), fresh, titles)
+        return _Inputs(items, list(questions(self._pipeline.attributes, told)), fresh, titles)
 
     # -- the fit
 
@@ -198,10 +182,10 @@ class GroundsStage:
 
     def _run(self, store: Store, progress: Any, *, asked: bool) -> tuple[int, list[str]]:
         try:
-            made, inputs = self._made(store), self._inputs(store)
+            made, inputs = self._fits.newest(store), self._inputs(store)
         except NotFitted as waiting:
             return 0, [str(waiting)]
-        keys = {item: key for item, key in inputs.keys.items() if key}
+        keys = inputs.items.ready
         if made is not None:
             present = self.present(store)
             if present == keys or not (asked or len(keys) >= GROWN * max(len(present), 1)):
@@ -220,10 +204,10 @@ class GroundsStage:
                 meter=lambda: meter.advance(1, 0, 0.0),
             )
         judges = {name: [plain(judge) for judge in one.judges] for name, one in grounds.asked.items()}
-        report = {"settings": self._key, "items": len(keys), "judges": judges, "reasons": dict(grounds.reasons)}
+        report = {"items": len(keys), "judges": judges, "reasons": dict(grounds.reasons)}
         names = names_file(store.read(ITEMS, ["creator", "category"]).to_pylist())
         files = {ITEMS_FILE: _items_file(keys, spaces), NAMES_FILE: names, **grounds.files()}
-        store.artifacts.save(self.name, digest([self._key, sorted(keys.items())]), files, report)
+        self._fits.save(store, [sorted(keys.items())], files, report)
         return len(keys), self._notes(grounds)
 
     def _space(self, store: Store, inputs: _Inputs, name: str) -> Space | None:
@@ -237,8 +221,8 @@ class GroundsStage:
         held = self._held_out(store)
         items = [
             item
-            for item, key in inputs.keys.items()
-            if key and item in inputs.fresh[name] and item not in learnt | held and inputs.titles[item] not in said
+            for item in inputs.items.ready
+            if item in inputs.fresh[name] and item not in learnt | held and inputs.titles[item] not in said
         ]
         items = sorted(items, key=lot)[:MOST]
         if not items:
