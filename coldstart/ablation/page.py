@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from coldstart.describe.page import verdict_of
@@ -21,16 +20,6 @@ SERIES = {"gain": "by content alone", "aligned_gain": "aligned"}
 _LEFT, _RIGHT, _TOP, _WIDTH, _HEIGHT = 62.0, 150.0, 16.0, 820.0, 300.0
 _LEAST_S = 0.1
 """Less is drawn as this much: a logarithm needs a beginning."""
-
-
-def ablation_page(known: Mapping[str, Any], path: Path) -> None:
-    """Write the report as one file; its folder is made where missing.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(ablation_html(known), encoding="utf-8")
 
 
 def ablation_html(known: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from coldstart.core.vectors import unit
 from coldstart.embed.spaces import TextCache
 from coldstart.store import Store
 
@@ -149,7 +150,7 @@ def _matrix(vectors: pa.Array | pa.ChunkedArray, dim: int) -> NDArray[np.float16
     made = np.empty(rows.shape, np.float16)
     for start in range(0, len(rows), 8192):  # no second float32 copy of everything
         part = rows[start : start + 8192].astype(np.float32)
-        made[start : start + 8192] = part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
+        made[start : start + 8192] = unit(part)
     return made
 
 

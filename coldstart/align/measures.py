@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.core.vectors import unit
 from coldstart.metrics import ranking
 from coldstart.metrics.ranking import Interval, Vectors
 
@@ -201,7 +202,7 @@ def pool(
     sums = np.zeros((count, vectors.shape[1]), np.float32)
     np.add.at(sums, items, np.asarray(vectors, np.float32))
     has = np.bincount(items, minlength=count) > 0
-    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), has
+    return unit(sums), has
 
 
 def _ask(

@@ -22,6 +22,7 @@ from pydantic import Field
 from coldstart.core import prompts
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.core.vectors import unit
 from coldstart.embed.spaces import table_of
 from coldstart.encoders import Projector
 from coldstart.errors import ColdstartError
@@ -268,7 +269,7 @@ class EmbedStage:
             np.asarray([row["vector"]] if own is None else own, np.float32)
             for row, own in zip(batch, frames, strict=True)
         ]
-        vectors = encoder.project(self.settings.input, _unit(np.concatenate(sets)))
+        vectors = encoder.project(self.settings.input, unit(np.concatenate(sets)))
         parts = np.split(vectors, np.cumsum([len(one) for one in sets])[:-1])
         if self.settings.input == "text":
             return [
@@ -325,12 +326,6 @@ class EmbedStage:
         return [
             f"{len(cut)} texts are longer than {reads}, the longest by {pc.max(cut).as_py()}: their ends are not seen"
         ]
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length one: stored frames are rounded to float16."""
-    unit: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
-    return unit
 
 
 def pool(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.core.vectors import unit
+
 Vectors = NDArray[np.float32]
 
 
@@ -68,9 +70,7 @@ def ensemble(vectors: Vectors, owners: Numbers, classes: int) -> Vectors:
     """
     sums = np.zeros((classes, vectors.shape[1]), np.float32)
     np.add.at(sums, owners, vectors)
-    lengths: Vectors = np.linalg.norm(sums, axis=1, keepdims=True)
-    sums /= np.maximum(lengths, np.float32(1e-12))
-    return sums
+    return unit(sums)
 
 
 @dataclass(frozen=True)

@@ -40,12 +40,6 @@ SCHEMA = pa.schema(
 REJECTED = pa.schema([("row", pa.int64()), ("reason", pa.string()), ("detail", pa.string())])
 
 
-REASONS = (
-    *("unreadable", "no_user", "no_item", "bad_id"),
-    *("bad_time", "future_time", "unknown_event", "bad_weight"),
-)
-
-
 AHEAD_US = 86_400 * 1_000_000
 """Clocks may differ by a day before a time counts as future."""
 

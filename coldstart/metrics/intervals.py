@@ -3,7 +3,7 @@ counted."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -77,6 +77,24 @@ def difference(
     values = _over(draws[:, 2], draws[:, 3]) - _over(draws[:, 0], draws[:, 1])
     value = float(total[2] / total[3] - total[0] / total[1])
     return _measure(value, values, round(float(min(total[1], total[3]))))
+
+
+def resampled_rows(
+    count: int, resamples: int, rng: np.random.Generator, *, block: int
+) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+    """Draw rows with replacement, for every bootstrap over plain rows.
+
+    Args:
+        count: rows to draw from, and rows of a resample; at least 1.
+        block: row numbers in memory at a time. It does not change what is drawn.
+
+    Yields:
+        The resamples of a block as a slice of `resamples`, and their rows, int64 [b, count].
+    """
+    step = max(1, block // count)
+    for start in range(0, resamples, step):
+        stop = min(start + step, resamples)
+        yield slice(start, stop), rng.integers(count, size=(stop - start, count))
 
 
 def _columns(

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.metrics.intervals import resampled_rows
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
@@ -198,17 +200,14 @@ def _resampled(
         sums = (
             columns if members is None else [np.asarray([column[one].sum() for one in members]) for column in columns]
         )
-        step = max(1, _DRAWN // len(sizes))
-        for start in range(0, resamples, step):
-            drawn = rng.integers(len(sizes), size=(min(step, resamples - start), len(sizes)))
+        for part, drawn in resampled_rows(len(sizes), resamples, rng, block=_DRAWN):
             totals = sizes[drawn].sum(1)
-            out[:, start : start + step] = [column[drawn].sum(1) / totals for column in sums]
+            out[:, part] = [column[drawn].sum(1) / totals for column in sums]
         return out
     order = np.arange(count) if members is None else np.concatenate(members)
     lengths = np.ones(count, np.intp) if members is None else np.asarray([len(one) for one in members])
     starts = np.cumsum(lengths) - lengths
-    for draw in range(resamples):
-        drawn = rng.integers(len(lengths), size=len(lengths))
+    for draw, (_, (drawn,)) in enumerate(resampled_rows(len(lengths), resamples, rng, block=1)):
         ends = np.cumsum(lengths[drawn])
         places = order[np.arange(ends[-1]) + np.repeat(starts[drawn] - ends + lengths[drawn], lengths[drawn])]
         out[:, draw] = [float(statistic(column[places])) for column in columns]

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.recommend.users import most_alike, unit
+from coldstart.core.vectors import unit
+from coldstart.recommend.users import most_alike
 
 Vectors = NDArray[np.float32]
 Record = Mapping[str, Any]

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 
 Floats = NDArray[np.float64]
@@ -34,29 +35,14 @@ STRENGTH = 30.0
 """Impressions that a prior counts for where nothing was fitted."""
 
 
-_LEAST, _MOST = 1e-6, 1 - 1e-6
+LEAST_RATE, MOST_RATE = 1e-6, 1 - 1e-6
+"""Bounds within which a rate has a logit."""
 
 
 _KNOWN_BAD = 0.05
 
 
 _BLOCK = 1 << 21
-
-
-@dataclass(frozen=True)
-class Prior:
-    """Beta(strength * rate, strength * (1 - rate)), where logit(rate) = shift + slope * logit(predicted)."""
-
-    strength: float = STRENGTH
-    shift: float = 0.0
-    slope: float = 1.0
-
-    def rates(self, predicted: ArrayLike) -> Floats:
-        """Calibrated rates of predicted ones, float64 [N]."""
-        asked = np.clip(np.asarray(predicted, np.float64), _LEAST, _MOST)
-        logits = self.shift + self.slope * np.log(asked / (1 - asked))
-        found: Floats = np.clip(1 / (1 + np.exp(-logits)), _LEAST, _MOST)
-        return found
 
 
 @dataclass(frozen=True)
@@ -124,41 +110,8 @@ def posterior(
             f"{clicked[place]:g} clicks of {shown[place]:g} impressions at place {place}: count every click once, "
             "and its impression too"
         )
-    expected = np.clip(expected, _LEAST, _MOST)
+    expected = np.clip(expected, LEAST_RATE, MOST_RATE)
     return Posterior(strength * expected + clicked, strength * (1 - expected) + shown - clicked)
-
-
-def fit_prior(predicted: ArrayLike, clicks: ArrayLike, impressions: ArrayLike) -> Prior:
-    """Strength and calibration of predicted rates by the marginal likelihood of what earlier items got.
-
-    Clicks of an item are Beta-binomial. Weak normal beliefs (log strength around log 30 within 1.5, shift around 0 and
-    slope around 1 within 2) keep few items from saying anything absolute; without any impressions they are the answer.
-
-    Args:
-        predicted, clicks, impressions: one number an item, [N]; what their first impressions gave.
-
-    Raises:
-        ColdstartError: as `posterior`.
-    """
-    from scipy.optimize import minimize
-    from scipy.special import betaln
-
-    clicked, shown = np.asarray(clicks, np.float64), np.asarray(impressions, np.float64)
-    posterior(predicted, clicked, shown)
-    asked = np.asarray(predicted, np.float64)[shown > 0]
-    clicked, shown = clicked[shown > 0], shown[shown > 0]
-
-    def loss(at: Floats) -> float:
-        prior = Prior(float(np.exp(at[0])), float(at[1]), float(at[2]))
-        rates = prior.rates(asked)
-        alpha, beta = prior.strength * rates, prior.strength * (1 - rates)
-        evidence = float((betaln(alpha + clicked, beta + shown - clicked) - betaln(alpha, beta)).sum())
-        believed = ((at[0] - np.log(STRENGTH)) / 1.5) ** 2 + (at[1] / 2) ** 2 + ((at[2] - 1) / 2) ** 2
-        return float(believed) / 2 - evidence
-
-    bounds = [(0.0, np.log(1e5)), (-10.0, 10.0), (0.0, 10.0)]
-    found = minimize(loss, np.array([np.log(STRENGTH), 0.0, 1.0]), method="L-BFGS-B", bounds=bounds).x
-    return Prior(float(np.exp(found[0])), float(found[1]), float(found[2]))
 
 
 def slots(k: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -188,18 +141,6 @@ def sampled(believed: Posterior, k: int, rng: np.random.Generator, count: int) -
         best = np.argpartition(sample, k - 1, axis=1)[:, :k] if k < len(believed) else _all_of(sample)
         found[start:stop] = np.take_along_axis(best, np.argsort(np.take_along_axis(sample, best, 1), axis=1), 1)
     return found
-
-
-def thompson(believed: Posterior, k: int, rng: np.random.Generator, draws: int = 1000) -> tuple[Places, Floats]:
-    """The k best of one sample of all rates, and how likely each stood at its slot.
-
-    Returns:
-        Places int64 [k], best first, fewer where there are fewer items; propensities float64 [k]: share of the
-        `draws` + 1 samples, the shown one among them, that have the item there. So none is 0, and one is too high by
-        at most 1 / (draws + 1) on average.
-    """
-    orders = sampled(believed, min(k, len(believed)), rng, draws + 1)
-    return orders[0], (orders == orders[0]).mean(axis=0)
 
 
 def merge(ranked: ArrayLike, new: ArrayLike, chosen: NDArray[np.bool_]) -> tuple[Places, NDArray[np.bool_]]:
@@ -379,7 +320,7 @@ def theta_of(dial: float) -> float:
 
 def spread(vectors: Reals) -> float:
     """Intra-list diversity: mean 1 - cos over all pairs of [K, D]; 0 for fewer than two."""
-    rows = _unit(np.asarray(vectors, np.float64))
+    rows = unit(np.asarray(vectors, np.float64))
     if len(rows) < 2:
         return 0.0
     cosines = rows @ rows.T
@@ -411,14 +352,8 @@ def _greedy(scores: NDArray[np.float64], k: int, gains: Gains, quota: Quota | No
 def _rows(relevance: Reals, vectors: Reals) -> tuple[NDArray[np.float64], Reals, bool]:
     scores = np.asarray(relevance, np.float64)
     single = scores.ndim == 1
-    rows = _unit(np.asarray(vectors))
+    rows = unit(np.asarray(vectors))
     return (scores[None], rows[None], True) if single else (scores, rows, False)
-
-
-def _unit(vectors: Reals) -> Reals:
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    found: Reals = vectors / np.where(norms > 0, norms, 1)
-    return found
 
 
 def _likeness(rows: Reals, last: Places) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions, interactions
+from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend.model import Vectors
 from coldstart.recommend.model.fusion import Content
@@ -124,27 +125,6 @@ def most_alike(target: Vectors, history: Vectors, k: int) -> tuple[Indices, NDAr
     cosines = unit(history) @ unit(target[None])[0]
     order = np.argsort(-cosines, kind="stable")[:k]
     return order, cosines[order]
-
-
-def sim_tier(targets: Vectors, history: Vectors, bins: int = 20) -> NDArray[np.float32]:
-    """How many of a history are how like a target: counts of cosines in equal bins from -1 to 1 (SimTier, CIKM 2024).
-
-    Args:
-        targets: [N, D]; history: [H, D].
-
-    Returns:
-        float32 [N, bins]; a row sums to H.
-    """
-    cosines = unit(targets) @ unit(history).T
-    tiers = np.clip(((cosines + 1) / 2 * bins).astype(np.int64), 0, bins - 1)
-    flat = tiers + bins * np.arange(len(targets))[:, None]
-    return np.bincount(flat.ravel(), minlength=bins * len(targets)).reshape(len(targets), bins).astype(np.float32)
-
-
-def unit(vectors: Vectors) -> Vectors:
-    """Rows of length 1, or zero where they were."""
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.where(norms > 0, norms, 1), np.float32)
 
 
 LATEST = 500

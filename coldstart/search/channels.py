@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from coldstart.core.vectors import unit
 from coldstart.encoders import Passport, Vectors
 from coldstart.errors import ColdstartError
 from coldstart.search.fusion import Scores, Weights, standardise
@@ -331,9 +332,3 @@ def _stacked(vectors: Mapping[str, Vectors], ids: Sequence[str]) -> Vectors:
     dim = len(next(iter(vectors.values()))) if vectors else 1
     missing = np.full(dim, np.nan, np.float32)
     return unit(np.array([vectors.get(item_id, missing) for item_id in ids], np.float32).reshape(len(ids), dim))
-
-
-def unit(vectors: Vectors) -> Vectors:
-    """Rows of length one, float32 [N, D]."""
-    rows: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
-    return rows

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.core.vectors import unit
 from coldstart.encoders import Vectors
 from coldstart.errors import ColdstartError
 from coldstart.search.channels import (
@@ -29,7 +30,6 @@ from coldstart.search.channels import (
     described,
     reachable,
     score_all,
-    unit,
     weigh,
 )
 from coldstart.search.fusion import Scores, Weights, combine

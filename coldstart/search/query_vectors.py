@@ -17,12 +17,13 @@ import numpy as np
 from coldstart.core import prompts
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.stage import Reject, Row
+from coldstart.core.vectors import unit
 from coldstart.embed.spaces import table_of
 from coldstart.encoders import Encoder, Modality, Passport, Vectors
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import LoadPictures, Probe
-from coldstart.search.channels import LINES, Asked, Input, Moment, Question, Source, unit
+from coldstart.search.channels import LINES, Asked, Input, Moment, Question, Source
 from coldstart.store import Store
 from coldstart.store.freshness import build
 from coldstart.understand.timeline import Evidence, fuse, screen_text, transcript

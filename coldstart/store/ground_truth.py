@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from coldstart.core.vectors import unit
 from coldstart.store import sql
 
 Vectors = NDArray[np.float32]
@@ -261,12 +262,6 @@ def blocks(table: Any, column: str, condition: Condition | None, ids: Sequence[s
                 meets = pc.fill_null(pc.equal(batch[condition.column], condition.value), False)
                 meet = meets.to_numpy(zero_copy_only=False)
             yield Block(batch["item_id"].to_numpy(zero_copy_only=False), unit(vectors), meet)
-
-
-def unit(vectors: Vectors) -> Vectors:
-    """Rows of length one, float32; a row of zeros stays."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, np.float32(1e-30)), np.float32)
 
 
 def _scan(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hostile_page import HOSTILE, STEERING, Page
 
-from coldstart.ablation.page import ablation_html, ablation_page, corrected, gains_chart, took
+from coldstart.ablation.page import ablation_html, corrected, gains_chart, took
 from coldstart.ablation.report import Cost, Estimate, Gain, LadderReport, StepFound
 from coldstart.ablation.steps import Missing
 
@@ -89,12 +88,6 @@ def test_no_text_becomes_markup(text: str) -> None:
     assert not any(name.startswith("on") for name, _ in found.attributes)
     assert text not in page
     page.encode("utf-8")
-
-
-def test_the_page_is_written_into_a_folder_that_is_made(tmp_path: Path) -> None:
-    path = tmp_path / "some" / "where" / "stages.html"
-    ablation_page(known(), path)
-    assert path.read_text("utf-8") == ablation_html(known())
 
 
 @pytest.mark.parametrize(

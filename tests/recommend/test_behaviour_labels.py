@@ -1,10 +1,12 @@
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
 from coldstart.recommend.model import labels
-from coldstart.recommend.model.labels import fit_labels, restore_labels
+from coldstart.recommend.model.labels import Labels, learn_labels, read_statements, restore_labels
 
 RECORDS = [
     {
@@ -16,6 +18,10 @@ RECORDS = [
     for place in range(20)
 ]
 BLANK = {"kind": "", "category": None, "tags": [], "attributes": {}}
+
+
+def fit_labels(records: Sequence[Mapping[str, Any]], *, min_count: int = 3) -> Labels:
+    return learn_labels(read_statements(records), np.arange(len(records)), min_count=min_count)
 
 
 def test_labels_are_what_records_say_in_folded_words() -> None:

@@ -1,4 +1,4 @@
-"""Exploration: priors that are recovered, propensities that are right, shares that are kept."""
+"""Exploration: posteriors, propensities that are right, shares that are kept."""
 
 from __future__ import annotations
 
@@ -6,52 +6,9 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.stats import beta as beta_of
-from scipy.stats import betabinom
 
 from coldstart.errors import ColdstartError
-from coldstart.recommend.rerank import Posterior, Prior, explore, fit_prior, merge, posterior, slots, thompson
-
-
-def test_a_prior_is_recovered_from_what_it_made() -> None:
-    rng = np.random.default_rng(0)
-    predicted = rng.beta(2, 20, size=4000)
-    true = Prior(strength=40.0, shift=-0.5, slope=0.8)
-    rates = true.rates(predicted)
-    impressions = rng.integers(20, 200, size=4000)
-    clicks = rng.binomial(impressions, rng.beta(40 * rates, 40 * (1 - rates)))
-    found = fit_prior(predicted, clicks, impressions)
-    assert found.strength == pytest.approx(40, rel=0.15)
-    assert found.shift == pytest.approx(-0.5, abs=0.15)
-    assert found.slope == pytest.approx(0.8, abs=0.06)
-
-
-def test_the_fit_is_where_scipys_beta_binomial_is_most_likely() -> None:
-    """With so many items that the weak beliefs weigh nothing."""
-    rng = np.random.default_rng(1)
-    predicted = rng.beta(2, 20, size=3000)
-    impressions = np.full(3000, 100)
-    clicks = rng.binomial(impressions, rng.beta(30 * predicted, 30 * (1 - predicted)))
-    found = fit_prior(predicted, clicks, impressions)
-
-    def likelihood(prior: Prior) -> float:
-        rates = prior.rates(predicted)
-        own = betabinom.logpmf(clicks, impressions, prior.strength * rates, prior.strength * (1 - rates))
-        return float(own.sum())
-
-    best = likelihood(found)
-    for strength, shift, slope in ((1.1, 0, 0), (0.9, 0, 0), (1, 0.05, 0), (1, -0.05, 0), (1, 0, 0.05), (1, 0, -0.05)):
-        assert likelihood(Prior(found.strength * strength, found.shift + shift, found.slope + slope)) < best
-
-
-def test_without_impressions_the_prior_is_the_default_one() -> None:
-    found = fit_prior([0.1, 0.2], [0, 0], [0, 0])
-    assert (found.strength, found.shift, found.slope) == pytest.approx((30, 0, 1))
-
-
-def test_predictions_that_say_nothing_get_no_slope() -> None:
-    rng = np.random.default_rng(2)
-    clicks = rng.binomial(200, rng.beta(3, 27, size=2000))
-    assert fit_prior(rng.beta(2, 20, size=2000), clicks, np.full(2000, 200)).slope < 0.1
+from coldstart.recommend.rerank import Posterior, explore, merge, posterior, sampled, slots
 
 
 def test_a_posterior_counts_clicks_and_impressions() -> None:
@@ -82,18 +39,19 @@ def test_the_propensity_of_the_first_slot_is_the_probability_to_be_the_best() ->
     first, second = (beta_of(a, b) for a, b in zip(believed.alpha, believed.beta, strict=True))
     exact = quad(lambda rate: first.pdf(rate) * second.cdf(rate), 0, 1)[0]
     rng = np.random.default_rng(0)
-    places, propensities = thompson(believed, 1, rng, draws=40_000)
-    assert propensities[0] == pytest.approx(exact if places[0] == 0 else 1 - exact, abs=0.01)
-    shown = np.mean([thompson(believed, 1, rng, draws=1)[0][0] == 0 for _ in range(4000)])
+    orders = sampled(believed, 1, rng, 40_001)
+    assert (orders == 0).mean() == pytest.approx(exact, abs=0.01)
+    assert (orders == 1).mean() == pytest.approx(1 - exact, abs=0.01)
+    shown = np.mean([sampled(believed, 1, rng, 1)[0, 0] == 0 for _ in range(4000)])
     assert shown == pytest.approx(exact, abs=0.03)
 
 
 def test_a_sample_of_more_than_a_block_is_a_sample() -> None:
     believed = posterior(np.linspace(0.01, 0.5, 3000), strength=1e5)
-    places, propensities = thompson(believed, 4, np.random.default_rng(0), draws=1500)
-    assert len(set(places.tolist())) == 4
-    assert np.all(places > 2900)
-    assert np.all((propensities > 0) & (propensities <= 1))
+    orders = sampled(believed, 4, np.random.default_rng(0), 1501)
+    assert orders.shape == (1501, 4)
+    assert all(len(set(order.tolist())) == 4 for order in orders)
+    assert np.all(orders > 2900)
 
 
 def test_the_expected_share_of_slots_is_the_share_and_the_first_slot_is_never_taken() -> None:

@@ -7,10 +7,53 @@ import sys
 import numpy as np
 import pytest
 from paths import ROOT
+from scipy.stats import betabinom
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.exploration_simulated import World, drawn, history, rows, run
+from benchmarks.exploration_simulated import Prior, World, drawn, fit_prior, history, rows, run
+
+
+def test_a_prior_is_recovered_from_what_it_made() -> None:
+    rng = np.random.default_rng(0)
+    predicted = rng.beta(2, 20, size=4000)
+    true = Prior(strength=40.0, shift=-0.5, slope=0.8)
+    rates = true.rates(predicted)
+    impressions = rng.integers(20, 200, size=4000)
+    clicks = rng.binomial(impressions, rng.beta(40 * rates, 40 * (1 - rates)))
+    found = fit_prior(predicted, clicks, impressions)
+    assert found.strength == pytest.approx(40, rel=0.15)
+    assert found.shift == pytest.approx(-0.5, abs=0.15)
+    assert found.slope == pytest.approx(0.8, abs=0.06)
+
+
+def test_the_fit_is_where_scipys_beta_binomial_is_most_likely() -> None:
+    """With so many items that the weak beliefs weigh nothing."""
+    rng = np.random.default_rng(1)
+    predicted = rng.beta(2, 20, size=3000)
+    impressions = np.full(3000, 100)
+    clicks = rng.binomial(impressions, rng.beta(30 * predicted, 30 * (1 - predicted)))
+    found = fit_prior(predicted, clicks, impressions)
+
+    def likelihood(prior: Prior) -> float:
+        rates = prior.rates(predicted)
+        own = betabinom.logpmf(clicks, impressions, prior.strength * rates, prior.strength * (1 - rates))
+        return float(own.sum())
+
+    best = likelihood(found)
+    for strength, shift, slope in ((1.1, 0, 0), (0.9, 0, 0), (1, 0.05, 0), (1, -0.05, 0), (1, 0, 0.05), (1, 0, -0.05)):
+        assert likelihood(Prior(found.strength * strength, found.shift + shift, found.slope + slope)) < best
+
+
+def test_without_impressions_the_prior_is_the_default_one() -> None:
+    found = fit_prior([0.1, 0.2], [0, 0], [0, 0])
+    assert (found.strength, found.shift, found.slope) == pytest.approx((30, 0, 1))
+
+
+def test_predictions_that_say_nothing_get_no_slope() -> None:
+    rng = np.random.default_rng(2)
+    clicks = rng.binomial(200, rng.beta(3, 27, size=2000))
+    assert fit_prior(rng.beta(2, 20, size=2000), clicks, np.full(2000, 200)).slope < 0.1
 
 
 def test_content_tells_as_much_as_it_is_said_to() -> None:

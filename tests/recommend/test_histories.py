@@ -7,7 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from coldstart.recommend.users import decayed, interests, medoids, most_alike, sim_tier, unit
+from coldstart.core.vectors import unit
+from coldstart.recommend.users import decayed, interests, medoids, most_alike
 
 
 def bunches(seed=0, sizes=(12, 7, 4), dim=6):
@@ -74,15 +75,3 @@ def test_most_alike_by_cosine():
     places, cosines = most_alike(np.array([0, 3], np.float32), history, 2)
     assert places.tolist() == [1, 2]
     np.testing.assert_allclose(cosines, [1, 0.5**0.5], rtol=1e-6)
-
-
-def test_tiers_equal_a_histogram():
-    rng = np.random.default_rng(0)
-    targets, history = rng.normal(size=(5, 4)).astype(np.float32), rng.normal(size=(37, 4)).astype(np.float32)
-    found = sim_tier(targets, history)
-    assert found.shape == (5, 20)
-    assert found.sum(axis=1).tolist() == [37] * 5
-    for row, target in zip(found, targets, strict=True):
-        cosines = unit(history) @ unit(target[None])[0]
-        np.testing.assert_array_equal(row, np.histogram(cosines, bins=20, range=(-1, 1))[0])
-    assert sim_tier(history[:1], history[:1]).tolist() == [[0] * 19 + [1]]

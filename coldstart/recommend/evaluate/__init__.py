@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from coldstart.core.interactions import Interactions
+from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend.evaluate import leaks, splits
 from coldstart.recommend.evaluate import splits as split_file
@@ -182,8 +183,4 @@ def _judged(
 
 def _space(content: Content) -> np.ndarray:
     """Content in which lists are judged for diversity: all spaces side by side, each of length one."""
-    blocks = []
-    for block in content.blocks.values():
-        lengths = np.linalg.norm(block, axis=1, keepdims=True)
-        blocks.append(np.divide(block, lengths, out=np.zeros_like(block, np.float32), where=lengths > 0))
-    return np.concatenate(blocks, axis=1).astype(np.float32)
+    return np.concatenate([unit(block) for block in content.blocks.values()], axis=1).astype(np.float32)

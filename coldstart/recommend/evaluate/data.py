@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
+from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.metrics.splits import group, near
 from coldstart.recommend.evaluate.splits import PARTS, TRAIN, Split, without
@@ -202,9 +203,8 @@ def near_pairs(content: Content, threshold: float = 0.98) -> NDArray[np.int64]:
     for name in content.blocks:
         places = telling(content, name)
         if len(places) > 1:
-            block = content.blocks[name][places].astype(np.float32)
-            unit = block / np.linalg.norm(block, axis=1, keepdims=True)
-            found.append(places[near(unit, threshold)])
+            vectors = unit(content.blocks[name][places].astype(np.float32))
+            found.append(places[near(vectors, threshold)])
     return np.unique(np.concatenate(found), axis=0)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
+from coldstart.core.vectors import unit
 from coldstart.metrics.ranking import hits_of, measure_lists
 from coldstart.recommend.evaluate.data import Data
 from coldstart.recommend.evaluate.methods import Model
@@ -111,14 +112,13 @@ def task_of(
     audience = (everyone - everyone.multiply(met)).tocsr()
     audience.eliminate_zeros()
     kept = np.flatnonzero(np.diff(audience.indptr) > 0)
-    lengths = np.linalg.norm(space, axis=1, keepdims=True)
     return Task(
         users,
         data.candidates(),
         data.relevant[users],
         data.met[users],
         data.histories[users],
-        np.divide(space, lengths, out=np.zeros_like(space), where=lengths > 0),
+        unit(space),
         data.training.counts(),
         audience[kept],
         cold[kept],

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
+from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend.evaluate import splits
 from coldstart.recommend.evaluate.data import Data, perturbed, telling
@@ -176,13 +177,12 @@ def _near(data: Data, threshold: float) -> list[Leak]:
     for name in content.blocks:
         places = telling(content, name)
         asked, known = places[cold[places]], places[warm[places]]
-        block = np.asarray(content.blocks[name], np.float32)
-        unit = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
+        vectors = unit(np.asarray(content.blocks[name], np.float32))
         for start in range(0, len(asked), _BLOCK):
             rows = asked[start : start + _BLOCK]
             for left in range(0, len(known), _BLOCK):
                 columns = known[left : left + _BLOCK]
-                cosines = unit[rows] @ unit[columns].T
+                cosines = vectors[rows] @ vectors[columns].T
                 best = cosines.argmax(axis=1)
                 heights = cosines[np.arange(len(rows)), best]
                 for place in np.flatnonzero(heights >= threshold):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from coldstart.core.interactions import Interactions
+from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend import model
 from coldstart.recommend.evaluate.data import Data, groups_of
@@ -175,10 +176,7 @@ class ContentMean:
         return self.fusion.transform(content)
 
     def users(self, histories: csr_matrix) -> Vectors:
-        found: Vectors = np.asarray(histories @ self.known, np.float32)
-        lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        unit: Vectors = np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
-        return unit
+        return unit(np.asarray(histories @ self.known, np.float32))
 
 
 def content_mean(data: Data, seed: int) -> Model:

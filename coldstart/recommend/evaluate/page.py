@@ -10,7 +10,6 @@ The table of an evaluation as Markdown: what goes into a README or beside a pape
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from coldstart.pages.charts import interval, number, percent, signed
@@ -37,16 +36,6 @@ _SIDE, _PAD = 400.0, 46.0
 
 
 _SIGNIFICANT = 0.05
-
-
-def recommend_page(known: Mapping[str, Any], path: Path) -> None:
-    """Write the report as one file; its folder is made where missing.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(recommend_html(known), encoding="utf-8")
 
 
 def recommend_html(known: Mapping[str, Any]) -> str:

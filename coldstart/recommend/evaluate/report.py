@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.metrics.intervals import resampled_rows
 from coldstart.metrics.ranking import MEASURES, Interval, bootstrap
 from coldstart.recommend.evaluate.data import Data
 from coldstart.recommend.evaluate.judge import SHOWN, Judged, Task, shares_by_item
@@ -361,12 +362,11 @@ def _drawn(rows: Floats, draws: int, rng: np.random.Generator) -> Floats:
     """Sums of rows [N, M] over as many drawn with replacement, [draws, M]."""
     count = len(rows)
     out = np.empty((draws, rows.shape[1]))
-    step = max(1, _NUMBERS // count)
-    for start in range(0, draws, step):
-        size = min(step, draws - start)
-        drawn = rng.integers(count, size=(size, count)) + count * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
-        out[start : start + size] = counts.astype(np.float64) @ rows
+    for part, drawn in resampled_rows(count, draws, rng, block=_NUMBERS):
+        size = len(drawn)
+        places = drawn + count * np.arange(size)[:, None]
+        counts = np.bincount(places.ravel(), minlength=size * count).reshape(size, count)
+        out[part] = counts.astype(np.float64) @ rows
     return out
 
 

@@ -78,13 +78,12 @@ class Labels:
         return {"labels.vocabulary": vocabulary, "labels.weights": self.weights}
 
 
-def fit_labels(records: Sequence[Mapping[str, Any]], *, min_count: int = 3) -> Labels:
-    """The labels that at least `min_count` of the records have, at most `MOST_LABELS`; none is no error."""
-    return learn_labels(read_statements(records), np.arange(len(records)), min_count=min_count)
-
-
 def learn_labels(said: Statements, places: NDArray[np.intp], *, min_count: int = 3) -> Labels:
-    """The same of the statements of the records at `places`, each named once."""
+    """Fit a vocabulary on the records at `places`, each place once.
+
+    Returns:
+        The labels that at least `min_count` of those records have, at most `MOST_LABELS`; an empty one is no error.
+    """
     chosen = np.zeros(said.count, bool)
     chosen[places] = True
     own = said.only(chosen)

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from coldstart.core.device import choose_device
 from coldstart.core.optim import AdamW
+from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend.model import Arrays, Problem, Vectors
 from coldstart.recommend.model.holdout import Judge, train
@@ -136,7 +137,7 @@ class Contrastive:
         features = np.asarray(features, np.float32)
         known = np.any(features != 0, axis=1)
         vectors = np.zeros((len(features), self.liked.shape[1] + 1), np.float32)
-        vectors[known, :-1] = _unit(self.tower.vectors(features[known]))
+        vectors[known, :-1] = unit(self.tower.vectors(features[known]))
         vectors[known, -1] = features[known] @ self.prior[:-1] + self.prior[-1]
         return vectors
 
@@ -230,7 +231,7 @@ def _source(problem: Problem, recipe: Recipe, seed: int, known: NDArray[np.bool_
         liked.eliminate_zeros()
         source = of_histories(liked, cap=recipe.cap, seed=seed)
     elif recipe.pairs == "users":
-        pairs = user_pairs(problem.matrix, _unit(problem.teacher.items), cap=recipe.cap, seed=seed)[0]
+        pairs = user_pairs(problem.matrix, unit(problem.teacher.items), cap=recipe.cap, seed=seed)[0]
         source = of_pairs(pairs[known[pairs].all(axis=1)], len(known))
     elif recipe.pairs == "items":
         pairs = item_pairs(
@@ -266,9 +267,3 @@ def _popularity(features: Vectors, counts: NDArray[np.int64], known: NDArray[np.
 
 def _best_weight(mapper: Contrastive, judge: Judge) -> float:
     return max(_WEIGHTS, key=lambda weight: judge.ndcg(replace(mapper, weight=weight)))
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    found: Vectors = vectors / np.maximum(lengths, 1e-12)
-    return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend.model import Arrays, Problem, Vectors, learnable
 from coldstart.recommend.model.factors import ALPHA, REGULARIZATION, Folding, fit_folding, restore_folding
@@ -40,7 +41,7 @@ class Nearest:
         content, vectors = torch.from_numpy(self.content), torch.from_numpy(self.vectors)
         step = max(1, _SCORES // len(self.content))
         for start in range(0, len(features), step):
-            rows = torch.from_numpy(_unit(features[start : start + step]))
+            rows = torch.from_numpy(unit(features[start : start + step]))
             cosines, places = torch.topk(rows @ content.T, min(self.k, len(content)), dim=1)
             shares = torch.softmax(cosines / self.temperature, dim=1)
             found[start : start + step] = torch.einsum("nk,nkd->nd", shares, vectors[places]).numpy()
@@ -80,7 +81,7 @@ def fit(
         raise ColdstartError(f"knn: k {k} has to be at least 1, and temperature {temperature:g} above 0")
     warm = learnable("knn", problem) > 0
     folding = fit_folding(problem.teacher, problem.matrix, alpha=alpha, regularization=regularization)
-    return Nearest(_unit(problem.features[warm]), problem.teacher.items[warm], k, temperature, folding)
+    return Nearest(unit(problem.features[warm]), problem.teacher.items[warm], k, temperature, folding)
 
 
 def restore(arrays: Arrays) -> Nearest:
@@ -88,8 +89,3 @@ def restore(arrays: Arrays) -> Nearest:
     k, temperature = arrays["knn.settings"]
     folding = restore_folding(arrays)
     return Nearest(arrays["knn.content"], arrays["knn.vectors"], int(k), float(temperature), folding)
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)

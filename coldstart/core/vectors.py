@@ -1,0 +1,24 @@
+"""Vectors of length one, by which a dot product is a cosine. Needs numpy alone."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = TypeVar("Float", bound=np.floating[Any])
+
+
+def unit(vectors: NDArray[Float]) -> NDArray[Float]:
+    """Scale vectors to length one.
+
+    Args:
+        vectors: floats [..., D], of any finite length.
+
+    Returns:
+        The same shape, dtype and order; a vector of zeros stays zeros, and one with a NaN becomes NaN throughout.
+    """
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: NDArray[Float] = vectors / np.where(lengths == 0, 1, lengths)
+    return scaled
