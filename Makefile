@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock demo test test-fast test-latest check check-lock format notebooks peers bench bench-full sample starter-clip wheel clean
@@ -24,12 +26,12 @@ lock: $(INSTALLED) ## pin in requirements.lock what pyproject.toml asks for; UPG
 demo: $(INSTALLED) ## embed, index and search the sample catalogue; fetches the starter models once
 	$(BIN)/coldstart demo --out demo-out
 
-test: $(INSTALLED) ## run all tests, those with real models and media too
+test: $(INSTALLED) ## run all tests, those with real models and media too, in JOBS=2 processes
 	$(BIN)/coldstart models pull starter >/dev/null
-	$(BIN)/python -m pytest
+	$(PYTEST) --durations=10
 
-test-fast: $(INSTALLED) ## run the tests that need no model
-	$(BIN)/python -m pytest -m "not slow"
+test-fast: $(INSTALLED) ## run the tests that answer at once: no models, no training, no processes of their own
+	$(PYTEST) -m "not slow"
 
 test-latest: $(INSTALLED) ## run the tests with the newest release of everything, in .venv-latest; TESTS="..." for some
 	$(BIN)/coldstart models pull starter >/dev/null
