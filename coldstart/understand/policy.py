@@ -7,7 +7,6 @@ The judge that stands by default: a policy file of words and patterns. It knows 
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from coldstart.core.pipeline import Section
 from coldstart.core.settings import nearest
 from coldstart.errors import ColdstartError
 from coldstart.understand.safety import SOURCES, Finding
-from coldstart.understand.text_patterns import Phrases, Plain, compiled, read, words
+from coldstart.understand.text_patterns import Pattern, Phrases, Plain, compile_pattern, read, words
 
 _Some = TypeVar("_Some", bound=Sized)
 
@@ -46,7 +45,7 @@ def _phrase(text: str) -> str:
 
 
 def _pattern(text: str) -> str:
-    compiled(text)
+    compile_pattern(text)
     return text
 
 
@@ -335,13 +334,13 @@ class _SignMatcher:
     def _hits(self, text: Plain) -> Iterable[tuple[str, int, int]]:
         if self.sign.pattern is None:
             return self._words.find(text)
-        return self._matches(compiled(self.sign.pattern), text)
+        return self._matches(compile_pattern(self.sign.pattern), text)
 
-    def _matches(self, pattern: re.Pattern[str], text: Plain) -> Iterator[tuple[str, int, int]]:
+    def _matches(self, pattern: Pattern, text: Plain) -> Iterator[tuple[str, int, int]]:
         starts = [token.start for token in text.tokens]
-        for match in pattern.finditer(text.text) if starts else ():
-            first = max(bisect_right(starts, match.start()) - 1, 0)
-            yield "", first, max(bisect_left(starts, match.end()) - 1, first)
+        for start, end in pattern.find(text.text) if starts else ():
+            first = max(bisect_right(starts, start) - 1, 0)
+            yield "", first, max(bisect_left(starts, end) - 1, first)
 
 
 class _RuleMatcher:

@@ -1,18 +1,11 @@
-"""Texts as a word list meets them: written alike whatever their case, accents, tricks of spelling; and phrases in them.
+"""Plain texts, and phrases and regular expressions that are looked for in them.
 
-Reads as equal: capitals and small letters; letters with and without accents; full-width and mathematical letters;
-invisible characters between letters, and apostrophes, or none; letters that stand alone one by one ("p o r n",
+A plain text reads as equal: capitals and small letters; letters with and without accents; full-width and mathematical
+letters; invisible characters between letters, and apostrophes, or none; letters that stand alone one by one ("p o r n",
 "p.o.r.n") and the word; digits, `@`, `$` and `!` for the letters that they look like, in a word that has other letters
 ("c0ca1ne"), and the Cyrillic letters that look Latin, in a word that has Latin ones; a letter three or more times
 ("sexxx") and once or twice; a plural in -s or -es and its singular. It knows no grammar, no misspelling and no `*` in
-the place of a letter.
-
-Regular expressions whose time is linear in the text: those that could take longer are refused when they are read.
-
-Python's engine tries one way to match after another, and a careless pattern has exponentially many. Here every pattern
-is taken apart and its ways to match from one place are counted, at most: a product over what stands in a row, a sum
-over alternatives and over the turns of a repetition. Where nothing repeats without end that number is a constant, and
-the time is at most the text's length times that constant times the pattern's length.
+the place of a letter. Regular expressions are matched by RE2, in time linear in the text.
 """
 
 from __future__ import annotations
@@ -22,8 +15,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from re import _constants, _parser  # type: ignore[attr-defined]  # how Python itself reads them; no public door
 from typing import Any
+
+import re2  # type: ignore[import-untyped]
 
 _TOKEN = re.compile(r"(?:[^\W_]|[@$]|(?<=[^\W_])!(?=[^\W_]))+")
 
@@ -172,68 +166,134 @@ def _readings(token: str) -> Iterator[str]:
                 yield one[:-2]
 
 
-MAX_WAYS = 2000
+_ONE = r"(\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\\[pP](?:\{\^?\w+\}|\w)|\\[dDsSwW]|\\\W|[^\\()\[\].^$|*+?{}])"
+"""One character or class of a regular expression."""
+
+_BEFORE = re.compile(rf"\(\?<([!=]){_ONE}\)")
+
+_AFTER = re.compile(rf"\(\?([!=]){_ONE}\)$")
+
+_NO_LETTERS = re.compile(r"\\(?:[pP](?:\{\^?\w+\}|\w)|x(?:\{\w+\}|\w\w)|.)|\(\?P?<\w+>|\(\?[a-zA-Z-]+[:)]|\[:\^?\w+:\]")
+"""What has letters in a pattern and stands for none: escapes, names of groups and classes, flags."""
+
+_STAND_IN = "Z"
+"""For letters that an ASCII pattern does not name: RE2 takes it for a letter, and no text has it, as texts are in lower
+case."""
 
 
-_REPEATS = (_constants.MAX_REPEAT, _constants.MIN_REPEAT, _constants.POSSESSIVE_REPEAT)
+class Pattern:
+    """A regular expression over the text of a `Plain`.
 
+    RE2's `\\b`, `\\w` and `\\d` know ASCII alone. So letters of other scripts are replaced by one ASCII letter that no
+    pattern names, and their digits by 0 to 9; a pattern that itself names letters of another script may not use `\\b`
+    or `\\w`.
 
-_ASSERTIONS = (_constants.ASSERT, _constants.ASSERT_NOT)
+    Raises:
+        ValueError: RE2 refuses the pattern, it matches the empty text, or it names what is never in such a text.
+    """
 
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        if re.search(r"\(\?[a-zA-Z-]*i[a-zA-Z-]*[:)]", pattern):
+            raise ValueError("has the flag i: leave it out, as texts are matched in lower case")
+        letters = [letter for letter in _NO_LETTERS.sub("", pattern) if letter.isalnum()]
+        for letter in letters:
+            if (plain := _plain(letter)) != letter:
+                raise ValueError(f"has {letter!r}: write {plain!r}, as texts are matched in lower case without accents")
+        self._ascii = all(letter.isascii() for letter in letters)
+        if not self._ascii and (found := re.search(r"\\[bBwW]", pattern)):
+            raise ValueError(
+                rf"has {found.group()}, which knows ASCII letters alone, beside others: write \pL for a letter, "
+                r"(?<!\pL) before a word and (?!\pL) after it"
+            )
+        before, after = _BEFORE.match(pattern), _AFTER.search(pattern)
+        body = pattern[before.end() if before else 0 : after.start() if after else len(pattern)]
+        if _compiled(body).search(b""):
+            raise ValueError("matches the empty text, and so every text")
+        if (before or after) and _has_alternatives(body):
+            raise ValueError("has alternatives beside (?<!X), (?<=X), (?!X) or (?=X): put them in (?:...)")
+        left = _neighbour(before) if before else ""
+        right = _neighbour(after) if after else ""
+        if after and after[1] == "!":
+            right = f"(?:{right}|$)"
+        self._later = _compiled(f"{left}({body}){right}")
+        self._first = _compiled(f"(?:^|{left})({body}){right}") if before and before[1] == "!" else self._later
+        self._takes_left = bool(before)
 
-_SINGLE = (
-    _constants.LITERAL,
-    _constants.NOT_LITERAL,
-    _constants.IN,
-    _constants.ANY,
-    _constants.AT,
-    _constants.CATEGORY,
-    _constants.FAILURE,
-)
+    def find(self, text: str) -> Iterator[tuple[int, int]]:
+        """Find all matches from the left that do not overlap: first character, and the one past the last.
+
+        The time is linear in the text's length.
+        """
+        data = self._readable(text).encode("utf-8", "replace")
+        regexp, place = self._first, 0
+        end = last = 0  # of the match before, in bytes and in characters
+        while match := regexp.search(data, place):
+            start, stop = match.span(1)
+            first = last + len(data[end:start].decode())
+            end, last = stop, first + len(data[start:stop].decode())
+            yield first, last
+            if start == end == len(data):
+                return
+            regexp, place = self._later, end
+            if self._takes_left and start < end:  # the character beside the next match may be the last one of this
+                place = end - 1
+                while data[place] & 0xC0 == 0x80:
+                    place -= 1
+            elif not self._takes_left and start == end:
+                place = end + 1
+                while place < len(data) and data[place] & 0xC0 == 0x80:
+                    place += 1
+
+    def _readable(self, text: str) -> str:
+        return text if text.isascii() else "".join(map(self._as_read, text))
+
+    def _as_read(self, letter: str) -> str:
+        if letter.isascii():
+            return letter
+        if letter.isdecimal():
+            return str(unicodedata.decimal(letter))
+        return _STAND_IN if self._ascii and letter.isalnum() else letter
 
 
 @cache
-def compiled(pattern: str) -> re.Pattern[str]:
-    """The pattern, ready for use.
+def compile_pattern(pattern: str) -> Pattern:
+    """Compile a pattern once; see `Pattern`."""
+    return Pattern(pattern)
 
-    Raises:
-        ValueError: it is no regular expression, matches the empty text, or may take more than linear time.
-    """
+
+_OPTIONS = re2.Options()
+_OPTIONS.log_errors = False  # it would write to stderr
+
+_ADVICE = {
+    "invalid perl operator": "look ahead or behind at the pattern's ends alone, at one character or class",
+    "invalid escape sequence": "references to groups and \\Z are unknown; write out what it should match",
+    "invalid repetition size": "repeat at most 1000 times, or without end",
+}
+
+
+def _compiled(pattern: str) -> Any:
     try:
-        ways = _ways(_parser.parse(pattern))
-        ready = re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"no regular expression: {error}") from error
-    if ways > MAX_WAYS:
-        raise ValueError(f"has more than {MAX_WAYS} ways to match from one place: shorten its repetitions")
-    if ready.search(""):
-        raise ValueError("matches the empty text, and so every text")
-    return ready
+        return re2.compile(pattern.encode("utf-8", "replace"), _OPTIONS)
+    except re2.error as error:
+        fault = error.args[0].decode("utf-8", "replace").removesuffix(": " + pattern)
+        advice = next((f" ({words})" for start, words in _ADVICE.items() if fault.startswith(start)), "")
+        raise ValueError(f"no regular expression that RE2 takes: {fault}{advice}") from error
 
 
-def _ways(parsed: Any) -> int:
-    """At most so many ways to match from one place, counted up to just over the limit."""
-    found = 1
-    for operation, given in parsed:
-        found = min(found * _ways_of(operation, given), MAX_WAYS + 1)
-    return found
+def _neighbour(beside: re.Match[str]) -> str:
+    """A class of the characters that may stand where one is looked at."""
+    sign, one = beside.groups()
+    if sign == "=":
+        return one
+    if one.startswith("[^"):
+        return "[" + one[2:]
+    return "[^" + (one[1:] if one.startswith("[") else one + "]")
 
 
-def _ways_of(operation: Any, given: Any) -> int:
-    if operation in _SINGLE:
-        return 1
-    if operation in _REPEATS:
-        least, most, inner = given
-        if most == _constants.MAXREPEAT:
-            raise ValueError("repeats without end (*, + or {2,}): state the most, such as {0,20}")
-        ways = _ways(inner)
-        return sum(min(ways**turns, MAX_WAYS + 1) for turns in range(least, min(most, least + MAX_WAYS) + 1))
-    if operation is _constants.BRANCH:
-        return sum(_ways(branch) for branch in given[1])
-    if operation is _constants.SUBPATTERN:
-        return _ways(given[3])
-    if operation is _constants.ATOMIC_GROUP:
-        return _ways(given)
-    if operation in _ASSERTIONS:
-        return _ways(given[1])
-    raise ValueError(f"refers to a group ({str(operation).lower()}): write out what it should match")
+def _has_alternatives(pattern: str) -> bool:
+    """Tell whether a `|` stands outside all groups and classes."""
+    bare = re.sub(r"\[\^?\]?[^\]]*\]", "", re.sub(r"\\.", "x", pattern))
+    while "(" in bare:
+        bare = re.sub(r"\([^()]*\)", "", bare)
+    return "|" in bare
