@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.report import Row
 from coldstart.metrics.ranking import bootstrap, paired
-from coldstart.recommend.rerank import LEAST_RATE, MOST_RATE, STRENGTH, Posterior, posterior, sampled
+from coldstart.recommend.rerank import LEAST_RATE, MOST_RATE, STRENGTH, Posterior, posterior, sample_orders
 
 SEEDS, SHORT_SEEDS = 30, 3
 MEAN_LOGIT, SPREAD = -3.2, 0.8
@@ -135,7 +135,7 @@ def epsilon(believed: Posterior, requests: int, slots: int, rng: np.random.Gener
 
 
 def by_thompson(believed: Posterior, requests: int, slots: int, rng: np.random.Generator) -> Places:
-    return sampled(believed, min(slots, len(believed)), rng, requests)
+    return sample_orders(believed, min(slots, len(believed)), rng, requests)
 
 
 def played(items: Items, prior: tuple[Floats, float], rule: Rule, world: World, seed: int) -> dict[str, float]:

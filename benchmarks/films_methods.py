@@ -16,7 +16,7 @@ from coldstart.recommend import model
 from coldstart.recommend.model import Mapper, Problem
 from coldstart.recommend.model.factors import als
 from coldstart.recommend.model.fusion import Content, Fusion, fit_fusion
-from coldstart.recommend.model.mappers.blend import joined
+from coldstart.recommend.model.mappers.blend import blend_of
 
 Scores = NDArray[np.floating[Any]]
 Weights = Mapping[str, float]
@@ -89,7 +89,7 @@ def blended(ways: Sequence[tuple[Way, float]]) -> Method:
         found = np.zeros(part.wanted.shape)
         for way, weight in ways:
             mapper, features = part.fitted(way)
-            one = joined([(way.mapper, mapper, weight)], features[part.learnt])
+            one = blend_of([(way.mapper, mapper, weight)], features[part.learnt])
             found += one.users(part.matrix) @ one.items(features[part.new]).T
         return found
 

@@ -51,10 +51,10 @@ from benchmarks.films_recipes import BLEND, BLEND_WITHOUT, FIRST, FIRST_WITHOUT,
 from benchmarks.report import Row
 from coldstart.core.interactions import Interactions
 from coldstart.recommend.evaluate import EvaluateSettings, evaluate
-from coldstart.recommend.evaluate.judge import by_item, shares_by_item
+from coldstart.recommend.evaluate.measures import contributions_by_item, shares_by_item
 from coldstart.recommend.evaluate.report import resample
 from coldstart.recommend.model.fusion import Content
-from coldstart.recommend.model.selection import ChoiceSettings
+from coldstart.recommend.model.selection import SelectionSettings
 
 CHOSEN, WITHOUT = "second recipe: a blend", "second recipe, without the language model's states"
 OLD, OLD_WITHOUT = "first recipe: kernel", "first recipe, without the language model's states"
@@ -147,7 +147,9 @@ def table(part: Part, ways: dict[str, Method], against: str) -> dict[str, Any]:
     result: dict[str, dict[str, Any]] = {name: {"seconds": round(seconds[name], 2)} for name in ways}
     for measure in MEASURES:
         values = np.stack([measured(scores[name], part)[measure] for name in names], axis=1)
-        own = np.stack([by_item(lists_of(scores[name]), part.wanted, 20)[measure] for name in names], axis=1)
+        own = np.stack(
+            [contributions_by_item(lists_of(scores[name]), part.wanted, 20)[measure] for name in names], axis=1
+        )
         drawn = resample(values, own, shares_by_item(part.wanted))
         for place, name in enumerate(names):
             result[name][measure] = _rounded(drawn.sure(place))
@@ -170,7 +172,7 @@ def by_time(seen: Interactions) -> dict[str, int]:
 def as_coldrec(every: Content, seen: Interactions) -> dict[str, Any]:
     """The evaluation of the library itself on the other films; the recipe in one fusion, as a pipeline has it."""
     share = {way.mapper: {**way.settings, "weight": weight} for way, weight in BLEND}
-    choice = ChoiceSettings(
+    choice = SelectionSettings(
         {"recipe": {"mapper": "blend", "parts": share}},
         blend=False,
         weights=WEIGHTS,

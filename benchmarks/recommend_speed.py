@@ -17,7 +17,7 @@ from implicit.cpu.topk import topk as implicit_topk
 from scipy.sparse import csr_matrix
 
 from benchmarks.report import Row, against, ratio
-from coldstart.recommend.lists import Recommender, Rules, Shelf
+from coldstart.recommend.lists import Candidates, ListBuilder, Rules
 from coldstart.recommend.model.scoring import Scorer
 
 DIM, K, SEEN = 128, 50, 200
@@ -95,10 +95,10 @@ def _torch(items: Any) -> Callable[[Any], Any]:
 def _singles(items: Any, users: Any, rng: np.random.Generator) -> dict[str, list[float]]:
     """Milliseconds of one list each, in a warm process; a fifth of the items cold, a tenth of them a creator's."""
     count = len(items)
-    shelf = Shelf(
+    shelf = Candidates(
         tuple(map(str, range(count))), items, rng.random(count) < 0.2, rng.integers(0, max(count // 10, 1), count)
     )
-    makers = {name: Recommender(shelf, rules, device="cpu") for name, rules in RULES.items()}
+    makers = {name: ListBuilder(shelf, rules, device="cpu") for name, rules in RULES.items()}
     found: dict[str, list[float]] = {name: [] for name in makers}
     for row, user in enumerate(users):
         seen = np.sort(rng.choice(count, SEEN, replace=False))

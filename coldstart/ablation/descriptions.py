@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from coldstart import generators
-from coldstart.ablation.inputs import needs_of
+from coldstart.ablation.inputs import required_costs
 from coldstart.ablation.report import Cost
 from coldstart.core import prompts
 from coldstart.core.keys import digest
@@ -38,7 +38,7 @@ _SCHEMA = pa.schema([("key", pa.string()), ("item_id", pa.string()), ("text", pa
 
 
 @dataclass(frozen=True)
-class Described:
+class WriterTexts:
     """What one writer wrote.
 
     Attributes:
@@ -57,7 +57,7 @@ class Described:
     shown: tuple[str, ...] | None = None
 
 
-def held(store: Store, pipeline: Pipeline, standing: Standing) -> Described | None:
+def stored_descriptions(store: Store, pipeline: Pipeline, standing: Standing) -> WriterTexts | None:
     """What the pipeline's own writer wrote and its last checks left; None where it describes nothing."""
     checks = pipeline.of_kind(CHECK)
     if not checks:
@@ -76,7 +76,7 @@ def held(store: Store, pipeline: Pipeline, standing: Standing) -> Described | No
             texts[row["item_id"]] = _text({**row, "attributes": values})
     writer = BASE if writing.adapter is None else ADAPTER
     shown = None if ask.given is None else tuple(sorted(ask.given))
-    return Described(writer, spec.settings.generator, texts, needs_of(name, pipeline, standing), (), shown)
+    return WriterTexts(writer, spec.settings.generator, texts, required_costs(name, pipeline, standing), (), shown)
 
 
 def other_writer(store: Store, pipeline: Pipeline, known: str | None) -> tuple[str, Writer, tuple[str, ...] | None]:
@@ -93,7 +93,7 @@ def other_writer(store: Store, pipeline: Pipeline, known: str | None) -> tuple[s
             raise ColdstartError(f"{writing.generator} writes nothing before it is fitted")
         by_kind, given, settings = ask.by_kind, ask.given, specs[-1].settings
     else:
-        writing, settings = _tuned(store, pipeline, fits)
+        writing, settings = _finetuned_writer(store, pipeline, fits)
         by_kind = prompts_of(fits[-1].name, writing.prompt or PROMPTS)
         given = given_fields(fits[-1].name, writing.given)
     generator = generators.load(
@@ -109,7 +109,7 @@ def other_writer(store: Store, pipeline: Pipeline, known: str | None) -> tuple[s
     return wanted, writer, None if given is None else tuple(sorted(given))
 
 
-def write(
+def write_descriptions(
     store: Store,
     pipeline: Pipeline,
     name: str,
@@ -118,7 +118,7 @@ def write(
     rows: Sequence[Row],
     count: int | None,
     progress: Any,
-) -> Described:
+) -> WriterTexts:
     """What a writer writes of so many of these items, drawn at random; what it wrote of one before stands.
 
     Args:
@@ -136,7 +136,7 @@ def write(
     new = [row for row in rows if keys[row["item_id"]] not in known]
     with progress.meter(f"evaluate stages: {name} writes", len(new)) as meter:
         for start in range(0, len(new), _CHUNK):
-            made = _written(store, pipeline, writer, given, new[start : start + _CHUNK], keys)
+            made = _write_and_check(store, pipeline, writer, given, new[start : start + _CHUNK], keys)
             store.merge(table, pa.Table.from_pylist(made, schema=_SCHEMA), on=("key",))
             known |= {row["key"]: row for row in made}
             meter.advance(len(made), 0, 0.0)
@@ -146,10 +146,10 @@ def write(
     fits = {spec.name for spec in pipeline.of_kind(FINETUNE)} if name == ADAPTER else set()
     texts = {item: row["text"] for item, row in own.items()}
     needs = frozenset({cost.name, *fits})
-    return Described(name, writer.generator.name, texts, needs, (cost,), None if given is None else tuple(given))
+    return WriterTexts(name, writer.generator.name, texts, needs, (cost,), None if given is None else tuple(given))
 
 
-def _written(
+def _write_and_check(
     store: Store,
     pipeline: Pipeline,
     writer: Writer,
@@ -170,7 +170,7 @@ def _written(
     return found
 
 
-def _tuned(store: Store, pipeline: Pipeline, fits: Sequence[StageSpec]) -> tuple[Writing, Any]:
+def _finetuned_writer(store: Store, pipeline: Pipeline, fits: Sequence[StageSpec]) -> tuple[Writing, Any]:
     made = store.artifacts.newest(fits[-1].name) if fits else None
     if made is None:
         raise ColdstartError("no writer is tuned: run `coldstart finetune describe`")
@@ -179,7 +179,8 @@ def _tuned(store: Store, pipeline: Pipeline, fits: Sequence[StageSpec]) -> tuple
 
 def _write_spec(pipeline: Pipeline, check: str) -> StageSpec:
     name = pipeline.before(check, WRITE)
-    return next(spec for spec in pipeline.stages if spec.name == name)
+    assert name is not None, "a check stands after what it checks"
+    return pipeline.stage(name)
 
 
 def _text(told: Mapping[str, Any]) -> str:

@@ -41,13 +41,13 @@ PREFIX = "evaluate.stages.text-"
 _PROBE = 64
 
 
-def text_of(parts: Parts, chosen: Sequence[str]) -> str:
+def join_parts(parts: Parts, chosen: Sequence[str]) -> str:
     """The chosen parts, a line each, those that are blank left out."""
     found = (" ".join(parts.get(name, "").split()) for name in ORDER if name in chosen)
     return "\n".join(text for text in found if text)
 
 
-def parts_of(row: Mapping[str, Any]) -> dict[str, str]:
+def text_parts(row: Mapping[str, Any]) -> dict[str, str]:
     """Of an item's row, with what was found in its media under `evidence`."""
     heard = row.get("evidence") or {}
     own = {name: row.get(name) for name in ("title", "description")}
@@ -55,7 +55,7 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, str]:
     return {name: text for name, text in {**own, **found}.items() if isinstance(text, str) and text.strip()}
 
 
-def shortened(items: Sequence[Parts], budgets: Mapping[str, int], encoder: Encoder) -> list[dict[str, str]]:
+def cut_parts(items: Sequence[Parts], budgets: Mapping[str, int], encoder: Encoder) -> list[dict[str, str]]:
     """Each part cut to its budget of the encoder's tokens, as the pipeline's own space reads it."""
     found = [dict(parts) for parts in items]
     for name, budget in budgets.items():
@@ -66,7 +66,7 @@ def shortened(items: Sequence[Parts], budgets: Mapping[str, int], encoder: Encod
     return found
 
 
-class Texts:
+class TextVectors:
     """Vectors of texts, each encoded once and kept in the workspace, and what encoding takes."""
 
     def __init__(self, store: Store, encoder: Encoder, progress: Any) -> None:
@@ -107,14 +107,14 @@ _FINETUNE, _GROUNDS, _WRITE, _CHECK = "finetune.describe", "describe.grounds", "
 _UNKNOWN = "no run of it is recorded"
 
 
-def needs_of(name: str, pipeline: Pipeline, standing: Standing) -> frozenset[str]:
+def required_costs(name: str, pipeline: Pipeline, standing: Standing) -> frozenset[str]:
     """The stage and all that its rows are made from: stages that it reads, and fits that it stands on."""
     found = {name}
     stage = standing.stage(name)
     if is_map(stage):
         for read in stage.reads.values():
-            found |= needs_of(read, pipeline, standing)
-    spec = next(spec for spec in pipeline.stages if spec.name == name)
+            found |= required_costs(read, pipeline, standing)
+    spec = pipeline.stage(name)
     if spec.kind == _WRITE and spec.settings.generator.startswith("finetune:"):
         found |= {one.name for one in pipeline.of_kind(_FINETUNE)}
     if spec.kind == _CHECK:
@@ -122,7 +122,7 @@ def needs_of(name: str, pipeline: Pipeline, standing: Standing) -> frozenset[str
     return frozenset(found)
 
 
-def recorded(names: Sequence[str], store: Store, standing: Standing) -> dict[str, Cost]:
+def recorded_costs(names: Sequence[str], store: Store, standing: Standing) -> dict[str, Cost]:
     """Stage -> what it took: seconds an item, of the newest runs that made as many rows as there are; of a fit, once.
 
     Seconds are those on the clock of the machine that ran it, waiting for media included.

@@ -13,10 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.ablation import descriptions
-from coldstart.ablation.descriptions import ADAPTER, BASE, Described
-from coldstart.ablation.inputs import Parts, Texts, needs_of, parts_of, recorded, shortened, text_of
+from coldstart.ablation.descriptions import ADAPTER, BASE, WriterTexts
+from coldstart.ablation.inputs import (
+    Parts,
+    TextVectors,
+    cut_parts,
+    join_parts,
+    recorded_costs,
+    required_costs,
+    text_parts,
+)
 from coldstart.ablation.report import Cost, seconds
-from coldstart.ablation.steps import Missing, Step
+from coldstart.ablation.steps import MissingStep, Step
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.stage import Row
 from coldstart.describe.evaluate.retrieval_gain import text_encoder
@@ -28,7 +36,7 @@ from coldstart.store.freshness import Standing
 
 PICTURES, TITLE, WORDS, EVIDENCE, BEHAVIOUR = "pictures", "title", "words", "evidence", "behaviour"
 ORDER = (PICTURES, TITLE, WORDS, EVIDENCE, BASE, ADAPTER, BEHAVIOUR)
-_HEARD = ("transcript", "screen_text")
+_EVIDENCE_PARTS = ("transcript", "screen_text")
 
 
 @dataclass
@@ -37,7 +45,7 @@ class Ladder:
 
     blocks: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
+    missing: list[MissingStep] = field(default_factory=list)
     costs: dict[str, Cost] = field(default_factory=dict)
     covered: dict[str, float] = field(default_factory=dict)
     caveats: list[str] = field(default_factory=list)
@@ -47,10 +55,10 @@ class Ladder:
 
     def add_costs(self, needs: frozenset[str], store: Store, standing: Standing) -> None:
         """Of stages, as runs have recorded them; those that are there already stay."""
-        self.costs |= recorded(sorted(needs - self.costs.keys()), store, standing)
+        self.costs |= recorded_costs(sorted(needs - self.costs.keys()), store, standing)
 
 
-def ladder_of(
+def build_ladder(
     store: Store, pipeline: Pipeline, standing: Standing, content: Content, write: int | str | None, progress: Any
 ) -> Ladder:
     """All steps over some items.
@@ -66,23 +74,25 @@ def ladder_of(
     every = rows_of(store, pipeline, pipeline.stages[-1].name, standing)
     items = [every[item] for item in content.item_ids]
     encoder, budgets = text_encoder(pipeline)
-    parts = shortened([parts_of(row) for row in items], budgets, encoder)
-    texts = Texts(store, encoder, progress)
+    parts = cut_parts([text_parts(row) for row in items], budgets, encoder)
+    texts = TextVectors(store, encoder, progress)
     known: tuple[str, ...] = ("title",)
     _add_text(ladder, texts, parts, TITLE, "its title", (), known)
     _add_text(ladder, texts, parts, WORDS, "and what its seller wrote", known, ("description",))
     known += ("description",)
     specs = pipeline.of_kind("understand.evidence")
     if specs:
-        needs = needs_of(specs[-1].name, pipeline, standing)
+        needs = required_costs(specs[-1].name, pipeline, standing)
         ladder.add_costs(needs, store, standing)
-        _add_text(ladder, texts, parts, EVIDENCE, "and what is said and written in its media", known, _HEARD, needs)
-        known += _HEARD
+        _add_text(
+            ladder, texts, parts, EVIDENCE, "and what is said and written in its media", known, _EVIDENCE_PARTS, needs
+        )
+        known += _EVIDENCE_PARTS
         ladder.below |= needs
     else:
         why = "the pipeline does not listen or read: it has no stage of kind understand.evidence"
-        ladder.missing.append(Missing(EVIDENCE, why))
-    for one in _described(ladder, store, pipeline, standing, items, write, progress):
+        ladder.missing.append(MissingStep(EVIDENCE, why))
+    for one in _add_descriptions(ladder, store, pipeline, standing, items, write, progress):
         told = [{**own, one.writer: one.texts.get(row["item_id"], "")} for own, row in zip(parts, items, strict=True)]
         ladder.costs |= {cost.name: cost for cost in one.costs}
         ladder.add_costs(one.needs, store, standing)
@@ -101,11 +111,11 @@ def _add_pictures(ladder: Ladder, store: Store, pipeline: Pipeline, standing: St
     spaces = [name for name in content.blocks if content.present(name).any()]
     if not spaces:
         why = "holds no vectors yet: run `coldstart run`" if content.blocks else "is not there: embed pictures first"
-        ladder.missing.append(Missing(PICTURES, f"a space of pictures {why}"))
+        ladder.missing.append(MissingStep(PICTURES, f"a space of pictures {why}"))
         return
     ladder.blocks |= {name: content.blocks[name] for name in spaces}
     ladder.pictures = tuple(spaces)
-    ladder.below = frozenset().union(*(needs_of(name, pipeline, standing) for name in spaces))
+    ladder.below = frozenset().union(*(required_costs(name, pipeline, standing) for name in spaces))
     ladder.add_costs(ladder.below, store, standing)
     ladder.steps.append(Step(PICTURES, "what it looks like", ladder.pictures, ladder.below))
     ladder.covered[PICTURES] = float(np.any([content.present(name) for name in spaces], axis=0).mean())
@@ -113,7 +123,7 @@ def _add_pictures(ladder: Ladder, store: Store, pipeline: Pipeline, standing: St
 
 def _add_text(
     ladder: Ladder,
-    texts: Texts,
+    texts: TextVectors,
     parts: Sequence[Parts],
     name: str,
     about: str,
@@ -122,10 +132,10 @@ def _add_text(
     needs: frozenset[str] = frozenset(),
 ) -> None:
     """A step whose text has the parts that are known and those that it adds."""
-    told = [text_of(own, (*known, *adds)) for own in parts]
+    told = [join_parts(own, (*known, *adds)) for own in parts]
     added = [any(own.get(part) for part in adds) for own in parts]
     if not any(added):
-        ladder.missing.append(Missing(name, f"no item has a {' or a '.join(adds)}".replace("_", " ")))
+        ladder.missing.append(MissingStep(name, f"no item has a {' or a '.join(adds)}".replace("_", " ")))
         return
     ladder.blocks[name] = texts.vectors(name, told)
     cost = texts.cost(f"encoding texts of {name}", told)
@@ -134,7 +144,7 @@ def _add_text(
     ladder.covered[name] = float(np.mean(added))
 
 
-def _described(
+def _add_descriptions(
     ladder: Ladder,
     store: Store,
     pipeline: Pipeline,
@@ -142,25 +152,25 @@ def _described(
     items: Sequence[Row],
     write: int | str | None,
     progress: Any,
-) -> list[Described]:
+) -> list[WriterTexts]:
     """Base before adapter, both over the same items; those that are not there are missing, with what would help."""
-    own = descriptions.held(store, pipeline, standing)
+    own = descriptions.stored_descriptions(store, pipeline, standing)
     if own is None:
         why = "nothing is described: `coldstart describe` writes, `coldstart finetune describe` tunes the writer"
-        ladder.missing += [Missing(BASE, why), Missing(ADAPTER, why)]
+        ladder.missing += [MissingStep(BASE, why), MissingStep(ADAPTER, why)]
         return []
     found = [own]
     other = BASE if own.writer == ADAPTER else ADAPTER
     asked = [row for row in items if row["item_id"] in own.texts]
     if write is None:
-        ladder.missing.append(Missing(other, _offer(store, standing, own, other, len(asked))))
+        ladder.missing.append(MissingStep(other, _offer(store, standing, own, other, len(asked))))
     else:
         count = None if write == "all" else int(write)
         try:
             name, writer, shown = descriptions.other_writer(store, pipeline, own.writer)
-            told = descriptions.write(store, pipeline, name, writer, shown, asked, count, progress)
+            told = descriptions.write_descriptions(store, pipeline, name, writer, shown, asked, count, progress)
         except ColdstartError as error:
-            ladder.missing.append(Missing(other, str(error)))
+            ladder.missing.append(MissingStep(other, str(error)))
         else:
             same = {item: text for item, text in own.texts.items() if item in told.texts}
             found = sorted([replace(own, texts=same), told], key=lambda one: one.writer != BASE)
@@ -176,10 +186,10 @@ def _described(
     return found
 
 
-def _offer(store: Store, standing: Standing, own: Described, other: str, count: int) -> str:
+def _offer(store: Store, standing: Standing, own: WriterTexts, other: str, count: int) -> str:
     """What it would take to judge the writer that is not there."""
     names = [name for name in own.needs if standing.stage(name).kind == "describe.write"]
-    per_item = [cost.per_item_s for cost in recorded(names, store, standing).values()]
+    per_item = [cost.per_item_s for cost in recorded_costs(names, store, standing).values()]
     known = per_item[0] if per_item and per_item[0] is not None else None
     takes = "" if known is None else f", about {seconds(known * count)} s at the pace of {own.writer}"
     return f"the {other} has written nothing here: `--write all` lets it, {count:,} items{takes}"

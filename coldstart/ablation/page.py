@@ -30,11 +30,11 @@ def ablation_html(known: Mapping[str, Any]) -> str:
     """
     templates = environment()
     templates.filters |= {
-        "corrected": corrected,
+        "corrected": format_p,
         "interval": interval,
         "number": number,
         "percent": percent,
-        "took": took,
+        "took": format_duration,
         "signed": signed,
         "verdict": verdict_of,
     }
@@ -53,14 +53,14 @@ def ablation_html(known: Mapping[str, Any]) -> str:
     )
 
 
-def corrected(gain: Mapping[str, Any] | None) -> str:
+def format_p(gain: Mapping[str, Any] | None) -> str:
     """p of a gain by Holm; empty where there is no gain to speak of."""
     if gain is None:
         return ""
     return "< 0.01" if gain["holm"] < 0.01 else f"{gain['holm']:.2f}"
 
 
-def took(value: float | None) -> str:
+def format_duration(value: float | None) -> str:
     """Seconds in the unit that people read; a question mark where they are not known."""
     if value is None:
         return "?"
@@ -103,7 +103,7 @@ def gains_chart(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
                 "low": y(one[name]["low"]),
                 "high": y(one[name]["high"]),
                 "text": f"{one['name']}, {title}: {signed(one[name]['value'])} "
-                f"({interval(one[name], is_change=True)}) for {took(one['seconds'])}",
+                f"({interval(one[name], is_change=True)}) for {format_duration(one['seconds'])}",
             }
             for name, title in SERIES.items()
         }
@@ -117,7 +117,7 @@ def gains_chart(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "right": right,
         "bottom": bottom,
         "zero": y(0.0),
-        "x_ticks": [{"x": x(10.0**power), "text": took(10.0**power)} for power in range(first, last + 1)],
+        "x_ticks": [{"x": x(10.0**power), "text": format_duration(10.0**power)} for power in range(first, last + 1)],
         "y_ticks": [{"y": y(value), "text": signed(value)} for value in ticks],
         "points": _apart(points),
     }

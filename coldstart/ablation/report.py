@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from coldstart.ablation.steps import Judged, LadderSettings, Missing, Step
+from coldstart.ablation.steps import LadderSettings, MissingStep, SplitResult, Step
 from coldstart.metrics.ranking import bootstrap
-from coldstart.recommend.evaluate.report import Resampled, Sure, holm, resample
+from coldstart.recommend.evaluate.report import Resampled, TwoWayInterval, holm, resample
 
 _THOUSAND = 1000.0
 
@@ -56,7 +56,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class StepFound:
+class StepResult:
     """One step that was judged.
 
     Attributes:
@@ -96,8 +96,8 @@ class LadderReport:
     """
 
     order: tuple[str, ...]
-    steps: tuple[StepFound, ...]
-    missing: tuple[Missing, ...]
+    steps: tuple[StepResult, ...]
+    missing: tuple[MissingStep, ...]
     costs: tuple[Cost, ...]
     counts: Mapping[str, int]
     k: int
@@ -111,12 +111,12 @@ class LadderReport:
         return asdict(self)
 
 
-def report(
-    splits: Sequence[Judged],
+def build_report(
+    splits: Sequence[SplitResult],
     steps: Sequence[Step],
     settings: LadderSettings,
     *,
-    missing: Sequence[Missing] = (),
+    missing: Sequence[MissingStep] = (),
     costs: Mapping[str, Cost] | None = None,
     covered: Mapping[str, float] | None = None,
     catalogue: int = 0,
@@ -145,12 +145,12 @@ def report(
             fits = [judged.lists[step.name].fit_s for judged in splits]
             told = "measured" if len(fits) == 1 else f"measured, mean of {len(fits)} fits"
             known[step.name] = Cost(step.name, 0.0, float(np.mean(fits)), told)
-    drawn = _drawn(splits, [step.name for step in done], settings.k, resamples, seed)
+    drawn = _resampled_recall(splits, [step.name for step in done], settings.k, resamples, seed)
     gains = {column: _gains(drawn, len(done), column) for column in _COLUMNS}
-    found: list[StepFound] = []
+    found: list[StepResult] = []
     for place, step in enumerate(done):
         before = done[place - 1] if place else None
-        own = StepFound(
+        own = StepResult(
             step.name,
             step.about,
             step.blocks,
@@ -190,7 +190,9 @@ def report(
 _COLUMNS = ("lists", "aligned")
 
 
-def _drawn(splits: Sequence[Judged], names: Sequence[str], k: int, resamples: int, seed: int) -> Resampled:
+def _resampled_recall(
+    splits: Sequence[SplitResult], names: Sequence[str], k: int, resamples: int, seed: int
+) -> Resampled:
     """Recall of every step by content, then of every step aligned: one column each.
 
     A user's recall is the mean over its lists, one a split; an item's part of it is what it adds to those means.
@@ -228,13 +230,13 @@ def _gains(drawn: Resampled, steps: int, column: str) -> list[Gain]:
     ]
 
 
-def _estimate(found: Sure) -> Estimate:
+def _estimate(found: TwoWayInterval) -> Estimate:
     return Estimate(found.value, found.low, found.high, found.over)
 
 
 def _with_seconds(
-    found: StepFound, step: Step, before: Step | None, costs: Mapping[str, Cost], items: int
-) -> StepFound:
+    found: StepResult, step: Step, before: Step | None, costs: Mapping[str, Cost], items: int
+) -> StepResult:
     added = [costs[name] for name in sorted(step.needs - (before.needs if before else frozenset())) if name in costs]
     if step.is_behaviour:
         added.append(costs[step.name])

@@ -19,18 +19,18 @@ from numpy.typing import NDArray
 from coldstart.errors import ColdstartError
 from coldstart.metrics.ranking import measure_lists
 from coldstart.recommend import model
-from coldstart.recommend.evaluate.data import data_of
+from coldstart.recommend.evaluate.data import build_data
 from coldstart.recommend.evaluate.splits import Split
 from coldstart.recommend.model import Vectors
 from coldstart.recommend.model.fusion import Content
-from coldstart.recommend.model.holdout import problem
+from coldstart.recommend.model.holdout import build_problem
 from coldstart.recommend.model.scoring import top_k
-from coldstart.recommend.model.selection import ChoiceSettings, choose
+from coldstart.recommend.model.selection import SelectionSettings, select_model
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from coldstart.recommend.evaluate.data import Data
+    from coldstart.recommend.evaluate.data import EvaluationData
 
 ALIGNED = "aligned"
 MOST_USERS = 20_000
@@ -56,7 +56,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingStep:
     """A step that cannot be judged, and why."""
 
     name: str
@@ -97,7 +97,7 @@ class Lists:
 
 
 @dataclass(frozen=True)
-class Judged:
+class SplitResult:
     """All steps on one split.
 
     Attributes:
@@ -112,13 +112,15 @@ class Judged:
     relevant: csr_matrix
     lists: Mapping[str, Lists]
     aligned: Mapping[str, Lists]
-    missing: tuple[Missing, ...]
+    missing: tuple[MissingStep, ...]
     items: int
     training: int
     chosen: str | None = None
 
 
-def judge(split: Split, content: Content, steps: Sequence[Step], settings: LadderSettings, meter: Any = None) -> Judged:
+def evaluate_steps(
+    split: Split, content: Content, steps: Sequence[Step], settings: LadderSettings, meter: Any = None
+) -> SplitResult:
     """Every step's lists of the split's new test items.
 
     Args:
@@ -130,8 +132,8 @@ def judge(split: Split, content: Content, steps: Sequence[Step], settings: Ladde
     """
     from scipy.sparse import csr_matrix
 
-    data = data_of(split, content, min_weight=settings.min_weight)
-    asked, cold = _asked(data), np.flatnonzero(data.cold)
+    data = build_data(split, content, min_weight=settings.min_weight)
+    asked, cold = _query_users(data), np.flatnonzero(data.cold)
     among_new = data.relevant[asked].multiply(data.cold[None, :])  # what is warm is not to choose from
     relevant = csr_matrix(among_new)
     relevant.eliminate_zeros()
@@ -143,31 +145,36 @@ def judge(split: Split, content: Content, steps: Sequence[Step], settings: Ladde
 
     by_content: dict[str, Lists] = {}
     aligned: dict[str, Lists] = {}
-    missing: list[Missing] = []
+    missing: list[MissingStep] = []
     chosen = None
     for step in steps:
         own = Content(content.item_ids, {name: content.blocks[name] for name in step.blocks}, content.records)
         try:
             if step.is_behaviour:
-                by_content[step.name], chosen = _chosen(data, own, asked, cold, settings, lists)
+                by_content[step.name], chosen = _by_selected_mapper(data, own, asked, cold, settings, lists)
                 aligned[step.name] = by_content[step.name]
             else:
                 by_content[step.name], aligned[step.name] = _by_content(data, own, asked, cold, settings, lists)
         except ColdstartError as error:
-            missing.append(Missing(step.name, str(error)))
+            missing.append(MissingStep(step.name, str(error)))
         if meter is not None:
             meter.advance(1, 0, 0.0)
     counts = {"items": len(cold), "training": int(split.warm.sum())}
-    return Judged(asked.astype(np.int64), relevant, by_content, aligned, tuple(missing), chosen=chosen, **counts)
+    return SplitResult(asked.astype(np.int64), relevant, by_content, aligned, tuple(missing), chosen=chosen, **counts)
 
 
 def _by_content(
-    data: Data, content: Content, asked: NDArray[np.intp], cold: NDArray[np.intp], settings: LadderSettings, lists: Any
+    data: EvaluationData,
+    content: Content,
+    asked: NDArray[np.intp],
+    cold: NDArray[np.intp],
+    settings: LadderSettings,
+    lists: Any,
 ) -> tuple[Lists, Lists]:
     places = data.warm_places
     known = content.take(places)
     rows = data.training.over(known.item_ids)
-    made, fusion = problem(rows, known, min_weight=settings.min_weight, weights=None, labels=settings.labels)
+    made, fusion = build_problem(rows, known, min_weight=settings.min_weight, weights=None, labels=settings.labels)
     new = fusion.transform(content.take(cold))
     histories = data.histories[asked][:, places]
     liked = np.asarray(histories @ made.features, np.float32)
@@ -177,21 +184,26 @@ def _by_content(
     return lists(new, liked, 0.0), lists(ridge.items(new), ridge.users(histories), fit_s)
 
 
-def _chosen(
-    data: Data, content: Content, asked: NDArray[np.intp], cold: NDArray[np.intp], settings: LadderSettings, lists: Any
+def _by_selected_mapper(
+    data: EvaluationData,
+    content: Content,
+    asked: NDArray[np.intp],
+    cold: NDArray[np.intp],
+    settings: LadderSettings,
+    lists: Any,
 ) -> tuple[Lists, str]:
     places = data.warm_places
     known = content.take(places)
     given = {"labels": settings.labels, "min_weight": settings.min_weight, "seed": settings.seed}
     started = monotonic()
-    found = choose(data.training.over(known.item_ids), known, ChoiceSettings(**{**settings.choice, **given}))
+    found = select_model(data.training.over(known.item_ids), known, SelectionSettings(**{**settings.choice, **given}))
     fit_s = monotonic() - started
     fitted = found.behaviour
     users = fitted.users(data.histories[asked][:, places])
     return lists(fitted.items(content.take(cold)), users, fit_s), str(found.report["chosen"])
 
 
-def _asked(data: Data) -> NDArray[np.intp]:
+def _query_users(data: EvaluationData) -> NDArray[np.intp]:
     """Users who liked a new item and are known by a history, at most `MOST_USERS`."""
     right = np.asarray(data.relevant[:, np.flatnonzero(data.cold)].sum(axis=1)).ravel() > 0
     found = data.asked()

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.ablation.ladder import ORDER, ladder_of
-from coldstart.ablation.report import LadderReport, report
-from coldstart.ablation.steps import LadderSettings, judge
+from coldstart.ablation.ladder import ORDER, build_ladder
+from coldstart.ablation.report import LadderReport, build_report
+from coldstart.ablation.steps import LadderSettings, evaluate_steps
 from coldstart.core.interactions import Interactions
 from coldstart.core.pipeline import Pipeline
 from coldstart.errors import ColdstartError
-from coldstart.recommend.evaluate.splits import Split, by_items, given
+from coldstart.recommend.evaluate.splits import Split, split_by_item_ids, split_by_items
 from coldstart.recommend.fit_stage import content_groups
-from coldstart.recommend.inputs import FIT, content_of
+from coldstart.recommend.inputs import FIT, load_content
 from coldstart.recommend.model.fusion import Content
 from coldstart.store import Store
 from coldstart.store.fits import bound
@@ -54,7 +54,7 @@ def evaluate_store(
         warm_min: users that an item needs to be learnt from.
         labels: let every step have category, tags and attributes beside what it adds.
         held_out: ids of the items that are new, in place of items drawn at random.
-        choice: what the last step tries, as `coldstart.recommend.model.selection.ChoiceSettings`; by default as
+        choice: what the last step tries, as `coldstart.recommend.model.selection.SelectionSettings`; by default as
             `align.behaviour` has it.
 
     Raises:
@@ -65,7 +65,7 @@ def evaluate_store(
     standing = Standing(store, pipeline)
     rows, content, groups = _met(store, pipeline, standing)
     with store.lock():
-        ladder = ladder_of(store, pipeline, standing, content, write, progress)
+        ladder = build_ladder(store, pipeline, standing, content, write, progress)
     content = replace(content, blocks=ladder.blocks)
     fits = pipeline.of_kind(FIT)
     own = asdict(fits[-1].settings.choice()) if fits else {}
@@ -75,12 +75,12 @@ def evaluate_store(
     splits = list(_splits(rows, groups, seeds, warm_min, held_out))
     with progress.meter("evaluate stages: steps", len(splits) * len(ladder.steps)) as meter:
         judged = [
-            judge(split, content, ladder.steps, replace(settings, seed=seed), meter)
+            evaluate_steps(split, content, ladder.steps, replace(settings, seed=seed), meter)
             for seed, split in enumerate(splits)
         ]
     if labels:
         ladder.caveats.insert(0, "every step also has the items' category, tags and attributes")
-    return report(
+    return build_report(
         judged,
         ladder.steps,
         settings,
@@ -110,7 +110,7 @@ def _met(store: Store, pipeline: Pipeline, standing: Standing) -> tuple[Interact
         )
     met = np.flatnonzero(np.bincount(rows.items, minlength=len(rows.item_ids)))
     names = [spec.name for spec in pipeline.of_kind("embed") if _is_picture(spec.settings)]
-    content = content_of(store, pipeline, names, [rows.item_ids[place] for place in met], standing=standing)
+    content = load_content(store, pipeline, names, [rows.item_ids[place] for place in met], standing=standing)
     if not len(content):
         raise ColdstartError(
             f"none of the {len(met)} items that interactions name is in workspace {store.uri}: ids must be those of "
@@ -128,6 +128,6 @@ def _splits(
     rows: Interactions, groups: NDArray[np.int64], seeds: int, warm_min: int, held_out: Collection[str] | None
 ) -> list[Split]:
     if held_out is not None:
-        return [given(rows, sorted(held_out), warm_min=warm_min)]
+        return [split_by_item_ids(rows, sorted(held_out), warm_min=warm_min)]
     options = {"valid": 0.0, "test": _NEW_SHARE, "warm_min": warm_min}
-    return [by_items(rows, groups=groups, seed=seed, **options) for seed in range(seeds)]  # type: ignore[arg-type]
+    return [split_by_items(rows, groups=groups, seed=seed, **options) for seed in range(seeds)]  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from coldstart.store.fits import bound
 
 if TYPE_CHECKING:
     from coldstart.encoders import Encoder
-    from coldstart.recommend.service import Lister
+    from coldstart.recommend.service import Recommender
     from coldstart.store.published import Publication, Published
 
 DEFAULT_PIPELINE = "starter"
@@ -32,7 +32,7 @@ class OpenedStore:
         self._store = store
         self._encoders: dict[str, Encoder] = {}
         self._published: Published | None = None
-        self._lister: Lister | None = None
+        self._lister: Recommender | None = None
 
     def __repr__(self) -> str:
         return f"coldstart.open({self._store.uri!r})"

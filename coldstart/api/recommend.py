@@ -13,7 +13,7 @@ from coldstart.errors import ColdstartError
 if TYPE_CHECKING:
     from coldstart.recommend.audience import Audience
     from coldstart.recommend.batch import Written
-    from coldstart.recommend.service import Lister, Recommended
+    from coldstart.recommend.service import Recommended, Recommender
 
 
 class RecommendMethods(OpenedStore):
@@ -52,14 +52,18 @@ class RecommendMethods(OpenedStore):
                 fault in the arguments.
         """
         from coldstart.recommend.lists import Rules
-        from coldstart.recommend.service import Asking, Filters
-        from coldstart.recommend.users import from_json
+        from coldstart.recommend.service import Filters, QuerySettings
+        from coldstart.recommend.users import history_from_json
 
         if user is None and history is None:
             raise ColdstartError("recommend: give a user or a history")
-        wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), Asking(interests, half_life_days)
+        wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), QuerySettings(interests, half_life_days)
         lister = self._listing()
-        known = from_json(history, weight=lister.liked_weight) if history is not None else lister.history_of(str(user))
+        known = (
+            history_from_json(history, weight=lister.liked_weight)
+            if history is not None
+            else lister.history_of(str(user))
+        )
         return lister.one(user, known, *wanted, reasons)
 
     def recommend_many(
@@ -85,12 +89,12 @@ class RecommendMethods(OpenedStore):
         Raises:
             ColdstartError: as for `recommend`, or a file that cannot be read or written.
         """
-        from coldstart.recommend.batch import read_users, write_lists
+        from coldstart.recommend.batch import read_user_ids, write_lists
         from coldstart.recommend.lists import Rules
-        from coldstart.recommend.service import Asking, Filters
+        from coldstart.recommend.service import Filters, QuerySettings
 
-        wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), Asking(interests, half_life_days)
-        user_ids = read_users(users) if isinstance(users, Path) else list(users)
+        wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), QuerySettings(interests, half_life_days)
+        user_ids = read_user_ids(users) if isinstance(users, Path) else list(users)
         return write_lists(self._listing(), user_ids, Path(out), *wanted, progress or SilentProgress())
 
     def audience(self, item: str, *, top_k: int = 100, by: str = "score", reasons: bool = True) -> Audience:
@@ -108,11 +112,11 @@ class RecommendMethods(OpenedStore):
 
         return audience(self._listing(), item, top_k=top_k, by=by, reasons=reasons)
 
-    def _listing(self) -> Lister:
+    def _listing(self) -> Recommender:
         """Load the recommender over the served catalog; vectors are read once for each publication."""
-        from coldstart.recommend.service import Lister
+        from coldstart.recommend.service import Recommender
 
         catalog = self.published()
         if self._lister is None or self._lister.catalog is not catalog:
-            self._lister = Lister(self._store, self.pipeline(), catalog)
+            self._lister = Recommender(self._store, self.pipeline(), catalog)
         return self._lister

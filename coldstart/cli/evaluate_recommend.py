@@ -1,6 +1,6 @@
-"""`coldstart evaluate recommend`: how well new items find who will like them, by every method, honestly.
+"""`coldstart evaluate recommend`: compare methods that recommend new items, inside one split.
 
-`coldstart evaluate stages`: what each stage adds to the finding of new items, against the seconds that it takes.
+`coldstart evaluate stages`: measure the gain of each stage in recommending new items, against its seconds.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from typing import Annotated, Any
 import typer
 
 from coldstart.cli import output
-from coldstart.cli.output import DEFAULT_WORKSPACE, Json, PipelineName, Uri
+from coldstart.cli.output import DEFAULT_WORKSPACE, Json, MinWeight, PipelineName, Uri
 
 _PAGE, _RECORD, _TABLE, _SPLIT = "recommend.html", "recommend.json", "recommend.md", "split"
+_STAGES_PAGE, _STAGES_RECORD, _STAGES_TABLE = "stages.html", "stages.json", "stages.md"
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to `coldstart evaluate`."""
+    """Add the commands to `coldstart evaluate`."""
     app.command("recommend")(recommend)
+    app.command("stages")(stages)
 
 
 def recommend(
@@ -29,46 +31,53 @@ def recommend(
     split: Annotated[
         str,
         typer.Option(
-            "--split", metavar="KIND", help="time, items or coldrec; or the folder of a split that was written before."
+            "--split",
+            metavar="KIND",
+            help="Split by time, items or coldrec; or the folder of a split that was written before.",
         ),
     ] = "time",
     methods: Annotated[
-        str | None, typer.Option("--methods", metavar="A,B", help="Which methods, by name; by default all.")
+        str | None,
+        typer.Option("--methods", metavar="A,B", help="Methods by name, such as ridge,clcrec; by default all."),
     ] = None,
     spaces: Annotated[
         str | None,
-        typer.Option(
-            "--spaces", metavar="A,B", help="Spaces that say what items are; by default as align.behaviour has it."
-        ),
+        typer.Option("--spaces", metavar="A,B", help="Content spaces; by default those of align.behaviour."),
     ] = None,
     part: Annotated[
         str,
-        typer.Option("--part", metavar="NAME", help="test; or valid, which may be looked at as often as you like."),
+        typer.Option("--part", metavar="NAME", help="Evaluate on test; or on valid, by which settings may be chosen."),
     ] = "test",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="Fits of each trained method.")] = 5,
-    min_weight: Annotated[
-        float | None,
-        typer.Option("--min-weight", metavar="W", help="Interactions of at least W speak for their item."),
-    ] = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, metavar="N", help="Number of fits of each trained method.")
+    ] = 5,
+    min_weight: MinWeight = None,
     warm_min: Annotated[
         int | None,
-        typer.Option("--warm-min", min=1, metavar="N", help="Users that an item needs in the training window."),
+        typer.Option(
+            "--warm-min", min=1, metavar="N", help="Least number of users of a warm item in the training window."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             metavar="DIR",
-            help=f"Where {_PAGE}, {_RECORD}, {_TABLE} and the split go; by default the page alone, in this folder.",
+            help=f"Folder for {_PAGE}, {_RECORD}, {_TABLE} and the split; by default only the page, in this folder.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Fit every method inside one split and judge it on new items: full ranking, intervals, and a check for leaks.
+    """Compare methods that recommend new items.
 
-    A leak fails the run. With --json files are written only where --out names a folder.
+    Fits every method inside one split and ranks all new items, with intervals and a check for leaks. A leak fails
+    the run. With --json files are written only if --out names a folder.
 
-    Example: coldstart evaluate recommend --workspace shop.workspace --min-weight 4 --out report
+    \b
+    Examples:
+      coldstart evaluate recommend --workspace shop.workspace --out report
+      coldstart evaluate recommend --split items --part valid --seeds 1
+      coldstart evaluate recommend --methods ridge,clcrec --min-weight 4
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
@@ -78,8 +87,8 @@ def recommend(
     found = opened.evaluate_recommend(
         opened.pipeline(pipeline),
         split=split,
-        methods=_listed(methods),
-        spaces=_listed(spaces),
+        methods=output.names(methods),
+        spaces=output.names(spaces),
         part=part,
         seeds=seeds,
         min_weight=min_weight,
@@ -91,7 +100,7 @@ def recommend(
     if json:
         output.as_json(known)
     else:
-        _print(known)
+        _print_recommend(known)
     if json and out is None:
         return
     texts = {_PAGE: recommend_html(known)}
@@ -108,76 +117,68 @@ def recommend(
         output.line(f"written: {out / _SPLIT}")
 
 
-def _listed(names: str | None) -> list[str] | None:
-    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
-
-
-def _print(known: Mapping[str, Any]) -> None:
-    from coldstart.recommend.evaluate.page import SETS, rows_of
+def _print_recommend(known: Mapping[str, Any]) -> None:
+    from coldstart.recommend.evaluate.page import SETS, terminal_table
 
     split, counts = known["split"], known["counts"]
     output.line(
-        f"split {split['kind']}, part {split['part']}, digest {split['digest']}: {counts['users']:,} users asked, "
+        f"split {split['kind']}, part {split['part']}, digest {split['digest']}: {counts['users']:,} users evaluated, "
         f"{counts['users_without_history']:,} more without a history"
     )
     for note in known["notes"]:
-        output.line(f"to know: {note}")
+        output.line(f"note: {note}")
     for name, of in counts["sets"].items():
         output.line(f"\n{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs")
-        output.table(*rows_of(known, name))
+        output.table(*terminal_table(known, name))
     for name, reason in known["left_out"].items():
         output.line(f"left out: {name}: {reason}")
     reference = known["methods"][known["reference"]]["title"] if known["reference"] else None
     compared = f"; less reference: than {reference}, * where p < 0.05 after Holm's correction" if reference else ""
     output.line(f"in brackets: 95 % intervals by bootstrap over users or items, the wider{compared}")
-    output.line(f"no leak of {len(known['checked'])} kinds that were looked for")
-
-
-_FILES = ("stages.html", "stages.json", "stages.md")
-
-
-def register_stages(app: typer.Typer) -> None:
-    """Add the command to `coldstart evaluate`."""
-    app.command("stages")(stages)
+    output.line(f"no leak found; {len(known['checked'])} kinds checked")
 
 
 def stages(
     workspace: Uri = DEFAULT_WORKSPACE,
     pipeline: PipelineName = None,
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, metavar="N", help="Hold out other items as if they were new, N times.")
+        int, typer.Option("--seeds", min=1, metavar="N", help="Repeat with N random sets of held-out items.")
     ] = 1,
     write: Annotated[
         str | None,
         typer.Option(
             "--write",
             metavar="N|all",
-            help="Let the writer that has described nothing here (base or adapter) write of N items, or all.",
+            help="Describe N items, or all, by the writer (base or adapter) without stored descriptions.",
         ),
     ] = None,
-    min_weight: Annotated[
-        float | None,
-        typer.Option("--min-weight", metavar="W", help="Interactions of at least W speak for their item."),
-    ] = None,
+    min_weight: MinWeight = None,
     warm_min: Annotated[
-        int, typer.Option("--warm-min", min=1, metavar="N", help="Users that an item needs to be learnt from.")
+        int, typer.Option("--warm-min", min=1, metavar="N", help="Least number of users of a training item.")
     ] = 1,
     labels: Annotated[
-        bool, typer.Option("--labels", help="Give every step category, tags and attributes beside what it adds.")
+        bool, typer.Option("--labels", help="Give every step category, tags and attributes beside its own content.")
     ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="DIR", help=f"Where {', '.join(_FILES)} go; by default the page alone, in this folder."
+            "--out",
+            metavar="DIR",
+            help=f"Folder for {_STAGES_PAGE}, {_STAGES_RECORD}, {_STAGES_TABLE}; by default only the page, here.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Judge whether each stage pays its way: pictures, words, evidence, descriptions, behaviour, one after another.
+    """Measure the gain of each stage against its seconds.
 
-    Items are held out as if nobody had met them. With --json files are written only where --out names a folder.
+    Adds pictures, titles, evidence, descriptions and behaviour one after another, and recommends items held out as
+    new. With --json files are written only if --out names a folder.
 
-    Example: coldstart evaluate stages --workspace shop.workspace --min-weight 4 --out stages
+    \b
+    Examples:
+      coldstart evaluate stages --workspace shop.workspace --out stages
+      coldstart evaluate stages --min-weight 4 --seeds 3
+      coldstart evaluate stages --write 200 --labels
     """
     import coldstart
     from coldstart.ablation.page import ablation_html
@@ -200,9 +201,9 @@ def stages(
         _print_stages(found)
     if json and out is None:
         return
-    texts = {"stages.html": ablation_html(found)}
+    texts = {_STAGES_PAGE: ablation_html(found)}
     if out is not None:
-        texts |= {"stages.json": dumps(found, ensure_ascii=False, indent=2), "stages.md": markdown(found)}
+        texts |= {_STAGES_RECORD: dumps(found, ensure_ascii=False, indent=2), _STAGES_TABLE: markdown(found)}
     for name, text in texts.items():
         path = (out or Path()) / name
         with output.writing(path):
@@ -221,17 +222,17 @@ def _count(write: str | None) -> int | str | None:
 
 
 def _print_stages(found: Mapping[str, Any]) -> None:
-    from coldstart.ablation.page import corrected
+    from coldstart.ablation.page import format_p
     from coldstart.ablation.report import seconds
     from coldstart.pages.charts import interval, number, signed
 
     counts, k = found["counts"], found["k"]
     output.line(
-        f"{counts['users']:,} users asked, {counts['new_items']:,} items held out as new of {counts['catalogue']:,}, "
-        f"recall@{k} among the new ones"
+        f"{counts['users']:,} users evaluated, {counts['new_items']:,} items held out as new of "
+        f"{counts['catalogue']:,}, recall@{k} among the new ones"
     )
     for caveat in found["caveats"]:
-        output.line(f"to know: {caveat}")
+        output.line(f"note: {caveat}")
 
     def value(one: Mapping[str, Any]) -> str:
         return f"{number(one['value'])} ({interval(one)})"
@@ -239,7 +240,7 @@ def _print_stages(found: Mapping[str, Any]) -> None:
     def gain(one: Mapping[str, Any] | None) -> str | None:
         if one is None:
             return None
-        return f"{signed(one['value'])} ({interval(one, is_change=True)}) p {corrected(one)}"
+        return f"{signed(one['value'])} ({interval(one, is_change=True)}) p {format_p(one)}"
 
     output.table(
         ("step", f"recall@{k}", "gain", "aligned", "gain aligned", "seconds", "per 1,000 items", "gain per 1,000 s"),
@@ -258,7 +259,7 @@ def _print_stages(found: Mapping[str, Any]) -> None:
         ],
     )
     for one in found["missing"]:
-        output.line(f"not judged: {one['name']}: {one['reason']}")
+        output.line(f"not evaluated: {one['name']}: {one['reason']}")
     output.line(
         "in brackets: 95 % intervals, the wider of two bootstraps, over users and over items; p by Holm over the "
         "column; aligned: a ridge from the step's content onto users; seconds: the step's own work for all items"

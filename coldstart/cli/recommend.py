@@ -1,4 +1,4 @@
-"""`coldstart recommend`: a list for a user, a history or a file of users; `coldstart audience`: users for an item."""
+"""`coldstart recommend`: list items for users; `coldstart audience`: list users for an item."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coldstart.cli import output
-from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Uri
+from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Kind, Uri, Where
 
 if TYPE_CHECKING:
     from coldstart.recommend.audience import Audience
@@ -29,23 +29,18 @@ def recommend(
     user: Annotated[str | None, typer.Option("--user", metavar="ID", help="A user of the workspace.")] = None,
     history: Annotated[
         Path | None,
-        typer.Option("--history", metavar="FILE|-", help="JSON of what was liked: item_id, timestamp, event, weight."),
+        typer.Option("--history", metavar="FILE|-", help="JSON of liked items: item_id, timestamp, event, weight."),
     ] = None,
     users: Annotated[
         Path | None,
-        typer.Option("--users", metavar="FILE", help="CSV, JSONL, Parquet or text of user ids; goes with --out."),
+        typer.Option("--users", metavar="FILE", help="CSV, JSONL, Parquet or text file of user ids; needs --out."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.parquet", help="With --users: where their lists are written.")
+        Path | None, typer.Option("--out", metavar="FILE.parquet", help="With --users: the file of their lists.")
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Length of a list.")] = 20,
-    kind: Annotated[
-        str | None, typer.Option("--kind", metavar="video|product", help="Only items of this kind.")
-    ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option("--where", metavar="SQL", help="A condition, such as \"price < 20 AND category = 'Fruit'\"."),
-    ] = None,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of items in a list.")] = 20,
+    kind: Kind = None,
+    where: Where = None,
     fresh_days: Annotated[
         float | None, typer.Option("--fresh-days", metavar="N", help="Only items created in the last N days.")
     ] = None,
@@ -53,37 +48,55 @@ def recommend(
         int | None, typer.Option("--per-creator", min=1, metavar="N", help="At most N items of one creator.")
     ] = None,
     seen: Annotated[
-        str, typer.Option("--seen", metavar="keep|drop", help="What to do with items that the user has met.")
+        str, typer.Option("--seen", metavar="keep|drop", help="Keep or drop items that the user has met.")
     ] = "drop",
     cold_share: Annotated[
-        float, typer.Option("--cold-share", metavar="0..1", help="At least so great a share of cold items.")
+        float, typer.Option("--cold-share", metavar="0..1", help="Least share of cold items in a list.")
     ] = 0.0,
     cold_boost: Annotated[
-        float, typer.Option("--cold-boost", metavar="X", help="Cold items score X standard deviations more.")
+        float, typer.Option("--cold-boost", metavar="X", help="Add X standard deviations to the scores of cold items.")
     ] = 0.0,
     explore: Annotated[
-        float, typer.Option("--explore", metavar="0..1", help="Share of slots that go to cold items by chance.")
+        float, typer.Option("--explore", metavar="0..1", help="Share of slots that go to cold items at random.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of that chance: the same gives the same lists.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of --explore: the same seed, the same lists.")] = 0,
     diversity: Annotated[
-        float, typer.Option("--diversity", metavar="0..1", help="0 by score alone, 1 by difference alone.")
+        float,
+        typer.Option(
+            "--diversity", metavar="0..1", help="Weight of diversity: 0 ranks by score alone, 1 by difference alone."
+        ),
     ] = 0.0,
-    diversify: Annotated[str, typer.Option("--diversify", metavar="mmr|dpp", help="How.")] = "mmr",
+    diversify: Annotated[
+        str,
+        typer.Option(
+            "--diversify",
+            metavar="mmr|dpp",
+            help="Method of --diversity: mmr, maximal marginal relevance, or dpp, a determinantal point process.",
+        ),
+    ] = "mmr",
     interests: Annotated[
-        int, typer.Option("--interests", min=1, metavar="N", help="Ask by up to N interests found in the history.")
+        int,
+        typer.Option("--interests", min=1, metavar="N", help="Query by up to N interests, clusters of the history."),
     ] = 1,
     merge: Annotated[
-        str, typer.Option("--merge", metavar="max|rrf", help="How lists of interests become one: by score, or by rank.")
+        str,
+        typer.Option(
+            "--merge", metavar="max|rrf", help="Merge the lists of interests by score (max) or by rank (rrf)."
+        ),
     ] = "max",
     half_life_days: Annotated[
-        float | None, typer.Option("--half-life-days", metavar="N", help="What was liked N days before counts half.")
+        float | None, typer.Option("--half-life-days", metavar="N", help="Items liked N days earlier count half.")
     ] = None,
-    reasons: Annotated[bool, typer.Option("--reasons/--no-reasons", help="Say why each item is there.")] = True,
+    reasons: Annotated[bool, typer.Option("--reasons/--no-reasons", help="Explain each item by a liked one.")] = True,
     json: Json = False,
 ) -> None:
-    """List items for a user, for a history, or for every user of a file.
+    """List items for a user, a history or a file of users.
 
-    Example: coldstart recommend --user u-17 --cold-share 0.2 --per-creator 2
+    \b
+    Examples:
+      coldstart recommend --user u17 --cold-share 0.2 --per-creator 2
+      coldstart recommend --history liked.json --kind video --diversity 0.3
+      coldstart recommend --users users.csv --out lists.parquet --explore 0.1
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
@@ -110,7 +123,7 @@ def recommend(
         "merge": merge,
         "half_life_days": half_life_days,
     }
-    told = None if history is None else _read(history)
+    liked = None if history is None else _read(history)
     opened = coldstart.open(workspace)
     if users is not None and out is not None:
         written = opened.recommend_many(users, out, progress=ConsoleProgress(), **options)
@@ -123,9 +136,9 @@ def recommend(
             f"{written.scored_by}: {written.out}"
         )
         if written.without_history:
-            output.line(f"note: {written.without_history:,} users have nothing to go by")
+            output.line(f"note: {written.without_history:,} users have no liked items")
         return
-    found = opened.recommend(user, history=told, reasons=reasons, **options)
+    found = opened.recommend(user, history=liked, reasons=reasons, **options)
     if json:
         output.as_json(found.to_dict())
     else:
@@ -133,31 +146,41 @@ def recommend(
 
 
 def audience(
-    item: Annotated[str, typer.Argument(metavar="ITEM", help="An item, new or not.")],
+    item: Annotated[str, typer.Argument(metavar="ITEM", help="Id of an item, new or not.")],
     workspace: Uri = DEFAULT_WORKSPACE,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many users to find.")] = 100,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of users to list.")] = 100,
     by: Annotated[
         str,
-        typer.Option("--by", metavar="score|lift", help="Lift: how far it stands above what the user scores else."),
+        typer.Option(
+            "--by",
+            metavar="score|lift",
+            help="Rank users by score, or by lift: standard deviations above the user's mean score.",
+        ),
     ] = "score",
-    reasons: Annotated[bool, typer.Option("--reasons/--no-reasons", help="Say what of theirs it is like.")] = True,
+    reasons: Annotated[bool, typer.Option("--reasons/--no-reasons", help="Explain each user by a liked item.")] = True,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write the users as .csv or .parquet.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the users who will like an item and have not met it yet, such as those to tell of a new one.
+    """List the users most likely to like an item.
 
-    Example: coldstart audience clip-7 --top-k 500 --out clip-7.csv
+    The item may be new; users who have met it are left out.
+
+    \b
+    Examples:
+      coldstart audience clip-7 --top-k 500 --out clip-7.csv
+      coldstart audience sku-9 --workspace shop.workspace --by lift
+      coldstart audience sku-9 --no-reasons --json
     """
     import coldstart
-    from coldstart.recommend import audience as audiences
+    from coldstart.recommend.audience import check_out_path, write_audience
 
     if out is not None:
-        audiences.check(out)
+        check_out_path(out)
     found = coldstart.open(workspace).audience(item, top_k=top_k, by=by, reasons=reasons)
     if out is not None:
-        audiences.write(found, out)
+        write_audience(found, out)
     if json:
         output.as_json(found.to_dict())
     elif out is not None:
@@ -179,12 +202,12 @@ def _read(history: Path) -> str:
 
 
 def _print(found: Recommended) -> None:
-    who = "a history" if found.user_id is None else f"user {found.user_id}"
-    output.line(f"for {who} of {found.history} liked items, scored by {found.scored_by}")
+    source = "a history" if found.user_id is None else f"user {found.user_id}"
+    output.line(f"for {source} of {found.history} liked items, scored by {found.scored_by}")
     for note in found.notes:
         output.line(f"note: {note}")
-    chance = any(one.propensity < 1 for one in found.items)
-    told = any(one.reason is not None for one in found.items)
+    random = any(one.propensity < 1 for one in found.items)
+    explained = any(one.reason is not None for one in found.items)
     rows = [
         [
             one.rank,
@@ -192,12 +215,20 @@ def _print(found: Recommended) -> None:
             one.title,
             f"{one.score:.4f}",
             "cold" if one.cold else "warm",
-            *([f"{one.propensity:.3f}" + (" explored" if one.explored else "")] if chance else []),
-            *([one.reason.words if one.reason else None] if told else []),
+            *([f"{one.propensity:.3f}" + (" explored" if one.explored else "")] if random else []),
+            *([one.reason.words if one.reason else None] if explained else []),
         ]
         for one in found.items
     ]
-    columns = ("", "item", "title", "score", "", *(["propensity"] if chance else []), *(["reason"] if told else []))
+    columns = (
+        "",
+        "item",
+        "title",
+        "score",
+        "",
+        *(["propensity"] if random else []),
+        *(["reason"] if explained else []),
+    )
     output.table(columns, rows)
 
 
@@ -209,9 +240,9 @@ def _print_audience(found: Audience) -> None:
     )
     for note in found.notes:
         output.line(f"note: {note}")
-    told = any(one.reason is not None for one in found.people)
+    explained = any(one.reason is not None for one in found.people)
     rows = [
-        [one.rank, one.user_id, f"{one.score:.4f}", *([one.reason.words if one.reason else None] if told else [])]
+        [one.rank, one.user_id, f"{one.score:.4f}", *([one.reason.words if one.reason else None] if explained else [])]
         for one in found.people
     ]
-    output.table(("", "user", found.by, *(["reason"] if told else [])), rows)
+    output.table(("", "user", found.by, *(["reason"] if explained else [])), rows)

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from coldstart.errors import ColdstartError
 from coldstart.recommend.model import Vectors
 from coldstart.recommend.model.scoring import top_k as best
-from coldstart.recommend.reasons import Reason, reach
-from coldstart.recommend.service import Lister
-from coldstart.recommend.users import LATEST, ROWS, Tastes, most_alike
+from coldstart.recommend.reasons import Reason, explain_user
+from coldstart.recommend.service import Recommender
+from coldstart.recommend.users import LATEST, ROWS, ScoringModel, most_similar
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -76,7 +76,9 @@ class Audience:
         return asdict(self) | {"people": [one.to_dict() for one in self.people], "notes": list(self.notes)}
 
 
-def audience(lister: Lister, item_id: str, *, top_k: int = 100, by: str = "score", reasons: bool = True) -> Audience:
+def audience(
+    lister: Recommender, item_id: str, *, top_k: int = 100, by: str = "score", reasons: bool = True
+) -> Audience:
     """The users of the greatest score for an item, without those who met it.
 
     Raises:
@@ -105,7 +107,7 @@ def audience(lister: Lister, item_id: str, *, top_k: int = 100, by: str = "score
     asked, answers = _lifted(tastes.vectors, users, vector) if by == "lift" else (users, vector)
     depth = min(top_k + _MORE, len(asked))
     places, scores = best(answers, asked, depth, exclude=met, mask=there, device=lister.device)
-    listed, worth = _settled(places[0], scores[0], rows.user_ids)
+    listed, worth = _sort_by_score_and_id(places[0], scores[0], rows.user_ids)
     listed, worth = listed[:top_k], worth[:top_k]
     why = _reasons(lister, tastes, item_id, vector, likes, listed) if reasons else [None] * len(listed)
     people = tuple(
@@ -117,7 +119,7 @@ def audience(lister: Lister, item_id: str, *, top_k: int = 100, by: str = "score
     return Audience(item_id, tastes.name, by, cold, int(there.sum()), met.nnz, people, notes)
 
 
-def _settled(
+def _sort_by_score_and_id(
     places: NDArray[np.int64], scores: NDArray[np.float32], user_ids: Sequence[str]
 ) -> tuple[list[int], list[float]]:
     """Order users by falling score and then by id, where scores that rounding alone tells apart are one score.
@@ -147,29 +149,31 @@ def _lifted(items: Vectors, users: Vectors, vector: Vectors) -> tuple[Vectors, V
 
 
 def _reasons(
-    lister: Lister, tastes: Tastes, item_id: str, vector: Vectors, likes: csr_matrix, listed: list[int]
+    lister: Recommender, tastes: ScoringModel, item_id: str, vector: Vectors, likes: csr_matrix, listed: list[int]
 ) -> list[Reason | None]:
     """For each user the item of the history that is most like this one, among the latest."""
     nearest = []
     for place in listed:
         columns = likes.indices[likes.indptr[place] : likes.indptr[place + 1]][:LATEST]
         history = tuple(tastes.columns[column] for column in columns)
-        nearest.append(history[int(most_alike(vector[0], tastes.of(history), 1)[0][0])])
+        nearest.append(history[int(most_similar(vector[0], tastes.of(history), 1)[0][0])])
     records = lister.records(list(dict.fromkeys([item_id, *nearest])))
     vectors, cold = tastes.of(tuple(nearest)), bool(tastes.cold[tastes.places[item_id]])
     return [
-        reach(records[item_id], [records[item]], vector[0], vectors[row : row + 1], cold) if item in records else None
+        explain_user(records[item_id], [records[item]], vector[0], vectors[row : row + 1], cold)
+        if item in records
+        else None
         for row, item in enumerate(nearest)
     ]
 
 
-def check(out: Path) -> None:
+def check_out_path(out: Path) -> None:
     """Raise `ColdstartError` for a name that says no kind of file which `write` can write."""
     if out.suffix.lower() not in SUFFIXES:
         raise ColdstartError(f"--out {out}: give a name that ends in {' or '.join(SUFFIXES)}")
 
 
-def write(found: Audience, out: Path) -> None:
+def write_audience(found: Audience, out: Path) -> None:
     """Write the people of an audience, best first, as CSV or Parquet.
 
     Raises:
@@ -177,7 +181,7 @@ def write(found: Audience, out: Path) -> None:
     """
     from pyarrow import csv
 
-    check(out)
+    check_out_path(out)
     told = [one.to_dict() for one in found.people]
     columns = {
         "user_id": pa.array([one["user_id"] for one in told], pa.string()),

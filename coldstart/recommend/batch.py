@@ -19,8 +19,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from coldstart.errors import ColdstartError
-from coldstart.recommend.lists import Lists, Rules, Shelf
-from coldstart.recommend.service import Asking, Filters, Lister
+from coldstart.recommend.lists import Candidates, Lists, Rules
+from coldstart.recommend.service import Filters, QuerySettings, Recommender
 from coldstart.recommend.users import ROWS
 
 if TYPE_CHECKING:
@@ -70,7 +70,13 @@ class Written:
 
 
 def write_lists(
-    lister: Lister, user_ids: Sequence[str], out: Path, rules: Rules, filters: Filters, asking: Asking, meters: Meters
+    lister: Recommender,
+    user_ids: Sequence[str],
+    out: Path,
+    rules: Rules,
+    filters: Filters,
+    asking: QuerySettings,
+    meters: Meters,
 ) -> Written:
     """Write lists of users, in their order, as Parquet (`SCHEMA`).
 
@@ -113,7 +119,7 @@ def write_lists(
     return Written(str(out), len(asked), strangers, written, cold / max(written, 1), tastes.name, seconds)
 
 
-def _table(names: Sequence[str], found: Lists, shelf: Shelf, kept: Any) -> pa.Table:
+def _table(names: Sequence[str], found: Lists, shelf: Candidates, kept: Any) -> pa.Table:
     """Rows of the slots that hold something, by user and rank."""
     users, slots = np.nonzero((found.places >= 0) & kept[:, None])
     places = found.places[users, slots]
@@ -129,7 +135,7 @@ def _table(names: Sequence[str], found: Lists, shelf: Shelf, kept: Any) -> pa.Ta
     return pa.table(columns, SCHEMA)
 
 
-def read_users(path: Path) -> list[str]:
+def read_user_ids(path: Path) -> list[str]:
     """Ids of users: a column `user_id` of CSV, JSONL or Parquet (or the only one), or a text file with one a line.
 
     Raises:

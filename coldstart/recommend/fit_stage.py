@@ -24,7 +24,7 @@ from coldstart.core.keys import chain, stage_key
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import ColdstartError, NotFitted
-from coldstart.recommend.inputs import FIT_FILE, LABELS, content_of, met_items, spaces_before
+from coldstart.recommend.inputs import FIT_FILE, LABELS, load_content, met_items, spaces_before
 from coldstart.recommend.model.fusion import Content
 from coldstart.recommend.settings import Settings
 from coldstart.store import ITEMS, Store
@@ -152,18 +152,18 @@ class BehaviourFitStage:
     def _lesson(self, store: Store) -> Lesson:
         standing = self._standing(store)
         keys = self._inputs(store, standing).ready
-        content = content_of(store, self._pipeline, list(self.spaces), sorted(keys), standing=standing)
+        content = load_content(store, self._pipeline, list(self.spaces), sorted(keys), standing=standing)
         read = InteractionTable(store).read(end=self._end)
         return Lesson(content, keys, read.over(content.item_ids), len(read))
 
     def _fit(self, store: Store, lesson: Lesson, progress: Any) -> tuple[int, list[str]]:
-        from coldstart.recommend.model.fitted import files
-        from coldstart.recommend.model.selection import choose, steps
+        from coldstart.recommend.model.fitted import to_files
+        from coldstart.recommend.model.selection import count_steps, select_model
 
         content, settings = lesson.content, self._settings.choice()
         groups = content_groups(content, self._settings.near_duplicates)
-        with progress.meter(f"{self.name}: mappers", steps(settings)) as meter:
-            chosen = choose(
+        with progress.meter(f"{self.name}: mappers", count_steps(settings)) as meter:
+            chosen = select_model(
                 lesson.interactions, content, settings, groups=groups, step=lambda: meter.advance(1, 0, 0.0)
             )
         keys = [lesson.keys[item] for item in content.item_ids]
@@ -174,7 +174,7 @@ class BehaviourFitStage:
         }
         whole = {"train": np.arange(len(content))}
         made_files = {
-            **files(chosen.behaviour),
+            **to_files(chosen.behaviour),
             ITEMS_FILE: items_file(content.item_ids, keys, groups, whole),
             FIT_FILE: json.dumps(card, sort_keys=True).encode(),
         }

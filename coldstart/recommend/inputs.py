@@ -31,16 +31,16 @@ FIT_FILE = "fit.json"
 """What a fit says of itself that is asked often: its `dim`, and the passports of the `spaces` it learnt from."""
 LABELS = "labels"
 """Name of what records say in words, beside the names of spaces."""
-_NOT_SAID = frozenset({"row_key", "source_key", "source", "ingested_at", "media"})
+_EXCLUDED_COLUMNS = frozenset({"row_key", "source_key", "source", "ingested_at", "media"})
 
 
 def record_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """What the manifest says of an item, from its row of `items`; `attributes` as a mapping."""
     attributes = json.loads(row["attributes"]) if row.get("attributes") else {}
-    return {**{name: value for name, value in row.items() if name not in _NOT_SAID}, "attributes": attributes}
+    return {**{name: value for name, value in row.items() if name not in _EXCLUDED_COLUMNS}, "attributes": attributes}
 
 
-def content_of(
+def load_content(
     store: Store,
     pipeline: Pipeline,
     spaces: Sequence[str] | None = None,
@@ -63,13 +63,13 @@ def content_of(
     standing = standing or Standing(store, pipeline)
     rows: dict[str, dict[str, Any]] = {}
     if store.has(ITEMS):
-        columns = [name for name in store.columns(ITEMS) if name not in _NOT_SAID]
+        columns = [name for name in store.columns(ITEMS) if name not in _EXCLUDED_COLUMNS]
         found = store.read(ITEMS, columns, ids=None if items is None else list(items)).to_pylist()
         rows = {row["item_id"]: record_of(row) for row in found}
     ids = sorted(rows) if items is None else [item for item in dict.fromkeys(items) if item in rows]
     blocks = {}
     for space in _default_spaces(pipeline) if spaces is None else spaces:
-        _check(space, [spec.name for spec in pipeline.of_kind("embed")])
+        _check_space(space, [spec.name for spec in pipeline.of_kind("embed")])
         vectors = vectors_of(store, standing.stage(space), ids)
         fresh = standing.of(space).fresh
         vectors[[item not in fresh for item in ids]] = 0
@@ -90,7 +90,7 @@ def spaces_before(pipeline: Pipeline, stage: str, wanted: Sequence[str] | None) 
     Raises:
         ColdstartError: a wanted one does not stand there, or none does.
     """
-    before = pipeline.stages[: [spec.name for spec in pipeline.stages].index(stage)]
+    before = pipeline.earlier(stage)
     known = [spec.name for spec in before if spec.kind == "embed"]
     for space in wanted or ():
         if space not in known:
@@ -103,14 +103,14 @@ def spaces_before(pipeline: Pipeline, stage: str, wanted: Sequence[str] | None) 
     return known if wanted is None else list(dict.fromkeys(wanted))
 
 
-def _check(space: str, known: Sequence[str]) -> None:
+def _check_space(space: str, known: Sequence[str]) -> None:
     if space not in known:
         raise ColdstartError(
             f"no space {space!r}{nearest(space, known)}: the pipeline embeds in {', '.join(known) or 'none'}"
         )
 
 
-def fit_of(pipeline: Pipeline) -> StageSpec:
+def fit_stage_of(pipeline: Pipeline) -> StageSpec:
     """The pipeline's stage that learns from interactions, the last one where there are several.
 
     Raises:
@@ -122,28 +122,28 @@ def fit_of(pipeline: Pipeline) -> StageSpec:
     return fits[-1]
 
 
-def behaviour_of(store: Store, pipeline: Pipeline) -> tuple[Behaviour, Artifact]:
+def load_newest_fit(store: Store, pipeline: Pipeline) -> tuple[Behaviour, Artifact]:
     """The newest fit, and the artifact that keeps it with its report.
 
     Raises:
         NotFitted: nothing is fitted yet.
     """
-    spec = fit_of(pipeline)
+    spec = fit_stage_of(pipeline)
     made = store.artifacts.newest(spec.name)
     if made is None:
         raise NotFitted(f"stage {spec.name!r} has fitted nothing: run `coldstart finetune behaviour`")
-    return fit_in(made.folder), made
+    return load_fit(made.folder), made
 
 
 @lru_cache(maxsize=2)
-def fit_in(folder: Path) -> Behaviour:
+def load_fit(folder: Path) -> Behaviour:
     """The fit in the folder of an artifact, which is never changed: loaded once a process."""
-    from coldstart.recommend.model.fitted import load
+    from coldstart.recommend.model.fitted import load_behaviour
 
-    return load(folder)
+    return load_behaviour(folder)
 
 
-def item_vectors_of(store: Store, pipeline: Pipeline) -> tuple[list[str], NDArray[np.float32]]:
+def load_item_vectors(store: Store, pipeline: Pipeline) -> tuple[list[str], NDArray[np.float32]]:
     """Ids, sorted, and vectors float32 [N, D] of the items that have a fresh row in the behaviour space: their
     products with vectors of users are scores.
 
@@ -154,7 +154,7 @@ def item_vectors_of(store: Store, pipeline: Pipeline) -> tuple[list[str], NDArra
     named = [spec.name for spec in pipeline.of_kind(SPACE)]
     if not named:
         raise NotFitted(f"{pipeline.source} has no stage of kind {SPACE}: `coldstart finetune behaviour` adds one")
-    behaviour_of(store, pipeline)
+    load_newest_fit(store, pipeline)
     standing = Standing(store, pipeline)
     stage: Any = standing.stage(named[-1])
     fresh = standing.of(named[-1]).fresh

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from coldstart.errors import ColdstartError
 from coldstart.recommend.model import Vectors
 from coldstart.recommend.model.scoring import Scorer
-from coldstart.recommend.rerank import Quota, dpp, explore, mmr, theta_of
+from coldstart.recommend.rerank import Quota, dpp, explore, mmr, relevance_weight
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -46,7 +46,7 @@ BASE_RATE = 0.1
 
 
 @dataclass(frozen=True)
-class Shelf:
+class Candidates:
     """N items that may be recommended.
 
     Attributes:
@@ -136,10 +136,10 @@ class Lists:
     propensity: NDArray[np.float64]
 
 
-class Recommender:
+class ListBuilder:
     """A shelf and its rules, ready for many users."""
 
-    def __init__(self, shelf: Shelf, rules: Rules, *, device: str = "auto") -> None:
+    def __init__(self, shelf: Candidates, rules: Rules, *, device: str = "auto") -> None:
         self.shelf, self.rules = shelf, rules
         apart = rules.cold_share > 0 or rules.cold_boost != 0 or rules.explore > 0
         parts = [np.flatnonzero(shelf.cold), np.flatnonzero(~shelf.cold)] if apart else [np.arange(len(shelf))]
@@ -161,7 +161,7 @@ class Recommender:
         while True:
             places, worth = self._pool(asked, seen, depth)
             if self.rules.per_creator is not None and self.shelf.creators is not None:
-                places, worth = capped(places, worth, self.shelf.creators, self.rules.per_creator)
+                places, worth = cap_per_creator(places, worth, self.shelf.creators, self.rules.per_creator)
             found = self._picked(places, worth)
             short = (found[:, -1:] < 0).any() if self.rules.per_creator is not None else False
             if not short or depth >= len(self.shelf):
@@ -179,7 +179,7 @@ class Recommender:
         if not len(self.shelf):
             return np.full(places.shape, -np.inf, np.float32)
         products = np.einsum("bcd,bkd->bck", queries, self.shelf.vectors[np.maximum(places, 0)])
-        products = np.where(is_there(queries)[:, :, None], products, -np.inf).max(axis=1)
+        products = np.where(present_interests(queries)[:, :, None], products, -np.inf).max(axis=1)
         return np.where(places < 0, -np.inf, products).astype(np.float32)
 
     def _pool(self, asked: Vectors, seen: csr_matrix | None, depth: int) -> tuple[Places, NDArray[np.float64]]:
@@ -187,11 +187,11 @@ class Recommender:
         users, interests, width = asked.shape
         joined, values = [np.empty((users, 0), np.int64)], [np.empty((users, 0))]
         for own, scorer in self._parts:
-            left_out = None if seen is None else repeated(seen if len(self._parts) == 1 else seen[:, own], interests)
+            left_out = None if seen is None else repeat_rows(seen if len(self._parts) == 1 else seen[:, own], interests)
             found, scores = scorer.top_k(asked.reshape(-1, width), min(depth, len(own)), exclude=left_out)
             found, scores = found.reshape(users, interests, -1), scores.reshape(users, interests, -1)
             if interests > 1:
-                merged, worth = merge_interests(found, scores, is_there(asked), self.rules.merge)
+                merged, worth = merge_interests(found, scores, present_interests(asked), self.rules.merge)
             else:
                 merged, worth = found[:, 0], scores[:, 0].astype(np.float64)
             joined.append(np.where(merged < 0, -1, own[merged]))
@@ -199,7 +199,7 @@ class Recommender:
         places, worth = np.concatenate(joined, axis=1), np.concatenate(values, axis=1)
         if self.rules.cold_boost:
             worth = worth + self.rules.cold_boost * row_deviation(worth) * ((places >= 0) & self.shelf.cold[places])
-        return ordered(places, worth)
+        return sort_by_score(places, worth)
 
     def _picked(self, places: Places, worth: NDArray[np.float64]) -> Places:
         """The list of each user out of the pool, [B, K]; -1 at the end where it is short."""
@@ -211,11 +211,11 @@ class Recommender:
             return found
         if rules.diversity:
             looks = self.shelf.vectors if self.shelf.looks is None else self.shelf.looks
-            chosen, relevance = looks[np.maximum(places, 0)], between(worth)
+            chosen, relevance = looks[np.maximum(places, 0)], min_max_scaled(worth)
         else:
             chosen, relevance = np.zeros((*places.shape, 1), np.float32), worth
         if rules.diversity and rules.diversify == "dpp":
-            order = dpp(relevance, chosen, rules.top_k, theta_of(rules.diversity), quota=quota)
+            order = dpp(relevance, chosen, rules.top_k, relevance_weight(rules.diversity), quota=quota)
         else:
             order = mmr(relevance, chosen, rules.top_k, 1 - rules.diversity, quota=quota)
         return np.where(order < 0, -1, np.take_along_axis(places, np.maximum(order, 0), axis=1))
@@ -226,7 +226,7 @@ class Recommender:
         fit = (pool >= 0) & shelf.cold[pool] & ~np.isin(pool, listed)
         if self.rules.per_creator is not None and shelf.creators is not None:
             fit &= ~np.isin(shelf.creators[pool], shelf.creators[listed[listed >= 0]]) | (shelf.creators[pool] < 0)
-            fit[fit] = occurrence(shelf.creators[pool[fit]][None])[0] == 0
+            fit[fit] = occurrence_ranks(shelf.creators[pool[fit]][None])[0] == 0
         candidates = pool[fit]
         clicks, impressions = shelf.clicks, shelf.impressions
         rates = _rates(worth[fit], BASE_RATE if clicks is None or impressions is None else _rate(clicks, impressions))
@@ -265,14 +265,14 @@ Worth = NDArray[np.float64]
 RRF_K = 60
 
 
-def is_there(queries: Vectors) -> NDArray[np.bool_]:
+def present_interests(queries: Vectors) -> NDArray[np.bool_]:
     """Which interests are any, bool [B, C]; the first always is, so that every user gets a list."""
     found: NDArray[np.bool_] = np.any(queries != 0, axis=2)
     found[:, 0] = True
     return found
 
 
-def repeated(rows: csr_matrix, times: int) -> csr_matrix:
+def repeat_rows(rows: csr_matrix, times: int) -> csr_matrix:
     return rows if times == 1 else rows[np.repeat(np.arange(rows.shape[0]), times)]
 
 
@@ -294,17 +294,17 @@ def merge_interests(
         totals = np.add.reduceat(np.where(np.isneginf(values), 0, values).ravel(), starts)
         values[first] = totals
     kept = first & (flat >= 0)
-    return ordered(np.where(kept, flat, -1), np.where(kept, values, -np.inf))
+    return sort_by_score(np.where(kept, flat, -1), np.where(kept, values, -np.inf))
 
 
-def ordered(places: Places, worth: NDArray[np.float64]) -> tuple[Places, NDArray[np.float64]]:
+def sort_by_score(places: Places, worth: NDArray[np.float64]) -> tuple[Places, NDArray[np.float64]]:
     """By falling worth, then place; what is not there at the end."""
     worth = np.where(places < 0, -np.inf, worth)
     order = np.lexsort((places, -worth), axis=1)
     return np.take_along_axis(places, order, 1), np.take_along_axis(worth, order, 1)
 
 
-def occurrence(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+def occurrence_ranks(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many of the same code stand before each in its row; 0 for -1."""
     order = np.argsort(codes, axis=1, kind="stable")
     ranked = np.take_along_axis(codes, order, 1)
@@ -317,14 +317,14 @@ def occurrence(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(codes < 0, 0, found)
 
 
-def capped(
+def cap_per_creator(
     places: Places, worth: NDArray[np.float64], creators: NDArray[np.int64], most: int
 ) -> tuple[Places, NDArray[np.float64]]:
     """The pool without what goes beyond so many of one creator."""
     if not places.size:
         return places, worth
     codes = np.where(places < 0, -1, creators[places])
-    return ordered(np.where(occurrence(codes) < most, places, -1), worth)
+    return sort_by_score(np.where(occurrence_ranks(codes) < most, places, -1), worth)
 
 
 def row_deviation(worth: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -336,7 +336,7 @@ def row_deviation(worth: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def between(worth: NDArray[np.float64]) -> NDArray[np.float64]:
+def min_max_scaled(worth: NDArray[np.float64]) -> NDArray[np.float64]:
     """Each row from 0 to 1; -inf stays."""
     there = np.isfinite(worth)
     low = np.where(there, worth, np.inf).min(axis=1, keepdims=True, initial=np.inf)

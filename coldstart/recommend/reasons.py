@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.vectors import unit
-from coldstart.recommend.users import most_alike
+from coldstart.recommend.users import most_similar
 
 Vectors = NDArray[np.float32]
 Record = Mapping[str, Any]
@@ -106,7 +106,7 @@ def explain(
         events: item_id -> what was done with it.
         cold: hardly anybody has met the item, so that nothing is known of who likes it.
     """
-    near, _ = most_alike(vector, vectors, 1) if len(history) else (np.empty(0, np.intp), None)
+    near, _ = most_similar(vector, vectors, 1) if len(history) else (np.empty(0, np.intp), None)
     if not len(near):
         return Reason("many people like what is like it", None, (), {})
     place = int(near[0])
@@ -121,7 +121,9 @@ def explain(
     return Reason(f"{because}: {_common(shared, cosines, cold)}", str(before["item_id"]), shared, cosines)
 
 
-def reach(item: Record, history: Sequence[Record], vector: Vectors, vectors: Vectors, cold: bool = False) -> Reason:
+def explain_user(
+    item: Record, history: Sequence[Record], vector: Vectors, vectors: Vectors, cold: bool = False
+) -> Reason:
     """Why this person, for this item: the same, told to whoever asks for an audience."""
     found = explain(item, history, vector, vectors, {})
     if found.because is None:

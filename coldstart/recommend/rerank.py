@@ -114,7 +114,7 @@ def posterior(
     return Posterior(strength * expected + clicked, strength * (1 - expected) + shown - clicked)
 
 
-def slots(k: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+def exploration_slots(k: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Which of k slots are for exploration, bool [k]; never the first, and the expected share is `share` exactly (as
     far as the k - 1 others go).
 
@@ -131,7 +131,7 @@ def slots(k: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
     return found
 
 
-def sampled(believed: Posterior, k: int, rng: np.random.Generator, count: int) -> Places:
+def sample_orders(believed: Posterior, k: int, rng: np.random.Generator, count: int) -> Places:
     """The k best of each of `count` samples of all rates, best first: int64 [count, k]. Drawn in blocks."""
     found = np.zeros((count, k), np.int64)
     step = max(1, _BLOCK // max(len(believed), 1))
@@ -143,7 +143,7 @@ def sampled(believed: Posterior, k: int, rng: np.random.Generator, count: int) -
     return found
 
 
-def merge(ranked: ArrayLike, new: ArrayLike, chosen: NDArray[np.bool_]) -> tuple[Places, NDArray[np.bool_]]:
+def merge_lists(ranked: ArrayLike, new: ArrayLike, chosen: NDArray[np.bool_]) -> tuple[Places, NDArray[np.bool_]]:
     """One list of each row: `new` at the chosen slots, in order, `ranked` at the others; -1 after the end of `ranked`.
 
     A chosen slot goes to `ranked` when there is no new item left. Nothing may stand in both.
@@ -201,11 +201,11 @@ def explore(
         eligible &= believed.above(floor) >= _KNOWN_BAD
     kept = np.flatnonzero(eligible)
     if len(kept) > pool:
-        kept = kept[np.argsort(-_hoped(believed.take(kept)), kind="stable")[:pool]]
-    chosen = np.stack([slots(k, share, rng) for _ in range(draws + 1)])
+        kept = kept[np.argsort(-_upper_bound(believed.take(kept)), kind="stable")[:pool]]
+    chosen = np.stack([exploration_slots(k, share, rng) for _ in range(draws + 1)])
     most = min(int(chosen.sum(axis=1).max()), len(kept))
-    new = np.asarray(candidates, np.int64)[kept][sampled(believed.take(kept), most, rng, draws + 1)]
-    places, explored = merge(np.broadcast_to(ranked, (draws + 1, k)), new, chosen)
+    new = np.asarray(candidates, np.int64)[kept][sample_orders(believed.take(kept), most, rng, draws + 1)]
+    places, explored = merge_lists(np.broadcast_to(ranked, (draws + 1, k)), new, chosen)
     return Explored(places[0], explored[0], (places == places[0]).mean(axis=0))
 
 
@@ -215,7 +215,7 @@ def _padded(queue: Places, chosen: NDArray[np.bool_]) -> Places:
     return np.pad(queue, [(0, 0)] * (queue.ndim - 1) + [(0, short)], constant_values=-1)
 
 
-def _hoped(believed: Posterior) -> Floats:
+def _upper_bound(believed: Posterior) -> Floats:
     """Mean plus two standard deviations."""
     total = believed.alpha + believed.beta
     found: Floats = believed.mean + 2 * np.sqrt(believed.alpha * believed.beta / (total**2 * (total + 1)))
@@ -313,12 +313,12 @@ class Quota:
         return int(self.share * picked + 1e-9)
 
 
-def theta_of(dial: float) -> float:
+def relevance_weight(dial: float) -> float:
     """Weight of relevance in `dpp` for a dial from near 0 (relevance) to 1 (diversity alone)."""
     return (1 - dial) / (2 * dial)
 
 
-def spread(vectors: Reals) -> float:
+def intra_list_diversity(vectors: Reals) -> float:
     """Intra-list diversity: mean 1 - cos over all pairs of [K, D]; 0 for fewer than two."""
     rows = unit(np.asarray(vectors, np.float64))
     if len(rows) < 2:

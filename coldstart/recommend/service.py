@@ -23,10 +23,10 @@ from coldstart.core.interactions import Interactions
 from coldstart.core.pipeline import Pipeline
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.recommend import users as scoring
-from coldstart.recommend.inputs import behaviour_of, content_of, fit_of, item_vectors_of
-from coldstart.recommend.lists import Recommender, Rules, Shelf
+from coldstart.recommend.inputs import fit_stage_of, load_content, load_item_vectors, load_newest_fit
+from coldstart.recommend.lists import Candidates, ListBuilder, Rules
 from coldstart.recommend.reasons import Reason, Record, explain
-from coldstart.recommend.users import LATEST, History, Tastes, from_rows
+from coldstart.recommend.users import LATEST, History, ScoringModel, history_from_rows
 from coldstart.store import Store
 from coldstart.store.freshness import Standing
 from coldstart.store.interactions import INTERACTIONS, InteractionTable
@@ -48,12 +48,12 @@ DISPLAY = ("kind", "title", "category", "price")
 _CACHED = 4
 
 
-class Lister:
+class Recommender:
     """Lists for users of one workspace, as it is published. Vectors are read once, histories for every call."""
 
     def __init__(self, store: Store, pipeline: Pipeline, catalog: Published, device: str = "auto") -> None:
         self.store, self.pipeline, self.catalog, self.device = store, pipeline, catalog, device
-        self._recommenders: dict[Any, Recommender] = {}
+        self._recommenders: dict[Any, ListBuilder] = {}
 
     @cached_property
     def standing(self) -> Standing:
@@ -61,23 +61,23 @@ class Lister:
         return Standing(self.store, self.pipeline)
 
     @cached_property
-    def tastes(self) -> Tastes:
+    def tastes(self) -> ScoringModel:
         """What scores: the fit of behaviour, or where there is none, content.
 
         Raises:
             ColdstartError: there is neither.
         """
         try:
-            fitted, _ = behaviour_of(self.store, self.pipeline)
-            item_ids, vectors = item_vectors_of(self.store, self.pipeline)
-            return scoring.of_behaviour(item_ids, vectors, fitted)
+            fitted, _ = load_newest_fit(self.store, self.pipeline)
+            item_ids, vectors = load_item_vectors(self.store, self.pipeline)
+            return scoring.behaviour_scoring(item_ids, vectors, fitted)
         except NotFitted:
             pass
-        content = content_of(self.store, self.pipeline, standing=self.standing)
+        content = load_content(self.store, self.pipeline, standing=self.standing)
         rows = self.interactions()
         users = dict(zip(rows.item_ids, rows.counts().tolist(), strict=True))
         cold = np.array([users.get(item, 0) < WARM_MIN for item in content.item_ids], bool)
-        found = scoring.of_content(content, cold)
+        found = scoring.content_scoring(content, cold)
         if not len(found.item_ids):
             raise ColdstartError(f"no item of workspace {self.store.uri} has a vector: see `coldstart status`")
         return found
@@ -91,7 +91,7 @@ class Lister:
     def min_weight(self) -> float | None:
         """Weight from which on a row says that an item was liked, as the fit has it."""
         try:
-            found: float | None = fit_of(self.pipeline).settings.min_weight
+            found: float | None = fit_stage_of(self.pipeline).settings.min_weight
         except NotFitted:
             return None
         return found
@@ -110,12 +110,18 @@ class Lister:
         columns = ["item_id", "timestamp", "event", "weight"]
         if not self.store.has(INTERACTIONS):
             return History((), np.empty(0, np.int64), np.empty(0, np.float32), ())
-        return from_rows(self.store.read(INTERACTIONS, columns, where=equals("user_id", user_id)))
+        return history_from_rows(self.store.read(INTERACTIONS, columns, where=equals("user_id", user_id)))
 
     # -- one user
 
     def one(
-        self, user_id: str | None, history: History, rules: Rules, filters: Filters, asking: Asking, reasons: bool
+        self,
+        user_id: str | None,
+        history: History,
+        rules: Rules,
+        filters: Filters,
+        asking: QuerySettings,
+        reasons: bool,
     ) -> Recommended:
         """The list of a user, or of whoever has this history.
 
@@ -184,7 +190,7 @@ class Lister:
 
     def _content(self, item_ids: Sequence[str]) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, Record]]:
         """Space -> item -> vector, and item -> record with its checked claims."""
-        content = content_of(self.store, self.pipeline, items=list(item_ids), standing=self.standing)
+        content = load_content(self.store, self.pipeline, items=list(item_ids), standing=self.standing)
         claims = self.catalog.items(content.item_ids, ["claims"]) if self._has_claims else {}
         records: dict[str, Record] = {
             item: {**record, "claims": (claims.get(item) or {}).get("claims")}
@@ -207,16 +213,16 @@ class Lister:
 
     # -- the shelf
 
-    def recommender(self, rules: Rules, filters: Filters) -> Recommender:
+    def recommender(self, rules: Rules, filters: Filters) -> ListBuilder:
         """A shelf that filters let through, with its rules; the last few are kept."""
         key = (rules, filters)
         if key not in self._recommenders or (filters.fresh_days is not None and filters.now is None):
             while len(self._recommenders) >= _CACHED:
                 self._recommenders.pop(next(iter(self._recommenders)))
-            self._recommenders[key] = Recommender(self._shelf(rules, filters), rules, device=self.device)
+            self._recommenders[key] = ListBuilder(self._shelf(rules, filters), rules, device=self.device)
         return self._recommenders[key]
 
-    def _shelf(self, rules: Rules, filters: Filters) -> Shelf:
+    def _shelf(self, rules: Rules, filters: Filters) -> Candidates:
         tastes = self.tastes
         condition = self.catalog.condition(where=filters.where, kind=filters.kind)
         since = None
@@ -238,9 +244,11 @@ class Lister:
             clicks, impressions = self._counts(chosen.item_ids)
         looks = None
         if rules.diversity:
-            looks = scoring.look(content_of(self.store, self.pipeline, items=chosen.item_ids, standing=self.standing))
+            looks = scoring.joined_vectors(
+                load_content(self.store, self.pipeline, items=chosen.item_ids, standing=self.standing)
+            )
         codes = _codes([creators[place] for place in order])
-        return Shelf(chosen.item_ids, chosen.vectors, chosen.cold, codes, looks, clicks, impressions)
+        return Candidates(chosen.item_ids, chosen.vectors, chosen.cold, codes, looks, clicks, impressions)
 
     def _counts(self, item_ids: Sequence[str]) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
         """Rows that liked each item, and all rows of it; none where no row says that an item was not liked."""
@@ -252,12 +260,12 @@ class Lister:
         return np.bincount(liked.items, minlength=count), np.bincount(rows.items, minlength=count)
 
     @staticmethod
-    def seen(rows: Interactions, shelf: Shelf) -> csr_matrix:
+    def seen(rows: Interactions, shelf: Candidates) -> csr_matrix:
         """What users have met of a shelf, csr [U, N]."""
         return rows.over(shelf.item_ids).matrix()
 
 
-def _left_out(tastes: Tastes, liked: History) -> list[str]:
+def _left_out(tastes: ScoringModel, liked: History) -> list[str]:
     """What is to be said of liked items that say nothing."""
     known = frozenset(tastes.columns)
     unknown = [item for item in liked.item_ids if item not in known]
@@ -304,7 +312,7 @@ class Filters:
 
 
 @dataclass(frozen=True)
-class Asking:
+class QuerySettings:
     """How a user's vector is made: of how many interests, and how fast what was liked fades (None: not)."""
 
     interests: int = 1

@@ -17,11 +17,11 @@ from coldstart.core.settings import mapping, with_stage
 from coldstart.recommend.inputs import FIT, SPACE
 
 if TYPE_CHECKING:
-    from coldstart.recommend.model.selection import ChoiceSettings
+    from coldstart.recommend.model.selection import SelectionSettings
 
 
 class Settings(Section):
-    """What is learnt from, what is tried, and how it is judged; see `coldstart.recommend.model.selection.ChoiceSettings`."""
+    """What is learnt from, what is tried, and how it is judged; see `coldstart.recommend.model.selection.SelectionSettings`."""
 
     spaces: tuple[str, ...] | None = None
     """Embed stages before this one that say what an item is; by default all of them."""
@@ -70,14 +70,14 @@ class Settings(Section):
         until = self.until if self.until.tzinfo else self.until.replace(tzinfo=UTC)
         return int(until.timestamp())
 
-    def choice(self) -> ChoiceSettings:
+    def choice(self) -> SelectionSettings:
         """What of it is the choice among mappers."""
-        from coldstart.recommend.model.selection import ChoiceSettings
+        from coldstart.recommend.model.selection import SelectionSettings
 
-        given = {one.name: getattr(self, one.name) for one in fields(ChoiceSettings)}
+        given = {one.name: getattr(self, one.name) for one in fields(SelectionSettings)}
         if given["candidates"] is None:
             del given["candidates"]
-        return ChoiceSettings(**given)
+        return SelectionSettings(**given)
 
     def counted(self) -> dict[str, Any]:
         """The settings that make another fit, besides the spaces it learns from."""

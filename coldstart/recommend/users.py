@@ -44,7 +44,7 @@ Indices = NDArray[np.intp]
 _ROUNDS = 20
 
 
-def decayed(weights: Reals, ages_s: NDArray[Any], half_life_s: float | None) -> NDArray[np.float32]:
+def decay_weights(weights: Reals, ages_s: NDArray[Any], half_life_s: float | None) -> NDArray[np.float32]:
     """Weights halved with every half-life of age; as they are where there is none. An age below 0 counts as 0.
 
     Raises:
@@ -72,8 +72,8 @@ def interests(
         float32 [C, D], by falling share; float32 [C], of sum 1. C is less than `count` where the history has fewer
         different vectors, 0 for an empty one.
     """
-    places, owners = medoids(vectors, decayed(weights, ages_s, half_life_s), count)
-    counted = decayed(weights, ages_s, half_life_s)
+    places, owners = medoids(vectors, decay_weights(weights, ages_s, half_life_s), count)
+    counted = decay_weights(weights, ages_s, half_life_s)
     shares = np.bincount(owners, counted, minlength=len(places))
     shares = shares / max(shares.sum(), np.finfo(np.float64).tiny)
     order = np.argsort(-shares, kind="stable")
@@ -118,7 +118,7 @@ def medoids(vectors: Vectors, weights: Reals, count: int) -> tuple[Indices, Indi
     return places, far[places].argmin(axis=0)
 
 
-def most_alike(target: Vectors, history: Vectors, k: int) -> tuple[Indices, NDArray[np.float32]]:
+def most_similar(target: Vectors, history: Vectors, k: int) -> tuple[Indices, NDArray[np.float32]]:
     """Places in a history [H, D] of the k most like a target [D], and their cosines; equal ones by place."""
     if not len(history):
         return np.empty(0, np.intp), np.empty(0, np.float32)
@@ -136,7 +136,7 @@ ROWS = 2048
 
 
 @dataclass(frozen=True)
-class Tastes:
+class ScoringModel:
     """Items as vectors, and users by what they liked.
 
     Attributes:
@@ -180,7 +180,9 @@ class Tastes:
         last = np.full(len(rows.user_ids), np.iinfo(np.int64).min)
         np.maximum.at(last, liked.users, liked.times)
         ages = last[liked.users] - liked.times
-        known = replace(liked, weights=decayed(np.ones(len(liked), np.float32), ages, half_life_s)).over(self.columns)
+        known = replace(liked, weights=decay_weights(np.ones(len(liked), np.float32), ages, half_life_s)).over(
+            self.columns
+        )
         order = np.lexsort((known.items, -known.times, known.users))
         pairs = known.users[order].astype(np.int64) * len(self.columns) + known.items[order]
         kept = order[np.sort(np.unique(pairs, return_index=True)[1])]
@@ -223,21 +225,21 @@ class Tastes:
             total += self.users_of(asked[start : start + ROWS]).sum(axis=0, dtype=np.float64)
         return np.asarray(total / max(asked.shape[0], 1), np.float32)
 
-    def only(self, places: NDArray[np.intp]) -> Tastes:
+    def only(self, places: NDArray[np.intp]) -> ScoringModel:
         """The same with some of the items."""
         chosen = tuple(self.item_ids[place] for place in places)
         return replace(self, item_ids=chosen, vectors=self.vectors[places], cold=self.cold[places])
 
 
-def of_behaviour(item_ids: list[str], vectors: Vectors, fitted: Behaviour) -> Tastes:
+def behaviour_scoring(item_ids: list[str], vectors: Vectors, fitted: Behaviour) -> ScoringModel:
     """By a fit of behaviour and the rows of its space."""
     cold = ~fitted.is_warm(item_ids)
-    return Tastes("behaviour", tuple(item_ids), vectors, cold, fitted.item_ids, fitted.users, learnt=True)
+    return ScoringModel("behaviour", tuple(item_ids), vectors, cold, fitted.item_ids, fitted.users, learnt=True)
 
 
-def of_content(content: Content, cold: NDArray[np.bool_]) -> Tastes:
+def content_scoring(content: Content, cold: NDArray[np.bool_]) -> ScoringModel:
     """By content alone: a user is the mean of what was liked, and a score its cosine in the joined spaces."""
-    joined = look(content)
+    joined = joined_vectors(content)
     there = np.flatnonzero(np.any(joined != 0, axis=1))
     vectors = joined[there]
     item_ids = tuple(content.item_ids[place] for place in there)
@@ -245,10 +247,10 @@ def of_content(content: Content, cold: NDArray[np.bool_]) -> Tastes:
     def users_of(histories: csr_matrix) -> Vectors:
         return unit(np.asarray(histories @ vectors, np.float32))
 
-    return Tastes(", ".join(content.blocks), item_ids, vectors, cold[there], item_ids, users_of, learnt=False)
+    return ScoringModel(", ".join(content.blocks), item_ids, vectors, cold[there], item_ids, users_of, learnt=False)
 
 
-def look(content: Content) -> Vectors:
+def joined_vectors(content: Content) -> Vectors:
     """Unit vectors of all spaces beside each other, each counting alike; zero where an item has none at all."""
     if not content.blocks:
         return np.zeros((len(content), 1), np.float32)
@@ -318,14 +320,14 @@ class History:
         return interactions([user_id] * count, self.item_ids, self.times, self.weights)
 
 
-def from_rows(rows: pa.Table) -> History:
+def history_from_rows(rows: pa.Table) -> History:
     """Rows of the table of interactions."""
     times = rows["timestamp"].cast(pa.int64()).to_numpy() // _MICRO
     events = tuple(event or "" for event in rows["event"].to_pylist())
     return History(tuple(rows["item_id"].to_pylist()), times, rows["weight"].to_numpy().astype(np.float32), events)
 
 
-def from_json(text: str | Sequence[Any], *, weight: float = 1.0) -> History:
+def history_from_json(text: str | Sequence[Any], *, weight: float = 1.0) -> History:
     """A history as JSON text, or as the list that it holds: objects, or item ids alone.
 
     A row without `timestamp` (ISO 8601, or seconds) is as late as the last; one without `weight` has that of

@@ -21,11 +21,11 @@ from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.settings import nearest
-from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.embed.spaces import table_of
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
-from coldstart.recommend.inputs import FIT, FIT_FILE, fit_in, record_of
+from coldstart.recommend.inputs import FIT, FIT_FILE, load_fit, record_of
 from coldstart.recommend.model.fusion import Content
 from coldstart.store import Store
 from coldstart.store.freshness import build as build_stage
@@ -48,8 +48,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> BehaviourStage:
     Raises:
         ColdstartError: there is none, or none of that name.
     """
-    before = pipeline.stages[: [spec.name for spec in pipeline.stages].index(name)]
-    fits = {spec.name: spec for spec in before if spec.kind == FIT}
+    fits = {spec.name: spec for spec in pipeline.earlier(name) if spec.kind == FIT}
     wanted = settings.fit or next(reversed(fits), None)
     if wanted is None:
         raise ColdstartError(f"{name}: no stage of kind {FIT} stands before it: add `align: {{behaviour: {{}}}}`")
@@ -61,13 +60,10 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> BehaviourStage:
     return BehaviourStage(name, settings, pipeline, build_stage(fits[wanted], pipeline))
 
 
-class BehaviourStage:
+class BehaviourStage(MapStageDefaults):
     """Map stage of the space; see `coldstart.core.stage.MapStage`."""
 
     kind = "behaviour"
-    version = 1
-    key_column = "row_key"
-    isolated = False
     deadline_s = 60.0
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline, fit: Any) -> None:
@@ -130,7 +126,7 @@ class BehaviourStage:
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
         if not batch:
             return []
-        fitted, card = fit_in(self._made[0]), self._made[1]
+        fitted, card = load_fit(self._made[0]), self._made[1]
         blocks = {space: _block([one["vectors"][space] for one in batch]) for space in card["spaces"]}
         records = tuple(one["record"] for one in batch)
         content = Content(tuple(record["item_id"] for record in records), blocks, records)

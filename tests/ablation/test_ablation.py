@@ -11,10 +11,10 @@ from behaviour_world import world
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from coldstart.ablation.report import Cost, LadderReport, markdown, report, seconds
-from coldstart.ablation.steps import Judged, LadderSettings, Lists, Missing, Step, judge
+from coldstart.ablation.report import Cost, LadderReport, build_report, markdown, seconds
+from coldstart.ablation.steps import LadderSettings, Lists, MissingStep, SplitResult, Step, evaluate_steps
 from coldstart.errors import ColdstartError
-from coldstart.recommend.evaluate.splits import Split, by_items
+from coldstart.recommend.evaluate.splits import Split, split_by_items
 from coldstart.recommend.model.fusion import Content
 
 CHOICE = {"candidates": {"ridge": {"target": "users"}}, "weights": {"weak": 1.0, "text": 1.0}, "dim": 16, "folds": 1}
@@ -46,17 +46,17 @@ def made(items: int = 240) -> tuple[Split, Content]:
         "text": text,
     }
     content = Content(found.content.item_ids, blocks, found.content.records)
-    return by_items(found.interactions, valid=0.0, test=0.25, warm_min=2, seed=0), content
+    return split_by_items(found.interactions, valid=0.0, test=0.25, warm_min=2, seed=0), content
 
 
 @pytest.fixture(scope="module")
 def found() -> LadderReport:
     split, content = made()
-    return report(
-        [judge(split, content, STEPS, SETTINGS)],
+    return build_report(
+        [evaluate_steps(split, content, STEPS, SETTINGS)],
         STEPS,
         SETTINGS,
-        missing=[Missing("evidence", "nobody listened | or read")],
+        missing=[MissingStep("evidence", "nobody listened | or read")],
         costs=COSTS,
         catalogue=240,
         order=("weak", "noise", "evidence", "text", "behaviour"),
@@ -96,9 +96,9 @@ def test_seconds_are_of_the_work_that_the_step_before_does_not_do(found: LadderR
 
 def test_seconds_that_are_not_known_are_not_guessed() -> None:
     split, content = made()
-    judged = [judge(split, content, STEPS[:2], SETTINGS)]
+    judged = [evaluate_steps(split, content, STEPS[:2], SETTINGS)]
     costs = {**COSTS, "noise": Cost("noise", None, 0.0, "no run of it is recorded")}
-    own = report(judged, STEPS[:2], SETTINGS, costs=costs, catalogue=240, resamples=50)
+    own = build_report(judged, STEPS[:2], SETTINGS, costs=costs, catalogue=240, resamples=50)
     assert [one.seconds for one in own.steps] == [120.0, None]
     assert [one.total_s for one in own.steps] == [120.0, None]
     assert own.steps[1].gain_per_thousand_s is None
@@ -116,7 +116,7 @@ def test_a_missing_step_stands_in_the_table_with_its_reason(found: LadderReport)
 def test_a_step_that_cannot_be_fitted_is_named_and_the_others_are_judged() -> None:
     split, content = made()
     settings = replace(SETTINGS, choice={"candidates": {"nothing": {}}})
-    own = report([judge(split, content, STEPS, settings)], STEPS, settings, catalogue=1, resamples=50)
+    own = build_report([evaluate_steps(split, content, STEPS, settings)], STEPS, settings, catalogue=1, resamples=50)
     assert [one.name for one in own.steps] == ["weak", "noise", "text"]
     (missing,) = own.missing
     assert missing.name == "behaviour"
@@ -132,7 +132,7 @@ def test_items_that_are_held_out_change_no_fit() -> None:
     noise = content.blocks["noise"].copy()
     noise[cold] = rng.normal(size=noise[cold].shape) + 3
     changed = Content(content.item_ids, {**content.blocks, "noise": noise}, content.records)
-    before, after = (judge(split, own, STEPS[1:3], SETTINGS) for own in (content, changed))
+    before, after = (evaluate_steps(split, own, STEPS[1:3], SETTINGS) for own in (content, changed))
     assert (before.lists["noise"].hits != after.lists["noise"].hits).nnz > 0
     assert (before.lists["text"].hits != after.lists["text"].hits).nnz == 0
     assert (before.aligned["text"].hits != after.aligned["text"].hits).nnz == 0
@@ -141,14 +141,14 @@ def test_items_that_are_held_out_change_no_fit() -> None:
 def test_lists_of_several_splits_are_put_together_by_user_and_by_item() -> None:
     """Recall of a user is the mean over its lists: by hand."""
 
-    def judged(users: list[int], relevant: list[list[int]], hits: list[list[int]]) -> Judged:
+    def judged(users: list[int], relevant: list[list[int]], hits: list[list[int]]) -> SplitResult:
         lists = {"one": Lists(csr_matrix(np.array(hits, np.float32)), np.zeros(len(users)), 0.0)}
         right = csr_matrix(np.array(relevant, np.float32))
-        return Judged(np.array(users), right, lists, lists, (), items=2, training=3)
+        return SplitResult(np.array(users), right, lists, lists, (), items=2, training=3)
 
     first = judged([0, 1], [[1, 1, 0, 0], [1, 0, 0, 0]], [[1, 0, 0, 0], [1, 0, 0, 0]])
     second = judged([1], [[0, 0, 1, 1]], [[0, 0, 0, 0]])
-    own = report([first, second], [Step("one", "", ())], LadderSettings(k=20), catalogue=4, resamples=50)
+    own = build_report([first, second], [Step("one", "", ())], LadderSettings(k=20), catalogue=4, resamples=50)
     assert own.steps[0].recall.value == pytest.approx((0.5 + (1.0 + 0.0) / 2) / 2)
     assert own.counts == {
         "users": 2, "lists": 3, "new_items": 4, "training_items": 3, "catalogue": 4, "splits": 2
@@ -158,13 +158,13 @@ def test_lists_of_several_splits_are_put_together_by_user_and_by_item() -> None:
 def test_content_must_hold_the_blocks_of_all_steps() -> None:
     split, content = made()
     with pytest.raises(KeyError, match="nowhere"):
-        judge(split, content, [Step("nowhere", "", ("nowhere",))], SETTINGS)
+        evaluate_steps(split, content, [Step("nowhere", "", ("nowhere",))], SETTINGS)
 
 
 def test_nobody_to_ask_is_said() -> None:
     split, content = made()
     with pytest.raises(ColdstartError, match="nobody can be asked in part test of split items"):
-        judge(split, content, STEPS, replace(SETTINGS, min_weight=9.0))
+        evaluate_steps(split, content, STEPS, replace(SETTINGS, min_weight=9.0))
 
 
 @pytest.mark.parametrize(

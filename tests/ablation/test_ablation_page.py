@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from hostile_page import HOSTILE, STEERING, Page
 
-from coldstart.ablation.page import ablation_html, corrected, gains_chart, took
-from coldstart.ablation.report import Cost, Estimate, Gain, LadderReport, StepFound
-from coldstart.ablation.steps import Missing
+from coldstart.ablation.page import ablation_html, format_duration, format_p, gains_chart
+from coldstart.ablation.report import Cost, Estimate, Gain, LadderReport, StepResult
+from coldstart.ablation.steps import MissingStep
 
 
-def step(name: str, value: float, gain: float | None, seconds: float | None, about: str = "words") -> StepFound:
+def step(name: str, value: float, gain: float | None, seconds: float | None, about: str = "words") -> StepResult:
     over = None if gain is None else Gain(gain, gain - 0.01, gain + 0.01, "items", 0.02, 0.06)
     found = Estimate(value, value - 0.02, value + 0.02, "users")
     ndcg = {"value": value / 2, "low": 0.0, "high": 1.0}
-    return StepFound(
+    return StepResult(
         name, about, (name,), found, ndcg, found, None if gain is None else "before", over, over,
         covered=0.5, seconds=seconds, once_s=2.0, per_thousand_s=seconds, total_s=seconds,
     )  # fmt: skip
@@ -35,7 +35,7 @@ def known(text: str = "plain words") -> dict[str, Any]:
         LadderReport(
             ("pictures", "title", "words", "evidence", "base", "behaviour"),
             steps,
-            (Missing("evidence", text),),
+            (MissingStep("evidence", text),),
             (Cost(text, None, 0.0, "no run of it is recorded"), Cost("a fit", 0.0, 90.0, "recorded")),
             {"users": 1234, "lists": 2468, "new_items": 50, "training_items": 200, "catalogue": 250, "splits": 2},
             20,
@@ -96,8 +96,8 @@ def test_no_text_becomes_markup(text: str) -> None:
      (172_800.0, "2.0 d")],
 )  # fmt: skip
 def test_time_in_the_unit_that_people_read(value: float | None, told: str) -> None:
-    assert took(value) == told
+    assert format_duration(value) == told
 
 
 def test_a_small_p_is_told_as_small() -> None:
-    assert [corrected(one) for one in (None, {"holm": 0.004}, {"holm": 0.25})] == ["", "< 0.01", "0.25"]
+    assert [format_p(one) for one in (None, {"holm": 0.004}, {"holm": 0.25})] == ["", "< 0.01", "0.25"]

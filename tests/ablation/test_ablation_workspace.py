@@ -271,8 +271,8 @@ def test_the_command_prints_the_table_and_writes_three_files(
     arguments = ["evaluate", "stages", "-w", str(plain), "--min-weight", "4", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert f" users asked, 23 items held out as new of {ITEMS}, recall@20 among the new ones" in done.output
-    assert "not judged: evidence: the pipeline does not listen or read" in done.output
+    assert f" users evaluated, 23 items held out as new of {ITEMS}, recall@20 among the new ones" in done.output
+    assert "not evaluated: evidence: the pipeline does not listen or read" in done.output
     folder = tmp_path / "out"
     assert sorted(path.name for path in folder.iterdir()) == ["stages.html", "stages.json", "stages.md"]
     assert json.loads((folder / "stages.json").read_text("utf-8"))["k"] == 20

@@ -55,7 +55,7 @@ class Shop:
         from coldstart.engine.run import build
 
         pipeline = self.workspace.pipeline(self.settings)
-        spec = next(spec for spec in pipeline.stages if spec.name == stage)
+        spec = pipeline.stage(stage)
         return str(build(spec, pipeline).table)  # type: ignore[union-attr]
 
 

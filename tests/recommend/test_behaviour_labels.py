@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coldstart.recommend.model import labels
-from coldstart.recommend.model.labels import Labels, learn_labels, read_statements, restore_labels
+from coldstart.recommend.model.labels import Labels, fit_labels, read_statements, restore_labels
 
 RECORDS = [
     {
@@ -20,12 +20,12 @@ RECORDS = [
 BLANK = {"kind": "", "category": None, "tags": [], "attributes": {}}
 
 
-def fit_labels(records: Sequence[Mapping[str, Any]], *, min_count: int = 3) -> Labels:
-    return learn_labels(read_statements(records), np.arange(len(records)), min_count=min_count)
+def fitted_on(records: Sequence[Mapping[str, Any]], *, min_count: int = 3) -> Labels:
+    return fit_labels(read_statements(records), np.arange(len(records)), min_count=min_count)
 
 
 def test_labels_are_what_records_say_in_folded_words() -> None:
-    found = fit_labels(RECORDS)
+    found = fitted_on(RECORDS)
     assert [word for word in found.words if "~" not in word] == [
         "attributes.colour=red",
         "attributes.sizes=m",
@@ -40,7 +40,7 @@ def test_labels_are_what_records_say_in_folded_words() -> None:
 
 
 def test_numbers_are_told_by_their_quantile_among_training_items() -> None:
-    found = fit_labels(RECORDS, min_count=1)
+    found = fitted_on(RECORDS, min_count=1)
     (name, bounds), *others = found.edges.items()
     assert (name, others) == ("attributes.year", [])
     years = [1990.0 + place for place in range(20)]
@@ -56,7 +56,7 @@ def test_numbers_are_told_by_their_quantile_among_training_items() -> None:
 
 
 def test_few_different_numbers_have_a_part_each() -> None:
-    found = fit_labels([{"attributes": {"doors": doors}} for doors in (2, 4, 4, 5) * 3])
+    found = fitted_on([{"attributes": {"doors": doors}} for doors in (2, 4, 4, 5) * 3])
     assert found.words == ("attributes.doors~1/3", "attributes.doors~2/3", "attributes.doors~3/3")
 
 
@@ -65,7 +65,7 @@ def test_rows_are_unit_vectors_weighed_by_rarity() -> None:
     from sklearn.feature_extraction.text import TfidfTransformer
 
     records = [{"tags": tags} for tags in (["a", "b"], ["a"], ["a", "c"], ["b", "c"], ["c"], [])]
-    found = fit_labels(records, min_count=1)
+    found = fitted_on(records, min_count=1)
     assert found.words == ("tag=a", "tag=b", "tag=c")
     counts = [[1, 1, 0], [1, 0, 0], [1, 0, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]]
     reference = TfidfTransformer().fit_transform(counts).toarray()
@@ -73,28 +73,28 @@ def test_rows_are_unit_vectors_weighed_by_rarity() -> None:
 
 
 def test_what_is_said_too_seldom_or_of_nothing_known_is_zero() -> None:
-    found = fit_labels([{"tags": ["a"]}] * 3 + [{"tags": ["b"]}] * 2)
+    found = fitted_on([{"tags": ["a"]}] * 3 + [{"tags": ["b"]}] * 2)
     assert found.words == ("tag=a",)
     assert not found.transform([BLANK, {"tags": ["b"]}, {}]).any()
-    assert fit_labels([BLANK] * 5).transform([BLANK]).shape == (1, 0)
+    assert fitted_on([BLANK] * 5).transform([BLANK]).shape == (1, 0)
 
 
 def test_the_most_frequent_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labels, "MOST_LABELS", 2)
     records = [{"tags": ["often", "seldom"]}] * 3 + [{"tags": ["often", "middling"]}] * 4
-    assert fit_labels(records).words == ("tag=middling", "tag=often")
+    assert fitted_on(records).words == ("tag=middling", "tag=often")
 
 
 def test_attributes_as_tables_keep_them_say_the_same() -> None:
     stored = [{**record, "attributes": json.dumps(record["attributes"])} for record in RECORDS]
-    assert fit_labels(stored).words == fit_labels(RECORDS).words
-    assert np.array_equal(fit_labels(stored).transform(stored), fit_labels(RECORDS).transform(RECORDS))
-    assert fit_labels([{"attributes": "no json"}] * 3).words == ()
+    assert fitted_on(stored).words == fitted_on(RECORDS).words
+    assert np.array_equal(fitted_on(stored).transform(stored), fitted_on(RECORDS).transform(RECORDS))
+    assert fitted_on([{"attributes": "no json"}] * 3).words == ()
 
 
 def test_labels_are_restored_bit_by_bit() -> None:
     records = [*RECORDS, {"tags": ["\ud800 odd", "ünï"]}, {"tags": ["\ud800 odd"]}]
-    found = fit_labels(records, min_count=1)
+    found = fitted_on(records, min_count=1)
     again = restore_labels(found.arrays())
     assert again.words == found.words and again.edges == found.edges
     assert np.array_equal(again.transform(records), found.transform(records))

@@ -22,8 +22,8 @@ from coldstart.core.interactions import interactions
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.recommend.fit_stage import content_groups
-from coldstart.recommend.inputs import behaviour_of, content_of, item_vectors_of
-from coldstart.recommend.model.selection import ChoiceSettings
+from coldstart.recommend.inputs import load_content, load_item_vectors, load_newest_fit
+from coldstart.recommend.model.selection import SelectionSettings
 from coldstart.recommend.settings import Settings, with_behaviour
 from coldstart.store.fits import bound
 from coldstart.store.freshness import Standing
@@ -82,7 +82,7 @@ def test_every_item_with_content_has_a_vector_and_those_that_somebody_met_are_le
         ("filtered", "no_interactions", "nobody has met it in the training window")
     }
     assert [row["item_id"] for row in cold] == list(WORLD.content.item_ids[-COLD:])
-    fitted, artifact = behaviour_of(store, pipeline)
+    fitted, artifact = load_newest_fit(store, pipeline)
     assert fitted.item_ids == WORLD.content.item_ids[:-COLD]
     assert artifact.report["interactions"]["learnt_from"] == len(met(WORLD))
     assert workspace.fitted(FITTED) == dict.fromkeys(fitted.item_ids, "train")
@@ -90,12 +90,12 @@ def test_every_item_with_content_has_a_vector_and_those_that_somebody_met_are_le
 
 def test_rows_are_what_the_fit_says_of_the_content(made: Path) -> None:
     workspace, store, pipeline = seen(made)
-    fitted, artifact = behaviour_of(store, pipeline)
-    content = content_of(store, pipeline)
+    fitted, artifact = load_newest_fit(store, pipeline)
+    content = load_content(store, pipeline)
     assert content.item_ids == WORLD.content.item_ids
     for space, block in WORLD.content.blocks.items():
         np.testing.assert_array_equal(content.blocks[space], block)
-    item_ids, vectors = item_vectors_of(store, pipeline)
+    item_ids, vectors = load_item_vectors(store, pipeline)
     assert item_ids == list(content.item_ids)
     np.testing.assert_allclose(vectors, fitted.items(content), atol=1e-5)
     rows = workspace.vectors("behaviour").sort_by("item_id").to_pylist()
@@ -110,8 +110,8 @@ def test_rows_are_what_the_fit_says_of_the_content(made: Path) -> None:
 
 def test_items_that_nobody_has_met_find_those_who_like_them(made: Path) -> None:
     _, store, pipeline = seen(made)
-    fitted, _ = behaviour_of(store, pipeline)
-    item_ids, vectors = item_vectors_of(store, pipeline)
+    fitted, _ = load_newest_fit(store, pipeline)
+    item_ids, vectors = load_item_vectors(store, pipeline)
     users = fitted.users(met(WORLD).over(fitted.item_ids).matrix())
     scores = users @ vectors[-COLD:].T
     truth = WORLD.truth[:, -COLD:]
@@ -122,7 +122,7 @@ def test_items_that_nobody_has_met_find_those_who_like_them(made: Path) -> None:
 
 def test_the_neighbours_of_an_item_are_what_the_same_people_like(made: Path) -> None:
     workspace, store, pipeline = seen(made)
-    item_ids, vectors = item_vectors_of(store, pipeline)
+    item_ids, vectors = load_item_vectors(store, pipeline)
     asked = item_ids[-1]  # nobody has met it
     hits = workspace.search(item=asked, spaces=["behaviour"], top_k=5)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -201,7 +201,7 @@ def test_news_wait_until_a_fit_is_asked_for_and_then_all_rows_are_made_anew(shop
     assert notes(fitted, FITTED)[1] == f"`coldstart run --workspace {shop.uri}` fills behaviour with it"
     assert balances(shop)["behaviour"] == (0, 0, 0, 0, ITEMS)
     with pytest.raises(NotFitted) as waits:
-        item_vectors_of(shop._store, shop.pipeline())
+        load_item_vectors(shop._store, shop.pipeline())
     assert str(waits.value) == (
         f"space 'behaviour' has no vector by the last fit yet: run `coldstart run --workspace {shop.uri}`"
     )
@@ -237,12 +237,12 @@ def test_the_training_window_ends_when_it_is_told_to(shop: coldstart.Workspace) 
 
 
 def test_a_batch_of_one_gives_what_a_batch_of_all_gives(shop: coldstart.Workspace) -> None:
-    item_ids, vectors = item_vectors_of(shop._store, shop.pipeline())
+    item_ids, vectors = load_item_vectors(shop._store, shop.pipeline())
     pipeline = bound(shop.pipeline(overrides=["behaviour.batch_size=7"]), shop._store)
     stage: Any = Standing(shop._store, pipeline).stage("behaviour")
     shop._store.drop(stage.table, "true")
     shop.run(overrides=["behaviour.batch_size=7"], only=["behaviour"])
-    again_ids, again = item_vectors_of(shop._store, pipeline)
+    again_ids, again = load_item_vectors(shop._store, pipeline)
     assert again_ids == item_ids
     np.testing.assert_allclose(again, vectors, atol=1e-5)
 
@@ -280,7 +280,7 @@ def test_a_run_goes_on_without_interactions_and_says_what_waits(empty: Path) -> 
     bare = {row["stage"]: (row["reason"], row["detail"]) for row in workspace.failures() if row["item_id"] == "bare"}
     assert bare[FITTED] == ("no_content", "picture: no_media; text: no_text")
     with pytest.raises(NotFitted) as nothing:
-        behaviour_of(workspace._store, workspace.pipeline())
+        load_newest_fit(workspace._store, workspace.pipeline())
     assert str(nothing.value) == "stage 'align.behaviour' has fitted nothing: run `coldstart finetune behaviour`"
 
 
@@ -402,7 +402,7 @@ def test_items_of_nearly_one_content_are_held_out_together() -> None:
 
 
 def test_the_defaults_of_the_stage_are_those_of_the_choice() -> None:
-    stage, choice = Settings().model_dump(), ChoiceSettings()
+    stage, choice = Settings().model_dump(), SelectionSettings()
     assert stage.pop("candidates") is None
     shared = {one.name: getattr(choice, one.name) for one in fields(choice) if one.name != "candidates"}
     assert {name: stage[name] for name in shared} == shared

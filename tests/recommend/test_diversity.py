@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from coldstart.recommend.rerank import RHO, Quota, dpp, mmr, spread, theta_of
+from coldstart.recommend.rerank import RHO, Quota, dpp, intra_list_diversity, mmr, relevance_weight
 
 
 def problem(seed, count=8, dim=3, lists=None):
@@ -95,10 +95,12 @@ def test_diversity_rises_along_the_dial():
     dials = (0.05, 0.2, 0.4, 0.6, 0.8, 1.0)
     ways = {
         "mmr": [mmr(relevance, vectors, 10, 1 - dial) for dial in dials],
-        "dpp": [dpp(relevance, vectors, 10, theta_of(dial)) for dial in dials],
+        "dpp": [dpp(relevance, vectors, 10, relevance_weight(dial)) for dial in dials],
     }
     for found in ways.values():
-        mean = [np.mean([spread(v[own]) for v, own in zip(vectors, places, strict=True)]) for places in found]
+        mean = [
+            np.mean([intra_list_diversity(v[own]) for v, own in zip(vectors, places, strict=True)]) for places in found
+        ]
         worth = [np.mean(np.take_along_axis(relevance, places, 1)) for places in found]
         assert np.all(np.diff(mean) > 0), mean
         assert np.all(np.diff(worth) < 0), worth
@@ -127,5 +129,5 @@ def test_quota_holds_in_every_beginning():
 
 
 def test_spread_is_the_mean_of_all_pairs():
-    assert spread(np.array([[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])) == pytest.approx((1 + 2 + 1) / 3)
-    assert spread(np.ones((1, 2))) == 0.0
+    assert intra_list_diversity(np.array([[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])) == pytest.approx((1 + 2 + 1) / 3)
+    assert intra_list_diversity(np.ones((1, 2))) == 0.0

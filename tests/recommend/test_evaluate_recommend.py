@@ -13,14 +13,14 @@ from behaviour_world import World, world
 
 from coldstart.errors import ColdstartError
 from coldstart.metrics.ranking import measure_lists
-from coldstart.recommend.evaluate import EvaluateSettings, evaluate, split_of
-from coldstart.recommend.evaluate.data import data_of, groups_of, without_near
-from coldstart.recommend.evaluate.judge import judge, task_of
-from coldstart.recommend.evaluate.methods import named
+from coldstart.recommend.evaluate import EvaluateSettings, build_split, evaluate
+from coldstart.recommend.evaluate.data import build_data, exclude_near_duplicates, near_duplicate_groups
+from coldstart.recommend.evaluate.measures import build_task, evaluate_model
+from coldstart.recommend.evaluate.methods import select_methods
 from coldstart.recommend.evaluate.page import markdown
-from coldstart.recommend.evaluate.splits import by_items
+from coldstart.recommend.evaluate.splits import split_by_items
 from coldstart.recommend.model.fusion import Content
-from coldstart.recommend.model.selection import ChoiceSettings
+from coldstart.recommend.model.selection import SelectionSettings
 
 METHODS = ("random", "popularity", "category", "content_mean", "knn", "ridge", "oracle")
 WHITE = {"power": 0.5}  # the made-up world shows its factors in all directions alike
@@ -84,11 +84,11 @@ def test_the_record_says_all_that_was_asked_for(found: dict[str, Any]) -> None:
 
 def test_lists_are_full_and_hold_nothing_that_was_met(known: World) -> None:
     """Recall by hand, from all scores of a user."""
-    split = split_of(known.interactions, known.content, "coldrec", SETTINGS)
-    data = data_of(split, known.content, teacher="pure_svd", dim=24)
-    task = task_of(data, known.content.blocks["text"], ks=(10,), audience_k=10, early=50)
-    model = named(["content_mean"])[0].fit(data, 0)
-    got = judge(model, data, task).values["all"]["recall@10"]
+    split = build_split(known.interactions, known.content, "coldrec", SETTINGS)
+    data = build_data(split, known.content, teacher="pure_svd", dim=24)
+    task = build_task(data, known.content.blocks["text"], ks=(10,), audience_k=10, early=50)
+    model = select_methods(["content_mean"])[0].fit(data, 0)
+    got = evaluate_model(model, data, task).values["all"]["recall@10"]
     scores = model.users(task.histories) @ model.items(known.content).T
     for row in range(len(task.users)):
         own = scores[row].copy()
@@ -99,9 +99,11 @@ def test_lists_are_full_and_hold_nothing_that_was_met(known: World) -> None:
 
 
 def test_scores_that_are_no_product_are_ranked_alike(known: World) -> None:
-    data = data_of(split_of(known.interactions, known.content, "items", SETTINGS), known.content, teacher="pure_svd")
-    task = task_of(data, known.content.blocks["text"], ks=(10,), audience_k=10, early=50)
-    model = named(["content_mean"])[0].fit(data, 0)
+    data = build_data(
+        build_split(known.interactions, known.content, "items", SETTINGS), known.content, teacher="pure_svd"
+    )
+    task = build_task(data, known.content.blocks["text"], ks=(10,), audience_k=10, early=50)
+    model = select_methods(["content_mean"])[0].fit(data, 0)
 
     class Slow:
         def items(self, content: Content) -> np.ndarray:
@@ -110,22 +112,22 @@ def test_scores_that_are_no_product_are_ranked_alike(known: World) -> None:
         def scores(self, items: np.ndarray, histories: Any) -> np.ndarray:
             return np.asarray(model.users(histories) @ items.T)
 
-    fast, slow = judge(model, data, task), judge(Slow(), data, task)  # type: ignore[arg-type]
+    fast, slow = evaluate_model(model, data, task), evaluate_model(Slow(), data, task)  # type: ignore[arg-type]
     assert np.array_equal(fast.values["cold"]["ndcg@10"], slow.values["cold"]["ndcg@10"], equal_nan=True)
     assert fast.audience.tolist() == slow.audience.tolist()
     assert len(fast.audience) == len(task.audience_items) > 20
 
 
 def test_the_audience_of_an_item_by_hand(known: World) -> None:
-    split = split_of(known.interactions, known.content, "items", SETTINGS)
-    data = data_of(split, known.content, teacher="pure_svd", dim=24)
-    task = task_of(data, known.content.blocks["text"], ks=(10,), audience_k=1000, early=3)
+    split = build_split(known.interactions, known.content, "items", SETTINGS)
+    data = build_data(split, known.content, teacher="pure_svd", dim=24)
+    task = build_task(data, known.content.blocks["text"], ks=(10,), audience_k=1000, early=3)
     assert task.audience_k == 12
-    model = named(["ridge"])[0].fit(data, 0)
+    model = select_methods(["ridge"])[0].fit(data, 0)
     scores = model.items(known.content)[task.audience_items] @ model.users(task.audience_histories).T
     lists = np.argsort(-scores, axis=1)[:, :12].astype(np.int64)
     expected = measure_lists(lists, task.audience, [12])["recall@12"]
-    assert judge(model, data, task).audience == pytest.approx(expected)
+    assert evaluate_model(model, data, task).audience == pytest.approx(expected)
     assert np.diff(task.audience.indptr).max() == 3
 
 
@@ -174,11 +176,11 @@ def test_near_copies_fall_on_one_side_and_out_of_a_test(known: World) -> None:
     text = known.content.blocks["text"].copy()
     text[1::2] = text[::2] + 0.001 * rng.normal(size=text[::2].shape)
     content = Content(known.content.item_ids, {"text": text}, known.content.records)
-    groups = groups_of(content)
+    groups = near_duplicate_groups(content)
     assert (groups[::2] == groups[1::2]).all()
-    split = split_of(known.interactions, content, "items", SETTINGS)
+    split = build_split(known.interactions, content, "items", SETTINGS)
     assert split.settings["near_duplicates"] == 0
-    apart = without_near(by_items(known.interactions), content)
+    apart = exclude_near_duplicates(split_by_items(known.interactions), content)
     assert apart.settings["near_duplicates"] > 20
     warm, cold = apart.warm, apart.cold("test") | apart.cold("valid")
     assert not (cold[::2] & warm[1::2]).any()
@@ -187,7 +189,7 @@ def test_near_copies_fall_on_one_side_and_out_of_a_test(known: World) -> None:
 def test_a_picture_that_all_share_makes_no_copies(known: World) -> None:
     blocks = {"picture": np.ones((160, 4), np.float32)}
     content = Content(known.content.item_ids, blocks, known.content.records)
-    assert len(np.unique(groups_of(content))) == 160
+    assert len(np.unique(near_duplicate_groups(content))) == 160
 
 
 def test_the_table_as_markdown(found: dict[str, Any]) -> None:
@@ -221,6 +223,11 @@ def test_the_chosen_one_holds_near_copies_together_only_where_the_evaluation_doe
     blocks["year"][:, 1] += np.arange(len(made.content)) * 1e-4
     content = Content(made.content.item_ids, blocks, made.content.records)
     settings = EvaluateSettings(
-        methods=("chosen",), seeds=1, choice=ChoiceSettings({"ridge": {}}, folds=1), check=False, near=None, draws=100
+        methods=("chosen",),
+        seeds=1,
+        choice=SelectionSettings({"ridge": {}}, folds=1),
+        check=False,
+        near=None,
+        draws=100,
     )
     assert not evaluate(made.interactions, content, "coldrec", settings).left_out

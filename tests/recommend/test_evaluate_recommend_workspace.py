@@ -66,14 +66,14 @@ def test_the_command_writes_page_record_table_and_split(uri: str, tmp_path: Path
     lines = done.stdout.splitlines()
     users, without = record["counts"]["users"], record["counts"]["users_without_history"]
     assert lines[0] == (
-        f"split coldrec, part test, digest {digest}: {users} users asked, {without} more without a history"
+        f"split coldrec, part test, digest {digest}: {users} users evaluated, {without} more without a history"
     )
-    assert lines[1] == f"to know: {LACKS}"
+    assert lines[1] == f"note: {LACKS}"
     assert lines[-6] == (
         "in brackets: 95 % intervals by bootstrap over users or items, the wider; less reference: than content, mean "
         "of the history, * where p < 0.05 after Holm's correction"
     )
-    assert lines[-5] == "no leak of 12 kinds that were looked for"
+    assert lines[-5] == "no leak found; 12 kinds checked"
     assert lines[-4:] == [
         f"written: {tmp_path / 'out' / name}" for name in ("recommend.html", "recommend.json", "recommend.md")
     ] + [f"written: {tmp_path / 'out' / 'split'}"]

@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from scipy.stats import beta as beta_of
 
 from coldstart.errors import ColdstartError
-from coldstart.recommend.rerank import Posterior, explore, merge, posterior, sampled, slots
+from coldstart.recommend.rerank import Posterior, exploration_slots, explore, merge_lists, posterior, sample_orders
 
 
 def test_a_posterior_counts_clicks_and_impressions() -> None:
@@ -29,7 +29,7 @@ def test_counts_and_rates_that_cannot_be_are_refused() -> None:
         posterior([0.1, 1.5])
     assert str(refused.value) == "rate 1.5 of a new item: give shares between 0 and 1"
     with pytest.raises(ColdstartError) as refused:
-        slots(5, 1.2, np.random.default_rng(0))
+        exploration_slots(5, 1.2, np.random.default_rng(0))
     assert str(refused.value) == "share 1.2 of exploration: give a number between 0 and 1"
 
 
@@ -39,16 +39,16 @@ def test_the_propensity_of_the_first_slot_is_the_probability_to_be_the_best() ->
     first, second = (beta_of(a, b) for a, b in zip(believed.alpha, believed.beta, strict=True))
     exact = quad(lambda rate: first.pdf(rate) * second.cdf(rate), 0, 1)[0]
     rng = np.random.default_rng(0)
-    orders = sampled(believed, 1, rng, 40_001)
+    orders = sample_orders(believed, 1, rng, 40_001)
     assert (orders == 0).mean() == pytest.approx(exact, abs=0.01)
     assert (orders == 1).mean() == pytest.approx(1 - exact, abs=0.01)
-    shown = np.mean([sampled(believed, 1, rng, 1)[0, 0] == 0 for _ in range(4000)])
+    shown = np.mean([sample_orders(believed, 1, rng, 1)[0, 0] == 0 for _ in range(4000)])
     assert shown == pytest.approx(exact, abs=0.03)
 
 
 def test_a_sample_of_more_than_a_block_is_a_sample() -> None:
     believed = posterior(np.linspace(0.01, 0.5, 3000), strength=1e5)
-    orders = sampled(believed, 4, np.random.default_rng(0), 1501)
+    orders = sample_orders(believed, 4, np.random.default_rng(0), 1501)
     assert orders.shape == (1501, 4)
     assert all(len(set(order.tolist())) == 4 for order in orders)
     assert np.all(orders > 2900)
@@ -56,22 +56,22 @@ def test_a_sample_of_more_than_a_block_is_a_sample() -> None:
 
 def test_the_expected_share_of_slots_is_the_share_and_the_first_slot_is_never_taken() -> None:
     rng = np.random.default_rng(0)
-    drawn = np.stack([slots(10, 0.07, rng) for _ in range(20_000)])
+    drawn = np.stack([exploration_slots(10, 0.07, rng) for _ in range(20_000)])
     assert drawn.mean() == pytest.approx(0.07, abs=0.002)
     assert set(drawn.sum(axis=1).tolist()) == {0, 1}
     assert not drawn[:, 0].any()
     np.testing.assert_allclose(drawn[:, 1:].mean(axis=0), 0.7 / 9, atol=0.01)
-    assert slots(4, 1.0, rng).tolist() == [False, True, True, True]
-    assert slots(1, 1.0, rng).tolist() == [False]
-    assert slots(0, 0.5, rng).tolist() == []
+    assert exploration_slots(4, 1.0, rng).tolist() == [False, True, True, True]
+    assert exploration_slots(1, 1.0, rng).tolist() == [False]
+    assert exploration_slots(0, 0.5, rng).tolist() == []
 
 
 def test_a_merged_list_keeps_both_orders() -> None:
     chosen = np.array([False, True, False, True, True])
-    places, explored = merge([5, 6, 7, 8, 9], [1, 2], chosen)
+    places, explored = merge_lists([5, 6, 7, 8, 9], [1, 2], chosen)
     assert places.tolist() == [5, 1, 6, 2, 7]
     assert explored.tolist() == [False, True, False, True, False]
-    places, explored = merge([5, -1, -1], [1, 2, 3], np.array([False, True, False, True]))
+    places, explored = merge_lists([5, -1, -1], [1, 2, 3], np.array([False, True, False, True]))
     assert places.tolist() == [5, 1, -1, 2]
 
 

@@ -6,7 +6,16 @@ from scipy.sparse import random as random_matrix
 
 from coldstart.errors import ColdstartError
 from coldstart.recommend.model import factors
-from coldstart.recommend.model.factors import Folding, als, bpr, fit_folding, fold_in, pure_svd, restore_folding, teach
+from coldstart.recommend.model.factors import (
+    FoldIn,
+    als,
+    als_fold_in,
+    bpr,
+    fit_fold_in,
+    fit_teacher,
+    pure_svd,
+    restore_fold_in,
+)
 
 
 def _matrix(users: int = 40, items: int = 30, seed: int = 0) -> csr_matrix:
@@ -75,28 +84,28 @@ def test_als_fits_its_items_to_users_as_its_settings_say() -> None:
 def test_fold_in_is_the_exact_step() -> None:
     matrix = vstack([_matrix(), csr_matrix((2, 30), dtype=np.float32)]).tocsr()
     items = np.random.default_rng(5).normal(size=(30, 7)).astype(np.float32)
-    found = fold_in(items, matrix, 4.0, 0.2)
+    found = als_fold_in(items, matrix, 4.0, 0.2)
     np.testing.assert_allclose(found, _solved(items, matrix, 4.0, 0.2), atol=1e-5)
     assert not found[40:].any()
 
 
 def test_fold_in_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix, items = _matrix(), np.random.default_rng(5).normal(size=(30, 7)).astype(np.float32)
-    whole = fold_in(items, matrix)
+    whole = als_fold_in(items, matrix)
     monkeypatch.setattr(factors, "_NUMBERS", 500)
-    np.testing.assert_allclose(fold_in(items, matrix), whole, atol=1e-6)
+    np.testing.assert_allclose(als_fold_in(items, matrix), whole, atol=1e-6)
 
 
 def test_users_of_als_are_the_fold_in_of_their_rows() -> None:
     matrix = _matrix()
     found = als(matrix, dim=6)
-    assert np.array_equal(fold_in(found.items, matrix), found.users)
+    assert np.array_equal(als_fold_in(found.items, matrix), found.users)
 
 
 def test_nothing_was_learnt_where_nothing_was_liked() -> None:
     matrix = csr_matrix(np.pad(_matrix().toarray(), ((0, 1), (0, 1))))
     for name in factors.TEACHERS:
-        found = teach(name, matrix, dim=5)
+        found = fit_teacher(name, matrix, dim=5)
         assert found.users.shape == (41, 5) and found.items.shape == (31, 5)
         assert found.users.dtype == found.items.dtype == np.float32
         assert not found.users[-1].any() and not found.items[-1].any()
@@ -125,20 +134,20 @@ def test_pure_svd_is_the_best_approximation_of_its_rank(dim: int) -> None:
 @pytest.mark.parametrize(("name", "within"), [("als", 1e-6), ("pure_svd", 1e-4), ("bpr", 0.5)])
 def test_a_folding_gives_training_rows_what_they_were_trained_with(name: str, within: float) -> None:
     made = world().interactions.matrix()
-    teacher = teach(name, made, dim=8)
-    folding = fit_folding(teacher, made)
+    teacher = fit_teacher(name, made, dim=8)
+    folding = fit_fold_in(teacher, made)
     error = np.linalg.norm(folding.users(made) - teacher.users) / np.linalg.norm(teacher.users)
     assert error < within
-    again = restore_folding(folding.arrays())
+    again = restore_fold_in(folding.arrays())
     assert np.array_equal(again.users(made), folding.users(made))
     assert (len(folding.arrays()["folding.als"]) == 2) == (name == "als")
-    assert not Folding(teacher.items, als=None).users(csr_matrix((1, made.shape[1]), dtype=np.float32)).any()
+    assert not FoldIn(teacher.items, als=None).users(csr_matrix((1, made.shape[1]), dtype=np.float32)).any()
 
 
 def test_what_cannot_be_taught_is_refused() -> None:
     with pytest.raises(ColdstartError) as caught:
-        teach("als", csr_matrix((3, 4), dtype=np.float32))
+        fit_teacher("als", csr_matrix((3, 4), dtype=np.float32))
     assert str(caught.value) == "3 users like none of 4 items: there is nothing to learn from"
     with pytest.raises(ColdstartError) as caught:
-        teach("word2vec", _matrix())
+        fit_teacher("word2vec", _matrix())
     assert str(caught.value) == "teacher 'word2vec': there is als, bpr, pure_svd"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from coldstart.core.vectors import unit
-from coldstart.recommend.users import decayed, interests, medoids, most_alike
+from coldstart.recommend.users import decay_weights, interests, medoids, most_similar
 
 
 def bunches(seed=0, sizes=(12, 7, 4), dim=6):
@@ -19,11 +19,11 @@ def bunches(seed=0, sizes=(12, 7, 4), dim=6):
 
 
 def test_weights_halve_with_every_half_life():
-    found = decayed(np.array([1.0, 2.0, 4.0, 1.0]), np.array([0, 10, 20, -5]), 10)
+    found = decay_weights(np.array([1.0, 2.0, 4.0, 1.0]), np.array([0, 10, 20, -5]), 10)
     assert found.tolist() == [1.0, 1.0, 1.0, 1.0]
-    assert decayed(np.array([1.0, 2.0]), np.array([5, 6]), None).tolist() == [1.0, 2.0]
+    assert decay_weights(np.array([1.0, 2.0]), np.array([5, 6]), None).tolist() == [1.0, 2.0]
     with pytest.raises(ValueError, match=r"^a half-life of 0 s: give one above 0$"):
-        decayed(np.ones(1), np.ones(1), 0)
+        decay_weights(np.ones(1), np.ones(1), 0)
 
 
 def test_interests_are_rows_of_the_history_by_share():
@@ -72,6 +72,6 @@ def test_fewer_different_vectors_than_interests():
 
 def test_most_alike_by_cosine():
     history = np.array([[1, 0], [0, 5], [2, 2], [0, 0]], np.float32)
-    places, cosines = most_alike(np.array([0, 3], np.float32), history, 2)
+    places, cosines = most_similar(np.array([0, 3], np.float32), history, 2)
     assert places.tolist() == [1, 2]
     np.testing.assert_allclose(cosines, [1, 0.5**0.5], rtol=1e-6)

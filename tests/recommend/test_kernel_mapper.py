@@ -67,10 +67,10 @@ def test_landmarks_learn_from_all_items() -> None:
     found = kernel.fit(of.problem, landmarks=20, penalty=0.4)
     exact = kernel.fit(of.problem, landmarks=60, penalty=0.4)
     near, among = (
-        kernel.gaussian(left, found.landmarks, found.gamma).astype(np.float64)
+        kernel.gaussian_kernel(left, found.landmarks, found.gamma).astype(np.float64)
         for left in (of.problem.features, found.landmarks)
     )
-    full = kernel.gaussian(of.problem.features, of.problem.features, exact.gamma).astype(np.float64)
+    full = kernel.gaussian_kernel(of.problem.features, of.problem.features, exact.gamma).astype(np.float64)
     targets = full @ exact.weights + 0.4 * exact.weights
     expected = np.linalg.solve(near.T @ near + 0.4 * among + 4e-7 * np.eye(20), near.T @ targets)
     np.testing.assert_allclose(found.weights, expected, atol=1e-3)

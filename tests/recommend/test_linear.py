@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from coldstart.recommend.model import linear
-from coldstart.recommend.model.linear import draw_waves, fit_linear, restore_linear
+from coldstart.recommend.model.linear import draw_fourier_features, fit_linear, restore_linear
 
 
 def _data(rows: int = 300, width: int = 12, targets: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -42,7 +42,7 @@ def test_rows_without_confidence_are_not_read() -> None:
 
 def test_products_of_waves_are_near_the_gaussian_kernel() -> None:
     features = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
-    lifted = draw_waves(6, 20_000, 0.3, seed=1)(features)
+    lifted = draw_fourier_features(6, 20_000, 0.3, seed=1)(features)
     apart = np.square(features[:, None] - features[None]).sum(axis=2)
     assert np.abs(lifted @ lifted.T - np.exp(-0.3 * apart)).max() < 0.05
 
@@ -55,7 +55,9 @@ def test_waves_come_near_to_exact_kernel_ridge() -> None:
     gamma, penalty = 1.0, 0.5
 
     def fitted(count: int) -> np.ndarray:
-        return fit_linear(features, goals, confidence, penalty, draw_waves(4, count, gamma, seed=2))(features)
+        return fit_linear(features, goals, confidence, penalty, draw_fourier_features(4, count, gamma, seed=2))(
+            features
+        )
 
     wide = features.astype(np.float64)
     kernel = wide @ wide.T + np.exp(-gamma * np.square(wide[:, None] - wide[None]).sum(axis=2))
@@ -72,6 +74,6 @@ def test_waves_come_near_to_exact_kernel_ridge() -> None:
 
 def test_it_is_restored_bit_by_bit() -> None:
     features, goals, confidence = _data()
-    for waves in (None, draw_waves(12, 50, 1.0, seed=0)):
+    for waves in (None, draw_fourier_features(12, 50, 1.0, seed=0)):
         found = fit_linear(features, goals, confidence, 1.0, waves)
         assert np.array_equal(restore_linear(found.arrays())(features), found(features))

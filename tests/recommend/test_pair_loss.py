@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from coldstart.recommend.model.pairs import Batches, of_histories, of_pairs
-from coldstart.recommend.model.towers import Drawn, pair_loss
+from coldstart.recommend.model.pairs import Batches, source_of_histories, source_of_pairs
+from coldstart.recommend.model.towers import SamplingCorrection, pair_loss
 
 
 @pytest.mark.parametrize(("more", "hard"), [(0, 0), (3, 0), (0, 2), (3, 2)])
@@ -19,7 +19,7 @@ def test_the_loss_is_the_formula_of_its_docstring(more: int, hard: int) -> None:
     size, dim, temperature = 5, 4, 0.2
     first, second = torch.randn(size, dim).double(), torch.randn(size + more, dim).double()
     near = torch.randn(size, hard, dim).double()
-    drawn = Drawn(
+    drawn = SamplingCorrection(
         torch.randn(size).double(),
         torch.randn(size + more).double(),
         torch.rand(size, size + more) < 0.3,
@@ -56,14 +56,14 @@ def _liked() -> csr_matrix:
 
 
 def _batches(seed: int = 0, log_q: bool = True) -> Batches:
-    source = of_histories(_liked(), cap=100, seed=0)
+    source = source_of_histories(_liked(), cap=100, seed=0)
     kinds = ["a" if item % 3 else None for item in range(30)]
     return Batches(source, np.arange(30), kinds, size=16, bag=4, others=6, hard=2, log_q=log_q, seed=seed)
 
 
 def test_a_batch_of_histories_holds_what_its_docstrings_say() -> None:
     dense = _liked().toarray() > 0
-    source = of_histories(_liked(), cap=100, seed=0)
+    source = source_of_histories(_liked(), cap=100, seed=0)
     assert len(source.examples) == dense.sum() - 1  # a user of one item has no other to go with it
     share = np.bincount(source.examples[:, 1], minlength=30) / len(source.examples)
     for batch in _batches().epoch(10**6):
@@ -97,11 +97,11 @@ def test_batches_are_set_by_the_seed() -> None:
 
 
 def test_pairs_go_both_ways_and_an_item_goes_with_itself() -> None:
-    source = of_pairs(np.array([[0, 2], [1, 2]], np.int32), 4)
+    source = source_of_pairs(np.array([[0, 2], [1, 2]], np.int32), 4)
     assert source.examples.tolist() == [[0, 2], [1, 2], [2, 0], [2, 1]]
     assert source.known.toarray().tolist() == [[1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
 
 
 def test_a_popular_item_stands_in_as_many_examples_as_the_cap_allows() -> None:
-    source = of_histories(_liked(), cap=3, seed=0)
+    source = source_of_histories(_liked(), cap=3, seed=0)
     assert np.bincount(source.examples[:, 1]).max() == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coldstart.recommend.reasons import Fact, explain, quoted, reach, shared_facts
+from coldstart.recommend.reasons import Fact, explain, explain_user, quoted, shared_facts
 
 ITEM = {
     "item_id": "n",
@@ -124,5 +124,5 @@ def test_facts_with_their_fields():
 
 def test_an_audience_is_told_of_in_the_third_person():
     rows = np.array([[1, 0]], np.float32)
-    assert reach(ITEM, [before(creator="ann")], NEAR, rows).words == 'liked "Old cats": both are by "ann"'
-    assert reach(ITEM, [], NEAR, np.empty((0, 2), np.float32)).words == "no history"
+    assert explain_user(ITEM, [before(creator="ann")], NEAR, rows).words == 'liked "Old cats": both are by "ann"'
+    assert explain_user(ITEM, [], NEAR, np.empty((0, 2), np.float32)).words == "no history"

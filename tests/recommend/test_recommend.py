@@ -7,21 +7,21 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from coldstart.errors import ColdstartError
-from coldstart.recommend.lists import Recommender, Rules, Shelf
-from coldstart.recommend.rerank import spread
+from coldstart.recommend.lists import Candidates, ListBuilder, Rules
+from coldstart.recommend.rerank import intra_list_diversity
 
 rng = np.random.default_rng(0)
 ITEMS = rng.normal(size=(300, 6)).astype(np.float32)
 USERS = rng.normal(size=(9, 6)).astype(np.float32)
 COLD = np.arange(300) % 5 == 0
 CREATORS = np.where(np.arange(300) % 7 == 0, -1, np.arange(300) % 11)
-SHELF = Shelf(tuple(f"i{n:03d}" for n in range(300)), ITEMS, COLD, CREATORS)
+SHELF = Candidates(tuple(f"i{n:03d}" for n in range(300)), ITEMS, COLD, CREATORS)
 SCORES = USERS @ ITEMS.T
 NAMES = tuple(f"u{n}" for n in range(9))
 
 
 def lists(queries=USERS, seen=None, shelf=SHELF, **rules):
-    return Recommender(shelf, Rules(**rules), device="cpu").lists(queries, seen, NAMES)
+    return ListBuilder(shelf, Rules(**rules), device="cpu").lists(queries, seen, NAMES)
 
 
 def test_no_rule_is_plain_ranking():
@@ -34,7 +34,7 @@ def test_no_rule_is_plain_ranking():
 
 def test_rules_that_do_nothing_change_nothing():
     plain = lists(top_k=15).places.tolist()
-    shelf = Shelf(SHELF.item_ids, ITEMS, np.zeros(300, bool), CREATORS)
+    shelf = Candidates(SHELF.item_ids, ITEMS, np.zeros(300, bool), CREATORS)
     assert lists(top_k=15, per_creator=300).places.tolist() == plain
     assert lists(shelf=shelf, top_k=15, cold_share=0.5).places.tolist() == plain
     assert lists(shelf=shelf, top_k=15, cold_boost=9).places.tolist() == plain
@@ -65,7 +65,7 @@ def test_of_one_creator_only_so_many():
 
 
 def test_a_creator_of_nearly_everything_does_not_empty_the_list():
-    shelf = Shelf(SHELF.item_ids, np.sort(ITEMS[:, :1], axis=0)[::-1].copy(), COLD, (np.arange(300) > 290) * 1)
+    shelf = Candidates(SHELF.item_ids, np.sort(ITEMS[:, :1], axis=0)[::-1].copy(), COLD, (np.arange(300) > 290) * 1)
     found = lists(queries=np.ones((1, 1), np.float32), shelf=shelf, top_k=5, per_creator=2)
     assert found.places.tolist() == [[0, 1, 291, 292, -1]]
 
@@ -93,13 +93,13 @@ def test_a_boost_raises_cold_items_by_deviations():
 def test_diversity_rises_along_the_dial(diversify):
     found = [lists(top_k=10, diversity=dial, diversify=diversify).places for dial in (0, 0.3, 0.6, 1.0)]
     assert found[0].tolist() == np.argsort(-SCORES, axis=1)[:, :10].tolist()
-    means = [np.mean([spread(ITEMS[row]) for row in places]) for places in found]
+    means = [np.mean([intra_list_diversity(ITEMS[row]) for row in places]) for places in found]
     assert np.all(np.diff(means) > 0)
 
 
 def test_likeness_is_judged_by_looks():
     looks = np.eye(2, dtype=np.float32)[np.arange(300) % 2]
-    shelf = Shelf(SHELF.item_ids, ITEMS, COLD, CREATORS, looks=looks)
+    shelf = Candidates(SHELF.item_ids, ITEMS, COLD, CREATORS, looks=looks)
     found = lists(shelf=shelf, top_k=2, diversity=0.9)
     assert (found.places[:, 0] % 2 != found.places[:, 1] % 2).all()
 
@@ -140,7 +140,7 @@ def test_exploration_is_by_chance_and_says_how_likely():
         assert all(len(set(row)) == 20 for row in one.places.tolist())
     again = lists(top_k=20, explore=0.2, seed=3)
     assert again.places.tolist() == many[3].places.tolist()
-    alone = Recommender(SHELF, Rules(top_k=20, explore=0.2, seed=3), device="cpu").lists(USERS[4:5], None, NAMES[4:5])
+    alone = ListBuilder(SHELF, Rules(top_k=20, explore=0.2, seed=3), device="cpu").lists(USERS[4:5], None, NAMES[4:5])
     assert alone.places[0].tolist() == many[3].places[4].tolist()
     assert alone.propensity[0].tolist() == many[3].propensity[4].tolist()
 
@@ -158,7 +158,7 @@ def test_rules_hold_together():
 
 
 def test_nothing_on_the_shelf():
-    shelf = Shelf((), np.empty((0, 6), np.float32), np.empty(0, bool), np.empty(0, np.int64))
+    shelf = Candidates((), np.empty((0, 6), np.float32), np.empty(0, bool), np.empty(0, np.int64))
     for rules in ({}, {"explore": 0.5}, {"cold_share": 0.5, "per_creator": 1, "diversity": 0.5}):
         found = lists(shelf=shelf, top_k=3, **rules)
         assert found.places.tolist() == [[-1] * 3] * 9

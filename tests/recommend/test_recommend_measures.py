@@ -11,27 +11,27 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from coldstart.core.interactions import interactions
 from coldstart.metrics.ranking import measure_lists
-from coldstart.recommend.evaluate import judge
+from coldstart.recommend.evaluate import measures
 
 LISTS = np.array([[0, 1, 2], [2, 0, -1], [3, -1, -1], [-1, -1, -1]], np.int64)
 
 
 def test_coverage_and_exposure_count_places() -> None:
-    counts = judge.times_shown(LISTS, 6)
+    counts = measures.times_shown(LISTS, 6)
     assert counts.tolist() == [2, 1, 2, 1, 0, 0]
-    assert judge.coverage(counts, np.ones(6, bool)) == pytest.approx(4 / 6)
+    assert measures.coverage(counts, np.ones(6, bool)) == pytest.approx(4 / 6)
     chosen = np.array([True, False, False, True, False, False])
-    assert judge.exposure(counts, chosen) == pytest.approx(3 / 6)
-    assert math.isnan(judge.exposure(np.zeros(6, np.int64), chosen))
+    assert measures.exposure(counts, chosen) == pytest.approx(3 / 6)
+    assert math.isnan(measures.exposure(np.zeros(6, np.int64), chosen))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_gini_is_half_the_relative_mean_difference(seed: int) -> None:
     counts = np.random.default_rng(seed).integers(0, 30, 50)
     expected = np.abs(counts[:, None] - counts[None]).sum() / (2 * len(counts) ** 2 * counts.mean())
-    assert judge.gini(counts, np.ones(50, bool)) == pytest.approx(expected)
-    assert judge.gini(np.full(9, 4), np.ones(9, bool)) == pytest.approx(0)
-    assert judge.gini(np.zeros(9, np.int64), np.ones(9, bool)) == 0
+    assert measures.gini(counts, np.ones(50, bool)) == pytest.approx(expected)
+    assert measures.gini(np.full(9, 4), np.ones(9, bool)) == pytest.approx(0)
+    assert measures.gini(np.zeros(9, np.int64), np.ones(9, bool)) == 0
 
 
 def test_diversity_is_the_mean_over_pairs() -> None:
@@ -42,7 +42,7 @@ def test_diversity_is_the_mean_over_pairs() -> None:
     lists = np.array([rng.choice(30, 6, replace=False) for _ in range(9)])
     lists[0, 4:] = -1
     lists[1, 1:] = -1
-    found = judge.diversity(lists, vectors)
+    found = measures.diversity(lists, vectors)
     for row, own in enumerate(lists):
         cosines = cosine_similarity(vectors[own[own >= 0]])
         if len(cosines) < 2:
@@ -52,7 +52,7 @@ def test_diversity_is_the_mean_over_pairs() -> None:
 
 
 def test_novelty_is_the_mean_surprise() -> None:
-    found = judge.novelty(LISTS, np.array([3, 0, 1, 7, 0, 0]), 7)
+    found = measures.novelty(LISTS, np.array([3, 0, 1, 7, 0, 0]), 7)
     assert found[0] == pytest.approx(-(math.log2(4 / 8) + math.log2(1 / 8) + math.log2(2 / 8)) / 3)
     assert found[2] == 0
     assert np.isnan(found[3])
@@ -66,10 +66,10 @@ def test_what_items_add_is_what_users_have() -> None:
     wanted[3] = 0
     relevant = csr_matrix(wanted)
     users = measure_lists(lists, relevant, [10])
-    items = judge.by_item(lists, relevant, 10)
+    items = measures.contributions_by_item(lists, relevant, 10)
     for name in ("recall@10", "ndcg@10", "mrr@10", "hit@10"):
         assert items[name].sum() == pytest.approx(np.nansum(users[name]))
-    assert judge.shares_by_item(relevant).sum() == pytest.approx(np.isfinite(users["hit@10"]).sum())
+    assert measures.shares_by_item(relevant).sum() == pytest.approx(np.isfinite(users["hit@10"]).sum())
     hits = [[column in row[:10] and wanted[place, column] for place, row in enumerate(lists)] for column in range(25)]
     assert items["found@10"].tolist() == np.sum(hits, axis=1).tolist()
 
@@ -80,6 +80,6 @@ def test_the_early_audience_is_the_first_users_by_time() -> None:
         ["x", "x", "x", "x", "x", "y", "z"],
         [30, 10, 20, 40, 5, 1, 2],
     )
-    found = judge.early_audience(rows, np.array([2, 0]), 3)
+    found = measures.early_audience(rows, np.array([2, 0]), 3)
     assert found.toarray().tolist() == [[0, 0, 1, 0], [1, 1, 1, 0]]
-    assert judge.early_audience(rows, np.array([0]), 1).toarray().tolist() == [[1, 0, 0, 0]]
+    assert measures.early_audience(rows, np.array([0]), 1).toarray().tolist() == [[1, 0, 0, 0]]

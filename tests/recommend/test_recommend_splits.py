@@ -23,7 +23,7 @@ def rows() -> Interactions:
 
 
 def test_by_time_cuts_once_for_all(rows: Interactions) -> None:
-    split = splits.by_time(rows, warm_min=5)
+    split = splits.split_by_time(rows, warm_min=5)
     valid_at, test_at = split.settings["valid_at"], split.settings["test_at"]
     times, part = rows.times, split.row_part
     assert times[part == TRAIN].max() < valid_at
@@ -33,7 +33,7 @@ def test_by_time_cuts_once_for_all(rows: Interactions) -> None:
 
 
 def test_by_time_a_rare_item_is_cold_and_teaches_nothing(rows: Interactions) -> None:
-    split = splits.by_time(rows, warm_min=5)
+    split = splits.split_by_time(rows, warm_min=5)
     early = rows.where(rows.times < split.settings["valid_at"])
     assert (split.warm == (early.counts() >= 5)).all()
     assert set(split.item_side) == {WARM, COLD_BOTH}
@@ -45,17 +45,17 @@ def test_by_time_a_rare_item_is_cold_and_teaches_nothing(rows: Interactions) -> 
 
 
 def test_by_time_with_dates(rows: Interactions) -> None:
-    split = splits.by_time(rows, valid_at=90 * DAY_S, test_at=100 * DAY_S, warm_min=1)
+    split = splits.split_by_time(rows, valid_at=90 * DAY_S, test_at=100 * DAY_S, warm_min=1)
     assert (split.request_at("valid"), split.request_at("test")) == (90 * DAY_S, 100 * DAY_S)
     assert len(split.rows(TEST)) == int((rows.times >= 100 * DAY_S).sum())
 
 
 def test_what_is_known_of_users_ends_when_they_ask(rows: Interactions) -> None:
-    split = splits.by_time(rows)
+    split = splits.split_by_time(rows)
     valid_at, test_at = split.settings["valid_at"], split.settings["test_at"]
     assert (split.known_before("valid") == (rows.times < valid_at)).all()
     assert (split.known_before("test") == (rows.times < test_at)).all()
-    by_item = splits.by_items(rows)
+    by_item = splits.split_by_items(rows)
     assert (by_item.known_before("test") == (by_item.row_part == TRAIN)).all()
     assert by_item.request_at("test") is None
 
@@ -63,7 +63,7 @@ def test_what_is_known_of_users_ends_when_they_ask(rows: Interactions) -> None:
 def test_without_times_there_is_no_split_by_time() -> None:
     rows = interactions(["a", "b"], ["x", "y"])
     with pytest.raises(ColdstartError) as caught:
-        splits.by_time(rows)
+        splits.split_by_time(rows)
     assert str(caught.value) == (
         "2 interactions without times that differ cannot be split by time: use the split `items`"
     )
@@ -71,7 +71,7 @@ def test_without_times_there_is_no_split_by_time() -> None:
 
 def test_by_items_holds_out_groups_with_all_their_rows(rows: Interactions) -> None:
     groups = np.arange(len(rows.item_ids), dtype=np.int64) // 2
-    split = splits.by_items(rows, groups=groups, valid=0.1, test=0.2, seed=3)
+    split = splits.split_by_items(rows, groups=groups, valid=0.1, test=0.2, seed=3)
     met = np.flatnonzero(rows.counts())
     sides_of = [set(split.item_side[met[groups[met] == group]]) for group in np.unique(groups[met])]
     assert {len(found) for found in sides_of} == {1}
@@ -82,8 +82,8 @@ def test_by_items_holds_out_groups_with_all_their_rows(rows: Interactions) -> No
     assert sides[2] / 160 == pytest.approx(0.2, abs=0.08)
     for part, side in ((TRAIN, WARM), (VALID, COLD_VALID), (TEST, COLD_TEST)):
         assert ((split.row_part == part) == (split.item_side == side)[rows.items]).all()
-    assert splits.by_items(rows, groups=groups, seed=3).digest() == split.digest()
-    assert splits.by_items(rows, groups=groups, seed=4).digest() != split.digest()
+    assert splits.split_by_items(rows, groups=groups, seed=3).digest() == split.digest()
+    assert splits.split_by_items(rows, groups=groups, seed=4).digest() != split.digest()
 
 
 def test_an_item_without_rows_or_with_few_is_no_candidate() -> None:
@@ -91,14 +91,14 @@ def test_an_item_without_rows_or_with_few_is_no_candidate() -> None:
     rare = interactions([*users * 10, "u0"], [*(f"i{place // 12}" for place in range(120)), "rare"])
     names = (*rare.item_ids, "never")
     for seed in range(5):
-        split = splits.by_items(rare.over(names), warm_min=2, test=0.3, seed=seed)
+        split = splits.split_by_items(rare.over(names), warm_min=2, test=0.3, seed=seed)
         assert split.item_side[names.index("never")] == OUT
         assert split.item_side[names.index("rare")] in (OUT, COLD_TEST, COLD_VALID)
 
 
 def test_coldrec_holds_out_pairs_of_warm_items_too(rows: Interactions) -> None:
     doubled = rows.where(np.repeat(np.arange(len(rows)), 2))  # each pair twice
-    split = splits.coldrec(doubled, seed=1)
+    split = splits.split_coldrec(doubled, seed=1)
     warm = split.warm[doubled.items]
     shares = [float(np.mean(split.row_part[warm] == part)) for part in (TRAIN, VALID, TEST)]
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
@@ -110,32 +110,32 @@ def test_coldrec_holds_out_pairs_of_warm_items_too(rows: Interactions) -> None:
 
 
 def test_named_items_are_held_out(rows: Interactions) -> None:
-    split = splits.given(rows, rows.item_ids[:20], rows.item_ids[20:30])
+    split = splits.split_by_item_ids(rows, rows.item_ids[:20], rows.item_ids[20:30])
     assert split.cold("test").nonzero()[0].tolist() == list(range(20))
     assert split.cold("valid").nonzero()[0].tolist() == list(range(20, 30))
     with pytest.raises(ColdstartError, match=r"^item 'nobody' is to be held out, and is not among the 160 items$"):
-        splits.given(rows, ["nobody"])
+        splits.split_by_item_ids(rows, ["nobody"])
     with pytest.raises(ColdstartError, match=r"^item 'item-0001' is to be held out twice$"):
-        splits.given(rows, ["item-0001"], ["item-0001"])
+        splits.split_by_item_ids(rows, ["item-0001"], ["item-0001"])
 
 
 def test_items_can_be_taken_out(rows: Interactions) -> None:
-    split = splits.by_items(rows)
+    split = splits.split_by_items(rows)
     cold = np.flatnonzero(split.cold("test"))
     chosen = np.zeros(160, bool)
     chosen[cold[:3]] = True
-    less = splits.without(split, chosen, "near_duplicates")
+    less = splits.exclude_items(split, chosen, "near_duplicates")
     assert less.settings["near_duplicates"] == 3
     assert less.counts()["items_cold_test"] == len(cold) - 3
     assert not np.isin(less.rows(TEST).items, cold[:3]).any()
     with pytest.raises(ColdstartError, match=r"^split items leaves no interactions for test: "):
-        splits.without(split, split.cold("test"), "near_duplicates")
+        splits.exclude_items(split, split.cold("test"), "near_duplicates")
 
 
 def test_a_split_is_read_as_it_was_written(rows: Interactions, tmp_path: Path) -> None:
-    for split in (splits.by_time(rows), splits.coldrec(rows)):
-        assert split_file.write(split, tmp_path / split.kind) == split.digest()
-        again = split_file.read(tmp_path / split.kind)
+    for split in (splits.split_by_time(rows), splits.split_coldrec(rows)):
+        assert split_file.write_split(split, tmp_path / split.kind) == split.digest()
+        again = split_file.read_split(tmp_path / split.kind)
         assert again.digest() == split.digest()
         assert again.interactions.user_ids == rows.user_ids
         about = json.loads((tmp_path / split.kind / "split.json").read_text())
@@ -143,27 +143,27 @@ def test_a_split_is_read_as_it_was_written(rows: Interactions, tmp_path: Path) -
 
 
 def test_a_split_that_was_changed_is_refused(rows: Interactions, tmp_path: Path) -> None:
-    split = splits.by_items(rows)
-    split_file.write(split, tmp_path)
+    split = splits.split_by_items(rows)
+    split_file.write_split(split, tmp_path)
     table = pq.read_table(tmp_path / "rows.parquet")
     pq.write_table(table.slice(1), tmp_path / "rows.parquet")
     with pytest.raises(ColdstartError) as caught:
-        split_file.read(tmp_path)
+        split_file.read_split(tmp_path)
     told = str(caught.value)
     assert told.startswith(f"the split in {tmp_path} was changed since it was written: its digest is ")
     assert told.endswith(f", and split.json says {split.digest()}; write it anew")
     (tmp_path / "users.parquet").write_bytes(b"no table")
     with pytest.raises(ColdstartError, match=r"^the split in .* cannot be read: "):
-        split_file.read(tmp_path)
+        split_file.read_split(tmp_path)
     with pytest.raises(ColdstartError) as caught:
-        split_file.read(tmp_path / "nowhere")
+        split_file.read_split(tmp_path / "nowhere")
     assert str(caught.value) == f"there is no split in {tmp_path / 'nowhere'}: split.json is missing"
 
 
 def test_the_digest_knows_every_part(rows: Interactions) -> None:
     from dataclasses import replace
 
-    split = splits.by_items(rows)
+    split = splits.split_by_items(rows)
     part = split.row_part.copy()
     part[0] = OUT
     times = rows.times.copy()

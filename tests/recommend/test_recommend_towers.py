@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from coldstart.recommend.model.towers import Tower, dropper, main_directions, restore_tower, seeded
+from coldstart.recommend.model.towers import Tower, principal_directions, random_dropout, restore_tower, torch_generator
 
 
 @pytest.mark.parametrize("hidden", [(), (7,), (9, 5)])
@@ -31,17 +31,17 @@ def test_it_comes_back_from_its_arrays(hidden: tuple[int, ...], norm: bool) -> N
 
 def test_main_directions_keep_most_of_the_length() -> None:
     rows = np.random.default_rng(0).normal(size=(50, 8)) @ np.diag([5, 4, 3, 1, 1, 1, 1, 1])
-    found = main_directions(rows.astype(np.float32), 3)
+    found = principal_directions(rows.astype(np.float32), 3)
     directions = np.linalg.svd(rows)[2][:3]
     np.testing.assert_allclose(np.abs(directions @ found), np.eye(3), atol=1e-4)
-    assert not main_directions(rows.astype(np.float32), 10)[:, 8:].any()
+    assert not principal_directions(rows.astype(np.float32), 10)[:, 8:].any()
 
 
 def test_what_is_dropped_is_set_by_the_seed_and_the_mean_stays() -> None:
     ones = torch.ones(200, 100)
-    drops = [dropper(0.25, seeded(seed)) for seed in (0, 0, 1)]
+    drops = [random_dropout(0.25, torch_generator(seed)) for seed in (0, 0, 1)]
     found = [drop(ones) for drop in drops if drop is not None]
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
     assert float(found[0].mean()) == pytest.approx(1, abs=0.02)
     np.testing.assert_allclose(np.unique(found[0].numpy()), [0, 4 / 3], rtol=1e-6)
-    assert dropper(0, seeded(0)) is None
+    assert random_dropout(0, torch_generator(0)) is None

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import coldstart
 from coldstart.cli import app
 from coldstart.errors import ColdstartError
-from coldstart.recommend.inputs import behaviour_of, item_vectors_of
+from coldstart.recommend.inputs import load_item_vectors, load_newest_fit
 
 WORLD = small_world()
 NEW = list(WORLD.content.item_ids[-COLD:])
@@ -60,8 +60,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> coldstart.Workspace:
 def truth(shop: coldstart.Workspace) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Ids and products [users, items] by the fit itself; what was met is -inf."""
     store, pipeline = shop._store, shop.pipeline()
-    fitted, _ = behaviour_of(store, pipeline)
-    item_ids, vectors = item_vectors_of(store, pipeline)
+    fitted, _ = load_newest_fit(store, pipeline)
+    item_ids, vectors = load_item_vectors(store, pipeline)
     users = fitted.users(KNOWN.over(fitted.item_ids).matrix())
     products = users @ vectors.T
     return item_ids, np.where(KNOWN.over(item_ids).matrix().toarray() > 0, -np.inf, products), products
@@ -89,7 +89,7 @@ def test_a_list_is_the_best_products_of_what_was_not_met(shop: coldstart.Workspa
         assert [one.item_id for one in found.items] == [item_ids[at] for at in order]
         np.testing.assert_allclose([one.score for one in found.items], left[place][order], rtol=1e-4)
         assert [one.cold for one in found.items] == [
-            one.item_id in NEW or not behaviour_of(shop._store, shop.pipeline())[0].is_warm([one.item_id])[0]
+            one.item_id in NEW or not load_newest_fit(shop._store, shop.pipeline())[0].is_warm([one.item_id])[0]
             for one in found.items
         ]
         assert found.scored_by == "behaviour"
@@ -282,7 +282,7 @@ def test_users_of_a_file(made: Path, shop: coldstart.Workspace, tmp_path: Path, 
     assert printed.exit_code == 0
     assert re.search(
         rf"^56 rows for 7 users in [\d.]+ s \([\d,]+ users/s\), \d+% cold, scored by behaviour: {re.escape(str(out))}\n"
-        r"note: 1 users have nothing to go by\n$",
+        r"note: 1 users have no liked items\n$",
         printed.stdout,
     )
     rows = pq.read_table(out).to_pylist()

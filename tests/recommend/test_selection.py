@@ -13,15 +13,15 @@ from coldstart.core.interactions import Interactions
 from coldstart.errors import ColdstartError
 from coldstart.metrics.ranking import measure_lists
 from coldstart.recommend import model
-from coldstart.recommend.model.factors import teach
-from coldstart.recommend.model.fitted import ARRAYS, CARD, files, load
+from coldstart.recommend.model.factors import fit_teacher
+from coldstart.recommend.model.fitted import ARRAYS, CARD, load_behaviour, to_files
 from coldstart.recommend.model.fusion import Content
-from coldstart.recommend.model.holdout import folds, problem
+from coldstart.recommend.model.holdout import build_problem, folds
 from coldstart.recommend.model.mappers import blend
 from coldstart.recommend.model.scoring import top_k
-from coldstart.recommend.model.selection import ChoiceSettings, choose, steps
+from coldstart.recommend.model.selection import SelectionSettings, count_steps, select_model
 
-QUICK = ChoiceSettings(candidates={"knn": {}, "ridge": {"target": "users"}}, dim=16, folds=1)
+QUICK = SelectionSettings(candidates={"knn": {}, "ridge": {"target": "users"}}, dim=16, folds=1)
 EVEN = {"picture": 1.0, "text": 1.0, "labels": 1.0}
 
 
@@ -42,8 +42,8 @@ def test_the_best_of_the_held_out_items_finds_who_likes_cold_ones(
 ) -> None:
     train, cold = split
     called = []
-    chosen = choose(train, made.content, QUICK, step=lambda: called.append(1))
-    assert len(called) == steps(QUICK) == 4
+    chosen = select_model(train, made.content, QUICK, step=lambda: called.append(1))
+    assert len(called) == count_steps(QUICK) == 4
     fitted, report = chosen.behaviour, chosen.report
     assert set(report["candidates"]) >= {"knn", "ridge"}
     best = max(found["ndcg@20"]["value"] for found in report["candidates"].values())
@@ -62,8 +62,8 @@ def test_the_best_of_the_held_out_items_finds_who_likes_cold_ones(
 
 def test_warm_items_may_go_from_their_content_only_so_far(made: World, split: tuple[Interactions, np.ndarray]) -> None:
     train, cold = split
-    free = choose(train, made.content, replace(QUICK, calibrate=False, blend=False, max_delta=0.3)).behaviour
-    held = choose(train, made.content, replace(QUICK, calibrate=False, blend=False, max_delta=0.0)).behaviour
+    free = select_model(train, made.content, replace(QUICK, calibrate=False, blend=False, max_delta=0.3)).behaviour
+    held = select_model(train, made.content, replace(QUICK, calibrate=False, blend=False, max_delta=0.0)).behaviour
     moved = np.linalg.norm(free.items(made.content) - held.items(made.content), axis=1)
     length = np.linalg.norm(held.items(made.content)[:, :-1], axis=1)
     assert np.all(moved[cold] == 0)
@@ -74,16 +74,16 @@ def test_warm_items_may_go_from_their_content_only_so_far(made: World, split: tu
 def test_what_was_fitted_comes_back_as_it_was(
     made: World, split: tuple[Interactions, np.ndarray], tmp_path: Path
 ) -> None:
-    fitted = choose(split[0], made.content, QUICK).behaviour
-    for name, data in files(fitted).items():
+    fitted = select_model(split[0], made.content, QUICK).behaviour
+    for name, data in to_files(fitted).items():
         (tmp_path / name).write_bytes(data)
-    again = load(tmp_path)
+    again = load_behaviour(tmp_path)
     assert again.item_ids == fitted.item_ids
     assert np.array_equal(again.items(made.content), fitted.items(made.content))
     histories = split[0].matrix()
     assert np.array_equal(again.users(histories), fitted.users(histories))
     assert again.about["chosen"] == fitted.about["chosen"]
-    assert files(again) == files(fitted)
+    assert to_files(again) == to_files(fitted)
 
 
 @pytest.mark.parametrize("name", [name for name in model.names() if name != "blend"])
@@ -91,10 +91,10 @@ def test_every_mapper_comes_back_from_files_in_a_blend(name: str, made: World, t
     quick = {"epochs": 1} if name in ("clcrec", "contrastive", "dropoutnet") else {}
     parts = {name: {"weight": 0.25, **quick}, "knn ": {"mapper": "knn", "weight": 0.75}}
     settings = replace(QUICK, candidates={"both": {"mapper": "blend", "parts": parts}}, weights=EVEN, power=0.0)
-    fitted = choose(made.interactions, made.content, settings).behaviour
-    for file, data in files(fitted).items():
+    fitted = select_model(made.interactions, made.content, settings).behaviour
+    for file, data in to_files(fitted).items():
         (tmp_path / file).write_bytes(data)
-    again = load(tmp_path)
+    again = load_behaviour(tmp_path)
     assert np.array_equal(again.items(made.content), fitted.items(made.content))
     histories = made.interactions.matrix()
     assert np.array_equal(again.users(histories), fitted.users(histories))
@@ -104,13 +104,13 @@ def test_a_broken_folder_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / CARD).write_text("{}")
     (tmp_path / ARRAYS).write_bytes(b"nothing")
     with pytest.raises(ColdstartError, match=r"holds no fit of behaviour .*: run `coldstart finetune behaviour`"):
-        load(tmp_path)
+        load_behaviour(tmp_path)
 
 
 def test_items_that_came_later_have_vectors_and_unknown_ones_none(
     made: World, split: tuple[Interactions, np.ndarray]
 ) -> None:
-    fitted = choose(split[0], made.content, QUICK).behaviour
+    fitted = select_model(split[0], made.content, QUICK).behaviour
     blocks = {name: np.stack([block[3], np.zeros_like(block[3])]) for name, block in made.content.blocks.items()}
     record = {"category": None, "tags": [], "title": "new"}
     vectors = fitted.items(Content(("new", "empty"), blocks, (made.content.records[3], record)))
@@ -139,16 +139,16 @@ def test_what_held_out_items_are_does_not_enter_the_fit(made: World) -> None:
     for block in blocks.values():
         block[fold.held] = np.roll(block[fold.held], 1, axis=1)
     other = Content(made.content.item_ids, blocks, made.content.records)
-    _, one = problem(fold.train, made.content, min_weight=None, weights=None, labels=True, power=0.5)
-    _, two = problem(fold.train, other, min_weight=None, weights=None, labels=True, power=0.5)
+    _, one = build_problem(fold.train, made.content, min_weight=None, weights=None, labels=True, power=0.5)
+    _, two = build_problem(fold.train, other, min_weight=None, weights=None, labels=True, power=0.5)
     for name, array in one.arrays().items():
         assert np.array_equal(array, two.arrays()[name]), name
 
 
 def test_a_blend_adds_scores_of_one_spread(made: World) -> None:
     matrix = made.interactions.matrix()
-    teacher = teach("pure_svd", matrix, dim=16, seed=0)
-    given, _ = problem(
+    teacher = fit_teacher("pure_svd", matrix, dim=16, seed=0)
+    given, _ = build_problem(
         made.interactions, made.content, min_weight=None, weights=None, labels=False, power=0.5, teacher=teacher
     )
     parts = {"knn": {"weight": 0.25}, "ridge": {"weight": 0.75, "target": "users"}}
@@ -167,21 +167,21 @@ def test_a_blend_adds_scores_of_one_spread(made: World) -> None:
 
 def test_a_list_of_values_is_a_candidate_each(made: World, split: tuple[Interactions, np.ndarray]) -> None:
     settings = replace(QUICK, candidates={"near": {"mapper": "knn", "k": [5, 20]}}, blend=False)
-    report = choose(split[0], made.content, settings).report
+    report = select_model(split[0], made.content, settings).report
     assert set(report["candidates"]) == {"near (k=5)", "near (k=20)"}
 
 
 def test_faults_are_named(made: World) -> None:
     known = ", ".join(model.names())
     with pytest.raises(ColdstartError) as unknown:
-        choose(made.interactions, made.content, replace(QUICK, candidates={"guess": {}}))
+        select_model(made.interactions, made.content, replace(QUICK, candidates={"guess": {}}))
     assert str(unknown.value) == f"candidate 'guess': no mapper 'guess'; there is {known}"
     with pytest.raises(ColdstartError) as few:
-        choose(made.interactions.where(np.arange(1)), made.content, QUICK)
+        select_model(made.interactions.where(np.arange(1)), made.content, QUICK)
     assert str(few.value) == (
         "of 1 items that anybody met 0 can be held out to judge by, liked by 0 users who like another: too few; bring "
         "more with `coldstart ingest --interactions FILE`"
     )
     with pytest.raises(ColdstartError) as much:
-        choose(made.interactions, made.content, replace(QUICK, folds=6))
+        select_model(made.interactions, made.content, replace(QUICK, folds=6))
     assert str(much.value) == "6 folds of 0.2 of the items each are more than all items: lower one of them"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from coldstart.errors import ColdstartError
-from coldstart.recommend.users import SHAPE, from_json
+from coldstart.recommend.users import SHAPE, history_from_json
 
 
 def test_rows_by_json():
-    found = from_json(
+    found = history_from_json(
         '[{"item_id": "a", "timestamp": "2020-01-01T00:00:10", "event": "click", "weight": 2}, "b",'
         ' {"item_id": 7, "timestamp": 1577836800}, {"item_id": "c", "timestamp": "2020-01-01T01:00:05+01:00"}]'
     )
@@ -22,7 +22,7 @@ def test_rows_by_json():
     assert rows.user_ids == ("me",)
     assert rows.item_ids == ("7", "a", "b", "c")
     assert rows.times[rows.items == 0].tolist() == [1577836800]
-    assert len(from_json([]).rows("me")) == 0
+    assert len(history_from_json([]).rows("me")) == 0
 
 
 def test_each_liked_item_once_latest_first():
@@ -30,7 +30,7 @@ def test_each_liked_item_once_latest_first():
         {"item_id": item, "timestamp": time, "weight": weight}
         for item, time, weight in [("a", 1, 1), ("b", 2, 0), ("c", 3, 5), ("a", 4, 3), ("d", 2, -1)]
     ]
-    history = from_json(rows)
+    history = history_from_json(rows)
     found = history.liked(None)
     assert (found.item_ids, found.times.tolist(), found.weights.tolist()) == (("a", "c"), [4, 3], [3, 5])
     assert history.liked(4).item_ids == ("c",)
@@ -53,10 +53,10 @@ def test_each_liked_item_once_latest_first():
 )
 def test_what_is_no_history(text, message):
     with pytest.raises(ColdstartError) as error:
-        from_json(text)
+        history_from_json(text)
     assert str(error.value) == message
 
 
 def test_what_is_named_with_no_weight_is_liked():
-    history = from_json(["a", {"item_id": "b", "weight": 2}], weight=4.0)
+    history = history_from_json(["a", {"item_id": "b", "weight": 2}], weight=4.0)
     assert history.liked(4.0).item_ids == ("a",)

@@ -19,13 +19,13 @@ from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend.evaluate import leaks, splits
 from coldstart.recommend.evaluate import splits as split_file
-from coldstart.recommend.evaluate.data import Data, data_of, groups_of, without_near
-from coldstart.recommend.evaluate.judge import Judged, Task, average, judge, task_of
-from coldstart.recommend.evaluate.methods import CLOSED, TRAINED, Contender, Model, named
-from coldstart.recommend.evaluate.report import RecommendReport, record
+from coldstart.recommend.evaluate.data import EvaluationData, build_data, exclude_near_duplicates, near_duplicate_groups
+from coldstart.recommend.evaluate.measures import MethodResult, Task, average_seeds, build_task, evaluate_model
+from coldstart.recommend.evaluate.methods import CLOSED, TRAINED, Method, Model, select_methods
+from coldstart.recommend.evaluate.report import RecommendReport, build_report
 from coldstart.recommend.evaluate.splits import Split
 from coldstart.recommend.model.fusion import Content
-from coldstart.recommend.model.selection import ChoiceSettings
+from coldstart.recommend.model.selection import SelectionSettings
 
 __all__ = ["EvaluateSettings", "RecommendReport", "evaluate", "split_of", "steps"]
 
@@ -68,19 +68,19 @@ class EvaluateSettings:
     draws: int = 2000
     check: bool = True
     mappers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    choice: ChoiceSettings | None = None
+    choice: SelectionSettings | None = None
     device: str = "auto"
     seed: int = 0
 
 
-def steps(settings: EvaluateSettings) -> int:
+def count_steps(settings: EvaluateSettings) -> int:
     """How often `evaluate` calls its `step`, if all can be fitted."""
-    given = named(settings.methods, mappers=settings.mappers, choice=settings.choice, near=settings.near)
+    given = select_methods(settings.methods, mappers=settings.mappers, choice=settings.choice, near=settings.near)
     fits = sum(settings.seeds if one.is_seeded else 1 for one in given)
     return fits + (len(given) if settings.check else 0)
 
 
-def split_of(
+def build_split(
     interactions: Interactions, content: Content, kind: str, settings: EvaluateSettings | None = None
 ) -> Split:
     """A split of that kind over the items of the content, without new items that are near copies of training items.
@@ -92,14 +92,14 @@ def split_of(
     rows = interactions.over(content.item_ids)
     warm: dict[str, Any] = {} if settings.warm_min is None else {"warm_min": settings.warm_min}
     if kind == "time":
-        found = splits.by_time(rows, **warm)
+        found = splits.split_by_time(rows, **warm)
     elif kind in ("items", "coldrec"):
-        groups = None if settings.near is None else groups_of(content, settings.near)
-        make = splits.by_items if kind == "items" else splits.coldrec
+        groups = None if settings.near is None else near_duplicate_groups(content, settings.near)
+        make = splits.split_by_items if kind == "items" else splits.split_coldrec
         found = make(rows, groups=groups, seed=settings.seed, **warm)
     else:
         raise ColdstartError(f"there is no split {kind!r}: choose one of {', '.join(splits.KINDS)}")
-    return found if settings.near is None else without_near(found, content, settings.near)
+    return found if settings.near is None else exclude_near_duplicates(found, content, settings.near)
 
 
 def evaluate(
@@ -124,28 +124,28 @@ def evaluate(
     """
     settings = settings or EvaluateSettings()
     if isinstance(split, str):
-        split = split_of(interactions, content, split, settings)
+        split = build_split(interactions, content, split, settings)
     if folder is not None:
-        split_file.write(split, folder)
+        split_file.write_split(split, folder)
     own: dict[str, Any] = {"teacher": settings.teacher, "dim": settings.dim, "fusing": settings.fusing}
-    data = data_of(split, content, settings.part, min_weight=settings.min_weight, **own)
-    given = named(settings.methods, mappers=settings.mappers, choice=settings.choice, near=settings.near)
-    found = leaks.in_data(data, threshold=settings.near)
+    data = build_data(split, content, settings.part, min_weight=settings.min_weight, **own)
+    given = select_methods(settings.methods, mappers=settings.mappers, choice=settings.choice, near=settings.near)
+    found = leaks.check_data(data, threshold=settings.near)
     if found:
         raise leaks.LeakError(found)
-    task = task_of(
+    task = build_task(
         data,
-        _space(content),
+        _similarity_space(content),
         ks=settings.ks,
         audience_k=settings.audience_k,
         early=settings.early,
         device=settings.device,
     )
-    judged: dict[str, Judged] = {}
+    judged: dict[str, MethodResult] = {}
     left_out: dict[str, str] = {}
     for one in given:
         try:
-            judged[one.name], read = _judged(one, data, task, settings, step)
+            judged[one.name], read = _evaluate_method(one, data, task, settings, step)
         except leaks.LeakError:
             raise
         except ColdstartError as error:
@@ -153,7 +153,7 @@ def evaluate(
             continue
         found += read
     if folder is not None:
-        found += leaks.in_data(data, threshold=None, folder=folder)
+        found += leaks.check_data(data, threshold=None, folder=folder)
     if found:
         raise leaks.LeakError(found)
     if not judged:
@@ -161,26 +161,26 @@ def evaluate(
         raise ColdstartError(f"no method could be fitted: {told}")
     kept = [one for one in given if one.name in judged]
     checked = list(leaks.KINDS) if settings.check else [kind for kind in leaks.KINDS if not kind.startswith("fit_")]
-    return record(data, task, kept, judged, left_out, checked, settings)
+    return build_report(data, task, kept, judged, left_out, checked, settings)
 
 
-def _judged(
-    one: Contender, data: Data, task: Task, settings: EvaluateSettings, step: Callable[[str], None]
-) -> tuple[Judged, list[leaks.Leak]]:
+def _evaluate_method(
+    one: Method, data: EvaluationData, task: Task, settings: EvaluateSettings, step: Callable[[str], None]
+) -> tuple[MethodResult, list[leaks.Leak]]:
     found, read = [], []
     for seed in range(settings.seeds if one.is_seeded else 1):
         if one.role in (CLOSED, TRAINED):
             data.problem(seed)  # made once for all mappers: no part of any one's seconds
         started = time.perf_counter()
         model: Model = one.fit(data, seed)
-        found.append(judge(model, data, task, time.perf_counter() - started))
+        found.append(evaluate_model(model, data, task, time.perf_counter() - started))
         step(one.name)
         if settings.check and seed == 0:
-            read = leaks.in_contender(one, data, model, seed=seed)
+            read = leaks.check_method(one, data, model, seed=seed)
             step(one.name)
-    return average(found), read
+    return average_seeds(found), read
 
 
-def _space(content: Content) -> np.ndarray:
+def _similarity_space(content: Content) -> np.ndarray:
     """Content in which lists are judged for diversity: all spaces side by side, each of length one."""
     return np.concatenate([unit(block) for block in content.blocks.values()], axis=1).astype(np.float32)

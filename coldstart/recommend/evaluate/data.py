@@ -21,9 +21,9 @@ from coldstart.core.interactions import Interactions
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.metrics.splits import group, near
-from coldstart.recommend.evaluate.splits import PARTS, TRAIN, Split, without
+from coldstart.recommend.evaluate.splits import PARTS, TRAIN, Split, exclude_items
 from coldstart.recommend.model import Problem
-from coldstart.recommend.model.factors import teach
+from coldstart.recommend.model.factors import fit_teacher
 from coldstart.recommend.model.fusion import Content, Fusion, fit_fusion
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Data:
+class EvaluationData:
     """U users and I items, those of the split.
 
     Attributes:
@@ -80,7 +80,7 @@ class Data:
         if seed not in self._made:
             rows, content = self.known()
             matrix = rows.positive(self.min_weight).matrix()
-            teacher = teach(self.teacher, matrix, dim=self.dim, seed=seed)
+            teacher = fit_teacher(self.teacher, matrix, dim=self.dim, seed=seed)
             categories = tuple(record.get("category") for record in content.records)
             features = self.fusion.transform(content)
             self._made[seed] = Problem(matrix, features, teacher, categories, rows.matrix())
@@ -106,7 +106,7 @@ class Data:
         return np.flatnonzero((np.diff(self.relevant.indptr) > 0) & (np.diff(self.histories.indptr) > 0))
 
 
-def data_of(
+def build_data(
     split: Split,
     content: Content,
     part: str = "test",
@@ -115,7 +115,7 @@ def data_of(
     teacher: str = "als",
     dim: int = 64,
     fusing: Mapping[str, Any] | None = None,
-) -> Data:
+) -> EvaluationData:
     """An evaluation of one part of a split.
 
     Raises:
@@ -133,8 +133,8 @@ def data_of(
     histories = warm.where(split.warm[warm.items]).matrix()
     liked = split.rows(PARTS[part]).positive(min_weight)
     liked = liked.where((split.cold(part) | split.warm)[liked.items])
-    relevant = _less(liked.matrix(), met)
-    found = Data(
+    relevant = _without_entries(liked.matrix(), met)
+    found = EvaluationData(
         split, content, part, split.rows(TRAIN), histories, met, relevant, min_weight, teacher, dim, fusing or {}
     )
     if not len(found.asked()):
@@ -145,7 +145,7 @@ def data_of(
     return found
 
 
-def perturbed(data: Data, what: str, seed: int = 1) -> Data:
+def perturb(data: EvaluationData, what: str, seed: int = 1) -> EvaluationData:
     """The same evaluation with something changed at random that no fit may see.
 
     Args:
@@ -167,11 +167,11 @@ def perturbed(data: Data, what: str, seed: int = 1) -> Data:
     columns["weights"][places] += 1
     changed = replace(split, interactions=replace(rows, **columns))
     if "content" in what:
-        content = _other_content(content, split.cold("valid") | split.cold("test"), rng)
+        content = _random_content(content, split.cold("valid") | split.cold("test"), rng)
     return replace(data, split=changed, content=content, _made={})
 
 
-def _other_content(content: Content, chosen: Mask, rng: np.random.Generator) -> Content:
+def _random_content(content: Content, chosen: Mask, rng: np.random.Generator) -> Content:
     places = np.flatnonzero(chosen)
     blocks = {}
     for name, block in content.blocks.items():
@@ -183,7 +183,7 @@ def _other_content(content: Content, chosen: Mask, rng: np.random.Generator) -> 
     return Content(content.item_ids, blocks, tuple(records))
 
 
-def _less(some: csr_matrix, others: csr_matrix) -> csr_matrix:
+def _without_entries(some: csr_matrix, others: csr_matrix) -> csr_matrix:
     """Entries of `some` that are no entries of `others`."""
     found = (some - some.multiply(others)).tocsr()
     found.eliminate_zeros()
@@ -197,18 +197,18 @@ COMMON = 10
 """A vector that more items have to the bit is a placeholder, and says nothing of any of them."""
 
 
-def near_pairs(content: Content, threshold: float = 0.98) -> NDArray[np.int64]:
+def near_duplicate_pairs(content: Content, threshold: float = 0.98) -> NDArray[np.int64]:
     """Pairs of items with a cosine of at least `threshold` in one of the spaces, int64 [P, 2]; lower place first."""
     found = [np.empty((0, 2), np.int64)]
     for name in content.blocks:
-        places = telling(content, name)
+        places = distinct_vectors(content, name)
         if len(places) > 1:
             vectors = unit(content.blocks[name][places].astype(np.float32))
             found.append(places[near(vectors, threshold)])
     return np.unique(np.concatenate(found), axis=0)
 
 
-def telling(content: Content, space: str) -> NDArray[np.intp]:
+def distinct_vectors(content: Content, space: str) -> NDArray[np.intp]:
     """Places of the items whose vector there is their own: neither missing nor a placeholder that many share."""
     places = np.flatnonzero(content.present(space))
     rows = np.ascontiguousarray(content.blocks[space][places])
@@ -219,21 +219,21 @@ def telling(content: Content, space: str) -> NDArray[np.intp]:
     return places[counts[inverse.ravel()] <= COMMON]
 
 
-def groups_of(content: Content, threshold: float = 0.98) -> NDArray[np.int64]:
+def near_duplicate_groups(content: Content, threshold: float = 0.98) -> NDArray[np.int64]:
     """Group of each item, int64 [N]: what hangs together by near copies falls on one side of a split by item."""
-    return group([()] * len(content), near_pairs(content, threshold))
+    return group([()] * len(content), near_duplicate_pairs(content, threshold))
 
 
-def without_near(split: Split, content: Content, threshold: float = 0.98) -> Split:
+def exclude_near_duplicates(split: Split, content: Content, threshold: float = 0.98) -> Split:
     """The split without cold items that are near copies of warm ones; content is over the split's items.
 
     Raises:
         ColdstartError: no cold item is left.
     """
-    pairs = near_pairs(content, threshold)
+    pairs = near_duplicate_pairs(content, threshold)
     cold = split.cold("valid") | split.cold("test")
     first, second = pairs.T
     chosen = np.zeros(len(content), bool)
     chosen[first[cold[first] & split.warm[second]]] = True
     chosen[second[cold[second] & split.warm[first]]] = True
-    return without(split, chosen, REASON)
+    return exclude_items(split, chosen, REASON)

@@ -20,8 +20,8 @@ from coldstart.core.interactions import Interactions
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend.evaluate import splits
-from coldstart.recommend.evaluate.data import Data, perturbed, telling
-from coldstart.recommend.evaluate.methods import Contender, Model
+from coldstart.recommend.evaluate.data import EvaluationData, distinct_vectors, perturb
+from coldstart.recommend.evaluate.methods import Method, Model
 from coldstart.recommend.evaluate.splits import TEST, VALID
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class LeakError(ColdstartError):
         self.leaks = tuple(found)
 
 
-def in_data(data: Data, *, threshold: float | None = 0.98, folder: Path | None = None) -> list[Leak]:
+def check_data(data: EvaluationData, *, threshold: float | None = 0.98, folder: Path | None = None) -> list[Leak]:
     """What is wrong with what all contenders are given.
 
     Args:
@@ -80,29 +80,29 @@ def in_data(data: Data, *, threshold: float | None = 0.98, folder: Path | None =
     found = []
     for part, kind in ((TEST, "test_rows"), (VALID, "valid_rows")):
         held = np.isin(_keys(rows), _keys(split.rows(part)))
-        found += _of_rows(kind, "training rows", rows, held)
+        found += _row_leaks(kind, "training rows", rows, held)
     cold = split.cold("valid") | split.cold("test")
-    found += _of_rows("cold_item_in_training", "training rows", rows, cold[rows.items])
+    found += _row_leaks("cold_item_in_training", "training rows", rows, cold[rows.items])
     first = split.request_at("valid")
     if first is not None:
-        found += _of_rows("late_training", "training rows", rows, rows.times >= first)
+        found += _row_leaks("late_training", "training rows", rows, rows.times >= first)
     before = split.interactions.where(split.known_before(data.part))
     asked_at = split.request_at(data.part)
     if asked_at is not None:
         before = before.where(before.times < asked_at)
     known = before.matrix()
     for name, matrix in (("histories", data.histories), ("what users have met", data.met)):
-        found += _of_pairs("late_history", name, data, _only(matrix, known))
-    found += _of_pairs("known_answer", "histories", data, _both(data.relevant, data.histories))
-    found += _of_pairs("known_answer", "what users have met", data, _both(data.relevant, data.met))
+        found += _pair_leaks("late_history", name, data, _only(matrix, known))
+    found += _pair_leaks("known_answer", "histories", data, _both(data.relevant, data.histories))
+    found += _pair_leaks("known_answer", "what users have met", data, _both(data.relevant, data.met))
     if threshold is not None:
-        found += _near(data, threshold)
+        found += _near_duplicate_leaks(data, threshold)
     if folder is not None:
-        found += _changed(data, folder)
+        found += _split_file_leaks(data, folder)
     return found
 
 
-def in_contender(contender: Contender, data: Data, model: Model, *, seed: int = 0) -> list[Leak]:
+def check_method(contender: Method, data: EvaluationData, model: Model, *, seed: int = 0) -> list[Leak]:
     """What a contender read that it should not have; costs one more fit, and some more where it did.
 
     Args:
@@ -110,14 +110,14 @@ def in_contender(contender: Contender, data: Data, model: Model, *, seed: int = 
     """
     if contender.sees_test:
         return []
-    own = _answers(model, data)
+    own = _answers_digest(model, data)
 
     def differs(what: str) -> bool:
-        return _answers(contender.fit(perturbed(data, what), seed), data) != own
+        return _answers_digest(contender.fit(perturb(data, what), seed), data) != own
 
     if not differs(" ".join(_CHANGES)):
         return []
-    if _answers(contender.fit(perturbed(data, ""), seed), data) != own:
+    if _answers_digest(contender.fit(perturb(data, ""), seed), data) != own:
         return [Leak("not_repeatable", contender.name, f"seed {seed} fitted twice gave two models")]
     read = [what for what in _CHANGES if differs(what)] or list(_CHANGES)
     return [
@@ -125,7 +125,7 @@ def in_contender(contender: Contender, data: Data, model: Model, *, seed: int = 
     ]
 
 
-def _answers(model: Model, data: Data) -> str:
+def _answers_digest(model: Model, data: EvaluationData) -> str:
     """Digest of what a model says of all items and of some users of the evaluation as it is."""
     users = data.asked()
     histories = data.histories[users[:: max(1, len(users) // _ASKED)]]
@@ -144,7 +144,7 @@ def _keys(rows: Interactions) -> NDArray[Any]:
     return np.ascontiguousarray(columns).view(np.dtype((np.void, 24))).ravel()
 
 
-def _of_rows(kind: str, where: str, rows: Interactions, chosen: NDArray[np.bool_]) -> list[Leak]:
+def _row_leaks(kind: str, where: str, rows: Interactions, chosen: NDArray[np.bool_]) -> list[Leak]:
     places = np.flatnonzero(chosen)
     if not len(places):
         return []
@@ -152,7 +152,7 @@ def _of_rows(kind: str, where: str, rows: Interactions, chosen: NDArray[np.bool_
     return [Leak(kind, where, f"{len(places)} of {len(rows)} rows, the first of user {user!r} and item {item!r}")]
 
 
-def _of_pairs(kind: str, where: str, data: Data, pairs: csr_matrix) -> list[Leak]:
+def _pair_leaks(kind: str, where: str, data: EvaluationData, pairs: csr_matrix) -> list[Leak]:
     users, items = pairs.nonzero()
     if not len(users):
         return []
@@ -169,13 +169,13 @@ def _both(some: csr_matrix, others: csr_matrix) -> csr_matrix:
     return some.multiply(others).tocsr()
 
 
-def _near(data: Data, threshold: float) -> list[Leak]:
+def _near_duplicate_leaks(data: EvaluationData, threshold: float) -> list[Leak]:
     """Cold items against warm ones, in full: no screen, unlike where they are taken out."""
     content, warm = data.content, data.split.warm
     cold = data.cold
     worst: dict[int, tuple[float, int, str]] = {}
     for name in content.blocks:
-        places = telling(content, name)
+        places = distinct_vectors(content, name)
         asked, known = places[cold[places]], places[warm[places]]
         vectors = unit(np.asarray(content.blocks[name], np.float32))
         for start in range(0, len(asked), _BLOCK):
@@ -198,9 +198,9 @@ def _near(data: Data, threshold: float) -> list[Leak]:
     return [Leak("near_duplicate", "new items", detail)]
 
 
-def _changed(data: Data, folder: Path) -> list[Leak]:
+def _split_file_leaks(data: EvaluationData, folder: Path) -> list[Leak]:
     try:
-        written = splits.read(folder).digest()
+        written = splits.read_split(folder).digest()
     except ColdstartError as error:
         return [Leak("split_changed", str(folder), str(error))]
     if written == data.split.digest():

@@ -18,13 +18,13 @@ from coldstart.core.interactions import Interactions
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend import model
-from coldstart.recommend.evaluate.data import Data, groups_of
+from coldstart.recommend.evaluate.data import EvaluationData, near_duplicate_groups
 from coldstart.recommend.evaluate.splits import PARTS
 from coldstart.recommend.model import Mapper, Vectors
-from coldstart.recommend.model.factors import ALPHA, REGULARIZATION, als, fold_in
+from coldstart.recommend.model.factors import ALPHA, REGULARIZATION, als, als_fold_in
 from coldstart.recommend.model.fitted import Behaviour
 from coldstart.recommend.model.fusion import Content, Fusion
-from coldstart.recommend.model.selection import ChoiceSettings, choose
+from coldstart.recommend.model.selection import SelectionSettings, select_model
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -60,7 +60,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
-class ByName:
+class VectorsByName:
     """One vector an item by its name; zero for the others, and chance between equals.
 
     Attributes:
@@ -76,35 +76,35 @@ class ByName:
     def items(self, content: Content) -> Vectors:
         places = np.array([self.names.get(name, -1) for name in content.item_ids], np.intp)
         found = np.where(places[:, None] >= 0, self.vectors[places], 0)
-        return _with_chance(found, self.seed)
+        return _with_tie_breaker(found, self.seed)
 
     def users(self, histories: csr_matrix) -> Vectors:
-        return _with_chance(self.fold(histories), self.seed + _OTHER)
+        return _with_tie_breaker(self.fold(histories), self.seed + _OTHER)
 
 
 @dataclass(frozen=True)
-class Random:
+class RandomModel:
     """Every user has an order of their own."""
 
     seed: int
 
     def items(self, content: Content) -> Vectors:
-        return _drawn(self.seed, len(content))
+        return _random_vectors(self.seed, len(content))
 
     def users(self, histories: csr_matrix) -> Vectors:
-        return _drawn(self.seed + _OTHER, histories.shape[0])
+        return _random_vectors(self.seed + _OTHER, histories.shape[0])
 
 
-def random(data: Data, seed: int) -> Model:
-    return Random(seed)
+def fit_random(data: EvaluationData, seed: int) -> Model:
+    return RandomModel(seed)
 
 
-def popularity(data: Data, seed: int) -> Model:
+def fit_popularity(data: EvaluationData, seed: int) -> Model:
     """How many users liked an item in the training window: nothing, for a new one."""
-    return _popular(data, data.training.positive(data.min_weight), seed)
+    return _popularity_model(data, data.training.positive(data.min_weight), seed)
 
 
-def recent(data: Data, seed: int) -> Model:
+def fit_recent(data: EvaluationData, seed: int) -> Model:
     """The same in the last tenth of the training window.
 
     Raises:
@@ -114,10 +114,10 @@ def recent(data: Data, seed: int) -> Model:
     first, last = int(rows.times.min()), int(rows.times.max())
     if first == last:
         raise ColdstartError("the training rows have no times that differ")
-    return _popular(data, rows.where(rows.times >= last - RECENT_SHARE * (last - first)), seed)
+    return _popularity_model(data, rows.where(rows.times >= last - RECENT_SHARE * (last - first)), seed)
 
 
-def _popular(data: Data, rows: Interactions, seed: int) -> Model:
+def _popularity_model(data: EvaluationData, rows: Interactions, seed: int) -> Model:
     counts = np.log1p(rows.counts()).astype(np.float32)
 
     def active(histories: csr_matrix) -> Vectors:
@@ -125,11 +125,11 @@ def _popular(data: Data, rows: Interactions, seed: int) -> Model:
         found: Vectors = np.log1p(np.diff(histories.indptr)).astype(np.float32)[:, None]
         return found
 
-    return ByName(_names(data.content.item_ids), counts[:, None], active, seed)
+    return VectorsByName(_names(data.content.item_ids), counts[:, None], active, seed)
 
 
 @dataclass(frozen=True)
-class Categories:
+class CategoryModel:
     """An item is as likely as its category's share of the history, at every level of `a > b > c`.
 
     Attributes:
@@ -142,15 +142,15 @@ class Categories:
 
     def items(self, content: Content) -> Vectors:
         found = _prefixes(content.records, self.names).toarray()
-        return _with_chance(found, self.seed)
+        return _with_tie_breaker(found, self.seed)
 
     def users(self, histories: csr_matrix) -> Vectors:
         lengths = np.maximum(np.diff(histories.indptr), 1)[:, None]
         shares = (histories @ self.owners).toarray() / lengths
-        return _with_chance(shares, self.seed + _OTHER)
+        return _with_tie_breaker(shares, self.seed + _OTHER)
 
 
-def category(data: Data, seed: int) -> Model:
+def fit_category(data: EvaluationData, seed: int) -> Model:
     """Category prefixes alone. Holds users x categories numbers: for some thousand categories.
 
     Raises:
@@ -162,7 +162,7 @@ def category(data: Data, seed: int) -> Model:
         raise ColdstartError("no training item has a category")
     names = {prefix: column for column, prefix in enumerate(known)}
     owners = _prefixes(data.content.records, names)
-    return Categories(names, owners, seed)
+    return CategoryModel(names, owners, seed)
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class ContentMean:
         return unit(np.asarray(histories @ self.known, np.float32))
 
 
-def content_mean(data: Data, seed: int) -> Model:
+def fit_content_mean(data: EvaluationData, seed: int) -> Model:
     return ContentMean(*_content(data))
 
 
@@ -201,33 +201,33 @@ class ContentTop(ContentMean):
         return out
 
 
-def content_top(data: Data, seed: int) -> Model:
+def fit_content_top(data: EvaluationData, seed: int) -> Model:
     """A step a user: for some ten thousand users."""
     return ContentTop(*_content(data))
 
 
-def teacher(data: Data, seed: int) -> Model:
+def fit_als(data: EvaluationData, seed: int) -> Model:
     """Collaborative filtering alone, which has nothing for a new item."""
-    return _als(data, data.training, seed)
+    return _fit_als_model(data, data.training, seed)
 
 
-def oracle(data: Data, seed: int) -> Model:
+def fit_oracle(data: EvaluationData, seed: int) -> Model:
     """The ceiling: collaborative filtering that has seen what each item's users will do, asked by histories alone."""
     judged = data.split.row_part == PARTS[data.part]
     rows = data.split.interactions.where(judged | (data.split.row_part == 0))
-    return _als(data, rows, seed)
+    return _fit_als_model(data, rows, seed)
 
 
-def _als(data: Data, rows: Interactions, seed: int) -> Model:
+def _fit_als_model(data: EvaluationData, rows: Interactions, seed: int) -> Model:
     found = als(rows.positive(data.min_weight).matrix(), dim=data.dim, seed=seed)
 
     def fold(histories: csr_matrix) -> Vectors:
-        return fold_in(found.items, histories, ALPHA, REGULARIZATION)
+        return als_fold_in(found.items, histories, ALPHA, REGULARIZATION)
 
-    return ByName(_names(data.content.item_ids), found.items, fold, seed)
+    return VectorsByName(_names(data.content.item_ids), found.items, fold, seed)
 
 
-def _content(data: Data) -> tuple[Fusion, Vectors]:
+def _content(data: EvaluationData) -> tuple[Fusion, Vectors]:
     """Fused content as mappers read it, fitted on the training items."""
     fusion, content = data.fusion, data.known()[1]
     known = np.zeros((len(data.content), fusion.transform(content.take([0])).shape[1]), np.float32)
@@ -239,12 +239,12 @@ def _names(item_ids: Sequence[str]) -> dict[str, int]:
     return {name: place for place, name in enumerate(item_ids)}
 
 
-def _with_chance(vectors: Vectors, seed: int) -> Vectors:
+def _with_tie_breaker(vectors: Vectors, seed: int) -> Vectors:
     """The same with numbers on the right whose products are far smaller, and differ: every user breaks ties alone."""
-    return np.concatenate([vectors, _TIE * _drawn(seed, len(vectors))], axis=1).astype(np.float32)
+    return np.concatenate([vectors, _TIE * _random_vectors(seed, len(vectors))], axis=1).astype(np.float32)
 
 
-def _drawn(seed: int, count: int) -> Vectors:
+def _random_vectors(seed: int, count: int) -> Vectors:
     return np.random.default_rng(seed).normal(size=(count, _RANDOM_DIM)).astype(np.float32)
 
 
@@ -296,7 +296,7 @@ _RENAMED = {"content_popularity": "popularity"}
 
 
 @dataclass(frozen=True)
-class Contender:
+class Method:
     """One line of the table.
 
     Attributes:
@@ -309,18 +309,18 @@ class Contender:
     name: str
     title: str
     role: str
-    fit: Callable[[Data, int], Model]
+    fit: Callable[[EvaluationData, int], Model]
     is_seeded: bool = False
     sees_test: bool = False
 
 
-def named(
+def select_methods(
     names: Sequence[str] | None = None,
     *,
     mappers: Mapping[str, Mapping[str, Any]] | None = None,
-    choice: ChoiceSettings | None = None,
+    choice: SelectionSettings | None = None,
     near: float | None = 0.98,
-) -> list[Contender]:
+) -> list[Method]:
     """Those of the names, in the order of the table; by default all.
 
     Args:
@@ -330,7 +330,7 @@ def named(
     Raises:
         ColdstartError: there is none of a name.
     """
-    every = [*_BASELINES, *_mappers(mappers or {}), _chosen(choice or ChoiceSettings(), near), _ORACLE]
+    every = [*_BASELINES, *_mappers(mappers or {}), _chosen(choice or SelectionSettings(), near), _ORACLE]
     known = [one.name for one in every]
     for name in names or ():
         if name not in known:
@@ -339,7 +339,7 @@ def named(
 
 
 @dataclass(frozen=True)
-class Mapped:
+class MapperModel:
     """A mapper over fused content; `places`: of the training items among those of the evaluation."""
 
     fusion: Fusion
@@ -354,7 +354,7 @@ class Mapped:
 
 
 @dataclass(frozen=True)
-class Published:
+class SelectedModel:
     """What `finetune behaviour` would publish."""
 
     behaviour: Behaviour
@@ -367,7 +367,7 @@ class Published:
         return self.behaviour.users(histories[:, self.places])
 
 
-def _mappers(settings: Mapping[str, Mapping[str, Any]]) -> list[Contender]:
+def _mappers(settings: Mapping[str, Mapping[str, Any]]) -> list[Method]:
     renamed = {mapper: name for name, mapper in _RENAMED.items()}
     found = []
     for mapper in model.names():
@@ -376,38 +376,38 @@ def _mappers(settings: Mapping[str, Mapping[str, Any]]) -> list[Contender]:
         name, is_trained = renamed.get(mapper, mapper), mapper in _TRAINED
         role = TRAINED if is_trained else CLOSED
         fit = _mapper_fit(mapper, settings.get(name, {}))
-        found.append(Contender(name, _TITLES.get(mapper, mapper), role, fit, is_trained))
+        found.append(Method(name, _TITLES.get(mapper, mapper), role, fit, is_trained))
     order = list(_TITLES)
     rank = {name: place for place, name in enumerate(order)}
     return sorted(found, key=lambda one: rank.get(_RENAMED.get(one.name, one.name), len(rank)))
 
 
-def _mapper_fit(mapper: str, settings: Mapping[str, Any]) -> Callable[[Data, int], Model]:
-    def fit(data: Data, seed: int) -> Model:
-        return Mapped(data.fusion, model.fit(mapper, data.problem(seed), seed=seed, **settings), data.warm_places)
+def _mapper_fit(mapper: str, settings: Mapping[str, Any]) -> Callable[[EvaluationData, int], Model]:
+    def fit(data: EvaluationData, seed: int) -> Model:
+        return MapperModel(data.fusion, model.fit(mapper, data.problem(seed), seed=seed, **settings), data.warm_places)
 
     return fit
 
 
-def _chosen(settings: ChoiceSettings, near: float | None) -> Contender:
-    def fit(data: Data, seed: int) -> Model:
+def _chosen(settings: SelectionSettings, near: float | None) -> Method:
+    def fit(data: EvaluationData, seed: int) -> Model:
         rows, content = data.known()
         own = replace(settings, min_weight=data.min_weight, seed=seed)
-        groups = None if near is None else groups_of(content, near)
-        return Published(choose(rows, content, own, groups=groups).behaviour, data.warm_places)
+        groups = None if near is None else near_duplicate_groups(content, near)
+        return SelectedModel(select_model(rows, content, own, groups=groups).behaviour, data.warm_places)
 
-    return Contender(CHOSEN, "chosen on held-out training items", OURS, fit)
+    return Method(CHOSEN, "chosen on held-out training items", OURS, fit)
 
 
 _BASELINES = (
-    Contender("random", "random", BASELINE, random, is_seeded=True),
-    Contender("popularity", "popularity", BASELINE, popularity, is_seeded=True),
-    Contender("recent", "recent popularity", BASELINE, recent, is_seeded=True),
-    Contender("category", "category prefix", BASELINE, category, is_seeded=True),
-    Contender("content_mean", "content, mean of the history", BASELINE, content_mean),
-    Contender("content_top", "content, 3 most alike of the history", BASELINE, content_top),
-    Contender("als", "CF alone", BASELINE, teacher, is_seeded=True),
+    Method("random", "random", BASELINE, fit_random, is_seeded=True),
+    Method("popularity", "popularity", BASELINE, fit_popularity, is_seeded=True),
+    Method("recent", "recent popularity", BASELINE, fit_recent, is_seeded=True),
+    Method("category", "category prefix", BASELINE, fit_category, is_seeded=True),
+    Method("content_mean", "content, mean of the history", BASELINE, fit_content_mean),
+    Method("content_top", "content, 3 most alike of the history", BASELINE, fit_content_top),
+    Method("als", "CF alone", BASELINE, fit_als, is_seeded=True),
 )
 
 
-_ORACLE = Contender(ORACLE, "ceiling: CF with the test rows", CEILING, oracle, sees_test=True)
+_ORACLE = Method(ORACLE, "ceiling: CF with the test rows", CEILING, fit_oracle, sees_test=True)

@@ -301,7 +301,7 @@ def _cell(text: Any) -> str:
     return " ".join(str(text).split()).replace("|", "\\|")
 
 
-def rows_of(known: Mapping[str, Any], name: str) -> tuple[list[str], Sequence[list[str]]]:
+def terminal_table(known: Mapping[str, Any], name: str) -> tuple[list[str], Sequence[list[str]]]:
     """Headers and rows of the short table that a terminal shows."""
     first, second = known["headline"]
     headers = ["method", first, second, "less reference", "coverage", "diversity"]

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from coldstart.metrics.intervals import resampled_rows
 from coldstart.metrics.ranking import MEASURES, Interval, bootstrap
-from coldstart.recommend.evaluate.data import Data
-from coldstart.recommend.evaluate.judge import SHOWN, Judged, Task, shares_by_item
-from coldstart.recommend.evaluate.methods import CEILING, ORACLE, REFERENCE, Contender
+from coldstart.recommend.evaluate.data import EvaluationData
+from coldstart.recommend.evaluate.measures import SHOWN, MethodResult, Task, shares_by_item
+from coldstart.recommend.evaluate.methods import CEILING, ORACLE, REFERENCE, Method
 from coldstart.recommend.evaluate.page import markdown
 
 if TYPE_CHECKING:
@@ -78,11 +78,11 @@ class RecommendReport:
         return found
 
 
-def record(
-    data: Data,
+def build_report(
+    data: EvaluationData,
     task: Task,
-    contenders: Sequence[Contender],
-    judged: Mapping[str, Judged],
+    contenders: Sequence[Method],
+    judged: Mapping[str, MethodResult],
     left_out: Mapping[str, str],
     checked: Sequence[str],
     settings: EvaluateSettings,
@@ -93,7 +93,7 @@ def record(
     reference = next((name for name in FALLBACKS if name in judged), None)
     measures = [f"{measure}@{k}" for k in settings.ks for measure in MEASURES]
     drawn = {name: _resampled(name, task, judged, measures, settings) for name in task.candidates}
-    sets = {name: _set(name, found, judged, measures) for name, found in drawn.items()}
+    sets = {name: _measures_of_set(name, found, judged, measures) for name, found in drawn.items()}
     methods = {
         one.name: {
             "title": one.title,
@@ -135,7 +135,7 @@ def record(
     )
 
 
-def _counts(data: Data, task: Task) -> dict[str, Any]:
+def _counts(data: EvaluationData, task: Task) -> dict[str, Any]:
     with_answer = np.diff(data.relevant.indptr) > 0
     return {
         "users": len(task.users),
@@ -153,7 +153,7 @@ def _counts(data: Data, task: Task) -> dict[str, Any]:
 
 
 def _resampled(
-    name: str, task: Task, judged: Mapping[str, Judged], measures: Sequence[str], settings: EvaluateSettings
+    name: str, task: Task, judged: Mapping[str, MethodResult], measures: Sequence[str], settings: EvaluateSettings
 ) -> Resampled:
     """Columns: every contender by every measure, contenders first."""
     relevant = task.relevant_in(name)
@@ -163,14 +163,14 @@ def _resampled(
     return resample(values, parts, shares_by_item(relevant), draws=settings.draws, seed=settings.seed)
 
 
-def _set(
-    name: str, found: Resampled, judged: Mapping[str, Judged], measures: Sequence[str]
+def _measures_of_set(
+    name: str, found: Resampled, judged: Mapping[str, MethodResult], measures: Sequence[str]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Contender -> measure -> value, intervals and spread of the seeds."""
     return {
         method: {
             measure: {
-                **_sure(found.sure(place * len(measures) + column)),
+                **_interval_dict(found.sure(place * len(measures) + column)),
                 "seeds": _spread(one.spread[name][measure]),
             }
             for column, measure in enumerate(measures)
@@ -202,14 +202,14 @@ def _compare(
                 if method == reference:
                     continue
                 sure, p_value = found.difference(own, base)
-                cell["difference"] = {**_sure(sure), "p": p_value, "p_holm": None}
+                cell["difference"] = {**_interval_dict(sure), "p": p_value, "p_holm": None}
                 if methods[method]["role"] != CEILING:
                     grid.append((cell["difference"], p_value))
     for (cell, _), corrected in zip(grid, holm([p_value for _, p_value in grid]), strict=True):
         cell["p_holm"] = corrected
 
 
-def _sure(found: Sure) -> dict[str, Any]:
+def _interval_dict(found: TwoWayInterval) -> dict[str, Any]:
     return {
         "value": found.value,
         "low": found.low,
@@ -226,11 +226,11 @@ def _spread(means: Sequence[float]) -> dict[str, float] | None:
     return {"deviation": float(np.std(means, ddof=1)), "least": min(means), "most": max(means), "count": len(means)}
 
 
-def _audience(judged: Judged) -> dict[str, float] | None:
+def _audience(judged: MethodResult) -> dict[str, float] | None:
     return asdict(bootstrap(judged.audience)) if len(judged.audience) else None
 
 
-def _strata(judged: Judged, data: Data, task: Task, k: int) -> dict[str, Any]:
+def _strata(judged: MethodResult, data: EvaluationData, task: Task, k: int) -> dict[str, Any]:
     """Recall by how much a user has liked; and shares of relevant pairs that were found, by what an item lacks."""
     name = next(iter(task.candidates))
     values = judged.values[name][f"recall@{k}"]
@@ -274,7 +274,7 @@ _NUMBERS = 1 << 22  # counts drawn at a time
 
 
 @dataclass(frozen=True)
-class Sure:
+class TwoWayInterval:
     """A value with both intervals; `low` and `high` are of the wider, `over` says which: `users` or `items`."""
 
     value: float
@@ -302,12 +302,12 @@ class Resampled:
     by_users: Floats
     by_items: Floats
 
-    def sure(self, column: int, level: float = 0.95) -> Sure:
+    def sure(self, column: int, level: float = 0.95) -> TwoWayInterval:
         """A column with its intervals. A draw of items is a ratio and may pass 1, which no mean can."""
         items = np.minimum(self.by_items[:, column], 1)
         return self._sure(self.value[column], self.by_users[:, column], items, level)
 
-    def difference(self, column: int, reference: int, level: float = 0.95) -> tuple[Sure, float]:
+    def difference(self, column: int, reference: int, level: float = 0.95) -> tuple[TwoWayInterval, float]:
         """Column less reference, with its intervals, and the greater of its two-sided p-values.
 
         p is that of the difference over the deviation of its draws, by the normal distribution: counting draws beyond
@@ -319,10 +319,10 @@ class Resampled:
         return self._sure(value, users, items, level), max(_p_value(value, users), _p_value(value, items))
 
     @staticmethod
-    def _sure(value: float, users: Floats, items: Floats, level: float) -> Sure:
+    def _sure(value: float, users: Floats, items: Floats, level: float) -> TwoWayInterval:
         bounds = [(1 - level) / 2, (1 + level) / 2]
         own = [Interval(float(value), *map(float, np.quantile(draws, bounds))) for draws in (users, items)]
-        return Sure(float(value), *own)
+        return TwoWayInterval(float(value), *own)
 
 
 def resample(values: Floats, parts: Floats, shares: Floats, *, draws: int = 2000, seed: int = 0) -> Resampled:
@@ -343,8 +343,8 @@ def resample(values: Floats, parts: Floats, shares: Floats, *, draws: int = 2000
     kept = shares > 0
     parts, shares = parts[kept], shares[kept]
     rng = np.random.default_rng(seed)
-    by_users = _drawn(values, draws, rng) / len(values)
-    both = _drawn(np.concatenate([parts, shares[:, None]], axis=1), draws, rng)
+    by_users = _resampled_sums(values, draws, rng) / len(values)
+    both = _resampled_sums(np.concatenate([parts, shares[:, None]], axis=1), draws, rng)
     by_items = both[:, :-1] / both[:, -1:] * (shares.sum() / len(values))
     return Resampled(values.mean(axis=0), by_users, by_items)
 
@@ -358,7 +358,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in found]
 
 
-def _drawn(rows: Floats, draws: int, rng: np.random.Generator) -> Floats:
+def _resampled_sums(rows: Floats, draws: int, rng: np.random.Generator) -> Floats:
     """Sums of rows [N, M] over as many drawn with replacement, [draws, M]."""
     count = len(rows)
     out = np.empty((draws, rows.shape[1]))

@@ -112,7 +112,7 @@ class Split:
         }
 
 
-def by_time(
+def split_by_time(
     interactions: Interactions,
     *,
     valid_at: int | None = None,
@@ -144,10 +144,10 @@ def by_time(
     side = np.where(interactions.where(row_part == TRAIN).counts() >= warm_min, WARM, COLD_BOTH).astype(np.int8)
     row_part[(row_part == TRAIN) & (side[interactions.items] != WARM)] = OUT
     settings = {"valid_at": first, "test_at": second, "warm_min": warm_min, "shares": list(shares)}
-    return _checked(Split("time", interactions, row_part, side, settings))
+    return _check_sides(Split("time", interactions, row_part, side, settings))
 
 
-def by_items(
+def split_by_items(
     interactions: Interactions,
     *,
     groups: Groups | None = None,
@@ -163,16 +163,18 @@ def by_items(
         valid, test: shares of the items (of the groups).
         warm_min: of the others, those with fewer users are no candidates and teach nothing.
     """
-    side = _drawn_items(interactions, groups, valid, test, seed)
+    side = _draw_items(interactions, groups, valid, test, seed)
     part = np.where(side == WARM, TRAIN, side)[interactions.items].astype(np.int8)
     settings = {"valid": valid, "test": test, "warm_min": warm_min, "seed": seed}
-    return _checked(_without_rare(Split("items", interactions, part, side, settings), warm_min))
+    return _check_sides(_without_rare(Split("items", interactions, part, side, settings), warm_min))
 
 
-def coldrec(interactions: Interactions, *, groups: Groups | None = None, warm_min: int = 1, seed: int = 0) -> Split:
+def split_coldrec(
+    interactions: Interactions, *, groups: Groups | None = None, warm_min: int = 1, seed: int = 0
+) -> Split:
     """As the benchmark ColdRec cuts: a fifth of the items is cold, half of it for validation; of the others' pairs of
     user and item 80 % train, 10 % validate and 10 % test."""
-    side = _drawn_items(interactions, groups, 0.1, 0.1, seed)
+    side = _draw_items(interactions, groups, 0.1, 0.1, seed)
     part = np.where(side == WARM, TRAIN, side)[interactions.items].astype(np.int8)
     warm = np.flatnonzero(part == TRAIN)
     pairs = interactions.users[warm].astype(np.int64) * len(interactions.item_ids) + interactions.items[warm]
@@ -180,10 +182,12 @@ def coldrec(interactions: Interactions, *, groups: Groups | None = None, warm_mi
     drawn = np.random.default_rng(seed).random(len(distinct))
     part[warm] = np.select([drawn < 0.8, drawn < 0.9], [TRAIN, VALID], TEST)[inverse]
     settings = {"cold": 0.2, "warm_rows": [0.8, 0.1, 0.1], "warm_min": warm_min, "seed": seed}
-    return _checked(_without_rare(Split("coldrec", interactions, part, side, settings), warm_min))
+    return _check_sides(_without_rare(Split("coldrec", interactions, part, side, settings), warm_min))
 
 
-def given(interactions: Interactions, test: Sequence[str], valid: Sequence[str] = (), *, warm_min: int = 1) -> Split:
+def split_by_item_ids(
+    interactions: Interactions, test: Sequence[str], valid: Sequence[str] = (), *, warm_min: int = 1
+) -> Split:
     """Named items held out with all their rows.
 
     Raises:
@@ -200,10 +204,10 @@ def given(interactions: Interactions, test: Sequence[str], valid: Sequence[str] 
             side[places[name]] = cold
     part = np.where(side == WARM, TRAIN, side)[interactions.items].astype(np.int8)
     settings = {"valid": len(valid), "test": len(test), "warm_min": warm_min}
-    return _checked(_without_rare(Split("given", interactions, part, side, settings), warm_min))
+    return _check_sides(_without_rare(Split("given", interactions, part, side, settings), warm_min))
 
 
-def without(split: Split, items: Mask, reason: str) -> Split:
+def exclude_items(split: Split, items: Mask, reason: str) -> Split:
     """The same split, those items no candidates any more and their rows left out; `settings[reason]` counts them.
 
     Raises:
@@ -212,10 +216,10 @@ def without(split: Split, items: Mask, reason: str) -> Split:
     side = np.where(items, OUT, split.item_side).astype(np.int8)
     part = np.where(items[split.interactions.items], OUT, split.row_part).astype(np.int8)
     settings = {**split.settings, reason: int(items.sum())}
-    return _checked(replace(split, row_part=part, item_side=side, settings=settings))
+    return _check_sides(replace(split, row_part=part, item_side=side, settings=settings))
 
 
-def _drawn_items(
+def _draw_items(
     interactions: Interactions, groups: Groups | None, valid: float, test: float, seed: int
 ) -> NDArray[np.int8]:
     """Side of each item that anybody met; `OUT` for the others."""
@@ -244,7 +248,7 @@ def _check_shares(shares: Sequence[float]) -> None:
         raise ColdstartError(f"shares of a split add up to 1, and none is below 0; these are {list(shares)}")
 
 
-def _checked(split: Split) -> Split:
+def _check_sides(split: Split) -> Split:
     for part, name in ((TRAIN, "training"), (TEST, "test")):
         if not (split.row_part == part).any():
             raise ColdstartError(
@@ -267,7 +271,7 @@ _PART = {-1: "out", 0: "train", 1: "valid", 2: "test"}
 _SIDE = {-1: "out", 0: "warm", 1: "cold_valid", 2: "cold_test", 3: "cold"}
 
 
-def write(split: Split, folder: Path) -> str:
+def write_split(split: Split, folder: Path) -> str:
     """Write a split into a folder, made where missing; gives its digest.
 
     Raises:
@@ -299,7 +303,7 @@ def write(split: Split, folder: Path) -> str:
     return digest
 
 
-def read(folder: Path) -> Split:
+def read_split(folder: Path) -> Split:
     """The split of a folder.
 
     Raises:

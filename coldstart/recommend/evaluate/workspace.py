@@ -15,10 +15,10 @@ import numpy as np
 from coldstart.core.interactions import Interactions
 from coldstart.core.pipeline import Pipeline
 from coldstart.errors import ColdstartError
-from coldstart.recommend.evaluate import EvaluateSettings, evaluate, split_of, splits, steps
+from coldstart.recommend.evaluate import EvaluateSettings, build_split, count_steps, evaluate, splits
 from coldstart.recommend.evaluate.report import RecommendReport
 from coldstart.recommend.evaluate.splits import KINDS, Split
-from coldstart.recommend.inputs import FIT, content_of
+from coldstart.recommend.inputs import FIT, load_content
 from coldstart.recommend.model.fusion import Content
 from coldstart.store import Store
 from coldstart.store.interactions import InteractionTable
@@ -48,7 +48,7 @@ def evaluate_store(
             for `evaluate`.
     """
     settings = _filled(settings or EvaluateSettings(), pipeline)
-    content = content_of(store, pipeline, spaces)
+    content = load_content(store, pipeline, spaces)
     every = InteractionTable(store).read()
     rows = every.over(content.item_ids)
     if not len(rows):
@@ -58,10 +58,10 @@ def evaluate_store(
         )
     if str(split) in KINDS:
         with progress.meter("split", None):
-            chosen = split_of(rows, content, str(split), settings)
+            chosen = build_split(rows, content, str(split), settings)
     else:
         chosen, content = _read(Path(split), content)
-    with progress.meter("evaluate", steps(settings)) as meter:
+    with progress.meter("evaluate", count_steps(settings)) as meter:
         found = evaluate(rows, content, chosen, settings, folder=folder, step=_step(meter))
     return replace(found, notes=_notes(pipeline, content, every, rows))
 
@@ -85,7 +85,7 @@ def _read(folder: Path, content: Content) -> tuple[Split, Content]:
     """A split from its folder, and the content of its items in its order."""
     if not folder.is_dir():
         raise ColdstartError(f"there is no split {str(folder)!r}: choose one of {', '.join(KINDS)}, or name a folder")
-    split = splits.read(folder)
+    split = splits.read_split(folder)
     places = {name: place for place, name in enumerate(content.item_ids)}
     gone = [name for name in split.interactions.item_ids if name not in places]
     if gone:

@@ -101,7 +101,7 @@ def _module(name: str) -> Any:
     return import_module(f"coldstart.recommend.model.mappers.{name}")
 
 
-def learnable(name: str, problem: Problem) -> NDArray[np.int64]:
+def trainable_items(name: str, problem: Problem) -> NDArray[np.int64]:
     """How many users liked each item, int64 [I]; 0 also where nothing is known of it.
 
     Raises:

@@ -53,14 +53,14 @@ def bounded_deltas(
         return steps
     everyone = users[some].astype(np.float64)
     second, mean = everyone.T @ everyone / len(everyone), everyone.mean(axis=0)
-    slope, start = _line(content, users, columns, chosen, counts, second, mean)
+    slope, start = _score_line(content, users, columns, chosen, counts, second, mean)
     if slope <= 0:
         return steps
     weight = prior_users * np.trace(second) / content.shape[1]
     spread, axes = np.linalg.eigh(second)
     turned = np.append(users.astype(np.float64) @ axes, np.zeros((1, len(axes))), axis=0)  # the last: nobody
     own_all, middle = content.astype(np.float64) @ axes, mean @ axes
-    for items in _alike(chosen, np.diff(columns.indptr), content.shape[1]):
+    for items in _size_blocks(chosen, np.diff(columns.indptr), content.shape[1]):
         own, number = own_all[items], counts[items].astype(np.float64)[:, None]
         likers = turned[_likers_of(columns, items, len(users))]
         diagonal = number * np.maximum(spread, 0) + weight
@@ -90,7 +90,7 @@ def _solved(
     return np.asarray(first - np.einsum("bn,bnd->bd", inner, scaled), np.float64)
 
 
-def _alike(chosen: NDArray[np.intp], lengths: NDArray[np.int64], dim: int) -> Iterator[NDArray[np.intp]]:
+def _size_blocks(chosen: NDArray[np.intp], lengths: NDArray[np.int64], dim: int) -> Iterator[NDArray[np.intp]]:
     """Items in blocks of like numbers of users, by falling number."""
     order = chosen[np.argsort(-lengths[chosen], kind="stable")]
     at = 0
@@ -112,7 +112,7 @@ def _likers_of(columns: csr_matrix, items: NDArray[np.intp], nobody: int) -> NDA
     return found
 
 
-def _line(
+def _score_line(
     content: Vectors,
     users: Vectors,
     columns: csr_matrix,

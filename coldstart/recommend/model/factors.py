@@ -32,7 +32,7 @@ _ROWS = 50_000  # training rows, about, of which `fit_folding` makes the linear 
 _SAMPLE = 1000  # and by which it decides
 
 
-def teach(name: str, matrix: csr_matrix, *, dim: int = 64, seed: int = 0, **settings: Any) -> Teacher:
+def fit_teacher(name: str, matrix: csr_matrix, *, dim: int = 64, seed: int = 0, **settings: Any) -> Teacher:
     """The teacher of that name, one of `TEACHERS`.
 
     Raises:
@@ -74,8 +74,8 @@ def als(
             random_state=seed,
         )
         model.fit(matrix, show_progress=False)
-    items = _only(model.item_factors, _liked(matrix))
-    return Teacher(fold_in(items, matrix, alpha, regularization), items)
+    items = _zero_untrained(model.item_factors, _liked(matrix))
+    return Teacher(als_fold_in(items, matrix, alpha, regularization), items)
 
 
 def bpr(
@@ -105,8 +105,8 @@ def bpr(
             random_state=seed,
         )
         model.fit(matrix, show_progress=False)
-    users = _only(model.user_factors, np.diff(matrix.indptr) > 0)
-    return Teacher(users, _only(model.item_factors, _liked(matrix)))
+    users = _zero_untrained(model.user_factors, np.diff(matrix.indptr) > 0)
+    return Teacher(users, _zero_untrained(model.item_factors, _liked(matrix)))
 
 
 def pure_svd(matrix: csr_matrix, *, dim: int = 64, seed: int = 0) -> Teacher:
@@ -131,7 +131,7 @@ def pure_svd(matrix: csr_matrix, *, dim: int = 64, seed: int = 0) -> Teacher:
     return Teacher(np.asarray(matrix @ items, np.float32), items)
 
 
-def fold_in(
+def als_fold_in(
     items: Vectors,
     histories: csr_matrix,
     alpha: float = ALPHA,
@@ -152,7 +152,7 @@ def fold_in(
     found = np.zeros((count, dim), np.float32)
     known = torch.from_numpy(np.ascontiguousarray(items, np.float32))
     base = known.double().T @ known.double() + regularization * torch.eye(dim, dtype=torch.float64)
-    for rows, longest in _alike(histories, dim):
+    for rows, longest in _length_blocks(histories, dim):
         starts, lengths = histories.indptr[rows], histories.indptr[rows + 1] - histories.indptr[rows]
         steps = np.arange(longest)
         inside = steps < lengths[:, None]
@@ -166,7 +166,7 @@ def fold_in(
     return found
 
 
-def _alike(histories: csr_matrix, dim: int) -> Iterator[tuple[NDArray[np.intp], int]]:
+def _length_blocks(histories: csr_matrix, dim: int) -> Iterator[tuple[NDArray[np.intp], int]]:
     """Rows that have an entry in blocks of like length, each with its longest, within `_NUMBERS` as they are padded."""
     lengths = np.diff(histories.indptr)
     order = np.argsort(lengths, kind="stable")
@@ -182,7 +182,7 @@ def _alike(histories: csr_matrix, dim: int) -> Iterator[tuple[NDArray[np.intp], 
         end = start
 
 
-class Folding:
+class FoldIn:
     """From histories to the vectors that a teacher would give them: by the ALS step, or by one linear map."""
 
     def __init__(self, items: Vectors, *, als: tuple[float, float] | None) -> None:
@@ -196,7 +196,7 @@ class Folding:
     def users(self, histories: csr_matrix) -> Vectors:
         """csr [B, I] -> float32 [B, D]; zero for an empty history."""
         if self._als is not None:
-            return fold_in(self._items, histories, *self._als)
+            return als_fold_in(self._items, histories, *self._als)
         return np.asarray(histories @ self._items, np.float32)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -205,9 +205,9 @@ class Folding:
         return {"folding.items": self._items, "folding.als": np.asarray(step, np.float64)}
 
 
-def fit_folding(
+def fit_fold_in(
     teacher: Teacher, matrix: csr_matrix, *, alpha: float = ALPHA, regularization: float = REGULARIZATION
-) -> Folding:
+) -> FoldIn:
     """The way from histories to users that comes closest to the teacher's own users for the rows of `matrix`.
 
     That is the ALS step where the teacher is `als` with the same `alpha` and `regularization` (then it is exact), and
@@ -216,21 +216,21 @@ def fit_folding(
     full = np.flatnonzero(np.diff(matrix.indptr))
     rows = full[:: max(1, len(full) // _ROWS)]
     sample = rows[:: max(1, len(rows) // _SAMPLE)]
-    stepped = Folding(teacher.items, als=(alpha, regularization))
+    stepped = FoldIn(teacher.items, als=(alpha, regularization))
     sums = np.asarray(matrix[rows] @ teacher.items, np.float64)
     users = np.asarray(teacher.users[rows], np.float64)
     gram = sums.T @ sums
     jitter = 1e-9 * np.trace(gram) / len(gram) + np.finfo(np.float64).tiny
     change = np.linalg.solve(gram + jitter * np.eye(len(gram)), sums.T @ users)
-    linear = Folding((teacher.items @ change).astype(np.float32), als=None)
+    linear = FoldIn((teacher.items @ change).astype(np.float32), als=None)
     errors = [np.square(way.users(matrix[sample]) - teacher.users[sample]).sum() for way in (stepped, linear)]
     return stepped if errors[0] <= errors[1] else linear
 
 
-def restore_folding(arrays: Arrays) -> Folding:
+def restore_fold_in(arrays: Arrays) -> FoldIn:
     """From `Folding.arrays`."""
     step = arrays["folding.als"]
-    return Folding(arrays["folding.items"], als=(float(step[0]), float(step[1])) if len(step) else None)
+    return FoldIn(arrays["folding.items"], als=(float(step[0]), float(step[1])) if len(step) else None)
 
 
 def _one_blas_thread() -> AbstractContextManager[Any]:
@@ -252,6 +252,6 @@ def _liked(matrix: csr_matrix) -> NDArray[np.bool_]:
     return found
 
 
-def _only(vectors: Vectors, chosen: NDArray[np.bool_]) -> Vectors:
+def _zero_untrained(vectors: Vectors, chosen: NDArray[np.bool_]) -> Vectors:
     """Zero where nothing was learnt: random numbers of the start stand there."""
     return np.where(chosen[:, None], vectors, np.float32(0)).astype(np.float32)

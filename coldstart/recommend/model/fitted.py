@@ -106,10 +106,10 @@ def fit_calibration(
     scale = float(np.clip(np.median(spreads[1][some] / spreads[0][some]), 1 / _MOST, _MOST))
     offset = (means[1] - scale * means[0]).astype(np.float32)
     found = Calibration(scale, 0.0, offset)
-    return found if liked is None else _shifted(found, users, items, cold, liked, top)
+    return found if liked is None else _with_shift(found, users, items, cold, liked, top)
 
 
-def _shifted(
+def _with_shift(
     found: Calibration, users: Vectors, items: Vectors, cold: NDArray[np.bool_], liked: csr_matrix, top: int
 ) -> Calibration:
     """With the shift at which the share of cold items among the `top` is that among the liked, by bisection."""
@@ -200,7 +200,7 @@ class Behaviour:
         return self.calibration.users(self.mapper.users(histories))
 
 
-def files(fitted: Behaviour) -> dict[str, bytes]:
+def to_files(fitted: Behaviour) -> dict[str, bytes]:
     """Name -> content of the files of which `load` makes it anew."""
     from safetensors.numpy import save
 
@@ -222,7 +222,7 @@ def files(fitted: Behaviour) -> dict[str, bytes]:
     return {ARRAYS: save(arrays), CARD: json.dumps(card, ensure_ascii=False, sort_keys=True).encode()}
 
 
-def load(folder: Path) -> Behaviour:
+def load_behaviour(folder: Path) -> Behaviour:
     """What was fitted, from its folder.
 
     Raises:

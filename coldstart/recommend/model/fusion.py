@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
 from coldstart.recommend.model import Arrays, Vectors
-from coldstart.recommend.model.labels import Labels, Statements, learn_labels, read_statements, restore_labels
+from coldstart.recommend.model.labels import Labels, Statements, fit_labels, read_statements, restore_labels
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -202,7 +202,7 @@ def fit_fusions(
             raise ColdstartError(f"weight of {name!r}: there is {', '.join(names)}")
         if not (0 <= weight < float("inf")):
             raise ColdstartError(f"weight of {name!r}: {weight:g}, where 0 or more was expected")
-    vocabulary = learn_labels(content.said, places) if asked.get(LABELS) else None
+    vocabulary = fit_labels(content.said, places) if asked.get(LABELS) else None
     found = {name: _directions(_source(name, content, vocabulary)[places], dims) for name in names if asked.get(name)}
     known = {name: directions for name, directions in found.items() if directions is not None}
     if not known:

@@ -54,7 +54,7 @@ class Learner(Protocol[M_co]):
 
 
 @dataclass(frozen=True)
-class Judge:
+class ValidationSet:
     """Held-out items, and users who like some of them and some others.
 
     Attributes:
@@ -76,7 +76,7 @@ class Judge:
         return float(measure_lists(lists.astype(np.int64), self.relevant, [_TOP])[f"ndcg@{_TOP}"].mean())
 
 
-def hold_out(problem: Problem, share: float, seed: int) -> tuple[Problem, Judge] | None:
+def hold_out(problem: Problem, share: float, seed: int) -> tuple[Problem, ValidationSet] | None:
     """A random share of the items as if nobody had met them, and who judges by them; None where nobody can.
 
     It is drawn from the items that somebody met, liked or not: what nobody liked is to be ranked last.
@@ -105,7 +105,7 @@ def hold_out(problem: Problem, share: float, seed: int) -> tuple[Problem, Judge]
     if not len(users):
         return None
     users = np.sort(rng.permutation(users)[:_USERS])
-    return rest, Judge(held, rest.matrix[users], relevant[users], problem.features[held])
+    return rest, ValidationSet(held, rest.matrix[users], relevant[users], problem.features[held])
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Trained(Generic[M]):
     epoch: int
     ndcg: tuple[float, ...] = ()
     judged: M | None = None
-    judge: Judge | None = None
+    judge: ValidationSet | None = None
 
 
 def train(
@@ -147,15 +147,15 @@ def train(
     halves = hold_out(problem, valid_share, seed) if valid_share else None
     with _one_thread():
         if halves is None:
-            return Trained(_after(start(problem), epochs), epochs)
-        return _stopped(start, problem, *halves, epochs=epochs, patience=patience, refit=refit)
+            return Trained(_trained(start(problem), epochs), epochs)
+        return _train_with_early_stopping(start, problem, *halves, epochs=epochs, patience=patience, refit=refit)
 
 
-def _stopped(
+def _train_with_early_stopping(
     start: Callable[[Problem], Learner[M]],
     problem: Problem,
     rest: Problem,
-    judge: Judge,
+    judge: ValidationSet,
     *,
     epochs: int,
     patience: int,
@@ -171,7 +171,7 @@ def _stopped(
         ndcg.append(judge.ndcg(now))
         if ndcg[-1] > ndcg[at]:
             best, at = now, len(ndcg) - 1
-    mapper = _after(start(problem), at) if refit else best
+    mapper = _trained(start(problem), at) if refit else best
     return Trained(mapper, at, tuple(ndcg), best, judge)
 
 
@@ -188,7 +188,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _after(learner: Learner[M], epochs: int) -> M:
+def _trained(learner: Learner[M], epochs: int) -> M:
     for _ in range(epochs):
         learner.epoch()
     return learner.mapper()
@@ -207,7 +207,7 @@ TOP_K = 20
 METRICS = (f"recall@{TOP_K}", f"ndcg@{TOP_K}")
 
 
-JUDGE = METRICS[1]
+SELECTION_METRIC = METRICS[1]
 
 
 _MOST_USERS = 20_000
@@ -276,7 +276,7 @@ def folds(
         yield Fold(interactions.where(~hidden[interactions.items]), held, users, relevant[users])
 
 
-def problem(
+def build_problem(
     train: Interactions,
     content: Content,
     *,
@@ -292,11 +292,11 @@ def problem(
     """
     met = np.flatnonzero(np.bincount(train.items, minlength=len(content)))
     fusion = fit_fusion(content, met, weights=weights, power=power, labels=labels)
-    made = bare_problem(train, content, min_weight)
+    made = problem_without_features(train, content, min_weight)
     return replace(made, features=fusion.transform(content), teacher=teacher or made.teacher), fusion
 
 
-def bare_problem(train: Interactions, content: Content, min_weight: float | None) -> Problem:
+def problem_without_features(train: Interactions, content: Content, min_weight: float | None) -> Problem:
     """The same without features and teacher: zeros of one number each."""
     matrix, exposed = train.positive(min_weight).matrix(), train.matrix()
     users, items = (np.zeros((count, 1), np.float32) for count in matrix.shape)

@@ -78,7 +78,7 @@ class Labels:
         return {"labels.vocabulary": vocabulary, "labels.weights": self.weights}
 
 
-def learn_labels(said: Statements, places: NDArray[np.intp], *, min_count: int = 3) -> Labels:
+def fit_labels(said: Statements, places: NDArray[np.intp], *, min_count: int = 3) -> Labels:
     """Fit a vocabulary on the records at `places`, each place once.
 
     Returns:

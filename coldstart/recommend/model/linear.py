@@ -29,7 +29,7 @@ _ROWS = 8192  # lifted at a time
 
 
 @dataclass(frozen=True)
-class Waves:
+class FourierFeatures:
     """sqrt(2 / K) cos(x frequencies + phases): the product of two such rows is about exp(-gamma |x - y|²).
 
     Attributes:
@@ -48,11 +48,11 @@ class Waves:
         return raised
 
 
-def draw_waves(features: int, count: int, gamma: float, seed: int) -> Waves:
+def draw_fourier_features(features: int, count: int, gamma: float, seed: int) -> FourierFeatures:
     """`count` waves for rows of `features` numbers."""
     rng = np.random.default_rng(seed)
     frequencies = rng.normal(scale=(2 * gamma) ** 0.5, size=(features, count)).astype(np.float32)
-    return Waves(frequencies, rng.uniform(0, 2 * np.pi, count).astype(np.float32))
+    return FourierFeatures(frequencies, rng.uniform(0, 2 * np.pi, count).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Linear:
 
     weights: Vectors
     shift: Vectors
-    waves: Waves | None = None
+    waves: FourierFeatures | None = None
 
     def __call__(self, features: Vectors) -> Vectors:
         """float32 [N, F] -> float32 [N, D]."""
         out = np.empty((len(features), len(self.shift)), np.float32)
         for start in range(0, len(features), _ROWS):
-            out[start : start + _ROWS] = _lifted(features[start : start + _ROWS], self.waves) @ self.weights
+            out[start : start + _ROWS] = _expanded(features[start : start + _ROWS], self.waves) @ self.weights
         out += self.shift
         return out
 
@@ -87,7 +87,7 @@ def restore_linear(arrays: Arrays) -> Linear:
     """From `Linear.arrays`."""
     waves = None
     if "linear.phases" in arrays:
-        waves = Waves(arrays["linear.frequencies"], arrays["linear.phases"])
+        waves = FourierFeatures(arrays["linear.frequencies"], arrays["linear.phases"])
     return Linear(arrays["linear.weights"], arrays["linear.shift"], waves)
 
 
@@ -96,7 +96,7 @@ def fit_linear(
     targets: NDArray[np.floating[Any]],
     confidence: NDArray[np.floating[Any]],
     penalty: float,
-    waves: Waves | None = None,
+    waves: FourierFeatures | None = None,
 ) -> Linear:
     """The weights W and shift s of least sum_i c_i |t_i - lift(x_i) W - s|² + penalty |W|²; the shift is free.
 
@@ -113,7 +113,7 @@ def fit_linear(
     def blocks() -> Iterator[tuple[slice, Vectors]]:
         for start in range(0, len(rows), _ROWS):
             part = slice(start, start + _ROWS)
-            yield part, _lifted(features[rows[part]], waves)
+            yield part, _expanded(features[rows[part]], waves)
 
     mean = np.zeros(width)
     for part, lifted in blocks():  # products in float32, sums of blocks in float64
@@ -140,7 +140,7 @@ def _solve(gram: NDArray[np.float64], cross: NDArray[np.float64]) -> NDArray[np.
     return found
 
 
-def _lifted(features: Vectors, waves: Waves | None) -> Vectors:
+def _expanded(features: Vectors, waves: FourierFeatures | None) -> Vectors:
     return features if waves is None else np.concatenate([features, waves(features)], axis=1)
 
 
@@ -156,7 +156,7 @@ _COLUMNS = 1024  # of the matrix at a time
 
 
 @dataclass(frozen=True)
-class Columns:
+class ItemToItem:
     """See `coldstart.recommend.model.Mapper`.
 
     Attributes:
@@ -176,26 +176,26 @@ class Columns:
         return {"columns.content": self.content, "columns.history": self.history}
 
 
-def restore_columns(arrays: Arrays) -> Columns:
+def restore_item_to_item(arrays: Arrays) -> ItemToItem:
     """From `Columns.arrays`."""
-    return Columns(arrays["columns.content"], arrays["columns.history"])
+    return ItemToItem(arrays["columns.content"], arrays["columns.history"])
 
 
-def reduced(weights: NDArray[np.floating[Any]], matrix: csr_matrix, dim: int) -> Columns:
+def reduce_rank(weights: NDArray[np.floating[Any]], matrix: csr_matrix, dim: int) -> ItemToItem:
     """P [I, F] with at most `dim` numbers a vector: those that hold most of training users' scores; all if F <= dim.
 
     They are the right singular vectors of matrix @ P.
     """
     wide = weights.astype(np.float64)
     if wide.shape[1] <= dim:
-        return Columns(np.eye(wide.shape[1], dtype=np.float32), wide.astype(np.float32))
+        return ItemToItem(np.eye(wide.shape[1], dtype=np.float32), wide.astype(np.float32))
     scores = matrix @ wide
     _, directions = np.linalg.eigh(scores.T @ scores)
     chosen = directions[:, ::-1][:, :dim]
-    return Columns(np.ascontiguousarray(chosen, np.float32), (wide @ chosen).astype(np.float32))
+    return ItemToItem(np.ascontiguousarray(chosen, np.float32), (wide @ chosen).astype(np.float32))
 
 
-def together(name: str, matrix: csr_matrix, max_items: int) -> NDArray[np.floating[Any]]:
+def cooccurrence(name: str, matrix: csr_matrix, max_items: int) -> NDArray[np.floating[Any]]:
     """R'R [I, I]: how many users each two items share; float64 for few items, float32 for many.
 
     Raises:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
 from coldstart.recommend.model import Vectors
-from coldstart.recommend.model.towers import Drawn
+from coldstart.recommend.model.towers import SamplingCorrection
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -193,7 +193,7 @@ Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Source:
+class PairSource:
     """What is drawn from.
 
     Attributes:
@@ -216,20 +216,20 @@ class Batch:
     items: Places
     others: Places
     hard: Places
-    drawn: Drawn
+    drawn: SamplingCorrection
 
 
-def of_pairs(pairs: NDArray[np.int32], items: int) -> Source:
+def source_of_pairs(pairs: NDArray[np.int32], items: int) -> PairSource:
     """Both items of each pair, in turn, as the anchor."""
     from scipy.sparse import csr_matrix, identity
 
     both = np.concatenate([pairs, pairs[:, ::-1]]).astype(np.int64)
     values = np.ones(len(both), np.float32)
     known = csr_matrix((values, both.T), shape=(items, items)) + identity(items, dtype=np.float32, format="csr")
-    return Source(both, known.tocsr(), bags=False)
+    return PairSource(both, known.tocsr(), bags=False)
 
 
-def of_histories(liked: csr_matrix, *, cap: int, seed: int) -> Source:
+def source_of_histories(liked: csr_matrix, *, cap: int, seed: int) -> PairSource:
     """Each item that a user likes with the others that the same user likes; at most `cap` users an item, drawn."""
     from scipy.sparse import csr_matrix
 
@@ -240,7 +240,9 @@ def of_histories(liked: csr_matrix, *, cap: int, seed: int) -> Source:
     shuffled = np.random.default_rng(seed).permutation(examples)
     order = np.argsort(shuffled[:, 1], kind="stable")
     ordered = shuffled[order, 1]
-    return Source(shuffled[order][np.arange(len(order)) - np.searchsorted(ordered, ordered) < cap], known, bags=True)
+    return PairSource(
+        shuffled[order][np.arange(len(order)) - np.searchsorted(ordered, ordered) < cap], known, bags=True
+    )
 
 
 class Batches:
@@ -248,7 +250,7 @@ class Batches:
 
     def __init__(
         self,
-        source: Source,
+        source: PairSource,
         met: Places,
         categories: Sequence[str | None],
         *,
@@ -277,7 +279,7 @@ class Batches:
         ]
         shares[1][met] += others / (self._size * len(met))  # an item comes as another's own, or as one of the others
         self._log_q = [np.log(np.maximum(share, 1e-12)).astype(np.float32) * log_q for share in shares]
-        self._shelves = _Shelves(categories, met)
+        self._shelves = _ItemsByCategory(categories, met)
         self._hard_log_q = float(log_q)
 
     def epoch(self, most: int) -> Iterator[Batch]:
@@ -305,7 +307,11 @@ class Batches:
         )
         bags = self._bags(known, items) if self._source.bags else anchors[:, None]
         return Batch(
-            bags, items, others, hard, Drawn(*(torch.from_numpy(np.ascontiguousarray(part)) for part in arrays))
+            bags,
+            items,
+            others,
+            hard,
+            SamplingCorrection(*(torch.from_numpy(np.ascontiguousarray(part)) for part in arrays)),
         )
 
     def _bags(self, known: csr_matrix, items: Places) -> Places:
@@ -320,7 +326,7 @@ class Batches:
         return found
 
 
-class _Shelves:
+class _ItemsByCategory:
     """Items by category, to draw from; those without one are a category of their own."""
 
     def __init__(self, categories: Sequence[str | None], items: Places) -> None:

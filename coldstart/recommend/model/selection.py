@@ -26,12 +26,20 @@ from coldstart.metrics.ranking import bootstrap
 from coldstart.recommend import model
 from coldstart.recommend.model import Mapper, Problem, Vectors
 from coldstart.recommend.model.deltas import bounded_deltas
-from coldstart.recommend.model.factors import teach
+from coldstart.recommend.model.factors import fit_teacher
 from coldstart.recommend.model.fitted import Behaviour, Calibration, fit_calibration
 from coldstart.recommend.model.fusion import Content, Fusion, fit_fusions
-from coldstart.recommend.model.holdout import JUDGE, METRICS, Fold, Values, bare_problem, folds, problem
-from coldstart.recommend.model.mappers.blend import Blend, joined
-from coldstart.recommend.model.mappers.kernel import fit_items, read_users
+from coldstart.recommend.model.holdout import (
+    METRICS,
+    SELECTION_METRIC,
+    Fold,
+    Values,
+    build_problem,
+    folds,
+    problem_without_features,
+)
+from coldstart.recommend.model.mappers.blend import Blend, blend_of
+from coldstart.recommend.model.mappers.kernel import fit_items, fit_user_targets
 
 Candidate = Mapping[str, Any]
 
@@ -46,7 +54,7 @@ _BLEND_STEPS = 12
 
 
 @dataclass(frozen=True)
-class ChoiceSettings:
+class SelectionSettings:
     """What is tried, and how it is judged.
 
     Attributes:
@@ -81,7 +89,7 @@ class ChoiceSettings:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Selection:
     """`report`: what was tried and what it gave, as JSON gives it."""
 
     behaviour: Behaviour
@@ -89,7 +97,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class _Tried:
+class _FoldResult:
     """Of one fold: its problem, and of each candidate the mapper's name, the mapper, its metrics, and as a blend of
     one the vectors of the held-out items and of the users that are judged."""
 
@@ -100,22 +108,22 @@ class _Tried:
     vectors: Mapping[str, tuple[Vectors, Vectors]]
 
     def blend(self, parts: Mapping[str, float]) -> Blend:
-        return joined([(*self.mappers[label], weight) for label, weight in parts.items()], self.problem.features)
+        return blend_of([(*self.mappers[label], weight) for label, weight in parts.items()], self.problem.features)
 
 
-def steps(settings: ChoiceSettings) -> int:
+def count_steps(settings: SelectionSettings) -> int:
     """How often `choose` calls its `step`."""
     return len(_expanded(settings.candidates)) * settings.folds + 2
 
 
-def choose(
+def select_model(
     interactions: Interactions,
     content: Content,
-    settings: ChoiceSettings | None = None,
+    settings: SelectionSettings | None = None,
     *,
     groups: NDArray[np.int64] | None = None,
     step: Callable[[], None] = lambda: None,
-) -> Chosen:
+) -> Selection:
     """Fit and judge every candidate, then fit the best on all there is.
 
     Args:
@@ -126,7 +134,7 @@ def choose(
     Raises:
         ColdstartError: too few items to hold any out, or a candidate that does not exist.
     """
-    settings = settings or ChoiceSettings()
+    settings = settings or SelectionSettings()
     if interactions.item_ids != content.item_ids:
         raise ValueError("interactions and content are not over the same items, in the same order")
     started = monotonic()
@@ -136,16 +144,16 @@ def choose(
     own = np.arange(len(content)) if groups is None else groups
     count, share = settings.folds, settings.valid_share
     held_out = list(folds(interactions, liked, own, count=count, share=share, seed=settings.seed))
-    spaces = _spaces(held_out[0], content, settings)
+    spaces = _space_weights(held_out[0], content, settings)
     step()
-    tried = [_try(fold, content, candidates, spaces, settings, step) for fold in held_out]
-    values = {label: _joined([one.values[label] for one in tried]) for label in candidates}
-    parts = _blend(tried, {label: _score(found) for label, found in values.items()}) if settings.blend else {}
+    tried = [_fit_candidates(fold, content, candidates, spaces, settings, step) for fold in held_out]
+    values = {label: _concatenated([one.values[label] for one in tried]) for label in candidates}
+    parts = _blend(tried, {label: _mean_ndcg(found) for label, found in values.items()}) if settings.blend else {}
     if len(parts) > 1:
         values[BLEND] = _blend_values(tried, parts)
-    best = max(values, key=lambda label: _score(values[label]))
+    best = max(values, key=lambda label: _mean_ndcg(values[label]))
     made, fusion = _problem(interactions, content, spaces, settings)
-    name, mapper = _fit(best, _given(best, candidates, parts), made, settings.seed)
+    name, mapper = _fit(best, _candidate_settings(best, candidates, parts), made, settings.seed)
     deltas = _deltas(mapper, made, warm, settings)
     calibration = _calibration(tried[0], best, parts) if settings.calibrate else Calibration.none()
     step()
@@ -167,7 +175,7 @@ def choose(
         "settings": asdict(settings),
         "seconds": round(monotonic() - started, 1),
     }
-    return Chosen(Behaviour(name, content.item_ids, warm, fusion, mapper, deltas, calibration, report), report)
+    return Selection(Behaviour(name, content.item_ids, warm, fusion, mapper, deltas, calibration, report), report)
 
 
 def _expanded(candidates: Mapping[str, Candidate]) -> dict[str, Candidate]:
@@ -187,16 +195,18 @@ def _expanded(candidates: Mapping[str, Candidate]) -> dict[str, Candidate]:
     return found
 
 
-def _given(label: str, candidates: Mapping[str, Candidate], parts: Mapping[str, float]) -> Candidate:
+def _candidate_settings(label: str, candidates: Mapping[str, Candidate], parts: Mapping[str, float]) -> Candidate:
     if label != BLEND or BLEND in candidates:
         return candidates[label]
     return {"mapper": BLEND, "parts": {one: {**candidates[one], "weight": weight} for one, weight in parts.items()}}
 
 
-def _problem(train: Interactions, content: Content, spaces: Found, settings: ChoiceSettings) -> tuple[Problem, Fusion]:
+def _problem(
+    train: Interactions, content: Content, spaces: SpaceWeights, settings: SelectionSettings
+) -> tuple[Problem, Fusion]:
     matrix = train.positive(settings.min_weight).matrix()
-    teacher = teach(settings.teacher, matrix, dim=settings.dim, seed=settings.seed)
-    return problem(
+    teacher = fit_teacher(settings.teacher, matrix, dim=settings.dim, seed=settings.seed)
+    return build_problem(
         train,
         content,
         min_weight=settings.min_weight,
@@ -207,10 +217,10 @@ def _problem(train: Interactions, content: Content, spaces: Found, settings: Cho
     )
 
 
-def _spaces(fold: Fold, content: Content, settings: ChoiceSettings) -> Found:
+def _space_weights(fold: Fold, content: Content, settings: SelectionSettings) -> SpaceWeights:
     if settings.weights is not None and settings.power is not None:
-        return Found(settings.weights, settings.power)
-    return space_weights(
+        return SpaceWeights(settings.weights, settings.power)
+    return fit_space_weights(
         fold,
         content,
         min_weight=settings.min_weight,
@@ -226,14 +236,14 @@ def _fit(label: str, given: Candidate, made: Problem, seed: int) -> tuple[str, M
     return name, model.fit(name, made, seed=seed, **settings)
 
 
-def _try(
+def _fit_candidates(
     fold: Fold,
     content: Content,
     candidates: Mapping[str, Candidate],
-    spaces: Found,
-    settings: ChoiceSettings,
+    spaces: SpaceWeights,
+    settings: SelectionSettings,
     step: Callable[[], None],
-) -> _Tried:
+) -> _FoldResult:
     made, _ = _problem(fold.train, content, spaces, settings)
     mappers, values, vectors = {}, {}, {}
     for label, given in candidates.items():
@@ -241,30 +251,30 @@ def _try(
         mapper = mappers[label][1]
         values[label] = fold.values(mapper.items(made.features[fold.held]), mapper.users(made.matrix[fold.users]))
         if settings.blend:
-            alone = joined([(*mappers[label], 1.0)], made.features)
+            alone = blend_of([(*mappers[label], 1.0)], made.features)
             vectors[label] = alone.items(made.features[fold.held]), alone.users(made.matrix[fold.users])
         step()
-    return _Tried(fold, made, mappers, values, vectors)
+    return _FoldResult(fold, made, mappers, values, vectors)
 
 
-def _joined(parts: Sequence[Values]) -> Values:
+def _concatenated(parts: Sequence[Values]) -> Values:
     return {metric: np.concatenate([part[metric] for part in parts]) for metric in METRICS}
 
 
-def _score(values: Values) -> float:
-    return float(np.nanmean(values[JUDGE]))
+def _mean_ndcg(values: Values) -> float:
+    return float(np.nanmean(values[SELECTION_METRIC]))
 
 
 def _intervals(values: Values) -> dict[str, dict[str, float]]:
     return {metric: asdict(bootstrap(found[np.isfinite(found)])) for metric, found in values.items()}
 
 
-def _blend(tried: Sequence[_Tried], scores: Mapping[str, float]) -> dict[str, float]:
+def _blend(tried: Sequence[_FoldResult], scores: Mapping[str, float]) -> dict[str, float]:
     """Weights by greedy selection with replacement (Caruana et al., ICML 2004), from the best candidate alone."""
     chosen = [max(scores, key=scores.__getitem__)]
     best = scores[chosen[0]]
     for _ in range(_BLEND_STEPS):
-        found = {label: _score(_blend_values(tried, _shares([*chosen, label]))) for label in scores}
+        found = {label: _mean_ndcg(_blend_values(tried, _shares([*chosen, label]))) for label in scores}
         label = max(found, key=found.__getitem__)
         if found[label] <= best:
             break
@@ -277,23 +287,23 @@ def _shares(chosen: Sequence[str]) -> dict[str, float]:
     return {label: chosen.count(label) / len(chosen) for label in dict.fromkeys(chosen)}
 
 
-def _blend_values(tried: Sequence[_Tried], parts: Mapping[str, float]) -> Values:
+def _blend_values(tried: Sequence[_FoldResult], parts: Mapping[str, float]) -> Values:
     found = []
     for one in tried:
         items = np.concatenate([weight * one.vectors[label][0] for label, weight in parts.items()], axis=1)
         users = np.concatenate([one.vectors[label][1] for label in parts], axis=1)
         found.append(one.fold.values(items, users))
-    return _joined(found)
+    return _concatenated(found)
 
 
-def _deltas(mapper: Mapper, made: Problem, warm: NDArray[np.bool_], settings: ChoiceSettings) -> Vectors:
+def _deltas(mapper: Mapper, made: Problem, warm: NDArray[np.bool_], settings: SelectionSettings) -> Vectors:
     vectors = mapper.items(made.features)
     deltas = bounded_deltas(vectors, mapper.users(made.matrix), made.matrix, max_delta=settings.max_delta)
     deltas[~warm] = 0
     return deltas
 
 
-def _calibration(tried: _Tried, best: str, parts: Mapping[str, float]) -> Calibration:
+def _calibration(tried: _FoldResult, best: str, parts: Mapping[str, float]) -> Calibration:
     """On one fold, where the held-out items are the cold ones and what became of them is known."""
     fold, made = tried.fold, tried.problem
     mapper = tried.blend(parts) if best == BLEND and BLEND not in tried.mappers else tried.mappers[best][1]
@@ -320,14 +330,14 @@ _MOST_ITEMS = 20_000  # that are learnt from
 
 
 @dataclass(frozen=True)
-class Found:
+class SpaceWeights:
     """`weights` of the spaces, which add up to 1, and the `power` of whitening."""
 
     weights: Mapping[str, float]
     power: float
 
 
-def space_weights(
+def fit_space_weights(
     fold: Fold,
     content: Content,
     *,
@@ -335,12 +345,12 @@ def space_weights(
     labels: bool,
     weights: Mapping[str, float] | None = None,
     powers: Sequence[float] = POWERS,
-) -> Found:
+) -> SpaceWeights:
     """The power that serves best with the weights given, or equal ones; then, where none are, a coordinate search."""
     met = np.flatnonzero(np.bincount(fold.train.items, minlength=len(content)))
     fusions = fit_fusions(content, met, weights=weights, powers=powers, labels=labels)
-    given = bare_problem(fold.train, content, min_weight)
-    people = read_users(given, dim=_DIM)
+    given = problem_without_features(fold.train, content, min_weight)
+    people = fit_user_targets(given, dim=_DIM)
     users, judged_by = given.matrix[fold.users], min(len(met), _MOST_ITEMS)
     learnt = np.sort(np.random.default_rng(0).permutation(met)[:judged_by])
     known = content.take(np.concatenate([learnt, fold.held]))
@@ -350,7 +360,7 @@ def space_weights(
         features = fusions[place].reweighed(chosen).fuse(parts)
         mapper = fit_items(people, features[: len(learnt)], landmarks=_LANDMARKS)
         found = fold.values(mapper.items(features[len(learnt) :]), mapper.users(users))
-        return float(np.nanmean(found[JUDGE]))
+        return float(np.nanmean(found[SELECTION_METRIC]))
 
     parts: Mapping[str, Vectors] = {}
     best, at = -np.inf, 0
@@ -361,7 +371,7 @@ def space_weights(
             best, at, parts = value, place, own_parts
     own = _normalised(fusions[at].weights)
     if weights is not None or len(own) < 2:
-        return Found(own, powers[at])
+        return SpaceWeights(own, powers[at])
     tried = {_key(own)}
     for _ in range(_ROUNDS):
         before = best
@@ -376,7 +386,7 @@ def space_weights(
                     best, own = value, changed
         if best <= before:
             break
-    return Found(own, powers[at])
+    return SpaceWeights(own, powers[at])
 
 
 def _normalised(weights: Mapping[str, float]) -> dict[str, float]:

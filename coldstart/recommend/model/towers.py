@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from coldstart.recommend.model import Arrays, Problem, Vectors, confidence, learnable
-from coldstart.recommend.model.factors import Folding, fit_folding
+from coldstart.recommend.model import Arrays, Problem, Vectors, confidence, trainable_items
+from coldstart.recommend.model.factors import FoldIn, fit_fold_in
 
 Drop = Callable[[torch.Tensor], torch.Tensor]
 
@@ -89,7 +89,7 @@ def restore_tower(arrays: Arrays, prefix: str = "") -> Tower:
     return tower.requires_grad_(False).eval()
 
 
-def main_directions(rows: Vectors, dim: int) -> Vectors:
+def principal_directions(rows: Vectors, dim: int) -> Vectors:
     """The `dim` directions in which rows [N, F] are longest (not centred), float32 [F, dim]; zeros where F is less."""
     gram = rows.astype(np.float64).T @ rows
     _, vectors = np.linalg.eigh(gram)
@@ -99,7 +99,7 @@ def main_directions(rows: Vectors, dim: int) -> Vectors:
     return found
 
 
-def dropper(share: float, generator: torch.Generator) -> Drop | None:
+def random_dropout(share: float, generator: torch.Generator) -> Drop | None:
     """Blanks out this share of all numbers and makes the others greater by as much; drawn on the CPU."""
     if not share:
         return None
@@ -111,7 +111,7 @@ def dropper(share: float, generator: torch.Generator) -> Drop | None:
     return drop
 
 
-def seeded(seed: int) -> torch.Generator:
+def torch_generator(seed: int) -> torch.Generator:
     """A source of random numbers of its own, on the CPU."""
     return torch.Generator().manual_seed(seed)
 
@@ -151,7 +151,7 @@ Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Draw:
+class LikeBatch:
     """`users` int64 [B]; `items` int64 [B], one that each likes; `others` int64 [n]: drawn evenly from all that anybody
     met; `liked` bool [B, n]: which of these each user likes."""
 
@@ -166,10 +166,10 @@ class Likes:
 
     def __init__(self, name: str, problem: Problem, seed: int) -> None:
         """`name`: of the mapper, for what it cannot learn from."""
-        self.counts = learnable(name, problem)
+        self.counts = trainable_items(name, problem)
         self.matrix = problem.matrix.tocsr()
         self.features = np.ascontiguousarray(problem.features, np.float32)
-        self.folding: Folding = fit_folding(problem.teacher, self.matrix)
+        self.folding: FoldIn = fit_fold_in(problem.teacher, self.matrix)
         folded, items = self.folding.users(self.matrix), problem.teacher.items
         typical = float(np.sqrt(np.mean((folded[folded.any(axis=1)] ** 2).sum(axis=1)) or 1.0))
         self.scale = 1 / typical
@@ -182,7 +182,7 @@ class Likes:
         self._met = np.flatnonzero(met & np.any(self.features != 0, axis=1))
         self.random = np.random.default_rng(seed)
 
-    def draws(self, size: int, others: int, most: int) -> Iterator[Draw]:
+    def draws(self, size: int, others: int, most: int) -> Iterator[LikeBatch]:
         """Each like once, at most `most` of them, in another order each time; `size` a batch, at most an eighth."""
         likes = self.random.permutation(self._likes)[:most]
         size = max(1, min(size, -(-len(likes) // 8)))
@@ -191,7 +191,7 @@ class Likes:
             drawn = self.random.choice(self._met, others)
             wanted, places = np.unique(drawn, return_inverse=True)
             liked = (self.matrix[users][:, wanted].toarray() > 0)[:, places]
-            yield Draw(users, items, drawn, liked)
+            yield LikeBatch(users, items, drawn, liked)
 
     def content_start(self, kappa: float = 10.0) -> Vectors:
         """Ridge of the teacher's items on content, the more users an item has the more it counts: float32 [F, D]."""
@@ -204,7 +204,7 @@ class Likes:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SamplingCorrection:
     """What a batch of B pairs was drawn with, r further negatives for all of them, and h for each.
 
     Attributes:
@@ -220,13 +220,13 @@ class Drawn:
     log_q_hard: torch.Tensor
     known_hard: torch.Tensor
 
-    def to(self, device: torch.device) -> Drawn:
+    def to(self, device: torch.device) -> SamplingCorrection:
         """On that device."""
-        return Drawn(*(getattr(self, part.name).to(device) for part in fields(self)))
+        return SamplingCorrection(*(getattr(self, part.name).to(device) for part in fields(self)))
 
 
 def pair_loss(
-    first: torch.Tensor, second: torch.Tensor, hard: torch.Tensor, drawn: Drawn, temperature: float
+    first: torch.Tensor, second: torch.Tensor, hard: torch.Tensor, drawn: SamplingCorrection, temperature: float
 ) -> torch.Tensor:
     """Symmetric InfoNCE with logQ correction (Bengio & Senécal 2003; Yi et al., RecSys 2019, for two towers).
 

@@ -1,1 +1,1 @@
-"""One mapper a file: `fit(problem, *, seed, **settings)` and `restore(arrays)`; see `coldstart.recommend.model.Mapper`."""
+"""Mappers, one a file: each has `fit(problem, *, seed, **settings)` and `restore(arrays)`; see `Mapper` in `model`."""

@@ -40,7 +40,9 @@ class Blend:
         return np.concatenate([part.weight * part.mapper.items(features) for part in self.parts], axis=1)
 
     def users(self, histories: csr_matrix) -> Vectors:
-        return np.concatenate([_even(part.mapper.users(histories), part.spread) for part in self.parts], axis=1)
+        return np.concatenate(
+            [_scale_to_unit_spread(part.mapper.users(histories), part.spread) for part in self.parts], axis=1
+        )
 
     def arrays(self) -> Arrays:
         found: dict[str, Any] = {"names": np.array([part.name for part in self.parts])}
@@ -67,10 +69,10 @@ def fit(problem: Problem, *, seed: int = 0, parts: Mapping[str, Mapping[str, Any
         name = str(given.get("mapper", label))
         mapper = model.fit(name, problem, seed=seed, **settings)
         fitted.append((name, mapper, float(given.get("weight", 1.0))))
-    return joined(fitted, problem.features)
+    return blend_of(fitted, problem.features)
 
 
-def joined(parts: Sequence[tuple[str, Mapper, float]], features: Vectors) -> Blend:
+def blend_of(parts: Sequence[tuple[str, Mapper, float]], features: Vectors) -> Blend:
     """A blend of mappers that are fitted already: name, mapper and weight of each; features float32 [I, F] of the items
     over which scores are brought to one spread.
     """
@@ -93,7 +95,7 @@ def _spread(items: Vectors) -> Vectors:
     return found
 
 
-def _even(users: Vectors, spread: Vectors) -> Vectors:
+def _scale_to_unit_spread(users: Vectors, spread: Vectors) -> Vectors:
     """Users [B, D] by the deviation of the scores that they give; a user without any stays zero."""
     deviation = np.sqrt(np.maximum(np.einsum("bd,bd->b", users @ spread, users), 0))
     even: Vectors = users / np.where(deviation > 1e-12, deviation, 1).astype(np.float32)[:, None]

@@ -19,9 +19,17 @@ from torch.nn import functional
 from coldstart.core.device import choose_device
 from coldstart.core.optim import AdamW
 from coldstart.recommend.model import Arrays, Problem, Vectors
-from coldstart.recommend.model.factors import Folding, restore_folding
+from coldstart.recommend.model.factors import FoldIn, restore_fold_in
 from coldstart.recommend.model.holdout import train
-from coldstart.recommend.model.towers import Draw, Likes, Tower, aldi_loss, dropper, restore_tower, seeded
+from coldstart.recommend.model.towers import (
+    LikeBatch,
+    Likes,
+    Tower,
+    aldi_loss,
+    random_dropout,
+    restore_tower,
+    torch_generator,
+)
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -85,7 +93,7 @@ def fit(
 
 def restore(arrays: Arrays) -> Clcrec:
     """From `arrays()`."""
-    return Clcrec(restore_tower(arrays, "tower."), restore_folding(arrays), arrays["change"])
+    return Clcrec(restore_tower(arrays, "tower."), restore_fold_in(arrays), arrays["change"])
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class Clcrec:
     """See `coldstart.recommend.model.Mapper`; `change` float32 [D, D]: from a teacher's user to one of this space."""
 
     tower: Tower
-    folding: Folding
+    folding: FoldIn
     change: Vectors
 
     def items(self, features: Vectors) -> Vectors:
@@ -158,7 +166,7 @@ class _Learner:
         goals: dict[str, torch.Tensor | None] = {name: None for name, weight in towers.items() if weight.ndim == 2}
         goals["straight.weight"] = self._tower.straight.weight.detach().clone()
         self._optimiser = AdamW(weights, goals, recipe.weight_decay, (0.9, 0.999))
-        self._drop = dropper(recipe.dropout, seeded(seed))
+        self._drop = random_dropout(recipe.dropout, torch_generator(seed))
 
     def epoch(self) -> float:
         recipe, losses = self._recipe, []
@@ -173,7 +181,7 @@ class _Learner:
         change = self._change.detach().cpu().numpy() * np.float32(self._likes.scale)
         return Clcrec(restore_tower(self._tower.arrays()), self._likes.folding, change)
 
-    def _loss(self, draw: Draw) -> torch.Tensor:
+    def _loss(self, draw: LikeBatch) -> torch.Tensor:
         recipe, likes, device, size = self._recipe, self._likes, self._device, len(draw.items)
         items, places = np.unique(np.concatenate([draw.items, draw.others]), return_inverse=True)
         contents = self._tower(torch.from_numpy(likes.features[items]).to(device), self._drop)

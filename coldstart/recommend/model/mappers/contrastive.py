@@ -21,9 +21,24 @@ from coldstart.core.optim import AdamW
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend.model import Arrays, Problem, Vectors
-from coldstart.recommend.model.holdout import Judge, train
-from coldstart.recommend.model.pairs import Batch, Batches, Source, item_pairs, of_histories, of_pairs, user_pairs
-from coldstart.recommend.model.towers import Tower, dropper, main_directions, pair_loss, restore_tower, seeded
+from coldstart.recommend.model.holdout import ValidationSet, train
+from coldstart.recommend.model.pairs import (
+    Batch,
+    Batches,
+    PairSource,
+    item_pairs,
+    source_of_histories,
+    source_of_pairs,
+    user_pairs,
+)
+from coldstart.recommend.model.towers import (
+    Tower,
+    pair_loss,
+    principal_directions,
+    random_dropout,
+    restore_tower,
+    torch_generator,
+)
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -184,7 +199,7 @@ class _Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._tower = Tower(inputs, hidden, recipe.dim)
-        self._tower.start_at(main_directions(self._features[known], recipe.dim) * inputs**0.5)
+        self._tower.start_at(principal_directions(self._features[known], recipe.dim) * inputs**0.5)
         self._tower.to(self._device)
         start = np.concatenate([np.eye(recipe.dim), np.zeros((1, recipe.dim))]).astype(np.float32)
         self._change = torch.tensor(start, device=self._device, requires_grad=recipe.pairs == "histories")
@@ -193,7 +208,7 @@ class _Learner:
         for name in ("straight.weight", "change"):
             goals[name] = weights[name].detach().clone()
         self._optimiser = AdamW(weights, goals, recipe.weight_decay, (0.9, 0.999))
-        self._drop = dropper(recipe.dropout, seeded(seed))
+        self._drop = random_dropout(recipe.dropout, torch_generator(seed))
 
     def epoch(self) -> float:
         losses = []
@@ -225,14 +240,14 @@ class _Learner:
         )
 
 
-def _source(problem: Problem, recipe: Recipe, seed: int, known: NDArray[np.bool_]) -> Source:
+def _source(problem: Problem, recipe: Recipe, seed: int, known: NDArray[np.bool_]) -> PairSource:
     if recipe.pairs == "histories":
         liked = problem.matrix.tocsr().multiply(known[None]).tocsr()
         liked.eliminate_zeros()
-        source = of_histories(liked, cap=recipe.cap, seed=seed)
+        source = source_of_histories(liked, cap=recipe.cap, seed=seed)
     elif recipe.pairs == "users":
         pairs = user_pairs(problem.matrix, unit(problem.teacher.items), cap=recipe.cap, seed=seed)[0]
-        source = of_pairs(pairs[known[pairs].all(axis=1)], len(known))
+        source = source_of_pairs(pairs[known[pairs].all(axis=1)], len(known))
     elif recipe.pairs == "items":
         pairs = item_pairs(
             problem.matrix,
@@ -242,7 +257,7 @@ def _source(problem: Problem, recipe: Recipe, seed: int, known: NDArray[np.bool_
             cap=recipe.cap,
             seed=seed,
         )[0]
-        source = of_pairs(pairs[known[pairs].all(axis=1)], len(known))
+        source = source_of_pairs(pairs[known[pairs].all(axis=1)], len(known))
     else:
         raise ColdstartError(f"contrastive, pairs {recipe.pairs!r}: there is histories, items, users")
     if len(source.examples) < 2:
@@ -265,5 +280,5 @@ def _popularity(features: Vectors, counts: NDArray[np.int64], known: NDArray[np.
     return np.append(coefficients, -centre @ coefficients).astype(np.float32)
 
 
-def _best_weight(mapper: Contrastive, judge: Judge) -> float:
+def _best_weight(mapper: Contrastive, judge: ValidationSet) -> float:
     return max(_WEIGHTS, key=lambda weight: judge.ndcg(replace(mapper, weight=weight)))

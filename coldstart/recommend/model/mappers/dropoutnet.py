@@ -16,9 +16,17 @@ import torch
 from coldstart.core.device import choose_device
 from coldstart.core.optim import AdamW
 from coldstart.recommend.model import Arrays, Problem, Vectors
-from coldstart.recommend.model.factors import Folding, restore_folding
+from coldstart.recommend.model.factors import FoldIn, restore_fold_in
 from coldstart.recommend.model.holdout import train
-from coldstart.recommend.model.towers import Draw, Likes, Tower, aldi_loss, dropper, restore_tower, seeded
+from coldstart.recommend.model.towers import (
+    LikeBatch,
+    Likes,
+    Tower,
+    aldi_loss,
+    random_dropout,
+    restore_tower,
+    torch_generator,
+)
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -81,7 +89,7 @@ def restore(arrays: Arrays) -> Dropoutnet:
     return Dropoutnet(
         restore_tower(arrays, "item."),
         restore_tower(arrays, "user."),
-        restore_folding(arrays),
+        restore_fold_in(arrays),
         float(np.asarray(arrays["scale"]).ravel()[0]),
     )
 
@@ -92,7 +100,7 @@ class Dropoutnet:
 
     item_tower: Tower
     user_tower: Tower
-    folding: Folding
+    folding: FoldIn
     scale: float
 
     def items(self, features: Vectors) -> Vectors:
@@ -138,7 +146,7 @@ class _Learner:
         for name in ("item.straight.weight", "user.straight.weight"):
             goals[name] = weights[name].detach().clone()
         self._optimiser = AdamW(weights, goals, recipe.weight_decay, (0.9, 0.999))
-        self._blank = dropper(recipe.dropout, seeded(seed))
+        self._blank = random_dropout(recipe.dropout, torch_generator(seed))
 
     def epoch(self) -> float:
         recipe, losses = self._recipe, []
@@ -153,7 +161,7 @@ class _Learner:
         towers = [restore_tower(tower.arrays()) for tower in (self._item, self._user)]
         return Dropoutnet(towers[0], towers[1], self._likes.folding, self._likes.scale)
 
-    def _loss(self, draw: Draw) -> torch.Tensor:
+    def _loss(self, draw: LikeBatch) -> torch.Tensor:
         """Mean squared error against the teacher's scores, over each like and one other item for it."""
         recipe, likes, device, size = self._recipe, self._likes, self._device, len(draw.items)
         other = np.arange(size) % len(draw.others)

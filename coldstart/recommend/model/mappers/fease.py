@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from coldstart.errors import ColdstartError
-from coldstart.recommend.model import Arrays, Problem, learnable
-from coldstart.recommend.model.linear import MAX_ITEMS, Columns, reduced, restore_columns, together
+from coldstart.recommend.model import Arrays, Problem, trainable_items
+from coldstart.recommend.model.linear import MAX_ITEMS, ItemToItem, cooccurrence, reduce_rank, restore_item_to_item
 
 
 def fit(
@@ -22,7 +22,7 @@ def fit(
     penalty: float = 3000.0,
     dim: int = 512,
     max_items: int = MAX_ITEMS,
-) -> Columns:
+) -> ItemToItem:
     """Fit on the items that somebody liked.
 
     Args:
@@ -39,19 +39,19 @@ def fit(
 
     if not (beta > 0 and penalty > 0 and dim > 0):
         raise ColdstartError(f"fease: beta {beta:g}, penalty {penalty:g} and dim {dim} have to be above 0")
-    learnable("fease", problem)
+    trainable_items("fease", problem)
     matrix = (problem.matrix > 0).astype(np.float32)
     warm = np.flatnonzero(matrix.getnnz(axis=0))
     features = problem.features[warm]
-    gram = together("fease", matrix[:, warm].tocsr(), max_items)
+    gram = cooccurrence("fease", matrix[:, warm].tocsr(), max_items)
     gram += beta * (features @ features.T)
     gram[np.diag_indices(len(warm))] += penalty
     factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
     weights = np.zeros((matrix.shape[1], features.shape[1]))
     weights[warm] = cho_solve(factor, (beta * features).astype(gram.dtype), check_finite=False)
-    return reduced(weights, matrix, dim)
+    return reduce_rank(weights, matrix, dim)
 
 
-def restore(arrays: Arrays) -> Columns:
+def restore(arrays: Arrays) -> ItemToItem:
     """From `Columns.arrays`."""
-    return restore_columns(arrays)
+    return restore_item_to_item(arrays)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
-from coldstart.recommend.model import Arrays, Problem, Vectors, learnable
+from coldstart.recommend.model import Arrays, Problem, Vectors, trainable_items
 from coldstart.recommend.model.factors import pure_svd
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Kernel:
         found = np.empty((len(features), len(self.shift)), np.float32)
         for start in range(0, len(features), _ROWS):
             part = slice(start, start + _ROWS)
-            found[part] = gaussian(features[part], self.landmarks, self.gamma) @ self.weights
+            found[part] = gaussian_kernel(features[part], self.landmarks, self.gamma) @ self.weights
         found += self.shift
         return found
 
@@ -107,13 +107,15 @@ def fit(
             f"kernel: {', '.join(low)} out of range: gamma and penalty have to be above 0, dim and landmarks at least "
             "1, exposure, smoothing and popularity not under 0"
         )
-    learnable("kernel", problem)
-    people = read_users(problem, dim=dim, exposure=exposure, smoothing=smoothing, popularity=popularity, seed=seed)
+    trainable_items("kernel", problem)
+    people = fit_user_targets(
+        problem, dim=dim, exposure=exposure, smoothing=smoothing, popularity=popularity, seed=seed
+    )
     return fit_items(people, problem.features, gamma=gamma, penalty=penalty, landmarks=landmarks, seed=seed)
 
 
 @dataclass(frozen=True)
-class People:
+class UserTargets:
     """What the matrix says of users and of what items are to get, whatever the items' content.
 
     Attributes:
@@ -127,7 +129,7 @@ class People:
     common: Vectors
 
 
-def read_users(
+def fit_user_targets(
     problem: Problem,
     *,
     dim: int = 128,
@@ -135,23 +137,23 @@ def read_users(
     smoothing: float = 5.0,
     popularity: float = 0.3,
     seed: int = 0,
-) -> People:
+) -> UserTargets:
     """The half of `fit` that reads no content."""
-    likes = _evened(problem.matrix, problem.matrix)
+    likes = _scaled_rows(problem.matrix, problem.matrix)
     directions = pure_svd(likes, dim=dim, seed=seed)  # users are U S, items V
     values = np.linalg.norm(directions.users.astype(np.float64), axis=0)
     kept = values > 0
     users = directions.users[:, kept] / values[kept]
     history = np.asarray(directions.items[:, kept] * (values[kept] / (values[kept] ** 2 + smoothing)), np.float32)
-    seen = likes + exposure * _evened(problem.exposed, problem.matrix)
+    seen = likes + exposure * _scaled_rows(problem.exposed, problem.matrix)
     met = np.bincount(problem.exposed.indices, minlength=problem.exposed.shape[1]) > 0
     some = np.asarray(problem.matrix.sum(axis=1)).ravel() > 0
     common = popularity * _users(problem.matrix[some], history, np.zeros(history.shape[1], np.float32)).mean(axis=0)
-    return People(np.asarray(seen.T.tocsr() @ users, np.float64), met, history, common.astype(np.float32))
+    return UserTargets(np.asarray(seen.T.tocsr() @ users, np.float64), met, history, common.astype(np.float32))
 
 
 def fit_items(
-    people: People,
+    people: UserTargets,
     features: Vectors,
     *,
     gamma: float = 0.5,
@@ -181,7 +183,7 @@ def restore(arrays: Arrays) -> Kernel:
     )
 
 
-def gaussian(left: Vectors, right: Vectors, gamma: float) -> Vectors:
+def gaussian_kernel(left: Vectors, right: Vectors, gamma: float) -> Vectors:
     """exp(-gamma |x - y|²) of all pairs, float32 [N, F], [M, F] -> float32 [N, M]; 0 where either row is all zero."""
     near = left @ right.T
     near *= 2
@@ -202,23 +204,23 @@ def _solve(
     from scipy.linalg import cho_factor, cho_solve
 
     if len(features) <= most:
-        left = gaussian(features, features, gamma).astype(np.float64)
+        left = gaussian_kernel(features, features, gamma).astype(np.float64)
         left[np.diag_indices_from(left)] += penalty
         return features, cho_solve(cho_factor(left, overwrite_a=True, check_finite=False), targets)
     drawn = np.sort(np.random.default_rng(seed).choice(len(features), most, replace=False))
     marks = features[drawn]
-    left = penalty * gaussian(marks, marks, gamma).astype(np.float64)
+    left = penalty * gaussian_kernel(marks, marks, gamma).astype(np.float64)
     left[np.diag_indices_from(left)] += penalty * _JITTER
     right = np.zeros((most, targets.shape[1]))
     for start in range(0, len(features), _ROWS):
         part = slice(start, start + _ROWS)
-        block = gaussian(features[part], marks, gamma)
+        block = gaussian_kernel(features[part], marks, gamma)
         left += block.T @ block
         right += block.T @ targets[part]
     return marks, cho_solve(cho_factor(left, overwrite_a=True, check_finite=False), right)
 
 
-def _evened(rows: csr_matrix, liked: csr_matrix) -> csr_matrix:
+def _scaled_rows(rows: csr_matrix, liked: csr_matrix) -> csr_matrix:
     """Each row divided by the root of the sum of the same row of `liked`; zero where that is."""
     from scipy.sparse import diags_array
 

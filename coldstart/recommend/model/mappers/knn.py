@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
-from coldstart.recommend.model import Arrays, Problem, Vectors, learnable
-from coldstart.recommend.model.factors import ALPHA, REGULARIZATION, Folding, fit_folding, restore_folding
+from coldstart.recommend.model import Arrays, Problem, Vectors, trainable_items
+from coldstart.recommend.model.factors import ALPHA, REGULARIZATION, FoldIn, fit_fold_in, restore_fold_in
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -31,7 +31,7 @@ class Nearest:
     vectors: Vectors
     k: int
     temperature: float
-    folding: Folding
+    folding: FoldIn
 
     def items(self, features: Vectors) -> Vectors:
         """Where nothing is known of an item, the mean of all warm ones."""
@@ -79,13 +79,13 @@ def fit(
     """
     if not (k >= 1 and temperature > 0):
         raise ColdstartError(f"knn: k {k} has to be at least 1, and temperature {temperature:g} above 0")
-    warm = learnable("knn", problem) > 0
-    folding = fit_folding(problem.teacher, problem.matrix, alpha=alpha, regularization=regularization)
+    warm = trainable_items("knn", problem) > 0
+    folding = fit_fold_in(problem.teacher, problem.matrix, alpha=alpha, regularization=regularization)
     return Nearest(unit(problem.features[warm]), problem.teacher.items[warm], k, temperature, folding)
 
 
 def restore(arrays: Arrays) -> Nearest:
     """From `Nearest.arrays`."""
     k, temperature = arrays["knn.settings"]
-    folding = restore_folding(arrays)
+    folding = restore_fold_in(arrays)
     return Nearest(arrays["knn.content"], arrays["knn.vectors"], int(k), float(temperature), folding)

@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from coldstart.errors import ColdstartError
-from coldstart.recommend.model import Arrays, Problem, learnable
-from coldstart.recommend.model.linear import MAX_ITEMS, Columns, reduced, restore_columns, together
+from coldstart.recommend.model import Arrays, Problem, trainable_items
+from coldstart.recommend.model.linear import MAX_ITEMS, ItemToItem, cooccurrence, reduce_rank, restore_item_to_item
 
 
 def fit(
@@ -27,7 +27,7 @@ def fit(
     percentile: float = 10.0,
     dim: int = 512,
     max_items: int = MAX_ITEMS,
-) -> Columns:
+) -> ItemToItem:
     """Fit on the items that somebody liked.
 
     Args:
@@ -48,12 +48,12 @@ def fit(
             f"marec: beta {beta:g}, penalty {penalty:g} and dim {dim} have to be above 0, and percentile "
             f"{percentile:g} from 0 to 100"
         )
-    learnable("marec", problem)
+    trainable_items("marec", problem)
     matrix = (problem.matrix > 0).astype(np.float32)
     users = matrix.getnnz(axis=0)
     warm = np.flatnonzero(users)
     features = problem.features[warm]
-    gram = together("marec", matrix[:, warm].tocsr(), max_items)
+    gram = cooccurrence("marec", matrix[:, warm].tocsr(), max_items)
     seen = gram @ features.astype(gram.dtype)
     bar = max(np.percentile(users[warm], percentile), 1.0)
     coldness = np.clip((bar - users[warm]) / bar, 0, None)
@@ -66,9 +66,9 @@ def fit(
     factor = lu_factor(gram, overwrite_a=True, check_finite=False)
     weights = np.zeros((matrix.shape[1], features.shape[1]))
     weights[warm] = lu_solve(factor, (beta * seen).astype(gram.dtype), check_finite=False)
-    return reduced(weights, matrix, dim)
+    return reduce_rank(weights, matrix, dim)
 
 
-def restore(arrays: Arrays) -> Columns:
+def restore(arrays: Arrays) -> ItemToItem:
     """From `Columns.arrays`."""
-    return restore_columns(arrays)
+    return restore_item_to_item(arrays)

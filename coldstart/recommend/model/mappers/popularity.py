@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
-from coldstart.recommend.model import Arrays, Problem, Vectors, learnable
-from coldstart.recommend.model.linear import Linear, draw_waves, fit_linear, restore_linear
+from coldstart.recommend.model import Arrays, Problem, Vectors, trainable_items
+from coldstart.recommend.model.linear import Linear, draw_fourier_features, fit_linear, restore_linear
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -48,8 +48,8 @@ def fit(problem: Problem, *, seed: int = 0, penalty: float = 10.0, kernel: int =
         raise ColdstartError(
             f"popularity: penalty {penalty:g} and gamma {gamma:g} have to be above 0, and kernel {kernel} not under it"
         )
-    users = learnable("popularity", problem)
-    waves = draw_waves(problem.features.shape[1], kernel, gamma, seed) if kernel else None
+    users = trainable_items("popularity", problem)
+    waves = draw_fourier_features(problem.features.shape[1], kernel, gamma, seed) if kernel else None
     targets = np.log1p(users)[:, None]
     return Popularity(fit_linear(problem.features, targets, (users > 0).astype(np.float64), penalty, waves))
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
-from coldstart.recommend.model import Arrays, Problem, Vectors, confidence, learnable
-from coldstart.recommend.model.factors import ALPHA, REGULARIZATION, Folding, fit_folding, pure_svd, restore_folding
-from coldstart.recommend.model.linear import Linear, draw_waves, fit_linear, restore_linear
+from coldstart.recommend.model import Arrays, Problem, Vectors, confidence, trainable_items
+from coldstart.recommend.model.factors import ALPHA, REGULARIZATION, FoldIn, fit_fold_in, pure_svd, restore_fold_in
+from coldstart.recommend.model.linear import Linear, draw_fourier_features, fit_linear, restore_linear
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -25,7 +25,7 @@ class Ridge:
     """See `coldstart.recommend.model.Mapper`."""
 
     linear: Linear
-    folding: Folding
+    folding: FoldIn
 
     def items(self, features: Vectors) -> Vectors:
         return self.linear(features)
@@ -72,16 +72,16 @@ def fit(
             "not under it"
         )
     teacher = problem.teacher if target == "teacher" else pure_svd(problem.matrix, dim=dim, seed=seed)
-    waves = draw_waves(problem.features.shape[1], kernel, gamma, seed) if kernel else None
-    counted = confidence(learnable("ridge", problem), kappa)
+    waves = draw_fourier_features(problem.features.shape[1], kernel, gamma, seed) if kernel else None
+    counted = confidence(trainable_items("ridge", problem), kappa)
     linear = fit_linear(problem.features, teacher.items, counted, penalty, waves)
     if target == "users":
-        folding = Folding(teacher.items, als=None)
+        folding = FoldIn(teacher.items, als=None)
     else:
-        folding = fit_folding(teacher, problem.matrix, alpha=alpha, regularization=regularization)
+        folding = fit_fold_in(teacher, problem.matrix, alpha=alpha, regularization=regularization)
     return Ridge(linear, folding)
 
 
 def restore(arrays: Arrays) -> Ridge:
     """From `Ridge.arrays`."""
-    return Ridge(restore_linear(arrays), restore_folding(arrays))
+    return Ridge(restore_linear(arrays), restore_fold_in(arrays))

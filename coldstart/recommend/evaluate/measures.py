@@ -1,0 +1,362 @@
+"""One fitted model judged: full lists for every user and candidate set, and users' lists for every new item.
+
+What lists say beside being right: how much of a catalogue they show, how alike and how well known it is, how much of
+it is new; and who is right by which item. Plain arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldstart.core.interactions import Interactions
+from coldstart.core.vectors import unit
+from coldstart.metrics.ranking import hits_of, measure_lists
+from coldstart.recommend.evaluate.data import EvaluationData
+from coldstart.recommend.evaluate.methods import Model
+from coldstart.recommend.evaluate.splits import PARTS
+from coldstart.recommend.model import Vectors
+from coldstart.recommend.model.scoring import top_k
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+Floats = NDArray[np.float64]
+
+
+SHOWN = 20
+"""Length of the lists whose diversity, novelty, coverage and exposure are said."""
+
+
+_NUMBERS = 1 << 24  # scores in memory at a time: 64 MiB
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all models are asked alike.
+
+    Attributes:
+        users: places of the users who are asked, [B]; candidates: set -> bool [I].
+        relevant, met: csr [B, I]; histories: csr [B, I].
+        space: float32 [I, F]: unit content, by which lists are diverse; counts: int64 [I]: training users of each item.
+        audience: csr [C, V]: the early audience of each new item that has one, among all V users with a history;
+            `audience_items`: places of those items, [C]; `audience_users`: places of those users, [V].
+        audience_k: length of an item's list of users.
+        ks: cuts of lists.
+    """
+
+    users: NDArray[np.intp]
+    candidates: Mapping[str, NDArray[np.bool_]]
+    relevant: csr_matrix
+    met: csr_matrix
+    histories: csr_matrix
+    space: Vectors
+    counts: NDArray[np.int64]
+    audience: csr_matrix
+    audience_items: NDArray[np.intp]
+    audience_users: NDArray[np.intp]
+    audience_met: csr_matrix
+    audience_histories: csr_matrix
+    audience_k: int
+    ks: tuple[int, ...]
+    device: str
+
+    def relevant_in(self, name: str) -> csr_matrix:
+        """What of a candidate set is relevant, csr [B, I]; no entry elsewhere."""
+        found = self.relevant.multiply(self.candidates[name][None, :]).tocsr()
+        found.eliminate_zeros()
+        return found
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """Means over seeds, of one contender.
+
+    Attributes:
+        values: set -> `recall@20`, … -> float64 [B], NaN for users to whom nothing of the set is relevant.
+        parts: set -> the same -> float64 [I], what each item adds; and `found@20`, users who found it.
+        lists: set -> `coverage`, `gini`, `diversity`, `novelty`; and of `all` the share of places that are `cold`.
+        audience: float64 [C]: recall of each new item's early audience.
+        spread: set -> measure -> means of the seeds.
+        fit_s: seconds of a fit, mean.
+    """
+
+    values: Mapping[str, Mapping[str, Floats]]
+    parts: Mapping[str, Mapping[str, Floats]]
+    lists: Mapping[str, Mapping[str, float]]
+    audience: Floats
+    spread: Mapping[str, Mapping[str, Sequence[float]]]
+    fit_s: float
+
+
+def build_task(
+    data: EvaluationData, space: Vectors, *, ks: tuple[int, ...], audience_k: int, early: int, device: str = "auto"
+) -> Task:
+    """What is asked in an evaluation.
+
+    Args:
+        space: float32 [I, F]; rows are brought to length one.
+        early: how many first users are an item's early audience.
+    """
+    users = data.asked()
+    known = np.flatnonzero(np.diff(data.histories.indptr) > 0)
+    rows = data.split.rows(PARTS[data.part]).positive(data.min_weight)
+    cold = np.flatnonzero(data.cold)
+    everyone = early_audience(rows, cold, early)[:, known]
+    met = data.met[known][:, cold].T.tocsr()
+    audience = (everyone - everyone.multiply(met)).tocsr()
+    audience.eliminate_zeros()
+    kept = np.flatnonzero(np.diff(audience.indptr) > 0)
+    return Task(
+        users,
+        data.candidates(),
+        data.relevant[users],
+        data.met[users],
+        data.histories[users],
+        unit(space),
+        data.training.counts(),
+        audience[kept],
+        cold[kept],
+        known,
+        met[kept],
+        data.histories[known],
+        min(audience_k, max(1, len(known) // 10)),
+        ks,
+        device,
+    )
+
+
+def evaluate_model(model: Model, data: EvaluationData, task: Task, fit_s: float = 0.0) -> MethodResult:
+    """All measures of one model."""
+    items = model.items(data.content)
+    block: Callable[..., Any] | None = getattr(model, "scores", None)
+    users = model.users(task.histories) if block is None else np.empty((0, 0), np.float32)
+    depth = max(*task.ks, SHOWN)
+    values: dict[str, dict[str, Floats]] = {}
+    parts: dict[str, dict[str, Floats]] = {}
+    shown: dict[str, dict[str, float]] = {}
+    for name, mask in task.candidates.items():
+        if block is not None:
+            lists = _top_k_by_blocks(block, items, task.histories, depth, task.met, mask)
+        else:
+            lists, _ = top_k(users, items, depth, exclude=task.met, mask=mask, device=task.device)
+        relevant = task.relevant_in(name)
+        values[name] = measure_lists(lists, relevant, task.ks)
+        parts[name] = {}
+        for k in task.ks:
+            parts[name] |= contributions_by_item(lists, relevant, k)
+        shown[name] = _list_measures(lists[:, :SHOWN], mask, data, task)
+    audience = _audience(model, items, block, task)
+    spread = {name: {measure: [_mean(found)] for measure, found in own.items()} for name, own in values.items()}
+    return MethodResult(values, parts, shown, audience, spread, fit_s)
+
+
+def average_seeds(found: Sequence[MethodResult]) -> MethodResult:
+    """Means over seeds."""
+    first = found[0]
+    if len(found) == 1:
+        return first
+
+    def mean_of(field: str) -> Any:
+        return {
+            name: {measure: np.mean([getattr(one, field)[name][measure] for one in found], axis=0) for measure in own}
+            for name, own in getattr(first, field).items()
+        }
+
+    spread = {
+        name: {measure: [one.spread[name][measure][0] for one in found] for measure in own}
+        for name, own in first.spread.items()
+    }
+    audience = np.mean([one.audience for one in found], axis=0)
+    seconds = float(np.mean([one.fit_s for one in found]))
+    return MethodResult(mean_of("values"), mean_of("parts"), mean_of("lists"), audience, spread, seconds)
+
+
+def _list_measures(
+    lists: NDArray[np.int64], mask: NDArray[np.bool_], data: EvaluationData, task: Task
+) -> dict[str, float]:
+    counts = times_shown(lists, len(mask))
+    return {
+        "coverage": coverage(counts, mask),
+        "gini": gini(counts, mask),
+        "diversity": _mean(diversity(lists, task.space)),
+        "novelty": _mean(novelty(lists, task.counts, len(data.histories.indptr) - 1)),
+        "cold": exposure(counts, data.cold),
+    }
+
+
+def _audience(model: Model, items: Vectors, block: Callable[..., Any] | None, task: Task) -> Floats:
+    """Recall of each new item's early audience among all users with a history who had not met it."""
+    if not len(task.audience_items):
+        return np.empty(0)
+    own = items[task.audience_items]
+    if block is not None:
+        lists = _users_by_blocks(block, own, task)
+    else:
+        users = model.users(task.audience_histories)
+        lists, _ = top_k(own, users, task.audience_k, exclude=task.audience_met, device=task.device)
+    return measure_lists(lists, task.audience, [task.audience_k])[f"recall@{task.audience_k}"]
+
+
+def _top_k_by_blocks(
+    block: Callable[[Vectors, csr_matrix], Vectors],
+    items: Vectors,
+    histories: csr_matrix,
+    k: int,
+    met: csr_matrix,
+    mask: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """As `top_k`, of scores that are no product."""
+    places = np.flatnonzero(mask)
+    found = []
+    step = max(1, _NUMBERS // max(1, len(places)))
+    for start in range(0, histories.shape[0], step):
+        scores = block(items[places], histories[start : start + step])
+        lists = _best_places(scores, met[start : start + step][:, places], k)
+        found.append(np.where(lists >= 0, places[lists], -1))
+    return np.concatenate(found)
+
+
+def _users_by_blocks(block: Callable[[Vectors, csr_matrix], Vectors], items: Vectors, task: Task) -> NDArray[np.int64]:
+    """Users of each item by scores that are no product; all scores of the new items are held at once."""
+    step = max(1, _NUMBERS // max(1, len(items)))
+    histories = task.audience_histories
+    parts = [block(items, histories[start : start + step]) for start in range(0, histories.shape[0], step)]
+    return _best_places(np.concatenate(parts).T, task.audience_met, task.audience_k)
+
+
+def _best_places(scores: Vectors, exclude: csr_matrix, k: int) -> NDArray[np.int64]:
+    """Places of the k greatest of each row, int64 [B, k], equal ones by place; -1 where fewer are allowed."""
+    allowed = np.array(scores, np.float32)
+    rows = np.repeat(np.arange(len(allowed)), np.diff(exclude.indptr))
+    allowed[rows, exclude.indices] = -np.inf
+    order = np.argsort(-allowed, axis=1, kind="stable")[:, :k]
+    lists = np.where(np.take_along_axis(allowed, order, axis=1) > -np.inf, order, -1).astype(np.int64)
+    return np.pad(lists, ((0, 0), (0, k - lists.shape[1])), constant_values=-1)
+
+
+def _mean(values: Floats) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+Lists = NDArray[np.int64]
+
+
+Mask = NDArray[np.bool_]
+
+
+def times_shown(lists: Lists, items: int) -> NDArray[np.int64]:
+    """How often each item stands in a list, int64 [items]; places of -1 do not count."""
+    return np.bincount(lists[lists >= 0], minlength=items).astype(np.int64)
+
+
+def coverage(counts: NDArray[np.int64], candidates: Mask) -> float:
+    """Share of the candidates that stand in some list."""
+    return float(np.mean(counts[candidates] > 0))
+
+
+def gini(counts: NDArray[np.int64], candidates: Mask) -> float:
+    """How unevenly candidates are shown: 0 where all are alike often, towards 1 where one has all places. 0 where
+    nothing is shown."""
+    ordered = np.sort(counts[candidates]).astype(np.float64)
+    if not ordered.sum():
+        return 0.0
+    ranks = np.arange(1, len(ordered) + 1)
+    return float(((2 * ranks - len(ordered) - 1) * ordered).sum() / (len(ordered) * ordered.sum()))
+
+
+def diversity(lists: Lists, vectors: Vectors) -> NDArray[np.float64]:
+    """Mean of 1 - cosine over the pairs of each list (intra-list diversity; Ziegler et al., WWW 2005), float64 [B]; NaN
+    for a list of fewer than two. Vectors [I, D] are unit ones, or zero, which are like nothing."""
+    entries = _matrix(lists, len(vectors))
+    sizes = np.diff(entries.indptr).astype(np.float64)
+    own = np.asarray(entries @ np.square(vectors).sum(axis=1), np.float64)
+    step = max(1, (1 << 24) // max(1, vectors.shape[1]))
+    squares = [np.square(entries[start : start + step] @ vectors).sum(axis=1) for start in range(0, len(lists), step)]
+    cosines = (np.concatenate(squares) if squares else np.empty(0)) - own
+    pairs = sizes * (sizes - 1)
+    alike: NDArray[np.float64] = np.divide(cosines, pairs, out=np.full(len(lists), np.nan), where=pairs > 0)
+    return 1 - alike
+
+
+def novelty(lists: Lists, counts: NDArray[np.int64], users: int) -> NDArray[np.float64]:
+    """Mean of -log2 p over each list, p the share of training users who met an item, with one more for each (Vargas &
+    Castells, RecSys 2011); float64 [B], NaN for an empty list."""
+    surprise = -np.log2((counts + 1) / (users + 1))
+    kept = lists >= 0
+    total = np.where(kept, surprise[np.where(kept, lists, 0)], 0).sum(axis=1)
+    sizes = kept.sum(axis=1)
+    found: NDArray[np.float64] = np.divide(total, sizes, out=np.full(len(lists), np.nan), where=sizes > 0)
+    return found
+
+
+def exposure(counts: NDArray[np.int64], chosen: Mask) -> float:
+    """Share of all places of lists that the chosen items have; NaN where nothing is shown."""
+    total = counts.sum()
+    return float(counts[chosen].sum() / total) if total else float("nan")
+
+
+def contributions_by_item(lists: Lists, relevant: csr_matrix, k: int) -> dict[str, NDArray[np.float64]]:
+    """What each item adds to the users' measures at `k`, so that items can be drawn as users are.
+
+    Returns:
+        `recall@k`, … -> float64 [I], whose sum is the sum over users; `found@k`: how many users found the item.
+    """
+    hits, wanted = hits_of(lists, relevant)
+    hits, listed = hits[:, :k], lists[:, :k]
+    best = np.minimum(np.maximum(wanted, 1), k)[:, None]
+    ideal = np.cumsum(1 / np.log2(np.arange(k) + 2))
+    first = hits & (np.cumsum(hits, axis=1) == 1)
+    ranks = np.arange(1, hits.shape[1] + 1)
+    gains = {
+        "recall": hits / best,
+        "ndcg": hits / np.log2(ranks + 1) / ideal[best - 1],
+        "mrr": first / ranks,
+        "hit": first.astype(np.float64),
+        "found": hits.astype(np.float64),
+    }
+    size = relevant.shape[1]
+    return {f"{name}@{k}": _sums(listed[hits], gain[hits], size) for name, gain in gains.items()}
+
+
+def shares_by_item(relevant: csr_matrix) -> NDArray[np.float64]:
+    """What each item has of the users' whole, float64 [I]: a user counts 1, shared evenly by all that is relevant."""
+    wanted = np.maximum(np.diff(relevant.indptr), 1)
+    weights = np.repeat(1 / wanted, np.diff(relevant.indptr))
+    return _sums(relevant.indices, weights, relevant.shape[1])
+
+
+def early_audience(rows: Interactions, items: NDArray[np.intp], early: int) -> csr_matrix:
+    """csr float32 [items, U]: 1 for the first `early` users of each chosen item, by time, then as rows stand."""
+    from scipy.sparse import csr_matrix
+
+    places = np.full(len(rows.item_ids), -1, np.int64)
+    places[items] = np.arange(len(items))
+    order = np.lexsort((rows.times, rows.items))
+    order = order[places[rows.items[order]] >= 0]
+    pairs = rows.items[order].astype(np.int64) * len(rows.user_ids) + rows.users[order]
+    _, first = np.unique(pairs, return_index=True)
+    order = order[np.sort(first)]
+    own = places[rows.items[order]]
+    begins = np.searchsorted(rows.items[order], rows.items[order], side="left")
+    kept = np.arange(len(order)) - begins < early
+    shape = (len(items), len(rows.user_ids))
+    return csr_matrix((np.ones(int(kept.sum()), np.float32), (own[kept], rows.users[order][kept])), shape=shape)
+
+
+def _sums(places: NDArray[Any], weights: NDArray[Any], size: int) -> NDArray[np.float64]:
+    return np.bincount(places, weights=weights, minlength=size).astype(np.float64)
+
+
+def _matrix(lists: Lists, items: int) -> csr_matrix:
+    from scipy.sparse import csr_matrix
+
+    rows, places = np.nonzero(lists >= 0)
+    shape = (len(lists), items)
+    return csr_matrix((np.ones(len(rows), np.float32), (rows, lists[rows, places])), shape=shape)
