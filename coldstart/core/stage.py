@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -98,8 +99,7 @@ class MapStage(Protocol):
         batch_cost: budget of cost for one batch.
         isolated: whether `prepare` may hang or crash, and so runs in worker processes with a deadline.
         deadline_s: seconds that one `prepare` may take.
-
-    One whose `compute` asks nothing of a device says so by `on_device = False`: it is not spread over several.
+        on_device: whether `compute` uses a device; one that does not is not spread over several.
     """
 
     name: str
@@ -112,6 +112,7 @@ class MapStage(Protocol):
     batch_cost: float
     isolated: bool
     deadline_s: float
+    on_device: bool
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Everything besides the rows read that changes results; JSON-serialisable. Loads no weights."""
@@ -127,6 +128,20 @@ class MapStage(Protocol):
 
     def notes(self, workspace: Any) -> list[str]:
         """What a person should know of the stage's rows (texts over the model's limit, say), a line each."""
+
+
+class MapStageDefaults:
+    """Values of a map stage that states nothing else; holds no state."""
+
+    version: int = 1
+    key_column: str = "row_key"
+    reads: Mapping[str, str] = MappingProxyType({})
+    isolated: bool = False
+    on_device: bool = True
+
+    def notes(self, workspace: Any) -> list[str]:
+        """Return no notes."""
+        return []
 
 
 @runtime_checkable

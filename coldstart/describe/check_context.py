@@ -67,10 +67,8 @@ def spaces_of(stage: str, pipeline: Pipeline) -> tuple[str, ...]:
     grounds = pipeline.before(stage, EVIDENCE_KIND)
     if grounds is None:
         return ()
-    names = [spec.name for spec in pipeline.stages]
-    before = pipeline.stages[: names.index(grounds)]
-    wanted = next(spec for spec in pipeline.stages if spec.name == grounds).settings.spaces
-    images = [spec.name for spec in before if spec.kind == "embed" and spec.settings.input == "image"]
+    wanted = pipeline.stage(grounds).settings.spaces
+    images = [spec.name for spec in pipeline.earlier(grounds) if spec.kind == "embed" and spec.settings.input == "image"]
     return tuple(images if wanted is None else wanted)
 
 

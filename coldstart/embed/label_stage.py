@@ -85,8 +85,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> LabelStage:
         if faults or not settings.templates:
             raise ColdstartError(f"{name}.templates: {'; '.join(faults) or 'give at least one'}")
         classes = Classes(classes.names, classes.prompts, classes.unknown, tuple(dict.fromkeys(settings.templates)))
-    earlier = pipeline.stages[: [spec.name for spec in pipeline.stages].index(name)]
-    embeds = {spec.name: spec for spec in earlier if spec.kind == "embed"}
+    embeds = {spec.name: spec for spec in pipeline.earlier(name) if spec.kind == "embed"}
     for space in settings.spaces or ():
         if space not in embeds:
             raise ColdstartError(

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from coldstart.core import prompts
 from coldstart.core.pipeline import Pipeline, Section
-from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.core.vectors import unit
 from coldstart.embed.spaces import table_of
 from coldstart.encoders import Projector
@@ -81,12 +81,10 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> EmbedStage:
     return EmbedStage(name, settings, pipeline)
 
 
-class EmbedStage:
+class EmbedStage(MapStageDefaults):
     """Map stage of one space; see `coldstart.core.stage.MapStage`. Weights load when the first batch is computed."""
 
     kind = "embed"
-    version = 1
-    key_column = "row_key"
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
         self.name = name
@@ -135,9 +133,8 @@ class EmbedStage:
         Raises:
             ColdstartError: no space of that name and input stands before this one.
         """
-        names = [spec.name for spec in self._pipeline.stages]
-        before = self._pipeline.stages[: names.index(self.name)]
-        fitting = [s.name for s in before if s.kind == "embed" and s.settings.input == self.settings.input]
+        earlier = self._pipeline.earlier(self.name)
+        fitting = [s.name for s in earlier if s.kind == "embed" and s.settings.input == self.settings.input]
         if self.settings.over not in fitting:
             raise ColdstartError(
                 f"{self.name}.over={self.settings.over!r}: no space of input {self.settings.input} has that name "
@@ -181,8 +178,7 @@ class EmbedStage:
             raise ColdstartError(
                 f"{self.name}.over={name!r}: {encoder.name} has no heads to put on stored vectors; leave `over` out"
             )
-        spec = next(spec for spec in self._pipeline.stages if spec.name == name)
-        found = EmbedStage(name, spec.settings, self._pipeline).passport
+        found = EmbedStage(name, self._pipeline.stage(name).settings, self._pipeline).passport
         wanted = encoder.base(self.settings.input)
         if wanted.weights.startswith(f"{found.weights}+"):
             raise ColdstartError(

@@ -76,7 +76,7 @@ def producer(workspace: Store, pipeline: Pipeline, stage: MapStage, total: int |
     Args:
         total: how many items there are to do; None where that is not known.
     """
-    if pipeline.engine.devices == 1 or pipeline.engine.name != "local" or not getattr(stage, "on_device", True):
+    if pipeline.engine.devices == 1 or pipeline.engine.name != "local" or not stage.on_device:
         return None
     chosen = places(pipeline.engine)
     few = 2 * len(chosen) * min(max(stage.batch_cost, 1.0), _LARGE_BATCH)

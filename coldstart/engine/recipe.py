@@ -40,7 +40,7 @@ class Recipe:
             engine: settings of the engine that are another's here, such as `device`.
         """
         pipeline = self.pipeline(**engine)
-        return build(next(spec for spec in pipeline.stages if spec.name == self.stage), pipeline)
+        return build(pipeline.stage(self.stage), pipeline)
 
     def pipeline(self, **engine: Any) -> Pipeline:
         """The whole pipeline, over the workspace."""

@@ -20,13 +20,13 @@ from pydantic import Field, field_validator
 from coldstart.core.items import CONTENT_FIELDS, FIELD_NAMES, Item
 from coldstart.core.keys import digest, stage_key
 from coldstart.core.pipeline import Pipeline, Section
-from coldstart.core.stage import Prepare, Reject, Row, Work
+from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row, Work
 from coldstart.errors import ColdstartError
 from coldstart.ingest import manifest
 from coldstart.media import guard
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import Probe
-from coldstart.store import ITEMS, Store
+from coldstart.store import ITEMS
 
 SCHEMA = pa.schema(
     [
@@ -66,12 +66,10 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> IngestStage:
     return IngestStage(name, settings, pipeline)
 
 
-class IngestStage:
+class IngestStage(MapStageDefaults):
     """Source stage over one manifest; see `coldstart.core.stage.SourceStage`."""
 
     kind = "ingest"
-    version = 1
-    reads: Mapping[str, str] = {}
     table = ITEMS
     key_column = "source_key"
     schema = SCHEMA
@@ -163,6 +161,3 @@ class IngestStage:
     def compute(self, batch: Sequence[Row]) -> list[Row | Reject]:
         now = datetime.now(UTC)
         return [{**row, "ingested_at": now} for row in batch]
-
-    def notes(self, workspace: Store) -> list[str]:
-        return []

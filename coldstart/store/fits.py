@@ -61,8 +61,7 @@ def fitted_encoder(name: str, stage: str, pipeline: Pipeline) -> tuple[str, dict
     named = [s.name for s in pipeline.stages if s.kind in FITTED and asked in (s.name, s.name.rpartition(".")[2])]
     if prefix != "align" or not named:
         return name, {}
-    names = [spec.name for spec in pipeline.stages]
-    if names.index(named[0]) > names.index(stage):
+    if stage in [spec.name for spec in pipeline.earlier(named[0])]:
         raise ColdstartError(f"{stage}.encoder={name!r}: stage {named[0]!r} stands after it; put it before")
     folder = pipeline.fitted(named[0])
     if folder is None:
@@ -100,7 +99,7 @@ def writing_of(name: str, stage: str, pipeline: Pipeline) -> Writing:
     prefix, _, asked = name.partition(":")
     if prefix != "finetune":
         return Writing(name, None, pipeline.attributes)
-    before = pipeline.stages[: [spec.name for spec in pipeline.stages].index(stage)]
+    before = pipeline.earlier(stage)
     named = [s.name for s in before if s.kind in WRITERS and asked in (s.name, s.name.rpartition(".")[2])]
     if not named:
         known = [f"finetune:{s.name.rpartition('.')[2]}" for s in before if s.kind in WRITERS]

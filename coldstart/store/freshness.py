@@ -177,9 +177,7 @@ class Standing:
     def stage(self, name: str) -> MapStage | WholeStage:
         """A stage of the pipeline by its name."""
         if name not in self._stages:
-            self._stages[name] = build(
-                next(spec for spec in self._pipeline.stages if spec.name == name), self._pipeline
-            )
+            self._stages[name] = build(self._pipeline.stage(name), self._pipeline)
         return self._stages[name]
 
     def of(self, name: str) -> Assessment:

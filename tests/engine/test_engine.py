@@ -7,7 +7,7 @@ import math
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from preparers import NeedsMissingModule, act
 from rich.console import Console
 
 from coldstart.core.pipeline import Engine
-from coldstart.core.stage import LedgerRow, MapStage, Reject, Row, Work
+from coldstart.core.stage import LedgerRow, MapStage, MapStageDefaults, Reject, Row, Work
 from coldstart.engine import progress as progress_module
 from coldstart.engine import work as writer_module
 from coldstart.engine import workers as workers_module
@@ -37,15 +37,12 @@ class OutOfMemoryError(RuntimeError):
     """Named as torch's, which the engine knows by name alone."""
 
 
-class Stage:
+class Stage(MapStageDefaults):
     """Squares numbers; `batches` keeps what each call of `compute` got."""
 
     name = "square"
     kind = "square"
-    version = 1
     table = "stage.square"
-    key_column = "row_key"
-    reads: Mapping[str, str] = {}
     schema = pa.schema([("item_id", pa.string()), ("row_key", pa.string()), ("value", pa.float64())])
 
     def __init__(
@@ -73,9 +70,6 @@ class Stage:
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
         self.batches.append(list(batch))
         return self._compute(batch)
-
-    def notes(self, workspace: Any) -> list[str]:
-        return []
 
 
 @pytest.fixture

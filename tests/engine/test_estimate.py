@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 import coldstart
 from coldstart.cli import output
 from coldstart.core.pipeline import Engine
-from coldstart.core.stage import Reject, Row, Work
+from coldstart.core.stage import MapStageDefaults, Reject, Row, Work
 from coldstart.engine.estimate import probe as probe_module
 from coldstart.engine.estimate.forecast import machine
 from coldstart.engine.estimate.probe import probe
@@ -32,17 +32,13 @@ class Clock:
     process_time = monotonic = perf_counter
 
 
-class Stage:
+class Stage(MapStageDefaults):
     """Weights take 7 s, a batch 1 s and 0.1 s for each unit of cost; preparing an item takes 0.02 s."""
 
     name = kind = "slow"
-    version = 1
     table = "stage.slow"
-    key_column = "row_key"
-    reads: Mapping[str, str] = {}
     schema = pa.schema([("item_id", pa.string()), ("row_key", pa.string()), ("value", pa.float64())])
     batch_cost = 10.0
-    isolated = False
     deadline_s = 60.0
 
     def __init__(self, clock: Clock) -> None:
@@ -67,9 +63,6 @@ class Stage:
         self._loaded = True
         self.batches.append(len(batch))
         return [{"value": value} for value in batch]
-
-    def notes(self, workspace: Any) -> list[str]:
-        return []
 
 
 @pytest.fixture
@@ -192,7 +185,7 @@ def test_an_estimate_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> Non
         assumptions=[Assumption("cores here", "2", "the system")],
         on=there,
     )  # fmt: skip
-    output.estimate(estimate, json=False)
+    output.print_estimate(estimate, json=False)
     printed = capsys.readouterr().out
     for cells in (
         ("image", "20,000", "64", "2", "3.1 h (2.6 h to 3.9 h)", "2 GB", "48 MB", "model"),
@@ -215,7 +208,7 @@ def test_an_estimate_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_comparison_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     stages = [Compared("ingest", 10.0, 8.0, 100, 100), Compared("text", 20.0, 25.0, 100, 97)]
-    output.compared(Comparison(stages, 30.0, 33.0, ["fit"]))
+    output.print_comparison(Comparison(stages, 30.0, 33.0, ["fit"]))
     assert capsys.readouterr().out == (
         "estimated 30.0 s for 33.0 s without fit, 0.91 of it; furthest off: text 20.0 s for 25.0 s, ingest 10.0 s for "
         "8.0 s\n"

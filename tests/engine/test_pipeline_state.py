@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from coldstart.core.pipeline import Engine, Media, Pipeline, StageSpec
-from coldstart.core.stage import Gate, MapStage, Reject, Row
+from coldstart.core.stage import Gate, MapStage, MapStageDefaults, Reject, Row
 from coldstart.engine.progress import SilentProgress
 from coldstart.engine.run import _run_stage
 from coldstart.engine.work import Scope, sources, stale_work
@@ -28,17 +28,14 @@ def length(row: Row) -> tuple[Row, float]:
 
 
 @dataclass
-class Measure:
+class Measure(MapStageDefaults):
     """A map stage over words."""
 
     name: str
     scale: int = 1
     reads: Mapping[str, str] = field(default_factory=dict)
     kind = "measure"
-    version = 1
-    key_column = "row_key"
     batch_cost = 100.0
-    isolated = False
     deadline_s = 10.0
     schema = pa.schema([("item_id", pa.string()), ("row_key", pa.string()), ("size", pa.int64()), ("read", pa.int64())])
 
@@ -54,9 +51,6 @@ class Measure:
 
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
         return [{**row, "size": row["size"] * self.scale} for row in batch]
-
-    def notes(self, workspace: Any) -> list[str]:
-        return []
 
 
 @dataclass

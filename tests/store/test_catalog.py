@@ -314,7 +314,7 @@ def test_recall_is_measured_with_what_was_known_and_what_came(catalog: Catalog, 
         asked.append(len(names))
         return found(table, column, names, *args)
 
-    monkeypatch.setattr(ground_truth, "found", counted)
+    monkeypatch.setattr(ground_truth, "find_neighbours", counted)
     catalog.write(catalog_rows(ids(420)), PASSPORTS)
     kept = catalog.build_indexes(settings)
     assert sum(asked) < QUICK / 2, "only those that took a place in the sample"

@@ -70,7 +70,7 @@ def teach(workspace: coldstart.Workspace, known: World) -> None:
     pipeline = workspace.pipeline()
     places = {item: place for place, item in enumerate(known.content.item_ids)}
     for name, block in known.content.blocks.items():
-        stage: Any = build(next(spec for spec in pipeline.stages if spec.name == name), pipeline)
+        stage: Any = build(pipeline.stage(name), pipeline)
         rows = workspace._store.read(stage.table).to_pylist()
         for row in rows:
             if row["item_id"] in places:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import coldstart
 from coldstart import sample
 from coldstart.core.pipeline import Engine, Media, Pipeline, StageSpec
-from coldstart.core.stage import LedgerRow, MapStage, Reject, WholeStage
+from coldstart.core.stage import LedgerRow, MapStage, MapStageDefaults, Reject, WholeStage
 from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import expected_keys
 from coldstart.understand.timeline import fuse, screen_text, transcript
@@ -76,16 +76,14 @@ COLUMNS: dict[str, list[tuple[str, pa.DataType]]] = {
 
 
 @dataclass
-class Part:
+class Part(MapStageDefaults):
     """A map stage that has its rows already."""
 
     name: str
     kind: str
     reads: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
-    key_column = "row_key"
     batch_cost = 1.0
-    isolated = False
     deadline_s = 1.0
     schema = pa.schema([])
 
@@ -101,9 +99,6 @@ class Part:
 
     def compute(self, batch: Sequence[Any]) -> list[Any]:
         raise NotImplementedError
-
-    def notes(self, workspace: Any) -> list[str]:
-        return []
 
 
 @dataclass

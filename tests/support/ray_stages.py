@@ -14,7 +14,7 @@ from preparers import act
 
 from coldstart.core import pipeline as pipelines
 from coldstart.core.pipeline import Pipeline
-from coldstart.core.stage import Reject, Row
+from coldstart.core.stage import MapStageDefaults, Reject, Row
 from coldstart.store import ITEMS, Store
 from coldstart.store.fits import bound
 from coldstart.store.freshness import Standing
@@ -35,7 +35,7 @@ def prepare(row: Row) -> tuple[Any, float]:
 
 
 @dataclass
-class Squares:
+class Squares(MapStageDefaults):
     """Squares the number in an item's title; its word says what goes wrong."""
 
     name: str = "square"
@@ -44,7 +44,6 @@ class Squares:
     version: int = 1
     deaths: str = ""
     kind = "square"
-    key_column = "row_key"
     batch_cost = 4.0
     deadline_s = 10.0
     schema = pa.schema(

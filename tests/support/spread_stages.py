@@ -12,7 +12,7 @@ from typing import Any
 
 from preparers import act
 
-from coldstart.core.stage import Reject, Row
+from coldstart.core.stage import MapStageDefaults, Reject, Row
 from coldstart.errors import ColdstartError
 
 
@@ -28,7 +28,7 @@ class NeedsTwoError(Exception):
 
 
 @dataclass
-class Squares:
+class Squares(MapStageDefaults):
     """Squares numbers. What `does` says of a number happens when it is computed.
 
     Attributes:
@@ -45,10 +45,7 @@ class Squares:
 
     name = "square"
     kind = "square"
-    version = 1
     table = "stage.square"
-    key_column = "row_key"
-    reads: Mapping[str, str] = None  # type: ignore[assignment]
     deadline_s = 30.0
 
     @property
@@ -94,9 +91,6 @@ class Squares:
                     mark.touch()
                     os.kill(os.getpid(), signal.SIGKILL)
         return {"value": value**2, "where": f"{self.device} {os.getpid()}"}
-
-    def notes(self, workspace: Any) -> list[str]:
-        return []
 
 
 @dataclass(frozen=True)

@@ -285,7 +285,7 @@ def test_an_item_without_a_vector_is_judged_by_its_words_alone(shop: Shop) -> No
 
 def the_stage(shop: Shop) -> SafetyStage:
     pipeline = pipelines.load(shop.settings)
-    spec = next(spec for spec in pipeline.stages if spec.name == "safety")
+    spec = pipeline.stage("safety")
     stage = build(spec, pipeline)
     assert isinstance(stage, SafetyStage)
     return stage

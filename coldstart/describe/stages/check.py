@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section, StageSpec
-from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.describe.check_context import FIELD, Seeing, rules_of, seeing_of, spaces_of
 from coldstart.describe.checks.check import check
 from coldstart.describe.checks.contract import Checked, Rules
@@ -55,17 +55,14 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> CheckStage:
     writing = pipeline.before(name, "describe.write")
     if writing is None:
         raise ColdstartError(f"{name}: no stage of kind describe.write stands before it: turn one on")
-    return CheckStage(name, settings, pipeline, next(spec for spec in pipeline.stages if spec.name == writing))
+    return CheckStage(name, settings, pipeline, pipeline.stage(writing))
 
 
-class CheckStage:
+class CheckStage(MapStageDefaults):
     """Map stage; see `coldstart.core.stage.MapStage`. `compute` holds texts against texts, on one core."""
 
     kind = "describe.check"
-    version = 1
-    key_column = "row_key"
     batch_cost = 256.0
-    isolated = False
     deadline_s = 60.0
     schema = pa.schema(
         [

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section, StageSpec
-from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.describe.prompt_input import Ask, Asked, Gather
 from coldstart.describe.writing import ask_of, given_fields, prompts_of, write
 from coldstart.media.limits import Limits
@@ -57,12 +57,10 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> WriteStage:
     return WriteStage(name, settings, pipeline)
 
 
-class WriteStage:
+class WriteStage(MapStageDefaults):
     """Map stage; see `coldstart.core.stage.MapStage`."""
 
     kind = "describe.write"
-    version = 1
-    key_column = "row_key"
     schema = pa.schema(
         [
             ("item_id", pa.string()),
@@ -125,12 +123,12 @@ class WriteStage:
         return self.generator.image_transform is not None and (given is None or "picture" in given)
 
     @property
-    def isolated(self) -> bool:
+    def isolated(self) -> bool:  # type: ignore[override]  # known with the generator
         """Media are decoded only for a generator with eyes."""
         return self._looks
 
     @property
-    def on_device(self) -> bool:
+    def on_device(self) -> bool:  # type: ignore[override]
         """An endpoint has its own."""
         return not self._asking[0].generator.startswith("openai:")
 

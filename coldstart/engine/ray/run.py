@@ -130,7 +130,7 @@ def _order(workspace: Store, engine: Engine, recipe: Plans, stage: MapStage, key
         ensure(workspace, stage.table, stage.schema),
         tables,
         max(1, round(engine.ray.cpus)),
-        _device(engine, _gpus(engine.ray, stage)),
+        _device(engine, _gpus(engine.ray, on_device=stage.on_device)),
     )
 
 
@@ -205,7 +205,7 @@ def _outcomes(order: Order, stage: MapStage, settings: RayCluster, parts: list[A
     context.max_errored_blocks = -1
     context.target_max_block_size = None  # one part is one block, see `ray_actors`
     context.print_on_execution_start = False
-    gpus = _gpus(settings, stage)
+    gpus = _gpus(settings, on_device=stage.on_device)
     with warnings.catch_warnings():  # Ray 2.60 has no other way to bound retries yet, and announces one for 2.64
         warnings.simplefilter("ignore", RayDeprecationWarning)
         for kind, (least, most), share in ((Preparer, settings.preparers, 0), (Computer, settings.computers, gpus)):
@@ -231,9 +231,9 @@ def _outcomes(order: Order, stage: MapStage, settings: RayCluster, parts: list[A
                 yield pickle.loads(outcome.as_buffer())
 
 
-def _gpus(settings: RayCluster, stage: object) -> float:
-    """Share of a GPU for each actor that computes a stage."""
-    if not getattr(stage, "on_device", True):
+def _gpus(settings: RayCluster, *, on_device: bool) -> float:
+    """Return the share of a GPU for each actor that computes a stage."""
+    if not on_device:
         return 0
     return (1 if has_gpus() else 0) if settings.gpus is None else settings.gpus
 
@@ -246,7 +246,7 @@ def _device(engine: Engine, gpus: float) -> str:
 def _run_whole(engine: Engine, recipe: Recipe, stage: WholeStage, refit: bool) -> StageReport:
     """On one worker, with all cores of its node, and a GPU for a stage that learns."""
     cores = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-    gpus = _gpus(engine.ray, stage) if isinstance(stage, FitStage) else 0
+    gpus = _gpus(engine.ray, on_device=True) if isinstance(stage, FitStage) else 0
     whole = _whole.options(num_cpus=cores, num_gpus=gpus, max_retries=engine.ray.restarts)
     report: StageReport = fetch(whole.remote(recipe, _device(engine, gpus), refit))
     return report

@@ -80,8 +80,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> DuplicatesStage:
             f"{name}.fingerprint={wanted!r}: no such stage of kind understand.fingerprint; the pipeline has "
             f"{', '.join(known) or 'none'}"
         )
-    spec = next(spec for spec in pipeline.stages if spec.name == wanted)
-    return DuplicatesStage(name, settings, build_stage(spec, pipeline), pipeline)
+    return DuplicatesStage(name, settings, build_stage(pipeline.stage(wanted), pipeline), pipeline)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from coldstart.core.pipeline import Pipeline, Section
-from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.errors import ColdstartError
-from coldstart.store import Store
 from coldstart.understand.timeline import fuse, screen_text, transcript
 
 _PARTS = ("shots", "speech", "screen")
@@ -37,14 +36,11 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> EvidenceStage:
     return EvidenceStage(name, reads)
 
 
-class EvidenceStage:
+class EvidenceStage(MapStageDefaults):
     """Map stage; see `coldstart.core.stage.MapStage`. An item without media, or without words in them, has a row as well."""
 
     kind = "understand.evidence"
-    version = 1
-    key_column = "row_key"
     batch_cost = 500.0
-    isolated = False
     on_device = False
     deadline_s = 60.0
     schema = pa.schema(
@@ -84,9 +80,6 @@ class EvidenceStage:
 
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
         return list(batch)
-
-    def notes(self, workspace: Store) -> list[str]:
-        return []
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section
-from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits
-from coldstart.store import Store
 from coldstart.understand.fingerprint_loader import TakeFingerprints
 
 
@@ -34,13 +33,10 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> FingerprintStage
     return FingerprintStage(name, settings, Limits(**pipeline.media.limits()))
 
 
-class FingerprintStage:
+class FingerprintStage(MapStageDefaults):
     """Map stage; see `coldstart.core.stage.MapStage`. A picture of one colour has a row, with a quality near 0."""
 
     kind = "understand.fingerprint"
-    version = 1
-    reads: Mapping[str, str] = {}
-    key_column = "row_key"
     batch_cost = 5000.0
     isolated = True
     on_device = False
@@ -73,6 +69,3 @@ class FingerprintStage:
 
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
         return list(batch)
-
-    def notes(self, workspace: Store) -> list[str]:
-        return []

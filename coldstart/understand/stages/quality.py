@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section
-from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import FRAMES, HEARD_S, LONGEST, Glimpse, LoadGlimpse
 from coldstart.store import Store
@@ -68,16 +68,13 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> QualityStage:
     return QualityStage(name, settings, pipeline)
 
 
-class QualityStage:
+class QualityStage(MapStageDefaults):
     """Map stage and gate; see `coldstart.core.stage.MapStage` and `Gate`. Its cost is the number of pictures.
 
     A measure is null where it has no meaning: sharpness of a black video, `frozen_share` and sound of pictures.
     """
 
     kind = "understand.quality"
-    version = 1
-    reads: Mapping[str, str] = {}
-    key_column = "row_key"
     batch_cost = 256.0
     isolated = True
     schema = pa.schema([("item_id", pa.string()), ("row_key", pa.string()), *_MEASURES])
@@ -141,9 +138,6 @@ class QualityStage:
             detail = f"{measure} {value:.4g}, the pipeline asks for {bound} {limit:g}"
             return Reject(reason, detail, state="filtered")
         return None
-
-    def notes(self, workspace: Store) -> list[str]:
-        return []
 
 
 def _under(value: float, limit: float) -> bool:

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section, StageSpec
 from coldstart.core.settings import nearest
-from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
 from coldstart.understand import policy as word_policy
@@ -66,7 +66,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> SafetyStage:
 def _space(name: str, settings: Settings, pipeline: Pipeline, policy: WordPolicy) -> StageSpec | None:
     if settings.space is None:
         return None
-    earlier = pipeline.stages[: [spec.name for spec in pipeline.stages].index(name)]
+    earlier = pipeline.earlier(name)
     fitting = {spec.name: spec for spec in earlier if spec.kind == "embed" and spec.settings.input == "image"}
     if settings.space not in fitting:
         raise ColdstartError(
@@ -78,14 +78,11 @@ def _space(name: str, settings: Settings, pipeline: Pipeline, policy: WordPolicy
     return fitting[settings.space]
 
 
-class SafetyStage:
+class SafetyStage(MapStageDefaults):
     """Map stage and gate; see `coldstart.core.stage.MapStage` and `coldstart.core.stage.Gate`."""
 
     kind = "understand.safety"
-    version = 1
-    key_column = "row_key"
     batch_cost = 500.0
-    isolated = False
     deadline_s = 60.0
     schema = pa.schema(
         [

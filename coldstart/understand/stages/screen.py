@@ -14,7 +14,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section
-from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits
 from coldstart.media.video_loaders import SPARSE_S, LoadScreen, Screen
 from coldstart.store import Store
@@ -75,12 +75,10 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> ScreenStage:
     return ScreenStage(name, settings, pipeline)
 
 
-class ScreenStage:
+class ScreenStage(MapStageDefaults):
     """Map stage; see `coldstart.core.stage.MapStage`. Its cost is images to read."""
 
     kind = "understand.screen"
-    version = 1
-    key_column = "row_key"
     batch_cost = 24.0
     isolated = True
     schema = pa.schema(
@@ -97,7 +95,6 @@ class ScreenStage:
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
         self.name = name
         self.table = f"stage.{name}"
-        self.reads: Mapping[str, str] = {}
         self.settings = settings
         self._device = pipeline.engine.device
         self._limits = Limits(**pipeline.media.limits())

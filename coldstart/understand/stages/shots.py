@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section
-from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits
 from coldstart.media.video_loaders import MAX_FPS, Watched, WatchVideo
 from coldstart.store import Store
@@ -36,7 +36,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> ShotsStage:
     return ShotsStage(name, settings, pipeline)
 
 
-class ShotsStage:
+class ShotsStage(MapStageDefaults):
     """Map stage; see `coldstart.core.stage.MapStage`. Its cost is the number of frames; items without a video are filtered.
 
     In a row, `shots` are in order of time, without gaps. `group` is the place in `frame_times_s`, which rises and has
@@ -44,9 +44,6 @@ class ShotsStage:
     """
 
     kind = "understand.shots"
-    version = 1
-    reads: Mapping[str, str] = {}
-    key_column = "row_key"
     batch_cost = 9000.0
     isolated = True
     schema = pa.schema(

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section
-from coldstart.core.stage import Prepare, Reject, Row
+from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.audio import Audio, LoadAudio
 from coldstart.media.limits import Limits
 from coldstart.store import Store
@@ -54,12 +54,10 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> SpeechStage:
     return SpeechStage(name, settings, pipeline)
 
 
-class SpeechStage:
+class SpeechStage(MapStageDefaults):
     """Map stage; see `coldstart.core.stage.MapStage`. Its cost is seconds of sound."""
 
     kind = "understand.speech"
-    version = 1
-    key_column = "row_key"
     batch_cost = 120.0
     isolated = True
     schema = pa.schema(
@@ -78,7 +76,6 @@ class SpeechStage:
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
         self.name = name
         self.table = f"stage.{name}"
-        self.reads: Mapping[str, str] = {}
         self.settings = settings
         self._pipeline = pipeline
         self._limits = Limits(**pipeline.media.limits())
