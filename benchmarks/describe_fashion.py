@@ -21,7 +21,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,9 @@ from benchmarks.align_fashion import DATA, HELD_OUT, NEAR, VALID_SHARE, held_out
 from benchmarks.report import CACHE, Row
 from coldstart import encoders
 from coldstart.core.stage import Reject
-from coldstart.describe.finetune.lora_settings import Example
+from coldstart.describe.finetune.training import Example, VlmSettings
 from coldstart.describe.finetune.vlm import train
-from coldstart.describe.finetune.vlm_state import Epoch, VlmSettings
+from coldstart.describe.finetune.vlm_state import Epoch
 from coldstart.encoders.starter import IMAGE_DIM, LEVELS_DIM
 from coldstart.generators import Request, Sampling, _smollm2
 from coldstart.generators.starter_vlm import StarterVlm, eyes, visual_features
@@ -50,7 +50,7 @@ GOAL = {"type": "at least 0.87", "colour": "at least 0.50", "gender": "at least 
 REFERENCE = {"type": 0.834, "colour": 0.464, "gender": 0.886, "usage": 0.915}
 ALONE = {"type": 0.586, "colour": 0.335, "gender": 0.737, "usage": 0.818}
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)
-SETTINGS = VlmSettings()
+SETTINGS = VlmSettings(epochs=4, batch_size=16, lr=1e-3)
 FULL, FIRST = "starter-vlm", "starter-vlm, projector alone"
 STATE = "state.safetensors"
 _BLANK = np.zeros((1, 1, 3), np.uint8)
@@ -140,13 +140,13 @@ def fitted(
     seen: NDArray[np.float16], sides: dict[str, NDArray[np.int64]], lines: list[dict[str, Any]], short: bool
 ) -> tuple[Path, dict[str, Any]]:
     """Folder of the fit, and what there is to say of it; kept by all that it follows from, but for short ones."""
-    settings = replace(SETTINGS, epochs=1) if short else SETTINGS
+    settings = SETTINGS.model_copy(update={"epochs": 1}) if short else SETTINGS
     parts = {side: places[: 256 if short else None] for side, places in sides.items()}
     examples = {
         side: [Example(lines[place]["id"], "", "", line_of(lines[place])) for place in parts[side]]
         for side in ("train", "valid")
     }
-    about = json.dumps([asdict(settings), [[asdict(one) for one in part] for part in examples.values()]])
+    about = json.dumps([settings.model_dump(), [[asdict(one) for one in part] for part in examples.values()]])
     key = sha256(about.encode() + seen[::97].tobytes()).hexdigest()[:12]
     folder = CACHE / f"describe_fashion-{'short' if short else key}"
     report = folder / "report.json"

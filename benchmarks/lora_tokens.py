@@ -1,4 +1,4 @@
-"""Claim: LoRA through `coldstart.describe.finetune.lora` reads more tokens a second than a plain `Trainer` with padding.
+"""Claim: LoRA of `coldstart.describe.finetune.lora` reads more tokens a second than a plain `Trainer` with padding.
 
 The starter model on short examples of unequal length, such as products have. The contender is transformers' own
 `Trainer` with the same LoRA, peft as it comes, eight examples a batch padded to the longest, and its own loss over all
@@ -29,7 +29,7 @@ from benchmarks.report import Row, against
 from coldstart.core.device import choose_device
 from coldstart.describe.finetune import _trl, sft
 from coldstart.describe.finetune.base_model import load_base, quiet
-from coldstart.describe.finetune.lora_settings import Example, LoraSettings
+from coldstart.describe.finetune.training import Example, LoraSettings
 
 PADDED_AT_ONCE = 8
 PACK = 512

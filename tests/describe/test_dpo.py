@@ -10,7 +10,7 @@ from tiny_writers import COLOURS, lessons, tiny_llama
 
 from coldstart.describe.finetune import lora
 from coldstart.describe.finetune.dpo import Pair, pair_of, tune
-from coldstart.describe.finetune.lora_settings import DpoSettings, LoraSettings
+from coldstart.describe.finetune.training import DpoSettings, LoraSettings
 from coldstart.errors import ColdstartError
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from coldstart import generators
 from coldstart.describe.finetune import sft
 from coldstart.describe.finetune.base_model import load_base, quiet
 from coldstart.describe.finetune.export import Agreement, agree, merge, written
-from coldstart.describe.finetune.lora_settings import LoraSettings
+from coldstart.describe.finetune.training import LoraSettings
 from coldstart.errors import ColdstartError
 from coldstart.generators import Request, _chat_template, fake
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +208,7 @@ def test_sellers_fall_apart_where_none_has_too_much() -> None:
 
 
 def test_few_lessons_make_small_steps() -> None:
-    from coldstart.describe.finetune.settings import batch_tokens
+    from coldstart.describe.finetune.training import batch_tokens
 
     assert [batch_tokens(None, tokens) for tokens in (1_000, 32_000, 1_000_000)] == [256, 1_000, 4_096]
     assert batch_tokens(512, 1_000_000) == 512
@@ -225,3 +228,35 @@ def test_the_command_adds_the_stage_before_what_writes(school: School, tmp_path:
         f"no stage writes with it yet: `coldstart describe --workspace {school.folder / 'ws'} --generator "
         "finetune:describe`"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "digest"),
+    [
+        ({}, "2371da77462e6f6b"),
+        ({"training": {"lr": 1e-3, "processes": 3}}, "0c885a3e3ed950da"),
+        ({"vision": {"epochs": 7}}, "575e6c367d7e7509"),
+        ({"preference": {"beta": 0.2}, "method": "dpo"}, "e56069aafa42540e"),
+    ],
+)
+def test_settings_count_as_they_did_in_version_0_1(given: dict[str, Any], digest: str) -> None:
+    from coldstart.describe.finetune.settings import Settings
+
+    counted = json.dumps(Settings(**given).counted(), sort_keys=True)
+    assert sha256(counted.encode()).hexdigest()[:16] == digest
+
+
+def test_a_later_setting_counts_where_it_is_not_the_default() -> None:
+    from coldstart.describe.finetune.settings import Settings
+
+    assert "hidden" not in Settings(vision={"hidden": 1024}).counted()["vision"]
+    assert Settings(vision={"hidden": 8}).counted()["vision"]["hidden"] == 8
+
+
+def test_settings_of_a_training_load_neither_the_store_nor_torch() -> None:
+    code = (
+        "import sys, coldstart.describe.finetune.training; "
+        "print(sorted({'lancedb', 'torch', 'pyarrow', 'coldstart.store'} & set(sys.modules)))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout == "[]\n"

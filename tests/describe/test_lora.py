@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from coldstart.describe.finetune import _speed, _trl, lora, sft
 from coldstart.describe.finetune.base_model import load_base, quiet
-from coldstart.describe.finetune.lora_settings import Example, LoraSettings
+from coldstart.describe.finetune.training import Example, LoraSettings
 from coldstart.errors import ColdstartError
 
 CPU = torch.device("cpu")
@@ -198,7 +198,7 @@ def test_a_finished_training_is_not_done_again_but_another_is(
     monkeypatch.setattr(lora, "fit", lambda *given: asked.append(1) or (_ for _ in ()).throw(Killed))
     assert train(base, made.folder) == made
     with pytest.raises(Killed):
-        train(base, made.folder.with_name("other"), LoraSettings(seed=1))
+        train(base, made.folder.with_name("other"), seed=1)
     assert asked == [1]
 
 
@@ -271,7 +271,7 @@ def test_pictures_for_a_model_without_eyes(base: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(base: str, made: lora.LoraResult, tmp_path: Path) -> None:
-    result = train(base, tmp_path, processes=2)
+    result = train(base, tmp_path, FEW.model_copy(update={"processes": 2}))
     assert result.valid_loss is not None and result.valid_before is not None
     assert result.valid_loss < 0.6 * result.valid_before
     assert result.tokens == pytest.approx(made.tokens, rel=0.2)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tiny_writers import COLOURS, tiny_llava
 
 from coldstart.describe.finetune import lora
-from coldstart.describe.finetune.lora_settings import Example, LoraSettings
+from coldstart.describe.finetune.training import Example, LoraSettings
 
 PIXELS = dict(zip(COLOURS, [(200, 0, 0), (0, 200, 0), (0, 0, 200), (0, 0, 0)], strict=True))
 

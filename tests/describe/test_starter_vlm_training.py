@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from tiny_writers import COLOURS, KINDS, byte_tokenizer, tiny_llama
 
 from coldstart.describe.finetune import vlm
 from coldstart.describe.finetune.base_model import quiet
-from coldstart.describe.finetune.lora_settings import Example
+from coldstart.describe.finetune.training import Example, VlmSettings
 from coldstart.describe.finetune.vlm import PARTS, solve, standardise, train
-from coldstart.describe.finetune.vlm_state import Epoch, VlmResult, VlmSettings
+from coldstart.describe.finetune.vlm_state import Epoch, VlmResult
 from coldstart.encoders.starter import CELLS, GRID_DIM, IMAGE_DIM, LEVELS_DIM
 from coldstart.errors import ColdstartError
 from coldstart.generators import Sampling, _chat_template, _vision
@@ -28,7 +27,7 @@ from coldstart.generators._decode import Row, write
 FEW = VlmSettings(
     projector_epochs=1, epochs=2, batch_size=32, projector_lr=3e-3, lr=1e-2, r=4, alpha=8, hidden=32, whole_tokens=2
 )
-ENOUGH = replace(FEW, projector_epochs=2, epochs=16, batch_size=8, r=16, alpha=32)
+ENOUGH = FEW.model_copy(update={"projector_epochs": 2, "epochs": 16, "batch_size": 8, "r": 16, "alpha": 32})
 ITEMS = 160
 
 
@@ -164,7 +163,7 @@ def test_killed_and_called_again_it_ends_the_same(
 
 def test_a_state_of_another_training_is_not_read(features: NDArray[np.float16], folder: Path, tmp_path: Path) -> None:
     state = tmp_path / "state.safetensors"
-    short = VlmSettings(projector_epochs=1, epochs=0, hidden=8, whole_tokens=1)
+    short = VlmSettings(projector_epochs=0, epochs=1, hidden=8, whole_tokens=1)
     fit(features, folder, short, checkpoint=state, places=[0, 1, 2, 3], held_out=[])
     other = fit(features, folder, short, checkpoint=state, places=[0, 1, 2, 4], held_out=[])
     anew = fit(features, folder, short, places=[0, 1, 2, 4], held_out=[])

@@ -14,7 +14,7 @@ from coldstart.core import settings as resources
 from coldstart.core.attributes import Attribute
 from coldstart.core.description import json_schema
 from coldstart.core.stage import Reject
-from coldstart.describe.finetune.lora_settings import Example
+from coldstart.describe.finetune.training import Example, VlmSettings
 from coldstart.encoders.starter import GRID_DIM, IMAGE_DIM, LEVELS_DIM
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Pixels, Request, Sampling, _local, _smollm2, starter_vlm
@@ -104,7 +104,6 @@ def fit(pictures: list[Pixels], tmp_path_factory: pytest.TempPathFactory) -> Pat
     import torch
 
     from coldstart.describe.finetune.vlm import train
-    from coldstart.describe.finetune.vlm_state import VlmSettings
 
     try:
         install.starter("language"), install.starter("image")

@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from coldstart.describe.finetune.lora_settings import Example
+from coldstart.describe.finetune.training import Example
 
 MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (

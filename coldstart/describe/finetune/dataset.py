@@ -18,7 +18,8 @@ from coldstart.core.keys import chain
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.prompts import Prompt
 from coldstart.core.stage import LedgerRow, Reject, Row
-from coldstart.describe.finetune.lora_settings import Example
+from coldstart.core.vectors import unit
+from coldstart.describe.finetune.training import Example
 from coldstart.describe.prompt_input import TEXTS, Ask, target
 from coldstart.describe.writing import requests
 from coldstart.embed.item_texts import PairTexts
@@ -107,8 +108,7 @@ def groups_of(
         return group(keys)
     vectors = vectors_of(store, Standing(store, pipeline).stage(space), items)
     seen = np.flatnonzero(np.linalg.norm(vectors, axis=1) > 0)
-    unit = vectors[seen] / np.linalg.norm(vectors[seen], axis=1, keepdims=True)
-    return group(keys, seen[near(unit, threshold)] if len(seen) else ())
+    return group(keys, seen[near(unit(vectors[seen]), threshold)] if len(seen) else ())
 
 
 def values_seen(rows: Sequence[Row], attributes: Attributes) -> dict[str, dict[str, list[str]]]:

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from coldstart.describe.finetune.base_model import load_base, quiet
-from coldstart.describe.finetune.lora_settings import DpoSettings
 from coldstart.describe.finetune.sft import ADAPTER, checkpointing, last_whole, save_adapter, sft_dtype
+from coldstart.describe.finetune.training import DpoSettings
 from coldstart.errors import ColdstartError
 from coldstart.generators import _chat_template
 
@@ -98,6 +98,7 @@ def tune(
     adapter: Path,
     settings: DpoSettings,
     *,
+    seed: int = 0,
     device: torch.device,
     dtype: str = "auto",
     folder: Path,
@@ -109,6 +110,7 @@ def tune(
     Args:
         base: what the adapter was learnt on.
         adapter: folder of peft's two files; it stays as it is.
+        seed: of the order of pairs and of dropout.
         folder: the training's own; what another left there is dropped.
         progress: `meter(name, total)` counts pairs.
 
@@ -119,7 +121,7 @@ def tune(
         raise ColdstartError(f"{name}: no preference pairs: no item's best and worst text differ by enough")
     narrow = sft_dtype(device, dtype)
     weights = (adapter / "adapter_model.safetensors").read_bytes()
-    asked = [[asdict(one) for one in pairs], base, asdict(settings), str(narrow), sha256(weights).hexdigest()]
+    asked = [[asdict(one) for one in pairs], base, settings.counted(), seed, str(narrow), sha256(weights).hexdigest()]
     job = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     note = folder / "job.json"
     if not note.is_file() or json.loads(note.read_bytes()) != {"job": job}:
@@ -127,8 +129,8 @@ def tune(
         folder.mkdir(parents=True)
         note.write_text(json.dumps({"job": job}), "utf-8")
     began = time.perf_counter()
-    with quiet(settings.seed, device):
-        trainer, model, lengths = _trainer(pairs, base, adapter, settings, device, narrow, folder, progress, name)
+    with quiet(seed, device):
+        trainer, model, lengths = _trainer(pairs, base, adapter, settings, seed, device, narrow, folder, progress, name)
         trainer.train(resume_from_checkpoint=last_whole(folder / "checkpoints"))
         save_adapter(model, folder / ADAPTER)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -155,6 +157,7 @@ def _trainer(
     base: str,
     adapter: Path,
     settings: DpoSettings,
+    seed: int,
     device: torch.device,
     dtype: torch.dtype,
     folder: Path,
@@ -198,8 +201,8 @@ def _trainer(
         logging_steps=1,
         save_steps=every,
         save_total_limit=1,
-        seed=settings.seed,
-        data_seed=settings.seed,
+        seed=seed,
+        data_seed=seed,
         report_to=[],
         disable_tqdm=True,
         use_cpu=device.type == "cpu",

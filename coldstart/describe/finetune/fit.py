@@ -27,8 +27,8 @@ from coldstart.core.stage import Reject, Row
 from coldstart.describe.checks.contract import Checked, Rules
 from coldstart.describe.finetune.card import model_card, summary
 from coldstart.describe.finetune.dataset import lessons, values_seen
-from coldstart.describe.finetune.lora_settings import Example
-from coldstart.describe.finetune.settings import Settings, batch_tokens
+from coldstart.describe.finetune.settings import Settings
+from coldstart.describe.finetune.training import Example, batch_tokens
 from coldstart.describe.writing import Writer, requests
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Generator
@@ -151,7 +151,7 @@ class DescribeFit:
             examples,
             valid,
             self._looks(rows),
-            self.settings.vision.model_dump(),
+            self.settings.vision,
             seed=self.settings.seed,
             engine=self.pipeline.engine,
             folder=self.folder,
@@ -168,27 +168,26 @@ class DescribeFit:
         self, examples: Sequence[Example], valid: Sequence[Example], rows: Mapping[str, Row]
     ) -> tuple[dict[str, bytes], dict[str, Any]]:
         from coldstart.describe.finetune import lora
-        from coldstart.describe.finetune.lora_settings import LoraSettings
 
-        recipe = self.settings.training.model_dump(exclude={"processes"})
+        settings = self.settings.training
         counted = self.generator.count_tokens([text for one in examples for text in (one.prompt, one.completion)])
-        recipe["batch_tokens"] = batch_tokens(recipe["batch_tokens"], sum(counted))
+        settings = settings.model_copy(update={"batch_tokens": batch_tokens(settings.batch_tokens, sum(counted))})
         looks = self._looks(rows) if self.generator.image_transform is not None else None
         made = lora.train(
             examples,
             valid,
             self.settings.generator,
-            LoraSettings(**recipe, seed=self.settings.seed),
+            settings,
+            seed=self.settings.seed,
             device=choose_device(self.pipeline.engine.device),
             dtype=self.pipeline.engine.dtype,
             folder=self.folder,
             progress=self.progress,
             pictures=looks,
-            processes=self.settings.training.processes,
             name=self.name,
         )
         return made.files(), {
-            "training": recipe,
+            "training": settings.model_dump(exclude={"processes"}),
             "seconds": made.seconds,
             "tokens": made.tokens,
             "tokens_s": made.tokens_s,
@@ -304,7 +303,6 @@ def prefer(
             item differ by enough.
     """
     from coldstart.describe.finetune import dpo
-    from coldstart.describe.finetune.lora_settings import DpoSettings
 
     settings = fit.settings.preference
     if earlier is None:
@@ -343,14 +341,12 @@ def prefer(
         if (found := dpo.pair_of(own, marks, margin=settings.margin)) is not None:
             best, worst = found
             pairs.append(dpo.Pair(row["item_id"], request.system, request.prompt, own[best], own[worst]))
-    recipe = settings.model_dump(
-        include={"beta", "lr", "epochs", "batch_size", "micro_batch", "gradient_checkpointing"}
-    )
     made = dpo.tune(
         pairs,
         fit.settings.generator,
         earlier / "adapter",
-        DpoSettings(**recipe, seed=fit.settings.seed),
+        settings,
+        seed=fit.settings.seed,
         device=choose_device(engine.device),
         dtype=engine.dtype,
         folder=fit.folder,

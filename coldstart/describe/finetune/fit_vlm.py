@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from coldstart.core.device import choose_device, choose_dtype
 from coldstart.core.pipeline import Engine
 from coldstart.core.stage import Reject
-from coldstart.describe.finetune.lora_settings import Example
+from coldstart.describe.finetune.training import Example, VlmSettings
 from coldstart.errors import ColdstartError
 from coldstart.store.artifacts import read_files
 
@@ -25,7 +25,7 @@ def tune(
     examples: Sequence[Example],
     valid: Sequence[Example],
     looks: Looks,
-    recipe: Mapping[str, Any],
+    settings: VlmSettings,
     *,
     seed: int,
     engine: Engine,
@@ -36,7 +36,6 @@ def tune(
 
     Args:
         generator: `starter-vlm`, unfitted; looks: gives the pictures of an item.
-        recipe: of `coldstart.describe.finetune.vlm.VlmSettings`.
         folder: where a killed training goes on from.
         meter: makes a progress meter of a name and a total.
 
@@ -52,7 +51,6 @@ def tune(
     if not train:
         raise ColdstartError("no item to learn from has a picture that can be read, and starter-vlm learns from these")
     device = choose_device(engine.device)
-    settings = vlm.VlmSettings(**recipe, seed=seed)
     folder.mkdir(parents=True, exist_ok=True)
     with meter("epochs", settings.projector_epochs + settings.epochs) as counts:
         made = vlm.train(
@@ -62,6 +60,7 @@ def tune(
             [place[one.item_id] for one in held],
             held,
             settings,
+            seed=seed,
             model=_smollm2.model(device, choose_dtype(device, engine.dtype)),
             tokenizer=_smollm2.tokenizer(),
             checkpoint=folder / CHECKPOINT,
@@ -70,7 +69,7 @@ def tune(
     made.save(folder / MADE)
     losses = [epoch.valid_loss for epoch in made.history if epoch.valid_loss is not None]
     return read_files(folder / MADE), {
-        "training": dict(recipe),
+        "training": settings.model_dump(),
         "seconds": made.seconds,
         "tokens": sum(epoch.tokens for epoch in made.history),
         "best_epoch": made.best_epoch,

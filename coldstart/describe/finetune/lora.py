@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-from coldstart.describe.finetune.lora_settings import Example, LoraSettings
 from coldstart.describe.finetune.sft import _CHECKPOINTS, ADAPTER, RESULT, Pictures, fit, sft_dtype
+from coldstart.describe.finetune.training import Example, LoraSettings
 from coldstart.errors import ColdstartError
 
 _JOB = "job.json"
@@ -74,12 +74,12 @@ def train(
     base: str,
     settings: LoraSettings,
     *,
+    seed: int = 0,
     device: torch.device,
     dtype: str = "auto",
     folder: Path,
     progress: Any = None,
     pictures: Pictures | None = None,
-    processes: int = 1,
     name: str = "finetune.describe",
 ) -> LoraResult:
     """Train, or go on where a killed training of the same stopped; one that is done is not done again.
@@ -87,12 +87,13 @@ def train(
     Args:
         valid: held out, to stop by; without any, the last step counts as the best.
         base: `starter` or `hf:NAME_OR_PATH`.
+        settings: with `processes` over 1 accelerate starts so many, one a GPU (or so many on the CPU), for text alone.
+        seed: of LoRA's random half, of the order and of dropout.
         dtype: of frozen weights and products; `auto` and float16 (which would need its loss scaled) become bfloat16
             where the device does that well, else float32.
         folder: the training's own; what another left there is dropped.
         progress: `meter(name, total)` counts tokens, as stages have it; None shows nothing.
         pictures: of the items, for a vision-language base.
-        processes: more than one are started by accelerate, one a GPU (or so many on the CPU), for text alone.
         name: what the meter is called.
 
     Raises:
@@ -102,18 +103,18 @@ def train(
     if not examples:
         raise ColdstartError(f"{name}: no examples to learn from")
     narrow = sft_dtype(device, dtype)
-    digest = _digest(examples, valid, base, settings, str(narrow))
+    digest = _digest(examples, valid, base, settings, seed, str(narrow))
     if (done := _finished(folder, digest)) is not None:
         return done
     _make_room(folder, digest)
-    if processes > 1:
+    if settings.processes > 1:
         from coldstart.describe.finetune import lora_processes
 
         if pictures is not None:
             raise ColdstartError(f"{name}: several processes train on text alone; set processes to 1 for pictures")
-        lora_processes.launch(folder, examples, valid, base, settings, device, dtype, processes, progress, name)
+        lora_processes.launch(folder, examples, valid, base, settings, seed, device, dtype, progress, name)
     else:
-        fit(base, narrow, examples, valid, settings, device, folder, digest, progress, pictures, name)
+        fit(base, narrow, examples, valid, settings, seed, device, folder, digest, progress, pictures, name)
     result = _finished(folder, digest)
     assert result is not None, "written by what was just trained"
     shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)
@@ -121,11 +122,11 @@ def train(
 
 
 def _digest(
-    examples: Sequence[Example], valid: Sequence[Example], base: str, settings: LoraSettings, dtype: str
+    examples: Sequence[Example], valid: Sequence[Example], base: str, settings: LoraSettings, seed: int, dtype: str
 ) -> str:
     """Of all that a training follows from, but for the weights behind the base's name and what pictures show."""
     told = [[asdict(one) for one in part] for part in (examples, valid)]
-    return sha256(json.dumps([told, base, asdict(settings), dtype], sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps([told, base, settings.counted(), seed, dtype], sort_keys=True).encode()).hexdigest()
 
 
 def _make_room(folder: Path, digest: str) -> None:

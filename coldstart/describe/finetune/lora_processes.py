@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from coldstart.describe.finetune import sft
-from coldstart.describe.finetune.lora_settings import Example, LoraSettings
+from coldstart.describe.finetune.training import Example, LoraSettings
 from coldstart.errors import ColdstartError
 
 ASKED, LOG = "asked.json", "train.log"
@@ -34,9 +34,9 @@ def launch(
     valid: Sequence[Example],
     base: str,
     settings: LoraSettings,
+    seed: int,
     device: torch.device,
     dtype: str,
-    processes: int,
     progress: Any,
     name: str,
 ) -> None:
@@ -45,13 +45,15 @@ def launch(
     Raises:
         ColdstartError: there are fewer GPUs; or a process fails, with the end of what it said.
     """
+    processes = settings.processes
     here = torch.cuda.device_count() if device.type == "cuda" else processes
     if here < processes:
         raise ColdstartError(f"{processes} processes need as many GPUs, and torch sees {here}")
     asked = {
         "examples": [[asdict(one) for one in part] for part in (examples, valid)],
         "base": base,
-        "settings": asdict(settings),
+        "settings": settings.model_dump(),
+        "seed": seed,
         "device": device.type,
         "dtype": dtype,
         "name": name,
@@ -129,7 +131,20 @@ def main() -> None:
     digest = json.loads((folder / "job.json").read_bytes())["job"]
     try:
         dtype = sft.sft_dtype(device, asked["dtype"])
-        sft.fit(asked["base"], dtype, examples, valid, settings, device, folder, digest, _Told(), None, asked["name"])
+        sft.fit(
+            asked["base"],
+            dtype,
+            examples,
+            valid,
+            settings,
+            asked["seed"],
+            device,
+            folder,
+            digest,
+            _Told(),
+            None,
+            asked["name"],
+        )
     except ColdstartError as error:
         sys.stderr.write(f"{_FAILS}{error}\n")
         sys.exit(1)

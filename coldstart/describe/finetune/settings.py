@@ -13,84 +13,10 @@ from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.settings import kind_of, mapping
+from coldstart.describe.finetune.training import DpoSettings, LoraSettings, VlmSettings
 from coldstart.describe.writing import PROMPTS
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Training(Section):
-    """How a language model is tuned: LoRA on all its linear layers. Not read for `starter-vlm`, which has `vision`."""
-
-    r: int = Field(default=16, ge=1)
-    """Rank of what is learnt: higher fits more, and keeps more in memory."""
-    alpha: int = Field(default=32, ge=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    lr: float = Field(default=2e-4, gt=0)
-    epochs: int = Field(default=2, ge=1)
-    """At most; fewer where the held-out loss stops falling."""
-    patience: int = Field(default=3, ge=0)
-    """Looks at the held-out part without a lower loss after which it stops; 0 never does."""
-    looks: int = Field(default=2, ge=1)
-    """At the held-out part, an epoch."""
-    batch_tokens: int | None = Field(default=None, ge=64)
-    """Tokens a step, over all GPUs; by default 4,096, and fewer where there are so few lessons that an epoch would have
-    under 32 steps."""
-    pack_tokens: int = Field(default=512, ge=64)
-    """Lessons share rows of so many tokens; none sees another."""
-    weight_decay: float = Field(default=0.0, ge=0)
-    gradient_checkpointing: bool = False
-    """Slower, and much less memory."""
-    quantize: Literal["", "4bit"] = ""
-    """`4bit` keeps the frozen weights small (QLoRA), where bitsandbytes runs."""
-    processes: int = Field(default=1, ge=1)
-    """GPUs."""
-
-
-MOST_TOKENS, LEAST_TOKENS, STEPS = 4096, 256, 32
-"""Tokens of a step where nothing else is asked for, and the steps that an epoch should have at least."""
-
-
-def batch_tokens(asked: int | None, lessons: int) -> int:
-    """Tokens of a step, for lessons of so many tokens in all."""
-    return asked or min(MOST_TOKENS, max(LEAST_TOKENS, lessons // STEPS))
-
-
-class Vision(Section):
-    """How `starter-vlm` is tuned: its projector alone, then projector and LoRA."""
-
-    projector_epochs: int = Field(default=1, ge=0)
-    epochs: int = Field(default=3, ge=1)
-    """Of projector and LoRA together, at most."""
-    patience: int = Field(default=2, ge=0)
-    """Epochs without a lower held-out loss after which it stops; 0 never does."""
-    batch_size: int = Field(default=32, ge=1)
-    projector_lr: float = Field(default=1e-3, gt=0)
-    lr: float = Field(default=5e-4, gt=0)
-    r: int = Field(default=16, ge=1)
-    alpha: int = Field(default=32, ge=1)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of a picture's numbers that a step does not see."""
-    mirror: bool = True
-    """Whether pictures are also learnt from right to left: not where they hold text."""
-
-
-class Preference(Section):
-    """How `method: dpo` goes on from a fit."""
-
-    samples: int = Field(default=4, ge=2, le=16)
-    """Texts of each item, of which the best and the worst make a pair."""
-    items: int = Field(default=200, ge=8)
-    """Of the items learnt from, so many are written of."""
-    margin: float = Field(default=0.1, ge=0, le=2)
-    """By which the best must be better than the worst."""
-    temperature: float = Field(default=0.8, gt=0)
-    beta: float = Field(default=0.1, gt=0)
-    """How dear it is to move away from the fit."""
-    lr: float = Field(default=5e-6, gt=0)
-    epochs: int = Field(default=1, ge=1)
-    batch_size: int = Field(default=16, ge=1)
-    micro_batch: int = Field(default=4, ge=1)
-    gradient_checkpointing: bool = False
 
 
 class Settings(Section):
@@ -137,14 +63,15 @@ class Settings(Section):
     frames: int = Field(default=4, ge=1, le=64)
     judged: int = Field(default=48, ge=0)
     """Items of those held out that are described before and after, for the card; all of them are for `evaluate`."""
-    training: Training = Training()
-    vision: Vision = Vision()
-    preference: Preference = Preference()
+    training: LoraSettings = LoraSettings()
+    vision: VlmSettings = VlmSettings()
+    preference: DpoSettings = DpoSettings()
     seed: int = 0
 
     def counted(self) -> dict[str, Any]:
-        """What changes a fit."""
-        return self.model_dump(mode="json", exclude={"options": True, "judged": True, "training": {"processes"}})
+        """Return the settings that change a fit, as JSON values, for its fingerprint."""
+        trainings = {name: getattr(self, name).counted() for name in ("training", "vision", "preference")}
+        return self.model_dump(mode="json", exclude={"options", "judged", *trainings}) | trainings
 
     def by_seller(self, creators: Sequence[str | None]) -> tuple[bool, str]:
         """Whether sellers fall apart, and a line that says so."""

@@ -23,7 +23,7 @@ from coldstart.core.device import choose_dtype
 from coldstart.describe.finetune import _speed, sft
 from coldstart.describe.finetune._trl import IGNORED
 from coldstart.describe.finetune.base_model import Base, load_base, quiet
-from coldstart.describe.finetune.lora_settings import Example, LoraSettings
+from coldstart.describe.finetune.training import MAX_BATCH_TOKENS, Example, LoraSettings
 from coldstart.errors import ColdstartError
 from coldstart.generators import _chat_template
 
@@ -101,6 +101,7 @@ def trainer(
     folder: Path,
     progress: Any,
     name: str,
+    seed: int = 0,
 ) -> Any:
     """A `Trainer` ready to `train(resume_from_checkpoint=last_whole(folder))`; importing TRL takes seconds."""
     from datasets import Dataset
@@ -112,7 +113,7 @@ def trainer(
     workers = processes()
     if rows.pictures is None:
         at_once = 1
-        gathered = max(1, round(settings.batch_tokens / (rows.pack * workers)))
+        gathered = max(1, round((settings.batch_tokens or MAX_BATCH_TOKENS) / (rows.pack * workers)))
         batches = math.ceil(sum(len(row["input_ids"]) for row in rows.train) / rows.pack / workers)
     else:
         at_once = _PICTURED_AT_ONCE
@@ -144,8 +145,8 @@ def trainer(
         save_total_limit=2,
         load_best_model_at_end=bool(rows.valid),
         metric_for_best_model="loss" if rows.valid else None,
-        seed=settings.seed,
-        data_seed=settings.seed,
+        seed=seed,
+        data_seed=seed,
         report_to=[],
         disable_tqdm=True,
         use_cpu=device.type == "cpu",
@@ -264,6 +265,7 @@ def fit(
     examples: Sequence[Example],
     valid: Sequence[Example],
     settings: LoraSettings,
+    seed: int,
     device: torch.device,
     folder: Path,
     digest: str,
@@ -273,15 +275,15 @@ def fit(
 ) -> None:
     """Train in this process, alone or as one of several, and write `folder/adapter` and `folder/result.json`."""
     began = time.perf_counter()
-    with quiet(settings.seed, device):
+    with quiet(seed, device):
         base = load_base(base_name, device, dtype, settings.quantize)
         if pictures is not None and base.processor is None:
             raise ColdstartError(
                 f"{name}: {base.name} takes no pictures: leave them out, or use a vision-language model"
             )
-        model = with_lora(base, settings)
+        model = with_lora(base, settings, seed)
         rows = sft.Rows.of(base, examples, valid, settings, pictures)
-        trainer = sft.trainer(base, model, rows, settings, device, folder / _CHECKPOINTS, progress, name)
+        trainer = sft.trainer(base, model, rows, settings, device, folder / _CHECKPOINTS, progress, name, seed)
         with sft.narrow_products(model, trainer):
             trainer.train(resume_from_checkpoint=sft.last_whole(folder / _CHECKPOINTS))
         if not trainer.is_world_process_zero():
@@ -310,7 +312,7 @@ def fit(
     draft.replace(folder / RESULT)
 
 
-def with_lora(base: Base, settings: LoraSettings) -> Any:
+def with_lora(base: Base, settings: LoraSettings, seed: int = 0) -> Any:
     """The base with fresh low-rank pairs on all linear layers of its language model, as a `PeftModel`."""
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
@@ -325,7 +327,7 @@ def with_lora(base: Base, settings: LoraSettings) -> Any:
         exclude_modules=r".*(vision|visual).*" if base.processor is not None else None,
         task_type="CAUSAL_LM",
     )
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(seed)
     tuned = get_peft_model(model, config)
     tuned.peft_config["default"].base_model_name_or_path = None  # else peft asks the hub for it whenever it saves
     return tuned

@@ -26,13 +26,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from coldstart.describe.finetune.base_model import quiet
-from coldstart.describe.finetune.lora_settings import Example
+from coldstart.describe.finetune.training import Example, VlmSettings
 from coldstart.describe.finetune.vlm_state import (
     Epoch,
     Masters,
     Progress,
     VlmResult,
-    VlmSettings,
     digest_of,
     restore,
     store,
@@ -41,9 +40,6 @@ from coldstart.encoders.starter import CELLS, IMAGE_DIM, LEVELS_DIM
 from coldstart.errors import ColdstartError
 from coldstart.generators import _chat_template, _vision
 from coldstart.generators._vision import Projector, Shape
-
-__all__ = ["Epoch", "VlmResult", "VlmSettings", "train"]
-
 
 POOL = 16
 """Batches that are sorted by length among each other."""
@@ -57,6 +53,7 @@ def train(
     valid: Sequence[Example],
     settings: VlmSettings,
     *,
+    seed: int = 0,
     model: Any,
     tokenizer: Any,
     checkpoint: Path | None = None,
@@ -69,6 +66,7 @@ def train(
         features: float16 `[N, GRID_DIM]`, of each picture.
         places: row of `features` of each example; valid_places: of each that is held out.
         valid: held out, to stop by and to choose the best epoch; empty: the last epoch counts as the best.
+        seed: of weights, order, mirrored pictures and dropout.
         model: the language model without LoRA, on its device and in its dtype; it becomes part of the result.
         checkpoint: file (safetensors) that keeps the state after each epoch, written beside and renamed; one of another
             training is not read and is written over.
@@ -79,8 +77,8 @@ def train(
     """
     if not examples:
         raise ColdstartError("no examples with a picture to learn from: starter-vlm learns from pictures alone")
-    with quiet(settings.seed, model.device):
-        learner = _Learner(features, places, examples, valid_places, valid, settings, model, tokenizer)
+    with quiet(seed, model.device):
+        learner = _Learner(features, places, examples, valid_places, valid, settings, model, tokenizer, seed)
         with meter("tokens", learner.tokens) if meter else nullcontext() as counts:
             return learner.run(checkpoint, counts, progress)
 
@@ -98,8 +96,9 @@ class _Learner:
         settings: VlmSettings,
         model: Any,
         tokenizer: Any,
+        seed: int = 0,
     ) -> None:
-        self._features, self._settings, self._device = features, settings, model.device
+        self._features, self._settings, self._seed, self._device = features, settings, seed, model.device
         self._sets = (
             (np.array(places, np.int64), self._tokens(tokenizer, examples)),
             (np.array(valid_places, np.int64), self._tokens(tokenizer, valid)),
@@ -112,10 +111,10 @@ class _Learner:
         standardise(self._projector, rows)
         words = [completion for _, completion in self._sets[0][1]]
         vectors = table.float().cpu() / scale
-        self._straight = solve(self._projector, rows, words, vectors, settings.ridge, settings.seed)
+        self._straight = solve(self._projector, rows, words, vectors, settings.ridge, seed)
         self._projector.to(self._device)
         self._model = _with_lora(model, settings)
-        self._digest = digest_of(settings, features, self._sets, self._projector, table)
+        self._digest = digest_of(settings, seed, features, self._sets, self._projector, table)
 
     @staticmethod
     def _tokens(tokenizer: Any, examples: Sequence[Example]) -> list[tuple[list[int], list[int]]]:
@@ -173,7 +172,7 @@ class _Learner:
     def _epoch(self, number: int, stage: int, masters: Masters, counts: Any) -> tuple[float, int]:
         """One pass over all examples; gives the mean loss a token, and how many tokens were read."""
         settings = self._settings
-        random = np.random.default_rng([settings.seed, number])
+        random = np.random.default_rng([self._seed, number])
         torch.manual_seed(int(random.integers(1 << 62)))
         self._projector.train()
         self._model.train(stage == 2)

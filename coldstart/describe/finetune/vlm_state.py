@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn.utils import clip_grad_norm_
 
+from coldstart.describe.finetune.training import VlmSettings
 from coldstart.generators import _vision
 from coldstart.generators._vision import Projector
 
@@ -115,7 +116,8 @@ class Progress:
 
 
 def digest_of(
-    settings: Any,
+    settings: VlmSettings,
+    seed: int,
     features: NDArray[np.float16],
     sets: Sequence[tuple[NDArray[np.int64], Any]],
     projector: Projector,
@@ -123,7 +125,7 @@ def digest_of(
 ) -> str:
     """SHA-256 of all that a training follows from, as hexadecimal digits."""
     texts = [[places.tolist(), tokens] for places, tokens in sets]
-    sha = sha256(json.dumps([asdict(settings), list(features.shape), texts]).encode())
+    sha = sha256(json.dumps([settings.model_dump(), seed, list(features.shape), texts]).encode())
     for places, _ in sets:
         for start in range(0, len(places), 256):
             sha.update(np.ascontiguousarray(features[places[start : start + 256]]).data)
@@ -169,44 +171,6 @@ def restore(path: Path, digest: str, masters: Masters) -> Progress | None:
     state = json.loads(about["state"])
     state["history"] = [tuple(line) for line in state["history"]]
     return Progress(best=parts["best"], after_first=parts["after_first"], **state)
-
-
-@dataclass(frozen=True)
-class VlmSettings:
-    """How it is trained.
-
-    Attributes:
-        projector_epochs: of the first stage; epochs: of the second, at most.
-        patience: epochs of the second stage without a lower loss on the held-out part before it stops; 0: never.
-        batch_size: examples a step.
-        projector_lr: highest learning rate of the first stage; lr: of LoRA, and of the projector then, in the second.
-            Each stage's rate rises over its first `warmup` of all steps, then falls as a cosine.
-        weight_decay: of AdamW, on matrices.
-        r, alpha, lora_dropout: of LoRA, on every linear layer.
-        whole_tokens, hidden: of the projector, see `Shape`.
-        dropout: share of a picture's numbers that a step does not see; mirror: whether its cells change sides every
-            other time, by chance. (All else that is known of it stays: it hardly changes in a mirror.)
-        ridge: penalty where the straight part is solved, see `solve`.
-        seed: of weights, order, views and dropout.
-    """
-
-    projector_epochs: int = 1
-    epochs: int = 4
-    patience: int = 2
-    batch_size: int = 16
-    projector_lr: float = 1e-3
-    lr: float = 1e-3
-    warmup: float = 0.05
-    weight_decay: float = 0.01
-    r: int = 16
-    alpha: int = 32
-    lora_dropout: float = 0.0
-    whole_tokens: int = 3
-    hidden: int = 1024
-    dropout: float = 0.1
-    mirror: bool = True
-    ridge: float = 0.5
-    seed: int = 0
 
 
 @dataclass(frozen=True)
