@@ -62,7 +62,7 @@ def run(short: bool) -> dict[str, Any]:
     demo = pipelines.load("demo").raw
     stages = {name: own for name, own in demo["stages"].items() if name not in ("finetune", "describe", "described")}
     workspace.run({**demo, "stages": stages}, spaces=SPACES)
-    pairs = match_service.read(Path(sample.path()) / "truth.jsonl")
+    pairs = match_service.read_pairs(Path(sample.path()) / "truth.jsonl")
     matcher = Matcher(Store(workspace.uri), workspace.pipeline, workspace.published, workspace.encoder_for)
     gathered = match_service.gather(matcher.asker(), pairs)
     names = [channel.name for channel in gathered.channels]

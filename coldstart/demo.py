@@ -1,5 +1,8 @@
-"""The demo: the packaged sample catalogue through the packaged pipeline, then every sample video as a query, and words
-that are only said or only written in a video."""
+"""The demo: run the packaged pipeline on the packaged sample catalogue, then search by every sample video and by words
+that are only spoken or only shown in a video.
+
+Knows the ids of the sample catalogue; it is no measure of other catalogues.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,10 @@ from coldstart.search.search import Query
 
 TOP_K = 5
 PICTURED = 12
-"""Videos in the picture; the page has them all."""
+"""Videos in the picture; the page shows all of them."""
 
-TOLD = 6
+DESCRIBED = 6
+"""Descriptions in the result."""
 
 WORDS = {
     "the foam is better with the first one": "clip-23",
@@ -29,15 +33,15 @@ WORDS = {
     "spot the difference": "clip-11",
     "pull a leaf": "clip-24",
 }
-"""Words that are spoken (the first three) or burnt in -> the video; its title and tags do not have them."""
+"""Words that are spoken (the first three) or shown as captions -> the video; its title and tags do not have them."""
 
 CARD = "clip-19"
-"""A video that has both speech and captions."""
+"""Id of a video that has both speech and captions."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One video as a query: titles of the products that it shows, and of those found, best first."""
+class VideoSearch:
+    """One video as a query: titles of the products that it shows, and of the results, best first."""
 
     video: str
     shown: Sequence[str]
@@ -45,8 +49,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """Words as a query: the title of the video in whose speech or picture they stand, and of the video found first."""
+class WordSearch:
+    """Words as a query: the title of the video that speaks or shows them, and of the first result."""
 
     words: str
     video: str
@@ -54,9 +58,9 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Told:
-    """An item that the writer has not learnt from: its title, what was written of it and stayed, `attribute: value
-    (ground)` of each claim, and what the checks cut."""
+class DescribedItem:
+    """An item held out of the writer's fit: its title, the checked summary, its claims as `attribute: value (ground)`,
+    and the claims that the checks cut."""
 
     title: str
     summary: str
@@ -66,7 +70,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Result:
-    """What the demo made.
+    """Results and files of the demo.
 
     Attributes:
         heard: searches by words that only the media have.
@@ -76,9 +80,9 @@ class Result:
     """
 
     items: int
-    answers: Sequence[Answer]
-    heard: Sequence[Heard]
-    told: Sequence[Told]
+    answers: Sequence[VideoSearch]
+    heard: Sequence[WordSearch]
+    told: Sequence[DescribedItem]
     recall: float
     chance: float
     picture: Path
@@ -86,11 +90,11 @@ class Result:
     card: Path
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values."""
+        """Return the result as JSON-serialisable values."""
         return {**asdict(self), "picture": str(self.picture), "page": str(self.page), "card": str(self.card)}
 
 
-def run(out: Path, progress: Progress | None = None) -> Result:
+def run_demo(out: Path, progress: Progress | None = None) -> Result:
     """Run the demo into a folder; a second time it has little left to do.
 
     Raises:
@@ -117,15 +121,17 @@ def run(out: Path, progress: Progress | None = None) -> Result:
     return Result(
         items=len(views),
         answers=[
-            Answer(
+            VideoSearch(
                 views[item].title,
                 sorted(views[shown].title for shown in truth[item]),
                 [h.title or h.item_id for h in answers[item]],
             )
             for item in videos
         ],
-        heard=[Heard(words, views[WORDS[words]].title, hits[0].title or hits[0].item_id) for words, hits in by_words],
-        told=[_told(workspace, item) for item in _held_out(workspace)[:TOLD]],
+        heard=[
+            WordSearch(words, views[WORDS[words]].title, hits[0].title or hits[0].item_id) for words, hits in by_words
+        ],
+        told=[_described(workspace, item) for item in _held_out(workspace)[:DESCRIBED]],
         recall=sum(recalls) / len(recalls),
         chance=TOP_K / products,
         picture=picture,
@@ -135,30 +141,30 @@ def run(out: Path, progress: Progress | None = None) -> Result:
 
 
 def _held_out(workspace: api.Workspace) -> list[str]:
-    """Items of the newest fit of the writer that it has not learnt from."""
+    """Items held out of the newest fit of the writer."""
     sides = workspace.fitted("finetune.describe")
     return sorted(item for item, side in sides.items() if side == "test")
 
 
-def _told(workspace: api.Workspace, item: str) -> Told:
+def _described(workspace: api.Workspace, item: str) -> DescribedItem:
     known = workspace.dossier(item)
-    told = known.described
-    return Told(
+    description = known.described
+    return DescribedItem(
         title=known.item["title"] or item,
-        summary=told.get("summary") or "",
-        claims=[f"{one['name']}: {one['value']} ({one['ground']})" for one in told.get("attributes") or ()],
-        cut=[f"{one['claim']}: {one['value']} ({one['reason']})" for one in told.get("cut") or ()],
+        summary=description.get("summary") or "",
+        claims=[f"{one['name']}: {one['value']} ({one['ground']})" for one in description.get("attributes") or ()],
+        cut=[f"{one['claim']}: {one['value']} ({one['reason']})" for one in description.get("cut") or ()],
     )
 
 
 def _truth(path: Path) -> dict[str, set[str]]:
-    """Video -> the products that it shows."""
+    """Map each video to the products that it shows."""
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     return {row["item_id"]: set(row["product_ids"]) for row in rows}
 
 
 def _tiles(hits: Hits, shown: set[str]) -> list[Tile]:
-    """The hits as tiles, those that the video shows marked."""
+    """Hits as tiles; those that the video shows are marked."""
     return [
         Tile(
             hit.title or hit.item_id,

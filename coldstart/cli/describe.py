@@ -1,7 +1,4 @@
-"""Commands around descriptions: `describe`, and `export adapter`.
-
-`coldstart prompts`: which there are, what one asks, and how an item looks in it.
-"""
+"""Commands of descriptions: `describe`, `export adapter` and `prompts`."""
 
 from __future__ import annotations
 
@@ -18,19 +15,21 @@ from coldstart.cli.run import DryRun, run_and_report
 if TYPE_CHECKING:
     from coldstart.core.prompts import Prompt
 
+exports = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-exports = typer.Typer(help="Write out what was learnt.", no_args_is_help=True, rich_markup_mode=None)
+_DIGEST = 12  # digits that a person compares
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the main app."""
     app.command("describe")(describe)
     app.add_typer(exports, name="export")
+    app.command("prompts")(prompts)
 
 
 @exports.callback()
 def export() -> None:
-    """Write out what was learnt."""
+    """Export fitted models for other programs."""
 
 
 def describe(
@@ -39,13 +38,13 @@ def describe(
     generator: Annotated[
         str | None,
         typer.Option(
-            "--generator", metavar="NAME", help="Who writes: finetune:describe, starter, hf:…, openai:MODEL@URL."
+            "--generator", metavar="NAME", help="Model that writes: finetune:describe, starter, hf:…, openai:MODEL@URL."
         ),
     ] = None,
     ab: Annotated[
         int | None,
         typer.Option(
-            "--ab", min=1, metavar="N", help="Show what the base and the tuned model write of N items; keep nothing."
+            "--ab", min=1, metavar="N", help="Compare base and tuned model on N items side by side; store nothing."
         ),
     ] = None,
     dry_run: DryRun = False,
@@ -53,9 +52,15 @@ def describe(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Write a description of every item that has no fresh one, and check each claim of it.
+    """Write descriptions of items and check each claim.
 
-    Example: coldstart describe --workspace shop.workspace --generator finetune:describe
+    Describes every item that has no fresh description.
+
+    \b
+    Examples:
+      coldstart describe --workspace shop.workspace --generator finetune:describe
+      coldstart describe --ab 5
+      coldstart describe --generator openai:qwen3-30b@http://127.0.0.1:8000/v1
     """
     import coldstart
     from coldstart.describe.finetune.settings import with_describe
@@ -71,10 +76,10 @@ def describe(
     if json:
         output.as_json(compared)
     else:
-        _print(compared)
+        _print_compared(compared)
 
 
-def _print(compared: list[dict[str, Any]]) -> None:
+def _print_compared(compared: list[dict[str, Any]]) -> None:
     for one in compared:
         output.line(f"{one['item_id']}: {one['title'] or ''}")
         rows = [
@@ -86,25 +91,30 @@ def _print(compared: list[dict[str, Any]]) -> None:
             )
             for name, side in one["written"].items()
         ]
-        output.table(("writer", "wrote", "kept by the checks", "cut"), rows)
+        output.table(("writer", "text", "after the checks", "cut"), rows)
 
 
 @exports.command("adapter")
 def adapter(
-    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the merged model goes; must not exist.")],
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder for the merged model.")],
     workspace: Uri = DEFAULT_WORKSPACE,
     pipeline: PipelineName = None,
     prompts: Annotated[
         int,
-        typer.Option("--prompts", min=1, metavar="N", help="Prompts by which adapter and merged model are compared."),
+        typer.Option("--prompts", min=1, metavar="N", help="Compare adapter and merged model on N prompts."),
     ] = 20,
     json: Json = False,
 ) -> None:
-    """Merge what `finetune describe` made into its base and write a model that transformers and vLLM load.
+    """Merge a fine-tuned adapter into its base model.
 
-    Fails where the adapter, the merged model and the batched path do not write the same.
+    The folder loads in transformers and vLLM. Fails if the adapter, the merged model and the batched path do not
+    write the same text.
 
-    Example: coldstart export adapter shop-writer --workspace shop.workspace
+    \b
+    Examples:
+      coldstart export adapter shop-writer --workspace shop.workspace
+      coldstart export adapter shop-writer --prompts 100
+      coldstart export adapter shop-writer --pipeline product.yaml --json
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
@@ -117,32 +127,33 @@ def adapter(
         output.line(f"{report['folder']}: {output.size(report['size_bytes'])}; {report['agreement']}")
 
 
-_DIGEST = 12  # digits that a person compares
-
-
-def register_prompts(app: typer.Typer) -> None:
-    """Add the command to the main app."""
-    app.command("prompts")(prompts)
-
-
 def prompts(
     name: Annotated[
-        str | None, typer.Argument(metavar="PROMPT", help="A packaged prompt or a path; none lists what is packaged.")
+        str | None,
+        typer.Argument(
+            metavar="PROMPT", help="Name of a packaged prompt, or a path; without it, list the packaged ones."
+        ),
     ] = None,
-    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="Render it for this item.")] = None,
+    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="Render the prompt for this item.")] = None,
     workspace: Uri = DEFAULT_WORKSPACE,
     pipeline: PipelineName = None,
     generator: Annotated[
-        str, typer.Option("--generator", metavar="NAME", help="Whose tokens are counted; fake counts words.")
+        str, typer.Option("--generator", metavar="NAME", help="Count tokens as this model does; fake counts words.")
     ] = "starter",
     json: Json = False,
 ) -> None:
-    """List prompts, show one, or render one for an item and count its tokens.
+    """List prompts, show one, or render one for an item.
 
-    Example: coldstart prompts describe_product --item shoe-7 --workspace shop.workspace
+    The rendered prompt comes with its tokens and the budget of each input.
+
+    \b
+    Examples:
+      coldstart prompts
+      coldstart prompts describe_product
+      coldstart prompts describe_product --item sku-1 --workspace shop.workspace
     """
-    from coldstart.core import prompts as files
     from coldstart.core import settings
+    from coldstart.core.prompts import load
     from coldstart.errors import ColdstartError
 
     if name is None:
@@ -150,34 +161,34 @@ def prompts(
             raise ColdstartError(
                 f"--item {item}: name the prompt to render, such as coldstart prompts describe_product"
             )
-        _list([files.load(one) for one in settings.files("prompts", "*.md")], json)
+        _list([load(one) for one in settings.files("prompts", "*.md")], json)
     elif item is None:
-        _show(files.load(name), json)
+        _show(load(name), json)
     else:
-        _render(files.load(name), item, workspace, pipeline, generator, json)
+        _render(load(name), item, workspace, pipeline, generator, json)
 
 
-def _list(found: list[Prompt], json: bool) -> None:
+def _list(packaged: list[Prompt], json: bool) -> None:
     if json:
-        output.as_json([_plain(prompt) for prompt in found])
+        output.as_json([_plain(prompt) for prompt in packaged])
         return
-    columns = ("prompt", "version", "reads", "asks for", "tokens read", "tokens written", "digest")
+    columns = ("prompt", "version", "inputs", "outputs", "input tokens", "output tokens", "digest")
     rows = []
-    for prompt in found:
-        asks = bool(prompt.output)
+    for prompt in packaged:
+        generates = bool(prompt.output)
         rows.append(
             (
                 prompt.name,
                 str(prompt.version),
                 ", ".join(prompt.inputs),
                 ", ".join(prompt.output) or None,
-                str(sum(prompt.budgets.values())) if asks else None,
-                str(prompt.max_new_tokens) if asks else None,
+                str(sum(prompt.budgets.values())) if generates else None,
+                str(prompt.max_new_tokens) if generates else None,
                 prompt.digest[:_DIGEST],
             )
         )
     output.table(columns, rows)
-    output.line("tokens read: of the item at most; an encoder's budgets stand in the pipeline file")
+    output.line("input tokens: at most, of the item; the budgets of an encoder are in the pipeline file")
 
 
 def _show(prompt: Prompt, json: bool) -> None:
@@ -210,16 +221,16 @@ def _render(prompt: Prompt, item: str, workspace: str, pipeline: str | None, gen
         "described": known.described,
     }
     count = generators.load(generator, device="cpu").count_tokens
-    told = rendered(prompt, row, opened.pipeline(pipeline).attributes, count)
+    text = rendered(prompt, row, opened.pipeline(pipeline).attributes, count)
     if json:
-        output.as_json({"prompt": prompt.name, "digest": prompt.digest, "item_id": item, **asdict(told)})
+        output.as_json({"prompt": prompt.name, "digest": prompt.digest, "item_id": item, **asdict(text)})
         return
-    if told.system:
-        output.line(f"system, {told.system_tokens} tokens:\n{told.system}\n")
-    output.line(f"text, {told.text_tokens} tokens:\n{told.text}\n")
+    if text.system:
+        output.line(f"system, {text.system_tokens} tokens:\n{text.system}\n")
+    output.line(f"text, {text.text_tokens} tokens:\n{text.text}\n")
     output.table(
         ("input", "tokens", "read", "budget"),
-        [(name, one.tokens, one.read, one.budget) for name, one in told.inputs.items()],
+        [(name, one.tokens, one.read, one.budget) for name, one in text.inputs.items()],
     )
 
 

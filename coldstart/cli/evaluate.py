@@ -1,6 +1,6 @@
-"""`coldstart evaluate`: how good what the catalogue serves is, on items that no fit has seen.
+"""`coldstart evaluate align` and `coldstart evaluate describe`: measures of fits on items that no fit has seen.
 
-`coldstart evaluate describe`: how true written descriptions are, and whether they help items to be found.
+The group `evaluate`; its commands `recommend` and `stages` are in `evaluate_recommend`.
 """
 
 from __future__ import annotations
@@ -12,24 +12,127 @@ from typing import Annotated, Any
 import typer
 
 from coldstart.cli import evaluate_recommend, output
-from coldstart.cli import evaluate_recommend as evaluate_stages
-from coldstart.cli.output import DEFAULT_WORKSPACE, Json, PipelineName, Uri
+from coldstart.cli.output import DEFAULT_WORKSPACE, Json, PipelineName, Split, Uri
 
+_ALIGN_PAGE = Path("alignment.html")
 _DESCRIBE_PAGE = Path("descriptions.html")
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `coldstart evaluate`."""
-    app.command("describe")(describe)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
+@app.callback()
+def evaluate() -> None:
+    """Evaluate models on items that no fit has seen."""
+
+
+@app.command("align")
+def align(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    pipeline: PipelineName = None,
+    split: Split = "test",
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            "--classes", metavar="FILE", help="Classes file for zero-shot accuracy; by default the categories."
+        ),
+    ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option("--view", metavar="NAME", help="Query by these texts, such as description; by default titles."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help=f"Path of the HTML page; by default {_ALIGN_PAGE} in this folder."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure retrieval between pictures and texts.
+
+    Compares before and after the fit, and writes a page of right and wrong results. With --json a page is written
+    only if --out names a file.
+
+    \b
+    Examples:
+      coldstart evaluate align --workspace shop.workspace --out alignment.html
+      coldstart evaluate align --split valid --classes classes.yaml
+      coldstart evaluate align --view description --json
+    """
+    import coldstart
+    from coldstart.align.page import alignment_page
+    from coldstart.engine.progress import ConsoleProgress
+    from coldstart.media.limits import Limits
+
+    opened = coldstart.open(workspace)
+    settings = opened.pipeline(pipeline)
+    found = opened.evaluate_align(
+        settings, split=split, classes=classes, view=view, progress=ConsoleProgress()
+    ).to_dict()
+    if json:
+        output.as_json(found)
+    else:
+        _print_align(found)
+    if json and out is None:
+        return
+    path = out or _ALIGN_PAGE
+    with output.writing(path):
+        alignment_page(found, path, limits=Limits(**settings.media.limits()))
+    if not json:
+        output.line(f"page: {path}")
+
+
+def _print_align(found: Mapping[str, Any]) -> None:
+    from coldstart.align.page import DIRECTIONS, MEASURES, SHAPES
+    from coldstart.pages.charts import number
+
+    counts, before, after = found["counts"], found["before"], found["after"]
+    output.line(f"{found['split']}: {counts['asked']} items, by {found['view']}; {found['note']}")
+    if counts["left_out"]:
+        output.line(f"left out: {counts['left_out']} new items that share a group with items that the fit has seen")
+    rows: list[tuple[str | None, ...]] = []
+    for side, direction in DIRECTIONS.items():
+        for measure, name in MEASURES.items():
+            new = after[side]["metrics"][measure]
+            old = before and before[side]["metrics"][measure]
+            change = found["difference"] and found["difference"][side][measure]
+            is_rank = measure == "median_rank"
+            cells = [_with_interval(old, is_rank), _with_interval(new, is_rank), _with_interval(change, is_rank, True)]
+            rows.append((direction, name, *cells, number(new["chance"]) or None))
+    classes = after["zero_shot"]
+    if classes:
+        old = before and before["zero_shot"] and before["zero_shot"]["accuracy"]
+        change = found["difference"] and found["difference"]["zero_shot"]
+        name = f"accuracy of {classes['classes']} classes"
+        chance = number(classes["accuracy"]["chance"])
+        new = classes["accuracy"]
+        cells = [_with_interval(old), _with_interval(new), _with_interval(change, is_change=True)]
+        rows.append(("Class by name", name, *cells, chance))
+        majority = classes["majority"]
+        rows.append(("", f"always {majority['name']!r}", None, _with_interval(majority), None, None))
+    rows += [
+        ("Space", SHAPES[name][0], number(before["shape"].get(name)) if before else None, number(value), None, None)
+        for name, value in after["shape"].items()
+        if name in ("modality_gap", "effective_rank_image", "effective_rank_text")
+    ]
+    columns = ("", "measure", "before", "after", "difference", "chance")
+    shown = [place for place, name in enumerate(columns) if before or name not in ("before", "difference")]
+    output.table([columns[place] for place in shown], [[row[place] for place in shown] for row in rows])
+    output.line("in brackets: 95 % intervals by bootstrap over items")
+
+
+def _with_interval(found: Mapping[str, Any] | None, is_rank: bool = False, is_change: bool = False) -> str | None:
+    from coldstart.pages.charts import interval, number, signed
+
+    if found is None:
+        return None
+    value = (signed if is_change else number)(found["value"], is_rank=is_rank)
+    return f"{value} ({interval(found, is_rank=is_rank, is_change=is_change)})"
+
+
+@app.command("describe")
 def describe(
     workspace: Uri = DEFAULT_WORKSPACE,
     pipeline: PipelineName = None,
-    split: Annotated[
-        str,
-        typer.Option("--split", metavar="NAME", help="Which items: test, held out from the fit; or valid or train."),
-    ] = "test",
+    split: Split = "test",
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="At most N items, drawn at random.")
     ] = None,
@@ -38,29 +141,34 @@ def describe(
         typer.Option(
             "--given",
             metavar="FIELD",
-            help="A field that is shown, such as title or picture; repeatable; by default those that the fit showed.",
+            help="A field in the prompt, such as title or picture; repeatable; by default the fields of the fit.",
         ),
     ] = None,
     generator: Annotated[
         list[str] | None,
-        typer.Option("--generator", metavar="NAME", help="Who is judged: base, adapter, or any generator; repeatable."),
+        typer.Option("--generator", metavar="NAME", help="Evaluate base, adapter, or any generator; repeatable."),
     ] = None,
     gallery: Annotated[
-        str, typer.Option("--gallery", metavar="NAME", help="What is searched: held-out items, or all.")
+        str, typer.Option("--gallery", metavar="NAME", help="Search among the held-out items, or all.")
     ] = "held-out",
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", help=f"Where the HTML page goes; by default {_DESCRIBE_PAGE} in this folder."
+            "--out", metavar="FILE", help=f"Path of the HTML page; by default {_DESCRIBE_PAGE} in this folder."
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Judge what was written, before and after the checks, by what the items' records state and the writer did not see.
+    """Measure how correct descriptions are.
 
-    With --json a page is written only where --out names a file.
+    Compares before and after the checks, by fields of the items that the writer was not given. With --json a page
+    is written only if --out names a file.
 
-    Example: coldstart evaluate describe --workspace shop.workspace --given creator --given picture
+    \b
+    Examples:
+      coldstart evaluate describe --workspace shop.workspace
+      coldstart evaluate describe --given creator --given picture --limit 50
+      coldstart evaluate describe --generator adapter --gallery all
     """
     import coldstart
     from coldstart.describe.page import descriptions_page
@@ -95,13 +203,13 @@ def _print_describe(found: Mapping[str, Any]) -> None:
     from coldstart.describe.page import ATTRIBUTES, MEASURES, QUESTIONS, STATUS
 
     counts, measures = found["counts"], found["measures"]
-    shown = "all fields" if found["given"] is None else ", ".join(found["given"]) or "nothing"
-    output.line(f"{found['split']}: {counts['items']} items, shown {shown}; {found['note']}")
+    fields = "all fields" if found["given"] is None else ", ".join(found["given"]) or "nothing"
+    output.line(f"{found['split']}: {counts['items']} items, given {fields}; {found['note']}")
     if found["caveat"]:
-        output.line(f"take it with care: {found['caveat']}")
+        output.line(f"caveat: {found['caveat']}")
     rows: list[tuple[str | None, ...]] = []
     for writer, own in measures.items():
-        rows.append((writer, "JSON as asked for", _cell(own["valid"]), None))
+        rows.append((writer, "valid JSON", _cell(own["valid"]), None))
         for name, of in own["written"]["attributes"].items():
             after = own["checked"]["attributes"][name]
             title = "all attributes" if name == "all" else name
@@ -122,7 +230,7 @@ def _print_describe(found: Mapping[str, Any]) -> None:
         asked = found["gain"][question]
         if asked is None:
             continue
-        by = f", asked by the hidden {found['query']}" if question == "text_to_item" else ""
+        by = f", queried by the hidden {found['query']}" if question == "text_to_item" else ""
         output.line(f"\n{title}: {asked['queries']} queries among {asked['gallery']} items{by}")
         output.table(
             ("in the index", "R@1", "R@10", "chance of R@10"),
@@ -153,123 +261,4 @@ def _change(found: Mapping[str, Any]) -> str:
     return f"{signed(found['value'])} ({interval(found, is_change=True)})"
 
 
-app = typer.Typer(
-    help="Judge what was learnt, on items that it has not seen.", no_args_is_help=True, rich_markup_mode=None
-)
-
-
-_PAGE = Path("alignment.html")
-
-
-@app.callback()
-def evaluate() -> None:
-    """Judge what was learnt, on items that it has not seen."""
-
-
-@app.command("align")
-def align(
-    workspace: Uri = DEFAULT_WORKSPACE,
-    pipeline: PipelineName = None,
-    split: Annotated[
-        str,
-        typer.Option("--split", metavar="NAME", help="Which items: test, held out from the fit; or valid or train."),
-    ] = "test",
-    classes: Annotated[
-        Path | None,
-        typer.Option(
-            "--classes", metavar="FILE", help="Classes to tell pictures apart by name; by default categories."
-        ),
-    ] = None,
-    view: Annotated[
-        str | None, typer.Option("--view", metavar="NAME", help="Which texts are asked; by default titles.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help=f"Where the HTML page goes; by default {_PAGE} in this folder."),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Judge how well pictures and words are aligned, before and after the fit, and write a page of what was found.
-
-    With --json a page is written only where --out names a file.
-
-    Example: coldstart evaluate align --workspace shop.workspace --out alignment.html
-    """
-    import coldstart
-    from coldstart.align.page import alignment_page
-    from coldstart.engine.progress import ConsoleProgress
-    from coldstart.media.limits import Limits
-
-    opened = coldstart.open(workspace)
-    settings = opened.pipeline(pipeline)
-    found = opened.evaluate_align(
-        settings, split=split, classes=classes, view=view, progress=ConsoleProgress()
-    ).to_dict()
-    if json:
-        output.as_json(found)
-    else:
-        _print(found)
-    if json and out is None:
-        return
-    path = out or _PAGE
-    with output.writing(path):
-        alignment_page(found, path, limits=Limits(**settings.media.limits()))
-    if not json:
-        output.line(f"page: {path}")
-
-
-register(app)
-
-
-evaluate_stages.register_stages(app)
-
-
 evaluate_recommend.register(app)
-
-
-def _print(found: Mapping[str, Any]) -> None:
-    from coldstart.align.page import DIRECTIONS, MEASURES, SHAPES
-    from coldstart.pages.charts import number
-
-    counts, before, after = found["counts"], found["before"], found["after"]
-    output.line(f"{found['split']}: {counts['asked']} items, by {found['view']}; {found['note']}")
-    if counts["left_out"]:
-        output.line(f"left out: {counts['left_out']} new items that share a group with what the fit has seen")
-    rows: list[tuple[str | None, ...]] = []
-    for side, direction in DIRECTIONS.items():
-        for measure, name in MEASURES.items():
-            new = after[side]["metrics"][measure]
-            old = before and before[side]["metrics"][measure]
-            change = found["difference"] and found["difference"][side][measure]
-            is_rank = measure == "median_rank"
-            cells = [_with_interval(old, is_rank), _with_interval(new, is_rank), _with_interval(change, is_rank, True)]
-            rows.append((direction, name, *cells, number(new["chance"]) or None))
-    classes = after["zero_shot"]
-    if classes:
-        old = before and before["zero_shot"] and before["zero_shot"]["accuracy"]
-        change = found["difference"] and found["difference"]["zero_shot"]
-        name = f"accuracy of {classes['classes']} classes"
-        chance = number(classes["accuracy"]["chance"])
-        new = classes["accuracy"]
-        cells = [_with_interval(old), _with_interval(new), _with_interval(change, is_change=True)]
-        rows.append(("Class by name", name, *cells, chance))
-        majority = classes["majority"]
-        rows.append(("", f"always {majority['name']!r}", None, _with_interval(majority), None, None))
-    rows += [
-        ("Space", SHAPES[name][0], number(before["shape"].get(name)) if before else None, number(value), None, None)
-        for name, value in after["shape"].items()
-        if name in ("modality_gap", "effective_rank_image", "effective_rank_text")
-    ]
-    columns = ("", "measure", "before", "after", "difference", "chance")
-    kept = [place for place, name in enumerate(columns) if before or name not in ("before", "difference")]
-    output.table([columns[place] for place in kept], [[row[place] for place in kept] for row in rows])
-    output.line("in brackets: 95 % intervals by bootstrap over items")
-
-
-def _with_interval(found: Mapping[str, Any] | None, is_rank: bool = False, is_change: bool = False) -> str | None:
-    from coldstart.pages.charts import interval, number, signed
-
-    if found is None:
-        return None
-    value = (signed if is_change else number)(found["value"], is_rank=is_rank)
-    return f"{value} ({interval(found, is_rank=is_rank, is_change=is_change)})"

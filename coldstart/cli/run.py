@@ -1,4 +1,4 @@
-"""Commands that do the work: run, ingest, understand, embed, index, retry."""
+"""Commands that run stages: run, ingest, understand, embed, index, retry."""
 
 from __future__ import annotations
 
@@ -9,21 +9,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldstart.cli import ingest as interaction_files
 from coldstart.cli import output
-from coldstart.cli import output as report
+from coldstart.cli.interactions import (
+    Columns,
+    EventWeights,
+    InteractionFile,
+    TimeUnit,
+    exit_if_over_budget,
+    ingest_file,
+    print_report,
+)
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Limit, Manifest, MediaRoots, Overrides, PipelineName, Uri
 
 if TYPE_CHECKING:
     from coldstart.ingest.load_interactions import InteractionReport
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, from a probe; write nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Estimate rows, time, memory and disk from a probe; write nothing.")
+]
 On = Annotated[
     str | None,
     typer.Option(
         "--on",
         metavar="MACHINE",
-        help="With --dry-run, for another machine too: h100x8, a100x1, l40s, cpu16, key=value,… or a YAML file.",
+        help="With --dry-run, estimate for this machine too: h100x8, a100x1, l40s, cpu16, key=value,…, a YAML file.",
     ),
 ]
 
@@ -37,7 +46,10 @@ def register(app: typer.Typer) -> None:
 def run(
     pipeline: Annotated[
         str | None,
-        typer.Argument(metavar="PIPELINE", help="Pipeline file, or the name of a packaged one such as `demo`."),
+        typer.Argument(
+            metavar="PIPELINE",
+            help="Pipeline file, or the name of a packaged one, such as starter; by default as in the last run.",
+        ),
     ] = None,
     workspace: Uri = DEFAULT_WORKSPACE,
     manifest: Manifest = None,
@@ -45,16 +57,22 @@ def run(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="STAGE", help="Only this stage; repeatable.")
     ] = None,
-    start: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Begin with this stage.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Begin with this stage, skip those before it.")
+    ] = None,
     dry_run: DryRun = False,
     on: On = None,
     limit: Limit = None,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Run a pipeline: every stage does what is stale and skips the rest.
+    """Run a pipeline: each stage does what is stale, skips the rest.
 
-    Example: coldstart run starter --workspace shop.workspace --manifest items.jsonl
+    \b
+    Examples:
+      coldstart run starter --workspace shop.workspace --manifest items.jsonl
+      coldstart run starter --manifest items.jsonl --dry-run --on h100x8
+      coldstart run --workspace shop.workspace --only image --limit 100
     """
     run_and_report(
         workspace,
@@ -72,10 +90,10 @@ def ingest(
         str | None, typer.Argument(metavar="MANIFEST", help="JSONL, CSV or Parquet file, or a folder of media.")
     ] = None,
     workspace: Uri = DEFAULT_WORKSPACE,
-    interactions: interaction_files.InteractionFile = None,
-    columns: interaction_files.Columns = None,
-    event_weights: interaction_files.EventWeights = None,
-    time_unit: interaction_files.TimeUnit = "auto",
+    interactions: InteractionFile = None,
+    columns: Columns = None,
+    event_weights: EventWeights = None,
+    time_unit: TimeUnit = "auto",
     pipeline: PipelineName = None,
     media_root: MediaRoots = None,
     dry_run: DryRun = False,
@@ -83,30 +101,36 @@ def ingest(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Read a manifest, interactions or both: check all rows, add what is new, renew what changed.
+    """Read a manifest, interactions or both into the workspace.
 
-    Example: coldstart ingest items.jsonl --interactions clicks.csv --workspace shop.workspace
+    Checks all rows, adds new ones, updates changed ones.
+
+    \b
+    Examples:
+      coldstart ingest items.jsonl --workspace shop.workspace
+      coldstart ingest photos --media-root /data/videos
+      coldstart ingest --interactions clicks.csv --event-weights click=1,like=3
     """
     from coldstart.errors import ColdstartError
 
     if manifest is None and interactions is None:
         raise ColdstartError("nothing to ingest: give a MANIFEST, --interactions FILE, or both")
     if interactions is None and (columns or event_weights or time_unit != "auto"):
-        raise ColdstartError("--columns, --event-weights and --time-unit are of --interactions FILE: give that too")
+        raise ColdstartError("--columns, --event-weights and --time-unit need --interactions FILE: give that too")
     if interactions is not None and dry_run:
-        raise ColdstartError("--dry-run is of the manifest: leave --interactions out")
+        raise ColdstartError("--dry-run estimates the manifest only: leave --interactions out")
 
     def take() -> InteractionReport:
         assert interactions is not None
-        return interaction_files.take(workspace, interactions, columns, event_weights, time_unit)
+        return ingest_file(workspace, interactions, columns, event_weights, time_unit)
 
     if manifest is None:
         taken = take()
         if json:
             output.as_json({"interactions": taken.to_dict()})
         else:
-            interaction_files.show(taken)
-        interaction_files.leave_where_too_many_failed(taken)
+            print_report(taken)
+        exit_if_over_budget(taken)
         return
     run_and_report(
         workspace,
@@ -124,16 +148,22 @@ def understand(
     pipeline: PipelineName = None,
     part: Annotated[
         list[str] | None,
-        typer.Option("--part", metavar="NAME", help="Only this part, such as `speech`; repeatable."),
+        typer.Option("--part", metavar="NAME", help="Only this part, such as speech; repeatable."),
     ] = None,
     dry_run: DryRun = False,
     limit: Limit = None,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Watch, listen to and read every new item: copies, quality, shots, speech, text on screen, safety.
+    """Analyse the media of every new item.
 
-    Example: coldstart understand --workspace shop.workspace --part speech --part evidence
+    Finds copies, quality, shots, speech, text on screen and unsafe content.
+
+    \b
+    Examples:
+      coldstart understand --workspace clips.workspace --pipeline video
+      coldstart understand --part speech --part evidence --limit 20
+      coldstart understand --set understand.speech.model=large-v3 --dry-run
     """
     run_and_report(
         workspace,
@@ -154,11 +184,11 @@ def embed(
     encoder: Annotated[
         str | None,
         typer.Option(
-            "--encoder", metavar="NAME", help="Use this encoder for the one --space; makes the space if it is new."
+            "--encoder", metavar="NAME", help="Use this encoder for the one --space; adds the space if it is new."
         ),
     ] = None,
     input: Annotated[
-        str | None, typer.Option("--input", metavar="image|text", help="What the new --space reads.")
+        str | None, typer.Option("--input", metavar="image|text", help="Input of the new --space: pictures or text.")
     ] = None,
     dry_run: DryRun = False,
     limit: Limit = None,
@@ -167,7 +197,11 @@ def embed(
 ) -> None:
     """Embed every item that has no fresh vector, in each space.
 
-    Example: coldstart embed --space clip --encoder open_clip:ViT-B-32/laion2b_s34b_b79k
+    \b
+    Examples:
+      coldstart embed --workspace shop.workspace
+      coldstart embed --space clip --encoder open_clip:ViT-B-32/laion2b_s34b_b79k
+      coldstart embed --space titles --encoder starter --input text
     """
     from coldstart.errors import ColdstartError
 
@@ -192,13 +226,19 @@ def index(
     workspace: Uri = DEFAULT_WORKSPACE,
     pipeline: PipelineName = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Serve the publication before the current one.")] = False,
-    history: Annotated[bool, typer.Option("--history", help="List the publications that are kept.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="List the stored publications.")] = False,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Join items and vectors into the catalog, build its indexes, measure their recall, publish.
+    """Build and publish the catalog that search serves.
 
-    Example: coldstart index --workspace shop.workspace --rollback
+    Joins items and vectors, builds the indexes and measures their recall.
+
+    \b
+    Examples:
+      coldstart index --workspace shop.workspace
+      coldstart index --history
+      coldstart index --rollback
     """
     import coldstart
 
@@ -230,9 +270,15 @@ def retry(
     limit: Limit = None,
     json: Json = False,
 ) -> None:
-    """Try the failed items again, and only those; then do what became possible.
+    """Retry the failed items, and only those.
 
-    Example: coldstart retry --workspace shop.workspace
+    Later stages then do what became possible.
+
+    \b
+    Examples:
+      coldstart retry --workspace shop.workspace
+      coldstart retry --only image --limit 100
+      coldstart retry --only understand.speech --json
     """
     run_and_report(workspace, json, False, {}, {"only": only or ()}, {"limit": limit, "retry": ["failed"]})
 
@@ -247,12 +293,12 @@ def run_and_report(
     beside: Callable[[], InteractionReport] | None = None,
     on: str | None = None,
 ) -> None:
-    """Run stages, print what became of their items, and leave with 1 where too many failed.
+    """Run stages, print the states of their items, and exit with 1 if too many failed.
 
     Args:
         settings: as `Workspace.pipeline` takes them; choice: `only` and `start`; options: of the run besides.
         beside: reads interactions after the run.
-        on: another machine that a dry run tells the time of.
+        on: another machine that a dry run estimates for.
 
     Raises:
         ColdstartError: `on` without a dry run.
@@ -262,23 +308,23 @@ def run_and_report(
     from coldstart.errors import ColdstartError
 
     if on is not None and not dry_run:
-        raise ColdstartError(f"--on {on} is of an estimate: add --dry-run")
+        raise ColdstartError(f"--on {on} needs an estimate: add --dry-run")
 
-    with tempfile.TemporaryDirectory() as empty:  # neither a dry run nor a faulty pipeline makes a workspace
+    with tempfile.TemporaryDirectory() as empty:  # neither a dry run nor a faulty pipeline creates a workspace
         workspace = coldstart.open(uri if "://" in uri or Path(uri).is_dir() else empty)
         pipeline = workspace.pipeline(**settings)
         if dry_run:
             limit = options.get("limit")
-            report.estimate(workspace.estimate(pipeline, **choice, limit=limit, on=on, uri=uri), json)
+            output.print_estimate(workspace.estimate(pipeline, **choice, limit=limit, on=on, uri=uri), json)
             return
     done = coldstart.open(uri, create=True).run(pipeline, progress=ConsoleProgress(), **choice, **options)
     taken = None if beside is None else beside()
     if json:
         output.as_json(done.to_dict() | ({} if taken is None else {"interactions": taken.to_dict()}))
     else:
-        report.run(done)
+        output.print_run(done)
         if taken is not None:
-            interaction_files.show(taken)
+            print_report(taken)
     if done.over_budget:
         over = [
             f"{stage.stage} {stage.balance.failed_share:.1%}"
@@ -292,7 +338,7 @@ def run_and_report(
         )
         raise typer.Exit(1)
     if taken is not None:
-        interaction_files.leave_where_too_many_failed(taken)
+        exit_if_over_budget(taken)
 
 
 def _publication(publication: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""`coldstart search`: one query to look at, or a file of queries to answer.
+"""`coldstart search`: find items for one query or a file of queries.
 
-`coldstart match`: the products that a video shows or speaks of, and weights for that from known pairs.
+`coldstart match`: find the products that a video shows or names, and fit the weights of that on known pairs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from coldstart.cli import output
-from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Uri
+from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Kind, Uri, Where
 
 if TYPE_CHECKING:
     from coldstart.api import Workspace
@@ -26,46 +26,46 @@ _QUERY_FIELDS = ("text", "image", "video", "item_id")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the main app."""
+    """Add the commands to the main app."""
     app.command("search")(search)
+    app.command("match")(match)
 
 
 def search(
     workspace: Uri = DEFAULT_WORKSPACE,
-    text: Annotated[str | None, typer.Option("--text", metavar="WORDS", help="What to look for.")] = None,
-    image: Annotated[Path | None, typer.Option("--image", metavar="FILE", help="A picture to look for.")] = None,
-    video: Annotated[Path | None, typer.Option("--video", metavar="FILE", help="A video to look for.")] = None,
-    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="An item whose neighbours to list.")] = None,
+    text: Annotated[str | None, typer.Option("--text", metavar="WORDS", help="Text to search for.")] = None,
+    image: Annotated[Path | None, typer.Option("--image", metavar="FILE", help="Picture to search for.")] = None,
+    video: Annotated[Path | None, typer.Option("--video", metavar="FILE", help="Video to search for.")] = None,
+    item: Annotated[
+        str | None, typer.Option("--item", metavar="ID", help="Id of an item: list its neighbours.")
+    ] = None,
     queries: Annotated[
         Path | None,
         typer.Option(
             "--queries",
             metavar="FILE",
-            help="JSONL of query_id and one of text, image, video, item_id; answers as JSONL.",
+            help="JSONL of query_id and one of text, image, video, item_id; prints the answers as JSONL.",
         ),
     ] = None,
-    kind: Annotated[
-        str | None, typer.Option("--kind", metavar="video|product", help="Only items of this kind.")
-    ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option("--where", metavar="SQL", help="A condition, such as \"price < 20 AND category = 'Fruit'\"."),
-    ] = None,
+    kind: Kind = None,
+    where: Where = None,
     space: Annotated[
-        list[str] | None, typer.Option("--space", metavar="NAME", help="Search this space alone; repeatable.")
+        list[str] | None, typer.Option("--space", metavar="NAME", help="Search only this space; repeatable.")
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many items to find.")] = 10,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of items to list.")] = 10,
     hybrid: Annotated[
-        bool, typer.Option("--hybrid/--no-hybrid", help="Let text match words as well as vectors.")
+        bool, typer.Option("--hybrid/--no-hybrid", help="Match text by words as well as by vectors.")
     ] = True,
-    copies: Annotated[
-        bool, typer.Option("--copies", help="List copies beside the original that they are linked to.")
-    ] = False,
+    copies: Annotated[bool, typer.Option("--copies", help="Also list copies that are linked to an original.")] = False,
     json: Json = False,
 ) -> None:
     """Find the items nearest to a text, a picture, a video or an item.
 
-    Example: coldstart search --text "something sour for fish" --kind product
+    \b
+    Examples:
+      coldstart search --text "something sour for fish" --kind product
+      coldstart search --image photo.jpg --where "price < 20" --top-k 5
+      coldstart search --queries queries.jsonl --space text > answers.jsonl
     """
     import coldstart
     from coldstart.errors import ColdstartError
@@ -135,54 +135,52 @@ def _read(path: Path) -> Iterator[Query]:
             yield Query(query_id, **{name.removesuffix("_id"): value})
 
 
-def register_match(app: typer.Typer) -> None:
-    """Add the command to the main app."""
-    app.command("match")(match)
-
-
 def match(
     workspace: Uri = DEFAULT_WORKSPACE,
-    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="A video of the catalog.")] = None,
+    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="Id of a video of the catalog.")] = None,
     video: Annotated[
         Path | None, typer.Option("--video", metavar="FILE", help="A video that is not in the workspace.")
     ] = None,
-    title: Annotated[
-        str | None, typer.Option("--title", metavar="WORDS", help="With --video: what the video is called.")
-    ] = None,
+    title: Annotated[str | None, typer.Option("--title", metavar="WORDS", help="With --video: its title.")] = None,
     listen: Annotated[
-        bool, typer.Option("--listen", help="With --video: find its speech and text on screen as well.")
+        bool, typer.Option("--listen", help="With --video: transcribe its speech and read its text on screen, too.")
     ] = False,
     fit: Annotated[
         Path | None,
         typer.Option(
             "--fit",
             metavar="FILE",
-            help="JSONL of item_id and product_ids: fit the weights of the channels on these, and keep them.",
+            help="JSONL of item_id and product_ids: fit the weights of the channels on these pairs and save them.",
         ),
     ] = None,
-    kind: Annotated[str, typer.Option("--kind", metavar="product|video", help="What to find.")] = "product",
-    where: Annotated[
-        str | None,
-        typer.Option("--where", metavar="SQL", help="A condition, such as \"price < 20 AND category = 'Fruit'\"."),
-    ] = None,
+    kind: Annotated[
+        str, typer.Option("--kind", metavar="product|video", help="Kind of the items to find.")
+    ] = "product",
+    where: Where = None,
     space: Annotated[
-        list[str] | None, typer.Option("--space", metavar="NAME", help="Compare in this space alone; repeatable.")
+        list[str] | None, typer.Option("--space", metavar="NAME", help="Compare only in this space; repeatable.")
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many products to find.")] = 5,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of products to list.")] = 5,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Write the frames beside the products: .html or .png."),
+        typer.Option("--out", metavar="FILE", help="Write a sheet of frames beside their products: .html or .png."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Find the products that a video shows or speaks of, each with the frame and the words that say so.
+    """Find the products that a video shows or names.
 
-    Example: coldstart match --item clip-7 --out clip-7.html
+    Each comes with the frame and the words as evidence.
+
+    \b
+    Examples:
+      coldstart match --item clip-7 --out clip-7.html
+      coldstart match --video new.mp4 --title "sauce day" --listen
+      coldstart match --fit pairs.jsonl --workspace shop.workspace
     """
     import coldstart
     from coldstart.errors import ColdstartError
     from coldstart.pages.sheet import SUFFIXES
-    from coldstart.search import match_service
+    from coldstart.search.match_service import read_pairs
 
     if sum(value is not None for value in (item, video, fit)) != 1:
         raise ColdstartError("give exactly one of --item, --video and --fit")
@@ -192,7 +190,7 @@ def match(
         raise ColdstartError(f"--out {out}: goes with --item or --video, and ends in {' or '.join(SUFFIXES)}")
     opened = coldstart.open(workspace)
     if fit is not None:
-        report = opened.fit_match(match_service.read(fit), spaces=space, kind=kind, where=where)
+        report = opened.fit_match(read_pairs(fit), spaces=space, kind=kind, where=where)
         if json:
             output.as_json(report)
         else:

@@ -1,4 +1,4 @@
-"""`coldstart show`: one item, all that is known of it, and an HTML card to look at."""
+"""`coldstart show`: print all that is known of one item, and write it as an HTML card."""
 
 from __future__ import annotations
 
@@ -22,20 +22,25 @@ def register(app: typer.Typer) -> None:
 
 
 def show(
-    item: Annotated[str, typer.Argument(metavar="ITEM", help="The item's id.")],
+    item: Annotated[str, typer.Argument(metavar="ITEM", help="Id of an item.")],
     workspace: Uri = DEFAULT_WORKSPACE,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Where the HTML card goes; by default ITEM.html in this folder."),
+        typer.Option("--out", metavar="FILE", help="Path of the HTML card; by default ITEM.html in this folder."),
     ] = None,
-    html: Annotated[bool, typer.Option("--html/--no-html", help="Write the HTML card, or print alone.")] = True,
+    html: Annotated[bool, typer.Option("--html/--no-html", help="Write the HTML card, or only print.")] = True,
     json: Json = False,
 ) -> None:
-    """Show one item: its timeline, copies, safety and quality, and where it stands in every stage.
+    """Show all that is known of one item.
 
-    With --json a card is written only where --out names a file.
+    Its timeline, copies, safety, quality and state in every stage; the HTML card has its description, too. With
+    --json a card is written only if --out names a file.
 
-    Example: coldstart show clip-7 --workspace shop.workspace
+    \b
+    Examples:
+      coldstart show clip-7 --workspace clips.workspace
+      coldstart show clip-7 --out clip-7-card.html
+      coldstart show sku-1 --no-html
     """
     import coldstart
     from coldstart.errors import ColdstartError
@@ -59,7 +64,7 @@ def show(
 
 
 def file_name(item_id: str) -> str:
-    """A name for the card of an item that any file system takes; ids that become the same text get different names."""
+    """Name the card of an item so that any file system takes it; different ids get different names."""
     safe = re.sub(r"[^\w.-]+", "_", item_id, flags=re.ASCII).lstrip(".-")[:_LONGEST_NAME]
     if safe != item_id:
         safe = f"{safe}-{sha256(item_id.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}".lstrip("-")
@@ -122,7 +127,7 @@ def _detail(stage: Mapping[str, Any]) -> str:
 
 
 def _section(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table under its name; nothing where it has no rows."""
+    """Print a table under its name; nothing if it has no rows."""
     if rows:
         _line(name)
         output.table(columns, [[_clean(cell) for cell in row] for row in rows])
@@ -136,7 +141,7 @@ def _line(text: str, style: str = "") -> None:
 
 
 def _clean(cell: Any) -> Any:
-    """Texts of items reach no terminal with the characters that steer it."""
+    """Text of an item without control characters, which would steer the terminal."""
     from coldstart.pages.page import clean
 
     return clean(cell) if isinstance(cell, str) else cell

@@ -1,7 +1,4 @@
-"""Commands that say how things stand: status, check, doctor.
-
-What this machine has, for `coldstart doctor` and for bug reports.
-"""
+"""Commands that inspect and change nothing: `status` a workspace, `check` a pipeline file, `doctor` this machine."""
 
 from __future__ import annotations
 
@@ -16,9 +13,8 @@ import psutil
 import typer
 
 from coldstart import __version__
-from coldstart.cli import ingest as interaction_files
 from coldstart.cli import output
-from coldstart.cli import output as report
+from coldstart.cli.interactions import summary_json, summary_line
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, Uri
 from coldstart.core.device import choose_device, choose_devices, choose_dtype
 from coldstart.models import install
@@ -32,10 +28,21 @@ def register(app: typer.Typer) -> None:
 
 def status(
     workspace: Uri = DEFAULT_WORKSPACE,
-    failed: Annotated[bool, typer.Option("--failed", help="List every item that did not make it, and why.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List every item that has no row in a stage, with the reason.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Say where every item is: fresh + failed + filtered + duplicate + pending = items, for each stage."""
+    """Count the items in each state, for every stage.
+
+    fresh + failed + filtered + duplicate + pending = items.
+
+    \b
+    Examples:
+      coldstart status --workspace shop.workspace
+      coldstart status --failed
+      coldstart status --failed --json > failed.json
+    """
     import coldstart
     from coldstart.store import PIPELINES
 
@@ -51,16 +58,16 @@ def status(
             )
         return
     interactions = opened.interaction_summary()
-    alone = interactions is not None and PIPELINES not in opened.tables()
-    reports = [] if alone else opened.status()
+    never_ran = interactions is not None and PIPELINES not in opened.tables()
+    reports = [] if never_ran else opened.status()
     if json:
-        more = [] if interactions is None else [interaction_files.standing_json(interactions)]
+        more = [] if interactions is None else [summary_json(interactions)]
         output.as_json([*(report.to_dict() for report in reports), *more])
         return
-    if not alone:
-        report.balance(reports)
+    if not never_ran:
+        output.print_balance(reports)
     if interactions is not None:
-        output.line(interaction_files.standing(interactions))
+        output.line(summary_line(interactions))
     output.line(f"workspace {opened.uri}: {output.size(opened.size_bytes())}")
 
 
@@ -69,15 +76,24 @@ def check(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Check a pipeline file and list all its faults at once; builds and runs nothing."""
-    from coldstart.core import pipeline as pipelines
+    """Check a pipeline file and list all its faults at once.
+
+    Loads no model and runs nothing.
+
+    \b
+    Examples:
+      coldstart check starter
+      coldstart check shop.yaml --set text.encoder=starter-clip
+      coldstart check shop.yaml --json
+    """
+    from coldstart.core.pipeline import PipelineError, load
     from coldstart.engine.run import faults
     from coldstart.errors import ColdstartError
 
     try:
-        loaded = pipelines.load(pipeline, overrides or ())
+        loaded = load(pipeline, overrides or ())
         found = faults(loaded)
-    except pipelines.PipelineError as error:
+    except PipelineError as error:
         found = error.faults
     if json:
         output.as_json({"pipeline": pipeline, "faults": found})
@@ -93,13 +109,19 @@ def check(
 
 
 def doctor(workspace: Uri = DEFAULT_WORKSPACE, json: Json = False) -> None:
-    """Say what this machine has: device, number formats, versions, models, disk."""
+    """Report this machine: device, versions, models, disk.
 
+    \b
+    Examples:
+      coldstart doctor
+      coldstart doctor --workspace /data/shop.workspace
+      coldstart doctor --json > machine.json
+    """
     facts = examine(workspace)
     if json:
         output.as_json(facts)
     else:
-        output.table(("what", "found"), list(facts.items()))
+        output.table(("property", "value"), list(facts.items()))
 
 
 _PACKAGES = (
@@ -115,7 +137,7 @@ _PACKAGES = (
 
 
 def examine(workspace: str) -> dict[str, Any]:
-    """Facts by name, each as a person reads it; measures the device for a moment."""
+    """Collect properties of this machine by name, as text; measures the device for a moment."""
     import torch
 
     device = choose_device()

@@ -42,7 +42,7 @@ Pairs = Mapping[str, frozenset[str]]
 """item_id of a video -> the products that it shows."""
 
 
-def read(path: Path) -> dict[str, frozenset[str]]:
+def read_pairs(path: Path) -> dict[str, frozenset[str]]:
     """Pairs of a JSONL file with `item_id` and `product_ids`; a video without products is left out.
 
     Raises:

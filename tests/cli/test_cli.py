@@ -160,7 +160,7 @@ def test_an_interrupt_says_that_nothing_is_lost(tmp_path: Path) -> None:
         with (tmp_path / "items.jsonl").open("w"):  # opens once the command reads; to close it would end the manifest
             process.send_signal(signal.SIGINT)
             said = process.stderr.read().splitlines()
-    assert said[-1] == "stopped; what was finished is kept: run the same command again to go on"
+    assert said[-1] == "stopped; finished rows are stored: run the same command again to go on"
     assert process.returncode == 130
 
 

@@ -56,7 +56,7 @@ def test_all_packaged_prompts_are_listed() -> None:
     table = told()
     assert next(line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")) == PACKAGED[0]
     assert all(f" {name} " in table for name in PACKAGED)
-    assert table.endswith("tokens read: of the item at most; an encoder's budgets stand in the pipeline file\n")
+    assert table.endswith("input tokens: at most, of the item; the budgets of an encoder are in the pipeline file\n")
     rows = json.loads(told("--json"))
     assert [row["name"] for row in rows] == PACKAGED
     assert rows[0]["digest"] == prompts.load(PACKAGED[0]).digest

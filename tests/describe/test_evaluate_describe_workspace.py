@@ -180,10 +180,10 @@ def test_the_command_prints_the_measures_and_writes_the_page(uri: Path, tmp_path
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert (
-        "test: 5 items, shown title; held out: no fit has seen these items, nor others of their groups" in done.output
+        "test: 5 items, given title; held out: no fit has seen these items, nor others of their groups" in done.output
     )
     assert "base: 100% kept whole, 0% kept in part, 0% replaced by a text of the item's own, 0% rejected" in done.output
-    assert "Text → item: 5 queries among 5 items, asked by the hidden description" in done.output
+    assert "Text → item: 5 queries among 5 items, queried by the hidden description" in done.output
     assert f"page: {page}" in done.output
     assert "<title>Descriptions, judged</title>" in page.read_text("utf-8")
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import coldstart
 from coldstart.cli import app
-from coldstart.cli.ingest import pairs, weights
+from coldstart.cli.interactions import parse_pairs, parse_weights
 from coldstart.errors import ColdstartError
 
 CLICKS = "who,item,ts,action\nann,a,2020-01-02,click\nbob,a,2020-01-03,like\nbob,z,2020-01-04,skip\n"
@@ -55,8 +55,8 @@ def test_a_file_is_read_and_its_rows_are_told(shop: Path) -> None:
         "recognised by name: item_id, timestamp, event; times in iso"
     )
     assert second.startswith("3 rows in ")
-    assert second.endswith(": 3 added, 0 with a new weight, 0 there already, 0 rejected; the table has 3")
-    assert third == "2 of 2 items are not in the catalogue; their 3 rows are kept"
+    assert second.endswith(": 3 added, 0 with a new weight, 0 already stored, 0 rejected; the table has 3")
+    assert third == "2 of 2 items are not in the catalogue; their 3 rows are stored"
     found = coldstart.open(uri).interactions()
     assert found.user_ids == ("ann", "bob")
     assert sorted(found.weights.tolist()) == [-1, 1, 3]
@@ -88,8 +88,8 @@ def test_a_manifest_and_interactions_are_read_together(shop: Path) -> None:
         "unknown_rows": 1,
     }
     code, out, _ = typed(*both, "-w", uri, *OPTIONS)
-    assert "1 of 2 items are not in the catalogue; their 1 rows are kept" in out.splitlines()
-    assert "0 added, 0 with a new weight, 3 there already" in out
+    assert "1 of 2 items are not in the catalogue; their 1 rows are stored" in out.splitlines()
+    assert "0 added, 0 with a new weight, 3 already stored" in out
     code, out, _ = typed("status", "-w", uri, "--json")
     assert json.loads(out)[-1] == {
         "stage": "interactions",
@@ -108,7 +108,7 @@ def test_too_many_bad_rows_end_with_1_and_the_good_ones_stay(shop: Path) -> None
     code, out, err = typed("ingest", "--interactions", str(shop / "bad.csv"), "-w", uri, *OPTIONS)
     assert code == 1
     assert err.splitlines()[-1] == (
-        f"error: 50.0% of the rows of {shop / 'bad.csv'} were rejected, more than 1.0%; the good ones are kept, the "
+        f"error: 50.0% of the rows of {shop / 'bad.csv'} were rejected, more than 1.0%; the good ones are stored, the "
         "others are in the table interactions_rejected: mend them and ingest the file again"
     )
     assert "3 rejected; the table has 3" in out
@@ -154,10 +154,10 @@ def test_what_is_typed_wrong_is_named(shop: Path) -> None:
     clicks = str(shop / "clicks.csv")
     assert fault("ingest", "-w", uri) == "nothing to ingest: give a MANIFEST, --interactions FILE, or both"
     assert fault("ingest", "x.jsonl", "-w", uri, "--time-unit", "s") == (
-        "--columns, --event-weights and --time-unit are of --interactions FILE: give that too"
+        "--columns, --event-weights and --time-unit need --interactions FILE: give that too"
     )
     assert fault("ingest", "-w", uri, "--interactions", clicks, "--dry-run") == (
-        "--dry-run is of the manifest: leave --interactions out"
+        "--dry-run estimates the manifest only: leave --interactions out"
     )
     assert fault("ingest", "-w", uri, "--interactions", "none.csv") == (
         "no file of interactions at none.csv: give a .csv, .tsv, .jsonl or .parquet file"
@@ -175,7 +175,7 @@ def test_what_is_typed_wrong_is_named(shop: Path) -> None:
 
 
 def test_options_become_mappings() -> None:
-    assert pairs("--columns", None) is None
-    assert pairs("--columns", "user_id = who,weight=") == {"user_id": "who", "weight": ""}
-    assert weights(None) is None
-    assert weights("click=1,rate,skip=-0.5") == {"click": 1.0, "rate": None, "skip": -0.5}
+    assert parse_pairs("--columns", None) is None
+    assert parse_pairs("--columns", "user_id = who,weight=") == {"user_id": "who", "weight": ""}
+    assert parse_weights(None) is None
+    assert parse_weights("click=1,rate,skip=-0.5") == {"click": 1.0, "rate": None, "skip": -0.5}

@@ -466,7 +466,7 @@ def test_a_file_that_is_no_video_is_told(opened: Workspace, folder: Path, tmp_pa
 
 def test_weights_are_fitted_judged_on_the_rest_and_kept(folder: Path, tmp_path: Path) -> None:
     opened = library.open(folder / "workspace")
-    pairs = match_service.read(folder / "pairs.jsonl")
+    pairs = match_service.read_pairs(folder / "pairs.jsonl")
     report = opened.fit_match({**pairs, "gone": frozenset({"p1"}), "v0": frozenset({"p0", "p3", "sold out"})})
     held = [item for item in pairs if is_held_out(item)]
     assert (report["held_out"], report["trained_on"]) == (len(held), 14 - len(held))
@@ -502,7 +502,7 @@ def test_a_faulty_line_of_pairs_is_named(tmp_path: Path, line: str, why: str) ->
     path = tmp_path / "pairs.jsonl"
     path.write_text(f'{{"item_id": "v", "product_ids": ["p"]}}\n\n{line}\n', "utf-8")
     with pytest.raises(ColdstartError) as error:
-        match_service.read(path)
+        match_service.read_pairs(path)
     assert str(error.value) == f"{path} line 3: not a JSON object with item_id and product_ids ({why})"
 
 
@@ -510,9 +510,9 @@ def test_pairs_of_one_video_on_several_lines_are_joined(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     rows = [("v", ["a"]), ("w", []), ("v", ["b", "a"])]
     path.write_text("".join(json.dumps({"item_id": v, "product_ids": p}) + "\n" for v, p in rows), "utf-8")
-    assert match_service.read(path) == {"v": frozenset({"a", "b"})}
+    assert match_service.read_pairs(path) == {"v": frozenset({"a", "b"})}
     with pytest.raises(ColdstartError, match=r"^no file of pairs at .*nope: give JSONL with item_id and product_ids$"):
-        match_service.read(tmp_path / "nope")
+        match_service.read_pairs(tmp_path / "nope")
 
 
 def run(folder: Path, *arguments: object) -> str:

@@ -1,4 +1,4 @@
-"""What `ingest --interactions` and `status` say of interactions."""
+"""Interactions on the command line: options of `ingest --interactions`, and the lines that it and `status` print."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ InteractionFile = Annotated[
     typer.Option(
         "--interactions",
         metavar="FILE",
-        help="CSV, TSV, JSONL or Parquet file of who did what with which item, and when.",
+        help="CSV, TSV, JSONL or Parquet file: a log of user-item interactions, one a row.",
     ),
 ]
 Columns = Annotated[
@@ -28,7 +28,7 @@ Columns = Annotated[
     typer.Option(
         "--columns",
         metavar="FIELD=COLUMN,…",
-        help="Columns of user_id, item_id, timestamp, event and weight; plain names are recognised.",
+        help="Columns of user_id, item_id, timestamp, event and weight; usual names are recognised.",
     ),
 ]
 EventWeights = Annotated[
@@ -36,19 +36,24 @@ EventWeights = Annotated[
     typer.Option(
         "--event-weights",
         metavar="EVENT=WEIGHT,…",
-        help="Weight of each event, such as click=1,like=3,skip=-1; EVENT alone takes that of the weight column.",
+        help="Weight of each event, such as click=1,like=3,skip=-1; EVENT alone: as in the weight column.",
     ),
 ]
 TimeUnit = Annotated[
-    str, typer.Option("--time-unit", metavar="UNIT", help="s, ms, us, iso, or auto: by the first times.")
+    str,
+    typer.Option(
+        "--time-unit",
+        metavar="UNIT",
+        help="Unit of the timestamps: s, ms or us since 1970, iso, or auto to recognise it by the first rows.",
+    ),
 ]
 
 
-def pairs(option: str, text: str | None) -> dict[str, str] | None:
-    """`a=b,c` as {"a": "b", "c": ""}; None where the option was not given.
+def parse_pairs(option: str, text: str | None) -> dict[str, str] | None:
+    """Parse `a=b,c` to {"a": "b", "c": ""}; None where the option was not given.
 
     Raises:
-        ColdstartError: an entry without a name, or a name that stands twice.
+        ColdstartError: an entry without a name, or a name twice.
     """
     if text is None:
         return None
@@ -62,14 +67,14 @@ def pairs(option: str, text: str | None) -> dict[str, str] | None:
     return found
 
 
-def weights(text: str | None) -> dict[str, float | None] | None:
-    """Event -> weight, None where an event stands alone.
+def parse_weights(text: str | None) -> dict[str, float | None] | None:
+    """Parse `--event-weights` to event -> weight, None for an event without a weight.
 
     Raises:
         ColdstartError: a weight that is no number.
     """
     found: dict[str, float | None] = {}
-    for event, value in (pairs("--event-weights", text) or {}).items():
+    for event, value in (parse_pairs("--event-weights", text) or {}).items():
         try:
             found[event] = float(value) if value else None
         except ValueError as error:
@@ -77,23 +82,25 @@ def weights(text: str | None) -> dict[str, float | None] | None:
     return None if text is None else found
 
 
-def take(uri: str, path: Path, columns: str | None, event_weights: str | None, time_unit: str) -> InteractionReport:
-    """Read a file of interactions into a workspace, which is made where there is none; arguments as typed."""
+def ingest_file(
+    uri: str, path: Path, columns: str | None, event_weights: str | None, time_unit: str
+) -> InteractionReport:
+    """Ingest a file of interactions into a workspace, created where there is none; arguments as typed."""
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
 
     options: dict[str, Any] = {
-        "columns": pairs("--columns", columns),
-        "event_weights": weights(event_weights),
+        "columns": parse_pairs("--columns", columns),
+        "event_weights": parse_weights(event_weights),
         "time_unit": time_unit,
     }
-    if not path.is_file():  # a faulty name makes no workspace
+    if not path.is_file():  # a faulty name creates no workspace
         raise ColdstartError(f"no file of interactions at {path}: give a .csv, .tsv, .jsonl or .parquet file")
     return coldstart.open(uri, create=True).ingest_interactions(path, progress=ConsoleProgress(), **options)
 
 
-def show(report: InteractionReport) -> None:
-    """What became of the rows, for people."""
+def print_report(report: InteractionReport) -> None:
+    """Print the counts of added, repeated and rejected rows."""
     used = ", ".join(f"{field}={column}" for field, column in report.columns.items())
     guessed = f"; recognised by name: {', '.join(report.guessed)}" if report.guessed else ""
     times = f"; times in {report.time_unit}" if report.time_unit else "; no times: all rows count as of 1970-01-01"
@@ -101,13 +108,13 @@ def show(report: InteractionReport) -> None:
     rate = f", {report.rows / report.seconds:,.0f} rows/s" if report.seconds else ""
     output.line(
         f"{report.rows:,} rows in {output.duration(report.seconds)}{rate}: {report.added:,} added, "
-        f"{report.renewed:,} with a new weight, {report.repeated:,} there already, "
+        f"{report.renewed:,} with a new weight, {report.repeated:,} already stored, "
         f"{sum(report.rejected.values()):,} rejected; the table has {report.total:,}"
     )
     if report.unknown_items:
         output.line(
             f"{report.unknown_items:,} of {report.items:,} items are not in the catalogue; their "
-            f"{report.unknown_rows:,} rows are kept"
+            f"{report.unknown_rows:,} rows are stored"
         )
     if report.rejected:
         examples = {
@@ -115,29 +122,29 @@ def show(report: InteractionReport) -> None:
             for reason, found in report.examples.items()
         }
         output.table(
-            ("rejected", "rows", "first of them"),
+            ("rejected", "rows", "first rows"),
             [[reason, count, examples.get(reason, "")] for reason, count in report.rejected.items()],
         )
 
 
 def _printable(text: str) -> str:
-    """Names from a file without what would steer the terminal."""
+    """Names from a file without control characters, which would steer the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def leave_where_too_many_failed(report: InteractionReport) -> None:
-    """Exit code 1, and one line on stderr, where more rows were rejected than may be."""
+def exit_if_over_budget(report: InteractionReport) -> None:
+    """Exit with code 1 and one line on stderr, if more rows were rejected than the budget allows."""
     if report.over_budget:
         typer.echo(
             f"error: {report.rejected_share:.1%} of the rows of {report.file} were rejected, more than 1.0%; the good "
-            "ones are kept, the others are in the table interactions_rejected: mend them and ingest the file again",
+            "ones are stored, the others are in the table interactions_rejected: mend them and ingest the file again",
             err=True,
         )
         raise typer.Exit(1)
 
 
-def standing(summary: Summary) -> str:
-    """How the table stands, in a line."""
+def summary_line(summary: Summary) -> str:
+    """Summarise the interactions of a workspace in one line."""
     if summary.first is None or summary.last is None:
         return "interactions: none"
     rejected = f"; {summary.rejected:,} rows rejected" if summary.rejected else ""
@@ -148,11 +155,11 @@ def standing(summary: Summary) -> str:
     )
 
 
-def standing_json(summary: Summary) -> Mapping[str, Any]:
-    """The same as plain data."""
+def summary_json(summary: Summary) -> Mapping[str, Any]:
+    """Return the summary as plain data."""
     from dataclasses import asdict
 
-    found = asdict(summary)
+    values = asdict(summary)
     for edge in ("first", "last"):
-        found[edge] = found[edge] and found[edge].isoformat()
-    return {"stage": "interactions", **found}
+        values[edge] = values[edge] and values[edge].isoformat()
+    return {"stage": "interactions", **values}
