@@ -25,7 +25,8 @@ import torch
 
 from benchmarks.report import Row
 from coldstart.align.head_math import Pairs
-from coldstart.align.train_heads import Epoch, Recipe, fit, new_heads
+from coldstart.align.settings import HeadTraining
+from coldstart.align.train_heads import Epoch, fit, new_heads
 from coldstart.metrics.splits import near
 
 IMAGE, TEXT, EPOCHS, VALID = 1280, 384, 2, 2000
@@ -47,9 +48,9 @@ def made(items: int) -> Pairs:
     return Pairs(arrays[0], own, arrays[1], own, np.ones(items, np.float32), own)
 
 
-def products_s(items: int, recipe: Recipe) -> float:
+def products_s(items: int, training: HeadTraining) -> float:
     """Seconds of the float32 products of one epoch: heads and cosines, forward once, backward as needed."""
-    batch, dim, hidden = recipe.batch_size, recipe.dim, recipe.hidden
+    batch, dim, hidden = training.batch_size, training.dim, training.hidden
     shapes = [(batch, width, dim) for width in (IMAGE, TEXT)] * 2  # no gradient reaches the vectors themselves
     if hidden:
         shapes += [(batch, width, hidden) for width in (IMAGE, TEXT)] * 2 + [(batch, hidden, dim)] * 6
@@ -75,14 +76,14 @@ def _train(items: int, hidden: int) -> dict[str, Any]:
     pairs = made(items + VALID)
     before_mb = _peak_mb()
     train, valid = pairs.take(np.arange(items)), pairs.take(np.arange(items, items + VALID))
-    recipe = Recipe(epochs=EPOCHS, patience=0, hidden=hidden)
+    training = HeadTraining(epochs=EPOCHS, patience=0, hidden=hidden)
     moments, floor = [time.perf_counter()], []
 
     def told(_: Epoch) -> None:
-        floor.append(products_s(items, recipe))
+        floor.append(products_s(items, training))
         moments.append(time.perf_counter())
 
-    fitted = fit(train, valid, new_heads(recipe, IMAGE, TEXT), recipe, device=torch.device("cpu"), progress=told)
+    fitted = fit(train, valid, new_heads(training, IMAGE, TEXT), training, device=torch.device("cpu"), progress=told)
     took = [after - before - spent for before, after, spent in zip(moments, moments[1:], floor, strict=False)]
     return {
         "epoch_s": took,

@@ -18,7 +18,6 @@ import json
 import os
 import sys
 import time
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,8 @@ from numpy.typing import NDArray
 from benchmarks.report import CACHE, Row
 from coldstart import encoders
 from coldstart.align.head_math import Pairs
-from coldstart.align.train_heads import Recipe, fit, new_heads
+from coldstart.align.settings import HeadTraining
+from coldstart.align.train_heads import fit, new_heads
 from coldstart.encoders import Encoder
 from coldstart.encoders._heads import Heads
 from coldstart.media.image import load_image
@@ -122,7 +122,7 @@ def run(short: bool) -> dict[str, Any]:
     words = np.concatenate([titles, texts])
     test_names, test_groups = [names[place] for place in test], groups[test].tolist()
     conse = prior(encoder)
-    recipe = replace(Recipe(), epochs=3) if short else Recipe()
+    training = HeadTraining(epochs=3) if short else HeadTraining()
     result: dict[str, Any] = {
         "items": [len(sides["train"]), len(sides["valid"]), len(test)],
         "titles": len(set(test_names)),
@@ -134,9 +134,9 @@ def run(short: bool) -> dict[str, Any]:
     for name, vectors in seen.items():
         pairs = Pairs(vectors, own[: len(lines)], words, own, weights, groups)
         train, valid = (pairs.take(rest[sides[side]]) for side in ("train", "valid"))
-        start = new_heads(recipe, vectors.shape[1], titles.shape[1])
+        start = new_heads(training, vectors.shape[1], titles.shape[1])
         began = time.process_time()
-        fitted = fit(train, valid, start, recipe, device=torch.device("cpu"))
+        fitted = fit(train, valid, start, training, device=torch.device("cpu"))
         about = {"seconds": fitted.seconds, "processor_s": time.process_time() - began}
         about |= {"best_epoch": fitted.best_epoch, "epochs": len(fitted.history)}
         found[f"trained on {name}"] = asked(fitted.heads, vectors[test], titles[test], test_names)

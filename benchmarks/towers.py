@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.report import Row, against, ratio
 from coldstart import encoders
-from coldstart.align.settings import Change
+from coldstart.align.settings import TowerKind, TowerTraining
 from coldstart.align.towers.data import Batch
 from coldstart.align.towers.model import Towers
 from coldstart.align.towers.train import Together, Trainer
@@ -30,7 +30,7 @@ LAYERS, PATCHES, TOKENS, WIDTH, TEXT_WIDTH = 12, 49, 50, 768, 512
 BLOCKS = 2
 FEW = 3
 WORDS = ["red", "shoe", "long", "sleeves", "cotton", "of", "small", "with", "blue", "shirt"]
-CHANGES = {"lora": Change(), "blocks": Change(towers="last_blocks", last_blocks=BLOCKS)}
+KINDS: dict[str, TowerKind] = {"lora": "lora", "blocks": "last_blocks"}
 Product = tuple[int, int, int]
 """Rows, numbers in, numbers out."""
 
@@ -129,12 +129,12 @@ def _run(short: bool) -> dict[str, Any]:
     encoder: Any = encoders.load(f"open_clip:{ARCH}", device="cpu", allow_random_weights=True)
     batch, tokens = make_batch(size, encoder)
     trainers = {}
-    for kind, change in CHANGES.items():
-        towers = Towers(encoder, change, "auto", 0, device, dtype)
+    for name, kind in KINDS.items():
+        towers = Towers(encoder, kind, TowerTraining(last_blocks=BLOCKS), device, dtype)
         towers.train(True)
         optimiser = torch.optim.AdamW(towers.weights().values(), lr=1e-6)
-        trainers[kind] = Trainer(towers, optimiser, Together(), device, size)
-        step_rate(trainers[kind], batch, size)
+        trainers[name] = Trainer(towers, optimiser, Together(), device, size)
+        step_rate(trainers[name], batch, size)
     figures: dict[str, list[float]] = {}
     for _ in range(rounds):
         for kind, trainer in trainers.items():

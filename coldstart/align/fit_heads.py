@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,9 @@ from coldstart.align import train_heads
 from coldstart.align.base_encoders import Learnt, pairs_of
 from coldstart.align.dataset import Features
 from coldstart.align.head_math import recall_of
-from coldstart.align.settings import Training
+from coldstart.align.settings import HeadTraining
 from coldstart.core.device import choose_device
+from coldstart.core.progress import Progress
 from coldstart.encoders._heads import Aligned
 from coldstart.encoders._heads_file import Tower
 
@@ -27,11 +27,11 @@ def fit_heads(
     towers: Mapping[str, Tower],
     start: Aligned | None,
     weights: Mapping[str, float],
-    training: Training,
+    training: HeadTraining,
     device: str,
     checkpoint: Path,
     name: str,
-    progress: Any,
+    progress: Progress,
 ) -> Learnt:
     """Train heads on the `train` part, stop by `valid`, and ask for `test`.
 
@@ -45,18 +45,19 @@ def fit_heads(
     Raises:
         ColdstartError: as `coldstart.align.train_heads.fit`.
     """
-    recipe = train_heads.Recipe(**training.model_dump())
     pairs = pairs_of(features, weights)
     train, valid, test = (pairs.take(parts[part]) for part in ("train", "valid", "test"))
     chosen = choose_device(device)
-    heads = train_heads.new_heads(recipe, pairs.images.shape[1], pairs.texts.shape[1]) if start is None else start.heads
+    heads = (
+        train_heads.new_heads(training, pairs.images.shape[1], pairs.texts.shape[1]) if start is None else start.heads
+    )
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    with progress.meter(f"{name}: epochs", recipe.epochs) as meter:
+    with progress.meter(f"{name}: epochs", training.epochs) as meter:
         fitted = train_heads.fit(
             train,
             valid if len(valid) else None,
             heads,
-            recipe,
+            training,
             device=chosen,
             checkpoint=checkpoint,
             progress=lambda epoch: meter.advance(1, 0, 0.0),

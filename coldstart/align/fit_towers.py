@@ -22,11 +22,12 @@ from coldstart import encoders
 from coldstart.align.base_encoders import Learnt, pairs_of
 from coldstart.align.dataset import Features
 from coldstart.align.head_math import recall_of
-from coldstart.align.settings import Recipe, Settings
+from coldstart.align.settings import Settings
 from coldstart.align.towers.data import Draw, Drawn, Example, Look, batches
 from coldstart.align.towers.job import ADAPTER, REPORT, run, write_job
 from coldstart.core.device import choose_device
 from coldstart.core.pipeline import Engine
+from coldstart.core.progress import Meter, Progress
 from coldstart.encoders._heads import starting_heads
 from coldstart.encoders._heads_file import SIDES, Tower
 from coldstart.media.guard import seen
@@ -69,7 +70,7 @@ class TowerFit:
     at_most: int
     limits: Limits
     folder: Path
-    progress: Any
+    progress: Progress
 
     def fit(
         self,
@@ -89,7 +90,6 @@ class TowerFit:
         """
         tune, items = self.settings.tune, features.item_ids
         looks = looks_of(store, self.pictures, self.at_most, items)
-        plain = tune.model_dump(exclude={"processes", "workers"})
         examples = [
             Example(
                 items[place],
@@ -105,7 +105,8 @@ class TowerFit:
             self.folder,
             self.base.encoder,
             examples,
-            Recipe(towers="lora" if self.settings.towers == "lora" else "last_blocks", **plain),
+            "lora" if self.settings.towers == "lora" else "last_blocks",
+            tune,
             limits=self.limits,
             allow_random_weights=self.allow_random_weights,
         )
@@ -136,7 +137,7 @@ class TowerFit:
             recall=self._recall(features, parts["test"], encoder, looks, texts, report["micro_batch"]),
             about={
                 "towers": self.settings.towers,
-                "tune": plain,
+                "tune": tune.recipe(),
                 "best_epoch": report["best_epoch"],
                 "epochs": len(report["history"]),
             },
@@ -187,7 +188,7 @@ class TowerFit:
 class _Epochs:
     """A meter for each epoch, which counts its pairs; called with what the job says of its progress."""
 
-    def __init__(self, progress: Any, name: str, epochs: int, items: int) -> None:
+    def __init__(self, progress: Progress, name: str, epochs: int, items: int) -> None:
         self._progress, self._name, self._epochs, self._items = progress, name, epochs, items
         self._epoch = self._done = 0
         self._meter: Any = None
@@ -257,7 +258,7 @@ class Seen:
 
 
 def encode_looks(
-    encoder: Encoder, looks: Sequence[Sequence[Look]], limits: Limits, *, batch: int, workers: int, meter: Any
+    encoder: Encoder, looks: Sequence[Sequence[Look]], limits: Limits, *, batch: int, workers: int, meter: Meter
 ) -> Seen:
     """Vectors of pictures.
 

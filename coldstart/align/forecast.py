@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from coldstart.align import train_heads
-from coldstart.align.settings import Training
+from coldstart.align.settings import HeadTraining
 from coldstart.core.device import choose_device
 
 if TYPE_CHECKING:
@@ -55,22 +55,22 @@ def gathered(load: Callable[[], object], features: Callable[[], Features]) -> Ga
     return Gathered(found, load_s, max(first_s - again_s, 0.0) / len(found.item_ids), again_s)
 
 
-def epoch_s(pairs: Pairs, held_out: Pairs | None, rows: int, training: Training, device: str) -> float:
+def epoch_s(pairs: Pairs, held_out: Pairs | None, rows: int, training: HeadTraining, device: str) -> float:
     """Seconds of one epoch over so many items.
 
     Args:
         pairs: of some items, repeated until there are enough; held_out: what the fit is stopped by.
     """
-    recipe = train_heads.Recipe(**{**training.model_dump(), "epochs": _TRIED, "patience": 0})
+    few = training.model_copy(update={"epochs": _TRIED, "patience": 0})
     many = repeated(pairs, max(min(rows, _MOST) // len(pairs), 1))
-    heads = train_heads.new_heads(recipe, many.images.shape[1], many.texts.shape[1])
+    heads = train_heads.new_heads(few, many.images.shape[1], many.texts.shape[1])
     ends = [time.perf_counter()]
     with tempfile.TemporaryDirectory() as folder:
         train_heads.fit(
             many,
             held_out,
             heads,
-            recipe,
+            few,
             device=choose_device(device),
             checkpoint=Path(folder) / "checkpoint",
             progress=lambda _: ends.append(time.perf_counter()),
@@ -94,7 +94,7 @@ def repeated(pairs: Pairs, times: int) -> Pairs:
     )
 
 
-def epochs(training: Training) -> tuple[int, int, int]:
+def epochs(training: HeadTraining) -> tuple[int, int, int]:
     """How many a fit makes: at least, usually, at most."""
     if not training.patience:
         return training.epochs, training.epochs, training.epochs

@@ -1,13 +1,10 @@
-"""Settings of `align.text_image`, and which of them make another fit. Importing it imports no torch.
+"""Settings of `align.text_image`: of the data, of heads over frozen towers, of towers that are trained.
 
-A pipeline with `align.text_image` in it: its settings changed where it has such a stage, and else one added.
-
-How the towers of an open_clip model are trained: settings as plain data. Importing it imports no torch.
+The training code takes the same classes, in processes of their own too: importing this loads neither torch nor LanceDB.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -15,65 +12,78 @@ from pydantic import Field
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.settings import with_stage
 
+TowerKind = Literal["lora", "last_blocks"]
+"""How towers are trained: LoRA on their layers, or their last blocks with all that comes after them."""
 
-class Training(Section):
-    """How heads over frozen towers are trained; see `coldstart.align.train_heads.Recipe`."""
+
+class HeadTraining(Section):
+    """Training of heads over frozen towers, as `coldstart.align.train_heads.fit` takes it.
+
+    Each step draws one picture and one text of an item; `dropout` blanks out numbers of both vectors.
+    """
 
     loss: Literal["infonce", "siglip"] = "infonce"
     epochs: int = Field(default=50, ge=1)
+    """Most epochs of a fit."""
     patience: int = Field(default=15, ge=0)
-    """Stop after so many epochs that find no more of the held-out part; 0: never."""
+    """Stop after so many epochs without a better mean reciprocal rank on the validation part; 0: never."""
     batch_size: int = Field(default=512, ge=2)
-    """Items a step; all others of a batch, but those of the item's own group, are what it is told apart from."""
+    """Items a step; all others of a batch, but those of the item's own group, are negatives."""
     lr: float = Field(default=3e-3, gt=0)
+    """Highest learning rate of AdamW: it rises over the first tenth of all steps, then falls as a cosine."""
     weight_decay: float = Field(default=1.0, ge=0)
+    """Pull of weights, not biases, to zero."""
     dim: int = Field(default=384, ge=8)
-    """Numbers of the space, where the fit starts from nothing."""
+    """Numbers of the space, where the fit starts from random heads."""
     hidden: int = Field(default=0, ge=0)
-    """Numbers of a layer between; 0 makes heads linear."""
+    """Numbers of a hidden layer, where the fit starts from random heads; 0 makes heads linear."""
     standardise: bool = True
-    """Learn over numbers less their mean and by their deviation."""
+    """Train on numbers less their mean and by their deviation; the fitted heads take plain vectors all the same."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the numbers of each vector that a step does not see."""
     hidden_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout of the hidden layer."""
     noise: float = Field(default=0.0, ge=0)
+    """Length of the random vector that is added to each unit vector."""
     smoothing: float = Field(default=0.1, ge=0, lt=1)
+    """Label smoothing of InfoNCE."""
     prior: float = Field(default=0.0, ge=0)
-    """How much heads are held to what they gave at the start."""
+    """Weight of the mean squared distance to the output of the first heads, on the unit sphere."""
     seed: int = 0
+    """Seed of weights, order, draws, dropout and the split."""
 
 
-class Tune(Section):
-    """How the towers themselves are trained, where they are not frozen; see
-    `coldstart.align.settings.Recipe`."""
+class TowerTraining(Section):
+    """Training of the towers of an open_clip model, as `coldstart.align.towers.job` takes it."""
 
     r: int = Field(default=16, ge=1)
-    """Rank of what LoRA adds to each layer."""
+    """Rank of LoRA's products in each layer."""
     lora_alpha: int = Field(default=32, ge=1)
-    """Weight of that, times the rank."""
+    """Weight of LoRA's products, times the rank."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout before LoRA's own products."""
+    """Dropout before LoRA's products."""
     lora_layers: Literal["all", "attention"] = "all"
-    """Which linear layers LoRA changes: those of attention, or all in the blocks and pooling."""
+    """Linear layers that LoRA changes: those of attention, or all in the blocks and pooling."""
     last_blocks: int = Field(default=2, ge=1)
-    """How many blocks of each tower are trained, with all that comes after them."""
+    """Blocks of each tower that are trained, with all that comes after them."""
     loss: Literal["auto", "infonce", "siglip"] = "auto"
-    """`auto`: the one that the model was trained with."""
+    """Loss of a step; `auto`: the one that the model was trained with, as its bias shows."""
     epochs: int = Field(default=5, ge=1)
-    """At most so many."""
+    """Most epochs of a fit."""
     patience: int = Field(default=2, ge=0)
-    """Stop after so many epochs that find no more of the held-out part; 0: never."""
+    """Stop after so many epochs without a better recall on the validation part; 0: never."""
     batch_size: int = Field(default=1024, ge=2)
-    """Pairs a step, over all processes; each is told apart from all others."""
+    """Pairs a step, over all processes; each is contrasted with all others."""
     lr: float | None = Field(default=None, gt=0)
-    """The highest learning rate; by default 2e-4 for LoRA and 1e-5 for blocks."""
+    """Highest learning rate of AdamW, by default 2e-4 for LoRA and 1e-5 for blocks; it falls as a cosine."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of all steps in which the learning rate rises."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Of matrices."""
+    """Weight decay of matrices."""
     augment: bool = False
     """Crop and mirror pictures at random; spoils writing on them."""
     seed: int = 0
-    """Of weights, order, draws and the split."""
+    """Seed of weights, order, draws and the split."""
     micro_batch: int = Field(default=64, ge=1)
     """Pairs in the memory of a device at a time; halved by itself where it runs out. Changes no result, but for
     `lora_dropout`."""
@@ -83,6 +93,10 @@ class Tune(Section):
     """GPUs to train on, a process each. Changes no result."""
     workers: int = Field(default=4, ge=0)
     """Processes that decode pictures, for each that trains; 0: that one does. Changes no result."""
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the settings of a job and its report: all but those of the machine."""
+        return self.model_dump(exclude={"processes", "workers"})
 
 
 class Settings(Section):
@@ -114,9 +128,9 @@ class Settings(Section):
     """Share of the groups that nothing is learnt from: what `coldstart evaluate align` asks for."""
     min_items: int = Field(default=50, ge=4)
     """Fewer items with a picture and a text are refused: they would be learnt by heart."""
-    training: Training = Training()
+    training: HeadTraining = HeadTraining()
     """Of heads, where `towers` is frozen."""
-    tune: Tune = Tune()
+    tune: TowerTraining = TowerTraining()
     """Of the towers, where they are not."""
 
     @property
@@ -154,57 +168,3 @@ def with_align(pipeline: Pipeline, image: str | None, text: str | None) -> tuple
     spaces = [spec.name for spec in pipeline.of_kind("embed") if spec.settings.input == "image"]
     settings = {"image": image or (spaces or ["image"])[0], **({"text": text} if text else {})}
     return with_stage(raw, "align", "align", {"text_image": settings}), []
-
-
-Loss = Literal["auto", "infonce", "siglip"]
-
-
-@dataclass(frozen=True)
-class Change:
-    """What of the towers is trained.
-
-    Attributes:
-        towers: `lora`, or `last_blocks` with all that comes after them.
-        r, lora_alpha, lora_dropout: rank of LoRA's products, their weight times r, dropout before them.
-        lora_layers: the linear layers of attention alone, or `all` in the blocks and pooling.
-        last_blocks: how many of each tower.
-        gradient_checkpointing: compute each block again in the backward pass, a third more work for less memory.
-    """
-
-    towers: Literal["lora", "last_blocks"] = "lora"
-    r: int = 16
-    lora_alpha: int = 32
-    lora_dropout: float = 0.0
-    lora_layers: Literal["all", "attention"] = "all"
-    last_blocks: int = 2
-    gradient_checkpointing: bool = False
-
-
-@dataclass(frozen=True)
-class Recipe(Change):
-    """How towers are trained; what of them, see `Change`.
-
-    Attributes:
-        loss: `infonce`, `siglip`, or `auto`: the one that the model was trained with, told by its bias.
-        epochs: at most; `patience`: stop after so many without a better recall on the held-out part, 0: never.
-        batch_size: pairs a step, over all processes; each is contrasted with all others.
-        micro_batch: pairs in a process's memory at a time; halved by itself where memory runs out.
-        lr: the highest learning rate of AdamW, by default 2e-4 for LoRA and 1e-5 for blocks; it rises over the first
-            `warmup` of all steps and falls as a cosine.
-        weight_decay: of matrices.
-        augment: crop and mirror pictures at random. Spoils writing on them, so it is off.
-        frames: a video without a stated time gives one of so many frames.
-        seed: of weights, order and draws.
-    """
-
-    loss: Loss = "auto"
-    epochs: int = 5
-    patience: int = 2
-    batch_size: int = 1024
-    micro_batch: int = 64
-    lr: float | None = None
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    augment: bool = False
-    frames: int = 4
-    seed: int = 0

@@ -15,10 +15,10 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,54 +29,15 @@ from torch.nn.functional import normalize
 
 from coldstart.align.head_math import Pairs, Standard, mrr_of, over_plain, over_standardised, vectors_of
 from coldstart.align.losses import MAX_SCALE, info_nce, sigmoid_loss
+from coldstart.align.settings import HeadTraining
 from coldstart.core.optim import AdamW
 from coldstart.encoders._heads import Heads, HeadShape
 from coldstart.errors import ColdstartError
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How heads are trained. What can be known of an item is dropped at random: each step draws one picture and one
-    text of it and drops the others, and `dropout` blanks out numbers of both vectors.
-
-    Attributes:
-        loss: `infonce` or `siglip`.
-        epochs: at most; `patience`: stop after so many without a better mean reciprocal rank on the held-out part,
-            0: never.
-        batch_size: items a step; all others of a batch that are of another group are negatives.
-        lr: the highest learning rate of AdamW: it rises over the first `warmup` of all steps, then falls as a cosine.
-        weight_decay: pulls weights, not biases, to zero; or, with `anchored`, to where they started.
-        dim: numbers of the space; `hidden`: of a layer between, 0 for linear heads. Only `new_heads` reads these.
-        standardise: learn over numbers less their mean and by their deviation, see `coldstart.align.head_math`; the
-            heads that come out take plain vectors all the same.
-        dropout: share of the numbers of each vector that a step does not see; `hidden_dropout`: of the hidden layer.
-        noise: length of the random vector that is added to each unit vector.
-        smoothing: of the targets of InfoNCE.
-        prior: weight of the mean squared distance to what the first heads give, on the unit sphere.
-        scale: what cosines are multiplied by at first, and `bias` what is added then (`siglip`); both are learnt, the
-            scale never above 100.
-        seed: of weights, order, draws and dropout.
-    """
-
-    loss: Literal["infonce", "siglip"] = "infonce"
-    epochs: int = 50
-    patience: int = 15
-    batch_size: int = 512
-    lr: float = 3e-3
-    warmup: float = 0.1
-    weight_decay: float = 1.0
-    anchored: bool = False
-    dim: int = 384
-    hidden: int = 0
-    standardise: bool = True
-    dropout: float = 0.5
-    hidden_dropout: float = 0.0
-    noise: float = 0.0
-    smoothing: float = 0.1
-    prior: float = 0.0
-    scale: float = 14.3
-    bias: float = -10.0
-    seed: int = 0
+WARMUP = 0.1
+"""Share of all steps in which the learning rate rises."""
+SCALE, BIAS = 14.3, -10.0
+"""First factor of cosines, and what `siglip` adds to them; both are trained, the factor never above 100."""
 
 
 @dataclass(frozen=True)
@@ -109,20 +70,22 @@ class Fitted:
     stopped: bool
 
 
-def new_heads(recipe: Recipe, image_dim: int, text_dim: int) -> Heads:
+def new_heads(training: HeadTraining, image_dim: int, text_dim: int) -> Heads:
     """Random heads as the recipe states: linear, or with a hidden layer beside the linear way."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        return Heads(*(HeadShape(inputs, recipe.dim, recipe.hidden) for inputs in (image_dim, text_dim)))
+        torch.manual_seed(training.seed)
+        return Heads(*(HeadShape(inputs, training.dim, training.hidden) for inputs in (image_dim, text_dim)))
 
 
 def fit(
     train: Pairs,
     valid: Pairs | None,
     heads: Heads,
-    recipe: Recipe,
+    training: HeadTraining,
     *,
     device: torch.device,
+    anchored: bool = False,
+    scale: float = SCALE,
     checkpoint: Path | None = None,
     progress: Callable[[Epoch], None] | None = None,
 ) -> Fitted:
@@ -130,7 +93,9 @@ def fit(
 
     Args:
         valid: held out, of other groups; None: the last epoch counts as the best.
-        heads: where training starts; their scale and bias are not read, those of the recipe are.
+        heads: where training starts; their scale and bias are not read.
+        anchored: weight decay pulls weights to where they started, not to zero.
+        scale: first factor of cosines.
         checkpoint: file (safetensors) that keeps the state after each epoch, written beside and renamed; one of other
             pairs, heads or recipe is not read and is written over. It stays when training is done.
         progress: called after each epoch.
@@ -143,9 +108,9 @@ def fit(
             f"{len(train)} pairs of one group teach nothing: alignment needs items of at least two products"
         )
     started = time.perf_counter()
-    plain_given = _starting(heads, recipe).to(device)
+    plain_given = _starting(heads, training, scale).to(device)
     standards = None
-    if recipe.standardise:
+    if training.standardise:
         sides = ((train.images, train.image_rows()), (train.texts, train.text_rows()))
         standards = tuple(Standard.of(vectors, rows.order) for vectors, rows in sides)
     given = over_standardised(plain_given, *standards) if standards else plain_given
@@ -155,23 +120,25 @@ def fit(
 
     now = copy.deepcopy(given).requires_grad_(True)
     starts = dict(given.named_parameters())
-    goals = {name: start if recipe.anchored else None for name, start in starts.items() if start.ndim == 2}
-    optimiser = AdamW(dict(now.named_parameters()), goals, recipe.weight_decay)
-    digest = digest_of(asdict(recipe), plain_given, train, valid) if checkpoint else ""
+    goals = {name: start if anchored else None for name, start in starts.items() if start.ndim == 2}
+    optimiser = AdamW(dict(now.named_parameters()), goals, training.weight_decay)
+    digest = digest_of(training.model_dump() | {"anchored": anchored}, plain_given, train, valid) if checkpoint else ""
     done = restore(checkpoint, digest, now, optimiser) if checkpoint else None
     if done is None:
         mrr = None if valid is None else mrr_of(plain_given, valid, device)
         done = Progress(best=_weights(plain_given), best_mrr=mrr)
     before_s = done.seconds
-    learner = _Learner(train, now, given, standards, optimiser, recipe, device)
-    while not done.stopped and done.epoch < recipe.epochs:
+    learner = _Learner(train, now, given, standards, optimiser, training, device)
+    while not done.stopped and done.epoch < training.epochs:
         loss = learner.epoch(done.epoch)
         done.epoch += 1
         mrr = None if valid is None else mrr_of(plain(), valid, device)
         if mrr is None or done.best_mrr is None or mrr > done.best_mrr:
             done.best, done.best_mrr, done.best_epoch = _weights(plain()), mrr, done.epoch
         done.history.append((done.epoch, loss, now.logit_scale.exp().item(), mrr))
-        done.stopped = bool(valid is not None and recipe.patience and done.epoch - done.best_epoch >= recipe.patience)
+        done.stopped = bool(
+            valid is not None and training.patience and done.epoch - done.best_epoch >= training.patience
+        )
         done.seconds = before_s + time.perf_counter() - started
         if checkpoint:
             store(checkpoint, digest, done, now, optimiser)
@@ -183,10 +150,10 @@ def fit(
     return Fitted(best.requires_grad_(False).eval(), history, done.best_epoch, done.seconds, done.stopped)
 
 
-def _starting(heads: Heads, recipe: Recipe) -> Heads:
+def _starting(heads: Heads, training: HeadTraining, scale: float) -> Heads:
     given = copy.deepcopy(heads).float().requires_grad_(False)
-    given.logit_scale.fill_(math.log(recipe.scale))
-    given.logit_bias.fill_(recipe.bias if recipe.loss == "siglip" else 0.0)
+    given.logit_scale.fill_(math.log(scale))
+    given.logit_bias.fill_(BIAS if training.loss == "siglip" else 0.0)
     return given
 
 
@@ -200,28 +167,28 @@ class _Learner:
         given: Heads,
         standards: tuple[Standard, ...] | None,
         optimiser: AdamW,
-        recipe: Recipe,
+        training: HeadTraining,
         device: torch.device,
     ) -> None:
         self._train, self._now, self._given, self._optimiser = train, now, given, optimiser
-        self._recipe, self._device, self._standards = recipe, device, standards
+        self._training, self._device, self._standards = training, device, standards
         self._sides = ((train.images, train.image_rows()), (train.texts, train.text_rows()))
-        self._random = np.random.Generator(np.random.SFC64(recipe.seed))
+        self._random = np.random.Generator(np.random.SFC64(training.seed))
         for head in (now.image, now.text):
-            if head.outer is not None and recipe.hidden_dropout:
+            if head.outer is not None and training.hidden_dropout:
                 head.outer.register_forward_pre_hook(
                     lambda _, hidden: (
-                        self._dropped(hidden[0], recipe.hidden_dropout) if torch.is_grad_enabled() else None
+                        self._dropped(hidden[0], training.hidden_dropout) if torch.is_grad_enabled() else None
                     )
                 )
 
     def epoch(self, number: int) -> float:
         """One pass over all items in batches of nearly one size; gives the mean loss."""
-        recipe, train = self._recipe, self._train
-        self._random = np.random.Generator(np.random.SFC64([recipe.seed, number]))
-        steps, losses = max(1, round(len(train) / recipe.batch_size)), []
+        training, train = self._training, self._train
+        self._random = np.random.Generator(np.random.SFC64([training.seed, number]))
+        steps, losses = max(1, round(len(train) / training.batch_size)), []
         for step, items in enumerate(np.array_split(self._random.permutation(len(train)), steps)):
-            lr = recipe.lr * _share_of_lr((number * steps + step) / (recipe.epochs * steps), recipe.warmup)
+            lr = training.lr * _share_of_lr((number * steps + step) / (training.epochs * steps), WARMUP)
             loss = self._loss(items)
             losses.append(loss.detach())
             loss.backward()  # type: ignore[no-untyped-call]
@@ -231,11 +198,11 @@ class _Learner:
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
             _check_finite(train)
-            raise ColdstartError(f"the loss of epoch {number + 1} is {mean}: use a lower lr than {recipe.lr:g}")
+            raise ColdstartError(f"the loss of epoch {number + 1} is {mean}: use a lower lr than {training.lr:g}")
         return mean
 
     def _loss(self, items: NDArray[np.int64]) -> torch.Tensor:
-        recipe, now, given = self._recipe, self._now, self._given
+        training, now, given = self._training, self._now, self._given
         groups = torch.from_numpy(self._train.groups[items]).to(self._device)
         same = groups[:, None] == groups[None]
         image, text = (vectors_of(all_of, rows.draw(items, self._random), self._device) for all_of, rows in self._sides)
@@ -243,24 +210,24 @@ class _Learner:
             image, text = (one.apply(vectors) for one, vectors in zip(self._standards, (image, text), strict=True))
         mapped = normalize(now.image(self._blurred(image)), dim=1), normalize(now.text(self._blurred(text)), dim=1)
         scale = now.logit_scale.exp()
-        if recipe.loss == "siglip":
+        if training.loss == "siglip":
             loss = sigmoid_loss(*mapped, scale, now.logit_bias, same)
         else:
-            loss = info_nce(*mapped, scale, same, recipe.smoothing)
-        if recipe.prior:
+            loss = info_nce(*mapped, scale, same, training.smoothing)
+        if training.prior:
             with torch.no_grad():
                 before = normalize(given.image(image), dim=1), normalize(given.text(text), dim=1)
             away = sum((new - old).square().sum(1).mean() for new, old in zip(mapped, before, strict=True))
-            loss = loss + recipe.prior * away
+            loss = loss + training.prior * away
         return loss
 
     def _blurred(self, vectors: torch.Tensor) -> torch.Tensor:
         """Vectors with numbers blanked out and noise on top."""
-        recipe = self._recipe
-        if recipe.noise:
-            noise = self._random.standard_normal(vectors.shape, np.float32) * (recipe.noise / vectors.shape[1] ** 0.5)
+        training = self._training
+        if training.noise:
+            noise = self._random.standard_normal(vectors.shape, np.float32) * (training.noise / vectors.shape[1] ** 0.5)
             vectors = vectors + torch.from_numpy(noise).to(self._device)
-        return self._dropped(vectors, recipe.dropout) if recipe.dropout else vectors
+        return self._dropped(vectors, training.dropout) if training.dropout else vectors
 
     def _dropped(self, values: torch.Tensor, share: float) -> torch.Tensor:
         """Drawn on the CPU, one byte a number, so that every device drops the same."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -101,9 +101,9 @@ def load(path: Path) -> Classes:
         raise ColdstartError(f"classes {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
     except OSError as error:
         raise ColdstartError(f"cannot read classes {path}: {error.strerror or error}") from error
-    read = {".yaml": _yaml, ".yml": _yaml, ".csv": _csv}.get(path.suffix.lower(), _lines)
+    by_suffix: dict[str, Callable[[str, _Context], dict[str, Any]]] = {".yaml": _yaml, ".yml": _yaml, ".csv": _csv}
     context = _Context()
-    raw = read(text, context)
+    raw = by_suffix.get(path.suffix.lower(), _lines)(text, context)
     checked = None
     if raw or not context.faults:
         checked = _checked(_ClassFile, raw, context, {str(key): getattr(key, "line", 1) for key in raw})
@@ -317,7 +317,7 @@ def _csv(text: str, context: _Context) -> dict[str, Any]:
     return {"classes": entries}
 
 
-def _yaml(text: str, context: _Context) -> dict[_Text, Any]:
+def _yaml(text: str, context: _Context) -> dict[str, Any]:
     """Read nodes, not values: they know their lines, and `No` and `2024` stay the words that they are."""
     try:
         root = yaml.compose(text, yaml.SafeLoader)
@@ -330,7 +330,7 @@ def _yaml(text: str, context: _Context) -> dict[_Text, Any]:
     if not isinstance(root, yaml.MappingNode):
         context.fault(1, "`classes:` is missing; for one class a line, name the file .txt")
         return {}
-    parts: dict[_Text, Any] = {}
+    parts: dict[str, Any] = {}
     for key, node in root.value:
         name = _Text(str(key.value), _line(key))
         if name in parts:

@@ -12,7 +12,7 @@ import tiny_encoders
 import torch
 
 from coldstart import encoders
-from coldstart.align.settings import Change
+from coldstart.align.settings import TowerTraining
 from coldstart.align.towers.model import Towers
 from coldstart.errors import ColdstartError
 
@@ -20,11 +20,11 @@ TEXTS = ["a red shoe", "a longer blue shirt with sleeves", "x " * 40]
 KINDS = [("open_clip", "lora"), ("open_clip", "last_blocks"), ("siglip2", "lora"), ("siglip2", "last_blocks")]
 
 
-def trained(folder: Path, adapter: Path, seed: int = 9, **change: Any) -> Towers:
+def trained(folder: Path, adapter: Path, seed: int = 9, kind: Any = "lora", **settings: Any) -> Towers:
     """Towers whose every trained weight was moved at random, and their adapter."""
     encoder: Any = encoders.load(f"open_clip:local-dir:{folder}", device="cpu", dtype="float32")
-    recipe = Change(**{"last_blocks": 1, "r": 4, **change})
-    towers = Towers(encoder, recipe, "auto", 0, torch.device("cpu"), torch.float32)
+    training = TowerTraining(**{"last_blocks": 1, "r": 4, **settings})
+    towers = Towers(encoder, kind, training, torch.device("cpu"), torch.float32)
     torch.manual_seed(seed)
     towers.put({name: weight + 0.1 * torch.randn_like(weight) for name, weight in towers.copy().items()})
     towers.save(adapter, {})
@@ -37,7 +37,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path, To
     folder = tmp_path / name
     folder.mkdir()
     getattr(tiny_encoders, f"{name}_folder")(folder)
-    return folder, tmp_path / "adapter", trained(folder, tmp_path / "adapter", towers=kind)
+    return folder, tmp_path / "adapter", trained(folder, tmp_path / "adapter", kind=kind)
 
 
 def test_an_encoder_with_the_adapter_gives_the_vectors_of_the_trained_towers(made: Any) -> None:
@@ -60,12 +60,12 @@ def test_an_encoder_with_the_adapter_gives_the_vectors_of_the_trained_towers(mad
 
 def test_its_space_is_another_than_that_of_the_model_and_of_another_adapter(made: Any, tmp_path: Path) -> None:
     folder, adapter, towers = made
-    trained(folder, tmp_path / "other", seed=10, towers=towers._change.towers)
+    trained(folder, tmp_path / "other", seed=10, kind=towers.kind)
     name = f"open_clip:local-dir:{folder}"
     if towers._change.towers == "lora":  # the same weights, counted more
         trained(folder, tmp_path / "louder", lora_alpha=64)
     else:
-        trained(folder, tmp_path / "louder", towers="lora")
+        trained(folder, tmp_path / "louder", kind="lora")
     folders = [None, adapter, tmp_path / "other", tmp_path / "louder"]
     passports = [encoders.load(name, device="cpu", adapter=one).passport("image") for one in folders]
     assert len({passport.digest for passport in passports}) == 4
@@ -78,7 +78,7 @@ def test_its_space_is_another_than_that_of_the_model_and_of_another_adapter(made
 
 def test_equal_trainings_give_equal_bytes(made: Any, tmp_path: Path) -> None:
     folder, adapter, towers = made
-    trained(folder, tmp_path / "again", towers=towers._change.towers)
+    trained(folder, tmp_path / "again", kind=towers.kind)
     for file in adapter.iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
 
@@ -149,7 +149,7 @@ def test_weights_that_do_not_fit_are_refused_when_they_load(kind: str, tmp_path:
     folder, adapter = tmp_path / "model", tmp_path / "adapter"
     folder.mkdir()
     tiny_encoders.open_clip_folder(folder)
-    trained(folder, adapter, towers=kind)
+    trained(folder, adapter, kind=kind)
     file = adapter / ("adapter_model.safetensors" if kind == "lora" else "blocks.safetensors")
     tensors = load_file(file)
     name, tensor = tensors.popitem()

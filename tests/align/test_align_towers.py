@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from coldstart.align.settings import Settings, TowerTraining
 from coldstart.align.towers.data import Example, Look
 from coldstart.align.towers.job import write_job
 from coldstart.cli import app
+from coldstart.core.progress import SilentProgress
 from coldstart.encoders._heads import Aligned
-from coldstart.engine.progress import SilentProgress
 from coldstart.errors import ColdstartError
 from coldstart.store.freshness import build
 
@@ -81,7 +81,7 @@ def fitted(workspace: coldstart.Workspace) -> Any:
 
 def stage_of(workspace: coldstart.Workspace) -> Any:
     pipeline = workspace.pipeline()
-    return build(next(spec for spec in pipeline.stages if spec.name == STAGE), pipeline)
+    return build(pipeline.stage(STAGE), pipeline)
 
 
 def held_out(workspace: coldstart.Workspace) -> list[str]:
@@ -363,7 +363,7 @@ def test_words_are_read_by_the_encoder_of_the_pictures_where_it_can(shop: coldst
     raw = json.loads(json.dumps(shop.pipeline().raw))
     raw["stages"]["align"]["text_image"] = {"text": "fake:8", "start": "random"}
     pipeline = shop.pipeline(raw)
-    apart = build(next(spec for spec in pipeline.stages if spec.name == STAGE), pipeline)
+    apart = build(pipeline.stage(STAGE), pipeline)
     assert apart._encoders.towers["text"].encoder == "fake:8"
 
 
@@ -375,7 +375,7 @@ def test_words_of_a_frozen_fit_are_read_by_starter_where_pictures_have_no_words(
     raw["stages"]["image"]["encoder"] = image
     raw["stages"]["align"]["text_image"] = {}
     pipeline = shop.pipeline(raw)
-    stage = build(next(spec for spec in pipeline.stages if spec.name == STAGE), pipeline)
+    stage = build(pipeline.stage(STAGE), pipeline)
     try:
         towers = stage._encoders.towers
     except ColdstartError as error:
@@ -393,12 +393,12 @@ def test_a_fit_in_two_processes_after_a_kill(made: Path, tmp_path: Path) -> None
     ]
     code = (
         "import os, signal\n"
-        "from coldstart.align.dataset import tower_fit\n"
-        "call = tower_fit._Epochs.__call__\n"
+        "from coldstart.align import fit_towers\n"
+        "call = fit_towers._Epochs.__call__\n"
         "def told(self, said):\n"
         "    if said.get('epoch') == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    call(self, said)\n"
-        "tower_fit._Epochs.__call__ = told\n"
+        "fit_towers._Epochs.__call__ = told\n"
         "if __name__ == '__main__':\n"
         "    from coldstart.cli import main\n"
         "    main()\n"

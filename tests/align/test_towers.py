@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from coldstart import encoders
-from coldstart.align.settings import Change, Recipe
+from coldstart.align.settings import TowerTraining
 from coldstart.align.towers.data import Batch, Example
 from coldstart.align.towers.job import run, write_job
 from coldstart.align.towers.model import Towers, last_blocks, linear_layers
@@ -30,7 +30,12 @@ from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
 
 CPU = torch.device("cpu")
-QUICK = Recipe(epochs=2, patience=0, batch_size=16, micro_batch=16, lr=1e-3, r=4)
+QUICK = TowerTraining(epochs=2, patience=0, batch_size=16, micro_batch=16, lr=1e-3, r=4)
+
+
+def quick(**settings: Any) -> TowerTraining:
+    """Return `QUICK` with some settings changed."""
+    return QUICK.model_copy(update=settings)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +70,11 @@ def test_what_is_learnt_holds_for_combinations_that_were_not_shown(
     name: str, kind: Any, models: dict[str, str], pairs: list[Example], tmp_path: Path
 ) -> None:
     epochs = 12 if name == "open_clip" else 8
-    recipe = Recipe(towers=kind, last_blocks=1, epochs=epochs, patience=0, batch_size=35, micro_batch=35, lr=3e-3)
+    training = TowerTraining(last_blocks=1, epochs=epochs, patience=0, batch_size=35, micro_batch=35, lr=3e-3)
     said: list[Mapping[str, Any]] = []
-    out = run(write_job(tmp_path, models[name], pairs, recipe), device="cpu", dtype="float32", progress=said.append)
+    out = run(
+        write_job(tmp_path, models[name], pairs, kind, training), device="cpu", dtype="float32", progress=said.append
+    )
     report = report_of(out)
     assert report["loss"] == ("infonce" if name == "open_clip" else "siglip")
     assert report["items"] == {"train": 70, "valid": 30}
@@ -88,10 +95,12 @@ def test_what_is_learnt_holds_for_combinations_that_were_not_shown(
     assert np.mean(ranks <= 10) == pytest.approx(best["recall_at_10"], abs=0.02)  # of the best epoch, and loaded anew
 
 
-def one_step(model: str, change: Change, micro_batch: int, examples: int = 11) -> dict[str, torch.Tensor]:
+def one_step(
+    model: str, kind: Any, training: TowerTraining, micro_batch: int, examples: int = 11
+) -> dict[str, torch.Tensor]:
     """Gradients of one step over pictures of noise, two of them of one group."""
     encoder: Any = encoders.load(model, device="cpu", dtype="float32")
-    towers = Towers(encoder, change, "auto", 3, CPU, torch.float32)
+    towers = Towers(encoder, kind, training, CPU, torch.float32)
     torch.manual_seed(4)
     towers.put({name: weight + 0.02 * torch.randn_like(weight) for name, weight in towers.copy().items()})
     trainer = Trainer(towers, torch.optim.SGD(towers.weights().values(), lr=0.0), Together(), CPU, micro_batch)
@@ -104,19 +113,19 @@ def one_step(model: str, change: Change, micro_batch: int, examples: int = 11) -
 @pytest.mark.parametrize("name", ["open_clip", "siglip2"])
 @pytest.mark.parametrize("kind", ["lora", "last_blocks"])
 def test_pieces_and_checkpoints_change_no_gradient(name: str, kind: Any, models: dict[str, str]) -> None:
-    change = Change(towers=kind, last_blocks=1, r=4)
-    whole = one_step(models[name], change, 64)
+    training = TowerTraining(last_blocks=1, r=4, seed=3)
+    whole = one_step(models[name], kind, training, 64)
     assert {"logit_scale"} <= whole.keys()
     assert min(gradient.abs().max() for gradient in whole.values()) > 0
     for other in (
-        one_step(models[name], change, 4),
-        one_step(models[name], replace(change, gradient_checkpointing=True), 4),
+        one_step(models[name], kind, training, 4),
+        one_step(models[name], kind, training.model_copy(update={"gradient_checkpointing": True}), 4),
     ):
         torch.testing.assert_close(other, whole, rtol=1e-4, atol=1e-7)
 
 
 def test_memory_that_runs_out_halves_the_pieces(models: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = one_step(models["open_clip"], Change(r=4), 64)
+    whole = one_step(models["open_clip"], "lora", TowerTraining(r=4, seed=3), 64)
     images = Towers.images
     asked: list[int] = []
 
@@ -127,7 +136,9 @@ def test_memory_that_runs_out_halves_the_pieces(models: dict[str, str], monkeypa
         return images(self, pixels)
 
     monkeypatch.setattr(Towers, "images", small)
-    torch.testing.assert_close(one_step(models["open_clip"], Change(r=4), 64), whole, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(
+        one_step(models["open_clip"], "lora", TowerTraining(r=4, seed=3), 64), whole, rtol=1e-4, atol=1e-7
+    )
     assert asked == [11, *(5, 5, 1), 5, *(2, 2, 2, 2, 2, 1), 2, *[1] * 22]
 
     def none(self: Towers, pixels: Any) -> torch.Tensor:
@@ -135,7 +146,7 @@ def test_memory_that_runs_out_halves_the_pieces(models: dict[str, str], monkeypa
 
     monkeypatch.setattr(Towers, "images", none)
     with pytest.raises(ColdstartError) as caught:
-        one_step(models["open_clip"], Change(r=4), 64)
+        one_step(models["open_clip"], "lora", TowerTraining(r=4, seed=3), 64)
     assert str(caught.value) == (
         "cpu has not enough memory for a batch of 11 pairs, even one at a pass: lower batch_size, or set "
         "gradient_checkpointing"
@@ -146,7 +157,7 @@ def test_bfloat16_products_stay_close(models: dict[str, str]) -> None:
     encoder: Any = encoders.load(models["open_clip"], device="cpu", dtype="float32")
     made = []
     for dtype in (torch.float32, torch.bfloat16):
-        towers = Towers(encoder, Change(r=4), "auto", 0, CPU, dtype)
+        towers = Towers(encoder, "lora", TowerTraining(r=4), CPU, dtype)
         assert {weight.dtype for weight in towers.weights().values()} == {torch.float32}
         noise = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
         image, text = towers.images(list(noise)), towers.texts(encoder.tokenize(["a red shoe", "x", "y", "b " * 30]))
@@ -159,7 +170,7 @@ def test_bfloat16_products_stay_close(models: dict[str, str]) -> None:
 
 def test_the_sigmoid_loss_brings_its_own_bias_to_a_model_without(models: dict[str, str]) -> None:
     encoder: Any = encoders.load(models["open_clip"], device="cpu", dtype="float32")
-    towers = Towers(encoder, Change(), "siglip", 0, CPU, torch.float32)
+    towers = Towers(encoder, "lora", TowerTraining(loss="siglip"), CPU, torch.float32)
     assert towers.bias is not None
     assert towers.bias.item() == -10
     assert "logit_bias" in towers.weights()
@@ -197,7 +208,7 @@ def test_a_picture_that_cannot_be_read_costs_itself(
     broken.write_bytes(b"no picture")
     bad = [replace(one, images=[replace(one.images[0], path=str(broken))]) if i in (1, 4) else one
            for i, one in enumerate(pairs[:30])]  # fmt: skip
-    out = run(write_job(tmp_path / "job", models["open_clip"], bad, QUICK), device="cpu", dtype="float32")
+    out = run(write_job(tmp_path / "job", models["open_clip"], bad, "lora", QUICK), device="cpu", dtype="float32")
     skipped = report_of(out)["skipped"]
     assert (
         skipped
@@ -209,19 +220,19 @@ def test_a_picture_that_cannot_be_read_costs_itself(
     )
     none = [replace(one, images=[replace(one.images[0], path=str(broken))]) for one in pairs[:30]]
     with pytest.raises(ColdstartError) as caught:
-        run(write_job(tmp_path / "none", models["open_clip"], none, QUICK), device="cpu", dtype="float32")
+        run(write_job(tmp_path / "none", models["open_clip"], none, "lora", QUICK), device="cpu", dtype="float32")
     assert str(caught.value) == "no picture of the held-out items can be read"
 
 
 def test_jobs_that_cannot_teach_are_refused(models: dict[str, str], pairs: list[Example], tmp_path: Path) -> None:
     with pytest.raises(ColdstartError) as caught:
-        write_job(tmp_path, "starter", pairs, QUICK)
+        write_job(tmp_path, "starter", pairs, "lora", QUICK)
     assert str(caught.value) == "encoder 'starter' has no towers to train: use an open_clip:… model"
     with pytest.raises(ColdstartError) as caught:
-        write_job(tmp_path, models["open_clip"], [replace(one, group=1) for one in pairs], QUICK)
+        write_job(tmp_path, models["open_clip"], [replace(one, group=1) for one in pairs], "lora", QUICK)
     assert str(caught.value) == "items of 1 products teach nothing: training needs at least two"
     with pytest.raises(ColdstartError) as caught:
-        write_job(tmp_path, models["open_clip"], [replace(pairs[0], texts=[("x", 0.0)]), *pairs], QUICK)
+        write_job(tmp_path, models["open_clip"], [replace(pairs[0], texts=[("x", 0.0)]), *pairs], "lora", QUICK)
     assert str(caught.value) == "item 'red-red' has no picture or no text to learn from"
     with pytest.raises(ColdstartError) as caught:
         run(tmp_path / "nothing")
@@ -233,8 +244,10 @@ def test_jobs_that_cannot_teach_are_refused(models: dict[str, str], pairs: list[
 def test_patience_ends_a_training_and_the_best_epoch_is_kept(
     models: dict[str, str], pairs: list[Example], tmp_path: Path
 ) -> None:
-    recipe = replace(QUICK, epochs=9, patience=2, lr=0.0)
-    report = report_of(run(write_job(tmp_path, models["open_clip"], pairs, recipe), device="cpu", dtype="float32"))
+    training = quick(epochs=9, patience=2, lr=1e-12)
+    report = report_of(
+        run(write_job(tmp_path, models["open_clip"], pairs, "lora", training), device="cpu", dtype="float32")
+    )
     assert report["stopped"] is True
     assert report["best_epoch"] == 0
     assert len(report["history"]) == 2
@@ -243,13 +256,23 @@ def test_patience_ends_a_training_and_the_best_epoch_is_kept(
 def test_a_finished_job_is_not_done_again_and_another_job_is_not_taken_for_it(
     models: dict[str, str], pairs: list[Example], tmp_path: Path
 ) -> None:
-    out = run(write_job(tmp_path, models["open_clip"], pairs, QUICK), device="cpu", dtype="float32")
+    out = run(write_job(tmp_path, models["open_clip"], pairs, "lora", QUICK), device="cpu", dtype="float32")
     first = (out / "report.json").stat().st_mtime_ns
     said: list[Any] = []
-    run(write_job(tmp_path, models["open_clip"], pairs, QUICK), device="cpu", dtype="float32", progress=said.append)
+    run(
+        write_job(tmp_path, models["open_clip"], pairs, "lora", QUICK),
+        device="cpu",
+        dtype="float32",
+        progress=said.append,
+    )
     assert ((out / "report.json").stat().st_mtime_ns, said) == (first, [])
-    other = replace(QUICK, seed=1)
-    run(write_job(tmp_path, models["open_clip"], pairs, other), device="cpu", dtype="float32", progress=said.append)
+    other = quick(seed=1)
+    run(
+        write_job(tmp_path, models["open_clip"], pairs, "lora", other),
+        device="cpu",
+        dtype="float32",
+        progress=said.append,
+    )
     assert [one["epoch"] for one in said if "recall_at_10" in one] == [0, 1, 2]
     assert (out / "report.json").stat().st_mtime_ns != first
 
@@ -270,9 +293,11 @@ if __name__ == "__main__":
 def test_a_killed_training_ends_as_if_it_had_not_been(
     models: dict[str, str], pairs: list[Example], tmp_path: Path
 ) -> None:
-    recipe = replace(QUICK, epochs=3, lora_dropout=0.2, micro_batch=6)
-    whole = run(write_job(tmp_path / "whole", models["open_clip"], pairs, recipe), device="cpu", dtype="float32")
-    job = write_job(tmp_path / "killed", models["open_clip"], pairs, recipe)
+    training = quick(epochs=3, lora_dropout=0.2, micro_batch=6)
+    whole = run(
+        write_job(tmp_path / "whole", models["open_clip"], pairs, "lora", training), device="cpu", dtype="float32"
+    )
+    job = write_job(tmp_path / "killed", models["open_clip"], pairs, "lora", training)
     done = subprocess.run([sys.executable, "-c", KILLED, str(job)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert [folder.name for folder in (job / "checkpoints").iterdir()] == ["epoch-0001"]
@@ -290,12 +315,19 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
     assert files <= {".safetensors", ".json", ".jsonl"}  # nothing is pickled
 
 
+def test_a_process_that_trains_loads_no_store() -> None:
+    code = "import sys, coldstart.align.towers.job; print(sorted({m.partition('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert "'torch'" in loaded
+    assert "'lance" not in loaded and "'pyarrow'" not in loaded
+
+
 def test_workers_change_nothing(models: dict[str, str], pairs: list[Example], tmp_path: Path) -> None:
-    recipe = replace(QUICK, epochs=1, augment=True)
+    training = quick(epochs=1, augment=True)
     made = [
         adapter_of(
             run(
-                write_job(tmp_path / f"{n}", models["open_clip"], pairs, recipe),
+                write_job(tmp_path / f"{n}", models["open_clip"], pairs, "lora", training),
                 device="cpu",
                 dtype="float32",
                 workers=n,
@@ -306,7 +338,7 @@ def test_workers_change_nothing(models: dict[str, str], pairs: list[Example], tm
     torch.testing.assert_close(made[0], made[1], rtol=0, atol=0)
 
 
-def _gradients(rank: int, size: int, port: int, model: str, folder: str, kind: str) -> None:
+def _gradients(rank: int, size: int, port: int, model: str, folder: str, kind: Any) -> None:
     import os
 
     from coldstart.align.towers.train import join
@@ -316,7 +348,7 @@ def _gradients(rank: int, size: int, port: int, model: str, folder: str, kind: s
     together, device = join("cpu")
     assert (together.rank, together.size, device.type) == (rank, size, "cpu")
     encoder: Any = encoders.load(model, device="cpu", dtype="float32")
-    towers = Towers(encoder, Change(towers=kind, last_blocks=1, r=4), "auto", 3, CPU, torch.float32)  # type: ignore[arg-type]
+    towers = Towers(encoder, kind, TowerTraining(last_blocks=1, r=4, seed=3), CPU, torch.float32)
     torch.manual_seed(4)
     towers.put({name: weight + 0.02 * torch.randn_like(weight) for name, weight in towers.copy().items()})
     trainer = Trainer(towers, torch.optim.SGD(towers.weights().values(), lr=0.0), together, CPU, 4)
@@ -347,7 +379,7 @@ def test_two_processes_have_the_gradients_of_one(name: str, kind: str, models: d
         port = free.getsockname()[1]
     multiprocessing.spawn(_gradients, (2, port, models[name], str(tmp_path), kind), nprocs=2)
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
-    expected = one_step(models[name], Change(towers=kind, last_blocks=1, r=4), 64, examples=10)  # type: ignore[arg-type]
+    expected = one_step(models[name], kind, TowerTraining(last_blocks=1, r=4, seed=3), 64, examples=10)
     assert parts[0].pop("loss") == pytest.approx(parts[1].pop("loss"), rel=1e-5)
     torch.testing.assert_close(parts[0], expected, rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(parts[1], expected, rtol=1e-4, atol=1e-7)
@@ -357,16 +389,18 @@ def test_two_processes_have_the_gradients_of_one(name: str, kind: str, models: d
 def test_accelerate_starts_the_processes_and_their_progress_comes_here(
     models: dict[str, str], pairs: list[Example], tmp_path: Path
 ) -> None:
-    recipe = replace(QUICK, epochs=1)
+    training = quick(epochs=1)
     said: list[Any] = []
     out = run(
-        write_job(tmp_path / "two", models["open_clip"], pairs, recipe),
+        write_job(tmp_path / "two", models["open_clip"], pairs, "lora", training),
         device="cpu", dtype="float32", processes=2, progress=said.append,
     )  # fmt: skip
     report = report_of(out)
     assert (report["processes"], report["device"]) == (2, "cpu")
     assert [one["step"] for one in said if "step" in one] == [1, 2, 3, 4, 5]
-    alone = run(write_job(tmp_path / "one", models["open_clip"], pairs, recipe), device="cpu", dtype="float32")
+    alone = run(
+        write_job(tmp_path / "one", models["open_clip"], pairs, "lora", training), device="cpu", dtype="float32"
+    )
     assert report["history"][0]["loss"] == pytest.approx(report_of(alone)["history"][0]["loss"], rel=1e-4)
     torch.testing.assert_close(adapter_of(out), adapter_of(alone), rtol=0, atol=2e-4)
 
@@ -376,6 +410,6 @@ def test_a_process_that_fails_says_why(models: dict[str, str], pairs: list[Examp
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     none = [replace(one, split="train", images=[replace(one.images[0], path=str(broken))]) for one in pairs[:10]]
-    job = write_job(tmp_path / "job", models["open_clip"], none, replace(QUICK, epochs=1))
+    job = write_job(tmp_path / "job", models["open_clip"], none, "lora", quick(epochs=1))
     with pytest.raises(ColdstartError, match=r"no picture of the training items can be read; .*: unsupported_media"):
         run(job, device="cpu", dtype="float32", processes=2)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,19 @@ from numpy.typing import NDArray
 
 from coldstart.align.head_math import Pairs, mrr_of, recall_of
 from coldstart.align.losses import MAX_SCALE
-from coldstart.align.train_heads import Epoch, Recipe, fit, new_heads
+from coldstart.align.settings import HeadTraining
+from coldstart.align.train_heads import Epoch, fit, new_heads
 from coldstart.core.optim import AdamW
 from coldstart.encoders._heads import Heads
 from coldstart.errors import ColdstartError
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(epochs=6, batch_size=50, lr=5e-3, dim=24, patience=0, dropout=0.1)
+TRAINING = HeadTraining(epochs=6, batch_size=50, lr=5e-3, dim=24, patience=0, dropout=0.1)
+
+
+def changed(**settings: Any) -> HeadTraining:
+    """Return `TRAINING` with some settings changed."""
+    return TRAINING.model_copy(update=settings)
 
 
 class KilledError(Exception):
@@ -51,11 +58,11 @@ def weights_of(heads: Heads) -> dict[str, list[float]]:
 @pytest.mark.parametrize("loss", ["infonce", "siglip"])
 @pytest.mark.parametrize("hidden", [0, 32])
 def test_it_learns(loss: str, hidden: int) -> None:
-    recipe = replace(RECIPE, loss=loss, hidden=hidden, hidden_dropout=0.1, epochs=15)
+    training = changed(loss=loss, hidden=hidden, hidden_dropout=0.1, epochs=15)
     train, valid = parts()
-    start = new_heads(recipe, 40, 40)
+    start = new_heads(training, 40, 40)
     before = weights_of(start)
-    fitted = fit(train, valid, start, recipe, device=CPU)
+    fitted = fit(train, valid, start, training, device=CPU)
     assert recall_of(start, valid, CPU) < 0.25
     assert recall_of(fitted.heads, valid, CPU) > 0.9
     assert weights_of(start) == before
@@ -66,7 +73,7 @@ def test_it_learns(loss: str, hidden: int) -> None:
 
 def test_the_heads_are_those_of_the_best_epoch() -> None:
     train, valid = parts()
-    fitted = fit(train, valid, new_heads(RECIPE, 40, 40), RECIPE, device=CPU)
+    fitted = fit(train, valid, new_heads(TRAINING, 40, 40), TRAINING, device=CPU)
     best = fitted.history[fitted.best_epoch - 1]
     assert best.mrr == max(epoch.mrr or 0 for epoch in fitted.history)
     assert mrr_of(fitted.heads, valid, CPU) == best.mrr
@@ -75,8 +82,8 @@ def test_the_heads_are_those_of_the_best_epoch() -> None:
 
 def test_it_stops_without_progress_and_keeps_heads_that_nothing_betters() -> None:
     train, valid = parts()
-    good = fit(train, valid, new_heads(RECIPE, 40, 40), replace(RECIPE, epochs=15), device=CPU).heads
-    ruined = replace(RECIPE, epochs=30, patience=3, noise=9.0, lr=0.1)
+    good = fit(train, valid, new_heads(TRAINING, 40, 40), changed(epochs=15), device=CPU).heads
+    ruined = changed(epochs=30, patience=3, noise=9.0, lr=0.1)
     fitted = fit(train, valid, good, ruined, device=CPU)
     assert (fitted.best_epoch, fitted.stopped, len(fitted.history)) == (0, True, 3)
     names = [name for name in weights_of(good) if not name.startswith("logit")]
@@ -84,7 +91,7 @@ def test_it_stops_without_progress_and_keeps_heads_that_nothing_betters() -> Non
 
 
 def test_without_a_held_out_part_the_last_epoch_is_best() -> None:
-    fitted = fit(parts()[0], None, new_heads(RECIPE, 40, 40), replace(RECIPE, patience=1), device=CPU)
+    fitted = fit(parts()[0], None, new_heads(TRAINING, 40, 40), changed(patience=1), device=CPU)
     assert (fitted.best_epoch, fitted.stopped) == (6, False)
     assert [epoch.mrr for epoch in fitted.history] == [None] * 6
 
@@ -92,8 +99,8 @@ def test_without_a_held_out_part_the_last_epoch_is_best() -> None:
 def test_the_seed_decides_all() -> None:
     train, valid = parts()
     one, two, other = (
-        weights_of(fit(train, valid, new_heads(recipe, 40, 40), recipe, device=CPU).heads)
-        for recipe in (RECIPE, RECIPE, replace(RECIPE, seed=1))
+        weights_of(fit(train, valid, new_heads(training, 40, 40), training, device=CPU).heads)
+        for training in (TRAINING, TRAINING, changed(seed=1))
     )
     assert one == two != other
 
@@ -101,20 +108,20 @@ def test_the_seed_decides_all() -> None:
 @pytest.mark.parametrize("killed_after", [1, 4])
 @pytest.mark.parametrize("loss", ["infonce", "siglip"])
 def test_killed_and_resumed_is_as_never_killed(tmp_path: Path, killed_after: int, loss: str) -> None:
-    recipe = replace(RECIPE, loss=loss, hidden=16, hidden_dropout=0.2, noise=0.1, prior=0.1)
+    training = changed(loss=loss, hidden=16, hidden_dropout=0.2, noise=0.1, prior=0.1)
     train, valid = parts()
-    start, path = new_heads(recipe, 40, 40), tmp_path / "state.safetensors"
+    start, path = new_heads(training, 40, 40), tmp_path / "state.safetensors"
 
     def kill(epoch: Epoch) -> None:
         if epoch.epoch == killed_after:
             raise KilledError
 
-    whole = fit(train, valid, start, recipe, device=CPU)
+    whole = fit(train, valid, start, training, device=CPU)
     with pytest.raises(KilledError):
-        fit(train, valid, start, recipe, device=CPU, checkpoint=path, progress=kill)
+        fit(train, valid, start, training, device=CPU, checkpoint=path, progress=kill)
     told: list[int] = []
     resumed = fit(
-        train, valid, start, recipe, device=CPU, checkpoint=path, progress=lambda epoch: told.append(epoch.epoch)
+        train, valid, start, training, device=CPU, checkpoint=path, progress=lambda epoch: told.append(epoch.epoch)
     )
     assert told == list(range(killed_after + 1, 7))
     assert weights_of(resumed.heads) == weights_of(whole.heads)
@@ -124,24 +131,24 @@ def test_killed_and_resumed_is_as_never_killed(tmp_path: Path, killed_after: int
 
 def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     train, valid = parts()
-    start, path, told = new_heads(RECIPE, 40, 40), tmp_path / "state.safetensors", []
-    first = fit(train, valid, start, RECIPE, device=CPU, checkpoint=path)
-    again = fit(train, valid, start, RECIPE, device=CPU, checkpoint=path, progress=told.append)
+    start, path, told = new_heads(TRAINING, 40, 40), tmp_path / "state.safetensors", []
+    first = fit(train, valid, start, TRAINING, device=CPU, checkpoint=path)
+    again = fit(train, valid, start, TRAINING, device=CPU, checkpoint=path, progress=told.append)
     assert not told and weights_of(again.heads) == weights_of(first.heads) and again.seconds == first.seconds
 
 
 def test_a_checkpoint_of_another_training_is_not_read(tmp_path: Path) -> None:
     train, valid = parts()
-    start, path = new_heads(RECIPE, 40, 40), tmp_path / "state.safetensors"
-    changed = replace(train, text_weights=np.ones(600, np.float32))
+    start, path = new_heads(TRAINING, 40, 40), tmp_path / "state.safetensors"
+    weighted = replace(train, text_weights=np.ones(600, np.float32))
     others = {
-        "recipe": (train, valid, start, replace(RECIPE, lr=1e-3)),
-        "pairs": (changed, valid, start, RECIPE),
-        "held out": (train, None, start, RECIPE),
-        "heads": (train, valid, new_heads(replace(RECIPE, seed=3), 40, 40), RECIPE),
+        "training": (train, valid, start, changed(lr=1e-3)),
+        "pairs": (weighted, valid, start, TRAINING),
+        "held out": (train, None, start, TRAINING),
+        "heads": (train, valid, new_heads(changed(seed=3), 40, 40), TRAINING),
     }
     for what, other in others.items():
-        fit(train, valid, start, RECIPE, device=CPU, checkpoint=path)
+        fit(train, valid, start, TRAINING, device=CPU, checkpoint=path)
         told: list[Epoch] = []
         fresh = fit(*other, device=CPU, checkpoint=path, progress=told.append)
         assert len(told) == 6, what
@@ -154,34 +161,34 @@ def test_a_broken_checkpoint_starts_anew(tmp_path: Path, content: bytes) -> None
     path.write_bytes(content)
     train, valid = parts()
     told: list[Epoch] = []
-    fit(train, valid, new_heads(RECIPE, 40, 40), RECIPE, device=CPU, checkpoint=path, progress=told.append)
+    fit(train, valid, new_heads(TRAINING, 40, 40), TRAINING, device=CPU, checkpoint=path, progress=told.append)
     assert len(told) == 6
 
 
 def test_the_scale_stays_below_its_bound() -> None:
     train, valid = parts()
-    recipe = replace(RECIPE, scale=99.0, lr=0.1)
-    history = fit(train, valid, new_heads(recipe, 40, 40), recipe, device=CPU).history
+    training = changed(lr=0.1)
+    history = fit(train, valid, new_heads(training, 40, 40), training, device=CPU, scale=99.0).history
     assert max(epoch.scale for epoch in history) <= MAX_SCALE * (1 + 1e-6)
 
 
 def test_a_prior_and_anchored_weights_hold_heads_back() -> None:
-    train, start = parts()[0], new_heads(RECIPE, 40, 40)
+    train, start = parts()[0], new_heads(TRAINING, 40, 40)
 
-    def moved(recipe: Recipe) -> float:
-        heads = fit(train, None, start, recipe, device=CPU).heads
+    def moved(training: HeadTraining, anchored: bool = False) -> float:
+        heads = fit(train, None, start, training, device=CPU, anchored=anchored).heads
         assert heads.image.direct is not None and start.image.direct is not None
         return (heads.image.direct.weight - start.image.direct.weight).square().sum().item()
 
-    free = moved(RECIPE)
-    assert moved(replace(RECIPE, prior=100.0)) < 0.5 * free
-    assert moved(replace(RECIPE, anchored=True, weight_decay=50.0)) < 0.5 * free
+    free = moved(TRAINING)
+    assert moved(changed(prior=100.0)) < 0.5 * free
+    assert moved(changed(weight_decay=50.0), anchored=True) < 0.5 * free
 
 
 def test_pairs_of_one_group_alone_are_refused() -> None:
     pairs = made(5)
     with pytest.raises(ColdstartError) as refused:
-        fit(replace(pairs, groups=np.zeros(5, np.int64)), None, new_heads(RECIPE, 40, 40), RECIPE, device=CPU)
+        fit(replace(pairs, groups=np.zeros(5, np.int64)), None, new_heads(TRAINING, 40, 40), TRAINING, device=CPU)
     assert str(refused.value) == ("5 pairs of one group teach nothing: alignment needs items of at least two products")
 
 
@@ -189,14 +196,14 @@ def test_vectors_that_are_no_numbers_are_told() -> None:
     pairs = made(60)
     pairs.texts[4:6] = np.nan
     with pytest.raises(ColdstartError) as told:
-        fit(pairs, None, new_heads(RECIPE, 40, 40), RECIPE, device=CPU)
+        fit(pairs, None, new_heads(TRAINING, 40, 40), TRAINING, device=CPU)
     assert str(told.value) == "2 texts have vectors that are no finite numbers, the first at 4: embed them again"
 
 
 def test_a_training_that_leaves_the_numbers_is_told() -> None:
-    recipe = replace(RECIPE, lr=1e20, weight_decay=1e15)
+    training = changed(lr=1e20, weight_decay=1e15)
     with pytest.raises(ColdstartError) as told:
-        fit(made(60), None, new_heads(recipe, 40, 40), recipe, device=CPU)
+        fit(made(60), None, new_heads(training, 40, 40), training, device=CPU)
     assert str(told.value) == "the loss of epoch 3 is nan: use a lower lr than 1e+20"
 
 
@@ -221,7 +228,7 @@ def test_the_optimiser_is_torchs(anchored: bool) -> None:
 
 
 def identity(dim: int) -> Heads:
-    heads = new_heads(Recipe(dim=dim), dim, dim)
+    heads = new_heads(HeadTraining(dim=dim), dim, dim)
     for head in (heads.image, heads.text):
         assert head.direct is not None
         head.direct.weight.data = torch.eye(dim)

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from coldstart import encoders
-from coldstart.align.settings import Recipe
+from coldstart.align.settings import TowerKind, TowerTraining
 from coldstart.align.towers.data import Drawn, Example, read_examples, write_examples
 from coldstart.align.towers.model import Towers
 from coldstart.align.towers.train import Progress, Together, join, train
@@ -35,6 +35,8 @@ from coldstart.media.limits import Limits
 
 JOB, PAIRS, OUT, CHECKPOINTS, LOG = "job.json", "pairs.jsonl", "out", "checkpoints", "train.log"
 ADAPTER, REPORT = "adapter", "report.json"
+FRAMES = 4
+"""Frames of a video without a stated time, of which a draw takes one."""
 _SAYS, _FAILS = "coldstart-progress ", "coldstart-error "
 
 
@@ -42,7 +44,8 @@ def write_job(
     folder: Path,
     encoder: str,
     examples: Iterable[Example],
-    recipe: Recipe,
+    kind: TowerKind,
+    training: TowerTraining,
     *,
     limits: Limits | None = None,
     allow_random_weights: bool = False,
@@ -51,6 +54,7 @@ def write_job(
 
     Args:
         encoder: an `open_clip:…` name.
+        kind: of training; training: its settings.
         examples: of both splits; without `valid` ones nothing is measured and the last epoch counts as the best.
 
     Raises:
@@ -69,7 +73,7 @@ def write_job(
         "encoder": encoder,
         "allow_random_weights": allow_random_weights,
         "limits": asdict(limits or Limits()),
-        "recipe": asdict(recipe),
+        "recipe": {"towers": kind, "frames": FRAMES, **training.recipe()},
     }
     (folder / JOB).write_text(json.dumps(job, indent=2, sort_keys=True) + "\n", "utf-8")
     return folder
@@ -125,7 +129,9 @@ def _train(
     progress: Progress,
 ) -> None:
     job = json.loads((folder / JOB).read_bytes())
-    recipe = Recipe(**job["recipe"])
+    recipe = dict(job["recipe"])
+    kind, frames = recipe.pop("towers"), recipe.pop("frames")
+    training = TowerTraining(**recipe)
     given: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in job["limits"].items()}
     narrow = choose_dtype(device, dtype)
     narrow = torch.float32 if narrow == torch.float16 else narrow
@@ -136,18 +142,18 @@ def _train(
         examples,
         encoder.image_transform,
         Limits(**given),
-        frames=recipe.frames,
-        augment=recipe.augment,
-        seed=recipe.seed,
+        frames=frames,
+        augment=training.augment,
+        seed=training.seed,
     )
-    towers = Towers(encoder, recipe, recipe.loss, recipe.seed, device, narrow)
+    towers = Towers(encoder, kind, training, device, narrow)
     state, rest = train(
         folder / CHECKPOINTS,
         digest,
         towers,
         examples,
         data,
-        recipe,
+        training,
         together=together,
         device=device,
         workers=workers,

@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import normalize
 
 from coldstart.align.losses import MAX_SCALE, info_nce, sigmoid_loss
-from coldstart.align.settings import Change, Loss
+from coldstart.align.settings import TowerKind, TowerTraining
 from coldstart.encoders import Pixels
 from coldstart.encoders._adapter import BLOCKS, LORA_CONFIG, write_card
 from coldstart.encoders._open_clip_speed import encode_text, lengths
@@ -42,10 +42,11 @@ class Towers:
 
     Args:
         encoder: brings weights, tokenizer and pixel normalisation.
-        change: what is trained; `seed`: of LoRA's random half.
+        kind: LoRA or the last blocks; training: their settings. Its seed draws LoRA's random half.
         dtype: of the frozen weights and of the products: float32 or bfloat16.
 
     Attributes:
+        kind: of training.
         model: open_clip's, changed in place.
         dim: numbers of a vector.
         scale, bias: how cosines are scaled, both trained: the logarithm of the factor, and what is added (sigmoid
@@ -53,37 +54,42 @@ class Towers:
     """
 
     def __init__(
-        self, encoder: OpenClip, change: Change, loss: Loss, seed: int, device: torch.device, dtype: torch.dtype
+        self,
+        encoder: OpenClip,
+        kind: TowerKind,
+        training: TowerTraining,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         self.encoder = encoder
         self.dim = encoder.dim
-        self._change = change
+        self.kind, self._training = kind, training
         self._device, self._dtype = device, dtype
         self.model = encoder.open_model().requires_grad_(False).to(device, dtype)
         self._peft: Any = None
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(training.seed)
             self._unfreeze()
-        sigmoid = loss == "siglip" or (loss == "auto" and self.model.logit_bias is not None)
+        sigmoid = training.loss == "siglip" or (training.loss == "auto" and self.model.logit_bias is not None)
         if sigmoid and self.model.logit_bias is None:
             self.model.logit_bias = nn.Parameter(torch.tensor(_START_BIAS, device=device))
         self.scale = self._trained(self.model.logit_scale)
         self.bias = self._trained(self.model.logit_bias) if sigmoid else None
-        if change.gradient_checkpointing:
+        if training.gradient_checkpointing:
             self.model.set_grad_checkpointing(True)
         self.train(False)
 
     def _unfreeze(self) -> None:
-        change = self._change
-        if change.towers == "lora":
+        training = self._training
+        if self.kind == "lora":
             from peft import LoraConfig, get_peft_model
             from peft.tuners.tuners_utils import BaseTunerLayer
 
             config = LoraConfig(
-                r=change.r,
-                lora_alpha=change.lora_alpha,
-                lora_dropout=change.lora_dropout,
-                target_modules=linear_layers(self.model, change.lora_layers),
+                r=training.r,
+                lora_alpha=training.lora_alpha,
+                lora_dropout=training.lora_dropout,
+                target_modules=linear_layers(self.model, training.lora_layers),
             )
             self._peft = get_peft_model(self.model, config)
             for module in self.model.modules():
@@ -92,7 +98,7 @@ class Towers:
             for parameter in self.weights().values():
                 self._trained(parameter)
         else:
-            for name in last_blocks(self.model, change.last_blocks):
+            for name in last_blocks(self.model, training.last_blocks):
                 self._trained(self.model.get_parameter(name))
 
     def _trained(self, parameter: nn.Parameter) -> nn.Parameter:
@@ -169,7 +175,7 @@ class Towers:
                 n: w.detach().cpu().contiguous() for n, w in self.weights().items() if not n.startswith("logit_")
             }
             save_file(changed, folder / BLOCKS)
-        write_card(folder, self._change.towers, self.encoder.base, about)
+        write_card(folder, self.kind, self.encoder.base, about)
 
 
 def linear_layers(model: Any, which: Literal["all", "attention"]) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from coldstart.align.losses import Cached, random_state, set_random_state
-from coldstart.align.settings import Recipe
+from coldstart.align.settings import TowerTraining
 from coldstart.align.towers.checkpoint import State, restore, store
 from coldstart.align.towers.data import Batch, Draw, Drawn, Example, batches, epoch_plan, share
 from coldstart.align.towers.model import Towers
@@ -265,7 +265,7 @@ def train(
     towers: Towers,
     examples: Sequence[Example],
     data: Drawn,
-    recipe: Recipe,
+    training: TowerTraining,
     *,
     together: Together,
     device: torch.device,
@@ -280,18 +280,19 @@ def train(
     Returns:
         The last state, and what a report says besides.
     """
-    optimiser = _optimiser(towers, recipe)
-    trainer = Trainer(towers, optimiser, together, device, recipe.micro_batch)
+    optimiser = _optimiser(towers, training)
+    trainer = Trainer(towers, optimiser, together, device, training.micro_batch)
     state = restore(folder, digest, towers, optimiser) or State(best=towers.copy())
     places = {split: [i for i, one in enumerate(examples) if one.split == split] for split in ("train", "valid")}
-    span = max(recipe.micro_batch * together.size, 1)
+    span = max(training.micro_batch * together.size, 1)
     held_out = [[Draw(i, None) for i in places["valid"][at : at + span]] for at in range(0, len(places["valid"]), span)]
     plans = {
-        epoch: epoch_plan(places["train"], epoch, recipe.seed, recipe.batch_size) for epoch in range(recipe.epochs)
+        epoch: epoch_plan(places["train"], epoch, training.seed, training.batch_size)
+        for epoch in range(training.epochs)
     }
     steps = sum(map(len, plans.values()))
     ahead: list[list[Draw]] = list(held_out) if state.measured is None else []
-    for epoch in range(state.epoch, recipe.epochs):
+    for epoch in range(state.epoch, training.epochs):
         ahead += plans[epoch] + held_out
     stream = batches(data, examples, [share(one, together.rank, together.size) for one in ahead], workers)
     skipped: dict[str, str] = {}
@@ -300,13 +301,13 @@ def train(
         state.measured = {"epoch": 0, **measure(trainer, stream, held_out, skipped)}
         state.best_score = _score(state.measured)
         progress(state.measured)
-    while state.epoch < recipe.epochs and not state.stopped:
-        torch.manual_seed(recipe.seed + 1_000_003 * (state.epoch + 1) + together.rank)  # of dropout
+    while state.epoch < training.epochs and not state.stopped:
+        torch.manual_seed(training.seed + 1_000_003 * (state.epoch + 1) + together.rank)  # of dropout
         towers.train(True)
         losses, count, epoch_began = [], 0, time.perf_counter()
         for number, draws in enumerate(plans[state.epoch], start=state.epoch * len(plans[state.epoch])):
             for group in optimiser.param_groups:
-                group["lr"] = _rate(recipe, towers, number, steps)
+                group["lr"] = _rate(training, towers, number, steps)
             batch = next(stream)
             skipped.update(batch.skipped)
             loss = trainer.step(batch, -(-len(draws) // together.size))
@@ -332,7 +333,7 @@ def train(
         if not held_out or _score(now) > state.best_score:
             state.best, state.best_epoch, state.best_score = towers.copy(), state.epoch, _score(now)
         state.history.append(now)
-        state.stopped = bool(recipe.patience) and state.epoch - state.best_epoch >= recipe.patience
+        state.stopped = bool(training.patience) and state.epoch - state.best_epoch >= training.patience
         state.seconds = before_s + time.perf_counter() - began
         if together.rank == 0:
             store(folder, digest, towers, optimiser, state)
@@ -351,16 +352,16 @@ def _score(found: Mapping[str, Any]) -> list[float]:
     return [round(found.get("recall_at_10", 0.0), 6), round(found.get("mrr", 0.0), 6)]
 
 
-def _optimiser(towers: Towers, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimiser(towers: Towers, training: TowerTraining) -> torch.optim.Optimizer:
     weights = list(towers.weights().values())
     matrices, others = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim <= 1]
-    parts = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    parts = [{"params": matrices, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW([part for part in parts if part["params"]], betas=(0.9, 0.98), eps=1e-6)
 
 
-def _rate(recipe: Recipe, towers: Towers, step: int, steps: int) -> float:
-    highest = recipe.lr if recipe.lr is not None else (2e-4 if recipe.towers == "lora" else 1e-5)
-    rising = max(1, round(recipe.warmup * steps))
+def _rate(training: TowerTraining, towers: Towers, step: int, steps: int) -> float:
+    highest = training.lr if training.lr is not None else (2e-4 if towers.kind == "lora" else 1e-5)
+    rising = max(1, round(training.warmup * steps))
     if step < rising:
         return highest * (step + 1) / rising
     return highest * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
