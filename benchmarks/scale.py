@@ -35,8 +35,8 @@ from benchmarks import growing, scale_model, vector_data, vectors_1m
 from benchmarks.report import CACHE, Row
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline, load
+from coldstart.core.progress import SilentProgress
 from coldstart.core.stage import LedgerRow
-from coldstart.engine.progress import SilentProgress
 from coldstart.ingest.stage import SCHEMA
 from coldstart.store import ITEMS, LEDGER, Store
 from coldstart.store.catalog import CATALOG

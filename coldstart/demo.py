@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from coldstart import api, sample
-from coldstart.engine.progress import Progress
+from coldstart.core.progress import Progress
 from coldstart.pages import SheetRow, Tile, contact_sheet, neighbours_html
 from coldstart.pages.item import item_page
 from coldstart.search.notebook import Hits

@@ -19,11 +19,12 @@ from coldstart.ablation.report import Cost
 from coldstart.core import prompts
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline, StageSpec
+from coldstart.core.progress import Progress
 from coldstart.core.stage import Reject, Row
 from coldstart.describe.evaluate.workspace import evidence
 from coldstart.describe.finetune.fit import needs_a_fit
 from coldstart.describe.finetune.settings import FINETUNE, WRITE
-from coldstart.describe.writing import PROMPTS, Writer, ask_of, given_fields, prompts_of
+from coldstart.describe.writing import DEFAULT_PROMPTS, Writer, load_prompt_builder, given_fields, load_prompts
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
 from coldstart.store import Store
@@ -57,17 +58,17 @@ class WriterTexts:
     shown: tuple[str, ...] | None = None
 
 
-def stored_descriptions(store: Store, pipeline: Pipeline, standing: Standing) -> WriterTexts | None:
+def stored_descriptions(store: Store, pipeline: Pipeline, pipeline_state: Standing) -> WriterTexts | None:
     """What the pipeline's own writer wrote and its last checks left; None where it describes nothing."""
     checks = pipeline.of_kind(CHECK)
     if not checks:
         return None
     name = checks[-1].name
-    state = standing.of(name)
+    state = pipeline_state.of(name)
     if not state.fresh:
         return None
     spec = _write_spec(pipeline, name)
-    writing, ask = ask_of(spec, pipeline)
+    writing, ask = load_prompt_builder(spec, pipeline)
     rows = store.read(f"stage.{name}", ["item_id", "summary", "attributes", "keywords", "queries"]).to_pylist()
     texts = dict.fromkeys(state.settled, "")
     for row in rows:
@@ -76,7 +77,7 @@ def stored_descriptions(store: Store, pipeline: Pipeline, standing: Standing) ->
             texts[row["item_id"]] = _text({**row, "attributes": values})
     writer = BASE if writing.adapter is None else ADAPTER
     shown = None if ask.given is None else tuple(sorted(ask.given))
-    return WriterTexts(writer, spec.settings.generator, texts, required_costs(name, pipeline, standing), (), shown)
+    return WriterTexts(writer, spec.settings.generator, texts, required_costs(name, pipeline, pipeline_state), (), shown)
 
 
 def other_writer(store: Store, pipeline: Pipeline, known: str | None) -> tuple[str, Writer, tuple[str, ...] | None]:
@@ -88,13 +89,13 @@ def other_writer(store: Store, pipeline: Pipeline, known: str | None) -> tuple[s
     wanted = BASE if known == ADAPTER else ADAPTER
     specs, fits = pipeline.of_kind(WRITE), pipeline.of_kind(FINETUNE)
     if wanted == BASE:
-        writing, ask = ask_of(specs[-1], pipeline)
+        writing, ask = load_prompt_builder(specs[-1], pipeline)
         if needs_a_fit(writing.generator):
             raise ColdstartError(f"{writing.generator} writes nothing before it is fitted")
         by_kind, given, settings = ask.by_kind, ask.given, specs[-1].settings
     else:
         writing, settings = _finetuned_writer(store, pipeline, fits)
-        by_kind = prompts_of(fits[-1].name, writing.prompt or PROMPTS)
+        by_kind = load_prompts(fits[-1].name, writing.prompt or DEFAULT_PROMPTS)
         given = given_fields(fits[-1].name, writing.given)
     generator = generators.load(
         writing.generator,
@@ -117,7 +118,7 @@ def write_descriptions(
     given: Sequence[str] | None,
     rows: Sequence[Row],
     count: int | None,
-    progress: Any,
+    progress: Progress,
 ) -> WriterTexts:
     """What a writer writes of so many of these items, drawn at random; what it wrote of one before stands.
 

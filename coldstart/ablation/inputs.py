@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from coldstart.ablation.report import Cost
 from coldstart.core import prompts
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.progress import Progress
 from coldstart.core.stage import is_map
 from coldstart.embed.spaces import TextCache, forget
 from coldstart.store import RUNS, Store
@@ -69,7 +70,7 @@ def cut_parts(items: Sequence[Parts], budgets: Mapping[str, int], encoder: Encod
 class TextVectors:
     """Vectors of texts, each encoded once and kept in the workspace, and what encoding takes."""
 
-    def __init__(self, store: Store, encoder: Encoder, progress: Any) -> None:
+    def __init__(self, store: Store, encoder: Encoder, progress: Progress) -> None:
         self._encoder = encoder
         table = f"{PREFIX}{encoder.passport('text').digest}"
         forget(store, PREFIX, table)
@@ -107,13 +108,13 @@ _FINETUNE, _GROUNDS, _WRITE, _CHECK = "finetune.describe", "describe.grounds", "
 _UNKNOWN = "no run of it is recorded"
 
 
-def required_costs(name: str, pipeline: Pipeline, standing: Standing) -> frozenset[str]:
+def required_costs(name: str, pipeline: Pipeline, pipeline_state: Standing) -> frozenset[str]:
     """The stage and all that its rows are made from: stages that it reads, and fits that it stands on."""
     found = {name}
-    stage = standing.stage(name)
+    stage = pipeline_state.stage(name)
     if is_map(stage):
         for read in stage.reads.values():
-            found |= required_costs(read, pipeline, standing)
+            found |= required_costs(read, pipeline, pipeline_state)
     spec = pipeline.stage(name)
     if spec.kind == _WRITE and spec.settings.generator.startswith("finetune:"):
         found |= {one.name for one in pipeline.of_kind(_FINETUNE)}
@@ -122,7 +123,7 @@ def required_costs(name: str, pipeline: Pipeline, standing: Standing) -> frozens
     return frozenset(found)
 
 
-def recorded_costs(names: Sequence[str], store: Store, standing: Standing) -> dict[str, Cost]:
+def recorded_costs(names: Sequence[str], store: Store, pipeline_state: Standing) -> dict[str, Cost]:
     """Stage -> what it took: seconds an item, of the newest runs that made as many rows as there are; of a fit, once.
 
     Seconds are those on the clock of the machine that ran it, waiting for media included.
@@ -136,10 +137,10 @@ def recorded_costs(names: Sequence[str], store: Store, standing: Standing) -> di
     found = {}
     for name in names:
         own = runs.get(name, [])
-        if not is_map(standing.stage(name)):
+        if not is_map(pipeline_state.stage(name)):
             found[name] = Cost(name, 0.0, own[0]["seconds"], "recorded") if own else Cost(name, 0.0, 0.0, _UNKNOWN)
             continue
-        rows = len(standing.of(name).fresh)
+        rows = len(pipeline_state.of(name).fresh)
         done = spent = 0.0
         for ran in own:
             done += ran["done"] + ran["lost"]

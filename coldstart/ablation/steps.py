@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.core.progress import Meter
 from coldstart.errors import ColdstartError
 from coldstart.metrics.ranking import measure_lists
 from coldstart.recommend import model
@@ -119,7 +120,7 @@ class SplitResult:
 
 
 def evaluate_steps(
-    split: Split, content: Content, steps: Sequence[Step], settings: LadderSettings, meter: Any = None
+    split: Split, content: Content, steps: Sequence[Step], settings: LadderSettings, meter: Meter | None = None
 ) -> SplitResult:
     """Every step's lists of the split's new test items.
 

@@ -14,6 +14,7 @@ from coldstart.ablation.report import LadderReport, build_report
 from coldstart.ablation.steps import LadderSettings, evaluate_steps
 from coldstart.core.interactions import Interactions
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.progress import Progress
 from coldstart.errors import ColdstartError
 from coldstart.recommend.evaluate.splits import Split, split_by_item_ids, split_by_items
 from coldstart.recommend.fit_stage import content_groups
@@ -33,7 +34,7 @@ _SAME = 0.98  # mean cosine from which two items' pictures are one
 def evaluate_store(
     store: Store,
     pipeline: Pipeline,
-    progress: Any,
+    progress: Progress,
     *,
     seeds: int = 1,
     write: int | str | None = None,
@@ -62,10 +63,10 @@ def evaluate_store(
             another process writes to the workspace, which keeps the vectors of texts.
     """
     pipeline = bound(pipeline, store)
-    standing = Standing(store, pipeline)
-    rows, content, groups = _met(store, pipeline, standing)
+    pipeline_state = Standing(store, pipeline)
+    rows, content, groups = _met(store, pipeline, pipeline_state)
     with store.lock():
-        ladder = build_ladder(store, pipeline, standing, content, write, progress)
+        ladder = build_ladder(store, pipeline, pipeline_state, content, write, progress)
     content = replace(content, blocks=ladder.blocks)
     fits = pipeline.of_kind(FIT)
     own = asdict(fits[-1].settings.choice()) if fits else {}
@@ -100,7 +101,7 @@ def evaluate_store(
     )
 
 
-def _met(store: Store, pipeline: Pipeline, standing: Standing) -> tuple[Interactions, Content, NDArray[np.int64]]:
+def _met(store: Store, pipeline: Pipeline, pipeline_state: Standing) -> tuple[Interactions, Content, NDArray[np.int64]]:
     """All interactions with items of the catalogue, those items with their pictures, and which of them are alike."""
     rows = InteractionTable(store).read()
     if not len(rows):
@@ -110,7 +111,7 @@ def _met(store: Store, pipeline: Pipeline, standing: Standing) -> tuple[Interact
         )
     met = np.flatnonzero(np.bincount(rows.items, minlength=len(rows.item_ids)))
     names = [spec.name for spec in pipeline.of_kind("embed") if _is_picture(spec.settings)]
-    content = load_content(store, pipeline, names, [rows.item_ids[place] for place in met], standing=standing)
+    content = load_content(store, pipeline, names, [rows.item_ids[place] for place in met], pipeline_state=pipeline_state)
     if not len(content):
         raise ColdstartError(
             f"none of the {len(met)} items that interactions name is in workspace {store.uri}: ids must be those of "

@@ -21,6 +21,7 @@ from coldstart.align.queries import Asked, ClassTexts, Features, Hit, Rows, choo
 from coldstart.align.settings import KIND
 from coldstart.core import class_file
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.progress import Progress
 from coldstart.errors import ColdstartError
 from coldstart.metrics import ranking
 from coldstart.store import ITEMS, Store
@@ -205,7 +206,7 @@ _SHOWN = ("title", "description", "category", "kind")
 def evaluate_store(
     store: Store,
     pipeline: Pipeline,
-    progress: Any,
+    progress: Progress,
     *,
     split: str = "test",
     classes: str | Path | None = None,

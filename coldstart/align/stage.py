@@ -21,6 +21,7 @@ from coldstart.align.dataset import Features
 from coldstart.align.settings import Settings
 from coldstart.core.keys import chain, digest, stage_key
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.embed.item_texts import PairTexts
 from coldstart.embed.spaces import TextCache, encoders_of, forget, picture_space
@@ -144,7 +145,7 @@ class AlignStage:
 
     # -- the fit
 
-    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+    def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit where nothing was fitted under these settings.
 
         Raises:
@@ -156,14 +157,14 @@ class AlignStage:
         changes = self._fits.changes(made, self._inputs(store).items.keys)
         return 0, [f"{_summary(made)}{changes.note('coldstart finetune align')}"]
 
-    def refit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+    def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit where nothing was fitted under these settings, or items came, changed or went since."""
         made = self._fits.newest(store)
         if made is not None and self.present(store) == self._inputs(store).items.keys:
             return 0, [f"{_summary(made)}{NOTHING_CHANGED}"]
         return self._fit(store, progress)
 
-    def forecast(self, store: Store, rows: int, progress: Any) -> tuple[float, float, float]:
+    def forecast(self, store: Store, rows: int, progress: Progress) -> tuple[float, float, float]:
         """Seconds of a fit of heads on so many items; see `coldstart.core.stage.Forecasts`.
 
         Raises:
@@ -185,7 +186,7 @@ class AlignStage:
         least, usual, most = (fixed + one * count for count in epochs(settings.training))
         return least, usual, most
 
-    def features(self, store: Store, progress: Any) -> Features:
+    def features(self, store: Store, progress: Progress) -> Features:
         """What is learnt from: vectors of pictures and texts, read or made, and the split of the last fit."""
         inputs = self._inputs(store)
         keys = inputs.items.ready
@@ -201,7 +202,7 @@ class AlignStage:
             meter=self._meters(progress),
         )
 
-    def before_and_after(self, store: Store, progress: Any) -> tuple[Features, Features]:
+    def before_and_after(self, store: Store, progress: Progress) -> tuple[Features, Features]:
         """Features by the encoders as they were before the last fit and as they are after it: two names for the same
         where the fit left them as they are. Otherwise only items that a space has by the new encoder are in both.
 
@@ -231,10 +232,10 @@ class AlignStage:
     def _texts_table(self, passport: str) -> str:
         return f"stage.{self.name}.texts-{passport}"
 
-    def _meters(self, progress: Any) -> Any:
+    def _meters(self, progress: Progress) -> Any:
         return lambda what, total: progress.meter(f"{self.name}: {what}", total)
 
-    def _fit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+    def _fit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         from coldstart.metrics.splits import split
 
         features = self.features(store, progress)
@@ -268,7 +269,7 @@ class AlignStage:
         return count, [_summary(made), *self._next(store)]
 
     def _fit_heads(
-        self, store: Store, features: Features, parts: Mapping[str, NDArray[np.int64]], progress: Any
+        self, store: Store, features: Features, parts: Mapping[str, NDArray[np.int64]], progress: Progress
     ) -> Learnt:
         from coldstart.align.fit_heads import fit_heads
 
@@ -286,7 +287,7 @@ class AlignStage:
         )
 
     def _fit_towers(
-        self, store: Store, features: Features, parts: Mapping[str, NDArray[np.int64]], progress: Any
+        self, store: Store, features: Features, parts: Mapping[str, NDArray[np.int64]], progress: Progress
     ) -> Learnt:
         from coldstart.align.fit_towers import TowerFit
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coldstart.api.opened import OpenedStore, PipelineSource
-from coldstart.engine.progress import Progress, SilentProgress
+from coldstart.core.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from coldstart.ablation.report import LadderReport

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coldstart.api.opened import OpenedStore
-from coldstart.engine.progress import Progress, SilentProgress
+from coldstart.core.progress import Progress, SilentProgress
 from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class RecommendMethods(OpenedStore):
         if user is None and history is None:
             raise ColdstartError("recommend: give a user or a history")
         wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), QuerySettings(interests, half_life_days)
-        lister = self._listing()
+        recommender = self._listing()
         known = (
-            history_from_json(history, weight=lister.liked_weight)
+            history_from_json(history, weight=recommender.liked_weight)
             if history is not None
-            else lister.history_of(str(user))
+            else recommender.history_of(str(user))
         )
-        return lister.one(user, known, *wanted, reasons)
+        return recommender.recommend(user, known, *wanted, reasons)
 
     def recommend_many(
         self,
@@ -117,6 +117,6 @@ class RecommendMethods(OpenedStore):
         from coldstart.recommend.service import Recommender
 
         catalog = self.published()
-        if self._lister is None or self._lister.catalog is not catalog:
-            self._lister = Recommender(self._store, self.pipeline(), catalog)
-        return self._lister
+        if self._recommender is None or self._recommender.catalog is not catalog:
+            self._recommender = Recommender(self._store, self.pipeline(), catalog)
+        return self._recommender

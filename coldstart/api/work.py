@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from coldstart.api.opened import OpenedStore, PipelineSource
 from coldstart.core.interactions import Interactions
 from coldstart.core.pipeline import Pipeline
-from coldstart.engine.progress import Progress, SilentProgress
+from coldstart.core.progress import Progress, SilentProgress
 from coldstart.engine.report import RunReport, StageReport
 from coldstart.engine.run import run_pipeline, status
 from coldstart.store import LEDGER

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from coldstart.core.progress import Progress
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from typing_extensions import TypeIs
@@ -176,7 +178,7 @@ class WholeStage(Protocol):
     def present(self, workspace: Any) -> dict[str, str]:
         """Keys of the items that are in what it made last."""
 
-    def run(self, workspace: Any, progress: Any) -> tuple[int, list[str]]:
+    def run(self, workspace: Any, progress: Progress) -> tuple[int, list[str]]:
         """Make it. Returns how many rows changed, and what a person should know, a line each.
 
         Args:
@@ -192,7 +194,7 @@ class FitStage(WholeStage, Protocol):
     themselves, since all that was made with the artifact would have to be made anew: they are pending until `refit`.
     """
 
-    def refit(self, workspace: Any, progress: Any) -> tuple[int, list[str]]:
+    def refit(self, workspace: Any, progress: Progress) -> tuple[int, list[str]]:
         """As `run`, and fits as well where rows came or changed since."""
 
 
@@ -200,7 +202,7 @@ class FitStage(WholeStage, Protocol):
 class Forecasts(Protocol):
     """What a fit stage may have besides: it can tell how long it would take."""
 
-    def forecast(self, workspace: Any, rows: int, progress: Any) -> tuple[float, float, float]:
+    def forecast(self, workspace: Any, rows: int, progress: Progress) -> tuple[float, float, float]:
         """Seconds that a fit on so many rows takes: at least, most likely, at most.
 
         Args:

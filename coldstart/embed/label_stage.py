@@ -24,6 +24,7 @@ from coldstart.core import class_file
 from coldstart.core.class_file import Classes
 from coldstart.core.keys import chain, digest, stage_key
 from coldstart.core.pipeline import Pipeline, Section, StageSpec
+from coldstart.core.progress import Progress
 from coldstart.core.settings import nearest
 from coldstart.core.stage import LedgerRow, Reject, Row
 from coldstart.embed.class_likeness import Known, LabelFit, Likeness, worded_spaces
@@ -218,7 +219,7 @@ class LabelStage:
             said += "; no score is precise enough" if needed is None else f"; a label needs {needed:.2f}"
         return LedgerRow(self.name, row["item_id"], row["row_key"], "filtered", "unknown_class", said)
 
-    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+    def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Calibrate where the labelled items changed, then label what is stale, and commit as it goes."""
         try:
             likeness = self._likeness
@@ -243,7 +244,7 @@ class LabelStage:
         keys: Mapping[str, str],
         made: Mapping[str, Mapping[str, str]],
         calibration: Calibration,
-        progress: Any,
+        progress: Progress,
     ) -> None:
         classes = self._likeness.class_vectors(store)
         vectors = {space: vectors_of(store, stage, items) for space, stage in self._likeness.spaces.items()}

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from coldstart import encoders
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline, StageSpec
+from coldstart.core.progress import Meter
 from coldstart.core.stage import Reject, Row
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
@@ -168,7 +169,7 @@ class TextCache:
         self._encoder = encoder
         self._dim = encoder.passport("text").dim
 
-    def vectors(self, texts: Sequence[str], meter: Any) -> NDArray[np.float16]:
+    def vectors(self, texts: Sequence[str], meter: Meter) -> NDArray[np.float16]:
         """Unit vectors [N, D] of texts, each different; those not known yet are encoded and kept.
 
         Args:
@@ -200,7 +201,7 @@ class TextCache:
         keys = self._store.read(self._table, ["text_key"])["text_key"].to_pylist()
         return {key: row for row, key in enumerate(keys)}
 
-    def _encode(self, entries: Sequence[tuple[str, str]], meter: Any) -> None:
+    def _encode(self, entries: Sequence[tuple[str, str]], meter: Meter) -> None:
         parts = []
         for start in range(0, len(entries), _BATCH):
             batch = entries[start : start + _BATCH]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from coldstart.core.pipeline import Engine
+from coldstart.core.progress import Progress
 from coldstart.core.stage import MapStage, Reject, Row, Work
-from coldstart.engine.progress import Progress
 from coldstart.engine.workers import prepare_here, prepare_isolated
 
 if TYPE_CHECKING:

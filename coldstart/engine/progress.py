@@ -1,46 +1,28 @@
-"""Progress of long work: a bar on a terminal, a line every so often elsewhere. Always on stderr."""
+"""Show progress on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from coldstart.core.progress import Meter, SilentMeter
+
 _LINE_EVERY_S = 10.0
 
 
-class Meter(AbstractContextManager["Meter"], Protocol):
-    """Counts one stage's items as they end."""
-
-    def advance(self, done: int, lost: int, wait_share: float) -> None:
-        """`done` more items ended, `lost` of them turned away; `wait_share` of the time the model had no data."""
-
-
-class Progress(Protocol):
-    """Makes a meter for each stage."""
-
-    def meter(self, stage: str, total: int | None) -> Meter: ...
-
-
-class SilentProgress:
-    """For tests and callers that print nothing."""
-
-    def meter(self, stage: str, total: int | None) -> Meter:
-        return _SilentMeter()
-
-
 class ConsoleProgress:
-    """A bar where stderr is a terminal, else a line every ten seconds."""
+    """Progress as a bar where stderr is a terminal, else as a line every ten seconds."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
 
-    def meter(self, stage: str, total: int | None) -> Meter:
+    def meter(self, stage: str, total: int | None, /) -> Meter:
+        """Open a meter that is shown under the name of the stage."""
         return (
             _BarMeter(self._console, stage, total)
             if self._console.is_terminal
@@ -48,20 +30,7 @@ class ConsoleProgress:
         )
 
 
-class _SilentMeter:
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-    def advance(self, done: int, lost: int, wait_share: float) -> None:
-        pass
-
-
-class _CountingMeter(_SilentMeter):
+class _CountingMeter(SilentMeter):
     def __init__(self, console: Console, stage: str, total: int | None) -> None:
         self._console, self._stage, self._total = console, stage, total
         self._began = time.monotonic()
@@ -72,7 +41,7 @@ class _CountingMeter(_SilentMeter):
         rate = self._done / max(time.monotonic() - self._began, 1e-9)
         return f"{rate:,.1f} items/s, {self._lost} lost, model waited {self._wait_share:.0%}"
 
-    def advance(self, done: int, lost: int, wait_share: float) -> None:
+    def advance(self, done: int, lost: int, wait_share: float, /) -> None:
         self._done += done
         self._lost += lost
         self._wait_share = wait_share
@@ -97,7 +66,7 @@ class _BarMeter(_CountingMeter):
     ) -> None:
         self._bar.stop()
 
-    def advance(self, done: int, lost: int, wait_share: float) -> None:
+    def advance(self, done: int, lost: int, wait_share: float, /) -> None:
         super().advance(done, lost, wait_share)
         self._bar.update(self._task, advance=done, text=self._text())
 
@@ -107,7 +76,7 @@ class _LineMeter(_CountingMeter):
         self._printed = self._began
         return self
 
-    def advance(self, done: int, lost: int, wait_share: float) -> None:
+    def advance(self, done: int, lost: int, wait_share: float, /) -> None:
         super().advance(done, lost, wait_share)
         now = time.monotonic()
         if now - self._printed >= _LINE_EVERY_S:

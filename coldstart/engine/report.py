@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from coldstart.core.progress import Progress
 from coldstart.core.stage import FitStage, SourceStage, WholeStage
 from coldstart.engine.estimate.report import Comparison
 from coldstart.engine.local import Ran
-from coldstart.engine.progress import Progress
 from coldstart.store import Maintenance, Store
 from coldstart.store.freshness import Balance, assess, tally
 

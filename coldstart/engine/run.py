@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 
 from coldstart.core.pipeline import Pipeline, StageSpec
+from coldstart.core.progress import Progress, SilentProgress
 from coldstart.core.stage import MapStage, WholeStage, is_map, is_source
 from coldstart.engine import devices
 from coldstart.engine.estimate.report import Asked, compare
 from coldstart.engine.local import Ran, run_map
-from coldstart.engine.progress import Progress, SilentProgress
 from coldstart.engine.report import RunReport, StageReport, run_whole, source_balance, whole_balance
 from coldstart.engine.work import Scope, SourceWork, sources, stale_work
 from coldstart.engine.workers import kept_workers

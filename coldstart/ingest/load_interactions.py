@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coldstart.engine.progress import Progress, SilentProgress
+from coldstart.core.progress import Progress, SilentProgress
 from coldstart.ingest.interaction_file import Block, InteractionFile
 from coldstart.store import Store
 from coldstart.store.interactions import InteractionTable

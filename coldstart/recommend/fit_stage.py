@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from coldstart.core.interactions import Interactions
 from coldstart.core.keys import chain, stage_key
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.recommend.inputs import FIT_FILE, LABELS, load_content, met_items, spaces_before
@@ -92,10 +93,10 @@ class BehaviourFitStage:
     def _standing(self, store: Store) -> Standing:
         return Standing(store, self._pipeline, self.spaces)
 
-    def _inputs(self, store: Store, standing: Standing | None = None) -> FitInputs:
-        standing = standing or self._standing(store)
-        closed = standing.closed(self.name)
-        states = {space: standing.of(space) for space in self.spaces}
+    def _inputs(self, store: Store, pipeline_state: Standing | None = None) -> FitInputs:
+        pipeline_state = pipeline_state or self._standing(store)
+        closed = pipeline_state.closed(self.name)
+        states = {space: pipeline_state.of(space) for space in self.spaces}
         met = met_items(store, self._end)
         inputs = FitInputs(self.name)
         for item, own in store.keys(ITEMS).items():
@@ -115,7 +116,7 @@ class BehaviourFitStage:
 
     # -- the fit
 
-    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+    def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit where nothing was fitted under these settings, if there is enough to learn from."""
         try:
             made = self._fits.newest(store)
@@ -131,7 +132,7 @@ class BehaviourFitStage:
         since = ", ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
         return 0, [f"{_summary(made)}{f'; since then {since}: `coldstart finetune behaviour`' if since else ''}"]
 
-    def refit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+    def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit where nothing was fitted under these settings, or items or interactions came, changed or went since.
 
         Raises:
@@ -150,13 +151,13 @@ class BehaviourFitStage:
         return same and self.present(store) == self._inputs(store).keys
 
     def _lesson(self, store: Store) -> Lesson:
-        standing = self._standing(store)
-        keys = self._inputs(store, standing).ready
-        content = load_content(store, self._pipeline, list(self.spaces), sorted(keys), standing=standing)
+        pipeline_state = self._standing(store)
+        keys = self._inputs(store, pipeline_state).ready
+        content = load_content(store, self._pipeline, list(self.spaces), sorted(keys), pipeline_state=pipeline_state)
         read = InteractionTable(store).read(end=self._end)
         return Lesson(content, keys, read.over(content.item_ids), len(read))
 
-    def _fit(self, store: Store, lesson: Lesson, progress: Any) -> tuple[int, list[str]]:
+    def _fit(self, store: Store, lesson: Lesson, progress: Progress) -> tuple[int, list[str]]:
         from coldstart.recommend.model.fitted import to_files
         from coldstart.recommend.model.selection import count_steps, select_model
 

@@ -24,6 +24,7 @@ from coldstart.core import stage as registry
 from coldstart.core.items import CONTENT_FIELDS
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.embed.spaces import spaces_of
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
@@ -127,7 +128,7 @@ class IndexStage:
         published = Catalog(store.db).published()
         return {} if published is None else published.keys()
 
-    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+    def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Write, index, publish, clean up; `coldstart.store.catalog` has each step.
 
         Raises:

@@ -154,7 +154,7 @@ def test_news_wait_until_a_fit_is_asked_for(shop: coldstart.Workspace, tmp_path:
 
 def build_of(workspace: coldstart.Workspace, name: str) -> Any:
     pipeline = workspace.pipeline()
-    return build(next(spec for spec in pipeline.stages if spec.name == name), pipeline)
+    return build(pipeline.stage(name), pipeline)
 
 
 def test_other_settings_are_a_fit_of_their_own_and_only_what_changes_results_counts(shop: coldstart.Workspace) -> None:
@@ -273,6 +273,6 @@ class _Silent:
     """Counts nothing."""
 
     def meter(self, stage: str, total: int | None) -> Any:
-        from coldstart.engine.progress import SilentProgress
+        from coldstart.core.progress import SilentProgress
 
         return SilentProgress().meter(stage, total)

@@ -13,7 +13,7 @@ import coldstart
 from coldstart import encoders
 from coldstart.align.fit_towers import encode_looks, looks_of
 from coldstart.core import settings as resources
-from coldstart.engine.progress import SilentProgress
+from coldstart.core.progress import SilentProgress
 from coldstart.media.limits import Limits
 
 SAMPLE = resources.PACKAGE / "sample"

@@ -22,12 +22,12 @@ from spread_stages import Builder, Squares, Threads
 from coldstart.core import pipeline as pipelines
 from coldstart.core.device import Share, available, choose_devices, nodes, shares, threads, visible_cuda
 from coldstart.core.pipeline import Engine
+from coldstart.core.progress import SilentProgress
 from coldstart.core.stage import Reject, Work
 from coldstart.engine import devices
 from coldstart.engine.device_process import Place
 from coldstart.engine.devices import OnDevices
 from coldstart.engine.local import Ran, run_map
-from coldstart.engine.progress import SilentProgress
 from coldstart.engine.run import build, run_pipeline
 from coldstart.errors import ColdstartError
 from coldstart.store import Store

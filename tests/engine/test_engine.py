@@ -20,12 +20,13 @@ from preparers import NeedsMissingModule, act
 from rich.console import Console
 
 from coldstart.core.pipeline import Engine
+from coldstart.core.progress import SilentProgress
 from coldstart.core.stage import LedgerRow, MapStage, MapStageDefaults, Reject, Row, Work
 from coldstart.engine import progress as progress_module
 from coldstart.engine import work as writer_module
 from coldstart.engine import workers as workers_module
 from coldstart.engine.local import Ran, run_map
-from coldstart.engine.progress import ConsoleProgress, SilentProgress
+from coldstart.engine.progress import ConsoleProgress
 from coldstart.engine.work import Scope, Writer
 from coldstart.errors import ColdstartError
 from coldstart.store import Store

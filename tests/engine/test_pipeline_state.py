@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from coldstart.core.pipeline import Engine, Media, Pipeline, StageSpec
+from coldstart.core.progress import SilentProgress
 from coldstart.core.stage import Gate, MapStage, MapStageDefaults, Reject, Row
-from coldstart.engine.progress import SilentProgress
 from coldstart.engine.run import _run_stage
 from coldstart.engine.work import Scope, sources, stale_work
 from coldstart.store import ITEMS, Store

@@ -14,9 +14,9 @@ from ray_stages import Recipe, Squares, fill
 
 from coldstart.core.keys import stage_key
 from coldstart.core.pipeline import Engine
+from coldstart.core.progress import SilentProgress
 from coldstart.core.stage import LedgerRow
 from coldstart.engine.local import run_map
-from coldstart.engine.progress import SilentProgress
 from coldstart.engine.ray.actors import Computer, Order, Outcome, Preparer
 from coldstart.engine.ray.plan import BLOCK, Summary, add, labelled, look, partition_of, split, tables_of
 from coldstart.engine.ray.run import Committer

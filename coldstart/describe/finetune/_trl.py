@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 from trl import DPOTrainer, SFTTrainer
 
+from coldstart.core.progress import Progress
 from coldstart.errors import ColdstartError
 
 
@@ -99,7 +100,7 @@ class Lengths(TrainerCallback):  # type: ignore[misc]
 class Counted(TrainerCallback):  # type: ignore[misc]
     """Counts pairs on a meter."""
 
-    def __init__(self, progress: Any, name: str, total: int, a_step: int) -> None:
+    def __init__(self, progress: Progress, name: str, total: int, a_step: int) -> None:
         self._progress, self._name, self._total, self._a_step = progress, name, total, a_step
         self._open = ExitStack()
         self._shown = 0
@@ -125,7 +126,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         before_s: seconds before an interruption.
     """
 
-    def follow(self, patience: int, progress: Any, name: str) -> None:
+    def follow(self, patience: int, progress: Progress | None, name: str) -> None:
         """Stop after so many looks without a lower held-out loss; count tokens on a meter."""
         self.tokens = self.session_tokens = 0
         self.step_s = self.before_s = 0.0
@@ -165,7 +166,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
 
 
 class _Follow(TrainerCallback):  # type: ignore[misc]
-    def __init__(self, trainer: CompletionTrainer, patience: int, progress: Any, name: str) -> None:
+    def __init__(self, trainer: CompletionTrainer, patience: int, progress: Progress | None, name: str) -> None:
         self._trainer, self._patience, self._progress, self._name = trainer, patience, progress, name
         self._open = ExitStack()
         self._meter: Any = None

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from coldstart.core.progress import Progress
 from coldstart.describe.finetune.base_model import load_base, quiet
 from coldstart.describe.finetune.sft import ADAPTER, checkpointing, last_whole, save_adapter, sft_dtype
 from coldstart.describe.finetune.training import DpoSettings
@@ -102,7 +103,7 @@ def tune(
     device: torch.device,
     dtype: str = "auto",
     folder: Path,
-    progress: Any = None,
+    progress: Progress | None = None,
     name: str = "finetune.describe",
 ) -> DpoResult:
     """Go on from an adapter with preferences; killed and called again, it goes on from its last checkpoint.
@@ -161,7 +162,7 @@ def _trainer(
     device: torch.device,
     dtype: torch.dtype,
     folder: Path,
-    progress: Any,
+    progress: Progress | None,
     name: str,
 ) -> tuple[Any, Any, Any]:
     from datasets import Dataset

@@ -19,12 +19,13 @@ import torch
 
 from coldstart import generators
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.progress import Progress
 from coldstart.describe.finetune.base_model import load_base, quiet
 from coldstart.describe.finetune.dataset import rows_of
 from coldstart.describe.finetune.fit import needs_a_fit
 from coldstart.describe.finetune.settings import FINETUNE
-from coldstart.describe.prompt_input import Ask
-from coldstart.describe.writing import given_fields, prompts_of, requests
+from coldstart.describe.prompt_input import PromptBuilder
+from coldstart.describe.writing import given_fields, load_prompts, build_requests
 from coldstart.errors import ColdstartError
 from coldstart.generators import _local
 from coldstart.store import Store
@@ -136,7 +137,7 @@ def written(
     return texts
 
 
-def exported(store: Store, pipeline: Pipeline, out: Path, prompts: int, progress: Any) -> dict[str, Any]:
+def exported(store: Store, pipeline: Pipeline, out: Path, prompts: int, progress: Progress) -> dict[str, Any]:
     """Write the merged model, and see that adapter, merged model and batches write the same, first of held-out items.
 
     Args:
@@ -166,10 +167,10 @@ def exported(store: Store, pipeline: Pipeline, out: Path, prompts: int, progress
     first = sorted(sides, key=lambda item: sides[item] != "test")  # held-out ones, then others
     rows = rows_of(store, pipeline, names[-1], Standing(store, pipeline))
     chosen = [rows[item] for item in first if item in rows][:prompts]
-    ask = Ask(prompts_of(names[-1], writing.prompt or {}), writing.attributes, given_fields(names[-1], writing.given))
+    ask = PromptBuilder(load_prompts(names[-1], writing.prompt or {}), writing.attributes, given_fields(names[-1], writing.given))
     device = pipeline.engine.device
     tuned = generators.load(writing.generator, device=device, dtype="float32", adapter=made.folder, merge=False)
-    asked = requests([ask(row) for row in chosen], tuned)
+    asked = build_requests([ask(row) for row in chosen], tuned)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent) as draft:
         with progress.meter(f"export: {len(asked)} prompts three ways", 2) as meter:
             folder = merge(writing.generator, made.folder, Path(draft) / "model")

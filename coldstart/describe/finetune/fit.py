@@ -22,6 +22,7 @@ from coldstart.core.description import parse
 from coldstart.core.device import choose_device
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.progress import Progress
 from coldstart.core.prompts import Prompt
 from coldstart.core.stage import Reject, Row
 from coldstart.describe.checks.contract import Checked, Rules
@@ -29,7 +30,7 @@ from coldstart.describe.finetune.card import model_card, summary
 from coldstart.describe.finetune.dataset import lessons, values_seen
 from coldstart.describe.finetune.settings import Settings
 from coldstart.describe.finetune.training import Example, batch_tokens
-from coldstart.describe.writing import Writer, requests
+from coldstart.describe.writing import Writer, build_requests
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Generator
 from coldstart.media.limits import Limits
@@ -63,7 +64,7 @@ class DescribeFit:
     prompts: Mapping[str, Prompt]
     given: frozenset[str]
     folder: Path
-    progress: Any
+    progress: Progress
 
     def fit(
         self, rows: Sequence[Row], keys: Sequence[str], groups: NDArray[np.int64], earlier: Path | None
@@ -335,7 +336,7 @@ def prefer(
                         score(checked, truth(row, attributes.of(row["category"])), attributes.of(None))
                     )
             meter.advance(len(chosen), 0, 0.0)
-    asked = requests([one for one in writer.asked(chosen, fit.given) if not isinstance(one, Reject)], tuned)
+    asked = build_requests([one for one in writer.asked(chosen, fit.given) if not isinstance(one, Reject)], tuned)
     pairs = []
     for row, request, own, marks in zip(chosen, asked, texts, scores, strict=True):
         if (found := dpo.pair_of(own, marks, margin=settings.margin)) is not None:

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from coldstart.core.progress import Progress
 from coldstart.describe.finetune.sft import _CHECKPOINTS, ADAPTER, RESULT, Pictures, fit, sft_dtype
 from coldstart.describe.finetune.training import Example, LoraSettings
 from coldstart.errors import ColdstartError
@@ -78,7 +78,7 @@ def train(
     device: torch.device,
     dtype: str = "auto",
     folder: Path,
-    progress: Any = None,
+    progress: Progress | None = None,
     pictures: Pictures | None = None,
     name: str = "finetune.describe",
 ) -> LoraResult:

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from coldstart.core.progress import Meter, Progress
 from coldstart.describe.finetune import sft
 from coldstart.describe.finetune.training import Example, LoraSettings
 from coldstart.errors import ColdstartError
@@ -37,7 +38,7 @@ def launch(
     seed: int,
     device: torch.device,
     dtype: str,
-    progress: Any,
+    progress: Progress | None,
     name: str,
 ) -> None:
     """Start the processes, hand on their progress, and wait; they end with this process at the latest.
@@ -83,8 +84,8 @@ def launch(
         raise ColdstartError(known[0] if known else f"training failed; the end of {log}: {' | '.join(lines[-5:])}")
 
 
-def _hand_on(lines: Any, progress: Any) -> None:
-    meter: Any = None
+def _hand_on(lines: Any, progress: Progress | None) -> None:
+    meter: Meter | None = None
     try:
         for line in lines:
             if progress is None or not line.startswith(_SAYS):

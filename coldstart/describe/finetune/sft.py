@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from coldstart.core.device import choose_dtype
+from coldstart.core.progress import Progress
 from coldstart.describe.finetune import _speed, sft
 from coldstart.describe.finetune._trl import IGNORED
 from coldstart.describe.finetune.base_model import Base, load_base, quiet
@@ -99,7 +100,7 @@ def trainer(
     settings: LoraSettings,
     device: torch.device,
     folder: Path,
-    progress: Any,
+    progress: Progress | None,
     name: str,
     seed: int = 0,
 ) -> Any:
@@ -269,7 +270,7 @@ def fit(
     device: torch.device,
     folder: Path,
     digest: str,
-    progress: Any,
+    progress: Progress | None,
     pictures: Pictures | None,
     name: str,
 ) -> None:

@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from coldstart.core.keys import stage_key
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow
 from coldstart.describe.finetune.dataset import Inputs, groups_of, inputs
 from coldstart.describe.finetune.settings import Settings
-from coldstart.describe.writing import given_fields, prompts_of
+from coldstart.describe.writing import given_fields, load_prompts
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
 from coldstart.store.fit_stage import NOTHING_CHANGED, SavedFits, remove_scratch
@@ -47,7 +48,7 @@ class FinetuneStage:
         self.name = name
         self.settings = settings
         self._pipeline = pipeline
-        self.prompts = prompts_of(name, settings.prompt)
+        self.prompts = load_prompts(name, settings.prompt)
         given = given_fields(name, settings.given)
         assert given is not None, "the setting has a default"
         self.given = given
@@ -106,7 +107,7 @@ class FinetuneStage:
 
     # -- the fit
 
-    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+    def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit where nothing was fitted under these settings.
 
         Raises:
@@ -118,14 +119,14 @@ class FinetuneStage:
         changes = self._fits.changes(made, self._inputs(store).keys)
         return 0, [f"{made.report['summary']}{changes.note('coldstart finetune describe')}"]
 
-    def refit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+    def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit where nothing was fitted under these settings, or items came, changed or went since."""
         made = self._fits.newest(store)
         if made is not None and self.present(store) == dict(self._inputs(store).keys):
             return 0, [f"{made.report['summary']}{NOTHING_CHANGED}"]
         return self._fit(store, progress)
 
-    def _fit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+    def _fit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         from coldstart.describe.finetune.fit import DescribeFit
 
         found = self._inputs(store)

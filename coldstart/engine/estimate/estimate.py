@@ -20,13 +20,13 @@ from random import Random
 from typing import Any
 
 from coldstart.core.pipeline import Pipeline, StageSpec
+from coldstart.core.progress import SilentProgress
 from coldstart.core.stage import FitStage, Forecasts, MapStage, Reject, SourceStage, WholeStage, is_map, is_source
 from coldstart.engine import devices
 from coldstart.engine.estimate.forecast import Here, Machine, Needs, Took, needs
 from coldstart.engine.estimate.probe import Memory, Probe, probe
 from coldstart.engine.estimate.report import Assumption, Elsewhere, Estimate, StageEstimate
 from coldstart.engine.estimate.sandbox import Pool, Rehearsal, kind_and_size
-from coldstart.engine.progress import SilentProgress
 from coldstart.engine.run import choose
 from coldstart.engine.work import Scope, SourceWork
 from coldstart.engine.workers import kept_workers

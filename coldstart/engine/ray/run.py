@@ -26,9 +26,9 @@ from ray.util.annotations import RayDeprecationWarning
 
 from coldstart.core.keys import stage_key
 from coldstart.core.pipeline import Engine, Pipeline, RayCluster
+from coldstart.core.progress import Progress, SilentProgress
 from coldstart.core.stage import FitStage, LedgerRow, MapStage, SourceStage, WholeStage, is_map, is_source
 from coldstart.engine.local import Ran
-from coldstart.engine.progress import Progress, SilentProgress
 from coldstart.engine.ray import plan as ray_plan
 from coldstart.engine.ray.actors import Computer, Order, Outcome, Preparer
 from coldstart.engine.ray.cluster import fetch, has_gpus, task

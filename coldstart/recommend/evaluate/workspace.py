@@ -14,6 +14,7 @@ import numpy as np
 
 from coldstart.core.interactions import Interactions
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.progress import Meter, Progress
 from coldstart.errors import ColdstartError
 from coldstart.recommend.evaluate import EvaluateSettings, build_split, count_steps, evaluate, splits
 from coldstart.recommend.evaluate.report import RecommendReport
@@ -27,7 +28,7 @@ from coldstart.store.interactions import InteractionTable
 def evaluate_store(
     store: Store,
     pipeline: Pipeline,
-    progress: Any,
+    progress: Progress,
     *,
     split: str | Path = "time",
     settings: EvaluateSettings | None = None,
@@ -66,7 +67,7 @@ def evaluate_store(
     return replace(found, notes=_notes(pipeline, content, every, rows))
 
 
-def _step(meter: Any) -> Callable[[str], None]:
+def _step(meter: Meter) -> Callable[[str], None]:
     return lambda name: meter.advance(1, 0, 0.0)
 
 

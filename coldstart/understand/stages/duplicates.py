@@ -22,6 +22,7 @@ from pydantic import Field
 
 from coldstart.core.keys import chain, stage_key
 from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject, Row
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, Store
@@ -153,7 +154,7 @@ class DuplicatesStage:
                 keys[item] = ""  # its fingerprint is to come: pending, and equal to no key that was written
         return _Inputs(keys, verdicts)
 
-    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+    def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Judge what is new, changed or bereft of its original, in order of arrival, and commit as it goes.
 
         What was judged before is first marked as open, in one write, and keeps its place: a run that is killed leaves
