@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from coldstart.engine.estimate.report import Comparison, Estimate, StageEstimate
     from coldstart.engine.report import RunReport, StageReport
 
-DEFAULT_WORKSPACE = "coldstart.store"
+DEFAULT_WORKSPACE = "coldstart.workspace"
 
 Uri = Annotated[
     str,

@@ -452,3 +452,11 @@ def test_warnings_of_libraries_fail_no_test_and_ours_do(tmp_path: Path) -> None:
     assert sorted(failed) == [
         "test_of_a_file_left_open", "test_of_a_helper", "test_of_a_test", "test_of_this_package",
     ]  # fmt: skip
+
+
+def test_the_workspace_is_found_by_its_name_in_the_folder_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLDSTART_WORKSPACE", raising=False)
+    assert fault("status").startswith("no workspace at coldstart.workspace: make one with ")
