@@ -1,4 +1,4 @@
-"""The one error a user sees, and the one kind of it that others wait for."""
+"""Errors that a user can mend, and the states that a later run mends by itself."""
 
 
 class ColdstartError(Exception):
@@ -10,8 +10,8 @@ class ColdstartError(Exception):
 
 
 class NotFitted(ColdstartError):  # noqa: N818  (a state that a run mends by itself)
-    """A stage asks for what an earlier stage has not fitted yet."""
+    """A stage needs an artifact that an earlier stage has not fitted yet."""
 
 
 class NothingToLearn(NotFitted):
-    """What it asks for needs more than there is to learn from so far: a run goes on without the stage until then."""
+    """A fit has too little training data so far; runs go on without its stage until there is enough."""

@@ -211,7 +211,7 @@ def _budgeted(prompt: Prompt) -> list[str]:
 def _render(prompt: Prompt, item: str, workspace: str, pipeline: str | None, generator: str, json: bool) -> None:
     import coldstart
     from coldstart import generators
-    from coldstart.describe.writing import rendered
+    from coldstart.describe.writing import render_prompt
 
     opened = coldstart.open(workspace)
     known = opened.dossier(item)
@@ -221,7 +221,7 @@ def _render(prompt: Prompt, item: str, workspace: str, pipeline: str | None, gen
         "described": known.described,
     }
     count = generators.load(generator, device="cpu").count_tokens
-    text = rendered(prompt, row, opened.pipeline(pipeline).attributes, count)
+    text = render_prompt(prompt, row, opened.pipeline(pipeline).attributes, count)
     if json:
         output.as_json({"prompt": prompt.name, "digest": prompt.digest, "item_id": item, **asdict(text)})
         return

@@ -216,7 +216,7 @@ def _print(found: Recommended) -> None:
             f"{one.score:.4f}",
             "cold" if one.cold else "warm",
             *([f"{one.propensity:.3f}" + (" explored" if one.explored else "")] if random else []),
-            *([one.reason.words if one.reason else None] if explained else []),
+            *([one.reason.text if one.reason else None] if explained else []),
         ]
         for one in found.items
     ]
@@ -242,7 +242,7 @@ def _print_audience(found: Audience) -> None:
         output.line(f"note: {note}")
     explained = any(one.reason is not None for one in found.people)
     rows = [
-        [one.rank, one.user_id, f"{one.score:.4f}", *([one.reason.words if one.reason else None] if explained else [])]
+        [one.rank, one.user_id, f"{one.score:.4f}", *([one.reason.text if one.reason else None] if explained else [])]
         for one in found.people
     ]
     output.table(("", "user", found.by, *(["reason"] if explained else [])), rows)
