@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from coldstart.ablation.report import Cost, LadderReport, build_report, markdown, seconds
 from coldstart.ablation.steps import LadderSettings, Lists, MissingStep, SplitResult, Step, evaluate_steps
 from coldstart.errors import ColdstartError
+from coldstart.recommend.evaluate.report import holm
 from coldstart.recommend.evaluate.splits import Split, split_by_items
 from coldstart.recommend.model.fusion import Content
 
@@ -81,6 +82,15 @@ def test_what_a_step_gains_is_the_difference_of_what_the_two_find(found: LadderR
         assert after.gain is not None
         assert after.gain.value == pytest.approx(after.recall.value - before.recall.value)
         assert after.gain.p <= after.gain.holm <= 1
+
+
+def test_p_values_are_corrected_for_all_gains_of_their_column(found: LadderReport) -> None:
+    gains = [one.gain for one in found.steps[1:] if one.gain is not None]
+    aligned = [one.aligned_gain for one in found.steps[1:] if one.aligned_gain is not None]
+    assert len(gains) == len(aligned) == 3
+    for column in (gains, aligned):
+        assert [one.holm for one in column] == pytest.approx(holm([one.p for one in column]))
+    assert any(one.holm > one.p for one in gains)
 
 
 def test_seconds_are_of_the_work_that_the_step_before_does_not_do(found: LadderReport) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,14 @@ from typer.testing import CliRunner
 
 import coldstart
 from coldstart.ablation import workspace as ladder
+from coldstart.ablation.inputs import recorded_costs
+from coldstart.ablation.report import Cost
 from coldstart.cli import app
+from coldstart.engine.local import Ran
 from coldstart.errors import ColdstartError
 from coldstart.generators import fake
 from coldstart.store import Store
+from coldstart.store.freshness import Standing
 
 PROMPT = {"product": "describe_product", "video": "describe_video"}
 
@@ -168,6 +174,27 @@ def test_seconds_are_those_that_runs_recorded_and_those_that_encoding_takes(plai
     assert costs["encoding texts of words"]["known_by"] == "timed on 64 texts"
     assert costs["encoding texts of words"]["per_item_s"] > 0
     assert costs["behaviour"]["once_s"] > 0
+
+
+def test_items_turned_away_are_part_of_what_a_run_did(tmp_path: Path) -> None:
+    given, items = settings(tmp_path), entries(tmp_path)[:10]
+    write_manifest(tmp_path / "items.jsonl", items)
+    opened = coldstart.open(tmp_path / "w", create=True)
+    opened.run(given, only=["ingest"])
+    for item in items[:4]:
+        (tmp_path / item["image"]).write_bytes(b"no picture")
+    ran = opened.run(only=["image"]).stages[-1].ran
+    assert (ran.done, ran.lost) == (6, 4)
+    store = Store(tmp_path / "w")
+
+    def cost() -> Cost:
+        return recorded_costs(["image"], store, Standing(store, opened.pipeline()))["image"]
+
+    assert cost().per_item_s == pytest.approx(ran.seconds / 10)
+    assert cost().known_by == "recorded, 10 items"
+    for done, lost, seconds in ((4, 1, 20.0), (2, 1, 4.0)):  # the newest comes last
+        store.save_run("image", datetime.now(UTC), seconds, {"ran": asdict(Ran(done, lost, seconds))})
+    assert (cost().per_item_s, cost().known_by) == (pytest.approx((20 + 4) / 8), "recorded, 8 items")
 
 
 def test_texts_are_encoded_once(plain: Path, found: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from catalogue import photo, write_manifest
 from cli_commands import commands
 from paths import ROOT
 from typer.testing import CliRunner
@@ -336,6 +337,25 @@ def test_many_queries_are_answered_as_json_lines(shop: Path, tmp_path: Path) -> 
     assert answers[0]["hits"][0]["item_id"] == "a"
     assert "b" not in [hit["item_id"] for hit in answers[1]["hits"]]
     assert {"item_id", "score", "kind", "title"} <= set(answers[0]["hits"][0])
+
+
+def test_pictures_of_a_file_of_queries_lie_beside_it(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = str(shop / "workspace")
+    given, elsewhere = tmp_path / "given", tmp_path / "elsewhere"
+    for folder, number in ((given, 2), (elsewhere, 5)):
+        folder.mkdir()
+        photo(folder / "x.jpg", number)
+    queries = write_manifest(given / "queries.jsonl", [{"query_id": "q", "image": "x.jpg"}])
+    monkeypatch.chdir(elsewhere)
+    result = CliRunner().invoke(app, ["search", "-w", uri, "--queries", str(queries)])
+    assert result.exit_code == 0, result.output
+    beside, other = (
+        json.loads(CliRunner().invoke(app, ["search", "-w", uri, "--image", str(path), "--json"]).stdout)
+        for path in (given / "x.jpg", elsewhere / "x.jpg")
+    )
+    assert json.loads(result.stdout)["hits"] == beside != other
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,19 @@ def test_precision_on_items_never_seen_is_what_was_asked_for() -> None:
         assert believed.mean() == pytest.approx(quality.coverage, abs=0.05)
 
 
+def test_quality_is_measured_on_the_half_that_was_not_fitted() -> None:
+    """One half is always right, of the other every class is drawn at random: what fits the first fails there."""
+    count, classes = 400, 4
+    rng = np.random.default_rng(0)
+    halves = np.arange(count) % 2 == 0
+    truth = rng.integers(classes, size=count)
+    cosines = rng.normal(0, 0.01, (count, classes)).astype(np.float32)
+    cosines[np.arange(count), np.where(halves, rng.integers(classes, size=count), truth)] += 0.3
+    _, quality = calibrate(Labelled((cosines,), np.ones((1, count), bool), truth, halves, classes), Wanted(0.9))
+    assert quality is not None and quality.precision is not None
+    assert quality.precision < 0.4  # a fourth by chance
+
+
 def test_a_fitted_temperature_mends_the_calibration_error() -> None:
     _, quality = calibrate(drawn(2000, 0.3), Wanted(0.5))
     assert quality is not None

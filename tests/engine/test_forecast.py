@@ -67,6 +67,12 @@ def test_another_machine_has_its_own_cores_and_its_own_products() -> None:
     assert no_device.seconds == pytest.approx(5 + (160 + 800 * 2) / 128)
 
 
+def test_cores_that_decode_faster_take_less_time() -> None:
+    slow, quick = (replace(machine("cpu16"), decode=rate) for rate in (1.0, 2.0))
+    took = [of(160.0, 0.0).on(other, Here(2)).parts["decode"] for other in (slow, quick)]
+    assert took == pytest.approx([160 / 16, 160 / 32])
+
+
 def test_what_waits_for_somebody_else_is_as_long_anywhere() -> None:
     waits = of(0.0, 100.0, busy=0.01)
     assert waits.here(Here(2)).bottleneck == "wait"

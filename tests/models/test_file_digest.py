@@ -40,6 +40,19 @@ def test_digest_is_remembered_until_the_file_changes(
     assert install.file_digest(path) == sha(b"three")
 
 
+def test_a_file_written_again_in_its_own_length_is_read_again(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "_SETTLED_NS", -1)
+    path = tmp_path / "w.bin"
+    path.write_bytes(b"one")
+    assert install.file_digest(path) == sha(b"one")
+    path.write_bytes(b"two")
+    later = path.stat().st_mtime_ns + 1_000_000_000  # whatever the tick of the file system's clock
+    os.utime(path, ns=(later, later))
+    assert install.file_digest(path) == sha(b"two")
+
+
 @pytest.mark.parametrize("spoilt", [b"", b"{", b"[]", b"{}", b'{"stamp": [], "sha256": "0"}', b"\xff"])
 def test_spoilt_record_is_hashed_again(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: bytes

@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 from coldstart.errors import ColdstartError
 from coldstart.recommend.lists import Candidates, ListBuilder, Rules
 from coldstart.recommend.rerank import intra_list_diversity
+from coldstart.recommend.service import QuerySettings
 
 rng = np.random.default_rng(0)
 ITEMS = rng.normal(size=(300, 6)).astype(np.float32)
@@ -30,6 +31,11 @@ def test_no_rule_is_plain_ranking():
     np.testing.assert_allclose(found.scores, np.take_along_axis(SCORES, found.places, 1), rtol=1e-5)
     assert not found.explored.any()
     assert (found.propensity == 1).all()
+
+
+def test_a_half_life_is_given_in_days_and_used_in_seconds():
+    assert QuerySettings(half_life_days=30).half_life_s == 30 * 24 * 3600
+    assert QuerySettings().half_life_s is None
 
 
 def test_rules_that_do_nothing_change_nothing():

@@ -160,6 +160,16 @@ def test_interests_and_age_change_a_list(shop: coldstart.Workspace) -> None:
     assert len({tuple(one) for one in lists}) == 4
 
 
+def test_a_half_life_of_a_lifetime_changes_no_list(shop: coldstart.Workspace) -> None:
+    """Likes of some months weigh alike where it takes centuries to count half; scores differ by rounding."""
+    for user in KNOWN.user_ids[:5]:
+        plain, slow = (
+            {one.item_id: one.score for one in shop.recommend(user, top_k=10, reasons=False, **options).items}
+            for options in ({}, {"half_life_days": 100_000})
+        )
+        assert slow == pytest.approx(plain, rel=2e-2)
+
+
 def test_filters(shop: coldstart.Workspace) -> None:
     user = KNOWN.user_ids[1]
     drama = shop.recommend(user, where="category = 'drama'", top_k=5)
@@ -445,6 +455,20 @@ def test_the_table_and_the_file_of_an_audience(made: Path, shop: coldstart.Works
     assert (tmp_path / "users.csv").read_text().startswith('"user_id","rank","score","because","reason"\n')
     told = json.loads(run("audience", NEW[0], "-w", made / "w", "-k", 3, "--json").stdout)
     assert [one["user_id"] for one in told["people"]] == [one.user_id for one in found.people]
+
+
+def test_the_command_ranks_an_audience_as_it_is_asked_to(made: Path, shop: coldstart.Workspace) -> None:
+    item = KNOWN.item_ids[2]
+    listed = []
+    for by in ("score", "lift"):
+        printed = run("audience", item, "-w", made / "w", "--by", by, "-k", 12, "--no-reasons", "--json")
+        assert printed.exit_code == 0, printed.output
+        told = json.loads(printed.stdout)
+        assert told["by"] == by
+        listed.append([one["user_id"] for one in told["people"]])
+        people = shop.audience(item, top_k=12, by=by, reasons=False).people
+        assert listed[-1] == [one.user_id for one in people]
+    assert listed[0] != listed[1]
 
 
 @pytest.mark.parametrize(
