@@ -32,7 +32,7 @@ class OpenedStore:
         self._store = store
         self._encoders: dict[str, Encoder] = {}
         self._published: Published | None = None
-        self._lister: Recommender | None = None
+        self._recommender: Recommender | None = None
 
     def __repr__(self) -> str:
         return f"coldstart.open({self._store.uri!r})"

@@ -191,9 +191,9 @@ class SearchMethods(OpenedStore):
         Raises:
             ColdstartError: the workspace has no such item, not even one that ingest turned away.
         """
-        from coldstart.search.item_report import collect
+        from coldstart.search.item_report import collect_dossier
 
-        report = collect(self._store, self.pipeline(), item_id)
+        report = collect_dossier(self._store, self.pipeline(), item_id)
         if report is None:
             raise self._no_item(item_id)
         return report

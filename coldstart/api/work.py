@@ -126,9 +126,9 @@ class WorkMethods(OpenedStore):
         Raises:
             ColdstartError: a fault in the file or its columns, or another process writes to the workspace.
         """
-        from coldstart.ingest.load_interactions import take_interactions
+        from coldstart.ingest.load_interactions import import_interactions
 
-        return take_interactions(
+        return import_interactions(
             self._store,
             Path(path),
             columns=columns,

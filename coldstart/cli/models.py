@@ -36,7 +36,7 @@ def default(context: typer.Context, json: Json = False) -> None:
       coldstart models --json
     """
     if context.invoked_subcommand is None:
-        _show(install.rows(), json)
+        _show(install.model_rows(), json)
 
 
 @app.command("list")
@@ -51,7 +51,7 @@ def list_(json: Json = False) -> None:
       coldstart models list --json
       coldstart models list --json | jq '.[].licence'
     """
-    _show(install.rows(), json)
+    _show(install.model_rows(), json)
 
 
 @app.command()
@@ -128,5 +128,5 @@ def progress() -> Iterator[install.Progress]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        tasks = {row.name: bar.add_task(row.name, visible=False) for row in install.rows()}
+        tasks = {row.name: bar.add_task(row.name, visible=False) for row in install.model_rows()}
         yield lambda name, done, total: bar.update(tasks[name], completed=done, total=total, visible=True)

@@ -224,8 +224,8 @@ def _draw(opened: Workspace, answer: Answer, item: str | None, out: Path) -> Non
 
 
 def _print(answer: Answer) -> None:
-    from coldstart.pages.item import clock
-    from coldstart.pages.sheet import said
+    from coldstart.pages.item import format_time
+    from coldstart.pages.sheet import evidence_text
 
     names = [str(channel["channel"]) for channel in answer.channels]
     shares = ", ".join(f"{channel['channel']} {channel['weight']:.2f}" for channel in answer.channels)
@@ -242,8 +242,8 @@ def _print(answer: Answer) -> None:
             one["title"],
             one["price"],
             f"{one['score']:.2f}",
-            clock(one["frame"]["second"]) if one["frame"] and one["frame"]["second"] is not None else None,
-            said(one["words"]) or None,
+            format_time(one["frame"]["second"]) if one["frame"] and one["frame"]["second"] is not None else None,
+            evidence_text(one["words"]) or None,
             *(one["channels"][name]["rank"] if name in one["channels"] else None for name in names),
         ]
         for place, one in enumerate(found, start=1)

@@ -72,7 +72,7 @@ def file_name(item_id: str) -> str:
 
 
 def _print(known: Mapping[str, Any]) -> None:
-    from coldstart.pages.item import clock, facts_of, span
+    from coldstart.pages.item import format_time, facts_of, format_span
 
     item = known["item"]
     _line(" · ".join(str(part) for part in (known["item_id"], item.get("kind"), item.get("title")) if part))
@@ -83,10 +83,10 @@ def _print(known: Mapping[str, Any]) -> None:
     if not known["timeline"]:
         _line("timeline: nothing is known of its shots, speech or text on screen; see the stages")
     _section("timeline", ("time", "source", "text", "confidence"), [
-        (span(entry), entry["source"], entry["text"], _share(entry["confidence"])) for entry in known["timeline"]
+        (format_span(entry), entry["source"], entry["text"], _share(entry["confidence"])) for entry in known["timeline"]
     ])  # fmt: skip
     for entry in known["dropped"]:
-        _line(f"not believed: {span(entry)} {entry['text']} ({entry['reason'].replace('_', ' ')})", "bright_black")
+        _line(f"not believed: {format_span(entry)} {entry['text']} ({entry['reason'].replace('_', ' ')})", "bright_black")
     links = [("copy of", known["duplicate_of"])] if known["duplicate_of"] else []
     links += [("original of", link) for link in known["copies"]]
     _section("duplicates", ("", "item", "title", "score", "mirrored", "speed", "the same"), [
@@ -98,7 +98,7 @@ def _print(known: Mapping[str, Any]) -> None:
             "yes" if link["mirrored"] else "no",
             link["speed"],
             "\n".join(
-                f"{span(match)} at {clock(match['other_start_s'])}–{clock(match['other_end_s'])}"
+                f"{format_span(match)} at {format_time(match['other_start_s'])}–{format_time(match['other_end_s'])}"
                 for match in link["matches"]
             ),
         )
@@ -107,7 +107,7 @@ def _print(known: Mapping[str, Any]) -> None:
     if known["safety"] and not known["safety"].get("findings"):
         _line(f"safety: nothing found by {known['safety'].get('policy')}")
     _section("safety", ("rule", "score", "source", "quote", "time"), [
-        (entry["rule"], _share(entry["score"]), entry["source"], entry["quote"], clock(entry["at_s"]))
+        (entry["rule"], _share(entry["score"]), entry["source"], entry["quote"], format_time(entry["at_s"]))
         for entry in known["safety"].get("findings") or ()
     ])  # fmt: skip
     if known["quality"]:

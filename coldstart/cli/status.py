@@ -145,7 +145,7 @@ def examine(workspace: str) -> dict[str, Any]:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    states = {row.name: row.state for row in install.rows()}
+    states = {row.name: row.state for row in install.model_rows()}
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "coldstart": __version__,

@@ -13,6 +13,7 @@ import typer
 from cli_commands import commands
 from paths import ROOT
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from coldstart.cli import app
 
@@ -118,6 +119,14 @@ def test_help_texts_begin_with_a_plain_statement() -> None:
         faults += [f"{' '.join(path)} {name}: {text!r}" for name, text in texts.items() if fault(text.split("\n")[0])]
     assert len(paths) > len(COMMANDS)
     assert faults == []
+
+
+def test_lists_of_commands_cut_no_first_line_short() -> None:
+    for group in [(), ("finetune",), ("evaluate",), ("export",), ("models",)]:
+        result = CliRunner().invoke(app, [*group, "--help"], env={"COLUMNS": "80"})
+        listed = result.stdout.partition("Commands:\n")[2].splitlines()
+        assert listed
+        assert [line for line in listed if line.endswith("...") or line.startswith(" " * 8)] == []
 
 
 @pytest.mark.parametrize("path", [("models",), *COMMANDS], ids=" ".join)
