@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -187,12 +189,17 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def parse(text: str) -> Any:
-    """The value of a YAML text.
+    """Parse a YAML text; the value is the caller's own to change.
 
     Raises:
         ValueError: it is no YAML; one line, with the line's number where there are several.
     """
-    try:
+    return deepcopy(_parse(text))
+
+
+@lru_cache(maxsize=32)
+def _parse(text: str) -> Any:
+    try:  # cached: a run reads the same policy for every stage that needs it
         return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         where = f" at line {error.problem_mark.line + 1}" if error.problem_mark and "\n" in text.strip() else ""

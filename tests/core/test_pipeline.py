@@ -340,3 +340,11 @@ def test_packaged_files_open_with_the_command_that_runs_them() -> None:
 def test_a_prompt_path_is_relative_to_the_pipeline_file(write: Any) -> None:
     path = write("stages: {text: {stage: embed, encoder: fake, input: text, prompt: own.md}, index: {}}")
     assert pipeline.load(path).stages[0].settings.prompt == str(path.parent / "own.md")
+
+
+def test_values_of_a_text_that_is_parsed_twice_are_apart() -> None:
+    text = "words: [a, b]\nrules: {one: {score: 1}}"
+    first: Any = settings.parse(text)
+    first["words"].append("c")
+    first["rules"]["one"]["score"] = 2
+    assert settings.parse(text) == {"words": ["a", "b"], "rules": {"one": {"score": 1}}}
