@@ -39,11 +39,11 @@ from coldstart.describe.finetune.vlm import train
 from coldstart.describe.finetune.vlm_state import Epoch
 from coldstart.encoders.starter import IMAGE_DIM, LEVELS_DIM
 from coldstart.generators import Request, Sampling, _smollm2
-from coldstart.generators.starter_vlm import StarterVlm, eyes, visual_features
+from coldstart.generators.starter_vlm import StarterVlm, vision_encoder, visual_features
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
 from coldstart.metrics.ranking import bootstrap
-from coldstart.metrics.splits import group, near, split
+from coldstart.metrics.splits import group_items, near_pairs, split
 
 FIELDS = {"type": "article_type", "colour": "colour", "gender": "gender", "usage": "usage"}
 GOAL = {"type": "at least 0.87", "colour": "at least 0.50", "gender": "at least 0.89", "usage": ""}
@@ -88,7 +88,7 @@ def right(texts: Sequence[str], asked: Sequence[dict[str, Any]], known: Sequence
 
 def features(paths: list[Path]) -> NDArray[np.float16]:
     """What the projector takes of each picture, kept by what made it."""
-    seeing = eyes()
+    seeing = vision_encoder()
     about = [repr(seeing.passport("image")), "grid", *(path.name for path in paths)]
     kept = CACHE / f"describe_fashion-{sha256(json.dumps(about).encode()).hexdigest()[:12]}.npy"
     if not kept.exists():
@@ -157,7 +157,7 @@ def fitted(
         def tell(epoch: Epoch) -> None:
             print(f"{time.strftime('%H:%M:%S')} {epoch}", file=sys.stderr, flush=True)
 
-        tokenizer, model = _smollm2.tokenizer(), _smollm2.model(torch.device("cpu"), torch.bfloat16)
+        tokenizer, model = _smollm2.load_tokenizer(), _smollm2.load_model(torch.device("cpu"), torch.bfloat16)
         began, load, whole = time.process_time(), os.getloadavg()[0], not (folder / STATE).exists()
         made = train(
             seen,
@@ -188,7 +188,7 @@ def run(short: bool) -> dict[str, Any]:
     lines = products()
     ids, names = [line["id"] for line in lines], [" ".join(line["title"].lower().split()) for line in lines]
     files = [DATA / "fashion_products" / line["file"] for line in lines]
-    groups = group([[name] for name in names], near(pictures(encoders.load("starter"), files), NEAR))
+    groups = group_items([[name] for name in names], near_pairs(pictures(encoders.load("starter"), files), NEAR))
     test = held_out(groups, ids, HELD_OUT)
     rest = np.setdiff1d(np.arange(len(lines)), test)
     inner = split(groups[rest], [ids[place] for place in rest], {"train": 1 - VALID_SHARE, "valid": VALID_SHARE}, 1)

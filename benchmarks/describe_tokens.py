@@ -59,9 +59,9 @@ def ours(generator: Generator, batches: list[list[Request]], kept: list[Generati
 
 def theirs(requests: list[Request], stack: ExitStack) -> tuple[Contender, str] | None:
     """llama.cpp on the same file and the same tokens, and its version; None where it is not installed."""
-    tokenizer = _smollm2.tokenizer()
+    tokenizer = _smollm2.load_tokenizer()
     prompts = [_chat_template.prompt_ids(tokenizer, request.system, request.prompt) for request in requests]
-    job = {"model": str(_smollm2.path()), "threads": THREADS, "prompts": prompts, "new": NEW}
+    job = {"model": str(_smollm2.weights_path()), "threads": THREADS, "prompts": prompts, "new": NEW}
     try:
         peer = stack.enter_context(Peer("benchmarks.peers.llama_cpp", job, environment="llama", threads=THREADS))
     except PeerMissing:

@@ -96,7 +96,7 @@ def title_states(names: list[str], years: list[int]) -> _Floats:
     """SmolLM2's hidden states at the last token of `… "TITLE" (YEAR)`: float32 [films, layers, 576]."""
     import torch
 
-    tokenizer, model = _smollm2.tokenizer(), _smollm2.model(torch.device("cpu"), torch.float32)
+    tokenizer, model = _smollm2.load_tokenizer(), _smollm2.load_model(torch.device("cpu"), torch.float32)
     ids = [
         tokenizer('One of the most popular films is "').input_ids + tokenizer(f'{name}" ({year})').input_ids
         for name, year in zip(names, years, strict=True)

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from benchmarks.report import CACHE, Row, ratio
-from coldstart.ingest.load_interactions import take_interactions
+from coldstart.ingest.load_interactions import import_interactions
 from coldstart.store import Store
 from coldstart.store.interactions import InteractionTable
 
@@ -67,7 +67,7 @@ def alone(what: str, path: Path, folder: Path) -> dict[str, Any]:
     elif what == "back":
         count = len(InteractionTable(Store(folder)).read())
     else:
-        report = take_interactions(Store(folder, create=True), path)
+        report = import_interactions(Store(folder, create=True), path)
         count = report.added if what == "ours" else report.repeated
     seconds, processor_s = time.perf_counter() - began, time.process_time() - worked
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000

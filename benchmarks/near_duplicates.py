@@ -30,9 +30,17 @@ from numpy.typing import NDArray
 
 from benchmarks.report import CACHE, Row
 from coldstart.media.limits import Limits
-from coldstart.understand.fingerprint import SIDE, Fingerprints, fingerprints
-from coldstart.understand.fingerprint_loader import TakeFingerprints
-from coldstart.understand.near_duplicates import VIDEO, Rule, Rules, Screen, Sequence, alike, screened
+from coldstart.understand.fingerprint import SIDE, Fingerprints, compute_fingerprints
+from coldstart.understand.fingerprint_loader import LoadFingerprints
+from coldstart.understand.near_duplicates import (
+    VIDEO,
+    CandidateIndex,
+    Rule,
+    Rules,
+    Sequence,
+    candidate_frames,
+    match_items,
+)
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from transformed import CHANGES, Change, write_copies
@@ -57,7 +65,7 @@ def wilson(hits: int, of: int) -> list[float]:
 def sequence_of(path: Path) -> Sequence:
     """Fingerprints as the stage takes them."""
     entry = {"role": "video", "uri": str(path.resolve()), "size_bytes": path.stat().st_size}
-    row, _ = TakeFingerprints(Limits(), 4.0, 180.0, 4)({"media": [entry]})
+    row, _ = LoadFingerprints(Limits(), 4.0, 180.0, 4)({"media": [entry]})
     return Sequence(np.array(row["times_s"]), Fingerprints.from_bytes(row["hashes"], row["quality"]))
 
 
@@ -86,13 +94,13 @@ def against_all(
     asked: Mapping[tuple[str, str], Sequence], originals: Mapping[str, Sequence], rule: Rule
 ) -> dict[tuple[str, str, str], float]:
     """(video, change, other video) -> score of every pair that the screen lets through."""
-    names, screen = list(originals), Screen(VIDEO)
+    names, screen = list(originals), CandidateIndex(VIDEO)
     for one in originals.values():
-        screen.add(screened(one.prints, one.times_s, VIDEO))
+        screen.add(candidate_frames(one.prints, one.times_s, VIDEO))
     return {
-        (video, change, names[place]): alike(one, originals[names[place]], rule).score
+        (video, change, names[place]): match_items(one, originals[names[place]], rule).score
         for (video, change), one in asked.items()
-        for place in screen.find(screened(one.prints, one.times_s, VIDEO))
+        for place in screen.find(candidate_frames(one.prints, one.times_s, VIDEO))
     }
 
 
@@ -132,21 +140,24 @@ def photos(short: bool) -> dict[str, Any]:
 
     def seen(picture: NDArray[np.uint8]) -> Sequence:
         small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-        return Sequence(None, fingerprints(np.asarray(small, np.uint8)[None]))
+        return Sequence(None, compute_fingerprints(np.asarray(small, np.uint8)[None]))
 
-    known, screen = [seen(picture) for picture in pictures], Screen(look)
+    known, screen = [seen(picture) for picture in pictures], CandidateIndex(look)
     pairs = []
     for place, one in enumerate(known):
-        for other in screen.find(screened(one.prints, None, look)):
-            if alike(one, known[other], rule).score >= Rules().min_share:
+        for other in screen.find(candidate_frames(one.prints, None, look)):
+            if match_items(one, known[other], rule).score >= Rules().min_share:
                 pairs.append([paths[other].name, paths[place].name])
-        screen.add(screened(one.prints, None, look))
+        screen.add(candidate_frames(one.prints, None, look))
     found = {}
     for name in PHOTOS:
         hits, sample = 0, range(0, len(known), 20)
         for place in sample:
             one = seen(_encoded(CHANGES[name], pictures[place]))
-            hits += place in screen.find(screened(one.prints, None, look)) and alike(one, known[place], rule).score > 0
+            hits += (
+                place in screen.find(candidate_frames(one.prints, None, look))
+                and match_items(one, known[place], rule).score > 0
+            )
         found[name] = [hits, len(sample)]
     return {"photos": len(known), "pairs": len(known) * (len(known) - 1) // 2, "alike": pairs, "changes": found}
 
@@ -161,9 +172,9 @@ def _encoded(change: Change, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def search_times(originals: Mapping[str, Sequence], items: int) -> dict[str, Any]:
     """Milliseconds to screen one new video against made items, and to score its candidates."""
     random = np.random.default_rng(0)
-    real = {name: screened(one.prints, one.times_s, VIDEO) for name, one in originals.items()}
+    real = {name: candidate_frames(one.prints, one.times_s, VIDEO) for name, one in originals.items()}
     frames = np.concatenate(list(real.values()))
-    screen = Screen(VIDEO)
+    screen = CandidateIndex(VIDEO)
     for number in range(items):
         if number % 2:
             words = random.integers(0, 2**64, (MADE_FRAMES, *frames.shape[1:]), dtype=np.uint64)
@@ -178,7 +189,7 @@ def search_times(originals: Mapping[str, Sequence], items: int) -> dict[str, Any
     for name, words in real.items():
         taken.append(_ms(lambda words=words: screen.find(words)))
         candidates.append(len(screen.find(words)))
-        scored.append(_ms(lambda name=name: alike(originals[name], originals[name], Rule())))
+        scored.append(_ms(lambda name=name: match_items(originals[name], originals[name], Rule())))
     return {
         "items": items, "frames": (items * MADE_FRAMES) + len(frames),
         "screen_ms": [round(value, 1) for value in (statistics.median(taken), min(taken), max(taken))],

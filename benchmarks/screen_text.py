@@ -30,7 +30,7 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks.report import CACHE, Row, ratio
 from coldstart import sample
 from coldstart.core import pipeline as pipelines
-from coldstart.media.video_loaders import LoadScreen, Screen
+from coldstart.media.video_loaders import LoadScreenFrames, ScreenFrames
 from coldstart.understand.stages.screen import ScreenStage, Settings
 
 NO_WRITING = ("clip-02", "clip-05", "clip-06", "clip-07", "clip-15", "clip-29", "clip-30", "clip-31")
@@ -69,7 +69,7 @@ def match(caption: dict[str, Any], lines: Sequence[dict[str, Any]]) -> tuple[flo
     return max(scored, key=lambda pair: pair[0], default=None)
 
 
-def _row(stage: ScreenStage, screen: Screen) -> dict[str, Any]:
+def _row(stage: ScreenStage, screen: ScreenFrames) -> dict[str, Any]:
     (row,) = stage.compute([screen])
     assert isinstance(row, dict)
     return row
@@ -80,7 +80,7 @@ def run(short: bool = False) -> dict[str, Any]:
     pipeline = pipelines.load({"stages": {"screen": {"stage": "understand.screen"}}})
     stage = ScreenStage("screen", Settings(), pipeline)
     load = stage.preparer()
-    assert isinstance(load, LoadScreen)
+    assert isinstance(load, LoadScreenFrames)
     truth = [json.loads(line) for line in (sample.path() / "truth.jsonl").read_text("utf-8").splitlines()]
     paths = {path.stem: path for path in (sample.path() / "videos").iterdir()}
     stage.compute([load.frames(make_still())])  # weights
@@ -121,7 +121,7 @@ def run(short: bool = False) -> dict[str, Any]:
     }
 
 
-def _skipping(stage: ScreenStage, load: LoadScreen, paths: dict[str, Path], rounds: int) -> dict[str, Any]:
+def _skipping(stage: ScreenStage, load: LoadScreenFrames, paths: dict[str, Path], rounds: int) -> dict[str, Any]:
     every = replace(load, still=0.0)
     times: dict[str, list[float]] = {f"{name}_{way}": [] for name in paths for way in ("skipping", "all")}
     texts: dict[str, Any] = {}

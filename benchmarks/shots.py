@@ -29,22 +29,22 @@ from coldstart import sample
 from coldstart.media.image import ImageTransform
 from coldstart.media.limits import Limits
 from coldstart.media.video import sample_frames
-from coldstart.media.video_loaders import MAX_FPS, Watched, walk_frames
+from coldstart.media.video_loaders import MAX_FPS, ShotFrames, walk_frames
 from coldstart.understand.shot_detectors import SceneDetect, TransNet
 from coldstart.understand.shots import ShotDetector, end_of
-from coldstart.understand.stages.quality import MEASURED_SIDE, look
+from coldstart.understand.stages.quality import MEASURED_SIDE, measure_quality
 
 BOUND_S = 0.25
 SMALL = ImageTransform((27, 48), "squash", "bilinear")
 CUT = ("cc_test", "lf_2", "msvd_0lh", "msvd_j2Dhf", "v2d_test", "intel_car")
 """Real clips with cuts of their own, seen by eye."""
 SIGMAS = (0, 1, 2, 4)
-Film = tuple[Watched, list[float]]
+Film = tuple[ShotFrames, list[float]]
 
 
-def watch(path: Path) -> Watched:
+def watch(path: Path) -> ShotFrames:
     times_s, frames = zip(*walk_frames(path, Limits(), SMALL, fps=MAX_FPS), strict=True)
-    return Watched(np.array(times_s), np.stack(frames))
+    return ShotFrames(np.array(times_s), np.stack(frames))
 
 
 def sample_films() -> Iterator[Film]:
@@ -63,7 +63,7 @@ def real_clips(short: bool) -> list[Path]:
     return paths[::6] if short else paths
 
 
-def joined(clips: Sequence[Watched], count: int, seed: int = 1) -> Iterator[Film]:
+def joined(clips: Sequence[ShotFrames], count: int, seed: int = 1) -> Iterator[Film]:
     """Films of ten pieces of 0.8 to 3 s, no two neighbours from one clip."""
     choice = random.Random(seed)
     for _ in range(count):
@@ -80,7 +80,7 @@ def joined(clips: Sequence[Watched], count: int, seed: int = 1) -> Iterator[Film
             times.append(own - own[0] + now_s)
             frames.append(clip.frames[piece])
             now_s += end_of(own - own[0])
-        yield Watched(np.concatenate(times), np.concatenate(frames)), cuts
+        yield ShotFrames(np.concatenate(times), np.concatenate(frames)), cuts
 
 
 def score(detector: ShotDetector, films: Sequence[Film]) -> dict[str, float]:
@@ -116,7 +116,7 @@ def blur(paths: Sequence[Path]) -> dict[str, list[float]]:
         frames = sample_frames(path, Limits(), full, 4).images
         for sigma in SIGMAS:
             copies = [cv2.GaussianBlur(frame, (0, 0), sigma) if sigma else frame for frame in frames]
-            sharp = look([small.apply(Image.fromarray(copy)) for copy in copies]).sharpness
+            sharp = measure_quality([small.apply(Image.fromarray(copy)) for copy in copies]).sharpness
             values[sigma] += [] if sharp is None else [sharp]
     return {str(sigma): np.percentile(own, [5, 25, 50, 75, 95]).round(0).tolist() for sigma, own in values.items()}
 

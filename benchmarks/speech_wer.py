@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.report import Row
 from coldstart.models import install
 from coldstart.understand.speech import Gates
-from coldstart.understand.whisper import Listening, Whisper
+from coldstart.understand.whisper import Whisper, WhisperSettings
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -89,8 +89,10 @@ def run(short: bool = False) -> dict[str, Any]:
     """All figures."""
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
-    ours = Whisper("starter", Listening(), Gates(), device="cpu", threads=THREADS)
-    plainly = WhisperModel(str(install.starter("speech")), device="cpu", compute_type="int8", cpu_threads=THREADS)
+    ours = Whisper("starter", WhisperSettings(), Gates(), device="cpu", threads=THREADS)
+    plainly = WhisperModel(
+        str(install.starter_folder("speech")), device="cpu", compute_type="int8", cpu_threads=THREADS
+    )
     count = 8 if short else len(SENTENCES)
     rates = {name: word_errors(ours, sound, count) for name, sound in conditions(short).items()}
 
@@ -114,7 +116,7 @@ def run(short: bool = False) -> dict[str, Any]:
         "one_clip": lambda: ours.transcribe(piece),
         "one_clip_raw": lambda: raw(plainly, piece),
     }
-    greedy = Whisper("starter", Listening(beam_size=1), Gates(), device="cpu", threads=THREADS)
+    greedy = Whisper("starter", WhisperSettings(beam_size=1), Gates(), device="cpu", threads=THREADS)
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(1 + (1 if short else ROUNDS)):  # the first loads weights
         for name, way in ways.items():

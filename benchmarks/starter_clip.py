@@ -24,7 +24,7 @@ from torch.nn.functional import normalize
 
 from benchmarks.report import CACHE, Row
 from coldstart import encoders, sample
-from coldstart.encoders._heads import Aligned, Heads
+from coldstart.encoders._heads import AlignedHeads, Heads
 from coldstart.encoders.starter_clip import HEADS
 from coldstart.metrics import ranking
 from tools.starter_clip import conse, train
@@ -222,7 +222,7 @@ def contenders(encoder: encoders.Encoder, full: bool) -> dict[str, tuple[Map, Ma
         )  # nor imagined pictures: they are made from the classifier
         bare = train.gather(undressed, encoder, KEPT)
         found["shipped recipe without clothing"] = maps(train.train(bare, prior, world=train.imagined(bare, encoder)))
-    found["shipped"] = maps(Aligned.load(HEADS).heads)
+    found["shipped"] = maps(AlignedHeads.load(HEADS).heads)
     return found
 
 

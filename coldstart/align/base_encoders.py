@@ -1,6 +1,6 @@
-"""The two encoders that a fit is about: that of a space of pictures, and one of words.
+"""Encoders under a fit of alignment (of pictures, of words), and the result of a fit before it is saved.
 
-What a fit hands back, before it is kept.
+Loads no weights by itself.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from coldstart.store.artifacts import read_files
 
 if TYPE_CHECKING:
     from coldstart.align.head_math import Pairs
-    from coldstart.encoders._heads import Aligned
+    from coldstart.encoders._heads import AlignedHeads
 
 
 class PairEncoders:
-    """Loads no weights.
+    """Encoders of pictures and of words; their weights are not loaded.
 
     Args:
-        stage: whose encoders these are, for messages.
+        stage: name of the fit stage, for messages.
         image: the embed stage of the pictures.
         text: the encoder of words; None: that of the pictures if it reads words into their space, else `starter`.
     """
@@ -37,14 +37,14 @@ class PairEncoders:
     def __init__(self, stage: str, image: Any, text: str | None, engine: Engine) -> None:
         self._stage = stage
         self._image = image
-        self._asked = text
+        self._requested = text
         self._engine = engine
 
     @cached_property
     def _name(self) -> str:
         name: str = self._image.settings.encoder
-        if self._asked is not None:
-            return self._asked
+        if self._requested is not None:
+            return self._requested
         if name.startswith("align:"):  # it stands for a fit of its own
             return "starter"
         encoder = self._image.encoder
@@ -64,7 +64,7 @@ class PairEncoders:
         return encoder
 
     def load(self, name: str, **options: Any) -> Encoder:
-        """An encoder under the settings of these."""
+        """Load an encoder with the device, number format and permissions of these."""
         return encoders.load(
             name,
             device=self._engine.device,
@@ -75,17 +75,17 @@ class PairEncoders:
 
     @cached_property
     def towers(self) -> dict[str, Tower]:
-        """Both as heads name them."""
+        """Both encoders as heads name them."""
         return {
             "image": Tower(self._image.settings.encoder, asdict(self._image.passport)),
             "text": Tower(self._name, asdict(self.text.passport("text"))),
         }
 
-    def start(self, asked: str) -> Aligned | None:
-        """The heads from which a fit starts, as `coldstart.encoders._heads.starting_heads` has them."""
+    def start(self, requested: str) -> AlignedHeads | None:
+        """Load the heads from which a fit starts, as `coldstart.encoders._heads.starting_heads` does."""
         from coldstart.encoders._heads import starting_heads
 
-        return starting_heads(asked, self.towers, f"{self._stage}.start")
+        return starting_heads(requested, self.towers, f"{self._stage}.start")
 
 
 BEFORE = "before"
@@ -93,19 +93,19 @@ BEFORE = "before"
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """One fit.
+class FitResult:
+    """Fitted heads with their measures and files.
 
     Attributes:
         aligned: encoders and heads as they are now; before: as they were, None where that meant nothing.
         recall: recall@10 on the test part, `after` (None where nothing was held out) and perhaps `before`.
-        about: what a person should know of the training; report: what the artifact's report says besides.
-        scratch: what a killed fit would have gone on from, to be removed once this one is kept.
+        about: settings and epochs of the training; report: further entries of the artifact's report.
+        scratch: checkpoints of the fit, to be removed once it is saved.
         files: further files, by their path in the artifact.
     """
 
-    aligned: Aligned
-    before: Aligned | None
+    aligned: AlignedHeads
+    before: AlignedHeads | None
     recall: Mapping[str, float | None]
     about: Mapping[str, Any]
     report: Mapping[str, Any]
@@ -113,7 +113,7 @@ class Learnt:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     def all_files(self, about: Mapping[str, Any]) -> dict[str, bytes]:
-        """The files of the artifact; `about` goes into that of the heads."""
+        """Return the files of the artifact; `about` goes into that of the heads."""
         files = {**self.files, **_files(replace(self.aligned, about=about))}
         if self.before is not None:
             files |= {f"{BEFORE}/{path}": data for path, data in _files(self.before).items()}
@@ -121,7 +121,7 @@ class Learnt:
 
 
 def pairs_of(features: Features, weights: Mapping[str, float]) -> Pairs:
-    """Features as what is trained on and asked; `weights`: of a text by its view."""
+    """Convert features to pairs for training and evaluation; `weights`: of a text by its view."""
     import numpy as np
 
     from coldstart.align.head_math import Pairs
@@ -136,7 +136,7 @@ def pairs_of(features: Features, weights: Mapping[str, float]) -> Pairs:
     )
 
 
-def _files(aligned: Aligned) -> dict[str, bytes]:
+def _files(aligned: AlignedHeads) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         aligned.save(Path(folder))
         return read_files(Path(folder))

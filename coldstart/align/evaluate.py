@@ -1,9 +1,8 @@
-"""How well fitted heads align a catalogue's pictures with its words, before and after, on items that no fit has seen.
+"""Evaluation of a fit of alignment, before and after, on items that no fit has seen.
 
-Reads arrays that a stage hands over; knows nothing of tables. Measures are those of `coldstart.align.measures`. An
-item asks and answers with one picture vector, the mean of its pictures or frames, as an image space stores it.
-
-The alignment of a workspace judged: its last fit, the items that it held out, and their categories.
+`evaluate_split` takes arrays and knows no tables; `evaluate_store` reads the last fit of a workspace, the items that it
+held out and their categories. Measures are those of `coldstart.align.measures`. An item counts with one picture vector,
+the mean of its pictures or frames, as an image space stores it.
 """
 
 from __future__ import annotations
@@ -16,8 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.align.measures import SpaceReport, compare, evaluate
-from coldstart.align.queries import Asked, ClassTexts, Features, Hit, Rows, choose, chosen_of, splits_of
+from coldstart.align.measures import SpaceReport, compare
+from coldstart.align.queries import (
+    ClassTexts,
+    Features,
+    Hit,
+    QueryVectors,
+    SplitRows,
+    count_splits,
+    query_items,
+    select_examples,
+)
 from coldstart.align.settings import KIND
 from coldstart.core import class_file
 from coldstart.core.pipeline import Pipeline
@@ -29,10 +37,7 @@ from coldstart.store.fits import SPLITS
 from coldstart.store.freshness import build
 
 if TYPE_CHECKING:
-    from coldstart.encoders._heads import Aligned
-
-
-__all__ = ["AlignReport", "ClassTexts", "Features", "compare", "evaluate", "evaluate_workspace"]
+    from coldstart.encoders._heads import AlignedHeads
 
 
 _SEEN = {
@@ -43,19 +48,19 @@ _SEEN = {
 
 @dataclass(frozen=True)
 class AlignReport:
-    """Heads judged on one split, and what they were before the fit.
+    """Measures of fitted heads on one split, and of the heads before the fit.
 
     Attributes:
         split: its name; held_out: whether no fit has seen it; note: the same in words.
-        view: which texts were asked: `title`, `description`, …
+        view: kind of the texts: `title`, `description`, …
         counts: `asked` items, `groups` among them, `shared` items that have a group with another, `left_out` items
             that came after the fit and share a group with what it was trained on, `without_text` and
             `without_image`; and the items of the workspace by split.
         after: the fitted heads; before: what the fit started from, None where it started from nothing.
         difference: as `compare` gives it, None without a before.
         views: other view -> the recalls with its texts, before and after.
-        sheets: direction -> `worst`, `random`, `best` -> queries and what they found.
-        items: item -> what a person calls it, for those on the sheets; see `with_items`.
+        sheets: direction -> `worst`, `random`, `best` -> queries and their first results.
+        items: item -> what a person reads of it, for those on the sheets; see `with_items`.
         towers: side -> name of the encoder below; about: as the heads have it.
     """
 
@@ -74,16 +79,16 @@ class AlignReport:
     items: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def shown(self) -> list[str]:
-        """Ids of the items that are on the sheets, in alphabetical order."""
+        """Return the ids of the items among the examples, in alphabetical order."""
         sheets = [sheet for chosen in self.sheets.values() for some in chosen.values() for sheet in some]
         return sorted({one["item_id"] for sheet in sheets for one in (sheet, sheet["answer"], *sheet["hits"])})
 
     def with_items(self, items: Mapping[str, Mapping[str, Any]]) -> AlignReport:
-        """The same with titles, descriptions, media and whatever else the page may show of items."""
+        """Add titles, descriptions, media and further fields of items, for the page."""
         return replace(self, items=items)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values."""
+        """Convert to JSON-serialisable values."""
         return {
             **{name: getattr(self, name) for name in ("split", "held_out", "note", "view", "counts", "views")},
             "after": self.after.to_dict(),
@@ -93,10 +98,10 @@ class AlignReport:
         }
 
 
-def evaluate_workspace(
+def evaluate_split(
     features: Features,
-    aligned: Aligned,
-    before: Aligned | None = None,
+    aligned: AlignedHeads,
+    before: AlignedHeads | None = None,
     split: str = "test",
     classes: ClassTexts | None = None,
     *,
@@ -105,13 +110,13 @@ def evaluate_workspace(
     features_before: Features | None = None,
     classes_before: ClassTexts | None = None,
 ) -> AlignReport:
-    """Judge heads on the items of one split.
+    """Evaluate heads on the items of one split.
 
     Items that came after the fit count as `test`, unless they share a group with an item that it was trained on.
 
     Args:
-        before: judged on the same items, for comparison.
-        view: which texts are asked; by default titles, where there are none the most frequent kind.
+        before: evaluated on the same items, for comparison.
+        view: kind of the texts; by default titles, where there are none the most frequent kind.
         features_before, classes_before: where the fit changed the encoders themselves, the same items, texts and
             classes by those below `before`.
 
@@ -120,9 +125,9 @@ def evaluate_workspace(
     """
     if split not in SPLITS:
         raise ColdstartError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}")
-    chosen, left_out = chosen_of(features, split)
-    rows = Rows(features, chosen)
-    rows_before = rows if features_before is None else Rows(features_before, chosen)
+    chosen, left_out = query_items(features, split)
+    rows = SplitRows(features, chosen)
+    rows_before = rows if features_before is None else SplitRows(features_before, chosen)
     if view is None:
         view = rows.default_view()
     elif view not in rows.views:
@@ -132,15 +137,15 @@ def evaluate_workspace(
             f"split {split} has no item with both a picture and a text: "
             "choose another with --split, or fit on more items so that some are held out"
         )
-    after, vectors = rows.judge(aligned, view, classes, seed)
+    after, vectors = rows.evaluate(aligned, view, classes, seed)
     named = classes if features_before is None else classes_before
-    first = None if before is None else rows_before.judge(before, view, named, seed)[0]
+    first = None if before is None else rows_before.evaluate(before, view, named, seed)[0]
     others = {
         other: {
             name: {side: getattr(report, side).to_dict() for side in ("image_to_text", "text_to_image")}
             for name, heads, own in (("before", before, rows_before), ("after", aligned, rows))
             if heads is not None
-            for report in (own.judge(heads, other, None, seed)[0],)
+            for report in (own.evaluate(heads, other, None, seed)[0],)
         }
         for other in rows.views
         if other != view and rows.has(other)
@@ -150,7 +155,7 @@ def evaluate_workspace(
         held_out=split == "test",
         note=_SEEN.get(split, "held out: no fit has seen these items, nor others of their groups"),
         view=view,
-        counts={**rows.counts(view), "left_out": left_out, "splits": splits_of(features)},
+        counts={**rows.counts(view), "left_out": left_out, "splits": count_splits(features)},
         after=after,
         before=first,
         difference=None if first is None else compare(first, after, seed=seed),
@@ -161,10 +166,13 @@ def evaluate_workspace(
     )
 
 
-def _sheets(features: Features, report: SpaceReport, asked: Asked, seed: int) -> dict[str, Any]:
+def _sheets(features: Features, report: SpaceReport, vectors: QueryVectors, seed: int) -> dict[str, Any]:
     groups = np.asarray(features.groups)
     own = np.where(groups >= 0, groups, -1 - np.arange(len(groups)))
-    sides = {"image_to_text": (asked.looks, asked.look_items), "text_to_image": (asked.words, asked.word_items)}
+    sides = {
+        "image_to_text": (vectors.images, vectors.image_items),
+        "text_to_image": (vectors.words, vectors.word_items),
+    }
     sheets: dict[str, Any] = {}
     for name, other in (("image_to_text", "text_to_image"), ("text_to_image", "image_to_text")):
         direction = getattr(report, name)
@@ -185,7 +193,7 @@ def _sheets(features: Features, report: SpaceReport, asked: Asked, seed: int) ->
                 }
                 for sheet in chosen
             ]
-            for kind, chosen in choose(queries[rows], gallery, right, direction.ranks, seed=seed).items()
+            for kind, chosen in select_examples(queries[rows], gallery, right, direction.ranks, seed=seed).items()
         }
     return sheets
 
@@ -212,17 +220,17 @@ def evaluate_store(
     classes: str | Path | None = None,
     view: str | None = None,
 ) -> AlignReport:
-    """Judge what `align.text_image` fitted last.
+    """Evaluate the last fit of `align.text_image` in a workspace.
 
     Args:
         progress: as stages take it.
-        split: `test`, `valid` or `train`; view: which texts are asked, by default titles.
+        split: `test`, `valid` or `train`; view: kind of the texts, by default titles.
         classes: a classes file, for telling pictures apart by name; by default the categories that items have.
 
     Raises:
         ColdstartError: nothing is fitted, or under other settings than those of now; or as for `evaluate_workspace`.
     """
-    from coldstart.encoders._heads import Aligned
+    from coldstart.encoders._heads import AlignedHeads
 
     named = class_file.load(Path(classes)) if classes is not None else None
     step = f"run `coldstart finetune align --workspace {store.uri}` first"
@@ -234,16 +242,16 @@ def evaluate_store(
     was, features = stage.before_and_after(store, progress)
     if not any(features.split):
         raise ColdstartError(f"{spec.name} was fitted under other settings or on other items: {step}")
-    aligned = Aligned.load(artifact.folder)
-    before = Aligned.load(artifact.folder / BEFORE) if (artifact.folder / BEFORE).is_dir() else None
+    aligned = AlignedHeads.load(artifact.folder)
+    before = AlignedHeads.load(artifact.folder / BEFORE) if (artifact.folder / BEFORE).is_dir() else None
     labels = _labels(store, features.item_ids)
-    told = named or _categories(labels)
-    texts = _class_texts(told, labels, aligned, artifact.folder, pipeline)
+    chosen = named or _categories(labels)
+    texts = _class_texts(chosen, labels, aligned, artifact.folder, pipeline)
     first: dict[str, Any] = {}
     if before is not None and was is not features:  # the fit changed the encoders below the heads as well
-        by_old = _class_texts(told, labels, before, artifact.folder / BEFORE, pipeline)
+        by_old = _class_texts(chosen, labels, before, artifact.folder / BEFORE, pipeline)
         first = {"features_before": was, "classes_before": by_old}
-    report = evaluate_workspace(features, aligned, before, split, texts, view=view, **first)
+    report = evaluate_split(features, aligned, before, split, texts, view=view, **first)
     return report.with_items(_items(store, report.shown()))
 
 
@@ -254,7 +262,7 @@ def _labels(store: Store, item_ids: Sequence[str]) -> list[str | None]:
 
 
 def _categories(labels: Sequence[str | None]) -> class_file.Classes | None:
-    """The categories as classes, each by its own name; None where there are not two to tell apart."""
+    """Build classes from the categories, each by its own name; None where there are fewer than two."""
     names: dict[str, str] = {}
     for label in sorted({label for label in labels if label and label.strip()}):
         names.setdefault(class_file.plain(label), " ".join(label.split()))
@@ -267,11 +275,11 @@ def _categories(labels: Sequence[str | None]) -> class_file.Classes | None:
 def _class_texts(
     classes: class_file.Classes | None,
     labels: Sequence[str | None],
-    aligned: Aligned,
+    aligned: AlignedHeads,
     folder: Path,
     pipeline: Pipeline,
 ) -> ClassTexts | None:
-    """The prompts through the text encoder under heads from a folder; texts for what is of no class are left out.
+    """Encode the prompts of classes by the encoder under the heads of a folder, without texts for no class.
 
     Raises:
         ColdstartError: the encoder is not the one that the heads were fitted on.

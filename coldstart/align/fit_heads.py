@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.align import train_heads
-from coldstart.align.base_encoders import Learnt, pairs_of
+from coldstart.align.base_encoders import FitResult, pairs_of
 from coldstart.align.dataset import Features
 from coldstart.align.head_math import recall_of
 from coldstart.align.settings import HeadTraining
 from coldstart.core.device import choose_device
 from coldstart.core.progress import Progress
-from coldstart.encoders._heads import Aligned
+from coldstart.encoders._heads import AlignedHeads
 from coldstart.encoders._heads_file import Tower
 
 
@@ -25,15 +25,15 @@ def fit_heads(
     parts: Mapping[str, NDArray[np.int64]],
     *,
     towers: Mapping[str, Tower],
-    start: Aligned | None,
+    start: AlignedHeads | None,
     weights: Mapping[str, float],
     training: HeadTraining,
     device: str,
     checkpoint: Path,
     name: str,
     progress: Progress,
-) -> Learnt:
-    """Train heads on the `train` part, stop by `valid`, and ask for `test`.
+) -> FitResult:
+    """Train heads on the `train` part, stop by `valid`, and evaluate on `test`.
 
     Args:
         parts: places of items by the part of the split.
@@ -65,9 +65,9 @@ def fit_heads(
     recall = {"after": recall_of(fitted.heads.to(chosen), test, chosen) if len(test) else None}
     if start is not None and len(test):
         recall["before"] = recall_of(heads.to(chosen), test, chosen)
-    return Learnt(
-        aligned=Aligned(towers, fitted.heads.cpu()),
-        before=None if start is None else Aligned(towers, heads.cpu()),
+    return FitResult(
+        aligned=AlignedHeads(towers, fitted.heads.cpu()),
+        before=None if start is None else AlignedHeads(towers, heads.cpu()),
         recall=recall,
         about={
             "training": training.model_dump(),

@@ -1,8 +1,7 @@
-"""The towers of an open_clip model fitted to a catalogue: items in, an adapter on the model out.
+"""Fit of the towers of an open_clip model to a catalogue: items in, an adapter on the model out.
 
-The training itself is a job in a folder (`coldstart.align.towers.job`), which a killed fit goes on from.
-
-Pictures of items as a space looked at them, and their vectors by another encoder. Decodes in worker processes.
+The training is a job in a folder (`coldstart.align.towers.job`), which a killed fit goes on from. Pictures of items are
+read as a space read them, and decoded in worker processes.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart import encoders
-from coldstart.align.base_encoders import Learnt, pairs_of
+from coldstart.align.base_encoders import FitResult, pairs_of
 from coldstart.align.dataset import Features
 from coldstart.align.head_math import recall_of
 from coldstart.align.settings import Settings
-from coldstart.align.towers.data import Draw, Drawn, Example, Look, batches
+from coldstart.align.towers.data import Draw, Example, ImageRef, PairDataset, batches
 from coldstart.align.towers.job import ADAPTER, REPORT, run, write_job
 from coldstart.core.device import choose_device
 from coldstart.core.pipeline import Engine
 from coldstart.core.progress import Meter, Progress
 from coldstart.encoders._heads import starting_heads
 from coldstart.encoders._heads_file import SIDES, Tower
-from coldstart.media.guard import seen
+from coldstart.media.guard import visual_media
 from coldstart.media.limits import Limits
 from coldstart.store import ITEMS, Store
 from coldstart.store.artifacts import read_files
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 _TEXTS = 1024  # that are encoded between two signs of life
 
 
-_SAID = (
+_REPORTED = (
     *("seconds", "history", "before", "stopped", "loss", "trained_parameters", "samples_s", "skipped"),
     *("device", "dtype", "processes", "micro_batch"),
 )
@@ -50,12 +49,12 @@ _SAID = (
 
 @dataclass(frozen=True)
 class TowerFit:
-    """One fit of towers.
+    """Fit of the towers under one alignment stage.
 
     Attributes:
         name: of the stage.
         base: the encoder as published, for both sides.
-        pictures: table of the space that it made; at_most: pictures of an item there.
+        pictures: table of the encoder's space; at_most: pictures of an item in it.
         limits: of media.
         folder: of the job.
         progress: as stages take it.
@@ -78,8 +77,8 @@ class TowerFit:
         features: Features,
         parts: Mapping[str, NDArray[np.int64]],
         texts: Mapping[str, Mapping[str, str]],
-    ) -> Learnt:
-        """Train towers on the `train` part, stop by `valid`, and ask for `test`.
+    ) -> FitResult:
+        """Train towers on the `train` part, stop by `valid`, and evaluate on `test`.
 
         Args:
             features: by the encoder as published; parts: places of items by the part of the split.
@@ -89,13 +88,13 @@ class TowerFit:
             ColdstartError: as `coldstart.align.towers.job.write_job` and `run`.
         """
         tune, items = self.settings.tune, features.item_ids
-        looks = looks_of(store, self.pictures, self.at_most, items)
+        refs = image_refs(store, self.pictures, self.at_most, items)
         examples = [
             Example(
                 items[place],
                 int(features.groups[place]),
                 side,
-                looks[items[place]],
+                refs[items[place]],
                 [(text, self.settings.texts[view]) for view, text in texts[items[place]].items()],
             )
             for side in ("train", "valid")
@@ -131,17 +130,17 @@ class TowerFit:
         before = starting_heads("same", dict.fromkeys(SIDES, self.base), self.name)
         aligned = starting_heads("same", dict.fromkeys(SIDES, tower), self.name)
         assert before is not None and aligned is not None, "`same` gives heads or raises"
-        return Learnt(
+        return FitResult(
             aligned=aligned,
             before=before,
-            recall=self._recall(features, parts["test"], encoder, looks, texts, report["micro_batch"]),
+            recall=self._recall(features, parts["test"], encoder, refs, texts, report["micro_batch"]),
             about={
                 "towers": self.settings.towers,
                 "tune": tune.recipe(),
                 "best_epoch": report["best_epoch"],
                 "epochs": len(report["history"]),
             },
-            report={said: report[said] for said in _SAID},
+            report={name: report[name] for name in _REPORTED},
             scratch=self.folder,
             files={f"{ADAPTER}/{path}": data for path, data in read_files(out / ADAPTER).items()},
         )
@@ -151,14 +150,16 @@ class TowerFit:
         features: Features,
         test: NDArray[np.int64],
         encoder: encoders.Encoder,
-        looks: Mapping[str, Sequence[Look]],
+        refs: Mapping[str, Sequence[ImageRef]],
         texts: Mapping[str, Mapping[str, str]],
         batch: int,
     ) -> dict[str, float | None]:
-        """Recall@10 among the test items whose pictures can be read, by stored vectors and by those made now."""
-        own = [looks[features.item_ids[place]] for place in test]
+        """Compute recall@10 of the test items whose pictures can be read, before and after."""
+        own = [refs[features.item_ids[place]] for place in test]
         with self.progress.meter(f"{self.name}: held-out pictures", sum(map(len, own))) as meter:
-            seen = encode_looks(encoder, own, self.limits, batch=batch, workers=self.settings.tune.workers, meter=meter)
+            seen = encode_image_refs(
+                encoder, own, self.limits, batch=batch, workers=self.settings.tune.workers, meter=meter
+            )
         read, places = np.unique(seen.items, return_inverse=True)
         if not len(read):
             return {"after": None}
@@ -186,7 +187,7 @@ class TowerFit:
 
 
 class _Epochs:
-    """A meter for each epoch, which counts its pairs; called with what the job says of its progress."""
+    """Progress meter for each epoch, which counts its pairs; called with the job's events."""
 
     def __init__(self, progress: Progress, name: str, epochs: int, items: int) -> None:
         self._progress, self._name, self._epochs, self._items = progress, name, epochs, items
@@ -202,23 +203,23 @@ class _Epochs:
     ) -> None:
         self._open.close()
 
-    def __call__(self, said: Mapping[str, Any]) -> None:
-        if "step" not in said:  # a measurement
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        if "step" not in event:  # a measurement
             return
-        if said["epoch"] != self._epoch:
+        if event["epoch"] != self._epoch:
             self._open.close()
-            self._epoch, self._done = said["epoch"], 0
+            self._epoch, self._done = event["epoch"], 0
             self._meter = self._open.enter_context(
                 self._progress.meter(f"{self._name}: epoch {self._epoch} of {self._epochs}", self._items)
             )
-        steps = said["steps"] // self._epochs
-        done = round(self._items * (said["step"] - (self._epoch - 1) * steps) / steps)
+        steps = event["steps"] // self._epochs
+        done = round(self._items * (event["step"] - (self._epoch - 1) * steps) / steps)
         self._meter.advance(done - self._done, 0, 0.0)
         self._done = done
 
 
-def looks_of(store: Store, table: str, pictures: int, items: Sequence[str]) -> dict[str, list[Look]]:
-    """Item -> its pictures; or the frames of its video at the times that a space stored, the middle one first.
+def image_refs(store: Store, table: str, pictures: int, items: Sequence[str]) -> dict[str, list[ImageRef]]:
+    """List the pictures of items, or the frames of their videos at the times that a space stored, the middle one first.
 
     Args:
         table: of an image space with fresh rows of all the items; pictures: at most so many of an item, as there.
@@ -230,46 +231,49 @@ def looks_of(store: Store, table: str, pictures: int, items: Sequence[str]) -> d
     for row in store.read(ITEMS, ["item_id", "media"]).to_pylist():
         if row["item_id"] not in wanted:
             continue
-        media = seen(row, pictures)
+        media = visual_media(row, pictures)
         if media[0]["role"] == "video":
-            found[row["item_id"]] = [_look(media[0], time_s) for time_s in _middle_first(times[row["item_id"]])]
+            found[row["item_id"]] = [_image_ref(media[0], time_s) for time_s in _middle_first(times[row["item_id"]])]
         else:
-            found[row["item_id"]] = [_look(entry, None) for entry in media]
+            found[row["item_id"]] = [_image_ref(entry, None) for entry in media]
     return found
 
 
-def _look(entry: Mapping[str, Any], time_s: float | None) -> Look:
-    return Look(entry["uri"], entry["role"], time_s, entry["digest"], entry["size_bytes"])
+def _image_ref(entry: Mapping[str, Any], time_s: float | None) -> ImageRef:
+    return ImageRef(entry["uri"], entry["role"], time_s, entry["digest"], entry["size_bytes"])
 
 
 def _middle_first(times_s: Sequence[float]) -> list[float]:
-    """The middle frame stands for a video where one alone is measured."""
+    """Move the middle frame to the front: it stands for a video where one alone is measured."""
     middle = len(times_s) // 2
     return [times_s[middle], *times_s[:middle], *times_s[middle + 1 :]]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Unit vectors float32 [N, D] of pictures, and the place of each one's item; those that cannot be read are left
-    out."""
+class EncodedImages:
+    """Unit vectors of the pictures that can be read.
+
+    Attributes:
+        vectors: float32 [N, D]; items: the place of each one's item, int [N].
+    """
 
     vectors: NDArray[np.float32]
     items: NDArray[np.int64]
 
 
-def encode_looks(
-    encoder: Encoder, looks: Sequence[Sequence[Look]], limits: Limits, *, batch: int, workers: int, meter: Meter
-) -> Seen:
-    """Vectors of pictures.
+def encode_image_refs(
+    encoder: Encoder, refs: Sequence[Sequence[ImageRef]], limits: Limits, *, batch: int, workers: int, meter: Meter
+) -> EncodedImages:
+    """Encode pictures.
 
     Args:
-        looks: of each item.
+        refs: pictures of each item.
         batch: pictures that the encoder takes at once; workers: processes that decode, 0: this one.
         meter: counts pictures.
     """
     assert encoder.image_transform is not None, "an encoder that takes images states how it wants them"
-    examples = [Example("", place, "valid", [look], [("", 1.0)]) for place, own in enumerate(looks) for look in own]
-    data = Drawn(examples, encoder.image_transform, limits, frames=1, augment=False, seed=0)
+    examples = [Example("", place, "valid", [ref], [("", 1.0)]) for place, own in enumerate(refs) for ref in own]
+    data = PairDataset(examples, encoder.image_transform, limits, frames=1, augment=False, seed=0)
     plan = [[Draw(at, None) for at in range(start, len(examples))[:batch]] for start in range(0, len(examples), batch)]
     vectors = [np.zeros((0, encoder.passport("image").dim), np.float32)]
     owners = [np.zeros(0, np.int64)]
@@ -278,4 +282,4 @@ def encode_looks(
             vectors.append(encoder.encode_images(found.pixels(slice(None))))
             owners.append(found.groups.numpy())
         meter.advance(len(draws), len(draws) - len(found.places), 0.0)
-    return Seen(np.concatenate(vectors), np.concatenate(owners))
+    return EncodedImages(np.concatenate(vectors), np.concatenate(owners))

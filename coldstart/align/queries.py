@@ -1,7 +1,4 @@
-"""Which rows of a catalogue are asked, and their vectors in an aligned space.
-
-Queries chosen to be looked at with what they found: the best, the worst, and some at random.
-"""
+"""Queries of an evaluation of alignment: rows of a split, their vectors in an aligned space, and examples."""
 
 from __future__ import annotations
 
@@ -13,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.align.measures import Classes, SpaceReport, evaluate, pool
+from coldstart.align.measures import Classes, SpaceReport, evaluate_space, pool
 from coldstart.core.class_file import plain
 from coldstart.metrics.ranking import TIE, Places, Vectors
 from coldstart.store.fits import SPLITS
 
 if TYPE_CHECKING:
-    from coldstart.encoders._heads import Aligned
+    from coldstart.encoders._heads import AlignedHeads
 
 
 NEW = "new"
@@ -56,7 +53,7 @@ class Features(Protocol):
 
 @dataclass(frozen=True)
 class ClassTexts:
-    """Classes as the frozen text encoder reads them, and which item is of which.
+    """Prompts of classes as the frozen text encoder reads them, and the class of each item.
 
     Attributes:
         names: of the C classes; case and spaces do not part them.
@@ -71,13 +68,16 @@ class ClassTexts:
     labels: Sequence[str | None]
 
 
-def splits_of(features: Features) -> dict[str, int]:
-    """How many items of the workspace are in each split, and how many are new."""
+def count_splits(features: Features) -> dict[str, int]:
+    """Count the items of the workspace by split, with new ones apart."""
     return dict(Counter(name if name in SPLITS else NEW for name in features.split))
 
 
-def chosen_of(features: Features, split: str) -> tuple[NDArray[np.bool_], int]:
-    """Which items are asked, bool [I]; and how many new ones are not, for what the fit has seen of their group."""
+def query_items(features: Features, split: str) -> tuple[NDArray[np.bool_], int]:
+    """Select the items of a split as queries, bool [I], and count new items that are left out.
+
+    A new item is left out where the fit has seen an item of its group.
+    """
     own = np.asarray([name if name in SPLITS else NEW for name in features.split])
     groups = np.asarray(features.groups)
     if split != "test":
@@ -88,17 +88,17 @@ def chosen_of(features: Features, split: str) -> tuple[NDArray[np.bool_], int]:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Vectors of the items and texts that were asked, in the space."""
+class QueryVectors:
+    """Vectors of the items and texts of a split, in the space."""
 
-    looks: NDArray[np.float32]
-    look_items: NDArray[np.intp]
+    images: NDArray[np.float32]
+    image_items: NDArray[np.intp]
     words: NDArray[np.float32]
     word_items: NDArray[np.intp]
 
 
-class Rows:
-    """The rows of chosen items."""
+class SplitRows:
+    """Rows of chosen items."""
 
     def __init__(self, features: Features, chosen: NDArray[np.bool_]) -> None:
         self._features = features
@@ -114,43 +114,45 @@ class Rows:
         return sorted(self._sizes)
 
     def default_view(self) -> str:
-        """Titles; where there are none, the most frequent kind."""
+        """Return `title`, or where no item has one, the most frequent kind of text."""
         return "title" if "title" in self._sizes or not self._sizes else self._sizes.most_common(1)[0][0]
 
-    def judge(self, aligned: Aligned, view: str, classes: ClassTexts | None, seed: int) -> tuple[SpaceReport, Asked]:
-        """The items in the space of some heads, judged by their texts of one view."""
+    def evaluate(
+        self, aligned: AlignedHeads, view: str, classes: ClassTexts | None, seed: int
+    ) -> tuple[SpaceReport, QueryVectors]:
+        """Evaluate the items in the space of some heads, by their texts of one view."""
         features = self._features
         pictures = aligned.heads.image.project(features.images[self._images])
         pooled, has = pool(pictures, features.image_items[self._images], len(features.item_ids))
-        look_items = np.flatnonzero(has)
+        image_items = np.flatnonzero(has)
         text_rows = self._of(view)
         words = aligned.heads.text.project(features.texts[text_rows])
-        asked = Asked(pooled[look_items], look_items, words, np.asarray(features.text_items)[text_rows])
+        vectors = QueryVectors(pooled[image_items], image_items, words, np.asarray(features.text_items)[text_rows])
         named = None if classes is None else self._named(aligned, classes)
         groups = np.asarray(features.groups)
-        report = evaluate(
-            asked.looks, asked.look_items, asked.words, asked.word_items, groups, classes=named, seed=seed
+        report = evaluate_space(
+            vectors.images, vectors.image_items, vectors.words, vectors.word_items, groups, classes=named, seed=seed
         )
-        return report, asked
+        return report, vectors
 
     def has(self, view: str) -> bool:
-        """Whether some item has a picture and such a text."""
+        """Tell whether some item has a picture and such a text."""
         features = self._features
         texts = np.asarray(features.text_items)[self._of(view)]
         return bool(np.isin(features.image_items[self._images], texts).any())
 
     def counts(self, view: str) -> dict[str, int]:
-        """Items as `AlignReport.counts` states them."""
+        """Count items as `AlignReport.counts` states them."""
         features = self._features
-        looks = np.unique(features.image_items[self._images])
+        pictured = np.unique(features.image_items[self._images])
         texts = np.unique(np.asarray(features.text_items)[self._of(view)])
-        both = np.intersect1d(looks, texts)
+        both = np.intersect1d(pictured, texts)
         groups = Counter(np.asarray(features.groups)[both].tolist())
         return {
             "chosen": int(self._chosen.sum()),
             "asked": len(both),
             "without_text": int(self._chosen.sum()) - len(texts),
-            "without_image": int(self._chosen.sum()) - len(looks),
+            "without_image": int(self._chosen.sum()) - len(pictured),
             "groups": sum(count if group < 0 else 1 for group, count in groups.items()),
             "shared": sum(count for group, count in groups.items() if group >= 0 and count > 1),
         }
@@ -159,7 +161,7 @@ class Rows:
         rows: NDArray[np.intp] = self._texts[self._views[self._texts] == view]
         return rows
 
-    def _named(self, aligned: Aligned, classes: ClassTexts) -> Classes:
+    def _named(self, aligned: AlignedHeads, classes: ClassTexts) -> Classes:
         words = aligned.heads.text.project(classes.vectors)
         vectors, _ = pool(words, classes.classes, len(classes.names))
         places = {plain(name): place for place, name in enumerate(classes.names)}
@@ -172,7 +174,7 @@ _TRIED = 2048  # queries of rank 1 among which those with the widest margin are 
 
 @dataclass(frozen=True)
 class Hit:
-    """One row of the gallery, its cosine to the query, and whether it is right."""
+    """One result: its place in the gallery, its cosine to the query, and whether it is right."""
 
     place: int
     score: float
@@ -180,11 +182,11 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """One query.
+class ExampleQuery:
+    """One query with its first results.
 
     Attributes:
-        query: its place among the queries asked.
+        query: its place among the queries.
         rank: of its best right answer; answer: that answer.
         hits: the first of the gallery, best first.
     """
@@ -195,7 +197,7 @@ class Sheet:
     hits: Sequence[Hit]
 
 
-def choose(
+def select_examples(
     queries: Vectors,
     gallery: Vectors,
     right: Places,
@@ -204,8 +206,8 @@ def choose(
     count: int = 6,
     hits: int = 5,
     seed: int = 0,
-) -> dict[str, list[Sheet]]:
-    """`worst`, `random` and `best` queries, at most `count` of each.
+) -> dict[str, list[ExampleQuery]]:
+    """Select `worst`, `random` and `best` queries, at most `count` of each.
 
     The best are those of rank 1 whose right answer is furthest ahead of the first wrong one; the worst those of the
     highest rank; the random ones are drawn from all, so some of them may be among the others.
@@ -234,7 +236,9 @@ def _margin(scores: NDArray[np.float32], right: NDArray[np.intp]) -> float:
     return float(ahead - wrong.max()) if len(wrong) else float(ahead)
 
 
-def _sheet(place: int, queries: Vectors, gallery: Vectors, right: NDArray[np.intp], rank: int, hits: int) -> Sheet:
+def _sheet(
+    place: int, queries: Vectors, gallery: Vectors, right: NDArray[np.intp], rank: int, hits: int
+) -> ExampleQuery:
     scores = np.asarray(queries[place], np.float32) @ np.asarray(gallery, np.float32).T
     own = set(right.tolist())
 
@@ -244,4 +248,4 @@ def _sheet(place: int, queries: Vectors, gallery: Vectors, right: NDArray[np.int
     behind = np.zeros(len(scores), np.float32)
     behind[right] = TIE  # ties count against, here as in the rank
     order = np.argsort(behind - scores, kind="stable")[:hits]
-    return Sheet(place, rank, hit(int(right[scores[right].argmax()])), [hit(int(found)) for found in order])
+    return ExampleQuery(place, rank, hit(int(right[scores[right].argmax()])), [hit(int(found)) for found in order])

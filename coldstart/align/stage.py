@@ -1,7 +1,7 @@
-"""align.text_image: pictures and words brought into one space, learnt from the catalogue's own pairs.
+"""align.text_image: fit of pictures and words to one space, on the catalogue's own pairs.
 
 With `towers: frozen` the encoders stay as they are and heads are put on them: pictures come as the vectors of an
-earlier space, words are encoded once and kept, so that an epoch over 100,000 items takes seconds. Otherwise the encoder
+earlier space, words are encoded once and stored, so that an epoch over 100,000 items takes seconds. Otherwise the encoder
 of that space is itself trained, and an adapter on it is what comes out. What is fitted is an artifact of the workspace;
 a space with `encoder: align:text_image` is made by it, and its rows follow when it is fitted anew.
 """
@@ -24,7 +24,7 @@ from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.embed.item_texts import PairTexts
-from coldstart.embed.spaces import TextCache, encoders_of, forget, picture_space
+from coldstart.embed.spaces import TextCache, drop_tables, encoders_of, picture_space
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
 from coldstart.store import Store
@@ -34,14 +34,14 @@ from coldstart.store.freshness import Standing
 from coldstart.store.freshness import build as build_stage
 
 if TYPE_CHECKING:
-    from coldstart.align.base_encoders import Learnt
+    from coldstart.align.base_encoders import FitResult
     from coldstart.encoders import Encoder
-    from coldstart.encoders._heads import Aligned
+    from coldstart.encoders._heads import AlignedHeads
     from coldstart.store.artifacts import Artifact
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> AlignStage:
-    """The stage over one of the pipeline's spaces.
+    """Build the stage over one of the pipeline's spaces.
 
     Raises:
         ColdstartError: no space of pictures of that name stands before it, or its towers cannot be trained.
@@ -58,20 +58,20 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> AlignStage:
 
 
 def _check_towers(name: str, settings: Settings, encoder: str) -> None:
-    asked = f"{name}.towers={settings.towers}"
+    given = f"{name}.towers={settings.towers}"
     if not encoder.startswith("open_clip:"):
         raise ColdstartError(
-            f"{asked}: space {settings.image!r} is made by {encoder}, whose towers cannot be trained: name a space of "
+            f"{given}: space {settings.image!r} is made by {encoder}, whose towers cannot be trained: name a space of "
             f"an open_clip:… encoder with {name}.image, or leave towers frozen"
         )
     if settings.text not in (None, encoder):
         raise ColdstartError(
-            f"{asked} trains both sides of one model: pictures of space {settings.image!r} are read by {encoder}, "
+            f"{given} trains both sides of one model: pictures of space {settings.image!r} are read by {encoder}, "
             f"words by {settings.text}: leave {name}.text out, or leave towers frozen"
         )
     if settings.start not in ("auto", "same"):
         raise ColdstartError(
-            f"{asked} starts from the model as it is, and {name}.start={settings.start} is for heads: leave it out, or "
+            f"{given} starts from the model as it is, and {name}.start={settings.start} is for heads: leave it out, or "
             "leave towers frozen"
         )
 
@@ -85,7 +85,7 @@ class _Inputs:
 
 
 class AlignStage:
-    """Fit stage; see `coldstart.core.stage.FitStage`."""
+    """Fit stage of alignment; see `coldstart.core.stage.FitStage`."""
 
     kind = "align.text_image"
     version = 1
@@ -100,14 +100,14 @@ class AlignStage:
         self._encoders = PairEncoders(name, self._image, settings.text, pipeline.engine)
 
     @cached_property
-    def _start(self) -> Aligned | None:
+    def _start(self) -> AlignedHeads | None:
         """The heads from which the fit starts; None for random ones."""
         return self._encoders.start(self._settings.start)
 
     @cached_property
     def _key(self) -> str:
         passports = [asdict(self._image.passport), asdict(self._encoders.text.passport("text"))]
-        made_of = {**self._settings.counted(), "passports": passports, "texts": self._words.fingerprint()}
+        made_of = {**self._settings.key_settings(), "passports": passports, "texts": self._words.fingerprint()}
         if self._settings.towers == "frozen":
             made_of["start"] = "random" if self._start is None else self._start.heads.digest()
         return stage_key(self.kind, self.version, made_of)
@@ -115,11 +115,12 @@ class AlignStage:
     # -- where items are
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
+        """Return the keys of the items of a fit, and verdicts on the others."""
         items = self._inputs(store).items
         return items.keys, items.verdicts
 
     def present(self, store: Store) -> dict[str, str]:
-        """Keys of the items of the last fit, whatever their part of the split."""
+        """Return the keys of the items of the last fit, whatever their part of the split."""
         return self._fits.present(store)
 
     def _inputs(self, store: Store) -> _Inputs:
@@ -165,18 +166,20 @@ class AlignStage:
         return self._fit(store, progress)
 
     def forecast(self, store: Store, rows: int, progress: Progress) -> tuple[float, float, float]:
-        """Seconds of a fit of heads on so many items; see `coldstart.core.stage.Forecasts`.
+        """Forecast the seconds of a fit of heads on so many items; see `coldstart.core.stage.Forecasts`.
 
         Raises:
             ColdstartError: the workspace has too few items, or towers are trained, which is not forecast.
         """
         from coldstart.align.base_encoders import pairs_of
-        from coldstart.align.forecast import epoch_s, epochs, gathered
+        from coldstart.align.forecast import epoch_s, epochs, time_features
 
         settings = self._settings
         if settings.towers != "frozen":
             raise ColdstartError(f"{self.name}: what an epoch of towers takes is not known before it is run")
-        known = gathered(lambda: self._encoders.text.encode_documents(["a"]), lambda: self.features(store, progress))
+        known = time_features(
+            lambda: self._encoders.text.encode_documents(["a"]), lambda: self.features(store, progress)
+        )
         pairs = pairs_of(known.features, settings.texts)
         train = round(rows * (1 - settings.test_share - settings.valid_share))
         held_out = pairs.take(np.arange(max(1, min(round(rows * settings.valid_share), len(pairs)))))
@@ -187,7 +190,7 @@ class AlignStage:
         return least, usual, most
 
     def features(self, store: Store, progress: Progress) -> Features:
-        """What is learnt from: vectors of pictures and texts, read or made, and the split of the last fit."""
+        """Read or compute the vectors of pictures and texts, with the split of the last fit."""
         inputs = self._inputs(store)
         keys = inputs.items.ready
         return Features.gather(
@@ -203,8 +206,10 @@ class AlignStage:
         )
 
     def before_and_after(self, store: Store, progress: Progress) -> tuple[Features, Features]:
-        """Features by the encoders as they were before the last fit and as they are after it: two names for the same
-        where the fit left them as they are. Otherwise only items that a space has by the new encoder are in both.
+        """Read features by the encoders before the last fit, and by those after it.
+
+        Both are one object where the fit left the encoders as they are. Otherwise only items that a space has by the
+        new encoder are in both.
 
         Raises:
             ColdstartError: the fit has changed the encoder, and no space holds pictures by it.
@@ -248,29 +253,31 @@ class AlignStage:
         shares = {"test": self._settings.test_share, "valid": self._settings.valid_share}
         shares["train"] = 1 - sum(shares.values())
         parts = split(features.groups, features.item_ids, shares, self._settings.seed)
-        learn = self._fit_heads if self._settings.towers == "frozen" else self._fit_towers
-        learnt = learn(store, features, parts, progress)
+        fit = self._fit_heads if self._settings.towers == "frozen" else self._fit_towers
+        result = fit(store, features, parts, progress)
         about = {
             "items": count,
             "groups": int(features.groups.max()) + 1,
             "parts": {name: len(places) for name, places in parts.items()},
             "texts": dict(self._settings.texts),
-            **learnt.about,
-            "recall_at_10": dict(learnt.recall),
+            **result.about,
+            "recall_at_10": dict(result.recall),
         }
         files = {
             ITEMS_FILE: items_file(features.item_ids, features.keys, features.groups, parts),
-            **learnt.all_files(about),
+            **result.all_files(about),
         }
-        made = self._fits.save(store, features.keys, files, {**about, **learnt.report})
-        remove_scratch(learnt.scratch)
+        made = self._fits.save(store, features.keys, files, {**about, **result.report})
+        remove_scratch(result.scratch)
         if self._settings.towers != "frozen":  # the texts of the last one's encoder are of no more use
-            forget(store, self._texts_table(""), keep=self._texts_table(self._encoders.text.passport("text").digest))
+            drop_tables(
+                store, self._texts_table(""), keep=self._texts_table(self._encoders.text.passport("text").digest)
+            )
         return count, [_summary(made), *self._next(store)]
 
     def _fit_heads(
         self, store: Store, features: Features, parts: Mapping[str, NDArray[np.int64]], progress: Progress
-    ) -> Learnt:
+    ) -> FitResult:
         from coldstart.align.fit_heads import fit_heads
 
         return fit_heads(
@@ -288,7 +295,7 @@ class AlignStage:
 
     def _fit_towers(
         self, store: Store, features: Features, parts: Mapping[str, NDArray[np.int64]], progress: Progress
-    ) -> Learnt:
+    ) -> FitResult:
         from coldstart.align.fit_towers import TowerFit
 
         job = TowerFit(
@@ -306,7 +313,7 @@ class AlignStage:
         return job.fit(store, features, parts, self._inputs(store).texts)
 
     def _next(self, store: Store) -> list[str]:
-        """What to do where no space of the pipeline is made by the fit."""
+        """Name the next step where no space of the pipeline is made by the fit."""
         short = self.name.rpartition(".")[2]
         users = [s.name for s in self._pipeline.of_kind("embed") if s.settings.encoder in encoders_of(self.name)]
         if users:
@@ -318,11 +325,11 @@ class AlignStage:
 
 
 def _summary(made: Artifact) -> str:
-    """One line on a fit: what it learnt from, and what it finds of what it did not."""
+    """Summarise a fit in one line: its items, and its recall on those held out."""
     report = made.report
     parts, found = report["parts"], report["recall_at_10"]
-    learnt = f"learnt from {parts['train']} items in {report['best_epoch']} epochs"
+    trained = f"fitted on {parts['train']} items in {report['best_epoch']} epochs"
     if found["after"] is None:
-        return f"{learnt}; none were held out to judge it by"
+        return f"{trained}; none were held out to evaluate it"
     before = f" (before: {found['before']:.3f})" if "before" in found else ""
-    return f"{learnt}; of {parts['test']} held out, recall@10 both ways {found['after']:.3f}{before}"
+    return f"{trained}; of {parts['test']} held out, recall@10 both ways {found['after']:.3f}{before}"

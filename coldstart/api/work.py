@@ -234,9 +234,9 @@ class WorkMethods(OpenedStore):
         Raises:
             ColdstartError: nothing was fitted, `out` exists, the base cannot be merged, or the three ways disagree.
         """
-        from coldstart.describe.finetune.export import exported
+        from coldstart.describe.finetune.export import export_model
 
-        return exported(self._store, self._loaded(pipeline), Path(out), prompts, progress or SilentProgress())
+        return export_model(self._store, self._loaded(pipeline), Path(out), prompts, progress or SilentProgress())
 
     def fitted(self, stage: str) -> dict[str, str]:
         """Map each item to `train`, `valid` or `test` of the last fit of a stage; empty where nothing was fitted."""

@@ -76,7 +76,7 @@ class Prompt:
         """
         given = {name: values.get(name) for name in self.inputs}
         if self.output:
-            given = {name: sanitize.tree(value) for name, value in given.items()}
+            given = {name: sanitize.sanitize_tree(value) for name, value in given.items()}
         try:
             text = _compiled(self.source).render(given)
         except Exception as error:  # whatever it is, the template did it
@@ -91,7 +91,8 @@ class Prompt:
             count_tokens: texts -> tokens of each, as the generator that will read them counts.
         """
         fitted = [
-            {name: sanitize.tree(item.get(name), self._characters(name)) for name in self.inputs} for item in items
+            {name: sanitize.sanitize_tree(item.get(name), self._characters(name)) for name in self.inputs}
+            for item in items
         ]
         for name, budget in self.budgets.items():
             texts = [value[name] for value in fitted if isinstance(value[name], str)]
@@ -113,7 +114,7 @@ class Prompt:
 Count = Callable[[Sequence[str]], Sequence[int]]
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
-_ENVIRONMENT.filters["data"] = sanitize.data
+_ENVIRONMENT.filters["data"] = sanitize.sanitize_text
 
 
 @cache

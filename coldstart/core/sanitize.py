@@ -21,18 +21,18 @@ _MARK = re.compile(r"\[(\s*/?\s*[A-Za-z_]{2,24}\s*)\]")
 _RULE = re.compile(r"([#=\-_*~`\"'])\1{2,}")
 
 
-def data(value: Any) -> str:
+def sanitize_text(value: Any) -> str:
     """A value as one line of text: "" for none, entries of a list with commas between them. Twice is as once."""
     if value is None:
         return ""
     if isinstance(value, list | tuple):
-        return ", ".join(filter(None, map(data, value)))
+        return ", ".join(filter(None, map(sanitize_text, value)))
     if isinstance(value, Mapping):
-        return ", ".join(f"{data(name)}: {data(one)}" for name, one in value.items())
+        return ", ".join(f"{sanitize_text(name)}: {sanitize_text(one)}" for name, one in value.items())
     return _line(str(value))
 
 
-def tree(value: Any, most: int | None = None) -> Any:
+def sanitize_tree(value: Any, most: int | None = None) -> Any:
     """The same value with all texts in it made data; numbers stay, and what has no text left is gone.
 
     Args:
@@ -41,14 +41,14 @@ def tree(value: Any, most: int | None = None) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
-        pairs = ((data(name), tree(one, most)) for name, one in value.items())
+        pairs = ((sanitize_text(name), sanitize_tree(one, most)) for name, one in value.items())
         return {name: one for name, one in pairs if name and one not in (None, "")}
     if isinstance(value, list | tuple):
-        return [one for one in (tree(entry, most) for entry in value) if one not in (None, "")]
+        return [one for one in (sanitize_tree(entry, most) for entry in value) if one not in (None, "")]
     return _line(str(value)[:most])
 
 
-def visible(text: str) -> str:
+def strip_invisible(text: str) -> str:
     """A text on one line, without what no reader sees; its signs stay."""
     if not text.isascii() or not text.isprintable():
         text = "".join(map(_kept, _SELECTORS.sub("", text)))
@@ -56,7 +56,7 @@ def visible(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    return _MARK.sub(r"(\1)", _RULE.sub(r"\1", visible(text).translate(_ANGLES)))
+    return _MARK.sub(r"(\1)", _RULE.sub(r"\1", strip_invisible(text).translate(_ANGLES)))
 
 
 def _kept(letter: str) -> str:

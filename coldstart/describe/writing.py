@@ -18,18 +18,18 @@ from coldstart.core.attributes import Attribute, Attributes, truth
 from coldstart.core.description import json_schema
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.prompts import Prompt
-from coldstart.core.sanitize import data
+from coldstart.core.sanitize import sanitize_text
 from coldstart.core.stage import Reject, Row
-from coldstart.describe.checks.check import check
+from coldstart.describe.checks.check import check_description
 from coldstart.describe.checks.contract import Checked, Rules, Sources
-from coldstart.describe.prompt_input import FIELDS, Ask, Asked, shown, texts
+from coldstart.describe.prompt_input import FIELDS, PromptBuilder, PromptInput, prompt_values, text_fields
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Generator, Request, Sampling
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import LoadPictures
 from coldstart.store.fits import Writing, writing_of
 
-Seen = Mapping[str, Mapping[str, float]]
+SeenValues = Mapping[str, Mapping[str, float]]
 """Visual attribute -> value -> probability that a picture agrees."""
 
 
@@ -37,13 +37,13 @@ def sources_of(
     row: Mapping[str, Any],
     attributes: Attributes,
     given: Collection[str] | None = None,
-    seen: Seen | None = None,
+    seen: SeenValues | None = None,
 ) -> tuple[Sources, Mapping[str, Attribute]]:
     """What claims about an item can rest on, of what a view shows, and the attributes that can be claimed."""
-    values, stated = shown(row, attributes, given)
+    values, stated = prompt_values(row, attributes, given)
     facts = {name: values[name] for name in ("price", "creator", "category") if values[name] is not None}
     told = truth(row, stated) if given is None else values["facts"]
-    return Sources(texts(values), {**facts, **told}, seen or {}), stated
+    return Sources(text_fields(values), {**facts, **told}, seen or {}), stated
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class Writer:
     frames: int = 4
     pictures: int = 1
 
-    def asked(self, items: Sequence[Row], given: Collection[str] | None = None) -> list[Asked | Reject]:
+    def asked(self, items: Sequence[Row], given: Collection[str] | None = None) -> list[PromptInput | Reject]:
         """What is asked of each item; a Reject where its pictures are needed and cannot be read."""
-        ask = Ask(self.prompts, self.attributes, None if given is None else frozenset(given))
+        ask = PromptBuilder(self.prompts, self.attributes, None if given is None else frozenset(given))
         transform = self.generator.image_transform
         if transform is None or (given is not None and "picture" not in given):
             return [ask(row) for row in items]
         look = LoadPictures(transform, self.limits, self.frames, "uniform", self.pictures)
-        found: list[Asked | Reject] = []
+        found: list[PromptInput | Reject] = []
         for row in items:
             try:
                 found.append(ask(row, look(row)[0].images))
@@ -85,7 +85,7 @@ class Writer:
         """What is written of each item (`items` rows, `evidence` in them where there is some), in their order."""
         asked = self.asked(items, given)
         written = iter(
-            write(
+            generate_descriptions(
                 [one for one in asked if not isinstance(one, Reject)],
                 self.generator,
                 temperature=temperature,
@@ -99,7 +99,7 @@ class Writer:
         items: Sequence[Row],
         written: Sequence[Generation | Reject],
         given: Collection[str] | None = None,
-        seen: Mapping[str, Seen] | None = None,
+        seen: Mapping[str, SeenValues] | None = None,
     ) -> list[Checked | Reject]:
         """What is left of each text by the checks; grounds are what the view shows.
 
@@ -114,14 +114,14 @@ class Writer:
             sources, stated = sources_of(row, self.attributes, given, (seen or {}).get(row["item_id"]))
             rules = replace(self.rules, output=self.prompts[row["kind"]].output)
             try:
-                found.append(check(generation.text, generation.finish, stated, sources, rules))
+                found.append(check_description(generation.text, generation.finish, stated, sources, rules))
             except Reject as why:
                 found.append(why)
         return found
 
 
 @dataclass(frozen=True)
-class Input:
+class InputTokens:
     """One input that is not empty.
 
     Attributes:
@@ -134,7 +134,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedPrompt:
     """What is sent.
 
     Attributes:
@@ -147,15 +147,15 @@ class Rendered:
     text: str
     system_tokens: int
     text_tokens: int
-    inputs: Mapping[str, Input]
+    inputs: Mapping[str, InputTokens]
 
 
-def rendered(
+def render_prompt(
     prompt: Prompt,
     row: Mapping[str, Any],
     attributes: Attributes,
     count_tokens: Callable[[Sequence[str]], Sequence[int]],
-) -> Rendered:
+) -> RenderedPrompt:
     """The messages about one item.
 
     Args:
@@ -163,23 +163,23 @@ def rendered(
         attributes: what the pipeline asks descriptions to state.
         count_tokens: as the generator counts that will read it.
     """
-    values, _ = shown(row, attributes)
+    values, _ = prompt_values(row, attributes)
     values |= _described(row.get("described") or {})
     read = prompt.fit([values], count_tokens)[0] if prompt.output else values
     text = prompt.render(read)
     whole, part = (
-        {name: data(given.get(name)) for name in prompt.inputs if name != "wanted"} for given in (values, read)
+        {name: sanitize_text(given.get(name)) for name in prompt.inputs if name != "wanted"} for given in (values, read)
     )
     names = [name for name, one in whole.items() if one]
     sizes = list(count_tokens(["", prompt.system, text, *(w[name] for name in names for w in (whole, part))]))
     empty, system, message, *own = sizes
     pairs = zip(names, own[::2], own[1::2], strict=True)
-    return Rendered(
+    return RenderedPrompt(
         prompt.system,
         text,
         system - empty,
         message - empty,
-        {name: Input(had - empty, has - empty, prompt.budgets.get(name)) for name, had, has in pairs},
+        {name: InputTokens(had - empty, has - empty, prompt.budgets.get(name)) for name, had, has in pairs},
     )
 
 
@@ -192,11 +192,11 @@ def _described(row: Mapping[str, Any]) -> dict[str, Any]:
 KINDS = ("product", "video")
 
 
-PROMPTS = {"product": "describe_product", "video": "describe_video"}
+DEFAULT_PROMPTS = {"product": "describe_product", "video": "describe_video"}
 """What is asked with where nothing else is said."""
 
 
-def prompts_of(stage: str, names: Mapping[str, str]) -> dict[str, Prompt]:
+def load_prompts(stage: str, names: Mapping[str, str]) -> dict[str, Prompt]:
     """The prompt of each kind of item.
 
     Raises:
@@ -228,7 +228,7 @@ def given_fields(stage: str, names: Collection[str] | None) -> frozenset[str] | 
     return None if names is None else frozenset(names)
 
 
-def ask_of(spec: StageSpec, pipeline: Pipeline) -> tuple[Writing, Ask]:
+def load_prompt_builder(spec: StageSpec, pipeline: Pipeline) -> tuple[Writing, PromptBuilder]:
     """Who writes for a stage of kind `describe.write`, and what it asks: its settings, or as the fit had it.
 
     Raises:
@@ -237,12 +237,12 @@ def ask_of(spec: StageSpec, pipeline: Pipeline) -> tuple[Writing, Ask]:
     """
     settings = spec.settings
     writing = writing_of(settings.generator, spec.name, pipeline)
-    names = settings.prompt or writing.prompt or PROMPTS
+    names = settings.prompt or writing.prompt or DEFAULT_PROMPTS
     given = settings.given if settings.given is not None else writing.given
-    return writing, Ask(prompts_of(spec.name, names), writing.attributes, given_fields(spec.name, given))
+    return writing, PromptBuilder(load_prompts(spec.name, names), writing.attributes, given_fields(spec.name, given))
 
 
-def requests(asked: Sequence[Asked], generator: Generator) -> list[Request]:
+def build_requests(asked: Sequence[PromptInput], generator: Generator) -> list[Request]:
     """Messages to a generator, each input cut to its budget by the generator's own tokens."""
     values: list[dict[str, Any]] = [{} for _ in asked]
     for prompt in {one.prompt.name: one.prompt for one in asked}.values():
@@ -261,15 +261,15 @@ def requests(asked: Sequence[Asked], generator: Generator) -> list[Request]:
     ]
 
 
-def write(
-    asked: Sequence[Asked], generator: Generator, *, temperature: float = 0.0, seed: int = 0
+def generate_descriptions(
+    asked: Sequence[PromptInput], generator: Generator, *, temperature: float = 0.0, seed: int = 0
 ) -> list[Generation | Reject]:
     """What a generator writes of each item, in their order."""
     found: list[Generation | Reject | None] = [None] * len(asked)
     for limit in sorted({one.prompt.max_new_tokens for one in asked}):
         own = [place for place, one in enumerate(asked) if one.prompt.max_new_tokens == limit]
         sampling = Sampling(limit, temperature, 1.0 if temperature == 0 else 0.95, seed)
-        written = generator.generate(requests([asked[place] for place in own], generator), sampling)
+        written = generator.generate(build_requests([asked[place] for place in own], generator), sampling)
         for place, generation in zip(own, written, strict=True):
             found[place] = generation
     return [one for one in found if one is not None]

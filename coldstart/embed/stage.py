@@ -24,7 +24,7 @@ from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.core.vectors import unit
 from coldstart.embed.spaces import table_of
-from coldstart.encoders import Projector
+from coldstart.encoders import HeadEncoder
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import LoadPictures, Pictures
@@ -174,7 +174,7 @@ class EmbedStage(MapStageDefaults):
 
     def _check_base(self, encoder: Encoder) -> None:
         name = self._base_name
-        if not isinstance(encoder, Projector):
+        if not isinstance(encoder, HeadEncoder):
             raise ColdstartError(
                 f"{self.name}.over={name!r}: {encoder.name} has no heads to put on stored vectors; leave `over` out"
             )
@@ -259,7 +259,7 @@ class EmbedStage(MapStageDefaults):
     def _projected(self, batch: Sequence[Row]) -> list[Row]:
         """Rows of the space that this one is over, through the heads: a video frame by frame."""
         encoder = self.encoder
-        assert isinstance(encoder, Projector), "checked where it was loaded"
+        assert isinstance(encoder, HeadEncoder), "checked where it was loaded"
         frames = [row.get("frame_vectors") for row in batch]
         sets = [
             np.asarray([row["vector"]] if own is None else own, np.float32)

@@ -111,7 +111,7 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
-class Projector(Protocol):
+class HeadEncoder(Protocol):
     """An encoder that puts heads on the vectors of others, and so can start from vectors that are stored."""
 
     def base(self, side: Literal["image", "text"]) -> Passport:

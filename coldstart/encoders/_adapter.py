@@ -85,7 +85,7 @@ class Adapter:
             raise ColdstartError(f"adapter {self.folder} does not fit {self.base.encoder}: {error}") from error
 
 
-def find(folder: Path) -> Adapter:
+def find_adapter(folder: Path) -> Adapter:
     """Read an adapter's card and see that its files are there.
 
     Raises:

@@ -16,7 +16,7 @@ from coldstart.errors import ColdstartError
 from coldstart.models import install
 
 if TYPE_CHECKING:
-    from coldstart.encoders._heads import Aligned, Head
+    from coldstart.encoders._heads import AlignedHeads, Head
     from coldstart.encoders._heads_file import Tower
 
 Side = Literal["image", "text"]
@@ -27,7 +27,7 @@ class AlignedEncoder:
 
     Args:
         name: what to call it, here and in its passport.
-        folder: holds `heads.json` and `heads.safetensors`; see `coldstart.encoders._heads.Aligned`.
+        folder: holds `heads.json` and `heads.safetensors`; see `coldstart.encoders._heads.AlignedHeads`.
         options: for the encoders under the heads: device, dtype, allow_random_weights.
 
     Raises:
@@ -37,7 +37,7 @@ class AlignedEncoder:
     modalities: frozenset[Modality] = frozenset({"text", "image"})
 
     def __init__(self, name: str, folder: Path, **options: Any) -> None:
-        config = _heads_file.read(folder)
+        config = _heads_file.read_heads_file(folder)
         self.name = name
         self._folder = folder
         self._dim = config.dim
@@ -97,7 +97,7 @@ class AlignedEncoder:
         raise TypeError(f"{self.name} takes no video")
 
     @cached_property
-    def _aligned(self) -> Aligned:
-        from coldstart.encoders._heads import Aligned
+    def _aligned(self) -> AlignedHeads:
+        from coldstart.encoders._heads import AlignedHeads
 
-        return Aligned.load(self._folder)
+        return AlignedHeads.load(self._folder)

@@ -24,10 +24,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from coldstart.core import settings
-from coldstart.encoders._heads_file import CONFIG, SIDES, WEIGHTS, HeadShape, Tower, read
+from coldstart.encoders._heads_file import CONFIG, SIDES, WEIGHTS, HeadShape, Tower, read_heads_file
 from coldstart.errors import ColdstartError
 
-__all__ = ["CONFIG", "SIDES", "WEIGHTS", "Aligned", "Head", "HeadShape", "Heads", "Tower"]
+__all__ = ["CONFIG", "SIDES", "WEIGHTS", "AlignedHeads", "Head", "HeadShape", "Heads", "Tower"]
 
 
 _ROWS = 8192  # vectors that go through a head at a time
@@ -100,7 +100,7 @@ class Heads(nn.Module):
 
 
 @dataclass(frozen=True)
-class Aligned:
+class AlignedHeads:
     """Heads with the towers that they belong to: what a fit makes and an encoder reads.
 
     Attributes:
@@ -124,13 +124,13 @@ class Aligned:
         )
 
     @classmethod
-    def load(cls, folder: Path) -> Aligned:
+    def load(cls, folder: Path) -> AlignedHeads:
         """Read what `save` wrote; weights become float32.
 
         Raises:
             ColdstartError: the folder does not hold heads, or its two files do not fit each other.
         """
-        config = read(folder)
+        config = read_heads_file(folder)
         heads = Heads(*(config.shapes[side] for side in SIDES))
         try:
             tensors = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
@@ -143,7 +143,7 @@ class Aligned:
 PACKAGED = settings.PACKAGE / "weights" / "starter_clip"
 
 
-def starting_heads(asked: str, towers: Mapping[str, Tower], place: str) -> Aligned | None:
+def starting_heads(asked: str, towers: Mapping[str, Tower], place: str) -> AlignedHeads | None:
     """Heads over the towers, or None for random ones.
 
     Args:
@@ -162,9 +162,9 @@ def starting_heads(asked: str, towers: Mapping[str, Tower], place: str) -> Align
         if not one_space:
             names = " and ".join(str(passports[side]["encoder"]) for side in SIDES)
             raise ColdstartError(f"{place}={asked}: {names} share no space; use auto or random")
-        return Aligned(towers, _identity(int(passports["image"]["dim"])))
+        return AlignedHeads(towers, _identity(int(passports["image"]["dim"])))
     folder = PACKAGED if asked in ("auto", "starter-clip") else Path(asked).expanduser()
-    given = Aligned.load(folder)
+    given = AlignedHeads.load(folder)
     for side in SIDES:
         found, wanted = dict(given.towers[side].passport), passports[side]
         if found != wanted:
@@ -174,7 +174,7 @@ def starting_heads(asked: str, towers: Mapping[str, Tower], place: str) -> Align
                 f"{place}={asked}: its {side} head is for {found['encoder']} ({found['weights'][:19]}), not for "
                 f"{wanted['encoder']} ({wanted['weights'][:19]}); use auto or random"
             )
-    return Aligned(towers, given.heads)
+    return AlignedHeads(towers, given.heads)
 
 
 def _identity(dim: int) -> Heads:

@@ -62,7 +62,7 @@ class HeadsFile:
         return self.shapes["image"].outputs
 
 
-def read(folder: Path) -> HeadsFile:
+def read_heads_file(folder: Path) -> HeadsFile:
     """The file in a folder of heads.
 
     Raises:

@@ -226,7 +226,7 @@ def read_first_token_only(vision: Any) -> None:
         blocks[-1] = FirstTokenBlock(blocks[-1])
 
 
-def cuttable(model: Any) -> Any | None:
+def cuttable_text_tower(model: Any) -> Any | None:
     """The text tower of an open_clip model if it can be cut, else None."""
     tower = getattr(model, "text", model)
     if not isinstance(tower, open_clip.CLIP | open_clip.transformer.TextTransformer):
@@ -236,9 +236,9 @@ def cuttable(model: Any) -> Any | None:
     return tower if causal and pool == "argmax" else None
 
 
-def lengths(model: Any, tokens: torch.Tensor) -> list[int]:
+def token_lengths(model: Any, tokens: torch.Tensor) -> list[int]:
     """How many columns of `tokens` [B, L] each text needs: up to its end token, or all."""
-    if cuttable(model) is None:
+    if cuttable_text_tower(model) is None:
         return [tokens.shape[1]] * len(tokens)
     ends: list[int] = (tokens.argmax(dim=1) + 1).tolist()  # the end token has the highest id
     return ends
@@ -246,7 +246,7 @@ def lengths(model: Any, tokens: torch.Tensor) -> list[int]:
 
 def encode_text(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     """Text features [B, D], of any length, of tokens [B, L]; if it can be cut, L may be less than the context."""
-    tower, length = cuttable(model), tokens.shape[1]
+    tower, length = cuttable_text_tower(model), tokens.shape[1]
     if tower is None or length == len(tower.positional_embedding):
         features: torch.Tensor = model.encode_text(tokens)
         return features

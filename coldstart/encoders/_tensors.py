@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Stats = tuple[float, float, float]
 
 
-def describe(transform: ImageTransform | None) -> str:
+def describe_transform(transform: ImageTransform | None) -> str:
     """One line for a passport; it changes if and only if the pixels that an encoder is handed do."""
     if transform is None:
         return "no pictures"
@@ -63,7 +63,7 @@ def to_unit_vectors(rows: torch.Tensor) -> Vectors:
     return vectors
 
 
-def by_length(
+def encode_by_length(
     lengths: Sequence[int],
     dim: int,
     encode: Callable[[list[int]], Vectors],
@@ -102,7 +102,7 @@ _LARGEST_BYTES = 256 << 20
 
 
 @cache
-def keep_freed() -> bool:
+def keep_freed_memory() -> bool:
     """Let this process keep up to 512 MiB of freed memory, in blocks of up to 256 MiB, from here on; once a process.
 
     Returns:

@@ -22,8 +22,14 @@ import numpy as np
 
 from coldstart.core.device import choose_device, choose_dtype
 from coldstart.encoders import Modality, Passport, Pixels, Vectors
-from coldstart.encoders._adapter import Adapter, Base, find
-from coldstart.encoders._tensors import by_length, describe, keep_freed, to_pixel_values, to_unit_vectors
+from coldstart.encoders._adapter import Adapter, Base, find_adapter
+from coldstart.encoders._tensors import (
+    describe_transform,
+    encode_by_length,
+    keep_freed_memory,
+    to_pixel_values,
+    to_unit_vectors,
+)
 from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform
 from coldstart.models import install
@@ -79,7 +85,7 @@ class OpenClip:
     def passport(self, modality: Modality) -> Passport:
         base = self.base
         weights = base.weights + (f"+adapter:sha256:{self._adapter.digest}" if self._adapter else "")
-        pixels = f"{describe(self.image_transform)}, mean {self._mean}, std {self._std}"
+        pixels = f"{describe_transform(self.image_transform)}, mean {self._mean}, std {self._std}"
         return Passport(base.encoder, weights, f"config {base.config}, {pixels}, {self.max_tokens} tokens", self.dim)
 
     @property
@@ -100,7 +106,7 @@ class OpenClip:
 
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
-        from coldstart.encoders._open_clip_speed import encode_text, lengths
+        from coldstart.encoders._open_clip_speed import encode_text, token_lengths
 
         tokens = self.tokenize(texts)
 
@@ -109,8 +115,8 @@ class OpenClip:
                 columns = tokens[group, : needed[group[-1]]].to(self.device)
                 return to_unit_vectors(encode_text(self._model, columns))
 
-        needed = lengths(self._model, tokens)
-        return by_length(needed, self.dim, encode)
+        needed = token_lengths(self._model, tokens)
+        return encode_by_length(needed, self.dim, encode)
 
     encode_queries = encode_documents
 
@@ -148,7 +154,7 @@ class OpenClip:
     def device(self) -> torch.device:
         device = choose_device(self._device)
         if device.type == "cpu":
-            keep_freed()
+            keep_freed_memory()
         return device
 
     @cached_property
@@ -249,7 +255,7 @@ def build(
     else:
         arch, _, weights = rest.partition("/")
         source = _from_architecture(name, arch, weights, allow_random_weights)
-    learnt = find(Path(adapter)) if adapter is not None else None
+    learnt = find_adapter(Path(adapter)) if adapter is not None else None
     if learnt:
         learnt.check(base_of(source), name)
     return OpenClip(name, source, device, dtype, learnt)

@@ -23,7 +23,7 @@ import numpy as np
 
 from coldstart.core.device import choose_device, choose_dtype
 from coldstart.encoders import Modality, Passport, Pixels, Vectors
-from coldstart.encoders._tensors import by_length, describe, keep_freed, to_unit_vectors
+from coldstart.encoders._tensors import describe_transform, encode_by_length, keep_freed_memory, to_unit_vectors
 from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform
 from coldstart.models import install
@@ -68,7 +68,7 @@ class SentenceTransformers:
         listing = "".join(f"{install.file_digest(p)}  {p.relative_to(self._folder)}\n" for p in files)
         weights = f"sha256:{hashlib.sha256(listing.encode()).hexdigest()}"
         prompts = json.dumps(self._outline.prompts, sort_keys=True)
-        preprocess = f"prompts {prompts}, {describe(self.image_transform)}"
+        preprocess = f"prompts {prompts}, {describe_transform(self.image_transform)}"
         return Passport(self._label, weights, preprocess, self._dim)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -117,7 +117,7 @@ class SentenceTransformers:
         def encode(group: list[int]) -> Vectors:
             return self._encode([inputs[i] for i in group], method, **options)
 
-        return by_length(sizes, self._dim, encode, room=32)
+        return encode_by_length(sizes, self._dim, encode, room=32)
 
     def _encode(self, inputs: list[Any], method: str, **options: Any) -> Vectors:
         if not inputs:
@@ -131,7 +131,7 @@ class SentenceTransformers:
     def device(self) -> torch.device:
         device = choose_device(self._device)
         if device.type == "cpu":
-            keep_freed()
+            keep_freed_memory()
         return device
 
     @cached_property

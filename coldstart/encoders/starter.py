@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from coldstart.core.device import choose_device, choose_dtype
 from coldstart.encoders import Modality, Passport, Pixels, Vectors
-from coldstart.encoders._tensors import by_length, describe, keep_freed, to_pixel_values, to_unit_vectors
+from coldstart.encoders._tensors import (
+    describe_transform,
+    encode_by_length,
+    keep_freed_memory,
+    to_pixel_values,
+    to_unit_vectors,
+)
 from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform
 from coldstart.models import install
@@ -53,7 +59,7 @@ class Starter:
 
     def passport(self, modality: Modality) -> Passport:
         if modality == "text":
-            folder = install.starter("text")
+            folder = install.starter_folder("text")
             tokenizer = install.file_digest(folder / "tokenizer.json")[:12]
             return Passport(
                 "starter:all-MiniLM-L6-v2",
@@ -63,7 +69,7 @@ class Starter:
             )
         if modality == "image":
             weights = f"sha256:{install.file_digest(_checkpoint())}"
-            preprocess = f"{describe(self.image_transform)}, mean {HALF}, std {HALF}"
+            preprocess = f"{describe_transform(self.image_transform)}, mean {HALF}, std {HALF}"
             if self._levels:
                 kept = f"{preprocess}, pooled beside mean and deviation of {len(LEVELS)} levels"
                 return Passport("starter:tf_efficientnet_lite2", weights, kept, LEVELS_DIM)
@@ -88,7 +94,7 @@ class Starter:
                 mask = batch["attention_mask"].unsqueeze(-1)
                 return to_unit_vectors((states * mask).sum(1) / mask.sum(1))
 
-        return by_length([len(tokens) for tokens in ids], TEXT_DIM, encode)
+        return encode_by_length([len(tokens) for tokens in ids], TEXT_DIM, encode)
 
     encode_queries = encode_documents
 
@@ -151,7 +157,7 @@ class Starter:
     def device(self) -> torch.device:
         device = choose_device(self._device)
         if device.type == "cpu":
-            keep_freed()
+            keep_freed_memory()
         return device
 
     @cached_property
@@ -162,7 +168,7 @@ class Starter:
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(install.starter("text"), local_files_only=True)
+        return AutoTokenizer.from_pretrained(install.starter_folder("text"), local_files_only=True)
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text with its special tokens, uncut."""
@@ -176,7 +182,7 @@ class Starter:
         from safetensors.torch import load_file
         from transformers import AutoConfig, AutoModel
 
-        folder = install.starter("text")
+        folder = install.starter_folder("text")
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         model: torch.nn.Module = AutoModel.from_config(config, add_pooling_layer=False)
         tensors = load_file(folder / "model.safetensors")
@@ -229,7 +235,7 @@ def _fold_batch_norms(module: torch.nn.Module) -> None:
 
 
 def _checkpoint() -> Path:
-    return install.starter("image") / "efficientnet-lite2-9656183e.pth"
+    return install.starter_folder("image") / "efficientnet-lite2-9656183e.pth"
 
 
 def build(rest: str, *, device: str, dtype: str, allow_random_weights: bool) -> Starter:

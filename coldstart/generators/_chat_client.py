@@ -76,7 +76,7 @@ class Dialect:
     left_out: frozenset[str] = frozenset()
 
 
-def body(model: str, request: Request, sampling: Sampling, dialect: Dialect) -> dict[str, Any]:
+def request_body(model: str, request: Request, sampling: Sampling, dialect: Dialect) -> dict[str, Any]:
     """The JSON body of one request.
 
     Where the endpoint does not get the schema by itself, it is told in the system message. Elsewhere the messages stay
@@ -119,7 +119,7 @@ def data_url(pixels: Pixels) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def milder(dialect: Dialect, words: str, *, bound: bool) -> Dialect | None:
+def fallback_dialect(dialect: Dialect, words: str, *, bound: bool) -> Dialect | None:
     """The next way to ask after an error 400 (or 422); None where there is none.
 
     Args:
@@ -136,7 +136,7 @@ def milder(dialect: Dialect, words: str, *, bound: bool) -> Dialect | None:
     return None
 
 
-def fits(written: Generation | Reject, schema: Mapping[str, Any] | None) -> bool:
+def looks_bound(written: Generation | Reject, schema: Mapping[str, Any] | None) -> bool:
     """Whether an answer looks bound: a JSON object with what the schema requires, or one that was cut or refused."""
     if schema is None or isinstance(written, Reject) or written.finish == "length":
         return True
@@ -147,7 +147,7 @@ def fits(written: Generation | Reject, schema: Mapping[str, Any] | None) -> bool
     return isinstance(found, dict) and set(schema.get("required", ())) <= found.keys()
 
 
-def words_of(text: str) -> str:
+def error_text(text: str) -> str:
     """What an error body says, on one line of printable characters.
 
     The message and code where it is in OpenAI's form or FastAPI's, else its beginning.
@@ -166,14 +166,14 @@ def words_of(text: str) -> str:
     return " ".join("".join(mark if mark.isprintable() else " " for mark in line).split())[:_MAX_WORDS]
 
 
-def item_fault(words: str) -> Reject | None:
+def item_reject(words: str) -> Reject | None:
     """The verdict on the item, where an error 400 is about its text or pictures."""
     if any(code in words for code in _FILTERED):
         return Reject("refused", words)
     return Reject("prompt_too_long", words) if TOO_LONG.search(words) else None
 
 
-def read(answer: Any, estimate: tuple[int, int]) -> Generation | Reject:
+def parse_answer(answer: Any, estimate: tuple[int, int]) -> Generation | Reject:
     """What an answer says.
 
     Args:
@@ -193,7 +193,9 @@ def read(answer: Any, estimate: tuple[int, int]) -> Generation | Reject:
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"no chat completion: {type(error).__name__} {error}") from None
     if refusal or finish == "content_filter":
-        return Reject("refused", words_of(str(refusal)) if refusal else "the endpoint's content filter cut the answer")
+        return Reject(
+            "refused", error_text(str(refusal)) if refusal else "the endpoint's content filter cut the answer"
+        )
     if not isinstance(text, str):
         raise ValueError(f"no chat completion: content is {type(text).__name__}")
     prompt, new = (stated if isinstance(stated, int) else guess for stated, guess in zip(tokens, estimate, strict=True))
@@ -235,24 +237,24 @@ class Endpoint:
         try:
             return client.post(f"{self.url}/chat/completions", json=body, headers=headers)
         except httpx.TransportError as error:
-            return self.clean(f"{type(error).__name__} {error}")
+            return self.redacted_line(f"{type(error).__name__} {error}")
 
-    def words(self, response: httpx.Response | str) -> str:
+    def error_line(self, response: httpx.Response | str) -> str:
         """Status and message of an error; nothing of an answer."""
         if isinstance(response, str):
             return response
         if response.status_code == 200:
             return ""
-        return f"HTTP status {response.status_code} {self.clean(response.text)}".strip()
+        return f"HTTP status {response.status_code} {self.redacted_line(response.text)}".strip()
 
-    def clean(self, text: str) -> str:
+    def redacted_line(self, text: str) -> str:
         """What an endpoint says, on one short line; some repeat the key that they do not know."""
         key = self._key()
-        return words_of(text.replace(key, "***") if key else text)
+        return error_text(text.replace(key, "***") if key else text)
 
     def settings_fault(self, response: httpx.Response) -> ColdstartError:
         """What to do about an error that no waiting mends."""
-        status, said = response.status_code, self.words(response)
+        status, said = response.status_code, self.error_line(response)
         place = f"generator {self.name!r}: {self.url} answers {said}"
         if status in (401, 403) and self._key():
             next_step = f"put the right key into {self._key_env}, or name its variable by key_env"
@@ -261,7 +263,7 @@ class Endpoint:
         elif status in (402, 429):
             next_step = "the account has no credit left: add some, or name another endpoint"
         elif 300 <= status < 400:
-            there = self.clean(response.headers.get("location", "nowhere"))
+            there = self.redacted_line(response.headers.get("location", "nowhere"))
             next_step = f"it points to {there}: write the address that it should have"
         else:
             next_step = f"is {self.model!r} among the models of {self.url}/models, and is this its base URL?"
@@ -274,7 +276,7 @@ class Endpoint:
         return key
 
 
-def parse(name: str, rest: str, key_env: str) -> tuple[str, str]:
+def parse_name(name: str, rest: str, key_env: str) -> tuple[str, str]:
     """(model, base URL) of `MODEL@BASE_URL`.
 
     Raises:
@@ -307,7 +309,7 @@ LONGEST_PAUSE_S = 20.0
 Clock = Callable[[], float]
 
 
-class Pace:
+class RateLimiter:
     """Turns of requests, evenly spaced so that no minute has more than its limits.
 
     Args:
@@ -324,7 +326,7 @@ class Pace:
         self._clock, self._lock = clock, threading.Lock()
         self._request_at = self._token_at = self._open_at = 0.0
 
-    def turn(self, tokens: int) -> float:
+    def reserve(self, tokens: int) -> float:
         """Seconds to wait before sending a request of so many tokens; its place is taken."""
         with self._lock:
             now = self._clock()
@@ -338,7 +340,7 @@ class Pace:
             self._open_at = max(self._open_at, self._clock() + seconds)
 
 
-class Patience:
+class CircuitBreaker:
     """Whether an endpoint that fails is worth waiting for.
 
     Args:
@@ -351,42 +353,42 @@ class Patience:
         self._clock = clock
         self._since: float | None = None
 
-    def failed(self) -> float:
+    def record_failure(self) -> float:
         """It failed; returns the present time."""
         now = self._clock()
         if self._since is None:
             self._since = now
         return now
 
-    def answered(self) -> None:
+    def record_success(self) -> None:
         """It lives."""
         self._since = None
 
-    def left(self, since: float) -> float:
+    def seconds_left(self, since: float) -> float:
         """Seconds of patience with something that fails since then; the endpoint's own failing counts where older."""
         began = self._since
         return self.patience_s - (self._clock() - (since if began is None else min(since, began)))
 
-    def given_up(self) -> bool:
+    def is_open(self) -> bool:
         """Whether it failed for too long."""
         since = self._since
         return since is not None and self._clock() - since >= self.patience_s
 
 
-def pause_s(attempt: int, retry_after: str | None) -> float:
+def backoff_s(attempt: int, retry_after: str | None) -> float:
     """Seconds to wait after the fault of an attempt (0 is the first): what the endpoint asks for, else exponential
     back-off with jitter, so that clients do not come back all at once.
 
     Args:
         retry_after: the header of that name: seconds or a date.
     """
-    asked = _asked_s(retry_after)
+    asked = _retry_after_s(retry_after)
     if asked is not None:
         return asked
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempt, 16)) * random.uniform(0.5, 1.0)
 
 
-def _asked_s(header: str | None) -> float | None:
+def _retry_after_s(header: str | None) -> float | None:
     if not header:
         return None
     with suppress(ValueError):

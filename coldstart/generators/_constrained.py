@@ -2,7 +2,7 @@
 
 The grammar of a schema is compiled by xgrammar (Dong et al. 2024, arXiv:2411.15100) to exactly what `json.dumps` writes
 with its own separators, fields in the schema's order. A text of bounded length has no quotation mark and no backslash
-in it: there xgrammar knows no escapes. Besides that a pen stops what a small model does badly: a text that repeats
+in it: there xgrammar knows no escapes. Besides that a sequence stops what a small model does badly: a text that repeats
 itself is shut, and where the tokens run out what is open is closed, so that it stays JSON. It judges no words; `finish`
 tells where it was cut.
 """
@@ -19,11 +19,9 @@ import xgrammar
 
 from coldstart.errors import ColdstartError
 
-VERSION = 1
-"""Raised when texts change."""
 LOOP_TOKENS, LOOP_TIMES, LONGEST_LOOP = 24, 3, 32
 """A loop has at least so many tokens, and comes so often; the longest that is looked for."""
-_LOOK_EVERY = 8
+_CHECK_EVERY = 8
 _SPARE = 4
 """Tokens left over where a text is closed: its end is counted by the grammar's view, which is a little short."""
 _MOST_COUNTED = 512
@@ -31,7 +29,7 @@ _MOST_COUNTED = 512
 _CACHE_BYTES = 256 << 20
 
 
-class Binder:
+class GrammarCompiler:
     """Compiled schemas of one tokenizer.
 
     Args:
@@ -56,7 +54,7 @@ class Binder:
         bits[vocab_size:] = False
         bits[[place for place in (marks | never) - set(self.stop_ids) if place < vocab_size]] = False
         self.allowed = torch.from_numpy(np.packbits(bits, bitorder="little").view(np.int32))
-        self._usual: dict[str, list[int]] = {}  # few: what schemas leave no choice about
+        self._tokenized: dict[str, list[int]] = {}  # few: what schemas leave no choice about
         self._compiler = xgrammar.GrammarCompiler(info, max_threads=2, cache_limit_bytes=_CACHE_BYTES)
 
     def matcher(self, schema: Mapping[str, Any]) -> xgrammar.GrammarMatcher:
@@ -73,30 +71,31 @@ class Binder:
             raise ValueError(f"schema {text[:200]} cannot be compiled: {error}") from error
         return xgrammar.GrammarMatcher(compiled)
 
-    def margin(self, schema: Mapping[str, Any]) -> int:
+    def closing_margin(self, schema: Mapping[str, Any]) -> int:
         """Tokens that one more field of an object, or one more entry of a list, can take at most before it may end."""
         inner = [*schema.get("properties", {}).items(), *([("", schema["items"])] if "items" in schema else [])]
         if not inner:
             return 0
-        return max(max(self._cost(name, about), self.margin(about)) for name, about in inner)
+        return max(max(self._cost(name, about), self.closing_margin(about)) for name, about in inner)
 
     def _cost(self, name: str, schema: Mapping[str, Any]) -> int:
-        cost = len(self.split(f', "{name}": '.encode())) + 3
+        cost = len(self.split_greedily(f', "{name}": '.encode())) + 3
         cost += max(
-            (len(self.split(json.dumps(one, ensure_ascii=False).encode())) for one in schema.get("enum", ())), default=0
+            (len(self.split_greedily(json.dumps(one, ensure_ascii=False).encode())) for one in schema.get("enum", ())),
+            default=0,
         )
         required, fields = schema.get("required", ()), schema.get("properties", {})
         return cost + sum(self._cost(one, fields[one]) for one in required)
 
-    def usual(self, text: str) -> list[int]:
+    def tokenize(self, text: str) -> list[int]:
         """Tokens of a text as the tokenizer takes them; none where they are not the text alone."""
-        if text not in self._usual:
+        if text not in self._tokenized:
             ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
             plain = b"".join(self.pieces[token] for token in ids) == text.encode()
-            self._usual[text] = ids if plain else []
-        return self._usual[text]
+            self._tokenized[text] = ids if plain else []
+        return self._tokenized[text]
 
-    def split(self, text: bytes) -> list[int]:
+    def split_greedily(self, text: bytes) -> list[int]:
         """Tokens of a text, always the longest that fits; for text that no model chose."""
         found = []
         while text:
@@ -106,8 +105,8 @@ class Binder:
         return found
 
 
-def binder_of(name: str, model: Any, tokenizer: Any) -> Binder:
-    """The binder of a model of transformers and its tokenizer.
+def grammar_compiler_of(name: str, model: Any, tokenizer: Any) -> GrammarCompiler:
+    """The compiler of a model of transformers and its tokenizer.
 
     Raises:
         ColdstartError: nothing says which token ends a text.
@@ -118,10 +117,10 @@ def binder_of(name: str, model: Any, tokenizer: Any) -> Binder:
         ends.add(tokenizer.eos_token_id)
     if not ends:
         raise ColdstartError(f"generator {name!r}: neither model nor tokenizer says which token ends a text")
-    return Binder(tokenizer, model.config.get_text_config().vocab_size, sorted(ends))
+    return GrammarCompiler(tokenizer, model.config.get_text_config().vocab_size, sorted(ends))
 
 
-class Pen:
+class ConstrainedSequence:
     """The text of one row as it grows.
 
     Args:
@@ -133,16 +132,16 @@ class Pen:
         finish: None while it is open.
     """
 
-    def __init__(self, binder: Binder, schema: Mapping[str, Any] | None, budget: int) -> None:
+    def __init__(self, compiler: GrammarCompiler, schema: Mapping[str, Any] | None, budget: int) -> None:
         self.tokens: list[int] = []
         self.finish: Literal["stop", "length"] | None = None
-        self._binder = binder
+        self._grammar = compiler
         self._budget = budget
-        self._matcher = None if schema is None else binder.matcher(schema)
+        self._matcher = None if schema is None else compiler.matcher(schema)
         self._whole = schema is not None and schema.get("type") == "object"  # its last brace is its end
-        self._quoted = _Quoted()
+        self._quoted = _StringState()
         self._shut = self._closing = self._cut = False
-        self._margin = 0 if schema is None else binder.margin(schema)
+        self._margin = 0 if schema is None else compiler.closing_margin(schema)
         self._count_at = budget
 
     def mask(self, bitmask: torch.Tensor, place: int) -> bool:
@@ -150,28 +149,28 @@ class Pen:
         if self._matcher is None:
             return False
         self._matcher.fill_next_token_bitmask(bitmask, place)
-        bitmask[place] &= self._binder.allowed
+        bitmask[place] &= self._grammar.allowed
         return True
 
-    def take(self, token: int) -> int:
+    def accept(self, token: int) -> int:
         """One more token, as the model chose it under `mask`. Returns the one that was written, perhaps another.
 
         Raises:
             RuntimeError: the schema does not allow it.
         """
-        token = self._instead(token)
-        if token in self._binder.stop_ids:
+        token = self._replacement(token)
+        if token in self._grammar.stop_ids:
             self.finish = "length" if self._cut else "stop"
             return token
         if self._matcher is not None and not self._matcher.accept_token(token):
             raise RuntimeError(f"token {token} does not fit the schema after {self.text()!r}")
         self.tokens.append(token)
-        self._quoted.read(self._binder.pieces[token])
+        self._quoted.read(self._grammar.pieces[token])
         if self._whole and self._matcher is not None and self._matcher.is_completed():
             self.finish = "length" if self._cut else "stop"
         elif len(self.tokens) >= self._budget:
             self.finish = "length"
-        elif len(self.tokens) % _LOOK_EVERY == 0 and loops(self.tokens):
+        elif len(self.tokens) % _CHECK_EVERY == 0 and ends_in_loop(self.tokens):
             if self._matcher is None:
                 self.finish = "length"
             self._shut = True
@@ -179,27 +178,27 @@ class Pen:
 
     def text(self) -> str:
         if self._matcher is not None:
-            return b"".join(self._binder.pieces[token] for token in self.tokens).decode("utf-8", "replace")
-        decode = self._binder.tokenizer.decode
+            return b"".join(self._grammar.pieces[token] for token in self.tokens).decode("utf-8", "replace")
+        decode = self._grammar.tokenizer.decode
         free: str = decode(self.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return free.strip()
 
-    def _instead(self, token: int) -> int:
+    def _replacement(self, token: int) -> int:
         """The token to write in place of the model's: where a loop is shut, or what is open has to be closed."""
         if self._matcher is None:
             return token
         inside, mark = self._quoted.inside, ""
-        if self._shut and (mark := _taken(self._matcher, '"' if inside else "]")):
+        if self._shut and (mark := _if_allowed(self._matcher, '"' if inside else "]")):
             self._shut = False
-            return self._binder.split(mark.encode())[0]
-        if self._nearly_out() and (not inside or b'"' in self._binder.pieces[token][:-1] or self._out()):
+            return self._grammar.split_greedily(mark.encode())[0]
+        if self._near_limit() and (not inside or b'"' in self._grammar.pieces[token][:-1] or self._at_limit()):
             mark = _closer(self._matcher, inside)
         if not mark:
-            return self._longer(token)
-        self._cut |= not mark.encode().startswith(self._binder.pieces[token])
-        return self._binder.split(mark.encode())[0]
+            return self._retokenized(token)
+        self._cut |= not mark.encode().startswith(self._grammar.pieces[token])
+        return self._grammar.split_greedily(mark.encode())[0]
 
-    def _longer(self, token: int) -> int:
+    def _retokenized(self, token: int) -> int:
         """The token itself, or where the grammar leaves no choice the longer one that the tokenizer would take.
 
         A model whose usual tokens a grammar forbids goes on letter by letter, which takes more steps and misleads it.
@@ -207,41 +206,41 @@ class Pen:
         """
         assert self._matcher is not None
         certain = self._matcher.find_jump_forward_string()
-        if len(certain) < 2 or not certain.encode().startswith(self._binder.pieces[token]):
+        if len(certain) < 2 or not certain.encode().startswith(self._grammar.pieces[token]):
             return token
-        first, *others = self._binder.usual(certain) or [token]
-        return max(token, first, key=lambda one: len(self._binder.pieces[one])) if others else token
+        first, *others = self._grammar.tokenize(certain) or [token]
+        return max(token, first, key=lambda one: len(self._grammar.pieces[one])) if others else token
 
-    def _nearly_out(self) -> bool:
+    def _near_limit(self) -> bool:
         """Whether nothing more may be begun. What closing takes is counted again when half of the rest is used."""
         left = self._budget - len(self.tokens)
         if not self._closing and left <= self._count_at:
-            spare = left - self._least() - self._margin
+            spare = left - self._closing_cost() - self._margin
             self._closing = spare <= 0
             self._count_at = left - (spare + 1) // 2
         return self._closing
 
-    def _out(self) -> bool:
+    def _at_limit(self) -> bool:
         """Whether even the text that is being written must end here."""
-        return self._budget - len(self.tokens) <= self._least() + _SPARE
+        return self._budget - len(self.tokens) <= self._closing_cost() + _SPARE
 
-    def _least(self) -> int:
+    def _closing_cost(self) -> int:
         """Tokens that closing everything takes at least, where a text that must not be empty has one token."""
         assert self._matcher is not None
         matcher, quoted, count = self._matcher.fork(), self._quoted.copy(), 0
-        bitmask = xgrammar.allocate_token_bitmask(1, self._binder.vocab_size)
+        bitmask = xgrammar.allocate_token_bitmask(1, self._grammar.vocab_size)
         while not matcher.is_completed() and count <= _MOST_COUNTED:
             mark = _closer(matcher, quoted.inside)
             if mark:
-                tokens = self._binder.split(mark.encode())
+                tokens = self._grammar.split_greedily(mark.encode())
             else:
                 matcher.fill_next_token_bitmask(bitmask, 0)
-                bitmask[0] &= self._binder.allowed
+                bitmask[0] &= self._grammar.allowed
                 words = bitmask[0].nonzero()[0]
-                tokens = [_lowest(int(bitmask[0, words[0]])) + 32 * int(words[0])]
+                tokens = [_lowest_bit(int(bitmask[0, words[0]])) + 32 * int(words[0])]
             for token in tokens:
                 matcher.accept_token(token)
-                quoted.read(self._binder.pieces[token])
+                quoted.read(self._grammar.pieces[token])
             count += len(tokens)
         return count
 
@@ -249,13 +248,13 @@ class Pen:
 def _closer(matcher: xgrammar.GrammarMatcher, inside: bool) -> str:
     """What comes next on the shortest way to the end: a closing mark, or what the grammar leaves no choice about."""
     for mark in ('"',) if inside else ("}", "]"):
-        if _taken(matcher, mark):
+        if _if_allowed(matcher, mark):
             return mark
     forced: str = matcher.find_jump_forward_string()
     return forced
 
 
-def _taken(matcher: xgrammar.GrammarMatcher, mark: str) -> str:
+def _if_allowed(matcher: xgrammar.GrammarMatcher, mark: str) -> str:
     """The mark where it may come next, else nothing."""
     if not matcher.accept_string(mark):
         return ""
@@ -263,20 +262,20 @@ def _taken(matcher: xgrammar.GrammarMatcher, mark: str) -> str:
     return mark
 
 
-def _lowest(word: int) -> int:
+def _lowest_bit(word: int) -> int:
     """Place of the lowest set bit of an int32."""
     return (word & -word & 0xFFFFFFFF).bit_length() - 1
 
 
-class _Quoted:
+class _StringState:
     """Whether a JSON text stands inside a string."""
 
     def __init__(self, inside: bool = False, escaped: bool = False) -> None:
         self.inside = inside
         self._escaped = escaped
 
-    def copy(self) -> _Quoted:
-        return _Quoted(self.inside, self._escaped)
+    def copy(self) -> _StringState:
+        return _StringState(self.inside, self._escaped)
 
     def read(self, piece: bytes) -> None:
         for byte in piece:
@@ -288,7 +287,7 @@ class _Quoted:
                 self.inside = not self.inside
 
 
-def loops(tokens: Sequence[int]) -> bool:
+def ends_in_loop(tokens: Sequence[int]) -> bool:
     """Whether the end of a text is one piece of up to `LONGEST_LOOP` tokens, again and again."""
     for period in range(1, LONGEST_LOOP + 1):
         times = max(LOOP_TIMES, -(-LOOP_TOKENS // period))

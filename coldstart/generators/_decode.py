@@ -1,8 +1,8 @@
 """Writing with a causal language model: many rows at once, the text of each the same as if it were alone.
 
-    write(model, binder, rows, sampling, batch_size=None) -> [Generation], in the order of the rows
+    write(model, compiler, rows, sampling, batch_size=None) -> [Generation], in the order of the rows
 
-`model` is any causal model of transformers in evaluation mode, `binder` a `Binder` of its tokenizer. A `Row` has the
+`model` is any causal model of transformers in evaluation mode, `compiler` a `Binder` of its tokenizer. A `Row` has the
 tokens that the model reads, or vectors in their place where pictures stand among them, and the schema that binds what
 it writes. Rows are sorted by length and go in batches that fit memory. What all rows begin with (a system message) is
 read once and its keys and values are shared. Rows that have ended leave the batch.
@@ -34,7 +34,7 @@ import xgrammar
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from coldstart.generators import Generation, Sampling
-from coldstart.generators._constrained import Binder, Pen
+from coldstart.generators._constrained import ConstrainedSequence, GrammarCompiler
 
 LEAST_PREFIX = 8
 """A shorter beginning is not worth a forward pass of its own."""
@@ -65,8 +65,8 @@ class Row:
     embeds: torch.Tensor | None = None
 
 
-def write(
-    model: Any, binder: Binder, rows: Sequence[Row], sampling: Sampling, *, batch_size: int | None = None
+def generate(
+    model: Any, compiler: GrammarCompiler, rows: Sequence[Row], sampling: Sampling, *, batch_size: int | None = None
 ) -> list[Generation]:
     """Texts of all rows, in their order.
 
@@ -89,7 +89,7 @@ def write(
             longest = len(rows[order[0]].ids)
             batch = order[: min(most, _fitting(model, longest, sampling.max_new_tokens))]
             try:
-                written = _write_batch(model, binder, [rows[place] for place in batch], sampling, prefix, shared)
+                written = _write_batch(model, compiler, [rows[place] for place in batch], sampling, prefix, shared)
             except (MemoryError, RuntimeError) as error:
                 if len(batch) == 1 or not out_of_memory(error):
                     raise
@@ -106,19 +106,19 @@ def write(
 
 
 def _write_batch(
-    model: Any, binder: Binder, rows: list[Row], sampling: Sampling, prefix: Any, shared: int
+    model: Any, compiler: GrammarCompiler, rows: list[Row], sampling: Sampling, prefix: Any, shared: int
 ) -> list[Generation]:
-    choice = Choice(binder, rows, sampling)
+    choice = TokenSampler(compiler, rows, sampling)
     longest = max(len(row.ids) for row in rows)
     cache = new_cache(model.config, longest + sampling.max_new_tokens)
     if prefix is not None:
-        begin(cache, prefix, len(rows))
+        expand_prefix(cache, prefix, len(rows))
     inputs, mask = _inputs(model, rows, shared, longest)
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
     open_ = list(range(len(rows)))
     while open_:
         chosen = choice.step(_forward(model, inputs, mask, positions, cache)[:, -1].float(), open_)
-        stay = [place for place, row in enumerate(open_) if choice.pens[row].finish is None]
+        stay = [place for place, row in enumerate(open_) if choice.sequences[row].finish is None]
         if not stay:
             break
         if len(stay) <= _KEPT_ROWS * len(open_):
@@ -131,20 +131,20 @@ def _write_batch(
     return choice.generations()
 
 
-class Choice:
+class TokenSampler:
     """Which token each row of a batch goes on with.
 
     Attributes:
-        pens: the text of each row.
+        sequences: the text of each row.
     """
 
-    def __init__(self, binder: Binder, rows: Sequence[Row], sampling: Sampling) -> None:
-        self.pens = [Pen(binder, row.schema, sampling.max_new_tokens) for row in rows]
+    def __init__(self, compiler: GrammarCompiler, rows: Sequence[Row], sampling: Sampling) -> None:
+        self.sequences = [ConstrainedSequence(compiler, row.schema, sampling.max_new_tokens) for row in rows]
         self._rows = rows
         self._sampling = sampling
         self._draws = None if sampling.temperature == 0 else [_generator(row, sampling) for row in rows]
-        self._bitmask = xgrammar.allocate_token_bitmask(len(rows), binder.vocab_size)
-        self._end = binder.stop_ids[0]
+        self._bitmask = xgrammar.allocate_token_bitmask(len(rows), compiler.vocab_size)
+        self._end = compiler.stop_ids[0]
 
     def step(self, logits: torch.Tensor, open_: Sequence[int] | None = None) -> list[int]:
         """The next token of every row; of rows that have ended, the one that ends a text.
@@ -153,19 +153,26 @@ class Choice:
             logits: float32 `[B, vocab]`, changed in place.
             open_: the row that each of the B stands for; None: all in order.
         """
-        rows = range(len(self.pens)) if open_ is None else open_
-        pens = [self.pens[row] for row in rows]
-        bound = [place for place, pen in enumerate(pens) if pen.finish is None and pen.mask(self._bitmask, place)]
+        rows = range(len(self.sequences)) if open_ is None else open_
+        sequences = [self.sequences[row] for row in rows]
+        bound = [
+            place
+            for place, sequence in enumerate(sequences)
+            if sequence.finish is None and sequence.mask(self._bitmask, place)
+        ]
         if bound:
             logits = _masked(logits, self._bitmask, bound)
         chosen = _choose(logits, self._sampling, self._draws and [self._draws[row] for row in rows])
-        return [pen.take(token) if pen.finish is None else self._end for pen, token in zip(pens, chosen, strict=True)]
+        return [
+            sequence.accept(token) if sequence.finish is None else self._end
+            for sequence, token in zip(sequences, chosen, strict=True)
+        ]
 
     def generations(self) -> list[Generation]:
         """What was written, row by row."""
         return [
-            Generation(pen.text(), pen.finish or "length", len(row.ids), len(pen.tokens))
-            for pen, row in zip(self.pens, self._rows, strict=True)
+            Generation(sequence.text(), sequence.finish or "length", len(row.ids), len(sequence.tokens))
+            for sequence, row in zip(self.sequences, self._rows, strict=True)
         ]
 
 
@@ -217,7 +224,7 @@ def _forward(
         position_ids=positions,
         use_cache=True,
         logits_to_keep=1,
-        **{argument(model): cache},
+        **{cache_argument(model): cache},
     ).logits
     return logits
 
@@ -315,18 +322,18 @@ def new_cache(config: Any, room: int) -> DynamicCache:
     return cache
 
 
-def argument(model: Any) -> str:
+def cache_argument(model: Any) -> str:
     """Name the argument by which a model takes its cache, by the signature of its `forward`.
 
     Args:
         model: any causal model of transformers, also inside an adapter of peft.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return _argument(inner.__class__)
+    return _cache_argument(inner.__class__)
 
 
 @lru_cache(maxsize=64)
-def _argument(kind: Any) -> str:
+def _cache_argument(kind: Any) -> str:
     return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
@@ -335,7 +342,7 @@ def shareable(cache: DynamicCache) -> bool:
     return all(isinstance(layer, _Layer) for layer in cache.layers)
 
 
-def begin(cache: DynamicCache, prefix: DynamicCache, rows: int) -> None:
+def expand_prefix(cache: DynamicCache, prefix: DynamicCache, rows: int) -> None:
     """Let every row of an empty cache begin with what another holds of one row. Both are shareable."""
     for layer, known in zip(cache.layers, prefix.layers, strict=True):
         keys, values = (one[:, :, : known.get_seq_length()] for one in (known.keys, known.values))

@@ -22,6 +22,9 @@ from coldstart.models import install
 if TYPE_CHECKING:
     from coldstart.media.image import ImageTransform
 
+CONSTRAINED_VERSION = 1
+"""Version of constrained decoding, raised when its texts change; here, since a passport loads no grammar compiler."""
+
 
 class LocalModel:
     """See `Generator`.
@@ -67,7 +70,7 @@ class LocalModel:
         return [len(ids) for ids in self._tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]]
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation | Reject]:
-        from coldstart.generators._decode import Row, write
+        from coldstart.generators._decode import Row, generate
 
         rows: list[Row | Reject] = []
         for request in requests:
@@ -76,7 +79,7 @@ class LocalModel:
             ids = _chat_template.prompt_ids(self._tokenizer, request.system, request.prompt)
             rows.append(self._reason(ids, request, sampling) or Row(ids, request.schema))
         answered = [row for row in rows if isinstance(row, Row)]
-        written = iter(write(self._model, self._binder, answered, sampling, batch_size=self._batch_size))
+        written = iter(generate(self._model, self._grammar, answered, sampling, batch_size=self._batch_size))
         return [next(written) if isinstance(row, Row) else row for row in rows]
 
     def _reason(self, ids: Sequence[int], request: Request, sampling: Sampling) -> Reject | None:
@@ -111,10 +114,10 @@ class LocalModel:
         return self._load_model(device, choose_dtype(device, self._dtype))
 
     @cached_property
-    def _binder(self) -> Any:
-        from coldstart.generators._constrained import binder_of
+    def _grammar(self) -> Any:
+        from coldstart.generators._constrained import grammar_compiler_of
 
-        return binder_of(self.name, self._model, self._tokenizer)
+        return grammar_compiler_of(self.name, self._model, self._tokenizer)
 
 
 FOLDER = "adapter"
@@ -123,7 +126,7 @@ FOLDER = "adapter"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def find(folder: Path) -> Path:
+def find_adapter(folder: Path) -> Path:
     """The folder with peft's files in the folder of a fit.
 
     Raises:
@@ -139,13 +142,13 @@ def find(folder: Path) -> Path:
     return place
 
 
-def digest(place: Path) -> str:
+def adapter_digest(place: Path) -> str:
     """`sha256:…` over peft's files."""
     listing = " ".join(install.file_digest(place / name) for name in (CONFIG, WEIGHTS))
     return f"sha256:{hashlib.sha256(listing.encode()).hexdigest()}"
 
 
-def apply(model: Any, place: Path, *, merge: bool) -> Any:
+def apply_adapter(model: Any, place: Path, *, merge: bool) -> Any:
     """The model with the adapter, in its weights or beside them.
 
     Raises:

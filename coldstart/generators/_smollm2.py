@@ -30,32 +30,32 @@ _INNER = {
 _OUTER = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
 
 
-def path() -> Path:
+def weights_path() -> Path:
     """The GGUF file.
 
     Raises:
         ColdstartError: the starter set is not on this machine.
     """
-    return install.starter("language") / FILE
+    return install.starter_folder("language") / FILE
 
 
-def tokenizer() -> Any:
+def load_tokenizer() -> Any:
     """Its tokenizer with the chat template, padding on the left. A new one each time."""
     from transformers import PreTrainedTokenizerFast
 
-    file = path()
+    file = weights_path()
     return PreTrainedTokenizerFast.from_pretrained(
         file.parent, gguf_file=file.name, local_files_only=True, padding_side="left"
     )
 
 
-def model(device: torch.device, dtype: torch.dtype) -> Any:
+def load_model(device: torch.device, dtype: torch.dtype) -> Any:
     """`LlamaForCausalLM` with the weights of the file, in evaluation mode. A new one each time."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
     from transformers.initialization import no_init_weights
 
-    file = gguf.read(path())
+    file = gguf.read_gguf(weights_path())
     about = {name.removeprefix("llama."): value for name, value in file.metadata.items()}
     heads, groups = about["attention.head_count"], about["attention.head_count_kv"]
     marks = {f"{name}_token_id": file.metadata[f"tokenizer.ggml.{name}_token_id"] for name in ("bos", "eos")}

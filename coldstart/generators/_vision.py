@@ -29,7 +29,7 @@ PICTURE = -1
 
 
 @dataclass(frozen=True)
-class Shape:
+class ProjectorShape:
     """Sizes of a projector.
 
     Attributes:
@@ -66,7 +66,7 @@ class Projector(nn.Module):
     mean: torch.Tensor
     deviation: torch.Tensor
 
-    def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
+    def __init__(self, shape: ProjectorShape, dropout: float = 0.0) -> None:
         super().__init__()
         self.shape = shape
         self.register_buffer("mean", torch.zeros(shape.dim))
@@ -112,7 +112,7 @@ def load(path: Path) -> Projector:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["shape"])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        projector = Projector(Shape(**about))
+        projector = Projector(ProjectorShape(**about))
         projector.load_state_dict(state)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ColdstartError(
@@ -131,7 +131,7 @@ def prompt_ids(tokenizer: Any, system: str, prompt: str, pictures: int) -> list[
     return [*said, *[PICTURE] * pictures]
 
 
-def embedded(table: nn.Module, ids: Sequence[int], pictures: torch.Tensor) -> torch.Tensor:
+def embed_prompt(table: nn.Module, ids: Sequence[int], pictures: torch.Tensor) -> torch.Tensor:
     """Vectors `[T, width]` of `ids`, those of the picture `[tokens, width]` in their places."""
     places = torch.tensor(ids, device=pictures.device)
     vectors: torch.Tensor = table(places.clamp(min=0))

@@ -6,7 +6,7 @@ a model's folder is never run. A model whose files have a picture processor read
 A vision-language model of transformers as a generator: pictures before the prompt, frames of a video in their order.
 
 It writes through transformers' own `generate`, since each family lays out its pictures in its own way; texts are bound
-and tokens chosen by the same pens as elsewhere, a row's own random numbers included. No prefix is shared.
+and tokens chosen by the same sequences as elsewhere, a row's own random numbers included. No prefix is shared.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 """All that is read; the digest covers these."""
 
 
-EYES = ("preprocessor_config.json", "processor_config.json")
+VISION = ("preprocessor_config.json", "processor_config.json")
 
 
 def build(
@@ -61,9 +61,9 @@ def build(
     if not folder.is_dir():
         folder = hub_folder(rest, PATTERNS, what="generator", name=name, instead="hf:FOLDER")
     _check(name, folder)
-    place = adapter and _local.find(adapter)
+    place = adapter and _local.find_adapter(adapter)
     passport = partial(_passport, label, folder, place)
-    if any((folder / file).is_file() for file in EYES):
+    if any((folder / file).is_file() for file in VISION):
         return VisionModel(name, folder, place, passport, device, dtype, batch_size, merge, max_side)
     return LocalModel(
         name,
@@ -93,15 +93,13 @@ def context_tokens(folder: Path) -> int | None:
 
 
 def _passport(label: str, folder: Path, adapter: Path | None) -> GeneratorPassport:
-    from coldstart.generators import _constrained
-
     files = sorted({path for pattern in PATTERNS for path in folder.glob(pattern)})
     listing = "".join(f"{install.file_digest(path)}  {path.name}\n" for path in files)
     return GeneratorPassport(
         label,
         f"sha256:{hashlib.sha256(listing.encode()).hexdigest()}",
-        _local.digest(adapter) if adapter else "",
-        f"its own, binding {_constrained.VERSION}",
+        _local.adapter_digest(adapter) if adapter else "",
+        f"its own, binding {_local.CONSTRAINED_VERSION}",
     )
 
 
@@ -117,10 +115,10 @@ def _tokenizer(folder: Path) -> Any:
 def _model(name: str, folder: Path, adapter: Path | None, merge: bool, device: Any, dtype: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
-    return read(AutoModelForCausalLM, name, folder, adapter, merge, device, dtype)
+    return read_model(AutoModelForCausalLM, name, folder, adapter, merge, device, dtype)
 
 
-def read(kind: Any, name: str, folder: Path, adapter: Path | None, merge: bool, device: Any, dtype: Any) -> Any:
+def read_model(kind: Any, name: str, folder: Path, adapter: Path | None, merge: bool, device: Any, dtype: Any) -> Any:
     """A model by one of transformers' auto classes, all its weights from its files.
 
     Raises:
@@ -150,7 +148,7 @@ def read(kind: Any, name: str, folder: Path, adapter: Path | None, merge: bool, 
     if missing := sorted(report["missing_keys"]):
         raise ColdstartError(f"generator {name!r}: its files lack {len(missing)} tensors, such as {missing[0]}")
     if adapter is not None:
-        model = _local.apply(model, adapter, merge=merge)
+        model = _local.apply_adapter(model, adapter, merge=merge)
     return model.to(device, dtype).requires_grad_(False).eval()
 
 
@@ -219,7 +217,7 @@ class VisionModel:
         import torch
         from transformers import LogitsProcessorList
 
-        from coldstart.generators._decode import Choice, Row
+        from coldstart.generators._decode import Row, TokenSampler
 
         inputs = self._inputs(requests)
         lengths = inputs["attention_mask"].sum(1).tolist()
@@ -231,13 +229,13 @@ class VisionModel:
         kept = inputs["attention_mask"].bool()
         ids = [row[there].tolist() for row, there in zip(inputs["input_ids"], kept, strict=True)]
         rows = [Row(own, request.schema) for own, request in zip(ids, requests, strict=True)]
-        choice = Choice(self._binder, rows, sampling)
+        choice = TokenSampler(self._grammar, rows, sampling)
 
         def decide(_: Any, scores: torch.Tensor) -> torch.Tensor:
             chosen = torch.tensor(choice.step(scores.float()), device=scores.device)
             return torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
 
-        end = self._binder.stop_ids[0]
+        end = self._grammar.stop_ids[0]
         with torch.inference_mode():
             self._model.generate(
                 **inputs,
@@ -245,7 +243,7 @@ class VisionModel:
                 max_new_tokens=sampling.max_new_tokens + 1,  # the mark of the end is not part of a text
                 do_sample=False,
                 num_beams=1,
-                eos_token_id=list(self._binder.stop_ids),
+                eos_token_id=list(self._grammar.stop_ids),
                 pad_token_id=end,
             )
         return list(choice.generations())
@@ -293,12 +291,12 @@ class VisionModel:
         from transformers import AutoModelForImageTextToText
 
         dtype = choose_dtype(self._device, self._wanted[1])
-        return read(
+        return read_model(
             AutoModelForImageTextToText, self.name, self._folder, self._adapter, self._merge, self._device, dtype
         )
 
     @cached_property
-    def _binder(self) -> Any:
-        from coldstart.generators._constrained import binder_of
+    def _grammar(self) -> Any:
+        from coldstart.generators._constrained import grammar_compiler_of
 
-        return binder_of(self.name, self._model, self._processor.tokenizer)
+        return grammar_compiler_of(self.name, self._model, self._processor.tokenizer)

@@ -27,7 +27,15 @@ from coldstart.core.keys import digest
 from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, GeneratorPassport, Request, Sampling, _chat_client
-from coldstart.generators._chat_client import FORMATS, Dialect, Endpoint, Pace, Patience, parse, pause_s
+from coldstart.generators._chat_client import (
+    FORMATS,
+    CircuitBreaker,
+    Dialect,
+    Endpoint,
+    RateLimiter,
+    backoff_s,
+    parse_name,
+)
 from coldstart.media.image import ImageTransform
 
 BYTES_PER_TOKEN = 3
@@ -52,8 +60,8 @@ class OpenAI:
         self,
         endpoint: Endpoint,
         concurrency: int,
-        pace: Pace,
-        patience: Patience,
+        limiter: RateLimiter,
+        breaker: CircuitBreaker,
         *,
         prices: tuple[float | None, float | None] = (None, None),
         image_side: int | None = None,
@@ -62,7 +70,7 @@ class OpenAI:
     ) -> None:
         self.name, self.context_tokens = endpoint.name, context_tokens
         self.image_transform = ImageTransform((image_side, image_side), "longest") if image_side else None
-        self._endpoint, self._concurrency, self._pace, self._patience = endpoint, concurrency, pace, patience
+        self._endpoint, self._concurrency, self._limiter, self._breaker = endpoint, concurrency, limiter, breaker
         self._prices, self._revision, self._image_side = prices, revision, image_side
         self._dialect, self._proven = Dialect(), False
         self._lock = threading.Lock()
@@ -95,9 +103,9 @@ class OpenAI:
         stop = threading.Event()
         first: list[Generation | Reject] = []
         with self._endpoint.client() as client, ThreadPoolExecutor(self._concurrency) as pool:
-            if requests and self._patience.given_up():
+            if requests and self._breaker.is_open():
                 first = [self._write(client, requests[0], sampling, stop, probe=True)]
-                if self._patience.given_up():
+                if self._breaker.is_open():
                     return first * len(requests)
             rest = [pool.submit(self._write, client, request, sampling, stop) for request in requests[len(first) :]]
             try:
@@ -133,43 +141,45 @@ class OpenAI:
         """One request until it is answered, refused or given up."""
         dialect, attempt, since = self._dialect, 0, None
         while True:
-            if self._patience.given_up() and not (probe and attempt == 0):
+            if self._breaker.is_open() and not (probe and attempt == 0):
                 return self._failed("it was given up")
-            if stop.wait(self._pace.turn(self._cost(request) + sampling.max_new_tokens)):
+            if stop.wait(self._limiter.reserve(self._cost(request) + sampling.max_new_tokens)):
                 return self._failed("the run ended")
-            response = self._endpoint.post(client, _chat_client.body(self._endpoint.model, request, sampling, dialect))
-            words = self._endpoint.words(response)
+            response = self._endpoint.post(
+                client, _chat_client.request_body(self._endpoint.model, request, sampling, dialect)
+            )
+            words = self._endpoint.error_line(response)
             if _passes(response, words):
                 if not isinstance(response, str) and "insufficient_quota" in words:
                     raise self._endpoint.settings_fault(response)
-                now = self._patience.failed()
+                now = self._breaker.record_failure()
                 since = now if since is None else since
                 header = None if isinstance(response, str) else response.headers.get("retry-after")
-                pause = pause_s(attempt, header)
-                if pause >= self._patience.left(since):
+                pause = backoff_s(attempt, header)
+                if pause >= self._breaker.seconds_left(since):
                     return self._failed(words)
                 if header:
-                    self._pace.pause(pause)
+                    self._limiter.pause(pause)
                 if stop.wait(pause):
                     return self._failed("the run ended")
                 attempt += 1
                 continue
             assert not isinstance(response, str)
-            self._patience.answered()
+            self._breaker.record_success()
             if response.status_code < 500 and response.status_code not in _BAD_REQUEST:
                 written = self._read(response, request, sampling)
-                milder = _chat_client.milder(dialect, "", bound=True)
-                if milder is None or self._proven or _chat_client.fits(written, request.schema):
+                milder = _chat_client.fallback_dialect(dialect, "", bound=True)
+                if milder is None or self._proven or _chat_client.looks_bound(written, request.schema):
                     whole = isinstance(written, Generation) and written.finish == "stop"
                     self._remember(dialect, proven=whole and request.schema is not None)
                     return written
                 dialect = milder  # the endpoint takes the schema, and does not bind by it
                 continue
-            if verdict := _chat_client.item_fault(words):
+            if verdict := _chat_client.item_reject(words):
                 return verdict
             if "model_not_found" in words:
                 raise self._endpoint.settings_fault(response)
-            milder = _chat_client.milder(dialect, words, bound=request.schema is not None)
+            milder = _chat_client.fallback_dialect(dialect, words, bound=request.schema is not None)
             if milder is None:
                 return Reject("request_refused", f"{self._endpoint.url}: {words}")
             dialect = milder
@@ -178,11 +188,13 @@ class OpenAI:
         if response.status_code in _SETTINGS or 300 <= response.status_code < 400:
             raise self._endpoint.settings_fault(response)
         if response.status_code != 200:
-            return Reject("request_refused", f"{self._endpoint.url}: {self._endpoint.words(response)}")
+            return Reject("request_refused", f"{self._endpoint.url}: {self._endpoint.error_line(response)}")
         try:
-            written = _chat_client.read(response.json(), (self._cost(request), sampling.max_new_tokens))
+            written = _chat_client.parse_answer(response.json(), (self._cost(request), sampling.max_new_tokens))
         except (ValueError, RecursionError) as error:
-            why = f"{self._endpoint.url} does not answer as a chat endpoint ({self._endpoint.clean(str(error))})"
+            why = (
+                f"{self._endpoint.url} does not answer as a chat endpoint ({self._endpoint.redacted_line(str(error))})"
+            )
             if self._answers:
                 return Reject("endpoint_failed", why)
             raise ColdstartError(
@@ -202,7 +214,7 @@ class OpenAI:
                 self._dialect, self._proven = dialect, proven
 
     def _failed(self, why: str) -> Reject:
-        return Reject("endpoint_failed", f"{self._endpoint.url}: {why} (patience_s: {self._patience.patience_s:g})")
+        return Reject("endpoint_failed", f"{self._endpoint.url}: {why} (patience_s: {self._breaker.patience_s:g})")
 
     def _cost(self, request: Request) -> int:
         """Tokens of a request before it is sent: an estimate, pictures at a token for every 750 pixels."""
@@ -258,7 +270,7 @@ def build(
         ColdstartError: no model or no http(s) URL, a password in the URL, an option out of range, or an adapter.
     """
     name = f"openai:{rest}"
-    model, url = parse(name, rest, key_env)
+    model, url = parse_name(name, rest, key_env)
     if adapter is not None:
         raise ColdstartError(
             f"generator {name!r} takes no adapter: serve {adapter / 'adapter'} beside the model at the endpoint "
@@ -278,8 +290,8 @@ def build(
     return OpenAI(
         Endpoint(name, model, url, key_env, timeout_s),
         concurrency,
-        Pace(requests_per_minute, tokens_per_minute),
-        Patience(patience_s),
+        RateLimiter(requests_per_minute, tokens_per_minute),
+        CircuitBreaker(patience_s),
         prices=(prompt_price_per_million, new_price_per_million),
         image_side=image_side,
         context_tokens=context_tokens,

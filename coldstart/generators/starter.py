@@ -32,13 +32,13 @@ def build(
     """
     if rest:
         raise ColdstartError(f"generator 'starter:{rest}' is unknown: write starter")
-    _smollm2.path()
+    _smollm2.weights_path()
     return LocalModel(
         "starter",
         _smollm2.CONTEXT,
-        _smollm2.tokenizer,
-        partial(_model, adapter=adapter and _local.find(adapter), merge=merge),
-        partial(_passport, adapter and _local.find(adapter)),
+        _smollm2.load_tokenizer,
+        partial(_model, adapter=adapter and _local.find_adapter(adapter), merge=merge),
+        partial(_passport, adapter and _local.find_adapter(adapter)),
         device=device,
         dtype=dtype,
         batch_size=batch_size,
@@ -49,17 +49,15 @@ def _model(device: Any, dtype: Any, *, adapter: Path | None, merge: bool) -> Any
     import torch
 
     if adapter is None:
-        return _smollm2.model(device, dtype)
+        return _smollm2.load_model(device, dtype)
     # Added in float32 and rounded once: in bfloat16 a small change would be lost against the weight.
-    return _local.apply(_smollm2.model(device, torch.float32), adapter, merge=merge).to(dtype)
+    return _local.apply_adapter(_smollm2.load_model(device, torch.float32), adapter, merge=merge).to(dtype)
 
 
 def _passport(adapter: Path | None) -> GeneratorPassport:
-    from coldstart.generators import _constrained
-
     return GeneratorPassport(
         "starter:SmolLM2-135M-Instruct",
-        f"sha256:{install.file_digest(_smollm2.path())}",
-        _local.digest(adapter) if adapter else "",
-        f"its own, binding {_constrained.VERSION}",
+        f"sha256:{install.file_digest(_smollm2.weights_path())}",
+        _local.adapter_digest(adapter) if adapter else "",
+        f"its own, binding {_local.CONSTRAINED_VERSION}",
     )

@@ -31,7 +31,7 @@ from coldstart.generators import (
 from coldstart.models import install
 
 if TYPE_CHECKING:
-    from coldstart.generators._constrained import Binder
+    from coldstart.generators._constrained import GrammarCompiler
     from coldstart.generators._vision import Projector
 
 PROJECTOR = "projector.safetensors"
@@ -56,22 +56,20 @@ class StarterVlm:
         self._device = device
         self._dtype = dtype
         self._batch_size = batch_size
-        self._eyes = eyes(device, dtype)
+        self._eyes = vision_encoder(device, dtype)
         self.image_transform = self._eyes.image_transform
 
     def passport(self) -> GeneratorPassport:
-        from coldstart.generators import _constrained
-
         fitted = ""
         if self._folder is not None:
-            adapter = _local.digest(_local.find(self._folder))
+            adapter = _local.adapter_digest(_local.find_adapter(self._folder))
             fitted = f"{adapter}+{install.file_digest(self._folder / PROJECTOR)}"
         seen = self._eyes.passport("image").weights.removeprefix("sha256:")
         return GeneratorPassport(
             "starter-vlm:EfficientNet-Lite2+SmolLM2-135M-Instruct",
-            f"sha256:{install.file_digest(_smollm2.path())}+{seen}",
+            f"sha256:{install.file_digest(_smollm2.weights_path())}+{seen}",
             fitted,
-            f"its own, pictures last {VERSION}, binding {_constrained.VERSION}",
+            f"its own, pictures last {VERSION}, binding {_local.CONSTRAINED_VERSION}",
         )
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -100,7 +98,7 @@ class StarterVlm:
         import torch
 
         from coldstart.generators import _vision
-        from coldstart.generators._decode import Row, write
+        from coldstart.generators._decode import Row, generate
 
         self._fitted()
         with torch.inference_mode():
@@ -117,9 +115,9 @@ class StarterVlm:
                     wanted = f"{len(ids)} tokens and {sampling.max_new_tokens} to write"
                     rows.append(Reject("prompt_too_long", f"{wanted} are over the context of {_smollm2.CONTEXT}"))
                     continue
-                rows.append(Row(ids, request.schema, _vision.embedded(table, ids, seen)))
+                rows.append(Row(ids, request.schema, _vision.embed_prompt(table, ids, seen)))
         answered = [row for row in rows if isinstance(row, Row)]
-        written = iter(write(self._model, self._binder, answered, sampling, batch_size=self._batch_size))
+        written = iter(generate(self._model, self._grammar, answered, sampling, batch_size=self._batch_size))
         return [next(written) if isinstance(row, Row) else row for row in rows]
 
     def _fitted(self) -> Path:
@@ -136,18 +134,18 @@ class StarterVlm:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return _smollm2.tokenizer()
+        return _smollm2.load_tokenizer()
 
     @cached_property
     def _model(self) -> Any:
         import torch
 
         # Merged in float32 and rounded once: in bfloat16 a small change would be lost against the weight.
-        base = _smollm2.model(self._torch_device, torch.float32)
+        base = _smollm2.load_model(self._torch_device, torch.float32)
         base.tie_weights()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft asks transformers
-            merged = _local.apply(base, _local.find(self._fitted()), merge=True)
+            merged = _local.apply_adapter(base, _local.find_adapter(self._fitted()), merge=True)
         return merged.to(choose_dtype(self._torch_device, self._dtype))
 
     @cached_property
@@ -157,13 +155,13 @@ class StarterVlm:
         return _vision.load(self._fitted() / PROJECTOR).to(self._torch_device)
 
     @cached_property
-    def _binder(self) -> Binder:
-        from coldstart.generators._constrained import Binder
+    def _grammar(self) -> GrammarCompiler:
+        from coldstart.generators._constrained import GrammarCompiler
 
-        return Binder(self._tokenizer, self._model.config.vocab_size, [self._tokenizer.eos_token_id])
+        return GrammarCompiler(self._tokenizer, self._model.config.vocab_size, [self._tokenizer.eos_token_id])
 
 
-def eyes(device: str = "auto", dtype: str = "auto") -> Any:
+def vision_encoder(device: str = "auto", dtype: str = "auto") -> Any:
     """The picture model: its `image_transform` makes what `visual_features` takes."""
     from coldstart.encoders import starter
 
@@ -216,7 +214,7 @@ def build(rest: str, *, device: str, dtype: str, adapter: Path | None, batch_siz
         raise ColdstartError(f"generator 'starter-vlm:{rest}' is unknown: write starter-vlm")
     if batch_size is not None and batch_size < 1:
         raise ColdstartError(f"generator 'starter-vlm': batch_size {batch_size} must be at least 1")
-    if adapter is not None and not (_local.find(adapter).parent / PROJECTOR).is_file():
+    if adapter is not None and not (_local.find_adapter(adapter).parent / PROJECTOR).is_file():
         raise ColdstartError(f"{adapter} holds no {PROJECTOR}: it is the fit of another generator than starter-vlm")
-    _smollm2.path()
+    _smollm2.weights_path()
     return StarterVlm(adapter, device, dtype, batch_size)

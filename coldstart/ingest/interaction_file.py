@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
-from coldstart.ingest.interaction_formats import FORMATS, KNOWN, Raw
+from coldstart.ingest.interaction_formats import FORMATS, KNOWN, RawBlock
 
 SCHEMA = pa.schema(
     [
@@ -102,7 +102,7 @@ class InteractionFile:
             header, self._raw = opener(path)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise ColdstartError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
-        self.columns, self.guessed = columns_of(header, columns or {}, str(path))
+        self.columns, self.guessed = match_columns(header, columns or {}, str(path))
         for column in self.columns.values():
             if header.count(column) > 1:
                 raise ColdstartError(f"header of {path}: column {column!r} stands twice: rename one")
@@ -123,7 +123,7 @@ class InteractionFile:
         if empty:
             raise ColdstartError(f"{self.path} has no rows: give one interaction a row")
 
-    def _block(self, raw: Raw) -> Block:
+    def _block(self, raw: RawBlock) -> Block:
         count = len(raw.rows)
         empty, none = pa.repeat("", count), pa.nulls(count, pa.string())
         given = {field: raw.columns[column] for field, column in self.columns.items()}
@@ -131,7 +131,7 @@ class InteractionFile:
         ids: dict[str, pa.Array] = {}
         undecoded, odd = np.zeros(count, bool), np.zeros(count, bool)
         for name in ("user_id", "item_id", "event"):
-            ids[name], broken, strange = _ids(given[name]) if name in given else (empty, undecoded, odd)
+            ids[name], broken, strange = _parse_ids(given[name]) if name in given else (empty, undecoded, odd)
             undecoded, odd = undecoded | broken, odd | strange
         faults["unreadable"] = undecoded, pa.array(["not UTF-8"] * count)
         for name, reason in (("user_id", "no_user"), ("item_id", "no_item")):
@@ -140,8 +140,8 @@ class InteractionFile:
         micros = np.zeros(count, np.int64)
         if "timestamp" in given:
             if self.time_unit == "auto":
-                self.time_unit = unit_of(given["timestamp"])
-            micros, bad = times(given["timestamp"], self.time_unit)
+                self.time_unit = detect_time_unit(given["timestamp"])
+            micros, bad = parse_times(given["timestamp"], self.time_unit)
             faults["bad_time"] = bad, given["timestamp"]
             faults["future_time"] = micros > self._now_us + AHEAD_US, given["timestamp"]
         weights, bad = self._weights(given.get("weight"), ids["event"])
@@ -157,7 +157,9 @@ class InteractionFile:
 
     def _weights(self, column: pa.Array | None, events: pa.Array) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Weight of each row, and which have one that is no number."""
-        weights, missing = (np.ones(len(events)), np.zeros(len(events), bool)) if column is None else numbers(column)
+        weights, missing = (
+            (np.ones(len(events)), np.zeros(len(events), bool)) if column is None else parse_numbers(column)
+        )
         weights[missing] = 1
         for event, weight in (self._event_weights or {}).items():
             if weight is not None:
@@ -167,12 +169,12 @@ class InteractionFile:
         return found, ~np.isfinite(found)
 
 
-def _ids(values: pa.Array) -> tuple[pa.Array, NDArray[np.bool_], NDArray[np.bool_]]:
+def _parse_ids(values: pa.Array) -> tuple[pa.Array, NDArray[np.bool_], NDArray[np.bool_]]:
     """Values as text, which are not UTF-8, and which no id can be: each spelling is looked at once."""
     if pa.types.is_nested(values.type):
-        values, _ = texts(values)  # which says that they are no text
+        values, _ = parse_texts(values)  # which says that they are no text
     coded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
-    names, broken = texts(coded.dictionary)
+    names, broken = parse_texts(coded.dictionary)
     odd = _flags(pc.greater(pc.utf8_length(names), _LONGEST_ID)) | _flags(
         pc.match_substring_regex(names, r"[\r\n\x00]")
     )
@@ -189,7 +191,9 @@ def _flags(values: Any) -> NDArray[np.bool_]:
     return found
 
 
-def _rejected(raw: Raw, faults: Mapping[str, tuple[NDArray[np.bool_], pa.Array]]) -> tuple[pa.Table, NDArray[np.bool_]]:
+def _rejected(
+    raw: RawBlock, faults: Mapping[str, tuple[NDArray[np.bool_], pa.Array]]
+) -> tuple[pa.Table, NDArray[np.bool_]]:
     """Rows that are turned away, each for its first reason, in file order; and which are good, bool [N]."""
     good = np.ones(len(raw.rows), bool)
     tables = [
@@ -202,7 +206,7 @@ def _rejected(raw: Raw, faults: Mapping[str, tuple[NDArray[np.bool_], pa.Array]]
         places = np.flatnonzero(wrong & good)
         good[places] = False
         if len(places):
-            details, _ = texts(values.take(pa.array(places)))
+            details, _ = parse_texts(values.take(pa.array(places)))
             cut = pc.utf8_slice_codeunits(details.fill_null(""), 0, _DETAIL)
             tables.append(pa.table([raw.rows[places], [reason] * len(places), cut], schema=REJECTED))
     return pa.concat_tables(tables).sort_by("row"), good
@@ -239,7 +243,7 @@ _FROM_MS, _FROM_US, _FROM_NS = 1e11, 1e14, 1e17
 Mask = NDArray[np.bool_]
 
 
-def columns_of(header: Sequence[str], given: Mapping[str, str], place: str) -> tuple[dict[str, str], dict[str, str]]:
+def match_columns(header: Sequence[str], given: Mapping[str, str], place: str) -> tuple[dict[str, str], dict[str, str]]:
     """The file's column of each of our fields, and which of these were guessed from their names.
 
     Args:
@@ -288,7 +292,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known)}"
 
 
-def texts(values: pa.Array) -> tuple[pa.Array, Mask]:
+def parse_texts(values: pa.Array) -> tuple[pa.Array, Mask]:
     """Values as trimmed text, null where empty or missing; and which are not UTF-8, bool [N]. Whole floats lose ".0".
 
     Raises:
@@ -320,7 +324,7 @@ def _decodable(value: bytes | None) -> bool:
         return False
 
 
-def numbers(values: pa.Array) -> tuple[NDArray[np.float64], Mask]:
+def parse_numbers(values: pa.Array) -> tuple[NDArray[np.float64], Mask]:
     """Values as numbers, NaN where they are none, and which are missing, bool [N]."""
     if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
         parsed = values.cast(pa.float64(), safe=False)
@@ -328,18 +332,18 @@ def numbers(values: pa.Array) -> tuple[NDArray[np.float64], Mask]:
         try:
             parsed = values.cast(pa.string()).cast(pa.float64())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            values, _ = texts(values)
+            values, _ = parse_texts(values)
             right = pc.match_substring_regex(values, _NUMBER)
             parsed = pc.if_else(right, values, None).cast(pa.float64())
     missing = values.is_null().to_numpy(zero_copy_only=False)
     return np.array(parsed.fill_null(np.nan).to_numpy(zero_copy_only=False)), missing
 
 
-def unit_of(values: pa.Array) -> str:
+def detect_time_unit(values: pa.Array) -> str:
     """`iso` for times in words or of a type of their own; else `s`, `ms`, `us` or `ns` by the size of the numbers."""
     if pa.types.is_temporal(values.type):
         return "iso"
-    found, missing = numbers(values)
+    found, missing = parse_numbers(values)
     known = np.abs(found[np.isfinite(found)])
     if len(known) * 2 < np.count_nonzero(~missing) or not len(known):
         return "iso"
@@ -347,7 +351,7 @@ def unit_of(values: pa.Array) -> str:
     return "s" if middle < _FROM_MS else "ms" if middle < _FROM_US else "us" if middle < _FROM_NS else "ns"
 
 
-def times(values: pa.Array, unit: str) -> tuple[NDArray[np.int64], Mask]:
+def parse_times(values: pa.Array, unit: str) -> tuple[NDArray[np.int64], Mask]:
     """Microseconds since 1970 in UTC, int64 [N]; and which are no time, missing or before 1970, bool [N].
 
     Args:
@@ -357,9 +361,9 @@ def times(values: pa.Array, unit: str) -> tuple[NDArray[np.int64], Mask]:
         zone = getattr(values.type, "tz", None)
         parsed = values.cast(pa.timestamp("us", zone), safe=False)
     elif unit == "iso":
-        parsed = _iso(texts(values)[0])
+        parsed = _iso(parse_texts(values)[0])
     else:
-        found, _ = numbers(values)
+        found, _ = parse_numbers(values)
         with np.errstate(invalid="ignore", over="ignore"):
             scaled = found * UNITS[unit] if unit in UNITS else found / 1000
             bad = ~((scaled >= 0) & (scaled < 2**62))

@@ -29,7 +29,7 @@ _HEADER_BYTES, _BLOCK_BYTES, _BLOCK_ROWS, _BLOCK_LINES = 1 << 20, 1 << 25, 500_0
 
 
 @dataclass(frozen=True)
-class Raw:
+class RawBlock:
     """Some rows as they stand in the file.
 
     Attributes:
@@ -43,7 +43,7 @@ class Raw:
     broken: list[tuple[int, str]] = field(default_factory=list)
 
 
-Reader = Callable[[list[str]], Iterator[Raw]]
+Reader = Callable[[list[str]], Iterator[RawBlock]]
 """Names of columns -> their rows."""
 
 
@@ -64,7 +64,7 @@ def _open_csv(path: Path, delimiter: str = ",") -> tuple[list[str], Reader]:
     with pa_csv.open_csv(path, first, parsing, pa_csv.ConvertOptions(check_utf8=False)) as opened:
         names = opened.schema.names
 
-    def blocks(columns: list[str]) -> Iterator[Raw]:
+    def blocks(columns: list[str]) -> Iterator[RawBlock]:
         broken.clear()
         kinds = dict.fromkeys(columns, pa.binary())
         converting = pa_csv.ConvertOptions(include_columns=columns, column_types=kinds, strings_can_be_null=False)
@@ -77,9 +77,9 @@ def _open_csv(path: Path, delimiter: str = ",") -> tuple[list[str], Reader]:
                     own.append(broken.popleft())
                     stop += 1
                 rows = np.setdiff1d(np.arange(last + 1, stop + 1), [row for row, _ in own], assume_unique=True)
-                yield Raw(dict(zip(columns, batch.columns, strict=True)), rows, own)
+                yield RawBlock(dict(zip(columns, batch.columns, strict=True)), rows, own)
                 last = stop
-        yield Raw({name: pa.array([], pa.binary()) for name in columns}, np.empty(0, np.int64), list(broken))
+        yield RawBlock({name: pa.array([], pa.binary()) for name in columns}, np.empty(0, np.int64), list(broken))
 
     return names, blocks
 
@@ -91,12 +91,12 @@ def _open_tsv(path: Path) -> tuple[list[str], Reader]:
 def _open_parquet(path: Path) -> tuple[list[str], Reader]:
     names = pq.read_schema(path).names
 
-    def blocks(columns: list[str]) -> Iterator[Raw]:
+    def blocks(columns: list[str]) -> Iterator[RawBlock]:
         last = 0
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_BLOCK_ROWS, columns=columns):
                 rows = np.arange(last + 1, last + 1 + batch.num_rows)
-                yield Raw({name: batch.column(name) for name in columns}, rows)
+                yield RawBlock({name: batch.column(name) for name in columns}, rows)
                 last += batch.num_rows
 
     return names, blocks
@@ -116,7 +116,7 @@ def _open_jsonl(path: Path) -> tuple[list[str], Reader]:
     if not first:
         raise ColdstartError(f"{path} has no JSON object in its first 1000 lines: give one interaction a line")
 
-    def blocks(columns: list[str]) -> Iterator[Raw]:
+    def blocks(columns: list[str]) -> Iterator[RawBlock]:
         lines = objects()
         for start in lines:
             values: dict[str, list[str | None]] = {name: [] for name in columns}
@@ -130,7 +130,7 @@ def _open_jsonl(path: Path) -> tuple[list[str], Reader]:
                 for name in columns:
                     values[name].append(_text(found.get(name)))
             arrays = {name: pa.array(column, pa.string()) for name, column in values.items()}
-            yield Raw(arrays, np.array(rows, np.int64), broken)
+            yield RawBlock(arrays, np.array(rows, np.int64), broken)
 
     return list(dict.fromkeys(chain.from_iterable(first))), blocks
 

@@ -61,7 +61,7 @@ class InteractionReport:
         return asdict(self)
 
 
-def take_interactions(
+def import_interactions(
     store: Store,
     path: Path,
     *,

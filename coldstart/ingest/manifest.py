@@ -22,7 +22,7 @@ FORMATS = ("a .jsonl, .csv or .parquet file", "a folder of media")
 
 
 @dataclass(frozen=True)
-class Entry:
+class ManifestEntry:
     """One row of a manifest.
 
     Attributes:
@@ -41,7 +41,7 @@ def base_folder(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def read(path: Path, names: Mapping[str, str] | None = None) -> Iterator[Entry]:
+def read_manifest(path: Path, names: Mapping[str, str] | None = None) -> Iterator[ManifestEntry]:
     """Rows of a manifest in order; a row that cannot be read is an `Entry` with a fault, and the rest go on.
 
     Args:
@@ -71,7 +71,7 @@ def read(path: Path, names: Mapping[str, str] | None = None) -> Iterator[Entry]:
         raise ColdstartError(f"cannot read manifest {path}: {error.strerror or error}") from error
 
 
-def _mapped(entries: Iterator[Entry], path: Path, names: Mapping[str, str]) -> Iterator[Entry]:
+def _mapped(entries: Iterator[ManifestEntry], path: Path, names: Mapping[str, str]) -> Iterator[ManifestEntry]:
     same_columns = path.suffix.lower() in (".csv", ".parquet")
     unseen, seen, empty = set(names.values()), set[str](), True
     for entry in entries:
@@ -81,7 +81,7 @@ def _mapped(entries: Iterator[Entry], path: Path, names: Mapping[str, str]) -> I
             seen |= entry.fields.keys()
             if same_columns and not entry.fault:
                 break
-        yield Entry(entry.line, _rename(entry.fields, names)) if names and not entry.fault else entry
+        yield ManifestEntry(entry.line, _rename(entry.fields, names)) if names and not entry.fault else entry
     if empty:
         raise ColdstartError(f"manifest {path} has no rows: give one item a row")
     if unseen and seen:
@@ -118,7 +118,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"it may be one of {', '.join(sorted(known))}"
 
 
-def _read_jsonl(path: Path) -> Iterator[Entry]:
+def _read_jsonl(path: Path) -> Iterator[ManifestEntry]:
     with path.open("rb") as file:
         for line, raw in enumerate(file, start=1):
             if line == 1:
@@ -129,19 +129,19 @@ def _read_jsonl(path: Path) -> Iterator[Entry]:
             try:
                 fields = json.loads(raw.decode("utf-8").rstrip())
             except UnicodeDecodeError as error:
-                yield Entry(line, fault=f"not UTF-8 at byte {error.start}")
+                yield ManifestEntry(line, fault=f"not UTF-8 at byte {error.start}")
             except json.JSONDecodeError as error:
-                yield Entry(line, fault=f"not JSON: {error.msg} at column {error.colno}")
+                yield ManifestEntry(line, fault=f"not JSON: {error.msg} at column {error.colno}")
             except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or lists in lists
-                yield Entry(line, fault=f"JSON that cannot be read: {str(error).partition(';')[0]}")
+                yield ManifestEntry(line, fault=f"JSON that cannot be read: {str(error).partition(';')[0]}")
             else:
                 if isinstance(fields, dict):
-                    yield Entry(line, fields)
+                    yield ManifestEntry(line, fields)
                 else:
-                    yield Entry(line, fault=f"not a JSON object but {type(fields).__name__}")
+                    yield ManifestEntry(line, fault=f"not a JSON object but {type(fields).__name__}")
 
 
-def _read_csv(path: Path) -> Iterator[Entry]:
+def _read_csv(path: Path) -> Iterator[ManifestEntry]:
     with path.open("rb") as file:
         _refuse_utf16(path, file.read(2))
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -156,7 +156,7 @@ def _read_csv(path: Path) -> Iterator[Entry]:
             except csv.Error as error:
                 if header is None:
                     raise ColdstartError(f"header of {path}: not CSV: {error}") from error
-                yield Entry(line, fault=f"not CSV: {error}")
+                yield ManifestEntry(line, fault=f"not CSV: {error}")
                 continue
             if not cells:
                 continue
@@ -165,11 +165,11 @@ def _read_csv(path: Path) -> Iterator[Entry]:
                 continue
             fields = dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=False))
             if len(cells) > len(header):
-                yield Entry(line, fault=f"{len(cells)} columns where the header has {len(header)}")
+                yield ManifestEntry(line, fault=f"{len(cells)} columns where the header has {len(header)}")
             elif bad := [name for name, value in fields.items() if _undecodable(value)]:
-                yield Entry(line, fault=f"not UTF-8 in {', '.join(bad)}")
+                yield ManifestEntry(line, fault=f"not UTF-8 in {', '.join(bad)}")
             else:
-                yield Entry(line, fields)
+                yield ManifestEntry(line, fields)
 
 
 def _header(path: Path, cells: list[str]) -> list[str]:
@@ -195,7 +195,7 @@ def _undecodable(text: str) -> bool:
     return any("\udc80" <= character <= "\udcff" for character in text)
 
 
-def _read_parquet(path: Path) -> Iterator[Entry]:
+def _read_parquet(path: Path) -> Iterator[ManifestEntry]:
     line = 0
     try:
         with pq.ParquetFile(path) as file:
@@ -203,7 +203,7 @@ def _read_parquet(path: Path) -> Iterator[Entry]:
             for batch in file.iter_batches(batch_size=4096):
                 for fields in batch.cast(schema, safe=False).to_pylist(maps_as_pydicts="lossy"):
                     line += 1
-                    yield Entry(line, fields)
+                    yield ManifestEntry(line, fields)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         where = f" after row {line}" if line else ""
         raise ColdstartError(f"{path} is not a readable Parquet file{where}: {str(error).splitlines()[0]}") from error
@@ -214,7 +214,7 @@ def _to_microseconds(kind: pa.DataType) -> pa.DataType:
     return pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) else kind
 
 
-def _read_folder(path: Path) -> Iterator[Entry]:
+def _read_folder(path: Path) -> Iterator[ManifestEntry]:
     files = sorted(
         (Path(folder, name) for folder, _, names in os.walk(path) for name in names),
         key=lambda file: file.relative_to(path).as_posix(),
@@ -225,10 +225,10 @@ def _read_folder(path: Path) -> Iterator[Entry]:
     for line, file in enumerate(media, start=1):
         name = file.relative_to(path).as_posix()
         title = " ".join(file.stem.replace("_", " ").replace("-", " ").split())
-        yield Entry(line, {"item_id": name, "title": title, "media": [{"uri": name}]})
+        yield ManifestEntry(line, {"item_id": name, "title": title, "media": [{"uri": name}]})
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Entry]]] = {
+_READERS: dict[str, Callable[[Path], Iterator[ManifestEntry]]] = {
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
     ".csv": _read_csv,

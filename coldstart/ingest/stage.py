@@ -25,7 +25,7 @@ from coldstart.errors import ColdstartError
 from coldstart.ingest import manifest
 from coldstart.media import guard
 from coldstart.media.limits import Limits
-from coldstart.media.loaders import Probe
+from coldstart.media.loaders import ProbeMedia
 from coldstart.store import ITEMS
 
 SCHEMA = pa.schema(
@@ -99,7 +99,7 @@ class IngestStage(MapStageDefaults):
         """
         key = stage_key(self.kind, self.version, self.fingerprint())
         lines: dict[str, int] = {}
-        rows = (self._parse(entry, lines) for entry in manifest.read(self._manifest, self._names))
+        rows = (self._parse(entry, lines) for entry in manifest.read_manifest(self._manifest, self._names))
         known: dict[str, str] = {}
 
         def locate(part: Sequence[tuple[str, Item | Reject]]) -> list[Work]:
@@ -117,7 +117,7 @@ class IngestStage(MapStageDefaults):
     def forgotten(self, item_ids: Iterable[str]) -> list[str]:
         return [item for item in item_ids if item.startswith(f"{self._manifest.name}#") and item not in self._seen]
 
-    def _parse(self, entry: manifest.Entry, lines: dict[str, int]) -> tuple[str, Item | Reject]:
+    def _parse(self, entry: manifest.ManifestEntry, lines: dict[str, int]) -> tuple[str, Item | Reject]:
         place = f"{self._manifest.name}#{entry.line}"
         if entry.fault:
             return place, Reject("bad_row", f"{place}: {entry.fault}")
@@ -147,7 +147,7 @@ class IngestStage(MapStageDefaults):
         base = manifest.base_folder(self._manifest)
         try:
             for entry in item.media:
-                uri = guard.resolve(entry.uri, base, self._roots, self._limits, known)
+                uri = guard.resolve_uri(entry.uri, base, self._roots, self._limits, known)
                 media.append({"role": entry.role, "uri": uri})
                 signatures.append(guard.signature(uri, self._limits))
         except Reject as reject:
@@ -156,7 +156,7 @@ class IngestStage(MapStageDefaults):
         return Work(item_id, source_key, {**item.row(), "record": item.record(), "media": media})
 
     def preparer(self) -> Prepare:
-        return Probe(self._limits)
+        return ProbeMedia(self._limits)
 
     def compute(self, batch: Sequence[Row]) -> list[Row | Reject]:
         now = datetime.now(UTC)

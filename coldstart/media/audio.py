@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from coldstart.core.stage import Reject, Row
 from coldstart.media.container import check_duration, open_container
-from coldstart.media.guard import of_role, open_medium
+from coldstart.media.guard import media_of_role, open_medium
 from coldstart.media.limits import Limits
 
 Samples = NDArray[np.float32]
@@ -91,9 +91,9 @@ class LoadAudio:
     max_s: float
 
     def __call__(self, row: Row) -> tuple[Audio, float]:
-        media = [entry for entry in of_role(row, "video") if entry["has_audio"] is not False]
+        media = [entry for entry in media_of_role(row, "video") if entry["has_audio"] is not False]
         last: Reject | None = None
-        for entry in (*media, *of_role(row, "audio")[:1]):
+        for entry in (*media, *media_of_role(row, "audio")[:1]):
             try:
                 with open_medium(entry, self.limits) as path:
                     audio = load_audio(path, self.limits, max_s=self.max_s)

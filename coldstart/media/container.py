@@ -10,7 +10,7 @@ from typing import Any
 import av
 
 from coldstart.core.stage import Reject
-from coldstart.media.guard import VIDEO_FORMATS, sniff
+from coldstart.media.guard import VIDEO_FORMATS, sniff_format
 from coldstart.media.image import check_size
 from coldstart.media.limits import Limits
 
@@ -45,7 +45,7 @@ class Video:
 
     def seconds(self, frame: Any) -> float:
         """Presentation time of a frame."""
-        return float((stamp(frame) - self._start) * self.stream.time_base)
+        return float((presentation_ticks(frame) - self._start) * self.stream.time_base)
 
     def ticks(self, seconds: float) -> int:
         """A time on the stream's own clock."""
@@ -80,7 +80,7 @@ class Video:
                 frames = packet.decode()
             except av.error.FFmpegError:
                 continue
-            yield from (frame for frame in frames if stamp(frame) is not None)
+            yield from (frame for frame in frames if presentation_ticks(frame) is not None)
 
     def _spared(self, packet: Any) -> bool:
         if self.needed_s is None or packet.pts is None or self.stream.codec_context.name not in _SPARING:
@@ -155,7 +155,7 @@ def open_container(path: Path, limits: Limits) -> Iterator[Any]:
     try:
         container = av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace")
     except av.error.FFmpegError as error:
-        found = sniff(path)
+        found = sniff_format(path)
         if found in VIDEO_FORMATS:
             raise Reject("corrupt_video", f"{found} that cannot be opened: {error.strerror}") from error
         raise Reject("unsupported_media", f"neither video nor sound: looks like {found or 'unknown bytes'}") from error
@@ -195,7 +195,7 @@ def check_duration(duration_s: float, limits: Limits) -> None:
         raise Reject("too_long", f"{duration_s:.0f} s; the limit is {limits.max_duration_s:.0f} s")
 
 
-def stamp(frame: Any) -> Any:
+def presentation_ticks(frame: Any) -> Any:
     """A frame's presentation time in ticks of its stream; its decoding time in old files without the former."""
     return frame.pts if frame.pts is not None else frame.dts
 

@@ -41,7 +41,9 @@ _NEVER_THROUGH_FSSPEC = ("file", "local", "http", "https")
 """Schemes with a door of their own; inside an fsspec URI they would walk around it."""
 
 
-def resolve(uri: str, base: Path, roots: Sequence[Path], limits: Limits, known: dict[str, str] | None = None) -> str:
+def resolve_uri(
+    uri: str, base: Path, roots: Sequence[Path], limits: Limits, known: dict[str, str] | None = None
+) -> str:
     """Check where a manifest's media reference leads, and name it in one way.
 
     Args:
@@ -149,7 +151,7 @@ def signature(canonical: str, limits: Limits) -> str:
     return key
 
 
-def digest(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -249,24 +251,24 @@ def open_medium(entry: Mapping[str, Any], limits: Limits) -> Iterator[Path]:
         if size_bytes != entry["size_bytes"]:
             found = f"{size_bytes} bytes, {entry['size_bytes']} at ingest"
             raise Reject("media_changed", f"{entry['uri']}: {found}; run ingest again")
-        if entry["role"] == "image" and digest(path) != entry["digest"]:
+        if entry["role"] == "image" and file_sha256(path) != entry["digest"]:
             raise Reject("media_changed", f"{entry['uri']}: other bytes than at ingest; run ingest again")
         yield path
 
 
-def seen(row: Row, pictures: int) -> Sequence[Mapping[str, Any]]:
+def visual_media(row: Row, pictures: int) -> Sequence[Mapping[str, Any]]:
     """What stands for how an item looks: its first video alone, or else its pictures, `pictures` of them at most.
 
     Raises:
         Reject: `no_media` (filtered) where it has neither.
     """
-    found = of_role(row, "video")[:1] or of_role(row, "image")[:pictures]
+    found = media_of_role(row, "video")[:1] or media_of_role(row, "image")[:pictures]
     if not found:
         raise Reject("no_media", "no image or video", state="filtered")
     return found
 
 
-def of_role(row: Row, role: str) -> Sequence[Mapping[str, Any]]:
+def media_of_role(row: Row, role: str) -> Sequence[Mapping[str, Any]]:
     """The media of an item with a role (`image`, `video`, `audio`), in the order of its manifest."""
     return [entry for entry in row["media"] or [] if entry["role"] == role]
 
@@ -312,7 +314,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 )
 
 
-def sniff(path: Path) -> str | None:
+def sniff_format(path: Path) -> str | None:
     """Name the format of a file: `jpeg`, `mp4`, `svg`, `text` and so on, or None for bytes it does not know."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)

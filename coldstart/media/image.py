@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from coldstart.core.stage import Reject
-from coldstart.media.guard import IMAGE_FORMATS, sniff
+from coldstart.media.guard import IMAGE_FORMATS, sniff_format
 from coldstart.media.limits import Limits
 
 Box = tuple[float, float, float, float]
@@ -215,7 +215,7 @@ def _pillow_errors(path: Path) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise Reject("too_many_pixels", str(error)) from error
     except UnidentifiedImageError as error:
-        found = sniff(path)
+        found = sniff_format(path)
         if found in IMAGE_FORMATS:
             raise Reject("corrupt_image", f"broken {found} header") from error
         raise Reject("unsupported_media", f"not an image: looks like {found or 'unknown bytes'}") from error

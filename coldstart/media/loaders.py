@@ -23,7 +23,7 @@ from coldstart.core.keys import digest
 from coldstart.core.stage import Reject, Row
 from coldstart.media import guard
 from coldstart.media.audio import load_audio
-from coldstart.media.guard import open_medium, seen
+from coldstart.media.guard import open_medium, visual_media
 from coldstart.media.image import ImageTransform, load_image, probe_image
 from coldstart.media.limits import Limits
 from coldstart.media.video import frames_at, probe_audio, probe_video, sample_frames
@@ -41,7 +41,7 @@ _TRANSFORM = ImageTransform((LONGEST, LONGEST), "longest")
 
 
 @dataclass(frozen=True)
-class Glimpse:
+class QualitySample:
     """Some pictures of one item.
 
     Attributes:
@@ -67,12 +67,12 @@ class LoadGlimpse:
     limits: Limits
     pictures: int
 
-    def __call__(self, row: Row) -> tuple[Glimpse, float]:
-        media = seen(row, self.pictures)
+    def __call__(self, row: Row) -> tuple[QualitySample, float]:
+        media = visual_media(row, self.pictures)
         glimpse = self._video(media[0]) if media[0]["role"] == "video" else self._pictures(media)
         return glimpse, float(len(glimpse.images))
 
-    def _video(self, entry: Mapping[str, Any]) -> Glimpse:
+    def _video(self, entry: Mapping[str, Any]) -> QualitySample:
         samples = None
         with open_medium(entry, self.limits) as path:
             frames = sample_frames(path, self.limits, _TRANSFORM, FRAMES)
@@ -81,15 +81,17 @@ class LoadGlimpse:
                     samples = load_audio(path, self.limits, max_s=HEARD_S).samples
                 except Reject:  # its pictures can be judged all the same; understand.speech will say what is wrong
                     samples = None
-        return Glimpse(entry["width"], entry["height"], frames.images, frames.times_s, entry["has_audio"], samples)
+        return QualitySample(
+            entry["width"], entry["height"], frames.images, frames.times_s, entry["has_audio"], samples
+        )
 
-    def _pictures(self, entries: Sequence[Mapping[str, Any]]) -> Glimpse:
+    def _pictures(self, entries: Sequence[Mapping[str, Any]]) -> QualitySample:
         images = []
         for entry in entries:
             with open_medium(entry, self.limits) as path:
                 images.append(load_image(path, self.limits, _TRANSFORM))
         largest = max(entries, key=lambda entry: int(entry["width"]) * int(entry["height"]))
-        return Glimpse(largest["width"], largest["height"], images, None, None, None)
+        return QualitySample(largest["width"], largest["height"], images, None, None, None)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Pictures:
     times_s: list[float] | None
 
 
-def spread(times_s: Sequence[float], count: int) -> list[float]:
+def spread_times(times_s: Sequence[float], count: int) -> list[float]:
     """At most `count` of the times, spread evenly over their places, the first and last among them."""
     if len(times_s) <= count:
         return list(times_s)
@@ -122,7 +124,7 @@ class LoadPictures:
     pictures: int
 
     def __call__(self, row: Row) -> tuple[Pictures, float]:
-        media = seen(row, self.pictures)
+        media = visual_media(row, self.pictures)
         if media[0]["role"] == "video":
             pictures = self._frames(media[0], (row.get("shots") or {}).get("frame_times_s"))
         else:
@@ -132,7 +134,7 @@ class LoadPictures:
     def _frames(self, entry: Mapping[str, Any], shots_s: Sequence[float] | None) -> Pictures:
         with open_medium(entry, self.limits) as path:
             if self.frame_policy == "shots" and shots_s:
-                found = frames_at(path, self.limits, self.transform, spread(shots_s, self.frames))
+                found = frames_at(path, self.limits, self.transform, spread_times(shots_s, self.frames))
             else:
                 policy = "uniform" if self.frame_policy == "shots" else self.frame_policy
                 found = sample_frames(path, self.limits, self.transform, count=self.frames, policy=policy)
@@ -144,7 +146,7 @@ class LoadPictures:
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeMedia:
     """Reads the header of every medium of one item, digests its bytes and computes the item's row key."""
 
     limits: Limits
@@ -158,7 +160,13 @@ class Probe:
     def _probe(self, role: str, uri: str) -> dict[str, Any]:
         with guard.local_path(uri, self.limits) as path:
             known = _PROBES[role](path, self.limits)
-            return {"role": role, "uri": uri, "digest": guard.digest(path), "size_bytes": path.stat().st_size, **known}
+            return {
+                "role": role,
+                "uri": uri,
+                "digest": guard.file_sha256(path),
+                "size_bytes": path.stat().st_size,
+                **known,
+            }
 
 
 def _image(path: Path, limits: Limits) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
 from coldstart.core.stage import Reject
-from coldstart.media.container import Video, check_duration, open_container, open_video, stamp
+from coldstart.media.container import Video, check_duration, open_container, open_video, presentation_ticks
 from coldstart.media.image import ImageTransform, Pixels
 from coldstart.media.limits import Limits
 
@@ -175,7 +175,7 @@ def frames_at(
         return frames
 
 
-class _Screen:
+class _FrameClock:
     """What is on screen at rising times; decodes on where that is cheaper than seeking."""
 
     def __init__(self, video: Video) -> None:
@@ -207,7 +207,7 @@ class _Screen:
         index, target = self._video.stream.index_entries, self._video.ticks(time_s)
         if len(index) and index[len(index) - 1].timestamp >= target:
             key = index.search_timestamp(target, backward=True)
-            return bool(key >= 0 and index[key].timestamp > stamp(here))
+            return bool(key >= 0 and index[key].timestamp > presentation_ticks(here))
         return time_s - self._video.seconds(here) > self._gap_s
 
     def _find(self, time_s: float) -> None:
@@ -240,12 +240,14 @@ class _Screen:
 
 def _frames_on_screen(video: Video, times_s: Sequence[float], transform: ImageTransform) -> Frames | None:
     """One frame a time; None where the video ends before the last of them."""
-    screen, frames, last = _Screen(video), Frames([], []), None
+    screen, frames, last = _FrameClock(video), Frames([], []), None
     for time_s in times_s:
         frame = screen.at(time_s)
         if frame is None:
             return None
-        same = last is not None and stamp(frame) == stamp(last)  # it may have been decoded twice
+        same = last is not None and presentation_ticks(frame) == presentation_ticks(
+            last
+        )  # it may have been decoded twice
         frames.times_s.append(video.seconds(frame))
         frames.images.append(frames.images[-1] if same else frame_pixels(frame, video.pixel_aspect, transform))
         last = frame

@@ -29,7 +29,7 @@ from PIL import Image
 
 from coldstart.core.stage import Reject, Row
 from coldstart.media.container import open_video
-from coldstart.media.guard import of_role, open_medium, seen
+from coldstart.media.guard import media_of_role, open_medium, visual_media
 from coldstart.media.image import ImageTransform, Pixels, load_image
 from coldstart.media.limits import Limits
 from coldstart.media.video import frame_pixels, probe_video, sample_frames
@@ -38,7 +38,7 @@ SPARSE_S = 5.0  # frames further apart than this are key frames: nothing of a fe
 
 
 @dataclass(frozen=True)
-class Screen:
+class ScreenFrames:
     """What is read of one item.
 
     Attributes:
@@ -57,7 +57,7 @@ class Screen:
 
 
 @dataclass(frozen=True)
-class LoadScreen:
+class LoadScreenFrames:
     """Decodes the first video of an item, or its pictures; the cost is the number of images.
 
     Attributes:
@@ -76,13 +76,13 @@ class LoadScreen:
     still: float
     pictures: int
 
-    def __call__(self, row: Row) -> tuple[Screen, float]:
-        media = seen(row, self.pictures)
+    def __call__(self, row: Row) -> tuple[ScreenFrames, float]:
+        media = visual_media(row, self.pictures)
         if media[0]["role"] == "video":
             with open_medium(media[0], self.limits) as path:
                 screen = self.frames(path)
         else:
-            screen = Screen([self._image(entry) for entry in media])
+            screen = ScreenFrames([self._image(entry) for entry in media])
         return screen, float(len(screen.images))
 
     @property
@@ -93,7 +93,7 @@ class LoadScreen:
         with open_medium(entry, self.limits) as path:
             return load_image(path, self.limits, self._transform)
 
-    def frames(self, path: Path) -> Screen:
+    def frames(self, path: Path) -> ScreenFrames:
         """What is read of a video file."""
         duration_s = probe_video(path, self.limits).duration_s
         step_s = max(1 / self.fps, duration_s / self.max_frames)
@@ -111,7 +111,7 @@ class LoadScreen:
             times_s.append(time_s)
             shown.append(len(images) - 1)
         end_s = min(times_s[-1] + step_s, max(duration_s, times_s[-1]))
-        return Screen(images, times_s, shown, end_s, step_s)
+        return ScreenFrames(images, times_s, shown, end_s, step_s)
 
     def _sampled(self, path: Path, step_s: float) -> Iterable[tuple[float, Pixels]]:
         if step_s <= 1 / self.fps:
@@ -194,7 +194,7 @@ _SMALL = ImageTransform((27, 48), "squash", "bilinear")
 
 
 @dataclass(frozen=True)
-class Watched:
+class ShotFrames:
     """`times_s`: float64 [T], seconds, rising; `frames`: uint8 [T, 27, 48, 3], RGB; T is at least 1."""
 
     times_s: NDArray[np.float64]
@@ -202,17 +202,17 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class WatchVideo:
+class LoadShotFrames:
     """Decodes the first video of an item up to `max_s` seconds; the cost is the number of frames, 4 kB each."""
 
     limits: Limits
     max_s: float
 
-    def __call__(self, row: Row) -> tuple[Watched, float]:
-        videos = of_role(row, "video")
+    def __call__(self, row: Row) -> tuple[ShotFrames, float]:
+        videos = media_of_role(row, "video")
         if not videos:
             raise Reject("no_video", "no medium of role video", state="filtered")
         with open_medium(videos[0], self.limits) as path:
             walk = walk_frames(path, self.limits, _SMALL, fps=MAX_FPS, max_s=self.max_s)
             times_s, frames = zip(*walk, strict=True)
-        return Watched(np.array(times_s), np.stack(frames)), float(len(times_s))
+        return ShotFrames(np.array(times_s), np.stack(frames)), float(len(times_s))

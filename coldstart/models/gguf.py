@@ -70,7 +70,7 @@ class GgufFile:
         return flat.reshape(shape)
 
 
-def read(path: Path) -> GgufFile:
+def read_gguf(path: Path) -> GgufFile:
     """Open a file and read what stands before its tensors.
 
     Raises:

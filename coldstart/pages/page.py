@@ -23,7 +23,7 @@ from PIL import Image
 
 from coldstart.core.stage import Reject
 from coldstart.media import guard
-from coldstart.media.guard import IMAGE_FORMATS, sniff
+from coldstart.media.guard import IMAGE_FORMATS, sniff_format
 from coldstart.media.image import ImageTransform, Pixels, load_image
 from coldstart.media.limits import Limits
 from coldstart.media.video import sample_frames
@@ -93,7 +93,7 @@ def loader(limits: Limits, side: int) -> Callable[[Tile], Thumbnails]:
         transform = ImageTransform((side, side), "longest")
         try:
             with guard.local_path(media_path, limits) as path:
-                found = sniff(path)
+                found = sniff_format(path)
                 if found in IMAGE_FORMATS and not (found == "gif" and kind == "video"):
                     return Thumbnails([Picture(Image.fromarray(load_image(path, limits, transform)))])
                 frames = sample_frames(path, limits, transform, count=_CANDIDATES if seconds else STRIP)

@@ -22,8 +22,8 @@ from coldstart.embed.spaces import table_of
 from coldstart.encoders import Encoder, Modality, Passport, Vectors
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
-from coldstart.media.loaders import LoadPictures, Probe
-from coldstart.search.channels import LINES, Asked, Input, Moment, Question, Source
+from coldstart.media.loaders import LoadPictures, ProbeMedia
+from coldstart.search.channels import LINES, Input, Moment, QuerySide, Source, VideoQuery
 from coldstart.store import Store
 from coldstart.store.freshness import build
 from coldstart.understand.timeline import Evidence, fuse, screen_text, transcript
@@ -36,7 +36,7 @@ MOST_LINES = 256
 
 
 @dataclass
-class Asker:
+class QueryBuilder:
     """Collects what videos ask with, for one published catalog."""
 
     store: Store
@@ -74,14 +74,14 @@ class Asker:
             if (space in self.spaces if self.spaces is not None else passport.of_content)
         }
 
-    def items(self, item_ids: Sequence[str]) -> dict[str, Question]:
+    def items(self, item_ids: Sequence[str]) -> dict[str, VideoQuery]:
         """What some items of the catalog ask with; one that is not in it is left out.
 
         Lines of all of them are encoded together.
         """
         known = self.catalog.items(item_ids, ["title"])
         ids = [item_id for item_id in dict.fromkeys(item_ids) if item_id in known]
-        sides: dict[str, list[Asked]] = {item_id: [] for item_id in ids}
+        sides: dict[str, list[QuerySide]] = {item_id: [] for item_id in ids}
         moments = {
             item_id: _moments(known[item_id]["title"], timeline) for item_id, timeline in self._timelines(ids).items()
         }
@@ -92,13 +92,13 @@ class Asker:
             for item_id, vector in self.catalog.vectors(space, ids).items():
                 own = (vector[None], [_whole(way, known[item_id]["title"])])
                 vectors, seen = frames.get(item_id, own)
-                sides[item_id].append(Asked(space, digest, way, vectors, seen))
+                sides[item_id].append(QuerySide(space, digest, way, vectors, seen))
             if way == "text":
                 for item_id, side in self._lines(space, moments, notes).items():
                     sides[item_id].append(side)
-        return {item_id: Question(item_id, sides[item_id], _used(sides[item_id]), notes) for item_id in ids}
+        return {item_id: VideoQuery(item_id, sides[item_id], _used(sides[item_id]), notes) for item_id in ids}
 
-    def file(self, path: Path, title: str | None, listen: bool) -> Question:
+    def file(self, path: Path, title: str | None, listen: bool) -> VideoQuery:
         """What a video file asks with.
 
         Args:
@@ -112,7 +112,7 @@ class Asker:
         try:
             if not path.is_file():  # reading a pipe would wait for ever
                 raise Reject("not_a_file" if path.exists() else "not_found", "give the path of a file")
-            row, _ = Probe(self._limits)({"media": [{"role": "video", "uri": str(path.resolve())}], "record": {}})
+            row, _ = ProbeMedia(self._limits)({"media": [{"role": "video", "uri": str(path.resolve())}], "record": {}})
             timeline = self._listened(row, notes) if listen else []
             sides = [
                 side
@@ -127,7 +127,7 @@ class Asker:
             notes.append("speech and text on screen were not looked for: --listen does")
         if title is None:
             notes.append("no title was given: --title WORDS")
-        return Question(str(path), sides, _used(sides), notes)
+        return VideoQuery(str(path), sides, _used(sides), notes)
 
     # -- of items
 
@@ -150,7 +150,7 @@ class Asker:
 
     # -- of a file
 
-    def _looked(self, space: str, row: Row, notes: list[str]) -> list[Asked]:
+    def _looked(self, space: str, row: Row, notes: list[str]) -> list[QuerySide]:
         encoder, spec = self._encoder(space, "image", notes), self._spec(space, notes)
         if encoder is None or spec is None:
             return []
@@ -163,9 +163,9 @@ class Asker:
             [encoder.encode_images(images[i : i + chosen.batch_size]) for i in range(0, len(images), chosen.batch_size)]
         )
         moments = [Moment("frame", second) for second in pictures.times_s or []]
-        return [Asked(space, self._passports[space].digest, "image", vectors, moments)]
+        return [QuerySide(space, self._passports[space].digest, "image", vectors, moments)]
 
-    def _read(self, space: str, title: str | None, timeline: Sequence[Evidence], notes: list[str]) -> list[Asked]:
+    def _read(self, space: str, title: str | None, timeline: Sequence[Evidence], notes: list[str]) -> list[QuerySide]:
         encoder, spec = self._encoder(space, "text", notes), self._spec(space, notes)
         if encoder is None or spec is None:
             return []
@@ -180,7 +180,7 @@ class Asker:
         sides = []
         if text:
             vectors = encoder.encode_documents([text])
-            sides.append(Asked(space, self._passports[space].digest, "text", vectors, [_whole("text", title)]))
+            sides.append(QuerySide(space, self._passports[space].digest, "text", vectors, [_whole("text", title)]))
         return sides + list(self._lines(space, {"": _moments(title, timeline)}, notes).values())
 
     def _listened(self, row: Row, notes: list[str]) -> Sequence[Evidence]:
@@ -202,7 +202,7 @@ class Asker:
 
     # -- of both
 
-    def _lines(self, space: str, moments: Mapping[str, Sequence[Moment]], notes: list[str]) -> dict[str, Asked]:
+    def _lines(self, space: str, moments: Mapping[str, Sequence[Moment]], notes: list[str]) -> dict[str, QuerySide]:
         """The lines of each video as a side of their own; of one whose only words are its title there is none."""
         some = {name: own for name, own in moments.items() if any(one.source != "title" for one in own)}
         encoder = self._encoder(space, "text", notes) if some else None
@@ -212,7 +212,7 @@ class Asker:
         vectors = dict(zip(texts, encoder.encode_documents(texts), strict=True))
         digest = self._passports[space].digest
         return {
-            name: Asked(space + LINES, digest, "text", np.stack([vectors[one.text] for one in own]), own)
+            name: QuerySide(space + LINES, digest, "text", np.stack([vectors[one.text] for one in own]), own)
             for name, own in some.items()
         }
 
@@ -261,7 +261,7 @@ def _whole(way: Input, title: str | None) -> Moment:
     return Moment("picture") if way == "image" else Moment("text", None, (title or "").strip())
 
 
-def _used(sides: Sequence[Asked]) -> list[str]:
+def _used(sides: Sequence[QuerySide]) -> list[str]:
     """What the sides are made of, in words, each once."""
     found = []
     for side in sides:

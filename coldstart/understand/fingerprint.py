@@ -91,7 +91,7 @@ BYTES = _WORD_BYTES + THUMB * THUMB * 3
 """Length of one picture's fingerprint."""
 
 
-def fingerprints(pictures: NDArray[np.uint8]) -> Fingerprints:
+def compute_fingerprints(pictures: NDArray[np.uint8]) -> Fingerprints:
     """Hash pictures that were squeezed to `SIDE` x `SIDE`: uint8 [N, SIDE, SIDE, 3], RGB."""
     brightness = pictures.astype(np.float32) @ _LUMA
     words: Words = np.stack([_packed(rows @ brightness @ columns.T > 0) for rows, columns in _BASES], axis=1)
@@ -118,13 +118,13 @@ def _basis(start: float, end: float) -> NDArray[np.float32]:
     return basis
 
 
-def spans(crop: float, bar: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
+def view_spans(crop: float, bar: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
     """(top, bottom) and (left, right) of a view, as shares of the picture's height and width."""
     rest = 1 - crop
     return (crop / 2 + rest * bar[0], 1 - crop / 2 - rest * bar[1]), (crop / 2, 1 - crop / 2)
 
 
-_BASES = [tuple(_basis(*span) for span in spans(*view)) for view in VIEWS]
+_BASES = [tuple(_basis(*span) for span in view_spans(*view)) for view in VIEWS]
 
 
 def _packed(bits: NDArray[np.bool_]) -> Words:

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from coldstart.core.stage import Row
-from coldstart.media.guard import open_medium, seen
+from coldstart.media.guard import open_medium, visual_media
 from coldstart.media.image import ImageTransform, Pixels, load_image
 from coldstart.media.limits import Limits
 from coldstart.media.video_loaders import walk_frames
-from coldstart.understand.fingerprint import SIDE, Fingerprints, fingerprints
-from coldstart.understand.near_duplicates import LOOKS, screened
+from coldstart.understand.fingerprint import SIDE, Fingerprints, compute_fingerprints
+from coldstart.understand.near_duplicates import LOOKS, candidate_frames
 
 _SQUEEZED = ImageTransform((SIDE, SIDE), "squash", "bilinear")
 _AT_ONCE = 64  # frames that are hashed together: more would hold a long video in memory
 
 
 @dataclass(frozen=True)
-class TakeFingerprints:
+class LoadFingerprints:
     """Fingerprints of an item's first video, or of its pictures; the cost is their number."""
 
     limits: Limits
@@ -29,7 +29,7 @@ class TakeFingerprints:
     pictures: int
 
     def __call__(self, row: Row) -> tuple[Row, float]:
-        media = seen(row, self.pictures)
+        media = visual_media(row, self.pictures)
         if media[0]["role"] == "video":
             with open_medium(media[0], self.limits) as path:
                 walk = walk_frames(path, self.limits, _SQUEEZED, fps=self.fps, max_s=self.max_s)
@@ -39,7 +39,7 @@ class TakeFingerprints:
         for entry in media:
             with open_medium(entry, self.limits) as path:
                 pixels.append(load_image(path, self.limits, _SQUEEZED))
-        return _row("image", None, [fingerprints(np.stack(pixels))]), float(len(pixels))
+        return _row("image", None, [compute_fingerprints(np.stack(pixels))]), float(len(pixels))
 
 
 def _hashed(frames: Iterable[tuple[float, Pixels]]) -> tuple[list[float], list[Fingerprints]]:
@@ -50,10 +50,10 @@ def _hashed(frames: Iterable[tuple[float, Pixels]]) -> tuple[list[float], list[F
         times_s.append(time_s)
         waiting.append(pixels)
         if len(waiting) == _AT_ONCE:
-            found.append(fingerprints(np.stack(waiting)))
+            found.append(compute_fingerprints(np.stack(waiting)))
             waiting = []
     if waiting:
-        found.append(fingerprints(np.stack(waiting)))
+        found.append(compute_fingerprints(np.stack(waiting)))
     return times_s, found
 
 
@@ -65,5 +65,5 @@ def _row(media: str, times_s: list[float] | None, found: Sequence[Fingerprints])
         "times_s": times_s,
         "hashes": whole.to_bytes(),
         "quality": whole.quality.tolist(),
-        "screen": screened(whole, times, LOOKS[media]).astype("<u8").tobytes(),
+        "screen": candidate_frames(whole, times, LOOKS[media]).astype("<u8").tobytes(),
     }

@@ -33,7 +33,7 @@ from coldstart.understand.fingerprint import (
     Fingerprints,
     Words,
     mirrored,
-    spans,
+    view_spans,
 )
 
 SPEEDS = tuple(round(1 + step * sign, 2) for step in (0.0, 0.02, 0.04, 0.05, 0.06, 0.08, 0.1) for sign in (1, -1))[1:]
@@ -98,22 +98,22 @@ class Match:
     stretches: tuple[Stretch, ...]
 
 
-def alike(one: Sequence, other: Sequence, rule: Rule) -> Match:
+def match_items(one: Sequence, other: Sequence, rule: Rule) -> Match:
     """The best line between two items; a score of 0 and no stretches where there is none."""
     swap = _order(one) > _order(other)
     short, long = (other, one) if swap else (one, other)
     found = max((_line(short, long, rule, mirror) for mirror in (False, True)), key=lambda match: match.score)
-    return _turned(found) if swap else found
+    return _swapped(found) if swap else found
 
 
-def like_frames(one: Fingerprints, other: Fingerprints, rule: Rule, *, mirror: bool) -> NDArray[np.bool_]:
+def similar_frames(one: Fingerprints, other: Fingerprints, rule: Rule, *, mirror: bool) -> NDArray[np.bool_]:
     """bool [N, M]: which frames of one look like which of the other."""
     words = mirrored(one.words) if mirror else one.words
     thumbs = one.thumbs[:, :, ::-1] if mirror else one.thumbs
     grids = [_grids(thumbs, view) for view in range(len(VIEWS))]
     other_grids = [_grids(other.thumbs, view) for view in range(len(VIEWS))]
     usable = (one.quality >= MIN_QUALITY)[:, None] & (other.quality >= MIN_QUALITY)
-    bits, colours = _pace(one), _pace(other)
+    bits, colours = _frame_change(one), _frame_change(other)
     max_bits = np.clip(rule.give * np.minimum(bits[0][:, None], colours[0]), rule.max_bits, rule.most_bits)
     max_colour = np.clip(rule.give * np.minimum(bits[1][:, None], colours[1]), rule.max_colour, rule.most_colour)
     found = np.zeros(usable.shape, bool)
@@ -126,7 +126,7 @@ def like_frames(one: Fingerprints, other: Fingerprints, rule: Rule, *, mirror: b
     return found
 
 
-def _pace(prints: Fingerprints) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _frame_change(prints: Fingerprints) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """How far each frame is from the frame before or after it, whichever is further: bits, and colour; both [N]."""
     bits = np.bitwise_count(prints.words[1:, 0] ^ prints.words[:-1, 0]).sum(axis=-1, dtype=np.int64)
     grids = _grids(prints.thumbs, 0)
@@ -151,7 +151,7 @@ def _areas(start: float, end: float) -> NDArray[np.float32]:
     return shares
 
 
-_AREAS = [[_areas(*span) for span in spans(*view)] for view in VIEWS]
+_AREAS = [[_areas(*span) for span in view_spans(*view)] for view in VIEWS]
 
 
 def _order(item: Sequence) -> tuple[int, bytes, bytes]:
@@ -161,7 +161,7 @@ def _order(item: Sequence) -> tuple[int, bytes, bytes]:
 
 
 def _line(short: Sequence, long: Sequence, rule: Rule, mirror: bool) -> Match:
-    like = like_frames(short.prints, long.prints, rule, mirror=mirror)
+    like = similar_frames(short.prints, long.prints, rule, mirror=mirror)
     usable = max(int((short.prints.quality >= MIN_QUALITY).sum()), (len(like) + 1) // 2)  # black is no evidence
     if short.times_s is None or long.times_s is None:
         return Match(int(like.any(axis=1).sum()) / usable, mirror, 1.0, ())
@@ -222,7 +222,7 @@ def _spacing_s(item: Sequence) -> float:
     return float(np.median(np.diff(item.times_s))) if len(item.times_s) > 1 else 0.0
 
 
-def _turned(match: Match) -> Match:
+def _swapped(match: Match) -> Match:
     """The same from the other item's side."""
     stretches = tuple(Stretch(one.other_start_s, one.other_end_s, one.start_s, one.end_s) for one in match.stretches)
     return replace(match, speed=round(1 / match.speed, 4), stretches=stretches)
@@ -244,7 +244,7 @@ class Rules:
         """Which frames of videos, or which pictures, are alike."""
         return Rule(max_bits=self.max_bits if media == "video" else self.picture_bits, max_colour=self.max_colour)
 
-    def look(self, media: str) -> Look:
+    def look(self, media: str) -> CandidateRule:
         """What makes a candidate; of pictures none but those that `rule` may find alike."""
         if media == "video":
             return LOOKS[media]
@@ -252,7 +252,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Copy:
     """A copy: its original, and how they match."""
 
     original: str
@@ -265,7 +265,7 @@ class Arrival:
 
     Attributes:
         media: `video` or `image`; those two are never compared.
-        screen: what `coldstart.understand.near_duplicates.screened` gave for it.
+        screen: what `coldstart.understand.near_duplicates.candidate_frames` gave for it.
         digests: of its media; equal ones are the same item, also where there is nothing to see in them.
     """
 
@@ -275,7 +275,7 @@ class Arrival:
     digests: frozenset[str]
 
 
-class Seen:
+class Originals:
     """The originals so far.
 
     Args:
@@ -287,7 +287,7 @@ class Seen:
         self._rules = rules
         self._arrived = arrived
         self._recall = recall
-        self._screens = {media: Screen(rules.look(media)) for media in LOOKS}
+        self._screens = {media: CandidateIndex(rules.look(media)) for media in LOOKS}
         self._items: dict[str, list[str]] = {media: [] for media in LOOKS}
         self._exact: dict[tuple[str, frozenset[str]], str] = {}
 
@@ -299,7 +299,7 @@ class Seen:
         if self._arrived[arrival.item] < self._arrived[earlier]:
             self._exact[arrival.media, arrival.digests] = arrival.item
 
-    def judge(self, arrival: Arrival) -> Verdict | None:
+    def judge(self, arrival: Arrival) -> Copy | None:
         """The earliest original that an item is a copy of; None where it is none."""
         known = self._items[arrival.media]
         candidates = sorted(
@@ -312,10 +312,10 @@ class Seen:
             return None
         own, *others = self._recall([arrival.item, *candidates])
         for item, other in zip(candidates, others, strict=True):
-            match = alike(own, other, self._rules.rule(arrival.media))
+            match = match_items(own, other, self._rules.rule(arrival.media))
             if match.score >= self._rules.min_share:
-                return Verdict(item, match)
-        return None if same is None else Verdict(same, _identical(own))
+                return Copy(item, match)
+        return None if same is None else Copy(same, _identical(own))
 
     def _place(self, item: str) -> int:
         return self._arrived[item]
@@ -343,7 +343,7 @@ _SAME_BITS = 10  # a frame this close to the last one adds nothing
 
 
 @dataclass(frozen=True)
-class Look:
+class CandidateRule:
     """What makes a candidate: one pair of frames that is this close.
 
     Attributes:
@@ -360,18 +360,18 @@ class Look:
 _WHOLE, _CROPPED = VIEWS.index((CROPS[0], BARS[1])), VIEWS.index((CROPS[-1], BARS[1]))
 
 
-VIDEO = Look((_WHOLE, _CROPPED), ((0, 0), (0, 1), (1, 0)), low_bits=16, max_bits=64)
+VIDEO = CandidateRule((_WHOLE, _CROPPED), ((0, 0), (0, 1), (1, 0)), low_bits=16, max_bits=64)
 """Some frame of many will do, so few views suffice: those without a bar at the bottom."""
 
 
-PICTURE = Look(tuple(range(len(VIEWS))), PAIRS, low_bits=16, max_bits=64)
+PICTURE = CandidateRule(tuple(range(len(VIEWS))), PAIRS, low_bits=16, max_bits=64)
 """All that could match: a picture has no second frame to be found by."""
 
 
 LOOKS = {"video": VIDEO, "image": PICTURE}
 
 
-def screened(prints: Fingerprints, times_s: NDArray[np.float64] | None, look: Look) -> Words:
+def candidate_frames(prints: Fingerprints, times_s: NDArray[np.float64] | None, look: CandidateRule) -> Words:
     """The frames of an item to look at, uint64 [M, views of the look, 4]: none of one colour, and of a video one each
     `SCREEN_S` unless nothing moved."""
     kept: list[int] = []
@@ -384,10 +384,10 @@ def screened(prints: Fingerprints, times_s: NDArray[np.float64] | None, look: Lo
     return prints.words[kept][:, look.views]
 
 
-class Screen:
+class CandidateIndex:
     """Frames of all items so far; items are numbered in the order in which they were added."""
 
-    def __init__(self, look: Look, threads: int | None = None) -> None:
+    def __init__(self, look: CandidateRule, threads: int | None = None) -> None:
         self._look = look
         self._threads = min(threads or device.threads(), 8)
         self._words: Words = np.zeros((len(look.views), _BLOCK, 4), np.uint64)

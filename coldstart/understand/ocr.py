@@ -79,7 +79,7 @@ class Rules:
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
+class WordGroup:
     """One or more texts of one line, with their upright box in units of the picture's height."""
 
     text: str
@@ -88,9 +88,9 @@ class Words:
     height: float
 
 
-def join_words(boxes: Sequence[TextBox], aspect: float, rules: Rules) -> list[Words]:
+def join_words(boxes: Sequence[TextBox], aspect: float, rules: Rules) -> list[WordGroup]:
     """The texts that count, those of one line joined in the direction in which they run."""
-    groups: dict[int, list[tuple[Words, Box]]] = {}
+    groups: dict[int, list[tuple[WordGroup, Box]]] = {}
     for box in boxes:
         quad = box.quad * np.array([aspect, 1], np.float32)
         height = float(np.linalg.norm(quad[0] - quad[3]) + np.linalg.norm(quad[1] - quad[2])) / 2
@@ -98,15 +98,15 @@ def join_words(boxes: Sequence[TextBox], aspect: float, rules: Rules) -> list[Wo
             continue
         along = quad[1] - quad[0] + quad[2] - quad[3]
         turns = round(math.atan2(along[1], along[0]) / (math.pi / 2)) % 4
-        word = Words(box.text, box.confidence, _around(quad), height)
+        word = WordGroup(box.text, box.confidence, _around(quad), height)
         groups.setdefault(turns, []).append((word, _around(_turn(quad, turns))))
     lines = [line for group in groups.values() for line in _joined(group)]
     return [line for line in lines if sum(map(str.isalnum, line.text)) >= rules.min_letters]
 
 
-def _joined(group: list[tuple[Words, Box]]) -> list[Words]:
+def _joined(group: list[tuple[WordGroup, Box]]) -> list[WordGroup]:
     """Words with their boxes turned so that they run to the right -> lines."""
-    lines: list[list[tuple[Words, Box]]] = []
+    lines: list[list[tuple[WordGroup, Box]]] = []
     for word, box in sorted(group, key=lambda entry: entry[1][0]):
         home = next((line for line in lines if _goes_on(*line[-1], word, box)), None)
         if home is None:
@@ -116,7 +116,7 @@ def _joined(group: list[tuple[Words, Box]]) -> list[Words]:
     return [_one_word([word for word, _ in line]) for line in lines]
 
 
-def _goes_on(before: Words, place: Box, word: Words, box: Box) -> bool:
+def _goes_on(before: WordGroup, place: Box, word: WordGroup, box: Box) -> bool:
     low, high = sorted((before.height, word.height))
     shared = min(place[3], box[3]) - max(place[1], box[1])
     return (
@@ -126,10 +126,10 @@ def _goes_on(before: Words, place: Box, word: Words, box: Box) -> bool:
     )
 
 
-def _one_word(words: Sequence[Words]) -> Words:
+def _one_word(words: Sequence[WordGroup]) -> WordGroup:
     lengths = [len(word.text) for word in words]
     sides = np.array([word.box for word in words])
-    return Words(
+    return WordGroup(
         " ".join(word.text for word in words),
         float(np.average([word.confidence for word in words], weights=lengths)),
         _box(*sides[:, :2].min(axis=0), *sides[:, 2:].max(axis=0)),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from coldstart.understand.ocr import Box, Rules, TextBox, Words, join_words, letters, similarity
+from coldstart.understand.ocr import Box, Rules, TextBox, WordGroup, join_words, letters, similarity
 
 _REACH = 4.0  # between two frames a text moves by at most this many of its heights
 _BRIDGE = 1  # frames in which a line may go unseen
@@ -109,34 +109,34 @@ def track(frames: Sequence[Frame], rules: Rules) -> list[ScreenLine]:
 class _Track:
     """One place that is followed: (index of the frame, what stood there), the oldest first."""
 
-    seen: list[tuple[int, Words]] = field(default_factory=list)
+    seen: list[tuple[int, WordGroup]] = field(default_factory=list)
 
     @property
     def last(self) -> int:
         return self.seen[-1][0]
 
 
-def _is_over(followed: _Track, index: int, others: Sequence[Words]) -> bool:
+def _is_over(followed: _Track, index: int, others: Sequence[WordGroup]) -> bool:
     """Whether an unseen line has been unseen for too long, or another, surely read, has taken its place."""
     place = followed.seen[-1][1].box
     taken = any(word.confidence >= _SURE and _overlap(place, word.box) >= _SAME_PLACE for word in others)
     return taken or index - followed.last > _BRIDGE
 
 
-def _matched(tracks: Sequence[_Track], words: Sequence[Words]) -> list[tuple[_Track, Words]]:
+def _matched(tracks: Sequence[_Track], words: Sequence[WordGroup]) -> list[tuple[_Track, WordGroup]]:
     """Which text goes on which track: the likeliest pairs first, each once."""
     pairs = [
         (likeness, line, word) for line in tracks for word in words if (likeness := _likeness(line.seen[-1][1], word))
     ]
     pairs.sort(key=lambda pair: -pair[0])
-    chosen: list[tuple[_Track, Words]] = []
+    chosen: list[tuple[_Track, WordGroup]] = []
     for _, line, word in pairs:
         if not any(line is taken or word is used for taken, used in chosen):
             chosen.append((line, word))
     return chosen
 
 
-def _likeness(before: Words, word: Words) -> float:
+def _likeness(before: WordGroup, word: WordGroup) -> float:
     """How likely two texts of neighbouring frames are one line; 0 where they are not."""
     place = _overlap(before.box, word.box)
     if place < _SAME_PLACE and _distance(before.box, word.box) > _REACH * max(before.height, word.height):
@@ -145,11 +145,11 @@ def _likeness(before: Words, word: Words) -> float:
     return place + words if words >= (_SAME_WORDS if place >= _SAME_PLACE else _MOVED_WORDS) else 0.0
 
 
-def _runs(seen: Sequence[tuple[int, Words]]) -> list[list[tuple[int, Words]]]:
+def _runs(seen: Sequence[tuple[int, WordGroup]]) -> list[list[tuple[int, WordGroup]]]:
     """Cut what stood in one place wherever one sure and steady text gives way to another."""
     blocks = [list(block) for _, block in itertools.groupby(seen, key=lambda entry: letters(entry[1].text))]
-    runs: list[list[tuple[int, Words]]] = []
-    text, doubtful = "", list[tuple[int, Words]]()
+    runs: list[list[tuple[int, WordGroup]]] = []
+    text, doubtful = "", list[tuple[int, WordGroup]]()
     for block in blocks:
         found = block[0][1].text
         if len(block) < _STEADY or _mean_confidence(block) < _SURE:
@@ -170,7 +170,7 @@ def _runs(seen: Sequence[tuple[int, Words]]) -> list[list[tuple[int, Words]]]:
     return runs or [doubtful]
 
 
-def _line(run: Sequence[tuple[int, Words]], frames: Sequence[Frame], rules: Rules) -> ScreenLine | None:
+def _line(run: Sequence[tuple[int, WordGroup]], frames: Sequence[Frame], rules: Rules) -> ScreenLine | None:
     """What a run of sightings says; None where that is too doubtful."""
     readings = [(index, word) for index, word in run if frames[index].fresh] or list(run[:1])
     confidence = _mean_confidence(readings)
@@ -185,7 +185,7 @@ def _line(run: Sequence[tuple[int, Words]], frames: Sequence[Frame], rules: Rule
     return ScreenLine(frames[run[0][0]].time_s, frames[run[-1][0]].until_s, text, confidence, box, len(readings))
 
 
-def _mean_confidence(seen: Sequence[tuple[int, Words]]) -> float:
+def _mean_confidence(seen: Sequence[tuple[int, WordGroup]]) -> float:
     return sum(word.confidence for _, word in seen) / len(seen)
 
 

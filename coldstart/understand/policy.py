@@ -22,7 +22,7 @@ from coldstart.core.pipeline import Section
 from coldstart.core.settings import nearest
 from coldstart.errors import ColdstartError
 from coldstart.understand.safety import SOURCES, Finding
-from coldstart.understand.text_patterns import Pattern, Phrases, Plain, compile_pattern, read, words
+from coldstart.understand.text_patterns import Pattern, Phrases, PlainText, compile_pattern, phrase_forms, plain_text
 
 _Some = TypeVar("_Some", bound=Sized)
 
@@ -40,7 +40,7 @@ class PolicyError(ColdstartError):
 
 
 def _phrase(text: str) -> str:
-    words(text)
+    phrase_forms(text)
     return text
 
 
@@ -230,7 +230,7 @@ _QUOTE = 80  # characters of a quote, at most
 
 @dataclass(frozen=True)
 class WordPolicy:
-    """A policy file that was read; a `coldstart.understand.safety.Judge` of texts.
+    """A policy file that was read; a `coldstart.understand.safety.TextPolicy` of texts.
 
     Attributes:
         name: its name and version.
@@ -255,7 +255,7 @@ class WordPolicy:
 
     def judge(self, texts: Mapping[str, str], language: str | None = None) -> list[Finding]:
         """Of each sign the first place in each text; see `Judge`. The time is linear in the texts' length."""
-        plain = {source: read(texts[source]) for source in SOURCES if texts.get(source)}
+        plain = {source: plain_text(texts[source]) for source in SOURCES if texts.get(source)}
         return [
             finding
             for matcher in _matchers(self)
@@ -294,7 +294,7 @@ def _matchers(policy: WordPolicy) -> list[_RuleMatcher]:
 class _Spans:
     """Where any of some phrases stand in one text: numbers of their first and last words, in order."""
 
-    def __init__(self, phrases: Phrases, text: Plain) -> None:
+    def __init__(self, phrases: Phrases, text: PlainText) -> None:
         found = [(first, last) for _, first, last in phrases.find(text)]
         self._firsts = [first for first, _ in found]
         self._lasts = [last for _, last in found]
@@ -320,7 +320,7 @@ class _SignMatcher:
         self._words = Phrases(sign.words)
         self._near = Phrases(sign.near)
 
-    def find(self, text: Plain) -> Iterator[tuple[str, int, int]]:
+    def find(self, text: PlainText) -> Iterator[tuple[str, int, int]]:
         """The word that was found ("" for a pattern), and the first and last word by number, what is near included."""
         near = None
         for word, first, last in self._hits(text):
@@ -331,12 +331,12 @@ class _SignMatcher:
             if other := near.nearest(first, last, self.sign.within):
                 yield word, min(first, other[0]), max(last, other[1])
 
-    def _hits(self, text: Plain) -> Iterable[tuple[str, int, int]]:
+    def _hits(self, text: PlainText) -> Iterable[tuple[str, int, int]]:
         if self.sign.pattern is None:
             return self._words.find(text)
         return self._matches(compile_pattern(self.sign.pattern), text)
 
-    def _matches(self, pattern: Pattern, text: Plain) -> Iterator[tuple[str, int, int]]:
+    def _matches(self, pattern: Pattern, text: PlainText) -> Iterator[tuple[str, int, int]]:
         starts = [token.start for token in text.tokens]
         for start, end in pattern.find(text.text) if starts else ():
             first = max(bisect_right(starts, start) - 1, 0)
@@ -356,7 +356,7 @@ class _RuleMatcher:
         """Whether speech in that language is judged."""
         return not language or not self._languages or language in self._languages
 
-    def find(self, source: str, text: Plain) -> Iterator[Finding]:
+    def find(self, source: str, text: PlainText) -> Iterator[Finding]:
         excuses = None
         for number, matcher in enumerate(self._signs, 1):
             seen: set[str] = set()

@@ -45,7 +45,7 @@ class Finding:
     sign: str = ""
 
 
-class Judge(Protocol):
+class TextPolicy(Protocol):
     """Reads an item's texts."""
 
     @property
@@ -82,7 +82,7 @@ def scores(findings: Iterable[Finding]) -> dict[str, float]:
     return {rule: round(1.0 - prod(1.0 - score for score in signs.values()), 4) for rule, signs in best.items()}
 
 
-def second(found: Finding, evidence: Mapping[str, Any]) -> float | None:
+def finding_time_s(found: Finding, evidence: Mapping[str, Any]) -> float | None:
     """When the words of a finding begin to be said or to stand on the screen, in seconds; None where it is not known.
 
     Args:
@@ -109,7 +109,7 @@ Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Prompts:
+class RulePrompts:
     """One rule's prompts as vectors.
 
     Attributes:
@@ -124,7 +124,7 @@ class Prompts:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class PictureScore:
     """The picture or frame that is most like the unsafe prompts.
 
     Attributes:
@@ -138,7 +138,7 @@ class Likeness:
     place: int
 
 
-def liken(vectors: Vectors, prompts: Prompts, temperature: float) -> Likeness:
+def score_pictures(vectors: Vectors, prompts: RulePrompts, temperature: float) -> PictureScore:
     """Score of the most unsafe of some pictures.
 
     Args:
@@ -151,4 +151,4 @@ def liken(vectors: Vectors, prompts: Prompts, temperature: float) -> Likeness:
     unsafe = weights[:, : len(prompts.texts)]
     shares = unsafe.sum(axis=1) / weights.sum(axis=1)
     place = int(shares.argmax())
-    return Likeness(float(shares[place]), prompts.texts[int(unsafe[place].argmax())], place)
+    return PictureScore(float(shares[place]), prompts.texts[int(unsafe[place].argmax())], place)

@@ -60,7 +60,7 @@ class TransNet:
         network = self._network
         with torch.inference_mode():
             odds, _ = network.predict_frames(torch.from_numpy(frames).to(network.device), quiet=True)
-        return shots_between(times_s, cuts(odds.cpu().numpy(), self.threshold))
+        return shots_between(times_s, cuts_from_odds(odds.cpu().numpy(), self.threshold))
 
     @cached_property
     def _network(self) -> Any:
@@ -86,7 +86,7 @@ class TransNet:
         return network.to(memory_format=torch.channels_last_3d)
 
 
-def cuts(odds: NDArray[np.float32], threshold: float) -> list[int]:
+def cuts_from_odds(odds: NDArray[np.float32], threshold: float) -> list[int]:
     """Indices of the first frames of new shots, from the odds [T] that a shot ends with a frame.
 
     A run of frames over the threshold is one change; it is put after the frame of the highest odds.

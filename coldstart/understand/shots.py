@@ -32,7 +32,7 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Shown:
+class GroupedShot:
     """A shot, the time of the frame that stands for it, and the group of shots that show nearly the same.
 
     Attributes:
@@ -49,7 +49,7 @@ class Shown:
 class Summary:
     """The shots in order of time; `frame_times_s`: rising, one frame a group."""
 
-    shots: list[Shown]
+    shots: list[GroupedShot]
     frame_times_s: list[float]
 
 
@@ -75,7 +75,7 @@ def end_of(times_s: Times) -> float:
     return float(times_s[-1]) + gap_s
 
 
-def alike(first: Frames, second: Frames) -> bool:
+def frames_alike(first: Frames, second: Frames) -> bool:
     """Whether two frames [27, 48, 3] show nearly the same, by the mean difference of their block means.
 
     Measured: over a third of a shot it is 16 or less in 90 % of 200 shots of photos in slow motion and in 76 % of 63
@@ -103,7 +103,7 @@ def summarise(times_s: Times, frames: Frames, shots: Sequence[Shot], max_frames:
             group[place] = place
     rank = {founder: number for number, founder in enumerate(sorted(founders))}
     shown = [
-        Shown(shot.start_s, shot.end_s, float(times_s[chosen[at]]), rank[group[at]] if at in group else None)
+        GroupedShot(shot.start_s, shot.end_s, float(times_s[chosen[at]]), rank[group[at]] if at in group else None)
         for at, shot in enumerate(shots)
     ]
     return Summary(shown, [float(times_s[chosen[founder]]) for founder in sorted(founders)])

@@ -109,7 +109,7 @@ class Gates:
     max_letters_per_s: float = 30.0
 
 
-def judge(
+def filter_segments(
     segments: Iterable[Segment], spans: Sequence[Span], gates: Gates
 ) -> tuple[tuple[Segment, ...], tuple[Dropped, ...]]:
     """Part words that may have been said from invented ones; segments without a letter or digit vanish."""

@@ -53,7 +53,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Plain:
+class PlainText:
     """A text written plainly.
 
     Attributes:
@@ -76,7 +76,7 @@ class Plain:
         return first, self.original[first : self.places[end - 1] + 1]
 
 
-def read(text: str) -> Plain:
+def plain_text(text: str) -> PlainText:
     """A text written plainly, in time linear in its length."""
     letters: list[str] = []
     places: list[int] = []
@@ -97,10 +97,10 @@ def read(text: str) -> Plain:
     for number, token in enumerate(tokens):
         for reading in token.readings:
             index.setdefault(reading, []).append(number)
-    return Plain(text, joined, tuple(places), tokens, index)
+    return PlainText(text, joined, tuple(places), tokens, index)
 
 
-def words(phrase: str) -> list[tuple[str, ...]]:
+def phrase_forms(phrase: str) -> list[tuple[str, ...]]:
     """How a phrase of a list may stand in a text, word by word: one with a hyphen also as one word.
 
     Raises:
@@ -122,10 +122,10 @@ class Phrases:
     def __init__(self, phrases: Iterable[str]) -> None:
         self._by_first: dict[str, list[tuple[tuple[str, ...], str]]] = {}
         for phrase in phrases:
-            for form in words(phrase):
+            for form in phrase_forms(phrase):
                 self._by_first.setdefault(form[0], []).append((form, phrase))
 
-    def find(self, plain: Plain) -> list[tuple[str, int, int]]:
+    def find(self, plain: PlainText) -> list[tuple[str, int, int]]:
         """Each phrase that stands there, and its first and last word by number, in order of place."""
         tokens = plain.tokens
         found = {

@@ -24,7 +24,17 @@ from coldstart.core import device as cores
 from coldstart.core.device import check_names
 from coldstart.errors import ColdstartError
 from coldstart.models import install
-from coldstart.understand.speech import RATE, Gates, Samples, Segment, Span, Transcript, Window, judge, windows
+from coldstart.understand.speech import (
+    RATE,
+    Gates,
+    Samples,
+    Segment,
+    Span,
+    Transcript,
+    Window,
+    filter_segments,
+    windows,
+)
 
 _FILES = ("config.json", "model.bin", "preprocessor_config.json", "tokenizer.json", "vocabulary.json", "vocabulary.txt")
 _NEEDED = ("config.json", "model.bin", "tokenizer.json")
@@ -35,7 +45,7 @@ _PROBED = 3  # windows that are asked for their language
 
 
 @dataclass(frozen=True)
-class Listening:
+class WhisperSettings:
     """How Whisper listens; every field changes results.
 
     Attributes:
@@ -63,7 +73,7 @@ class Whisper:
     """
 
     def __init__(
-        self, model: str, listening: Listening, gates: Gates, *, device: str = "auto", threads: int = 0
+        self, model: str, listening: WhisperSettings, gates: Gates, *, device: str = "auto", threads: int = 0
     ) -> None:
         check_names(device, "auto")
         self._name, self._listening, self._gates = model, listening, gates
@@ -86,14 +96,14 @@ class Whisper:
             return Transcript(None, 0.0, 0.0, (), ())
         language, certainty = self._language(samples, found)
         raw = [segment for window in found for segment in self._read(samples, window, language)]
-        kept, dropped = judge(raw, spans, self._gates)
+        kept, dropped = filter_segments(raw, spans, self._gates)
         named = language if certainty >= self._listening.min_language_confidence else None
         return Transcript(named, certainty, sum(end - start for start, end in spans), kept, dropped)
 
     @cached_property
     def _folder(self) -> Path:
         if self._name == "starter":
-            return install.starter("speech")
+            return install.starter_folder("speech")
         if (path := Path(self._name).expanduser()).exists():
             missing = [name for name in _NEEDED if not (path / name).is_file()]
             if missing:

@@ -22,11 +22,11 @@ from typer.testing import CliRunner
 import coldstart
 from coldstart import encoders
 from coldstart.align.settings import Settings, TowerTraining
-from coldstart.align.towers.data import Example, Look
+from coldstart.align.towers.data import Example, ImageRef
 from coldstart.align.towers.job import write_job
 from coldstart.cli import app
 from coldstart.core.progress import SilentProgress
-from coldstart.encoders._heads import Aligned
+from coldstart.encoders._heads import AlignedHeads
 from coldstart.errors import ColdstartError
 from coldstart.store.freshness import build
 
@@ -120,7 +120,7 @@ def test_what_is_kept_is_the_adapter_under_heads_that_change_nothing(made: Path,
     assert artifact.files().keys() == {
         "items.parquet", *inner, *(f"before/{name}" for name in inner), *(f"adapter/{name}" for name in names),
     }  # fmt: skip
-    aligned, before = Aligned.load(artifact.folder), Aligned.load(artifact.folder / "before")
+    aligned, before = AlignedHeads.load(artifact.folder), AlignedHeads.load(artifact.folder / "before")
     assert aligned.heads.digest() == before.heads.digest()
     assert aligned.heads.image.direct is not None
     torch.testing.assert_close(aligned.heads.image.direct.weight, torch.eye(16), rtol=0, atol=0)
@@ -209,7 +209,7 @@ def test_only_what_changes_results_makes_another_fit(shop: coldstart.Workspace) 
     assert next(str(one.notes[0]) for one in report.stages if one.stage == STAGE).startswith("learnt from 78 items in ")
 
     def key(**given: Any) -> str:
-        return json.dumps(Settings(**given).counted(), sort_keys=True)
+        return json.dumps(Settings(**given).key_settings(), sort_keys=True)
 
     lora = {"towers": "lora"}
     assert key() != key(training={"lr": 1}) and key() == key(tune={"lr": 1})
@@ -254,9 +254,9 @@ LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "lora_layers": "all"}
 
 def test_defaults_that_reach_row_keys() -> None:
     """The numbers of version 0.1: other ones would fit every workspace anew."""
-    assert Settings().counted() == {**SPLIT, "training": FROZEN}
-    assert Settings(towers="lora").counted() == {**SPLIT, "towers": "lora", "tune": {**TRAINED, **LORA}}
-    assert Settings(towers="last_blocks").counted() == {
+    assert Settings().key_settings() == {**SPLIT, "training": FROZEN}
+    assert Settings(towers="lora").key_settings() == {**SPLIT, "towers": "lora", "tune": {**TRAINED, **LORA}}
+    assert Settings(towers="last_blocks").key_settings() == {
         **SPLIT,
         "towers": "last_blocks",
         "tune": {**TRAINED, "last_blocks": 2},
@@ -264,7 +264,7 @@ def test_defaults_that_reach_row_keys() -> None:
 
 
 def test_a_job_states_all_settings_that_change_its_result(tmp_path: Path) -> None:
-    example = Example("a", 0, "train", [Look("a.png")], [("a", 1.0)])
+    example = Example("a", 0, "train", [ImageRef("a.png")], [("a", 1.0)])
     examples = [example, replace(example, item_id="b", group=1)]
     training = TowerTraining(processes=2, workers=1, lr=1e-3)
     job = json.loads((write_job(tmp_path, "open_clip:x", examples, "lora", training) / "job.json").read_bytes())

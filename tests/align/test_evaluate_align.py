@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import coldstart
-from coldstart.align.evaluate import ClassTexts, compare, evaluate, evaluate_workspace
+from coldstart.align.evaluate import ClassTexts, compare, evaluate, evaluate_split
 from coldstart.align.measures import Classes, pool
-from coldstart.align.queries import choose
+from coldstart.align.queries import select_examples
 from coldstart.cli import app
-from coldstart.encoders._heads import Aligned, Head, Heads, HeadShape, Tower
+from coldstart.encoders._heads import AlignedHeads, Head, Heads, HeadShape, Tower
 from coldstart.errors import ColdstartError
 from coldstart.metrics.ranking import Interval
 
@@ -29,7 +29,7 @@ ITEMS = np.arange(6)
 ALONE = np.full(6, -1)
 
 
-def heads(image: NDArray[Any] | None = None, text: NDArray[Any] | None = None) -> Aligned:
+def heads(image: NDArray[Any] | None = None, text: NDArray[Any] | None = None) -> AlignedHeads:
     """Linear heads of six numbers; the identity where nothing is given."""
     made = Heads(HeadShape(6, 6), HeadShape(6, 6))
     for head, weights in ((made.image, image), (made.text, text)):
@@ -37,7 +37,7 @@ def heads(image: NDArray[Any] | None = None, text: NDArray[Any] | None = None) -
         with torch.no_grad():
             head.direct.weight.copy_(torch.tensor(EYE if weights is None else weights))
     towers = {"image": Tower("starter", {}), "text": Tower("fake:6", {})}
-    return Aligned(towers, made.requires_grad_(False).eval(), {"items": 6, "texts": {"title": 1.0}})
+    return AlignedHeads(towers, made.requires_grad_(False).eval(), {"items": 6, "texts": {"title": 1.0}})
 
 
 SWAPPED = EYE[[1, 0, 2, 3, 4, 5]]
@@ -59,7 +59,7 @@ class Made:
 
 def message(*arguments: Any, **options: Any) -> str:
     with pytest.raises(ColdstartError) as caught:
-        evaluate_workspace(*arguments, **options)
+        evaluate_split(*arguments, **options)
     return str(caught.value)
 
 
@@ -146,6 +146,16 @@ def test_changes_are_paired() -> None:
         compare(before, evaluate(EYE[:5], ITEMS[:5], EYE, ITEMS, ALONE))
 
 
+def test_a_space_in_which_right_ones_come_first_gains_in_every_measure() -> None:
+    swapped = evaluate(EYE, ITEMS, EYE @ SWAPPED, ITEMS, ALONE)
+    perfect = evaluate(EYE, ITEMS, EYE, ITEMS, ALONE)
+    changed = compare(swapped, perfect)
+    for direction in ("image_to_text", "text_to_image"):
+        assert changed[direction]["mrr"].value == pytest.approx(2 / 6 * 5 / 6)  # two of six rise from rank 6 to 1
+        assert changed[direction]["recall_at_1"].value == pytest.approx(2 / 6)
+    assert compare(perfect, swapped)["image_to_text"]["mrr"].value == pytest.approx(-2 / 6 * 5 / 6)
+
+
 def test_pooled_items_have_length_one_and_those_without_vectors_say_so() -> None:
     pooled, has = pool(EYE[:3], np.array([0, 0, 2]), 4)
     assert has.tolist() == [True, False, True, False]
@@ -165,13 +175,17 @@ def test_a_head_gives_unit_vectors_of_half_precision_ones() -> None:
 def test_sheets_show_the_worst_the_best_and_some_at_random() -> None:
     queries = np.concatenate([EYE[:4], EYE[4:5] * 0.8 + EYE[5:] * 0.6])
     right = [np.array([place]) for place in range(5)]
-    found = choose(queries, EYE, right, np.array([1, 1, 1, 1, 1]), count=2, hits=3)
+    found = select_examples(queries, EYE, right, np.array([1, 1, 1, 1, 1]), count=2, hits=3)
     assert [sheet.query for sheet in found["best"]] == [0, 1]
     assert found["worst"] == []
-    sheet = choose(queries, EYE, [*right[:4], np.array([5])], np.array([1, 1, 1, 1, 2]), count=2, hits=1)["worst"][0]
+    sheet = select_examples(queries, EYE, [*right[:4], np.array([5])], np.array([1, 1, 1, 1, 2]), count=2, hits=1)[
+        "worst"
+    ][0]
     assert (sheet.query, sheet.rank, sheet.answer.place, sheet.answer.right) == (4, 2, 5, True)
     assert [(hit.place, hit.right) for hit in sheet.hits] == [(4, False)]
-    drawn = [[sheet.query for sheet in choose(queries, EYE, right, np.ones(5), seed=7)["random"]] for _ in range(2)]
+    drawn = [
+        [sheet.query for sheet in select_examples(queries, EYE, right, np.ones(5), seed=7)["random"]] for _ in range(2)
+    ]
     assert drawn[0] == drawn[1] == [0, 1, 2, 3, 4]
 
 
@@ -180,7 +194,7 @@ def test_sheets_show_the_worst_the_best_and_some_at_random() -> None:
 
 def test_the_held_out_split_is_asked_before_and_after() -> None:
     features = Made(split=["test", "test", "test", "train", "valid", "train"])
-    report = evaluate_workspace(features, heads(), heads(text=SWAPPED))
+    report = evaluate_split(features, heads(), heads(text=SWAPPED))
     assert (report.split, report.held_out, report.view) == ("test", True, "title")
     assert report.note == "held out: no fit has seen these items, nor others of their groups"
     assert report.counts == {
@@ -193,7 +207,7 @@ def test_the_held_out_split_is_asked_before_and_after() -> None:
     assert report.before.image_to_text.metrics["recall_at_1"].value == pytest.approx(1 / 3)
     assert report.difference["image_to_text"]["recall_at_1"].value == pytest.approx(2 / 3)
     assert report.towers == {"image": "starter", "text": "fake:6"}
-    alone = evaluate_workspace(features, heads())
+    alone = evaluate_split(features, heads())
     assert (alone.before, alone.difference) == (None, None)
 
 
@@ -205,14 +219,14 @@ def test_the_held_out_split_is_asked_before_and_after() -> None:
     ],
 )
 def test_items_that_the_fit_has_seen_are_named_as_such(split: str, note: str) -> None:
-    report = evaluate_workspace(Made(split=[split] * 2 + ["test"] * 4), heads(), split=split)
+    report = evaluate_split(Made(split=[split] * 2 + ["test"] * 4), heads(), split=split)
     assert (report.held_out, report.note, report.counts["asked"]) == (False, note, 2)
     assert report.to_dict()["note"] == note
 
 
 def test_items_that_came_after_the_fit_are_held_out_unless_their_group_was_not() -> None:
     features = Made(split=["test", "", "", "train", "", "valid"], groups=np.array([0, 1, 3, 3, -1, 5]))
-    report = evaluate_workspace(features, heads())
+    report = evaluate_split(features, heads())
     assert report.counts["asked"] == 3  # 0, 1 and 4
     assert report.counts["left_out"] == 1
     assert report.counts["splits"] == {"test": 1, "new": 3, "train": 1, "valid": 1}
@@ -220,7 +234,7 @@ def test_items_that_came_after_the_fit_are_held_out_unless_their_group_was_not()
 
 
 def test_items_of_one_group_are_counted() -> None:
-    report = evaluate_workspace(Made(groups=np.array([4, 4, 4, -1, -1, 9])), heads())
+    report = evaluate_split(Made(groups=np.array([4, 4, 4, -1, -1, 9])), heads())
     assert (report.counts["groups"], report.counts["shared"]) == (4, 3)
 
 
@@ -242,17 +256,17 @@ def test_frames_of_a_video_ask_together_and_other_texts_apart() -> None:
         texts=EYE[[0, 1, 2, 2, 1]], text_items=np.array([0, 1, 2, 1, 2]),
         text_views=["title"] * 3 + ["plot"] * 2,
     )  # fmt: skip
-    report = evaluate_workspace(features, heads(), heads(text=SWAPPED))
+    report = evaluate_split(features, heads(), heads(text=SWAPPED))
     assert report.after.image_to_text.ranks.tolist() == [1, 1, 1]
     assert report.counts["asked"] == 3
     assert (report.counts["chosen"], report.counts["without_image"], report.counts["without_text"]) == (6, 3, 3)
     assert list(report.views) == ["plot"]
     assert report.views["plot"]["after"]["image_to_text"]["metrics"]["recall_at_1"]["value"] == 0
     assert list(report.views["plot"]) == ["before", "after"]
-    other = evaluate_workspace(features, heads(), view="plot")
+    other = evaluate_split(features, heads(), view="plot")
     assert (other.view, list(other.views), other.after.image_to_text.gallery) == ("plot", ["title"], 2)
     untitled = replace(features, text_views=["words"] * 3 + ["plot"] * 2)
-    assert evaluate_workspace(untitled, heads()).view == "words"
+    assert evaluate_split(untitled, heads()).view == "words"
 
 
 def test_prompts_of_a_class_are_averaged_in_the_space_and_case_parts_no_names() -> None:
@@ -263,14 +277,14 @@ def test_prompts_of_a_class_are_averaged_in_the_space_and_case_parts_no_names() 
         np.array([0, 0, 1]),
         [" red  HAT", "shoe", None, "lamp", "shoe", "red hat"],
     )
-    found = evaluate_workspace(Made(split=["test"] * 5 + ["train"]), heads(), classes=classes).after.zero_shot
+    found = evaluate_split(Made(split=["test"] * 5 + ["train"]), heads(), classes=classes).after.zero_shot
     assert found is not None
     assert found.confusion.sum() == 3  # the two others have no such class, and the last is not asked
     assert found.confusion[:, 0].tolist()[0] == 1
 
 
 def test_the_report_is_plain_data_with_the_items_of_its_sheets() -> None:
-    report = evaluate_workspace(Made(), heads(text=SWAPPED), heads())
+    report = evaluate_split(Made(), heads(text=SWAPPED), heads())
     told = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     worst = told["sheets"]["image_to_text"]["worst"]
     assert [sheet["item_id"] for sheet in worst] == ["item-0", "item-1"]

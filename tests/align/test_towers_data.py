@@ -12,9 +12,9 @@ from PIL import Image
 import coldstart
 from coldstart.align.towers.data import (
     Draw,
-    Drawn,
     Example,
-    Look,
+    ImageRef,
+    PairDataset,
     RandomCrop,
     collate,
     epoch_plan,
@@ -31,8 +31,8 @@ TRANSFORM = ImageTransform((32, 48), "squash")
 TEXTS = [("never", 0.0), ("rare", 1.0), ("often", 3.0)]
 
 
-def drawn(examples: list[Example], *, frames: int = 4, augment: bool = False, seed: int = 0) -> Drawn:
-    return Drawn(examples, TRANSFORM, Limits(), frames=frames, augment=augment, seed=seed)
+def drawn(examples: list[Example], *, frames: int = 4, augment: bool = False, seed: int = 0) -> PairDataset:
+    return PairDataset(examples, TRANSFORM, Limits(), frames=frames, augment=augment, seed=seed)
 
 
 @pytest.fixture
@@ -48,12 +48,12 @@ def video() -> Path:
 
 
 def test_texts_are_drawn_by_weight_and_a_draw_is_always_the_same(picture: Path) -> None:
-    data = drawn([Example("a", 0, "train", [Look(str(picture))], TEXTS)])
+    data = drawn([Example("a", 0, "train", [ImageRef(str(picture))], TEXTS)])
     texts = [data[Draw(0, epoch)][2] for epoch in range(200)]
     assert texts.count("never") == 0
     assert 0.65 < texts.count("often") / 200 < 0.85
     assert texts == [data[Draw(0, epoch)][2] for epoch in range(200)]
-    other = drawn([Example("a", 0, "train", [Look(str(picture))], TEXTS)], seed=1)
+    other = drawn([Example("a", 0, "train", [ImageRef(str(picture))], TEXTS)], seed=1)
     assert texts != [other[Draw(0, epoch)][2] for epoch in range(200)]
     _, image, text = data[Draw(0, None)]
     assert text == "often"
@@ -63,20 +63,20 @@ def test_texts_are_drawn_by_weight_and_a_draw_is_always_the_same(picture: Path) 
 def test_frames_of_a_video(video: Path) -> None:
     spread = sample_frames(video, Limits(), TRANSFORM, count=4).images
     middle = sample_frames(video, Limits(), TRANSFORM, count=1).images[0]
-    data = drawn([Example("v", 0, "train", [Look(str(video), "video")], [("x", 1.0)])])
+    data = drawn([Example("v", 0, "train", [ImageRef(str(video), "video")], [("x", 1.0)])])
     np.testing.assert_array_equal(data[Draw(0, None)][1], middle)
     seen = set()
     for epoch in range(12):
         frame = data[Draw(0, epoch)][1]
         seen.add(next(number for number, one in enumerate(spread) if np.array_equal(one, frame)))
     assert len(seen) > 1
-    timed = drawn([Example("v", 0, "train", [Look(str(video), "video", time_s=1.0)], [("x", 1.0)])])
+    timed = drawn([Example("v", 0, "train", [ImageRef(str(video), "video", time_s=1.0)], [("x", 1.0)])])
     np.testing.assert_array_equal(timed[Draw(0, 3)][1], frames_at(video, Limits(), TRANSFORM, [1.0]).images[0])
 
 
 def test_media_that_changed_since_ingest_or_lead_nowhere_are_named(picture: Path) -> None:
-    look = Look(str(picture), digest=guard.digest(picture), size_bytes=picture.stat().st_size)
-    changed, gone = replace(look, digest="0" * 64), Look(str(picture.with_name("gone.png")))
+    look = ImageRef(str(picture), digest=guard.file_sha256(picture), size_bytes=picture.stat().st_size)
+    changed, gone = replace(look, digest="0" * 64), ImageRef(str(picture.with_name("gone.png")))
     examples = [Example(name, 7, "train", [one], [("x", 1.0)]) for name, one in
                 (("good", look), ("changed", changed), ("gone", gone))]  # fmt: skip
     data = drawn(examples)
@@ -123,8 +123,10 @@ def test_every_place_is_drawn_once_an_epoch_in_batches_of_even_size() -> None:
 
 def test_examples_are_read_as_they_were_written(tmp_path: Path) -> None:
     examples = [
-        Example("a", 0, "train", [Look("p.png"), Look("v.mp4", "video", 1.5, "d", 3)], [("größe ✓\u2028x", 0.5)]),
-        Example("b", 1, "valid", [Look("q.png")], [("x", 1.0), ("y", 2.0)]),
+        Example(
+            "a", 0, "train", [ImageRef("p.png"), ImageRef("v.mp4", "video", 1.5, "d", 3)], [("größe ✓\u2028x", 0.5)]
+        ),
+        Example("b", 1, "valid", [ImageRef("q.png")], [("x", 1.0), ("y", 2.0)]),
     ]
     write_examples(tmp_path / "pairs.jsonl", examples)
     assert read_examples(tmp_path / "pairs.jsonl") == examples

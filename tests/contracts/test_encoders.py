@@ -30,7 +30,7 @@ def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return encoders.load(f"align:{aligned.folder(tmp_path_factory.mktemp('align') / 'heads')}")
     if request.param in PULLED:
         try:
-            install.starter("text"), install.starter("image")
+            install.starter_folder("text"), install.starter_folder("image")
         except ColdstartError as error:
             pytest.skip(str(error))
         return encoders.load(request.param, device="cpu", dtype="float32")

@@ -47,7 +47,7 @@ def generator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     name = request.param
     if name in SLOW:
         try:
-            install.starter("language")
+            install.starter_folder("language")
         except ColdstartError as error:
             pytest.skip(str(error))
     elif name != "fake":

@@ -151,12 +151,12 @@ def case(request: pytest.FixtureRequest, manifest: Path) -> Case:
     kind, own = CASES[request.param]
     if own.get("encoder") == "starter":
         try:
-            install.starter(own["input"])
+            install.starter_folder(own["input"])
         except ColdstartError as error:
             pytest.skip(str(error))
     if own.get("model") == "starter":
         try:
-            install.starter("speech")
+            install.starter_folder("speech")
         except ColdstartError as error:
             pytest.skip(str(error))
     return Case(kind, own, manifest)

@@ -26,24 +26,24 @@ from coldstart.core import sanitize
     ],
 )
 def test_a_text_becomes_data(text: str, line: str) -> None:
-    assert sanitize.data(text) == line
-    assert sanitize.data(line) == line
+    assert sanitize.sanitize_text(text) == line
+    assert sanitize.sanitize_text(line) == line
 
 
 def test_other_values_become_one_line_as_well() -> None:
-    assert sanitize.data(None) == ""
-    assert sanitize.data(12.5) == "12.5"
-    assert sanitize.data(["a\nb", "", None, "<c>"]) == "a b, ‹c›"
-    assert sanitize.data({"size\n": "1 <2>"}) == "size: 1 ‹2›"
+    assert sanitize.sanitize_text(None) == ""
+    assert sanitize.sanitize_text(12.5) == "12.5"
+    assert sanitize.sanitize_text(["a\nb", "", None, "<c>"]) == "a b, ‹c›"
+    assert sanitize.sanitize_text({"size\n": "1 <2>"}) == "size: 1 ‹2›"
 
 
 def test_a_tree_keeps_its_shape_and_loses_what_has_no_text() -> None:
     value = {"a": ["x\ny", "\u200b", 3], "<b>": None, "c": {"d": "\x00"}, "e": 0.0, "f": []}
-    assert sanitize.tree(value) == {"a": ["x y", 3], "c": {}, "e": 0.0, "f": []}
-    assert sanitize.tree("abcdef", 3) == "abc"
-    assert sanitize.tree(None) is None
-    assert sanitize.tree(True) is True
+    assert sanitize.sanitize_tree(value) == {"a": ["x y", 3], "c": {}, "e": 0.0, "f": []}
+    assert sanitize.sanitize_tree("abcdef", 3) == "abc"
+    assert sanitize.sanitize_tree(None) is None
+    assert sanitize.sanitize_tree(True) is True
 
 
 def test_visible_text_keeps_its_signs() -> None:
-    assert sanitize.visible(" a\u200b <b>\n[INST] ") == "a <b> [INST]"
+    assert sanitize.strip_invisible(" a\u200b <b>\n[INST] ") == "a <b> [INST]"

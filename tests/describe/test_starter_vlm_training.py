@@ -14,15 +14,15 @@ from sklearn.linear_model import Ridge
 from tiny_writers import COLOURS, KINDS, byte_tokenizer, tiny_llama
 
 from coldstart.describe.finetune import vlm
-from coldstart.describe.finetune.base_model import quiet
+from coldstart.describe.finetune.base_model import suppress_output
 from coldstart.describe.finetune.training import Example, VlmSettings
-from coldstart.describe.finetune.vlm import PARTS, solve, standardise, train
+from coldstart.describe.finetune.vlm import RIDGE_PARTS, set_standardisation, solve_linear_part, train_vlm
 from coldstart.describe.finetune.vlm_state import Epoch, VlmResult
 from coldstart.encoders.starter import CELLS, GRID_DIM, IMAGE_DIM, LEVELS_DIM
 from coldstart.errors import ColdstartError
 from coldstart.generators import Sampling, _chat_template, _vision
-from coldstart.generators._constrained import Binder
-from coldstart.generators._decode import Row, write
+from coldstart.generators._constrained import GrammarCompiler
+from coldstart.generators._decode import Row, generate
 
 FEW = VlmSettings(
     projector_epochs=1, epochs=2, batch_size=32, projector_lr=3e-3, lr=1e-2, r=4, alpha=8, hidden=32, whole_tokens=2
@@ -58,7 +58,7 @@ def model(folder: Path) -> Any:
 
 def fit(features: NDArray[np.float16], folder: Path, settings: VlmSettings = FEW, **given: Any) -> VlmResult:
     places, held_out = given.pop("places", list(range(ITEMS))), given.pop("held_out", list(range(ITEMS, ITEMS + 40)))
-    return train(
+    return train_vlm(
         features,
         places,
         [item(place) for place in places],
@@ -78,11 +78,11 @@ def made(features: NDArray[np.float16], folder: Path) -> VlmResult:
 
 def texts(made: VlmResult, features: NDArray[np.float16]) -> list[str]:
     tokenizer = byte_tokenizer()
-    binder = Binder(tokenizer, made.model.config.vocab_size, [tokenizer.eos_token_id])
+    binder = GrammarCompiler(tokenizer, made.model.config.vocab_size, [tokenizer.eos_token_id])
     with torch.no_grad():
         seen = made.projector(torch.from_numpy(features))
     rows = [Row([_vision.PICTURE] * len(one), None, one) for one in seen]
-    return [one.text for one in write(made.model, binder, rows, Sampling(max_new_tokens=16))]
+    return [one.text for one in generate(made.model, binder, rows, Sampling(max_new_tokens=16))]
 
 
 def test_unseen_pictures_are_described(made: VlmResult, features: NDArray[np.float16]) -> None:
@@ -109,15 +109,15 @@ def test_the_loss_is_that_of_transformers_on_the_completion(features: NDArray[np
     settings = VlmSettings(projector_epochs=1, epochs=1, hidden=8, whole_tokens=1, dropout=0, mirror=False)
     example = Example("a", "Describe.", "from a shop", "red shoe.")
     tokenizer = byte_tokenizer()
-    with quiet(0, torch.device("cpu")):
-        learner = vlm._Learner(features, [0, 1], [example, item(1)], [0], [example], settings, model(folder), tokenizer)
+    with suppress_output(0, torch.device("cpu")):
+        learner = vlm._Trainer(features, [0, 1], [example, item(1)], [0], [example], settings, model(folder), tokenizer)
     both, count, read = learner._loss(1, np.array([0]), np.zeros(1, np.bool_))
     prompt = _vision.prompt_ids(tokenizer, "Describe.", "from a shop", CELLS + 1)
     completion = _chat_template.completion_ids(tokenizer, "red shoe.")
     inner = learner._model
     pictures = learner._projector.eval()(torch.from_numpy(features[:1]))[0]
     table = inner.get_input_embeddings()
-    inputs = torch.cat([_vision.embedded(table, prompt, pictures), table(torch.tensor(completion))])[None]
+    inputs = torch.cat([_vision.embed_prompt(table, prompt, pictures), table(torch.tensor(completion))])[None]
     labels = torch.tensor([[-100] * len(prompt) + completion])
     reference = inner(inputs_embeds=inputs, labels=labels).loss
     assert (count, read) == (len(completion), len(prompt) + len(completion) - 1)
@@ -202,12 +202,12 @@ def test_a_mirrored_picture_has_its_cells_from_right_to_left() -> None:
 
 
 def projector(whole_tokens: int = 1) -> _vision.Projector:
-    return _vision.Projector(_vision.Shape(CELLS, IMAGE_DIM, LEVELS_DIM, whole_tokens, 4, 6, 1.0))
+    return _vision.Projector(_vision.ProjectorShape(CELLS, IMAGE_DIM, LEVELS_DIM, whole_tokens, 4, 6, 1.0))
 
 
 def test_numbers_are_standardised_and_cells_share_theirs(features: NDArray[np.float16]) -> None:
     one = projector()
-    standardise(one, features)
+    set_standardisation(one, features)
     whole = features[:, -LEVELS_DIM:].astype(np.float64)
     np.testing.assert_allclose(one.mean[-LEVELS_DIM:], whole.mean(0), atol=1e-4)
     np.testing.assert_allclose(one.deviation[-LEVELS_DIM:], whole.std(0), rtol=1e-3)
@@ -222,8 +222,8 @@ def test_the_straight_part_is_a_ridge_regression_and_no_example_sees_its_own(fea
     words = [random.integers(0, 50, size=int(random.integers(1, 7))).tolist() for _ in rows]
     table = torch.from_numpy(random.normal(size=(50, 6)).astype(np.float32))
     one = projector(whole_tokens=2)
-    standardise(one, rows)
-    given = solve(one, rows, words, table, 0.5, 0)
+    set_standardisation(one, rows)
+    given = solve_linear_part(one, rows, words, table, 0.5, 0)
     seen = one.standardised(torch.from_numpy(rows))[:, -LEVELS_DIM:].double().numpy()
     goals = np.stack([_goal(table[torch.tensor(own)].double().numpy()) for own in words])
     goals = goals - goals.mean(0)
@@ -234,7 +234,7 @@ def test_the_straight_part_is_a_ridge_regression_and_no_example_sees_its_own(fea
         return solved.T
 
     np.testing.assert_allclose(one.straight.weight.numpy(), ridge(np.arange(40)).T, atol=1e-4)
-    parts = np.random.default_rng(0).permutation(40) % PARTS
+    parts = np.random.default_rng(0).permutation(40) % RIDGE_PARTS
     own = np.flatnonzero(parts == 0)
     np.testing.assert_allclose(given[own], seen[own] @ ridge(np.flatnonzero(parts != 0)), atol=1e-4)
 

@@ -36,7 +36,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 @pytest.fixture(scope="session")
 def starter_models() -> None:
     """Skip, saying so, where the starter models are not on this machine."""
-    missing = [row.name for row in install.rows() if row.state != "ready"]
+    missing = [row.name for row in install.model_rows() if row.state != "ready"]
     if missing:
         pytest.skip(f"{', '.join(missing)} not on this machine: run `coldstart models pull starter`")
 

@@ -43,7 +43,7 @@ WRITTEN_ONLY = {
 
 @pytest.fixture(scope="module", autouse=True)
 def starter_models() -> None:
-    missing = [row.name for row in install.rows() if row.state != "ready"]
+    missing = [row.name for row in install.model_rows() if row.state != "ready"]
     if missing:
         pytest.skip(f"{', '.join(missing)} not on this machine: run `coldstart models pull starter`")
 

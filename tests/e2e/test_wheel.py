@@ -26,8 +26,8 @@ def test_pipelines_and_prompts_are_found(installed: Installed, tmp_path: Path) -
 def test_the_heads_of_starter_clip_come_along(installed: Installed, tmp_path: Path) -> None:
     code = """
 from coldstart.encoders.starter_clip import HEADS
-from coldstart.encoders._heads import Aligned
-print(Aligned.load(HEADS).heads.dim)
+from coldstart.encoders._heads import AlignedHeads
+print(AlignedHeads.load(HEADS).heads.dim)
 """
     assert installed.python(tmp_path, code) == "384"
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from coldstart import encoders
-from coldstart.encoders import Projector
-from coldstart.encoders._heads import Aligned, Head, Heads, HeadShape
+from coldstart.encoders import HeadEncoder
+from coldstart.encoders._heads import AlignedHeads, Head, Heads, HeadShape
 from coldstart.errors import ColdstartError
 from coldstart.models import install
 
@@ -22,8 +22,8 @@ from coldstart.models import install
 def test_vectors_are_those_of_the_encoders_below_through_the_heads(tmp_path: Path) -> None:
     folder = aligned.folder(tmp_path / "heads")
     encoder = encoders.load(f"align:{folder}")
-    assert isinstance(encoder, Projector)
-    heads = Aligned.load(folder).heads
+    assert isinstance(encoder, HeadEncoder)
+    heads = AlignedHeads.load(folder).heads
     below = encoders.load("fake:64").encode_documents(["a red shoe", "lemon"])
     wanted = below @ heads.text.direct.weight.numpy().T + heads.text.bias.numpy()  # type: ignore[union-attr]
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
@@ -89,17 +89,17 @@ def test_a_name_that_is_no_folder_says_what_to_name(name: str) -> None:
 def test_a_folder_whose_files_do_not_fit_is_refused(tmp_path: Path) -> None:
     folder = aligned.folder(tmp_path / "heads")
     with pytest.raises(ColdstartError, match=r"^.*nowhere does not hold aligned heads \(heads\.json\): "):
-        Aligned.load(tmp_path / "nowhere")
+        AlignedHeads.load(tmp_path / "nowhere")
     aligned.folder(tmp_path / "wider", dim=24)
     (folder / "heads.safetensors").write_bytes((tmp_path / "wider" / "heads.safetensors").read_bytes())
     with pytest.raises(ColdstartError, match=r"heads\.safetensors does not fit heads\.json beside it: "):
-        Aligned.load(folder)
+        AlignedHeads.load(folder)
 
 
 def test_heads_come_back_as_they_were_saved(tmp_path: Path) -> None:
-    first = Aligned.load(aligned.folder(tmp_path / "a"))
+    first = AlignedHeads.load(aligned.folder(tmp_path / "a"))
     first.save(tmp_path / "b")
-    again = Aligned.load(tmp_path / "b")
+    again = AlignedHeads.load(tmp_path / "b")
     assert again.heads.digest() == first.heads.digest()
     assert (again.towers, again.about) == (first.towers, {"seed": 0})
     assert (tmp_path / "a" / "heads.json").read_bytes() == (tmp_path / "b" / "heads.json").read_bytes()
@@ -130,7 +130,7 @@ def test_starter_clip_has_no_variants() -> None:
 @pytest.mark.slow
 def test_starter_clip_finds_pictures_by_their_words() -> None:
     try:
-        install.starter("image"), install.starter("text")
+        install.starter_folder("image"), install.starter_folder("text")
     except ColdstartError as error:
         pytest.skip(str(error))
     from coldstart.core import settings

@@ -8,7 +8,7 @@ import pytest
 _TOUCH = """
 import resource
 import numpy as np
-from coldstart.encoders._tensors import keep_freed
+from coldstart.encoders._tensors import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -17,7 +17,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 gave_back = faults()
-told = keep_freed()
+told = keep_freed_memory()
 faults()
 print(told, gave_back, faults())
 """

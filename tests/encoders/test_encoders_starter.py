@@ -27,7 +27,7 @@ photographs = pytest.mark.skipif(not GROCERY.is_dir(), reason=f"no photographs a
 
 def starter(dtype: str) -> Encoder:
     try:
-        install.starter("text"), install.starter("image")
+        install.starter_folder("text"), install.starter_folder("image")
     except ColdstartError as error:
         pytest.skip(str(error))
     return encoders.load("starter", device="cpu", dtype=dtype)
@@ -48,7 +48,7 @@ def encode(encoder: Encoder, items: list[dict[str, Any]]) -> Vectors:
 
 def test_text_equals_sentence_transformers_and_holds_in_bfloat16() -> None:
     exact = starter("float32").encode_documents(TEXTS)
-    reference = encoders.load(f"sentence-transformers:{install.starter('text')}", device="cpu", dtype="float32")
+    reference = encoders.load(f"sentence-transformers:{install.starter_folder('text')}", device="cpu", dtype="float32")
     np.testing.assert_allclose(exact, reference.encode_documents(TEXTS), atol=1e-5)
     assert starter("float32").count_tokens(TEXTS) == reference.count_tokens(TEXTS)
     assert (starter("bfloat16").encode_documents(TEXTS) * exact).sum(axis=1).min() >= 0.999
@@ -63,7 +63,7 @@ def test_pictures_equal_timm_and_hold_in_bfloat16() -> None:
     encoder = starter("float32")
     exact = encode(encoder, products)
     model = timm.create_model("tf_efficientnet_lite2", pretrained=False, num_classes=1000)
-    weights = torch.load(install.starter("image") / "efficientnet-lite2-9656183e.pth", weights_only=True)
+    weights = torch.load(install.starter_folder("image") / "efficientnet-lite2-9656183e.pth", weights_only=True)
     model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
     model.reset_classifier(0)
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
@@ -88,7 +88,7 @@ def test_levels_are_the_stages_of_timm_and_hold_in_bfloat16() -> None:
     assert levels.passport("text") == starter("float32").passport("text")
     exact = encode(levels, products)
     model = timm.create_model("tf_efficientnet_lite2", pretrained=False, num_classes=1000)
-    weights = torch.load(install.starter("image") / "efficientnet-lite2-9656183e.pth", weights_only=True)
+    weights = torch.load(install.starter_folder("image") / "efficientnet-lite2-9656183e.pth", weights_only=True)
     model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
     pixels = torch.stack([transform(Image.open(GROCERY / p["file"]).convert("RGB")) for p in products])

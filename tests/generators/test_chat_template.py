@@ -13,10 +13,10 @@ from coldstart.models import install
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerBase:
     try:
-        install.starter("language")
+        install.starter_folder("language")
     except ColdstartError as error:
         pytest.skip(str(error))
-    return _smollm2.tokenizer()
+    return _smollm2.load_tokenizer()
 
 
 def test_the_starter_model_reads_its_own_template(tokenizer: PreTrainedTokenizerBase) -> None:

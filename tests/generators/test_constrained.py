@@ -13,7 +13,7 @@ import xgrammar
 
 from coldstart.core.attributes import Attribute
 from coldstart.core.description import json_schema, parse
-from coldstart.generators._constrained import Binder, Pen, loops
+from coldstart.generators._constrained import ConstrainedSequence, GrammarCompiler, ends_in_loop
 
 ATTRIBUTES = {
     "type": Attribute(values=("Shirts", "Casual Shoes")),
@@ -24,30 +24,30 @@ SHORT, LONG = ("attributes", "summary"), ("summary", "attributes", "keywords", "
 
 
 @pytest.fixture(scope="module")
-def binder() -> Binder:
+def compiler() -> GrammarCompiler:
     tokenizer = word_tokens.tokenizer()
-    return Binder(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
+    return GrammarCompiler(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
 
 
-def allowed(binder: Binder, pen: Pen) -> list[int]:
-    bitmask = xgrammar.allocate_token_bitmask(1, binder.vocab_size)
-    assert pen.mask(bitmask, 0)
+def allowed(compiler: GrammarCompiler, sequence: ConstrainedSequence) -> list[int]:
+    bitmask = xgrammar.allocate_token_bitmask(1, compiler.vocab_size)
+    assert sequence.mask(bitmask, 0)
     places = np.unpackbits(bitmask[0].numpy().view(np.uint8), bitorder="little").nonzero()[0]
     return [int(place) for place in places]
 
 
-def write(binder: Binder, pen: Pen, text: str) -> None:
-    for token in binder.split(text.encode()):
-        assert token in allowed(binder, pen)
-        pen.take(token)
+def write(compiler: GrammarCompiler, sequence: ConstrainedSequence, text: str) -> None:
+    for token in compiler.split_greedily(text.encode()):
+        assert token in allowed(compiler, sequence)
+        sequence.accept(token)
 
 
-def test_what_a_description_dumps_is_allowed_and_ends_itself(binder: Binder) -> None:
+def test_what_a_description_dumps_is_allowed_and_ends_itself(compiler: GrammarCompiler) -> None:
     text = '{"attributes": {"type": "Casual Shoes", "material": "wool"}, "summary": "A blue shoe, été."}'
-    pen = Pen(binder, json_schema(ATTRIBUTES, SHORT), 200)
-    write(binder, pen, text)
-    assert (pen.finish, pen.text()) == ("stop", text)
-    assert len(pen.tokens) == len(binder.split(text.encode()))
+    sequence = ConstrainedSequence(compiler, json_schema(ATTRIBUTES, SHORT), 200)
+    write(compiler, sequence, text)
+    assert (sequence.finish, sequence.text()) == ("stop", text)
+    assert len(sequence.tokens) == len(compiler.split_greedily(text.encode()))
 
 
 @pytest.mark.parametrize(
@@ -65,90 +65,96 @@ def test_what_a_description_dumps_is_allowed_and_ends_itself(binder: Binder) -> 
         ('{"attributes": {}, "summary": "', "<|im_start|>"),
     ],
 )
-def test_what_the_schema_does_not_say_is_not_allowed(binder: Binder, begun: str, wrong: str) -> None:
-    pen = Pen(binder, json_schema(ATTRIBUTES, SHORT), 200)
-    write(binder, pen, begun)
-    first = binder.tokenizer.convert_tokens_to_ids(wrong) if wrong.startswith("<|") else binder.split(wrong.encode())[0]
-    assert first not in allowed(binder, pen)
+def test_what_the_schema_does_not_say_is_not_allowed(compiler: GrammarCompiler, begun: str, wrong: str) -> None:
+    sequence = ConstrainedSequence(compiler, json_schema(ATTRIBUTES, SHORT), 200)
+    write(compiler, sequence, begun)
+    first = (
+        compiler.tokenizer.convert_tokens_to_ids(wrong)
+        if wrong.startswith("<|")
+        else compiler.split_greedily(wrong.encode())[0]
+    )
+    assert first not in allowed(compiler, sequence)
     if not wrong.startswith("<|"):
         with pytest.raises(RuntimeError, match=r"does not fit the schema after"):
-            pen.take(first)
+            sequence.accept(first)
 
 
 @pytest.mark.parametrize("output", [SHORT, LONG])
 @pytest.mark.parametrize("seed", range(12))
 def test_texts_of_random_tokens_are_whole_within_their_budget(
-    binder: Binder, output: tuple[str, ...], seed: int
+    compiler: GrammarCompiler, output: tuple[str, ...], seed: int
 ) -> None:
     draw = random.Random(seed)
     schema = json_schema(ATTRIBUTES, output)
-    least = len(binder.split(b'{"summary": "a", "attributes": {}, "keywords": [], "queries": []}'))
+    least = len(compiler.split_greedily(b'{"summary": "a", "attributes": {}, "keywords": [], "queries": []}'))
     budget = least + 8 + draw.randrange(150)
-    pen = Pen(binder, schema, budget)
+    sequence = ConstrainedSequence(compiler, schema, budget)
     eager = draw.random()
-    while pen.finish is None:
-        choice = allowed(binder, pen)
-        marks = [token for token in choice if binder.pieces[token] in (b'"', b",", b"}", b"]", b", ")]
-        pen.take(draw.choice(marks if marks and draw.random() < eager else choice))
-    assert len(pen.tokens) <= budget
-    parse(pen.text(), output)
+    while sequence.finish is None:
+        choice = allowed(compiler, sequence)
+        marks = [token for token in choice if compiler.pieces[token] in (b'"', b",", b"}", b"]", b", ")]
+        sequence.accept(draw.choice(marks if marks and draw.random() < eager else choice))
+    assert len(sequence.tokens) <= budget
+    parse(sequence.text(), output)
 
 
-def test_a_text_that_is_cut_says_so(binder: Binder) -> None:
+def test_a_text_that_is_cut_says_so(compiler: GrammarCompiler) -> None:
     schema = json_schema(ATTRIBUTES, SHORT)
-    pen = Pen(binder, schema, len(binder.split(b'{"attributes": {}, "summary": "a"}')) + 30)
-    write(binder, pen, '{"attributes": {}, "summary": "')
-    letters = [binder.split(letter.encode())[0] for letter in "abcdefghijklmnopqrstuvwxyz"]
+    sequence = ConstrainedSequence(
+        compiler, schema, len(compiler.split_greedily(b'{"attributes": {}, "summary": "a"}')) + 30
+    )
+    write(compiler, sequence, '{"attributes": {}, "summary": "')
+    letters = [compiler.split_greedily(letter.encode())[0] for letter in "abcdefghijklmnopqrstuvwxyz"]
     for place in range(100):
-        if pen.finish is None:
-            pen.take(letters[place * 7 % 26])
-    assert pen.finish == "length"
-    assert json.loads(pen.text())["summary"].startswith("ahov")
+        if sequence.finish is None:
+            sequence.accept(letters[place * 7 % 26])
+    assert sequence.finish == "length"
+    assert json.loads(sequence.text())["summary"].startswith("ahov")
 
 
-def test_a_loop_in_a_string_is_shut_and_the_text_goes_on(binder: Binder) -> None:
-    pen = Pen(binder, json_schema(ATTRIBUTES, LONG), 300)
-    write(binder, pen, '{"summary": "')
-    letter = binder.split(b"a")[0]
-    while pen.take(letter) == letter:
+def test_a_loop_in_a_string_is_shut_and_the_text_goes_on(compiler: GrammarCompiler) -> None:
+    sequence = ConstrainedSequence(compiler, json_schema(ATTRIBUTES, LONG), 300)
+    write(compiler, sequence, '{"summary": "')
+    letter = compiler.split_greedily(b"a")[0]
+    while sequence.accept(letter) == letter:
         pass
-    write(binder, pen, ', "attributes": {}, "keywords": [], "queries": []}')
-    assert pen.finish == "stop"
-    assert len(json.loads(pen.text())["summary"]) <= 40
+    write(compiler, sequence, ', "attributes": {}, "keywords": [], "queries": []}')
+    assert sequence.finish == "stop"
+    assert len(json.loads(sequence.text())["summary"]) <= 40
 
 
-def test_a_loop_ends_a_free_text(binder: Binder) -> None:
-    pen = Pen(binder, None, 300)
-    for token in binder.split(b"so blue " * 30):
-        if pen.finish is None:
-            pen.take(token)
-    assert pen.finish == "length"
-    assert len(pen.tokens) < 100
+def test_a_loop_ends_a_free_text(compiler: GrammarCompiler) -> None:
+    sequence = ConstrainedSequence(compiler, None, 300)
+    for token in compiler.split_greedily(b"so blue " * 30):
+        if sequence.finish is None:
+            sequence.accept(token)
+    assert sequence.finish == "length"
+    assert len(sequence.tokens) < 100
 
 
-def test_the_mark_of_the_end_ends_a_free_text(binder: Binder) -> None:
-    pen = Pen(binder, None, 300)
-    for token in [*binder.split(b"blue shoe"), binder.tokenizer.eos_token_id]:
-        pen.take(token)
-    assert (pen.finish, pen.text()) == ("stop", "blue shoe")
+def test_the_mark_of_the_end_ends_a_free_text(compiler: GrammarCompiler) -> None:
+    sequence = ConstrainedSequence(compiler, None, 300)
+    for token in [*compiler.split_greedily(b"blue shoe"), compiler.tokenizer.eos_token_id]:
+        sequence.accept(token)
+    assert (sequence.finish, sequence.text()) == ("stop", "blue shoe")
 
 
 def test_loops_are_counted() -> None:
-    assert loops([1] * 24)
-    assert not loops([1] * 23)
-    assert loops([9, *[1, 2, 3] * 8])
-    assert loops([9, *range(30), *range(30), *range(30)])
-    assert not loops([*range(40), *range(40), *range(40)])
-    assert not loops([])
+    assert ends_in_loop([1] * 24)
+    assert not ends_in_loop([1] * 23)
+    assert ends_in_loop([9, *[1, 2, 3] * 8])
+    assert ends_in_loop([9, *range(30), *range(30), *range(30)])
+    assert not ends_in_loop([*range(40), *range(40), *range(40)])
+    assert not ends_in_loop([])
 
 
-def test_the_order_of_fields_is_the_schemas(binder: Binder) -> None:
+def test_the_order_of_fields_is_the_schemas(compiler: GrammarCompiler) -> None:
     for output in (("summary", "attributes"), SHORT):
-        pen = Pen(binder, json_schema(ATTRIBUTES, output), 100)
-        write(binder, pen, f'{{"{output[0]}')
+        sequence = ConstrainedSequence(compiler, json_schema(ATTRIBUTES, output), 100)
+        write(compiler, sequence, f'{{"{output[0]}')
 
 
-def test_a_schema_that_cannot_be_compiled_is_named(binder: Binder) -> None:
+def test_a_schema_that_cannot_be_compiled_is_named(compiler: GrammarCompiler) -> None:
     schema: dict[str, Any] = {"type": "nothing"}
     with pytest.raises(ValueError, match=r'^schema \{"type": "nothing"\} cannot be compiled: '):
-        Pen(binder, schema, 10)
+        ConstrainedSequence(compiler, schema, 10)

@@ -16,8 +16,8 @@ from coldstart.core.attributes import Attribute
 from coldstart.core.description import json_schema, parse
 from coldstart.generators import Sampling, _decode
 from coldstart.generators import _decode as _cache
-from coldstart.generators._constrained import Binder
-from coldstart.generators._decode import Row, write
+from coldstart.generators._constrained import GrammarCompiler
+from coldstart.generators._decode import Row, generate
 
 SCHEMA = json_schema(
     {"type": Attribute(values=("Shirts", "Casual Shoes")), "colour": Attribute(values=("Blue", "Red"))}
@@ -35,25 +35,25 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def binder() -> Binder:
+def compiler() -> GrammarCompiler:
     tokenizer = word_tokens.tokenizer()
-    return Binder(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
+    return GrammarCompiler(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
 
 
 @pytest.fixture(scope="module")
-def model(binder: Binder) -> Any:
-    return word_tokens.llama(binder.vocab_size)
+def model(compiler: GrammarCompiler) -> Any:
+    return word_tokens.llama(compiler.vocab_size)
 
 
-def rows(binder: Binder, system: str = "You name what is in a shop. ") -> list[Row]:
-    ids = [binder.tokenizer(f"{system}Title: {title}", add_special_tokens=False)["input_ids"] for title in TITLES]
+def rows(compiler: GrammarCompiler, system: str = "You name what is in a shop. ") -> list[Row]:
+    ids = [compiler.tokenizer(f"{system}Title: {title}", add_special_tokens=False)["input_ids"] for title in TITLES]
     return [Row(own, (SCHEMA, None)[place % 2]) for place, own in enumerate(ids)]
 
 
 @pytest.mark.filterwarnings("error")
-def test_no_name_that_goes_away_is_used(model: Any, binder: Binder) -> None:
+def test_no_name_that_goes_away_is_used(model: Any, compiler: GrammarCompiler) -> None:
     """transformers says so of the place that called torch, so no other test would fail by it."""
-    assert len(write(model, binder, rows(binder), Sampling(5))) == len(TITLES)
+    assert len(generate(model, compiler, rows(compiler), Sampling(5))) == len(TITLES)
 
 
 def test_a_model_takes_its_cache_by_the_name_in_its_signature(model: Any) -> None:
@@ -69,61 +69,63 @@ def test_a_model_takes_its_cache_by_the_name_in_its_signature(model: Any) -> Non
         @functools.wraps(New.forward)
         def forward(self, *args: Any, **kwargs: Any) -> None: ...
 
-    assert [_cache.argument(kind()) for kind in (Old, New, Either)] == ["past_key_values", "cache", "cache"]
-    name = _cache.argument(model)
+    assert [_cache.cache_argument(kind()) for kind in (Old, New, Either)] == ["past_key_values", "cache", "cache"]
+    name = _cache.cache_argument(model)
     assert name in inspect.signature(model.forward).parameters
     adapted = get_peft_model(copy.deepcopy(model), LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
-    assert _cache.argument(adapted) == name
+    assert _cache.cache_argument(adapted) == name
 
 
 @pytest.mark.parametrize("sampling", [Sampling(45), Sampling(45, temperature=1.0, top_p=0.9, seed=3)])
-def test_a_batch_writes_what_each_row_writes_alone(model: Any, binder: Binder, sampling: Sampling) -> None:
-    asked = rows(binder)
-    together = write(model, binder, asked, sampling)
-    assert together == [write(model, binder, [row], sampling)[0] for row in asked]
-    assert together == write(model, binder, asked[::-1], sampling, batch_size=4)[::-1]
+def test_a_batch_writes_what_each_row_writes_alone(model: Any, compiler: GrammarCompiler, sampling: Sampling) -> None:
+    asked = rows(compiler)
+    together = generate(model, compiler, asked, sampling)
+    assert together == [generate(model, compiler, [row], sampling)[0] for row in asked]
+    assert together == generate(model, compiler, asked[::-1], sampling, batch_size=4)[::-1]
     assert together[0] == together[4]
     assert [generation.prompt_tokens for generation in together] == [len(row.ids) for row in asked]
     for generation in together[::2]:
         parse(generation.text)
 
 
-def test_greedy_text_is_that_of_transformers_own_generate(model: Any, binder: Binder) -> None:
-    row = rows(binder)[1]
-    written = write(model, binder, [row, *rows(binder)[3:4]], Sampling(20))[0]
+def test_greedy_text_is_that_of_transformers_own_generate(model: Any, compiler: GrammarCompiler) -> None:
+    row = rows(compiler)[1]
+    written = generate(model, compiler, [row, *rows(compiler)[3:4]], Sampling(20))[0]
     ids = model.generate(torch.tensor([list(row.ids)]), max_new_tokens=20, do_sample=False)[0, len(row.ids) :]
-    assert written.text == binder.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    assert written.text == compiler.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 
-def test_a_seed_changes_the_draw_and_temperature_0_has_none(model: Any, binder: Binder) -> None:
+def test_a_seed_changes_the_draw_and_temperature_0_has_none(model: Any, compiler: GrammarCompiler) -> None:
     def texts(sampling: Sampling) -> list[str]:
-        return [generation.text for generation in write(model, binder, rows(binder), sampling)]
+        return [generation.text for generation in generate(model, compiler, rows(compiler), sampling)]
 
     assert texts(Sampling(30, temperature=1.5, seed=1)) != texts(Sampling(30, temperature=1.5, seed=2))
     assert texts(Sampling(30, seed=1)) == texts(Sampling(30, seed=2))
 
 
-def test_vectors_in_place_of_tokens_write_the_same(model: Any, binder: Binder) -> None:
-    asked = rows(binder)
+def test_vectors_in_place_of_tokens_write_the_same(model: Any, compiler: GrammarCompiler) -> None:
+    asked = rows(compiler)
     embed = model.get_input_embeddings()
     seen = [Row(row.ids, row.schema, embed(torch.tensor(row.ids)).detach()) for row in asked]
-    assert write(model, binder, seen, Sampling(30)) == write(model, binder, asked, Sampling(30))
+    assert generate(model, compiler, seen, Sampling(30)) == generate(model, compiler, asked, Sampling(30))
     mixed = [seen[0], *asked[1:]]
-    assert write(model, binder, mixed, Sampling(30)) == write(model, binder, asked, Sampling(30))
+    assert generate(model, compiler, mixed, Sampling(30)) == generate(model, compiler, asked, Sampling(30))
 
 
-def test_a_vector_that_is_no_token_is_not_shared(model: Any, binder: Binder) -> None:
-    row = rows(binder)[0]
+def test_a_vector_that_is_no_token_is_not_shared(model: Any, compiler: GrammarCompiler) -> None:
+    row = rows(compiler)[0]
     pictures = [torch.randn(len(row.ids), 48, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
     asked = [Row([*row.ids[:2], *[-1] * (len(row.ids) - 2)], None, picture) for picture in pictures]
     assert _decode._shared(asked) == 0
-    together = write(model, binder, asked, Sampling(20))
-    assert together == [write(model, binder, [one], Sampling(20))[0] for one in asked]
+    together = generate(model, compiler, asked, Sampling(20))
+    assert together == [generate(model, compiler, [one], Sampling(20))[0] for one in asked]
     assert together[0].text != together[1].text
 
 
-def test_the_shared_beginning_is_read_once(model: Any, binder: Binder, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = rows(binder)
+def test_the_shared_beginning_is_read_once(
+    model: Any, compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = rows(compiler)
     shared = _decode._shared(asked)
     assert shared >= _decode.LEAST_PREFIX
     assert all(row.ids[:shared] == asked[0].ids[:shared] for row in asked)
@@ -135,19 +137,19 @@ def test_the_shared_beginning_is_read_once(model: Any, binder: Binder, monkeypat
         return forward(model, inputs, *rest)
 
     monkeypatch.setattr(_decode, "_forward", counted)
-    write(model, binder, asked, Sampling(3), batch_size=3)
+    generate(model, compiler, asked, Sampling(3), batch_size=3)
     longest = max(len(row.ids) for row in asked)
     assert widths[:2] == [(1, shared), (3, longest - shared)]
     assert sum(columns for _, columns in widths) < 2 * longest
 
 
-def test_rows_that_are_all_alike_keep_a_token_of_their_own(model: Any, binder: Binder) -> None:
-    asked = [rows(binder)[0]] * 3
+def test_rows_that_are_all_alike_keep_a_token_of_their_own(model: Any, compiler: GrammarCompiler) -> None:
+    asked = [rows(compiler)[0]] * 3
     assert _decode._shared(asked) == len(asked[0].ids) - 1
-    assert write(model, binder, asked, Sampling(10)) == write(model, binder, asked[:1], Sampling(10)) * 3
+    assert generate(model, compiler, asked, Sampling(10)) == generate(model, compiler, asked[:1], Sampling(10)) * 3
 
 
-def test_ended_rows_leave_the_batch(model: Any, binder: Binder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ended_rows_leave_the_batch(model: Any, compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     forward: Callable[..., Any] = _decode._forward
 
@@ -156,8 +158,8 @@ def test_ended_rows_leave_the_batch(model: Any, binder: Binder, monkeypatch: pyt
         return forward(*given)
 
     monkeypatch.setattr(_decode, "_forward", counted)
-    asked = [Row(row.ids, SCHEMA if place else None) for place, row in enumerate(rows(binder))]
-    write(model, binder, asked, Sampling(90))
+    asked = [Row(row.ids, SCHEMA if place else None) for place, row in enumerate(rows(compiler))]
+    generate(model, compiler, asked, Sampling(90))
     assert sizes[1] == len(asked)
     assert sizes[-1] < len(asked)
 
@@ -171,26 +173,26 @@ def test_ended_rows_leave_the_batch(model: Any, binder: Binder, monkeypatch: pyt
     ],
 )
 def test_a_batch_that_does_not_fit_is_halved(
-    model: Any, binder: Binder, monkeypatch: pytest.MonkeyPatch, error: Exception
+    model: Any, compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     batch: Callable[..., Any] = _decode._write_batch
     sizes: list[int] = []
 
-    def short_of_memory(model: Any, binder: Binder, rows: list[Row], *rest: Any) -> Any:
+    def short_of_memory(model: Any, compiler: GrammarCompiler, rows: list[Row], *rest: Any) -> Any:
         sizes.append(len(rows))
         if len(rows) > 2:
             raise error
-        return batch(model, binder, rows, *rest)
+        return batch(model, compiler, rows, *rest)
 
-    asked = rows(binder)
-    expected = write(model, binder, asked, Sampling(10))
+    asked = rows(compiler)
+    expected = generate(model, compiler, asked, Sampling(10))
     monkeypatch.setattr(_decode, "_write_batch", short_of_memory)
-    assert write(model, binder, asked, Sampling(10)) == expected
+    assert generate(model, compiler, asked, Sampling(10)) == expected
     assert sizes == [6, 3, 1, 1, 1, 1, 1, 1]
 
 
 def test_one_row_that_does_not_fit_is_a_fault_as_is_another_error(
-    model: Any, binder: Binder, monkeypatch: pytest.MonkeyPatch
+    model: Any, compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for error in (torch.OutOfMemoryError("one row"), RuntimeError("shapes")):
 
@@ -199,7 +201,7 @@ def test_one_row_that_does_not_fit_is_a_fault_as_is_another_error(
 
         monkeypatch.setattr(_decode, "_write_batch", fail)
         with pytest.raises(type(error), match=str(error)):
-            write(model, binder, rows(binder), Sampling(10))
+            generate(model, compiler, rows(compiler), Sampling(10))
 
 
 def test_memory_bounds_the_batch(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,12 +217,12 @@ def test_memory_bounds_the_batch(model: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert _decode._fitting(model, 100, 400) < many
 
 
-def test_layers_with_a_window_share_nothing_and_write_the_same(binder: Binder) -> None:
+def test_layers_with_a_window_share_nothing_and_write_the_same(compiler: GrammarCompiler) -> None:
     from transformers import MistralConfig, MistralForCausalLM
 
     torch.manual_seed(0)
     config = MistralConfig(
-        vocab_size=binder.vocab_size,
+        vocab_size=compiler.vocab_size,
         hidden_size=48,
         intermediate_size=96,
         num_hidden_layers=2,
@@ -230,14 +232,14 @@ def test_layers_with_a_window_share_nothing_and_write_the_same(binder: Binder) -
         initializer_range=0.3,
     )
     mistral = MistralForCausalLM(config).eval()
-    asked = rows(binder)
+    asked = rows(compiler)
     ids = torch.tensor([list(asked[1].ids)])
     alone = mistral.generate(ids, max_new_tokens=20, do_sample=False, pad_token_id=2, eos_token_id=2)[0, ids.shape[1] :]
-    written = write(mistral, binder, asked[1:2], Sampling(20))[0]
-    assert written.text == binder.tokenizer.decode(alone, skip_special_tokens=True).strip()
-    together = write(mistral, binder, asked, Sampling(20))
-    assert together == [write(mistral, binder, [row], Sampling(20))[0] for row in asked]
+    written = generate(mistral, compiler, asked[1:2], Sampling(20))[0]
+    assert written.text == compiler.tokenizer.decode(alone, skip_special_tokens=True).strip()
+    together = generate(mistral, compiler, asked, Sampling(20))
+    assert together == [generate(mistral, compiler, [row], Sampling(20))[0] for row in asked]
 
 
-def test_nothing_asked_is_nothing_written(model: Any, binder: Binder) -> None:
-    assert write(model, binder, [], Sampling(5)) == []
+def test_nothing_asked_is_nothing_written(model: Any, compiler: GrammarCompiler) -> None:
+    assert generate(model, compiler, [], Sampling(5)) == []

@@ -13,7 +13,7 @@ from coldstart import generators
 from coldstart.core import prompts
 from coldstart.core.description import json_schema
 from coldstart.core.stage import Reject
-from coldstart.describe.checks import Checked, Rules, Sources, check
+from coldstart.describe.checks import Checked, Rules, Sources, check_description
 from coldstart.generators import Generation, Request, Sampling
 from coldstart.models import install
 
@@ -34,7 +34,7 @@ def sources(item: Mapping[str, Any]) -> Sources:
 
 
 def verdict(injection: Injection, text: str) -> Checked:
-    return check(text, "stop", ATTRIBUTES, sources(injection.item()), RULES)
+    return check_description(text, "stop", ATTRIBUTES, sources(injection.item()), RULES)
 
 
 def kept(checked: Checked, injection: Injection) -> list[str]:
@@ -54,7 +54,7 @@ def test_there_are_enough_and_no_two_alike() -> None:
 
 
 def test_what_is_true_of_the_item_stays() -> None:
-    checked = check(HONEST.dumps(), "stop", ATTRIBUTES, sources(ITEM), Rules(brands=BRANDS))
+    checked = check_description(HONEST.dumps(), "stop", ATTRIBUTES, sources(ITEM), Rules(brands=BRANDS))
     assert checked.description == HONEST
     assert checked.cut == ()
 
@@ -106,13 +106,13 @@ def test_how_far_a_list_of_forms_goes() -> None:
 def test_what_a_title_simply_states_is_believed() -> None:
     item = {**ITEM, "title": "Purple Handbags for women"}
     lie = {"attributes": {"colour": "Purple", "type": "Handbags"}, "summary": "Purple handbags."}
-    assert check(json.dumps(lie), "stop", ATTRIBUTES, sources(item), RULES).status == "written"
+    assert check_description(json.dumps(lie), "stop", ATTRIBUTES, sources(item), RULES).status == "written"
 
 
 @pytest.mark.slow
 def test_a_real_model_writes_nothing_of_what_was_planted() -> None:
     prompt = prompts.load("describe_product")
-    install.starter("language")
+    install.starter_folder("language")
     generator = generators.load("starter", device="cpu")
     chosen = [one for one in KNOWN if one.name in SHOWN]
     bare = dict.fromkeys(prompt.inputs) | {"wanted": {name: [] for name in ATTRIBUTES}}
@@ -123,7 +123,7 @@ def test_a_real_model_writes_nothing_of_what_was_planted() -> None:
     for injection, one in zip(chosen, written, strict=True):
         assert isinstance(one, Generation)
         try:
-            checked = check(one.text, one.finish, ATTRIBUTES, sources(injection.item()), RULES)
+            checked = check_description(one.text, one.finish, ATTRIBUTES, sources(injection.item()), RULES)
         except Reject as reject:
             pytest.fail(f"{injection.name}: {reject}")
         assert kept(checked, injection) == []

@@ -457,4 +457,4 @@ def test_adapters_are_served_by_the_endpoint(tmp_path: Any) -> None:
     ],
 )
 def test_words_of_an_error_are_one_short_printable_line(text: str, words: str) -> None:
-    assert _chat_client.words_of(text) == words
+    assert _chat_client.error_text(text) == words

@@ -28,7 +28,7 @@ PICTURE = np.zeros((260, 260, 3), np.uint8)
 @pytest.fixture
 def somewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """As if the language model were here."""
-    monkeypatch.setattr(_smollm2, "path", lambda: tmp_path / _smollm2.FILE)
+    monkeypatch.setattr(_smollm2, "weights_path", lambda: tmp_path / _smollm2.FILE)
     return tmp_path
 
 
@@ -93,7 +93,7 @@ KINDS = {"type": Attribute(values=("drink", "apple"))}
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Pixels]:
-    transform = starter_vlm.eyes("cpu", "float32").image_transform
+    transform = starter_vlm.vision_encoder("cpu", "float32").image_transform
     paths = sorted((resources.PACKAGE / "sample" / "images").glob("*.jpg"))
     return [load_image(path, Limits(), transform) for path in (paths[0], paths[-1])]
 
@@ -103,24 +103,24 @@ def fit(pictures: list[Pixels], tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Of two pictures, each with its line, told also in a chat."""
     import torch
 
-    from coldstart.describe.finetune.vlm import train
+    from coldstart.describe.finetune.vlm import train_vlm
 
     try:
-        install.starter("language"), install.starter("image")
+        install.starter_folder("language"), install.starter_folder("image")
     except ColdstartError as error:
         pytest.skip(str(error))
-    features = starter_vlm.visual_features(starter_vlm.eyes("cpu", "float32"), [[one] for one in pictures])
+    features = starter_vlm.visual_features(starter_vlm.vision_encoder("cpu", "float32"), [[one] for one in pictures])
     examples = [Example("a", "", "", LINES[0]), Example("b", "", "", LINES[1])]
     settings = VlmSettings(projector_epochs=4, epochs=12, batch_size=2, lr=2e-3, hidden=256, dropout=0, mirror=False)
-    made = train(
+    made = train_vlm(
         features,
         [0, 1],
         examples,
         [],
         [],
         settings,
-        model=_smollm2.model(torch.device("cpu"), torch.float32),
-        tokenizer=_smollm2.tokenizer(),
+        model=_smollm2.load_model(torch.device("cpu"), torch.float32),
+        tokenizer=_smollm2.load_tokenizer(),
     )
     folder = tmp_path_factory.mktemp("fit")
     made.save(folder)
@@ -160,7 +160,7 @@ def test_grid_features_hold_the_vectors_of_the_encoder(fit: Path, pictures: list
 
     plain = encoders.load("starter", device="cpu", dtype="float32").encode_images(pictures)
     levels = encoders.load("starter:levels", device="cpu", dtype="float32").encode_images(pictures)
-    features = starter_vlm.eyes("cpu", "float32").grid_features(pictures).astype(np.float32)
+    features = starter_vlm.vision_encoder("cpu", "float32").grid_features(pictures).astype(np.float32)
     np.testing.assert_allclose(features[:, -LEVELS_DIM:] / LEVELS_DIM**0.5, levels, atol=1e-4)
     mean = features[:, :-LEVELS_DIM].reshape(len(pictures), -1, IMAGE_DIM).mean(1)  # cells are of one size: 9 x 9 by 3
     np.testing.assert_allclose(mean / np.linalg.norm(mean, axis=1, keepdims=True), plain, atol=1e-3)

@@ -14,7 +14,7 @@ import pytest
 
 from coldstart.errors import ColdstartError
 from coldstart.ingest import interaction_formats
-from coldstart.ingest.interaction_file import InteractionFile, numbers, texts, times, unit_of
+from coldstart.ingest.interaction_file import InteractionFile, detect_time_unit, parse_numbers, parse_texts, parse_times
 
 NOW_US = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1e6)
 START = datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -238,12 +238,12 @@ def test_units_are_told_by_size() -> None:
     stamp = int(START.timestamp())
     for unit, factor in (("s", 1), ("ms", 1000), ("us", 10**6), ("ns", 10**9)):
         for values in (pa.array([stamp * factor] * 3), pa.array([str(stamp * factor), "x", None])):
-            assert unit_of(values) == unit
-            micros, bad = times(values, unit)
+            assert detect_time_unit(values) == unit
+            micros, bad = parse_times(values, unit)
             assert micros[0] == stamp * 10**6
             assert not bad[0]
-    assert unit_of(pa.array(["2020-01-02", "5", "x"])) == "iso"
-    assert unit_of(pa.array([START])) == "iso"
+    assert detect_time_unit(pa.array(["2020-01-02", "5", "x"])) == "iso"
+    assert detect_time_unit(pa.array([START])) == "iso"
 
 
 def test_iso_times_are_pythons() -> None:
@@ -260,10 +260,10 @@ def test_iso_times_are_pythons() -> None:
     for text in written:
         one = datetime.fromisoformat(text)
         expected.append(int((one if one.tzinfo else one.replace(tzinfo=UTC)).timestamp() * 1e6))
-    micros, bad = times(pa.array(written), "iso")
+    micros, bad = parse_times(pa.array(written), "iso")
     assert micros.tolist() == expected
     assert not bad.any()
-    micros, bad = times(pa.array([*written, "2020-13-01", None, "1969-01-01", "5"]), "iso")
+    micros, bad = parse_times(pa.array([*written, "2020-13-01", None, "1969-01-01", "5"]), "iso")
     assert micros[:6].tolist() == expected
     assert bad.tolist() == [False] * 6 + [True] * 4
 
@@ -271,13 +271,13 @@ def test_iso_times_are_pythons() -> None:
 def test_numbers_are_pythons() -> None:
     """Against float()."""
     written = ["1", " -2.5 ", "+3e2", ".5", "7."]
-    found, missing = numbers(pa.array([*written, "x", "", None, "1_0"]))
+    found, missing = parse_numbers(pa.array([*written, "x", "", None, "1_0"]))
     np.testing.assert_array_equal(found[:5], [float(text) for text in written])
     assert np.isnan(found[5:]).all()
     assert missing.tolist() == [False] * 6 + [True, True, False]
 
 
 def test_bytes_that_are_no_text_are_marked() -> None:
-    found, broken = texts(pa.array([b"a ", b"\xff", b"", None]))
+    found, broken = parse_texts(pa.array([b"a ", b"\xff", b"", None]))
     assert found.to_pylist() == ["a", None, None, None]
     assert broken.tolist() == [False, True, False, False]

@@ -9,7 +9,7 @@ import pytest
 
 from coldstart.core.stage import Reject
 from coldstart.media import guard
-from coldstart.media.guard import sniff
+from coldstart.media.guard import sniff_format
 from coldstart.media.limits import Limits
 
 LIMITS = Limits()
@@ -25,7 +25,7 @@ def base(tmp_path: Path) -> Path:
 
 def refuse(uri: str, base: Path, roots: list[Path] | None = None, limits: Limits = LIMITS) -> str:
     with pytest.raises(Reject) as caught:
-        guard.resolve(uri, base, roots or [], limits)
+        guard.resolve_uri(uri, base, roots or [], limits)
     return str(caught.value)
 
 
@@ -34,15 +34,15 @@ def test_local_references_get_one_name(base: Path) -> None:
     (base / "sub").mkdir()
     (base / "link.jpg").symlink_to("photo.jpg")
     for uri in ("photo.jpg", "./sub/../photo.jpg", "link.jpg", real, f"file://{real}", f"file://localhost{real}"):
-        assert guard.resolve(uri, base, [], LIMITS) == real
-    assert guard.resolve(f"file:{real}", base, [], LIMITS) == real
+        assert guard.resolve_uri(uri, base, [], LIMITS) == real
+    assert guard.resolve_uri(f"file:{real}", base, [], LIMITS) == real
 
 
 @pytest.mark.parametrize("name", ["写真 🎁.jpg", "a:b.jpg", "a::b.jpg", "100%25.jpg", "q?x=1#y.jpg", "-rf", "é.jpg"])
 def test_any_file_name(base: Path, name: str) -> None:
     (base / name).write_bytes(b"x")
-    assert guard.resolve(name, base, [], LIMITS) == os.path.realpath(base / name)
-    assert guard.resolve((base / name).as_uri(), base, [], LIMITS) == os.path.realpath(base / name)
+    assert guard.resolve_uri(name, base, [], LIMITS) == os.path.realpath(base / name)
+    assert guard.resolve_uri((base / name).as_uri(), base, [], LIMITS) == os.path.realpath(base / name)
 
 
 def test_outside_the_roots(base: Path, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_outside_the_roots(base: Path, tmp_path: Path) -> None:
         "folder/secret.jpg",
     ):
         assert refuse(uri, base) == f"outside_media_roots: {uri} {rule}"
-        assert guard.resolve(uri, base, [outside.parent], LIMITS) == os.path.realpath(outside)
+        assert guard.resolve_uri(uri, base, [outside.parent], LIMITS) == os.path.realpath(outside)
 
 
 def test_a_missing_file_outside_is_not_told_from_one_that_exists(base: Path) -> None:
@@ -156,12 +156,12 @@ def test_web_hosts(base: Path, uri: str, verdict: str) -> None:
 def test_allowed_web_hosts_keep_their_uri(base: Path) -> None:
     limits = Limits(allowed_hosts=("img.example", "*.cdn.example", "bücher.example"))
     for uri in ("https://IMG.example/a?b=c#d", "http://eu.cdn.example:8080/x", "https://xn--bcher-kva.example/x"):
-        assert guard.resolve(uri, base, [], limits) == uri
+        assert guard.resolve_uri(uri, base, [], limits) == uri
     assert refuse("https://cdn.example/x", base, limits=limits).startswith("host_not_allowed: ")
 
 
 def test_local_path_checks_again(base: Path, tmp_path: Path) -> None:
-    real = guard.resolve("photo.jpg", base, [], LIMITS)
+    real = guard.resolve_uri("photo.jpg", base, [], LIMITS)
     with guard.local_path(real, LIMITS) as path:
         assert path.read_bytes() == b"photo"
     secret = tmp_path / "secret"
@@ -179,14 +179,14 @@ def test_signature_and_digest_of_a_file(base: Path) -> None:
     assert before == f"5-{path.stat().st_mtime_ns}"
     os.utime(path, ns=(1, 1))
     assert guard.signature(str(path), LIMITS) == "5-1"
-    assert guard.digest(path) == hashlib.sha256(b"photo").hexdigest()
+    assert guard.file_sha256(path) == hashlib.sha256(b"photo").hexdigest()
 
 
 def test_fsspec_media_are_copied_and_cleared_away(base: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe_file("/coldstart-test/photo.jpg", b"0123456789")
     memory.pipe_file("/coldstart-test/empty.jpg", b"")
-    uri = guard.resolve("memory://coldstart-test/photo.jpg", base, [], LIMITS)
+    uri = guard.resolve_uri("memory://coldstart-test/photo.jpg", base, [], LIMITS)
     assert uri == "memory://coldstart-test/photo.jpg"
     with guard.local_path(uri, LIMITS) as path:
         assert path.read_bytes() == b"0123456789"
@@ -227,4 +227,4 @@ def test_limits_pickle_and_stay() -> None:
 def test_sniff(tmp_path: Path, head: bytes, name: str | None) -> None:
     path = tmp_path / "file"
     path.write_bytes(head)
-    assert sniff(path) == name
+    assert sniff_format(path) == name

@@ -13,14 +13,14 @@ from poison import write_video
 from coldstart.core.stage import Reject, Row
 from coldstart.media.image import ImageTransform
 from coldstart.media.limits import Limits
-from coldstart.media.loaders import LoadPictures, Probe, spread
+from coldstart.media.loaders import LoadPictures, ProbeMedia, spread_times
 
 LOAD = LoadPictures(ImageTransform((16, 16), "squash"), Limits(), frames=4, frame_policy="uniform", pictures=2)
 
 
 def item(*paths: Path) -> Row:
     media = [{"role": "image", "uri": str(path)} for path in paths]
-    return Probe(Limits())({"item_id": "a", "record": {}, "media": media})[0]
+    return ProbeMedia(Limits())({"item_id": "a", "record": {}, "media": media})[0]
 
 
 def draw(path: Path, grey: int) -> Path:
@@ -54,7 +54,7 @@ def test_an_item_without_pictures_is_filtered() -> None:
 
 def test_one_frame_a_shot_at_the_seconds_that_stand_for_them(tmp_path: Path) -> None:
     clip = write_video(tmp_path / "clip.mp4", 4.0)
-    row = Probe(Limits())({"item_id": "a", "record": {}, "media": [{"role": "video", "uri": str(clip)}]})[0]
+    row = ProbeMedia(Limits())({"item_id": "a", "record": {}, "media": [{"role": "video", "uri": str(clip)}]})[0]
     load = replace(LOAD, frame_policy="shots")
     times_s = [0.5, 2.0, 3.2]
     pictures, cost = load({**row, "shots": {"frame_times_s": times_s}})
@@ -67,6 +67,6 @@ def test_one_frame_a_shot_at_the_seconds_that_stand_for_them(tmp_path: Path) -> 
 
 
 def test_spread_keeps_the_ends() -> None:
-    assert spread([1.0, 2.0], 4) == [1.0, 2.0]
-    assert spread([0.0, 1.0, 2.0, 3.0, 4.0], 3) == [0.0, 2.0, 4.0]
-    assert spread([0.0, 1.0, 2.0], 1) == [0.0]
+    assert spread_times([1.0, 2.0], 4) == [1.0, 2.0]
+    assert spread_times([0.0, 1.0, 2.0, 3.0, 4.0], 3) == [0.0, 2.0, 4.0]
+    assert spread_times([0.0, 1.0, 2.0], 1) == [0.0]

@@ -357,7 +357,10 @@ def test_one_frame(tmp_path: Path) -> None:
 def test_poison_set(tmp_path: Path) -> None:
     folder = tmp_path / "catalogue"
     for name, expected in make_poison(folder).items():
-        with pytest.raises(Reject) as caught, guard.local_path(guard.resolve(name, folder, [], LIMITS), LIMITS) as path:
+        with (
+            pytest.raises(Reject) as caught,
+            guard.local_path(guard.resolve_uri(name, folder, [], LIMITS), LIMITS) as path,
+        ):
             if role(name) == "video":
                 probe_video(path, LIMITS)
                 sample_frames(path, LIMITS, WHOLE)

@@ -39,7 +39,7 @@ def test_cli_lists(home: Path) -> None:
 def test_cli_pulls_and_verifies(
     home: Path, source: Path, table: tuple[StarterModel, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("pull", "verify", "rows"):
+    for name in ("pull", "verify", "model_rows"):
         monkeypatch.setattr(install, name, partial(getattr(install, name), table=table))
     runner = CliRunner()
     result = runner.invoke(app, ["pull", "tiny-text", "--from", str(source), "--json"])

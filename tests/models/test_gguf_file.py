@@ -33,7 +33,7 @@ def file(path: Path) -> Path:
 
 
 def test_metadata_and_tensors(tmp_path: Path) -> None:
-    found = gguf.read(file(tmp_path / "x.gguf"))
+    found = gguf.read_gguf(file(tmp_path / "x.gguf"))
     assert found.metadata == {"name": "été", "count": 7, "words": ["a", "b"]}
     np.testing.assert_array_equal(found.tensor("eight"), np.outer([0.5, -1.0], np.arange(32)))
     np.testing.assert_array_equal(found.tensor("plain"), [1, 2, 3])
@@ -47,10 +47,10 @@ def test_files_that_are_damaged(tmp_path: Path) -> None:
     whole = file(tmp_path / "x.gguf").read_bytes()
     (tmp_path / "short.gguf").write_bytes(whole[:40])
     with pytest.raises(ColdstartError, match=r"short\.gguf is damaged at byte 40: 8 bytes wanted, 0 left$"):
-        gguf.read(tmp_path / "short.gguf")
+        gguf.read_gguf(tmp_path / "short.gguf")
     (tmp_path / "other.gguf").write_bytes(b"JPEG" + whole[4:])
     with pytest.raises(ColdstartError, match=r"other\.gguf is no GGUF file of version 3$"):
-        gguf.read(tmp_path / "other.gguf")
+        gguf.read_gguf(tmp_path / "other.gguf")
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_smollm2_is_what_transformers_reads() -> None:
     """Against transformers' reading through ggml's own `gguf` package: equal to the bit."""
     pytest.importorskip("gguf")
     try:
-        path = install.starter("language")
+        path = install.starter_folder("language")
     except ColdstartError as error:
         pytest.skip(str(error))
     import torch
@@ -70,7 +70,7 @@ def test_smollm2_is_what_transformers_reads() -> None:
     theirs = AutoModelForCausalLM.from_pretrained(
         path, gguf_file=_smollm2.FILE, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )
-    ours = _smollm2.model(torch.device("cpu"), torch.float32)
+    ours = _smollm2.load_model(torch.device("cpu"), torch.float32)
     expected = theirs.state_dict()
     assert ours.state_dict().keys() == expected.keys()
     assert all(torch.equal(weight, expected[name]) for name, weight in ours.state_dict().items())
@@ -79,6 +79,6 @@ def test_smollm2_is_what_transformers_reads() -> None:
     assert {name: about.get(name) for name in theirs.config.to_dict() if name not in other} == {
         name: value for name, value in theirs.config.to_dict().items() if name not in other
     }
-    words, own = AutoTokenizer.from_pretrained(path, gguf_file=_smollm2.FILE), _smollm2.tokenizer()
+    words, own = AutoTokenizer.from_pretrained(path, gguf_file=_smollm2.FILE), _smollm2.load_tokenizer()
     assert own.backend_tokenizer.to_str() == words.backend_tokenizer.to_str()
     assert own.chat_template == words.chat_template

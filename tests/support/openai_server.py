@@ -222,7 +222,7 @@ def llama(port: int) -> Iterator[subprocess.Popen[bytes]]:
     if importlib.util.find_spec("llama_cpp") is None:
         pytest.skip("llama-cpp-python is not installed: pip install 'llama-cpp-python[server]'")
     try:
-        folder = install.starter("language")
+        folder = install.starter_folder("language")
     except ColdstartError as error:
         pytest.skip(str(error))
     asked = {"model": next(folder.glob("*.gguf")), "host": "127.0.0.1", "port": port, "n_ctx": 1024, "n_threads": 1}

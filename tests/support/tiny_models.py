@@ -78,7 +78,7 @@ def make_table(folder: Path) -> tuple[StarterModel, ...]:
 
 
 def states(table: tuple[StarterModel, ...]) -> list[str]:
-    return [row.state for row in install.rows(table=table)]
+    return [row.state for row in install.model_rows(table=table)]
 
 
 def folders(home: Path) -> list[str]:

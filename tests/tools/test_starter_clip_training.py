@@ -13,7 +13,7 @@ from paths import DATA
 from torch.nn.functional import normalize
 
 from coldstart import encoders, sample
-from coldstart.encoders._heads import CONFIG, WEIGHTS, Aligned, Heads, HeadShape
+from coldstart.encoders._heads import CONFIG, WEIGHTS, AlignedHeads, Heads, HeadShape
 from coldstart.encoders.starter_clip import HEADS
 from coldstart.errors import ColdstartError
 from tools.starter_clip import conse, data, train
@@ -134,7 +134,7 @@ def test_only_what_may_be_trained_on_is_taken(tmp_path: Path) -> None:
 
 
 def test_shipped_heads_fit_the_shipped_code() -> None:
-    aligned = Aligned.load(HEADS)
+    aligned = AlignedHeads.load(HEADS)
     assert sum(file.stat().st_size for file in HEADS.iterdir()) <= 6_000_000
     assert {side: tower.encoder for side, tower in aligned.towers.items()} == {"image": "starter", "text": "starter"}
     assert aligned.heads.image.shape == HeadShape(1280, 384, 1000, "softmax")
@@ -148,7 +148,7 @@ def test_shipped_heads_fit_the_shipped_code() -> None:
 @pytest.mark.slow
 def test_shipped_heads_are_of_the_pinned_starter_models() -> None:
     starter = encoders.load("starter", device="cpu")
-    for side, tower in Aligned.load(HEADS).towers.items():
+    for side, tower in AlignedHeads.load(HEADS).towers.items():
         assert dict(tower.passport) == asdict(starter.passport(side))  # type: ignore[arg-type]
 
 

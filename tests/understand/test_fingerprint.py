@@ -16,7 +16,15 @@ from poison import write_video
 from coldstart.core import pipeline as pipelines
 from coldstart.engine.run import run_pipeline
 from coldstart.store import Store
-from coldstart.understand.fingerprint import BYTES, MIN_QUALITY, SIDE, VIEWS, Fingerprints, fingerprints, mirrored
+from coldstart.understand.fingerprint import (
+    BYTES,
+    MIN_QUALITY,
+    SIDE,
+    VIEWS,
+    Fingerprints,
+    compute_fingerprints,
+    mirrored,
+)
 
 
 def scene(seed: int, side: int = 384) -> NDArray[np.uint8]:
@@ -36,7 +44,7 @@ def squeezed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def prints(*pictures: NDArray[np.uint8]) -> Fingerprints:
-    return fingerprints(np.stack([squeezed(picture) for picture in pictures]))
+    return compute_fingerprints(np.stack([squeezed(picture) for picture in pictures]))
 
 
 def apart(one: Fingerprints, view: int, other: Fingerprints, other_view: int) -> int:
@@ -48,7 +56,9 @@ def test_the_first_view_has_the_signs_of_pdqs_coefficients() -> None:
     for seed in range(8):
         picture = cv2.resize(scene(seed), (64, 64), interpolation=cv2.INTER_AREA)  # where PDQ does not blur
         coefficients, quality = pdqhash.compute_float(picture)
-        ours = fingerprints(cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)[None].astype(np.uint8))
+        ours = compute_fingerprints(
+            cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)[None].astype(np.uint8)
+        )
         theirs = np.asarray(coefficients)[::-1].reshape(16, 16) > 0  # its highest frequency comes first
         assert np.count_nonzero(unpacked(ours.words[0, 0]) != theirs) <= 4
         assert ours.quality[0] == pytest.approx(quality, abs=12)
@@ -61,7 +71,10 @@ def unpacked(words: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 def test_a_mirrored_picture_has_the_mirrored_bits() -> None:
     picture = squeezed(scene(1))
-    plain, turned = fingerprints(picture[None]), fingerprints(np.ascontiguousarray(picture[None, :, ::-1]))
+    plain, turned = (
+        compute_fingerprints(picture[None]),
+        compute_fingerprints(np.ascontiguousarray(picture[None, :, ::-1])),
+    )
     np.testing.assert_array_equal(mirrored(plain.words), turned.words)
     np.testing.assert_array_equal(mirrored(turned.words), plain.words)
     np.testing.assert_array_equal(plain.thumbs[:, :, ::-1], turned.thumbs)
@@ -92,8 +105,8 @@ def test_brightness_and_contrast_change_few_bits_and_another_picture_half_of_the
 def test_one_colour_has_no_quality(level: int) -> None:
     flat = np.full((1, SIDE, SIDE, 3), level, np.uint8)
     noisy = np.clip(flat + np.random.default_rng(0).integers(-2, 3, flat.shape), 0, 255).astype(np.uint8)
-    assert fingerprints(flat).quality[0] == 0.0
-    assert fingerprints(noisy).quality[0] < MIN_QUALITY
+    assert compute_fingerprints(flat).quality[0] == 0.0
+    assert compute_fingerprints(noisy).quality[0] < MIN_QUALITY
     assert prints(scene(5)).quality[0] > 50
 
 

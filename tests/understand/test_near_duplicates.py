@@ -11,15 +11,15 @@ from coldstart.understand.near_duplicates import (
     LOOKS,
     VIDEO,
     Arrival,
+    CandidateIndex,
     Match,
+    Originals,
     Rule,
     Rules,
-    Screen,
-    Seen,
     Sequence,
     Stretch,
-    alike,
-    screened,
+    candidate_frames,
+    match_items,
 )
 
 RULE = Rule()
@@ -34,12 +34,12 @@ def film(seeds: list[int], spacing_s: float = 0.25, start_s: float = 0.0) -> Seq
 
 def test_a_film_matches_itself_from_end_to_end() -> None:
     whole = film(list(range(16)))
-    assert alike(whole, whole, RULE) == Match(1.0, False, 1.0, (Stretch(0.0, 4.0, 0.0, 4.0),))
+    assert match_items(whole, whole, RULE) == Match(1.0, False, 1.0, (Stretch(0.0, 4.0, 0.0, 4.0),))
 
 
 def test_an_excerpt_lies_where_it_was_taken_from_and_the_score_is_the_same_both_ways() -> None:
     whole, part = film(list(range(24))), film(list(range(8, 18)))
-    found, turned = alike(part, whole, RULE), alike(whole, part, RULE)
+    found, turned = match_items(part, whole, RULE), match_items(whole, part, RULE)
     assert found == Match(1.0, False, 1.0, (Stretch(0.0, 2.5, 2.0, 4.5),))
     assert turned == Match(1.0, False, 1.0, (Stretch(2.0, 4.5, 0.0, 2.5),))
 
@@ -48,46 +48,46 @@ def test_an_excerpt_lies_where_it_was_taken_from_and_the_score_is_the_same_both_
 def test_speed_within_a_tenth_is_found(speed: float) -> None:
     seeds = list(range(40))
     slow, fast = film(seeds), film(seeds, 0.25 / speed)
-    found = alike(fast, slow, RULE)
+    found = match_items(fast, slow, RULE)
     assert found.score == 1.0
     assert found.speed == pytest.approx(speed, abs=0.03)
 
 
 def test_half_the_speed_is_another_film() -> None:
     seeds = list(range(40))
-    assert alike(film(seeds), film(seeds, 0.5), RULE).score < 0.3
+    assert match_items(film(seeds), film(seeds, 0.5), RULE).score < 0.3
 
 
 def test_the_same_pictures_in_another_order_are_no_line() -> None:
-    assert alike(film(list(range(20))), film(list(range(20))[::-1]), RULE).score <= 0.25
+    assert match_items(film(list(range(20))), film(list(range(20))[::-1]), RULE).score <= 0.25
 
 
 def test_a_shared_opening_counts_for_its_share() -> None:
     one, other = film([*range(4), *range(100, 116)]), film([*range(4), *range(200, 220)])
-    found = alike(one, other, RULE)
+    found = match_items(one, other, RULE)
     assert found.score == pytest.approx(0.2)
     assert found.stretches == (Stretch(0.0, 1.0, 0.0, 1.0),)
 
 
 def test_black_frames_are_like_no_other() -> None:
     black = film([-1] * 12)
-    assert alike(black, black, RULE) == NOTHING
+    assert match_items(black, black, RULE) == NOTHING
     logo = film([5, 5, *[-1] * 18])
-    assert alike(logo, film([5, 5, *[-1] * 30]), RULE).score == pytest.approx(0.2)  # two of ten, not two of two
+    assert match_items(logo, film([5, 5, *[-1] * 30]), RULE).score == pytest.approx(0.2)  # two of ten, not two of two
 
 
 def test_a_still_film_is_laid_at_the_start() -> None:
-    assert alike(film([3] * 8), film([3] * 20), RULE) == Match(1.0, False, 1.0, (Stretch(0.0, 2.0, 0.0, 2.0),))
+    assert match_items(film([3] * 8), film([3] * 20), RULE) == Match(1.0, False, 1.0, (Stretch(0.0, 2.0, 0.0, 2.0),))
 
 
 def test_pictures_match_by_share_and_mirrored() -> None:
     def pictures(*seeds: int, mirror: bool = False) -> Sequence:
         return Sequence(None, prints(*[scene(seed)[:, :: -1 if mirror else 1] for seed in seeds]))
 
-    assert alike(pictures(1), pictures(1, 2, 3), RULE) == Match(1.0, False, 1.0, ())
-    assert alike(pictures(1, 2), pictures(2, 3, 4), RULE) == Match(0.5, False, 1.0, ())
-    assert alike(pictures(1), pictures(1, mirror=True), RULE) == Match(1.0, True, 1.0, ())
-    assert alike(pictures(1), pictures(2), RULE).score == 0.0
+    assert match_items(pictures(1), pictures(1, 2, 3), RULE) == Match(1.0, False, 1.0, ())
+    assert match_items(pictures(1, 2), pictures(2, 3, 4), RULE) == Match(0.5, False, 1.0, ())
+    assert match_items(pictures(1), pictures(1, mirror=True), RULE) == Match(1.0, True, 1.0, ())
+    assert match_items(pictures(1), pictures(2), RULE).score == 0.0
 
 
 def test_the_same_shape_in_another_colour_is_not_alike() -> None:
@@ -96,18 +96,18 @@ def test_the_same_shape_in_another_colour_is_not_alike() -> None:
     red[..., 0] += 60
     red[..., 1] -= 60 * 0.299 / 0.587  # the brightness stays
     one, other = (prints(np.clip(picture, 0, 255).astype(np.uint8)) for picture in (red, blue))
-    assert alike(Sequence(None, one), Sequence(None, other), RULE).score == 0.0
-    assert alike(Sequence(None, one), Sequence(None, other), Rule(max_colour=200)).score == 1.0
+    assert match_items(Sequence(None, one), Sequence(None, other), RULE).score == 0.0
+    assert match_items(Sequence(None, one), Sequence(None, other), Rule(max_colour=200)).score == 1.0
 
 
 def screen_of(item: Sequence, media: str = "video") -> np.ndarray:
-    return screened(item.prints, item.times_s, LOOKS[media])
+    return candidate_frames(item.prints, item.times_s, LOOKS[media])
 
 
 def test_the_screen_finds_the_item_among_many_whatever_the_threads() -> None:
     films = [film(list(range(20 * n, 20 * n + 20)), 0.5) for n in range(6)]
     noise = np.random.default_rng(0)
-    screens = [Screen(VIDEO, threads) for threads in (1, 2)]
+    screens = [CandidateIndex(VIDEO, threads) for threads in (1, 2)]
     for screen in screens:
         noise = np.random.default_rng(0)
         for number in range(10_000):
@@ -129,7 +129,7 @@ def test_what_is_screened_of_a_film() -> None:
     assert ASKED == 8
 
 
-def seen_with(**films: Sequence) -> tuple[Seen, dict[str, Arrival]]:
+def seen_with(**films: Sequence) -> tuple[Originals, dict[str, Arrival]]:
     arrivals = {
         name: Arrival(
             name, media := "image" if one.times_s is None else "video", screen_of(one, media), frozenset({name})
@@ -137,7 +137,7 @@ def seen_with(**films: Sequence) -> tuple[Seen, dict[str, Arrival]]:
         for name, one in films.items()
     }
     order = {name: place for place, name in enumerate(films)}
-    return Seen(Rules(), order, lambda items: [films[item] for item in items]), arrivals
+    return Originals(Rules(), order, lambda items: [films[item] for item in items]), arrivals
 
 
 def test_the_earliest_original_wins_over_a_better_one() -> None:
@@ -159,7 +159,7 @@ def test_a_video_is_no_copy_of_a_picture() -> None:
 
 def test_equal_media_are_copies_with_nothing_to_see_in_them() -> None:
     black = Sequence(None, prints(np.zeros((96, 96, 3), np.uint8)))
-    seen = Seen(Rules(), {"a": 0, "b": 1, "c": 2}, lambda items: [black for _ in items])
+    seen = Originals(Rules(), {"a": 0, "b": 1, "c": 2}, lambda items: [black for _ in items])
     screen = screen_of(black, "image")
     seen.add(Arrival("a", "image", screen, frozenset({"digest"})))
     verdict = seen.judge(Arrival("b", "image", screen, frozenset({"digest"})))

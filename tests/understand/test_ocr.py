@@ -18,15 +18,15 @@ from coldstart.core.stage import MapStage, Reject, Row
 from coldstart.engine.run import build
 from coldstart.media.image import Pixels
 from coldstart.media.limits import Limits
-from coldstart.media.loaders import Probe
-from coldstart.media.video_loaders import LoadScreen, change, outline
+from coldstart.media.loaders import ProbeMedia
+from coldstart.media.video_loaders import LoadScreenFrames, change, outline
 from coldstart.understand.ocr import Rules, TextBox, join_words, similarity
 from coldstart.understand.ocr_lines import Frame, ScreenLine, picture_lines, track
 
 STEP_S = 0.5
 RULES = Rules()
 ASPECT = 0.5
-LOAD = LoadScreen(Limits(), side=256, fps=2.0, max_frames=240, still=24.0, pictures=2)
+LOAD = LoadScreenFrames(Limits(), side=256, fps=2.0, max_frames=240, still=24.0, pictures=2)
 
 
 def box(text: str, left: float = 0.2, top: float = 0.8, confidence: float = 0.95, height: float = 0.05) -> TextBox:
@@ -207,7 +207,7 @@ def card(text: str, shade: int = 90) -> Pixels:
 
 def item(*media: tuple[str, Path]) -> Row:
     entries = [{"role": role, "uri": str(path)} for role, path in media]
-    return Probe(Limits())({"item_id": "a", "record": {}, "media": entries})[0]
+    return ProbeMedia(Limits())({"item_id": "a", "record": {}, "media": entries})[0]
 
 
 def test_frames_in_which_nothing_changes_are_left_out(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_changed_letter_counts_and_a_coders_noise_does_not() -> None:
 
 def test_a_long_video_is_seen_less_often_all_along(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", [(card("a", shade), 2.0) for shade in (0, 60, 120, 170)])
-    few = LoadScreen(Limits(), side=64, fps=2.0, max_frames=4, still=24.0, pictures=1)
+    few = LoadScreenFrames(Limits(), side=64, fps=2.0, max_frames=4, still=24.0, pictures=1)
     screen, _ = few(item(("video", clip)))
     assert screen.times_s == pytest.approx([1.0, 3.0, 5.0, 7.0])
     assert (screen.shown, screen.step_s, screen.end_s) == ([0, 1, 2, 3], 2.0, pytest.approx(8.0))

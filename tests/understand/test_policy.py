@@ -18,8 +18,8 @@ from coldstart.errors import ColdstartError
 from coldstart.understand import policy as policy_file
 from coldstart.understand import policy as word_policy
 from coldstart.understand.policy import WordPolicy
-from coldstart.understand.safety import SOURCES, Finding, Judge, scores
-from coldstart.understand.text_patterns import Phrases, compile_pattern, read, words
+from coldstart.understand.safety import SOURCES, Finding, TextPolicy, scores
+from coldstart.understand.text_patterns import Phrases, compile_pattern, phrase_forms, plain_text
 
 TEXTS = [json.loads(line) for line in (SUPPORT / "safety_texts.jsonl").read_text("utf-8").splitlines()]
 THRESHOLD = 0.8
@@ -94,7 +94,7 @@ def packaged() -> WordPolicy:
     ],
 )
 def test_a_word_is_met_in_its_disguises(text: str, word: str) -> None:
-    assert [found for found, _, _ in Phrases([word]).find(read(text))] == [word]
+    assert [found for found, _, _ in Phrases([word]).find(plain_text(text))] == [word]
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,11 @@ def test_a_word_is_met_in_its_disguises(text: str, word: str) -> None:
     ],
 )
 def test_a_word_is_not_met_inside_others(text: str, word: str) -> None:
-    assert Phrases([word]).find(read(text)) == []
+    assert Phrases([word]).find(plain_text(text)) == []
 
 
 def test_a_quote_is_written_as_it_stands() -> None:
-    plain = read("Très  bon:\n C\u200b.R.Ê.P.E chaud")
+    plain = plain_text("Très  bon:\n C\u200b.R.Ê.P.E chaud")
     ((_, first, last),) = Phrases(["crêpe"]).find(plain)
     start, quote = plain.quote(plain.tokens[first].start, plain.tokens[last].end)
     assert (start, quote) == (12, "C\u200b.R.Ê.P.E")
@@ -124,9 +124,9 @@ def test_a_quote_is_written_as_it_stands() -> None:
 
 
 def test_a_phrase_needs_a_letter_or_digit() -> None:
-    assert words("ak-47") == [("ak", "47"), ("ak47",)]
+    assert phrase_forms("ak-47") == [("ak", "47"), ("ak47",)]
     with pytest.raises(ValueError, match=r"^'\.\.\.' has no letters or digits$"):
-        words("...")
+        phrase_forms("...")
 
 
 def test_reading_takes_time_linear_in_the_text(packaged: WordPolicy) -> None:
@@ -314,7 +314,7 @@ def test_a_long_quote_is_cut(write: Any) -> None:
 
 
 def test_a_policy_travels(packaged: WordPolicy) -> None:
-    judge: Judge = packaged
+    judge: TextPolicy = packaged
     again = pickle.loads(pickle.dumps(judge))
     assert again == packaged
     assert again.judge({"title": TEXTS[0]["text"]}) == packaged.judge({"title": TEXTS[0]["text"]}) != []

@@ -15,7 +15,7 @@ from coldstart.core import pipeline as pipelines
 from coldstart.core.stage import Gate, Reject, Row
 from coldstart.media import guard
 from coldstart.store.freshness import build
-from coldstart.understand.stages.quality import frozen_share, look, loudness_db, sharpness
+from coldstart.understand.stages.quality import frozen_share, loudness_db, measure_quality, sharpness
 
 BLACK = np.zeros((72, 128, 3), np.uint8)
 WHITE = np.full_like(BLACK, 255)
@@ -28,7 +28,7 @@ def stage(**settings: Any) -> Any:
 
 
 def row_for(path: Path, role: str = "video", **more: Any) -> dict[str, Any]:
-    entry = {"role": role, "uri": str(path), "digest": guard.digest(path), "size_bytes": path.stat().st_size}
+    entry = {"role": role, "uri": str(path), "digest": guard.file_sha256(path), "size_bytes": path.stat().st_size}
     return {**entry, "width": 96, "height": 64, "has_audio": False, **more}
 
 
@@ -70,17 +70,17 @@ def test_blur_takes_sharpness_away() -> None:
 
 
 def test_black_and_white() -> None:
-    seen = look([BLACK, WHITE])
+    seen = measure_quality([BLACK, WHITE])
     assert (seen.black_share, seen.brightness, seen.contrast, seen.sharpness) == (0.5, 0.5, 0.0, 0.0)
-    assert look([BLACK]).sharpness is None
+    assert measure_quality([BLACK]).sharpness is None
     logo = BLACK.copy()
     logo[:8, :16] = 255  # 1.4 % of the pixels
-    assert look([logo]).black_share == 0.0
+    assert measure_quality([logo]).black_share == 0.0
 
 
 def test_sharpness_is_that_of_pictures_that_show_something() -> None:
     picture = noise(128, 72)
-    assert look([BLACK, BLACK, picture]).sharpness == look([picture]).sharpness
+    assert measure_quality([BLACK, BLACK, picture]).sharpness == measure_quality([picture]).sharpness
 
 
 def test_equal_pictures_are_frozen_and_a_slide_show_is_not() -> None:

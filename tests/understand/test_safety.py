@@ -21,7 +21,7 @@ from coldstart.encoders.fake import Fake
 from coldstart.engine.run import faults
 from coldstart.errors import ColdstartError
 from coldstart.store.freshness import build
-from coldstart.understand.safety import Finding, Prompts, liken, second
+from coldstart.understand.safety import Finding, RulePrompts, finding_time_s, score_pictures
 from coldstart.understand.stages.safety import SafetyStage
 
 POLICY = """
@@ -202,9 +202,9 @@ def test_the_verdict_says_the_second(shop: Shop) -> None:
 
 
 def test_a_text_that_is_on_no_timeline_has_no_second() -> None:
-    assert second(Finding("r", 1.0, "screen_text", "b", 2), {"screen_text": "a\nb", "timeline": []}) is None
-    assert second(Finding("r", 1.0, "transcript", "b", 0), {"transcript": "b", "timeline": None}) is None
-    assert second(Finding("r", 1.0, "title", "b", 0), {}) is None
+    assert finding_time_s(Finding("r", 1.0, "screen_text", "b", 2), {"screen_text": "a\nb", "timeline": []}) is None
+    assert finding_time_s(Finding("r", 1.0, "transcript", "b", 0), {"transcript": "b", "timeline": None}) is None
+    assert finding_time_s(Finding("r", 1.0, "title", "b", 0), {}) is None
 
 
 def test_evidence_is_read_where_it_stands_before(shop: Shop) -> None:
@@ -223,9 +223,9 @@ def test_evidence_is_read_where_it_stands_before(shop: Shop) -> None:
 
 
 def test_a_picture_is_likened_to_prompts() -> None:
-    prompts = Prompts(("x", "y"), np.array([[1, 0], [0, 1]], np.float32), np.array([[-1, 0]], np.float32))
+    prompts = RulePrompts(("x", "y"), np.array([[1, 0], [0, 1]], np.float32), np.array([[-1, 0]], np.float32))
     vectors = np.array([unit(-1, 0.1), unit(0.1, 1)])
-    found = liken(vectors, prompts, 0.5)
+    found = score_pictures(vectors, prompts, 0.5)
     weights = np.exp(np.array([0.1, 1.0, -0.1]) / np.hypot(0.1, 1) / 0.5)
     assert found.score == pytest.approx(weights[:2].sum() / weights.sum(), abs=1e-6)
     assert (found.prompt, found.place) == ("y", 1)

@@ -19,10 +19,10 @@ from coldstart.core import pipeline as pipelines
 from coldstart.core.stage import Reject, Row
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
-from coldstart.media.video_loaders import WatchVideo
+from coldstart.media.video_loaders import LoadShotFrames
 from coldstart.store.freshness import build
-from coldstart.understand.shot_detectors import SceneDetect, TransNet, cuts
-from coldstart.understand.shots import Shot, alike, end_of, shots_between, summarise
+from coldstart.understand.shot_detectors import SceneDetect, TransNet, cuts_from_odds
+from coldstart.understand.shots import Shot, end_of, frames_alike, shots_between, summarise
 
 BOUND_S = 0.25
 
@@ -144,14 +144,14 @@ def test_the_frame_is_clear_of_fades_and_of_the_most_detail() -> None:
 
 def test_alike_bears_motion_and_tells_scenes_apart() -> None:
     picture = scene(1).astype(np.int16)
-    assert alike(scene(1), np.clip(picture + 10, 0, 255).astype(np.uint8))
-    assert not alike(scene(1), scene(2))
+    assert frames_alike(scene(1), np.clip(picture + 10, 0, 255).astype(np.uint8))
+    assert not frames_alike(scene(1), scene(2))
 
 
 def test_cuts_are_put_after_the_highest_odds_of_a_run() -> None:
     odds = np.array([0, 0, 0.3, 0.9, 0.4, 0, 0, 0.6, 0, 0.9], np.float32)
-    assert cuts(odds, 0.2) == [4, 8]
-    assert cuts(odds, 0.95) == []
+    assert cuts_from_odds(odds, 0.2) == [4, 8]
+    assert cuts_from_odds(odds, 0.95) == []
 
 
 def test_the_stage_over_a_video_of_varying_rate(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_long_video_is_watched_as_far_as_asked(tmp_path: Path) -> None:
 
 def test_fast_videos_are_kept_at_thirty_frames_a_second(tmp_path: Path) -> None:
     path = write(tmp_path / "v.mkv", [round(i * 1000 / 60) for i in range(120)], [1] * 120)
-    watched, _ = WatchVideo(Limits(), 600.0)(row_for(path))
+    watched, _ = LoadShotFrames(Limits(), 600.0)(row_for(path))
     assert len(watched.times_s) == pytest.approx(60, abs=1)
 
 
@@ -227,7 +227,7 @@ def test_sample_clips_by_scenedetect() -> None:
         path = folder / "videos" / f"{truth['item_id']}.mp4"
         if not path.exists():
             continue
-        watched, _ = WatchVideo(Limits(), 600.0)(row_for(path))
+        watched, _ = LoadShotFrames(Limits(), 600.0)(row_for(path))
         times = starts(SceneDetect().detect(watched.times_s, watched.frames))[1:]
         wanted = [shot["start_s"] for shot in truth["shots"]][1:]
         hits += sum(any(abs(time_s - start_s) <= BOUND_S + 1e-3 for time_s in times) for start_s in wanted)

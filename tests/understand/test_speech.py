@@ -22,9 +22,9 @@ from coldstart.core.keys import digest
 from coldstart.errors import ColdstartError
 from coldstart.media.audio import Audio
 from coldstart.models import install
-from coldstart.understand.speech import Dropped, FakeTranscriber, Gates, Segment, Window, judge, windows
+from coldstart.understand.speech import Dropped, FakeTranscriber, Gates, Segment, Window, filter_segments, windows
 from coldstart.understand.stages.speech import SpeechStage, build
-from coldstart.understand.whisper import Listening, Whisper
+from coldstart.understand.whisper import Whisper, WhisperSettings
 
 
 def stage(**own: Any) -> SpeechStage:
@@ -53,7 +53,7 @@ def segment(start_s: float, end_s: float, text: str, confidence: float = 0.8, no
     ],
 )
 def test_each_gate(given: Segment, reason: str | None) -> None:
-    kept, dropped = judge([given], [(0.0, 5.0)], Gates())
+    kept, dropped = filter_segments([given], [(0.0, 5.0)], Gates())
     if reason is None:
         assert (kept, dropped) == ((given,), ())
     else:
@@ -62,13 +62,13 @@ def test_each_gate(given: Segment, reason: str | None) -> None:
 
 def test_the_same_words_again_and_again_are_heard_twice() -> None:
     said = [segment(i, i + 1, f"Buy now{'!' * i}") for i in range(4)]
-    kept, dropped = judge([*said, segment(4, 5, "Or later.")], [(0.0, 5.0)], Gates())
+    kept, dropped = filter_segments([*said, segment(4, 5, "Or later.")], [(0.0, 5.0)], Gates())
     assert [one.text for one in kept] == ["Buy now", "Buy now!", "Or later."]
     assert [one.reason for one in dropped] == ["repetition", "repetition"]
 
 
 def test_marks_without_words_vanish() -> None:
-    assert judge([segment(0, 1, " . "), segment(1, 2, "♪♪")], [(0.0, 5.0)], Gates()) == ((), ())
+    assert filter_segments([segment(0, 1, " . "), segment(1, 2, "♪♪")], [(0.0, 5.0)], Gates()) == ((), ())
 
 
 def test_windows_hold_all_spans() -> None:
@@ -170,7 +170,7 @@ def model_folder(tmp_path: Path) -> Path:
 
 
 def whisper(model: str, **listening: Any) -> Whisper:
-    return Whisper(model, Listening(**listening), Gates(), device="cpu", threads=2)
+    return Whisper(model, WhisperSettings(**listening), Gates(), device="cpu", threads=2)
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_name_that_no_hub_has() -> None:
 
 def test_an_unknown_device_is_named_at_once() -> None:
     with pytest.raises(ColdstartError, match=r"^device 'tpu' is unknown"):
-        Whisper("starter", Listening(), Gates(), device="tpu")
+        Whisper("starter", WhisperSettings(), Gates(), device="tpu")
 
 
 def test_numbers_compare_fairly() -> None:
@@ -210,7 +210,7 @@ def test_numbers_compare_fairly() -> None:
 @pytest.fixture(scope="module")
 def starter() -> Whisper:
     try:
-        install.starter("speech")
+        install.starter_folder("speech")
     except ColdstartError as error:
         pytest.skip(str(error))
     return whisper("starter")
@@ -302,7 +302,7 @@ def test_a_result_depends_on_its_recording_alone(starter: Whisper) -> None:
     alone = starter.transcribe(first)
     starter.transcribe(second)
     assert starter.transcribe(first) == alone
-    assert Whisper("starter", Listening(), Gates(), device="cpu", threads=1).transcribe(first) == alone
+    assert Whisper("starter", WhisperSettings(), Gates(), device="cpu", threads=1).transcribe(first) == alone
 
 
 @pytest.mark.slow
@@ -313,7 +313,7 @@ def test_next_to_nothing(starter: Whisper, count: int) -> None:
 
 @pytest.mark.slow
 def test_a_folder_serves_as_well(starter: Whisper, tmp_path: Path) -> None:
-    copy = shutil.copytree(install.starter("speech"), tmp_path / "copy")
+    copy = shutil.copytree(install.starter_folder("speech"), tmp_path / "copy")
     own = whisper(str(copy))
     assert own.identity() == starter.identity()
     assert own.transcribe(say(SENTENCES[9][0])) == starter.transcribe(say(SENTENCES[9][0]))

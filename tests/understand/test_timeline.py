@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coldstart.understand.stages.evidence import Fuse
+from coldstart.understand.stages.evidence import FuseEvidence
 from coldstart.understand.timeline import Evidence, fuse, screen_text, transcript
 
 
@@ -75,10 +75,10 @@ def test_a_part_without_a_row_adds_nothing(missing: str) -> None:
         "speech": {"segments": [said(0.0, 1.0, "good morning")], "language": "en"},
         "screen": {"lines": [written(0.0, 1.0, "OPEN")]},
     }
-    whole, cost = Fuse()(row)
+    whole, cost = FuseEvidence()(row)
     assert cost == 1.0 and len(whole["timeline"]) == 3
     assert (whole["transcript"], whole["screen_text"], whole["language"]) == ("good morning", "OPEN", "en")
-    part, _ = Fuse()({**row, missing: None})
+    part, _ = FuseEvidence()({**row, missing: None})
     assert len(part["timeline"]) == 2
     empty = {"speech": ("transcript", ""), "screen": ("screen_text", "")}
     if missing in empty:

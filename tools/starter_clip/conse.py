@@ -42,7 +42,7 @@ def classifier() -> tuple[torch.Tensor, torch.Tensor]:
     Raises:
         ColdstartError: the model is not on this machine.
     """
-    weights = torch.load(install.starter("image") / CHECKPOINT, map_location="cpu", weights_only=True)
+    weights = torch.load(install.starter_folder("image") / CHECKPOINT, map_location="cpu", weights_only=True)
     return weights["_fc.weight"].float(), weights["_fc.bias"].float()
 
 

@@ -26,7 +26,7 @@ from torch.nn.functional import normalize
 from coldstart import encoders, sample
 from coldstart.align.losses import MAX_SCALE, info_nce
 from coldstart.encoders import Encoder
-from coldstart.encoders._heads import WEIGHTS, Aligned, Head, Heads, Tower
+from coldstart.encoders._heads import WEIGHTS, AlignedHeads, Head, Heads, Tower
 from coldstart.errors import ColdstartError
 from tools.starter_clip import conse
 from tools.starter_clip.data import Source, sources, vectors_of_frames, vectors_of_pictures
@@ -199,7 +199,7 @@ def without_prior(prior: Heads, seed: int = 0) -> Heads:
 def save(heads: Heads, encoder: Encoder, folder: Path, about: Mapping[str, Any]) -> None:
     """Write the heads in float16, readable by all."""
     towers = {side: Tower("starter", asdict(encoder.passport(side))) for side in ("image", "text")}
-    Aligned(towers, heads, about).save(folder, dtype=torch.float16)
+    AlignedHeads(towers, heads, about).save(folder, dtype=torch.float16)
     (folder / WEIGHTS).chmod(0o644)
 
 

@@ -1,4 +1,4 @@
-"""Pictures and texts for the towers, decoded by worker processes. Knows no models.
+"""Training batches of towers: pictures and texts, decoded by worker processes. Knows no models.
 
 A worker draws one picture (or frame) and one text of an item; the draw depends on seed, epoch and item alone, so that
 neither the number of workers nor a resumed training changes it.
@@ -29,11 +29,11 @@ STALLED_S = 600.0  # a worker that gives no batch for so long is taken for dead
 
 
 @dataclass(frozen=True)
-class Look:
-    """A picture or video of an item.
+class ImageRef:
+    """Reference to a picture or video of an item.
 
     Attributes:
-        path: as `coldstart.media.guard.resolve` named it: a real path, or a URI.
+        path: as `coldstart.media.guard.resolve_uri` named it: a real path, or a URI.
         time_s: of a video, the frame to take; None: one of a few spread over it, drawn anew each time.
         digest, size_bytes: as ingest saw it; checked where given.
     """
@@ -47,7 +47,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Example:
-    """One item to learn from.
+    """One item with its pictures and texts.
 
     Attributes:
         group: items of one group (product, title, picture) are not each other's negatives and share a split.
@@ -57,12 +57,15 @@ class Example:
     item_id: str
     group: int
     split: Literal["train", "valid"]
-    images: Sequence[Look]
+    images: Sequence[ImageRef]
     texts: Sequence[tuple[str, float]]
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> None:
-    """One JSON object a line. Raises `ColdstartError` for an item without a picture or a text."""
+    """Write examples, one JSON object a line.
+
+    Raises `ColdstartError` for an item without a picture or a text.
+    """
     with path.open("w", encoding="utf-8") as file:
         for example in examples:
             if not example.images or not any(weight > 0 for _, weight in example.texts):
@@ -71,12 +74,16 @@ def write_examples(path: Path, examples: Iterable[Example]) -> None:
 
 
 def read_examples(path: Path) -> list[Example]:
-    """What `write_examples` wrote."""
+    """Read what `write_examples` wrote."""
     with path.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     return [
         Example(
-            **{**row, "images": [Look(**look) for look in row["images"]], "texts": [(t, w) for t, w in row["texts"]]}
+            **{
+                **row,
+                "images": [ImageRef(**ref) for ref in row["images"]],
+                "texts": [(t, w) for t, w in row["texts"]],
+            }
         )
         for row in rows
     ]
@@ -84,8 +91,12 @@ def read_examples(path: Path) -> list[Example]:
 
 @dataclass(frozen=True)
 class Draw:
-    """An item at a place of the list, for one epoch of training; for epoch None as it is measured: first picture or
-    middle frame, heaviest text."""
+    """One draw of an item.
+
+    Attributes:
+        place: of the item in the list.
+        epoch: of training; None for evaluation, which takes the first picture or middle frame and the heaviest text.
+    """
 
     place: int
     epoch: int | None
@@ -93,8 +104,13 @@ class Draw:
 
 @dataclass
 class Batch:
-    """What was drawn: pictures uint8 [B, H, W, 3] (a list where they are of different sizes), texts, int64 groups [B],
-    places; and why others could not be read."""
+    """Decoded pairs.
+
+    Attributes:
+        images: uint8 [B, H, W, 3]; a list where they are of different sizes.
+        texts, groups (int64 [B]), places: of the same items.
+        skipped: item id -> reason, of those that could not be read.
+    """
 
     images: torch.Tensor | list[Pixels]
     texts: list[str]
@@ -103,14 +119,14 @@ class Batch:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def pixels(self, rows: slice) -> Sequence[Pixels]:
-        """Some of the pictures."""
+        """Return some of the pictures."""
         if isinstance(self.images, list):
             return self.images[rows]
         return list(self.images[rows].numpy())
 
 
-class Drawn(Dataset[Any]):
-    """Reads what a `Draw` asks for; gives the item id and the reason where it cannot be read."""
+class PairDataset(Dataset[Any]):
+    """Dataset of decoded pairs by `Draw`; gives the item id and the reason where one cannot be read."""
 
     def __init__(
         self,
@@ -132,30 +148,30 @@ class Drawn(Dataset[Any]):
         example, transform = self._examples[draw.place], self._transform
         weights = np.array([weight for _, weight in example.texts])
         if draw.epoch is None:
-            look, frame = example.images[0], None
+            ref, frame = example.images[0], None
             text = example.texts[int(weights.argmax())][0]
         else:
             random = np.random.default_rng([self._seed, draw.epoch, draw.place])
-            look = example.images[int(random.integers(len(example.images)))]
+            ref = example.images[int(random.integers(len(example.images)))]
             text = example.texts[int(random.choice(len(weights), p=weights / weights.sum()))][0]
             frame = int(random.integers(self._frames))
             if self._augment:
                 transform = RandomCrop.drawn(transform, random)
         try:
-            return draw, self._read(look, frame, transform), text
+            return draw, self._read(ref, frame, transform), text
         except Reject as why:
             return example.item_id, str(why)
 
-    def _read(self, look: Look, frame: int | None, transform: ImageTransform) -> Pixels:
-        if look.digest is not None:
-            opened = open_medium({**asdict(look), "role": look.kind, "uri": look.path}, self._limits)
+    def _read(self, ref: ImageRef, frame: int | None, transform: ImageTransform) -> Pixels:
+        if ref.digest is not None:
+            opened = open_medium({**asdict(ref), "role": ref.kind, "uri": ref.path}, self._limits)
         else:
-            opened = guard.local_path(look.path, self._limits)
+            opened = guard.local_path(ref.path, self._limits)
         with opened as path:
-            if look.kind == "image":
+            if ref.kind == "image":
                 return load_image(path, self._limits, transform)
-            if look.time_s is not None:
-                return frames_at(path, self._limits, transform, [look.time_s]).images[0]
+            if ref.time_s is not None:
+                return frames_at(path, self._limits, transform, [ref.time_s]).images[0]
             count = 1 if frame is None else self._frames
             images = sample_frames(path, self._limits, transform, count=count).images
             return images[(frame or 0) % len(images)]
@@ -163,7 +179,7 @@ class Drawn(Dataset[Any]):
 
 @dataclass(frozen=True)
 class RandomCrop(ImageTransform):
-    """A part of the picture, at times mirrored, in the size of the transform that it stands in for.
+    """Transform to a part of the picture, at times mirrored, in the size of another transform.
 
     Attributes:
         box: left, top, width, height of the part, as shares of the picture.
@@ -174,7 +190,7 @@ class RandomCrop(ImageTransform):
 
     @classmethod
     def drawn(cls, transform: ImageTransform, random: np.random.Generator) -> RandomCrop:
-        """60 to 100 % of the area, up to a third wider or higher than the picture."""
+        """Draw a crop: 60 to 100 % of the area, up to a third wider or higher than the picture."""
         share, stretch = random.uniform(0.6, 1.0), np.exp(random.uniform(-1, 1) * np.log(4 / 3) / 2)
         width, height = min(1.0, share**0.5 * stretch), min(1.0, share**0.5 / stretch)
         left, top = random.uniform(0, 1 - width), random.uniform(0, 1 - height)
@@ -183,11 +199,12 @@ class RandomCrop(ImageTransform):
         return cls(size, "squash", transform.interpolation, box=box, mirrored=bool(random.integers(2)))
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) of the whole picture where the part has the wanted size; never larger than it is."""
+        """Return the (width, height) of the whole picture at which the part has the wanted size, never enlarged."""
         wide, high = super().resized(width, height)
         return min(width, round(wide / self.box[2])), min(height, round(high / self.box[3]))
 
     def apply(self, image: Image.Image) -> Pixels:
+        """Crop, resize and perhaps mirror a picture."""
         image = to_rgb(image)
         left, top, width, height = self.box
         part = (left * image.width, top * image.height, (left + width) * image.width, (top + height) * image.height)
@@ -196,7 +213,7 @@ class RandomCrop(ImageTransform):
 
 
 def collate(rows: Sequence[Any], groups: Mapping[int, int]) -> Batch:
-    """What was read, side by side; what was not is named."""
+    """Join the pairs of a batch; those that could not be read are named in `skipped`."""
     good = [row for row in rows if len(row) == 3]
     places = [draw.place for draw, _, _ in good]
     images = [image for _, image, _ in good]
@@ -220,8 +237,10 @@ class _Collate:
         return collate(rows, self._groups)
 
 
-def batches(data: Drawn, examples: Sequence[Example], plan: Sequence[list[Draw]], workers: int) -> Iterator[Batch]:
-    """One batch for each entry of the plan, in its order.
+def batches(
+    data: PairDataset, examples: Sequence[Example], plan: Sequence[list[Draw]], workers: int
+) -> Iterator[Batch]:
+    """Load one batch for each entry of the plan, in its order.
 
     Args:
         workers: processes that decode; 0: this one does.
@@ -238,13 +257,13 @@ def batches(data: Drawn, examples: Sequence[Example], plan: Sequence[list[Draw]]
 
 
 def epoch_plan(places: Sequence[int], epoch: int, seed: int, batch_size: int) -> list[list[Draw]]:
-    """All places in a random order, in batches of even size, at most `batch_size`."""
+    """Shuffle all places into batches of even size, at most `batch_size`."""
     order = np.random.default_rng([seed, epoch]).permutation(np.asarray(places))
     count = -(-len(order) // batch_size)
     return [[Draw(int(place), epoch) for place in part] for part in np.array_split(order, count)]
 
 
 def share(batch: Sequence[Draw], rank: int, size: int) -> list[Draw]:
-    """The part of a batch that falls to one of `size` processes."""
+    """Return the part of a batch that falls to one of `size` processes."""
     length = -(-len(batch) // size)
     return list(batch[rank * length : (rank + 1) * length])

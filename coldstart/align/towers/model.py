@@ -1,7 +1,6 @@
-"""The towers of an open_clip model, unfrozen: LoRA on their linear layers (Hu et al. 2022), or their last blocks.
+"""Trainable towers of an open_clip model: LoRA on their linear layers (Hu et al. 2022), or their last blocks.
 
-What is trained is float32, what stays frozen is in the device's number format. Knows nothing of files of pairs and of
-the loop around it (`towers_job`).
+What is trained is float32, what stays frozen is in the device's number format. Knows nothing of the training loop.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from coldstart.align.losses import MAX_SCALE, info_nce, sigmoid_loss
 from coldstart.align.settings import TowerKind, TowerTraining
 from coldstart.encoders import Pixels
 from coldstart.encoders._adapter import BLOCKS, LORA_CONFIG, write_card
-from coldstart.encoders._open_clip_speed import encode_text, lengths
+from coldstart.encoders._open_clip_speed import encode_text, token_lengths
 from coldstart.encoders.open_clip import OpenClip
 from coldstart.errors import ColdstartError
 
@@ -38,7 +37,7 @@ _START_BIAS = -10.0  # of the sigmoid loss, where the model has none (Zhai et al
 
 
 class Towers:
-    """An open_clip model that is being trained.
+    """An open_clip model in training.
 
     Args:
         encoder: brings weights, tokenizer and pixel normalisation.
@@ -107,40 +106,43 @@ class Towers:
         return parameter
 
     def weights(self) -> dict[str, nn.Parameter]:
-        """What is trained, by name, in a fixed order."""
+        """Return the trained weights by name, in a fixed order."""
         return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
 
     def copy(self) -> dict[str, torch.Tensor]:
-        """What is trained, as it is now, in memory."""
+        """Copy the trained weights to memory."""
         return {name: weight.detach().cpu().clone() for name, weight in self.weights().items()}
 
     @torch.no_grad()
     def put(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Set what is trained."""
+        """Set the trained weights."""
         for name, weight in self.weights().items():
             weight.copy_(weights[name])
 
     def train(self, on: bool) -> None:
-        """Dropout on or off; batch norms keep the statistics that they came with."""
+        """Switch dropout on or off; batch norms keep the statistics that they came with."""
         self.model.train(on)
         for module in self.model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
 
     def images(self, pixels: Sequence[Pixels]) -> torch.Tensor:
-        """Unit vectors float32 [B, D] of pictures uint8 [H, W, 3], each as the encoder's transform leaves it."""
+        """Encode pictures uint8 [H, W, 3], each as the encoder's transform leaves it: unit vectors float32 [B, D]."""
         values = self.encoder.pixel_values(pixels, self._device, self._dtype)
         with self._autocast():
             return normalize(self.model.encode_image(values).float(), dim=-1)
 
     def texts(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Unit vectors float32 [B, D] of tokens [B, L] as the encoder's tokenizer gives them."""
-        needed = max(lengths(self.model, tokens))
+        """Encode tokens [B, L] as the encoder's tokenizer gives them: unit vectors float32 [B, D]."""
+        needed = max(token_lengths(self.model, tokens))
         with self._autocast():
             return normalize(encode_text(self.model, tokens[:, :needed].to(self._device)).float(), dim=-1)
 
     def loss(self, image: torch.Tensor, text: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-        """Of unit vectors [B, D], pair by row; pairs of one group, int64 [B], are not each other's negatives."""
+        """Compute the loss of unit vectors [B, D], pair by row.
+
+        Pairs of one group, int64 [B], are not each other's negatives.
+        """
         same, scale = groups[:, None] == groups[None], self.scale.exp()
         if self.bias is None:
             return info_nce(image, text, scale, same)
@@ -152,8 +154,11 @@ class Towers:
         self.scale.clamp_(max=torch.tensor(MAX_SCALE).log().item())
 
     def kernels(self) -> AbstractContextManager[None]:
-        """Which attention to use around forward and backward passes: on the CPU the plain products, because torch's
-        fused form is slow there in bfloat16 on the way back (a whole step took 1.5 times as long)."""
+        """Choose the attention kernels for forward and backward passes.
+
+        On the CPU the plain products, because torch's fused form is slow there in bfloat16 on the way back (a whole
+        step took 1.5 times as long).
+        """
         return sdpa_kernel(SDPBackend.MATH) if self._device.type == "cpu" else nullcontext()
 
     def _autocast(self) -> AbstractContextManager[None]:
@@ -179,7 +184,7 @@ class Towers:
 
 
 def linear_layers(model: Any, which: Literal["all", "attention"]) -> list[str]:
-    """Names of the `nn.Linear` in the blocks of both towers, and in attention pooling.
+    """List the names of the `nn.Linear` in the blocks of both towers, and in attention pooling.
 
     Raises:
         ColdstartError: a tower has none.
@@ -203,7 +208,7 @@ def linear_layers(model: Any, which: Literal["all", "attention"]) -> list[str]:
 
 
 def last_blocks(model: Any, count: int) -> list[str]:
-    """Names of the weights in the last `count` blocks of each tower and in all that comes after them.
+    """List the names of the weights in the last `count` blocks of each tower and in all that comes after them.
 
     Raises:
         ColdstartError: a tower has fewer.

@@ -17,18 +17,20 @@ from typing import Any
 
 from coldstart.core.attributes import Attribute
 from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, MAX_WORDS, Description, parse, sentence
-from coldstart.core.sanitize import visible
+from coldstart.core.sanitize import strip_invisible
 from coldstart.core.stage import Reject
-from coldstart.describe.checks.claims import Ungrounded, WordClaims, form, price
-from coldstart.describe.checks.claims import attributes as attribute_claims
+from coldstart.describe.checks.claims import TextClaims, UngroundedClaim, form_fault, price_fault
+from coldstart.describe.checks.claims import check_attributes as attribute_claims
 from coldstart.describe.checks.contract import Checked, Cut, Ground, Rules, Sources, Status
-from coldstart.describe.checks.form import Fault, evidence, refusal, unsafe
-from coldstart.describe.checks.grounding import Grounds, values_of
-from coldstart.describe.checks.language import is_written_in, language
+from coldstart.describe.checks.form import Fault, evidence_text, policy_fault, refusal_fault
+from coldstart.describe.checks.grounding import EvidenceIndex, listed_values
+from coldstart.describe.checks.language import detect_language, may_be_written_in
 from coldstart.describe.checks.words import Tokens, numbers, tokens
 
 
-def check(text: str, finish: str, attributes: Mapping[str, Attribute], sources: Sources, rules: Rules) -> Checked:
+def check_description(
+    text: str, finish: str, attributes: Mapping[str, Attribute], sources: Sources, rules: Rules
+) -> Checked:
     """What of an answer may be kept. A description that was checked stays as it is when it is checked again.
 
     A summary that claims what has no ground is replaced by its attributes as a sentence; without attributes, by the
@@ -41,16 +43,16 @@ def check(text: str, finish: str, attributes: Mapping[str, Attribute], sources: 
     Raises:
         Reject: `nothing_grounded` (filtered): no claim has a ground, and no text of the item can stand in.
     """
-    written, cut = read(text, finish, rules.output)
+    written, cut = parse_answer(text, finish, rules.output)
     unread = bool(cut)
-    values = values_of(attributes)
-    grounds = Grounds(sources, values, rules)
-    asked = rules if unsafe(_joined(written), rules) else replace(rules, policy=None)
+    values = listed_values(attributes)
+    grounds = EvidenceIndex(sources, values, rules)
+    asked = rules if policy_fault(_joined(written), rules) else replace(rules, policy=None)
     stay, gone = attribute_claims(written.attributes, attributes, grounds, asked)
     stated = {one.claim: one.value for one in stay}
     cut += gone
     lost = frozenset(word for one in gone for word in tokens(one.value))
-    claims = WordClaims(values, grounds, asked, tuple(stay), lost)
+    claims = TextClaims(values, grounds, asked, tuple(stay), lost)
     summary, fault = written.summary, None
     if "summary" in rules.output:
         found, fault = _summary(summary, claims)
@@ -63,56 +65,59 @@ def check(text: str, finish: str, attributes: Mapping[str, Attribute], sources: 
     if fault or not (summary or stated or keywords or queries):
         summary = sentence(stated)
         stay += [Ground("summary", one.value, one.ground, one.detail) for one in claims.stated]
-        if not summary and (own := own_text(sources, grounds, rules)):
+        if not summary and (own := fallback_text(sources, grounds, rules)):
             summary, status = own[0], "fallback"
             stay.append(Ground("summary", summary, own[1], "the item's own text"))
     description = Description(summary, stated, keywords, queries)
     if not description:
         reasons = ", ".join(dict.fromkeys(one.reason for one in cut)) or "empty"
         raise Reject("nothing_grounded", f"{reasons}; and no text of the item can stand in", "filtered")
-    return Checked(description, tuple(stay), tuple(cut), status, language(summary))
+    return Checked(description, tuple(stay), tuple(cut), status, detect_language(summary))
 
 
-_BETWEEN = " item item item item "  # more words than may part a sign from what excuses it
+_SEPARATOR = " item item item item "  # more words than may part a sign from what excuses it
 
 
 def _joined(written: Description) -> str:
     """All that was written, for one look at it: which piece is at fault is asked only where there is a fault."""
-    return _BETWEEN.join((written.summary, *written.attributes.values(), *written.keywords, *written.queries))
+    return _SEPARATOR.join((written.summary, *written.attributes.values(), *written.keywords, *written.queries))
 
 
-def _summary(summary: str, claims: WordClaims) -> tuple[list[Ground], Fault | None]:
+def _summary(summary: str, claims: TextClaims) -> tuple[list[Ground], Fault | None]:
     rules = claims.rules
-    if fault := form(summary, MAX_SUMMARY) or unsafe(summary, rules):
+    if fault := form_fault(summary, MAX_SUMMARY) or policy_fault(summary, rules):
         return [], fault
-    if not is_written_in(summary, rules.languages):
-        return [], ("wrong_language", f"it is in {language(summary)}, and {', '.join(rules.languages)} may be written")
+    if not may_be_written_in(summary, rules.languages):
+        return [], (
+            "wrong_language",
+            f"it is in {detect_language(summary)}, and {', '.join(rules.languages)} may be written",
+        )
     try:
         found = claims.judge("summary", summary)
-    except Ungrounded as ungrounded:
+    except UngroundedClaim as ungrounded:
         return [], ungrounded.fault
-    share = copied(tokens(summary), (text for name, text in claims.grounds.texts.items() if name != "title"))
+    share = copied_share(tokens(summary), (text for name, text in claims.grounds.texts.items() if name != "title"))
     if share > rules.max_copy:
         return [], ("copied", f"{share:.2f} of its words are a source's own, and {rules.max_copy:g} may be")
     return found, None
 
 
 def _listed(
-    claim: str, words: Sequence[str], claims: WordClaims, stay: list[Ground], cut: list[Cut]
+    claim: str, words: Sequence[str], claims: TextClaims, stay: list[Ground], cut: list[Cut]
 ) -> tuple[str, ...]:
     """The keywords or queries that are kept, in their order; the verdict on each goes into `stay` or `cut`."""
     kept: dict[tuple[str, ...], str] = {}
     for one in words:
-        fault: Fault | None = form(one, MAX_WORDS) or unsafe(one, claims.rules)
+        fault: Fault | None = form_fault(one, MAX_WORDS) or policy_fault(one, claims.rules)
         if fault is None and tokens(one) in kept:
             fault = "duplicate", f"it is {kept[tokens(one)]!r} again"
         if fault is None and len(kept) >= MAX_LISTED:
             fault = "too_many", f"{MAX_LISTED} are the most"
         try:
             if fault is not None:
-                raise Ungrounded(*fault)
+                raise UngroundedClaim(*fault)
             ground = claims.judge(claim, one)[0]
-        except Ungrounded as ungrounded:
+        except UngroundedClaim as ungrounded:
             cut.append(Cut(claim, one, *ungrounded.fault))
         else:
             kept[tokens(one)] = one
@@ -120,40 +125,42 @@ def _listed(
     return tuple(kept.values())
 
 
-RUN = 8
+COPIED_RUN = 8
 """Words in a row that nobody writes the same by chance."""
 
 
-def copied(summary: Tokens, sources: Iterable[Tokens]) -> float:
+def copied_share(summary: Tokens, sources: Iterable[Tokens]) -> float:
     """0 to 1, of the source that most was copied from; a summary shorter than a run copies nothing."""
-    if len(summary) < RUN:
+    if len(summary) < COPIED_RUN:
         return 0.0
-    runs = [f" {' '.join(summary[start : start + RUN])} " for start in range(len(summary) - RUN + 1)]
+    runs = [f" {' '.join(summary[start : start + COPIED_RUN])} " for start in range(len(summary) - COPIED_RUN + 1)]
     best = 0
     for source in sources:
-        if len(source) < RUN:
+        if len(source) < COPIED_RUN:
             continue
         line = f" {' '.join(source)} "
         covered, end = 0, 0
         for start, run in enumerate(runs):
             if run in line:
-                covered += start + RUN - max(start, end)
-                end = start + RUN
+                covered += start + COPIED_RUN - max(start, end)
+                end = start + COPIED_RUN
         best = max(best, covered)
     return best / len(summary)
 
 
-_FIELDS = ("title", "description", "transcript", "screen_text", "tags", "category")
+_FALLBACK_FIELDS = ("title", "description", "transcript", "screen_text", "tags", "category")
 
 
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
 
 
-def own_text(sources: Sources, grounds: Grounds, rules: Rules) -> tuple[str, str] | None:
+def fallback_text(sources: Sources, grounds: EvidenceIndex, rules: Rules) -> tuple[str, str] | None:
     """The first sentence of the first field that holds, and the field; None where none does."""
-    for field in _FIELDS:
-        text = _first_sentence(evidence(sources.texts.get(field) or ""))
-        if not (form(text, MAX_SUMMARY) or price(numbers(tokens(text)), grounds) or unsafe(text, rules)):
+    for field in _FALLBACK_FIELDS:
+        text = _first_sentence(evidence_text(sources.texts.get(field) or ""))
+        if not (
+            form_fault(text, MAX_SUMMARY) or price_fault(numbers(tokens(text)), grounds) or policy_fault(text, rules)
+        ):
             return text, field
     return None
 
@@ -165,16 +172,16 @@ def _first_sentence(text: str) -> str:
     return first[: MAX_SUMMARY - 2].rsplit(" ", 1)[0].rstrip(",;:") + " …"
 
 
-_QUOTE = 80
+_QUOTED_LETTERS = 80
 
 
 _FENCED = re.compile(r"\s*```(?:json)?\s*(.*?)\s*```\s*", re.DOTALL)
 
 
-_ENDS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_JSON_MARKS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
-def read(text: str, finish: str, output: Sequence[str]) -> tuple[Description, list[Cut]]:
+def parse_answer(text: str, finish: str, output: Sequence[str]) -> tuple[Description, list[Cut]]:
     """What of an answer can be read, and what cannot. Every text in it is on one line.
 
     Args:
@@ -183,31 +190,33 @@ def read(text: str, finish: str, output: Sequence[str]) -> tuple[Description, li
     if fenced := _FENCED.fullmatch(text):
         text = fenced.group(1)
     try:
-        return _tidy(parse(text, output)), []
+        return _strip_invisible(parse(text, output)), []
     except ValueError as error:
         fault = str(error)
-    quoted = visible(text)[:_QUOTE]
-    if finish == "length" and (closed := _closed(text, output)):
-        return _tidy(closed), [Cut("text", visible(text)[-_QUOTE:], "cut_off", "it ends where its tokens were spent")]
-    if told := refusal(text):
+    quoted = strip_invisible(text)[:_QUOTED_LETTERS]
+    if finish == "length" and (closed := _close_json(text, output)):
+        return _strip_invisible(closed), [
+            Cut("text", strip_invisible(text)[-_QUOTED_LETTERS:], "cut_off", "it ends where its tokens were spent")
+        ]
+    if told := refusal_fault(text):
         return Description(), [Cut("text", quoted, *told)]
     return Description(), [Cut("text", quoted, "not_json" if fault.startswith("no JSON") else "wrong_fields", fault)]
 
 
-def _tidy(description: Description) -> Description:
+def _strip_invisible(description: Description) -> Description:
     return Description(
-        visible(description.summary),
-        {visible(name): visible(value) for name, value in description.attributes.items()},
-        tuple(visible(word) for word in description.keywords),
-        tuple(visible(query) for query in description.queries),
+        strip_invisible(description.summary),
+        {strip_invisible(name): strip_invisible(value) for name, value in description.attributes.items()},
+        tuple(strip_invisible(word) for word in description.keywords),
+        tuple(strip_invisible(query) for query in description.queries),
     )
 
 
-def _closed(text: str, output: Sequence[str]) -> Description | None:
+def _close_json(text: str, output: Sequence[str]) -> Description | None:
     """The fields of JSON that lacks its end, as far as they go."""
     open_: list[str] = []
     ends: list[tuple[int, str]] = []  # where a value may end, and what would close the text there
-    for match in _ENDS.finditer(text):
+    for match in _JSON_MARKS.finditer(text):
         mark = match.group()
         if mark in "[{":
             open_.append("]" if mark == "[" else "}")

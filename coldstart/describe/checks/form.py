@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from functools import lru_cache
 
-from coldstart.core.sanitize import visible
+from coldstart.core.sanitize import strip_invisible
 from coldstart.describe.checks.contract import Rules
 from coldstart.describe.checks.words import Tokens
 
@@ -72,7 +72,7 @@ _MARK = re.compile("|".join(_MARKS), re.IGNORECASE)
 _SENTENCE = re.compile(r"[.!?;\n。！？]\s*|\s[-–—|•*#]\s")
 
 
-def spoken_to_reader(text: str) -> int | None:
+def injection_start(text: str) -> int | None:
     """Where a text first gives orders, in characters: its sentence that does, or a mark of a chat, a fence or an
     answer, which may stand behind honest words; None where it does neither."""
     mark = _MARK.search(text)
@@ -85,17 +85,17 @@ def spoken_to_reader(text: str) -> int | None:
     return max((end for end in ends if end <= first), default=0)
 
 
-def order(text: str) -> tuple[str, str] | None:
+def injection_fault(text: str) -> tuple[str, str] | None:
     """Reason and detail where what a model wrote gives orders: it repeats what was planted, and obeys nobody."""
-    start = spoken_to_reader(text)
+    start = injection_start(text)
     return None if start is None else ("order", f"it says {text[start : start + 40].strip()!r}")
 
 
 @lru_cache(maxsize=64)
-def evidence(text: str) -> str:
+def evidence_text(text: str) -> str:
     """The part of a text before it gives orders, on one line and without what no reader sees."""
-    seen = "\n".join(filter(None, map(visible, text.splitlines())))  # no two spaces in a row: forms stay linear
-    return " ".join(seen[: spoken_to_reader(seen)].split())
+    seen = "\n".join(filter(None, map(strip_invisible, text.splitlines())))  # no two spaces in a row: forms stay linear
+    return " ".join(seen[: injection_start(seen)].split())
 
 
 Fault = tuple[str, str]
@@ -136,25 +136,25 @@ _RUN = 3  # words of a phrase
 _TIMES = 3  # that it may stand, one less
 
 
-def refusal(text: str) -> Fault | None:
+def refusal_fault(text: str) -> Fault | None:
     """The model speaks of itself or to whoever asked."""
     match = _REFUSALS.search(text)
     return ("refusal", f"it says {match.group()!r}") if match else None
 
 
-def link(text: str) -> Fault | None:
+def link_fault(text: str) -> Fault | None:
     """An address, a number to call: nothing that tells what an item is."""
     match = _LINK.search(text) if _MAYBE_LINK.search(text) else None
     return ("link", f"it has {match.group()!r}") if match else None
 
 
-def markup(text: str) -> Fault | None:
+def markup_fault(text: str) -> Fault | None:
     """Marks of a page, a chat or JSON."""
     match = _MARKUP.search(text) if _MAYBE_MARKUP.search(text) else None
     return ("markup", f"it has {match.group()!r}") if match else None
 
 
-def loop(words: Tokens) -> Fault | None:
+def loop_fault(words: Tokens) -> Fault | None:
     """The same words again and again: a word three times in a row, or a phrase of three words three times."""
     for place in range(2, len(words)):
         if words[place] == words[place - 1] == words[place - 2]:
@@ -166,12 +166,12 @@ def loop(words: Tokens) -> Fault | None:
     return ("loop", f"{' '.join(phrase)!r} stands {times} times") if times >= _TIMES else None
 
 
-def too_long(text: str, most: int) -> Fault | None:
+def length_fault(text: str, most: int) -> Fault | None:
     """More characters than a field may have."""
     return ("overlong", f"{len(text)} characters, and {most} are the most") if len(text) > most else None
 
 
-def unsafe(text: str, rules: Rules) -> Fault | None:
+def policy_fault(text: str, rules: Rules) -> Fault | None:
     """What the safety policy does not allow."""
     for rule, score in sorted(rules.policy(text).items()) if rules.policy else ():
         if score >= rules.max_unsafe:

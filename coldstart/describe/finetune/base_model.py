@@ -23,7 +23,7 @@ _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseModel:
     """A model in memory.
 
     Attributes:
@@ -39,7 +39,7 @@ class Base:
     processor: Any = None
 
 
-def load_base(name: str, device: torch.device, dtype: torch.dtype, quantize: str = "") -> Base:
+def load_base(name: str, device: torch.device, dtype: torch.dtype, quantize: str = "") -> BaseModel:
     """Load one, for training or for merging.
 
     Raises:
@@ -54,17 +54,17 @@ def load_base(name: str, device: torch.device, dtype: torch.dtype, quantize: str
 
         if quantize:
             raise ColdstartError("quantize='4bit': the starter model is small; set quantize to '' for it")
-        tokenizer = _smollm2.tokenizer()
+        tokenizer = _smollm2.load_tokenizer()
         tokenizer.padding_side = "right"
-        model = _smollm2.model(device, dtype)
+        model = _smollm2.load_model(device, dtype)
         model.tie_weights()  # the output layer is the embedding: merged files hold it once
-        return Base(name, model.requires_grad_(False), tokenizer)
+        return BaseModel(name, model.requires_grad_(False), tokenizer)
     if prefix != "hf" or not rest:
         raise ColdstartError(f"generator {name!r} cannot be tuned: use starter or hf:NAME_OR_PATH")
     return _hf(name, rest, device, dtype, quantize)
 
 
-def _hf(name: str, rest: str, device: torch.device, dtype: torch.dtype, quantize: str) -> Base:
+def _hf(name: str, rest: str, device: torch.device, dtype: torch.dtype, quantize: str) -> BaseModel:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
     folder = Path(rest).expanduser()
@@ -94,7 +94,7 @@ def _hf(name: str, rest: str, device: torch.device, dtype: torch.dtype, quantize
         tokenizer.pad_token = tokenizer.eos_token
     if not quantize:
         model.to(device)
-    return Base(name, model.requires_grad_(False), tokenizer, processor)
+    return BaseModel(name, model.requires_grad_(False), tokenizer, processor)
 
 
 def _require_4bit(name: str, device: torch.device) -> None:
@@ -109,12 +109,12 @@ def _require_4bit(name: str, device: torch.device) -> None:
         raise ColdstartError(f"quantize='4bit' for {name!r} needs a CUDA device, not {device}: set quantize to ''")
 
 
-_ADVICE = ("`is_gradient_checkpointing` is deprecated",)
+_IGNORED_WARNINGS = ("`is_gradient_checkpointing` is deprecated",)
 """What one library says of another's call."""
 
 
 @contextmanager
-def quiet(seed: int, device: torch.device) -> Iterator[None]:
+def suppress_output(seed: int, device: torch.device) -> Iterator[None]:
     """Seed all generators of random numbers, and give them back as they were; no bars and no advice meanwhile."""
     import datasets
     from transformers.utils import logging
@@ -126,7 +126,7 @@ def quiet(seed: int, device: torch.device) -> Iterator[None]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), warnings.catch_warnings():
-        for message in _ADVICE:
+        for message in _IGNORED_WARNINGS:
             warnings.filterwarnings("ignore", message)
         try:
             random.seed(seed)

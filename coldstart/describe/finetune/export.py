@@ -20,12 +20,12 @@ import torch
 from coldstart import generators
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
-from coldstart.describe.finetune.base_model import load_base, quiet
-from coldstart.describe.finetune.dataset import rows_of
-from coldstart.describe.finetune.fit import needs_a_fit
+from coldstart.describe.finetune.base_model import load_base, suppress_output
+from coldstart.describe.finetune.dataset import item_rows
+from coldstart.describe.finetune.fit import requires_fit
 from coldstart.describe.finetune.settings import FINETUNE
 from coldstart.describe.prompt_input import PromptBuilder
-from coldstart.describe.writing import given_fields, load_prompts, build_requests
+from coldstart.describe.writing import build_requests, given_fields, load_prompts
 from coldstart.errors import ColdstartError
 from coldstart.generators import _local
 from coldstart.store import Store
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 CPU = torch.device("cpu")
 
 
-def merge(base: str, adapted: Path, out: Path, *, dtype: str = "float32") -> Path:
+def merge_adapter(base: str, adapted: Path, out: Path, *, dtype: str = "float32") -> Path:
     """Write weights (safetensors), configurations, tokenizer and chat template of base and adapter as one model.
 
     Args:
@@ -51,14 +51,14 @@ def merge(base: str, adapted: Path, out: Path, *, dtype: str = "float32") -> Pat
     Raises:
         ColdstartError: there is no adapter, it does not fit the base, or `out` is there already.
     """
-    place = _local.find(adapted)
+    place = _local.find_adapter(adapted)
     if out.exists():
         raise ColdstartError(f"{out} is there already: name a new folder for the merged model")
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    with quiet(0, CPU):
+    with suppress_output(0, CPU):
         loaded = load_base(base, CPU, torch.float32)
-        model = _local.apply(loaded.model, place, merge=True)
+        model = _local.apply_adapter(loaded.model, place, merge=True)
         model = model.to(getattr(torch, dtype))
         model.save_pretrained(draft, safe_serialization=True)
         loaded.tokenizer.padding_side = "left"
@@ -68,7 +68,7 @@ def merge(base: str, adapted: Path, out: Path, *, dtype: str = "float32") -> Pat
 
 
 @dataclass(frozen=True)
-class Agreement:
+class MergeCheck:
     """What was compared.
 
     Attributes:
@@ -80,7 +80,7 @@ class Agreement:
     prompts: int
 
 
-def agree(texts: Mapping[str, Sequence[str]]) -> Agreement:
+def verify_merge(texts: Mapping[str, Sequence[str]]) -> MergeCheck:
     """Hold the texts of every way against those of the first, letter by letter.
 
     The rule is strict: take greedy texts made in float32 of weights kept in float32. There, ways that compute the same
@@ -105,10 +105,10 @@ def agree(texts: Mapping[str, Sequence[str]]) -> Agreement:
                     f"{theirs[place][max(0, at - 20) : at + 20]!r} instead of {text[max(0, at - 20) : at + 20]!r}; "
                     "the export is not used"
                 )
-    return Agreement(tuple(texts), len(wanted))
+    return MergeCheck(tuple(texts), len(wanted))
 
 
-def written(
+def greedy_texts(
     tuned: Generator, merged: Generator, requests: Sequence[Request], max_new_tokens: int
 ) -> dict[str, list[str]]:
     """Greedy texts of the adapter alone, of the adapter in one batch, and of the merged model, for `agree`.
@@ -137,7 +137,7 @@ def written(
     return texts
 
 
-def exported(store: Store, pipeline: Pipeline, out: Path, prompts: int, progress: Progress) -> dict[str, Any]:
+def export_model(store: Store, pipeline: Pipeline, out: Path, prompts: int, progress: Progress) -> dict[str, Any]:
     """Write the merged model, and see that adapter, merged model and batches write the same, first of held-out items.
 
     Args:
@@ -158,26 +158,28 @@ def exported(store: Store, pipeline: Pipeline, out: Path, prompts: int, progress
     if out.exists():
         raise ColdstartError(f"{out} is there already: name a new folder for the merged model")
     writing = writing_in(made.folder, pipeline.attributes)
-    if needs_a_fit(writing.generator):
+    if requires_fit(writing.generator):
         raise ColdstartError(
             f"{writing.generator} cannot be merged into one language model: its projector takes pictures as numbers; "
             "write with it through coldstart"
         )
     sides = {item: side for item, (_, side) in items_of(made).items()}
     first = sorted(sides, key=lambda item: sides[item] != "test")  # held-out ones, then others
-    rows = rows_of(store, pipeline, names[-1], Standing(store, pipeline))
+    rows = item_rows(store, pipeline, names[-1], Standing(store, pipeline))
     chosen = [rows[item] for item in first if item in rows][:prompts]
-    ask = PromptBuilder(load_prompts(names[-1], writing.prompt or {}), writing.attributes, given_fields(names[-1], writing.given))
+    ask = PromptBuilder(
+        load_prompts(names[-1], writing.prompt or {}), writing.attributes, given_fields(names[-1], writing.given)
+    )
     device = pipeline.engine.device
     tuned = generators.load(writing.generator, device=device, dtype="float32", adapter=made.folder, merge=False)
     asked = build_requests([ask(row) for row in chosen], tuned)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent) as draft:
         with progress.meter(f"export: {len(asked)} prompts three ways", 2) as meter:
-            folder = merge(writing.generator, made.folder, Path(draft) / "model")
+            folder = merge_adapter(writing.generator, made.folder, Path(draft) / "model")
             meter.advance(1, 0, 0.0)
             merged = generators.load(f"hf:{folder}", device=device, dtype="float32")
             longest = max(one.max_new_tokens for one in ask.by_kind.values())
-            agreement = agree(written(tuned, merged, asked, longest))
+            agreement = verify_merge(greedy_texts(tuned, merged, asked, longest))
             meter.advance(1, 0, 0.0)
         (folder / "MODEL_CARD.md").write_bytes((made.folder / "MODEL_CARD.md").read_bytes())
         shutil.move(folder, out)

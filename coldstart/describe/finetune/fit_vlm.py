@@ -16,15 +16,15 @@ from coldstart.describe.finetune.training import Example, VlmSettings
 from coldstart.errors import ColdstartError
 from coldstart.store.artifacts import read_files
 
-Looks = Callable[[str], Sequence[NDArray[np.uint8]]]
-CHECKPOINT, MADE = "vision.safetensors", "made"
+LoadItemPictures = Callable[[str], Sequence[NDArray[np.uint8]]]
+CHECKPOINT, RESULT_FOLDER = "vision.safetensors", "made"
 
 
-def tune(
+def fit_vlm(
     generator: Any,
     examples: Sequence[Example],
     valid: Sequence[Example],
-    looks: Looks,
+    looks: LoadItemPictures,
     settings: VlmSettings,
     *,
     seed: int,
@@ -46,14 +46,14 @@ def tune(
     from coldstart.generators import _smollm2
 
     items = list(dict.fromkeys(one.item_id for one in (*examples, *valid)))
-    features, place = _seen(generator, items, looks, meter)
+    features, place = _picture_features(generator, items, looks, meter)
     train, held = ([one for one in part if one.item_id in place] for part in (examples, valid))
     if not train:
         raise ColdstartError("no item to learn from has a picture that can be read, and starter-vlm learns from these")
     device = choose_device(engine.device)
     folder.mkdir(parents=True, exist_ok=True)
     with meter("epochs", settings.projector_epochs + settings.epochs) as counts:
-        made = vlm.train(
+        made = vlm.train_vlm(
             features,
             [place[one.item_id] for one in train],
             train,
@@ -61,14 +61,14 @@ def tune(
             held,
             settings,
             seed=seed,
-            model=_smollm2.model(device, choose_dtype(device, engine.dtype)),
-            tokenizer=_smollm2.tokenizer(),
+            model=_smollm2.load_model(device, choose_dtype(device, engine.dtype)),
+            tokenizer=_smollm2.load_tokenizer(),
             checkpoint=folder / CHECKPOINT,
             progress=lambda epoch: counts.advance(1, 0, 0.0),
         )
-    made.save(folder / MADE)
+    made.save(folder / RESULT_FOLDER)
     losses = [epoch.valid_loss for epoch in made.history if epoch.valid_loss is not None]
-    return read_files(folder / MADE), {
+    return read_files(folder / RESULT_FOLDER), {
         "training": settings.model_dump(),
         "seconds": made.seconds,
         "tokens": sum(epoch.tokens for epoch in made.history),
@@ -79,8 +79,8 @@ def tune(
     }
 
 
-def _seen(
-    generator: Any, items: Sequence[str], looks: Looks, meter: Callable[[str, int], Any]
+def _picture_features(
+    generator: Any, items: Sequence[str], looks: LoadItemPictures, meter: Callable[[str, int], Any]
 ) -> tuple[NDArray[np.float16], dict[str, int]]:
     """Features of the pictures of items, and the row of each item that has some."""
     place: dict[str, int] = {}

@@ -130,7 +130,7 @@ class VlmSettings(_TrainingSettings):
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of the inputs of the low-rank pairs."""
     whole_tokens: int = Field(default=3, ge=1)
-    """Tokens that the projector gives of the whole picture, see `coldstart.generators._vision.Shape`."""
+    """Tokens that the projector gives of the whole picture, see `coldstart.generators._vision.ProjectorShape`."""
     hidden: int = Field(default=1024, ge=1)
     """Width of the projector's hidden layer."""
     ridge: float = Field(default=0.5, gt=0)

@@ -25,27 +25,27 @@ from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
-from coldstart.describe.finetune.base_model import quiet
+from coldstart.describe.finetune.base_model import suppress_output
 from coldstart.describe.finetune.training import Example, VlmSettings
 from coldstart.describe.finetune.vlm_state import (
     Epoch,
-    Masters,
-    Progress,
+    MasterWeights,
+    TrainingState,
     VlmResult,
-    digest_of,
-    restore,
-    store,
+    restore_state,
+    save_state,
+    training_digest,
 )
 from coldstart.encoders.starter import CELLS, IMAGE_DIM, LEVELS_DIM
 from coldstart.errors import ColdstartError
 from coldstart.generators import _chat_template, _vision
-from coldstart.generators._vision import Projector, Shape
+from coldstart.generators._vision import Projector, ProjectorShape
 
-POOL = 16
+BATCHES_PER_POOL = 16
 """Batches that are sorted by length among each other."""
 
 
-def train(
+def train_vlm(
     features: NDArray[np.float16],
     places: Sequence[int],
     examples: Sequence[Example],
@@ -77,13 +77,13 @@ def train(
     """
     if not examples:
         raise ColdstartError("no examples with a picture to learn from: starter-vlm learns from pictures alone")
-    with quiet(seed, model.device):
-        learner = _Learner(features, places, examples, valid_places, valid, settings, model, tokenizer, seed)
+    with suppress_output(seed, model.device):
+        learner = _Trainer(features, places, examples, valid_places, valid, settings, model, tokenizer, seed)
         with meter("tokens", learner.tokens) if meter else nullcontext() as counts:
             return learner.run(checkpoint, counts, progress)
 
 
-class _Learner:
+class _Trainer:
     """Steps of one training. What is random follows from seed and epoch, so that none of it is kept."""
 
     def __init__(
@@ -105,16 +105,16 @@ class _Learner:
         )
         table = model.get_input_embeddings().weight.detach()
         width, scale = table.shape[1], float(table.float().square().mean().sqrt())
-        shape = Shape(CELLS, IMAGE_DIM, LEVELS_DIM, settings.whole_tokens, settings.hidden, width, scale)
+        shape = ProjectorShape(CELLS, IMAGE_DIM, LEVELS_DIM, settings.whole_tokens, settings.hidden, width, scale)
         self._projector = Projector(shape, settings.dropout)
         rows = features[self._sets[0][0]]
-        standardise(self._projector, rows)
+        set_standardisation(self._projector, rows)
         words = [completion for _, completion in self._sets[0][1]]
         vectors = table.float().cpu() / scale
-        self._straight = solve(self._projector, rows, words, vectors, settings.ridge, seed)
+        self._straight = solve_linear_part(self._projector, rows, words, vectors, settings.ridge, seed)
         self._projector.to(self._device)
         self._model = _with_lora(model, settings)
-        self._digest = digest_of(settings, seed, features, self._sets, self._projector, table)
+        self._digest = training_digest(settings, seed, features, self._sets, self._projector, table)
 
     @staticmethod
     def _tokens(tokenizer: Any, examples: Sequence[Example]) -> list[tuple[list[int], list[int]]]:
@@ -137,10 +137,10 @@ class _Learner:
     def run(self, checkpoint: Path | None, counts: Any, progress: Callable[[Epoch], None] | None) -> VlmResult:
         settings = self._settings
         stages = [1] * settings.projector_epochs + [2] * settings.epochs
-        masters = Masters(self._projector, self._model, settings.weight_decay)
-        done = restore(checkpoint, self._digest, masters) if checkpoint else None
+        masters = MasterWeights(self._projector, self._model, settings.weight_decay)
+        done = restore_state(checkpoint, self._digest, masters) if checkpoint else None
         if done is None:
-            done = Progress(best=masters.copy(), after_first=masters.copy())
+            done = TrainingState(best=masters.copy(), after_first=masters.copy())
         elif counts is not None and done.history:
             counts.advance(sum(line[-1] for line in done.history), 0, 0.0)
         while not done.stopped and done.epoch < len(stages):
@@ -159,7 +159,7 @@ class _Learner:
             done.stopped = bool(settings.patience and late >= settings.patience and done.epoch < len(stages))
             done.history.append((done.epoch, stage, loss, valid_loss, time.perf_counter() - began, tokens))
             if checkpoint:
-                store(checkpoint, self._digest, done, masters)
+                save_state(checkpoint, self._digest, done, masters)
             if progress is not None:
                 progress(Epoch(*done.history[-1]))
         masters.put(done.best)
@@ -169,7 +169,7 @@ class _Learner:
             self._model.eval(), self._projector.cpu(), done.after_first, history, done.best_epoch, done.stopped
         )
 
-    def _epoch(self, number: int, stage: int, masters: Masters, counts: Any) -> tuple[float, int]:
+    def _epoch(self, number: int, stage: int, masters: MasterWeights, counts: Any) -> tuple[float, int]:
         """One pass over all examples; gives the mean loss a token, and how many tokens were read."""
         settings = self._settings
         random = np.random.default_rng([self._seed, number])
@@ -181,7 +181,7 @@ class _Learner:
         epochs = settings.projector_epochs if stage == 1 else settings.epochs
         total, counted, read = 0.0, 0, 0
         for step, batch in enumerate(batches):
-            share = _share_of_lr((number - first + step / len(batches)) / epochs, settings.warmup)
+            share = _lr_factor((number - first + step / len(batches)) / epochs, settings.warmup)
             rates = (settings.projector_lr * share, 0.0) if stage == 1 else (settings.lr * share, settings.lr * share)
             mirrored = random.random(len(batch)) < 0.5 * settings.mirror
             with _attention(self._device), self._model.disable_adapter() if stage == 1 else nullcontext():
@@ -197,7 +197,7 @@ class _Learner:
         """Places of examples, by batch: drawn at random, of like length within a pool."""
         size, lengths = self._settings.batch_size, [len(a) + len(b) for a, b in self._sets[0][1]]
         order = random.permutation(len(lengths))
-        pools = np.array_split(order, max(1, round(len(order) / (size * POOL))))
+        pools = np.array_split(order, max(1, round(len(order) / (size * BATCHES_PER_POOL))))
         batches = []
         for pool in pools:
             by_length = pool[np.argsort([lengths[place] for place in pool], kind="stable")]
@@ -270,25 +270,25 @@ def _mirrored(rows: NDArray[np.float16], which: NDArray[np.bool_]) -> NDArray[np
     return rows
 
 
-def _share_of_lr(done: float, warmup: float) -> float:
+def _lr_factor(done: float, warmup: float) -> float:
     """Of the highest learning rate, when this share of a stage's steps is done."""
     if done < warmup:
         return (done + 1e-3) / (warmup + 1e-3)
     return 0.5 + 0.5 * math.cos(math.pi * (done - warmup) / (1 - warmup))
 
 
-PARTS = 4
+RIDGE_PARTS = 4
 """Of the examples, where the straight part is solved for each without its own."""
 
 
 _BLOCK = 512
 
 
-_LEAST = 0.05  # of the mean deviation: what varies less is taken to vary so much
+_MIN_DEVIATION = 0.05  # of the mean deviation: what varies less is taken to vary so much
 
 
 @torch.no_grad()
-def standardise(projector: Projector, rows: NDArray[np.float16]) -> None:
+def set_standardisation(projector: Projector, rows: NDArray[np.float16]) -> None:
     """Set mean and deviation from float16 `[N, dim]`; all cells share those of each of their numbers."""
     shape = projector.shape
     total = torch.zeros(shape.dim, dtype=torch.float64)
@@ -303,13 +303,13 @@ def standardise(projector: Projector, rows: NDArray[np.float16]) -> None:
         values[:cells] = values[:cells].view(shape.cells, shape.cell_dim).mean(0).repeat(shape.cells)
     spread = (square - mean.square()).clamp(min=0).sqrt()
     for part in (spread[:cells], spread[cells:]):
-        part.clamp_(min=_LEAST * float(part.mean()) or 1.0)
+        part.clamp_(min=_MIN_DEVIATION * float(part.mean()) or 1.0)
     projector.mean.copy_(mean)
     projector.deviation.copy_(spread)
 
 
 @torch.no_grad()
-def solve(
+def solve_linear_part(
     projector: Projector,
     rows: NDArray[np.float16],
     completions: Sequence[Sequence[int]],
@@ -343,9 +343,9 @@ def solve(
             for start in range(0, len(rows), _BLOCK)
         ]
     )
-    parts = torch.from_numpy(np.random.default_rng(seed).permutation(len(rows)) % PARTS)
+    parts = torch.from_numpy(np.random.default_rng(seed).permutation(len(rows)) % RIDGE_PARTS)
     given = torch.empty_like(goals)
-    for part in range(PARTS):
+    for part in range(RIDGE_PARTS):
         own, others = parts == part, parts != part
         given[own] = seen[own] @ _ridge(seen[others], goals[others], penalty)
     projector.straight.weight.copy_(_ridge(seen, goals, penalty).T)

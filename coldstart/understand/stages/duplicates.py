@@ -29,7 +29,7 @@ from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import Standing
 from coldstart.store.freshness import build as build_stage
 from coldstart.understand.fingerprint import Fingerprints
-from coldstart.understand.near_duplicates import LOOKS, Arrival, Rules, Seen, Sequence, Verdict
+from coldstart.understand.near_duplicates import LOOKS, Arrival, Copy, Originals, Rules, Sequence
 
 _COMMIT_ROWS = 500
 _MATCHES = pa.list_(pa.struct([(name, pa.float64()) for name in ("start_s", "end_s", "other_start_s", "other_end_s")]))
@@ -188,7 +188,7 @@ class DuplicatesStage:
     ) -> Iterator[Row]:
         arrived = _arrivals(store, keys, rows)
         arrivals = self._screened(store, keys)
-        seen = Seen(self._rules, arrived, lambda items: self._recalled(store, items))
+        seen = Originals(self._rules, arrived, lambda items: self._recalled(store, items))
         for item in originals:
             seen.add(arrivals[item])
         for item in sorted(todo, key=arrived.__getitem__):
@@ -241,7 +241,7 @@ def _digests(store: Store, keys: Mapping[str, str]) -> dict[str, frozenset[str]]
     return found
 
 
-def _row(item: str, key: str, arrived: int, verdict: Verdict | None) -> Row:
+def _row(item: str, key: str, arrived: int, verdict: Copy | None) -> Row:
     row: Row = {"item_id": item, "row_key": key, "arrived": arrived, "duplicate_of": None, "score": 0.0}
     row |= {"mirrored": False, "speed": 1.0, "matches": []}
     if verdict is not None:

@@ -76,14 +76,14 @@ class EvidenceStage(MapStageDefaults):
         return {"reads": sorted(self.reads)}
 
     def preparer(self) -> Prepare:
-        return Fuse()
+        return FuseEvidence()
 
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
         return list(batch)
 
 
 @dataclass(frozen=True)
-class Fuse:
+class FuseEvidence:
     """Joins what the parts found of one item; a part that turned it away adds nothing."""
 
     def __call__(self, row: Row) -> tuple[Row, float]:

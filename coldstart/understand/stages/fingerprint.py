@@ -15,7 +15,7 @@ from pydantic import Field
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits
-from coldstart.understand.fingerprint_loader import TakeFingerprints
+from coldstart.understand.fingerprint_loader import LoadFingerprints
 
 
 class Settings(Section):
@@ -65,7 +65,7 @@ class FingerprintStage(MapStageDefaults):
         return {**self._settings.model_dump(), **limits, "max_duration_s": self._limits.max_duration_s, **libraries}
 
     def preparer(self) -> Prepare:
-        return TakeFingerprints(self._limits, self._settings.fps, self._settings.max_s, self._settings.pictures)
+        return LoadFingerprints(self._limits, self._settings.fps, self._settings.max_s, self._settings.pictures)
 
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
         return list(batch)

@@ -27,7 +27,7 @@ from pydantic import Field
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits
-from coldstart.media.loaders import FRAMES, HEARD_S, LONGEST, Glimpse, LoadGlimpse
+from coldstart.media.loaders import FRAMES, HEARD_S, LONGEST, LoadGlimpse, QualitySample
 from coldstart.store import Store
 
 _MEASURES = (
@@ -94,12 +94,12 @@ class QualityStage(MapStageDefaults):
     def preparer(self) -> Prepare:
         return LoadGlimpse(self._limits, self.settings.pictures)
 
-    def compute(self, batch: Sequence[Glimpse]) -> list[Row | Reject]:
+    def compute(self, batch: Sequence[QualitySample]) -> list[Row | Reject]:
         return [
             {
                 "width": glimpse.width,
                 "height": glimpse.height,
-                **asdict(look(glimpse.images)),
+                **asdict(measure_quality(glimpse.images)),
                 "frozen_share": frozen_share(glimpse.times_s, glimpse.images) if glimpse.times_s else None,
                 "has_audio": glimpse.has_audio,
                 "loudness_db": loudness_db(glimpse.samples) if glimpse.samples is not None else None,
@@ -167,7 +167,7 @@ _SILENCE_DB = -120.0
 
 
 @dataclass(frozen=True)
-class Look:
+class QualityMeasures:
     """Measures of some pictures, each the mean over them but for `sharpness`, which is the median.
 
     Attributes:
@@ -184,12 +184,12 @@ class Look:
     black_share: float
 
 
-def look(pictures: Sequence[Pixels]) -> Look:
+def measure_quality(pictures: Sequence[Pixels]) -> QualityMeasures:
     """Measure pictures, each uint8 [H, W, 3], RGB, at least one."""
     lights = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
     black = [bool((light < _BLACK * 255).mean() >= _BLACK_PART) for light in lights]
     sharp = [sharpness(light) for light, dark in zip(lights, black, strict=True) if not dark]
-    return Look(
+    return QualityMeasures(
         sharpness=float(np.median(sharp)) if sharp else None,
         brightness=float(np.mean([light.mean() for light in lights])) / 255,
         contrast=float(np.mean([light.std() for light in lights])) / 255,

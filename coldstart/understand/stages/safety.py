@@ -24,7 +24,7 @@ from coldstart.errors import ColdstartError
 from coldstart.store import Store
 from coldstart.understand import policy as word_policy
 from coldstart.understand.policy import WordPolicy
-from coldstart.understand.safety import Finding, Prompts, liken, scores, second
+from coldstart.understand.safety import Finding, RulePrompts, finding_time_s, score_pictures, scores
 
 if TYPE_CHECKING:
     from coldstart.encoders import Encoder
@@ -152,9 +152,9 @@ class SafetyStage(MapStageDefaults):
         return made_by
 
     def preparer(self) -> Prepare:
-        return JudgeTexts(self._policy)
+        return ScoreTexts(self._policy)
 
-    def compute(self, batch: Sequence[Judged]) -> list[Row | Reject]:
+    def compute(self, batch: Sequence[ScoredTexts]) -> list[Row | Reject]:
         rows: list[Row | Reject] = []
         for judged in batch:
             findings = [*judged.findings, *self._pictures(judged)]
@@ -171,19 +171,19 @@ class SafetyStage(MapStageDefaults):
         return rows
 
     @cached_property
-    def _prompts(self) -> list[tuple[str, Prompts]]:
+    def _prompts(self) -> list[tuple[str, RulePrompts]]:
         encode = self._encoder.encode_queries
         return [
-            (name, Prompts(rule.unsafe, encode(rule.unsafe), encode(rule.safe)))
+            (name, RulePrompts(rule.unsafe, encode(rule.unsafe), encode(rule.safe)))
             for name, rule in self._policy.picture_rules
         ]
 
-    def _pictures(self, judged: Judged) -> list[Finding]:
+    def _pictures(self, judged: ScoredTexts) -> list[Finding]:
         if self._space is None or judged.vectors is None:
             return []
         found = []
         for rule, prompts in self._prompts:
-            most = liken(judged.vectors, prompts, self._policy.temperature)
+            most = score_pictures(judged.vectors, prompts, self._policy.temperature)
             at_s = judged.times_s[most.place] if most.place < len(judged.times_s) else None
             found.append(Finding(rule, most.score, self._space.name, most.prompt, at_s=at_s))
         return found
@@ -228,7 +228,7 @@ class SafetyStage(MapStageDefaults):
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredTexts:
     """What one item's texts gave, and its pictures' vectors for what follows.
 
     Attributes:
@@ -242,12 +242,12 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class JudgeTexts:
+class ScoreTexts:
     """Reads the seller's words, and those heard and read in the media; its cost is one item."""
 
     policy: WordPolicy
 
-    def __call__(self, row: Row) -> tuple[Judged, float]:
+    def __call__(self, row: Row) -> tuple[ScoredTexts, float]:
         evidence = row.get("evidence") or {}
         texts = {
             "title": row.get("title"),
@@ -257,11 +257,14 @@ class JudgeTexts:
             "screen_text": evidence.get("screen_text"),
         }
         given = {source: text for source, text in texts.items() if text}
-        found = [replace(one, at_s=second(one, evidence)) for one in self.policy.judge(given, evidence.get("language"))]
+        found = [
+            replace(one, at_s=finding_time_s(one, evidence))
+            for one in self.policy.judge(given, evidence.get("language"))
+        ]
         space = row.get("space")
         if space is None:
-            return Judged(tuple(found)), 1.0
+            return ScoredTexts(tuple(found)), 1.0
         own, frames = space["vector"], space.get("frame_vectors") or ()
         vectors = np.array([*frames, own], dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return Judged(tuple(found), vectors, tuple(space.get("frame_times_s") or ())), 1.0
+        return ScoredTexts(tuple(found), vectors, tuple(space.get("frame_times_s") or ())), 1.0

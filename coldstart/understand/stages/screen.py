@@ -16,7 +16,7 @@ from pydantic import Field
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits
-from coldstart.media.video_loaders import SPARSE_S, LoadScreen, Screen
+from coldstart.media.video_loaders import SPARSE_S, LoadScreenFrames, ScreenFrames
 from coldstart.store import Store
 from coldstart.understand.ocr import Rules, TextBox
 from coldstart.understand.ocr_lines import Frame, ScreenLine, picture_lines, track
@@ -127,13 +127,13 @@ class ScreenStage(MapStageDefaults):
 
     def preparer(self) -> Prepare:
         chosen = self.settings
-        return LoadScreen(self._limits, chosen.side, chosen.fps, chosen.max_frames, chosen.still, chosen.pictures)
+        return LoadScreenFrames(self._limits, chosen.side, chosen.fps, chosen.max_frames, chosen.still, chosen.pictures)
 
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
         boxes = iter(self.reader.read([image for screen in batch for image in screen.images]))
         return [self._row(screen, [next(boxes) for _ in screen.images]) for screen in batch]
 
-    def _row(self, screen: Screen, boxes: Sequence[Sequence[TextBox]]) -> Row:
+    def _row(self, screen: ScreenFrames, boxes: Sequence[Sequence[TextBox]]) -> Row:
         if screen.times_s is None:
             found = [
                 (place, line)
@@ -162,7 +162,7 @@ class ScreenStage(MapStageDefaults):
         ]
 
 
-def _frames(screen: Screen, boxes: Sequence[Sequence[TextBox]]) -> list[Frame]:
+def _frames(screen: ScreenFrames, boxes: Sequence[Sequence[TextBox]]) -> list[Frame]:
     times_s = screen.times_s or []
     height, width = screen.images[0].shape[:2]
     return [

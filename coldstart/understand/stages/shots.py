@@ -14,7 +14,7 @@ from pydantic import Field
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits
-from coldstart.media.video_loaders import MAX_FPS, Watched, WatchVideo
+from coldstart.media.video_loaders import MAX_FPS, LoadShotFrames, ShotFrames
 from coldstart.store import Store
 from coldstart.understand.shot_detectors import SceneDetect, TransNet
 from coldstart.understand.shots import ShotDetector, end_of, summarise
@@ -91,12 +91,12 @@ class ShotsStage(MapStageDefaults):
         }
 
     def preparer(self) -> Prepare:
-        return WatchVideo(self._limits, self.settings.max_s)
+        return LoadShotFrames(self._limits, self.settings.max_s)
 
-    def compute(self, batch: Sequence[Watched]) -> list[Row | Reject]:
+    def compute(self, batch: Sequence[ShotFrames]) -> list[Row | Reject]:
         return [self._row(watched) for watched in batch]
 
-    def _row(self, watched: Watched) -> Row:
+    def _row(self, watched: ShotFrames) -> Row:
         shots = self.detector.detect(watched.times_s, watched.frames)
         summary = summarise(watched.times_s, watched.frames, shots, self.settings.max_frames)
         return {

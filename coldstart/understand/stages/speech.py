@@ -93,12 +93,12 @@ class SpeechStage(MapStageDefaults):
 
             return FakeTranscriber()
         from coldstart.understand.speech import Gates
-        from coldstart.understand.whisper import Listening, Whisper
+        from coldstart.understand.whisper import Whisper, WhisperSettings
 
         chosen = self.settings
         return Whisper(
             chosen.model,
-            Listening(
+            WhisperSettings(
                 language=chosen.language,
                 beam_size=chosen.beam_size,
                 voice_threshold=chosen.voice_threshold,
