@@ -27,7 +27,7 @@ from benchmarks.report import Row
 from coldstart.align.head_math import Pairs
 from coldstart.align.settings import HeadTraining
 from coldstart.align.train_heads import Epoch, fit, new_heads
-from coldstart.metrics.splits import near
+from coldstart.metrics.splits import near_pairs
 
 IMAGE, TEXT, EPOCHS, VALID = 1280, 384, 2, 2000
 COPY_NOISE = 0.1  # a cosine of 0.995
@@ -103,7 +103,7 @@ def _find(items: int) -> dict[str, Any]:
     copies = vectors[places[0]] + noise
     vectors[places[1]] = copies / np.linalg.norm(copies, axis=1, keepdims=True)
     before_mb, start = _peak_mb(), time.perf_counter()
-    found = {tuple(pair) for pair in near(vectors).tolist()}
+    found = {tuple(pair) for pair in near_pairs(vectors).tolist()}
     took_s = time.perf_counter() - start
     wanted = {tuple(sorted(pair)) for pair in places.T.tolist()}
     return {

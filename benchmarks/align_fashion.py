@@ -36,7 +36,7 @@ from coldstart.encoders._heads import Heads
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
 from coldstart.metrics.ranking import bootstrap, paired, ranks, right_places
-from coldstart.metrics.splits import group, lots, near, split
+from coldstart.metrics.splits import group_items, near_pairs, split, split_draws
 from tools.starter_clip.conse import prior
 
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
@@ -71,7 +71,7 @@ def held_out(groups: NDArray[np.int64], ids: list[str], count: int) -> NDArray[n
     """Whole groups in the order of their lots until there are `count` items; one that is too large is left."""
     places: list[int] = []
     members: dict[int, list[int]] = {}
-    drawn = lots(groups, ids, 0)
+    drawn = split_draws(groups, ids, 0)
     for place in np.lexsort((groups, drawn)).tolist():
         members.setdefault(int(groups[place]), []).append(place)
     for own in members.values():
@@ -113,7 +113,7 @@ def run(short: bool) -> dict[str, Any]:
     images = seen["starter"]
     titles = encoder.encode_documents([line["title"] for line in lines])
     texts = encoder.encode_documents([line["text"] for line in lines])
-    groups = group([[name] for name in names], near(images, NEAR))
+    groups = group_items([[name] for name in names], near_pairs(images, NEAR))
     test = held_out(groups, ids, HELD_OUT)
     rest = np.setdiff1d(np.arange(len(lines)), test)
     sides = split(groups[rest], [ids[place] for place in rest], {"train": 1 - VALID_SHARE, "valid": VALID_SHARE}, 1)

@@ -29,7 +29,7 @@ from coldstart import encoders
 from coldstart.core import prompts
 from coldstart.core.description import Description, parse, sentence
 from coldstart.describe.evaluate.retrieval_gain import Gallery, gain
-from coldstart.metrics.splits import group, near
+from coldstart.metrics.splits import group_items, near_pairs
 
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
 _FOR_WHOM = frozenset(
@@ -66,7 +66,7 @@ def fashion() -> dict[str, Any]:
     encoder = encoders.load("starter")
     seen = pictures(encoder, [DATA / "fashion_products" / line["file"] for line in lines])
     names = [" ".join(line["title"].lower().split()) for line in lines]
-    groups = group([[name] for name in names], near(seen, NEAR))
+    groups = group_items([[name] for name in names], near_pairs(seen, NEAR))
     places = held_out(groups, [line["id"] for line in lines], HELD_OUT)
     test = [lines[place] for place in places]
     truth = [{name: line[field] for name, field in _FIELDS.items() if line[field]} for line in test]

@@ -17,7 +17,7 @@ from coldstart import api, sample
 from coldstart.core import pipeline as pipelines
 from coldstart.search import match_service
 from coldstart.search.channels import Channel, default_weights
-from coldstart.search.fusion import Found, Known, fit, judge
+from coldstart.search.fusion import KnownVideo, RetrievalScores, evaluate_weights, search_weights
 from coldstart.search.match_service import Matcher
 from coldstart.store import Store
 
@@ -64,15 +64,19 @@ def run(short: bool) -> dict[str, Any]:
     workspace.run({**demo, "stages": stages}, spaces=SPACES)
     pairs = match_service.read_pairs(Path(sample.path()) / "truth.jsonl")
     matcher = Matcher(Store(workspace.uri), workspace.pipeline, workspace.published, workspace.encoder_for)
-    gathered = match_service.gather(matcher.asker(), pairs)
+    gathered = match_service.gather_pairs(matcher.query_builder(), pairs)
     names = [channel.name for channel in gathered.channels]
     results = []
     for name, wanted in CONTENDERS.items():
         rows = [names.index(channel) for channel in wanted]
         channels = [gathered.channels[row] for row in rows]
-        known = [Known(one.group, one.standardised[rows], one.right, one.shown) for one in gathered.known]
+        known = [KnownVideo(one.group, one.standardised[rows], one.right, one.shown) for one in gathered.known]
         results.append(
-            {"name": name, "channels": len(rows), "default": judge(known, default_weights(channels)).summary()}
+            {
+                "name": name,
+                "channels": len(rows),
+                "default": evaluate_weights(known, default_weights(channels)).summary(),
+            }
         )
         if len(rows) > 1:
             found, weights = left_one_out(known, channels)
@@ -80,11 +84,11 @@ def run(short: bool) -> dict[str, Any]:
     return {"results": results, "products": len(gathered.known[0].standardised[0])}
 
 
-def left_one_out(known: list[Known], channels: list[Channel]) -> tuple[Found, list[float]]:
+def left_one_out(known: list[KnownVideo], channels: list[Channel]) -> tuple[RetrievalScores, list[float]]:
     """Every video ranked by weights that were fitted on the others, and the mean of those weights."""
     default = default_weights(channels)
-    rows = np.array([fit([*known[:place], *known[place + 1 :]], default) for place in range(len(known))])
-    return judge(known, rows), [round(float(weight), 2) for weight in rows.mean(0)]
+    rows = np.array([search_weights([*known[:place], *known[place + 1 :]], default) for place in range(len(known))])
+    return evaluate_weights(known, rows), [round(float(weight), 2) for weight in rows.mean(0)]
 
 
 def rows(result: dict[str, Any]) -> list[Row]:

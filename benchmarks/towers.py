@@ -22,7 +22,7 @@ from coldstart import encoders
 from coldstart.align.settings import TowerKind, TowerTraining
 from coldstart.align.towers.data import Batch
 from coldstart.align.towers.model import Towers
-from coldstart.align.towers.train import Together, Trainer
+from coldstart.align.towers.train import ProcessGroup, Trainer
 from coldstart.core.device import choose_device, choose_dtype
 
 ARCH = "ViT-B-32"
@@ -133,7 +133,7 @@ def _run(short: bool) -> dict[str, Any]:
         towers = Towers(encoder, kind, TowerTraining(last_blocks=BLOCKS), device, dtype)
         towers.train(True)
         optimiser = torch.optim.AdamW(towers.weights().values(), lr=1e-6)
-        trainers[name] = Trainer(towers, optimiser, Together(), device, size)
+        trainers[name] = Trainer(towers, optimiser, ProcessGroup(), device, size)
         step_rate(trainers[name], batch, size)
     figures: dict[str, list[float]] = {}
     for _ in range(rounds):

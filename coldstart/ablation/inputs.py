@@ -1,8 +1,7 @@
-"""What a text encoder reads of items at each step: one text an item, longer from step to step.
+"""Read from a workspace the texts of items at each step, and the recorded costs of stages.
 
-Category, tags and attributes are in none of them: they are labels, which a step may have beside its texts.
-
-What the stages of a pipeline took, by what the workspace has recorded of its runs.
+A text encoder reads one text an item, longer from step to step. Category, tags and attributes are in none of them: they
+are labels, which a step may have beside its texts.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from coldstart.core import prompts
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import is_map
-from coldstart.embed.spaces import TextCache, forget
+from coldstart.embed.spaces import TextCache, drop_tables
 from coldstart.store import RUNS, Store
 from coldstart.store.freshness import Standing
 
@@ -29,11 +28,11 @@ if TYPE_CHECKING:
 
 
 Parts = Mapping[str, str]
-"""Of one item: `title`, `base` or `adapter` (a description), `description`, `transcript`, `screen_text` -> text."""
+"""Texts of one item by name: `title`, `base` or `adapter`, `description`, `transcript`, `screen_text`."""
 
 
 ORDER = ("title", "base", "adapter", "description", "transcript", "screen_text")
-"""Short and certain ones first: an encoder cuts the end of what is too long for it."""
+"""Order of the texts, short and certain ones first, since an encoder cuts the end of a long text."""
 
 
 PREFIX = "evaluate.stages.text-"
@@ -43,21 +42,21 @@ _PROBE = 64
 
 
 def join_parts(parts: Parts, chosen: Sequence[str]) -> str:
-    """The chosen parts, a line each, those that are blank left out."""
+    """Join the chosen texts, a line each, without blank ones."""
     found = (" ".join(parts.get(name, "").split()) for name in ORDER if name in chosen)
     return "\n".join(text for text in found if text)
 
 
 def text_parts(row: Mapping[str, Any]) -> dict[str, str]:
-    """Of an item's row, with what was found in its media under `evidence`."""
-    heard = row.get("evidence") or {}
+    """Collect the texts of an item's row, with transcript and screen text under `evidence`."""
+    evidence = row.get("evidence") or {}
     own = {name: row.get(name) for name in ("title", "description")}
-    found = {name: heard.get(name) for name in ("transcript", "screen_text")}
+    found = {name: evidence.get(name) for name in ("transcript", "screen_text")}
     return {name: text for name, text in {**own, **found}.items() if isinstance(text, str) and text.strip()}
 
 
 def cut_parts(items: Sequence[Parts], budgets: Mapping[str, int], encoder: Encoder) -> list[dict[str, str]]:
-    """Each part cut to its budget of the encoder's tokens, as the pipeline's own space reads it."""
+    """Cut each text to its budget of the encoder's tokens, as the pipeline's own space does."""
     found = [dict(parts) for parts in items]
     for name, budget in budgets.items():
         own = [parts for parts in found if parts.get(name)]
@@ -68,38 +67,38 @@ def cut_parts(items: Sequence[Parts], budgets: Mapping[str, int], encoder: Encod
 
 
 class TextVectors:
-    """Vectors of texts, each encoded once and kept in the workspace, and what encoding takes."""
+    """Vectors of texts, each encoded once and stored in the workspace, and the cost of encoding."""
 
     def __init__(self, store: Store, encoder: Encoder, progress: Progress) -> None:
         self._encoder = encoder
         table = f"{PREFIX}{encoder.passport('text').digest}"
-        forget(store, PREFIX, table)
+        drop_tables(store, PREFIX, table)
         self._cache = TextCache(store, table, encoder)
         self._progress = progress
 
     def vectors(self, name: str, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32 [N, D], zero where a text is empty."""
+        """Encode texts, float32 [N, D]; zero for an empty text."""
         distinct = list(dict.fromkeys(text for text in texts if text))
         with self._progress.meter(f"evaluate stages: texts of {name}", None) as meter:
             known = self._cache.vectors(distinct, meter).astype(np.float32)
         places = {text: place for place, text in enumerate(distinct)}
         found = np.zeros((len(texts), known.shape[1]), np.float32)
-        told = [place for place, text in enumerate(texts) if text]
-        found[told] = known[[places[texts[place]] for place in told]]
+        given = [place for place, text in enumerate(texts) if text]
+        found[given] = known[[places[texts[place]] for place in given]]
         return found
 
     def cost(self, name: str, texts: Sequence[str]) -> Cost:
-        """Of encoding such texts, timed on some of them, drawn at random, whatever is kept already."""
-        told = [text for text in texts if text]
-        if not told:
+        """Estimate the cost of encoding texts, timed on a random sample of them, stored or not."""
+        given = [text for text in texts if text]
+        if not given:
             return Cost(name, 0.0, 0.0, "there is nothing to encode")
-        drawn = np.random.default_rng(0).permutation(len(told))[:_PROBE]
-        probe = [told[place] for place in drawn]
+        drawn = np.random.default_rng(0).permutation(len(given))[:_PROBE]
+        probe = [given[place] for place in drawn]
         self._encoder.encode_documents(probe[:1])  # loads the weights
         started = monotonic()
         self._encoder.encode_documents(probe)
         per_text = (monotonic() - started) / len(probe)
-        return Cost(name, per_text * len(told) / len(texts), 0.0, f"timed on {len(probe)} texts")
+        return Cost(name, per_text * len(given) / len(texts), 0.0, f"timed on {len(probe)} texts")
 
 
 _FINETUNE, _GROUNDS, _WRITE, _CHECK = "finetune.describe", "describe.grounds", "describe.write", "describe.check"
@@ -109,7 +108,7 @@ _UNKNOWN = "no run of it is recorded"
 
 
 def required_costs(name: str, pipeline: Pipeline, pipeline_state: Standing) -> frozenset[str]:
-    """The stage and all that its rows are made from: stages that it reads, and fits that it stands on."""
+    """Collect a stage and all stages and fits that its rows depend on: names of their costs."""
     found = {name}
     stage = pipeline_state.stage(name)
     if is_map(stage):
@@ -124,9 +123,9 @@ def required_costs(name: str, pipeline: Pipeline, pipeline_state: Standing) -> f
 
 
 def recorded_costs(names: Sequence[str], store: Store, pipeline_state: Standing) -> dict[str, Cost]:
-    """Stage -> what it took: seconds an item, of the newest runs that made as many rows as there are; of a fit, once.
+    """Read the costs of stages: seconds an item over the newest runs that cover its rows; of a fit, once.
 
-    Seconds are those on the clock of the machine that ran it, waiting for media included.
+    Seconds are wall time of the machine that ran it, waiting for media included.
     """
     runs: dict[str, list[Mapping[str, Any]]] = {}
     if store.has(RUNS):

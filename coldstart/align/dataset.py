@@ -1,7 +1,4 @@
-"""Vectors of a catalogue's pictures and words, item by item: what heads over frozen encoders learn from.
-
-What a workspace offers to learn from: texts of items, vectors of pictures and words, what belongs together.
-"""
+"""Training data of alignment from a workspace: vectors of pictures and texts item by item, and groups of items."""
 
 from __future__ import annotations
 
@@ -57,7 +54,7 @@ class Features:
         near_duplicates: float | None,
         meter: Meter,
     ) -> Features:
-        """Read vectors of pictures, and read or make those of texts.
+        """Read vectors of pictures, and read or compute those of texts.
 
         Args:
             keys: of the items to take; they come in the order of their ids.
@@ -85,7 +82,7 @@ class Features:
         )
 
     def take(self, places: Sequence[int]) -> Features:
-        """These items alone, in this order."""
+        """Select items, in this order."""
         numbers = np.full(len(self.item_ids), -1, np.int64)
         numbers[list(places)] = np.arange(len(places))
         images, texts = (np.flatnonzero(numbers[own] >= 0) for own in (self.image_items, self.text_items))
@@ -105,15 +102,18 @@ class Features:
     def by_other(
         self, store: Store, *, pictures: str, texts: Mapping[str, Mapping[str, str]], cache: TextCache, meter: Meter
     ) -> Features:
-        """The same items and texts by another encoder: `pictures`, `texts`, `cache` and `meter` as for `gather`."""
+        """Read the same items and texts by another encoder.
+
+        `pictures`, `texts`, `cache` and `meter` are as for `gather`.
+        """
         images, image_items, _ = _pictures(store, pictures, self.item_ids)
-        told = zip(self.text_items, self.text_views, strict=True)
-        own = [texts[self.item_ids[place]][view] for place, view in told]
+        rows = zip(self.text_items, self.text_views, strict=True)
+        own = [texts[self.item_ids[place]][view] for place, view in rows]
         return replace(self, images=images, image_items=image_items, texts=_words(own, cache, meter))
 
 
 def _words(own: Sequence[str], cache: TextCache, meter: Meter) -> NDArray[np.float16]:
-    """Vectors of texts; the cache keeps these alone."""
+    """Look up or encode texts; the cache keeps these alone."""
     every = list(dict.fromkeys(own))
     with meter("texts", None) as counts:
         encoded = cache.vectors(every, counts)
@@ -125,7 +125,7 @@ def _words(own: Sequence[str], cache: TextCache, meter: Meter) -> NDArray[np.flo
 def _pictures(
     store: Store, space: str, items: Sequence[str]
 ) -> tuple[NDArray[np.float16], NDArray[np.int64], NDArray[np.float16]]:
-    """Vectors of the pictures and frames of items, the place of each one's item, and one vector an item."""
+    """Read vectors of pictures and frames, the place of each one's item, and one vector an item."""
     place = {item: number for number, item in enumerate(items)}
     table = store.read(space, ["item_id", "vector", "frame_vectors"])
     dim = table.schema.field("vector").type.list_size
@@ -144,7 +144,7 @@ def _pictures(
 
 
 def _matrix(vectors: pa.Array | pa.ChunkedArray, dim: int) -> NDArray[np.float16]:
-    """A column of N lists as rows [N, dim] of length one."""
+    """Convert a column of N lists to rows [N, dim] of length one."""
     flat = vectors.combine_chunks() if isinstance(vectors, pa.ChunkedArray) else vectors
     rows = flat.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
     made = np.empty(rows.shape, np.float16)
@@ -157,10 +157,10 @@ def _matrix(vectors: pa.Array | pa.ChunkedArray, dim: int) -> NDArray[np.float16
 def _groups(
     keys: Sequence[Sequence[str]], pooled: NDArray[np.float16], threshold: float | None, meter: Meter
 ) -> NDArray[np.int64]:
-    from coldstart.metrics.splits import group, near
+    from coldstart.metrics.splits import group_items, near_pairs
 
     if threshold is None:
-        return group(keys)
+        return group_items(keys)
     with meter("near-duplicates", len(keys)) as counts:
         seen = 0
 
@@ -169,4 +169,4 @@ def _groups(
             counts.advance(done - seen, 0, 0.0)
             seen = done
 
-        return group(keys, near(pooled, threshold, progress=advance))
+        return group_items(keys, near_pairs(pooled, threshold, progress=advance))

@@ -1,4 +1,4 @@
-"""How long a fit of heads takes on a whole catalogue, told from a few of its items."""
+"""Forecast of the time that a fit of heads takes on a whole catalogue, from a few of its items."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ USUAL = 0.6
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """Features of the probed items, the seconds to load the encoder of words, to encode the texts of one item, and to
-    gather all else."""
+class TimedFeatures:
+    """Features of the probed items, and the seconds that they took.
+
+    Attributes:
+        load_s: to load the encoder of words; text_s: to encode the texts of one item; rest_s: for all else.
+    """
 
     features: Features
     load_s: float
@@ -38,8 +41,8 @@ class Gathered:
     rest_s: float
 
 
-def gathered(load: Callable[[], object], features: Callable[[], Features]) -> Gathered:
-    """Gather twice: the second time all texts are known.
+def time_features(load: Callable[[], object], features: Callable[[], Features]) -> TimedFeatures:
+    """Read features twice and time it: the second time all texts are known.
 
     Args:
         load: brings in the encoder of words.
@@ -52,11 +55,11 @@ def gathered(load: Callable[[], object], features: Callable[[], Features]) -> Ga
     found = features()
     times.append(time.perf_counter())
     load_s, first_s, again_s = np.diff(times).tolist()
-    return Gathered(found, load_s, max(first_s - again_s, 0.0) / len(found.item_ids), again_s)
+    return TimedFeatures(found, load_s, max(first_s - again_s, 0.0) / len(found.item_ids), again_s)
 
 
 def epoch_s(pairs: Pairs, held_out: Pairs | None, rows: int, training: HeadTraining, device: str) -> float:
-    """Seconds of one epoch over so many items.
+    """Time one epoch over so many items, in seconds.
 
     Args:
         pairs: of some items, repeated until there are enough; held_out: what the fit is stopped by.
@@ -79,7 +82,7 @@ def epoch_s(pairs: Pairs, held_out: Pairs | None, rows: int, training: HeadTrain
 
 
 def repeated(pairs: Pairs, times: int) -> Pairs:
-    """The same pairs several times, each time as other items of other groups."""
+    """Repeat pairs, each time as other items of other groups."""
     items, groups = len(pairs), int(pairs.groups.max()) + 1
     offsets = range(times)
     return replace(
@@ -95,7 +98,7 @@ def repeated(pairs: Pairs, times: int) -> Pairs:
 
 
 def epochs(training: HeadTraining) -> tuple[int, int, int]:
-    """How many a fit makes: at least, usually, at most."""
+    """Return the epochs of a fit: at least, usually, at most."""
     if not training.patience:
         return training.epochs, training.epochs, training.epochs
     least = min(training.patience + 1, training.epochs)

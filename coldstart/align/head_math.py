@@ -1,11 +1,8 @@
-"""Pairs to learn from: vectors of pictures and texts, and which item each belongs to. Knows no tables, no models.
-
-How well heads find pairs that they were not trained on.
-
-Heads over standardised vectors, as the same heads over the vectors themselves.
+"""Arrays and formulas of heads: pairs to train on, ranks of pairs, and heads over standardised vectors.
 
 Numbers of a vector differ in spread, and one that hardly varies is learnt late. So training sees each number less its
 mean and by its deviation, both of the training part alone; a head's first step is linear, and takes both in again.
+Knows no tables and no encoders.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ Places = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Pairs:
-    """I items, each with one or more pictures and one or more texts; rows may stand in any order.
+    """Items with one or more pictures and one or more texts each; rows may stand in any order.
 
     Attributes:
         images: float16 or float32 `[N, Di]` of length one: pictures or frames, as a frozen encoder gave them.
@@ -74,13 +71,15 @@ class Pairs:
         return len(self.groups)
 
     def image_rows(self) -> Rows:
+        """Index the pictures by item."""
         return Rows(self.image_items, self.image_weights)
 
     def text_rows(self) -> Rows:
+        """Index the texts by item."""
         return Rows(self.text_items, self.text_weights)
 
     def take(self, items: Places) -> Pairs:
-        """The same pairs with these items alone, numbered in this order; the vectors are shared, not copied."""
+        """Select items, numbered in this order; the vectors are shared, not copied."""
         numbers = np.full(len(self) + 1, -1, np.int64)  # the last stands for "of no item" before and after
         numbers[items] = np.arange(len(items))
         return replace(
@@ -91,7 +90,7 @@ class Pairs:
         )
 
     def digest(self) -> str:
-        """SHA-256 over all that is in it, as hexadecimal digits."""
+        """Compute the SHA-256 of all arrays, as hexadecimal digits."""
         sha = sha256()
         for name, array in vars(self).items():
             if array is not None:
@@ -101,7 +100,7 @@ class Pairs:
 
 
 class Rows:
-    """The rows of each item, to draw from by weight.
+    """Rows of each item, to draw from by weight.
 
     Attributes:
         order: rows that belong to an item, items together, in their order.
@@ -121,11 +120,11 @@ class Rows:
         self._from = np.concatenate([[0.0], np.cumsum(self.totals)])
 
     def padded(self, count: int) -> NDArray[np.float64]:
-        """`totals` of `count` items, 0 for those without rows."""
+        """Return `totals` of `count` items, 0 for those without rows."""
         return np.pad(self.totals, (0, max(0, count - len(self.totals))))
 
     def draw(self, items: Places, random: np.random.Generator) -> NDArray[np.int64]:
-        """One row of each item `[B]`, by its weight."""
+        """Draw one row of each item `[B]`, by its weight."""
         at = self._from[items] + random.random(len(items)) * self.totals[items]
         found = np.searchsorted(self._until, at, side="right")
         first = np.searchsorted(self._items, items)
@@ -133,7 +132,7 @@ class Rows:
         return self.order[np.clip(found, first, last)]  # sums round: a draw at the very edge stays with its item
 
     def heaviest(self) -> NDArray[np.int64]:
-        """The row of each item with the largest weight, the first of equals: int `[I]`."""
+        """Return the row of each item with the largest weight, the first of equals: int `[I]`."""
         best = np.lexsort((np.arange(len(self.order)), -self._weights, self._items))
         return self.order[best[np.searchsorted(self._items[best], np.arange(len(self.totals)))]]
 
@@ -145,17 +144,22 @@ _TESTED = 8192  # items, at most: recall among more costs more than an epoch
 
 
 def recall_of(heads: Heads, pairs: Pairs, device: torch.device) -> float:
-    """Recall@10, mean of image to text and text to image; see `ranks_of`."""
+    """Compute recall@10, the mean of image to text and text to image; see `ranks_of`."""
     return float((ranks_of(heads, pairs, device) <= TOP).float().mean())
 
 
 def mrr_of(heads: Heads, pairs: Pairs, device: torch.device) -> float:
-    """Mean reciprocal rank, both ways. It still tells heads apart where ten of a few items are nearly all of them."""
+    """Compute the mean reciprocal rank, both ways.
+
+    It still tells heads apart where ten of a few items are nearly all of them.
+    """
     return float((1 / ranks_of(heads, pairs, device)).mean())
 
 
 def ranks_of(heads: Heads, pairs: Pairs, device: torch.device) -> torch.Tensor:
-    """Rank from 1 of the nearest right answer, float32 `[2 I]`: of each picture among texts, then the other way.
+    """Rank the nearest right answer to each picture among texts, then to each text among pictures.
+
+    Ranks are float32 `[2 I]`, from 1.
 
     An item stands for itself with the mean of its mapped pictures and its heaviest text (the first of equals). Any item
     of the same group counts as found; what is as near as the right one counts as nearer, so that heads that map all to
@@ -170,10 +174,10 @@ def ranks_of(heads: Heads, pairs: Pairs, device: torch.device) -> torch.Tensor:
         for start in range(0, len(rows), _TESTED):
             part = slice(start, start + _TESTED)
             image.index_add_(
-                0, owners[part], normalize(heads.image(vectors_of(pairs.images, rows[part], device)), dim=1)
+                0, owners[part], normalize(heads.image(to_tensor(pairs.images, rows[part], device)), dim=1)
             )
         image = normalize(image, dim=1)
-        text = normalize(heads.text(vectors_of(pairs.texts, pairs.text_rows().heaviest(), device)), dim=1)
+        text = normalize(heads.text(to_tensor(pairs.texts, pairs.text_rows().heaviest(), device)), dim=1)
         groups = torch.from_numpy(np.asarray(pairs.groups, np.int64)).to(device)
         return torch.cat([_ranks(image, text, groups), _ranks(text, image, groups)])
 
@@ -188,7 +192,8 @@ def _ranks(queries: torch.Tensor, gallery: torch.Tensor, groups: torch.Tensor) -
     return torch.cat(found).float()
 
 
-def vectors_of(every: Floats, rows: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+def to_tensor(every: Floats, rows: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+    """Copy rows of an array to a device, float32."""
     return torch.from_numpy(every[rows]).to(device, torch.float32)
 
 
@@ -199,16 +204,18 @@ _LEAST = 1e-2  # of the mean deviation: what varies less is taken to vary so muc
 
 
 @dataclass(frozen=True)
-class Standard:
-    """Mean and deviation of each number of some vectors, float32 `[D]`; deviations are times the root of D, so that a
-    standardised vector has a length of about one."""
+class Standardisation:
+    """Mean and deviation of each number of some vectors, float32 `[D]`.
+
+    Deviations are times the root of D, so that a standardised vector has a length of about one.
+    """
 
     mean: torch.Tensor
     deviation: torch.Tensor
 
     @classmethod
-    def of(cls, vectors: Floats, rows: Places) -> Standard:
-        """Over the chosen rows of `[N, D]`."""
+    def of(cls, vectors: Floats, rows: Places) -> Standardisation:
+        """Compute them over the chosen rows of `[N, D]`."""
         total = torch.zeros(vectors.shape[1], dtype=torch.float64)
         square = torch.zeros_like(total)
         for start in range(0, len(rows), _BLOCK):
@@ -221,11 +228,12 @@ class Standard:
         return cls(mean.float(), (spread.clamp(min=least) * vectors.shape[1] ** 0.5).float())
 
     def apply(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Standardise vectors [B, D]."""
         return (vectors - self.mean.to(vectors.device)) / self.deviation.to(vectors.device)
 
 
-def over_standardised(heads: Heads, image: Standard, text: Standard) -> Heads:
-    """A copy that gives for a standardised vector what `heads` give for the vector."""
+def to_standardised_inputs(heads: Heads, image: Standardisation, text: Standardisation) -> Heads:
+    """Copy heads so that they give for a standardised vector what `heads` give for the vector."""
     made = copy.deepcopy(heads)
     for head, standard in ((made.image, image), (made.text, text)):
         _shift(head, standard.mean)
@@ -233,8 +241,8 @@ def over_standardised(heads: Heads, image: Standard, text: Standard) -> Heads:
     return made
 
 
-def over_plain(heads: Heads, image: Standard, text: Standard) -> Heads:
-    """The way back: a copy that gives for a vector what `heads` give for the standardised one."""
+def to_plain_inputs(heads: Heads, image: Standardisation, text: Standardisation) -> Heads:
+    """Copy heads so that they give for a vector what `heads` give for the standardised one."""
     made = copy.deepcopy(heads)
     for head, standard in ((made.image, image), (made.text, text)):
         _stretch(head, 1 / standard.deviation)

@@ -1,12 +1,11 @@
-"""Contrastive batches larger than memory: gradient caching (Gao et al. 2021, section 3). Knows no models and no data.
+"""Contrastive losses, and gradient caching for batches larger than memory. Knows no models and no data.
 
-Vectors of the whole batch are computed piece by piece without keeping what a backward pass needs; the loss is taken on
-them and its gradient kept; then each piece is computed again, from the same random state, and sent its part of the
-gradient. The result is that of one pass over the whole batch. A batch of one piece is computed once.
+Gradient caching (Gao et al. 2021, section 3): vectors of the whole batch are computed piece by piece without keeping
+what a backward pass needs; the loss is taken on them and its gradient kept; then each piece is computed again, from the
+same random state, and sent its part of the gradient. The result is that of one pass over the whole batch. A batch of
+one piece is computed once.
 
-Losses that draw an image and its text together and apart from the others of the batch; knows no data, no models.
-
-Two pairs of one group (one product, one title, one picture twice) are not each other's negatives: `same` says which.
+Two pairs of one group (one product, one title, one picture twice) are not each other's negatives: `same` masks them.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ class _Piece:
     vectors: torch.Tensor
 
 
-class Cached:
-    """The vectors of one batch of one process.
+class CachedBatch:
+    """Vectors of one batch of one process, computed in pieces.
 
     Args:
         sides: what computes each side (image, text) of the batch.
@@ -70,12 +69,12 @@ class Cached:
 
 
 def random_state(device: torch.device) -> list[torch.Tensor]:
-    """Of the CPU, and of a CUDA device."""
+    """Return the random state of the CPU, and of a CUDA device."""
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
 def set_random_state(state: Sequence[torch.Tensor], device: torch.device) -> None:
-    """Go back to what `random_state` gave."""
+    """Restore what `random_state` returned."""
     torch.set_rng_state(state[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state[1], device)
@@ -88,7 +87,7 @@ MAX_SCALE = 100.0
 def info_nce(
     image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor, same: torch.Tensor, smoothing: float = 0.0
 ) -> torch.Tensor:
-    """Symmetric InfoNCE (van den Oord et al. 2018, formula 4; both ways as in Radford et al. 2021, figure 3).
+    """Compute symmetric InfoNCE (van den Oord et al. 2018, formula 4; both ways as in Radford et al. 2021, figure 3).
 
     The mean over pairs of `-log(exp(scale c_ii) / sum_j exp(scale c_ij))`, `c` the cosines, once over texts j and once
     over images j, halved; j runs over i itself and all that are not `same` as i.
@@ -118,7 +117,7 @@ def info_nce(
 def sigmoid_loss(
     image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, same: torch.Tensor
 ) -> torch.Tensor:
-    """The sigmoid loss of SigLIP (Zhai et al. 2023, section 3.2): each image with each text is a yes or no of its own.
+    """Compute the sigmoid loss of SigLIP (Zhai et al. 2023, section 3.2): one yes or no for each image with each text.
 
     `-log sigmoid(z (scale c_ij + bias))` with z = 1 for i = j and -1 otherwise, summed over all i and j of which
     i = j or j is not `same` as i, over B.

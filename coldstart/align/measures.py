@@ -1,4 +1,4 @@
-"""How good a space of pictures and texts is, over plain arrays: retrieval both ways, classes by name, and its shape.
+"""Measures of a space of pictures and texts, over plain arrays: retrieval both ways, zero-shot classes, and its shape.
 
 What belongs to the same item is right, and so is what belongs to an item of the same group: two products with one
 title, or one picture under two ids, cannot be told apart and are not held against a space. Intervals are at 95 % by
@@ -21,13 +21,13 @@ from coldstart.metrics.ranking import Interval, Vectors
 RECALLS = (1, 5, 10)
 
 _FEW = 20_000  # queries up to which 2000 resamples take seconds; with more, intervals are narrow and 500 do
-_UNIFORM = 4096  # rows that uniformity, which is quadratic in them, looks at
+_UNIFORM = 4096  # rows for uniformity, which is quadratic in them
 _BUCKETS = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 10_000)
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Classes that pictures are told apart by, by their names alone.
+    """Classes for zero-shot classification of pictures.
 
     Attributes:
         names: of the C classes.
@@ -42,14 +42,14 @@ class Classes:
 
 @dataclass(frozen=True)
 class Direction:
-    """Queries of one side to a gallery of the other.
+    """Retrieval measures from one side of a space to the other.
 
     Attributes:
-        queries: rows of the side that were asked, int [Q]: those with a right answer in the gallery.
-        unanswered: how many rows have none and were not asked.
+        queries: rows of the side, int [Q]: those with a right answer in the gallery.
+        unanswered: number of rows without one.
         ranks: of the best right answer, int [Q], from 1.
         groups: of the queries' items, int [Q].
-        gallery: how many rows there are to choose from.
+        gallery: number of rows to choose from.
         chance: `recall_at_K` -> what a shuffled gallery gives.
         metrics: `recall_at_1`, `_5`, `_10`, `median_rank` and `mrr`.
     """
@@ -63,6 +63,7 @@ class Direction:
     metrics: Mapping[str, Interval]
 
     def to_dict(self) -> dict[str, Any]:
+        """Convert to JSON-serialisable values."""
         return {
             "queries": len(self.queries),
             "unanswered": self.unanswered,
@@ -74,7 +75,7 @@ class Direction:
         }
 
     def _histogram(self) -> list[dict[str, int]]:
-        """How many queries have a rank `first` to `last`, up to the size of the gallery."""
+        """Count queries by rank, in buckets up to the size of the gallery."""
         edges = [edge for edge in _BUCKETS if edge < self.gallery] + [self.gallery]
         firsts = [1, *(edge + 1 for edge in edges[:-1])]
         return [
@@ -85,7 +86,7 @@ class Direction:
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Pictures told apart by the names of classes.
+    """Zero-shot classification of pictures by the names of classes.
 
     Attributes:
         names: of the classes; confusion: items by right and found class, int [C, C].
@@ -101,6 +102,7 @@ class ZeroShot:
     majority: Interval
 
     def to_dict(self) -> dict[str, Any]:
+        """Convert to JSON-serialisable values."""
         sizes = self.confusion.sum(1)
         shown = [place for place in range(len(self.names)) if sizes[place]]
         return {
@@ -127,7 +129,7 @@ class ZeroShot:
 
 @dataclass(frozen=True)
 class SpaceReport:
-    """What `evaluate` found.
+    """Measures of one space, as `evaluate_space` computes them.
 
     Attributes:
         shape: `modality_gap`, `effective_rank_image` and `_text`, `alignment`, `uniformity_image` and `_text`, `dim`.
@@ -140,7 +142,7 @@ class SpaceReport:
     zero_shot: ZeroShot | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values."""
+        """Convert to JSON-serialisable values."""
         return {
             "image_to_text": self.image_to_text.to_dict(),
             "text_to_image": self.text_to_image.to_dict(),
@@ -149,7 +151,7 @@ class SpaceReport:
         }
 
 
-def evaluate(
+def evaluate_space(
     images: Vectors,
     image_items: NDArray[np.integer[Any]],
     texts: Vectors,
@@ -159,21 +161,21 @@ def evaluate(
     classes: Classes | None = None,
     seed: int = 0,
 ) -> SpaceReport:
-    """Ask every picture for its texts and every text for its pictures.
+    """Measure retrieval of texts by every picture and of pictures by every text.
 
     Args:
         images: unit vectors [N, D]; image_items: the item of each, 0 to I - 1.
         texts: unit vectors [M, D]; text_items: the item of each.
         groups: of each item [I]; a negative one is a group of its own.
-        classes: given, items' pictures are told apart by them too.
+        classes: for zero-shot classification of the items' pictures.
 
     Raises:
         ValueError: no picture has a right text.
     """
     own = np.where(groups >= 0, groups, -1 - np.arange(len(groups))).astype(np.int64)
-    to_text = _ask(images, own[image_items], texts, own[text_items], seed)
-    to_image = _ask(texts, own[text_items], images, own[image_items], seed)
-    looks, seen = pool(images, image_items, len(groups))
+    to_text = _rank_side(images, own[image_items], texts, own[text_items], seed)
+    to_image = _rank_side(texts, own[text_items], images, own[image_items], seed)
+    pooled, seen = pool(images, image_items, len(groups))
     words, read = pool(texts, text_items, len(groups))
     rng = np.random.default_rng(seed)
     shape = {
@@ -183,51 +185,53 @@ def evaluate(
         "dim": float(images.shape[1]),
     }
     if (seen & read).any():
-        shape["alignment"] = ranking.alignment(looks[seen & read], words[seen & read])
+        shape["alignment"] = ranking.alignment(pooled[seen & read], words[seen & read])
     for name, side in (("image", images), ("text", texts)):
         if len(side) > 1:
             drawn = side if len(side) <= _UNIFORM else side[rng.choice(len(side), _UNIFORM, replace=False)]
             shape[f"uniformity_{name}"] = ranking.uniformity(drawn)
     zero_shot = None
     if classes is not None and (seen & (classes.items >= 0)).any():
-        zero_shot = _classify(looks, np.flatnonzero(seen & (classes.items >= 0)), own, classes, seed)
+        zero_shot = _classify(pooled, np.flatnonzero(seen & (classes.items >= 0)), own, classes, seed)
     return SpaceReport(to_text, to_image, shape, zero_shot)
 
 
 def pool(
     vectors: Vectors, items: NDArray[np.integer[Any]], count: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The mean vector of each item, scaled to length one, float32 [count, D], zeros for items without vectors; and
-    which have any, bool [count]."""
+    """Average the vectors of each item, scaled to length one.
+
+    Returns float32 [count, D], zeros for items without vectors; and a mask bool [count] of items with any.
+    """
     sums = np.zeros((count, vectors.shape[1]), np.float32)
     np.add.at(sums, items, np.asarray(vectors, np.float32))
     has = np.bincount(items, minlength=count) > 0
     return unit(sums), has
 
 
-def _ask(
+def _rank_side(
     queries: Vectors, query_groups: NDArray[np.int64], gallery: Vectors, gallery_groups: NDArray[np.int64], seed: int
 ) -> Direction:
     right = ranking.right_places(query_groups.tolist(), gallery_groups.tolist())
-    asked = np.asarray([place for place, answers in enumerate(right) if len(answers)], np.intp)
-    if not len(asked):
+    answered = np.asarray([place for place, answers in enumerate(right) if len(answers)], np.intp)
+    if not len(answered):
         raise ValueError("no picture has a right text among those given")
-    answers = [right[place] for place in asked]
-    ranks = ranking.ranks(queries[asked], gallery, answers)
+    answers = [right[place] for place in answered]
+    ranks = ranking.ranks(queries[answered], gallery, answers)
     counts = [len(own) for own in answers]
-    groups = query_groups[asked]
+    groups = query_groups[answered]
     found = {f"recall_at_{k}": interval(ranks <= k, groups, seed) for k in RECALLS}
     found["median_rank"] = interval(ranks, groups, seed, np.median)
     found["mrr"] = interval(1 / ranks, groups, seed)
     chance = {f"recall_at_{k}": ranking.chance_recall_at_k(counts, len(gallery), k) for k in RECALLS}
-    return Direction(asked, len(queries) - len(asked), ranks, groups, len(gallery), chance, found)
+    return Direction(answered, len(queries) - len(answered), ranks, groups, len(gallery), chance, found)
 
 
 def _classify(
-    looks: Vectors, chosen: NDArray[np.intp], groups: NDArray[np.int64], classes: Classes, seed: int
+    pooled: Vectors, chosen: NDArray[np.intp], groups: NDArray[np.int64], classes: Classes, seed: int
 ) -> ZeroShot:
     wanted = classes.items[chosen]
-    found = (looks[chosen] @ np.asarray(classes.vectors, np.float32).T).argmax(1)
+    found = (pooled[chosen] @ np.asarray(classes.vectors, np.float32).T).argmax(1)
     confusion = np.zeros((len(classes.names), len(classes.names)), np.int64)
     np.add.at(confusion, (wanted, found), 1)
     most = int(confusion.sum(1).argmax())
@@ -243,8 +247,10 @@ def _classify(
 
 
 def compare(before: SpaceReport, after: SpaceReport, *, seed: int = 0) -> dict[str, Any]:
-    """What changed: `image_to_text` and `text_to_image` hold paired differences of every metric, `zero_shot` that of
-    the accuracy (None where there is none), `shape` plain differences.
+    """Compute differences between two reports of the same queries.
+
+    `image_to_text` and `text_to_image` hold paired differences of every metric, `zero_shot` that of the accuracy (None
+    where there is none), `shape` plain differences.
 
     Raises:
         ValueError: the two are not of the same queries.
@@ -269,7 +275,7 @@ def compare(before: SpaceReport, after: SpaceReport, *, seed: int = 0) -> dict[s
 def interval(
     values: NDArray[Any], groups: NDArray[np.int64], seed: int, statistic: ranking.Statistic = np.mean
 ) -> Interval:
-    """`metrics.bootstrap` over the groups."""
+    """Bootstrap a statistic over groups; see `coldstart.metrics.ranking.bootstrap`."""
     return ranking.bootstrap(values, statistic, groups=_several(groups), resamples=_resamples(values), seed=seed)
 
 
@@ -280,13 +286,13 @@ def difference(
     seed: int,
     statistic: ranking.Statistic = np.mean,
 ) -> Interval:
-    """`metrics.paired` over the groups."""
+    """Bootstrap a paired difference over groups; see `coldstart.metrics.ranking.paired`."""
     resamples = _resamples(after)
     return ranking.paired(before, after, statistic, groups=_several(groups), resamples=resamples, seed=seed)
 
 
 def _several(groups: NDArray[np.int64]) -> list[int] | None:
-    """The groups where some hold several rows; drawing single rows is quicker and the same where none does."""
+    """Return the groups where some hold several rows, else None: drawing single rows is quicker and the same."""
     return None if len(np.unique(groups)) == len(groups) else groups.tolist()
 
 

@@ -1,8 +1,8 @@
-"""How well pictures and words are aligned, as one HTML page: measures before and after, and examples right and wrong.
+"""HTML page of an evaluation of alignment: measures before and after, and examples right and wrong.
 
 The page is drawn from the plain record that programs read (`coldstart.align.evaluate.AlignReport.to_dict`), has no
 scripts, fetches nothing, and every text is escaped. Media are decoded in this process, so give media that ingest
-accepted; what cannot be shown says why.
+accepted; what cannot be shown has a reason in its place.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ KINDS = {"worst": "Worst", "random": "At random", "best": "Best"}
 
 
 MATRIX = 12
-"""Classes up to which who is taken for whom is shown as a matrix."""
+"""Most classes for which confusions are shown as a matrix."""
 
 
 _SIDE = 200
@@ -55,7 +55,7 @@ _CLASSES = 60
 
 
 def alignment_page(known: Mapping[str, Any], path: Path, *, limits: Limits | None = None) -> None:
-    """Write the report as one file; its folder is made where missing.
+    """Write the report as one HTML file; its folder is created where missing.
 
     Args:
         known: as `AlignReport.to_dict` gives it.
@@ -70,7 +70,7 @@ def alignment_page(known: Mapping[str, Any], path: Path, *, limits: Limits | Non
 
 
 def alignment_html(known: Mapping[str, Any], *, limits: Limits | None = None) -> str:
-    """The report as an HTML document; arguments as for `alignment_page`."""
+    """Render the report as an HTML document; arguments as for `alignment_page`."""
     templates = environment()
     templates.filters |= {
         "interval": interval,
@@ -83,7 +83,12 @@ def alignment_html(known: Mapping[str, Any], *, limits: Limits | None = None) ->
         known=known,
         directions=DIRECTIONS,
         tables=[
-            {"name": name, "rows": _rows(known, side), "size": after[side]["gallery"], "asked": after[side]["queries"]}
+            {
+                "name": name,
+                "rows": _rows(known, side),
+                "size": after[side]["gallery"],
+                "queries": after[side]["queries"],
+            }
             for side, name in DIRECTIONS.items()
         ],
         chart=dots(
@@ -137,7 +142,7 @@ def _rows(known: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
 
 
 def _verdict(change: Mapping[str, float] | None, *, less_is_better: bool = False) -> str:
-    """`better` or `worse` where the interval of a difference leaves zero out, else nothing."""
+    """Return `better` or `worse` where the interval of a difference leaves zero out, else nothing."""
     if change is None or change["low"] <= 0 <= change["high"]:
         return ""
     return "better" if (change["value"] < 0) == less_is_better else "worse"
@@ -178,7 +183,7 @@ def _zero_shot(known: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _views(known: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row a view and direction: the recalls."""
+    """Build a row for each view and direction: the recalls."""
     return [
         {
             "view": view.replace("_", " "),

@@ -100,46 +100,46 @@ class TowerTraining(Section):
 
 
 class Settings(Section):
-    """What is learnt from, and how."""
+    """Settings of `align.text_image`: the data of a fit, and its training."""
 
     image: str = "image"
-    """The space whose vectors stand for pictures and frames."""
+    """Space whose vectors stand for pictures and frames."""
     text: str | None = None
-    """The encoder of words; by default the one of that space where it reads words into it, else `starter`."""
+    """Encoder of words; by default the one of that space where it reads words into it, else `starter`."""
     towers: Literal["frozen", "lora", "last_blocks"] = "frozen"
-    """`frozen` learns heads over the vectors of encoders as they are; `lora` and `last_blocks` change the encoder
-    itself, an `open_clip:…` one, which takes a GPU and decodes every picture in each epoch."""
+    """`frozen` trains heads over the vectors of encoders as they are; `lora` and `last_blocks` change the encoder
+    itself, an `open_clip:…` one, which needs a GPU and decodes every picture in each epoch."""
     texts: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=lambda: {"title": 1.0, "description": 0.5, "transcript": 0.25, "screen_text": 0.25}
     )
-    """Words of an item -> how often they are drawn against its others: a field (title, description, category,
+    """Texts of an item -> how often they are drawn against its others: a field (title, description, category,
     transcript, screen_text), or a prompt by its name or path."""
     group_by: tuple[str, ...] = ("title",)
     """Fields whose equal values make items one group: `title`, `category`, `creator`, or `attributes.NAME`. Items of a
-    group are not told apart from each other, and fall on one side of the split."""
+    group are no negatives of each other, and fall on one side of the split."""
     near_duplicates: float | None = Field(default=0.98, gt=0, le=1)
     """Items whose pictures have at least this cosine are of one group; null compares none."""
     start: str = "auto"
-    """Of heads: `random`; `starter-clip`, or a folder with heads; `same`, where both encoders share a space already.
+    """First heads: `random`; `starter-clip`, or a folder with heads; `same`, where both encoders share a space already.
     `auto`: the last that fits, of random, starter-clip, same."""
     valid_share: float = Field(default=0.05, ge=0, lt=0.5)
-    """Share of the groups by which training is stopped."""
+    """Share of the groups in the validation part, by which training is stopped."""
     test_share: float = Field(default=0.1, ge=0, lt=0.5)
-    """Share of the groups that nothing is learnt from: what `coldstart evaluate align` asks for."""
+    """Share of the groups in the test part, by which `coldstart evaluate align` measures."""
     min_items: int = Field(default=50, ge=4)
-    """Fewer items with a picture and a text are refused: they would be learnt by heart."""
+    """Least items with a picture and a text: fewer would be learnt by heart, and are refused."""
     training: HeadTraining = HeadTraining()
-    """Of heads, where `towers` is frozen."""
+    """Training of heads, where `towers` is frozen."""
     tune: TowerTraining = TowerTraining()
-    """Of the towers, where they are not."""
+    """Training of the towers, where they are not."""
 
     @property
     def seed(self) -> int:
-        """Of the training that is asked for, and of its split."""
+        """Seed of the training that is requested, and of its split."""
         return self.training.seed if self.towers == "frozen" else self.tune.seed
 
-    def counted(self) -> dict[str, Any]:
-        """The numbers that make another fit, besides encoders, texts and the heads it starts from."""
+    def key_settings(self) -> dict[str, Any]:
+        """Return the settings that make another fit, besides encoders, texts and first heads."""
         chosen = self.model_dump(include={"group_by", "near_duplicates", "valid_share", "test_share"})
         if self.towers == "frozen":
             return {**chosen, "training": self.training.model_dump()}
@@ -154,10 +154,10 @@ KIND = "align.text_image"
 
 
 def with_align(pipeline: Pipeline, image: str | None, text: str | None) -> tuple[dict[str, Any], list[str]]:
-    """Settings as plain data, and overrides of them, by which pictures and words are aligned.
+    """Return settings as plain data, and overrides of them, by which pictures and words are aligned.
 
     Args:
-        image: the space of pictures to learn from; by default the stage's own, for a new one the pipeline's first.
+        image: the space of pictures to fit on; by default the stage's own, for a new one the pipeline's first.
         text: the encoder of words; by default the stage's own, for a new one as its settings choose it.
     """
     raw = dict(pipeline.raw)

@@ -1,9 +1,9 @@
 """align.text_image: fit of pictures and words to one space, on the catalogue's own pairs.
 
 With `towers: frozen` the encoders stay as they are and heads are put on them: pictures come as the vectors of an
-earlier space, words are encoded once and stored, so that an epoch over 100,000 items takes seconds. Otherwise the encoder
-of that space is itself trained, and an adapter on it is what comes out. What is fitted is an artifact of the workspace;
-a space with `encoder: align:text_image` is made by it, and its rows follow when it is fitted anew.
+earlier space, words are encoded once and stored, so that an epoch over 100,000 items takes seconds. Otherwise the
+encoder of that space is itself trained, and an adapter on it comes out. The result is an artifact of the workspace; a
+space with `encoder: align:text_image` is made by it, and its rows follow when it is fitted anew.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""Heads learnt from pairs: vectors of frozen encoders in, two maps into one space out. Knows no tables and no models.
+"""Training of heads on pairs: vectors of frozen encoders in, two maps into one space out. Knows no tables.
 
 Locked towers, as in locked-image tuning (Zhai et al. 2022), with small maps on top; the vectors are computed once, so
-an epoch is a few matrix products.
-
-Training: one method a file. Arrays and folders in, folders out; knows nothing of stages, tables or commands.
-
-A training's state in one file, so that a killed one goes on where it was. Weights as safetensors, no pickle.
+an epoch is a few matrix products. The state of a training is one safetensors file, from which a killed one goes on.
 """
 
 from __future__ import annotations
@@ -27,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
-from coldstart.align.head_math import Pairs, Standard, mrr_of, over_plain, over_standardised, vectors_of
+from coldstart.align.head_math import Pairs, Standardisation, mrr_of, to_plain_inputs, to_standardised_inputs, to_tensor
 from coldstart.align.losses import MAX_SCALE, info_nce, sigmoid_loss
 from coldstart.align.settings import HeadTraining
 from coldstart.core.optim import AdamW
@@ -42,8 +38,12 @@ SCALE, BIAS = 14.3, -10.0
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch: its number from 1, mean loss, scale after it, and mean reciprocal rank on the held-out part (None:
-    there is no such part)."""
+    """Measures of one epoch.
+
+    Attributes:
+        epoch: its number from 1; loss: the mean; scale: after it.
+        mrr: mean reciprocal rank on the validation part, None where there is none.
+    """
 
     epoch: int
     loss: float
@@ -52,15 +52,15 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """What a training made.
+class HeadFit:
+    """Result of a training.
 
     Attributes:
         heads: of the best epoch; on the CPU, float32.
         history: each epoch, also those before an interruption.
         best_epoch: 0: the heads as they were given.
         seconds: spent, also before an interruption.
-        stopped: whether `patience` ended it.
+        stopped: True where `patience` ended it.
     """
 
     heads: Heads
@@ -71,7 +71,7 @@ class Fitted:
 
 
 def new_heads(training: HeadTraining, image_dim: int, text_dim: int) -> Heads:
-    """Random heads as the recipe states: linear, or with a hidden layer beside the linear way."""
+    """Create random heads: linear, or with a hidden layer beside the linear way."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         return Heads(*(HeadShape(inputs, training.dim, training.hidden) for inputs in (image_dim, text_dim)))
@@ -88,7 +88,7 @@ def fit(
     scale: float = SCALE,
     checkpoint: Path | None = None,
     progress: Callable[[Epoch], None] | None = None,
-) -> Fitted:
+) -> HeadFit:
     """Train a copy of `heads`; killed and called again with the same, it ends with the same weights.
 
     Args:
@@ -97,7 +97,7 @@ def fit(
         anchored: weight decay pulls weights to where they started, not to zero.
         scale: first factor of cosines.
         checkpoint: file (safetensors) that keeps the state after each epoch, written beside and renamed; one of other
-            pairs, heads or recipe is not read and is written over. It stays when training is done.
+            pairs, heads or settings is not read and is written over. It stays when training is done.
         progress: called after each epoch.
 
     Raises:
@@ -112,23 +112,23 @@ def fit(
     standards = None
     if training.standardise:
         sides = ((train.images, train.image_rows()), (train.texts, train.text_rows()))
-        standards = tuple(Standard.of(vectors, rows.order) for vectors, rows in sides)
-    given = over_standardised(plain_given, *standards) if standards else plain_given
+        standards = tuple(Standardisation.of(vectors, rows.order) for vectors, rows in sides)
+    given = to_standardised_inputs(plain_given, *standards) if standards else plain_given
 
     def plain() -> Heads:
-        return over_plain(now, *standards) if standards else now
+        return to_plain_inputs(now, *standards) if standards else now
 
     now = copy.deepcopy(given).requires_grad_(True)
     starts = dict(given.named_parameters())
     goals = {name: start if anchored else None for name, start in starts.items() if start.ndim == 2}
     optimiser = AdamW(dict(now.named_parameters()), goals, training.weight_decay)
     digest = digest_of(training.model_dump() | {"anchored": anchored}, plain_given, train, valid) if checkpoint else ""
-    done = restore(checkpoint, digest, now, optimiser) if checkpoint else None
+    done = load_state(checkpoint, digest, now, optimiser) if checkpoint else None
     if done is None:
         mrr = None if valid is None else mrr_of(plain_given, valid, device)
-        done = Progress(best=_weights(plain_given), best_mrr=mrr)
+        done = TrainState(best=_weights(plain_given), best_mrr=mrr)
     before_s = done.seconds
-    learner = _Learner(train, now, given, standards, optimiser, training, device)
+    learner = _Trainer(train, now, given, standards, optimiser, training, device)
     while not done.stopped and done.epoch < training.epochs:
         loss = learner.epoch(done.epoch)
         done.epoch += 1
@@ -141,13 +141,13 @@ def fit(
         )
         done.seconds = before_s + time.perf_counter() - started
         if checkpoint:
-            store(checkpoint, digest, done, now, optimiser)
+            save_state(checkpoint, digest, done, now, optimiser)
         if progress is not None:
             progress(Epoch(*done.history[-1]))
     best = copy.deepcopy(heads).float().cpu()
     best.load_state_dict(done.best)
     history = [Epoch(*line) for line in done.history]
-    return Fitted(best.requires_grad_(False).eval(), history, done.best_epoch, done.seconds, done.stopped)
+    return HeadFit(best.requires_grad_(False).eval(), history, done.best_epoch, done.seconds, done.stopped)
 
 
 def _starting(heads: Heads, training: HeadTraining, scale: float) -> Heads:
@@ -157,15 +157,15 @@ def _starting(heads: Heads, training: HeadTraining, scale: float) -> Heads:
     return given
 
 
-class _Learner:
-    """Steps of one training. What is random follows from seed and epoch, so that none of it is kept."""
+class _Trainer:
+    """Steps of one training. What is random follows from seed and epoch, so that none of it is stored."""
 
     def __init__(
         self,
         train: Pairs,
         now: Heads,
         given: Heads,
-        standards: tuple[Standard, ...] | None,
+        standards: tuple[Standardisation, ...] | None,
         optimiser: AdamW,
         training: HeadTraining,
         device: torch.device,
@@ -183,7 +183,7 @@ class _Learner:
                 )
 
     def epoch(self, number: int) -> float:
-        """One pass over all items in batches of nearly one size; gives the mean loss."""
+        """Train one pass over all items in batches of nearly one size; return the mean loss."""
         training, train = self._training, self._train
         self._random = np.random.Generator(np.random.SFC64([training.seed, number]))
         steps, losses = max(1, round(len(train) / training.batch_size)), []
@@ -205,7 +205,7 @@ class _Learner:
         training, now, given = self._training, self._now, self._given
         groups = torch.from_numpy(self._train.groups[items]).to(self._device)
         same = groups[:, None] == groups[None]
-        image, text = (vectors_of(all_of, rows.draw(items, self._random), self._device) for all_of, rows in self._sides)
+        image, text = (to_tensor(all_of, rows.draw(items, self._random), self._device) for all_of, rows in self._sides)
         if self._standards:
             image, text = (one.apply(vectors) for one, vectors in zip(self._standards, (image, text), strict=True))
         mapped = normalize(now.image(self._blurred(image)), dim=1), normalize(now.text(self._blurred(text)), dim=1)
@@ -222,7 +222,7 @@ class _Learner:
         return loss
 
     def _blurred(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Vectors with numbers blanked out and noise on top."""
+        """Blank out numbers of vectors and add noise."""
         training = self._training
         if training.noise:
             noise = self._random.standard_normal(vectors.shape, np.float32) * (training.noise / vectors.shape[1] ** 0.5)
@@ -230,7 +230,7 @@ class _Learner:
         return self._dropped(vectors, training.dropout) if training.dropout else vectors
 
     def _dropped(self, values: torch.Tensor, share: float) -> torch.Tensor:
-        """Drawn on the CPU, one byte a number, so that every device drops the same."""
+        """Apply dropout, drawn on the CPU, one byte a number, so that every device drops the same."""
         drop = round(share * 256)
         drawn = np.frombuffer(self._random.bytes(values.numel()), np.uint8).reshape(values.shape)
         keep = torch.from_numpy(drawn >= drop).to(self._device)
@@ -238,7 +238,7 @@ class _Learner:
 
 
 def _share_of_lr(done: float, warmup: float) -> float:
-    """Of the highest learning rate, when this share of all steps is done."""
+    """Compute the share of the highest learning rate, when this share of all steps is done."""
     if done < warmup:
         return (done + 1e-3) / (warmup + 1e-3)
     return 0.5 + 0.5 * math.cos(math.pi * (done - warmup) / (1 - warmup))
@@ -258,8 +258,8 @@ def _weights(heads: Heads) -> dict[str, torch.Tensor]:
 
 
 @dataclass
-class Progress:
-    """How far a training is.
+class TrainState:
+    """State of a training.
 
     Attributes:
         best: weights of the best epoch so far; `best_epoch`: its number, 0 before the first.
@@ -275,16 +275,16 @@ class Progress:
     history: list[tuple[int, float, float, float | None]] = field(default_factory=list)
 
 
-def digest_of(recipe: Mapping[str, Any], given: Heads, train: Pairs, valid: Pairs | None) -> str:
-    """SHA-256 of all that a training follows from, as hexadecimal digits."""
-    sha = sha256(json.dumps([dict(recipe), train.digest(), valid and valid.digest()], sort_keys=True).encode())
+def digest_of(settings: Mapping[str, Any], given: Heads, train: Pairs, valid: Pairs | None) -> str:
+    """Compute the SHA-256 of all that a training follows from, as hexadecimal digits."""
+    sha = sha256(json.dumps([dict(settings), train.digest(), valid and valid.digest()], sort_keys=True).encode())
     for name, weight in given.state_dict().items():
         sha.update(f"{name} {tuple(weight.shape)} ".encode())
         sha.update(weight.cpu().numpy().tobytes())
     return sha.hexdigest()
 
 
-def store(path: Path, digest: str, done: Progress, now: Heads, optimiser: AdamW) -> None:
+def save_state(path: Path, digest: str, done: TrainState, now: Heads, optimiser: AdamW) -> None:
     """Write the state beside `path`, then rename: a reader sees the old state or the new one."""
     tensors = {f"best.{name}": weight for name, weight in done.best.items()}
     for name, weight in now.named_parameters():
@@ -298,8 +298,8 @@ def store(path: Path, digest: str, done: Progress, now: Heads, optimiser: AdamW)
     partial.replace(path)
 
 
-def restore(path: Path, digest: str, now: Heads, optimiser: AdamW) -> Progress | None:
-    """Set weights and optimiser as `store` found them; None, and nothing set, where `path` holds no such training."""
+def load_state(path: Path, digest: str, now: Heads, optimiser: AdamW) -> TrainState | None:
+    """Load weights and optimiser from `path`; None, and nothing set, where it holds no such training."""
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
@@ -317,4 +317,4 @@ def restore(path: Path, digest: str, now: Heads, optimiser: AdamW) -> Progress |
             optimiser.square[name].copy_(tensors[f"square.{name}"])
     best = {name.removeprefix("best."): tensor for name, tensor in tensors.items() if name.startswith("best.")}
     state["history"] = [tuple(line) for line in state["history"]]
-    return Progress(best=best, **state)
+    return TrainState(best=best, **state)

@@ -72,7 +72,7 @@ def file_name(item_id: str) -> str:
 
 
 def _print(known: Mapping[str, Any]) -> None:
-    from coldstart.pages.item import format_time, facts_of, format_span
+    from coldstart.pages.item import facts_of, format_span, format_time
 
     item = known["item"]
     _line(" · ".join(str(part) for part in (known["item_id"], item.get("kind"), item.get("title")) if part))
@@ -86,7 +86,9 @@ def _print(known: Mapping[str, Any]) -> None:
         (format_span(entry), entry["source"], entry["text"], _share(entry["confidence"])) for entry in known["timeline"]
     ])  # fmt: skip
     for entry in known["dropped"]:
-        _line(f"not believed: {format_span(entry)} {entry['text']} ({entry['reason'].replace('_', ' ')})", "bright_black")
+        _line(
+            f"not believed: {format_span(entry)} {entry['text']} ({entry['reason'].replace('_', ' ')})", "bright_black"
+        )
     links = [("copy of", known["duplicate_of"])] if known["duplicate_of"] else []
     links += [("original of", link) for link in known["copies"]]
     _section("duplicates", ("", "item", "title", "score", "mirrored", "speed", "the same"), [

@@ -18,7 +18,16 @@ from coldstart.core.class_file import Classes
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.embed.spaces import reads_category, vectors_of, without_category
-from coldstart.embed.zero_shot import ENOUGH, Calibration, Labelled, Quality, Vectors, Wanted, calibrate, ensemble
+from coldstart.embed.zero_shot import (
+    ENOUGH,
+    Calibration,
+    LabelledScores,
+    LabelTargets,
+    Quality,
+    Vectors,
+    calibrate,
+    ensemble,
+)
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
 from coldstart.store.freshness import Standing, build
@@ -31,7 +40,7 @@ _ALIGNED = (
 )
 
 
-def worded_spaces(
+def text_spaces(
     name: str, wanted: tuple[str, ...] | None, embeds: Mapping[str, StageSpec], pipeline: Pipeline
 ) -> dict[str, Any]:
     """Embed stages whose vectors can be likened to words, built, by name.
@@ -47,7 +56,7 @@ def worded_spaces(
     found = {}
     for space in wanted or embeds:
         stage: Any = build(embeds[space], pipeline)
-        if reads_words(stage):
+        if embeds_text(stage):
             found[space] = stage
         elif wanted is not None:
             raise ColdstartError(
@@ -62,13 +71,13 @@ def worded_spaces(
     return found
 
 
-def reads_words(stage: Any) -> bool:
+def embeds_text(stage: Any) -> bool:
     """Whether the encoder of an embed stage brings words into its space."""
     return "text" in stage.encoder.modalities and bool(stage.encoder.passport("text") == stage.passport)
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownClasses:
     """Items whose class is known, which scores are calibrated on.
 
     Attributes:
@@ -105,7 +114,7 @@ class LabelFit:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class ClassScorer:
     """Classes likened to the items of some spaces.
 
     Attributes:
@@ -117,15 +126,15 @@ class Likeness:
     key: str
     classes: Classes
     spaces: Mapping[str, Any]
-    wanted: Wanted
+    wanted: LabelTargets
 
-    def known(self, truth: Mapping[str, int], made: Mapping[str, Mapping[str, str]]) -> Known:
+    def known(self, truth: Mapping[str, int], made: Mapping[str, Mapping[str, str]]) -> KnownClasses:
         """`MOST` of the items whose class is known at the most, always the same."""
-        chosen = {item: truth[item] for item in sorted(truth, key=lot)[:MOST]}
+        chosen = {item: truth[item] for item in sorted(truth, key=hash_order)[:MOST]}
         rests_on = [[item, number, made[item]] for item, number in chosen.items()]
-        return Known(chosen, made, digest([self.key, asdict(self.wanted), rests_on]))
+        return KnownClasses(chosen, made, digest([self.key, asdict(self.wanted), rests_on]))
 
-    def fitted(self, store: Store, known: Known) -> LabelFit | None:
+    def fitted(self, store: Store, known: KnownClasses) -> LabelFit | None:
         """What was fitted on just these items, if it was."""
         found = store.artifacts.newest(self.name)
         if found is None or found.key != known.key:
@@ -134,7 +143,7 @@ class Likeness:
         calibration = Calibration.from_plain(found.report["calibration"], list(self.spaces))
         return LabelFit(calibration, None if quality is None else Quality(**quality))
 
-    def fit(self, store: Store, standing: Standing, known: Known) -> LabelFit:
+    def fit(self, store: Store, standing: Standing, known: KnownClasses) -> LabelFit:
         """Calibrate on items whose class is known, as they are without their category, and keep that."""
         classes = self.class_vectors(store)
         items = list(known.truth) if len(known.truth) >= ENOUGH else []
@@ -149,11 +158,11 @@ class Likeness:
                 having = list(blind)
             cosines.append(vectors @ classes[space].T)
             present.append(np.isin(items, having))
-        labelled = Labelled(
+        labelled = LabelledScores(
             tuple(cosines),
             np.array(present, np.bool_).reshape(len(cosines), len(items)),
             np.array([known.truth[item] for item in items], np.int64),
-            np.array([lot(item)[-1] & 1 for item in items], np.bool_),
+            np.array([hash_order(item)[-1] & 1 for item in items], np.bool_),
             len(self.classes.names),
         )
         calibration, quality = calibrate(labelled.take(np.flatnonzero(labelled.present.any(axis=0))), self.wanted)
@@ -180,7 +189,7 @@ class Likeness:
         }
 
 
-def lot(item: str) -> bytes:
+def hash_order(item: str) -> bytes:
     """What orders and parts items by nothing that has to do with what they are."""
     return sha256(item.encode("utf-8", "surrogatepass")).digest()
 

@@ -27,9 +27,9 @@ from coldstart.core.pipeline import Pipeline, Section, StageSpec
 from coldstart.core.progress import Progress
 from coldstart.core.settings import nearest
 from coldstart.core.stage import LedgerRow, Reject, Row
-from coldstart.embed.class_likeness import Known, LabelFit, Likeness, worded_spaces
+from coldstart.embed.class_likeness import ClassScorer, KnownClasses, LabelFit, text_spaces
 from coldstart.embed.spaces import vectors_of
-from coldstart.embed.zero_shot import TEMPERATURE, Calibration, Wanted, judge
+from coldstart.embed.zero_shot import TEMPERATURE, Calibration, LabelTargets, predict
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import Standing
@@ -108,7 +108,7 @@ class _Inputs:
 
     takes: Mapping[str, str]
     verdicts: Mapping[str, LedgerRow]
-    known: Known
+    known: KnownClasses
     strange: Counter[str]
 
 
@@ -131,7 +131,7 @@ class LabelStage:
             _ = self._likeness
 
     @cached_property
-    def _likeness(self) -> Likeness:
+    def _likeness(self) -> ClassScorer:
         """The classes in the spaces that hold words too.
 
         Raises:
@@ -139,11 +139,11 @@ class LabelStage:
             ColdstartError: no space can be likened to words, or one of the settings cannot.
         """
         chosen = self._settings
-        spaces = worded_spaces(self.name, chosen.spaces, self._embeds, self._pipeline)
+        spaces = text_spaces(self.name, chosen.spaces, self._embeds, self._pipeline)
         passports = {space: asdict(stage.passport) for space, stage in spaces.items()}
         key = stage_key(self.kind, self.version, {"classes": self._classes.digest, "spaces": passports})
-        wanted = Wanted(chosen.min_precision, chosen.threshold, chosen.temperature)
-        return Likeness(self.name, key, self._classes, spaces, wanted)
+        wanted = LabelTargets(chosen.min_precision, chosen.threshold, chosen.temperature)
+        return ClassScorer(self.name, key, self._classes, spaces, wanted)
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         try:
@@ -254,8 +254,8 @@ class LabelStage:
                 part = items[start : start + _COMMIT_ROWS]
                 cosines = [one[start : start + len(part)] @ classes[space].T for space, one in vectors.items()]
                 present = np.array([[space in made[item] for item in part] for space in vectors])
-                judged = judge(calibration.logits(cosines, present))
-                unsure = ~judged.believed(len(self._classes.names), calibration.threshold)
+                judged = predict(calibration.logits(cosines, present))
+                unsure = ~judged.accepted(len(self._classes.names), calibration.threshold)
                 best = names[judged.best]
                 columns = [
                     pa.array(part, pa.string()),

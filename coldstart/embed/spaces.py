@@ -80,16 +80,16 @@ def without_category(store: Store, standing: Standing, stage: Any, items: Sequen
     Items that have nothing else to say there have none.
     """
     rows = {row["item_id"]: {**row, "category": None} for row in store.read(ITEMS, ids=items).to_pylist()}
-    return {item: row["vector"] for item, row in _made(store, standing, stage, rows).items()}
+    return {item: row["vector"] for item, row in _compute_changed(store, standing, stage, rows).items()}
 
 
-def _made(store: Store, standing: Standing, stage: Any, rows: Mapping[str, Row]) -> dict[str, Row]:
+def _compute_changed(store: Store, standing: Standing, stage: Any, rows: Mapping[str, Row]) -> dict[str, Row]:
     """Rows of a space over changed items, without those that it turns away."""
     fed = {item: dict(row) for item, row in rows.items()}
     for field, name in stage.reads.items():
         source: Any = standing.stage(name)
         if name == stage.settings.over:
-            read = _made(store, standing, source, rows)
+            read = _compute_changed(store, standing, source, rows)
         else:
             fresh = [item for item in rows if item in standing.of(name).fresh]
             read = {row["item_id"]: row for row in store.read(source.table, ids=fresh).to_pylist()} if fresh else {}
@@ -149,7 +149,7 @@ _BATCH = 256
 _DROP = 500
 
 
-def forget(store: Store, prefix: str, keep: str) -> None:
+def drop_tables(store: Store, prefix: str, keep: str) -> None:
     """Empty the tables of a prefix, but for one: those of encoders that nothing asks any more."""
     for table in store.tables():
         if table.startswith(prefix) and table != keep:

@@ -128,7 +128,7 @@ def patterns(present: Flags) -> Iterator[tuple[tuple[int, ...], Flags]]:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Prediction:
     """What each of N items is most like.
 
     Attributes:
@@ -141,7 +141,7 @@ class Judgement:
     second: Numbers
     margin: Vectors
 
-    def believed(self, classes: int, threshold: float | None) -> Flags:
+    def accepted(self, classes: int, threshold: float | None) -> Flags:
         """Which items get their label: a class, and at or over the threshold."""
         if threshold is None:
             return np.zeros(len(self.best), np.bool_)
@@ -149,7 +149,7 @@ class Judgement:
         return found
 
 
-def judge(logits: Vectors) -> Judgement:
+def predict(logits: Vectors) -> Prediction:
     """The two most likely columns of each row; float32 [N, C] with C of 2 at least, which is overwritten."""
     rows = np.arange(len(logits))
     best = logits.argmax(axis=1)
@@ -158,11 +158,11 @@ def judge(logits: Vectors) -> Judgement:
     score = 1 / shares.sum(axis=1)
     shares[rows, best] = -1
     second = shares.argmax(axis=1)
-    return Judgement(best, score, second, score - shares[rows, second] * score)
+    return Prediction(best, score, second, score - shares[rows, second] * score)
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledScores:
     """Items whose class is known.
 
     Attributes:
@@ -181,14 +181,14 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.truth)
 
-    def take(self, chosen: Flags | Numbers) -> Labelled:
+    def take(self, chosen: Flags | Numbers) -> LabelledScores:
         """Some of the items."""
         cosines = tuple(one[chosen] for one in self.cosines)
-        return Labelled(cosines, self.present[:, chosen], self.truth[chosen], self.halves[chosen], self.classes)
+        return LabelledScores(cosines, self.present[:, chosen], self.truth[chosen], self.halves[chosen], self.classes)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LabelTargets:
     """What labels are to be like.
 
     Attributes:
@@ -202,13 +202,13 @@ class Wanted:
     temperature: float = TEMPERATURE
 
 
-def uncalibrated(spaces: int, wanted: Wanted) -> Calibration:
+def uncalibrated(spaces: int, wanted: LabelTargets) -> Calibration:
     """What holds where too few items are labelled."""
     threshold = THRESHOLD if wanted.threshold is None else wanted.threshold
     return Calibration({(space,): (wanted.temperature,) for space in range(spaces)}, threshold)
 
 
-def fit(labelled: Labelled, wanted: Wanted, enough: int = ENOUGH) -> Calibration:
+def fit(labelled: LabelledScores, wanted: LabelTargets, enough: int = ENOUGH) -> Calibration:
     """Temperatures by likelihood, then the lowest threshold that reaches the wanted precision.
 
     Args:
@@ -224,7 +224,7 @@ def fit(labelled: Labelled, wanted: Wanted, enough: int = ENOUGH) -> Calibration
             found[spaces] = _temperatures(cosines, labelled.truth[chosen])
     if wanted.threshold is not None:
         return Calibration(found, wanted.threshold)
-    judged = judge(Calibration(found, None).logits(labelled.cosines, labelled.present))
+    judged = predict(Calibration(found, None).logits(labelled.cosines, labelled.present))
     named, right = judged.best < labelled.classes, judged.best == labelled.truth
     return Calibration(found, lowest_threshold(judged.score[named], right[named], wanted.min_precision))
 
@@ -337,7 +337,7 @@ class Quality:
         return f"{said}; calibration error {self.ece_before:.2f} before, {self.ece_after:.2f} after"
 
 
-def calibrate(labelled: Labelled, wanted: Wanted) -> tuple[Calibration, Quality | None]:
+def calibrate(labelled: LabelledScores, wanted: LabelTargets) -> tuple[Calibration, Quality | None]:
     """The calibration that all labelled items give, and what one that half of them gives is worth on the other half.
 
     With fewer than `ENOUGH` items nothing is fitted, and nothing said of its quality.
@@ -349,16 +349,16 @@ def calibrate(labelled: Labelled, wanted: Wanted) -> tuple[Calibration, Quality 
     for half in (False, True):
         found = fit(labelled.take(labelled.halves == half), wanted, ENOUGH // 3)
         rest = labelled.take(labelled.halves != half)
-        judged.append((rest.truth, _judged(rest, found), _judged(rest, uncalibrated(spaces, wanted))))
-        believed.append(judged[-1][1].believed(labelled.classes, found.threshold))
+        judged.append((rest.truth, _predicted(rest, found), _predicted(rest, uncalibrated(spaces, wanted))))
+        believed.append(judged[-1][1].accepted(labelled.classes, found.threshold))
     return fit(labelled, wanted), _quality(judged, np.concatenate(believed))
 
 
-def _judged(labelled: Labelled, calibration: Calibration) -> Judgement:
-    return judge(calibration.logits(labelled.cosines, labelled.present))
+def _predicted(labelled: LabelledScores, calibration: Calibration) -> Prediction:
+    return predict(calibration.logits(labelled.cosines, labelled.present))
 
 
-def _quality(judged: list[tuple[NDArray[np.int64], Judgement, Judgement]], believed: NDArray[np.bool_]) -> Quality:
+def _quality(judged: list[tuple[NDArray[np.int64], Prediction, Prediction]], believed: NDArray[np.bool_]) -> Quality:
     right = np.concatenate([truth == after.best for truth, after, _ in judged])
     right_before = np.concatenate([truth == before.best for truth, _, before in judged])
     hits, labels, count = int((right & believed).sum()), int(believed.sum()), len(right)

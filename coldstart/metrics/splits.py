@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
+
+if TYPE_CHECKING:
+    import torch
 
 _SCREEN = 128  # directions that are looked at first
 _ROWS, _COLUMNS = 1024, 4096  # a block of cosines stays in a core's cache
 _SLACK = 1e-4  # what float32 and float16 may round away
 
 
-def group(
+def group_items(
     keys: Sequence[Iterable[str]], pairs: Iterable[tuple[int, int]] | NDArray[np.int64] = ()
 ) -> NDArray[np.int64]:
     """The group of each item: items that share a key are of one group, and so is what hangs together by such steps.
@@ -56,7 +58,7 @@ def group(
     return np.array([numbers.setdefault(root(place), len(numbers)) for place in range(len(keys))], np.int64)
 
 
-def near(
+def near_pairs(
     vectors: NDArray[np.floating[Any]],
     threshold: float = 0.98,
     *,
@@ -76,6 +78,8 @@ def near(
     Returns:
         int64 `[P, 2]`, the lower place first, in order.
     """
+    import torch
+
     seen: dict[bytes, int] = {}
     equal, distinct = [], []
     for place, row in enumerate(np.ascontiguousarray(vectors)):
@@ -108,6 +112,8 @@ def near(
 
 def _screen(vectors: NDArray[np.floating[Any]], places: NDArray[np.int64]) -> torch.Tensor:
     """`[N, _SCREEN + 1]`: the part of each vector in the strongest directions, and the length of the rest."""
+    import torch
+
     sample = torch.from_numpy(vectors[places[:: max(1, len(places) // 8192)]].astype(np.float32))
     directions = torch.linalg.eigh(sample.T @ sample)[1][:, -_SCREEN:]
     screen = torch.empty(len(places), directions.shape[1] + 1)
@@ -127,7 +133,7 @@ def _cosines(vectors: NDArray[np.floating[Any]], pairs: NDArray[np.int64]) -> ND
     return cosines
 
 
-def lots(groups: NDArray[np.int64], item_ids: Sequence[str], seed: int) -> NDArray[np.float64]:
+def split_draws(groups: NDArray[np.int64], item_ids: Sequence[str], seed: int) -> NDArray[np.float64]:
     """A number in [0, 1) for each item, equal within a group: from the digest of the seed and the smallest item id."""
     smallest: dict[int, str] = {}
     for number, item_id in zip(groups.tolist(), item_ids, strict=True):
@@ -156,5 +162,5 @@ def split(
     if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-9:
         raise ColdstartError(f"shares of a split add up to 1, and none is below 0; these are {dict(shares)}")
     ends = np.cumsum(list(shares.values()))
-    side = np.minimum(np.searchsorted(ends, lots(groups, item_ids, seed), side="right"), len(ends) - 1)
+    side = np.minimum(np.searchsorted(ends, split_draws(groups, item_ids, seed), side="right"), len(ends) - 1)
     return {name: np.flatnonzero(side == number) for number, name in enumerate(shares)}

@@ -54,7 +54,7 @@ def item_page(known: Mapping[str, Any], path: Path, *, limits: Limits | None = N
 def item_html(known: Mapping[str, Any], *, limits: Limits | None = None) -> str:
     """The card of an item as an HTML document; arguments as for `item_page`."""
     templates = environment()
-    templates.filters |= {"clock": clock, "span": span, "share": _share}
+    templates.filters |= {"clock": format_time, "span": format_span, "share": _share}
     limits = limits or Limits()
     item = known["item"]
     return templates.get_template("item.html").render(
@@ -63,8 +63,8 @@ def item_html(known: Mapping[str, Any], *, limits: Limits | None = None) -> str:
         kind=item.get("kind"),
         description=item.get("description"),
         facts=facts_of(known),
-        film=film(item.get("media") or (), known["frame_times_s"], limits, _SIDE),
-        lanes=draw(known["timeline"], known["dropped"], known["duration_s"]),
+        film=film_strip(item.get("media") or (), known["frame_times_s"], limits, _SIDE),
+        lanes=timeline_lanes(known["timeline"], known["dropped"], known["duration_s"]),
         measures=_measures(known["quality"]),
         original=_links([known["duplicate_of"]] if known["duplicate_of"] else [], known, limits),
         copies=_links(known["copies"][:LINKS], known, limits),
@@ -101,7 +101,7 @@ def _amount(name: str, value: float) -> str:
 def _medium(entry: Mapping[str, Any]) -> str:
     parts = [
         f"{entry['width']} × {entry['height']}" if entry.get("width") else None,
-        clock(entry["duration_s"]) if entry.get("duration_s") else None,
+        format_time(entry["duration_s"]) if entry.get("duration_s") else None,
         f"{entry['fps']:.4g} fps" if entry.get("fps") else None,
         "sound" if entry.get("has_audio") else None,
         str(entry["uri"]),
@@ -131,8 +131,10 @@ def _links(links: Sequence[Mapping[str, Any]], known: Mapping[str, Any], limits:
     shown = []
     for link in links:
         moments = _moments(link["matches"])
-        here = film([own] if own else [], [here_s for here_s, _ in moments], limits, _SIDE)
-        there = film([link["medium"]] if link["medium"] else [], [there_s for _, there_s in moments], limits, _SIDE)
+        here = film_strip([own] if own else [], [here_s for here_s, _ in moments], limits, _SIDE)
+        there = film_strip(
+            [link["medium"]] if link["medium"] else [], [there_s for _, there_s in moments], limits, _SIDE
+        )
         name = link["title"] or link["item_id"]
         shown.append({**link, "sides": [{**here, "name": "this item"}, {**there, "name": name}]})
     return shown
@@ -158,7 +160,9 @@ FRAMES = 32
 _SAMPLED = 8  # frames of a video whose shots are not known
 
 
-def film(media: Sequence[Mapping[str, Any]], times_s: Sequence[float], limits: Limits, side: int) -> dict[str, Any]:
+def film_strip(
+    media: Sequence[Mapping[str, Any]], times_s: Sequence[float], limits: Limits, side: int
+) -> dict[str, Any]:
     """What a template needs of the strip.
 
     Args:
@@ -200,7 +204,9 @@ def _video(entry: Mapping[str, Any], times_s: Sequence[float], limits: Limits, s
     except OSError as error:
         return {"pictures": [], "reason": error.strerror or type(error).__name__}
     shown = card(Tile("", None, "video", ""), Thumbnails([Picture(Image.fromarray(pixels)) for pixels in found.images]))
-    pictures = [{**one, "clock": clock(time_s)} for one, time_s in zip(shown["pictures"], found.times_s, strict=True)]
+    pictures = [
+        {**one, "clock": format_time(time_s)} for one, time_s in zip(shown["pictures"], found.times_s, strict=True)
+    ]
     return {"pictures": [pictures[order.index(place)] for place in range(len(order))], "reason": ""}
 
 
@@ -226,7 +232,7 @@ _STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 _NAMES = {"shot": "shots", "speech": "speech", "screen": "text on screen"}
 
 
-def clock(seconds: float | None) -> str:
+def format_time(seconds: float | None) -> str:
     """`m:ss.s`, from an hour on `h:mm:ss.s`; empty where there is no time."""
     if seconds is None:
         return ""
@@ -237,14 +243,14 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"
 
 
-def span(entry: Mapping[str, Any]) -> str:
+def format_span(entry: Mapping[str, Any]) -> str:
     """From when to when an entry with `start_s` and `end_s` lasts; empty where it has no time, as text of a picture."""
     if entry["start_s"] is None:
         return ""
-    return f"{clock(entry['start_s'])}–{clock(entry['end_s'])}"
+    return f"{format_time(entry['start_s'])}–{format_time(entry['end_s'])}"
 
 
-def draw(
+def timeline_lanes(
     timeline: Sequence[Mapping[str, Any]], dropped: Sequence[Mapping[str, Any]], duration_s: float | None
 ) -> dict[str, Any] | None:
     """Lanes to scale; None where nothing has a time.
@@ -279,7 +285,7 @@ def draw(
         "ticks": _ticks(length_s, width_px),
         "overview": _ticks(length_s, _MIN_PX) if is_long else None,
         "width_px": round(width_px),
-        "length": clock(length_s),
+        "length": format_time(length_s),
     }
 
 
@@ -304,7 +310,7 @@ def _block(entry: Mapping[str, Any], length_s: float) -> dict[str, Any]:
     return {
         "source": entry["source"],
         "text": words,
-        "when": span(entry),
+        "when": format_span(entry),
         "left": round(100 * start_s / length_s, 4),
         "width": round(100 * max(_end(entry) - start_s, 0.0) / length_s, 4),
     }
@@ -325,4 +331,4 @@ def _ticks(length_s: float, width_px: float) -> list[dict[str, Any]]:
 
 
 def _short(seconds: float) -> str:
-    return clock(seconds).removesuffix(".0")
+    return format_time(seconds).removesuffix(".0")

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
-from coldstart.pages.item import clock
+from coldstart.pages.item import format_time
 from coldstart.pages.page import STRIP, SheetRow, Thumbnails, Tile, clean, loader, neighbours_html
 
 MAX_ROWS = 200
@@ -205,11 +205,13 @@ def match_sheet(
         contact_sheet(rows, path, limits=limits)
 
 
-def said(evidence: Mapping[str, Any] | None) -> str:
+def evidence_text(evidence: Mapping[str, Any] | None) -> str:
     """Words that speak for a product, with where and when they stand."""
     if evidence is None:
         return ""
-    place = evidence["source"] if evidence["second"] is None else f"{evidence['source']} {clock(evidence['second'])}"
+    place = (
+        evidence["source"] if evidence["second"] is None else f"{evidence['source']} {format_time(evidence['second'])}"
+    )
     return f"“{evidence['text']}” ({place})" if evidence["text"] else place
 
 
@@ -220,12 +222,12 @@ def _asked(found: Mapping[str, Any], media_path: str | None, title: str) -> Tile
     if frame is not None:
         lines.append(f"{_when(frame)}, cosine {frame['cosine']:.2f} ({frame['channel']})")
     if words is not None:
-        lines.append(f"{said(words)}, cosine {words['cosine']:.2f} ({words['channel']})")
+        lines.append(f"{evidence_text(words)}, cosine {words['cosine']:.2f} ({words['channel']})")
     return Tile(title, media_path, "video", "\n".join(lines), list(frame["seconds"]) if frame else [])
 
 
 def _when(frame: Mapping[str, Any]) -> str:
-    return "its picture" if frame["second"] is None else f"frame at {clock(frame['second'])}"
+    return "its picture" if frame["second"] is None else f"frame at {format_time(frame['second'])}"
 
 
 def _product(found: Mapping[str, Any]) -> Tile:

@@ -1,11 +1,9 @@
-"""align.behaviour: from what items are to who will like them, learnt from the interactions of a training window.
+"""Fit `align.behaviour`: map item content to user interactions of a training window.
 
-Several mappers are fitted and judged on warm items that are held out as if nobody had met them; the best, fitted on
-all, is an artifact of the workspace (`coldstart.recommend.model.selection` has the method). A stage of kind `behaviour` fills a
-space with it. Items are learnt from if they have content and somebody met them; the others get their vectors all the
-same, which is what this is for. With too few interactions the stage waits, and a run goes on without it.
-
-What one fit of behaviour learns from, as far as it is there, and what is missing where it is too little.
+Candidate mappers are fitted and evaluated on warm items held out as cold; the best, fitted on all, is saved as an
+artifact of the workspace (method: `coldstart.recommend.model.selection`). A stage of kind `behaviour` fills a space
+with it. A fit uses items with content and an interaction; all other items get vectors too. With too few interactions
+the stage waits, and a run goes on without it.
 """
 
 from __future__ import annotations
@@ -40,22 +38,22 @@ if TYPE_CHECKING:
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> BehaviourFitStage:
-    """The stage over spaces that stand before it.
+    """Build the stage over earlier spaces.
 
     Raises:
-        ColdstartError: a space does not stand there, or a weight is for none of them.
+        ColdstartError: a space is not before the stage, or a weight is for none of its spaces.
     """
     spaces = spaces_before(pipeline, name, settings.spaces)
     for space in settings.weights or ():
         if space not in (*spaces, LABELS):
             raise ColdstartError(
-                f"{name}.weights has {space!r}, and it learns from {', '.join((*spaces, LABELS))}: name those"
+                f"{name}.weights has {space!r}, and its spaces are {', '.join((*spaces, LABELS))}: name those"
             )
     return BehaviourFitStage(name, settings, pipeline, spaces)
 
 
 class BehaviourFitStage:
-    """Fit stage; see `coldstart.core.stage.FitStage`. `spaces`: name -> embed stage that says what items are."""
+    """Fit stage; see `coldstart.core.stage.FitStage`. `spaces`: name -> embed stage of the content."""
 
     kind = "align.behaviour"
     version = 1
@@ -69,7 +67,7 @@ class BehaviourFitStage:
 
     @cached_property
     def _key(self) -> str:
-        """Of the settings.
+        """Key of the settings and the encoders of the spaces.
 
         Raises:
             NotFitted: the encoder of a space waits for a fit of its own.
@@ -81,20 +79,21 @@ class BehaviourFitStage:
     def _end(self) -> int | None:
         return self._settings.until_s
 
-    # -- where items are
+    # -- state of the items
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
+        """Compute the keys of the items that a fit takes, and the ledger rows of those left out."""
         return expected_or_waiting(store, self._inputs)
 
     def present(self, store: Store) -> dict[str, str]:
-        """Keys of the items that the last fit learnt from."""
+        """Read the keys of the items of the last fit."""
         return self._fits.present(store)
 
-    def _standing(self, store: Store) -> Standing:
+    def _pipeline_state(self, store: Store) -> Standing:
         return Standing(store, self._pipeline, self.spaces)
 
     def _inputs(self, store: Store, pipeline_state: Standing | None = None) -> FitInputs:
-        pipeline_state = pipeline_state or self._standing(store)
+        pipeline_state = pipeline_state or self._pipeline_state(store)
         closed = pipeline_state.closed(self.name)
         states = {space: pipeline_state.of(space) for space in self.spaces}
         met = met_items(store, self._end)
@@ -117,80 +116,80 @@ class BehaviourFitStage:
     # -- the fit
 
     def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
-        """Fit where nothing was fitted under these settings, if there is enough to learn from."""
+        """Fit if nothing was fitted under these settings and there is enough data."""
         try:
-            made = self._fits.newest(store)
+            fit = self._fits.newest(store)
         except NotFitted as waits:
             return 0, [str(waits)]
-        if made is None:
-            lesson = self._lesson(store)
-            missing = lesson.missing(self._settings, store.uri)
-            return self._fit(store, lesson, progress) if missing is None else (0, [f"waits: {missing}"])
-        changes = self._fits.changes(made, self._inputs(store).keys)
-        rows = InteractionTable(store).count() - made.report["interactions"]["in_workspace"]
+        if fit is None:
+            training = self._training_data(store)
+            missing = training.missing(self._settings, store.uri)
+            return self._fit(store, training, progress) if missing is None else (0, [f"waits: {missing}"])
+        changes = self._fits.changes(fit, self._inputs(store).keys)
+        rows = InteractionTable(store).count() - fit.report["interactions"]["in_workspace"]
         counts = {"items came": changes.new, "items changed": changes.changed, "interactions came": rows}
-        since = ", ".join(f"{count} {what}" for what, count in counts.items() if count > 0)
-        return 0, [f"{_summary(made)}{f'; since then {since}: `coldstart finetune behaviour`' if since else ''}"]
+        since = ", ".join(f"{count} {name}" for name, count in counts.items() if count > 0)
+        return 0, [f"{_summary(fit)}{f'; since then {since}: `coldstart finetune behaviour`' if since else ''}"]
 
     def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
-        """Fit where nothing was fitted under these settings, or items or interactions came, changed or went since.
+        """Fit if nothing was fitted under these settings, or items or interactions changed since.
 
         Raises:
-            ColdstartError: there is too little to learn from.
+            ColdstartError: there is too little data.
         """
-        made = self._fits.newest(store)
-        if made is not None and self._is_of_now(made, store):
-            return 0, [f"{_summary(made)}{NOTHING_CHANGED}"]
-        lesson = self._lesson(store)
-        if (missing := lesson.missing(self._settings, store.uri)) is not None:
+        fit = self._fits.newest(store)
+        if fit is not None and self._is_current(fit, store):
+            return 0, [f"{_summary(fit)}{NOTHING_CHANGED}"]
+        training = self._training_data(store)
+        if (missing := training.missing(self._settings, store.uri)) is not None:
             raise ColdstartError(f"{self.name}: {missing}")
-        return self._fit(store, lesson, progress)
+        return self._fit(store, training, progress)
 
-    def _is_of_now(self, made: Artifact, store: Store) -> bool:
-        same = made.report["interactions"]["digest"] == InteractionTable(store).digest(end=self._end)
+    def _is_current(self, fit: Artifact, store: Store) -> bool:
+        same = fit.report["interactions"]["digest"] == InteractionTable(store).digest(end=self._end)
         return same and self.present(store) == self._inputs(store).keys
 
-    def _lesson(self, store: Store) -> Lesson:
-        pipeline_state = self._standing(store)
+    def _training_data(self, store: Store) -> TrainingData:
+        pipeline_state = self._pipeline_state(store)
         keys = self._inputs(store, pipeline_state).ready
         content = load_content(store, self._pipeline, list(self.spaces), sorted(keys), pipeline_state=pipeline_state)
         read = InteractionTable(store).read(end=self._end)
-        return Lesson(content, keys, read.over(content.item_ids), len(read))
+        return TrainingData(content, keys, read.over(content.item_ids), len(read))
 
-    def _fit(self, store: Store, lesson: Lesson, progress: Progress) -> tuple[int, list[str]]:
+    def _fit(self, store: Store, training: TrainingData, progress: Progress) -> tuple[int, list[str]]:
         from coldstart.recommend.model.fitted import to_files
         from coldstart.recommend.model.selection import count_steps, select_model
 
-        content, settings = lesson.content, self._settings.choice()
+        content, settings = training.content, self._settings.selection()
         groups = content_groups(content, self._settings.near_duplicates)
         with progress.meter(f"{self.name}: mappers", count_steps(settings)) as meter:
-            chosen = select_model(
-                lesson.interactions, content, settings, groups=groups, step=lambda: meter.advance(1, 0, 0.0)
+            selected = select_model(
+                training.interactions, content, settings, groups=groups, step=lambda: meter.advance(1, 0, 0.0)
             )
-        keys = [lesson.keys[item] for item in content.item_ids]
+        keys = [training.keys[item] for item in content.item_ids]
         rows = InteractionTable(store).digest(end=self._end)
         card = {
-            "dim": chosen.behaviour.dim,
+            "dim": selected.behaviour.dim,
             "spaces": {space: stage.passport.digest for space, stage in self.spaces.items()},
         }
         whole = {"train": np.arange(len(content))}
-        made_files = {
-            **to_files(chosen.behaviour),
+        files = {
+            **to_files(selected.behaviour),
             ITEMS_FILE: items_file(content.item_ids, keys, groups, whole),
             FIT_FILE: json.dumps(card, sort_keys=True).encode(),
         }
         report = {
-            **chosen.report,
+            **selected.report,
             **card,
             "interactions": {
                 "in_workspace": InteractionTable(store).count(),
-                "learnt_from": len(lesson.interactions),
+                "learnt_from": len(training.interactions),
                 "digest": rows,
                 "until": None if self._settings.until is None else self._settings.until.isoformat(),
             },
         }
-        made = self._fits.save(store, [rows, *keys], made_files, report)
-        return len(content), [_summary(made), self._next(store)]
+        fit = self._fits.save(store, [rows, *keys], files, report)
+        return len(content), [_summary(fit), self._next(store)]
 
     def _next(self, store: Store) -> str:
         spaces = [spec.name for spec in self._pipeline.of_kind("behaviour")]
@@ -199,31 +198,31 @@ class BehaviourFitStage:
         return "no space is filled with it: add a stage `behaviour: {}` after it"
 
 
-def _summary(made: Artifact) -> str:
-    """One line on a fit: what it chose, and how well that found who liked items held out as if new."""
-    report = made.report
+def _summary(fit: Artifact) -> str:
+    """Summarise a fit in one line: the selected mapper, and its metrics on items held out as cold."""
+    report = fit.report
     best = report["chosen"]
     parts = ", ".join(f"{share:.0%} {part}" for part, share in report["parts"].items())
-    chosen = f"{best} ({parts})" if len(report["parts"]) > 1 else best
-    judged = report["judged"]
-    found = ", ".join(
+    selected = f"{best} ({parts})" if len(report["parts"]) > 1 else best
+    held_out = report["judged"]
+    metrics = ", ".join(
         f"{metric} {one['value']:.3f} ({one['low']:.3f}–{one['high']:.3f})"
         for metric, one in report["candidates"][best].items()
     )
     return (
-        f"learnt from {report['rows']} likes of {report['users']} users, {report['warm']} of {report['items']} items "
-        f"warm; chose {chosen}: on {judged['items']} items held out as if new, {found}"
+        f"fitted on {report['rows']} likes of {report['users']} users, {report['warm']} of {report['items']} items "
+        f"warm; selected {selected}: on {held_out['items']} items held out as cold, {metrics}"
     )
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What a fit learns from.
+class TrainingData:
+    """Training data of a fit.
 
     Attributes:
-        keys: of the items of `content`.
-        interactions: of the training window, over those items.
-        in_window: how many there are with any item.
+        keys: item -> key, of the items of `content`.
+        interactions: rows of the training window, over those items.
+        in_window: number of rows of the window, with any item.
     """
 
     content: Content
@@ -232,7 +231,7 @@ class Lesson:
     in_window: int
 
     def missing(self, settings: Settings, uri: str) -> str | None:
-        """What is missing, and what to do, in words for a person; None where there is enough."""
+        """Describe what is missing and the next step; None where there is enough data."""
         bring = f"bring more with `coldstart ingest --workspace {uri} --interactions FILE`"
         if not self.in_window:
             before = "" if settings.until is None else f" before {settings.until:%Y-%m-%d}"
@@ -250,17 +249,17 @@ class Lesson:
 
 
 def content_groups(content: Content, near_duplicates: float | None) -> NDArray[np.int64]:
-    """The group of each item, int64 [N]: those of nearly the same content in the same spaces are one.
+    """Group items of nearly the same content in the same spaces, int64 [N].
 
     Args:
-        near_duplicates: mean cosine over the spaces from which on two are; None: each is a group of its own.
+        near_duplicates: mean cosine over the spaces from which on two items are one group; None: each item alone.
     """
-    from coldstart.metrics.splits import group, near
+    from coldstart.metrics.splits import group_items, near_pairs
 
     alone: list[list[str]] = [[] for _ in content.item_ids]
     if near_duplicates is None or not len(content):
-        return group(alone)
+        return group_items(alone)
     present = np.stack([content.present(space) for space in content.blocks], axis=1)
     share = 1 / np.sqrt(np.maximum(present.sum(1, keepdims=True), 1))
     joined = np.concatenate([content.blocks[space] * share for space in content.blocks], axis=1)
-    return group(alone, near(joined.astype(np.float16), near_duplicates))
+    return group_items(alone, near_pairs(joined.astype(np.float16), near_duplicates))

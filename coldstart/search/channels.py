@@ -70,7 +70,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuerySide:
     """One side of a video.
 
     Attributes:
@@ -89,11 +89,11 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Question:
+class VideoQuery:
     """The sides of one video, what they are made of in words, and what a person should know besides."""
 
     name: str
-    asked: Sequence[Asked]
+    sides: Sequence[QuerySide]
     used: Sequence[str]
     notes: Sequence[str]
 
@@ -103,23 +103,25 @@ class Channel:
     """From a side of a video to a space of the products.
 
     Attributes:
-        asked: name of the side, see `Asked`.
+        side: name of the side, see `QuerySide`.
         space: the products' space.
         passport: digest of the passport of both.
         kind: kind of evidence, such as `frames→words`.
     """
 
-    asked: str
+    side: str
     space: str
     passport: str
     kind: str
 
     @property
     def name(self) -> str:
-        return f"{self.asked}→{self.space}"
+        return f"{self.side}→{self.space}"
 
 
-def channels_of(asked: Iterable[Asked], spaces: Mapping[str, Passport], inputs: Mapping[str, Input]) -> list[Channel]:
+def channels_of(
+    asked: Iterable[QuerySide], spaces: Mapping[str, Passport], inputs: Mapping[str, Input]
+) -> list[Channel]:
     """All channels between some sides and the spaces of a catalog, each once, in a fixed order.
 
     Args:
@@ -133,7 +135,7 @@ def channels_of(asked: Iterable[Asked], spaces: Mapping[str, Passport], inputs: 
         for space in spaces
         if space in inputs and spaces[space].digest == passport
     ]
-    return sorted(found, key=lambda channel: (channel.kind, channel.asked, channel.space))
+    return sorted(found, key=lambda channel: (channel.kind, channel.side, channel.space))
 
 
 def default_weights(channels: Sequence[Channel]) -> Weights:
@@ -145,7 +147,7 @@ def default_weights(channels: Sequence[Channel]) -> Weights:
 
 
 @dataclass(frozen=True)
-class Learnt:
+class ChannelWeights:
     """Fitted weights, of the channels that were there. One of another passport is another channel."""
 
     weights: Mapping[tuple[str, str], float]
@@ -156,17 +158,17 @@ class Learnt:
         return (json.dumps({"version": 1, "channels": rows}, ensure_ascii=False, indent=2) + "\n").encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Learnt:
+    def from_bytes(cls, data: bytes) -> ChannelWeights:
         rows = json.loads(data)["channels"]
         return cls({(row["channel"], row["passport"]): float(row["weight"]) for row in rows})
 
     @classmethod
-    def of(cls, channels: Sequence[Channel], weights: Weights) -> Learnt:
+    def of(cls, channels: Sequence[Channel], weights: Weights) -> ChannelWeights:
         pairs = zip(channels, weights, strict=True)
         return cls({(channel.name, channel.passport): round(float(weight), 6) for channel, weight in pairs})
 
 
-def weigh(channels: Sequence[Channel], learnt: Learnt | None) -> tuple[Weights, str, list[str]]:
+def resolve_weights(channels: Sequence[Channel], learnt: ChannelWeights | None) -> tuple[Weights, str, list[str]]:
     """Weights of channels, where they are from, and what a person should know of them.
 
     A channel that was not there when weights were fitted gets the mean of those that were; where none of the fitted
@@ -193,7 +195,7 @@ def weigh(channels: Sequence[Channel], learnt: Learnt | None) -> tuple[Weights, 
     return weights / weights.sum(), "fitted weights", notes
 
 
-def described(channels: Sequence[Channel], weights: Weights) -> list[dict[str, object]]:
+def weights_to_dict(channels: Sequence[Channel], weights: Weights) -> list[dict[str, object]]:
     """The channels with their weights, as JSON-serialisable values."""
     pairs = zip(channels, weights, strict=True)
     return [{"channel": channel.name, **asdict(channel), "weight": round(float(w), 6)} for channel, w in pairs]
@@ -207,7 +209,7 @@ REFERENCE = 4096
 """Products from all over the catalog that say what is average then."""
 
 
-def reachable(catalog: Published, asked: Iterable[Asked], inputs: Mapping[str, Input]) -> list[Channel]:
+def catalog_channels(catalog: Published, asked: Iterable[QuerySide], inputs: Mapping[str, Input]) -> list[Channel]:
     """The channels between these sides and the catalog.
 
     Raises:
@@ -227,7 +229,7 @@ def reachable(catalog: Published, asked: Iterable[Asked], inputs: Mapping[str, I
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredCandidates:
     """Candidates of one video.
 
     Attributes:
@@ -248,12 +250,12 @@ class Scored:
 
 def score_all(
     catalog: Published,
-    asked: Sequence[Sequence[Asked]],
+    asked: Sequence[Sequence[QuerySide]],
     channels: Sequence[Channel],
     condition: str | None,
     *,
     exact: bool,
-) -> list[Scored]:
+) -> list[ScoredCandidates]:
     """Cosines of the nearest vectors of each video to the products that meet a condition, in every channel.
 
     Args:
@@ -271,8 +273,8 @@ def score_all(
 
 
 def _exact(
-    catalog: Published, asked: Sequence[Sequence[Asked]], channels: Sequence[Channel], condition: str | None
-) -> list[Scored]:
+    catalog: Published, asked: Sequence[Sequence[QuerySide]], channels: Sequence[Channel], condition: str | None
+) -> list[ScoredCandidates]:
     spaces = sorted({channel.space for channel in channels})
     item_ids: list[str] = []
     parts: list[list[Scores]] = [[] for _ in asked]
@@ -284,21 +286,21 @@ def _exact(
     order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
     ids = [item_ids[place] for place in order]
     none = np.empty((len(channels), 0), np.float32)
-    return [Scored(ids, np.concatenate([none, *own], axis=1)[:, order]) for own in parts]
+    return [ScoredCandidates(ids, np.concatenate([none, *own], axis=1)[:, order]) for own in parts]
 
 
 def _from_index(
     catalog: Published,
-    sides: Sequence[Asked],
+    sides: Sequence[QuerySide],
     channels: Sequence[Channel],
     condition: str | None,
     background: Mapping[str, Vectors],
-) -> Scored:
+) -> ScoredCandidates:
     of = {side.name: side for side in sides}
     candidates: set[str] = set()
     for channel in channels:
-        if channel.asked in of:
-            found = catalog.vector_search(channel.space, of[channel.asked].vectors, DEPTH, where=condition)
+        if channel.side in of:
+            found = catalog.vector_search(channel.space, of[channel.side].vectors, DEPTH, where=condition)
             nearest: dict[str, float] = {}
             for item_id, distance in zip(found["item_id"].to_pylist(), found["_distance"].to_pylist(), strict=True):
                 nearest[item_id] = min(distance, nearest.get(item_id, np.inf))
@@ -306,17 +308,19 @@ def _from_index(
     ids = sorted(candidates)
     stored = {space: catalog.vectors(space, ids) for space in {channel.space for channel in channels}}
     own = {space: _stacked(vectors, ids) for space, vectors in stored.items()}
-    return Scored(ids, _cosines(sides, channels, own), _cosines(sides, channels, background) if background else None)
+    return ScoredCandidates(
+        ids, _cosines(sides, channels, own), _cosines(sides, channels, background) if background else None
+    )
 
 
-def _cosines(sides: Sequence[Asked], channels: Sequence[Channel], vectors: Mapping[str, Vectors]) -> Scores:
+def _cosines(sides: Sequence[QuerySide], channels: Sequence[Channel], vectors: Mapping[str, Vectors]) -> Scores:
     """The best of a side's vectors for each product: float32 [C, N]. Vectors of products are [N, D], NaN for none."""
     of = {side.name: side for side in sides}
     count = len(next(iter(vectors.values())))
     out = np.full((len(channels), count), np.nan, np.float32)
     for place, channel in enumerate(channels):
-        if channel.asked in of and count:
-            out[place] = (vectors[channel.space] @ of[channel.asked].vectors.T).max(1)
+        if channel.side in of and count:
+            out[place] = (vectors[channel.space] @ of[channel.side].vectors.T).max(1)
     return out
 
 

@@ -66,7 +66,7 @@ def combine(standardised: Scores, weights: Weights) -> Scores:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownVideo:
     """One video with the products that it shows.
 
     Attributes:
@@ -83,7 +83,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Found:
+class RetrievalScores:
     """How well some videos find their products: arrays with a number a video, [Q].
 
     Attributes:
@@ -118,17 +118,17 @@ class Found:
         }
 
 
-def judge(known: Sequence[Known], weights: Weights) -> Found:
+def evaluate_weights(known: Sequence[KnownVideo], weights: Weights) -> RetrievalScores:
     """How well these weights find the known products.
 
     Args:
         weights: [C], or [Q, C] with a row a video.
     """
     own = np.broadcast_to(weights, (len(known), np.shape(weights)[-1]))
-    return _gather([_judged(one, own[place][None]) for place, one in enumerate(known)], known, 0)
+    return _gather([_scores_of_weights(one, own[place][None]) for place, one in enumerate(known)], known, 0)
 
 
-def fit(known: Sequence[Known], default: Weights) -> Weights:
+def search_weights(known: Sequence[KnownVideo], default: Weights) -> Weights:
     """The weights, in tenths of a whole, of the best mean recall among the first five; of equally good ones those of
     the best mean reciprocal rank, and then the nearest to `default`.
 
@@ -155,14 +155,14 @@ def fit(known: Sequence[Known], default: Weights) -> Weights:
             for part in range(STEP + 1):
                 tried.append(np.insert(shares * (1 - part / STEP), channel, part / STEP))
         better = _best(known, np.asarray(tried), start)
-        now, then = _goodness(known, np.asarray([best, better]))
+        now, then = _mean_scores(known, np.asarray([best, better]))
         if then <= now:
             return best
         best = better
 
 
 @dataclass(frozen=True)
-class Fit:
+class WeightFit:
     """Weights and how they were found.
 
     Attributes:
@@ -187,7 +187,7 @@ class Fit:
         return now >= then
 
 
-def fit_held_out(known: Sequence[Known], default: Weights) -> Fit:
+def fit_held_out(known: Sequence[KnownVideo], default: Weights) -> WeightFit:
     """Weights from one part of the videos, judged on the other; a digest of its group decides where a video goes.
 
     Raises:
@@ -197,13 +197,13 @@ def fit_held_out(known: Sequence[Known], default: Weights) -> Fit:
     test = [one for one in known if is_held_out(one.group)]
     if not train or not test:
         raise ValueError(f"{len(train)} videos to fit on and {len(test)} held out: neither may be none")
-    weights = fit(train, default)
-    before, after = judge(test, default), judge(test, weights)
-    return Fit(
+    weights = search_weights(train, default)
+    before, after = evaluate_weights(test, default), evaluate_weights(test, weights)
+    return WeightFit(
         weights,
         len(train),
         len(test),
-        judge(train, weights).summary(),
+        evaluate_weights(train, weights).summary(),
         before.summary(),
         after.summary(),
         paired(before.recall_5, after.recall_5),
@@ -222,21 +222,21 @@ def _simplex(channels: int) -> Weights:
     return np.asarray(rows, np.float64) / STEP
 
 
-def _best(known: Sequence[Known], tried: Weights, start: Weights) -> Weights:
-    goodness = _goodness(known, tried)
+def _best(known: Sequence[KnownVideo], tried: Weights, start: Weights) -> Weights:
+    goodness = _mean_scores(known, tried)
     nearness = -np.abs(tried - start).sum(1)
     place = max(range(len(tried)), key=lambda place: (*goodness[place], nearness[place]))
     return np.asarray(tried[place])
 
 
-def _goodness(known: Sequence[Known], tried: Weights) -> list[tuple[float, float]]:
+def _mean_scores(known: Sequence[KnownVideo], tried: Weights) -> list[tuple[float, float]]:
     """(mean recall among the first five, mean reciprocal rank) of each row of weights."""
-    judged = [_judged(one, tried) for one in known]
+    judged = [_scores_of_weights(one, tried) for one in known]
     rows = [_gather(judged, known, place) for place in range(len(tried))]
     return [(round(float(row.recall_5.mean()), 9), round(float(row.reciprocal.mean()), 9)) for row in rows]
 
 
-def _judged(one: Known, tried: Weights) -> NDArray[np.float64]:
+def _scores_of_weights(one: KnownVideo, tried: Weights) -> NDArray[np.float64]:
     """Right products among the first one and five, and the reciprocal rank, of each row of weights: [G, 3]."""
     out = np.zeros((len(tried), 3))
     if not len(one.right):
@@ -257,6 +257,6 @@ def _judged(one: Known, tried: Weights) -> NDArray[np.float64]:
     return out
 
 
-def _gather(judged: Sequence[NDArray[np.float64]], known: Sequence[Known], place: int) -> Found:
+def _gather(judged: Sequence[NDArray[np.float64]], known: Sequence[KnownVideo], place: int) -> RetrievalScores:
     found = np.asarray([rows[place] for rows in judged])
-    return Found(found[:, 0], found[:, 1], np.asarray([one.shown for one in known], np.float64), found[:, 2])
+    return RetrievalScores(found[:, 0], found[:, 1], np.asarray([one.shown for one in known], np.float64), found[:, 2])

@@ -121,7 +121,7 @@ class Dossier:
         return f"<iframe sandbox srcdoc='{page}' style='width:100%;height:800px;border:0'></iframe>"
 
 
-def collect(store: Store, pipeline: Pipeline, item_id: str) -> Dossier | None:
+def collect_dossier(store: Store, pipeline: Pipeline, item_id: str) -> Dossier | None:
     """The dossier of an item; None where neither the items nor the verdicts of ingest have it."""
     row = _Rows(store, pipeline, item_id)
     item = _first(store, ITEMS, equals("item_id", item_id))

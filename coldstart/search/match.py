@@ -20,17 +20,17 @@ from coldstart.encoders import Vectors
 from coldstart.errors import ColdstartError
 from coldstart.search.channels import (
     DEPTH,
-    Asked,
     Channel,
+    ChannelWeights,
     Input,
-    Learnt,
     Moment,
-    Question,
-    Scored,
-    described,
-    reachable,
+    QuerySide,
+    ScoredCandidates,
+    VideoQuery,
+    catalog_channels,
+    resolve_weights,
     score_all,
-    weigh,
+    weights_to_dict,
 )
 from coldstart.search.fusion import Scores, Weights, combine
 from coldstart.search.search import DISPLAY
@@ -46,7 +46,7 @@ FRAMES = 3
 
 
 @dataclass(frozen=True)
-class Reading:
+class ChannelScore:
     """A product in one channel.
 
     Attributes:
@@ -104,7 +104,7 @@ class Match:
     uri: str | None
     frame: Evidence | None
     words: Evidence | None
-    channels: Mapping[str, Reading]
+    channels: Mapping[str, ChannelScore]
     copies: Sequence[str] = ()
 
 
@@ -144,10 +144,10 @@ class Answer:
 
 def match(
     catalog: Published,
-    question: Question,
+    query: VideoQuery,
     inputs: Mapping[str, Input],
     *,
-    learnt: Learnt | None = None,
+    fitted_weights: ChannelWeights | None = None,
     kind: str | None = "product",
     where: str | None = None,
     exclude: Iterable[str] = (),
@@ -158,10 +158,9 @@ def match(
     """The products that fit a video best.
 
     Args:
-        question: the sides of the video.
+        query: the sides of the video.
         inputs: what each space of the catalog holds vectors of; a space that is left out is not compared.
-        learnt: fitted weights; without them kinds of evidence weigh what
-            `default_weights` says.
+        fitted_weights: by default kinds of evidence weigh what `default_weights` says.
         kind, where, exclude, copies: as for `coldstart.search.search.search_many`.
         exact_below: see `EXACT_BELOW`.
 
@@ -170,37 +169,37 @@ def match(
     """
     if top_k < 1:
         raise ColdstartError(f"top_k {top_k}: ask for 1 or more")
-    asked = question.asked
-    channels = reachable(catalog, asked, inputs)
+    sides = query.sides
+    channels = catalog_channels(catalog, sides, inputs)
     condition = catalog.condition(where=where, kind=kind, exclude=exclude, copies=copies)
     exact = catalog.count(condition) <= exact_below
-    scored = score_all(catalog, [asked], channels, condition, exact=exact)[0]
-    weights, origin, remarks = weigh(channels, learnt)
+    scored = score_all(catalog, [sides], channels, condition, exact=exact)[0]
+    weights, origin, remarks = resolve_weights(channels, fitted_weights)
     standardised = scored.standardised()
     score = combine(standardised, weights)
     order = sorted(
         np.flatnonzero(np.isfinite(score)).tolist(), key=lambda place: (-score[place], scored.item_ids[place])
     )
     best = order[:top_k]
-    matches = _matches(catalog, asked, channels, weights, scored, standardised, score, best)
+    matches = _matches(catalog, sides, channels, weights, scored, standardised, score, best)
     return Answer(
-        asked=question.name,
-        used=list(question.used),
+        asked=query.name,
+        used=list(query.used),
         matches=matches,
-        channels=described(channels, weights),
+        channels=weights_to_dict(channels, weights),
         weights=origin,
         candidates=len(scored.item_ids),
         exact=exact,
-        notes=[*question.notes, *remarks],
+        notes=[*query.notes, *remarks],
     )
 
 
 def _matches(
     catalog: Published,
-    asked: Sequence[Asked],
+    asked: Sequence[QuerySide],
     channels: Sequence[Channel],
     weights: Weights,
-    scored: Scored,
+    scored: ScoredCandidates,
     standardised: Scores,
     score: Scores,
     best: Sequence[int],
@@ -219,10 +218,10 @@ def _matches(
             rank = 1 + int(np.count_nonzero(scored.cosines[row] > scored.cosines[row, place]))
             share = float(weights[row]) / total
             value = float(standardised[row, place])
-            readings[channel.name] = Reading(rank, cosine, value, share)
+            readings[channel.name] = ChannelScore(rank, cosine, value, share)
             product = unit(vectors[channel.space][item_id][None])[0]
             if value > 0:
-                evidence.append((share * value, _evidence(sides[channel.asked], channel, product)))
+                evidence.append((share * value, _evidence(sides[channel.side], channel, product)))
         kind, title, category, price, media = (shown[item_id][column] for column in DISPLAY)
         found.append(
             Match(
@@ -235,7 +234,7 @@ def _matches(
     return found
 
 
-def _evidence(side: Asked, channel: Channel, product: Vectors) -> Evidence:
+def _evidence(side: QuerySide, channel: Channel, product: Vectors) -> Evidence:
     cosines: NDArray[np.float32] = side.vectors @ product
     nearest = np.argsort(-cosines, kind="stable")
     moment: Moment = side.moments[nearest[0]]

@@ -19,10 +19,19 @@ from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
-from coldstart.search.channels import FILE, MATCH, Channel, Learnt, default_weights, described, reachable, score_all
-from coldstart.search.fusion import Fit, Known, Weights, fit_held_out
+from coldstart.search.channels import (
+    FILE,
+    MATCH,
+    Channel,
+    ChannelWeights,
+    catalog_channels,
+    default_weights,
+    score_all,
+    weights_to_dict,
+)
+from coldstart.search.fusion import KnownVideo, WeightFit, Weights, fit_held_out
 from coldstart.search.match import Answer, match
-from coldstart.search.query_vectors import Asker
+from coldstart.search.query_vectors import QueryBuilder
 from coldstart.store import Store
 from coldstart.store.published import COPY_OF
 
@@ -68,7 +77,7 @@ def read_pairs(path: Path) -> dict[str, frozenset[str]]:
 
 
 @dataclass(frozen=True)
-class Gathered:
+class KnownPairs:
     """Known pairs with what the fit needs of them.
 
     Attributes:
@@ -77,7 +86,7 @@ class Gathered:
     """
 
     channels: Sequence[Channel]
-    known: Sequence[Known]
+    known: Sequence[KnownVideo]
     item_ids: Sequence[str]
     missing_videos: int
     missing_products: int
@@ -88,7 +97,9 @@ class Gathered:
         return default_weights(self.channels)
 
 
-def gather(asker: Asker, pairs: Pairs, *, kind: str | None = "product", where: str | None = None) -> Gathered:
+def gather_pairs(
+    asker: QueryBuilder, pairs: Pairs, *, kind: str | None = "product", where: str | None = None
+) -> KnownPairs:
     """Cosines of every known video to all products, standardised.
 
     Raises:
@@ -97,10 +108,12 @@ def gather(asker: Asker, pairs: Pairs, *, kind: str | None = "product", where: s
     catalog = asker.catalog
     questions = asker.items(list(pairs))
     originals = {item: row[COPY_OF] for item, row in catalog.items(questions, [COPY_OF]).items()}
-    channels = reachable(catalog, [side for question in questions.values() for side in question.asked], asker.inputs)
+    channels = catalog_channels(
+        catalog, [side for question in questions.values() for side in question.sides], asker.inputs
+    )
     condition = catalog.condition(where=where, kind=kind)
     exact = catalog.count(condition) * len(questions) * len(channels) <= MOST_SCORES
-    scored = score_all(catalog, [one.asked for one in questions.values()], channels, condition, exact=exact)
+    scored = score_all(catalog, [one.sides for one in questions.values()], channels, condition, exact=exact)
     known, missing = [], 0
     for item_id, own in zip(questions, scored, strict=True):
         kept = np.asarray([candidate != item_id for candidate in own.item_ids], bool)
@@ -108,11 +121,11 @@ def gather(asker: Asker, pairs: Pairs, *, kind: str | None = "product", where: s
         right = [place for place, candidate in enumerate(ids) if candidate in pairs[item_id]]
         missing += len(pairs[item_id]) - len(right)
         group = originals[item_id] or item_id
-        known.append(Known(group, own.standardised()[:, kept], np.asarray(right, np.intp), len(pairs[item_id])))
-    return Gathered(channels, known, list(questions), len(pairs) - len(questions), missing, exact)
+        known.append(KnownVideo(group, own.standardised()[:, kept], np.asarray(right, np.intp), len(pairs[item_id])))
+    return KnownPairs(channels, known, list(questions), len(pairs) - len(questions), missing, exact)
 
 
-def fit_weights(gathered: Gathered) -> Fit:
+def fit_weights(gathered: KnownPairs) -> WeightFit:
     """Weights from a part of the videos, judged on the rest.
 
     Raises:
@@ -129,17 +142,17 @@ def fit_weights(gathered: Gathered) -> Fit:
         raise ColdstartError(f"{error}; give pairs of more videos") from error
 
 
-def key_of(gathered: Gathered, pairs: Pairs) -> str:
+def key_of(gathered: KnownPairs, pairs: Pairs) -> str:
     """Key of what weights are made from."""
     channels = [(channel.name, channel.passport) for channel in gathered.channels]
     return digest([channels, sorted((item, sorted(products)) for item, products in pairs.items())])
 
 
-def weights_report(gathered: Gathered, fit: Fit) -> dict[str, Any]:
+def weights_report(gathered: KnownPairs, fit: WeightFit) -> dict[str, Any]:
     """How weights were made and how good they are, as JSON-serialisable values."""
     return {
-        "channels": described(gathered.channels, fit.weights),
-        "default": described(gathered.channels, gathered.default),
+        "channels": weights_to_dict(gathered.channels, fit.weights),
+        "default": weights_to_dict(gathered.channels, gathered.default),
         "trained_on": fit.trained_on,
         "held_out": fit.held_out,
         "train": dict(fit.train),
@@ -167,7 +180,7 @@ class Matcher:
     published: Callable[[], Published]
     encoder_for: Callable[[Passport], Encoder]
 
-    def asker(self, spaces: Iterable[str] | None = None) -> Asker:
+    def query_builder(self, spaces: Iterable[str] | None = None) -> QueryBuilder:
         """What collects what videos ask with.
 
         Args:
@@ -177,12 +190,12 @@ class Matcher:
             ColdstartError: nothing is published, or not with such a space.
         """
         chosen = None if spaces is None else tuple(spaces)
-        return Asker(self.store, self.pipeline(), self.published(), self.encoder_for, chosen)
+        return QueryBuilder(self.store, self.pipeline(), self.published(), self.encoder_for, chosen)
 
-    def learnt(self) -> Learnt | None:
+    def fitted_weights(self) -> ChannelWeights | None:
         """The weights that were fitted and kept last."""
         kept = self.store.artifacts.newest(MATCH)
-        return None if kept is None else Learnt.from_bytes(kept.files()[FILE])
+        return None if kept is None else ChannelWeights.from_bytes(kept.files()[FILE])
 
     def match(
         self,
@@ -203,7 +216,7 @@ class Matcher:
             raise ColdstartError("match: give exactly one of item and video")
         if item is not None and (title is not None or listen):
             raise ColdstartError("match: title and listen are for a video file; an item has its own words")
-        asker = self.asker(spaces)
+        asker = self.query_builder(spaces)
         if item is not None:
             found = asker.items([item])
             if item not in found:
@@ -212,7 +225,7 @@ class Matcher:
             options["exclude"] = [*options.get("exclude", ()), item]
         else:
             question = asker.file(Path(str(video)), title, listen)
-        return match(asker.catalog, question, asker.inputs, learnt=self.learnt(), **options)
+        return match(asker.catalog, question, asker.inputs, fitted_weights=self.fitted_weights(), **options)
 
     def fit(
         self, pairs: Mapping[str, Iterable[str]], spaces: Iterable[str] | None, kind: str | None, where: str | None
@@ -226,11 +239,11 @@ class Matcher:
             ColdstartError: too few of the videos are in the catalog, or nothing of them can be compared.
         """
         shown = {video: frozenset(products) for video, products in pairs.items() if products}
-        gathered = gather(self.asker(spaces), shown, kind=kind, where=where)
+        gathered = gather_pairs(self.query_builder(spaces), shown, kind=kind, where=where)
         fit = fit_weights(gathered)
         report = weights_report(gathered, fit)
         if fit.helps:
-            files = {FILE: Learnt.of(gathered.channels, fit.weights).to_bytes()}
+            files = {FILE: ChannelWeights.of(gathered.channels, fit.weights).to_bytes()}
             with self.store.lock():
                 self.store.artifacts.save(MATCH, key_of(gathered, shown), files, report)
         return report

@@ -119,7 +119,7 @@ def test_a_second_run_fits_nothing_and_a_request_without_news_neither(shop: cold
     digest = shop._store.artifacts.newest("align.text_image").digest  # type: ignore[union-attr]
     report = shop.run()
     assert [one.ran.done for one in report.stages if one.stage != "index"] == [0] * 5
-    assert note(report, "align.text_image").startswith("learnt from 78 items in ")
+    assert note(report, "align.text_image").startswith("fitted on 78 items in ")
     assert note(shop.finetune_align(), "align.text_image").endswith("; nothing came or changed since")
     assert [one.digest for one in shop._store.artifacts.all("align.text_image")] == [digest]
 

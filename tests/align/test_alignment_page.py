@@ -12,7 +12,7 @@ import pytest
 from hostile_page import HOSTILE, STEERING, Page
 from test_evaluate_align import EYE, SWAPPED, Made, heads
 
-from coldstart.align.evaluate import ClassTexts, evaluate_workspace
+from coldstart.align.evaluate import ClassTexts, evaluate_split
 from coldstart.align.page import alignment_html, alignment_page
 from coldstart.media.limits import Limits
 from coldstart.pages.charts import bars, dots, interval, number, percent, signed
@@ -29,7 +29,7 @@ def known(*, before: bool = True, split: str = "test", classes: int = 2) -> dict
     )
     names = [f"class {place}" for place in range(classes)]
     named = ClassTexts(names, EYE[np.arange(classes) % 6], np.arange(classes), [names[i % 2] for i in range(6)])
-    report = evaluate_workspace(features, heads(text=SWAPPED), heads() if before else None, split, named)
+    report = evaluate_split(features, heads(text=SWAPPED), heads() if before else None, split, named)
     picture = next(iter(sorted(sample().rglob("*.jpg"))))
     items = {
         item: {"title": f"title of {item}", "description": None, "category": None, "kind": "product",

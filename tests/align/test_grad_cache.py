@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from coldstart.align.losses import Cached, info_nce
+from coldstart.align.losses import CachedBatch, info_nce
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ def cached_gradients(net: Any, micro_batch: int) -> tuple[list[torch.Tensor], to
     images, texts = inputs()
     sides = [lambda rows: normalize(net(images[rows]), dim=-1), lambda rows: normalize(net(-texts[rows]), dim=-1)]
     torch.manual_seed(2)
-    cached = Cached(sides, 10, micro_batch, CPU)
+    cached = CachedBatch(sides, 10, micro_batch, CPU)
     leaves = [vectors.requires_grad_() for vectors in cached.vectors]
     loss_of(*leaves).backward()
     after = torch.get_rng_state()
@@ -70,6 +70,6 @@ def test_with_dropout_both_passes_drop_the_same() -> None:
 
 
 def test_a_part_without_rows_has_no_vectors() -> None:
-    cached = Cached([lambda rows: torch.zeros(0, 4)] * 2, 0, 4, CPU)
+    cached = CachedBatch([lambda rows: torch.zeros(0, 4)] * 2, 0, 4, CPU)
     assert cached.vectors == []
     cached.backward([torch.zeros(0, 4)] * 2)

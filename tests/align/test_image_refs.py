@@ -11,7 +11,7 @@ import pytest
 
 import coldstart
 from coldstart import encoders
-from coldstart.align.fit_towers import encode_looks, looks_of
+from coldstart.align.fit_towers import encode_image_refs, image_refs
 from coldstart.core import settings as resources
 from coldstart.core.progress import SilentProgress
 from coldstart.media.limits import Limits
@@ -42,13 +42,13 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> coldstart.Workspace:
 def test_vectors_are_those_that_the_space_stored(workspace: coldstart.Workspace) -> None:
     rows = {row["item_id"]: row for row in workspace._store.read(TABLE).to_pylist()}
     items = ["film", "one", "three"]
-    looks = looks_of(workspace._store, TABLE, 2, items)
+    looks = image_refs(workspace._store, TABLE, 2, items)
     assert {item: len(own) for item, own in looks.items()} == {"film": 3, "one": 1, "three": 2}
     times = [look.time_s for look in looks["film"]]
     stored = rows["film"]["frame_times_s"]
     assert times == [stored[1], stored[0], stored[2]]  # the middle one first
     with SilentProgress().meter("looks", None) as meter:
-        seen = encode_looks(
+        seen = encode_image_refs(
             encoders.load("fake:48"), [looks[item] for item in items], Limits(), batch=4, workers=0, meter=meter
         )
     assert seen.items.tolist() == [0, 0, 0, 1, 2, 2]
@@ -59,7 +59,7 @@ def test_vectors_are_those_that_the_space_stored(workspace: coldstart.Workspace)
 
 
 def test_what_cannot_be_read_any_more_is_left_out_and_counted(workspace: coldstart.Workspace) -> None:
-    looks = looks_of(workspace._store, TABLE, 2, ["one", "three"])
+    looks = image_refs(workspace._store, TABLE, 2, ["one", "three"])
     path = Path(looks["three"][1].path)
     content = path.read_bytes()
     path.write_bytes(content[:-1] + b"x")
@@ -70,8 +70,8 @@ def test_what_cannot_be_read_any_more_is_left_out_and_counted(workspace: coldsta
             counted.append((done, lost))
 
     own = [looks["one"], looks["three"]]
-    seen = encode_looks(encoders.load("fake:48"), own, Limits(), batch=2, workers=0, meter=Meter())
+    seen = encode_image_refs(encoders.load("fake:48"), own, Limits(), batch=2, workers=0, meter=Meter())
     path.write_bytes(content)
     assert (seen.items.tolist(), counted) == ([0, 1], [(2, 0), (1, 1)])
-    nothing = encode_looks(encoders.load("fake:48"), [], Limits(), batch=2, workers=0, meter=Meter())
+    nothing = encode_image_refs(encoders.load("fake:48"), [], Limits(), batch=2, workers=0, meter=Meter())
     assert (nothing.vectors.shape, nothing.items.shape) == ((0, 48), (0,))

@@ -24,7 +24,7 @@ from coldstart.align.settings import TowerTraining
 from coldstart.align.towers.data import Batch, Example
 from coldstart.align.towers.job import run, write_job
 from coldstart.align.towers.model import Towers, last_blocks, linear_layers
-from coldstart.align.towers.train import Together, Trainer
+from coldstart.align.towers.train import ProcessGroup, Trainer
 from coldstart.errors import ColdstartError
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
@@ -103,7 +103,7 @@ def one_step(
     towers = Towers(encoder, kind, training, CPU, torch.float32)
     torch.manual_seed(4)
     towers.put({name: weight + 0.02 * torch.randn_like(weight) for name, weight in towers.copy().items()})
-    trainer = Trainer(towers, torch.optim.SGD(towers.weights().values(), lr=0.0), Together(), CPU, micro_batch)
+    trainer = Trainer(towers, torch.optim.SGD(towers.weights().values(), lr=0.0), ProcessGroup(), CPU, micro_batch)
     batch = _batch(encoder, slice(0, examples))
     towers.train(True)
     assert trainer.step(batch, examples) is not None
@@ -341,11 +341,11 @@ def test_workers_change_nothing(models: dict[str, str], pairs: list[Example], tm
 def _gradients(rank: int, size: int, port: int, model: str, folder: str, kind: Any) -> None:
     import os
 
-    from coldstart.align.towers.train import join
+    from coldstart.align.towers.train import init_process_group
 
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
-    together, device = join("cpu")
+    together, device = init_process_group("cpu")
     assert (together.rank, together.size, device.type) == (rank, size, "cpu")
     encoder: Any = encoders.load(model, device="cpu", dtype="float32")
     towers = Towers(encoder, kind, TowerTraining(last_blocks=1, r=4, seed=3), CPU, torch.float32)

@@ -251,7 +251,7 @@ def test_a_run_that_dies_between_two_writes_is_ended_by_the_next(
         merge(self, table, rows, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Store, "merge", failing)
+        patch.setattr(Store, "merge_adapter", failing)
         shop.run()
     assert len(shop.rows()) == 4
     assert shop.run()["label"].ran.done == 3

@@ -12,15 +12,15 @@ from coldstart.embed.zero_shot import (
     TEMPERATURE,
     THRESHOLD,
     Calibration,
-    Labelled,
-    Wanted,
+    LabelledScores,
+    LabelTargets,
     calibrate,
     calibration_error,
     ensemble,
     fit,
-    judge,
     lowest_threshold,
     patterns,
+    predict,
     uncalibrated,
     wilson,
 )
@@ -31,7 +31,7 @@ def softmax(row: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def drawn(count: int, temperature: float, spaces: int = 1, classes: int = 5, seed: int = 0) -> Labelled:
+def drawn(count: int, temperature: float, spaces: int = 1, classes: int = 5, seed: int = 0) -> LabelledScores:
     """Items whose classes were drawn with the very probabilities that cosines over a temperature give.
 
     Of several spaces each holds a share of the evidence: their logits add up to those that the class was drawn by.
@@ -40,7 +40,7 @@ def drawn(count: int, temperature: float, spaces: int = 1, classes: int = 5, see
     cosines = tuple(random.normal(0, 0.1, (count, classes)).astype(np.float32) for _ in range(spaces))
     total = sum(one / temperature for one in cosines)
     truth = np.array([random.choice(classes, p=softmax(row)) for row in np.asarray(total)])
-    return Labelled(cosines, np.ones((spaces, count), bool), truth, np.arange(count) % 2 == 0, classes)
+    return LabelledScores(cosines, np.ones((spaces, count), bool), truth, np.arange(count) % 2 == 0, classes)
 
 
 def test_prompts_of_a_class_are_averaged_to_a_unit_vector() -> None:
@@ -52,7 +52,7 @@ def test_prompts_of_a_class_are_averaged_to_a_unit_vector() -> None:
 
 def test_judging_is_a_softmax_and_its_two_largest_shares() -> None:
     logits = np.random.default_rng(1).normal(0, 3, (50, 7)).astype(np.float32)
-    found = judge(logits.copy())
+    found = predict(logits.copy())
     for place, row in enumerate(logits):
         shares = softmax(row)
         order = np.argsort(-shares)
@@ -62,16 +62,16 @@ def test_judging_is_a_softmax_and_its_two_largest_shares() -> None:
 
 
 def test_huge_logits_stay_finite() -> None:
-    found = judge(np.array([[1e30, -1e30, 0], [5, 5, 5]], np.float32))
+    found = predict(np.array([[1e30, -1e30, 0], [5, 5, 5]], np.float32))
     assert found.score.tolist() == pytest.approx([1, 1 / 3])
     assert found.margin.tolist() == pytest.approx([1, 0], abs=1e-6)
 
 
 def test_a_label_is_a_class_at_or_over_the_threshold() -> None:
-    found = judge(np.log(np.array([[0.8, 0.1, 0.1], [0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], np.float32)))
-    assert found.believed(2, 0.5).tolist() == [True, True, False]  # the last is most like a text for none of them
-    assert found.believed(2, 0.6).tolist() == [True, False, False]
-    assert found.believed(2, None).tolist() == [False, False, False]
+    found = predict(np.log(np.array([[0.8, 0.1, 0.1], [0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], np.float32)))
+    assert found.accepted(2, 0.5).tolist() == [True, True, False]  # the last is most like a text for none of them
+    assert found.accepted(2, 0.6).tolist() == [True, False, False]
+    assert found.accepted(2, None).tolist() == [False, False, False]
 
 
 def test_spaces_that_an_item_lacks_say_nothing() -> None:
@@ -91,7 +91,7 @@ def test_spaces_that_an_item_lacks_say_nothing() -> None:
 
 @pytest.mark.parametrize("temperature", [0.01, 0.05, 0.2])
 def test_the_temperature_that_drew_the_classes_is_found(temperature: float) -> None:
-    found = fit(drawn(4000, temperature), Wanted(0.9))
+    found = fit(drawn(4000, temperature), LabelTargets(0.9))
     assert found.temperatures[(0,)][0] == pytest.approx(temperature, rel=0.15)
 
 
@@ -99,18 +99,18 @@ def test_items_that_are_all_right_do_not_make_every_score_a_one() -> None:
     cosines = np.full((40, 3), 0.1, np.float32)
     truth = np.arange(40) % 3
     cosines[np.arange(40), truth] = np.linspace(0.2, 0.4, 40)
-    found = fit(Labelled((cosines,), np.ones((1, 40), bool), truth, truth == 0, 3), Wanted(0.9))
-    judged = judge(found.logits([cosines], np.ones((1, 40), bool)))
+    found = fit(LabelledScores((cosines,), np.ones((1, 40), bool), truth, truth == 0, 3), LabelTargets(0.9))
+    judged = predict(found.logits([cosines], np.ones((1, 40), bool)))
     assert judged.score.min() < 0.95 < judged.score.max() < 0.99999
-    assert found.threshold is not None and judged.believed(3, found.threshold).all()
+    assert found.threshold is not None and judged.accepted(3, found.threshold).all()
 
 
 def test_spaces_together_have_temperatures_of_their_own() -> None:
     """Two spaces that each hold half of the evidence, and a third that holds none."""
     labelled = drawn(4000, 0.05, spaces=2)
     noise = np.random.default_rng(9).normal(0, 0.1, labelled.cosines[0].shape).astype(np.float32)
-    labelled = Labelled((*labelled.cosines, noise), np.ones((3, 4000), bool), labelled.truth, labelled.halves, 5)
-    found = fit(labelled, Wanted(0.9)).temperatures[(0, 1, 2)]
+    labelled = LabelledScores((*labelled.cosines, noise), np.ones((3, 4000), bool), labelled.truth, labelled.halves, 5)
+    found = fit(labelled, LabelTargets(0.9)).temperatures[(0, 1, 2)]
     assert found[:2] == pytest.approx((0.05, 0.05), rel=0.15)
     assert found[2] > 0.5  # ten times flatter than the others
 
@@ -120,7 +120,9 @@ def test_too_few_items_of_a_space_leave_it_as_it_was() -> None:
     present = labelled.present.copy()
     present[1, ENOUGH - 1 :] = False
     cosines = (labelled.cosines[0], labelled.cosines[1] * present[1][:, None])
-    found = fit(Labelled(cosines, present, labelled.truth, labelled.halves, 5), Wanted(0.9, temperature=0.07))
+    found = fit(
+        LabelledScores(cosines, present, labelled.truth, labelled.halves, 5), LabelTargets(0.9, temperature=0.07)
+    )
     assert set(found.temperatures) == {(0,), (1,)}
     assert found.temperatures[(1,)] == (0.07,)
     assert found.temperatures[(0,)] != (0.07,)
@@ -141,20 +143,20 @@ def test_the_lowest_threshold_that_is_precise_enough() -> None:
 
 
 def test_a_threshold_that_is_given_stands() -> None:
-    assert fit(drawn(100, 0.05), Wanted(0.9, threshold=0.42)).threshold == 0.42
-    assert uncalibrated(2, Wanted(0.9, threshold=0.42)).threshold == 0.42
-    assert uncalibrated(2, Wanted(0.9)) == Calibration({(0,): (TEMPERATURE,), (1,): (TEMPERATURE,)}, THRESHOLD)
+    assert fit(drawn(100, 0.05), LabelTargets(0.9, threshold=0.42)).threshold == 0.42
+    assert uncalibrated(2, LabelTargets(0.9, threshold=0.42)).threshold == 0.42
+    assert uncalibrated(2, LabelTargets(0.9)) == Calibration({(0,): (TEMPERATURE,), (1,): (TEMPERATURE,)}, THRESHOLD)
 
 
 def test_precision_on_items_never_seen_is_what_was_asked_for() -> None:
     labelled, fresh = drawn(3000, 0.05, seed=3), drawn(20_000, 0.05, seed=4)
     for wanted in (0.7, 0.9):
-        calibration, quality = calibrate(labelled, Wanted(wanted))
+        calibration, quality = calibrate(labelled, LabelTargets(wanted))
         assert quality is not None and quality.precision == pytest.approx(wanted, abs=0.05)
         assert quality.precision_interval is not None
         assert quality.precision_interval[0] < quality.precision < quality.precision_interval[1]
-        judged = judge(calibration.logits(fresh.cosines, fresh.present))
-        believed = judged.believed(5, calibration.threshold)
+        judged = predict(calibration.logits(fresh.cosines, fresh.present))
+        believed = judged.accepted(5, calibration.threshold)
         assert (judged.best == fresh.truth)[believed].mean() == pytest.approx(wanted, abs=0.03)
         assert believed.mean() == pytest.approx(quality.coverage, abs=0.05)
 
@@ -167,13 +169,15 @@ def test_quality_is_measured_on_the_half_that_was_not_fitted() -> None:
     truth = rng.integers(classes, size=count)
     cosines = rng.normal(0, 0.01, (count, classes)).astype(np.float32)
     cosines[np.arange(count), np.where(halves, rng.integers(classes, size=count), truth)] += 0.3
-    _, quality = calibrate(Labelled((cosines,), np.ones((1, count), bool), truth, halves, classes), Wanted(0.9))
+    _, quality = calibrate(
+        LabelledScores((cosines,), np.ones((1, count), bool), truth, halves, classes), LabelTargets(0.9)
+    )
     assert quality is not None and quality.precision is not None
     assert quality.precision < 0.4  # a fourth by chance
 
 
 def test_a_fitted_temperature_mends_the_calibration_error() -> None:
-    _, quality = calibrate(drawn(2000, 0.3), Wanted(0.5))
+    _, quality = calibrate(drawn(2000, 0.3), LabelTargets(0.5))
     assert quality is not None
     assert quality.ece_after < 0.05 < 0.2 < quality.ece_before
     assert quality.accuracy_interval[0] < quality.accuracy < quality.accuracy_interval[1]
@@ -182,10 +186,10 @@ def test_a_fitted_temperature_mends_the_calibration_error() -> None:
 def test_vectors_that_say_nothing_label_nothing() -> None:
     """Classes that have nothing to do with the vectors: no threshold reaches the precision, and none is made up."""
     labelled = drawn(500, 0.05)
-    shuffled = Labelled(
+    shuffled = LabelledScores(
         labelled.cosines, labelled.present, np.random.default_rng(5).permutation(labelled.truth), labelled.halves, 5
     )
-    calibration, quality = calibrate(shuffled, Wanted(0.9))
+    calibration, quality = calibrate(shuffled, LabelTargets(0.9))
     assert calibration.threshold is None
     assert quality is not None and quality.precision is None and quality.coverage == 0
     assert str(quality).startswith(f"accuracy {quality.accuracy:.2f} [")
@@ -194,17 +198,17 @@ def test_vectors_that_say_nothing_label_nothing() -> None:
 
 def test_with_few_labelled_items_nothing_is_fitted() -> None:
     few = drawn(ENOUGH - 1, 0.02)
-    assert calibrate(few, Wanted(0.9)) == (uncalibrated(1, Wanted(0.9)), None)
-    assert calibrate(drawn(ENOUGH, 0.02), Wanted(0.9))[1] is not None
+    assert calibrate(few, LabelTargets(0.9)) == (uncalibrated(1, LabelTargets(0.9)), None)
+    assert calibrate(drawn(ENOUGH, 0.02), LabelTargets(0.9))[1] is not None
 
 
 def test_items_that_are_more_like_none_of_the_classes_never_set_the_threshold() -> None:
     """The last column is a text for what is none of the classes; whatever it wins is no label."""
     labelled = drawn(1000, 0.05)
-    open_set = Labelled(labelled.cosines, labelled.present, labelled.truth % 4, labelled.halves, 4)
-    calibration, _ = calibrate(open_set, Wanted(0.6))
-    judged = judge(calibration.logits(open_set.cosines, open_set.present))
-    believed = judged.believed(4, calibration.threshold)
+    open_set = LabelledScores(labelled.cosines, labelled.present, labelled.truth % 4, labelled.halves, 4)
+    calibration, _ = calibrate(open_set, LabelTargets(0.6))
+    judged = predict(calibration.logits(open_set.cosines, open_set.present))
+    believed = judged.accepted(4, calibration.threshold)
     assert not (judged.best[believed] == 4).any() and (judged.best == 4).any()
 
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
 from coldstart.metrics import splits
-from coldstart.metrics.splits import group, lots, near, split
+from coldstart.metrics.splits import group_items, near_pairs, split, split_draws
 
 
 def unit(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -28,24 +28,24 @@ def by_force(vectors: NDArray[np.floating], threshold: float) -> list[list[int]]
 
 def test_items_that_share_a_key_are_one_group_through_others_too() -> None:
     keys = [["sku 1"], ["title hat"], ["sku 1", "title hat"], ["sku 2"], []]
-    assert group(keys).tolist() == [0, 0, 0, 1, 2]
+    assert group_items(keys).tolist() == [0, 0, 0, 1, 2]
 
 
 def test_groups_are_numbered_by_their_first_items() -> None:
-    assert group([["b"], ["a"], ["a"], ["b"], ["c"]]).tolist() == [0, 1, 1, 0, 2]
+    assert group_items([["b"], ["a"], ["a"], ["b"], ["c"]]).tolist() == [0, 1, 1, 0, 2]
 
 
 def test_an_empty_key_joins_nothing() -> None:
-    assert group([[""], [""]]).tolist() == [0, 1]
+    assert group_items([[""], [""]]).tolist() == [0, 1]
 
 
 def test_pairs_join_groups() -> None:
-    assert group([["a"], ["a"], ["b"], ["b"], []], [(1, 3)]).tolist() == [0, 0, 0, 0, 1]
+    assert group_items([["a"], ["a"], ["b"], ["b"], []], [(1, 3)]).tolist() == [0, 0, 0, 0, 1]
 
 
 def test_a_long_chain_is_one_group() -> None:
     keys = [[f"{i}", f"{i + 1}"] for i in range(20_000)]
-    assert not group(keys[::-1]).any()
+    assert not group_items(keys[::-1]).any()
 
 
 @pytest.mark.parametrize("threshold", [0.8, 0.9, 0.98])
@@ -58,36 +58,36 @@ def test_near_finds_what_brute_force_finds(
     vectors = clustered(500, 200).astype(dtype)
     expected = by_force(vectors, threshold)
     assert len(expected) > 20
-    assert near(vectors, threshold).tolist() == expected
+    assert near_pairs(vectors, threshold).tolist() == expected
 
 
 def test_near_is_exact_where_there_are_fewer_numbers_than_it_screens_by() -> None:
     vectors = clustered(200, 20)
-    assert near(vectors, 0.95).tolist() == by_force(vectors, 0.95)
+    assert near_pairs(vectors, 0.95).tolist() == by_force(vectors, 0.95)
 
 
 def test_near_is_exact_where_no_direction_is_stronger() -> None:
     vectors = unit(np.random.default_rng(0).standard_normal((300, 256)))
     vectors[17] = unit(vectors[[4]] + 0.01 * vectors[[5]])[0]
-    assert near(vectors).tolist() == [[4, 17]]
+    assert near_pairs(vectors).tolist() == [[4, 17]]
 
 
 def test_equal_vectors_pair_with_their_first_alone() -> None:
     vectors = clustered(50, 30)
     vectors[[7, 20, 31]] = vectors[3]
-    pairs = near(vectors, 0.999).tolist()
+    pairs = near_pairs(vectors, 0.999).tolist()
     assert [pair for pair in pairs if 3 in pair] == [[3, 7], [3, 20], [3, 31]]
     assert not [pair for pair in pairs if pair[0] in (7, 20, 31)]
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_near_of_none_or_one_is_empty(count: int) -> None:
-    assert near(np.ones((count, 1), np.float32)).shape == (0, 2)
+    assert near_pairs(np.ones((count, 1), np.float32)).shape == (0, 2)
 
 
 def test_near_tells_how_far_it_is() -> None:
     told: list[tuple[int, int]] = []
-    near(clustered(2500, 16), progress=lambda done, of: told.append((done, of)))
+    near_pairs(clustered(2500, 16), progress=lambda done, of: told.append((done, of)))
     assert told == [(1024, 2500), (2048, 2500), (2500, 2500)]
 
 
@@ -114,9 +114,9 @@ def test_new_items_move_no_old_ones() -> None:
 def test_the_order_of_items_and_the_numbers_of_groups_do_not_matter() -> None:
     ids, numbers = [f"item-{i}" for i in range(300)], np.arange(300) // 2
     turned = np.random.default_rng(0).permutation(300)
-    drawn = lots(numbers, ids, 5)
-    assert (lots(1000 - numbers[turned], [ids[i] for i in turned], 5) == drawn[turned]).all()
-    assert not (lots(numbers, ids, 6) == drawn).any()
+    drawn = split_draws(numbers, ids, 5)
+    assert (split_draws(1000 - numbers[turned], [ids[i] for i in turned], 5) == drawn[turned]).all()
+    assert not (split_draws(numbers, ids, 6) == drawn).any()
 
 
 @pytest.mark.parametrize("shares", [{"train": 0.5, "test": 0.4}, {"train": 1.1, "test": -0.1}])

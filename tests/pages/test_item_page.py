@@ -21,7 +21,17 @@ from coldstart.cli.show import file_name
 from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
-from coldstart.pages.item import FRAMES, LINKS, MOST_ROWS, clock, draw, film, item_html, item_page, span
+from coldstart.pages.item import (
+    FRAMES,
+    LINKS,
+    MOST_ROWS,
+    film_strip,
+    format_span,
+    format_time,
+    item_html,
+    item_page,
+    timeline_lanes,
+)
 from coldstart.sample import path as sample
 from coldstart.store import freshness
 
@@ -63,17 +73,17 @@ def link(**known: Any) -> dict[str, Any]:
 
 
 def test_clock() -> None:
-    assert [clock(time_s) for time_s in (None, 0.0, 9.96, 59.94, 59.96, 3599.97, 7325.25)] == [
+    assert [format_time(time_s) for time_s in (None, 0.0, 9.96, 59.94, 59.96, 3599.97, 7325.25)] == [
         "", "0:00.0", "0:10.0", "0:59.9", "1:00.0", "1:00:00.0", "2:02:05.2",
     ]  # fmt: skip
-    assert span(entry(1.25, 62.0, "speech")) == "0:01.2–1:02.0"
-    assert span(entry(None, None, "screen")) == ""
+    assert format_span(entry(1.25, 62.0, "speech")) == "0:01.2–1:02.0"
+    assert format_span(entry(None, None, "screen")) == ""
 
 
 def test_lanes_are_to_scale() -> None:
     dropped = [{"start_s": 8.0, "end_s": 10.0, "text": "la la", "reason": "no_voice"}]
     timeline = [entry(0.0, 4.0, "shot"), entry(1.0, 3.0, "speech", "hello"), entry(4.0, 10.0, "shot")]
-    drawn = draw(timeline, dropped, 10.0)
+    drawn = timeline_lanes(timeline, dropped, 10.0)
     assert drawn is not None
     shots, speech = drawn["lanes"]
     assert (shots["name"], [(one["left"], one["width"]) for one in shots["rows"][0]]) == ("shots", [(0, 40), (40, 60)])
@@ -95,7 +105,7 @@ def test_lanes_are_to_scale() -> None:
 
 def test_what_overlaps_stands_in_rows_and_the_rest_is_counted() -> None:
     lines = [entry(0.0, 5.0, "screen", str(number)) for number in range(MOST_ROWS + 2)]
-    drawn = draw([*lines, entry(5.0, 6.0, "screen", "after")], [], 6.0)
+    drawn = timeline_lanes([*lines, entry(5.0, 6.0, "screen", "after")], [], 6.0)
     assert drawn is not None
     (lane,) = drawn["lanes"]
     assert [[block["text"] for block in row] for row in lane["rows"]] == [["0", "after"], ["1"], ["2"], ["3"]]
@@ -103,7 +113,7 @@ def test_what_overlaps_stands_in_rows_and_the_rest_is_counted() -> None:
 
 
 def test_two_hours_get_an_overview_and_room_for_words() -> None:
-    drawn = draw([entry(7190.0, 7260.0, "speech", "the end")], [], 7200.0)
+    drawn = timeline_lanes([entry(7190.0, 7260.0, "speech", "the end")], [], 7200.0)
     assert drawn is not None
     assert drawn["length"] == "2:01:00.0", "what ends later makes it longer"
     assert drawn["width_px"] == 24 * 7260
@@ -114,43 +124,45 @@ def test_two_hours_get_an_overview_and_room_for_words() -> None:
 
 @pytest.mark.parametrize("timeline", [[], [entry(None, None, "screen", "a price")]], ids=["nothing", "pictures"])
 def test_nothing_with_a_time_is_no_drawing(timeline: list[dict[str, Any]]) -> None:
-    assert draw(timeline, [], 10.0) is None
+    assert timeline_lanes(timeline, [], 10.0) is None
 
 
 def test_a_moment_and_a_length_of_nought_can_be_drawn() -> None:
-    drawn = draw([entry(1.0, None, "speech", "now")], [{"start_s": 2.0, "end_s": 2.0, "text": "", "reason": "x"}], 0.0)
+    drawn = timeline_lanes(
+        [entry(1.0, None, "speech", "now")], [{"start_s": 2.0, "end_s": 2.0, "text": "", "reason": "x"}], 0.0
+    )
     assert drawn is not None
     assert [block["left"] for block in drawn["lanes"][0]["rows"][0]] == [50.0, 100.0]
-    assert draw([entry(0.0, 0.0, "speech", "now")], [], None) is None
+    assert timeline_lanes([entry(0.0, 0.0, "speech", "now")], [], None) is None
 
 
 # -- film
 
 
 def test_frames_of_a_video_are_those_of_the_times_in_their_order() -> None:
-    assert [one["clock"] for one in film([PICTURE, VIDEO], [7.2, 1.8], Limits(), 32)["pictures"]] == [
+    assert [one["clock"] for one in film_strip([PICTURE, VIDEO], [7.2, 1.8], Limits(), 32)["pictures"]] == [
         "0:07.2",
         "0:01.8",
     ]
-    spread = film([VIDEO], [], Limits(), 32)
+    spread = film_strip([VIDEO], [], Limits(), 32)
     assert [one["clock"] for one in spread["pictures"]][::7] == ["0:00.7", "0:10.1"]
     assert (len(spread["pictures"]), spread["reason"], spread["is_video"]) == (8, "", True)
-    many = film([VIDEO], [index / 10 for index in range(100)], Limits(), 16)
+    many = film_strip([VIDEO], [index / 10 for index in range(100)], Limits(), 16)
     assert len(many["pictures"]) == 25 <= FRAMES
 
 
 def test_pictures_of_a_product_and_why_one_is_missing(tmp_path: Path) -> None:
     gone = {"role": "image", "uri": str(tmp_path.resolve() / "gone.jpg")}
-    found = film([PICTURE, gone], [], Limits(), 32)
+    found = film_strip([PICTURE, gone], [], Limits(), 32)
     assert ([one["clock"] for one in found["pictures"]], found["reason"], found["is_video"]) == (
         [""],
         "not found",
         False,
     )
-    assert film([], [], Limits(), 32) == {"pictures": [], "reason": "no picture or video", "is_video": False}
+    assert film_strip([], [], Limits(), 32) == {"pictures": [], "reason": "no picture or video", "is_video": False}
     cut = tmp_path.resolve() / "cut.mp4"
     cut.write_bytes(Path(VIDEO["uri"]).read_bytes()[:200])
-    assert film([{**VIDEO, "uri": str(cut)}], [], Limits(), 32)["reason"] == "no video stream"
+    assert film_strip([{**VIDEO, "uri": str(cut)}], [], Limits(), 32)["reason"] == "no video stream"
 
 
 # -- the card

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coldstart.search.fusion import Known, combine, fit, fit_held_out, is_held_out, judge, standardise
+from coldstart.search.fusion import (
+    KnownVideo,
+    combine,
+    evaluate_weights,
+    fit_held_out,
+    is_held_out,
+    search_weights,
+    standardise,
+)
 
 NAN = np.nan
 
@@ -58,8 +66,8 @@ def test_many_weights_are_combined_at_once() -> None:
     np.testing.assert_allclose(combine(values, weights), each, atol=1e-6)
 
 
-def known(rows: np.ndarray, right: list[int], shown: int | None = None, group: str = "v") -> Known:
-    return Known(group, rows.astype(np.float32), np.asarray(right, np.intp), shown or len(right))
+def known(rows: np.ndarray, right: list[int], shown: int | None = None, group: str = "v") -> KnownVideo:
+    return KnownVideo(group, rows.astype(np.float32), np.asarray(right, np.intp), shown or len(right))
 
 
 def test_found_and_ranks_are_counted_per_video() -> None:
@@ -67,7 +75,7 @@ def test_found_and_ranks_are_counted_per_video() -> None:
     first = known(rows, [0, 5], shown=3)  # ranks 1 and 6, and a third that is no candidate
     second = known(rows, [2, 3])
     third = known(rows, [], shown=1)
-    found = judge([first, second, third], np.array([1.0]))
+    found = evaluate_weights([first, second, third], np.array([1.0]))
     assert found.found_1.tolist() == [1, 0, 0]
     assert found.found_5.tolist() == [1, 2, 0]
     assert found.recall_5.tolist() == pytest.approx([1 / 3, 1, 0])
@@ -81,18 +89,20 @@ def test_found_and_ranks_are_counted_per_video() -> None:
 
 
 def test_a_tie_counts_against_the_right_one_and_a_missing_score_is_last() -> None:
-    assert judge([known(floats([1, 1, 1, 0]), [0])], np.array([1.0])).reciprocal.tolist() == pytest.approx([1 / 3])
-    missing = judge([known(floats([NAN, 1, 0]), [0])], np.array([1.0]))
+    assert evaluate_weights([known(floats([1, 1, 1, 0]), [0])], np.array([1.0])).reciprocal.tolist() == pytest.approx(
+        [1 / 3]
+    )
+    missing = evaluate_weights([known(floats([NAN, 1, 0]), [0])], np.array([1.0]))
     assert (missing.found_5.tolist(), missing.reciprocal.tolist()) == ([0], [0])
 
 
 def test_each_video_may_have_weights_of_its_own() -> None:
     rows = floats([3, 2, 1], [1, 2, 3])
-    found = judge([known(rows, [0]), known(rows, [0])], np.array([[1.0, 0.0], [0.0, 1.0]]))
+    found = evaluate_weights([known(rows, [0]), known(rows, [0])], np.array([[1.0, 0.0], [0.0, 1.0]]))
     assert found.reciprocal.tolist() == pytest.approx([1, 1 / 3])
 
 
-def noisy(channels: int, informative: int, videos: int, seed: int = 0) -> list[Known]:
+def noisy(channels: int, informative: int, videos: int, seed: int = 0) -> list[KnownVideo]:
     """Videos of which one channel knows the right products and the others guess."""
     rng = np.random.default_rng(seed)
     found = []
@@ -108,25 +118,25 @@ def noisy(channels: int, informative: int, videos: int, seed: int = 0) -> list[K
 def test_a_fit_finds_the_channel_that_knows(channels: int) -> None:
     """Six channels go by one weight after the other, fewer by all combinations."""
     equal = np.full(channels, 1 / channels)
-    weights = fit(noisy(channels, 1, 40), equal)
+    weights = search_weights(noisy(channels, 1, 40), equal)
     assert weights.sum() == pytest.approx(1)
     assert weights.argmax() == 1 and weights[1] >= 0.5
     fresh = noisy(channels, 1, 200, seed=1)
-    assert judge(fresh, weights).recall_5.mean() > judge(fresh, equal).recall_5.mean() + 0.1
+    assert evaluate_weights(fresh, weights).recall_5.mean() > evaluate_weights(fresh, equal).recall_5.mean() + 0.1
 
 
 def test_a_fit_keeps_the_default_where_nothing_is_better() -> None:
     default = np.array([0.55, 0.45])
-    assert fit([known(floats([5, 1, 0], [5, 1, 0]), [0])], default).tolist() == default.tolist()
+    assert search_weights([known(floats([5, 1, 0], [5, 1, 0]), [0])], default).tolist() == default.tolist()
 
 
 def test_a_fit_prefers_recall_among_five_to_the_first_place() -> None:
     spread = np.linspace(1, 0, 12)
     early = np.concatenate([[9.0, -9.0], spread])  # one product first, the other last
     both = np.concatenate([[0.9, 0.8], spread])  # both among the first five, none first
-    assert judge([known(early[None], [0, 1])], np.array([1.0])).reciprocal[0] == 1
-    weights = fit([known(np.stack([early, both]), [0, 1])], np.array([1.0, 0.0]))
-    assert judge([known(np.stack([early, both]), [0, 1])], weights).found_5[0] == 2
+    assert evaluate_weights([known(early[None], [0, 1])], np.array([1.0])).reciprocal[0] == 1
+    weights = search_weights([known(np.stack([early, both]), [0, 1])], np.array([1.0, 0.0]))
+    assert evaluate_weights([known(np.stack([early, both]), [0, 1])], weights).found_5[0] == 2
 
 
 def test_videos_are_held_out_by_their_group_alone() -> None:

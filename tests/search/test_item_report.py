@@ -15,7 +15,7 @@ import coldstart
 from coldstart.core.pipeline import StageSpec
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import ColdstartError
-from coldstart.search.item_report import Dossier, StageState, collect
+from coldstart.search.item_report import Dossier, StageState, collect_dossier
 from coldstart.store import ITEMS, Store, freshness
 from coldstart.store.freshness import expected_keys
 
@@ -46,7 +46,9 @@ class World:
         return found
 
     def find(self, item: str) -> Dossier | None:
-        return collect(self.store, pipeline_of([one for name, one in self.stages.items() if name != "ingest"]), item)
+        return collect_dossier(
+            self.store, pipeline_of([one for name, one in self.stages.items() if name != "ingest"]), item
+        )
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +193,7 @@ def test_a_stage_that_cannot_be_built_hides_nothing_else(world: World) -> None:
     world.stages["text"] = ColdstartError("no weights of fake:16: run `coldstart models pull`")
     fill(world.store, shots, {"clip-01": SHOTS})
     pipeline = pipeline_of([shots, Part("text", "embed")])
-    found = collect(world.store, pipeline, "clip-01")
+    found = collect_dossier(world.store, pipeline, "clip-01")
     assert found is not None
     assert [(stage.stage, stage.state, stage.detail) for stage in found.stages] == [
         ("ingest", "fresh", ""),

@@ -25,7 +25,16 @@ from coldstart.core.items import CONTENT_FIELDS
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError
 from coldstart.search import channels, match_service
-from coldstart.search.channels import Asked, Channel, Learnt, Moment, Question, channels_of, default_weights, weigh
+from coldstart.search.channels import (
+    Channel,
+    ChannelWeights,
+    Moment,
+    QuerySide,
+    VideoQuery,
+    channels_of,
+    default_weights,
+    resolve_weights,
+)
 from coldstart.search.fusion import is_held_out
 from coldstart.search.match import Answer, match
 from coldstart.store.catalog import Catalog
@@ -83,17 +92,17 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(tmp_path_factory.mktemp("made"), vectors, spaces, price=[float(n) for n in range(12)])
 
 
-def frames(vectors: Any, passport: str = IMAGE) -> Asked:
+def frames(vectors: Any, passport: str = IMAGE) -> QuerySide:
     rows = unit(vectors)
-    return Asked("image", passport, "image", rows, [Moment("frame", second + 0.5) for second in range(len(rows))])
+    return QuerySide("image", passport, "image", rows, [Moment("frame", second + 0.5) for second in range(len(rows))])
 
 
-def words(vector: Any) -> Asked:
-    return Asked("text", TEXT, "text", unit([vector]), [Moment("text", None, "a title")])
+def words(vector: Any) -> QuerySide:
+    return QuerySide("text", TEXT, "text", unit([vector]), [Moment("text", None, "a title")])
 
 
-def ask(made: Made, *sides: Asked, **options: Any) -> Answer:
-    return match(made.catalog, Question("clip", sides, ["some"], []), INPUTS, **options)
+def ask(made: Made, *sides: QuerySide, **options: Any) -> Answer:
+    return match(made.catalog, VideoQuery("clip", sides, ["some"], []), INPUTS, **options)
 
 
 def expected(made: Made, space: str, asked: np.ndarray) -> np.ndarray:
@@ -169,7 +178,7 @@ def test_the_frame_that_is_nearest_to_a_product_is_its_evidence(shop: Made) -> N
 def test_the_line_that_is_nearest_to_a_product_is_its_evidence_and_has_a_second(shop: Made) -> None:
     moments = [Moment("title", None, "hello"), Moment("speech", 3.5, "the eighth"), Moment("screen", 7.0, "9.90 kr")]
     vectors = unit([[-1, -1, -1], shop.vectors["text"][8], [-1, 0, -1]])
-    lines = Asked("text lines", TEXT, "text", vectors, moments)
+    lines = QuerySide("text lines", TEXT, "text", vectors, moments)
     best = ask(shop, words([0, 0, 1]), lines, top_k=12)
     found = next(one for one in best.matches if one.item_id == "p008").words
     assert found is not None
@@ -188,8 +197,8 @@ def test_spaces_of_one_passport_are_crossed(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     vectors = {"image": unit(rng.normal(size=(9, 4))), "text": unit(rng.normal(size=(9, 4)))}
     made = Made(tmp_path, vectors, {"image": one, "text": one})
-    looks = Asked("image", one.digest, "image", unit(np.eye(4)[:2]), [Moment("frame", 0.0), Moment("frame", 1.0)])
-    said = Asked("text", one.digest, "text", unit([[0, 1, 1, 0]]), [Moment("text", None, "t")])
+    looks = QuerySide("image", one.digest, "image", unit(np.eye(4)[:2]), [Moment("frame", 0.0), Moment("frame", 1.0)])
+    said = QuerySide("text", one.digest, "text", unit([[0, 1, 1, 0]]), [Moment("text", None, "t")])
     found = ask(made, looks, said, top_k=9)
     assert [(channel["channel"], channel["kind"], channel["weight"]) for channel in found.channels] == [
         ("image→image", "frames→picture", 0.333333),
@@ -284,7 +293,7 @@ def test_blocks_hold_every_item_that_meets_a_condition_once(shop: Made) -> None:
 
 
 def test_channels_are_pairs_of_one_passport_in_a_fixed_order() -> None:
-    sides = [words([1, 0, 0]), frames(np.eye(4)), Asked("text lines", TEXT, "text", unit([[1, 0, 0]]), [])]
+    sides = [words([1, 0, 0]), frames(np.eye(4)), QuerySide("text lines", TEXT, "text", unit([[1, 0, 0]]), [])]
     spaces = {"image": LOOKS, "text": WORDS, "other": WORDS}
     found = channels_of(sides, spaces, {**INPUTS, "other": "text"})
     assert [channel.name for channel in found] == [
@@ -300,11 +309,11 @@ LEFT, RIGHT = Channel("image", "image", "aa", "frames→picture"), Channel("text
 
 
 def test_fitted_weights_are_kept_with_the_passports_that_they_are_for() -> None:
-    learnt = Learnt.from_bytes(Learnt.of([LEFT, RIGHT], np.array([0.7, 0.3])).to_bytes())
-    weights, origin, notes = weigh([RIGHT, LEFT], learnt)
+    learnt = ChannelWeights.from_bytes(ChannelWeights.of([LEFT, RIGHT], np.array([0.7, 0.3])).to_bytes())
+    weights, origin, notes = resolve_weights([RIGHT, LEFT], learnt)
     assert (weights.tolist(), origin, notes) == (pytest.approx([0.3, 0.7]), "fitted weights", [])
     moved = Channel("text", "text", "cc", "words→words")
-    weights, _, notes = weigh([LEFT, moved], learnt)
+    weights, _, notes = resolve_weights([LEFT, moved], learnt)
     assert weights.tolist() == pytest.approx([0.5, 0.5])  # the mean of those that are known is 0.7
     assert notes == ["text→text: not among the fitted weights, so the mean weight is taken"]
 
@@ -314,8 +323,10 @@ def test_fitted_weights_are_kept_with_the_passports_that_they_are_for() -> None:
 )
 def test_fitted_weights_that_say_nothing_are_left_aside(weights: list[float] | None, why: str) -> None:
     other = Channel("x", "x", "dd", "words→words")
-    learnt = Learnt.of([LEFT, RIGHT], np.array(weights)) if weights else Learnt.of([other], np.array([1.0]))
-    assert weigh([LEFT], learnt) == (
+    learnt = (
+        ChannelWeights.of([LEFT, RIGHT], np.array(weights)) if weights else ChannelWeights.of([other], np.array([1.0]))
+    )
+    assert resolve_weights([LEFT], learnt) == (
         np.array([1.0]),
         "default weights by kind of evidence",
         [f"the fitted weights {why}: fit them again with `coldstart match --fit`"],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from coldstart.align.towers.data import Example, Look
+from coldstart.align.towers.data import Example, ImageRef
 
 COLOURS = {
     "red": (220, 30, 30),
@@ -33,5 +33,5 @@ def examples(folder: Path, colours: int = 10) -> list[Example]:
             picture.paste(COLOURS[below], (0, 32, 64, 64))
             picture.save(path)
             split = "valid" if (i + 3 * j) % 10 < 3 else "train"
-            made.append(Example(path.stem, len(made), split, [Look(str(path))], [(f"{above} over {below}", 1.0)]))
+            made.append(Example(path.stem, len(made), split, [ImageRef(str(path))], [(f"{above} over {below}", 1.0)]))
     return made

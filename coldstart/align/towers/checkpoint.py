@@ -1,4 +1,4 @@
-"""State of a training of towers, kept after each epoch as safetensors and JSON, from which a killed one goes on."""
+"""Checkpoints of a training of towers, written after each epoch as safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLAIN = ("epoch", "history", "measured", "best_epoch", "best_score", "seconds",
 
 @dataclass
 class State:
-    """How far a training is.
+    """State of a training.
 
     Attributes:
         best: what is trained, by name, as it was after the best epoch, in memory.
@@ -38,7 +38,7 @@ class State:
     stopped: bool = False
 
 
-def store(folder: Path, digest: str, towers: Towers, optimiser: torch.optim.Optimizer, state: State) -> None:
+def save_checkpoint(folder: Path, digest: str, towers: Towers, optimiser: torch.optim.Optimizer, state: State) -> None:
     """Write `folder/epoch-N` whole or not at all, then drop those before it."""
     final = folder / f"epoch-{state.epoch:04d}"
     draft = folder / f".{final.name}.draft"
@@ -61,8 +61,8 @@ def store(folder: Path, digest: str, towers: Towers, optimiser: torch.optim.Opti
             shutil.rmtree(other)
 
 
-def restore(folder: Path, digest: str, towers: Towers, optimiser: torch.optim.Optimizer) -> State | None:
-    """Bring weights and optimiser back to the last epoch that was stored for this job; None where there is none."""
+def load_checkpoint(folder: Path, digest: str, towers: Towers, optimiser: torch.optim.Optimizer) -> State | None:
+    """Restore weights and optimiser from the last epoch stored for this job; None where there is none."""
     for place in sorted(folder.glob("epoch-*"), reverse=True):
         plain = json.loads((place / STATE).read_bytes())
         if plain.pop("job") != digest:

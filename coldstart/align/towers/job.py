@@ -25,9 +25,9 @@ import torch
 
 from coldstart import encoders
 from coldstart.align.settings import TowerKind, TowerTraining
-from coldstart.align.towers.data import Drawn, Example, read_examples, write_examples
+from coldstart.align.towers.data import Example, PairDataset, read_examples, write_examples
 from coldstart.align.towers.model import Towers
-from coldstart.align.towers.train import Progress, Together, join, train
+from coldstart.align.towers.train import ProcessGroup, Progress, init_process_group, train
 from coldstart.core.device import choose_device, choose_dtype
 from coldstart.encoders.open_clip import OpenClip
 from coldstart.errors import ColdstartError
@@ -50,7 +50,9 @@ def write_job(
     limits: Limits | None = None,
     allow_random_weights: bool = False,
 ) -> Path:
-    """Write `job.json` and `pairs.jsonl`. What an equal job left in the folder is used again, that of another is not.
+    """Write `job.json` and `pairs.jsonl`.
+
+    The output that an equal job left in the folder is used again, that of another is not.
 
     Args:
         encoder: an `open_clip:…` name.
@@ -100,8 +102,8 @@ def run(
         `folder/out`, with `adapter/` and `report.json`.
 
     Raises:
-        ColdstartError: the encoder is not here, nothing can be read, memory runs out at one pair a pass, the loss is
-            no number; or a child process fails, with the end of what it said.
+        ColdstartError: the encoder is not installed, nothing can be read, memory runs out at one pair a pass, the loss
+            is no number; or a child process fails, with the end of its log.
     """
     digest = _digest(folder)
     out = folder / OUT
@@ -110,19 +112,19 @@ def run(
     chosen = choose_device(device)
     if processes == 1:
         with torch.random.fork_rng(devices=[chosen] if chosen.type == "cuda" else []):
-            _train(folder, digest, Together(), chosen, dtype, workers, progress or _quiet)
+            _train(folder, digest, ProcessGroup(), chosen, dtype, workers, progress or _no_progress)
         return out
-    here = torch.cuda.device_count() if chosen.type == "cuda" else processes
-    if here < processes:
-        raise ColdstartError(f"{processes} processes need as many GPUs, and torch sees {here}")
-    _launch(folder, chosen.type, dtype, processes, workers, progress or _quiet)
+    count = torch.cuda.device_count() if chosen.type == "cuda" else processes
+    if count < processes:
+        raise ColdstartError(f"{processes} processes need as many GPUs, and torch sees {count}")
+    _launch(folder, chosen.type, dtype, processes, workers, progress or _no_progress)
     return out
 
 
 def _train(
     folder: Path,
     digest: str,
-    together: Together,
+    process_group: ProcessGroup,
     device: torch.device,
     dtype: str,
     workers: int,
@@ -138,7 +140,7 @@ def _train(
     encoder = encoders.load(job["encoder"], device="cpu", allow_random_weights=job["allow_random_weights"])
     assert isinstance(encoder, OpenClip)
     examples = read_examples(folder / PAIRS)
-    data = Drawn(
+    data = PairDataset(
         examples,
         encoder.image_transform,
         Limits(**given),
@@ -154,12 +156,12 @@ def _train(
         examples,
         data,
         training,
-        together=together,
+        process_group=process_group,
         device=device,
         workers=workers,
-        progress=progress if together.rank == 0 else _quiet,
+        progress=progress if process_group.rank == 0 else _no_progress,
     )
-    if together.rank == 0:
+    if process_group.rank == 0:
         seconds = sum(one["seconds"] for one in state.history)
         report = {
             "job": digest,
@@ -173,7 +175,7 @@ def _train(
             "stopped": state.stopped,
             "seconds": state.seconds,
             "samples_s": sum(one["seconds"] * one["samples_s"] for one in state.history) / seconds,
-            "processes": together.size,
+            "processes": process_group.size,
             "device": str(device),
             "dtype": str(narrow).removeprefix("torch."),
             **rest,
@@ -184,7 +186,7 @@ def _train(
         (draft / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
         shutil.rmtree(folder / OUT, ignore_errors=True)
         draft.rename(folder / OUT)
-    together.wait()
+    process_group.wait()
 
 
 def _launch(folder: Path, device: str, dtype: str, processes: int, workers: int, progress: Progress) -> None:
@@ -198,8 +200,8 @@ def _launch(folder: Path, device: str, dtype: str, processes: int, workers: int,
     job = ["-m", __name__, str(folder), "--device", device, "--dtype", dtype, "--workers", str(workers)]
     log = folder / LOG
     with (
-        log.open("w", encoding="utf-8") as said,
-        subprocess.Popen([*launcher, *job], stdout=subprocess.PIPE, stderr=said, text=True) as child,
+        log.open("w", encoding="utf-8") as log_file,
+        subprocess.Popen([*launcher, *job], stdout=subprocess.PIPE, stderr=log_file, text=True) as child,
     ):
         try:
             assert child.stdout is not None
@@ -216,35 +218,35 @@ def _launch(folder: Path, device: str, dtype: str, processes: int, workers: int,
 
 
 def main() -> None:
-    """What accelerate runs in each process."""
+    """Run one of the processes that accelerate starts."""
     parser = argparse.ArgumentParser(prog="python -m coldstart.align.towers.job", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--workers", type=int, default=0)
     given = parser.parse_args()
-    together, device = join(choose_device(given.device).type)
+    process_group, device = init_process_group(choose_device(given.device).type)
     try:
-        _train(given.folder, _digest(given.folder), together, device, given.dtype, given.workers, _print)
+        _train(given.folder, _digest(given.folder), process_group, device, given.dtype, given.workers, _print)
     except ColdstartError as error:
         sys.stderr.write(f"{_FAILS}{error}\n")
         sys.exit(1)
 
 
 def _digest(folder: Path) -> str:
-    """Of what was asked for; what was made for another is not used."""
+    """Compute the digest of a job's input, by which output and checkpoints are recognised."""
     try:
         return sha256(b"".join(sha256((folder / name).read_bytes()).digest() for name in (JOB, PAIRS))).hexdigest()
     except OSError as error:
         raise ColdstartError(f"{folder} holds no job: {error.filename} cannot be read") from error
 
 
-def _quiet(said: Mapping[str, Any]) -> None:
-    """Progress that nobody asked for."""
+def _no_progress(event: Mapping[str, Any]) -> None:
+    """Ignore progress."""
 
 
-def _print(said: Mapping[str, Any]) -> None:
-    sys.stdout.write(f"{_SAYS}{json.dumps(dict(said))}\n")
+def _print(event: Mapping[str, Any]) -> None:
+    sys.stdout.write(f"{_SAYS}{json.dumps(dict(event))}\n")
     sys.stdout.flush()
 
 

@@ -1,10 +1,9 @@
-"""The loop that trains the towers of an open_clip model, in one process or in each of several.
+"""Training loop of the towers of an open_clip model, in one process or in each of several.
 
 Every process computes its own pairs and the loss on the vectors of all, keeps the gradient of its own rows, and the
 gradients of the weights are added up; so the result does not depend on how many there are. Nothing is wrapped in
-`DistributedDataParallel`: gradients are exchanged once a step, after all pieces of a batch.
-
-Processes that train together, through accelerate; one alone needs none of it.
+`DistributedDataParallel`: gradients are exchanged once a step, after all pieces of a batch. Several processes meet
+through accelerate; one alone needs none of it.
 """
 
 from __future__ import annotations
@@ -18,28 +17,28 @@ from typing import Any
 
 import torch
 
-from coldstart.align.losses import Cached, random_state, set_random_state
+from coldstart.align.losses import CachedBatch, random_state, set_random_state
 from coldstart.align.settings import TowerTraining
-from coldstart.align.towers.checkpoint import State, restore, store
-from coldstart.align.towers.data import Batch, Draw, Drawn, Example, batches, epoch_plan, share
+from coldstart.align.towers.checkpoint import State, load_checkpoint, save_checkpoint
+from coldstart.align.towers.data import Batch, Draw, Example, PairDataset, batches, epoch_plan, share
 from coldstart.align.towers.model import Towers
 from coldstart.errors import ColdstartError
 from coldstart.metrics import ranking
 
 
 @dataclass(frozen=True)
-class Together:
-    """This process among those that train.
+class ProcessGroup:
+    """Processes that train together, as one of them sees them.
 
     Attributes:
-        rank: its number from 0; size: how many there are.
+        rank: its number from 0; size: of the group.
     """
 
     rank: int = 0
     size: int = 1
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
-        """[N, …] of every process one after the other, [size * N, …]; N must be the same for all. No gradient flows."""
+        """Concatenate [N, …] of every process: [size * N, …]; N must be the same for all. No gradient flows."""
         if self.size == 1:
             return rows
         from accelerate.utils import gather
@@ -48,7 +47,7 @@ class Together:
         return gathered
 
     def gather_objects(self, things: list[Any]) -> list[Any]:
-        """The lists of all processes, joined."""
+        """Concatenate the lists of all processes."""
         if self.size == 1:
             return things
         from accelerate.utils import gather_object
@@ -57,7 +56,7 @@ class Together:
         return joined
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum over processes."""
+        """Sum a tensor over processes."""
         if self.size == 1:
             return tensor
         from accelerate.utils import reduce
@@ -66,23 +65,25 @@ class Together:
         return total
 
     def all(self, good: bool, device: torch.device) -> bool:
-        """Whether it holds in every process."""
+        """Tell whether it holds in every process."""
         return int(self.sum(torch.tensor([int(good)], device=device)).item()) == self.size
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait for all processes."""
         if self.size > 1:
             from accelerate import PartialState
 
             PartialState().wait_for_everyone()
 
 
-def join(device: str) -> tuple[Together, torch.device]:
+def init_process_group(device: str) -> tuple[ProcessGroup, torch.device]:
     """Join the processes that `accelerate launch` started: CUDA with nccl, one device each, or the CPU with gloo."""
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu")
-    return Together(state.process_index, state.num_processes), torch.device("cpu") if device == "cpu" else state.device
+    return ProcessGroup(state.process_index, state.num_processes), torch.device(
+        "cpu"
+    ) if device == "cpu" else state.device
 
 
 Progress = Callable[[Mapping[str, Any]], None]
@@ -97,16 +98,16 @@ _K = 10
 
 @dataclass
 class Trainer:
-    """What a step needs; `micro_batch` shrinks where memory runs out."""
+    """Model, optimiser and processes of a step; `micro_batch` shrinks where memory runs out."""
 
     towers: Towers
     optimiser: torch.optim.Optimizer
-    together: Together
+    process_group: ProcessGroup
     device: torch.device
     micro_batch: int
 
     def step(self, batch: Batch, length: int) -> float | None:
-        """One step on the pairs of all processes: their loss; None where fewer than two could be read.
+        """Take one step on the pairs of all processes: their loss; None where fewer than two could be read.
 
         Args:
             length: rows of the largest part of the batch that a process was given.
@@ -127,7 +128,7 @@ class Trainer:
         return loss
 
     def _gradients(self, batch: Batch, length: int) -> float | None:
-        """Loss and, in the weights, this process's part of its gradient; in as small pieces as memory asks for."""
+        """Compute the loss and this process's part of the gradients, in as small pieces as memory needs."""
         tokens = self.towers.encoder.tokenize(batch.texts) if batch.texts else None
         sides = [
             lambda rows: self.towers.images(batch.pixels(rows)),
@@ -136,14 +137,14 @@ class Trainer:
         before = random_state(self.device)
         while True:
             self.optimiser.zero_grad(set_to_none=True)
-            cached = self._attempt(lambda: Cached(sides, len(batch.places), self.micro_batch, self.device))
-            if self.together.all(cached is not None, self.device):
+            cached = self._attempt(lambda: CachedBatch(sides, len(batch.places), self.micro_batch, self.device))
+            if self.process_group.all(cached is not None, self.device):
                 own = cached.vectors if batch.places else [torch.zeros(0, self.towers.dim, device=self.device)] * 2
-                all_rows, groups, mine = gather_rows(self.together, own, batch.groups, length)
+                all_rows, groups, mine = gather_rows(self.process_group, own, batch.groups, length)
                 if len(groups) < 2:
                     return None
                 loss = self._attempt(lambda: self._backward(cached, all_rows, groups, mine))  # noqa: B023
-                if self.together.all(loss is not None, self.device):
+                if self.process_group.all(loss is not None, self.device):
                     return float(loss)
             if self.micro_batch == 1:
                 raise ColdstartError(
@@ -153,7 +154,9 @@ class Trainer:
             self.micro_batch = max(1, min(self.micro_batch, length) // 2)
             set_random_state(before, self.device)
 
-    def _backward(self, cached: Cached, all_rows: Sequence[torch.Tensor], groups: torch.Tensor, mine: slice) -> float:
+    def _backward(
+        self, cached: CachedBatch, all_rows: Sequence[torch.Tensor], groups: torch.Tensor, mine: slice
+    ) -> float:
         image, text = (rows.requires_grad_() for rows in all_rows)
         loss = self.towers.loss(image, text, groups)
         torch.autograd.backward(loss)
@@ -172,21 +175,21 @@ class Trainer:
 
     def _add_up(self) -> None:
         """Add the processes' gradients; that of scale and bias is whole in each of them, and is averaged."""
-        if self.together.size == 1:
+        if self.process_group.size == 1:
             return
         whole = {id(self.towers.scale), id(self.towers.bias)}
         weights = list(self.towers.weights().values())
         parts = []
         for weight in weights:
             gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
-            parts.append(gradient.flatten() / (self.together.size if id(weight) in whole else 1))
-        total = self.together.sum(torch.cat(parts))
+            parts.append(gradient.flatten() / (self.process_group.size if id(weight) in whole else 1))
+        total = self.process_group.sum(torch.cat(parts))
         for weight, gradient in zip(weights, torch.split(total, [part.numel() for part in parts]), strict=True):
             weight.grad = gradient.view_as(weight)
 
     @torch.no_grad()
     def vectors(self, batch: Batch) -> list[torch.Tensor]:
-        """Image and text vectors [B, D] of a batch, without history."""
+        """Encode a batch: image and text vectors [B, D], without history."""
         while True:
             made = self._attempt(lambda: self._vectors(batch))
             if made is not None:
@@ -206,9 +209,9 @@ class Trainer:
 
 
 def gather_rows(
-    together: Together, own: Sequence[torch.Tensor], groups: torch.Tensor, length: int
+    process_group: ProcessGroup, own: Sequence[torch.Tensor], groups: torch.Tensor, length: int
 ) -> tuple[list[torch.Tensor], torch.Tensor, slice]:
-    """The rows of all processes, one after the other.
+    """Concatenate the rows of all processes.
 
     Args:
         own: this process's rows, each [B, D]; groups: int64 [B], at least 0.
@@ -220,21 +223,21 @@ def gather_rows(
     device = own[0].device
     padded = torch.full((length,), -1, dtype=torch.int64, device=device)
     padded[: len(groups)] = groups.to(device)
-    every = together.gather(padded)
+    every = process_group.gather(padded)
     kept = every >= 0
-    start = int(kept[: together.rank * length].sum().item())
+    start = int(kept[: process_group.rank * length].sum().item())
     rows = []
     for one in own:
         wide = torch.zeros(length, one.shape[1], device=device)
         wide[: len(one)] = one.detach()
-        rows.append(together.gather(wide)[kept])
+        rows.append(process_group.gather(wide)[kept])
     return rows, every[kept], slice(start, start + len(groups))
 
 
 def measure(
     trainer: Trainer, stream: Iterator[Batch], plan: Sequence[list[Draw]], skipped: dict[str, str]
 ) -> dict[str, float]:
-    """Recall@10 and mean reciprocal rank of held-out pairs, mean of both ways; the next batches are those of `plan`."""
+    """Compute recall@10 and mean reciprocal rank of the pairs of `plan`, the mean of both ways."""
     trainer.towers.train(False)
     made: list[list[torch.Tensor]] = []
     groups: list[torch.Tensor] = []
@@ -244,9 +247,9 @@ def measure(
         made.append(trainer.vectors(batch))
         groups.append(batch.groups)
     own = [torch.cat([pair[side] for pair in made]) for side in (0, 1)]
-    size = trainer.together.size
+    size = trainer.process_group.size
     length = sum(-(-len(draws) // size) for draws in plan)
-    rows, every, _ = gather_rows(trainer.together, own, torch.cat(groups), length)
+    rows, every, _ = gather_rows(trainer.process_group, own, torch.cat(groups), length)
     if not len(every):
         raise ColdstartError("no picture of the held-out items can be read")
     names = every.tolist()
@@ -264,10 +267,10 @@ def train(
     digest: str,
     towers: Towers,
     examples: Sequence[Example],
-    data: Drawn,
+    data: PairDataset,
     training: TowerTraining,
     *,
-    together: Together,
+    process_group: ProcessGroup,
     device: torch.device,
     workers: int,
     progress: Progress,
@@ -278,13 +281,13 @@ def train(
         folder: of checkpoints; `digest`: what they must belong to.
 
     Returns:
-        The last state, and what a report says besides.
+        The last state, and further entries of the report.
     """
     optimiser = _optimiser(towers, training)
-    trainer = Trainer(towers, optimiser, together, device, training.micro_batch)
-    state = restore(folder, digest, towers, optimiser) or State(best=towers.copy())
+    trainer = Trainer(towers, optimiser, process_group, device, training.micro_batch)
+    state = load_checkpoint(folder, digest, towers, optimiser) or State(best=towers.copy())
     places = {split: [i for i, one in enumerate(examples) if one.split == split] for split in ("train", "valid")}
-    span = max(training.micro_batch * together.size, 1)
+    span = max(training.micro_batch * process_group.size, 1)
     held_out = [[Draw(i, None) for i in places["valid"][at : at + span]] for at in range(0, len(places["valid"]), span)]
     plans = {
         epoch: epoch_plan(places["train"], epoch, training.seed, training.batch_size)
@@ -294,7 +297,7 @@ def train(
     ahead: list[list[Draw]] = list(held_out) if state.measured is None else []
     for epoch in range(state.epoch, training.epochs):
         ahead += plans[epoch] + held_out
-    stream = batches(data, examples, [share(one, together.rank, together.size) for one in ahead], workers)
+    stream = batches(data, examples, [share(one, process_group.rank, process_group.size) for one in ahead], workers)
     skipped: dict[str, str] = {}
     began, before_s = time.perf_counter(), state.seconds
     if held_out and state.measured is None:
@@ -302,7 +305,7 @@ def train(
         state.best_score = _score(state.measured)
         progress(state.measured)
     while state.epoch < training.epochs and not state.stopped:
-        torch.manual_seed(training.seed + 1_000_003 * (state.epoch + 1) + together.rank)  # of dropout
+        torch.manual_seed(training.seed + 1_000_003 * (state.epoch + 1) + process_group.rank)  # of dropout
         towers.train(True)
         losses, count, epoch_began = [], 0, time.perf_counter()
         for number, draws in enumerate(plans[state.epoch], start=state.epoch * len(plans[state.epoch])):
@@ -310,7 +313,7 @@ def train(
                 group["lr"] = _rate(training, towers, number, steps)
             batch = next(stream)
             skipped.update(batch.skipped)
-            loss = trainer.step(batch, -(-len(draws) // together.size))
+            loss = trainer.step(batch, -(-len(draws) // process_group.size))
             if loss is None:
                 continue
             losses.append(loss)
@@ -335,21 +338,21 @@ def train(
         state.history.append(now)
         state.stopped = bool(training.patience) and state.epoch - state.best_epoch >= training.patience
         state.seconds = before_s + time.perf_counter() - began
-        if together.rank == 0:
-            store(folder, digest, towers, optimiser, state)
+        if process_group.rank == 0:
+            save_checkpoint(folder, digest, towers, optimiser, state)
         progress(now)
     towers.put(state.best)
     towers.train(False)
-    lost = dict(sorted(together.gather_objects(list(skipped.items()))))
+    lost = dict(sorted(process_group.gather_objects(list(skipped.items()))))
     return state, {
         "micro_batch": trainer.micro_batch,
         "skipped": {"count": len(lost), "some": dict(list(lost.items())[:20])},
     }
 
 
-def _score(found: Mapping[str, Any]) -> list[float]:
-    """Recall first; where it is even (it ends at 1 among few items), the mean reciprocal rank."""
-    return [round(found.get("recall_at_10", 0.0), 6), round(found.get("mrr", 0.0), 6)]
+def _score(measured: Mapping[str, Any]) -> list[float]:
+    """Return recall, then mean reciprocal rank, which decides where recall is even (it ends at 1 among few items)."""
+    return [round(measured.get("recall_at_10", 0.0), 6), round(measured.get("mrr", 0.0), 6)]
 
 
 def _optimiser(towers: Towers, training: TowerTraining) -> torch.optim.Optimizer:

@@ -20,21 +20,21 @@ from coldstart.core.prompts import Prompt
 from coldstart.core.stage import LedgerRow, Reject, Row
 from coldstart.core.vectors import unit
 from coldstart.describe.finetune.training import Example
-from coldstart.describe.prompt_input import TEXTS, Ask, target
-from coldstart.describe.writing import requests
+from coldstart.describe.prompt_input import TEXT_FIELDS, PromptBuilder, target_description
+from coldstart.describe.writing import build_requests
 from coldstart.embed.item_texts import PairTexts
 from coldstart.embed.spaces import vectors_of
 from coldstart.generators import Generator
-from coldstart.metrics.splits import group, near
+from coldstart.metrics.splits import group_items, near_pairs
 from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import Standing
 
-MANY_VALUES = 500
+MAX_VALUES = 500
 """An attribute that was seen to have more values than this stays open."""
 
 
 @dataclass(frozen=True)
-class Inputs:
+class FitItems:
     """Item -> the key of what is learnt from it, the verdict on every other, and the rows with their evidence."""
 
     keys: Mapping[str, str]
@@ -42,9 +42,9 @@ class Inputs:
     rows: Mapping[str, Row]
 
 
-def inputs(
+def fit_items(
     store: Store, pipeline: Pipeline, stage: str, key: str, given: frozenset[str], *, space: str | None
-) -> Inputs:
+) -> FitItems:
     """What a fit would learn from now.
 
     Args:
@@ -53,7 +53,7 @@ def inputs(
         space: an embed stage whose failures leave items out, since their pictures cannot be read.
     """
     standing = Standing(store, pipeline)
-    rows = rows_of(store, pipeline, stage, standing)
+    rows = item_rows(store, pipeline, stage, standing)
     closed = standing.closed(stage)
     evidence = pipeline.before(stage, "understand.evidence")
     heard = standing.of(evidence) if evidence else None
@@ -66,16 +66,16 @@ def inputs(
             why = closed[item]
         elif item in looked:
             why = Reject("no_picture", f"{space}: {looked[item].reason}", "filtered")
-        elif not target(rows[item], pipeline.attributes.of(rows[item]["category"]), given):
+        elif not target_description(rows[item], pipeline.attributes.of(rows[item]["category"]), given):
             why = Reject("nothing_told", "its record states no attribute and has no description", "filtered")
         else:
             keys[item] = row_key
             continue
         verdicts[item] = LedgerRow(stage, item, chain(row_key, str(why)), why.state, why.reason, why.detail)
-    return Inputs(keys, verdicts, rows)
+    return FitItems(keys, verdicts, rows)
 
 
-def rows_of(store: Store, pipeline: Pipeline, stage: str, standing: Standing) -> dict[str, Row]:
+def item_rows(store: Store, pipeline: Pipeline, stage: str, standing: Standing) -> dict[str, Row]:
     """Every item's row, with what was found in its media under `evidence`."""
     if not store.has(ITEMS):
         return {}
@@ -87,7 +87,7 @@ def rows_of(store: Store, pipeline: Pipeline, stage: str, standing: Standing) ->
     return {row["item_id"]: {**row, "evidence": heard.get(row["item_id"])} for row in store.read(ITEMS).to_pylist()}
 
 
-def groups_of(
+def split_groups(
     store: Store,
     pipeline: Pipeline,
     stage: str,
@@ -105,13 +105,13 @@ def groups_of(
     words = PairTexts(stage, {"title": 1.0}, group_by, pipeline)
     keys = words.group_keys(store, items)
     if space is None or threshold is None:
-        return group(keys)
+        return group_items(keys)
     vectors = vectors_of(store, Standing(store, pipeline).stage(space), items)
     seen = np.flatnonzero(np.linalg.norm(vectors, axis=1) > 0)
-    return group(keys, seen[near(unit(vectors[seen]), threshold)] if len(seen) else ())
+    return group_items(keys, seen[near_pairs(unit(vectors[seen]), threshold)] if len(seen) else ())
 
 
-def values_seen(rows: Sequence[Row], attributes: Attributes) -> dict[str, dict[str, list[str]]]:
+def observed_values(rows: Sequence[Row], attributes: Attributes) -> dict[str, dict[str, list[str]]]:
     """Category -> attribute -> the values that records state, the most frequent first, where none are listed."""
     counts: dict[str, dict[str, Counter[str]]] = {category: {} for category in attributes.root}
     for category, named in attributes.root.items():
@@ -121,15 +121,13 @@ def values_seen(rows: Sequence[Row], attributes: Attributes) -> dict[str, dict[s
                     counts[category].setdefault(name, Counter())[value] += 1
     return {
         category: {
-            name: [value for value, _ in found.most_common()]
-            for name, found in own.items()
-            if len(found) <= MANY_VALUES
+            name: [value for value, _ in found.most_common()] for name, found in own.items() if len(found) <= MAX_VALUES
         }
         for category, own in counts.items()
     }
 
 
-def lessons(
+def build_sft_examples(
     rows: Sequence[Row],
     generator: Generator,
     *,
@@ -157,15 +155,15 @@ def lessons(
         for view in range(views):
             draw = random.Random(f"{seed} {row['item_id']} {view}")
             kept = frozenset(name for name in sorted(given) if view == 0 or draw.random() >= drop.get(name, 0.0))
-            one = Ask(prompts, attributes, kept)(row)
-            told = tuple(sorted(name for name in TEXTS if one.values[name]))
+            one = PromptBuilder(prompts, attributes, kept)(row)
+            told = tuple(sorted(name for name in TEXT_FIELDS if one.values[name]))
             if told in done or not (told or sighted):
                 continue
             done.add(told)
             asked.append(one)
-            completions.append(target(row, one.stated, given, prose=prose).dumps(one.prompt.output))
+            completions.append(target_description(row, one.stated, given, prose=prose).dumps(one.prompt.output))
             items.append(row["item_id"])
     return [
         Example(item, request.system, request.prompt, completion)
-        for item, request, completion in zip(items, requests(asked, generator), completions, strict=True)
+        for item, request, completion in zip(items, build_requests(asked, generator), completions, strict=True)
     ]

@@ -22,11 +22,21 @@ from pydantic import Field, field_validator
 
 from coldstart.core.keys import chain, digest, stage_key
 from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.progress import Progress
 from coldstart.core.settings import nearest
 from coldstart.core.stage import LedgerRow, Reject, Row
 from coldstart.describe.check_context import NAMES_FILE, names_file
-from coldstart.describe.visual_evidence import Grounds, Question, Space, fit, load, plain, questions, stated
-from coldstart.embed.class_likeness import lot, reads_words
+from coldstart.describe.visual_evidence import (
+    SpacePictures,
+    VisualAttribute,
+    VisualEvidence,
+    classifier_json,
+    fit_visual_evidence,
+    load_visual_evidence,
+    stated_values,
+    visual_attributes,
+)
+from coldstart.embed.class_likeness import embeds_text, hash_order
 from coldstart.embed.spaces import encoders_of, vectors_of
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.store import ITEMS, Store
@@ -95,13 +105,13 @@ class _Inputs:
     """Items of a fit, and what each is asked."""
 
     items: FitInputs
-    questions: Sequence[Question]
+    questions: Sequence[VisualAttribute]
     fresh: Mapping[str, frozenset[str]]
     titles: Mapping[str, str]
 
 
 class GroundsStage:
-    """Fit stage; see `coldstart.core.stage.FitStage`. Its artifact is read by `coldstart.describe.visual_evidence.load`."""
+    """Fit stage; see `coldstart.core.stage.FitStage`. Its artifact is read by `coldstart.describe.visual_evidence.load_visual_evidence`."""
 
     kind = "describe.grounds"
     version = 1
@@ -123,7 +133,7 @@ class GroundsStage:
         pipeline = self._pipeline
         found: dict[str, Any] = {name: build_stage(pipeline.stage(name), pipeline) for name in self._names}
         worded = self._settings.judge == "words"
-        return {name: stage for name, stage in found.items() if not worded or reads_words(stage)}
+        return {name: stage for name, stage in found.items() if not worded or embeds_text(stage)}
 
     @cached_property
     def _key(self) -> str:
@@ -148,7 +158,7 @@ class GroundsStage:
         fields = ["item_id", "title", "category", "creator", "tags", "attributes"]
         rows: list[Row] = store.read(ITEMS, fields).to_pylist() if store.has(ITEMS) else []
         rows = [row for row in rows if row["item_id"] not in closed]
-        told = stated(self._pipeline.attributes, rows)
+        told = stated_values(self._pipeline.attributes, rows)
         items = FitInputs(self.name)
         for item in store.keys(ITEMS):
             own = {name: values[item][0] for name, values in told.items() if item in values}
@@ -168,19 +178,19 @@ class GroundsStage:
             items.leave_out(item, key, why)
         fresh = {space: state.fresh for space, state in states.items()}
         titles = {row["item_id"]: " ".join((row["title"] or "").casefold().split()) for row in rows}
-        return _Inputs(items, list(questions(self._pipeline.attributes, told)), fresh, titles)
+        return _Inputs(items, list(visual_attributes(self._pipeline.attributes, told)), fresh, titles)
 
     # -- the fit
 
-    def run(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+    def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit where nothing was fitted under these settings, or on far fewer items than there are."""
         return self._run(store, progress, asked=False)
 
-    def refit(self, store: Store, progress: Any) -> tuple[int, list[str]]:
+    def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit where nothing was fitted under these settings, or items came, changed or went since."""
         return self._run(store, progress, asked=True)
 
-    def _run(self, store: Store, progress: Any, *, asked: bool) -> tuple[int, list[str]]:
+    def _run(self, store: Store, progress: Progress, *, asked: bool) -> tuple[int, list[str]]:
         try:
             made, inputs = self._fits.newest(store), self._inputs(store)
         except NotFitted as waiting:
@@ -191,10 +201,10 @@ class GroundsStage:
             if present == keys or not (asked or len(keys) >= GROWN * max(len(present), 1)):
                 news = sum(present.get(item) != key for item, key in keys.items())
                 since = [f"{news} items came or changed since, and count once it is fitted anew"] if news else []
-                return 0, [*self._notes(load(made.folder)), *since]
+                return 0, [*self._notes(load_visual_evidence(made.folder)), *since]
         spaces = [space for name in self._spaces if (space := self._space(store, inputs, name)) is not None]
         with progress.meter(self.name, len(inputs.questions) * len(spaces)) as meter:
-            grounds = fit(
+            grounds = fit_visual_evidence(
                 inputs.questions,
                 spaces,
                 judge=self._settings.judge,
@@ -203,17 +213,17 @@ class GroundsStage:
                 min_items=self._settings.min_items,
                 meter=lambda: meter.advance(1, 0, 0.0),
             )
-        judges = {name: [plain(judge) for judge in one.judges] for name, one in grounds.asked.items()}
+        judges = {name: [classifier_json(judge) for judge in one.judges] for name, one in grounds.asked.items()}
         report = {"items": len(keys), "judges": judges, "reasons": dict(grounds.reasons)}
         names = names_file(store.read(ITEMS, ["creator", "category"]).to_pylist())
         files = {ITEMS_FILE: _items_file(keys, spaces), NAMES_FILE: names, **grounds.files()}
         self._fits.save(store, [sorted(keys.items())], files, report)
         return len(keys), self._notes(grounds)
 
-    def _space(self, store: Store, inputs: _Inputs, name: str) -> Space | None:
+    def _space(self, store: Store, inputs: _Inputs, name: str) -> SpacePictures | None:
         """Items of a space whose encoder has not learnt from them or from their titles, and that no writer is judged
         by; None where there is none."""
-        from coldstart.describe.finetune.dataset import groups_of
+        from coldstart.describe.finetune.dataset import split_groups
         from coldstart.metrics.splits import split
 
         learnt = self._learnt(store, name)
@@ -224,22 +234,22 @@ class GroundsStage:
             for item in inputs.items.ready
             if item in inputs.fresh[name] and item not in learnt | held and inputs.titles[item] not in said
         ]
-        items = sorted(items, key=lot)[:MOST]
+        items = sorted(items, key=hash_order)[:MOST]
         if not items:
             return None
         stage = self._spaces[name]
-        groups = groups_of(store, self._pipeline, self.name, items, group_by=("title",), space=name, threshold=NEAR)
+        groups = split_groups(store, self._pipeline, self.name, items, group_by=("title",), space=name, threshold=NEAR)
         seed = _APART + 2 * self._settings.seed
         folds = split(groups, items, {str(fold): 1 / FOLDS for fold in range(FOLDS)}, seed)
         halves = split(groups, items, {"one": 0.5, "other": 0.5}, seed + 1)
-        return Space(
+        return SpacePictures(
             name,
             stage.passport.digest,
             items,
             vectors_of(store, stage, items),
             _numbers(folds, len(items)),
             _numbers(halves, len(items)) == 1,
-            stage.encoder.encode_queries if reads_words(stage) else None,
+            stage.encoder.encode_queries if embeds_text(stage) else None,
         )
 
     def _learnt(self, store: Store, space: str) -> frozenset[str]:
@@ -257,7 +267,7 @@ class GroundsStage:
         sides = [items_of(made) for made in fits if made is not None]
         return frozenset(item for own in sides for item, (_, side) in own.items() if side == "test")
 
-    def _notes(self, grounds: Grounds) -> list[str]:
+    def _notes(self, grounds: VisualEvidence) -> list[str]:
         if not grounds.asked:
             return ["no visual attribute stands in `attributes:`: nothing to ask pictures for"]
         if not self._spaces:
@@ -292,7 +302,7 @@ def _numbers(parts: Mapping[str, NDArray[np.int64]], items: int) -> NDArray[np.i
     return found
 
 
-def _items_file(keys: Mapping[str, str], spaces: Sequence[Space]) -> bytes:
+def _items_file(keys: Mapping[str, str], spaces: Sequence[SpacePictures]) -> bytes:
     """As `coldstart.store.fits` reads it: `judged` where a judge was fitted on the item, else `counted`."""
     judged = {item for space in spaces for item in space.items}
     sides = ["judged" if item in judged else "counted" for item in keys]

@@ -1,10 +1,8 @@
-"""What one evaluation works on: a split, the items' content, and what follows from both. Plain arrays, no files.
+"""Build the data of one evaluation from a split and the items' content. Plain arrays, no files.
 
-A contender's fit is given all of it, and takes `training` rows and the content of warm items alone; only the ceiling
-may look further. That none does is not taken on trust: `coldstart.recommend.evaluate.leaks` changes what no fit may
-see, and fits again.
-
-New items that are near copies of training items: who finds those has shown nothing. They go out of the test.
+A method's fit gets all of it, and must read `training` rows and the content of warm items alone; only the ceiling may
+read more. `coldstart.recommend.evaluate.leaks` checks that by changing everything else and fitting again. New items
+that are near duplicates of training items leave the test: they would be found by copying.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from coldstart.core.interactions import Interactions
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
-from coldstart.metrics.splits import group, near
+from coldstart.metrics.splits import group_items, near_pairs
 from coldstart.recommend.evaluate.splits import PARTS, TRAIN, Split, exclude_items
 from coldstart.recommend.model import Problem
 from coldstart.recommend.model.factors import fit_teacher
@@ -35,17 +33,17 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """U users and I items, those of the split.
+    """Data of one evaluation: U users and I items, those of the split.
 
     Attributes:
-        part: what is judged, `valid` or `test`.
+        part: evaluated part, `valid` or `test`.
         training: rows that fits may see.
-        histories: csr float32 [U, I]: 1 for warm items that a user is known to have liked when asking.
-        met: csr float32 [U, I]: 1 for what a user is known to have met by then; not recommended again.
-        relevant: csr float32 [U, I]: 1 for candidates that a user liked in the part judged and had not met.
-        min_weight: from which a row speaks for its item; None: above 0.
-        teacher: what mappers learn from; dim: numbers of its vectors.
-        fusing: settings of `fit_fusion` for all who read content, so that they read the same.
+        histories: csr float32 [U, I]: 1 for warm items that the user liked before the request.
+        met: csr float32 [U, I]: 1 for items that the user met before the request; not recommended again.
+        relevant: csr float32 [U, I]: 1 for candidates that the user liked in the evaluated part and had not met.
+        min_weight: least weight of a row that counts as a like; None: above 0.
+        teacher: collaborative filtering that mappers are fitted to; dim: dimensions of its vectors.
+        fusing: settings of `fit_fusion`, the same for all methods that read content.
     """
 
     split: Split
@@ -63,6 +61,7 @@ class EvaluationData:
 
     @property
     def cold(self) -> Mask:
+        """New items of the evaluated part, bool [I]."""
         return self.split.cold(self.part)
 
     @property
@@ -70,15 +69,15 @@ class EvaluationData:
         """Places of the training items, in order: W of them."""
         return np.flatnonzero(self.split.warm)
 
-    def known(self) -> tuple[Interactions, Content]:
-        """Training rows over the training items alone, and their content: all that an honest fit reads."""
+    def training_data(self) -> tuple[Interactions, Content]:
+        """Return training rows over the training items alone, and their content: all that a fit may read."""
         content = self.content.take(self.warm_places)
         return self.training.over(content.item_ids), content
 
     def problem(self, seed: int) -> Problem:
-        """What mappers learn from, over the training items: fusion and teacher fitted on them; made once a seed."""
+        """Build the problem of mappers, with fusion and teacher fitted on the training items; once a seed."""
         if seed not in self._made:
-            rows, content = self.known()
+            rows, content = self.training_data()
             matrix = rows.positive(self.min_weight).matrix()
             teacher = fit_teacher(self.teacher, matrix, dim=self.dim, seed=seed)
             categories = tuple(record.get("category") for record in content.records)
@@ -88,21 +87,21 @@ class EvaluationData:
 
     @cached_property
     def fusion(self) -> Fusion:
-        """All spaces as one vector an item, fitted on the training items."""
-        content = self.known()[1]
+        """Fusion of all spaces, fitted on the training items."""
+        content = self.training_data()[1]
         return fit_fusion(content, np.arange(len(content)), **self.fusing)
 
     def candidates(self) -> dict[str, Mask]:
-        """Candidate sets that have something relevant to somebody: `cold`, `warm` and `all`, bool [I] each."""
+        """Build the candidate sets that hold a relevant item: `cold`, `warm` and `all`, bool [I] each."""
         sets = {"cold": self.cold, "warm": self.split.warm, "all": self.cold | self.split.warm}
         wanted = np.asarray(self.relevant.sum(axis=0)).ravel() > 0
         found = {name: mask for name, mask in sets.items() if (wanted & mask).any()}
         if set(found) == {"cold", "all"}:
-            del found["all"]  # nothing warm is held out: a warm item in a list could only be wrong
+            del found["all"]  # no warm item is relevant: in a list it could only be wrong
         return found
 
-    def asked(self) -> NDArray[np.intp]:
-        """Places of the users who are asked: who liked a candidate in this part, and are known by a history."""
+    def query_users(self) -> NDArray[np.intp]:
+        """Find the users with a list: those with a relevant candidate and a history."""
         return np.flatnonzero((np.diff(self.relevant.indptr) > 0) & (np.diff(self.histories.indptr) > 0))
 
 
@@ -116,14 +115,14 @@ def build_data(
     dim: int = 64,
     fusing: Mapping[str, Any] | None = None,
 ) -> EvaluationData:
-    """An evaluation of one part of a split.
+    """Build the data of one part of a split.
 
     Raises:
-        ColdstartError: there is no such part, or nobody in it can be asked.
+        ColdstartError: there is no such part, or no user with both a history and a relevant item.
         ValueError: content is not over the split's items, in the same order.
     """
     if part not in PARTS:
-        raise ColdstartError(f"there is no part {part!r} to judge: choose one of {', '.join(PARTS)}")
+        raise ColdstartError(f"there is no part {part!r} to evaluate: choose one of {', '.join(PARTS)}")
     rows = split.interactions
     if rows.item_ids != content.item_ids:
         raise ValueError("split and content are not over the same items, in the same order")
@@ -137,20 +136,20 @@ def build_data(
     found = EvaluationData(
         split, content, part, split.rows(TRAIN), histories, met, relevant, min_weight, teacher, dim, fusing or {}
     )
-    if not len(found.asked()):
+    if not len(found.query_users()):
         raise ColdstartError(
-            f"nobody can be asked in part {part} of split {split.kind}: {len(liked)} rows there speak for an item, and "
-            "none of them is of a user with a history; give more interactions, or a lower --min-weight"
+            f"no user can be evaluated in part {part} of split {split.kind}: {len(liked)} rows there are likes of "
+            "candidates, and none of them is of a user with a history; give more interactions, or a lower --min-weight"
         )
     return found
 
 
 def perturb(data: EvaluationData, what: str, seed: int = 1) -> EvaluationData:
-    """The same evaluation with something changed at random that no fit may see.
+    """Change at random data that no fit may see.
 
     Args:
-        what: `test` or `valid` rows (users, items, times and weights of them), or `content` of all cold items; several
-            in one word are all changed.
+        what: `test` or `valid` rows (their users, items, times and weights), or `content` of all cold items; several
+            separated by spaces.
     """
     rng = np.random.default_rng(seed)
     split, content = data.split, data.content
@@ -184,7 +183,7 @@ def _random_content(content: Content, chosen: Mask, rng: np.random.Generator) ->
 
 
 def _without_entries(some: csr_matrix, others: csr_matrix) -> csr_matrix:
-    """Entries of `some` that are no entries of `others`."""
+    """Remove from `some` the entries of `others`."""
     found = (some - some.multiply(others)).tocsr()
     found.eliminate_zeros()
     return found
@@ -194,22 +193,22 @@ REASON = "near_duplicates"
 
 
 COMMON = 10
-"""A vector that more items have to the bit is a placeholder, and says nothing of any of them."""
+"""Most items that share one vector to the bit; a vector of more items is a placeholder."""
 
 
 def near_duplicate_pairs(content: Content, threshold: float = 0.98) -> NDArray[np.int64]:
-    """Pairs of items with a cosine of at least `threshold` in one of the spaces, int64 [P, 2]; lower place first."""
+    """Find pairs of items with a cosine of `threshold` or more in some space, int64 [P, 2]; lower place first."""
     found = [np.empty((0, 2), np.int64)]
     for name in content.blocks:
         places = distinct_vectors(content, name)
         if len(places) > 1:
             vectors = unit(content.blocks[name][places].astype(np.float32))
-            found.append(places[near(vectors, threshold)])
+            found.append(places[near_pairs(vectors, threshold)])
     return np.unique(np.concatenate(found), axis=0)
 
 
 def distinct_vectors(content: Content, space: str) -> NDArray[np.intp]:
-    """Places of the items whose vector there is their own: neither missing nor a placeholder that many share."""
+    """Find the items with a vector of their own in a space, neither missing nor a placeholder: places."""
     places = np.flatnonzero(content.present(space))
     rows = np.ascontiguousarray(content.blocks[space][places])
     if not len(rows):
@@ -220,12 +219,12 @@ def distinct_vectors(content: Content, space: str) -> NDArray[np.intp]:
 
 
 def near_duplicate_groups(content: Content, threshold: float = 0.98) -> NDArray[np.int64]:
-    """Group of each item, int64 [N]: what hangs together by near copies falls on one side of a split by item."""
-    return group([()] * len(content), near_duplicate_pairs(content, threshold))
+    """Group items linked by near duplicates, int64 [N]: a group falls on one side of a split by item."""
+    return group_items([()] * len(content), near_duplicate_pairs(content, threshold))
 
 
 def exclude_near_duplicates(split: Split, content: Content, threshold: float = 0.98) -> Split:
-    """The split without cold items that are near copies of warm ones; content is over the split's items.
+    """Exclude cold items that are near duplicates of warm ones; content is over the split's items.
 
     Raises:
         ColdstartError: no cold item is left.

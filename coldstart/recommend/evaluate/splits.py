@@ -1,12 +1,9 @@
-"""Which rows a fit may see, and by which it is judged. Plain data with a digest; knows no files and no tables.
+"""Split interactions into training, validation and test rows, and items into warm and cold. A split has a digest.
 
-Three ways to cut: by time, as an operator meets new items (train < `valid_at` <= valid < `test_at` <= test); by item,
-all rows of some items held out, as if they were new; and in the form of ColdRec, which holds out rows of warm items
-too. Leaving out each user's last row is not among them: it lets a fit see what others did later.
-
-A split as a folder: `rows.parquet`, `items.parquet`, `users.parquet`, and `split.json` with its digest.
-
-Whoever repeats an evaluation reads the same split; one that was changed since is refused.
+Three ways: by time, as an operator meets new items (train < `valid_at` <= valid < `test_at` <= test); by item, all rows
+of some items held out as if they were new; and as ColdRec does, which holds out rows of warm items too. Leaving out
+each user's last row is not offered: a fit would see what others did later. A split is stored as a folder of
+`rows.parquet`, `items.parquet`, `users.parquet` and `split.json` with its digest; a changed one is refused.
 """
 
 from __future__ import annotations
@@ -45,14 +42,14 @@ KINDS = ("time", "items", "coldrec")
 
 @dataclass(frozen=True)
 class Split:
-    """Rows and items, each with its side.
+    """Split of rows and items into sides.
 
     Attributes:
         kind: `time`, `items`, `coldrec` or `given`.
         interactions: all rows, of every side.
-        row_part: int8 [rows]: `TRAIN`, `VALID`, `TEST`, or `OUT` for rows that serve nothing.
+        row_part: int8 [rows]: `TRAIN`, `VALID`, `TEST`, or `OUT` for unused rows.
         item_side: int8 [items]: `WARM`; cold in one part or in both; `OUT` for items that are no candidates.
-        settings: how it was made, as JSON; `seed`, `warm_min`, `valid_at` and `test_at` (seconds) among them.
+        settings: of the split, as JSON values; `seed`, `warm_min`, `valid_at` and `test_at` (seconds) among them.
     """
 
     kind: str
@@ -62,6 +59,7 @@ class Split:
     settings: Mapping[str, Any]
 
     def rows(self, part: int) -> Interactions:
+        """Select the rows of one part, such as `TRAIN`."""
         return self.interactions.where(self.row_part == part)
 
     @property
@@ -71,17 +69,17 @@ class Split:
         return found
 
     def cold(self, part: str) -> Mask:
-        """New items of `valid` or `test`, bool [items]."""
+        """Mark the new items of `valid` or `test`, bool [items]."""
         found: Mask = (self.item_side == PARTS[part]) | (self.item_side == COLD_BOTH)
         return found
 
     def request_at(self, part: str) -> int | None:
-        """When users of that part ask, in seconds; None where the cut is not by time."""
+        """Return the request time of a part, in seconds since 1970; None where the split is not by time."""
         found = self.settings.get(f"{part}_at")
         return None if found is None else int(found)
 
     def known_before(self, part: str) -> Mask:
-        """Rows that are known of users when they ask, bool [rows]: what came before; else what fits may see."""
+        """Mark the rows known at the request, bool [rows]: earlier ones in a split by time, else the training rows."""
         found: Mask = self.row_part == TRAIN
         if self.kind == "time":
             known = (TRAIN, OUT) if part == "valid" else (TRAIN, VALID, OUT)
@@ -89,7 +87,7 @@ class Split:
         return found
 
     def digest(self) -> str:
-        """Of all that the split says: equal if and only if rows, names, sides and settings are."""
+        """Digest the split: equal if and only if rows, names, sides and settings are."""
         rows = self.interactions
         names = json.dumps([self.kind, dict(self.settings), rows.user_ids, rows.item_ids], sort_keys=True)
         found = blake2b(names.encode(), digest_size=16)
@@ -98,6 +96,7 @@ class Split:
         return found.hexdigest()
 
     def counts(self) -> dict[str, int]:
+        """Count users, and rows and items of every side."""
         rows, items = np.bincount(self.row_part + 1, minlength=4), self.item_side
         return {
             "users": len(self.interactions.user_ids),
@@ -120,10 +119,10 @@ def split_by_time(
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1),
     warm_min: int = 5,
 ) -> Split:
-    """One cut in time for all: what came first teaches, what came last is asked.
+    """Split by time: the same cuts for all users.
 
-    An item with fewer than `warm_min` users in the training window is cold, also where it first came up after it. Its
-    few training rows are left out of all fits, so that cold means cold; users still count as having met it.
+    An item with fewer than `warm_min` users in the training window is cold, as is one without any. Its few training
+    rows are left out of all fits, so that cold means cold; users still count as having met it.
 
     Args:
         valid_at, test_at: seconds; by default where `shares` of the rows have passed.
@@ -156,12 +155,12 @@ def split_by_items(
     warm_min: int = 1,
     seed: int = 0,
 ) -> Split:
-    """Some items held out with all their rows, as if they were new; items of one group fall on one side.
+    """Split by items: some are held out with all their rows, as if new; items of one group fall on one side.
 
     Args:
-        groups: int64 [items], such as from `coldstart.metrics.splits.group`; by default each item is its own.
+        groups: int64 [items], such as from `coldstart.metrics.splits.group_items`; by default each item is its own.
         valid, test: shares of the items (of the groups).
-        warm_min: of the others, those with fewer users are no candidates and teach nothing.
+        warm_min: other items with fewer users are neither candidates nor training items.
     """
     side = _draw_items(interactions, groups, valid, test, seed)
     part = np.where(side == WARM, TRAIN, side)[interactions.items].astype(np.int8)
@@ -172,8 +171,10 @@ def split_by_items(
 def split_coldrec(
     interactions: Interactions, *, groups: Groups | None = None, warm_min: int = 1, seed: int = 0
 ) -> Split:
-    """As the benchmark ColdRec cuts: a fifth of the items is cold, half of it for validation; of the others' pairs of
-    user and item 80 % train, 10 % validate and 10 % test."""
+    """Split as the benchmark ColdRec: a fifth of the items is cold, half of it for validation.
+
+    Of the other items' pairs of user and item 80 % train, 10 % validate and 10 % test.
+    """
     side = _draw_items(interactions, groups, 0.1, 0.1, seed)
     part = np.where(side == WARM, TRAIN, side)[interactions.items].astype(np.int8)
     warm = np.flatnonzero(part == TRAIN)
@@ -188,10 +189,10 @@ def split_coldrec(
 def split_by_item_ids(
     interactions: Interactions, test: Sequence[str], valid: Sequence[str] = (), *, warm_min: int = 1
 ) -> Split:
-    """Named items held out with all their rows.
+    """Split by item ids: the named items are held out with all their rows.
 
     Raises:
-        ColdstartError: a name is not among the items, or on both sides.
+        ColdstartError: a name is not among the items, or given twice.
     """
     places = {name: place for place, name in enumerate(interactions.item_ids)}
     side = np.zeros(len(places), np.int8)
@@ -208,7 +209,7 @@ def split_by_item_ids(
 
 
 def exclude_items(split: Split, items: Mask, reason: str) -> Split:
-    """The same split, those items no candidates any more and their rows left out; `settings[reason]` counts them.
+    """Exclude items and their rows from a split; `settings[reason]` counts them.
 
     Raises:
         ColdstartError: a side has no rows left.
@@ -222,7 +223,7 @@ def exclude_items(split: Split, items: Mask, reason: str) -> Split:
 def _draw_items(
     interactions: Interactions, groups: Groups | None, valid: float, test: float, seed: int
 ) -> NDArray[np.int8]:
-    """Side of each item that anybody met; `OUT` for the others."""
+    """Draw the side of each item with an interaction; `OUT` for the others."""
     _check_shares((1 - valid - test, valid, test))
     met = np.flatnonzero(np.bincount(interactions.items, minlength=len(interactions.item_ids)))
     names = [interactions.item_ids[place] for place in met]
@@ -272,7 +273,7 @@ _SIDE = {-1: "out", 0: "warm", 1: "cold_valid", 2: "cold_test", 3: "cold"}
 
 
 def write_split(split: Split, folder: Path) -> str:
-    """Write a split into a folder, made where missing; gives its digest.
+    """Write a split into a folder, created where missing, and return its digest.
 
     Raises:
         OSError: it cannot be written.
@@ -304,10 +305,10 @@ def write_split(split: Split, folder: Path) -> str:
 
 
 def read_split(folder: Path) -> Split:
-    """The split of a folder.
+    """Read the split of a folder.
 
     Raises:
-        ColdstartError: there is none, it cannot be read, or it is not what was written.
+        ColdstartError: there is none, it cannot be read, or it was changed.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -1,10 +1,8 @@
-"""Training that stops by items held out as if nobody had met them: which is what a mapper is for.
+"""Hold out items as cold, stop training by them, and evaluate mappers on them.
 
-Items held out as if nobody had met them, and how well mappers find who liked them.
-
-Held out are whole groups, drawn before anything is fitted: their rows go out of the matrix, the teacher, the popularity
-and the statistics of fusion. They are drawn from all items that anybody met, not from the much-liked ones alone, since
-new items are not all of those; and each user's list is over all held-out items, so that it is the real task in small.
+Whole groups are held out before anything is fitted: their rows leave the matrix, the teacher, the popularity and the
+statistics of fusion. They are drawn from all items with an interaction, not from popular ones alone, since new items
+are not all popular; and each user's list is over all held-out items, so that it is the real task in small.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from coldstart.core.interactions import Interactions
 from coldstart.errors import ColdstartError
 from coldstart.metrics.ranking import measure_lists
-from coldstart.metrics.splits import lots
+from coldstart.metrics.splits import split_draws
 from coldstart.recommend.model import Mapper, Problem, Teacher, Vectors
 from coldstart.recommend.model.fusion import Content, Fusion, fit_fusion
 from coldstart.recommend.model.scoring import top_k
@@ -35,32 +33,32 @@ M = TypeVar("M", bound=Mapper)
 M_co = TypeVar("M_co", bound=Mapper, covariant=True)
 
 
-_USERS = 2000  # that judge
+_USERS = 2000  # of a validation set at most
 
 
 _TOP = 20
 
 
 class Learner(Protocol[M_co]):
-    """A training under way."""
+    """Training in progress."""
 
     def epoch(self) -> float:
-        """Train for one more; the mean loss."""
+        """Train one more epoch; returns the mean loss."""
         ...
 
     def mapper(self) -> M_co:
-        """As it stands; later epochs do not change it."""
+        """Return the current mapper; later epochs do not change it."""
         ...
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Held-out items, and users who like some of them and some others.
+    """Held-out items, and users with likes among them and among the others.
 
     Attributes:
         items: places of the held-out items, ascending.
-        histories: csr [B, I]: what the users like among the others.
-        relevant: csr [B, H]: what they like among the held-out ones.
+        histories: csr [B, I]: likes of the users among the other items.
+        relevant: csr [B, H]: their likes among the held-out items.
         features: float32 [H, F], of the held-out items.
     """
 
@@ -70,19 +68,17 @@ class ValidationSet:
     features: NDArray[np.float32]
 
     def ndcg(self, mapper: Mapper) -> float:
-        """Mean ndcg@20 over users when all held-out items are ranked for each."""
+        """Compute the mean ndcg@20 over users when all held-out items are ranked for each."""
         scores = mapper.users(self.histories) @ mapper.items(self.features).T
         lists = np.argsort(-scores, axis=1, kind="stable")[:, :_TOP]
         return float(measure_lists(lists.astype(np.int64), self.relevant, [_TOP])[f"ndcg@{_TOP}"].mean())
 
 
 def hold_out(problem: Problem, share: float, seed: int) -> tuple[Problem, ValidationSet] | None:
-    """A random share of the items as if nobody had met them, and who judges by them; None where nobody can.
+    """Hold out a random share of the items with an interaction, liked or not; None where no user can evaluate them.
 
-    It is drawn from the items that somebody met, liked or not: what nobody liked is to be ranked last.
-
-    What is left of the problem has no entry of theirs, and their rows of the teacher's items are zero. The teacher's
-    users have learnt from them, so fits that stop early take users by what is left of their histories.
+    The remaining problem has no entry of theirs, and their rows of the teacher's items are zero. The teacher's users
+    were fitted with them, so fits that stop early compute users from the remaining histories.
     """
     rng = np.random.default_rng((seed, 7))
     met = np.bincount(problem.exposed.indices, minlength=problem.exposed.shape[1]) > 0
@@ -110,20 +106,20 @@ def hold_out(problem: Problem, share: float, seed: int) -> tuple[Problem, Valida
 
 @dataclass(frozen=True)
 class Trained(Generic[M]):
-    """What a training left.
+    """Result of a training.
 
     Attributes:
-        mapper: of the best epoch; of all items where it was to be fitted again.
-        epoch: the best, from 0, which is as it started.
+        mapper: mapper of the best epoch; fitted on all items with `refit`.
+        epoch: the best epoch; 0 is the start.
         ndcg: on held-out items, before the first epoch and after each; empty where no item could be held out.
-        judged, judge: the mapper that had the best of these, which has not met the held-out items; and who judged it.
+        validated, validation: mapper with the best ndcg, fitted without the held-out items; and those items.
     """
 
     mapper: M
     epoch: int
     ndcg: tuple[float, ...] = ()
-    judged: M | None = None
-    judge: ValidationSet | None = None
+    validated: M | None = None
+    validation: ValidationSet | None = None
 
 
 def train(
@@ -136,13 +132,13 @@ def train(
     refit: bool,
     seed: int,
 ) -> Trained[M]:
-    """Train until the held-out items have been ranked no better for `patience` epochs, then keep the best.
+    """Train until ndcg on held-out items has not improved for `patience` epochs, and return the best mapper.
 
     Args:
-        start: begins a training; it is called again where `refit` is set.
-        valid_share: of the items that somebody met are held out; 0, or too few items: none is, and all epochs are
+        start: begins a training; called again with `refit`.
+        valid_share: share of the items with an interaction that is held out; with 0, or too few items, all epochs are
             trained.
-        refit: train again, on all items, for as many epochs as were best.
+        refit: train again on all items, for the best number of epochs.
     """
     halves = hold_out(problem, valid_share, seed) if valid_share else None
     with _one_thread():
@@ -155,7 +151,7 @@ def _train_with_early_stopping(
     start: Callable[[Problem], Learner[M]],
     problem: Problem,
     rest: Problem,
-    judge: ValidationSet,
+    validation: ValidationSet,
     *,
     epochs: int,
     patience: int,
@@ -163,21 +159,21 @@ def _train_with_early_stopping(
 ) -> Trained[M]:
     learner = start(rest)
     best = learner.mapper()
-    ndcg = [judge.ndcg(best)]
+    ndcg = [validation.ndcg(best)]
     at = 0
     while len(ndcg) <= epochs and len(ndcg) - 1 - at < patience:
         learner.epoch()
         now = learner.mapper()
-        ndcg.append(judge.ndcg(now))
+        ndcg.append(validation.ndcg(now))
         if ndcg[-1] > ndcg[at]:
             best, at = now, len(ndcg) - 1
     mapper = _trained(start(problem), at) if refit else best
-    return Trained(mapper, at, tuple(ndcg), best, judge)
+    return Trained(mapper, at, tuple(ndcg), best, validation)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Steps are so small that several threads mostly wait for one another: many times as long on a busy machine."""
+    """Train on one thread: steps are so small that threads mostly wait for one another."""
     import torch
 
     before = torch.get_num_threads()
@@ -218,11 +214,11 @@ Values = Mapping[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Fold:
-    """One holding out.
+    """One fold of held-out items.
 
     Attributes:
         train: rows over all items, without those of the held-out ones.
-        held: places of the held-out items, [H]; users: places of the users that are judged, [B].
+        held: places of the held-out items, [H]; users: places of the users with lists, [B].
         relevant: csr [B, H]: 1 where a user liked a held-out item.
     """
 
@@ -232,7 +228,7 @@ class Fold:
     relevant: csr_matrix
 
     def values(self, items: Vectors, users: Vectors) -> Values:
-        """Metrics of every user's list, float64 [B] each: by vectors of the held-out items [H, D] and users [B, D]."""
+        """Evaluate vectors of the held-out items [H, D] and users [B, D]: metrics of every list, float64 [B] each."""
         lists, _ = top_k(users, items, TOP_K)
         found = measure_lists(lists, self.relevant, [TOP_K])
         return {metric: found[metric] for metric in METRICS}
@@ -247,18 +243,18 @@ def folds(
     share: float,
     seed: int,
 ) -> Iterator[Fold]:
-    """Items that have a row, by group; each fold holds out another part of them.
+    """Split the items with a row into folds by group; each fold holds out another part of them.
 
     Args:
-        interactions: all rows; liked: those that speak for their item.
-        groups: int64 [I]; share: of the groups that a fold holds out.
+        interactions: all rows; liked: those that count as likes.
+        groups: int64 [I]; share: share of the groups that a fold holds out.
 
     Raises:
-        ColdstartError: a fold holds out fewer than two items, or nobody who liked them has liked another.
+        ColdstartError: a fold holds out fewer than two items, or no user likes one of them and another item.
     """
     if not 0 < share * count <= 1:
         raise ColdstartError(f"{count} folds of {share:g} of the items each are more than all items: lower one of them")
-    drawn = lots(groups, interactions.item_ids, seed)
+    drawn = split_draws(groups, interactions.item_ids, seed)
     matrix = liked.matrix()
     met = interactions.counts() > 0
     for fold in range(count):
@@ -268,8 +264,8 @@ def folds(
         users = np.flatnonzero((np.diff(relevant.indptr) > 0) & (np.diff(rest.indptr) > 0))
         if len(held) < 2 or not len(users):
             raise ColdstartError(
-                f"of {int(met.sum())} items that anybody met {len(held)} can be held out to judge by, liked by "
-                f"{len(users)} users who like another: too few; bring more with `coldstart ingest --interactions FILE`"
+                f"of {int(met.sum())} items with an interaction {len(held)} can be held out, liked by {len(users)} "
+                "users who like another item: too few; bring more with `coldstart ingest --interactions FILE`"
             )
         if len(users) > _MOST_USERS:
             users = np.sort(np.random.default_rng(seed).choice(users, _MOST_USERS, replace=False))
@@ -286,7 +282,7 @@ def build_problem(
     power: float = 0.25,
     teacher: Teacher | None = None,
 ) -> tuple[Problem, Fusion]:
-    """What mappers learn from training rows over all items; the statistics of fusion are of items that have a row.
+    """Build the problem of training rows over all items; fusion is fitted on the items that have a row.
 
     Without a teacher its vectors are zero, which mappers onto users do not read.
     """
@@ -297,7 +293,7 @@ def build_problem(
 
 
 def problem_without_features(train: Interactions, content: Content, min_weight: float | None) -> Problem:
-    """The same without features and teacher: zeros of one number each."""
+    """Build a problem whose features and teacher are zeros of one dimension."""
     matrix, exposed = train.positive(min_weight).matrix(), train.matrix()
     users, items = (np.zeros((count, 1), np.float32) for count in matrix.shape)
     categories = tuple(record.get("category") for record in content.records)
