@@ -1,10 +1,10 @@
-"""Item text as data in a prompt: on one line, and with nothing in it that a chat template or a fence could end by.
+"""Make item text safe as data in a prompt: one line, without anything that could end a chat template or a fence.
 
-It takes away what no reader sees and what steers: control, format, private and unassigned characters (zero-width ones,
-direction marks, tags) and variation selectors. `<` and `>` in all their widths become `‹` and `›`, so that neither a
-tag such as `</item>` nor a special token such as `<|im_start|>` can stand there; marks in brackets such as `[INST]` get
-round ones; runs of `#`, `=`, `-`, `_`, `*`, `~`, backticks and quotes that separate parts of prompts become one. What a
-text says is left as it is: whether a model obeys it is a matter of checks, not of spelling.
+Removed are control, format, private and unassigned characters (zero-width ones, direction marks, tags) and variation
+selectors. `<` and `>` in all their widths become `‹` and `›`, so that neither a tag such as `</item>` nor a special
+token such as `<|im_start|>` can occur; marks in brackets such as `[INST]` get round brackets; runs of `#`, `=`, `-`,
+`_`, `*`, `~`, backticks and quotes become one. The meaning of the text is left as it is: the checks of a description
+decide whether a model obeyed it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RULE = re.compile(r"([#=\-_*~`\"'])\1{2,}")
 
 
 def sanitize_text(value: Any) -> str:
-    """A value as one line of text: "" for none, entries of a list with commas between them. Twice is as once."""
+    """Write a value as one safe line: "" for None, the entries of a list joined by commas. Idempotent."""
     if value is None:
         return ""
     if isinstance(value, list | tuple):
@@ -33,10 +33,10 @@ def sanitize_text(value: Any) -> str:
 
 
 def sanitize_tree(value: Any, most: int | None = None) -> Any:
-    """The same value with all texts in it made data; numbers stay, and what has no text left is gone.
+    """Sanitize every text in a nested value; numbers stay, and entries without any text left are dropped.
 
     Args:
-        most: characters of each text that are looked at, so that a long one costs no more; None: all.
+        most: characters of each text that are read, so that a long one costs no more; None: all.
     """
     if value is None or isinstance(value, bool | int | float):
         return value
@@ -49,7 +49,7 @@ def sanitize_tree(value: Any, most: int | None = None) -> Any:
 
 
 def strip_invisible(text: str) -> str:
-    """A text on one line, without what no reader sees; its signs stay."""
+    """Remove characters that no reader sees and put the text on one line; punctuation stays."""
     if not text.isascii() or not text.isprintable():
         text = "".join(map(_kept, _SELECTORS.sub("", text)))
     return " ".join(text.split())

@@ -1,11 +1,7 @@
-"""Files of interactions: who did what with which item, and when. CSV, JSONL or Parquet, of any length.
+"""Read the user-item interaction log: a CSV, JSONL or Parquet file of any length, by whole columns, block by block.
 
-Files are converted block by block, by whole columns. A row that cannot be read is turned away with its number and a
-reason, and the rest go on.
-
-Which column of a file of interactions is what, and how its values become ids, times and weights. Knows no formats.
-
-Values are converted by whole columns; the few that cannot be are marked, never guessed.
+Finds the column of each field by its name, and converts values to ids, times and weights. A row that cannot be read is
+rejected with its number and a reason, and the rest go on; no value is guessed. Knows no formats.
 """
 
 from __future__ import annotations
@@ -49,7 +45,7 @@ _LONGEST_ID, _DETAIL = 1024, 200
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows of a file.
+    """Rows of one block of a file.
 
     Attributes:
         rows: the good ones, of `SCHEMA`; `event` is "" where a file has none.
@@ -61,7 +57,7 @@ class Block:
 
 
 class InteractionFile:
-    """A file of interactions, opened: its columns are known, nothing else is read yet. Iterating gives its blocks.
+    """Open file of interactions: only its columns are read yet; iterating yields its blocks.
 
     Args:
         columns: our field (`user_id`, `item_id`, `timestamp`, `event`, `weight`) -> the file's column, "" for none;
@@ -77,7 +73,7 @@ class InteractionFile:
         time_unit: as found, once the first block is read.
 
     Raises:
-        ColdstartError: no such file, an unknown format, no rows, columns as in `columns_of`, events without a column.
+        ColdstartError: no such file, an unknown format, no rows, a fault of `match_columns`, events without a column.
     """
 
     def __init__(
@@ -156,7 +152,7 @@ class InteractionFile:
         return Block(pa.record_batch(rows, schema=SCHEMA).filter(pa.array(good)), rejected)
 
     def _weights(self, column: pa.Array | None, events: pa.Array) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Weight of each row, and which have one that is no number."""
+        """Compute the weight of each row, and mark rows whose weight is no number."""
         weights, missing = (
             (np.ones(len(events)), np.zeros(len(events), bool)) if column is None else parse_numbers(column)
         )
@@ -170,7 +166,7 @@ class InteractionFile:
 
 
 def _parse_ids(values: pa.Array) -> tuple[pa.Array, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Values as text, which are not UTF-8, and which no id can be: each spelling is looked at once."""
+    """Parse ids: values as text, which of them are not UTF-8, and which no id can be; each spelling is checked once."""
     if pa.types.is_nested(values.type):
         values, _ = parse_texts(values)  # which says that they are no text
     coded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
@@ -194,7 +190,7 @@ def _flags(values: Any) -> NDArray[np.bool_]:
 def _rejected(
     raw: RawBlock, faults: Mapping[str, tuple[NDArray[np.bool_], pa.Array]]
 ) -> tuple[pa.Table, NDArray[np.bool_]]:
-    """Rows that are turned away, each for its first reason, in file order; and which are good, bool [N]."""
+    """List rejected rows, each with its first reason, in file order, and mark the good ones, bool [N]."""
     good = np.ones(len(raw.rows), bool)
     tables = [
         pa.table(
@@ -244,7 +240,7 @@ Mask = NDArray[np.bool_]
 
 
 def match_columns(header: Sequence[str], given: Mapping[str, str], place: str) -> tuple[dict[str, str], dict[str, str]]:
-    """The file's column of each of our fields, and which of these were guessed from their names.
+    """Match the file's columns to our fields, and tell which of these were guessed from their names.
 
     Args:
         header: names of the file's columns.
@@ -325,7 +321,7 @@ def _decodable(value: bytes | None) -> bool:
 
 
 def parse_numbers(values: pa.Array) -> tuple[NDArray[np.float64], Mask]:
-    """Values as numbers, NaN where they are none, and which are missing, bool [N]."""
+    """Parse values as numbers, NaN if they are none, and mark missing ones, bool [N]."""
     if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
         parsed = values.cast(pa.float64(), safe=False)
     else:
@@ -340,7 +336,7 @@ def parse_numbers(values: pa.Array) -> tuple[NDArray[np.float64], Mask]:
 
 
 def detect_time_unit(values: pa.Array) -> str:
-    """`iso` for times in words or of a type of their own; else `s`, `ms`, `us` or `ns` by the size of the numbers."""
+    """Detect the unit of times: `iso` for text or a time type, else `s`, `ms`, `us` or `ns` by size."""
     if pa.types.is_temporal(values.type):
         return "iso"
     found, missing = parse_numbers(values)
@@ -373,7 +369,7 @@ def parse_times(values: pa.Array, unit: str) -> tuple[NDArray[np.int64], Mask]:
 
 
 def _iso(values: pa.Array) -> pa.Array:
-    """Timestamps [us, UTC], null where a text is no time."""
+    """Parse ISO 8601 texts: timestamps [us, UTC], null if a text is no time."""
     zoned = pc.match_substring_regex(values, _ZONED)
     try:
         with_zone = pc.if_else(zoned, values, None).cast(pa.timestamp("us", "UTC"))

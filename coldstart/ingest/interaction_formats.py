@@ -1,4 +1,4 @@
-"""Columns of CSV, TSV, JSONL and Parquet files, block by block, with row numbers. Knows nothing of what they mean.
+"""Read columns of CSV, TSV, JSONL and Parquet files, block by block, with row numbers. Knows no meaning of columns.
 
 CSV and Parquet are parsed by Arrow; JSONL line by line, some 150,000 a second. Rows of CSV and Parquet are counted from
 1 without the header and without blank lines; of JSONL the lines are counted.
@@ -30,10 +30,10 @@ _HEADER_BYTES, _BLOCK_BYTES, _BLOCK_ROWS, _BLOCK_LINES = 1 << 20, 1 << 25, 500_0
 
 @dataclass(frozen=True)
 class RawBlock:
-    """Some rows as they stand in the file.
+    """Rows of one block as the file has them.
 
     Attributes:
-        columns: those that were asked for, [N]: bytes of CSV, text of JSONL, any type of Parquet.
+        columns: the requested ones, [N]: bytes of CSV, text of JSONL, any type of Parquet.
         rows: their numbers, int64 [N].
         broken: rows that could not be parsed: number and why.
     """
@@ -136,7 +136,7 @@ def _open_jsonl(path: Path) -> tuple[list[str], Reader]:
 
 
 def _parsed(text: bytes) -> dict[str, Any] | str:
-    """The object of a line, or why there is none."""
+    """Parse the object of a line, or return why there is none."""
     try:
         found = json.loads(text.decode("utf-8").strip())
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Taking a file of interactions into a workspace: good rows to one table, the others to another, and a report."""
+"""Import a file of interactions: good rows into one table, rejected rows into another, and a report."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from coldstart.store import Store
 from coldstart.store.interactions import InteractionTable
 
 MAX_FAILED = 0.01
-"""Share of rows that may be turned away before a reading counts as failed."""
+"""Share of rows that may be rejected before an import counts as failed."""
 EXAMPLES = 3
 
 
 @dataclass(frozen=True)
 class InteractionReport:
-    """What became of a file's rows: added + renewed + repeated + those rejected = rows.
+    """Counts of a file's rows: added + renewed + repeated + rejected = rows.
 
     Attributes:
         columns: our field -> the file's column; `guessed`: those that were recognised by name.
@@ -57,7 +57,7 @@ class InteractionReport:
         return sum(self.rejected.values()) / self.rows if self.rows else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Convert to plain data for JSON."""
         return asdict(self)
 
 
@@ -71,7 +71,7 @@ def import_interactions(
     max_failed: float = MAX_FAILED,
     progress: Progress | None = None,
 ) -> InteractionReport:
-    """Read a file into the workspace; arguments as for `InteractionFile`.
+    """Import a file into the workspace; arguments as for `InteractionFile`.
 
     Raises:
         ColdstartError: the file or its columns are at fault, or another process writes to the workspace; blocks that
@@ -132,7 +132,7 @@ def _counted(values: pa.Array | pa.ChunkedArray) -> dict[str, int]:
 
 
 def _first(rejected: pa.Table) -> Iterator[tuple[str, int, str]]:
-    """Reason, row and detail of the first rows of each reason."""
+    """Pick reason, row and detail of the first rows of each reason."""
     for reason in pc.unique(rejected["reason"]).to_pylist():
         own = rejected.filter(pc.equal(rejected["reason"], reason)).slice(0, EXAMPLES)
         for row in own.to_pylist():

@@ -1,4 +1,4 @@
-"""Manifests: JSONL, CSV, Parquet or a folder of media, read row by row. Knows nothing of what the fields mean."""
+"""Read manifests row by row: JSONL, CSV, Parquet or a folder of media. Knows no meaning of fields."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class ManifestEntry:
 
 
 def base_folder(path: Path) -> Path:
-    """The folder that the media paths of a manifest are relative to."""
+    """Return the folder that the media paths of a manifest are relative to."""
     return path if path.is_dir() else path.parent
 
 
 def read_manifest(path: Path, names: Mapping[str, str] | None = None) -> Iterator[ManifestEntry]:
-    """Rows of a manifest in order; a row that cannot be read is an `Entry` with a fault, and the rest go on.
+    """Read rows of a manifest in order; a row that cannot be read is a `ManifestEntry` with a fault, the rest go on.
 
     Args:
         path: a JSONL, CSV or Parquet file, or a folder.
@@ -106,7 +106,7 @@ def _rename(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
 
 
 def _parsed(value: Any) -> Any:
-    """The JSON that a text holds; what holds none stays, for its row to be refused."""
+    """Parse the JSON of a text; a text without JSON stays, for its row to be refused."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
@@ -210,7 +210,7 @@ def _read_parquet(path: Path) -> Iterator[ManifestEntry]:
 
 
 def _to_microseconds(kind: pa.DataType) -> pa.DataType:
-    """Python's times have no nanoseconds, and a timestamp that does would not leave Arrow."""
+    """Reduce a type to microseconds: Python's times have no nanoseconds, and such a value would not leave Arrow."""
     return pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) else kind
 
 

@@ -1,8 +1,4 @@
-"""ingest: manifest rows in, checked items out.
-
-Checks every field, finds out where each media reference leads, reads its header and digests its bytes. An item whose
-media or fields are at fault gets a ledger row and no item row.
-"""
+"""The stage `ingest`: read manifest rows, check their fields and media, write items."""
 
 from __future__ import annotations
 
@@ -42,7 +38,7 @@ _STAT_CHUNK = 512
 
 
 class Settings(Section):
-    """How manifest rows become items."""
+    """Settings of ingest."""
 
     map: dict[str, str] = Field(default_factory=dict)
     """Our field name -> the manifest's column; columns it leaves over become attributes."""
@@ -56,7 +52,7 @@ class Settings(Section):
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> IngestStage:
-    """The stage for the pipeline's manifest.
+    """Build the stage for the pipeline's manifest.
 
     Raises:
         ColdstartError: the pipeline has no manifest.
@@ -93,7 +89,7 @@ class IngestStage(MapStageDefaults):
         return {name: limit for name, limit in asdict(self._limits).items() if name not in decided_elsewhere}
 
     def entries(self) -> Iterator[Work]:
-        """One `Work` a manifest row, in order; rows at fault come with their verdict.
+        """Yield one `Work` for each manifest row, in order; rows at fault carry their verdict.
 
         A row without a usable id of its own goes under `FILE#LINE`.
         """

@@ -1,1 +1,1 @@
-"""Pictures and videos: what may be read, and how they become arrays."""
+"""Read pictures, videos and sound: access rules, fetching, decoding to arrays, and the loaders of worker processes."""

@@ -1,8 +1,8 @@
-"""The sound of a video or sound file as one array of samples, on the time axis of the pictures.
+"""Decode the sound of a video or sound file into one array of samples, on the time axis of the pictures.
 
-Sound is decoded from its start and no further than asked for, whatever length the header states. Gaps in the stream's
-clock become silence, so that a sample's place stays its time; a clock that runs backwards is not believed. The module
-does not know what is heard. Workers import it: it needs neither torch nor Arrow.
+Sound is decoded from its start and no further than requested, whatever length the header states. Gaps in the stream's
+clock become silence, so that a sample's index stays its time; a clock that runs backwards is ignored. Knows nothing of
+speech. Workers import this module: it needs neither torch nor Arrow.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GAP_S = 0.05  # containers round to milliseconds, and resampling delays sound b
 
 @dataclass(frozen=True)
 class Audio:
-    """Sound from its start, up to the length that was asked for.
+    """Sound from its start, up to the requested length.
 
     Attributes:
         samples: float32 [N], mono, in [-1, 1].
@@ -45,7 +45,7 @@ class Audio:
 
     @property
     def heard_s(self) -> float:
-        """Length of the samples in seconds."""
+        """Length of the decoded samples in seconds."""
         return len(self.samples) / self.sample_rate
 
 
@@ -85,7 +85,7 @@ def load_audio(path: Path, limits: Limits, *, sample_rate: int = 16_000, max_s: 
 
 @dataclass(frozen=True)
 class LoadAudio:
-    """Reads the sound of an item's first video that has some, else of its first sound file; the cost is its seconds."""
+    """Load the sound of an item's first video that has some, else of its first sound file; the cost is its seconds."""
 
     limits: Limits
     max_s: float
@@ -107,7 +107,7 @@ class LoadAudio:
 
 
 class _Frames:
-    """Decoded frames of a stream in their order, up to the last packet that can be read; `packets` counts those."""
+    """Decoded frames of a stream in order, up to the last packet that can be read; `packets` counts those."""
 
     def __init__(self, container: Any, stream: Any) -> None:
         self._container, self._stream = container, stream
@@ -126,7 +126,7 @@ class _Frames:
 
 
 class _Line:
-    """Joins frames into one line of samples, `limit` at most."""
+    """Accumulator of frames as one row of samples, `limit` at most."""
 
     def __init__(self, sample_rate: int, limit: int) -> None:
         self.start_s: float | None = None
@@ -138,7 +138,7 @@ class _Line:
         self._due_s = 0.0  # where the next frame should start on the stream's clock
 
     def add(self, frame: Any) -> bool:
-        """Take a frame; False once the line is full."""
+        """Append a frame; return False once the row is full."""
         if not frame.samples or not frame.sample_rate:
             return True
         time_s = self._due_s if frame.pts is None else float(frame.pts * frame.time_base)
@@ -160,7 +160,7 @@ class _Line:
         return self._count < self._limit
 
     def joined(self) -> Samples:
-        """All samples, float32 [N]; what is not a number is silence."""
+        """Return all samples, float32 [N]; NaN becomes silence."""
         self._finish()
         samples = np.concatenate([np.zeros(0, np.float32), *self._parts])
         clean: Samples = np.clip(np.nan_to_num(samples, posinf=0.0, neginf=0.0), -1.0, 1.0)
@@ -179,7 +179,7 @@ class _Line:
 
 
 def _pictures_start(container: Any) -> float:
-    """Where the clock of `coldstart.media.container.Video` begins, in seconds; that of the sound without pictures."""
+    """Return the start in seconds of the clock of `coldstart.media.container.Video`; the sound's without pictures."""
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
             return float((stream.start_time or 0) * stream.time_base)

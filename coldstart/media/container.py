@@ -1,4 +1,4 @@
-"""One opened video file: its clock, its packets, and whether all of it is there."""
+"""Open a video or sound file: its clock, its packets, and a check that none of it is missing."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _MISSING_S, _MISSING_SHARE = 0.5, 0.02  # shorter than the header says by more t
 
 
 class Video:
-    """A container with one video stream that passed the limits; times are seconds from that stream's start.
+    """Open container with one video stream that passed the limits; times are seconds from that stream's start.
 
     Attributes:
         container, stream: PyAV's own.
         pixel_aspect: width of a stored pixel over its height.
         seekable: whether frames can be decoded from the middle.
         duration_s: length of the video stream as the header states it, or by reading all packets where it does not.
-        needed_s: frames that begin earlier are not asked for: in H.264 and HEVC those that no other is made of, nearly
+        needed_s: frames that begin earlier are not needed: in H.264 and HEVC those that no other is made of, nearly
             half in most files, are passed over undecoded. None decodes all.
     """
 
@@ -44,15 +44,15 @@ class Video:
         self.duration_s = self._stated_duration() or self._scan()[0]
 
     def seconds(self, frame: Any) -> float:
-        """Presentation time of a frame."""
+        """Return the presentation time of a frame in seconds."""
         return float((presentation_ticks(frame) - self._start) * self.stream.time_base)
 
     def ticks(self, seconds: float) -> int:
-        """A time on the stream's own clock."""
+        """Convert seconds to ticks of the stream's clock."""
         return round(seconds / float(self.stream.time_base)) + self._start
 
     def seek(self, ticks: int, *, backward: bool = True) -> None:
-        """Go to a seek point at or before (else at or after) a time on the stream's clock, as well as it can be done.
+        """Seek to a point at or before (else at or after) a time in ticks, as far as the container can.
 
         A container that cannot seek there stays where it is.
         """
@@ -65,14 +65,14 @@ class Video:
         self.stream.codec_context.flush_buffers()
 
     def packets(self, *streams: Any) -> Iterator[Any]:
-        """Packets of the video stream, or of `streams`, up to the last that can be read."""
+        """Read packets of the video stream, or of `streams`, up to the last that can be read."""
         try:
             yield from self.container.demux(*(streams or (self.stream,)))
         except (av.error.InvalidDataError, av.error.PermissionError):
             return  # the file stops within a packet; for want of a better code some demuxers say "not permitted"
 
     def decoded(self) -> Iterator[Any]:
-        """Frames in order of presentation from where the container stands; damaged packets are passed over."""
+        """Decode frames in order of presentation from the current position; damaged packets are skipped."""
         codec = self.stream.codec_context
         for packet in self.packets():
             try:
@@ -88,7 +88,7 @@ class Video:
         return self.seconds(packet) < self.needed_s
 
     def real_duration(self) -> float:
-        """Length of the video stream in seconds by the packets that are there.
+        """Measure the length of the video stream in seconds by the packets that are present.
 
         Raises:
             Reject: `corrupt_video` where the whole file ends before the time that its header states.
@@ -99,7 +99,7 @@ class Video:
         return video_s
 
     def check_complete(self) -> None:
-        """Hold the container's table of packets, where it has one, against the size of the file.
+        """Compare the container's table of packets, where it has one, with the size of the file.
 
         Raises:
             Reject: `corrupt_video` where packets lie past the end of the file.
@@ -128,7 +128,7 @@ class Video:
         return None
 
     def _scan(self) -> tuple[float, float]:
-        """(end of the video stream, end of all streams) in seconds, by reading every packet and decoding none."""
+        """Read every packet, decode none, and return (end of the video stream, end of all streams) in seconds."""
         self.seek(self._start)
         start_s = float(self._start * self.stream.time_base)
         ends = {self.stream.index: 0.0}
@@ -142,7 +142,7 @@ class Video:
 
 @contextmanager
 def open_container(path: Path, limits: Limits) -> Iterator[Any]:
-    """PyAV's container of a video or sound file of permitted size.
+    """Open PyAV's container of a video or sound file of permitted size.
 
     Raises:
         Reject: `empty_file`, `too_many_bytes`, `unsupported_media`, `corrupt_video`.
@@ -165,7 +165,7 @@ def open_container(path: Path, limits: Limits) -> Iterator[Any]:
 
 @contextmanager
 def open_video(path: Path, limits: Limits, threads: int = 1) -> Iterator[Video]:
-    """A video file whose header passed the limits.
+    """Open a video file and hold its header against the limits.
 
     Args:
         threads: codec threads; 1 because many videos are decoded side by side.
@@ -196,12 +196,12 @@ def check_duration(duration_s: float, limits: Limits) -> None:
 
 
 def presentation_ticks(frame: Any) -> Any:
-    """A frame's presentation time in ticks of its stream; its decoding time in old files without the former."""
+    """Return a frame's presentation time in ticks of its stream; its decoding time in old files without the former."""
     return frame.pts if frame.pts is not None else frame.dts
 
 
 def _pictures(container: Any) -> Any:
-    """The first video stream that is not the cover picture of a sound file.
+    """Find the first video stream that is not the cover picture of a sound file.
 
     Raises:
         Reject: `no_video_stream`.

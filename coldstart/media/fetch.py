@@ -1,9 +1,9 @@
-"""Media over http(s), from named hosts at public addresses.
+"""Fetch media over http(s), from named hosts at public addresses.
 
-A name is resolved once, every address it has must be public, and the connection goes to one of those very addresses:
-a name that answers differently the second time gains nothing. Redirects are followed by hand, each hop under the same
-rules. Proxy settings and stored credentials of the environment are not used: behind a proxy the address that is
-reached could not be checked.
+A name is resolved once, every address it has must be public, and the connection goes to one of those addresses: a name
+that resolves differently the second time gains nothing. Redirects are followed by hand, each hop under the same rules.
+Proxy settings and stored credentials of the environment are not used: behind a proxy the address that is reached could
+not be checked.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HEADERS = [("User-Agent", "coldstart"), ("Accept", "*/*"), ("Accept-Encoding", 
 
 
 def public_address(address: str) -> bool:
-    """Whether an IP address (v4 or v6, as text) is one of the open internet, in whatever form it is wrapped."""
+    """Tell whether an IP address (v4 or v6, as text) is public, also where it is embedded in another address."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1]) or _nat64(ip)
@@ -46,7 +46,7 @@ def _nat64(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 
 
 def check_url(url: str, limits: Limits, address_ok: AddressCheck = public_address) -> httpx.URL:
-    """Parse a URL and check its host; nothing is resolved or sent.
+    """Parse a URL and check its host; resolve and send nothing.
 
     Raises:
         Reject: `private_address` for a literal address that is not public, `host_not_allowed` for a host that
@@ -69,7 +69,7 @@ def check_url(url: str, limits: Limits, address_ok: AddressCheck = public_addres
 
 
 class Fetcher:
-    """Keeps connections open between fetches; one in a process.
+    """HTTP client that keeps connections open between fetches; one in a process.
 
     Args:
         address_ok: the check that every address of a host must pass.
@@ -108,7 +108,7 @@ class Fetcher:
                 file.write(chunk)
 
     def signature(self, url: str, limits: Limits) -> str:
-        """ETag, date and size of `url` as its server states them; where it states none, a text that never repeats.
+        """Return ETag, date and size of `url` as its server states them; if it states none, a text that never repeats.
 
         Raises:
             Reject: as `get`, without `too_many_bytes`.
@@ -127,7 +127,7 @@ class Fetcher:
     def _response(
         self, method: str, url: str, limits: Limits, stop_at: float
     ) -> Iterator[tuple[httpcore.Response, dict[str, str]]]:
-        """The answer at the end of the redirects, with its headers under lower-case names."""
+        """Request a URL, follow its redirects, and return the last response with lower-case header names."""
         target = check_url(url, limits, self._address_ok)
         for _ in range(_MAX_REDIRECTS + 1):
             _check_time(url, stop_at)
@@ -151,12 +151,12 @@ class Fetcher:
 
 @functools.cache
 def fetcher() -> Fetcher:
-    """The process's own fetcher."""
+    """Return the process's own fetcher."""
     return Fetcher()
 
 
 class _CheckedBackend(httpcore.SyncBackend):
-    """Connects to the very address that was checked."""
+    """Network backend that connects to the very address that was checked."""
 
     def __init__(self, address_ok: AddressCheck) -> None:
         self._address_ok = address_ok

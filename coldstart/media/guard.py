@@ -1,16 +1,10 @@
-"""The border: which media may be read, from where, and how much of it.
+"""Check which media may be read, from where and how much of it, and open them as ingest saw them.
 
 Local files must lie, with every link resolved, under the manifest's folder or a folder the user named. Web media come
-from hosts the user named and from public addresses alone (see `fetch`). Other stores are read through fsspec where
-their scheme is permitted. The check cannot see hard links, and a file may change between the check and the read: the
-digest taken at ingest shows that.
-
-One medium of an item, opened as ingest saw it. Workers import this module: it needs neither torch nor Arrow.
-
-What a file is, by its first bytes; names and extensions are not asked.
-
-It tells a damaged picture from something that never was one, and gives the ledger a word for it. It knows the common
-formats only and says None for the rest.
+from permitted hosts alone (`coldstart.media.fetch`), media of other schemes through fsspec where their scheme is
+permitted. The check cannot see hard links, and a file may change between the check and the read: the digest taken at
+ingest shows that. Formats are told by their first bytes, never by names; only the common ones are known. Workers import
+this module: it needs neither torch nor Arrow.
 """
 
 from __future__ import annotations
@@ -38,19 +32,19 @@ _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:://|::.*://|(?<=file):/|(?<=data
 
 
 _NEVER_THROUGH_FSSPEC = ("file", "local", "http", "https")
-"""Schemes with a door of their own; inside an fsspec URI they would walk around it."""
+"""Schemes with checks of their own, which they would evade inside an fsspec URI."""
 
 
 def resolve_uri(
     uri: str, base: Path, roots: Sequence[Path], limits: Limits, known: dict[str, str] | None = None
 ) -> str:
-    """Check where a manifest's media reference leads, and name it in one way.
+    """Resolve a manifest's media reference to its canonical URI or path, and check that it may be read.
 
     Args:
         uri: a path (absolute or relative to `base`), `file://`, `http(s)://` or a permitted fsspec URI.
         base: the manifest's folder.
         roots: further folders that media may lie in.
-        known: where folders lead that were looked up before, for one pass over many references; filled here.
+        known: folder -> real path, of folders resolved before in one pass over many references; filled here.
 
     Returns:
         The absolute real path of a local file; any other URI as it is. Nothing is fetched.
@@ -80,7 +74,7 @@ def resolve_uri(
 
 
 def _real(path: str, known: dict[str, str]) -> str:
-    """The path with every link followed; of its folder only where it was not looked up before."""
+    """Resolve every link of a path; the folder's only if it is not in `known`."""
     folder, name = os.path.split(path)
     if name in ("", ".", ".."):
         return os.path.realpath(path)
@@ -100,7 +94,7 @@ def _looked_up(folder: str, known: dict[str, str]) -> str:
 
 @contextmanager
 def local_path(canonical: str, limits: Limits, *, max_bytes: int | None = None) -> Iterator[Path]:
-    """A local file with the bytes of `canonical` (as `resolve` returned it) for the length of the block.
+    """Open a local file with the bytes of `canonical` (from `resolve_uri`) for the length of the block.
 
     Remote media are copied to a temporary file, which is gone when the block ends.
 
@@ -108,7 +102,7 @@ def local_path(canonical: str, limits: Limits, *, max_bytes: int | None = None) 
         max_bytes: stop the copy there; the larger of the two byte limits by default.
 
     Raises:
-        Reject: as `resolve`, and `media_changed`, `fetch_failed`, `too_many_bytes`, `empty_file`.
+        Reject: as `resolve_uri`, and `media_changed`, `fetch_failed`, `too_many_bytes`, `empty_file`.
     """
     scheme = _scheme(canonical)
     if scheme is None:
@@ -131,7 +125,7 @@ def local_path(canonical: str, limits: Limits, *, max_bytes: int | None = None) 
 
 
 def signature(canonical: str, limits: Limits) -> str:
-    """A short text that changes when the media do, found without reading their bytes.
+    """Return a short text that changes when the media do, without reading their bytes.
 
     Size and modification time for files; ETag, date and size for web media; fsspec's own key for the rest. A web
     server that states none of these gets a new signature every time, so that its media are read again.
@@ -152,7 +146,7 @@ def signature(canonical: str, limits: Limits) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """Compute the SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -176,7 +170,7 @@ def _file_uri_path(uri: str) -> str:
 
 
 def _stat_file(path: str) -> os.stat_result:
-    """`stat` of a regular file; never opens it, so that a FIFO cannot block."""
+    """Call `stat` on a regular file; never open it, so that a FIFO cannot block."""
     try:
         status = Path(path).stat()
     except OSError as error:  # missing, a link in a circle, a name too long, a folder we may not enter
@@ -192,7 +186,7 @@ def _file_kind(mode: int) -> str:
 
 
 def _check_fsspec(uri: str, limits: Limits) -> None:
-    """Every scheme in a chain such as `zip://a.jpg::s3://b/c.zip` must be permitted."""
+    """Refuse a URI if any scheme of its chain, such as `zip://a.jpg::s3://b/c.zip`, is not permitted."""
     for link in uri.split("::"):
         scheme = link.partition(":")[0].lower()
         if scheme in _NEVER_THROUGH_FSSPEC or scheme not in limits.allowed_schemes:
@@ -236,7 +230,7 @@ def _fsspec_errors(uri: str) -> Iterator[None]:
 
 @contextmanager
 def open_medium(entry: Mapping[str, Any], limits: Limits) -> Iterator[Path]:
-    """A local file with the bytes that ingest saw, for the length of the block: the row key stands for no others.
+    """Open a medium of an item as a local file for the length of the block; refuse bytes other than ingest saw.
 
     Of a picture the digest is compared; of a video or sound the size must do, since reading all of it costs its length.
 
@@ -257,7 +251,7 @@ def open_medium(entry: Mapping[str, Any], limits: Limits) -> Iterator[Path]:
 
 
 def visual_media(row: Row, pictures: int) -> Sequence[Mapping[str, Any]]:
-    """What stands for how an item looks: its first video alone, or else its pictures, `pictures` of them at most.
+    """Return the media that show an item: its first video alone, or else its pictures, `pictures` of them at most.
 
     Raises:
         Reject: `no_media` (filtered) where it has neither.
@@ -269,7 +263,7 @@ def visual_media(row: Row, pictures: int) -> Sequence[Mapping[str, Any]]:
 
 
 def media_of_role(row: Row, role: str) -> Sequence[Mapping[str, Any]]:
-    """The media of an item with a role (`image`, `video`, `audio`), in the order of its manifest."""
+    """Return the media of an item that have a role (`image`, `video`, `audio`), in the order of its manifest."""
     return [entry for entry in row["media"] or [] if entry["role"] == role]
 
 
@@ -315,7 +309,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 
 
 def sniff_format(path: Path) -> str | None:
-    """Name the format of a file: `jpeg`, `mp4`, `svg`, `text` and so on, or None for bytes it does not know."""
+    """Name the format of a file by its first bytes: `jpeg`, `mp4`, `svg`, `text` and so on; None if unknown."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     for offset, magic, name in _SIGNATURES:

@@ -1,8 +1,8 @@
-"""From an image file to the pixels an encoder reads.
+"""Decode an image file into the pixels an encoder reads.
 
-The header is read and judged before any pixel is decoded; the content decides what a file is, not its name. Colour
-profiles are not applied (neither the training data of the usual encoders nor their reference code applies them) and
-floating-point pixels are turned away, because nothing in the file says which value is white.
+The header is checked before any pixel is decoded; the content decides what a file is, not its name. Colour profiles are
+not applied (neither the training data of the usual encoders nor their reference code applies them) and floating-point
+pixels are refused, because nothing in the file says which value is white.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _SIDEWAYS = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """How a picture becomes the fixed array of one encoder.
+    """Resize, crop and colour handling by which a picture becomes the fixed array of one encoder.
 
     Attributes:
         size: (height, width) of the result in pixels; for `longest` only the first number counts.
@@ -75,7 +75,7 @@ class ImageTransform:
     crop_pct: float = 1.0
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) that a picture of `width` x `height` is resized to, before any crop."""
+        """Compute (width, height) to which a picture of `width` x `height` is resized, before any crop."""
         target_height, target_width = self.size
         if self.resize == "squash":
             return target_width, target_height
@@ -99,7 +99,7 @@ class ImageTransform:
         return np.array(self.fitted(image, image.size, (0.0, 0.0, *image.size)))
 
     def fitted(self, image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
-        """A picture of `size` (width, height), which fills `box` (left, upper, right, lower) of an RGB image, resized
+        """Resize a picture of `size` (width, height), which fills `box` (left, upper, right, lower) of an RGB image,
         and cut. Columns that the cut drops are not resized. Rows are: without them Pillow's two passes round otherwise,
         by a level in one value of eight; columns cost one value in thousands, where it rounds the box's edges."""
         wanted = self.resized(*size)
@@ -115,7 +115,7 @@ class ImageTransform:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What the header says: size in pixels as shown (EXIF orientation applied), Pillow's format name, frame count."""
+    """Header of an image: size in pixels as shown (EXIF orientation applied), Pillow's format name, frame count."""
 
     width: int
     height: int
@@ -170,7 +170,7 @@ def load_image(path: Path, limits: Limits, transform: ImageTransform, *, shrink:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any 8- or 16-bit Pillow image as RGB; 16-bit values keep their scale, transparent parts become white."""
+    """Convert any 8- or 16-bit Pillow image to RGB; 16-bit values keep their scale, transparent parts become white."""
     if image.mode in ("F", "LAB"):
         raise Reject("unsupported_media", f"pixel mode {image.mode}")
     if image.mode.startswith("I"):  # I;16 and its kin; Pillow also keeps 16-bit samples in the 32-bit mode I
@@ -192,7 +192,7 @@ def check_size(width: int, height: int, limits: Limits) -> None:
 
 @contextmanager
 def _opened(path: Path, limits: Limits) -> Iterator[ImageFile.ImageFile]:
-    """An image whose header passed the limits."""
+    """Open an image and hold its header against the limits."""
     size = path.stat().st_size
     if size == 0:
         raise Reject("empty_file", "0 bytes")

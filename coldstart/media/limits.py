@@ -1,4 +1,4 @@
-"""How much one item's media may cost, and where they may come from."""
+"""Limits on the size and the sources of one item's media."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What one item's media may cost; picklable, so that workers carry it.
+    """Limits on the media of one item; picklable, so that workers receive it.
 
     Attributes:
         max_image_bytes, max_video_bytes: size of the file.
@@ -29,7 +29,7 @@ class Limits:
     allowed_schemes: tuple[str, ...] = ("s3", "gs", "az", "abfs", "memory")
 
     def deadline_along(self, length_s: float) -> float:
-        """Seconds that a worker may spend on one item of which it decodes so many seconds, not a few frames."""
+        """Return the deadline in seconds for an item of which a worker decodes `length_s` seconds, not a few frames."""
         return self.deadline_s + _SLOWEST * length_s
 
 

@@ -1,12 +1,8 @@
-"""A few small pictures of an item, and the start of its sound, to judge their quality. Workers import this module.
+"""Load pictures, frames and media headers of one item in a worker process.
 
-What a model sees of an item, decoded in a worker: its pictures, or frames of its video.
-
-Workers import this module: it needs neither torch nor Arrow nor the store.
-
-What ingest learns of an item's media in a worker: headers, digests, and with them the item's row key.
-
-Workers import this module: it needs neither torch nor Arrow nor the store.
+`LoadPictures` feeds encoders, generators and safety checks, the quality loader measures of quality, `ProbeMedia` the
+ingest stage: headers, digests, and with them the item's row key. Workers import this module: it needs neither torch
+nor Arrow nor the store.
 """
 
 from __future__ import annotations
@@ -62,7 +58,7 @@ class QualitySample:
 
 @dataclass(frozen=True)
 class LoadGlimpse:
-    """Decodes frames of the first video of an item, or its pictures; the cost is their number."""
+    """Decode frames of the first video of an item, or its pictures; the cost is their number."""
 
     limits: Limits
     pictures: int
@@ -96,14 +92,14 @@ class LoadGlimpse:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the model sees of one item: uint8 [H, W, 3] arrays, and for a video the second of each."""
+    """Images of one item, uint8 [H, W, 3] each, and for frames of a video the second at which each begins."""
 
     images: list[NDArray[np.uint8]]
     times_s: list[float] | None
 
 
 def spread_times(times_s: Sequence[float], count: int) -> list[float]:
-    """At most `count` of the times, spread evenly over their places, the first and last among them."""
+    """Choose at most `count` of the times, spread evenly over their places, the first and last among them."""
     if len(times_s) <= count:
         return list(times_s)
     return [times_s[round(place)] for place in np.linspace(0, len(times_s) - 1, count)]
@@ -111,7 +107,7 @@ def spread_times(times_s: Sequence[float], count: int) -> list[float]:
 
 @dataclass(frozen=True)
 class LoadPictures:
-    """Decodes frames of the first video of an item, or its pictures; the cost is their number.
+    """Load the pictures of an item, or frames of its first video; the cost is their number.
 
     `shots` takes the frames that stand for the shots in `row["shots"]`, spread evenly over them where there are more
     than `frames`; a video whose shots are not known is sampled as by `uniform`.
@@ -147,7 +143,7 @@ class LoadPictures:
 
 @dataclass(frozen=True)
 class ProbeMedia:
-    """Reads the header of every medium of one item, digests its bytes and computes the item's row key."""
+    """Read the header of every medium of one item, digest its bytes and compute the item's row key."""
 
     limits: Limits
 

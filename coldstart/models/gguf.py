@@ -1,4 +1,4 @@
-"""GGUF files: their metadata, and their tensors as float32. Reads what the starter language model holds, and no more.
+"""Read GGUF files: their metadata, and their tensors as float32. Covers the types of the starter language model only.
 
 Layout: the GGUF specification (version 3) of ggml; blocks of `Q4_1` and `Q8_0` as in ggml's `ggml-common.h`. Written
 anew because the library's reader takes many seconds over a vocabulary, and transformers calls it three times.
@@ -27,7 +27,7 @@ _TYPES: dict[int, tuple[int, int]] = {0: (1, 4), 1: (1, 2), 3: (_BLOCK, 20), 8: 
 
 @dataclass(frozen=True)
 class GgufFile:
-    """One file.
+    """Header of an open GGUF file, its tensors mapped from disk.
 
     Attributes:
         metadata: key -> number, text, or a list of these.
@@ -41,7 +41,7 @@ class GgufFile:
     data: NDArray[np.uint8]
 
     def tensor(self, name: str) -> NDArray[np.float32]:
-        """One tensor, de-quantised, of its own shape.
+        """Read one tensor, de-quantised, in its own shape.
 
         Raises:
             KeyError: there is none of that name.
@@ -71,7 +71,7 @@ class GgufFile:
 
 
 def read_gguf(path: Path) -> GgufFile:
-    """Open a file and read what stands before its tensors.
+    """Open a file and read its header.
 
     Raises:
         ColdstartError: it is no GGUF file of version 3, or ends too early.

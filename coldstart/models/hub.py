@@ -1,6 +1,4 @@
-"""Model files of a hub name: from the local hub cache, else one download, else one clear line. Never a
-silent wait.
-"""
+"""Find model files by a hub name: in the local cache, else by one download, else refuse at once."""
 
 from __future__ import annotations
 
@@ -9,16 +7,16 @@ from pathlib import Path
 
 from coldstart.errors import ColdstartError
 
-PROBE_S = 3.0  # a hub that does not answer a first request within this time counts as not there
+PROBE_S = 3.0  # a hub that does not answer a first request within this time counts as unreachable
 
 
 def hub_file(repo: str, filenames: Sequence[str], *, name: str, instead: str, what: str = "encoder") -> Path:
-    """The first of `filenames` that the local hub cache holds, else the first that the hub has.
+    """Find the first of `filenames` in the local hub cache, else download the first that the hub has.
 
     Args:
         repo: `ORGANISATION/NAME`.
         filenames: in order of preference.
-        name: the name that was asked for, for the message.
+        name: the requested name, for the message.
         instead: how to write it with local files, for the message.
         what: what the name is of, for the message.
 
@@ -44,7 +42,7 @@ def hub_file(repo: str, filenames: Sequence[str], *, name: str, instead: str, wh
 
 
 def hub_folder(repo: str, patterns: Sequence[str], *, name: str, instead: str, what: str = "encoder") -> Path:
-    """The folder of those files of a hub model that match the globs; from the cache where it has any of them.
+    """Find the folder of a hub model's files that match the globs; in the cache if it has any of them.
 
     Raises:
         ColdstartError: as `hub_file`, or `repo` cannot be a hub name.
@@ -68,7 +66,7 @@ def hub_folder(repo: str, patterns: Sequence[str], *, name: str, instead: str, w
 
 
 def _require_hub(repo: str, name: str, instead: str, what: str = "encoder") -> None:
-    """Raise at once where the hub cannot be reached."""
+    """Raise at once if the hub cannot be reached."""
     import httpx
     from huggingface_hub import constants, is_offline_mode
 

