@@ -35,7 +35,7 @@ from benchmarks.report import CACHE, Row
 from coldstart import encoders
 from coldstart.core.stage import Reject
 from coldstart.describe.finetune.training import Example, VlmSettings
-from coldstart.describe.finetune.vlm import train
+from coldstart.describe.finetune.vlm import train_vlm
 from coldstart.describe.finetune.vlm_state import Epoch
 from coldstart.encoders.starter import IMAGE_DIM, LEVELS_DIM
 from coldstart.generators import Request, Sampling, _smollm2
@@ -159,7 +159,7 @@ def fitted(
 
         tokenizer, model = _smollm2.load_tokenizer(), _smollm2.load_model(torch.device("cpu"), torch.bfloat16)
         began, load, whole = time.process_time(), os.getloadavg()[0], not (folder / STATE).exists()
-        made = train(
+        made = train_vlm(
             seen,
             parts["train"].tolist(),
             examples["train"],

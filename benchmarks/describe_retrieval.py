@@ -28,7 +28,7 @@ from benchmarks.report import Row
 from coldstart import encoders
 from coldstart.core import prompts
 from coldstart.core.description import Description, parse, sentence
-from coldstart.describe.evaluate.retrieval_gain import Gallery, gain
+from coldstart.describe.evaluate.retrieval_gain import Gallery, retrieval_gain
 from coldstart.metrics.splits import group_items, near_pairs
 
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
@@ -84,7 +84,7 @@ def fashion() -> dict[str, Any]:
         asking=[True] * len(test),
     )
     pairs = [("given", name) for name in both] + _pairs(list(alone), "") + _pairs(list(alone), "given + ")
-    found = gain(gallery, pairs, encoder.encode_documents, encoder.encode_queries)
+    found = retrieval_gain(gallery, pairs, encoder.encode_documents, encoder.encode_queries)
     return {"items": len(test), "writers": list(alone)[:-1], **found}
 
 

@@ -28,7 +28,7 @@ import torch
 from benchmarks.report import Row, against
 from coldstart.core.device import choose_device
 from coldstart.describe.finetune import _trl, sft
-from coldstart.describe.finetune.base_model import load_base, quiet
+from coldstart.describe.finetune.base_model import load_base, suppress_output
 from coldstart.describe.finetune.training import Example, LoraSettings
 
 PADDED_AT_ONCE = 8
@@ -79,7 +79,7 @@ class Contender:
         """The examples' tokens a second."""
         self.model.train()
         began = seconds(self.device)
-        with sft.narrow_products(self.peft, self.trainer) if self.narrow else nullcontext():
+        with sft.keep_narrow_inputs(self.peft, self.trainer) if self.narrow else nullcontext():
             for batch in self.batches:
                 self.trainer.training_step(self.model, dict(batch))
                 self.optimiser.step()
@@ -92,9 +92,9 @@ def packed(examples: list[Example], device: torch.device, dtype: torch.dtype, fo
     settings = LoraSettings(pack_tokens=PACK, batch_tokens=PACK)
     base = load_base("starter", device, dtype)
     model = sft.with_lora(base, settings)
-    rows = sft.Rows.of(base, examples, [], settings, None)
+    rows = sft.TrainingRows.of(base, examples, [], settings, None)
     return Contender(
-        sft.trainer(base, model, rows, settings, device, folder, None, "benchmark"), model, device, narrow=True
+        sft.build_trainer(base, model, rows, settings, device, folder, None, "benchmark"), model, device, narrow=True
     )
 
 
@@ -113,7 +113,7 @@ def padded(examples: list[Example], device: torch.device, dtype: torch.dtype, fo
         report_to=[],
         disable_tqdm=True,
     )
-    rows = [sft.row_of(base.tokenizer, one) for one in examples]
+    rows = [sft.example_row(base.tokenizer, one) for one in examples]
     collate = DataCollatorForSeq2Seq(base.tokenizer, padding=True)
     trainer = Trainer(model=model, args=args, train_dataset=rows, data_collator=collate)
     return Contender(trainer, model, device, narrow=False)
@@ -145,13 +145,13 @@ def run(short: bool) -> dict[str, Any]:
     count, rounds = (16, 2) if short else (48, 5)
     torch.set_num_threads(1)
     try:
-        with tempfile.TemporaryDirectory() as name, quiet(0, device):
+        with tempfile.TemporaryDirectory() as name, suppress_output(0, device):
             examples = make_examples(count)
             ours, theirs = (make(examples, device, dtype, Path(name) / make.__name__) for make in (packed, padded))
             labels = [label for batch in theirs.batches for label in batch["labels"].flatten().tolist()]
             masks = [int(batch["attention_mask"].sum()) for batch in theirs.batches]
             tokens, places = sum(masks), sum(batch["input_ids"].numel() for batch in theirs.batches)
-            learnt = sum(label != _trl.IGNORED for label in labels) / tokens
+            learnt = sum(label != _trl.IGNORED_LABEL for label in labels) / tokens
             figures: dict[str, list[float]] = {"packed": [], "padded": [], "limit": []}
             for turn in range(rounds + 1):
                 found = {

@@ -1,6 +1,7 @@
-"""Descriptions by the writer before and after its fit: those that the workspace holds, and on request the other's.
+"""Collect descriptions by the writer before and after its fit: the stored ones, and on request new ones by the other.
 
-What is written here is checked by the pipeline's own rules, kept in a table of the workspace, and written once.
+New descriptions are checked by the pipeline's own rules and stored in a table of the workspace, so that each is
+written once.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.progress import Progress
 from coldstart.core.stage import Reject, Row
-from coldstart.describe.evaluate.workspace import evidence
-from coldstart.describe.finetune.fit import needs_a_fit
+from coldstart.describe.evaluate.workspace import load_item_evidence
+from coldstart.describe.finetune.fit import requires_fit
 from coldstart.describe.finetune.settings import FINETUNE, WRITE
-from coldstart.describe.writing import DEFAULT_PROMPTS, Writer, load_prompt_builder, given_fields, load_prompts
+from coldstart.describe.writing import DEFAULT_PROMPTS, Writer, given_fields, load_prompt_builder, load_prompts
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
 from coldstart.store import Store
-from coldstart.store.fits import Writing, writing_in
-from coldstart.store.freshness import Standing
+from coldstart.store.fits import WriterConfig, read_writer_config
+from coldstart.store.freshness import PipelineState
 
 BASE, ADAPTER = "base", "adapter"
 CHECK = "describe.check"
@@ -40,14 +41,14 @@ _SCHEMA = pa.schema([("key", pa.string()), ("item_id", pa.string()), ("text", pa
 
 @dataclass(frozen=True)
 class WriterTexts:
-    """What one writer wrote.
+    """Descriptions by one writer.
 
     Attributes:
-        writer: `base` or `adapter`; model: its name.
-        texts: item -> what the checks left, as an encoder reads it, empty where that is nothing; items that it was not
-            asked about are not there.
-        needs: names of costs; costs: of what was written here.
-        shown: fields that it was shown; None: all.
+        writer: `base` or `adapter`; model: name of the generator.
+        texts: item -> checked description as an encoder reads it, empty where nothing is left; without items that were
+            not requested.
+        needs: names of costs; costs: of descriptions written here.
+        shown: fields of the prompt; None: all.
     """
 
     writer: str
@@ -58,8 +59,8 @@ class WriterTexts:
     shown: tuple[str, ...] | None = None
 
 
-def stored_descriptions(store: Store, pipeline: Pipeline, pipeline_state: Standing) -> WriterTexts | None:
-    """What the pipeline's own writer wrote and its last checks left; None where it describes nothing."""
+def stored_descriptions(store: Store, pipeline: Pipeline, pipeline_state: PipelineState) -> WriterTexts | None:
+    """Read the checked descriptions of the pipeline's own writer; None where there are none."""
     checks = pipeline.of_kind(CHECK)
     if not checks:
         return None
@@ -77,20 +78,24 @@ def stored_descriptions(store: Store, pipeline: Pipeline, pipeline_state: Standi
             texts[row["item_id"]] = _text({**row, "attributes": values})
     writer = BASE if writing.adapter is None else ADAPTER
     shown = None if ask.given is None else tuple(sorted(ask.given))
-    return WriterTexts(writer, spec.settings.generator, texts, required_costs(name, pipeline, pipeline_state), (), shown)
+    return WriterTexts(
+        writer, spec.settings.generator, texts, required_costs(name, pipeline, pipeline_state), (), shown
+    )
 
 
 def other_writer(store: Store, pipeline: Pipeline, known: str | None) -> tuple[str, Writer, tuple[str, ...] | None]:
-    """Its name, who writes, and what it is shown: `base` where the workspace holds the adapter's, else the adapter.
+    """Load the other writer: its name, the writer, and its prompt's fields.
+
+    It is `base` where the workspace holds descriptions by the adapter, else `adapter`.
 
     Raises:
-        ColdstartError: nothing is tuned, so that there is no adapter; or the base cannot write before its fit.
+        ColdstartError: there is no adapter, or the base generator cannot write before a fit.
     """
     wanted = BASE if known == ADAPTER else ADAPTER
     specs, fits = pipeline.of_kind(WRITE), pipeline.of_kind(FINETUNE)
     if wanted == BASE:
         writing, ask = load_prompt_builder(specs[-1], pipeline)
-        if needs_a_fit(writing.generator):
+        if requires_fit(writing.generator):
             raise ColdstartError(f"{writing.generator} writes nothing before it is fitted")
         by_kind, given, settings = ask.by_kind, ask.given, specs[-1].settings
     else:
@@ -104,7 +109,7 @@ def other_writer(store: Store, pipeline: Pipeline, known: str | None) -> tuple[s
         adapter=None if wanted == BASE else writing.adapter,
         **settings.options,
     )
-    rules = evidence(store, pipeline, []).rules
+    rules = load_item_evidence(store, pipeline, []).rules
     limits = Limits(**pipeline.media.limits())
     writer = Writer(generator, by_kind, writing.attributes, rules, limits, settings.frames, settings.pictures)
     return wanted, writer, None if given is None else tuple(sorted(given))
@@ -120,18 +125,17 @@ def write_descriptions(
     count: int | None,
     progress: Progress,
 ) -> WriterTexts:
-    """What a writer writes of so many of these items, drawn at random; what it wrote of one before stands.
+    """Describe so many items, drawn at random; descriptions written before are reused.
 
     Args:
-        rows: of items, with their evidence; count: None for all.
+        rows: rows of items, with their evidence; count: None for all.
     """
     if count is not None and count < len(rows):
         rows = random.Random(0).sample(sorted(rows, key=lambda row: str(row["item_id"])), count)
     passport = asdict(writer.generator.passport())
-    asked = {kind: prompt.digest for kind, prompt in writer.prompts.items()}
-    table = (
-        f"{PREFIX}{digest([passport, asked, None if given is None else list(given), writer.attributes.plain()])[:12]}"
-    )
+    prompts_digests = {kind: prompt.digest for kind, prompt in writer.prompts.items()}
+    fields = None if given is None else list(given)
+    table = f"{PREFIX}{digest([passport, prompts_digests, fields, writer.attributes.plain()])[:12]}"
     keys = {row["item_id"]: digest([row["row_key"], row.get("evidence")]) for row in rows}
     known = {row["key"]: row for row in store.read(table).to_pylist()} if store.has(table) else {}
     new = [row for row in rows if keys[row["item_id"]] not in known]
@@ -159,23 +163,24 @@ def _write_and_check(
     keys: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     started = monotonic()
-    seen = evidence(store, pipeline, [row["item_id"] for row in rows]).seen
+    seen = load_item_evidence(store, pipeline, [row["item_id"] for row in rows]).seen
     written = writer.write(rows, given)
     checked = writer.check(rows, written, None, seen)  # as the stage does: grounds are all that is known
     each = (monotonic() - started) / len(rows)
     found = []
     for row, one in zip(rows, checked, strict=True):
-        told = None if isinstance(one, Reject) else one.description
-        text = "" if told is None else _text({**asdict(told), "attributes": list(told.attributes.values())})
+        described = None if isinstance(one, Reject) else one.description
+        fields = {} if described is None else asdict(described)
+        text = _text({**fields, "attributes": list(described.attributes.values())}) if described else ""
         found.append({"key": keys[row["item_id"]], "item_id": row["item_id"], "text": text, "seconds": each})
     return found
 
 
-def _finetuned_writer(store: Store, pipeline: Pipeline, fits: Sequence[StageSpec]) -> tuple[Writing, Any]:
+def _finetuned_writer(store: Store, pipeline: Pipeline, fits: Sequence[StageSpec]) -> tuple[WriterConfig, Any]:
     made = store.artifacts.newest(fits[-1].name) if fits else None
     if made is None:
         raise ColdstartError("no writer is tuned: run `coldstart finetune describe`")
-    return writing_in(made.folder, pipeline.attributes), fits[-1].settings
+    return read_writer_config(made.folder, pipeline.attributes), fits[-1].settings
 
 
 def _write_spec(pipeline: Pipeline, check: str) -> StageSpec:
@@ -184,5 +189,5 @@ def _write_spec(pipeline: Pipeline, check: str) -> StageSpec:
     return pipeline.stage(name)
 
 
-def _text(told: Mapping[str, Any]) -> str:
-    return prompts.load("described").render(told)
+def _text(description: Mapping[str, Any]) -> str:
+    return prompts.load("described").render(description)

@@ -1,13 +1,12 @@
-"""The steps of a ladder, gathered from a workspace: what each stage of its pipeline tells of items, and what it took.
+"""Collect the steps of an ablation from a workspace: what each stage of its pipeline adds to items, and its cost.
 
-A step whose stage is not there, or told nothing, is missing, with the reason and what would help.
+A step whose stage is absent, or adds nothing, is missing, with the reason and the next step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +25,14 @@ from coldstart.ablation.inputs import (
 from coldstart.ablation.report import Cost, seconds
 from coldstart.ablation.steps import MissingStep, Step
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.progress import Progress
 from coldstart.core.stage import Row
-from coldstart.describe.evaluate.retrieval_gain import text_encoder
-from coldstart.describe.finetune.dataset import rows_of
+from coldstart.describe.evaluate.retrieval_gain import evaluation_encoder
+from coldstart.describe.finetune.dataset import item_rows
 from coldstart.errors import ColdstartError
 from coldstart.recommend.model.fusion import Content
 from coldstart.store import Store
-from coldstart.store.freshness import Standing
+from coldstart.store.freshness import PipelineState
 
 PICTURES, TITLE, WORDS, EVIDENCE, BEHAVIOUR = "pictures", "title", "words", "evidence", "behaviour"
 ORDER = (PICTURES, TITLE, WORDS, EVIDENCE, BASE, ADAPTER, BEHAVIOUR)
@@ -41,7 +41,7 @@ _EVIDENCE_PARTS = ("transcript", "screen_text")
 
 @dataclass
 class Ladder:
-    """What is gathered on the way up."""
+    """Steps of an ablation while they are collected, with their content blocks and costs."""
 
     blocks: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -51,63 +51,70 @@ class Ladder:
     caveats: list[str] = field(default_factory=list)
     pictures: tuple[str, ...] = ()
     below: frozenset[str] = frozenset()
-    """Costs of pictures, and of what was heard and read: all steps after stand on them."""
+    """Names of the costs of image spaces and evidence, which all later steps depend on."""
 
-    def add_costs(self, needs: frozenset[str], store: Store, standing: Standing) -> None:
-        """Of stages, as runs have recorded them; those that are there already stay."""
-        self.costs |= recorded_costs(sorted(needs - self.costs.keys()), store, standing)
+    def add_costs(self, needs: frozenset[str], store: Store, pipeline_state: PipelineState) -> None:
+        """Add the recorded costs of stages; known ones stay."""
+        self.costs |= recorded_costs(sorted(needs - self.costs.keys()), store, pipeline_state)
 
 
 def build_ladder(
-    store: Store, pipeline: Pipeline, standing: Standing, content: Content, write: int | str | None, progress: Any
+    store: Store,
+    pipeline: Pipeline,
+    pipeline_state: PipelineState,
+    content: Content,
+    write: int | str | None,
+    progress: Progress,
 ) -> Ladder:
-    """All steps over some items.
+    """Collect all steps over some items.
 
     Args:
-        content: the items, with their pictures' vectors; write: as `coldstart.ablation.workspace` has it.
+        content: the items, with vectors of image spaces; write: as in `coldstart.ablation.workspace`.
 
     Raises:
-        ColdstartError: nothing at all is known of the items.
+        ColdstartError: the items have no content at all.
     """
     ladder = Ladder()
-    _add_pictures(ladder, store, pipeline, standing, content)
-    every = rows_of(store, pipeline, pipeline.stages[-1].name, standing)
+    _add_pictures(ladder, store, pipeline, pipeline_state, content)
+    every = item_rows(store, pipeline, pipeline.stages[-1].name, pipeline_state)
     items = [every[item] for item in content.item_ids]
-    encoder, budgets = text_encoder(pipeline)
+    encoder, budgets = evaluation_encoder(pipeline)
     parts = cut_parts([text_parts(row) for row in items], budgets, encoder)
     texts = TextVectors(store, encoder, progress)
     known: tuple[str, ...] = ("title",)
     _add_text(ladder, texts, parts, TITLE, "its title", (), known)
-    _add_text(ladder, texts, parts, WORDS, "and what its seller wrote", known, ("description",))
+    _add_text(ladder, texts, parts, WORDS, "and its description by the seller", known, ("description",))
     known += ("description",)
     specs = pipeline.of_kind("understand.evidence")
     if specs:
-        needs = required_costs(specs[-1].name, pipeline, standing)
-        ladder.add_costs(needs, store, standing)
-        _add_text(
-            ladder, texts, parts, EVIDENCE, "and what is said and written in its media", known, _EVIDENCE_PARTS, needs
-        )
+        needs = required_costs(specs[-1].name, pipeline, pipeline_state)
+        ladder.add_costs(needs, store, pipeline_state)
+        _add_text(ladder, texts, parts, EVIDENCE, "and its transcript and screen text", known, _EVIDENCE_PARTS, needs)
         known += _EVIDENCE_PARTS
         ladder.below |= needs
     else:
-        why = "the pipeline does not listen or read: it has no stage of kind understand.evidence"
-        ladder.missing.append(MissingStep(EVIDENCE, why))
-    for one in _add_descriptions(ladder, store, pipeline, standing, items, write, progress):
-        told = [{**own, one.writer: one.texts.get(row["item_id"], "")} for own, row in zip(parts, items, strict=True)]
+        reason = "the pipeline has no stage of kind understand.evidence"
+        ladder.missing.append(MissingStep(EVIDENCE, reason))
+    for one in _add_descriptions(ladder, store, pipeline, pipeline_state, items, write, progress):
+        described = [
+            {**own, one.writer: one.texts.get(row["item_id"], "")} for own, row in zip(parts, items, strict=True)
+        ]
         ladder.costs |= {cost.name: cost for cost in one.costs}
-        ladder.add_costs(one.needs, store, standing)
+        ladder.add_costs(one.needs, store, pipeline_state)
         about = f"and what {one.model} wrote of it"
-        _add_text(ladder, texts, told, one.writer, about, known, (one.writer,), one.needs)
+        _add_text(ladder, texts, described, one.writer, about, known, (one.writer,), one.needs)
         ladder.covered[one.writer] = sum(row["item_id"] in one.texts for row in items) / len(items)
     if not ladder.steps:
-        raise ColdstartError(f"nothing is known of the items in workspace {store.uri}: run `coldstart run` first")
+        raise ColdstartError(f"the items of workspace {store.uri} have no content: run `coldstart run` first")
     last = ladder.steps[-1]
-    about = "and whom it goes to, by the mapper that held-out items chose"
+    about = "and interactions, by the mapper selected on held-out items"
     ladder.steps.append(Step(BEHAVIOUR, about, last.blocks, last.needs, is_behaviour=True))
     return ladder
 
 
-def _add_pictures(ladder: Ladder, store: Store, pipeline: Pipeline, standing: Standing, content: Content) -> None:
+def _add_pictures(
+    ladder: Ladder, store: Store, pipeline: Pipeline, pipeline_state: PipelineState, content: Content
+) -> None:
     spaces = [name for name in content.blocks if content.present(name).any()]
     if not spaces:
         why = "holds no vectors yet: run `coldstart run`" if content.blocks else "is not there: embed pictures first"
@@ -115,9 +122,9 @@ def _add_pictures(ladder: Ladder, store: Store, pipeline: Pipeline, standing: St
         return
     ladder.blocks |= {name: content.blocks[name] for name in spaces}
     ladder.pictures = tuple(spaces)
-    ladder.below = frozenset().union(*(required_costs(name, pipeline, standing) for name in spaces))
-    ladder.add_costs(ladder.below, store, standing)
-    ladder.steps.append(Step(PICTURES, "what it looks like", ladder.pictures, ladder.below))
+    ladder.below = frozenset().union(*(required_costs(name, pipeline, pipeline_state) for name in spaces))
+    ladder.add_costs(ladder.below, store, pipeline_state)
+    ladder.steps.append(Step(PICTURES, "its images", ladder.pictures, ladder.below))
     ladder.covered[PICTURES] = float(np.any([content.present(name) for name in spaces], axis=0).mean())
 
 
@@ -131,14 +138,14 @@ def _add_text(
     adds: tuple[str, ...],
     needs: frozenset[str] = frozenset(),
 ) -> None:
-    """A step whose text has the parts that are known and those that it adds."""
-    told = [join_parts(own, (*known, *adds)) for own in parts]
+    """Add a step whose text has the known parts and those that it adds."""
+    joined = [join_parts(own, (*known, *adds)) for own in parts]
     added = [any(own.get(part) for part in adds) for own in parts]
     if not any(added):
         ladder.missing.append(MissingStep(name, f"no item has a {' or a '.join(adds)}".replace("_", " ")))
         return
-    ladder.blocks[name] = texts.vectors(name, told)
-    cost = texts.cost(f"encoding texts of {name}", told)
+    ladder.blocks[name] = texts.vectors(name, joined)
+    cost = texts.cost(f"encoding texts of {name}", joined)
     ladder.costs[cost.name] = cost
     ladder.steps.append(Step(name, about, (*ladder.pictures, name), ladder.below | needs | {cost.name}))
     ladder.covered[name] = float(np.mean(added))
@@ -148,32 +155,32 @@ def _add_descriptions(
     ladder: Ladder,
     store: Store,
     pipeline: Pipeline,
-    standing: Standing,
+    pipeline_state: PipelineState,
     items: Sequence[Row],
     write: int | str | None,
-    progress: Any,
+    progress: Progress,
 ) -> list[WriterTexts]:
-    """Base before adapter, both over the same items; those that are not there are missing, with what would help."""
-    own = descriptions.stored_descriptions(store, pipeline, standing)
+    """Collect descriptions, base before adapter, both over the same items; add absent ones to the missing steps."""
+    own = descriptions.stored_descriptions(store, pipeline, pipeline_state)
     if own is None:
         why = "nothing is described: `coldstart describe` writes, `coldstart finetune describe` tunes the writer"
         ladder.missing += [MissingStep(BASE, why), MissingStep(ADAPTER, why)]
         return []
     found = [own]
     other = BASE if own.writer == ADAPTER else ADAPTER
-    asked = [row for row in items if row["item_id"] in own.texts]
+    described = [row for row in items if row["item_id"] in own.texts]
     if write is None:
-        ladder.missing.append(MissingStep(other, _offer(store, standing, own, other, len(asked))))
+        ladder.missing.append(MissingStep(other, _offer(store, pipeline_state, own, other, len(described))))
     else:
         count = None if write == "all" else int(write)
         try:
             name, writer, shown = descriptions.other_writer(store, pipeline, own.writer)
-            told = descriptions.write_descriptions(store, pipeline, name, writer, shown, asked, count, progress)
+            written = descriptions.write_descriptions(store, pipeline, name, writer, shown, described, count, progress)
         except ColdstartError as error:
             ladder.missing.append(MissingStep(other, str(error)))
         else:
-            same = {item: text for item, text in own.texts.items() if item in told.texts}
-            found = sorted([replace(own, texts=same), told], key=lambda one: one.writer != BASE)
+            same = {item: text for item, text in own.texts.items() if item in written.texts}
+            found = sorted([replace(own, texts=same), written], key=lambda one: one.writer != BASE)
     for one in found:
         fields = "all that is known" if one.shown is None else ", ".join(one.shown)
         ladder.caveats.append(f"{one.model} ({one.writer}) was shown {fields}")
@@ -186,10 +193,10 @@ def _add_descriptions(
     return found
 
 
-def _offer(store: Store, standing: Standing, own: WriterTexts, other: str, count: int) -> str:
-    """What it would take to judge the writer that is not there."""
-    names = [name for name in own.needs if standing.stage(name).kind == "describe.write"]
-    per_item = [cost.per_item_s for cost in recorded_costs(names, store, standing).values()]
+def _offer(store: Store, pipeline_state: PipelineState, own: WriterTexts, other: str, count: int) -> str:
+    """Describe how to evaluate the absent writer, with an estimate of the time."""
+    names = [name for name in own.needs if pipeline_state.stage(name).kind == "describe.write"]
+    per_item = [cost.per_item_s for cost in recorded_costs(names, store, pipeline_state).values()]
     known = per_item[0] if per_item and per_item[0] is not None else None
     takes = "" if known is None else f", about {seconds(known * count)} s at the pace of {own.writer}"
     return f"the {other} has written nothing here: `--write all` lets it, {count:,} items{takes}"

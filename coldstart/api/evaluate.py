@@ -90,9 +90,9 @@ class EvaluateMethods(OpenedStore):
         Raises:
             ColdstartError: the pipeline describes nothing, or its generator is tuned by nothing.
         """
-        from coldstart.describe.evaluate.workspace import compared
+        from coldstart.describe.evaluate.workspace import compare_fit
 
-        return compared(self._store, self._loaded(pipeline), limit)
+        return compare_fit(self._store, self._loaded(pipeline), limit)
 
     def evaluate_recommend(
         self,

@@ -18,7 +18,7 @@ import numpy as np
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.stage import Row
 from coldstart.describe.checks import Rules
-from coldstart.describe.visual_evidence import Grounds, Seen, load
+from coldstart.describe.visual_evidence import SeenValues, VisualEvidence, load_visual_evidence
 from coldstart.errors import NotFitted
 from coldstart.understand import policy as word_policy
 from coldstart.understand.safety import scores
@@ -29,12 +29,12 @@ EVIDENCE_KIND = "describe.grounds"
 NAMES_FILE = "names.json"
 
 
-FIELD = "space {}"
+SPACE_FIELD = "space {}"
 """Field of a row under which the row of a space is read."""
 
 
 @dataclass(frozen=True)
-class Seeing:
+class CheckContext:
     """Judges of pictures, and the names of a catalogue.
 
     Attributes:
@@ -45,34 +45,36 @@ class Seeing:
 
     spaces: tuple[str, ...] = ()
     digest: str = ""
-    grounds: Grounds | None = None
+    grounds: VisualEvidence | None = None
     brands: frozenset[str] = field(default_factory=frozenset)
     categories: frozenset[str] = field(default_factory=frozenset)
 
-    def seen(self, rows: Sequence[Row]) -> list[Seen]:
+    def seen(self, rows: Sequence[Row]) -> list[SeenValues]:
         """What the pictures of each item are a ground of; the rows of its spaces are under `FIELD`."""
         if self.grounds is None:
             return [{} for _ in rows]
         vectors = {}
         for space in self.grounds.spaces:
-            own = [(row.get(FIELD.format(space)) or {}).get("vector") for row in rows]
+            own = [(row.get(SPACE_FIELD.format(space)) or {}).get("vector") for row in rows]
             dim = next((len(one) for one in own if one is not None), 0)
             if dim:
                 vectors[space] = np.array([np.zeros(dim) if one is None else one for one in own], np.float32)
         return self.grounds.seen_of(vectors, len(rows))
 
 
-def spaces_of(stage: str, pipeline: Pipeline) -> tuple[str, ...]:
+def evidence_spaces(stage: str, pipeline: Pipeline) -> tuple[str, ...]:
     """The spaces that the last `describe.grounds` before a stage may judge by; none where there is no such stage."""
     grounds = pipeline.before(stage, EVIDENCE_KIND)
     if grounds is None:
         return ()
     wanted = pipeline.stage(grounds).settings.spaces
-    images = [spec.name for spec in pipeline.earlier(grounds) if spec.kind == "embed" and spec.settings.input == "image"]
+    images = [
+        spec.name for spec in pipeline.earlier(grounds) if spec.kind == "embed" and spec.settings.input == "image"
+    ]
     return tuple(images if wanted is None else wanted)
 
 
-def seeing_of(stage: str, pipeline: Pipeline) -> Seeing:
+def load_check_context(stage: str, pipeline: Pipeline) -> CheckContext:
     """What a stage's checks know.
 
     Raises:
@@ -80,17 +82,19 @@ def seeing_of(stage: str, pipeline: Pipeline) -> Seeing:
     """
     grounds = pipeline.before(stage, EVIDENCE_KIND)
     if grounds is None:
-        return Seeing()
+        return CheckContext()
     folder = pipeline.fitted(grounds)
     if folder is None:
         raise NotFitted(f"stage {stage!r} waits for stage {grounds!r}, which has fitted nothing: run it first")
-    return read(folder, spaces_of(stage, pipeline))
+    return read_check_context(folder, evidence_spaces(stage, pipeline))
 
 
-def read(folder: Path, spaces: tuple[str, ...] = ()) -> Seeing:
+def read_check_context(folder: Path, spaces: tuple[str, ...] = ()) -> CheckContext:
     """What a fit of `describe.grounds` left in a folder, which is named for its digest."""
     names = json.loads((folder / NAMES_FILE).read_text("utf-8"))
-    return Seeing(spaces, folder.name, load(folder), frozenset(names["brands"]), frozenset(names["categories"]))
+    return CheckContext(
+        spaces, folder.name, load_visual_evidence(folder), frozenset(names["brands"]), frozenset(names["categories"])
+    )
 
 
 def names_file(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -105,7 +109,7 @@ def names_file(rows: Sequence[Mapping[str, Any]]) -> bytes:
 CHECK_KIND = "describe.check"
 
 
-def rules_of(settings: Any, seeing: Seeing) -> Rules:
+def build_rules(settings: Any, seeing: CheckContext) -> Rules:
     """Those of the settings of such a stage.
 
     Raises:
@@ -119,12 +123,12 @@ def rules_of(settings: Any, seeing: Seeing) -> Rules:
         max_unsupported=settings.max_unsupported,
         brands=seeing.brands,
         categories=seeing.categories,
-        policy=None if policy is None else lambda text: scores(policy.judge({"text": text})),
+        policy=None if policy is None else lambda text: scores(policy.find({"text": text})),
         max_unsafe=settings.max_unsafe,
     )
 
 
-def last_rules(pipeline: Pipeline, seeing: Seeing | None = None) -> Rules:
+def pipeline_rules(pipeline: Pipeline, seeing: CheckContext | None = None) -> Rules:
     """Those of the pipeline's last such stage, or as that is without settings.
 
     Args:
@@ -136,6 +140,6 @@ def last_rules(pipeline: Pipeline, seeing: Seeing | None = None) -> Rules:
     """
     specs = pipeline.of_kind(CHECK_KIND)
     if not specs:
-        seeing = seeing or Seeing()
+        seeing = seeing or CheckContext()
         return Rules(min_seen=0.0, brands=seeing.brands, categories=seeing.categories)
-    return rules_of(specs[-1].settings, seeing or seeing_of(specs[-1].name, pipeline))
+    return build_rules(specs[-1].settings, seeing or load_check_context(specs[-1].name, pipeline))

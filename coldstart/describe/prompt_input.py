@@ -17,24 +17,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core.attributes import Attribute, Attributes, truth
+from coldstart.core.attributes import Attribute, Attributes, recorded_values
 from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, Description, sentence
 from coldstart.core.prompts import Prompt
 from coldstart.core.stage import Reject, Row
 from coldstart.media.loaders import LoadPictures
 
-TEXTS = ("title", "description", "category", "tags", "creator", "transcript", "screen_text")
+TEXT_FIELDS = ("title", "description", "category", "tags", "creator", "transcript", "screen_text")
 """Fields of an item, and of the evidence found in its media, that are text."""
 
 
-FIELDS = (*TEXTS, "price", "facts", "picture")
+FIELDS = (*TEXT_FIELDS, "price", "facts", "picture")
 """All that a view may show; `facts` are the attributes that the record states, `picture` its pictures or frames."""
 
 
 _MIN_WORDS = 5
 
 
-def shown(
+def prompt_values(
     row: Mapping[str, Any], attributes: Attributes, given: Collection[str] | None = None
 ) -> tuple[dict[str, Any], Mapping[str, Attribute]]:
     """What a prompt may read of an item, and the attributes that it should state.
@@ -44,13 +44,13 @@ def shown(
         given: the fields that are shown; None shows all.
     """
     evidence = row.get("evidence") or {}
-    values = {name: row.get(name, evidence.get(name)) for name in (*TEXTS, "price")}
+    values = {name: row.get(name, evidence.get(name)) for name in (*TEXT_FIELDS, "price")}
     if given is not None:
         values = {name: value if name in given else None for name, value in values.items()}
     stated = attributes.of(values["category"])
     facts = {}
     if given is None or "facts" in given:
-        facts = {name: one for name, one in truth(row, stated).items() if _is_fact(stated[name])}
+        facts = {name: one for name, one in recorded_values(row, stated).items() if _is_fact(stated[name])}
     wanted = {name: list(attribute.values) for name, attribute in stated.items()}
     return {**values, "facts": facts, "wanted": wanted}, stated
 
@@ -59,15 +59,15 @@ def _is_fact(attribute: Attribute) -> bool:
     return attribute.source is None or attribute.source.startswith("attributes.")
 
 
-def texts(values: Mapping[str, Any]) -> dict[str, str]:
+def text_fields(values: Mapping[str, Any]) -> dict[str, str]:
     """The texts that are shown, those that are blank left out: what words a claim can be found in. Lines stay lines,
     since an order to the model often begins one."""
-    found = {name: values.get(name) or "" for name in TEXTS}
+    found = {name: values.get(name) or "" for name in TEXT_FIELDS}
     found["tags"] = ", ".join(values.get("tags") or ())
     return {name: text.strip() for name, text in found.items() if text.strip()}
 
 
-def target(
+def target_description(
     row: Mapping[str, Any], stated: Mapping[str, Attribute], given: Collection[str], *, prose: bool = True
 ) -> Description:
     """What should be written of an item whose record is known, when only `given` of it is shown.
@@ -75,7 +75,7 @@ def target(
     The summary is the first two sentences of the item's own description where that is hidden and `prose` is asked
     for, else its attributes as a plain sentence.
     """
-    known = truth(row, stated)
+    known = recorded_values(row, stated)
     own = " ".join((row.get("description") or "").split())
     told = prose and "description" not in given and len(own.split()) >= _MIN_WORDS
     values = [value.casefold() for value in known.values()]
@@ -102,7 +102,7 @@ def _listed(words: list[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptInput:
     """One item as a writer is asked about it.
 
     Attributes:
@@ -119,7 +119,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Ask:
+class PromptBuilder:
     """Turns an item's row into `Asked`. Picklable, for workers.
 
     Attributes:
@@ -131,20 +131,20 @@ class Ask:
     attributes: Attributes
     given: frozenset[str] | None = None
 
-    def __call__(self, row: Mapping[str, Any], images: Sequence[NDArray[np.uint8]] = ()) -> Asked:
-        values, stated = shown(row, self.attributes, self.given)
+    def __call__(self, row: Mapping[str, Any], images: Sequence[NDArray[np.uint8]] = ()) -> PromptInput:
+        values, stated = prompt_values(row, self.attributes, self.given)
         hidden = self.given is not None and "picture" not in self.given
-        return Asked(self.by_kind[row["kind"]], values, stated, () if hidden else tuple(images))
+        return PromptInput(self.by_kind[row["kind"]], values, stated, () if hidden else tuple(images))
 
 
 @dataclass(frozen=True)
-class Gather:
+class LoadPromptInput:
     """What is asked of one item, its pictures decoded where the generator looks at them; its cost is one request."""
 
-    ask: Ask
+    ask: PromptBuilder
     look: LoadPictures | None
 
-    def __call__(self, row: Row) -> tuple[Asked, float]:
+    def __call__(self, row: Row) -> tuple[PromptInput, float]:
         images: list[NDArray[np.uint8]] = []
         if self.look is not None:
             try:

@@ -23,16 +23,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core.attributes import Attribute, Attributes, truth
-from coldstart.describe.visual_judges import Judge, Judged, Worth, by_probe, by_words, shares_of
+from coldstart.core.attributes import Attribute, Attributes, recorded_values
+from coldstart.describe.visual_classifiers import (
+    Classifier,
+    HeldOutScores,
+    LabelledItems,
+    probe_classifier,
+    smoothed_shares,
+    zero_shot_classifier,
+)
 from coldstart.embed.zero_shot import Flags, Numbers, Vectors, ensemble
 
-LEAST = 3
+MIN_ITEMS_PER_VALUE = 3
 """Items that must state a value of an attribute without a list for it to be one."""
 
 
 @dataclass(frozen=True)
-class Question:
+class VisualAttribute:
     """One visual attribute.
 
     Attributes:
@@ -49,11 +56,11 @@ class Question:
     def shares(self) -> Vectors:
         """How frequent each value is, float32 [V]."""
         known = [number for number in self.truth.values() if number >= 0]
-        return shares_of(np.bincount(np.array(known, np.int64), minlength=len(self.values)))
+        return smoothed_shares(np.bincount(np.array(known, np.int64), minlength=len(self.values)))
 
 
 @dataclass(frozen=True)
-class Space:
+class SpacePictures:
     """Pictures of items, by one encoder.
 
     Attributes:
@@ -72,7 +79,7 @@ class Space:
     encode: Callable[[Sequence[str]], Vectors] | None
 
 
-def stated(attributes: Attributes, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[str, bool]]]:
+def stated_values(attributes: Attributes, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[str, bool]]]:
     """Visual attribute -> item -> the value that its record states, and whether that is one of its category's list.
 
     Args:
@@ -86,13 +93,15 @@ def stated(attributes: Attributes, rows: Sequence[Mapping[str, Any]]) -> dict[st
             visual = {name: one for name, one in attributes.of(category).items() if one.visual}
             ready[category] = visual, {name: one.model_copy(update={"values": ()}) for name, one in visual.items()}
         visual, anything = ready[category]
-        for name, value in truth(row, anything).items():
+        for name, value in recorded_values(row, anything).items():
             listed = visual[name].canonical(value)
             found.setdefault(name, {})[row["item_id"]] = (value if listed is None else listed, listed is not None)
     return found
 
 
-def questions(attributes: Attributes, told: Mapping[str, Mapping[str, tuple[str, bool]]]) -> Iterator[Question]:
+def visual_attributes(
+    attributes: Attributes, told: Mapping[str, Mapping[str, tuple[str, bool]]]
+) -> Iterator[VisualAttribute]:
     """The visual attributes of all categories, in the order in which they are first written; `told`: see `stated`."""
     same: dict[str, list[Attribute]] = {}
     for named in attributes.root.values():
@@ -106,7 +115,7 @@ def questions(attributes: Attributes, told: Mapping[str, Mapping[str, tuple[str,
         for value, count in seen.items():
             often[value.casefold()] += count
         closed = [value for one in ones for value in one.values]
-        open_ = [value for value, _ in seen.most_common() if often[value.casefold()] >= LEAST]
+        open_ = [value for value, _ in seen.most_common() if often[value.casefold()] >= MIN_ITEMS_PER_VALUE]
         values: dict[str, str] = {}
         for value in (*closed, *(open_ if any(not one.values for one in ones) else ())):
             values.setdefault(value.casefold(), value)
@@ -116,19 +125,19 @@ def questions(attributes: Attributes, told: Mapping[str, Mapping[str, tuple[str,
             for value in values.values()
         )
         true = {item: numbers.get(value.casefold(), -1) if listed else -1 for item, (value, listed) in own.items()}
-        yield Question(name, tuple(values.values()), words, true)
+        yield VisualAttribute(name, tuple(values.values()), words, true)
 
 
-def fit(
-    asked: Sequence[Question],
-    spaces: Sequence[Space],
+def fit_visual_evidence(
+    asked: Sequence[VisualAttribute],
+    spaces: Sequence[SpacePictures],
     *,
     judge: str,
     template: str,
     precision: float,
     min_items: int,
     meter: Callable[[], None] = lambda: None,
-) -> Grounds:
+) -> VisualEvidence:
     """The judges that reach the precision, of each attribute by how many true claims they would find the ground of.
 
     Args:
@@ -139,7 +148,7 @@ def fit(
     """
     found, reasons = {}, {}
     for question in asked:
-        judges: list[Judge] = []
+        judges: list[Classifier] = []
         most = 0
         for space in spaces:
             places = [place for place, item in enumerate(space.items) if item in question.truth]
@@ -151,15 +160,15 @@ def fit(
         judges.sort(key=lambda one: -one.worth.coverage)
         if not judges:
             reasons[question.name] = _why(question, most, min_items, precision)
-        found[question.name] = Asked(question.values, tuple(judges))
-    return Grounds(found, {space.name: space.passport for space in spaces}, reasons)
+        found[question.name] = AttributeClassifiers(question.values, tuple(judges))
+    return VisualEvidence(found, {space.name: space.passport for space in spaces}, reasons)
 
 
 def _judges(
-    question: Question, space: Space, places: Numbers, judge: str, template: str, precision: float
-) -> Iterator[Judge]:
+    question: VisualAttribute, space: SpacePictures, places: Numbers, judge: str, template: str, precision: float
+) -> Iterator[Classifier]:
     true = np.array([question.truth[space.items[place]] for place in places], np.int64)
-    judged = Judged(true, space.folds[places], space.halves[places], question.shares)
+    judged = LabelledItems(true, space.folds[places], space.halves[places], question.shares)
     vectors = space.vectors[places]
     if len(np.unique(judged.folds)) < 2 or len(np.unique(judged.halves)) < 2:
         return  # all of them are copies of each other
@@ -167,12 +176,12 @@ def _judges(
         texts = [(template.replace("{}", word), number) for number, own in enumerate(question.words) for word in own]
         owners = np.array([number for _, number in texts], np.int64)
         words = ensemble(space.encode([text for text, _ in texts]), owners, len(question.values))
-        yield by_words(space.name, vectors, words, judged, precision)
+        yield zero_shot_classifier(space.name, vectors, words, judged, precision)
     if judge != "words":
-        yield by_probe(space.name, vectors, judged, precision)
+        yield probe_classifier(space.name, vectors, judged, precision)
 
 
-def _why(question: Question, most: int, min_items: int, precision: float) -> str:
+def _why(question: VisualAttribute, most: int, min_items: int, precision: float) -> str:
     if len(question.values) < 2:
         return f"it has {len(question.values)} values to tell apart"
     if most < min_items:
@@ -180,23 +189,23 @@ def _why(question: Question, most: int, min_items: int, precision: float) -> str
     return f"on {most} items no probability is right as often as {precision:g}"
 
 
-FILE = "grounds.json"
+EVIDENCE_FILE = "grounds.json"
 
 
-Seen = dict[str, dict[str, float]]
+SeenValues = dict[str, dict[str, float]]
 """Attribute -> value -> probability that the picture shows it."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class AttributeClassifiers:
     """One attribute: its values, and who judges it, the best first; none where no picture can be its ground."""
 
     values: tuple[str, ...]
-    judges: tuple[Judge, ...]
+    judges: tuple[Classifier, ...]
 
 
 @dataclass(frozen=True)
-class Grounds:
+class VisualEvidence:
     """What was fitted.
 
     Attributes:
@@ -205,7 +214,7 @@ class Grounds:
         reasons: visual attribute that no picture can be the ground of -> why, in words.
     """
 
-    asked: Mapping[str, Asked]
+    asked: Mapping[str, AttributeClassifiers]
     passports: Mapping[str, str]
     reasons: Mapping[str, str]
 
@@ -214,7 +223,7 @@ class Grounds:
         """The spaces whose vectors are asked for."""
         return sorted({judge.space for one in self.asked.values() for judge in one.judges})
 
-    def seen(self, vectors: Mapping[str, NDArray[Any] | Sequence[float] | None]) -> Seen:
+    def seen(self, vectors: Mapping[str, NDArray[Any] | Sequence[float] | None]) -> SeenValues:
         """What the pictures of one item are a ground of.
 
         Args:
@@ -223,13 +232,13 @@ class Grounds:
         given = {space: np.asarray(one, np.float32)[None] for space, one in vectors.items() if one is not None}
         return self.seen_of(given, 1)[0]
 
-    def seen_of(self, vectors: Mapping[str, Vectors], items: int) -> list[Seen]:
+    def seen_of(self, vectors: Mapping[str, Vectors], items: int) -> list[SeenValues]:
         """The same for many items, in their order.
 
         Args:
             vectors: space -> float32 [items, D], zero where an item has none.
         """
-        found: list[Seen] = [{} for _ in range(items)]
+        found: list[SeenValues] = [{} for _ in range(items)]
         for name, one in self.asked.items():
             open_ = np.ones(items, np.bool_)
             for judge in one.judges:
@@ -252,20 +261,20 @@ class Grounds:
             for judge in one.judges:
                 path = f"judge-{len(files)}.npy"
                 files[path] = _saved(np.concatenate([judge.weights, judge.offsets[:, None]], axis=1))
-                judges.append({**plain(judge), "file": path})
+                judges.append({**classifier_json(judge), "file": path})
             asked[name] = {"values": list(one.values), "judges": judges}
         about = {"attributes": asked, "passports": dict(self.passports), "reasons": dict(self.reasons)}
-        return {FILE: json.dumps(about, ensure_ascii=False, indent=1).encode(), **files}
+        return {EVIDENCE_FILE: json.dumps(about, ensure_ascii=False, indent=1).encode(), **files}
 
 
-def plain(judge: Judge) -> dict[str, Any]:
+def classifier_json(judge: Classifier) -> dict[str, Any]:
     """A judge as JSON gives it, without its weights."""
     return {"space": judge.space, "kind": judge.kind, "threshold": judge.threshold, "worth": asdict(judge.worth)}
 
 
-def load(folder: Path) -> Grounds:
+def load_visual_evidence(folder: Path) -> VisualEvidence:
     """What `Grounds.files` left in a folder, such as `Artifact.folder`."""
-    about = json.loads((folder / FILE).read_text("utf-8"))
+    about = json.loads((folder / EVIDENCE_FILE).read_text("utf-8"))
     asked = {}
     for name, one in about["attributes"].items():
         judges = []
@@ -273,12 +282,12 @@ def load(folder: Path) -> Grounds:
             numbers = np.load(folder / judge["file"], allow_pickle=False)
             worth = dict(judge["worth"])
             interval = worth.pop("precision_interval")
-            known = Worth(**worth, precision_interval=None if interval is None else tuple(interval))
+            known = HeldOutScores(**worth, precision_interval=None if interval is None else tuple(interval))
             judges.append(
-                Judge(judge["space"], judge["kind"], numbers[:, :-1], numbers[:, -1], judge["threshold"], known)
+                Classifier(judge["space"], judge["kind"], numbers[:, :-1], numbers[:, -1], judge["threshold"], known)
             )
-        asked[name] = Asked(tuple(one["values"]), tuple(judges))
-    return Grounds(asked, about["passports"], about["reasons"])
+        asked[name] = AttributeClassifiers(tuple(one["values"]), tuple(judges))
+    return VisualEvidence(asked, about["passports"], about["reasons"])
 
 
 def _saved(numbers: Vectors) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from coldstart.core import prompts
-from coldstart.core.attributes import Attribute, Attributes, truth
+from coldstart.core.attributes import Attribute, Attributes, recorded_values
 from coldstart.core.description import json_schema
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.prompts import Prompt
@@ -27,7 +27,7 @@ from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Generator, Request, Sampling
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import LoadPictures
-from coldstart.store.fits import Writing, writing_of
+from coldstart.store.fits import WriterConfig, find_writer_config
 
 SeenValues = Mapping[str, Mapping[str, float]]
 """Visual attribute -> value -> probability that a picture agrees."""
@@ -42,7 +42,7 @@ def sources_of(
     """What claims about an item can rest on, of what a view shows, and the attributes that can be claimed."""
     values, stated = prompt_values(row, attributes, given)
     facts = {name: values[name] for name in ("price", "creator", "category") if values[name] is not None}
-    told = truth(row, stated) if given is None else values["facts"]
+    told = recorded_values(row, stated) if given is None else values["facts"]
     return Sources(text_fields(values), {**facts, **told}, seen or {}), stated
 
 
@@ -228,7 +228,7 @@ def given_fields(stage: str, names: Collection[str] | None) -> frozenset[str] | 
     return None if names is None else frozenset(names)
 
 
-def load_prompt_builder(spec: StageSpec, pipeline: Pipeline) -> tuple[Writing, PromptBuilder]:
+def load_prompt_builder(spec: StageSpec, pipeline: Pipeline) -> tuple[WriterConfig, PromptBuilder]:
     """Who writes for a stage of kind `describe.write`, and what it asks: its settings, or as the fit had it.
 
     Raises:
@@ -236,7 +236,7 @@ def load_prompt_builder(spec: StageSpec, pipeline: Pipeline) -> tuple[Writing, P
         ColdstartError: as `prompts_of` and `given_fields`.
     """
     settings = spec.settings
-    writing = writing_of(settings.generator, spec.name, pipeline)
+    writing = find_writer_config(settings.generator, spec.name, pipeline)
     names = settings.prompt or writing.prompt or DEFAULT_PROMPTS
     given = settings.given if settings.given is not None else writing.given
     return writing, PromptBuilder(load_prompts(spec.name, names), writing.attributes, given_fields(spec.name, given))

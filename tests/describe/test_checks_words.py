@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from coldstart.describe.checks.check import copied_share
 
-from coldstart.describe.checks.check import copied
-from coldstart.describe.checks.form import evidence, link, loop, markup, refusal, too_long
-from coldstart.describe.checks.language import is_written_in, language
-from coldstart.describe.checks.words import Lexicon, agree, negated, numbers, same_price, tokens
+from coldstart.describe.checks.form import (
+    evidence_text,
+    length_fault,
+    link_fault,
+    loop_fault,
+    markup_fault,
+    refusal_fault,
+)
+from coldstart.describe.checks.language import detect_language, may_be_written_in
+from coldstart.describe.checks.words import Lexicon, is_negated, numbers, numbers_match, prices_match, tokens
 
 
 @pytest.mark.parametrize(
@@ -70,7 +77,7 @@ def test_one_phrase_may_stand_for_several_things() -> None:
 def test_denials_next_to_a_word(text: str, expected: bool) -> None:
     words = tokens(text)
     place = words.index("sugar")
-    assert negated(words, place, place + 1) is expected
+    assert is_negated(words, place, place + 1) is expected
 
 
 @pytest.mark.parametrize(
@@ -89,7 +96,7 @@ def test_denials_next_to_a_word(text: str, expected: bool) -> None:
     ],
 )
 def test_numbers_agree(claimed: str, stated: str, expected: bool) -> None:
-    assert agree(next(numbers(tokens(claimed))), next(numbers(tokens(stated)))) is expected
+    assert numbers_match(next(numbers(tokens(claimed))), next(numbers(tokens(stated)))) is expected
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,7 @@ def test_prices_in_words(text: str, value: float | None) -> None:
 
 
 def test_prices_are_the_same_but_for_rounding() -> None:
-    assert [same_price(stated, 47.9) for stated in (47.9, 48, 47, 47.8, 46, 0)] == [
+    assert [prices_match(stated, 47.9) for stated in (47.9, 48, 47, 47.8, 46, 0)] == [
         True,
         True,
         True,
@@ -137,43 +144,43 @@ def test_prices_are_the_same_but_for_rounding() -> None:
     ],
 )
 def test_languages_that_show(text: str, code: str) -> None:
-    assert language(text) == code
+    assert detect_language(text) == code
 
 
 def test_what_does_not_show_its_language_may_be_in_any() -> None:
-    assert is_written_in("Men Brown Casual Shoes.", ("en",))
-    assert not is_written_in("Das ist ein Schuh für die Frau.", ("en",))
-    assert is_written_in("Das ist ein Schuh für die Frau.", ())
-    assert is_written_in("Das ist ein Schuh für die Frau.", ("en", "de"))
-    assert is_written_in("Це годинник", ("uk",))  # read as Russian, and its script is also that of Ukrainian
-    assert not is_written_in("金色手表", ("en",))
+    assert may_be_written_in("Men Brown Casual Shoes.", ("en",))
+    assert not may_be_written_in("Das ist ein Schuh für die Frau.", ("en",))
+    assert may_be_written_in("Das ist ein Schuh für die Frau.", ())
+    assert may_be_written_in("Das ist ein Schuh für die Frau.", ("en", "de"))
+    assert may_be_written_in("Це годинник", ("uk",))  # read as Russian, and its script is also that of Ukrainian
+    assert not may_be_written_in("金色手表", ("en",))
 
 
 def test_runs_of_a_source_are_copies() -> None:
     words = tokens("one shoe of brown leather stands on a wooden floor beside a red carpet")
-    assert copied(words, [words]) == 1.0
-    assert copied(words, [tokens("x " + " ".join(words[:10]) + " y")]) == pytest.approx(10 / 14)
-    assert copied(words, [words[:7], words[7:]]) == 0.0
-    assert copied(words[:7], [words]) == 0.0
-    assert copied(words, []) == 0.0
+    assert copied_share(words, [words]) == 1.0
+    assert copied_share(words, [tokens("x " + " ".join(words[:10]) + " y")]) == pytest.approx(10 / 14)
+    assert copied_share(words, [words[:7], words[7:]]) == 0.0
+    assert copied_share(words[:7], [words]) == 0.0
+    assert copied_share(words, []) == 0.0
 
 
 @pytest.mark.parametrize(
     ("check", "text", "fault"),
     [
-        (refusal, "As an AI language model, I", ("refusal", "it says 'As an AI language model'")),
-        (refusal, "I cannot describe it", ("refusal", "it says 'I cannot'")),
-        (refusal, "Sorry, but I", ("refusal", "it says 'Sorry, but I'")),
-        (refusal, "A film about an AI that cannot sleep", None),
-        (link, "see www.a.b", ("link", "it has 'www.'")),
-        (link, "a@b.com", ("link", "it has 'a@b.com'")),
-        (link, "call +49 170 1234567", ("link", "it has '+49 170 1234567'")),
-        (link, "shop at evil-shop.ru", ("link", "it has 'evil-shop.ru'")),
-        (link, "A pair of 2.5 cm heels. Nice: 10.5 mm", None),
-        (markup, "a <b>c</b>", ("markup", "it has '<b>'")),
-        (markup, "x [y](z)", ("markup", "it has ']('")),
-        (markup, "{{ x }}", ("markup", "it has '{{'")),
-        (markup, "size < 5 and > 3", None),
+        (refusal_fault, "As an AI language model, I", ("refusal", "it says 'As an AI language model'")),
+        (refusal_fault, "I cannot describe it", ("refusal", "it says 'I cannot'")),
+        (refusal_fault, "Sorry, but I", ("refusal", "it says 'Sorry, but I'")),
+        (refusal_fault, "A film about an AI that cannot sleep", None),
+        (link_fault, "see www.a.b", ("link", "it has 'www.'")),
+        (link_fault, "a@b.com", ("link", "it has 'a@b.com'")),
+        (link_fault, "call +49 170 1234567", ("link", "it has '+49 170 1234567'")),
+        (link_fault, "shop at evil-shop.ru", ("link", "it has 'evil-shop.ru'")),
+        (link_fault, "A pair of 2.5 cm heels. Nice: 10.5 mm", None),
+        (markup_fault, "a <b>c</b>", ("markup", "it has '<b>'")),
+        (markup_fault, "x [y](z)", ("markup", "it has ']('")),
+        (markup_fault, "{{ x }}", ("markup", "it has '{{'")),
+        (markup_fault, "size < 5 and > 3", None),
     ],
 )
 def test_faults_that_show_in_a_text(check: object, text: str, fault: tuple[str, str] | None) -> None:
@@ -181,12 +188,12 @@ def test_faults_that_show_in_a_text(check: object, text: str, fault: tuple[str, 
 
 
 def test_loops() -> None:
-    assert loop(tokens("very very very good")) == ("loop", "'very' stands 3 times in a row")
-    assert loop(tokens("a red shoe and a red shoe and a red shoe")) == ("loop", "'a red shoe' stands 3 times")
-    assert loop(tokens("a red shoe and a red shoe and a blue one")) is None
-    assert loop(()) is None
-    assert too_long("abcd", 3) == ("overlong", "4 characters, and 3 are the most")
-    assert too_long("abc", 3) is None
+    assert loop_fault(tokens("very very very good")) == ("loop", "'very' stands 3 times in a row")
+    assert loop_fault(tokens("a red shoe and a red shoe and a red shoe")) == ("loop", "'a red shoe' stands 3 times")
+    assert loop_fault(tokens("a red shoe and a red shoe and a blue one")) is None
+    assert loop_fault(()) is None
+    assert length_fault("abcd", 3) == ("overlong", "4 characters, and 3 are the most")
+    assert length_fault("abc", 3) is None
 
 
 @pytest.mark.parametrize(
@@ -206,4 +213,4 @@ def test_loops() -> None:
     ],
 )
 def test_what_comes_before_orders_is_evidence(text: str, left: str) -> None:
-    assert evidence(text) == left
+    assert evidence_text(text) == left

@@ -8,14 +8,22 @@ from judged import COLOUR, SCHEMA, TYPE
 from coldstart.core.attributes import Attribute
 from coldstart.core.description import Description
 from coldstart.describe.checks import Sources
-from coldstart.describe.evaluate.truth import Claim, Verdict, claims_of, folded, ground_of, judge, numbers
+from coldstart.describe.evaluate.truth import (
+    Claim,
+    Verdict,
+    evaluate_claim,
+    extract_claims,
+    find_ground,
+    normalized_words,
+    numbers,
+)
 
 
 def test_claims_are_attributes_named_values_and_numbers() -> None:
     description = Description(
         "A crimson backpack, 25 litres, at 1,299.00.", {"colour": "red"}, ("25 litres",), ("backpack under 1300",)
     )
-    assert claims_of(description, SCHEMA) == [
+    assert extract_claims(description, SCHEMA) == [
         Claim("colour", "Red"),
         Claim("type", "Backpack"),
         Claim("number", "25"),
@@ -26,15 +34,15 @@ def test_claims_are_attributes_named_values_and_numbers() -> None:
 
 def test_a_value_within_a_longer_one_is_no_claim_of_its_own() -> None:
     schema = {**SCHEMA, "use": Attribute(values=("Casual", "Sports"))}
-    assert claims_of(Description("Navy blue casual shoe."), schema) == [
+    assert extract_claims(Description("Navy blue casual shoe."), schema) == [
         Claim("colour", "Navy Blue"),
         Claim("type", "Casual Shoes"),
     ]
-    assert Claim("use", "Casual") in claims_of(Description("Casual shoes, casual."), schema)
+    assert Claim("use", "Casual") in extract_claims(Description("Casual shoes, casual."), schema)
 
 
 def test_what_the_schema_does_not_know_is_a_claim_as_it_stands() -> None:
-    assert claims_of(Description(attributes={"scent": "Rose", "colour": "green"}), SCHEMA) == [
+    assert extract_claims(Description(attributes={"scent": "Rose", "colour": "green"}), SCHEMA) == [
         Claim("scent", "Rose"),
         Claim("colour", "green"),
     ]
@@ -59,19 +67,19 @@ def test_numbers(text: str, found: list[str]) -> None:
     [("Watches", "watch"), ("Dresses", "dress"), ("men's", "men"), ("shoes", "Shoe"), ("box", "boxes")],
 )
 def test_plural_and_singular_are_one(one: str, other: str) -> None:
-    assert folded(one) == folded(other)
+    assert normalized_words(one) == normalized_words(other)
 
 
 def test_where_a_value_has_its_ground() -> None:
     texts = {"title": "Crimson bag", "transcript": "these navy blue casual shoes"}
     sources = Sources(texts, {"type": "backpack"}, {"colour": {"Blue": 0.6, "Navy Blue": 0.2}})
-    assert ground_of("type", "Backpack", TYPE, sources, 0.5) == "record"
-    assert ground_of("colour", "Red", COLOUR, sources, 0.5) == "title"  # by its alias
-    assert ground_of("type", "Casual Shoes", TYPE, sources, 0.5) == "transcript"
-    assert ground_of("colour", "Blue", COLOUR, Sources({}, {}, sources.seen), 0.5) == "picture"
-    assert ground_of("colour", "Blue", COLOUR, Sources({}, {}, sources.seen), 0.7) == ""
-    assert ground_of("colour", "Red", COLOUR, Sources({}, {}, sources.seen), 0.0) == ""  # nobody has seen it
-    assert ground_of("colour", "Red", COLOUR, Sources({"title": "Redmond, bored"}, {}, {}), 0.5) == ""
+    assert find_ground("type", "Backpack", TYPE, sources, 0.5) == "record"
+    assert find_ground("colour", "Red", COLOUR, sources, 0.5) == "title"  # by its alias
+    assert find_ground("type", "Casual Shoes", TYPE, sources, 0.5) == "transcript"
+    assert find_ground("colour", "Blue", COLOUR, Sources({}, {}, sources.seen), 0.5) == "picture"
+    assert find_ground("colour", "Blue", COLOUR, Sources({}, {}, sources.seen), 0.7) == ""
+    assert find_ground("colour", "Red", COLOUR, Sources({}, {}, sources.seen), 0.0) == ""  # nobody has seen it
+    assert find_ground("colour", "Red", COLOUR, Sources({"title": "Redmond, bored"}, {}, {}), 0.5) == ""
 
 
 def test_made_up_is_what_has_no_ground_and_is_not_true() -> None:
@@ -79,7 +87,7 @@ def test_made_up_is_what_has_no_ground_and_is_not_true() -> None:
 
     def verdict(name: str, value: str, truth: str | None) -> Verdict:
         stated = {} if truth is None else {"colour": truth}
-        return judge(Claim(name, value), SCHEMA, stated, ["holds 30 litres"], sources, 0.5)
+        return evaluate_claim(Claim(name, value), SCHEMA, stated, ["holds 30 litres"], sources, 0.5)
 
     red, blue = Claim("colour", "Red"), Claim("colour", "Blue")
     assert verdict("colour", "Red", None) == Verdict(red, "open", "")

@@ -13,7 +13,7 @@ from coldstart.cli import app
 from coldstart.core import prompts
 from coldstart.core import settings as resources
 from coldstart.core.attributes import Attribute, Attributes
-from coldstart.describe.writing import Input, Rendered, rendered
+from coldstart.describe.writing import InputTokens, RenderedPrompt, render_prompt
 from coldstart.errors import ColdstartError
 
 PACKAGED = list(resources.files("prompts", "*.md"))
@@ -113,8 +113,12 @@ def test_what_was_cut_of_an_input_shows() -> None:
         "described": {"summary": "A soap.", "attributes": [{"name": "scent", "value": "Rose"}]},
     }
     attributes = Attributes({"default": {"scent": Attribute()}})
-    one = rendered(prompts.load("describe_product"), row, attributes, words)
-    assert one.inputs == {"title": Input(1, 1, 32), "description": Input(200, 96, 96), "transcript": Input(2, 2, 96)}
-    assert rendered(prompts.load("described"), row, attributes, words) == Rendered(
-        "", "A soap.\nRose.", 0, 3, {"summary": Input(2, 2, None), "attributes": Input(1, 1, None)}
+    one = render_prompt(prompts.load("describe_product"), row, attributes, words)
+    assert one.inputs == {
+        "title": InputTokens(1, 1, 32),
+        "description": InputTokens(200, 96, 96),
+        "transcript": InputTokens(2, 2, 96),
+    }
+    assert render_prompt(prompts.load("described"), row, attributes, words) == RenderedPrompt(
+        "", "A soap.\nRose.", 0, 3, {"summary": InputTokens(2, 2, None), "attributes": InputTokens(1, 1, None)}
     )

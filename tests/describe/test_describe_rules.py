@@ -15,9 +15,9 @@ from test_evaluate_describe_workspace import TYPES, fitted, settings
 
 import coldstart
 from coldstart.describe.checks import Rules
-from coldstart.describe.evaluate.workspace import Evidence, evidence
-from coldstart.describe.visual_evidence import Asked, Grounds
-from coldstart.describe.visual_judges import Judge, Worth
+from coldstart.describe.evaluate.workspace import ItemEvidence, load_item_evidence
+from coldstart.describe.visual_classifiers import Classifier, HeldOutScores
+from coldstart.describe.visual_evidence import AttributeClassifiers, VisualEvidence
 from coldstart.store import Store
 
 ITEMS = ["red-hat", "red-bag", "red-belt"]
@@ -36,14 +36,14 @@ def described(folder: Path, **check: Any) -> dict[str, Any]:
 def judges(store: Store) -> None:
     """Judges as `describe.grounds` leaves them, which take every picture for a red one."""
     weights, offsets = np.zeros((2, 32), np.float32), np.array([2.0, 0.0], np.float32)
-    judge = Judge("image", "probe", weights, offsets, 0.6, Worth(100, 0.9, 0.9, (0.8, 1.0), 0.5))
+    judge = Classifier("image", "probe", weights, offsets, 0.6, HeldOutScores(100, 0.9, 0.9, (0.8, 1.0), 0.5))
     table = pa.table({"item_id": ITEMS[:2], "key": ["k", "k"], "split": ["judged", "counted"]})
     out = io.BytesIO()
     pq.write_table(table, out)
     files = {
         "items.parquet": out.getvalue(),
         "names.json": json.dumps({"brands": ["acme"], "categories": list(TYPES)}).encode(),
-        **Grounds({"colour": Asked(("red", "blue"), (judge,))}, {"image": "p"}, {}).files(),
+        **VisualEvidence({"colour": AttributeClassifiers(("red", "blue"), (judge,))}, {"image": "p"}, {}).files(),
     }
     store.artifacts.save("describe.grounds", "key", files, {"settings": "s"})
 
@@ -59,14 +59,14 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_rules_are_those_of_the_checks_and_names_those_of_the_catalogue(uri: Path) -> None:
-    found = evidence(Store(uri), coldstart.open(uri).pipeline(), ITEMS)
+    found = load_item_evidence(Store(uri), coldstart.open(uri).pipeline(), ITEMS)
     assert found.rules == Rules(
         max_copy=0.5, min_seen=0.0, brands=frozenset({"acme"}), categories=frozenset(TYPES), policy=None
     )
 
 
 def test_pictures_are_asked_and_what_the_judges_learnt_from_is_counted(uri: Path) -> None:
-    found = evidence(Store(uri), coldstart.open(uri).pipeline(), ITEMS)
+    found = load_item_evidence(Store(uri), coldstart.open(uri).pipeline(), ITEMS)
     assert found.learnt == 1
     assert list(found.seen) == ITEMS
     assert [list(one) for one in found.seen.values()] == [["colour"]] * 3
@@ -77,7 +77,7 @@ def test_a_pipeline_without_checks_has_words_alone(tmp_path: Path) -> None:
     path = tmp_path / "plain.workspace"
     workspace = coldstart.open(path, create=True)
     workspace.run(settings(tmp_path), only=["ingest"])
-    assert evidence(Store(path), workspace.pipeline(), ITEMS) == Evidence(Rules(min_seen=0.0))
+    assert load_item_evidence(Store(path), workspace.pipeline(), ITEMS) == ItemEvidence(Rules(min_seen=0.0))
 
 
 def test_the_report_says_where_the_judges_have_seen_the_items(uri: Path) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from coldstart.core.attributes import Attribute
 from coldstart.core.description import Description
 from coldstart.core.stage import Reject
-from coldstart.describe.evaluate.report import Distractor, report
+from coldstart.describe.evaluate.report import Distractor, evaluate_writers
 from coldstart.describe.page import descriptions_html, descriptions_page, verdict_of
 from coldstart.media.limits import Limits
 from coldstart.sample import path as sample
@@ -60,7 +60,7 @@ def known(split: str = "test", writers: int = 2, text: str | None = None) -> dic
     all_writers = {"base": records(False), "adapter": records(True)}
     names = dict(list({"base": "starter", "adapter": text or "starter tuned"}.items())[:writers])
     told = [Description(f"Truth {place}.", TRUE) for place in range(COUNT)]
-    found = report(
+    found = evaluate_writers(
         {name: all_writers[name] for name in names},
         told,
         vectors,

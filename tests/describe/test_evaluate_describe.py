@@ -9,7 +9,7 @@ from judged import judged
 
 from coldstart.core.description import Description
 from coldstart.core.stage import Reject
-from coldstart.describe.evaluate.truth import compare, measure
+from coldstart.describe.evaluate.truth import compare_writers, measure_writer
 
 TRUE = {"colour": "Red", "type": "Backpack"}
 
@@ -32,7 +32,7 @@ FOUR = [
 
 
 def test_attributes_against_the_hidden_record() -> None:
-    found = measure(FOUR)
+    found = measure_writer(FOUR)
     assert values(found["written"]["attributes"]["all"]) == {
         "precision": (0.6, 5),  # of five written two colours and a type; Blue is of no stated attribute
         "recall": (0.4286, 7),
@@ -50,7 +50,7 @@ def test_attributes_against_the_hidden_record() -> None:
 
 
 def test_claims_that_are_made_up_and_claims_that_are_contradicted() -> None:
-    found = measure(FOUR)
+    found = measure_writer(FOUR)
     # a: two grounded and true; b: Red true, Casual Shoes false; c: Blue without a ground; d: none
     assert values(found["written"])["made_up"] == (0.4, 5)
     assert values(found["written"])["contradicted"] == (0.25, 4)
@@ -59,7 +59,7 @@ def test_claims_that_are_made_up_and_claims_that_are_contradicted() -> None:
 
 
 def test_what_became_of_the_texts() -> None:
-    found = measure(FOUR)
+    found = measure_writer(FOUR)
     assert found["items"] == 4
     assert values(found["valid"]) == (0.75, 4)
     assert values(found["status"]) == {
@@ -73,7 +73,7 @@ def test_measures_of_the_text() -> None:
     shown = "A small red backpack for every day"
     one = judged("a", {"colour": "Red"}, title=shown, summary="Small red backpack for every purpose.")
     two = judged("b", {"colour": "Red"}, summary="Red.", group=1)
-    found = measure([one, two])["written"]
+    found = measure_writer([one, two])["written"]
     assert values(found["length"]) == (3.5, 2)
     assert values(found["copied"]) == (round(5 / 7, 4), 7)
     assert values(found["distinct_1"]) == (round(6 / 7, 4), 7)
@@ -81,15 +81,15 @@ def test_measures_of_the_text() -> None:
 
 
 def test_intervals_hold_the_value_and_draw_groups_whole() -> None:
-    found = measure(FOUR)["written"]["attributes"]["all"]["accuracy"]
+    found = measure_writer(FOUR)["written"]["attributes"]["all"]["accuracy"]
     assert found["low"] < found["value"] <= found["high"]
-    together = measure([judged(name, {"colour": "Red"}, truth=TRUE) for name in "ab"])
+    together = measure_writer([judged(name, {"colour": "Red"}, truth=TRUE) for name in "ab"])
     recall = together["written"]["attributes"]["all"]["recall"]
     assert (recall["low"], recall["value"], recall["high"]) == (0.5, 0.5, 0.5)
 
 
 def test_of_nothing_written_there_are_no_shares() -> None:
-    found = measure([judged("a", raw=None, truth=TRUE, reject=Reject("too_long", "9 of 8 tokens", "failed"))])
+    found = measure_writer([judged("a", raw=None, truth=TRUE, reject=Reject("too_long", "9 of 8 tokens", "failed"))])
     assert found["written"]["made_up"] is None
     assert found["written"]["attributes"]["all"]["precision"] is None
     assert values(found["written"]["attributes"]["all"]["recall"]) == (0.0, 2)
@@ -100,13 +100,13 @@ def test_of_nothing_written_there_are_no_shares() -> None:
 def test_two_writers_are_compared_on_the_same_items() -> None:
     before = [judged(str(place), {"colour": "Blue"}, truth=TRUE, group=place) for place in range(8)]
     after = [judged(str(place), {"colour": "Red"}, truth=TRUE, group=place) for place in range(8)]
-    found = compare(before, after)
+    found = compare_writers(before, after)
     assert values(found["written"]["attributes"]["colour"])["accuracy"] == (1.0, 8)
     assert values(found["written"]["attributes"]["all"])["recall"] == (0.5, 16)
     assert found["written"]["attributes"]["type"]["precision"] is None
     assert values(found["checked"])["contradicted"] == (-1.0, 8)
     with pytest.raises(ValueError, match="the two writers did not write of the same items in the same order"):
-        compare(before, after[::-1])
+        compare_writers(before, after[::-1])
 
 
 def test_a_stage_without_a_description_is_empty() -> None:

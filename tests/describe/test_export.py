@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from coldstart import generators
 from coldstart.describe.finetune import sft
-from coldstart.describe.finetune.base_model import load_base, quiet
-from coldstart.describe.finetune.export import Agreement, agree, merge, written
+from coldstart.describe.finetune.base_model import load_base, suppress_output
+from coldstart.describe.finetune.export import MergeCheck, greedy_texts, merge_adapter, verify_merge
 from coldstart.describe.finetune.training import LoraSettings
 from coldstart.errors import ColdstartError
 from coldstart.generators import Request, _chat_template, fake
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 def adapter(base: str, folder: Path) -> Path:
     """An adapter that changes the base a lot, untrained."""
-    with quiet(0, CPU):
+    with suppress_output(0, CPU):
         model = sft.with_lora(load_base(base, CPU, torch.float32), LoraSettings(r=4))
         for name, weight in model.named_parameters():
             if "lora_B" in name:
@@ -44,8 +44,8 @@ def adapted(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_merged_model_loads_as_any_and_says_the_same(base: str, adapted: Path, tmp_path: Path) -> None:
-    out = merge(base, adapted, tmp_path / "merged")
-    with quiet(0, CPU):
+    out = merge_adapter(base, adapted, tmp_path / "merged")
+    with suppress_output(0, CPU):
         merged = AutoModelForCausalLM.from_pretrained(out, local_files_only=True)
         tuned = PeftModel.from_pretrained(load_base(base, CPU, torch.float32).model, str(adapted / "adapter"))
     assert merged.dtype == torch.float32
@@ -62,32 +62,32 @@ def test_the_merged_model_loads_as_any_and_says_the_same(base: str, adapted: Pat
 
 
 def test_bfloat16_halves_the_files(base: str, adapted: Path, tmp_path: Path) -> None:
-    wide, narrow = (merge(base, adapted, tmp_path / dtype, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    wide, narrow = (merge_adapter(base, adapted, tmp_path / dtype, dtype=dtype) for dtype in ("float32", "bfloat16"))
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (wide, narrow)]
     assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.05)
-    with quiet(0, CPU):
+    with suppress_output(0, CPU):
         assert AutoModelForCausalLM.from_pretrained(narrow, local_files_only=True).dtype == torch.bfloat16
 
 
 def test_a_folder_that_is_there_stays(base: str, adapted: Path, tmp_path: Path) -> None:
     with pytest.raises(ColdstartError) as raised:
-        merge(base, adapted, tmp_path)
+        merge_adapter(base, adapted, tmp_path)
     assert str(raised.value) == f"{tmp_path} is there already: name a new folder for the merged model"
 
 
 def test_no_adapter(base: str, tmp_path: Path) -> None:
     with pytest.raises(ColdstartError, match="holds no adapter"):
-        merge(base, tmp_path, tmp_path / "merged")
+        merge_adapter(base, tmp_path, tmp_path / "merged")
 
 
 def test_an_adapter_of_another_model(adapted: Path, tmp_path: Path) -> None:
     with pytest.raises(ColdstartError, match="does not fit the model"):
-        merge("starter", adapted, tmp_path / "merged")
+        merge_adapter("starter", adapted, tmp_path / "merged")
 
 
 def test_ways_that_agree() -> None:
     same = ["red shoe", "blue bag"]
-    assert agree({"adapter": same, "merged model": list(same)}) == Agreement(("adapter", "merged model"), 2)
+    assert verify_merge({"adapter": same, "merged model": list(same)}) == MergeCheck(("adapter", "merged model"), 2)
 
 
 @pytest.mark.parametrize(
@@ -108,22 +108,22 @@ def test_ways_that_agree() -> None:
 )
 def test_the_first_difference_is_named(theirs: list[str], message: str) -> None:
     with pytest.raises(ColdstartError) as raised:
-        agree({"adapter": ["red shoe", "blue bag"], "merged model": theirs})
+        verify_merge({"adapter": ["red shoe", "blue bag"], "merged model": theirs})
     assert str(raised.value) == message
 
 
 def test_texts_are_taken_one_at_a_time_and_together() -> None:
     writer = fake.build("", device="cpu", dtype="auto", adapter=None)
-    ways = written(writer, writer, [Request("a"), Request("b")], 8)
+    ways = greedy_texts(writer, writer, [Request("a"), Request("b")], 8)
     assert list(ways) == ["adapter", "adapter in a batch", "merged model"]
-    assert agree(ways).prompts == 2
+    assert verify_merge(ways).prompts == 2
 
 
 @pytest.mark.slow
 def test_the_starter_model_agrees_with_itself_merged(tmp_path: Path) -> None:
     folder = adapter("starter", tmp_path / "adapted")
-    out = merge("starter", folder, tmp_path / "merged")
+    out = merge_adapter("starter", folder, tmp_path / "merged")
     requests = [Request(lesson.prompt, lesson.system) for lesson in lessons(4)]
     tuned = generators.load("starter", device="cpu", dtype="float32", adapter=folder, merge=False)
     exported = generators.load(f"hf:{out}", device="cpu", dtype="float32")
-    assert agree(written(tuned, exported, requests, 12)).prompts == 4
+    assert verify_merge(greedy_texts(tuned, exported, requests, 12)).prompts == 4

@@ -6,14 +6,14 @@ from judged import SCHEMA, judged
 
 from coldstart.core.description import Description
 from coldstart.describe.checks import Sources
-from coldstart.describe.evaluate.retrieval_gain import given_text, pairs, template, texts
+from coldstart.describe.evaluate.retrieval_gain import contender_pairs, given_text, index_texts, template_description
 
 TRUE = {"colour": "Red", "type": "Backpack"}
 
 
 def test_every_writer_stands_alone_and_with_what_is_given() -> None:
     one = judged("a", {"colour": "Red", "type": "Backpack"}, title="Carrier 5", kept={"type": "Backpack"})
-    found = texts({"base": [one]}, [Description("A fine red backpack.", TRUE)], 0.5)
+    found = index_texts({"base": [one]}, [Description("A fine red backpack.", TRUE)], 0.5)
     assert found == {
         "given": ["Carrier 5"],
         "template": [""],
@@ -28,9 +28,9 @@ def test_every_writer_stands_alone_and_with_what_is_given() -> None:
 
 
 def test_where_no_words_are_given_there_is_nothing_to_stand_with() -> None:
-    found = texts({"base": [judged("a", {"colour": "Red"})]}, [Description()], 0.5)
+    found = index_texts({"base": [judged("a", {"colour": "Red"})]}, [Description()], 0.5)
     assert list(found) == ["template", "base", "base unchecked", "truth"]
-    assert pairs(list(found), ["base"]) == [
+    assert contender_pairs(list(found), ["base"]) == [
         ("template", "base"),
         ("base unchecked", "base"),
         ("base", "truth"),
@@ -39,7 +39,9 @@ def test_where_no_words_are_given_there_is_nothing_to_stand_with() -> None:
 
 def test_pairs_go_from_what_is_given_to_more() -> None:
     names = [judged("a", {"colour": "Red"}, title="Carrier")]
-    found = pairs(list(texts({"base": names, "adapter": names}, [Description()], 0.5)), ["base", "adapter"])
+    found = contender_pairs(
+        list(index_texts({"base": names, "adapter": names}, [Description()], 0.5)), ["base", "adapter"]
+    )
     assert found == [
         ("given", "given + template"),
         ("given", "given + base"),
@@ -62,7 +64,7 @@ def test_a_template_says_what_is_stated_named_or_seen() -> None:
     seen = {"colour": {"Blue": 0.3, "Red": 0.6}, "type": {"Backpack": 0.4}}
 
     def said(sources: Sources) -> dict[str, str]:
-        return dict(template(SCHEMA, sources, 0.5).attributes)
+        return dict(template_description(SCHEMA, sources, 0.5).attributes)
 
     assert said(Sources({}, {}, seen)) == {"colour": "Red"}
     assert said(Sources({"title": "navy blue casual shoe"}, {}, seen)) == {
@@ -70,8 +72,10 @@ def test_a_template_says_what_is_stated_named_or_seen() -> None:
         "type": "Casual Shoes",
     }
     assert said(Sources({"title": "navy blue"}, {"colour": "crimson"}, seen)) == {"colour": "Red"}
-    assert template(SCHEMA, Sources({"title": "crimson"}, {}, {}), 0.5) == Description("Red.", {"colour": "Red"})
-    assert not template(SCHEMA, Sources({}, {}, {}), 0.5)
+    assert template_description(SCHEMA, Sources({"title": "crimson"}, {}, {}), 0.5) == Description(
+        "Red.", {"colour": "Red"}
+    )
+    assert not template_description(SCHEMA, Sources({}, {}, {}), 0.5)
 
 
 def test_what_is_given_is_read_short_fields_first_and_each_once() -> None:

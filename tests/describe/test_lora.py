@@ -13,7 +13,7 @@ from tiny_writers import byte_tokenizer, lessons, tiny_llama
 from torch.nn.functional import cross_entropy
 
 from coldstart.describe.finetune import _speed, _trl, lora, sft
-from coldstart.describe.finetune.base_model import load_base, quiet
+from coldstart.describe.finetune.base_model import load_base, suppress_output
 from coldstart.describe.finetune.training import Example, LoraSettings
 from coldstart.errors import ColdstartError
 
@@ -27,7 +27,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def train(base: str, folder: Path, settings: LoraSettings = FEW, **given: Any) -> lora.LoraResult:
-    return lora.train(
+    return lora.train_lora(
         given.pop("examples", lessons(24)),
         given.pop("valid", lessons(6, start=24)),
         base,
@@ -50,14 +50,16 @@ def test_what_is_learnt_is_the_completion(base: str, made: lora.LoraResult) -> N
     assert (made.stopped, made.left_out) == (False, 0)
     assert next(look["step"] for look in made.history if "valid_loss" in look) == 0
     assert made.history[-1]["step"] == made.steps
-    assert made.tokens == 2 * sum(len(sft.row_of(byte_tokenizer(), example)["input_ids"]) for example in lessons(24))
+    assert made.tokens == 2 * sum(
+        len(sft.example_row(byte_tokenizer(), example)["input_ids"]) for example in lessons(24)
+    )
     assert sorted(made.files()) == ["adapter/adapter_config.json", "adapter/adapter_model.safetensors"]
 
 
 def test_labels_are_of_the_completion_and_its_end() -> None:
     tokenizer = byte_tokenizer()
-    row = sft.row_of(tokenizer, Example("a", "Describe.", "red shoe", '{"is": "red"}'))
-    learnt = [token for token in row["labels"] if token != _trl.IGNORED]
+    row = sft.example_row(tokenizer, Example("a", "Describe.", "red shoe", '{"is": "red"}'))
+    learnt = [token for token in row["labels"] if token != _trl.IGNORED_LABEL]
     assert tokenizer.decode(learnt) == '{"is": "red"}<|im_end|>'
     assert tokenizer.decode(row["input_ids"]) == (
         "<|im_start|>system\nDescribe.<|im_end|>\n<|im_start|>user\nred shoe<|im_end|>\n<|im_start|>assistant\n"
@@ -65,19 +67,19 @@ def test_labels_are_of_the_completion_and_its_end() -> None:
     )
 
 
-def packed(base: str, folder: Path) -> tuple[Any, Any, sft.Rows]:
+def packed(base: str, folder: Path) -> tuple[Any, Any, sft.TrainingRows]:
     """A trainer, its model and the rows that it was given."""
     loaded = load_base(base, CPU, torch.float32)
     model = sft.with_lora(loaded, FEW)
     for name, weight in model.named_parameters():  # fresh pairs change nothing: these do
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.2)
-    rows = sft.Rows.of(loaded, lessons(12), [], FEW, None)
-    return sft.trainer(loaded, model, rows, FEW, CPU, folder, None, "fit"), model, rows
+    rows = sft.TrainingRows.of(loaded, lessons(12), [], FEW, None)
+    return sft.build_trainer(loaded, model, rows, FEW, CPU, folder, None, "fit"), model, rows
 
 
 def test_a_packed_row_gives_the_logits_of_its_parts_alone(base: str, tmp_path: Path) -> None:
-    with quiet(0, CPU):
+    with suppress_output(0, CPU):
         trainer, model, rows = packed(base, tmp_path)
         model.eval()
         told = 0
@@ -102,7 +104,7 @@ def test_a_packed_row_gives_the_logits_of_its_parts_alone(base: str, tmp_path: P
 
 
 def test_the_loss_is_that_of_all_positions_and_of_trl(base: str, tmp_path: Path) -> None:
-    with quiet(0, CPU):
+    with suppress_output(0, CPU):
         trainer, model, _ = packed(base, tmp_path)
         batch = next(iter(trainer.get_train_dataloader()))
         ours = _trl.completion_loss(model, batch)
@@ -116,20 +118,20 @@ def test_the_loss_is_that_of_all_positions_and_of_trl(base: str, tmp_path: Path)
             if weight.requires_grad:
                 torch.testing.assert_close(gradients[name], weight.grad, atol=1e-5, rtol=1e-4)
         logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
-        plain = cross_entropy(logits[0, :-1], batch["labels"][0, 1:], ignore_index=_trl.IGNORED)
+        plain = cross_entropy(logits[0, :-1], batch["labels"][0, 1:], ignore_index=_trl.IGNORED_LABEL)
     torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
 
 
 def test_fused_pairs_compute_what_peft_computes(base: str) -> None:
-    ids = torch.tensor([sft.row_of(byte_tokenizer(), lessons(1)[0])["input_ids"]])
+    ids = torch.tensor([sft.example_row(byte_tokenizer(), lessons(1)[0])["input_ids"]])
     found = []
     for fused in (False, True):
-        with quiet(0, CPU):
+        with suppress_output(0, CPU):
             model = sft.with_lora(load_base(base, CPU, torch.float32), FEW)
             for name, weight in model.named_parameters():
                 if "lora_B" in name:
                     torch.nn.init.normal_(weight, std=0.2)
-            assert not fused or _speed.fuse(model) == 14
+            assert not fused or _speed.fuse_lora_layers(model) == 14
             logits = model(ids).logits
             logits.square().mean().backward()
         found.append([logits.detach(), *(one.grad for one in model.parameters() if one.requires_grad)])
@@ -142,7 +144,7 @@ def test_nobody_is_told(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     told: list[object] = []
     monkeypatch.setattr(base_trainer, "send_telemetry", lambda *given, **named: told.append(given))
-    with quiet(0, CPU):
+    with suppress_output(0, CPU):
         packed(base, tmp_path)
     assert told == []
     assert base_trainer._BaseTrainer._send_telemetry, "the method that is replaced"
@@ -177,7 +179,7 @@ class KillsAfter:
 def test_a_killed_training_goes_on_to_the_same_end(base: str, made: lora.LoraResult, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(base, tmp_path, progress=KillsAfter(2500))
-    kept = sft.last_whole(tmp_path / "checkpoints")
+    kept = sft.last_complete_checkpoint(tmp_path / "checkpoints")
     assert kept is not None
     half = Path(kept).with_name("checkpoint-999")
     shutil.copytree(kept, half)
@@ -195,7 +197,7 @@ def test_a_finished_training_is_not_done_again_but_another_is(
     base: str, made: lora.LoraResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(lora, "fit", lambda *given: asked.append(1) or (_ for _ in ()).throw(Killed))
+    monkeypatch.setattr(lora, "run_sft", lambda *given: asked.append(1) or (_ for _ in ()).throw(Killed))
     assert train(base, made.folder) == made
     with pytest.raises(Killed):
         train(base, made.folder.with_name("other"), seed=1)

@@ -28,7 +28,7 @@ def pictures(item_id: str) -> list[NDArray[np.uint8]]:
 
 def test_pictures_are_learnt_from(tmp_path: Path) -> None:
     base = f"hf:{tiny_llava(tmp_path / 'base')}"
-    result = lora.train(
+    result = lora.train_lora(
         [lesson(place) for place in range(64)],
         [lesson(place) for place in range(64, 72)],
         base,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from coldstart.describe.evaluate.retrieval_gain import Gallery, gain
+from coldstart.describe.evaluate.retrieval_gain import Gallery, retrieval_gain
 
 WORDS = ("red", "blue", "shoe", "bag", "acme")
 
@@ -33,7 +33,7 @@ GALLERY = Gallery(
 
 
 def test_a_text_asks_for_its_item() -> None:
-    found = gain(GALLERY, [("given", "written")], bag, bag)["text_to_item"]
+    found = retrieval_gain(GALLERY, [("given", "written")], bag, bag)["text_to_item"]
     given, written = (found["contenders"][name] for name in ("given", "written"))
     assert (found["queries"], found["gallery"]) == (4, 4)
     assert given["recall_at_1"]["value"] == 0  # all alike: ties count against
@@ -48,7 +48,7 @@ def test_a_text_asks_for_its_item() -> None:
 
 def test_items_of_one_text_are_right_for_each_other() -> None:
     same = replace(GALLERY, queries=["red shoe", "RED shoe", None, None])
-    found = gain(same, [], bag, bag)["text_to_item"]
+    found = retrieval_gain(same, [], bag, bag)["text_to_item"]
     assert found["queries"] == 2
     assert found["contenders"]["written"]["recall_at_1"]["value"] == 1.0
     assert found["contenders"]["given"]["median_rank"] == 3.0  # two of four are right, and two wrong ones tie
@@ -56,7 +56,7 @@ def test_items_of_one_text_are_right_for_each_other() -> None:
 
 def test_an_item_asks_for_others_of_its_likeness_and_never_finds_itself() -> None:
     texts = {"written": ["red shoe", "blue shoe", "red bag", "red bag acme"]}
-    found = gain(replace(GALLERY, texts=texts), [], bag, bag)["item_to_item"]
+    found = retrieval_gain(replace(GALLERY, texts=texts), [], bag, bag)["item_to_item"]
     assert (found["queries"], found["gallery"]) == (4, 3)
     own = found["contenders"]["written"]
     # red shoe: blue shoe ties with red bag and comes after it; both bags find each other; blue shoe finds red shoe
@@ -65,29 +65,32 @@ def test_an_item_asks_for_others_of_its_likeness_and_never_finds_itself() -> Non
 
 
 def test_an_item_without_a_text_finds_nothing_and_is_not_found() -> None:
-    found = gain(GALLERY, [], bag, bag)["item_to_item"]["contenders"]["written"]
+    found = retrieval_gain(GALLERY, [], bag, bag)["item_to_item"]["contenders"]["written"]
     assert found["indexed"] == 3
     assert found["recall_at_1"]["value"] == 0.25  # blue shoe alone; red shoe finds red bag as soon
 
 
 def test_distractors_answer_and_do_not_ask() -> None:
-    found = gain(replace(GALLERY, asking=[True, False, False, False]), [], bag, bag)
+    found = retrieval_gain(replace(GALLERY, asking=[True, False, False, False]), [], bag, bag)
     assert (found["text_to_item"]["queries"], found["text_to_item"]["gallery"]) == (1, 4)
     assert found["item_to_item"]["queries"] == 1
 
 
 def test_where_nothing_can_be_asked_there_is_no_figure() -> None:
     silent = replace(GALLERY, queries=[None] * 4, likeness=["a", "b", None, None])
-    assert gain(silent, [], bag, bag) == {"text_to_item": None, "item_to_item": None}
+    assert retrieval_gain(silent, [], bag, bag) == {"text_to_item": None, "item_to_item": None}
 
 
 def test_without_any_text_all_are_last() -> None:
-    found = gain(replace(GALLERY, texts={"given": [" "] * 4}), [], bag, bag)["text_to_item"]["contenders"]["given"]
+    found = retrieval_gain(replace(GALLERY, texts={"given": [" "] * 4}), [], bag, bag)["text_to_item"]["contenders"][
+        "given"
+    ]
     assert (found["recall_at_1"]["value"], found["median_rank"], found["indexed"]) == (0.0, 4.0, 0)
 
 
 @pytest.mark.parametrize("name", ["text_to_item", "item_to_item"])
 def test_two_runs_agree(name: str) -> None:
     assert (
-        gain(GALLERY, [("given", "written")], bag, bag)[name] == gain(GALLERY, [("given", "written")], bag, bag)[name]
+        retrieval_gain(GALLERY, [("given", "written")], bag, bag)[name]
+        == retrieval_gain(GALLERY, [("given", "written")], bag, bag)[name]
     )

@@ -7,7 +7,7 @@ from typing import Any
 from coldstart import generators
 from coldstart.core import prompts
 from coldstart.core.attributes import Attributes
-from coldstart.describe.finetune.dataset import lessons
+from coldstart.describe.finetune.dataset import build_sft_examples
 
 SHOP = Attributes.model_validate({"default": {"type": {"from": "category"}}})
 PROMPT = prompts.load("describe_product")
@@ -38,7 +38,7 @@ def _lessons(transform: Any = None, **changed: Any) -> list[Any]:
     }
     generator: Any = generators.load("fake")
     generator.image_transform = transform
-    return lessons(ITEMS, generator, **{**settings, **changed})
+    return build_sft_examples(ITEMS, generator, **{**settings, **changed})
 
 
 def test_the_first_view_shows_all_that_is_given_and_what_is_hidden_is_written() -> None:
@@ -60,7 +60,7 @@ def test_further_views_leave_fields_out_and_none_is_shown_twice() -> None:
 
 def test_draws_depend_on_seed_item_and_view_alone() -> None:
     assert _lessons() == _lessons()
-    assert [one for one in _lessons() if one.item_id == "c"] == lessons(
+    assert [one for one in _lessons() if one.item_id == "c"] == build_sft_examples(
         [ITEMS[2]],
         generators.load("fake"),
         prompts={"product": PROMPT, "video": PROMPT},

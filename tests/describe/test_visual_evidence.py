@@ -10,11 +10,21 @@ import numpy as np
 import pytest
 
 from coldstart.core.attributes import Attributes
-from coldstart.describe.visual_evidence import FILE, Asked, Grounds, Question, Space, fit, load, questions, stated
-from coldstart.describe.visual_judges import Judge, Worth
+from coldstart.describe.visual_classifiers import Classifier, HeldOutScores
+from coldstart.describe.visual_evidence import (
+    EVIDENCE_FILE,
+    AttributeClassifiers,
+    SpacePictures,
+    VisualAttribute,
+    VisualEvidence,
+    fit_visual_evidence,
+    load_visual_evidence,
+    stated_values,
+    visual_attributes,
+)
 from coldstart.embed.zero_shot import Vectors
 
-WORTH = Worth(100, 0.9, 0.95, (0.9, 0.98), 0.8)
+WORTH = HeldOutScores(100, 0.9, 0.95, (0.9, 0.98), 0.8)
 COLOURS = ("red", "green", "blue")
 
 
@@ -40,10 +50,10 @@ def test_values_of_all_categories_make_one_question() -> None:
         row("a", "hats", colour="GRAY"), row("b", None, colour="lime"), row("c", "hats", colour="Green"),
         row("d", "shoes", colour="grey"), row("e", "shoes", size="9"),
     ]  # fmt: skip
-    told = stated(asked, rows)
+    told = stated_values(asked, rows)
     assert told == {"colour": {"a": ("Grey", True), "b": ("Green", True), "c": ("Green", False), "d": ("grey", True)}}
-    (question,) = questions(asked, told)
-    assert question == Question(
+    (question,) = visual_attributes(asked, told)
+    assert question == VisualAttribute(
         "colour",
         ("Red", "Grey", "Green"),
         (("Red",), ("Grey", "gray"), ("Green", "olive", "lime")),
@@ -55,18 +65,18 @@ def test_values_of_all_categories_make_one_question() -> None:
 def test_without_a_list_a_value_is_what_three_items_state() -> None:
     asked = attributes(type={"from": "category", "visual": True})
     rows = [row("a", "Hats"), row("b", "hats"), row("c", "Hats"), row("d", "shoes"), row("e", "shoes"), row("f")]
-    told = stated(asked, rows)
-    (question,) = questions(asked, told)
-    assert question == Question("type", ("Hats",), (("Hats",),), {"a": 0, "b": 0, "c": 0, "d": -1, "e": -1})
+    told = stated_values(asked, rows)
+    (question,) = visual_attributes(asked, told)
+    assert question == VisualAttribute("type", ("Hats",), (("Hats",),), {"a": 0, "b": 0, "c": 0, "d": -1, "e": -1})
 
 
 def test_what_a_picture_does_not_show_is_not_asked() -> None:
     asked = attributes(material={"values": ["wool"]})
-    assert stated(asked, [row("a", material="wool")]) == {}
-    assert list(questions(asked, {})) == []
+    assert stated_values(asked, [row("a", material="wool")]) == {}
+    assert list(visual_attributes(asked, {})) == []
 
 
-def shop(count: int = 300, spread: float = 0.2) -> tuple[Question, Vectors, Vectors]:
+def shop(count: int = 300, spread: float = 0.2) -> tuple[VisualAttribute, Vectors, Vectors]:
     """Items of three colours, their vectors, and those of the colours."""
     rng = np.random.default_rng(0)
     words = np.eye(3, 12, dtype=np.float32)
@@ -74,10 +84,10 @@ def shop(count: int = 300, spread: float = 0.2) -> tuple[Question, Vectors, Vect
     vectors = words[truth] + spread * rng.normal(size=(count, 12)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     own = {f"i{place}": int(number) for place, number in enumerate(truth)}
-    return Question("colour", COLOURS, tuple((one,) for one in COLOURS), own), vectors, words
+    return VisualAttribute("colour", COLOURS, tuple((one,) for one in COLOURS), own), vectors, words
 
 
-def space(name: str, vectors: Vectors, words: Vectors | None, texts: list[str] | None = None) -> Space:
+def space(name: str, vectors: Vectors, words: Vectors | None, texts: list[str] | None = None) -> SpacePictures:
     def encode(asked: Sequence[str]) -> Vectors:
         assert words is not None
         if texts is not None:
@@ -87,14 +97,14 @@ def space(name: str, vectors: Vectors, words: Vectors | None, texts: list[str] |
     count = len(vectors)
     places = np.arange(count)
     items = [f"i{place}" for place in places]
-    return Space(
+    return SpacePictures(
         name, f"passport of {name}", items, vectors, places % 5, places % 2 == 0, encode if words is not None else None
     )
 
 
-def fitted(question: Question, *spaces: Space, judge: str = "auto", **settings: Any) -> Grounds:
+def fitted(question: VisualAttribute, *spaces: SpacePictures, judge: str = "auto", **settings: Any) -> VisualEvidence:
     chosen = {"template": "a photo of {}", "precision": 0.9, "min_items": 50, **settings}
-    return fit([question], spaces, judge=judge, **chosen)
+    return fit_visual_evidence([question], spaces, judge=judge, **chosen)
 
 
 def test_the_judge_that_finds_most_grounds_comes_first() -> None:
@@ -123,22 +133,22 @@ def test_why_no_picture_is_a_ground() -> None:
     question, vectors, words = shop()
     few = fitted(question, space("s", vectors[:49], words))
     assert few.reasons == {"colour": "49 items with a picture state it, 50 are needed"}
-    one = Question("colour", ("red",), (("red",),), dict.fromkeys(question.truth, 0))
+    one = VisualAttribute("colour", ("red",), (("red",),), dict.fromkeys(question.truth, 0))
     assert fitted(one, space("s", vectors, words)).reasons == {"colour": "it has 1 values to tell apart"}
     shuffled = dict(
         zip(question.truth, np.random.default_rng(1).permutation(list(question.truth.values())), strict=True)
     )
-    blind = Question("colour", COLOURS, question.words, {item: int(number) for item, number in shuffled.items()})
+    blind = VisualAttribute("colour", COLOURS, question.words, {item: int(number) for item, number in shuffled.items()})
     found = fitted(blind, space("s", vectors, words))
     assert found.reasons == {"colour": "on 300 items no probability is right as often as 0.9"}
-    assert found.asked["colour"] == Asked(COLOURS, ())
+    assert found.asked["colour"] == AttributeClassifiers(COLOURS, ())
     assert found.seen({"s": vectors[0]}) == {}
 
 
 def test_an_item_is_judged_by_the_first_space_that_has_it() -> None:
-    first = Judge("one", "probe", np.array([[9, 0], [0, 0]], np.float32), np.zeros(2, np.float32), 0.6, WORTH)
-    second = Judge("two", "words", np.array([[0, 0], [0, 9]], np.float32), np.zeros(2, np.float32), 0.6, WORTH)
-    grounds = Grounds({"use": Asked(("rest", "sport"), (first, second))}, {}, {})
+    first = Classifier("one", "probe", np.array([[9, 0], [0, 0]], np.float32), np.zeros(2, np.float32), 0.6, WORTH)
+    second = Classifier("two", "words", np.array([[0, 0], [0, 9]], np.float32), np.zeros(2, np.float32), 0.6, WORTH)
+    grounds = VisualEvidence({"use": AttributeClassifiers(("rest", "sport"), (first, second))}, {}, {})
     here, none = np.array([1, 0], np.float32), np.zeros(2, np.float32)
     other = np.array([0, 1], np.float32)
     found = grounds.seen_of({"one": np.stack([here, none, none]), "two": np.stack([other, other, none])}, 3)
@@ -151,15 +161,15 @@ def test_an_item_is_judged_by_the_first_space_that_has_it() -> None:
 
 def test_what_is_kept_is_what_was_fitted(tmp_path: Path) -> None:
     question, vectors, words = shop()
-    aloof = Question("../shape", ("round", "square"), (("round",), ("square",)), {})
-    grounds = fit(
+    aloof = VisualAttribute("../shape", ("round", "square"), (("round",), ("square",)), {})
+    grounds = fit_visual_evidence(
         [question, aloof], [space("s", vectors, words)], judge="auto", template="{}", precision=0.9, min_items=50
     )
     files = grounds.files()
-    assert sorted(files) == [FILE, "judge-0.npy", "judge-1.npy"]
+    assert sorted(files) == [EVIDENCE_FILE, "judge-0.npy", "judge-1.npy"]
     for path, data in files.items():
         (tmp_path / path).write_bytes(data)
-    again = load(tmp_path)
+    again = load_visual_evidence(tmp_path)
     assert again.seen_of({"s": vectors}, 300) == grounds.seen_of({"s": vectors}, 300)
     assert again.reasons == {"../shape": "0 items with a picture state it, 50 are needed"}
     assert again.passports == grounds.passports and again.files() == files

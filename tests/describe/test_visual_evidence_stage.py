@@ -12,7 +12,7 @@ import pytest
 from catalogue import write_manifest
 
 from coldstart.core import pipeline as pipelines
-from coldstart.describe.visual_evidence import Grounds, load
+from coldstart.describe.visual_evidence import VisualEvidence, load_visual_evidence
 from coldstart.engine.report import RunReport
 from coldstart.engine.run import run_pipeline
 from coldstart.errors import ColdstartError
@@ -73,10 +73,10 @@ class Shop:
         pipeline = bound(pipelines.load(self.raw(**settings)), self.store)
         return build(pipeline.stages[-1], pipeline)
 
-    def grounds(self) -> Grounds:
+    def grounds(self) -> VisualEvidence:
         made = self.store.artifacts.newest(KIND)
         assert made is not None
-        return load(made.folder)
+        return load_visual_evidence(made.folder)
 
     def vectors(self) -> dict[str, Any]:
         table = next(name for name in self.store.tables() if name.startswith("stage.image"))

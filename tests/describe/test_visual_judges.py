@@ -7,16 +7,16 @@ import pytest
 from sklearn.linear_model import Ridge  # type: ignore[import-untyped]
 from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
 
-from coldstart.describe.visual_judges import (
-    STRENGTH,
-    Judge,
-    Judged,
-    Worth,
-    by_probe,
-    by_words,
+from coldstart.describe.visual_classifiers import (
+    RIDGE_PENALTY,
+    Classifier,
+    HeldOutScores,
+    LabelledItems,
+    probe_classifier,
     ridge,
-    shares_of,
+    smoothed_shares,
     softmax,
+    zero_shot_classifier,
 )
 from coldstart.embed.zero_shot import Numbers, Vectors
 
@@ -33,11 +33,11 @@ def pictures(count: int, spread: float, seed: int = 0) -> tuple[Vectors, Numbers
     return vectors.astype(np.float32), truth, centres.astype(np.float32)
 
 
-def judged(truth: Numbers, seed: int = 1) -> Judged:
+def judged(truth: Numbers, seed: int = 1) -> LabelledItems:
     rng = np.random.default_rng(seed)
     count = len(truth)
-    shares = shares_of(np.bincount(truth[truth >= 0], minlength=VALUES))
-    return Judged(truth, rng.integers(5, size=count), rng.integers(2, size=count) == 1, shares)
+    shares = smoothed_shares(np.bincount(truth[truth >= 0], minlength=VALUES))
+    return LabelledItems(truth, rng.integers(5, size=count), rng.integers(2, size=count) == 1, shares)
 
 
 def test_ridge_is_that_of_scikit_learn() -> None:
@@ -46,18 +46,18 @@ def test_ridge_is_that_of_scikit_learn() -> None:
     scores, weights, offsets = ridge(vectors, truth, np.arange(60) % 5, VALUES)
     targets = np.eye(VALUES)[truth]
     scaled = StandardScaler().fit(vectors.astype(np.float64))
-    reference = Ridge(alpha=STRENGTH * 60).fit(scaled.transform(vectors), targets)
+    reference = Ridge(alpha=RIDGE_PENALTY * 60).fit(scaled.transform(vectors), targets)
     given = reference.predict(scaled.transform(vectors))
     assert np.allclose(vectors @ weights.T + offsets, given, atol=1e-5)
     rest = np.arange(60) % 5 != 2
-    part = Ridge(alpha=STRENGTH * rest.sum(), fit_intercept=False)
+    part = Ridge(alpha=RIDGE_PENALTY * rest.sum(), fit_intercept=False)
     part.fit(scaled.transform(vectors[rest]), targets[rest] - targets[rest].mean(axis=0))
     own = part.predict(scaled.transform(vectors[~rest])) + targets[rest].mean(axis=0)
     assert np.allclose(scores[~rest], own, atol=1e-5)
 
 
 def test_shares_count_each_value_once_more_than_it_was_seen() -> None:
-    assert shares_of(np.array([0, 1, 7])).tolist() == pytest.approx([1 / 11, 2 / 11, 8 / 11])
+    assert smoothed_shares(np.array([0, 1, 7])).tolist() == pytest.approx([1 / 11, 2 / 11, 8 / 11])
 
 
 @pytest.mark.parametrize("kind", ["words", "probe"])
@@ -66,9 +66,9 @@ def test_claims_over_the_threshold_are_as_often_right_as_was_asked_for(kind: str
     vectors, truth, words = pictures(1200, 0.5)
     known = judged(truth)
     judge = (
-        by_words("space", vectors, words, known, precision)
+        zero_shot_classifier("space", vectors, words, known, precision)
         if kind == "words"
-        else by_probe("space", vectors, known, precision)
+        else probe_classifier("space", vectors, known, precision)
     )
     assert (judge.space, judge.kind) == ("space", kind)
     new, true, _ = pictures(6000, 0.5)
@@ -89,12 +89,12 @@ def test_claims_over_the_threshold_are_as_often_right_as_was_asked_for(kind: str
 
 def test_what_is_less_likely_than_not_is_no_ground_however_little_is_asked_for() -> None:
     vectors, truth, words = pictures(1200, 0.5)
-    assert by_words("space", vectors, words, judged(truth), 0.3).threshold == pytest.approx(0.5, abs=0.005)
+    assert zero_shot_classifier("space", vectors, words, judged(truth), 0.3).threshold == pytest.approx(0.5, abs=0.005)
 
 
 def test_probabilities_are_as_often_right_as_they_say() -> None:
     vectors, truth, words = pictures(1200, 0.3)
-    judge = by_words("space", vectors, words, judged(truth), 0.9)
+    judge = zero_shot_classifier("space", vectors, words, judged(truth), 0.9)
     new, true, _ = pictures(6000, 0.3)
     likely = judge.probabilities(new)
     right = np.arange(VALUES) == true[:, None]
@@ -107,28 +107,32 @@ def test_probabilities_are_as_often_right_as_they_say() -> None:
 def test_pictures_that_tell_nothing_are_no_ground(kind: str) -> None:
     vectors, truth, words = pictures(400, 0.3)
     known = judged(np.random.default_rng(5).permutation(truth))
-    judge = by_words("s", vectors, words, known, 0.9) if kind == "words" else by_probe("s", vectors, known, 0.9)
+    judge = (
+        zero_shot_classifier("s", vectors, words, known, 0.9)
+        if kind == "words"
+        else probe_classifier("s", vectors, known, 0.9)
+    )
     assert judge.threshold is None
     assert (judge.worth.precision, judge.worth.precision_interval, judge.worth.coverage) == (None, None, 0.0)
 
 
 def test_items_of_no_listed_value_make_every_claim_about_them_wrong() -> None:
     vectors, truth, words = pictures(1200, 0.15)
-    sure = by_words("s", vectors, words, judged(truth), 0.9)
+    sure = zero_shot_classifier("s", vectors, words, judged(truth), 0.9)
     truth = np.where(np.arange(1200) % 4 == 0, -1, truth)
-    unsure = by_words("s", vectors, words, judged(truth), 0.9)
+    unsure = zero_shot_classifier("s", vectors, words, judged(truth), 0.9)
     assert sure.worth.accuracy > 0.95 and unsure.worth.accuracy < 0.76
     assert sure.threshold is not None and unsure.threshold is None  # three of four are right, whatever is asked
 
 
 def test_no_item_of_a_listed_value_is_no_ground() -> None:
     vectors, truth, words = pictures(40, 0.15)
-    assert by_words("s", vectors, words, judged(np.full_like(truth, -1)), 0.9).threshold is None
+    assert zero_shot_classifier("s", vectors, words, judged(np.full_like(truth, -1)), 0.9).threshold is None
 
 
 def test_softmax_of_large_numbers() -> None:
     found = softmax(np.array([[1000, 1000, -1000]], np.float32))
     assert found.tolist() == [[0.5, 0.5, 0.0]]
-    nothing = Worth(0, 0.0, None, None, 0.0)
-    judge = Judge("s", "words", np.eye(2, dtype=np.float32), np.zeros(2, np.float32), None, nothing)
+    nothing = HeldOutScores(0, 0.0, None, None, 0.0)
+    judge = Classifier("s", "words", np.eye(2, dtype=np.float32), np.zeros(2, np.float32), None, nothing)
     assert judge.probabilities(np.zeros((0, 2), np.float32)).shape == (0, 2)

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 import coldstart
 from coldstart.cli import app
 from coldstart.core import pipeline as pipelines
-from coldstart.core.stage import WholeStage
+from coldstart.core.stage import CatalogStage
 from coldstart.engine.report import RunReport
-from coldstart.engine.run import build, faults, run_pipeline
+from coldstart.engine.run import build, run_pipeline, setup_faults
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
 
@@ -214,7 +214,7 @@ def test_other_classes_make_all_labels_stale_and_other_words_of_a_pipeline_none(
     shop.run()
     shop.classes = {**CLASSES, "classes": {**CLASSES["classes"], "Books": ["novel atlas"]}}  # type: ignore[dict-item]
     stage: Any = build(pipelines.load(shop.raw()).stages[2], pipelines.load(shop.raw()))
-    assert isinstance(stage, WholeStage)
+    assert isinstance(stage, CatalogStage)
     assert set(stage.expected(shop.store)[0].values()) == {""}  # pending: the calibration is to come
     assert stage.labels(shop.store) == {}
     assert shop.run()["label"].ran.done == 6
@@ -251,7 +251,7 @@ def test_a_run_that_dies_between_two_writes_is_ended_by_the_next(
         merge(self, table, rows, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Store, "merge_adapter", failing)
+        patch.setattr(Store, "merge", failing)
         shop.run()
     assert len(shop.rows()) == 4
     assert shop.run()["label"].ran.done == 3
@@ -364,7 +364,7 @@ def test_spaces_apart_from_words_are_refused_before_anything_is_saved(
         pipeline = pipelines.load({**raw, "stages": stages})
         with pytest.raises(ColdstartError) as caught:
             run_pipeline(store, pipeline)
-        assert faults(pipeline)[0] == str(caught.value)
+        assert setup_faults(pipeline)[0] == str(caught.value)
         return str(caught.value)
 
     name = apart.name

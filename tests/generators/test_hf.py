@@ -84,7 +84,7 @@ def test_marks_that_get_through_turn_the_item_away(folder: Path, monkeypatch: py
     from coldstart.core.stage import Reject
     from coldstart.generators import _chat_template
 
-    monkeypatch.setattr(_chat_template, "classifier_json", lambda _tokenizer, text: text)
+    monkeypatch.setattr(_chat_template, "plain", lambda _tokenizer, text: text)
     asked = Request("Title: shoe<|im_end|>", "You describe.")
     assert generators.load(f"hf:{folder}", device="cpu").generate([asked], Sampling(5)) == [
         _same(Reject("special_tokens", "6 marks in the prompt, 5 expected"))

@@ -8,7 +8,7 @@ from coldstart.core.attributes import Attribute
 from coldstart.core.description import Description, sentence
 from coldstart.core.stage import Reject
 from coldstart.describe.checks import Checked, Cut, Ground, Sources
-from coldstart.describe.evaluate.truth import Judged
+from coldstart.describe.evaluate.truth import EvaluatedItem
 
 COLOUR = Attribute(values=("Red", "Navy Blue", "Blue"), visual=True, aliases={"Red": ("crimson",)})
 TYPE = Attribute(values=("Casual Shoes", "Backpack"), visual=True)
@@ -29,7 +29,7 @@ def judged(
     raw: str | None = "",
     reject: Reject | None = None,
     group: int = 0,
-) -> Judged:
+) -> EvaluatedItem:
     """`said` written, `kept` left by the checks (all of it by default), the rest cut for `not_grounded`."""
     stated = dict(said or {})
     left = stated if kept is None else dict(kept)
@@ -43,7 +43,7 @@ def judged(
         "written" if left == stated else "cut" if left else "fallback",
         "en",
     )
-    return Judged(
+    return EvaluatedItem(
         item,
         SCHEMA,
         truth or {},

@@ -1,6 +1,6 @@
-"""What must hold of a description before it enters a vector or reaches a person. Pure: texts in, verdicts out."""
+"""Checks of a description before it enters a vector or is shown. Pure: texts in, verdicts out."""
 
-from coldstart.describe.checks.check import check
+from coldstart.describe.checks.check import check_description
 from coldstart.describe.checks.contract import TEXTS, Checked, Cut, Ground, Policy, Rules, Sources
 
-__all__ = ["TEXTS", "Checked", "Cut", "Ground", "Policy", "Rules", "Sources", "check"]
+__all__ = ["TEXTS", "Checked", "Cut", "Ground", "Policy", "Rules", "Sources", "check_description"]

@@ -16,20 +16,36 @@ from functools import cached_property, lru_cache
 from coldstart.core.attributes import Attribute
 from coldstart.core.description import MAX_VALUE
 from coldstart.describe.checks.contract import Cut, Ground, Rules
-from coldstart.describe.checks.form import Fault, link, loop, markup, order, refusal, too_long, unsafe
-from coldstart.describe.checks.grounding import Found, Grounds, Values
-from coldstart.describe.checks.words import UNITS, Lexicon, Number, Tokens, negated, numbers, same_price, tokens
+from coldstart.describe.checks.form import (
+    Fault,
+    injection_fault,
+    length_fault,
+    link_fault,
+    loop_fault,
+    markup_fault,
+    policy_fault,
+    refusal_fault,
+)
+from coldstart.describe.checks.grounding import EvidenceIndex, ListedValues, Support
+from coldstart.describe.checks.words import UNITS, Lexicon, Number, Tokens, is_negated, numbers, prices_match, tokens
 
 
-def form(text: str, most: int) -> Fault | None:
+def form_fault(text: str, most: int) -> Fault | None:
     """A fault that shows in the text by itself."""
     words = tokens(text)
     if not words:
         return "empty", "it has no words"
-    return too_long(text, most) or refusal(text) or markup(text) or link(text) or order(text) or loop(words)
+    return (
+        length_fault(text, most)
+        or refusal_fault(text)
+        or markup_fault(text)
+        or link_fault(text)
+        or injection_fault(text)
+        or loop_fault(words)
+    )
 
 
-class Ungrounded(Exception):  # noqa: N818  (a verdict on one text, not a fault of the program)
+class UngroundedClaim(Exception):  # noqa: N818  (a verdict on one text, not a fault of the program)
     """A claim without a ground; `fault`: reason and detail."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -38,7 +54,7 @@ class Ungrounded(Exception):  # noqa: N818  (a verdict on one text, not a fault 
 
 
 @dataclass(frozen=True)
-class WordClaims:
+class TextClaims:
     """Judges free words about one item.
 
     Attributes:
@@ -46,8 +62,8 @@ class WordClaims:
         gone: words of attribute values that were cut: those that no source has are no better in a sentence.
     """
 
-    values: Values
-    grounds: Grounds
+    values: ListedValues
+    grounds: EvidenceIndex
     rules: Rules
     stated: Sequence[Ground]
     gone: frozenset[str] = frozenset()
@@ -63,31 +79,31 @@ class WordClaims:
         """
         words = tokens(text)
         meant = self.values.all.find(words)
-        found: dict[str, Found] = {}
+        found: dict[str, Support] = {}
         known = set(self._own)
         makers = self.grounds.in_names(words)
         for start, end, values in meant:
             if (
                 makers.isdisjoint(range(start, end))
-                and not negated(words, start, end)
+                and not is_negated(words, start, end)
                 and (placed := self._value(words[start:end], values))
             ):
                 found.setdefault(*placed)
                 known.update(words[start:end])
         measured = list(numbers(words))
-        if fault := price(measured, self.grounds):
-            raise Ungrounded(*fault)
-        named, fault = names(
+        if fault := price_fault(measured, self.grounds):
+            raise UngroundedClaim(*fault)
+        named, fault = named_by_catalog(
             words, self.grounds, self.rules, {at for start, end, _ in meant for at in range(start, end)}
         )
         if fault:
-            raise Ungrounded(*fault)
+            raise UngroundedClaim(*fault)
         for value, place in (*self._measured(measured), *named.items()):
             found.setdefault(value, place)
         others = self._others(claim, words, known)
         return [Ground(claim, value, *place) for value, place in found.items()] or [Ground(claim, text, *others)]
 
-    def _value(self, said: Tokens, values: Sequence[tuple[str, str]]) -> tuple[str, Found] | None:
+    def _value(self, said: Tokens, values: Sequence[tuple[str, str]]) -> tuple[str, Support] | None:
         """A value that some words stand for, and its ground; None where they are words of a value that stays."""
         for name, value in values:
             if place := self.grounds.value(name, value):
@@ -98,38 +114,40 @@ class WordClaims:
         if self._own.issuperset(said):
             return None
         if denied := self.grounds.denies(name, value):
-            raise Ungrounded("other_value", f"{name} {value!r}: the record says {denied!r}")
-        detail = f"{name} {value!r}: {not_found(name, value, self.grounds, self.rules)}"
-        raise Ungrounded("other_value" if self.grounds.titled(name) else "ungrounded_value", detail)
+            raise UngroundedClaim("other_value", f"{name} {value!r}: the record says {denied!r}")
+        detail = f"{name} {value!r}: {missing_ground(name, value, self.grounds, self.rules)}"
+        raise UngroundedClaim("other_value" if self.grounds.titled(name) else "ungrounded_value", detail)
 
-    def _measured(self, measured: Sequence[Number]) -> Iterator[tuple[str, Found]]:
+    def _measured(self, measured: Sequence[Number]) -> Iterator[tuple[str, Support]]:
         for number in measured:
             place = self.grounds.number(number)
             if place is None and number.money and self.grounds.price is not None:
                 place = "record", f"{self.grounds.price:g}"  # the same, but for its rounding
             if place is None:
-                raise Ungrounded("ungrounded_number", f"{number.word!r} stands in no source")
+                raise UngroundedClaim("ungrounded_number", f"{number.word!r} stands in no source")
             yield number.word, place
 
-    def _others(self, claim: str, words: Tokens, known: Container[str]) -> Found:
+    def _others(self, claim: str, words: Tokens, known: Container[str]) -> Support:
         """What its words stand on; of a keyword's none may stand nowhere, of a longer text's a share.
 
         Args:
             known: words of values that were found grounded.
         """
-        meant = carrying(words)
+        meant = content_words(words)
         if not meant and not any(word[0].isdigit() for word in words):
-            raise Ungrounded("says_nothing", "none of its words carries meaning")
+            raise UngroundedClaim("says_nothing", "none of its words carries meaning")
         missing = [word for word in meant if word not in known and self.grounds.word(word) is None]
         if again := [word for word in missing if word in self.gone]:
-            raise Ungrounded("ungrounded_value", f"{', '.join(again)}: of an attribute that was cut")
+            raise UngroundedClaim("ungrounded_value", f"{', '.join(again)}: of an attribute that was cut")
         most = 0.0 if claim == "keyword" else self.rules.max_unsupported
         share = len(missing) / max(len(meant), 1)
         if share > most:
             shown = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
             if claim == "keyword":
-                raise Ungrounded("ungrounded", f"no source has {shown}")
-            raise Ungrounded("unsupported", f"{share:.2f} of its words stand in no source, and {most:g} may: {shown}")
+                raise UngroundedClaim("ungrounded", f"no source has {shown}")
+            raise UngroundedClaim(
+                "unsupported", f"{share:.2f} of its words stand in no source, and {most:g} may: {shown}"
+            )
         place = next(filter(None, map(self.grounds.word, meant)), self.stated[0].ground if self.stated else "record")
         return place, f"{len(meant) - len(missing)} of {len(meant)} words"
 
@@ -140,64 +158,71 @@ class WordClaims:
         return frozenset(word for words in phrases for phrase in words for word in tokens(phrase))
 
 
-def attributes(
-    claimed: Mapping[str, str], known: Mapping[str, Attribute], grounds: Grounds, rules: Rules
+def check_attributes(
+    claimed: Mapping[str, str], known: Mapping[str, Attribute], grounds: EvidenceIndex, rules: Rules
 ) -> tuple[list[Ground], list[Cut]]:
     """Why values stay, each as the list spells it and in the order of the category; and what goes."""
-    verdicts = [_verdict(name, value, known, grounds, rules) for name, value in claimed.items()]
+    verdicts = [_check_attribute(name, value, known, grounds, rules) for name, value in claimed.items()]
     order = {name: place for place, name in enumerate(known)}
     stay = sorted((one for one in verdicts if isinstance(one, Ground)), key=lambda one: order[one.claim])
     return stay, [one for one in verdicts if isinstance(one, Cut)]
 
 
-def _verdict(name: str, value: str, known: Mapping[str, Attribute], grounds: Grounds, rules: Rules) -> Ground | Cut:
+def _check_attribute(
+    name: str, value: str, known: Mapping[str, Attribute], grounds: EvidenceIndex, rules: Rules
+) -> Ground | Cut:
     if name not in known:
         return Cut(name, value, "unknown_attribute", f"this category has {', '.join(known) or 'none'}")
     canonical = known[name].canonical(value)
     if canonical is None:
         reason = "not_listed" if value.strip() else "empty"
         return Cut(name, value, reason, f"{len(known[name].values)} values are listed, and this is none of them")
-    if fault := too_long(value, MAX_VALUE) or link(value) or markup(value) or unsafe(value, rules):
+    if (
+        fault := length_fault(value, MAX_VALUE)
+        or link_fault(value)
+        or markup_fault(value)
+        or policy_fault(value, rules)
+    ):
         return Cut(name, value, *fault)
     if denied := grounds.denies(name, canonical):
         return Cut(name, canonical, "other_value", f"the record says {denied!r}")
     if found := grounds.value(name, canonical):
         return Ground(name, canonical, *found)
     reason = "other_value" if grounds.titled(name) else "ungrounded"
-    return Cut(name, canonical, reason, not_found(name, canonical, grounds, rules))
+    return Cut(name, canonical, reason, missing_ground(name, canonical, grounds, rules))
 
 
-def not_found(name: str, value: str, grounds: Grounds, rules: Rules) -> str:
+def missing_ground(name: str, value: str, grounds: EvidenceIndex, rules: Rules) -> str:
     """Why a value has no ground."""
     seen, titled = grounds.seen(name, value), grounds.titled(name)
     said = f"the title says {', '.join(map(repr, titled))}" if titled else "no text says it"
     return said if seen is None else f"{said}, and pictures agree with {seen:.2f} of the {rules.min_seen:g} it takes"
 
 
-_CATALOGUES = 8  # of brands and categories that stay ready
+_CACHED_CATALOGS = 8  # of brands and categories that stay ready
 
 
-def price(stated: Iterable[Number], grounds: Grounds) -> Fault | None:
+def price_fault(stated: Iterable[Number], grounds: EvidenceIndex) -> Fault | None:
     """A price that is not the record's."""
     if grounds.price is None:
         return None
     for number in stated:
-        if number.money and not same_price(number.value, grounds.price):
+        if number.money and not prices_match(number.value, grounds.price):
             return "other_price", f"it says {number.value:g}, and the record {grounds.price:g}"
     return None
 
 
-def names(
-    words: Tokens, grounds: Grounds, rules: Rules, meant: Container[int]
-) -> tuple[dict[str, Found], Fault | None]:
+def named_by_catalog(
+    words: Tokens, grounds: EvidenceIndex, rules: Rules, meant: Container[int]
+) -> tuple[dict[str, Support], Fault | None]:
     """The brands and categories of the catalogue that a text names, and where a source of the item does so too; or the
     first that none names.
 
     Args:
         meant: places of words that are values of attributes: there they are no names.
     """
-    named: dict[str, Found] = {}
-    for start, end, found in _known(rules.brands, rules.categories).find(words):
+    named: dict[str, Support] = {}
+    for start, end, found in _catalog_names(rules.brands, rules.categories).find(words):
         kind, name = found[0]
         places = (grounds.brand(other) if what == "brand" else grounds.phrase(other) for what, other in found)
         place = next(filter(None, places), None)
@@ -208,13 +233,13 @@ def names(
     return named, None
 
 
-@lru_cache(maxsize=_CATALOGUES)
-def _known(brands: frozenset[str], categories: frozenset[str]) -> Lexicon[tuple[str, str]]:
+@lru_cache(maxsize=_CACHED_CATALOGS)
+def _catalog_names(brands: frozenset[str], categories: frozenset[str]) -> Lexicon[tuple[str, str]]:
     ordered = [*(("brand", name) for name in sorted(brands)), *(("category", name) for name in sorted(categories))]
-    return Lexicon((name, (kind, name)) for kind, name in ordered if not _COMMON.issuperset(tokens(name)))
+    return Lexicon((name, (kind, name)) for kind, name in ordered if not _COMMON_WORDS.issuperset(tokens(name)))
 
 
-_COMMON = frozenset(
+_COMMON_WORDS = frozenset(
     tokens(
         "a all and any at be best big by fit for free from good home in is it life max mini more most new next now of "
         "off on one only or other others out own plus small the to up with"
@@ -223,7 +248,7 @@ _COMMON = frozenset(
 """Words that are brands somewhere and say nothing."""
 
 
-_BINDING = frozenset(
+_STOP_WORDS = frozenset(
     tokens(
         """
         a about above after all also an and any are as at available be been being below between both but by
@@ -241,8 +266,8 @@ _BINDING = frozenset(
 )
 
 
-def carrying(words: Tokens) -> list[str]:
+def content_words(words: Tokens) -> list[str]:
     """The words that carry meaning, each once, in their order; numbers and their units are judged elsewhere."""
     return list(
-        dict.fromkeys(word for word in words if word[0].isalpha() and word not in _BINDING and word not in UNITS)
+        dict.fromkeys(word for word in words if word[0].isalpha() and word not in _STOP_WORDS and word not in UNITS)
     )

@@ -13,18 +13,18 @@ from typing import Any
 
 from coldstart.core.attributes import Attribute
 from coldstart.describe.checks.contract import TEXTS, Rules, Sources
-from coldstart.describe.checks.form import evidence
-from coldstart.describe.checks.words import Lexicon, Number, Tokens, agree, negated, numbers, tokens
+from coldstart.describe.checks.form import evidence_text
+from coldstart.describe.checks.words import Lexicon, Number, Tokens, is_negated, numbers, numbers_match, tokens
 
-Found = tuple[str, str]
+Support = tuple[str, str]
 """Where (a field of `TEXTS`, `record` or `picture`), and the words or the probability."""
-ALL = frozenset((*TEXTS, "record"))
+ALL_SOURCES = frozenset((*TEXTS, "record"))
 
-_AS_A_START = 5  # letters by which two words are taken for forms of one
+_PREFIX_LETTERS = 5  # letters by which two words are taken for forms of one
 
 
 @dataclass(frozen=True)
-class Values:
+class ListedValues:
     """The listed values of a category's attributes, ready to be looked for."""
 
     attributes: Mapping[str, Attribute]
@@ -48,24 +48,24 @@ def _phrases(attribute: Attribute) -> Iterator[tuple[str, str]]:
             yield phrase, value
 
 
-_ready: dict[int, Values] = {}
-_MOST_READY = 256
+_cached_values: dict[int, ListedValues] = {}
+_MAX_CACHED = 256
 
 
-def values_of(attributes: Mapping[str, Attribute]) -> Values:
+def listed_values(attributes: Mapping[str, Attribute]) -> ListedValues:
     """The values of these attributes; made once for as long as they are the same object."""
-    found = _ready.get(id(attributes))
+    found = _cached_values.get(id(attributes))
     if found is None or found.attributes is not attributes:
-        if len(_ready) >= _MOST_READY:
-            _ready.clear()
-        found = _ready[id(attributes)] = Values(attributes)
+        if len(_cached_values) >= _MAX_CACHED:
+            _cached_values.clear()
+        found = _cached_values[id(attributes)] = ListedValues(attributes)
     return found
 
 
-class Grounds:
+class EvidenceIndex:
     """What is known of one item, ready to be asked."""
 
-    def __init__(self, sources: Sources, values: Values, rules: Rules) -> None:
+    def __init__(self, sources: Sources, values: ListedValues, rules: Rules) -> None:
         self._facts = {name: value for name, value in sources.facts.items() if value not in (None, "")}
         self._seen = sources.seen
         self._values = values
@@ -74,10 +74,10 @@ class Grounds:
         maker = (self._facts.get("brand"), self._facts.get("creator"), sources.texts.get("creator"))
         self._makers = Lexicon((str(name), True) for name in maker if name)
         for name in TEXTS:
-            if words := tokens(evidence(sources.texts.get(name) or "")):
+            if words := tokens(evidence_text(sources.texts.get(name) or "")):
                 self.texts[name] = words
 
-    def value(self, name: str, value: str) -> Found | None:
+    def value(self, name: str, value: str) -> Support | None:
         """The ground of an attribute's value; of one that is not listed, by its words."""
         if self.states(name, value):
             return "record", _plain(self._facts[name])
@@ -102,22 +102,22 @@ class Grounds:
         attribute = self._values.attributes.get(name)
         return self._seen.get(name, {}).get(value) if attribute is not None and attribute.visual else None
 
-    def brand(self, name: str) -> Found | None:
+    def brand(self, name: str) -> Support | None:
         """Where a brand is named: in the title or the record, and in other texts where the record states none."""
-        return self.phrase(name, ("title", "record") if self._facts.keys() & {"brand", "creator"} else ALL)
+        return self.phrase(name, ("title", "record") if self._facts.keys() & {"brand", "creator"} else ALL_SOURCES)
 
     def in_names(self, words: Tokens) -> set[int]:
         """Places of words that name the item's maker: Red Tape makes brown shoes."""
         return {place for start, end, _ in self._makers.find(words) for place in range(start, end)}
 
-    def phrase(self, phrase: str, fields: Container[str] = ALL) -> Found | None:
+    def phrase(self, phrase: str, fields: Container[str] = ALL_SOURCES) -> Support | None:
         """Where some words stand side by side, or a number with its unit does."""
         looked = Lexicon([(phrase, phrase)])
         for name, words in self._said:
             if name not in fields:
                 continue
             for start, end, _ in looked.find(words):
-                if not negated(words, start, end):
+                if not is_negated(words, start, end):
                     return name, " ".join(words[start:end])
         claimed = tokens(phrase)
         measured = list(numbers(claimed))
@@ -125,13 +125,15 @@ class Grounds:
             return self.number(measured[0])
         return None
 
-    def number(self, claimed: Number) -> Found | None:
+    def number(self, claimed: Number) -> Support | None:
         """Where a number is stated."""
-        return next((place for stated, place in self._numbers if agree(claimed, stated)), None)
+        return next((place for stated, place in self._numbers if numbers_match(claimed, stated)), None)
 
     def word(self, word: str) -> str | None:
         """The source that has a word, or one that begins alike; None where none has."""
-        return self._words.get(word) or (self._starts.get(word[:_AS_A_START]) if len(word) > _AS_A_START else None)
+        return self._words.get(word) or (
+            self._starts.get(word[:_PREFIX_LETTERS]) if len(word) > _PREFIX_LETTERS else None
+        )
 
     @property
     def price(self) -> float | None:
@@ -148,23 +150,23 @@ class Grounds:
         """The listed values of an attribute that the title states."""
         return [value for (stated, value), (field, _) in self._in_texts.items() if stated == name and field == "title"]
 
-    def part(self, words: Tokens) -> Found | None:
+    def part(self, words: Tokens) -> Support | None:
         """Where some words are part of a value that is grounded: shoes, where casual shoes are meant."""
         return next((place for place in self._in_texts.values() if set(words) <= set(place[1].split())), None)
 
     @cached_property
-    def _in_texts(self) -> dict[tuple[str, str], Found]:
+    def _in_texts(self) -> dict[tuple[str, str], Support]:
         """(attribute, value) -> the first text that states it.
 
         Of an attribute that the title states, other texts state nothing: they speak of what goes with an item as well,
         and more people may write into them.
         """
-        found: dict[tuple[str, str], Found] = {}
+        found: dict[tuple[str, str], Support] = {}
         for name, lexicon in self._values.of.items():
             for field, words in self._said:
                 names = self.in_names(words)
                 for start, end, values in lexicon.find(words):
-                    if not negated(words, start, end) and names.isdisjoint(range(start, end)):
+                    if not is_negated(words, start, end) and names.isdisjoint(range(start, end)):
                         for value in values:
                             found.setdefault((name, value), (field, " ".join(words[start:end])))
                 if field == "title" and any(stated == name for stated, _ in found):
@@ -172,7 +174,7 @@ class Grounds:
         return found
 
     @cached_property
-    def _numbers(self) -> list[tuple[Number, Found]]:
+    def _numbers(self) -> list[tuple[Number, Support]]:
         return [(number, (field, number.word)) for field, words in self._said for number in numbers(words)]
 
     @cached_property
@@ -187,8 +189,8 @@ class Grounds:
     def _starts(self) -> dict[str, str]:
         starts: dict[str, str] = {}
         for word, field in self._words.items():
-            if len(word) >= _AS_A_START:
-                starts.setdefault(word[:_AS_A_START], field)
+            if len(word) >= _PREFIX_LETTERS:
+                starts.setdefault(word[:_PREFIX_LETTERS], field)
         return starts
 
 

@@ -35,7 +35,7 @@ _SCRIPTS = {
 }
 """First word of a letter's Unicode name -> the languages that are written so, the likeliest first."""
 
-_SMALL = {
+_FUNCTION_WORDS = {
     "en": "the and of is are with for this that from its it by an to in on has have which you your as be",
     "de": "der die das und ist sind mit für ein eine einen einem dieser diese dieses aus von den dem des im auf auch",
     "fr": "le la les et est sont avec pour une un des du cette ce ces dans sur qui au aux pas votre son sa",
@@ -50,14 +50,14 @@ _SMALL = {
     "tr": "ve bir bu için ile olan çok da de olarak daha gibi",
     "id": "dan yang ini dengan untuk dari adalah pada di ke itu atau tidak",
 }
-_OF_WORD: dict[str, tuple[str, ...]] = {}
-for _code, _words in _SMALL.items():
+_LANGUAGES_OF_WORD: dict[str, tuple[str, ...]] = {}
+for _code, _words in _FUNCTION_WORDS.items():
     for _word in _words.split():
-        _OF_WORD[_word] = (*_OF_WORD.get(_word, ()), _code)
+        _LANGUAGES_OF_WORD[_word] = (*_LANGUAGES_OF_WORD.get(_word, ()), _code)
 _MIN_WORDS = 2
 
 
-def language(text: str) -> str:
+def detect_language(text: str) -> str:
     """Code of the language of a text, such as `en`; `und` where it does not show."""
     script = _script(text)
     if script is None:
@@ -66,14 +66,16 @@ def language(text: str) -> str:
         if script == "CJK" and any(_script_of(letter) in ("HIRAGANA", "KATAKANA") for letter in text):
             return "ja"
         return next(iter(_SCRIPTS.get(script, ())), UNKNOWN)
-    counts = Counter(code for word in re.findall(r"[^\W\d_]+", text.lower()) for code in _OF_WORD.get(word, ()))
+    counts = Counter(
+        code for word in re.findall(r"[^\W\d_]+", text.lower()) for code in _LANGUAGES_OF_WORD.get(word, ())
+    )
     (best, most), (_, second) = (*counts.most_common(2), ("", 0), ("", 0))[:2]
     return best if most >= _MIN_WORDS and most > second else UNKNOWN
 
 
-def is_written_in(text: str, languages: tuple[str, ...]) -> bool:
+def may_be_written_in(text: str, languages: tuple[str, ...]) -> bool:
     """Whether a text may be in one of some languages; none allows any, and so does a text that does not show it."""
-    found = language(text)
+    found = detect_language(text)
     if not languages or found in languages:
         return True
     script = _script(text)

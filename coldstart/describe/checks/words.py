@@ -29,30 +29,30 @@ _POSSESSIVE = re.compile(r"['’](?:s\b)?")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
-_COUNTS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_NUMBER_WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
-_COUNTED = {word: str(number) for number, word in enumerate(_COUNTS, 2)}
+_DIGITS_OF_WORD = {word: str(number) for number, word in enumerate(_NUMBER_WORDS, 2)}
 
 
-_BEFORE = frozenset(("no", "not", "non", "never", "without", "isnt", "arent", "faux", "fake", "imitation"))
+_NEGATIONS = frozenset(("no", "not", "non", "never", "without", "isnt", "arent", "faux", "fake", "imitation"))
 
 
-_BETWEEN = frozenset(("a", "an", "any", "the", "added", "real", "of"))
+_SKIPPED_ARTICLES = frozenset(("a", "an", "any", "the", "added", "real", "of"))
 
 
-Of = TypeVar("Of")
+Value = TypeVar("Value")
 
 
 Tokens = tuple[str, ...]
 
 
-_LONG = 500  # characters: a text that is asked for more than once is shorter
+_MAX_CACHED_LETTERS = 500  # characters: a text that is asked for more than once is shorter
 
 
 def tokens(text: str) -> Tokens:
     """The words of a text in their order: folded, singular, numbers written one way; `%` and money signs are words."""
-    return _tokens(text) if len(text) > _LONG else _short(text)
+    return _tokens(text) if len(text) > _MAX_CACHED_LETTERS else _cached_tokens(text)
 
 
 def _tokens(text: str) -> Tokens:
@@ -60,7 +60,7 @@ def _tokens(text: str) -> Tokens:
     return tuple(map(_stem, _TOKEN.findall(_POSSESSIVE.sub("", folded))))
 
 
-_short = lru_cache(maxsize=8192)(_tokens)
+_cached_tokens = lru_cache(maxsize=8192)(_tokens)
 
 
 def _folded(text: str) -> str:
@@ -72,8 +72,8 @@ def _folded(text: str) -> str:
 def _stem(word: str) -> str:
     if word[0].isdigit():
         return _number(word)
-    if word in _COUNTED:
-        return _COUNTED[word]
+    if word in _DIGITS_OF_WORD:
+        return _DIGITS_OF_WORD[word]
     if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
         return word
     if word.endswith("ies") and len(word) > 4:
@@ -90,19 +90,19 @@ def _number(word: str) -> str:
     return word.lstrip("0") or "0" if "." not in word else word
 
 
-def negated(words: Sequence[str], start: int, end: int) -> bool:
+def is_negated(words: Sequence[str], start: int, end: int) -> bool:
     """Whether the words before or after a place deny what stands there: `no sugar`, `faux leather`, `sugar free`."""
     before = start - 1
-    while before > 0 and words[before] in _BETWEEN:
+    while before > 0 and words[before] in _SKIPPED_ARTICLES:
         before -= 1
-    return (before >= 0 and words[before] in _BEFORE) or (end < len(words) and words[end] == "free")
+    return (before >= 0 and words[before] in _NEGATIONS) or (end < len(words) and words[end] == "free")
 
 
-class Lexicon(Generic[Of]):
+class Lexicon(Generic[Value]):
     """Phrases, each of which stands for something."""
 
-    def __init__(self, phrases: Iterable[tuple[str, Of]]) -> None:
-        self._of: dict[str, list[Of]] = {}
+    def __init__(self, phrases: Iterable[tuple[str, Value]]) -> None:
+        self._of: dict[str, list[Value]] = {}
         for phrase, one in phrases:
             if joined := "".join(tokens(phrase)):
                 found = self._of.setdefault(joined, [])
@@ -110,7 +110,7 @@ class Lexicon(Generic[Of]):
                     found.append(one)
         self._starts = {key[:end] for key in self._of for end in range(1, len(key) + 1)}
 
-    def find(self, words: Sequence[str]) -> list[tuple[int, int, list[Of]]]:
+    def find(self, words: Sequence[str]) -> list[tuple[int, int, list[Value]]]:
         """Where phrases stand, and what each stands for: first word, the word after the last; none in another."""
         found = []
         place, count = 0, len(words)
@@ -168,10 +168,10 @@ _MONEY = frozenset(
 _PRICED = frozenset(("price", "priced", "cost", "costing"))
 
 
-_NOTHING = {"for": ("for", "free"), "free": ("free", "of", "charge"), "cost": ("cost", "nothing")}
+_FREE_PHRASES = {"for": ("for", "free"), "free": ("free", "of", "charge"), "cost": ("cost", "nothing")}
 
 
-_SAME_PRICE = 0.005  # of the price: what rounding leaves
+_PRICE_TOLERANCE = 0.005  # of the price: what rounding leaves
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def numbers(words: Sequence[str]) -> Iterator[Number]:
     """The numbers among the words of a text (see `words.tokens`)."""
     for place, word in enumerate(words):
         if not word[0].isdigit():
-            if word in _NOTHING and tuple(words[place : place + len(_NOTHING[word])]) == _NOTHING[word]:
+            if word in _FREE_PHRASES and tuple(words[place : place + len(_FREE_PHRASES[word])]) == _FREE_PHRASES[word]:
                 yield Number(place, word, 0.0, "", True)
             continue
         try:
@@ -211,13 +211,13 @@ def numbers(words: Sequence[str]) -> Iterator[Number]:
         yield Number(place, f"{word} {after}" if unit else word, value * factor, unit, money)
 
 
-def agree(claimed: Number, stated: Number) -> bool:
+def numbers_match(claimed: Number, stated: Number) -> bool:
     """Whether a claimed number is what a source states: one without a unit agrees with the same number of anything."""
     if claimed.unit:
         return claimed.unit == stated.unit and isclose(claimed.value, stated.value, rel_tol=1e-6)
     return claimed.word.split()[0] == stated.word.split()[0]
 
 
-def same_price(stated: float, price: float) -> bool:
+def prices_match(stated: float, price: float) -> bool:
     """Whether a price in words is the price of the record, as rounding goes."""
-    return abs(stated - price) <= price * _SAME_PRICE or stated in (round(price), int(price))
+    return abs(stated - price) <= price * _PRICE_TOLERANCE or stated in (round(price), int(price))

@@ -13,8 +13,8 @@ from typing import Any
 
 from coldstart.core.description import Description, sentence
 from coldstart.core.stage import Reject
-from coldstart.describe.evaluate.retrieval_gain import Encode, Gallery, gain, pairs, texts
-from coldstart.describe.evaluate.truth import STAGES, Judged, Verdict, compare, measure
+from coldstart.describe.evaluate.retrieval_gain import Encode, Gallery, contender_pairs, index_texts, retrieval_gain
+from coldstart.describe.evaluate.truth import STAGES, EvaluatedItem, Verdict, compare_writers, measure_writer
 
 EXAMPLES = 20
 QUERIES = ("title", "description", "attributes")
@@ -45,9 +45,9 @@ class DescribeReport:
         given: the fields that were shown, None for all; query: what asks for items in `gain`, empty where nothing can.
         counts: `items` judged, `groups` among them, `attributes` hidden in all, `distractors`.
         writers: name -> what it is, for a person.
-        measures: writer -> as `coldstart.describe.evaluate.truth.measure` gives it.
+        measures: writer -> as `coldstart.describe.evaluate.truth.measure_writer` gives it.
         differences: a list of `before`, `after` (writers) and `measures` as `compare` gives them.
-        gain: as `coldstart.describe.evaluate.retrieval_gain.gain` gives it, of the texts of `coldstart.describe.evaluate.retrieval_gain`.
+        gain: as `coldstart.describe.evaluate.retrieval_gain.retrieval_gain` gives it, of the texts of `coldstart.describe.evaluate.retrieval_gain`.
         examples: items with what was given, written, kept and cut.
         items: item -> `title`, `uri` and `kind` of those in the examples; see `with_items`.
     """
@@ -79,8 +79,8 @@ class DescribeReport:
         return asdict(self)
 
 
-def report(
-    judged: Mapping[str, Sequence[Judged]],
+def evaluate_writers(
+    judged: Mapping[str, Sequence[EvaluatedItem]],
     told: Sequence[Description],
     encode: Encode,
     encode_queries: Encode,
@@ -105,13 +105,13 @@ def report(
         min_seen: probability from which on a picture is the ground of a claim.
     """
     names, first = list(writers), next(iter(judged.values()))
-    query = query_of(first)
-    contenders = texts(judged, told, min_seen)
+    query = choose_query(first)
+    contenders = index_texts(judged, told, min_seen)
     other = [one.text for one in distractors]
     gallery = Gallery(
         texts={name: [*own, *other] for name, own in contenders.items()},
-        queries=[*(asked_by(one, query) for one in first), *(one.query for one in distractors)],
-        likeness=[*(likeness_of(one) for one in first), *(one.likeness for one in distractors)],
+        queries=[*(query_text(one, query) for one in first), *(one.query for one in distractors)],
+        likeness=[*(likeness_key(one) for one in first), *(one.likeness for one in distractors)],
         groups=[*(one.group for one in first), *(-1 - place for place in range(len(other)))],
         asking=[True] * len(first) + [False] * len(other),
     )
@@ -129,34 +129,34 @@ def report(
             "distractors": len(distractors),
         },
         writers=dict(writers),
-        measures={name: measure(own, min_seen=min_seen, seed=seed) for name, own in judged.items()},
+        measures={name: measure_writer(own, min_seen=min_seen, seed=seed) for name, own in judged.items()},
         differences=[
-            {"before": a, "after": b, "measures": compare(judged[a], judged[b], min_seen=min_seen, seed=seed)}
+            {"before": a, "after": b, "measures": compare_writers(judged[a], judged[b], min_seen=min_seen, seed=seed)}
             for a, b in itertools.pairwise(names)
         ],
-        gain=gain(gallery, pairs(list(contenders), names), encode, encode_queries, seed=seed),
+        gain=retrieval_gain(gallery, contender_pairs(list(contenders), names), encode, encode_queries, seed=seed),
         examples=_examples(judged, min_seen, seed),
     )
 
 
-def query_of(judged: Sequence[Judged]) -> str:
+def choose_query(judged: Sequence[EvaluatedItem]) -> str:
     """The first of `QUERIES` that some item hid; empty where none did."""
     hidden = {name for one in judged for name, text in one.hidden.items() if text.strip()}
     stated = any(one.truth for one in judged)
     return next((name for name in QUERIES if name in hidden or (name == "attributes" and stated)), "")
 
 
-def asked_by(one: Judged, query: str) -> str | None:
+def query_text(one: EvaluatedItem, query: str) -> str | None:
     """The text that asks for an item, None where it has none."""
     return (sentence(one.truth) if query == "attributes" else one.hidden.get(query)) or None
 
 
-def likeness_of(one: Judged) -> Hashable | None:
+def likeness_key(one: EvaluatedItem) -> Hashable | None:
     """Items are alike where their hidden records state the same of all attributes; None where they state nothing."""
     return tuple(sorted(one.truth.items())) or None
 
 
-def _examples(judged: Mapping[str, Sequence[Judged]], min_seen: float, seed: int) -> list[dict[str, Any]]:
+def _examples(judged: Mapping[str, Sequence[EvaluatedItem]], min_seen: float, seed: int) -> list[dict[str, Any]]:
     """Items drawn at random, so that neither luck nor care has chosen them, in the order of the records."""
     first = next(iter(judged.values()))
     chosen = sorted(random.Random(seed).sample(range(len(first)), min(EXAMPLES, len(first))))
@@ -177,7 +177,7 @@ def _examples(judged: Mapping[str, Sequence[Judged]], min_seen: float, seed: int
     ]
 
 
-def _example(one: Judged, min_seen: float) -> dict[str, Any]:
+def _example(one: EvaluatedItem, min_seen: float) -> dict[str, Any]:
     found: dict[str, Any] = {
         "raw": one.written,
         "valid": one.is_valid,

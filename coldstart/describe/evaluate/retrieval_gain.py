@@ -24,7 +24,7 @@ from coldstart.core import prompts
 from coldstart.core.attributes import Attribute
 from coldstart.core.description import Description, sentence
 from coldstart.core.pipeline import Pipeline
-from coldstart.describe.evaluate.truth import Judged, named
+from coldstart.describe.evaluate.truth import EvaluatedItem, named_values
 from coldstart.encoders import Encoder
 from coldstart.metrics import ranking
 from coldstart.metrics.intervals import difference, share
@@ -62,7 +62,7 @@ class Gallery:
     asking: Sequence[bool]
 
 
-def gain(
+def retrieval_gain(
     gallery: Gallery, pairs: Sequence[tuple[str, str]], encode: Encode, encode_queries: Encode, *, seed: int = 0
 ) -> dict[str, Any]:
     """Recall of both questions for every contender, and the differences of some pairs of them.
@@ -76,12 +76,14 @@ def gain(
         `indexed`, how many items have a text) and `differences` (a list of `before`, `after`, `recall_at_1`,
         `recall_at_10`).
     """
-    vectors = _encoded(gallery.texts, encode)
+    vectors = _encode_contenders(gallery.texts, encode)
     return {
-        "text_to_item": _judged(
-            gallery, pairs, *_by_text(gallery, vectors, encode_queries), len(gallery.queries), seed
+        "text_to_item": _score_question(
+            gallery, pairs, *_rank_by_text(gallery, vectors, encode_queries), len(gallery.queries), seed
         ),
-        "item_to_item": _judged(gallery, pairs, *_by_item(gallery, vectors), len(gallery.queries) - 1, seed),
+        "item_to_item": _score_question(
+            gallery, pairs, *_rank_by_item(gallery, vectors), len(gallery.queries) - 1, seed
+        ),
     }
 
 
@@ -89,7 +91,7 @@ _Index = tuple[Vectors, NDArray[np.intp]]
 """Unit vectors of the items that have a text, and their places."""
 
 
-def _encoded(contenders: Mapping[str, Sequence[str]], encode: Encode) -> dict[str, _Index]:
+def _encode_contenders(contenders: Mapping[str, Sequence[str]], encode: Encode) -> dict[str, _Index]:
     """The index of each contender; a text that several have is encoded once."""
     once = list(dict.fromkeys(text for texts in contenders.values() for text in texts if text.strip()))
     if not once:
@@ -107,11 +109,11 @@ def _encoded(contenders: Mapping[str, Sequence[str]], encode: Encode) -> dict[st
 _Ranks = dict[str, NDArray[np.int64]]
 
 
-_Found = tuple[NDArray[np.intp], list[NDArray[np.intp]], _Ranks, Mapping[str, int]]
+_Ranking = tuple[NDArray[np.intp], list[NDArray[np.intp]], _Ranks, Mapping[str, int]]
 """Places of the items that ask, the right places of each, contender -> rank of each, contender -> items indexed."""
 
 
-def _by_text(gallery: Gallery, vectors: Mapping[str, _Index], encode_queries: Encode) -> _Found:
+def _rank_by_text(gallery: Gallery, vectors: Mapping[str, _Index], encode_queries: Encode) -> _Ranking:
     folded = [None if text is None else " ".join(text.casefold().split()) for text in gallery.queries]
     asking = np.flatnonzero([bool(text) and asks for text, asks in zip(folded, gallery.asking, strict=True)])
     if not len(asking):
@@ -123,7 +125,7 @@ def _by_text(gallery: Gallery, vectors: Mapping[str, _Index], encode_queries: En
     return asking, right, found, {name: len(places) for name, (_, places) in vectors.items()}
 
 
-def _by_item(gallery: Gallery, vectors: Mapping[str, _Index]) -> _Found:
+def _rank_by_item(gallery: Gallery, vectors: Mapping[str, _Index]) -> _Ranking:
     count = len(gallery.likeness)
     kinds = [place if kind is None else ("like", kind) for place, kind in enumerate(gallery.likeness)]
     every = ranking.right_places(kinds, kinds)
@@ -159,7 +161,7 @@ def _ranks(
     return ranks
 
 
-def _judged(
+def _score_question(
     gallery: Gallery,
     pairs: Sequence[tuple[str, str]],
     asking: NDArray[np.intp],
@@ -222,7 +224,9 @@ UNCHECKED = "unchecked"
 _LONG = ("description", "transcript", "screen_text")
 
 
-def texts(judged: Mapping[str, Sequence[Judged]], told: Sequence[Description], min_seen: float) -> dict[str, list[str]]:
+def index_texts(
+    judged: Mapping[str, Sequence[EvaluatedItem]], told: Sequence[Description], min_seen: float
+) -> dict[str, list[str]]:
     """Contender -> text of each item.
 
     `given` comes first, where any item has such text; then `template`, each writer after the checks and as it wrote
@@ -236,7 +240,7 @@ def texts(judged: Mapping[str, Sequence[Judged]], told: Sequence[Description], m
     first = next(iter(judged.values()))
     sources = [one.sources for one in first]
     said: dict[str, Sequence[Description]] = {
-        TEMPLATE: [template(one.attributes, one.sources, min_seen) for one in first]
+        TEMPLATE: [template_description(one.attributes, one.sources, min_seen) for one in first]
     }
     for name, own in judged.items():
         said[name] = [one.described("checked") for one in own]
@@ -254,7 +258,7 @@ def texts(judged: Mapping[str, Sequence[Judged]], told: Sequence[Description], m
     return {GIVEN: given, **alone, **both}
 
 
-def pairs(contenders: Sequence[str], writers: Sequence[str]) -> list[tuple[str, str]]:
+def contender_pairs(contenders: Sequence[str], writers: Sequence[str]) -> list[tuple[str, str]]:
     """Which contenders are compared: what is given, with it and a description; each writer with the one before it and
     with the template; and, together with what is given, with itself unchecked and with the truth."""
     found = [(GIVEN, f"{GIVEN} + {name}") for name in (TEMPLATE, *writers, TRUTH)]
@@ -267,12 +271,12 @@ def pairs(contenders: Sequence[str], writers: Sequence[str]) -> list[tuple[str, 
     return [pair for pair in found if set(pair) <= set(contenders)]
 
 
-def template(attributes: Mapping[str, Attribute], sources: Sources, min_seen: float) -> Description:
+def template_description(attributes: Mapping[str, Attribute], sources: Sources, min_seen: float) -> Description:
     """What can be said without a model: the value of each attribute that the shown record states, or else one that a
     shown text names, or else the likeliest one that the pictures are believed to show."""
     listed: dict[str, str] = {}
     for text in sources.texts.values():
-        for claim in named(text, attributes):
+        for claim in named_values(text, attributes):
             listed.setdefault(claim.name, claim.value)
     found = {}
     for name, attribute in attributes.items():
@@ -309,7 +313,7 @@ def _values(description: Description) -> dict[str, object]:
     }
 
 
-def text_encoder(pipeline: Pipeline) -> tuple[Encoder, Mapping[str, int]]:
+def evaluation_encoder(pipeline: Pipeline) -> tuple[Encoder, Mapping[str, int]]:
     """The encoder of the pipeline's first space of texts that stands on no fit, and its budgets; else the starter's."""
     from coldstart import encoders
 

@@ -54,7 +54,7 @@ _Columns = dict[tuple[str, ...], tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluatedItem:
     """One item, what was written of it, and the truth.
 
     Attributes:
@@ -98,12 +98,12 @@ class Judged:
     def verdicts(self, stage: str, min_seen: float) -> list[Verdict]:
         """What speaks for each claim of the description."""
         return [
-            judge(claim, self.attributes, self.truth, self.hidden.values(), self.sources, min_seen)
-            for claim in claims_of(self.described(stage), self.attributes)
+            evaluate_claim(claim, self.attributes, self.truth, self.hidden.values(), self.sources, min_seen)
+            for claim in extract_claims(self.described(stage), self.attributes)
         ]
 
 
-def measure(judged: Sequence[Judged], *, min_seen: float = 0.5, seed: int = 0) -> dict[str, Any]:
+def measure_writer(judged: Sequence[EvaluatedItem], *, min_seen: float = 0.5, seed: int = 0) -> dict[str, Any]:
     """All measures of one writer, as JSON-serialisable values.
 
     Args:
@@ -142,8 +142,8 @@ def measure(judged: Sequence[Judged], *, min_seen: float = 0.5, seed: int = 0) -
     return found
 
 
-def compare(
-    before: Sequence[Judged], after: Sequence[Judged], *, min_seen: float = 0.5, seed: int = 0
+def compare_writers(
+    before: Sequence[EvaluatedItem], after: Sequence[EvaluatedItem], *, min_seen: float = 0.5, seed: int = 0
 ) -> dict[str, Any]:
     """Differences of two writers on the same items, after less before, paired: stage -> measures as in `measure`.
 
@@ -167,11 +167,11 @@ def compare(
 _STATES = ("written", "cut", "fallback", "rejected")
 
 
-def _state(one: Judged) -> str:
+def _state(one: EvaluatedItem) -> str:
     return "rejected" if isinstance(one.checked, Reject) else one.checked.status
 
 
-def _columns(judged: Sequence[Judged], stage: str, min_seen: float) -> _Columns:
+def _columns(judged: Sequence[EvaluatedItem], stage: str, min_seen: float) -> _Columns:
     """Measure, and attribute where it is of one -> parts and wholes of each item, float64 [N]."""
     names = list(dict.fromkeys(name for one in judged for name in one.attributes))
     keys: list[tuple[str, ...]] = [("made_up",), ("contradicted",), ("length",), ("copied",)]
@@ -258,13 +258,13 @@ class Verdict:
         return self.claim.name == NUMBER
 
 
-def claims_of(description: Description, attributes: Mapping[str, Attribute]) -> list[Claim]:
+def extract_claims(description: Description, attributes: Mapping[str, Attribute]) -> list[Claim]:
     """All claims, attributes first; those of the summary are looked for the longest value first."""
     found = [
         Claim(name, (attributes[name].canonical(value) if name in attributes else None) or value)
         for name, value in description.attributes.items()
     ]
-    found += named(description.summary, attributes)
+    found += named_values(description.summary, attributes)
     texts = [description.summary, *description.keywords, *description.queries]
     found += [Claim(NUMBER, number) for text in texts for number in numbers(text)]
     return list(dict.fromkeys(found))
@@ -281,7 +281,7 @@ def _plain_number(digits: str) -> str:
     return point.rstrip("0").rstrip(".") if point.count(".") == 1 else point
 
 
-def judge(
+def evaluate_claim(
     claim: Claim,
     attributes: Mapping[str, Attribute],
     truth: Mapping[str, str],
@@ -304,30 +304,30 @@ def judge(
         return Verdict(claim, stated, ground)
     attribute = attributes.get(claim.name, Attribute())
     stated = "open" if claim.name not in truth else "true" if truth[claim.name] == claim.value else "false"
-    return Verdict(claim, stated, ground_of(claim.name, claim.value, attribute, sources, min_seen))
+    return Verdict(claim, stated, find_ground(claim.name, claim.value, attribute, sources, min_seen))
 
 
-def ground_of(name: str, value: str, attribute: Attribute, sources: Sources, min_seen: float) -> str:
+def find_ground(name: str, value: str, attribute: Attribute, sources: Sources, min_seen: float) -> str:
     """What was shown that states an attribute's value: `record`, the name of a text, `picture`, or empty."""
     fact = sources.facts.get(name)
     if fact is not None and attribute.canonical(str(fact)) == value:
         return "record"
-    named = [folded(one) for one in attribute.words_of(value)]
+    named = [normalized_words(one) for one in attribute.words_of(value)]
     for where, text in sources.texts.items():
-        own = folded(text)
-        if any(_at(own, one) >= 0 for one in named):
+        own = normalized_words(text)
+        if any(_phrase_start(own, one) >= 0 for one in named):
             return str(where)
     seen = sources.seen.get(name, {})
     return "picture" if value in seen and seen[value] >= min_seen else ""
 
 
 @lru_cache(maxsize=1 << 14)
-def folded(text: str) -> tuple[str, ...]:
+def normalized_words(text: str) -> tuple[str, ...]:
     """The words of a text, each without the ending of an English plural or possessive."""
     return tuple(_ENDING.sub("", one) or one for one in words(text))
 
 
-def _at(text: Sequence[str], phrase: Sequence[str]) -> int:
+def _phrase_start(text: Sequence[str], phrase: Sequence[str]) -> int:
     """Place of the first word of a phrase in a text, -1 where it lacks it."""
     start = -1
     while phrase and phrase[0] in text[start + 1 :]:
@@ -337,17 +337,17 @@ def _at(text: Sequence[str], phrase: Sequence[str]) -> int:
     return -1
 
 
-def named(text: str, attributes: Mapping[str, Attribute]) -> Iterator[Claim]:
+def named_values(text: str, attributes: Mapping[str, Attribute]) -> Iterator[Claim]:
     """Listed values that a text names: where one lies within a longer one, the longer alone."""
     listed = [
-        (folded(one), name, value)
+        (normalized_words(one), name, value)
         for name, attribute in attributes.items()
         for value in attribute.values
         for one in attribute.words_of(value)
     ]
-    left = list(folded(text))
+    left = list(normalized_words(text))
     for phrase, name, value in sorted(listed, key=lambda one: -len(one[0])):
-        start = _at(left, phrase)
+        start = _phrase_start(left, phrase)
         if start >= 0:
             left[start : start + len(phrase)] = [""] * len(phrase)
             yield Claim(name, value)

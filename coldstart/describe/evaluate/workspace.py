@@ -17,31 +17,47 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from coldstart import generators
-from coldstart.core.attributes import Attribute, Attributes, truth
+from coldstart.core.attributes import Attribute, Attributes, recorded_values
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.progress import Progress
 from coldstart.core.stage import Reject, Row
-from coldstart.describe.check_context import EVIDENCE_KIND, Seeing, last_rules, read
+from coldstart.describe.check_context import EVIDENCE_KIND, CheckContext, pipeline_rules, read_check_context
 from coldstart.describe.checks import Rules
-from coldstart.describe.evaluate.report import DescribeReport, Distractor, asked_by, likeness_of, query_of, report
-from coldstart.describe.evaluate.retrieval_gain import given_text, text_encoder
-from coldstart.describe.evaluate.truth import Judged
-from coldstart.describe.finetune.dataset import rows_of
-from coldstart.describe.finetune.fit import needs_a_fit
+from coldstart.describe.evaluate.report import (
+    DescribeReport,
+    Distractor,
+    choose_query,
+    evaluate_writers,
+    likeness_key,
+    query_text,
+)
+from coldstart.describe.evaluate.retrieval_gain import evaluation_encoder, given_text
+from coldstart.describe.evaluate.truth import EvaluatedItem
+from coldstart.describe.finetune.dataset import item_rows
+from coldstart.describe.finetune.fit import requires_fit
 from coldstart.describe.finetune.settings import FINETUNE, WRITE
-from coldstart.describe.prompt_input import target
-from coldstart.describe.writing import PROMPTS, Seen, Writer, ask_of, given_fields, prompts_of, sources_of
+from coldstart.describe.prompt_input import target_description
+from coldstart.describe.writing import (
+    DEFAULT_PROMPTS,
+    SeenValues,
+    Writer,
+    given_fields,
+    load_prompt_builder,
+    load_prompts,
+    sources_of,
+)
 from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
 from coldstart.store import Store
-from coldstart.store.fits import ITEMS_FILE, SPLITS, Writing, items_of, writing_in
-from coldstart.store.freshness import Standing
+from coldstart.store.fits import ITEMS_FILE, SPLITS, WriterConfig, read_fit_items, read_writer_config
+from coldstart.store.freshness import PipelineState
 
 if TYPE_CHECKING:
     pass
 
 
-BASE, TUNED = "base", "adapter"
+BASE, ADAPTER = "base", "adapter"
 """The generator as it was before the fit, and with what the fit made."""
 
 
@@ -55,7 +71,7 @@ _NOTES = {
 }
 
 
-_LEARNT = (
+_FITTED_ON = (
     "what pictures are a ground of was learnt from the records of {} of these items, so that the checks look better "
     "here than on new ones"
 )
@@ -67,7 +83,7 @@ _CHUNK = 64
 def evaluate_store(
     store: Store,
     pipeline: Pipeline,
-    progress: Any,
+    progress: Progress,
     *,
     split: str = "test",
     limit: int | None = None,
@@ -97,32 +113,35 @@ def evaluate_store(
             raise ColdstartError(f"there is no {name} {value!r}: choose one of {', '.join(known)}")
     fit = _fit(store, pipeline)
     shown = given_fields("evaluate", fit.writing.given if given is None else given)
-    every = rows_of(store, pipeline, fit.stage, Standing(store, pipeline))
+    every = item_rows(store, pipeline, fit.stage, PipelineState(store, pipeline))
     items = sorted(item for item, (part, _) in fit.split.items() if part == split and item in every)
     if not items:
         raise ColdstartError(f"no item of split {split} of {fit.stage} is in workspace {store.uri}: fit anew")
     if limit is not None and limit < len(items):
         items = sorted(random.Random(seed).sample(items, limit))
     rows = [every[item] for item in items]
-    against = evidence(store, pipeline, items)
+    against = load_item_evidence(store, pipeline, items)
     seen = against.seen if shown is None or "picture" in shown else {}
     judged, about = {}, {}
     for name in writers or fit.writers():
         writer = fit.writer(name, pipeline, against.rules)
-        judged[name], about[name] = _judged(writer, rows, fit, shown, seen, progress, name), writer.generator.name
+        judged[name], about[name] = (
+            _evaluate_writer(writer, rows, fit, shown, seen, progress, name),
+            writer.generator.name,
+        )
     first = next(iter(judged.values()))
     if not any(one.truth or one.hidden for one in first):
         raise ColdstartError(
             f"all that is known of the items is shown (given: {', '.join(sorted(shown or ())) or 'all'}), so that "
             "nothing is left to judge by: name fewer fields with --given"
         )
-    encoder, _ = text_encoder(pipeline)
-    query = query_of(first)
+    encoder, _ = evaluation_encoder(pipeline)
+    query = choose_query(first)
     others = [row for item, row in every.items() if item not in set(items)] if gallery == "all" else []
-    found = report(
+    found = evaluate_writers(
         judged,
         [
-            target(row, one.attributes, shown or (), prose=query != "description")
+            target_description(row, one.attributes, shown or (), prose=query != "description")
             for row, one in zip(rows, first, strict=True)
         ],
         encoder.encode_documents,
@@ -130,7 +149,7 @@ def evaluate_store(
         writers=about,
         split=split,
         note=_NOTES[split],
-        caveat=_LEARNT.format(against.learnt) if seen and against.learnt else "",
+        caveat=_FITTED_ON.format(against.learnt) if seen and against.learnt else "",
         given=None if shown is None else sorted(shown),
         distractors=[_distractor(row, fit.writing.attributes, shown, query) for row in others],
         min_seen=against.rules.min_seen,
@@ -152,22 +171,22 @@ class _Fit:
 
     stage: str
     settings: Any
-    writing: Writing
+    writing: WriterConfig
     split: Mapping[str, tuple[str, int]]
 
     def writers(self) -> list[str]:
-        return [TUNED] if needs_a_fit(self.writing.generator) else [BASE, TUNED]
+        return [ADAPTER] if requires_fit(self.writing.generator) else [BASE, ADAPTER]
 
     def writer(self, name: str, pipeline: Pipeline, rules: Rules) -> Writer:
-        own = name in (BASE, TUNED)
+        own = name in (BASE, ADAPTER)
         generator = generators.load(
             self.writing.generator if own else name,
             device=pipeline.engine.device,
             dtype=pipeline.engine.dtype,
-            adapter=self.writing.adapter if name == TUNED else None,
+            adapter=self.writing.adapter if name == ADAPTER else None,
             **(self.settings.options if own else {}),
         )
-        prompts = prompts_of(self.stage, self.writing.prompt or PROMPTS)
+        prompts = load_prompts(self.stage, self.writing.prompt or DEFAULT_PROMPTS)
         limits = Limits(**pipeline.media.limits())
         return Writer(
             generator, prompts, self.writing.attributes, rules, limits, self.settings.frames, self.settings.pictures
@@ -180,21 +199,21 @@ def _fit(store: Store, pipeline: Pipeline) -> _Fit:
         if made is not None:
             table = pq.read_table(made.folder / ITEMS_FILE, columns=["item_id", "split", "group"]).to_pylist()
             split = {row["item_id"]: (row["split"], int(row["group"])) for row in table}
-            return _Fit(spec.name, spec.settings, writing_in(made.folder, pipeline.attributes), split)
+            return _Fit(spec.name, spec.settings, read_writer_config(made.folder, pipeline.attributes), split)
     raise ColdstartError(
         f"no writer is tuned in workspace {store.uri}: run `coldstart finetune describe --workspace {store.uri}` first"
     )
 
 
-def _judged(
+def _evaluate_writer(
     writer: Writer,
     rows: Sequence[Row],
     fit: _Fit,
     given: Collection[str] | None,
-    seen: Mapping[str, Seen],
-    progress: Any,
+    seen: Mapping[str, SeenValues],
+    progress: Progress,
     name: str,
-) -> list[Judged]:
+) -> list[EvaluatedItem]:
     found = []
     with progress.meter(f"{fit.stage}: {name} writes", len(rows)) as meter:
         for start in range(0, len(rows), _CHUNK):
@@ -204,7 +223,7 @@ def _judged(
             for row, text, verdict in zip(chunk, written, checked, strict=True):
                 sources, stated = sources_of(row, writer.attributes, given, seen.get(row["item_id"]))
                 found.append(
-                    Judged(
+                    EvaluatedItem(
                         row["item_id"],
                         stated,
                         _hidden_truth(row, stated, given),
@@ -229,7 +248,7 @@ def _hidden_truth(
         source = attribute.source or "attributes."
         return given is None or ("facts" if source.startswith("attributes.") else source) in given
 
-    return {name: value for name, value in truth(row, stated).items() if not is_shown(stated[name])}
+    return {name: value for name, value in recorded_values(row, stated).items() if not is_shown(stated[name])}
 
 
 def _hidden_texts(row: Mapping[str, Any], given: Collection[str] | None) -> dict[str, str]:
@@ -247,8 +266,8 @@ def _distractor(
 ) -> Distractor:
     sources, stated = sources_of(row, attributes)
     hidden, texts = _hidden_truth(row, stated, given), _hidden_texts(row, given)
-    own = Judged(row["item_id"], stated, hidden, texts, sources, None, Reject("not_judged"))
-    return Distractor(given_text(sources), asked_by(own, query), likeness_of(own))
+    own = EvaluatedItem(row["item_id"], stated, hidden, texts, sources, None, Reject("not_judged"))
+    return Distractor(given_text(sources), query_text(own, query), likeness_key(own))
 
 
 def _picture(row: Mapping[str, Any]) -> str | None:
@@ -256,7 +275,7 @@ def _picture(row: Mapping[str, Any]) -> str | None:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ItemEvidence:
     """What claims about some items are held against, besides their records.
 
     Attributes:
@@ -266,11 +285,11 @@ class Evidence:
     """
 
     rules: Rules = field(default_factory=Rules)
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, SeenValues] = field(default_factory=dict)
     learnt: int = 0
 
 
-def evidence(store: Store, pipeline: Pipeline, items: Sequence[str]) -> Evidence:
+def load_item_evidence(store: Store, pipeline: Pipeline, items: Sequence[str]) -> ItemEvidence:
     """What the last stages of a pipeline say of these items; plain rules and nothing seen where it has none.
 
     Raises:
@@ -279,18 +298,18 @@ def evidence(store: Store, pipeline: Pipeline, items: Sequence[str]) -> Evidence
     grounds = next((spec.name for spec in reversed(pipeline.of_kind(EVIDENCE_KIND))), None)
     made = None if grounds is None else store.artifacts.newest(grounds)
     if made is None:
-        return Evidence(last_rules(pipeline, Seeing()))
-    seeing = read(made.folder)
+        return ItemEvidence(pipeline_rules(pipeline, CheckContext()))
+    seeing = read_check_context(made.folder)
     assert seeing.grounds is not None, "it was read"
-    standing = Standing(store, pipeline)
+    standing = PipelineState(store, pipeline)
     vectors = {space: vectors_of(store, standing.stage(space), items) for space in seeing.grounds.spaces}
     seen = seeing.grounds.seen_of(vectors, len(items))
-    sides = items_of(made)
+    sides = read_fit_items(made)
     learnt = sum(sides.get(item, ("", ""))[1] == "judged" for item in items)
-    return Evidence(last_rules(pipeline, seeing), dict(zip(items, seen, strict=True)), learnt)
+    return ItemEvidence(pipeline_rules(pipeline, seeing), dict(zip(items, seen, strict=True)), learnt)
 
 
-def compared(store: Store, pipeline: Pipeline, limit: int) -> list[dict[str, Any]]:
+def compare_fit(store: Store, pipeline: Pipeline, limit: int) -> list[dict[str, Any]]:
     """Of the first items: `item_id`, `title`, and `written`, writer -> `text`, what was `kept` of it, what was `cut`.
 
     Raises:
@@ -300,17 +319,17 @@ def compared(store: Store, pipeline: Pipeline, limit: int) -> list[dict[str, Any
     if not specs:
         raise ColdstartError(f"{pipeline.source} describes nothing: it has no stage of kind {WRITE}")
     spec = specs[-1]
-    writing, ask = ask_of(spec, pipeline)
+    writing, ask = load_prompt_builder(spec, pipeline)
     if writing.adapter is None:
         raise ColdstartError(
             f"{spec.name}.generator={spec.settings.generator!r} is tuned by nothing, so that there is nothing to "
             "compare it with: run `coldstart finetune describe`, then name `--generator finetune:describe`"
         )
-    rows = list(rows_of(store, pipeline, spec.name, Standing(store, pipeline)).values())[:limit]
+    rows = list(item_rows(store, pipeline, spec.name, PipelineState(store, pipeline)).values())[:limit]
     written: dict[str, list[Any]] = {}
     engine = pipeline.engine
     for name, adapter in ((writing.generator, None), (spec.settings.generator, writing.adapter)):
-        if adapter is None and needs_a_fit(writing.generator):
+        if adapter is None and requires_fit(writing.generator):
             continue
         writer = Writer(
             generators.load(
@@ -318,13 +337,13 @@ def compared(store: Store, pipeline: Pipeline, limit: int) -> list[dict[str, Any
             ),
             ask.by_kind,
             ask.attributes,
-            last_rules(pipeline),
+            pipeline_rules(pipeline),
             Limits(**pipeline.media.limits()),
             spec.settings.frames,
             spec.settings.pictures,
         )
         texts = writer.write(rows, ask.given)
-        written[name] = [_side(*pair) for pair in zip(texts, writer.check(rows, texts), strict=True)]
+        written[name] = [_text_and_checks(*pair) for pair in zip(texts, writer.check(rows, texts), strict=True)]
     return [
         {
             "item_id": row["item_id"],
@@ -335,7 +354,7 @@ def compared(store: Store, pipeline: Pipeline, limit: int) -> list[dict[str, Any
     ]
 
 
-def _side(generation: Any, checked: Any) -> dict[str, Any]:
+def _text_and_checks(generation: Any, checked: Any) -> dict[str, Any]:
     text = str(generation) if isinstance(generation, Reject) else generation.text
     if isinstance(checked, Reject):
         return {"text": text, "kept": "", "cut": [{"claim": "all", "value": "", "reason": checked.reason}]}

@@ -19,17 +19,17 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
-NAME = "coldstart_packed"
+ATTENTION_NAME = "coldstart_packed"
 
 
-def use(model: Any) -> None:
+def use_packed_attention(model: Any) -> None:
     """Let the model attend by examples wherever a batch says where they begin (`cu_seq_lens_q`), else as before."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(NAME, _attend)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    model.set_attn_implementation(NAME)
+    AttentionInterface.register(ATTENTION_NAME, _attend)
+    AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)
+    model.set_attn_implementation(ATTENTION_NAME)
 
 
 def _attend(
@@ -63,17 +63,17 @@ def _attend(
         return torch.cat(parts, 1).to(query.dtype), None
 
 
-def fuse(model: Any) -> int:
+def fuse_lora_layers(model: Any) -> int:
     """Change the forward pass of peft's plain linear layers with one adapter, `default`; gives how many."""
     from peft.tuners.lora.layer import Linear
 
-    found = [module for module in model.modules() if type(module) is Linear and _plain(module)]
+    found = [module for module in model.modules() if type(module) is Linear and _is_plain(module)]
     for module in found:
         module.forward = MethodType(_forward, module)
     return len(found)
 
 
-def _plain(module: Any) -> bool:
+def _is_plain(module: Any) -> bool:
     return (
         list(module.lora_A) == ["default"]
         and type(module.base_layer) is torch.nn.Linear

@@ -32,7 +32,7 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         """None: the card is written where the adapter is kept."""
 
 
-class Lengths(TrainerCallback):  # type: ignore[misc]
+class AnswerLengths(TrainerCallback):  # type: ignore[misc]
     """Measures what the model writes, and takes it back where that grew by more than `most`.
 
     Attributes:
@@ -97,7 +97,7 @@ class Lengths(TrainerCallback):  # type: ignore[misc]
         return float(sizes.float().mean())
 
 
-class Counted(TrainerCallback):  # type: ignore[misc]
+class PairProgress(TrainerCallback):  # type: ignore[misc]
     """Counts pairs on a meter."""
 
     def __init__(self, progress: Progress, name: str, total: int, a_step: int) -> None:
@@ -131,7 +131,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         self.tokens = self.session_tokens = 0
         self.step_s = self.before_s = 0.0
         self.began = time.perf_counter()
-        self.add_callback(_Follow(self, patience, progress, name))
+        self.add_callback(_Progress(self, patience, progress, name))
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -165,7 +165,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         """None: the card is written where the adapter is kept."""
 
 
-class _Follow(TrainerCallback):  # type: ignore[misc]
+class _Progress(TrainerCallback):  # type: ignore[misc]
     def __init__(self, trainer: CompletionTrainer, patience: int, progress: Progress | None, name: str) -> None:
         self._trainer, self._patience, self._progress, self._name = trainer, patience, progress, name
         self._open = ExitStack()
@@ -208,7 +208,7 @@ class _Follow(TrainerCallback):  # type: ignore[misc]
         self._open.close()
 
 
-IGNORED = -100
+IGNORED_LABEL = -100
 
 
 def completion_loss(model: Any, inputs: dict[str, Any], tokens: Any = None) -> torch.Tensor:
@@ -221,9 +221,9 @@ def completion_loss(model: Any, inputs: dict[str, Any], tokens: Any = None) -> t
     """
     inputs = dict(inputs)
     targets = inputs.pop("labels")[:, 1:]
-    places = (targets != IGNORED).any(0).nonzero()[:, 0]
+    places = (targets != IGNORED_LABEL).any(0).nonzero()[:, 0]
     logits = model(**inputs, use_cache=False, logits_to_keep=places).logits
     wanted = targets[:, places]
-    total = cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
-    count = (wanted != IGNORED).sum() if tokens is None else torch.as_tensor(tokens, device=total.device)
+    total = cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=IGNORED_LABEL, reduction="sum")
+    count = (wanted != IGNORED_LABEL).sum() if tokens is None else torch.as_tensor(tokens, device=total.device)
     return total / count.clamp(min=1)

@@ -8,7 +8,7 @@ from typing import Any
 _SHOWN = 5
 
 
-def summary(card: Mapping[str, Any]) -> str:
+def fit_summary(card: Mapping[str, Any]) -> str:
     """One line on a fit."""
     items = card["items"]
     learnt = (
@@ -33,7 +33,7 @@ def model_card(name: str, card: Mapping[str, Any]) -> str:
     lines = [
         f"# {name}",
         "",
-        f"An adapter on `{card['generator']}` that writes descriptions of this catalogue's items. {summary(card)}.",
+        f"An adapter on `{card['generator']}` that writes descriptions of this catalogue's items. {fit_summary(card)}.",
         "",
         "## Made from",
         "",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core.attributes import Attributes, truth
+from coldstart.core.attributes import Attributes, recorded_values
 from coldstart.core.keys import chain
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.prompts import Prompt
@@ -27,7 +27,7 @@ from coldstart.embed.spaces import vectors_of
 from coldstart.generators import Generator
 from coldstart.metrics.splits import group_items, near_pairs
 from coldstart.store import ITEMS, Store
-from coldstart.store.freshness import Standing
+from coldstart.store.freshness import PipelineState
 
 MAX_VALUES = 500
 """An attribute that was seen to have more values than this stays open."""
@@ -52,7 +52,7 @@ def fit_items(
         given: the fields that a cold item may have; what is told besides them is what is learnt.
         space: an embed stage whose failures leave items out, since their pictures cannot be read.
     """
-    standing = Standing(store, pipeline)
+    standing = PipelineState(store, pipeline)
     rows = item_rows(store, pipeline, stage, standing)
     closed = standing.closed(stage)
     evidence = pipeline.before(stage, "understand.evidence")
@@ -75,7 +75,7 @@ def fit_items(
     return FitItems(keys, verdicts, rows)
 
 
-def item_rows(store: Store, pipeline: Pipeline, stage: str, standing: Standing) -> dict[str, Row]:
+def item_rows(store: Store, pipeline: Pipeline, stage: str, standing: PipelineState) -> dict[str, Row]:
     """Every item's row, with what was found in its media under `evidence`."""
     if not store.has(ITEMS):
         return {}
@@ -106,7 +106,7 @@ def split_groups(
     keys = words.group_keys(store, items)
     if space is None or threshold is None:
         return group_items(keys)
-    vectors = vectors_of(store, Standing(store, pipeline).stage(space), items)
+    vectors = vectors_of(store, PipelineState(store, pipeline).stage(space), items)
     seen = np.flatnonzero(np.linalg.norm(vectors, axis=1) > 0)
     return group_items(keys, seen[near_pairs(unit(vectors[seen]), threshold)] if len(seen) else ())
 
@@ -117,7 +117,7 @@ def observed_values(rows: Sequence[Row], attributes: Attributes) -> dict[str, di
     for category, named in attributes.root.items():
         for row in rows:
             if attributes.of(row["category"]) is named or category == "default":
-                for name, value in truth(row, named).items():
+                for name, value in recorded_values(row, named).items():
                     counts[category].setdefault(name, Counter())[value] += 1
     return {
         category: {

@@ -19,15 +19,21 @@ from typing import Any
 import torch
 
 from coldstart.core.progress import Progress
-from coldstart.describe.finetune.base_model import load_base, quiet
-from coldstart.describe.finetune.sft import ADAPTER, checkpointing, last_whole, save_adapter, sft_dtype
+from coldstart.describe.finetune.base_model import load_base, suppress_output
+from coldstart.describe.finetune.sft import (
+    ADAPTER,
+    checkpointing_arguments,
+    last_complete_checkpoint,
+    save_adapter,
+    sft_dtype,
+)
 from coldstart.describe.finetune.training import DpoSettings
 from coldstart.errors import ColdstartError
 from coldstart.generators import _chat_template
 
-_MEASURED = 8
+_MEASURED_PROMPTS = 8
 """Prompts whose greedy answers are measured."""
-_LOOKS = 4
+_EVALUATIONS = 4
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class DpoResult:
         return {f"{ADAPTER}/{path.name}": path.read_bytes() for path in sorted((self.folder / ADAPTER).iterdir())}
 
 
-def pair_of(
+def choose_pair(
     texts: Sequence[str], scores: Sequence[float], *, margin: float = 0.1, slack: float = 0.2
 ) -> tuple[int, int] | None:
     """Places of the best and the worst of several texts to one prompt; None where they teach nothing.
@@ -93,7 +99,7 @@ def pair_of(
     return (best, min(worse, key=lambda place: scores[place])) if worse else None
 
 
-def tune(
+def train_dpo(
     pairs: Sequence[Pair],
     base: str,
     adapter: Path,
@@ -130,9 +136,11 @@ def tune(
         folder.mkdir(parents=True)
         note.write_text(json.dumps({"job": job}), "utf-8")
     began = time.perf_counter()
-    with quiet(seed, device):
-        trainer, model, lengths = _trainer(pairs, base, adapter, settings, seed, device, narrow, folder, progress, name)
-        trainer.train(resume_from_checkpoint=last_whole(folder / "checkpoints"))
+    with suppress_output(seed, device):
+        trainer, model, lengths = _build_trainer(
+            pairs, base, adapter, settings, seed, device, narrow, folder, progress, name
+        )
+        trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder / "checkpoints"))
         save_adapter(model, folder / ADAPTER)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     names = {"loss": "loss", "step": "step", "rewards/margins": "margin", "rewards/accuracies": "accuracy"}
@@ -153,7 +161,7 @@ def tune(
     )
 
 
-def _trainer(
+def _build_trainer(
     pairs: Sequence[Pair],
     base: str,
     adapter: Path,
@@ -170,7 +178,7 @@ def _trainer(
     from transformers import PrinterCallback, ProgressCallback
     from trl import DPOConfig
 
-    from coldstart.describe.finetune._trl import Counted, Lengths, PairTrainer
+    from coldstart.describe.finetune._trl import AnswerLengths, PairProgress, PairTrainer
 
     loaded = load_base(base, device, dtype)
     model = PeftModel.from_pretrained(loaded.model, str(adapter), is_trainable=True)
@@ -186,7 +194,7 @@ def _trainer(
     ]
     at_once = min(settings.micro_batch, settings.batch_size)
     gathered = max(1, settings.batch_size // at_once)
-    every = max(1, round(len(rows) / (at_once * gathered) / _LOOKS))
+    every = max(1, round(len(rows) / (at_once * gathered) / _EVALUATIONS))
     args = DPOConfig(
         output_dir=str(folder / "checkpoints"),
         beta=settings.beta,
@@ -198,7 +206,7 @@ def _trainer(
         gradient_accumulation_steps=gathered,
         max_length=None,
         bf16=dtype == torch.bfloat16,
-        **checkpointing(DPOConfig, settings.gradient_checkpointing),
+        **checkpointing_arguments(DPOConfig, settings.gradient_checkpointing),
         logging_steps=1,
         save_steps=every,
         save_total_limit=1,
@@ -215,8 +223,8 @@ def _trainer(
     made = PairTrainer(model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
     made.remove_callback(PrinterCallback)
     made.remove_callback(ProgressCallback)
-    lengths = Lengths(rows[:_MEASURED], tokenizer, every, settings.max_growth)
+    lengths = AnswerLengths(rows[:_MEASURED_PROMPTS], tokenizer, every, settings.max_growth)
     made.add_callback(lengths)
     if progress is not None:
-        made.add_callback(Counted(progress, name, len(rows) * settings.epochs, at_once * gathered))
+        made.add_callback(PairProgress(progress, name, len(rows) * settings.epochs, at_once * gathered))
     return made, model, lengths

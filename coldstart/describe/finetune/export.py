@@ -29,8 +29,8 @@ from coldstart.describe.writing import build_requests, given_fields, load_prompt
 from coldstart.errors import ColdstartError
 from coldstart.generators import _local
 from coldstart.store import Store
-from coldstart.store.fits import items_of, writing_in
-from coldstart.store.freshness import Standing
+from coldstart.store.fits import read_fit_items, read_writer_config
+from coldstart.store.freshness import PipelineState
 
 if TYPE_CHECKING:
     from coldstart.generators import Generator, Request
@@ -157,15 +157,15 @@ def export_model(store: Store, pipeline: Pipeline, out: Path, prompts: int, prog
         raise ColdstartError(f"workspace {store.uri} has no fit to export: run `coldstart finetune describe`")
     if out.exists():
         raise ColdstartError(f"{out} is there already: name a new folder for the merged model")
-    writing = writing_in(made.folder, pipeline.attributes)
+    writing = read_writer_config(made.folder, pipeline.attributes)
     if requires_fit(writing.generator):
         raise ColdstartError(
             f"{writing.generator} cannot be merged into one language model: its projector takes pictures as numbers; "
             "write with it through coldstart"
         )
-    sides = {item: side for item, (_, side) in items_of(made).items()}
+    sides = {item: side for item, (_, side) in read_fit_items(made).items()}
     first = sorted(sides, key=lambda item: sides[item] != "test")  # held-out ones, then others
-    rows = item_rows(store, pipeline, names[-1], Standing(store, pipeline))
+    rows = item_rows(store, pipeline, names[-1], PipelineState(store, pipeline))
     chosen = [rows[item] for item in first if item in rows][:prompts]
     ask = PromptBuilder(
         load_prompts(names[-1], writing.prompt or {}), writing.attributes, given_fields(names[-1], writing.given)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart import generators
-from coldstart.core.attributes import Attribute, Attributes, truth
+from coldstart.core.attributes import Attribute, Attributes, recorded_values
 from coldstart.core.description import parse
 from coldstart.core.device import choose_device
 from coldstart.core.keys import digest
@@ -26,8 +26,8 @@ from coldstart.core.progress import Progress
 from coldstart.core.prompts import Prompt
 from coldstart.core.stage import Reject, Row
 from coldstart.describe.checks.contract import Checked, Rules
-from coldstart.describe.finetune.card import model_card, summary
-from coldstart.describe.finetune.dataset import lessons, values_seen
+from coldstart.describe.finetune.card import fit_summary, model_card
+from coldstart.describe.finetune.dataset import build_sft_examples, observed_values
 from coldstart.describe.finetune.settings import Settings
 from coldstart.describe.finetune.training import Example, batch_tokens
 from coldstart.describe.writing import Writer, build_requests
@@ -35,12 +35,12 @@ from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Generator
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import LoadPictures
-from coldstart.store.fits import CARD, ITEMS_FILE, items_file, writing_in
+from coldstart.store.fits import CARD, ITEMS_FILE, items_file, read_writer_config
 
-SAMPLES = 8
+MAX_SAMPLES = 8
 
 
-def needs_a_fit(generator: str) -> bool:
+def requires_fit(generator: str) -> bool:
     """Whether a generator can write nothing before it is fitted."""
     return generator.partition(":")[0] == "starter-vlm"
 
@@ -88,7 +88,7 @@ class DescribeFit:
         train, valid, test = (
             [rows[place] for place in places] for places in (learnt_from, parts["valid"], parts["test"])
         )
-        values = values_seen(train, self.pipeline.attributes)
+        values = observed_values(train, self.pipeline.attributes)
         attributes = self.pipeline.attributes.with_values(values)
         examples = self._lessons(train, attributes, self.settings.views)
         checked = self._lessons(valid, attributes, 1)
@@ -112,10 +112,10 @@ class DescribeFit:
         card |= self._judged(test[: self.settings.judged], files, attributes)
         files[CARD] = _json(card)
         files["MODEL_CARD.md"] = model_card(self.name, card).encode()
-        return files, {**card, "summary": summary(card)}
+        return files, {**card, "summary": fit_summary(card)}
 
     def _lessons(self, rows: Sequence[Row], attributes: Attributes, views: int) -> list[Example]:
-        return lessons(
+        return build_sft_examples(
             rows,
             self.generator,
             prompts=self.prompts,
@@ -138,16 +138,16 @@ class DescribeFit:
         """Files of the adapter, and `training`, `seconds`, `valid_loss` (`before` and `after`) and more of the card."""
         if self.settings.method == "dpo":
             return self._prefer(rows, attributes, earlier)
-        if needs_a_fit(self.settings.generator):
+        if requires_fit(self.settings.generator):
             return self._tune_eyes(examples, valid, rows)
         return self._tune(examples, valid, rows)
 
     def _tune_eyes(
         self, examples: Sequence[Example], valid: Sequence[Example], rows: Mapping[str, Row]
     ) -> tuple[dict[str, bytes], dict[str, Any]]:
-        from coldstart.describe.finetune.fit_vlm import tune
+        from coldstart.describe.finetune.fit_vlm import fit_vlm
 
-        return tune(
+        return fit_vlm(
             self.generator,
             examples,
             valid,
@@ -163,7 +163,7 @@ class DescribeFit:
         self, rows: Mapping[str, Row], attributes: Attributes, earlier: Path | None
     ) -> tuple[dict[str, bytes], dict[str, Any]]:
 
-        return prefer(self, list(rows.values()), attributes, earlier)
+        return train_preferences(self, list(rows.values()), attributes, earlier)
 
     def _tune(
         self, examples: Sequence[Example], valid: Sequence[Example], rows: Mapping[str, Row]
@@ -174,7 +174,7 @@ class DescribeFit:
         counted = self.generator.count_tokens([text for one in examples for text in (one.prompt, one.completion)])
         settings = settings.model_copy(update={"batch_tokens": batch_tokens(settings.batch_tokens, sum(counted))})
         looks = self._looks(rows) if self.generator.image_transform is not None else None
-        made = lora.train(
+        made = lora.train_lora(
             examples,
             valid,
             self.settings.generator,
@@ -215,10 +215,10 @@ class DescribeFit:
     def _judged(self, rows: Sequence[Row], files: Mapping[str, bytes], attributes: Attributes) -> dict[str, Any]:
         """What is written of items that were held out, before and after: `judged` and `samples` of the card."""
         before: list[Generation | Reject] | None = None
-        if rows and not needs_a_fit(self.settings.generator):
+        if rows and not requires_fit(self.settings.generator):
             before = self.writer(self.generator, attributes).write(rows, self.given)
         with tempfile.TemporaryDirectory() as folder:
-            lay_out(files, Path(folder))
+            write_files(files, Path(folder))
             engine = self.pipeline.engine
             tuned = generators.load(
                 self.settings.generator,
@@ -231,11 +231,11 @@ class DescribeFit:
         samples = [
             {
                 "item_id": row["item_id"],
-                "truth": " ".join(truth(row, attributes.of(row["category"])).values()),
+                "truth": " ".join(recorded_values(row, attributes.of(row["category"])).values()),
                 "before": None if before is None else _text(before[place]),
                 "after": _text(after[place]),
             }
-            for place, row in enumerate(rows[:SAMPLES])
+            for place, row in enumerate(rows[:MAX_SAMPLES])
         ]
         shares = {
             "items": len(rows),
@@ -262,13 +262,13 @@ class DescribeFit:
             if not isinstance(generation, Reject):
                 with suppress(ValueError):
                     told = parse(generation.text, self.prompts[row["kind"]].output).attributes
-            for name, value in truth(row, known).items():
+            for name, value in recorded_values(row, known).items():
                 stated += 1
                 right += name in told and known[name].canonical(told[name]) == value
         return right / stated if stated else None
 
 
-def lay_out(files: Mapping[str, bytes], folder: Path) -> None:
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
     """Files by their paths, written into a folder."""
     for path, data in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -291,7 +291,7 @@ if TYPE_CHECKING:
     pass
 
 
-def prefer(
+def train_preferences(
     fit: DescribeFit, rows: Sequence[Row], attributes: Attributes, earlier: Path | None
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Files of the adapter after preferences, and what its card says.
@@ -310,7 +310,7 @@ def prefer(
         raise ColdstartError(
             f"{fit.name}.method=dpo goes on from a fit, and there is none: run `coldstart finetune describe` first"
         )
-    before = writing_in(earlier, fit.pipeline.attributes)
+    before = read_writer_config(earlier, fit.pipeline.attributes)
     if before.generator != fit.settings.generator or fit.generator.image_transform is not None:
         raise ColdstartError(
             f"{fit.name}.method=dpo: the last fit is of {before.generator}, and preferences are learnt for the same "
@@ -333,16 +333,16 @@ def prefer(
                 if not isinstance(one, Reject):
                     texts[place].append(one.text)
                     scores[place].append(
-                        score(checked, truth(row, attributes.of(row["category"])), attributes.of(None))
+                        score_text(checked, recorded_values(row, attributes.of(row["category"])), attributes.of(None))
                     )
             meter.advance(len(chosen), 0, 0.0)
     asked = build_requests([one for one in writer.asked(chosen, fit.given) if not isinstance(one, Reject)], tuned)
     pairs = []
     for row, request, own, marks in zip(chosen, asked, texts, scores, strict=True):
-        if (found := dpo.pair_of(own, marks, margin=settings.margin)) is not None:
+        if (found := dpo.choose_pair(own, marks, margin=settings.margin)) is not None:
             best, worst = found
             pairs.append(dpo.Pair(row["item_id"], request.system, request.prompt, own[best], own[worst]))
-    made = dpo.tune(
+    made = dpo.train_dpo(
         pairs,
         fit.settings.generator,
         earlier / "adapter",
@@ -365,7 +365,7 @@ def prefer(
     }
 
 
-def score(checked: Checked | Reject, known: Mapping[str, str], attributes: Mapping[str, Attribute]) -> float:
+def score_text(checked: Checked | Reject, known: Mapping[str, str], attributes: Mapping[str, Attribute]) -> float:
     """How good a text is, -1 to 1: F1 of its attributes against the record, less the share of its claims that have no
     ground and are not recorded either."""
     if isinstance(checked, Reject):

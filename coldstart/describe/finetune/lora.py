@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from coldstart.core.progress import Progress
-from coldstart.describe.finetune.sft import _CHECKPOINTS, ADAPTER, RESULT, Pictures, fit, sft_dtype
+from coldstart.describe.finetune.sft import ADAPTER, CHECKPOINTS, RESULT, LoadItemPictures, run_sft, sft_dtype
 from coldstart.describe.finetune.training import Example, LoraSettings
 from coldstart.errors import ColdstartError
 
@@ -68,7 +68,7 @@ class LoraResult:
         return {f"{ADAPTER}/{path.name}": path.read_bytes() for path in sorted(self.adapter.iterdir())}
 
 
-def train(
+def train_lora(
     examples: Sequence[Example],
     valid: Sequence[Example],
     base: str,
@@ -79,7 +79,7 @@ def train(
     dtype: str = "auto",
     folder: Path,
     progress: Progress | None = None,
-    pictures: Pictures | None = None,
+    pictures: LoadItemPictures | None = None,
     name: str = "finetune.describe",
 ) -> LoraResult:
     """Train, or go on where a killed training of the same stopped; one that is done is not done again.
@@ -104,20 +104,20 @@ def train(
         raise ColdstartError(f"{name}: no examples to learn from")
     narrow = sft_dtype(device, dtype)
     digest = _digest(examples, valid, base, settings, seed, str(narrow))
-    if (done := _finished(folder, digest)) is not None:
+    if (done := _read_result(folder, digest)) is not None:
         return done
-    _make_room(folder, digest)
+    _clear_folder(folder, digest)
     if settings.processes > 1:
         from coldstart.describe.finetune import lora_processes
 
         if pictures is not None:
             raise ColdstartError(f"{name}: several processes train on text alone; set processes to 1 for pictures")
-        lora_processes.launch(folder, examples, valid, base, settings, seed, device, dtype, progress, name)
+        lora_processes.launch_processes(folder, examples, valid, base, settings, seed, device, dtype, progress, name)
     else:
-        fit(base, narrow, examples, valid, settings, seed, device, folder, digest, progress, pictures, name)
-    result = _finished(folder, digest)
+        run_sft(base, narrow, examples, valid, settings, seed, device, folder, digest, progress, pictures, name)
+    result = _read_result(folder, digest)
     assert result is not None, "written by what was just trained"
-    shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return result
 
 
@@ -129,7 +129,7 @@ def _digest(
     return sha256(json.dumps([told, base, settings.counted(), seed, dtype], sort_keys=True).encode()).hexdigest()
 
 
-def _make_room(folder: Path, digest: str) -> None:
+def _clear_folder(folder: Path, digest: str) -> None:
     """Drop what another training left in the folder."""
     job = folder / _JOB
     if not job.is_file() or json.loads(job.read_bytes()) != {"job": digest}:
@@ -138,7 +138,7 @@ def _make_room(folder: Path, digest: str) -> None:
         job.write_text(json.dumps({"job": digest}), "utf-8")
 
 
-def _finished(folder: Path, digest: str) -> LoraResult | None:
+def _read_result(folder: Path, digest: str) -> LoraResult | None:
     path = folder / RESULT
     if not path.is_file():
         return None

@@ -25,11 +25,11 @@ from coldstart.describe.finetune import sft
 from coldstart.describe.finetune.training import Example, LoraSettings
 from coldstart.errors import ColdstartError
 
-ASKED, LOG = "asked.json", "train.log"
-_SAYS, _FAILS = "coldstart-progress ", "coldstart-error "
+JOB, LOG = "asked.json", "train.log"
+_PROGRESS, _ERROR = "coldstart-progress ", "coldstart-error "
 
 
-def launch(
+def launch_processes(
     folder: Path,
     examples: Sequence[Example],
     valid: Sequence[Example],
@@ -59,7 +59,7 @@ def launch(
         "dtype": dtype,
         "name": name,
     }
-    (folder / ASKED).write_text(json.dumps(asked), "utf-8")
+    (folder / JOB).write_text(json.dumps(asked), "utf-8")
     threads = max(1, (os.cpu_count() or 1) // processes)
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--gpu_ids", "all"),
@@ -74,23 +74,23 @@ def launch(
     ):
         try:
             assert child.stdout is not None
-            _hand_on(child.stdout, progress)
+            _relay_progress(child.stdout, progress)
         except BaseException:
             child.terminate()  # accelerate ends the processes that it started
             raise
     if child.returncode:
         lines = log.read_text("utf-8", errors="replace").splitlines()
-        known = [line.removeprefix(_FAILS) for line in lines if line.startswith(_FAILS)]
+        known = [line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)]
         raise ColdstartError(known[0] if known else f"training failed; the end of {log}: {' | '.join(lines[-5:])}")
 
 
-def _hand_on(lines: Any, progress: Progress | None) -> None:
+def _relay_progress(lines: Any, progress: Progress | None) -> None:
     meter: Meter | None = None
     try:
         for line in lines:
-            if progress is None or not line.startswith(_SAYS):
+            if progress is None or not line.startswith(_PROGRESS):
                 continue
-            said = json.loads(line.removeprefix(_SAYS))
+            said = json.loads(line.removeprefix(_PROGRESS))
             if meter is None:
                 context: AbstractContextManager[Any] = progress.meter(said["name"], said["total"])
                 meter, ends = context.__enter__(), context.__exit__
@@ -100,21 +100,21 @@ def _hand_on(lines: Any, progress: Progress | None) -> None:
             ends(None, None, None)
 
 
-class _Told:
+class _StdoutProgress:
     """Progress as lines on stdout, for the process that started this one."""
 
-    def meter(self, name: str, total: int | None) -> _Told:
+    def meter(self, name: str, total: int | None) -> _StdoutProgress:
         self._name, self._total = name, total
         return self
 
-    def __enter__(self) -> _Told:
+    def __enter__(self) -> _StdoutProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
     def advance(self, done: int, lost: int, wait_share: float) -> None:
-        sys.stdout.write(f"{_SAYS}{json.dumps({'name': self._name, 'total': self._total, 'done': done})}\n")
+        sys.stdout.write(f"{_PROGRESS}{json.dumps({'name': self._name, 'total': self._total, 'done': done})}\n")
         sys.stdout.flush()
 
 
@@ -124,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m coldstart.describe.finetune.lora_processes", description=__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    asked = json.loads((folder / ASKED).read_bytes())
+    asked = json.loads((folder / JOB).read_bytes())
     examples, valid = ([Example(**one) for one in part] for part in asked["examples"])
     settings = LoraSettings(**asked["settings"])
     place = int(os.environ.get("LOCAL_RANK", "0"))
@@ -132,7 +132,7 @@ def main() -> None:
     digest = json.loads((folder / "job.json").read_bytes())["job"]
     try:
         dtype = sft.sft_dtype(device, asked["dtype"])
-        sft.fit(
+        sft.run_sft(
             asked["base"],
             dtype,
             examples,
@@ -142,12 +142,12 @@ def main() -> None:
             device,
             folder,
             digest,
-            _Told(),
+            _StdoutProgress(),
             None,
             asked["name"],
         )
     except ColdstartError as error:
-        sys.stderr.write(f"{_FAILS}{error}\n")
+        sys.stderr.write(f"{_ERROR}{error}\n")
         sys.exit(1)
 
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section
-from coldstart.core.settings import kind_of, mapping
+from coldstart.core.settings import kind_of, as_mapping
 from coldstart.describe.finetune.training import DpoSettings, LoraSettings, VlmSettings
-from coldstart.describe.writing import PROMPTS
+from coldstart.describe.writing import DEFAULT_PROMPTS
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -26,7 +26,7 @@ class Settings(Section):
     """What is tuned: `starter`, `starter-vlm`, or `hf:NAME_OR_PATH`, a language model or one with eyes."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of that generator."""
-    prompt: dict[str, str] = Field(default_factory=lambda: dict(PROMPTS))
+    prompt: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_PROMPTS))
     """Kind of item -> a packaged prompt's name, or the path of a .md file; `describe.write` asks with the same."""
     given: tuple[str, ...] = ("title", "creator", "transcript", "screen_text", "picture")
     """Fields that a cold item may have. All else that the record tells is what is learnt."""
@@ -98,7 +98,7 @@ def with_finetune(pipeline: Pipeline, given: Mapping[str, Any]) -> tuple[dict[st
     Args:
         given: settings of `finetune.describe`, such as `generator`; those that are None stay as they are.
     """
-    return _with(pipeline, "finetune", FINETUNE, given, before=("describe", "index"))
+    return _with_stage(pipeline, "finetune", FINETUNE, given, before=("describe", "index"))
 
 
 def with_describe(pipeline: Pipeline, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -107,10 +107,10 @@ def with_describe(pipeline: Pipeline, given: Mapping[str, Any]) -> tuple[dict[st
     Args:
         given: settings of `describe.write`, such as `generator`; those that are None stay as they are.
     """
-    return _with(pipeline, "describe", WRITE, given, before=("index",))
+    return _with_stage(pipeline, "describe", WRITE, given, before=("index",))
 
 
-def _with(
+def _with_stage(
     pipeline: Pipeline, group: str, kind: str, given: Mapping[str, Any], before: tuple[str, ...]
 ) -> tuple[dict[str, Any], list[str]]:
     raw = dict(pipeline.raw)
@@ -120,7 +120,7 @@ def _with(
     part = kind.rpartition(".")[2]
     stages: dict[str, Any] = {}
     added = {group: {part: stated}}
-    for name, settings in (mapping(raw.get("stages")) or {}).items():
+    for name, settings in (as_mapping(raw.get("stages")) or {}).items():
         if kind_of(name, settings) in before:
             stages |= added
             added = {}

@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 from coldstart.core.device import choose_dtype
 from coldstart.core.progress import Progress
 from coldstart.describe.finetune import _speed, sft
-from coldstart.describe.finetune._trl import IGNORED
-from coldstart.describe.finetune.base_model import Base, load_base, quiet
+from coldstart.describe.finetune._trl import IGNORED_LABEL
+from coldstart.describe.finetune.base_model import BaseModel, load_base, suppress_output
 from coldstart.describe.finetune.training import MAX_BATCH_TOKENS, Example, LoraSettings
 from coldstart.errors import ColdstartError
 from coldstart.generators import _chat_template
 
-_PICTURED_EXAMPLES, _PICTURED_AT_ONCE = 16, 2
+_PICTURE_BATCH, _PICTURE_MICRO_BATCH = 16, 2
 
 
 @dataclass(frozen=True)
-class Rows:
+class TrainingRows:
     """Examples as a trainer takes them.
 
     Attributes:
@@ -50,8 +50,8 @@ class Rows:
 
     @classmethod
     def of(
-        cls, base: Base, train: Sequence[Example], valid: Sequence[Example], settings: LoraSettings, pictures: Any
-    ) -> Rows:
+        cls, base: BaseModel, train: Sequence[Example], valid: Sequence[Example], settings: LoraSettings, pictures: Any
+    ) -> TrainingRows:
         """Rows of both parts.
 
         Raises:
@@ -61,7 +61,7 @@ class Rows:
             told = [[_messages(base, one) for one in part] for part in (train, valid)]
             return cls(told[0], told[1], 0, 0, pictures)
         context = base.model.config.get_text_config().max_position_embeddings
-        parts = [[row_of(base.tokenizer, one) for one in part] for part in (train, valid)]
+        parts = [[example_row(base.tokenizer, one) for one in part] for part in (train, valid)]
         kept = [[row for row in part if len(row["input_ids"]) <= context] for part in parts]
         if not kept[0]:
             raise ColdstartError(
@@ -73,14 +73,14 @@ class Rows:
         return cls(kept[0], kept[1], max(settings.pack_tokens, longest), lost, None)
 
 
-def row_of(tokenizer: Any, example: Example) -> dict[str, list[int]]:
+def example_row(tokenizer: Any, example: Example) -> dict[str, list[int]]:
     """Tokens of one example, as generation reads the prompt; labels of its prompt are ignored."""
     prompt = _chat_template.prompt_ids(tokenizer, example.system, example.prompt)
     completion = _chat_template.completion_ids(tokenizer, example.completion)
-    return {"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion}
+    return {"input_ids": prompt + completion, "labels": [IGNORED_LABEL] * len(prompt) + completion}
 
 
-def _messages(base: Base, example: Example) -> dict[str, Any]:
+def _messages(base: BaseModel, example: Example) -> dict[str, Any]:
     system, prompt, completion = (
         _chat_template.plain(base.tokenizer, text) for text in (example.system, example.prompt, example.completion)
     )
@@ -93,10 +93,10 @@ def _messages(base: Base, example: Example) -> dict[str, Any]:
     }
 
 
-def trainer(
-    base: Base,
+def build_trainer(
+    base: BaseModel,
     model: Any,
-    rows: Rows,
+    rows: TrainingRows,
     settings: LoraSettings,
     device: torch.device,
     folder: Path,
@@ -111,14 +111,14 @@ def trainer(
 
     from coldstart.describe.finetune._trl import CompletionTrainer
 
-    workers = processes()
+    workers = process_count()
     if rows.pictures is None:
         at_once = 1
         gathered = max(1, round((settings.batch_tokens or MAX_BATCH_TOKENS) / (rows.pack * workers)))
         batches = math.ceil(sum(len(row["input_ids"]) for row in rows.train) / rows.pack / workers)
     else:
-        at_once = _PICTURED_AT_ONCE
-        gathered = max(1, _PICTURED_EXAMPLES // (at_once * workers))
+        at_once = _PICTURE_MICRO_BATCH
+        gathered = max(1, _PICTURE_BATCH // (at_once * workers))
         batches = math.ceil(len(rows.train) / at_once / workers)
     every = max(1, round(batches / gathered / settings.looks))
     narrow = base.model.dtype == torch.bfloat16
@@ -137,11 +137,11 @@ def trainer(
         max_length=rows.pack or None,
         completion_only_loss=True if rows.pictures is not None else None,
         bf16=narrow,
-        **checkpointing(SFTConfig, settings.gradient_checkpointing),
+        **checkpointing_arguments(SFTConfig, settings.gradient_checkpointing),
         logging_steps=max(1, every // 10),
         eval_strategy="steps" if rows.valid else "no",
         eval_steps=every,
-        eval_on_start=bool(rows.valid) and last_whole(folder) is None,
+        eval_on_start=bool(rows.valid) and last_complete_checkpoint(folder) is None,
         save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=bool(rows.valid),
@@ -160,16 +160,16 @@ def trainer(
     if args.n_gpu > 1:
         args._n_gpu = 1  # one process, one GPU: more are for accelerate
     if device.type == "cpu":
-        _speed.fuse(model)
+        _speed.fuse_lora_layers(model)
         if rows.pictures is None and base.model.config._attn_implementation == "sdpa":
-            _speed.use(base.model)
+            _speed.use_packed_attention(base.model)
     made = CompletionTrainer(
         model=model,
         args=args,
         train_dataset=Dataset.from_list(rows.train),
         eval_dataset=Dataset.from_list(rows.valid) if rows.valid else None,
         processing_class=base.tokenizer if rows.pictures is None else base.processor,
-        data_collator=None if rows.pictures is None else _illustrated(base, rows),
+        data_collator=None if rows.pictures is None else _picture_collator(base, rows),
     )
     made.remove_callback(PrinterCallback)
     made.remove_callback(ProgressCallback)
@@ -177,21 +177,21 @@ def trainer(
     return made
 
 
-def checkpointing(config: Any, wanted: bool) -> dict[str, Any]:
+def checkpointing_arguments(config: Any, wanted: bool) -> dict[str, Any]:
     """Arguments that keep activations or compute them twice, by the name that this release of transformers has."""
     name = "activation_checkpointing"
     name = name if name in config.__dataclass_fields__ else "gradient_checkpointing"
     return {name: wanted, **({f"{name}_kwargs": {"use_reentrant": False}} if wanted else {})}
 
 
-def processes() -> int:
+def process_count() -> int:
     """How many train together."""
     import os
 
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _illustrated(base: Base, rows: Rows) -> Any:
+def _picture_collator(base: BaseModel, rows: TrainingRows) -> Any:
     """TRL's collator for pictures, which are fetched when a batch needs them."""
     from PIL import Image
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
@@ -213,7 +213,7 @@ def _illustrated(base: Base, rows: Rows) -> Any:
     return together
 
 
-def narrow_products(model: Any, made: Any) -> AbstractContextManager[None]:
+def keep_narrow_inputs(model: Any, made: Any) -> AbstractContextManager[None]:
     """Under autocast, keep peft from widening the input of each low-rank pair, which autocast would narrow again."""
     if not made.args.bf16:
         return nullcontext()
@@ -223,7 +223,7 @@ def narrow_products(model: Any, made: Any) -> AbstractContextManager[None]:
     return context
 
 
-def last_whole(folder: Path) -> str | None:
+def last_complete_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that was written to its end, which is when its state parses."""
     for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
         try:
@@ -234,7 +234,7 @@ def last_whole(folder: Path) -> str | None:
     return None
 
 
-def history(made: Any) -> list[dict[str, float]]:
+def loss_history(made: Any) -> list[dict[str, float]]:
     """Of each look at the training its step, loss, seconds and tokens."""
     names = {"loss": "loss", "eval_loss": "valid_loss", "step": "step", "seconds": "seconds", "tokens": "tokens"}
     return [
@@ -244,14 +244,14 @@ def history(made: Any) -> list[dict[str, float]]:
     ]
 
 
-Pictures = Callable[[str], Sequence[NDArray[np.uint8]]]
+LoadItemPictures = Callable[[str], Sequence[NDArray[np.uint8]]]
 """Item -> its pictures, each uint8 `[H, W, 3]` RGB."""
 
 
 ADAPTER, RESULT = "adapter", "result.json"
 
 
-_CHECKPOINTS = "checkpoints"
+CHECKPOINTS = "checkpoints"
 
 
 def sft_dtype(device: torch.device, dtype: str) -> torch.dtype:
@@ -260,7 +260,7 @@ def sft_dtype(device: torch.device, dtype: str) -> torch.dtype:
     return torch.float32 if chosen == torch.float16 else chosen
 
 
-def fit(
+def run_sft(
     base_name: str,
     dtype: torch.dtype,
     examples: Sequence[Example],
@@ -271,26 +271,26 @@ def fit(
     folder: Path,
     digest: str,
     progress: Progress | None,
-    pictures: Pictures | None,
+    pictures: LoadItemPictures | None,
     name: str,
 ) -> None:
     """Train in this process, alone or as one of several, and write `folder/adapter` and `folder/result.json`."""
     began = time.perf_counter()
-    with quiet(seed, device):
+    with suppress_output(seed, device):
         base = load_base(base_name, device, dtype, settings.quantize)
         if pictures is not None and base.processor is None:
             raise ColdstartError(
                 f"{name}: {base.name} takes no pictures: leave them out, or use a vision-language model"
             )
         model = with_lora(base, settings, seed)
-        rows = sft.Rows.of(base, examples, valid, settings, pictures)
-        trainer = sft.trainer(base, model, rows, settings, device, folder / _CHECKPOINTS, progress, name, seed)
-        with sft.narrow_products(model, trainer):
-            trainer.train(resume_from_checkpoint=sft.last_whole(folder / _CHECKPOINTS))
+        rows = sft.TrainingRows.of(base, examples, valid, settings, pictures)
+        trainer = sft.build_trainer(base, model, rows, settings, device, folder / CHECKPOINTS, progress, name, seed)
+        with sft.keep_narrow_inputs(model, trainer):
+            trainer.train(resume_from_checkpoint=sft.last_complete_checkpoint(folder / CHECKPOINTS))
         if not trainer.is_world_process_zero():
             return
         save_adapter(model, folder / ADAPTER)
-    looks = sft.history(trainer)
+    looks = sft.loss_history(trainer)
     held = [(look["valid_loss"], int(look["step"])) for look in looks if "valid_loss" in look]
     after = [one for one in held if one[1]]
     loss, best = min(after) if after else (None, trainer.state.global_step)
@@ -313,7 +313,7 @@ def fit(
     draft.replace(folder / RESULT)
 
 
-def with_lora(base: Base, settings: LoraSettings, seed: int = 0) -> Any:
+def with_lora(base: BaseModel, settings: LoraSettings, seed: int = 0) -> Any:
     """The base with fresh low-rank pairs on all linear layers of its language model, as a `PeftModel`."""
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 

@@ -27,17 +27,17 @@ from coldstart.generators._vision import Projector
 Weights = dict[str, torch.Tensor]
 
 
-MAX_NORM = 1.0
+MAX_GRADIENT_NORM = 1.0
 
 
-class Masters:
+class MasterWeights:
     """All that is trained, in float32: steps are too small for the bfloat16 that LoRA is computed in.
 
     AdamW (Loshchilov & Hutter 2019), gradients cut to a norm of one; matrices decay, the rest does not.
     """
 
     def __init__(self, projector: Projector, model: Any, weight_decay: float) -> None:
-        self._used = _trained(projector, model)
+        self._used = _trained_weights(projector, model)
         lora = [name for name in self._used if name.startswith("lora.")]
         named = [name for name in self._used if not name.startswith("lora.")]
         self.weights: Weights = {name: weight.detach().float().clone() for name, weight in self._used.items()}
@@ -62,7 +62,7 @@ class Masters:
             moves = lora_lr if name.startswith("lora.") else projector_lr
             self.weights[name].grad = used.grad.float() if moves and used.grad is not None else None
             used.grad = None
-        clip_grad_norm_(self.weights.values(), MAX_NORM)
+        clip_grad_norm_(self.weights.values(), MAX_GRADIENT_NORM)
         self.optimiser.step()
         self._use()
 
@@ -81,14 +81,14 @@ class Masters:
                 used.copy_(self.weights[name])
 
 
-def put(weights: Weights, projector: Projector, model: Any) -> None:
+def load_weights(weights: Weights, projector: Projector, model: Any) -> None:
     """Weights of `Masters.copy` into a projector and a model with LoRA."""
     with torch.no_grad():
-        for name, used in _trained(projector, model).items():
+        for name, used in _trained_weights(projector, model).items():
             used.copy_(weights[name])
 
 
-def _trained(projector: Projector, model: Any) -> Weights:
+def _trained_weights(projector: Projector, model: Any) -> Weights:
     """What descends, by name, as it is used; by kind, whether or not it can be trained now."""
     named = {
         f"projector.{name}": weight for name, weight in projector.named_parameters() if not name.startswith("straight.")
@@ -97,7 +97,7 @@ def _trained(projector: Projector, model: Any) -> Weights:
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """How far a training is.
 
     Attributes:
@@ -115,7 +115,7 @@ class Progress:
     history: list[tuple[int, int, float, float | None, float, int]] = field(default_factory=list)
 
 
-def digest_of(
+def training_digest(
     settings: VlmSettings,
     seed: int,
     features: NDArray[np.float16],
@@ -134,7 +134,7 @@ def digest_of(
     return sha.hexdigest()
 
 
-def store(path: Path, digest: str, done: Progress, masters: Masters) -> None:
+def save_state(path: Path, digest: str, done: TrainingState, masters: MasterWeights) -> None:
     """Write the state beside `path`, then rename: a reader sees the old state or the new one."""
     tensors = {f"now.{name}": weight for name, weight in masters.copy().items()}
     tensors |= {f"best.{name}": weight for name, weight in done.best.items()}
@@ -149,7 +149,7 @@ def store(path: Path, digest: str, done: Progress, masters: Masters) -> None:
     partial.replace(path)
 
 
-def restore(path: Path, digest: str, masters: Masters) -> Progress | None:
+def restore_state(path: Path, digest: str, masters: MasterWeights) -> TrainingState | None:
     """Set weights and optimiser as `store` found them; None, and nothing set, where `path` holds no such training."""
     try:
         with safe_open(path, "pt") as file:
@@ -170,7 +170,7 @@ def restore(path: Path, digest: str, masters: Masters) -> Progress | None:
         masters.optimiser.state[weight][key] = tensor if key == "step" else tensor.to(weight.device)
     state = json.loads(about["state"])
     state["history"] = [tuple(line) for line in state["history"]]
-    return Progress(best=parts["best"], after_first=parts["after_first"], **state)
+    return TrainingState(best=parts["best"], after_first=parts["after_first"], **state)
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class VlmResult:
 
     def put_after_first(self) -> None:
         """Put back the weights of the end of the first stage, in which LoRA changes nothing yet."""
-        put(self.after_first, self.projector, self.model)
+        load_weights(self.after_first, self.projector, self.model)
 
     def save(self, folder: Path) -> None:
         """`adapter/` of peft and `projector.safetensors`, as `generators.load(adapter=folder)` reads them."""

@@ -17,11 +17,11 @@ from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section, StageSpec
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
-from coldstart.describe.check_context import FIELD, Seeing, rules_of, seeing_of, spaces_of
-from coldstart.describe.checks.check import check
+from coldstart.describe.check_context import SPACE_FIELD, CheckContext, build_rules, evidence_spaces, load_check_context
+from coldstart.describe.checks.check import check_description
 from coldstart.describe.checks.contract import Checked, Rules
-from coldstart.describe.prompt_input import Ask
-from coldstart.describe.writing import Seen, ask_of, sources_of
+from coldstart.describe.prompt_input import PromptBuilder
+from coldstart.describe.writing import SeenValues, load_prompt_builder, sources_of
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
 from coldstart.understand import policy
@@ -90,16 +90,16 @@ class CheckStage(MapStageDefaults):
         self.reads = {
             "written": writing.name,
             **({"evidence": evidence} if evidence else {}),
-            **{FIELD.format(space): space for space in spaces_of(name, pipeline)},
+            **{SPACE_FIELD.format(space): space for space in evidence_spaces(name, pipeline)},
         }
 
     @cached_property
-    def _seeing(self) -> Seeing:
-        return seeing_of(self.name, self._pipeline)
+    def _seeing(self) -> CheckContext:
+        return load_check_context(self.name, self._pipeline)
 
     @cached_property
-    def _ask(self) -> Ask:
-        return ask_of(self._writing, self._pipeline)[1]
+    def _ask(self) -> PromptBuilder:
+        return load_prompt_builder(self._writing, self._pipeline)[1]
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {
@@ -117,19 +117,19 @@ class CheckStage(MapStageDefaults):
         seen = self._seeing.seen(batch)
         return [self._check(row, own) for row, own in zip(batch, seen, strict=True)]
 
-    def _check(self, row: Row, seen: Seen) -> Row | Reject:
+    def _check(self, row: Row, seen: SeenValues) -> Row | Reject:
         written = row["written"]
         sources, stated = sources_of(row, self._ask.attributes, seen=seen)
         rules = replace(self._rules, output=self._ask.by_kind[row["kind"]].output)
         try:
-            checked = check(written["text"], written["finish"], stated, sources, rules)
+            checked = check_description(written["text"], written["finish"], stated, sources, rules)
         except Reject as why:
             return why
         return _row(checked)
 
     @cached_property
     def _rules(self) -> Rules:
-        return rules_of(self._settings, self._seeing)
+        return build_rules(self._settings, self._seeing)
 
     def notes(self, workspace: Store) -> list[str]:
         if not workspace.has(self.table):

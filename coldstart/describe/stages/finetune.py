@@ -18,7 +18,7 @@ from coldstart.core.keys import stage_key
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow
-from coldstart.describe.finetune.dataset import Inputs, groups_of, inputs
+from coldstart.describe.finetune.dataset import FitItems, fit_items, split_groups
 from coldstart.describe.finetune.settings import Settings
 from coldstart.describe.writing import given_fields, load_prompts
 from coldstart.errors import ColdstartError
@@ -101,9 +101,9 @@ class FinetuneStage:
         """Keys of the items of the last fit, whatever their part of the split."""
         return self._fits.present(store)
 
-    def _inputs(self, store: Store) -> Inputs:
+    def _inputs(self, store: Store) -> FitItems:
         space = self._space if self.generator.image_transform is not None else None
-        return inputs(store, self._pipeline, self.name, self._key, self.given, space=space)
+        return fit_items(store, self._pipeline, self.name, self._key, self.given, space=space)
 
     # -- the fit
 
@@ -139,7 +139,7 @@ class FinetuneStage:
             )
         rows = [found.rows[item] for item in items]
         sellers, why = self.settings.by_seller([row["creator"] for row in rows])
-        groups = groups_of(
+        groups = split_groups(
             store,
             self._pipeline,
             self.name,

@@ -23,7 +23,7 @@ from pydantic import Field, field_validator
 from coldstart.core.keys import chain, digest, stage_key
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.progress import Progress
-from coldstart.core.settings import nearest
+from coldstart.core.settings import suggestion
 from coldstart.core.stage import LedgerRow, Reject, Row
 from coldstart.describe.check_context import NAMES_FILE, names_file
 from coldstart.describe.visual_evidence import (
@@ -36,13 +36,13 @@ from coldstart.describe.visual_evidence import (
     stated_values,
     visual_attributes,
 )
-from coldstart.embed.class_likeness import embeds_text, hash_order
+from coldstart.embed.class_scores import embeds_text, hash_order
 from coldstart.embed.spaces import encoders_of, vectors_of
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.store import ITEMS, Store
 from coldstart.store.fit_stage import FitInputs, SavedFits, expected_or_waiting
-from coldstart.store.fits import ITEMS_FILE, items_of
-from coldstart.store.freshness import Standing
+from coldstart.store.fits import ITEMS_FILE, read_fit_items
+from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> GroundsStage:
     for space in settings.spaces or ():
         if space not in pictures:
             raise ColdstartError(
-                f"{name}.spaces: no space of pictures {space!r} stands before it{nearest(space, pictures)}: there is "
+                f"{name}.spaces: no space of pictures {space!r} stands before it{suggestion(space, pictures)}: there is "
                 f"{', '.join(pictures) or 'none'}"
             )
     chosen = [space for space in pictures if settings.spaces is None or space in settings.spaces]
@@ -152,7 +152,7 @@ class GroundsStage:
         return self._fits.present(store)
 
     def _inputs(self, store: Store) -> _Inputs:
-        standing = Standing(store, self._pipeline, self._spaces)
+        standing = PipelineState(store, self._pipeline, self._spaces)
         states = {space: standing.of(space) for space in self._spaces}
         closed = standing.closed(self.name)
         fields = ["item_id", "title", "category", "creator", "tags", "attributes"]
@@ -258,13 +258,13 @@ class GroundsStage:
         for spec in self._pipeline.of_kind("align.text_image"):
             made = store.artifacts.newest(spec.name) if encoder in encoders_of(spec.name) else None
             if made is not None:
-                return frozenset(item for item, (_, side) in items_of(made).items() if side == "train")
+                return frozenset(item for item, (_, side) in read_fit_items(made).items() if side == "train")
         return frozenset()
 
     def _held_out(self, store: Store) -> frozenset[str]:
         """Items by which writers are judged: what is learnt of them here would make their grounds look too good."""
         fits = [store.artifacts.newest(spec.name) for spec in self._pipeline.of_kind("finetune.describe")]
-        sides = [items_of(made) for made in fits if made is not None]
+        sides = [read_fit_items(made) for made in fits if made is not None]
         return frozenset(item for own in sides for item, (_, side) in own.items() if side == "test")
 
     def _notes(self, grounds: VisualEvidence) -> list[str]:

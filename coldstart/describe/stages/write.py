@@ -16,12 +16,12 @@ from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section, StageSpec
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
-from coldstart.describe.prompt_input import Ask, Asked, Gather
-from coldstart.describe.writing import ask_of, given_fields, prompts_of, write
+from coldstart.describe.prompt_input import LoadPromptInput, PromptBuilder, PromptInput
+from coldstart.describe.writing import generate_descriptions, given_fields, load_prompt_builder, load_prompts
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import LoadPictures
 from coldstart.store import Store
-from coldstart.store.fits import Writing
+from coldstart.store.fits import WriterConfig
 
 if TYPE_CHECKING:
     from coldstart.generators import Generator
@@ -81,7 +81,7 @@ class WriteStage(MapStageDefaults):
         self.table = f"stage.{name}"
         self._pipeline = pipeline
         if settings.prompt is not None:
-            prompts_of(name, settings.prompt)  # its faults are told before anything runs
+            load_prompts(name, settings.prompt)  # its faults are told before anything runs
         given_fields(name, settings.given)
         self._limits = Limits(**pipeline.media.limits())
         self.deadline_s = self._limits.deadline_s
@@ -90,8 +90,8 @@ class WriteStage(MapStageDefaults):
         self.reads = {"evidence": evidence} if evidence else {}
 
     @cached_property
-    def _asking(self) -> tuple[Writing, Ask]:
-        return ask_of(StageSpec(self.name, self.kind, self.settings), self._pipeline)
+    def _asking(self) -> tuple[WriterConfig, PromptBuilder]:
+        return load_prompt_builder(StageSpec(self.name, self.kind, self.settings), self._pipeline)
 
     @cached_property
     def generator(self) -> Generator:
@@ -113,7 +113,7 @@ class WriteStage(MapStageDefaults):
         )
 
     @property
-    def ask(self) -> Ask:
+    def ask(self) -> PromptBuilder:
         """What is asked of each item."""
         return self._asking[1]
 
@@ -147,14 +147,14 @@ class WriteStage(MapStageDefaults):
     def preparer(self) -> Prepare:
         transform = self.generator.image_transform
         if not self._looks or transform is None:
-            return Gather(self.ask, None)
+            return LoadPromptInput(self.ask, None)
         look = LoadPictures(transform, self._limits, self.settings.frames, "uniform", self.settings.pictures)
-        return Gather(self.ask, look)
+        return LoadPromptInput(self.ask, look)
 
-    def compute(self, batch: Sequence[Asked]) -> list[Row | Reject]:
+    def compute(self, batch: Sequence[PromptInput]) -> list[Row | Reject]:
         passport = self.generator.passport()
         rows: list[Row | Reject] = []
-        for asked, found in zip(batch, write(batch, self.generator), strict=True):
+        for asked, found in zip(batch, generate_descriptions(batch, self.generator), strict=True):
             if isinstance(found, Reject):
                 rows.append(found)
                 continue

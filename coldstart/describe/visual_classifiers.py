@@ -20,15 +20,15 @@ import numpy as np
 from coldstart.embed.zero_shot import Flags, Numbers, Vectors, likeliest, lowest_threshold, wilson
 
 Kind = Literal["words", "probe"]
-LEAST = 0.5
+MIN_PROBABILITY = 0.5
 """No picture is the ground of what it shows less likely than not, however often that is right on the whole: what a
 writer makes up is often one of the many values that are a little likely."""
-STRENGTH = 0.1
+RIDGE_PENALTY = 0.1
 """What ridge regression adds to the variance of each number; LOG.md has what others gave."""
 
 
 @dataclass(frozen=True)
-class Worth:
+class HeldOutScores:
     """What a judge is worth on items that its calibration never saw: each half judged by the other.
 
     Attributes:
@@ -47,7 +47,7 @@ class Worth:
 
 
 @dataclass(frozen=True)
-class Judge:
+class Classifier:
     """One space's word on one attribute of V values.
 
     Attributes:
@@ -62,7 +62,7 @@ class Judge:
     weights: Vectors
     offsets: Vectors
     threshold: float | None
-    worth: Worth
+    worth: HeldOutScores
 
     def probabilities(self, vectors: Vectors) -> Vectors:
         """Of unit vectors float32 [N, D]: float32 [N, V], rows of sum one."""
@@ -70,7 +70,7 @@ class Judge:
 
 
 @dataclass(frozen=True)
-class Judged:
+class LabelledItems:
     """Items whose value is known.
 
     Attributes:
@@ -86,13 +86,15 @@ class Judged:
     shares: Vectors
 
 
-def shares_of(counts: Numbers) -> Vectors:
+def smoothed_shares(counts: Numbers) -> Vectors:
     """Shares of values from how often each was seen, int64 [V], as if each had been seen once more (Laplace)."""
     shares: Vectors = ((counts + 1) / (counts.sum() + len(counts))).astype(np.float32)
     return shares
 
 
-def by_words(space: str, vectors: Vectors, words: Vectors, judged: Judged, precision: float) -> Judge:
+def zero_shot_classifier(
+    space: str, vectors: Vectors, words: Vectors, judged: LabelledItems, precision: float
+) -> Classifier:
     """Pictures likened to the values in words, the more frequent ones the likelier.
 
     Args:
@@ -100,14 +102,14 @@ def by_words(space: str, vectors: Vectors, words: Vectors, judged: Judged, preci
     """
     offsets = np.log(judged.shares)
     factor, threshold, worth = _calibrated(vectors @ words.T, offsets, judged, precision)
-    return Judge(space, "words", words * factor, offsets, threshold, worth)
+    return Classifier(space, "words", words * factor, offsets, threshold, worth)
 
 
-def by_probe(space: str, vectors: Vectors, judged: Judged, precision: float) -> Judge:
+def probe_classifier(space: str, vectors: Vectors, judged: LabelledItems, precision: float) -> Classifier:
     """A probe that learns from the items themselves; arguments as for `by_words`."""
     scores, weights, offsets = ridge(vectors, judged.truth, judged.folds, len(judged.shares))
     factor, threshold, worth = _calibrated(scores, np.zeros(len(offsets), np.float32), judged, precision)
-    return Judge(space, "probe", weights * factor, offsets * factor, threshold, worth)
+    return Classifier(space, "probe", weights * factor, offsets * factor, threshold, worth)
 
 
 def ridge(vectors: Vectors, truth: Numbers, folds: Numbers, values: int) -> tuple[Vectors, Vectors, Vectors]:
@@ -140,7 +142,7 @@ def ridge(vectors: Vectors, truth: Numbers, folds: Numbers, values: int) -> tupl
 
 def _duals(products: Vectors, targets: Vectors) -> tuple[Vectors, Vectors]:
     centre: Vectors = targets.mean(axis=0)
-    penalty = np.float32(STRENGTH * len(targets)) * np.eye(len(targets), dtype=np.float32)
+    penalty = np.float32(RIDGE_PENALTY * len(targets)) * np.eye(len(targets), dtype=np.float32)
     return np.linalg.solve(products + penalty, targets - centre), centre
 
 
@@ -152,8 +154,8 @@ def softmax(logits: Vectors) -> Vectors:
 
 
 def _calibrated(
-    scores: Vectors, offsets: Vectors, judged: Judged, precision: float
-) -> tuple[np.float32, float | None, Worth]:
+    scores: Vectors, offsets: Vectors, judged: LabelledItems, precision: float
+) -> tuple[np.float32, float | None, HeldOutScores]:
     """The factor and the threshold that all items give, and what those of one half are worth on the other."""
     truth = judged.truth
     claims = right = hits = 0
@@ -168,7 +170,7 @@ def _calibrated(
     share = hits / claims if claims else None
     interval = wilson(hits, claims) if claims else None
     count = len(truth)
-    return *_fit(scores, offsets, truth, precision), Worth(count, right / count, share, interval, hits / count)
+    return *_fit(scores, offsets, truth, precision), HeldOutScores(count, right / count, share, interval, hits / count)
 
 
 def _turns(halves: Flags) -> Iterator[tuple[Flags, Flags]]:
@@ -185,5 +187,5 @@ def _fit(scores: Vectors, offsets: Vectors, truth: Numbers, precision: float) ->
     factor = np.float32(likeliest(spread, offsets - offsets[own][:, None]))
     likely = softmax(scores * factor + offsets)
     right = np.arange(len(offsets)) == truth[:, None]
-    could = likely >= LEAST
+    could = likely >= MIN_PROBABILITY
     return factor, lowest_threshold(likely[could], right[could], precision)
