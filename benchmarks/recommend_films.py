@@ -152,7 +152,7 @@ def table(part: Part, ways: dict[str, Method], against: str) -> dict[str, Any]:
         )
         drawn = resample(values, own, shares_by_item(part.wanted))
         for place, name in enumerate(names):
-            result[name][measure] = _rounded(drawn.sure(place))
+            result[name][measure] = _rounded(drawn.interval(place))
             if name != against:
                 less, p_value = drawn.difference(names.index(against), place)
                 result[name][f"{against} less, {measure}"] = [*_rounded(less), p_value]

@@ -1,6 +1,4 @@
-"""Does each stage pay its way? New items found by what one stage after another tells of them, against compute seconds.
+"""Evaluate what each stage of a pipeline contributes: recall of new items and compute seconds, step after step.
 
-`steps` judges plain data, `gains` compares, `texts`, `descriptions` and `costs` read a workspace, `report` says it.
-
-Evaluation of what a workspace serves, on items that no fit has seen.
+`steps` evaluates plain data, `inputs`, `descriptions` and `ladder` read a workspace, `report` and `page` present.
 """

@@ -97,7 +97,7 @@ def other_writer(store: Store, pipeline: Pipeline, known: str | None) -> tuple[s
         writing, ask = load_prompt_builder(specs[-1], pipeline)
         if requires_fit(writing.generator):
             raise ColdstartError(f"{writing.generator} writes nothing before it is fitted")
-        by_kind, given, settings = ask.by_kind, ask.given, specs[-1].settings
+        by_kind, given, settings = ask.prompts, ask.given, specs[-1].settings
     else:
         writing, settings = _finetuned_writer(store, pipeline, fits)
         by_kind = load_prompts(fits[-1].name, writing.prompt or DEFAULT_PROMPTS)

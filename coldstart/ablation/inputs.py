@@ -21,7 +21,7 @@ from coldstart.core.progress import Progress
 from coldstart.core.stage import is_map
 from coldstart.embed.spaces import TextCache, drop_tables
 from coldstart.store import RUNS, Store
-from coldstart.store.freshness import Standing
+from coldstart.store.freshness import PipelineState
 
 if TYPE_CHECKING:
     from coldstart.encoders import Encoder
@@ -60,7 +60,7 @@ def cut_parts(items: Sequence[Parts], budgets: Mapping[str, int], encoder: Encod
     found = [dict(parts) for parts in items]
     for name, budget in budgets.items():
         own = [parts for parts in found if parts.get(name)]
-        cut = prompts.cut([parts[name] for parts in own], budget, encoder.count_tokens) if own else []
+        cut = prompts.cut_texts([parts[name] for parts in own], budget, encoder.count_tokens) if own else []
         for parts, text in zip(own, cut, strict=True):
             parts[name] = text
     return found
@@ -107,7 +107,7 @@ _FINETUNE, _GROUNDS, _WRITE, _CHECK = "finetune.describe", "describe.grounds", "
 _UNKNOWN = "no run of it is recorded"
 
 
-def required_costs(name: str, pipeline: Pipeline, pipeline_state: Standing) -> frozenset[str]:
+def required_costs(name: str, pipeline: Pipeline, pipeline_state: PipelineState) -> frozenset[str]:
     """Collect a stage and all stages and fits that its rows depend on: names of their costs."""
     found = {name}
     stage = pipeline_state.stage(name)
@@ -122,7 +122,7 @@ def required_costs(name: str, pipeline: Pipeline, pipeline_state: Standing) -> f
     return frozenset(found)
 
 
-def recorded_costs(names: Sequence[str], store: Store, pipeline_state: Standing) -> dict[str, Cost]:
+def recorded_costs(names: Sequence[str], store: Store, pipeline_state: PipelineState) -> dict[str, Cost]:
     """Read the costs of stages: seconds an item over the newest runs that cover its rows; of a fit, once.
 
     Seconds are wall time of the machine that ran it, waiting for media included.

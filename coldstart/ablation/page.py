@@ -1,8 +1,7 @@
-"""Whether each stage pays its way, as one HTML page: what every step finds, what it adds, and what it takes.
+"""Render an ablation as one HTML page: what every step finds, what it adds, and its cost.
 
-The page is drawn from the plain record that programs read
-(`coldstart.ablation.report.LadderReport.to_dict`), has no scripts, fetches nothing, and every text is
-escaped.
+The page reads the plain record of `coldstart.ablation.report.LadderReport.to_dict`, has no scripts, fetches nothing,
+and escapes every text.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ SERIES = {"gain": "by content alone", "aligned_gain": "aligned"}
 
 _LEFT, _RIGHT, _TOP, _WIDTH, _HEIGHT = 62.0, 150.0, 16.0, 820.0, 300.0
 _LEAST_S = 0.1
-"""Less is drawn as this much: a logarithm needs a beginning."""
+"""Least seconds of the logarithmic axis; less is drawn as this."""
 
 
 def ablation_html(known: Mapping[str, Any]) -> str:
-    """The report as an HTML document.
+    """Render the report as an HTML document.
 
     Args:
-        known: as `LadderReport.to_dict` gives it.
+        known: from `LadderReport.to_dict`.
     """
     templates = environment()
     templates.filters |= {
@@ -54,14 +53,14 @@ def ablation_html(known: Mapping[str, Any]) -> str:
 
 
 def format_p(gain: Mapping[str, Any] | None) -> str:
-    """p of a gain by Holm; empty where there is no gain to speak of."""
+    """Format the corrected p-value of a gain; empty without a gain."""
     if gain is None:
         return ""
     return "< 0.01" if gain["holm"] < 0.01 else f"{gain['holm']:.2f}"
 
 
 def format_duration(value: float | None) -> str:
-    """Seconds in the unit that people read; a question mark where they are not known."""
+    """Format seconds in a readable unit; a question mark where unknown."""
     if value is None:
         return "?"
     for size, unit in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
@@ -71,7 +70,7 @@ def format_duration(value: float | None) -> str:
 
 
 def gains_chart(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Gains of steps against their seconds, on a logarithmic scale, as places in px; None where there is none to draw.
+    """Lay out gains of steps against their seconds on a logarithmic scale, in px; None where there is none to draw.
 
     Returns:
         `width`, `height`, `bottom`, `left`, `right`, `zero` (the line of no gain), `x_ticks` and `y_ticks` (place and
@@ -124,13 +123,13 @@ def gains_chart(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _round_step(value: float) -> float:
-    """The next of 1, 2, 5, 10, … times a power of ten."""
+    """Round up to the next of 1, 2, 5, 10, … times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= value)
 
 
 def _apart(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same points with `label_y`: names beside them, from the top, none over another."""
+    """Add `label_y` to points, so that no label overlaps another."""
     found: list[dict[str, Any]] = []
     for point in sorted(points, key=lambda one: one["series"]["gain"]["y"]):
         place = point["series"]["gain"]["y"] + 4

@@ -1,9 +1,8 @@
-"""The ladder as plain records: what each step finds, what it adds, what it costs.
+"""Report an ablation as plain records and as a Markdown table: what each step finds, adds and costs.
 
-A gain is over the step before it that could be judged. Its p is corrected for all gains of its column (Holm). Seconds
-are those that a step needs beyond the step before: of its items' rows, for all items judged, and of fits, once.
-
-The ladder as a Markdown table, drawn from its plain record.
+A gain is over the step before it that was evaluated. Its p-value is corrected for all gains of its column (Holm).
+Seconds are those that a step needs beyond the step before: of its items' rows, for all items evaluated, and of fits,
+once.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _THOUSAND = 1000.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % interval, drawn anew over `users` or over `items`, whichever is wider."""
+    """Value with its 95 % interval over `users` or over `items`, whichever is wider."""
 
     value: float
     low: float
@@ -33,7 +32,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Gain(Estimate):
-    """A difference, paired; `p` two-sided, and corrected for all gains of its column (`holm`)."""
+    """Paired difference; `p` two-sided, and corrected for all gains of its column (`holm`)."""
 
     p: float
     holm: float
@@ -41,12 +40,12 @@ class Gain(Estimate):
 
 @dataclass(frozen=True)
 class Cost:
-    """What one piece of work takes.
+    """Cost of one piece of work.
 
     Attributes:
-        per_item_s: compute seconds an item; None where that is not known.
-        once_s: of a fit, whatever the number of items.
-        known_by: how that is known, in words.
+        per_item_s: compute seconds an item; None where unknown.
+        once_s: seconds of a fit, whatever the number of items.
+        known_by: source of the figures, in words.
     """
 
     name: str
@@ -57,17 +56,17 @@ class Cost:
 
 @dataclass(frozen=True)
 class StepResult:
-    """One step that was judged.
+    """Result of one evaluated step.
 
     Attributes:
-        recall: of lists by content alone (of the last step: by the chosen mapper); ndcg: the same lists.
+        recall: recall of lists by content alone (of the last step: by the selected mapper); ndcg: of the same lists.
         aligned: recall of a ridge on the same content; of the last step its own.
-        before: the step that gains are over; None for the first.
+        before: step that gains are over; None for the first.
         covered: share of the items that have what the step adds.
-        seconds: for all items judged, beyond the step before; once_s: of them fits; None where not known.
-        per_thousand_s: for a thousand further items, fits left out.
-        total_s: of the step and all that it stands on.
-        gain_per_thousand_s: gain in recall for a thousand seconds; None where nothing is gained or not known.
+        seconds: for all items evaluated, beyond the step before; once_s: of them fits; None where unknown.
+        per_thousand_s: for a thousand further items, without fits.
+        total_s: of the step and all that it depends on.
+        gain_per_thousand_s: gain in recall per thousand seconds; None without a gain or where unknown.
     """
 
     name: str
@@ -89,10 +88,12 @@ class StepResult:
 
 @dataclass(frozen=True)
 class LadderReport:
-    """Attributes:
-    order: names of all steps, judged or missing.
-    caveats: what must be known before the figures are believed, a sentence each.
-    about: of the splits and settings, as JSON.
+    """Report of an ablation.
+
+    Attributes:
+        order: names of all steps, evaluated or missing.
+        caveats: limits of the figures, a sentence each.
+        about: splits and settings, as JSON values.
     """
 
     order: tuple[str, ...]
@@ -107,7 +108,7 @@ class LadderReport:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values."""
+        """Convert to JSON values."""
         return asdict(self)
 
 
@@ -126,25 +127,25 @@ def build_report(
     resamples: int = 1000,
     seed: int = 0,
 ) -> LadderReport:
-    """Put the splits together: lists of one user, and items that were new in several splits, are drawn together.
+    """Build the report of several splits: lists of one user, and items new in several splits, are resampled together.
 
     Args:
         splits: over the same users and items, one at least.
-        missing: steps that there was nothing to judge by; those that could not be fitted are added.
-        costs: name -> cost, for `Step.needs`; a fit of behaviour is added as it was measured.
+        missing: steps without data; those that could not be fitted are added.
+        costs: name -> cost, for `Step.needs`; a fit of behaviour is added as measured.
         covered: step -> share of the items that have what it adds.
         catalogue: items that seconds are for.
         order: names of all steps; by default of those given.
     """
-    unfit = {one.name: one for judged in splits for one in judged.missing}
+    unfit = {one.name: one for result in splits for one in result.missing}
     done = [step for step in steps if step.name not in unfit]
     every = {one.name: one for one in (*missing, *unfit.values())}
     known = dict(costs or {})
     for step in done:
         if step.is_behaviour:
-            fits = [judged.lists[step.name].fit_s for judged in splits]
-            told = "measured" if len(fits) == 1 else f"measured, mean of {len(fits)} fits"
-            known[step.name] = Cost(step.name, 0.0, float(np.mean(fits)), told)
+            fits = [result.lists[step.name].fit_s for result in splits]
+            known_by = "measured" if len(fits) == 1 else f"measured, mean of {len(fits)} fits"
+            known[step.name] = Cost(step.name, 0.0, float(np.mean(fits)), known_by)
     drawn = _resampled_recall(splits, [step.name for step in done], settings.k, resamples, seed)
     gains = {column: _gains(drawn, len(done), column) for column in _COLUMNS}
     found: list[StepResult] = []
@@ -154,20 +155,20 @@ def build_report(
             step.name,
             step.about,
             step.blocks,
-            _estimate(drawn.sure(place)),
-            asdict(bootstrap(np.concatenate([judged.lists[step.name].ndcg for judged in splits]), seed=seed)),
-            _estimate(drawn.sure(len(done) + place)),
+            _estimate(drawn.interval(place)),
+            asdict(bootstrap(np.concatenate([result.lists[step.name].ndcg for result in splits]), seed=seed)),
+            _estimate(drawn.interval(len(done) + place)),
             covered=(covered or {}).get(step.name, 1.0),
         )
         if before is not None:
             plain, aligned = (gains[column][place - 1] for column in _COLUMNS)
             own = replace(own, before=before.name, gain=plain, aligned_gain=aligned)
         found.append(_with_seconds(own, step, before, known, catalogue))
-    users = np.concatenate([judged.users for judged in splits])
+    users = np.concatenate([result.users for result in splits])
     counts = {
         "users": len(np.unique(users)),
         "lists": len(users),
-        "new_items": sum(judged.items for judged in splits),
+        "new_items": sum(result.items for result in splits),
         "training_items": splits[0].training,
         "catalogue": catalogue,
         "splits": len(splits),
@@ -181,7 +182,7 @@ def build_report(
         counts,
         settings.k,
         settings.labels,
-        tuple(judged.chosen for judged in splits if judged.chosen is not None),
+        tuple(result.chosen for result in splits if result.chosen is not None),
         tuple(caveats),
         about or {},
     )
@@ -193,34 +194,34 @@ _COLUMNS = ("lists", "aligned")
 def _resampled_recall(
     splits: Sequence[SplitResult], names: Sequence[str], k: int, resamples: int, seed: int
 ) -> Resampled:
-    """Recall of every step by content, then of every step aligned: one column each.
+    """Resample recall of every step by content, then of every step aligned: one column each.
 
-    A user's recall is the mean over its lists, one a split; an item's part of it is what it adds to those means.
+    A user's recall is the mean over its lists, one a split; an item's part is its contribution to those means.
     """
     from scipy.sparse import diags
 
-    users = np.concatenate([judged.users for judged in splits])
+    users = np.concatenate([result.users for result in splits])
     _, own, lists = np.unique(users, return_inverse=True, return_counts=True)
-    starts = np.cumsum([0, *(len(judged.users) for judged in splits)])
+    starts = np.cumsum([0, *(len(result.users) for result in splits)])
     columns = [(column, name) for column in _COLUMNS for name in names]
     values = np.zeros((len(lists), len(columns)))
     parts = np.zeros((splits[0].relevant.shape[1], len(columns)))
     shares = np.zeros(len(parts))
-    for judged, start, stop in zip(splits, starts[:-1], starts[1:], strict=True):
+    for result, start, stop in zip(splits, starts[:-1], starts[1:], strict=True):
         mine = own[start:stop]
-        wanted = np.diff(judged.relevant.indptr)
+        wanted = np.diff(result.relevant.indptr)
         weights = 1 / lists[mine]
-        right = (judged.relevant > 0).astype(np.float64)
+        right = (result.relevant > 0).astype(np.float64)
         shares += np.asarray((diags(weights / wanted) @ right).sum(axis=0)).ravel()
         for place, (column, name) in enumerate(columns):
-            adds = diags(weights / np.minimum(wanted, k)) @ getattr(judged, column)[name].hits.astype(np.float64)
+            adds = diags(weights / np.minimum(wanted, k)) @ getattr(result, column)[name].hits.astype(np.float64)
             parts[:, place] += np.asarray(adds.sum(axis=0)).ravel()
             np.add.at(values[:, place], mine, np.asarray(adds.sum(axis=1)).ravel())
     return resample(values, parts, shares, draws=resamples, seed=seed)
 
 
 def _gains(drawn: Resampled, steps: int, column: str) -> list[Gain]:
-    """Of every step but the first over the one before it."""
+    """Compute the gain of every step but the first over the one before it."""
     first = steps * _COLUMNS.index(column)
     found = [drawn.difference(first + place, first + place - 1) for place in range(1, steps)]
     corrected = holm([p for _, p in found])
@@ -263,7 +264,7 @@ def _per_item(costs: Sequence[Cost]) -> float | None:
 
 
 def markdown(known: Mapping[str, Any]) -> str:
-    """The table of `LadderReport.to_dict`, one line a step; those not judged stand in it with their reason."""
+    """Format the table of `LadderReport.to_dict`, a line each step; missing steps with their reason."""
     by_name = {one["name"]: one for one in known["steps"]}
     reasons = {one["name"]: one["reason"] for one in known["missing"]}
     k = known["k"]
@@ -274,7 +275,7 @@ def markdown(known: Mapping[str, Any]) -> str:
     ]
     for name in known["order"]:
         if name in reasons:
-            lines.append(f"| {_plain(name)} | not judged: {_plain(reasons[name])} |" + " |" * 8)
+            lines.append(f"| {_plain(name)} | not evaluated: {_plain(reasons[name])} |" + " |" * 8)
             continue
         one = by_name[name]
         cells = [
@@ -294,7 +295,7 @@ def markdown(known: Mapping[str, Any]) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Seconds with the digits that they are worth; a question mark where they are not known."""
+    """Format seconds with significant digits; a question mark where unknown."""
     if value is None:
         return "?"
     if value == 0:

@@ -1,9 +1,9 @@
-"""New items found by more and more of their content: one step of a ladder after another, over plain arrays.
+"""Evaluate steps of an ablation, each with more content of the items than the one before, over plain arrays.
 
-Every step is judged twice on the same lists: by content alone (the mean of what a user liked, cosine), as it serves
-where there is no fit of behaviour; and aligned, by a ridge from the step's content onto users, so that it shows whether
-a stage still pays once behaviour is used. The last step is what `coldstart.recommend.model.selection` makes of all the content.
-Whatever is fitted (fusion, ridge, the choice) is fitted on the training items and rows of the split alone.
+Every step is evaluated twice on the same lists: by content alone (mean of the liked items, cosine), as served without a
+fit of behaviour; and aligned, by a ridge from the step's content onto users, which shows whether a stage still pays
+once behaviour is used. The last step is the selected mapper on all content. Fusion, ridge and selection are fitted on
+the training items and rows of the split alone.
 """
 
 from __future__ import annotations
@@ -33,20 +33,19 @@ if TYPE_CHECKING:
 
     from coldstart.recommend.evaluate.data import EvaluationData
 
-ALIGNED = "aligned"
 MOST_USERS = 20_000
-"""Users that are asked; of more, so many are drawn."""
+"""Most users with lists; of more, so many are drawn."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the ladder.
+    """One step of an ablation.
 
     Attributes:
-        name: such as `title`; about: what it knows of an item, in words.
-        blocks: of the content, all that it uses.
-        needs: names of the costs that it stands on, those of the steps before it that it still uses among them.
-        is_behaviour: the last step: matched by the mapper that is chosen, no longer by content alone.
+        name: such as `title`; about: description of its content.
+        blocks: content blocks that it uses.
+        needs: names of the costs that it depends on, with those of earlier steps that it still uses.
+        is_behaviour: the last step, scored by the selected mapper instead of content alone.
     """
 
     name: str
@@ -58,7 +57,7 @@ class Step:
 
 @dataclass(frozen=True)
 class MissingStep:
-    """A step that cannot be judged, and why."""
+    """Step that cannot be evaluated, with the reason."""
 
     name: str
     reason: str
@@ -66,14 +65,14 @@ class MissingStep:
 
 @dataclass(frozen=True)
 class LadderSettings:
-    """How steps are judged.
+    """Settings of an ablation.
 
     Attributes:
         k: length of a list.
-        labels: whether category, tags and attributes are content of every step, beside its blocks.
-        min_weight: rows of at least this weight speak for their item; None: above 0.
-        choice: what the last step tries; `labels` and `min_weight` of it are those above.
-        seed: of what is fitted.
+        labels: use category, tags and attributes as content of every step, beside its blocks.
+        min_weight: least weight of a row that counts as a like; None: above 0.
+        choice: settings of model selection in the last step, apart from `labels` and `min_weight`.
+        seed: of the fits.
     """
 
     k: int = 20
@@ -85,7 +84,7 @@ class LadderSettings:
 
 @dataclass(frozen=True)
 class Lists:
-    """The lists of one way of matching: what it found, and how long its fit took.
+    """Lists of one scoring method: hits, and seconds of its fit.
 
     Attributes:
         hits: csr [B, I]: 1 where a list has a right item among its first `k`.
@@ -99,14 +98,14 @@ class Lists:
 
 @dataclass(frozen=True)
 class SplitResult:
-    """All steps on one split.
+    """Results of all steps on one split.
 
     Attributes:
-        users: places of the users that were asked, int64 [B]; relevant: csr [B, I], I the items of the split.
+        users: places of the users with lists, int64 [B]; relevant: csr [B, I], I the items of the split.
         lists: step -> its lists; `aligned`: step -> those of the ridge on its content, the last step's its own.
         missing: steps that could not be fitted.
-        items: new items that were to choose from; training: items that fits saw.
-        chosen: which mapper the last step took.
+        items: number of new candidates; training: number of training items.
+        chosen: mapper that the last step selected.
     """
 
     users: NDArray[np.int64]
@@ -122,20 +121,20 @@ class SplitResult:
 def evaluate_steps(
     split: Split, content: Content, steps: Sequence[Step], settings: LadderSettings, meter: Meter | None = None
 ) -> SplitResult:
-    """Every step's lists of the split's new test items.
+    """Evaluate every step on the split's new test items.
 
     Args:
         content: over the split's items, in their order; has the blocks of all steps.
-        meter: counts steps.
+        meter: progress meter of steps.
 
     Raises:
-        ColdstartError: nobody can be asked.
+        ColdstartError: no user has both a history and a relevant new item.
     """
     from scipy.sparse import csr_matrix
 
     data = build_data(split, content, min_weight=settings.min_weight)
-    asked, cold = _query_users(data), np.flatnonzero(data.cold)
-    among_new = data.relevant[asked].multiply(data.cold[None, :])  # what is warm is not to choose from
+    queried, cold = _query_users(data), np.flatnonzero(data.cold)
+    among_new = data.relevant[queried].multiply(data.cold[None, :])  # warm items are no candidates
     relevant = csr_matrix(among_new)
     relevant.eliminate_zeros()
 
@@ -152,22 +151,22 @@ def evaluate_steps(
         own = Content(content.item_ids, {name: content.blocks[name] for name in step.blocks}, content.records)
         try:
             if step.is_behaviour:
-                by_content[step.name], chosen = _by_selected_mapper(data, own, asked, cold, settings, lists)
+                by_content[step.name], chosen = _by_selected_mapper(data, own, queried, cold, settings, lists)
                 aligned[step.name] = by_content[step.name]
             else:
-                by_content[step.name], aligned[step.name] = _by_content(data, own, asked, cold, settings, lists)
+                by_content[step.name], aligned[step.name] = _by_content(data, own, queried, cold, settings, lists)
         except ColdstartError as error:
             missing.append(MissingStep(step.name, str(error)))
         if meter is not None:
             meter.advance(1, 0, 0.0)
     counts = {"items": len(cold), "training": int(split.warm.sum())}
-    return SplitResult(asked.astype(np.int64), relevant, by_content, aligned, tuple(missing), chosen=chosen, **counts)
+    return SplitResult(queried.astype(np.int64), relevant, by_content, aligned, tuple(missing), chosen=chosen, **counts)
 
 
 def _by_content(
     data: EvaluationData,
     content: Content,
-    asked: NDArray[np.intp],
+    users: NDArray[np.intp],
     cold: NDArray[np.intp],
     settings: LadderSettings,
     lists: Any,
@@ -175,12 +174,12 @@ def _by_content(
     places = data.warm_places
     known = content.take(places)
     rows = data.training.over(known.item_ids)
-    made, fusion = build_problem(rows, known, min_weight=settings.min_weight, weights=None, labels=settings.labels)
+    problem, fusion = build_problem(rows, known, min_weight=settings.min_weight, weights=None, labels=settings.labels)
     new = fusion.transform(content.take(cold))
-    histories = data.histories[asked][:, places]
-    liked = np.asarray(histories @ made.features, np.float32)
+    histories = data.histories[users][:, places]
+    liked = np.asarray(histories @ problem.features, np.float32)
     started = monotonic()
-    ridge = model.fit("ridge", made, seed=settings.seed, target="users")
+    ridge = model.fit("ridge", problem, seed=settings.seed, target="users")
     fit_s = monotonic() - started
     return lists(new, liked, 0.0), lists(ridge.items(new), ridge.users(histories), fit_s)
 
@@ -188,7 +187,7 @@ def _by_content(
 def _by_selected_mapper(
     data: EvaluationData,
     content: Content,
-    asked: NDArray[np.intp],
+    users: NDArray[np.intp],
     cold: NDArray[np.intp],
     settings: LadderSettings,
     lists: Any,
@@ -200,25 +199,25 @@ def _by_selected_mapper(
     found = select_model(data.training.over(known.item_ids), known, SelectionSettings(**{**settings.choice, **given}))
     fit_s = monotonic() - started
     fitted = found.behaviour
-    users = fitted.users(data.histories[asked][:, places])
-    return lists(fitted.items(content.take(cold)), users, fit_s), str(found.report["chosen"])
+    vectors = fitted.users(data.histories[users][:, places])
+    return lists(fitted.items(content.take(cold)), vectors, fit_s), str(found.report["chosen"])
 
 
 def _query_users(data: EvaluationData) -> NDArray[np.intp]:
-    """Users who liked a new item and are known by a history, at most `MOST_USERS`."""
+    """Find users with a history who liked a new item, at most `MOST_USERS`."""
     right = np.asarray(data.relevant[:, np.flatnonzero(data.cold)].sum(axis=1)).ravel() > 0
-    found = data.asked()
+    found = data.query_users()
     found = found[right[found]]
     if len(found) > MOST_USERS:
         seed = int(data.split.settings.get("seed", 0))
         found = np.sort(np.random.default_rng(seed).choice(found, MOST_USERS, replace=False))
     if not len(found):
-        raise ColdstartError("nobody who is known by a history liked a new item: give more interactions")
+        raise ColdstartError("no user with a history liked a new item: give more interactions")
     return found
 
 
 def _hits(lists: NDArray[np.int64], places: NDArray[np.intp], relevant: csr_matrix) -> csr_matrix:
-    """1 where a list has a right item: lists int64 [B, k] of places among `places` -> csr [B, I]."""
+    """Mark hits: lists int64 [B, k] of places among `places` -> csr [B, I], 1 where a listed item is relevant."""
     from scipy.sparse import csr_matrix
 
     kept = lists >= 0

@@ -1,4 +1,4 @@
-"""The ladder over a workspace: what each stage of its pipeline tells of items, judged by its interactions."""
+"""Run an ablation over a workspace: what each stage of its pipeline adds to finding new items, by its interactions."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from coldstart.recommend.fit_stage import content_groups
 from coldstart.recommend.inputs import FIT, load_content
 from coldstart.recommend.model.fusion import Content
 from coldstart.store import Store
-from coldstart.store.fits import bound
-from coldstart.store.freshness import Standing
+from coldstart.store.fits import with_fits
+from coldstart.store.freshness import PipelineState
 from coldstart.store.interactions import InteractionTable
 
 _NEW_SHARE = 0.2
 _CHOICE = ("candidates", "blend", "teacher", "dim", "valid_share", "folds", "max_delta", "calibrate")
-"""Of the pipeline's own choice; weights of spaces are another matter, since steps have blocks of their own."""
-_SAME = 0.98  # mean cosine from which two items' pictures are one
+"""Settings taken from the pipeline's fit; weights of spaces are not, since steps have their own blocks."""
+_SAME = 0.98  # mean cosine from which on images of two items are duplicates
 
 
 def evaluate_store(
@@ -45,44 +45,44 @@ def evaluate_store(
     choice: Mapping[str, Any] | None = None,
     resamples: int = 2000,
 ) -> LadderReport:
-    """Judge what each stage of a pipeline adds to the finding of new items, and what it takes.
+    """Evaluate what each stage of a pipeline adds to the recall of new items, and its cost.
 
     Args:
-        progress: as stages take it.
-        seeds: so many splits, each with other items held out as if they were new.
-        write: `all`, or of so many items, what the writer that the workspace has no descriptions by would write.
-        min_weight: rows of at least this weight speak for their item; None: as `align.behaviour` has it, or above 0.
-        warm_min: users that an item needs to be learnt from.
-        labels: let every step have category, tags and attributes beside what it adds.
-        held_out: ids of the items that are new, in place of items drawn at random.
-        choice: what the last step tries, as `coldstart.recommend.model.selection.SelectionSettings`; by default as
-            `align.behaviour` has it.
+        progress: source of progress meters.
+        seeds: number of splits, each with other items held out as new.
+        write: number of items, or `all`, that the writer without stored descriptions describes.
+        min_weight: least weight of a row that counts as a like; None: as `align.behaviour`, or above 0.
+        warm_min: least users of a training item.
+        labels: use category, tags and attributes in every step.
+        held_out: ids of the new items, instead of items drawn at random.
+        choice: settings of the last step, as `coldstart.recommend.model.selection.SelectionSettings`; by default those
+            of `align.behaviour`.
 
     Raises:
         ColdstartError: there are no interactions, too few to hold items out, or none of items of the catalogue; or
-            another process writes to the workspace, which keeps the vectors of texts.
+            another process writes to the workspace, where vectors of texts are stored.
     """
-    pipeline = bound(pipeline, store)
-    pipeline_state = Standing(store, pipeline)
+    pipeline = with_fits(pipeline, store)
+    pipeline_state = PipelineState(store, pipeline)
     rows, content, groups = _met(store, pipeline, pipeline_state)
     with store.lock():
         ladder = build_ladder(store, pipeline, pipeline_state, content, write, progress)
     content = replace(content, blocks=ladder.blocks)
     fits = pipeline.of_kind(FIT)
-    own = asdict(fits[-1].settings.choice()) if fits else {}
+    own = asdict(fits[-1].settings.selection()) if fits else {}
     least = own.get("min_weight") if min_weight is None else min_weight
     tried = {name: own[name] for name in _CHOICE if name in own} | {"warm_min": warm_min} | dict(choice or {})
     settings = LadderSettings(labels=labels, min_weight=least, choice=tried)
     splits = list(_splits(rows, groups, seeds, warm_min, held_out))
     with progress.meter("evaluate stages: steps", len(splits) * len(ladder.steps)) as meter:
-        judged = [
+        results = [
             evaluate_steps(split, content, ladder.steps, replace(settings, seed=seed), meter)
             for seed, split in enumerate(splits)
         ]
     if labels:
         ladder.caveats.insert(0, "every step also has the items' category, tags and attributes")
     return build_report(
-        judged,
+        results,
         ladder.steps,
         settings,
         missing=ladder.missing,
@@ -101,17 +101,21 @@ def evaluate_store(
     )
 
 
-def _met(store: Store, pipeline: Pipeline, pipeline_state: Standing) -> tuple[Interactions, Content, NDArray[np.int64]]:
-    """All interactions with items of the catalogue, those items with their pictures, and which of them are alike."""
+def _met(
+    store: Store, pipeline: Pipeline, pipeline_state: PipelineState
+) -> tuple[Interactions, Content, NDArray[np.int64]]:
+    """Read interactions with items of the catalogue, those items with image vectors, and groups of duplicates."""
     rows = InteractionTable(store).read()
     if not len(rows):
         raise ColdstartError(
-            f"workspace {store.uri} has no interactions, so that nobody can be asked: `coldstart ingest --workspace "
+            f"workspace {store.uri} has no interactions: run `coldstart ingest --workspace "
             f"{store.uri} --interactions FILE`"
         )
     met = np.flatnonzero(np.bincount(rows.items, minlength=len(rows.item_ids)))
     names = [spec.name for spec in pipeline.of_kind("embed") if _is_picture(spec.settings)]
-    content = load_content(store, pipeline, names, [rows.item_ids[place] for place in met], pipeline_state=pipeline_state)
+    content = load_content(
+        store, pipeline, names, [rows.item_ids[place] for place in met], pipeline_state=pipeline_state
+    )
     if not len(content):
         raise ColdstartError(
             f"none of the {len(met)} items that interactions name is in workspace {store.uri}: ids must be those of "
@@ -121,7 +125,7 @@ def _met(store: Store, pipeline: Pipeline, pipeline_state: Standing) -> tuple[In
 
 
 def _is_picture(settings: Any) -> bool:
-    """Whether a space is of pictures alone: heads aligned with texts have learnt from more."""
+    """Tell whether a space is of images alone, without heads aligned with texts."""
     return settings.input == "image" and settings.over is None and not settings.encoder.startswith("align:")
 
 

@@ -1,11 +1,10 @@
-"""Whom to tell of an item: the users of the greatest product with it, and what each liked that it is most like.
+"""Find the audience of an item: the users who score highest for it, each with the liked item most similar to it.
 
-Scores of one user compare among items, and only so far among users: who likes much and all alike has great products
-with everything. So users can be ranked by `lift` too: by how many standard deviations an item's score stands above what
-that user scores on average over the catalogue.
+Scores compare among items of one user, and among users only roughly: a user with many broad likes scores high
+everywhere. `lift` ranks users by standard deviations of the item's score above the user's mean over the catalogue.
 
-Users of one score go by their ids. A product of float32 depends in its last digits on where a vector stands in memory
-and on the machine, so scores that are no further apart than that count as one.
+Users of one score go by their ids. A float32 product depends in its last digits on memory layout and machine, so scores
+that differ by rounding alone count as one.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from coldstart.recommend.model import Vectors
 from coldstart.recommend.model.scoring import top_k as best
 from coldstart.recommend.reasons import Reason, explain_user
 from coldstart.recommend.service import Recommender
-from coldstart.recommend.users import LATEST, ROWS, ScoringModel, most_similar
+from coldstart.recommend.users import BATCH_USERS, MAX_HISTORY, ScoringModel, most_similar
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -33,14 +32,14 @@ if TYPE_CHECKING:
 BY = ("score", "lift")
 SUFFIXES = (".csv", ".parquet")
 _ROUNDING = 2.0**-18
-"""Share of the greatest score by which products of equal vectors may differ."""
+"""Relative difference, to the greatest score, up to which scores are equal."""
 _MORE = 32
-"""Users looked at beyond those asked for: of equal ones at the end of the list, those of the first ids are kept."""
+"""Users fetched beyond `top_k`, so that equal scores at the end of the list are ordered by id."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """One user of an audience; `score` is what users are ranked by."""
+    """One user of an audience; `score` is the value that ranks users."""
 
     user_id: str
     rank: int
@@ -48,18 +47,18 @@ class Person:
     reason: Reason | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Convert to JSON values."""
         own = {"user_id": self.user_id, "rank": self.rank, "score": self.score}
         return own | ({} if self.reason is None else self.reason.to_dict())
 
 
 @dataclass(frozen=True)
 class Audience:
-    """Users for an item.
+    """Audience of one item.
 
     Attributes:
         scored_by: `behaviour`, or the spaces of content; by: `score` or `lift`.
-        cold: whether the item itself is; users: of how many those were taken; met: who had met it and was left out.
+        cold: whether the item is cold; users: number of users scored; met: number left out for having met the item.
     """
 
     item_id: str
@@ -72,93 +71,96 @@ class Audience:
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Convert to JSON values."""
         return asdict(self) | {"people": [one.to_dict() for one in self.people], "notes": list(self.notes)}
 
 
 def audience(
-    lister: Recommender, item_id: str, *, top_k: int = 100, by: str = "score", reasons: bool = True
+    recommender: Recommender, item_id: str, *, top_k: int = 100, by: str = "score", reasons: bool = True
 ) -> Audience:
-    """The users of the greatest score for an item, without those who met it.
+    """Find the users of the greatest score for an item, without those who have met it.
 
     Raises:
         ColdstartError: there is no such item, it has no vector, or there are no interactions.
     """
     if by not in BY:
         raise ColdstartError(f"by {by!r}: use {' or '.join(BY)}")
-    tastes, known = lister.tastes, lister.records([item_id])
+    model, known = recommender.scoring_model, recommender.records([item_id])
     if item_id not in known:
-        raise ColdstartError(f"no item {item_id!r} in workspace {lister.store.uri}: see `coldstart status`")
-    if item_id not in tastes.places:
+        raise ColdstartError(f"no item {item_id!r} in workspace {recommender.store.uri}: see `coldstart status`")
+    if item_id not in model.places:
         raise ColdstartError(
-            f"item {item_id!r} has no vector by which users are scored ({tastes.name}): run `coldstart run --workspace "
-            f"{lister.store.uri}`"
+            f"item {item_id!r} has no vector by which users are scored ({model.name}): run `coldstart run --workspace "
+            f"{recommender.store.uri}`"
         )
-    rows = lister.interactions()
+    rows = recommender.interactions()
     if not len(rows):
         raise ColdstartError(
-            f"workspace {lister.store.uri} knows no users: `coldstart ingest --interactions FILE` reads what they did"
+            f"workspace {recommender.store.uri} has no interactions, and so no users: run `coldstart ingest "
+            "--interactions FILE`"
         )
-    likes = tastes.likes(rows, None, lister.min_weight)
-    users = np.concatenate([tastes.users_of(likes[at : at + ROWS]) for at in range(0, likes.shape[0], ROWS)])
-    there = np.any(users != 0, axis=1)
+    likes = model.likes(rows, None, recommender.min_weight)
+    users = np.concatenate(
+        [model.users_of(likes[at : at + BATCH_USERS]) for at in range(0, likes.shape[0], BATCH_USERS)]
+    )
+    known_users = np.any(users != 0, axis=1)
     met = rows.over([item_id]).matrix().T.tocsr()
-    vector = tastes.of((item_id,))
-    asked, answers = _lifted(tastes.vectors, users, vector) if by == "lift" else (users, vector)
-    depth = min(top_k + _MORE, len(asked))
-    places, scores = best(answers, asked, depth, exclude=met, mask=there, device=lister.device)
-    listed, worth = _sort_by_score_and_id(places[0], scores[0], rows.user_ids)
-    listed, worth = listed[:top_k], worth[:top_k]
-    why = _reasons(lister, tastes, item_id, vector, likes, listed) if reasons else [None] * len(listed)
+    vector = model.item_vectors((item_id,))
+    scored, items = _lifted(model.vectors, users, vector) if by == "lift" else (users, vector)
+    depth = min(top_k + _MORE, len(scored))
+    places, scores = best(items, scored, depth, exclude=met, mask=known_users, device=recommender.device)
+    listed, ranked_scores = _sort_by_score_and_id(places[0], scores[0], rows.user_ids)
+    listed, ranked_scores = listed[:top_k], ranked_scores[:top_k]
+    explained = _reasons(recommender, model, item_id, vector, likes, listed) if reasons else [None] * len(listed)
     people = tuple(
         Person(rows.user_ids[place], rank, score, reason)
-        for rank, (place, score, reason) in enumerate(zip(listed, worth, why, strict=True), start=1)
+        for rank, (place, score, reason) in enumerate(zip(listed, ranked_scores, explained, strict=True), start=1)
     )
-    cold = bool(tastes.cold[tastes.places[item_id]])
-    notes = () if tastes.learnt else (lister.by_content,)
-    return Audience(item_id, tastes.name, by, cold, int(there.sum()), met.nnz, people, notes)
+    cold = bool(model.cold[model.places[item_id]])
+    notes = () if model.is_fitted else (recommender.content_note,)
+    return Audience(item_id, model.name, by, cold, int(known_users.sum()), met.nnz, people, notes)
 
 
 def _sort_by_score_and_id(
     places: NDArray[np.int64], scores: NDArray[np.float32], user_ids: Sequence[str]
 ) -> tuple[list[int], list[float]]:
-    """Order users by falling score and then by id, where scores that rounding alone tells apart are one score.
+    """Sort users by falling score and then by id, where scores that differ by rounding alone are equal.
 
     Args:
         places: of users, by falling score; -1 where there is none.
     """
-    there = places >= 0
-    places, scores = places[there], scores[there]
+    present = places >= 0
+    places, scores = places[present], scores[present]
     if not len(places):
         return [], []
     least = _ROUNDING * float(np.abs(scores).max())
     firsts = np.concatenate([[True], scores[:-1] - scores[1:] > least])
-    worth = scores[np.flatnonzero(firsts)[np.cumsum(firsts) - 1]]
-    order = sorted(range(len(places)), key=lambda at: (-worth[at], user_ids[int(places[at])]))
-    return [int(places[at]) for at in order], [float(worth[at]) for at in order]
+    ranked_scores = scores[np.flatnonzero(firsts)[np.cumsum(firsts) - 1]]
+    order = sorted(range(len(places)), key=lambda at: (-ranked_scores[at], user_ids[int(places[at])]))
+    return [int(places[at]) for at in order], [float(ranked_scores[at]) for at in order]
 
 
 def _lifted(items: Vectors, users: Vectors, vector: Vectors) -> tuple[Vectors, Vectors]:
-    """Users [U, D + 1] and an item [1, D + 1] whose products are scores in standard deviations above a user's mean."""
+    """Rescale users [U, D + 1] and an item [1, D + 1] so that products are standard deviations above a user's mean."""
     mean = items.mean(axis=0, dtype=np.float64)
     centred = items - mean
     spread = np.sqrt(np.maximum(np.einsum("ud,de,ue->u", users, centred.T @ centred / len(items), users), 1e-12))
     scaled = users / spread[:, None]
-    asked = np.concatenate([scaled, -(scaled @ mean)[:, None]], axis=1)
-    return asked.astype(np.float32), np.concatenate([vector, np.ones((1, 1))], axis=1).astype(np.float32)
+    lifted = np.concatenate([scaled, -(scaled @ mean)[:, None]], axis=1)
+    return lifted.astype(np.float32), np.concatenate([vector, np.ones((1, 1))], axis=1).astype(np.float32)
 
 
 def _reasons(
-    lister: Recommender, tastes: ScoringModel, item_id: str, vector: Vectors, likes: csr_matrix, listed: list[int]
+    recommender: Recommender, model: ScoringModel, item_id: str, vector: Vectors, likes: csr_matrix, listed: list[int]
 ) -> list[Reason | None]:
-    """For each user the item of the history that is most like this one, among the latest."""
+    """Explain each user by the item of the latest history that is most similar to this item."""
     nearest = []
     for place in listed:
-        columns = likes.indices[likes.indptr[place] : likes.indptr[place + 1]][:LATEST]
-        history = tuple(tastes.columns[column] for column in columns)
-        nearest.append(history[int(most_similar(vector[0], tastes.of(history), 1)[0][0])])
-    records = lister.records(list(dict.fromkeys([item_id, *nearest])))
-    vectors, cold = tastes.of(tuple(nearest)), bool(tastes.cold[tastes.places[item_id]])
+        columns = likes.indices[likes.indptr[place] : likes.indptr[place + 1]][:MAX_HISTORY]
+        history = tuple(model.columns[column] for column in columns)
+        nearest.append(history[int(most_similar(vector[0], model.item_vectors(history), 1)[0][0])])
+    records = recommender.records(list(dict.fromkeys([item_id, *nearest])))
+    vectors, cold = model.item_vectors(tuple(nearest)), bool(model.cold[model.places[item_id]])
     return [
         explain_user(records[item_id], [records[item]], vector[0], vectors[row : row + 1], cold)
         if item in records
@@ -168,27 +170,31 @@ def _reasons(
 
 
 def check_out_path(out: Path) -> None:
-    """Raise `ColdstartError` for a name that says no kind of file which `write` can write."""
+    """Check the suffix of an output path.
+
+    Raises:
+        ColdstartError: it is neither CSV nor Parquet.
+    """
     if out.suffix.lower() not in SUFFIXES:
         raise ColdstartError(f"--out {out}: give a name that ends in {' or '.join(SUFFIXES)}")
 
 
 def write_audience(found: Audience, out: Path) -> None:
-    """Write the people of an audience, best first, as CSV or Parquet.
+    """Write the users of an audience, best first, as CSV or Parquet.
 
     Raises:
-        ColdstartError: a name of another kind, or the file cannot be written.
+        ColdstartError: the path has another suffix, or the file cannot be written.
     """
     from pyarrow import csv
 
     check_out_path(out)
-    told = [one.to_dict() for one in found.people]
+    rows = [one.to_dict() for one in found.people]
     columns = {
-        "user_id": pa.array([one["user_id"] for one in told], pa.string()),
-        "rank": pa.array([one["rank"] for one in told], pa.int32()),
-        "score": pa.array([one["score"] for one in told], pa.float32()),
-        "because": pa.array([one["evidence"]["because"] if "evidence" in one else None for one in told], pa.string()),
-        "reason": pa.array([one.get("reason") for one in told], pa.string()),
+        "user_id": pa.array([one["user_id"] for one in rows], pa.string()),
+        "rank": pa.array([one["rank"] for one in rows], pa.int32()),
+        "score": pa.array([one["score"] for one in rows], pa.float32()),
+        "because": pa.array([one["evidence"]["because"] if "evidence" in one else None for one in rows], pa.string()),
+        "reason": pa.array([one.get("reason") for one in rows], pa.string()),
     }
     table = pa.table(columns)
     try:

@@ -1,6 +1,6 @@
-"""Lists for many users: ids out of a file, lists into a Parquet file, a block of users at a time.
+"""Write lists for many users: user ids from a file, lists into one Parquet file, a batch of users at a time.
 
-A file is there only once it is whole. What users did is read once and held, as are the vectors of items.
+The file appears only once it is complete. Interactions and item vectors are read once and held in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from coldstart.errors import ColdstartError
 from coldstart.recommend.lists import Candidates, Lists, Rules
 from coldstart.recommend.service import Filters, QuerySettings, Recommender
-from coldstart.recommend.users import ROWS
+from coldstart.recommend.users import BATCH_USERS
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -42,17 +42,17 @@ SCHEMA = pa.schema(
 
 
 class Meters(Protocol):
-    """Makes meters of progress; see `coldstart.engine.progress.Progress`."""
+    """Makes meters of progress; see `coldstart.core.progress.Progress`."""
 
     def meter(self, stage: str, total: int | None) -> AbstractContextManager[Any]: ...
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a batch did.
+    """Summary of a batch of lists.
 
     Attributes:
-        users: asked for; without_history: of these, got what users like on average, or nothing where content scores.
+        users: requested; without_history: those of them that got the average user's list, or none where content scores.
         rows: written to `out`.
     """
 
@@ -65,50 +65,50 @@ class Written:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Convert to JSON values."""
         return asdict(self)
 
 
 def write_lists(
-    lister: Recommender,
+    recommender: Recommender,
     user_ids: Sequence[str],
     out: Path,
     rules: Rules,
     filters: Filters,
-    asking: QuerySettings,
+    query: QuerySettings,
     meters: Meters,
 ) -> Written:
-    """Write lists of users, in their order, as Parquet (`SCHEMA`).
+    """Write lists of users, in their order, as Parquet with `SCHEMA`.
 
     Raises:
-        ColdstartError: the file cannot be written, or as `Lister` says.
+        ColdstartError: the file cannot be written, or as for `Recommender.recommend`.
     """
     began = time.perf_counter()
-    maker, tastes = lister.recommender(rules, filters), lister.tastes
-    asked = tuple(dict.fromkeys(user_ids))
-    every = lister.interactions()
-    average = lister.average if tastes.learnt else None
-    rows = every.over(every.item_ids, asked)
-    likes = tastes.likes(rows, asking.half_life_s, lister.min_weight)
-    seen = lister.seen(rows, maker.shelf) if filters.seen == "drop" else None
+    builder, model = recommender.list_builder(rules, filters), recommender.scoring_model
+    users = tuple(dict.fromkeys(user_ids))
+    every = recommender.interactions()
+    average = recommender.average_user if model.is_fitted else None
+    rows = every.over(every.item_ids, users)
+    likes = model.likes(rows, query.half_life_s, recommender.min_weight)
+    seen = recommender.seen(rows, builder.candidates) if filters.seen == "drop" else None
     partial = out.with_name(f".{out.name}.partial")
-    written = cold = strangers = 0
+    written = cold = without_history = 0
     try:
-        with pq.ParquetWriter(partial, SCHEMA) as writer, meters.meter("users", len(asked)) as meter:
-            for start in range(0, len(asked), ROWS):
-                block = slice(start, min(start + ROWS, len(asked)))
-                queries = tastes.queries(likes[block], asking.interests)
+        with pq.ParquetWriter(partial, SCHEMA) as writer, meters.meter("users", len(users)) as meter:
+            for start in range(0, len(users), BATCH_USERS):
+                block = slice(start, min(start + BATCH_USERS, len(users)))
+                queries = model.query_vectors(likes[block], query.interests)
                 known = queries.any(axis=(1, 2))
                 if average is not None and average.any():
                     queries[~known, 0] = average
-                names = asked[block]
-                found = maker.lists(queries, None if seen is None else seen[block], names)
+                names = users[block]
+                found = builder.lists(queries, None if seen is None else seen[block], names)
                 kept = np.ones(len(names), bool) if average is not None and average.any() else known
-                table = _table(names, found, maker.shelf, kept)
+                table = _table(names, found, builder.candidates, kept)
                 writer.write_table(table)
                 written += table.num_rows
                 cold += pc.sum(table["cold"]).as_py() or 0
-                strangers += int((~known).sum())
+                without_history += int((~known).sum())
                 meter.advance(len(names), 0, 0.0)
         partial.replace(out)
     except OSError as error:
@@ -116,19 +116,19 @@ def write_lists(
     finally:
         partial.unlink(missing_ok=True)
     seconds = time.perf_counter() - began
-    return Written(str(out), len(asked), strangers, written, cold / max(written, 1), tastes.name, seconds)
+    return Written(str(out), len(users), without_history, written, cold / max(written, 1), model.name, seconds)
 
 
-def _table(names: Sequence[str], found: Lists, shelf: Candidates, kept: Any) -> pa.Table:
-    """Rows of the slots that hold something, by user and rank."""
+def _table(names: Sequence[str], found: Lists, candidates: Candidates, kept: Any) -> pa.Table:
+    """Build table rows of the filled slots, by user and rank."""
     users, slots = np.nonzero((found.places >= 0) & kept[:, None])
     places = found.places[users, slots]
     columns = [
         pa.array(names, pa.string()).take(pa.array(users)),
-        pa.array([shelf.item_ids[place] for place in places], pa.string()),
+        pa.array([candidates.item_ids[place] for place in places], pa.string()),
         pa.array(slots + 1, pa.int32()),
         pa.array(found.scores[users, slots], pa.float32()),
-        pa.array(shelf.cold[places], pa.bool_()),
+        pa.array(candidates.cold[places], pa.bool_()),
         pa.array(found.explored[users, slots], pa.bool_()),
         pa.array(found.propensity[users, slots], pa.float64()),
     ]
@@ -136,7 +136,7 @@ def _table(names: Sequence[str], found: Lists, shelf: Candidates, kept: Any) -> 
 
 
 def read_user_ids(path: Path) -> list[str]:
-    """Ids of users: a column `user_id` of CSV, JSONL or Parquet (or the only one), or a text file with one a line.
+    """Read user ids: a column `user_id` of CSV, JSONL or Parquet (or its only column), or a text file with one a line.
 
     Raises:
         ColdstartError: there is no such file, or no such column.

@@ -29,7 +29,7 @@ from coldstart.recommend.settings import Settings
 from coldstart.store import ITEMS, Store
 from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting
 from coldstart.store.fits import ITEMS_FILE, items_file
-from coldstart.store.freshness import Standing
+from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
 from coldstart.store.interactions import InteractionTable
 
@@ -89,10 +89,10 @@ class BehaviourFitStage:
         """Read the keys of the items of the last fit."""
         return self._fits.present(store)
 
-    def _pipeline_state(self, store: Store) -> Standing:
-        return Standing(store, self._pipeline, self.spaces)
+    def _pipeline_state(self, store: Store) -> PipelineState:
+        return PipelineState(store, self._pipeline, self.spaces)
 
-    def _inputs(self, store: Store, pipeline_state: Standing | None = None) -> FitInputs:
+    def _inputs(self, store: Store, pipeline_state: PipelineState | None = None) -> FitInputs:
         pipeline_state = pipeline_state or self._pipeline_state(store)
         closed = pipeline_state.closed(self.name)
         states = {space: pipeline_state.of(space) for space in self.spaces}

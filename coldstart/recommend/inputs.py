@@ -1,4 +1,4 @@
-"""What fits of behaviour learn from and leave, read from a workspace: content, the newest fit, the space it fills."""
+"""Read from a workspace the inputs of behaviour fits and their results: content, the newest fit, the space it fills."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from coldstart.core.pipeline import Pipeline, StageSpec
-from coldstart.core.settings import nearest
+from coldstart.core.settings import suggestion
 from coldstart.embed.spaces import vectors_of
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.recommend.model.fusion import Content
 from coldstart.store import ITEMS, Store
-from coldstart.store.freshness import Standing
+from coldstart.store.freshness import PipelineState
 from coldstart.store.interactions import INTERACTIONS
 
 if TYPE_CHECKING:
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from coldstart.store.artifacts import Artifact
 
 FIT, SPACE = "align.behaviour", "behaviour"
-"""Kinds of the stage that fits and of the one that fills a space with it."""
+"""Stage kinds: the fit of behaviour, and the space that is filled with it."""
 FIT_FILE = "fit.json"
-"""What a fit says of itself that is asked often: its `dim`, and the passports of the `spaces` it learnt from."""
+"""File of an artifact with the `dim` of its fit and the passports of the `spaces` it was fitted on."""
 LABELS = "labels"
-"""Name of what records say in words, beside the names of spaces."""
+"""Name of the labels of records, beside the names of spaces."""
 _EXCLUDED_COLUMNS = frozenset({"row_key", "source_key", "source", "ingested_at", "media"})
 
 
 def record_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What the manifest says of an item, from its row of `items`; `attributes` as a mapping."""
+    """Convert a row of `items` to the item's manifest record; `attributes` as a mapping."""
     attributes = json.loads(row["attributes"]) if row.get("attributes") else {}
     return {**{name: value for name, value in row.items() if name not in _EXCLUDED_COLUMNS}, "attributes": attributes}
 
@@ -46,21 +46,21 @@ def load_content(
     spaces: Sequence[str] | None = None,
     items: Sequence[str] | None = None,
     *,
-    standing: Standing | None = None,
+    pipeline_state: PipelineState | None = None,
 ) -> Content:
-    """Records of items, and their vectors in embed stages of the pipeline as far as those are fresh.
+    """Load records of items, and their fresh vectors in embed stages of the pipeline.
 
     Args:
-        spaces: names of the embed stages; by default those that the pipeline's `align.behaviour` learns from, or all
-            where it has no such stage.
-        items: ids, in the wanted order; those that the workspace does not have are left out. By default all, by id.
-        standing: of that pipeline, where it is at hand.
+        spaces: names of the embed stages; by default those of the pipeline's `align.behaviour`, or all where it has no
+            such stage.
+        items: ids, in the wanted order; ids that the workspace lacks are left out. By default all, sorted by id.
+        pipeline_state: state of that pipeline, to read it only once.
 
     Raises:
         NotFitted: the encoder of one of the spaces waits for a fit.
         ColdstartError: there is no such space.
     """
-    standing = standing or Standing(store, pipeline)
+    pipeline_state = pipeline_state or PipelineState(store, pipeline)
     rows: dict[str, dict[str, Any]] = {}
     if store.has(ITEMS):
         columns = [name for name in store.columns(ITEMS) if name not in _EXCLUDED_COLUMNS]
@@ -70,8 +70,8 @@ def load_content(
     blocks = {}
     for space in _default_spaces(pipeline) if spaces is None else spaces:
         _check_space(space, [spec.name for spec in pipeline.of_kind("embed")])
-        vectors = vectors_of(store, standing.stage(space), ids)
-        fresh = standing.of(space).fresh
+        vectors = vectors_of(store, pipeline_state.stage(space), ids)
+        fresh = pipeline_state.of(space).fresh
         vectors[[item not in fresh for item in ids]] = 0
         blocks[space] = vectors
     return Content(tuple(ids), blocks, tuple(rows[item] for item in ids))
@@ -85,17 +85,17 @@ def _default_spaces(pipeline: Pipeline) -> list[str]:
 
 
 def spaces_before(pipeline: Pipeline, stage: str, wanted: Sequence[str] | None) -> list[str]:
-    """Names of the embed stages that stand before a stage, or of those that are wanted.
+    """List the embed stages before a stage, or check the requested ones.
 
     Raises:
-        ColdstartError: a wanted one does not stand there, or none does.
+        ColdstartError: a requested one is not before the stage, or there is none.
     """
     before = pipeline.earlier(stage)
     known = [spec.name for spec in before if spec.kind == "embed"]
     for space in wanted or ():
         if space not in known:
             raise ColdstartError(
-                f"{stage}.spaces: no space {space!r} stands before it{nearest(space, known)}: there is "
+                f"{stage}.spaces: no space {space!r} stands before it{suggestion(space, known)}: there is "
                 f"{', '.join(known) or 'none'}"
             )
     if not (known if wanted is None else wanted):
@@ -106,12 +106,12 @@ def spaces_before(pipeline: Pipeline, stage: str, wanted: Sequence[str] | None) 
 def _check_space(space: str, known: Sequence[str]) -> None:
     if space not in known:
         raise ColdstartError(
-            f"no space {space!r}{nearest(space, known)}: the pipeline embeds in {', '.join(known) or 'none'}"
+            f"no space {space!r}{suggestion(space, known)}: the pipeline embeds in {', '.join(known) or 'none'}"
         )
 
 
 def fit_stage_of(pipeline: Pipeline) -> StageSpec:
-    """The pipeline's stage that learns from interactions, the last one where there are several.
+    """Find the pipeline's fit of behaviour, the last one where there are several.
 
     Raises:
         NotFitted: it has none.
@@ -123,7 +123,7 @@ def fit_stage_of(pipeline: Pipeline) -> StageSpec:
 
 
 def load_newest_fit(store: Store, pipeline: Pipeline) -> tuple[Behaviour, Artifact]:
-    """The newest fit, and the artifact that keeps it with its report.
+    """Load the newest fit, with the artifact that stores it and its report.
 
     Raises:
         NotFitted: nothing is fitted yet.
@@ -137,27 +137,28 @@ def load_newest_fit(store: Store, pipeline: Pipeline) -> tuple[Behaviour, Artifa
 
 @lru_cache(maxsize=2)
 def load_fit(folder: Path) -> Behaviour:
-    """The fit in the folder of an artifact, which is never changed: loaded once a process."""
+    """Load the fit in an artifact's folder, which never changes: once a process."""
     from coldstart.recommend.model.fitted import load_behaviour
 
     return load_behaviour(folder)
 
 
 def load_item_vectors(store: Store, pipeline: Pipeline) -> tuple[list[str], NDArray[np.float32]]:
-    """Ids, sorted, and vectors float32 [N, D] of the items that have a fresh row in the behaviour space: their
-    products with vectors of users are scores.
+    """Load the vectors of items with a fresh row in the behaviour space: sorted ids, and float32 [N, D].
+
+    Products with user vectors are scores.
 
     Raises:
-        NotFitted: nothing is fitted yet, or no row is made with the fit yet.
+        NotFitted: nothing is fitted yet, or the space has no row of the newest fit yet.
         ColdstartError: the pipeline has no such space.
     """
     named = [spec.name for spec in pipeline.of_kind(SPACE)]
     if not named:
         raise NotFitted(f"{pipeline.source} has no stage of kind {SPACE}: `coldstart finetune behaviour` adds one")
     load_newest_fit(store, pipeline)
-    standing = Standing(store, pipeline)
-    stage: Any = standing.stage(named[-1])
-    fresh = standing.of(named[-1]).fresh
+    pipeline_state = PipelineState(store, pipeline)
+    stage: Any = pipeline_state.stage(named[-1])
+    fresh = pipeline_state.of(named[-1]).fresh
     if not fresh:
         raise NotFitted(
             f"space {named[-1]!r} has no vector by the last fit yet: run `coldstart run --workspace {store.uri}`"
@@ -171,7 +172,11 @@ def load_item_vectors(store: Store, pipeline: Pipeline) -> tuple[list[str], NDAr
 
 
 def met_items(store: Store, until_s: int | None) -> frozenset[str]:
-    """Items that somebody met before a second; of any weight."""
+    """Find the items with an interaction before a time, of any weight.
+
+    Args:
+        until_s: seconds since 1970; None: no end.
+    """
     if not store.has(INTERACTIONS):
         return frozenset()
     where = None if until_s is None else f"timestamp < to_timestamp_seconds({until_s})"

@@ -1,8 +1,8 @@
-"""Why an item is on a list, in words and evidence: the item of the history that it is most like, and what both share.
+"""Explain why an item is on a list: the liked item most similar to it, and the facts that both share.
 
-Only what records and checked descriptions say of both is called shared, and it is quoted: words of items are data, and
-never become a template or a part of the sentence that states something of its own. Where nothing is shared in words,
-the space in which both are nearest is named. Knows no tables and no users.
+Only facts of records and checked descriptions are called shared, and they are quoted: texts of items are data, and
+never part of the sentence's own claims. Where no fact is shared, the space in which both are nearest is named. Knows no
+tables and no users.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ EVENT_WORDS = {
     "view": "looked at",
     "watch": "watched",
 }
-"""What an event is called; of one that is not here, the kind of the item decides."""
+"""Event -> verb of the sentence; for other events the kind of the item decides."""
 OTHER = "liked"
 
 LONGEST = 60
 _MOST = 3
-_NEAR = 0.2  # a cosine below this is no reason
+_LEAST_COSINE = 0.2  # a lower one is not given as a reason
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that records of two items both say.
+    """One fact that the records of two items share.
 
     Attributes:
         field: `category`, `tags`, `creator`, or the name of an attribute or of a described claim.
@@ -63,22 +63,24 @@ class Fact:
 
 @dataclass(frozen=True)
 class Reason:
-    """Attributes:
-    words: one sentence, for people.
-    because: the item of the history; None where no history is behind it.
-    shared: facts of both.
-    cosines: space -> cosine of both there.
+    """Explanation of one recommended item.
+
+    Attributes:
+        text: one sentence, for people.
+        because: item of the history; None where there is no history.
+        shared: facts of both items.
+        cosines: space -> cosine of both there.
     """
 
-    words: str
+    text: str
     because: str | None
     shared: tuple[Fact, ...]
     cosines: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: `reason` and `evidence`."""
+        """Convert to JSON values: `reason` and `evidence`."""
         return {
-            "reason": self.words,
+            "reason": self.text,
             "evidence": {
                 "because": self.because,
                 "shared": [{"field": fact.field, "value": fact.value, "source": fact.source} for fact in self.shared],
@@ -96,15 +98,15 @@ def explain(
     events: Mapping[str, str] | None = None,
     cold: bool = False,
 ) -> Reason:
-    """Why this item, for somebody of this history.
+    """Explain an item to a user by the most similar item of their history.
 
     Args:
-        item, history: records, with `item_id`, `title`, `kind` and whatever else is known; `claims`, where there are
-            any, are name and value of a checked description.
-        vector, vectors: of the item [D] and of the history [H, D] in the space that ranked; zero where one has none.
-        spaces: space -> the same two there, for spaces of content.
-        events: item_id -> what was done with it.
-        cold: hardly anybody has met the item, so that nothing is known of who likes it.
+        item, history: records, with `item_id`, `title`, `kind` and the manifest's other fields; `claims` are name and
+            value of a checked description.
+        vector, vectors: of the item [D] and of the history [H, D] in the space of the scores; zero where missing.
+        spaces: content space -> the same two vectors there.
+        events: item_id -> event of the user with it.
+        cold: whether the item is cold, so that no shared audience may be claimed.
     """
     near, _ = most_similar(vector, vectors, 1) if len(history) else (np.empty(0, np.intp), None)
     if not len(near):
@@ -124,7 +126,7 @@ def explain(
 def explain_user(
     item: Record, history: Sequence[Record], vector: Vectors, vectors: Vectors, cold: bool = False
 ) -> Reason:
-    """Why this person, for this item: the same, told to whoever asks for an audience."""
+    """Explain a user of an item's audience by the most similar item of their history."""
     found = explain(item, history, vector, vectors, {})
     if found.because is None:
         return Reason("no history", None, (), {})
@@ -136,7 +138,7 @@ def explain_user(
 
 
 def shared_facts(first: Record, second: Record) -> Iterator[Fact]:
-    """What both say, each field once a value: category, tags, creator, attributes, then checked claims."""
+    """Find facts of both records, each value once: category, tags, creator, attributes, then checked claims."""
     for field in ("category", "tags", "creator"):
         for value in _both(first.get(field), second.get(field)):
             yield Fact(field, value, "record")
@@ -154,7 +156,7 @@ def shared_facts(first: Record, second: Record) -> Iterator[Fact]:
 
 
 def quoted(text: Any) -> str:
-    """Words of an item between quotes: one line, nothing that steers a terminal, cut where they are long."""
+    """Quote text of an item: one line, without control characters, cut to `LONGEST` characters."""
     plain = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split()).replace('"', "'")
     return f'"{plain if len(plain) <= LONGEST else plain[: LONGEST - 1].rstrip() + "…"}"'
 
@@ -162,15 +164,15 @@ def quoted(text: Any) -> str:
 def _common(shared: Sequence[Fact], cosines: Mapping[str, float], cold: bool) -> str:
     if shared:
         tags = [quoted(fact.value) for fact in shared[:_MOST] if fact.field == "tags"]
-        said = [_tagged(tags) if fact.field == "tags" else _said(fact) for fact in shared[:_MOST]]
-        return f"both {_listed(list(dict.fromkeys(said)))}"
+        texts = [_tags_text(tags) if fact.field == "tags" else _fact_text(fact) for fact in shared[:_MOST]]
+        return f"both {_listed(list(dict.fromkeys(texts)))}"
     space, cosine = max(cosines.items(), key=lambda entry: entry[1], default=("", 0.0))
-    if cosine >= _NEAR:
+    if cosine >= _LEAST_COSINE:
         return f"near it in space {quoted(space)}"
     return "likely to please the same people" if cold else "the same people like both"
 
 
-def _said(fact: Fact) -> str:
+def _fact_text(fact: Fact) -> str:
     if fact.field == "category":
         return f"are in {quoted(fact.value)}"
     if fact.field == "creator":
@@ -179,7 +181,7 @@ def _said(fact: Fact) -> str:
     return f"{verb} {quoted(fact.field.replace('_', ' '))} {quoted(fact.value)}"
 
 
-def _tagged(tags: Sequence[str]) -> str:
+def _tags_text(tags: Sequence[str]) -> str:
     return f"have the {'tag' if len(tags) == 1 else 'tags'} {_listed(tags)}"
 
 
@@ -193,7 +195,7 @@ def _done(record: Record, events: Mapping[str, str] | None) -> str:
 
 
 def _both(first: Any, second: Any) -> list[str]:
-    """Plain values that both have, in the order of the first."""
+    """Find the values that both have, in the order of the first."""
     other = {_plain(value) for value in _values(second)}
     return [value for value in dict.fromkeys(map(_plain, _values(first))) if value and value in other]
 

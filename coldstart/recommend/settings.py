@@ -1,7 +1,4 @@
-"""Settings of `align.behaviour`, and which of them make another fit. Importing it imports no torch.
-
-A pipeline with `align.behaviour` and its space: settings changed where it has them, and else these added.
-"""
+"""Settings of `align.behaviour`: their part in its key, and their way into a pipeline. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section
-from coldstart.core.settings import mapping, with_stage
+from coldstart.core.settings import as_mapping, with_stage
 from coldstart.recommend.inputs import FIT, SPACE
 
 if TYPE_CHECKING:
@@ -21,57 +18,58 @@ if TYPE_CHECKING:
 
 
 class Settings(Section):
-    """What is learnt from, what is tried, and how it is judged; see `coldstart.recommend.model.selection.SelectionSettings`."""
+    """Settings of a behaviour fit: inputs, candidate mappers, evaluation; see `SelectionSettings`."""
 
     spaces: tuple[str, ...] | None = None
-    """Embed stages before this one that say what an item is; by default all of them."""
+    """Embed stages before this one whose vectors are the items' content; by default all of them."""
     until: datetime | None = None
-    """End of the training window: interactions from then on are not read. In UTC where no zone is given."""
+    """End of the training window: interactions from then on are not read. UTC where no zone is given."""
     candidates: dict[str, dict[str, Any]] | None = None
     """Label -> settings of a mapper: `{knn: {}, wide: {mapper: ridge, kernel: 2000}}`. A list of values stands for one
-    candidate each. By default a few that are quick and good."""
+    candidate each. By default knn, kernel, clcrec and contrastive."""
     blend: bool = True
-    """Whether a weighted sum of candidates may win too."""
+    """Also try a weighted sum of the candidates."""
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
-    """How much each space counts, `labels` among them; by default found on the held-out items."""
+    """Weight of each space, `labels` included; by default selected on the held-out items."""
     power: float | None = Field(default=None, ge=0, le=0.5)
-    """How far spaces are whitened, 0 not at all; by default found on the held-out items."""
+    """Strength of whitening of the spaces, 0 for none; by default selected on the held-out items."""
     labels: bool = True
-    """Whether category, tags and attributes of the record count as a space of their own."""
+    """Use category, tags and attributes of the record as a space of their own."""
     teacher: Literal["als", "bpr", "pure_svd"] = "als"
-    """What turns interactions into vectors, for mappers that learn from such."""
+    """Collaborative filtering whose vectors mappers are fitted to."""
     dim: int = Field(default=64, ge=2)
-    """Numbers of the teacher's vectors. The space itself has as many as the mapper that wins, and one more."""
+    """Dimensions of the teacher's vectors. The behaviour space has those of the selected mapper, and one more."""
     warm_min: int = Field(default=5, ge=1)
-    """Users that an item needs to be warm: then its own interactions correct its vector."""
+    """Users from which on an item is warm: its own interactions then correct its vector."""
     min_weight: float | None = None
-    """An interaction of at least this weight speaks for its item; by default any weight above 0."""
+    """Least weight of an interaction that counts as a like; by default any weight above 0."""
     valid_share: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the items that each fold holds out as if nobody had met them."""
+    """Share of the items that each fold holds out as cold."""
     folds: int = Field(default=2, ge=1)
-    """How often that is done, each time with other items."""
+    """Number of folds, each with other held-out items."""
     near_duplicates: float | None = Field(default=0.98, gt=0, le=1)
-    """Items whose content has at least this cosine over all spaces are held out together; null compares none."""
+    """Hold out items together from this mean cosine over their spaces on; null holds out each item alone."""
     max_delta: float = Field(default=0.3, ge=0)
-    """How far, as a share of its length, a warm item's vector may go from what its content says."""
+    """Largest correction of a warm item's vector by its own interactions, as a share of the vector's length."""
     calibrate: bool = True
-    """Bring the scores of cold items to the mean and spread of the warm ones'."""
+    """Calibrate the scores of cold items to the mean and spread of warm ones."""
     min_items: int = Field(default=20, ge=4)
-    """Fewer warm items are too few to choose by: the stage waits until there are more."""
+    """Least number of warm items: with fewer the stage waits."""
     min_users: int = Field(default=20, ge=2)
-    """So are fewer users who liked an item."""
+    """Least number of users with a like: with fewer the stage waits."""
     seed: int = 0
+    """Random seed of folds and fits."""
 
     @property
     def until_s(self) -> int | None:
-        """`until` in seconds since 1970."""
+        """End of the training window in seconds since 1970, or None."""
         if self.until is None:
             return None
         until = self.until if self.until.tzinfo else self.until.replace(tzinfo=UTC)
         return int(until.timestamp())
 
-    def choice(self) -> SelectionSettings:
-        """What of it is the choice among mappers."""
+    def selection(self) -> SelectionSettings:
+        """Extract the settings of model selection."""
         from coldstart.recommend.model.selection import SelectionSettings
 
         given = {one.name: getattr(self, one.name) for one in fields(SelectionSettings)}
@@ -80,7 +78,7 @@ class Settings(Section):
         return SelectionSettings(**given)
 
     def counted(self) -> dict[str, Any]:
-        """The settings that make another fit, besides the spaces it learns from."""
+        """List the settings that enter the key of a fit, besides its spaces."""
         return {
             **self.model_dump(mode="json", exclude={"spaces", "until", "min_items", "min_users"}),
             "until_s": self.until_s,
@@ -88,14 +86,14 @@ class Settings(Section):
 
 
 OWN = "liking"
-"""Name of the fit where the pipeline's `align` stands too early for it."""
+"""Name of a fit stage added after a group `align` that stands before a requested space."""
 
 
 def with_behaviour(pipeline: Pipeline, spaces: Sequence[str] | None) -> tuple[dict[str, Any], list[str]]:
-    """Settings as plain data, and overrides of them, by which content is brought to behaviour.
+    """Add `align.behaviour` and its space to a pipeline where it lacks them: its raw settings, and overrides of them.
 
     Args:
-        spaces: the embed stages to learn from; by default the stage's own, for a new one all that stand before it.
+        spaces: the embed stages to fit on; by default the stage's own, for a new one all before it.
     """
     raw = dict(pipeline.raw)
     given = {} if spaces is None else {"spaces": list(spaces)}
@@ -111,8 +109,8 @@ def with_behaviour(pipeline: Pipeline, spaces: Sequence[str] | None) -> tuple[di
 
 
 def _with_fit(raw: dict[str, Any], pipeline: Pipeline, given: dict[str, Any]) -> dict[str, Any]:
-    """With the fit as a part of the group `align`; where that stands before one of the wanted spaces, on its own."""
-    align = (mapping(raw.get("stages")) or {}).get("align")
+    """Add the fit to the group `align`, or as a stage of its own where that group stands before a requested space."""
+    align = (as_mapping(raw.get("stages")) or {}).get("align")
     if align is None:
         return with_stage(raw, "align", "align", {"text_image": False, "behaviour": given})
     names = [spec.name for spec in pipeline.stages]

@@ -1,12 +1,8 @@
-"""What lists are scored by: the space of behaviour, or where nothing is fitted, content alone.
+"""Model users by their histories: interests, decayed weights, and the vectors that score items for them.
 
-Either way an item and a user are vectors, and their product is the score. Knows no rules and no words.
-
-What a long history says: what counts how much, which interests it holds, and which of it a new item is like.
-
-Plain vectors in, plain numbers out. A history must end before the request: what came later is not to be known.
-
-What one user did, from the table of interactions or from JSON. Knows no vectors.
+A scoring model is the space of a behaviour fit, or content alone where nothing is fitted; in both an item and a user
+are vectors whose product is the score. Histories come from rows of the interactions table or from JSON. A history must
+end before the request: later rows must not be known. Knows no rules of lists and no texts of items.
 """
 
 from __future__ import annotations
@@ -41,11 +37,11 @@ Reals = NDArray[np.floating[Any]]
 Indices = NDArray[np.intp]
 
 
-_ROUNDS = 20
+_ROUNDS = 20  # of k-medoids at most
 
 
 def decay_weights(weights: Reals, ages_s: NDArray[Any], half_life_s: float | None) -> NDArray[np.float32]:
-    """Weights halved with every half-life of age; as they are where there is none. An age below 0 counts as 0.
+    """Decay weights by half with every half-life of age; without a half-life they stay. An age below 0 counts as 0.
 
     Raises:
         ValueError: a half-life that is not above 0.
@@ -61,9 +57,9 @@ def decay_weights(weights: Reals, ages_s: NDArray[Any], half_life_s: float | Non
 def interests(
     vectors: Vectors, weights: Reals, ages_s: NDArray[Any], *, count: int, half_life_s: float | None
 ) -> tuple[Vectors, NDArray[np.float32]]:
-    """Up to `count` vectors that stand for a history, each one of its own, and their shares of its decayed weight.
+    """Find up to `count` vectors of a history that represent its interests, and their shares of its decayed weight.
 
-    Medoids and not means: between two interests lies nothing that anybody asked for (Pal et al., PinnerSage, KDD 2020).
+    Medoids, not means: the mean of two interests is near neither (Pal et al., PinnerSage, KDD 2020).
 
     Args:
         vectors: [H, D]; weights: [H], at least 0; ages_s: [H] seconds before the request.
@@ -81,9 +77,9 @@ def interests(
 
 
 def medoids(vectors: Vectors, weights: Reals, count: int) -> tuple[Indices, Indices]:
-    """k-medoids by cosine: greedy seeds (the BUILD of Kaufman and Rousseeuw's PAM, 1990), then alternating rounds.
+    """Cluster vectors by k-medoids on cosine: greedy seeds (BUILD of Kaufman and Rousseeuw's PAM, 1990), then rounds.
 
-    Memory is H x H: meant for the last few hundred of a history, not for a catalogue.
+    Memory is H x H: for the last few hundred items of a history, not for a catalogue.
 
     Returns:
         Places of the medoids [C], and for each of the history the number of its medoid [H].
@@ -119,7 +115,7 @@ def medoids(vectors: Vectors, weights: Reals, count: int) -> tuple[Indices, Indi
 
 
 def most_similar(target: Vectors, history: Vectors, k: int) -> tuple[Indices, NDArray[np.float32]]:
-    """Places in a history [H, D] of the k most like a target [D], and their cosines; equal ones by place."""
+    """Find the k items of a history [H, D] most similar to a target [D]: places and cosines; equal ones by place."""
     if not len(history):
         return np.empty(0, np.intp), np.empty(0, np.float32)
     cosines = unit(history) @ unit(target[None])[0]
@@ -127,24 +123,24 @@ def most_similar(target: Vectors, history: Vectors, k: int) -> tuple[Indices, ND
     return order, cosines[order]
 
 
-LATEST = 500
-"""So many of a history are asked for its interests."""
+MAX_HISTORY = 500
+"""Latest items of a history that interests and reasons are computed from."""
 
 
-ROWS = 2048
-"""Users at a time."""
+BATCH_USERS = 2048
+"""Users scored in one batch."""
 
 
 @dataclass(frozen=True)
 class ScoringModel:
-    """Items as vectors, and users by what they liked.
+    """Scoring model: vectors of items, and of users from their histories.
 
     Attributes:
         name: `behaviour`, or the spaces of content.
         item_ids: N of them; vectors: float32 [N, D]; cold: bool [N].
-        columns: items of which histories may be made, H of them.
+        columns: items that a history may contain, H of them.
         users_of: csr [B, H] -> float32 [B, D]; zero for an empty history.
-        learnt: whether scores come from behaviour; else the medoid of an interest asks for all of it.
+        is_fitted: whether scores come from a fit of behaviour. Without one, an interest is represented by its medoid.
     """
 
     name: str
@@ -153,15 +149,15 @@ class ScoringModel:
     cold: NDArray[np.bool_]
     columns: tuple[str, ...]
     users_of: Callable[[csr_matrix], Vectors]
-    learnt: bool
+    is_fitted: bool
 
     @cached_property
     def places(self) -> dict[str, int]:
-        """item_id -> place among the items."""
+        """Place of each item among the items: item_id -> place."""
         return {item: place for place, item in enumerate(self.item_ids)}
 
-    def of(self, item_ids: tuple[str, ...]) -> Vectors:
-        """Vectors of items, zero for one that has none: float32 [M, D]."""
+    def item_vectors(self, item_ids: tuple[str, ...]) -> Vectors:
+        """Look up vectors of items, float32 [M, D]; zero for an item without one."""
         found = np.zeros((len(item_ids), self.vectors.shape[1]), np.float32)
         own = [(row, self.places[item]) for row, item in enumerate(item_ids) if item in self.places]
         if own:
@@ -170,9 +166,9 @@ class ScoringModel:
         return found
 
     def likes(self, rows: Interactions, half_life_s: float | None, min_weight: float | None) -> csr_matrix:
-        """What users liked, csr float32 [U, H]: latest first within a row, each item once, by its latest row.
+        """Collect the liked items of users, csr float32 [U, H]: latest first within a row, each item once.
 
-        Values are 1, or less the longer before the user's last one it was.
+        Values are 1, or with a half-life less the longer before the user's last liked item.
         """
         from scipy.sparse import csr_matrix
 
@@ -190,22 +186,22 @@ class ScoringModel:
         shape = (len(rows.user_ids), len(self.columns))
         return csr_matrix((known.weights[kept], known.items[kept], starts), shape=shape)
 
-    def queries(self, likes: csr_matrix, interests: int) -> Vectors:
-        """What users ask with, float32 [B, C, D]; zero rows where a user has fewer interests, or none.
+    def query_vectors(self, likes: csr_matrix, interests: int) -> Vectors:
+        """Compute the vectors that users are scored with, float32 [B, C, D]; zero rows for missing interests.
 
         Args:
-            likes: [B, H], as `likes` gives them; some thousand rows at a time.
+            likes: [B, H], from `likes`; some thousand rows at a time.
         """
         if interests <= 1:
             return self.users_of(likes)[:, None, :]
         parts: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
         at: list[tuple[int, int]] = []
         for row in range(likes.shape[0]):
-            own = slice(likes.indptr[row], min(likes.indptr[row + 1], likes.indptr[row] + LATEST))
+            own = slice(likes.indptr[row], min(likes.indptr[row + 1], likes.indptr[row] + MAX_HISTORY))
             columns, weights = likes.indices[own], likes.data[own]
             chosen, owners = medoids(self._past(columns), weights, interests)
             for number, medoid in enumerate(chosen):
-                members = np.flatnonzero(owners == number) if self.learnt else np.array([medoid])
+                members = np.flatnonzero(owners == number) if self.is_fitted else np.array([medoid])
                 parts.append((columns[members], weights[members]))
                 at.append((row, number))
         found = np.zeros((likes.shape[0], interests, self.vectors.shape[1]), np.float32)
@@ -215,50 +211,52 @@ class ScoringModel:
         return found
 
     def _past(self, columns: NDArray[np.int32]) -> Vectors:
-        return self.of(tuple(self.columns[column] for column in columns))
+        return self.item_vectors(tuple(self.columns[column] for column in columns))
 
-    def average(self, likes: csr_matrix) -> Vectors:
-        """What users with any history ask with on average, float32 [D]; zero where there is none."""
-        asked = likes[np.diff(likes.indptr) > 0]
+    def average_user(self, likes: csr_matrix) -> Vectors:
+        """Average the vectors of users with a history, float32 [D]; zero where there are none."""
+        known = likes[np.diff(likes.indptr) > 0]
         total = np.zeros(self.vectors.shape[1])
-        for start in range(0, asked.shape[0], ROWS):
-            total += self.users_of(asked[start : start + ROWS]).sum(axis=0, dtype=np.float64)
-        return np.asarray(total / max(asked.shape[0], 1), np.float32)
+        for start in range(0, known.shape[0], BATCH_USERS):
+            total += self.users_of(known[start : start + BATCH_USERS]).sum(axis=0, dtype=np.float64)
+        return np.asarray(total / max(known.shape[0], 1), np.float32)
 
-    def only(self, places: NDArray[np.intp]) -> ScoringModel:
-        """The same with some of the items."""
+    def subset(self, places: NDArray[np.intp]) -> ScoringModel:
+        """Restrict the model to some of its items, in that order."""
         chosen = tuple(self.item_ids[place] for place in places)
         return replace(self, item_ids=chosen, vectors=self.vectors[places], cold=self.cold[places])
 
 
 def behaviour_scoring(item_ids: list[str], vectors: Vectors, fitted: Behaviour) -> ScoringModel:
-    """By a fit of behaviour and the rows of its space."""
+    """Build the scoring model of a behaviour fit from the rows of its space."""
     cold = ~fitted.is_warm(item_ids)
-    return ScoringModel("behaviour", tuple(item_ids), vectors, cold, fitted.item_ids, fitted.users, learnt=True)
+    return ScoringModel("behaviour", tuple(item_ids), vectors, cold, fitted.item_ids, fitted.users, is_fitted=True)
 
 
 def content_scoring(content: Content, cold: NDArray[np.bool_]) -> ScoringModel:
-    """By content alone: a user is the mean of what was liked, and a score its cosine in the joined spaces."""
+    """Build a scoring model from content alone: a user is the mean of the liked items, a score is a cosine."""
     joined = joined_vectors(content)
-    there = np.flatnonzero(np.any(joined != 0, axis=1))
-    vectors = joined[there]
-    item_ids = tuple(content.item_ids[place] for place in there)
+    present = np.flatnonzero(np.any(joined != 0, axis=1))
+    vectors = joined[present]
+    item_ids = tuple(content.item_ids[place] for place in present)
 
     def users_of(histories: csr_matrix) -> Vectors:
         return unit(np.asarray(histories @ vectors, np.float32))
 
-    return ScoringModel(", ".join(content.blocks), item_ids, vectors, cold[there], item_ids, users_of, learnt=False)
+    return ScoringModel(
+        ", ".join(content.blocks), item_ids, vectors, cold[present], item_ids, users_of, is_fitted=False
+    )
 
 
 def joined_vectors(content: Content) -> Vectors:
-    """Unit vectors of all spaces beside each other, each counting alike; zero where an item has none at all."""
+    """Concatenate the unit vectors of all spaces with equal weight, float32 [N, D]; zero for an item without any."""
     if not content.blocks:
         return np.zeros((len(content), 1), np.float32)
     return unit(np.concatenate([unit(block) for block in content.blocks.values()], axis=1))
 
 
 def _rows(parts: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]], width: int) -> csr_matrix:
-    """Columns and weights as rows, csr [B, width]."""
+    """Assemble columns and weights into rows, csr [B, width]."""
     from scipy.sparse import csr_matrix
 
     starts = np.cumsum([0, *(len(columns) for columns, _ in parts)])
@@ -267,7 +265,7 @@ def _rows(parts: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]], width:
     return csr_matrix((weights, columns, starts), shape=(len(parts), width), dtype=np.float32)
 
 
-SHAPE = '[{"item_id": …, "timestamp": …, "event": …, "weight": …}]'
+HISTORY_FORMAT = '[{"item_id": …, "timestamp": …, "event": …, "weight": …}]'
 
 
 _MICRO = 1_000_000
@@ -275,10 +273,10 @@ _MICRO = 1_000_000
 
 @dataclass(frozen=True)
 class History:
-    """Rows of one user, in no order.
+    """Interactions of one user, in no order.
 
     Attributes:
-        item_ids: of each row; times: seconds since 1970, int64 [H]; weights: float32 [H]; events: empty for none.
+        item_ids: item of each row; times: seconds since 1970, int64 [H]; weights: float32 [H]; events: empty for none.
     """
 
     item_ids: tuple[str, ...]
@@ -290,16 +288,16 @@ class History:
         return len(self.item_ids)
 
     def liked(self, min_weight: float | None) -> History:
-        """Each item that was liked, once, by its latest such row; latest first."""
-        speaks = self.weights > 0 if min_weight is None else self.weights >= min_weight
-        order = [place for place in np.argsort(-self.times, kind="stable") if speaks[place]]
+        """Select the liked items, each once by its latest such row; latest first."""
+        positive = self.weights > 0 if min_weight is None else self.weights >= min_weight
+        order = [place for place in np.argsort(-self.times, kind="stable") if positive[place]]
         latest: dict[str, int] = {}
         for place in order:
             latest.setdefault(self.item_ids[place], int(place))
         return self._take(list(latest.values()))
 
     def first(self, most: int) -> History:
-        """The first so many rows."""
+        """Take the first rows, at most `most`."""
         return self._take(range(min(most, len(self))))
 
     def _take(self, places: Sequence[int]) -> History:
@@ -312,7 +310,7 @@ class History:
         )
 
     def rows(self, user_id: str) -> Interactions:
-        """The same as rows of one user."""
+        """Convert to interactions of one user."""
         count = len(self)
         if not count:
             nothing = np.empty(0, np.int32)
@@ -321,27 +319,27 @@ class History:
 
 
 def history_from_rows(rows: pa.Table) -> History:
-    """Rows of the table of interactions."""
+    """Read a history from rows of the interactions table."""
     times = rows["timestamp"].cast(pa.int64()).to_numpy() // _MICRO
     events = tuple(event or "" for event in rows["event"].to_pylist())
     return History(tuple(rows["item_id"].to_pylist()), times, rows["weight"].to_numpy().astype(np.float32), events)
 
 
 def history_from_json(text: str | Sequence[Any], *, weight: float = 1.0) -> History:
-    """A history as JSON text, or as the list that it holds: objects, or item ids alone.
+    """Read a history from JSON text or from its list: objects, or item ids alone.
 
-    A row without `timestamp` (ISO 8601, or seconds) is as late as the last; one without `weight` has that of
-    the argument, since what is named with no word against it is meant as liked.
+    A row without `timestamp` (ISO 8601, or seconds since 1970) is as late as the last; one without `weight` gets the
+    `weight` of the argument, so that a bare item id counts as liked.
 
     Raises:
-        ColdstartError: it is none; with the number of the entry, from 1.
+        ColdstartError: it is not a history; names the entry by its number, from 1.
     """
     try:
         entries = json.loads(text) if isinstance(text, str) else list(text)
     except ValueError as error:
-        raise ColdstartError(f"the history is not JSON ({error}): give {SHAPE}") from None
+        raise ColdstartError(f"the history is not JSON ({error}): give {HISTORY_FORMAT}") from None
     if not isinstance(entries, list):
-        raise ColdstartError(f"the history is no list: give {SHAPE}")
+        raise ColdstartError(f"the history is not a list: give {HISTORY_FORMAT}")
     rows = [_row(entry, number, weight) for number, entry in enumerate(entries, start=1)]
     last = max((time for _, time, _, _ in rows if time is not None), default=0)
     return History(
@@ -356,10 +354,10 @@ def _row(entry: Any, number: int, default: float) -> tuple[str, int | None, floa
     if isinstance(entry, str):
         entry = {"item_id": entry}
     if not isinstance(entry, Mapping) or not isinstance(entry.get("item_id"), str | int) or entry["item_id"] == "":
-        raise ColdstartError(f"entry {number} of the history has no item_id: give {SHAPE}")
+        raise ColdstartError(f"entry {number} of the history has no item_id: give {HISTORY_FORMAT}")
     weight = entry.get("weight", default)
     if not isinstance(weight, int | float) or not math.isfinite(weight):
-        raise ColdstartError(f"entry {number} of the history: weight {weight!r} is no number")
+        raise ColdstartError(f"entry {number} of the history: weight {weight!r} is not a finite number")
     return str(entry["item_id"]), _seconds(entry.get("timestamp"), number), float(weight), str(entry.get("event") or "")
 
 

@@ -1,8 +1,8 @@
-"""behaviour: a space in which items are near that the same people like, made by what `align.behaviour` fitted.
+"""Fill the behaviour space of a pipeline with item vectors from the fit of `align.behaviour`.
 
-An item's vector comes from its content alone, and a warm item's is corrected by what its own interactions say. Rows are
-unit vectors, so that neighbours are found as in any space; `norm` is what they were scaled by, since products of whole
-vectors with those of users are scores. All rows are made anew when the fit is. No text, no picture has a vector here.
+An item's vector comes from its content; a warm item's is corrected by its own interactions. Rows are unit vectors, so
+that neighbours are found as in any space; `norm` keeps the original length, since products of full vectors with user
+vectors are scores. A new fit makes all rows anew. Texts and images cannot be encoded into this space.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section
-from coldstart.core.settings import nearest
+from coldstart.core.settings import suggestion
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.embed.spaces import table_of
 from coldstart.encoders import Passport
@@ -34,19 +34,19 @@ _FIELD = "vectors of "
 
 
 class Settings(Section):
-    """Which fit the space is filled with."""
+    """Settings of a behaviour space."""
 
     fit: str | None = None
     """Name of an earlier stage of kind `align.behaviour`; by default the last one."""
     batch_size: int = Field(default=1024, ge=1)
-    """Items that the fit takes at once; no result depends on it."""
+    """Items mapped in one batch; no result depends on it."""
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> BehaviourStage:
-    """The stage over a fit that stands before it.
+    """Build the stage over an earlier fit.
 
     Raises:
-        ColdstartError: there is none, or none of that name.
+        ColdstartError: there is no earlier fit, or none of that name.
     """
     fits = {spec.name: spec for spec in pipeline.earlier(name) if spec.kind == FIT}
     wanted = settings.fit or next(reversed(fits), None)
@@ -54,7 +54,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> BehaviourStage:
         raise ColdstartError(f"{name}: no stage of kind {FIT} stands before it: add `align: {{behaviour: {{}}}}`")
     if wanted not in fits:
         raise ColdstartError(
-            f"{name}.fit={wanted!r}: no stage of kind {FIT} has that name before it{nearest(wanted, fits)}; there is "
+            f"{name}.fit={wanted!r}: no stage of kind {FIT} has that name before it{suggestion(wanted, fits)}; there is "
             f"{', '.join(fits) or 'none'}"
         )
     return BehaviourStage(name, settings, pipeline, build_stage(fits[wanted], pipeline))
@@ -75,11 +75,11 @@ class BehaviourStage(MapStageDefaults):
         self._fit = fit
 
     @cached_property
-    def _made(self) -> tuple[Path, Mapping[str, Any]]:
-        """The folder of the fit, and its card.
+    def _fit_card(self) -> tuple[Path, Mapping[str, Any]]:
+        """Folder of the fit, and the content of its `FIT_FILE`.
 
         Raises:
-            NothingToLearn: nothing is fitted yet, or on vectors of other encoders than those of now.
+            NothingToLearn: nothing is fitted yet, or the fit is on vectors of other encoders than the pipeline's.
         """
         folder = self._pipeline.fitted(self._fit.name)
         waits = f"space {self.name!r} waits for stage {self._fit.name!r}, which "
@@ -92,22 +92,25 @@ class BehaviourStage(MapStageDefaults):
             raise NothingToLearn(str(waiting)) from None
         if card["spaces"] != now:
             raise NothingToLearn(
-                f"{waits}learnt from other vectors than those of {', '.join(now)}: run `coldstart finetune behaviour`"
+                f"{waits}was fitted on other vectors than those of {', '.join(now)}: run `coldstart finetune behaviour`"
             )
         return folder, card
 
     @cached_property
     def passport(self) -> Passport:
-        folder, card = self._made
+        """Passport of the space: the fit's artifact, its content spaces and its dimension."""
+        folder, card = self._fit_card
         spaces = ", ".join(card["spaces"])
         return Passport(f"behaviour:{self._fit.name}", f"sha256:{folder.name}", f"content: {spaces}", card["dim"])
 
     @property
     def table(self) -> str:
+        """Name of the table of the space."""
         return table_of(self.name, self.passport)
 
     @cached_property
     def schema(self) -> pa.Schema:
+        """Columns of the table: item_id, row_key, vector, norm, warm."""
         fields = [
             pa.field("item_id", pa.string()),
             pa.field("row_key", pa.string()),
@@ -118,15 +121,18 @@ class BehaviourStage(MapStageDefaults):
         return pa.schema(fields, metadata={"passport": self.passport.to_json()})
 
     def fingerprint(self) -> Mapping[str, Any]:
-        return {"fit": self._made[0].name}
+        """Return what enters the row key: the fit."""
+        return {"fit": self._fit_card[0].name}
 
     def preparer(self) -> Prepare:
+        """Return the function that prepares one item on a worker."""
         return ReadContent(tuple(self._fit.spaces))
 
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
+        """Map a batch of items to rows; a `Reject` for an item without usable content."""
         if not batch:
             return []
-        fitted, card = load_fit(self._made[0]), self._made[1]
+        fitted, card = load_fit(self._fit_card[0]), self._fit_card[1]
         blocks = {space: _block([one["vectors"][space] for one in batch]) for space in card["spaces"]}
         records = tuple(one["record"] for one in batch)
         content = Content(tuple(record["item_id"] for record in records), blocks, records)
@@ -145,6 +151,7 @@ class BehaviourStage(MapStageDefaults):
         return {"vector": vector, "norm": float(norm), "warm": bool(warm)}
 
     def notes(self, workspace: Store) -> list[str]:
+        """Count warm and cold items of the space."""
         if not workspace.has(self.table):
             return []
         warm = workspace.read(self.table, ["warm"])["warm"]
@@ -153,7 +160,7 @@ class BehaviourStage(MapStageDefaults):
 
 
 def _block(vectors: Sequence[Any]) -> Any:
-    """Vectors as rows, float32 [B, D]; zeros where one is None."""
+    """Stack vectors into rows, float32 [B, D]; zeros where one is None."""
     dim = max((len(vector) for vector in vectors if vector is not None), default=1)
     block = np.zeros((len(vectors), dim), np.float32)
     for row, vector in zip(block, vectors, strict=True):
@@ -164,7 +171,7 @@ def _block(vectors: Sequence[Any]) -> Any:
 
 @dataclass(frozen=True)
 class ReadContent:
-    """Gathers the record of an item and its vectors; its cost is that of one item."""
+    """Preparer of one item: its record and its content vectors; the cost is that of one item."""
 
     spaces: tuple[str, ...]
 

@@ -119,7 +119,7 @@ def test_a_missing_step_stands_in_the_table_with_its_reason(found: LadderReport)
     assert known["missing"] == [{"name": "evidence", "reason": "nobody listened | or read"}]
     lines = markdown(known).splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["weak", "noise", "evidence", "text", "behaviour"]
-    assert lines[4] == "| evidence | not judged: nobody listened \\| or read |" + " |" * 8
+    assert lines[4] == "| evidence | not evaluated: nobody listened \\| or read |" + " |" * 8
     assert {line.replace("\\|", "").count("|") for line in lines} == {11}
 
 
@@ -130,7 +130,7 @@ def test_a_step_that_cannot_be_fitted_is_named_and_the_others_are_judged() -> No
     assert [one.name for one in own.steps] == ["weak", "noise", "text"]
     (missing,) = own.missing
     assert missing.name == "behaviour"
-    assert missing.reason.startswith("candidate 'nothing': no mapper 'nothing'; there is ")
+    assert missing.reason.startswith("candidate 'nothing': no mapper 'nothing'; choose among ")
 
 
 def test_items_that_are_held_out_change_no_fit() -> None:
@@ -173,7 +173,7 @@ def test_content_must_hold_the_blocks_of_all_steps() -> None:
 
 def test_nobody_to_ask_is_said() -> None:
     split, content = made()
-    with pytest.raises(ColdstartError, match="nobody can be asked in part test of split items"):
+    with pytest.raises(ColdstartError, match="no user can be evaluated in part test of split items"):
         evaluate_steps(split, content, STEPS, replace(SETTINGS, min_weight=9.0))
 
 

@@ -19,11 +19,11 @@ from coldstart.ablation import workspace as ladder
 from coldstart.ablation.inputs import recorded_costs
 from coldstart.ablation.report import Cost
 from coldstart.cli import app
-from coldstart.engine.local import Ran
+from coldstart.engine.local import PassReport
 from coldstart.errors import ColdstartError
 from coldstart.generators import fake
 from coldstart.store import Store
-from coldstart.store.freshness import Standing
+from coldstart.store.freshness import PipelineState
 
 PROMPT = {"product": "describe_product", "video": "describe_video"}
 
@@ -159,7 +159,7 @@ def test_what_the_seller_wrote_gains_and_a_title_without_sense_does_not(found: d
 def test_what_is_missing_is_named_with_what_would_help(found: dict[str, Any]) -> None:
     why = "nothing is described: `coldstart describe` writes, `coldstart finetune describe` tunes the writer"
     assert {one["name"]: one["reason"] for one in found["missing"]} == {
-        "evidence": "the pipeline does not listen or read: it has no stage of kind understand.evidence",
+        "evidence": "the pipeline has no stage of kind understand.evidence",
         "base": why,
         "adapter": why,
     }
@@ -188,12 +188,12 @@ def test_items_turned_away_are_part_of_what_a_run_did(tmp_path: Path) -> None:
     store = Store(tmp_path / "w")
 
     def cost() -> Cost:
-        return recorded_costs(["image"], store, Standing(store, opened.pipeline()))["image"]
+        return recorded_costs(["image"], store, PipelineState(store, opened.pipeline()))["image"]
 
     assert cost().per_item_s == pytest.approx(ran.seconds / 10)
     assert cost().known_by == "recorded, 10 items"
     for done, lost, seconds in ((4, 1, 20.0), (2, 1, 4.0)):  # the newest comes last
-        store.save_run("image", datetime.now(UTC), seconds, {"ran": asdict(Ran(done, lost, seconds))})
+        store.save_run("image", datetime.now(UTC), seconds, {"ran": asdict(PassReport(done, lost, seconds))})
     assert (cost().per_item_s, cost().known_by) == (pytest.approx((20 + 4) / 8), "recorded, 8 items")
 
 
@@ -257,7 +257,7 @@ def test_the_other_writer_writes_on_request_of_so_many_and_once(
     Store(uri).artifacts.save("finetune.describe", "key", made, {"settings": "s", "summary": "made by hand"})
     reasons = {one["name"]: one["reason"] for one in judged(uri, write=8)["missing"]}
     assert reasons["adapter"] == f"generator 'fake' takes no adapter: {newest(uri)}"
-    monkeypatch.setattr(fake, "build", lambda rest, *, device, dtype, adapter: fake.Fake())
+    monkeypatch.setattr(fake, "build_index", lambda rest, *, device, dtype, adapter: fake.Fake())
     meters = Silent()
     found = judged(uri, write=8, progress=meters)
     assert meters.done["evaluate stages: adapter writes"] == 8
@@ -286,8 +286,7 @@ def test_without_interactions_nobody_can_be_asked(tmp_path: Path) -> None:
     with pytest.raises(ColdstartError) as caught:
         judged(uri)
     assert str(caught.value) == (
-        f"workspace {uri} has no interactions, so that nobody can be asked: `coldstart ingest --workspace {uri} "
-        "--interactions FILE`"
+        f"workspace {uri} has no interactions: run `coldstart ingest --workspace {uri} --interactions FILE`"
     )
 
 
@@ -299,7 +298,7 @@ def test_the_command_prints_the_table_and_writes_three_files(
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert f" users evaluated, 23 items held out as new of {ITEMS}, recall@20 among the new ones" in done.output
-    assert "not evaluated: evidence: the pipeline does not listen or read" in done.output
+    assert "not evaluated: evidence: the pipeline has no stage of kind understand.evidence" in done.output
     folder = tmp_path / "out"
     assert sorted(path.name for path in folder.iterdir()) == ["stages.html", "stages.json", "stages.md"]
     assert json.loads((folder / "stages.json").read_text("utf-8"))["k"] == 20

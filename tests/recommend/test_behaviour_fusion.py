@@ -124,7 +124,7 @@ def test_faults_name_the_value_the_place_and_the_next_step() -> None:
         "another space a weight"
     )
     named = replace(CONTENT, blocks={"labels": CONTENT.blocks["text"]})
-    assert told(named) == "space 'labels' has the name of what records say: rename it, or fit without labels"
+    assert told(named) == "space 'labels' has the name of the labels of records: rename it, or fit without labels"
 
     fitted = fit_fusion(CONTENT, TRAINING)
     other = replace(CONTENT, blocks={"text": CONTENT.blocks["text"][:, :8]})

@@ -26,7 +26,7 @@ from coldstart.recommend.inputs import load_content, load_item_vectors, load_new
 from coldstart.recommend.model.selection import SelectionSettings
 from coldstart.recommend.settings import Settings, with_behaviour
 from coldstart.store.fits import bound
-from coldstart.store.freshness import Standing
+from coldstart.store.freshness import PipelineState
 from coldstart.store.interactions import InteractionTable
 
 FITTED = "align.behaviour"
@@ -219,7 +219,7 @@ def test_other_settings_are_a_fit_of_their_own_and_what_only_stops_one_is_not(sh
 def test_a_fit_on_vectors_of_another_encoder_is_not_put_on_those_of_now(shop: coldstart.Workspace) -> None:
     report = shop.run(overrides=["text.encoder=fake:16"], only=["text", "behaviour", "index"])
     waits = (
-        "space 'behaviour' waits for stage 'align.behaviour', which learnt from other vectors than those of picture, "
+        "space 'behaviour' waits for stage 'align.behaviour', which was fitted on other vectors than those of picture, "
         "text: run `coldstart finetune behaviour`"
     )
     assert notes(report, "behaviour") == [waits]
@@ -239,7 +239,7 @@ def test_the_training_window_ends_when_it_is_told_to(shop: coldstart.Workspace) 
 def test_a_batch_of_one_gives_what_a_batch_of_all_gives(shop: coldstart.Workspace) -> None:
     item_ids, vectors = load_item_vectors(shop._store, shop.pipeline())
     pipeline = bound(shop.pipeline(overrides=["behaviour.batch_size=7"]), shop._store)
-    stage: Any = Standing(shop._store, pipeline).stage("behaviour")
+    stage: Any = PipelineState(shop._store, pipeline).stage("behaviour")
     shop._store.drop(stage.table, "true")
     shop.run(overrides=["behaviour.batch_size=7"], only=["behaviour"])
     again_ids, again = load_item_vectors(shop._store, pipeline)
@@ -315,7 +315,7 @@ def test_a_fit_that_is_asked_for_says_what_is_missing(empty: Path, tmp_path: Pat
         ),
         (
             {"align": {"text_image": False, "behaviour": {"weights": {"picture": 1, "sound": 1}}}},
-            "align.behaviour.weights has 'sound', and it learns from picture, text, labels: name those",
+            "align.behaviour.weights has 'sound', and its spaces are picture, text, labels: name those",
         ),
         (
             {"align": {"text_image": False}},
@@ -328,7 +328,7 @@ def test_a_fit_that_is_asked_for_says_what_is_missing(empty: Path, tmp_path: Pat
         ),
         (
             {"align": {"text_image": False, "behaviour": {"candidates": {"oracle": {}}}}},
-            "candidate 'oracle': no mapper 'oracle'; there is ",
+            "candidate 'oracle': no mapper 'oracle'; choose among ",
         ),
     ],
 )

@@ -136,7 +136,7 @@ def test_validation_may_be_looked_at_without_the_test(known: World) -> None:
     assert valid.split["part"] == "valid"
     assert valid.counts["sets"]["cold"]["candidates"] == valid.split["counts"]["items_cold_valid"]
     assert set(valid.counts["sets"]) == {"cold"}
-    with pytest.raises(ColdstartError, match=r"^there is no part 'train' to judge: choose one of valid, test$"):
+    with pytest.raises(ColdstartError, match=r"^there is no part 'train' to evaluate: choose one of valid, test$"):
         evaluate(known.interactions, known.content, "items", replace(SETTINGS, part="train"))
 
 

@@ -105,7 +105,7 @@ def test_json_alone_writes_nothing(uri: str, tmp_path: Path, monkeypatch: pytest
     ("arguments", "told"),
     [
         (["--split", "last"], f"there is no split 'last': {KINDS}"),
-        (["--part", "train"], "there is no part 'train' to judge: choose one of valid, test"),
+        (["--part", "train"], "there is no part 'train' to evaluate: choose one of valid, test"),
         (["--spaces", "smell"], "no space 'smell': the pipeline embeds in picture, text"),
     ],
 )  # fmt: skip

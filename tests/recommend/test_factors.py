@@ -147,7 +147,7 @@ def test_a_folding_gives_training_rows_what_they_were_trained_with(name: str, wi
 def test_what_cannot_be_taught_is_refused() -> None:
     with pytest.raises(ColdstartError) as caught:
         fit_teacher("als", csr_matrix((3, 4), dtype=np.float32))
-    assert str(caught.value) == "3 users like none of 4 items: there is nothing to learn from"
+    assert str(caught.value) == "3 users like none of 4 items: there is nothing to fit"
     with pytest.raises(ColdstartError) as caught:
         fit_teacher("word2vec", _matrix())
-    assert str(caught.value) == "teacher 'word2vec': there is als, bpr, pure_svd"
+    assert str(caught.value) == "no teacher 'word2vec': choose among als, bpr, pure_svd"

@@ -127,5 +127,5 @@ def test_without_held_out_items_all_epochs_are_trained_on_all() -> None:
         refit=True,
         seed=0,
     )
-    assert (found.epoch, found.ndcg, found.mapper.skill, found.judge) == (3, (), 0.3, None)
+    assert (found.epoch, found.ndcg, found.mapper.skill, found.validation) == (3, (), 0.3, None)
     assert log == [f"start with {problem.matrix.nnz}", *["epoch"] * 3]

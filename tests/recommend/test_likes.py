@@ -27,18 +27,18 @@ def test_an_epoch_holds_each_like_of_a_known_item_once_with_others_that_somebody
     likes, problem = _likes()
     dense = problem.matrix.toarray() > 0
     dense[:, 7] = False
-    draws = list(likes.draws(16, 9, 10**6))
+    draws = list(likes.batches(16, 9, 10**6))
     pairs = sorted((int(u), int(i)) for draw in draws for u, i in zip(draw.users, draw.items, strict=True))
     assert pairs == sorted(zip(*(part.tolist() for part in np.nonzero(dense)), strict=True))
     for draw in draws:
         assert draw.others.min() >= 4 and 7 not in draw.others and len(draw.others) == 9
         assert np.array_equal(draw.liked, problem.matrix.toarray()[draw.users][:, draw.others] > 0)
-    assert sum(len(draw.users) for draw in likes.draws(16, 9, 20)) == 20
+    assert sum(len(draw.users) for draw in likes.batches(16, 9, 20)) == 20
 
 
 def test_scaled_users_and_items_score_as_the_teacher_does() -> None:
     likes, problem = _likes()
-    folded = likes.folding.users(problem.matrix)
+    folded = likes.fold_in.users(problem.matrix)
     np.testing.assert_allclose(likes.users @ likes.items.T, folded @ problem.teacher.items.T, atol=1e-5)
     np.testing.assert_allclose(np.mean((likes.users**2).sum(axis=1)), 1, rtol=1e-4)
 
@@ -49,4 +49,4 @@ def test_the_start_is_ridge_with_items_weighted_by_their_users() -> None:
     weights = likes.counts / (likes.counts + 10)
     penalty = np.trace((weights[:, None] * rows).T @ rows) / 6
     solved = Ridge(alpha=penalty, fit_intercept=False).fit(rows, likes.items, sample_weight=weights)
-    np.testing.assert_allclose(likes.content_start(), solved.coef_.T, atol=1e-5)
+    np.testing.assert_allclose(likes.ridge_on_content(), solved.coef_.T, atol=1e-5)

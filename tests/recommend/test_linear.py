@@ -40,14 +40,14 @@ def test_rows_without_confidence_are_not_read() -> None:
     assert np.array_equal(found.weights, again.weights) and np.array_equal(found.shift, again.shift)
 
 
-def test_products_of_waves_are_near_the_gaussian_kernel() -> None:
+def test_products_of_fourier_features_are_near_the_gaussian_kernel() -> None:
     features = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
     lifted = draw_fourier_features(6, 20_000, 0.3, seed=1)(features)
     apart = np.square(features[:, None] - features[None]).sum(axis=2)
     assert np.abs(lifted @ lifted.T - np.exp(-0.3 * apart)).max() < 0.05
 
 
-def test_waves_come_near_to_exact_kernel_ridge() -> None:
+def test_fourier_features_come_near_to_exact_kernel_ridge() -> None:
     """The kernel is x·y + exp(-gamma |x - y|²); the reference solves it over all pairs, with weights and a shift."""
     features, goals, confidence = _data(rows=200, width=4)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
@@ -74,6 +74,6 @@ def test_waves_come_near_to_exact_kernel_ridge() -> None:
 
 def test_it_is_restored_bit_by_bit() -> None:
     features, goals, confidence = _data()
-    for waves in (None, draw_fourier_features(12, 50, 1.0, seed=0)):
-        found = fit_linear(features, goals, confidence, 1.0, waves)
+    for fourier in (None, draw_fourier_features(12, 50, 1.0, seed=0)):
+        found = fit_linear(features, goals, confidence, 1.0, fourier)
         assert np.array_equal(restore_linear(found.arrays())(features), found(features))

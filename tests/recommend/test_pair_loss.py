@@ -75,19 +75,22 @@ def test_a_batch_of_histories_holds_what_its_docstrings_say() -> None:
         assert all(len(found) for found in users)  # one user likes all of them
         assert not np.any(batch.bags == batch.items[:, None])
         expected = np.log(share[seconds] + 6 / (16 * 30))
-        np.testing.assert_allclose(batch.drawn.log_q_second.numpy(), expected, rtol=1e-5)
+        np.testing.assert_allclose(batch.correction.log_q_second.numpy(), expected, rtol=1e-5)
         assert np.array_equal(batch.hard % 3 == 0, np.broadcast_to((batch.items % 3 == 0)[:, None], batch.hard.shape))
         often = 2 / (len(batch.items) * np.where(batch.items % 3 == 0, 10, 20))
-        np.testing.assert_allclose(np.exp(batch.drawn.log_q_hard.numpy()), np.stack([often, often], 1), rtol=1e-5)
+        np.testing.assert_allclose(np.exp(batch.correction.log_q_hard.numpy()), np.stack([often, often], 1), rtol=1e-5)
         for place, found in enumerate(users):
             if len(found) == 1:
-                assert np.array_equal(batch.drawn.known[place].numpy(), dense[found[0], seconds])
-                assert np.array_equal(batch.drawn.known_hard[place].numpy(), dense[found[0], batch.hard[place]])
+                assert np.array_equal(batch.correction.known[place].numpy(), dense[found[0], seconds])
+                assert np.array_equal(batch.correction.known_hard[place].numpy(), dense[found[0], batch.hard[place]])
 
 
 def test_without_the_correction_all_are_taken_to_be_drawn_as_often() -> None:
     batch = next(_batches(log_q=False).epoch(100))
-    assert not any(part.any() for part in (batch.drawn.log_q_first, batch.drawn.log_q_second, batch.drawn.log_q_hard))
+    assert not any(
+        part.any()
+        for part in (batch.correction.log_q_first, batch.correction.log_q_second, batch.correction.log_q_hard)
+    )
 
 
 def test_batches_are_set_by_the_seed() -> None:

@@ -100,4 +100,4 @@ def test_without_likes_there_are_no_pairs() -> None:
 def test_another_kind_is_refused() -> None:
     with pytest.raises(ColdstartError) as caught:
         item_pairs(_liked(), kind="pmi")  # type: ignore[arg-type]
-    assert str(caught.value) == "pairs by 'pmi': there is cosine, swing"
+    assert str(caught.value) == "no pairs by 'pmi': choose cosine or swing"

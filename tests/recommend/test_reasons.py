@@ -46,13 +46,13 @@ def told(history, vectors=None, spaces=None, events=None, item=ITEM):
     ],
 )
 def test_what_both_say_is_the_reason(fields, words):
-    assert told([before(**fields)]).words == f'because you watched "Old cats": {words}'
+    assert told([before(**fields)]).text == f'because you watched "Old cats": {words}'
 
 
 def test_the_most_alike_item_of_the_history_is_named():
     history = [before(item_id="a", title="A"), before(item_id="b", title="B"), before(item_id="c", title=None)]
     found = told(history, [[0, 1], [1, 1], [9, 1]])
-    assert found.words == 'because you watched "c": the same people like both'
+    assert found.text == 'because you watched "c": the same people like both'
     assert found.because == "c"
 
 
@@ -69,7 +69,7 @@ def test_the_most_alike_item_of_the_history_is_named():
 )
 def test_what_was_done_is_said_as_it_was(kind, event, word):
     found = told([before(kind=kind)], events=None if event is None else {"o": event})
-    assert found.words == f'because you {word} "Old cats": the same people like both'
+    assert found.text == f'because you {word} "Old cats": the same people like both'
 
 
 def test_without_shared_words_the_nearest_space_is_named():
@@ -79,24 +79,24 @@ def test_without_shared_words_the_nearest_space_is_named():
         "empty": (NEAR, np.zeros((1, 2), np.float32)),
     }
     found = told([before()], spaces=spaces)
-    assert found.words == 'because you watched "Old cats": near it in space "text"'
+    assert found.text == 'because you watched "Old cats": near it in space "text"'
     assert found.to_dict() == {
-        "reason": found.words,
+        "reason": found.text,
         "evidence": {"because": "o", "shared": [], "cosines": {"image": 0.6, "text": 0.8}},
     }
     far = {"image": (NEAR, np.array([[0.1, 1.0]], np.float32))}
-    assert told([before()], spaces=far).words == 'because you watched "Old cats": the same people like both'
+    assert told([before()], spaces=far).text == 'because you watched "Old cats": the same people like both'
 
 
 def test_of_a_cold_item_nobody_knows_who_likes_it():
     rows = np.array([[1, 0]], np.float32)
     found = explain(ITEM, [before()], NEAR, rows, {}, cold=True)
-    assert found.words == 'because you watched "Old cats": likely to please the same people'
+    assert found.text == 'because you watched "Old cats": likely to please the same people'
 
 
 def test_nobody_s_history():
     found = told([])
-    assert (found.words, found.because, found.shared, found.cosines) == (
+    assert (found.text, found.because, found.shared, found.cosines) == (
         "many people like what is like it",
         None,
         (),
@@ -107,7 +107,7 @@ def test_nobody_s_history():
 def test_words_of_items_stay_words():
     hostile = before(title='x": you must\n\x1b[31mobey {item} %s <b>' + "y" * 80, category="Pets > Cats")
     found = told([hostile])
-    assert found.words == (
+    assert found.text == (
         'because you watched "x\': you must [31mobey {item} %s <b>yyyyyyyyyyyyyyyyyyyyyyyy…": both are in "Pets > Cats"'
     )
     assert quoted("a\u202eb\u200b") == '"a b"'
@@ -124,5 +124,5 @@ def test_facts_with_their_fields():
 
 def test_an_audience_is_told_of_in_the_third_person():
     rows = np.array([[1, 0]], np.float32)
-    assert explain_user(ITEM, [before(creator="ann")], NEAR, rows).words == 'liked "Old cats": both are by "ann"'
-    assert explain_user(ITEM, [], NEAR, np.empty((0, 2), np.float32)).words == "no history"
+    assert explain_user(ITEM, [before(creator="ann")], NEAR, rows).text == 'liked "Old cats": both are by "ann"'
+    assert explain_user(ITEM, [], NEAR, np.empty((0, 2), np.float32)).text == "no history"

@@ -16,13 +16,13 @@ ITEMS = rng.normal(size=(300, 6)).astype(np.float32)
 USERS = rng.normal(size=(9, 6)).astype(np.float32)
 COLD = np.arange(300) % 5 == 0
 CREATORS = np.where(np.arange(300) % 7 == 0, -1, np.arange(300) % 11)
-SHELF = Candidates(tuple(f"i{n:03d}" for n in range(300)), ITEMS, COLD, CREATORS)
+CANDIDATES = Candidates(tuple(f"i{n:03d}" for n in range(300)), ITEMS, COLD, CREATORS)
 SCORES = USERS @ ITEMS.T
 NAMES = tuple(f"u{n}" for n in range(9))
 
 
-def lists(queries=USERS, seen=None, shelf=SHELF, **rules):
-    return ListBuilder(shelf, Rules(**rules), device="cpu").lists(queries, seen, NAMES)
+def lists(queries=USERS, seen=None, candidates=CANDIDATES, **rules):
+    return ListBuilder(candidates, Rules(**rules), device="cpu").lists(queries, seen, NAMES)
 
 
 def test_no_rule_is_plain_ranking():
@@ -40,11 +40,11 @@ def test_a_half_life_is_given_in_days_and_used_in_seconds():
 
 def test_rules_that_do_nothing_change_nothing():
     plain = lists(top_k=15).places.tolist()
-    shelf = Candidates(SHELF.item_ids, ITEMS, np.zeros(300, bool), CREATORS)
+    candidates = Candidates(CANDIDATES.item_ids, ITEMS, np.zeros(300, bool), CREATORS)
     assert lists(top_k=15, per_creator=300).places.tolist() == plain
-    assert lists(shelf=shelf, top_k=15, cold_share=0.5).places.tolist() == plain
-    assert lists(shelf=shelf, top_k=15, cold_boost=9).places.tolist() == plain
-    assert lists(shelf=shelf, top_k=15, explore=0.5).places.tolist() == plain
+    assert lists(candidates=candidates, top_k=15, cold_share=0.5).places.tolist() == plain
+    assert lists(candidates=candidates, top_k=15, cold_boost=9).places.tolist() == plain
+    assert lists(candidates=candidates, top_k=15, explore=0.5).places.tolist() == plain
 
 
 def test_what_was_seen_is_left_out():
@@ -71,8 +71,10 @@ def test_of_one_creator_only_so_many():
 
 
 def test_a_creator_of_nearly_everything_does_not_empty_the_list():
-    shelf = Candidates(SHELF.item_ids, np.sort(ITEMS[:, :1], axis=0)[::-1].copy(), COLD, (np.arange(300) > 290) * 1)
-    found = lists(queries=np.ones((1, 1), np.float32), shelf=shelf, top_k=5, per_creator=2)
+    candidates = Candidates(
+        CANDIDATES.item_ids, np.sort(ITEMS[:, :1], axis=0)[::-1].copy(), COLD, (np.arange(300) > 290) * 1
+    )
+    found = lists(queries=np.ones((1, 1), np.float32), candidates=candidates, top_k=5, per_creator=2)
     assert found.places.tolist() == [[0, 1, 291, 292, -1]]
 
 
@@ -103,10 +105,10 @@ def test_diversity_rises_along_the_dial(diversify):
     assert np.all(np.diff(means) > 0)
 
 
-def test_likeness_is_judged_by_looks():
-    looks = np.eye(2, dtype=np.float32)[np.arange(300) % 2]
-    shelf = Candidates(SHELF.item_ids, ITEMS, COLD, CREATORS, looks=looks)
-    found = lists(shelf=shelf, top_k=2, diversity=0.9)
+def test_likeness_is_judged_by_vectors():
+    vectors = np.eye(2, dtype=np.float32)[np.arange(300) % 2]
+    candidates = Candidates(CANDIDATES.item_ids, ITEMS, COLD, CREATORS, similarity_vectors=vectors)
+    found = lists(candidates=candidates, top_k=2, diversity=0.9)
     assert (found.places[:, 0] % 2 != found.places[:, 1] % 2).all()
 
 
@@ -146,7 +148,9 @@ def test_exploration_is_by_chance_and_says_how_likely():
         assert all(len(set(row)) == 20 for row in one.places.tolist())
     again = lists(top_k=20, explore=0.2, seed=3)
     assert again.places.tolist() == many[3].places.tolist()
-    alone = ListBuilder(SHELF, Rules(top_k=20, explore=0.2, seed=3), device="cpu").lists(USERS[4:5], None, NAMES[4:5])
+    alone = ListBuilder(CANDIDATES, Rules(top_k=20, explore=0.2, seed=3), device="cpu").lists(
+        USERS[4:5], None, NAMES[4:5]
+    )
     assert alone.places[0].tolist() == many[3].places[4].tolist()
     assert alone.propensity[0].tolist() == many[3].propensity[4].tolist()
 
@@ -163,10 +167,10 @@ def test_rules_hold_together():
         assert COLD[places].sum() >= np.floor(0.3 * len(kept))
 
 
-def test_nothing_on_the_shelf():
-    shelf = Candidates((), np.empty((0, 6), np.float32), np.empty(0, bool), np.empty(0, np.int64))
+def test_nothing_on_the_candidates():
+    candidates = Candidates((), np.empty((0, 6), np.float32), np.empty(0, bool), np.empty(0, np.int64))
     for rules in ({}, {"explore": 0.5}, {"cold_share": 0.5, "per_creator": 1, "diversity": 0.5}):
-        found = lists(shelf=shelf, top_k=3, **rules)
+        found = lists(candidates=candidates, top_k=3, **rules)
         assert found.places.tolist() == [[-1] * 3] * 9
         assert found.propensity.tolist() == [[0] * 3] * 9
 

@@ -23,7 +23,7 @@ def test_users_are_drawn_as_metrics_draws_them() -> None:
     values[:, 1] += 0.1
     found = resample(values, np.ones((5, 2)), np.ones(5), draws=4000)
     for column in range(2):
-        own, theirs = found.sure(column).users, bootstrap(values[:, column], resamples=4000)
+        own, theirs = found.interval(column).users, bootstrap(values[:, column], resamples=4000)
         assert own.value == pytest.approx(theirs.value)
         assert (own.low, own.high) == pytest.approx((theirs.low, theirs.high), abs=0.005)
     own, theirs = found.difference(1, 0)[0].users, paired(values[:, 0], values[:, 1], resamples=4000)
@@ -35,7 +35,7 @@ def test_few_items_make_wide_intervals() -> None:
     shares = np.full(5, 200.0)
     parts = np.array([[200.0], [200.0], [0.0], [0.0], [200.0]])
     values = np.concatenate([np.ones(600), np.zeros(400)])[:, None]
-    found = resample(values, parts, shares).sure(0)
+    found = resample(values, parts, shares).interval(0)
     assert found.value == pytest.approx(0.6)
     assert found.over == "items"
     assert (found.items.low, found.items.high) == (0.2, 1.0)

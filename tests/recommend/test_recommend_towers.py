@@ -14,7 +14,7 @@ def test_it_starts_as_its_linear_way(hidden: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     rows, straight = rng.normal(size=(20, 6)).astype(np.float32), rng.normal(size=(6, 4)).astype(np.float32)
     tower = Tower(6, hidden, 4, norm=False)
-    tower.start_at(straight)
+    tower.set_linear(straight)
     np.testing.assert_allclose(tower.vectors(rows), rows @ straight, rtol=1e-4, atol=1e-5)
 
 

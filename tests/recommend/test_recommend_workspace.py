@@ -124,13 +124,13 @@ def test_reasons_name_an_item_of_the_history_and_what_both_say(shop: coldstart.W
         before = records[one.reason.because]
         start = f'because you chose "{before["title"]}": '
         if records[one.item_id]["category"] == before["category"]:
-            assert one.reason.words == f'{start}both are in "{before["category"]}"'
+            assert one.reason.text == f'{start}both are in "{before["category"]}"'
             told += 1
         else:
             assert re.fullmatch(
                 f'{start}(near it in space "(picture|text)"|the same people like both|'
                 "likely to please the same people)",
-                one.reason.words,
+                one.reason.text,
             )
         assert set(one.reason.cosines) <= {"picture", "text"}
     assert told >= 5
@@ -176,7 +176,7 @@ def test_filters(shop: coldstart.Workspace) -> None:
     assert {one.category for one in drama.items} == {"drama"}
     none = shop.recommend(user, kind="video")
     assert none.items == ()
-    assert none.notes == ("0 items are left after the filters, and 20 were asked for",)
+    assert none.notes == ("0 items are left after the filters, and 20 were requested",)
     assert shop.recommend(user, fresh_days=9).items == ()  # none says when it was created
     with pytest.raises(ColdstartError, match=r"^where 'nonsense = 1': "):
         shop.recommend(user, where="nonsense = 1")
@@ -188,14 +188,14 @@ def test_an_unknown_user_gets_what_users_like_on_average(shop: coldstart.Workspa
     order = np.argsort(-products.mean(axis=0))[:5]
     assert [one.item_id for one in found.items] == [item_ids[at] for at in order]
     assert found.history == 0
-    assert found.notes == ("user 'nobody' has nothing to go by: this is what users like on average, judged by content",)
-    assert {one.reason.words for one in found.items if one.reason} == {"many people like what is like it"}
+    assert found.notes == ("the history of user 'nobody' has no known item: the list is scored for the average user",)
+    assert {one.reason.text for one in found.items if one.reason} == {"many people like what is like it"}
 
 
 def test_liked_items_that_say_nothing_are_told_of(shop: coldstart.Workspace) -> None:
     found = shop.recommend(history=[NEW[0], KNOWN.item_ids[3], "no-such-item"], reasons=True)
     assert found.notes == (
-        f"2 of 3 liked items are not gone by, as they came after the fit, or nobody had met them: such as {NEW[0]!r}",
+        f"2 of 3 liked items are ignored, since they came after the fit, or nobody had met them: such as {NEW[0]!r}",
     )
     assert NEW[0] not in [one.item_id for one in found.items]
 
@@ -247,12 +247,12 @@ def test_fresh_items_and_few_of_one_creator(bare: coldstart.Workspace) -> None:
     items = WORLD.content.item_ids
     fresh = bare.recommend(history=[items[70]], fresh_days=10.5, top_k=30)
     assert {one.item_id for one in fresh.items} == {items[place] for place in (1, 3, 5, 7, 9)}
-    assert fresh.notes[1:] == ("5 items are left after the filters, and 30 were asked for",)
+    assert fresh.notes[1:] == ("5 items are left after the filters, and 30 were requested",)
     few = bare.recommend(history=[items[70]], per_creator=2, top_k=30)
     makers = [items.index(one.item_id) % 3 for one in few.items]
     assert sorted(makers) == [0, 0, 1, 1, 2, 2]
     assert next(
-        one.reason.words for one in few.items if one.reason and items.index(one.item_id) % 3 == 70 % 3
+        one.reason.text for one in few.items if one.reason and items.index(one.item_id) % 3 == 70 % 3
     ).endswith(f'are by "maker {70 % 3}"')
 
 
@@ -260,13 +260,13 @@ def test_nothing_to_go_by(bare: coldstart.Workspace) -> None:
     with pytest.raises(ColdstartError) as error:
         bare.recommend("nobody")
     assert str(error.value) == (
-        "user 'nobody' has nothing to go by: give --history FILE with items of this workspace, or run `coldstart "
-        "finetune behaviour` to learn what most users like"
+        "the history of user 'nobody' has no known item: give --history FILE with items of this workspace, or run "
+        "`coldstart finetune behaviour` to score for the average user"
     )
     with pytest.raises(ColdstartError) as error:
         bare.audience(NEW[0])
     assert str(error.value) == (
-        f"workspace {bare.uri} knows no users: `coldstart ingest --interactions FILE` reads what they did"
+        f"workspace {bare.uri} has no interactions, and so no users: run `coldstart ingest --interactions FILE`"
     )
 
 
@@ -451,7 +451,7 @@ def test_the_table_and_the_file_of_an_audience(made: Path, shop: coldstart.Works
         assert written.stdout == f"3 users for {NEW[0]}: {out}\n"
     rows = pq.read_table(tmp_path / "users.parquet").to_pylist()
     assert [row["user_id"] for row in rows] == [one.user_id for one in found.people]
-    assert [row["reason"] for row in rows] == [one.reason.words for one in found.people if one.reason]
+    assert [row["reason"] for row in rows] == [one.reason.text for one in found.people if one.reason]
     assert (tmp_path / "users.csv").read_text().startswith('"user_id","rank","score","because","reason"\n')
     told = json.loads(run("audience", NEW[0], "-w", made / "w", "-k", 3, "--json").stdout)
     assert [one["user_id"] for one in told["people"]] == [one.user_id for one in found.people]

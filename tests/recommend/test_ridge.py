@@ -58,7 +58,7 @@ def test_a_setting_out_of_range_is_named() -> None:
     problem = held_out().problem
     with pytest.raises(ColdstartError) as caught:
         ridge.fit(problem, target="items")  # type: ignore[arg-type]
-    assert str(caught.value) == "ridge: target 'items': there is teacher, users"
+    assert str(caught.value) == "ridge: no target 'items': choose teacher or users"
     with pytest.raises(ColdstartError) as caught:
         ridge.fit(problem, penalty=0.0, kappa=-1.0)
     assert str(caught.value) == ("ridge: penalty 0 and gamma 1 have to be above 0, kappa -1 and kernel 0 not under it")

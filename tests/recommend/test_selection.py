@@ -175,7 +175,7 @@ def test_faults_are_named(made: World) -> None:
     known = ", ".join(model.names())
     with pytest.raises(ColdstartError) as unknown:
         select_model(made.interactions, made.content, replace(QUICK, candidates={"guess": {}}))
-    assert str(unknown.value) == f"candidate 'guess': no mapper 'guess'; there is {known}"
+    assert str(unknown.value) == f"candidate 'guess': no mapper 'guess'; choose among {known}"
     with pytest.raises(ColdstartError) as few:
         select_model(made.interactions.where(np.arange(1)), made.content, QUICK)
     assert str(few.value) == (

@@ -121,10 +121,10 @@ def test_without_content_of_liked_items_there_is_nothing_to_learn(
     [
         (
             {"pairs": "items", "min_together": 1000},
-            "contrastive: 0 pairs of items to learn from, and 2 are the least: ingest more interactions, or leave "
+            "contrastive: 0 pairs of items, and a fit needs 2: ingest more interactions, or leave "
             "contrastive out",
         ),
-        ({"pairs": "swing"}, "contrastive, pairs 'swing': there is histories, items, users"),
+        ({"pairs": "swing"}, "contrastive, no pairs 'swing': choose histories, items or users"),
     ],
 )
 def test_contrastive_says_what_it_lacks(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coldstart.errors import ColdstartError
-from coldstart.recommend.users import SHAPE, history_from_json
+from coldstart.recommend.users import HISTORY_FORMAT, history_from_json
 
 
 def test_rows_by_json():
@@ -41,10 +41,10 @@ def test_each_liked_item_once_latest_first():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[1", f"the history is not JSON (Expecting ',' delimiter: line 1 column 3 (char 2)): give {SHAPE}"),
-        ("{}", f"the history is no list: give {SHAPE}"),
-        ('["a", {"id": 1}]', f"entry 2 of the history has no item_id: give {SHAPE}"),
-        ('[{"item_id": "a", "weight": "x"}]', "entry 1 of the history: weight 'x' is no number"),
+        ("[1", f"the history is not JSON (Expecting ',' delimiter: line 1 column 3 (char 2)): give {HISTORY_FORMAT}"),
+        ("{}", f"the history is not a list: give {HISTORY_FORMAT}"),
+        ('["a", {"id": 1}]', f"entry 2 of the history has no item_id: give {HISTORY_FORMAT}"),
+        ('[{"item_id": "a", "weight": "x"}]', "entry 1 of the history: weight 'x' is not a finite number"),
         (
             '[{"item_id": "a", "timestamp": "soon"}]',
             "entry 1 of the history: timestamp 'soon' is neither ISO 8601 nor seconds since 1970",

@@ -1,7 +1,7 @@
-"""Recommendations of new items judged honestly: one split, every contender fitted inside it, full lists, intervals.
+"""Evaluate recommendations of new items: one split, every method fitted inside it, full rankings, intervals.
 
-Works on plain data; `coldstart.recommend.evaluate.workspace` brings a workspace's. What is fitted sees training rows
-and warm items' content alone, and a check that fits everything once more says whether that is so.
+Works on plain data; `coldstart.recommend.evaluate.workspace` reads a workspace. Fits see training rows and warm items'
+content alone, and a check that fits everything once more on changed data tells whether that holds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from coldstart.core.interactions import Interactions
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend.evaluate import leaks, splits
-from coldstart.recommend.evaluate import splits as split_file
 from coldstart.recommend.evaluate.data import EvaluationData, build_data, exclude_near_duplicates, near_duplicate_groups
 from coldstart.recommend.evaluate.measures import MethodResult, Task, average_seeds, build_task, evaluate_model
 from coldstart.recommend.evaluate.methods import CLOSED, TRAINED, Method, Model, select_methods
@@ -32,25 +31,25 @@ __all__ = ["EvaluateSettings", "RecommendReport", "evaluate", "split_of", "steps
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """How an evaluation is done.
+    """Settings of an evaluation.
 
     Attributes:
-        methods: names of contenders; None: all.
-        part: what is judged: `test`; or `valid`, which one may look at as often as one likes.
-        seeds: fits of each trained method, whose mean is shown.
+        methods: names of methods; None: all.
+        part: evaluated part: `test`; or `valid`, which may be evaluated as often as needed.
+        seeds: fits of each seeded method, whose mean is shown.
         ks: cuts of the lists.
-        min_weight: from which a row speaks for its item; None: above 0.
-        warm_min: users that an item needs in the training window; None: 5 in a split by time, else 1.
-        fusing: settings of `coldstart.recommend.model.fusion.fit_fusion` (`weights`, `power`, `labels`, `dims`), by which all
-            but the chosen one see content; the chosen one finds its own.
-        teacher: what mappers learn from: `als`, `bpr` or `pure_svd`; dim: numbers of its vectors.
-        near: cosine from which a new item is a near copy of a training item and is left out; None: none is.
-        early: first users of a new item that are its early audience; audience_k: length of an item's list of users, at
-            most a tenth of them.
-        draws: of the bootstraps.
-        check: whether every contender is fitted once more to see what it reads.
-        mappers: contender -> settings of its mapper; choice: how the chosen one is chosen.
-        seed: of the split and the draws.
+        min_weight: least weight of a row that counts as a like; None: above 0.
+        warm_min: least users of a warm item in the training window; None: 5 in a split by time, else 1.
+        fusing: settings of `coldstart.recommend.model.fusion.fit_fusion` (`weights`, `power`, `labels`, `dims`) for all
+            methods but the selected one, which selects its own.
+        teacher: collaborative filtering that mappers are fitted to: `als`, `bpr` or `pure_svd`; dim: its dimensions.
+        near: cosine from which on a new item is a near duplicate of a training item and left out; None: none is.
+        early: number of first users of a new item that are its early audience; audience_k: length of an item's list of
+            users, at most a tenth of them.
+        draws: resamples of the bootstraps.
+        check: fit every method once more on changed data to find leaks.
+        mappers: method -> settings of its mapper; choice: settings of the selected method.
+        seed: of the split and the resamples.
     """
 
     methods: tuple[str, ...] | None = None
@@ -74,7 +73,7 @@ class EvaluateSettings:
 
 
 def count_steps(settings: EvaluateSettings) -> int:
-    """How often `evaluate` calls its `step`, if all can be fitted."""
+    """Count the calls of `step` by `evaluate`, if every method can be fitted."""
     given = select_methods(settings.methods, mappers=settings.mappers, choice=settings.choice, near=settings.near)
     fits = sum(settings.seeds if one.is_seeded else 1 for one in given)
     return fits + (len(given) if settings.check else 0)
@@ -83,7 +82,10 @@ def count_steps(settings: EvaluateSettings) -> int:
 def build_split(
     interactions: Interactions, content: Content, kind: str, settings: EvaluateSettings | None = None
 ) -> Split:
-    """A split of that kind over the items of the content, without new items that are near copies of training items.
+    """Split interactions over the items of the content, without new items that are near duplicates of training items.
+
+    Args:
+        kind: `time`, `items` or `coldrec`.
 
     Raises:
         ColdstartError: there is no such kind, or a side is empty.
@@ -111,22 +113,22 @@ def evaluate(
     folder: Path | None = None,
     step: Callable[[str], None] = lambda name: None,
 ) -> RecommendReport:
-    """Fit and judge every contender on one split.
+    """Fit and evaluate every method on one split.
 
     Args:
-        split: over the content's items, whose own rows are then judged; or a kind of split, see `split_of`.
+        split: over the content's items, whose rows are then evaluated; or a kind of split, see `build_split`.
         folder: where the split is written, and read again at the end; None: nowhere.
-        step: called with a contender's name after each fit, and each check.
+        step: called with a method's name after each fit, and each check.
 
     Raises:
-        LeakError: anything that is asked was known before.
-        ColdstartError: a side of the split is empty, or no contender can be fitted.
+        LeakError: training data or a fit has seen test data.
+        ColdstartError: a side of the split is empty, or no method can be fitted.
     """
     settings = settings or EvaluateSettings()
     if isinstance(split, str):
         split = build_split(interactions, content, split, settings)
     if folder is not None:
-        split_file.write_split(split, folder)
+        splits.write_split(split, folder)
     own: dict[str, Any] = {"teacher": settings.teacher, "dim": settings.dim, "fusing": settings.fusing}
     data = build_data(split, content, settings.part, min_weight=settings.min_weight, **own)
     given = select_methods(settings.methods, mappers=settings.mappers, choice=settings.choice, near=settings.near)
@@ -141,11 +143,11 @@ def evaluate(
         early=settings.early,
         device=settings.device,
     )
-    judged: dict[str, MethodResult] = {}
+    results: dict[str, MethodResult] = {}
     left_out: dict[str, str] = {}
     for one in given:
         try:
-            judged[one.name], read = _evaluate_method(one, data, task, settings, step)
+            results[one.name], read = _evaluate_method(one, data, task, settings, step)
         except leaks.LeakError:
             raise
         except ColdstartError as error:
@@ -156,12 +158,12 @@ def evaluate(
         found += leaks.check_data(data, threshold=None, folder=folder)
     if found:
         raise leaks.LeakError(found)
-    if not judged:
-        told = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        raise ColdstartError(f"no method could be fitted: {told}")
-    kept = [one for one in given if one.name in judged]
+    if not results:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise ColdstartError(f"no method could be fitted: {reasons}")
+    kept = [one for one in given if one.name in results]
     checked = list(leaks.KINDS) if settings.check else [kind for kind in leaks.KINDS if not kind.startswith("fit_")]
-    return build_report(data, task, kept, judged, left_out, checked, settings)
+    return build_report(data, task, kept, results, left_out, checked, settings)
 
 
 def _evaluate_method(
@@ -170,7 +172,7 @@ def _evaluate_method(
     found, read = [], []
     for seed in range(settings.seeds if one.is_seeded else 1):
         if one.role in (CLOSED, TRAINED):
-            data.problem(seed)  # made once for all mappers: no part of any one's seconds
+            data.problem(seed)  # built once for all mappers, outside the timing of each
         started = time.perf_counter()
         model: Model = one.fit(data, seed)
         found.append(evaluate_model(model, data, task, time.perf_counter() - started))
@@ -182,5 +184,5 @@ def _evaluate_method(
 
 
 def _similarity_space(content: Content) -> np.ndarray:
-    """Content in which lists are judged for diversity: all spaces side by side, each of length one."""
+    """Concatenate all spaces, each of length one: the space in which diversity of lists is measured."""
     return np.concatenate([unit(block) for block in content.blocks.values()], axis=1).astype(np.float32)

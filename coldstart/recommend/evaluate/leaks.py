@@ -1,8 +1,8 @@
-"""Whether anything that is asked was known before: what makes a good figure worth nothing.
+"""Check an evaluation for leaks: test data that training data or a fit has seen, which makes its figures worthless.
 
-Two ways, and neither takes anybody's word. What an evaluation works on is held against its split row by row, and the
-split against its file. And each contender is fitted once more after rows and items that no fit may see were changed at
-random: a model whose answers to the same questions differ by one bit has read them, wherever it keeps what it read.
+The data are compared with their split row by row, and the split with its file. And each method is fitted once more
+after rows and items that no fit may see were changed at random: a model whose answers to the same queries differ by one
+bit has read them, wherever it stores them.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ KINDS = {
     "fit_reads_new_items": "a fit changes with the content of items that count as new",
     "not_repeatable": "a fit does not give the same twice, so that it cannot be told what it reads",
 }
-"""Kind of leak -> what it is."""
+"""Kind of leak -> description."""
 _CHANGES = {
     "test": "fit_reads_test_rows",
     "valid": "fit_reads_valid_rows",
     "content": "fit_reads_new_items",
 }
 _BLOCK = 4096
-_ASKED = 1000  # users whose vectors are compared
+_COMPARED_USERS = 1000  # whose vectors are compared
 
 
 @dataclass(frozen=True)
 class Leak:
-    """`where`: the split, the histories or the contender; `detail`: how much, and the first of it."""
+    """One leak. `where`: the split, the histories or the method; `detail`: its extent, and the first case."""
 
     kind: str
     where: str
@@ -61,19 +61,19 @@ class Leak:
 
 
 class LeakError(ColdstartError):
-    """An evaluation whose figures are worth nothing."""
+    """Error for an evaluation with leaks; `leaks` lists them."""
 
     def __init__(self, found: Sequence[Leak]) -> None:
-        told = "; ".join(f"{one.kind} in {one.where}: {KINDS[one.kind]} ({one.detail})" for one in found)
-        super().__init__(f"{len(found)} leak{'s' if len(found) > 1 else ''}, so that no figure would be true: {told}")
+        listed = "; ".join(f"{one.kind} in {one.where}: {KINDS[one.kind]} ({one.detail})" for one in found)
+        super().__init__(f"{len(found)} leak{'s' if len(found) > 1 else ''}, so that no figure would be true: {listed}")
         self.leaks = tuple(found)
 
 
 def check_data(data: EvaluationData, *, threshold: float | None = 0.98, folder: Path | None = None) -> list[Leak]:
-    """What is wrong with what all contenders are given.
+    """Check the data that all methods get.
 
     Args:
-        threshold: cosine from which a new item is a near copy; None: not looked at.
+        threshold: cosine from which on a new item is a near duplicate; None: not checked.
         folder: where the split was written; None: it was not.
     """
     split, rows = data.split, data.training
@@ -102,44 +102,44 @@ def check_data(data: EvaluationData, *, threshold: float | None = 0.98, folder: 
     return found
 
 
-def check_method(contender: Method, data: EvaluationData, model: Model, *, seed: int = 0) -> list[Leak]:
-    """What a contender read that it should not have; costs one more fit, and some more where it did.
+def check_method(method: Method, data: EvaluationData, model: Model, *, seed: int = 0) -> list[Leak]:
+    """Check what a method's fit reads: one more fit, and several more to name a leak.
 
     Args:
-        model: what it fitted on `data` with that seed.
+        model: its fit on `data` with that seed.
     """
-    if contender.sees_test:
+    if method.sees_test:
         return []
     own = _answers_digest(model, data)
 
     def differs(what: str) -> bool:
-        return _answers_digest(contender.fit(perturb(data, what), seed), data) != own
+        return _answers_digest(method.fit(perturb(data, what), seed), data) != own
 
     if not differs(" ".join(_CHANGES)):
         return []
-    if _answers_digest(contender.fit(perturb(data, ""), seed), data) != own:
-        return [Leak("not_repeatable", contender.name, f"seed {seed} fitted twice gave two models")]
+    if _answers_digest(method.fit(perturb(data, ""), seed), data) != own:
+        return [Leak("not_repeatable", method.name, f"seed {seed} fitted twice gave two models")]
     read = [what for what in _CHANGES if differs(what)] or list(_CHANGES)
     return [
-        Leak(_CHANGES[what], contender.name, f"seed {seed} answered otherwise when they were changed") for what in read
+        Leak(_CHANGES[what], method.name, f"seed {seed} answered otherwise when they were changed") for what in read
     ]
 
 
 def _answers_digest(model: Model, data: EvaluationData) -> str:
-    """Digest of what a model says of all items and of some users of the evaluation as it is."""
-    users = data.asked()
-    histories = data.histories[users[:: max(1, len(users) // _ASKED)]]
+    """Digest a model's answers for all items and some users of the unchanged evaluation."""
+    users = data.query_users()
+    histories = data.histories[users[:: max(1, len(users) // _COMPARED_USERS)]]
     items = model.items(data.content)
     block: Any = getattr(model, "scores", None)
-    said = [items, model.users(histories)] if block is None else [items, block(items, histories[:_ASKED])]
+    answers = [items, model.users(histories)] if block is None else [items, block(items, histories[:_COMPARED_USERS])]
     found = blake2b(digest_size=16)
-    for array in said:
+    for array in answers:
         found.update(np.ascontiguousarray(array, np.float32).data)
     return found.hexdigest()
 
 
 def _keys(rows: Interactions) -> NDArray[Any]:
-    """One value for each row's user, item and time."""
+    """Encode user, item and time of each row as one value."""
     columns = np.stack([rows.users.astype(np.int64), rows.items.astype(np.int64), rows.times], axis=1)
     return np.ascontiguousarray(columns).view(np.dtype((np.void, 24))).ravel()
 
@@ -170,16 +170,16 @@ def _both(some: csr_matrix, others: csr_matrix) -> csr_matrix:
 
 
 def _near_duplicate_leaks(data: EvaluationData, threshold: float) -> list[Leak]:
-    """Cold items against warm ones, in full: no screen, unlike where they are taken out."""
+    """Compare all cold items with all warm ones exactly, without the screen that excludes them from a split."""
     content, warm = data.content, data.split.warm
     cold = data.cold
     worst: dict[int, tuple[float, int, str]] = {}
     for name in content.blocks:
         places = distinct_vectors(content, name)
-        asked, known = places[cold[places]], places[warm[places]]
+        new, known = places[cold[places]], places[warm[places]]
         vectors = unit(np.asarray(content.blocks[name], np.float32))
-        for start in range(0, len(asked), _BLOCK):
-            rows = asked[start : start + _BLOCK]
+        for start in range(0, len(new), _BLOCK):
+            rows = new[start : start + _BLOCK]
             for left in range(0, len(known), _BLOCK):
                 columns = known[left : left + _BLOCK]
                 cosines = vectors[rows] @ vectors[columns].T

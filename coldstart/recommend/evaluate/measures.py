@@ -1,7 +1,7 @@
-"""One fitted model judged: full lists for every user and candidate set, and users' lists for every new item.
+"""Measure one fitted model: full rankings for every user and candidate set, and users' rankings for every new item.
 
-What lists say beside being right: how much of a catalogue they show, how alike and how well known it is, how much of
-it is new; and who is right by which item. Plain arrays.
+Beside accuracy: coverage, concentration, diversity and novelty of the lists, the share of new items, and what each item
+adds to the measures. Plain arrays.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 
 SHOWN = 20
-"""Length of the lists whose diversity, novelty, coverage and exposure are said."""
+"""Length of the lists whose diversity, novelty, coverage and exposure are reported."""
 
 
 _NUMBERS = 1 << 24  # scores in memory at a time: 64 MiB
@@ -38,12 +38,12 @@ _NUMBERS = 1 << 24  # scores in memory at a time: 64 MiB
 
 @dataclass(frozen=True)
 class Task:
-    """What all models are asked alike.
+    """Users, candidates and relevant items of an evaluation, the same for all models.
 
     Attributes:
-        users: places of the users who are asked, [B]; candidates: set -> bool [I].
+        users: places of the users with lists, [B]; candidates: set -> bool [I].
         relevant, met: csr [B, I]; histories: csr [B, I].
-        space: float32 [I, F]: unit content, by which lists are diverse; counts: int64 [I]: training users of each item.
+        space: float32 [I, F]: unit content vectors for diversity; counts: int64 [I]: training users of each item.
         audience: csr [C, V]: the early audience of each new item that has one, among all V users with a history;
             `audience_items`: places of those items, [C]; `audience_users`: places of those users, [V].
         audience_k: length of an item's list of users.
@@ -67,7 +67,7 @@ class Task:
     device: str
 
     def relevant_in(self, name: str) -> csr_matrix:
-        """What of a candidate set is relevant, csr [B, I]; no entry elsewhere."""
+        """Restrict relevance to a candidate set, csr [B, I]; no entry elsewhere."""
         found = self.relevant.multiply(self.candidates[name][None, :]).tocsr()
         found.eliminate_zeros()
         return found
@@ -75,12 +75,13 @@ class Task:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """Means over seeds, of one contender.
+    """Measures of one method, means over seeds.
 
     Attributes:
         values: set -> `recall@20`, … -> float64 [B], NaN for users to whom nothing of the set is relevant.
-        parts: set -> the same -> float64 [I], what each item adds; and `found@20`, users who found it.
-        lists: set -> `coverage`, `gini`, `diversity`, `novelty`; and of `all` the share of places that are `cold`.
+        parts: set -> the same measures -> float64 [I], what each item adds; and `found@20`, users with the item in
+            their list.
+        lists: set -> `coverage`, `gini`, `diversity`, `novelty`; and of `all` the share of slots that are `cold`.
         audience: float64 [C]: recall of each new item's early audience.
         spread: set -> measure -> means of the seeds.
         fit_s: seconds of a fit, mean.
@@ -97,13 +98,13 @@ class MethodResult:
 def build_task(
     data: EvaluationData, space: Vectors, *, ks: tuple[int, ...], audience_k: int, early: int, device: str = "auto"
 ) -> Task:
-    """What is asked in an evaluation.
+    """Build the task of an evaluation.
 
     Args:
-        space: float32 [I, F]; rows are brought to length one.
-        early: how many first users are an item's early audience.
+        space: float32 [I, F]; rows are scaled to length one.
+        early: number of first users that are an item's early audience.
     """
-    users = data.asked()
+    users = data.query_users()
     known = np.flatnonzero(np.diff(data.histories.indptr) > 0)
     rows = data.split.rows(PARTS[data.part]).positive(data.min_weight)
     cold = np.flatnonzero(data.cold)
@@ -132,7 +133,7 @@ def build_task(
 
 
 def evaluate_model(model: Model, data: EvaluationData, task: Task, fit_s: float = 0.0) -> MethodResult:
-    """All measures of one model."""
+    """Evaluate one model on all measures."""
     items = model.items(data.content)
     block: Callable[..., Any] | None = getattr(model, "scores", None)
     users = model.users(task.histories) if block is None else np.empty((0, 0), np.float32)
@@ -157,7 +158,7 @@ def evaluate_model(model: Model, data: EvaluationData, task: Task, fit_s: float 
 
 
 def average_seeds(found: Sequence[MethodResult]) -> MethodResult:
-    """Means over seeds."""
+    """Average the results of several seeds."""
     first = found[0]
     if len(found) == 1:
         return first
@@ -191,7 +192,7 @@ def _list_measures(
 
 
 def _audience(model: Model, items: Vectors, block: Callable[..., Any] | None, task: Task) -> Floats:
-    """Recall of each new item's early audience among all users with a history who had not met it."""
+    """Compute recall of each new item's early audience among all users with a history who had not met it."""
     if not len(task.audience_items):
         return np.empty(0)
     own = items[task.audience_items]
@@ -211,7 +212,7 @@ def _top_k_by_blocks(
     met: csr_matrix,
     mask: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """As `top_k`, of scores that are no product."""
+    """Rank items as `top_k`, by scores that are no product."""
     places = np.flatnonzero(mask)
     found = []
     step = max(1, _NUMBERS // max(1, len(places)))
@@ -223,7 +224,7 @@ def _top_k_by_blocks(
 
 
 def _users_by_blocks(block: Callable[[Vectors, csr_matrix], Vectors], items: Vectors, task: Task) -> NDArray[np.int64]:
-    """Users of each item by scores that are no product; all scores of the new items are held at once."""
+    """Rank users of each item by scores that are no product; all scores of the new items are held at once."""
     step = max(1, _NUMBERS // max(1, len(items)))
     histories = task.audience_histories
     parts = [block(items, histories[start : start + step]) for start in range(0, histories.shape[0], step)]
@@ -231,7 +232,7 @@ def _users_by_blocks(block: Callable[[Vectors, csr_matrix], Vectors], items: Vec
 
 
 def _best_places(scores: Vectors, exclude: csr_matrix, k: int) -> NDArray[np.int64]:
-    """Places of the k greatest of each row, int64 [B, k], equal ones by place; -1 where fewer are allowed."""
+    """Find the k greatest of each row, int64 [B, k], equal ones by place; -1 where fewer are allowed."""
     allowed = np.array(scores, np.float32)
     rows = np.repeat(np.arange(len(allowed)), np.diff(exclude.indptr))
     allowed[rows, exclude.indices] = -np.inf
@@ -252,18 +253,17 @@ Mask = NDArray[np.bool_]
 
 
 def times_shown(lists: Lists, items: int) -> NDArray[np.int64]:
-    """How often each item stands in a list, int64 [items]; places of -1 do not count."""
+    """Count the lists that each item is in, int64 [items]; places of -1 do not count."""
     return np.bincount(lists[lists >= 0], minlength=items).astype(np.int64)
 
 
 def coverage(counts: NDArray[np.int64], candidates: Mask) -> float:
-    """Share of the candidates that stand in some list."""
+    """Compute the share of the candidates that are in some list."""
     return float(np.mean(counts[candidates] > 0))
 
 
 def gini(counts: NDArray[np.int64], candidates: Mask) -> float:
-    """How unevenly candidates are shown: 0 where all are alike often, towards 1 where one has all places. 0 where
-    nothing is shown."""
+    """Compute the Gini index of exposure: 0 for equal counts, towards 1 where one item has all slots; 0 for none."""
     ordered = np.sort(counts[candidates]).astype(np.float64)
     if not ordered.sum():
         return 0.0
@@ -272,8 +272,11 @@ def gini(counts: NDArray[np.int64], candidates: Mask) -> float:
 
 
 def diversity(lists: Lists, vectors: Vectors) -> NDArray[np.float64]:
-    """Mean of 1 - cosine over the pairs of each list (intra-list diversity; Ziegler et al., WWW 2005), float64 [B]; NaN
-    for a list of fewer than two. Vectors [I, D] are unit ones, or zero, which are like nothing."""
+    """Compute intra-list diversity (Ziegler et al., WWW 2005), float64 [B].
+
+    The mean of 1 - cosine over the pairs of a list; NaN for a list of fewer than two items. Vectors [I, D] have length
+    one, or zero, which has cosine 0 with all.
+    """
     entries = _matrix(lists, len(vectors))
     sizes = np.diff(entries.indptr).astype(np.float64)
     own = np.asarray(entries @ np.square(vectors).sum(axis=1), np.float64)
@@ -286,8 +289,10 @@ def diversity(lists: Lists, vectors: Vectors) -> NDArray[np.float64]:
 
 
 def novelty(lists: Lists, counts: NDArray[np.int64], users: int) -> NDArray[np.float64]:
-    """Mean of -log2 p over each list, p the share of training users who met an item, with one more for each (Vargas &
-    Castells, RecSys 2011); float64 [B], NaN for an empty list."""
+    """Compute novelty (Vargas & Castells, RecSys 2011), float64 [B]: mean of -log2 p over each list.
+
+    p is the share of training users who met an item, with one added to both counts. NaN for an empty list.
+    """
     surprise = -np.log2((counts + 1) / (users + 1))
     kept = lists >= 0
     total = np.where(kept, surprise[np.where(kept, lists, 0)], 0).sum(axis=1)
@@ -297,16 +302,16 @@ def novelty(lists: Lists, counts: NDArray[np.int64], users: int) -> NDArray[np.f
 
 
 def exposure(counts: NDArray[np.int64], chosen: Mask) -> float:
-    """Share of all places of lists that the chosen items have; NaN where nothing is shown."""
+    """Compute the share of all slots that hold chosen items; NaN where all lists are empty."""
     total = counts.sum()
     return float(counts[chosen].sum() / total) if total else float("nan")
 
 
 def contributions_by_item(lists: Lists, relevant: csr_matrix, k: int) -> dict[str, NDArray[np.float64]]:
-    """What each item adds to the users' measures at `k`, so that items can be drawn as users are.
+    """Split the users' measures at `k` into contributions of items, so that items can be resampled like users.
 
     Returns:
-        `recall@k`, … -> float64 [I], whose sum is the sum over users; `found@k`: how many users found the item.
+        `recall@k`, … -> float64 [I], whose sum is the sum over users; `found@k`: users with the item in their list.
     """
     hits, wanted = hits_of(lists, relevant)
     hits, listed = hits[:, :k], lists[:, :k]
@@ -326,14 +331,14 @@ def contributions_by_item(lists: Lists, relevant: csr_matrix, k: int) -> dict[st
 
 
 def shares_by_item(relevant: csr_matrix) -> NDArray[np.float64]:
-    """What each item has of the users' whole, float64 [I]: a user counts 1, shared evenly by all that is relevant."""
+    """Split users into shares of items, float64 [I]: a user counts 1, shared evenly by the relevant items."""
     wanted = np.maximum(np.diff(relevant.indptr), 1)
     weights = np.repeat(1 / wanted, np.diff(relevant.indptr))
     return _sums(relevant.indices, weights, relevant.shape[1])
 
 
 def early_audience(rows: Interactions, items: NDArray[np.intp], early: int) -> csr_matrix:
-    """csr float32 [items, U]: 1 for the first `early` users of each chosen item, by time, then as rows stand."""
+    """Find early audiences, csr float32 [items, U]: 1 for the first `early` users of an item, by time, then by row."""
     from scipy.sparse import csr_matrix
 
     places = np.full(len(rows.item_ids), -1, np.int64)

@@ -1,9 +1,8 @@
-"""What every method must beat, and what none can: models that need no mapper.
+"""Define the methods of an evaluation: baselines that every mapper must beat, all mappers, and the ceiling.
 
-A model gives vectors of items and users whose products are scores, as mappers do. Where it knows nothing of an item,
-as popularity of any new one, chance orders: ties by place would let the order of a catalogue count.
-
-Who is compared. The list is data: every mapper of `coldstart.recommend.model` stands in it by itself.
+A model gives vectors of items and users whose products are scores. Where it knows nothing of an item, as popularity of
+any new one, ties are broken at random for each user: ties by place would favour the catalogue's order. Every mapper of
+`coldstart.recommend.model` is a method without being listed here.
 """
 
 from __future__ import annotations
@@ -31,37 +30,37 @@ if TYPE_CHECKING:
 
 
 RECENT_SHARE = 0.1
-"""Of the training window, at its end: what counts as recent."""
+"""Last share of the training window whose likes count as recent."""
 
 
 TOP, LAST = 3, 100
-"""Of a history, how many of the most alike items count, and how many of its items are looked at."""
+"""Number of most similar items of a history that count, and of its items that are compared."""
 
 
-_TIE = 1e-3  # of users' and of items' numbers, so that products are a millionth
+_TIE = 1e-3  # scale of random entries of users and of items, so that products are a millionth
 
 
 _RANDOM_DIM = 64
 
 
-_OTHER = 1_000_003  # seeds of users are not those of items
+_OTHER = 1_000_003  # offset of the seeds of users from those of items
 
 
 class Model(Protocol):
-    """What a contender's fit made. Histories are over all items of the evaluation, in its order."""
+    """Fitted model of a method. Histories are over all items of the evaluation, in its order."""
 
     def items(self, content: Content) -> Vectors:
-        """float32 [N, D] in order, by content and, where the model knows the item, its name."""
+        """Map items to vectors, float32 [N, D] in order, by content and, where the model knows it, by item id."""
         ...
 
     def users(self, histories: csr_matrix) -> Vectors:
-        """csr [B, I] -> float32 [B, D]; a new user needs no fit."""
+        """Map histories to user vectors, csr [B, I] -> float32 [B, D]; a new user needs no fit."""
         ...
 
 
 @dataclass(frozen=True)
 class VectorsByName:
-    """One vector an item by its name; zero for the others, and chance between equals.
+    """Model with one vector per known item id, zero for others, and random tie-breaking.
 
     Attributes:
         vectors: float32 [names, D].
@@ -74,38 +73,43 @@ class VectorsByName:
     seed: int
 
     def items(self, content: Content) -> Vectors:
+        """Map items to vectors; see `Model.items`."""
         places = np.array([self.names.get(name, -1) for name in content.item_ids], np.intp)
         found = np.where(places[:, None] >= 0, self.vectors[places], 0)
         return _with_tie_breaker(found, self.seed)
 
     def users(self, histories: csr_matrix) -> Vectors:
+        """Map histories to user vectors; see `Model.users`."""
         return _with_tie_breaker(self.fold(histories), self.seed + _OTHER)
 
 
 @dataclass(frozen=True)
 class RandomModel:
-    """Every user has an order of their own."""
+    """Model that ranks items at random, in another order for every user."""
 
     seed: int
 
     def items(self, content: Content) -> Vectors:
+        """Map items to vectors; see `Model.items`."""
         return _random_vectors(self.seed, len(content))
 
     def users(self, histories: csr_matrix) -> Vectors:
+        """Map histories to user vectors; see `Model.users`."""
         return _random_vectors(self.seed + _OTHER, histories.shape[0])
 
 
 def fit_random(data: EvaluationData, seed: int) -> Model:
+    """Fit random order."""
     return RandomModel(seed)
 
 
 def fit_popularity(data: EvaluationData, seed: int) -> Model:
-    """How many users liked an item in the training window: nothing, for a new one."""
+    """Fit popularity: the number of likes in the training window, 0 for a new item."""
     return _popularity_model(data, data.training.positive(data.min_weight), seed)
 
 
 def fit_recent(data: EvaluationData, seed: int) -> Model:
-    """The same in the last tenth of the training window.
+    """Fit popularity in the last tenth of the training window.
 
     Raises:
         ColdstartError: all rows are of one time.
@@ -121,7 +125,7 @@ def _popularity_model(data: EvaluationData, rows: Interactions, seed: int) -> Mo
     counts = np.log1p(rows.counts()).astype(np.float32)
 
     def active(histories: csr_matrix) -> Vectors:
-        """Who liked much comes first for every item: the order of items is the same for all."""
+        """Represent users by their activity, so that all users rank items alike."""
         found: Vectors = np.log1p(np.diff(histories.indptr)).astype(np.float32)[:, None]
         return found
 
@@ -130,7 +134,7 @@ def _popularity_model(data: EvaluationData, rows: Interactions, seed: int) -> Mo
 
 @dataclass(frozen=True)
 class CategoryModel:
-    """An item is as likely as its category's share of the history, at every level of `a > b > c`.
+    """Model that scores an item by its category's share of the history, at every level of `a > b > c`.
 
     Attributes:
         names: prefix -> its column; owners: csr [I, prefixes]: which prefixes each item of the evaluation has.
@@ -141,17 +145,19 @@ class CategoryModel:
     seed: int
 
     def items(self, content: Content) -> Vectors:
+        """Map items to vectors; see `Model.items`."""
         found = _prefixes(content.records, self.names).toarray()
         return _with_tie_breaker(found, self.seed)
 
     def users(self, histories: csr_matrix) -> Vectors:
+        """Map histories to user vectors; see `Model.users`."""
         lengths = np.maximum(np.diff(histories.indptr), 1)[:, None]
         shares = (histories @ self.owners).toarray() / lengths
         return _with_tie_breaker(shares, self.seed + _OTHER)
 
 
 def fit_category(data: EvaluationData, seed: int) -> Model:
-    """Category prefixes alone. Holds users x categories numbers: for some thousand categories.
+    """Fit category shares. Holds users x categories numbers: for some thousand categories.
 
     Raises:
         ColdstartError: no training item has a category.
@@ -167,28 +173,31 @@ def fit_category(data: EvaluationData, seed: int) -> Model:
 
 @dataclass(frozen=True)
 class ContentMean:
-    """Cosine of an item's content with the mean of a history's; `known` float32 [I, F], zero but for warm items."""
+    """Model of the cosine between an item's content and the history's mean; `known` float32 [I, F], zero if cold."""
 
     fusion: Fusion
     known: Vectors
 
     def items(self, content: Content) -> Vectors:
+        """Map items to vectors; see `Model.items`."""
         return self.fusion.transform(content)
 
     def users(self, histories: csr_matrix) -> Vectors:
+        """Map histories to user vectors; see `Model.users`."""
         return unit(np.asarray(histories @ self.known, np.float32))
 
 
 def fit_content_mean(data: EvaluationData, seed: int) -> Model:
+    """Fit the cosine to the mean of a history."""
     return ContentMean(*_content(data))
 
 
 @dataclass(frozen=True)
 class ContentTop(ContentMean):
-    """Mean cosine of an item's content with the `TOP` most alike of a history; no product, so it scores in blocks."""
+    """Model of the mean cosine to the `TOP` most similar items of a history; no product, so it scores in blocks."""
 
     def scores(self, items: Vectors, histories: csr_matrix) -> Vectors:
-        """float32 [B, N] of items float32 [N, F]; of a longer history, `LAST` items drawn evenly count."""
+        """Score items float32 [N, F], float32 [B, N]; of a longer history `LAST` items, evenly spaced, count."""
         out = np.zeros((histories.shape[0], len(items)), np.float32)
         for row in range(histories.shape[0]):
             own = histories.indices[histories.indptr[row] : histories.indptr[row + 1]]
@@ -202,19 +211,19 @@ class ContentTop(ContentMean):
 
 
 def fit_content_top(data: EvaluationData, seed: int) -> Model:
-    """A step a user: for some ten thousand users."""
+    """Fit the cosine to the most similar items of a history. One step a user: for some ten thousand users."""
     return ContentTop(*_content(data))
 
 
 def fit_als(data: EvaluationData, seed: int) -> Model:
-    """Collaborative filtering alone, which has nothing for a new item."""
+    """Fit collaborative filtering alone, which has no vector for a new item."""
     return _fit_als_model(data, data.training, seed)
 
 
 def fit_oracle(data: EvaluationData, seed: int) -> Model:
-    """The ceiling: collaborative filtering that has seen what each item's users will do, asked by histories alone."""
-    judged = data.split.row_part == PARTS[data.part]
-    rows = data.split.interactions.where(judged | (data.split.row_part == 0))
+    """Fit the ceiling: collaborative filtering that has seen the test rows, with users by their histories alone."""
+    evaluated = data.split.row_part == PARTS[data.part]
+    rows = data.split.interactions.where(evaluated | (data.split.row_part == 0))
     return _fit_als_model(data, rows, seed)
 
 
@@ -228,8 +237,8 @@ def _fit_als_model(data: EvaluationData, rows: Interactions, seed: int) -> Model
 
 
 def _content(data: EvaluationData) -> tuple[Fusion, Vectors]:
-    """Fused content as mappers read it, fitted on the training items."""
-    fusion, content = data.fusion, data.known()[1]
+    """Fuse content as for mappers, fitted on the training items."""
+    fusion, content = data.fusion, data.training_data()[1]
     known = np.zeros((len(data.content), fusion.transform(content.take([0])).shape[1]), np.float32)
     known[data.warm_places] = fusion.transform(content)
     return fusion, known
@@ -240,7 +249,7 @@ def _names(item_ids: Sequence[str]) -> dict[str, int]:
 
 
 def _with_tie_breaker(vectors: Vectors, seed: int) -> Vectors:
-    """The same with numbers on the right whose products are far smaller, and differ: every user breaks ties alone."""
+    """Append small random entries whose products break ties, in another order for every user."""
     return np.concatenate([vectors, _TIE * _random_vectors(seed, len(vectors))], axis=1).astype(np.float32)
 
 
@@ -255,7 +264,7 @@ def _levels(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _prefixes(records: Sequence[Mapping[str, Any]], names: Mapping[tuple[str, ...], int]) -> csr_matrix:
-    """csr float32 [N, prefixes]: 1 for each known prefix of an item's category."""
+    """Encode category prefixes, csr float32 [N, prefixes]: 1 for each known prefix of an item's category."""
     from scipy.sparse import csr_matrix
 
     pairs = [(row, names[level]) for row, record in enumerate(records) for level in _levels(record) if level in names]
@@ -267,8 +276,8 @@ BASELINE, CLOSED, TRAINED, OURS, CEILING = "baseline", "closed form", "trained",
 
 
 REFERENCE, CHOSEN, ORACLE = "knn", "chosen", "oracle"
-"""Content to behaviour by nearest neighbours, which the others are compared with; what `finetune behaviour` would
-publish; and the ceiling."""
+"""Names: nearest neighbours, which the others are compared with; the mapper that `finetune behaviour` would select; and
+the ceiling."""
 
 
 _TITLES = {
@@ -281,7 +290,7 @@ _TITLES = {
     "dropoutnet": "DropoutNet",
     "aldi": "ALDI",
     "contrastive": "contrastive pairs",
-    "popularity": "popularity judged by content",
+    "popularity": "popularity predicted from content",
 }
 
 
@@ -292,18 +301,18 @@ _NOT_ALONE = ("blend",)
 
 
 _RENAMED = {"content_popularity": "popularity"}
-"""Contender -> mapper, where a baseline has the mapper's name."""
+"""Method -> mapper, where a baseline has the mapper's name."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One line of the table.
+    """One method of an evaluation: a row of its tables.
 
     Attributes:
         role: `baseline`, `closed form`, `trained`, `chosen` or `ceiling`.
-        fit: from the evaluation and a seed to a model.
-        is_seeded: whether several seeds are fitted and their mean is taken.
-        sees_test: whether it may; of the ceiling alone.
+        fit: fits a model from the data and a seed.
+        is_seeded: fit several seeds and average them.
+        sees_test: may read test rows; true of the ceiling alone.
     """
 
     name: str
@@ -321,14 +330,14 @@ def select_methods(
     choice: SelectionSettings | None = None,
     near: float | None = 0.98,
 ) -> list[Method]:
-    """Those of the names, in the order of the table; by default all.
+    """Select methods by name, in the order of the tables; by default all.
 
     Args:
-        mappers: contender -> settings of its mapper.
-        choice: how the chosen one is chosen; near: cosine from which on items are held out together for that.
+        mappers: method -> settings of its mapper.
+        choice: settings of the selected mapper; near: cosine from which on items are held out together for it.
 
     Raises:
-        ColdstartError: there is none of a name.
+        ColdstartError: there is no such method.
     """
     every = [*_BASELINES, *_mappers(mappers or {}), _chosen(choice or SelectionSettings(), near), _ORACLE]
     known = [one.name for one in every]
@@ -340,30 +349,34 @@ def select_methods(
 
 @dataclass(frozen=True)
 class MapperModel:
-    """A mapper over fused content; `places`: of the training items among those of the evaluation."""
+    """Model of a mapper over fused content; `places`: of the training items among those of the evaluation."""
 
     fusion: Fusion
     mapper: Mapper
     places: Any
 
     def items(self, content: Content) -> Vectors:
+        """Map items to vectors; see `Model.items`."""
         return self.mapper.items(self.fusion.transform(content))
 
     def users(self, histories: csr_matrix) -> Vectors:
+        """Map histories to user vectors; see `Model.users`."""
         return self.mapper.users(histories[:, self.places])
 
 
 @dataclass(frozen=True)
 class SelectedModel:
-    """What `finetune behaviour` would publish."""
+    """Model that `finetune behaviour` would select."""
 
     behaviour: Behaviour
     places: Any
 
     def items(self, content: Content) -> Vectors:
+        """Map items to vectors; see `Model.items`."""
         return self.behaviour.items(content)
 
     def users(self, histories: csr_matrix) -> Vectors:
+        """Map histories to user vectors; see `Model.users`."""
         return self.behaviour.users(histories[:, self.places])
 
 
@@ -391,7 +404,7 @@ def _mapper_fit(mapper: str, settings: Mapping[str, Any]) -> Callable[[Evaluatio
 
 def _chosen(settings: SelectionSettings, near: float | None) -> Method:
     def fit(data: EvaluationData, seed: int) -> Model:
-        rows, content = data.known()
+        rows, content = data.training_data()
         own = replace(settings, min_weight=data.min_weight, seed=seed)
         groups = None if near is None else near_duplicate_groups(content, near)
         return SelectedModel(select_model(rows, content, own, groups=groups).behaviour, data.warm_places)

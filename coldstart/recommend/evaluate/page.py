@@ -1,10 +1,7 @@
-"""Recommendations judged, as one HTML page: every method with intervals, what its lists are like, and how it was asked.
+"""Render an evaluation of recommendations as an HTML page and as Markdown tables.
 
-The page is drawn from the plain record that programs read
-(`coldstart.recommend.evaluate.report.RecommendReport.to_dict`), has no scripts, fetches nothing, and every text is
-escaped.
-
-The table of an evaluation as Markdown: what goes into a README or beside a paper's. Reads the plain record.
+Both read the plain record of `coldstart.recommend.evaluate.report.RecommendReport.to_dict`. The page has no scripts,
+fetches nothing, and escapes every text.
 """
 
 from __future__ import annotations
@@ -19,8 +16,8 @@ SETS = {"cold": "New items", "warm": "Training items", "all": "Both together"}
 
 
 LISTS = {
-    "coverage": ("coverage", "share of the candidates that stand in some list"),
-    "gini": ("Gini", "0: all candidates are shown alike often; near 1: few have all places"),
+    "coverage": ("coverage", "share of the candidates that are in some list"),
+    "gini": ("Gini", "0: all candidates are shown equally often; near 1: few have all slots"),
     "diversity": ("diversity", "mean of 1 − cosine of content over the pairs of a list"),
     "novelty": ("novelty", "mean of −log2 of the share of training users who met an item"),
 }
@@ -39,10 +36,10 @@ _SIGNIFICANT = 0.05
 
 
 def recommend_html(known: Mapping[str, Any]) -> str:
-    """The report as an HTML document.
+    """Render the report as an HTML document.
 
     Args:
-        known: as `RecommendReport.to_dict` gives it.
+        known: from `RecommendReport.to_dict`.
     """
     templates = environment()
     templates.filters |= {"interval": interval, "number": number, "percent": percent, "signed": signed}
@@ -71,14 +68,14 @@ def recommend_html(known: Mapping[str, Any]) -> str:
 
 
 def verdict(found: Mapping[str, Any] | None) -> str:
-    """`better` or `worse` where a difference stands after Holm's correction, else nothing."""
+    """Return `better` or `worse` for a significant difference after Holm's correction, else an empty text."""
     if found is None or found["p_holm"] is None or found["p_holm"] >= _SIGNIFICANT:
         return ""
     return "better" if found["value"] > 0 else "worse"
 
 
 def whiskers(rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Values with intervals, a row each, on a scale from 0 to the greatest bound.
+    """Lay out values with intervals, a row each, on a scale from 0 to the greatest bound.
 
     Args:
         rows: label, role, and an interval of values that are at least 0.
@@ -114,7 +111,7 @@ def whiskers(rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> dict[str, An
 
 
 def scatter(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Points with `number`, `role`, `text`, `across` (0 or more) and `up` (0 or more), as places in a square in px."""
+    """Lay out points with `number`, `role`, `text`, `across` and `up` (both 0 or more) in a square, in px."""
     ends = {key: _scale(max((point[key] for point in points), default=1.0)) for key in ("across", "up")}
 
     def place(value: float, key: str) -> float:
@@ -131,7 +128,7 @@ def scatter(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _scale(most: float) -> tuple[float, list[float]]:
-    """The end of an axis that holds a value, and its ticks from 0."""
+    """Compute the end of an axis that holds a value, and its ticks from 0."""
     step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5) if most <= 6 * step), most / 5)
     count = max(1, -int(-most // step))
     return step * count, [round(step * place, 10) for place in range(count + 1)]
@@ -183,7 +180,7 @@ def _points(
 
 
 def _exposure(known: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Share of places that new items have in lists of everything, beside their share of what is relevant."""
+    """Collect the share of slots of new items in lists of all candidates, beside their share of relevant pairs."""
     if known["cold_share"] is None:
         return None
     rows = [
@@ -212,24 +209,24 @@ def _strata(known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def markdown(known: Mapping[str, Any]) -> str:
-    """One table a candidate set: a line a contender.
+    """Format Markdown tables, one for each candidate set, with a line for each method.
 
     Args:
-        known: as `RecommendReport.to_dict` gives it.
+        known: from `RecommendReport.to_dict`.
     """
     split, counts = known["split"], known["counts"]
     lines = [
         f"Split `{split['kind']}`, part `{split['part']}`, digest `{split['digest']}`: {counts['users']:,} users, "
-        f"full ranking, what a user has met is left out. Recall@k is hits / min(k, relevant).",
+        f"full ranking, items that a user has met are left out. Recall@k is hits / min(k, relevant).",
     ]
     for name, of in counts["sets"].items():
         title = f"{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs"
         lines += ["", f"### {title}", "", *_markdown_table(known, name)]
     lines += ["", _footnote(known)]
-    lines += [part for note in known["notes"] for part in ("", f"To know: {_cell(note)}.")]
+    lines += [part for note in known["notes"] for part in ("", f"Note: {_cell(note)}.")]
     if known["left_out"]:
-        told = "; ".join(f"{_cell(name)}: {_cell(reason)}" for name, reason in known["left_out"].items())
-        lines += ["", f"Left out: {told}."]
+        reasons = "; ".join(f"{_cell(name)}: {_cell(reason)}" for name, reason in known["left_out"].items())
+        lines += ["", f"Left out: {reasons}."]
     return "\n".join(lines) + "\n"
 
 
@@ -268,7 +265,7 @@ def _footnote(known: Mapping[str, Any]) -> str:
     if known["reference"]:
         parts.append("* marks differences with p < 0.05 after Holm's correction")
     if seeds > 1:
-        parts.append(f"methods that draw lots are means of {seeds} seeds")
+        parts.append(f"seeded methods are means of {seeds} seeds")
     if known["cold_share"] is not None:
         parts.append(f"{_share(known['cold_share'])} of the relevant pairs are of new items")
     parts.append(
@@ -297,12 +294,12 @@ def _share(value: float | None) -> str:
 
 
 def _cell(text: Any) -> str:
-    """Names and reasons may hold what would end a cell."""
+    """Escape names and reasons for a cell."""
     return " ".join(str(text).split()).replace("|", "\\|")
 
 
 def terminal_table(known: Mapping[str, Any], name: str) -> tuple[list[str], Sequence[list[str]]]:
-    """Headers and rows of the short table that a terminal shows."""
+    """Build headers and rows of the short table of a terminal."""
     first, second = known["headline"]
     headers = ["method", first, second, "less reference", "coverage", "diversity"]
     headers += ["new items shown"] if name == "all" else []

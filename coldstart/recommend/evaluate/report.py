@@ -1,9 +1,8 @@
-"""What an evaluation found, as a record: every measure with its intervals, differences, and what was looked at how.
+"""Report an evaluation: every measure with its intervals, and differences between methods with corrected p-values.
 
-How sure differences are: drawn anew over users and over items, paired, and corrected for how many were looked at.
-
-A few hundred new items carry a test, so that drawing users alone makes intervals too narrow: both are drawn, and the
-wider is shown. Differences are those of means, by bootstrap (Efron & Tibshirani 1993); rank tests are no test of means.
+A few hundred new items carry a test, so that resampling users alone makes intervals too narrow: users and items are
+both resampled, and the wider interval is shown. Differences are of means, paired, by bootstrap (Efron & Tibshirani
+1993), not by rank tests; p-values are corrected for the number of comparisons (Holm).
 """
 
 from __future__ import annotations
@@ -29,29 +28,29 @@ if TYPE_CHECKING:
 
 
 FALLBACKS = (REFERENCE, "content_mean", "category", "popularity", "random")
-"""What the others are compared with: the first of these that was judged."""
+"""Reference of all comparisons: the first of these that was evaluated."""
 
 
 COMPARED = ("recall", "ndcg")
 
 
-_ROOM = 0.02  # between reference and ceiling: less is no way to have a share of
+_LEAST_GAP = 0.02  # between reference and ceiling, for a share of it to be reported
 
 
 @dataclass(frozen=True)
 class RecommendReport:
-    """All that an evaluation found, in plain values.
+    """Report of an evaluation, in plain values.
 
     Attributes:
         split: `kind`, `part`, `digest`, `settings` and `counts`.
-        counts: users asked and not, candidates and relevant pairs of each set, new items with an audience.
-        ks, shown, audience_k: lengths of lists; reference: contender that the others are compared with, or None.
+        counts: users with and without lists, candidates and relevant pairs of each set, new items with an audience.
+        ks, shown, audience_k: lengths of lists; reference: method of comparison, or None.
         headline: the measures that are compared, `recall@20` and `ndcg@20`.
-        methods: contender -> `title`, `role`, `seeds`, `fit_s`, `sets` (set -> measure -> value with intervals, spread,
+        methods: method -> `title`, `role`, `seeds`, `fit_s`, `sets` (set -> measure -> value with intervals, spread,
             and, for the headline, `difference` and `gap`), `lists` (set -> coverage, …), `audience`, `strata`.
         cold_share: of the relevant pairs of `all`, those of new items; None without that set.
-        left_out: contender -> why it could not be fitted; checked: kinds of leaks that were looked for.
-        settings: of the evaluation; notes: what to know of what it was done on.
+        left_out: method -> reason why it could not be fitted; checked: kinds of leaks that were checked.
+        settings: of the evaluation; notes: caveats of the data.
     """
 
     split: Mapping[str, Any]
@@ -69,11 +68,11 @@ class RecommendReport:
     notes: Sequence[str] = ()
 
     def to_markdown(self) -> str:
-        """The tables, one a candidate set."""
+        """Format the tables as Markdown, one for each candidate set."""
         return markdown(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON gives it; what is not known is None."""
+        """Convert to JSON values; unknown ones are None."""
         found: dict[str, Any] = _plain(asdict(self))
         return found
 
@@ -81,31 +80,31 @@ class RecommendReport:
 def build_report(
     data: EvaluationData,
     task: Task,
-    contenders: Sequence[Method],
-    judged: Mapping[str, MethodResult],
+    methods_in_order: Sequence[Method],
+    results: Mapping[str, MethodResult],
     left_out: Mapping[str, str],
     checked: Sequence[str],
     settings: EvaluateSettings,
 ) -> RecommendReport:
-    """The record of an evaluation; contenders in their order, each of them judged."""
+    """Build the report of an evaluation from the results of its methods."""
     k = 20 if 20 in settings.ks else settings.ks[0]
     headline = [f"{name}@{k}" for name in COMPARED]
-    reference = next((name for name in FALLBACKS if name in judged), None)
+    reference = next((name for name in FALLBACKS if name in results), None)
     measures = [f"{measure}@{k}" for k in settings.ks for measure in MEASURES]
-    drawn = {name: _resampled(name, task, judged, measures, settings) for name in task.candidates}
-    sets = {name: _measures_of_set(name, found, judged, measures) for name, found in drawn.items()}
+    drawn = {name: _resampled(name, task, results, measures, settings) for name in task.candidates}
+    sets = {name: _measures_of_set(name, found, results, measures) for name, found in drawn.items()}
     methods = {
         one.name: {
             "title": one.title,
             "role": one.role,
             "seeds": settings.seeds if one.is_seeded else 1,
-            "fit_s": judged[one.name].fit_s,
+            "fit_s": results[one.name].fit_s,
             "sets": {name: found[one.name] for name, found in sets.items()},
-            "lists": judged[one.name].lists,
-            "audience": _audience(judged[one.name]),
-            "strata": _strata(judged[one.name], data, task, k),
+            "lists": results[one.name].lists,
+            "audience": _audience(results[one.name]),
+            "strata": _strata(results[one.name], data, task, k),
         }
-        for one in contenders
+        for one in methods_in_order
     }
     _compare(methods, drawn, measures, reference, headline)
     share = None
@@ -153,29 +152,29 @@ def _counts(data: EvaluationData, task: Task) -> dict[str, Any]:
 
 
 def _resampled(
-    name: str, task: Task, judged: Mapping[str, MethodResult], measures: Sequence[str], settings: EvaluateSettings
+    name: str, task: Task, results: Mapping[str, MethodResult], measures: Sequence[str], settings: EvaluateSettings
 ) -> Resampled:
-    """Columns: every contender by every measure, contenders first."""
+    """Resample users and items; columns are every method by every measure, methods first."""
     relevant = task.relevant_in(name)
     kept = np.diff(relevant.indptr) > 0
-    values = np.stack([one.values[name][measure][kept] for one in judged.values() for measure in measures], axis=1)
-    parts = np.stack([one.parts[name][measure] for one in judged.values() for measure in measures], axis=1)
+    values = np.stack([one.values[name][measure][kept] for one in results.values() for measure in measures], axis=1)
+    parts = np.stack([one.parts[name][measure] for one in results.values() for measure in measures], axis=1)
     return resample(values, parts, shares_by_item(relevant), draws=settings.draws, seed=settings.seed)
 
 
 def _measures_of_set(
-    name: str, found: Resampled, judged: Mapping[str, MethodResult], measures: Sequence[str]
+    name: str, found: Resampled, results: Mapping[str, MethodResult], measures: Sequence[str]
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Contender -> measure -> value, intervals and spread of the seeds."""
+    """Method -> measure -> value, intervals and spread of the seeds."""
     return {
         method: {
             measure: {
-                **_interval_dict(found.sure(place * len(measures) + column)),
+                **_interval_dict(found.interval(place * len(measures) + column)),
                 "seeds": _spread(one.spread[name][measure]),
             }
             for column, measure in enumerate(measures)
         }
-        for place, (method, one) in enumerate(judged.items())
+        for place, (method, one) in enumerate(results.items())
     }
 
 
@@ -186,7 +185,7 @@ def _compare(
     reference: str | None,
     headline: Sequence[str],
 ) -> None:
-    """Add to every headline measure how far it is from the reference's, and what share of the way to the ceiling."""
+    """Add to every headline measure its difference from the reference, and its share of the gap to the ceiling."""
     if reference is None:
         return
     names = list(methods)
@@ -195,10 +194,10 @@ def _compare(
         for measure in headline:
             columns = {method: names.index(method) * len(measures) + measures.index(measure) for method in names}
             base = columns[reference]
-            room = float(found.value[columns[ORACLE]] - found.value[base]) if ORACLE in columns else math.nan
+            gap = float(found.value[columns[ORACLE]] - found.value[base]) if ORACLE in columns else math.nan
             for method, own in columns.items():
                 cell = methods[method]["sets"][name][measure]
-                cell["gap"] = float(found.value[own] - found.value[base]) / room if room > _ROOM else None
+                cell["gap"] = float(found.value[own] - found.value[base]) / gap if gap > _LEAST_GAP else None
                 if method == reference:
                     continue
                 sure, p_value = found.difference(own, base)
@@ -226,14 +225,14 @@ def _spread(means: Sequence[float]) -> dict[str, float] | None:
     return {"deviation": float(np.std(means, ddof=1)), "least": min(means), "most": max(means), "count": len(means)}
 
 
-def _audience(judged: MethodResult) -> dict[str, float] | None:
-    return asdict(bootstrap(judged.audience)) if len(judged.audience) else None
+def _audience(results: MethodResult) -> dict[str, float] | None:
+    return asdict(bootstrap(results.audience)) if len(results.audience) else None
 
 
-def _strata(judged: MethodResult, data: EvaluationData, task: Task, k: int) -> dict[str, Any]:
-    """Recall by how much a user has liked; and shares of relevant pairs that were found, by what an item lacks."""
+def _strata(results: MethodResult, data: EvaluationData, task: Task, k: int) -> dict[str, Any]:
+    """Stratify recall by the length of the history, and the share of relevant pairs found by spaces of the item."""
     name = next(iter(task.candidates))
-    values = judged.values[name][f"recall@{k}"]
+    values = results.values[name][f"recall@{k}"]
     lengths = np.diff(task.histories.indptr)
     known = np.isfinite(values)
     bounds = np.unique(np.quantile(lengths[known], [0, 1 / 3, 2 / 3, 1], method="nearest"))
@@ -244,7 +243,7 @@ def _strata(judged: MethodResult, data: EvaluationData, task: Task, k: int) -> d
             first = int(low) + 1 if place else int(low)
             users.append({"from": first, "to": int(high), "users": int(chosen.sum()),
                           "value": float(values[chosen].mean())})  # fmt: skip
-    found = judged.parts[name][f"found@{k}"]
+    found = results.parts[name][f"found@{k}"]
     wanted = np.asarray(task.relevant_in(name).sum(axis=0)).ravel()
     items = []
     for space in data.content.blocks:
@@ -270,12 +269,12 @@ def _plain(value: Any) -> Any:
 Floats = NDArray[np.float64]
 
 
-_NUMBERS = 1 << 22  # counts drawn at a time
+_NUMBERS = 1 << 22  # row numbers drawn at a time
 
 
 @dataclass(frozen=True)
 class TwoWayInterval:
-    """A value with both intervals; `low` and `high` are of the wider, `over` says which: `users` or `items`."""
+    """Value with intervals over users and over items; `low` and `high` are of the wider, which `over` names."""
 
     value: float
     users: Interval
@@ -283,35 +282,38 @@ class TwoWayInterval:
 
     @property
     def over(self) -> str:
+        """Name of the wider interval: `users` or `items`."""
         return "users" if self.users.high - self.users.low >= self.items.high - self.items.low else "items"
 
     @property
     def low(self) -> float:
+        """Lower bound of the wider interval."""
         return self.users.low if self.over == "users" else self.items.low
 
     @property
     def high(self) -> float:
+        """Upper bound of the wider interval."""
         return self.users.high if self.over == "users" else self.items.high
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """Means of M columns and the same in every draw: value float64 [M], by_users and by_items float64 [draws, M]."""
+    """Means of M columns, and of every resample: value float64 [M], by_users and by_items float64 [draws, M]."""
 
     value: Floats
     by_users: Floats
     by_items: Floats
 
-    def sure(self, column: int, level: float = 0.95) -> TwoWayInterval:
-        """A column with its intervals. A draw of items is a ratio and may pass 1, which no mean can."""
+    def interval(self, column: int, level: float = 0.95) -> TwoWayInterval:
+        """Compute the intervals of a column. A resample of items is a ratio and is cut at 1."""
         items = np.minimum(self.by_items[:, column], 1)
         return self._sure(self.value[column], self.by_users[:, column], items, level)
 
     def difference(self, column: int, reference: int, level: float = 0.95) -> tuple[TwoWayInterval, float]:
-        """Column less reference, with its intervals, and the greater of its two-sided p-values.
+        """Compute column less reference with its intervals, and the greater of its two-sided p-values.
 
-        p is that of the difference over the deviation of its draws, by the normal distribution: counting draws beyond
-        zero could not say less than 1 / draws, which no correction for a long table would leave standing.
+        p is by the normal distribution of the difference over the deviation of its resamples: counting resamples beyond
+        zero cannot give less than 1 / draws, too coarse for a correction over a long table.
         """
         users = self.by_users[:, column] - self.by_users[:, reference]
         items = self.by_items[:, column] - self.by_items[:, reference]
@@ -326,14 +328,14 @@ class Resampled:
 
 
 def resample(values: Floats, parts: Floats, shares: Floats, *, draws: int = 2000, seed: int = 0) -> Resampled:
-    """Draw users, and items, with replacement; the same draws for all columns, so that columns compare.
+    """Resample users, and items, with replacement; the same resamples for all columns, so that columns compare.
 
-    Lists are taken as they are: where an item is drawn twice, what it adds to users' values counts twice. A draw of
-    items is the ratio of what the drawn ones add to what they have of the users' whole.
+    Lists are fixed: an item drawn twice contributes twice. A resample of items is the ratio of their contributions to
+    their shares.
 
     Args:
         values: [U, M], a user's measure by each column; finite.
-        parts: [I, M], what each item adds to the sum of a column; shares: [I], each item's share of the users' whole.
+        parts: [I, M], contribution of each item to the sum of a column; shares: [I], share of each item in the users.
 
     Raises:
         ValueError: there are no users, or no item has a share.
@@ -350,7 +352,7 @@ def resample(values: Floats, parts: Floats, shares: Floats, *, draws: int = 2000
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The same p-values corrected for their number by Holm's step-down method (Scandinavian J. of Statistics, 1979)."""
+    """Correct p-values for their number by Holm's step-down method (Scandinavian J. of Statistics, 1979)."""
     order = np.argsort(p_values, kind="stable")
     raised = np.asarray(p_values, np.float64)[order] * (len(order) - np.arange(len(order)))
     found = np.empty(len(order))
@@ -359,7 +361,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _resampled_sums(rows: Floats, draws: int, rng: np.random.Generator) -> Floats:
-    """Sums of rows [N, M] over as many drawn with replacement, [draws, M]."""
+    """Sum rows [N, M] over resamples of as many, [draws, M]."""
     count = len(rows)
     out = np.empty((draws, rows.shape[1]))
     for part, drawn in resampled_rows(count, draws, rng, block=_NUMBERS):
@@ -371,7 +373,7 @@ def _resampled_sums(rows: Floats, draws: int, rng: np.random.Generator) -> Float
 
 
 def _p_value(value: float, draws: Floats) -> float:
-    """Two-sided; 1 where nothing differs, and one over the draws where they are all alike."""
+    """Compute a two-sided p-value; 1 for no difference, 1 / draws where all resamples are equal."""
     deviation = float(draws.std())
     if deviation <= 1e-12:
         return 1.0 if abs(value) <= 1e-12 else 1 / len(draws)

@@ -1,6 +1,6 @@
-"""Recommendations of a workspace judged: its interactions, and its items' vectors in the spaces that are fresh.
+"""Evaluate recommendations on a workspace: its interactions, and its items' vectors in the spaces that are fresh.
 
-Nothing that a stage has fitted on interactions is used: what learns from them is fitted anew inside the split.
+No result of a stage that was fitted on interactions is used: such fits are repeated inside the split.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def evaluate_store(
     spaces: Sequence[str] | None = None,
     folder: Path | None = None,
 ) -> RecommendReport:
-    """Judge every method on what the workspace holds.
+    """Evaluate every method on the data of a workspace.
 
     Args:
-        progress: as stages take it.
-        split: `time`, `items` or `coldrec`; or a folder that holds a split which was written before.
-        settings: what they leave open (`min_weight`, `choice`, `fusing`) is as the pipeline's `align.behaviour` has it.
-        spaces: embed stages that say what items are; by default those that `align.behaviour` learns from, or all.
-        folder: where the split is written, and held against what was judged at the end.
+        progress: source of progress meters.
+        split: `time`, `items` or `coldrec`; or the folder of a split that was written before.
+        settings: open ones (`min_weight`, `choice`, `fusing`) are those of the pipeline's `align.behaviour`.
+        spaces: embed stages of the content; by default those of `align.behaviour`, or all.
+        folder: where the split is written, and compared with the evaluated one at the end.
 
     Raises:
         ColdstartError: there are no interactions with items of the workspace, or no such split, space or method; or as
@@ -72,18 +72,18 @@ def _step(meter: Meter) -> Callable[[str], None]:
 
 
 def _filled(settings: EvaluateSettings, pipeline: Pipeline) -> EvaluateSettings:
-    """What is left open as the pipeline's last fit of behaviour would have it."""
+    """Fill open settings from the pipeline's last fit of behaviour."""
     fits = pipeline.of_kind(FIT)
     if not fits or settings.choice is not None:
         return settings
     own: Any = fits[-1].settings
     least = own.min_weight if settings.min_weight is None else settings.min_weight
     fusing = settings.fusing or {"weights": own.weights, "labels": own.labels}
-    return replace(settings, choice=own.choice(), min_weight=least, fusing=fusing)
+    return replace(settings, choice=own.selection(), min_weight=least, fusing=fusing)
 
 
 def _read(folder: Path, content: Content) -> tuple[Split, Content]:
-    """A split from its folder, and the content of its items in its order."""
+    """Read a split from its folder, and take the content of its items in its order."""
     if not folder.is_dir():
         raise ColdstartError(f"there is no split {str(folder)!r}: choose one of {', '.join(KINDS)}, or name a folder")
     split = splits.read_split(folder)
@@ -106,7 +106,7 @@ def _notes(pipeline: Pipeline, content: Content, every: Interactions, rows: Inte
     for spec in pipeline.of_kind("embed"):
         if spec.name in content.blocks and spec.settings.encoder.startswith("align:"):
             found.append(
-                f"space {spec.name} stands on a fit of pictures and words of the whole catalogue, new items among "
-                "them; it has seen no interactions"
+                f"space {spec.name} uses heads fitted on images and texts of the whole catalogue, new items included; "
+                "no interactions were used"
             )
     return found

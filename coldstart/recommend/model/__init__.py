@@ -1,10 +1,8 @@
-"""behaviour: from what items are to who will like them. Plain arrays in, plain arrays out; knows no tables.
+"""Map item content to user interactions: the data of mappers, their protocol, and a registry by module name.
 
-Everything here ends in a dot product: an item and a user are vectors of one space, and the product says how well they
-go together. A mapper makes an item's vector from its content alone, so that an item nobody has met has one too, and a
-user's from the items of a history, so that a user nobody has trained on has one too.
-
-Which items of a problem teach a mapper something: those with content and with a user who liked them.
+All scores are dot products: items and users are vectors of one space. A mapper makes an item's vector from content
+alone, so that a cold item has one too, and a user's from the items of a history, so that a new user has one too. Plain
+arrays in, plain arrays out; knows no tables.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Teacher:
-    """Vectors learnt from who met what: users float32 [U, D], items float32 [I, D]; zero where there was nothing."""
+    """Collaborative filtering vectors: users float32 [U, D], items float32 [I, D]; zeros where there are no likes."""
 
     users: Vectors
     items: Vectors
@@ -40,13 +38,13 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a mapper learns from. All of it is of the training window.
+    """Training data of a mapper, all of the training window.
 
     Attributes:
-        matrix: csr float32 [U, I]: above 0 where a user liked an item; an item that nobody liked is as good as cold.
-        features: float32 [I, F]: content of the same items, one vector each; a row of zeros where nothing is known.
-        teacher: of `matrix`.
-        categories: of the items, None where one has none; hard negatives are drawn from the same.
+        matrix: csr float32 [U, I]: above 0 where a user liked an item; an item without likes is treated as cold.
+        features: float32 [I, F]: content vectors of the same items; a row of zeros where nothing is known.
+        teacher: collaborative filtering of `matrix`.
+        categories: category of each item or None; hard negatives are drawn from the same category.
         exposed: csr float32 [U, I]: 1 wherever a user met an item, liked or not; holds every entry of `matrix`.
     """
 
@@ -58,54 +56,56 @@ class Problem:
 
 
 class Mapper(Protocol):
-    """A fitted mapper. `items(...) @ users(...).T` are scores; they compare within one user."""
+    """Fitted mapper. `items(...) @ users(...).T` are scores, comparable within one user."""
 
     def items(self, features: Vectors) -> Vectors:
-        """Vectors of items by their content: float32 [N, F] -> float32 [N, D]; same order."""
+        """Map content of items to vectors: float32 [N, F] -> float32 [N, D]; same order."""
         ...
 
     def users(self, histories: csr_matrix) -> Vectors:
-        """Vectors of users by their histories over the training items: csr [B, I] -> float32 [B, D]; zero for an empty
-        one. A row of the training matrix gives the vector that was trained with."""
+        """Map histories over the training items to user vectors: csr [B, I] -> float32 [B, D]; zero for an empty one.
+
+        A row of the training matrix gives the vector that training used.
+        """
         ...
 
     def arrays(self) -> Arrays:
-        """All that `restore` of the same module needs."""
+        """Return the arrays that `restore` of the same module reads."""
         ...
 
 
 def names() -> list[str]:
-    """Names of all mappers: the modules of `coldstart.recommend.model.mappers`."""
+    """List all mappers: the modules of `coldstart.recommend.model.mappers`."""
     from coldstart.recommend.model import mappers
 
     return sorted(module.name for module in iter_modules(mappers.__path__) if not module.name.startswith("_"))
 
 
 def fit(name: str, problem: Problem, *, seed: int = 0, **settings: Any) -> Mapper:
-    """Fit the mapper of that name.
+    """Fit a mapper by its name.
 
     Raises:
-        ColdstartError: there is none, or it cannot learn from so little.
+        ColdstartError: there is no such mapper, or too little data for it.
     """
     return _module(name).fit(problem, seed=seed, **settings)  # type: ignore[no-any-return]
 
 
 def restore(name: str, arrays: Arrays) -> Mapper:
-    """A mapper from its arrays."""
+    """Restore a mapper from its arrays."""
     return _module(name).restore(arrays)  # type: ignore[no-any-return]
 
 
 def _module(name: str) -> Any:
     if name not in names():
-        raise ColdstartError(f"mapper {name!r}: there is {', '.join(names())}")
+        raise ColdstartError(f"no mapper {name!r}: choose among {', '.join(names())}")
     return import_module(f"coldstart.recommend.model.mappers.{name}")
 
 
 def trainable_items(name: str, problem: Problem) -> NDArray[np.int64]:
-    """How many users liked each item, int64 [I]; 0 also where nothing is known of it.
+    """Count the users who liked each trainable item, int64 [I]; 0 for an item without likes or without content.
 
     Raises:
-        ColdstartError: all are 0; the mapper of that `name` cannot learn.
+        ColdstartError: all counts are 0; `name` is the mapper in the message.
     """
     likes = problem.matrix.indices[problem.matrix.data > 0]
     users = np.bincount(likes, minlength=problem.matrix.shape[1])
@@ -119,6 +119,6 @@ def trainable_items(name: str, problem: Problem) -> NDArray[np.int64]:
 
 
 def confidence(users: NDArray[np.int64], kappa: float) -> NDArray[np.float64]:
-    """n / (n + kappa) of each item, float64 [I]; 0 where n is."""
+    """Compute the confidence n / (n + kappa) of each item from its n users, float64 [I]."""
     found: NDArray[np.float64] = np.divide(users, users + kappa, out=np.zeros(len(users)), where=users > 0)
     return found

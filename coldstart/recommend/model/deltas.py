@@ -1,7 +1,7 @@
-"""What a warm item's own users say beyond its content: a bounded step from the one towards the other.
+"""Correct a warm item's content vector by its own users: a bounded step towards what their likes say.
 
-The step is bounded, so that an item does not leap when it turns from cold to warm, and a burst of clicks, honest or
-not, moves it only so far. What it does not know: how many met an item without liking it.
+The step is bounded, so that an item does not jump when it turns from cold to warm, and a burst of clicks, honest or
+not, moves it only so far. It does not know how many users met an item without liking it.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _BLOCK_BYTES = 1 << 27
 def bounded_deltas(
     content: Vectors, users: Vectors, matrix: csr_matrix, *, max_delta: float = 0.3, prior_users: float = 10.0
 ) -> Vectors:
-    """Steps `d_i` of at most `max_delta |f_i|` from the content vectors `f_i` towards what the items' users say.
+    """Compute steps `d_i` of at most `max_delta |f_i|` from content vectors `f_i` towards the items' own users.
 
-    Scores become guesses of "liked or not" by one line for all items, `p = s (u . v) + t`. Then each item with n users
-    solves a ridge over its own users (1 is to be guessed) and as much weight of all users (0 is to be guessed):
+    One line for all items predicts "liked or not" from scores, `p = s (u . v) + t`. Then each item with n users solves
+    a ridge regression over its own users (target 1) and the same weight of all users (target 0):
 
         d_i = argmin  sum_{u likes i} (1 - p_u(f_i + d))^2  +  n mean_u p_u(f_i + d)^2  +  prior_users s^2 c |d|^2
 
-    where c is the mean square of a user's numbers; so a few users move an item by little, and popularity by nothing:
-    likers and others weigh the same for each item. Cost: one system an item, of as many rows as it has users or a
-    vector has numbers, whichever is less (the matrix inversion lemma).
+    where c is the mean square of a user vector's entries; so a few users move an item by little, and popularity by
+    nothing: likers and others weigh the same for each item. Cost: one system an item, with as many rows as it has users
+    or a vector has dimensions, whichever is less (matrix inversion lemma).
 
     Args:
         content: float32 [I, D]; users: float32 [U, D], of the same space; matrix: csr [U, I], above 0 where liked.
 
     Returns:
-        float32 [I, D]; zeros where nobody likes an item, its content is unknown, or scores tell nothing of likes.
+        float32 [I, D]; zeros for an item without likes or without content, or where scores do not predict likes.
     """
     columns = matrix.tocsc()
     columns.eliminate_zeros()
@@ -76,7 +76,7 @@ def bounded_deltas(
 def _solved(
     diagonal: NDArray[np.float64], likers: NDArray[np.float64], wanted: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(diag + likers' likers)^-1 wanted, of each item: [B, D], [B, n, D], [B, D] -> [B, D]."""
+    """Solve (diag + likers' likers)^-1 wanted for each item: [B, D], [B, n, D], [B, D] -> [B, D]."""
     count, dim = likers.shape[1:]
     if count >= dim:
         systems = likers.swapaxes(1, 2) @ likers
@@ -91,7 +91,7 @@ def _solved(
 
 
 def _size_blocks(chosen: NDArray[np.intp], lengths: NDArray[np.int64], dim: int) -> Iterator[NDArray[np.intp]]:
-    """Items in blocks of like numbers of users, by falling number."""
+    """Split items into blocks of similar numbers of users, by falling number."""
     order = chosen[np.argsort(-lengths[chosen], kind="stable")]
     at = 0
     while at < len(order):
@@ -104,7 +104,7 @@ def _size_blocks(chosen: NDArray[np.intp], lengths: NDArray[np.int64], dim: int)
 
 
 def _likers_of(columns: csr_matrix, items: NDArray[np.intp], nobody: int) -> NDArray[np.int64]:
-    """Users of each item, int64 [B, n], filled up with `nobody`."""
+    """List the users of each item, int64 [B, n], padded with `nobody`."""
     starts, ends = columns.indptr[items].astype(np.int64), columns.indptr[items + 1].astype(np.int64)
     places = starts[:, None] + np.arange(int((ends - starts).max()))
     inside = places < ends[:, None]
@@ -121,7 +121,7 @@ def _score_line(
     second: NDArray[np.float64],
     mean: NDArray[np.float64],
 ) -> tuple[float, float]:
-    """Slope and start of the line from scores to likes, least squares, all items' likers and all users half each."""
+    """Fit slope and intercept from scores to likes by least squares, likers and all users weighing half each."""
     share = counts[chosen] / counts[chosen].sum()
     own = content[chosen].astype(np.float64)
     scores = _scores(content, users, columns, chosen)
@@ -133,7 +133,7 @@ def _score_line(
 
 
 def _scores(content: Vectors, users: Vectors, columns: csr_matrix, chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Of every item with each of its users, without zero ones, which say nothing; in no order of worth."""
+    """Score every item for each of its users with a vector; in no particular order."""
     found, some = [], np.any(users != 0, axis=1)
     own = columns[:, chosen]
     items = chosen[np.repeat(np.arange(len(chosen)), np.diff(own.indptr))]

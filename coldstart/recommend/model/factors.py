@@ -1,8 +1,8 @@
-"""What behaviour alone says of users and items: factors of the matrix of who liked what.
+"""Fit collaborative filtering teachers: vectors of users and items from the matrix of likes alone.
 
 Alternating least squares for implicit feedback (Hu, Koren & Volinsky, ICDM 2008) and BPR (Rendle et al., UAI 2009)
 through the package `implicit`, PureSVD (Cremonesi, Koren & Turrin, RecSys 2010) through scipy. On CPUs alone, so that
-every machine teaches the same.
+every machine fits the same teacher.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ TEACHERS = ("als", "bpr", "pure_svd")
 ALPHA = 20.0
 REGULARIZATION = 0.05
 
-_NUMBERS = 1 << 25  # float32 in memory at a time of one step of `fold_in`: 128 MiB
-_ROWS = 50_000  # training rows, about, of which `fit_folding` makes the linear map
-_SAMPLE = 1000  # and by which it decides
+_NUMBERS = 1 << 25  # float32 in memory at a time of one step of `als_fold_in`: 128 MiB
+_ROWS = 50_000  # training rows, about, on which `fit_fold_in` fits the linear map
+_SAMPLE = 1000  # rows on which it compares
 
 
 def fit_teacher(name: str, matrix: csr_matrix, *, dim: int = 64, seed: int = 0, **settings: Any) -> Teacher:
-    """The teacher of that name, one of `TEACHERS`.
+    """Fit a teacher by its name, one of `TEACHERS`.
 
     Raises:
-        ColdstartError: there is none of that name, or the matrix has no entry.
+        ColdstartError: there is no such teacher, or the matrix has no entry.
     """
     if name not in TEACHERS:
-        raise ColdstartError(f"teacher {name!r}: there is {', '.join(TEACHERS)}")
+        raise ColdstartError(f"no teacher {name!r}: choose among {', '.join(TEACHERS)}")
     found: Teacher = {"als": als, "bpr": bpr, "pure_svd": pure_svd}[name](matrix, dim=dim, seed=seed, **settings)
     return found
 
@@ -53,13 +53,13 @@ def als(
     iterations: int = 15,
     seed: int = 0,
 ) -> Teacher:
-    """Factors that say 1 with confidence `alpha` times the entry for what was liked, else 0 with confidence 1.
+    """Fit ALS: target 1 with confidence `alpha` times the entry for a like, else 0 with confidence 1.
 
-    Users are solved exactly once more at the end, so that they are what `fold_in` gives for the rows of `matrix`.
+    Users are solved exactly at the end, so that they equal `als_fold_in` of the rows of `matrix`.
 
     Args:
         matrix: csr [U, I], above 0 where a user liked an item.
-        regularization: what is added to the diagonal of every user's and item's normal equations.
+        regularization: added to the diagonal of every user's and item's normal equations.
     """
     from implicit.cpu.als import AlternatingLeastSquares
 
@@ -87,10 +87,10 @@ def bpr(
     iterations: int = 100,
     seed: int = 0,
 ) -> Teacher:
-    """Factors under which what a user liked scores above what was drawn at random.
+    """Fit BPR: liked items score above items drawn at random.
 
-    The last number of an item is its bias, and of a user 1. On one thread: several write to one another's factors, and
-    no two runs would be alike.
+    The last entry of an item is its bias, and of a user 1. On one thread: several update the same factors without
+    order, and no two runs would be equal.
     """
     from implicit.cpu.bpr import BayesianPersonalizedRanking
 
@@ -110,9 +110,9 @@ def bpr(
 
 
 def pure_svd(matrix: csr_matrix, *, dim: int = 64, seed: int = 0) -> Teacher:
-    """The truncated SVD U S V' of the matrix: users are U S, which is also matrix @ V, and items V.
+    """Fit PureSVD, the truncated SVD U S V' of the matrix: users are U S = matrix @ V, and items V.
 
-    With fewer rows, columns or ranks than `dim`, the numbers that are left over are 0.
+    With fewer rows, columns or ranks than `dim`, the other dimensions are 0.
     """
     from scipy.sparse.linalg import svds
 
@@ -121,11 +121,11 @@ def pure_svd(matrix: csr_matrix, *, dim: int = 64, seed: int = 0) -> Teacher:
     if dim < smaller:
         start = np.random.default_rng(seed).standard_normal(smaller)
         _, values, rows = svds(matrix.astype(np.float64), k=dim, v0=start)
-    else:  # svds finds fewer than all alone
+    else:  # svds cannot find all of them
         _, values, rows = np.linalg.svd(matrix.toarray().astype(np.float64), full_matrices=False)
     order = np.argsort(-values)
     rows = rows[order][values[order] > 1e-6 * values.max()]
-    rows *= np.sign(rows[np.arange(len(rows)), np.abs(rows).argmax(axis=1)])[:, None]  # either sign would do
+    rows *= np.sign(rows[np.arange(len(rows)), np.abs(rows).argmax(axis=1)])[:, None]  # fixes the arbitrary sign
     items = np.zeros((matrix.shape[1], dim), np.float32)
     items[:, : len(rows)] = rows.T
     return Teacher(np.asarray(matrix @ items, np.float32), items)
@@ -137,7 +137,7 @@ def als_fold_in(
     alpha: float = ALPHA,
     regularization: float = REGULARIZATION,
 ) -> Vectors:
-    """Vectors of users by ALS: of each row the exact solution of (Y'Y + Y'(C - 1)Y + regularization) x = Y'C p.
+    """Fold users into ALS: for each row the exact solution of (Y'Y + Y'(C - 1)Y + regularization) x = Y'C p.
 
     Args:
         items: Y, float32 [I, D].
@@ -167,7 +167,7 @@ def als_fold_in(
 
 
 def _length_blocks(histories: csr_matrix, dim: int) -> Iterator[tuple[NDArray[np.intp], int]]:
-    """Rows that have an entry in blocks of like length, each with its longest, within `_NUMBERS` as they are padded."""
+    """Split rows with an entry into blocks of similar length, each with its longest, within `_NUMBERS` when padded."""
     lengths = np.diff(histories.indptr)
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] > 0]
@@ -183,24 +183,24 @@ def _length_blocks(histories: csr_matrix, dim: int) -> Iterator[tuple[NDArray[np
 
 
 class FoldIn:
-    """From histories to the vectors that a teacher would give them: by the ALS step, or by one linear map."""
+    """Fold-in of histories into a teacher's user space: by the ALS step, or by one linear map."""
 
     def __init__(self, items: Vectors, *, als: tuple[float, float] | None) -> None:
         """
         Args:
-            items: float32 [I, D]: the teacher's own for ALS, else what is summed over a history.
+            items: float32 [I, D]: the teacher's items for ALS, else the vectors summed over a history.
             als: alpha and regularization, or None.
         """
         self._items, self._als = items, als
 
     def users(self, histories: csr_matrix) -> Vectors:
-        """csr [B, I] -> float32 [B, D]; zero for an empty history."""
+        """Map histories to user vectors, csr [B, I] -> float32 [B, D]; zero for an empty history."""
         if self._als is not None:
             return als_fold_in(self._items, histories, *self._als)
         return np.asarray(histories @ self._items, np.float32)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """What `restore_folding` needs."""
+        """Return the arrays that `restore_fold_in` reads."""
         step = () if self._als is None else self._als
         return {"folding.items": self._items, "folding.als": np.asarray(step, np.float64)}
 
@@ -208,9 +208,9 @@ class FoldIn:
 def fit_fold_in(
     teacher: Teacher, matrix: csr_matrix, *, alpha: float = ALPHA, regularization: float = REGULARIZATION
 ) -> FoldIn:
-    """The way from histories to users that comes closest to the teacher's own users for the rows of `matrix`.
+    """Fit the fold-in that comes closest to the teacher's users for the rows of `matrix`.
 
-    That is the ALS step where the teacher is `als` with the same `alpha` and `regularization` (then it is exact), and
+    It is the ALS step where the teacher is `als` with the same `alpha` and `regularization` (then it is exact), and
     `matrix @ items` times the best linear map for others (which is exact for `pure_svd`).
     """
     full = np.flatnonzero(np.diff(matrix.indptr))
@@ -228,13 +228,13 @@ def fit_fold_in(
 
 
 def restore_fold_in(arrays: Arrays) -> FoldIn:
-    """From `Folding.arrays`."""
+    """Restore a fold-in from `FoldIn.arrays`."""
     step = arrays["folding.als"]
     return FoldIn(arrays["folding.items"], als=(float(step[0]), float(step[1])) if len(step) else None)
 
 
 def _one_blas_thread() -> AbstractContextManager[Any]:
-    """`implicit` has threads of its own, and warns of a second pool: the two slow each other down tenfold."""
+    """Limit BLAS to one thread: `implicit` has threads of its own, and two pools are ten times slower."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     return threadpool_limits(1, "blas")  # type: ignore[no-any-return]
@@ -242,9 +242,7 @@ def _one_blas_thread() -> AbstractContextManager[Any]:
 
 def _check(matrix: csr_matrix) -> None:
     if matrix.nnz == 0:
-        raise ColdstartError(
-            f"{matrix.shape[0]} users like none of {matrix.shape[1]} items: there is nothing to learn from"
-        )
+        raise ColdstartError(f"{matrix.shape[0]} users like none of {matrix.shape[1]} items: there is nothing to fit")
 
 
 def _liked(matrix: csr_matrix) -> NDArray[np.bool_]:
@@ -253,5 +251,5 @@ def _liked(matrix: csr_matrix) -> NDArray[np.bool_]:
 
 
 def _zero_untrained(vectors: Vectors, chosen: NDArray[np.bool_]) -> Vectors:
-    """Zero where nothing was learnt: random numbers of the start stand there."""
+    """Set untrained vectors, which hold random start values, to zero."""
     return np.where(chosen[:, None], vectors, np.float32(0)).astype(np.float32)

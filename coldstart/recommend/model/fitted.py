@@ -1,12 +1,8 @@
-"""What a fit of behaviour leaves: from the content of any item to its vector among users, warm or not.
+"""Store a fit of behaviour: item content and user histories to vectors of one space, with calibration of cold items.
 
-Kept as one file of arrays and one of plain words; no pickle.
-
-Cold items beside warm ones: what brings the scores of both to one mean and spread, so that neither drowns the other.
-
-Vectors that are guessed from content are shorter than those that a mapper has seen in training, and in one list with
-them cold items vanish. What it does not know: whether cold items deserve as much; it matches what is measured on items
-held out as if cold.
+A fit is one file of arrays and one of JSON; no pickle. Vectors predicted from content are shorter than those seen in
+training, so that cold items would vanish from mixed lists; calibration brings their scores to the mean and spread of
+warm ones, as measured on items held out as cold. It does not know whether cold items deserve as much.
 """
 
 from __future__ import annotations
@@ -30,7 +26,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
-_USERS = 2000  # whose lists are looked at
+_USERS = 2000  # whose lists calibrate the shift
 
 
 _MOST = 10.0  # the scale never makes more of a cold vector, nor less than one by this
@@ -38,9 +34,9 @@ _MOST = 10.0  # the scale never makes more of a cold vector, nor less than one b
 
 @dataclass(frozen=True)
 class Calibration:
-    """A cold item's vector v becomes `scale v + offset`, and `shift` in one more dimension; a warm one's stays.
+    """Calibration of cold items: v becomes `scale v + offset`, with `shift` in one more dimension; warm ones stay.
 
-    To each user all cold items move by one amount, so that the order among them stays.
+    For each user all cold items move by one amount, so that their order stays.
 
     Attributes:
         offset: float32 [D]; or [1], a zero, for any number of dimensions.
@@ -52,27 +48,27 @@ class Calibration:
 
     @classmethod
     def none(cls) -> Calibration:
-        """One that leaves all scores as they are."""
+        """Build a calibration that leaves all scores as they are."""
         return cls(1.0, 0.0, np.zeros(1, np.float32))
 
     def items(self, vectors: Vectors, cold: NDArray[np.bool_]) -> Vectors:
-        """float32 [N, D] -> float32 [N, D + 1]; `cold` bool [N]."""
+        """Calibrate item vectors, float32 [N, D] -> float32 [N, D + 1]; `cold` bool [N]."""
         chosen = np.asarray(cold)[:, None]
         moved = np.where(chosen, np.float32(self.scale) * vectors + self.offset, vectors)
         return np.concatenate([moved, np.where(chosen, self.shift, 0.0)], axis=1).astype(np.float32)
 
     def users(self, vectors: Vectors) -> Vectors:
-        """float32 [B, D] -> float32 [B, D + 1]: 1 in the last dimension; a row of zeros stays one."""
+        """Extend user vectors, float32 [B, D] -> float32 [B, D + 1]: 1 in the last dimension; zeros stay zeros."""
         some = np.any(vectors != 0, axis=1, keepdims=True)
         return np.concatenate([vectors, some], axis=1).astype(np.float32)
 
     def arrays(self) -> Arrays:
-        """All that `restore_calibration` needs."""
+        """Return the arrays that `restore_calibration` reads."""
         return {"numbers": np.array([self.scale, self.shift], np.float64), "offset": self.offset}
 
 
 def restore_calibration(arrays: Arrays) -> Calibration:
-    """From `arrays()`."""
+    """Restore a calibration from its arrays."""
     scale, shift = np.asarray(arrays["numbers"], np.float64)
     return Calibration(float(scale), float(shift), np.asarray(arrays["offset"], np.float32))
 
@@ -80,16 +76,16 @@ def restore_calibration(arrays: Arrays) -> Calibration:
 def fit_calibration(
     users: Vectors, items: Vectors, cold: NDArray[np.bool_], liked: csr_matrix | None = None, *, top: int = 20
 ) -> Calibration:
-    """Bring the scores of cold items to the mean, user by user, and to the spread, in the median user, of warm ones.
+    """Fit a calibration: cold items' scores get the mean of warm ones for each user, and the spread in the median.
 
     Args:
-        users: float32 [U, D], who judge; items: float32 [I, D]; cold: bool [I]. Cold are items held out as if so.
-        liked: csr [U, I], above 0 where a user turned out to like an item, of both slices alike (both held out by the
-            same rule). With it, a further shift brings the share of cold items among the `top` of all to their share
-            among what was liked. It looks at up to 2,000 users' scores of all items.
+        users: float32 [U, D]; items: float32 [I, D]; cold: bool [I]. Cold are items held out from training.
+        liked: csr [U, I], above 0 where a user later liked an item, for cold and warm items held out by the same rule.
+            With it, a further shift brings the share of cold items among the `top` of all to their share among the
+            likes, by the scores of up to 2,000 users.
 
     Returns:
-        `Calibration.none()` where a slice has fewer than two items or its scores have no spread.
+        `Calibration.none()` where cold or warm items are fewer than two or their scores have no spread.
     """
     cold = np.asarray(cold, bool)
     if min(cold.sum(), (~cold).sum()) < 2 or not len(users):
@@ -112,17 +108,16 @@ def fit_calibration(
 def _with_shift(
     found: Calibration, users: Vectors, items: Vectors, cold: NDArray[np.bool_], liked: csr_matrix, top: int
 ) -> Calibration:
-    """With the shift at which the share of cold items among the `top` is that among the liked, by bisection."""
-    judges = np.flatnonzero((np.diff(liked.tocsr().indptr) > 0) & np.any(users != 0, axis=1))
-    judges = (
-        judges[np.linspace(0, len(judges) - 1, min(len(judges), _USERS)).astype(np.intp)] if len(judges) else judges
-    )
-    entries = liked.tocsr()[judges].tocoo()
+    """Add the shift at which the share of cold items among the `top` is that among the likes, by bisection."""
+    users_with_likes = np.flatnonzero((np.diff(liked.tocsr().indptr) > 0) & np.any(users != 0, axis=1))
+    sampled = np.linspace(0, len(users_with_likes) - 1, min(len(users_with_likes), _USERS)).astype(np.intp)
+    people = users_with_likes[sampled] if len(users_with_likes) else users_with_likes
+    entries = liked.tocsr()[people].tocoo()
     rows = entries.col[entries.data > 0]
     if not len(rows):
         return found
     wanted = float(cold[rows].mean())
-    scores = found.users(users[judges]) @ found.items(items, cold).T
+    scores = found.users(users[people]) @ found.items(items, cold).T
     own, others = scores[:, cold], scores[:, ~cold]
     top = min(top, scores.shape[1])
     best = -np.sort(-own, axis=1)[:, :top], -np.sort(-others, axis=1)[:, :top]
@@ -138,7 +133,7 @@ def _with_shift(
 
 
 def _share(own: NDArray[np.floating], others: NDArray[np.floating], top: int) -> float:
-    """Share of `own` among the `top` of both, each given best first."""
+    """Compute the share of `own` among the `top` of both, each sorted best first."""
     both = np.concatenate([own, others], axis=1)
     first = np.argsort(-both, axis=1, kind="stable")[:, :top]
     return float((first < own.shape[1]).mean())
@@ -149,14 +144,14 @@ ARRAYS, CARD = "behaviour.safetensors", "behaviour.json"
 
 @dataclass(frozen=True)
 class Behaviour:
-    """Items and users as vectors of one space, `dim` numbers each; their product says how well they go together.
+    """Fit of behaviour: items and users as vectors of one space of `dim` dimensions, whose products are scores.
 
     Attributes:
-        name: of the mapper.
+        name: name of the mapper.
         item_ids: the training items, I of them: columns of the histories that `users` takes.
         warm: which of them had enough users, bool [I]; every other item is cold.
-        deltas: what the warm ones' own interactions say beyond their content, float32 [I, D]; zero for the others.
-        about: how it was chosen and how good it is, as JSON gives it.
+        deltas: corrections of warm items by their own interactions, float32 [I, D]; zero for the others.
+        about: report of the selection, as JSON values.
     """
 
     name: str
@@ -174,16 +169,16 @@ class Behaviour:
 
     @property
     def dim(self) -> int:
-        """Numbers of a vector."""
+        """Dimensions of a vector."""
         return int(self.deltas.shape[1]) + 1
 
     def is_warm(self, item_ids: tuple[str, ...] | list[str]) -> NDArray[np.bool_]:
-        """Which of these items were warm when it was fitted, bool [N]."""
+        """Tell which of these items were warm at the time of the fit, bool [N]."""
         places = (self._places.get(item) for item in item_ids)
         return np.array([place is not None and bool(self.warm[place]) for place in places], bool)
 
     def items(self, content: Content) -> Vectors:
-        """Vectors of items, float32 [N, dim], in order; zero where nothing is known of one in any of the spaces."""
+        """Map items to vectors, float32 [N, dim], in order; zero for an item without content in any space."""
         features = self.fusion.transform(content)
         known = np.any(features != 0, axis=1)
         vectors = self.mapper.items(features)
@@ -196,12 +191,12 @@ class Behaviour:
         return found
 
     def users(self, histories: csr_matrix) -> Vectors:
-        """Vectors of users by what they liked among `item_ids`: csr [B, I] -> float32 [B, dim]."""
+        """Map histories over `item_ids` to user vectors: csr [B, I] -> float32 [B, dim]."""
         return self.calibration.users(self.mapper.users(histories))
 
 
 def to_files(fitted: Behaviour) -> dict[str, bytes]:
-    """Name -> content of the files of which `load` makes it anew."""
+    """Serialise a fit: file name -> content, as `load_behaviour` reads them."""
     from safetensors.numpy import save
 
     parts: dict[str, Mapping[str, NDArray[Any]]] = {
@@ -223,7 +218,7 @@ def to_files(fitted: Behaviour) -> dict[str, bytes]:
 
 
 def load_behaviour(folder: Path) -> Behaviour:
-    """What was fitted, from its folder.
+    """Load a fit from its folder.
 
     Raises:
         ColdstartError: a file is missing or broken.

@@ -1,10 +1,9 @@
-"""One vector an item from its vectors in all spaces: each space whitened by its main directions, weighed, side by side.
+"""Fuse an item's vectors of all spaces into one: each space whitened by its main directions, weighted, concatenated.
 
-Late fusion with weights: the product of two fused vectors is the weighted mean of their cosines in each space, over the
-spaces that an item has. Whitening by shrunken principal directions evens out the few directions in which all vectors of
-an encoder are alike. All that is estimated is of the training items alone.
-
-What is known of items before anybody has met them: their vectors in every space, and their records.
+Late fusion: the product of two fused vectors is the weighted mean of their cosines in each space, over the spaces that
+an item has. Whitening by shrunken principal directions evens out the few directions in which all vectors of an encoder
+are alike. All estimates are of the training items alone. `Content` is what is known of items before any interaction:
+their vectors in every space, and their records.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Content:
-    """N items.
+    """Content of N items.
 
     Attributes:
-        item_ids: without repetition.
-        blocks: space -> vectors float32 [N, D]; a row of zeros where an item has none there.
-        records: the items' own rows, as manifests have them (`title`, `category`, `tags`, `attributes`, …).
+        item_ids: distinct ids.
+        blocks: space -> vectors float32 [N, D]; a row of zeros where an item has none.
+        records: the items' rows, as manifests have them (`title`, `category`, `tags`, `attributes`, …).
     """
 
     item_ids: tuple[str, ...]
@@ -44,7 +43,7 @@ class Content:
         return len(self.item_ids)
 
     def take(self, places: Sequence[int] | NDArray[np.intp]) -> Content:
-        """Those items, in that order."""
+        """Take some items, in that order."""
         chosen = np.asarray(places, np.intp)
         return Content(
             tuple(self.item_ids[place] for place in chosen),
@@ -53,12 +52,12 @@ class Content:
         )
 
     @cached_property
-    def said(self) -> Statements:
-        """What the records say; they are read once."""
+    def statements(self) -> Statements:
+        """Statements of the records, read once."""
         return read_statements(self.records)
 
     def present(self, space: str) -> NDArray[np.bool_]:
-        """Which items have a vector there, bool [N]."""
+        """Tell which items have a vector in a space, bool [N]."""
         found: NDArray[np.bool_] = np.any(self.blocks[space] != 0, axis=1)
         return found
 
@@ -78,13 +77,13 @@ _SHRINKAGE = 1e-3  # of the mean variance, added to each
 
 @dataclass(frozen=True)
 class Block:
-    """x -> (x - mean) turn, then of length 1: float32 [D] and [D, E]."""
+    """Transformation of one space: x -> (x - mean) turn, scaled to length 1; float32 [D] and [D, E]."""
 
     mean: Vectors
     turn: Vectors
 
     def __call__(self, vectors: Rows) -> Vectors:
-        """float32 [N, D], or csr -> unit rows float32 [N, E]; zero where the given row is."""
+        """Transform vectors, float32 [N, D] or csr -> unit rows float32 [N, E]; zero where the given row is."""
         if isinstance(vectors, np.ndarray):
             turned = (vectors - self.mean) @ self.turn
         else:
@@ -96,13 +95,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Fusion:
-    """A fitted fusion.
+    """Fitted fusion of spaces.
 
     Attributes:
-        weights: block -> its weight; they add up to 1. Blocks of which too little was known are not among them.
+        weights: block -> its weight; they add up to 1. Blocks with too little data are left out.
         blocks: block -> its transformation; the same names in the same order.
         spaces: width of every space of the content that it was fitted on, also of those that are left out.
-        labels: None: without.
+        labels: vocabulary of the block `labels`, or None.
     """
 
     weights: Mapping[str, float]
@@ -111,11 +110,11 @@ class Fusion:
     labels: Labels | None
 
     def __len__(self) -> int:
-        """Numbers of a fused vector."""
+        """Dimensions of a fused vector."""
         return sum(block.turn.shape[1] for block in self.blocks.values())
 
     def transform(self, content: Content) -> Vectors:
-        """float32 [N, F] of unit rows; zero where nothing is known of an item.
+        """Fuse content, float32 [N, F] of unit rows; zero for an item without content.
 
         Raises:
             ColdstartError: the content is of other spaces, or of vectors of another width.
@@ -123,8 +122,8 @@ class Fusion:
         widths = {name: block.shape[1] for name, block in content.blocks.items()}
         if widths != dict(self.spaces):
             raise ColdstartError(
-                f"these items have vectors of {_told(widths)}, and behaviour was fitted on {_told(self.spaces)}: fit "
-                "it again, or name the spaces that it was fitted on"
+                f"these items have vectors of {_listed(widths)}, and behaviour was fitted on {_listed(self.spaces)}: "
+                "fit it again, or name the spaces that it was fitted on"
             )
         fused = np.empty((len(content), len(self)), np.float32)
         sources = {name: _source(name, content, self.labels) for name in self.blocks}
@@ -145,14 +144,14 @@ class Fusion:
         return fused
 
     def reweighed(self, weights: Mapping[str, float]) -> Fusion:
-        """The same with other weights of the same blocks, more than 0; nothing is estimated anew."""
+        """Replace the weights of the same blocks, all above 0; nothing is estimated anew."""
         shares = _shares({name: weights[name] for name in self.blocks})
         return replace(self, weights=shares)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """What `restore_fusion` needs."""
-        told = {"weights": dict(self.weights), "spaces": dict(self.spaces)}
-        about = np.frombuffer(json.dumps(told).encode(), np.uint8)
+        """Return the arrays that `restore_fusion` reads."""
+        card = {"weights": dict(self.weights), "spaces": dict(self.spaces)}
+        about = np.frombuffer(json.dumps(card).encode(), np.uint8)
         found: dict[str, NDArray[Any]] = {"fusion.about": about}
         for place, block in enumerate(self.blocks.values()):
             found |= {f"fusion.{place}.mean": block.mean, f"fusion.{place}.turn": block.turn}
@@ -168,17 +167,17 @@ def fit_fusion(
     power: float = 0.25,
     labels: bool = True,
 ) -> Fusion:
-    """Fit on the items at `places`; no other has a part in any number.
+    """Fit a fusion on the items at `places` alone.
 
     Args:
-        weights: block -> 0 or more; by default all count alike. One that is not named, or of weight 0, is left out.
+        weights: block -> 0 or more; by default equal. A block that is not named, or of weight 0, is left out.
         dims: of each block at most this many directions, the widest.
-        power: how far directions are evened out: 0: not at all; 0.5: each as wide as all others.
-        labels: whether what records say is a block too, under the name `labels`.
+        power: strength of whitening: 0: none; 0.5: every direction gets the same variance.
+        labels: use the labels of records as a block named `labels`.
 
     Raises:
-        ColdstartError: a weight is of no block or under 0, a space is called `labels` itself, or no block has vectors
-            of two of the items that differ.
+        ColdstartError: a weight is of no block or below 0, a space is named `labels`, or no block has two different
+            vectors among the items.
     """
     return fit_fusions(content, places, weights=weights, dims=dims, powers=(power,), labels=labels)[0]
 
@@ -192,18 +191,22 @@ def fit_fusions(
     powers: Sequence[float],
     labels: bool = True,
 ) -> list[Fusion]:
-    """The same once for each power; directions are found once for all."""
+    """Fit one fusion for each power; directions are estimated once for all."""
     if labels and LABELS in content.blocks:
-        raise ColdstartError(f"space {LABELS!r} has the name of what records say: rename it, or fit without labels")
+        raise ColdstartError(
+            f"space {LABELS!r} has the name of the labels of records: rename it, or fit without labels"
+        )
     names = [*content.blocks, *([LABELS] if labels else [])]
-    asked = dict.fromkeys(names, 1.0) if weights is None else dict(weights)
-    for name, weight in asked.items():
+    requested = dict.fromkeys(names, 1.0) if weights is None else dict(weights)
+    for name, weight in requested.items():
         if name not in names:
             raise ColdstartError(f"weight of {name!r}: there is {', '.join(names)}")
         if not (0 <= weight < float("inf")):
             raise ColdstartError(f"weight of {name!r}: {weight:g}, where 0 or more was expected")
-    vocabulary = fit_labels(content.said, places) if asked.get(LABELS) else None
-    found = {name: _directions(_source(name, content, vocabulary)[places], dims) for name in names if asked.get(name)}
+    vocabulary = fit_labels(content.statements, places) if requested.get(LABELS) else None
+    found = {
+        name: _directions(_source(name, content, vocabulary)[places], dims) for name in names if requested.get(name)
+    }
     known = {name: directions for name, directions in found.items() if directions is not None}
     if not known:
         raise ColdstartError(
@@ -212,7 +215,7 @@ def fit_fusions(
         )
     widths = {name: block.shape[1] for name, block in content.blocks.items()}
     kept = vocabulary if LABELS in known else None
-    shares = _shares({name: asked[name] for name in known})
+    shares = _shares({name: requested[name] for name in known})
     return [
         Fusion(shares, {name: directions.block(power) for name, directions in known.items()}, widths, kept)
         for power in powers
@@ -220,30 +223,30 @@ def fit_fusions(
 
 
 def restore_fusion(arrays: Arrays) -> Fusion:
-    """From `Fusion.arrays`."""
-    told = json.loads(arrays["fusion.about"].tobytes())
+    """Restore a fusion from `Fusion.arrays`."""
+    card = json.loads(arrays["fusion.about"].tobytes())
     blocks = {
         name: Block(arrays[f"fusion.{place}.mean"], arrays[f"fusion.{place}.turn"])
-        for place, name in enumerate(told["weights"])
+        for place, name in enumerate(card["weights"])
     }
     labels = restore_labels(arrays) if "labels.vocabulary" in arrays else None
-    return Fusion(told["weights"], blocks, told["spaces"], labels)
+    return Fusion(card["weights"], blocks, card["spaces"], labels)
 
 
 def _source(name: str, content: Content, labels: Labels | None) -> Rows:
-    """Vectors of that block, [N, D]."""
-    return content.blocks[name] if name != LABELS or labels is None else labels.rows(content.said)
+    """Return the vectors of a block, [N, D]."""
+    return content.blocks[name] if name != LABELS or labels is None else labels.rows(content.statements)
 
 
 def _known(rows: Rows) -> NDArray[np.bool_]:
-    """Which rows are not zero."""
+    """Tell which rows are not zero."""
     found: NDArray[np.bool_] = np.any(rows != 0, axis=1) if isinstance(rows, np.ndarray) else np.diff(rows.indptr) > 0
     return found
 
 
 @dataclass(frozen=True)
 class _Directions:
-    """Of a block, the widest first: float32 [D] mean, [D, E] directions, and their shrunken variances float64 [E]."""
+    """Main directions of a block, the widest first: mean float32 [D], directions and shrunken variances float64."""
 
     mean: Vectors
     directions: NDArray[np.float64]
@@ -254,7 +257,7 @@ class _Directions:
 
 
 def _directions(vectors: Rows, dims: int) -> _Directions | None:
-    """Of the rows that are not zero; None where they do not differ."""
+    """Estimate main directions from the rows that are not zero; None where they do not differ."""
     from scipy.linalg import eigh
 
     rows = vectors[np.flatnonzero(_known(vectors))]
@@ -281,12 +284,12 @@ def _directions(vectors: Rows, dims: int) -> _Directions | None:
     real = variances > 1e-7 * max(variances[0], np.finfo(np.float64).tiny)
     variances, directions = variances[real], directions[:, real]
     widest = np.abs(directions).argmax(axis=0)
-    directions = directions * np.sign(directions[widest, np.arange(len(variances))])  # either sign would do
+    directions = directions * np.sign(directions[widest, np.arange(len(variances))])  # fixes the arbitrary sign
     return _Directions(mean, directions, variances + _SHRINKAGE * total / width)
 
 
 def _covariance(rows: Rows, mean: Vectors) -> NDArray[np.float64]:
-    """float64 [D, D]."""
+    """Compute the covariance around a mean, float64 [D, D]."""
     count, width = rows.shape
     if not isinstance(rows, np.ndarray):
         wide, middle = rows.astype(np.float64), mean.astype(np.float64)
@@ -305,5 +308,5 @@ def _shares(weights: Mapping[str, float]) -> dict[str, float]:
     return {name: weight / total for name, weight in weights.items()}
 
 
-def _told(widths: Mapping[str, int]) -> str:
+def _listed(widths: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({width})" for name, width in widths.items()) or "no space"

@@ -1,9 +1,8 @@
-"""What records say of items in plain words, as a block of numbers: kind, category, creator, tags, attributes, price.
+"""Encode records of items as label vectors: kind, category, creator, tags, attributes and price, without embeddings.
 
-A label is one such statement (`category=shoes`, `colour=red`). Numbers are told by the fifth and the twentieth of the
-training items that they fall into, so that near numbers share a label. Weights are inverse document frequencies (Spärck
-Jones, Journal of Documentation 1972). What an item's arrival says (`created_at`) is left out: no new item arrives in
-the past.
+A label is one statement of a record (`category=shoes`, `colour=red`). A number becomes its fifth and its twentieth of
+the training items' quantiles, so that near numbers share a label. Weights are inverse document frequencies (Spärck
+Jones, Journal of Documentation 1972). `created_at` is left out: no new item is created in the past.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ if TYPE_CHECKING:
 Places = NDArray[np.int64]
 
 MOST_LABELS = 2048
-"""The most frequent ones are kept."""
+"""Size of a vocabulary; the most frequent labels are kept."""
 
-_PARTS = (5, 20)  # into which numbers are divided
-_FEWEST_NUMBERS = 10  # different ones, so that a number is a quantity and no name
+_PARTS = (5, 20)  # quantiles of numbers
+_FEWEST_NUMBERS = 10  # distinct values from which on quantiles are used
 
 
 @dataclass(frozen=True)
 class Labels:
-    """A vocabulary of L labels.
+    """Vocabulary of L labels.
 
     Attributes:
-        words: sorted; weights: float32 [L].
-        edges: name of a quantity -> for each of its divisions the inner bounds, ascending.
+        words: labels, sorted; weights: float32 [L].
+        edges: name of a number -> for each of its divisions the inner bounds, ascending.
     """
 
     words: tuple[str, ...]
@@ -49,44 +48,44 @@ class Labels:
         return len(self.words)
 
     def transform(self, records: Sequence[Mapping[str, Any]]) -> Vectors:
-        """float32 [N, L] of unit rows; zero where a record has no label of the vocabulary."""
+        """Encode records, float32 [N, L] of unit rows; zero for a record without a label of the vocabulary."""
         return np.asarray(self.rows(read_statements(records)).toarray(), np.float32)
 
-    def rows(self, said: Statements) -> csr_matrix:
-        """The same of statements that are read already, csr float32 [N, L]."""
+    def rows(self, statements: Statements) -> csr_matrix:
+        """Encode statements that are read already, csr float32 [N, L]."""
         from scipy.sparse import csr_matrix
 
         places = {word: place for place, word in enumerate(self.words)}
-        columns = np.array([places.get(word, -1) for word in said.words], np.int64)
-        at, of = said.word_rows, columns[said.word_places]
+        columns = np.array([places.get(word, -1) for word in statements.words], np.int64)
+        at, of = statements.word_rows, columns[statements.word_places]
         found = [(at[of >= 0], of[of >= 0])]
-        for word, rows in _quantities(said, self.edges):
+        for word, rows in _quantities(statements, self.edges):
             if word in places:
                 found.append((rows, np.full(len(rows), places[word])))
         every = tuple(np.concatenate(part) for part in zip(*found, strict=True))
-        made = csr_matrix((np.ones(len(every[0]), np.float32), every), shape=(said.count, len(self.words)))
+        made = csr_matrix((np.ones(len(every[0]), np.float32), every), shape=(statements.count, len(self.words)))
         made.sum_duplicates()
         made.data = self.weights[made.indices]
-        lengths = np.sqrt(np.bincount(_owners(made), np.square(made.data, dtype=np.float64), said.count))
+        lengths = np.sqrt(np.bincount(_owners(made), np.square(made.data, dtype=np.float64), statements.count))
         made.data /= lengths[_owners(made)].astype(np.float32)
         return made
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """What `restore_labels` needs."""
+        """Return the arrays that `restore_labels` reads."""
         text = json.dumps({"words": self.words, "edges": self.edges}, ensure_ascii=False)
         vocabulary = np.frombuffer(text.encode(errors="surrogatepass"), np.uint8)
         return {"labels.vocabulary": vocabulary, "labels.weights": self.weights}
 
 
-def fit_labels(said: Statements, places: NDArray[np.intp], *, min_count: int = 3) -> Labels:
+def fit_labels(statements: Statements, places: NDArray[np.intp], *, min_count: int = 3) -> Labels:
     """Fit a vocabulary on the records at `places`, each place once.
 
     Returns:
         The labels that at least `min_count` of those records have, at most `MOST_LABELS`; an empty one is no error.
     """
-    chosen = np.zeros(said.count, bool)
+    chosen = np.zeros(statements.count, bool)
     chosen[places] = True
-    own = said.only(chosen)
+    own = statements.only(chosen)
     edges = {}
     for place in sorted(range(len(own.names)), key=own.names.__getitem__):
         values = own.numbers[own.number_names == place]
@@ -105,21 +104,21 @@ def fit_labels(said: Statements, places: NDArray[np.intp], *, min_count: int = 3
 
 
 def restore_labels(arrays: Arrays) -> Labels:
-    """From `Labels.arrays`."""
-    told = json.loads(arrays["labels.vocabulary"].tobytes().decode(errors="surrogatepass"))
-    edges = {name: tuple(tuple(bounds) for bounds in every) for name, every in told["edges"].items()}
-    return Labels(tuple(told["words"]), arrays["labels.weights"], edges)
+    """Restore a vocabulary from `Labels.arrays`."""
+    stored = json.loads(arrays["labels.vocabulary"].tobytes().decode(errors="surrogatepass"))
+    edges = {name: tuple(tuple(bounds) for bounds in every) for name, every in stored["edges"].items()}
+    return Labels(tuple(stored["words"]), arrays["labels.weights"], edges)
 
 
 @dataclass(frozen=True)
 class Statements:
-    """What N records say, read once for all who ask.
+    """Statements of N records, read once.
 
     Attributes:
         count: N.
-        words: different labels, in the order of their first records; word_rows, word_places: int64 [W]: the record,
-            and which of them it has; each once a record.
-        names: of quantities; number_rows, number_names: int64 [Q], and numbers: float64 [Q], finite.
+        words: distinct labels, in the order of their first records; word_rows, word_places: int64 [W]: record and
+            label; each pair once.
+        names: names of numbers; number_rows, number_names: int64 [Q], and numbers: float64 [Q], finite.
     """
 
     count: int
@@ -132,7 +131,7 @@ class Statements:
     numbers: NDArray[np.float64]
 
     def only(self, chosen: NDArray[np.bool_]) -> Statements:
-        """Of those records alone, bool [N]; rows keep their numbers."""
+        """Restrict to some records, bool [N]; record numbers stay."""
         words, numbers = chosen[self.word_rows], chosen[self.number_rows]
         return replace(
             self,
@@ -145,7 +144,7 @@ class Statements:
 
 
 def read_statements(records: Sequence[Mapping[str, Any]]) -> Statements:
-    """Walks record by record."""
+    """Read the statements of records."""
     words: dict[str, int] = {}
     names: dict[str, int] = {}
     word_rows, word_places, number_rows, number_names = array("q"), array("q"), array("q"), array("q")
@@ -167,11 +166,13 @@ def read_statements(records: Sequence[Mapping[str, Any]]) -> Statements:
     )
 
 
-def _quantities(said: Statements, edges: Mapping[str, tuple[tuple[float, ...], ...]]) -> Iterator[tuple[str, Places]]:
-    """Labels of numbers, each with the records that have it."""
-    for place, name in enumerate(said.names):
-        own = said.number_names == place
-        rows, values = said.number_rows[own], said.numbers[own]
+def _quantities(
+    statements: Statements, edges: Mapping[str, tuple[tuple[float, ...], ...]]
+) -> Iterator[tuple[str, Places]]:
+    """Generate the labels of numbers, each with the records that have it."""
+    for place, name in enumerate(statements.names):
+        own = statements.number_names == place
+        rows, values = statements.number_rows[own], statements.numbers[own]
         for bounds in edges.get(name, ()):
             parts = np.searchsorted(bounds, values, side="right")
             for part in np.unique(parts):
@@ -179,12 +180,12 @@ def _quantities(said: Statements, edges: Mapping[str, tuple[tuple[float, ...], .
 
 
 def _owners(rows: csr_matrix) -> Places:
-    """The row of each entry."""
+    """List the row of each entry."""
     return np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
 
 
 def _statements(record: Mapping[str, Any]) -> Iterator[tuple[str, str | float]]:
-    """Names and values; values are folded texts, or finite numbers."""
+    """Generate names and values of a record; values are case-folded texts or finite numbers."""
     for name in ("kind", "creator", "price"):
         yield from _values(name, record.get(name))
     yield from _values("tag", record.get("tags"))
@@ -199,7 +200,7 @@ def _statements(record: Mapping[str, Any]) -> Iterator[tuple[str, str | float]]:
 
 
 def _attributes(value: Any) -> Mapping[str, Any]:
-    """As manifests have them, or the JSON text that tables keep."""
+    """Read attributes of a manifest, or the JSON text of a table."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -228,7 +229,7 @@ def _folded(text: str) -> str:
 
 
 def _edges(values: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
-    """Bounds by quantiles; of few different numbers each has a part of its own."""
+    """Compute quantile bounds; of few distinct numbers each gets a part of its own."""
     different = np.unique(values)
     if len(different) < _FEWEST_NUMBERS:
         return (tuple(different[1:].tolist()),)

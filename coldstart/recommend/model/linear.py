@@ -1,12 +1,9 @@
-"""Ridge regression with confidence, over plain numbers or random waves of them; in blocks, so that rows may be many.
+"""Fit linear models of item content in blocks of rows: ridge regression, and item-to-item models in closed form.
 
-Ridge: Hoerl & Kennard, Technometrics 1970. Random waves, whose products come close to those of a Gaussian kernel:
-Rahimi & Recht, Random Features for Large-Scale Kernel Machines, NIPS 2007.
-
-Item-to-item models in closed form: a new item's weights for each warm item of a history, linear in its content.
-
-The weights of a new item are P f, with f its features and P [I, F]; a user's score is the sum of them over the history.
-So the score is (h P) · f, and no matrix of items by items is kept.
+Ridge with confidence weights (Hoerl & Kennard, Technometrics 1970), optionally over random Fourier features, whose
+products approximate a Gaussian kernel (Rahimi & Recht, NIPS 2007). Item-to-item: the weights of a new item are P f, f
+its features and P [I, F]; a user's score is their sum over the history, (h P) . f, so that no matrix of items by items
+is stored.
 """
 
 from __future__ import annotations
@@ -25,12 +22,12 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
-_ROWS = 8192  # lifted at a time
+_ROWS = 8192  # expanded at a time
 
 
 @dataclass(frozen=True)
 class FourierFeatures:
-    """sqrt(2 / K) cos(x frequencies + phases): the product of two such rows is about exp(-gamma |x - y|²).
+    """Random Fourier features sqrt(2 / K) cos(x frequencies + phases); products approximate exp(-gamma |x - y|²).
 
     Attributes:
         frequencies: float32 [F, K]; phases: float32 [K].
@@ -40,7 +37,7 @@ class FourierFeatures:
     phases: Vectors
 
     def __call__(self, features: Vectors) -> Vectors:
-        """float32 [N, F] -> float32 [N, K]."""
+        """Expand features, float32 [N, F] -> float32 [N, K]."""
         raised = features @ self.frequencies
         raised += self.phases
         np.cos(raised, out=raised)
@@ -49,7 +46,7 @@ class FourierFeatures:
 
 
 def draw_fourier_features(features: int, count: int, gamma: float, seed: int) -> FourierFeatures:
-    """`count` waves for rows of `features` numbers."""
+    """Draw `count` random Fourier features for rows of width `features`."""
     rng = np.random.default_rng(seed)
     frequencies = rng.normal(scale=(2 * gamma) ** 0.5, size=(features, count)).astype(np.float32)
     return FourierFeatures(frequencies, rng.uniform(0, 2 * np.pi, count).astype(np.float32))
@@ -57,7 +54,7 @@ def draw_fourier_features(features: int, count: int, gamma: float, seed: int) ->
 
 @dataclass(frozen=True)
 class Linear:
-    """x -> lift(x) weights + shift, where lift(x) is x, with its waves behind if there are any.
+    """Linear model x -> expand(x) weights + shift; expand(x) is x followed by its Fourier features, if any.
 
     Attributes:
         weights: float32 [F (+ K), D]; shift: float32 [D].
@@ -65,30 +62,30 @@ class Linear:
 
     weights: Vectors
     shift: Vectors
-    waves: FourierFeatures | None = None
+    fourier: FourierFeatures | None = None
 
     def __call__(self, features: Vectors) -> Vectors:
-        """float32 [N, F] -> float32 [N, D]."""
+        """Predict targets, float32 [N, F] -> float32 [N, D]."""
         out = np.empty((len(features), len(self.shift)), np.float32)
         for start in range(0, len(features), _ROWS):
-            out[start : start + _ROWS] = _expanded(features[start : start + _ROWS], self.waves) @ self.weights
+            out[start : start + _ROWS] = _expanded(features[start : start + _ROWS], self.fourier) @ self.weights
         out += self.shift
         return out
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """What `restore_linear` needs."""
+        """Return the arrays that `restore_linear` reads."""
         found: dict[str, NDArray[Any]] = {"linear.weights": self.weights, "linear.shift": self.shift}
-        if self.waves is not None:
-            found |= {"linear.frequencies": self.waves.frequencies, "linear.phases": self.waves.phases}
+        if self.fourier is not None:
+            found |= {"linear.frequencies": self.fourier.frequencies, "linear.phases": self.fourier.phases}
         return found
 
 
 def restore_linear(arrays: Arrays) -> Linear:
-    """From `Linear.arrays`."""
-    waves = None
+    """Restore a linear model from `Linear.arrays`."""
+    fourier = None
     if "linear.phases" in arrays:
-        waves = FourierFeatures(arrays["linear.frequencies"], arrays["linear.phases"])
-    return Linear(arrays["linear.weights"], arrays["linear.shift"], waves)
+        fourier = FourierFeatures(arrays["linear.frequencies"], arrays["linear.phases"])
+    return Linear(arrays["linear.weights"], arrays["linear.shift"], fourier)
 
 
 def fit_linear(
@@ -96,9 +93,9 @@ def fit_linear(
     targets: NDArray[np.floating[Any]],
     confidence: NDArray[np.floating[Any]],
     penalty: float,
-    waves: FourierFeatures | None = None,
+    fourier: FourierFeatures | None = None,
 ) -> Linear:
-    """The weights W and shift s of least sum_i c_i |t_i - lift(x_i) W - s|² + penalty |W|²; the shift is free.
+    """Fit weights W and shift s that minimise sum_i c_i |t_i - expand(x_i) W - s|² + penalty |W|²; s is free.
 
     Args:
         features: float32 [N, F]; targets: [N, D].
@@ -108,29 +105,29 @@ def fit_linear(
     rows = np.flatnonzero(confidence > 0)
     weights = np.asarray(confidence, np.float64)[rows]
     share = weights / weights.sum()
-    width = features.shape[1] + (0 if waves is None else len(waves.phases))
+    width = features.shape[1] + (0 if fourier is None else len(fourier.phases))
 
     def blocks() -> Iterator[tuple[slice, Vectors]]:
         for start in range(0, len(rows), _ROWS):
             part = slice(start, start + _ROWS)
-            yield part, _expanded(features[rows[part]], waves)
+            yield part, _expanded(features[rows[part]], fourier)
 
     mean = np.zeros(width)
-    for part, lifted in blocks():  # products in float32, sums of blocks in float64
-        mean += share[part].astype(np.float32) @ lifted
+    for part, expanded in blocks():  # products in float32, sums of blocks in float64
+        mean += share[part].astype(np.float32) @ expanded
     goal = np.asarray(targets, np.float64)[rows]
     goal_mean = share @ goal
     gram, cross = np.zeros((width, width)), np.zeros((width, goal.shape[1]))
     middle = mean.astype(np.float32)
-    for part, lifted in blocks():
+    for part, expanded in blocks():
         root = np.sqrt(weights[part, None])
-        centred = lifted - middle
+        centred = expanded - middle
         centred *= root.astype(np.float32)
         gram += centred.T @ centred
         cross += centred.T @ ((goal[part] - goal_mean) * root).astype(np.float32)
     gram[np.diag_indices(width)] += penalty
     found = _solve(gram, cross)
-    return Linear(found.astype(np.float32), (goal_mean - mean @ found).astype(np.float32), waves)
+    return Linear(found.astype(np.float32), (goal_mean - mean @ found).astype(np.float32), fourier)
 
 
 def _solve(gram: NDArray[np.float64], cross: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -140,16 +137,16 @@ def _solve(gram: NDArray[np.float64], cross: NDArray[np.float64]) -> NDArray[np.
     return found
 
 
-def _expanded(features: Vectors, waves: FourierFeatures | None) -> Vectors:
-    return features if waves is None else np.concatenate([features, waves(features)], axis=1)
+def _expanded(features: Vectors, fourier: FourierFeatures | None) -> Vectors:
+    return features if fourier is None else np.concatenate([features, fourier(features)], axis=1)
 
 
 MAX_ITEMS = 30_000
-"""Of which a matrix of items by items is held, 3.4 GiB in float32, and factored: a minute for 10,000 of them on two
-cores, and by the cube from there on."""
+"""Most items of an item-to-item model: their matrix takes 3.4 GiB in float32. Factoring takes a minute for 10,000 items
+on two cores, and grows by the cube."""
 
 
-_EXACT = 8_000  # up to so many items in float64
+_EXACT = 8_000  # most items whose matrix is float64
 
 
 _COLUMNS = 1024  # of the matrix at a time
@@ -157,32 +154,35 @@ _COLUMNS = 1024  # of the matrix at a time
 
 @dataclass(frozen=True)
 class ItemToItem:
-    """See `coldstart.recommend.model.Mapper`.
+    """Item-to-item mapper; see `coldstart.recommend.model.Mapper`.
 
     Attributes:
-        content: float32 [F, D]; history: float32 [I, D]: P is history times the transpose of content.
+        content: float32 [F, D]; history: float32 [I, D]; P is history @ content.T.
     """
 
     content: Vectors
     history: Vectors
 
     def items(self, features: Vectors) -> Vectors:
+        """Map content to item vectors; see `Mapper.items`."""
         return np.asarray(features @ self.content, np.float32)
 
     def users(self, histories: csr_matrix) -> Vectors:
+        """Map histories to user vectors; see `Mapper.users`."""
         return np.asarray(histories @ self.history, np.float32)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that `restore` reads."""
         return {"columns.content": self.content, "columns.history": self.history}
 
 
 def restore_item_to_item(arrays: Arrays) -> ItemToItem:
-    """From `Columns.arrays`."""
+    """Restore an item-to-item model from `ItemToItem.arrays`."""
     return ItemToItem(arrays["columns.content"], arrays["columns.history"])
 
 
 def reduce_rank(weights: NDArray[np.floating[Any]], matrix: csr_matrix, dim: int) -> ItemToItem:
-    """P [I, F] with at most `dim` numbers a vector: those that hold most of training users' scores; all if F <= dim.
+    """Reduce P [I, F] to the `dim` directions that hold most of training users' scores; all if F <= dim.
 
     They are the right singular vectors of matrix @ P.
     """
@@ -196,7 +196,7 @@ def reduce_rank(weights: NDArray[np.floating[Any]], matrix: csr_matrix, dim: int
 
 
 def cooccurrence(name: str, matrix: csr_matrix, max_items: int) -> NDArray[np.floating[Any]]:
-    """R'R [I, I]: how many users each two items share; float64 for few items, float32 for many.
+    """Count the users that each two items share, R'R [I, I]; float64 for few items, float32 for many.
 
     Raises:
         ColdstartError: there are more than `max_items`.
@@ -205,7 +205,7 @@ def cooccurrence(name: str, matrix: csr_matrix, max_items: int) -> NDArray[np.fl
     if count > max_items:
         raise ColdstartError(
             f"{name}: {count:,} items that somebody liked need a matrix of {count**2 * 4 / 2**30:.1f} GiB, and "
-            f"max_items is {max_items:,}: raise it if there is memory for two such, or take ridge, which has none"
+            f"max_items is {max_items:,}: raise it if there is memory for two such, or use ridge, which needs none"
         )
     found = np.empty((count, count), np.float64 if count <= _EXACT else np.float32)
     rows, columns = matrix.T.tocsr(), matrix.tocsc()

@@ -1,8 +1,6 @@
-"""Pairs of items that the same users like: what a space of items is drawn together by. Arrays in, arrays out.
+"""Build training pairs of items that the same users like, and batches of them for `pair_loss`. Arrays in, arrays out.
 
-What it does not know: whether two items stand together because one was shown beside the other.
-
-Batches for `pair_loss`: anchors, each with an item that goes with it, from pairs of items or from histories.
+It does not know whether two items stand together because one was shown beside the other.
 """
 
 from __future__ import annotations
@@ -40,24 +38,25 @@ def item_pairs(
     smoothing: float = 1.0,
     seed: int = 0,
 ) -> Pairs:
-    """Pairs of items that users like together: of each item its `top` companions by score.
+    """Find pairs of items that users like together: for each item its `top` companions by score.
 
     `cosine` scores c_ij / sqrt(c_i c_j), c the users that like both or one. `swing` scores the sum over pairs of users
-    who both like i and j of 1 / (smoothing + the number of items that both like) (Yang et al., "Large Scale Product
-    Graph Construction for Recommendation in E-commerce", 2020, without its user weights): two who agree on little else
-    say more. It goes over items one at a time, with at most `history` users each, about a minute for 20,000 items.
+    who both like i and j of 1 / (smoothing + number of items that both like) (Yang et al., "Large Scale Product
+    Graph Construction for Recommendation in E-commerce", 2020, without its user weights): two who share few other
+    items count more. It goes over items one at a time, with at most `history` users each: about a minute for
+    20,000 items.
 
     Args:
         matrix: csr [U, I], above 0 where a user likes an item.
-        min_together: users that must like both.
-        cap: pairs that an item may stand in at most; otherwise popular items own the space.
-        history: items of one user that count, drawn at random where there are more.
+        min_together: least number of users that like both.
+        cap: most pairs of one item, so that popular items do not dominate.
+        history: most items of one user, drawn at random where there are more.
 
     Returns:
         int32 [P, 2], first < second, each pair once, in order; and their scores, float32 [P].
     """
     if kind not in ("cosine", "swing"):
-        raise ColdstartError(f"pairs by {kind!r}: there is cosine, swing")
+        raise ColdstartError(f"no pairs by {kind!r}: choose cosine or swing")
     liked = _at_most(_binary(matrix), history, seed)
     columns = liked.T.tocsr()
     counts = np.diff(columns.indptr).astype(np.float32)
@@ -87,16 +86,16 @@ def user_pairs(
     cap: int = 50,
     seed: int = 0,
 ) -> Pairs:
-    """Each liked item with the most alike of the other items that its user likes.
+    """Pair each liked item with the most similar other item that its user likes.
 
     Args:
         matrix: csr [U, I], above 0 where a user likes an item.
-        vectors: float [I, D], of length one or zero; alike is the cosine. An item with zeros is in no pair.
-        times: of the entries of `matrix`, same places; the `last` of a user are its latest. Without, they are drawn.
+        vectors: float [I, D], of length one or zero, compared by cosine. An item with zeros is in no pair.
+        times: times of the entries of `matrix`, same places: the `last` of a user are its latest. Without, drawn.
         cap: as for `item_pairs`.
 
     Returns:
-        As `item_pairs`; the score of a pair is the number of users who make it.
+        As `item_pairs`; the score of a pair is the number of its users.
     """
     some = np.any(vectors != 0, axis=1)
     liked = _at_most(_binary(matrix), last, seed, times)
@@ -125,14 +124,14 @@ _NOTHING = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32
 
 
 class _Swing:
-    """Scores of pairs of items, by users who like both."""
+    """Swing scores of pairs of items, by users who like both."""
 
     def __init__(self, likers: csr_matrix, smoothing: float) -> None:
         """`likers`: csr [I, U]."""
         self._likers, self._users, self._smoothing = likers, likers.T.tocsr(), smoothing
 
     def scores(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Of pairs whose first items ascend, float32 [P]."""
+        """Score pairs whose first items ascend, float32 [P]."""
         scores = np.zeros(len(first), np.float32)
         items, starts = np.unique(first, return_index=True)
         for item, start, end in zip(items, starts, [*starts[1:], len(first)], strict=True):
@@ -156,7 +155,7 @@ def _binary(matrix: csr_matrix) -> csr_matrix:
 
 
 def _at_most(matrix: csr_matrix, count: int, seed: int, by: csr_matrix | None = None) -> csr_matrix:
-    """At most `count` entries a row: drawn, or the greatest in `by`."""
+    """Limit rows to `count` entries: drawn, or the greatest in `by`."""
     from scipy.sparse import csr_matrix
 
     lengths = np.diff(matrix.indptr)
@@ -173,7 +172,7 @@ def _at_most(matrix: csr_matrix, count: int, seed: int, by: csr_matrix | None = 
 def _rank_within(
     groups: NDArray[np.int64], scores: NDArray[np.floating], ties: NDArray[np.integer]
 ) -> NDArray[np.int64]:
-    """Rank of each row in its group by score, from 0, best first; ties by the lower of `ties`."""
+    """Rank rows in their groups by score, from 0, best first; ties by the lower of `ties`."""
     order = np.lexsort((ties, -scores, groups))
     ordered = groups[order]
     ranks = np.empty(len(groups), np.int64)
@@ -182,7 +181,7 @@ def _rank_within(
 
 
 def _capped(first: NDArray[np.int64], second: NDArray[np.int64], scores: NDArray[np.float32], cap: int) -> Pairs:
-    """Pairs that are among the `cap` best of both their items; so none is in more."""
+    """Select the pairs that are among the `cap` best of both their items."""
     ends, others = np.concatenate([first, second]), np.concatenate([second, first])
     within = _rank_within(ends, np.concatenate([scores, scores]), others) < cap
     kept = within[: len(first)] & within[len(first) :]
@@ -194,12 +193,12 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PairSource:
-    """What is drawn from.
+    """Source of training examples.
 
     Attributes:
-        examples: int64 [P, 2]: an anchor and an item that goes with it.
-        known: csr [A, I]: above 0 for all items that go with an anchor.
-        bags: anchors are histories, and stand for the mean of some of their known items; otherwise they are items.
+        examples: int64 [P, 2]: an anchor and its positive item.
+        known: csr [A, I]: above 0 for all positive items of an anchor.
+        bags: anchors are histories, represented by the mean of some of their known items; otherwise they are items.
     """
 
     examples: Places
@@ -209,18 +208,23 @@ class PairSource:
 
 @dataclass(frozen=True)
 class Batch:
-    """`bags` int64 [B, m]: items whose mean is the anchor; `items` int64 [B]; further negatives: `others` int64 [r] for
-    all anchors, `hard` int64 [B, h] for each."""
+    """Batch of B pairs.
+
+    Attributes:
+        bags: int64 [B, m]: items whose mean is the anchor; items: int64 [B]: positives.
+        others: int64 [r]: further negatives of all anchors; hard: int64 [B, h]: further negatives of each anchor.
+        correction: sampling probabilities and known positives.
+    """
 
     bags: Places
     items: Places
     others: Places
     hard: Places
-    drawn: SamplingCorrection
+    correction: SamplingCorrection
 
 
 def source_of_pairs(pairs: NDArray[np.int32], items: int) -> PairSource:
-    """Both items of each pair, in turn, as the anchor."""
+    """Build a source with both items of each pair, in turn, as the anchor."""
     from scipy.sparse import csr_matrix, identity
 
     both = np.concatenate([pairs, pairs[:, ::-1]]).astype(np.int64)
@@ -230,7 +234,7 @@ def source_of_pairs(pairs: NDArray[np.int32], items: int) -> PairSource:
 
 
 def source_of_histories(liked: csr_matrix, *, cap: int, seed: int) -> PairSource:
-    """Each item that a user likes with the others that the same user likes; at most `cap` users an item, drawn."""
+    """Build a source of liked items with the user's other likes as anchor; at most `cap` users an item, drawn."""
     from scipy.sparse import csr_matrix
 
     known = csr_matrix(liked)
@@ -246,7 +250,7 @@ def source_of_histories(liked: csr_matrix, *, cap: int, seed: int) -> PairSource
 
 
 class Batches:
-    """Endless epochs of a source; what comes is set by the seed alone."""
+    """Batches of a source, determined by the seed alone."""
 
     def __init__(
         self,
@@ -263,12 +267,12 @@ class Batches:
     ) -> None:
         """
         Args:
-            met: items that further negatives are drawn from, evenly; `others` a batch, and `hard` an anchor, of the
-                category of the item that goes with it.
-            categories: of all items.
+            met: items that further negatives are drawn from, evenly: `others` a batch, and `hard` an anchor, of the
+                category of its positive.
+            categories: category of every item.
             size: anchors a batch; at most an eighth of the examples.
-            bag: items drawn of a history, with repetition.
-            log_q: without, all items and anchors are taken to be drawn as often.
+            bag: items drawn of a history, with replacement.
+            log_q: correct for sampling frequency; without, all items and anchors count as drawn equally often.
         """
         self._source, self._met, self._bag, self._others, self._hard = source, met, bag, others, hard
         self._random = np.random.default_rng(seed)
@@ -277,20 +281,20 @@ class Batches:
             np.bincount(column, minlength=length) / len(column)
             for column, length in zip(source.examples.T, source.known.shape, strict=True)
         ]
-        shares[1][met] += others / (self._size * len(met))  # an item comes as another's own, or as one of the others
+        shares[1][met] += others / (self._size * len(met))  # an item is drawn as a positive, or as one of the others
         self._log_q = [np.log(np.maximum(share, 1e-12)).astype(np.float32) * log_q for share in shares]
-        self._shelves = _ItemsByCategory(categories, met)
+        self._by_category = _ItemsByCategory(categories, met)
         self._hard_log_q = float(log_q)
 
     def epoch(self, most: int) -> Iterator[Batch]:
-        """Each example once, in another order each time; at most `most` of them."""
+        """Generate batches of each example once, in a new order each time; at most `most` examples."""
         examples = self._random.permutation(self._source.examples)[:most]
         for start in range(0, len(examples) - 1, self._size):
             yield self._batch(*examples[start : start + self._size].T)
 
     def _batch(self, anchors: Places, items: Places) -> Batch:
         known = self._source.known[anchors]
-        hard, log_q_hard = self._shelves.draw(items, self._hard, self._random)
+        hard, log_q_hard = self._by_category.draw(items, self._hard, self._random)
         others = self._random.choice(self._met, self._others)
         seconds = np.concatenate([items, others])
         columns = np.concatenate([seconds, hard.ravel()])
@@ -315,7 +319,7 @@ class Batches:
         )
 
     def _bags(self, known: csr_matrix, items: Places) -> Places:
-        """Known items of each row, none of them the item itself."""
+        """Draw known items of each row, except the item itself."""
         lengths = np.diff(known.indptr).astype(np.int64)
         rows = np.repeat(np.arange(len(items)), lengths)
         own = np.flatnonzero(known.indices == items[rows])  # exactly one a row, and rows ascend
@@ -327,22 +331,22 @@ class Batches:
 
 
 class _ItemsByCategory:
-    """Items by category, to draw from; those without one are a category of their own."""
+    """Items by category, to draw from; items without one are a category of their own."""
 
     def __init__(self, categories: Sequence[str | None], items: Places) -> None:
         names = np.array(["" if name is None else f"={name}" for name in categories], dtype=object).astype(str)
-        self._shelf = np.unique(names, return_inverse=True)[1]
-        self._items = items[np.argsort(self._shelf[items], kind="stable")]
-        self._sizes = np.bincount(self._shelf[items], minlength=self._shelf.max(initial=0) + 1)
+        self._category = np.unique(names, return_inverse=True)[1]
+        self._items = items[np.argsort(self._category[items], kind="stable")]
+        self._sizes = np.bincount(self._category[items], minlength=self._category.max(initial=0) + 1)
         self._starts = np.cumsum(self._sizes) - self._sizes
 
     def draw(self, of: Places, count: int, random: np.random.Generator) -> tuple[Places, NDArray[np.float32]]:
-        """`count` items [B, count] of the category of each, and log of how often a place of a batch would hold each.
+        """Draw `count` items [B, count] of the category of each, with the log of their frequency in a batch.
 
         A batch then estimates the sum over all items twice for those of the category: they weigh double.
         """
-        shelf = self._shelf[of]
-        sizes = self._sizes[shelf][:, None]
-        places = self._starts[shelf][:, None] + (random.random((len(of), count)) * sizes).astype(np.int64)
+        category = self._category[of]
+        sizes = self._sizes[category][:, None]
+        places = self._starts[category][:, None] + (random.random((len(of), count)) * sizes).astype(np.int64)
         often = np.log(max(count, 1) / (len(of) * sizes))
         return self._items[places], np.broadcast_to(often, places.shape).astype(np.float32)

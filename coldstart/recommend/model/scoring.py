@@ -1,9 +1,8 @@
-"""The best items of each user by dot product: exact, in blocks, on a GPU or on BLAS.
+"""Find the best items of each user by dot product: exact, in blocks, on a GPU or on BLAS.
 
-A product is the cheap part; sorting all scores costs several times as much. So the scores of a block are taken in
-groups, and of each group only the greatest is looked at: the k best items lie in the k groups with the greatest
-maxima, and after the first block only in groups whose maximum passes the k-th best score so far. Few groups are left
-to sort. Knows nothing of what the vectors mean.
+Sorting all scores costs several times as much as the product. So the scores of a block are split into groups, and only
+the maximum of each is inspected: the k best items lie in the k groups with the greatest maxima, and after the first
+block only in groups whose maximum passes the k-th best score so far. Knows nothing of what the vectors mean.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Top = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 BLOCK_BYTES = {"cpu": 64 << 20}  # scores in memory at a time, a thread
 DEVICE_BYTES = 1 << 30  # and on a device of its own
-GROUP = 32  # scores whose maximum is looked at as one
+GROUP = 32  # scores of one maximum
 ITEMS_AT_ONCE = 1 << 17
 ROWS_A_THREAD = 16  # fewer make a product too thin
 COPY_FROM = 64  # users from which copying the allowed items costs less than scoring all of them
@@ -42,13 +41,13 @@ def top_k(
     device: str = "auto",
     block_bytes: int | None = None,
 ) -> Top:
-    """Places of the k items with the greatest dot product for each user, and those products.
+    """Find the k items with the greatest dot product for each user, and those products.
 
     Args:
         users: float32 [B, D]; items: float32 [N, D]; finite.
-        exclude: csr [B, N]: whatever is stored there is left out for that user.
-        mask: bool [N]: the items that may be found; by default all.
-        block_bytes: about how much memory scores take at a time, a thread; by default by the device.
+        exclude: csr [B, N]: stored entries are left out for that user.
+        mask: bool [N]: the candidates; by default all items.
+        block_bytes: memory of scores at a time and thread, about; by default by the device.
 
     Returns:
         int64 [B, k] places, by falling score, equal ones by place; -1 where fewer are allowed.
@@ -61,7 +60,7 @@ def top_k(
 
 
 class Scorer:
-    """Items on their device, for many calls of `top_k`."""
+    """Items on a device, for many calls of `top_k`."""
 
     def __init__(self, items: Vectors, *, device: str = "auto", block_bytes: int | None = None) -> None:
         if items.ndim != 2 or not np.isfinite(items).all():
@@ -80,7 +79,7 @@ class Scorer:
         exclude: csr_matrix | None = None,
         mask: NDArray[np.bool_] | None = None,
     ) -> Top:
-        """As the function of that name."""
+        """Find the k best items of each user, as the function `top_k`."""
         import torch
 
         count, width = self._source.shape
@@ -126,7 +125,7 @@ class Scorer:
     def _rows(
         self, users: Vectors, k: int, left_out: csr_matrix | None, mask: NDArray[np.bool_] | None, buffer: torch.Tensor
     ) -> Top:
-        """Of some users; `buffer` has room for the scores of a block of items."""
+        """Rank items for some users; `buffer` has room for the scores of a block of items."""
         import torch
 
         with torch.inference_mode():
@@ -138,7 +137,7 @@ class Scorer:
             return _read(keys)
 
     def _among(self, own: NDArray[np.intp], users: Vectors, k: int, exclude: csr_matrix | None) -> Top:
-        """The same among a part of the items alone."""
+        """Rank the items at the places `own` alone."""
         part = Scorer(self._source[own], device=str(self._device), block_bytes=self._block_bytes)
         places, scores = part.top_k(users, k, exclude=None if exclude is None else exclude.tocsr()[:, own])
         return (np.where(places < 0, -1, own[places]) if len(own) else places), scores
@@ -146,7 +145,7 @@ class Scorer:
 
 @dataclass(frozen=True)
 class _Block:
-    """Items [low, high) as a group after the other: row `i * (width / GROUP) + j` holds item `low + j * GROUP + i`.
+    """Items [low, high) in groups, one after the other: row `i * (width / GROUP) + j` holds item `low + j * GROUP + i`.
 
     So the maxima of all groups are one running maximum over long rows, which is several times as fast as many short
     ones. Rows past the last item are zeros.
@@ -163,7 +162,7 @@ class _Block:
     def scores(
         self, users: torch.Tensor, left_out: csr_matrix | None, mask: NDArray[np.bool_] | None, room: torch.Tensor
     ) -> torch.Tensor:
-        """float32 [b, GROUP, width / GROUP], in `room` [b, width]; -inf where an item is not allowed."""
+        """Score users, float32 [b, GROUP, width / GROUP], in `room` [b, width]; -inf where an item is not allowed."""
         import torch
 
         groups = torch.mm(users, self.items.T, out=room).view(len(users), GROUP, -1)
@@ -191,10 +190,10 @@ def _block(items: Vectors, low: int, high: int, device: torch.device) -> _Block:
 
 
 def _better(best: torch.Tensor, block: _Block, groups: torch.Tensor, k: int) -> torch.Tensor:
-    """Keys of the best k items of each user so far, falling, int64 [b, at most k], with those of one more block.
+    """Merge the keys of each user's best k items so far, falling, int64 [b, at most k], with those of one more block.
 
     Of a block the k best under (score, place) lie in the k best groups under (maximum, place): each better group
-    holds an element that is better. So ties are settled exactly, and no more than k groups are ever looked into.
+    holds an element that is better. So ties are exact, and at most k groups are inspected.
     """
     import torch
 
@@ -214,7 +213,7 @@ def _better(best: torch.Tensor, block: _Block, groups: torch.Tensor, k: int) -> 
 
 
 def _first(maxima: torch.Tensor, count: int) -> torch.Tensor:
-    """Columns of the greatest in each row, equal ones the earlier first: int64 [b, count], in no order."""
+    """Find the columns of the greatest in each row, equal ones the earlier first: int64 [b, count], in no order."""
     import torch
 
     best = torch.topk(maxima, min(count + 1, maxima.shape[1]), dim=1)
@@ -225,7 +224,7 @@ def _first(maxima: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _keys(scores: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """int64 whose order is that of the scores, of equal ones the earlier place first."""
+    """Encode scores and places as int64 that sort by score, equal ones by the earlier place."""
     import torch
 
     bits = (scores + 0.0).view(torch.int32)  # -0.0 becomes 0.0
@@ -245,6 +244,6 @@ def _score(keys: torch.Tensor) -> torch.Tensor:
 
 
 def _read(keys: torch.Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Places and scores of keys; -1 and -inf where nothing was allowed."""
+    """Decode keys to places and scores; -1 and -inf where no item was allowed."""
     scores, places = _score(keys).cpu().numpy(), _places(keys).cpu().numpy()
     return np.where(np.isneginf(scores), -1, places), scores

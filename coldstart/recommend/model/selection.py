@@ -1,12 +1,9 @@
-"""Which mapper to trust: each fitted on some items and judged on others held out; the best is fitted on all.
+"""Select the mapper of a behaviour fit: candidates are fitted on some items and evaluated on others held out.
 
-The choice itself (weights of spaces, the best mapper, the blend) is learnt on the same held-out items: figures there
-are the best of several looks, and no promise. `coldstart evaluate recommend` makes those.
-
-How much each space counts in fusion, and how far it is whitened, found on held-out items: seconds a step.
-
-Judged by a small kernel ridge, which is quick; that what serves it serves other mappers too is an assumption. What no
-weight changes is made once: what the matrix says of users, and each space's whitened vectors.
+Weights and whitening of the spaces, the mapper and the blend are all selected on the same held-out items, so that their
+metrics are optimistic; `coldstart evaluate recommend` measures without that bias. Weights of spaces are scored by a
+small kernel ridge, which is quick, on the assumption that they suit other mappers too. The winner is fitted again on
+all items.
 """
 
 from __future__ import annotations
@@ -55,21 +52,22 @@ _BLEND_STEPS = 12
 
 @dataclass(frozen=True)
 class SelectionSettings:
-    """What is tried, and how it is judged.
+    """Settings of model selection.
 
     Attributes:
         candidates: label -> settings of a mapper; `mapper` names it where the label does not, and a list of values
             stands for one candidate each.
-        blend: whether a weighted sum of candidates may win too.
-        weights: space -> its weight in fusion; None: found on the held-out items.
-        power: how far spaces are whitened, 0 (not) to 0.5; None: found on the held-out items.
-        labels: whether category, tags and attributes count as a space of their own.
-        teacher: `als`, `bpr` or `pure_svd`; dim: numbers of its vectors.
-        warm_min: users that an item needs to be warm.
-        min_weight: rows of at least this weight speak for their item; None: above 0.
-        valid_share: of the groups of items that anybody met, held out; folds: how often that is done, on others each.
-        max_delta: how far, as a share of its length, a warm item's vector may go from what its content says.
-        calibrate: bring cold items' scores to the warm ones' mean and spread.
+        blend: also try a weighted sum of the candidates.
+        weights: space -> its weight in fusion; None: selected on the held-out items.
+        power: strength of whitening, 0 (none) to 0.5; None: selected on the held-out items.
+        labels: use category, tags and attributes as a space of their own.
+        teacher: `als`, `bpr` or `pure_svd`; dim: dimensions of its vectors.
+        warm_min: users from which on an item is warm.
+        min_weight: least weight of a row that counts as a like; None: above 0.
+        valid_share: share of the groups of items with interactions that a fold holds out; folds: number of folds, each
+            with other items.
+        max_delta: largest correction of a warm item's vector, as a share of its length.
+        calibrate: bring the scores of cold items to the mean and spread of warm ones.
     """
 
     candidates: Mapping[str, Candidate] = field(default_factory=lambda: CANDIDATES)
@@ -90,7 +88,7 @@ class SelectionSettings:
 
 @dataclass(frozen=True)
 class Selection:
-    """`report`: what was tried and what it gave, as JSON gives it."""
+    """Selected and fitted behaviour; `report`: candidates and their metrics, as JSON values."""
 
     behaviour: Behaviour
     report: Mapping[str, Any]
@@ -98,8 +96,8 @@ class Selection:
 
 @dataclass(frozen=True)
 class _FoldResult:
-    """Of one fold: its problem, and of each candidate the mapper's name, the mapper, its metrics, and as a blend of
-    one the vectors of the held-out items and of the users that are judged."""
+    """Results of one fold: its problem, and per candidate the mapper with its name, its metrics, and its vectors of the
+    held-out items and the fold's users, scaled as in a blend."""
 
     fold: Fold
     problem: Problem
@@ -108,11 +106,12 @@ class _FoldResult:
     vectors: Mapping[str, tuple[Vectors, Vectors]]
 
     def blend(self, parts: Mapping[str, float]) -> Blend:
+        """Blend fitted candidates: label -> weight."""
         return blend_of([(*self.mappers[label], weight) for label, weight in parts.items()], self.problem.features)
 
 
 def count_steps(settings: SelectionSettings) -> int:
-    """How often `choose` calls its `step`."""
+    """Count the calls of `step` by `select_model`."""
     return len(_expanded(settings.candidates)) * settings.folds + 2
 
 
@@ -124,15 +123,15 @@ def select_model(
     groups: NDArray[np.int64] | None = None,
     step: Callable[[], None] = lambda: None,
 ) -> Selection:
-    """Fit and judge every candidate, then fit the best on all there is.
+    """Fit and evaluate every candidate, then fit the best on all items.
 
     Args:
         interactions: rows of the training window, over `content.item_ids`.
-        groups: of the items, int64 [I]; those of one group are held out together. None: each is alone.
-        step: called after the weights, after each candidate of each fold, and at the end.
+        groups: of the items, int64 [I]; items of one group are held out together. None: each item alone.
+        step: called after the weights of spaces, after each candidate of each fold, and at the end.
 
     Raises:
-        ColdstartError: too few items to hold any out, or a candidate that does not exist.
+        ColdstartError: too few items to hold any out, or an unknown candidate.
     """
     settings = settings or SelectionSettings()
     if interactions.item_ids != content.item_ids:
@@ -152,9 +151,9 @@ def select_model(
     if len(parts) > 1:
         values[BLEND] = _blend_values(tried, parts)
     best = max(values, key=lambda label: _mean_ndcg(values[label]))
-    made, fusion = _problem(interactions, content, spaces, settings)
-    name, mapper = _fit(best, _candidate_settings(best, candidates, parts), made, settings.seed)
-    deltas = _deltas(mapper, made, warm, settings)
+    fit_problem, fusion = _problem(interactions, content, spaces, settings)
+    name, mapper = _fit(best, _candidate_settings(best, candidates, parts), fit_problem, settings.seed)
+    deltas = _deltas(mapper, fit_problem, warm, settings)
     calibration = _calibration(tried[0], best, parts) if settings.calibrate else Calibration.none()
     step()
     report = {
@@ -179,14 +178,14 @@ def select_model(
 
 
 def _expanded(candidates: Mapping[str, Candidate]) -> dict[str, Candidate]:
-    """One candidate for every combination of listed values."""
+    """Expand candidates: one for every combination of listed values."""
     if not candidates:
-        raise ColdstartError(f"no candidates to choose from: name one or more of {', '.join(model.names())}")
+        raise ColdstartError(f"no candidate mappers: name one or more of {', '.join(model.names())}")
     found: dict[str, Candidate] = {}
     for label, given in candidates.items():
         name = given.get("mapper", label)
         if name not in model.names():
-            raise ColdstartError(f"candidate {label!r}: no mapper {name!r}; there is {', '.join(model.names())}")
+            raise ColdstartError(f"candidate {label!r}: no mapper {name!r}; choose among {', '.join(model.names())}")
         listed = {key: value for key, value in given.items() if isinstance(value, list | tuple)}
         for values in product(*listed.values()):
             chosen = dict(zip(listed, values, strict=True))
@@ -230,10 +229,10 @@ def _space_weights(fold: Fold, content: Content, settings: SelectionSettings) ->
     )
 
 
-def _fit(label: str, given: Candidate, made: Problem, seed: int) -> tuple[str, Mapper]:
+def _fit(label: str, given: Candidate, fit_problem: Problem, seed: int) -> tuple[str, Mapper]:
     name = str(given.get("mapper", label))
     settings = {key: value for key, value in given.items() if key != "mapper"}
-    return name, model.fit(name, made, seed=seed, **settings)
+    return name, model.fit(name, fit_problem, seed=seed, **settings)
 
 
 def _fit_candidates(
@@ -244,17 +243,19 @@ def _fit_candidates(
     settings: SelectionSettings,
     step: Callable[[], None],
 ) -> _FoldResult:
-    made, _ = _problem(fold.train, content, spaces, settings)
+    fit_problem, _ = _problem(fold.train, content, spaces, settings)
     mappers, values, vectors = {}, {}, {}
     for label, given in candidates.items():
-        mappers[label] = _fit(label, given, made, settings.seed)
+        mappers[label] = _fit(label, given, fit_problem, settings.seed)
         mapper = mappers[label][1]
-        values[label] = fold.values(mapper.items(made.features[fold.held]), mapper.users(made.matrix[fold.users]))
+        values[label] = fold.values(
+            mapper.items(fit_problem.features[fold.held]), mapper.users(fit_problem.matrix[fold.users])
+        )
         if settings.blend:
-            alone = blend_of([(*mappers[label], 1.0)], made.features)
-            vectors[label] = alone.items(made.features[fold.held]), alone.users(made.matrix[fold.users])
+            alone = blend_of([(*mappers[label], 1.0)], fit_problem.features)
+            vectors[label] = alone.items(fit_problem.features[fold.held]), alone.users(fit_problem.matrix[fold.users])
         step()
-    return _FoldResult(fold, made, mappers, values, vectors)
+    return _FoldResult(fold, fit_problem, mappers, values, vectors)
 
 
 def _concatenated(parts: Sequence[Values]) -> Values:
@@ -270,7 +271,7 @@ def _intervals(values: Values) -> dict[str, dict[str, float]]:
 
 
 def _blend(tried: Sequence[_FoldResult], scores: Mapping[str, float]) -> dict[str, float]:
-    """Weights by greedy selection with replacement (Caruana et al., ICML 2004), from the best candidate alone."""
+    """Select blend weights greedily with replacement (Caruana et al., ICML 2004), from the best candidate on."""
     chosen = [max(scores, key=scores.__getitem__)]
     best = scores[chosen[0]]
     for _ in range(_BLEND_STEPS):
@@ -296,22 +297,22 @@ def _blend_values(tried: Sequence[_FoldResult], parts: Mapping[str, float]) -> V
     return _concatenated(found)
 
 
-def _deltas(mapper: Mapper, made: Problem, warm: NDArray[np.bool_], settings: SelectionSettings) -> Vectors:
-    vectors = mapper.items(made.features)
-    deltas = bounded_deltas(vectors, mapper.users(made.matrix), made.matrix, max_delta=settings.max_delta)
+def _deltas(mapper: Mapper, fit_problem: Problem, warm: NDArray[np.bool_], settings: SelectionSettings) -> Vectors:
+    vectors = mapper.items(fit_problem.features)
+    deltas = bounded_deltas(vectors, mapper.users(fit_problem.matrix), fit_problem.matrix, max_delta=settings.max_delta)
     deltas[~warm] = 0
     return deltas
 
 
 def _calibration(tried: _FoldResult, best: str, parts: Mapping[str, float]) -> Calibration:
-    """On one fold, where the held-out items are the cold ones and what became of them is known."""
-    fold, made = tried.fold, tried.problem
+    """Fit the calibration on one fold, whose held-out items are the cold ones, with known likes."""
+    fold, fit_problem = tried.fold, tried.problem
     mapper = tried.blend(parts) if best == BLEND and BLEND not in tried.mappers else tried.mappers[best][1]
-    cold = np.zeros(len(made.features), bool)
+    cold = np.zeros(len(fit_problem.features), bool)
     cold[fold.held] = True
-    kept = np.flatnonzero(cold | (np.diff(made.matrix.tocsc().indptr) > 0))
-    users = mapper.users(made.matrix[fold.users])
-    return fit_calibration(users, mapper.items(made.features[kept]), cold[kept])
+    kept = np.flatnonzero(cold | (np.diff(fit_problem.matrix.tocsc().indptr) > 0))
+    users = mapper.users(fit_problem.matrix[fold.users])
+    return fit_calibration(users, mapper.items(fit_problem.features[kept]), cold[kept])
 
 
 POWERS = (0.0, 0.25, 0.5)
@@ -326,12 +327,12 @@ _ROUNDS = 2
 _DIM, _LANDMARKS = 64, 2000
 
 
-_MOST_ITEMS = 20_000  # that are learnt from
+_MOST_ITEMS = 20_000  # of a fit that scores weights
 
 
 @dataclass(frozen=True)
 class SpaceWeights:
-    """`weights` of the spaces, which add up to 1, and the `power` of whitening."""
+    """Weights of the spaces, which add up to 1, and the `power` of whitening."""
 
     weights: Mapping[str, float]
     power: float
@@ -346,20 +347,20 @@ def fit_space_weights(
     weights: Mapping[str, float] | None = None,
     powers: Sequence[float] = POWERS,
 ) -> SpaceWeights:
-    """The power that serves best with the weights given, or equal ones; then, where none are, a coordinate search."""
+    """Select the power of whitening with the given or equal weights; then, without given ones, search the weights."""
     met = np.flatnonzero(np.bincount(fold.train.items, minlength=len(content)))
     fusions = fit_fusions(content, met, weights=weights, powers=powers, labels=labels)
     given = problem_without_features(fold.train, content, min_weight)
-    people = fit_user_targets(given, dim=_DIM)
-    users, judged_by = given.matrix[fold.users], min(len(met), _MOST_ITEMS)
-    learnt = np.sort(np.random.default_rng(0).permutation(met)[:judged_by])
-    known = content.take(np.concatenate([learnt, fold.held]))
-    people = replace(people, targets=people.targets[learnt], met=people.met[learnt])
+    user_targets = fit_user_targets(given, dim=_DIM)
+    users, most_items = given.matrix[fold.users], min(len(met), _MOST_ITEMS)
+    fitted_items = np.sort(np.random.default_rng(0).permutation(met)[:most_items])
+    known = content.take(np.concatenate([fitted_items, fold.held]))
+    user_targets = replace(user_targets, targets=user_targets.targets[fitted_items], met=user_targets.met[fitted_items])
 
     def score(parts: Mapping[str, Vectors], place: int, chosen: Mapping[str, float]) -> float:
         features = fusions[place].reweighed(chosen).fuse(parts)
-        mapper = fit_items(people, features[: len(learnt)], landmarks=_LANDMARKS)
-        found = fold.values(mapper.items(features[len(learnt) :]), mapper.users(users))
+        mapper = fit_items(user_targets, features[: len(fitted_items)], landmarks=_LANDMARKS)
+        found = fold.values(mapper.items(features[len(fitted_items) :]), mapper.users(users))
         return float(np.nanmean(found[SELECTION_METRIC]))
 
     parts: Mapping[str, Vectors] = {}

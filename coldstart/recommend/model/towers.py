@@ -1,10 +1,7 @@
-"""A tower: a small network from the numbers of an item or a user to its vector.
+"""Train small networks on content and behaviour: towers, batches of likes, and the losses of ALDI and InfoNCE.
 
-What a student who knows content alone learns of a teacher who knows behaviour: the losses of ALDI. Tensors in.
-
-What trainings on single likes share: users by their histories, batches of likes, and a start by least squares.
-
-InfoNCE over pairs that were drawn unevenly: the loss of `mappers/contrastive.py`. Tensors in, a number out.
+A tower maps the features of an item or a user to its vector. `Likes` holds what trainings on single likes share: users
+by their histories, batches, and a start by least squares. Tensors in, tensors or a number out.
 """
 
 from __future__ import annotations
@@ -25,13 +22,13 @@ from coldstart.recommend.model.factors import FoldIn, fit_fold_in
 Drop = Callable[[torch.Tensor], torch.Tensor]
 
 
-_ROWS = 8192  # at a time, outside of training
+_ROWS = 8192  # mapped at a time, outside of training
 
 
 class Tower(nn.Module):
-    """Layers with GELU between and, beside them, one linear way, both added; then LayerNorm where `norm` is set.
+    """Network of GELU layers added to a linear shortcut; then LayerNorm where `norm` is set.
 
-    The layers' last weights start at zero, so that an untrained tower is its linear way.
+    The layers' last weights start at zero, so that an untrained tower is its linear shortcut.
     """
 
     def __init__(self, inputs: int, hidden: Sequence[int], dim: int, *, norm: bool = True) -> None:
@@ -44,7 +41,7 @@ class Tower(nn.Module):
             nn.init.zeros_(weight)  # type: ignore[arg-type]
 
     def forward(self, rows: torch.Tensor, drop: Drop | None = None) -> torch.Tensor:
-        """float [B, inputs], of about unit length, -> [B, dim]; `drop` blanks out numbers of rows and hidden layers."""
+        """Map float [B, inputs], of about unit length, to [B, dim]; `drop` is dropout on rows and hidden layers."""
         rows = rows * rows.shape[1] ** 0.5
         rows = drop(rows) if drop else rows
         found = rows
@@ -57,14 +54,14 @@ class Tower(nn.Module):
         return added
 
     @torch.no_grad()
-    def start_at(self, straight: Vectors) -> None:
-        """Let the tower give `rows @ straight`, float [inputs, dim], before it is trained."""
-        weights = straight.T / straight.shape[0] ** 0.5
+    def set_linear(self, matrix: Vectors) -> None:
+        """Initialise the shortcut so that the untrained tower gives `rows @ matrix`, float [inputs, dim]."""
+        weights = matrix.T / matrix.shape[0] ** 0.5
         self.straight.weight.copy_(torch.from_numpy(np.ascontiguousarray(weights, np.float32)))
 
     @torch.no_grad()
     def vectors(self, rows: Vectors) -> Vectors:
-        """Of many rows, float32 [N, inputs] -> float32 [N, dim], in blocks."""
+        """Map many rows, float32 [N, inputs] -> float32 [N, dim], in blocks."""
         device = self.straight.weight.device
         blocks = [
             self(torch.from_numpy(np.ascontiguousarray(rows[start : start + _ROWS], np.float32)).to(device))
@@ -75,12 +72,12 @@ class Tower(nn.Module):
         return np.concatenate(blocks) if blocks else np.empty((0, self.straight.out_features), np.float32)
 
     def arrays(self, prefix: str = "") -> dict[str, Vectors]:
-        """All weights by name, float32."""
+        """Return all weights by name, float32."""
         return {prefix + name: weight.detach().cpu().numpy().copy() for name, weight in self.state_dict().items()}
 
 
 def restore_tower(arrays: Arrays, prefix: str = "") -> Tower:
-    """A tower from its arrays, on the CPU."""
+    """Restore a tower from its arrays, on the CPU."""
     own = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
     count = sum(name.startswith("layers.") and name.endswith(".weight") for name in own)
     shapes = [own[f"layers.{place}.weight"].shape for place in range(count)]
@@ -90,7 +87,7 @@ def restore_tower(arrays: Arrays, prefix: str = "") -> Tower:
 
 
 def principal_directions(rows: Vectors, dim: int) -> Vectors:
-    """The `dim` directions in which rows [N, F] are longest (not centred), float32 [F, dim]; zeros where F is less."""
+    """Compute the first `dim` principal directions of rows [N, F], not centred: float32 [F, dim]; zeros beyond F."""
     gram = rows.astype(np.float64).T @ rows
     _, vectors = np.linalg.eigh(gram)
     found = np.zeros((rows.shape[1], dim), np.float32)
@@ -100,7 +97,7 @@ def principal_directions(rows: Vectors, dim: int) -> Vectors:
 
 
 def random_dropout(share: float, generator: torch.Generator) -> Drop | None:
-    """Blanks out this share of all numbers and makes the others greater by as much; drawn on the CPU."""
+    """Build a dropout of this share, drawn on the CPU; None for 0."""
     if not share:
         return None
 
@@ -112,7 +109,7 @@ def random_dropout(share: float, generator: torch.Generator) -> Drop | None:
 
 
 def torch_generator(seed: int) -> torch.Generator:
-    """A source of random numbers of its own, on the CPU."""
+    """Create a random generator on the CPU."""
     return torch.Generator().manual_seed(seed)
 
 
@@ -125,7 +122,7 @@ def aldi_loss(
     ranking: float = 1.0,
     steepness: float = 0.1,
 ) -> torch.Tensor:
-    """Losses after Huang et al., "Aligning Distillation For Cold-Start Item Recommendation", SIGIR 2023.
+    """Compute the losses of Huang et al., "Aligning Distillation For Cold-Start Item Recommendation", SIGIR 2023.
 
     With s+ and s- the scores of a liked and another item by student (S) and teacher (T), and w = tanh(steepness n+) for
     the n+ users of the liked item, since a teacher knows little of an item with few, the mean over B triples of
@@ -152,8 +149,12 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class LikeBatch:
-    """`users` int64 [B]; `items` int64 [B], one that each likes; `others` int64 [n]: drawn evenly from all that anybody
-    met; `liked` bool [B, n]: which of these each user likes."""
+    """Batch of likes.
+
+    Attributes:
+        users: int64 [B]; items: int64 [B], one that each likes.
+        others: int64 [n]: drawn evenly from all items with an interaction; liked: bool [B, n]: known likes among them.
+    """
 
     users: Places
     items: Places
@@ -162,18 +163,18 @@ class LikeBatch:
 
 
 class Likes:
-    """Users, items and their likes, of a problem."""
+    """Users, items and likes of a problem, scaled for training."""
 
     def __init__(self, name: str, problem: Problem, seed: int) -> None:
-        """`name`: of the mapper, for what it cannot learn from."""
+        """`name`: of the mapper, for error messages."""
         self.counts = trainable_items(name, problem)
         self.matrix = problem.matrix.tocsr()
         self.features = np.ascontiguousarray(problem.features, np.float32)
-        self.folding: FoldIn = fit_fold_in(problem.teacher, self.matrix)
-        folded, items = self.folding.users(self.matrix), problem.teacher.items
+        self.fold_in: FoldIn = fit_fold_in(problem.teacher, self.matrix)
+        folded, items = self.fold_in.users(self.matrix), problem.teacher.items
         typical = float(np.sqrt(np.mean((folded[folded.any(axis=1)] ** 2).sum(axis=1)) or 1.0))
         self.scale = 1 / typical
-        """What folded users are multiplied by, so that they are of about unit length; items are divided by it."""
+        """Factor that brings folded-in users to about unit length; items are divided by it."""
         self.users, self.items = folded * np.float32(self.scale), items * np.float32(typical)
         users = np.repeat(np.arange(self.matrix.shape[0]), np.diff(self.matrix.indptr))
         kept = (self.matrix.data > 0) & (self.counts[self.matrix.indices] > 0)
@@ -182,8 +183,8 @@ class Likes:
         self._met = np.flatnonzero(met & np.any(self.features != 0, axis=1))
         self.random = np.random.default_rng(seed)
 
-    def draws(self, size: int, others: int, most: int) -> Iterator[LikeBatch]:
-        """Each like once, at most `most` of them, in another order each time; `size` a batch, at most an eighth."""
+    def batches(self, size: int, others: int, most: int) -> Iterator[LikeBatch]:
+        """Generate batches of each like once, at most `most`, in a new order each time; `size` at most an eighth."""
         likes = self.random.permutation(self._likes)[:most]
         size = max(1, min(size, -(-len(likes) // 8)))
         for start in range(0, len(likes), size):
@@ -193,8 +194,8 @@ class Likes:
             liked = (self.matrix[users][:, wanted].toarray() > 0)[:, places]
             yield LikeBatch(users, items, drawn, liked)
 
-    def content_start(self, kappa: float = 10.0) -> Vectors:
-        """Ridge of the teacher's items on content, the more users an item has the more it counts: float32 [F, D]."""
+    def ridge_on_content(self, kappa: float = 10.0) -> Vectors:
+        """Fit a ridge of the teacher's items on content, weighted by users of an item: float32 [F, D]."""
         weights = confidence(self.counts, kappa)[:, None]
         rows = self.features.astype(np.float64)
         gram = (weights * rows).T @ rows
@@ -205,12 +206,12 @@ class Likes:
 
 @dataclass(frozen=True)
 class SamplingCorrection:
-    """What a batch of B pairs was drawn with, r further negatives for all of them, and h for each.
+    """Sampling frequencies and known positives of a batch of B pairs with r shared and h own negatives each.
 
     Attributes:
-        log_q_first: [B], log of how often a draw gives this first. log_q_second: [B + r], the same of the seconds.
+        log_q_first: [B], log of the sampling frequency of each first. log_q_second: [B + r], the same of the seconds.
         known: bool [B, B + r]: first i and second j are known to belong together; its diagonal is not read.
-        log_q_hard: [B, h], log of how often it is drawn, in draws for each pair.
+        log_q_hard: [B, h], log of the sampling frequency, in draws for each pair.
         known_hard: bool [B, h]: the negative is known to belong to the pair's first.
     """
 
@@ -221,17 +222,17 @@ class SamplingCorrection:
     known_hard: torch.Tensor
 
     def to(self, device: torch.device) -> SamplingCorrection:
-        """On that device."""
+        """Move to a device."""
         return SamplingCorrection(*(getattr(self, part.name).to(device) for part in fields(self)))
 
 
 def pair_loss(
-    first: torch.Tensor, second: torch.Tensor, hard: torch.Tensor, drawn: SamplingCorrection, temperature: float
+    first: torch.Tensor, second: torch.Tensor, hard: torch.Tensor, correction: SamplingCorrection, temperature: float
 ) -> torch.Tensor:
-    """Symmetric InfoNCE with logQ correction (Bengio & Senécal 2003; Yi et al., RecSys 2019, for two towers).
+    """Compute symmetric InfoNCE with logQ correction (Bengio & Senécal 2003; Yi et al., RecSys 2019, for two towers).
 
     The mean over pairs i of `-log(e_ii / sum_j e_ij)`, where `e_ij = exp(s_ij / temperature - log q_j)`, s the dot
-    products and q how often j is drawn: popular items are drawn more often and would be pushed away as often. Once
+    products and q how often j is drawn: popular items are drawn more often and would be pushed away more often. Once
     over all seconds j and the hard negatives of i, once over all firsts j; then halved. j runs over i itself and all
     that are not `known`.
 
@@ -243,11 +244,11 @@ def pair_loss(
         A number.
     """
     size = len(first)
-    out = drawn.known & torch.eye(size, len(second), dtype=torch.bool, device=first.device).logical_not()
+    out = correction.known & torch.eye(size, len(second), dtype=torch.bool, device=first.device).logical_not()
     scores = first @ second.T / temperature
-    near = torch.einsum("bd,bhd->bh", first, hard) / temperature - drawn.log_q_hard
-    forth = (scores - drawn.log_q_second).masked_fill(out, -torch.inf)
-    forth = torch.cat([forth, near.masked_fill(drawn.known_hard, -torch.inf)], dim=1)
-    back = (scores[:, :size].T - drawn.log_q_first).masked_fill(out[:, :size].T, -torch.inf)
+    near = torch.einsum("bd,bhd->bh", first, hard) / temperature - correction.log_q_hard
+    forth = (scores - correction.log_q_second).masked_fill(out, -torch.inf)
+    forth = torch.cat([forth, near.masked_fill(correction.known_hard, -torch.inf)], dim=1)
+    back = (scores[:, :size].T - correction.log_q_first).masked_fill(out[:, :size].T, -torch.inf)
     losses = [-side.log_softmax(1).diagonal().mean() for side in (forth, back)]
     return (losses[0] + losses[1]) / 2

@@ -1,7 +1,7 @@
-"""blend: several mappers as one, each user's scores by each of them brought to one spread and added by weight.
+"""Blend several mappers into one: each user's scores of every mapper scaled to one spread, then added by weight.
 
-Vectors of the parts stand side by side, so that a product with them is that sum. A user's vector by a part is divided
-by the deviation of the scores that it gives to the training items: mappers score in units of their own.
+Vectors of the parts are concatenated, so that a product is that sum. A user's vector of a part is divided by the
+deviation of its scores over the training items, since mappers score in different units.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """`spread` float32 [D, D]: covariance of the training items' vectors by this part."""
+    """Mapper of a blend, with its weight; `spread` float32 [D, D]: covariance of its training item vectors."""
 
     name: str
     mapper: Mapper
@@ -31,20 +31,23 @@ class Part:
 
 
 class Blend:
-    """See `coldstart.recommend.model.Mapper`."""
+    """Fitted blend; see `coldstart.recommend.model.Mapper`."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(parts)
 
     def items(self, features: Vectors) -> Vectors:
+        """Map content to item vectors; see `Mapper.items`."""
         return np.concatenate([part.weight * part.mapper.items(features) for part in self.parts], axis=1)
 
     def users(self, histories: csr_matrix) -> Vectors:
+        """Map histories to user vectors; see `Mapper.users`."""
         return np.concatenate(
             [_scale_to_unit_spread(part.mapper.users(histories), part.spread) for part in self.parts], axis=1
         )
 
     def arrays(self) -> Arrays:
+        """Return the arrays that `restore` reads."""
         found: dict[str, Any] = {"names": np.array([part.name for part in self.parts])}
         for place, part in enumerate(self.parts):
             found |= {f"{place}.weight": np.array([part.weight]), f"{place}.spread": part.spread}
@@ -53,10 +56,10 @@ class Blend:
 
 
 def fit(problem: Problem, *, seed: int = 0, parts: Mapping[str, Mapping[str, Any]]) -> Blend:
-    """Fit every part.
+    """Fit every mapper of a blend.
 
     Args:
-        parts: label -> its `weight`, its `mapper` (by default the label), and settings of that.
+        parts: label -> its `weight`, its `mapper` (by default the label), and the mapper's settings.
 
     Raises:
         ColdstartError: there are no parts.
@@ -73,13 +76,16 @@ def fit(problem: Problem, *, seed: int = 0, parts: Mapping[str, Mapping[str, Any
 
 
 def blend_of(parts: Sequence[tuple[str, Mapper, float]], features: Vectors) -> Blend:
-    """A blend of mappers that are fitted already: name, mapper and weight of each; features float32 [I, F] of the items
-    over which scores are brought to one spread.
+    """Blend fitted mappers: name, mapper and weight of each.
+
+    Args:
+        features: float32 [I, F], of the items over which scores are scaled to one spread.
     """
     return Blend([Part(name, mapper, weight, _spread(mapper.items(features))) for name, mapper, weight in parts])
 
 
 def restore(arrays: Arrays) -> Blend:
+    """Restore a blend from its arrays."""
     parts = []
     for place, name in enumerate(arrays["names"].tolist()):
         start = f"{place}.mapper."
@@ -96,7 +102,7 @@ def _spread(items: Vectors) -> Vectors:
 
 
 def _scale_to_unit_spread(users: Vectors, spread: Vectors) -> Vectors:
-    """Users [B, D] by the deviation of the scores that they give; a user without any stays zero."""
+    """Divide users [B, D] by the deviation of their scores; a user of zeros stays zero."""
     deviation = np.sqrt(np.maximum(np.einsum("bd,bd->b", users @ spread, users), 0))
     even: Vectors = users / np.where(deviation > 1e-12, deviation, 1).astype(np.float32)[:, None]
     return even

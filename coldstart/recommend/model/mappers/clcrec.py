@@ -1,9 +1,8 @@
-"""clcrec: content that stands in for an item's own vector: CLCRec (Wei et al., "Contrastive Learning for Cold-Start
-Recommendation", ACM Multimedia 2021).
+"""Train content vectors to replace an item's own vector: CLCRec (Wei et al., ACM Multimedia 2021).
 
-It departs from the paper in three things. A user's vector is a trained map of what the teacher gives for a history, and
-not a free one, so that users nobody has trained on have one too. Negatives are drawn for a batch, not for each like.
-Training starts from the teacher, and from its least squares on content.
+It departs from the paper in three points. A user's vector is a trained map of the teacher's fold-in of a history, not a
+free parameter, so that new users have one too. Negatives are drawn for a batch, not for each like. Training starts from
+the teacher, and from its least squares on content.
 """
 
 from __future__ import annotations
@@ -37,16 +36,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How it is trained; vectors have as many numbers as the teacher's.
+    """Settings of the training; vectors have the teacher's dimensions.
 
     Attributes:
-        hidden: widths of the layers between; none for a linear tower.
-        negatives: a batch; temperature: what dot products are divided by.
-        item_temperature: the same for cosines of an item with contents; None: as `temperature`, as in the paper.
-        item_share: weight of the loss between items and contents; 1 less that is of the loss between users and items.
-        content_share: of the items whose vector gives way to their content in the latter.
+        hidden: widths of the hidden layers; none for a linear tower.
+        negatives: negatives of a batch; temperature: divisor of dot products.
+        item_temperature: divisor of cosines of items with contents; None: `temperature`, as in the paper.
+        item_share: weight of the loss between items and contents; the loss between users and items gets the rest.
+        content_share: share of the items represented by their content in the latter.
         distil: add the losses of ALDI.
-        likes: at most, an epoch.
+        likes: most likes of an epoch.
     """
 
     hidden: Sequence[int] = (256,)
@@ -74,7 +73,7 @@ def fit(
     refit: bool = True,
     **recipe: Any,
 ) -> Clcrec:
-    """Train, see `Recipe` and `early_stop.train`.
+    """Train a mapper with early stopping; settings as `Recipe` and `holdout.train`.
 
     Raises:
         ColdstartError: no liked item has content.
@@ -92,26 +91,29 @@ def fit(
 
 
 def restore(arrays: Arrays) -> Clcrec:
-    """From `arrays()`."""
+    """Restore a mapper from its arrays."""
     return Clcrec(restore_tower(arrays, "tower."), restore_fold_in(arrays), arrays["change"])
 
 
 @dataclass(frozen=True)
 class Clcrec:
-    """See `coldstart.recommend.model.Mapper`; `change` float32 [D, D]: from a teacher's user to one of this space."""
+    """Fitted CLCRec; see `coldstart.recommend.model.Mapper`. `change` float32 [D, D] maps the teacher's users here."""
 
     tower: Tower
-    folding: FoldIn
+    fold_in: FoldIn
     change: Vectors
 
     def items(self, features: Vectors) -> Vectors:
+        """Map content to item vectors; see `Mapper.items`."""
         return self.tower.vectors(features)
 
     def users(self, histories: csr_matrix) -> Vectors:
-        return self.folding.users(histories) @ self.change
+        """Map histories to user vectors; see `Mapper.users`."""
+        return self.fold_in.users(histories) @ self.change
 
     def arrays(self) -> Arrays:
-        return {**self.tower.arrays("tower."), **self.folding.arrays(), "change": self.change}
+        """Return the arrays that `restore` reads."""
+        return {**self.tower.arrays("tower."), **self.fold_in.arrays(), "change": self.change}
 
 
 def clcrec_loss(
@@ -124,12 +126,12 @@ def clcrec_loss(
     item_temperature: float,
     item_share: float,
 ) -> torch.Tensor:
-    """`item_share InfoNCE(v / |v|, c / |c|) + (1 - item_share) InfoNCE(u, m)`, a mean over B likes.
+    """Compute `item_share InfoNCE(v / |v|, c / |c|) + (1 - item_share) InfoNCE(u, m)`, a mean over B likes.
 
     Args:
         users: u, [B, D]. own: vector v, content c and their mixture m of the liked items, each [B, D].
         others: content and mixture of the negatives, each [n, D].
-        out: bool [B, n]: negatives that are none: what the user likes.
+        out: bool [B, n]: negatives to ignore, since the user likes them.
     """
     vectors, contents, mixed = own
     anchors, contents = functional.normalize(vectors, dim=1), functional.normalize(contents, dim=1)
@@ -145,7 +147,7 @@ def clcrec_loss(
 
 
 class _Learner:
-    """See `early_stop.Learner`."""
+    """Training in progress; see `holdout.Learner`."""
 
     def __init__(self, problem: Problem, recipe: Recipe, seed: int) -> None:
         self._likes, self._recipe = Likes("clcrec", problem, seed), recipe
@@ -156,7 +158,7 @@ class _Learner:
             self._tower = Tower(likes.features.shape[1], recipe.hidden, dim, norm=False)
         # scores of the teacher lie within 0 and 1, where a temperature of 2 sees no difference
         stretch = float(recipe.temperature / max(_spread(likes), 1e-6)) ** 0.5
-        self._tower.start_at(likes.content_start() * stretch)
+        self._tower.set_linear(likes.ridge_on_content() * stretch)
         self._tower.to(self._device)
         self._own = torch.tensor(likes.items * stretch, device=self._device).requires_grad_(True)
         self._change = (torch.eye(dim, device=self._device) * stretch).requires_grad_(True)
@@ -169,8 +171,9 @@ class _Learner:
         self._drop = random_dropout(recipe.dropout, torch_generator(seed))
 
     def epoch(self) -> float:
+        """Train one epoch; returns the mean loss."""
         recipe, losses = self._recipe, []
-        for draw in self._likes.draws(recipe.batch_size, recipe.negatives, recipe.likes):
+        for draw in self._likes.batches(recipe.batch_size, recipe.negatives, recipe.likes):
             loss = self._loss(draw)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimiser.step(recipe.lr)
@@ -178,8 +181,9 @@ class _Learner:
         return float(torch.stack(losses).mean())
 
     def mapper(self) -> Clcrec:
+        """Return the current mapper."""
         change = self._change.detach().cpu().numpy() * np.float32(self._likes.scale)
-        return Clcrec(restore_tower(self._tower.arrays()), self._likes.folding, change)
+        return Clcrec(restore_tower(self._tower.arrays()), self._likes.fold_in, change)
 
     def _loss(self, draw: LikeBatch) -> torch.Tensor:
         recipe, likes, device, size = self._recipe, self._likes, self._device, len(draw.items)
@@ -216,7 +220,7 @@ class _Learner:
 
 
 def _spread(likes: Likes) -> float:
-    """Deviation of the teacher's scores over users and liked items."""
+    """Compute the standard deviation of the teacher's scores over users and liked items."""
     users, items = likes.users[likes.users.any(axis=1)], likes.items[likes.counts > 0]
     centred = items - items.mean(axis=0)
     return float(

@@ -1,8 +1,8 @@
-"""contrastive: a tower over content, trained so that items that the same users like lie close; a user is their mean.
+"""Train a tower over content by contrastive pairs: items that the same users like lie close; a user is their mean.
 
-As in PinCLIP and QARM, content is drawn towards behaviour by pairs of items, not by vectors of a teacher. Pairs and the
-correction for uneven draws take popularity out of the space, so a prior of it, judged by content, comes back as one
-more dimension, with the weight that ranks held-out items best.
+As in PinCLIP and QARM, content is aligned to behaviour by pairs of items, not by vectors of a teacher. Pairs and the
+correction for sampling frequency take popularity out of the space, so popularity predicted from content comes back as
+one more dimension, with the weight that ranks held-out items best.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ from coldstart.recommend.model.towers import (
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-_WEIGHTS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # of the prior, that are tried
+_WEIGHTS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # candidate weights of predicted popularity
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How it is trained.
+    """Settings of the training.
 
     Attributes:
-        dim: numbers of a vector, without the prior.
-        hidden: widths of the layers between; None: (512, 256), or (256,) below 5,000 items.
+        dim: dimensions of a vector, without popularity.
+        hidden: widths of the hidden layers; None: (512, 256), or (256,) below 5,000 items.
         pairs: `histories`: each liked item with the mean of `bag` others that its user likes; `items`: two items that
-            users like together; `users`: each liked item with the most alike of its user's others, by the teacher.
-        cap: examples that an item may stand in; kind, min_together, top: of `item_pairs`.
-        examples: at most, an epoch.
+            users like together; `users`: each liked item with the most similar of its user's others, by the teacher.
+        cap: most examples of an item; kind, min_together, top: of `item_pairs`.
+        examples: most examples of an epoch.
         batch_size: pairs a step; at most an eighth of all.
-        others: negatives a batch that are drawn evenly from all that anybody met, beside what others like.
+        others: negatives a batch drawn evenly from all items with an interaction, beside the batch's other positives.
         hard: negatives of the same category for each pair.
-        dropout: share of the numbers of content, and of each hidden layer, that a step does not see.
-        log_q: correct for how often items are drawn.
+        dropout: share of the inputs and of each hidden layer that a step drops.
+        log_q: correct for sampling frequency.
     """
 
     dim: int = 128
@@ -95,10 +95,10 @@ def fit(
     popularity: float | None = None,
     **recipe: object,
 ) -> Contrastive:
-    """Train, see `Recipe` and `early_stop.train`.
+    """Train a mapper with early stopping; settings as `Recipe` and `holdout.train`.
 
     Args:
-        popularity: weight of the prior, 0 for none; None: chosen on the held-out items.
+        popularity: weight of predicted popularity, 0 for none; None: selected on the held-out items.
 
     Raises:
         ColdstartError: too few items are liked together.
@@ -114,13 +114,13 @@ def fit(
         seed=seed,
     )
     weight = popularity or 0.0
-    if popularity is None and trained.judge is not None and trained.judged is not None:
-        weight = _best_weight(trained.judged, trained.judge)
+    if popularity is None and trained.validation is not None and trained.validated is not None:
+        weight = _best_weight(trained.validated, trained.validation)
     return replace(trained.mapper, weight=weight)
 
 
 def restore(arrays: Arrays) -> Contrastive:
-    """From `arrays()`."""
+    """Restore a mapper from its arrays."""
     return Contrastive(
         restore_tower(arrays, "tower."),
         arrays["liked"],
@@ -132,14 +132,14 @@ def restore(arrays: Arrays) -> Contrastive:
 
 @dataclass(frozen=True)
 class Contrastive:
-    """See `coldstart.recommend.model.Mapper`.
+    """Fitted contrastive mapper; see `coldstart.recommend.model.Mapper`.
 
     Attributes:
         liked: unit vectors of the training items, float32 [I, D].
-        change: float32 [D + 1, D]: what the mean of a history is multiplied by, then what is added.
-        prior: float32 [F + 1]: coefficients of predicted popularity, then what is added; popularity has mean 0 and
+        change: float32 [D + 1, D]: linear map of the mean of a history, its last row added.
+        prior: float32 [F + 1]: coefficients of predicted popularity, the last one added; popularity has mean 0 and
             deviation 1 over the training items.
-        weight: of it, in scores.
+        weight: weight of popularity in scores.
     """
 
     tower: Tower
@@ -149,6 +149,7 @@ class Contrastive:
     weight: float
 
     def items(self, features: Vectors) -> Vectors:
+        """Map content to item vectors; see `Mapper.items`."""
         features = np.asarray(features, np.float32)
         known = np.any(features != 0, axis=1)
         vectors = np.zeros((len(features), self.liked.shape[1] + 1), np.float32)
@@ -157,6 +158,7 @@ class Contrastive:
         return vectors
 
     def users(self, histories: csr_matrix) -> Vectors:
+        """Map histories to user vectors; see `Mapper.users`."""
         sums = np.asarray(abs(histories).sum(axis=1), np.float32)
         means = np.asarray(histories @ self.liked, np.float32) / np.maximum(sums, 1e-12)
         some = sums > 0
@@ -164,6 +166,7 @@ class Contrastive:
         return np.concatenate([moved, np.where(some, self.weight, 0)], axis=1).astype(np.float32)
 
     def arrays(self) -> Arrays:
+        """Return the arrays that `restore` reads."""
         return {
             **self.tower.arrays("tower."),
             "liked": self.liked,
@@ -174,7 +177,7 @@ class Contrastive:
 
 
 class _Learner:
-    """See `early_stop.Learner`."""
+    """Training in progress; see `holdout.Learner`."""
 
     def __init__(self, problem: Problem, recipe: Recipe, seed: int) -> None:
         self._features, self._recipe = np.ascontiguousarray(problem.features, np.float32), recipe
@@ -199,7 +202,7 @@ class _Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._tower = Tower(inputs, hidden, recipe.dim)
-        self._tower.start_at(principal_directions(self._features[known], recipe.dim) * inputs**0.5)
+        self._tower.set_linear(principal_directions(self._features[known], recipe.dim) * inputs**0.5)
         self._tower.to(self._device)
         start = np.concatenate([np.eye(recipe.dim), np.zeros((1, recipe.dim))]).astype(np.float32)
         self._change = torch.tensor(start, device=self._device, requires_grad=recipe.pairs == "histories")
@@ -211,6 +214,7 @@ class _Learner:
         self._drop = random_dropout(recipe.dropout, torch_generator(seed))
 
     def epoch(self) -> float:
+        """Train one epoch; returns the mean loss."""
         losses = []
         for batch in self._batches.epoch(self._recipe.examples):
             loss = self._loss(batch)
@@ -220,6 +224,7 @@ class _Learner:
         return float(torch.stack(losses).mean())
 
     def mapper(self) -> Contrastive:
+        """Return the current mapper."""
         tower, change = restore_tower(self._tower.arrays()), self._change.detach().cpu().numpy().copy()
         bare = Contrastive(tower, np.zeros((0, self._recipe.dim), np.float32), change, self._prior, 0.0)
         return replace(bare, liked=np.ascontiguousarray(bare.items(self._features)[:, :-1]))
@@ -235,7 +240,7 @@ class _Learner:
             bags.reshape(size, -1, dim).mean(1) @ self._change[:-1] + self._change[-1],
             torch.cat([items, others]),
             hard.reshape(size, -1, dim),
-            batch.drawn.to(self._device),
+            batch.correction.to(self._device),
             self._recipe.temperature,
         )
 
@@ -259,17 +264,17 @@ def _source(problem: Problem, recipe: Recipe, seed: int, known: NDArray[np.bool_
         )[0]
         source = source_of_pairs(pairs[known[pairs].all(axis=1)], len(known))
     else:
-        raise ColdstartError(f"contrastive, pairs {recipe.pairs!r}: there is histories, items, users")
+        raise ColdstartError(f"contrastive, no pairs {recipe.pairs!r}: choose histories, items or users")
     if len(source.examples) < 2:
         raise ColdstartError(
-            f"contrastive: {len(source.examples)} pairs of {recipe.pairs} to learn from, and 2 are the least: "
+            f"contrastive: {len(source.examples)} pairs of {recipe.pairs}, and a fit needs 2: "
             "ingest more interactions, or leave contrastive out"
         )
     return source
 
 
 def _popularity(features: Vectors, counts: NDArray[np.int64], known: NDArray[np.bool_]) -> Vectors:
-    """Ridge of log(1 + users) on content over the liked items, in units of its own deviation: float32 [F + 1]."""
+    """Fit a ridge of log(1 + users) on content over the liked items, scaled to deviation 1: float32 [F + 1]."""
     rows = features[known & (counts > 0)].astype(np.float64)
     target = np.log1p(counts[known & (counts > 0)])
     centre = rows.mean(axis=0)
@@ -280,5 +285,5 @@ def _popularity(features: Vectors, counts: NDArray[np.int64], known: NDArray[np.
     return np.append(coefficients, -centre @ coefficients).astype(np.float32)
 
 
-def _best_weight(mapper: Contrastive, judge: ValidationSet) -> float:
-    return max(_WEIGHTS, key=lambda weight: judge.ndcg(replace(mapper, weight=weight)))
+def _best_weight(mapper: Contrastive, validation: ValidationSet) -> float:
+    return max(_WEIGHTS, key=lambda weight: validation.ndcg(replace(mapper, weight=weight)))

@@ -1,7 +1,7 @@
-"""dropoutnet: a tower sees an item's behaviour and content, and behaviour only half of the time, so that it can do
-without: DropoutNet (Volkovs, Yu & Poutanen, "DropoutNet: Addressing Cold Start in Recommender Systems", NeurIPS 2017).
+"""Train towers over behaviour and content with dropout of behaviour: DropoutNet (Volkovs, Yu & Poutanen, NeurIPS 2017).
 
-Here all items are served as if cold, by content. A user's tower sees what the teacher gives for a history.
+An item's tower sees its behaviour only half of the time, so that it also works without. All items are served as cold,
+by content. A user's tower sees the teacher's fold-in of a history.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How it is trained.
+    """Settings of the training.
 
     Attributes:
-        hidden: widths of the layers between of both towers; dim: numbers of a vector.
-        drop: how often an item's behaviour is not seen.
-        negatives: items a batch that are drawn evenly, one for each like, round and round.
+        hidden: widths of the hidden layers of both towers; dim: dimensions of a vector.
+        drop: share of the items whose behaviour is dropped.
+        negatives: items a batch that are drawn evenly, assigned to likes in turn.
         distil: add the losses of ALDI.
-        likes: at most, an epoch.
+        likes: most likes of an epoch.
     """
 
     hidden: Sequence[int] = (200,)
@@ -67,7 +67,7 @@ def fit(
     refit: bool = True,
     **recipe: Any,
 ) -> Dropoutnet:
-    """Train, see `Recipe` and `early_stop.train`.
+    """Train a mapper with early stopping; settings as `Recipe` and `holdout.train`.
 
     Raises:
         ColdstartError: no liked item has content.
@@ -85,7 +85,7 @@ def fit(
 
 
 def restore(arrays: Arrays) -> Dropoutnet:
-    """From `arrays()`."""
+    """Restore a mapper from its arrays."""
     return Dropoutnet(
         restore_tower(arrays, "item."),
         restore_tower(arrays, "user."),
@@ -96,35 +96,38 @@ def restore(arrays: Arrays) -> Dropoutnet:
 
 @dataclass(frozen=True)
 class Dropoutnet:
-    """See `coldstart.recommend.model.Mapper`; `scale`: what folded users are multiplied by before their tower."""
+    """Fitted DropoutNet; see `coldstart.recommend.model.Mapper`. `scale`: factor of users before their tower."""
 
     item_tower: Tower
     user_tower: Tower
-    folding: FoldIn
+    fold_in: FoldIn
     scale: float
 
     def items(self, features: Vectors) -> Vectors:
+        """Map content to item vectors; see `Mapper.items`."""
         behaviour = self.item_tower.straight.in_features - features.shape[1]
         return self.item_tower.vectors(np.pad(np.asarray(features, np.float32), ((0, 0), (behaviour, 0))))
 
     def users(self, histories: csr_matrix) -> Vectors:
-        folded = self.folding.users(histories)
+        """Map histories to user vectors; see `Mapper.users`."""
+        folded = self.fold_in.users(histories)
         found = self.user_tower.vectors(folded * np.float32(self.scale))
         found[~folded.any(axis=1)] = 0
         return found
 
     def arrays(self) -> Arrays:
+        """Return the arrays that `restore` reads."""
         scale = np.array([self.scale], np.float64)
         return {
             **self.item_tower.arrays("item."),
             **self.user_tower.arrays("user."),
-            **self.folding.arrays(),
+            **self.fold_in.arrays(),
             "scale": scale,
         }
 
 
 class _Learner:
-    """See `early_stop.Learner`."""
+    """Training in progress; see `holdout.Learner`."""
 
     def __init__(self, problem: Problem, recipe: Recipe, seed: int) -> None:
         self._likes, self._recipe = Likes("dropoutnet", problem, seed), recipe
@@ -136,8 +139,8 @@ class _Learner:
             self._item = Tower(behaviour + features, recipe.hidden, recipe.dim, norm=False)
             self._user = Tower(behaviour, recipe.hidden, recipe.dim, norm=False)
         same = np.eye(behaviour, recipe.dim, dtype=np.float32)
-        self._user.start_at(same)
-        self._item.start_at(np.concatenate([0 * same, likes.content_start() @ same]))
+        self._user.set_linear(same)
+        self._item.set_linear(np.concatenate([0 * same, likes.ridge_on_content() @ same]))
         weights: dict[str, torch.Tensor] = {}
         for name, tower in (("item", self._item), ("user", self._user)):
             tower.to(self._device)
@@ -149,8 +152,9 @@ class _Learner:
         self._blank = random_dropout(recipe.dropout, torch_generator(seed))
 
     def epoch(self) -> float:
+        """Train one epoch; returns the mean loss."""
         recipe, losses = self._recipe, []
-        for draw in self._likes.draws(recipe.batch_size, recipe.negatives, recipe.likes):
+        for draw in self._likes.batches(recipe.batch_size, recipe.negatives, recipe.likes):
             loss = self._loss(draw)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimiser.step(recipe.lr)
@@ -158,11 +162,12 @@ class _Learner:
         return float(torch.stack(losses).mean())
 
     def mapper(self) -> Dropoutnet:
+        """Return the current mapper."""
         towers = [restore_tower(tower.arrays()) for tower in (self._item, self._user)]
-        return Dropoutnet(towers[0], towers[1], self._likes.folding, self._likes.scale)
+        return Dropoutnet(towers[0], towers[1], self._likes.fold_in, self._likes.scale)
 
     def _loss(self, draw: LikeBatch) -> torch.Tensor:
-        """Mean squared error against the teacher's scores, over each like and one other item for it."""
+        """Compute the mean squared error to the teacher's scores, over each like and one negative for it."""
         recipe, likes, device, size = self._recipe, self._likes, self._device, len(draw.items)
         other = np.arange(size) % len(draw.others)
         items, places = np.unique(np.concatenate([draw.items, draw.others[other]]), return_inverse=True)

@@ -1,8 +1,8 @@
-"""FEASE: the linear autoencoder EASE with features of items as further rows, in closed form.
+"""Fit FEASE: the linear autoencoder EASE with features of items as further rows, in closed form.
 
 EASE: Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019. With features: Cui, Zhang & Lee, FEASE,
-arXiv 2504.02288, 2025. R'R + beta F F' + penalty is inverted over the items that somebody liked. A new item, added to
-them with its features and without a user, has the column beta (…)^-1 F f: exactly that of the larger inverse.
+arXiv 2504.02288, 2025. R'R + beta F F' + penalty is inverted over the items with a like. A new item, added with its
+features and without a user, has the column beta (...)^-1 F f: exactly that of the larger inverse.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ def fit(
     dim: int = 512,
     max_items: int = MAX_ITEMS,
 ) -> ItemToItem:
-    """Fit on the items that somebody liked.
+    """Fit on the items with a like.
 
     Args:
-        seed: nothing is drawn.
-        beta: how much the features count beside the users: like so many users whom they describe.
-        penalty: on the squares of the weights.
-        dim: numbers of a vector at most.
-        max_items: above which it is refused: the matrix of items by items is held, n² * 4 bytes.
+        seed: unused; nothing is drawn.
+        beta: weight of the features, in users.
+        penalty: ridge penalty of the weights.
+        dim: most dimensions of a vector.
+        max_items: most items; their matrix takes n² * 4 bytes.
 
     Raises:
-        ColdstartError: there is no item with content and a user, or there are too many, or a setting is out of range.
+        ColdstartError: no item has both content and a user, there are too many items, or a setting is out of range.
     """
     from scipy.linalg import cho_factor, cho_solve
 
@@ -53,5 +53,5 @@ def fit(
 
 
 def restore(arrays: Arrays) -> ItemToItem:
-    """From `Columns.arrays`."""
+    """Restore a mapper from its arrays."""
     return restore_item_to_item(arrays)

@@ -1,15 +1,11 @@
-"""Kernel ridge regression from content onto what users met and liked, users evened out by how they go together.
+"""Fit kernel ridge regression from content onto users' likes and exposures, with smoothed users.
 
-One regression for each user at once, Y = K (K + penalty)^-1 (likes + exposure * met), with every user's column divided
-by the root of how much they like, so that a few busy people are not all there is to learn. Kernel ridge regression:
-Saunders, Gammerman & Vovk, ICML 1998. What it says of users is then smoothed by a ridge regression of users on users,
-G (G + smoothing)^-1 with G the products of the same columns, in its `dim` widest directions: two ridges, of items and
-of users, which is a regression with a product of two kernels but for how the two penalties meet. Last, a share of what
-all users are predicted to like is added to each one's own, since taste alone forgets that some items are met by all.
-
-The kernel is Gaussian over the features as they stand. Unlike the ridge, items do not count by how many users they
-have: that an item was met by few is what this has to learn too. Exact up to `landmarks` items; with more, a random part
-of them carries the kernel (subset of regressors: Smola & Schölkopf, ICML 2000), and all of them are learnt from.
+One regression for each user at once, Y = K (K + penalty)^-1 (likes + exposure * met), every user's column divided by
+the root of their number of likes, so that busy users do not dominate (kernel ridge regression: Saunders, Gammerman &
+Vovk, ICML 1998). Predictions are smoothed by a ridge of users on users, G (G + smoothing)^-1 with G the products of the
+same columns, in its `dim` widest directions; then a share of all users' mean prediction is added to each user's own,
+which restores popularity. The kernel is Gaussian over the features; items do not count by their users. Exact up to
+`landmarks` items; with more, a random subset carries the kernel (subset of regressors: Smola & Schölkopf, ICML 2000).
 """
 
 from __future__ import annotations
@@ -33,13 +29,13 @@ _JITTER = 1e-6  # of the landmarks' own kernel, whose diagonal is 1
 
 @dataclass(frozen=True)
 class Kernel:
-    """See `coldstart.recommend.model.Mapper`.
+    """Fitted kernel ridge; see `coldstart.recommend.model.Mapper`.
 
     Attributes:
-        landmarks: float32 [M, F]: items by their content.
+        landmarks: float32 [M, F]: content of the landmark items.
         gamma: of exp(-gamma |x - y|²).
-        weights: float32 [M, D]; shift: float32 [D], the vector of an item of which nothing is known.
-        history: float32 [I, D]: summed over what a user likes, divided by the root of how much that is, their vector.
+        weights: float32 [M, D]; shift: float32 [D], the vector of an item without content.
+        history: float32 [I, D]: its sum over the likes, divided by the root of their number, is a user's vector.
         common: float32 [D]: added to every user's vector.
     """
 
@@ -51,6 +47,7 @@ class Kernel:
     common: Vectors
 
     def items(self, features: Vectors) -> Vectors:
+        """Map content to item vectors; see `Mapper.items`."""
         found = np.empty((len(features), len(self.shift)), np.float32)
         for start in range(0, len(features), _ROWS):
             part = slice(start, start + _ROWS)
@@ -59,9 +56,11 @@ class Kernel:
         return found
 
     def users(self, histories: csr_matrix) -> Vectors:
+        """Map histories to user vectors; see `Mapper.users`."""
         return _users(histories, self.history, self.common)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that `restore` reads."""
         found: dict[str, NDArray[Any]] = {"kernel.gamma": np.float64(self.gamma).reshape(1)}
         for name in ("landmarks", "weights", "shift", "history", "common"):
             found[f"kernel.{name}"] = getattr(self, name)
@@ -80,20 +79,19 @@ def fit(
     popularity: float = 0.3,
     landmarks: int = 8000,
 ) -> Kernel:
-    """Fit on the items of which something is known and that somebody met, liked or not.
+    """Fit on the items with content and an interaction, liked or not.
 
     Args:
-        dim: directions of users that are kept.
-        gamma: width of the kernel: exp(-gamma) for two items at the mean distance, so it knows no unit.
+        dim: directions of users.
+        gamma: width of the kernel: exp(-gamma) for two items at the mean distance, so that it has no unit.
         penalty: added to the kernel's diagonal, which is 1.
-        exposure: how much it counts that a user met an item, beside 1 for liking it.
-        smoothing: how strongly users are drawn to what they share with others; products of two users' columns are at
-            most about 1 for users of one and the same taste, and add up along what many share.
-        popularity: share of the mean over all users that is added to each one's own.
-        landmarks: of so many items the kernel is exact, in memory of twice their square of float64.
+        exposure: target of an item that a user met, beside 1 for a like.
+        smoothing: ridge penalty of users on users; products of two users' columns are at most about 1.
+        popularity: share of the mean over all users that is added to each user.
+        landmarks: most items of an exact kernel, which takes twice their square of float64.
 
     Raises:
-        ColdstartError: there is no item to learn from, or a setting is out of range.
+        ColdstartError: there is no such item, or a setting is out of range.
     """
     low = [name for name, value in (("gamma", gamma), ("penalty", penalty)) if not value > 0]
     low += [name for name, value in (("dim", dim), ("landmarks", landmarks)) if value < 1]
@@ -116,10 +114,10 @@ def fit(
 
 @dataclass(frozen=True)
 class UserTargets:
-    """What the matrix says of users and of what items are to get, whatever the items' content.
+    """Users and targets of items from the matrix alone, without content.
 
     Attributes:
-        targets: float64 [I, D]: what an item's vector should be; met: bool [I]: whether anybody met it.
+        targets: float64 [I, D]: target of each item's vector; met: bool [I]: items with an interaction.
         history, common: as in `Kernel`.
     """
 
@@ -138,7 +136,7 @@ def fit_user_targets(
     popularity: float = 0.3,
     seed: int = 0,
 ) -> UserTargets:
-    """The half of `fit` that reads no content."""
+    """Fit the part that needs no content: user vectors and targets of items."""
     likes = _scaled_rows(problem.matrix, problem.matrix)
     directions = pure_svd(likes, dim=dim, seed=seed)  # users are U S, items V
     values = np.linalg.norm(directions.users.astype(np.float64), axis=0)
@@ -161,7 +159,7 @@ def fit_items(
     landmarks: int = 8000,
     seed: int = 0,
 ) -> Kernel:
-    """The half of `fit` that reads content, float32 [I, F]."""
+    """Fit the regression from content, float32 [I, F], onto the targets."""
     places = np.flatnonzero(people.met & np.any(features != 0, axis=1))
     known = np.ascontiguousarray(features[places], np.float32)
     targets = people.targets[places]
@@ -172,7 +170,7 @@ def fit_items(
 
 
 def restore(arrays: Arrays) -> Kernel:
-    """From `Kernel.arrays`."""
+    """Restore a mapper from its arrays."""
     return Kernel(
         arrays["kernel.landmarks"],
         float(arrays["kernel.gamma"][0]),
@@ -184,7 +182,7 @@ def restore(arrays: Arrays) -> Kernel:
 
 
 def gaussian_kernel(left: Vectors, right: Vectors, gamma: float) -> Vectors:
-    """exp(-gamma |x - y|²) of all pairs, float32 [N, F], [M, F] -> float32 [N, M]; 0 where either row is all zero."""
+    """Compute exp(-gamma |x - y|²), float32 [N, F], [M, F] -> float32 [N, M]; 0 where either row is all zero."""
     near = left @ right.T
     near *= 2
     near -= np.square(left).sum(axis=1)[:, None]
@@ -200,7 +198,7 @@ def gaussian_kernel(left: Vectors, right: Vectors, gamma: float) -> Vectors:
 def _solve(
     features: Vectors, targets: NDArray[np.float64], gamma: float, penalty: float, most: int, seed: int
 ) -> tuple[Vectors, NDArray[np.float64]]:
-    """Landmarks float32 [M, F] and their weights float64 [M, D]."""
+    """Solve for landmarks float32 [M, F] and their weights float64 [M, D]."""
     from scipy.linalg import cho_factor, cho_solve
 
     if len(features) <= most:
@@ -221,7 +219,7 @@ def _solve(
 
 
 def _scaled_rows(rows: csr_matrix, liked: csr_matrix) -> csr_matrix:
-    """Each row divided by the root of the sum of the same row of `liked`; zero where that is."""
+    """Divide each row by the root of the sum of the same row of `liked`; zero where that is."""
     from scipy.sparse import diags_array
 
     sums = np.asarray(liked.sum(axis=1), np.float64).ravel()
@@ -240,7 +238,7 @@ def _inverse_roots(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _mean_distance(features: Vectors) -> float:
-    """Mean of |x - y|² over all pairs of rows."""
+    """Compute the mean of |x - y|² over all pairs of rows."""
     rows = features.astype(np.float64) if len(features) < 100_000 else features
     spread = float(np.square(rows).sum(axis=1).mean() - np.square(rows.mean(axis=0)).sum())
     return 2 * max(spread, 0.0)

@@ -1,4 +1,4 @@
-"""An item's behaviour vector as the mean of those of the warm items whose content is nearest to its own."""
+"""Map an item to the mean behaviour vector of the warm items whose content is nearest to its own."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _SCORES = 1 << 25  # in memory at a time: 128 MiB
 
 @dataclass(frozen=True)
 class Nearest:
-    """See `coldstart.recommend.model.Mapper`.
+    """Fitted nearest neighbours; see `coldstart.recommend.model.Mapper`.
 
     Attributes:
-        content: unit vectors of the warm items, float32 [W, F]; vectors: of their behaviour, float32 [W, D].
+        content: unit vectors of the warm items, float32 [W, F]; vectors: their behaviour vectors, float32 [W, D].
     """
 
     content: Vectors
     vectors: Vectors
     k: int
     temperature: float
-    folding: FoldIn
+    fold_in: FoldIn
 
     def items(self, features: Vectors) -> Vectors:
-        """Where nothing is known of an item, the mean of all warm ones."""
+        """Map content to item vectors; an item without content gets the mean of all warm ones."""
         import torch
 
         found = np.empty((len(features), self.vectors.shape[1]), np.float32)
@@ -49,11 +49,13 @@ class Nearest:
         return found
 
     def users(self, histories: csr_matrix) -> Vectors:
-        return self.folding.users(histories)
+        """Map histories to user vectors; see `Mapper.users`."""
+        return self.fold_in.users(histories)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that `restore` reads."""
         settings = np.array([self.k, self.temperature], np.float64)
-        found = self.folding.arrays()
+        found = self.fold_in.arrays()
         found |= {"knn.content": self.content, "knn.vectors": self.vectors, "knn.settings": settings}
         return found
 
@@ -67,12 +69,12 @@ def fit(
     alpha: float = ALPHA,
     regularization: float = REGULARIZATION,
 ) -> Nearest:
-    """Keep what is known of the items that somebody liked.
+    """Store content and behaviour of the items with a like.
 
     Args:
-        seed: nothing is drawn.
-        k: how many of the nearest count, by softmax(cosine / temperature).
-        alpha, regularization: of the step that gives new users their vectors, where the teacher is ALS.
+        seed: unused; nothing is drawn.
+        k: number of neighbours, weighted by softmax(cosine / temperature).
+        alpha, regularization: of the fold-in of users, where the teacher is ALS.
 
     Raises:
         ColdstartError: there is no such item, or a setting is out of range.
@@ -80,12 +82,12 @@ def fit(
     if not (k >= 1 and temperature > 0):
         raise ColdstartError(f"knn: k {k} has to be at least 1, and temperature {temperature:g} above 0")
     warm = trainable_items("knn", problem) > 0
-    folding = fit_fold_in(problem.teacher, problem.matrix, alpha=alpha, regularization=regularization)
-    return Nearest(unit(problem.features[warm]), problem.teacher.items[warm], k, temperature, folding)
+    fold_in = fit_fold_in(problem.teacher, problem.matrix, alpha=alpha, regularization=regularization)
+    return Nearest(unit(problem.features[warm]), problem.teacher.items[warm], k, temperature, fold_in)
 
 
 def restore(arrays: Arrays) -> Nearest:
-    """From `Nearest.arrays`."""
+    """Restore a mapper from its arrays."""
     k, temperature = arrays["knn.settings"]
-    folding = restore_fold_in(arrays)
-    return Nearest(arrays["knn.content"], arrays["knn.vectors"], int(k), float(temperature), folding)
+    fold_in = restore_fold_in(arrays)
+    return Nearest(arrays["knn.content"], arrays["knn.vectors"], int(k), float(temperature), fold_in)

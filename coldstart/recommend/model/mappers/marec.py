@@ -1,12 +1,11 @@
-"""MARec over EASE: the autoencoder of items is drawn to what the similarity of content predicts, most for cold items.
+"""Fit MARec over EASE: an item autoencoder regularised towards content similarity, most for cold items.
 
 Monteil, Vaskovych, Lu, Majumder & van den Hengel, MARec: Metadata Alignment for cold-start Recommendation, RecSys 2024.
-With X who liked what, S the similarity of items by content (0 to themselves) and D, which is 1 for an item without
-users and falls to 0 at the tenth percentile of popularity, the weights are (X'X + penalty + beta X'X S D)^-1 times
-(X'X + beta X'X S D), less what makes their diagonal 0. A new item, added without a user, has the column
-beta (…)^-1 X'X s, with s its similarity to the warm items: exactly that of the larger inverse.
-
-Here the similarity is the product of fused features, whose weights of spaces stand for the paper's regression.
+With X the likes, S the content similarity of items (0 to themselves) and D, which is 1 for an item without users and
+falls to 0 at the tenth percentile of popularity, the weights are (X'X + penalty + beta X'X S D)^-1 times
+(X'X + beta X'X S D), less the term that makes their diagonal 0. A new item, added without a user, has the column
+beta (...)^-1 X'X s, with s its similarity to the warm items: exactly that of the larger inverse. Here similarity is the
+product of fused features, whose weights of spaces replace the paper's regression.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ def fit(
     dim: int = 512,
     max_items: int = MAX_ITEMS,
 ) -> ItemToItem:
-    """Fit on the items that somebody liked.
+    """Fit on the items with a like.
 
     Args:
-        seed: nothing is drawn.
-        beta: how strongly cold items are drawn to what content predicts.
-        penalty: on the squares of the weights.
-        percentile: of the items' users, under which a warm item counts as cold in part.
-        dim: numbers of a vector at most.
-        max_items: above which it is refused: two matrices of items by items are held, n² * 4 bytes each.
+        seed: unused; nothing is drawn.
+        beta: strength of the regularisation towards content similarity.
+        penalty: ridge penalty of the weights.
+        percentile: percentile of the items' user counts below which a warm item counts as partly cold.
+        dim: most dimensions of a vector.
+        max_items: most items; two matrices of items by items are held, n² * 4 bytes each.
 
     Raises:
-        ColdstartError: there is no item with content and a user, or there are too many, or a setting is out of range.
+        ColdstartError: no item has both content and a user, there are too many items, or a setting is out of range.
     """
     from scipy.linalg import lu_factor, lu_solve
 
@@ -70,5 +69,5 @@ def fit(
 
 
 def restore(arrays: Arrays) -> ItemToItem:
-    """From `Columns.arrays`."""
+    """Restore a mapper from its arrays."""
     return restore_item_to_item(arrays)

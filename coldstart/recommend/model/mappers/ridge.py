@@ -1,7 +1,7 @@
-"""An item's behaviour vector as a linear function of its content, by weighted ridge regression in closed form.
+"""Fit weighted ridge regression from content onto behaviour vectors, in closed form.
 
-Onto a teacher's item vectors, or straight onto who liked what: the columns of the matrix, through its truncated SVD.
-With `kernel` waves, a smooth function of any shape in place of a linear one.
+The targets are a teacher's item vectors, or the columns of the matrix of likes through its truncated SVD. With random
+Fourier features (`kernel`) the map is a smooth nonlinear function.
 """
 
 from __future__ import annotations
@@ -22,19 +22,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ridge:
-    """See `coldstart.recommend.model.Mapper`."""
+    """Fitted ridge; see `coldstart.recommend.model.Mapper`."""
 
     linear: Linear
-    folding: FoldIn
+    fold_in: FoldIn
 
     def items(self, features: Vectors) -> Vectors:
+        """Map content to item vectors; see `Mapper.items`."""
         return self.linear(features)
 
     def users(self, histories: csr_matrix) -> Vectors:
-        return self.folding.users(histories)
+        """Map histories to user vectors; see `Mapper.users`."""
+        return self.fold_in.users(histories)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        return self.linear.arrays() | self.folding.arrays()
+        """Return the arrays that `restore` reads."""
+        return self.linear.arrays() | self.fold_in.arrays()
 
 
 def fit(
@@ -50,38 +53,38 @@ def fit(
     alpha: float = ALPHA,
     regularization: float = REGULARIZATION,
 ) -> Ridge:
-    """Fit on the items that somebody liked and of which something is known.
+    """Fit on the items with a like and with content.
 
     Args:
-        target: `teacher`: vectors of `problem.teacher`; `users`: those of the matrix's own SVD to `dim` numbers, with
-            which this is one ridge regression for each user at once, as far as `dim` numbers hold the matrix.
-        penalty: on the squares of the weights.
-        kappa: an item that n users liked counts n / (n + kappa); 0: all alike.
-        kernel: how many random waves of a Gaussian kernel stand beside the features, 0: none; `gamma`: of that kernel,
-            exp(-gamma |x - y|²).
-        alpha, regularization: of the step that gives new users their vectors, where the teacher is ALS.
+        target: `teacher`: vectors of `problem.teacher`; `users`: those of the matrix's own SVD to `dim` dimensions,
+            which is one ridge regression for each user at once, as far as `dim` dimensions hold the matrix.
+        penalty: ridge penalty of the weights.
+        kappa: an item with n likes weighs n / (n + kappa); 0: equal weights.
+        kernel: number of random Fourier features of a Gaussian kernel beside the features, 0: none; `gamma`: of that
+            kernel, exp(-gamma |x - y|²).
+        alpha, regularization: of the fold-in of users, where the teacher is ALS.
 
     Raises:
         ColdstartError: there is no such item, or a setting is out of range.
     """
     if target not in ("teacher", "users"):
-        raise ColdstartError(f"ridge: target {target!r}: there is teacher, users")
+        raise ColdstartError(f"ridge: no target {target!r}: choose teacher or users")
     if not (penalty > 0 and kappa >= 0 and kernel >= 0 and gamma > 0):
         raise ColdstartError(
             f"ridge: penalty {penalty:g} and gamma {gamma:g} have to be above 0, kappa {kappa:g} and kernel {kernel} "
             "not under it"
         )
     teacher = problem.teacher if target == "teacher" else pure_svd(problem.matrix, dim=dim, seed=seed)
-    waves = draw_fourier_features(problem.features.shape[1], kernel, gamma, seed) if kernel else None
+    fourier = draw_fourier_features(problem.features.shape[1], kernel, gamma, seed) if kernel else None
     counted = confidence(trainable_items("ridge", problem), kappa)
-    linear = fit_linear(problem.features, teacher.items, counted, penalty, waves)
+    linear = fit_linear(problem.features, teacher.items, counted, penalty, fourier)
     if target == "users":
-        folding = FoldIn(teacher.items, als=None)
+        fold_in = FoldIn(teacher.items, als=None)
     else:
-        folding = fit_fold_in(teacher, problem.matrix, alpha=alpha, regularization=regularization)
-    return Ridge(linear, folding)
+        fold_in = fit_fold_in(teacher, problem.matrix, alpha=alpha, regularization=regularization)
+    return Ridge(linear, fold_in)
 
 
 def restore(arrays: Arrays) -> Ridge:
-    """From `Ridge.arrays`."""
+    """Restore a mapper from its arrays."""
     return Ridge(restore_linear(arrays), restore_fold_in(arrays))
