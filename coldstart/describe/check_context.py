@@ -45,21 +45,21 @@ class CheckContext:
 
     spaces: tuple[str, ...] = ()
     digest: str = ""
-    grounds: VisualEvidence | None = None
+    evidence: VisualEvidence | None = None
     brands: frozenset[str] = field(default_factory=frozenset)
     categories: frozenset[str] = field(default_factory=frozenset)
 
-    def seen(self, rows: Sequence[Row]) -> list[SeenValues]:
+    def seen_values(self, rows: Sequence[Row]) -> list[SeenValues]:
         """What the pictures of each item are a ground of; the rows of its spaces are under `FIELD`."""
-        if self.grounds is None:
+        if self.evidence is None:
             return [{} for _ in rows]
         vectors = {}
-        for space in self.grounds.spaces:
+        for space in self.evidence.spaces:
             own = [(row.get(SPACE_FIELD.format(space)) or {}).get("vector") for row in rows]
             dim = next((len(one) for one in own if one is not None), 0)
             if dim:
                 vectors[space] = np.array([np.zeros(dim) if one is None else one for one in own], np.float32)
-        return self.grounds.seen_of(vectors, len(rows))
+        return self.evidence.seen_values(vectors, len(rows))
 
 
 def evidence_spaces(stage: str, pipeline: Pipeline) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def names_file(rows: Sequence[Mapping[str, Any]]) -> bytes:
 CHECK_KIND = "describe.check"
 
 
-def build_rules(settings: Any, seeing: CheckContext) -> Rules:
+def build_rules(settings: Any, context: CheckContext) -> Rules:
     """Those of the settings of such a stage.
 
     Raises:
@@ -121,25 +121,25 @@ def build_rules(settings: Any, seeing: CheckContext) -> Rules:
         min_seen=0.0,  # only what reaches its own threshold is told to be seen
         max_copy=settings.max_copy,
         max_unsupported=settings.max_unsupported,
-        brands=seeing.brands,
-        categories=seeing.categories,
+        brands=context.brands,
+        categories=context.categories,
         policy=None if policy is None else lambda text: scores(policy.find({"text": text})),
         max_unsafe=settings.max_unsafe,
     )
 
 
-def pipeline_rules(pipeline: Pipeline, seeing: CheckContext | None = None) -> Rules:
+def pipeline_rules(pipeline: Pipeline, context: CheckContext | None = None) -> Rules:
     """Those of the pipeline's last such stage, or as that is without settings.
 
     Args:
-        seeing: what the checks know of the catalogue; by default what the stage before them fitted.
+        context: what the checks know of the catalogue; by default what the stage before them fitted.
 
     Raises:
-        NotFitted: `describe.grounds` has fitted nothing, and no `seeing` is given.
+        NotFitted: `describe.grounds` has fitted nothing, and no `context` is given.
         ColdstartError: as `rules_of`.
     """
     specs = pipeline.of_kind(CHECK_KIND)
     if not specs:
-        seeing = seeing or CheckContext()
-        return Rules(min_seen=0.0, brands=seeing.brands, categories=seeing.categories)
-    return build_rules(specs[-1].settings, seeing or load_check_context(specs[-1].name, pipeline))
+        context = context or CheckContext()
+        return Rules(min_seen=0.0, brands=context.brands, categories=context.categories)
+    return build_rules(specs[-1].settings, context or load_check_context(specs[-1].name, pipeline))

@@ -123,36 +123,36 @@ class PromptBuilder:
     """Turns an item's row into `Asked`. Picklable, for workers.
 
     Attributes:
-        by_kind: `product` or `video` -> its prompt.
+        prompts: `product` or `video` -> its prompt.
         given: fields that are shown; None shows all.
     """
 
-    by_kind: Mapping[str, Prompt]
+    prompts: Mapping[str, Prompt]
     attributes: Attributes
     given: frozenset[str] | None = None
 
     def __call__(self, row: Mapping[str, Any], images: Sequence[NDArray[np.uint8]] = ()) -> PromptInput:
         values, stated = prompt_values(row, self.attributes, self.given)
         hidden = self.given is not None and "picture" not in self.given
-        return PromptInput(self.by_kind[row["kind"]], values, stated, () if hidden else tuple(images))
+        return PromptInput(self.prompts[row["kind"]], values, stated, () if hidden else tuple(images))
 
 
 @dataclass(frozen=True)
 class LoadPromptInput:
     """What is asked of one item, its pictures decoded where the generator looks at them; its cost is one request."""
 
-    ask: PromptBuilder
-    look: LoadPictures | None
+    builder: PromptBuilder
+    load_pictures: LoadPictures | None
 
     def __call__(self, row: Row) -> tuple[PromptInput, float]:
         images: list[NDArray[np.uint8]] = []
-        if self.look is not None:
+        if self.load_pictures is not None:
             try:
-                images = self.look(row)[0].images
+                images = self.load_pictures(row)[0].images
             except Reject as why:
                 if why.reason != "no_media":  # of those that have none, words are all there is
                     raise
-        asked = self.ask(row, images)
+        asked = self.builder(row, images)
         if not images and not any(asked.values[name] for name in asked.prompt.inputs if name != "wanted"):
             raise Reject("nothing_to_go_on", f"none of {', '.join(asked.prompt.inputs)} is given", state="filtered")
         return asked, 1.0

@@ -62,7 +62,7 @@ class Classifier:
     weights: Vectors
     offsets: Vectors
     threshold: float | None
-    worth: HeldOutScores
+    scores: HeldOutScores
 
     def probabilities(self, vectors: Vectors) -> Vectors:
         """Of unit vectors float32 [N, D]: float32 [N, V], rows of sum one."""

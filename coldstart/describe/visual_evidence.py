@@ -156,8 +156,8 @@ def fit_visual_evidence(
             if len(places) >= min_items and len(question.values) > 1:
                 judges += _judges(question, space, np.array(places, np.int64), judge, template, precision)
             meter()
-        judges = [one for one in judges if one.threshold is not None and one.worth.coverage]
-        judges.sort(key=lambda one: -one.worth.coverage)
+        judges = [one for one in judges if one.threshold is not None and one.scores.coverage]
+        judges.sort(key=lambda one: -one.scores.coverage)
         if not judges:
             reasons[question.name] = _why(question, most, min_items, precision)
         found[question.name] = AttributeClassifiers(question.values, tuple(judges))
@@ -230,9 +230,9 @@ class VisualEvidence:
             vectors: space -> its vector, unit float [D]; None or left out where it has none.
         """
         given = {space: np.asarray(one, np.float32)[None] for space, one in vectors.items() if one is not None}
-        return self.seen_of(given, 1)[0]
+        return self.seen_values(given, 1)[0]
 
-    def seen_of(self, vectors: Mapping[str, Vectors], items: int) -> list[SeenValues]:
+    def seen_values(self, vectors: Mapping[str, Vectors], items: int) -> list[SeenValues]:
         """The same for many items, in their order.
 
         Args:
@@ -269,7 +269,7 @@ class VisualEvidence:
 
 def classifier_json(judge: Classifier) -> dict[str, Any]:
     """A judge as JSON gives it, without its weights."""
-    return {"space": judge.space, "kind": judge.kind, "threshold": judge.threshold, "worth": asdict(judge.worth)}
+    return {"space": judge.space, "kind": judge.kind, "threshold": judge.threshold, "worth": asdict(judge.scores)}
 
 
 def load_visual_evidence(folder: Path) -> VisualEvidence:

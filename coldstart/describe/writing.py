@@ -64,7 +64,7 @@ class Writer:
     frames: int = 4
     pictures: int = 1
 
-    def asked(self, items: Sequence[Row], given: Collection[str] | None = None) -> list[PromptInput | Reject]:
+    def prompt_inputs(self, items: Sequence[Row], given: Collection[str] | None = None) -> list[PromptInput | Reject]:
         """What is asked of each item; a Reject where its pictures are needed and cannot be read."""
         ask = PromptBuilder(self.prompts, self.attributes, None if given is None else frozenset(given))
         transform = self.generator.image_transform
@@ -83,7 +83,7 @@ class Writer:
         self, items: Sequence[Row], given: Collection[str] | None = None, *, temperature: float = 0.0, seed: int = 0
     ) -> list[Generation | Reject]:
         """What is written of each item (`items` rows, `evidence` in them where there is some), in their order."""
-        asked = self.asked(items, given)
+        asked = self.prompt_inputs(items, given)
         written = iter(
             generate_descriptions(
                 [one for one in asked if not isinstance(one, Reject)],

@@ -58,7 +58,7 @@ def cut_of(checked: checks.Checked, claim: str) -> list[tuple[str, str, str]]:
 
 
 def test_public_names() -> None:
-    assert checks.__all__ == ["TEXTS", "Checked", "Cut", "Ground", "Policy", "Rules", "Sources", "check"]
+    assert checks.__all__ == ["TEXTS", "Checked", "Cut", "Ground", "Policy", "Rules", "Sources", "check_description"]
 
 
 def test_a_description_in_which_each_claim_has_a_ground_stays() -> None:

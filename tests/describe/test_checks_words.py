@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from coldstart.describe.checks.check import copied_share
 
+from coldstart.describe.checks.check import copied_share
 from coldstart.describe.checks.form import (
     evidence_text,
     length_fault,

@@ -16,7 +16,7 @@ from coldstart.core.attributes import Attribute, Attributes
 from coldstart.describe.writing import InputTokens, RenderedPrompt, render_prompt
 from coldstart.errors import ColdstartError
 
-PACKAGED = list(resources.files("prompts", "*.md"))
+PACKAGED = list(resources.data_files("prompts", "*.md"))
 SYSTEM = "Describe the product for a shop, from its data and pictures alone. Leave out what they do not say."
 
 

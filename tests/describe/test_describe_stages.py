@@ -15,7 +15,7 @@ from coldstart.engine.report import RunReport
 from coldstart.engine.run import run_pipeline
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
-from coldstart.store.fits import bound
+from coldstart.store.fits import with_fits
 
 COLOURS, SORTS = ("Red", "Blue", "Green"), ("Shoe", "Hat")
 
@@ -56,7 +56,7 @@ class Shop:
         }
 
     def pipeline(self) -> pipelines.Pipeline:
-        return bound(pipelines.load(self.raw()), self.store)
+        return with_fits(pipelines.load(self.raw()), self.store)
 
     def run(self, **options: Any) -> dict[str, Any]:
         """Stage -> its report."""

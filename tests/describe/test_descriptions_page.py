@@ -74,7 +74,7 @@ def known(split: str = "test", writers: int = 2, text: str | None = None) -> dic
         distractors=[Distractor("something else")],
     )
     picture = next(iter(sorted(sample().rglob("*.jpg"))))
-    items = {item: {"title": text or item, "kind": "product", "uri": str(picture)} for item in found.shown()}
+    items = {item: {"title": text or item, "kind": "product", "uri": str(picture)} for item in found.example_ids()}
     plain: dict[str, Any] = json.loads(json.dumps(found.with_items(items).to_dict()))
     return plain
 

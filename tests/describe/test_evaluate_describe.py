@@ -110,5 +110,5 @@ def test_two_writers_are_compared_on_the_same_items() -> None:
 
 
 def test_a_stage_without_a_description_is_empty() -> None:
-    assert FOUR[3].described("written") == Description()
-    assert FOUR[3].described("checked") == Description()
+    assert FOUR[3].description("written") == Description()
+    assert FOUR[3].description("checked") == Description()

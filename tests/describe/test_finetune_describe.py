@@ -19,7 +19,7 @@ import coldstart
 from coldstart import generators
 from coldstart.cli import app
 from coldstart.errors import ColdstartError
-from coldstart.store.fits import items_of, writing_in
+from coldstart.store.fits import read_fit_items, read_writer_config
 
 TRAINING = {"epochs": 1, "batch_tokens": 512, "pack_tokens": 256, "looks": 1, "lr": 1e-3, "r": 4}
 
@@ -84,7 +84,7 @@ def test_the_artifact_says_what_it_was_made_of(taught: School) -> None:
     assert card["generator"] == taught.fit["generator"]
     assert card["given"] == ["creator", "title"]
     assert card["items"] == {
-        side: len([1 for _, own in items_of(made).values() if own == side]) for side in card["items"]
+        side: len([1 for _, own in read_fit_items(made).values() if own == side]) for side in card["items"]
     }
     assert sum(card["items"].values()) == 40 and min(card["items"].values()) > 0
     assert card["judged"]["items"] == 2 and len(card["samples"]) == 2
@@ -97,7 +97,7 @@ def test_the_artifact_says_what_it_was_made_of(taught: School) -> None:
 def test_what_writes_asks_as_the_fit_asked(taught: School) -> None:
     made = taught.store.artifacts.newest("finetune.describe")
     assert made is not None
-    writing = writing_in(made.folder, taught.pipeline().attributes)
+    writing = read_writer_config(made.folder, taught.pipeline().attributes)
     assert writing.given == ("creator", "title") and writing.prompt == taught.fit["prompt"]
     rows = taught.rows("describe.write")
     assert len(rows) == 40

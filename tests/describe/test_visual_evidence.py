@@ -114,7 +114,7 @@ def test_the_judge_that_finds_most_grounds_comes_first() -> None:
     kinds = [(one.space, one.kind) for one in grounds.asked["colour"].judges]
     assert kinds[0] == ("likened", "probe") and ("likened", "words") not in kinds
     assert sorted(kinds[1:]) == [("seen", "probe"), ("seen", "words")]
-    coverage = [one.worth.coverage for one in grounds.asked["colour"].judges]
+    coverage = [one.scores.coverage for one in grounds.asked["colour"].judges]
     assert coverage == sorted(coverage, reverse=True)
     assert grounds.passports == {"likened": "passport of likened", "seen": "passport of seen"}
     assert grounds.spaces == ["likened", "seen"]
@@ -151,7 +151,7 @@ def test_an_item_is_judged_by_the_first_space_that_has_it() -> None:
     grounds = VisualEvidence({"use": AttributeClassifiers(("rest", "sport"), (first, second))}, {}, {})
     here, none = np.array([1, 0], np.float32), np.zeros(2, np.float32)
     other = np.array([0, 1], np.float32)
-    found = grounds.seen_of({"one": np.stack([here, none, none]), "two": np.stack([other, other, none])}, 3)
+    found = grounds.seen_values({"one": np.stack([here, none, none]), "two": np.stack([other, other, none])}, 3)
     sure = pytest.approx(1 / (1 + np.exp(-9)))
     assert found == [{"use": {"rest": sure}}, {"use": {"sport": sure}}, {}]
     assert grounds.seen({"one": None, "two": [0.0, 1.0]}) == {"use": {"sport": sure}}
@@ -170,7 +170,7 @@ def test_what_is_kept_is_what_was_fitted(tmp_path: Path) -> None:
     for path, data in files.items():
         (tmp_path / path).write_bytes(data)
     again = load_visual_evidence(tmp_path)
-    assert again.seen_of({"s": vectors}, 300) == grounds.seen_of({"s": vectors}, 300)
+    assert again.seen_values({"s": vectors}, 300) == grounds.seen_values({"s": vectors}, 300)
     assert again.reasons == {"../shape": "0 items with a picture state it, 50 are needed"}
     assert again.passports == grounds.passports and again.files() == files
-    assert [one.worth for one in again.asked["colour"].judges] == [one.worth for one in grounds.asked["colour"].judges]
+    assert [one.scores for one in again.asked["colour"].judges] == [one.scores for one in grounds.asked["colour"].judges]

@@ -17,7 +17,7 @@ from coldstart.engine.report import RunReport
 from coldstart.engine.run import run_pipeline
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
-from coldstart.store.fits import bound, items_of
+from coldstart.store.fits import read_fit_items, with_fits
 from coldstart.store.freshness import build
 
 KIND = "describe.grounds"
@@ -70,7 +70,7 @@ class Shop:
         return next(one for one in report.stages if one.kind == KIND)
 
     def stage(self, **settings: Any) -> Any:
-        pipeline = bound(pipelines.load(self.raw(**settings)), self.store)
+        pipeline = with_fits(pipelines.load(self.raw(**settings)), self.store)
         return build(pipeline.stages[-1], pipeline)
 
     def grounds(self) -> VisualEvidence:
@@ -180,8 +180,8 @@ def test_what_a_fit_of_the_space_has_learnt_from_judges_nothing(tmp_path: Path) 
     report = shop.run(image=spaces, spaces=["aligned"])
     aligned, made = (shop.store.artifacts.newest(name) for name in ("align.text_image", KIND))
     assert aligned is not None and made is not None
-    learnt = {item for item, (_, side) in items_of(aligned).items() if side == "train"}
-    sides = {item: side for item, (_, side) in items_of(made).items()}
+    learnt = {item for item, (_, side) in read_fit_items(aligned).items() if side == "train"}
+    sides = {item: side for item, (_, side) in read_fit_items(made).items()}
     assert {item for item, side in sides.items() if side == "counted"} == learnt
     assert learnt and len(sides) == 128 and where(report) == (128, 0, 0)
     digest = shop.grounds().passports["aligned"]

@@ -78,13 +78,13 @@ def test_claims_over_the_threshold_are_as_often_right_as_was_asked_for(kind: str
     over = likely >= judge.threshold
     right = np.arange(VALUES) == true[:, None]
     assert right[over].mean() == pytest.approx(precision, abs=0.03)
-    assert judge.worth.items == 1200
+    assert judge.scores.items == 1200
     assert (over.sum(axis=1) <= 1).all()
-    assert judge.worth.precision == pytest.approx(precision, abs=0.03)
-    assert judge.worth.coverage == pytest.approx((over & right).sum() / len(true), abs=0.05)
-    assert judge.worth.accuracy == pytest.approx((likely.argmax(axis=1) == true).mean(), abs=0.05)
-    low, high = judge.worth.precision_interval or (1.0, 0.0)
-    assert low < (judge.worth.precision or 0.0) < high
+    assert judge.scores.precision == pytest.approx(precision, abs=0.03)
+    assert judge.scores.coverage == pytest.approx((over & right).sum() / len(true), abs=0.05)
+    assert judge.scores.accuracy == pytest.approx((likely.argmax(axis=1) == true).mean(), abs=0.05)
+    low, high = judge.scores.precision_interval or (1.0, 0.0)
+    assert low < (judge.scores.precision or 0.0) < high
 
 
 def test_what_is_less_likely_than_not_is_no_ground_however_little_is_asked_for() -> None:
@@ -113,7 +113,7 @@ def test_pictures_that_tell_nothing_are_no_ground(kind: str) -> None:
         else probe_classifier("s", vectors, known, 0.9)
     )
     assert judge.threshold is None
-    assert (judge.worth.precision, judge.worth.precision_interval, judge.worth.coverage) == (None, None, 0.0)
+    assert (judge.scores.precision, judge.scores.precision_interval, judge.scores.coverage) == (None, None, 0.0)
 
 
 def test_items_of_no_listed_value_make_every_claim_about_them_wrong() -> None:
@@ -121,7 +121,7 @@ def test_items_of_no_listed_value_make_every_claim_about_them_wrong() -> None:
     sure = zero_shot_classifier("s", vectors, words, judged(truth), 0.9)
     truth = np.where(np.arange(1200) % 4 == 0, -1, truth)
     unsure = zero_shot_classifier("s", vectors, words, judged(truth), 0.9)
-    assert sure.worth.accuracy > 0.95 and unsure.worth.accuracy < 0.76
+    assert sure.scores.accuracy > 0.95 and unsure.scores.accuracy < 0.76
     assert sure.threshold is not None and unsure.threshold is None  # three of four are right, whatever is asked
 
 

@@ -46,13 +46,13 @@ def check_description(
     written, cut = parse_answer(text, finish, rules.output)
     unread = bool(cut)
     values = listed_values(attributes)
-    grounds = EvidenceIndex(sources, values, rules)
+    evidence = EvidenceIndex(sources, values, rules)
     asked = rules if policy_fault(_joined(written), rules) else replace(rules, policy=None)
-    stay, gone = attribute_claims(written.attributes, attributes, grounds, asked)
+    stay, gone = attribute_claims(written.attributes, attributes, evidence, asked)
     stated = {one.claim: one.value for one in stay}
     cut += gone
     lost = frozenset(word for one in gone for word in tokens(one.value))
-    claims = TextClaims(values, grounds, asked, tuple(stay), lost)
+    claims = TextClaims(values, evidence, asked, tuple(stay), lost)
     summary, fault = written.summary, None
     if "summary" in rules.output:
         found, fault = _summary(summary, claims)
@@ -65,7 +65,7 @@ def check_description(
     if fault or not (summary or stated or keywords or queries):
         summary = sentence(stated)
         stay += [Ground("summary", one.value, one.ground, one.detail) for one in claims.stated]
-        if not summary and (own := fallback_text(sources, grounds, rules)):
+        if not summary and (own := fallback_text(sources, evidence, rules)):
             summary, status = own[0], "fallback"
             stay.append(Ground("summary", summary, own[1], "the item's own text"))
     description = Description(summary, stated, keywords, queries)
@@ -93,10 +93,10 @@ def _summary(summary: str, claims: TextClaims) -> tuple[list[Ground], Fault | No
             f"it is in {detect_language(summary)}, and {', '.join(rules.languages)} may be written",
         )
     try:
-        found = claims.judge("summary", summary)
+        found = claims.check("summary", summary)
     except UngroundedClaim as ungrounded:
         return [], ungrounded.fault
-    share = copied_share(tokens(summary), (text for name, text in claims.grounds.texts.items() if name != "title"))
+    share = copied_share(tokens(summary), (text for name, text in claims.evidence.texts.items() if name != "title"))
     if share > rules.max_copy:
         return [], ("copied", f"{share:.2f} of its words are a source's own, and {rules.max_copy:g} may be")
     return found, None
@@ -116,7 +116,7 @@ def _listed(
         try:
             if fault is not None:
                 raise UngroundedClaim(*fault)
-            ground = claims.judge(claim, one)[0]
+            ground = claims.check(claim, one)[0]
         except UngroundedClaim as ungrounded:
             cut.append(Cut(claim, one, *ungrounded.fault))
         else:
@@ -154,12 +154,12 @@ _FALLBACK_FIELDS = ("title", "description", "transcript", "screen_text", "tags",
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
 
 
-def fallback_text(sources: Sources, grounds: EvidenceIndex, rules: Rules) -> tuple[str, str] | None:
+def fallback_text(sources: Sources, evidence: EvidenceIndex, rules: Rules) -> tuple[str, str] | None:
     """The first sentence of the first field that holds, and the field; None where none does."""
     for field in _FALLBACK_FIELDS:
         text = _first_sentence(evidence_text(sources.texts.get(field) or ""))
         if not (
-            form_fault(text, MAX_SUMMARY) or price_fault(numbers(tokens(text)), grounds) or policy_fault(text, rules)
+            form_fault(text, MAX_SUMMARY) or price_fault(numbers(tokens(text)), evidence) or policy_fault(text, rules)
         ):
             return text, field
     return None

@@ -59,16 +59,16 @@ class TextClaims:
 
     Attributes:
         stated: why its attribute values stay; their words need no other ground.
-        gone: words of attribute values that were cut: those that no source has are no better in a sentence.
+        removed: words of attribute values that were cut: those that no source has are no better in a sentence.
     """
 
     values: ListedValues
-    grounds: EvidenceIndex
+    evidence: EvidenceIndex
     rules: Rules
     stated: Sequence[Ground]
-    gone: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
 
-    def judge(self, claim: str, text: str) -> list[Ground]:
+    def check(self, claim: str, text: str) -> list[Ground]:
         """The grounds of all that a text claims, those of listed values first.
 
         Args:
@@ -80,8 +80,8 @@ class TextClaims:
         words = tokens(text)
         meant = self.values.all.find(words)
         found: dict[str, Support] = {}
-        known = set(self._own)
-        makers = self.grounds.in_names(words)
+        known = set(self._kept_words)
+        makers = self.evidence.maker_places(words)
         for start, end, values in meant:
             if (
                 makers.isdisjoint(range(start, end))
@@ -91,43 +91,43 @@ class TextClaims:
                 found.setdefault(*placed)
                 known.update(words[start:end])
         measured = list(numbers(words))
-        if fault := price_fault(measured, self.grounds):
+        if fault := price_fault(measured, self.evidence):
             raise UngroundedClaim(*fault)
         named, fault = named_by_catalog(
-            words, self.grounds, self.rules, {at for start, end, _ in meant for at in range(start, end)}
+            words, self.evidence, self.rules, {at for start, end, _ in meant for at in range(start, end)}
         )
         if fault:
             raise UngroundedClaim(*fault)
         for value, place in (*self._measured(measured), *named.items()):
             found.setdefault(value, place)
-        others = self._others(claim, words, known)
+        others = self._source_of_words(claim, words, known)
         return [Ground(claim, value, *place) for value, place in found.items()] or [Ground(claim, text, *others)]
 
     def _value(self, said: Tokens, values: Sequence[tuple[str, str]]) -> tuple[str, Support] | None:
         """A value that some words stand for, and its ground; None where they are words of a value that stays."""
         for name, value in values:
-            if place := self.grounds.value(name, value):
+            if place := self.evidence.find_value(name, value):
                 return value, place
         name, value = values[0]
-        if place := self.grounds.part(said):
+        if place := self.evidence.find_part(said):
             return value, place
-        if self._own.issuperset(said):
+        if self._kept_words.issuperset(said):
             return None
-        if denied := self.grounds.denies(name, value):
+        if denied := self.evidence.contradicting_value(name, value):
             raise UngroundedClaim("other_value", f"{name} {value!r}: the record says {denied!r}")
-        detail = f"{name} {value!r}: {missing_ground(name, value, self.grounds, self.rules)}"
-        raise UngroundedClaim("other_value" if self.grounds.titled(name) else "ungrounded_value", detail)
+        detail = f"{name} {value!r}: {missing_ground(name, value, self.evidence, self.rules)}"
+        raise UngroundedClaim("other_value" if self.evidence.title_values(name) else "ungrounded_value", detail)
 
     def _measured(self, measured: Sequence[Number]) -> Iterator[tuple[str, Support]]:
         for number in measured:
-            place = self.grounds.number(number)
-            if place is None and number.money and self.grounds.price is not None:
-                place = "record", f"{self.grounds.price:g}"  # the same, but for its rounding
+            place = self.evidence.find_number(number)
+            if place is None and number.money and self.evidence.price is not None:
+                place = "record", f"{self.evidence.price:g}"  # the same, but for its rounding
             if place is None:
                 raise UngroundedClaim("ungrounded_number", f"{number.word!r} stands in no source")
             yield number.word, place
 
-    def _others(self, claim: str, words: Tokens, known: Container[str]) -> Support:
+    def _source_of_words(self, claim: str, words: Tokens, known: Container[str]) -> Support:
         """What its words stand on; of a keyword's none may stand nowhere, of a longer text's a share.
 
         Args:
@@ -136,8 +136,8 @@ class TextClaims:
         meant = content_words(words)
         if not meant and not any(word[0].isdigit() for word in words):
             raise UngroundedClaim("says_nothing", "none of its words carries meaning")
-        missing = [word for word in meant if word not in known and self.grounds.word(word) is None]
-        if again := [word for word in missing if word in self.gone]:
+        missing = [word for word in meant if word not in known and self.evidence.find_word(word) is None]
+        if again := [word for word in missing if word in self.removed]:
             raise UngroundedClaim("ungrounded_value", f"{', '.join(again)}: of an attribute that was cut")
         most = 0.0 if claim == "keyword" else self.rules.max_unsupported
         share = len(missing) / max(len(meant), 1)
@@ -148,28 +148,28 @@ class TextClaims:
             raise UngroundedClaim(
                 "unsupported", f"{share:.2f} of its words stand in no source, and {most:g} may: {shown}"
             )
-        place = next(filter(None, map(self.grounds.word, meant)), self.stated[0].ground if self.stated else "record")
+        place = next(filter(None, map(self.evidence.find_word, meant)), self.stated[0].ground if self.stated else "record")
         return place, f"{len(meant) - len(missing)} of {len(meant)} words"
 
     @cached_property
-    def _own(self) -> frozenset[str]:
+    def _kept_words(self) -> frozenset[str]:
         """All words that stand for values which stay."""
         phrases = (self.values.attributes[one.claim].words_of(one.value) for one in self.stated)
         return frozenset(word for words in phrases for phrase in words for word in tokens(phrase))
 
 
 def check_attributes(
-    claimed: Mapping[str, str], known: Mapping[str, Attribute], grounds: EvidenceIndex, rules: Rules
+    claimed: Mapping[str, str], known: Mapping[str, Attribute], evidence: EvidenceIndex, rules: Rules
 ) -> tuple[list[Ground], list[Cut]]:
     """Why values stay, each as the list spells it and in the order of the category; and what goes."""
-    verdicts = [_check_attribute(name, value, known, grounds, rules) for name, value in claimed.items()]
+    verdicts = [_check_attribute(name, value, known, evidence, rules) for name, value in claimed.items()]
     order = {name: place for place, name in enumerate(known)}
     stay = sorted((one for one in verdicts if isinstance(one, Ground)), key=lambda one: order[one.claim])
     return stay, [one for one in verdicts if isinstance(one, Cut)]
 
 
 def _check_attribute(
-    name: str, value: str, known: Mapping[str, Attribute], grounds: EvidenceIndex, rules: Rules
+    name: str, value: str, known: Mapping[str, Attribute], evidence: EvidenceIndex, rules: Rules
 ) -> Ground | Cut:
     if name not in known:
         return Cut(name, value, "unknown_attribute", f"this category has {', '.join(known) or 'none'}")
@@ -184,17 +184,17 @@ def _check_attribute(
         or policy_fault(value, rules)
     ):
         return Cut(name, value, *fault)
-    if denied := grounds.denies(name, canonical):
+    if denied := evidence.contradicting_value(name, canonical):
         return Cut(name, canonical, "other_value", f"the record says {denied!r}")
-    if found := grounds.value(name, canonical):
+    if found := evidence.find_value(name, canonical):
         return Ground(name, canonical, *found)
-    reason = "other_value" if grounds.titled(name) else "ungrounded"
-    return Cut(name, canonical, reason, missing_ground(name, canonical, grounds, rules))
+    reason = "other_value" if evidence.title_values(name) else "ungrounded"
+    return Cut(name, canonical, reason, missing_ground(name, canonical, evidence, rules))
 
 
-def missing_ground(name: str, value: str, grounds: EvidenceIndex, rules: Rules) -> str:
+def missing_ground(name: str, value: str, evidence: EvidenceIndex, rules: Rules) -> str:
     """Why a value has no ground."""
-    seen, titled = grounds.seen(name, value), grounds.titled(name)
+    seen, titled = evidence.picture_probability(name, value), evidence.title_values(name)
     said = f"the title says {', '.join(map(repr, titled))}" if titled else "no text says it"
     return said if seen is None else f"{said}, and pictures agree with {seen:.2f} of the {rules.min_seen:g} it takes"
 
@@ -202,18 +202,18 @@ def missing_ground(name: str, value: str, grounds: EvidenceIndex, rules: Rules) 
 _CACHED_CATALOGS = 8  # of brands and categories that stay ready
 
 
-def price_fault(stated: Iterable[Number], grounds: EvidenceIndex) -> Fault | None:
+def price_fault(stated: Iterable[Number], evidence: EvidenceIndex) -> Fault | None:
     """A price that is not the record's."""
-    if grounds.price is None:
+    if evidence.price is None:
         return None
     for number in stated:
-        if number.money and not prices_match(number.value, grounds.price):
-            return "other_price", f"it says {number.value:g}, and the record {grounds.price:g}"
+        if number.money and not prices_match(number.value, evidence.price):
+            return "other_price", f"it says {number.value:g}, and the record {evidence.price:g}"
     return None
 
 
 def named_by_catalog(
-    words: Tokens, grounds: EvidenceIndex, rules: Rules, meant: Container[int]
+    words: Tokens, evidence: EvidenceIndex, rules: Rules, meant: Container[int]
 ) -> tuple[dict[str, Support], Fault | None]:
     """The brands and categories of the catalogue that a text names, and where a source of the item does so too; or the
     first that none names.
@@ -224,7 +224,7 @@ def named_by_catalog(
     named: dict[str, Support] = {}
     for start, end, found in _catalog_names(rules.brands, rules.categories).find(words):
         kind, name = found[0]
-        places = (grounds.brand(other) if what == "brand" else grounds.phrase(other) for what, other in found)
+        places = (evidence.find_brand(other) if what == "brand" else evidence.find_phrase(other) for what, other in found)
         place = next(filter(None, places), None)
         if place is not None:
             named[name] = place

@@ -77,15 +77,15 @@ class EvidenceIndex:
             if words := tokens(evidence_text(sources.texts.get(name) or "")):
                 self.texts[name] = words
 
-    def value(self, name: str, value: str) -> Support | None:
+    def find_value(self, name: str, value: str) -> Support | None:
         """The ground of an attribute's value; of one that is not listed, by its words."""
         if self.states(name, value):
             return "record", _plain(self._facts[name])
         if (name, value) in self._in_texts:
             return self._in_texts[name, value]
-        if not self._values.attributes[name].values and (found := self.phrase(value)):
+        if not self._values.attributes[name].values and (found := self.find_phrase(value)):
             return found
-        if (seen := self.seen(name, value)) is not None and seen >= self._rules.min_seen:
+        if (seen := self.picture_probability(name, value)) is not None and seen >= self._rules.min_seen:
             return "picture", f"{seen:.2f}"
         return None
 
@@ -93,27 +93,27 @@ class EvidenceIndex:
         """Whether the record states this value."""
         return name in self._facts and tokens(str(self._facts[name])) == tokens(value)
 
-    def denies(self, name: str, value: str) -> str | None:
+    def contradicting_value(self, name: str, value: str) -> str | None:
         """What the record states of that attribute, where it is something else."""
         return None if name not in self._facts or self.states(name, value) else str(self._facts[name])
 
-    def seen(self, name: str, value: str) -> float | None:
+    def picture_probability(self, name: str, value: str) -> float | None:
         """The probability that a picture shows it; None where that was never asked."""
         attribute = self._values.attributes.get(name)
         return self._seen.get(name, {}).get(value) if attribute is not None and attribute.visual else None
 
-    def brand(self, name: str) -> Support | None:
+    def find_brand(self, name: str) -> Support | None:
         """Where a brand is named: in the title or the record, and in other texts where the record states none."""
-        return self.phrase(name, ("title", "record") if self._facts.keys() & {"brand", "creator"} else ALL_SOURCES)
+        return self.find_phrase(name, ("title", "record") if self._facts.keys() & {"brand", "creator"} else ALL_SOURCES)
 
-    def in_names(self, words: Tokens) -> set[int]:
+    def maker_places(self, words: Tokens) -> set[int]:
         """Places of words that name the item's maker: Red Tape makes brown shoes."""
         return {place for start, end, _ in self._makers.find(words) for place in range(start, end)}
 
-    def phrase(self, phrase: str, fields: Container[str] = ALL_SOURCES) -> Support | None:
+    def find_phrase(self, phrase: str, fields: Container[str] = ALL_SOURCES) -> Support | None:
         """Where some words stand side by side, or a number with its unit does."""
         looked = Lexicon([(phrase, phrase)])
-        for name, words in self._said:
+        for name, words in self._source_words:
             if name not in fields:
                 continue
             for start, end, _ in looked.find(words):
@@ -122,14 +122,14 @@ class EvidenceIndex:
         claimed = tokens(phrase)
         measured = list(numbers(claimed))
         if len(measured) == 1 and len(claimed) == len(measured[0].word.split()):
-            return self.number(measured[0])
+            return self.find_number(measured[0])
         return None
 
-    def number(self, claimed: Number) -> Support | None:
+    def find_number(self, claimed: Number) -> Support | None:
         """Where a number is stated."""
         return next((place for stated, place in self._numbers if numbers_match(claimed, stated)), None)
 
-    def word(self, word: str) -> str | None:
+    def find_word(self, word: str) -> str | None:
         """The source that has a word, or one that begins alike; None where none has."""
         return self._words.get(word) or (
             self._starts.get(word[:_PREFIX_LETTERS]) if len(word) > _PREFIX_LETTERS else None
@@ -142,15 +142,15 @@ class EvidenceIndex:
         return float(price) if isinstance(price, int | float) and not isinstance(price, bool) else None
 
     @cached_property
-    def _said(self) -> list[tuple[str, Tokens]]:
+    def _source_words(self) -> list[tuple[str, Tokens]]:
         """Source -> its words, the record's facts last."""
         return [*self.texts.items(), *(("record", tokens(_plain(value))) for value in self._facts.values())]
 
-    def titled(self, name: str) -> list[str]:
+    def title_values(self, name: str) -> list[str]:
         """The listed values of an attribute that the title states."""
         return [value for (stated, value), (field, _) in self._in_texts.items() if stated == name and field == "title"]
 
-    def part(self, words: Tokens) -> Support | None:
+    def find_part(self, words: Tokens) -> Support | None:
         """Where some words are part of a value that is grounded: shoes, where casual shoes are meant."""
         return next((place for place in self._in_texts.values() if set(words) <= set(place[1].split())), None)
 
@@ -163,8 +163,8 @@ class EvidenceIndex:
         """
         found: dict[tuple[str, str], Support] = {}
         for name, lexicon in self._values.of.items():
-            for field, words in self._said:
-                names = self.in_names(words)
+            for field, words in self._source_words:
+                names = self.maker_places(words)
                 for start, end, values in lexicon.find(words):
                     if not is_negated(words, start, end) and names.isdisjoint(range(start, end)):
                         for value in values:
@@ -175,12 +175,12 @@ class EvidenceIndex:
 
     @cached_property
     def _numbers(self) -> list[tuple[Number, Support]]:
-        return [(number, (field, number.word)) for field, words in self._said for number in numbers(words)]
+        return [(number, (field, number.word)) for field, words in self._source_words for number in numbers(words)]
 
     @cached_property
     def _words(self) -> dict[str, str]:
         words: dict[str, str] = {}
-        for field, said in self._said:
+        for field, said in self._source_words:
             for word in said:
                 words.setdefault(word, field)
         return words

@@ -66,7 +66,7 @@ class DescribeReport:
     items: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     caveat: str = ""
 
-    def shown(self) -> list[str]:
+    def example_ids(self) -> list[str]:
         """Ids of the items in the examples."""
         return [one["item_id"] for one in self.examples]
 
@@ -187,7 +187,7 @@ def _example(one: EvaluatedItem, min_seen: float) -> dict[str, Any]:
         "grounds": [] if isinstance(one.checked, Reject) else [asdict(ground) for ground in one.checked.grounds],
     }
     for stage in STAGES:
-        description = one.described(stage)
+        description = one.description(stage)
         found[stage] = {
             "summary": description.summary,
             "attributes": dict(description.attributes),

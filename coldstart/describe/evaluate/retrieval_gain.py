@@ -243,8 +243,8 @@ def index_texts(
         TEMPLATE: [template_description(one.attributes, one.sources, min_seen) for one in first]
     }
     for name, own in judged.items():
-        said[name] = [one.described("checked") for one in own]
-        said[f"{name} {UNCHECKED}"] = [one.described("written") for one in own]
+        said[name] = [one.description("checked") for one in own]
+        said[f"{name} {UNCHECKED}"] = [one.description("written") for one in own]
     said[TRUTH] = told
     prompt = prompts.load("described")
     alone = {name: [prompt.render(_values(one)) for one in own] for name, own in said.items()}

@@ -77,7 +77,7 @@ class EvaluatedItem:
     group: int = 0
     output: tuple[str, ...] = FIELDS
 
-    def described(self, stage: str) -> Description:
+    def description(self, stage: str) -> Description:
         """The description at a stage of `STAGES`; an empty one where there is none."""
         if stage == "checked":
             return Description() if isinstance(self.checked, Reject) else self.checked.description
@@ -99,7 +99,7 @@ class EvaluatedItem:
         """What speaks for each claim of the description."""
         return [
             evaluate_claim(claim, self.attributes, self.truth, self.hidden.values(), self.sources, min_seen)
-            for claim in extract_claims(self.described(stage), self.attributes)
+            for claim in extract_claims(self.description(stage), self.attributes)
         ]
 
 
@@ -136,7 +136,7 @@ def measure_writer(judged: Sequence[EvaluatedItem], *, min_seen: float = 0.5, se
         for name, (parts, wholes) in columns.items():
             into = own["attributes"].setdefault(name[1], {}) if len(name) > 1 else own
             into[name[0]] = _plain(share(parts, wholes, groups=groups, seed=seed))
-        texts = [one.described(stage).summary for one in judged]
+        texts = [one.description(stage).summary for one in judged]
         own |= {f"distinct_{n}": _plain(distinct(texts, n)) for n in (1, 2)}
         found[stage] = own
     return found
@@ -184,7 +184,7 @@ def _columns(judged: Sequence[EvaluatedItem], stage: str, min_seen: float) -> _C
         wholes[place] += whole
 
     for place, one in enumerate(judged):
-        description = one.described(stage)
+        description = one.description(stage)
         for name, attribute in one.attributes.items():
             told = description.attributes.get(name)
             value = None if told is None else attribute.canonical(told) or told

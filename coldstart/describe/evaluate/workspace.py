@@ -157,7 +157,7 @@ def evaluate_store(
     )
     return found.with_items(
         {item: {"title": every[item]["title"], "kind": every[item]["kind"], "uri": _picture(every[item])}
-         for item in found.shown()}
+         for item in found.example_ids()}
     )  # fmt: skip
 
 
@@ -299,14 +299,14 @@ def load_item_evidence(store: Store, pipeline: Pipeline, items: Sequence[str]) -
     made = None if grounds is None else store.artifacts.newest(grounds)
     if made is None:
         return ItemEvidence(pipeline_rules(pipeline, CheckContext()))
-    seeing = read_check_context(made.folder)
-    assert seeing.grounds is not None, "it was read"
+    context = read_check_context(made.folder)
+    assert context.evidence is not None, "it was read"
     standing = PipelineState(store, pipeline)
-    vectors = {space: vectors_of(store, standing.stage(space), items) for space in seeing.grounds.spaces}
-    seen = seeing.grounds.seen_of(vectors, len(items))
+    vectors = {space: vectors_of(store, standing.stage(space), items) for space in context.evidence.spaces}
+    seen = context.evidence.seen_values(vectors, len(items))
     sides = read_fit_items(made)
     learnt = sum(sides.get(item, ("", ""))[1] == "judged" for item in items)
-    return ItemEvidence(pipeline_rules(pipeline, seeing), dict(zip(items, seen, strict=True)), learnt)
+    return ItemEvidence(pipeline_rules(pipeline, context), dict(zip(items, seen, strict=True)), learnt)
 
 
 def compare_fit(store: Store, pipeline: Pipeline, limit: int) -> list[dict[str, Any]]:
@@ -335,7 +335,7 @@ def compare_fit(store: Store, pipeline: Pipeline, limit: int) -> list[dict[str, 
             generators.load(
                 writing.generator, device=engine.device, dtype=engine.dtype, adapter=adapter, **spec.settings.options
             ),
-            ask.by_kind,
+            ask.prompts,
             ask.attributes,
             pipeline_rules(pipeline),
             Limits(**pipeline.media.limits()),

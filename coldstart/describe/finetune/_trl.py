@@ -126,7 +126,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         before_s: seconds before an interruption.
     """
 
-    def follow(self, patience: int, progress: Progress | None, name: str) -> None:
+    def add_progress(self, patience: int, progress: Progress | None, name: str) -> None:
         """Stop after so many looks without a lower held-out loss; count tokens on a meter."""
         self.tokens = self.session_tokens = 0
         self.step_s = self.before_s = 0.0

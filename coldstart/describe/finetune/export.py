@@ -178,7 +178,7 @@ def export_model(store: Store, pipeline: Pipeline, out: Path, prompts: int, prog
             folder = merge_adapter(writing.generator, made.folder, Path(draft) / "model")
             meter.advance(1, 0, 0.0)
             merged = generators.load(f"hf:{folder}", device=device, dtype="float32")
-            longest = max(one.max_new_tokens for one in ask.by_kind.values())
+            longest = max(one.max_new_tokens for one in ask.prompts.values())
             agreement = verify_merge(greedy_texts(tuned, merged, asked, longest))
             meter.advance(1, 0, 0.0)
         (folder / "MODEL_CARD.md").write_bytes((made.folder / "MODEL_CARD.md").read_bytes())

@@ -336,7 +336,9 @@ def train_preferences(
                         score_text(checked, recorded_values(row, attributes.of(row["category"])), attributes.of(None))
                     )
             meter.advance(len(chosen), 0, 0.0)
-    asked = build_requests([one for one in writer.asked(chosen, fit.given) if not isinstance(one, Reject)], tuned)
+    asked = build_requests(
+        [one for one in writer.prompt_inputs(chosen, fit.given) if not isinstance(one, Reject)], tuned
+    )
     pairs = []
     for row, request, own, marks in zip(chosen, asked, texts, scores, strict=True):
         if (found := dpo.choose_pair(own, marks, margin=settings.margin)) is not None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section
-from coldstart.core.settings import kind_of, as_mapping
+from coldstart.core.settings import as_mapping, kind_of
 from coldstart.describe.finetune.training import DpoSettings, LoraSettings, VlmSettings
 from coldstart.describe.writing import DEFAULT_PROMPTS
 

@@ -173,7 +173,7 @@ def build_trainer(
     )
     made.remove_callback(PrinterCallback)
     made.remove_callback(ProgressCallback)
-    made.follow(settings.patience, progress, name)
+    made.add_progress(settings.patience, progress, name)
     return made
 
 

@@ -162,7 +162,7 @@ class _Trainer:
                 save_state(checkpoint, self._digest, done, masters)
             if progress is not None:
                 progress(Epoch(*done.history[-1]))
-        masters.put(done.best)
+        masters.load(done.best)
         self._projector.eval().requires_grad_(False)
         history = [Epoch(*line) for line in done.history]
         return VlmResult(

@@ -69,7 +69,7 @@ class MasterWeights:
     def copy(self) -> Weights:
         return {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
 
-    def put(self, weights: Weights) -> None:
+    def load(self, weights: Weights) -> None:
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(weights[name])
@@ -163,7 +163,7 @@ def restore_state(path: Path, digest: str, masters: MasterWeights) -> TrainingSt
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
-    masters.put(parts["now"])
+    masters.load(parts["now"])
     for full, tensor in parts["adamw"].items():
         key, _, name = full.partition(".")
         weight = masters.weights[name]
@@ -218,7 +218,7 @@ class VlmResult:
             paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
             return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
-    def put_after_first(self) -> None:
+    def load_first_stage(self) -> None:
         """Put back the weights of the end of the first stage, in which LoRA changes nothing yet."""
         load_weights(self.after_first, self.projector, self.model)
 

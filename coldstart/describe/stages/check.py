@@ -94,7 +94,7 @@ class CheckStage(MapStageDefaults):
         }
 
     @cached_property
-    def _seeing(self) -> CheckContext:
+    def _context(self) -> CheckContext:
         return load_check_context(self.name, self._pipeline)
 
     @cached_property
@@ -106,21 +106,21 @@ class CheckStage(MapStageDefaults):
             **self._settings.model_dump(mode="json"),
             "policy": None if self._policy is None else self._policy.digest,
             "attributes": self._ask.attributes.plain(),
-            "output": {kind: prompt.output for kind, prompt in self._ask.by_kind.items()},
-            "seeing": self._seeing.digest,
+            "output": {kind: prompt.output for kind, prompt in self._ask.prompts.items()},
+            "seeing": self._context.digest,
         }
 
     def preparer(self) -> Prepare:
         return gather
 
     def compute(self, batch: Sequence[Row]) -> list[Row | Reject]:
-        seen = self._seeing.seen(batch)
+        seen = self._context.seen_values(batch)
         return [self._check(row, own) for row, own in zip(batch, seen, strict=True)]
 
     def _check(self, row: Row, seen: SeenValues) -> Row | Reject:
         written = row["written"]
         sources, stated = sources_of(row, self._ask.attributes, seen=seen)
-        rules = replace(self._rules, output=self._ask.by_kind[row["kind"]].output)
+        rules = replace(self._rules, output=self._ask.prompts[row["kind"]].output)
         try:
             checked = check_description(written["text"], written["finish"], stated, sources, rules)
         except Reject as why:
@@ -129,7 +129,7 @@ class CheckStage(MapStageDefaults):
 
     @cached_property
     def _rules(self) -> Rules:
-        return build_rules(self._settings, self._seeing)
+        return build_rules(self._settings, self._context)
 
     def notes(self, workspace: Store) -> list[str]:
         if not workspace.has(self.table):

@@ -278,7 +278,7 @@ class GroundsStage:
                 notes.append(f"{name}: no picture is a ground of it: {grounds.reasons[name]}")
                 continue
             best = one.judges[0]
-            worth = best.worth
+            worth = best.scores
             assert best.threshold is not None, "the others were left out"
             said = f"{name}: by {best.kind} in {best.space}, from {best.threshold:.2f}; on {worth.items} items "
             if worth.precision is not None and worth.precision_interval is not None:

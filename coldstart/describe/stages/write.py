@@ -138,7 +138,7 @@ class WriteStage(MapStageDefaults):
         eyes = self.settings.model_dump(include={"frames", "pictures"}) if self._looks else {}
         return {
             "generator": asdict(self.generator.passport()),
-            "prompts": {kind: prompt.digest for kind, prompt in self.ask.by_kind.items()},
+            "prompts": {kind: prompt.digest for kind, prompt in self.ask.prompts.items()},
             "attributes": self.ask.attributes.plain(),
             **shown,
             **eyes,
