@@ -31,7 +31,7 @@ from coldstart.engine.report import RunReport
 from coldstart.engine.run import run_pipeline
 from coldstart.engine.work import Scope
 from coldstart.store import ITEMS, Store
-from coldstart.store.fits import bound
+from coldstart.store.fits import with_fits
 from coldstart.store.freshness import assess_map, build, expected_keys
 
 STAGE = {"stage": "embed", "encoder": "open_clip:ViT-B-32", "batch_size": 64, "allow_random_weights": True}
@@ -69,7 +69,7 @@ def planning(count: int, rounds: int) -> dict[str, list[float]]:
     items = {"item_id": ids, "row_key": [f"{number:032x}" for number in range(count)], "title": ids}
     store.merge(ITEMS, pa.table(items))
     settings = {"stage": "embed", "encoder": "fake", "input": "text"}
-    pipeline = bound(pipelines.load({"stages": {"ingest": {}, "words": settings}}), store)
+    pipeline = with_fits(pipelines.load({"stages": {"ingest": {}, "words": settings}}), store)
     stage = build(pipeline.stages[1], pipeline)
     assert is_map(stage)
     keys = expected_keys(stage, store.keys(ITEMS))
@@ -82,7 +82,7 @@ def planning(count: int, rounds: int) -> dict[str, list[float]]:
         began = time.perf_counter()
         found = assess_map(store, stage)
         between = time.perf_counter()
-        plan = ray_plan.make(store, recipe, stage, key, Scope(), 128)
+        plan = ray_plan.make_plan(store, recipe, stage, key, Scope(), 128)
         seconds["ray"].append(time.perf_counter() - between)
         seconds["local"].append(between - began)
         assert plan.balance == found.balance, (plan.balance, found.balance)

@@ -40,7 +40,7 @@ from coldstart.core.stage import LedgerRow
 from coldstart.ingest.stage import SCHEMA
 from coldstart.store import ITEMS, LEDGER, Store
 from coldstart.store.catalog import CATALOG
-from coldstart.store.freshness import Standing, expected_keys
+from coldstart.store.freshness import PipelineState, expected_keys
 
 SIZES, SHORT_SIZES = (20_000, 100_000, 500_000), (4_000, 20_000, 50_000)
 CHUNK, COMMIT, COMMITS, NEW = 50_000, 1_000, 5, 100
@@ -79,7 +79,7 @@ class Simulation:
         folder.mkdir(parents=True)
         self._pipeline, self._vectors = pipeline(folder), vectors
         self.store = Store(folder / "workspace", create=True)
-        space: Any = Standing(self.store, self._pipeline).stage(SPACE)
+        space: Any = PipelineState(self.store, self._pipeline).stage(SPACE)
         self._space = space
         self.tables = {"items": ITEMS, "space": str(self._space.table), "ledger": LEDGER, "catalog": CATALOG}
 
@@ -124,11 +124,11 @@ class Simulation:
 
     def stale(self) -> int:
         """How many rows of the space are to be made."""
-        return len(Standing(self.store, self._pipeline).of(SPACE).stale)
+        return len(PipelineState(self.store, self._pipeline).of(SPACE).stale)
 
     def index(self) -> list[str]:
         """Run the index stage; what it says of itself."""
-        stage: Any = Standing(self.store, self._pipeline).stage("index")
+        stage: Any = PipelineState(self.store, self._pipeline).stage("index")
         return list(stage.run(self.store, SilentProgress())[1])
 
     def sizes(self) -> dict[str, int]:
@@ -159,10 +159,10 @@ def simulate(size: int, among: int) -> dict[str, Any]:
     gc.collect()
     memory = psutil.Process().memory_info().rss
     figures["stale_s"] = statistics.median(_timed(simulation.stale) for _ in range(3))
-    standing = Standing(simulation.store, load(folder / "pipeline.yaml"))
-    assert not standing.of(SPACE).stale
+    pipeline_state = PipelineState(simulation.store, load(folder / "pipeline.yaml"))
+    assert not pipeline_state.of(SPACE).stale
     figures["standing_bytes"] = psutil.Process().memory_info().rss - memory
-    del standing
+    del pipeline_state
     figures["commit_s"] = simulation.commits()
     simulation.store.maintain(timedelta(0))
     figures["index_s"] = _timed(lambda: figures.update(notes=simulation.index()))

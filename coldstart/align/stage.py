@@ -30,7 +30,7 @@ from coldstart.media.limits import Limits
 from coldstart.store import Store
 from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, remove_scratch
 from coldstart.store.fits import ITEMS_FILE, items_file
-from coldstart.store.freshness import Standing
+from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
 
 if TYPE_CHECKING:
@@ -124,16 +124,16 @@ class AlignStage:
         return self._fits.present(store)
 
     def _inputs(self, store: Store) -> _Inputs:
-        standing = Standing(store, self._pipeline)
-        pictures = standing.of(self._image.name)
-        closed = standing.closed(self.name)
+        pipeline_state = PipelineState(store, self._pipeline)
+        pictures = pipeline_state.of(self._image.name)
+        blocked = pipeline_state.blocked(self.name)
         items = FitInputs(self.name)
-        texts = self._words.read(store, standing)
+        texts = self._words.read(store, pipeline_state)
         for item, picture in pictures.expected.items():
             own = texts.get(item, {})
             key = chain(self._key, f"{picture}\n{digest(own)}")
-            if item in closed:
-                why = closed[item]
+            if item in blocked:
+                why = blocked[item]
             elif item in pictures.settled:
                 why = Reject("no_vector", f"{self._image.name}: {pictures.settled[item].reason}", "filtered")
             elif not own:

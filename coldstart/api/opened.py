@@ -13,7 +13,7 @@ from coldstart.core.pipeline import Pipeline
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
 from coldstart.store.catalog import Catalog
-from coldstart.store.fits import bound
+from coldstart.store.fits import with_fits
 
 if TYPE_CHECKING:
     from coldstart.encoders import Encoder
@@ -71,7 +71,7 @@ class OpenedStore:
         if source is None:
             source = self._store.pipeline() or DEFAULT_PIPELINE
         loaded = pipelines.load(source, overrides, manifest=manifest, media_roots=media_roots, spaces=spaces)
-        return bound(loaded, self._store)
+        return with_fits(loaded, self._store)
 
     def _loaded(self, pipeline: PipelineSource) -> Pipeline:
         """Load a pipeline, unless it is one already."""

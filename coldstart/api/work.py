@@ -13,7 +13,7 @@ from coldstart.core.progress import Progress, SilentProgress
 from coldstart.engine.report import RunReport, StageReport
 from coldstart.engine.run import run_pipeline, status
 from coldstart.store import LEDGER
-from coldstart.store.interactions import INTERACTIONS, InteractionTable, Summary
+from coldstart.store.interactions import INTERACTIONS, InteractionSummary, InteractionTable
 
 if TYPE_CHECKING:
     from coldstart.engine.estimate.report import Estimate
@@ -79,15 +79,15 @@ class WorkMethods(OpenedStore):
             ColdstartError: a set-up fault, such as missing weights, or no such machine.
         """
         from coldstart.engine.estimate.estimate import estimate
-        from coldstart.engine.estimate.forecast import machine
-        from coldstart.engine.estimate.report import Asked, keep
+        from coldstart.engine.estimate.forecast import parse_machine
+        from coldstart.engine.estimate.report import EstimateRequest, save_estimate
 
-        other = None if on is None else machine(on)
+        other = None if on is None else parse_machine(on)
         if not isinstance(pipeline, Pipeline):
             pipeline = self.pipeline(pipeline, **settings)
         only = tuple(only)
         result = estimate(self._store, pipeline, only=only, start=start, limit=limit, on=other)
-        keep(Asked(uri or self.uri, pipeline, only, start, limit), result.to_dict())
+        save_estimate(EstimateRequest(uri or self.uri, pipeline, only, start, limit), result.to_dict())
         return result
 
     def status(self, pipeline: Pipeline | None = None) -> list[StageReport]:
@@ -142,7 +142,7 @@ class WorkMethods(OpenedStore):
         """Read the interactions with start <= time < end, in seconds since 1970 in UTC; empty before any ingest."""
         return InteractionTable(self._store).read(start, end)
 
-    def interaction_summary(self) -> Summary | None:
+    def interaction_summary(self) -> InteractionSummary | None:
         """Count interactions, users and items, with the first and last time; None where none were ingested."""
         return InteractionTable(self._store).summary() if self._store.has(INTERACTIONS) else None
 
@@ -240,10 +240,10 @@ class WorkMethods(OpenedStore):
 
     def fitted(self, stage: str) -> dict[str, str]:
         """Map each item to `train`, `valid` or `test` of the last fit of a stage; empty where nothing was fitted."""
-        from coldstart.store.fits import items_of
+        from coldstart.store.fits import read_fit_items
 
         artifact = self._store.artifacts.newest(stage)
-        return {} if artifact is None else {item: side for item, (_, side) in items_of(artifact).items()}
+        return {} if artifact is None else {item: side for item, (_, side) in read_fit_items(artifact).items()}
 
     def fit_report(self, stage: str) -> dict[str, Any]:
         """Load the report of the last fit of a stage: settings and measures; empty where nothing was fitted."""

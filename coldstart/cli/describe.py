@@ -161,7 +161,7 @@ def prompts(
             raise ColdstartError(
                 f"--item {item}: name the prompt to render, such as coldstart prompts describe_product"
             )
-        _list([load(one) for one in settings.files("prompts", "*.md")], json)
+        _list([load(one) for one in settings.data_files("prompts", "*.md")], json)
     elif item is None:
         _show(load(name), json)
     else:

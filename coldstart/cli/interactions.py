@@ -13,7 +13,7 @@ from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
     from coldstart.ingest.load_interactions import InteractionReport
-    from coldstart.store.interactions import Summary
+    from coldstart.store.interactions import InteractionSummary
 
 InteractionFile = Annotated[
     Path | None,
@@ -143,7 +143,7 @@ def exit_if_over_budget(report: InteractionReport) -> None:
         raise typer.Exit(1)
 
 
-def summary_line(summary: Summary) -> str:
+def summary_line(summary: InteractionSummary) -> str:
     """Summarise the interactions of a workspace in one line."""
     if summary.first is None or summary.last is None:
         return "interactions: none"
@@ -155,7 +155,7 @@ def summary_line(summary: Summary) -> str:
     )
 
 
-def summary_json(summary: Summary) -> Mapping[str, Any]:
+def summary_json(summary: InteractionSummary) -> Mapping[str, Any]:
     """Return the summary as plain data."""
     from dataclasses import asdict
 

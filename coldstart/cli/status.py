@@ -87,12 +87,12 @@ def check(
       coldstart check shop.yaml --json
     """
     from coldstart.core.pipeline import PipelineError, load
-    from coldstart.engine.run import faults
+    from coldstart.engine.run import setup_faults
     from coldstart.errors import ColdstartError
 
     try:
         loaded = load(pipeline, overrides or ())
-        found = faults(loaded)
+        found = setup_faults(loaded)
     except PipelineError as error:
         found = error.faults
     if json:

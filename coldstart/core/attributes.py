@@ -100,7 +100,7 @@ class Attributes(RootModel[Mapping[str, Mapping[str, Attribute]]]):
         return plain
 
 
-def truth(item: Mapping[str, Any], attributes: Mapping[str, Attribute]) -> dict[str, str]:
+def recorded_values(item: Mapping[str, Any], attributes: Mapping[str, Attribute]) -> dict[str, str]:
     """Name -> value that the record of an item states; values that are not listed are left out.
 
     Args:

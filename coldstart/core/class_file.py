@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from coldstart.core.keys import digest
-from coldstart.core.settings import nearest, shown
+from coldstart.core.settings import show_value, suggestion
 from coldstart.errors import ColdstartError
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -116,7 +116,7 @@ def load(path: Path) -> Classes:
 def template_faults(templates: Iterable[str]) -> list[str]:
     """Faults of templates, one line each."""
     return [
-        f"template {shown(one)}: write {{}} once, where the class goes, such as 'a photo of {{}}'"
+        f"template {show_value(one)}: write {{}} once, where the class goes, such as 'a photo of {{}}'"
         for one in templates
         if one.count("{}") != 1
     ]
@@ -188,7 +188,7 @@ def _prompt(value: _Text, info: ValidationInfo) -> _Text:
         raise _error(text.line, f"{owner} has an empty text")
     texts: dict[str, tuple[str, int]] = info.context.texts  # type: ignore[union-attr]
     if before := texts.get(plain(text)):
-        again = f"text {shown(str(text))} of {owner} stands twice"
+        again = f"text {show_value(str(text))} of {owner} stands twice"
         raise _error(text.line, f"{again}: first on line {before[1]} of {before[0]}")
     texts[plain(text)] = (owner, text.line)
     return text
@@ -270,7 +270,7 @@ def _checked(model: type[_Model], raw: Mapping[str, Any], context: _Context, lin
         for entry in sorted(error.errors(), key=lambda entry: entry["type"] == "missing"):
             key = str(entry["loc"][-1]) if entry["loc"] else ""
             if entry["type"] == "extra_forbidden":
-                context.fault(lines[key], f"unknown {setting} {key!r}{nearest(key, known)}{also}")
+                context.fault(lines[key], f"unknown {setting} {key!r}{suggestion(key, known)}{also}")
             elif entry["type"] == "missing":
                 context.fault(1, f"column {key!r} is missing" if model is _Columns else f"`{key}:` is missing")
             else:

@@ -90,8 +90,8 @@ def choose_devices(device: str = "auto", devices: int | Literal["all"] | Sequenc
         if devices not in (1, "all"):
             raise ColdstartError(f"devices: {devices} with device {device!r}: name the kind alone, as in device: cuda")
         return [str(chosen)]
-    there = {"cuda": torch.cuda.device_count(), "cpu": len(available())}.get(chosen.type, 1)
-    count = (len(nodes()) if chosen.type == "cpu" else there) if devices == "all" else devices
+    there = {"cuda": torch.cuda.device_count(), "cpu": len(available_cores())}.get(chosen.type, 1)
+    count = (len(numa_nodes()) if chosen.type == "cpu" else there) if devices == "all" else devices
     if count > there:
         what = f"{there} cores, and a process needs one" if chosen.type == "cpu" else f"{there} {chosen.type} devices"
         raise ColdstartError(f"devices: {count} are not here: this machine has {what}; use devices: all")
@@ -104,7 +104,7 @@ def visible_cuda(index: int) -> str:
     return shown[index] if index < len(shown) else str(index)
 
 
-def stay_near(physical: str) -> None:
+def pin_near_device(physical: str) -> None:
     """Keep this process on the cores beside a CUDA device, where the machine has several nodes and says which is near.
 
     By accelerate, which asks the driver. Its process groups are of no use here: their ranks end together, and one
@@ -113,16 +113,16 @@ def stay_near(physical: str) -> None:
     Args:
         physical: the device's number on the whole machine; another kind of name has no effect.
     """
-    if len(nodes()) < 2 or not physical.isdecimal():
+    if len(numa_nodes()) < 2 or not physical.isdecimal():
         return
     from accelerate.utils import set_numa_affinity
 
-    allowed = set(available())
+    allowed = set(available_cores())
     try:
         set_numa_affinity(int(physical))
     except Exception:  # no library to ask, an old driver, a container that hides it: speed alone is at stake
         return
-    if near := allowed & set(available()):
+    if near := allowed & set(available_cores()):
         os.sched_setaffinity(0, near)
     else:
         os.sched_setaffinity(0, allowed)
@@ -207,7 +207,7 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEX
 
 
 @dataclass(frozen=True)
-class Share:
+class CoreShare:
     """What one process may use.
 
     Attributes:
@@ -220,24 +220,24 @@ class Share:
     cores: tuple[int, ...] = ()
 
 
-def available() -> list[int]:
+def available_cores() -> list[int]:
     """Numbers of the cores that this process may use, ascending."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
-def threads() -> int:
+def thread_count() -> int:
     """How many threads this process may compute with: what `OMP_NUM_THREADS` says, as torch has it too, or one a core.
     For libraries that do not ask that variable."""
     said = os.environ.get("OMP_NUM_THREADS", "")
-    return int(said) if said.isdecimal() and int(said) else len(available())
+    return int(said) if said.isdecimal() and int(said) else len(available_cores())
 
 
-def nodes(folder: Path = _NODES) -> list[list[int]]:
+def numa_nodes(folder: Path = _NODES) -> list[list[int]]:
     """The cores of `available`, NUMA node by node (on most machines: socket by socket); one node where the system does
     not say."""
-    usable = available()
+    usable = available_cores()
     found = []
     for path in sorted(folder.glob("node[0-9]*/cpulist"), key=lambda path: int(path.parent.name.removeprefix("node"))):
         if own := [core for core in _parse(path.read_text()) if core in usable]:
@@ -245,20 +245,20 @@ def nodes(folder: Path = _NODES) -> list[list[int]]:
     return found if sum(map(len, found)) == len(usable) else [usable]
 
 
-def shares(count: int, of: list[list[int]] | None = None) -> list[Share]:
+def share_cores(count: int, of: list[list[int]] | None = None) -> list[CoreShare]:
     """Equal shares for `count` processes, in the order of the nodes (`nodes()` by default)."""
-    of = of or nodes()
+    of = of or numa_nodes()
     line = [(core, node) for node, cores in enumerate(of) for core in cores]
     found = []
     for place in range(count):
         own = line[place * len(line) // count : (place + 1) * len(line) // count] or [line[place % len(line)]]
         touched = {node for _, node in own}
         stays = () if len(of) == 1 else tuple(core for core, node in line if node in touched)
-        found.append(Share(len(own), stays))
+        found.append(CoreShare(len(own), stays))
     return found
 
 
-def settle(share: Share) -> None:
+def apply_share(share: CoreShare) -> None:
     """Hold this process, and those that it starts, to its share. Best before numpy and torch are loaded: they count
     cores when they are."""
     os.environ.update(dict.fromkeys(_THREADS, str(share.threads)))

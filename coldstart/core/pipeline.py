@@ -16,12 +16,12 @@ from coldstart.core import settings as yaml_text
 from coldstart.core import stage as registry
 from coldstart.core.attributes import Attribute, Attributes
 from coldstart.core.settings import (
-    absolute,
-    expanded,
+    as_mapping,
+    expand_user,
     kind_of,
-    mapping,
-    nearest,
-    shown,
+    show_value,
+    suggestion,
+    with_absolute_paths,
     with_overrides,
     with_roots,
     with_space,
@@ -215,10 +215,10 @@ def find(name: str | Path) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    packaged = resources.files("pipelines", "*.yaml")
+    packaged = resources.data_files("pipelines", "*.yaml")
     if str(name) in packaged:
         return packaged[str(name)]
-    hint = nearest(str(name), packaged)
+    hint = suggestion(str(name), packaged)
     raise ColdstartError(f"no pipeline file {name}{hint}: give a path or one of {', '.join(packaged)}")
 
 
@@ -255,15 +255,15 @@ def load(
     for name, settings in (spaces or {}).items():
         raw = with_space(raw, name, settings)
     raw = with_overrides(raw, overrides, faults)
-    raw = absolute(raw, base, faults)
+    raw = with_absolute_paths(raw, base, faults)
     if manifest is not None:
-        raw = {**raw, "manifest": str(expanded(manifest).absolute())}
-    if roots := [str(expanded(root).absolute()) for root in media_roots]:
+        raw = {**raw, "manifest": str(expand_user(manifest).absolute())}
+    if roots := [str(expand_user(root).absolute()) for root in media_roots]:
         raw = with_roots(raw, roots)
     known = ("manifest", "max_failed", "media", "engine", "attributes", "stages")
     for key in raw:
         if key not in known:
-            faults.append(f"unknown setting {key!r}{nearest(str(key), known)}")
+            faults.append(f"unknown setting {key!r}{suggestion(str(key), known)}")
     media = _section(Media, raw.get("media"), "media", faults)
     engine = _section(Engine, raw.get("engine"), "engine", faults)
     attributes = _attributes(raw.get("attributes"), faults)
@@ -279,7 +279,7 @@ def load(
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml_text.parse(path.read_text("utf-8-sig"))
+        raw = yaml_text.parse_yaml(path.read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ColdstartError(f"pipeline {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
     except OSError as error:
@@ -296,7 +296,9 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
         faults.append("`stages:` is missing or empty")
         return []
     if not isinstance(raw, dict):
-        faults.append(f"stages={shown(raw)}: give the name of each stage with its settings, such as `ingest: {{}}`")
+        faults.append(
+            f"stages={show_value(raw)}: give the name of each stage with its settings, such as `ingest: {{}}`"
+        )
         return []
     specs: list[StageSpec] = []
     for name, given in raw.items():
@@ -309,11 +311,11 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
             specs += _parts(str(name), str(kind), settings, faults)
             continue
         try:
-            module = registry.module(str(kind))
+            module = registry.stage_module(str(kind))
         except KeyError:
             known = [*registry.groups(), *registry.kinds()]
             short = ", ".join(sorted(one for one in known if "." not in one))
-            faults.append(f"stage {name!r}: unknown kind {kind!r}{nearest(str(kind), known)} (known: {short})")
+            faults.append(f"stage {name!r}: unknown kind {kind!r}{suggestion(str(kind), known)} (known: {short})")
             continue
         specs.append(StageSpec(str(name), str(kind), _section(module.Settings, settings, str(name), faults)))
     kinds = [spec.kind for spec in specs]
@@ -328,20 +330,20 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
 def _parts(name: str, group: str, raw: Any, faults: list[str]) -> list[StageSpec]:
     """The stages of a group, each named `group.part`, in the group's own order: all but those that are `false`, and
     those on demand only where they are named."""
-    given = mapping(raw)
+    given = as_mapping(raw)
     parts = registry.parts(group)
     if given is None:
-        faults.append(f"{name}={shown(raw)}: give settings of its parts, such as `{parts[0]}: {{}}`")
+        faults.append(f"{name}={show_value(raw)}: give settings of its parts, such as `{parts[0]}: {{}}`")
         return []
     for part in given:
         if part not in parts:
-            faults.append(f"unknown part {name}.{part}{nearest(str(part), parts)} (known: {', '.join(parts)})")
+            faults.append(f"unknown part {name}.{part}{suggestion(str(part), parts)} (known: {', '.join(parts)})")
     specs = []
     for part in parts:
         settings = given.get(part, not registry.on_demand(f"{group}.{part}"))
         if settings is False:
             continue
-        module, place = registry.module(f"{group}.{part}"), f"{name}.{part}"
+        module, place = registry.stage_module(f"{group}.{part}"), f"{name}.{part}"
         section = _section(module.Settings, {} if settings is True else settings, place, faults)
         specs.append(StageSpec(place, f"{group}.{part}", section))
     return specs
@@ -360,17 +362,17 @@ def _attributes(raw: Any, faults: list[str]) -> Attributes:
 
 
 def _pairs(raw: Any, place: str, faults: list[str]) -> dict[Any, Any]:
-    given = mapping(raw)
+    given = as_mapping(raw)
     if given is None:
-        faults.append(f"{place}={shown(raw)}: give pairs, such as `default: {{colour: {{visual: true}}}}`")
+        faults.append(f"{place}={show_value(raw)}: give pairs, such as `default: {{colour: {{visual: true}}}}`")
         return {}
     return given
 
 
 def _section(model: type[BaseModel], raw: Any, place: str, faults: list[str]) -> Any:
-    settings = mapping(raw)
+    settings = as_mapping(raw)
     if settings is None:
-        faults.append(f"{place}={shown(raw)}: give settings, such as `{next(iter(model.model_fields))}: value`")
+        faults.append(f"{place}={show_value(raw)}: give settings, such as `{next(iter(model.model_fields))}: value`")
         return None
     try:
         return model.model_validate(settings)
@@ -378,12 +380,12 @@ def _section(model: type[BaseModel], raw: Any, place: str, faults: list[str]) ->
         for entry in error.errors():
             where = ".".join([place, *(str(part) for part in entry["loc"])])
             if entry["type"] == "extra_forbidden":
-                faults.append(f"unknown setting {where}{nearest(str(entry['loc'][-1]), model.model_fields)}")
+                faults.append(f"unknown setting {where}{suggestion(str(entry['loc'][-1]), model.model_fields)}")
             elif entry["type"] == "missing":
                 faults.append(f"{where} is missing")
             else:
                 advice = _ADVICE.get(entry["type"], entry["msg"].removeprefix("Value error, "))
-                faults.append(f"{where}={shown(entry['input'])}: {advice}")
+                faults.append(f"{where}={show_value(entry['input'])}: {advice}")
         return None
 
 

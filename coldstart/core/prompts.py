@@ -83,7 +83,7 @@ class Prompt:
             raise ColdstartError(f"prompt {self.name!r} cannot be rendered: {error}") from error
         return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
-    def fit(self, items: Sequence[Mapping[str, Any]], count_tokens: Count) -> list[dict[str, Any]]:
+    def fit(self, items: Sequence[Mapping[str, Any]], count_tokens: CountTokens) -> list[dict[str, Any]]:
         """The values of each item, made data and each cut to its budget: texts by words, lists by entries, mappings
         by values, each of which has the budget for itself. Counts the texts of all items in one go.
 
@@ -96,14 +96,14 @@ class Prompt:
         ]
         for name, budget in self.budgets.items():
             texts = [value[name] for value in fitted if isinstance(value[name], str)]
-            short = iter(cut(texts, budget, count_tokens))
+            short = iter(cut_texts(texts, budget, count_tokens))
             for value in fitted:
                 if isinstance(value[name], str):
                     value[name] = next(short)
                 elif isinstance(value[name], list):
                     value[name] = _first(value[name], budget, count_tokens)
                 elif isinstance(value[name], dict):
-                    few = cut([str(one) for one in value[name].values()], budget, count_tokens)
+                    few = cut_texts([str(one) for one in value[name].values()], budget, count_tokens)
                     value[name] = dict(zip(value[name], few, strict=True))
         return fitted
 
@@ -111,7 +111,7 @@ class Prompt:
         return self.budgets[name] * _CHARACTERS_A_TOKEN if name in self.budgets else None
 
 
-Count = Callable[[Sequence[str]], Sequence[int]]
+CountTokens = Callable[[Sequence[str]], Sequence[int]]
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 _ENVIRONMENT.filters["data"] = sanitize.sanitize_text
@@ -129,7 +129,7 @@ def load(name: str) -> Prompt:
         ColdstartError: there is no such file, its front matter lacks something, or its template does not parse or
             uses names that are not among its inputs.
     """
-    packaged = settings.files("prompts", "*.md")
+    packaged = settings.data_files("prompts", "*.md")
     path = packaged.get(name, Path(name))
     if not path.is_file():
         raise ColdstartError(f"no prompt {name!r}: give a path or one of {', '.join(packaged)}")
@@ -141,7 +141,7 @@ def load(name: str) -> Prompt:
     if not text.startswith(_FENCE) or not fence:
         raise ColdstartError(f"prompt {path}: put name, version and inputs between two lines of --- at the top")
     try:
-        front = settings.parse("\n" + head)  # lines counted as in the file
+        front = settings.parse_yaml("\n" + head)  # lines counted as in the file
         prompt = Prompt(str(front["name"]), int(front["version"]), _names(front["inputs"]), source)
         prompt = replace(prompt, **_asked(front, prompt.inputs))
     except _EntryError as error:
@@ -210,7 +210,7 @@ def _count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _first(entries: Sequence[Any], budget: int, count_tokens: Count) -> list[Any]:
+def _first(entries: Sequence[Any], budget: int, count_tokens: CountTokens) -> list[Any]:
     """The entries, in their order, that fit into the budget together; one that is too long keeps out itself alone."""
     if not entries:
         return []
@@ -223,7 +223,7 @@ def _first(entries: Sequence[Any], budget: int, count_tokens: Count) -> list[Any
     return kept
 
 
-def cut(texts: Sequence[str], budget: int, count_tokens: Count) -> list[str]:
+def cut_texts(texts: Sequence[str], budget: int, count_tokens: CountTokens) -> list[str]:
     """The first words of each text, as many as fit into `budget` tokens; a text that fits stays as it is.
 
     Where not even the first word fits, as in scripts that are written without spaces, its first characters.
@@ -239,7 +239,7 @@ def cut(texts: Sequence[str], budget: int, count_tokens: Count) -> list[str]:
     return [found.get(place, text) for place, text in enumerate(texts)]
 
 
-def _most(pieces: Mapping[int, Sequence[str]], between: str, budget: int, count_tokens: Count) -> dict[int, str]:
+def _most(pieces: Mapping[int, Sequence[str]], between: str, budget: int, count_tokens: CountTokens) -> dict[int, str]:
     """Of each text that does not fit the most of its first pieces that do, found by halving."""
     low, high = dict.fromkeys(pieces, 0), {place: len(own) for place, own in pieces.items()}  # low fits, high does not
     while open_ := [place for place in pieces if high[place] - low[place] > 1]:

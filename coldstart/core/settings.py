@@ -31,7 +31,7 @@ def with_overrides(raw: dict[str, Any], overrides: Iterable[str], faults: list[s
             faults.append(f"--set {override}: give stage.key=value")
             continue
         try:
-            value = parse(text)
+            value = parse_yaml(text)
         except ValueError as error:
             faults.append(f"--set {override}: {error}")
             continue
@@ -40,7 +40,7 @@ def with_overrides(raw: dict[str, Any], overrides: Iterable[str], faults: list[s
         elif not dot:
             raw[section] = value
         elif section not in (*stages, "media", "engine"):
-            faults.append(f"--set {override}: no stage {section!r}{nearest(section, ('media', 'engine', *stages))}")
+            faults.append(f"--set {override}: no stage {section!r}{suggestion(section, ('media', 'engine', *stages))}")
         else:
             home = stages if section in stages else raw
             home[section] = _with(home.get(section), key.split("."), value)
@@ -49,7 +49,7 @@ def with_overrides(raw: dict[str, Any], overrides: Iterable[str], faults: list[s
 
 def _with(settings: Any, path: Sequence[str], value: Any) -> Any:
     """Settings with one of them, of a part of a group perhaps, changed; what is no mapping stays, to be reported."""
-    given = {} if isinstance(settings, bool) else mapping(settings)  # a part that is merely on or off
+    given = {} if isinstance(settings, bool) else as_mapping(settings)  # a part that is merely on or off
     if given is None:
         return settings
     return {**given, path[0]: value if len(path) == 1 else _with(given.get(path[0]), path[1:], value)}
@@ -62,11 +62,11 @@ def with_space(raw: dict[str, Any], name: str, settings: Mapping[str, Any]) -> d
 
 def with_stage(raw: dict[str, Any], name: str, kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A stage changed, or one of the kind added before the index."""
-    stages = mapping(raw.get("stages"))
+    stages = as_mapping(raw.get("stages"))
     if stages is None:
         return raw
     if name in stages:
-        if (given := mapping(stages[name])) is None:
+        if (given := as_mapping(stages[name])) is None:
             return raw
         return {**raw, "stages": {**stages, name: {**given, **settings}}}
     after = {key: given for key, given in stages.items() if kind_of(key, given) == "index"}
@@ -81,29 +81,29 @@ def kind_of(name: Any, settings: Any) -> Any:
 
 def with_roots(raw: dict[str, Any], roots: list[str]) -> dict[str, Any]:
     """Further folders that media may come from."""
-    media = mapping(raw.get("media"))
+    media = as_mapping(raw.get("media"))
     if media is None or not isinstance(given := media.get("roots", []), list | tuple):
         return raw
     return {**raw, "media": {**media, "roots": [*given, *roots]}}
 
 
-def mapping(value: Any) -> dict[Any, Any] | None:
+def as_mapping(value: Any) -> dict[Any, Any] | None:
     """Settings as given, none where nothing is; `None` for what is no mapping."""
     if value is None:
         return {}
     return value if isinstance(value, dict) else None
 
 
-def absolute(raw: dict[str, Any], base: Path, faults: list[str]) -> dict[str, Any]:
+def with_absolute_paths(raw: dict[str, Any], base: Path, faults: list[str]) -> dict[str, Any]:
     """Paths of the file made independent of the working folder; `package:` means inside this package."""
     given = raw.get("manifest")
     if isinstance(given, str) and given:
         raw = {**raw, "manifest": _located(given, base)}
     elif given not in (None, ""):
-        faults.append(f"manifest={shown(given)}: give a path")
+        faults.append(f"manifest={show_value(given)}: give a path")
     media = raw.get("media")
     if isinstance(media, dict) and isinstance(media.get("roots"), list | tuple):
-        roots = [str(base / expanded(root)) if isinstance(root, str) else root for root in media["roots"]]
+        roots = [str(base / expand_user(root)) if isinstance(root, str) else root for root in media["roots"]]
         raw = {**raw, "media": {**media, "roots": roots}}
     stages = raw.get("stages")
     if isinstance(stages, dict):
@@ -117,7 +117,7 @@ _FILES = {"prompt": ".md", "product": ".md", "video": ".md", "policy": ".yaml", 
 
 def _located(given: str, base: Path) -> str:
     inside = given.removeprefix("package:")
-    return str(PACKAGE / inside if inside != given else base / expanded(given))
+    return str(PACKAGE / inside if inside != given else base / expand_user(given))
 
 
 def _with_paths(settings: Any, base: Path) -> Any:
@@ -131,7 +131,7 @@ def _with_paths(settings: Any, base: Path) -> Any:
     }
 
 
-def expanded(path: str | Path) -> Path:
+def expand_user(path: str | Path) -> Path:
     """A path with `~` resolved, where it can be."""
     try:
         return Path(path).expanduser()
@@ -139,13 +139,13 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
-def shown(value: Any) -> str:
+def show_value(value: Any) -> str:
     """A value as an error shows it: 60 characters at most."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or nothing where no known name is near."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
@@ -154,15 +154,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
 PACKAGE = Path(__file__).parent.parent
 
 
-def folder(name: str) -> Path:
+def data_folder(name: str) -> Path:
     """The folder `pipelines`, `prompts` or `policies`."""
     installed = PACKAGE / "_files" / name
     return installed if installed.is_dir() else PACKAGE.parent / name
 
 
-def files(name: str, pattern: str) -> dict[str, Path]:
+def data_files(name: str, pattern: str) -> dict[str, Path]:
     """File stem -> path of the files of such a folder, sorted by name."""
-    return {path.stem: path for path in sorted(folder(name).glob(pattern))}
+    return {path.stem: path for path in sorted(data_folder(name).glob(pattern))}
 
 
 class _Loader(yaml.SafeLoader):
@@ -188,7 +188,7 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def parse(text: str) -> Any:
+def parse_yaml(text: str) -> Any:
     """Parse a YAML text; the value is the caller's own to change.
 
     Raises:

@@ -161,12 +161,12 @@ class SourceStage(MapStage, Protocol):
 class Gate(Protocol):
     """A stage that keeps items from the stages after it, by what its rows say and its settings now ask for."""
 
-    def closed(self, workspace: Any) -> Mapping[str, Reject]:
+    def blocked(self, workspace: Any) -> Mapping[str, Reject]:
         """Item -> why it goes no further. Other settings open or close the gate without any row being made anew."""
 
 
 @runtime_checkable
-class WholeStage(Protocol):
+class CatalogStage(Protocol):
     """A stage that reads the whole catalogue and makes one thing of it."""
 
     name: str
@@ -187,7 +187,7 @@ class WholeStage(Protocol):
 
 
 @runtime_checkable
-class FitStage(WholeStage, Protocol):
+class FitStage(CatalogStage, Protocol):
     """A whole stage that learns: it makes one artifact of many rows.
 
     `run` fits where nothing was fitted, or under other settings. Rows that came or changed since do not set it off by
@@ -271,7 +271,7 @@ def on_demand(kind: str) -> bool:
     return kind in _ON_DEMAND
 
 
-def module(kind: str) -> Any:
+def stage_module(kind: str) -> Any:
     """The module of one stage kind, with `Settings` (a pydantic model) and `build`.
 
     Raises:

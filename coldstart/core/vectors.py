@@ -20,5 +20,4 @@ def unit(vectors: NDArray[Float]) -> NDArray[Float]:
         The same shape, dtype and order; a vector of zeros stays zeros, and one with a NaN becomes NaN throughout.
     """
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: NDArray[Float] = vectors / np.where(lengths == 0, 1, lengths)
-    return scaled
+    return np.asarray(vectors / np.where(lengths == 0, 1, lengths), vectors.dtype)

@@ -1,4 +1,4 @@
-"""The texts of items that a fit may learn from, and the fields by which items belong together."""
+"""Texts of items for a fit, and the fields by which items are grouped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coldstart.core import prompts
 from coldstart.core.pipeline import Pipeline
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, Store
-from coldstart.store.freshness import Standing
+from coldstart.store.freshness import PipelineState
 
 FIELDS = ("title", "description", "category")
 EVIDENCE = ("transcript", "screen_text")
@@ -21,7 +21,7 @@ _ATTRIBUTE = "attributes."
 
 
 class PairTexts:
-    """Texts by view: a field of the item, what was heard or read in its media, or a prompt over both.
+    """Reader of texts by view: a field of the item, speech or text on screen, or a prompt over both.
 
     Args:
         stage: whose settings these are, for messages.
@@ -49,17 +49,17 @@ class PairTexts:
         return {name: prompts.load(name) for name in self._views if name not in (*FIELDS, *EVIDENCE)}
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """What of this changes a fit."""
+        """Return the settings that change a fit."""
         return {"views": self._views, "prompts": {name: prompt.digest for name, prompt in self._prompts.items()}}
 
-    def read(self, store: Store, standing: Standing) -> dict[str, dict[str, str]]:
-        """item -> view -> text, for those that are not blank."""
+    def read(self, store: Store, pipeline_state: PipelineState) -> dict[str, dict[str, str]]:
+        """Read the texts that are not blank: item -> view -> text."""
         if not store.has(ITEMS):
             return {}
         wanted = {name for prompt in self._prompts.values() for name in prompt.inputs} | set(self._views)
         columns = [name for name in store.columns(ITEMS) if name in wanted]
         rows = store.read(ITEMS, ["item_id", *columns]).to_pylist()
-        heard = self._heard(store, standing) if wanted & {*EVIDENCE, "language"} else {}
+        heard = self._heard(store, pipeline_state) if wanted & {*EVIDENCE, "language"} else {}
         nothing = dict.fromkeys(wanted)
         found: dict[str, dict[str, str]] = {}
         for row in rows:
@@ -73,16 +73,19 @@ class PairTexts:
             return self._prompts[view].render(given)
         return " ".join((given[view] or "").split())
 
-    def _heard(self, store: Store, standing: Standing) -> dict[str, dict[str, Any]]:
+    def _heard(self, store: Store, pipeline_state: PipelineState) -> dict[str, dict[str, Any]]:
         if self._evidence is None:
             return {}
-        fresh = standing.of(self._evidence).fresh
+        fresh = pipeline_state.of(self._evidence).fresh
         table = f"stage.{self._evidence}"
         rows = store.read(table, ["item_id", *EVIDENCE, "language"]).to_pylist() if fresh else []
         return {row.pop("item_id"): row for row in rows if row["item_id"] in fresh}
 
     def group_keys(self, store: Store, items: Sequence[str]) -> list[list[str]]:
-        """Keys of each item: fields, bytes of media, the original of a copy. Items that share one belong together."""
+        """List the keys of each item: fields, bytes of media, the original of a copy.
+
+        Items that share one are of one group.
+        """
         columns = {"media", *(name.partition(".")[0] for name in self._group_by)}
         rows = {row["item_id"]: row for row in store.read(ITEMS, ["item_id", *sorted(columns)]).to_pylist()}
         originals = self._originals(store)
@@ -106,7 +109,7 @@ class PairTexts:
 
 
 def _value(row: Mapping[str, Any], name: str) -> str:
-    """A field as what makes two of them equal: without case, punctuation and runs of blanks."""
+    """Normalise a field for comparison: without case, punctuation and runs of blanks."""
     if name.startswith(_ATTRIBUTE):
         value = json.loads(row["attributes"] or "{}").get(name.removeprefix(_ATTRIBUTE))
     else:

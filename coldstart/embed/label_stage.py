@@ -1,9 +1,8 @@
-"""label: which of some classes an item is of, by what its vectors are like in words; null where that is not sure.
+"""label: the class of an item, out of some given ones, by its vectors; null where that is not sure.
 
-Items whose category is one of the classes are not guessed at: they tell how far the likeness can be trusted. It is
-made a probability on them, and the threshold is the lowest that is as precise on them as was asked for. What falls
-under it, or is more like a text for what is none of the classes, keeps no label. How likeness is told and calibrated:
-`coldstart.embed.class_likeness`.
+Items whose category is one of the classes are not labelled: they calibrate the scores. A score becomes a probability by
+them, and the threshold is the lowest that is as precise on them as `min_precision`. An item under it, or more like a
+text for no class, gets no label. For scores and calibration see `coldstart.embed.class_scores`.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from coldstart.core.class_file import Classes
 from coldstart.core.keys import chain, digest, stage_key
 from coldstart.core.pipeline import Pipeline, Section, StageSpec
 from coldstart.core.progress import Progress
-from coldstart.core.settings import nearest
+from coldstart.core.settings import suggestion
 from coldstart.core.stage import LedgerRow, Reject, Row
-from coldstart.embed.class_likeness import ClassScorer, KnownClasses, LabelFit, text_spaces
+from coldstart.embed.class_scores import ClassScorer, KnownClasses, LabelFit, text_spaces
 from coldstart.embed.spaces import vectors_of
 from coldstart.embed.zero_shot import TEMPERATURE, Calibration, LabelTargets, predict
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.store import ITEMS, Store
-from coldstart.store.freshness import Standing
+from coldstart.store.freshness import PipelineState
 
 _COMMIT_ROWS = 8192
 SCHEMA = pa.schema(
@@ -47,7 +46,7 @@ SCHEMA = pa.schema(
     ]
 )
 """`best` is what the item is most like, a class or a text for none of them, and `score` how likely; `label` is `best`
-where that is believed, else null; `second` comes next, by `margin` less likely."""
+where that is sure, else null; `second` comes next, by `margin` less likely."""
 
 
 def _auto(value: Any) -> Any:
@@ -55,27 +54,27 @@ def _auto(value: Any) -> Any:
 
 
 class Settings(Section):
-    """What items may be, and how sure a label must be."""
+    """Settings of the classes, and of the precision that labels need."""
 
     classes: str = Field(min_length=1)
-    """The classes and their prompts: a .yaml, a .csv, or one class a line; `package:sample/classes.yaml` is one."""
+    """Classes and their prompts: a .yaml, a .csv, or one class a line; `package:sample/classes.yaml` is one."""
     spaces: tuple[str, ...] | None = None
-    """Embed stages before this one whose vectors are likened to the classes; by default all whose encoder reads words
-    into the same space."""
+    """Embed stages before this one whose vectors are compared with the classes; by default all whose encoder reads
+    words into the same space."""
     templates: tuple[str, ...] | None = None
     """Texts with one `{}`, where a prompt goes, instead of the file's; their vectors are averaged."""
     only_missing: bool = True
-    """Only items that have no category of their own are labelled."""
+    """Label only items that have no category of their own."""
     threshold: Annotated[Annotated[float, Field(gt=0, le=1)] | None, BeforeValidator(_auto)] = None
     """Score that a label needs; `auto` is the lowest that reaches `min_precision` on items that have a category."""
     min_precision: float = Field(default=0.9, gt=0, le=1)
     """Share of the labels that should be right."""
     temperature: float = Field(default=TEMPERATURE, gt=0)
-    """What cosines are divided by where fewer than 30 items have a category among the classes; 0.01 suits a CLIP."""
+    """Divisor of cosines where fewer than 30 items have a category among the classes; 0.01 suits a CLIP."""
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> LabelStage:
-    """The stage, its classes read.
+    """Build the stage, its classes read.
 
     Raises:
         ColdstartError: the classes file or a template has faults, or a space is none that stands before it.
@@ -90,7 +89,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> LabelStage:
     for space in settings.spaces or ():
         if space not in embeds:
             raise ColdstartError(
-                f"{name}.spaces: no space {space!r} stands before it{nearest(space, embeds)}: there is "
+                f"{name}.spaces: no space {space!r} stands before it{suggestion(space, embeds)}: there is "
                 f"{', '.join(embeds) or 'none'}"
             )
     return LabelStage(name, settings, pipeline, classes, embeds)
@@ -98,10 +97,10 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> LabelStage:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What labels are made from.
+    """Inputs of labels.
 
     Attributes:
-        takes: item -> the keys that its row follows from, empty where they are to come; `verdicts`: on every other.
+        takes: item -> the keys of its input rows, empty while these are pending; `verdicts`: on every other.
         known: items that scores are calibrated on, and the vectors of all.
         strange: category that is no class -> how many items have it.
     """
@@ -113,7 +112,7 @@ class _Inputs:
 
 
 class LabelStage:
-    """Whole stage; see `coldstart.core.stage.WholeStage`."""
+    """Catalog stage that labels; see `coldstart.core.stage.CatalogStage`."""
 
     kind = "label"
     version = 1
@@ -128,39 +127,41 @@ class LabelStage:
         self._classes = classes
         self._embeds = embeds
         with suppress(NotFitted):  # the fit stands before it
-            _ = self._likeness
+            _ = self._scorer
 
     @cached_property
-    def _likeness(self) -> ClassScorer:
-        """The classes in the spaces that hold words too.
+    def _scorer(self) -> ClassScorer:
+        """Scorer of the classes in the spaces that hold words too.
 
         Raises:
             NotFitted: the encoder of a space is not fitted yet.
-            ColdstartError: no space can be likened to words, or one of the settings cannot.
+            ColdstartError: no space holds words too, or one of the settings does not.
         """
         chosen = self._settings
         spaces = text_spaces(self.name, chosen.spaces, self._embeds, self._pipeline)
         passports = {space: asdict(stage.passport) for space, stage in spaces.items()}
         key = stage_key(self.kind, self.version, {"classes": self._classes.digest, "spaces": passports})
-        wanted = LabelTargets(chosen.min_precision, chosen.threshold, chosen.temperature)
-        return ClassScorer(self.name, key, self._classes, spaces, wanted)
+        targets = LabelTargets(chosen.min_precision, chosen.threshold, chosen.temperature)
+        return ClassScorer(self.name, key, self._classes, spaces, targets)
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
+        """Return the keys of the items with a label, and verdicts on the others."""
         try:
-            inputs = self._inputs(store, Standing(store, self._pipeline, self._likeness.spaces))
+            inputs = self._inputs(store, PipelineState(store, self._pipeline, self._scorer.spaces))
         except NotFitted:
             return dict.fromkeys(store.keys(ITEMS), ""), {}
-        fit = self._likeness.fitted(store, inputs.known)
+        fit = self._scorer.fitted(store, inputs.known)
         keys = self._keys(inputs, fit)
         unsure = {row["item_id"]: row for row in self._rows(store, "label IS NULL") if self._holds(row, keys)}
         verdicts = {**inputs.verdicts, **{item: self._unknown(row, fit) for item, row in unsure.items()}}
         return {item: key for item, key in keys.items() if item not in unsure}, verdicts
 
     def present(self, store: Store) -> dict[str, str]:
+        """Return the keys of the stored rows."""
         return store.keys(self.table)
 
     def labels(self, store: Store) -> dict[str, tuple[str, float]]:
-        """Item -> its label and the score of it, to two decimals; of rows that are fresh."""
+        """Read the label of each item and its score, to two decimals; of rows that are fresh."""
         keys, _ = self.expected(store)
         rows = self._rows(store, "label IS NOT NULL")
         return {row["item_id"]: (row["label"], round(row["score"], 2)) for row in rows if self._holds(row, keys)}
@@ -175,12 +176,12 @@ class LabelStage:
     def _keys(self, inputs: _Inputs, fit: LabelFit | None) -> dict[str, str]:
         if fit is None:  # pending: equal to no key that was written
             return dict.fromkeys(inputs.takes, "")
-        numbers = digest(fit.calibration.to_plain(list(self._likeness.spaces)))
-        return {item: made and chain(self._likeness.key, f"{numbers}\n{made}") for item, made in inputs.takes.items()}
+        numbers = digest(fit.calibration.to_plain(list(self._scorer.spaces)))
+        return {item: made and chain(self._scorer.key, f"{numbers}\n{made}") for item, made in inputs.takes.items()}
 
-    def _inputs(self, store: Store, standing: Standing) -> _Inputs:
-        states = {space: standing.of(space) for space in self._likeness.spaces}
-        closed = standing.closed(self.name)
+    def _inputs(self, store: Store, pipeline_state: PipelineState) -> _Inputs:
+        states = {space: pipeline_state.of(space) for space in self._scorer.spaces}
+        blocked = pipeline_state.blocked(self.name)
         numbers = {class_file.plain(name): number for number, name in enumerate(self._classes.names)}
         made: dict[str, dict[str, str]] = {}
         takes: dict[str, str] = {}
@@ -189,8 +190,8 @@ class LabelStage:
         strange: Counter[str] = Counter()
         items = store.read(ITEMS, ["item_id", "category"])
         for item, category in zip(items["item_id"].to_pylist(), items["category"].to_pylist(), strict=True):
-            if item in closed:
-                verdicts[item] = self._verdict(item, closed[item])
+            if item in blocked:
+                verdicts[item] = self._verdict(item, blocked[item])
                 continue
             made[item] = {space: state.expected[item] for space, state in states.items() if item in state.fresh}
             number = numbers.get(class_file.plain(category)) if category else None
@@ -205,36 +206,36 @@ class LabelStage:
             else:
                 why = "; ".join(f"{space}: {state.settled[item].reason}" for space, state in states.items())
                 verdicts[item] = self._verdict(item, Reject("no_vector", why, "filtered"))
-        return _Inputs(takes, verdicts, self._likeness.known(truth, made), strange)
+        return _Inputs(takes, verdicts, self._scorer.known(truth, made), strange)
 
     def _verdict(self, item: str, why: Reject) -> LedgerRow:
-        return LedgerRow(self.name, item, chain(self._likeness.key, str(why)), why.state, why.reason, why.detail)
+        return LedgerRow(self.name, item, chain(self._scorer.key, str(why)), why.state, why.reason, why.detail)
 
     def _unknown(self, row: Row, fit: LabelFit | None) -> LedgerRow:
-        said = f"most like {row['best']}, {row['score']:.2f}, then {row['second']}"
+        text = f"most like {row['best']}, {row['score']:.2f}, then {row['second']}"
         if row["best"] not in self._classes.names:
-            said += "; the first is none of the classes"
+            text += "; the first is none of the classes"
         elif fit is not None:
             needed = fit.calibration.threshold
-            said += "; no score is precise enough" if needed is None else f"; a label needs {needed:.2f}"
-        return LedgerRow(self.name, row["item_id"], row["row_key"], "filtered", "unknown_class", said)
+            text += "; no score is precise enough" if needed is None else f"; a label needs {needed:.2f}"
+        return LedgerRow(self.name, row["item_id"], row["row_key"], "filtered", "unknown_class", text)
 
     def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Calibrate where the labelled items changed, then label what is stale, and commit as it goes."""
         try:
-            likeness = self._likeness
-            standing = Standing(store, self._pipeline, likeness.spaces)
-            inputs = self._inputs(store, standing)
+            scorer = self._scorer
+            pipeline_state = PipelineState(store, self._pipeline, scorer.spaces)
+            inputs = self._inputs(store, pipeline_state)
         except NotFitted as waiting:
             return 0, [str(waiting)]
-        fit = likeness.fitted(store, inputs.known) or likeness.fit(store, standing, inputs.known)
+        fit = scorer.fitted(store, inputs.known) or scorer.fit(store, pipeline_state, inputs.known)
         keys = {item: key for item, key in self._keys(inputs, fit).items() if key}
         present = self.present(store)
         gone = present.keys() - keys.keys()
         store.delete(self.table, gone)
         todo = [item for item, key in keys.items() if present.get(item) != key]
         if todo:
-            self._label(store, todo, keys, inputs.known.made, fit.calibration, progress)
+            self._label(store, todo, keys, inputs.known.vector_keys, fit.calibration, progress)
         return len(todo) + len(gone), self._notes(store, inputs, fit)
 
     def _label(
@@ -246,25 +247,25 @@ class LabelStage:
         calibration: Calibration,
         progress: Progress,
     ) -> None:
-        classes = self._likeness.class_vectors(store)
-        vectors = {space: vectors_of(store, stage, items) for space, stage in self._likeness.spaces.items()}
+        classes = self._scorer.class_vectors(store)
+        vectors = {space: vectors_of(store, stage, items) for space, stage in self._scorer.spaces.items()}
         names = np.array([*self._classes.names, *self._classes.unknown], object)
         with progress.meter(self.name, len(items)) as meter:
             for start in range(0, len(items), _COMMIT_ROWS):
                 part = items[start : start + _COMMIT_ROWS]
                 cosines = [one[start : start + len(part)] @ classes[space].T for space, one in vectors.items()]
                 present = np.array([[space in made[item] for item in part] for space in vectors])
-                judged = predict(calibration.logits(cosines, present))
-                unsure = ~judged.accepted(len(self._classes.names), calibration.threshold)
-                best = names[judged.best]
+                predicted = predict(calibration.logits(cosines, present))
+                unsure = ~predicted.accepted(len(self._classes.names), calibration.threshold)
+                best = names[predicted.best]
                 columns = [
                     pa.array(part, pa.string()),
                     pa.array([keys[item] for item in part], pa.string()),
                     pa.array(best, pa.string(), mask=unsure),
-                    pa.array(judged.score, pa.float32()),
-                    pa.array(judged.margin, pa.float32()),
+                    pa.array(predicted.score, pa.float32()),
+                    pa.array(predicted.margin, pa.float32()),
                     pa.array(best, pa.string()),
-                    pa.array(names[judged.second], pa.string()),
+                    pa.array(names[predicted.second], pa.string()),
                 ]
                 store.merge(self.table, pa.Table.from_arrays(columns, schema=SCHEMA))
                 meter.advance(len(part), 0, 0.0)
@@ -280,7 +281,8 @@ class LabelStage:
         ]
         if inputs.strange:
             first = ", ".join(
-                f"{name!r} {count}{nearest(name, self._classes.names)}" for name, count in inputs.strange.most_common(5)
+                f"{name!r} {count}{suggestion(name, self._classes.names)}"
+                for name, count in inputs.strange.most_common(5)
             )
             notes.append(f"{inputs.strange.total()} items have a category that is no class: {first}")
         return notes

@@ -1,10 +1,7 @@
-"""Vectors that items have in a space, and those that they would have without their category. Makes no row.
+"""Vectors of the spaces of a workspace: their tables and encoders, and a cache of the vectors of texts.
 
-Stages are taken as built: `coldstart.embed.stage` has what is said of them here.
-
-Where the vectors of an encoder that a fit has changed are found again: in the spaces that are made with it.
-
-Vectors of texts that a fit learns from, kept in the workspace, so that each text is encoded once.
+Stages are taken as built; see `coldstart.embed.stage`. Vectors that items would have without their category are
+computed and not stored. Each text that a fit trains on is encoded once.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ from coldstart.core.stage import Reject, Row
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, Store
-from coldstart.store.freshness import Standing
+from coldstart.store.freshness import PipelineState
 from coldstart.store.sql import one_of
 
 Vectors = NDArray[np.float32]
@@ -36,21 +33,24 @@ KINDS = ("embed", "behaviour")
 
 
 _MANY = 8
-"""Reading a whole table is quicker than asking for more than one in so many of its rows."""
+"""Share of a table's rows, one in so many, above which reading it whole is quicker than looking rows up."""
 
 
 def table_of(space: str, passport: Passport) -> str:
-    """The table of a space: one a passport, so that vectors of two encoders never meet and going back costs nothing."""
+    """Name the table of a space.
+
+    One a passport, so that vectors of two encoders never meet and going back costs nothing.
+    """
     return f"stage.{space}-{passport.digest}"
 
 
 def spaces_of(pipeline: Pipeline) -> list[StageSpec]:
-    """The stages that make the spaces of a pipeline, in its order."""
+    """List the stages that make the spaces of a pipeline, in its order."""
     return [spec for spec in pipeline.stages if spec.kind in KINDS]
 
 
 def vectors_of(store: Store, stage: Any, items: Sequence[str]) -> Vectors:
-    """Stored vectors of items in their order, zero where one has none in the space: float32 [N, D]."""
+    """Read the vectors of items in their order, zero where one has none in the space: float32 [N, D]."""
     found = np.zeros((len(items), stage.passport.dim), np.float32)
     if not items or not store.has(stage.table):
         return found
@@ -67,31 +67,33 @@ def vectors_of(store: Store, stage: Any, items: Sequence[str]) -> Vectors:
     return found
 
 
-def reads_category(stage: Any, standing: Standing) -> bool:
-    """Whether the vectors of items that have a category say so in words."""
+def reads_category(stage: Any, pipeline_state: PipelineState) -> bool:
+    """Tell whether the text behind the vectors of items includes their category."""
     if stage.settings.over is not None:
-        return reads_category(standing.stage(stage.settings.over), standing)
+        return reads_category(pipeline_state.stage(stage.settings.over), pipeline_state)
     return stage.settings.input == "text" and "category" in stage.preparer().prompt.inputs
 
 
-def without_category(store: Store, standing: Standing, stage: Any, items: Sequence[str]) -> dict[str, Vectors]:
-    """Item -> its vector in a space as it would be if the item had no category, float32 [D]; made now, and not kept.
+def without_category(store: Store, pipeline_state: PipelineState, stage: Any, items: Sequence[str]) -> dict[str, Vectors]:
+    """Compute the vectors that items would have without their category: item -> float32 [D].
+
+    Nothing is stored. Items that have no other input in the space are left out.
 
     Items that have nothing else to say there have none.
     """
     rows = {row["item_id"]: {**row, "category": None} for row in store.read(ITEMS, ids=items).to_pylist()}
-    return {item: row["vector"] for item, row in _compute_changed(store, standing, stage, rows).items()}
+    return {item: row["vector"] for item, row in _compute_changed(store, pipeline_state, stage, rows).items()}
 
 
-def _compute_changed(store: Store, standing: Standing, stage: Any, rows: Mapping[str, Row]) -> dict[str, Row]:
-    """Rows of a space over changed items, without those that it turns away."""
+def _compute_changed(store: Store, pipeline_state: PipelineState, stage: Any, rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Compute rows of a space over changed items, without those that it turns away."""
     fed = {item: dict(row) for item, row in rows.items()}
     for field, name in stage.reads.items():
-        source: Any = standing.stage(name)
+        source: Any = pipeline_state.stage(name)
         if name == stage.settings.over:
-            read = _compute_changed(store, standing, source, rows)
+            read = _compute_changed(store, pipeline_state, source, rows)
         else:
-            fresh = [item for item in rows if item in standing.of(name).fresh]
+            fresh = [item for item in rows if item in pipeline_state.of(name).fresh]
             read = {row["item_id"]: row for row in store.read(source.table, ids=fresh).to_pylist()} if fresh else {}
         for item, row in fed.items():
             row[field] = read.get(item)
@@ -104,12 +106,12 @@ def _compute_changed(store: Store, standing: Standing, stage: Any, rows: Mapping
 
 
 def encoders_of(stage: str) -> set[str]:
-    """The encoders that stand for what a fit stage makes."""
+    """Return the encoder names that stand for the result of a fit stage."""
     return {f"align:{stage}", f"align:{stage.rpartition('.')[2]}"}
 
 
 def picture_space(store: Store, pipeline: Pipeline, stage: str, passport: Passport) -> tuple[Any, frozenset[str]]:
-    """The space of pictures with most fresh rows of what a stage has fitted last, as an embed stage, and their items.
+    """Find the space of pictures with most fresh rows of the last fit of a stage, as an embed stage, and those items.
 
     Args:
         passport: of what was fitted.
@@ -117,7 +119,7 @@ def picture_space(store: Store, pipeline: Pipeline, stage: str, passport: Passpo
     Raises:
         ColdstartError: the pipeline has no such space, or nothing fresh stands in it.
     """
-    standing = Standing(store, pipeline)
+    pipeline_state = PipelineState(store, pipeline)
     named = [
         spec.name
         for spec in pipeline.of_kind("embed")
@@ -129,8 +131,8 @@ def picture_space(store: Store, pipeline: Pipeline, stage: str, passport: Passpo
             f"{stage} has changed the encoder of pictures, and no space is made with it: `coldstart embed --workspace "
             f"{store.uri} --space aligned --encoder align:{short}` makes one"
         )
-    spaces: list[Any] = [standing.stage(name) for name in named]
-    found = [(space, standing.of(space.name).fresh) for space in spaces if space.passport == passport]
+    spaces: list[Any] = [pipeline_state.stage(name) for name in named]
+    found = [(space, pipeline_state.of(space.name).fresh) for space in spaces if space.passport == passport]
     space, fresh = max(found, key=lambda one: len(one[1]), default=(None, frozenset()))
     if not fresh:
         raise ColdstartError(
@@ -150,14 +152,14 @@ _DROP = 500
 
 
 def drop_tables(store: Store, prefix: str, keep: str) -> None:
-    """Empty the tables of a prefix, but for one: those of encoders that nothing asks any more."""
+    """Empty the tables of a prefix, but for one: those of encoders that are no longer used."""
     for table in store.tables():
         if table.startswith(prefix) and table != keep:
             store.drop(table, "text_key IS NOT NULL")
 
 
 class TextCache:
-    """Text -> its vector as a document by one encoder, rounded to float16.
+    """Cache of the vectors of texts as documents by one encoder, rounded to float16.
 
     Args:
         table: the workspace table, one an owner and a passport.
@@ -170,7 +172,7 @@ class TextCache:
         self._dim = encoder.passport("text").dim
 
     def vectors(self, texts: Sequence[str], meter: Meter) -> NDArray[np.float16]:
-        """Unit vectors [N, D] of texts, each different; those not known yet are encoded and kept.
+        """Look up or encode texts, each different: unit vectors [N, D]. New ones are stored.
 
         Args:
             meter: counts the texts that are encoded.
@@ -189,13 +191,13 @@ class TextCache:
         return np.asarray(every[[places[key] for key in keys]], np.float16)
 
     def keep(self, texts: Sequence[str]) -> None:
-        """Drop all but these."""
+        """Drop all texts but these."""
         unused = sorted(self._known().keys() - {digest(text) for text in texts})
         for start in range(0, len(unused), _DROP):
             self._store.drop(self._table, one_of("text_key", unused[start : start + _DROP]))
 
     def _known(self) -> dict[str, int]:
-        """Key of a text -> its row."""
+        """Map the key of a text to its row."""
         if not self._store.has(self._table):
             return {}
         keys = self._store.read(self._table, ["text_key"])["text_key"].to_pylist()
@@ -214,11 +216,12 @@ class TextCache:
 
 
 def encoder_of(passport: Passport, pipeline: Pipeline, workspace: Store) -> Encoder:
-    """The encoder that made the vectors of a space; if none has that passport any more, the one of its name, whose
-    queries a search refuses.
+    """Load the encoder that made the vectors of a space.
+
+    If none has that passport any more, it is the one of its name, whose queries a search refuses.
 
     Raises:
-        ColdstartError: its weights are not on this machine, or what it was fitted by is no longer kept.
+        ColdstartError: its weights are not on this machine, or the fit that made it is no longer stored.
     """
     specs = pipeline.of_kind("embed")
     random = any(spec.settings.allow_random_weights for spec in specs)
@@ -231,7 +234,7 @@ def encoder_of(passport: Passport, pipeline: Pipeline, workspace: Store) -> Enco
             if encoder.passport("image") == passport:
                 return encoder
         raise ColdstartError(
-            f"vectors of {passport.encoder} ({passport.digest}) were made by a fit that is no longer kept: run "
+            f"vectors of {passport.encoder} ({passport.digest}) were made by a fit that is no longer stored: run "
             f"`coldstart run --workspace {workspace.uri}` to make them with the one that is"
         )
     for spec in specs:

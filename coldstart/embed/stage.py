@@ -1,9 +1,9 @@
 """embed: one vector an item, in a space with a passport.
 
-A space of input `image` looks at an item's pictures, or at frames sampled from its videos; a space of input `text`
-reads the item's own words, and what `understand` heard and read in its media, through a prompt file. An item without
+A space of input `image` encodes an item's pictures, or frames sampled from its videos; a space of input `text` encodes
+the item's own words, and the speech and text on screen that `understand` found, through a prompt file. An item without
 such input is filtered, not filled with zeros. A space may be made over an earlier one, whose stored vectors the heads
-of an aligned encoder take, so that a fit that is made anew costs no second look at any picture.
+of an aligned encoder take, so that after a new fit no picture is decoded again.
 """
 
 from __future__ import annotations
@@ -36,53 +36,57 @@ if TYPE_CHECKING:
 
 
 _EVIDENCE = frozenset({"transcript", "screen_text", "language"})
-"""What a prompt may read of an item besides its own fields, where `understand` found it."""
+"""Inputs of a prompt besides the item's own fields, where `understand` found them."""
 _DESCRIBED = frozenset({"summary", "keywords", "queries"})
-"""What it may read of the checked description, and `attributes` with it: the values of the claims that were kept."""
+"""Inputs of a prompt from the checked description, and `attributes` with them: the values of the claims left in."""
 _CUT = 2
 """Version of how a long text is cut to its budget."""
 
 
 class Settings(Section):
-    """One space."""
+    """Settings of one space."""
 
     encoder: str
     """`starter`, `starter-clip`, `open_clip:ARCH/PRETRAINED`, `sentence-transformers:NAME_OR_PATH`, …; `align:NAME` for
     what the fit stage of that name makes."""
     input: Literal["image", "text"] = "image"
-    """What of an item the encoder gets."""
+    """Input that the encoder takes from an item."""
     over: str | None = None
     """An earlier space of the encoder under the heads: its vectors are taken, and nothing is decoded again; `frames`,
     `prompt` and the like are then those of that space. For `starter-clip` and `align:…`."""
     frames: int = Field(default=8, ge=1, le=256)
     """Frames sampled from each video."""
     frame_policy: Literal["uniform", "keyframe", "shots"] = "uniform"
-    """Where frames are taken: evenly over the length; at the nearest key frames, which is cheaper; or one a shot, as
+    """Places of the frames: evenly over the length; at the nearest key frames, which is cheaper; or one a shot, as
     `understand` found them, so that a short shot counts as much as a long one."""
     video: Literal["frames", "native"] = "frames"
-    """How a video becomes one vector: the mean of its frames' vectors, or the encoder's own video input."""
+    """Vector of a video: the mean of its frames' vectors, or the encoder's own video input."""
     pictures: int = Field(default=4, ge=1)
-    """At most so many pictures of an item are looked at; their vectors are averaged."""
+    """Most pictures of an item that are encoded; their vectors are averaged."""
     prompt: str = "item_text"
-    """What turns an item into the text that is read: a packaged prompt's name, or the path of a .md file."""
+    """Prompt that renders an item as the text that is encoded: a packaged prompt's name, or the path of a .md file."""
     budgets: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Input of the prompt -> tokens of it that are read, such as `{transcript: 96, screen_text: 48}`; the rest of a
     long text is left out, so that one source cannot crowd out the others."""
     text_queries: bool = True
-    """Whether a text asks this space without naming it. False for pictures in which words find too little to stand
+    """Let text queries search this space without naming it. False for pictures in which words find too little to stand
     beside words that find words."""
     batch_size: int = Field(default=64, ge=1)
     """Pictures or texts that the model takes at once; no result depends on it."""
     allow_random_weights: bool = False
-    """For tests and timing alone."""
+    """Random weights, for tests and timing alone."""
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> EmbedStage:
+    """Build the stage of one space."""
     return EmbedStage(name, settings, pipeline)
 
 
 class EmbedStage(MapStageDefaults):
-    """Map stage of one space; see `coldstart.core.stage.MapStage`. Weights load when the first batch is computed."""
+    """Map stage of one space; see `coldstart.core.stage.MapStage`.
+
+    Weights load when the first batch is computed.
+    """
 
     kind = "embed"
 
@@ -128,7 +132,7 @@ class EmbedStage(MapStageDefaults):
 
     @property
     def _base_name(self) -> str:
-        """The space that this one is over.
+        """Name of the space that this one is over.
 
         Raises:
             ColdstartError: no space of that name and input stands before this one.
@@ -144,7 +148,7 @@ class EmbedStage(MapStageDefaults):
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder, its weights not yet loaded.
+        """Encoder of the space, its weights not yet loaded.
 
         Raises:
             NotFitted: it is an `align:NAME` of a stage that has not fitted anything yet.
@@ -193,14 +197,17 @@ class EmbedStage(MapStageDefaults):
 
     @cached_property
     def passport(self) -> Passport:
+        """Passport of the vectors."""
         return self.encoder.passport(self.settings.input)
 
     @property
     def table(self) -> str:
+        """Name of the table, one a passport."""
         return table_of(self.name, self.passport)
 
     @cached_property
     def schema(self) -> pa.Schema:
+        """Schema of the rows, with the passport as metadata."""
         vector = pa.list_(pa.float32(), self.passport.dim)
         fields = [pa.field("item_id", pa.string()), pa.field("row_key", pa.string()), pa.field("vector", vector)]
         if self.settings.input == "text":
@@ -212,7 +219,7 @@ class EmbedStage(MapStageDefaults):
 
     @cached_property
     def _prompt(self) -> prompts.Prompt:
-        """The prompt.
+        """Prompt that renders an item as text.
 
         Raises:
             ColdstartError: it cannot be read, or a budget is for something that it has not among its inputs.
@@ -227,6 +234,7 @@ class EmbedStage(MapStageDefaults):
         return prompt
 
     def fingerprint(self) -> Mapping[str, Any]:
+        """Return the settings that change vectors."""
         shared = {"input": self.settings.input, "passport": asdict(self.passport)}
         if self.settings.over is not None:
             return {**shared, "over": True}  # the key of the row that it takes says the rest
@@ -237,6 +245,7 @@ class EmbedStage(MapStageDefaults):
         return {**shared, **chosen, "max_pixels": self._limits.max_pixels, "min_side": self._limits.min_side}
 
     def preparer(self) -> Prepare:
+        """Return the function that reads the input of one item on a CPU worker."""
         if self.settings.over is not None:
             return ReadVectors(self.settings.over)
         if self.settings.input == "text":
@@ -248,6 +257,7 @@ class EmbedStage(MapStageDefaults):
         )
 
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
+        """Encode a batch; a vector that is not finite is turned away."""
         if self.settings.over is not None:
             rows = self._projected(batch)
         else:
@@ -257,7 +267,7 @@ class EmbedStage(MapStageDefaults):
         ]
 
     def _projected(self, batch: Sequence[Row]) -> list[Row]:
-        """Rows of the space that this one is over, through the heads: a video frame by frame."""
+        """Project rows of the space that this one is over through the heads: a video frame by frame."""
         encoder = self.encoder
         assert isinstance(encoder, HeadEncoder), "checked where it was loaded"
         frames = [row.get("frame_vectors") for row in batch]
@@ -284,7 +294,7 @@ class EmbedStage(MapStageDefaults):
         values = [dict(row) for row in batch]
         for name, budget in self.settings.budgets.items():
             long = [row for row in values if isinstance(row[name], str)]
-            short = prompts.cut([row[name] for row in long], budget, self.encoder.count_tokens)
+            short = prompts.cut_texts([row[name] for row in long], budget, self.encoder.count_tokens)
             for row, text in zip(long, short, strict=True):
                 row[name] = text
         texts = [self._prompt.render(row) for row in values]
@@ -313,6 +323,7 @@ class EmbedStage(MapStageDefaults):
         return rows
 
     def notes(self, workspace: Store) -> list[str]:
+        """Note texts that are longer than the encoder reads."""
         if self.settings.input != "text" or not workspace.has(self.table):
             return []
         cut = workspace.read(self.table, ["tokens_cut"], where="tokens_cut > 0")["tokens_cut"]
@@ -325,23 +336,23 @@ class EmbedStage(MapStageDefaults):
 
 
 def pool(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean of unit vectors [N, D], scaled to length one: float32 [D]."""
+    """Average unit vectors [N, D], scaled to length one: float32 [D]."""
     mean: NDArray[np.float32] = vectors.mean(axis=0)
     return mean / np.float32(max(float(np.linalg.norm(mean)), 1e-12))
 
 
 @dataclass(frozen=True)
 class ReadText:
-    """Gathers what the prompt reads of one item; its cost is one text."""
+    """Reader of the prompt's inputs from one item; its cost is one text."""
 
     prompt: prompts.Prompt
 
     def __call__(self, row: Row) -> tuple[Row, float]:
         found = {**row, **{name: (row.get("evidence") or {}).get(name) for name in _EVIDENCE}}
         if "described" in row:
-            told = row["described"] or {}
-            found |= {name: told.get(name) for name in _DESCRIBED}
-            found["attributes"] = [claim["value"] for claim in told.get("attributes") or ()]
+            description = row["described"] or {}
+            found |= {name: description.get(name) for name in _DESCRIBED}
+            found["attributes"] = [claim["value"] for claim in description.get("attributes") or ()]
         if not self.prompt.render(found):
             raise Reject("no_text", f"none of {', '.join(self.prompt.inputs)} is given", state="filtered")
         return {name: found.get(name) for name in self.prompt.inputs}, 1.0
@@ -349,7 +360,7 @@ class ReadText:
 
 @dataclass(frozen=True)
 class ReadVectors:
-    """Gathers the row of the space that another one is made over; its cost is that of one picture or text."""
+    """Reader of the row of the space that another one is over; its cost is that of one picture or text."""
 
     space: str
 

@@ -1,13 +1,10 @@
-"""Vectors likened to classes in words, the likeness made a probability, and a threshold for those worth believing.
+"""Zero-shot classification: cosines to classes, calibrated to probabilities, and a threshold by precision.
 
-Zero-shot classification with prompt ensembles is CLIP's (Radford et al. 2021, section 3.1.4). A temperature fitted by
-likelihood makes the softmax a probability (Guo et al. 2017, "On Calibration of Modern Neural Networks"). Items that
-several spaces judge have temperatures of their own: two judges who agree know more than one, and one may know better.
-Knows nothing of encoders, items or tables.
-
-How good labels are on items whose class is known: fitted on one half, measured on the other, and turned about.
-
-Knows nothing of encoders, items or tables.
+Prompt ensembles are CLIP's (Radford et al. 2021, section 3.1.4). A temperature fitted by likelihood makes the softmax a
+probability (Guo et al. 2017, "On Calibration of Modern Neural Networks"). Items that are in several spaces have
+temperatures of their own: two spaces that agree know more than one, and one may know better. Quality is measured on
+items whose class is known: fitted on one half, measured on the other, and turned about. Knows nothing of encoders,
+items or tables.
 """
 
 from __future__ import annotations
@@ -36,7 +33,7 @@ ENOUGH = 30
 
 
 TEMPERATURE = 0.05
-"""What cosines are divided by where nothing was fitted; LOG.md has what fits usually find."""
+"""Divisor of cosines where nothing was fitted; LOG.md has the usual results of fits."""
 
 
 THRESHOLD = 0.8
@@ -44,26 +41,26 @@ THRESHOLD = 0.8
 
 
 BINS = 15
-"""Of the expected calibration error, of equal width, as Guo et al. take them."""
+"""Bins of the expected calibration error, of equal width, as Guo et al. take them."""
 
 
 _INVERSE = (0.1, 2000.0)
-"""Where the inverse of a temperature is looked for, and how close: in its logarithm."""
+"""Bounds of the inverse of a temperature."""
 
 
-_CLOSE = 0.005
+_CLOSE = 0.005  # of its logarithm
 
 
 _ROUNDS = 4
 
 
 def ensemble(vectors: Vectors, owners: Numbers, classes: int) -> Vectors:
-    """One vector a class: the mean of its prompts' unit vectors, scaled to length one.
+    """Average the unit vectors of each class's prompts, scaled to length one.
 
     Args:
         vectors: unit vectors of prompts, float32 [P, D].
         owners: number of the class of each prompt, int64 [P]; every class has one at least.
-        classes: how many there are.
+        classes: number of classes.
 
     Returns:
         float32 [classes, D].
@@ -75,19 +72,19 @@ def ensemble(vectors: Vectors, owners: Numbers, classes: int) -> Vectors:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How cosines become probabilities, and which of those are believed.
+    """Temperatures that turn cosines into probabilities, and the threshold of a label.
 
     Attributes:
         temperatures: numbers of the spaces that an item has, rising -> what the cosines of each are divided by, two
-            significant digits; each space alone is there, and those sets of several that were fitted.
-        threshold: score that a label needs; None where none reaches the wanted precision.
+            significant digits; each space alone is present, and those sets of several that were fitted.
+        threshold: score that a label needs; None where none reaches the target precision.
     """
 
     temperatures: Mapping[tuple[int, ...], tuple[float, ...]]
     threshold: float | None
 
     def to_plain(self, spaces: Sequence[str]) -> dict[str, Any]:
-        """As JSON-serialisable values, the spaces by their names."""
+        """Convert to JSON-serialisable values, the spaces by their names."""
         fitted = [
             {"spaces": [spaces[place] for place in places], "temperatures": list(values)}
             for places, values in sorted(self.temperatures.items())
@@ -96,18 +93,18 @@ class Calibration:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any], spaces: Sequence[str]) -> Calibration:
-        """What `to_plain` gave."""
+        """Read what `to_plain` returned."""
         fitted = {tuple(map(spaces.index, one["spaces"])): tuple(one["temperatures"]) for one in plain["fitted"]}
         return cls(fitted, plain["threshold"])
 
     def logits(self, cosines: Sequence[Vectors], present: Flags) -> Vectors:
-        """Sum over the spaces that an item has of their cosines, each over its temperature: float32 [N, C].
+        """Sum the cosines over the spaces that an item has, each over its temperature: float32 [N, C].
 
         Of a set of spaces that was not fitted it is the mean of what each alone would give.
 
         Args:
             cosines: of each space, float32 [N, C]; rows of items that the space lacks are zero.
-            present: which item each space has, bool [S, N]; every item is in one at least.
+            present: mask of the items of each space, bool [S, N]; every item is in one at least.
         """
         scales = np.zeros(present.shape, np.float32)
         for spaces, chosen in patterns(present):
@@ -121,7 +118,7 @@ class Calibration:
 
 
 def patterns(present: Flags) -> Iterator[tuple[tuple[int, ...], Flags]]:
-    """The sets of spaces that items have, each with the items that have just it, bool [N]."""
+    """List the sets of spaces that items have, each with a mask of the items that have just it, bool [N]."""
     codes = (present * (1 << np.arange(len(present)))[:, None]).sum(axis=0)
     for code in np.unique(codes):
         yield tuple(space for space in range(len(present)) if int(code) >> space & 1), codes == code
@@ -129,7 +126,7 @@ def patterns(present: Flags) -> Iterator[tuple[tuple[int, ...], Flags]]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What each of N items is most like.
+    """The two most likely classes of N items.
 
     Attributes:
         best: number of the most likely class, or of the text for what is none of them; `score`: its probability.
@@ -142,7 +139,7 @@ class Prediction:
     margin: Vectors
 
     def accepted(self, classes: int, threshold: float | None) -> Flags:
-        """Which items get their label: a class, and at or over the threshold."""
+        """Mark the items that get their label: a class, and at or over the threshold."""
         if threshold is None:
             return np.zeros(len(self.best), np.bool_)
         found: Flags = (self.best < classes) & (self.score >= np.float32(threshold))
@@ -150,7 +147,7 @@ class Prediction:
 
 
 def predict(logits: Vectors) -> Prediction:
-    """The two most likely columns of each row; float32 [N, C] with C of 2 at least, which is overwritten."""
+    """Find the two most likely columns of each row; float32 [N, C] with C of 2 at least, which is overwritten."""
     rows = np.arange(len(logits))
     best = logits.argmax(axis=1)
     logits -= logits[rows, best][:, None]
@@ -163,13 +160,13 @@ def predict(logits: Vectors) -> Prediction:
 
 @dataclass(frozen=True)
 class LabelledScores:
-    """Items whose class is known.
+    """Cosines of items whose class is known.
 
     Attributes:
         cosines, present: as for `Calibration.logits`.
         truth: number of each item's class, int64 [N].
-        halves: which half of the items each is in, by nothing that has to do with its class, bool [N].
-        classes: how many columns are classes; those after them are texts for what is none of them.
+        halves: half of the items that each is in, independent of its class, bool [N].
+        classes: number of columns that are classes; those after them are texts for what is none of them.
     """
 
     cosines: tuple[Vectors, ...]
@@ -182,19 +179,19 @@ class LabelledScores:
         return len(self.truth)
 
     def take(self, chosen: Flags | Numbers) -> LabelledScores:
-        """Some of the items."""
+        """Select items."""
         cosines = tuple(one[chosen] for one in self.cosines)
         return LabelledScores(cosines, self.present[:, chosen], self.truth[chosen], self.halves[chosen], self.classes)
 
 
 @dataclass(frozen=True)
 class LabelTargets:
-    """What labels are to be like.
+    """Targets that labels should reach.
 
     Attributes:
         min_precision: share of them that should be right.
         threshold: score that a label needs, if that is given instead.
-        temperature: what cosines are divided by where too few items are labelled to fit one.
+        temperature: divisor of cosines where too few items are labelled to fit one.
     """
 
     min_precision: float
@@ -202,19 +199,19 @@ class LabelTargets:
     temperature: float = TEMPERATURE
 
 
-def uncalibrated(spaces: int, wanted: LabelTargets) -> Calibration:
-    """What holds where too few items are labelled."""
-    threshold = THRESHOLD if wanted.threshold is None else wanted.threshold
-    return Calibration({(space,): (wanted.temperature,) for space in range(spaces)}, threshold)
+def uncalibrated(spaces: int, targets: LabelTargets) -> Calibration:
+    """Return the calibration where too few items are labelled."""
+    threshold = THRESHOLD if targets.threshold is None else targets.threshold
+    return Calibration({(space,): (targets.temperature,) for space in range(spaces)}, threshold)
 
 
-def fit(labelled: LabelledScores, wanted: LabelTargets, enough: int = ENOUGH) -> Calibration:
-    """Temperatures by likelihood, then the lowest threshold that reaches the wanted precision.
+def fit(labelled: LabelledScores, targets: LabelTargets, enough: int = ENOUGH) -> Calibration:
+    """Fit temperatures by likelihood, then the lowest threshold that reaches the target precision.
 
     Args:
         enough: items that a space, or a set of several, must have among the labelled ones to be fitted.
     """
-    found = dict(uncalibrated(len(labelled.cosines), wanted).temperatures)
+    found = dict(uncalibrated(len(labelled.cosines), targets).temperatures)
     for space, present in enumerate(labelled.present):
         if present.sum() >= enough:
             found[(space,)] = _temperatures([labelled.cosines[space][present]], labelled.truth[present])
@@ -222,15 +219,15 @@ def fit(labelled: LabelledScores, wanted: LabelTargets, enough: int = ENOUGH) ->
         if len(spaces) > 1 and chosen.sum() >= enough:
             cosines = [labelled.cosines[space][chosen] for space in spaces]
             found[spaces] = _temperatures(cosines, labelled.truth[chosen])
-    if wanted.threshold is not None:
-        return Calibration(found, wanted.threshold)
-    judged = predict(Calibration(found, None).logits(labelled.cosines, labelled.present))
-    named, right = judged.best < labelled.classes, judged.best == labelled.truth
-    return Calibration(found, lowest_threshold(judged.score[named], right[named], wanted.min_precision))
+    if targets.threshold is not None:
+        return Calibration(found, targets.threshold)
+    predicted = predict(Calibration(found, None).logits(labelled.cosines, labelled.present))
+    named, right = predicted.best < labelled.classes, predicted.best == labelled.truth
+    return Calibration(found, lowest_threshold(predicted.score[named], right[named], targets.min_precision))
 
 
 def _temperatures(cosines: Sequence[Vectors], truth: Numbers) -> tuple[float, ...]:
-    """Temperatures of some spaces under which the true classes are likeliest.
+    """Fit temperatures of some spaces under which the true classes are likeliest.
 
     The loss is convex in their inverses, so that turning to each space in turn leads to the one minimum.
     """
@@ -252,7 +249,7 @@ def _temperatures(cosines: Sequence[Vectors], truth: Numbers) -> tuple[float, ..
 
 
 def likeliest(spread: Vectors, rest: Vectors) -> float:
-    """The factor of cosines, less those of the true class, under which the true classes are likeliest.
+    """Find the factor of cosines, less those of the true class, under which the true classes are likeliest.
 
     Args:
         spread: float32 [N, C], C of 2 at least, zero where the class is the true one.
@@ -290,7 +287,7 @@ def likeliest(spread: Vectors, rest: Vectors) -> float:
 
 
 def lowest_threshold(scores: Vectors, right: Flags, min_precision: float) -> float | None:
-    """The lowest score at and over which so large a share is right, one more taken for wrong than was.
+    """Find the lowest score at and over which so large a share is right, one more taken for wrong than was.
 
     The one more keeps a handful of lucky scores from setting it, as conformal risk control does (Angelopoulos et al.
     2022). None where no score reaches it. Rounded down to four decimals.
@@ -305,7 +302,7 @@ def lowest_threshold(scores: Vectors, right: Flags, min_precision: float) -> flo
 
 @dataclass(frozen=True)
 class Quality:
-    """Of labels on items that their calibration never saw. Intervals are Wilson's, at 95 %.
+    """Quality of labels on items that their calibration never saw. Intervals are Wilson's, at 95 %.
 
     Attributes:
         labelled: items that were measured.
@@ -326,42 +323,44 @@ class Quality:
 
     def __str__(self) -> str:
         low, high = self.accuracy_interval
-        said = f"accuracy {self.accuracy:.2f} [{low:.2f}, {high:.2f}]"
+        text = f"accuracy {self.accuracy:.2f} [{low:.2f}, {high:.2f}]"
         if self.precision is None or self.precision_interval is None:
-            said += ", no score was precise enough for a label"
+            text += ", no score was precise enough for a label"
         else:
             low, high = self.precision_interval
-            said += (
+            text += (
                 f"; {self.coverage:.0%} get a label, of which {self.precision:.2f} [{low:.2f}, {high:.2f}] are right"
             )
-        return f"{said}; calibration error {self.ece_before:.2f} before, {self.ece_after:.2f} after"
+        return f"{text}; calibration error {self.ece_before:.2f} before, {self.ece_after:.2f} after"
 
 
-def calibrate(labelled: LabelledScores, wanted: LabelTargets) -> tuple[Calibration, Quality | None]:
-    """The calibration that all labelled items give, and what one that half of them gives is worth on the other half.
+def calibrate(labelled: LabelledScores, targets: LabelTargets) -> tuple[Calibration, Quality | None]:
+    """Fit a calibration on all labelled items, and evaluate each half by a fit on the other half.
+
+    With fewer than `ENOUGH` items nothing is fitted or evaluated.
 
     With fewer than `ENOUGH` items nothing is fitted, and nothing said of its quality.
     """
     spaces = len(labelled.cosines)
     if len(labelled) < ENOUGH:
-        return uncalibrated(spaces, wanted), None
-    judged, believed = [], []
+        return uncalibrated(spaces, targets), None
+    predicted, accepted = [], []
     for half in (False, True):
-        found = fit(labelled.take(labelled.halves == half), wanted, ENOUGH // 3)
+        found = fit(labelled.take(labelled.halves == half), targets, ENOUGH // 3)
         rest = labelled.take(labelled.halves != half)
-        judged.append((rest.truth, _predicted(rest, found), _predicted(rest, uncalibrated(spaces, wanted))))
-        believed.append(judged[-1][1].accepted(labelled.classes, found.threshold))
-    return fit(labelled, wanted), _quality(judged, np.concatenate(believed))
+        predicted.append((rest.truth, _predicted(rest, found), _predicted(rest, uncalibrated(spaces, targets))))
+        accepted.append(predicted[-1][1].accepted(labelled.classes, found.threshold))
+    return fit(labelled, targets), _quality(predicted, np.concatenate(accepted))
 
 
 def _predicted(labelled: LabelledScores, calibration: Calibration) -> Prediction:
     return predict(calibration.logits(labelled.cosines, labelled.present))
 
 
-def _quality(judged: list[tuple[NDArray[np.int64], Prediction, Prediction]], believed: NDArray[np.bool_]) -> Quality:
-    right = np.concatenate([truth == after.best for truth, after, _ in judged])
-    right_before = np.concatenate([truth == before.best for truth, _, before in judged])
-    hits, labels, count = int((right & believed).sum()), int(believed.sum()), len(right)
+def _quality(predicted: list[tuple[NDArray[np.int64], Prediction, Prediction]], accepted: NDArray[np.bool_]) -> Quality:
+    right = np.concatenate([truth == after.best for truth, after, _ in predicted])
+    right_before = np.concatenate([truth == before.best for truth, _, before in predicted])
+    hits, labels, count = int((right & accepted).sum()), int(accepted.sum()), len(right)
     return Quality(
         labelled=count,
         accuracy=float(right.mean()),
@@ -369,14 +368,15 @@ def _quality(judged: list[tuple[NDArray[np.int64], Prediction, Prediction]], bel
         coverage=labels / count,
         precision=hits / labels if labels else None,
         precision_interval=wilson(hits, labels) if labels else None,
-        ece_before=calibration_error(np.concatenate([before.score for _, _, before in judged]), right_before),
-        ece_after=calibration_error(np.concatenate([after.score for _, after, _ in judged]), right),
+        ece_before=calibration_error(np.concatenate([before.score for _, _, before in predicted]), right_before),
+        ece_after=calibration_error(np.concatenate([after.score for _, after, _ in predicted]), right),
     )
 
 
 def calibration_error(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
-    """Expected calibration error: the mean over all items of how far the score and the share of right ones in its bin
-    are apart. Scores float32 [N] in 0 to 1.
+    """Compute the expected calibration error of scores float32 [N] in 0 to 1.
+
+    It is the mean over all items of the difference between the score and the share of right ones in its bin.
     """
     bins = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
     gaps = np.bincount(bins, weights=scores - right, minlength=BINS)
@@ -384,7 +384,7 @@ def calibration_error(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> 
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
-    """The interval of Wilson (1927) around a share, at 95 %."""
+    """Compute the interval of Wilson (1927) around a share, at 95 %."""
     z = 1.959964
     centre, scale = (hits + z * z / 2) / (count + z * z), count + z * z
     half = z / scale * math.sqrt(hits * (count - hits) / count + z * z / 4)

@@ -17,15 +17,15 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
-from coldstart.core.device import Share, settle
-from coldstart.engine.ipc import Builds, portable
+from coldstart.core.device import CoreShare, apply_share
+from coldstart.engine.ipc import StageFactory, picklable_error
 from coldstart.errors import ColdstartError
 
 _GRACE_S = 5.0
 
 
 @dataclass(frozen=True)
-class Place:
+class DeviceSlot:
     """Where one process computes.
 
     Attributes:
@@ -36,12 +36,12 @@ class Place:
 
     name: str
     device: str
-    share: Share
+    share: CoreShare
     cuda: str | None = None
 
 
 @dataclass(frozen=True)
-class Order:
+class WorkerConfig:
     """What a process is to do.
 
     Attributes:
@@ -49,18 +49,18 @@ class Order:
         began: `time.monotonic()` when it was started.
     """
 
-    recipe: Builds
+    recipe: StageFactory
     engine: dict[str, Any]
     began: float
 
 
 @dataclass(frozen=True)
-class Want:
+class Ready:
     """The process takes more work."""
 
 
 @dataclass(frozen=True)
-class Made:
+class BatchResult:
     """A step: numbers of the work, what was made of it, its cost; and the seconds of `Step`."""
 
     results: Sequence[tuple[int, Any, float]]
@@ -82,18 +82,18 @@ def main(pipe: Connection) -> None:
     Sends `Want`, `Made` and `Fault`. Ends when the pipe does, or on None."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle: it closes the pipe
     signal.signal(signal.SIGTERM, _leave)
-    place: Place = pipe.recv()
-    settle(place.share)
+    place: DeviceSlot = pipe.recv()
+    apply_share(place.share)
     if place.cuda is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.cuda
     try:
-        order: Order = pipe.recv()
+        order: WorkerConfig = pipe.recv()
         parcels: SimpleQueue[list[tuple[int, Any]]] = SimpleQueue()
         threading.Thread(target=_listen, args=(pipe, parcels), daemon=True).start()
         if place.cuda is not None:
-            from coldstart.core.device import stay_near
+            from coldstart.core.device import pin_near_device
 
-            stay_near(place.cuda)
+            pin_near_device(place.cuda)
         _work(pipe, order, parcels)
     except (BrokenPipeError, ConnectionResetError, EOFError):  # the parent is gone
         return
@@ -104,11 +104,11 @@ def main(pipe: Connection) -> None:
             os._exit(1)  # after such a fault the driver may hang at a clean exit
 
 
-def _work(pipe: Connection, order: Order, parcels: SimpleQueue[list[tuple[int, Any]]]) -> None:
+def _work(pipe: Connection, order: WorkerConfig, parcels: SimpleQueue[list[tuple[int, Any]]]) -> None:
     from coldstart.core.pipeline import Engine
     from coldstart.core.stage import Work
     from coldstart.engine.local import produce_here
-    from coldstart.engine.workers import kept_workers
+    from coldstart.engine.workers import reuse_workers
 
     stage = order.recipe.build(**order.engine)
     settings = Engine(**order.engine)
@@ -120,22 +120,22 @@ def _work(pipe: Connection, order: Order, parcels: SimpleQueue[list[tuple[int, A
         nonlocal waiting
         while True:
             if not waiting:
-                pipe.send(Want())
+                pipe.send(Ready())
             waiting = False
             parcel = parcels.get()
             if not parcel:
                 return
-            pipe.send(Want())
+            pipe.send(Ready())
             waiting = True
             for number, row in parcel:
                 yield Work(str(number), "", row)  # the parent knows what they are called
 
-    with kept_workers():
+    with reuse_workers():
         while True:
             with closing(produce_here(stage, incoming(), settings)) as steps:
                 for step in steps:
                     results = [(int(work.item_id), result, cost) for work, result, cost in step.results]
-                    pipe.send(Made(results, step.wait_s + start_s, step.compute_s, step.start_s + start_s))
+                    pipe.send(BatchResult(results, step.wait_s + start_s, step.compute_s, step.start_s + start_s))
                     start_s = 0.0
 
 
@@ -165,4 +165,4 @@ def _told(error: Exception) -> Exception:
     """As it crosses to the parent: a fault of the program with the trace of this process as a note."""
     if not isinstance(error, ColdstartError):
         error.add_note("in the process of its device:\n" + "".join(traceback.format_exception(error)))
-    return portable(error)
+    return picklable_error(error)

@@ -20,12 +20,12 @@ from queue import SimpleQueue
 from typing import Any
 
 from coldstart.core import device as device_module
-from coldstart.core.device import shares
+from coldstart.core.device import share_cores
 from coldstart.core.pipeline import Engine, Pipeline
 from coldstart.core.stage import MapStage, Reject, Work
 from coldstart.engine import device_process
-from coldstart.engine.device_process import Fault, Made, Order, Place, Want
-from coldstart.engine.ipc import Builds
+from coldstart.engine.device_process import BatchResult, DeviceSlot, Fault, Ready, WorkerConfig
+from coldstart.engine.ipc import StageFactory
 from coldstart.engine.local import Producer, Result, Step
 from coldstart.engine.recipe import Recipe
 from coldstart.errors import ColdstartError
@@ -39,7 +39,7 @@ _MOST_DEATHS = 5
 _GRACE_S = 10.0
 
 
-def places(settings: Engine) -> list[Place]:
+def device_slots(settings: Engine) -> list[DeviceSlot]:
     """Where the processes compute, by the settings of the engine.
 
     Raises:
@@ -47,14 +47,14 @@ def places(settings: Engine) -> list[Place]:
     """
     names = device_module.choose_devices(settings.device, settings.devices)
     found = []
-    for name, share in zip(names, shares(len(names)), strict=True):
+    for name, share in zip(names, share_cores(len(names)), strict=True):
         kind, _, number = name.partition(":")
         cuda = device_module.visible_cuda(int(number or 0)) if kind == "cuda" else None
-        found.append(Place(name, kind, share, cuda))
+        found.append(DeviceSlot(name, kind, share, cuda))
     return found
 
 
-def on_first(pipeline: Pipeline) -> Pipeline:
+def with_first_device(pipeline: Pipeline) -> Pipeline:
     """The pipeline with the first of its devices for what this process itself computes: small stages, and fits.
 
     Raises:
@@ -63,12 +63,12 @@ def on_first(pipeline: Pipeline) -> Pipeline:
     engine = pipeline.engine
     if engine.devices == 1 or engine.name != "local":
         return pipeline
-    first = places(engine)[0]
+    first = device_slots(engine)[0]
     device = first.device if isinstance(engine.devices, int | str) else first.name
     return replace(pipeline, engine=engine.model_copy(update={"device": device}))
 
 
-def producer(workspace: Store, pipeline: Pipeline, stage: MapStage, total: int | None) -> Producer | None:
+def device_producer(workspace: Store, pipeline: Pipeline, stage: MapStage, total: int | None) -> Producer | None:
     """Who does the work of a stage on the devices that the pipeline asks for; None: this process.
 
     A stage that asks nothing of a device, or has less than two batches for each, is done sooner than processes start.
@@ -78,7 +78,7 @@ def producer(workspace: Store, pipeline: Pipeline, stage: MapStage, total: int |
     """
     if pipeline.engine.devices == 1 or pipeline.engine.name != "local" or not stage.on_device:
         return None
-    chosen = places(pipeline.engine)
+    chosen = device_slots(pipeline.engine)
     few = 2 * len(chosen) * min(max(stage.batch_cost, 1.0), _LARGE_BATCH)
     if len(chosen) < 2 or (total is not None and total < few):
         return None
@@ -89,37 +89,39 @@ def producer(workspace: Store, pipeline: Pipeline, stage: MapStage, total: int |
 class OnDevices:
     """A `Producer` over several places."""
 
-    recipe: Builds
-    places: Sequence[Place]
+    recipe: StageFactory
+    places: Sequence[DeviceSlot]
 
     def __call__(self, stage: MapStage, work: Iterable[Work], settings: Engine) -> Generator[Step]:
         """Raises:
         ColdstartError: a set-up fault, as a process met it; or processes die one after another.
         Exception: a fault of the program, as a process met it.
         """
-        crew = _Crew(self.recipe, self.places, work, settings)
+        pool = _DevicePool(self.recipe, self.places, work, settings)
         try:
-            yield from crew.steps()
+            yield from pool.steps()
         finally:
-            crew.stop()
+            pool.stop()
 
 
 @dataclass
-class _Hand:
+class _Worker:
     """One process, and what it has in hand: number -> work."""
 
-    place: Place
+    place: DeviceSlot
     process: Any
     pipe: Any
     held: dict[int, Work] = field(default_factory=dict)
     wants: bool = False
     apart: bool = False
-    barren: int = 0
+    failures_in_a_row: int = 0
     said: str = ""
 
 
-class _Crew:
-    def __init__(self, recipe: Builds, chosen: Sequence[Place], work: Iterable[Work], settings: Engine) -> None:
+class _DevicePool:
+    def __init__(
+        self, recipe: StageFactory, chosen: Sequence[DeviceSlot], work: Iterable[Work], settings: Engine
+    ) -> None:
         self._recipe = recipe
         self._source: Iterator[Work] | None = iter(work)
         self._numbers = count()
@@ -127,78 +129,80 @@ class _Crew:
         self._groups: deque[list[tuple[int, Work]]] = deque()
         self._deaths: dict[int, int] = {}
         self._verdicts: list[Result] = []
-        self._inbox: SimpleQueue[tuple[_Hand, Any]] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[_Worker, Any]] = SimpleQueue()
         self._count = len(chosen)
         narrow = _dtype(chosen[0], settings.dtype)
         self._engine = {"devices": 1, "dtype": narrow, "workers": max(1, settings.workers // len(chosen))}
         self._worked = False
         self._places = chosen
-        self._hands: list[_Hand] = []
+        self._workers: list[_Worker] = []
 
     def steps(self) -> Generator[Step]:
         """Until all work is done."""
         for place in self._places:
-            self._hands.append(self._start(place))
+            self._workers.append(self._start(place))
         while True:
             self._feed()
             if self._verdicts:
                 yield Step(self._verdicts, 0.0, 0.0)
                 self._verdicts = []
                 continue
-            if self._source is None and not (self._again or self._groups or any(hand.held for hand in self._hands)):
+            if self._source is None and not (
+                self._again or self._groups or any(worker.held for worker in self._workers)
+            ):
                 return
-            hand, message = self._inbox.get()
-            if isinstance(message, Want):
-                hand.wants = self._worked = True
-            elif isinstance(message, Made):
-                yield self._step(hand, message)
+            worker, message = self._inbox.get()
+            if isinstance(message, Ready):
+                worker.wants = self._worked = True
+            elif isinstance(message, BatchResult):
+                yield self._step(worker, message)
             elif isinstance(message, Fault) and not message.device:
                 while not self._inbox.empty():  # what others finished meanwhile is kept
                     other, last = self._inbox.get()
-                    if isinstance(last, Made):
+                    if isinstance(last, BatchResult):
                         yield self._step(other, last)
                 raise message.error
             elif isinstance(message, Fault):
-                hand.said = str(message.error).partition("\n")[0]
-            elif hand in self._hands:
-                self._replace(hand)
+                worker.said = str(message.error).partition("\n")[0]
+            elif worker in self._workers:
+                self._replace(worker)
 
     def stop(self) -> None:
         """End the processes, whatever they are at."""
-        for hand in self._hands:
-            _send(hand, None)
+        for worker in self._workers:
+            _send(worker, None)
         deadline = time.monotonic() + _GRACE_S
-        for hand in self._hands:
-            hand.process.join(max(0.0, deadline - time.monotonic()))
-            if hand.process.is_alive():
-                hand.process.kill()
-                hand.process.join()
+        for worker in self._workers:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
 
-    def _step(self, hand: _Hand, made: Made) -> Step:
-        results = [(hand.held.pop(number), result, cost) for number, result, cost in made.results]
+    def _step(self, worker: _Worker, made: BatchResult) -> Step:
+        results = [(worker.held.pop(number), result, cost) for number, result, cost in made.results]
         if results:
-            hand.barren = 0
+            worker.failures_in_a_row = 0
         parts = (made.wait_s, made.compute_s, made.start_s)
         return Step(results, *(seconds / self._count for seconds in parts))
 
     def _feed(self) -> None:
         """Answer every process that wants work."""
-        for hand in self._hands:
-            if not hand.wants:
+        for worker in self._workers:
+            if not worker.wants:
                 continue
             if self._groups:
-                parcel = [] if hand.held else self._groups.popleft()
-                hand.apart = bool(parcel) or hand.apart
-            elif hand.apart and hand.held:
+                parcel = [] if worker.held else self._groups.popleft()
+                worker.apart = bool(parcel) or worker.apart
+            elif worker.apart and worker.held:
                 parcel = []
             else:
-                hand.apart = False
+                worker.apart = False
                 parcel = self._draw()
-                if not parcel and (self._source is not None or not hand.held):
+                if not parcel and (self._source is not None or not worker.held):
                     continue
-            hand.wants = False
-            hand.held.update(parcel)
-            _send(hand, [(number, entry.row) for number, entry in parcel])
+            worker.wants = False
+            worker.held.update(parcel)
+            _send(worker, [(number, entry.row) for number, entry in parcel])
 
     def _draw(self) -> list[tuple[int, Work]]:
         """The next parcel; items that were turned away beforehand go to the verdicts."""
@@ -215,7 +219,7 @@ class _Crew:
                 parcel.append((next(self._numbers), entry))
         return parcel
 
-    def _replace(self, dead: _Hand) -> None:
+    def _replace(self, dead: _Worker) -> None:
         """Start a process in the place of one that died, and see to what it had in hand."""
         dead.process.join()
         code = dead.process.exitcode
@@ -225,23 +229,23 @@ class _Crew:
                 f"no process starts for {dead.place.name} ({cause}): in a script of your own, run the pipeline under "
                 '`if __name__ == "__main__":`; otherwise see `coldstart doctor`'
             )
-        barren = dead.barren + 1
+        failures_in_a_row = dead.failures_in_a_row + 1
         if dead.apart and len(dead.held) == 1:
             entry = next(iter(dead.held.values()))
             detail = f"the process of {dead.place.name} died whenever it worked on it: {cause}"
             self._verdicts.append((entry, Reject("device_process_died", detail), 0.0))
-            barren = 0
+            failures_in_a_row = 0
         else:
             self._do_again(dead.held)
-        place = self._hands.index(dead)
-        del self._hands[place]
-        if barren < _MOST_DEATHS:
-            self._hands.insert(place, self._start(dead.place))
-            self._hands[place].barren = barren
-        elif not self._hands:
+        place = self._workers.index(dead)
+        del self._workers[place]
+        if failures_in_a_row < _MOST_DEATHS:
+            self._workers.insert(place, self._start(dead.place))
+            self._workers[place].failures_in_a_row = failures_in_a_row
+        elif not self._workers:
             raise ColdstartError(
-                f"the process of {dead.place.name} died {barren} times without making a row ({cause}): is there memory "
-                "for its model? see `coldstart doctor`, and try `--set engine.devices=1`"
+                f"the process of {dead.place.name} died {failures_in_a_row} times without making a row ({cause}): is there "
+                "memory for its model? see `coldstart doctor`, and try `--set engine.devices=1`"
             )
 
     def _do_again(self, held: dict[int, Work]) -> None:
@@ -255,7 +259,7 @@ class _Crew:
         size = -(-len(suspects) // _PARTS)
         self._groups.extend(suspects[start : start + size] for start in range(0, len(suspects), max(size, 1)))
 
-    def _start(self, place: Place) -> _Hand:
+    def _start(self, place: DeviceSlot) -> _Worker:
         # spawn: a forked child would inherit the threads and locks of torch and lance in an unknown state
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
@@ -263,28 +267,28 @@ class _Crew:
         began = time.monotonic()
         process.start()
         theirs.close()
-        hand = _Hand(place, process, ours)
-        _send(hand, place)
-        _send(hand, Order(self._recipe, {**self._engine, "device": place.device}, began))
-        threading.Thread(target=self._listen, args=(hand,), daemon=True).start()
-        return hand
+        worker = _Worker(place, process, ours)
+        _send(worker, place)
+        _send(worker, WorkerConfig(self._recipe, {**self._engine, "device": place.device}, began))
+        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+        return worker
 
-    def _listen(self, hand: _Hand) -> None:
+    def _listen(self, worker: _Worker) -> None:
         """Puts what a process sends into the inbox, and None when it has died; so no process waits for a commit."""
         try:
             while True:
-                self._inbox.put((hand, hand.pipe.recv()))
+                self._inbox.put((worker, worker.pipe.recv()))
         except (EOFError, OSError):
-            self._inbox.put((hand, None))
-            hand.pipe.close()
+            self._inbox.put((worker, None))
+            worker.pipe.close()
 
 
-def _send(hand: _Hand, message: Any) -> None:
+def _send(worker: _Worker, message: Any) -> None:
     with suppress(OSError):  # it died; `_listen` says so
-        hand.pipe.send(message)
+        worker.pipe.send(message)
 
 
-def _dtype(place: Place, dtype: str) -> str:
+def _dtype(place: DeviceSlot, dtype: str) -> str:
     """One number format for all: two processes that measure may answer differently on a busy machine."""
     if dtype != "auto":
         return dtype

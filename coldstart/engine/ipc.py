@@ -8,13 +8,13 @@ from typing import Any, Protocol
 from coldstart.errors import ColdstartError
 
 
-class Builds(Protocol):
+class StageFactory(Protocol):
     """What builds the stage anew, as `Recipe` does; picklable."""
 
     def build(self, **engine: Any) -> Any: ...
 
 
-def portable(error: Exception) -> Exception:
+def picklable_error(error: Exception) -> Exception:
     """The exception itself where it crosses to another process whole, else one of its words."""
     try:
         again = pickle.loads(pickle.dumps(error))

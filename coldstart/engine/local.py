@@ -97,7 +97,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 @dataclass(frozen=True)
-class Ran:
+class PassReport:
     """What one pass over a stage did.
 
     Attributes:
@@ -141,7 +141,7 @@ def run_map(
     settings: Engine,
     progress: Progress,
     produce: Producer | None = None,
-) -> Ran:
+) -> PassReport:
     """Do the work and commit it as it comes.
 
     Args:
@@ -174,7 +174,7 @@ def run_map(
             lost += turned_away
             meter.advance(len(step.results), turned_away, wait_s / max(time.monotonic() - began, 1e-9))
     seconds = time.monotonic() - began
-    return Ran(done, lost, seconds, wait_s, compute_s, writer.commits, cost_done, start_s)
+    return PassReport(done, lost, seconds, wait_s, compute_s, writer.commits, cost_done, start_s)
 
 
 def produce_here(stage: MapStage, work: Iterable[Work], settings: Engine) -> Generator[Step]:

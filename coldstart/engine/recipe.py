@@ -8,10 +8,10 @@ from typing import Any
 
 from coldstart.core import pipeline as pipelines
 from coldstart.core.pipeline import Pipeline
-from coldstart.core.stage import MapStage, Reject, WholeStage
+from coldstart.core.stage import CatalogStage, MapStage, Reject
 from coldstart.store import Store
-from coldstart.store.fits import bound
-from coldstart.store.freshness import Standing, build
+from coldstart.store.fits import with_fits
+from coldstart.store.freshness import PipelineState, build
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Recipe:
         """The recipe of one stage of `pipeline`."""
         return cls(workspace.uri if workspace.folder is None else str(workspace.folder), dict(pipeline.raw), stage)
 
-    def build(self, **engine: Any) -> MapStage | WholeStage:
+    def build(self, **engine: Any) -> MapStage | CatalogStage:
         """The stage, its weights not yet loaded.
 
         Args:
@@ -45,11 +45,11 @@ class Recipe:
     def pipeline(self, **engine: Any) -> Pipeline:
         """The whole pipeline, over the workspace."""
         settings = {**self.settings, "engine": {**(self.settings.get("engine") or {}), **engine}}
-        return bound(pipelines.load(settings), self.store())
+        return with_fits(pipelines.load(settings), self.store())
 
-    def standing(self, view: Store, closed: Mapping[str, Mapping[str, Reject]] | None = None) -> Standing:
+    def pipeline_state(self, view: Store, blocked: Mapping[str, Mapping[str, Reject]] | None = None) -> PipelineState:
         """Where the pipeline's items are, as one view of the workspace has it, given what gates close."""
-        return Standing(view, self.pipeline(), closed=closed)
+        return PipelineState(view, self.pipeline(), blocked=blocked)
 
     def store(self) -> Store:
         """The workspace."""

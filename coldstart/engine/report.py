@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from coldstart.core.progress import Progress
-from coldstart.core.stage import FitStage, SourceStage, WholeStage
+from coldstart.core.stage import CatalogStage, FitStage, SourceStage
 from coldstart.engine.estimate.report import Comparison
-from coldstart.engine.local import Ran
+from coldstart.engine.local import PassReport
 from coldstart.store import Maintenance, Store
 from coldstart.store.freshness import Balance, assess, tally
 
@@ -22,7 +22,7 @@ class StageReport:
     stage: str
     kind: str
     balance: Balance
-    ran: Ran = field(default_factory=Ran)
+    ran: PassReport = field(default_factory=PassReport)
     notes: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> B
     return tally(len(fresh), verdicts, len(pending))
 
 
-def run_whole(workspace: Store, stage: WholeStage, refit: bool, progress: Progress) -> StageReport:
+def run_catalog_stage(workspace: Store, stage: CatalogStage, refit: bool, progress: Progress) -> StageReport:
     """Make what a whole stage makes, and file its verdicts."""
     began = time.monotonic()
     before = workspace.verdicts(stage.name)
@@ -70,11 +70,11 @@ def run_whole(workspace: Store, stage: WholeStage, refit: bool, progress: Progre
     _, verdicts = stage.expected(workspace)
     workspace.record([row for item, row in verdicts.items() if before.get(item) != row])
     workspace.delete_verdicts(stage.name, before.keys() - verdicts.keys())
-    balance = whole_balance(workspace, stage)
-    return StageReport(stage.name, stage.kind, balance, Ran(changed, seconds=time.monotonic() - began), notes)
+    balance = catalog_balance(workspace, stage)
+    return StageReport(stage.name, stage.kind, balance, PassReport(changed, seconds=time.monotonic() - began), notes)
 
 
-def whole_balance(workspace: Store, stage: WholeStage) -> Balance:
+def catalog_balance(workspace: Store, stage: CatalogStage) -> Balance:
     """Where the items of a whole stage are now."""
     keys, verdicts = stage.expected(workspace)
     state = assess(keys, stage.present(workspace), {})

@@ -11,21 +11,21 @@ from datetime import UTC, datetime
 
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.progress import Progress, SilentProgress
-from coldstart.core.stage import MapStage, WholeStage, is_map, is_source
+from coldstart.core.stage import CatalogStage, MapStage, is_map, is_source
 from coldstart.engine import devices
-from coldstart.engine.estimate.report import Asked, compare
-from coldstart.engine.local import Ran, run_map
-from coldstart.engine.report import RunReport, StageReport, run_whole, source_balance, whole_balance
+from coldstart.engine.estimate.report import EstimateRequest, compare_estimate
+from coldstart.engine.local import PassReport, run_map
+from coldstart.engine.report import RunReport, StageReport, catalog_balance, run_catalog_stage, source_balance
 from coldstart.engine.work import Scope, SourceWork, sources, stale_work
-from coldstart.engine.workers import kept_workers
+from coldstart.engine.workers import reuse_workers
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
 from coldstart.store import Store
 from coldstart.store.catalog import CATALOG
-from coldstart.store.fits import bound
-from coldstart.store.freshness import Standing, assess_map, build
+from coldstart.store.fits import with_fits
+from coldstart.store.freshness import PipelineState, assess_map, build
 
 
-def choose(pipeline: Pipeline, only: Iterable[str] = (), start: str | None = None) -> list[StageSpec]:
+def choose_stages(pipeline: Pipeline, only: Iterable[str] = (), start: str | None = None) -> list[StageSpec]:
     """The stages to run: all, those named (by name, kind or group), or those from one on.
 
     Raises:
@@ -70,11 +70,11 @@ def run_pipeline(
     began = time.monotonic()
     progress = progress or SilentProgress()
     retry = frozenset(retry)
-    asked = Asked(workspace.uri, pipeline, tuple(only), start, limit)
-    pipeline = bound(devices.on_first(pipeline), workspace)
-    built = {spec.name: build(spec, pipeline) for spec in choose(pipeline, asked.only, start)}
+    asked = EstimateRequest(workspace.uri, pipeline, tuple(only), start, limit)
+    pipeline = with_fits(devices.with_first_device(pipeline), workspace)
+    built = {spec.name: build(spec, pipeline) for spec in choose_stages(pipeline, asked.only, start)}
     reports: list[StageReport] = []
-    with workspace.lock(), kept_workers(), _cluster(pipeline, workspace):
+    with workspace.lock(), reuse_workers(), _cluster(pipeline, workspace):
         among = None
         if retry:
             verdicts = (row for rows in workspace.ledger().values() for row in rows.values())
@@ -83,18 +83,22 @@ def run_pipeline(
         for stage in built.values():
             started_at = datetime.now(UTC)
             began_stage = time.monotonic()
-            standing = Standing(workspace, pipeline, built)
+            pipeline_state = PipelineState(workspace, pipeline, built)
             try:
-                report = _run_stage(workspace, pipeline, stage, standing, Scope(limit, retry, among, refit), progress)
+                report = _run_stage(
+                    workspace, pipeline, stage, pipeline_state, Scope(limit, retry, among, refit), progress
+                )
             except NothingToLearn as waiting:  # there is no fit yet that its rows could be made with
-                report = StageReport(stage.name, stage.kind, standing.of(stage.name).balance, notes=[str(waiting)])
+                report = StageReport(
+                    stage.name, stage.kind, pipeline_state.of(stage.name).balance, notes=[str(waiting)]
+                )
             workspace.save_run(stage.name, started_at, time.monotonic() - began_stage, report.to_dict())
             reports.append(report)
         maintenance = workspace.maintain(skip=(CATALOG,))  # the index stage keeps its own published versions
     over = [report.stage for report in reports if report.balance.failed_share > pipeline.max_failed]
     seconds = time.monotonic() - began
     took = {report.stage: (report.ran.done + report.ran.lost, report.ran.seconds) for report in reports}
-    estimated = None if retry or refit else compare(asked, took, seconds)
+    estimated = None if retry or refit else compare_estimate(asked, took, seconds)
     return RunReport(reports, seconds, over, maintenance, estimated)
 
 
@@ -119,8 +123,8 @@ def _cluster(pipeline: Pipeline, workspace: Store) -> AbstractContextManager[Non
 def _run_stage(
     workspace: Store,
     pipeline: Pipeline,
-    stage: MapStage | WholeStage,
-    standing: Standing,
+    stage: MapStage | CatalogStage,
+    pipeline_state: PipelineState,
     scope: Scope,
     progress: Progress,
 ) -> StageReport:
@@ -128,32 +132,34 @@ def _run_stage(
         from coldstart.engine.ray import run as ray
 
         return ray.run_stage(workspace, pipeline, stage, scope, progress)
-    if isinstance(stage, WholeStage):
-        return run_whole(workspace, stage, scope.refit, progress)
+    if isinstance(stage, CatalogStage):
+        return run_catalog_stage(workspace, stage, scope.refit, progress)
     settings = pipeline.engine
     recorded = workspace.verdicts(stage.name)
     if is_source(stage):
         workspace.delete_verdicts(stage.name, recorded.keys() & workspace.keys(stage.table).keys())  # left by a kill
         source = SourceWork(workspace, stage, scope)
-        produce = devices.producer(workspace, pipeline, stage, None)
+        produce = devices.device_producer(workspace, pipeline, stage, None)
         ran = run_map(workspace, stage, source, None, settings, progress, produce)
         workspace.delete_verdicts(stage.name, stage.forgotten(source.recorded))
         return StageReport(stage.name, stage.kind, source_balance(workspace, stage, source.pending), ran)
-    above = standing.above(stage)
-    before = assess_map(workspace, stage, above, scope.retry)
+    upstream = pipeline_state.upstream(stage)
+    before = assess_map(workspace, stage, upstream, scope.retry)
     # left by a kill, by settings that were changed and changed back, or by items that ingest turned away since
     workspace.delete_verdicts(stage.name, recorded.keys() - (before.expected.keys() - before.fresh))
-    turned_away = [row for item, row in before.settled.items() if item in above.closed and recorded.get(item) != row]
+    turned_away = [
+        row for item, row in before.settled.items() if item in upstream.blocked and recorded.get(item) != row
+    ]
     workspace.record(turned_away)
     chosen = scope.choose([item for item in before.stale if item not in before.waiting])
-    work = stale_work(workspace, before.expected, chosen, sources(stage, standing))
-    produce = devices.producer(workspace, pipeline, stage, len(chosen))
-    ran = run_map(workspace, stage, work, len(chosen), settings, progress, produce) if chosen else Ran()
-    after = assess_map(workspace, stage, above)
+    work = stale_work(workspace, before.expected, chosen, sources(stage, pipeline_state))
+    produce = devices.device_producer(workspace, pipeline, stage, len(chosen))
+    ran = run_map(workspace, stage, work, len(chosen), settings, progress, produce) if chosen else PassReport()
+    after = assess_map(workspace, stage, upstream)
     return StageReport(stage.name, stage.kind, after.balance, ran, stage.notes(workspace))
 
 
-def faults(pipeline: Pipeline) -> list[str]:
+def setup_faults(pipeline: Pipeline) -> list[str]:
     """What would stop a run before its first item, such as weights that are not on this machine; a line each."""
     found = []
     for spec in pipeline.stages:
@@ -174,13 +180,13 @@ def faults(pipeline: Pipeline) -> list[str]:
 def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:
     """Where every item is, stage by stage; computes keys, changes nothing."""
     reports = []
-    pipeline = bound(pipeline, workspace)
-    standing = Standing(workspace, pipeline)
+    pipeline = with_fits(pipeline, workspace)
+    pipeline_state = PipelineState(workspace, pipeline)
     for spec in pipeline.stages:
-        stage = standing.stage(spec.name)
+        stage = pipeline_state.stage(spec.name)
         notes: Sequence[str] = ()
-        if isinstance(stage, WholeStage):
-            balance = whole_balance(workspace, stage)
+        if isinstance(stage, CatalogStage):
+            balance = catalog_balance(workspace, stage)
         elif is_source(stage):
             source = SourceWork(workspace, stage, Scope(limit=0))
             try:
@@ -189,7 +195,7 @@ def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:
                 notes = [str(error)]
             balance = source_balance(workspace, stage, source.pending)
         else:
-            balance = standing.of(spec.name).balance
+            balance = pipeline_state.of(spec.name).balance
             try:
                 stage.fingerprint()
                 notes = stage.notes(workspace)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from coldstart.core.stage import LedgerRow, MapStage, Reject, Row, SourceStage, Work, is_map
 from coldstart.store import ITEMS, Store
-from coldstart.store.freshness import Standing
+from coldstart.store.freshness import PipelineState
 
 _READ_CHUNK = 2000
 
@@ -71,13 +71,13 @@ def _by_item(workspace: Store, table: str, ids: Sequence[str]) -> dict[str, Row]
     return {row["item_id"]: row for row in workspace.read(table, ids=ids).to_pylist()} if ids else {}
 
 
-def sources(stage: MapStage, standing: Standing) -> list[Source]:
+def sources(stage: MapStage, pipeline_state: PipelineState) -> list[Source]:
     """The tables that a stage reads besides the items."""
     found = []
     for field_name, name in stage.reads.items():
-        upstream = standing.stage(name)
+        upstream = pipeline_state.stage(name)
         assert is_map(upstream)
-        found.append(Source(field_name, upstream.table, standing.of(name).fresh))
+        found.append(Source(field_name, upstream.table, pipeline_state.of(name).fresh))
     return found
 
 

@@ -28,7 +28,7 @@ _kept: ContextVar[dict[int, ProcessPool] | None] = ContextVar("_kept", default=N
 
 
 @contextmanager
-def kept_workers() -> Iterator[None]:
+def reuse_workers() -> Iterator[None]:
     """While it lasts, worker processes of a stage that ended well are the next one's: each would start for a second."""
     pools: dict[int, ProcessPool] = {}
     token = _kept.set(pools)

@@ -94,14 +94,14 @@ class BehaviourFitStage:
 
     def _inputs(self, store: Store, pipeline_state: PipelineState | None = None) -> FitInputs:
         pipeline_state = pipeline_state or self._pipeline_state(store)
-        closed = pipeline_state.closed(self.name)
+        blocked = pipeline_state.blocked(self.name)
         states = {space: pipeline_state.of(space) for space in self.spaces}
         met = met_items(store, self._end)
         inputs = FitInputs(self.name)
         for item, own in store.keys(ITEMS).items():
             key = chain(self._key, "\n".join([own, *(state.key_of(item) for state in states.values())]))
-            if item in closed:
-                why = closed[item]
+            if item in blocked:
+                why = blocked[item]
             elif all(item in state.settled for state in states.values()):
                 reasons = "; ".join(f"{space}: {state.settled[item].reason}" for space, state in states.items())
                 why = Reject("no_content", reasons, "filtered")

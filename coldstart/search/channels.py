@@ -1,20 +1,16 @@
-"""Channels: the ways in which a video and a product can be compared, and how much each of them weighs.
+"""Channels between a video and products, the weight of each, and cosines in every channel.
 
 A channel leads from one side of a video (its frames, its text, its lines of speech and text on screen) to one space of
-the products, where both have one passport. With pictures and words in one space, frames are compared with what a
-product is called as well, and words with its picture.
-
-Cosines of videos and products in every channel, over all products or over those that the indexes find.
-
-All products: one pass over the catalog in blocks, for any number of videos. By index: the nearest of each channel are
-candidates, and all channels are computed for all candidates.
+the products, where both have one passport. With pictures and words in one space, frames are compared with the texts of
+products as well, and words with their pictures. Cosines are computed over all products, in one pass over the catalog in
+blocks for any number of videos, or over the nearest of each channel by index.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -40,7 +36,7 @@ MATCH, FILE = "match", "weights.json"
 
 
 LINES = " lines"
-"""What the name of a space gets for the lines of a video in it."""
+"""Suffix of the name of a space for the lines of a video in it."""
 
 
 DEFAULT = "default weights by kind of evidence"
@@ -48,7 +44,7 @@ DEFAULT = "default weights by kind of evidence"
 
 ACROSS = 0.5
 """Weight of a kind that compares frames with words, where one that compares like with like has 1: an aligned space
-knows names and looks less well than an encoder knows either (LOG.md of 2026-11-22)."""
+separates names and pictures less well than an encoder of either (LOG.md of 2026-11-22)."""
 
 
 _LIKE = ("frames→picture", "words→words")
@@ -56,11 +52,11 @@ _LIKE = ("frames→picture", "words→words")
 
 @dataclass(frozen=True)
 class Moment:
-    """What one vector of a video stands for.
+    """Source of one vector of a video: a frame, or words with their time.
 
     Attributes:
         source: `text` is all that its text space reads of it.
-        second: when it is seen, said or written; None where it has no time.
+        second: its time in the video; None where it has no time.
         text: the words, empty for a frame or picture.
     """
 
@@ -71,14 +67,14 @@ class Moment:
 
 @dataclass(frozen=True)
 class QuerySide:
-    """One side of a video.
+    """One side of a video: its vectors in one space.
 
     Attributes:
         name: the space, with `LINES` behind it where these are single lines.
         passport: digest of the passport of the vectors.
         way: `image` for frames and pictures, `text` for words.
         vectors: unit vectors, float32 [T, D], of which the nearest counts.
-        moments: what each of them stands for, [T].
+        moments: the source of each of them, [T].
     """
 
     name: str
@@ -90,7 +86,7 @@ class QuerySide:
 
 @dataclass(frozen=True)
 class VideoQuery:
-    """The sides of one video, what they are made of in words, and what a person should know besides."""
+    """Sides of one video, with a description of them and notes for a reader."""
 
     name: str
     sides: Sequence[QuerySide]
@@ -100,7 +96,7 @@ class VideoQuery:
 
 @dataclass(frozen=True)
 class Channel:
-    """From a side of a video to a space of the products.
+    """One comparison: from a side of a video to a space of the products.
 
     Attributes:
         side: name of the side, see `QuerySide`.
@@ -116,22 +112,23 @@ class Channel:
 
     @property
     def name(self) -> str:
+        """Name of the channel: `side→space`."""
         return f"{self.side}→{self.space}"
 
 
 def channels_of(
-    asked: Iterable[QuerySide], spaces: Mapping[str, Passport], inputs: Mapping[str, Input]
+    sides: Iterable[QuerySide], spaces: Mapping[str, Passport], inputs: Mapping[str, Input]
 ) -> list[Channel]:
-    """All channels between some sides and the spaces of a catalog, each once, in a fixed order.
+    """List all channels between some sides and the spaces of a catalog, each once, in a fixed order.
 
     Args:
         inputs: what each space holds vectors of.
     """
-    sides = {(side.name, side.passport, side.way) for side in asked}
+    distinct = {(side.name, side.passport, side.way) for side in sides}
     from_, to = {"image": "frames", "text": "words"}, {"image": "picture", "text": "words"}
     found = [
         Channel(name, space, passport, f"{from_[way]}→{to[inputs[space]]}")
-        for name, passport, way in sides
+        for name, passport, way in distinct
         for space in spaces
         if space in inputs and spaces[space].digest == passport
     ]
@@ -139,8 +136,10 @@ def channels_of(
 
 
 def default_weights(channels: Sequence[Channel]) -> Weights:
-    """The same weight for every kind of evidence, and `ACROSS` of it for frames against words or words against a
-    picture, shared by the channels of the kind: float64 [C], of sum 1."""
+    """Weigh kinds of evidence alike, those across modalities by `ACROSS`: float64 [C], of sum 1.
+
+    Frames against words, or words against a picture, are across modalities. The channels of a kind share its weight.
+    """
     kinds = [channel.kind for channel in channels]
     weights = np.array([(1.0 if kind in _LIKE else ACROSS) / kinds.count(kind) for kind in kinds])
     return np.asarray(weights / weights.sum())
@@ -148,47 +147,50 @@ def default_weights(channels: Sequence[Channel]) -> Weights:
 
 @dataclass(frozen=True)
 class ChannelWeights:
-    """Fitted weights, of the channels that were there. One of another passport is another channel."""
+    """Fitted weights of channels. A channel of another passport is another channel."""
 
     weights: Mapping[tuple[str, str], float]
     """(name of the channel, digest of the passport) -> weight."""
 
     def to_bytes(self) -> bytes:
+        """Serialise as JSON."""
         rows = [{"channel": name, "passport": digest, "weight": w} for (name, digest), w in self.weights.items()]
         return (json.dumps({"version": 1, "channels": rows}, ensure_ascii=False, indent=2) + "\n").encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ChannelWeights:
+        """Read what `to_bytes` wrote."""
         rows = json.loads(data)["channels"]
         return cls({(row["channel"], row["passport"]): float(row["weight"]) for row in rows})
 
     @classmethod
     def of(cls, channels: Sequence[Channel], weights: Weights) -> ChannelWeights:
+        """Pair channels with their weights, rounded to six decimals."""
         pairs = zip(channels, weights, strict=True)
         return cls({(channel.name, channel.passport): round(float(weight), 6) for channel, weight in pairs})
 
 
-def resolve_weights(channels: Sequence[Channel], learnt: ChannelWeights | None) -> tuple[Weights, str, list[str]]:
-    """Weights of channels, where they are from, and what a person should know of them.
+def resolve_weights(channels: Sequence[Channel], fitted: ChannelWeights | None) -> tuple[Weights, str, list[str]]:
+    """Choose the weights of channels: fitted ones where they fit, else the default.
 
-    A channel that was not there when weights were fitted gets the mean of those that were; where none of the fitted
+    A channel that is new since the fit gets the mean of those that were; where none of the fitted
     ones is left, or those that are left weigh nothing, all are weighed as if nothing had been fitted.
 
     Returns:
         float64 [C] of sum 1, a sentence, further sentences.
     """
-    if learnt is None:
+    if fitted is None:
         return default_weights(channels), DEFAULT, []
-    known = [learnt.weights.get((channel.name, channel.passport)) for channel in channels]
-    fitted = [weight for weight in known if weight is not None]
-    if not sum(fitted):
-        why = "weigh nothing" if fitted else "are of other spaces or other encoders"
+    known = [fitted.weights.get((channel.name, channel.passport)) for channel in channels]
+    fitting = [weight for weight in known if weight is not None]
+    if not sum(fitting):
+        why = "weigh nothing" if fitting else "are of other spaces or other encoders"
         return (
             default_weights(channels),
             DEFAULT,
             [f"the fitted weights {why}: fit them again with `coldstart match --fit`"],
         )
-    mean = sum(fitted) / len(fitted)
+    mean = sum(fitting) / len(fitting)
     weights = np.array([mean if weight is None else weight for weight in known])
     new = [channel.name for channel, weight in zip(channels, known, strict=True) if weight is None]
     notes = [f"{', '.join(new)}: not among the fitted weights, so the mean weight is taken"] if new else []
@@ -196,26 +198,36 @@ def resolve_weights(channels: Sequence[Channel], learnt: ChannelWeights | None) 
 
 
 def weights_to_dict(channels: Sequence[Channel], weights: Weights) -> list[dict[str, object]]:
-    """The channels with their weights, as JSON-serialisable values."""
+    """Convert channels with their weights to JSON-serialisable values."""
     pairs = zip(channels, weights, strict=True)
-    return [{"channel": channel.name, **asdict(channel), "weight": round(float(w), 6)} for channel, w in pairs]
+    return [
+        {
+            "channel": channel.name,
+            "asked": channel.side,
+            "space": channel.space,
+            "passport": channel.passport,
+            "kind": channel.kind,
+            "weight": round(float(weight), 6),
+        }
+        for channel, weight in pairs
+    ]
 
 
 DEPTH = 200
-"""Nearest of each channel that become candidates where the indexes are asked."""
+"""Nearest of each channel that become candidates where the indexes are searched."""
 
 
 REFERENCE = 4096
-"""Products from all over the catalog that say what is average then."""
+"""Products from all over the catalog that give the average then."""
 
 
-def catalog_channels(catalog: Published, asked: Iterable[QuerySide], inputs: Mapping[str, Input]) -> list[Channel]:
-    """The channels between these sides and the catalog.
+def catalog_channels(catalog: Published, sides: Iterable[QuerySide], inputs: Mapping[str, Input]) -> list[Channel]:
+    """List the channels between these sides and the catalog.
 
     Raises:
         ColdstartError: there is none.
     """
-    sides = list(asked)
+    sides = list(sides)
     spaces = {space: Passport.from_json(text) for space, text in catalog.passports.items()}
     found = channels_of(sides, spaces, inputs)
     if not found:
@@ -230,7 +242,7 @@ def catalog_channels(catalog: Published, asked: Iterable[QuerySide], inputs: Map
 
 @dataclass(frozen=True)
 class ScoredCandidates:
-    """Candidates of one video.
+    """Candidates of one video with their cosines.
 
     Attributes:
         item_ids: theirs, sorted.
@@ -244,44 +256,46 @@ class ScoredCandidates:
     reference: Scores | None = None
 
     def standardised(self) -> Scores:
-        """See `coldstart.search.fusion.standardise`."""
+        """Standardise the cosines; see `coldstart.search.fusion.standardise`."""
         return standardise(self.cosines, self.reference)
 
 
 def score_all(
     catalog: Published,
-    asked: Sequence[Sequence[QuerySide]],
+    queries: Sequence[Sequence[QuerySide]],
     channels: Sequence[Channel],
     condition: str | None,
     *,
     exact: bool,
 ) -> list[ScoredCandidates]:
-    """Cosines of the nearest vectors of each video to the products that meet a condition, in every channel.
+    """Compute the cosines of each video to the products that meet a condition, in every channel.
+
+    Of a side with several vectors the nearest counts.
 
     Args:
-        asked: the sides of each video.
+        queries: the sides of each video.
         exact: compare all products, in one pass over the catalog for all videos; else those that the index finds.
     """
     if exact:
-        return _exact(catalog, asked, channels, condition)
+        return _exact(catalog, queries, channels, condition)
     spaces = sorted({channel.space for channel in channels})
     blocks = list(catalog.spread([column_of(space) for space in spaces], REFERENCE, where=condition))
     background = {
         space: np.concatenate([_dense(block[column_of(space)]) for block in blocks]) for space in spaces if blocks
     }
-    return [_from_index(catalog, sides, channels, condition, background) for sides in asked]
+    return [_from_index(catalog, sides, channels, condition, background) for sides in queries]
 
 
 def _exact(
-    catalog: Published, asked: Sequence[Sequence[QuerySide]], channels: Sequence[Channel], condition: str | None
+    catalog: Published, queries: Sequence[Sequence[QuerySide]], channels: Sequence[Channel], condition: str | None
 ) -> list[ScoredCandidates]:
     spaces = sorted({channel.space for channel in channels})
     item_ids: list[str] = []
-    parts: list[list[Scores]] = [[] for _ in asked]
+    parts: list[list[Scores]] = [[] for _ in queries]
     for block in catalog.blocks([column_of(space) for space in spaces], where=condition):
         item_ids += block["item_id"].to_pylist()
         vectors = {space: _dense(block[column_of(space)]) for space in spaces}
-        for place, sides in enumerate(asked):
+        for place, sides in enumerate(queries):
             parts[place].append(_cosines(sides, channels, vectors))
     order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
     ids = [item_ids[place] for place in order]
@@ -314,7 +328,10 @@ def _from_index(
 
 
 def _cosines(sides: Sequence[QuerySide], channels: Sequence[Channel], vectors: Mapping[str, Vectors]) -> Scores:
-    """The best of a side's vectors for each product: float32 [C, N]. Vectors of products are [N, D], NaN for none."""
+    """Compute the best cosine of a side's vectors to each product: float32 [C, N].
+
+    Vectors of products are [N, D], NaN for none.
+    """
     of = {side.name: side for side in sides}
     count = len(next(iter(vectors.values())))
     out = np.full((len(channels), count), np.nan, np.float32)
@@ -325,10 +342,10 @@ def _cosines(sides: Sequence[QuerySide], channels: Sequence[Channel], vectors: M
 
 
 def _dense(column: Any) -> Vectors:
-    """Unit vectors float32 [N, D] of a column of fixed-size lists; rows of NaN where it is null."""
+    """Convert a column of fixed-size lists to unit vectors float32 [N, D]; rows of NaN where it is null."""
     out = np.full((len(column), column.type.list_size), np.nan, np.float32)
-    there = np.asarray(column.is_valid())
-    out[there] = np.asarray(column.drop_null().flatten(), np.float32).reshape(-1, column.type.list_size)
+    present = np.asarray(column.is_valid())
+    out[present] = np.asarray(column.drop_null().flatten(), np.float32).reshape(-1, column.type.list_size)
     return unit(out)
 
 

@@ -1,9 +1,9 @@
-"""One score out of several: standardised, weighted, and over those channels alone that a pair has.
+"""Fusion of several channels into one score: standardised, weighted, and over those channels alone that a pair has.
 
 A channel is one way to compare a video with a product. Its cosines are standardised over the candidates of the query,
 so that channels with wide and narrow spreads meet on one scale, and the score is the weighted mean over the channels
-that are there: a product without a picture is judged by its words, and not punished by a zero. Weights are fitted on
-pairs that are known. Plain arrays; knows nothing of items, spaces or stores.
+that are present: a product without a picture is scored by its words, and not punished by a zero. Weights are fitted on
+known pairs. Plain arrays; knows nothing of items, spaces or stores.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ _BLOCK = 1 << 24  # scores in memory at a time: 64 MiB
 
 
 def standardise(cosines: Scores, reference: Scores | None = None) -> Scores:
-    """Each row less a mean, over a deviation; NaN where a value is missing, 0 where there is no deviation.
+    """Subtract a mean from each row and divide by a deviation; NaN stays, 0 where there is no deviation.
 
     Args:
         cosines: float32 [C, N], a row a channel, NaN where a candidate lacks it.
         reference: float32 [C, M], cosines of those whose mean and deviation count; by default the candidates' own.
     """
     others = cosines if reference is None else reference
-    there = np.isfinite(others)
-    count = np.maximum(there.sum(1, keepdims=True), 1)
-    values = np.where(there, others, 0).astype(np.float64)
+    present = np.isfinite(others)
+    count = np.maximum(present.sum(1, keepdims=True), 1)
+    values = np.where(present, others, 0).astype(np.float64)
     mean = values.sum(1, keepdims=True) / count
-    deviation = np.sqrt((np.where(there, values - mean, 0) ** 2).sum(1, keepdims=True) / count)
+    deviation = np.sqrt((np.where(present, values - mean, 0) ** 2).sum(1, keepdims=True) / count)
     return np.asarray((cosines - mean) / np.where(deviation > TIE, deviation, np.inf), np.float32)
 
 
 def combine(standardised: Scores, weights: Weights) -> Scores:
-    """The weighted mean over the channels that a candidate has; NaN for one that has none of any weight.
+    """Average the channels that a candidate has, by weight; NaN for one that has none of any weight.
 
     Args:
         standardised: float32 [C, N], NaN where a candidate lacks a channel.
@@ -58,11 +58,11 @@ def combine(standardised: Scores, weights: Weights) -> Scores:
     Returns:
         float32 [N] or [G, N].
     """
-    there = np.isfinite(standardised).astype(np.float32)
+    present = np.isfinite(standardised).astype(np.float32)
     own = weights.astype(np.float32)
-    total = own @ there
+    total = own @ present
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, (own @ np.where(there > 0, standardised, 0)) / total, np.nan).astype(np.float32)
+        return np.where(total > 0, (own @ np.where(present > 0, standardised, 0)) / total, np.nan).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class KnownVideo:
     """One video with the products that it shows.
 
     Attributes:
-        group: what is kept on one side of a split: its id, or that of the original of which it is a copy.
+        group: of the split: its id, or that of the original of which it is a copy.
         standardised: float32 [C, N], see `standardise`.
         right: places of its products among the N candidates.
-        shown: how many products it shows, those that are no candidates included.
+        shown: number of its products, those that are no candidates included.
     """
 
     group: str
@@ -84,7 +84,7 @@ class KnownVideo:
 
 @dataclass(frozen=True)
 class RetrievalScores:
-    """How well some videos find their products: arrays with a number a video, [Q].
+    """Retrieval measures of some videos: arrays with a number a video, [Q].
 
     Attributes:
         found_1, found_5: products among the first one, or five.
@@ -99,15 +99,16 @@ class RetrievalScores:
 
     @property
     def recall_1(self) -> NDArray[np.float64]:
-        """Found over shown; of two products only one can come first."""
+        """Products found first over products shown; of two products only one can come first."""
         return self.found_1 / self.shown
 
     @property
     def recall_5(self) -> NDArray[np.float64]:
+        """Products among the first five over products shown."""
         return self.found_5 / self.shown
 
     def summary(self) -> dict[str, Any]:
-        """As JSON-serialisable values, means with 95 % bootstrap intervals over videos."""
+        """Convert to JSON-serialisable values, means with 95 % bootstrap intervals over videos."""
         means = {"recall_1": self.recall_1, "recall_5": self.recall_5, "mrr": self.reciprocal}
         return {
             "videos": len(self.shown),
@@ -119,7 +120,7 @@ class RetrievalScores:
 
 
 def evaluate_weights(known: Sequence[KnownVideo], weights: Weights) -> RetrievalScores:
-    """How well these weights find the known products.
+    """Measure the retrieval of known products with these weights.
 
     Args:
         weights: [C], or [Q, C] with a row a video.
@@ -163,11 +164,11 @@ def search_weights(known: Sequence[KnownVideo], default: Weights) -> Weights:
 
 @dataclass(frozen=True)
 class WeightFit:
-    """Weights and how they were found.
+    """Fitted weights and their evaluation.
 
     Attributes:
         weights: [C].
-        trained_on, held_out: how many videos.
+        trained_on, held_out: numbers of videos.
         before, after: of the held-out videos, with the default weights and with these.
         gain: of mean recall among the first five on them, after less before, each video against itself.
     """
@@ -182,13 +183,15 @@ class WeightFit:
 
     @property
     def helps(self) -> bool:
-        """Whether the held-out videos find no less than before, and what they find no later."""
+        """True where the held-out videos find no less than before, and no later."""
         now, then = ((row["recall_5"]["value"], row["mrr"]["value"]) for row in (self.after, self.before))
         return now >= then
 
 
 def fit_held_out(known: Sequence[KnownVideo], default: Weights) -> WeightFit:
-    """Weights from one part of the videos, judged on the other; a digest of its group decides where a video goes.
+    """Fit weights on one part of the videos and evaluate them on the other.
+
+    A digest of its group decides the part of a video.
 
     Raises:
         ValueError: one of the parts is empty.
@@ -211,12 +214,12 @@ def fit_held_out(known: Sequence[KnownVideo], default: Weights) -> WeightFit:
 
 
 def is_held_out(group: str) -> bool:
-    """Whether a group is kept for judging: four of ten, by a digest of its name."""
+    """Tell whether a group is held out for evaluation: four of ten, by a digest of its name."""
     return hashlib.sha256(group.encode("utf-8", "surrogatepass")).digest()[0] % 10 < 4
 
 
 def _simplex(channels: int) -> Weights:
-    """All weights in tenths that sum to one, float64 [G, C]."""
+    """List all weights in tenths that sum to one, float64 [G, C]."""
     bars = combinations(range(STEP + channels - 1), channels - 1)
     rows = [np.diff([-1, *places, STEP + channels - 1]) - 1 for places in bars]
     return np.asarray(rows, np.float64) / STEP
@@ -230,14 +233,14 @@ def _best(known: Sequence[KnownVideo], tried: Weights, start: Weights) -> Weight
 
 
 def _mean_scores(known: Sequence[KnownVideo], tried: Weights) -> list[tuple[float, float]]:
-    """(mean recall among the first five, mean reciprocal rank) of each row of weights."""
-    judged = [_scores_of_weights(one, tried) for one in known]
-    rows = [_gather(judged, known, place) for place in range(len(tried))]
+    """Compute (mean recall among the first five, mean reciprocal rank) of each row of weights."""
+    scores = [_scores_of_weights(one, tried) for one in known]
+    rows = [_gather(scores, known, place) for place in range(len(tried))]
     return [(round(float(row.recall_5.mean()), 9), round(float(row.reciprocal.mean()), 9)) for row in rows]
 
 
 def _scores_of_weights(one: KnownVideo, tried: Weights) -> NDArray[np.float64]:
-    """Right products among the first one and five, and the reciprocal rank, of each row of weights: [G, 3]."""
+    """Count right products among the first one and five, and the reciprocal rank, of each row of weights: [G, 3]."""
     out = np.zeros((len(tried), 3))
     if not len(one.right):
         return out
@@ -257,6 +260,6 @@ def _scores_of_weights(one: KnownVideo, tried: Weights) -> NDArray[np.float64]:
     return out
 
 
-def _gather(judged: Sequence[NDArray[np.float64]], known: Sequence[KnownVideo], place: int) -> RetrievalScores:
-    found = np.asarray([rows[place] for rows in judged])
+def _gather(scores: Sequence[NDArray[np.float64]], known: Sequence[KnownVideo], place: int) -> RetrievalScores:
+    found = np.asarray([rows[place] for rows in scores])
     return RetrievalScores(found[:, 0], found[:, 1], np.asarray([one.shown for one in known], np.float64), found[:, 2])

@@ -31,7 +31,7 @@ from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
 from coldstart.store import ITEMS, Store
 from coldstart.store.ann import IndexReport, IndexSettings, column_of
 from coldstart.store.catalog import Catalog
-from coldstart.store.freshness import Assessment, Standing
+from coldstart.store.freshness import Assessment, PipelineState
 
 VERSION = 2
 _EVIDENCE = ("transcript", "screen_text", "language")
@@ -47,7 +47,7 @@ _CONTENT_NAMES = [field.name for field in CONTENT_FIELDS]
 
 
 class Settings(Section):
-    """How the catalog is indexed and kept."""
+    """Settings of the catalog and its indexes."""
 
     spaces: tuple[str, ...] | None = None
     """Spaces that go into the catalog; all of the pipeline by default."""
@@ -62,7 +62,7 @@ class Settings(Section):
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> IndexStage:
-    """The stage over the pipeline's spaces.
+    """Build the stage over the pipeline's spaces.
 
     Raises:
         ColdstartError: `spaces` names one that the pipeline does not have, or there is none.
@@ -75,14 +75,15 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> IndexStage:
     if not wanted:
         raise ColdstartError(f"stage {name!r} has no space to index: add a stage of kind embed to {pipeline.source}")
     spaces = {
-        space: registry.module(known[space].kind).build(space, known[space].settings, pipeline) for space in wanted
+        space: registry.stage_module(known[space].kind).build(space, known[space].settings, pipeline)
+        for space in wanted
     }
     return IndexStage(name, settings, spaces, pipeline)
 
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What the catalog should hold.
+    """Rows that the catalog should hold.
 
     Attributes:
         keys: item -> key; verdicts: the verdict on every other item.
@@ -99,7 +100,7 @@ class _Inputs:
 
 
 class IndexStage:
-    """Whole stage; see `coldstart.core.stage.WholeStage`."""
+    """Catalog stage that indexes and publishes; see `coldstart.core.stage.CatalogStage`."""
 
     kind = "index"
 
@@ -117,14 +118,16 @@ class IndexStage:
 
     @cached_property
     def _spaces(self) -> dict[str, Any]:
-        """Without those that wait until there is more to learn from: items are served without a vector there."""
+        """Spaces without those that wait until a fit has data: items are served without a vector there."""
         return {space: stage for space, stage in self._all_spaces.items() if not _waits(stage)}
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
+        """Return the keys of the items to serve, and verdicts on the others."""
         inputs = self._found or self._inputs(store)
         return dict(inputs.keys), dict(inputs.verdicts)
 
     def present(self, store: Store) -> dict[str, str]:
+        """Return the keys of the published items."""
         published = Catalog(store.db).published()
         return {} if published is None else published.keys()
 
@@ -154,13 +157,13 @@ class IndexStage:
         return written.added + written.changed + written.deleted, [first, *spaces]
 
     def _inputs(self, store: Store) -> _Inputs:
-        standing = Standing(store, self._pipeline, self._spaces)
+        pipeline_state = PipelineState(store, self._pipeline, self._spaces)
         names = [*self._spaces, *(name for name in (self._evidence, self._described) if name)]
-        rows = {name: standing.of(name) for name in names}
-        barred = standing.closed(self.name, ignoring=("duplicate",))
-        copies = {item: why for item, why in standing.closed(self.name).items() if why.state == "duplicate"}
-        originals = self._originals(store, standing, copies)
-        labels = self._labels(store, standing)
+        rows = {name: pipeline_state.of(name) for name in names}
+        barred = pipeline_state.blocked(self.name, ignoring=("duplicate",))
+        copies = {item: why for item, why in pipeline_state.blocked(self.name).items() if why.state == "duplicate"}
+        originals = self._originals(store, pipeline_state, copies)
+        labels = self._labels(store, pipeline_state)
         keys: dict[str, str] = {}
         verdicts: dict[str, LedgerRow] = {}
         sources = store.keys(ITEMS, "source_key")
@@ -168,7 +171,7 @@ class IndexStage:
             if why := barred.get(item) or (copies.get(item) if item not in originals else None):
                 verdicts[item] = self._verdict(item, source_key, why)
             elif item not in originals:
-                found = self._judge(item, source_key, rows, labels.get(item))
+                found = self._key_or_reject(item, source_key, rows, labels.get(item))
                 if isinstance(found, Reject):
                     verdicts[item] = self._verdict(item, source_key, found)
                 else:
@@ -184,22 +187,22 @@ class IndexStage:
                 verdicts[item] = self._verdict(item, sources[item], why)
         return _Inputs({**keys, **linked}, verdicts, rows, originals, labels)
 
-    def _originals(self, store: Store, standing: Standing, copies: Mapping[str, Reject]) -> dict[str, str]:
-        """Copies that are to be served with their original -> that item."""
+    def _originals(self, store: Store, pipeline_state: PipelineState, copies: Mapping[str, Reject]) -> dict[str, str]:
+        """Find copies that are to be served with their original -> that item."""
         linking = [s.name for s in self._pipeline.of_kind("understand.duplicates") if s.settings.policy == "link"]
         if self._duplicates is None or self._duplicates not in linking:
             return {}
-        stage: Any = standing.stage(self._duplicates)
+        stage: Any = pipeline_state.stage(self._duplicates)
         return {item: original for item, original in stage.originals(store).items() if item in copies}
 
-    def _labels(self, store: Store, standing: Standing) -> dict[str, tuple[str, float]]:
+    def _labels(self, store: Store, pipeline_state: PipelineState) -> dict[str, tuple[str, float]]:
         if self._label is None:
             return {}
-        stage: Any = standing.stage(self._label)
+        stage: Any = pipeline_state.stage(self._label)
         labels: dict[str, tuple[str, float]] = stage.labels(store)
         return labels
 
-    def _judge(
+    def _key_or_reject(
         self, item: str, source_key: str, rows: Mapping[str, Assessment], label: tuple[str, float] | None
     ) -> str | Reject:
         """The key of an item's row in the catalog, empty while it waits for a stage, or why it has none."""
@@ -219,7 +222,7 @@ class IndexStage:
         return LedgerRow(self.name, item, key, why.state, why.reason, why.detail)
 
     def _rows(self, store: Store, inputs: _Inputs, chosen: Sequence[str]) -> pa.Table:
-        """The rows of some of the items that are served."""
+        """Build the catalog rows of some of the items that are served."""
         items = _of(store, ITEMS, ["item_id", *_CONTENT_NAMES, "row_key"], chosen)
         ids = items["item_id"].to_pylist()
         originals = [inputs.originals.get(item) for item in ids]
@@ -232,8 +235,10 @@ class IndexStage:
         items = items.append_column("label", pa.array([label for label, _ in labels], pa.string()))
         items = items.append_column("label_score", pa.array([score for _, score in labels], pa.float32()))
         if self._described:
-            told = self._columns(store, inputs, self._described, _DESCRIBED, owners)
-            items = items.append_column("summary", told["summary"]).append_column("claims", told["attributes"])
+            described = self._columns(store, inputs, self._described, _DESCRIBED, owners)
+            items = items.append_column("summary", described["summary"]).append_column(
+                "claims", described["attributes"]
+            )
         items = items.append_column("text", _searchable(items))
         items = items.append_column("index_key", pa.array([inputs.keys[item] for item in ids], pa.string()))
         for name, stage in self._spaces.items():
@@ -244,7 +249,7 @@ class IndexStage:
     def _columns(
         self, store: Store, inputs: _Inputs, name: str | None, wanted: Mapping[str, pa.DataType], owners: Sequence[str]
     ) -> dict[str, pa.Array]:
-        """Columns of the fresh rows of a stage, in the order of `owners`; null where one has no such row."""
+        """Read columns of the fresh rows of a stage, in the order of `owners`; null where one has no such row."""
         fresh = inputs.rows[name].fresh if name else frozenset()
         if name is None or not fresh:
             return {column: pa.nulls(len(owners), kind) for column, kind in wanted.items()}
@@ -256,7 +261,7 @@ class IndexStage:
 
 
 def _of(store: Store, table: str, columns: Sequence[str], ids: Sequence[str]) -> pa.Table:
-    """Columns of the rows of some items: looked up where those are few, else read from the whole table."""
+    """Read columns of the rows of some items: looked up where those are few, else from the whole table."""
     if len(ids) < store.count(table) / 20:
         return store.read(table, columns, ids=ids).combine_chunks()
     rows = store.read(table, columns)
@@ -278,7 +283,7 @@ def _failed(space: Assessment, item: str) -> bool:
 
 
 def _searchable(items: pa.Table) -> pa.Array:
-    """Title, description, category, tags, and what is said and written in each item, a line each."""
+    """Join title, description, category, tags, speech and text on screen of each item, a line each."""
     tags = pc.binary_join(items["tags"], ", ")
     columns = [*(items[name] for name in _TEXT_FIELDS), tags, items["transcript"], items["screen_text"]]
     return pc.binary_join_element_wise(*columns, "\n", null_handling="skip").combine_chunks()

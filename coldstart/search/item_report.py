@@ -1,8 +1,7 @@
-"""All that a workspace knows of one item, in one record: what was seen, heard and read in it, what it is a copy of,
-and where it stands in every stage.
+"""Report on one item: frames, speech and text on screen, copies, and its state in every stage, in one record.
 
 It reads rows and keys and decides nothing. A row that was made under other settings is shown as well; the state of its
-stage says that it is not fresh. The manifest is not read again: a change there shows after the next run.
+stage shows that it is not fresh. The manifest is not read again: a change there shows after the next run.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from html import escape
 from typing import Any
 
 from coldstart.core.pipeline import Pipeline, StageSpec
-from coldstart.core.stage import Gate, LedgerRow, WholeStage, is_map, is_source
+from coldstart.core.stage import CatalogStage, Gate, LedgerRow, is_map, is_source
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.store import ITEMS, Store
-from coldstart.store.fits import bound
-from coldstart.store.freshness import Standing, assess
+from coldstart.store.fits import with_fits
+from coldstart.store.freshness import PipelineState, assess
 from coldstart.store.sql import equals
 from coldstart.understand.timeline import Evidence, fuse, screen_text, transcript
 
@@ -29,13 +28,13 @@ _COVERAGE = ("watched_s", "heard_s", "voiced_s", "frames_read", "frames_skipped"
 
 @dataclass(frozen=True)
 class StageState:
-    """Where the item is in one stage.
+    """State of the item in one stage.
 
     Attributes:
         state: `fresh`, `failed`, `filtered`, `duplicate` or `pending`; `unknown` where the stage cannot be built now.
         reason, detail: of the verdict on the item; empty for a fresh row.
         has_row: whether the stage has a row of the item, fresh or not.
-        keeps_out: why this stage lets the item into none of the stages after it; empty where it does.
+        keeps_out: why this stage keeps the item from all stages after it; empty where it does not.
     """
 
     stage: str
@@ -69,7 +68,9 @@ class Link:
 
 @dataclass(frozen=True)
 class Dossier:
-    """One item and what is known of it; `Workspace.dossier` makes it. Rows of stages come as their tables hold them.
+    """One item with all that its workspace has on it; `Workspace.dossier` builds it.
+
+    Rows of stages come as their tables hold them.
 
     Attributes:
         item: all fields of its row, `attributes` as an object; of an item that ingest turned away the id alone.
@@ -77,13 +78,13 @@ class Dossier:
         timeline: shots, speech and text on screen in order of time; what has no time comes first.
         transcript, screen_text, language: as the evidence has them, else joined from the parts.
         shots, frame_times_s: the shots, and the seconds of the frames that stand for them.
-        lines: text on screen with its place; dropped: what was heard and not believed, and why.
+        lines: text on screen with its place; dropped: speech that was discarded, and why.
         quality: measure -> value, those that have one.
-        safety: `findings`, `scores` and `policy`; empty where the item was not judged.
+        safety: `findings`, `scores` and `policy`; empty where the item was not checked.
         described: `summary`, `attributes` with the ground of each, `keywords`, `queries`, `status` and what was `cut`;
             empty where nothing was written of the item.
-        coverage: how much was looked at: seconds watched, heard and voiced, frames read.
-        duplicate_of: its original; copies: items that have it for theirs.
+        coverage: seconds watched, heard and voiced, frames read.
+        duplicate_of: its original; copies: items whose original it is.
         stages: in the order of the pipeline.
     """
 
@@ -108,10 +109,11 @@ class Dossier:
 
     @property
     def item_id(self) -> str:
+        """Id of the item."""
         return str(self.item["item_id"])
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values: times in ISO 8601, numbers to six decimals, null for what is no number."""
+        """Convert to JSON-serialisable values: times in ISO 8601, numbers to six decimals, null for NaN."""
         return {"item_id": self.item_id, **_plain(asdict(self))}
 
     def _repr_html_(self) -> str:
@@ -122,7 +124,7 @@ class Dossier:
 
 
 def collect_dossier(store: Store, pipeline: Pipeline, item_id: str) -> Dossier | None:
-    """The dossier of an item; None where neither the items nor the verdicts of ingest have it."""
+    """Collect the dossier of an item; None where neither the items nor the verdicts of ingest have it."""
     row = _Rows(store, pipeline, item_id)
     item = _first(store, ITEMS, equals("item_id", item_id))
     stages = _stages(store, pipeline, item_id, known=item is not None)
@@ -168,7 +170,7 @@ class _Rows:
         self._item_id = item_id
 
     def of(self, kind: str) -> dict[str, Any]:
-        """Of the last stage of the kind that has one, without its keys."""
+        """Read the row of the last stage of the kind that has one, without its keys."""
         for table in self._tables(kind):
             row = _first(self._store, table, equals("item_id", self._item_id))
             if row is not None:
@@ -180,7 +182,7 @@ class _Rows:
         return self._link(row["duplicate_of"], row, row["matches"] or []) if row.get("duplicate_of") else None
 
     def copies(self) -> list[Link]:
-        """Items whose original this one is, the first to arrive first."""
+        """List items whose original this one is, the first to arrive first."""
         found = []
         for table in self._tables("understand.duplicates"):
             rows = self._store.read(table, where=equals("duplicate_of", self._item_id)).to_pylist()
@@ -208,8 +210,8 @@ class _Rows:
 
 
 def _stages(store: Store, pipeline: Pipeline, item_id: str, known: bool) -> list[StageState]:
-    """Where the item is in each stage; of one that has no row in the items, the verdict of ingest alone."""
-    standing = Standing(store, bound(pipeline, store))
+    """List the states of the item in each stage; of one that has no row in the items, the verdict of ingest alone."""
+    pipeline_state = PipelineState(store, with_fits(pipeline, store))
     found = []
     for spec in pipeline.stages:
         if spec.kind == "ingest":
@@ -220,7 +222,7 @@ def _stages(store: Store, pipeline: Pipeline, item_id: str, known: bool) -> list
                 found.append(StageState(spec.name, spec.kind, verdict.state, verdict.reason, verdict.detail))
         elif known:
             try:
-                found.append(_stage(store, standing, spec, item_id))
+                found.append(_stage(store, pipeline_state, spec, item_id))
             except NotFitted as waiting:
                 found.append(StageState(spec.name, spec.kind, "pending", "", str(waiting)))
             except ColdstartError as error:  # weights that are not on this machine, say: the rest is known all the same
@@ -228,23 +230,23 @@ def _stages(store: Store, pipeline: Pipeline, item_id: str, known: bool) -> list
     return found
 
 
-def _stage(store: Store, standing: Standing, spec: StageSpec, item_id: str) -> StageState:
-    stage = standing.stage(spec.name)
+def _stage(store: Store, pipeline_state: PipelineState, spec: StageSpec, item_id: str) -> StageState:
+    stage = pipeline_state.stage(spec.name)
     verdict: LedgerRow | None
     waits = ""
-    if isinstance(stage, WholeStage):
+    if isinstance(stage, CatalogStage):
         keys, verdicts = stage.expected(store)
         present = stage.present(store)
         fresh = item_id in assess(keys, present, {}).fresh
         verdict, has_row = verdicts.get(item_id), item_id in present
     else:
         assert is_map(stage) and not is_source(stage)
-        found = standing.of(spec.name)
+        found = pipeline_state.of(spec.name)
         fresh, verdict = item_id in found.fresh, found.settled.get(item_id)
         has_row = _first(store, stage.table, equals("item_id", item_id), ["item_id"]) is not None
         if item_id in found.waiting:
             waits = f"waits for {', '.join(sorted(stage.reads.values())) or 'a fit'}"
-    reject = stage.closed(store).get(item_id) if isinstance(stage, Gate) else None
+    reject = stage.blocked(store).get(item_id) if isinstance(stage, Gate) else None
     keeps_out = str(reject) if reject else ""
     if verdict is not None:
         return StageState(spec.name, spec.kind, verdict.state, verdict.reason, verdict.detail, has_row, keeps_out)

@@ -1,9 +1,8 @@
-"""Match: a video in, products out, each with its score, the frame and the words that speak for it, and its place in
-every channel.
+"""Match: a video in, products out, each with its score and the frame and words that support it.
 
-Up to `EXACT_BELOW` products every one is compared, block by block. Beyond that, each channel's nearest by the index
-are candidates, all channels are computed for all candidates, and a sample from all over the catalog says what is
-average. How channels become one score: `fusion`.
+Up to `EXACT_BELOW` products every one is compared, block by block. Beyond that, each channel's nearest by the index are
+candidates, all channels are computed for all candidates, and a sample from all over the catalog gives the average. For
+the fusion of channels see `coldstart.search.fusion`.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ FRAMES = 3
 
 @dataclass(frozen=True)
 class ChannelScore:
-    """A product in one channel.
+    """Score of a product in one channel.
 
     Attributes:
         rank: place among the candidates there, from 1.
@@ -64,7 +63,7 @@ class ChannelScore:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What of the video speaks for a product: a frame, or words.
+    """Frame or words of the video that support a product.
 
     Attributes:
         source: `frame`, `picture`, `title`, `speech`, `screen`, or `text` for all that the video's text space reads.
@@ -84,7 +83,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Match:
-    """One product found.
+    """One matched product.
 
     Attributes:
         score: weighted mean of its standardised cosines, over the channels that it has.
@@ -110,15 +109,15 @@ class Match:
 
 @dataclass(frozen=True)
 class Answer:
-    """The products found for one video.
+    """Products matched to one video.
 
     Attributes:
         asked: the item's id, or the file.
-        used: what of the video was compared, in words.
+        used: parts of the video that were compared, in words.
         matches: the best first.
         channels: each with `weight`; weights: where the weights are from.
-        candidates: how many products were scored; exact: whether these are all that meet the conditions.
-        notes: what a person should know besides.
+        candidates: number of products that were scored; exact: whether these are all that meet the conditions.
+        notes: further notes for a reader.
     """
 
     asked: str
@@ -131,12 +130,12 @@ class Answer:
     notes: Sequence[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values."""
+        """Convert to JSON-serialisable values."""
         return asdict(self)
 
     @property
     def compared(self) -> str:
-        """How many products were scored, in words."""
+        """Number of products that were scored, in words."""
         if self.exact:
             return f"all {self.candidates:,} that meet the conditions, each compared"
         return f"{self.candidates:,} from the index, the {DEPTH} nearest of each channel; all channels of each compared"
@@ -155,12 +154,12 @@ def match(
     top_k: int = 5,
     exact_below: int = EXACT_BELOW,
 ) -> Answer:
-    """The products that fit a video best.
+    """Match a video to products.
 
     Args:
         query: the sides of the video.
         inputs: what each space of the catalog holds vectors of; a space that is left out is not compared.
-        fitted_weights: by default kinds of evidence weigh what `default_weights` says.
+        fitted_weights: by default kinds of evidence weigh by `default_weights`.
         kind, where, exclude, copies: as for `coldstart.search.search.search_many`.
         exact_below: see `EXACT_BELOW`.
 
@@ -196,7 +195,7 @@ def match(
 
 def _matches(
     catalog: Published,
-    asked: Sequence[QuerySide],
+    sides: Sequence[QuerySide],
     channels: Sequence[Channel],
     weights: Weights,
     scored: ScoredCandidates,
@@ -207,7 +206,7 @@ def _matches(
     ids = [scored.item_ids[place] for place in best]
     shown, copies = catalog.items(ids, DISPLAY), catalog.copies(ids)
     vectors = {space: catalog.vectors(space, ids) for space in {channel.space for channel in channels}}
-    sides = {side.name: side for side in asked}
+    by_name = {side.name: side for side in sides}
     found = []
     for place, item_id in zip(best, ids, strict=True):
         own = np.flatnonzero(np.isfinite(scored.cosines[:, place])).tolist()
@@ -221,7 +220,7 @@ def _matches(
             readings[channel.name] = ChannelScore(rank, cosine, value, share)
             product = unit(vectors[channel.space][item_id][None])[0]
             if value > 0:
-                evidence.append((share * value, _evidence(sides[channel.side], channel, product)))
+                evidence.append((share * value, _evidence(by_name[channel.side], channel, product)))
         kind, title, category, price, media = (shown[item_id][column] for column in DISPLAY)
         found.append(
             Match(
@@ -244,6 +243,6 @@ def _evidence(side: QuerySide, channel: Channel, product: Vectors) -> Evidence:
 
 
 def _strongest(evidence: Sequence[tuple[float, Evidence]], sources: Sequence[str]) -> Evidence | None:
-    """That of the channel that adds most to the score."""
+    """Return the evidence of the channel that adds most to the score."""
     fitting = [(gain, one) for gain, one in evidence if one.source in sources]
     return max(fitting, key=lambda pair: pair[0])[1] if fitting else None

@@ -1,8 +1,6 @@
-"""Weights of `match` from pairs that are known: videos with the products that they show.
+"""Matching over an opened workspace: queries from its videos, its stored weights, and new ones fitted on known pairs.
 
-`match` over an opened workspace: what its videos ask with, the weights that it keeps, and new ones fitted and kept.
-
-Parts of the workspace that take time, or can be missing, are asked for when they are needed.
+Parts of the workspace that take time, or can be missing, are loaded when they are needed.
 """
 
 from __future__ import annotations
@@ -52,7 +50,7 @@ Pairs = Mapping[str, frozenset[str]]
 
 
 def read_pairs(path: Path) -> dict[str, frozenset[str]]:
-    """Pairs of a JSONL file with `item_id` and `product_ids`; a video without products is left out.
+    """Read pairs of a JSONL file with `item_id` and `product_ids`; a video without products is left out.
 
     Raises:
         ColdstartError: there is no such file, or a line is something else.
@@ -78,7 +76,7 @@ def read_pairs(path: Path) -> dict[str, frozenset[str]]:
 
 @dataclass(frozen=True)
 class KnownPairs:
-    """Known pairs with what the fit needs of them.
+    """Known pairs of videos and products, with their cosines.
 
     Attributes:
         known: the videos that are in the catalog, in the order of the pairs; item_ids: theirs.
@@ -94,22 +92,23 @@ class KnownPairs:
 
     @property
     def default(self) -> Weights:
+        """Default weights of the channels."""
         return default_weights(self.channels)
 
 
 def gather_pairs(
-    asker: QueryBuilder, pairs: Pairs, *, kind: str | None = "product", where: str | None = None
+    builder: QueryBuilder, pairs: Pairs, *, kind: str | None = "product", where: str | None = None
 ) -> KnownPairs:
-    """Cosines of every known video to all products, standardised.
+    """Compute the cosines of every known video to all products, standardised.
 
     Raises:
         ColdstartError: nothing of the videos can be compared with products.
     """
-    catalog = asker.catalog
-    questions = asker.items(list(pairs))
+    catalog = builder.catalog
+    questions = builder.items(list(pairs))
     originals = {item: row[COPY_OF] for item, row in catalog.items(questions, [COPY_OF]).items()}
     channels = catalog_channels(
-        catalog, [side for question in questions.values() for side in question.sides], asker.inputs
+        catalog, [side for question in questions.values() for side in question.sides], builder.inputs
     )
     condition = catalog.condition(where=where, kind=kind)
     exact = catalog.count(condition) * len(questions) * len(channels) <= MOST_SCORES
@@ -126,7 +125,7 @@ def gather_pairs(
 
 
 def fit_weights(gathered: KnownPairs) -> WeightFit:
-    """Weights from a part of the videos, judged on the rest.
+    """Fit weights on a part of the videos and evaluate them on the rest.
 
     Raises:
         ColdstartError: there are fewer than `LEAST` videos, or all fall on one side of the split.
@@ -134,7 +133,7 @@ def fit_weights(gathered: KnownPairs) -> WeightFit:
     if len(gathered.known) < LEAST:
         raise ColdstartError(
             f"{len(gathered.known)} of the videos of the pairs are in the published catalog: weights need at least "
-            f"{LEAST}, a part of which is held out to judge them"
+            f"{LEAST}, a part of which is held out to evaluate them"
         )
     try:
         return fit_held_out(gathered.known, gathered.default)
@@ -143,13 +142,13 @@ def fit_weights(gathered: KnownPairs) -> WeightFit:
 
 
 def key_of(gathered: KnownPairs, pairs: Pairs) -> str:
-    """Key of what weights are made from."""
+    """Compute the key of the inputs of a fit."""
     channels = [(channel.name, channel.passport) for channel in gathered.channels]
     return digest([channels, sorted((item, sorted(products)) for item, products in pairs.items())])
 
 
 def weights_report(gathered: KnownPairs, fit: WeightFit) -> dict[str, Any]:
-    """How weights were made and how good they are, as JSON-serialisable values."""
+    """Convert a fit and its evaluation to JSON-serialisable values."""
     return {
         "channels": weights_to_dict(gathered.channels, fit.weights),
         "default": weights_to_dict(gathered.channels, gathered.default),
@@ -168,7 +167,7 @@ def weights_report(gathered: KnownPairs, fit: WeightFit) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Matcher:
-    """Videos of one workspace compared with its products.
+    """Service that compares videos of one workspace with its products.
 
     Attributes:
         pipeline: gives the settings of the workspace; published: gives the catalog that it serves.
@@ -181,7 +180,7 @@ class Matcher:
     encoder_for: Callable[[Passport], Encoder]
 
     def query_builder(self, spaces: Iterable[str] | None = None) -> QueryBuilder:
-        """What collects what videos ask with.
+        """Create a builder of queries from videos.
 
         Args:
             spaces: the spaces to compare in; by default all.
@@ -193,7 +192,7 @@ class Matcher:
         return QueryBuilder(self.store, self.pipeline(), self.published(), self.encoder_for, chosen)
 
     def fitted_weights(self) -> ChannelWeights | None:
-        """The weights that were fitted and kept last."""
+        """Load the weights that were fitted last."""
         kept = self.store.artifacts.newest(MATCH)
         return None if kept is None else ChannelWeights.from_bytes(kept.files()[FILE])
 
@@ -206,7 +205,7 @@ class Matcher:
         spaces: Iterable[str] | None,
         **options: Any,
     ) -> Answer:
-        """The products of an item of the catalog or of a video file; `options`: as for `retrieval.match.match`.
+        """Match an item of the catalog, or a video file, to products; `options` as for `coldstart.search.match.match`.
 
         Raises:
             ColdstartError: not one of item and video is given, what goes with a file is given with an item, there is
@@ -216,24 +215,24 @@ class Matcher:
             raise ColdstartError("match: give exactly one of item and video")
         if item is not None and (title is not None or listen):
             raise ColdstartError("match: title and listen are for a video file; an item has its own words")
-        asker = self.query_builder(spaces)
+        builder = self.query_builder(spaces)
         if item is not None:
-            found = asker.items([item])
+            found = builder.items([item])
             if item not in found:
                 raise ColdstartError(f"item {item!r} is not in the published catalog: see `coldstart show {item}`")
             question = found[item]
             options["exclude"] = [*options.get("exclude", ()), item]
         else:
-            question = asker.file(Path(str(video)), title, listen)
-        return match(asker.catalog, question, asker.inputs, fitted_weights=self.fitted_weights(), **options)
+            question = builder.file(Path(str(video)), title, listen)
+        return match(builder.catalog, question, builder.inputs, fitted_weights=self.fitted_weights(), **options)
 
     def fit(
         self, pairs: Mapping[str, Iterable[str]], spaces: Iterable[str] | None, kind: str | None, where: str | None
     ) -> dict[str, Any]:
-        """Fit weights on known pairs, and keep them where they help the videos that are held out.
+        """Fit weights on known pairs, and store them where they help the videos that are held out.
 
         Returns:
-            The report, as `known_pairs.report` gives it.
+            The report, as `weights_report` gives it.
 
         Raises:
             ColdstartError: too few of the videos are in the catalog, or nothing of them can be compared.

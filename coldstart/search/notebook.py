@@ -1,4 +1,4 @@
-"""Items and search results as a person looks at them in a notebook."""
+"""Items and search results for display in a notebook."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ItemView:
-    """One item. Its columns are attributes; in a notebook it shows as a card with its picture.
+    """One item, its columns as attributes; in a notebook it shows as a card with its picture.
 
     Attributes:
         fields: all columns of its row of the `items` table.
@@ -36,11 +36,11 @@ class ItemView:
 
     @property
     def uri(self) -> str | None:
-        """Its first picture or video."""
+        """First picture or video of the item."""
         return next((entry["uri"] for entry in self.media or [] if entry["role"] in ("image", "video")), None)
 
     def tile(self, caption: str = "") -> Tile:
-        """The item as a tile of a contact sheet or page; a video as a strip of its frames."""
+        """Create a tile of the item for a contact sheet or page; a video as a strip of its frames."""
         from coldstart.pages import Tile
 
         return Tile(self.title or self.item_id, self.uri, self.kind, caption or self.category or "")
@@ -65,10 +65,10 @@ class ItemView:
 
 
 class Hits(list[Hit]):
-    """Search results, best first; in a notebook they show as a row of pictures."""
+    """List of search results, best first; in a notebook they show as a row of pictures."""
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a hit, the rank in each space as a column of its own."""
+        """Convert to a data frame: one row a hit, the rank in each space as a column of its own."""
         import pandas as pd
 
         rows = [{**asdict(hit), **{f"rank_{name}": rank for name, rank in hit.ranks.items()}} for hit in self]

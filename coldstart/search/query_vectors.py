@@ -1,4 +1,4 @@
-"""What a video asks with: its frames, its text and the lines of what is said and written in it, space by space.
+"""Query vectors of a video: its frames, its text and its lines of speech and text on screen, space by space.
 
 Of an item these are the vectors that its stages wrote; single lines are encoded now. A file that is no item yet is
 decoded and encoded now, by the settings of the pipeline's spaces.
@@ -37,7 +37,7 @@ MOST_LINES = 256
 
 @dataclass
 class QueryBuilder:
-    """Collects what videos ask with, for one published catalog."""
+    """Builder of queries from videos, for one published catalog."""
 
     store: Store
     pipeline: Pipeline
@@ -53,12 +53,12 @@ class QueryBuilder:
                 raise ColdstartError(f"space {space!r} is not in the published catalog: it has {names}")
             if not Passport.from_json(self.catalog.passports[space]).of_content:
                 raise ColdstartError(
-                    f"space {space!r} says who likes an item, not what it shows or says: match in a space of an encoder"
+                    f"space {space!r} holds vectors of behaviour, not of content: match in a space of an encoder"
                 )
 
     @cached_property
     def inputs(self) -> dict[str, Input]:
-        """What each space holds vectors of; a space whose table is gone is left out."""
+        """Input of each space, `image` or `text`; a space whose table is gone is left out."""
         found: dict[str, Input] = {}
         for space, passport in self._passports.items():
             columns = self.store.columns(table_of(space, passport))
@@ -75,7 +75,7 @@ class QueryBuilder:
         }
 
     def items(self, item_ids: Sequence[str]) -> dict[str, VideoQuery]:
-        """What some items of the catalog ask with; one that is not in it is left out.
+        """Build queries from items of the catalog; one that is not in it is left out.
 
         Lines of all of them are encoded together.
         """
@@ -99,7 +99,7 @@ class QueryBuilder:
         return {item_id: VideoQuery(item_id, sides[item_id], _used(sides[item_id]), notes) for item_id in ids}
 
     def file(self, path: Path, title: str | None, listen: bool) -> VideoQuery:
-        """What a video file asks with.
+        """Build a query from a video file.
 
         Args:
             title: words that stand for its title.
@@ -113,18 +113,20 @@ class QueryBuilder:
             if not path.is_file():  # reading a pipe would wait for ever
                 raise Reject("not_a_file" if path.exists() else "not_found", "give the path of a file")
             row, _ = ProbeMedia(self._limits)({"media": [{"role": "video", "uri": str(path.resolve())}], "record": {}})
-            timeline = self._listened(row, notes) if listen else []
+            timeline = self._heard_and_read(row, notes) if listen else []
             sides = [
                 side
                 for space, way in self.inputs.items()
                 for side in (
-                    self._looked(space, row, notes) if way == "image" else self._read(space, title, timeline, notes)
+                    self._image_sides(space, row, notes)
+                    if way == "image"
+                    else self._text_sides(space, title, timeline, notes)
                 )
             ]
         except Reject as reject:
             raise ColdstartError(f"video {path}: {reject}") from reject
         if not listen:
-            notes.append("speech and text on screen were not looked for: --listen does")
+            notes.append("speech and text on screen were not read: add --listen")
         if title is None:
             notes.append("no title was given: --title WORDS")
         return VideoQuery(str(path), sides, _used(sides), notes)
@@ -141,7 +143,7 @@ class QueryBuilder:
         return found
 
     def _timelines(self, ids: Sequence[str]) -> dict[str, Sequence[Evidence]]:
-        """Of those items of which something was heard or read."""
+        """Read the timelines of those items that have speech or text on screen."""
         for spec in reversed(self.pipeline.of_kind("understand.evidence")):
             if self.store.has(f"stage.{spec.name}"):
                 rows = self.store.read(f"stage.{spec.name}", ["item_id", "timeline"], ids=ids).to_pylist()
@@ -150,7 +152,7 @@ class QueryBuilder:
 
     # -- of a file
 
-    def _looked(self, space: str, row: Row, notes: list[str]) -> list[QuerySide]:
+    def _image_sides(self, space: str, row: Row, notes: list[str]) -> list[QuerySide]:
         encoder, spec = self._encoder(space, "image", notes), self._spec(space, notes)
         if encoder is None or spec is None:
             return []
@@ -165,7 +167,9 @@ class QueryBuilder:
         moments = [Moment("frame", second) for second in pictures.times_s or []]
         return [QuerySide(space, self._passports[space].digest, "image", vectors, moments)]
 
-    def _read(self, space: str, title: str | None, timeline: Sequence[Evidence], notes: list[str]) -> list[QuerySide]:
+    def _text_sides(
+        self, space: str, title: str | None, timeline: Sequence[Evidence], notes: list[str]
+    ) -> list[QuerySide]:
         encoder, spec = self._encoder(space, "text", notes), self._spec(space, notes)
         if encoder is None or spec is None:
             return []
@@ -175,7 +179,7 @@ class QueryBuilder:
         }  # fmt: skip
         for name, budget in spec.settings.budgets.items():
             if values.get(name):
-                values[name] = prompts.cut([values[name]], budget, encoder.count_tokens)[0]
+                values[name] = prompts.cut_texts([values[name]], budget, encoder.count_tokens)[0]
         text = prompt.render(values)
         sides = []
         if text:
@@ -183,7 +187,7 @@ class QueryBuilder:
             sides.append(QuerySide(space, self._passports[space].digest, "text", vectors, [_whole("text", title)]))
         return sides + list(self._lines(space, {"": _moments(title, timeline)}, notes).values())
 
-    def _listened(self, row: Row, notes: list[str]) -> Sequence[Evidence]:
+    def _heard_and_read(self, row: Row, notes: list[str]) -> Sequence[Evidence]:
         found: dict[str, Row] = {}
         for part in ("speech", "screen"):
             for spec in self.pipeline.of_kind(f"understand.{part}")[-1:]:
@@ -197,13 +201,13 @@ class QueryBuilder:
                 else:
                     found[part] = result
             if not self.pipeline.of_kind(f"understand.{part}"):
-                notes.append(f"{part} was not looked for: the pipeline has no stage understand.{part}")
+                notes.append(f"{part} was not read: the pipeline has no stage understand.{part}")
         return fuse((), found.get("speech", {}).get("segments", ()), found.get("screen", {}).get("lines", ()))
 
     # -- of both
 
     def _lines(self, space: str, moments: Mapping[str, Sequence[Moment]], notes: list[str]) -> dict[str, QuerySide]:
-        """The lines of each video as a side of their own; of one whose only words are its title there is none."""
+        """Encode the lines of each video as a side of their own; one whose only words are its title has none."""
         some = {name: own for name, own in moments.items() if any(one.source != "title" for one in own)}
         encoder = self._encoder(space, "text", notes) if some else None
         if encoder is None:
@@ -244,7 +248,7 @@ class QueryBuilder:
 
 
 def _moments(title: str | None, timeline: Sequence[Evidence]) -> list[Moment]:
-    """Title and lines, each text once."""
+    """List title and lines, each text once."""
     entries: list[tuple[Source, float | None, str]] = [("title", None, (title or "").strip())]
     entries += [(e.source, e.start_s, e.text.strip()) for e in timeline if e.source != "shot"]
     first: dict[str, Moment] = {}
@@ -262,7 +266,7 @@ def _whole(way: Input, title: str | None) -> Moment:
 
 
 def _used(sides: Sequence[QuerySide]) -> list[str]:
-    """What the sides are made of, in words, each once."""
+    """Describe the sides in words, each once."""
     found = []
     for side in sides:
         sources = [moment.source for moment in side.moments]

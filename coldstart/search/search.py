@@ -1,6 +1,4 @@
-"""Which spaces answer a query, the vectors it asks with, and its ranking in each space.
-
-Search: a text, picture, video or item in; items of the published catalog out, with the reasons for their order.
+"""Search: a text, picture, video or item in; items of the published catalog out, with their rank in each space.
 
 Spaces are searched one by one, and their rankings are joined by reciprocal rank (Cormack, Clarke and Büttcher 2009),
 where no distance of one space meets a distance of another. Knows nothing of users or of past behaviour.
@@ -34,7 +32,7 @@ FULL_TEXT = "full_text"
 
 
 DEPTH = 50
-"""Places of each ranking that take part in a fusion, or three times the wanted hits where that is more."""
+"""Places of each ranking that take part in a fusion, or three times the requested hits where that is more."""
 
 
 By = Literal["text", "image", "video", "item"]
@@ -56,7 +54,7 @@ FramesOf = Callable[[str, Sequence[str]], Mapping[str, Vectors]]
 
 @dataclass(frozen=True)
 class Query:
-    """One question, by exactly one of a text, the path of a picture or a video, or the id of an item.
+    """One query, by exactly one of a text, the path of a picture or a video, or the id of an item.
 
     Raises:
         ColdstartError: none or several are given, or the text is blank.
@@ -75,20 +73,21 @@ class Query:
                 f"query {self.query_id!r}: give exactly one of {', '.join(BY)}, not {' and '.join(given) or 'none'}"
             )
         if not self.value.strip():
-            raise ColdstartError(f"query {self.query_id!r}: {self.by} is blank; say what to look for")
+            raise ColdstartError(f"query {self.query_id!r}: {self.by} is blank: give what to search for")
 
     @property
     def by(self) -> By:
-        """Which of the four is given."""
+        """Kind of the query: `text`, `image`, `video` or `item`."""
         return next(by for by in BY if getattr(self, by) is not None)
 
     @property
     def value(self) -> str:
+        """The text, path or id."""
         return str(getattr(self, self.by))
 
 
 def pool(frames: Vectors, how: Pool) -> Vectors:
-    """The vectors that ask for a video, of which an item's nearest counts.
+    """Pool the frames of a video into query vectors, of which an item's nearest counts.
 
     Args:
         frames: unit vectors of its frames, float32 `[T, D]`.
@@ -105,18 +104,20 @@ def pool(frames: Vectors, how: Pool) -> Vectors:
 
 @dataclass
 class Ranker:
-    """Ranks items for queries, space by space. Encoders and the spaces that fit are found out once.
+    """Ranks items for queries, space by space.
+
+    Encoders and the spaces that fit a query are looked up once.
 
     Attributes:
-        wanted: the spaces to search, each of which must fit; None for all that fit.
-        apart: spaces that a text asks only if they are wanted, or where no other fits.
+        requested: the spaces to search, each of which must fit; None for all that fit.
+        apart: spaces that a text query searches only if they are requested, or where no other fits.
         condition: SQL that items must meet, from `Published.condition`.
         others: as in `coldstart.search.search.search_many`.
     """
 
     catalog: Published
     encoder_for: Callable[[Passport], Encoder]
-    wanted: tuple[str, ...] | None
+    requested: tuple[str, ...] | None
     condition: str | None
     top_k: int
     hybrid: bool
@@ -130,34 +131,36 @@ class Ranker:
     fitting: dict[By, dict[str, Passport]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for space in self.wanted or ():
+        for space in self.requested or ():
             if space not in self.catalog.passports:
                 names = ", ".join(sorted(self.catalog.passports)) or "none"
                 raise ColdstartError(f"space {space!r} is not in the published catalog: it has {names}")
 
     def rankings(self, batch: Sequence[Query]) -> list[dict[str, Ranking] | Reject]:
-        """Name -> ranking of each query, or why it cannot be answered."""
+        """Rank items for each query: space -> ranking, or the reason why it cannot be answered."""
         found: list[dict[str, Ranking] | Reject] = [{} for _ in batch]
         for by in BY:
             places = [place for place, query in enumerate(batch) if query.by == by]
             values = [batch[place].value for place in places]
             if not values:
                 continue
-            asked = self._stored(values) if by == "item" else self._encoded(by, values)
-            for place, own in zip(places, self._searched(by, values, asked), strict=True):
+            query_vectors = self._stored(values) if by == "item" else self._encoded(by, values)
+            for place, own in zip(places, self._searched(by, values, query_vectors), strict=True):
                 found[place] = own
         return found
 
     def _searched(
-        self, by: By, values: Sequence[str], asked: Sequence[dict[str, Vectors] | Reject]
+        self, by: By, values: Sequence[str], query_vectors: Sequence[dict[str, Vectors] | Reject]
     ) -> list[dict[str, Ranking] | Reject]:
         words = by == "text" and self.hybrid
         several = len(self._spaces(by)) + words > 1
         depth = max(DEPTH, 3 * self.top_k) if several else self.top_k
-        rankings: list[dict[str, Ranking]] = [{} for _ in asked]
+        rankings: list[dict[str, Ranking]] = [{} for _ in query_vectors]
         for space in self._spaces(by):
             owners = [
-                (place, own[space]) for place, own in enumerate(asked) if not isinstance(own, Reject) and space in own
+                (place, own[space])
+                for place, own in enumerate(query_vectors)
+                if not isinstance(own, Reject) and space in own
             ]
             if not owners:
                 continue
@@ -175,10 +178,10 @@ class Ranker:
         for place, text in enumerate(values) if words else ():
             result = self.catalog.text_search(text, depth, where=self.condition)
             rankings[place][FULL_TEXT] = list(zip(*(column.to_pylist() for column in result.columns), strict=True))
-        return [own if isinstance(own, Reject) else rankings[place] for place, own in enumerate(asked)]
+        return [own if isinstance(own, Reject) else rankings[place] for place, own in enumerate(query_vectors)]
 
     def _stored(self, item_ids: Sequence[str]) -> list[dict[str, Vectors] | Reject]:
-        """The items' own vectors a space: `[1, D]`, or those of its frames where they are known."""
+        """Read the items' own vectors a space: `[1, D]`, or those of its frames where they are known."""
         stored: dict[str, dict[str, Vectors]] = {}
         for space in self._spaces("item"):
             stored[space] = {item: vector[None] for item, vector in self.catalog.vectors(space, item_ids).items()}
@@ -197,7 +200,7 @@ class Ranker:
         return found
 
     def _encoded(self, by: By, values: Sequence[str]) -> list[dict[str, Vectors] | Reject]:
-        """Query vectors `[Q, D]` a space, encoded once for all spaces of one passport."""
+        """Encode queries `[Q, D]` a space, once for all spaces of one passport."""
         found: list[dict[str, Vectors] | Reject] = [{} for _ in values]
         made: dict[str, list[Vectors | Reject]] = {}
         for space, passport in self._spaces(by).items():
@@ -216,7 +219,7 @@ class Ranker:
         return found
 
     def _seen(self, by: By, paths: Sequence[str], encoder: Encoder, passport: Passport) -> list[Vectors | Reject]:
-        """Vectors of pictures or videos, or why one cannot be read."""
+        """Encode pictures or videos, or give the reason why one cannot be read."""
         transform = encoder.image_transform
         assert transform is not None, "an encoder that takes pictures states how it wants them"
         pictures: list[list[Pixels] | Reject] = []
@@ -247,17 +250,17 @@ class Ranker:
         return sample_frames(path, self.limits, transform, self.frames).images
 
     def _spaces(self, by: By) -> dict[str, Passport]:
-        """Space -> passport of those that answer such a query.
+        """Return the spaces that answer such a query, with their passports.
 
         Raises:
             ColdstartError: a space that was named does not, or none does.
         """
         if by not in self.fitting:
-            if self.wanted == () and not (by == "text" and self.hybrid):
+            if self.requested == () and not (by == "text" and self.hybrid):
                 raise ColdstartError(f"spaces is empty: only a hybrid text query works by words alone, not one by {by}")
-            names = self.catalog.passports if self.wanted is None else self.wanted
+            names = self.catalog.passports if self.requested is None else self.requested
             passports = {space: Passport.from_json(self.catalog.passports[space]) for space in names}
-            if self.wanted is None:  # of what people like, an item asks where it is named alone
+            if self.requested is None:  # a space of behaviour is searched only where it is named
                 passports = {space: own for space, own in passports.items() if own.of_content}
             self.fitting[by] = passports if by == "item" else self._fitting(by, passports)
         return self.fitting[by]
@@ -267,8 +270,8 @@ class Ranker:
         for space, passport in passports.items():
             if not passport.of_content:
                 raise ColdstartError(
-                    f"space {space!r} says who likes an item, and no {modality} has a vector there: ask it by an item, "
-                    f"or name a space that takes {modality}"
+                    f"space {space!r} holds vectors of behaviour, and no {modality} has a vector there: search it by "
+                    f"an item, or name a space that takes {modality}"
                 )
             if passport.digest not in self.encoders:
                 self.encoders[passport.digest] = self.encoder_for(passport)
@@ -277,16 +280,16 @@ class Ranker:
             made = [own for own in (_passport(encoder, way) for way in ways) if own is not None]
             if passport in made:
                 fitting[space] = passport
-            elif self.wanted is not None:
+            elif self.requested is not None:
                 other = f"{made[0].encoder} ({made[0].digest})" if made else f"{encoder.name}, which takes none"
                 raise ColdstartError(
                     f"space {space!r} holds vectors of {passport.encoder} ({passport.digest}), but this {modality} "
                     f"query would be made by {other}: name a space that takes {modality}, or leave spaces out to use "
                     "all that do"
                 )
-        if modality == "text" and self.wanted is None:
+        if modality == "text" and self.requested is None:
             fitting = {name: own for name, own in fitting.items() if name not in self.apart} or fitting
-        if not fitting and self.wanted != ():
+        if not fitting and self.requested != ():
             have = ", ".join(f"{space} ({passport.encoder})" for space, passport in passports.items())
             raise ColdstartError(
                 f"no space answers a {modality} query: the catalog has {have or 'no space'}; search by item, or embed "
@@ -310,7 +313,7 @@ DISPLAY = ("kind", "title", "category", "price", "media")
 
 @dataclass(frozen=True)
 class Hit:
-    """One item found.
+    """One search result.
 
     Attributes:
         score: sum over the rankings of 1 / (60 + rank); the best first.
@@ -352,7 +355,9 @@ def search_many(
     apart: Iterable[str] = (),
     on_error: Callable[[str, Reject], None] | None = None,
 ) -> Iterator[tuple[str, list[Hit]]]:
-    """(query_id, hits) of each query, in order. Queries are encoded and searched in batches.
+    """Search for many queries; yields (query_id, hits) in order.
+
+    Queries are encoded and searched in batches.
 
     Args:
         encoder_for: gives the encoder that made the vectors of a space; called once a passport.
@@ -361,13 +366,13 @@ def search_many(
         kind: `video` or `product`.
         where: an SQL condition over the columns of the catalog.
         hybrid: let a text query match words as well as vectors.
-        exclude: ids that are not wanted; an item that asks never finds itself.
+        exclude: ids to leave out; a query item never finds itself.
         copies: find items that are linked to an original beside it too.
         video_pool: see `pool`.
-        frames: frames sampled from each video that asks.
-        frames_of: (space, item ids) -> unit vectors `[T, D]` of the frames of those that are videos; with it, a video
-            that asks by its id asks by its frames, as a video file does.
-        apart: spaces that a text asks only if `spaces` names them, or where no other fits.
+        frames: frames sampled from each query video.
+        frames_of: (space, item ids) -> unit vectors `[T, D]` of the frames of those that are videos; with it, a query
+            by the id of a video goes by its frames, as one by a video file does.
+        apart: spaces that a text query searches only if `spaces` names them, or where no other fits.
         on_error: takes the id of a query that cannot be answered, such as a picture that cannot be read, and why;
             the rest goes on; without it, the first such query raises.
 
@@ -377,7 +382,7 @@ def search_many(
     ranker = Ranker(
         catalog=catalog,
         encoder_for=encoder_for,
-        wanted=None if spaces is None else tuple(spaces),
+        requested=None if spaces is None else tuple(spaces),
         condition=catalog.condition(where=where, kind=kind, exclude=exclude, copies=copies),
         top_k=top_k,
         hybrid=hybrid,
@@ -421,7 +426,7 @@ def fuse(rankings: Mapping[str, Sequence[str]]) -> list[tuple[str, float, dict[s
 def _hits(
     catalog: Published, answered: Sequence[tuple[Query, dict[str, Ranking]]], top_k: int
 ) -> Iterator[tuple[str, list[Hit]]]:
-    """Fuse the rankings of each query, and look up what is shown of the items for all queries at once."""
+    """Fuse the rankings of each query, and read the display columns of all items at once."""
     fused = [fuse({name: [item_id for item_id, _ in r] for name, r in own.items()})[:top_k] for _, own in answered]
     found = {item_id for hits in fused for item_id, _, _ in hits}
     shown, copies = catalog.items(found, DISPLAY), catalog.copies(found)

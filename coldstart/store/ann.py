@@ -17,7 +17,7 @@ import pyarrow as pa
 from lancedb.index import HnswSq, IvfPq, IvfRq
 
 from coldstart.errors import ColdstartError
-from coldstart.store.ground_truth import Samples, Truth, chosen
+from coldstart.store.ground_truth import RecallSamples, Truth, choose_condition
 from coldstart.store.ground_truth import Vectors as Vectors
 
 IndexType = Literal["exact", "IVF_RQ", "IVF_PQ", "IVF_HNSW_SQ"]
@@ -158,7 +158,7 @@ def nearest(
     return found.sort_by(ORDER).select(["query_index", "item_id", "_distance"]).cast(EMPTY.schema)
 
 
-def choose(rows: int, dim: int, settings: IndexSettings) -> IndexType:
+def choose_effort(rows: int, dim: int, settings: IndexSettings) -> IndexType:
     """The way to search a space of `rows` vectors of `dim` numbers."""
     if rows < TRAINABLE:
         return "exact"
@@ -170,8 +170,8 @@ def choose(rows: int, dim: int, settings: IndexSettings) -> IndexType:
     return "IVF_RQ" if dim % 8 == 0 else "IVF_HNSW_SQ"
 
 
-def build(
-    table: lancedb.table.Table, space: str, settings: IndexSettings, samples: Samples | None = None
+def build_index(
+    table: lancedb.table.Table, space: str, settings: IndexSettings, samples: RecallSamples | None = None
 ) -> IndexReport:
     """Bring the index of a space to what `settings` ask for, and measure it.
 
@@ -184,19 +184,19 @@ def build(
     column = column_of(space)
     dim = table.schema.field(column).type.list_size
     labels = table.search().where(f"{column} IS NOT NULL").select(["kind", "category"]).limit(None).to_arrow()
-    wanted = choose(labels.num_rows, dim, settings)
+    wanted = choose_effort(labels.num_rows, dim, settings)
     present = index_type(table, column)
     if wanted == "exact":
         if present:
             table.drop_index(f"{column}_idx")
         return IndexReport(space, "exact", labels.num_rows, dim, 0.0, None, 1.0, None, None, True)
-    samples = samples or Samples()
+    samples = samples or RecallSamples()
     known = samples.known.get(space)
-    condition = chosen(labels, known.condition if known else None)
+    condition = choose_condition(labels, known.condition if known else None)
     truth = samples.of(table, column, space, labels, condition, settings.sample, settings.top_k)
-    probe = Probe(table, column, truth, settings)
+    probe = RecallProbe(table, column, truth, settings)
     build_s = 0.0
-    figures = probe.tune() if present == wanted and not outgrown(table, column) else None
+    figures = probe.tune() if present == wanted and not needs_retraining(table, column) else None
     if figures is None or not figures.ok:
         started = time.perf_counter()
         table.create_index(column, config=CONFIGS[wanted](distance_type="cosine"), replace=True)
@@ -218,7 +218,7 @@ def build(
 
 
 @dataclass(frozen=True)
-class Figures:
+class RecallFigures:
     """What the chosen efforts find; fields as in `IndexReport`."""
 
     effort: Effort
@@ -228,7 +228,7 @@ class Figures:
     ok: bool
 
 
-class Probe:
+class RecallProbe:
     """A sample of stored vectors and their true neighbours, without and with a filter, against one index."""
 
     def __init__(self, table: lancedb.table.Table, column: str, truth: Truth, settings: IndexSettings) -> None:
@@ -238,7 +238,7 @@ class Probe:
         self._radii = truth.near.distances[:, : settings.top_k]
         self._radii_filtered = None if truth.filtered is None else truth.filtered.distances[:, : settings.top_k]
 
-    def tune(self) -> Figures:
+    def tune(self) -> RecallFigures:
         """The least efforts that reach the target, without and with a filter; the greatest where none does."""
         effort, recall = self._least(None, self._radii)
         if self._radii_filtered is None:
@@ -247,7 +247,7 @@ class Probe:
             least, recall_filtered = self._least(self.filter, self._radii_filtered)
             filtered = Effort(NARROWER * least.nprobes, least.refine, NARROWER * least.most)
         ok = min(recall, 1.0 if recall_filtered is None else recall_filtered) >= self._settings.target_recall
-        return Figures(effort, filtered, recall, recall_filtered, ok)
+        return RecallFigures(effort, filtered, recall, recall_filtered, ok)
 
     def _least(self, where: str | None, truth: Vectors) -> tuple[Effort, float]:
         for effort in EFFORTS:
@@ -286,7 +286,7 @@ def index_type(table: lancedb.table.Table, column: str) -> str | None:
     return None if stats is None else str(stats.index_type)
 
 
-def outgrown(table: lancedb.table.Table, column: str) -> bool:
+def needs_retraining(table: lancedb.table.Table, column: str) -> bool:
     """Whether less than half of an index is what it was trained for; the rest was folded in since."""
     sizes: list[int] = table.to_lance().stats.index_stats(f"{column}_idx").get("num_indexed_rows_per_delta") or [1]
     return 2 * sizes[0] < sum(sizes)

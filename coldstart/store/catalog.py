@@ -23,7 +23,7 @@ from coldstart.errors import ColdstartError
 from coldstart.store import ann, compaction, published, sql
 from coldstart.store.ann import IndexReport, IndexSettings, column_of
 from coldstart.store.ground_truth import TABLE as KEPT_SAMPLES
-from coldstart.store.ground_truth import Changes, Samples
+from coldstart.store.ground_truth import Changes, RecallSamples
 from coldstart.store.published import Publication, Published
 
 CATALOG = "catalog"
@@ -182,10 +182,10 @@ class Catalog:
         """
         table = self._written()
         kept = published.open_table(self._db, KEPT_SAMPLES)
-        samples = Samples.load(kept, self._changes or Changes(table.version))
+        samples = RecallSamples.load(kept, self._changes or Changes(table.version))
         # Not `table.optimize()`: it also prunes, raises once a tagged version is older than seven days, and writes all
         # rows and indexes anew for each that came.
-        compaction.fold(table.to_lance())
+        compaction.fold_indexes(table.to_lance())
         table.checkout_latest()
         compaction.compact(table.to_lance())
         table.checkout_latest()
@@ -194,7 +194,7 @@ class Catalog:
             if f"{column}_idx" not in present and column in table.schema.names:
                 table.create_index(column, config=config())
         settings = settings or IndexSettings()
-        reports = [ann.build(table, space, settings, samples) for space in _passports(table.schema)]
+        reports = [ann.build_index(table, space, settings, samples) for space in _passports(table.schema)]
         samples.save(self._db, table.version)
         self._changes = None
         return reports
@@ -224,7 +224,7 @@ class Catalog:
             publication = replace(publication, number=again.number, previous=again.previous)
         # In this order, a crash leaves readers at the former publication, and the next call ends the work.
         _tag(table, publication.tag, publication.version)
-        published.record(self._db, publication)
+        published.record_publication(self._db, publication)
         _tag(table, TAG, publication.version)
         return publication
 
@@ -247,7 +247,7 @@ class Catalog:
 
     def publications(self) -> list[Publication]:
         """All that are kept, newest first."""
-        return published.read(self._db)
+        return published.read_publications(self._db)
 
     def published(self) -> Published | None:
         """The catalog at the published version; None where nothing is published."""
@@ -280,7 +280,7 @@ class Catalog:
         for tag in table.tags.list():
             if tag != TAG and tag not in tags:
                 table.tags.delete(tag)
-        published.forget(self._db, [p.number for p in present if p.number not in kept])
+        published.forget_publications(self._db, [p.number for p in present if p.number not in kept])
         # zero would read as the library's default of two weeks
         stats = table.to_lance().cleanup_old_versions(
             max(older_than, timedelta(microseconds=1)), error_if_tagged_old_versions=False

@@ -45,7 +45,7 @@ def compact(dataset: Any) -> None:
         dataset.optimize.compact_files(excluded_fragment_ids=others)
 
 
-def fold(dataset: Any) -> None:
+def fold_indexes(dataset: Any) -> None:
     """Take the rows that came into the indexes of a Lance dataset: as small indexes of their own beside the first,
     which are merged by the same rule as fragments.
 

@@ -17,7 +17,7 @@ from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import NotFitted
 from coldstart.models import install
 from coldstart.store import ITEMS, Store
-from coldstart.store.fits import items_of
+from coldstart.store.fits import read_fit_items
 
 if TYPE_CHECKING:
     from coldstart.store.artifacts import Artifact
@@ -109,16 +109,16 @@ class SavedFits:
             newest = self.newest(store)
         except NotFitted:
             return {}
-        return {} if newest is None else {item: key for item, (key, _) in items_of(newest).items()}
+        return {} if newest is None else {item: key for item, (key, _) in read_fit_items(newest).items()}
 
     def parts(self, store: Store) -> dict[str, str]:
         """Read item -> part of the split of the newest artifact."""
         newest = self.newest(store)
-        return {} if newest is None else {item: part for item, (_, part) in items_of(newest).items()}
+        return {} if newest is None else {item: part for item, (_, part) in read_fit_items(newest).items()}
 
     def changes(self, artifact: Artifact, keys: Mapping[str, str]) -> Changes:
         """Count the items that came or changed since an artifact; one whose rows are still to come has not changed."""
-        present = items_of(artifact)
+        present = read_fit_items(artifact)
         new = sum(item not in present for item in keys)
         changed = sum(bool(key) and item in present and present[item][0] != key for item, key in keys.items())
         return Changes(new, changed)

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from coldstart.store.artifacts import Artifact
 
 
-FITTED = ("align.text_image",)
+ENCODER_FITS = ("align.text_image",)
 """Kinds of fit stages that make encoders."""
 
 
-WRITERS = ("finetune.describe",)
+GENERATOR_FITS = ("finetune.describe",)
 """Kinds of fit stages that make generators."""
 
 
@@ -38,7 +38,7 @@ CARD = "card.json"
 """What such a fit says of itself: the generator that it tuned, and the values that attributes were seen to have."""
 
 
-def bound(pipeline: Pipeline, workspace: Store) -> Pipeline:
+def with_fits(pipeline: Pipeline, workspace: Store) -> Pipeline:
     """The pipeline over a workspace, whose fitted artifacts its stages may use."""
 
     def fitted(name: str) -> Path | None:
@@ -58,7 +58,7 @@ def fitted_encoder(name: str, stage: str, pipeline: Pipeline) -> tuple[str, dict
         ColdstartError: it stands after the one that asks.
     """
     prefix, _, asked = name.partition(":")
-    named = [s.name for s in pipeline.stages if s.kind in FITTED and asked in (s.name, s.name.rpartition(".")[2])]
+    named = [s.name for s in pipeline.stages if s.kind in ENCODER_FITS and asked in (s.name, s.name.rpartition(".")[2])]
     if prefix != "align" or not named:
         return name, {}
     if stage in [spec.name for spec in pipeline.earlier(named[0])]:
@@ -72,7 +72,7 @@ def fitted_encoder(name: str, stage: str, pipeline: Pipeline) -> tuple[str, dict
 
 
 @dataclass(frozen=True)
-class Writing:
+class WriterConfig:
     """Who writes for a stage, and how it is asked.
 
     Attributes:
@@ -89,7 +89,7 @@ class Writing:
     prompt: Mapping[str, str] | None = None
 
 
-def writing_of(name: str, stage: str, pipeline: Pipeline) -> Writing:
+def find_writer_config(name: str, stage: str, pipeline: Pipeline) -> WriterConfig:
     """What stands behind the generator of a stage: `finetune:NAME` is what the fit stage NAME tuned last.
 
     Raises:
@@ -98,11 +98,11 @@ def writing_of(name: str, stage: str, pipeline: Pipeline) -> Writing:
     """
     prefix, _, asked = name.partition(":")
     if prefix != "finetune":
-        return Writing(name, None, pipeline.attributes)
+        return WriterConfig(name, None, pipeline.attributes)
     before = pipeline.earlier(stage)
-    named = [s.name for s in before if s.kind in WRITERS and asked in (s.name, s.name.rpartition(".")[2])]
+    named = [s.name for s in before if s.kind in GENERATOR_FITS and asked in (s.name, s.name.rpartition(".")[2])]
     if not named:
-        known = [f"finetune:{s.name.rpartition('.')[2]}" for s in before if s.kind in WRITERS]
+        known = [f"finetune:{s.name.rpartition('.')[2]}" for s in before if s.kind in GENERATOR_FITS]
         raise ColdstartError(
             f"{stage}.generator={name!r}: no such fit stands before it; there is {', '.join(known) or 'none'}"
         )
@@ -111,13 +111,13 @@ def writing_of(name: str, stage: str, pipeline: Pipeline) -> Writing:
         raise NotFitted(
             f"stage {stage!r} waits for stage {named[0]!r}, which has fitted nothing: run `coldstart finetune describe`"
         )
-    return writing_in(folder, pipeline.attributes)
+    return read_writer_config(folder, pipeline.attributes)
 
 
-def writing_in(folder: Path, attributes: Attributes) -> Writing:
+def read_writer_config(folder: Path, attributes: Attributes) -> WriterConfig:
     """What a folder of a fit says of itself."""
     card = json.loads((folder / CARD).read_text("utf-8"))
-    return Writing(
+    return WriterConfig(
         card["generator"], folder, attributes.with_values(card["values"]), tuple(card["given"]), card["prompt"]
     )
 
@@ -138,7 +138,7 @@ def items_file(
     return out.getvalue()
 
 
-def items_of(made: Artifact) -> dict[str, tuple[str, str]]:
+def read_fit_items(made: Artifact) -> dict[str, tuple[str, str]]:
     """item -> its key and its part of the split, of what was fitted."""
     rows = pq.read_table(made.folder / ITEMS_FILE, columns=["item_id", "key", "split"])
     items, keys, sides = (column.to_pylist() for column in rows.columns)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import lance
 import pyarrow as pa
-from lance.fragment import FragmentMetadata, write_fragments
+from lance import fragment
+from lance.fragment import FragmentMetadata
 
 from coldstart.errors import ColdstartError
 from coldstart.store.sql import one_of
@@ -29,7 +30,7 @@ _ROW_BITS = 32
 
 
 @dataclass(frozen=True)
-class Place:
+class TableVersion:
     """One version of a table, as any process that reaches the workspace opens it; picklable."""
 
     uri: str
@@ -41,7 +42,7 @@ class Place:
         return lance.dataset(self.uri, version=self.version)
 
 
-def place(store: Store, table: str) -> Place | None:
+def table_version(store: Store, table: str) -> TableVersion | None:
     """The newest version of a table; None where it does not exist.
 
     Raises:
@@ -55,26 +56,26 @@ def place(store: Store, table: str) -> Place | None:
     if not store.has(table):
         return None
     found = lance.dataset(store.db.open_table(table).uri)
-    return Place(found.uri, found.version, found.data_storage_version)
+    return TableVersion(found.uri, found.version, found.data_storage_version)
 
 
-def ensure(store: Store, table: str, schema: pa.Schema) -> Place:
+def ensure_table(store: Store, table: str, schema: pa.Schema) -> TableVersion:
     """The newest version of a table, which is made (with the schema's metadata) where it does not exist."""
-    found = place(store, table)
+    found = table_version(store, table)
     if found is None:
         store.db.create_table(table, schema=schema)
-        found = place(store, table)
+        found = table_version(store, table)
     assert found is not None
     return found
 
 
-def rows_at(where: Place, addresses: Sequence[int]) -> list[dict[str, Any]]:
+def read_rows_at(where: TableVersion, addresses: Sequence[int]) -> list[dict[str, Any]]:
     """Whole rows, in the order of their addresses as given."""
     rows: list[dict[str, Any]] = where.open()._take_rows(list(addresses)).to_pylist() if addresses else []
     return rows
 
 
-def addresses_of(where: Place, ids: Sequence[str]) -> dict[str, int]:
+def addresses_of(where: TableVersion, ids: Sequence[str]) -> dict[str, int]:
     """`item_id` -> address, of those of some items that have a row."""
     if not ids:
         return {}
@@ -82,13 +83,13 @@ def addresses_of(where: Place, ids: Sequence[str]) -> dict[str, int]:
     return dict(zip(rows["item_id"].to_pylist(), rows[ADDRESS].to_pylist(), strict=True))
 
 
-def write(where: Place, rows: pa.Table) -> list[str]:
+def write_fragments(where: TableVersion, rows: pa.Table) -> list[str]:
     """Write rows as fragments of a table without making them part of it; returns what `commit` needs of them."""
-    made = write_fragments(rows, where.uri, mode="append", data_storage_version=where.format)
+    made = fragment.write_fragments(rows, where.uri, mode="append", data_storage_version=where.format)
     return [json.dumps(fragment.to_json()) for fragment in made]
 
 
-def commit(where: Place, written: Iterable[str], gone: Iterable[int]) -> None:
+def commit_fragments(where: TableVersion, written: Iterable[str], gone: Iterable[int]) -> None:
     """In one transaction, make fragments part of a table and remove the rows at some addresses.
 
     A kill leaves all of it done or nothing. Addresses whose rows are gone already do no harm.

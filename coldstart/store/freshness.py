@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from coldstart.core import stage as registry
 from coldstart.core.keys import chain, stage_key
 from coldstart.core.pipeline import Pipeline, StageSpec
-from coldstart.core.stage import Gate, LedgerRow, MapStage, Reject, WholeStage, is_map
+from coldstart.core.stage import CatalogStage, Gate, LedgerRow, MapStage, Reject, is_map
 from coldstart.errors import NotFitted
 from coldstart.store import ITEMS, Store
 
@@ -80,7 +80,7 @@ _NO_ROW = "none"
 
 
 @dataclass(frozen=True)
-class Above:
+class Upstream:
     """What a stage stands on in its pipeline.
 
     Attributes:
@@ -89,22 +89,22 @@ class Above:
     """
 
     rows: Mapping[str, Assessment] = field(default_factory=dict)
-    closed: Mapping[str, Reject] = field(default_factory=dict)
+    blocked: Mapping[str, Reject] = field(default_factory=dict)
 
 
 def assess(
     expected: Mapping[str, str],
     present: Mapping[str, str],
     ledger: Mapping[str, LedgerRow],
-    closed: Mapping[str, LedgerRow] | None = None,
+    blocked: Mapping[str, LedgerRow] | None = None,
 ) -> Assessment:
     """Compare the keys that should be with the keys that are; `closed` items are settled whatever rows they have."""
-    closed = closed or {}
-    fresh = frozenset(item for item, key in expected.items() if present.get(item) == key and item not in closed)
+    blocked = blocked or {}
+    fresh = frozenset(item for item, key in expected.items() if present.get(item) == key and item not in blocked)
     settled = {
-        item: closed[item] if item in closed else ledger[item]
+        item: blocked[item] if item in blocked else ledger[item]
         for item, key in expected.items()
-        if item in closed or (item not in fresh and item in ledger and ledger[item].row_key == key)
+        if item in blocked or (item not in fresh and item in ledger and ledger[item].row_key == key)
     }
     stale = tuple(item for item in expected if item not in fresh and item not in settled)
     return Assessment(expected, fresh, settled, stale)
@@ -119,39 +119,41 @@ def expected_keys(
     return {item: chain(key, "\n".join([own, *(rows.key_of(item) for rows in read)])) for item, own in items.items()}
 
 
-def assess_map(workspace: Store, stage: MapStage, above: Above | None = None, retry: Iterable[str] = ()) -> Assessment:
+def assess_map(
+    workspace: Store, stage: MapStage, upstream: Upstream | None = None, retry: Iterable[str] = ()
+) -> Assessment:
     """The state of every item of a map stage over the `items` table.
 
     Args:
         above: what it stands on; nothing for a stage that reads items alone and has no gate before it.
         retry: states (`failed`, …) whose verdicts are set aside, so that their items count as stale.
     """
-    above = above or Above()
+    upstream = upstream or Upstream()
     again = set(retry)
     ledger = {item: row for item, row in workspace.verdicts(stage.name).items() if row.state not in again}
-    expected = expected_keys(stage, workspace.keys(ITEMS), above.rows)
-    closed = {
-        item: _closed_row(stage.name, item, expected[item], why)
-        for item, why in above.closed.items()
+    expected = expected_keys(stage, workspace.keys(ITEMS), upstream.rows)
+    blocked = {
+        item: _blocked_row(stage.name, item, expected[item], why)
+        for item, why in upstream.blocked.items()
         if item in expected
     }
-    found = assess(expected, workspace.keys(stage.table, stage.key_column), ledger, closed)
-    held_up = {item for rows in above.rows.values() for item in rows.stale}
+    found = assess(expected, workspace.keys(stage.table, stage.key_column), ledger, blocked)
+    held_up = {item for rows in upstream.rows.values() for item in rows.stale}
     return replace(found, waiting=frozenset(item for item in found.stale if item in held_up))
 
 
-def _closed_row(stage: str, item: str, key: str, why: Reject) -> LedgerRow:
+def _blocked_row(stage: str, item: str, key: str, why: Reject) -> LedgerRow:
     """Filed under a key of its own, so that the item is stale, not settled, once the gate opens for it."""
     return LedgerRow(stage, item, chain(key, f"closed: {why}"), why.state, why.reason, why.detail)
 
 
-def build(spec: StageSpec, pipeline: Pipeline) -> MapStage | WholeStage:
+def build(spec: StageSpec, pipeline: Pipeline) -> MapStage | CatalogStage:
     """The stage that a pipeline names, its model not yet loaded."""
-    stage: MapStage | WholeStage = registry.module(spec.kind).build(spec.name, spec.settings, pipeline)
+    stage: MapStage | CatalogStage = registry.stage_module(spec.kind).build(spec.name, spec.settings, pipeline)
     return stage
 
 
-class Standing:
+class PipelineState:
     """Where a pipeline's items are in each of its map stages, at one moment of the workspace; each worked out once.
 
     All items of a stage that needs something not yet fitted wait.
@@ -165,16 +167,16 @@ class Standing:
         self,
         workspace: Store,
         pipeline: Pipeline,
-        stages: Mapping[str, MapStage | WholeStage] | None = None,
-        closed: Mapping[str, Mapping[str, Reject]] | None = None,
+        stages: Mapping[str, MapStage | CatalogStage] | None = None,
+        blocked: Mapping[str, Mapping[str, Reject]] | None = None,
     ) -> None:
         self._workspace = workspace
         self._pipeline = pipeline
         self._stages = dict(stages or {})
         self._found: dict[str, Assessment] = {}
-        self._closed = dict(closed or {})
+        self._blocked = dict(blocked or {})
 
-    def stage(self, name: str) -> MapStage | WholeStage:
+    def stage(self, name: str) -> MapStage | CatalogStage:
         """A stage of the pipeline by its name."""
         if name not in self._stages:
             self._stages[name] = build(self._pipeline.stage(name), self._pipeline)
@@ -186,22 +188,22 @@ class Standing:
             stage = self.stage(name)
             assert is_map(stage), f"{name} is no map stage"
             try:
-                self._found[name] = assess_map(self._workspace, stage, self.above(stage))
+                self._found[name] = assess_map(self._workspace, stage, self.upstream(stage))
             except NotFitted:
                 items = self._workspace.keys(ITEMS)
                 every = dict.fromkeys(items, "")
                 self._found[name] = Assessment(every, frozenset(), {}, tuple(items), frozenset(items))
         return self._found[name]
 
-    def above(self, stage: MapStage) -> Above:
+    def upstream(self, stage: MapStage) -> Upstream:
         """What a map stage of the pipeline stands on.
 
         A gate judges duplicates as well: one that is linked is served with its own words and pictures.
         """
         ignoring = ("duplicate",) if isinstance(stage, Gate) else ()
-        return Above({name: self.of(name) for name in stage.reads.values()}, self.closed(stage.name, ignoring))
+        return Upstream({name: self.of(name) for name in stage.reads.values()}, self.blocked(stage.name, ignoring))
 
-    def closed(self, name: str, ignoring: Collection[str] = ()) -> dict[str, Reject]:
+    def blocked(self, name: str, ignoring: Collection[str] = ()) -> dict[str, Reject]:
         """Items that gates before a stage turn away, and the first one's reason; without those of a state to ignore."""
         found: dict[str, Reject] = {}
         for spec in self._pipeline.stages:
@@ -209,13 +211,13 @@ class Standing:
                 break
             if spec.kind == "ingest":  # no gate, and its manifest need not be known any more
                 continue
-            for item, why in self._closed_by(spec.name).items():
+            for item, why in self._blocked_by(spec.name).items():
                 if why.state not in ignoring:
                     found.setdefault(item, why)
         return found
 
-    def _closed_by(self, name: str) -> Mapping[str, Reject]:
-        if name not in self._closed:
+    def _blocked_by(self, name: str) -> Mapping[str, Reject]:
+        if name not in self._blocked:
             stage = self.stage(name)
-            self._closed[name] = stage.closed(self._workspace) if isinstance(stage, Gate) else {}
-        return self._closed[name]
+            self._blocked[name] = stage.blocked(self._workspace) if isinstance(stage, Gate) else {}
+        return self._blocked[name]

@@ -37,7 +37,7 @@ _NONE: Any = None
 
 
 @dataclass(frozen=True)
-class Near:
+class NeighbourLists:
     """The nearest others of each query.
 
     Attributes:
@@ -50,7 +50,7 @@ class Near:
     distances: Vectors
     reach: Vectors
 
-    def without(self, gone: Collection[str]) -> Near:
+    def without(self, gone: Collection[str]) -> NeighbourLists:
         """The lists without some items; they reach as far as before."""
         gone = frozenset(gone)
         out = np.array([item in gone for item in self.ids.flat], bool).reshape(self.ids.shape)
@@ -58,7 +58,7 @@ class Near:
         order = np.argsort(distances, axis=1, kind="stable")
         return _cut(np.take_along_axis(self.ids, order, 1), np.take_along_axis(distances, order, 1), self.reach)
 
-    def joined(self, other: Near) -> Near:
+    def joined(self, other: NeighbourLists) -> NeighbourLists:
         """The nearest of two sets of items that have none in common, as far as both lists reach."""
         keep = self.ids.shape[1]
         ids, distances = np.hstack([self.ids, other.ids]), np.hstack([self.distances, other.distances])
@@ -73,41 +73,45 @@ class Near:
         known: NDArray[np.bool_] = np.isinf(self.reach) | (np.isfinite(self.distances).sum(axis=1) >= top_k)
         return known
 
-    def take(self, places: NDArray[Any]) -> Near:
-        return Near(self.ids[places], self.distances[places], self.reach[places])
+    def take(self, places: NDArray[Any]) -> NeighbourLists:
+        return NeighbourLists(self.ids[places], self.distances[places], self.reach[places])
 
-    def replaced(self, places: NDArray[Any], new: Near) -> Near:
+    def replaced(self, places: NDArray[Any], new: NeighbourLists) -> NeighbourLists:
         """With the lists of some queries by those of `new`, in order."""
         ids, distances, reach = self.ids.copy(), self.distances.copy(), self.reach.copy()
         ids[places], distances[places], reach[places] = new.ids, new.distances, new.reach
-        return Near(ids, distances, reach)
+        return NeighbourLists(ids, distances, reach)
 
-    def added(self, other: Near) -> Near:
+    def added(self, other: NeighbourLists) -> NeighbourLists:
         """The queries of both, one after the other."""
-        return Near(
+        return NeighbourLists(
             np.vstack([self.ids, other.ids]),
             np.vstack([self.distances, other.distances]),
             np.concatenate([self.reach, other.reach]),
         )
 
 
-def _cut(ids: Ids, distances: Vectors, reach: Vectors) -> Near:
+def _cut(ids: Ids, distances: Vectors, reach: Vectors) -> NeighbourLists:
     """Lists that hold nothing from where they are no longer sure."""
     unsure = ~((distances <= reach[:, None]) & np.isfinite(distances))
-    return Near(np.where(unsure, _NONE, ids), np.where(unsure, np.float32(np.inf), distances), reach.astype(np.float32))
+    return NeighbourLists(
+        np.where(unsure, _NONE, ids), np.where(unsure, np.float32(np.inf), distances), reach.astype(np.float32)
+    )
 
 
-def nothing(queries: int, keep: int) -> Near:
+def empty_lists(queries: int, keep: int) -> NeighbourLists:
     """Lists over no items at all."""
     shape = (queries, keep)
-    return Near(np.full(shape, None, object), np.full(shape, np.inf, np.float32), np.full(queries, np.inf, np.float32))
+    return NeighbourLists(
+        np.full(shape, None, object), np.full(shape, np.inf, np.float32), np.full(queries, np.inf, np.float32)
+    )
 
 
-def nearest_of(ids: Ids, distances: Vectors, keep: int) -> Near:
+def nearest_of(ids: Ids, distances: Vectors, keep: int) -> NeighbourLists:
     """The nearest of one block: its lists hold all there is where it has no more than `keep`."""
     count = distances.shape[1]
     if not count:
-        return nothing(len(distances), keep)
+        return empty_lists(len(distances), keep)
     near = np.argpartition(distances, keep, axis=1)[:, : keep + 1] if count > keep else np.argsort(distances, axis=1)
     values = np.take_along_axis(distances, near, 1)
     order = np.argsort(values, axis=1, kind="stable")
@@ -163,8 +167,8 @@ class Truth:
     ids: Ids
     vectors: Vectors
     condition: Condition | None
-    near: Near
-    filtered: Near | None
+    near: NeighbourLists
+    filtered: NeighbourLists | None
 
     def take(self, places: NDArray[Any]) -> Truth:
         filtered = None if self.filtered is None else self.filtered.take(places)
@@ -179,7 +183,7 @@ def find_neighbours(
     return Truth(ids, vectors, condition, near, filtered)
 
 
-def renewed(
+def update_truth(
     truth: Truth,
     table: Any,
     column: str,
@@ -266,9 +270,9 @@ def blocks(table: Any, column: str, condition: Condition | None, ids: Sequence[s
 
 def _scan(
     parts: Iterable[Block], ids: Ids, queries: Vectors, condition: Condition | None, keep: int
-) -> tuple[Near, Near | None]:
+) -> tuple[NeighbourLists, NeighbourLists | None]:
     """The nearest of all vectors, and of those that meet the condition."""
-    every, some = nothing(len(ids), keep), nothing(len(ids), keep)
+    every, some = empty_lists(len(ids), keep), empty_lists(len(ids), keep)
     queries = unit(queries)
     for part in parts:
         if not len(ids):
@@ -305,7 +309,7 @@ class Changes:
 
 
 @dataclass
-class Samples:
+class RecallSamples:
     """Those of the last measurement, as far as it is known what changed since, and those of this one.
 
     Attributes:
@@ -318,7 +322,7 @@ class Samples:
     current: dict[str, Truth] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, table: Any, changes: Changes) -> Samples:
+    def load(cls, table: Any, changes: Changes) -> RecallSamples:
         """Those that a table keeps for the version that the changes set out from; none where there is no table, or a
         table of another release."""
         if table is None or table.schema.names != SCHEMA.names:
@@ -343,11 +347,11 @@ class Samples:
         """
         rows, known = labels.num_rows, self.known.get(space)
         if known is None or not self._fits(known, condition, rows, size, top_k):
-            ids, vectors = drawn(table, column, rows, size)
+            ids, vectors = draw_rows(table, column, rows, size)
             self.current[space] = find_neighbours(table, column, ids, vectors, condition, top_k)
         elif self.changes.written or self.changes.gone:
             written, gone = self.changes.written, self.changes.gone
-            self.current[space] = renewed(known, table, column, written, gone, rows=rows, size=size, top_k=top_k)
+            self.current[space] = update_truth(known, table, column, written, gone, rows=rows, size=size, top_k=top_k)
         else:
             self.current[space] = known
         return self.current[space]
@@ -363,7 +367,7 @@ class Samples:
         )
 
 
-def drawn(table: Any, column: str, with_vector: int, size: int) -> tuple[Ids, Vectors]:
+def draw_rows(table: Any, column: str, with_vector: int, size: int) -> tuple[Ids, Vectors]:
     """Ids and vectors of up to `size` random rows, the same ones for the same table."""
     rows = table.count_rows()
     draws = min(rows, math.ceil(1.5 * size * rows / with_vector))  # half as many again: rows without vector drop out
@@ -376,7 +380,7 @@ def drawn(table: Any, column: str, with_vector: int, size: int) -> tuple[Ids, Ve
     return taken["item_id"].to_numpy(), vectors.flatten().to_numpy().reshape(len(vectors), -1)
 
 
-def chosen(labels: pa.Table, known: Condition | None) -> Condition | None:
+def choose_condition(labels: pa.Table, known: Condition | None) -> Condition | None:
     """The `kind` or `category` whose share of the rows is nearest to 10 %; None where none keeps 1 to 50 %.
 
     One that is known stays for as long as it keeps so many, whichever is nearer by now.
@@ -440,7 +444,7 @@ def from_arrow(rows: pa.Table) -> dict[str, Truth]:
         own = rows.filter(pc.equal(rows["space"], space)).combine_chunks()
         column, value = own["column"][0].as_py(), own["value"][0].as_py()
         near, filtered = (
-            Near(
+            NeighbourLists(
                 np.array(own[f"{kind}_ids"].to_pylist(), object).reshape(len(own), -1),
                 np.array(own[f"{kind}_distances"].to_pylist(), np.float32).reshape(len(own), -1),
                 own[f"{kind}_reach"].to_numpy().astype(np.float32),

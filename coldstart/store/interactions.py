@@ -37,19 +37,19 @@ Keys = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Appended:
+class AppendCounts:
     """What became of rows: `added`; `renewed`, the weight of one that was there; `repeated`, there as they are."""
 
     added: int = 0
     repeated: int = 0
     renewed: int = 0
 
-    def __add__(self, other: Appended) -> Appended:
-        return Appended(self.added + other.added, self.repeated + other.repeated, self.renewed + other.renewed)
+    def __add__(self, other: AppendCounts) -> AppendCounts:
+        return AppendCounts(self.added + other.added, self.repeated + other.repeated, self.renewed + other.renewed)
 
 
 @dataclass(frozen=True)
-class Summary:
+class InteractionSummary:
     """How the table stands: `known_items` are those of `items` that the catalogue has; times in UTC."""
 
     rows: int
@@ -70,13 +70,13 @@ class InteractionTable:
     def count(self) -> int:
         return self._store.count(INTERACTIONS)
 
-    def append(self, batches: Iterable[pa.RecordBatch]) -> Appended:
+    def append(self, batches: Iterable[pa.RecordBatch]) -> AppendCounts:
         """Add rows (`coldstart.ingest.interaction_file.SCHEMA`), each batch by one commit; equal rows stand once.
 
         Holds 12 bytes for every row of the table while it runs.
         """
         known = _Known(*self._columns("row_key", "weight", kinds=(np.int64, np.float32)))
-        total = Appended()
+        total = AppendCounts()
         for batch in batches:
             if not batch.num_rows:
                 continue
@@ -92,7 +92,7 @@ class InteractionTable:
                 self._store.merge(INTERACTIONS, rows.take(pa.array(np.sort(last[changed]))), on=("row_key",))
             known = known.updated(own, weights[last], fresh, changed)
             added, renewed = int(fresh.sum()), int(changed.sum())
-            total += Appended(added, len(keys) - added - renewed, renewed)
+            total += AppendCounts(added, len(keys) - added - renewed, renewed)
         return total
 
     def read(self, start: int | None = None, end: int | None = None, min_weight: float | None = None) -> Interactions:
@@ -123,7 +123,7 @@ class InteractionTable:
             found.append(_mixed(batch.column("row_key").to_numpy().view(np.uint64) + bits)[kept])
         return sha256(np.sort(np.concatenate(found)).astype("<u8").tobytes()).hexdigest()
 
-    def summary(self) -> Summary:
+    def summary(self) -> InteractionSummary:
         """Counts and times, from all rows."""
         users: list[pa.Array] = []
         items: list[pa.Array] = []
@@ -142,7 +142,7 @@ class InteractionTable:
         )
         known = int(pc.sum(self.in_catalogue(met)).as_py() or 0)
         rejected = self._store.count(REJECTED)
-        return Summary(rows, len(_names(users)), len(met), known, rejected, first, last)
+        return InteractionSummary(rows, len(_names(users)), len(met), known, rejected, first, last)
 
     def in_catalogue(self, item_ids: pa.Array) -> pa.Array:
         """Whether each item is one of the workspace's, bool [N]."""

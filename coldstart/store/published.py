@@ -276,14 +276,14 @@ class Publication:
         return f"pub-{self.number:06d}"
 
 
-def read(db: lancedb.DBConnection) -> list[Publication]:
+def read_publications(db: lancedb.DBConnection) -> list[Publication]:
     """All that are kept, newest first."""
     table = open_table(db, TABLE)
     rows = [] if table is None else table.to_arrow().sort_by([("number", "descending")]).to_pylist()
     return [_from_row(row) for row in rows]
 
 
-def record(db: lancedb.DBConnection, publication: Publication) -> None:
+def record_publication(db: lancedb.DBConnection, publication: Publication) -> None:
     """Keep a publication; one of the same number is replaced."""
     row = {
         **{name: getattr(publication, name) for name in SCHEMA.names},
@@ -297,7 +297,7 @@ def record(db: lancedb.DBConnection, publication: Publication) -> None:
     merge.execute(pa.Table.from_pylist([row], schema=SCHEMA))
 
 
-def forget(db: lancedb.DBConnection, numbers: Iterable[int]) -> None:
+def forget_publications(db: lancedb.DBConnection, numbers: Iterable[int]) -> None:
     """Drop publications of these numbers."""
     if listed := ", ".join(map(str, numbers)):
         db.open_table(TABLE).delete(f"number IN ({listed})")

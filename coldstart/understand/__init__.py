@@ -1,4 +1,1 @@
-"""Find what a video or picture says, shows and repeats: shots, speech, screen text, copies, quality, safety.
-
-One detector a file, without training: arrays and texts in, plain records out. `stages/` runs them on items.
-"""
+"""Extract evidence from media: shots, speech, text on screen, near duplicates, quality, safety."""

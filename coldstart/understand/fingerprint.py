@@ -1,12 +1,11 @@
-"""What a picture looks like in a few hundred bytes, and whether there is enough in it to know it again.
+"""Compute fingerprints of pictures: 256 bits a view, 8 x 8 colours, and a measure of how much there is to compare.
 
-The signs of low frequencies of the brightness, as in PDQ (`pdq/cpp/hashing/pdqhashing.cpp` in Facebook's repository
-ThreatExchange): rows and columns 1 to 16 of the cosine transform of a picture squeezed to a square.
-PDQ compares them with their median; their sign costs nothing in recall and makes the hash of a mirrored picture the
-same bits with every other column turned round, so that no mirrored copy has to be hashed. PDQ loses sight of a picture
-that is cut by 10 % or carries a bar of words, so several views of each picture are hashed: its middle, and the part
-above or below a bar. Brightness alone takes a red shirt for the blue one, so a picture of 8 x 8 pixels stands beside
-the bits. Knows nothing of videos or items.
+The bits are the signs of low frequencies of the brightness, as in PDQ (`pdq/cpp/hashing/pdqhashing.cpp` in Facebook's
+repository ThreatExchange): rows and columns 1 to 16 of the cosine transform of a picture squeezed to a square. PDQ
+compares them with their median; their sign costs nothing in recall and makes the hash of a mirrored picture the same
+bits with every other column inverted. PDQ fails on a picture that is cut by 10 % or carries a bar of words, so several
+views of each picture are hashed. Brightness alone takes a red shirt for the blue one, hence the colours. Knows nothing
+of videos or items.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ Words = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Of N pictures, in their order.
+    """Fingerprints of N pictures, in their order.
 
     Attributes:
         words: uint64 [N, V, 4], the views of `VIEWS`.
@@ -64,13 +63,13 @@ class Fingerprints:
     quality: NDArray[np.float32]
 
     def to_bytes(self) -> list[bytes]:
-        """One text of bytes a picture: the words, little-endian, then the small picture."""
+        """Encode each picture as bytes: the words, little-endian, then the small picture."""
         pairs = zip(self.words.astype("<u8"), self.thumbs, strict=True)
         return [words.tobytes() + thumb.tobytes() for words, thumb in pairs]
 
     @classmethod
     def joined(cls, parts: Sequence[Fingerprints]) -> Fingerprints:
-        """One after another; at least one is given."""
+        """Concatenate at least one set of fingerprints."""
         return cls(
             np.concatenate([part.words for part in parts]),
             np.concatenate([part.thumbs for part in parts]),
@@ -79,7 +78,7 @@ class Fingerprints:
 
     @classmethod
     def from_bytes(cls, texts: Sequence[bytes], quality: Sequence[float]) -> Fingerprints:
-        """What `to_bytes` was made of."""
+        """Decode what `to_bytes` wrote."""
         raw = np.frombuffer(b"".join(texts), np.uint8).reshape(len(texts), BYTES)
         words = np.ascontiguousarray(raw[:, :_WORD_BYTES]).view("<u8").reshape(len(texts), len(VIEWS), 4)
         thumbs = raw[:, _WORD_BYTES:].reshape(len(texts), THUMB, THUMB, 3)
@@ -101,13 +100,13 @@ def compute_fingerprints(pictures: NDArray[np.uint8]) -> Fingerprints:
 
 
 def mirrored(words: Words) -> Words:
-    """The hashes of the same pictures with left and right swapped."""
+    """Compute the hashes of the same pictures with left and right swapped."""
     turned: Words = words ^ _MIRROR
     return turned
 
 
 def _basis(start: float, end: float) -> NDArray[np.float32]:
-    """Cosines over a span of a side (shares of it), float32 [16, SIDE]: a view's transform without cutting it out."""
+    """Compute cosines over a span of a side (shares of it), float32 [16, SIDE]: a view's transform without a crop."""
     start, end = SIDE * start, SIDE * end
     pixels = np.arange(SIDE)
     inside = np.clip(np.minimum(pixels + 1, end) - np.maximum(pixels, start), 0, 1)  # share of each pixel
@@ -119,7 +118,7 @@ def _basis(start: float, end: float) -> NDArray[np.float32]:
 
 
 def view_spans(crop: float, bar: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """(top, bottom) and (left, right) of a view, as shares of the picture's height and width."""
+    """Return (top, bottom) and (left, right) of a view, as shares of the picture's height and width."""
     rest = 1 - crop
     return (crop / 2 + rest * bar[0], 1 - crop / 2 - rest * bar[1]), (crop / 2, 1 - crop / 2)
 
@@ -128,7 +127,7 @@ _BASES = [tuple(_basis(*span) for span in view_spans(*view)) for view in VIEWS]
 
 
 def _packed(bits: NDArray[np.bool_]) -> Words:
-    """bool [N, 16, 16] -> uint64 [N, 4], a word for each quarter of the frequencies, the low ones first."""
+    """Pack bool [N, 16, 16] into uint64 [N, 4], a word for each quarter of the frequencies, the low ones first."""
     half = _FREQUENCIES // 2
     quarters = bits.reshape(-1, 2, half, 2, half).swapaxes(2, 3).reshape(-1, 4, half * half)
     return np.packbits(quarters, axis=2).view("<u8")[..., 0].astype(np.uint64)
@@ -138,7 +137,7 @@ _MIRROR = _packed(np.broadcast_to(np.arange(_FREQUENCIES) % 2 == 0, (1, _FREQUEN
 
 
 def _quality(brightness: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much of a picture is more than one colour, after PDQ's measure: differences of neighbouring cells."""
+    """Measure how much of a picture is more than one colour, as PDQ does: by differences of neighbouring cells."""
     cell = SIDE // _GRID
     cells = brightness.reshape(-1, _GRID, cell, _GRID, cell).mean(axis=(2, 4))
     steps = sum(np.trunc(np.abs(np.diff(cells, axis=axis)) / _STEP).sum(axis=(1, 2)) for axis in (1, 2))

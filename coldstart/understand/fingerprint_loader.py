@@ -1,4 +1,4 @@
-"""From one item's media to its fingerprints, in a worker: this module needs neither torch nor Arrow nor the store."""
+"""Load the fingerprints of one item's media in a worker process. Needs neither torch nor Arrow nor the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coldstart.media.image import ImageTransform, Pixels, load_image
 from coldstart.media.limits import Limits
 from coldstart.media.video_loaders import walk_frames
 from coldstart.understand.fingerprint import SIDE, Fingerprints, compute_fingerprints
-from coldstart.understand.near_duplicates import LOOKS, candidate_frames
+from coldstart.understand.near_duplicates import CANDIDATE_RULES, candidate_frames
 
 _SQUEEZED = ImageTransform((SIDE, SIDE), "squash", "bilinear")
 _AT_ONCE = 64  # frames that are hashed together: more would hold a long video in memory
@@ -21,7 +21,7 @@ _AT_ONCE = 64  # frames that are hashed together: more would hold a long video i
 
 @dataclass(frozen=True)
 class LoadFingerprints:
-    """Fingerprints of an item's first video, or of its pictures; the cost is their number."""
+    """Compute fingerprints of an item's first video, or of its pictures; the cost is their number."""
 
     limits: Limits
     fps: float
@@ -65,5 +65,5 @@ def _row(media: str, times_s: list[float] | None, found: Sequence[Fingerprints])
         "times_s": times_s,
         "hashes": whole.to_bytes(),
         "quality": whole.quality.tolist(),
-        "screen": candidate_frames(whole, times, LOOKS[media]).astype("<u8").tobytes(),
+        "screen": candidate_frames(whole, times, CANDIDATE_RULES[media]).astype("<u8").tobytes(),
     }

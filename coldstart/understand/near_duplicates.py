@@ -1,16 +1,10 @@
-"""Whether two videos or pictures show the same, and for how long: frames that look alike, on one line through time.
+"""Match near-duplicate videos and pictures by their fingerprints, and find each new item's original.
 
 Two frames are alike if some view of one is close to the same view of the other, in bits and in colour (see
-`coldstart.understand.fingerprint`). Two videos are alike as far as their like frames lie on one line
+`coldstart.understand.fingerprint`). Two videos match as far as their like frames lie on one line
 `other time = speed * time + offset`; the score is the share of the shorter one that does. It depends on the two
-fingerprints alone and is the same both ways. Knows nothing of items.
-
-The originals so far, and whether a newcomer is a copy of one of them. Knows nothing of tables or policies.
-
-Which of very many items may show the same as a new one: a quick look at 64 bits of every frame, then at all 256.
-
-Exact search, no index to build or to go stale; the numbers lie in memory, in blocks that fit into a core's cache. It
-only has to leave nothing out: `coldstart.understand.near_duplicates` decides. Knows nothing of items, which it counts.
+fingerprints alone and is the same both ways. Candidates are found exactly, without an index that could go stale: 64
+bits of every frame in memory are compared first, then all 256. Knows neither tables nor policies.
 """
 
 from __future__ import annotations
@@ -37,7 +31,7 @@ from coldstart.understand.fingerprint import (
 )
 
 SPEEDS = tuple(round(1 + step * sign, 2) for step in (0.0, 0.02, 0.04, 0.05, 0.06, 0.08, 0.1) for sign in (1, -1))[1:]
-"""Speeds that are tried, the likeliest first, so that of equals the plainest wins."""
+"""Speeds that are tried, the likeliest first, so that the most likely of equals wins."""
 
 
 _GRID = 4  # colours are compared on so many cells a side
@@ -45,7 +39,7 @@ _GRID = 4  # colours are compared on so many cells a side
 
 @dataclass(frozen=True)
 class Rule:
-    """What counts as the same.
+    """Thresholds of a match.
 
     Attributes:
         max_bits: of the 256 bits of a view, so many may differ between two like frames.
@@ -65,7 +59,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Sequence:
-    """A video: `times_s` float64 [N], rising, and its N fingerprints; or N pictures without times."""
+    """Frames of a video, `times_s` float64 [N], rising, and their N fingerprints; or N pictures without times."""
 
     times_s: NDArray[np.float64] | None
     prints: Fingerprints
@@ -73,7 +67,7 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Seconds of one item, and the seconds of the other that show the same."""
+    """Span of one item in seconds, and the span of the other that shows the same."""
 
     start_s: float
     end_s: float
@@ -83,7 +77,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Match:
-    """How alike two items are.
+    """Result of a comparison of two items.
 
     Attributes:
         score: share of the frames of the shorter item that have their like on the line, 0 to 1.
@@ -99,7 +93,7 @@ class Match:
 
 
 def match_items(one: Sequence, other: Sequence, rule: Rule) -> Match:
-    """The best line between two items; a score of 0 and no stretches where there is none."""
+    """Find the best line between two items; a score of 0 and no stretches if there is none."""
     swap = _order(one) > _order(other)
     short, long = (other, one) if swap else (one, other)
     found = max((_line(short, long, rule, mirror) for mirror in (False, True)), key=lambda match: match.score)
@@ -107,7 +101,7 @@ def match_items(one: Sequence, other: Sequence, rule: Rule) -> Match:
 
 
 def similar_frames(one: Fingerprints, other: Fingerprints, rule: Rule, *, mirror: bool) -> NDArray[np.bool_]:
-    """bool [N, M]: which frames of one look like which of the other."""
+    """Compare all frames of two items: bool [N, M], True for pairs that look alike."""
     words = mirrored(one.words) if mirror else one.words
     thumbs = one.thumbs[:, :, ::-1] if mirror else one.thumbs
     grids = [_grids(thumbs, view) for view in range(len(VIEWS))]
@@ -127,7 +121,7 @@ def similar_frames(one: Fingerprints, other: Fingerprints, rule: Rule, *, mirror
 
 
 def _frame_change(prints: Fingerprints) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """How far each frame is from the frame before or after it, whichever is further: bits, and colour; both [N]."""
+    """Measure how far each frame is from its further neighbour in time: bits, and colour; both [N]."""
     bits = np.bitwise_count(prints.words[1:, 0] ^ prints.words[:-1, 0]).sum(axis=-1, dtype=np.int64)
     grids = _grids(prints.thumbs, 0)
     colour = np.abs(grids[1:] - grids[:-1]).max(axis=1)
@@ -135,14 +129,14 @@ def _frame_change(prints: Fingerprints) -> tuple[NDArray[np.int64], NDArray[np.f
 
 
 def _grids(thumbs: NDArray[np.uint8], view: int) -> NDArray[np.float32]:
-    """Mean colours of a view on a 4 x 4 grid: float32 [N, 48]."""
+    """Compute mean colours of a view on a 4 x 4 grid: float32 [N, 48]."""
     rows, columns = _AREAS[view]
     cells: NDArray[np.float32] = rows @ thumbs.transpose(0, 3, 1, 2).astype(np.float32) @ columns.T
     return cells.reshape(len(thumbs), -1)
 
 
 def _areas(start: float, end: float) -> NDArray[np.float32]:
-    """float32 [4, 8]: how much of each pixel of a side lies in each cell of a span of it; rows sum to 1."""
+    """Compute the share of each pixel of a side in each cell of a span of it: float32 [4, 8]; rows sum to 1."""
     edges = THUMB * np.linspace(start, end, _GRID + 1)
     pixels = np.arange(THUMB)
     inside = np.minimum(pixels + 1, edges[1:, None]) - np.maximum(pixels, edges[:-1, None])
@@ -155,7 +149,7 @@ _AREAS = [[_areas(*span) for span in view_spans(*view)] for view in VIEWS]
 
 
 def _order(item: Sequence) -> tuple[int, bytes, bytes]:
-    """A total order of contents, so that a pair is compared in one way only."""
+    """Return a sort key over contents, so that a pair is compared in one way only."""
     times = b"" if item.times_s is None else item.times_s.tobytes()
     return len(item.prints.words), times, item.prints.words.tobytes()
 
@@ -185,7 +179,7 @@ def _line(short: Sequence, long: Sequence, rule: Rule, mirror: bool) -> Match:
 
 
 def _offset(offsets_s: NDArray[np.float64], rows: NDArray[np.int64], frames: int, slack_s: float) -> float:
-    """The offset on which most frames agree within the slack; of equals the one that most pairs hit, then nearest 0."""
+    """Find the offset on which most frames agree within the slack; of equals that of most pairs, then nearest 0."""
     if not len(rows):
         return 0.0
     step_s = slack_s / 2
@@ -203,7 +197,7 @@ def _offset(offsets_s: NDArray[np.float64], rows: NDArray[np.int64], frames: int
 def _stretches(
     short: Sequence, long: Sequence, matched: NDArray[np.int64], speed: float, offset_s: float
 ) -> tuple[Stretch, ...]:
-    """Runs of matched frames; one frame that was missed does not end a run."""
+    """Join matched frames to runs; one missed frame does not end a run."""
     assert short.times_s is not None and long.times_s is not None
     if not len(matched):
         return ()
@@ -223,14 +217,14 @@ def _spacing_s(item: Sequence) -> float:
 
 
 def _swapped(match: Match) -> Match:
-    """The same from the other item's side."""
+    """Swap the two items of a match."""
     stretches = tuple(Stretch(one.other_start_s, one.other_end_s, one.start_s, one.end_s) for one in match.stretches)
     return replace(match, speed=round(1 / match.speed, 4), stretches=stretches)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """When an item is a copy: see `coldstart.understand.near_duplicates.Rule`; `min_share` is the score that it takes.
+    """Thresholds by which an item is a copy: see `Rule`; `min_share` is the least score.
 
     One picture is less evidence than many frames in order, so `picture_bits` is less than a video's `max_bits`.
     """
@@ -241,19 +235,19 @@ class Rules:
     max_colour: float = 24.0
 
     def rule(self, media: str) -> Rule:
-        """Which frames of videos, or which pictures, are alike."""
+        """Return the thresholds for frames of videos, or for pictures."""
         return Rule(max_bits=self.max_bits if media == "video" else self.picture_bits, max_colour=self.max_colour)
 
-    def look(self, media: str) -> CandidateRule:
-        """What makes a candidate; of pictures none but those that `rule` may find alike."""
+    def candidate_rule(self, media: str) -> CandidateRule:
+        """Return the rule for candidates; of pictures only those that `rule` may match."""
         if media == "video":
-            return LOOKS[media]
-        return replace(LOOKS[media], low_bits=self.picture_bits, max_bits=self.picture_bits)
+            return CANDIDATE_RULES[media]
+        return replace(CANDIDATE_RULES[media], low_bits=self.picture_bits, max_bits=self.picture_bits)
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy: its original, and how they match."""
+    """Verdict on a copy: its original, and their match."""
 
     original: str
     match: Match
@@ -261,12 +255,12 @@ class Copy:
 
 @dataclass(frozen=True)
 class Arrival:
-    """One item as it is judged.
+    """One item in the order of arrival.
 
     Attributes:
         media: `video` or `image`; those two are never compared.
-        screen: what `coldstart.understand.near_duplicates.candidate_frames` gave for it.
-        digests: of its media; equal ones are the same item, also where there is nothing to see in them.
+        screen: its frames by `candidate_frames`.
+        digests: of its media; equal ones are the same item, also if all its pictures are plain.
     """
 
     item: str
@@ -276,41 +270,41 @@ class Arrival:
 
 
 class Originals:
-    """The originals so far.
+    """Index of the originals so far.
 
     Args:
         arrived: item -> its place in the order of arrival.
-        recall: fingerprints of some items, in their order; asked for candidates alone.
+        load: loads fingerprints of some items, in their order; called for candidates alone.
     """
 
-    def __init__(self, rules: Rules, arrived: Mapping[str, int], recall: Callable[[list[str]], list[Sequence]]) -> None:
+    def __init__(self, rules: Rules, arrived: Mapping[str, int], load: Callable[[list[str]], list[Sequence]]) -> None:
         self._rules = rules
         self._arrived = arrived
-        self._recall = recall
-        self._screens = {media: CandidateIndex(rules.look(media)) for media in LOOKS}
-        self._items: dict[str, list[str]] = {media: [] for media in LOOKS}
+        self._load = load
+        self._indexes = {media: CandidateIndex(rules.candidate_rule(media)) for media in CANDIDATE_RULES}
+        self._items: dict[str, list[str]] = {media: [] for media in CANDIDATE_RULES}
         self._exact: dict[tuple[str, frozenset[str]], str] = {}
 
     def add(self, arrival: Arrival) -> None:
-        """Take an original in."""
-        self._screens[arrival.media].add(arrival.screen)
+        """Add an original."""
+        self._indexes[arrival.media].add(arrival.screen)
         self._items[arrival.media].append(arrival.item)
         earlier = self._exact.setdefault((arrival.media, arrival.digests), arrival.item)
         if self._arrived[arrival.item] < self._arrived[earlier]:
             self._exact[arrival.media, arrival.digests] = arrival.item
 
-    def judge(self, arrival: Arrival) -> Copy | None:
-        """The earliest original that an item is a copy of; None where it is none."""
+    def find_original(self, arrival: Arrival) -> Copy | None:
+        """Find the earliest original of which an item is a copy; None if there is none."""
         known = self._items[arrival.media]
         candidates = sorted(
-            (known[place] for place in self._screens[arrival.media].find(arrival.screen)), key=self._place
+            (known[place] for place in self._indexes[arrival.media].find(arrival.screen)), key=self._place
         )
         same = self._exact.get((arrival.media, arrival.digests)) if arrival.digests else None
         if same is not None:
             candidates = [item for item in candidates if self._place(item) < self._place(same)]
         if not candidates and same is None:
             return None
-        own, *others = self._recall([arrival.item, *candidates])
+        own, *others = self._load([arrival.item, *candidates])
         for item, other in zip(candidates, others, strict=True):
             match = match_items(own, other, self._rules.rule(arrival.media))
             if match.score >= self._rules.min_share:
@@ -328,12 +322,12 @@ def _identical(sequence: Sequence) -> Match:
     return Match(1.0, False, 1.0, (Stretch(0.0, end_s, 0.0, end_s),))
 
 
-SCREEN_S = 0.5
-"""Seconds between the frames of a video that are looked at."""
+FRAME_STEP_S = 0.5
+"""Seconds between the indexed frames of a video."""
 
 
-ASKED = 8
-"""Frames of a new video that are looked for; all frames of the others are looked at."""
+QUERY_FRAMES = 8
+"""Frames of a new video that are searched for, among all indexed frames of the others."""
 
 
 _BLOCK = 1 << 15
@@ -344,10 +338,10 @@ _SAME_BITS = 10  # a frame this close to the last one adds nothing
 
 @dataclass(frozen=True)
 class CandidateRule:
-    """What makes a candidate: one pair of frames that is this close.
+    """Thresholds of a candidate: one pair of frames that is this close.
 
     Attributes:
-        views: which views are kept of each frame; `pairs`: which of them, by their place there, are compared.
+        views: which views of each frame are stored; `pairs`: which of them, by their place there, are compared.
         low_bits: of the 64 bits of the lowest frequencies, so many may differ; `max_bits`: of all 256.
     """
 
@@ -361,43 +355,43 @@ _WHOLE, _CROPPED = VIEWS.index((CROPS[0], BARS[1])), VIEWS.index((CROPS[-1], BAR
 
 
 VIDEO = CandidateRule((_WHOLE, _CROPPED), ((0, 0), (0, 1), (1, 0)), low_bits=16, max_bits=64)
-"""Some frame of many will do, so few views suffice: those without a bar at the bottom."""
+"""Any frame of many may match, so few views suffice: those without a bar at the bottom."""
 
 
 PICTURE = CandidateRule(tuple(range(len(VIEWS))), PAIRS, low_bits=16, max_bits=64)
-"""All that could match: a picture has no second frame to be found by."""
+"""All views that could match: a picture has no second frame to be found by."""
 
 
-LOOKS = {"video": VIDEO, "image": PICTURE}
+CANDIDATE_RULES = {"video": VIDEO, "image": PICTURE}
 
 
-def candidate_frames(prints: Fingerprints, times_s: NDArray[np.float64] | None, look: CandidateRule) -> Words:
-    """The frames of an item to look at, uint64 [M, views of the look, 4]: none of one colour, and of a video one each
-    `SCREEN_S` unless nothing moved."""
+def candidate_frames(prints: Fingerprints, times_s: NDArray[np.float64] | None, rule: CandidateRule) -> Words:
+    """Choose the frames of an item to index, uint64 [M, views of the rule, 4]: none of one colour, of a video one each
+    `FRAME_STEP_S` unless nothing moved."""
     kept: list[int] = []
     for place in np.nonzero(prints.quality >= MIN_QUALITY)[0].tolist():
         if kept and times_s is not None:
             moved = np.bitwise_count(prints.words[place, 0] ^ prints.words[kept[-1], 0]).sum()
-            if times_s[place] < times_s[kept[-1]] + SCREEN_S - 1e-3 or moved <= _SAME_BITS:
+            if times_s[place] < times_s[kept[-1]] + FRAME_STEP_S - 1e-3 or moved <= _SAME_BITS:
                 continue
         kept.append(place)
-    return prints.words[kept][:, look.views]
+    return prints.words[kept][:, rule.views]
 
 
 class CandidateIndex:
-    """Frames of all items so far; items are numbered in the order in which they were added."""
+    """Index of the frames of all items so far; items are numbered in the order in which they were added."""
 
-    def __init__(self, look: CandidateRule, threads: int | None = None) -> None:
-        self._look = look
-        self._threads = min(threads or device.threads(), 8)
-        self._words: Words = np.zeros((len(look.views), _BLOCK, 4), np.uint64)
-        self._low: Words = np.zeros((len(look.views), _BLOCK), np.uint64)
+    def __init__(self, rule: CandidateRule, threads: int | None = None) -> None:
+        self._rule = rule
+        self._threads = min(threads or device.thread_count(), 8)
+        self._words: Words = np.zeros((len(rule.views), _BLOCK, 4), np.uint64)
+        self._low: Words = np.zeros((len(rule.views), _BLOCK), np.uint64)
         self._owners = np.zeros(_BLOCK, np.int64)
         self._frames = 0
         self.items = 0
 
     def add(self, words: Words) -> int:
-        """Take in what `screened` gave for one item; returns its number."""
+        """Add the candidate frames of one item; returns its number."""
         end = self._frames + len(words)
         if end > len(self._owners):
             self._grow(end)
@@ -419,10 +413,10 @@ class CandidateIndex:
         self._owners = np.concatenate([self._owners, np.zeros(size - len(self._owners), np.int64)])
 
     def find(self, words: Words) -> list[int]:
-        """Numbers of the items that may show the same as one with such frames, mirrored or not, rising."""
-        few = np.unique(np.linspace(0, len(words) - 1, ASKED).round().astype(np.int64)) if len(words) else slice(0)
-        asked = words[few]
-        both = np.concatenate([asked, mirrored(asked)])
+        """Find items that may match one with these frames, mirrored or not: their numbers, rising."""
+        places = np.linspace(0, len(words) - 1, QUERY_FRAMES) if len(words) else np.empty(0)
+        query = words[np.unique(places.round().astype(np.int64))]
+        both = np.concatenate([query, mirrored(query)])
         starts = range(0, self._frames, _BLOCK)
         if self._threads == 1 or len(starts) < 4:
             found = [self._search(both, start) for start in starts]
@@ -431,17 +425,17 @@ class CandidateIndex:
                 found = list(pool.map(lambda start: self._search(both, start), starts))
         return np.unique(np.concatenate(found)).tolist() if found else []
 
-    def _search(self, asked: Words, start: int) -> NDArray[np.int64]:
+    def _search(self, query: Words, start: int) -> NDArray[np.int64]:
         end = min(start + _BLOCK, self._frames)
         apart, bits = np.empty(end - start, np.uint64), np.empty(end - start, np.uint8)
         hit = np.zeros(end - start, bool)
-        for left, right in self._look.pairs:
+        for left, right in self._rule.pairs:
             low = self._low[right, start:end]
-            for frame in asked[:, left]:
+            for frame in query[:, left]:
                 np.bitwise_xor(low, frame[0], out=apart)
                 np.bitwise_count(apart, out=bits)
-                near = np.flatnonzero(bits <= self._look.low_bits)
+                near = np.flatnonzero(bits <= self._rule.low_bits)
                 if len(near):
                     rest = self._words[right, start + near] ^ frame
-                    hit[near[np.bitwise_count(rest).sum(axis=1, dtype=np.int64) <= self._look.max_bits]] = True
+                    hit[near[np.bitwise_count(rest).sum(axis=1, dtype=np.int64) <= self._rule.max_bits]] = True
         return np.unique(self._owners[start:end][hit])

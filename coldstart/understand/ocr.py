@@ -1,8 +1,7 @@
-"""Text in one picture: what a reader gives, and how its texts are sifted and joined to lines.
+"""Filter the texts that a reader found in one picture, and join them to lines.
 
-Knows nothing of models, files or time; a reader is anything that has `read`.
-
-A reader for tests: it reads the brightness of a picture, and says so in the middle of it.
+Knows nothing of models, files or time; a reader is anything with the methods of `Reader`. `FakeReader` reads the
+brightness of a picture, for tests.
 """
 
 from __future__ import annotations
@@ -52,18 +51,18 @@ class TextBox:
 
 
 class Reader(Protocol):
-    """Finds and reads text."""
+    """Text recogniser of pictures."""
 
     def read(self, images: Sequence[Pixels]) -> list[list[TextBox]]:
-        """The texts of each picture, uint8 [H, W, 3] RGB of any size, in no particular order."""
+        """Read the texts of each picture, uint8 [H, W, 3] RGB of any size, in no particular order."""
 
     def identity(self) -> Mapping[str, str]:
-        """What of models and libraries changes readings; loads no weights."""
+        """Return the models and library versions that change readings; loads no weights."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Which texts count.
+    """Thresholds for texts that count.
 
     Attributes:
         min_height: texts lower than this share of the picture's height are dropped.
@@ -80,7 +79,7 @@ class Rules:
 
 @dataclass(frozen=True, eq=False)
 class WordGroup:
-    """One or more texts of one line, with their upright box in units of the picture's height."""
+    """Texts of one line, with their upright box in units of the picture's height."""
 
     text: str
     confidence: float
@@ -89,7 +88,7 @@ class WordGroup:
 
 
 def join_words(boxes: Sequence[TextBox], aspect: float, rules: Rules) -> list[WordGroup]:
-    """The texts that count, those of one line joined in the direction in which they run."""
+    """Filter texts, and join those of one line in the direction in which they run."""
     groups: dict[int, list[tuple[WordGroup, Box]]] = {}
     for box in boxes:
         quad = box.quad * np.array([aspect, 1], np.float32)
@@ -105,7 +104,7 @@ def join_words(boxes: Sequence[TextBox], aspect: float, rules: Rules) -> list[Wo
 
 
 def _joined(group: list[tuple[WordGroup, Box]]) -> list[WordGroup]:
-    """Words with their boxes turned so that they run to the right -> lines."""
+    """Join words, their boxes turned so that they run to the right, to lines."""
     lines: list[list[tuple[WordGroup, Box]]] = []
     for word, box in sorted(group, key=lambda entry: entry[1][0]):
         home = next((line for line in lines if _goes_on(*line[-1], word, box)), None)
@@ -138,7 +137,7 @@ def _one_word(words: Sequence[WordGroup]) -> WordGroup:
 
 
 def similarity(one: str, other: str) -> float:
-    """1 minus the edit distance (Levenshtein) over the longer length, letter case and spaces aside."""
+    """Compute 1 minus the edit distance (Levenshtein) over the longer length, letter case and spaces ignored."""
     one, other = letters(one), letters(other)
     costs = list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):
@@ -153,7 +152,7 @@ def letters(text: str) -> str:
 
 
 def _turn(quad: Quad, turns: int) -> Quad:
-    """A quad whose text runs `turns` quarter turns clockwise from rightwards, turned back."""
+    """Turn back a quad whose text runs `turns` quarter turns clockwise from rightwards."""
     for _ in range(turns):
         quad = np.stack([quad[:, 1], -quad[:, 0]], axis=1)
     return quad
@@ -174,7 +173,7 @@ _QUAD = np.array([[0.25, 0.4], [0.75, 0.4], [0.75, 0.6], [0.25, 0.6]], np.float3
 
 
 class FakeReader:
-    """`shade N`, N from 0 (black) to 7 (white); a black picture holds no text. `images` counts what was read."""
+    """Reader for tests: `shade N`, N from 0 (black) to 7 (white); none in a black picture. `images` counts pictures."""
 
     def __init__(self) -> None:
         self.images = 0

@@ -1,4 +1,4 @@
-"""Readings of single frames become lines of text with a start and an end.
+"""Track lines of text through the frames of a video, each with a start and an end.
 
 A line is followed from frame to frame by its place and its words. The same text that comes back later is a second line.
 """
@@ -24,7 +24,7 @@ _STEADY = 2  # sightings that such a reading takes
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One sampled frame of a video.
+    """Texts of one sampled frame of a video.
 
     Attributes:
         time_s: when it starts to be shown; `until_s`: when the next sampled frame does.
@@ -62,7 +62,7 @@ class ScreenLine:
 
 
 def picture_lines(boxes: Sequence[TextBox], aspect: float, rules: Rules) -> list[ScreenLine]:
-    """The lines of one picture, from its top to its bottom.
+    """Build the lines of one picture, from its top to its bottom.
 
     Args:
         aspect: width of the picture over its height.
@@ -107,7 +107,7 @@ def track(frames: Sequence[Frame], rules: Rules) -> list[ScreenLine]:
 
 @dataclass(eq=False)
 class _Track:
-    """One place that is followed: (index of the frame, what stood there), the oldest first."""
+    """Sightings at one place: (index of the frame, words), the oldest first."""
 
     seen: list[tuple[int, WordGroup]] = field(default_factory=list)
 
@@ -117,14 +117,14 @@ class _Track:
 
 
 def _is_over(followed: _Track, index: int, others: Sequence[WordGroup]) -> bool:
-    """Whether an unseen line has been unseen for too long, or another, surely read, has taken its place."""
+    """Tell whether a line has been missing for too long, or a certain reading has taken its place."""
     place = followed.seen[-1][1].box
     taken = any(word.confidence >= _SURE and _overlap(place, word.box) >= _SAME_PLACE for word in others)
     return taken or index - followed.last > _BRIDGE
 
 
 def _matched(tracks: Sequence[_Track], words: Sequence[WordGroup]) -> list[tuple[_Track, WordGroup]]:
-    """Which text goes on which track: the likeliest pairs first, each once."""
+    """Assign texts to tracks: the likeliest pairs first, each once."""
     pairs = [
         (likeness, line, word) for line in tracks for word in words if (likeness := _likeness(line.seen[-1][1], word))
     ]
@@ -137,7 +137,7 @@ def _matched(tracks: Sequence[_Track], words: Sequence[WordGroup]) -> list[tuple
 
 
 def _likeness(before: WordGroup, word: WordGroup) -> float:
-    """How likely two texts of neighbouring frames are one line; 0 where they are not."""
+    """Score how likely two texts of neighbouring frames are one line; 0 if they are not."""
     place = _overlap(before.box, word.box)
     if place < _SAME_PLACE and _distance(before.box, word.box) > _REACH * max(before.height, word.height):
         return 0.0
@@ -146,7 +146,7 @@ def _likeness(before: WordGroup, word: WordGroup) -> float:
 
 
 def _runs(seen: Sequence[tuple[int, WordGroup]]) -> list[list[tuple[int, WordGroup]]]:
-    """Cut what stood in one place wherever one sure and steady text gives way to another."""
+    """Split the sightings at one place wherever one certain and steady text gives way to another."""
     blocks = [list(block) for _, block in itertools.groupby(seen, key=lambda entry: letters(entry[1].text))]
     runs: list[list[tuple[int, WordGroup]]] = []
     text, doubtful = "", list[tuple[int, WordGroup]]()
@@ -171,7 +171,7 @@ def _runs(seen: Sequence[tuple[int, WordGroup]]) -> list[list[tuple[int, WordGro
 
 
 def _line(run: Sequence[tuple[int, WordGroup]], frames: Sequence[Frame], rules: Rules) -> ScreenLine | None:
-    """What a run of sightings says; None where that is too doubtful."""
+    """Decide the text of a run of sightings; None if it is too doubtful."""
     readings = [(index, word) for index, word in run if frames[index].fresh] or list(run[:1])
     confidence = _mean_confidence(readings)
     if confidence < (rules.single_confidence if len(run) == 1 else rules.min_confidence):
@@ -190,13 +190,13 @@ def _mean_confidence(seen: Sequence[tuple[int, WordGroup]]) -> float:
 
 
 def _shares(box: Box, aspect: float) -> Box:
-    """From units of the picture's height to shares of its sides."""
+    """Convert a box from units of the picture's height to shares of its sides."""
     left, top, right, bottom = np.clip(np.array(box) / [aspect, 1, aspect, 1], 0, 1)
     return float(left), float(top), float(right), float(bottom)
 
 
 def _overlap(one: Box, other: Box) -> float:
-    """Intersection over union."""
+    """Compute intersection over union."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     if width <= 0 or height <= 0:
@@ -209,5 +209,5 @@ def _area(box: Box) -> float:
 
 
 def _distance(one: Box, other: Box) -> float:
-    """How far the middle of a box has moved."""
+    """Compute how far the middle of a box has moved."""
     return math.hypot(one[0] + one[2] - other[0] - other[2], one[1] + one[3] - other[1] - other[3]) / 2

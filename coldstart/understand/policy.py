@@ -1,8 +1,7 @@
-"""Policy files: YAML in, checked rules out, every fault of a file reported at once. Judges nothing.
+"""Read policy files, and find in texts what their rules do not allow.
 
-The packaged `policies/safety.yaml` says how one is written.
-
-The judge that stands by default: a policy file of words and patterns. It knows words, not what is meant by them.
+A file is YAML, checked as a whole: every fault is reported at once. The packaged `policies/safety.yaml` shows how one
+is written. A policy knows words and patterns, not what is meant by them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from coldstart.core import settings
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Section
-from coldstart.core.settings import nearest
+from coldstart.core.settings import suggestion
 from coldstart.errors import ColdstartError
 from coldstart.understand.safety import SOURCES, Finding
 from coldstart.understand.text_patterns import Pattern, Phrases, PlainText, compile_pattern, phrase_forms, plain_text
@@ -62,18 +61,18 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class Sign(Section):
-    """What makes a rule fire, a little or a lot."""
+    """Sign of a rule: words or a pattern, with a score."""
 
     words: tuple[Phrase, ...] = ()
-    """Any of these words and phrases; each different one that is found counts."""
+    """Words and phrases, any of which counts; each different one that is found adds to the score."""
     pattern: Annotated[str, AfterValidator(_pattern)] | None = None
-    """Or a regular expression over the plain text (see `coldstart.understand.text_patterns`)."""
+    """Regular expression over the plain text (see `coldstart.understand.text_patterns`), in place of words."""
     near: tuple[Phrase, ...] = ()
-    """Only where one of these stands near it."""
+    """Phrases of which one must occur nearby."""
     within: int = Field(default=6, ge=0, le=100)
-    """Words between the two, at most."""
+    """Words between a sign and the phrase near it, at most."""
     score: float = Field(gt=0, le=1)
-    """How sure this sign alone makes one."""
+    """Score of this sign alone, 0 to 1."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -83,60 +82,60 @@ class Sign(Section):
 
 
 class Rule(Section):
-    """One thing that is not allowed, by its signs in texts."""
+    """Rule on texts: what is not allowed, by its signs."""
 
     about: str
-    """For people: what it is."""
+    """Description for people."""
     signs: Annotated[tuple[Sign, ...], AfterValidator(_some)]
     unless: tuple[Phrase, ...] = ()
     """Phrases that excuse a sign which they overlap, or from which at most three words part them."""
     languages: tuple[str, ...] = ()
-    """Speech that is known to be in another language is not judged by this rule; all other texts are."""
+    """Languages of this rule: speech known to be in another one is skipped; all other texts are read."""
 
 
 class PictureRule(Section):
-    """One thing that is not allowed, by what a picture shows."""
+    """Rule on pictures: what is not allowed, by prompts."""
 
     about: str
-    """For people: what it is."""
+    """Description for people."""
     unsafe: Annotated[tuple[Text, ...], AfterValidator(_some)]
-    """What such a picture shows, each in words as under a photo."""
+    """Captions of pictures that break the rule."""
     safe: Annotated[tuple[Text, ...], AfterValidator(_some)]
-    """What pictures show that are like it and allowed."""
+    """Captions of similar pictures that are allowed."""
 
 
 class PictureRules(Section):
-    """What pictures are likened to."""
+    """Rules on pictures."""
 
     temperature: float = Field(default=0.01, gt=0)
-    """What cosines are divided by before the softmax; 0.01 is where CLIP's training ends."""
+    """Divisor of cosines before the softmax; 0.01 is where CLIP's training ends."""
     rules: dict[str, PictureRule] = Field(default_factory=dict)
 
 
 class PolicyFile(Section):
-    """A checked policy file, its lists put in their places."""
+    """Checked policy file, names of lists replaced by their words."""
 
     name: Text
     version: int = Field(ge=1)
-    """For people: which state of the file it was."""
+    """Version of the file, for people."""
     about: str = ""
     rules: Annotated[dict[str, Rule], AfterValidator(_some)]
     pictures: PictureRules = PictureRules()
 
 
 def load_file(name: str) -> PolicyFile:
-    """A policy file by the name of a packaged one, or by path.
+    """Load a policy file by the name of a packaged one, or by path.
 
     Raises:
         ColdstartError: there is no such file, or it cannot be read.
         PolicyError: with every fault of the file.
     """
-    packaged = settings.files("policies", "*.yaml")
+    packaged = settings.data_files("policies", "*.yaml")
     path = packaged.get(name, Path(name))
     if not path.is_file():
         raise ColdstartError(f"no policy {name!r}: give a path or one of {', '.join(packaged)}")
     try:
-        raw = settings.parse(path.read_text("utf-8-sig"))
+        raw = settings.parse_yaml(path.read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ColdstartError(f"policy {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
     except OSError as error:
@@ -170,7 +169,7 @@ def _checked(path: Path, raw: Mapping[Any, Any]) -> PolicyFile:
 
 
 def _filled(value: Any, lists: Mapping[str, Any], place: tuple[Any, ...], faults: list[str]) -> Any:
-    """Settings with the words of a named list in the place of its name."""
+    """Replace the name of a list by its words."""
     if isinstance(value, list):
         return [_filled(entry, lists, (*place, number), faults) for number, entry in enumerate(value)]
     if not isinstance(value, dict):
@@ -179,7 +178,7 @@ def _filled(value: Any, lists: Mapping[str, Any], place: tuple[Any, ...], faults
     for key, given in value.items():
         if key in _LISTED and isinstance(given, str) and place[:1] == ("rules",):
             if given not in lists:
-                faults.append(f"{_where((*place, key))}={given!r}: no such list{nearest(given, lists)}")
+                faults.append(f"{_where((*place, key))}={given!r}: no such list{suggestion(given, lists)}")
             filled[key] = lists.get(given, [given])
         else:
             filled[key] = _filled(given, lists, (*place, key), faults)
@@ -190,7 +189,7 @@ def _fault(entry: Any) -> str:
     loc, shown = entry["loc"], repr(entry["input"])
     where, shown = _where(loc), shown if len(shown) <= 60 else shown[:57] + "..."
     if entry["type"] == "extra_forbidden":
-        return f"unknown setting {where}{nearest(str(loc[-1]), _known(loc))}"
+        return f"unknown setting {where}{suggestion(str(loc[-1]), _known(loc))}"
     if entry["type"] == "missing":
         return f"{where} is missing"
     if entry["type"] == "value_error" and isinstance(entry["input"], dict):
@@ -205,11 +204,11 @@ _ADVICE = {
     "model_type": "give settings",
     "string_type": "write it in quotes",
 }
-"""Where pydantic speaks of Python, not of YAML."""
+"""Advice for errors where pydantic speaks of Python, not of YAML."""
 
 
 def _known(loc: Sequence[Any]) -> list[str]:
-    """What may stand where an unknown setting does."""
+    """List the settings that are allowed in the place of an unknown one."""
     if len(loc) == 1:
         return [*PolicyFile.model_fields, "lists"]
     if loc[0] == "pictures":
@@ -218,7 +217,7 @@ def _known(loc: Sequence[Any]) -> list[str]:
 
 
 def _where(loc: Sequence[Any]) -> str:
-    """A place in the file, its list entries counted from one: `rules.scam.signs[2].score`."""
+    """Write a place in the file, list entries counted from one: `rules.scam.signs[2].score`."""
     return "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
 
 
@@ -230,14 +229,14 @@ _QUOTE = 80  # characters of a quote, at most
 
 @dataclass(frozen=True)
 class WordPolicy:
-    """A policy file that was read; a `coldstart.understand.safety.TextPolicy` of texts.
+    """Policy of a file; a `coldstart.understand.safety.TextPolicy`.
 
     Attributes:
         name: its name and version.
         digest: key of all in it that changes findings; notes for people do not.
         text_rules: name and rule, in the file's order.
         picture_rules: the same of pictures, for `coldstart.understand.safety`.
-        temperature: see `policy_file.PictureRules`.
+        temperature: see `PictureRules`.
     """
 
     name: str
@@ -247,29 +246,29 @@ class WordPolicy:
     temperature: float = 0.01
 
     def __hash__(self) -> int:
-        return hash(self.digest)  # quick: judges are looked up by it for every item
+        return hash(self.digest)  # quick: matchers are looked up by it for every item
 
     @property
     def rules(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.text_rules)
 
-    def judge(self, texts: Mapping[str, str], language: str | None = None) -> list[Finding]:
-        """Of each sign the first place in each text; see `Judge`. The time is linear in the texts' length."""
+    def find(self, texts: Mapping[str, str], language: str | None = None) -> list[Finding]:
+        """Find the first place of each sign in each text; see `TextPolicy`. The time is linear in the texts' length."""
         plain = {source: plain_text(texts[source]) for source in SOURCES if texts.get(source)}
         return [
             finding
             for matcher in _matchers(self)
             for source, text in plain.items()
-            if source != "transcript" or matcher.speaks(language)
+            if source != "transcript" or matcher.applies_to(language)
             for finding in matcher.find(source, text)
         ]
 
 
 def load(name: str) -> WordPolicy:
-    """The judge of a policy file, named or by path.
+    """Load the policy of a file, named or by path.
 
     Raises:
-        ColdstartError: see `policy_file.load`.
+        ColdstartError: see `load_file`.
     """
     file = load_file(name)
     said = file.model_dump(
@@ -292,7 +291,7 @@ def _matchers(policy: WordPolicy) -> list[_RuleMatcher]:
 
 
 class _Spans:
-    """Where any of some phrases stand in one text: numbers of their first and last words, in order."""
+    """Occurrences of some phrases in one text: numbers of their first and last words, in order."""
 
     def __init__(self, phrases: Phrases, text: PlainText) -> None:
         found = [(first, last) for _, first, last in phrases.find(text)]
@@ -301,7 +300,7 @@ class _Spans:
         self._longest = max((last - first for first, last in found), default=0)
 
     def nearest(self, first: int, last: int, between: int) -> tuple[int, int] | None:
-        """The one that fewest words part from the words `first` to `last`, at most `between`."""
+        """Find the occurrence with fewest words between it and the words `first` to `last`, at most `between`."""
         start = bisect_left(self._firsts, first - between - 1 - self._longest)
         end = bisect_right(self._firsts, last + between + 1)
         best = None
@@ -313,7 +312,7 @@ class _Spans:
 
 
 class _SignMatcher:
-    """One sign, ready to be looked for."""
+    """Matcher of one sign."""
 
     def __init__(self, sign: Sign) -> None:
         self.sign = sign
@@ -321,7 +320,7 @@ class _SignMatcher:
         self._near = Phrases(sign.near)
 
     def find(self, text: PlainText) -> Iterator[tuple[str, int, int]]:
-        """The word that was found ("" for a pattern), and the first and last word by number, what is near included."""
+        """Yield the word that was found ("" for a pattern), and the first and last word by number, `near` included."""
         near = None
         for word, first, last in self._hits(text):
             if not self.sign.near:
@@ -344,7 +343,7 @@ class _SignMatcher:
 
 
 class _RuleMatcher:
-    """One rule, ready to be looked for."""
+    """Matcher of one rule."""
 
     def __init__(self, name: str, rule: Rule) -> None:
         self._name = name
@@ -352,8 +351,8 @@ class _RuleMatcher:
         self._signs = [_SignMatcher(sign) for sign in rule.signs]
         self._unless = Phrases(rule.unless)
 
-    def speaks(self, language: str | None) -> bool:
-        """Whether speech in that language is judged."""
+    def applies_to(self, language: str | None) -> bool:
+        """Tell whether the rule applies to speech in that language."""
         return not language or not self._languages or language in self._languages
 
     def find(self, source: str, text: PlainText) -> Iterator[Finding]:

@@ -1,11 +1,10 @@
-"""A reader of text in pictures: PP-OCRv6 small, the ONNX weights that come inside the `rapidocr` package.
+"""Read text in pictures by PP-OCRv6 small, the ONNX weights that come inside the `rapidocr` package.
 
-Only the weights and the two decoders of `rapidocr` are used. The sessions are made here, from files that must be on
+Only the weights and the two decoders of `rapidocr` are used. The sessions are built here, from files that must be on
 this machine, so the code of that package which fetches models is never reached. Detection is the differentiable
-binarisation of Liao et al. (arXiv:1911.08947), recognition a CTC decoder over one line of text.
-
-A text is read the way up that its box suggests, and turned where that reads badly: the angle classifier of the package
-is not needed (see LOG.md).
+binarisation of Liao et al. (arXiv:1911.08947), recognition a CTC decoder over one line of text. A text is read the way
+up that its box suggests, and turned where that reads badly: the angle classifier of the package is not needed (see
+LOG.md).
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ _LEVELS = np.arange(256, dtype=np.float32) / np.float32(127.5) - np.float32(1)
 
 @dataclass(frozen=True)
 class OcrModels:
-    """The two ONNX files: a detector of text and a recogniser that carries its alphabet in its metadata."""
+    """Paths of the two ONNX files: a detector of text and a recogniser with its alphabet in its metadata."""
 
     detection: Path
     recognition: Path
 
 
 def find_models(detection: str | None = None, recognition: str | None = None) -> OcrModels:
-    """The models at these paths, or the packaged ones; nothing is ever downloaded.
+    """Find the models at these paths, or the packaged ones; nothing is ever downloaded.
 
     Raises:
         ColdstartError: there is no such file.
@@ -66,7 +65,7 @@ def find_models(detection: str | None = None, recognition: str | None = None) ->
 
 
 class RapidReader:
-    """Reads text with ONNX Runtime; see `coldstart.understand.ocr.Reader`."""
+    """Reader on ONNX Runtime; see `coldstart.understand.ocr.Reader`."""
 
     def __init__(self, models: OcrModels, *, detect_side: int = 512, device: str = "auto", threads: int = 0) -> None:
         """Weights load with the first picture.
@@ -82,10 +81,10 @@ class RapidReader:
         self._models = models
         self._detect_side = detect_side
         self._device = device
-        self._threads = threads or cores.threads()
+        self._threads = threads or cores.thread_count()
 
     def read(self, images: Sequence[Pixels]) -> list[list[TextBox]]:
-        """As `Reader.read`; the quads are in the order that the text runs."""
+        """Read texts as `Reader.read`; corners of quads are in the order that the text runs."""
         _ = self._detector, self._recogniser, self._decode_boxes, self._decode_text  # loaded once, before the threads
         with ThreadPoolExecutor(self._threads, initializer=_flush_denormals) as pool:
             return list(pool.map(self._read_one, images))
@@ -97,7 +96,7 @@ class RapidReader:
         return [TextBox(box.text, box.confidence, np.clip(box.quad / size, 0, 1)) for box in found if box.text]
 
     def identity(self) -> dict[str, str]:
-        """SHA-256 of the weights, and versions of the libraries."""
+        """Return the SHA-256 of the weights, and versions of the libraries."""
         return {
             "detection": file_digest(self._models.detection),
             "recognition": file_digest(self._models.recognition),
@@ -105,7 +104,7 @@ class RapidReader:
         }
 
     def _find(self, image: Pixels) -> list[Quad]:
-        """Boxes around texts: corners in pixels, clockwise from the upper left."""
+        """Find boxes around texts: corners in pixels, clockwise from the upper left."""
         import cv2
 
         height, width = image.shape[:2]
@@ -117,7 +116,7 @@ class RapidReader:
         return [np.asarray(box, np.float32) for box in boxes]
 
     def _read_turned(self, image: Pixels, found: Sequence[Quad]) -> list[TextBox]:
-        """The best reading of each box, in pixels."""
+        """Read each box, turned if that reads better; boxes in pixels."""
         upright = [np.roll(quad, -1, axis=0) if _is_tall(quad) else quad for quad in found]
         best = self._recognise([_cut(image, quad) for quad in upright])
         boxes = [TextBox(text, confidence, quad) for (text, confidence), quad in zip(best, upright, strict=True)]
@@ -130,7 +129,7 @@ class RapidReader:
         return boxes
 
     def _recognise(self, lines: Sequence[Pixels]) -> list[tuple[str, float]]:
-        """Text and confidence of lines of text, each uint8 [48, W, 3]."""
+        """Recognise lines of text, each uint8 [48, W, 3]: text and confidence."""
         results: list[tuple[str, float]] = [("", 0.0)] * len(lines)
         by_width = sorted(range(len(lines)), key=lambda i: lines[i].shape[1])
         while by_width:
@@ -167,7 +166,7 @@ class RapidReader:
 
 
 class _Session:
-    """One ONNX file with one input and one output."""
+    """Session of one ONNX file with one input and one output."""
 
     def __init__(self, path: Path, device: str) -> None:
         import onnxruntime
@@ -186,7 +185,7 @@ class _Session:
 
     @property
     def alphabet(self) -> list[str]:
-        """The characters that a recogniser knows, in its order.
+        """Return the characters that a recogniser knows, in its order.
 
         Raises:
             ColdstartError: the file does not say.
@@ -198,7 +197,7 @@ class _Session:
 
 
 def execution_providers(device: str, available: Sequence[str]) -> list[Any]:
-    """What ONNX Runtime is to run on, the first that works: CUDA where it is wanted and there, else the processor."""
+    """Choose ONNX Runtime's providers, the first that works: CUDA if it is wanted and available, else the processor."""
     kind, _, index = device.partition(":")
     if kind in ("auto", "cuda") and "CUDAExecutionProvider" in available:
         return [("CUDAExecutionProvider", {"device_id": int(index or 0)}), "CPUExecutionProvider"]
@@ -206,7 +205,7 @@ def execution_providers(device: str, available: Sequence[str]) -> list[Any]:
 
 
 def _flush_denormals() -> None:
-    """In this thread alone, numbers below 1e-38 count as zero: in plain parts of a picture the detector makes so many,
+    """Count numbers below 1e-38 as zero in this thread alone: in plain parts of a picture the detector makes so many,
     at some hundred cycles each, that three quarters of its time went there (see LOG.md). ONNX Runtime's own setting
     reaches only the thread that makes a process's first session."""
     import torch
@@ -215,7 +214,7 @@ def _flush_denormals() -> None:
 
 
 def _plain(text: str) -> str:
-    """Wide letters, digits and marks become ordinary ones, but for texts in a script that uses the wide ones."""
+    """Replace wide letters, digits and marks by ordinary ones, except in a script that uses the wide ones."""
     plain = text.translate(_WIDE)
     return (plain if all(letter < _EAST_ASIAN for letter in plain) else text).strip()
 
@@ -226,13 +225,13 @@ def _is_tall(quad: Quad) -> bool:
 
 
 def _sides(quad: Quad) -> tuple[float, float]:
-    """Longer of the two edges along the text, and of the two across it."""
+    """Measure the longer of the two edges along the text, and of the two across it."""
     edges = np.linalg.norm(quad - np.roll(quad, -1, axis=0), axis=1)
     return float(max(edges[0], edges[2])), float(max(edges[1], edges[3]))
 
 
 def _cut(image: Pixels, quad: Quad) -> Pixels:
-    """The text in a quad, straightened: uint8 [48, W, 3]."""
+    """Cut out the text in a quad, straightened: uint8 [48, W, 3]."""
     import cv2
 
     width, height = (max(1, round(side)) for side in _sides(quad))
@@ -249,5 +248,5 @@ def _cut(image: Pixels, quad: Quad) -> Pixels:
 
 
 def _tensor(images: Pixels) -> npt.NDArray[np.float32]:
-    """uint8 [N, H, W, 3] RGB to float32 [N, 3, H, W] BGR between -1 and 1, as PP-OCR was trained."""
+    """Convert uint8 [N, H, W, 3] RGB to float32 [N, 3, H, W] BGR between -1 and 1, as PP-OCR was trained."""
     return np.take(_LEVELS, np.ascontiguousarray(images[..., ::-1].transpose(0, 3, 1, 2)))

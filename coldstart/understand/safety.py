@@ -1,11 +1,9 @@
-"""What a judge of an item is asked and answers, and how its findings become one score a rule.
+"""Findings of a safety policy, and how they become one score a rule; scores of pictures by zero-shot classification.
 
-A new judge is a class with `judge`; the one at hand is `coldstart.understand.policy`.
-
-Pictures likened to words in a space that holds both. Knows nothing of encoders; a score is no probability.
-
-The softmax over prompts is CLIP's zero-shot classifier, as open_clip's page "Zero-shot classification" describes it.
-How high a score must be to mean something depends on the encoder and the pictures: labelled ones are needed to say.
+A policy of texts is a class with the methods of `TextPolicy`, such as that of `coldstart.understand.policy`. Pictures
+are compared with prompts in a space that holds both, by a softmax over prompts: CLIP's zero-shot classifier, as
+open_clip's page "Zero-shot classification" describes it. A score is no probability: how high it must be depends on the
+encoder and the pictures. Knows nothing of encoders.
 """
 
 from __future__ import annotations
@@ -19,18 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 SOURCES = ("title", "description", "tags", "transcript", "screen_text")
-"""The texts of an item that are judged, all alike."""
+"""Texts of an item that a policy reads, all alike."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sign that a rule is broken.
+    """Sign that a rule is broken.
 
     Attributes:
         rule: name of the rule.
         score: 0 to 1: how sure the sign alone makes one.
         source: the text it stands in (one of `SOURCES`), or the name of the space whose pictures show it.
-        quote: the words of the text as they stand there, or what the picture was likened to.
+        quote: the words of the text as they stand there, or the prompt that the picture resembles.
         start: characters before the quote in its text; None for a picture.
         at_s: seconds from the start of the video, where they are known.
         sign: which sign of the rule it is; one that is met twice counts once.
@@ -46,11 +44,11 @@ class Finding:
 
 
 class TextPolicy(Protocol):
-    """Reads an item's texts."""
+    """Policy for an item's texts."""
 
     @property
     def name(self) -> str:
-        """Name and version, as rows and verdicts state them."""
+        """Name and version, as stated in rows and verdicts."""
 
     @property
     def digest(self) -> str:
@@ -58,10 +56,10 @@ class TextPolicy(Protocol):
 
     @property
     def rules(self) -> Sequence[str]:
-        """The rules that it may find broken."""
+        """Names of its rules."""
 
-    def judge(self, texts: Mapping[str, str], language: str | None = None) -> list[Finding]:
-        """All findings in the texts of one item, in order of rule, source and place.
+    def find(self, texts: Mapping[str, str], language: str | None = None) -> list[Finding]:
+        """Find all signs in the texts of one item, in order of rule, source and place.
 
         Args:
             texts: source -> text; one without text may be left out.
@@ -70,7 +68,7 @@ class TextPolicy(Protocol):
 
 
 def scores(findings: Iterable[Finding]) -> dict[str, float]:
-    """Rule -> its score, the noisy-or 1 − ∏(1 − score) over its distinct signs: several weak signs add up.
+    """Compute rule -> score, the noisy-or 1 − ∏(1 − score) over its distinct signs: several weak signs add up.
 
     A sign that is met more than once counts once, with its highest score: a title that is spoken and written as well
     is no stronger for it. Rounded to four decimals, so that a threshold of 0.9 meets a score of 0.9.
@@ -83,7 +81,7 @@ def scores(findings: Iterable[Finding]) -> dict[str, float]:
 
 
 def finding_time_s(found: Finding, evidence: Mapping[str, Any]) -> float | None:
-    """When the words of a finding begin to be said or to stand on the screen, in seconds; None where it is not known.
+    """Find when the words of a finding begin to be said or shown, in seconds; None if it is not known.
 
     Args:
         evidence: `timeline`, `transcript` and `screen_text` as `coldstart.understand.timeline` makes them.
@@ -110,7 +108,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class RulePrompts:
-    """One rule's prompts as vectors.
+    """Prompts of one rule as vectors.
 
     Attributes:
         texts: the unsafe prompts.
@@ -125,7 +123,7 @@ class RulePrompts:
 
 @dataclass(frozen=True)
 class PictureScore:
-    """The picture or frame that is most like the unsafe prompts.
+    """Score of the picture or frame that is most like the unsafe prompts.
 
     Attributes:
         score: 0 to 1, the unsafe prompts' share.
@@ -139,7 +137,7 @@ class PictureScore:
 
 
 def score_pictures(vectors: Vectors, prompts: RulePrompts, temperature: float) -> PictureScore:
-    """Score of the most unsafe of some pictures.
+    """Score pictures against a rule's prompts; the score is that of the most unsafe one.
 
     Args:
         vectors: unit vectors of one item's frames or pictures, float32 [N, D], N of at least 1.

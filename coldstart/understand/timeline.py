@@ -1,4 +1,4 @@
-"""One timeline of what an item says and shows, and the two texts that are made of it. Knows nothing of their truth."""
+"""Join shots, speech and text on screen to one timeline of an item, and write its two texts. Checks no truth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SUBTITLE = 0.8  # share of a line's words that are spoken while it stands: more
 
 @dataclass(frozen=True)
 class Evidence:
-    """One thing seen, heard or read.
+    """Entry of the timeline: a shot, a spoken segment or a line of text.
 
     Attributes:
         start_s, end_s: seconds from the start of the video; None for a picture.
@@ -35,7 +35,7 @@ def fuse(
     segments: Iterable[Mapping[str, Any]] = (),
     lines: Iterable[Mapping[str, Any]] = (),
 ) -> list[Evidence]:
-    """Shots, speech segments and lines of text in order of time; what has no time (text of pictures) comes first.
+    """Join shots, speech segments and lines of text in order of time; text of pictures, without a time, comes first.
 
     Args:
         shots: with `start_s` and `end_s`; `segments` and `lines`: with `text` and `confidence` besides.
@@ -51,12 +51,12 @@ def fuse(
 
 
 def transcript(timeline: Sequence[Evidence]) -> str:
-    """All that is said, as running text."""
+    """Join all that is said to running text."""
     return " ".join(entry.text.strip() for entry in timeline if entry.source == "speech")
 
 
 def screen_text(timeline: Sequence[Evidence]) -> str:
-    """All that is written, a line each: of like readings the most certain one, and no subtitles of the speech."""
+    """Join all that is written, a line each: of like readings the most certain one, and no subtitles of the speech."""
     kept: list[Evidence] = []
     for line in (entry for entry in timeline if entry.source == "screen"):
         if _repeats_speech(line, timeline):

@@ -1,7 +1,7 @@
-"""Whisper through faster-whisper, with Silero's voice activity detection before it.
+"""Transcribe speech by Whisper through faster-whisper, with Silero's voice activity detection before it.
 
 Voice activity detection: Silero VAD as shipped with faster-whisper. Words: the greedy or beam search of CTranslate2 at
-temperature 0, each window by itself, so that nothing is sampled and no window hangs on the one before. On a CPU the
+temperature 0, each window by itself, so that nothing is sampled and no window depends on the one before. On a CPU the
 model runs in 8-bit integers, on CUDA in float16. A model knows the languages it was trained on and no others.
 """
 
@@ -46,7 +46,7 @@ _PROBED = 3  # windows that are asked for their language
 
 @dataclass(frozen=True)
 class WhisperSettings:
-    """How Whisper listens; every field changes results.
+    """Settings of Whisper; every field changes results.
 
     Attributes:
         language: ISO 639 code of all recordings; None to detect it in each.
@@ -64,7 +64,7 @@ class WhisperSettings:
 
 
 class Whisper:
-    """See the module and `coldstart.understand.speech.Transcriber`. Weights load on first use.
+    """Transcriber by Whisper; see the module and `coldstart.understand.speech.Transcriber`. Weights load on first use.
 
     Args:
         model: `starter`, a folder with a CTranslate2 Whisper model, or a name that faster-whisper knows (`large-v3`,
@@ -77,7 +77,7 @@ class Whisper:
     ) -> None:
         check_names(device, "auto")
         self._name, self._listening, self._gates = model, listening, gates
-        self._device, self._threads = device, threads or cores.threads()
+        self._device, self._threads = device, threads or cores.thread_count()
 
     def identity(self) -> Mapping[str, Any]:
         files = {name: install.file_digest(self._folder / name) for name in _FILES if (self._folder / name).is_file()}
@@ -85,7 +85,7 @@ class Whisper:
         return {"files": files, **libraries, **asdict(self._listening), "gates": asdict(self._gates)}
 
     def transcribe(self, samples: Samples) -> Transcript:
-        """See `Transcriber`.
+        """Transcribe as `Transcriber` states.
 
         Raises:
             ColdstartError: the model cannot be loaded, or does not know the language that was set.
@@ -128,7 +128,7 @@ class Whisper:
             raise ColdstartError(f"cannot load the speech model in {self._folder}: {error}") from error
 
     def _voiced(self, samples: Samples) -> list[Span]:
-        """Stretches with a voice, in seconds."""
+        """Find spans with a voice, in seconds."""
         if len(samples) < self._listening.min_voice_s * RATE:
             return []
         from faster_whisper.vad import VadOptions, get_speech_timestamps
@@ -143,7 +143,7 @@ class Whisper:
         return [(span["start"] / RATE, span["end"] / RATE) for span in get_speech_timestamps(samples, options)]
 
     def _language(self, samples: Samples, found: Sequence[Window]) -> tuple[str, float]:
-        """The likeliest language of the windows with most voice, and its probability: the mean over their seconds."""
+        """Detect the language of the windows with most voice, and its probability: the mean over their seconds."""
         known = self._model.supported_languages
         if self._listening.language:
             if self._listening.language not in known:

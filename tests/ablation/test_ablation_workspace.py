@@ -257,7 +257,7 @@ def test_the_other_writer_writes_on_request_of_so_many_and_once(
     Store(uri).artifacts.save("finetune.describe", "key", made, {"settings": "s", "summary": "made by hand"})
     reasons = {one["name"]: one["reason"] for one in judged(uri, write=8)["missing"]}
     assert reasons["adapter"] == f"generator 'fake' takes no adapter: {newest(uri)}"
-    monkeypatch.setattr(fake, "build_index", lambda rest, *, device, dtype, adapter: fake.Fake())
+    monkeypatch.setattr(fake, "build", lambda rest, *, device, dtype, adapter: fake.Fake())
     meters = Silent()
     found = judged(uri, write=8, progress=meters)
     assert meters.done["evaluate stages: adapter writes"] == 8

@@ -27,7 +27,7 @@ from coldstart.errors import ColdstartError
 from coldstart.store import Store
 
 SCRIPT = Path(sys.executable).with_name("coldstart")
-PACKAGED = resources.files("pipelines", "*.yaml")
+PACKAGED = resources.data_files("pipelines", "*.yaml")
 HEAVY = {"torch", "lancedb", "lance", "pyarrow", "transformers", "open_clip", "av", "PIL", "pandas", "pydantic"}
 
 

@@ -22,7 +22,7 @@ from spoken import SENTENCES, say
 from coldstart.core import pipeline as pipelines
 from coldstart.core import stage as registry
 from coldstart.core.keys import digest
-from coldstart.core.stage import MapStage, Reject, Row, SourceStage, WholeStage
+from coldstart.core.stage import CatalogStage, MapStage, Reject, Row, SourceStage
 from coldstart.engine.run import build
 from coldstart.errors import ColdstartError
 from coldstart.models import install
@@ -166,7 +166,7 @@ def test_every_kind_is_held_to_this_contract(manifest: Path) -> None:
     assert {kind for kind, _ in CASES.values()} | WHOLE == set(registry.kinds())
     pipeline = pipelines.load(settings(manifest))
     for spec in pipeline.stages:
-        assert isinstance(build(spec, pipeline), WholeStage) == (spec.kind in WHOLE)
+        assert isinstance(build(spec, pipeline), CatalogStage) == (spec.kind in WHOLE)
 
 
 def test_the_fingerprint_follows_from_the_settings(case: Case) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coldstart.core import pipeline
-from coldstart.core.attributes import Attribute, Attributes, truth
+from coldstart.core.attributes import Attribute, Attributes, recorded_values
 
 SHOP = Attributes.model_validate(
     {
@@ -37,14 +37,14 @@ def test_a_category_has_attributes_of_its_own_or_those_of_all() -> None:
 
 def test_the_truth_is_read_from_the_place_that_each_attribute_names() -> None:
     row = {"category": "Hats", "tags": ["new"], "attributes": '{"colour": "Red", "size": 3}'}
-    assert truth(row, SHOP.of("Hats")) == {"type": "Hats", "colour": "Red"}
+    assert recorded_values(row, SHOP.of("Hats")) == {"type": "Hats", "colour": "Red"}
     shoe = {"category": "Shoes", "tags": ["sale", "Running"], "attributes": {"eu_size": 42}}
-    assert truth(shoe, SHOP.of("Shoes")) == {"size": "42", "topic": "running"}
+    assert recorded_values(shoe, SHOP.of("Shoes")) == {"size": "42", "topic": "running"}
 
 
 def test_a_truth_value_that_is_no_plain_value_or_not_listed_is_left_out() -> None:
     listed = {"colour": Attribute(values=("Red",)), "new": Attribute()}
-    assert truth({"attributes": {"colour": "Teal", "new": True}}, listed) == {}
+    assert recorded_values({"attributes": {"colour": "Teal", "new": True}}, listed) == {}
 
 
 def test_values_that_a_fit_saw_fill_lists_that_are_not_stated() -> None:

@@ -14,7 +14,7 @@ from coldstart.core.pipeline import PipelineError, find, load
 from coldstart.errors import ColdstartError
 
 KNOWN = "(known: align, behaviour, describe, embed, finetune, index, ingest, label, understand)"
-PACKAGED = settings.files("pipelines", "*.yaml")
+PACKAGED = settings.data_files("pipelines", "*.yaml")
 GOOD = {"stages": {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:8", "input": "text"}, "index": None}}
 
 
@@ -344,7 +344,7 @@ def test_a_prompt_path_is_relative_to_the_pipeline_file(write: Any) -> None:
 
 def test_values_of_a_text_that_is_parsed_twice_are_apart() -> None:
     text = "words: [a, b]\nrules: {one: {score: 1}}"
-    first: Any = settings.parse(text)
+    first: Any = settings.parse_yaml(text)
     first["words"].append("c")
     first["rules"]["one"]["score"] = 2
-    assert settings.parse(text) == {"words": ["a", "b"], "rules": {"one": {"score": 1}}}
+    assert settings.parse_yaml(text) == {"words": ["a", "b"], "rules": {"one": {"score": 1}}}

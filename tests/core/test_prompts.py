@@ -12,7 +12,7 @@ from coldstart.core import description, prompts, settings
 from coldstart.core.items import CONTENT_FIELDS
 from coldstart.errors import ColdstartError
 
-PACKAGED = settings.files("prompts", "*.md")
+PACKAGED = settings.data_files("prompts", "*.md")
 TEXTS = ["described", "item_described", "item_evidence", "item_text", "title"]
 ASKING = ["describe_product", "describe_product_long", "describe_video", "describe_video_long"]
 HEAD = "---\nname: test\nversion: 1\ninputs: [title, tags]\n---\n"
@@ -269,13 +269,13 @@ def letters(texts: Any) -> list[int]:
 
 
 def test_a_cut_keeps_the_first_words_that_fit() -> None:
-    assert prompts.cut(["a b c d", "a  b", ""], 3, words) == ["a b c", "a  b", ""]
-    assert prompts.cut([], 3, words) == []
-    assert prompts.cut(["abc def ghi"], 7, letters) == ["abc def"]
+    assert prompts.cut_texts(["a b c d", "a  b", ""], 3, words) == ["a b c", "a  b", ""]
+    assert prompts.cut_texts([], 3, words) == []
+    assert prompts.cut_texts(["abc def ghi"], 7, letters) == ["abc def"]
 
 
 def test_a_cut_of_a_text_without_spaces_keeps_its_first_characters() -> None:
-    assert prompts.cut(["これはとても長い", "abcdef gh"], 4, letters) == ["これはと", "abcd"]
+    assert prompts.cut_texts(["これはとても長い", "abcdef gh"], 4, letters) == ["これはと", "abcd"]
 
 
 def test_values_are_cut_to_budgets_as_data(write: Any) -> None:

@@ -178,7 +178,7 @@ def test_another_encoder_redoes_its_space_alone_and_going_back_redoes_nothing(sh
 def test_a_prompt_redoes_what_is_read_through_it(shop: Shop) -> None:
     before = shop.contents()
     prompt = shop.folder / "words.md"
-    prompt.write_text(resources.files("prompts", "*.md")["item_text"].read_text("utf-8"), "utf-8")
+    prompt.write_text(resources.data_files("prompts", "*.md")["item_text"].read_text("utf-8"), "utf-8")
     shop.settings["stages"]["text"]["prompt"] = str(prompt)
     assert done(shop.run()) == NOTHING  # the same words from another place
     prompt.write_text(prompt.read_text("utf-8") + "\nfor sale\n", "utf-8")

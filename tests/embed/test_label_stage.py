@@ -101,7 +101,7 @@ def test_items_without_a_category_get_a_label_and_others_keep_theirs(shop: Shop)
     assert report.notes[0] == "12 of 12 items got a label, 0 stay unknown"
     assert report.notes[1].startswith("calibrated on 60 items that have a category; a label needs a score of ")
     assert (
-        "; each half judged by the other: accuracy 1.00 [0.94, 1.00]; 98% get a label, of which 1.00 ["
+        "; each half evaluated by the other: accuracy 1.00 [0.94, 1.00]; 98% get a label, of which 1.00 ["
         in report.notes[1]
     )
     served = shop.served()
@@ -156,7 +156,7 @@ def test_too_few_categories_say_so_and_the_settings_stand(shop: Shop) -> None:
     notes = shop.run()["label"].notes
     assert notes[1:] == [
         "not calibrated: 29 items have a category among the classes, 30 are needed; a label needs a score of 0.8, "
-        "which says little of how many are right",
+        "which does not tell how many are right",
         "3 items have a category that is no class: 'Hardware' 2, 'Fruits' 1 (did you mean 'Fruit'?)",
     ]
     flat = shop.run(temperature=5.0)["label"]
@@ -288,7 +288,7 @@ def test_a_copy_that_is_linked_has_the_label_of_its_original(tmp_path: Path) -> 
     assert served["second"] == served["first"] and served["first"][0] == "Tools"
 
 
-# -- pictures, and which spaces can be likened to words
+# -- pictures, and which spaces can be compared with words
 
 
 def pictures(folder: Path, encoder: str, **embed: Any) -> dict[str, Any]:
@@ -370,10 +370,10 @@ def test_spaces_apart_from_words_are_refused_before_anything_is_saved(
     name = apart.name
     assert message({"spaces": ["look"]}) == (
         f"label.spaces: {name} of 'look' reads no words into the space of its pictures, so that they cannot be "
-        f"likened to classes: {ALIGNED}"
+        f"compared with classes: {ALIGNED}"
     )
     assert message({}) == (
-        f"label: no space before it holds both words and what items look like or say (there: look): {ALIGNED}"
+        f"label: no space before it holds both words and pictures or texts of items (there: look): {ALIGNED}"
     )
     assert store.pipeline() is None
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldstart.core import pipeline as pipelines
-from coldstart.core.prompts import cut
+from coldstart.core.prompts import cut_texts
 from coldstart.embed.stage import EmbedStage
 from coldstart.errors import ColdstartError
 from coldstart.store.freshness import build
@@ -28,7 +28,7 @@ def count(texts: Sequence[str]) -> list[int]:
 @given(st.lists(WORDS, max_size=4), st.integers(1, 40))
 def test_a_cut_text_is_the_longest_start_that_fits(texts: list[list[str]], budget: int) -> None:
     given_texts = [" ".join(words) for words in texts]
-    for words, text, kept in zip(texts, given_texts, cut(given_texts, budget, count), strict=True):
+    for words, text, kept in zip(texts, given_texts, cut_texts(given_texts, budget, count), strict=True):
         if count([text])[0] - 2 <= budget:
             assert kept == text
             continue

@@ -20,19 +20,27 @@ from paths import SUPPORT
 from spread_stages import Builder, Squares, Threads
 
 from coldstart.core import pipeline as pipelines
-from coldstart.core.device import Share, available, choose_devices, nodes, shares, threads, visible_cuda
+from coldstart.core.device import (
+    CoreShare,
+    available_cores,
+    choose_devices,
+    numa_nodes,
+    share_cores,
+    thread_count,
+    visible_cuda,
+)
 from coldstart.core.pipeline import Engine
 from coldstart.core.progress import SilentProgress
 from coldstart.core.stage import Reject, Work
 from coldstart.engine import devices
-from coldstart.engine.device_process import Place
+from coldstart.engine.device_process import DeviceSlot
 from coldstart.engine.devices import OnDevices
-from coldstart.engine.local import Ran, run_map
+from coldstart.engine.local import PassReport, run_map
 from coldstart.engine.run import build, run_pipeline
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
 
-TWO = (Place("cpu:0", "cpu", Share(1)), Place("cpu:1", "cpu", Share(1)))
+TWO = (DeviceSlot("cpu:0", "cpu", CoreShare(1)), DeviceSlot("cpu:1", "cpu", CoreShare(1)))
 
 
 @pytest.fixture
@@ -44,7 +52,7 @@ def work(count: int) -> list[Work]:
     return [Work(f"i{n}", f"k{n}", {"value": float(n)}) for n in range(count)]
 
 
-def go(store: Store, todo: list[Work], does: dict[float, str] | None = None, **stage: Any) -> Ran:
+def go(store: Store, todo: list[Work], does: dict[float, str] | None = None, **stage: Any) -> PassReport:
     made = {"does": does or {}, **stage}
     return run_map(
         store,
@@ -271,20 +279,20 @@ def test_small_stages_and_those_without_a_device_stay_here(store: Store, tmp_pat
     manifest = write_manifest(tmp_path / "items.jsonl", rows(tmp_path, 2))
     loaded = pipelines.load(settings(manifest, device="cpu", devices=2))
     built = {spec.name: build(spec, loaded) for spec in loaded.stages}
-    assert devices.producer(store, loaded, built["image"], 255) is None  # type: ignore[arg-type]
-    assert devices.producer(store, loaded, built["image"], 256) is not None  # type: ignore[arg-type]
-    assert devices.producer(store, loaded, built["ingest"], None) is None  # type: ignore[arg-type]
+    assert devices.device_producer(store, loaded, built["image"], 255) is None  # type: ignore[arg-type]
+    assert devices.device_producer(store, loaded, built["image"], 256) is not None  # type: ignore[arg-type]
+    assert devices.device_producer(store, loaded, built["ingest"], None) is None  # type: ignore[arg-type]
     single = pipelines.load(settings(manifest, device="cpu"))
-    assert devices.producer(store, single, built["image"], 10**6) is None  # type: ignore[arg-type]
+    assert devices.device_producer(store, single, built["image"], 10**6) is None  # type: ignore[arg-type]
 
 
 # -- which devices
 
 
 def test_devices_of_the_processor_are_so_many_or_a_node_each() -> None:
-    cores = len(available())
+    cores = len(available_cores())
     assert choose_devices("cpu", cores) == [f"cpu:{number}" for number in range(cores)]
-    assert choose_devices("cpu", "all") == [f"cpu:{number}" for number in range(len(nodes()))]
+    assert choose_devices("cpu", "all") == [f"cpu:{number}" for number in range(len(numa_nodes()))]
     assert choose_devices("cpu", 1) == ["cpu"]
     with pytest.raises(ColdstartError) as caught:
         choose_devices("cpu", cores + 1)
@@ -306,25 +314,25 @@ def test_a_process_sees_its_own_device_alone(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_cores_are_shared_out_by_node() -> None:
-    assert shares(2, [[0, 1]]) == [Share(1), Share(1)]
-    assert shares(2, [[0, 1, 4, 5], [2, 3, 6, 7]]) == [Share(4, (0, 1, 4, 5)), Share(4, (2, 3, 6, 7))]
-    assert shares(3, [[0, 1], [2, 3]]) == [Share(1, (0, 1)), Share(1, (0, 1)), Share(2, (2, 3))]
-    assert shares(3, [[0, 1]]) == [Share(1), Share(1), Share(1)]
+    assert share_cores(2, [[0, 1]]) == [CoreShare(1), CoreShare(1)]
+    assert share_cores(2, [[0, 1, 4, 5], [2, 3, 6, 7]]) == [CoreShare(4, (0, 1, 4, 5)), CoreShare(4, (2, 3, 6, 7))]
+    assert share_cores(3, [[0, 1], [2, 3]]) == [CoreShare(1, (0, 1)), CoreShare(1, (0, 1)), CoreShare(2, (2, 3))]
+    assert share_cores(3, [[0, 1]]) == [CoreShare(1), CoreShare(1), CoreShare(1)]
 
 
 def test_threads_are_the_share_or_one_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert threads() == 3
+    assert thread_count() == 3
     monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
-    assert threads() == len(available())
+    assert thread_count() == len(available_cores())
 
 
 def test_nodes_are_read_from_the_system(tmp_path: Path) -> None:
-    assert nodes(tmp_path) == [available()]
-    for number, cores in enumerate([f"0-{max(available())}", "4000-4003,4010"]):
+    assert numa_nodes(tmp_path) == [available_cores()]
+    for number, cores in enumerate([f"0-{max(available_cores())}", "4000-4003,4010"]):
         (tmp_path / f"node{number}").mkdir()
         (tmp_path / f"node{number}" / "cpulist").write_text(cores + "\n")
-    assert nodes(tmp_path) == [available()]
+    assert numa_nodes(tmp_path) == [available_cores()]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from coldstart.core.stage import LedgerRow, MapStage, MapStageDefaults, Reject, 
 from coldstart.engine import progress as progress_module
 from coldstart.engine import work as writer_module
 from coldstart.engine import workers as workers_module
-from coldstart.engine.local import Ran, run_map
+from coldstart.engine.local import PassReport, run_map
 from coldstart.engine.progress import ConsoleProgress
 from coldstart.engine.work import Scope, Writer
 from coldstart.errors import ColdstartError
@@ -83,7 +83,7 @@ def work(count: int, acts: dict[int, str] | None = None, cost: float = 1.0) -> l
     return [Work(f"i{n}", f"k{n}", {"value": float(n), "cost": cost, "act": acts.get(n)}) for n in range(count)]
 
 
-def go(store: Store, stage: MapStage, todo: Iterable[Work], **engine: Any) -> Ran:
+def go(store: Store, stage: MapStage, todo: Iterable[Work], **engine: Any) -> PassReport:
     settings = Engine(**{"workers": 2, "commit_rows": 1000, "commit_s": 1000.0, **engine})
     return run_map(store, stage, todo, None, settings, SilentProgress())
 
@@ -317,7 +317,7 @@ def test_kept_workers_serve_the_next_stage_and_stop_at_the_end(store: Store, mon
         return pools[-1]
 
     monkeypatch.setattr(workers_module, "ProcessPool", count)
-    with workers_module.kept_workers():
+    with workers_module.reuse_workers():
         go(store, Stage(isolated=True), work(3))
         go(store, Stage(isolated=True), work(6))
         with pytest.raises(RuntimeError, match="a fault"):

@@ -16,9 +16,16 @@ from coldstart.cli import output
 from coldstart.core.pipeline import Engine
 from coldstart.core.stage import MapStageDefaults, Reject, Row, Work
 from coldstart.engine.estimate import probe as probe_module
-from coldstart.engine.estimate.forecast import machine
+from coldstart.engine.estimate.forecast import parse_machine
 from coldstart.engine.estimate.probe import probe
-from coldstart.engine.estimate.report import Assumption, Compared, Comparison, Elsewhere, Estimate, StageEstimate
+from coldstart.engine.estimate.report import (
+    Assumption,
+    ComparedTimes,
+    Comparison,
+    Estimate,
+    OtherMachine,
+    StageEstimate,
+)
 
 
 class Clock:
@@ -170,12 +177,12 @@ def test_rows_that_are_there_are_read_and_only_stale_ones_counted(shop: Path) ->
 
 
 def test_an_estimate_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    there = machine("from=h100,price=3")
+    there = parse_machine("from=h100,price=3")
     estimate = Estimate(
         [
             StageEstimate(
                 "image", 20_000, 64, 2, 11_160.0, 9_360.0, 14_040.0, 0.0, 2_300_000_000, None, 48_000_000, "model",
-                other=Elsewhere(360.0, 300.0, 420.0, 0.1, "decode"),
+                other=OtherMachine(360.0, 300.0, 420.0, 0.1, "decode"),
             ),
             StageEstimate("fit", 20_000, note="not estimated: a fit whose time follows from what it finds"),
             StageEstimate("text", 0),
@@ -207,7 +214,7 @@ def test_an_estimate_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_comparison_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    stages = [Compared("ingest", 10.0, 8.0, 100, 100), Compared("text", 20.0, 25.0, 100, 97)]
+    stages = [ComparedTimes("ingest", 10.0, 8.0, 100, 100), ComparedTimes("text", 20.0, 25.0, 100, 97)]
     output.print_comparison(Comparison(stages, 30.0, 33.0, ["fit"]))
     assert capsys.readouterr().out == (
         "estimated 30.0 s for 33.0 s without fit, 0.91 of it; furthest off: text 20.0 s for 25.0 s, ingest 10.0 s for "

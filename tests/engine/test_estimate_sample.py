@@ -6,11 +6,11 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from coldstart.engine.estimate.sandbox import LEAST, Pool, kind_and_size
+from coldstart.engine.estimate.sandbox import LEAST, ItemPool, kind_and_size
 
 
 def test_every_kind_and_every_size_is_drawn_and_any_start_is_spread() -> None:
-    pool: Pool[tuple[str, int]] = Pool(Random(1))
+    pool: ItemPool[tuple[str, int]] = ItemPool(Random(1))
     for number in range(900):
         pool.add("product", number, ("product", number))
     for number in range(20):
@@ -25,7 +25,7 @@ def test_every_kind_and_every_size_is_drawn_and_any_start_is_spread() -> None:
 
 
 def test_a_long_list_is_sampled_and_counted() -> None:
-    pool: Pool[int] = Pool(Random(0))
+    pool: ItemPool[int] = ItemPool(Random(0))
     for number in range(10_000):
         pool.add("video", 0, number)
     drawn = pool.draw(50)
@@ -35,7 +35,7 @@ def test_a_long_list_is_sampled_and_counted() -> None:
 
 
 def test_nothing_drawn_of_nothing() -> None:
-    assert Pool[int](Random(0)).draw(10).entries == []
+    assert ItemPool[int](Random(0)).draw(10).entries == []
 
 
 def test_size_is_length_then_bytes_then_letters(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from coldstart.core.stage import Gate, MapStage, MapStageDefaults, Reject, Row
 from coldstart.engine.run import _run_stage
 from coldstart.engine.work import Scope, sources, stale_work
 from coldstart.store import ITEMS, Store
-from coldstart.store.freshness import Standing
+from coldstart.store.freshness import PipelineState
 
 
 def length(row: Row) -> tuple[Row, float]:
@@ -60,7 +60,7 @@ class Barrier(Measure):
     longest: int = 100
     state: Any = "filtered"
 
-    def closed(self, workspace: Store) -> dict[str, Reject]:
+    def blocked(self, workspace: Store) -> dict[str, Reject]:
         if not workspace.has(self.table):
             return {}
         rows = workspace.read(self.table, ["item_id", "size"]).to_pylist()
@@ -86,15 +86,20 @@ class World:
         specs = tuple(StageSpec(stage.name, stage.kind, None) for stage in stages)
         return Pipeline("test", None, 0.0, Media(), Engine(workers=1), specs, {})
 
-    def standing(self, stages: Sequence[Measure]) -> Standing:
-        return Standing(self.store, self.pipeline(stages), {stage.name: stage for stage in stages})  # type: ignore[misc]
+    def pipeline_state(self, stages: Sequence[Measure]) -> PipelineState:
+        return PipelineState(self.store, self.pipeline(stages), {stage.name: stage for stage in stages})  # type: ignore[misc]
 
     def run(self, stages: Sequence[Measure], scope: Scope | None = None) -> dict[str, int]:
         """Run all; name -> rows done."""
         done = {}
         for stage in stages:
             report = _run_stage(
-                self.store, self.pipeline(stages), stage, self.standing(stages), scope or Scope(), SilentProgress()
+                self.store,
+                self.pipeline(stages),
+                stage,
+                self.pipeline_state(stages),
+                scope or Scope(),
+                SilentProgress(),
             )
             assert report.balance.total == self.store.count(ITEMS)
             done[stage.name] = report.ran.done
@@ -105,7 +110,7 @@ class World:
         return dict(zip(rows["item_id"].to_pylist(), rows[column].to_pylist(), strict=True))
 
     def balance(self, stages: Sequence[Measure], name: str) -> tuple[int, ...]:
-        found = self.standing(stages).of(name).balance
+        found = self.pipeline_state(stages).of(name).balance
         return found.fresh, found.failed, found.filtered, found.duplicate, found.pending
 
 
@@ -124,8 +129,10 @@ def test_a_stage_gets_the_rows_it_reads_and_none_of_an_item_turned_away(world: W
     second = Measure("second", reads={"first": "first"})
     assert world.run([first, second]) == {"first": 2, "second": 2}
     assert world.rows(second, "read") == {"a": 3, "b": 5}
-    standing = world.standing([first, second])
-    work = list(stale_work(world.store, standing.of("second").expected, ["a", "c"], sources(second, standing)))
+    pipeline_state = world.pipeline_state([first, second])
+    work = list(
+        stale_work(world.store, pipeline_state.of("second").expected, ["a", "c"], sources(second, pipeline_state))
+    )
     found = [entry.row["first"] for entry in work if isinstance(entry.row, dict)]
     assert found[0]["size"] == 3 and found[1] is None
 
@@ -144,7 +151,7 @@ def test_an_item_waits_for_the_stage_it_is_read_from(world: World) -> None:
     stages = [Measure("first"), Measure("second", reads={"first": "first"})]
     assert world.run(stages, Scope(limit=1)) == {"first": 1, "second": 1}
     world.put({"d": "twelve"})
-    assert world.standing(stages).of("second").waiting == {"b", "c", "d"}
+    assert world.pipeline_state(stages).of("second").waiting == {"b", "c", "d"}
     assert world.balance(stages, "second") == (1, 0, 0, 0, 3)
     assert world.run(stages) == {"first": 2, "second": 2}
 
@@ -182,6 +189,6 @@ def test_the_first_gate_gives_the_reason_and_later_gates_judge_duplicates_too(wo
     assert world.balance([copies, quality, late], "late") == (0, 1, 1, 1, 0)
     verdicts = world.store.verdicts("late")
     assert (verdicts["a"].state, verdicts["b"].state) == ("filtered", "duplicate")
-    standing = world.standing([copies, quality, late])
-    assert standing.closed("late")["b"].state == "duplicate"
-    assert standing.closed("late", ignoring=("duplicate",))["b"].detail == "5 > 2"
+    pipeline_state = world.pipeline_state([copies, quality, late])
+    assert pipeline_state.blocked("late")["b"].state == "duplicate"
+    assert pipeline_state.blocked("late", ignoring=("duplicate",))["b"].detail == "5 > 2"

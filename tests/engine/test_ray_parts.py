@@ -17,14 +17,31 @@ from coldstart.core.pipeline import Engine
 from coldstart.core.progress import SilentProgress
 from coldstart.core.stage import LedgerRow
 from coldstart.engine.local import run_map
-from coldstart.engine.ray.actors import Computer, Order, Outcome, Preparer
-from coldstart.engine.ray.plan import BLOCK, Summary, add, labelled, look, partition_of, split, tables_of
+from coldstart.engine.ray.actors import ActorConfig, Computer, PartOutcome, Preparer
+from coldstart.engine.ray.plan import (
+    BLOCK,
+    Summary,
+    add_balances,
+    label_rows,
+    partition_of,
+    split_block,
+    summarize_partition,
+    tables_of,
+)
 from coldstart.engine.ray.run import Committer
 from coldstart.engine.work import Scope, sources, stale_work
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, LEDGER, Store
-from coldstart.store.fragments import ADDRESS, addresses_of, commit, ensure, place, rows_at, write
-from coldstart.store.freshness import Balance, Standing, assess_map
+from coldstart.store.fragments import (
+    ADDRESS,
+    addresses_of,
+    commit_fragments,
+    ensure_table,
+    read_rows_at,
+    table_version,
+    write_fragments,
+)
+from coldstart.store.freshness import Balance, PipelineState, assess_map
 
 ROW_SCHEMA = pa.schema([("item_id", pa.string()), ("row_key", pa.string()), ("value", pa.float64())])
 
@@ -47,24 +64,24 @@ def plan(store: Store, recipe: Recipe, scope: Scope, count: int, part: int) -> t
         rows = where.open().to_table(
             columns=columns if table == LEDGER else ["item_id", "row_key"], with_row_address=True
         )
-        blocks.append(labelled(rows, number, "row_key"))
-    dealt = [split(block, count) for block in blocks]
+        blocks.append(label_rows(rows, number, "row_key"))
+    dealt = [split_block(block, count) for block in blocks]
     summaries, parts = [], []
     for number in range(count):
         mine = [block[number] for block in dealt]
         key = key_of(recipe.stage)
-        summary, *own = look(recipe, key, tuple(tables.places), scope, (number << 32, part), {}, *mine)
+        summary, *own = summarize_partition(recipe, key, tuple(tables.places), scope, (number << 32, part), {}, *mine)
         summaries.append(summary)
         parts += own
     return summaries, parts
 
 
-def do(store: Store, recipe: Recipe, parts: list[pa.Table]) -> list[Outcome]:
+def do(store: Store, recipe: Recipe, parts: list[pa.Table]) -> list[PartOutcome]:
     """What both pools make of the parts."""
     stage = recipe.stage
-    places = {name: where for name in (ITEMS, "stage.square") if (where := place(store, name)) is not None}
+    places = {name: where for name in (ITEMS, "stage.square") if (where := table_version(store, name)) is not None}
     reads = {name: f"stage.{read}" for name, read in stage.reads.items()}
-    order = Order(recipe, key_of(stage), places, ensure(store, stage.table, stage.schema), reads, 1, "cpu")
+    order = ActorConfig(recipe, key_of(stage), places, ensure_table(store, stage.table, stage.schema), reads, 1, "cpu")
     preparer, computer = Preparer(order), Computer(order)
     made = [computer(preparer(part)) for part in parts]
     return [pickle.loads(outcome.as_py()) for table in made for outcome in table["outcome"]]
@@ -77,24 +94,24 @@ def run(store: Store, recipe: Recipe, scope: Scope | None = None, count: int = 3
     for summary in summaries:
         store.delete_verdicts(stage.name, summary.obsolete)
         store.record(summary.turned_away)
-    with Committer(store, stage, ensure(store, stage.table, stage.schema), Engine()) as committer:
+    with Committer(store, stage, ensure_table(store, stage.table, stage.schema), Engine()) as committer:
         for outcome in do(store, recipe, parts):
             committer.add(outcome)
             if outcome.fault is not None:
                 raise outcome.fault
-    return add(summary.balance for summary in plan(store, recipe, Scope(limit=0), count, part)[0])
+    return add_balances(summary.balance for summary in plan(store, recipe, Scope(limit=0), count, part)[0])
 
 
 def run_local(store: Store, recipe: Recipe) -> Balance:
     """The same on one machine, as `coldstart.engine.run` does it."""
     stage: Any = recipe.stage
-    standing = recipe.standing(store)
-    found = assess_map(store, stage, standing.above(stage))
+    pipeline_state = recipe.pipeline_state(store)
+    found = assess_map(store, stage, pipeline_state.upstream(stage))
     chosen = [item for item in found.stale if item not in found.waiting]
-    work = stale_work(store, found.expected, chosen, sources(stage, standing))
+    work = stale_work(store, found.expected, chosen, sources(stage, pipeline_state))
     run_map(store, stage, work, len(chosen), Engine(workers=1), SilentProgress())
-    standing = recipe.standing(store)
-    return assess_map(store, stage, standing.above(stage)).balance
+    pipeline_state = recipe.pipeline_state(store)
+    return assess_map(store, stage, pipeline_state.upstream(stage)).balance
 
 
 def rows_of(store: Store, table: str) -> dict[str, dict[str, Any]]:
@@ -129,7 +146,7 @@ def test_what_is_fresh_is_left_alone_and_what_changed_is_replaced(store: Store) 
     fill(store, {"i3": "make 5", "i4": "make 6", "i5": "reject 5", "new": "make 7"})
     summaries, parts = plan(store, recipe, Scope(), 2, 100)
     assert sorted(item for part in parts for item in part["item_id"].to_pylist()) == ["i3", "i4", "i5", "new"]
-    assert add(summary.balance for summary in summaries) == Balance(fresh=17, pending=4)
+    assert add_balances(summary.balance for summary in summaries) == Balance(fresh=17, pending=4)
     assert run(store, recipe) == Balance(fresh=20, failed=1, reasons={"too_small": 1})
     after = rows_of(store, "stage.square")
     assert {item: row["value"] for item, row in after.items() if before.get(item) != row} == {
@@ -192,9 +209,9 @@ def test_gates_close_items_and_file_them(store: Store) -> None:
     from coldstart.core.stage import Reject
 
     class Gated(Recipe):
-        def standing(self, view: Any, closed: Any = None) -> Standing:
-            found = super().standing(view)
-            found.closed = lambda name, ignoring=(): {"i1": Reject("copy", "of i0", "duplicate")}  # type: ignore
+        def pipeline_state(self, view: Any, blocked: Any = None) -> PipelineState:
+            found = super().pipeline_state(view)
+            found.blocked = lambda name, ignoring=(): {"i1": Reject("copy", "of i0", "duplicate")}  # type: ignore
             return found
 
     fill(store, titles(6))
@@ -239,7 +256,7 @@ def test_a_worker_whose_rows_would_carry_another_key_is_refused(store: Store) ->
     fill(store, titles(2))
     recipe = Recipe(store.uri, Squares())
     with pytest.raises(ColdstartError) as caught:
-        list(look(recipe, "another", (), Scope(), (0, 4), {}, BLOCK.empty_table()))
+        list(summarize_partition(recipe, "another", (), Scope(), (0, 4), {}, BLOCK.empty_table()))
     said = str(caught.value)
     assert said.startswith("worker ") and said.endswith(
         " would make other rows of stage 'square' than the driver: its libraries or model weights differ; install the "
@@ -250,7 +267,7 @@ def test_a_worker_whose_rows_would_carry_another_key_is_refused(store: Store) ->
 def test_all_of_an_item_meets_in_one_partition() -> None:
     ids = [f"item {n}" for n in range(1000)]
     rows = pa.table({"item_id": ids, "row_key": ids, ADDRESS: pa.array(range(1000), pa.uint64())})
-    parts = split(labelled(rows, 7, "row_key"), 4)
+    parts = split_block(label_rows(rows, 7, "row_key"), 4)
     assert sum(part.num_rows for part in parts) == 1000
     for number, part in enumerate(parts):
         assert 200 < part.num_rows < 300
@@ -262,20 +279,20 @@ def test_a_commit_appends_and_removes_in_one_version(store: Store) -> None:
     def table(ids: str, value: float) -> pa.Table:
         return pa.Table.from_pylist([{"item_id": i, "row_key": i, "value": value} for i in ids], schema=ROW_SCHEMA)
 
-    target = ensure(store, "stage.rows", ROW_SCHEMA)
-    assert ensure(store, "stage.rows", ROW_SCHEMA) == target
-    commit(target, [*write(target, table("ab", 1)), *write(target, table("c", 1))], [])
-    first = place(store, "stage.rows")
+    target = ensure_table(store, "stage.rows", ROW_SCHEMA)
+    assert ensure_table(store, "stage.rows", ROW_SCHEMA) == target
+    commit_fragments(target, [*write_fragments(target, table("ab", 1)), *write_fragments(target, table("c", 1))], [])
+    first = table_version(store, "stage.rows")
     assert first is not None and first.version == target.version + 1
     old = addresses_of(first, ["a", "c", "none"])
     assert old == {"a": 0, "c": 1 << 32}
-    assert [row["item_id"] for row in rows_at(first, [old["c"], old["a"]])] == ["c", "a"]
-    write(target, table("z", 3))  # never committed
-    commit(target, write(target, table("ac", 2)), old.values())
+    assert [row["item_id"] for row in read_rows_at(first, [old["c"], old["a"]])] == ["c", "a"]
+    write_fragments(target, table("z", 3))  # never committed
+    commit_fragments(target, write_fragments(target, table("ac", 2)), old.values())
     assert {item: row["value"] for item, row in rows_of(store, "stage.rows").items()} == {"a": 2.0, "b": 1.0, "c": 2.0}
-    commit(target, [], [*old.values(), 1])
+    commit_fragments(target, [], [*old.values(), 1])
     assert sorted(rows_of(store, "stage.rows")) == ["a", "c"]
-    commit(target, [], [])
+    commit_fragments(target, [], [])
     assert lance.dataset(target.uri).version == target.version + 3
     store.maintain()
     assert sorted(rows_of(store, "stage.rows")) == ["a", "c"]
@@ -285,7 +302,7 @@ def test_a_workspace_on_a_server_is_refused() -> None:
     store = object.__new__(Store)
     store.uri = "db://shop"
     with pytest.raises(ColdstartError) as caught:
-        place(store, "items")
+        table_version(store, "items")
     assert str(caught.value) == (
         "workspace db://shop is on a LanceDB server: `engine: ray` needs a folder or an object store, such as "
         "s3://BUCKET/PATH, that all workers reach"
@@ -294,5 +311,5 @@ def test_a_workspace_on_a_server_is_refused() -> None:
 
 def test_balances_of_partitions_add_up() -> None:
     parts = [Balance(5, 1, 0, 2, 3, {"a": 1, "b": 2}), Balance(1, 2, 1, 0, 0, {"b": 3})]
-    assert add(parts) == Balance(6, 3, 1, 2, 3, {"b": 5, "a": 1})
-    assert list(add(parts).reasons) == ["b", "a"]
+    assert add_balances(parts) == Balance(6, 3, 1, 2, 3, {"b": 5, "a": 1})
+    assert list(add_balances(parts).reasons) == ["b", "a"]

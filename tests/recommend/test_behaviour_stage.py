@@ -25,7 +25,7 @@ from coldstart.recommend.fit_stage import content_groups
 from coldstart.recommend.inputs import load_content, load_item_vectors, load_newest_fit
 from coldstart.recommend.model.selection import SelectionSettings
 from coldstart.recommend.settings import Settings, with_behaviour
-from coldstart.store.fits import bound
+from coldstart.store.fits import with_fits
 from coldstart.store.freshness import PipelineState
 from coldstart.store.interactions import InteractionTable
 
@@ -139,19 +139,19 @@ def test_a_space_of_behaviour_is_asked_by_items_and_by_name(made: Path, tmp_path
     with pytest.raises(ColdstartError) as refused:
         workspace.search(text="drama", spaces=["behaviour"])
     assert str(refused.value) == (
-        "space 'behaviour' says who likes an item, and no text has a vector there: ask it by an item, or name a space "
+        "space 'behaviour' holds vectors of behaviour, and no text has a vector there: search it by an item, or name a space "
         "that takes text"
     )
     with pytest.raises(ColdstartError) as refused:
         workspace.search(image=photo(tmp_path / "asks.jpg", 3), spaces=["behaviour", "picture"])
     assert str(refused.value) == (
-        "space 'behaviour' says who likes an item, and no image has a vector there: ask it by an item, or name a space "
+        "space 'behaviour' holds vectors of behaviour, and no image has a vector there: search it by an item, or name a space "
         "that takes image"
     )
     with pytest.raises(ColdstartError) as refused:
         workspace.match(item="item-0001", spaces=["behaviour"])
     assert str(refused.value) == (
-        "space 'behaviour' says who likes an item, not what it shows or says: match in a space of an encoder"
+        "space 'behaviour' holds vectors of behaviour, not of content: match in a space of an encoder"
     )
 
 
@@ -238,7 +238,7 @@ def test_the_training_window_ends_when_it_is_told_to(shop: coldstart.Workspace) 
 
 def test_a_batch_of_one_gives_what_a_batch_of_all_gives(shop: coldstart.Workspace) -> None:
     item_ids, vectors = load_item_vectors(shop._store, shop.pipeline())
-    pipeline = bound(shop.pipeline(overrides=["behaviour.batch_size=7"]), shop._store)
+    pipeline = with_fits(shop.pipeline(overrides=["behaviour.batch_size=7"]), shop._store)
     stage: Any = PipelineState(shop._store, pipeline).stage("behaviour")
     shop._store.drop(stage.table, "true")
     shop.run(overrides=["behaviour.batch_size=7"], only=["behaviour"])

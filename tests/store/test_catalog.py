@@ -341,8 +341,8 @@ def test_an_index_whose_recall_fell_is_trained_anew(catalog: Catalog, monkeypatc
     catalog.write(catalog_rows(ids(600)), PASSPORTS)
     catalog.build_indexes(settings)
     answers = iter([False, True] * 2)
-    tune = ann.Probe.tune
-    monkeypatch.setattr(ann.Probe, "tune", lambda probe: replace(tune(probe), ok=next(answers)))
+    tune = ann.RecallProbe.tune
+    monkeypatch.setattr(ann.RecallProbe, "tune", lambda probe: replace(tune(probe), ok=next(answers)))
     assert all(report.build_s > 0 and report.ok for report in catalog.build_indexes(settings))
 
 
@@ -356,9 +356,9 @@ def test_an_index_is_dropped_where_exact_search_is_right(catalog: Catalog) -> No
 
 def test_choice_of_index() -> None:
     settings = IndexSettings(exact_below=1000)
-    assert ann.choose(999, 384, settings) == "exact"
-    assert ann.choose(1000, 384, settings) == "IVF_RQ"
-    assert ann.choose(1000, 100, settings) == "IVF_HNSW_SQ"
+    assert ann.choose_effort(999, 384, settings) == "exact"
+    assert ann.choose_effort(1000, 384, settings) == "IVF_RQ"
+    assert ann.choose_effort(1000, 100, settings) == "IVF_HNSW_SQ"
     with pytest.raises(ColdstartError) as error:
         IndexSettings(index_type="HNSW")  # type: ignore[arg-type]
     assert str(error.value) == ("index_type 'HNSW' is unknown: choose auto, exact or IVF_RQ, IVF_PQ, IVF_HNSW_SQ")
@@ -534,7 +534,7 @@ def test_a_crash_while_publishing_leaves_readers_at_the_former_one(
     build_and_publish(catalog)
     catalog.write(catalog_rows(ids(2)), PASSPORTS)
     reports = catalog.build_indexes()
-    monkeypatch.setattr(publications, "record", _crash)
+    monkeypatch.setattr(publications, "record_publication", _crash)
     with pytest.raises(KeyboardInterrupt):
         catalog.publish(reports)
     assert len(read(catalog)) == 1

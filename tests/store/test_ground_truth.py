@@ -11,7 +11,15 @@ import pyarrow as pa
 import pytest
 
 from coldstart.store import ground_truth
-from coldstart.store.ground_truth import Changes, Condition, Near, Samples, Truth, chosen, nothing
+from coldstart.store.ground_truth import (
+    Changes,
+    Condition,
+    NeighbourLists,
+    RecallSamples,
+    Truth,
+    choose_condition,
+    empty_lists,
+)
 
 DIM, TOP_K = 8, 3
 SHOES = Condition("category", "shoes")
@@ -57,7 +65,7 @@ def check(table: Any, found: Truth) -> None:
 
 
 def sampled(table: Any, size: int = 20) -> Truth:
-    ids, vectors = ground_truth.drawn(table, "vector", 172, size)
+    ids, vectors = ground_truth.draw_rows(table, "vector", 172, size)
     return ground_truth.find_neighbours(table, "vector", ids, vectors, SHOES, TOP_K)
 
 
@@ -74,7 +82,7 @@ def test_new_changed_and_removed_items_are_taken_in(table: Any) -> None:
     table.merge_insert("item_id").when_matched_update_all().execute(rows(range(40, 60), seed=1), on_bad_vectors="null")
     changed = [f"i{n}" for n in (*range(200, 230), *range(40, 60))]
     gone = [f"i{n}" for n in (0, 1, 2, 3, 4, 5, 8)]
-    now = ground_truth.renewed(known, table, "vector", changed, gone, rows=190, size=20, top_k=TOP_K)
+    now = ground_truth.update_truth(known, table, "vector", changed, gone, rows=190, size=20, top_k=TOP_K)
     assert len(now.ids) == 20
     assert len(set(now.ids)) == 20
     assert not set(gone) & set(now.ids)
@@ -86,7 +94,7 @@ def test_a_list_that_lost_too_many_is_looked_up_anew(table: Any) -> None:
     gone = sorted({item for item in known.near.ids[0] if item})
     table.delete(f"item_id IN ({', '.join(map(repr, gone))})")
     assert not known.near.without(gone).sure(TOP_K)[0]
-    check(table, ground_truth.renewed(known, table, "vector", [], gone, rows=166, size=20, top_k=TOP_K))
+    check(table, ground_truth.update_truth(known, table, "vector", [], gone, rows=166, size=20, top_k=TOP_K))
 
 
 def test_new_items_take_their_share_of_the_sample(table: Any) -> None:
@@ -94,38 +102,38 @@ def test_new_items_take_their_share_of_the_sample(table: Any) -> None:
     table.add(rows(range(200, 400)), on_bad_vectors="null")
     changed = [f"i{n}" for n in range(200, 400)]
     for count in range(340, 360):
-        now = ground_truth.renewed(known, table, "vector", changed, [], rows=count, size=50, top_k=TOP_K)
+        now = ground_truth.update_truth(known, table, "vector", changed, [], rows=count, size=50, top_k=TOP_K)
         share.append(sum(int(item[1:]) >= 200 for item in now.ids) / len(now.ids))
     assert 0.35 < np.mean(share) < 0.65
 
 
 def test_a_list_is_sure_as_far_as_it_reaches() -> None:
     ids = np.array([["a", "b", "c"]], object)
-    near = Near(ids, np.array([[0.1, 0.2, 0.3]], np.float32), np.array([0.35], np.float32))
+    near = NeighbourLists(ids, np.array([[0.1, 0.2, 0.3]], np.float32), np.array([0.35], np.float32))
     left = near.without(["b"])
     assert left.ids.tolist() == [["a", "c", None]]
     assert left.sure(2).tolist() == [True]
     assert left.sure(3).tolist() == [False]
-    far = Near(
+    far = NeighbourLists(
         np.array([["d", None, None]], object),
         np.array([[0.4, np.inf, np.inf]], np.float32),
         np.array([np.inf], np.float32),
     )
     assert left.joined(far).ids.tolist() == [["a", "c", None]], "something between 0.35 and 0.4 may be unknown"
-    whole = Near(left.ids, left.distances, np.array([np.inf], np.float32))
+    whole = NeighbourLists(left.ids, left.distances, np.array([np.inf], np.float32))
     assert whole.joined(far).ids.tolist() == [["a", "c", "d"]]
 
 
 def test_samples_come_back_as_they_were_kept_and_only_for_their_version(table: Any, tmp_path: Path) -> None:
     db = lancedb.connect(str(tmp_path))
     wide = Truth(  # spaces have vectors of other lengths
-        np.array(["a"], object), np.ones((1, DIM + 1), np.float32), None, nothing(1, 2 * TOP_K), None
+        np.array(["a"], object), np.ones((1, DIM + 1), np.float32), None, empty_lists(1, 2 * TOP_K), None
     )
     kept = {"image": sampled(table), "text": wide}
-    Samples(current=dict(kept)).save(db, 7)
+    RecallSamples(current=dict(kept)).save(db, 7)
     stored = db.open_table(ground_truth.TABLE)
-    assert Samples.load(stored, Changes(8)).known == {}
-    back = Samples.load(stored, Changes(7)).known
+    assert RecallSamples.load(stored, Changes(8)).known == {}
+    back = RecallSamples.load(stored, Changes(7)).known
     assert list(back) == ["image", "text"]
     for space, own in kept.items():
         assert back[space].condition == own.condition
@@ -139,12 +147,12 @@ def test_samples_come_back_as_they_were_kept_and_only_for_their_version(table: A
 def test_samples_of_another_form_are_drawn_anew(tmp_path: Path) -> None:
     db = lancedb.connect(tmp_path)
     other = pa.table({"space": ["words"], "version": [7], "ids": [["a"]]})
-    assert Samples.load(db.create_table("recall_samples", other), Changes(7)) == Samples()
+    assert RecallSamples.load(db.create_table("recall_samples", other), Changes(7)) == RecallSamples()
 
 
 def test_a_filter_stays_while_it_keeps_enough() -> None:
     labels = pa.table({"kind": ["product"] * 100, "category": ["a"] * 10 + ["b"] * 20 + ["c"] * 70})
-    assert chosen(labels, None) == Condition("category", "a")
-    assert chosen(labels, Condition("category", "b")) == Condition("category", "b")
-    assert chosen(labels, Condition("category", "c")) == Condition("category", "a")
-    assert chosen(labels.slice(99), None) is None
+    assert choose_condition(labels, None) == Condition("category", "a")
+    assert choose_condition(labels, Condition("category", "b")) == Condition("category", "b")
+    assert choose_condition(labels, Condition("category", "c")) == Condition("category", "a")
+    assert choose_condition(labels.slice(99), None) is None

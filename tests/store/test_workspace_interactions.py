@@ -14,7 +14,14 @@ import pytest
 from coldstart.core.interactions import interactions
 from coldstart.ingest.interaction_file import SCHEMA
 from coldstart.store import ITEMS, Store
-from coldstart.store.interactions import INTERACTIONS, REJECTED, Appended, InteractionTable, Summary, row_keys
+from coldstart.store.interactions import (
+    INTERACTIONS,
+    REJECTED,
+    AppendCounts,
+    InteractionSummary,
+    InteractionTable,
+    row_keys,
+)
 
 KILLED = """
 import os, sys
@@ -69,8 +76,8 @@ def test_an_empty_table_is_read_as_no_rows(table: InteractionTable) -> None:
     assert (len(found), found.user_ids, found.item_ids) == (0, (), ())
     assert table.count() == 0
     assert table.digest() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # of no bytes
-    assert table.summary() == Summary(0, 0, 0, 0, 0, None, None)
-    assert table.append([]) == Appended(0, 0, 0)
+    assert table.summary() == InteractionSummary(0, 0, 0, 0, 0, None, None)
+    assert table.append([]) == AppendCounts(0, 0, 0)
 
 
 def test_rows_come_back_over_sorted_names(table: InteractionTable) -> None:
@@ -81,7 +88,7 @@ def test_rows_come_back_over_sorted_names(table: InteractionTable) -> None:
     times = np.arange(3000)
     weights = rng.normal(size=3000).astype(np.float32)
     rows = list(zip(users, items, times.tolist(), [""] * 3000, weights.tolist(), strict=True))
-    assert table.append([batch(*rows[:1000]), batch(*rows[1000:])]) == Appended(3000, 0, 0)
+    assert table.append([batch(*rows[:1000]), batch(*rows[1000:])]) == AppendCounts(3000, 0, 0)
     found, expected = table.read(), interactions(users, items, times, weights)
     assert (found.user_ids, found.item_ids) == (expected.user_ids, expected.item_ids)
     order = np.argsort(found.times)
@@ -92,9 +99,9 @@ def test_rows_come_back_over_sorted_names(table: InteractionTable) -> None:
 
 def test_an_equal_row_stands_once_with_its_last_weight(table: InteractionTable) -> None:
     rows = [("a", "x", 1, "", 1.0), ("a", "x", 1, "", 3.0), ("a", "x", 1, "like", 1.0), ("a", "x", 2, "", 1.0)]
-    assert table.append([batch(*rows)]) == Appended(added=3, repeated=1)
-    assert table.append([batch(*rows)]) == Appended(repeated=4)
-    assert table.append([batch(("a", "x", 1, "", 5.0)), batch(("b", "x", 1, "", 5.0))]) == Appended(1, 0, 1)
+    assert table.append([batch(*rows)]) == AppendCounts(added=3, repeated=1)
+    assert table.append([batch(*rows)]) == AppendCounts(repeated=4)
+    assert table.append([batch(("a", "x", 1, "", 5.0)), batch(("b", "x", 1, "", 5.0))]) == AppendCounts(1, 0, 1)
     assert rows_of(table) == [("a", "x", 1, 1.0), ("a", "x", 1, 5.0), ("a", "x", 2, 1.0), ("b", "x", 1, 5.0)]
 
 
@@ -158,9 +165,9 @@ def test_a_summary_counts_the_items_of_the_catalogue(table: InteractionTable, tm
     store = Store(tmp_path / "workspace")
     table.append([batch(("a", "x", 1, "", 1.0), ("b", "y", 2.5, "", 1.0), ("a", "y", 3, "", 1.0))])
     times = (datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC), datetime(1970, 1, 1, 0, 0, 3, tzinfo=UTC))
-    assert table.summary() == Summary(3, 2, 2, 0, 0, *times)
+    assert table.summary() == InteractionSummary(3, 2, 2, 0, 0, *times)
     store.append(ITEMS, pa.table({"item_id": ["y", "z"]}))
-    assert table.summary() == Summary(3, 2, 2, 1, 0, *times)
+    assert table.summary() == InteractionSummary(3, 2, 2, 1, 0, *times)
 
 
 def test_rejected_rows_are_of_the_last_reading_of_a_file(table: InteractionTable, tmp_path: Path) -> None:

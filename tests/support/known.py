@@ -13,7 +13,7 @@ import pyarrow as pa
 import coldstart
 from coldstart import sample
 from coldstart.core.pipeline import Engine, Media, Pipeline, StageSpec
-from coldstart.core.stage import LedgerRow, MapStage, MapStageDefaults, Reject, WholeStage
+from coldstart.core.stage import CatalogStage, LedgerRow, MapStage, MapStageDefaults, Reject
 from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import expected_keys
 from coldstart.understand.timeline import fuse, screen_text, transcript
@@ -107,7 +107,7 @@ class GatePart(Part):
 
     out: Mapping[str, Reject] = field(default_factory=dict)
 
-    def closed(self, workspace: Any) -> Mapping[str, Reject]:
+    def blocked(self, workspace: Any) -> Mapping[str, Reject]:
         return self.out
 
 
@@ -130,7 +130,7 @@ class WholePart:
         raise NotImplementedError
 
 
-Stage = MapStage | WholeStage
+Stage = MapStage | CatalogStage
 
 
 def catalogue(folder: Path, ids: Sequence[str], extra: Sequence[Mapping[str, Any]] = ()) -> Store:

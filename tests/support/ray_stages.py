@@ -16,8 +16,8 @@ from coldstart.core import pipeline as pipelines
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.stage import MapStageDefaults, Reject, Row
 from coldstart.store import ITEMS, Store
-from coldstart.store.fits import bound
-from coldstart.store.freshness import Standing
+from coldstart.store.fits import with_fits
+from coldstart.store.freshness import PipelineState
 
 ITEM_SCHEMA = pa.schema([("item_id", pa.string()), ("row_key", pa.string()), ("title", pa.string())])
 
@@ -90,10 +90,10 @@ class Recipe:
         return self.stage
 
     def pipeline(self, **engine: Any) -> Pipeline:
-        return bound(pipelines.load({"stages": {"ingest": {}}}), self.store())
+        return with_fits(pipelines.load({"stages": {"ingest": {}}}), self.store())
 
-    def standing(self, view: Any, closed: Any = None) -> Standing:
-        return Standing(view, self.pipeline(), {one.name: one for one in (self.stage, *self.before)}, closed)
+    def pipeline_state(self, view: Any, blocked: Any = None) -> PipelineState:
+        return PipelineState(view, self.pipeline(), {one.name: one for one in (self.stage, *self.before)}, blocked)
 
     def store(self) -> Store:
         return Store(self.uri)

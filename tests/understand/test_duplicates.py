@@ -17,7 +17,7 @@ from test_fingerprint import scene
 from transformed import CHANGES, Change, write_copies, write_film
 
 from coldstart.core import pipeline as pipelines
-from coldstart.core.stage import Gate, WholeStage
+from coldstart.core.stage import CatalogStage, Gate
 from coldstart.engine.report import RunReport
 from coldstart.engine.run import build, run_pipeline
 from coldstart.errors import ColdstartError
@@ -88,8 +88,8 @@ def test_the_oldest_of_those_that_come_together_is_the_original(shop: Shop) -> N
     assert report.stages[2].notes == ["2 of 4 items are copies, 2 of them new"]
     verdict = shop.store.verdicts("copies")["e"]
     assert (verdict.state, verdict.reason, verdict.detail) == ("filtered", "no_fingerprint", "prints: no_media")
-    closed = shop.store.verdicts("image")["a"]
-    assert (closed.state, closed.reason, closed.detail) == ("duplicate", "near_duplicate", "of c: 1.00 of it")
+    blocked = shop.store.verdicts("image")["a"]
+    assert (blocked.state, blocked.reason, blocked.detail) == ("duplicate", "near_duplicate", "of c: 1.00 of it")
 
 
 def test_a_newcomer_never_displaces_what_stands(shop: Shop) -> None:
@@ -157,12 +157,12 @@ def test_what_each_policy_closes(shop: Shop) -> None:
     shop.run()
     for policy in ("link", "drop"):
         stage = shop.stage(policy=policy)
-        assert isinstance(stage, WholeStage) and isinstance(stage, Gate)
-        assert {item: (why.state, str(why)) for item, why in stage.closed(shop.store).items()} == {
+        assert isinstance(stage, CatalogStage) and isinstance(stage, Gate)
+        assert {item: (why.state, str(why)) for item, why in stage.blocked(shop.store).items()} == {
             "b": ("duplicate", "near_duplicate: of a: 1.00 of it")
         }
     keep = shop.stage(policy="keep")
-    assert keep.closed(shop.store) == {}
+    assert keep.blocked(shop.store) == {}
     assert keep.originals(shop.store) == {"b": "a"}
     assert balance(shop.run(policy="keep"), "image") == (2, 0, 0, 0, 0)
 
@@ -173,7 +173,7 @@ def test_a_verdict_on_media_that_changed_since_closes_nothing(shop: Shop) -> Non
     shop.run()
     shop.offer("b", 2)
     run_pipeline(shop.store, shop.pipeline(), only=["ingest", "prints"])
-    assert shop.stage().closed(shop.store) == {} == shop.stage().originals(shop.store)
+    assert shop.stage().blocked(shop.store) == {} == shop.stage().originals(shop.store)
 
 
 def test_one_by_one_or_at_once_is_the_same(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from test_fingerprint import prints, scene
 
 from coldstart.understand.near_duplicates import (
-    ASKED,
-    LOOKS,
+    CANDIDATE_RULES,
+    QUERY_FRAMES,
     VIDEO,
     Arrival,
     CandidateIndex,
@@ -101,7 +101,7 @@ def test_the_same_shape_in_another_colour_is_not_alike() -> None:
 
 
 def screen_of(item: Sequence, media: str = "video") -> np.ndarray:
-    return candidate_frames(item.prints, item.times_s, LOOKS[media])
+    return candidate_frames(item.prints, item.times_s, CANDIDATE_RULES[media])
 
 
 def test_the_screen_finds_the_item_among_many_whatever_the_threads() -> None:
@@ -126,7 +126,7 @@ def test_what_is_screened_of_a_film() -> None:
     assert len(screen_of(film([1] * 40))) == 1  # nothing moves
     assert len(screen_of(film(list(range(16))))) == 8  # one each half second
     assert len(screen_of(film([-1] * 9))) == 0
-    assert ASKED == 8
+    assert QUERY_FRAMES == 8
 
 
 def seen_with(**films: Sequence) -> tuple[Originals, dict[str, Arrival]]:
@@ -143,25 +143,25 @@ def seen_with(**films: Sequence) -> tuple[Originals, dict[str, Arrival]]:
 def test_the_earliest_original_wins_over_a_better_one() -> None:
     whole = film(list(range(24)))
     worse = film([*range(16), *range(100, 108)])
-    seen, arrivals = seen_with(worse=worse, whole=whole, new=whole)
-    seen.add(arrivals["whole"])
-    seen.add(arrivals["worse"])
-    verdict = seen.judge(arrivals["new"])
+    originals, arrivals = seen_with(worse=worse, whole=whole, new=whole)
+    originals.add(arrivals["whole"])
+    originals.add(arrivals["worse"])
+    verdict = originals.find_original(arrivals["new"])
     assert verdict is not None
     assert (verdict.original, verdict.match.score) == ("worse", pytest.approx(16 / 24))
 
 
 def test_a_video_is_no_copy_of_a_picture() -> None:
-    seen, arrivals = seen_with(picture=Sequence(None, film([1]).prints), video=film([1] * 8))
-    seen.add(arrivals["picture"])
-    assert seen.judge(arrivals["video"]) is None
+    originals, arrivals = seen_with(picture=Sequence(None, film([1]).prints), video=film([1] * 8))
+    originals.add(arrivals["picture"])
+    assert originals.find_original(arrivals["video"]) is None
 
 
 def test_equal_media_are_copies_with_nothing_to_see_in_them() -> None:
     black = Sequence(None, prints(np.zeros((96, 96, 3), np.uint8)))
-    seen = Originals(Rules(), {"a": 0, "b": 1, "c": 2}, lambda items: [black for _ in items])
+    originals = Originals(Rules(), {"a": 0, "b": 1, "c": 2}, lambda items: [black for _ in items])
     screen = screen_of(black, "image")
-    seen.add(Arrival("a", "image", screen, frozenset({"digest"})))
-    verdict = seen.judge(Arrival("b", "image", screen, frozenset({"digest"})))
+    originals.add(Arrival("a", "image", screen, frozenset({"digest"})))
+    verdict = originals.find_original(Arrival("b", "image", screen, frozenset({"digest"})))
     assert verdict is not None and (verdict.original, verdict.match) == ("a", Match(1.0, False, 1.0, ()))
-    assert seen.judge(Arrival("c", "image", screen, frozenset({"other digest"}))) is None
+    assert originals.find_original(Arrival("c", "image", screen, frozenset({"other digest"}))) is None

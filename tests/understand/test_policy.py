@@ -141,7 +141,7 @@ def test_reading_takes_time_linear_in_the_text(packaged: WordPolicy) -> None:
     ]
     for text in hostile:
         began = time.process_time()
-        packaged.judge({"title": text})
+        packaged.find({"title": text})
         assert time.process_time() - began < 10, text[:10]
 
 
@@ -265,7 +265,7 @@ def test_a_pattern_that_is_slow_in_other_engines_takes_linear_time(pattern: str)
 
 
 def found(policy: WordPolicy, text: str, source: str = "title", language: str | None = None) -> list[str]:
-    return [finding.quote for finding in policy.judge({source: text}, language)]
+    return [finding.quote for finding in policy.find({source: text}, language)]
 
 
 def test_a_sign_needs_what_is_near_it(small: WordPolicy) -> None:
@@ -283,7 +283,7 @@ def test_an_exception_excuses_what_is_near_it(small: WordPolicy) -> None:
 
 def test_findings_say_what_where_and_by_which_sign(small: WordPolicy) -> None:
     text = "Glock for sale, calibre 45"
-    assert small.judge({"description": text, "title": text}) == [
+    assert small.find({"description": text, "title": text}) == [
         Finding("guns", 0.5, "title", "Glock for sale", 0, sign="1 glock"),
         Finding("guns", 0.5, "title", "calibre 45", 16, sign="2"),
         Finding("guns", 0.5, "description", "Glock for sale", 0, sign="1 glock"),
@@ -293,10 +293,10 @@ def test_findings_say_what_where_and_by_which_sign(small: WordPolicy) -> None:
 
 def test_signs_add_up_and_one_that_is_met_twice_counts_once(small: WordPolicy) -> None:
     once = "Glock for sale"
-    assert scores(small.judge({"title": once})) == {"guns": 0.5}
-    assert scores(small.judge(dict.fromkeys(SOURCES, f"{once}. {once}"))) == {"guns": 0.5}
-    assert scores(small.judge({"title": once, "transcript": "calibre 45"})) == {"guns": 0.75}
-    assert scores(small.judge({"title": once, "tags": "ghost gun, cheap, crêpe"})) == {"guns": 0.75, "crêpes": 0.25}
+    assert scores(small.find({"title": once})) == {"guns": 0.5}
+    assert scores(small.find(dict.fromkeys(SOURCES, f"{once}. {once}"))) == {"guns": 0.5}
+    assert scores(small.find({"title": once, "transcript": "calibre 45"})) == {"guns": 0.75}
+    assert scores(small.find({"title": once, "tags": "ghost gun, cheap, crêpe"})) == {"guns": 0.75, "crêpes": 0.25}
     assert scores([]) == {}
 
 
@@ -314,10 +314,10 @@ def test_a_long_quote_is_cut(write: Any) -> None:
 
 
 def test_a_policy_travels(packaged: WordPolicy) -> None:
-    judge: TextPolicy = packaged
-    again = pickle.loads(pickle.dumps(judge))
+    policy: TextPolicy = packaged
+    again = pickle.loads(pickle.dumps(policy))
     assert again == packaged
-    assert again.judge({"title": TEXTS[0]["text"]}) == packaged.judge({"title": TEXTS[0]["text"]}) != []
+    assert again.find({"title": TEXTS[0]["text"]}) == packaged.find({"title": TEXTS[0]["text"]}) != []
 
 
 def test_the_digest_changes_with_all_that_changes_findings(write: Any) -> None:
@@ -332,7 +332,7 @@ def test_the_digest_changes_with_all_that_changes_findings(write: Any) -> None:
 
 
 def test_packaged_policies_are_found() -> None:
-    assert list(settings.files("policies", "*.yaml")) == ["safety"]
+    assert list(settings.data_files("policies", "*.yaml")) == ["safety"]
 
 
 def test_all_faults_of_a_file_are_told_at_once(write: Any) -> None:
@@ -411,9 +411,9 @@ def test_a_policy_that_is_nowhere_is_refused() -> None:
 # -- how well the packaged policy does
 
 
-def judged(policy: WordPolicy, **texts: str) -> set[str]:
+def closing_rules(policy: WordPolicy, **texts: str) -> set[str]:
     """The rules that close an item at the shipped threshold."""
-    return {rule for rule, score in scores(policy.judge(texts)).items() if score >= THRESHOLD}
+    return {rule for rule, score in scores(policy.find(texts)).items() if score >= THRESHOLD}
 
 
 @pytest.mark.parametrize(
@@ -427,13 +427,13 @@ def judged(policy: WordPolicy, **texts: str) -> set[str]:
 def test_labelled_texts(packaged: WordPolicy, which: str, counts: tuple[int, int, int, int]) -> None:
     """Unsafe texts closed and missed, innocent texts closed and left; a changed policy changes these counts."""
     rows = [row for row in TEXTS if row["set"] == which]
-    unsafe = [bool(judged(packaged, title=row["text"])) for row in rows if row["rule"]]
-    innocent = [bool(judged(packaged, title=row["text"])) for row in rows if not row["rule"]]
+    unsafe = [bool(closing_rules(packaged, title=row["text"])) for row in rows if row["rule"]]
+    innocent = [bool(closing_rules(packaged, title=row["text"])) for row in rows if not row["rule"]]
     assert (sum(unsafe), len(unsafe) - sum(unsafe), sum(innocent), len(innocent) - sum(innocent)) == counts
 
 
 def test_every_rule_is_met_by_a_labelled_text(packaged: WordPolicy) -> None:
-    met = {rule for row in TEXTS if row["rule"] for rule in judged(packaged, title=row["text"]) if rule == row["rule"]}
+    met = {row["rule"] for row in TEXTS if row["rule"] and row["rule"] in closing_rules(packaged, title=row["text"])}
     assert met == set(packaged.rules) == {row["rule"] for row in TEXTS if row["rule"]}
 
 
@@ -443,7 +443,7 @@ def test_no_item_of_the_sample_is_closed(packaged: WordPolicy) -> None:
     assert len(rows) > 90
     for row in rows:
         texts = {"title": row.get("title") or "", "description": row.get("description") or ""}
-        assert judged(packaged, **texts, tags=", ".join(row.get("tags") or [])) == set(), row["item_id"]
+        assert closing_rules(packaged, **texts, tags=", ".join(row.get("tags") or [])) == set(), row["item_id"]
 
 
 @pytest.mark.parametrize(
@@ -462,7 +462,7 @@ def test_real_innocent_texts_are_left_alone(packaged: WordPolicy, data: Path, fi
     for row in rows:
         description = " ".join([row.get("text") or "", row.get("information") or "", *(row.get("captions") or ())])
         tags = ", ".join(row.get("tags") or ())
-        if judged(packaged, title=row.get("title") or "", description=description, tags=tags):
+        if closing_rules(packaged, title=row.get("title") or "", description=description, tags=tags):
             closed.append(row["id"])
     assert len(closed) <= limit, closed
 

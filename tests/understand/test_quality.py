@@ -165,20 +165,20 @@ def test_items_without_media_are_filtered() -> None:
     ],
 )
 def test_the_gate_says_what_is_missed(settings: Any, row: Any, reason: str, detail: str) -> None:
-    verdict = stage(**settings).closed(store(**row))["v"]
+    verdict = stage(**settings).blocked(store(**row))["v"]
     wanted = detail.format(asks="the pipeline asks for")
     assert (verdict.reason, verdict.detail, verdict.state) == (reason, wanted, "filtered")
-    assert stage(**settings).closed(store()) == {}
-    assert stage(max_black_share=None, max_frozen_share=None).closed(store(**row)) == {}
+    assert stage(**settings).blocked(store()) == {}
+    assert stage(max_black_share=None, max_frozen_share=None).blocked(store(**row)) == {}
 
 
 def test_what_has_no_meaning_closes_nothing() -> None:
     strict = stage(min_sharpness=40, max_frozen_share=0.0, need_audio=True, min_loudness_db=-60.0)
-    assert strict.closed(store(sharpness=None, frozen_share=None, has_audio=None, loudness_db=None)) == {}
+    assert strict.blocked(store(sharpness=None, frozen_share=None, has_audio=None, loudness_db=None)) == {}
 
 
 def test_thresholds_judge_and_do_not_measure() -> None:
     assert isinstance(stage(), Gate)
     assert stage(min_sharpness=40, need_audio=True).fingerprint() == stage().fingerprint()
     assert stage(pictures=2).fingerprint() != stage().fingerprint()
-    assert stage().closed(SimpleNamespace(has=lambda table: False)) == {}
+    assert stage().blocked(SimpleNamespace(has=lambda table: False)) == {}

@@ -301,8 +301,8 @@ def load_item_evidence(store: Store, pipeline: Pipeline, items: Sequence[str]) -
         return ItemEvidence(pipeline_rules(pipeline, CheckContext()))
     context = read_check_context(made.folder)
     assert context.evidence is not None, "it was read"
-    standing = PipelineState(store, pipeline)
-    vectors = {space: vectors_of(store, standing.stage(space), items) for space in context.evidence.spaces}
+    pipeline_state = PipelineState(store, pipeline)
+    vectors = {space: vectors_of(store, pipeline_state.stage(space), items) for space in context.evidence.spaces}
     seen = context.evidence.seen_values(vectors, len(items))
     sides = read_fit_items(made)
     learnt = sum(sides.get(item, ("", ""))[1] == "judged" for item in items)

@@ -1,1 +1,1 @@
-"""Fine-tune models that write: LoRA, DPO and the small vision-language model."""
+"""Fine-tune models that write descriptions: LoRA, DPO and the small vision-language model."""

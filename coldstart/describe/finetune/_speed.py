@@ -1,14 +1,11 @@
-"""Attention over a packed row, example by example: what one example does not see is not computed either.
+"""Speed up LoRA training on a CPU: attention by example in packed rows, and low-rank pairs in one `addmm`.
 
-In one piece a row of T tokens costs T² in every layer, most of it masked, and torch's fused kernel for the CPU is slow
-on the way back in bfloat16. One layer of the starter model, 512 tokens in examples of 100, forwards and back on one
-core: in one piece 33 ms (bfloat16) or 30 (float32), by examples 26 or 12, widened from bfloat16 for it 10.
+Attention over a whole row of T tokens costs T² in every layer, most of it masked, and torch's fused kernel for the CPU
+has a slow bfloat16 backward pass. One layer of the starter model, 512 tokens in examples of 100, forward and backward
+on one core: whole row 33 ms (bfloat16) or 30 (float32), by example 26 or 12, bfloat16 widened to float32 10.
 
-peft's low-rank pair in fewer passes over memory: scaled and added to the base's output by the product itself.
-
-peft computes `base(x) + B(A(x)) * scale`: a product, a multiplication and a sum, each as wide as the output, and one
-more on the way back. Here one `addmm` does all three, and its way back scales what is only r wide. A step of the
-starter model on a CPU took 0.87 times as long (median of 4 rounds, 0.81 to 0.99).
+peft computes `base(x) + B(A(x)) * scale` in three passes as wide as the output. One `addmm` does all three; a step of
+the starter model on a CPU took 0.87 times as long (median of 4 rounds, 0.81 to 0.99).
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ ATTENTION_NAME = "coldstart_packed"
 
 
 def use_packed_attention(model: Any) -> None:
-    """Let the model attend by examples wherever a batch says where they begin (`cu_seq_lens_q`), else as before."""
+    """Make a model attend example by example in batches that have `cu_seq_lens_q`; other batches as before."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
@@ -39,18 +36,18 @@ def _attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     cu_seq_lens_q: torch.Tensor | None = None,
-    **given: Any,
+    **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """As transformers' own for `sdpa`: queries `[1, H, T, D]`, keys and values `[1, G, T, D]` to `[1, T, H, D]`.
+    """Compute attention as transformers' `sdpa`: queries `[1, H, T, D]`, keys, values `[1, G, T, D]` to `[1, T, H, D]`.
 
     Args:
-        attention_mask: bool `[1, 1, T, T]`; each example gets its own square of it, sliding windows and all.
-        cu_seq_lens_q: int32 `[E + 1]`, where examples begin, and T.
+        attention_mask: bool `[1, 1, T, T]`; each example reads its own square of it, sliding windows included.
+        cu_seq_lens_q: int32 `[E + 1]`, first places of the examples, then T.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if cu_seq_lens_q is None or len(query) > 1 or cu_seq_lens_q[-1] != key.shape[2]:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **given)  # type: ignore[no-any-return]
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)  # type: ignore[no-any-return]
     sizes = cu_seq_lens_q.diff().tolist()
     begin, parts = 0, []
     with torch.autocast(query.device.type, enabled=False):
@@ -58,19 +55,19 @@ def _attend(
         for q, k, v in zip(*wide, strict=True):
             end = begin + q.shape[2]
             mask = None if attention_mask is None else attention_mask[:, :, begin:end, begin:end]
-            parts.append(sdpa_attention_forward(module, q, k, v, mask, **given)[0])
+            parts.append(sdpa_attention_forward(module, q, k, v, mask, **options)[0])
             begin = end
         return torch.cat(parts, 1).to(query.dtype), None
 
 
 def fuse_lora_layers(model: Any) -> int:
-    """Change the forward pass of peft's plain linear layers with one adapter, `default`; gives how many."""
+    """Replace the forward pass of peft's plain linear layers with one adapter, `default`; return their number."""
     from peft.tuners.lora.layer import Linear
 
-    found = [module for module in model.modules() if type(module) is Linear and _is_plain(module)]
-    for module in found:
+    layers = [module for module in model.modules() if type(module) is Linear and _is_plain(module)]
+    for module in layers:
         module.forward = MethodType(_forward, module)
-    return len(found)
+    return len(layers)
 
 
 def _is_plain(module: Any) -> bool:
@@ -83,10 +80,10 @@ def _is_plain(module: Any) -> bool:
     )
 
 
-def _forward(self: Any, given: torch.Tensor) -> torch.Tensor:
-    """float `[…, D]` to `[…, O]`."""
-    base = self.base_layer(given)
-    low = linear(self.lora_dropout["default"](given), self.lora_A["default"].weight)
+def _forward(self: Any, inputs: torch.Tensor) -> torch.Tensor:
+    """Compute the layer with its adapter: float `[…, D]` to `[…, O]`."""
+    base = self.base_layer(inputs)
+    low = linear(self.lora_dropout["default"](inputs), self.lora_A["default"].weight)
     up = self.lora_B["default"].weight
     total = torch.addmm(base.flatten(0, -2), low.flatten(0, -2), up.t(), alpha=self.scaling["default"])
     return total.view(base.shape)

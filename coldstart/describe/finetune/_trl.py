@@ -1,6 +1,6 @@
-"""TRL's `DPOTrainer` on tokens that are ready, a stop where texts grow, and progress. Importing it imports TRL.
+"""Adapt TRL's `SFTTrainer` and `DPOTrainer`: loss at completion positions, progress, early stops. Imports TRL.
 
-TRL's `SFTTrainer` with the loss on completion positions, progress, and a stop by patience; imports TRL.
+Knows nothing of items, settings or files.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from coldstart.errors import ColdstartError
 
 
 class PairTrainer(DPOTrainer):  # type: ignore[misc]
-    """Takes `prompt_ids`, `chosen_ids` and `rejected_ids` as they are: generation reads prompts the same way."""
+    """DPO trainer over rows of ready `prompt_ids`, `chosen_ids` and `rejected_ids`, tokenized as generation does."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
 
     def _send_telemetry(self) -> None:
-        """Nothing: TRL 1.16 would tell its makers of every trainer that is built."""
+        """Send nothing: TRL 1.16 would report every trainer that is built."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: the card is written where the adapter is kept."""
+        """Write no card: `coldstart.describe.finetune.card` does."""
 
 
 class AnswerLengths(TrainerCallback):  # type: ignore[misc]
-    """Measures what the model writes, and takes it back where that grew by more than `most`.
+    """Callback that measures greedy answers and restores the last weights where they grew by more than `max_growth`.
 
     Attributes:
-        before, now: mean tokens of greedy answers, before training and at the last look that counts.
-        stopped: whether it ended the training.
+        before, now: mean tokens of greedy answers, before training and at the last accepted measurement.
+        stopped: True where it ended the training.
     """
 
-    def __init__(self, rows: list[dict[str, list[int]]], tokenizer: Any, every: int, most: float) -> None:
+    def __init__(self, rows: list[dict[str, list[int]]], tokenizer: Any, every: int, max_growth: float) -> None:
         self._prompts = [row["prompt_ids"] for row in rows]
         self._limit = 2 * max(len(row[side]) for row in rows for side in ("chosen_ids", "rejected_ids"))
-        self._tokenizer, self._every, self._most = tokenizer, every, most
-        self._kept: dict[str, torch.Tensor] = {}
+        self._tokenizer, self._every, self._max_growth = tokenizer, every, max_growth
+        self._accepted: dict[str, torch.Tensor] = {}
         self.before = self.now = 0.0
         self.stopped = False
 
@@ -55,23 +55,23 @@ class AnswerLengths(TrainerCallback):  # type: ignore[misc]
             model.set_adapter("default")
         else:
             self.before = self.now = self._measure(model)
-        self._keep(model)
+        self._accept(model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if state.global_step % self._every and state.global_step < state.max_steps:
             return
         length = self._measure(model)
-        if length > (1 + self._most) * self.before:
+        if length > (1 + self._max_growth) * self.before:
             for name, weight in model.named_parameters():
-                if name in self._kept:
-                    weight.data.copy_(self._kept[name])
+                if name in self._accepted:
+                    weight.data.copy_(self._accepted[name])
             control.should_training_stop = self.stopped = True
         else:
             self.now = length
-            self._keep(model)
+            self._accept(model)
 
-    def _keep(self, model: Any) -> None:
-        self._kept = {name: one.detach().clone() for name, one in model.named_parameters() if one.requires_grad}
+    def _accept(self, model: Any) -> None:
+        self._accepted = {name: one.detach().clone() for name, one in model.named_parameters() if one.requires_grad}
 
     @torch.no_grad()
     def _measure(self, model: Any) -> float:
@@ -98,10 +98,10 @@ class AnswerLengths(TrainerCallback):  # type: ignore[misc]
 
 
 class PairProgress(TrainerCallback):  # type: ignore[misc]
-    """Counts pairs on a meter."""
+    """Callback that counts preference pairs on a progress meter."""
 
-    def __init__(self, progress: Progress, name: str, total: int, a_step: int) -> None:
-        self._progress, self._name, self._total, self._a_step = progress, name, total, a_step
+    def __init__(self, progress: Progress, name: str, total: int, step_pairs: int) -> None:
+        self._progress, self._name, self._total, self._step_pairs = progress, name, total, step_pairs
         self._open = ExitStack()
         self._shown = 0
 
@@ -109,7 +109,7 @@ class PairProgress(TrainerCallback):  # type: ignore[misc]
         self._meter = self._open.enter_context(self._progress.meter(f"{self._name}: pairs", self._total))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        done = min(self._total, state.global_step * self._a_step)
+        done = min(self._total, state.global_step * self._step_pairs)
         self._meter.advance(done - self._shown, 0, 0.0)
         self._shown = done
 
@@ -118,7 +118,7 @@ class PairProgress(TrainerCallback):  # type: ignore[misc]
 
 
 class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
-    """One training.
+    """SFT trainer with the loss at completion positions.
 
     Attributes:
         tokens: read so far, also before an interruption; session_tokens: in this process.
@@ -127,7 +127,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     """
 
     def add_progress(self, patience: int, progress: Progress | None, name: str) -> None:
-        """Stop after so many looks without a lower held-out loss; count tokens on a meter."""
+        """Stop after `patience` evaluations without a lower held-out loss; count tokens on a progress meter."""
         self.tokens = self.session_tokens = 0
         self.step_s = self.before_s = 0.0
         self.began = time.perf_counter()
@@ -159,10 +159,10 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def _send_telemetry(self) -> None:
-        """Nothing: TRL 1.16 would tell its makers of every trainer that is built."""
+        """Send nothing: TRL 1.16 would report every trainer that is built."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: the card is written where the adapter is kept."""
+        """Write no card: `coldstart.describe.finetune.card` does."""
 
 
 class _Progress(TrainerCallback):  # type: ignore[misc]
@@ -212,18 +212,18 @@ IGNORED_LABEL = -100
 
 
 def completion_loss(model: Any, inputs: dict[str, Any], tokens: Any = None) -> torch.Tensor:
-    """Mean negative log-likelihood of the labelled tokens, the vocabulary scored where there are labels alone.
+    """Return the mean negative log-likelihood of labelled tokens, computing logits at labelled positions alone.
 
     Args:
         inputs: `input_ids` int64 `[B, T]`, `labels` `[B, T]` with `IGNORED` where no loss is, and what else the model
             takes.
-        tokens: divide by so many; None: by those of this batch.
+        tokens: divisor of the sum; None: the labelled tokens of this batch.
     """
     inputs = dict(inputs)
     targets = inputs.pop("labels")[:, 1:]
     places = (targets != IGNORED_LABEL).any(0).nonzero()[:, 0]
     logits = model(**inputs, use_cache=False, logits_to_keep=places).logits
-    wanted = targets[:, places]
-    total = cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), ignore_index=IGNORED_LABEL, reduction="sum")
-    count = (wanted != IGNORED_LABEL).sum() if tokens is None else torch.as_tensor(tokens, device=total.device)
+    labels = targets[:, places]
+    total = cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED_LABEL, reduction="sum")
+    count = (labels != IGNORED_LABEL).sum() if tokens is None else torch.as_tensor(tokens, device=total.device)
     return total / count.clamp(min=1)

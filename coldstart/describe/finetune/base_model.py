@@ -1,7 +1,4 @@
-"""The model that an adapter is learnt on: `starter` or `hf:NAME_OR_PATH`, as it is trained and merged.
-
-Libraries that train, kept from printing, from drawing bars and from changing the random numbers of the caller.
-"""
+"""Load the base model of an adapter, `starter` or `hf:NAME_OR_PATH`, and suppress the output of training libraries."""
 
 from __future__ import annotations
 
@@ -24,10 +21,10 @@ _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A model in memory.
+    """Base model in memory.
 
     Attributes:
-        name: what was asked for.
+        name: as requested.
         model: transformers' own, frozen.
         tokenizer: its tokenizer, padding on the right.
         processor: of a vision-language model; None for one that reads text alone.
@@ -40,11 +37,11 @@ class BaseModel:
 
 
 def load_base(name: str, device: torch.device, dtype: torch.dtype, quantize: str = "") -> BaseModel:
-    """Load one, for training or for merging.
+    """Load a base model for training or for merging.
 
     Raises:
-        ColdstartError: the name is of no model that can be tuned, its files are not on this machine, or `quantize` asks
-            for what does not run here.
+        ColdstartError: the name is of no model that can be tuned, its files are not on this machine, or `quantize` does
+            not run here.
     """
     prefix, _, rest = name.partition(":")
     if quantize:
@@ -110,12 +107,12 @@ def _require_4bit(name: str, device: torch.device) -> None:
 
 
 _IGNORED_WARNINGS = ("`is_gradient_checkpointing` is deprecated",)
-"""What one library says of another's call."""
+"""Warnings of one training library about calls of another."""
 
 
 @contextmanager
 def suppress_output(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed all generators of random numbers, and give them back as they were; no bars and no advice meanwhile."""
+    """Run a block without progress bars and warnings, seeded; random states and log levels are restored after it."""
     import datasets
     from transformers.utils import logging
 

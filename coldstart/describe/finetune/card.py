@@ -1,4 +1,4 @@
-"""The card of a tuned writer, for people: what it learnt from, how, and what it wrote before and after."""
+"""Write the model card of a fitted writer: its data, settings, losses, and texts before and after the fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SHOWN = 5
 
 
 def fit_summary(card: Mapping[str, Any]) -> str:
-    """One line on a fit."""
+    """Return one line about a fit."""
     items = card["items"]
     learnt = (
         f"{card['generator']} learnt from {items['train']} items ({card['lessons']} lessons) in {card['seconds']:.0f} s"
@@ -29,7 +29,7 @@ def _share(value: float | None) -> str:
 
 
 def model_card(name: str, card: Mapping[str, Any]) -> str:
-    """Markdown. Texts of items are quoted as code, so that nothing in them is markup."""
+    """Return the card as Markdown; texts of items are quoted as code, so that nothing in them is markup."""
     lines = [
         f"# {name}",
         "",

@@ -1,6 +1,6 @@
-"""Items that a writer can learn from: their rows, what of them is told, and which of them belong together.
+"""Collect items for the fit of a writer, group them for the split, and build prompt/completion pairs.
 
-Lessons: an item as a cold one would come, and what is known of it, as prompt and completion.
+A prompt shows fields that a cold item would have; the completion states what the record holds besides them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import PipelineState
 
 MAX_VALUES = 500
-"""An attribute that was seen to have more values than this stays open."""
+"""Most values of an attribute that are listed; with more it stays open."""
 
 
 @dataclass(frozen=True)
 class FitItems:
-    """Item -> the key of what is learnt from it, the verdict on every other, and the rows with their evidence."""
+    """Items of a fit: item -> key, ledger rows of the items left out, and rows with their evidence."""
 
     keys: Mapping[str, str]
     verdicts: Mapping[str, LedgerRow]
@@ -45,27 +45,27 @@ class FitItems:
 def fit_items(
     store: Store, pipeline: Pipeline, stage: str, key: str, given: frozenset[str], *, space: str | None
 ) -> FitItems:
-    """What a fit would learn from now.
+    """Collect the items that a fit can use now.
 
     Args:
         key: of the fit's settings.
-        given: the fields that a cold item may have; what is told besides them is what is learnt.
+        given: fields that a cold item may have; the record's other fields are what completions state.
         space: an embed stage whose failures leave items out, since their pictures cannot be read.
     """
-    standing = PipelineState(store, pipeline)
-    rows = item_rows(store, pipeline, stage, standing)
-    closed = standing.closed(stage)
+    pipeline_state = PipelineState(store, pipeline)
+    rows = item_rows(store, pipeline, stage, pipeline_state)
+    blocked = pipeline_state.blocked(stage)
     evidence = pipeline.before(stage, "understand.evidence")
-    heard = standing.of(evidence) if evidence else None
-    looked = standing.of(space).settled if space else {}
+    evidence_state = pipeline_state.of(evidence) if evidence else None
+    unreadable = pipeline_state.of(space).settled if space else {}
     keys: dict[str, str] = {}
     verdicts: dict[str, LedgerRow] = {}
     for item, own in store.keys(ITEMS).items():
-        row_key = chain(key, f"{own}\n{heard.key_of(item) if heard else ''}")
-        if item in closed:
-            why = closed[item]
-        elif item in looked:
-            why = Reject("no_picture", f"{space}: {looked[item].reason}", "filtered")
+        row_key = chain(key, f"{own}\n{evidence_state.key_of(item) if evidence_state else ''}")
+        if item in blocked:
+            why = blocked[item]
+        elif item in unreadable:
+            why = Reject("no_picture", f"{space}: {unreadable[item].reason}", "filtered")
         elif not target_description(rows[item], pipeline.attributes.of(rows[item]["category"]), given):
             why = Reject("nothing_told", "its record states no attribute and has no description", "filtered")
         else:
@@ -75,13 +75,13 @@ def fit_items(
     return FitItems(keys, verdicts, rows)
 
 
-def item_rows(store: Store, pipeline: Pipeline, stage: str, standing: PipelineState) -> dict[str, Row]:
-    """Every item's row, with what was found in its media under `evidence`."""
+def item_rows(store: Store, pipeline: Pipeline, stage: str, pipeline_state: PipelineState) -> dict[str, Row]:
+    """Read the row of every item, with transcript and screen text under `evidence`."""
     if not store.has(ITEMS):
         return {}
     evidence = pipeline.before(stage, "understand.evidence")
     heard: dict[str, Row] = {}
-    if evidence and (fresh := standing.of(evidence).fresh):
+    if evidence and (fresh := pipeline_state.of(evidence).fresh):
         found = store.read(f"stage.{evidence}", ["item_id", "transcript", "screen_text"]).to_pylist()
         heard = {row["item_id"]: row for row in found if row["item_id"] in fresh}
     return {row["item_id"]: {**row, "evidence": heard.get(row["item_id"])} for row in store.read(ITEMS).to_pylist()}
@@ -97,7 +97,7 @@ def split_groups(
     space: str | None,
     threshold: float | None,
 ) -> NDArray[np.int64]:
-    """The group of each item, int64 `[I]`: items that share a field of `group_by` or a medium, and near copies.
+    """Group items for the split, int64 `[I]`: those that share a field of `group_by` or a medium, and near copies.
 
     Args:
         space: an embed stage of pictures, whose vectors of cosine `threshold` or more join items.
@@ -112,7 +112,7 @@ def split_groups(
 
 
 def observed_values(rows: Sequence[Row], attributes: Attributes) -> dict[str, dict[str, list[str]]]:
-    """Category -> attribute -> the values that records state, the most frequent first, where none are listed."""
+    """Collect values that records state: category -> attribute -> values, the most frequent first."""
     counts: dict[str, dict[str, Counter[str]]] = {category: {} for category in attributes.root}
     for category, named in attributes.root.items():
         for row in rows:
@@ -139,31 +139,32 @@ def build_sft_examples(
     seed: int,
     prose: bool,
 ) -> list[Example]:
-    """`views` lessons an item, in the order of the rows: the first shows all of `given`, each further one leaves fields
-    out at random, so that a writer learns to do without. A view that shows nothing more than one before it is left
-    out, and so is one without words where the generator has no eyes.
+    """Build prompt/completion pairs, up to `views` an item, in the order of the rows.
+
+    The first view shows all of `given`, each further one drops fields at random (field dropout). Left out are views with
+    the text fields of an earlier one, and views without text where the generator takes no pictures.
 
     Args:
-        drop: field -> how often it is left out of a further view.
+        drop: field -> probability that a further view drops it.
         seed: of the draws, which depend on it, the item and the view alone.
-        prose: whether an item's own description may be what the summary should say.
+        prose: use an item's own description as the summary where it is hidden.
     """
-    sighted = generator.image_transform is not None and "picture" in given
-    asked, completions, items = [], [], []
+    takes_pictures = generator.image_transform is not None and "picture" in given
+    inputs, completions, items = [], [], []
     for row in rows:
-        done = set()
+        seen = set()
         for view in range(views):
             draw = random.Random(f"{seed} {row['item_id']} {view}")
-            kept = frozenset(name for name in sorted(given) if view == 0 or draw.random() >= drop.get(name, 0.0))
-            one = PromptBuilder(prompts, attributes, kept)(row)
-            told = tuple(sorted(name for name in TEXT_FIELDS if one.values[name]))
-            if told in done or not (told or sighted):
+            shown = frozenset(name for name in sorted(given) if view == 0 or draw.random() >= drop.get(name, 0.0))
+            one = PromptBuilder(prompts, attributes, shown)(row)
+            fields = tuple(sorted(name for name in TEXT_FIELDS if one.values[name]))
+            if fields in seen or not (fields or takes_pictures):
                 continue
-            done.add(told)
-            asked.append(one)
+            seen.add(fields)
+            inputs.append(one)
             completions.append(target_description(row, one.stated, given, prose=prose).dumps(one.prompt.output))
             items.append(row["item_id"])
     return [
         Example(item, request.system, request.prompt, completion)
-        for item, request, completion in zip(items, build_requests(asked, generator), completions, strict=True)
+        for item, request, completion in zip(items, build_requests(inputs, generator), completions, strict=True)
     ]

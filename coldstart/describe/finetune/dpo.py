@@ -1,8 +1,8 @@
-"""Preference pairs, and an adapter that goes on from them: direct preference optimisation (Rafailov et al. 2023).
+"""Choose preference pairs and train an adapter on them: direct preference optimisation (Rafailov et al. 2023).
 
-Two texts of one prompt teach which is better; the adapter as it was is the reference that holds the new one back. The
-loss pays for length where the better texts are longer, so pairs are of one length and what the model writes is measured
-while it learns. Runs in one process, on text, through TRL's `DPOTrainer`.
+A pair is a better and a worse text of one prompt; the adapter before the training is the reference. The loss rewards
+length where the better texts are longer, so pairs are of like length and the length of greedy answers is measured
+during the training. Runs in one process, on text, with TRL's `DPOTrainer`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from coldstart.errors import ColdstartError
 from coldstart.generators import _chat_template
 
 _MEASURED_PROMPTS = 8
-"""Prompts whose greedy answers are measured."""
+"""Number of prompts whose greedy answers are measured."""
 _EVALUATIONS = 4
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answers to one prompt; `system` and `prompt` as a `Request` has them."""
+    """Preference pair: two answers to one prompt; `system` and `prompt` as in a `Request`."""
 
     item_id: str
     system: str
@@ -49,15 +49,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class DpoResult:
-    """What a training made.
+    """Adapter of a DPO training, and its figures.
 
     Attributes:
         folder: holds `adapter/`.
         steps: done.
-        history: of each look its `step`, `seconds`, `loss`, `margin` (of the implicit rewards) and `accuracy` (share of
+        history: of each step its `step`, `loss`, `margin` (of the implicit rewards) and `accuracy` (share of
             pairs whose better text is preferred).
-        length_before, length: mean tokens of what the model writes to some of the prompts, before and at the end.
-        stopped: because texts grew by more than `max_growth`; the adapter is then that of the last look before.
+        length_before, length: mean tokens of greedy answers to some of the prompts, before and at the end.
+        stopped: True where answers grew by more than `max_growth`; the adapter is then that of the measurement before.
     """
 
     folder: Path
@@ -70,14 +70,14 @@ class DpoResult:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def files(self) -> dict[str, bytes]:
-        """The adapter's files by name, `adapter/…`."""
+        """Return the adapter's files by path, `adapter/…`."""
         return {f"{ADAPTER}/{path.name}": path.read_bytes() for path in sorted((self.folder / ADAPTER).iterdir())}
 
 
 def choose_pair(
     texts: Sequence[str], scores: Sequence[float], *, margin: float = 0.1, slack: float = 0.2
 ) -> tuple[int, int] | None:
-    """Places of the best and the worst of several texts to one prompt; None where they teach nothing.
+    """Choose the best and the worst of several texts of one prompt, as places; None where no two differ by enough.
 
     The worst is the one of the lowest score among those at least `margin` below the best and as long as it, give or
     take the share `slack` of its characters. Of equal scores the first counts.
@@ -112,24 +112,24 @@ def train_dpo(
     progress: Progress | None = None,
     name: str = "finetune.describe",
 ) -> DpoResult:
-    """Go on from an adapter with preferences; killed and called again, it goes on from its last checkpoint.
+    """Train an adapter further on preference pairs; a killed training resumes from its last checkpoint.
 
     Args:
-        base: what the adapter was learnt on.
+        base: base model of the adapter.
         adapter: folder of peft's two files; it stays as it is.
         seed: of the order of pairs and of dropout.
-        folder: the training's own; what another left there is dropped.
+        folder: of this training alone; files of another training there are removed.
         progress: `meter(name, total)` counts pairs.
 
     Raises:
-        ColdstartError: there are no pairs, or the base is not here.
+        ColdstartError: there are no pairs, or the base is not on this machine.
     """
     if not pairs:
         raise ColdstartError(f"{name}: no preference pairs: no item's best and worst text differ by enough")
     narrow = sft_dtype(device, dtype)
     weights = (adapter / "adapter_model.safetensors").read_bytes()
-    asked = [[asdict(one) for one in pairs], base, settings.counted(), seed, str(narrow), sha256(weights).hexdigest()]
-    job = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    inputs = [[asdict(one) for one in pairs], base, settings.counted(), seed, str(narrow), sha256(weights).hexdigest()]
+    job = sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     note = folder / "job.json"
     if not note.is_file() or json.loads(note.read_bytes()) != {"job": job}:
         shutil.rmtree(folder, ignore_errors=True)
@@ -193,8 +193,8 @@ def _build_trainer(
         for pair in pairs
     ]
     at_once = min(settings.micro_batch, settings.batch_size)
-    gathered = max(1, settings.batch_size // at_once)
-    every = max(1, round(len(rows) / (at_once * gathered) / _EVALUATIONS))
+    accumulated = max(1, settings.batch_size // at_once)
+    every = max(1, round(len(rows) / (at_once * accumulated) / _EVALUATIONS))
     args = DPOConfig(
         output_dir=str(folder / "checkpoints"),
         beta=settings.beta,
@@ -203,7 +203,7 @@ def _build_trainer(
         warmup_steps=settings.warmup,
         lr_scheduler_type="cosine",
         per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=gathered,
+        gradient_accumulation_steps=accumulated,
         max_length=None,
         bf16=dtype == torch.bfloat16,
         **checkpointing_arguments(DPOConfig, settings.gradient_checkpointing),
@@ -220,11 +220,11 @@ def _build_trainer(
     )
     if args.n_gpu > 1:
         args._n_gpu = 1
-    made = PairTrainer(model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
-    made.remove_callback(PrinterCallback)
-    made.remove_callback(ProgressCallback)
+    trainer = PairTrainer(model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
     lengths = AnswerLengths(rows[:_MEASURED_PROMPTS], tokenizer, every, settings.max_growth)
-    made.add_callback(lengths)
+    trainer.add_callback(lengths)
     if progress is not None:
-        made.add_callback(PairProgress(progress, name, len(rows) * settings.epochs, at_once * gathered))
-    return made, model, lengths
+        trainer.add_callback(PairProgress(progress, name, len(rows) * settings.epochs, at_once * accumulated))
+    return trainer, model, lengths

@@ -1,9 +1,7 @@
-"""An adapter melted into its base: a folder that transformers and vLLM load without peft. And whether it still agrees.
+"""Merge the adapter of `finetune.describe` into its base, and verify that the merged model writes the same texts.
 
-Weights are added up in float32 and written in the format asked for; float32 keeps the sum as it is, bfloat16 halves the
-files and rounds it.
-
-What `finetune.describe` made, merged into its base and written out; only kept where it still writes the same.
+The merged folder loads in transformers and vLLM without peft. Weights are added in float32 and written in the requested
+dtype; bfloat16 halves the files and rounds the sum. A merged model that writes other texts is removed.
 """
 
 from __future__ import annotations
@@ -40,20 +38,20 @@ CPU = torch.device("cpu")
 
 
 def merge_adapter(base: str, adapted: Path, out: Path, *, dtype: str = "float32") -> Path:
-    """Write weights (safetensors), configurations, tokenizer and chat template of base and adapter as one model.
+    """Merge base and adapter into one model folder: weights (safetensors), configurations, tokenizer, chat template.
 
     Args:
-        base: what the adapter was learnt on: `starter` or `hf:NAME_OR_PATH`.
+        base: base model of the adapter: `starter` or `hf:NAME_OR_PATH`.
         adapted: folder that holds `adapter/`.
         out: a new folder; it appears when all is written.
         dtype: float32, bfloat16 or float16.
 
     Raises:
-        ColdstartError: there is no adapter, it does not fit the base, or `out` is there already.
+        ColdstartError: there is no adapter, it does not fit the base, or `out` exists.
     """
     place = _local.find_adapter(adapted)
     if out.exists():
-        raise ColdstartError(f"{out} is there already: name a new folder for the merged model")
+        raise ColdstartError(f"{out} exists: name a new folder for the merged model")
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     with suppress_output(0, CPU):
@@ -69,11 +67,11 @@ def merge_adapter(base: str, adapted: Path, out: Path, *, dtype: str = "float32"
 
 @dataclass(frozen=True)
 class MergeCheck:
-    """What was compared.
+    """Result of a check that several ways of generating write the same texts.
 
     Attributes:
-        ways: their names, the first is what the others are held against.
-        prompts: how many.
+        ways: their names, the reference first.
+        prompts: number of compared prompts.
     """
 
     ways: tuple[str, ...]
@@ -81,11 +79,11 @@ class MergeCheck:
 
 
 def verify_merge(texts: Mapping[str, Sequence[str]]) -> MergeCheck:
-    """Hold the texts of every way against those of the first, letter by letter.
+    """Verify that the texts of every way equal those of the first, letter by letter.
 
-    The rule is strict: take greedy texts made in float32 of weights kept in float32. There, ways that compute the same
-    differ by a few millionths of a logit, and a different text says that they do not compute the same. In narrow
-    formats near ties fall either way, and this would tell rounding from fault no more.
+    The rule is strict: take greedy texts made in float32 of weights kept in float32. There, equal
+    computations differ by a few millionths of a logit, so that a different text shows another computation. In narrow
+    formats near ties fall either way, and rounding could not be told from a fault.
 
     Raises:
         ColdstartError: a text differs; the first prompt at which one does is named, with the place and both texts.
@@ -111,7 +109,7 @@ def verify_merge(texts: Mapping[str, Sequence[str]]) -> MergeCheck:
 def greedy_texts(
     tuned: Generator, merged: Generator, requests: Sequence[Request], max_new_tokens: int
 ) -> dict[str, list[str]]:
-    """Greedy texts of the adapter alone, of the adapter in one batch, and of the merged model, for `agree`.
+    """Generate greedy texts of the adapter one by one and in a batch, and of the merged model.
 
     Args:
         tuned: base with adapter; merged: the exported model; both in float32.
@@ -129,34 +127,33 @@ def greedy_texts(
         "merged model": [merged.generate([request], sampling)[0] for request in requests],
     }
     texts: dict[str, list[str]] = {}
-    for way, made in answers.items():
-        for place, one in enumerate(made):
+    for way, generations in answers.items():
+        for place, one in enumerate(generations):
             if isinstance(one, Reject):
                 raise ColdstartError(f"prompt {place + 1} of {len(requests)}: {way} cannot answer: {one}")
-        texts[way] = [one.text for one in made if not isinstance(one, Reject)]
+        texts[way] = [one.text for one in generations if not isinstance(one, Reject)]
     return texts
 
 
 def export_model(store: Store, pipeline: Pipeline, out: Path, prompts: int, progress: Progress) -> dict[str, Any]:
-    """Write the merged model, and see that adapter, merged model and batches write the same, first of held-out items.
+    """Export the merged model after verifying on prompts, held-out items first, that it writes the same texts.
 
     Args:
-        out: a new folder; where the three ways disagree it is not left behind.
+        out: a new folder; it is not created where the three ways differ.
         progress: its `meter(name, total)` counts the three ways.
 
     Returns:
         `folder`, `size_bytes`, `prompts`, and `agreement`, a line.
 
     Raises:
-        ColdstartError: nothing was fitted, it cannot be merged, `out` is there already, or a text differs.
+        ColdstartError: nothing was fitted, it cannot be merged, `out` exists, or a text differs.
     """
-
     names = [spec.name for spec in pipeline.of_kind(FINETUNE)]
     made = store.artifacts.newest(names[-1]) if names else None
     if made is None:
         raise ColdstartError(f"workspace {store.uri} has no fit to export: run `coldstart finetune describe`")
     if out.exists():
-        raise ColdstartError(f"{out} is there already: name a new folder for the merged model")
+        raise ColdstartError(f"{out} exists: name a new folder for the merged model")
     writing = read_writer_config(made.folder, pipeline.attributes)
     if requires_fit(writing.generator):
         raise ColdstartError(
@@ -167,19 +164,19 @@ def export_model(store: Store, pipeline: Pipeline, out: Path, prompts: int, prog
     first = sorted(sides, key=lambda item: sides[item] != "test")  # held-out ones, then others
     rows = item_rows(store, pipeline, names[-1], PipelineState(store, pipeline))
     chosen = [rows[item] for item in first if item in rows][:prompts]
-    ask = PromptBuilder(
+    builder = PromptBuilder(
         load_prompts(names[-1], writing.prompt or {}), writing.attributes, given_fields(names[-1], writing.given)
     )
     device = pipeline.engine.device
     tuned = generators.load(writing.generator, device=device, dtype="float32", adapter=made.folder, merge=False)
-    asked = build_requests([ask(row) for row in chosen], tuned)
+    requests = build_requests([builder(row) for row in chosen], tuned)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent) as draft:
-        with progress.meter(f"export: {len(asked)} prompts three ways", 2) as meter:
+        with progress.meter(f"export: {len(requests)} prompts three ways", 2) as meter:
             folder = merge_adapter(writing.generator, made.folder, Path(draft) / "model")
             meter.advance(1, 0, 0.0)
             merged = generators.load(f"hf:{folder}", device=device, dtype="float32")
-            longest = max(one.max_new_tokens for one in ask.prompts.values())
-            agreement = verify_merge(greedy_texts(tuned, merged, asked, longest))
+            longest = max(one.max_new_tokens for one in builder.prompts.values())
+            agreement = verify_merge(greedy_texts(tuned, merged, requests, longest))
             meter.advance(1, 0, 0.0)
         (folder / "MODEL_CARD.md").write_bytes((made.folder / "MODEL_CARD.md").read_bytes())
         shutil.move(folder, out)

@@ -1,6 +1,6 @@
-"""One fit of a writer: items in, an adapter with its card out. Knows no table.
+"""Run one fit of a writer, supervised or by preferences: items in, an adapter with its card out. Knows no table.
 
-Preferences of the checks: of several texts of an item the best and the worst, from which an adapter goes on.
+Preferences come from the checks: of several texts of an item the best and the worst make a pair.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,20 +41,20 @@ MAX_SAMPLES = 8
 
 
 def requires_fit(generator: str) -> bool:
-    """Whether a generator can write nothing before it is fitted."""
+    """Tell whether a generator cannot write before it is fitted."""
     return generator.partition(":")[0] == "starter-vlm"
 
 
 @dataclass(frozen=True)
 class DescribeFit:
-    """One fit.
+    """One fit of a writer, ready to run.
 
     Attributes:
         name: of the stage.
         generator: as it is before the fit.
         prompts: kind of item -> prompt; given: fields that a cold item may have.
-        folder: where a killed fit goes on from.
-        progress: as stages take it.
+        folder: state from which a killed fit resumes.
+        progress: see `coldstart.core.progress`.
     """
 
     name: str
@@ -69,14 +69,14 @@ class DescribeFit:
     def fit(
         self, rows: Sequence[Row], keys: Sequence[str], groups: NDArray[np.int64], earlier: Path | None
     ) -> tuple[dict[str, bytes], dict[str, Any]]:
-        """Train on the `train` part, stop by `valid`, and look at some of `test`, before and after.
+        """Train on part `train`, stop early by `valid`, and describe some items of `test` before and after.
 
         Args:
-            rows: of the items, evidence in them; keys: of what is learnt from each; groups: int64 `[I]`.
-            earlier: the fit that preferences go on from.
+            rows: of the items, evidence in them; keys: their row keys; groups: int64 `[I]`.
+            earlier: folder of the fit that `method: dpo` continues.
 
         Returns:
-            The files of the artifact, and what its report says: `summary` is one line.
+            Files of the artifact, and its report; `summary` is one line.
         """
         from coldstart.metrics.splits import split
 
@@ -84,14 +84,14 @@ class DescribeFit:
         shares = {"test": self.settings.test_share, "valid": self.settings.valid_share}
         shares["train"] = 1 - sum(shares.values())
         parts = split(groups, ids, shares, self.settings.seed)
-        learnt_from = self._some(parts["train"])
+        train_places = self._sample(parts["train"])
         train, valid, test = (
-            [rows[place] for place in places] for places in (learnt_from, parts["valid"], parts["test"])
+            [rows[place] for place in places] for places in (train_places, parts["valid"], parts["test"])
         )
         values = observed_values(train, self.pipeline.attributes)
         attributes = self.pipeline.attributes.with_values(values)
-        examples = self._lessons(train, attributes, self.settings.views)
-        checked = self._lessons(valid, attributes, 1)
+        examples = self._examples(train, attributes, self.settings.views)
+        checked = self._examples(valid, attributes, 1)
         trained, about = self._train(
             examples, checked, {row["item_id"]: row for row in (*train, *valid)}, attributes, earlier
         )
@@ -103,18 +103,18 @@ class DescribeFit:
             "given": sorted(self.given),
             "values": values,
             "data": digest(list(keys)),
-            "items": {part: len(places) for part, places in {**parts, "train": learnt_from}.items()},
+            "items": {part: len(places) for part, places in {**parts, "train": train_places}.items()},
             "lessons": len(examples),
             "method": self.settings.method,
             **about,
         }
         files = {**trained, ITEMS_FILE: items_file(ids, keys, groups, parts)}
-        card |= self._judged(test[: self.settings.judged], files, attributes)
+        card |= self._describe_held_out(test[: self.settings.judged], files, attributes)
         files[CARD] = _json(card)
         files["MODEL_CARD.md"] = model_card(self.name, card).encode()
         return files, {**card, "summary": fit_summary(card)}
 
-    def _lessons(self, rows: Sequence[Row], attributes: Attributes, views: int) -> list[Example]:
+    def _examples(self, rows: Sequence[Row], attributes: Attributes, views: int) -> list[Example]:
         return build_sft_examples(
             rows,
             self.generator,
@@ -137,12 +137,12 @@ class DescribeFit:
     ) -> tuple[dict[str, bytes], dict[str, Any]]:
         """Files of the adapter, and `training`, `seconds`, `valid_loss` (`before` and `after`) and more of the card."""
         if self.settings.method == "dpo":
-            return self._prefer(rows, attributes, earlier)
+            return self._train_dpo(rows, attributes, earlier)
         if requires_fit(self.settings.generator):
-            return self._tune_eyes(examples, valid, rows)
-        return self._tune(examples, valid, rows)
+            return self._train_vlm(examples, valid, rows)
+        return self._train_lora(examples, valid, rows)
 
-    def _tune_eyes(
+    def _train_vlm(
         self, examples: Sequence[Example], valid: Sequence[Example], rows: Mapping[str, Row]
     ) -> tuple[dict[str, bytes], dict[str, Any]]:
         from coldstart.describe.finetune.fit_vlm import fit_vlm
@@ -151,7 +151,7 @@ class DescribeFit:
             self.generator,
             examples,
             valid,
-            self._looks(rows),
+            self._picture_loader(rows),
             self.settings.vision,
             seed=self.settings.seed,
             engine=self.pipeline.engine,
@@ -159,13 +159,13 @@ class DescribeFit:
             meter=lambda what, total: self.progress.meter(f"{self.name}: {what}", total),
         )
 
-    def _prefer(
+    def _train_dpo(
         self, rows: Mapping[str, Row], attributes: Attributes, earlier: Path | None
     ) -> tuple[dict[str, bytes], dict[str, Any]]:
 
         return train_preferences(self, list(rows.values()), attributes, earlier)
 
-    def _tune(
+    def _train_lora(
         self, examples: Sequence[Example], valid: Sequence[Example], rows: Mapping[str, Row]
     ) -> tuple[dict[str, bytes], dict[str, Any]]:
         from coldstart.describe.finetune import lora
@@ -173,8 +173,8 @@ class DescribeFit:
         settings = self.settings.training
         counted = self.generator.count_tokens([text for one in examples for text in (one.prompt, one.completion)])
         settings = settings.model_copy(update={"batch_tokens": batch_tokens(settings.batch_tokens, sum(counted))})
-        looks = self._looks(rows) if self.generator.image_transform is not None else None
-        made = lora.train_lora(
+        pictures = self._picture_loader(rows) if self.generator.image_transform is not None else None
+        result = lora.train_lora(
             examples,
             valid,
             self.settings.generator,
@@ -184,36 +184,38 @@ class DescribeFit:
             dtype=self.pipeline.engine.dtype,
             folder=self.folder,
             progress=self.progress,
-            pictures=looks,
+            pictures=pictures,
             name=self.name,
         )
-        return made.files(), {
+        return result.files(), {
             "training": settings.model_dump(exclude={"processes"}),
-            "seconds": made.seconds,
-            "tokens": made.tokens,
-            "tokens_s": made.tokens_s,
-            "steps": made.steps,
-            "left_out": made.left_out,
-            "valid_loss": _losses(made.valid_before, made.valid_loss),
-            "history": made.history,
+            "seconds": result.seconds,
+            "tokens": result.tokens,
+            "tokens_s": result.tokens_s,
+            "steps": result.steps,
+            "left_out": result.left_out,
+            "valid_loss": _losses(result.valid_before, result.valid_loss),
+            "history": result.history,
         }
 
-    def _looks(self, rows: Mapping[str, Row]) -> Callable[[str], Sequence[NDArray[np.uint8]]]:
-        """Pictures of an item as the generator is shown them, decoded whenever they are asked for."""
+    def _picture_loader(self, rows: Mapping[str, Row]) -> Callable[[str], Sequence[NDArray[np.uint8]]]:
+        """Return a function from an item to its pictures for the generator, decoded at each call."""
         transform = self.generator.image_transform
         assert transform is not None, "it takes pictures"
         limits = Limits(**self.pipeline.media.limits())
-        look = LoadPictures(transform, limits, self.settings.frames, "uniform", self.settings.pictures)
-        return lambda item: look(rows[item])[0].images
+        load = LoadPictures(transform, limits, self.settings.frames, "uniform", self.settings.pictures)
+        return lambda item: load(rows[item])[0].images
 
-    def _some(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _sample(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         most = self.settings.max_items
         if most is None or len(places) <= most:
             return places
         return np.sort(np.random.default_rng(self.settings.seed).choice(places, most, replace=False))
 
-    def _judged(self, rows: Sequence[Row], files: Mapping[str, bytes], attributes: Attributes) -> dict[str, Any]:
-        """What is written of items that were held out, before and after: `judged` and `samples` of the card."""
+    def _describe_held_out(
+        self, rows: Sequence[Row], files: Mapping[str, bytes], attributes: Attributes
+    ) -> dict[str, Any]:
+        """Describe held-out items before and after the fit: `judged` and `samples` of the card."""
         before: list[Generation | Reject] | None = None
         if rows and not requires_fit(self.settings.generator):
             before = self.writer(self.generator, attributes).write(rows, self.given)
@@ -239,37 +241,37 @@ class DescribeFit:
         ]
         shares = {
             "items": len(rows),
-            "before": None if before is None else self._right(rows, before, attributes),
-            "after": self._right(rows, after, attributes),
+            "before": None if before is None else self._share_right(rows, before, attributes),
+            "after": self._share_right(rows, after, attributes),
         }
         return {"judged": shares, "samples": samples}
 
     def writer(self, generator: Generator, attributes: Attributes) -> Writer:
-        """One that is asked as the fit asks."""
+        """Return a writer with the prompts of the fit."""
         limits = Limits(**self.pipeline.media.limits())
         return Writer(
             generator, self.prompts, attributes, Rules(), limits, self.settings.frames, self.settings.pictures
         )
 
-    def _right(
+    def _share_right(
         self, rows: Sequence[Row], written: Sequence[Generation | Reject], attributes: Attributes
     ) -> float | None:
-        """Share of the attributes that records state which are written so; None where they state none."""
+        """Return the share of recorded attributes that texts state alike; None where records state none."""
         stated = right = 0
         for row, generation in zip(rows, written, strict=True):
             known = attributes.of(row["category"] if "category" in self.given else None)
-            told: Mapping[str, str] = {}
+            stated_values: Mapping[str, str] = {}
             if not isinstance(generation, Reject):
                 with suppress(ValueError):
-                    told = parse(generation.text, self.prompts[row["kind"]].output).attributes
+                    stated_values = parse(generation.text, self.prompts[row["kind"]].output).attributes
             for name, value in recorded_values(row, known).items():
                 stated += 1
-                right += name in told and known[name].canonical(told[name]) == value
+                right += name in stated_values and known[name].canonical(stated_values[name]) == value
         return right / stated if stated else None
 
 
 def write_files(files: Mapping[str, bytes], folder: Path) -> None:
-    """Files by their paths, written into a folder."""
+    """Write files by their paths into a folder."""
     for path, data in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
@@ -287,34 +289,30 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False).encode()
 
 
-if TYPE_CHECKING:
-    pass
-
-
 def train_preferences(
     fit: DescribeFit, rows: Sequence[Row], attributes: Attributes, earlier: Path | None
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Files of the adapter after preferences, and what its card says.
+    """Train an adapter on preference pairs of the checks; return its files and entries of the card.
 
     Args:
-        rows: of items that the first fit learnt from; earlier: its folder.
+        rows: training items of the earlier fit; earlier: its folder.
 
     Raises:
-        ColdstartError: there is no fit to go on from, it is one of another generator or of eyes, or no two texts of an
-            item differ by enough.
+        ColdstartError: there is no earlier fit, it is of another generator or of a vision-language one, or no two texts of
+            an item differ by enough.
     """
     from coldstart.describe.finetune import dpo
 
     settings = fit.settings.preference
     if earlier is None:
         raise ColdstartError(
-            f"{fit.name}.method=dpo goes on from a fit, and there is none: run `coldstart finetune describe` first"
+            f"{fit.name}.method=dpo continues a fit, and there is none: run `coldstart finetune describe` first"
         )
     before = read_writer_config(earlier, fit.pipeline.attributes)
     if before.generator != fit.settings.generator or fit.generator.image_transform is not None:
         raise ColdstartError(
-            f"{fit.name}.method=dpo: the last fit is of {before.generator}, and preferences are learnt for the same "
-            "language model without eyes alone: leave method out"
+            f"{fit.name}.method=dpo: the last fit is of {before.generator}, and method=dpo is for the same "
+            "language model, without pictures: leave method out"
         )
     chosen = rows[: settings.items]
     engine = fit.pipeline.engine
@@ -336,15 +334,15 @@ def train_preferences(
                         score_text(checked, recorded_values(row, attributes.of(row["category"])), attributes.of(None))
                     )
             meter.advance(len(chosen), 0, 0.0)
-    asked = build_requests(
+    prompts = build_requests(
         [one for one in writer.prompt_inputs(chosen, fit.given) if not isinstance(one, Reject)], tuned
     )
     pairs = []
-    for row, request, own, marks in zip(chosen, asked, texts, scores, strict=True):
+    for row, request, own, marks in zip(chosen, prompts, texts, scores, strict=True):
         if (found := dpo.choose_pair(own, marks, margin=settings.margin)) is not None:
             best, worst = found
             pairs.append(dpo.Pair(row["item_id"], request.system, request.prompt, own[best], own[worst]))
-    made = dpo.train_dpo(
+    result = dpo.train_dpo(
         pairs,
         fit.settings.generator,
         earlier / "adapter",
@@ -356,19 +354,19 @@ def train_preferences(
         progress=fit.progress,
         name=fit.name,
     )
-    return made.files(), {
+    return result.files(), {
         "training": settings.model_dump(),
-        "seconds": made.seconds,
+        "seconds": result.seconds,
         "pairs": len(pairs),
-        "stopped": made.stopped,
-        "length": {"before": made.length_before, "after": made.length},
+        "stopped": result.stopped,
+        "length": {"before": result.length_before, "after": result.length},
         "valid_loss": None,
-        "history": made.history,
+        "history": result.history,
     }
 
 
 def score_text(checked: Checked | Reject, known: Mapping[str, str], attributes: Mapping[str, Attribute]) -> float:
-    """How good a text is, -1 to 1: F1 of its attributes against the record, less the share of its claims that have no
+    """Score a text, -1 to 1: F1 of its attributes against the record, less the share of its claims that have no
     ground and are not recorded either."""
     if isinstance(checked, Reject):
         return -1.0

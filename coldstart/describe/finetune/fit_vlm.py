@@ -1,4 +1,4 @@
-"""`starter-vlm` tuned on a catalogue: pictures looked at once, then projector and LoRA."""
+"""`starter-vlm` tuned on a catalogue: picture features once, then projector and LoRA."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def fit_vlm(
     generator: Any,
     examples: Sequence[Example],
     valid: Sequence[Example],
-    looks: LoadItemPictures,
+    pictures: LoadItemPictures,
     settings: VlmSettings,
     *,
     seed: int,
@@ -32,11 +32,11 @@ def fit_vlm(
     folder: Path,
     meter: Callable[[str, int], Any],
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Files of the fit and what its card says.
+    """Train `starter-vlm`; return files of the fit and entries of its card.
 
     Args:
-        generator: `starter-vlm`, unfitted; looks: gives the pictures of an item.
-        folder: where a killed training goes on from.
+        generator: `starter-vlm`, unfitted; pictures: loads the pictures of an item.
+        folder: state from which a killed training resumes.
         meter: makes a progress meter of a name and a total.
 
     Raises:
@@ -46,14 +46,14 @@ def fit_vlm(
     from coldstart.generators import _smollm2
 
     items = list(dict.fromkeys(one.item_id for one in (*examples, *valid)))
-    features, place = _picture_features(generator, items, looks, meter)
+    features, place = _picture_features(generator, items, pictures, meter)
     train, held = ([one for one in part if one.item_id in place] for part in (examples, valid))
     if not train:
         raise ColdstartError("no item to learn from has a picture that can be read, and starter-vlm learns from these")
     device = choose_device(engine.device)
     folder.mkdir(parents=True, exist_ok=True)
     with meter("epochs", settings.projector_epochs + settings.epochs) as counts:
-        made = vlm.train_vlm(
+        result = vlm.train_vlm(
             features,
             [place[one.item_id] for one in train],
             train,
@@ -66,30 +66,30 @@ def fit_vlm(
             checkpoint=folder / CHECKPOINT,
             progress=lambda epoch: counts.advance(1, 0, 0.0),
         )
-    made.save(folder / RESULT_FOLDER)
-    losses = [epoch.valid_loss for epoch in made.history if epoch.valid_loss is not None]
+    result.save(folder / RESULT_FOLDER)
+    losses = [epoch.valid_loss for epoch in result.history if epoch.valid_loss is not None]
     return read_files(folder / RESULT_FOLDER), {
         "training": settings.model_dump(),
-        "seconds": made.seconds,
-        "tokens": sum(epoch.tokens for epoch in made.history),
-        "best_epoch": made.best_epoch,
+        "seconds": result.seconds,
+        "tokens": sum(epoch.tokens for epoch in result.history),
+        "best_epoch": result.best_epoch,
         "without_picture": len(items) - len(place),
         "valid_loss": {"before": losses[0], "after": min(losses)} if losses else None,
-        "history": [vars(epoch) for epoch in made.history],
+        "history": [vars(epoch) for epoch in result.history],
     }
 
 
 def _picture_features(
-    generator: Any, items: Sequence[str], looks: LoadItemPictures, meter: Callable[[str, int], Any]
+    generator: Any, items: Sequence[str], load_pictures: LoadItemPictures, meter: Callable[[str, int], Any]
 ) -> tuple[NDArray[np.float16], dict[str, int]]:
-    """Features of the pictures of items, and the row of each item that has some."""
+    """Compute features of items' pictures, and the row of each item that has some."""
     place: dict[str, int] = {}
 
     def pictures() -> Any:
         with meter("pictures", len(items)) as counts:
             for item in items:
                 try:
-                    images = looks(item)
+                    images = load_pictures(item)
                 except Reject:
                     counts.advance(1, 1, 0.0)
                     continue

@@ -1,11 +1,11 @@
-"""LoRA on a language model, with eyes or without, through peft and TRL's `SFTTrainer`: examples in, an adapter out.
+"""Train LoRA on a language or vision-language model with peft and TRL's `SFTTrainer`: examples in, an adapter out.
 
 The loss is on completions alone. Text is packed: rows of several examples, each with positions of its own from 0, by
 which transformers builds a mask that keeps them apart (`find_packed_sequence_indices`), whatever kernel attends.
-Products are in bfloat16 where the device does that well, the low-rank pairs are float32.
+Products are in bfloat16 where the device supports it well; the low-rank pairs are float32.
 
-A killed training goes on from the checkpoints of transformers' `Trainer` in its folder; those hold an optimiser
-that torch has written and reads back with `weights_only`. Reports go nowhere and no hub is asked.
+A killed training goes on from the checkpoints of transformers' `Trainer` in its folder; their
+optimiser state is read with `weights_only`. Nothing is reported and no hub is contacted.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _JOB = "job.json"
 
 @dataclass(frozen=True)
 class LoraResult:
-    """What a training made.
+    """Adapter of a LoRA training, and its figures.
 
     Attributes:
         folder: holds `adapter/` as peft reads it.
-        steps: done; best_step: of the lowest held-out loss, which the adapter is of; the last step without a held-out
-            part.
+        steps: done; best_step: of the lowest held-out loss, whose weights the adapter has; the last step without a
+            held-out part.
         valid_loss: mean negative log-likelihood of a completion's token on the held-out part, at the best step (nats;
             None without one); valid_before: before training.
-        history: of each look at the training its `step`, `seconds` and `tokens` so far, with `loss` or `valid_loss`.
-        tokens: read in training, prompts included; seconds: spent on it, the looks at the held-out part included, also
-            before an interruption; tokens_s: tokens a second of the steps alone.
-        stopped: by `patience`, before all epochs were done.
+        history: of each log line its `step`, `seconds` and `tokens` so far, with `loss` or `valid_loss`.
+        tokens: read in training, prompts included; seconds: of training and evaluation, also before an
+            interruption; tokens_s: tokens a second of the steps alone.
+        stopped: True where `patience` ended it before all epochs were done.
         left_out: examples longer than the model's context.
-        trained: numbers that were trained.
+        trained: trained parameters.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class LoraResult:
         return self.folder / ADAPTER
 
     def files(self) -> dict[str, bytes]:
-        """The adapter's files by name, `adapter/…`."""
+        """Return the adapter's files by path, `adapter/…`."""
         return {f"{ADAPTER}/{path.name}": path.read_bytes() for path in sorted(self.adapter.iterdir())}
 
 
@@ -82,22 +82,22 @@ def train_lora(
     pictures: LoadItemPictures | None = None,
     name: str = "finetune.describe",
 ) -> LoraResult:
-    """Train, or go on where a killed training of the same stopped; one that is done is not done again.
+    """Train LoRA, or resume a killed training of the same inputs; a finished one is read from its folder.
 
     Args:
-        valid: held out, to stop by; without any, the last step counts as the best.
+        valid: held-out examples for early stopping; without any, the last step counts as the best.
         base: `starter` or `hf:NAME_OR_PATH`.
         settings: with `processes` over 1 accelerate starts so many, one a GPU (or so many on the CPU), for text alone.
         seed: of LoRA's random half, of the order and of dropout.
-        dtype: of frozen weights and products; `auto` and float16 (which would need its loss scaled) become bfloat16
-            where the device does that well, else float32.
-        folder: the training's own; what another left there is dropped.
-        progress: `meter(name, total)` counts tokens, as stages have it; None shows nothing.
+        dtype: of frozen weights and products; `auto` and float16 (which would need loss scaling) become bfloat16 where
+            the device supports it well, else float32.
+        folder: of this training alone; files of another training there are removed.
+        progress: `meter(name, total)` counts tokens; None shows nothing.
         pictures: of the items, for a vision-language base.
-        name: what the meter is called.
+        name: of the stage, for the meter and for errors.
 
     Raises:
-        ColdstartError: there is nothing to learn from; the base cannot be tuned or is not here; it takes no pictures
+        ColdstartError: there are no examples; the base cannot be tuned or is not on this machine; it takes no pictures
             and some are given; the loss is no finite number; or a process fails.
     """
     if not examples:
@@ -124,13 +124,13 @@ def train_lora(
 def _digest(
     examples: Sequence[Example], valid: Sequence[Example], base: str, settings: LoraSettings, seed: int, dtype: str
 ) -> str:
-    """Of all that a training follows from, but for the weights behind the base's name and what pictures show."""
-    told = [[asdict(one) for one in part] for part in (examples, valid)]
-    return sha256(json.dumps([told, base, settings.counted(), seed, dtype], sort_keys=True).encode()).hexdigest()
+    """Return the digest of a training's inputs, without the weights behind the base's name and the pictures."""
+    parts = [[asdict(one) for one in part] for part in (examples, valid)]
+    return sha256(json.dumps([parts, base, settings.counted(), seed, dtype], sort_keys=True).encode()).hexdigest()
 
 
 def _clear_folder(folder: Path, digest: str) -> None:
-    """Drop what another training left in the folder."""
+    """Empty the folder where it holds another training."""
     job = folder / _JOB
     if not job.is_file() or json.loads(job.read_bytes()) != {"job": digest}:
         shutil.rmtree(folder, ignore_errors=True)
@@ -142,5 +142,5 @@ def _read_result(folder: Path, digest: str) -> LoraResult | None:
     path = folder / RESULT
     if not path.is_file():
         return None
-    said = json.loads(path.read_bytes())
-    return LoraResult(folder, **said) if said.pop("job") == digest else None
+    result = json.loads(path.read_bytes())
+    return LoraResult(folder, **result) if result.pop("job") == digest else None

@@ -1,8 +1,9 @@
-"""LoRA by several processes, which accelerate starts: one a GPU, or so many on the CPU.
+"""Train LoRA in several processes started by accelerate: one a GPU, or so many on the CPU.
 
-    python -m accelerate.commands.launch --multi_gpu --num_processes 8 -m coldstart.describe.finetune.lora_processes FOLDER
+    python -m accelerate.commands.launch --multi_gpu --num_processes 8 \
+        -m coldstart.describe.finetune.lora_processes FOLDER
 
-The folder's `asked.json` holds what is to be done; the first process writes the adapter and the result.
+The folder's `examples.json` holds examples and settings; the first process writes the adapter and the result.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from coldstart.describe.finetune import sft
 from coldstart.describe.finetune.training import Example, LoraSettings
 from coldstart.errors import ColdstartError
 
-JOB, LOG = "asked.json", "train.log"
+JOB, LOG = "examples.json", "train.log"
 _PROGRESS, _ERROR = "coldstart-progress ", "coldstart-error "
 
 
@@ -41,16 +42,16 @@ def launch_processes(
     progress: Progress | None,
     name: str,
 ) -> None:
-    """Start the processes, hand on their progress, and wait; they end with this process at the latest.
+    """Start the processes, relay their progress and wait; they end with this process at the latest.
 
     Raises:
-        ColdstartError: there are fewer GPUs; or a process fails, with the end of what it said.
+        ColdstartError: there are fewer GPUs; or a process fails, with the end of its log.
     """
     processes = settings.processes
-    here = torch.cuda.device_count() if device.type == "cuda" else processes
-    if here < processes:
-        raise ColdstartError(f"{processes} processes need as many GPUs, and torch sees {here}")
-    asked = {
+    available = torch.cuda.device_count() if device.type == "cuda" else processes
+    if available < processes:
+        raise ColdstartError(f"{processes} processes need as many GPUs, and torch sees {available}")
+    job = {
         "examples": [[asdict(one) for one in part] for part in (examples, valid)],
         "base": base,
         "settings": settings.model_dump(),
@@ -59,7 +60,7 @@ def launch_processes(
         "dtype": dtype,
         "name": name,
     }
-    (folder / JOB).write_text(json.dumps(asked), "utf-8")
+    (folder / JOB).write_text(json.dumps(job), "utf-8")
     threads = max(1, (os.cpu_count() or 1) // processes)
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--gpu_ids", "all"),
@@ -69,8 +70,8 @@ def launch_processes(
     ]
     log = folder / LOG
     with (
-        log.open("w", encoding="utf-8") as said,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as child,
+        log.open("w", encoding="utf-8") as log_file,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log_file, text=True) as child,
     ):
         try:
             assert child.stdout is not None
@@ -90,18 +91,18 @@ def _relay_progress(lines: Any, progress: Progress | None) -> None:
         for line in lines:
             if progress is None or not line.startswith(_PROGRESS):
                 continue
-            said = json.loads(line.removeprefix(_PROGRESS))
+            update = json.loads(line.removeprefix(_PROGRESS))
             if meter is None:
-                context: AbstractContextManager[Any] = progress.meter(said["name"], said["total"])
+                context: AbstractContextManager[Any] = progress.meter(update["name"], update["total"])
                 meter, ends = context.__enter__(), context.__exit__
-            meter.advance(said["done"], 0, 0.0)
+            meter.advance(update["done"], 0, 0.0)
     finally:
         if meter is not None:
             ends(None, None, None)
 
 
 class _StdoutProgress:
-    """Progress as lines on stdout, for the process that started this one."""
+    """Progress as lines on stdout, read by the process that started this one."""
 
     def meter(self, name: str, total: int | None) -> _StdoutProgress:
         self._name, self._total = name, total
@@ -119,32 +120,31 @@ class _StdoutProgress:
 
 
 def main() -> None:
-    """What accelerate runs in each process."""
-
+    """Train as one of the processes that accelerate started."""
     parser = argparse.ArgumentParser(prog="python -m coldstart.describe.finetune.lora_processes", description=__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    asked = json.loads((folder / JOB).read_bytes())
-    examples, valid = ([Example(**one) for one in part] for part in asked["examples"])
-    settings = LoraSettings(**asked["settings"])
+    job = json.loads((folder / JOB).read_bytes())
+    examples, valid = ([Example(**one) for one in part] for part in job["examples"])
+    settings = LoraSettings(**job["settings"])
     place = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cpu") if asked["device"] == "cpu" else torch.device(asked["device"], place)
+    device = torch.device("cpu") if job["device"] == "cpu" else torch.device(job["device"], place)
     digest = json.loads((folder / "job.json").read_bytes())["job"]
     try:
-        dtype = sft.sft_dtype(device, asked["dtype"])
+        dtype = sft.sft_dtype(device, job["dtype"])
         sft.run_sft(
-            asked["base"],
+            job["base"],
             dtype,
             examples,
             valid,
             settings,
-            asked["seed"],
+            job["seed"],
             device,
             folder,
             digest,
             _StdoutProgress(),
             None,
-            asked["name"],
+            job["name"],
         )
     except ColdstartError as error:
         sys.stderr.write(f"{_ERROR}{error}\n")

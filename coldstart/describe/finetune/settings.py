@@ -1,7 +1,4 @@
-"""Settings of `finetune.describe`.
-
-A pipeline that describes: its settings changed where it has such stages, and else these added.
-"""
+"""Hold the settings of `finetune.describe`, and add such a stage, or `describe.write`, to a pipeline."""
 
 from __future__ import annotations
 
@@ -20,49 +17,50 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Settings(Section):
-    """What is tuned, on which items, and how long."""
+    """Settings of the fit of a writer: generator, items, split and training."""
 
     generator: str = "starter"
-    """What is tuned: `starter`, `starter-vlm`, or `hf:NAME_OR_PATH`, a language model or one with eyes."""
+    """Generator to fit: `starter`, `starter-vlm`, or `hf:NAME_OR_PATH` of a language or vision-language model."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of that generator."""
     prompt: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_PROMPTS))
-    """Kind of item -> a packaged prompt's name, or the path of a .md file; `describe.write` asks with the same."""
+    """Kind of item -> a packaged prompt's name, or the path of a .md file; `describe.write` uses the same."""
     given: tuple[str, ...] = ("title", "creator", "transcript", "screen_text", "picture")
-    """Fields that a cold item may have. All else that the record tells is what is learnt."""
+    """Fields that a cold item may have, shown in prompts; completions state the record's other fields."""
     drop: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
         default_factory=lambda: {"title": 0.5, "transcript": 0.25, "screen_text": 0.25}
     )
-    """Field -> how often it is left out of a further view of an item, so that the writer learns to do without."""
+    """Field -> probability that a further view of an item drops it (field dropout)."""
     views: int = Field(default=2, ge=1, le=16)
-    """Views of an item that are learnt from; the first has all of `given`."""
+    """Training views of an item; the first has all of `given`."""
     summary: Literal["description", "attributes"] = "description"
-    """What the summary learns to say: the item's own description where it has one and it is hidden, or its attributes
-    as a plain sentence, which teaches no claim that cannot be checked."""
+    """Target of the summary: the item's own description where it is hidden, or its attributes as a plain sentence, which
+    teaches no claim that cannot be checked."""
     group_by: tuple[str, ...] = ("title",)
     """Fields whose equal values put items on one side of the split."""
     sellers: Literal["auto", "apart", "together"] = "auto"
     """`apart` puts all items of a seller (`creator`) on one side of the split; `auto` does so where no seller has more
     than a tenth of them."""
     near_duplicates: float | None = Field(default=0.98, gt=0, le=1)
-    """Cosine of pictures from which on two items fall on one side of the split; null compares none."""
+    """Cosine of pictures from which two items fall on one side of the split; null compares none."""
     space: str | None = None
-    """The space of pictures that this is measured in; the first of the pipeline by default."""
+    """Space of pictures for `near_duplicates`; by default the pipeline's first."""
     test_share: Share = 0.1
-    """Held out for `coldstart evaluate describe`."""
+    """Share held out for `coldstart evaluate describe`."""
     valid_share: Share = 0.1
-    """Held out to stop by."""
+    """Share held out for early stopping."""
     min_items: int = Field(default=50, ge=4)
-    """With fewer there is too little to learn from."""
+    """Least training items; with fewer the stage stops with an error."""
     max_items: int | None = Field(default=None, ge=4)
-    """At most so many items are learnt from, drawn at random; all by default."""
+    """Most training items, drawn at random; by default all."""
     method: Literal["sft", "dpo"] = "sft"
-    """`dpo` goes on from what was fitted last, with the better and the worse of several texts by the checks."""
+    """`sft` fits on prompt/completion pairs; `dpo` continues the last fit with preference pairs of the checks."""
     pictures: int = Field(default=1, ge=1)
-    """Pictures of a product, and `frames` of a video, that a generator with eyes is shown."""
+    """Pictures of a product in a prompt of a vision-language generator."""
     frames: int = Field(default=4, ge=1, le=64)
+    """Frames of a video in such a prompt."""
     judged: int = Field(default=48, ge=0)
-    """Items of those held out that are described before and after, for the card; all of them are for `evaluate`."""
+    """Held-out items described before and after the fit for the card; `evaluate describe` uses all of them."""
     training: LoraSettings = LoraSettings()
     vision: VlmSettings = VlmSettings()
     preference: DpoSettings = DpoSettings()
@@ -74,9 +72,9 @@ class Settings(Section):
         return self.model_dump(mode="json", exclude={"options", "judged", *trainings}) | trainings
 
     def by_seller(self, creators: Sequence[str | None]) -> tuple[bool, str]:
-        """Whether sellers fall apart, and a line that says so."""
+        """Decide whether each seller's items fall on one side of the split; return that and a line about it."""
         if self.sellers != "auto":
-            return self.sellers == "apart", f"sellers {self.sellers} in the split, as asked for"
+            return self.sellers == "apart", f"sellers {self.sellers} in the split, as set"
         named = Counter(creator for creator in creators if creator)
         if not named:
             return False, "no sellers to keep apart in the split"
@@ -93,19 +91,19 @@ WRITE = "describe.write"
 
 
 def with_finetune(pipeline: Pipeline, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Settings as plain data, and overrides of them, by which a writer is tuned; before what writes, if anything does.
+    """Return settings as plain data, and overrides, of the pipeline with a fit of its writer before stages that write.
 
     Args:
-        given: settings of `finetune.describe`, such as `generator`; those that are None stay as they are.
+        given: settings of `finetune.describe`, such as `generator`; None leaves one unchanged.
     """
     return _with_stage(pipeline, "finetune", FINETUNE, given, before=("describe", "index"))
 
 
 def with_describe(pipeline: Pipeline, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Settings as plain data, and overrides of them, by which items are described.
+    """Return settings as plain data, and overrides, of the pipeline with a stage that describes items.
 
     Args:
-        given: settings of `describe.write`, such as `generator`; those that are None stay as they are.
+        given: settings of `describe.write`, such as `generator`; None leaves one unchanged.
     """
     return _with_stage(pipeline, "describe", WRITE, given, before=("index",))
 

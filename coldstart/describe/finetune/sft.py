@@ -1,7 +1,7 @@
-"""The trainer behind `lora.train`: rows of tokens, TRL's `SFTTrainer` as it is asked to work, what it says of itself.
+"""Build and run the trainer of LoRA: rows of tokens, the settings of TRL's `SFTTrainer`, its history and result file.
 
-Where there is no Triton, TRL 1.16 scores every position; only those of completions are scored here, which for a small
-model with a large vocabulary is much of the work.
+Where there is no Triton, TRL 1.16 scores every position; only those of completions are scored here, which saves
+much of the work of a small model with a large vocabulary.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from coldstart.core.device import choose_dtype
 from coldstart.core.progress import Progress
-from coldstart.describe.finetune import _speed, sft
+from coldstart.describe.finetune import _speed
 from coldstart.describe.finetune._trl import IGNORED_LABEL
 from coldstart.describe.finetune.base_model import BaseModel, load_base, suppress_output
 from coldstart.describe.finetune.training import MAX_BATCH_TOKENS, Example, LoraSettings
@@ -33,7 +33,7 @@ _PICTURE_BATCH, _PICTURE_MICRO_BATCH = 16, 2
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Examples as a trainer takes them.
+    """Training and held-out examples as rows of a trainer.
 
     Attributes:
         train, valid: of text: `input_ids` and `labels`; with pictures: chat messages and the item.
@@ -52,29 +52,29 @@ class TrainingRows:
     def of(
         cls, base: BaseModel, train: Sequence[Example], valid: Sequence[Example], settings: LoraSettings, pictures: Any
     ) -> TrainingRows:
-        """Rows of both parts.
+        """Build the rows of both parts.
 
         Raises:
             ColdstartError: every example is longer than the model's context.
         """
         if pictures is not None:
-            told = [[_messages(base, one) for one in part] for part in (train, valid)]
-            return cls(told[0], told[1], 0, 0, pictures)
+            chats = [[_messages(base, one) for one in part] for part in (train, valid)]
+            return cls(chats[0], chats[1], 0, 0, pictures)
         context = base.model.config.get_text_config().max_position_embeddings
         parts = [[example_row(base.tokenizer, one) for one in part] for part in (train, valid)]
-        kept = [[row for row in part if len(row["input_ids"]) <= context] for part in parts]
-        if not kept[0]:
+        fitting = [[row for row in part if len(row["input_ids"]) <= context] for part in parts]
+        if not fitting[0]:
             raise ColdstartError(
                 f"all {len(train)} examples are longer than the {context} tokens of {base.name}: lower the budgets of "
                 "the prompt"
             )
-        longest = max(len(row["input_ids"]) for part in kept for row in part)
-        lost = sum(map(len, parts)) - sum(map(len, kept))
-        return cls(kept[0], kept[1], max(settings.pack_tokens, longest), lost, None)
+        longest = max(len(row["input_ids"]) for part in fitting for row in part)
+        lost = sum(map(len, parts)) - sum(map(len, fitting))
+        return cls(fitting[0], fitting[1], max(settings.pack_tokens, longest), lost, None)
 
 
 def example_row(tokenizer: Any, example: Example) -> dict[str, list[int]]:
-    """Tokens of one example, as generation reads the prompt; labels of its prompt are ignored."""
+    """Tokenize one example as generation does; labels of its prompt are `IGNORED_LABEL`."""
     prompt = _chat_template.prompt_ids(tokenizer, example.system, example.prompt)
     completion = _chat_template.completion_ids(tokenizer, example.completion)
     return {"input_ids": prompt + completion, "labels": [IGNORED_LABEL] * len(prompt) + completion}
@@ -84,9 +84,9 @@ def _messages(base: BaseModel, example: Example) -> dict[str, Any]:
     system, prompt, completion = (
         _chat_template.plain(base.tokenizer, text) for text in (example.system, example.prompt, example.completion)
     )
-    asked = [{"role": "system", "content": system}] if system else []
+    opening = [{"role": "system", "content": system}] if system else []
     return {
-        "prompt": [*asked, {"role": "user", "content": prompt}],
+        "prompt": [*opening, {"role": "user", "content": prompt}],
         "completion": [{"role": "assistant", "content": completion}],
         "images": [],
         "item_id": example.item_id,
@@ -114,20 +114,20 @@ def build_trainer(
     workers = process_count()
     if rows.pictures is None:
         at_once = 1
-        gathered = max(1, round((settings.batch_tokens or MAX_BATCH_TOKENS) / (rows.pack * workers)))
+        accumulated = max(1, round((settings.batch_tokens or MAX_BATCH_TOKENS) / (rows.pack * workers)))
         batches = math.ceil(sum(len(row["input_ids"]) for row in rows.train) / rows.pack / workers)
     else:
         at_once = _PICTURE_MICRO_BATCH
-        gathered = max(1, _PICTURE_BATCH // (at_once * workers))
+        accumulated = max(1, _PICTURE_BATCH // (at_once * workers))
         batches = math.ceil(len(rows.train) / at_once / workers)
-    every = max(1, round(batches / gathered / settings.looks))
+    every = max(1, round(batches / accumulated / settings.looks))
     narrow = base.model.dtype == torch.bfloat16
     args = SFTConfig(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=at_once,
         per_device_eval_batch_size=at_once,
-        gradient_accumulation_steps=gathered,
+        gradient_accumulation_steps=accumulated,
         learning_rate=settings.lr,
         lr_scheduler_type="cosine",
         warmup_steps=settings.warmup,
@@ -163,7 +163,7 @@ def build_trainer(
         _speed.fuse_lora_layers(model)
         if rows.pictures is None and base.model.config._attn_implementation == "sdpa":
             _speed.use_packed_attention(base.model)
-    made = CompletionTrainer(
+    trainer = CompletionTrainer(
         model=model,
         args=args,
         train_dataset=Dataset.from_list(rows.train),
@@ -171,10 +171,10 @@ def build_trainer(
         processing_class=base.tokenizer if rows.pictures is None else base.processor,
         data_collator=None if rows.pictures is None else _picture_collator(base, rows),
     )
-    made.remove_callback(PrinterCallback)
-    made.remove_callback(ProgressCallback)
-    made.add_progress(settings.patience, progress, name)
-    return made
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_progress(settings.patience, progress, name)
+    return trainer
 
 
 def checkpointing_arguments(config: Any, wanted: bool) -> dict[str, Any]:
@@ -185,20 +185,20 @@ def checkpointing_arguments(config: Any, wanted: bool) -> dict[str, Any]:
 
 
 def process_count() -> int:
-    """How many train together."""
+    """Return the number of processes that train together."""
     import os
 
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _picture_collator(base: BaseModel, rows: TrainingRows) -> Any:
-    """TRL's collator for pictures, which are fetched when a batch needs them."""
+    """Build TRL's collator for pictures, which are decoded when a batch needs them."""
     from PIL import Image
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
     collate = DataCollatorForVisionLanguageModeling(base.processor, completion_only_loss=True)
 
-    def together(examples: list[dict[str, Any]]) -> Any:
+    def collate_with_pictures(examples: list[dict[str, Any]]) -> Any:
         return collate(
             [
                 {
@@ -210,12 +210,12 @@ def _picture_collator(base: BaseModel, rows: TrainingRows) -> Any:
             ]
         )
 
-    return together
+    return collate_with_pictures
 
 
-def keep_narrow_inputs(model: Any, made: Any) -> AbstractContextManager[None]:
-    """Under autocast, keep peft from widening the input of each low-rank pair, which autocast would narrow again."""
-    if not made.args.bf16:
+def keep_narrow_inputs(model: Any, trainer: Any) -> AbstractContextManager[None]:
+    """Keep peft from widening inputs of low-rank pairs under autocast, which would narrow them again."""
+    if not trainer.args.bf16:
         return nullcontext()
     from peft.helpers import disable_input_dtype_casting
 
@@ -224,7 +224,7 @@ def keep_narrow_inputs(model: Any, made: Any) -> AbstractContextManager[None]:
 
 
 def last_complete_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end, which is when its state parses."""
+    """Find the newest complete checkpoint, one whose state parses; None where there is none."""
     for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
         try:
             json.loads((path / "trainer_state.json").read_bytes())
@@ -234,12 +234,12 @@ def last_complete_checkpoint(folder: Path) -> str | None:
     return None
 
 
-def loss_history(made: Any) -> list[dict[str, float]]:
-    """Of each look at the training its step, loss, seconds and tokens."""
+def loss_history(trainer: Any) -> list[dict[str, float]]:
+    """Return step, loss, seconds and tokens of each log line of a training."""
     names = {"loss": "loss", "eval_loss": "valid_loss", "step": "step", "seconds": "seconds", "tokens": "tokens"}
     return [
         {names[key]: value for key, value in entry.items() if key in names}
-        for entry in made.state.log_history
+        for entry in trainer.state.log_history
         if "loss" in entry or "eval_loss" in entry
     ]
 
@@ -255,7 +255,7 @@ CHECKPOINTS = "checkpoints"
 
 
 def sft_dtype(device: torch.device, dtype: str) -> torch.dtype:
-    """The format of frozen weights and products."""
+    """Choose the dtype of frozen weights and products: bfloat16 or float32."""
     chosen = choose_dtype(device, dtype)
     return torch.float32 if chosen == torch.float16 else chosen
 
@@ -274,7 +274,7 @@ def run_sft(
     pictures: LoadItemPictures | None,
     name: str,
 ) -> None:
-    """Train in this process, alone or as one of several, and write `folder/adapter` and `folder/result.json`."""
+    """Train in this process, alone or as one of several; write `folder/adapter` and `folder/result.json`."""
     began = time.perf_counter()
     with suppress_output(seed, device):
         base = load_base(base_name, device, dtype, settings.quantize)
@@ -283,15 +283,15 @@ def run_sft(
                 f"{name}: {base.name} takes no pictures: leave them out, or use a vision-language model"
             )
         model = with_lora(base, settings, seed)
-        rows = sft.TrainingRows.of(base, examples, valid, settings, pictures)
-        trainer = sft.build_trainer(base, model, rows, settings, device, folder / CHECKPOINTS, progress, name, seed)
-        with sft.keep_narrow_inputs(model, trainer):
-            trainer.train(resume_from_checkpoint=sft.last_complete_checkpoint(folder / CHECKPOINTS))
+        rows = TrainingRows.of(base, examples, valid, settings, pictures)
+        trainer = build_trainer(base, model, rows, settings, device, folder / CHECKPOINTS, progress, name, seed)
+        with keep_narrow_inputs(model, trainer):
+            trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder / CHECKPOINTS))
         if not trainer.is_world_process_zero():
             return
         save_adapter(model, folder / ADAPTER)
-    looks = sft.loss_history(trainer)
-    held = [(look["valid_loss"], int(look["step"])) for look in looks if "valid_loss" in look]
+    history = loss_history(trainer)
+    held = [(line["valid_loss"], int(line["step"])) for line in history if "valid_loss" in line]
     after = [one for one in held if one[1]]
     loss, best = min(after) if after else (None, trainer.state.global_step)
     result = {
@@ -306,7 +306,7 @@ def run_sft(
         "stopped": trainer.state.global_step < trainer.state.max_steps,
         "left_out": rows.left_out,
         "trained": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
-        "history": looks,
+        "history": history,
     }
     draft = folder / f".{RESULT}"
     draft.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
@@ -314,7 +314,7 @@ def run_sft(
 
 
 def with_lora(base: BaseModel, settings: LoraSettings, seed: int = 0) -> Any:
-    """The base with fresh low-rank pairs on all linear layers of its language model, as a `PeftModel`."""
+    """Add new low-rank pairs to all linear layers of the base's language model; return a `PeftModel`."""
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     model = base.model
@@ -335,7 +335,7 @@ def with_lora(base: BaseModel, settings: LoraSettings, seed: int = 0) -> Any:
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Write peft's two files, so that equal trainings give equal bytes."""
+    """Write peft's two files; equal trainings give equal bytes."""
     model.save_pretrained(
         str(folder), safe_serialization=True, save_embedding_layers=False, selected_adapters=["default"]
     )

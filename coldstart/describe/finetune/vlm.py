@@ -1,12 +1,9 @@
-"""The starter's eyes learn to speak: a projector, and LoRA on SmolLM2, from pictures and what is to be said of them.
+"""Train the projector of `starter-vlm`, then projector and LoRA on SmolLM2, from picture features and texts.
 
 Two stages, as in LLaVA (Liu et al. 2023, arXiv:2304.08485): the projector alone before a frozen language model, then
-projector and LoRA (Hu et al. 2022, arXiv:2106.09685) together. The projector's straight part is the solution of a ridge
-regression from the picture to the vectors of the words that should be written, which spares epochs. Pictures are
-numbers that were computed once; the loss is on the completion alone, and logits are computed there alone. Knows no
-tables, and nothing of what a completion says.
-
-Where the projector of `starter-vlm` starts: pictures standardised, and its straight part solved.
+projector and LoRA (Hu et al. 2022, arXiv:2106.09685) together. The projector's linear part is the solution of a ridge
+regression from picture features to word vectors of the completion, which saves epochs. Features are computed once; loss
+and logits are at completion positions alone. Knows no tables, and nothing of what a completion says.
 """
 
 from __future__ import annotations
@@ -42,7 +39,7 @@ from coldstart.generators import _chat_template, _vision
 from coldstart.generators._vision import Projector, ProjectorShape
 
 BATCHES_PER_POOL = 16
-"""Batches that are sorted by length among each other."""
+"""Batches whose examples are sorted by length together."""
 
 
 def train_vlm(
@@ -60,16 +57,16 @@ def train_vlm(
     progress: Callable[[Epoch], None] | None = None,
     meter: Callable[[str, int], Any] | None = None,
 ) -> VlmResult:
-    """Both stages; killed and called again with the same, it ends with the same weights.
+    """Train both stages; a killed training called again with the same inputs ends with the same weights.
 
     Args:
         features: float16 `[N, GRID_DIM]`, of each picture.
         places: row of `features` of each example; valid_places: of each that is held out.
-        valid: held out, to stop by and to choose the best epoch; empty: the last epoch counts as the best.
+        valid: held-out examples for early stopping and the best epoch; empty: the last epoch counts as the best.
         seed: of weights, order, mirrored pictures and dropout.
         model: the language model without LoRA, on its device and in its dtype; it becomes part of the result.
-        checkpoint: file (safetensors) that keeps the state after each epoch, written beside and renamed; one of another
-            training is not read and is written over.
+        checkpoint: file (safetensors) with the state after each epoch, written beside and renamed; one of another
+            training is overwritten unread.
         progress: called after each epoch; meter: makes a meter of a name and a total, which counts tokens.
 
     Raises:
@@ -84,7 +81,7 @@ def train_vlm(
 
 
 class _Trainer:
-    """Steps of one training. What is random follows from seed and epoch, so that none of it is kept."""
+    """Steps of one training; random draws follow from seed and epoch, so that no random state is stored."""
 
     def __init__(
         self,
@@ -118,7 +115,7 @@ class _Trainer:
 
     @staticmethod
     def _tokens(tokenizer: Any, examples: Sequence[Example]) -> list[tuple[list[int], list[int]]]:
-        """Of each example its prompt without the picture, and its completion."""
+        """Tokenize each example: prompt without the picture, and completion."""
         return [
             (
                 _vision.prompt_ids(tokenizer, one.system, one.prompt, 0),
@@ -129,7 +126,7 @@ class _Trainer:
 
     @property
     def tokens(self) -> int:
-        """That are read in all epochs."""
+        """Tokens read in all epochs."""
         settings, shape = self._settings, self._projector.shape
         once = sum(shape.tokens + len(a) + len(b) - 1 for a, b in self._sets[0][1])
         return once * (settings.projector_epochs + settings.epochs)
@@ -170,7 +167,7 @@ class _Trainer:
         )
 
     def _epoch(self, number: int, stage: int, masters: MasterWeights, counts: Any) -> tuple[float, int]:
-        """One pass over all examples; gives the mean loss a token, and how many tokens were read."""
+        """Train one epoch; return the mean loss a token and the tokens read."""
         settings = self._settings
         random = np.random.default_rng([self._seed, number])
         torch.manual_seed(int(random.integers(1 << 62)))
@@ -194,7 +191,7 @@ class _Trainer:
         return total / counted, read
 
     def _batches(self, random: np.random.Generator) -> list[NDArray[np.int64]]:
-        """Places of examples, by batch: drawn at random, of like length within a pool."""
+        """Draw batches of example places at random, of like length within a pool."""
         size, lengths = self._settings.batch_size, [len(a) + len(b) for a, b in self._sets[0][1]]
         order = random.permutation(len(lengths))
         pools = np.array_split(order, max(1, round(len(order) / (size * BATCHES_PER_POOL))))
@@ -205,24 +202,24 @@ class _Trainer:
         return [batches[place] for place in random.permutation(len(batches))]
 
     def _loss(self, side: int, batch: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> tuple[torch.Tensor, int, int]:
-        """Sum of the losses of all completion tokens, how many there are, and how many tokens were read."""
+        """Return the summed loss of completion tokens, their number, and the tokens read."""
         places, texts = self._sets[side]
         seen = torch.from_numpy(_mirrored(self._features[places[batch]], mirrored)).to(self._device)
         straight = None if side else self._straight[torch.from_numpy(batch)].to(self._device)
         pictures = self._projector(seen, straight).to(self._model.dtype)
         inner = self._model.get_base_model()
         table = inner.get_input_embeddings()
-        rows, asked, targets = [], [], []
+        rows, spans, targets = [], [], []
         for one, picture in zip(batch, pictures, strict=True):
             prompt, completion = texts[one]
             words = table(torch.tensor([*prompt, *completion[:-1]], device=self._device))
             rows.append(torch.cat([words[: len(prompt)], picture, words[len(prompt) :]]))
-            asked.append(range(len(rows[-1]) - len(completion), len(rows[-1])))
+            spans.append(range(len(rows[-1]) - len(completion), len(rows[-1])))
             targets += completion
         width = max(len(row) for row in rows)
         inputs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # on the right: no token sees what is after it
         hidden = inner.model(inputs_embeds=inputs, use_cache=False).last_hidden_state
-        chosen = [row * width + place for row, own in enumerate(asked) for place in own]
+        chosen = [row * width + place for row, own in enumerate(spans) for place in own]
         logits = inner.lm_head(hidden.flatten(0, 1)[torch.tensor(chosen, device=self._device)])
         loss = cross_entropy(logits.float(), torch.tensor(targets, device=self._device), reduction="sum")
         return loss, len(targets), sum(len(row) for row in rows)
@@ -257,13 +254,13 @@ def _with_lora(model: Any, settings: VlmSettings) -> Any:
 
 
 def _attention(device: torch.device) -> AbstractContextManager[None]:
-    """On a CPU plain products: for rows this short the way back of PyTorch's fused kernel takes a third of a step."""
+    """Choose the attention kernel: plain products on a CPU, where the fused backward is a third of a step."""
     kernel: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
     return kernel
 
 
 def _mirrored(rows: NDArray[np.float16], which: NDArray[np.bool_]) -> NDArray[np.float16]:
-    """A copy of `[B, GRID_DIM]` where some pictures have their cells from right to left."""
+    """Copy `[B, GRID_DIM]`, the cells of the marked pictures mirrored."""
     side, rows = int(CELLS**0.5), rows.copy()
     cells = rows[which, : CELLS * IMAGE_DIM].reshape(-1, side, side, IMAGE_DIM)
     rows[which, : CELLS * IMAGE_DIM] = cells[:, :, ::-1].reshape(len(cells), CELLS * IMAGE_DIM)
@@ -271,25 +268,25 @@ def _mirrored(rows: NDArray[np.float16], which: NDArray[np.bool_]) -> NDArray[np
 
 
 def _lr_factor(done: float, warmup: float) -> float:
-    """Of the highest learning rate, when this share of a stage's steps is done."""
+    """Return the share of the highest learning rate after this share of a stage's steps."""
     if done < warmup:
         return (done + 1e-3) / (warmup + 1e-3)
     return 0.5 + 0.5 * math.cos(math.pi * (done - warmup) / (1 - warmup))
 
 
 RIDGE_PARTS = 4
-"""Of the examples, where the straight part is solved for each without its own."""
+"""Parts of the examples in stacking: the linear part of each is solved on the others."""
 
 
 _BLOCK = 512
 
 
-_MIN_DEVIATION = 0.05  # of the mean deviation: what varies less is taken to vary so much
+_MIN_DEVIATION = 0.05  # of the mean deviation: smaller deviations are raised to it
 
 
 @torch.no_grad()
 def set_standardisation(projector: Projector, rows: NDArray[np.float16]) -> None:
-    """Set mean and deviation from float16 `[N, dim]`; all cells share those of each of their numbers."""
+    """Set the projector's mean and deviation from float16 `[N, dim]`; cells share those of each feature."""
     shape = projector.shape
     total = torch.zeros(shape.dim, dtype=torch.float64)
     square = torch.zeros_like(total)
@@ -317,21 +314,20 @@ def solve_linear_part(
     penalty: float,
     seed: int,
 ) -> torch.Tensor:
-    """Set the straight part to the ridge regression from a picture's whole to the words of its completion.
+    """Set the linear part to the ridge regression from whole-picture features to word vectors of the completion.
 
-    A completion is cut into as many parts of one length as the whole has tokens; the goal of a token is the mean vector
-    of its part, what all completions share taken away, brought to a root mean square of one. What a regression says of
-    the pictures that it was solved on is too good, and who learns from that trusts it too much on new ones: so what is
-    returned comes from solutions on the other examples, as in stacking (Wolpert 1992).
+    A completion is cut into as many parts of one length as the whole picture has tokens; the target of a token is the
+    mean vector of its part, less the mean over completions, scaled to a root mean square of one. In-sample predictions
+    are too good to train on, so the returned ones come from solutions on the other examples (stacking, Wolpert 1992).
 
     Args:
         rows: float16 `[N, dim]`; completions: the tokens of each.
         table: float32 `[vocabulary, width]`, the vectors of words, of a root mean square of one.
         penalty: on the squared weights, for each example.
-        seed: of the parts that examples fall into.
+        seed: of the assignment of examples to parts.
 
     Returns:
-        float32 `[N, whole_tokens * width]`: what the straight part is to give for each, solved without its part.
+        float32 `[N, whole_tokens * width]`: out-of-sample predictions of the linear part.
     """
     shape = projector.shape
     goals = torch.stack([_parts(table[torch.tensor(words)], shape.whole_tokens) for words in completions])
@@ -344,16 +340,16 @@ def solve_linear_part(
         ]
     )
     parts = torch.from_numpy(np.random.default_rng(seed).permutation(len(rows)) % RIDGE_PARTS)
-    given = torch.empty_like(goals)
+    predictions = torch.empty_like(goals)
     for part in range(RIDGE_PARTS):
         own, others = parts == part, parts != part
-        given[own] = seen[own] @ _ridge(seen[others], goals[others], penalty)
+        predictions[own] = seen[own] @ _ridge(seen[others], goals[others], penalty)
     projector.straight.weight.copy_(_ridge(seen, goals, penalty).T)
-    return given
+    return predictions
 
 
 def _ridge(seen: torch.Tensor, goals: torch.Tensor, penalty: float) -> torch.Tensor:
-    """Weights `[D, G]` for `[N, D]` and `[N, G]`, solved on the shorter side: both ways give the same."""
+    """Solve ridge weights `[D, G]` of `[N, D]` and `[N, G]` on the shorter side; both sides give the same."""
     strength = penalty * len(seen)
     weights: torch.Tensor
     if len(seen) < seen.shape[1]:
@@ -364,7 +360,7 @@ def _ridge(seen: torch.Tensor, goals: torch.Tensor, penalty: float) -> torch.Ten
 
 
 def _parts(vectors: torch.Tensor, parts: int) -> torch.Tensor:
-    """Means `[parts, width]` of as many stretches of `[T, width]`, in order."""
+    """Average consecutive stretches of `[T, width]`: `[parts, width]`."""
     ends = torch.linspace(0, len(vectors), parts + 1).round().long().tolist()
     means = [vectors[min(a, len(vectors) - 1) : max(b, a + 1)].mean(0) for a, b in pairwise(ends)]
     return torch.stack(means)

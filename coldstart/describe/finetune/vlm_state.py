@@ -1,7 +1,4 @@
-"""State of a training of `starter-vlm`: weights in float32, their optimiser, and the file to go on from when killed.
-
-How `starter-vlm` is trained, and what comes of it: settings, epochs, and the files of a fit.
-"""
+"""Hold the state of a training of `starter-vlm`: float32 weights, optimiser, checkpoint file, epochs and result."""
 
 from __future__ import annotations
 
@@ -31,9 +28,9 @@ MAX_GRADIENT_NORM = 1.0
 
 
 class MasterWeights:
-    """All that is trained, in float32: steps are too small for the bfloat16 that LoRA is computed in.
+    """Float32 master weights of projector and LoRA: steps are too small for the bfloat16 of the computation.
 
-    AdamW (Loshchilov & Hutter 2019), gradients cut to a norm of one; matrices decay, the rest does not.
+    AdamW (Loshchilov & Hutter 2019), gradients clipped to a norm of one; matrices decay, the rest does not.
     """
 
     def __init__(self, projector: Projector, model: Any, weight_decay: float) -> None:
@@ -55,7 +52,7 @@ class MasterWeights:
         )
 
     def step(self, projector_lr: float, lora_lr: float) -> None:
-        """One step with the gradients of the weights in use, which are cleared; a rate of 0 leaves a part as it is."""
+        """Make one step with the gradients of the model's weights and clear them; a rate of 0 leaves a part unchanged."""
         for group in self.optimiser.param_groups:
             group["lr"] = (projector_lr, lora_lr)[group["of"]]
         for name, used in self._used.items():
@@ -67,9 +64,11 @@ class MasterWeights:
         self._use()
 
     def copy(self) -> Weights:
+        """Copy the weights to the CPU, by name."""
         return {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
 
     def load(self, weights: Weights) -> None:
+        """Set the weights, here and in the model."""
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(weights[name])
@@ -89,7 +88,7 @@ def load_weights(weights: Weights, projector: Projector, model: Any) -> None:
 
 
 def _trained_weights(projector: Projector, model: Any) -> Weights:
-    """What descends, by name, as it is used; by kind, whether or not it can be trained now."""
+    """Return the model's own trainable tensors by name, also those that are frozen in this stage."""
     named = {
         f"projector.{name}": weight for name, weight in projector.named_parameters() if not name.startswith("straight.")
     }
@@ -98,7 +97,7 @@ def _trained_weights(projector: Projector, model: Any) -> Weights:
 
 @dataclass
 class TrainingState:
-    """How far a training is.
+    """State of a training after some epochs.
 
     Attributes:
         best: weights of the best epoch so far; `best_epoch`: its number, 0 before the first.
@@ -123,7 +122,7 @@ def training_digest(
     projector: Projector,
     table: torch.Tensor,
 ) -> str:
-    """SHA-256 of all that a training follows from, as hexadecimal digits."""
+    """Return the SHA-256 of a training's inputs, as hexadecimal digits."""
     texts = [[places.tolist(), tokens] for places, tokens in sets]
     sha = sha256(json.dumps([settings.model_dump(), seed, list(features.shape), texts]).encode())
     for places, _ in sets:
@@ -134,15 +133,15 @@ def training_digest(
     return sha.hexdigest()
 
 
-def save_state(path: Path, digest: str, done: TrainingState, masters: MasterWeights) -> None:
-    """Write the state beside `path`, then rename: a reader sees the old state or the new one."""
+def save_state(path: Path, digest: str, progress: TrainingState, masters: MasterWeights) -> None:
+    """Save the state beside `path`, then rename: a reader sees the old state or the new one."""
     tensors = {f"now.{name}": weight for name, weight in masters.copy().items()}
-    tensors |= {f"best.{name}": weight for name, weight in done.best.items()}
-    tensors |= {f"after_first.{name}": weight for name, weight in done.after_first.items()}
+    tensors |= {f"best.{name}": weight for name, weight in progress.best.items()}
+    tensors |= {f"after_first.{name}": weight for name, weight in progress.after_first.items()}
     for name, weight in masters.weights.items():
         for key, value in masters.optimiser.state.get(weight, {}).items():
             tensors[f"adamw.{key}.{name}"] = value.detach().cpu().clone()
-    state = {name: value for name, value in vars(done).items() if name not in ("best", "after_first")}
+    state = {name: value for name, value in vars(progress).items() if name not in ("best", "after_first")}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.part")
     save_file(tensors, partial, {"digest": digest, "state": json.dumps(state)})
@@ -150,7 +149,7 @@ def save_state(path: Path, digest: str, done: TrainingState, masters: MasterWeig
 
 
 def restore_state(path: Path, digest: str, masters: MasterWeights) -> TrainingState | None:
-    """Set weights and optimiser as `store` found them; None, and nothing set, where `path` holds no such training."""
+    """Restore weights and optimiser from `save_state`; None, and nothing set, where `path` is of another training."""
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
@@ -188,12 +187,13 @@ class Epoch:
 
 @dataclass(frozen=True)
 class VlmResult:
-    """What a training made.
+    """Weights of a training, and its history.
 
     Attributes:
         model: the language model with LoRA (of peft), and `projector`, both with the weights of the best epoch.
         after_first: weights as they were after the first stage, for comparison.
-        history: of each epoch; best_epoch: its number; stopped: by patience.
+        history: of each epoch; best_epoch: number of the best; stopped: True where patience
+            ended it.
     """
 
     model: Any
@@ -205,26 +205,28 @@ class VlmResult:
 
     @property
     def seconds(self) -> float:
+        """Seconds of all epochs."""
         return sum(epoch.seconds for epoch in self.history)
 
     @property
     def tokens(self) -> int:
+        """Tokens read in all epochs."""
         return sum(epoch.tokens for epoch in self.history)
 
     def files(self) -> dict[str, bytes]:
-        """What `save` writes, by path."""
+        """Return the files of `save` by path."""
         with TemporaryDirectory() as folder:
             self.save(Path(folder))
             paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
             return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
     def load_first_stage(self) -> None:
-        """Put back the weights of the end of the first stage, in which LoRA changes nothing yet."""
+        """Load the weights after the first stage, in which LoRA changes nothing yet."""
         load_weights(self.after_first, self.projector, self.model)
 
     def save(self, folder: Path) -> None:
-        """`adapter/` of peft and `projector.safetensors`, as `generators.load(adapter=folder)` reads them."""
+        """Save `adapter/` of peft and `projector.safetensors`, as `generators.load(adapter=folder)` reads them."""
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(folder / "adapter")
-        (folder / "adapter" / "README.md").unlink(missing_ok=True)  # a form of peft's that nobody has filled in
+        (folder / "adapter" / "README.md").unlink(missing_ok=True)  # peft's empty form
         self.projector.save(folder / _vision.FILE)

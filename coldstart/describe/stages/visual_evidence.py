@@ -152,12 +152,12 @@ class GroundsStage:
         return self._fits.present(store)
 
     def _inputs(self, store: Store) -> _Inputs:
-        standing = PipelineState(store, self._pipeline, self._spaces)
-        states = {space: standing.of(space) for space in self._spaces}
-        closed = standing.closed(self.name)
+        pipeline_state = PipelineState(store, self._pipeline, self._spaces)
+        states = {space: pipeline_state.of(space) for space in self._spaces}
+        blocked = pipeline_state.blocked(self.name)
         fields = ["item_id", "title", "category", "creator", "tags", "attributes"]
         rows: list[Row] = store.read(ITEMS, fields).to_pylist() if store.has(ITEMS) else []
-        rows = [row for row in rows if row["item_id"] not in closed]
+        rows = [row for row in rows if row["item_id"] not in blocked]
         told = stated_values(self._pipeline.attributes, rows)
         items = FitInputs(self.name)
         for item in store.keys(ITEMS):
@@ -165,8 +165,8 @@ class GroundsStage:
             made = [f"{space} {state.key_of(item)}" for space, state in sorted(states.items())]
             key = chain(self._key, "\n".join([digest(own), *made]))
             having = [space for space, state in states.items() if item not in state.settled]
-            if item in closed:
-                why = closed[item]
+            if item in blocked:
+                why = blocked[item]
             elif not own:
                 why = Reject("states_nothing", "its record states no visual attribute", "filtered")
             elif not having:

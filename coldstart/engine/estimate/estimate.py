@@ -21,26 +21,26 @@ from typing import Any
 
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.progress import SilentProgress
-from coldstart.core.stage import FitStage, Forecasts, MapStage, Reject, SourceStage, WholeStage, is_map, is_source
+from coldstart.core.stage import CatalogStage, FitStage, Forecasts, MapStage, Reject, SourceStage, is_map, is_source
 from coldstart.engine import devices
-from coldstart.engine.estimate.forecast import Here, Machine, Needs, Took, needs
+from coldstart.engine.estimate.forecast import Machine, StageNeeds, StageTime, ThisMachine, stage_needs
 from coldstart.engine.estimate.probe import Memory, Probe, probe
-from coldstart.engine.estimate.report import Assumption, Elsewhere, Estimate, StageEstimate
-from coldstart.engine.estimate.sandbox import Pool, Rehearsal, kind_and_size
-from coldstart.engine.run import choose
+from coldstart.engine.estimate.report import Assumption, Estimate, OtherMachine, StageEstimate
+from coldstart.engine.estimate.sandbox import ItemPool, Sandbox, kind_and_size
+from coldstart.engine.run import choose_stages
 from coldstart.engine.work import Scope, SourceWork
-from coldstart.engine.workers import kept_workers
+from coldstart.engine.workers import reuse_workers
 from coldstart.errors import ColdstartError, NotFitted
 from coldstart.store import ITEMS, Store
-from coldstart.store.fits import bound
-from coldstart.store.freshness import Standing
+from coldstart.store.fits import with_fits
+from coldstart.store.freshness import PipelineState
 
 ITEMS_PROBED = 160
 """Items that are drawn for a stage; fewer are done where they take long."""
 PROBE_S = 10.0
 """Seconds that a stage is probed for, about; its start and one batch come on top."""
 
-WHOLE_ROW_S: Mapping[str, float] = {"index": 1.5e-4, "understand.duplicates": 2e-4, "label": 3e-4}
+CATALOG_ROW_S: Mapping[str, float] = {"index": 1.5e-4, "understand.duplicates": 2e-4, "label": 3e-4}
 """Seconds for each item of a stage that reads the whole catalogue, on top of what it takes with a handful."""
 KEY_ROW_S = 6e-5
 """Seconds to work out the key of an item in a stage, and to read its rows."""
@@ -68,12 +68,12 @@ def estimate(
     Raises:
         ColdstartError: a set-up fault, such as missing weights.
     """
-    pipeline = devices.on_first(pipeline)
+    pipeline = devices.with_first_device(pipeline)
     with tempfile.TemporaryDirectory(prefix="coldstart-estimate-") as folder:
-        specs = choose(pipeline, only, start)
+        specs = choose_stages(pipeline, only, start)
         found = _Estimator(store, pipeline, specs, folder, limit, seconds)
         try:
-            with kept_workers():
+            with reuse_workers():
                 for spec in specs:
                     found.take(spec)
             upkeep_s = found.rehearsal.upkeep()
@@ -98,9 +98,9 @@ class _Estimator:
         seconds: float,
     ) -> None:
         self._store = store
-        self._pipeline = bound(pipeline, store)
-        self._standing = Standing(store, self._pipeline)
-        self.rehearsal = Rehearsal(store, pipeline, specs, folder)
+        self._pipeline = with_fits(pipeline, store)
+        self._pipeline_state = PipelineState(store, self._pipeline)
+        self.rehearsal = Sandbox(store, pipeline, specs, folder)
         self._random = Random(0)
         self._limit = limit
         self._seconds = seconds
@@ -111,7 +111,7 @@ class _Estimator:
         self._new_drawn: list[str] = []
         self._changes = False
         self.stages: list[StageEstimate] = []
-        self._needs: dict[str, Needs] = {}
+        self._needs: dict[str, StageNeeds] = {}
 
     def take(self, spec: StageSpec) -> None:
         """Probe one stage."""
@@ -134,7 +134,7 @@ class _Estimator:
     # -- rows of items
 
     def _source(self, stage: SourceStage) -> StageEstimate:
-        pool: Pool[Any] = Pool(self._random)
+        pool: ItemPool[Any] = ItemPool(self._random)
         for entry in SourceWork(self._store, stage, Scope(self._limit)):
             turned_away = isinstance(entry.row, Reject)
             kind, size = ("", 0.0) if isinstance(entry.row, Reject) else kind_and_size(entry.row)
@@ -164,7 +164,7 @@ class _Estimator:
         rows = sum(counts.values())
         if not rows:
             return StageEstimate(stage.name, 0)
-        present = [item for item in self._standing.of(stage.name).stale if item not in self._new]
+        present = [item for item in self._pipeline_state.of(stage.name).stale if item not in self._new]
         drawn = self._draw(present)
         self.rehearsal.copy(drawn)
         work = self.rehearsal.work(stage, _mixed(self._new_drawn, drawn))[:ITEMS_PROBED]
@@ -174,7 +174,7 @@ class _Estimator:
 
     def _counts(self, name: str) -> Counter[str]:
         """Rows to do in a map stage, by kind."""
-        stale = self._standing.of(name).stale if self._store.has(ITEMS) else ()
+        stale = self._pipeline_state.of(name).stale if self._store.has(ITEMS) else ()
         counts = Counter(self._kind(item) for item in stale if item not in self._new) + self._new_counts
         total = sum(counts.values())
         if self._limit is not None and total > self._limit:
@@ -197,7 +197,9 @@ class _Estimator:
 
     def _draw(self, items: Sequence[str]) -> list[str]:
         sizes = self._look()
-        pool: Pool[str] = Pool(Random(0))  # the same of the same items: stages after each other share what was copied
+        pool: ItemPool[str] = ItemPool(
+            Random(0)
+        )  # the same of the same items: stages after each other share what was copied
         for item in items:
             pool.add(self._kinds[item], sizes[item], item)
         return list(pool.draw(ITEMS_PROBED).entries) if items else []
@@ -207,7 +209,7 @@ class _Estimator:
         rows = sum(counts.values())
         done = [item for item in found.items if item.done]
         lost = sum(item.lost for item in done)
-        self._needs[stage.name] = needs(
+        self._needs[stage.name] = stage_needs(
             found,
             counts,
             self._kinds,
@@ -229,7 +231,7 @@ class _Estimator:
 
     # -- the whole catalogue
 
-    def _whole(self, stage: WholeStage) -> StageEstimate:
+    def _whole(self, stage: CatalogStage) -> StageEstimate:
         count = (self._store.count(ITEMS) if self._store.has(ITEMS) else 0) + sum(self._new_counts.values())
         if not self._changes and self._settled(stage):
             return StageEstimate(stage.name, 0)
@@ -244,7 +246,7 @@ class _Estimator:
             except ColdstartError as fault:
                 return StageEstimate(stage.name, count, note=f"not estimated: {fault}")
         took = time.monotonic() - began
-        per_row = WHOLE_ROW_S.get(stage.kind)
+        per_row = CATALOG_ROW_S.get(stage.kind)
         note = "" if per_row is not None else "as for the few probed items: how it grows with rows is not known"
         copied = sum(one.bytes or 0 for one in self.stages)  # the catalog holds what the stages made once more
         return StageEstimate(
@@ -257,16 +259,16 @@ class _Estimator:
             note=note,
         )
 
-    def _settled(self, stage: WholeStage) -> bool:
+    def _settled(self, stage: CatalogStage) -> bool:
         """Whether a run would find nothing to do."""
-        real = self._standing.stage(stage.name)
+        real = self._pipeline_state.stage(stage.name)
         assert not is_map(real)
         with suppress(ColdstartError):
             return real.expected(self._store)[0] == real.present(self._store)
         return False
 
     def _fit(self, stage: FitStage, count: int) -> StageEstimate:
-        real = self._standing.stage(stage.name)
+        real = self._pipeline_state.stage(stage.name)
         assert not is_map(real)
         with suppress(ColdstartError):
             if real.present(self._store):  # a run fits once under the same settings
@@ -293,14 +295,14 @@ class _Estimator:
 
     # -- what they come to
 
-    def told(self, stage: StageEstimate, here: Here, on: Machine | None) -> StageEstimate:
+    def told(self, stage: StageEstimate, here: ThisMachine, on: Machine | None) -> StageEstimate:
         """A stage with its time on this machine, and on the other."""
         known = self._needs.get(stage.stage)
         if known is None:
             if on is None or stage.seconds is None or not stage.rows:
                 return stage
             same = stage.seconds, stage.low or stage.seconds, stage.high or stage.seconds
-            return replace(stage, other=Elsewhere(*same, 0.0, stage.bottleneck or "whole"))
+            return replace(stage, other=OtherMachine(*same, 0.0, stage.bottleneck or "whole"))
         took = _with_keys(known.here(here), stage.rows)
         held = took.seconds * here.gpus / 3600 if known.on_device else 0.0
         stage = replace(
@@ -320,10 +322,10 @@ class _Estimator:
         fits = not (known.on_device and on.gpu_gb and needed > on.gpu_gb * 1e9)
         if on.memory_gb and (stage.memory_bytes or 0) > on.memory_gb * 1e9:
             fits = False
-        return replace(stage, other=Elsewhere(there.seconds, there.low, there.high, used, there.bottleneck, fits))
+        return replace(stage, other=OtherMachine(there.seconds, there.low, there.high, used, there.bottleneck, fits))
 
 
-def _with_keys(took: Took, rows: int) -> Took:
+def _with_keys(took: StageTime, rows: int) -> StageTime:
     more = KEY_ROW_S * rows
     return replace(took, seconds=took.seconds + more, low=took.low + more, high=took.high + more)
 
@@ -334,7 +336,7 @@ def _mixed(one: Sequence[str], other: Sequence[str]) -> list[str]:
     return [item for _, item in sorted(placed, key=lambda entry: entry[0])]
 
 
-def _here(pipeline: Pipeline, *, measure: bool) -> Here:
+def _here(pipeline: Pipeline, *, measure: bool) -> ThisMachine:
     """This machine; what needs torch is asked only where a model has loaded it, since nothing else is on a device.
 
     Args:
@@ -342,18 +344,18 @@ def _here(pipeline: Pipeline, *, measure: bool) -> Here:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if "torch" not in sys.modules:
-        return Here(cores)
+        return ThisMachine(cores)
     from coldstart.core.device import choose_device, choose_dtype, product_rate
 
     device = choose_device(pipeline.engine.device)
-    gpus = len(devices.places(pipeline.engine)) if device.type == "cuda" else 0
+    gpus = len(devices.device_slots(pipeline.engine)) if device.type == "cuda" else 0
     if not measure:
-        return Here(cores, gpus=gpus)
+        return ThisMachine(cores, gpus=gpus)
     rate = product_rate(device, choose_dtype(device, pipeline.engine.dtype))
-    return Here(cores, rate / 1e12, gpus)
+    return ThisMachine(cores, rate / 1e12, gpus)
 
 
-def _assumptions(here: Here, on: Machine | None) -> list[Assumption]:
+def _assumptions(here: ThisMachine, on: Machine | None) -> list[Assumption]:
     measured = "measured in this probe"
     found = [Assumption("cores here", str(here.cores), "the system")]
     if here.tflops:
@@ -367,7 +369,7 @@ def _assumptions(here: Here, on: Machine | None) -> list[Assumption]:
                 f"{s * 1e6:.0f} µs an item",
                 "measured on 1,000 items" if kind == "index" else "assumed",
             )
-            for kind, s in WHOLE_ROW_S.items()
+            for kind, s in CATALOG_ROW_S.items()
         ),
     ]
     if on is not None:

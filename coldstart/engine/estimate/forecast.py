@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from coldstart.core import settings
 from coldstart.core.pipeline import Engine
-from coldstart.core.settings import nearest
+from coldstart.core.settings import suggestion
 from coldstart.engine.estimate.probe import Probe
 from coldstart.errors import ColdstartError
 
@@ -91,7 +91,7 @@ _GPUS = {
 _CPU = Machine("cpu", source="as many cores as its name says, each like one here")
 
 
-def machine(text: str) -> Machine:
+def parse_machine(text: str) -> Machine:
     """The machine that a name, `key=value,…` or a YAML file stands for.
 
     Raises:
@@ -110,7 +110,7 @@ def machine(text: str) -> Machine:
         return replace(_CPU, name=word, cores=_at_least_1(int(found[1] or found[2]), text))
     known = [*sorted(_GPUS), "cpuN"]
     raise ColdstartError(
-        f"--on {text!r}: no such machine{nearest(word, list(_GPUS))}: use one of {', '.join(known)}, each with xN for "
+        f"--on {text!r}: no such machine{suggestion(word, list(_GPUS))}: use one of {', '.join(known)}, each with xN for "
         "several GPUs (h100x8), or describe one: gpus=1,tflops=300,gpu_gb=80,cores=32"
     )
 
@@ -132,12 +132,12 @@ def _pair(part: str, text: str) -> tuple[str, Any]:
     key, equals, value = part.partition("=")
     if not equals or not value.strip():
         raise ColdstartError(f"--on {text!r}: {part.strip()!r} is no key=value")
-    return key.strip(), settings.parse(value)
+    return key.strip(), settings.parse_yaml(value)
 
 
 def _file(path: Path) -> dict[str, Any]:
     try:
-        read = settings.parse(path.read_text("utf-8"))
+        read = settings.parse_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise ColdstartError(f"cannot read machine {path}: {error.strerror or error}") from error
     except ValueError as error:
@@ -149,12 +149,12 @@ def _file(path: Path) -> dict[str, Any]:
 
 def _described(given: Mapping[str, Any], text: str) -> Machine:
     given = dict(given)
-    start = machine(str(given.pop("from"))) if "from" in given else _CPU
+    start = parse_machine(str(given.pop("from"))) if "from" in given else _CPU
     known = {field.name: field for field in fields(Machine)}
     for key, value in given.items():
         if key not in known:
             raise ColdstartError(
-                f"--on {text}: unknown field {key!r}{nearest(key, known)}; there is {', '.join(known)}"
+                f"--on {text}: unknown field {key!r}{suggestion(key, known)}; there is {', '.join(known)}"
             )
         if key in ("name", "source"):
             continue
@@ -187,7 +187,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Here:
+class ThisMachine:
     """This machine: cores, what matrix products reach on one device, in 10^12 operations a second, and GPUs in use."""
 
     cores: int
@@ -196,7 +196,7 @@ class Here:
 
 
 @dataclass(frozen=True)
-class Took:
+class StageTime:
     """Wall seconds of one stage; `low` and `high`: between them 90 % of what other draws of items would have said."""
 
     seconds: float
@@ -207,7 +207,7 @@ class Took:
 
 
 @dataclass(frozen=True)
-class Needs:
+class StageNeeds:
     """What all rows of a stage need, the first number by the probed items, the others by draws from them.
 
     Attributes:
@@ -231,7 +231,7 @@ class Needs:
     commit_every_s: float
     on_device: bool
 
-    def here(self, here: Here) -> Took:
+    def here(self, here: ThisMachine) -> StageTime:
         """On this machine."""
         decode = self.decode_s / self.workers + self.dispatch_s
         core_s = self.decode_s * min(self.workers, here.cores) / self.workers + self.dispatch_s
@@ -246,7 +246,7 @@ class Needs:
         idle = not (here.gpus and self.on_device) and busy < _MODEL_WAITS
         return self._took(wall, core_s / here.cores if self.isolated else core_s, model, idle)
 
-    def on(self, other: Machine, here: Here) -> Took:
+    def on(self, other: Machine, here: ThisMachine) -> StageTime:
         """On another machine: decoding by its cores, the model by its GPUs where the stage uses a device."""
         cores = other.cores * other.decode
         core_s = self.decode_s * min(self.workers, here.cores) / self.workers + self.dispatch_s
@@ -262,19 +262,19 @@ class Needs:
         wall = np.maximum(decode, model) if beside else decode + model
         return self._took(wall, decode, model, idle)
 
-    def _took(self, wall: Array, decode: Array, model: Array, idle: bool) -> Took:
+    def _took(self, wall: Array, decode: Array, model: Array, idle: bool) -> StageTime:
         commits = np.maximum(math.ceil(self.rows / self.commit_rows), np.ceil(wall / self.commit_every_s))
         commit = commits * self.commit_s
         every = wall + commit + self.once_s
         low, high = np.percentile(every[1:], _RANGE)
         parts = {"decode": float(decode[0]), "wait" if idle else "model": float(model[0])}
         parts |= {"commit": float(commit[0]), "start": self.once_s}
-        return Took(float(every[0]), float(low), float(high), max(parts, key=lambda name: parts[name]), parts)
+        return StageTime(float(every[0]), float(low), float(high), max(parts, key=lambda name: parts[name]), parts)
 
 
-def needs(
+def stage_needs(
     probe: Probe, counts: Mapping[str, int], kinds: Mapping[str, str], settings: Engine, **fixed: float | bool
-) -> Needs:
+) -> StageNeeds:
     """What all rows need, each kind by the items of it that were probed, a kind without any by all of them.
 
     Args:
@@ -295,7 +295,7 @@ def needs(
         decode_s += rows * np.concatenate([[seconds.mean()], seconds[places].mean(axis=1)])
         cost += rows * np.concatenate([[costs.mean()], costs[places].mean(axis=1)])
     rows = sum(counts.values())
-    return Needs(
+    return StageNeeds(
         rows,
         decode_s,
         probe.dispatch_s * rows,

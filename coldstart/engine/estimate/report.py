@@ -27,7 +27,7 @@ _OTHER_ROWS = 0.1
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedTimes:
     """Seconds that were estimated and that it took; `rows` as estimated and as done."""
 
     stage: str
@@ -50,7 +50,7 @@ class Comparison:
         estimated_s, took_s: of the whole run, less the stages that are `left_out`, of which nothing was estimated.
     """
 
-    stages: Sequence[Compared]
+    stages: Sequence[ComparedTimes]
     estimated_s: float
     took_s: float
     left_out: Sequence[str] = ()
@@ -72,7 +72,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Asked:
+class EstimateRequest:
     """What a run was asked for: of another, an estimate says nothing."""
 
     uri: str
@@ -89,7 +89,7 @@ class Asked:
         return platformdirs.user_cache_path("coldstart") / "estimates" / f"{key}.json"
 
 
-def keep(asked: Asked, estimated: Mapping[str, Any]) -> None:
+def save_estimate(asked: EstimateRequest, estimated: Mapping[str, Any]) -> None:
     """Keep an estimate, as JSON gives it; where the folder cannot be written, none is compared later."""
     try:
         asked.path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,9 @@ def keep(asked: Asked, estimated: Mapping[str, Any]) -> None:
         pass
 
 
-def compare(asked: Asked, took: Mapping[str, tuple[int, float]], seconds: float) -> Comparison | None:
+def compare_estimate(
+    asked: EstimateRequest, took: Mapping[str, tuple[int, float]], seconds: float
+) -> Comparison | None:
     """The kept estimate against what the run took; None where none is kept or it was of other rows. It is dropped.
 
     Args:
@@ -119,7 +121,7 @@ def compare(asked: Asked, took: Mapping[str, tuple[int, float]], seconds: float)
         return None
     left_out = [stage["stage"] for stage in stages if stage["seconds"] is None]
     compared = [
-        Compared(s["stage"], s["seconds"], took[s["stage"]][1], s["rows"], took[s["stage"]][0])
+        ComparedTimes(s["stage"], s["seconds"], took[s["stage"]][1], s["rows"], took[s["stage"]][0])
         for s in stages
         if s["seconds"] is not None
     ]
@@ -159,11 +161,11 @@ class StageEstimate:
     bottleneck: str | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
-    other: Elsewhere | None = None
+    other: OtherMachine | None = None
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class OtherMachine:
     """What a stage would take on another machine; `fits` is false where its memory is too small for the model."""
 
     seconds: float

@@ -24,16 +24,16 @@ from random import Random
 from typing import Any, Generic, TypeVar
 
 from coldstart.core.pipeline import Pipeline, StageSpec
-from coldstart.core.stage import MapStage, Reject, Row, WholeStage, Work, is_source
+from coldstart.core.stage import CatalogStage, MapStage, Reject, Row, Work, is_source
 from coldstart.engine.work import Writer, sources, stale_work
 from coldstart.store import ITEMS, Store
-from coldstart.store.fits import WRITERS, bound
-from coldstart.store.freshness import Standing
+from coldstart.store.fits import GENERATOR_FITS, with_fits
+from coldstart.store.freshness import PipelineState
 
 _STAGE_TABLES = "stage."
 
 
-class Rehearsal:
+class Sandbox:
     """The temporary workspace.
 
     Args:
@@ -45,14 +45,14 @@ class Rehearsal:
         self._store = store
         self.scratch = Store(folder, create=True)
         self.stood_in: dict[str, str] = {}
-        real = bound(pipeline, store)
+        real = with_fits(pipeline, store)
 
         def fitted(name: str) -> Path | None:
             made = self.scratch.artifacts.newest(name)
             return real.fitted(name) if made is None else made.folder
 
         self.pipeline = replace(self._without_unmade(real, specs), fitted=fitted)
-        self._built: dict[str, MapStage | WholeStage] = {}
+        self._built: dict[str, MapStage | CatalogStage] = {}
         self._copied: set[str] = set()
 
     def close(self) -> None:
@@ -65,7 +65,9 @@ class Rehearsal:
 
     def _without_unmade(self, pipeline: Pipeline, specs: Sequence[StageSpec]) -> Pipeline:
         """The pipeline with writers as they are before the tuning that this run would begin with."""
-        unmade = {spec.name: spec for spec in specs if spec.kind in WRITERS and pipeline.fitted(spec.name) is None}
+        unmade = {
+            spec.name: spec for spec in specs if spec.kind in GENERATOR_FITS and pipeline.fitted(spec.name) is None
+        }
         found = []
         for spec in pipeline.stages:
             prefix, _, asked = str(getattr(spec.settings, "generator", "")).partition(":")
@@ -77,14 +79,14 @@ class Rehearsal:
             found.append(spec)
         return replace(pipeline, stages=tuple(found))
 
-    def stage(self, name: str) -> MapStage | WholeStage:
+    def stage(self, name: str) -> MapStage | CatalogStage:
         """A stage over the temporary workspace; built once, as a run does."""
         if name not in self._built:
-            self._built[name] = self._standing().stage(name)
+            self._built[name] = self._pipeline_state().stage(name)
         return self._built[name]
 
-    def _standing(self) -> Standing:
-        return Standing(self.scratch, self.pipeline, self._built)
+    def _pipeline_state(self) -> PipelineState:
+        return PipelineState(self.scratch, self.pipeline, self._built)
 
     def copy(self, items: Sequence[str]) -> None:
         """Take items of the real workspace over, with all their rows and verdicts."""
@@ -109,11 +111,11 @@ class Rehearsal:
             NotFitted: the stage waits for a fit.
         """
         stage.fingerprint()
-        standing = self._standing()
-        state = standing.of(stage.name)
+        pipeline_state = self._pipeline_state()
+        state = pipeline_state.of(stage.name)
         ready = set(state.stale) - state.waiting
         chosen = [item for item in items if item in ready]
-        return list(stale_work(self.scratch, state.expected, chosen, sources(stage, standing)))
+        return list(stale_work(self.scratch, state.expected, chosen, sources(stage, pipeline_state)))
 
     def write(self, stage: MapStage, made: Sequence[tuple[Work, Row | Reject]]) -> float:
         """Commit what was made, in two parts; gives the seconds of the second, since the first makes the tables."""
@@ -146,14 +148,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Drawn(Generic[T]):
+class DrawnItems(Generic[T]):
     """What was drawn, in the order to probe it, and how many there are of each kind."""
 
     entries: Sequence[T]
     counts: Mapping[str, int]
 
 
-class Pool(Generic[T]):
+class ItemPool(Generic[T]):
     """Takes all entries one by one and keeps few of them in memory: of each kind a random part.
 
     That part is drawn by Algorithm R of Vitter (1985), each entry with the same chance.
@@ -177,7 +179,7 @@ class Pool(Generic[T]):
         elif (place := self._random.randrange(self.counts[kind])) < _POOL:
             kept[place] = (size, entry)
 
-    def draw(self, most: int) -> Drawn[T]:
+    def draw(self, most: int) -> DrawnItems[T]:
         """About `most` of them."""
         total = sum(self.counts.values())
         placed: list[tuple[float, T]] = []
@@ -186,7 +188,7 @@ class Pool(Generic[T]):
             chosen = _spread(kept, wanted, self._random)
             placed += [((place + 0.5) / wanted, entry) for place, entry in enumerate(chosen)]
         placed.sort(key=lambda one: one[0])
-        return Drawn([entry for _, entry in placed], dict(self.counts))
+        return DrawnItems([entry for _, entry in placed], dict(self.counts))
 
 
 def _spread(kept: Iterable[tuple[float, T]], wanted: int, random: Random) -> list[T]:

@@ -18,12 +18,12 @@ import pyarrow as pa
 
 from coldstart.core.keys import stage_key
 from coldstart.core.stage import LedgerRow, MapStage, Reject, Row, Work
-from coldstart.engine.ipc import Builds, portable
+from coldstart.engine.ipc import StageFactory, picklable_error
 from coldstart.engine.local import Batcher, Result
 from coldstart.engine.workers import Pool, Prepared, prepare_here, prepare_isolated
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS
-from coldstart.store.fragments import Place, rows_at, write
+from coldstart.store.fragments import TableVersion, read_rows_at, write_fragments
 
 PREPARED = pa.schema(
     [
@@ -40,7 +40,7 @@ PREPARED = pa.schema(
 
 
 @dataclass(frozen=True)
-class Order:
+class ActorConfig:
     """One stage's work, as its actors need to know it.
 
     Attributes:
@@ -51,10 +51,10 @@ class Order:
         device: setting of the computing actors.
     """
 
-    recipe: Builds
+    recipe: StageFactory
     key: str
-    places: dict[str, Place]
-    target: Place
+    places: dict[str, TableVersion]
+    target: TableVersion
     reads: dict[str, str]
     workers: int
     device: str
@@ -66,11 +66,11 @@ class Order:
             ColdstartError: its rows would carry another key than the driver's.
         """
         stage: MapStage = self.recipe.build(devices=1, **engine)
-        same_key(stage, self.key)
+        check_same_key(stage, self.key)
         return stage
 
 
-def same_key(stage: MapStage, key: str) -> None:
+def check_same_key(stage: MapStage, key: str) -> None:
     """Raise `ColdstartError` where this process would give the stage's rows another key than the driver does."""
     if stage_key(stage.kind, stage.version, stage.fingerprint()) != key:
         raise ColdstartError(
@@ -80,7 +80,7 @@ def same_key(stage: MapStage, key: str) -> None:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PartOutcome:
     """What became of one part.
 
     Attributes:
@@ -106,7 +106,7 @@ class Outcome:
 class Preparer:
     """Reads the rows of a part and readies them, each in a worker process with a deadline where the stage asks so."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: ActorConfig) -> None:
         self._order = order
         self._pool: Pool | None = None
         self._stage: MapStage | None = None
@@ -119,7 +119,7 @@ class Preparer:
             if self._pool is not None:  # it may still be at work on others of the part
                 self._pool.stop()
                 self._pool = None
-            return carried(part["part"][0].as_py(), error)
+            return fault_part(part["part"][0].as_py(), error)
 
     def _prepare(self, part: pa.Table) -> pa.Table:
         if self._stage is None:
@@ -150,10 +150,10 @@ class Preparer:
             for item_id, key, row in zip(ids, keys, part["row"].to_pylist(), strict=True):
                 yield Work(item_id, key, pickle.loads(row))
             return
-        rows = rows_at(self._order.places[ITEMS], part["at"].to_pylist())
+        rows = read_rows_at(self._order.places[ITEMS], part["at"].to_pylist())
         for name, table in self._order.reads.items():
             addresses = part[f"at.{name}"].to_pylist()
-            read = iter(rows_at(self._order.places[table], [at for at in addresses if at is not None]))
+            read = iter(read_rows_at(self._order.places[table], [at for at in addresses if at is not None]))
             for row, address in zip(rows, addresses, strict=True):
                 row[name] = None if address is None else next(read)
         for item_id, key, row in zip(ids, keys, rows, strict=True):
@@ -163,7 +163,7 @@ class Preparer:
 class Computer:
     """Computes prepared parts in batches, with the model loaded once, and writes their rows as fragments."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: ActorConfig) -> None:
         self._order = order
         self._name = uuid.uuid4().hex
         self._batcher: Batcher | None = None
@@ -175,11 +175,11 @@ class Computer:
         try:
             self._compute(part, making)
         except Exception as error:
-            making.fault = portable(error)
+            making.fault = picklable_error(error)
         try:
             outcome = self._written(making, time.monotonic() - began)
         except Exception as error:
-            outcome = Outcome(making.part, self._name, fault=portable(error))
+            outcome = PartOutcome(making.part, self._name, fault=picklable_error(error))
         return pa.table({"outcome": pa.array([pickle.dumps(outcome)], pa.large_binary())})
 
     def _compute(self, part: pa.Table, making: _Making) -> None:
@@ -196,9 +196,9 @@ class Computer:
                 making.results += self._batcher.compute()
         making.results += self._batcher.compute()
 
-    def _written(self, making: _Making, seconds: float) -> Outcome:
+    def _written(self, making: _Making, seconds: float) -> PartOutcome:
         if not making.results:
-            return Outcome(making.part, self._name, compute_s=seconds, fault=making.fault)
+            return PartOutcome(making.part, self._name, compute_s=seconds, fault=making.fault)
         stage = self._stage
         rows: list[Row] = []
         verdicts = []
@@ -212,13 +212,15 @@ class Computer:
         made = {row["item_id"] for row in rows}
         ended = made | {row.item_id for row in verdicts}
         given = making.given.to_pylist()
-        return Outcome(
+        return PartOutcome(
             making.part,
             self._name,
             done=len(rows),
             cost=sum(cost for _, _, cost in making.results),
             compute_s=seconds,
-            fragments=write(self._order.target, pa.Table.from_pylist(rows, schema=stage.schema)) if rows else (),
+            fragments=write_fragments(self._order.target, pa.Table.from_pylist(rows, schema=stage.schema))
+            if rows
+            else (),
             gone=[row["old"] for row in given if row["old"] is not None and row["item_id"] in ended],
             verdicts=verdicts,
             settled=[row["item_id"] for row in given if row["recorded"] and row["item_id"] in made],
@@ -234,9 +236,9 @@ class _Making:
     fault: Exception | None = None
 
 
-def carried(part: int, error: Exception) -> pa.Table:
+def fault_part(part: int, error: Exception) -> pa.Table:
     """A fault in the place of a prepared part."""
-    row = {"part": part, "data": pickle.dumps(portable(error))}
+    row = {"part": part, "data": pickle.dumps(picklable_error(error))}
     return pa.Table.from_pylist([row], schema=PREPARED)
 
 

@@ -20,12 +20,12 @@ import ray
 
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.stage import Gate, LedgerRow, MapStage, Reject, is_map
-from coldstart.engine.ray.actors import same_key
+from coldstart.engine.ray.actors import check_same_key
 from coldstart.engine.ray.cluster import fetch, task
 from coldstart.engine.work import Scope, Source, sources
 from coldstart.store import ITEMS, LEDGER, Store
-from coldstart.store.fragments import ADDRESS, Place, place
-from coldstart.store.freshness import Assessment, Balance, Standing, assess_map
+from coldstart.store.fragments import ADDRESS, TableVersion, table_version
+from coldstart.store.freshness import Assessment, Balance, PipelineState, assess_map
 from coldstart.store.sql import one_of
 
 PARTITION_ROWS = 200_000
@@ -34,14 +34,16 @@ PARTITION_ROWS = 200_000
 _LEDGER_COLUMNS = ["stage", "item_id", "row_key", "state", "reason", "detail"]
 
 
-class Plans(Protocol):
+class PipelineFactory(Protocol):
     """What builds a stage and its pipeline anew, as `Recipe` does; picklable."""
 
     def build(self, **engine: Any) -> Any: ...
 
     def pipeline(self) -> Pipeline: ...
 
-    def standing(self, view: Store, closed: Mapping[str, Mapping[str, Reject]] | None = None) -> Standing: ...
+    def pipeline_state(
+        self, view: Store, blocked: Mapping[str, Mapping[str, Reject]] | None = None
+    ) -> PipelineState: ...
 
     def store(self) -> Store: ...
 
@@ -56,7 +58,7 @@ class Tables:
         stages: whose ledger rows count.
     """
 
-    places: Mapping[str, Place]
+    places: Mapping[str, TableVersion]
     keys: Mapping[str, str]
     stages: Sequence[str]
 
@@ -119,7 +121,7 @@ class Partition:
         return self._verdicts.get(stage, {})
 
 
-def make(store: Store, plans: Plans, stage: MapStage, key: str, scope: Scope, part: int) -> Plan:
+def make_plan(store: Store, plans: PipelineFactory, stage: MapStage, key: str, scope: Scope, part: int) -> Plan:
     """Find what is stale in a map stage, and lay it out in parts of at most `part` items.
 
     Args:
@@ -132,15 +134,15 @@ def make(store: Store, plans: Plans, stage: MapStage, key: str, scope: Scope, pa
     if ITEMS not in tables.places:
         return Plan(Balance())
     count = max(1, -(-store.count(ITEMS) // PARTITION_ROWS))
-    closed = task(closed_items).options(num_returns=count).remote(plans, stage.name, count)
-    closed = [closed] if count == 1 else closed
+    blocked = task(blocked_items).options(num_returns=count).remote(plans, stage.name, count)
+    blocked = [blocked] if count == 1 else blocked
     dealt = _deal(tables, count)
     names = tuple(tables.places)
     shared = ray.put(scope)
     streams = [
-        task(look)
+        task(summarize_partition)
         .options(num_returns="streaming")
-        .remote(plans, key, names, shared, (number << 32, part), closed[number], *blocks)
+        .remote(plans, key, names, shared, (number << 32, part), blocked[number], *blocks)
         for number, blocks in enumerate(dealt)
     ]
     summaries = []
@@ -151,19 +153,19 @@ def make(store: Store, plans: Plans, stage: MapStage, key: str, scope: Scope, pa
         parts.update(enumerate(own, number << 32))
     counts = task(_counts)
     counted = fetch([counts.remote(first) for first in summaries])
-    plan = Plan(add(balance for balance, _ in counted), sum(chosen for _, chosen in counted), summaries, parts)
+    plan = Plan(add_balances(balance for balance, _ in counted), sum(chosen for _, chosen in counted), summaries, parts)
     if scope.limit is not None and plan.chosen > scope.limit:
         plan.parts = first_of(parts.values(), scope.limit, part)
         plan.chosen = scope.limit
     return plan
 
 
-def balance(store: Store, plans: Plans, stage: MapStage, key: str) -> Balance:
+def stage_balance(store: Store, plans: PipelineFactory, stage: MapStage, key: str) -> Balance:
     """Where the items of a map stage are now."""
-    return make(store, plans, stage, key, Scope(limit=0), 1).balance
+    return make_plan(store, plans, stage, key, Scope(limit=0), 1).balance
 
 
-def add(balances: Iterable[Balance]) -> Balance:
+def add_balances(balances: Iterable[Balance]) -> Balance:
     """The sum of several partitions."""
     total = Balance()
     for one in balances:
@@ -180,20 +182,20 @@ def add(balances: Iterable[Balance]) -> Balance:
     return replace(total, reasons=dict(most_first))
 
 
-def tables_of(store: Store, plans: Plans, stage: MapStage) -> Tables:
+def tables_of(store: Store, plans: PipelineFactory, stage: MapStage) -> Tables:
     """`items`, the tables of the stage and of those it reads, theirs in turn, and the ledger."""
-    standing = plans.standing(store)
+    pipeline_state = plans.pipeline_state(store)
     found: dict[str, MapStage] = {}
     left = [stage.name]
     while left:
         name = left.pop()
         if name not in found:
-            one = standing.stage(name)
+            one = pipeline_state.stage(name)
             assert is_map(one), f"{name} is no map stage"
             found[name] = one
             left += one.reads.values()
     keys = {ITEMS: "row_key", **{one.table: one.key_column for one in found.values()}, LEDGER: "row_key"}
-    places = {table: where for table in keys if (where := place(store, table)) is not None}
+    places = {table: where for table in keys if (where := table_version(store, table)) is not None}
     return Tables(places, keys, sorted(found))
 
 
@@ -209,13 +211,13 @@ def _deal(tables: Tables, count: int) -> list[list[Any]]:
             dataset_options={"version": where.version},
             with_metadata=True,
             override_num_blocks=max(1, -(-where.open().count_rows() // PARTITION_ROWS)),
-        ).map_batches(labelled, fn_args=(number, tables.keys[table]), batch_size=None, batch_format="pyarrow")
+        ).map_batches(label_rows, fn_args=(number, tables.keys[table]), batch_size=None, batch_format="pyarrow")
         read = rows if read is None else read.union(rows)
     assert read is not None
     blocks = read.to_arrow_refs()
     if count == 1:
         return [blocks]
-    dealt = [task(split).options(num_returns=count).remote(block, count) for block in blocks]
+    dealt = [task(split_block).options(num_returns=count).remote(block, count) for block in blocks]
     return [[parts[number] for parts in dealt] for number in range(count)]
 
 
@@ -233,7 +235,7 @@ BLOCK = pa.schema(
 )
 
 
-def labelled(rows: pa.Table, number: int, key: str) -> pa.Table:
+def label_rows(rows: pa.Table, number: int, key: str) -> pa.Table:
     """Rows of any of the tables in one schema."""
     none = pa.nulls(rows.num_rows, pa.string())
     there = set(rows.column_names)
@@ -248,46 +250,46 @@ def partition_of(item_id: str, count: int) -> int:
     return zlib.crc32(item_id.encode()) % count
 
 
-def split(block: pa.Table, count: int) -> list[pa.Table]:
+def split_block(block: pa.Table, count: int) -> list[pa.Table]:
     places = pa.array([partition_of(item, count) for item in block["item_id"].to_pylist()], pa.int32())
     return [block.filter(pc.equal(places, number)) for number in range(count)]
 
 
-def closed_items(plans: Plans, name: str, count: int) -> Any:
+def blocked_items(plans: PipelineFactory, name: str, count: int) -> Any:
     """For each partition: gate -> item -> why it goes no further."""
     pipeline = plans.pipeline()
     store = plans.store()
-    standing = plans.standing(store)
+    pipeline_state = plans.pipeline_state(store)
     parts: list[dict[str, dict[str, Reject]]] = [{} for _ in range(count)]
     for spec in pipeline.stages:
         if spec.name == name:
             break
-        gate = None if spec.kind == "ingest" else standing.stage(spec.name)
+        gate = None if spec.kind == "ingest" else pipeline_state.stage(spec.name)
         if isinstance(gate, Gate):
             for part in parts:
                 part[spec.name] = {}
-            for item, why in gate.closed(store).items():
+            for item, why in gate.blocked(store).items():
                 parts[partition_of(item, count)][spec.name][item] = why
     return parts[0] if count == 1 else parts
 
 
-def look(
-    plans: Plans,
+def summarize_partition(
+    plans: PipelineFactory,
     key: str,
     names: Sequence[str],
     scope: Scope,
     numbered: tuple[int, int],
-    closed: Any,
+    blocked: Any,
     *blocks: pa.Table,
 ) -> Iterator[Any]:
     """The summary of one partition, then its parts; `numbered`: the number of the first, and the size of each."""
     filled = [block for block in blocks if block.num_columns]  # a read that found no row gives a block of no columns
     view = Partition(names, pa.concat_tables([BLOCK.empty_table(), *filled]))
     stage = plans.build()
-    same_key(stage, key)
-    standing = plans.standing(cast(Store, view), closed)
-    above = standing.above(stage)
-    found = assess_map(cast(Store, view), stage, above, scope.retry)
+    check_same_key(stage, key)
+    pipeline_state = plans.pipeline_state(cast(Store, view), blocked)
+    upstream = pipeline_state.upstream(stage)
+    found = assess_map(cast(Store, view), stage, upstream, scope.retry)
     recorded = view.verdicts(stage.name)
     items = view.addresses.get(ITEMS, {})
     stale = sorted((item for item in found.stale if item not in found.waiting), key=items.__getitem__)
@@ -295,10 +297,10 @@ def look(
     yield Summary(
         found.balance,
         len(chosen),
-        [row for item, row in found.settled.items() if item in above.closed and recorded.get(item) != row],
+        [row for item, row in found.settled.items() if item in upstream.blocked and recorded.get(item) != row],
         sorted(recorded.keys() - (found.expected.keys() - found.fresh)),
     )
-    yield from _parts(view, stage, found, chosen, sources(stage, standing), recorded, *numbered)
+    yield from _parts(view, stage, found, chosen, sources(stage, pipeline_state), recorded, *numbered)
 
 
 def _parts(
@@ -337,15 +339,15 @@ def _counts(summary: Summary) -> tuple[Balance, int]:
 def first_of(parts: Iterable[Any], limit: int, size: int) -> dict[int, Any]:
     """Parts of the first `limit` rows, by the order of the items; no partition gave more than that many."""
     rows = pa.concat_tables([fetch(part) for part in parts]).sort_by("at").slice(0, limit)
-    return numbered((rows.slice(start, size) for start in range(0, limit, size)), 0)
+    return number_parts((rows.slice(start, size) for start in range(0, limit, size)), 0)
 
 
-def numbered(tables: Iterable[pa.Table], start: int) -> dict[int, Any]:
+def number_parts(tables: Iterable[pa.Table], start: int) -> dict[int, Any]:
     """References to parts that are numbered from `start`."""
-    return {number: ray.put(renumbered(table, number)) for number, table in enumerate(tables, start)}
+    return {number: ray.put(renumber_part(table, number)) for number, table in enumerate(tables, start)}
 
 
-def renumbered(table: pa.Table, number: int) -> pa.Table:
+def renumber_part(table: pa.Table, number: int) -> pa.Table:
     """The part under another number."""
     place = table.column_names.index("part")
     return table.set_column(place, "part", pa.repeat(number, table.num_rows))

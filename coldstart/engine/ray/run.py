@@ -27,18 +27,18 @@ from ray.util.annotations import RayDeprecationWarning
 from coldstart.core.keys import stage_key
 from coldstart.core.pipeline import Engine, Pipeline, RayCluster
 from coldstart.core.progress import Progress, SilentProgress
-from coldstart.core.stage import FitStage, LedgerRow, MapStage, SourceStage, WholeStage, is_map, is_source
-from coldstart.engine.local import Ran
+from coldstart.core.stage import CatalogStage, FitStage, LedgerRow, MapStage, SourceStage, is_map, is_source
+from coldstart.engine.local import PassReport
 from coldstart.engine.ray import plan as ray_plan
-from coldstart.engine.ray.actors import Computer, Order, Outcome, Preparer
+from coldstart.engine.ray.actors import ActorConfig, Computer, PartOutcome, Preparer
 from coldstart.engine.ray.cluster import fetch, has_gpus, task
-from coldstart.engine.ray.plan import Plans
+from coldstart.engine.ray.plan import PipelineFactory
 from coldstart.engine.recipe import Recipe
-from coldstart.engine.report import StageReport, run_whole, source_balance
+from coldstart.engine.report import StageReport, run_catalog_stage, source_balance
 from coldstart.engine.work import Scope, SourceWork
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, Store
-from coldstart.store.fragments import Place, addresses_of, commit, ensure, place
+from coldstart.store.fragments import TableVersion, addresses_of, commit_fragments, ensure_table, table_version
 
 _SOURCE_CHUNK = 8192
 
@@ -49,7 +49,7 @@ die is seen before the whole catalogue was tried."""
 
 
 def run_stage(
-    workspace: Store, pipeline: Pipeline, stage: MapStage | WholeStage, scope: Scope, progress: Progress
+    workspace: Store, pipeline: Pipeline, stage: MapStage | CatalogStage, scope: Scope, progress: Progress
 ) -> StageReport:
     """What `coldstart.engine.run` does of one stage, on the cluster that is connected."""
     recipe = Recipe.of(workspace, pipeline, stage.name)
@@ -61,7 +61,7 @@ def run_stage(
 
 
 def run_map(
-    workspace: Store, engine: Engine, recipe: Plans, stage: MapStage, scope: Scope, progress: Progress
+    workspace: Store, engine: Engine, recipe: PipelineFactory, stage: MapStage, scope: Scope, progress: Progress
 ) -> StageReport:
     """Do what is stale in a map stage over the items.
 
@@ -70,38 +70,38 @@ def run_map(
         Exception: any fault of the program, after all finished rows were committed.
     """
     key = stage_key(stage.kind, stage.version, stage.fingerprint())
-    plan = ray_plan.make(workspace, recipe, stage, key, scope, engine.ray.part)
+    plan = ray_plan.make_plan(workspace, recipe, stage, key, scope, engine.ray.part)
     for ref in plan.summaries:
         summary = fetch(ref)
         workspace.delete_verdicts(stage.name, summary.obsolete)
         workspace.record(summary.turned_away)
-    ran, balance = Ran(), plan.balance
+    ran, balance = PassReport(), plan.balance
     if plan.chosen:
         order = _order(workspace, engine, recipe, stage, key)
         ran = _do(workspace, stage, order, plan.parts, plan.chosen, engine, progress)
-        balance = ray_plan.balance(workspace, recipe, stage, key)
+        balance = ray_plan.stage_balance(workspace, recipe, stage, key)
     notes = fetch(_notes.remote(recipe))
     return StageReport(stage.name, stage.kind, balance, ran, notes)
 
 
 def run_source(
-    workspace: Store, engine: Engine, recipe: Plans, stage: SourceStage, scope: Scope, progress: Progress
+    workspace: Store, engine: Engine, recipe: PipelineFactory, stage: SourceStage, scope: Scope, progress: Progress
 ) -> StageReport:
     """Do what is new in a source. Its entries are read here and wait in the cluster's object store, which spills."""
     recorded = workspace.verdicts(stage.name)
     workspace.delete_verdicts(stage.name, recorded.keys() & workspace.keys(stage.table).keys())  # left by a kill
     source = SourceWork(workspace, stage, scope)
-    parts = ray_plan.numbered(_entries(workspace, stage, source, engine.ray.part), 0)
+    parts = ray_plan.number_parts(_entries(workspace, stage, source, engine.ray.part), 0)
     key = stage_key(stage.kind, stage.version, stage.fingerprint())
     order = _order(workspace, engine, recipe, stage, key)
-    ran = _do(workspace, stage, order, parts, None, engine, progress) if parts else Ran()
+    ran = _do(workspace, stage, order, parts, None, engine, progress) if parts else PassReport()
     workspace.delete_verdicts(stage.name, stage.forgotten(source.recorded))
     return StageReport(stage.name, stage.kind, source_balance(workspace, stage, source.pending), ran)
 
 
 def _entries(workspace: Store, stage: SourceStage, source: SourceWork, size: int) -> Iterator[pa.Table]:
     """The entries of a source, in parts."""
-    before = place(workspace, stage.table) if workspace.count(stage.table) else None
+    before = table_version(workspace, stage.table) if workspace.count(stage.table) else None
     entries = iter(source)
     while chunk := list(islice(entries, _SOURCE_CHUNK)):
         old = addresses_of(before, [work.item_id for work in chunk]) if before else {}
@@ -119,15 +119,15 @@ def _entries(workspace: Store, stage: SourceStage, source: SourceWork, size: int
             )
 
 
-def _order(workspace: Store, engine: Engine, recipe: Plans, stage: MapStage, key: str) -> Order:
-    standing = recipe.standing(workspace)
-    tables = {name: cast(MapStage, standing.stage(read)).table for name, read in stage.reads.items()}
-    places = {name: place(workspace, name) for name in {ITEMS, *tables.values()}}
-    return Order(
+def _order(workspace: Store, engine: Engine, recipe: PipelineFactory, stage: MapStage, key: str) -> ActorConfig:
+    pipeline_state = recipe.pipeline_state(workspace)
+    tables = {name: cast(MapStage, pipeline_state.stage(read)).table for name, read in stage.reads.items()}
+    places = {name: table_version(workspace, name) for name in {ITEMS, *tables.values()}}
+    return ActorConfig(
         recipe,
         key,
         {name: where for name, where in places.items() if where is not None},
-        ensure(workspace, stage.table, stage.schema),
+        ensure_table(workspace, stage.table, stage.schema),
         tables,
         max(1, round(engine.ray.cpus)),
         _device(engine, _gpus(engine.ray, on_device=stage.on_device)),
@@ -137,12 +137,12 @@ def _order(workspace: Store, engine: Engine, recipe: Plans, stage: MapStage, key
 def _do(
     workspace: Store,
     stage: MapStage,
-    order: Order,
+    order: ActorConfig,
     parts: Mapping[int, Any],
     total: int | None,
     engine: Engine,
     progress: Progress,
-) -> Ran:
+) -> PassReport:
     """Do the parts; those whose actors died each time are done again item by item, and an item that goes on killing
     them is turned away."""
     began = time.monotonic()
@@ -168,7 +168,7 @@ def _do(
         again = iter(left.values())
         while some := list(islice(again, _RETRIED_PARTS)):
             rows = [row for table in map(fetch, some) for row in _rows(table)]
-            singles = ray_plan.numbered(rows, number)
+            singles = ray_plan.number_parts(rows, number)
             number += len(rows)
             for single in take(singles, apart=True):
                 if not committer.parts:
@@ -187,14 +187,16 @@ def _rows(table: pa.Table) -> list[pa.Table]:
     return [table.slice(row, 1) for row in range(table.num_rows)]
 
 
-def _died(stage: MapStage, part: pa.Table, number: int, times: int) -> Outcome:
+def _died(stage: MapStage, part: pa.Table, number: int, times: int) -> PartOutcome:
     row = part.select(["item_id", "key", "old"]).to_pylist()[0]
     detail = f"the worker process died each time, {times} times alone with it"
     verdict = LedgerRow(stage.name, row["item_id"], row["key"], "failed", "worker_died", detail)
-    return Outcome(number, gone=[] if row["old"] is None else [row["old"]], verdicts=[verdict])
+    return PartOutcome(number, gone=[] if row["old"] is None else [row["old"]], verdicts=[verdict])
 
 
-def _outcomes(order: Order, stage: MapStage, settings: RayCluster, parts: list[Any], apart: bool) -> Generator[Outcome]:
+def _outcomes(
+    order: ActorConfig, stage: MapStage, settings: RayCluster, parts: list[Any], apart: bool
+) -> Generator[PartOutcome]:
     """The parts through both pools, as they end. Those whose actors died more often than `restarts` do not come.
 
     Args:
@@ -243,7 +245,7 @@ def _device(engine: Engine, gpus: float) -> str:
     return "cuda" if gpus and engine.device.startswith(("auto", "cuda")) else engine.device
 
 
-def _run_whole(engine: Engine, recipe: Recipe, stage: WholeStage, refit: bool) -> StageReport:
+def _run_whole(engine: Engine, recipe: Recipe, stage: CatalogStage, refit: bool) -> StageReport:
     """On one worker, with all cores of its node, and a GPU for a stage that learns."""
     cores = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
     gpus = _gpus(engine.ray, on_device=True) if isinstance(stage, FitStage) else 0
@@ -256,11 +258,11 @@ def _run_whole(engine: Engine, recipe: Recipe, stage: WholeStage, refit: bool) -
 def _whole(recipe: Recipe, device: str, refit: bool) -> StageReport:
     stage = recipe.build(device=device, devices=1)
     assert not is_map(stage)
-    return run_whole(recipe.store(), stage, refit, SilentProgress())
+    return run_catalog_stage(recipe.store(), stage, refit, SilentProgress())
 
 
 @task
-def _notes(recipe: Plans) -> list[str]:
+def _notes(recipe: PipelineFactory) -> list[str]:
     stage: MapStage = recipe.build()
     return stage.notes(recipe.store())
 
@@ -273,12 +275,12 @@ class Committer:
     kill in between leaves work undone, never a row without its item.
     """
 
-    def __init__(self, workspace: Store, stage: MapStage, target: Place, settings: Engine) -> None:
+    def __init__(self, workspace: Store, stage: MapStage, target: TableVersion, settings: Engine) -> None:
         self._workspace = workspace
         self._stage = stage
         self._target = target
         self._settings = settings
-        self._waiting: list[Outcome] = []
+        self._waiting: list[PartOutcome] = []
         self._since = self._began = time.monotonic()
         self._compute_s: dict[str, float] = defaultdict(float)
         self._start_s = 0.0
@@ -294,7 +296,7 @@ class Committer:
     ) -> None:
         self.commit()
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: PartOutcome) -> None:
         """Take what became of one part, and commit if it is time."""
         if outcome.actor:
             self._start_s = self._start_s or time.monotonic() - self._began - outcome.compute_s
@@ -312,7 +314,7 @@ class Committer:
         waiting, self._waiting = self._waiting, []
         if waiting:
             gone = [address for one in waiting for address in one.gone]
-            commit(self._target, [text for one in waiting for text in one.fragments], gone)
+            commit_fragments(self._target, [text for one in waiting for text in one.fragments], gone)
             self._workspace.delete_verdicts(self._stage.name, [item for one in waiting for item in one.settled])
             self._workspace.record([row for one in waiting for row in one.verdicts])
             self._commits += 1
@@ -322,11 +324,11 @@ class Committer:
         """Share of the time that the models did not work, as a mean over the actors."""
         return max(0.0, 1.0 - self._mean_compute_s() / max(seconds, 1e-9))
 
-    def ran(self, seconds: float) -> Ran:
+    def ran(self, seconds: float) -> PassReport:
         """The pass as `run_map` tells of it. Writing fragments counts as computing."""
         compute_s = self._mean_compute_s()
         wait_s = max(0.0, seconds - compute_s)
-        return Ran(
+        return PassReport(
             self._done,
             self._lost,
             seconds,

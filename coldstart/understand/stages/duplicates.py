@@ -1,11 +1,10 @@
-"""understand.duplicates: which items show what another one has shown before.
+"""The stage `understand.duplicates`: find items that show what an earlier one has shown.
 
-Who is the original is a matter of arrival: items are judged in the order in which they first came, each against the
-originals that stand, and the first that it matches is its original. A verdict that stands is never undone by a
-newcomer, so an item that is served stays served. An original is never itself a copy: an item that resembles nothing but
-copies is an original too, and no chain leads from copy to copy. An item is judged again when its own media or the
-settings change, or when its original has gone, has changed, or has itself become a copy; it keeps its place in the
-order, but finds itself among the originals that were left standing.
+Items are matched in the order in which they first came, each against the originals so far; the first match is its
+original. A verdict that holds is never undone by a newcomer, so an item that is served stays served. An original is
+never itself a copy: an item that resembles nothing but copies is an original too, and no chain leads from copy to copy.
+An item is matched again when its own media or the settings change, or when its original has gone, has changed, or has
+itself become a copy; it keeps its place in the order, but is matched against the originals that remain.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject, Row
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, Store
-from coldstart.store.freshness import Standing
+from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
 from coldstart.understand.fingerprint import Fingerprints
-from coldstart.understand.near_duplicates import LOOKS, Arrival, Copy, Originals, Rules, Sequence
+from coldstart.understand.near_duplicates import CANDIDATE_RULES, Arrival, Copy, Originals, Rules, Sequence
 
 _COMMIT_ROWS = 500
 _MATCHES = pa.list_(pa.struct([(name, pa.float64()) for name in ("start_s", "end_s", "other_start_s", "other_end_s")]))
@@ -48,24 +47,24 @@ SCHEMA = pa.schema(
 
 
 class Settings(Section):
-    """What counts as a copy, and what becomes of one."""
+    """Settings of near-duplicate detection."""
 
     policy: Literal["link", "drop", "keep"] = "link"
-    """`link` serves a copy by what its original has; `drop` leaves it out; `keep` only takes note of it."""
+    """Treatment of copies: `link` serves one through its original; `drop` leaves it out; `keep` only records it."""
     fingerprint: str | None = None
-    """The stage whose fingerprints are compared; the last one before this stage by default."""
+    """Stage whose fingerprints are compared; the last one before this stage by default."""
     min_share: float = Field(default=0.6, gt=0, le=1)
     """Share of the shorter video, or of the pictures of the item with fewer, that must be the same."""
     max_bits: int = Field(default=20, ge=0, le=64)
-    """Of 256 bits, so many may differ between two frames that look alike; unrelated ones differ in 95 and more."""
+    """Bits of 256 that may differ between two frames that look alike; unrelated ones differ in 95 and more."""
     picture_bits: int = Field(default=12, ge=0, le=64)
-    """The same for pictures, which have no second frame to tell a shop's shots of like products apart."""
+    """Bits of 256 that may differ between pictures, which have no second frame to tell like products apart."""
     max_colour: float = Field(default=24.0, ge=0)
     """Levels of 255 that the colour of no part may differ by: more, and a red shirt is the blue one."""
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> DuplicatesStage:
-    """The stage over the pipeline's fingerprints.
+    """Build the stage over the pipeline's fingerprints.
 
     Raises:
         ColdstartError: there is no stage of kind `understand.fingerprint` before it, or none of the name it gives.
@@ -86,14 +85,14 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> DuplicatesStage:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Item -> the key its row should have ("" where its fingerprint is to come), and the verdict on every other."""
+    """Keys that rows should have ("" while the fingerprint is missing), and verdicts on the other items."""
 
     keys: Mapping[str, str]
     verdicts: Mapping[str, LedgerRow]
 
 
 class DuplicatesStage:
-    """Whole stage and gate; see `coldstart.core.stage.WholeStage` and `coldstart.core.stage.Gate`."""
+    """Catalog stage and gate; see `coldstart.core.stage.CatalogStage` and `coldstart.core.stage.Gate`."""
 
     kind = "understand.duplicates"
     version = 1
@@ -104,9 +103,9 @@ class DuplicatesStage:
         self._settings = settings
         self._source = source
         self._pipeline = pipeline
-        asked = settings.model_dump(include={"min_share", "max_bits", "picture_bits", "max_colour"})
-        self._rules = Rules(**asked)
-        self._key = stage_key(self.kind, self.version, asked)
+        matching = settings.model_dump(include={"min_share", "max_bits", "picture_bits", "max_colour"})
+        self._rules = Rules(**matching)
+        self._key = stage_key(self.kind, self.version, matching)
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         inputs = self._inputs(store)
@@ -115,31 +114,31 @@ class DuplicatesStage:
     def present(self, store: Store) -> dict[str, str]:
         return store.keys(self.table)
 
-    def closed(self, store: Store) -> dict[str, Reject]:
-        """Copies, none under policy `keep`: item -> `near_duplicate` with its original, the share and the seconds."""
+    def blocked(self, store: Store) -> dict[str, Reject]:
+        """List copies, none under policy `keep`: item -> `near_duplicate` with original, share and seconds."""
         if self._settings.policy == "keep":
             return {}
         return {row["item_id"]: _reject(row) for row in self._copies(store)}
 
     def originals(self, store: Store) -> dict[str, str]:
-        """Copy -> its original, whatever the policy."""
+        """Map each copy to its original, whatever the policy."""
         return {row["item_id"]: row["duplicate_of"] for row in self._copies(store)}
 
     def _copies(self, store: Store) -> list[Row]:
-        """Rows of copies whose verdict holds: neither they nor their originals changed since it was made."""
+        """Read rows of copies whose verdict holds: neither they nor their originals changed since."""
         if not store.has(self.table):
             return []
         made = store.keys(self._source.table)
-        judged = store.keys(self.table)
+        matched = store.keys(self.table)
         rows = store.read(self.table, where="duplicate_of IS NOT NULL").to_pylist()
 
         def holds(item: str) -> bool:
-            return item in made and judged.get(item) == chain(self._key, made[item])
+            return item in made and matched.get(item) == chain(self._key, made[item])
 
         return [row for row in rows if holds(row["item_id"]) and holds(row["duplicate_of"])]
 
     def _inputs(self, store: Store) -> _Inputs:
-        found = Standing(store, self._pipeline).of(self._source.name)
+        found = PipelineState(store, self._pipeline).of(self._source.name)
         keys, verdicts = {}, {}
         for item, made in found.expected.items():
             if item in found.fresh:
@@ -155,10 +154,10 @@ class DuplicatesStage:
         return _Inputs(keys, verdicts)
 
     def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
-        """Judge what is new, changed or bereft of its original, in order of arrival, and commit as it goes.
+        """Match items that are new, changed or without their original, in order of arrival, and commit in batches.
 
-        What was judged before is first marked as open, in one write, and keeps its place: a run that is killed leaves
-        no verdict that rests on another one that fell, and the next run goes on to the same end.
+        Items matched before are first marked as open, in one write, and keep their place: a run that is killed leaves
+        no verdict that depends on an outdated one, and the next run comes to the same end.
         """
         inputs = self._inputs(store)
         keys = {item: key for item, key in inputs.keys.items() if key}
@@ -171,9 +170,9 @@ class DuplicatesStage:
         todo = keys.keys() - originals - copies
         self._write(store, [{**rows[item], "row_key": ""} for item in todo & rows.keys()])
         found = 0
-        judged = self._judge(store, keys, originals, todo, rows) if todo else iter(())
+        matched = self._match(store, keys, originals, todo, rows) if todo else iter(())
         with progress.meter(self.name, len(todo)) as meter:
-            while batch := list(islice(judged, _COMMIT_ROWS)):
+            while batch := list(islice(matched, _COMMIT_ROWS)):
                 self._write(store, batch)
                 found += sum(row["duplicate_of"] is not None for row in batch)
                 meter.advance(len(batch), 0, 0.0)
@@ -183,38 +182,38 @@ class DuplicatesStage:
         if rows:
             store.merge(self.table, pa.Table.from_pylist(rows, schema=SCHEMA))
 
-    def _judge(
+    def _match(
         self, store: Store, keys: Mapping[str, str], originals: set[str], todo: set[str], rows: Mapping[str, Row]
     ) -> Iterator[Row]:
         arrived = _arrivals(store, keys, rows)
-        arrivals = self._screened(store, keys)
-        seen = Originals(self._rules, arrived, lambda items: self._recalled(store, items))
+        arrivals = self._load_arrivals(store, keys)
+        known = Originals(self._rules, arrived, lambda items: self._load_sequences(store, items))
         for item in originals:
-            seen.add(arrivals[item])
+            known.add(arrivals[item])
         for item in sorted(todo, key=arrived.__getitem__):
-            verdict = seen.judge(arrivals[item])
+            verdict = known.find_original(arrivals[item])
             if verdict is None:
-                seen.add(arrivals[item])
+                known.add(arrivals[item])
             yield _row(item, keys[item], arrived[item], verdict)
 
-    def _screened(self, store: Store, keys: Mapping[str, str]) -> dict[str, Arrival]:
+    def _load_arrivals(self, store: Store, keys: Mapping[str, str]) -> dict[str, Arrival]:
         digests = _digests(store, keys)
         table = store.read(self._source.table, ["item_id", "media", "screen"])
         found = {}
         for item, media, screen in zip(*(column.to_pylist() for column in table.columns), strict=True):
             if item in keys:
-                words = np.frombuffer(screen, "<u8").reshape(-1, len(LOOKS[media].views), 4).astype(np.uint64)
+                words = np.frombuffer(screen, "<u8").reshape(-1, len(CANDIDATE_RULES[media].views), 4).astype(np.uint64)
                 found[item] = Arrival(item, media, words, digests[item])
         return found
 
-    def _recalled(self, store: Store, items: list[str]) -> list[Sequence]:
+    def _load_sequences(self, store: Store, items: list[str]) -> list[Sequence]:
         table = store.read(self._source.table, ["item_id", "times_s", "hashes", "quality"], ids=items)
         rows = {row["item_id"]: row for row in table.to_pylist()}
         return [_sequence(rows[item]) for item in items]
 
 
 def _arrivals(store: Store, keys: Mapping[str, str], rows: Mapping[str, Row]) -> dict[str, int]:
-    """Item -> its place in the order of arrival; items that came together stand in the order of their dates."""
+    """Number items in the order of arrival; those that came together in the order of their dates."""
     known = {item: int(row["arrived"]) for item, row in rows.items()}
     new = keys.keys() - known.keys()
     table = store.read(ITEMS, ["item_id", "created_at"])
@@ -231,7 +230,7 @@ def _sequence(row: Row) -> Sequence:
 
 
 def _digests(store: Store, keys: Mapping[str, str]) -> dict[str, frozenset[str]]:
-    """Item -> digests of the media that were fingerprinted: its first video, or its pictures."""
+    """Map items to digests of the media that were fingerprinted: the first video, or the pictures."""
     table = store.read(ITEMS, ["item_id", "media"])
     found = {}
     for item, media in zip(table["item_id"].to_pylist(), table["media"].to_pylist(), strict=True):

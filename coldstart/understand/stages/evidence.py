@@ -1,4 +1,4 @@
-"""understand.evidence: shots, speech and text on screen as one timeline an item, and the texts that spaces read."""
+"""The stage `understand.evidence`: join shots, speech and text on screen to one timeline an item, and its two texts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _PARTS = ("shots", "speech", "screen")
 
 
 class Settings(Section):
-    """Nothing to set: it takes what the parts before it found."""
+    """Settings of the timeline, of which there are none: it reads what the parts before it found."""
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> EvidenceStage:
-    """The stage over the parts that the pipeline has.
+    """Build the stage over the parts that the pipeline has.
 
     Raises:
         ColdstartError: it has none of them before this stage.
@@ -37,7 +37,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> EvidenceStage:
 
 
 class EvidenceStage(MapStageDefaults):
-    """Map stage; see `coldstart.core.stage.MapStage`. An item without media, or without words in them, has a row as well."""
+    """Map stage; see `coldstart.core.stage.MapStage`. Items without media, or without words, have a row too."""
 
     kind = "understand.evidence"
     batch_cost = 500.0
@@ -84,7 +84,7 @@ class EvidenceStage(MapStageDefaults):
 
 @dataclass(frozen=True)
 class FuseEvidence:
-    """Joins what the parts found of one item; a part that turned it away adds nothing."""
+    """Join what the parts found of one item; a part that rejected it adds nothing."""
 
     def __call__(self, row: Row) -> tuple[Row, float]:
         shots, speech, screen = (row.get(part) or {} for part in _PARTS)

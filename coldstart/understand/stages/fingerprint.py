@@ -1,6 +1,6 @@
-"""understand.fingerprint: what each item's video or pictures look like, in a few hundred bytes a frame.
+"""The stage `understand.fingerprint`: compute fingerprints of each item's video or pictures.
 
-Cheap beside everything that looks at meaning: it is what tells a copy before any model sees it.
+A frame has a few hundred bytes. Cheap beside all encoders: copies are found before any model sees them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from coldstart.understand.fingerprint_loader import LoadFingerprints
 
 
 class Settings(Section):
-    """How densely a video is looked at."""
+    """Settings of fingerprints."""
 
     fps: float = Field(default=4.0, gt=0, le=30)
-    """Frames a second that are fingerprinted; fewer miss copies that run faster or start elsewhere."""
+    """Fingerprinted frames a second; fewer miss copies that run faster or start elsewhere."""
     max_s: float = Field(default=180.0, gt=0)
-    """Seconds of a video that are looked at; what comes later is not compared."""
+    """Seconds of a video that are read; what comes later is not compared."""
     pictures: int = Field(default=4, ge=1)
-    """At most so many pictures of an item without a video are fingerprinted."""
+    """Pictures that are fingerprinted of an item without a video, at most."""
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> FingerprintStage:

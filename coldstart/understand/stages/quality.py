@@ -1,13 +1,9 @@
-"""understand.quality: measures of an item's first video or its pictures, and a gate over them.
+"""The stage `understand.quality`: measure an item's first video or its pictures, and gate items by thresholds.
 
-The measures are stored; the thresholds only judge them. So an item that was turned away comes back with another
-threshold, and its media are not looked at again.
-
-How good a picture or the pictures of a video are, by measures that need no training.
-
-All are taken of pictures that are at most `LONGEST` pixels long, so that one threshold serves all sizes; what is lost
-by that is fine blur in large pictures. None of them knows what is shown: night is dark, fog has little contrast, and a
-plain wall is not sharp.
+The measures are stored and the thresholds applied to them, so that another threshold opens or closes the gate without
+reading media again. Measures need no training. All are taken of pictures at most `LONGEST` pixels long, so that one
+threshold serves all sizes; lost by that is fine blur in large pictures. None of them knows what is shown: night is
+dark, fog has little contrast, and a plain wall is not sharp.
 """
 
 from __future__ import annotations
@@ -39,29 +35,29 @@ _MEASURES = (
 
 
 class Settings(Section):
-    """What is looked at, and from where on an item goes no further. None lets everything pass."""
+    """Settings of quality measures, and thresholds beyond which an item is closed; None closes nothing."""
 
     pictures: int = Field(default=4, ge=1)
-    """At most so many pictures of an item are looked at."""
+    """Pictures of an item that are measured, at most."""
     min_side: int | None = Field(default=None, ge=1)
-    """Pixels of the shorter side of the video, or of the largest picture."""
+    """Least pixels of the shorter side of the video, or of the largest picture."""
     min_sharpness: float | None = Field(default=None, ge=0)
-    """Variance of the Laplacian at 256 pixels; `benchmarks/shots.py` shows what blur does to it."""
+    """Least variance of the Laplacian at 256 pixels; `benchmarks/shots.py` shows what blur does to it."""
     min_brightness: float | None = Field(default=None, ge=0, le=1)
-    """Mean brightness from 0, black, to 1, white."""
+    """Least mean brightness, from 0, black, to 1, white."""
     max_brightness: float | None = Field(default=None, ge=0, le=1)
-    """The same from above: washed-out pictures."""
+    """Largest mean brightness: closes washed-out pictures."""
     min_contrast: float | None = Field(default=None, ge=0, le=0.5)
-    """Standard deviation of brightness; 0 is a plain colour."""
+    """Least standard deviation of brightness; 0 is a plain colour."""
     max_black_share: float | None = Field(default=0.99, ge=0, le=1)
-    """Share of black frames; by default only a video that is black from end to end is turned away."""
+    """Largest share of black frames; by default only a video that is black from end to end is closed."""
     max_frozen_share: float | None = Field(default=None, ge=0, le=1)
-    """Share of frames that equal the one before; 0.99 turns away a video that never moves, such as a photo with a voice
+    """Largest share of frames that equal the one before; 0.99 closes a video that never moves, as a photo with a voice
     over it."""
     need_audio: bool = False
-    """Turn away videos without sound."""
+    """Close videos without sound."""
     min_loudness_db: float | None = Field(default=None, le=0)
-    """Level of the first 20 seconds of a video's sound, in decibels under full scale; -120 is digital silence."""
+    """Least level of the first 20 seconds of a video's sound, in decibels under full scale; -120 is digital silence."""
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> QualityStage:
@@ -107,8 +103,8 @@ class QualityStage(MapStageDefaults):
             for glimpse in batch
         ]
 
-    def closed(self, workspace: Store) -> dict[str, Reject]:
-        """Items whose measures miss a threshold, each with the first that it misses, in the order of `Settings`."""
+    def blocked(self, workspace: Store) -> dict[str, Reject]:
+        """List items whose measures miss a threshold, each with the first one missed, in the order of `Settings`."""
         if not workspace.has(self.table):
             return {}
         rows = workspace.read(self.table, ["item_id", *(name for name, _ in _MEASURES)]).to_pylist()
@@ -168,7 +164,7 @@ _SILENCE_DB = -120.0
 
 @dataclass(frozen=True)
 class QualityMeasures:
-    """Measures of some pictures, each the mean over them but for `sharpness`, which is the median.
+    """Measures of an item's pictures: the mean over them, but the median for `sharpness`.
 
     Attributes:
         sharpness: variance of the Laplacian of the brightness in 0 to 255, over the pictures that are not black; None
@@ -198,7 +194,7 @@ def measure_quality(pictures: Sequence[Pixels]) -> QualityMeasures:
 
 
 def sharpness(light: NDArray[np.uint8]) -> float:
-    """Variance of the Laplacian of brightness, uint8 [H, W].
+    """Compute the variance of the Laplacian of brightness, uint8 [H, W].
 
     Source: Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000, who compare it with others.
     """
@@ -206,7 +202,7 @@ def sharpness(light: NDArray[np.uint8]) -> float:
 
 
 def frozen_share(times_s: Sequence[float], pictures: Sequence[Pixels]) -> float | None:
-    """Share of consecutive pictures that are equal but for traces of coding.
+    """Compute the share of consecutive pictures that are equal but for traces of coding.
 
     A slide show stands still most of the time but not always, so only a share of one is a frozen video. Measured with
     16 pictures: a coded still photo has 1.0 (H.264, also with some noise) or 0.93 (MPEG-4, VP8: a step at a key
@@ -229,6 +225,6 @@ def frozen_share(times_s: Sequence[float], pictures: Sequence[Pixels]) -> float 
 
 
 def loudness_db(samples: NDArray[np.float32]) -> float:
-    """Level of sound, float32 [N] in -1 to 1, as decibels under full scale (root mean square); at least -120."""
+    """Compute the level of sound, float32 [N], in decibels of full scale (root mean square), at least -120."""
     power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
     return max(_SILENCE_DB, 10 * float(np.log10(power))) if power > 0 else _SILENCE_DB

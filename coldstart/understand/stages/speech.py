@@ -1,7 +1,7 @@
-"""understand.speech: what is said in an item's video, or in its sound file.
+"""The stage `understand.speech`: transcribe what is said in an item's video, or in its sound file.
 
-Silence and music make a row without segments; an item without any sound is filtered. Words that were turned away as
-invented stand in the row as well, each with the gate that it failed.
+Silence and music have a row without segments; an item without any sound is filtered. Words that were dropped as
+invented are stored in the row too, each with the gate that it failed.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _FULL_S = 0.5  # sound so close to the limit was cut there
 
 
 class Settings(Section):
-    """How speech becomes text."""
+    """Settings of transcription."""
 
     model: str = "starter"
     """`starter` (whisper-base), the folder of a CTranslate2 Whisper model, or a name such as `large-v3`, which is
     fetched from the hub; `fake` hears tones in place of words, for tests."""
     language: str | None = None
-    """ISO 639 code of what is spoken in all items; detected in each where none is given."""
+    """ISO 639 code of the language of all items; detected in each by default."""
     beam_size: int = Field(default=5, ge=1, le=20)
-    """Texts that are followed side by side: more make fewer errors and take longer; 1 is greedy."""
+    """Beams of the search: more make fewer errors and take longer; 1 is greedy."""
     max_s: float = Field(default=600.0, gt=0)
-    """Seconds of sound that are heard of each item; what lies beyond is not read."""
+    """Seconds of sound that are transcribed of each item; what lies beyond is not read."""
     voice_threshold: float = Field(default=0.5, gt=0, lt=1)
-    """From which probability on a stretch of sound counts as a voice; the rest never reaches the model."""
+    """Probability from which on sound counts as a voice; the rest never reaches the model."""
     min_confidence: float = Field(default=0.37, ge=0, le=1)
-    """Words of a lower confidence are turned away."""
+    """Least confidence of words; others are dropped."""
     min_language_confidence: float = Field(default=0.5, ge=0, le=1)
-    """A detected language of a lower confidence is left empty in the row."""
+    """Least confidence of a detected language; otherwise it is left empty in the row."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of the model; 0 for as many as there are cores. No result depends on it."""
 
@@ -83,7 +83,7 @@ class SpeechStage(MapStageDefaults):
 
     @cached_property
     def transcriber(self) -> Transcriber:
-        """The model, its weights not yet loaded.
+        """Build the transcriber; its weights are not loaded yet.
 
         Raises:
             ColdstartError: the device is unknown.

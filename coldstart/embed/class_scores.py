@@ -1,7 +1,7 @@
-"""How like items are to classes in words: the spaces where that can be told, the vectors of the classes there, and how
-far the likeness can be trusted, learnt from items whose class is known. Makes no row.
+"""Class scores of items: the spaces that hold words too, vectors of the classes there, and their calibration.
 
-Class vectors and calibration are one artifact, of the name of the stage that labels.
+Scores are calibrated on items whose class is known. Class vectors and calibration are one artifact, of the name of the
+stage that labels. Makes no row.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from coldstart.embed.zero_shot import (
 )
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
-from coldstart.store.freshness import Standing, build
+from coldstart.store.freshness import PipelineState, build
 
 MOST = 2000
-"""Labelled items that are looked at: more would not change a handful of numbers."""
+"""Most labelled items of a calibration: more would not change a handful of numbers."""
 
 _ALIGNED = (
     "take an aligned encoder, such as starter-clip or open_clip (`coldstart embed --space clip --encoder starter-clip`)"
@@ -41,81 +41,81 @@ _ALIGNED = (
 
 
 def text_spaces(
-    name: str, wanted: tuple[str, ...] | None, embeds: Mapping[str, StageSpec], pipeline: Pipeline
+    name: str, requested: tuple[str, ...] | None, embeds: Mapping[str, StageSpec], pipeline: Pipeline
 ) -> dict[str, Any]:
-    """Embed stages whose vectors can be likened to words, built, by name.
+    """Build the embed stages whose encoders bring words into the same space, by name.
 
     Args:
-        name: the stage that asks; wanted: the spaces that its settings name, None for all that will do.
+        name: of the stage; requested: the spaces that its settings name, None for all that fit.
         embeds: the embed stages before it.
 
     Raises:
         NotFitted: the encoder of one is not fitted yet.
-        ColdstartError: there is none, or one is wanted whose encoder keeps pictures and words apart.
+        ColdstartError: there is none, or the encoder of a requested one keeps pictures and words apart.
     """
     found = {}
-    for space in wanted or embeds:
+    for space in requested or embeds:
         stage: Any = build(embeds[space], pipeline)
         if embeds_text(stage):
             found[space] = stage
-        elif wanted is not None:
+        elif requested is not None:
             raise ColdstartError(
                 f"{name}.spaces: {stage.encoder.name} of {space!r} reads no words into the space of its "
-                f"pictures, so that they cannot be likened to classes: {_ALIGNED}"
+                f"pictures, so that they cannot be compared with classes: {_ALIGNED}"
             )
     if not found:
         raise ColdstartError(
-            f"{name}: no space before it holds both words and what items look like or say "
+            f"{name}: no space before it holds both words and pictures or texts of items "
             f"(there: {', '.join(embeds) or 'none'}): {_ALIGNED}"
         )
     return found
 
 
 def embeds_text(stage: Any) -> bool:
-    """Whether the encoder of an embed stage brings words into its space."""
+    """Tell whether the encoder of an embed stage brings words into its space."""
     return "text" in stage.encoder.modalities and bool(stage.encoder.passport("text") == stage.passport)
 
 
 @dataclass(frozen=True)
 class KnownClasses:
-    """Items whose class is known, which scores are calibrated on.
+    """Items whose class is known, by which scores are calibrated.
 
     Attributes:
         truth: item -> the number of its class.
-        made: item -> space -> key of its vector there; of other items too.
-        key: of all that the calibration is made from.
+        vector_keys: item -> space -> key of its vector in it; of other items too.
+        key: of all inputs of the calibration.
     """
 
     truth: Mapping[str, int]
-    made: Mapping[str, Mapping[str, str]]
+    vector_keys: Mapping[str, Mapping[str, str]]
     key: str
 
 
 @dataclass(frozen=True)
 class LabelFit:
-    """How scores are made, and how good that is, as far as it is known."""
+    """Calibration of scores and its quality, as far as that is known."""
 
     calibration: Calibration
     quality: Quality | None
 
     def note(self, labelled: int) -> str:
-        """It in words; `labelled`: items whose class is known."""
+        """Describe the fit in words; `labelled`: items whose class is known."""
         needed = self.calibration.threshold
         if self.quality is None:
             return (
                 f"not calibrated: {labelled} items have a category among the classes, {ENOUGH} are needed; a "
-                f"label needs a score of {needed:g}, which says little of how many are right"
+                f"label needs a score of {needed:g}, which does not tell how many are right"
             )
         most = "no score is enough for a label" if needed is None else f"a label needs a score of {needed:.2f}"
         return (
-            f"calibrated on {self.quality.labelled} items that have a category; {most}; each half judged by "
+            f"calibrated on {self.quality.labelled} items that have a category; {most}; each half evaluated by "
             f"the other: {self.quality}"
         )
 
 
 @dataclass(frozen=True)
 class ClassScorer:
-    """Classes likened to the items of some spaces.
+    """Scores of classes for the items of some spaces.
 
     Attributes:
         name: of the stage that labels; key: of it, its classes and its spaces.
@@ -126,16 +126,16 @@ class ClassScorer:
     key: str
     classes: Classes
     spaces: Mapping[str, Any]
-    wanted: LabelTargets
+    targets: LabelTargets
 
-    def known(self, truth: Mapping[str, int], made: Mapping[str, Mapping[str, str]]) -> KnownClasses:
-        """`MOST` of the items whose class is known at the most, always the same."""
+    def known(self, truth: Mapping[str, int], vector_keys: Mapping[str, Mapping[str, str]]) -> KnownClasses:
+        """Choose at most `MOST` of the items whose class is known, always the same."""
         chosen = {item: truth[item] for item in sorted(truth, key=hash_order)[:MOST]}
-        rests_on = [[item, number, made[item]] for item, number in chosen.items()]
-        return KnownClasses(chosen, made, digest([self.key, asdict(self.wanted), rests_on]))
+        rests_on = [[item, number, vector_keys[item]] for item, number in chosen.items()]
+        return KnownClasses(chosen, vector_keys, digest([self.key, asdict(self.targets), rests_on]))
 
     def fitted(self, store: Store, known: KnownClasses) -> LabelFit | None:
-        """What was fitted on just these items, if it was."""
+        """Load the fit on just these items, if there is one."""
         found = store.artifacts.newest(self.name)
         if found is None or found.key != known.key:
             return None
@@ -143,19 +143,19 @@ class ClassScorer:
         calibration = Calibration.from_plain(found.report["calibration"], list(self.spaces))
         return LabelFit(calibration, None if quality is None else Quality(**quality))
 
-    def fit(self, store: Store, standing: Standing, known: KnownClasses) -> LabelFit:
-        """Calibrate on items whose class is known, as they are without their category, and keep that."""
+    def fit(self, store: Store, pipeline_state: PipelineState, known: KnownClasses) -> LabelFit:
+        """Calibrate on items whose class is known, as they are without their category, and store the result."""
         classes = self.class_vectors(store)
         items = list(known.truth) if len(known.truth) >= ENOUGH else []
         cosines, present = [], []
         for space, stage in self.spaces.items():
-            having = [item for item in items if space in known.made[item]]
+            having = [item for item in items if space in known.vector_keys[item]]
             vectors = vectors_of(store, stage, items)
-            if having and reads_category(stage, standing):  # on vectors that say the category, any score looks right
-                blind = without_category(store, standing, stage, having)
+            if having and reads_category(stage, pipeline_state):  # on vectors that say the category, any score seems right
+                without = without_category(store, pipeline_state, stage, having)
                 none = np.zeros(stage.passport.dim, np.float32)
-                vectors = np.array([blind.get(item, none) for item in items])
-                having = list(blind)
+                vectors = np.array([without.get(item, none) for item in items])
+                having = list(without)
             cosines.append(vectors @ classes[space].T)
             present.append(np.isin(items, having))
         labelled = LabelledScores(
@@ -165,7 +165,7 @@ class ClassScorer:
             np.array([hash_order(item)[-1] & 1 for item in items], np.bool_),
             len(self.classes.names),
         )
-        calibration, quality = calibrate(labelled.take(np.flatnonzero(labelled.present.any(axis=0))), self.wanted)
+        calibration, quality = calibrate(labelled.take(np.flatnonzero(labelled.present.any(axis=0))), self.targets)
         report = {
             "calibration": calibration.to_plain(list(self.spaces)),
             "quality": None if quality is None else asdict(quality),
@@ -176,10 +176,13 @@ class ClassScorer:
         return LabelFit(calibration, quality)
 
     def class_vectors(self, store: Store) -> dict[str, Vectors]:
-        """Of each space, float32 [C, D]: the classes, then the texts for what is none of them; kept with the fit."""
-        kept = store.artifacts.newest(self.name)
-        if kept is not None and kept.report["classes"] == self.key:
-            files = kept.files()
+        """Load or encode the vectors of classes in each space: float32 [C, D].
+
+        The classes come first, then the texts for no class. They are stored with the fit.
+        """
+        stored = store.artifacts.newest(self.name)
+        if stored is not None and stored.report["classes"] == self.key:
+            files = stored.files()
             return {space: np.load(BytesIO(files[f"{space}.npy"]), allow_pickle=False) for space in self.spaces}
         texts, owners = self.classes.texts()
         numbers = np.array(owners, np.int64)
@@ -190,7 +193,7 @@ class ClassScorer:
 
 
 def hash_order(item: str) -> bytes:
-    """What orders and parts items by nothing that has to do with what they are."""
+    """Return a sort key by which items are ordered and halved, independent of their content."""
     return sha256(item.encode("utf-8", "surrogatepass")).digest()
 
 
