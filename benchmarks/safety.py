@@ -35,7 +35,7 @@ def run(short: bool) -> dict[str, Any]:
     policy = word_policy.load("safety")
 
     def closed(text: str) -> set[str]:
-        found = scores(policy.judge({"description": text}))
+        found = scores(policy.find({"description": text}))
         return {rule for rule, score in found.items() if score >= THRESHOLD}
 
     labelled = [json.loads(line) for line in (ROOT / "tests" / "safety_texts.jsonl").read_text("utf-8").splitlines()]

@@ -289,7 +289,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def parse_texts(values: pa.Array) -> tuple[pa.Array, Mask]:
-    """Values as trimmed text, null where empty or missing; and which are not UTF-8, bool [N]. Whole floats lose ".0".
+    """Parse values as trimmed text, null if empty or missing; mark invalid UTF-8, bool [N]. Whole floats lose ".0".
 
     Raises:
         ColdstartError: values that have no text, such as lists.
@@ -348,7 +348,7 @@ def detect_time_unit(values: pa.Array) -> str:
 
 
 def parse_times(values: pa.Array, unit: str) -> tuple[NDArray[np.int64], Mask]:
-    """Microseconds since 1970 in UTC, int64 [N]; and which are no time, missing or before 1970, bool [N].
+    """Parse times to microseconds since 1970 in UTC, int64 [N]; mark no time, missing or before 1970, bool [N].
 
     Args:
         unit: `s`, `ms`, `us`, `ns` for numbers; `iso` for ISO 8601, in UTC where no zone is given.
