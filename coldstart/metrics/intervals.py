@@ -1,5 +1,4 @@
-"""Shares of many small counts (right of stated, cut of all), with intervals, n beside each. Knows nothing of what is
-counted."""
+"""Shares of many small counts (right of stated, cut of all), with intervals, n beside each. Knows no items."""
 
 from __future__ import annotations
 
@@ -35,7 +34,9 @@ def share(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Measure | None:
-    """Sum of the parts over sum of the wholes, with a percentile bootstrap over items (Efron & Tibshirani 1993).
+    """Divide the sum of the parts by that of the wholes, with a percentile bootstrap over items.
+
+    The bootstrap is that of Efron & Tibshirani (1993).
 
     Args:
         parts, wholes: one number an item, [N]; without wholes each counts one, and the share is a mean.
@@ -60,7 +61,9 @@ def difference(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Measure | None:
-    """Share after less share before, of the same items, both resampled alike; arguments as for `share`.
+    """Subtract the share before from the share after, of the same items.
+
+    Both are resampled alike; arguments as for `share`.
 
     Returns:
         None where either has no whole.
@@ -100,7 +103,7 @@ def resampled_rows(
 def _columns(
     pairs: Sequence[tuple[ArrayLike, ArrayLike | None]], groups: Sequence[Hashable] | None
 ) -> NDArray[np.float64] | None:
-    """Parts and wholes by turns, summed over groups: float64 [G, 2 * pairs]; None where a whole is nothing."""
+    """Sum parts and wholes by turns over groups: float64 [G, 2 * pairs]; None where a whole is nothing."""
     stacked = []
     for parts, wholes in pairs:
         own = np.asarray(parts, np.float64)
@@ -116,7 +119,7 @@ def _columns(
 
 
 def _drawn(columns: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Sums of every column in every resample, [resamples, C]."""
+    """Sum every column in every resample, [resamples, C]."""
     count = len(columns)
     step = max(1, _DRAWN // count)
     own = columns.astype(np.float32)
@@ -128,13 +131,13 @@ def _drawn(columns: NDArray[np.float64], resamples: int, seed: int) -> NDArray[n
 
 @lru_cache(maxsize=1)
 def _times_drawn(count: int, resamples: int, seed: int) -> NDArray[np.float32]:
-    """How often each group is drawn in each resample, float32 [resamples, count]; kept, since measures share it."""
+    """Count the times that each group is in each resample, float32 [resamples, count]; measures share it."""
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
     return drawn.astype(np.float32)
 
 
 def _over(parts: NDArray[np.float64], wholes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Quotients; nan where a resample drew nothing of the whole."""
+    """Divide; nan where a resample drew nothing of the whole."""
     out = np.full(len(parts), np.nan)
     np.divide(parts, wholes, out=out, where=wholes > 0)
     return out

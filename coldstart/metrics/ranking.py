@@ -1,12 +1,9 @@
-"""Metrics of retrieval and of spaces, over plain arrays.
+"""Metrics of retrieval, of spaces and of ranked lists, over plain arrays.
 
-Intervals are percentile bootstraps (Efron & Tibshirani 1993, chapter 13). Where several rows speak of one thing (five
-captions of one picture), give groups: then whole groups are drawn, as rows of one group are no independent evidence.
-
-How good ranked lists are, list by list, over plain arrays; what is relevant is so or not, by no degree.
-
-A list is one user's items (or one item's users), best first. Every measure is per list, so that means, strata and
-bootstraps are the caller's.
+Intervals are percentile bootstraps (Efron & Tibshirani 1993, chapter 13). Where several rows belong to one thing (five
+captions of one picture), give groups: then whole groups are drawn, as rows of one group are no independent evidence. A
+list is one user's items (or one item's users), best first; an item is relevant or not, by no degree. List measures are
+per list, so that means, strata and bootstraps are the caller's.
 """
 
 from __future__ import annotations
@@ -53,7 +50,7 @@ class Interval:
 
 
 def right_places(query_groups: Sequence[Hashable], gallery_groups: Sequence[Hashable]) -> list[NDArray[np.intp]]:
-    """For each query the places in the gallery that are of its group, ascending; none where the gallery lacks it."""
+    """List for each query the places in the gallery that are of its group, ascending, perhaps none."""
     places: dict[Hashable, list[int]] = {}
     for place, group in enumerate(gallery_groups):
         places.setdefault(group, []).append(place)
@@ -64,7 +61,7 @@ def right_places(query_groups: Sequence[Hashable], gallery_groups: Sequence[Hash
 def ranks(
     queries: Vectors, gallery: Vectors, right: Places | NDArray[np.bool_], *, block: int = _BLOCK
 ) -> NDArray[np.int64]:
-    """Rank of the best right answer to each query by cosine, from 1; ties count against it.
+    """Rank the best right answer to each query by cosine, from 1; ties count against it.
 
     A rank is one more than the wrong ones that score no less (within `TIE`) than the best right one: further right
     answers neither help nor harm, and a space in which all is alike ranks last, not first.
@@ -103,12 +100,12 @@ def ranks(
 
 
 def recall_at_k(ranks: NDArray[np.int64], k: int) -> float:
-    """Share of queries with a right answer among the first `k`."""
+    """Compute the share of queries with a right answer among the first `k`."""
     return float(np.mean(ranks <= k))
 
 
 def chance_recall_at_k(right_counts: Sequence[int], gallery: int, k: int) -> float:
-    """What `recall_at_k` would be on average if the gallery were shuffled for each query (hypergeometric).
+    """Compute the mean `recall_at_k` of a gallery shuffled for each query (hypergeometric).
 
     Args:
         right_counts: how many right answers each query has; gallery: how many there are to choose from.
@@ -121,12 +118,12 @@ def chance_recall_at_k(right_counts: Sequence[int], gallery: int, k: int) -> flo
 
 
 def median_rank(ranks: NDArray[np.int64]) -> float:
-    """Median rank; of an even number of queries the mean of the middle two."""
+    """Compute the median rank; of an even number of queries the mean of the middle two."""
     return float(np.median(ranks))
 
 
 def mrr(ranks: NDArray[np.int64]) -> float:
-    """Mean reciprocal rank (Voorhees 1999)."""
+    """Compute the mean reciprocal rank (Voorhees 1999)."""
     return float(np.mean(1 / ranks))
 
 
@@ -139,7 +136,7 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """A statistic of some values, and its percentile bootstrap interval.
+    """Compute a statistic of some values, and its percentile bootstrap interval.
 
     Args:
         values: one a query or item, [Q].
@@ -164,7 +161,9 @@ def paired(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """`statistic(after) - statistic(before)` of the same queries, both resampled alike; arguments as for `bootstrap`.
+    """Bootstrap `statistic(after) - statistic(before)` of the same queries, both resampled alike.
+
+    Arguments are as for `bootstrap`.
 
     Raises:
         ValueError: the two are not of one length, or empty.
@@ -188,7 +187,7 @@ def _resampled(
     resamples: int,
     seed: int,
 ) -> NDArray[np.float64]:
-    """The statistic of every column in every resample, [C, resamples]; a resample is the same for all columns."""
+    """Compute the statistic of every column in every resample, the same for all columns: [C, resamples]."""
     count = len(columns[0])
     if not count:
         raise ValueError("there are no values to resample")
@@ -215,7 +214,7 @@ def _resampled(
 
 
 def _members(groups: Sequence[Hashable], count: int) -> list[NDArray[np.intp]]:
-    """The places of each group, in the order in which groups appear."""
+    """List the places of each group, in the order in which groups appear."""
     if len(groups) != count:
         raise ValueError(f"{len(groups)} groups are given for {count} values")
     found: dict[Hashable, list[int]] = {}
@@ -225,7 +224,7 @@ def _members(groups: Sequence[Hashable], count: int) -> list[NDArray[np.intp]]:
 
 
 def modality_gap(images: Vectors, texts: Vectors) -> float:
-    """Distance between the centroids of two sides of a space (Liang et al. 2022), 0 to 2.
+    """Compute the distance between the centroids of two sides of a space (Liang et al. 2022), 0 to 2.
 
     Args:
         images: unit vectors [N, D]; texts: unit vectors [M, D].
@@ -234,8 +233,11 @@ def modality_gap(images: Vectors, texts: Vectors) -> float:
 
 
 def effective_rank(vectors: Vectors) -> float:
-    """How many directions vectors [N, D] really use, 1 to min(N, D): the exponential of the entropy of their singular
-    values, normalised to a sum of one (Roy & Vetterli 2007). Vectors are taken as they are, not centred."""
+    """Compute the effective rank of vectors [N, D], 1 to min(N, D) (Roy & Vetterli 2007).
+
+    It is the exponential of the entropy of their singular values, normalised to a sum of one. Vectors are taken as they
+    are, not centred.
+    """
     data = np.asarray(vectors, np.float64)
     gram = data.T @ data if len(data) > data.shape[1] else data @ data.T  # its eigenvalues are their squares
     values = np.sqrt(np.clip(np.linalg.eigvalsh(gram), 0, None))
@@ -244,7 +246,7 @@ def effective_rank(vectors: Vectors) -> float:
 
 
 def alignment(images: Vectors, texts: Vectors, *, alpha: float = 2.0) -> float:
-    """Mean distance between the two of a pair, to the power of `alpha` (Wang & Isola 2020); less is closer.
+    """Average the distance between the two of a pair, to the power of `alpha` (Wang & Isola 2020); less is closer.
 
     Args:
         images, texts: unit vectors [N, D], row by row of one pair.
@@ -253,8 +255,9 @@ def alignment(images: Vectors, texts: Vectors, *, alpha: float = 2.0) -> float:
 
 
 def uniformity(vectors: Vectors, *, t: float = 2.0, block: int = _BLOCK) -> float:
-    """Logarithm of the mean Gaussian potential of all pairs of different rows (Wang & Isola 2020): 0 where all are
-    one, less the more evenly they are spread.
+    """Compute the uniformity of vectors (Wang & Isola 2020): 0 where all are one, less the more evenly they are spread.
+
+    It is the logarithm of the mean Gaussian potential of all pairs of different rows.
 
     Args:
         vectors: unit vectors [N, D], N of at least 2.
@@ -274,7 +277,7 @@ MEASURES = ("recall", "ndcg", "mrr", "hit")
 def measure_lists(
     lists: NDArray[np.int64], relevant: csr_matrix, k: Sequence[int] = (10, 20, 50)
 ) -> dict[str, NDArray[np.float64]]:
-    """Measures of the first `k` of each list, for each `k`.
+    """Compute measures of the first `k` of each list, for each `k`.
 
     `recall` is hits / min(k, relevant), so that 1 can be reached; `ndcg` the discounted gain over that of the best
     possible list, gain 1 and discount log2(1 + rank) (Järvelin & Kekäläinen 2002); `mrr` 1 / rank of the first hit, 0
@@ -316,7 +319,7 @@ def measure_lists(
 
 
 def hits_of(lists: NDArray[np.int64], relevant: csr_matrix) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Which places of the lists are hits, bool [B, K], and how many columns are relevant to each row, int64 [B].
+    """Mark the places of the lists that are hits, bool [B, K], and count the relevant columns of each row, int64 [B].
 
     Raises:
         ValueError: as for `measure_lists`.

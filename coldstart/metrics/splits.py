@@ -1,4 +1,4 @@
-"""What belongs together, and which side of a split it falls on. Over plain arrays; knows no tables, no models.
+"""Groups of items that belong together, and splits by group. Over plain arrays; knows no tables, no models.
 
 Splits go by group, never by row: an item whose near copy is in the training part would be no test.
 """
@@ -25,7 +25,7 @@ _SLACK = 1e-4  # what float32 and float16 may round away
 def group_items(
     keys: Sequence[Iterable[str]], pairs: Iterable[tuple[int, int]] | NDArray[np.int64] = ()
 ) -> NDArray[np.int64]:
-    """The group of each item: items that share a key are of one group, and so is what hangs together by such steps.
+    """Group items: those that share a key are of one group, and so is what hangs together by such steps.
 
     Args:
         keys: of each item, such as its product id, its title in lower case, digests of its media, its original where
@@ -64,7 +64,7 @@ def near_pairs(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.int64]:
-    """Pairs of rows whose cosine is at least `threshold`; exact.
+    """Find pairs of rows whose cosine is at least `threshold`; exact.
 
     Each vector is turned so that few directions hold most of it (the eigenvectors of second moments). With P the part
     in these and r the length of the rest, `a.b <= Pa.Pb + r_a r_b` (Cauchy and Schwarz): a tenth of the work rules
@@ -111,7 +111,7 @@ def near_pairs(
 
 
 def _screen(vectors: NDArray[np.floating[Any]], places: NDArray[np.int64]) -> torch.Tensor:
-    """`[N, _SCREEN + 1]`: the part of each vector in the strongest directions, and the length of the rest."""
+    """Project each vector on the strongest directions, with the length of the rest: `[N, _SCREEN + 1]`."""
     import torch
 
     sample = torch.from_numpy(vectors[places[:: max(1, len(places) // 8192)]].astype(np.float32))
@@ -134,7 +134,10 @@ def _cosines(vectors: NDArray[np.floating[Any]], pairs: NDArray[np.int64]) -> ND
 
 
 def split_draws(groups: NDArray[np.int64], item_ids: Sequence[str], seed: int) -> NDArray[np.float64]:
-    """A number in [0, 1) for each item, equal within a group: from the digest of the seed and the smallest item id."""
+    """Draw a number in [0, 1) for each item, equal within a group.
+
+    It follows from the digest of the seed and the smallest item id.
+    """
     smallest: dict[int, str] = {}
     for number, item_id in zip(groups.tolist(), item_ids, strict=True):
         smallest[number] = min(item_id, smallest.get(number, item_id))
@@ -148,7 +151,7 @@ def split_draws(groups: NDArray[np.int64], item_ids: Sequence[str], seed: int) -
 def split(
     groups: NDArray[np.int64], item_ids: Sequence[str], shares: Mapping[str, float], seed: int = 0
 ) -> dict[str, NDArray[np.int64]]:
-    """Places of the items of each part, by group.
+    """Split items by group.
 
     New items change no side of those before, unless they join groups or bring a group a smaller id.
 

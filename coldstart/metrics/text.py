@@ -1,4 +1,4 @@
-"""Measures of texts by their words alone: how long, how varied, how much of them stands in another text.
+"""Measures of texts by their words alone: length, variety, and words copied from another text.
 
 A word ends where letters and digits end, so a line of a script without spaces is one word.
 """
@@ -18,17 +18,17 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in their order, without regard to case or to punctuation."""
+    """Split a text into words, in their order, without regard to case or to punctuation."""
     return _WORD.findall(text.casefold())
 
 
 def grams(own: Sequence[str], n: int) -> list[tuple[str, ...]]:
-    """All runs of `n` words, in their order."""
+    """List all runs of `n` words, in their order."""
     return [tuple(own[start : start + n]) for start in range(len(own) - n + 1)]
 
 
 def distinct(texts: Sequence[str], n: int) -> Measure | None:
-    """Distinct-n (Li et al. 2016): different runs of `n` words over all of them, in all texts together.
+    """Compute distinct-n (Li et al. 2016): different runs of `n` words over all of them, in all texts together.
 
     The interval is value ± 1.96 standard errors by the jackknife over texts: a bootstrap draws texts twice, which by
     itself makes them less varied. It falls with the number of texts, so compare it on the same items only.
@@ -56,7 +56,7 @@ def distinct(texts: Sequence[str], n: int) -> Measure | None:
 
 
 def copied(text: str, sources: Iterable[str], run: int = RUN) -> tuple[int, int]:
-    """How many of a text's words stand in runs of at least `run` words that a source has as well, and how many it has.
+    """Count the words of a text in runs of at least `run` words that a source has as well, and all its words.
 
     A text of fewer words counts as copied where a source has all of it.
     """

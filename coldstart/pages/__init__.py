@@ -1,4 +1,4 @@
-"""Queries and what they found, as a picture (`contact_sheet`) or a page (`neighbours_html`) to look at.
+"""Contact sheets and HTML pages of queries and their results.
 
 `tile_html` is a single item for a notebook. All take plain data and know nothing of workspaces or searches. Media are
 decoded in this process, so give media that ingest accepted. A medium that cannot be shown leaves a grey tile with the

@@ -1,4 +1,4 @@
-"""Two charts as numbers to draw: values with intervals on one scale, and shares as bars. Knows nothing of HTML."""
+"""Charts as coordinates to draw: intervals on one scale, shares as bars; and numbers as text. Knows no HTML."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Named = Sequence[tuple[str, Sequence[tuple[str, Mapping[str, Any]]]]]
 
 
 def dots(groups: Named) -> dict[str, Any]:
-    """Intervals of values from 0 to 1 as points with whiskers, the series of a row one above the other.
+    """Lay out intervals of values from 0 to 1 as points with whiskers, the series of a row one above the other.
 
     Returns:
         `width`, `height`, `ticks`, `heads` (names of groups), `labels` (of rows), `marks` (series and places in px) and
@@ -67,7 +67,7 @@ def _x(share: float) -> float:
 
 
 def bars(after: Sequence[Mapping[str, int]], before: Sequence[Mapping[str, int]] | None) -> list[dict[str, Any]]:
-    """Buckets of ranks as bars, to one scale: the label of each, and its height in px and share by series.
+    """Lay out buckets of ranks as bars, to one scale: the label of each, and its height in px and share by series.
 
     Args:
         after, before: buckets `first`, `last` and `queries`, alike in both.
@@ -88,7 +88,7 @@ def bars(after: Sequence[Mapping[str, int]], before: Sequence[Mapping[str, int]]
 
 
 def number(value: float | None, *, is_rank: bool = False) -> str:
-    """Three decimals, from ten on one, whole numbers above one and ranks without; empty where there is none."""
+    """Format a number: three decimals, one from ten on, none for whole numbers above one and ranks; empty for None."""
     if value is None:
         return ""
     if is_rank:
@@ -101,7 +101,7 @@ def number(value: float | None, *, is_rank: bool = False) -> str:
 
 
 def signed(value: float | None, *, is_rank: bool = False) -> str:
-    """A difference with its sign."""
+    """Format a difference with its sign."""
     if value is None:
         return ""
     text = number(abs(value), is_rank=is_rank)
@@ -109,13 +109,13 @@ def signed(value: float | None, *, is_rank: bool = False) -> str:
 
 
 def percent(share: float) -> str:
-    """Whole per cents; what is there at all is no 0 %, and what is not all no 100 %."""
+    """Format a share in whole per cent; a share above 0 is never `0 %`, one below 1 never `100 %`."""
     if 0 < share < 0.01:
         return "< 1 %"
     return "> 99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
 
 
 def interval(found: Mapping[str, Any] | None, *, is_rank: bool = False, is_change: bool = False) -> str:
-    """`low to high`, of differences with their signs; empty where there is none."""
+    """Format an interval as `low to high`, of differences with their signs; empty where there is none."""
     show = signed if is_change else number
     return "" if found is None else f"{show(found['low'], is_rank=is_rank)} to {show(found['high'], is_rank=is_rank)}"

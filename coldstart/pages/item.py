@@ -1,13 +1,8 @@
-"""One item as an HTML card: its frames, a timeline drawn to scale, and all that is known of it, every text escaped.
+"""HTML page of one item: its frames, a timeline drawn to scale, and the report on it, every text escaped.
 
-The page is drawn from the same plain record that programs read (`coldstart.search.item_report.Dossier.to_dict`), has no scripts
-and fetches nothing.
-
-The pictures of one item as a strip: frames of its video at chosen times, else its own pictures.
-
-Media are decoded in this process, so give media that ingest accepted. What cannot be shown says why.
-
-A timeline as lanes of blocks, in percent of its length; knows nothing of HTML.
+The page is drawn from the same plain record that programs read (`coldstart.search.item_report.Dossier.to_dict`), has no
+scripts and fetches nothing. Media are decoded in this process, so give media that ingest accepted; a medium that cannot
+be shown has a reason in its place.
 """
 
 from __future__ import annotations
@@ -37,7 +32,7 @@ _SHARES = ("brightness",)  # measures from 0 to 1 besides those called `…_shar
 
 
 def item_page(known: Mapping[str, Any], path: Path, *, limits: Limits | None = None) -> None:
-    """Write the card of an item as one file; its folder is made where missing.
+    """Write the page of an item as one file; its folder is created where missing.
 
     Args:
         known: as `Dossier.to_dict` gives it.
@@ -52,7 +47,7 @@ def item_page(known: Mapping[str, Any], path: Path, *, limits: Limits | None = N
 
 
 def item_html(known: Mapping[str, Any], *, limits: Limits | None = None) -> str:
-    """The card of an item as an HTML document; arguments as for `item_page`."""
+    """Render the page of an item as an HTML document; arguments as for `item_page`."""
     templates = environment()
     templates.filters |= {"clock": format_time, "span": format_span, "share": _share}
     limits = limits or Limits()
@@ -77,7 +72,7 @@ def _share(value: float | None) -> str:
 
 
 def facts_of(known: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the manifest, the media and the coverage say, as names and texts; what is absent is left out."""
+    """List facts from the manifest, the media and the coverage, as names and texts; absent ones are left out."""
     item = known["item"]
     language, certain = known["language"], known["language_confidence"]
     facts = [(name.replace("_", " "), item.get(name)) for name in ("category", "price", "creator", "created_at")]
@@ -93,7 +88,7 @@ def facts_of(known: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _amount(name: str, value: float) -> str:
-    """`watched_s` 12.5 as `12.5 s watched`, `frames_read` 9 as `frames read 9`."""
+    """Format `watched_s` 12.5 as `12.5 s watched`, `frames_read` 9 as `frames read 9`."""
     stem = name.removesuffix("_s")
     return f"{stem.replace('_', ' ')} {value:g}" if stem == name else f"{value:.1f} s {stem}"
 
@@ -110,7 +105,7 @@ def _medium(entry: Mapping[str, Any]) -> str:
 
 
 def _measures(quality: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Name, value as text, and for a share its percentage."""
+    """List name, value as text, and for a share its percentage."""
     measures = []
     for name, value in quality.items():
         shown = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
@@ -126,7 +121,7 @@ def _measures(quality: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _links(links: Sequence[Mapping[str, Any]], known: Mapping[str, Any], limits: Limits) -> list[dict[str, Any]]:
-    """Each link with pictures of both sides, of videos at moments that match."""
+    """Add to each link pictures of both sides, of videos at moments that match."""
     own = next((entry for entry in known["item"].get("media") or () if entry["role"] in ("image", "video")), None)
     shown = []
     for link in links:
@@ -141,7 +136,7 @@ def _links(links: Sequence[Mapping[str, Any]], known: Mapping[str, Any], limits:
 
 
 def _moments(matches: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]:
-    """Up to three pairs of matching seconds, here and there: along a single match, else the middles of the first."""
+    """List up to three pairs of matching seconds: along a single match, else the middles of the first."""
     places = (1 / 6, 1 / 2, 5 / 6) if len(matches) == 1 else (1 / 2,)
     return [
         (
@@ -163,7 +158,7 @@ _SAMPLED = 8  # frames of a video whose shots are not known
 def film_strip(
     media: Sequence[Mapping[str, Any]], times_s: Sequence[float], limits: Limits, side: int
 ) -> dict[str, Any]:
-    """What a template needs of the strip.
+    """Load the frames or pictures of the strip.
 
     Args:
         media: of the item's row, as ingest wrote them.
@@ -233,7 +228,7 @@ _NAMES = {"shot": "shots", "speech": "speech", "screen": "text on screen"}
 
 
 def format_time(seconds: float | None) -> str:
-    """`m:ss.s`, from an hour on `h:mm:ss.s`; empty where there is no time."""
+    """Format seconds as `m:ss.s`, from an hour on `h:mm:ss.s`; empty for None."""
     if seconds is None:
         return ""
     tenths = round(seconds * 10)
@@ -244,7 +239,7 @@ def format_time(seconds: float | None) -> str:
 
 
 def format_span(entry: Mapping[str, Any]) -> str:
-    """From when to when an entry with `start_s` and `end_s` lasts; empty where it has no time, as text of a picture."""
+    """Format the time of an entry with `start_s` and `end_s`; empty where it has none, as text of a picture."""
     if entry["start_s"] is None:
         return ""
     return f"{format_time(entry['start_s'])}–{format_time(entry['end_s'])}"
@@ -253,7 +248,7 @@ def format_span(entry: Mapping[str, Any]) -> str:
 def timeline_lanes(
     timeline: Sequence[Mapping[str, Any]], dropped: Sequence[Mapping[str, Any]], duration_s: float | None
 ) -> dict[str, Any] | None:
-    """Lanes to scale; None where nothing has a time.
+    """Lay out a timeline as lanes to scale; None where no entry has a time.
 
     Args:
         timeline: entries with `start_s`, `end_s`, `source` and `text`; `dropped`: speech that was not believed.
@@ -290,7 +285,7 @@ def timeline_lanes(
 
 
 def _pack(entries: Sequence[Mapping[str, Any]]) -> tuple[list[list[Mapping[str, Any]]], int]:
-    """Entries in rows in which none overlaps another, each in the first row with room."""
+    """Pack entries into rows in which none overlaps another, each in the first row with room."""
     rows: list[list[Mapping[str, Any]]] = []
     more = 0
     for entry in sorted(entries, key=lambda one: (one["start_s"], _end(one))):
@@ -321,7 +316,7 @@ def _end(entry: Mapping[str, Any]) -> float:
 
 
 def _ticks(length_s: float, width_px: float) -> list[dict[str, Any]]:
-    """Marks at round times, far enough apart for their labels; none so near the end that its label would not fit."""
+    """List marks at round times, far enough apart for their labels, and none where its label would not fit."""
     least_s = _TICK_PX * length_s / width_px
     step_s = next((step for step in _STEPS_S if step >= least_s), _STEPS_S[-1])
     count = int((length_s - least_s / 2) / step_s) + 1

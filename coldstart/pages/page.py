@@ -1,10 +1,7 @@
-"""What a sheet or a page is made of, and the small pictures on it.
+"""Tiles with small pictures, as HTML: a single tile for notebooks, or a page of queries and hits.
 
-One tile as a piece of HTML, for notebooks.
-
-Queries and hits as HTML: one file without scripts that fetches nothing, every text escaped.
-
-The pages' templates: escaped, cleaned of what no reader sees, and strict about names.
+A page is one file without scripts that fetches nothing. Every text is escaped and cleaned of what no reader sees;
+templates are strict about names.
 """
 
 from __future__ import annotations
@@ -57,7 +54,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A query and what it found, the best first; `first` is the place that the first of them is marked with."""
+    """One query and its hits, the best first; `first` is the number that the first of them is marked with."""
 
     query: Tile
     hits: list[Tile]
@@ -73,20 +70,20 @@ class Picture:
 
     @property
     def clock(self) -> str:
-        """The time as `m:ss`, empty for a still."""
+        """Time as `m:ss`, empty for a still."""
         return "" if self.time_s is None else f"{int(self.time_s) // 60}:{int(self.time_s) % 60:02d}"
 
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """The pictures of a tile, or the reason why there are none."""
+    """Pictures of a tile, or the reason why there are none."""
 
     pictures: list[Picture]
     reason: str = ""
 
 
 def loader(limits: Limits, side: int) -> Callable[[Tile], Thumbnails]:
-    """A function from tile to thumbnails of at most `side` pixels that decodes each medium once."""
+    """Create a function from tile to thumbnails of at most `side` pixels that decodes each medium once."""
 
     @functools.cache
     def load(media_path: str, kind: str, seconds: tuple[float, ...]) -> Thumbnails:
@@ -112,7 +109,7 @@ def loader(limits: Limits, side: int) -> Callable[[Tile], Thumbnails]:
 
 
 def clean(text: str) -> str:
-    """Text that any font and encoder takes: no control characters, no lone surrogates, lines kept."""
+    """Clean text for any font and encoder: no control characters, no lone surrogates, lines kept."""
     lines = text.encode("utf-8", "replace").decode().splitlines()
     return "\n".join("".join(c if c.isprintable() or c == "\u200d" else " " for c in line).strip() for line in lines)
 
@@ -133,7 +130,7 @@ _CARD = """<div style="width:{{ side }}px">
 
 
 def tile_html(tile: Tile) -> str:
-    """The tile as self-contained HTML, every text escaped."""
+    """Render the tile as self-contained HTML, every text escaped."""
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(_CARD)
     return template.render(card=card(tile, loader(Limits(), _CARD_SIDE)(tile)), side=_CARD_SIDE)
 
@@ -162,7 +159,7 @@ def neighbours_html(rows: Sequence[SheetRow], path: Path, title: str, *, limits:
 
 
 def card(tile: Tile, thumbnails: Thumbnails) -> dict[str, Any]:
-    """What a template needs of a tile: cleaned texts, not yet escaped, and pictures as data URIs."""
+    """Prepare a tile for a template: cleaned texts, not yet escaped, and pictures as data URIs."""
     return {
         "title": clean(tile.title),
         "kind": clean(tile.kind),
@@ -179,7 +176,7 @@ def _data_uri(image: Image.Image) -> str:
 
 
 def environment() -> Environment:
-    """Templates of this package; None prints as nothing."""
+    """Create the environment of the package's templates; None prints as nothing."""
     return Environment(
         loader=PackageLoader("coldstart.pages", "."),
         autoescape=True,
@@ -191,7 +188,7 @@ def environment() -> Environment:
 
 
 def _cleaned(value: Any) -> Any:
-    """Every text that a template prints passes here."""
+    """Clean every text that a template prints."""
     if value is None:
         return ""
     return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value

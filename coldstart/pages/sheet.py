@@ -1,9 +1,7 @@
-"""A contact sheet: each row a query and its hits, drawn with Pillow into one PNG.
+"""Contact sheets drawn with Pillow: rows of a query and its hits, or of a match and the frames that support it.
 
 Letters come from DejaVu Sans where matplotlib is installed, else from Pillow's own font; a letter that the font lacks
 (Chinese, most emoji) shows as an empty box. The HTML page has no such limit.
-
-The answer of a match as a page or a picture: each product beside the frames of the video that speak for it.
 """
 
 from __future__ import annotations
@@ -111,7 +109,7 @@ def _draw_tile(
 
 
 def _panel(thumbnails: Thumbnails, width: int) -> Image.Image:
-    """A still fitted on paper, frames side by side on black with their times, or the reason on grey."""
+    """Fit a still on paper, frames side by side on black with their times, or the reason on grey."""
     size = (width, _PANEL_HEIGHT)
     pictures = thumbnails.pictures
     if not pictures:
@@ -133,7 +131,7 @@ def _panel(thumbnails: Thumbnails, width: int) -> Image.Image:
 
 
 def _quote(text: str, width: int) -> Image.Image:
-    """A text query, set large where its picture would be."""
+    """Draw a text query large where its picture would be."""
     panel = Image.new("RGB", (width, _PANEL_HEIGHT), _GREY)
     draw, font = ImageDraw.Draw(panel), _font(18, bold=True)
     lines = _wrap(text, font, width - 40, most=5)
@@ -144,7 +142,7 @@ def _quote(text: str, width: int) -> Image.Image:
 
 
 def _wrap(text: str, font: Font, width: int, most: int) -> list[str]:
-    """Lines no wider than `width`, at most `most` of them; what does not fit ends in an ellipsis."""
+    """Wrap text into lines no wider than `width`, at most `most` of them; the rest ends in an ellipsis."""
     lines: list[str] = []
     for paragraph in clean(text).split("\n"):
         line = ""
@@ -184,7 +182,7 @@ SUFFIXES = (".html", ".png")
 def match_sheet(
     answer: Mapping[str, Any], media_path: str | None, title: str, path: Path, *, limits: Limits | None = None
 ) -> None:
-    """Write a page (.html) or a picture (.png), a row a product.
+    """Write the products matched to a video as a page (.html) or a picture (.png), a row a product.
 
     Args:
         answer: as `coldstart.search.match.Answer.to_dict` gives it.
@@ -206,7 +204,7 @@ def match_sheet(
 
 
 def evidence_text(evidence: Mapping[str, Any] | None) -> str:
-    """Words that speak for a product, with where and when they stand."""
+    """Format the words that support a product, with their source and time."""
     if evidence is None:
         return ""
     place = (
@@ -216,7 +214,7 @@ def evidence_text(evidence: Mapping[str, Any] | None) -> str:
 
 
 def _asked(found: Mapping[str, Any], media_path: str | None, title: str) -> Tile:
-    """The video's nearest frames to this product, and the words."""
+    """Build a tile of the video's nearest frames to this product, and the words."""
     frame, words = found["frame"], found["words"]
     lines = []
     if frame is not None:

@@ -12,8 +12,9 @@ import pytest
 from hostile_page import HOSTILE, STEERING, Page
 from test_evaluate_align import EYE, SWAPPED, Made, heads
 
-from coldstart.align.evaluate import ClassTexts, evaluate_split
+from coldstart.align.evaluate import evaluate_split
 from coldstart.align.page import alignment_html, alignment_page
+from coldstart.align.queries import ClassTexts
 from coldstart.media.limits import Limits
 from coldstart.pages.charts import bars, dots, interval, number, percent, signed
 from coldstart.sample import path as sample

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import coldstart
-from coldstart.align.evaluate import ClassTexts, compare, evaluate, evaluate_split
-from coldstart.align.measures import Classes, pool
-from coldstart.align.queries import select_examples
+from coldstart.align.evaluate import evaluate_split
+from coldstart.align.measures import Classes, compare, evaluate_space, pool
+from coldstart.align.queries import ClassTexts, select_examples
 from coldstart.cli import app
 from coldstart.encoders._heads import AlignedHeads, Head, Heads, HeadShape, Tower
 from coldstart.errors import ColdstartError
@@ -64,7 +64,7 @@ def message(*arguments: Any, **options: Any) -> str:
 
 
 def test_a_perfect_space_has_every_right_one_first() -> None:
-    found = evaluate(EYE, ITEMS, EYE, ITEMS, ALONE)
+    found = evaluate_space(EYE, ITEMS, EYE, ITEMS, ALONE)
     for direction in (found.image_to_text, found.text_to_image):
         assert direction.ranks.tolist() == [1] * 6
         assert direction.metrics["recall_at_1"] == direction.metrics["median_rank"] == Interval(1, 1, 1)
@@ -78,7 +78,7 @@ def test_a_perfect_space_has_every_right_one_first() -> None:
 
 
 def test_two_texts_that_stand_for_each_other_cost_their_pictures_a_rank() -> None:
-    found = evaluate(EYE, ITEMS, EYE @ SWAPPED, ITEMS, ALONE)
+    found = evaluate_space(EYE, ITEMS, EYE @ SWAPPED, ITEMS, ALONE)
     metrics = found.image_to_text.metrics
     assert metrics["recall_at_1"].value == pytest.approx(4 / 6)
     assert metrics["recall_at_1"].low < 4 / 6 < metrics["recall_at_1"].high
@@ -88,18 +88,18 @@ def test_two_texts_that_stand_for_each_other_cost_their_pictures_a_rank() -> Non
 
 def test_what_is_of_one_group_is_right_for_each_of_it() -> None:
     groups = np.array([7, 7, -1, -1, -1, -1])
-    found = evaluate(EYE, ITEMS, EYE @ SWAPPED, ITEMS, groups)
+    found = evaluate_space(EYE, ITEMS, EYE @ SWAPPED, ITEMS, groups)
     assert found.image_to_text.ranks.tolist() == [1] * 6
     assert found.image_to_text.chance["recall_at_1"] == pytest.approx((2 * 2 / 6 + 4 / 6) / 6)
 
 
 def test_pictures_without_a_right_text_are_counted_and_not_asked() -> None:
-    found = evaluate(EYE, ITEMS, EYE[:4], ITEMS[:4], ALONE)
+    found = evaluate_space(EYE, ITEMS, EYE[:4], ITEMS[:4], ALONE)
     assert found.image_to_text.queries.tolist() == [0, 1, 2, 3]
     assert found.image_to_text.unanswered == 2
     assert (found.text_to_image.unanswered, found.text_to_image.gallery) == (0, 6)
     with pytest.raises(ValueError, match=r"^no picture has a right text among those given$"):
-        evaluate(EYE[:2], ITEMS[:2], EYE[4:], ITEMS[4:], ALONE)
+        evaluate_space(EYE[:2], ITEMS[:2], EYE[4:], ITEMS[4:], ALONE)
 
 
 def test_several_pictures_of_an_item_are_one_piece_of_evidence() -> None:
@@ -107,15 +107,15 @@ def test_several_pictures_of_an_item_are_one_piece_of_evidence() -> None:
     vectors = rng.standard_normal((40, 6)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     items = np.arange(40)
-    once = evaluate(vectors, items, vectors[::-1], items, np.full(40, -1)).image_to_text.metrics["recall_at_5"]
-    often = evaluate(np.repeat(vectors, 4, axis=0), np.repeat(items, 4), vectors[::-1], items, np.full(40, -1))
+    once = evaluate_space(vectors, items, vectors[::-1], items, np.full(40, -1)).image_to_text.metrics["recall_at_5"]
+    often = evaluate_space(np.repeat(vectors, 4, axis=0), np.repeat(items, 4), vectors[::-1], items, np.full(40, -1))
     assert often.image_to_text.metrics["recall_at_5"] == once
 
 
 def test_classes_by_name_stand_beside_the_most_frequent_class() -> None:
     classes = Classes(("red", "green", "blue"), EYE[:3], np.array([0, 0, 0, 1, 2, -1]))
     looks = EYE[[0, 0, 1, 1, 0, 5]]
-    found = evaluate(looks, ITEMS, EYE, ITEMS, ALONE, classes=classes).zero_shot
+    found = evaluate_space(looks, ITEMS, EYE, ITEMS, ALONE, classes=classes).zero_shot
     assert found is not None
     assert found.confusion.tolist() == [[2, 1, 0], [0, 1, 0], [1, 0, 0]]
     told = found.to_dict()
@@ -133,8 +133,8 @@ def test_classes_by_name_stand_beside_the_most_frequent_class() -> None:
 
 def test_changes_are_paired() -> None:
     classes = Classes(("a", "b"), EYE[:2], np.array([0, 1, 0, 1, -1, -1]))
-    before = evaluate(EYE, ITEMS, EYE @ SWAPPED, ITEMS, ALONE, classes=classes)
-    after = evaluate(EYE, ITEMS, EYE, ITEMS, ALONE, classes=replace(classes, vectors=EYE[[0, 1]]))
+    before = evaluate_space(EYE, ITEMS, EYE @ SWAPPED, ITEMS, ALONE, classes=classes)
+    after = evaluate_space(EYE, ITEMS, EYE, ITEMS, ALONE, classes=replace(classes, vectors=EYE[[0, 1]]))
     changed = compare(before, after)
     assert changed["image_to_text"]["recall_at_1"].value == pytest.approx(2 / 6)
     assert changed["image_to_text"]["recall_at_1"].low >= 0
@@ -143,12 +143,12 @@ def test_changes_are_paired() -> None:
     assert changed["shape"]["alignment"] == pytest.approx(-2 * 2 / 6)
     assert compare(after, after)["text_to_image"]["mrr"] == Interval(0, 0, 0)
     with pytest.raises(ValueError, match=r"^image_to_text: the reports are of different queries or galleries$"):
-        compare(before, evaluate(EYE[:5], ITEMS[:5], EYE, ITEMS, ALONE))
+        compare(before, evaluate_space(EYE[:5], ITEMS[:5], EYE, ITEMS, ALONE))
 
 
 def test_a_space_in_which_right_ones_come_first_gains_in_every_measure() -> None:
-    swapped = evaluate(EYE, ITEMS, EYE @ SWAPPED, ITEMS, ALONE)
-    perfect = evaluate(EYE, ITEMS, EYE, ITEMS, ALONE)
+    swapped = evaluate_space(EYE, ITEMS, EYE @ SWAPPED, ITEMS, ALONE)
+    perfect = evaluate_space(EYE, ITEMS, EYE, ITEMS, ALONE)
     changed = compare(swapped, perfect)
     for direction in ("image_to_text", "text_to_image"):
         assert changed[direction]["mrr"].value == pytest.approx(2 / 6 * 5 / 6)  # two of six rise from rank 6 to 1

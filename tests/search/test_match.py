@@ -427,14 +427,14 @@ def test_a_file_gives_what_the_same_item_gives(opened: Workspace, folder: Path) 
             assert (one.words.source, one.words.second, one.words.text) == (
                 other.words.source, other.words.second, other.words.text,
             )  # fmt: skip
-    assert file.notes == ["speech was not looked for: the pipeline has no stage understand.speech"]
+    assert file.notes == ["speech was not read: the pipeline has no stage understand.speech"]
 
 
 def test_a_file_alone_is_its_frames_and_says_what_it_lacks(opened: Workspace, folder: Path) -> None:
     found = opened.match(video=folder / "v1.mp4", spaces=["image"], top_k=2)
     assert found.used == ["4 frames"]
     assert found.notes == [
-        "speech and text on screen were not looked for: --listen does",
+        "speech and text on screen were not read: add --listen",
         "no title was given: --title WORDS",
     ]
     assert {one.item_id for one in found.matches} == {"p1", "p8"}
@@ -496,7 +496,7 @@ def test_a_fit_on_too_few_videos_is_refused(opened: Workspace) -> None:
         opened.fit_match({"v0": ["p0"], "v1": ["p1"]})
     assert str(error.value) == (
         "2 of the videos of the pairs are in the published catalog: weights need at least 10, a part of which is held "
-        "out to judge them"
+        "out to evaluate them"
     )
 
 

@@ -312,4 +312,4 @@ def test_a_query_is_exactly_one_thing() -> None:
     assert str(error.value) == "query 'q8': give exactly one of text, image, video, item, not none"
     with pytest.raises(ColdstartError) as error:
         Query("q9", text=" \n")
-    assert str(error.value) == "query 'q9': text is blank; say what to look for"
+    assert str(error.value) == "query 'q9': text is blank: give what to search for"
