@@ -1,1 +1,1 @@
-"""Shared ground of all rooms: pipeline files, the protocol of stages, records, prompts, sanitizing, devices."""
+"""Read pipeline files, and define what all rooms share: stages, records, prompts, sanitizing, devices, progress."""

@@ -1,7 +1,7 @@
-"""What a description states of an item: the attributes of each category, as the pipeline file lists them.
+"""Define the attributes that descriptions state, by category, as the pipeline file lists them.
 
-An attribute has a name, the place in an item's record where its truth stands, if any, and perhaps a closed list of
-values. Knows nothing of models, tables or checks.
+An attribute has a name, the field of the item's record that states it, if any, and perhaps a fixed list of values.
+Knows nothing of models, tables or checks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DEFAULT = "default"
 
 
 class Attribute(BaseModel):
-    """One thing that a description may state.
+    """One attribute that a description may state.
 
     Values are compared without regard to case; `aliases` name further words for a value.
     """
@@ -27,12 +27,12 @@ class Attribute(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     source: str | None = Field(default=None, alias="from")
-    """Field of the record that states its truth: `category`, `creator`, `tags` (the first that is listed), or
+    """Field of the record that states its true value: `category`, `creator`, `tags` (the first that is listed), or
     `attributes.KEY`; by default `attributes.` and its own name."""
     values: tuple[str, ...] = ()
-    """All that it may be; none: any short text, or, after a fit, what the catalogue was seen to state."""
+    """All its possible values; none: any short text, or, after a fit, the values that the catalogue states."""
     visual: bool = False
-    """Whether a picture shows it, so that a picture can be the ground of a claim."""
+    """True if a picture shows it, so that a picture can be evidence for a claim."""
     aliases: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     """Value -> other words for it."""
 
@@ -49,9 +49,9 @@ class Attribute(BaseModel):
         return [str(one) for one in value] if isinstance(value, list | tuple) else value
 
     def canonical(self, value: str) -> str | None:
-        """The listed value that a text stands for, by its own words or an alias; None where it stands for none.
+        """Find the listed value that a text names, by the value itself or an alias; None for an unknown text.
 
-        Without a list the text itself, its spaces tidied.
+        Without a list of values returns the text itself, its spaces tidied.
         """
         tidy = " ".join(value.split())
         if not tidy:
@@ -65,43 +65,43 @@ class Attribute(BaseModel):
         return next((known for known in self.values if known.casefold() == folded), None)
 
     def words_of(self, value: str) -> tuple[str, ...]:
-        """All words that stand for a value, itself first."""
+        """List all names of a value, the value itself first."""
         return (value, *self.aliases.get(value, ()))
 
 
 class Attributes(RootModel[Mapping[str, Mapping[str, Attribute]]]):
-    """Category -> name -> attribute; `default` holds for every category that is not named."""
+    """Attributes by category and name; `default` holds for every category that is not named."""
 
     model_config = ConfigDict(frozen=True)
     root: Mapping[str, Mapping[str, Attribute]] = Field(default_factory=dict)
 
     def of(self, category: str | None) -> Mapping[str, Attribute]:
-        """The attributes of a category, in the order in which they are written."""
+        """Return the attributes of a category, in the order in which they are written."""
         folded = (category or "").casefold()
         own = next((found for name, found in self.root.items() if name.casefold() == folded), None)
         return own if own is not None else self.root.get(DEFAULT, {})
 
-    def with_values(self, learnt: Mapping[str, Mapping[str, Iterable[str]]]) -> Attributes:
-        """The same, with lists of values (category -> name -> values) where an attribute states none."""
+    def with_values(self, seen: Mapping[str, Mapping[str, Iterable[str]]]) -> Attributes:
+        """Add lists of values (category -> name -> values) where an attribute states none."""
         return Attributes(
             {
                 category: {
                     name: one if one.values else one.model_copy(update={"values": tuple(values)})
                     for name, one in named.items()
-                    for values in [learnt.get(category, {}).get(name, ())]
+                    for values in [seen.get(category, {}).get(name, ())]
                 }
                 for category, named in self.root.items()
             }
         )
 
     def plain(self) -> dict[str, Any]:
-        """As plain data, for keys and files: `Attributes.model_validate` reads it."""
+        """Return plain data for keys and files, which `Attributes.model_validate` reads."""
         plain: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
         return plain
 
 
 def recorded_values(item: Mapping[str, Any], attributes: Mapping[str, Attribute]) -> dict[str, str]:
-    """Name -> value that the record of an item states; values that are not listed are left out.
+    """Read the attribute values that the record of an item states (name -> value), without those not listed.
 
     Args:
         item: a row of the items table (`attributes` as JSON text) or a record (`attributes` as a mapping).

@@ -1,6 +1,6 @@
-"""A description: what a model says of an item, as typed fields. Reads and writes its JSON; judges nothing.
+"""Read and write descriptions of items as typed fields and JSON; checks nothing.
 
-`attributes` come before `summary` in a prompt's `output` where the model should decide before it tells.
+`attributes` come before `summary` in a prompt's `output` where the model should decide before it describes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_LISTED = 8
 
 @dataclass(frozen=True)
 class Description:
-    """What was written of one item.
+    """Generated description of one item.
 
     Attributes:
         summary: one or two sentences.
@@ -41,7 +41,7 @@ class Description:
         return bool(self.summary or self.attributes or self.keywords or self.queries)
 
     def dumps(self, output: Sequence[str] = FIELDS) -> str:
-        """JSON on one line: the fields of `output` in that order, as `json_schema` binds them."""
+        """Write JSON on one line: the fields of `output` in that order, as `json_schema` states them."""
         fields: dict[str, Any] = {
             "summary": self.summary,
             "attributes": dict(self.attributes),
@@ -52,7 +52,7 @@ class Description:
 
 
 def json_schema(attributes: Mapping[str, Attribute], output: Sequence[str] = FIELDS) -> dict[str, Any]:
-    """JSON schema (draft 2020-12) of what `Description.dumps` writes: nothing else, in that order.
+    """Build the JSON schema (draft 2020-12) of what `Description.dumps` writes: nothing else, in that order.
 
     Attributes may be left out; listed values are an `enum`.
     """
@@ -77,7 +77,7 @@ def json_schema(attributes: Mapping[str, Attribute], output: Sequence[str] = FIE
 
 
 def parse(text: str, output: Sequence[str] = FIELDS) -> Description:
-    """The description that a model's text is.
+    """Parse a model's text as a description.
 
     Raises:
         ValueError: it is no JSON object, lacks a field of `output`, has another one, or one of another type.
@@ -108,5 +108,5 @@ def parse(text: str, output: Sequence[str] = FIELDS) -> Description:
 
 
 def sentence(attributes: Mapping[str, str]) -> str:
-    """Attribute values in their order, such as `Men Brown Casual Shoes.`: what a template can say."""
+    """Join attribute values in their order to a sentence, such as `Men Brown Casual Shoes.`."""
     return f"{' '.join(attributes.values())}." if attributes else ""

@@ -1,11 +1,7 @@
-"""Which device and number format a model runs in: asked for by name, or chosen by measurement.
+"""Choose the device and number format of a model, and share the cores of this machine among processes.
 
-Importing this module does not import torch. What it cannot know: whether a model stays accurate in a narrow
-format; each encoder's tests show that.
-
-The cores of this machine, shared out among processes that compute at once, so that none is asked of twice.
-
-What it does not know: a quota of processor time (of a container, say), which leaves all cores in sight.
+Imports no torch until a device is chosen. Does not know whether a model stays accurate in a narrow format (each
+encoder's tests show that), nor a quota of processor time (of a container, say), which leaves all cores visible.
 """
 
 from __future__ import annotations
@@ -28,16 +24,12 @@ if TYPE_CHECKING:
 
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
-
-
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-
-
 MIN_SPEEDUP = 1.3  # a narrow format must earn its rounding
 
 
 def check_names(device: str, dtype: str) -> None:
-    """Raise `ColdstartError` for a device or dtype word that no machine knows. Needs no torch."""
+    """Check the names of a device and a dtype, without torch; raise `ColdstartError` for an unknown one."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
         raise ColdstartError(f"device {device!r} is unknown: use {DEVICES}")
     if dtype not in DTYPES:
@@ -45,7 +37,7 @@ def check_names(device: str, dtype: str) -> None:
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """The named device, or for `auto` the first of CUDA, MPS and CPU that this machine has.
+    """Choose the named device, or for `auto` the first of CUDA, MPS and CPU that this machine has.
 
     On CUDA, float32 matrix products are allowed to use TF32 from here on.
 
@@ -71,7 +63,7 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def choose_devices(device: str = "auto", devices: int | Literal["all"] | Sequence[str] = "all") -> list[str]:
-    """Names of the devices that compute at once, a process each; those of one CPU are `cpu:0`, `cpu:1`, ….
+    """Choose the devices that compute at once, a process each; those of one CPU are named `cpu:0`, `cpu:1`, ….
 
     Args:
         device: the kind (`choose_device`), where `devices` names none.
@@ -99,13 +91,13 @@ def choose_devices(device: str = "auto", devices: int | Literal["all"] | Sequenc
 
 
 def visible_cuda(index: int) -> str:
-    """What `CUDA_VISIBLE_DEVICES` has to be for a process that is to see one device alone, given what it is here."""
+    """Return the `CUDA_VISIBLE_DEVICES` of a process that is to see one device alone, given that of this process."""
     shown = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return shown[index] if index < len(shown) else str(index)
 
 
 def pin_near_device(physical: str) -> None:
-    """Keep this process on the cores beside a CUDA device, where the machine has several nodes and says which is near.
+    """Pin this process to the cores nearest to a CUDA device, on a machine with several NUMA nodes.
 
     By accelerate, which asks the driver. Its process groups are of no use here: their ranks end together, and one
     that died could not be replaced.
@@ -129,7 +121,7 @@ def pin_near_device(physical: str) -> None:
 
 
 def choose_dtype(device: torch.device, dtype: str = "auto") -> torch.dtype:
-    """The number format for weights and activations on `device`.
+    """Choose the number format of weights and activations on `device`.
 
     `auto` takes bfloat16 on CUDA from compute capability 8; elsewhere it times a small matrix product (tens
     of milliseconds, once a process) and takes bfloat16 (CPU) or float16 (MPS) where that is at least 1.3
@@ -150,9 +142,7 @@ def choose_dtype(device: torch.device, dtype: str = "auto") -> torch.dtype:
 
 @cache
 def speedup(device_type: str, dtype: torch.dtype) -> float:
-    """How many times as fast as float32 a linear layer of a small transformer runs in `dtype`; measured
-    once.
-    """
+    """Measure, once, the speed of a small linear layer in `dtype` relative to float32."""
     import torch
 
     best = {torch.float32: float("inf"), dtype: float("inf")}
@@ -180,8 +170,9 @@ def speedup(device_type: str, dtype: torch.dtype) -> float:
 
 
 def product_rate(device: torch.device, dtype: torch.dtype, rounds: int = 6) -> float:
-    """Operations a second of matrix products as a vision transformer has them (N x 768 x 3,072), all cores; the
-    median of some rounds.
+    """Measure operations a second of matrix products of a vision transformer (N x 768 x 3,072) on all cores.
+
+    Returns the median of `rounds`.
     """
     import torch
 
@@ -201,18 +192,16 @@ def product_rate(device: torch.device, dtype: torch.dtype, rounds: int = 6) -> f
 
 
 _NODES = Path("/sys/devices/system/node")
-
-
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class CoreShare:
-    """What one process may use.
+    """Threads and cores of one process.
 
     Attributes:
-        threads: that it computes with.
-        cores: numbers of those that it stays on; empty: any. Memory is nearest to the cores of its own node, so a
+        threads: number of threads that it computes with.
+        cores: numbers of the cores that it stays on; empty: any. Memory is nearest to the cores of its own node, so a
             process keeps to whole nodes; within a node the system balances better than a fixed place would.
     """
 
@@ -221,22 +210,23 @@ class CoreShare:
 
 
 def available_cores() -> list[int]:
-    """Numbers of the cores that this process may use, ascending."""
+    """List the numbers of the cores that this process may use, ascending."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def thread_count() -> int:
-    """How many threads this process may compute with: what `OMP_NUM_THREADS` says, as torch has it too, or one a core.
-    For libraries that do not ask that variable."""
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    return int(said) if said.isdecimal() and int(said) else len(available_cores())
+    """Return the number of threads of this process: `OMP_NUM_THREADS`, as torch reads it too, or one a core.
+
+    For libraries that do not read that variable.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() and int(given) else len(available_cores())
 
 
 def numa_nodes(folder: Path = _NODES) -> list[list[int]]:
-    """The cores of `available`, NUMA node by node (on most machines: socket by socket); one node where the system does
-    not say."""
+    """List the available cores by NUMA node (on most machines: by socket); one node where the system states none."""
     usable = available_cores()
     found = []
     for path in sorted(folder.glob("node[0-9]*/cpulist"), key=lambda path: int(path.parent.name.removeprefix("node"))):
@@ -246,7 +236,7 @@ def numa_nodes(folder: Path = _NODES) -> list[list[int]]:
 
 
 def share_cores(count: int, of: list[list[int]] | None = None) -> list[CoreShare]:
-    """Equal shares for `count` processes, in the order of the nodes (`nodes()` by default)."""
+    """Divide the cores into equal shares for `count` processes, in the order of the nodes (`numa_nodes()`)."""
     of = of or numa_nodes()
     line = [(core, node) for node, cores in enumerate(of) for core in cores]
     found = []
@@ -259,8 +249,10 @@ def share_cores(count: int, of: list[list[int]] | None = None) -> list[CoreShare
 
 
 def apply_share(share: CoreShare) -> None:
-    """Hold this process, and those that it starts, to its share. Best before numpy and torch are loaded: they count
-    cores when they are."""
+    """Limit this process, and those that it starts, to its share of the cores.
+
+    Best before numpy and torch are imported: they count cores at that time.
+    """
     os.environ.update(dict.fromkeys(_THREADS, str(share.threads)))
     if share.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, share.cores)
@@ -272,7 +264,7 @@ def apply_share(share: CoreShare) -> None:
 
 
 def _parse(text: str) -> list[int]:
-    """`0-3,8-11` as numbers."""
+    """Parse `0-3,8-11` as numbers."""
     cores: list[int] = []
     for part in text.strip().split(",") if text.strip() else []:
         first, _, last = part.partition("-")

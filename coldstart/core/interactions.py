@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Interactions:
-    """N rows over named users and items.
+    """User-item interactions: N rows over named users and items.
 
     Attributes:
         user_ids, item_ids: names, without repetition; a name may have no row.
         users, items: places in those names, int32 [N].
         times: seconds since 1970 in UTC, int64 [N].
-        weights: how much a row says for the item, float32 [N]; 0 or less says nothing for it, or speaks against it.
+        weights: strength of a row in favour of its item, float32 [N]; 0 or less: none, or against it.
     """
 
     user_ids: tuple[str, ...]
@@ -38,12 +38,12 @@ class Interactions:
         return len(self.users)
 
     def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Interactions:
-        """The chosen rows, over the same names."""
+        """Select rows, over the same names."""
         columns = {name: getattr(self, name)[chosen] for name in ("users", "items", "times", "weights")}
         return replace(self, **columns)
 
     def over(self, item_ids: Sequence[str], user_ids: Sequence[str] | None = None) -> Interactions:
-        """The same rows over other names, in that order; rows of names that are not among them are left out."""
+        """Index the rows over other names, in that order; leaves out rows of names that are not among them."""
         items, own_items = _places(self.item_ids, item_ids), self.items
         users = None if user_ids is None else _places(self.user_ids, user_ids)
         kept = items[own_items] >= 0
@@ -59,11 +59,11 @@ class Interactions:
         )
 
     def positive(self, min_weight: float | None = None) -> Interactions:
-        """Rows that speak for their item: weight at least `min_weight`; by default above 0."""
+        """Select positive rows: weight at least `min_weight`; by default above 0."""
         return self.where(self.weights > 0 if min_weight is None else self.weights >= min_weight)
 
     def matrix(self, *, weighted: bool = False) -> csr_matrix:
-        """float32 [users, items]: 1 where there is a row, or the sum of its rows' weights; each pair once."""
+        """Build a float32 matrix [users, items]: 1 where a row exists, or the sum of its rows' weights."""
         from scipy.sparse import csr_matrix
 
         values = self.weights if weighted else np.ones(len(self), np.float32)
@@ -75,7 +75,7 @@ class Interactions:
         return found
 
     def counts(self) -> NDArray[np.int64]:
-        """How many users each item has, int64 [items]."""
+        """Count the users of each item, int64 [items]."""
         found: NDArray[np.int64] = self.matrix().getnnz(axis=0).astype(np.int64)
         return found
 
@@ -86,7 +86,7 @@ def interactions(
     times: Sequence[int] | NDArray[np.int64] | None = None,
     weights: Sequence[float] | NDArray[np.float32] | None = None,
 ) -> Interactions:
-    """Rows by name; names come out sorted. Without times all are 0, without weights 1."""
+    """Build interactions from names, which come out sorted. Without times all are 0, without weights 1."""
     user_ids, user_places = np.unique(np.asarray(users, dtype=object).astype(str), return_inverse=True)
     item_ids, item_places = np.unique(np.asarray(items, dtype=object).astype(str), return_inverse=True)
     count = len(user_places)
@@ -101,6 +101,6 @@ def interactions(
 
 
 def _places(names: Sequence[str], among: Sequence[str]) -> NDArray[np.int32]:
-    """Place of each name among others, -1 where it is not there: int32 [names]."""
+    """Find the place of each name among others, -1 where it is absent: int32 [names]."""
     known = {name: place for place, name in enumerate(among)}
     return np.array([known.get(name, -1) for name in names], np.int32)

@@ -1,4 +1,4 @@
-"""Items: the record of one video or product, and its Arrow schema. Knows nothing of files or tables."""
+"""Define the record of one video or product and its Arrow schema. Knows nothing of files or tables."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Item(BaseModel):
     @field_validator("attributes", mode="before")
     @classmethod
     def _parse_attributes(cls, value: Any) -> Any:
-        """A JSON object, also in text. Values that JSON lacks become text, numbers that are none become null."""
+        """Parse a JSON object, also in text; values that JSON lacks become text, numbers that are none become null."""
         try:
             parsed = json.loads(value) if isinstance(value, str) else value
             plain = to_jsonable_python(parsed, inf_nan_mode="null", bytes_mode="base64")
@@ -165,7 +165,7 @@ class Item(BaseModel):
 
     @classmethod
     def parse(cls, fields: dict[str, Any]) -> Self:
-        """Item of one manifest row.
+        """Parse the item of one manifest row.
 
         Raises:
             ValueError: one line that names every faulty field, its value and what is wrong.
@@ -184,12 +184,12 @@ class Item(BaseModel):
             raise ValueError("; ".join(_fault(entry) for entry in error.errors())) from None
 
     def record(self) -> dict[str, Any]:
-        """The item without its media, as JSON-serialisable values: what the row key digests."""
+        """Return the item without its media as JSON-serialisable values, which the row key digests."""
         fields = self.model_dump(mode="json", exclude={"item_id", "media"})
         return {**fields, "tags": list(self.tags)}
 
     def row(self) -> dict[str, Any]:
-        """The item without its media, as values of the Arrow columns of `CONTENT_FIELDS`."""
+        """Return the item without its media as values of the Arrow columns of `CONTENT_FIELDS`."""
         fields = self.model_dump(exclude={"media"})
         return {
             **fields,
@@ -207,7 +207,7 @@ def _absent(value: Any) -> bool:
 
 
 def _entries(given: Any) -> list[Any]:
-    """What `media` or a short form names, as a list; one URI or one object stands for itself."""
+    """List the entries of `media` or of a short form; a single URI or object becomes a list of one."""
     return [entry for entry in (given if isinstance(given, list | tuple) else [given]) if not _absent(entry)]
 
 

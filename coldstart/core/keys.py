@@ -1,4 +1,4 @@
-"""Digests: the one way content and settings become keys."""
+"""Compute keys of content and settings, as digests; the only place that does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KEY_LENGTH = 32
 
 
 def digest(value: Any) -> str:
-    """Key of any JSON-serialisable value; equal values give equal keys, whatever the order of their mappings.
+    """Compute the key of a JSON-serialisable value; equal values give equal keys, whatever the order of mappings.
 
     Raises:
         TypeError: the value holds something JSON cannot.
@@ -22,10 +22,10 @@ def digest(value: Any) -> str:
 
 
 def stage_key(kind: str, version: int, fingerprint: Mapping[str, Any]) -> str:
-    """Key of a stage: what it is and everything in its settings that changes results."""
+    """Compute the key of a stage from its kind, its version and all settings that change results."""
     return digest({"stage": kind, "version": version, "fingerprint": fingerprint})
 
 
 def chain(stage: str, upstream: str) -> str:
-    """Row key of a stage's row, from the stage's key and the keys of the rows it read."""
+    """Compute the key of a stage's row from the stage's key and the keys of the rows it read."""
     return hashlib.sha256(f"{stage}\n{upstream}".encode()).hexdigest()[:KEY_LENGTH]

@@ -1,4 +1,4 @@
-"""AdamW whose decay pulls weights to where one says, and whose state is plain tensors.
+"""Optimise with AdamW: decay towards given weights, and state in plain tensors.
 
 torch's own optimisers import its compiler at their first step, which takes longer than training small heads does.
 """
@@ -33,7 +33,7 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
-        """Decay, then move each weight against its gradient, and forget the gradient; those without one stay."""
+        """Decay, move each weight against its gradient, and clear the gradient; weights without one stay."""
         self.steps += 1
         first, second = self._betas
         mean_share, square_share = 1 - first**self.steps, 1 - second**self.steps

@@ -1,4 +1,4 @@
-"""Pipeline files: YAML in, frozen settings out. Reports every fault at once. Builds and runs nothing."""
+"""Read pipeline files: YAML in, frozen settings out. Reports every fault at once. Builds and runs nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Section(BaseModel):
 
 
 class Media(Section):
-    """Which media may be opened, and up to which size. `None` keeps the default of `coldstart.media.guard.Limits`."""
+    """Settings of media: allowed sources and limits. `None` keeps the default of `coldstart.media.guard.Limits`."""
 
     roots: tuple[str, ...] = ()
     """Folders besides the manifest's own from which media may come; relative to the pipeline file."""
@@ -62,12 +62,12 @@ class Media(Section):
     """Seconds one item may take to decode before its worker is stopped."""
 
     def limits(self) -> dict[str, Any]:
-        """The limits that the file states, by the names of `coldstart.media.guard.Limits`."""
+        """Return the limits that the file states, by the names of `coldstart.media.guard.Limits`."""
         return self.model_dump(exclude={"roots"}, exclude_none=True)
 
 
 class RayCluster(Section):
-    """Where and how widely `engine: ray` works; sizes are (least, most), between which Ray scales by the load."""
+    """Settings of `engine: ray`; sizes are (least, most), between which Ray scales by the load."""
 
     address: str | None = None
     """A running cluster: `auto`, `HOST:PORT` or `ray://HOST:10001`; None starts one on this machine."""
@@ -88,13 +88,13 @@ class RayCluster(Section):
     gpus: float | None = Field(default=None, ge=0)
     """Share of a GPU for each actor that holds a model; None: one where the cluster has any, else none."""
     part: int = Field(default=128, ge=1)
-    """Items that travel together, and are done again together where their actor dies."""
+    """Items of one part, which is done again as a whole where its actor dies."""
     restarts: int = Field(default=3, ge=0)
-    """How often a part is done again whose actor died, before its items are done one by one."""
+    """Number of times that a part whose actor died is done again, before its items are done one by one."""
 
 
 class Engine(Section):
-    """How the work is done; nothing here changes results. `engine: ray` is short for `engine: {name: ray}`."""
+    """Settings of the engine; none changes results. `engine: ray` is short for `engine: {name: ray}`."""
 
     name: Literal["local", "ray"] = "local"
     """`local`: this machine. `ray`: actors of a Ray cluster, or of one that is started here (extra `ray`)."""
@@ -124,7 +124,7 @@ class Engine(Section):
         return given
 
     ray: RayCluster = Field(default_factory=RayCluster)
-    """Of `name: ray` alone."""
+    """Settings of `name: ray`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the models; `auto` measures what the device does well."""
     commit_rows: int = Field(default=1000, ge=1)
@@ -142,12 +142,12 @@ class StageSpec:
 
     @property
     def names(self) -> frozenset[str]:
-        """What a command may call it: its name, its kind, and the group it is part of."""
+        """Names by which commands select it: its name, its kind, and the group it is part of."""
         return frozenset({self.name, self.kind, self.name.partition(".")[0], self.kind.partition(".")[0]})
 
 
 def _nothing(name: str) -> Path | None:
-    """What a pipeline knows of fits without a workspace."""
+    """Find no fit: a pipeline without a workspace has none."""
     return None
 
 
@@ -159,10 +159,10 @@ class Pipeline:
         source: the file's name, or what was given instead of one.
         manifest: path of the manifest, where the file names one.
         max_failed: share of items that may fail in a stage before a run exits with 1.
-        raw: the settings as plain data, overrides applied and paths absolute: what a workspace keeps.
-        attributes: what descriptions state of the items of each category.
-        fitted: name of a fit stage -> folder of what it made last in the workspace at hand, None where that is nothing;
-            a pipeline without a workspace knows of nothing fitted.
+        raw: the settings as plain data, overrides applied and paths absolute, as a workspace stores them.
+        attributes: attributes that descriptions state, by category.
+        fitted: name of a fit stage -> folder of its newest artifact in the workspace at hand, None without one; a
+            pipeline without a workspace has none.
     """
 
     source: str
@@ -176,11 +176,11 @@ class Pipeline:
     fitted: Callable[[str], Path | None] = field(default=_nothing, repr=False, compare=False)
 
     def of_kind(self, kind: str) -> list[StageSpec]:
-        """The stages of one kind, in their order."""
+        """List the stages of one kind, in their order."""
         return [spec for spec in self.stages if spec.kind == kind]
 
     def stage(self, name: str) -> StageSpec:
-        """The stage of this name.
+        """Return the stage of this name.
 
         Raises:
             KeyError: there is none.
@@ -188,7 +188,7 @@ class Pipeline:
         return self.stages[self._place(name)]
 
     def earlier(self, name: str) -> tuple[StageSpec, ...]:
-        """The stages before the stage of this name, in their order.
+        """Return the stages before the stage of this name, in their order.
 
         Raises:
             KeyError: there is no stage of this name.
@@ -196,7 +196,7 @@ class Pipeline:
         return self.stages[: self._place(name)]
 
     def before(self, name: str, kind: str) -> str | None:
-        """Name of the last stage of a kind before the stage `name`."""
+        """Find the name of the last stage of a kind before the stage `name`."""
         return next((spec.name for spec in reversed(self.earlier(name)) if spec.kind == kind), None)
 
     def _place(self, name: str) -> int:
@@ -207,7 +207,7 @@ class Pipeline:
 
 
 def find(name: str | Path) -> Path:
-    """Path of a pipeline file: a path, or the name of a packaged one.
+    """Find a pipeline file by its path, or by the name of a packaged one.
 
     Raises:
         ColdstartError: there is neither.
@@ -328,8 +328,10 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
 
 
 def _parts(name: str, group: str, raw: Any, faults: list[str]) -> list[StageSpec]:
-    """The stages of a group, each named `group.part`, in the group's own order: all but those that are `false`, and
-    those on demand only where they are named."""
+    """Read the stages of a group, each named `group.part`, in the group's own order.
+
+    A part that is `false` is left out, and so is one on demand that is not named.
+    """
     given = as_mapping(raw)
     parts = registry.parts(group)
     if given is None:
@@ -350,7 +352,7 @@ def _parts(name: str, group: str, raw: Any, faults: list[str]) -> list[StageSpec
 
 
 def _attributes(raw: Any, faults: list[str]) -> Attributes:
-    """The section `attributes`: category -> name -> its settings."""
+    """Read the section `attributes`: category -> name -> its settings."""
     found: dict[str, dict[str, Attribute]] = {}
     for category, named in _pairs(raw, "attributes", faults).items():
         place = f"attributes.{category}"
@@ -390,4 +392,4 @@ def _section(model: type[BaseModel], raw: Any, place: str, faults: list[str]) ->
 
 
 _ADVICE = {"tuple_type": "give a list, such as [a, b]", "dict_type": "give pairs, such as {a: b}"}
-"""Where pydantic speaks of Python, not of YAML."""
+"""Advice in terms of YAML where that of pydantic is in terms of Python."""

@@ -1,4 +1,4 @@
-"""Protocols of progress: what stages and trainings count their work on. Knows no terminal."""
+"""Define the progress on which stages and trainings count their work. Knows no terminal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Prompt files: front matter and a Jinja template, rendered in a sandbox. Item text is data, never a template.
+"""Read prompt files (front matter and a Jinja template) and render them in a sandbox. Item text is never a template.
 
-A file with `output` asks a generator to write: there every value is made data (`coldstart.core.sanitize`) before the
-template sees it, so that no template can forget to.
+A file with `output` is for a generator: its values are sanitized (`coldstart.core.sanitize`) before the template sees
+them, so that no template can forget to.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from coldstart.core.keys import digest
 from coldstart.errors import ColdstartError
 
 OUTPUT = ("summary", "attributes", "keywords", "queries")
-"""What a prompt may ask for: the fields of a description."""
+"""Fields of a description that a prompt may request."""
 MAX_NEW_TOKENS = 128
 """Tokens of an answer where a prompt states none."""
 _FENCE = "---\n"
@@ -32,15 +32,15 @@ class Prompt:
     """One prompt file.
 
     Attributes:
-        name: as its front matter says.
+        name: as stated in its front matter.
         version: raised by hand when its meaning changes.
         inputs: names that the template may use.
         source: the template's text.
-        system: what goes before every rendered text, the same for all items; empty for texts that an encoder reads.
-        output: fields that are asked for, in the order in which they are written; empty likewise.
+        system: text before every rendered text, the same for all items; empty for texts that an encoder reads.
+        output: requested fields, in the order in which they are written; empty likewise.
         budgets: input -> tokens of it that are read, as the generator counts them.
-        max_new_tokens: tokens that an answer may have.
-        about: for people: what it is for.
+        max_new_tokens: most tokens of an answer.
+        about: its purpose, for people.
     """
 
     name: str
@@ -55,21 +55,21 @@ class Prompt:
 
     @property
     def digest(self) -> str:
-        """Key of all that changes what it renders and what is made of that."""
-        told: dict[str, Any] = {
+        """Key of everything that changes rendered texts and their answers."""
+        parts: dict[str, Any] = {
             "name": self.name,
             "version": self.version,
             "inputs": self.inputs,
             "source": self.source,
         }
-        asked = {"system": self.system, "output": self.output, "budgets": dict(self.budgets)}
-        told |= {name: value for name, value in asked.items() if value}
+        optional = {"system": self.system, "output": self.output, "budgets": dict(self.budgets)}
+        parts |= {name: value for name, value in optional.items() if value}
         if self.max_new_tokens != MAX_NEW_TOKENS:
-            told["max_new_tokens"] = self.max_new_tokens
-        return digest(told)
+            parts["max_new_tokens"] = self.max_new_tokens
+        return digest(parts)
 
     def render(self, values: Mapping[str, Any]) -> str:
-        """The text for one item, on as few lines as it has; names besides `inputs` are not seen by the template.
+        """Render the text of one item without empty lines; the template sees the names in `inputs` alone.
 
         Raises:
             ColdstartError: the template does what the sandbox forbids, or what its inputs do not allow.
@@ -84,8 +84,9 @@ class Prompt:
         return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
     def fit(self, items: Sequence[Mapping[str, Any]], count_tokens: CountTokens) -> list[dict[str, Any]]:
-        """The values of each item, made data and each cut to its budget: texts by words, lists by entries, mappings
-        by values, each of which has the budget for itself. Counts the texts of all items in one go.
+        """Sanitize the values of each item and cut each to its budget, counting the texts of all items in one go.
+
+        Texts are cut by words, lists by entries, mappings by values, each of which has the budget for itself.
 
         Args:
             count_tokens: texts -> tokens of each, as the generator that will read them counts.
@@ -123,7 +124,7 @@ def _compiled(source: str) -> Template:
 
 
 def load(name: str) -> Prompt:
-    """A prompt by the name of a packaged file, or by path.
+    """Load a prompt by the name of a packaged file, or by path.
 
     Raises:
         ColdstartError: there is no such file, its front matter lacks something, or its template does not parse or
@@ -143,7 +144,7 @@ def load(name: str) -> Prompt:
     try:
         front = settings.parse_yaml("\n" + head)  # lines counted as in the file
         prompt = Prompt(str(front["name"]), int(front["version"]), _names(front["inputs"]), source)
-        prompt = replace(prompt, **_asked(front, prompt.inputs))
+        prompt = replace(prompt, **_optional(front, prompt.inputs))
     except _EntryError as error:
         raise ColdstartError(f"prompt {path}: {error}") from error
     except KeyError as error:
@@ -169,10 +170,10 @@ def _names(given: Any) -> tuple[str, ...]:
 
 
 class _EntryError(Exception):
-    """What is wrong with one entry of the front matter, for a person."""
+    """Fault of one entry of the front matter, worded for a person."""
 
 
-def _asked(front: Mapping[str, Any], inputs: Sequence[str]) -> dict[str, Any]:
+def _optional(front: Mapping[str, Any], inputs: Sequence[str]) -> dict[str, Any]:
     """The optional entries of the front matter, those that stand there.
 
     Raises:
@@ -211,7 +212,7 @@ def _count(value: Any) -> bool:
 
 
 def _first(entries: Sequence[Any], budget: int, count_tokens: CountTokens) -> list[Any]:
-    """The entries, in their order, that fit into the budget together; one that is too long keeps out itself alone."""
+    """Select the entries, in their order, that fit into the budget together; leaves out one that is too long."""
     if not entries:
         return []
     kept, left = [], budget
@@ -224,7 +225,7 @@ def _first(entries: Sequence[Any], budget: int, count_tokens: CountTokens) -> li
 
 
 def cut_texts(texts: Sequence[str], budget: int, count_tokens: CountTokens) -> list[str]:
-    """The first words of each text, as many as fit into `budget` tokens; a text that fits stays as it is.
+    """Cut each text to its first words that fit into `budget` tokens; a text that fits stays as it is.
 
     Where not even the first word fits, as in scripts that are written without spaces, its first characters.
     """
@@ -240,7 +241,7 @@ def cut_texts(texts: Sequence[str], budget: int, count_tokens: CountTokens) -> l
 
 
 def _most(pieces: Mapping[int, Sequence[str]], between: str, budget: int, count_tokens: CountTokens) -> dict[int, str]:
-    """Of each text that does not fit the most of its first pieces that do, found by halving."""
+    """Find by halving, for each text that does not fit, the most of its first pieces that do."""
     low, high = dict.fromkeys(pieces, 0), {place: len(own) for place, own in pieces.items()}  # low fits, high does not
     while open_ := [place for place in pieces if high[place] - low[place] > 1]:
         middles = {place: (low[place] + high[place]) // 2 for place in open_}

@@ -1,10 +1,8 @@
-"""Settings as plain data, before they are checked: what the command line changes in them, and paths made absolute.
+"""Read settings as plain data before they are checked: YAML, overrides of the command line, absolute paths.
 
-What is no mapping stays as it is, for `coldstart.core.pipeline` to report.
-
-Where pipeline, prompt and policy files lie: beside the package in a checkout, inside it when from a wheel.
-
-YAML as the pipeline and prompt files use it: plain values, no key twice, and faults of one line.
+YAML here has plain values, no key twice, and faults of one line. A value that is no mapping where one is due stays as
+it is, for `coldstart.core.pipeline` to report. Packaged pipeline, prompt and policy files lie beside the package in a
+checkout, and inside it in a wheel.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import yaml
 
 
 def with_overrides(raw: dict[str, Any], overrides: Iterable[str], faults: list[str]) -> dict[str, Any]:
-    """Settings changed by `stage.key=value`, `stage.part.key=value` or `key=value`; faults are added to the list."""
+    """Apply overrides `stage.key=value`, `stage.part.key=value` or `key=value`; adds faults to the list."""
     given = raw.get("stages")
     stages = dict(given) if isinstance(given, dict) else {}
     raw = {**raw, "stages": stages} if isinstance(given, dict) else dict(raw)
@@ -48,7 +46,7 @@ def with_overrides(raw: dict[str, Any], overrides: Iterable[str], faults: list[s
 
 
 def _with(settings: Any, path: Sequence[str], value: Any) -> Any:
-    """Settings with one of them, of a part of a group perhaps, changed; what is no mapping stays, to be reported."""
+    """Change one setting, perhaps of a part of a group; a value that is no mapping stays, to be reported."""
     given = {} if isinstance(settings, bool) else as_mapping(settings)  # a part that is merely on or off
     if given is None:
         return settings
@@ -56,12 +54,12 @@ def _with(settings: Any, path: Sequence[str], value: Any) -> Any:
 
 
 def with_space(raw: dict[str, Any], name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """An embed stage changed, or added before the index."""
+    """Change an embed stage, or add it before the index."""
     return with_stage(raw, name, "embed", settings)
 
 
 def with_stage(raw: dict[str, Any], name: str, kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A stage changed, or one of the kind added before the index."""
+    """Change a stage, or add one of the kind before the index."""
     stages = as_mapping(raw.get("stages"))
     if stages is None:
         return raw
@@ -75,12 +73,12 @@ def with_stage(raw: dict[str, Any], name: str, kind: str, settings: Mapping[str,
 
 
 def kind_of(name: Any, settings: Any) -> Any:
-    """The kind of a stage: what it states, else its name."""
+    """Return the kind of a stage: the stated one, else its name."""
     return settings.get("stage", name) if isinstance(settings, dict) else name
 
 
 def with_roots(raw: dict[str, Any], roots: list[str]) -> dict[str, Any]:
-    """Further folders that media may come from."""
+    """Add folders that media may come from."""
     media = as_mapping(raw.get("media"))
     if media is None or not isinstance(given := media.get("roots", []), list | tuple):
         return raw
@@ -88,14 +86,14 @@ def with_roots(raw: dict[str, Any], roots: list[str]) -> dict[str, Any]:
 
 
 def as_mapping(value: Any) -> dict[Any, Any] | None:
-    """Settings as given, none where nothing is; `None` for what is no mapping."""
+    """Return settings as a mapping, empty for no value; None for a value that is no mapping."""
     if value is None:
         return {}
     return value if isinstance(value, dict) else None
 
 
 def with_absolute_paths(raw: dict[str, Any], base: Path, faults: list[str]) -> dict[str, Any]:
-    """Paths of the file made independent of the working folder; `package:` means inside this package."""
+    """Make the paths of the file independent of the working folder; `package:` means inside this package."""
     given = raw.get("manifest")
     if isinstance(given, str) and given:
         raw = {**raw, "manifest": _located(given, base)}
@@ -132,7 +130,7 @@ def _with_paths(settings: Any, base: Path) -> Any:
 
 
 def expand_user(path: str | Path) -> Path:
-    """A path with `~` resolved, where it can be."""
+    """Resolve `~` in a path, where it can be."""
     try:
         return Path(path).expanduser()
     except RuntimeError:  # the ~name of nobody: reported as a path that is not there
@@ -140,13 +138,13 @@ def expand_user(path: str | Path) -> Path:
 
 
 def show_value(value: Any) -> str:
-    """A value as an error shows it: 60 characters at most."""
+    """Format a value for an error, in 60 characters at most."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)`, or nothing where no known name is near."""
+    """Suggest a known name: ` (did you mean 'x'?)`, or "" where none is similar."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -155,20 +153,20 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def data_folder(name: str) -> Path:
-    """The folder `pipelines`, `prompts` or `policies`."""
+    """Return the folder `pipelines`, `prompts` or `policies`."""
     installed = PACKAGE / "_files" / name
     return installed if installed.is_dir() else PACKAGE.parent / name
 
 
 def data_files(name: str, pattern: str) -> dict[str, Path]:
-    """File stem -> path of the files of such a folder, sorted by name."""
+    """List the files of such a folder: file stem -> path, sorted by name."""
     return {path.stem: path for path in sorted(data_folder(name).glob(pattern))}
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping: YAML forbids it, and PyYAML keeps the last in silence.
+    """Loader that refuses a duplicate key, which YAML forbids and of which PyYAML silently keeps the last.
 
-    A date stays the text that it is: settings are kept as JSON, which knows no dates.
+    A date stays text: settings are stored as JSON, which knows no dates.
     """
 
     def compose_mapping_node(self, anchor: Any) -> Any:
@@ -189,7 +187,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse a YAML text; the value is the caller's own to change.
+    """Parse a YAML text to a new value, which the caller may change.
 
     Raises:
         ValueError: it is no YAML; one line, with the line's number where there are several.

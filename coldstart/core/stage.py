@@ -1,11 +1,9 @@
-"""What a stage is. Knows nothing of engines, tables or the command line.
+"""Define the protocols of stages, and find the module of each stage kind. Knows no engines, tables or commands.
 
 A **map** stage makes one row an item: `prepare` runs on a CPU worker for one item and may turn it away with `Reject`;
-`compute` runs on the device for one batch. A **source** stage is a map stage that brings its own rows. A **whole**
+`compute` runs on the device for one batch. A **source** stage is a map stage that brings its own rows. A **catalog**
 stage reads the catalogue at once. Stages are built by their module's `build(name, settings, pipeline)` from plain
 settings, so that any engine can build them again in another process or on another machine.
-
-Stages: one module each, named as the pipeline file names its kind. Stages do not import each other.
 """
 
 from __future__ import annotations
@@ -24,14 +22,12 @@ if TYPE_CHECKING:
 
 
 Row = dict[str, Any]
-
-
 State = Literal["failed", "filtered", "duplicate"]
 
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """Why one item has no fresh row of one stage.
+    """Verdict on one item that has no fresh row of one stage.
 
     Attributes:
         row_key: the key that was tried; the verdict holds for as long as the key does.
@@ -68,7 +64,7 @@ class Reject(Exception):  # noqa: N818  (a verdict on one item, not a fault of t
 
 @dataclass(frozen=True)
 class Work:
-    """One item to do.
+    """One item of work.
 
     Attributes:
         item_id: the item.
@@ -117,19 +113,19 @@ class MapStage(Protocol):
     on_device: bool
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Everything besides the rows read that changes results; JSON-serialisable. Loads no weights."""
+        """Return everything besides the rows read that changes results; JSON-serialisable. Loads no weights."""
 
     def preparer(self) -> Prepare:
-        """A picklable function that readies one item. Importing it must not import torch.
+        """Build a picklable function that prepares one item. Importing it must not import torch.
 
         It raises `Reject` for an item that cannot be used.
         """
 
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
-        """Prepared data in; as many results out, in the same order. Loads the model on first use."""
+        """Compute the results of prepared data, in the same order. Loads the model on first use."""
 
     def notes(self, workspace: Any) -> list[str]:
-        """What a person should know of the stage's rows (texts over the model's limit, say), a line each."""
+        """List notes for a person on the stage's rows (texts over the model's limit, say), a line each."""
 
 
 class MapStageDefaults:
@@ -151,35 +147,35 @@ class SourceStage(MapStage, Protocol):
     """A map stage that brings its own rows."""
 
     def entries(self) -> Iterator[Work]:
-        """All rows of the source, in its order."""
+        """Read all rows of the source, in its order."""
 
     def forgotten(self, item_ids: Iterable[str]) -> list[str]:
-        """Which of these ledger entries belong to rows that this source no longer has."""
+        """Select the ledger entries whose rows this source no longer has."""
 
 
 @runtime_checkable
 class Gate(Protocol):
-    """A stage that keeps items from the stages after it, by what its rows say and its settings now ask for."""
+    """A stage that blocks items for the stages after it, by its rows and its present settings."""
 
     def blocked(self, workspace: Any) -> Mapping[str, Reject]:
-        """Item -> why it goes no further. Other settings open or close the gate without any row being made anew."""
+        """Find the blocked items and the reason of each. Other settings change them without any row made anew."""
 
 
 @runtime_checkable
 class CatalogStage(Protocol):
-    """A stage that reads the whole catalogue and makes one thing of it."""
+    """A stage that reads the whole catalogue and makes one result."""
 
     name: str
     kind: str
 
     def expected(self, workspace: Any) -> tuple[dict[str, str], dict[str, LedgerRow]]:
-        """Keys of the items that it takes, and the verdict on each item that it does not."""
+        """Compute the keys of the items that it takes, and the verdict on each other item."""
 
     def present(self, workspace: Any) -> dict[str, str]:
-        """Keys of the items that are in what it made last."""
+        """Read the keys of the items in its last result."""
 
     def run(self, workspace: Any, progress: Progress) -> tuple[int, list[str]]:
-        """Make it. Returns how many rows changed, and what a person should know, a line each.
+        """Make the result. Returns the number of changed rows, and notes for a person, a line each.
 
         Args:
             progress: its `meter(name, total)` counts items as they end, for a stage that takes long.
@@ -188,22 +184,22 @@ class CatalogStage(Protocol):
 
 @runtime_checkable
 class FitStage(CatalogStage, Protocol):
-    """A whole stage that learns: it makes one artifact of many rows.
+    """A catalog stage that fits a model: it makes one artifact of many rows.
 
     `run` fits where nothing was fitted, or under other settings. Rows that came or changed since do not set it off by
     themselves, since all that was made with the artifact would have to be made anew: they are pending until `refit`.
     """
 
     def refit(self, workspace: Any, progress: Progress) -> tuple[int, list[str]]:
-        """As `run`, and fits as well where rows came or changed since."""
+        """Run, and fit anew where rows came or changed since."""
 
 
 @runtime_checkable
 class Forecasts(Protocol):
-    """What a fit stage may have besides: it can tell how long it would take."""
+    """A fit stage that can forecast the time of a fit."""
 
     def forecast(self, workspace: Any, rows: int, progress: Progress) -> tuple[float, float, float]:
-        """Seconds that a fit on so many rows takes: at least, most likely, at most.
+        """Forecast the seconds of a fit on so many rows: at least, most likely, at most.
 
         Args:
             workspace: a temporary one with a few of the rows; what is fitted on them there, to find out, lets the
@@ -215,12 +211,12 @@ class Forecasts(Protocol):
 
 
 def is_map(stage: object) -> TypeIs[MapStage]:
-    """Whether it makes rows item by item. Looks at the class: a property of the stage may wait for a fit."""
+    """Tell whether a stage makes rows item by item, by its class: a property of the stage may wait for a fit."""
     return hasattr(type(stage), "preparer")
 
 
 def is_source(stage: object) -> TypeIs[SourceStage]:
-    """Whether it is a map stage that brings its own rows."""
+    """Tell whether a stage is a map stage that brings its own rows."""
     return is_map(stage) and hasattr(type(stage), "entries")
 
 
@@ -252,17 +248,17 @@ _ON_DEMAND = frozenset({"align.behaviour"})
 
 
 def kinds() -> list[str]:
-    """Names of all stage kinds, sorted; those in a group are `group.part`."""
+    """List all stage kinds, sorted; those in a group are `group.part`."""
     return sorted(_MODULES)
 
 
 def groups() -> list[str]:
-    """Names that stand for several stages in a pipeline, sorted."""
+    """List the groups of stages, sorted."""
     return sorted({kind.partition(".")[0] for kind in _MODULES if "." in kind})
 
 
 def parts(group: str) -> list[str]:
-    """Names of the parts of a group, in the order in which they run."""
+    """List the parts of a group, in the order in which they run."""
     return [kind.partition(".")[2] for kind in _MODULES if kind.startswith(f"{group}.")]
 
 
@@ -272,7 +268,7 @@ def on_demand(kind: str) -> bool:
 
 
 def stage_module(kind: str) -> Any:
-    """The module of one stage kind, with `Settings` (a pydantic model) and `build`.
+    """Import the module of one stage kind, with `Settings` (a pydantic model) and `build`.
 
     Raises:
         KeyError: there is no such kind.

@@ -1,6 +1,6 @@
-"""Where stages find what earlier stages of their pipeline have fitted, and searches the encoder of stored vectors.
+"""Find fitted encoders and generators by the names that stages give them, and read the items of a fit.
 
-The items that a fit had, kept with it: their keys, and the part of the split that each fell on.
+An artifact of a fit holds its items: their keys, their groups and their part of the split.
 """
 
 from __future__ import annotations
@@ -28,18 +28,16 @@ if TYPE_CHECKING:
 
 ENCODER_FITS = ("align.text_image",)
 """Kinds of fit stages that make encoders."""
-
-
 GENERATOR_FITS = ("finetune.describe",)
 """Kinds of fit stages that make generators."""
-
-
 CARD = "card.json"
-"""What such a fit says of itself: the generator that it tuned, and the values that attributes were seen to have."""
+"""File of a generator fit: the generator it tuned, the fields and prompts it saw, the values of attributes."""
+ITEMS_FILE = "items.parquet"
+SPLITS = ("train", "valid", "test")
 
 
 def with_fits(pipeline: Pipeline, workspace: Store) -> Pipeline:
-    """The pipeline over a workspace, whose fitted artifacts its stages may use."""
+    """Bind a pipeline to the fitted artifacts of a workspace."""
 
     def fitted(name: str) -> Path | None:
         newest = workspace.artifacts.newest(name)
@@ -49,16 +47,19 @@ def with_fits(pipeline: Pipeline, workspace: Store) -> Pipeline:
 
 
 def fitted_encoder(name: str, stage: str, pipeline: Pipeline) -> tuple[str, dict[str, str]]:
-    """What to load for the encoder of a stage: `align:NAME` becomes the folder of what the fit stage NAME made last.
+    """Resolve the encoder name of a stage: `align:NAME` becomes the folder of the newest fit of stage NAME.
+
+    Returns the name to load and further options.
 
     NAME is the name of a stage, or its part after the group: `align:text_image` is the stage `align.text_image`.
 
     Raises:
         NotFitted: the stage has fitted nothing yet.
-        ColdstartError: it stands after the one that asks.
+        ColdstartError: it is not before the stage that names it.
     """
-    prefix, _, asked = name.partition(":")
-    named = [s.name for s in pipeline.stages if s.kind in ENCODER_FITS and asked in (s.name, s.name.rpartition(".")[2])]
+    prefix, _, wanted = name.partition(":")
+    fits = [s.name for s in pipeline.stages if s.kind in ENCODER_FITS]
+    named = [fit for fit in fits if wanted in (fit, fit.rpartition(".")[2])]
     if prefix != "align" or not named:
         return name, {}
     if stage in [spec.name for spec in pipeline.earlier(named[0])]:
@@ -73,13 +74,13 @@ def fitted_encoder(name: str, stage: str, pipeline: Pipeline) -> tuple[str, dict
 
 @dataclass(frozen=True)
 class WriterConfig:
-    """Who writes for a stage, and how it is asked.
+    """Generator of a stage and its prompts.
 
     Attributes:
-        generator: what to load; adapter: folder of what was fitted on it, if anything was.
-        attributes: what can be stated, with the values that the fit saw.
-        given: fields that the fit showed; None: no fit says.
-        prompt: kind of item -> the prompt that the fit learnt; None: no fit says.
+        generator: name to load; adapter: folder of the adapter fitted on it, if any.
+        attributes: attributes that can be stated, with the values that the fit saw.
+        given: fields that the fit had in its prompts; None: no fit states any.
+        prompt: kind of item -> the prompt of the fit; None: no fit states any.
     """
 
     generator: str
@@ -90,19 +91,19 @@ class WriterConfig:
 
 
 def find_writer_config(name: str, stage: str, pipeline: Pipeline) -> WriterConfig:
-    """What stands behind the generator of a stage: `finetune:NAME` is what the fit stage NAME tuned last.
+    """Resolve the generator name of a stage: `finetune:NAME` is the newest fit of stage NAME.
 
     Raises:
         NotFitted: the stage has fitted nothing yet.
-        ColdstartError: there is no such stage before the one that asks.
+        ColdstartError: there is no such stage before the one that names it.
     """
-    prefix, _, asked = name.partition(":")
+    prefix, _, wanted = name.partition(":")
     if prefix != "finetune":
         return WriterConfig(name, None, pipeline.attributes)
-    before = pipeline.earlier(stage)
-    named = [s.name for s in before if s.kind in GENERATOR_FITS and asked in (s.name, s.name.rpartition(".")[2])]
+    fits = [s.name for s in pipeline.earlier(stage) if s.kind in GENERATOR_FITS]
+    named = [fit for fit in fits if wanted in (fit, fit.rpartition(".")[2])]
     if not named:
-        known = [f"finetune:{s.name.rpartition('.')[2]}" for s in before if s.kind in GENERATOR_FITS]
+        known = [f"finetune:{fit.rpartition('.')[2]}" for fit in fits]
         raise ColdstartError(
             f"{stage}.generator={name!r}: no such fit stands before it; there is {', '.join(known) or 'none'}"
         )
@@ -115,20 +116,17 @@ def find_writer_config(name: str, stage: str, pipeline: Pipeline) -> WriterConfi
 
 
 def read_writer_config(folder: Path, attributes: Attributes) -> WriterConfig:
-    """What a folder of a fit says of itself."""
+    """Read the generator and prompts of a fit from the card in its folder."""
     card = json.loads((folder / CARD).read_text("utf-8"))
     return WriterConfig(
         card["generator"], folder, attributes.with_values(card["values"]), tuple(card["given"]), card["prompt"]
     )
 
 
-ITEMS_FILE = "items.parquet"
-
-
 def items_file(
     item_ids: Sequence[str], keys: Sequence[str], groups: NDArray[np.int64], parts: Mapping[str, NDArray[np.int64]]
 ) -> bytes:
-    """The content of the file; `parts`: places of items by the part of the split."""
+    """Encode the items of a fit as Parquet; `parts`: places of items by the part of the split."""
     sides = np.empty(len(item_ids), dtype="<U5")
     for name, places in parts.items():
         sides[places] = name
@@ -138,11 +136,8 @@ def items_file(
     return out.getvalue()
 
 
-def read_fit_items(made: Artifact) -> dict[str, tuple[str, str]]:
-    """item -> its key and its part of the split, of what was fitted."""
-    rows = pq.read_table(made.folder / ITEMS_FILE, columns=["item_id", "key", "split"])
+def read_fit_items(artifact: Artifact) -> dict[str, tuple[str, str]]:
+    """Read item -> its key and its part of the split, of a fit."""
+    rows = pq.read_table(artifact.folder / ITEMS_FILE, columns=["item_id", "key", "split"])
     items, keys, sides = (column.to_pylist() for column in rows.columns)
     return {item: (key, side) for item, key, side in zip(items, keys, sides, strict=True)}
-
-
-SPLITS = ("train", "valid", "test")

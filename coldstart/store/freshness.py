@@ -1,8 +1,8 @@
-"""Which rows are fresh, which are stale, and which item ended where: the balance of a stage.
+"""Compare the rows of a workspace with its pipeline: fresh and stale rows, settled items, the balance of each stage.
 
 A row is fresh if and only if its key equals the one the pipeline would compute now. A ledger verdict holds for as long
 as its key does. So every item of a stage is in exactly one state, and nothing but keys decides which. An item that a
-gate turns away is in that gate's state in all later stages, whatever rows it has there from before.
+gate blocks is in that gate's state in all later stages, whatever rows it has there from before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from coldstart.store import ITEMS, Store
 
 @dataclass(frozen=True)
 class Balance:
-    """Where the items of a stage are: fresh + failed + filtered + duplicate + pending = total."""
+    """Numbers of the items of a stage by state: fresh + failed + filtered + duplicate + pending = total."""
 
     fresh: int = 0
     failed: int = 0
@@ -32,15 +32,17 @@ class Balance:
 
     @property
     def total(self) -> int:
+        """Number of items in any state."""
         return self.fresh + self.failed + self.filtered + self.duplicate + self.pending
 
     @property
     def failed_share(self) -> float:
+        """Share of failed items in the total; 0 without items."""
         return self.failed / self.total if self.total else 0.0
 
 
 def tally(fresh: int, verdicts: Iterable[LedgerRow], pending: int) -> Balance:
-    """The balance of a stage with these rows, these verdicts and so much left to do."""
+    """Count the balance of a stage from its fresh rows, its verdicts and the number of pending items."""
     verdicts = list(verdicts)
     states = Counter(row.state for row in verdicts)
     reasons = Counter(row.reason for row in verdicts)
@@ -58,7 +60,7 @@ class Assessment:
         fresh: items whose row carries it.
         settled: items turned away under it, here or by an earlier stage.
         stale: all others, in table order: the work to do.
-        waiting: those of them whose turn is not yet come: a stage that they are read from has them to do first.
+        waiting: those of them that an earlier stage, which this one reads, has still to do.
     """
 
     expected: Mapping[str, str]
@@ -69,10 +71,11 @@ class Assessment:
 
     @property
     def balance(self) -> Balance:
+        """Numbers of items by state."""
         return tally(len(self.fresh), self.settled.values(), len(self.stale))
 
     def key_of(self, item: str) -> str:
-        """What an item's row adds to the keys of the rows made from it; an item turned away adds that it has none."""
+        """Return the part of an item's row in the keys of rows made from it; a constant where the item has no row."""
         return _NO_ROW if item in self.settled or item not in self.expected else self.expected[item]
 
 
@@ -81,11 +84,11 @@ _NO_ROW = "none"
 
 @dataclass(frozen=True)
 class Upstream:
-    """What a stage stands on in its pipeline.
+    """State of the earlier stages that one stage depends on.
 
     Attributes:
         rows: name -> state of each stage that it reads.
-        closed: items that an earlier gate keeps from it, and why.
+        blocked: items that an earlier gate keeps from it, and why.
     """
 
     rows: Mapping[str, Assessment] = field(default_factory=dict)
@@ -98,7 +101,7 @@ def assess(
     ledger: Mapping[str, LedgerRow],
     blocked: Mapping[str, LedgerRow] | None = None,
 ) -> Assessment:
-    """Compare the keys that should be with the keys that are; `closed` items are settled whatever rows they have."""
+    """Compare expected keys with present ones; `blocked` items are settled whatever rows they have."""
     blocked = blocked or {}
     fresh = frozenset(item for item, key in expected.items() if present.get(item) == key and item not in blocked)
     settled = {
@@ -113,7 +116,7 @@ def assess(
 def expected_keys(
     stage: MapStage, items: Mapping[str, str], upstream: Mapping[str, Assessment] | None = None
 ) -> dict[str, str]:
-    """Item -> key of its row of `stage`, from the keys of the item rows and of the rows of the stages it reads."""
+    """Compute item -> key of its row of `stage`, from the keys of item rows and of rows of the stages it reads."""
     key = stage_key(stage.kind, stage.version, stage.fingerprint())
     read = [(upstream or {})[name] for _, name in sorted(stage.reads.items())]
     return {item: chain(key, "\n".join([own, *(rows.key_of(item) for rows in read)])) for item, own in items.items()}
@@ -122,10 +125,10 @@ def expected_keys(
 def assess_map(
     workspace: Store, stage: MapStage, upstream: Upstream | None = None, retry: Iterable[str] = ()
 ) -> Assessment:
-    """The state of every item of a map stage over the `items` table.
+    """Compute the state of every item of a map stage over the `items` table.
 
     Args:
-        above: what it stands on; nothing for a stage that reads items alone and has no gate before it.
+        upstream: state of the stages before it; None for a stage that reads items alone and has no gate before it.
         retry: states (`failed`, …) whose verdicts are set aside, so that their items count as stale.
     """
     upstream = upstream or Upstream()
@@ -143,24 +146,24 @@ def assess_map(
 
 
 def _blocked_row(stage: str, item: str, key: str, why: Reject) -> LedgerRow:
-    """Filed under a key of its own, so that the item is stale, not settled, once the gate opens for it."""
+    """Build the verdict on a blocked item, under a key of its own: once the gate lets it pass, the item is stale."""
     return LedgerRow(stage, item, chain(key, f"closed: {why}"), why.state, why.reason, why.detail)
 
 
 def build(spec: StageSpec, pipeline: Pipeline) -> MapStage | CatalogStage:
-    """The stage that a pipeline names, its model not yet loaded."""
+    """Build a stage of a pipeline; its model is not loaded yet."""
     stage: MapStage | CatalogStage = registry.stage_module(spec.kind).build(spec.name, spec.settings, pipeline)
     return stage
 
 
 class PipelineState:
-    """Where a pipeline's items are in each of its map stages, at one moment of the workspace; each worked out once.
+    """State of a pipeline's items in each of its map stages, at one moment of the workspace; each computed once.
 
     All items of a stage that needs something not yet fitted wait.
 
     Args:
         stages: those that are built already, by name.
-        closed: what each gate turns away, by its name, where that is known already.
+        blocked: items that each gate blocks, by its name, where known already.
     """
 
     def __init__(
@@ -177,13 +180,13 @@ class PipelineState:
         self._blocked = dict(blocked or {})
 
     def stage(self, name: str) -> MapStage | CatalogStage:
-        """A stage of the pipeline by its name."""
+        """Build a stage of the pipeline by its name, once."""
         if name not in self._stages:
             self._stages[name] = build(self._pipeline.stage(name), self._pipeline)
         return self._stages[name]
 
     def of(self, name: str) -> Assessment:
-        """The state of every item of a map stage."""
+        """Compute the state of every item of a map stage."""
         if name not in self._found:
             stage = self.stage(name)
             assert is_map(stage), f"{name} is no map stage"
@@ -196,15 +199,15 @@ class PipelineState:
         return self._found[name]
 
     def upstream(self, stage: MapStage) -> Upstream:
-        """What a map stage of the pipeline stands on.
+        """Compute the state of the stages that a map stage depends on.
 
-        A gate judges duplicates as well: one that is linked is served with its own words and pictures.
+        A gate evaluates duplicates as well: a linked duplicate is served with its own texts and pictures.
         """
         ignoring = ("duplicate",) if isinstance(stage, Gate) else ()
         return Upstream({name: self.of(name) for name in stage.reads.values()}, self.blocked(stage.name, ignoring))
 
     def blocked(self, name: str, ignoring: Collection[str] = ()) -> dict[str, Reject]:
-        """Items that gates before a stage turn away, and the first one's reason; without those of a state to ignore."""
+        """Collect the items that earlier gates block, with the first reason; leaves out states in `ignoring`."""
         found: dict[str, Reject] = {}
         for spec in self._pipeline.stages:
             if spec.name == name:
