@@ -26,19 +26,14 @@ from coldstart.store.freshness import PipelineState
 if TYPE_CHECKING:
     from coldstart.encoders import Encoder
 
-
 Parts = Mapping[str, str]
 """Texts of one item by name: `title`, `base` or `adapter`, `description`, `transcript`, `screen_text`."""
-
-
 ORDER = ("title", "base", "adapter", "description", "transcript", "screen_text")
 """Order of the texts, short and certain ones first, since an encoder cuts the end of a long text."""
-
-
 PREFIX = "evaluate.stages.text-"
-
-
 _PROBE = 64
+_FINETUNE, _GROUNDS, _WRITE, _CHECK = "finetune.describe", "describe.grounds", "describe.write", "describe.check"
+_UNKNOWN = "no run of it is recorded"
 
 
 def join_parts(parts: Parts, chosen: Sequence[str]) -> str:
@@ -99,12 +94,6 @@ class TextVectors:
         self._encoder.encode_documents(probe)
         per_text = (monotonic() - started) / len(probe)
         return Cost(name, per_text * len(given) / len(texts), 0.0, f"timed on {len(probe)} texts")
-
-
-_FINETUNE, _GROUNDS, _WRITE, _CHECK = "finetune.describe", "describe.grounds", "describe.write", "describe.check"
-
-
-_UNKNOWN = "no run of it is recorded"
 
 
 def required_costs(name: str, pipeline: Pipeline, pipeline_state: PipelineState) -> frozenset[str]:

@@ -15,7 +15,6 @@ from coldstart.pages.charts import interval, number, percent, signed
 from coldstart.pages.page import environment
 
 SERIES = {"gain": "by content alone", "aligned_gain": "aligned"}
-
 _LEFT, _RIGHT, _TOP, _WIDTH, _HEIGHT = 62.0, 150.0, 16.0, 820.0, 300.0
 _LEAST_S = 0.1
 """Least seconds of the logarithmic axis; less is drawn as this."""

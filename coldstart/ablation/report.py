@@ -18,6 +18,7 @@ from coldstart.metrics.ranking import bootstrap
 from coldstart.recommend.evaluate.report import Resampled, TwoWayInterval, holm, resample
 
 _THOUSAND = 1000.0
+_COLUMNS = ("lists", "aligned")
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,6 @@ def build_report(
         tuple(caveats),
         about or {},
     )
-
-
-_COLUMNS = ("lists", "aligned")
 
 
 def _resampled_recall(

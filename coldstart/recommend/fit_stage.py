@@ -105,7 +105,7 @@ class BehaviourFitStage:
             elif all(item in state.settled for state in states.values()):
                 reasons = "; ".join(f"{space}: {state.settled[item].reason}" for space, state in states.items())
                 why = Reject("no_content", reasons, "filtered")
-            elif met and item not in met:  # while nobody met any, all of them wait
+            elif met and item not in met:  # without any interaction all items wait
                 why = Reject("no_interactions", "nobody has met it in the training window", "filtered")
             else:
                 inputs.take(item, key, ready=not any(item in state.stale for state in states.values()))

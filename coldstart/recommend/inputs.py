@@ -95,7 +95,7 @@ def spaces_before(pipeline: Pipeline, stage: str, wanted: Sequence[str] | None) 
     for space in wanted or ():
         if space not in known:
             raise ColdstartError(
-                f"{stage}.spaces: no space {space!r} stands before it{suggestion(space, known)}: there is "
+                f"{stage}.spaces: no space {space!r} before it{suggestion(space, known)}: there is "
                 f"{', '.join(known) or 'none'}"
             )
     if not (known if wanted is None else wanted):

@@ -26,15 +26,11 @@ from coldstart.recommend.rerank import Quota, dpp, explore, mmr, relevance_weigh
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-
 Places = NDArray[np.int64]
-
-
 POOL = 200  # least number of candidates that a list is selected from
-
-
 BASE_RATE = 0.1
 """Expected click rate of a new item of average score, where impressions were not counted."""
+RRF_K = 60
 
 
 @dataclass(frozen=True)
@@ -264,9 +260,6 @@ def _rates(pool_scores: NDArray[np.float64], base: float) -> NDArray[np.float64]
 def _rate(clicks: NDArray[np.int64], impressions: NDArray[np.int64]) -> float:
     """Compute clicks an impression over all items, clipped away from 0 and 1."""
     return float(np.clip((clicks.sum() + BASE_RATE) / (impressions.sum() + 1), 0.001, 0.999))
-
-
-RRF_K = 60
 
 
 def present_interests(queries: Vectors) -> NDArray[np.bool_]:

@@ -19,7 +19,6 @@ from coldstart.recommend.users import most_similar
 
 Vectors = NDArray[np.float32]
 Record = Mapping[str, Any]
-
 KIND_WORDS = {"video": "watched", "product": "chose"}
 EVENT_WORDS = {
     "add_to_cart": "put in your cart",
@@ -41,7 +40,6 @@ EVENT_WORDS = {
 }
 """Event -> verb of the sentence; for other events the kind of the item decides."""
 OTHER = "liked"
-
 LONGEST = 60
 _MOST = 3
 _LEAST_COSINE = 0.2  # a lower one is not given as a reason

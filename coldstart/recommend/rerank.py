@@ -20,23 +20,18 @@ from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 
 Floats = NDArray[np.float64]
-
-
 Places = NDArray[np.int64]
-
-
 STRENGTH = 30.0
 """Impressions that the prior counts for, by default."""
-
-
 LEAST_RATE, MOST_RATE = 1e-6, 1 - 1e-6
 """Bounds within which a rate has a logit."""
-
-
 _LIKELY_BAD = 0.05
-
-
 _BLOCK = 1 << 21
+Reals = NDArray[np.floating[Any]]
+Gains = Callable[[int, Places | None], NDArray[np.float64]]
+RHO = 0.99
+"""Share of similarity off the diagonal of a DPP's kernel: below 1 no item is a full copy of another."""
+_EMPTY = 1e-10
 
 
 @dataclass(frozen=True)
@@ -219,19 +214,6 @@ def _upper_bound(beliefs: Posterior) -> Floats:
 
 def _all_of(sample: Floats) -> NDArray[np.intp]:
     return np.broadcast_to(np.arange(sample.shape[1]), sample.shape)
-
-
-Reals = NDArray[np.floating[Any]]
-
-
-Gains = Callable[[int, Places | None], NDArray[np.float64]]
-
-
-RHO = 0.99
-"""Share of similarity off the diagonal of a DPP's kernel: below 1 no item is a full copy of another."""
-
-
-_EMPTY = 1e-10
 
 
 def mmr(relevance: Reals, vectors: Reals, k: int, lam: float, window: int = 10, quota: Quota | None = None) -> Places:

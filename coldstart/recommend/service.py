@@ -35,14 +35,9 @@ if TYPE_CHECKING:
 
     from coldstart.store.published import Published
 
-
 WARM_MIN = 5
 """Users from which on an item is warm, where no fit decides."""
-
-
 DISPLAY = ("kind", "title", "category", "price")
-
-
 _CACHED = 4
 
 

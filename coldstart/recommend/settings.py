@@ -16,6 +16,9 @@ from coldstart.recommend.inputs import FIT, SPACE
 if TYPE_CHECKING:
     from coldstart.recommend.model.selection import SelectionSettings
 
+OWN = "liking"
+"""Name of a fit stage added after a group `align` that stands before a requested space."""
+
 
 class Settings(Section):
     """Settings of a behaviour fit: inputs, candidate mappers, evaluation; see `SelectionSettings`."""
@@ -83,10 +86,6 @@ class Settings(Section):
             **self.model_dump(mode="json", exclude={"spaces", "until", "min_items", "min_users"}),
             "until_s": self.until_s,
         }
-
-
-OWN = "liking"
-"""Name of a fit stage added after a group `align` that stands before a requested space."""
 
 
 def with_behaviour(pipeline: Pipeline, spaces: Sequence[str] | None) -> tuple[dict[str, Any], list[str]]:

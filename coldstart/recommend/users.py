@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 
     from coldstart.recommend.model.fitted import Behaviour
 
-
 Reals = NDArray[np.floating[Any]]
-
-
 Indices = NDArray[np.intp]
-
-
 _ROUNDS = 20  # of k-medoids at most
+MAX_HISTORY = 500
+"""Latest items of a history that interests and reasons are computed from."""
+BATCH_USERS = 2048
+"""Users scored in one batch."""
+HISTORY_FORMAT = '[{"item_id": …, "timestamp": …, "event": …, "weight": …}]'
+_MICRO = 1_000_000
 
 
 def decay_weights(weights: Reals, ages_s: NDArray[Any], half_life_s: float | None) -> NDArray[np.float32]:
@@ -121,14 +122,6 @@ def most_similar(target: Vectors, history: Vectors, k: int) -> tuple[Indices, ND
     cosines = unit(history) @ unit(target[None])[0]
     order = np.argsort(-cosines, kind="stable")[:k]
     return order, cosines[order]
-
-
-MAX_HISTORY = 500
-"""Latest items of a history that interests and reasons are computed from."""
-
-
-BATCH_USERS = 2048
-"""Users scored in one batch."""
 
 
 @dataclass(frozen=True)
@@ -263,12 +256,6 @@ def _rows(parts: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]], width:
     columns = np.concatenate([columns for columns, _ in parts])
     weights = np.concatenate([weights for _, weights in parts])
     return csr_matrix((weights, columns, starts), shape=(len(parts), width), dtype=np.float32)
-
-
-HISTORY_FORMAT = '[{"item_id": …, "timestamp": …, "event": …, "weight": …}]'
-
-
-_MICRO = 1_000_000
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> BehaviourStage:
         raise ColdstartError(f"{name}: no stage of kind {FIT} stands before it: add `align: {{behaviour: {{}}}}`")
     if wanted not in fits:
         raise ColdstartError(
-            f"{name}.fit={wanted!r}: no stage of kind {FIT} has that name before it{suggestion(wanted, fits)}; there is "
-            f"{', '.join(fits) or 'none'}"
+            f"{name}.fit={wanted!r}: no stage of kind {FIT} has that name before it{suggestion(wanted, fits)}; "
+            f"there is {', '.join(fits) or 'none'}"
         )
     return BehaviourStage(name, settings, pipeline, build_stage(fits[wanted], pipeline))
 

@@ -50,8 +50,8 @@ def test_every_step_stands_in_its_place_and_those_not_judged_say_why() -> None:
     page = ablation_html(known())
     places = [page.index(f"<b>{name}</b>") for name in known()["order"]]
     assert places == sorted(places)
-    assert "not judged: plain words" in page
-    assert "1,234 users asked" in page
+    assert "not evaluated: plain words" in page
+    assert "1,234 users" in page
     assert "in 2 splits" in page
     assert "50 % of the items have it" in page
     assert '<span class="better">+0.080</span><small>+0.070 to +0.090</small><small>p 0.06</small>' in page

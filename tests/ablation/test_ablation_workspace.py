@@ -303,7 +303,7 @@ def test_the_command_prints_the_table_and_writes_three_files(
     assert sorted(path.name for path in folder.iterdir()) == ["stages.html", "stages.json", "stages.md"]
     assert json.loads((folder / "stages.json").read_text("utf-8"))["k"] == 20
     assert (folder / "stages.md").read_text("utf-8").startswith("| step | recall@20 | gain |")
-    assert "<title>Stages, judged</title>" in (folder / "stages.html").read_text("utf-8")
+    assert "<title>Evaluation of stages</title>" in (folder / "stages.html").read_text("utf-8")
 
 
 def test_a_number_to_write_must_be_one(plain: Path) -> None:

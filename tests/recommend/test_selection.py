@@ -179,7 +179,7 @@ def test_faults_are_named(made: World) -> None:
     with pytest.raises(ColdstartError) as few:
         select_model(made.interactions.where(np.arange(1)), made.content, QUICK)
     assert str(few.value) == (
-        "of 1 items that anybody met 0 can be held out to judge by, liked by 0 users who like another: too few; bring "
+        "of 1 items with an interaction 0 can be held out, liked by 0 users who like another item: too few; bring "
         "more with `coldstart ingest --interactions FILE`"
     )
     with pytest.raises(ColdstartError) as much:

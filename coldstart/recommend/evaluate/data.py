@@ -27,8 +27,10 @@ from coldstart.recommend.model.fusion import Content, Fusion, fit_fusion
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-
 Mask = NDArray[np.bool_]
+REASON = "near_duplicates"
+COMMON = 10
+"""Most items that share one vector to the bit; a vector of more items is a placeholder."""
 
 
 @dataclass(frozen=True)
@@ -187,13 +189,6 @@ def _without_entries(some: csr_matrix, others: csr_matrix) -> csr_matrix:
     found = (some - some.multiply(others)).tocsr()
     found.eliminate_zeros()
     return found
-
-
-REASON = "near_duplicates"
-
-
-COMMON = 10
-"""Most items that share one vector to the bit; a vector of more items is a placeholder."""
 
 
 def near_duplicate_pairs(content: Content, threshold: float = 0.98) -> NDArray[np.int64]:

@@ -32,14 +32,14 @@ KINDS = {
     "valid_rows": "rows of validation are among the training rows",
     "cold_item_in_training": "an item that counts as new has training rows",
     "late_training": "training rows are not before the cut in time",
-    "late_history": "a history holds what was not known when its user asked",
-    "known_answer": "what is to be found is in what the user is known to have met",
-    "near_duplicate": "a new item is a near copy of a training item",
-    "split_changed": "the split's file is not the split that was judged",
+    "late_history": "a history has rows from after the request",
+    "known_answer": "a relevant item is among the items that the user has already met",
+    "near_duplicate": "a new item is a near duplicate of a training item",
+    "split_changed": "the split's file is not the split that was evaluated",
     "fit_reads_test_rows": "a fit changes with the test rows",
     "fit_reads_valid_rows": "a fit changes with the rows of validation",
     "fit_reads_new_items": "a fit changes with the content of items that count as new",
-    "not_repeatable": "a fit does not give the same twice, so that it cannot be told what it reads",
+    "not_repeatable": "a fit does not give the same result twice, so that its inputs cannot be checked",
 }
 """Kind of leak -> description."""
 _CHANGES = {
@@ -205,4 +205,4 @@ def _split_file_leaks(data: EvaluationData, folder: Path) -> list[Leak]:
         return [Leak("split_changed", str(folder), str(error))]
     if written == data.split.digest():
         return []
-    return [Leak("split_changed", str(folder), f"digest {written} is not {data.split.digest()}, by which was judged")]
+    return [Leak("split_changed", str(folder), f"digest {written} is not {data.split.digest()}, which was evaluated")]

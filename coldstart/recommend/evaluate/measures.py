@@ -25,15 +25,12 @@ from coldstart.recommend.model.scoring import top_k
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-
 Floats = NDArray[np.float64]
-
-
 SHOWN = 20
 """Length of the lists whose diversity, novelty, coverage and exposure are reported."""
-
-
 _NUMBERS = 1 << 24  # scores in memory at a time: 64 MiB
+Lists = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -244,12 +241,6 @@ def _best_places(scores: Vectors, exclude: csr_matrix, k: int) -> NDArray[np.int
 def _mean(values: Floats) -> float:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else float("nan")
-
-
-Lists = NDArray[np.int64]
-
-
-Mask = NDArray[np.bool_]
 
 
 def times_shown(lists: Lists, items: int) -> NDArray[np.int64]:

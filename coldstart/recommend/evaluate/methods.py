@@ -28,22 +28,33 @@ from coldstart.recommend.model.selection import SelectionSettings, select_model
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-
 RECENT_SHARE = 0.1
 """Last share of the training window whose likes count as recent."""
-
-
 TOP, LAST = 3, 100
 """Number of most similar items of a history that count, and of its items that are compared."""
-
-
 _TIE = 1e-3  # scale of random entries of users and of items, so that products are a millionth
-
-
 _RANDOM_DIM = 64
-
-
 _OTHER = 1_000_003  # offset of the seeds of users from those of items
+BASELINE, CLOSED, TRAINED, OURS, CEILING = "baseline", "closed form", "trained", "chosen", "ceiling"
+REFERENCE, CHOSEN, ORACLE = "knn", "chosen", "oracle"
+"""Names: nearest neighbours, which the others are compared with; the mapper that `finetune behaviour` would select; and
+the ceiling."""
+_TITLES = {
+    "knn": "content → CF, nearest neighbours",
+    "ridge": "content → CF, ridge",
+    "kernel": "content → CF, kernel ridge",
+    "fease": "FEASE",
+    "marec": "MARec",
+    "clcrec": "CLCRec",
+    "dropoutnet": "DropoutNet",
+    "aldi": "ALDI",
+    "contrastive": "contrastive pairs",
+    "popularity": "popularity predicted from content",
+}
+_TRAINED = ("aldi", "clcrec", "contrastive", "dropoutnet")
+_NOT_ALONE = ("blend",)
+_RENAMED = {"content_popularity": "popularity"}
+"""Method -> mapper, where a baseline has the mapper's name."""
 
 
 class Model(Protocol):
@@ -270,38 +281,6 @@ def _prefixes(records: Sequence[Mapping[str, Any]], names: Mapping[tuple[str, ..
     pairs = [(row, names[level]) for row, record in enumerate(records) for level in _levels(record) if level in names]
     rows, columns = np.array(pairs, np.intp).reshape(-1, 2).T
     return csr_matrix((np.ones(len(pairs), np.float32), (rows, columns)), shape=(len(records), len(names)))
-
-
-BASELINE, CLOSED, TRAINED, OURS, CEILING = "baseline", "closed form", "trained", "chosen", "ceiling"
-
-
-REFERENCE, CHOSEN, ORACLE = "knn", "chosen", "oracle"
-"""Names: nearest neighbours, which the others are compared with; the mapper that `finetune behaviour` would select; and
-the ceiling."""
-
-
-_TITLES = {
-    "knn": "content → CF, nearest neighbours",
-    "ridge": "content → CF, ridge",
-    "kernel": "content → CF, kernel ridge",
-    "fease": "FEASE",
-    "marec": "MARec",
-    "clcrec": "CLCRec",
-    "dropoutnet": "DropoutNet",
-    "aldi": "ALDI",
-    "contrastive": "contrastive pairs",
-    "popularity": "popularity predicted from content",
-}
-
-
-_TRAINED = ("aldi", "clcrec", "contrastive", "dropoutnet")
-
-
-_NOT_ALONE = ("blend",)
-
-
-_RENAMED = {"content_popularity": "popularity"}
-"""Method -> mapper, where a baseline has the mapper's name."""
 
 
 @dataclass(frozen=True)

@@ -13,25 +13,15 @@ from coldstart.pages.charts import interval, number, percent, signed
 from coldstart.pages.page import environment
 
 SETS = {"cold": "New items", "warm": "Training items", "all": "Both together"}
-
-
 LISTS = {
     "coverage": ("coverage", "share of the candidates that are in some list"),
     "gini": ("Gini", "0: all candidates are shown equally often; near 1: few have all slots"),
     "diversity": ("diversity", "mean of 1 − cosine of content over the pairs of a list"),
     "novelty": ("novelty", "mean of −log2 of the share of training users who met an item"),
 }
-
-
 _LEFT, _WIDTH, _ROW, _TOP = 265.0, 820.0, 26.0, 14.0
-
-
 _RIGHT = 40.0
-
-
 _SIDE, _PAD = 400.0, 46.0
-
-
 _SIGNIFICANT = 0.05
 
 

@@ -26,15 +26,12 @@ from coldstart.recommend.evaluate.page import markdown
 if TYPE_CHECKING:
     from coldstart.recommend.evaluate import EvaluateSettings
 
-
 FALLBACKS = (REFERENCE, "content_mean", "category", "popularity", "random")
 """Reference of all comparisons: the first of these that was evaluated."""
-
-
 COMPARED = ("recall", "ndcg")
-
-
 _LEAST_GAP = 0.02  # between reference and ceiling, for a share of it to be reported
+Floats = NDArray[np.float64]
+_NUMBERS = 1 << 22  # row numbers drawn at a time
 
 
 @dataclass(frozen=True)
@@ -264,12 +261,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-Floats = NDArray[np.float64]
-
-
-_NUMBERS = 1 << 22  # row numbers drawn at a time
 
 
 @dataclass(frozen=True)

@@ -23,21 +23,14 @@ from coldstart.errors import ColdstartError
 from coldstart.metrics.splits import split as split_groups
 
 Mask = NDArray[np.bool_]
-
-
 Groups = NDArray[np.int64]
-
-
 OUT, TRAIN, VALID, TEST = -1, 0, 1, 2
-
-
 PARTS = {"valid": VALID, "test": TEST}
-
-
 WARM, COLD_VALID, COLD_TEST, COLD_BOTH = 0, 1, 2, 3
-
-
 KINDS = ("time", "items", "coldrec")
+SPLIT_FILE = "split.json"
+_PART = {-1: "out", 0: "train", 1: "valid", 2: "test"}
+_SIDE = {-1: "out", 0: "warm", 1: "cold_valid", 2: "cold_test", 3: "cold"}
 
 
 @dataclass(frozen=True)
@@ -261,15 +254,6 @@ def _check_sides(split: Split) -> Split:
             f"split {split.kind} has no cold items to test on: {json.dumps(split.counts())}; use the split `items`"
         )
     return split
-
-
-SPLIT_FILE = "split.json"
-
-
-_PART = {-1: "out", 0: "train", 1: "valid", 2: "test"}
-
-
-_SIDE = {-1: "out", 0: "warm", 1: "cold_valid", 2: "cold_test", 3: "cold"}
 
 
 def write_split(split: Split, folder: Path) -> str:

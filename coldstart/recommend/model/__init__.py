@@ -21,10 +21,7 @@ from coldstart.errors import ColdstartError
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-
 Vectors = NDArray[np.float32]
-
-
 Arrays = Mapping[str, NDArray[Any]]
 
 

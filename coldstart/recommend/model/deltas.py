@@ -58,7 +58,7 @@ def bounded_deltas(
         return steps
     weight = prior_users * np.trace(second) / content.shape[1]
     spread, axes = np.linalg.eigh(second)
-    turned = np.append(users.astype(np.float64) @ axes, np.zeros((1, len(axes))), axis=0)  # the last: nobody
+    turned = np.append(users.astype(np.float64) @ axes, np.zeros((1, len(axes))), axis=0)  # the last: padding
     own_all, middle = content.astype(np.float64) @ axes, mean @ axes
     for items in _size_blocks(chosen, np.diff(columns.indptr), content.shape[1]):
         own, number = own_all[items], counts[items].astype(np.float64)[:, None]

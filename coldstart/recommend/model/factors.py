@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 TEACHERS = ("als", "bpr", "pure_svd")
-
 ALPHA = 20.0
 REGULARIZATION = 0.05
-
 _NUMBERS = 1 << 25  # float32 in memory at a time of one step of `als_fold_in`: 128 MiB
 _ROWS = 50_000  # training rows, about, on which `fit_fold_in` fits the linear map
 _SAMPLE = 1000  # rows on which it compares
@@ -186,7 +184,8 @@ class FoldIn:
     """Fold-in of histories into a teacher's user space: by the ALS step, or by one linear map."""
 
     def __init__(self, items: Vectors, *, als: tuple[float, float] | None) -> None:
-        """
+        """Hold the fold-in.
+
         Args:
             items: float32 [I, D]: the teacher's items for ALS, else the vectors summed over a history.
             als: alpha and regularization, or None.

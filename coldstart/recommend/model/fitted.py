@@ -25,11 +25,9 @@ from coldstart.recommend.model.fusion import Content, Fusion, restore_fusion
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-
 _USERS = 2000  # whose lists calibrate the shift
-
-
 _MOST = 10.0  # the scale never makes more of a cold vector, nor less than one by this
+ARRAYS, CARD = "behaviour.safetensors", "behaviour.json"
 
 
 @dataclass(frozen=True)
@@ -137,9 +135,6 @@ def _share(own: NDArray[np.floating], others: NDArray[np.floating], top: int) ->
     both = np.concatenate([own, others], axis=1)
     first = np.argsort(-both, axis=1, kind="stable")[:, :top]
     return float((first < own.shape[1]).mean())
-
-
-ARRAYS, CARD = "behaviour.safetensors", "behaviour.json"
 
 
 @dataclass(frozen=True)

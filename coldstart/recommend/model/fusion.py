@@ -24,6 +24,12 @@ from coldstart.recommend.model.labels import Labels, Statements, fit_labels, rea
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+Rows: TypeAlias = Union[Vectors, "csr_matrix"]
+LABELS = "labels"
+"""Name of the block that `coldstart.recommend.model.labels` makes."""
+_ROWS = 8192  # in memory at a time
+_SHRINKAGE = 1e-3  # of the mean variance, added to each
+
 
 @dataclass(frozen=True)
 class Content:
@@ -60,19 +66,6 @@ class Content:
         """Tell which items have a vector in a space, bool [N]."""
         found: NDArray[np.bool_] = np.any(self.blocks[space] != 0, axis=1)
         return found
-
-
-Rows: TypeAlias = Union[Vectors, "csr_matrix"]
-
-
-LABELS = "labels"
-"""Name of the block that `coldstart.recommend.model.labels` makes."""
-
-
-_ROWS = 8192  # in memory at a time
-
-
-_SHRINKAGE = 1e-3  # of the mean variance, added to each
 
 
 @dataclass(frozen=True)
@@ -133,11 +126,11 @@ class Fusion:
         return fused
 
     def parts(self, content: Content) -> dict[str, Vectors]:
-        """Block -> unit rows float32 [N, E], which no weight changes."""
+        """Transform every block to unit rows float32 [N, E]; independent of the weights."""
         return {name: block(_source(name, content, self.labels)) for name, block in self.blocks.items()}
 
     def fuse(self, parts: Mapping[str, Vectors]) -> Vectors:
-        """What `transform` gives, of `parts`."""
+        """Fuse the blocks of `parts`; see `transform`."""
         fused = np.concatenate([np.float32(self.weights[name] ** 0.5) * parts[name] for name in self.blocks], axis=1)
         lengths = np.linalg.norm(fused, axis=1, keepdims=True)
         fused /= np.where(lengths > 0, lengths, 1)

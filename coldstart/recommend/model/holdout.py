@@ -26,17 +26,15 @@ from coldstart.recommend.model.scoring import top_k
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-
 M = TypeVar("M", bound=Mapper)
-
-
 M_co = TypeVar("M_co", bound=Mapper, covariant=True)
-
-
 _USERS = 2000  # of a validation set at most
-
-
 _TOP = 20
+TOP_K = 20
+METRICS = (f"recall@{TOP_K}", f"ndcg@{TOP_K}")
+SELECTION_METRIC = METRICS[1]
+_MOST_USERS = 20_000
+Values = Mapping[str, NDArray[np.float64]]
 
 
 class Learner(Protocol[M_co]):
@@ -195,21 +193,6 @@ def _without(matrix: csr_matrix, out: NDArray[np.bool_]) -> csr_matrix:
     found.data = np.where(out[found.indices], 0, found.data).astype(np.float32)
     found.eliminate_zeros()
     return found
-
-
-TOP_K = 20
-
-
-METRICS = (f"recall@{TOP_K}", f"ndcg@{TOP_K}")
-
-
-SELECTION_METRIC = METRICS[1]
-
-
-_MOST_USERS = 20_000
-
-
-Values = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 Places = NDArray[np.int64]
-
 MOST_LABELS = 2048
 """Size of a vocabulary; the most frequent labels are kept."""
-
 _PARTS = (5, 20)  # quantiles of numbers
 _FEWEST_NUMBERS = 10  # distinct values from which on quantiles are used
 

@@ -21,8 +21,12 @@ from coldstart.recommend.model import Arrays, Vectors
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-
 _ROWS = 8192  # expanded at a time
+MAX_ITEMS = 30_000
+"""Most items of an item-to-item model: their matrix takes 3.4 GiB in float32. Factoring takes a minute for 10,000 items
+on two cores, and grows by the cube."""
+_EXACT = 8_000  # most items whose matrix is float64
+_COLUMNS = 1024  # of the matrix at a time
 
 
 @dataclass(frozen=True)
@@ -141,17 +145,6 @@ def _expanded(features: Vectors, fourier: FourierFeatures | None) -> Vectors:
     return features if fourier is None else np.concatenate([features, fourier(features)], axis=1)
 
 
-MAX_ITEMS = 30_000
-"""Most items of an item-to-item model: their matrix takes 3.4 GiB in float32. Factoring takes a minute for 10,000 items
-on two cores, and grows by the cube."""
-
-
-_EXACT = 8_000  # most items whose matrix is float64
-
-
-_COLUMNS = 1024  # of the matrix at a time
-
-
 @dataclass(frozen=True)
 class ItemToItem:
     """Item-to-item mapper; see `coldstart.recommend.model.Mapper`.
@@ -204,7 +197,7 @@ def cooccurrence(name: str, matrix: csr_matrix, max_items: int) -> NDArray[np.fl
     count = matrix.shape[1]
     if count > max_items:
         raise ColdstartError(
-            f"{name}: {count:,} items that somebody liked need a matrix of {count**2 * 4 / 2**30:.1f} GiB, and "
+            f"{name}: {count:,} items with a like need a matrix of {count**2 * 4 / 2**30:.1f} GiB, and "
             f"max_items is {max_items:,}: raise it if there is memory for two such, or use ridge, which needs none"
         )
     found = np.empty((count, count), np.float64 if count <= _EXACT else np.float32)

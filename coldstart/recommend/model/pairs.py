@@ -20,11 +20,10 @@ from coldstart.recommend.model.towers import SamplingCorrection
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-
 Pairs = tuple[NDArray[np.int32], NDArray[np.float32]]
-
-
 _BLOCK = 4096  # items whose companions are counted at a time
+_NOTHING = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+Places = NDArray[np.int64]
 
 
 def item_pairs(
@@ -120,9 +119,6 @@ def user_pairs(
     return _capped(keys // width, keys % width, times_made.astype(np.float32), cap)
 
 
-_NOTHING = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
-
-
 class _Swing:
     """Swing scores of pairs of items, by users who like both."""
 
@@ -186,9 +182,6 @@ def _capped(first: NDArray[np.int64], second: NDArray[np.int64], scores: NDArray
     within = _rank_within(ends, np.concatenate([scores, scores]), others) < cap
     kept = within[: len(first)] & within[len(first) :]
     return np.stack([first[kept], second[kept]], axis=1).astype(np.int32), scores[kept].astype(np.float32)
-
-
-Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -265,7 +258,8 @@ class Batches:
         log_q: bool,
         seed: int,
     ) -> None:
-        """
+        """Prepare sampling from a source.
+
         Args:
             met: items that further negatives are drawn from, evenly: `others` a batch, and `hard` an anchor, of the
                 category of its positive.

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Vectors = NDArray[np.float32]
 Top = tuple[NDArray[np.int64], NDArray[np.float32]]
-
 BLOCK_BYTES = {"cpu": 64 << 20}  # scores in memory at a time, a thread
 DEVICE_BYTES = 1 << 30  # and on a device of its own
 GROUP = 32  # scores of one maximum

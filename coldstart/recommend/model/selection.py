@@ -39,15 +39,14 @@ from coldstart.recommend.model.mappers.blend import Blend, blend_of
 from coldstart.recommend.model.mappers.kernel import fit_items, fit_user_targets
 
 Candidate = Mapping[str, Any]
-
-
 CANDIDATES: Mapping[str, Candidate] = {"knn": {}, "kernel": {}, "clcrec": {}, "contrastive": {}}
-
-
 BLEND = "blend"
-
-
 _BLEND_STEPS = 12
+POWERS = (0.0, 0.25, 0.5)
+_FACTORS = (0.25, 0.5, 2.0, 4.0)
+_ROUNDS = 2
+_DIM, _LANDMARKS = 64, 2000
+_MOST_ITEMS = 20_000  # of a fit that scores weights
 
 
 @dataclass(frozen=True)
@@ -313,21 +312,6 @@ def _calibration(tried: _FoldResult, best: str, parts: Mapping[str, float]) -> C
     kept = np.flatnonzero(cold | (np.diff(fit_problem.matrix.tocsc().indptr) > 0))
     users = mapper.users(fit_problem.matrix[fold.users])
     return fit_calibration(users, mapper.items(fit_problem.features[kept]), cold[kept])
-
-
-POWERS = (0.0, 0.25, 0.5)
-
-
-_FACTORS = (0.25, 0.5, 2.0, 4.0)
-
-
-_ROUNDS = 2
-
-
-_DIM, _LANDMARKS = 64, 2000
-
-
-_MOST_ITEMS = 20_000  # of a fit that scores weights
 
 
 @dataclass(frozen=True)

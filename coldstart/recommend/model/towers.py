@@ -20,9 +20,8 @@ from coldstart.recommend.model import Arrays, Problem, Vectors, confidence, trai
 from coldstart.recommend.model.factors import FoldIn, fit_fold_in
 
 Drop = Callable[[torch.Tensor], torch.Tensor]
-
-
 _ROWS = 8192  # mapped at a time, outside of training
+Places = NDArray[np.int64]
 
 
 class Tower(nn.Module):
@@ -142,9 +141,6 @@ def aldi_loss(
     goal = torch.sigmoid(teacher[0] - teacher[1])
     order = functional.binary_cross_entropy_with_logits(gap, goal, reduction="none")
     return (-functional.logsigmoid(gap) + weight * (rating * apart + ranking * order)).mean()
-
-
-Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
