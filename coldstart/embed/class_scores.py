@@ -151,7 +151,7 @@ class ClassScorer:
         for space, stage in self.spaces.items():
             having = [item for item in items if space in known.vector_keys[item]]
             vectors = vectors_of(store, stage, items)
-            if having and reads_category(stage, pipeline_state):  # on vectors that say the category, any score seems right
+            if having and reads_category(stage, pipeline_state):  # else any score seems right
                 without = without_category(store, pipeline_state, stage, having)
                 none = np.zeros(stage.passport.dim, np.float32)
                 vectors = np.array([without.get(item, none) for item in items])

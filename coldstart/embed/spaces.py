@@ -74,7 +74,9 @@ def reads_category(stage: Any, pipeline_state: PipelineState) -> bool:
     return stage.settings.input == "text" and "category" in stage.preparer().prompt.inputs
 
 
-def without_category(store: Store, pipeline_state: PipelineState, stage: Any, items: Sequence[str]) -> dict[str, Vectors]:
+def without_category(
+    store: Store, pipeline_state: PipelineState, stage: Any, items: Sequence[str]
+) -> dict[str, Vectors]:
     """Compute the vectors that items would have without their category: item -> float32 [D].
 
     Nothing is stored. Items that have no other input in the space are left out.
@@ -85,7 +87,9 @@ def without_category(store: Store, pipeline_state: PipelineState, stage: Any, it
     return {item: row["vector"] for item, row in _compute_changed(store, pipeline_state, stage, rows).items()}
 
 
-def _compute_changed(store: Store, pipeline_state: PipelineState, stage: Any, rows: Mapping[str, Row]) -> dict[str, Row]:
+def _compute_changed(
+    store: Store, pipeline_state: PipelineState, stage: Any, rows: Mapping[str, Row]
+) -> dict[str, Row]:
     """Compute rows of a space over changed items, without those that it turns away."""
     fed = {item: dict(row) for item, row in rows.items()}
     for field, name in stage.reads.items():

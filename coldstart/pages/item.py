@@ -82,7 +82,7 @@ def facts_of(known: Mapping[str, Any]) -> list[tuple[str, str]]:
         (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for name, value in (item.get("attributes") or {}).items()
     ]
-    facts.append(("looked at", ", ".join(_amount(name, value) for name, value in known["coverage"].items())))
+    facts.append(("analysed", ", ".join(_amount(name, value) for name, value in known["coverage"].items())))
     facts += [(entry["role"], _medium(entry)) for entry in item.get("media") or ()]
     return [(name, str(value)) for name, value in facts if value not in (None, "")]
 

@@ -194,7 +194,7 @@ def match_sheet(
     if path.suffix.lower() not in SUFFIXES:
         raise ColdstartError(f"--out {path}: name a file that ends in {' or '.join(SUFFIXES)}")
     rows = [
-        SheetRow(_asked(found, media_path, title), [_product(found)], first=place)
+        SheetRow(_query_tile(found, media_path, title), [_product(found)], first=place)
         for place, found in enumerate(answer["matches"], start=1)
     ]
     if path.suffix.lower() == ".html":
@@ -213,7 +213,7 @@ def evidence_text(evidence: Mapping[str, Any] | None) -> str:
     return f"“{evidence['text']}” ({place})" if evidence["text"] else place
 
 
-def _asked(found: Mapping[str, Any], media_path: str | None, title: str) -> Tile:
+def _query_tile(found: Mapping[str, Any], media_path: str | None, title: str) -> Tile:
     """Build a tile of the video's nearest frames to this product, and the words."""
     frame, words = found["frame"], found["words"]
     lines = []

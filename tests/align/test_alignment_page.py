@@ -55,9 +55,9 @@ def test_before_after_and_difference_stand_side_by_side() -> None:
     assert 'class="better"' not in row[0]
     assert "−0.333" in row[0]
     assert "0.167</td>" in row[0]  # chance
-    for title in ("Recall with intervals", "Rank of the right one", "Classes by name alone", "Other texts",
-                  "Shape of the space", "Picture → text: what was found", "Text → picture: what was found",
-                  "What was held out, and how"):  # fmt: skip
+    for title in ("Recall with intervals", "Rank of the right answer", "Zero-shot classification", "Other texts",
+                  "Shape of the space", "Picture → text: example results", "Text → picture: example results",
+                  "Held-out items and method"):  # fmt: skip
         assert f" {title}" in said
     assert "Not an honest measure" not in said
 
@@ -99,7 +99,7 @@ def test_classes_are_shown_as_a_matrix_while_they_are_few() -> None:
     report["after"]["zero_shot"] = None
     report["views"] = {}
     said = text_of(alignment_html(report))
-    assert "Classes by name alone" not in said
+    assert "Zero-shot classification" not in said
     assert "Other texts" not in said
 
 

@@ -89,9 +89,9 @@ def test_writers_stand_side_by_side_before_and_after_the_checks() -> None:
     assert "test 24 items · base : starter · adapter : starter tuned" in said
     assert "base as written base after the checks adapter as written adapter after the checks base → adapter" in said
     assert "recall 0.479 " in said  # 23 of 48 as base wrote; the colour is always wrong, and one text is missing
-    for title in ("How true it is", "Attribute by attribute", "Text → item: is it found better?",
-                  "Item → item: is it found better?", "What the checks did", "20 examples, drawn at random",
-                  "What was held out, and how"):  # fmt: skip
+    for title in ("Truth of attributes and claims", "Attribute by attribute", "Text → item: retrieval",
+                  "Item → item: retrieval", "Results of the checks", "20 examples, drawn at random",
+                  "Held-out items and method"):  # fmt: skip
         assert title in said
     assert "24 queries, 25 items to choose from" in said
     assert "1 further items stand in the index with all of their own words" in said
@@ -140,15 +140,17 @@ def test_what_makes_figures_look_better_is_said_above_them() -> None:
     report = known()
     assert "Take it with care" not in text_of(descriptions_html(report))
     report["caveat"] = "the judges have seen 3 of them"
-    assert "Take it with care: the judges have seen 3 of them. How true it is" in text_of(descriptions_html(report))
+    assert "Take it with care: the judges have seen 3 of them. Truth of attributes and claims" in text_of(
+        descriptions_html(report)
+    )
 
 
 def test_where_nothing_asks_there_is_no_section() -> None:
     report = known()
     report |= {"gain": {"text_to_item": None, "item_to_item": None}, "query": "", "given": None}
     said = text_of(descriptions_html(report))
-    assert "is it found better?" not in said
-    assert "nothing was hidden that could ask" in said
+    assert "item: retrieval" not in said
+    assert "no hidden text is a query" in said
     assert "all that an item has" in said
 
 

@@ -185,7 +185,7 @@ def test_the_command_prints_the_measures_and_writes_the_page(uri: Path, tmp_path
     assert "base: 100% kept whole, 0% kept in part, 0% replaced by a text of the item's own, 0% rejected" in done.output
     assert "Text → item: 5 queries among 5 items, queried by the hidden description" in done.output
     assert f"page: {page}" in done.output
-    assert "<title>Descriptions, judged</title>" in page.read_text("utf-8")
+    assert "<title>Evaluation of descriptions</title>" in page.read_text("utf-8")
 
 
 def test_as_json_it_is_the_report_alone(uri: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

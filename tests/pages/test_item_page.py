@@ -210,7 +210,7 @@ def test_every_part_is_on_the_card() -> None:
         "Copies of it (1) c c · score 0.97 this item",
         "scam 0.50 screen text send money 1:01.0 Scores: scam 0.50. Policy: safety 1",
         "sharpness 412.3 black share 0.25 has audio yes",
-        "One\ntwo price 2.5 tags x, y language en (0.88) size L looked at 10.8 s heard, frames read 1",
+        "One\ntwo price 2.5 tags x, y language en (0.88) size L analysed 10.8 s heard, frames read 1",
         f"video 320 × 400, 0:10.8, 15 fps, sound, {VIDEO['uri']}",
         "text filtered not it why; its row of before is shown",
     ):
@@ -225,7 +225,7 @@ def test_the_card_of_an_item_of_which_nothing_is_known() -> None:
     page = Page(item_html({**record(), "item": {"item_id": "a"}, "stages": []}))
     assert page.text[:4] == ["a", "a", "a", "Pictures"]
     assert "no picture or video" in page.text
-    assert {"Timeline", "Transcript", "Quality", "Safety", "Heard and not believed"}.isdisjoint(page.text)
+    assert {"Timeline", "Transcript", "Quality", "Safety", "Discarded speech"}.isdisjoint(page.text)
 
 
 def test_what_was_written_has_its_grounds_and_its_cuts() -> None:
@@ -347,7 +347,7 @@ def test_the_command_prints_what_is_known_and_writes_the_card(show: Any, tmp_pat
     ]
     for line in (
         "language: en (0.90)",
-        "looked at: 10.8 s watched, 10.8 s heard, 3.5 s voiced, frames read 4, frames skipped 2",
+        "analysed: 10.8 s watched, 10.8 s heard, 3.5 s voiced, frames read 4, frames skipped 2",
         "not believed: 0:09.0–0:10.0 Thanks for watching! (no voice)",
         "safety: nothing found by safety 1",
         "quality: sharpness 12.35, has_audio yes",
