@@ -1,1 +1,1 @@
-"""Write descriptions of items, check every claim, fine-tune the model that writes, evaluate it."""
+"""Describe items: stages that write and check descriptions, the fit of the writer, and its evaluation."""

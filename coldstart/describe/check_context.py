@@ -1,8 +1,6 @@
-"""What checks know of a catalogue beyond one item: what its pictures can be a ground of, and its names.
+"""Load the context of the checks: visual evidence and names of the catalogue, and the rules of `describe.check`.
 
-Both come from the stage `describe.grounds`; a pipeline without it has neither, and words alone are grounds.
-
-The rules that a pipeline's `describe.check` holds descriptions to.
+Visual evidence and names come from the stage `describe.grounds`; without it only texts and the record support claims.
 """
 
 from __future__ import annotations
@@ -30,16 +28,16 @@ NAMES_FILE = "names.json"
 
 
 SPACE_FIELD = "space {}"
-"""Field of a row under which the row of a space is read."""
+"""Field of a row that holds the row of a space."""
 
 
 @dataclass(frozen=True)
 class CheckContext:
-    """Judges of pictures, and the names of a catalogue.
+    """Visual evidence and names of a catalogue.
 
     Attributes:
-        spaces: whose vectors may be judged.
-        digest: of what was fitted.
+        spaces: those whose vectors may be classified.
+        digest: of the fit.
         brands, categories: of all items.
     """
 
@@ -50,7 +48,7 @@ class CheckContext:
     categories: frozenset[str] = field(default_factory=frozenset)
 
     def seen_values(self, rows: Sequence[Row]) -> list[SeenValues]:
-        """What the pictures of each item are a ground of; the rows of its spaces are under `FIELD`."""
+        """Return the values that each item's pictures support; rows of its spaces are under `SPACE_FIELD`."""
         if self.evidence is None:
             return [{} for _ in rows]
         vectors = {}
@@ -63,7 +61,7 @@ class CheckContext:
 
 
 def evidence_spaces(stage: str, pipeline: Pipeline) -> tuple[str, ...]:
-    """The spaces that the last `describe.grounds` before a stage may judge by; none where there is no such stage."""
+    """Return the spaces of the last `describe.grounds` before a stage; empty where there is none."""
     grounds = pipeline.before(stage, EVIDENCE_KIND)
     if grounds is None:
         return ()
@@ -75,7 +73,7 @@ def evidence_spaces(stage: str, pipeline: Pipeline) -> tuple[str, ...]:
 
 
 def load_check_context(stage: str, pipeline: Pipeline) -> CheckContext:
-    """What a stage's checks know.
+    """Load the context of a stage's checks.
 
     Raises:
         NotFitted: `describe.grounds` stands before it, and has fitted nothing yet.
@@ -90,7 +88,7 @@ def load_check_context(stage: str, pipeline: Pipeline) -> CheckContext:
 
 
 def read_check_context(folder: Path, spaces: tuple[str, ...] = ()) -> CheckContext:
-    """What a fit of `describe.grounds` left in a folder, which is named for its digest."""
+    """Read a fit of `describe.grounds` from its folder, which is named for its digest."""
     names = json.loads((folder / NAMES_FILE).read_text("utf-8"))
     return CheckContext(
         spaces, folder.name, load_visual_evidence(folder), frozenset(names["brands"]), frozenset(names["categories"])
@@ -98,7 +96,7 @@ def read_check_context(folder: Path, spaces: tuple[str, ...] = ()) -> CheckConte
 
 
 def names_file(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Content of `NAMES_FILE`: the sellers and categories of all items."""
+    """Return the content of `NAMES_FILE`: sellers and categories of all items."""
     found = {
         "brands": sorted({row["creator"] for row in rows if row["creator"]}),
         "categories": sorted({row["category"] for row in rows if row["category"]}),
@@ -110,7 +108,7 @@ CHECK_KIND = "describe.check"
 
 
 def build_rules(settings: Any, context: CheckContext) -> Rules:
-    """Those of the settings of such a stage.
+    """Build the rules of a `describe.check` stage from its settings.
 
     Raises:
         ColdstartError: the policy has faults.
@@ -118,7 +116,7 @@ def build_rules(settings: Any, context: CheckContext) -> Rules:
     policy = None if settings.policy is None else word_policy.load(settings.policy)
     return Rules(
         languages=settings.languages,
-        min_seen=0.0,  # only what reaches its own threshold is told to be seen
+        min_seen=0.0,  # values below the threshold of their attribute are left out already
         max_copy=settings.max_copy,
         max_unsupported=settings.max_unsupported,
         brands=context.brands,
@@ -129,14 +127,14 @@ def build_rules(settings: Any, context: CheckContext) -> Rules:
 
 
 def pipeline_rules(pipeline: Pipeline, context: CheckContext | None = None) -> Rules:
-    """Those of the pipeline's last such stage, or as that is without settings.
+    """Build the rules of the pipeline's last `describe.check`, or default rules where it has none.
 
     Args:
-        context: what the checks know of the catalogue; by default what the stage before them fitted.
+        context: by default loaded from the last fit of the stage before the checks.
 
     Raises:
         NotFitted: `describe.grounds` has fitted nothing, and no `context` is given.
-        ColdstartError: as `rules_of`.
+        ColdstartError: as `build_rules`.
     """
     specs = pipeline.of_kind(CHECK_KIND)
     if not specs:

@@ -1,9 +1,7 @@
-"""What of an item a writer of descriptions is shown, and what it should then write. Plain rows; no tables, no models.
+"""Build the prompt input of an item, and the description that a writer should give of it.
 
-A cold item has less than the record of a warm one: a view hides fields, and what is hidden is what is learnt, or
-judged by. Workers import this module.
-
-Items as a writer is asked about them. Workers import this module: it needs neither torch nor Arrow nor the store.
+A cold item has fewer fields than a known one: a view hides fields, and training targets and evaluations use the hidden
+ones. Reads plain rows. Workers import this module, so it loads neither torch nor Arrow nor the store.
 """
 
 from __future__ import annotations
@@ -24,11 +22,11 @@ from coldstart.core.stage import Reject, Row
 from coldstart.media.loaders import LoadPictures
 
 TEXT_FIELDS = ("title", "description", "category", "tags", "creator", "transcript", "screen_text")
-"""Fields of an item, and of the evidence found in its media, that are text."""
+"""Text fields of an item, and of the evidence in its media."""
 
 
 FIELDS = (*TEXT_FIELDS, "price", "facts", "picture")
-"""All that a view may show; `facts` are the attributes that the record states, `picture` its pictures or frames."""
+"""Fields of a view; `facts` are the attributes that the record states, `picture` its pictures or frames."""
 
 
 _MIN_WORDS = 5
@@ -37,11 +35,11 @@ _MIN_WORDS = 5
 def prompt_values(
     row: Mapping[str, Any], attributes: Attributes, given: Collection[str] | None = None
 ) -> tuple[dict[str, Any], Mapping[str, Attribute]]:
-    """What a prompt may read of an item, and the attributes that it should state.
+    """Return the values that a prompt may read of an item, and the attributes that a description should state.
 
     Args:
-        row: the item with what was found in its media under `evidence`.
-        given: the fields that are shown; None shows all.
+        row: the item, with transcript and screen text under `evidence`.
+        given: fields of the view; None shows all.
     """
     evidence = row.get("evidence") or {}
     values = {name: row.get(name, evidence.get(name)) for name in (*TEXT_FIELDS, "price")}
@@ -60,8 +58,8 @@ def _is_fact(attribute: Attribute) -> bool:
 
 
 def text_fields(values: Mapping[str, Any]) -> dict[str, str]:
-    """The texts that are shown, those that are blank left out: what words a claim can be found in. Lines stay lines,
-    since an order to the model often begins one."""
+    """Return the text fields of a view that are not blank, in which words of claims are searched. Lines stay lines,
+    since an injected instruction often begins one."""
     found = {name: values.get(name) or "" for name in TEXT_FIELDS}
     found["tags"] = ", ".join(values.get("tags") or ())
     return {name: text.strip() for name, text in found.items() if text.strip()}
@@ -70,19 +68,19 @@ def text_fields(values: Mapping[str, Any]) -> dict[str, str]:
 def target_description(
     row: Mapping[str, Any], stated: Mapping[str, Attribute], given: Collection[str], *, prose: bool = True
 ) -> Description:
-    """What should be written of an item whose record is known, when only `given` of it is shown.
+    """Return the target description of an item by its record, for a view of the fields `given`.
 
-    The summary is the first two sentences of the item's own description where that is hidden and `prose` is asked
-    for, else its attributes as a plain sentence.
+    The summary is the first two sentences of the item's own description where that is hidden and `prose` is set, else
+    its attributes as a plain sentence.
     """
     known = recorded_values(row, stated)
     own = " ".join((row.get("description") or "").split())
-    told = prose and "description" not in given and len(own.split()) >= _MIN_WORDS
+    use_prose = prose and "description" not in given and len(own.split()) >= _MIN_WORDS
     values = [value.casefold() for value in known.values()]
     keywords = [*values, *(tag.casefold() for tag in row.get("tags") or ()), (row.get("category") or "").casefold()]
     queries = [" ".join(values), *(" ".join(pair) for pair in itertools.pairwise(values))]
     return Description(
-        first_sentences(own) if told else sentence(known),
+        first_sentences(own) if use_prose else sentence(known),
         known,
         _listed(keywords),
         _listed(queries)[:3],
@@ -90,7 +88,7 @@ def target_description(
 
 
 def first_sentences(text: str, count: int = 2, limit: int = MAX_SUMMARY) -> str:
-    """The first sentences of a text, cut between words where they are longer than `limit` characters."""
+    """Return the first sentences of a text, cut between words where they are longer than `limit` characters."""
     chosen = " ".join(re.split(r"(?<=[.!?])\s+", text)[:count])
     if len(chosen) <= limit:
         return chosen
@@ -103,13 +101,13 @@ def _listed(words: list[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class PromptInput:
-    """One item as a writer is asked about it.
+    """Input of the prompt about one item.
 
     Attributes:
-        prompt: the file that turns it into a message.
-        values: what the prompt reads, uncut.
-        stated: the attributes that the answer may state.
-        images: uint8 `[H, W, 3]` arrays, where the generator takes pictures.
+        prompt: template of the message.
+        values: of its inputs, uncut.
+        stated: attributes that the answer may state.
+        images: uint8 `[H, W, 3]` arrays, where the generator takes pictures; else empty.
     """
 
     prompt: Prompt
@@ -120,11 +118,11 @@ class PromptInput:
 
 @dataclass(frozen=True)
 class PromptBuilder:
-    """Turns an item's row into `Asked`. Picklable, for workers.
+    """Builder of the `PromptInput` of an item's row. Picklable, for workers.
 
     Attributes:
         prompts: `product` or `video` -> its prompt.
-        given: fields that are shown; None shows all.
+        given: fields of the view; None shows all.
     """
 
     prompts: Mapping[str, Prompt]
@@ -139,7 +137,7 @@ class PromptBuilder:
 
 @dataclass(frozen=True)
 class LoadPromptInput:
-    """What is asked of one item, its pictures decoded where the generator looks at them; its cost is one request."""
+    """Loader of the prompt input of one item, with pictures for a vision-language generator; costs one request."""
 
     builder: PromptBuilder
     load_pictures: LoadPictures | None
@@ -150,9 +148,9 @@ class LoadPromptInput:
             try:
                 images = self.load_pictures(row)[0].images
             except Reject as why:
-                if why.reason != "no_media":  # of those that have none, words are all there is
+                if why.reason != "no_media":  # items without media are described by their texts
                     raise
-        asked = self.builder(row, images)
-        if not images and not any(asked.values[name] for name in asked.prompt.inputs if name != "wanted"):
-            raise Reject("nothing_to_go_on", f"none of {', '.join(asked.prompt.inputs)} is given", state="filtered")
-        return asked, 1.0
+        built = self.builder(row, images)
+        if not images and not any(built.values[name] for name in built.prompt.inputs if name != "wanted"):
+            raise Reject("nothing_to_go_on", f"none of {', '.join(built.prompt.inputs)} is given", state="filtered")
+        return built, 1.0

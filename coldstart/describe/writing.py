@@ -1,10 +1,7 @@
-"""Write of items and check what was written, apart from any table: what the stages do row by row, for a few items.
+"""Build requests of items, generate and check their descriptions, and render a prompt with its token counts.
 
-Evaluations, comparisons and preferences use it, with a view that hides what they judge by.
-
-One item as a prompt shows it to a generator, and the tokens that each part takes: for people who write prompts.
-
-Items as requests to a generator: which prompt, what is shown of the item, which schema binds the answer.
+The stages do the same row by row. Evaluations, comparisons and preferences use `Writer`, with a view that hides the
+fields they score by. Knows no table.
 """
 
 from __future__ import annotations
@@ -30,7 +27,7 @@ from coldstart.media.loaders import LoadPictures
 from coldstart.store.fits import WriterConfig, find_writer_config
 
 SeenValues = Mapping[str, Mapping[str, float]]
-"""Visual attribute -> value -> probability that a picture agrees."""
+"""Visual attribute -> value -> probability that a picture shows it."""
 
 
 def sources_of(
@@ -39,21 +36,21 @@ def sources_of(
     given: Collection[str] | None = None,
     seen: SeenValues | None = None,
 ) -> tuple[Sources, Mapping[str, Attribute]]:
-    """What claims about an item can rest on, of what a view shows, and the attributes that can be claimed."""
+    """Return the sources that can support claims about an item in a view, and the attributes that can be claimed."""
     values, stated = prompt_values(row, attributes, given)
     facts = {name: values[name] for name in ("price", "creator", "category") if values[name] is not None}
-    told = recorded_values(row, stated) if given is None else values["facts"]
-    return Sources(text_fields(values), {**facts, **told}, seen or {}), stated
+    recorded = recorded_values(row, stated) if given is None else values["facts"]
+    return Sources(text_fields(values), {**facts, **recorded}, seen or {}), stated
 
 
 @dataclass(frozen=True)
 class Writer:
-    """One generator with its prompts, and the rules that its texts are held to.
+    """Generator with its prompts, and the rules that its texts are checked by.
 
     Attributes:
         prompts: `product` and `video` -> prompt.
-        attributes: what can be stated, with the values that are listed.
-        frames, pictures: of a video and a product, for a generator with eyes.
+        attributes: those that can be stated, with their listed values.
+        frames, pictures: of a video and a product, for a vision-language generator.
     """
 
     generator: Generator
@@ -65,34 +62,34 @@ class Writer:
     pictures: int = 1
 
     def prompt_inputs(self, items: Sequence[Row], given: Collection[str] | None = None) -> list[PromptInput | Reject]:
-        """What is asked of each item; a Reject where its pictures are needed and cannot be read."""
-        ask = PromptBuilder(self.prompts, self.attributes, None if given is None else frozenset(given))
+        """Build the prompt input of each item; a Reject where its pictures are needed and cannot be read."""
+        build = PromptBuilder(self.prompts, self.attributes, None if given is None else frozenset(given))
         transform = self.generator.image_transform
         if transform is None or (given is not None and "picture" not in given):
-            return [ask(row) for row in items]
-        look = LoadPictures(transform, self.limits, self.frames, "uniform", self.pictures)
+            return [build(row) for row in items]
+        load = LoadPictures(transform, self.limits, self.frames, "uniform", self.pictures)
         found: list[PromptInput | Reject] = []
         for row in items:
             try:
-                found.append(ask(row, look(row)[0].images))
+                found.append(build(row, load(row)[0].images))
             except Reject as why:
-                found.append(ask(row) if why.reason == "no_media" else why)
+                found.append(build(row) if why.reason == "no_media" else why)
         return found
 
     def write(
         self, items: Sequence[Row], given: Collection[str] | None = None, *, temperature: float = 0.0, seed: int = 0
     ) -> list[Generation | Reject]:
-        """What is written of each item (`items` rows, `evidence` in them where there is some), in their order."""
-        asked = self.prompt_inputs(items, given)
+        """Generate a description of each item (rows, with `evidence` where there is some), in their order."""
+        inputs = self.prompt_inputs(items, given)
         written = iter(
             generate_descriptions(
-                [one for one in asked if not isinstance(one, Reject)],
+                [one for one in inputs if not isinstance(one, Reject)],
                 self.generator,
                 temperature=temperature,
                 seed=seed,
             )
         )
-        return [one if isinstance(one, Reject) else next(written) for one in asked]
+        return [one if isinstance(one, Reject) else next(written) for one in inputs]
 
     def check(
         self,
@@ -101,10 +98,10 @@ class Writer:
         given: Collection[str] | None = None,
         seen: Mapping[str, SeenValues] | None = None,
     ) -> list[Checked | Reject]:
-        """What is left of each text by the checks; grounds are what the view shows.
+        """Check each text against the fields that the view shows; return what the checks leave of it.
 
         Args:
-            seen: item -> what its pictures are a ground of.
+            seen: item -> values that its pictures support.
         """
         found: list[Checked | Reject] = []
         for row, generation in zip(items, written, strict=True):
@@ -122,10 +119,10 @@ class Writer:
 
 @dataclass(frozen=True)
 class InputTokens:
-    """One input that is not empty.
+    """Token counts of one input that is not empty.
 
     Attributes:
-        tokens: that it has; `read`: that are left of it in the text; `budget`: that may be, or None.
+        tokens: of the whole input; `read`: of its part in the text; `budget`: the limit, or None.
     """
 
     tokens: int
@@ -135,12 +132,12 @@ class InputTokens:
 
 @dataclass(frozen=True)
 class RenderedPrompt:
-    """What is sent.
+    """Messages of one prompt, with token counts.
 
     Attributes:
         system, text: the two messages.
-        system_tokens, text_tokens: tokens of each by itself, no chat template around it.
-        inputs: name -> what is read of it.
+        system_tokens, text_tokens: tokens of each, without the chat template.
+        inputs: name -> its token counts.
     """
 
     system: str
@@ -156,12 +153,12 @@ def render_prompt(
     attributes: Attributes,
     count_tokens: Callable[[Sequence[str]], Sequence[int]],
 ) -> RenderedPrompt:
-    """The messages about one item.
+    """Render the messages about one item and count their tokens.
 
     Args:
-        row: the item with what was found in its media under `evidence`, and what was written of it under `described`.
-        attributes: what the pipeline asks descriptions to state.
-        count_tokens: as the generator counts that will read it.
+        row: the item, with transcript and screen text under `evidence` and its description under `described`.
+        attributes: those that descriptions state.
+        count_tokens: of the generator that reads the prompt.
     """
     values, _ = prompt_values(row, attributes)
     values |= _described(row.get("described") or {})
@@ -184,7 +181,7 @@ def render_prompt(
 
 
 def _described(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What was written of the item and checked, as prompts of encoders read it."""
+    """Return the checked description as prompts of encoders read it."""
     values = [claim["value"] for claim in row.get("attributes") or ()]
     return {"attributes": values, **{name: row.get(name) for name in ("summary", "keywords", "queries")}}
 
@@ -193,14 +190,14 @@ KINDS = ("product", "video")
 
 
 DEFAULT_PROMPTS = {"product": "describe_product", "video": "describe_video"}
-"""What is asked with where nothing else is said."""
+"""Kind of item -> its prompt by default."""
 
 
 def load_prompts(stage: str, names: Mapping[str, str]) -> dict[str, Prompt]:
-    """The prompt of each kind of item.
+    """Load the prompt of each kind of item.
 
     Raises:
-        ColdstartError: an unknown kind, or a prompt that asks for no description.
+        ColdstartError: an unknown kind, or a prompt without output fields.
     """
     found = {}
     for kind in KINDS:
@@ -217,10 +214,10 @@ def load_prompts(stage: str, names: Mapping[str, str]) -> dict[str, Prompt]:
 
 
 def given_fields(stage: str, names: Collection[str] | None) -> frozenset[str] | None:
-    """Checked names of fields that are shown.
+    """Return the names of shown fields as a set, checked; None for all.
 
     Raises:
-        ColdstartError: a name is none of them.
+        ColdstartError: a name is no field.
     """
     for name in names or ():
         if name not in FIELDS:
@@ -229,11 +226,11 @@ def given_fields(stage: str, names: Collection[str] | None) -> frozenset[str] | 
 
 
 def load_prompt_builder(spec: StageSpec, pipeline: Pipeline) -> tuple[WriterConfig, PromptBuilder]:
-    """Who writes for a stage of kind `describe.write`, and what it asks: its settings, or as the fit had it.
+    """Load writer and prompt builder of a `describe.write` stage, by its settings or as its generator was fitted.
 
     Raises:
         NotFitted: the generator is a `finetune:NAME` of a stage that has fitted nothing yet.
-        ColdstartError: as `prompts_of` and `given_fields`.
+        ColdstartError: as `load_prompts` and `given_fields`.
     """
     settings = spec.settings
     writing = find_writer_config(settings.generator, spec.name, pipeline)
@@ -242,12 +239,12 @@ def load_prompt_builder(spec: StageSpec, pipeline: Pipeline) -> tuple[WriterConf
     return writing, PromptBuilder(load_prompts(spec.name, names), writing.attributes, given_fields(spec.name, given))
 
 
-def build_requests(asked: Sequence[PromptInput], generator: Generator) -> list[Request]:
-    """Messages to a generator, each input cut to its budget by the generator's own tokens."""
-    values: list[dict[str, Any]] = [{} for _ in asked]
-    for prompt in {one.prompt.name: one.prompt for one in asked}.values():
-        places = [place for place, one in enumerate(asked) if one.prompt == prompt]
-        fitted = prompt.fit([asked[place].values for place in places], generator.count_tokens)
+def build_requests(inputs: Sequence[PromptInput], generator: Generator) -> list[Request]:
+    """Build requests to a generator, each input cut to its budget in the generator's tokens."""
+    values: list[dict[str, Any]] = [{} for _ in inputs]
+    for prompt in {one.prompt.name: one.prompt for one in inputs}.values():
+        places = [place for place, one in enumerate(inputs) if one.prompt == prompt]
+        fitted = prompt.fit([inputs[place].values for place in places], generator.count_tokens)
         for place, own in zip(places, fitted, strict=True):
             values[place] = own
     return [
@@ -257,19 +254,19 @@ def build_requests(asked: Sequence[PromptInput], generator: Generator) -> list[R
             json_schema(one.stated, one.prompt.output),
             one.images,
         )
-        for one, own in zip(asked, values, strict=True)
+        for one, own in zip(inputs, values, strict=True)
     ]
 
 
 def generate_descriptions(
-    asked: Sequence[PromptInput], generator: Generator, *, temperature: float = 0.0, seed: int = 0
+    inputs: Sequence[PromptInput], generator: Generator, *, temperature: float = 0.0, seed: int = 0
 ) -> list[Generation | Reject]:
-    """What a generator writes of each item, in their order."""
-    found: list[Generation | Reject | None] = [None] * len(asked)
-    for limit in sorted({one.prompt.max_new_tokens for one in asked}):
-        own = [place for place, one in enumerate(asked) if one.prompt.max_new_tokens == limit]
+    """Generate a text for each prompt input, in their order."""
+    found: list[Generation | Reject | None] = [None] * len(inputs)
+    for limit in sorted({one.prompt.max_new_tokens for one in inputs}):
+        own = [place for place, one in enumerate(inputs) if one.prompt.max_new_tokens == limit]
         sampling = Sampling(limit, temperature, 1.0 if temperature == 0 else 0.95, seed)
-        written = generator.generate(build_requests([asked[place] for place in own], generator), sampling)
+        written = generator.generate(build_requests([inputs[place] for place in own], generator), sampling)
         for place, generation in zip(own, written, strict=True):
             found[place] = generation
     return [one for one in found if one is not None]

@@ -1,10 +1,7 @@
-"""One answer of a model against all that is known of its item: what stays, on what ground, and what is cut, and why.
+"""Check one answer of a model against the sources of its item: parse it, keep supported claims, cut the others.
 
-How much of a summary was copied: the share of its words that stand in long runs of one source.
-
-What stands in for a description of which nothing is left: the best text of the item that passes the checks.
-
-An answer as a description: JSON that was cut off is closed where its last whole value ends.
+JSON that was cut off is closed after its last whole value. Where nothing is left, the item's own best text that passes
+the checks becomes the summary. Knows no table and no model.
 """
 
 from __future__ import annotations
@@ -31,9 +28,9 @@ from coldstart.describe.checks.words import Tokens, numbers, tokens
 def check_description(
     text: str, finish: str, attributes: Mapping[str, Attribute], sources: Sources, rules: Rules
 ) -> Checked:
-    """What of an answer may be kept. A description that was checked stays as it is when it is checked again.
+    """Check an answer; a checked description stays the same when it is checked again.
 
-    A summary that claims what has no ground is replaced by its attributes as a sentence; without attributes, by the
+    A summary with an unsupported claim is replaced by its attributes as a sentence; without attributes, by the
     first sentence of the item's own best text.
 
     Args:
@@ -47,12 +44,12 @@ def check_description(
     unread = bool(cut)
     values = listed_values(attributes)
     evidence = EvidenceIndex(sources, values, rules)
-    asked = rules if policy_fault(_joined(written), rules) else replace(rules, policy=None)
-    stay, gone = attribute_claims(written.attributes, attributes, evidence, asked)
+    applied = rules if policy_fault(_joined(written), rules) else replace(rules, policy=None)
+    stay, gone = attribute_claims(written.attributes, attributes, evidence, applied)
     stated = {one.claim: one.value for one in stay}
     cut += gone
     lost = frozenset(word for one in gone for word in tokens(one.value))
-    claims = TextClaims(values, evidence, asked, tuple(stay), lost)
+    claims = TextClaims(values, evidence, applied, tuple(stay), lost)
     summary, fault = written.summary, None
     if "summary" in rules.output:
         found, fault = _summary(summary, claims)
@@ -79,7 +76,7 @@ _SEPARATOR = " item item item item "  # more words than may part a sign from wha
 
 
 def _joined(written: Description) -> str:
-    """All that was written, for one look at it: which piece is at fault is asked only where there is a fault."""
+    """Join all texts for one call of the policy; single texts are scored only where the whole has a fault."""
     return _SEPARATOR.join((written.summary, *written.attributes.values(), *written.keywords, *written.queries))
 
 
@@ -105,13 +102,13 @@ def _summary(summary: str, claims: TextClaims) -> tuple[list[Ground], Fault | No
 def _listed(
     claim: str, words: Sequence[str], claims: TextClaims, stay: list[Ground], cut: list[Cut]
 ) -> tuple[str, ...]:
-    """The keywords or queries that are kept, in their order; the verdict on each goes into `stay` or `cut`."""
-    kept: dict[tuple[str, ...], str] = {}
+    """Return the keywords or queries that stay, in their order; add the verdict on each to `stay` or `cut`."""
+    listed: dict[tuple[str, ...], str] = {}
     for one in words:
         fault: Fault | None = form_fault(one, MAX_WORDS) or policy_fault(one, claims.rules)
-        if fault is None and tokens(one) in kept:
-            fault = "duplicate", f"it is {kept[tokens(one)]!r} again"
-        if fault is None and len(kept) >= MAX_LISTED:
+        if fault is None and tokens(one) in listed:
+            fault = "duplicate", f"it is {listed[tokens(one)]!r} again"
+        if fault is None and len(listed) >= MAX_LISTED:
             fault = "too_many", f"{MAX_LISTED} are the most"
         try:
             if fault is not None:
@@ -120,17 +117,17 @@ def _listed(
         except UngroundedClaim as ungrounded:
             cut.append(Cut(claim, one, *ungrounded.fault))
         else:
-            kept[tokens(one)] = one
+            listed[tokens(one)] = one
             stay.append(Ground(claim, one, ground.ground, ground.detail))
-    return tuple(kept.values())
+    return tuple(listed.values())
 
 
 COPIED_RUN = 8
-"""Words in a row that nobody writes the same by chance."""
+"""Words in a row that count as copied."""
 
 
 def copied_share(summary: Tokens, sources: Iterable[Tokens]) -> float:
-    """0 to 1, of the source that most was copied from; a summary shorter than a run copies nothing."""
+    """Return the share of a summary's words in long runs of one source, 0 to 1, the highest of all sources."""
     if len(summary) < COPIED_RUN:
         return 0.0
     runs = [f" {' '.join(summary[start : start + COPIED_RUN])} " for start in range(len(summary) - COPIED_RUN + 1)]
@@ -155,7 +152,7 @@ _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
 
 
 def fallback_text(sources: Sources, evidence: EvidenceIndex, rules: Rules) -> tuple[str, str] | None:
-    """The first sentence of the first field that holds, and the field; None where none does."""
+    """Return the first sentence of the first field that passes the checks, and the field; None where none does."""
     for field in _FALLBACK_FIELDS:
         text = _first_sentence(evidence_text(sources.texts.get(field) or ""))
         if not (
@@ -182,7 +179,7 @@ _JSON_MARKS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 def parse_answer(text: str, finish: str, output: Sequence[str]) -> tuple[Description, list[Cut]]:
-    """What of an answer can be read, and what cannot. Every text in it is on one line.
+    """Parse an answer as a description, each text on one line; return it and what could not be parsed.
 
     Args:
         finish: `length` where the answer was cut off at its budget of tokens.
@@ -198,8 +195,8 @@ def parse_answer(text: str, finish: str, output: Sequence[str]) -> tuple[Descrip
         return _strip_invisible(closed), [
             Cut("text", strip_invisible(text)[-_QUOTED_LETTERS:], "cut_off", "it ends where its tokens were spent")
         ]
-    if told := refusal_fault(text):
-        return Description(), [Cut("text", quoted, *told)]
+    if fault_found := refusal_fault(text):
+        return Description(), [Cut("text", quoted, *fault_found)]
     return Description(), [Cut("text", quoted, "not_json" if fault.startswith("no JSON") else "wrong_fields", fault)]
 
 
@@ -213,7 +210,7 @@ def _strip_invisible(description: Description) -> Description:
 
 
 def _close_json(text: str, output: Sequence[str]) -> Description | None:
-    """The fields of JSON that lacks its end, as far as they go."""
+    """Parse JSON that was cut off, closed after its last whole value; None where that gives no description."""
     open_: list[str] = []
     ends: list[tuple[int, str]] = []  # where a value may end, and what would close the text there
     for match in _JSON_MARKS.finditer(text):

@@ -1,10 +1,7 @@
-"""What free words claim: listed values, numbers, prices, brands and the rest, each asked for its ground.
+"""Check claims of a description, attribute values and free text, against the evidence index of its item.
 
-Attribute values: each is one that the category may have, and has a ground.
-
-What words say against the record or beyond the item: another price, another brand, another category.
-
-Which words of a text carry meaning: all but those that bind, praise or stand in any description.
+Free text claims listed values, numbers, prices, brands, categories and content words; each needs support, and none may
+contradict the record. Words alone are compared; implications are not understood.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ from coldstart.describe.checks.words import UNITS, Lexicon, Number, Tokens, is_n
 
 
 def form_fault(text: str, most: int) -> Fault | None:
-    """A fault that shows in the text by itself."""
+    """Return a fault that the text shows by itself, or None."""
     words = tokens(text)
     if not words:
         return "empty", "it has no words"
@@ -46,7 +43,7 @@ def form_fault(text: str, most: int) -> Fault | None:
 
 
 class UngroundedClaim(Exception):  # noqa: N818  (a verdict on one text, not a fault of the program)
-    """A claim without a ground; `fault`: reason and detail."""
+    """Claim without a ground; `fault`: reason and detail."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -55,11 +52,11 @@ class UngroundedClaim(Exception):  # noqa: N818  (a verdict on one text, not a f
 
 @dataclass(frozen=True)
 class TextClaims:
-    """Judges free words about one item.
+    """Checker of free text about one item.
 
     Attributes:
-        stated: why its attribute values stay; their words need no other ground.
-        removed: words of attribute values that were cut: those that no source has are no better in a sentence.
+        stated: grounds of its attribute values that stay; their words need no other ground.
+        removed: words of attribute values that were cut: in free text they count only where a source has them.
     """
 
     values: ListedValues
@@ -69,7 +66,7 @@ class TextClaims:
     removed: frozenset[str] = frozenset()
 
     def check(self, claim: str, text: str) -> list[Ground]:
-        """The grounds of all that a text claims, those of listed values first.
+        """Return the grounds of all claims of a text, those of listed values first.
 
         Args:
             claim: `summary`, `keyword` or `query`.
@@ -103,15 +100,15 @@ class TextClaims:
         others = self._source_of_words(claim, words, known)
         return [Ground(claim, value, *place) for value, place in found.items()] or [Ground(claim, text, *others)]
 
-    def _value(self, said: Tokens, values: Sequence[tuple[str, str]]) -> tuple[str, Support] | None:
-        """A value that some words stand for, and its ground; None where they are words of a value that stays."""
+    def _value(self, phrase: Tokens, values: Sequence[tuple[str, str]]) -> tuple[str, Support] | None:
+        """Return the value of some words and its support; None where they are words of a value that stays."""
         for name, value in values:
             if place := self.evidence.find_value(name, value):
                 return value, place
         name, value = values[0]
-        if place := self.evidence.find_part(said):
+        if place := self.evidence.find_part(phrase):
             return value, place
-        if self._kept_words.issuperset(said):
+        if self._kept_words.issuperset(phrase):
             return None
         if denied := self.evidence.contradicting_value(name, value):
             raise UngroundedClaim("other_value", f"{name} {value!r}: the record says {denied!r}")
@@ -128,10 +125,10 @@ class TextClaims:
             yield number.word, place
 
     def _source_of_words(self, claim: str, words: Tokens, known: Container[str]) -> Support:
-        """What its words stand on; of a keyword's none may stand nowhere, of a longer text's a share.
+        """Return the support of content words; a keyword needs all of them supported, a longer text a share.
 
         Args:
-            known: words of values that were found grounded.
+            known: words of supported values.
         """
         meant = content_words(words)
         if not meant and not any(word[0].isdigit() for word in words):
@@ -148,12 +145,14 @@ class TextClaims:
             raise UngroundedClaim(
                 "unsupported", f"{share:.2f} of its words stand in no source, and {most:g} may: {shown}"
             )
-        place = next(filter(None, map(self.evidence.find_word, meant)), self.stated[0].ground if self.stated else "record")
+        place = next(
+            filter(None, map(self.evidence.find_word, meant)), self.stated[0].ground if self.stated else "record"
+        )
         return place, f"{len(meant) - len(missing)} of {len(meant)} words"
 
     @cached_property
     def _kept_words(self) -> frozenset[str]:
-        """All words that stand for values which stay."""
+        """Words of the attribute values that stay, aliases included."""
         phrases = (self.values.attributes[one.claim].words_of(one.value) for one in self.stated)
         return frozenset(word for words in phrases for phrase in words for word in tokens(phrase))
 
@@ -161,7 +160,7 @@ class TextClaims:
 def check_attributes(
     claimed: Mapping[str, str], known: Mapping[str, Attribute], evidence: EvidenceIndex, rules: Rules
 ) -> tuple[list[Ground], list[Cut]]:
-    """Why values stay, each as the list spells it and in the order of the category; and what goes."""
+    """Check attribute values; return grounds of those that stay, in canonical spelling and category order, and cuts."""
     verdicts = [_check_attribute(name, value, known, evidence, rules) for name, value in claimed.items()]
     order = {name: place for place, name in enumerate(known)}
     stay = sorted((one for one in verdicts if isinstance(one, Ground)), key=lambda one: order[one.claim])
@@ -193,17 +192,19 @@ def _check_attribute(
 
 
 def missing_ground(name: str, value: str, evidence: EvidenceIndex, rules: Rules) -> str:
-    """Why a value has no ground."""
+    """Explain why a value has no ground."""
     seen, titled = evidence.picture_probability(name, value), evidence.title_values(name)
-    said = f"the title says {', '.join(map(repr, titled))}" if titled else "no text says it"
-    return said if seen is None else f"{said}, and pictures agree with {seen:.2f} of the {rules.min_seen:g} it takes"
+    reason = f"the title says {', '.join(map(repr, titled))}" if titled else "no text says it"
+    return (
+        reason if seen is None else f"{reason}, and pictures agree with {seen:.2f} of the {rules.min_seen:g} it takes"
+    )
 
 
-_CACHED_CATALOGS = 8  # of brands and categories that stay ready
+_CACHED_CATALOGS = 8  # lexicons of brands and categories that stay in memory
 
 
 def price_fault(stated: Iterable[Number], evidence: EvidenceIndex) -> Fault | None:
-    """A price that is not the record's."""
+    """Return a fault where a stated price is not the record's."""
     if evidence.price is None:
         return None
     for number in stated:
@@ -215,16 +216,18 @@ def price_fault(stated: Iterable[Number], evidence: EvidenceIndex) -> Fault | No
 def named_by_catalog(
     words: Tokens, evidence: EvidenceIndex, rules: Rules, meant: Container[int]
 ) -> tuple[dict[str, Support], Fault | None]:
-    """The brands and categories of the catalogue that a text names, and where a source of the item does so too; or the
-    first that none names.
+    """Find brands and categories of the catalogue in a text, with the source of the item that names each; or a fault for
+    the first that no source names.
 
     Args:
-        meant: places of words that are values of attributes: there they are no names.
+        meant: places of words that are attribute values: there they are no names.
     """
     named: dict[str, Support] = {}
     for start, end, found in _catalog_names(rules.brands, rules.categories).find(words):
         kind, name = found[0]
-        places = (evidence.find_brand(other) if what == "brand" else evidence.find_phrase(other) for what, other in found)
+        places = (
+            evidence.find_brand(other) if what == "brand" else evidence.find_phrase(other) for what, other in found
+        )
         place = next(filter(None, places), None)
         if place is not None:
             named[name] = place
@@ -245,7 +248,7 @@ _COMMON_WORDS = frozenset(
         "off on one only or other others out own plus small the to up with"
     )
 )
-"""Words that are brands somewhere and say nothing."""
+"""Common words that are also names of brands."""
 
 
 _STOP_WORDS = frozenset(
@@ -267,7 +270,7 @@ _STOP_WORDS = frozenset(
 
 
 def content_words(words: Tokens) -> list[str]:
-    """The words that carry meaning, each once, in their order; numbers and their units are judged elsewhere."""
+    """Return the content words of a text, each once, in their order, without numbers and units."""
     return list(
         dict.fromkeys(word for word in words if word[0].isalpha() and word not in _STOP_WORDS and word not in UNITS)
     )

@@ -1,4 +1,4 @@
-"""What is checked against what, and the verdict: plain data that every check shares."""
+"""Define the plain data of the checks: sources and rules in, grounds, cuts and verdict out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from coldstart.core.description import FIELDS, Description
 
 TEXTS = ("title", "description", "category", "tags", "creator", "transcript", "screen_text")
-"""Texts of an item that may be the ground of a claim, the first that has it named first."""
+"""Text fields of an item that may support a claim, in the order in which they are searched."""
 
 Status = Literal["written", "cut", "fallback"]
 Policy = Callable[[str], Mapping[str, float]]
@@ -18,12 +18,12 @@ Policy = Callable[[str], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Sources:
-    """What is known of an item besides its description.
+    """Sources of an item besides its description.
 
     Attributes:
         texts: field of `TEXTS` -> its text; lists joined with commas.
-        facts: what the record states: `price` as a number, `brand` or `creator`, `category`, attributes by name.
-        seen: visual attribute -> value -> probability that a picture agrees, calibrated.
+        facts: of the record: `price` as a number, `brand` or `creator`, `category`, attributes by name.
+        seen: visual attribute -> value -> calibrated probability that a picture shows it.
     """
 
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -33,13 +33,13 @@ class Sources:
 
 @dataclass(frozen=True)
 class Ground:
-    """What one claim rests on.
+    """Support of one claim.
 
     Attributes:
         claim: name of an attribute, or `summary`, `keyword`, `query`.
-        value: what is claimed.
+        value: claimed value.
         ground: a field of `TEXTS`, `record` or `picture`.
-        detail: the words that were found, or the probability.
+        detail: the matching words, or the probability.
     """
 
     claim: str
@@ -50,11 +50,11 @@ class Ground:
 
 @dataclass(frozen=True)
 class Cut:
-    """One claim that was taken out.
+    """Claim that was cut.
 
     Attributes:
-        claim: as `Ground.claim`, or `text` where it is the whole answer.
-        reason: snake_case word; `detail`: the value and the limit, for a person.
+        claim: as `Ground.claim`, or `text` for the whole answer.
+        reason: snake_case word; `detail`: value and limit, for people.
     """
 
     claim: str
@@ -65,14 +65,14 @@ class Cut:
 
 @dataclass(frozen=True)
 class Rules:
-    """What is asked of a description.
+    """Rules of the checks.
 
     Attributes:
-        output: fields that it has, in the prompt's order.
-        languages: codes such as `en` that it may be written in; none: any.
-        min_seen: probability that a picture must reach to be the ground of a visual attribute.
+        output: fields of the description, in the prompt's order.
+        languages: allowed codes such as `en`; empty: any.
+        min_seen: least probability of a picture that supports a visual attribute.
         max_copy: share of a summary's words that may stand in runs of eight or more words of one source.
-        max_unsupported: share of its words, those that only bind left out, that may stand in no source.
+        max_unsupported: share of its content words that may stand in no source.
         brands, categories: those of the whole catalogue: naming one that no source of the item names is a fault.
         policy: the safety policy, or None; a score of `max_unsafe` or more is a fault.
     """
@@ -90,12 +90,12 @@ class Rules:
 
 @dataclass(frozen=True)
 class Checked:
-    """The verdict on one description.
+    """Verdict on one description.
 
     Attributes:
-        description: what may be kept: every claim in it has a ground.
-        grounds, cut: of each claim why it stays, and why it went, in the order of the description.
-        status: `written` where nothing went; `cut` where something did; `fallback` where no sentence of the model and
+        description: with supported claims alone.
+        grounds, cut: claims that stay, and claims that were cut, in the order of the description.
+        status: `written` where nothing was cut; `cut` where something was; `fallback` where no sentence of the model and
             no attribute was left, so that the summary is a text of the item itself.
         language: of the summary, as far as it shows (`und` where it does not).
     """

@@ -1,9 +1,7 @@
-"""Where a text of an item turns to whoever reads it with orders: what stands from there on is no evidence.
+"""Detect faults that a text shows by itself: injected instructions, refusals, loops, links, markup, length, policy.
 
-Known forms of prompt injection, in some languages. A list of forms catches no new one; it only takes grounds away, so
-that words which were planted do not vouch for themselves. What a claim must have is asked by the other checks.
-
-Faults that show in a text by itself: refusals, loops, links, marks, too much of it; each a reason or None.
+Text of an item from an injected instruction on is no evidence, so that planted words cannot support claims. Known forms
+of prompt injection are listed, in some languages; a new form is not recognised. Each fault is a reason and a detail.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from coldstart.describe.checks.contract import Rules
 from coldstart.describe.checks.words import Tokens
 
 _ORDER = r"(?:^|[\n.!?;:,)\]}>\"'”’]\s*|\b(?:please|must|should|shall|will|now|and|then|instead|simply|just)\s+)"
-"""Where a verb is an order: at the start of a sentence, or after a word of asking."""
+"""Place where a verb is an instruction: the start of a sentence, or after a word such as `please`."""
 
 
 _ORDERS = r"(?:instructions?|prompts?|guidelines?|directions?|above)"
@@ -73,8 +71,8 @@ _SENTENCE = re.compile(r"[.!?;\n。！？]\s*|\s[-–—|•*#]\s")
 
 
 def injection_start(text: str) -> int | None:
-    """Where a text first gives orders, in characters: its sentence that does, or a mark of a chat, a fence or an
-    answer, which may stand behind honest words; None where it does neither."""
+    """Find the first injected instruction, in characters: start of its sentence, or of a chat, fence or answer mark, which
+    may follow honest words; None where there is neither."""
     mark = _MARK.search(text)
     end = mark.start() if mark else len(text)
     order = _FORM.search(text, 0, end)
@@ -86,14 +84,14 @@ def injection_start(text: str) -> int | None:
 
 
 def injection_fault(text: str) -> tuple[str, str] | None:
-    """Reason and detail where what a model wrote gives orders: it repeats what was planted, and obeys nobody."""
+    """Return a fault where a model's text has an instruction, repeated from an injected one."""
     start = injection_start(text)
     return None if start is None else ("order", f"it says {text[start : start + 40].strip()!r}")
 
 
 @lru_cache(maxsize=64)
 def evidence_text(text: str) -> str:
-    """The part of a text before it gives orders, on one line and without what no reader sees."""
+    """Return the part of a text before an injected instruction, on one line, without invisible characters."""
     seen = "\n".join(filter(None, map(strip_invisible, text.splitlines())))  # no two spaces in a row: forms stay linear
     return " ".join(seen[: injection_start(seen)].split())
 
@@ -124,7 +122,7 @@ _LINK = re.compile(
 _MARKUP = re.compile(r"<[/a-z!|?][^<>]*>|<\||\|>|\]\(|!\[|```|\{\{|\{%|[{}]|\[/?inst\]|\*\*|^#+ ", re.IGNORECASE)
 
 
-_MAYBE_LINK = re.compile(r"[.:@+]|00")  # quick: most texts have none of these
+_MAYBE_LINK = re.compile(r"[.:@+]|00")  # quick test: most texts have none of these
 
 
 _MAYBE_MARKUP = re.compile(r"[<>{}\[\]`*#|]")
@@ -137,25 +135,25 @@ _TIMES = 3  # that it may stand, one less
 
 
 def refusal_fault(text: str) -> Fault | None:
-    """The model speaks of itself or to whoever asked."""
+    """Return a fault where the model refuses or speaks of itself."""
     match = _REFUSALS.search(text)
     return ("refusal", f"it says {match.group()!r}") if match else None
 
 
 def link_fault(text: str) -> Fault | None:
-    """An address, a number to call: nothing that tells what an item is."""
+    """Return a fault where a text has a web address, e-mail address or phone number."""
     match = _LINK.search(text) if _MAYBE_LINK.search(text) else None
     return ("link", f"it has {match.group()!r}") if match else None
 
 
 def markup_fault(text: str) -> Fault | None:
-    """Marks of a page, a chat or JSON."""
+    """Return a fault where a text has marks of HTML, Markdown, a chat or JSON."""
     match = _MARKUP.search(text) if _MAYBE_MARKUP.search(text) else None
     return ("markup", f"it has {match.group()!r}") if match else None
 
 
 def loop_fault(words: Tokens) -> Fault | None:
-    """The same words again and again: a word three times in a row, or a phrase of three words three times."""
+    """Return a fault where a word stands three times in a row, or a phrase of three words three times."""
     for place in range(2, len(words)):
         if words[place] == words[place - 1] == words[place - 2]:
             return "loop", f"{words[place]!r} stands 3 times in a row"
@@ -167,12 +165,12 @@ def loop_fault(words: Tokens) -> Fault | None:
 
 
 def length_fault(text: str, most: int) -> Fault | None:
-    """More characters than a field may have."""
+    """Return a fault where a text has more characters than its field may have."""
     return ("overlong", f"{len(text)} characters, and {most} are the most") if len(text) > most else None
 
 
 def policy_fault(text: str, rules: Rules) -> Fault | None:
-    """What the safety policy does not allow."""
+    """Return a fault where the safety policy scores a text too high."""
     for rule, score in sorted(rules.policy(text).items()) if rules.policy else ():
         if score >= rules.max_unsafe:
             return "unsafe", f"{rule} {score:g}, and {rules.max_unsafe:g} is too much"

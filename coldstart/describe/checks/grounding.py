@@ -1,7 +1,7 @@
-"""Where the ground of a claim is: in the record, in a text, or in what a picture was seen to show.
+"""Index the evidence of one item, record, texts and picture values, and find the support of claims in it.
 
-Words alone decide: a listed value by itself or an alias, a number by its unit, any other value by its words. A text
-knows no irony, and a picture only the values that somebody calibrated.
+Words are compared: a listed value by itself or an alias, a number with its unit, any other value by its words. Irony is
+not understood, and pictures support only calibrated values.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from coldstart.describe.checks.form import evidence_text
 from coldstart.describe.checks.words import Lexicon, Number, Tokens, is_negated, numbers, numbers_match, tokens
 
 Support = tuple[str, str]
-"""Where (a field of `TEXTS`, `record` or `picture`), and the words or the probability."""
+"""Source (a field of `TEXTS`, `record` or `picture`), and the words or the probability."""
 ALL_SOURCES = frozenset((*TEXTS, "record"))
 
-_PREFIX_LETTERS = 5  # letters by which two words are taken for forms of one
+_PREFIX_LETTERS = 5  # shared first letters of two forms of one word
 
 
 @dataclass(frozen=True)
 class ListedValues:
-    """The listed values of a category's attributes, ready to be looked for."""
+    """Listed values of a category's attributes, as lexicons."""
 
     attributes: Mapping[str, Attribute]
 
     @cached_property
     def of(self) -> Mapping[str, Lexicon[str]]:
-        """Attribute -> its own values."""
+        """Lexicons by attribute: attribute -> its own values."""
         return {name: Lexicon(_phrases(one)) for name, one in self.attributes.items() if one.values or one.aliases}
 
     @cached_property
     def all(self) -> Lexicon[tuple[str, str]]:
-        """Those of all attributes as (attribute, value): a phrase may be a value of several."""
+        """Lexicon of all attributes: (attribute, value), as a phrase may be a value of several."""
         return Lexicon(
             (phrase, (name, value)) for name, one in self.attributes.items() for phrase, value in _phrases(one)
         )
@@ -53,7 +53,7 @@ _MAX_CACHED = 256
 
 
 def listed_values(attributes: Mapping[str, Attribute]) -> ListedValues:
-    """The values of these attributes; made once for as long as they are the same object."""
+    """Return the lexicons of these attributes, built once for the same object."""
     found = _cached_values.get(id(attributes))
     if found is None or found.attributes is not attributes:
         if len(_cached_values) >= _MAX_CACHED:
@@ -63,7 +63,7 @@ def listed_values(attributes: Mapping[str, Attribute]) -> ListedValues:
 
 
 class EvidenceIndex:
-    """What is known of one item, ready to be asked."""
+    """Evidence of one item, indexed for the search of claims."""
 
     def __init__(self, sources: Sources, values: ListedValues, rules: Rules) -> None:
         self._facts = {name: value for name, value in sources.facts.items() if value not in (None, "")}
@@ -78,7 +78,7 @@ class EvidenceIndex:
                 self.texts[name] = words
 
     def find_value(self, name: str, value: str) -> Support | None:
-        """The ground of an attribute's value; of one that is not listed, by its words."""
+        """Find the support of an attribute's value; of an unlisted one, by its words."""
         if self.states(name, value):
             return "record", _plain(self._facts[name])
         if (name, value) in self._in_texts:
@@ -90,33 +90,33 @@ class EvidenceIndex:
         return None
 
     def states(self, name: str, value: str) -> bool:
-        """Whether the record states this value."""
+        """Tell whether the record states this value."""
         return name in self._facts and tokens(str(self._facts[name])) == tokens(value)
 
     def contradicting_value(self, name: str, value: str) -> str | None:
-        """What the record states of that attribute, where it is something else."""
+        """Return the record's other value of an attribute; None where it states none or the same."""
         return None if name not in self._facts or self.states(name, value) else str(self._facts[name])
 
     def picture_probability(self, name: str, value: str) -> float | None:
-        """The probability that a picture shows it; None where that was never asked."""
+        """Return the probability that a picture shows a value; None where it was not classified."""
         attribute = self._values.attributes.get(name)
         return self._seen.get(name, {}).get(value) if attribute is not None and attribute.visual else None
 
     def find_brand(self, name: str) -> Support | None:
-        """Where a brand is named: in the title or the record, and in other texts where the record states none."""
+        """Find where a brand is named: in title or record, and in other texts where the record states none."""
         return self.find_phrase(name, ("title", "record") if self._facts.keys() & {"brand", "creator"} else ALL_SOURCES)
 
     def maker_places(self, words: Tokens) -> set[int]:
-        """Places of words that name the item's maker: Red Tape makes brown shoes."""
+        """Return the places of words that name the item's maker: Red Tape makes brown shoes."""
         return {place for start, end, _ in self._makers.find(words) for place in range(start, end)}
 
     def find_phrase(self, phrase: str, fields: Container[str] = ALL_SOURCES) -> Support | None:
-        """Where some words stand side by side, or a number with its unit does."""
-        looked = Lexicon([(phrase, phrase)])
+        """Find words that stand side by side, or a number with its unit."""
+        lexicon = Lexicon([(phrase, phrase)])
         for name, words in self._source_words:
             if name not in fields:
                 continue
-            for start, end, _ in looked.find(words):
+            for start, end, _ in lexicon.find(words):
                 if not is_negated(words, start, end):
                     return name, " ".join(words[start:end])
         claimed = tokens(phrase)
@@ -126,39 +126,39 @@ class EvidenceIndex:
         return None
 
     def find_number(self, claimed: Number) -> Support | None:
-        """Where a number is stated."""
+        """Find the source that states a number."""
         return next((place for stated, place in self._numbers if numbers_match(claimed, stated)), None)
 
     def find_word(self, word: str) -> str | None:
-        """The source that has a word, or one that begins alike; None where none has."""
+        """Return the source that has a word, or one with the same first letters; None where none has."""
         return self._words.get(word) or (
             self._starts.get(word[:_PREFIX_LETTERS]) if len(word) > _PREFIX_LETTERS else None
         )
 
     @property
     def price(self) -> float | None:
-        """What the record states."""
+        """Price in the record; None where it states none."""
         price = self._facts.get("price")
         return float(price) if isinstance(price, int | float) and not isinstance(price, bool) else None
 
     @cached_property
     def _source_words(self) -> list[tuple[str, Tokens]]:
-        """Source -> its words, the record's facts last."""
+        """Words by source, the record's facts last."""
         return [*self.texts.items(), *(("record", tokens(_plain(value))) for value in self._facts.values())]
 
     def title_values(self, name: str) -> list[str]:
-        """The listed values of an attribute that the title states."""
+        """Return the listed values of an attribute that the title states."""
         return [value for (stated, value), (field, _) in self._in_texts.items() if stated == name and field == "title"]
 
     def find_part(self, words: Tokens) -> Support | None:
-        """Where some words are part of a value that is grounded: shoes, where casual shoes are meant."""
+        """Find a supported value that some words are part of: shoes, where casual shoes are meant."""
         return next((place for place in self._in_texts.values() if set(words) <= set(place[1].split())), None)
 
     @cached_property
     def _in_texts(self) -> dict[tuple[str, str], Support]:
-        """(attribute, value) -> the first text that states it.
+        """Support of listed values: (attribute, value) -> the first text that states it.
 
-        Of an attribute that the title states, other texts state nothing: they speak of what goes with an item as well,
+        Of an attribute that the title states, other texts count as silent: they also mention accessories of an item,
         and more people may write into them.
         """
         found: dict[tuple[str, str], Support] = {}
@@ -180,8 +180,8 @@ class EvidenceIndex:
     @cached_property
     def _words(self) -> dict[str, str]:
         words: dict[str, str] = {}
-        for field, said in self._source_words:
-            for word in said:
+        for field, own in self._source_words:
+            for word in own:
                 words.setdefault(word, field)
         return words
 

@@ -1,9 +1,8 @@
-"""Which language a sentence is in, by its script and its smallest words; `und` where neither shows it.
+"""Detect the language of a sentence by its script and its function words; `und` where neither shows it.
 
-Statistical detectors (py3langid, lingua, langdetect) were made for sentences of prose; product talk such as "Men Brown
-Casual Shoes." is names and adjectives, which they put into any language at all. A wrong verdict here would throw away
-a right description, so this one speaks only where two words that only bind, or the script, do. It does not tell
-languages of one script without such words apart.
+Statistical detectors (py3langid, lingua, langdetect) are made for prose; a product text such as "Men Brown Casual Shoes."
+is names and adjectives, which they assign to any language. A wrong verdict would discard a right description, so this
+one needs two function words or the script. Languages of one script without such words are not told apart.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ _MIN_WORDS = 2
 
 
 def detect_language(text: str) -> str:
-    """Code of the language of a text, such as `en`; `und` where it does not show."""
+    """Return the code of a text's language, such as `en`; `und` where it does not show."""
     script = _script(text)
     if script is None:
         return UNKNOWN
@@ -74,7 +73,7 @@ def detect_language(text: str) -> str:
 
 
 def may_be_written_in(text: str, languages: tuple[str, ...]) -> bool:
-    """Whether a text may be in one of some languages; none allows any, and so does a text that does not show it."""
+    """Tell whether a text may be in one of some languages; an empty list or an undetected language allows it."""
     found = detect_language(text)
     if not languages or found in languages:
         return True
@@ -85,7 +84,7 @@ def may_be_written_in(text: str, languages: tuple[str, ...]) -> bool:
 
 
 def _script(text: str) -> str | None:
-    """The script of most letters; None where there is none."""
+    """Return the script of most letters; None where there is no letter."""
     if text.isascii():
         return "LATIN" if any(map(str.isalpha, text)) else None
     counts = Counter(_script_of(letter) for letter in text if letter.isalpha())

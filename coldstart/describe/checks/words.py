@@ -1,4 +1,4 @@
-"""Texts as words that compare equal whatever their case, accents and number, and the finding of phrases among them.
+"""Split texts into words that compare equal whatever case, accents and number, and find phrases and numbers in them.
 
 A phrase is found as whole words, joined or apart (`t-shirt`, `T Shirt`, `tshirts`); the longest phrase wins, so that
 `navy blue` is not `blue`. Plurals lose their ending by a few rules (after D. Harman, How effective is suffixing?, JASIS
@@ -47,11 +47,11 @@ Value = TypeVar("Value")
 Tokens = tuple[str, ...]
 
 
-_MAX_CACHED_LETTERS = 500  # characters: a text that is asked for more than once is shorter
+_MAX_CACHED_LETTERS = 500  # characters: longer texts are rarely split twice
 
 
 def tokens(text: str) -> Tokens:
-    """The words of a text in their order: folded, singular, numbers written one way; `%` and money signs are words."""
+    """Return the words of a text in their order: folded, singular, numbers written one way; `%` and money signs are words."""
     return _tokens(text) if len(text) > _MAX_CACHED_LETTERS else _cached_tokens(text)
 
 
@@ -91,7 +91,7 @@ def _number(word: str) -> str:
 
 
 def is_negated(words: Sequence[str], start: int, end: int) -> bool:
-    """Whether the words before or after a place deny what stands there: `no sugar`, `faux leather`, `sugar free`."""
+    """Tell whether the words before or after a place negate it: `no sugar`, `faux leather`, `sugar free`."""
     before = start - 1
     while before > 0 and words[before] in _SKIPPED_ARTICLES:
         before -= 1
@@ -99,7 +99,7 @@ def is_negated(words: Sequence[str], start: int, end: int) -> bool:
 
 
 class Lexicon(Generic[Value]):
-    """Phrases, each of which stands for something."""
+    """Lexicon of phrases, each with its values."""
 
     def __init__(self, phrases: Iterable[tuple[str, Value]]) -> None:
         self._of: dict[str, list[Value]] = {}
@@ -111,7 +111,7 @@ class Lexicon(Generic[Value]):
         self._starts = {key[:end] for key in self._of for end in range(1, len(key) + 1)}
 
     def find(self, words: Sequence[str]) -> list[tuple[int, int, list[Value]]]:
-        """Where phrases stand, and what each stands for: first word, the word after the last; none in another."""
+        """Find phrases, none within another: first word, the word after the last, and values."""
         found = []
         place, count = 0, len(words)
         while place < count:
@@ -171,17 +171,17 @@ _PRICED = frozenset(("price", "priced", "cost", "costing"))
 _FREE_PHRASES = {"for": ("for", "free"), "free": ("free", "of", "charge"), "cost": ("cost", "nothing")}
 
 
-_PRICE_TOLERANCE = 0.005  # of the price: what rounding leaves
+_PRICE_TOLERANCE = 0.005  # of the price, for rounding
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number as a text states it.
+    """Number in a text.
 
     Attributes:
-        place: which word it is; `word`: how it is written there.
+        place: of its word; `word`: as written.
         value: in `unit`, a base unit such as `l`; without a unit the number itself.
-        money: whether it states a price.
+        money: True for a price.
     """
 
     place: int
@@ -192,7 +192,7 @@ class Number:
 
 
 def numbers(words: Sequence[str]) -> Iterator[Number]:
-    """The numbers among the words of a text (see `words.tokens`)."""
+    """Yield the numbers among the words of a text (see `tokens`)."""
     for place, word in enumerate(words):
         if not word[0].isdigit():
             if word in _FREE_PHRASES and tuple(words[place : place + len(_FREE_PHRASES[word])]) == _FREE_PHRASES[word]:
@@ -212,12 +212,12 @@ def numbers(words: Sequence[str]) -> Iterator[Number]:
 
 
 def numbers_match(claimed: Number, stated: Number) -> bool:
-    """Whether a claimed number is what a source states: one without a unit agrees with the same number of anything."""
+    """Tell whether a claimed number equals a stated one; without a unit it equals the same number of anything."""
     if claimed.unit:
         return claimed.unit == stated.unit and isclose(claimed.value, stated.value, rel_tol=1e-6)
     return claimed.word.split()[0] == stated.word.split()[0]
 
 
 def prices_match(stated: float, price: float) -> bool:
-    """Whether a price in words is the price of the record, as rounding goes."""
+    """Tell whether a stated price is the record's, up to rounding."""
     return abs(stated - price) <= price * _PRICE_TOLERANCE or stated in (round(price), int(price))

@@ -215,8 +215,8 @@ def completion_loss(model: Any, inputs: dict[str, Any], tokens: Any = None) -> t
     """Return the mean negative log-likelihood of labelled tokens, computing logits at labelled positions alone.
 
     Args:
-        inputs: `input_ids` int64 `[B, T]`, `labels` `[B, T]` with `IGNORED` where no loss is, and what else the model
-            takes.
+        inputs: `input_ids` int64 `[B, T]`, `labels` `[B, T]` with `IGNORED_LABEL` where no loss is, and the model's
+            other inputs.
         tokens: divisor of the sum; None: the labelled tokens of this batch.
     """
     inputs = dict(inputs)

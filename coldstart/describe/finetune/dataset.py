@@ -141,8 +141,8 @@ def build_sft_examples(
 ) -> list[Example]:
     """Build prompt/completion pairs, up to `views` an item, in the order of the rows.
 
-    The first view shows all of `given`, each further one drops fields at random (field dropout). Left out are views with
-    the text fields of an earlier one, and views without text where the generator takes no pictures.
+    The first view shows all of `given`, each further one drops fields at random (field dropout). Left out are views
+    with the text fields of an earlier one, and views without text where the generator takes no pictures.
 
     Args:
         drop: field -> probability that a further view drops it.

@@ -298,7 +298,7 @@ def train_preferences(
         rows: training items of the earlier fit; earlier: its folder.
 
     Raises:
-        ColdstartError: there is no earlier fit, it is of another generator or of a vision-language one, or no two texts of
+        ColdstartError: there is no earlier fit, it is of another generator or a vision-language one, or no two texts of
             an item differ by enough.
     """
     from coldstart.describe.finetune import dpo

@@ -34,7 +34,7 @@ class Settings(Section):
     views: int = Field(default=2, ge=1, le=16)
     """Training views of an item; the first has all of `given`."""
     summary: Literal["description", "attributes"] = "description"
-    """Target of the summary: the item's own description where it is hidden, or its attributes as a plain sentence, which
+    """Target of the summary: the item's own description where it is hidden, or its attributes as a sentence, which
     teaches no claim that cannot be checked."""
     group_by: tuple[str, ...] = ("title",)
     """Fields whose equal values put items on one side of the split."""

@@ -104,7 +104,7 @@ def build_trainer(
     name: str,
     seed: int = 0,
 ) -> Any:
-    """A `Trainer` ready to `train(resume_from_checkpoint=last_whole(folder))`; importing TRL takes seconds."""
+    """Build a `Trainer` for `train(resume_from_checkpoint=last_complete_checkpoint(folder))`; importing TRL is slow."""
     from datasets import Dataset
     from transformers import PrinterCallback, ProgressCallback
     from trl import SFTConfig

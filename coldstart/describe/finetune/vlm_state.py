@@ -52,7 +52,7 @@ class MasterWeights:
         )
 
     def step(self, projector_lr: float, lora_lr: float) -> None:
-        """Make one step with the gradients of the model's weights and clear them; a rate of 0 leaves a part unchanged."""
+        """Make one step with the gradients of the model's weights and clear them; a part of rate 0 stays."""
         for group in self.optimiser.param_groups:
             group["lr"] = (projector_lr, lora_lr)[group["of"]]
         for name, used in self._used.items():
@@ -81,7 +81,7 @@ class MasterWeights:
 
 
 def load_weights(weights: Weights, projector: Projector, model: Any) -> None:
-    """Weights of `Masters.copy` into a projector and a model with LoRA."""
+    """Set weights of a projector and a model with LoRA from `MasterWeights.copy`."""
     with torch.no_grad():
         for name, used in _trained_weights(projector, model).items():
             used.copy_(weights[name])
