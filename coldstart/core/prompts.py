@@ -174,7 +174,7 @@ class _EntryError(Exception):
 
 
 def _optional(front: Mapping[str, Any], inputs: Sequence[str]) -> dict[str, Any]:
-    """The optional entries of the front matter, those that stand there.
+    """Read the optional entries of the front matter that are present.
 
     Raises:
         _EntryError: one of them is not what it has to be.

@@ -1,8 +1,8 @@
-"""The workspace: a LanceDB database that holds one catalogue.
+"""Open a workspace: a LanceDB database that holds one catalogue.
 
-Tables: `items` (what ingest wrote), `stage.*` (one a map stage and passport), `ledger` (items that did not make it and
-why), `runs` (what each run did), `pipelines` (the settings in force), `artifacts` and `artifact_files` (what was
-fitted), `catalog` and `publications` (what is served).
+Tables: `items` (written by ingest), `stage.*` (one a map stage and passport), `ledger` (items without a row, and the
+reason), `runs` (reports), `pipelines` (the settings in force), `artifacts` and `artifact_files` (fits), `catalog` and
+`publications` (served).
 Readers need no lock; writers take `lock()`. LanceDB is imported in this package alone.
 """
 
@@ -62,7 +62,7 @@ _DELETE_CHUNK = 500
 
 @dataclass(frozen=True)
 class Maintenance:
-    """What a clean-up did: bytes on disk (0 for remote stores) and table versions, before and after."""
+    """Effect of a clean-up: bytes on disk (0 for remote stores) and table versions, before and after."""
 
     bytes_before: int
     bytes_after: int
@@ -110,7 +110,7 @@ class Store:
     # -- tables
 
     def tables(self) -> list[str]:
-        """Names of all tables, sorted."""
+        """List the names of all tables, sorted."""
         names: list[str] = []
         token = None
         while True:
@@ -124,23 +124,23 @@ class Store:
         return self._find(table) is not None
 
     def columns(self, table: str) -> list[str]:
-        """Names of a table's columns; none where it does not exist."""
+        """List the columns of a table; none where it does not exist."""
         found = self._find(table)
         return [] if found is None else list(found.schema.names)
 
     def count(self, table: str) -> int:
-        """Rows of a table; 0 where it does not exist."""
+        """Count the rows of a table; 0 where it does not exist."""
         found = self._find(table)
         return 0 if found is None else int(found.count_rows())
 
     def metadata(self, table: str) -> dict[str, str]:
-        """String pairs that were stored when the table was made; none where it does not exist."""
+        """Read the string pairs stored when the table was created; none where it does not exist."""
         found = self._find(table)
         stored = {} if found is None else found.schema.metadata or {}
         return {key.decode(): value.decode() for key, value in stored.items()}
 
     def _find(self, table: str) -> Any:
-        """The table, or None where it does not exist.
+        """Open a table; None where it does not exist.
 
         A kill while a table is made can leave a folder that LanceDB lists and cannot open: that is no table either, and
         making it again mends it.
@@ -160,7 +160,7 @@ class Store:
         ids: Sequence[str] | None = None,
         where: str | None = None,
     ) -> pa.Table:
-        """A table as Arrow: some columns, the rows of some `ids`, or those that fit an SQL filter.
+        """Read a table as Arrow: some columns, the rows of some `ids`, or those that meet an SQL filter.
 
         Raises:
             ColdstartError: there is no such table.
@@ -187,7 +187,7 @@ class Store:
         return query.to_arrow()
 
     def keys(self, table: str, column: str = "row_key") -> dict[str, str]:
-        """`item_id` -> key of every row; empty where the table does not exist."""
+        """Read `item_id` -> key of every row; empty where the table does not exist."""
         found = self._find(table)
         if found is None:
             return {}
@@ -226,7 +226,7 @@ class Store:
                 target.delete(f"{one_of('item_id', ids[start : start + _DELETE_CHUNK])} AND {condition}")
 
     def drop(self, table: str, where: str) -> None:
-        """Remove the rows that fit an SQL filter."""
+        """Remove the rows that meet an SQL filter."""
         target = self._find(table)
         if target is not None:
             target.delete(where)
@@ -235,13 +235,13 @@ class Store:
 
     @property
     def artifacts(self) -> Artifacts:
-        """What fit stages made."""
+        """Artifacts of fit stages."""
         return Artifacts(self)
 
     # -- ledger
 
     def ledger(self, stage: str | None = None) -> dict[str, dict[str, LedgerRow]]:
-        """Ledger rows by stage, then by item."""
+        """Read ledger rows by stage, then by item."""
         found: dict[str, dict[str, LedgerRow]] = {}
         if self.has(LEDGER):
             names = [name for name in _LEDGER_SCHEMA.names if name != "at"]
@@ -250,7 +250,7 @@ class Store:
         return found
 
     def verdicts(self, stage: str) -> dict[str, LedgerRow]:
-        """Ledger rows of one stage, by item."""
+        """Read the ledger rows of one stage, by item."""
         return self.ledger(stage).get(stage, {})
 
     def record(self, rows: Sequence[LedgerRow]) -> None:
@@ -267,7 +267,7 @@ class Store:
     # -- pipelines and runs
 
     def save_pipeline(self, name: str, settings: Mapping[str, Any]) -> None:
-        """Keep the settings in force, so that later commands need not name them again."""
+        """Save the settings in force, so that later commands need not name them again."""
         if self.pipeline() == settings:
             return
         row = {
@@ -278,7 +278,7 @@ class Store:
         self.append(PIPELINES, pa.Table.from_pylist([row], schema=_PIPELINE_SCHEMA))
 
     def pipeline(self) -> dict[str, Any] | None:
-        """The settings saved last."""
+        """Read the settings saved last."""
         if not self.has(PIPELINES):
             return None
         rows = self.read(PIPELINES)
@@ -332,7 +332,7 @@ class Store:
     # -- upkeep
 
     def size_bytes(self) -> int:
-        """Bytes on disk; 0 for a remote store."""
+        """Measure the bytes on disk; 0 for a remote store."""
         if self.folder is None:
             return 0
         total = 0

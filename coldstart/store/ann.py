@@ -1,4 +1,4 @@
-"""Vector search in one column of a table: exact or by an index, which index to build, and how well it finds.
+"""Search vectors in one column of a table, exactly or by an index; choose, build and measure that index.
 
 Recall is measured with vectors of the table itself as queries (`samples`). Queries of another kind (a text against
 pictures) can find less; this module does not know them.
@@ -35,7 +35,7 @@ EMPTY = pa.schema([("query_index", pa.int32()), ("item_id", pa.string()), ("_dis
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """How the vector columns are indexed.
+    """Settings of the indexes of vector columns.
 
     Attributes:
         exact_below: spaces with fewer vectors are searched exactly. At 20,000 x 384-d an index answers about three
@@ -61,7 +61,7 @@ class IndexSettings:
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard an index is searched.
+    """Search effort in an index.
 
     Attributes:
         nprobes: partitions that are read at least.
@@ -82,7 +82,7 @@ EFFORTS = (
 """In the order tried: more partitions first, more candidates after."""
 
 DEPTH = 11
-"""Results that `EFFORTS` are meant for, ten and the query itself: ten times as many are looked for in twice the
+"""Results that `EFFORTS` are meant for, ten and the query itself: ten times as many are searched in twice the
 partitions, a hundred times as many in three times. Among a million, 20 partitions hold 0.99 of the nearest 10 and 0.98
 of the nearest 100, and 40 hold 0.97 of the nearest 1,000."""
 
@@ -93,7 +93,7 @@ nearest items that meet a narrower one lie farther apart."""
 
 @dataclass(frozen=True)
 class IndexReport:
-    """One space as indexed.
+    """Index and recall of one space.
 
     Attributes:
         rows: items that have a vector in this space.
@@ -132,7 +132,7 @@ def nearest(
     effort: Effort | None = None,
     where: str | None = None,
 ) -> pa.Table:
-    """The nearest rows of each query.
+    """Find the nearest rows of each query.
 
     Args:
         queries: float32 `[Q, D]`.
@@ -159,7 +159,7 @@ def nearest(
 
 
 def choose_effort(rows: int, dim: int, settings: IndexSettings) -> IndexType:
-    """The way to search a space of `rows` vectors of `dim` numbers."""
+    """Choose the index type, or exact search, for a space of `rows` vectors of `dim` numbers."""
     if rows < TRAINABLE:
         return "exact"
     if settings.index_type != "auto":
@@ -173,7 +173,7 @@ def choose_effort(rows: int, dim: int, settings: IndexSettings) -> IndexType:
 def build_index(
     table: lancedb.table.Table, space: str, settings: IndexSettings, samples: RecallSamples | None = None
 ) -> IndexReport:
-    """Bring the index of a space to what `settings` ask for, and measure it.
+    """Build or update the index of a space by the settings, and measure its recall.
 
     A present index of the wanted type, into which new rows were folded, is kept while its recall holds, and
     trained anew where it does not, or where the table has more than twice the vectors that it was trained for.
@@ -219,7 +219,7 @@ def build_index(
 
 @dataclass(frozen=True)
 class RecallFigures:
-    """What the chosen efforts find; fields as in `IndexReport`."""
+    """Recall of the chosen efforts; fields as in `IndexReport`."""
 
     effort: Effort
     effort_filtered: Effort
@@ -239,7 +239,7 @@ class RecallProbe:
         self._radii_filtered = None if truth.filtered is None else truth.filtered.distances[:, : settings.top_k]
 
     def tune(self) -> RecallFigures:
-        """The least efforts that reach the target, without and with a filter; the greatest where none does."""
+        """Find the least efforts that reach the target, without and with a filter; the greatest where none does."""
         effort, recall = self._least(None, self._radii)
         if self._radii_filtered is None:
             filtered, recall_filtered = replace(effort, most=0), None
@@ -257,7 +257,7 @@ class RecallProbe:
         return effort, recall
 
     def _distances(self, effort: Effort | None, where: str | None) -> Vectors:
-        """Distances of the found neighbours, float32 `[Q, top_k]`, rising; inf where fewer were found.
+        """Search the distances of the nearest, float32 `[Q, top_k]`, rising; inf where fewer were found.
 
         The query's own item is left out, so that finding itself counts for nothing.
         """
@@ -273,7 +273,7 @@ class RecallProbe:
 
 
 def _recall(found: Vectors, truth: Vectors) -> float:
-    """Share of true neighbours found: no farther than the farthest true one, so that a tie is no loss."""
+    """Compute the share of true neighbours found: no farther than the farthest true one, so that a tie is no loss."""
     wanted = np.isfinite(truth)
     radius = np.where(wanted, truth, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
     hits = np.minimum((found <= radius + TOLERANCE).sum(axis=1), wanted.sum(axis=1))
@@ -281,12 +281,12 @@ def _recall(found: Vectors, truth: Vectors) -> float:
 
 
 def index_type(table: lancedb.table.Table, column: str) -> str | None:
-    """Type of the index on a column, such as `IVF_RQ`; None where there is none."""
+    """Read the type of the index on a column, such as `IVF_RQ`; None without an index."""
     stats = table.index_stats(f"{column}_idx")
     return None if stats is None else str(stats.index_type)
 
 
 def needs_retraining(table: lancedb.table.Table, column: str) -> bool:
-    """Whether less than half of an index is what it was trained for; the rest was folded in since."""
+    """Tell whether less than half of an index's rows are those it was trained for; the rest was folded in since."""
     sizes: list[int] = table.to_lance().stats.index_stats(f"{column}_idx").get("num_indexed_rows_per_delta") or [1]
     return 2 * sizes[0] < sum(sizes)

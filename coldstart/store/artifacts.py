@@ -1,6 +1,6 @@
-"""What fit stages made: files in the workspace's database, laid out on this machine when they are asked for.
+"""Save and read artifacts of fit stages: files in the workspace's database, written to a folder on first use.
 
-An artifact is a name, the key of what it was made from, and some files; its digest is over the files. Of each name the
+An artifact is a name, the key of what it was fitted on, and some files; its digest is over the files. Of each name the
 newest counts, and a few earlier ones stay, since published vectors may have been made by them.
 """
 
@@ -27,11 +27,7 @@ if TYPE_CHECKING:
 
 
 ARTIFACTS = "artifacts"
-
-
 FILES = "artifact_files"
-
-
 KEEP = 4
 """Artifacts of one name that stay: the newest, and those that the publications kept by default may rest on."""
 
@@ -52,13 +48,13 @@ _FILES_SCHEMA = pa.schema([("digest", pa.string()), ("path", pa.string()), ("dat
 
 @dataclass(frozen=True)
 class Artifact:
-    """One thing that was fitted.
+    """One fit: its files and its report.
 
     Attributes:
-        name: the stage that made it, or what else it is for.
-        key: of what it was made from.
+        name: the stage that made it, or its purpose.
+        key: key of the data and settings that it was fitted on.
         digest: 32 hex digits over its files.
-        report: how it was made and how good it is, as JSON gives it.
+        report: figures of the fit, as JSON values.
     """
 
     name: str
@@ -69,13 +65,13 @@ class Artifact:
     _store: Store = field(repr=False, compare=False)
 
     def files(self) -> dict[str, bytes]:
-        """Path -> content of every file."""
+        """Read the content of every file by its path."""
         rows = self._store.read(FILES, ["path", "data"], where=equals("digest", self.digest))
         return dict(zip(rows["path"].to_pylist(), rows["data"].to_pylist(), strict=True))
 
     @property
     def folder(self) -> Path:
-        """A folder on this machine that holds the files; written on first use, and never changed."""
+        """Folder on this machine that holds the files; written on first use, and never changed."""
         target = install.weights_dir() / "fitted" / self.digest
         if not target.is_dir():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +95,7 @@ class Artifacts:
         self._store = store
 
     def all(self, name: str | None = None) -> list[Artifact]:
-        """Those that are kept, newest first."""
+        """List the stored artifacts, newest first."""
         if not self._store.has(ARTIFACTS):
             return []
         rows = self._store.read(ARTIFACTS, where=None if name is None else equals("name", name)).to_pylist()
@@ -107,11 +103,11 @@ class Artifacts:
         return [Artifact(**{**row, "report": json.loads(row["report"])}, _store=self._store) for row in rows]
 
     def newest(self, name: str) -> Artifact | None:
-        """The one that counts."""
+        """Return the newest artifact of a name, which is the one in force."""
         return next(iter(self.all(name)), None)
 
     def save(self, name: str, key: str, files: Mapping[str, bytes], report: Mapping[str, Any]) -> Artifact:
-        """Keep a new one, and drop the oldest of its name; one of the same files becomes the newest again.
+        """Save a new artifact and drop the oldest of its name; one of the same files becomes the newest again.
 
         Its files are written first: a kill in between leaves files that nothing names, and the next `save` drops them.
 
@@ -144,6 +140,6 @@ class Artifacts:
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder by its path in it."""
+    """Read every file of a folder by its path in it."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}

@@ -1,4 +1,4 @@
-"""The catalog: one row an item with all spaces, text and filters; written, indexed, published, rolled back.
+"""Write, index, publish and roll back the catalog: one row an item with all spaces, text and filters.
 
 Readers open the version under the tag `published` (`coldstart.store.published`), so a catalog that is being
 written or indexed is never seen. One writer at a time; the caller holds the lock.
@@ -54,7 +54,7 @@ MERGE_BYTES = 64 * 2**20
 
 
 class SpacePassport(Protocol):
-    """What the catalog needs of a `coldstart.encoders.Passport`."""
+    """Part of a `coldstart.encoders.Passport` that the catalog reads."""
 
     @property
     def dim(self) -> int: ...
@@ -64,7 +64,7 @@ class SpacePassport(Protocol):
 
 @dataclass(frozen=True)
 class WriteReport:
-    """What a write did.
+    """Numbers of rows that a write changed.
 
     Attributes:
         version: the table version that holds the rows.
@@ -98,7 +98,7 @@ class Catalog:
         self._changes: Changes | None = None
 
     def write(self, rows: pa.Table, spaces: Mapping[str, SpacePassport]) -> WriteReport:
-        """Make the catalog hold exactly `rows`.
+        """Write the catalog so that it holds exactly `rows`.
 
         With the columns and passports already present, only rows whose `index_key` differs are written and rows that
         are gone are deleted. Otherwise the table is replaced; published versions stay readable either way.
@@ -123,7 +123,7 @@ class Catalog:
         rows_of: Callable[[Sequence[str]], pa.Table],
         spaces: Mapping[str, SpacePassport],
     ) -> WriteReport:
-        """As `write`, for rows that are only made where they are needed.
+        """Write rows that are made only where they are needed, else as `write`.
 
         Args:
             keys: item -> the `index_key` that its row should have, of all items.
@@ -246,11 +246,11 @@ class Catalog:
         return former
 
     def publications(self) -> list[Publication]:
-        """All that are kept, newest first."""
+        """List the stored publications, newest first."""
         return published.read_publications(self._db)
 
     def published(self) -> Published | None:
-        """The catalog at the published version; None where nothing is published."""
+        """Open the catalog at the published version; None where nothing is published."""
         table = published.open_table(self._db, CATALOG)
         current = None if table is None else self._current(table)
         if current is None:
@@ -327,7 +327,7 @@ def _check(rows: pa.Table, spaces: Mapping[str, SpacePassport]) -> None:
 
 
 def _passports(schema: pa.Schema) -> dict[str, str]:
-    """space -> passport as JSON by name of space, from the metadata of the table (which come in any order)."""
+    """Read space -> passport as JSON by name of space, from the metadata of the table (which come in any order)."""
     entries = sorted((key.decode(), value.decode()) for key, value in (schema.metadata or {}).items())
     return {key.removeprefix(SPACE_KEY): text for key, text in entries if key.startswith(SPACE_KEY)}
 

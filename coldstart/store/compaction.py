@@ -1,4 +1,4 @@
-"""How many of the newest parts of a table, or of an index, to merge into one.
+"""Merge the newest parts of a table, or of an index, where it is their turn.
 
 A part is merged with newer ones only where they hold as much as it does, so that each row is written anew about as
 often as the table doubles, not once a run; and no more than `PARTS` wait before they are looked at. A table of N rows
@@ -18,7 +18,7 @@ PARTS = 8
 
 
 def to_merge(sizes: Sequence[int]) -> int:
-    """How many of the newest, the last ones, to merge now; 0 for none.
+    """Return the number of newest parts, at the end of `sizes`, to merge now; 0 for none.
 
     Args:
         sizes: rows of each part, the oldest first.
@@ -46,7 +46,7 @@ def compact(dataset: Any) -> None:
 
 
 def fold_indexes(dataset: Any) -> None:
-    """Take the rows that came into the indexes of a Lance dataset: as small indexes of their own beside the first,
+    """Fold new rows into the indexes of a Lance dataset: as small indexes of their own beside the first,
     which are merged by the same rule as fragments.
 
     The index that was trained stays as it is: whoever judges it trains it anew.

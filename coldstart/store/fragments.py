@@ -1,4 +1,4 @@
-"""Tables as other processes read and write them: by place and version, by row address, by fragments that one commits.
+"""Read and write tables from other processes: by version, by row address, by fragments that one process commits.
 
 A fragment is a file of rows that belongs to no version of its table until it is committed: one that never is, because
 its writer was killed, is a file that upkeep removes once it is a week old. Opens tables with Lance itself, so that no
@@ -31,19 +31,19 @@ _ROW_BITS = 32
 
 @dataclass(frozen=True)
 class TableVersion:
-    """One version of a table, as any process that reaches the workspace opens it; picklable."""
+    """One version of a table, which any process that reaches the workspace can open; picklable."""
 
     uri: str
     version: int
     format: str
 
     def open(self) -> Any:
-        """The `lance.LanceDataset`."""
+        """Open the `lance.LanceDataset`."""
         return lance.dataset(self.uri, version=self.version)
 
 
 def table_version(store: Store, table: str) -> TableVersion | None:
-    """The newest version of a table; None where it does not exist.
+    """Find the newest version of a table; None where it does not exist.
 
     Raises:
         ColdstartError: the workspace is on a LanceDB server, whose files other processes cannot open.
@@ -60,7 +60,7 @@ def table_version(store: Store, table: str) -> TableVersion | None:
 
 
 def ensure_table(store: Store, table: str, schema: pa.Schema) -> TableVersion:
-    """The newest version of a table, which is made (with the schema's metadata) where it does not exist."""
+    """Find the newest version of a table, and create it (with the schema's metadata) where it does not exist."""
     found = table_version(store, table)
     if found is None:
         store.db.create_table(table, schema=schema)
@@ -70,13 +70,13 @@ def ensure_table(store: Store, table: str, schema: pa.Schema) -> TableVersion:
 
 
 def read_rows_at(where: TableVersion, addresses: Sequence[int]) -> list[dict[str, Any]]:
-    """Whole rows, in the order of their addresses as given."""
+    """Read whole rows, in the order of the given addresses."""
     rows: list[dict[str, Any]] = where.open()._take_rows(list(addresses)).to_pylist() if addresses else []
     return rows
 
 
 def addresses_of(where: TableVersion, ids: Sequence[str]) -> dict[str, int]:
-    """`item_id` -> address, of those of some items that have a row."""
+    """Find `item_id` -> address of those of some items that have a row."""
     if not ids:
         return {}
     rows = where.open().scanner(columns=["item_id"], filter=one_of("item_id", ids), with_row_address=True).to_table()
@@ -84,9 +84,9 @@ def addresses_of(where: TableVersion, ids: Sequence[str]) -> dict[str, int]:
 
 
 def write_fragments(where: TableVersion, rows: pa.Table) -> list[str]:
-    """Write rows as fragments of a table without making them part of it; returns what `commit` needs of them."""
-    made = fragment.write_fragments(rows, where.uri, mode="append", data_storage_version=where.format)
-    return [json.dumps(fragment.to_json()) for fragment in made]
+    """Write rows as fragments of a table without making them part of it; returns what `commit_fragments` takes."""
+    written = fragment.write_fragments(rows, where.uri, mode="append", data_storage_version=where.format)
+    return [json.dumps(fragment.to_json()) for fragment in written]
 
 
 def commit_fragments(where: TableVersion, written: Iterable[str], gone: Iterable[int]) -> None:
@@ -114,7 +114,7 @@ def commit_fragments(where: TableVersion, written: Iterable[str], gone: Iterable
 
 
 def _by_fragment(addresses: Iterable[int]) -> dict[int, list[int]]:
-    """Number of a fragment -> rows in it."""
+    """Group addresses by the number of their fragment: number -> rows in it."""
     found: dict[int, list[int]] = defaultdict(list)
     for address in addresses:
         found[address >> _ROW_BITS].append(address & ((1 << _ROW_BITS) - 1))

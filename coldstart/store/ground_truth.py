@@ -1,14 +1,9 @@
-"""Samples of vectors with their true neighbours, kept in a table from one measurement of recall to the next.
+"""Find the true nearest neighbours of a sample of stored vectors, which recall is measured by, and keep them current.
 
-The nearest others of each of some queries, as far as they are known for certain.
-
-The true nearest neighbours of a sample of vectors, by which an index is judged, kept up to date by what changed.
-
-One pass of matrix products over the vectors serves all queries of the sample at once. Where the neighbours are known as
-of an earlier state, a pass over the vectors that came since is enough: the nearest of all are among those known and the
-new ones. A neighbour that went shortens a list, which stays true as far as it reaches; a query whose list became too
-short is looked up anew, and so is one that takes a place in the sample. Every stored vector has about the same chance
-to be in the sample: a new one enters with the chance that its size gives, in the place of another.
+One pass of matrix products serves all queries. From an earlier state a pass over the new vectors is enough: the nearest
+are among the known and the new ones. A removed neighbour shortens a list, which stays true as far as it reaches; a
+query whose list became too short is searched anew, and so is one that enters the sample. Every stored vector has about
+the same chance to be in the sample. Neighbour lists, sample and table stand here together: each is of no use alone.
 """
 
 from __future__ import annotations
@@ -28,17 +23,13 @@ from coldstart.core.vectors import unit
 from coldstart.store import sql
 
 Vectors = NDArray[np.float32]
-
-
 Ids = NDArray[np.object_]
-
-
 _NONE: Any = None
 
 
 @dataclass(frozen=True)
 class NeighbourLists:
-    """The nearest others of each query.
+    """Nearest items of each query besides itself, as far as they are known for certain.
 
     Attributes:
         ids: object `[Q, K]`, None where there are fewer.
@@ -51,7 +42,7 @@ class NeighbourLists:
     reach: Vectors
 
     def without(self, gone: Collection[str]) -> NeighbourLists:
-        """The lists without some items; they reach as far as before."""
+        """Remove items from the lists, which reach as far as before."""
         gone = frozenset(gone)
         out = np.array([item in gone for item in self.ids.flat], bool).reshape(self.ids.shape)
         distances = np.where(out, np.float32(np.inf), self.distances)
@@ -59,7 +50,7 @@ class NeighbourLists:
         return _cut(np.take_along_axis(self.ids, order, 1), np.take_along_axis(distances, order, 1), self.reach)
 
     def joined(self, other: NeighbourLists) -> NeighbourLists:
-        """The nearest of two sets of items that have none in common, as far as both lists reach."""
+        """Merge the nearest of two disjoint sets of items, as far as both lists reach."""
         keep = self.ids.shape[1]
         ids, distances = np.hstack([self.ids, other.ids]), np.hstack([self.distances, other.distances])
         order = np.argsort(distances, axis=1, kind="stable")
@@ -69,21 +60,22 @@ class NeighbourLists:
         return _cut(ids[:, :keep], distances[:, :keep], reach)
 
     def sure(self, top_k: int) -> NDArray[np.bool_]:
-        """bool `[Q]`: whether the `top_k` nearest are known for certain."""
+        """Tell for each query whether its `top_k` nearest are known for certain, bool `[Q]`."""
         known: NDArray[np.bool_] = np.isinf(self.reach) | (np.isfinite(self.distances).sum(axis=1) >= top_k)
         return known
 
     def take(self, places: NDArray[Any]) -> NeighbourLists:
+        """Select the lists of some queries."""
         return NeighbourLists(self.ids[places], self.distances[places], self.reach[places])
 
     def replaced(self, places: NDArray[Any], new: NeighbourLists) -> NeighbourLists:
-        """With the lists of some queries by those of `new`, in order."""
+        """Replace the lists of some queries by those of `new`, in order."""
         ids, distances, reach = self.ids.copy(), self.distances.copy(), self.reach.copy()
         ids[places], distances[places], reach[places] = new.ids, new.distances, new.reach
         return NeighbourLists(ids, distances, reach)
 
     def added(self, other: NeighbourLists) -> NeighbourLists:
-        """The queries of both, one after the other."""
+        """Append the queries of another."""
         return NeighbourLists(
             np.vstack([self.ids, other.ids]),
             np.vstack([self.distances, other.distances]),
@@ -92,7 +84,7 @@ class NeighbourLists:
 
 
 def _cut(ids: Ids, distances: Vectors, reach: Vectors) -> NeighbourLists:
-    """Lists that hold nothing from where they are no longer sure."""
+    """Empty the lists beyond their reach."""
     unsure = ~((distances <= reach[:, None]) & np.isfinite(distances))
     return NeighbourLists(
         np.where(unsure, _NONE, ids), np.where(unsure, np.float32(np.inf), distances), reach.astype(np.float32)
@@ -100,7 +92,7 @@ def _cut(ids: Ids, distances: Vectors, reach: Vectors) -> NeighbourLists:
 
 
 def empty_lists(queries: int, keep: int) -> NeighbourLists:
-    """Lists over no items at all."""
+    """Build lists over no items."""
     shape = (queries, keep)
     return NeighbourLists(
         np.full(shape, None, object), np.full(shape, np.inf, np.float32), np.full(queries, np.inf, np.float32)
@@ -108,7 +100,7 @@ def empty_lists(queries: int, keep: int) -> NeighbourLists:
 
 
 def nearest_of(ids: Ids, distances: Vectors, keep: int) -> NeighbourLists:
-    """The nearest of one block: its lists hold all there is where it has no more than `keep`."""
+    """Find the nearest of one block; the lists are complete where it has no more than `keep` items."""
     count = distances.shape[1]
     if not count:
         return empty_lists(len(distances), keep)
@@ -128,10 +120,8 @@ def nearest_of(ids: Ids, distances: Vectors, keep: int) -> NeighbourLists:
 
 BLOCK = 8192
 """Vectors in one matrix product."""
-
-
 SPARE = 2
-"""Neighbours are kept for so many times those asked for, so that some may go before a list is too short."""
+"""Neighbours stored, as a multiple of those that recall is measured on, so that some may go without a new search."""
 
 
 @dataclass(frozen=True)
@@ -143,12 +133,13 @@ class Condition:
 
     @property
     def sql(self) -> str:
+        """Condition as SQL."""
         return sql.equals(self.column, self.value)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some vectors of a space: ids object `[B]`, unit vectors float32 `[B, D]`, and which meet the condition."""
+    """Some vectors of a space: ids object `[B]`, unit vectors float32 `[B, D]`, and those that meet a filter."""
 
     ids: Ids
     vectors: Vectors
@@ -171,6 +162,7 @@ class Truth:
     filtered: NeighbourLists | None
 
     def take(self, places: NDArray[Any]) -> Truth:
+        """Select some queries of the sample."""
         filtered = None if self.filtered is None else self.filtered.take(places)
         return Truth(self.ids[places], self.vectors[places], self.condition, self.near.take(places), filtered)
 
@@ -178,7 +170,7 @@ class Truth:
 def find_neighbours(
     table: Any, column: str, ids: Ids, vectors: Vectors, condition: Condition | None, top_k: int
 ) -> Truth:
-    """The true neighbours of queries among all vectors of a table, by one pass over them."""
+    """Find the true neighbours of queries among all vectors of a table, by one pass over them."""
     near, filtered = _scan(blocks(table, column, condition), ids, vectors, condition, SPARE * top_k)
     return Truth(ids, vectors, condition, near, filtered)
 
@@ -194,7 +186,7 @@ def update_truth(
     size: int,
     top_k: int,
 ) -> Truth:
-    """What `found` would say of the table as it is now, from what it said before some items changed.
+    """Update a sample after some items changed, to what `find_neighbours` would find in the table now.
 
     Args:
         changed: items that are new, or whose rows were written anew; `gone`: those that are no more.
@@ -222,7 +214,7 @@ def update_truth(
 def _with_newcomers(
     truth: Truth, table: Any, column: str, came: Sequence[Block], *, rows: int, size: int, top_k: int
 ) -> Truth:
-    """Some of the vectors that came take places in the sample, at random; the same ones for the same table."""
+    """Let some of the new vectors enter the sample, at random; the same ones for the same table."""
     ids = np.concatenate([block.ids for block in came]) if came else np.array([], object)
     draw = np.random.default_rng(rows)
     entering = min(
@@ -248,12 +240,12 @@ def _with_newcomers(
 
 
 def blocks(table: Any, column: str, condition: Condition | None, ids: Sequence[str] | None = None) -> Iterator[Block]:
-    """The vectors of a column, those of some items where `ids` are given, as unit vectors."""
-    there = f"{column} IS NOT NULL"
-    wheres = [there]
+    """Read the vectors of a column, of some items where `ids` are given, as unit vectors."""
+    present = f"{column} IS NOT NULL"
+    wheres = [present]
     if ids is not None:
         wheres = [
-            f"{there} AND {sql.one_of('item_id', ids[start : start + BLOCK])}" for start in range(0, len(ids), BLOCK)
+            f"{present} AND {sql.one_of('item_id', ids[start : start + BLOCK])}" for start in range(0, len(ids), BLOCK)
         ]
     names = ["item_id", column, *([condition.column] if condition else [])]
     for where in wheres:
@@ -271,7 +263,7 @@ def blocks(table: Any, column: str, condition: Condition | None, ids: Sequence[s
 def _scan(
     parts: Iterable[Block], ids: Ids, queries: Vectors, condition: Condition | None, keep: int
 ) -> tuple[NeighbourLists, NeighbourLists | None]:
-    """The nearest of all vectors, and of those that meet the condition."""
+    """Find the nearest of all vectors, and of those that meet the condition."""
     every, some = empty_lists(len(ids), keep), empty_lists(len(ids), keep)
     queries = unit(queries)
     for part in parts:
@@ -288,15 +280,13 @@ def _scan(
 
 
 TABLE = "recall_samples"
-
-
 FEWEST = 0.9
 """A sample that lost more of its queries than the rest of this share is drawn anew."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a write did to the catalog.
+    """Items of the catalog that a write changed.
 
     Attributes:
         version: of the catalog before it.
@@ -310,7 +300,7 @@ class Changes:
 
 @dataclass
 class RecallSamples:
-    """Those of the last measurement, as far as it is known what changed since, and those of this one.
+    """Samples of the last measurement of recall, with the changes since, and those of this one.
 
     Attributes:
         known: space -> its sample as it was before `changes`; empty where something else happened in between.
@@ -323,15 +313,14 @@ class RecallSamples:
 
     @classmethod
     def load(cls, table: Any, changes: Changes) -> RecallSamples:
-        """Those that a table keeps for the version that the changes set out from; none where there is no table, or a
-        table of another release."""
+        """Load the samples of the version that `changes` start from; none without a table of this release."""
         if table is None or table.schema.names != SCHEMA.names:
             return cls()
         rows = table.search().where(f"version = {changes.version}").limit(None).to_arrow()
         return cls(from_arrow(rows), changes)
 
     def save(self, db: lancedb.DBConnection, version: int) -> None:
-        """Keep those of now, for a catalog of this version."""
+        """Save the current samples for a catalog of this version."""
         same = all(known is self.known.get(space) for space, known in self.current.items())
         if self.current and not (same and version == self.changes.version):
             db.create_table(TABLE, to_arrow(self.current, version), mode="overwrite")
@@ -339,10 +328,10 @@ class RecallSamples:
     def of(
         self, table: Any, column: str, space: str, labels: pa.Table, condition: Condition | None, size: int, top_k: int
     ) -> Truth:
-        """The sample of a space, brought up to date where it can be, else drawn anew.
+        """Return the sample of a space, updated where it can be, else drawn anew.
 
         Args:
-            labels: the rows that have a vector; `condition`: see `chosen`.
+            labels: the rows that have a vector; `condition`: see `choose_condition`.
             size: queries wanted.
         """
         rows, known = labels.num_rows, self.known.get(space)
@@ -368,7 +357,7 @@ class RecallSamples:
 
 
 def draw_rows(table: Any, column: str, with_vector: int, size: int) -> tuple[Ids, Vectors]:
-    """Ids and vectors of up to `size` random rows, the same ones for the same table."""
+    """Draw ids and vectors of up to `size` random rows, the same ones for the same table."""
     rows = table.count_rows()
     draws = min(rows, math.ceil(1.5 * size * rows / with_vector))  # half as many again: rows without vector drop out
     offsets = np.random.default_rng(0).choice(rows, size=draws, replace=False)
@@ -381,7 +370,7 @@ def draw_rows(table: Any, column: str, with_vector: int, size: int) -> tuple[Ids
 
 
 def choose_condition(labels: pa.Table, known: Condition | None) -> Condition | None:
-    """The `kind` or `category` whose share of the rows is nearest to 10 %; None where none keeps 1 to 50 %.
+    """Choose the `kind` or `category` whose share of the rows is nearest to 10 %; None where none keeps 1 to 50 %.
 
     One that is known stays for as long as it keeps so many, whichever is nearer by now.
     """
@@ -420,7 +409,7 @@ SCHEMA = pa.schema(
 
 
 def to_arrow(truths: dict[str, Truth], version: int) -> pa.Table:
-    """The rows of `SCHEMA`."""
+    """Convert samples to rows of `SCHEMA`."""
     rows = []
     for space, own in truths.items():
         for place, item in enumerate(own.ids):
@@ -438,7 +427,7 @@ def to_arrow(truths: dict[str, Truth], version: int) -> pa.Table:
 
 
 def from_arrow(rows: pa.Table) -> dict[str, Truth]:
-    """What `to_arrow` was given, by space."""
+    """Read samples by space from rows of `to_arrow`."""
     found = {}
     for space in pc.unique(rows["space"]).to_pylist():
         own = rows.filter(pc.equal(rows["space"], space)).combine_chunks()

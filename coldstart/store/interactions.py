@@ -1,8 +1,8 @@
-"""The table of interactions: who did what with which item, and when; and the rows that were turned away.
+"""Store the user-item interaction log of a workspace, and the rows that were rejected.
 
 A row is the same if user, item, time and event are, so that a file may be read again and adds nothing, and one that was
-read halfway goes on where it broke off; the weight is the one that came last. Rows are told apart by 64 bits of a hash:
-among ten million rows the chance that any two are taken for one is 3 in a million. Writers hold the store's lock.
+read halfway resumes where it stopped; the last weight counts. Rows are identified by 64 bits of a hash: among ten
+million rows the chance that any two are taken for one is 3 in a million. Writers hold the store's lock.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Keys = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class AppendCounts:
-    """What became of rows: `added`; `renewed`, the weight of one that was there; `repeated`, there as they are."""
+    """Numbers of appended rows: `added`; `renewed`, present with another weight; `repeated`, present as they are."""
 
     added: int = 0
     repeated: int = 0
@@ -50,7 +50,7 @@ class AppendCounts:
 
 @dataclass(frozen=True)
 class InteractionSummary:
-    """How the table stands: `known_items` are those of `items` that the catalogue has; times in UTC."""
+    """Counts and times of the table: `known_items` are those of `items` that the catalogue has; times in UTC."""
 
     rows: int
     users: int
@@ -71,7 +71,7 @@ class InteractionTable:
         return self._store.count(INTERACTIONS)
 
     def append(self, batches: Iterable[pa.RecordBatch]) -> AppendCounts:
-        """Add rows (`coldstart.ingest.interaction_file.SCHEMA`), each batch by one commit; equal rows stand once.
+        """Add rows (`coldstart.ingest.interaction_file.SCHEMA`), each batch by one commit; equal rows are stored once.
 
         Holds 12 bytes for every row of the table while it runs.
         """
@@ -96,7 +96,7 @@ class InteractionTable:
         return total
 
     def read(self, start: int | None = None, end: int | None = None, min_weight: float | None = None) -> Interactions:
-        """Rows with start <= time < end, in seconds, and at least that weight; names sorted, only of those rows."""
+        """Read rows with start <= time < end, in seconds, and at least that weight; names sorted."""
         users: list[pa.Array] = []
         items: list[pa.Array] = []
         times, weights = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
@@ -115,7 +115,7 @@ class InteractionTable:
         return Interactions(user_ids, item_ids, *columns)
 
     def digest(self, start: int | None = None, end: int | None = None) -> str:
-        """SHA-256 over the rows with start <= time < end, whatever their order and however they came here."""
+        """Compute SHA-256 over the rows with start <= time < end, whatever their order and their batches."""
         found = [np.empty(0, np.uint64)]
         for batch in self._batches(["row_key", "timestamp", "weight"]):
             kept = _within(batch, start, end)[1]
@@ -124,7 +124,7 @@ class InteractionTable:
         return sha256(np.sort(np.concatenate(found)).astype("<u8").tobytes()).hexdigest()
 
     def summary(self) -> InteractionSummary:
-        """Counts and times, from all rows."""
+        """Count rows, users and items, and find the first and last time."""
         users: list[pa.Array] = []
         items: list[pa.Array] = []
         rows, spans = 0, list[int]()
@@ -145,7 +145,7 @@ class InteractionTable:
         return InteractionSummary(rows, len(_names(users)), len(met), known, rejected, first, last)
 
     def in_catalogue(self, item_ids: pa.Array) -> pa.Array:
-        """Whether each item is one of the workspace's, bool [N]."""
+        """Tell whether each item is one of the workspace's, bool [N]."""
         if not self._store.has(ITEMS):
             return pa.array(np.zeros(len(item_ids), bool))
         return pc.is_in(item_ids, value_set=self._store.read(ITEMS, ["item_id"])["item_id"].combine_chunks())
@@ -153,11 +153,11 @@ class InteractionTable:
     # -- rows that were turned away
 
     def forget_rejected(self, file: Path) -> None:
-        """Remove what was turned away of a file before it is read again."""
+        """Remove the rejected rows of a file before it is read again."""
         self._store.drop(REJECTED, equals("file", str(file)))
 
     def reject(self, file: Path, rows: pa.Table) -> None:
-        """Keep rows that were turned away: `row`, `reason`, `detail`."""
+        """Store rejected rows: `row`, `reason`, `detail`."""
         if rows.num_rows:
             names = pa.array([str(file)] * rows.num_rows, pa.string())
             self._store.append(REJECTED, rows.add_column(0, "file", names).cast(_REJECTED_SCHEMA))
@@ -178,14 +178,14 @@ class InteractionTable:
 
 
 class _Known:
-    """Keys of the rows that are there, sorted, and their weights."""
+    """Keys of the stored rows, sorted, and their weights."""
 
     def __init__(self, keys: Keys, weights: NDArray[np.float32]) -> None:
         order = np.argsort(keys, kind="stable")  # of two sorted runs this is one merge
         self._keys, self._weights = keys[order], weights[order]
 
     def compare(self, keys: Keys, weights: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which are not there yet, and which are with another weight: bool [N] each."""
+        """Tell which rows are new, and which have another weight: bool [N] each."""
         if not len(self._keys):
             return np.ones(len(keys), bool), np.zeros(len(keys), bool)
         places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
@@ -202,7 +202,7 @@ class _Known:
 
 
 def row_keys(batch: pa.RecordBatch) -> Keys:
-    """64 bits of user, item, time and event of each row, int64 [N]; the same on every machine."""
+    """Hash user, item, time and event of each row to 64 bits, int64 [N]; the same on every machine."""
     key = np.zeros(batch.num_rows, np.uint64)
     for name in ("user_id", "item_id", "event"):
         coded = batch.column(name).dictionary_encode()
@@ -214,7 +214,7 @@ def row_keys(batch: pa.RecordBatch) -> Keys:
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A permutation of 64 bits in which every bit depends on all: splitmix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    """Permute 64 bits so that every bit depends on all: splitmix64 (Steele, Lea and Flood, OOPSLA 2014)."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -222,7 +222,7 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _within(batch: pa.RecordBatch, start: int | None, end: int | None) -> tuple[Keys, NDArray[np.bool_]]:
-    """Seconds of a batch's rows, and which lie between."""
+    """Return the seconds of a batch's rows, and which of them lie between."""
     seconds = batch.column("timestamp").cast(pa.int64()).to_numpy() // _SECOND
     kept = np.ones(len(seconds), bool)
     if start is not None:
@@ -233,7 +233,7 @@ def _within(batch: pa.RecordBatch, start: int | None, end: int | None) -> tuple[
 
 
 def _coded(chunks: Sequence[pa.Array]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-    """Names, sorted, and each row's place among them."""
+    """Sort names, and find each row's place among them."""
     if not chunks:
         return (), np.empty(0, np.int32)
     unified = pa.chunked_array(chunks).unify_dictionaries()
@@ -246,5 +246,5 @@ def _coded(chunks: Sequence[pa.Array]) -> tuple[tuple[str, ...], NDArray[np.int3
 
 
 def _names(chunks: Sequence[pa.Array]) -> pa.Array:
-    """All names, in no order."""
+    """Collect all names, in no order."""
     return pa.chunked_array(chunks).unify_dictionaries().chunk(0).dictionary if chunks else pa.array([], pa.string())

@@ -1,6 +1,6 @@
-"""The published catalog, as readers see it: one fixed version, its spaces, and the searches in it.
+"""Read the published catalog, one fixed version with its spaces and searches, and the table of publications.
 
-Publications: which versions of the catalog were shown to readers, with the figures they were shown with.
+A publication is a version of the catalog that readers see, with the figures of its indexes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BATCH = 256
 
 
 class Published:
-    """The catalog at its published version; nothing written later shows.
+    """Catalog at its published version; later writes do not show.
 
     Attributes:
         publication: its number, version, passports and index figures.
@@ -53,7 +53,7 @@ class Published:
         return self.publication.rows
 
     def keys(self) -> dict[str, str]:
-        """item_id -> the `index_key` it was written with."""
+        """Read item_id -> the `index_key` it was written with."""
         rows = self._table.search().select(["item_id", "index_key"]).limit(None).to_arrow()
         return dict(zip(rows["item_id"].to_pylist(), rows["index_key"].to_pylist(), strict=True))
 
@@ -65,7 +65,7 @@ class Published:
         exclude: Iterable[str] = (),
         copies: bool = False,
     ) -> str | None:
-        """One SQL condition out of the operator's `where`, a kind, and ids to leave out; None for no condition.
+        """Build one SQL condition from the operator's `where`, a kind, and ids to leave out; None for no condition.
 
         Args:
             copies: let items that are linked to an original be found beside it.
@@ -92,7 +92,7 @@ class Published:
         return known and self._table.count_rows(f"{COPY_OF} IS NOT NULL") > 0
 
     def copies(self, item_ids: Iterable[str]) -> dict[str, list[str]]:
-        """item_id -> the items that are linked to it as copies, for those that have any."""
+        """Read item_id -> the items that are linked to it as copies, for those that have any."""
         found: dict[str, list[str]] = {}
         wanted = sorted(set(item_ids))
         if wanted and self._has_copies:
@@ -102,7 +102,7 @@ class Published:
         return found
 
     def vector_search(self, space: str, queries: Vectors, top_k: int, *, where: str | None = None) -> pa.Table:
-        """The nearest items of each query, by cosine. Items without a vector in the space are never found.
+        """Find the nearest items of each query, by cosine. Items without a vector in the space are never found.
 
         With a condition, `top_k` items come back if so many meet it: where the index finds fewer, the search is
         exact.
@@ -131,7 +131,7 @@ class Published:
         return pa.concat_tables(parts)
 
     def text_search(self, text: str, top_k: int, *, where: str | None = None) -> pa.Table:
-        """The items whose text matches any word best (BM25). The text is words to look for, never a query language.
+        """Find the items whose text matches any word best (BM25). The text is plain words, never a query language.
 
         Returns:
             `item_id`, `_score` float32; by falling score, then item_id. Empty where no word is left to look for.
@@ -149,7 +149,7 @@ class Published:
         return found.sort_by([("_score", "descending"), ("item_id", "ascending")])
 
     def items(self, item_ids: Iterable[str], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """item_id -> the wanted columns, for the ids that the catalog has."""
+        """Read item_id -> the wanted columns, for the ids that the catalog has."""
         wanted = sorted(set(item_ids))
         if not wanted:
             return {}
@@ -157,25 +157,25 @@ class Published:
         return {row.pop("item_id"): row for row in query.limit(None).to_arrow().to_pylist()}
 
     def vectors(self, space: str, item_ids: Iterable[str]) -> dict[str, Vectors]:
-        """item_id -> its vector in the space, float32 `[D]`; ids that are unknown or have none are left out."""
+        """Read item_id -> its vector in the space, float32 `[D]`; leaves out ids that are unknown or have none."""
         self._dim(space)
         column = column_of(space)
         found = self.items(item_ids, [column])
         return {item_id: np.array(row[column], np.float32) for item_id, row in found.items() if row[column] is not None}
 
     def count(self, where: str | None = None) -> int:
-        """How many items meet an SQL condition, see `condition`."""
+        """Count the items that meet an SQL condition, see `condition`."""
         return int(self._table.count_rows(where))
 
     def blocks(self, columns: Sequence[str], *, where: str | None = None, rows: int = 8192) -> Iterator[pa.RecordBatch]:
-        """All items that meet a condition, in no promised order, `rows` or fewer at a time; never all in memory."""
+        """Read all items that meet a condition, in no fixed order, `rows` or fewer at a time; never all in memory."""
         query = self._table.search()
         if where:
             query = query.where(where)
         yield from query.select(["item_id", *columns]).limit(None).to_batches(batch_size=rows)
 
     def spread(self, columns: Sequence[str], rows: int, *, where: str | None = None) -> Iterator[pa.RecordBatch]:
-        """About `rows` items that meet a condition, taken at even distances over the whole catalog; see `blocks`."""
+        """Read about `rows` items that meet a condition, at even distances over the whole catalog; see `blocks`."""
         present, meeting = len(self), self.count(where)
         offsets = np.unique(np.linspace(0, present - 1, min(present, rows * present // max(1, meeting))).astype(int))
         ids = self._table.take_offsets(offsets.tolist()).select(["item_id"]).to_arrow()["item_id"].to_pylist()
@@ -223,7 +223,7 @@ def _check_top_k(top_k: int) -> None:
 
 @contextmanager
 def _explained(where: str | None, schema: pa.Schema) -> Iterator[None]:
-    """Turn what the store says about a faulty condition into one line."""
+    """Shorten the store's error about a faulty condition to one line."""
     try:
         yield
     except (ValueError, RuntimeError) as error:
@@ -253,7 +253,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Publication:
-    """One published version of the catalog.
+    """Published version of the catalog.
 
     Attributes:
         number: counts from 1; its tag is `pub-000001`.
@@ -277,14 +277,14 @@ class Publication:
 
 
 def read_publications(db: lancedb.DBConnection) -> list[Publication]:
-    """All that are kept, newest first."""
+    """Read all stored publications, newest first."""
     table = open_table(db, TABLE)
     rows = [] if table is None else table.to_arrow().sort_by([("number", "descending")]).to_pylist()
     return [_from_row(row) for row in rows]
 
 
 def record_publication(db: lancedb.DBConnection, publication: Publication) -> None:
-    """Keep a publication; one of the same number is replaced."""
+    """Store a publication; one of the same number is replaced."""
     row = {
         **{name: getattr(publication, name) for name in SCHEMA.names},
         "passports": json.dumps(dict(publication.passports)),
@@ -304,7 +304,7 @@ def forget_publications(db: lancedb.DBConnection, numbers: Iterable[int]) -> Non
 
 
 def open_table(db: lancedb.DBConnection, name: str) -> Any:
-    """The table at its newest version; None where it does not exist."""
+    """Open a table at its newest version; None where it does not exist."""
     try:
         return db.open_table(name)
     except ValueError as error:

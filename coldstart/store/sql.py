@@ -1,10 +1,10 @@
-"""The few SQL fragments the workspace builds; every value from outside passes through `quote`."""
+"""Build the few SQL fragments of the workspace; every value from outside passes through `quote`."""
 
 from collections.abc import Iterable
 
 
 def quote(text: str) -> str:
-    """A string literal of Lance's SQL: doubled quotes are the only escape it knows."""
+    """Quote a string literal of Lance's SQL: doubled quotes are its only escape."""
     return "'" + text.replace("'", "''") + "'"
 
 
