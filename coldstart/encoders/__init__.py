@@ -35,7 +35,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Passport:
-    """What made the vectors of a space. Two vectors may be compared if and only if their passports are equal.
+    """Passport of a space of vectors. Two vectors may be compared if and only if their passports are equal.
 
     Attributes:
         encoder: the encoder's name, without folders of one machine.
@@ -53,13 +53,13 @@ class Passport:
 
     @property
     def of_content(self) -> bool:
-        """Whether an encoder made them, so that a text or a picture can have such a vector too; vectors of a fit of
+        """True if an encoder made them, so that a text or a picture can have such a vector too; vectors of a fit of
         behaviour only items and users have."""
         return not self.encoder.startswith("behaviour:")
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits over all fields."""
+        """Digest of all fields, twelve hex digits."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
     def to_json(self) -> str:
@@ -71,7 +71,7 @@ class Passport:
 
 
 class Encoder(Protocol):
-    """One model behind batches. All vectors are float32 `[B, D]`, of length one, in the order of the input.
+    """Encoder of batches by one model. All vectors are float32 `[B, D]`, of length one, in the order of the input.
 
     Weights load on the first `encode_*` call of a modality. Running out of device memory surfaces as
     `torch.OutOfMemoryError`, after which a smaller batch may be tried.
@@ -89,40 +89,40 @@ class Encoder(Protocol):
     max_tokens: int | None
 
     def passport(self, modality: Modality) -> Passport:
-        """The space that `modality` maps into, found without loading weights. Aligned modalities share one."""
+        """Return the space that `modality` maps into, without loading weights. Aligned modalities share one."""
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """The true length of each text as a document, special tokens and any document prompt included,
+        """Count the tokens of each text as a document, special tokens and any document prompt included,
         before any cut.
         """
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of texts that are stored."""
+        """Encode texts that are stored."""
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of texts that ask."""
+        """Encode texts that are queries."""
 
     def encode_images(self, images: Sequence[Pixels]) -> Vectors:
-        """Vectors of pictures, each uint8 `[H, W, 3]` RGB as `image_transform` leaves it."""
+        """Encode pictures, each uint8 `[H, W, 3]` RGB as `image_transform` leaves it."""
 
     def encode_videos(self, videos: Sequence[Pixels]) -> Vectors:
-        """Vectors of whole videos, each uint8 `[T, H, W, 3]` RGB, frames in order of time and as
+        """Encode whole videos, each uint8 `[T, H, W, 3]` RGB, frames in order of time and as
         `image_transform` leaves them. Only for encoders with `video` among their modalities."""
 
 
 @runtime_checkable
 class HeadEncoder(Protocol):
-    """An encoder that puts heads on the vectors of others, and so can start from vectors that are stored."""
+    """Encoder that applies heads to vectors of others, and so can start from stored vectors."""
 
     def base(self, side: Literal["image", "text"]) -> Passport:
-        """Passport of the vectors that the head of one side takes."""
+        """Return the passport of the vectors that the head of one side takes."""
 
     def project(self, side: Literal["image", "text"], vectors: Vectors) -> Vectors:
-        """Unit vectors float32 `[N, base dim]` of that passport in the space of both sides: unit float32 `[N, D]`."""
+        """Map unit vectors float32 `[N, base dim]` of that passport into the common space: unit float32 `[N, D]`."""
 
 
 def known() -> list[str]:
-    """The module part of every encoder name, in alphabetical order."""
+    """List the prefix of every encoder name of this package, in alphabetical order."""
     modules = (module.name for module in pkgutil.iter_modules(__path__))
     return sorted(m.replace("_", "-") if m in _DASHED else m for m in modules if m[0] != "_")
 
@@ -139,7 +139,7 @@ def load(
     allow_random_weights: bool = False,
     **options: Any,
 ) -> Encoder:
-    """The encoder of that name; its weights stay on disk until they are needed.
+    """Build the encoder of a name; its weights stay on disk until they are needed.
 
     Args:
         name: `MODULE` or `MODULE:REST`.

@@ -1,6 +1,6 @@
-"""What was learnt on top of an open_clip model: LoRA, or its last blocks anew. A folder, without pickle.
+"""Read and apply adapters of open_clip models: LoRA, or retrained last blocks. A folder, without pickle.
 
-`adapter.json` says which model it belongs to. Beside it stand peft's `adapter_model.safetensors` and
+`adapter.json` names the model it belongs to. Beside it lie peft's `adapter_model.safetensors` and
 `adapter_config.json` (LoRA; Hu et al. 2022), or `blocks.safetensors` with the changed weights in full. Names of weights
 are those of the model with its self-attention fused (`_attention`), because then every weight that LoRA changes is an
 `nn.Linear`. peft's own form of `nn.MultiheadAttention` is not used: it adds its product to the weights before each
@@ -30,7 +30,7 @@ _FILES: dict[Kind, tuple[str, ...]] = {"lora": (LORA_WEIGHTS, LORA_CONFIG), "las
 
 @dataclass(frozen=True)
 class Base:
-    """The model under an adapter.
+    """Identity of the model under an adapter.
 
     Attributes:
         encoder: its name, without folders of one machine.
@@ -45,7 +45,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A folder with an adapter, found whole."""
+    """Adapter in a folder, with all its files."""
 
     folder: Path
     kind: Kind
@@ -53,12 +53,12 @@ class Adapter:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over the files that change vectors."""
+        """Compute the SHA-256 (hex) of the files that change vectors."""
         digests = [install.file_digest(self.folder / name) for name in _FILES[self.kind]]
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
     def check(self, base: Base, encoder: str) -> None:
-        """Raise `ColdstartError` where it belongs to another model."""
+        """Raise `ColdstartError` if it belongs to another model."""
         for part, what in (("config", "an architecture"), ("weights", "weights")):
             theirs, ours = getattr(self.base, part), getattr(base, part)
             if theirs != ours:
@@ -69,7 +69,7 @@ class Adapter:
                 )
 
     def apply(self, model: Any) -> Any:
-        """The model with the adapter merged into its weights.
+        """Merge the adapter into the weights of a model, and return it.
 
         Args:
             model: the open_clip model with fused self-attention, in float32.
@@ -86,7 +86,7 @@ class Adapter:
 
 
 def find_adapter(folder: Path) -> Adapter:
-    """Read an adapter's card and see that its files are there.
+    """Read an adapter's card and check that its files are present.
 
     Raises:
         ColdstartError: the folder holds no adapter.

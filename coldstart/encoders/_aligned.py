@@ -1,4 +1,4 @@
-"""Heads over frozen encoders: pictures and words in one space. What `align:…` and `starter-clip` are made of.
+"""Encode pictures and words into one space by heads over frozen encoders; the base of `align:…` and `starter-clip`.
 
 The encoders under the heads are found by their names; this module knows none of them.
 """
@@ -23,7 +23,7 @@ Side = Literal["image", "text"]
 
 
 class AlignedEncoder:
-    """See `Encoder`. Texts and pictures share one passport.
+    """Encoder with heads; see `Encoder`. Texts and pictures share one passport.
 
     Args:
         name: what to call it, here and in its passport.
@@ -73,11 +73,11 @@ class AlignedEncoder:
         return Passport(self.name, f"sha256:{self._weights}", f"heads over {image} and {text}", self._dim)
 
     def base(self, side: Side) -> Passport:
-        """Passport of the vectors that the head of one side takes."""
+        """Return the passport of the vectors that the head of one side takes."""
         return (self._image if side == "image" else self._text).passport(side)
 
     def project(self, side: Side, vectors: Vectors) -> Vectors:
-        """Vectors of the encoder under the head, unit rows `[N, base dim]`, in the space of both: float32 `[N, D]`."""
+        """Map unit vectors `[N, base dim]` of the encoder under the head into the common space: float32 `[N, D]`."""
         head: Head = getattr(self._aligned.heads, side)
         return head.project(vectors)
 

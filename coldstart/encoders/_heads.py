@@ -1,10 +1,8 @@
-"""Heads: small maps from the vectors of two frozen encoders into one space, and the folder that keeps them.
+"""Heads: small maps from the vectors of two frozen encoders into one space; their folder, and those a fit starts from.
 
 Every head is one formula, `W x + V s(U x + c) + b`, with `x` a vector of length one and `s` either GELU or softmax.
 With nothing hidden it is linear; with softmax, `U` and `c` a classifier and `V` the vectors of its classes' names, it
 is ConSE (Norouzi et al. 2014). Knows nothing of training, encoders or workspaces.
-
-The heads from which a fit starts.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ _ROWS = 8192  # vectors that go through a head at a time
 
 
 class Head(nn.Module):
-    """`W x + V s(U x + c) + b`: float32 `[B, inputs]` of length one to float32 `[B, outputs]`, of any length.
+    """Head `W x + V s(U x + c) + b`: float32 `[B, inputs]` of length one to float32 `[B, outputs]`, of any length.
 
     The names of its weights: `direct` is W, `inner` is U and c, `outer` is V, `bias` is b.
     """
@@ -59,7 +57,7 @@ class Head(nn.Module):
         return out
 
     def project(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Rows `[N, inputs]` of length one to rows of length one, float32 `[N, outputs]`; some thousands at a time."""
+        """Map unit rows `[N, inputs]` to unit rows, float32 `[N, outputs]`; some thousands at a time."""
         made = np.empty((len(vectors), self.shape.outputs), np.float32)
         with torch.inference_mode():
             for start in range(0, len(vectors), _ROWS):
@@ -69,7 +67,7 @@ class Head(nn.Module):
 
 
 class Heads(nn.Module):
-    """The heads of both sides, and how their cosines were scaled in training.
+    """Heads of both sides, and the scale of their cosines in training.
 
     Attributes:
         image, text: the heads; both end in the same number of outputs.
@@ -91,7 +89,7 @@ class Heads(nn.Module):
         return self.image.shape.outputs
 
     def digest(self) -> str:
-        """SHA-256 over names and weights, as hexadecimal digits."""
+        """Compute the SHA-256 of names and weights, as hexadecimal digits."""
         sha = sha256()
         for name, tensor in sorted(self.state_dict().items()):
             sha.update(f"{name} {tuple(tensor.shape)} ".encode())
@@ -101,7 +99,7 @@ class Heads(nn.Module):
 
 @dataclass(frozen=True)
 class AlignedHeads:
-    """Heads with the towers that they belong to: what a fit makes and an encoder reads.
+    """Heads with the towers that they belong to, as a fit writes and an encoder reads them.
 
     Attributes:
         towers: `image` and `text`.
@@ -144,7 +142,7 @@ PACKAGED = settings.PACKAGE / "weights" / "starter_clip"
 
 
 def starting_heads(asked: str, towers: Mapping[str, Tower], place: str) -> AlignedHeads | None:
-    """Heads over the towers, or None for random ones.
+    """Load the heads from which a fit starts; None for random ones.
 
     Args:
         asked: `random`; `same`: encoders that share a space already keep it at first; `starter-clip`, or a folder of
@@ -152,7 +150,7 @@ def starting_heads(asked: str, towers: Mapping[str, Tower], place: str) -> Align
         place: the setting, for messages.
 
     Raises:
-        ColdstartError: what is asked for belongs to other encoders.
+        ColdstartError: the requested heads belong to other encoders.
     """
     passports = {side: dict(towers[side].passport) for side in SIDES}
     one_space = passports["image"] == passports["text"]

@@ -1,4 +1,4 @@
-"""The file that says what heads look like and what they belong to: `heads.json`, read without torch."""
+"""Read `heads.json`, the shapes of heads and the encoders they belong to, without torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDES = ("image", "text")
 
 @dataclass(frozen=True)
 class HeadShape:
-    """What a head looks like: numbers in, out and hidden (0: linear), the function between, and whether `W` is there.
+    """Shape of a head: numbers in, out and hidden (0: linear), the function between, and whether it has `W`.
 
     Raises:
         ValueError: it has neither a hidden layer nor a direct way.
@@ -35,7 +35,7 @@ class HeadShape:
 
 @dataclass(frozen=True)
 class Tower:
-    """The frozen encoder under a head.
+    """Frozen encoder under a head.
 
     Attributes:
         encoder: its name, as `coldstart.encoders.load` takes it.
@@ -50,7 +50,7 @@ class Tower:
 
 @dataclass(frozen=True)
 class HeadsFile:
-    """What `heads.json` says: towers and head shapes of `image` and `text`, and what a person should know of them."""
+    """Contents of `heads.json`: towers and head shapes of `image` and `text`, and notes for people."""
 
     towers: Mapping[str, Tower]
     shapes: Mapping[str, HeadShape]
@@ -58,12 +58,12 @@ class HeadsFile:
 
     @property
     def dim(self) -> int:
-        """Numbers in a vector of the space."""
+        """Dimensions of the space."""
         return self.shapes["image"].outputs
 
 
 def read_heads_file(folder: Path) -> HeadsFile:
-    """The file in a folder of heads.
+    """Read the file in a folder of heads.
 
     Raises:
         ColdstartError: there is none, or it is of another version or shape.

@@ -1,18 +1,14 @@
-"""open_clip's transformers on a CPU with bfloat16 matrix units: the same products, with less between them.
+"""Run open_clip models faster on a CPU with bfloat16 matrix units; vectors stay the same.
 
-Weights are put into the layout of the matrix units once and not at every call; bias, activation and residual are added
-while a product's result is still in registers; a picture's bytes go into the first product as they are, its mean and
-deviation folded into that product's weights. The operators are those that torch's own compiler emits
-(`torch._inductor.fx_passes.mkldnn_fusion`) and are not public: where one is missing, nothing here is used.
+Weights are laid out for the matrix units once and not at every call; bias, activation and residual are added while a
+product's result is still in registers; a picture's bytes go into the first product as they are, its mean and deviation
+folded into that product's weights. The operators are those that torch's own compiler emits
+(`torch._inductor.fx_passes.mkldnn_fusion`) and are not public: if one is missing, nothing here is used.
 
-Faster forms of open_clip's transformer blocks; the vectors stay the same. `SelfAttention` can be trained as well.
-
-`torch.nn.MultiheadAttention` copies its weights through a batched product wherever its own fast path does not apply
-(with a mask, outside inference mode): on a CPU in bfloat16 that takes 2.5 times as long for short texts.
-
-Text towers of open_clip, run over no more columns than the longest text of a batch needs; the vectors stay the same.
-
-Only a tower whose vector does not depend on the padding can be cut: causal, and read at the end token.
+`SelfAttention`, which can be trained as well, replaces `torch.nn.MultiheadAttention`: that copies its weights through a
+batched product wherever its own fast path does not apply (with a mask, outside inference mode), which in bfloat16 takes
+2.5 times as long for short texts. Text towers run over no more columns than the longest text of a batch needs; only a
+tower whose vector does not depend on the padding can be cut: causal, and read at the end token.
 """
 
 from __future__ import annotations
@@ -33,7 +29,7 @@ _QUICK = 1.702
 
 
 def usable(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this machine and this torch have what the module needs."""
+    """Tell whether this machine and this torch have what the module needs."""
     if device.type != "cpu" or dtype != torch.bfloat16:
         return False
     try:
@@ -45,7 +41,7 @@ def usable(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 class Packed(nn.Module):
-    """A linear layer of bfloat16 weights, and what follows it, for inference.
+    """Linear layer of bfloat16 weights with its activation, for inference.
 
     Args:
         weight: [out, in]; not kept.
@@ -69,7 +65,7 @@ class Packed(nn.Module):
 
 
 class Patches(nn.Module):
-    """The convolution that cuts a picture into patches, over bytes.
+    """Convolution that cuts a picture into patches, over bytes.
 
     Args:
         weight: of the convolution, float32 [D, 3, P, P], whose stride is its size.
@@ -96,7 +92,7 @@ class Patches(nn.Module):
 
 
 class Block(nn.Module):
-    """open_clip's `ResidualAttentionBlock` with fused self-attention; the same in and out."""
+    """Form of open_clip's `ResidualAttentionBlock` with fused self-attention; the same in and out."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -124,12 +120,12 @@ class Block(nn.Module):
         return _add(x, self.ls_2, self.c_proj, self.c_fc(self.ln_2(x)))
 
     def get_weight_dtype(self) -> torch.dtype:
-        """open_clip asks its first block what to cast to."""
+        """Return the type to which open_clip casts, which it reads from its first block."""
         return torch.bfloat16
 
 
 def _add(x: Tensor, scale: nn.Module, product: Packed, rows: Tensor) -> Tensor:
-    """x and the product, in one pass where nothing scales the product first."""
+    """Add x and the product, in one pass if nothing scales the product first."""
     result: Tensor = product(rows, x) if isinstance(scale, nn.Identity) else x + scale(product(rows))
     return result
 
@@ -145,13 +141,13 @@ def fuse_blocks(model: nn.Module, quick_gelu: type[nn.Module], blocks: type[nn.M
 
 
 def _fits(block: Any, quick_gelu: type[nn.Module]) -> bool:
-    """Whether `Block` computes what this block does."""
+    """Tell whether `Block` computes what this block does."""
     exact = isinstance(block.mlp[1], nn.GELU) and block.mlp[1].approximate == "none"
     return isinstance(block.attn, SelfAttention) and (exact or isinstance(block.mlp[1], quick_gelu))
 
 
 class SelfAttention(nn.Module):
-    """The weights of a batch-first `nn.MultiheadAttention`: one product for query, key and value, fused attention.
+    """Self-attention with the weights of a batch-first `nn.MultiheadAttention`: one product for query, key and value.
 
     The joint projection is an `nn.Linear` of its own, `in_proj`, so that LoRA can be put around it.
     """
@@ -168,7 +164,7 @@ class SelfAttention(nn.Module):
     ) -> tuple[Tensor, None]:
         """`query` [B, Q, D] attends to `key` [B, L, D], which is `value` too and mostly `query` as well. `attn_mask`
         is added: [Q, L] or [B * heads, Q, L]."""
-        batch, asked, width = query.shape
+        batch, queries, width = query.shape
         if query is key:
             q, k, v = self._split(self.in_proj(query), 3)
         else:
@@ -176,21 +172,21 @@ class SelfAttention(nn.Module):
             (q,) = self._split(F.linear(query, weight[:width], bias[:width]), 1)
             k, v = self._split(F.linear(key, weight[width:], bias[width:]), 2)
         if attn_mask is not None and attn_mask.dim() == 3:
-            attn_mask = attn_mask.view(batch, self.heads, asked, -1)
+            attn_mask = attn_mask.view(batch, self.heads, queries, -1)
         if attn_mask is not None:
             attn_mask = attn_mask.to(q.dtype)  # autocast narrows the products, not the mask
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
-        return self.out_proj(mixed.transpose(1, 2).reshape(batch, asked, width)), None
+        return self.out_proj(mixed.transpose(1, 2).reshape(batch, queries, width)), None
 
     def _split(self, joint: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """`parts` projections side by side [B, L, parts * D] as that many [B, heads, L, D / heads]."""
+        """Split `parts` projections side by side [B, L, parts * D] into that many [B, heads, L, D / heads]."""
         batch, length, width = joint.shape
         split = joint.view(batch, length, parts, self.heads, width // parts // self.heads)
         return split.permute(2, 0, 3, 1, 4).unbind()
 
 
 class FirstTokenBlock(nn.Module):
-    """A last block of which only the first token is read: the others are attended to and not computed further."""
+    """Last block of which only the first token is read: the others are attended to and not computed further."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -227,7 +223,7 @@ def read_first_token_only(vision: Any) -> None:
 
 
 def cuttable_text_tower(model: Any) -> Any | None:
-    """The text tower of an open_clip model if it can be cut, else None."""
+    """Return the text tower of an open_clip model if it can be cut, else None."""
     tower = getattr(model, "text", model)
     if not isinstance(tower, open_clip.CLIP | open_clip.transformer.TextTransformer):
         return None
@@ -237,7 +233,7 @@ def cuttable_text_tower(model: Any) -> Any | None:
 
 
 def token_lengths(model: Any, tokens: torch.Tensor) -> list[int]:
-    """How many columns of `tokens` [B, L] each text needs: up to its end token, or all."""
+    """Count the columns of `tokens` [B, L] that each text needs: up to its end token, or all."""
     if cuttable_text_tower(model) is None:
         return [tokens.shape[1]] * len(tokens)
     ends: list[int] = (tokens.argmax(dim=1) + 1).tolist()  # the end token has the highest id
@@ -245,7 +241,7 @@ def token_lengths(model: Any, tokens: torch.Tensor) -> list[int]:
 
 
 def encode_text(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """Text features [B, D], of any length, of tokens [B, L]; if it can be cut, L may be less than the context."""
+    """Compute text features [B, D], of any norm, of tokens [B, L]; if it can be cut, L may be less than the context."""
     tower, length = cuttable_text_tower(model), tokens.shape[1]
     if tower is None or length == len(tower.positional_embedding):
         features: torch.Tensor = model.encode_text(tokens)

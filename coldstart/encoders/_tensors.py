@@ -1,9 +1,8 @@
-"""What the torch encoders share: pixels onto the device, texts grouped by length, vectors back.
+"""Move pixels to the device, encode texts in groups of like length, and bring unit vectors back; for torch encoders.
 
-Memory that a process keeps between batches, so that it is not asked for page by page anew at every layer.
-
-glibc gives large blocks back to the system as soon as they are free. On a CPU a model's activations are such blocks,
-and the pages that the next layer then touches for the first time cost more than all that is not a matrix product.
+`keep_freed_memory` keeps memory between batches: glibc gives large blocks back to the system as soon as they are free.
+On a CPU a model's activations are such blocks, and the pages that the next layer then touches for the first time cost
+more than all that is not a matrix product.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Stats = tuple[float, float, float]
 
 
 def describe_transform(transform: ImageTransform | None) -> str:
-    """One line for a passport; it changes if and only if the pixels that an encoder is handed do."""
+    """Describe a transform in one line for a passport; it changes if and only if the pixels for an encoder do."""
     if transform is None:
         return "no pictures"
     height, width = transform.size
@@ -39,7 +38,7 @@ def describe_transform(transform: ImageTransform | None) -> str:
 def to_pixel_values(
     images: Sequence[Pixels], mean: Stats, std: Stats, device: torch.device, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Pictures of one size, uint8 `[H, W, 3]` RGB, as normalised `pixel_values` `[B, 3, H, W]` on the device.
+    """Normalise pictures of one size, uint8 `[H, W, 3]` RGB, to `pixel_values` `[B, 3, H, W]` on the device.
 
     The bytes are copied as uint8, a quarter of float32, and normalised in float32 on the device. The result
     is laid out channels-last, the order in which the pictures came, so no transpose is paid for.
@@ -56,7 +55,7 @@ def to_pixel_values(
 
 
 def to_unit_vectors(rows: torch.Tensor) -> Vectors:
-    """`[B, D]` of any float type on any device, as float32 rows of length one in memory."""
+    """Convert `[B, D]` of any float type on any device to float32 rows of length one in memory."""
     import torch
 
     vectors: Vectors = torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
@@ -103,7 +102,7 @@ _LARGEST_BYTES = 256 << 20
 
 @cache
 def keep_freed_memory() -> bool:
-    """Let this process keep up to 512 MiB of freed memory, in blocks of up to 256 MiB, from here on; once a process.
+    """Keep up to 512 MiB of freed memory in this process, in blocks of up to 256 MiB, from here on; once a process.
 
     Returns:
         Whether its C library is one that can be told so: glibc. Elsewhere nothing changes.

@@ -1,6 +1,6 @@
 """`align:FOLDER`: two encoders and the heads that a fit has put on them, so that pictures and words share a space.
 
-In a pipeline `align:NAME` stands for what its fit stage of that name made last.
+In a pipeline `align:NAME` is the newest result of its fit stage of that name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from coldstart.errors import ColdstartError
 def build(
     rest: str, *, device: str, dtype: str, allow_random_weights: bool, label: str | None = None
 ) -> AlignedEncoder:
-    """The encoder in a folder.
+    """Build the encoder of a folder.
 
     Args:
         rest: the folder.

@@ -24,7 +24,7 @@ GRID = 4  # cells a side
 
 
 class Fake:
-    """See the module. `calls` counts the batches of each method, `items` their rows."""
+    """Encoder for tests; see the module. `calls` counts the batches of each method, `items` their rows."""
 
     modalities: frozenset[Modality] = frozenset({"text", "image"})
     image_transform = ImageTransform(size=(32, 32), resize="squash", interpolation="bilinear")
@@ -78,13 +78,13 @@ def _words(text: str) -> list[str]:
 
 @lru_cache(maxsize=65536)
 def _direction(word: str, dim: int) -> Vectors:
-    """The fixed random direction of a word, float32 `[dim]`."""
+    """Compute the fixed random direction of a word, float32 `[dim]`."""
     seed = int.from_bytes(hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()[:8], "little")
     return np.random.default_rng(seed).standard_normal(dim, dtype=np.float32)
 
 
 def build(rest: str, *, device: str, dtype: str, allow_random_weights: bool) -> Fake:
-    """`rest` is the number of dimensions, 32 where empty. Device and dtype have no effect."""
+    """Build the encoder; `rest` is the number of dimensions, 32 where empty. Device and dtype have no effect."""
     if rest and not (rest.isdecimal() and int(rest) > 0):
         raise ColdstartError(f"encoder 'fake:{rest}': {rest!r} is no number of dimensions; write fake:64")
     return Fake(int(rest or 32))

@@ -3,8 +3,8 @@
 `open_clip:ARCH/TAG` takes weights from the hub cache or the hub, `open_clip:ARCH/FILE` a local checkpoint,
 `open_clip:local-dir:FOLDER` a folder with `open_clip_config.json`, and `open_clip:hf-hub:ORGANISATION/NAME`
 such a folder from the hub. `open_clip:ARCH` alone has no weights and is refused unless random ones are
-allowed. Text becomes vectors the same way as a query and as a document. The option `adapter` names a folder of what was
-learnt on top of the model; its space is not that of the model alone.
+allowed. Text becomes vectors the same way as a query and as a document. The option `adapter` names a folder that was
+fitted on top of the model; its space is not that of the model alone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ TOKENIZER_FILES = ("*token*", "*.model", "vocab.*", "merges.txt", "config.json")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from, all of it on this machine.
+    """Source of a model, all of it on this machine.
 
     Attributes:
         name: for the passport; no folders of this machine in it.
@@ -63,7 +63,7 @@ class Source:
 
 
 class OpenClip:
-    """See the module and `Encoder`."""
+    """Encoder by open_clip; see the module and `Encoder`."""
 
     modalities: frozenset[Modality] = frozenset({"text", "image"})
 
@@ -90,7 +90,7 @@ class OpenClip:
 
     @property
     def base(self) -> Base:
-        """The model as published, under any adapter."""
+        """Return the identity of the model as published, under any adapter."""
         return base_of(self._source)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -137,12 +137,12 @@ class OpenClip:
         raise TypeError(f"{self.name} takes no video")
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
-        """int64 [B, max_tokens], padded or cut."""
+        """Tokenize texts to int64 [B, max_tokens], padded or cut."""
         tokens: torch.Tensor = self._tokenizer(list(texts))
         return tokens
 
     def pixel_values(self, images: Sequence[Pixels], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-        """What the image tower reads, [B, 3, H, W], of pictures as `image_transform` leaves them."""
+        """Compute the input of the image tower, [B, 3, H, W], from pictures as `image_transform` leaves them."""
         return to_pixel_values(self._padded(images), self._mean, self._std, device, dtype)
 
     def _padded(self, images: Sequence[Pixels]) -> Sequence[Pixels]:
@@ -184,7 +184,7 @@ class OpenClip:
 
     @cached_property
     def _models(self) -> tuple[Any, bool]:
-        """The model as this machine runs it best, and whether its image tower reads bytes instead of `pixel_values`."""
+        """Load the model as this machine runs it best; True if its image tower reads bytes, not `pixel_values`."""
         from open_clip import transformer
 
         from coldstart.encoders import _open_clip_speed
@@ -204,7 +204,7 @@ class OpenClip:
         return model.to(self.device, self.dtype), reads_bytes
 
     def open_model(self) -> Any:
-        """A fresh copy of open_clip's model that can be trained: float32, in memory, self-attention fused, any adapter
+        """Load a fresh copy of open_clip's model for training: float32, in memory, self-attention fused, any adapter
         merged."""
         import open_clip
         import torch
@@ -238,7 +238,7 @@ def build(
     """Find the model's files.
 
     Args:
-        adapter: folder of what was learnt on top of this very model (`coldstart.align.towers.job`).
+        adapter: folder of an adapter fitted on top of this very model (`coldstart.align.towers.job`).
 
     Raises:
         ColdstartError: there are none, or the adapter belongs to another model.
@@ -255,14 +255,14 @@ def build(
     else:
         arch, _, weights = rest.partition("/")
         source = _from_architecture(name, arch, weights, allow_random_weights)
-    learnt = find_adapter(Path(adapter)) if adapter is not None else None
-    if learnt:
-        learnt.check(base_of(source), name)
-    return OpenClip(name, source, device, dtype, learnt)
+    fitted = find_adapter(Path(adapter)) if adapter is not None else None
+    if fitted:
+        fitted.check(base_of(source), name)
+    return OpenClip(name, source, device, dtype, fitted)
 
 
 def base_of(source: Source) -> Base:
-    """How a source is told from others, its weights read for their digest."""
+    """Identify a source by its name and the digest of its weights."""
     weights = f"sha256:{install.file_digest(source.checkpoint)}" if source.checkpoint else f"random:{SEED}"
     config = hashlib.sha256(json.dumps(source.config, sort_keys=True).encode()).hexdigest()[:12]
     return Base(source.name, config, weights)
@@ -318,7 +318,7 @@ _USUAL_FILES = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
 
 
 def _preprocess(stated: dict[str, Any]) -> dict[str, Any]:
-    """open_clip's defaults, overridden by what a tag or a folder states."""
+    """Combine open_clip's defaults with what a tag or a folder states."""
     import open_clip
 
     defaults = asdict(open_clip.transform.PreprocessCfg())
@@ -329,7 +329,7 @@ def _preprocess(stated: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pad(image: Pixels, size: tuple[int, int], fill: int) -> Pixels:
-    """The picture in the middle of a plain canvas of `size` (height, width)."""
+    """Put the picture in the middle of a plain canvas of `size` (height, width)."""
     canvas = np.full((*size, 3), fill, dtype=np.uint8)
     top, left = (size[0] - image.shape[0]) // 2, (size[1] - image.shape[1]) // 2
     canvas[top : top + image.shape[0], left : left + image.shape[1]] = image

@@ -40,7 +40,7 @@ _RESAMPLE: dict[int, Literal["bicubic", "bilinear", "nearest"]] = {0: "nearest",
 
 
 class SentenceTransformers:
-    """See the module and `Encoder`."""
+    """Encoder by sentence-transformers; see the module and `Encoder`."""
 
     def __init__(
         self, name: str, label: str, folder: Path, device: str, dtype: str, max_side: int, **settings: Any
@@ -177,7 +177,7 @@ def build(
 
 
 def _load(name: str, folder: Path, *, weights: bool, **settings: Any) -> SentenceTransformer:
-    """The library's model on the CPU, or only its outline: the same object with a transformer that holds no weights."""
+    """Load the library's model on the CPU, or only its outline: the same object without weights."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import transformer
     from transformers.utils import logging as transformers_logging
@@ -233,7 +233,7 @@ def _no_missing_weights(name: str) -> Iterator[None]:
 
 
 def _max_tokens(model: SentenceTransformer) -> int | None:
-    """The least that the tokenizer and the text tower's positions allow; None where neither has a limit."""
+    """Return the least that the tokenizer and the text tower's positions allow; None if neither has a limit."""
     limits = [model.max_seq_length]
     if model.config is not None:
         limits.append(getattr(model.config.get_text_config(), "max_position_embeddings", None))
@@ -242,7 +242,7 @@ def _max_tokens(model: SentenceTransformer) -> int | None:
 
 
 def _transform(processor: Any, max_side: int) -> ImageTransform:
-    """What the model's processor does to the size of a picture, done early so that small arrays travel to the model.
+    """Build the transform that the model's processor applies to sizes, done early so that small arrays are sent.
 
     Where the processor brings pictures to one fixed size, this is that size and the processor has nothing left to do;
     else pictures keep their aspect and the processor decides.

@@ -2,8 +2,8 @@
 
 Text: all-MiniLM-L6-v2, 384-d, mean of the token vectors. Pictures: the 1280 pooled ImageNet features; or, as
 `starter:levels`, these beside the mean and the deviation of every channel after each of the network's seven stages,
-which keep colour and texture that the last layer has thrown away. Levels are for fits to learn from: as they come, the
-early ones drown what a picture is of. The two spaces know nothing of each other, so their passports differ. Text
+which keep colour and texture that the last layer has lost. Levels are inputs for fits: used as they are, the
+early ones outweigh what a picture shows. The two spaces are unrelated, so their passports differ. Text
 becomes vectors the same way as a query and as a document.
 """
 
@@ -45,7 +45,7 @@ HALF = (0.5, 0.5, 0.5)
 
 
 class Starter:
-    """See the module and `Encoder`."""
+    """Encoder of the starter set; see the module and `Encoder`."""
 
     modalities: frozenset[Modality] = frozenset({"text", "image"})
     image_transform = ImageTransform((260, 260), "shortest", "bicubic", crop_pct=0.89)  # as timm states it
@@ -111,7 +111,7 @@ class Starter:
             return to_unit_vectors(late(early(pixel_values).to(self.dtype)))
 
     def grid_features(self, images: Sequence[Pixels]) -> NDArray[np.float16]:
-        """What a language model can be shown of pictures: where things are, and what the early stages saw.
+        """Compute features of pictures for a language model: a grid of the last map, and vectors of the early stages.
 
         Returns:
             float16 `[B, GRID_DIM]`: the last layer's 1280 features in each of the cells, as they come, then the vector
@@ -130,11 +130,11 @@ class Starter:
             return features
 
     def _all_levels(self, values: torch.Tensor) -> torch.Tensor:
-        """Pooled features `[B, 1280]` of length one, and those of every level, together of length one as well."""
+        """Compute pooled features `[B, 1280]` of length one, and those of every level, together of length one too."""
         return self._last_and_levels(values)[1]
 
     def _last_and_levels(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The last map `[B, 1280, H, W]`, and the vector of all levels `[B, LEVELS_DIM]`."""
+        """Compute the last map `[B, 1280, H, W]`, and the vector of all levels `[B, LEVELS_DIM]`."""
         import torch
         from torch.nn.functional import normalize
 
@@ -171,7 +171,7 @@ class Starter:
         return AutoTokenizer.from_pretrained(install.starter_folder("text"), local_files_only=True)
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text with its special tokens, uncut."""
+        """Tokenize each text with its special tokens, uncut."""
         if not texts:
             return []
         ids: list[list[int]] = self._tokenizer(list(texts), verbose=False)["input_ids"]
@@ -192,7 +192,7 @@ class Starter:
 
     @cached_property
     def _image_model(self) -> tuple[torch.nn.Sequential, torch.nn.Sequential]:
-        """The network in two parts. The first, a fifth of its work, stays in float32: there bfloat16 costs accuracy
+        """Load the network in two parts. The first, a fifth of the work, is in float32: there bfloat16 costs accuracy
         (cosine to float32 down to 0.9974 without this, 0.9995 with it)."""
         import timm
         import torch

@@ -1,6 +1,6 @@
 """`starter-clip`: the starter's two encoders in one space, by heads that ship with the package.
 
-What the heads were trained on, and how well they do on what they never saw: `weights/starter_clip/MODEL_CARD.md`.
+Training data of the heads, and how well they do on data they never saw: `weights/starter_clip/MODEL_CARD.md`.
 """
 
 from __future__ import annotations

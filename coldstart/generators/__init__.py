@@ -1,4 +1,4 @@
-"""Generators: a batch of prompts, with pictures perhaps, in; as many texts out. A new generator is one new file here.
+"""Generators: a batch of prompts, optionally with pictures, in; as many texts out. A new generator is one new file.
 
 A name is `MODULE` or `MODULE:REST`, such as `starter`, `hf:NAME_OR_PATH` or `openai:MODEL@URL`; `-` in the module
 part reads as `_`. The file has one function, `build(rest, *, device, dtype, adapter, **options)`. Importing this
@@ -34,7 +34,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Request:
-    """One text to write.
+    """Request for one text.
 
     Attributes:
         prompt: the user's message, item text in it fenced as data.
@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen; temperature 0 takes the likeliest, whatever the seed."""
+    """Settings of sampling; temperature 0 takes the likeliest token, whatever the seed."""
 
     max_new_tokens: int = 128
     temperature: float = 0.0
@@ -61,7 +61,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Generation:
-    """What was written.
+    """Text that was generated.
 
     Attributes:
         finish: `stop` where the model ended by itself, `length` where it was cut at `max_new_tokens`.
@@ -76,7 +76,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class GeneratorPassport:
-    """What changes the texts of a generator, besides prompt and sampling.
+    """Passport of a generator: what changes its texts, besides prompt and sampling.
 
     Attributes:
         model: its name, without folders of one machine.
@@ -96,7 +96,7 @@ class GeneratorPassport:
 
 
 class Generator(Protocol):
-    """One model behind batches.
+    """Generator of texts by one model, in batches.
 
     Weights load on the first `generate`. Memory is the generator's own affair: it sorts what it gets by length, works
     in batches that fit, halves them on `torch.OutOfMemoryError`, and lets that through only for a single request.
@@ -112,13 +112,13 @@ class Generator(Protocol):
     context_tokens: int | None
 
     def passport(self) -> GeneratorPassport:
-        """What made the texts, found without loading weights."""
+        """Return what makes the texts, without loading weights."""
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text by itself, no chat template around it."""
+        """Count the tokens of each text by itself, without a chat template."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation | Reject]:
-        """As many results, in the order of the requests. A request that cannot be answered (too long for the context,
+        """Generate a result for each request, in their order. One that cannot be answered (too long for the context,
         refused by the endpoint) is a `Reject` in its place; a fault of the set-up is raised.
 
         Raises:
@@ -127,7 +127,7 @@ class Generator(Protocol):
 
 
 def known() -> list[str]:
-    """The module part of every generator name, in alphabetical order."""
+    """List the prefix of every generator name of this package, in alphabetical order."""
     modules = (module.name for module in pkgutil.iter_modules(__path__))
     return sorted(name.replace("_", "-") for name in modules if name[0] != "_")
 
@@ -140,7 +140,7 @@ def load(
     adapter: Path | None = None,
     **options: Any,
 ) -> Generator:
-    """The generator of that name; its weights stay on disk until they are needed.
+    """Build the generator of a name; its weights stay on disk until they are needed.
 
     Args:
         name: `MODULE` or `MODULE:REST`.

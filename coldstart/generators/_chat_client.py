@@ -1,20 +1,13 @@
-"""The chat completions protocol as plain data: what is sent for one request, and what an answer says.
+"""Client of one chat completions endpoint: request bodies and answers, connection and key, rate limits and back-off.
 
-Endpoints that speak it differ: some bind text to a JSON schema, some to any JSON object, some to nothing; some do not
-know a parameter. A `Dialect` is one way to ask, `milder` the next one to try after an error 400. Sends nothing.
+Endpoints differ: some bind text to a JSON schema, some to any JSON object, some to nothing; some do not know a
+parameter. A `Dialect` is one form of request, `fallback_dialect` the next one to try after an error 400.
+The key is read from the environment for each request, goes into the `Authorization` header alone, and is removed from
+error texts. Redirects are not followed. Proxies of the environment are used for other hosts, never for this machine.
+Limits are safe to use from several threads and never sleep themselves.
 
 Sources: the OpenAI API reference for chat completions; llama-cpp-python's server, which takes a schema beside
 `json_object` alone; and vLLM's server.
-
-One chat endpoint over http(s): its address, its key, and what its errors mean for whoever set it up.
-
-The key is read from the environment for each request, goes into the `Authorization` header alone, and is struck out of
-whatever the endpoint says. Redirects are not followed. Proxies of the environment stand between here and other hosts,
-never between here and this machine.
-
-When to send to an endpoint: its rate limits, how long to wait after a fault, and when to give it up.
-
-Safe to use from several threads. Sends nothing and sleeps never.
 """
 
 from __future__ import annotations
@@ -63,7 +56,7 @@ _FILTERED = ("content_filter", "content_policy_violation")
 
 @dataclass(frozen=True)
 class Dialect:
-    """One way to ask.
+    """Form of a request that an endpoint takes.
 
     Attributes:
         form: place in `FORMATS`.
@@ -77,16 +70,16 @@ class Dialect:
 
 
 def request_body(model: str, request: Request, sampling: Sampling, dialect: Dialect) -> dict[str, Any]:
-    """The JSON body of one request.
+    """Build the JSON body of one request.
 
-    Where the endpoint does not get the schema by itself, it is told in the system message. Elsewhere the messages stay
+    If the endpoint does not get the schema by itself, the system message states it. Otherwise the messages stay
     as they are, since a model may have been tuned on them.
     """
     form = FORMATS[dialect.form]
     system = request.system
     if request.schema is not None and form in ("json_object", "text"):
-        told = f"Answer with one JSON object that this JSON schema allows: {json.dumps(request.schema)}"
-        system = f"{system}\n{told}" if system else told
+        stated = f"Answer with one JSON object that this JSON schema allows: {json.dumps(request.schema)}"
+        system = f"{system}\n{stated}" if system else stated
     content: Any = request.prompt
     if request.images:
         pictures = [{"type": "image_url", "image_url": {"url": data_url(pixels)}} for pixels in request.images]
@@ -113,14 +106,14 @@ def _response_format(form: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_url(pixels: Pixels) -> str:
-    """uint8 [H, W, 3] RGB as the data URL of a JPEG."""
+    """Encode uint8 [H, W, 3] RGB as the data URL of a JPEG."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=JPEG_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 def fallback_dialect(dialect: Dialect, words: str, *, bound: bool) -> Dialect | None:
-    """The next way to ask after an error 400 (or 422); None where there is none.
+    """Choose the next form of request after an error 400 (or 422); None if there is none.
 
     Args:
         words: what the endpoint says of the error.
@@ -137,7 +130,7 @@ def fallback_dialect(dialect: Dialect, words: str, *, bound: bool) -> Dialect | 
 
 
 def looks_bound(written: Generation | Reject, schema: Mapping[str, Any] | None) -> bool:
-    """Whether an answer looks bound: a JSON object with what the schema requires, or one that was cut or refused."""
+    """Tell whether an answer looks bound: a JSON object with the required fields, or one that was cut or refused."""
     if schema is None or isinstance(written, Reject) or written.finish == "length":
         return True
     try:
@@ -148,7 +141,7 @@ def looks_bound(written: Generation | Reject, schema: Mapping[str, Any] | None) 
 
 
 def error_text(text: str) -> str:
-    """What an error body says, on one line of printable characters.
+    """Extract the message of an error body, on one line of printable characters.
 
     The message and code where it is in OpenAI's form or FastAPI's, else its beginning.
     """
@@ -167,14 +160,14 @@ def error_text(text: str) -> str:
 
 
 def item_reject(words: str) -> Reject | None:
-    """The verdict on the item, where an error 400 is about its text or pictures."""
+    """Return the verdict on the item, if an error 400 is about its text or pictures."""
     if any(code in words for code in _FILTERED):
         return Reject("refused", words)
     return Reject("prompt_too_long", words) if TOO_LONG.search(words) else None
 
 
 def parse_answer(answer: Any, estimate: tuple[int, int]) -> Generation | Reject:
-    """What an answer says.
+    """Parse an answer.
 
     Args:
         answer: the parsed JSON.
@@ -209,11 +202,11 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Endpoint:
-    """One model at one address.
+    """Endpoint of one model at one address.
 
     Args:
         name: the generator's, for messages.
-        model, url: as `parse` gives them.
+        model, url: as `parse_name` gives them.
         key_env: environment variable with the key; none is sent where it is not set.
         timeout_s: how long one answer may take.
     """
@@ -223,11 +216,11 @@ class Endpoint:
         self._timeout = httpx.Timeout(timeout_s, connect=CONNECT_S)
 
     def client(self) -> httpx.Client:
-        """Connections to it, for any number of threads; to be closed."""
+        """Open connections to it, for any number of threads; to be closed."""
         return httpx.Client(timeout=self._timeout, trust_env=httpx.URL(self.url).host not in _LOOPBACK)
 
     def post(self, client: httpx.Client, body: Mapping[str, Any]) -> httpx.Response | str:
-        """The response, whatever its status; or what kept it from coming, for a person.
+        """Send a body and return the response, whatever its status; or a text on why none came.
 
         Raises:
             ColdstartError: the key cannot stand in a header.
@@ -240,7 +233,7 @@ class Endpoint:
             return self.redacted_line(f"{type(error).__name__} {error}")
 
     def error_line(self, response: httpx.Response | str) -> str:
-        """Status and message of an error; nothing of an answer."""
+        """Write status and message of an error; "" for an answer."""
         if isinstance(response, str):
             return response
         if response.status_code == 200:
@@ -248,14 +241,14 @@ class Endpoint:
         return f"HTTP status {response.status_code} {self.redacted_line(response.text)}".strip()
 
     def redacted_line(self, text: str) -> str:
-        """What an endpoint says, on one short line; some repeat the key that they do not know."""
+        """Write an endpoint's text on one short line, without the key, which some endpoints repeat."""
         key = self._key()
         return error_text(text.replace(key, "***") if key else text)
 
     def settings_fault(self, response: httpx.Response) -> ColdstartError:
-        """What to do about an error that no waiting mends."""
-        status, said = response.status_code, self.error_line(response)
-        place = f"generator {self.name!r}: {self.url} answers {said}"
+        """Build the error for a fault of the set-up, which no waiting repairs, with the next step."""
+        status, text = response.status_code, self.error_line(response)
+        place = f"generator {self.name!r}: {self.url} answers {text}"
         if status in (401, 403) and self._key():
             next_step = f"put the right key into {self._key_env}, or name its variable by key_env"
         elif status in (401, 403):
@@ -277,7 +270,7 @@ class Endpoint:
 
 
 def parse_name(name: str, rest: str, key_env: str) -> tuple[str, str]:
-    """(model, base URL) of `MODEL@BASE_URL`.
+    """Parse (model, base URL) from `MODEL@BASE_URL`.
 
     Raises:
         ColdstartError: no model, no http(s) URL, or more in it than host and path.
@@ -310,7 +303,7 @@ Clock = Callable[[], float]
 
 
 class RateLimiter:
-    """Turns of requests, evenly spaced so that no minute has more than its limits.
+    """Rate limiter that spaces requests evenly, so that no minute has more than its limits.
 
     Args:
         requests_per_minute, tokens_per_minute: None: no limit. Tokens are counted before they are written: prompt and
@@ -327,7 +320,7 @@ class RateLimiter:
         self._request_at = self._token_at = self._open_at = 0.0
 
     def reserve(self, tokens: int) -> float:
-        """Seconds to wait before sending a request of so many tokens; its place is taken."""
+        """Reserve the next place for a request of so many tokens, and return the seconds to wait for it."""
         with self._lock:
             now = self._clock()
             at = max(now, self._request_at, self._token_at, self._open_at)
@@ -335,13 +328,13 @@ class RateLimiter:
             return at - now
 
     def pause(self, seconds: float) -> None:
-        """No turn before that: the endpoint asked for it."""
+        """Delay all requests by at least so many seconds, as the endpoint requested."""
         with self._lock:
             self._open_at = max(self._open_at, self._clock() + seconds)
 
 
 class CircuitBreaker:
-    """Whether an endpoint that fails is worth waiting for.
+    """Circuit breaker of an endpoint that fails for too long.
 
     Args:
         patience_s: how long it may fail without one answer in between.
@@ -354,37 +347,37 @@ class CircuitBreaker:
         self._since: float | None = None
 
     def record_failure(self) -> float:
-        """It failed; returns the present time."""
+        """Record a failure, and return the present time."""
         now = self._clock()
         if self._since is None:
             self._since = now
         return now
 
     def record_success(self) -> None:
-        """It lives."""
+        """Record an answer, which closes the breaker."""
         self._since = None
 
     def seconds_left(self, since: float) -> float:
-        """Seconds of patience with something that fails since then; the endpoint's own failing counts where older."""
+        """Return the seconds until what fails since then is given up; the endpoint's own failing counts if older."""
         began = self._since
         return self.patience_s - (self._clock() - (since if began is None else min(since, began)))
 
     def is_open(self) -> bool:
-        """Whether it failed for too long."""
+        """Tell whether the endpoint failed for too long."""
         since = self._since
         return since is not None and self._clock() - since >= self.patience_s
 
 
 def backoff_s(attempt: int, retry_after: str | None) -> float:
-    """Seconds to wait after the fault of an attempt (0 is the first): what the endpoint asks for, else exponential
+    """Compute the seconds to wait after a failed attempt (0 is the first): what the endpoint requests, else exponential
     back-off with jitter, so that clients do not come back all at once.
 
     Args:
         retry_after: the header of that name: seconds or a date.
     """
-    asked = _retry_after_s(retry_after)
-    if asked is not None:
-        return asked
+    requested = _retry_after_s(retry_after)
+    if requested is not None:
+        return requested
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempt, 16)) * random.uniform(0.5, 1.0)
 
 

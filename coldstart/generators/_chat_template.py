@@ -1,7 +1,4 @@
-"""A chat as a model reads it: the one place where messages become the text and the tokens of a prompt.
-
-What trains a model and what asks it both use this, so that neither sees a mark that the other did not. Knows no model.
-"""
+"""Render chat messages as text and tokens of a prompt, alike for training and generation. Knows no model."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from typing import Any
 
 
 def plain(tokenizer: Any, text: str) -> str:
-    """The text with every special mark of the tokenizer broken by a space, so that none becomes a special token.
+    """Break every special mark of the tokenizer in a text by a space, so that none becomes a special token.
 
     `<|im_end|>` reads `< |im_end|>` after it. Marks that only appear once others are broken are broken as well.
     """
@@ -22,7 +19,7 @@ def plain(tokenizer: Any, text: str) -> str:
 
 
 def render(tokenizer: Any, system: str, prompt: str) -> str:
-    """System and user's message in the model's own template, up to where its answer begins.
+    """Render system and user message in the model's own template, up to where its answer begins.
 
     Without a system message the template puts its own, if it has one. A template that takes none gets it before the
     user's message, as does a model without a template, which reads both as paragraphs.
@@ -42,14 +39,14 @@ def render(tokenizer: Any, system: str, prompt: str) -> str:
 
 
 def prompt_ids(tokenizer: Any, system: str, prompt: str) -> list[int]:
-    """Tokens of `render`; the marks of the template alone are special tokens among them."""
+    """Tokenize what `render` writes; the marks of the template alone are special tokens among them."""
     text = render(tokenizer, system, prompt)
     ids: list[int] = tokenizer(text, add_special_tokens=not getattr(tokenizer, "chat_template", None))["input_ids"]
     return ids
 
 
 def completion_ids(tokenizer: Any, completion: str) -> list[int]:
-    """Tokens of an answer and the token that ends it."""
+    """Tokenize an answer, and append the token that ends it."""
     ids: list[int] = tokenizer(plain(tokenizer, completion), add_special_tokens=False)["input_ids"]
     return [*ids, tokenizer.eos_token_id]
 

@@ -1,10 +1,10 @@
-"""Text bound to a JSON schema while it is written: which tokens may come next, row by row.
+"""Constrain generated text to a JSON schema: which tokens may come next, row by row.
 
 The grammar of a schema is compiled by xgrammar (Dong et al. 2024, arXiv:2411.15100) to exactly what `json.dumps` writes
 with its own separators, fields in the schema's order. A text of bounded length has no quotation mark and no backslash
-in it: there xgrammar knows no escapes. Besides that a sequence stops what a small model does badly: a text that repeats
-itself is shut, and where the tokens run out what is open is closed, so that it stays JSON. It judges no words; `finish`
-tells where it was cut.
+in it: there xgrammar knows no escapes. A sequence also stops what a small model does badly: a text that repeats itself
+is closed, and where the tokens run out everything open is closed, so that it stays JSON. Checks no words; `finish`
+states where a text was cut.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import xgrammar
 from coldstart.errors import ColdstartError
 
 LOOP_TOKENS, LOOP_TIMES, LONGEST_LOOP = 24, 3, 32
-"""A loop has at least so many tokens, and comes so often; the longest that is looked for."""
+"""A loop has at least so many tokens, and comes so often; the longest that is searched for."""
 _CHECK_EVERY = 8
 _SPARE = 4
 """Tokens left over where a text is closed: its end is counted by the grammar's view, which is a little short."""
@@ -30,7 +30,7 @@ _CACHE_BYTES = 256 << 20
 
 
 class GrammarCompiler:
-    """Compiled schemas of one tokenizer.
+    """Compiler of schemas for one tokenizer.
 
     Args:
         tokenizer: of transformers.
@@ -58,7 +58,7 @@ class GrammarCompiler:
         self._compiler = xgrammar.GrammarCompiler(info, max_threads=2, cache_limit_bytes=_CACHE_BYTES)
 
     def matcher(self, schema: Mapping[str, Any]) -> xgrammar.GrammarMatcher:
-        """At the beginning of a text of that schema.
+        """Start a matcher at the beginning of a text of that schema.
 
         Raises:
             ValueError: the schema cannot be compiled.
@@ -72,7 +72,7 @@ class GrammarCompiler:
         return xgrammar.GrammarMatcher(compiled)
 
     def closing_margin(self, schema: Mapping[str, Any]) -> int:
-        """Tokens that one more field of an object, or one more entry of a list, can take at most before it may end."""
+        """Count the tokens that one more field of an object, or entry of a list, can take at most before it may end."""
         inner = [*schema.get("properties", {}).items(), *([("", schema["items"])] if "items" in schema else [])]
         if not inner:
             return 0
@@ -88,7 +88,7 @@ class GrammarCompiler:
         return cost + sum(self._cost(one, fields[one]) for one in required)
 
     def tokenize(self, text: str) -> list[int]:
-        """Tokens of a text as the tokenizer takes them; none where they are not the text alone."""
+        """Tokenize a text by the tokenizer; no tokens if they stand for more than the text."""
         if text not in self._tokenized:
             ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
             plain = b"".join(self.pieces[token] for token in ids) == text.encode()
@@ -96,7 +96,7 @@ class GrammarCompiler:
         return self._tokenized[text]
 
     def split_greedily(self, text: bytes) -> list[int]:
-        """Tokens of a text, always the longest that fits; for text that no model chose."""
+        """Split a text into tokens, always the longest that fits; for text that no model chose."""
         found = []
         while text:
             size = next(size for size in range(min(len(text), 32), 0, -1) if text[:size] in self._ids)
@@ -106,7 +106,7 @@ class GrammarCompiler:
 
 
 def grammar_compiler_of(name: str, model: Any, tokenizer: Any) -> GrammarCompiler:
-    """The compiler of a model of transformers and its tokenizer.
+    """Build the compiler for a model of transformers and its tokenizer.
 
     Raises:
         ColdstartError: nothing says which token ends a text.
@@ -121,7 +121,7 @@ def grammar_compiler_of(name: str, model: Any, tokenizer: Any) -> GrammarCompile
 
 
 class ConstrainedSequence:
-    """The text of one row as it grows.
+    """Text of one row while it is generated.
 
     Args:
         schema: what binds it; None: nothing.
@@ -153,7 +153,7 @@ class ConstrainedSequence:
         return True
 
     def accept(self, token: int) -> int:
-        """One more token, as the model chose it under `mask`. Returns the one that was written, perhaps another.
+        """Append the token that the model chose under `mask`, or a replacement, and return the appended one.
 
         Raises:
             RuntimeError: the schema does not allow it.
@@ -184,7 +184,7 @@ class ConstrainedSequence:
         return free.strip()
 
     def _replacement(self, token: int) -> int:
-        """The token to write in place of the model's: where a loop is shut, or what is open has to be closed."""
+        """Return the token to append in place of the model's, where a loop is closed or the budget ends."""
         if self._matcher is None:
             return token
         inside, mark = self._quoted.inside, ""
@@ -199,7 +199,7 @@ class ConstrainedSequence:
         return self._grammar.split_greedily(mark.encode())[0]
 
     def _retokenized(self, token: int) -> int:
-        """The token itself, or where the grammar leaves no choice the longer one that the tokenizer would take.
+        """Return the token, or, where the grammar leaves no choice, the longer one that the tokenizer would take.
 
         A model whose usual tokens a grammar forbids goes on letter by letter, which takes more steps and misleads it.
         The last token of what is certain stays the model's own: it may run on into what is not.
@@ -212,7 +212,7 @@ class ConstrainedSequence:
         return max(token, first, key=lambda one: len(self._grammar.pieces[one])) if others else token
 
     def _near_limit(self) -> bool:
-        """Whether nothing more may be begun. What closing takes is counted again when half of the rest is used."""
+        """Tell whether nothing more may begin. The cost of closing is counted again when half of the rest is used."""
         left = self._budget - len(self.tokens)
         if not self._closing and left <= self._count_at:
             spare = left - self._closing_cost() - self._margin
@@ -221,11 +221,11 @@ class ConstrainedSequence:
         return self._closing
 
     def _at_limit(self) -> bool:
-        """Whether even the text that is being written must end here."""
+        """Tell whether even the current text must end here."""
         return self._budget - len(self.tokens) <= self._closing_cost() + _SPARE
 
     def _closing_cost(self) -> int:
-        """Tokens that closing everything takes at least, where a text that must not be empty has one token."""
+        """Count the least tokens that close everything, where a text that must not be empty has one token."""
         assert self._matcher is not None
         matcher, quoted, count = self._matcher.fork(), self._quoted.copy(), 0
         bitmask = xgrammar.allocate_token_bitmask(1, self._grammar.vocab_size)
@@ -246,7 +246,7 @@ class ConstrainedSequence:
 
 
 def _closer(matcher: xgrammar.GrammarMatcher, inside: bool) -> str:
-    """What comes next on the shortest way to the end: a closing mark, or what the grammar leaves no choice about."""
+    """Return the next text on the shortest way to the end: a closing mark, or what the grammar forces."""
     for mark in ('"',) if inside else ("}", "]"):
         if _if_allowed(matcher, mark):
             return mark
@@ -255,7 +255,7 @@ def _closer(matcher: xgrammar.GrammarMatcher, inside: bool) -> str:
 
 
 def _if_allowed(matcher: xgrammar.GrammarMatcher, mark: str) -> str:
-    """The mark where it may come next, else nothing."""
+    """Return the mark if it may come next, else ""."""
     if not matcher.accept_string(mark):
         return ""
     matcher.rollback(1)
@@ -263,12 +263,12 @@ def _if_allowed(matcher: xgrammar.GrammarMatcher, mark: str) -> str:
 
 
 def _lowest_bit(word: int) -> int:
-    """Place of the lowest set bit of an int32."""
+    """Find the lowest set bit of an int32."""
     return (word & -word & 0xFFFFFFFF).bit_length() - 1
 
 
 class _StringState:
-    """Whether a JSON text stands inside a string."""
+    """Scanner that knows whether a JSON text is inside a string."""
 
     def __init__(self, inside: bool = False, escaped: bool = False) -> None:
         self.inside = inside
@@ -288,7 +288,7 @@ class _StringState:
 
 
 def ends_in_loop(tokens: Sequence[int]) -> bool:
-    """Whether the end of a text is one piece of up to `LONGEST_LOOP` tokens, again and again."""
+    """Tell whether a text ends in repetitions of one piece of up to `LONGEST_LOOP` tokens."""
     for period in range(1, LONGEST_LOOP + 1):
         times = max(LOOP_TIMES, -(-LOOP_TOKENS // period))
         if len(tokens) < period * times:

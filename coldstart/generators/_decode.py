@@ -1,22 +1,17 @@
-"""Writing with a causal language model: many rows at once, the text of each the same as if it were alone.
+"""Generate with a causal language model: many rows at once, the text of each the same as if it were alone.
 
-    write(model, compiler, rows, sampling, batch_size=None) -> [Generation], in the order of the rows
+    generate(model, compiler, rows, sampling, batch_size=None) -> [Generation], in the order of the rows
 
-`model` is any causal model of transformers in evaluation mode, `compiler` a `Binder` of its tokenizer. A `Row` has the
-tokens that the model reads, or vectors in their place where pictures stand among them, and the schema that binds what
-it writes. Rows are sorted by length and go in batches that fit memory. What all rows begin with (a system message) is
-read once and its keys and values are shared. Rows that have ended leave the batch.
+`model` is any causal model of transformers in evaluation mode, `compiler` a `GrammarCompiler` of its tokenizer. A `Row`
+has the tokens that the model reads, or vectors in their place for pictures, and the schema that binds the text. Rows
+are sorted by length and go in batches that fit memory. A common beginning of all rows (a system message) is read once
+and its keys and values are shared. Rows that have ended leave the batch. transformers' own `generate` draws random
+numbers for the whole batch, keeps ended rows until the last one ends, and shares no prefix of vectors. A row differs
+from itself alone by float rounding only, which in bfloat16 can decide a near tie.
 
-A loop of our own and not transformers' `generate`: that one draws random numbers for the whole batch, keeps ended rows
-until the last one ends, and shares no prefix of vectors. Rows differ from themselves alone by float rounding only,
-which in bfloat16 can turn a near tie.
-
-Keys and values of the tokens read so far, in memory that is set aside once.
-
-Layers of transformers' `DynamicCache` copy all they hold for every token. Layers here have room from the start and
-write in place. That is for full attention; layers with another memory (a window, a state) stay transformers' own.
-
-Models take the cache as `cache` from transformers 5.24 on, and as `past_key_values` before; `argument` knows which.
+Layers of transformers' `DynamicCache` copy all they hold for every token; those here write into room reserved at the
+start. That is for full attention; layers with another memory (a window, a state) stay transformers' own. Models take
+the cache as `cache` from transformers 5.24 on, and as `past_key_values` before; `cache_argument` tells which.
 """
 
 from __future__ import annotations
@@ -52,7 +47,7 @@ _KEPT_ROWS = 0.75
 
 @dataclass(frozen=True)
 class Row:
-    """What the model reads for one text.
+    """Input of the model for one text.
 
     Attributes:
         ids: tokens; -1 where a vector stands that is no token's. Rows whose ids begin alike begin alike.
@@ -68,7 +63,7 @@ class Row:
 def generate(
     model: Any, compiler: GrammarCompiler, rows: Sequence[Row], sampling: Sampling, *, batch_size: int | None = None
 ) -> list[Generation]:
-    """Texts of all rows, in their order.
+    """Generate the texts of all rows, in their order.
 
     Args:
         batch_size: most rows at once, besides what memory allows; None: what memory allows.
@@ -132,7 +127,7 @@ def _write_batch(
 
 
 class TokenSampler:
-    """Which token each row of a batch goes on with.
+    """Sampler of the next token of each row of a batch.
 
     Attributes:
         sequences: the text of each row.
@@ -147,7 +142,7 @@ class TokenSampler:
         self._end = compiler.stop_ids[0]
 
     def step(self, logits: torch.Tensor, open_: Sequence[int] | None = None) -> list[int]:
-        """The next token of every row; of rows that have ended, the one that ends a text.
+        """Choose the next token of every row; of rows that have ended, the one that ends a text.
 
         Args:
             logits: float32 `[B, vocab]`, changed in place.
@@ -169,7 +164,7 @@ class TokenSampler:
         ]
 
     def generations(self) -> list[Generation]:
-        """What was written, row by row."""
+        """Return the generated text of each row."""
         return [
             Generation(sequence.text(), sequence.finish or "length", len(row.ids), len(sequence.tokens))
             for sequence, row in zip(self.sequences, self._rows, strict=True)
@@ -177,7 +172,7 @@ class TokenSampler:
 
 
 def _shared(rows: Sequence[Row]) -> int:
-    """Tokens that all rows begin with, and that leave each row one of its own; 0 where it is not worth it."""
+    """Count the tokens that all rows begin with, and that leave each row one of its own; 0 if too few to share."""
     if len(rows) < 2:
         return 0
     low, high = (find(rows, key=lambda row: list(row.ids)).ids for find in (min, max))  # they differ first
@@ -187,7 +182,7 @@ def _shared(rows: Sequence[Row]) -> int:
 
 
 def _read_prefix(model: Any, row: Row, shared: int) -> Any:
-    """Cache of the first tokens of a row."""
+    """Read the first tokens of a row into a cache."""
     cache = new_cache(model.config, shared)
     ids = torch.tensor([list(row.ids[:shared])], device=model.device)
     _forward(model, {"input_ids": ids}, torch.ones_like(ids), torch.arange(shared, device=model.device)[None], cache)
@@ -195,7 +190,7 @@ def _read_prefix(model: Any, row: Row, shared: int) -> Any:
 
 
 def _inputs(model: Any, rows: Sequence[Row], shared: int, longest: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """What the model reads after the prefix, padded on the left, and int64 `[B, longest]` of what is there."""
+    """Build the model's input after the prefix, padded on the left, and its mask int64 `[B, longest]`."""
     width = longest - shared
     mask = torch.zeros(len(rows), longest, dtype=torch.int64)
     mask[:, :shared] = 1
@@ -230,7 +225,7 @@ def _forward(
 
 
 def _masked(logits: torch.Tensor, bitmask: torch.Tensor, bound: list[int]) -> torch.Tensor:
-    """The logits with -inf where a bound row must not go on."""
+    """Set logits to -inf for tokens that a bound row must not take."""
     if logits.device.type not in ("cpu", "cuda"):  # xgrammar has kernels for these
         return _masked(logits.cpu(), bitmask, bound).to(logits.device)
     xgrammar.apply_token_bitmask_inplace(logits, bitmask.to(logits.device), indices=bound)
@@ -238,7 +233,7 @@ def _masked(logits: torch.Tensor, bitmask: torch.Tensor, bound: list[int]) -> to
 
 
 def _choose(logits: torch.Tensor, sampling: Sampling, draws: Sequence[torch.Generator] | None) -> list[int]:
-    """One token a row: the likeliest, or one drawn with the row's own random numbers."""
+    """Choose one token a row: the likeliest, or one drawn with the row's own random numbers."""
     if draws is None:
         return logits.argmax(1).tolist()
     odds = torch.softmax(logits / sampling.temperature, dim=1)
@@ -252,13 +247,13 @@ def _choose(logits: torch.Tensor, sampling: Sampling, draws: Sequence[torch.Gene
 
 
 def _generator(row: Row, sampling: Sampling) -> torch.Generator:
-    """Random numbers of one row: by the seed and what it reads, whatever stands beside it in the batch."""
+    """Seed the random numbers of one row by the seed and its input, independent of the other rows of the batch."""
     key = hashlib.sha256(repr((sampling.seed, list(row.ids))).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
 
 
 def _fitting(model: Any, prompt: int, new: int) -> int:
-    """Rows of that many tokens whose keys, values, activations and logits fit in half the free memory; at least 1."""
+    """Count the rows of that many tokens whose cache, activations and logits fit in half the free memory; 1 or more."""
     config = model.config.get_text_config()
     size = model.dtype.itemsize
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -275,15 +270,15 @@ def _fitting(model: Any, prompt: int, new: int) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Also the CPU allocator's, which is a plain `RuntimeError`."""
-    said = str(error).lower()
+    """Tell whether memory ran out, also by the CPU allocator's plain `RuntimeError`."""
+    text = str(error).lower()
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        "defaultcpuallocator" in said or "not enough memory" in said
+        "defaultcpuallocator" in text or "not enough memory" in text
     )
 
 
 class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers is not typed
-    """As transformers' own, with room for `room` tokens: tensors `[B, heads, room, width]`."""
+    """Cache layer with room for `room` tokens: tensors `[B, heads, room, width]`."""
 
     def __init__(self, room: int) -> None:
         super().__init__()
@@ -316,7 +311,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers is not typed
 
 
 def new_cache(config: Any, room: int) -> DynamicCache:
-    """An empty cache for a model of that configuration, with room for so many tokens a row."""
+    """Create an empty cache for a model of that configuration, with room for so many tokens a row."""
     cache = DynamicCache(config=config)
     cache.layers = [_Layer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
@@ -338,12 +333,12 @@ def _cache_argument(kind: Any) -> str:
 
 
 def shareable(cache: DynamicCache) -> bool:
-    """Whether what it holds of one row can be the beginning of others: only where all its layers are ours."""
+    """Tell whether a cache of one row can be the beginning of others: only if all its layers are ours."""
     return all(isinstance(layer, _Layer) for layer in cache.layers)
 
 
 def expand_prefix(cache: DynamicCache, prefix: DynamicCache, rows: int) -> None:
-    """Let every row of an empty cache begin with what another holds of one row. Both are shareable."""
+    """Begin every row of an empty cache with another cache's one row. Both are shareable."""
     for layer, known in zip(cache.layers, prefix.layers, strict=True):
         keys, values = (one[:, :, : known.get_seq_length()] for one in (known.keys, known.values))
         layer.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1))

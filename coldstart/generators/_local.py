@@ -1,6 +1,6 @@
-"""A causal language model on this machine, as a generator. What `starter` and `hf:` are made of; text alone.
+"""Generate text by a causal language model on this machine, with LoRA adapters of peft; for `starter` and `hf:`.
 
-LoRA adapters of peft (Hu et al. 2022, arXiv:2106.09685), put on a language model. Safetensors alone.
+Adapters are Hu et al. 2022, arXiv:2106.09685, in safetensors alone.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ CONSTRAINED_VERSION = 1
 
 
 class LocalModel:
-    """See `Generator`.
+    """Generator by a causal language model; see `Generator`.
 
     Args:
-        name: what it was asked for by.
+        name: the requested name.
         context_tokens: prompt and answer together; None where it is not known.
         load_tokenizer: gives the tokenizer.
         load_model: (torch device, torch dtype) -> the model in evaluation mode.
@@ -83,7 +83,7 @@ class LocalModel:
         return [next(written) if isinstance(row, Row) else row for row in rows]
 
     def _reason(self, ids: Sequence[int], request: Request, sampling: Sampling) -> Reject | None:
-        """Why a request cannot be answered, if so."""
+        """Return why a request cannot be answered; None if it can."""
         if self.context_tokens is not None and len(ids) + sampling.max_new_tokens > self.context_tokens:
             wanted = f"{len(ids)} tokens and {sampling.max_new_tokens} to write"
             return Reject("prompt_too_long", f"{wanted} are over the context of {self.context_tokens}")
@@ -127,7 +127,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def find_adapter(folder: Path) -> Path:
-    """The folder with peft's files in the folder of a fit.
+    """Find the folder with peft's files in the folder of a fit.
 
     Raises:
         ColdstartError: a file is missing.
@@ -143,13 +143,13 @@ def find_adapter(folder: Path) -> Path:
 
 
 def adapter_digest(place: Path) -> str:
-    """`sha256:…` over peft's files."""
+    """Compute `sha256:…` of peft's files."""
     listing = " ".join(install.file_digest(place / name) for name in (CONFIG, WEIGHTS))
     return f"sha256:{hashlib.sha256(listing.encode()).hexdigest()}"
 
 
 def apply_adapter(model: Any, place: Path, *, merge: bool) -> Any:
-    """The model with the adapter, in its weights or beside them.
+    """Apply the adapter to a model, merged into its weights or beside them.
 
     Raises:
         ColdstartError: the adapter was made for another model.

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct of the starter set, as transformers' own model and tokenizer.
+"""Load SmolLM2-135M-Instruct of the starter set, as transformers' own model and tokenizer.
 
 Its weights are read from the GGUF file, de-quantised, in the format that the device does well. llama.cpp keeps the
 rows of `attn_q` and `attn_k` in pairs, transformers in halves: the order is turned back.
@@ -31,7 +31,7 @@ _OUTER = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight"
 
 
 def weights_path() -> Path:
-    """The GGUF file.
+    """Find the GGUF file.
 
     Raises:
         ColdstartError: the starter set is not on this machine.
@@ -40,7 +40,7 @@ def weights_path() -> Path:
 
 
 def load_tokenizer() -> Any:
-    """Its tokenizer with the chat template, padding on the left. A new one each time."""
+    """Load its tokenizer with the chat template, padding on the left. A new one each time."""
     from transformers import PreTrainedTokenizerFast
 
     file = weights_path()
@@ -50,7 +50,7 @@ def load_tokenizer() -> Any:
 
 
 def load_model(device: torch.device, dtype: torch.dtype) -> Any:
-    """`LlamaForCausalLM` with the weights of the file, in evaluation mode. A new one each time."""
+    """Load `LlamaForCausalLM` with the weights of the file, in evaluation mode. A new one each time."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
     from transformers.initialization import no_init_weights

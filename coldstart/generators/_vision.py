@@ -1,4 +1,4 @@
-"""Pictures as vectors in the place of tokens: what stands between a frozen picture model and a language model.
+"""Project pictures to vectors in the place of tokens, from a frozen picture model to a language model.
 
 A picture comes as the numbers of `grid_features` of the starter encoder. Each of its cells becomes one vector by a
 two-layer projector that all cells share (as in LLaVA 1.5, Liu et al. 2023, arXiv:2310.03744), and the picture as a
@@ -48,19 +48,19 @@ class ProjectorShape:
 
     @property
     def dim(self) -> int:
-        """Numbers of a picture."""
+        """Input dimensions of a picture."""
         return self.cells * self.cell_dim + self.whole_dim
 
     @property
     def tokens(self) -> int:
-        """Vectors of a picture."""
+        """Number of vectors of a picture."""
         return self.cells + self.whole_tokens
 
 
 class Projector(nn.Module):
-    """float `[B, dim]` of pictures to float32 `[B, tokens, width]`.
+    """Projector from float `[B, dim]` of pictures to float32 `[B, tokens, width]`.
 
-    `mean` and `deviation`, `[dim]`, are those of the pictures that it learnt from.
+    `mean` and `deviation`, `[dim]`, are those of the pictures of its training.
     """
 
     mean: torch.Tensor
@@ -83,7 +83,7 @@ class Projector(nn.Module):
         nn.init.zeros_(self.straight.bias)
 
     def forward(self, pictures: torch.Tensor, straight: torch.Tensor | None = None) -> torch.Tensor:
-        """As of the class; `straight`, float32 `[B, whole_tokens * width]`, stands in for the straight map's own."""
+        """Project pictures; `straight`, float32 `[B, whole_tokens * width]`, stands in for the straight map's own."""
         shape = self.shape
         seen = self.drop(self.standardised(pictures))
         cells, whole = seen.split([shape.cells * shape.cell_dim, shape.whole_dim], dim=1)
@@ -97,13 +97,13 @@ class Projector(nn.Module):
         return (pictures.float() - self.mean) / self.deviation
 
     def save(self, path: Path) -> None:
-        """As safetensors, its shape in the file's metadata."""
+        """Save as safetensors, its shape in the file's metadata."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         save_file(state, path, {"shape": json.dumps(asdict(self.shape))})
 
 
 def load(path: Path) -> Projector:
-    """The projector of a file, in evaluation mode.
+    """Load the projector of a file, in evaluation mode.
 
     Raises:
         ColdstartError: it is no file of a projector.
@@ -122,7 +122,7 @@ def load(path: Path) -> Projector:
 
 
 def prompt_ids(tokenizer: Any, system: str, prompt: str, pictures: int) -> list[int]:
-    """What the model reads before it writes: the chat, then `PICTURE` for each vector of the picture.
+    """Build the tokens of a prompt: the chat, then `PICTURE` for each vector of the picture.
 
     The chat comes first, so that what all prompts have in common is read once. Where nothing is said, the model reads
     the picture alone.
@@ -132,7 +132,7 @@ def prompt_ids(tokenizer: Any, system: str, prompt: str, pictures: int) -> list[
 
 
 def embed_prompt(table: nn.Module, ids: Sequence[int], pictures: torch.Tensor) -> torch.Tensor:
-    """Vectors `[T, width]` of `ids`, those of the picture `[tokens, width]` in their places."""
+    """Embed `ids` as vectors `[T, width]`, those of the picture `[tokens, width]` in their places."""
     places = torch.tensor(ids, device=pictures.device)
     vectors: torch.Tensor = table(places.clamp(min=0))
     return vectors.masked_scatter((places == PICTURE)[:, None], pictures.to(vectors))

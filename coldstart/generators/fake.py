@@ -25,7 +25,7 @@ FREE_WORDS = 8
 
 
 class Fake:
-    """See the module and `Generator`. A token is a word. `calls` counts batches, `items` requests."""
+    """Generator for tests; see `Generator`. A token is a word. `calls` counts batches, `items` requests."""
 
     name = "fake"
     image_transform = ImageTransform(size=(32, 32), resize="squash", interpolation="bilinear")
@@ -61,16 +61,16 @@ class Fake:
 def _write(request: Request) -> str:
     if request.schema is None:
         return " ".join(request.prompt.split()[:FREE_WORDS])
-    asked: Mapping[str, Any] = request.schema["properties"]
+    fields: Mapping[str, Any] = request.schema["properties"]
     folded = request.prompt.casefold()
     found: dict[str, str] = {}
-    for name, about in asked.get("attributes", {}).get("properties", {}).items():
+    for name, about in fields.get("attributes", {}).get("properties", {}).items():
         value = next((one for one in about.get("enum", ()) if _stands(one.casefold(), folded)), None)
         if value is not None:
             found[name] = value
     words = tuple(dict.fromkeys(found.values()))[:MAX_LISTED]
     summary = sentence(found) or "Nothing is known."
-    return Description(summary, found, words, (" ".join(words),) if words else ()).dumps(tuple(asked))
+    return Description(summary, found, words, (" ".join(words),) if words else ()).dumps(tuple(fields))
 
 
 def _stands(value: str, text: str) -> bool:
@@ -78,7 +78,7 @@ def _stands(value: str, text: str) -> bool:
 
 
 def build(rest: str, *, device: str, dtype: str, adapter: Path | None) -> Fake:
-    """Device and dtype have no effect.
+    """Build the generator. Device and dtype have no effect.
 
     Raises:
         ColdstartError: it has a rest, or an adapter.

@@ -1,12 +1,10 @@
 """`hf:NAME_OR_FOLDER`: any causal language model, or vision-language model, that transformers reads.
 
 A folder, or a name whose files are in the local hub cache or on the hub. Weights are safetensors only, and code from
-a model's folder is never run. A model whose files have a picture processor reads pictures (`_vlm`).
-
-A vision-language model of transformers as a generator: pictures before the prompt, frames of a video in their order.
-
-It writes through transformers' own `generate`, since each family lays out its pictures in its own way; texts are bound
-and tokens chosen by the same sequences as elsewhere, a row's own random numbers included. No prefix is shared.
+a model's folder is never run. A model whose files have a picture processor reads pictures (`VisionModel`): they come
+before the prompt, frames of a video in their order. It generates through transformers' own `generate`, since each
+family lays out its pictures in its own way; texts are bound and tokens chosen by the same sampler as elsewhere, a row's
+own random numbers included. No prefix is shared.
 """
 
 from __future__ import annotations
@@ -85,7 +83,7 @@ def _check(name: str, folder: Path) -> None:
 
 
 def context_tokens(folder: Path) -> int | None:
-    """What the configuration states, for the language part where there are several."""
+    """Return the context length of a configuration, of the language part if there are several."""
     about = json.loads((folder / "config.json").read_text("utf-8"))
     inner = about.get("text_config") or {}
     stated = inner.get("max_position_embeddings") or about.get("max_position_embeddings") or about.get("n_positions")
@@ -119,7 +117,7 @@ def _model(name: str, folder: Path, adapter: Path | None, merge: bool, device: A
 
 
 def read_model(kind: Any, name: str, folder: Path, adapter: Path | None, merge: bool, device: Any, dtype: Any) -> Any:
-    """A model by one of transformers' auto classes, all its weights from its files.
+    """Load a model by one of transformers' auto classes, all its weights from its files.
 
     Raises:
         ColdstartError: the folder cannot be read as one, lacks weights, or the adapter is of another model.
@@ -157,7 +155,7 @@ ROWS = 8
 
 
 class VisionModel:
-    """See the module and `Generator`."""
+    """Vision-language generator; see the module and `Generator`."""
 
     def __init__(
         self,
@@ -199,8 +197,8 @@ class VisionModel:
         order = sorted(range(len(requests)), key=lambda place: (*(-size for size in sizes[place]), place))
         most = self._rows
         while order:
-            seeing = bool(requests[order[0]].images)
-            batch = [place for place in order[:most] if bool(requests[place].images) == seeing]
+            pictured = bool(requests[order[0]].images)
+            batch = [place for place in order[:most] if bool(requests[place].images) == pictured]
             try:
                 written = self._write([requests[place] for place in batch], sampling)
             except (MemoryError, RuntimeError) as error:

@@ -48,7 +48,7 @@ _SETTINGS = (401, 402, 403, 404, 405)
 
 
 class OpenAI:
-    """See the module and `Generator`. Safe to use from one thread; it starts its own for the requests under way.
+    """Generator by an endpoint; see the module. Safe to use from one thread; it starts its own for open requests.
 
     Args:
         prices: of a million tokens read and written.
@@ -82,15 +82,15 @@ class OpenAI:
         return GeneratorPassport(f"openai:{self._endpoint.model}", weights, template=template)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """An estimate on the high side, since no tokenizer is at hand: a token for each ASCII digit and mark, and for
+        """Estimate tokens on the high side, without a tokenizer: a token for each ASCII digit and mark, and for
         every three bytes of all else in UTF-8.
         """
         return [_estimate(text) for text in texts]
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation | Reject]:
-        """As `Generator.generate`; as many requests are under way at once as `concurrency` says.
+        """Generate as `Generator.generate`; as many requests are under way at once as `concurrency` says.
 
-        An endpoint that was given up is asked for one request first: while it stays down, a call costs one attempt.
+        An endpoint that was given up gets one request first: while it stays down, a call costs one attempt.
 
         Raises:
             ColdstartError: the endpoint refuses the key, the model or the URL; or a request has pictures and
@@ -117,7 +117,7 @@ class OpenAI:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def notes(self) -> list[str]:
-        """What a person should know of the answers so far, a line each: tokens, cost, a format that was refused."""
+        """List notes on the answers so far, a line each: tokens, cost, a format that was refused."""
         if not self._answers:
             return []
         spent = f"{self.name}: {self._answers:,} answers, {self._prompt_tokens:,} tokens read, "
@@ -126,7 +126,7 @@ class OpenAI:
             read, new = (price or 0.0 for price in self._prices)
             spent += f", {(self._prompt_tokens * read + self._new_tokens * new) / 1e6:.4f} at the prices given"
         form = self._dialect.form
-        less = f"{self.name} does not bind by response_format {FORMATS[0]}: asked for {FORMATS[form]} instead"
+        less = f"{self.name} does not bind by response_format {FORMATS[0]}: used {FORMATS[form]} instead"
         return [spent, less] if form else [spent]
 
     def _write(
@@ -138,7 +138,7 @@ class OpenAI:
         *,
         probe: bool = False,
     ) -> Generation | Reject:
-        """One request until it is answered, refused or given up."""
+        """Send one request until it is answered, refused or given up."""
         dialect, attempt, since = self._dialect, 0, None
         while True:
             if self._breaker.is_open() and not (probe and attempt == 0):
@@ -168,21 +168,21 @@ class OpenAI:
             self._breaker.record_success()
             if response.status_code < 500 and response.status_code not in _BAD_REQUEST:
                 written = self._read(response, request, sampling)
-                milder = _chat_client.fallback_dialect(dialect, "", bound=True)
-                if milder is None or self._proven or _chat_client.looks_bound(written, request.schema):
+                fallback = _chat_client.fallback_dialect(dialect, "", bound=True)
+                if fallback is None or self._proven or _chat_client.looks_bound(written, request.schema):
                     whole = isinstance(written, Generation) and written.finish == "stop"
                     self._remember(dialect, proven=whole and request.schema is not None)
                     return written
-                dialect = milder  # the endpoint takes the schema, and does not bind by it
+                dialect = fallback  # the endpoint takes the schema, and does not bind by it
                 continue
             if verdict := _chat_client.item_reject(words):
                 return verdict
             if "model_not_found" in words:
                 raise self._endpoint.settings_fault(response)
-            milder = _chat_client.fallback_dialect(dialect, words, bound=request.schema is not None)
-            if milder is None:
+            fallback = _chat_client.fallback_dialect(dialect, words, bound=request.schema is not None)
+            if fallback is None:
                 return Reject("request_refused", f"{self._endpoint.url}: {words}")
-            dialect = milder
+            dialect = fallback
 
     def _read(self, response: httpx.Response, request: Request, sampling: Sampling) -> Generation | Reject:
         if response.status_code in _SETTINGS or 300 <= response.status_code < 400:
@@ -208,7 +208,7 @@ class OpenAI:
         return written
 
     def _remember(self, dialect: Dialect, *, proven: bool) -> None:
-        """The first way that served is how everything after it is asked."""
+        """Remember the first form of request that worked for all later ones."""
         with self._lock:
             if not self._proven:
                 self._dialect, self._proven = dialect, proven
@@ -217,7 +217,7 @@ class OpenAI:
         return Reject("endpoint_failed", f"{self._endpoint.url}: {why} (patience_s: {self._breaker.patience_s:g})")
 
     def _cost(self, request: Request) -> int:
-        """Tokens of a request before it is sent: an estimate, pictures at a token for every 750 pixels."""
+        """Estimate the tokens of a request before it is sent, pictures at a token for every 750 pixels."""
         pixels = sum(int(np.prod(picture.shape[:2])) for picture in request.images)
         return self.count_tokens([request.system + request.prompt])[0] + pixels // PIXELS_PER_TOKEN
 
@@ -228,7 +228,7 @@ def _estimate(text: str) -> int:
 
 
 def _passes(response: httpx.Response | str, words: str) -> bool:
-    """Whether a fault is one that waiting may mend. llama-cpp-python answers 500 to a format that it does not know."""
+    """Tell whether waiting may repair a fault. llama-cpp-python answers 500 to a format that it does not know."""
     if isinstance(response, str) or response.status_code in _PASSING:
         return True
     return response.status_code >= 500 and "response_format" not in words
@@ -252,7 +252,7 @@ def build(
     context_tokens: int | None = None,
     revision: str | None = None,
 ) -> OpenAI:
-    """Device and dtype are the endpoint's own affair. Sends nothing.
+    """Build the generator. Device and dtype have no effect. Sends nothing.
 
     Args:
         key_env: environment variable with the key.

@@ -1,4 +1,4 @@
-"""`starter`: SmolLM2-135M-Instruct, small and offline. It follows a schema well and a wish badly until it is fitted."""
+"""`starter`: SmolLM2-135M-Instruct, small and offline. It follows a schema well, instructions badly until fitted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def build(
     batch_size: int | None = None,
     merge: bool = True,
 ) -> LocalModel:
-    """The starter language model, and what was fitted on it.
+    """Build the starter language model with its adapter, if any.
 
     Args:
         batch_size: most texts at once; None: what memory allows.

@@ -42,10 +42,10 @@ VERSION = 1
 
 
 class StarterVlm:
-    """See the module and `Generator`.
+    """Vision-language generator of the starter set; see the module and `Generator`.
 
     Args:
-        folder: of a fit; None: it can be asked all but to write.
+        folder: of a fit; None: it can do all but generate.
     """
 
     name = "starter-vlm"
@@ -56,18 +56,18 @@ class StarterVlm:
         self._device = device
         self._dtype = dtype
         self._batch_size = batch_size
-        self._eyes = vision_encoder(device, dtype)
-        self.image_transform = self._eyes.image_transform
+        self._vision = vision_encoder(device, dtype)
+        self.image_transform = self._vision.image_transform
 
     def passport(self) -> GeneratorPassport:
         fitted = ""
         if self._folder is not None:
             adapter = _local.adapter_digest(_local.find_adapter(self._folder))
             fitted = f"{adapter}+{install.file_digest(self._folder / PROJECTOR)}"
-        seen = self._eyes.passport("image").weights.removeprefix("sha256:")
+        vision = self._vision.passport("image").weights.removeprefix("sha256:")
         return GeneratorPassport(
             "starter-vlm:EfficientNet-Lite2+SmolLM2-135M-Instruct",
-            f"sha256:{install.file_digest(_smollm2.weights_path())}+{seen}",
+            f"sha256:{install.file_digest(_smollm2.weights_path())}+{vision}",
             fitted,
             f"its own, pictures last {VERSION}, binding {_local.CONSTRAINED_VERSION}",
         )
@@ -79,8 +79,8 @@ class StarterVlm:
         return [len(ids) for ids in self._tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]]
 
     def visual_features(self, images: Iterable[Sequence[Pixels]]) -> NDArray[np.float16]:
-        """See the function of that name."""
-        return visual_features(self._eyes, images)
+        """Compute features; see the function of that name."""
+        return visual_features(self._vision, images)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation | Reject]:
         self._fitted()
@@ -90,7 +90,7 @@ class StarterVlm:
     def generate_from(
         self, requests: Sequence[Request], features: NDArray[np.float16], sampling: Sampling
     ) -> list[Generation | Reject]:
-        """As `generate`, where the pictures were looked at before.
+        """Generate as `generate`, from pictures that were encoded before.
 
         Args:
             features: float16 `[B, GRID_DIM]`, a row for each request that has pictures, in their order.
@@ -162,17 +162,17 @@ class StarterVlm:
 
 
 def vision_encoder(device: str = "auto", dtype: str = "auto") -> Any:
-    """The picture model: its `image_transform` makes what `visual_features` takes."""
+    """Build the picture model, whose `image_transform` prepares pictures for `visual_features`."""
     from coldstart.encoders import starter
 
     return starter.build("", device=device, dtype=dtype, allow_random_weights=False)
 
 
 def visual_features(model: Any, items: Iterable[Sequence[Pixels]]) -> NDArray[np.float16]:
-    """What a projector takes of each item; the picture model is frozen, so training needs it once.
+    """Compute the projector's input for each item; the picture model is frozen, so training needs it once.
 
     Args:
-        model: of `eyes`.
+        model: of `vision_encoder`.
         items: pictures of each, at least one, uint8 `[H, W, 3]` RGB as `model.image_transform` leaves them.
 
     Returns:
@@ -201,7 +201,7 @@ def visual_features(model: Any, items: Iterable[Sequence[Pixels]]) -> NDArray[np
 
 
 def build(rest: str, *, device: str, dtype: str, adapter: Path | None, batch_size: int | None = None) -> StarterVlm:
-    """The starter model that sees, as it was fitted.
+    """Build the starter vision-language model of a fit.
 
     Args:
         adapter: folder of a fit; without one it writes nothing.

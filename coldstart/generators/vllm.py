@@ -26,12 +26,12 @@ from coldstart.models import install
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM has room for; an adapter takes the next one up."""
-_BINDING = 1  # raised by hand when what is asked of vLLM changes
+_BINDING = 1  # raised by hand when requests to vLLM change
 _ADAPTER_ID = 1
 
 
 class Vllm:
-    """See the module and `Generator`.
+    """Generator by vLLM; see the module and `Generator`.
 
     Args:
         label: the model's name without folders of this machine.
@@ -69,7 +69,7 @@ class Vllm:
         return [len(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts]
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation | Reject]:
-        """As `Generator.generate`. Prompts over the context are turned away before anything is written.
+        """Generate as `Generator.generate`. Prompts over the context are turned away before anything is written.
 
         Raises:
             ColdstartError: vLLM is not installed, or a request has pictures and `image_side` is not set.
@@ -88,7 +88,7 @@ class Vllm:
         return [result for result in results if result is not None]
 
     def _too_long(self, request: Request, sampling: Sampling, context: int) -> Reject | None:
-        """The verdict on a prompt whose words alone leave no room."""
+        """Return the verdict on a prompt whose words alone leave no room."""
         words = [{**message, "content": _words(message["content"])} for message in _messages(request)]
         text = self._tokenizer.apply_chat_template(words, add_generation_prompt=True, tokenize=False)
         (read,) = self.count_tokens([text])
@@ -99,7 +99,7 @@ class Vllm:
         )
 
     def _chat(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation | Reject]:
-        """What vLLM writes. It refuses a whole call for one request whose pictures take too many tokens: halves are
+        """Generate by vLLM. It refuses a whole call for one request whose pictures take too many tokens: halves are
         tried, down to that one."""
         if not requests:
             return []
@@ -196,7 +196,7 @@ def _rank(adapter: Path) -> int:
 
 
 def _text_files(folder: Path) -> list[Path]:
-    """What turns messages into tokens, and the shape of the model."""
+    """Return the files that turn messages into tokens, and the configuration of the model."""
     return sorted(path for path in (*folder.glob("*.json"), *folder.glob("*.jinja"), *folder.glob("*.model")))
 
 
@@ -212,7 +212,7 @@ def build(
     gpu_memory_utilization: float = 0.9,
     tensor_parallel_size: int = 1,
 ) -> Vllm:
-    """Imports no vLLM.
+    """Build the generator; imports no vLLM.
 
     Args:
         image_side: show pictures, their longer side at most this many pixels; None: show none.
@@ -250,7 +250,7 @@ def build(
 
 
 def _cached(name: str, rest: str) -> Path:
-    """Folder of a hub model in the local cache."""
+    """Find the folder of a hub model in the local cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

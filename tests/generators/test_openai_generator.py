@@ -112,7 +112,7 @@ def test_the_next_form_is_asked_for_where_one_is_refused_and_remembered(known: t
     assert len(server.seen) == refused + 2
     name = f"openai:small@{server.url}"
     spent = f"{name}: 2 answers, {sum(result.prompt_tokens for result in results)} tokens read, 10 written"
-    less = f"{name} does not bind by response_format json_schema: asked for {known[0]} instead"
+    less = f"{name} does not bind by response_format json_schema: used {known[0]} instead"
     assert generator.notes() == ([spent, less] if refused else [spent])
     told = f"Describe it.\nAnswer with one JSON object that this JSON schema allows: {json.dumps(SCHEMA)}"
     assert server.seen[-1]["body"]["messages"][0]["content"] == (told if refused > 1 else "Describe it.")
