@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from coldstart.encoders._heads import AlignedHeads
 
 
+BEFORE = "before"
+"""Folder of an artifact that holds the heads from which the fit started, where they meant something."""
+
+
 class PairEncoders:
     """Encoders of pictures and of words; their weights are not loaded.
 
@@ -86,10 +90,6 @@ class PairEncoders:
         from coldstart.encoders._heads import starting_heads
 
         return starting_heads(requested, self.towers, f"{self._stage}.start")
-
-
-BEFORE = "before"
-"""Folder of an artifact that holds the heads from which the fit started, where they meant something."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from coldstart.align.measures import SpaceReport, compare
 from coldstart.align.queries import (
     ClassTexts,
-    Features,
-    Hit,
+    ExampleHit,
+    FeatureArrays,
     QueryVectors,
     SplitRows,
     count_splits,
@@ -44,6 +44,11 @@ _SEEN = {
     "train": "not held out: the fit was trained on these items",
     "valid": "not held out: the fit was stopped by these items",
 }
+
+
+BEFORE = "before"
+"""Folder of an artifact that holds the heads from which its fit started."""
+_SHOWN = ("title", "description", "category", "kind")
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class AlignReport:
 
 
 def evaluate_split(
-    features: Features,
+    features: FeatureArrays,
     aligned: AlignedHeads,
     before: AlignedHeads | None = None,
     split: str = "test",
@@ -107,7 +112,7 @@ def evaluate_split(
     *,
     view: str | None = None,
     seed: int = 0,
-    features_before: Features | None = None,
+    features_before: FeatureArrays | None = None,
     classes_before: ClassTexts | None = None,
 ) -> AlignReport:
     """Evaluate heads on the items of one split.
@@ -166,7 +171,7 @@ def evaluate_split(
     )
 
 
-def _sheets(features: Features, report: SpaceReport, vectors: QueryVectors, seed: int) -> dict[str, Any]:
+def _sheets(features: FeatureArrays, report: SpaceReport, vectors: QueryVectors, seed: int) -> dict[str, Any]:
     groups = np.asarray(features.groups)
     own = np.where(groups >= 0, groups, -1 - np.arange(len(groups)))
     sides = {
@@ -180,7 +185,7 @@ def _sheets(features: Features, report: SpaceReport, vectors: QueryVectors, seed
         rows = direction.queries
         right = ranking.right_places(own[query_items[rows]].tolist(), own[gallery_items].tolist())
 
-        def hit(found: Hit, items: NDArray[np.intp] = gallery_items) -> dict[str, Any]:
+        def hit(found: ExampleHit, items: NDArray[np.intp] = gallery_items) -> dict[str, Any]:
             return {"item_id": features.item_ids[int(items[found.place])], "score": found.score, "right": found.right}
 
         sheets[name] = {
@@ -202,13 +207,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, ranking.Interval):
         return asdict(value)
     return {name: _plain(inner) for name, inner in value.items()} if isinstance(value, Mapping) else value
-
-
-BEFORE = "before"
-"""Folder of an artifact that holds the heads from which its fit started."""
-
-
-_SHOWN = ("title", "description", "category", "kind")
 
 
 def evaluate_store(

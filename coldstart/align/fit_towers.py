@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 
 _TEXTS = 1024  # that are encoded between two signs of life
-
-
 _REPORTED = (
     *("seconds", "history", "before", "stopped", "loss", "trained_parameters", "samples_s", "skipped"),
     *("device", "dtype", "processes", "micro_batch"),

@@ -21,9 +21,13 @@ from coldstart.encoders._heads import Head, Heads
 from coldstart.errors import ColdstartError
 
 Floats = NDArray[np.floating[Any]]
-
-
 Places = NDArray[np.integer[Any]]
+
+
+TOP = 10
+_TESTED = 8192  # items, at most: recall among more costs more than an epoch
+_BLOCK = 8192
+_LEAST = 1e-2  # of the mean deviation: what varies less is taken to vary so much
 
 
 @dataclass(frozen=True)
@@ -137,12 +141,6 @@ class Rows:
         return self.order[best[np.searchsorted(self._items[best], np.arange(len(self.totals)))]]
 
 
-TOP = 10
-
-
-_TESTED = 8192  # items, at most: recall among more costs more than an epoch
-
-
 def recall_of(heads: Heads, pairs: Pairs, device: torch.device) -> float:
     """Compute recall@10, the mean of image to text and text to image; see `ranks_of`."""
     return float((ranks_of(heads, pairs, device) <= TOP).float().mean())
@@ -195,12 +193,6 @@ def _ranks(queries: torch.Tensor, gallery: torch.Tensor, groups: torch.Tensor) -
 def to_tensor(every: Floats, rows: NDArray[np.int64], device: torch.device) -> torch.Tensor:
     """Copy rows of an array to a device, float32."""
     return torch.from_numpy(every[rows]).to(device, torch.float32)
-
-
-_BLOCK = 8192
-
-
-_LEAST = 1e-2  # of the mean deviation: what varies less is taken to vary so much
 
 
 @dataclass(frozen=True)

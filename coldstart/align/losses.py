@@ -20,6 +20,10 @@ Encode = Callable[[slice], torch.Tensor]
 """Rows of the batch -> their unit vectors, float32 [len(rows), D]."""
 
 
+MAX_SCALE = 100.0
+"""Cosines are never multiplied by more (Radford et al. 2021, section 2.5)."""
+
+
 @dataclass
 class _Piece:
     side: int
@@ -78,10 +82,6 @@ def set_random_state(state: Sequence[torch.Tensor], device: torch.device) -> Non
     torch.set_rng_state(state[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state[1], device)
-
-
-MAX_SCALE = 100.0
-"""Cosines are never multiplied by more (Radford et al. 2021, section 2.5)."""
 
 
 def info_nce(

@@ -19,14 +19,13 @@ from coldstart.metrics import ranking
 from coldstart.metrics.ranking import Interval, Vectors
 
 RECALLS = (1, 5, 10)
-
 _FEW = 20_000  # queries up to which 2000 resamples take seconds; with more, intervals are narrow and 500 do
 _UNIFORM = 4096  # rows for uniformity, which is quadratic in them
 _BUCKETS = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 10_000)
 
 
 @dataclass(frozen=True)
-class Classes:
+class ClassVectors:
     """Classes for zero-shot classification of pictures.
 
     Attributes:
@@ -158,7 +157,7 @@ def evaluate_space(
     text_items: NDArray[np.integer[Any]],
     groups: NDArray[np.integer[Any]],
     *,
-    classes: Classes | None = None,
+    classes: ClassVectors | None = None,
     seed: int = 0,
 ) -> SpaceReport:
     """Measure retrieval of texts by every picture and of pictures by every text.
@@ -228,7 +227,7 @@ def _rank_side(
 
 
 def _classify(
-    pooled: Vectors, chosen: NDArray[np.intp], groups: NDArray[np.int64], classes: Classes, seed: int
+    pooled: Vectors, chosen: NDArray[np.intp], groups: NDArray[np.int64], classes: ClassVectors, seed: int
 ) -> ZeroShot:
     wanted = classes.items[chosen]
     found = (pooled[chosen] @ np.asarray(classes.vectors, np.float32).T).argmax(1)

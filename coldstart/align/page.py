@@ -16,8 +16,6 @@ from coldstart.pages.charts import bars, dots, interval, number, percent, signed
 from coldstart.pages.page import Thumbnails, Tile, card, environment, loader
 
 DIRECTIONS = {"image_to_text": "Picture → text", "text_to_image": "Text → picture"}
-
-
 MEASURES = {
     "recall_at_1": "R@1",
     "recall_at_5": "R@5",
@@ -25,8 +23,6 @@ MEASURES = {
     "mrr": "MRR",
     "median_rank": "median rank",
 }
-
-
 SHAPES = {
     "modality_gap": (
         "modality gap",
@@ -39,18 +35,12 @@ SHAPES = {
     "uniformity_text": ("uniformity, texts", "less is more evenly spread"),
     "dim": ("dimensions", "numbers in a vector"),
 }
-
-
 KINDS = {"worst": "Worst", "random": "At random", "best": "Best"}
-
 
 MATRIX = 12
 """Most classes for which confusions are shown as a matrix."""
 
-
 _SIDE = 200
-
-
 _CLASSES = 60
 
 

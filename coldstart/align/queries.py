@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.align.measures import Classes, SpaceReport, evaluate_space, pool
+from coldstart.align.measures import ClassVectors, SpaceReport, evaluate_space, pool
 from coldstart.core.class_file import plain
 from coldstart.metrics.ranking import TIE, Places, Vectors
 from coldstart.store.fits import SPLITS
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 
 NEW = "new"
-"""What is counted for items that are in no split: they came after the fit."""
+"""Name for items that are in no split: they came after the fit."""
 
 
-class Features(Protocol):
+_TRIED = 2048  # queries of rank 1 among which those with the widest margin are looked for
+
+
+class FeatureArrays(Protocol):
     """Vectors of the frozen encoders under the heads, as `align.text_image` reads them.
 
     Attributes:
@@ -68,12 +71,12 @@ class ClassTexts:
     labels: Sequence[str | None]
 
 
-def count_splits(features: Features) -> dict[str, int]:
+def count_splits(features: FeatureArrays) -> dict[str, int]:
     """Count the items of the workspace by split, with new ones apart."""
     return dict(Counter(name if name in SPLITS else NEW for name in features.split))
 
 
-def query_items(features: Features, split: str) -> tuple[NDArray[np.bool_], int]:
+def query_items(features: FeatureArrays, split: str) -> tuple[NDArray[np.bool_], int]:
     """Select the items of a split as queries, bool [I], and count new items that are left out.
 
     A new item is left out where the fit has seen an item of its group.
@@ -100,7 +103,7 @@ class QueryVectors:
 class SplitRows:
     """Rows of chosen items."""
 
-    def __init__(self, features: Features, chosen: NDArray[np.bool_]) -> None:
+    def __init__(self, features: FeatureArrays, chosen: NDArray[np.bool_]) -> None:
         self._features = features
         self._chosen = chosen
         self._images = np.flatnonzero(chosen[features.image_items])
@@ -161,19 +164,16 @@ class SplitRows:
         rows: NDArray[np.intp] = self._texts[self._views[self._texts] == view]
         return rows
 
-    def _named(self, aligned: AlignedHeads, classes: ClassTexts) -> Classes:
+    def _named(self, aligned: AlignedHeads, classes: ClassTexts) -> ClassVectors:
         words = aligned.heads.text.project(classes.vectors)
         vectors, _ = pool(words, classes.classes, len(classes.names))
         places = {plain(name): place for place, name in enumerate(classes.names)}
         of_item = [places.get(plain(label or ""), -1) for label in classes.labels]
-        return Classes(classes.names, vectors, np.where(self._chosen, np.asarray(of_item), -1))
-
-
-_TRIED = 2048  # queries of rank 1 among which those with the widest margin are looked for
+        return ClassVectors(classes.names, vectors, np.where(self._chosen, np.asarray(of_item), -1))
 
 
 @dataclass(frozen=True)
-class Hit:
+class ExampleHit:
     """One result: its place in the gallery, its cosine to the query, and whether it is right."""
 
     place: int
@@ -193,8 +193,8 @@ class ExampleQuery:
 
     query: int
     rank: int
-    answer: Hit
-    hits: Sequence[Hit]
+    answer: ExampleHit
+    hits: Sequence[ExampleHit]
 
 
 def select_examples(
@@ -242,8 +242,8 @@ def _sheet(
     scores = np.asarray(queries[place], np.float32) @ np.asarray(gallery, np.float32).T
     own = set(right.tolist())
 
-    def hit(found: int) -> Hit:
-        return Hit(found, float(scores[found]), found in own)
+    def hit(found: int) -> ExampleHit:
+        return ExampleHit(found, float(scores[found]), found in own)
 
     behind = np.zeros(len(scores), np.float32)
     behind[right] = TIE  # ties count against, here as in the rank

@@ -13,7 +13,10 @@ from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.settings import with_stage
 
 TowerKind = Literal["lora", "last_blocks"]
-"""How towers are trained: LoRA on their layers, or their last blocks with all that comes after them."""
+"""Kind of training of towers: LoRA on their layers, or their last blocks with all that comes after them."""
+
+
+KIND = "align.text_image"
 
 
 class HeadTraining(Section):
@@ -148,9 +151,6 @@ class Settings(Section):
         if self.towers != "lora" or not self.tune.lora_dropout:
             unused |= {"micro_batch"}
         return {**chosen, "towers": self.towers, "tune": self.tune.model_dump(exclude=unused)}
-
-
-KIND = "align.text_image"
 
 
 def with_align(pipeline: Pipeline, image: str | None, text: str | None) -> tuple[dict[str, Any], list[str]]:

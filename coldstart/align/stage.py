@@ -101,7 +101,7 @@ class AlignStage:
 
     @cached_property
     def _start(self) -> AlignedHeads | None:
-        """The heads from which the fit starts; None for random ones."""
+        """Heads from which the fit starts; None for random ones."""
         return self._encoders.start(self._settings.start)
 
     @cached_property

@@ -27,13 +27,16 @@ from coldstart.store.sql import one_of
 
 Vectors = NDArray[np.float32]
 
-
 KINDS = ("embed", "behaviour")
 """Kinds of stages whose rows are vectors of a space."""
 
-
 _MANY = 8
 """Share of a table's rows, one in so many, above which reading it whole is quicker than looking rows up."""
+
+
+_COMMIT = 4096
+_BATCH = 256
+_DROP = 500
 
 
 def table_of(space: str, passport: Passport) -> str:
@@ -144,15 +147,6 @@ def picture_space(store: Store, pipeline: Pipeline, stage: str, passport: Passpo
             f"`coldstart run --workspace {store.uri}`"
         )
     return space, fresh
-
-
-_COMMIT = 4096
-
-
-_BATCH = 256
-
-
-_DROP = 500
 
 
 def drop_tables(store: Store, prefix: str, keep: str) -> None:

@@ -20,37 +20,25 @@ from numpy.typing import NDArray
 from coldstart.core.vectors import unit
 
 Vectors = NDArray[np.float32]
-
-
 Flags = NDArray[np.bool_]
-
-
 Numbers = NDArray[np.int64]
-
 
 ENOUGH = 30
 """Labelled items that a calibration needs."""
 
-
 TEMPERATURE = 0.05
 """Divisor of cosines where nothing was fitted; LOG.md has the usual results of fits."""
-
 
 THRESHOLD = 0.8
 """Score that a label needs where nothing was fitted."""
 
-
 BINS = 15
 """Bins of the expected calibration error, of equal width, as Guo et al. take them."""
-
 
 _INVERSE = (0.1, 2000.0)
 """Bounds of the inverse of a temperature."""
 
-
 _CLOSE = 0.005  # of its logarithm
-
-
 _ROUNDS = 4
 
 

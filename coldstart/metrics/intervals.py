@@ -14,7 +14,7 @@ _DRAWN = 1 << 24  # counts drawn at a time: 64 MiB
 
 @dataclass(frozen=True)
 class Measure:
-    """A value, the bounds of its 95 % interval, and how much it rests on.
+    """Value with the bounds of its 95 % interval, and the number of counts behind it.
 
     Attributes:
         n: what the share is of: claims, texts, items. Of a difference the smaller of both.

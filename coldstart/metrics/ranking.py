@@ -22,27 +22,22 @@ if TYPE_CHECKING:
 
 
 Vectors = NDArray[np.floating[Any]]
-
-
 Places = Sequence[NDArray[np.intp]]
-
-
 Statistic = Callable[[NDArray[np.float64]], float]
-
 
 TIE = 1e-6
 """Scores closer than this are equal: the same vector at two places of a gallery scores so far apart in float32."""
 
-
 _BLOCK = 1 << 24  # scores in memory at a time: 64 MiB
-
-
 _DRAWN = 1 << 18  # rows drawn at a time
+
+
+MEASURES = ("recall", "ndcg", "mrr", "hit")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and the bounds of its bootstrap interval."""
+    """Value with the bounds of its bootstrap interval."""
 
     value: float
     low: float
@@ -269,9 +264,6 @@ def uniformity(vectors: Vectors, *, t: float = 2.0, block: int = _BLOCK) -> floa
         total += float(np.exp(-t * (2 - 2 * data[start : start + step] @ data.T).clip(0)).sum())
     own = float(np.exp(-t * (2 - 2 * (data * data).sum(1)).clip(0)).sum())
     return float(np.log((total - own) / (len(data) * (len(data) - 1))))
-
-
-MEASURES = ("recall", "ndcg", "mrr", "hit")
 
 
 def measure_lists(

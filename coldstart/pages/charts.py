@@ -6,13 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _LEFT, _RIGHT, _WIDTH = 150.0, 24.0, 760.0
-
-
 _ROW, _GROUP_GAP, _TOP = 34.0, 30.0, 26.0
-
-
 _BAR_HEIGHT = 130.0
-
 
 Named = Sequence[tuple[str, Sequence[tuple[str, Mapping[str, Any]]]]]
 """Group -> row -> series (`before`, `after`) -> an interval, with `chance` where that is known."""

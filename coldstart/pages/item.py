@@ -24,11 +24,22 @@ from coldstart.pages.page import Picture, Thumbnails, Tile, card, environment, l
 LINKS = 12
 """Copies that are shown with pictures; further ones by name alone."""
 
-
 _SIDE = 240
-
-
 _SHARES = ("brightness",)  # measures from 0 to 1 besides those called `…_share`
+
+
+FRAMES = 32
+"""Frames of a video, or pictures of a product, in one strip."""
+_SAMPLED = 8  # frames of a video whose shots are not known
+
+MOST_ROWS = 4
+"""Rows of one lane; what overlaps more than that is counted, and stands in the table."""
+_PX_PER_S = 24.0  # at which a phrase of a few seconds has room for its first words
+_MIN_PX = 560.0
+_TICK_PX = 72.0
+_OVERVIEW_FROM_S = 60.0  # longer timelines are wider than a screen
+_STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+_NAMES = {"shot": "shots", "speech": "speech", "screen": "text on screen"}
 
 
 def item_page(known: Mapping[str, Any], path: Path, *, limits: Limits | None = None) -> None:
@@ -148,13 +159,6 @@ def _moments(matches: Sequence[Mapping[str, float]]) -> list[tuple[float, float]
     ]
 
 
-FRAMES = 32
-"""Frames of a video, or pictures of a product, in one strip."""
-
-
-_SAMPLED = 8  # frames of a video whose shots are not known
-
-
 def film_strip(
     media: Sequence[Mapping[str, Any]], times_s: Sequence[float], limits: Limits, side: int
 ) -> dict[str, Any]:
@@ -203,28 +207,6 @@ def _video(entry: Mapping[str, Any], times_s: Sequence[float], limits: Limits, s
         {**one, "clock": format_time(time_s)} for one, time_s in zip(shown["pictures"], found.times_s, strict=True)
     ]
     return {"pictures": [pictures[order.index(place)] for place in range(len(order))], "reason": ""}
-
-
-MOST_ROWS = 4
-"""Rows of one lane; what overlaps more than that is counted, and stands in the table."""
-
-
-_PX_PER_S = 24.0  # at which a phrase of a few seconds has room for its first words
-
-
-_MIN_PX = 560.0
-
-
-_TICK_PX = 72.0
-
-
-_OVERVIEW_FROM_S = 60.0  # longer timelines are wider than a screen
-
-
-_STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-
-
-_NAMES = {"shot": "shots", "speech": "speech", "screen": "text on screen"}
 
 
 def format_time(seconds: float | None) -> str:

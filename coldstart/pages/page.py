@@ -28,9 +28,17 @@ from coldstart.media.video import sample_frames
 STRIP = 3
 """Frames that stand for a video."""
 
-
 # A multiple of the usual 8 frames a video, in such a way that the middle of each eighth is among them.
 _CANDIDATES = 24
+
+
+_CARD_SIDE = 160
+
+_CARD = """<div style="width:{{ side }}px">
+{%- for picture in card.pictures %}<img src="{{ picture.source }}" style="width:{{ 100 // card.pictures | length }}%"
+ alt="{{ card.title }}">{% else %}<div style="padding:1em;background:#8884">{{ card.reason }}</div>{% endfor %}
+<div><b>{{ card.title }}</b></div>{% for line in card.lines %}<div><small>{{ line }}</small></div>{% endfor %}</div>"""
+_SIDE = 300
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class SheetRow:
 
 @dataclass(frozen=True)
 class Picture:
-    """A small picture; `time_s` is the second of the video it is from, None for a still."""
+    """Small picture; `time_s` is the second of the video it is from, None for a still."""
 
     image: Image.Image
     time_s: float | None = None
@@ -120,22 +128,10 @@ def _nearest(frames: list[tuple[float, Pixels]], seconds: tuple[float, ...]) -> 
     return [Picture(Image.fromarray(pixels), time_s) for time_s, pixels in frames]
 
 
-_CARD_SIDE = 160
-
-
-_CARD = """<div style="width:{{ side }}px">
-{%- for picture in card.pictures %}<img src="{{ picture.source }}" style="width:{{ 100 // card.pictures | length }}%"
- alt="{{ card.title }}">{% else %}<div style="padding:1em;background:#8884">{{ card.reason }}</div>{% endfor %}
-<div><b>{{ card.title }}</b></div>{% for line in card.lines %}<div><small>{{ line }}</small></div>{% endfor %}</div>"""
-
-
 def tile_html(tile: Tile) -> str:
     """Render the tile as self-contained HTML, every text escaped."""
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(_CARD)
     return template.render(card=card(tile, loader(Limits(), _CARD_SIDE)(tile)), side=_CARD_SIDE)
-
-
-_SIDE = 300
 
 
 def neighbours_html(rows: Sequence[SheetRow], path: Path, title: str, *, limits: Limits | None = None) -> None:

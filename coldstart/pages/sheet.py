@@ -21,28 +21,18 @@ from coldstart.pages.page import STRIP, SheetRow, Thumbnails, Tile, clean, loade
 MAX_ROWS = 200
 """More make a picture that few programs open."""
 
-
 _MARGIN, _GAP = 28, 18
-
-
 _QUERY_WIDTH, _HIT_WIDTH, _PANEL_HEIGHT = 330, 200, 160
-
-
 _TITLE, _CAPTION = (15, 20, 2), (12, 17, 3)  # points, line height, most lines
-
-
 _TEXT_HEIGHT = 10 + _TITLE[1] * _TITLE[2] + _CAPTION[1] * _CAPTION[2]
-
-
 _ROW_HEIGHT = _PANEL_HEIGHT + _TEXT_HEIGHT + 2 * _GAP
-
-
 _PAPER, _INK, _SOFT, _LINE, _GREY, _FILM, _ACCENT = (
     "#ffffff", "#16181d", "#5c6370", "#e3e5e9", "#eceef1", "#1b1d22", "#2f6fde",
 )  # fmt: skip
-
-
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+SUFFIXES = (".html", ".png")
 
 
 def contact_sheet(rows: Sequence[SheetRow], path: Path, *, limits: Limits | None = None) -> None:
@@ -174,9 +164,6 @@ def _font(points: int, bold: bool = False) -> Font:
         return ImageFont.load_default(points)
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(spec.origin).parent / "mpl-data/fonts/ttf" / name, points)
-
-
-SUFFIXES = (".html", ".png")
 
 
 def match_sheet(

@@ -26,28 +26,28 @@ if TYPE_CHECKING:
 
 
 Input = Literal["image", "text"]
-
-
 Source = Literal["frame", "picture", "text", "title", "speech", "screen"]
-
 
 MATCH, FILE = "match", "weights.json"
 """Name of the artifact that keeps fitted weights, and of its file."""
 
-
 LINES = " lines"
 """Suffix of the name of a space for the lines of a video in it."""
 
-
 DEFAULT = "default weights by kind of evidence"
-
 
 ACROSS = 0.5
 """Weight of a kind that compares frames with words, where one that compares like with like has 1: an aligned space
 separates names and pictures less well than an encoder of either (LOG.md of 2026-11-22)."""
 
-
 _LIKE = ("frames→picture", "words→words")
+
+
+DEPTH = 200
+"""Nearest of each channel that become candidates where the indexes are searched."""
+
+REFERENCE = 4096
+"""Products from all over the catalog that give the average then."""
 
 
 @dataclass(frozen=True)
@@ -211,14 +211,6 @@ def weights_to_dict(channels: Sequence[Channel], weights: Weights) -> list[dict[
         }
         for channel, weight in pairs
     ]
-
-
-DEPTH = 200
-"""Nearest of each channel that become candidates where the indexes are searched."""
-
-
-REFERENCE = 4096
-"""Products from all over the catalog that give the average then."""
 
 
 def catalog_channels(catalog: Published, sides: Iterable[QuerySide], inputs: Mapping[str, Input]) -> list[Channel]:

@@ -130,8 +130,9 @@ def evaluate_weights(known: Sequence[KnownVideo], weights: Weights) -> Retrieval
 
 
 def search_weights(known: Sequence[KnownVideo], default: Weights) -> Weights:
-    """The weights, in tenths of a whole, of the best mean recall among the first five; of equally good ones those of
-    the best mean reciprocal rank, and then the nearest to `default`.
+    """Search the weights, in tenths of a whole, of the best mean recall among the first five.
+
+    Of equally good ones those of the best mean reciprocal rank are taken, then the nearest to `default`.
 
     All combinations are tried up to four channels. With more, one weight after the other takes every value while the
     others share the rest as before, as long as that helps.

@@ -205,7 +205,7 @@ class IndexStage:
     def _key_or_reject(
         self, item: str, source_key: str, rows: Mapping[str, Assessment], label: tuple[str, float] | None
     ) -> str | Reject:
-        """The key of an item's row in the catalog, empty while it waits for a stage, or why it has none."""
+        """Compute the key of an item's row, empty while it waits for a stage, or the reason why it has none."""
         spaces = {name: rows[name] for name in self._spaces}
         failed = {name: space.settled[item] for name, space in spaces.items() if _failed(space, item)}
         if failed:

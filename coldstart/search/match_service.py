@@ -40,10 +40,8 @@ if TYPE_CHECKING:
 LEAST = 10
 """Videos that a fit needs."""
 
-
 MOST_SCORES = 1 << 28
 """Cosines that a fit holds, 1 GiB; with more, candidates are those of the indexes."""
-
 
 Pairs = Mapping[str, frozenset[str]]
 """item_id of a video -> the products that it shows."""

@@ -30,26 +30,24 @@ if TYPE_CHECKING:
 FULL_TEXT = "full_text"
 """Name of the word ranking."""
 
-
 DEPTH = 50
 """Places of each ranking that take part in a fusion, or three times the requested hits where that is more."""
 
-
 By = Literal["text", "image", "video", "item"]
-
 
 BY: tuple[By, ...] = ("text", "image", "video", "item")
 
-
 Pool = Literal["mean", "max", "both"]
-
 
 Ranking = list[tuple[str, float]]
 """(item_id, distance or score), best first."""
 
-
 FramesOf = Callable[[str, Sequence[str]], Mapping[str, Vectors]]
 """(space, item ids) -> unit vectors `[T, D]` of the frames of those that are videos."""
+
+
+RRF_K = 60
+DISPLAY = ("kind", "title", "category", "price", "media")
 
 
 @dataclass(frozen=True)
@@ -300,15 +298,6 @@ class Ranker:
 
 def _passport(encoder: Encoder, modality: Modality) -> Passport | None:
     return encoder.passport(modality) if modality in encoder.modalities else None
-
-
-__all__ = ["Hit", "Query", "fuse", "search_many"]
-
-
-RRF_K = 60
-
-
-DISPLAY = ("kind", "title", "category", "price", "media")
 
 
 @dataclass(frozen=True)

@@ -281,7 +281,7 @@ def test_a_job_states_all_settings_that_change_its_result(tmp_path: Path) -> Non
 
 
 class Killed(BaseException):
-    """What stops a process, as far as one process can show it."""
+    """Signal that ends a process, as far as one process can show it."""
 
 
 class Stopping(SilentProgress):

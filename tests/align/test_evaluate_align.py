@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import coldstart
 from coldstart.align.evaluate import evaluate_split
-from coldstart.align.measures import Classes, compare, evaluate_space, pool
+from coldstart.align.measures import ClassVectors, compare, evaluate_space, pool
 from coldstart.align.queries import ClassTexts, select_examples
 from coldstart.cli import app
 from coldstart.encoders._heads import AlignedHeads, Head, Heads, HeadShape, Tower
@@ -113,7 +113,7 @@ def test_several_pictures_of_an_item_are_one_piece_of_evidence() -> None:
 
 
 def test_classes_by_name_stand_beside_the_most_frequent_class() -> None:
-    classes = Classes(("red", "green", "blue"), EYE[:3], np.array([0, 0, 0, 1, 2, -1]))
+    classes = ClassVectors(("red", "green", "blue"), EYE[:3], np.array([0, 0, 0, 1, 2, -1]))
     looks = EYE[[0, 0, 1, 1, 0, 5]]
     found = evaluate_space(looks, ITEMS, EYE, ITEMS, ALONE, classes=classes).zero_shot
     assert found is not None
@@ -132,7 +132,7 @@ def test_classes_by_name_stand_beside_the_most_frequent_class() -> None:
 
 
 def test_changes_are_paired() -> None:
-    classes = Classes(("a", "b"), EYE[:2], np.array([0, 1, 0, 1, -1, -1]))
+    classes = ClassVectors(("a", "b"), EYE[:2], np.array([0, 1, 0, 1, -1, -1]))
     before = evaluate_space(EYE, ITEMS, EYE @ SWAPPED, ITEMS, ALONE, classes=classes)
     after = evaluate_space(EYE, ITEMS, EYE, ITEMS, ALONE, classes=replace(classes, vectors=EYE[[0, 1]]))
     changed = compare(before, after)

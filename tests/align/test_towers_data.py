@@ -1,4 +1,4 @@
-"""What is drawn of an item, and how it is decoded."""
+"""Draws of items, and their decoding."""
 
 from __future__ import annotations
 

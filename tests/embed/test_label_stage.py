@@ -24,7 +24,7 @@ from coldstart.errors import ColdstartError
 from coldstart.store import Store
 
 WORDS = {"Fruit": "apple banana cherry", "Tools": "hammer chisel pliers", "Toys": "puppet kite marbles"}
-"""What items of a class are called; `fake` likens texts by the letters of their words."""
+"""Titles of items of a class; `fake` compares texts by the letters of their words."""
 CLASSES = {"templates": ["{}"], "classes": {name: [text] for name, text in WORDS.items()}}
 
 

@@ -50,7 +50,7 @@ def entry(start_s: float | None, end_s: float | None, source: str, text: str = "
 
 
 def record(item: Mapping[str, Any] | None = None, **known: Any) -> dict[str, Any]:
-    """What a dossier says of an item of which little is known."""
+    """Create the record of an item of which little is known."""
     item = {"item_id": "a", "kind": "video", "title": "A title", **(item or {})}
     empty: dict[str, Any] = {name: [] for name in ("timeline", "shots", "frame_times_s", "lines", "dropped", "copies")}
     empty |= {name: {} for name in ("quality", "safety", "described", "coverage")}

@@ -153,7 +153,7 @@ def test_videos_are_held_out_by_their_group_alone() -> None:
 
 
 def test_a_fit_says_where_it_does_not_help() -> None:
-    """What is held out obeys the other channel: the fit on the rest makes it worse."""
+    """Held-out videos obey the other channel: the fit on the rest makes them worse."""
     train = [one for one in noisy(2, 0, 60) if not is_held_out(one.group)]
     test = [one for one in noisy(2, 1, 60) if is_held_out(one.group)]
     found = fit_held_out([*train, *test], np.array([0.5, 0.5]))

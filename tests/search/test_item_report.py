@@ -1,4 +1,4 @@
-"""What is known of one item, from rows written by hand: nothing is left out, made up, or taken for fresh."""
+"""Report on one item, from rows written by hand: nothing is left out, made up, or taken for fresh."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _PLAIN = ("epoch", "history", "measured", "best_epoch", "best_score", "seconds",
 
 
 @dataclass
-class State:
+class TrainingState:
     """State of a training.
 
     Attributes:
@@ -38,7 +38,9 @@ class State:
     stopped: bool = False
 
 
-def save_checkpoint(folder: Path, digest: str, towers: Towers, optimiser: torch.optim.Optimizer, state: State) -> None:
+def save_checkpoint(
+    folder: Path, digest: str, towers: Towers, optimiser: torch.optim.Optimizer, state: TrainingState
+) -> None:
     """Write `folder/epoch-N` whole or not at all, then drop those before it."""
     final = folder / f"epoch-{state.epoch:04d}"
     draft = folder / f".{final.name}.draft"
@@ -61,7 +63,9 @@ def save_checkpoint(folder: Path, digest: str, towers: Towers, optimiser: torch.
             shutil.rmtree(other)
 
 
-def load_checkpoint(folder: Path, digest: str, towers: Towers, optimiser: torch.optim.Optimizer) -> State | None:
+def load_checkpoint(
+    folder: Path, digest: str, towers: Towers, optimiser: torch.optim.Optimizer
+) -> TrainingState | None:
     """Restore weights and optimiser from the last epoch stored for this job; None where there is none."""
     for place in sorted(folder.glob("epoch-*"), reverse=True):
         plain = json.loads((place / STATE).read_bytes())
@@ -73,5 +77,5 @@ def load_checkpoint(folder: Path, digest: str, towers: Towers, optimiser: torch.
             own = {key.rpartition("/")[2]: value for key, value in moments.items() if key.rpartition("/")[0] == name}
             if own:  # `step` stays in memory, as AdamW keeps it
                 optimiser.state[weight] = {k: v if k == "step" else v.to(weight.device) for k, v in own.items()}
-        return State(best=load_file(place / BEST), **plain)
+        return TrainingState(best=load_file(place / BEST), **plain)
     return None

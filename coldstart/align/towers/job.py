@@ -27,7 +27,7 @@ from coldstart import encoders
 from coldstart.align.settings import TowerKind, TowerTraining
 from coldstart.align.towers.data import Example, PairDataset, read_examples, write_examples
 from coldstart.align.towers.model import Towers
-from coldstart.align.towers.train import ProcessGroup, Progress, init_process_group, train
+from coldstart.align.towers.train import ProcessGroup, ProgressCallback, init_process_group, train
 from coldstart.core.device import choose_device, choose_dtype
 from coldstart.encoders.open_clip import OpenClip
 from coldstart.errors import ColdstartError
@@ -88,7 +88,7 @@ def run(
     dtype: str = "auto",
     processes: int = 1,
     workers: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Path:
     """Train, or go on where a killed run stopped; a finished job is not done again.
 
@@ -128,7 +128,7 @@ def _train(
     device: torch.device,
     dtype: str,
     workers: int,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> None:
     job = json.loads((folder / JOB).read_bytes())
     recipe = dict(job["recipe"])
@@ -189,7 +189,7 @@ def _train(
     process_group.wait()
 
 
-def _launch(folder: Path, device: str, dtype: str, processes: int, workers: int, progress: Progress) -> None:
+def _launch(folder: Path, device: str, dtype: str, processes: int, workers: int, progress: ProgressCallback) -> None:
     """Start the processes, hand on their progress, and wait; they end with this process at the latest."""
     threads = max(1, (os.cpu_count() or 1) // processes)
     launcher = [

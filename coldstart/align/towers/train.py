@@ -19,11 +19,14 @@ import torch
 
 from coldstart.align.losses import CachedBatch, random_state, set_random_state
 from coldstart.align.settings import TowerTraining
-from coldstart.align.towers.checkpoint import State, load_checkpoint, save_checkpoint
+from coldstart.align.towers.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from coldstart.align.towers.data import Batch, Draw, Example, PairDataset, batches, epoch_plan, share
 from coldstart.align.towers.model import Towers
 from coldstart.errors import ColdstartError
 from coldstart.metrics import ranking
+
+MAX_NORM = 1.0  # of all gradients together
+_K = 10
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,8 @@ def init_process_group(device: str) -> tuple[ProcessGroup, torch.device]:
     ) if device == "cpu" else state.device
 
 
-Progress = Callable[[Mapping[str, Any]], None]
+ProgressCallback = Callable[[Mapping[str, Any]], None]
 """Called with `{epoch, step, steps, loss, samples_s}` after a step, `{epoch, recall_at_10, …}` after a measurement."""
-
-
-MAX_NORM = 1.0  # of all gradients together
-
-
-_K = 10
 
 
 @dataclass
@@ -273,8 +270,8 @@ def train(
     process_group: ProcessGroup,
     device: torch.device,
     workers: int,
-    progress: Progress,
-) -> tuple[State, dict[str, Any]]:
+    progress: ProgressCallback,
+) -> tuple[TrainingState, dict[str, Any]]:
     """Train until the epochs or the patience end; the towers are left with the weights of the best epoch.
 
     Args:
@@ -285,7 +282,7 @@ def train(
     """
     optimiser = _optimiser(towers, training)
     trainer = Trainer(towers, optimiser, process_group, device, training.micro_batch)
-    state = load_checkpoint(folder, digest, towers, optimiser) or State(best=towers.copy())
+    state = load_checkpoint(folder, digest, towers, optimiser) or TrainingState(best=towers.copy())
     places = {split: [i for i, one in enumerate(examples) if one.split == split] for split in ("train", "valid")}
     span = max(training.micro_batch * process_group.size, 1)
     held_out = [[Draw(i, None) for i in places["valid"][at : at + span]] for at in range(0, len(places["valid"]), span)]
