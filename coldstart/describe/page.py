@@ -1,9 +1,8 @@
-"""Writers of descriptions judged, as one HTML page: how true, how found, and examples to judge by eye.
+"""Render the evaluation of writers as one HTML page: truth, retrieval gain and examples.
 
-The page is drawn from the plain record that programs read
-(`coldstart.describe.evaluate.report.DescribeReport.to_dict`), has no scripts, fetches nothing, and every text is
-escaped: what a model wrote is as little trusted as what a seller wrote. Media are decoded in this process, so give
-media that ingest accepted; what cannot be shown says why.
+The page is drawn from `coldstart.describe.evaluate.report.DescribeReport.to_dict`, has no scripts, fetches nothing, and
+escapes every text: neither models nor sellers are trusted. Media are decoded in this process, so pass media that ingest
+accepted; media that cannot be shown have a reason.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from coldstart.pages.page import Thumbnails, Tile, card, environment, loader
 STAGES = {"written": "as written", "checked": "after the checks"}
 ATTRIBUTES = {"precision": "precision", "recall": "recall", "f1": "F1", "accuracy": "accuracy where both say"}
 MEASURES = {
-    "made_up": ("made up", "claims that neither what was shown nor the hidden record bears out"),
-    "contradicted": ("contradicted", "claims that the hidden record states otherwise, of those it speaks of"),
+    "made_up": ("made up", "claims that neither the shown fields nor the hidden record support"),
+    "contradicted": ("contradicted", "claims that the hidden record states otherwise, of those it states"),
     "length": ("words of a summary", "mean"),
     "copied": ("copied", "words in runs of five or more that a shown text has"),
     "distinct_1": ("distinct-1", "different words over all words"),
     "distinct_2": ("distinct-2", "different pairs of words over all pairs"),
 }
 FEWER = frozenset({"made_up", "contradicted", "copied"})
-"""Measures of which less is better."""
+"""Measures where less is better."""
 UNDECIDED = frozenset({"length"})
 QUESTIONS = {"text_to_item": "Text → item", "item_to_item": "Item → item"}
 STATUS = {
@@ -37,7 +36,7 @@ STATUS = {
     "rejected": "rejected",
 }
 GIVEN, PLUS = "given", "given + "
-SERIES = {"before": "alone", "after": "with what is given"}
+SERIES = {"before": "alone", "after": "with the given fields"}
 
 _SIDE = 260
 
@@ -58,7 +57,7 @@ def descriptions_page(known: Mapping[str, Any], path: Path, *, limits: Limits | 
 
 
 def descriptions_html(known: Mapping[str, Any], *, limits: Limits | None = None) -> str:
-    """The report as an HTML document; arguments as for `descriptions_page`."""
+    """Render the report as an HTML document; arguments as for `descriptions_page`."""
     templates = environment()
     templates.filters |= {"interval": interval, "number": number, "percent": percent, "signed": signed}
     names = list(known["writers"])
@@ -82,7 +81,7 @@ def descriptions_html(known: Mapping[str, Any], *, limits: Limits | None = None)
 
 
 def _attribute_rows(known: Mapping[str, Any], name: str, last: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """A row a measure: a cell a writer and stage, and the difference of the last two writers after the checks."""
+    """Build a row a measure: a cell a writer and stage, and the difference of the last two writers after the checks."""
     return [
         _row(
             title,
@@ -96,7 +95,7 @@ def _attribute_rows(known: Mapping[str, Any], name: str, last: Mapping[str, Any]
 
 def _text_rows(known: Mapping[str, Any], last: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     valid = [of["valid"] if stage == "written" else None for of in known["measures"].values() for stage in STAGES]
-    rows = [_row("JSON as asked for", "texts that parse and have the fields", valid, None)]
+    rows = [_row("valid JSON", "texts that parse and have the fields", valid, None)]
     for measure, (title, about) in MEASURES.items():
         cells = [of[stage][measure] for of in known["measures"].values() for stage in STAGES]
         change = last and last["measures"]["checked"].get(measure)
@@ -113,14 +112,14 @@ def _row(
 
 
 def verdict_of(change: Mapping[str, Any] | None, *, less_is_better: bool = False) -> str:
-    """`better` or `worse` where the interval of a difference leaves zero out, else nothing."""
+    """Return `better` or `worse` where the interval of a difference excludes zero, else an empty text."""
     if change is None or change["low"] <= 0 <= change["high"]:
         return ""
     return "better" if (change["value"] < 0) == less_is_better else "worse"
 
 
 def _attribute_chart(known: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
-    """F1 of every attribute after the checks: the last writer, and the one before it."""
+    """Chart F1 of every attribute after the checks, of the last two writers."""
     series = dict(zip(("after", "before"), reversed(names[-2:]), strict=False))
     every = next(iter(known["measures"].values()))["checked"]["attributes"]
     rows = [
@@ -139,7 +138,7 @@ def _attribute_chart(known: Mapping[str, Any], names: list[str]) -> dict[str, An
 
 
 def _with_series(chart: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The same chart, its marks told by what their series stand for."""
+    """Label the marks of a chart by the names of their series."""
     marks = []
     for mark in chart["marks"]:
         row, _, figures = mark["text"].rpartition(f" {mark['series']}: ")
@@ -148,7 +147,7 @@ def _with_series(chart: dict[str, Any], names: Mapping[str, str]) -> dict[str, A
 
 
 def _gain(known: Mapping[str, Any], question: str) -> dict[str, Any]:
-    """The contenders of one question: each alone and with what is given, and how they differ."""
+    """Build the contenders of one question, each alone and with the given fields, and their differences."""
     found = known["gain"][question]
     contenders = found["contenders"]
     names = [name for name in contenders if not name.startswith(PLUS)]
@@ -196,7 +195,7 @@ def _gain(known: Mapping[str, Any], question: str) -> dict[str, Any]:
 
 
 def _ends(known: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What became of the texts of each writer: shares of items."""
+    """Build the shares of items by the outcome of the checks, for each writer."""
     return [
         {
             "name": name,
@@ -232,7 +231,7 @@ def _examples(known: Mapping[str, Any], limits: Limits) -> list[dict[str, Any]]:
 
 
 def _writer(own: Mapping[str, Any]) -> dict[str, Any]:
-    """What one writer wrote of one item: claims that were kept with their grounds, and those that were cut."""
+    """Build one writer's text of one item: claims that stayed with their grounds, and those that were cut."""
     truths = {(one["name"], one["value"]): one for stage in STAGES for one in own[stage]["claims"]}
     grounds = {(one["claim"], one["value"]): one for one in own["grounds"]}
     kept = own["checked"]["attributes"]

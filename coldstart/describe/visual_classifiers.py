@@ -1,10 +1,8 @@
-"""Whether a picture shows what is claimed of it: scores made probabilities, and one that is enough for a ground.
+"""Fit classifiers of visual attributes: picture vector to calibrated probabilities of values, and a threshold.
 
-A judge maps a picture's vector to a score of each value of one attribute. `words` likens it to the values in words
-(see `coldstart.embed.zero_shot`); `probe` is ridge regression onto the values that other items are known to have
-(Hoerl & Kennard 1970), every item scored by one that has not seen it. Either is turned into probabilities by a factor
-fitted by likelihood; the threshold is the lowest of a half or more at and over which so large a share of the values is
-true as was asked for.
+`words` compares a picture with texts of the values (see `coldstart.embed.zero_shot`); `probe` is ridge regression onto
+recorded values (Hoerl & Kennard 1970), every item scored out of its fold. Either is calibrated by a factor of maximum
+likelihood; the threshold is the lowest probability of 0.5 or more at and over which values reach the set precision.
 
 Knows nothing of encoders, items or tables.
 """
@@ -21,19 +19,18 @@ from coldstart.embed.zero_shot import Flags, Numbers, Vectors, likeliest, lowest
 
 Kind = Literal["words", "probe"]
 MIN_PROBABILITY = 0.5
-"""No picture is the ground of what it shows less likely than not, however often that is right on the whole: what a
-writer makes up is often one of the many values that are a little likely."""
+"""Least threshold: invented values are often among the many that are a little likely."""
 RIDGE_PENALTY = 0.1
-"""What ridge regression adds to the variance of each number; LOG.md has what others gave."""
+"""Penalty of the ridge regression, in variances of a feature; LOG.md compares others."""
 
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """What a judge is worth on items that its calibration never saw: each half judged by the other.
+    """Scores of a classifier on held-out items: each half is evaluated with the calibration of the other.
 
     Attributes:
-        items: how many were judged.
-        accuracy: share whose likeliest value is the true one.
+        items: number of evaluated items.
+        accuracy: share whose likeliest value is true.
         precision: share of the values over the threshold that is true, None where there is none; with its Wilson
             interval at 95 %.
         coverage: share of the items whose true value is over the threshold.
@@ -48,13 +45,13 @@ class HeldOutScores:
 
 @dataclass(frozen=True)
 class Classifier:
-    """One space's word on one attribute of V values.
+    """Classifier of one attribute of V values on the vectors of one space.
 
     Attributes:
-        space: whose vectors it takes; kind: how it was made.
-        weights: float32 [V, D], and `offsets`: float32 [V]; the softmax of `vectors @ weights.T + offsets` is what it
-            holds for likely.
-        threshold: probability that makes a picture a ground; None where none reaches the wanted precision.
+        space: of its vectors; kind: `words` or `probe`.
+        weights: float32 [V, D], and `offsets`: float32 [V]; probabilities are the softmax of
+            `vectors @ weights.T + offsets`.
+        threshold: least probability of a picture that supports a value; None where none reaches the set precision.
     """
 
     space: str
@@ -65,19 +62,19 @@ class Classifier:
     scores: HeldOutScores
 
     def probabilities(self, vectors: Vectors) -> Vectors:
-        """Of unit vectors float32 [N, D]: float32 [N, V], rows of sum one."""
+        """Compute probabilities of unit vectors float32 [N, D]: float32 [N, V], rows of sum one."""
         return softmax(vectors @ self.weights.T + self.offsets)
 
 
 @dataclass(frozen=True)
 class LabelledItems:
-    """Items whose value is known.
+    """Items of known value.
 
     Attributes:
-        truth: number of each item's value, int64 [N]; -1 where it is none of them, so that any claim is wrong.
-        folds: the fold of each item, int64 [N] from 0, like items in one; what a probe learns from is never judged.
-        halves: which half of the items each is in, bool [N], likewise.
-        shares: how often each value is the true one, over all items that are known, float32 [V], sum one.
+        truth: number of each item's value, int64 [N]; -1 for another value, so that any claim is wrong.
+        folds: fold of each item, int64 [N] from 0, like items in one; a probe never scores its training items.
+        halves: half of each item, bool [N], likewise.
+        shares: share of each value among items of known value, float32 [V], sum one.
     """
 
     truth: Numbers
@@ -87,43 +84,42 @@ class LabelledItems:
 
 
 def smoothed_shares(counts: Numbers) -> Vectors:
-    """Shares of values from how often each was seen, int64 [V], as if each had been seen once more (Laplace)."""
+    """Compute shares of values from counts int64 [V], each raised by one (Laplace)."""
     shares: Vectors = ((counts + 1) / (counts.sum() + len(counts))).astype(np.float32)
     return shares
 
 
 def zero_shot_classifier(
-    space: str, vectors: Vectors, words: Vectors, judged: LabelledItems, precision: float
+    space: str, vectors: Vectors, words: Vectors, items: LabelledItems, precision: float
 ) -> Classifier:
-    """Pictures likened to the values in words, the more frequent ones the likelier.
+    """Fit a classifier that compares pictures with texts of the values, weighted by the frequency of values.
 
     Args:
         vectors: unit vectors of the pictures, float32 [N, D]; words: of the values, float32 [V, D].
     """
-    offsets = np.log(judged.shares)
-    factor, threshold, worth = _calibrated(vectors @ words.T, offsets, judged, precision)
+    offsets = np.log(items.shares)
+    factor, threshold, worth = _calibrated(vectors @ words.T, offsets, items, precision)
     return Classifier(space, "words", words * factor, offsets, threshold, worth)
 
 
-def probe_classifier(space: str, vectors: Vectors, judged: LabelledItems, precision: float) -> Classifier:
-    """A probe that learns from the items themselves; arguments as for `by_words`."""
-    scores, weights, offsets = ridge(vectors, judged.truth, judged.folds, len(judged.shares))
-    factor, threshold, worth = _calibrated(scores, np.zeros(len(offsets), np.float32), judged, precision)
+def probe_classifier(space: str, vectors: Vectors, items: LabelledItems, precision: float) -> Classifier:
+    """Fit a probe on the items themselves; arguments as for `zero_shot_classifier`."""
+    scores, weights, offsets = ridge(vectors, items.truth, items.folds, len(items.shares))
+    factor, threshold, worth = _calibrated(scores, np.zeros(len(offsets), np.float32), items, precision)
     return Classifier(space, "probe", weights * factor, offsets * factor, threshold, worth)
 
 
 def ridge(vectors: Vectors, truth: Numbers, folds: Numbers, values: int) -> tuple[Vectors, Vectors, Vectors]:
-    """Ridge regression onto the values, a column each, over numbers of mean zero and deviation one.
+    """Solve ridge regression onto values, a column each, over standardised features.
 
-    Solved over pairs of items, so that one matrix of products serves all folds. Items of no value are taken for
-    examples of none.
+    Solved in the dual, so that one Gram matrix serves all folds. Items of another value are negatives of all.
 
     Args:
-        vectors: float32 [N, D]; truth, folds: as of `Judged`, two folds at least.
+        vectors: float32 [N, D]; truth, folds: as of `LabelledItems`, two folds at least.
 
     Returns:
-        Scores of each item by a regression over the other folds, float32 [N, values]; weights float32 [values, D] and
-        offsets float32 [values] of the one over all, for vectors as they are.
+        Out-of-fold scores float32 [N, values]; weights float32 [values, D] and offsets float32 [values] of the
+        regression over all items, for raw vectors.
     """
     mean, deviation = vectors.mean(axis=0, dtype=np.float64), vectors.std(axis=0, dtype=np.float64)
     deviation[deviation < 1e-9] = 1.0
@@ -147,19 +143,19 @@ def _duals(products: Vectors, targets: Vectors) -> tuple[Vectors, Vectors]:
 
 
 def softmax(logits: Vectors) -> Vectors:
-    """Probabilities of rows float32 [N, V]."""
+    """Compute probabilities of rows float32 [N, V]."""
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     found: Vectors = shares / shares.sum(axis=1, keepdims=True)
     return found
 
 
 def _calibrated(
-    scores: Vectors, offsets: Vectors, judged: LabelledItems, precision: float
+    scores: Vectors, offsets: Vectors, items: LabelledItems, precision: float
 ) -> tuple[np.float32, float | None, HeldOutScores]:
-    """The factor and the threshold that all items give, and what those of one half are worth on the other."""
-    truth = judged.truth
+    """Fit factor and threshold on all items; score those of each half on the other."""
+    truth = items.truth
     claims = right = hits = 0
-    for chosen, rest in _turns(judged.halves):
+    for chosen, rest in _turns(items.halves):
         factor, threshold = _fit(scores[chosen], offsets, truth[chosen], precision)
         likely = softmax(scores[rest] * factor + offsets)
         right += int((likely.argmax(axis=1) == truth[rest]).sum())

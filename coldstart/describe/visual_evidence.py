@@ -1,13 +1,10 @@
-"""Judges of visual attributes, fitted on items whose record states them. Makes no row.
+"""Fit, save and load classifiers of visual attributes, and find the attribute values that pictures support.
 
-An attribute of one name is one question, whatever category asks it: its values are those of all of them.
+    evidence = load_visual_evidence(pipeline.fitted("describe.grounds"))
+    seen = evidence.seen({"aligned": row["aligned"]["vector"]})
 
-What a picture can be the ground of: judges of visual attributes, as `describe.grounds` fitted and kept them.
-
-    grounds = load(pipeline.fitted("describe.grounds"))
-    seen = grounds.seen({"aligned": row["aligned"]["vector"]})
-
-Only what may be a ground is in `seen`: what reaches the threshold of its attribute.
+An attribute of one name has the values of all categories that have it. `seen` has only values that reach the threshold
+of their attribute. Knows no tables.
 """
 
 from __future__ import annotations
@@ -35,16 +32,16 @@ from coldstart.describe.visual_classifiers import (
 from coldstart.embed.zero_shot import Flags, Numbers, Vectors, ensemble
 
 MIN_ITEMS_PER_VALUE = 3
-"""Items that must state a value of an attribute without a list for it to be one."""
+"""Least items that state a value of an open attribute for the value to count."""
 
 
 @dataclass(frozen=True)
 class VisualAttribute:
-    """One visual attribute.
+    """Visual attribute with its values and the records that state it.
 
     Attributes:
-        values: all that it may be; words: of each, all that stands for it, itself first.
-        truth: item -> the number of the value that its record states, -1 for another one.
+        values: all possible ones; words: of each, value and aliases.
+        truth: item -> number of the recorded value, -1 for another one.
     """
 
     name: str
@@ -54,20 +51,20 @@ class VisualAttribute:
 
     @property
     def shares(self) -> Vectors:
-        """How frequent each value is, float32 [V]."""
+        """Share of each value, float32 [V]."""
         known = [number for number in self.truth.values() if number >= 0]
         return smoothed_shares(np.bincount(np.array(known, np.int64), minlength=len(self.values)))
 
 
 @dataclass(frozen=True)
 class SpacePictures:
-    """Pictures of items, by one encoder.
+    """Picture vectors of items in one space.
 
     Attributes:
-        passport: its digest.
-        items: those that the encoder has not learnt from; vectors: of them, unit float32 [N, D].
-        folds, halves: as of `Judged`, for the same items.
-        encode: texts -> unit vectors in the same space; None where it reads no words.
+        passport: digest of the encoder's passport.
+        items: those that the encoder was not fitted on; vectors: of them, unit float32 [N, D].
+        folds, halves: as of `LabelledItems`, for the same items.
+        encode: texts -> unit vectors in the same space; None where it holds no texts.
     """
 
     name: str
@@ -80,7 +77,7 @@ class SpacePictures:
 
 
 def stated_values(attributes: Attributes, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[str, bool]]]:
-    """Visual attribute -> item -> the value that its record states, and whether that is one of its category's list.
+    """Collect recorded values: visual attribute -> item -> value, and True where its category lists the value.
 
     Args:
         rows: items, with `item_id`, `category`, `creator`, `tags` and `attributes`.
@@ -100,16 +97,16 @@ def stated_values(attributes: Attributes, rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def visual_attributes(
-    attributes: Attributes, told: Mapping[str, Mapping[str, tuple[str, bool]]]
+    attributes: Attributes, recorded: Mapping[str, Mapping[str, tuple[str, bool]]]
 ) -> Iterator[VisualAttribute]:
-    """The visual attributes of all categories, in the order in which they are first written; `told`: see `stated`."""
+    """Yield the visual attributes of all categories, in the order of the file; `recorded`: see `stated_values`."""
     same: dict[str, list[Attribute]] = {}
     for named in attributes.root.values():
         for name, one in named.items():
             if one.visual:
                 same.setdefault(name, []).append(one)
     for name, ones in same.items():
-        own = told.get(name, {})
+        own = recorded.get(name, {})
         seen: Counter[str] = Counter(value for value, listed in own.values() if listed)
         often: Counter[str] = Counter()
         for value, count in seen.items():
@@ -129,7 +126,7 @@ def visual_attributes(
 
 
 def fit_visual_evidence(
-    asked: Sequence[VisualAttribute],
+    attributes: Sequence[VisualAttribute],
     spaces: Sequence[SpacePictures],
     *,
     judge: str,
@@ -138,52 +135,52 @@ def fit_visual_evidence(
     min_items: int,
     meter: Callable[[], None] = lambda: None,
 ) -> VisualEvidence:
-    """The judges that reach the precision, of each attribute by how many true claims they would find the ground of.
+    """Fit classifiers that reach the precision, of each attribute those of highest coverage first.
 
     Args:
         judge: `words`, `probe` or `auto` for both.
-        template: text with one `{}`, where the words of a value go.
+        template: text with one `{}`, for the words of a value.
         min_items: items of a space that must state the attribute.
         meter: called after each attribute of each space.
     """
     found, reasons = {}, {}
-    for question in asked:
-        judges: list[Classifier] = []
+    for attribute in attributes:
+        classifiers: list[Classifier] = []
         most = 0
         for space in spaces:
-            places = [place for place, item in enumerate(space.items) if item in question.truth]
+            places = [place for place, item in enumerate(space.items) if item in attribute.truth]
             most = max(most, len(places))
-            if len(places) >= min_items and len(question.values) > 1:
-                judges += _judges(question, space, np.array(places, np.int64), judge, template, precision)
+            if len(places) >= min_items and len(attribute.values) > 1:
+                classifiers += _fit_space(attribute, space, np.array(places, np.int64), judge, template, precision)
             meter()
-        judges = [one for one in judges if one.threshold is not None and one.scores.coverage]
-        judges.sort(key=lambda one: -one.scores.coverage)
-        if not judges:
-            reasons[question.name] = _why(question, most, min_items, precision)
-        found[question.name] = AttributeClassifiers(question.values, tuple(judges))
+        classifiers = [one for one in classifiers if one.threshold is not None and one.scores.coverage]
+        classifiers.sort(key=lambda one: -one.scores.coverage)
+        if not classifiers:
+            reasons[attribute.name] = _why(attribute, most, min_items, precision)
+        found[attribute.name] = AttributeClassifiers(attribute.values, tuple(classifiers))
     return VisualEvidence(found, {space.name: space.passport for space in spaces}, reasons)
 
 
-def _judges(
-    question: VisualAttribute, space: SpacePictures, places: Numbers, judge: str, template: str, precision: float
+def _fit_space(
+    attribute: VisualAttribute, space: SpacePictures, places: Numbers, judge: str, template: str, precision: float
 ) -> Iterator[Classifier]:
-    true = np.array([question.truth[space.items[place]] for place in places], np.int64)
-    judged = LabelledItems(true, space.folds[places], space.halves[places], question.shares)
+    true = np.array([attribute.truth[space.items[place]] for place in places], np.int64)
+    items = LabelledItems(true, space.folds[places], space.halves[places], attribute.shares)
     vectors = space.vectors[places]
-    if len(np.unique(judged.folds)) < 2 or len(np.unique(judged.halves)) < 2:
-        return  # all of them are copies of each other
+    if len(np.unique(items.folds)) < 2 or len(np.unique(items.halves)) < 2:
+        return  # all items are copies of each other
     if judge != "probe" and space.encode is not None:
-        texts = [(template.replace("{}", word), number) for number, own in enumerate(question.words) for word in own]
+        texts = [(template.replace("{}", word), number) for number, own in enumerate(attribute.words) for word in own]
         owners = np.array([number for _, number in texts], np.int64)
-        words = ensemble(space.encode([text for text, _ in texts]), owners, len(question.values))
-        yield zero_shot_classifier(space.name, vectors, words, judged, precision)
+        words = ensemble(space.encode([text for text, _ in texts]), owners, len(attribute.values))
+        yield zero_shot_classifier(space.name, vectors, words, items, precision)
     if judge != "words":
-        yield probe_classifier(space.name, vectors, judged, precision)
+        yield probe_classifier(space.name, vectors, items, precision)
 
 
-def _why(question: VisualAttribute, most: int, min_items: int, precision: float) -> str:
-    if len(question.values) < 2:
-        return f"it has {len(question.values)} values to tell apart"
+def _why(attribute: VisualAttribute, most: int, min_items: int, precision: float) -> str:
+    if len(attribute.values) < 2:
+        return f"it has {len(attribute.values)} values to tell apart"
     if most < min_items:
         return f"{most} items with a picture state it, {min_items} are needed"
     return f"on {most} items no probability is right as often as {precision:g}"
@@ -193,55 +190,55 @@ EVIDENCE_FILE = "grounds.json"
 
 
 SeenValues = dict[str, dict[str, float]]
-"""Attribute -> value -> probability that the picture shows it."""
+"""Attribute -> value -> probability that a picture shows it."""
 
 
 @dataclass(frozen=True)
 class AttributeClassifiers:
-    """One attribute: its values, and who judges it, the best first; none where no picture can be its ground."""
+    """Values of one attribute and its classifiers, the best first; none where pictures cannot support it."""
 
     values: tuple[str, ...]
-    judges: tuple[Classifier, ...]
+    classifiers: tuple[Classifier, ...]
 
 
 @dataclass(frozen=True)
 class VisualEvidence:
-    """What was fitted.
+    """Fitted classifiers of all visual attributes.
 
     Attributes:
-        asked: visual attribute -> its judges. An item is judged by the first whose space has it.
-        passports: space -> digest of the passport of the vectors that its judges take.
-        reasons: visual attribute that no picture can be the ground of -> why, in words.
+        attributes: visual attribute -> its classifiers; the first one whose space has an item classifies it.
+        passports: space -> digest of the passport of its vectors.
+        reasons: visual attribute that pictures cannot support -> reason in words.
     """
 
-    asked: Mapping[str, AttributeClassifiers]
+    attributes: Mapping[str, AttributeClassifiers]
     passports: Mapping[str, str]
     reasons: Mapping[str, str]
 
     @property
     def spaces(self) -> list[str]:
-        """The spaces whose vectors are asked for."""
-        return sorted({judge.space for one in self.asked.values() for judge in one.judges})
+        """Spaces of the classifiers."""
+        return sorted({judge.space for one in self.attributes.values() for judge in one.classifiers})
 
     def seen(self, vectors: Mapping[str, NDArray[Any] | Sequence[float] | None]) -> SeenValues:
-        """What the pictures of one item are a ground of.
+        """Find the values that the pictures of one item support.
 
         Args:
-            vectors: space -> its vector, unit float [D]; None or left out where it has none.
+            vectors: space -> its vector, unit float [D]; None or absent where it has none.
         """
         given = {space: np.asarray(one, np.float32)[None] for space, one in vectors.items() if one is not None}
         return self.seen_values(given, 1)[0]
 
     def seen_values(self, vectors: Mapping[str, Vectors], items: int) -> list[SeenValues]:
-        """The same for many items, in their order.
+        """Find the values that the pictures of many items support, in their order.
 
         Args:
             vectors: space -> float32 [items, D], zero where an item has none.
         """
         found: list[SeenValues] = [{} for _ in range(items)]
-        for name, one in self.asked.items():
+        for name, one in self.attributes.items():
             open_ = np.ones(items, np.bool_)
-            for judge in one.judges:
+            for judge in one.classifiers:
                 if judge.space not in vectors or judge.threshold is None:
                     continue
                 own = vectors[judge.space]
@@ -253,12 +250,12 @@ class VisualEvidence:
         return found
 
     def files(self) -> dict[str, bytes]:
-        """Path -> content: all that `load` needs."""
+        """Return the files of `load_visual_evidence`: path -> content."""
         files: dict[str, bytes] = {}
         asked: dict[str, Any] = {}
-        for name, one in self.asked.items():
+        for name, one in self.attributes.items():
             judges = []
-            for judge in one.judges:
+            for judge in one.classifiers:
                 path = f"judge-{len(files)}.npy"
                 files[path] = _saved(np.concatenate([judge.weights, judge.offsets[:, None]], axis=1))
                 judges.append({**classifier_json(judge), "file": path})
@@ -268,25 +265,25 @@ class VisualEvidence:
 
 
 def classifier_json(judge: Classifier) -> dict[str, Any]:
-    """A judge as JSON gives it, without its weights."""
+    """Return a classifier as JSON values, without its weights."""
     return {"space": judge.space, "kind": judge.kind, "threshold": judge.threshold, "worth": asdict(judge.scores)}
 
 
 def load_visual_evidence(folder: Path) -> VisualEvidence:
-    """What `Grounds.files` left in a folder, such as `Artifact.folder`."""
+    """Load `VisualEvidence.files` from a folder, such as `Artifact.folder`."""
     about = json.loads((folder / EVIDENCE_FILE).read_text("utf-8"))
     asked = {}
     for name, one in about["attributes"].items():
-        judges = []
+        classifiers = []
         for judge in one["judges"]:
             numbers = np.load(folder / judge["file"], allow_pickle=False)
             worth = dict(judge["worth"])
             interval = worth.pop("precision_interval")
             known = HeldOutScores(**worth, precision_interval=None if interval is None else tuple(interval))
-            judges.append(
+            classifiers.append(
                 Classifier(judge["space"], judge["kind"], numbers[:, :-1], numbers[:, -1], judge["threshold"], known)
             )
-        asked[name] = AttributeClassifiers(tuple(one["values"]), tuple(judges))
+        asked[name] = AttributeClassifiers(tuple(one["values"]), tuple(classifiers))
     return VisualEvidence(asked, about["passports"], about["reasons"])
 
 

@@ -67,7 +67,7 @@ def test_rules_are_those_of_the_checks_and_names_those_of_the_catalogue(uri: Pat
 
 def test_pictures_are_asked_and_what_the_judges_learnt_from_is_counted(uri: Path) -> None:
     found = load_item_evidence(Store(uri), coldstart.open(uri).pipeline(), ITEMS)
-    assert found.learnt == 1
+    assert found.fitted == 1
     assert list(found.seen) == ITEMS
     assert [list(one) for one in found.seen.values()] == [["colour"]] * 3
     assert found.seen["red-belt"]["colour"] == {"red": pytest.approx(1 / (1 + np.exp(-2)), abs=1e-3)}

@@ -111,10 +111,10 @@ def test_the_judge_that_finds_most_grounds_comes_first() -> None:
     question, vectors, words = shop()
     blind = np.roll(words, 1, axis=0)  # words that stand for other colours
     grounds = fitted(question, space("likened", vectors, blind), space("seen", shop(spread=0.5)[1], words))
-    kinds = [(one.space, one.kind) for one in grounds.asked["colour"].judges]
+    kinds = [(one.space, one.kind) for one in grounds.attributes["colour"].classifiers]
     assert kinds[0] == ("likened", "probe") and ("likened", "words") not in kinds
     assert sorted(kinds[1:]) == [("seen", "probe"), ("seen", "words")]
-    coverage = [one.scores.coverage for one in grounds.asked["colour"].judges]
+    coverage = [one.scores.coverage for one in grounds.attributes["colour"].classifiers]
     assert coverage == sorted(coverage, reverse=True)
     assert grounds.passports == {"likened": "passport of likened", "seen": "passport of seen"}
     assert grounds.spaces == ["likened", "seen"]
@@ -125,8 +125,8 @@ def test_words_are_put_into_the_template() -> None:
     texts: list[str] = []
     grounds = fitted(question, space("s", vectors, words, texts), judge="words", template="some {}")
     assert texts == ["some red", "some green", "some blue"]
-    assert [one.kind for one in grounds.asked["colour"].judges] == ["words"]
-    assert fitted(question, space("s", vectors, None), judge="words").asked["colour"].judges == ()
+    assert [one.kind for one in grounds.attributes["colour"].classifiers] == ["words"]
+    assert fitted(question, space("s", vectors, None), judge="words").attributes["colour"].classifiers == ()
 
 
 def test_why_no_picture_is_a_ground() -> None:
@@ -141,7 +141,7 @@ def test_why_no_picture_is_a_ground() -> None:
     blind = VisualAttribute("colour", COLOURS, question.words, {item: int(number) for item, number in shuffled.items()})
     found = fitted(blind, space("s", vectors, words))
     assert found.reasons == {"colour": "on 300 items no probability is right as often as 0.9"}
-    assert found.asked["colour"] == AttributeClassifiers(COLOURS, ())
+    assert found.attributes["colour"] == AttributeClassifiers(COLOURS, ())
     assert found.seen({"s": vectors[0]}) == {}
 
 
@@ -173,4 +173,4 @@ def test_what_is_kept_is_what_was_fitted(tmp_path: Path) -> None:
     assert again.seen_values({"s": vectors}, 300) == grounds.seen_values({"s": vectors}, 300)
     assert again.reasons == {"../shape": "0 items with a picture state it, 50 are needed"}
     assert again.passports == grounds.passports and again.files() == files
-    assert [one.scores for one in again.asked["colour"].judges] == [one.scores for one in grounds.asked["colour"].judges]
+    assert [one.scores for one in again.attributes["colour"].classifiers] == [one.scores for one in grounds.attributes["colour"].classifiers]

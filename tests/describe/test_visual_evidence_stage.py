@@ -102,8 +102,8 @@ def test_pictures_become_grounds_of_what_they_show(shop: Shop) -> None:
     verdict = shop.store.verdicts(KIND)["quiet"]
     assert (verdict.state, verdict.detail) == ("filtered", "its record states no visual attribute")
     grounds, vectors = shop.grounds(), shop.vectors()
-    assert list(grounds.asked) == ["left", "right"] and not grounds.reasons
-    assert grounds.asked["left"].values == COLOURS and sorted(grounds.asked["right"].values) == sorted(COLOURS)
+    assert list(grounds.attributes) == ["left", "right"] and not grounds.reasons
+    assert grounds.attributes["left"].values == COLOURS and sorted(grounds.attributes["right"].values) == sorted(COLOURS)
     seen = {item: grounds.seen({"image": vector}) for item, vector in vectors.items()}
     right = [seen[item].get("left", {}).keys() == {item.split("-")[0]} for item in seen if item != "quiet"]
     assert sum(right) / len(right) > 0.9
@@ -134,7 +134,7 @@ def test_other_settings_and_other_attributes_make_another_fit(shop: Shop) -> Non
     assert shop.run(precision=0.7).ran.done == 128
     shop.attributes = {"default": {"left": VISUAL["default"]["left"]}}
     report = shop.run(precision=0.7)
-    assert report.ran.done == 128 and list(shop.grounds().asked) == ["left"]
+    assert report.ran.done == 128 and list(shop.grounds().attributes) == ["left"]
     assert shop.run(precision=0.7, spaces=["image"]).ran.done == 0  # the same spaces by name
 
 
@@ -151,7 +151,7 @@ def test_a_shop_that_grew_is_looked_at_anew_unasked(tmp_path: Path) -> None:
             for right in COLOURS:
                 shop.offer(f"{left}-{right}-{number}", left, right, number)
     report = shop.run()
-    assert report.ran.done == 80 and shop.grounds().asked["left"].judges
+    assert report.ran.done == 80 and shop.grounds().attributes["left"].classifiers
 
 
 def test_without_pictures_words_or_visual_attributes_it_says_so(shop: Shop) -> None:
@@ -160,7 +160,7 @@ def test_without_pictures_words_or_visual_attributes_it_says_so(shop: Shop) -> N
     assert report.notes == [f"no space of pictures stands before it: {none}"]
     assert report.balance.reasons == {"no_vector": 128}
     assert shop.store.verdicts(KIND)["red-red-0"].detail == "no space of pictures stands before it"
-    assert shop.grounds().asked["left"].judges == ()
+    assert shop.grounds().attributes["left"].classifiers == ()
     space = {"image": {"stage": "embed", "encoder": "starter", "input": "image"}}
     shop.attributes = {}
     assert shop.run(image={}).notes == ["no visual attribute stands in `attributes:`: nothing to ask pictures for"]

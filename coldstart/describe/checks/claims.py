@@ -160,7 +160,7 @@ class TextClaims:
 def check_attributes(
     claimed: Mapping[str, str], known: Mapping[str, Attribute], evidence: EvidenceIndex, rules: Rules
 ) -> tuple[list[Ground], list[Cut]]:
-    """Check attribute values; return grounds of those that stay, in canonical spelling and category order, and cuts."""
+    """Check attribute values; return grounds of those that stay, canonical and in category order, and cuts."""
     verdicts = [_check_attribute(name, value, known, evidence, rules) for name, value in claimed.items()]
     order = {name: place for place, name in enumerate(known)}
     stay = sorted((one for one in verdicts if isinstance(one, Ground)), key=lambda one: order[one.claim])
@@ -216,8 +216,8 @@ def price_fault(stated: Iterable[Number], evidence: EvidenceIndex) -> Fault | No
 def named_by_catalog(
     words: Tokens, evidence: EvidenceIndex, rules: Rules, meant: Container[int]
 ) -> tuple[dict[str, Support], Fault | None]:
-    """Find brands and categories of the catalogue in a text, with the source of the item that names each; or a fault for
-    the first that no source names.
+    """Find brands and categories of the catalogue in a text, with the source of the item that names each; or a fault
+    for the first that no source names.
 
     Args:
         meant: places of words that are attribute values: there they are no names.

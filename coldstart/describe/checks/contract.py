@@ -95,8 +95,8 @@ class Checked:
     Attributes:
         description: with supported claims alone.
         grounds, cut: claims that stay, and claims that were cut, in the order of the description.
-        status: `written` where nothing was cut; `cut` where something was; `fallback` where no sentence of the model and
-            no attribute was left, so that the summary is a text of the item itself.
+        status: `written` where nothing was cut; `cut` where something was; `fallback` where no sentence of the model
+            and no attribute was left, so that the summary is a text of the item itself.
         language: of the summary, as far as it shows (`und` where it does not).
     """
 

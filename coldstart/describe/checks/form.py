@@ -71,8 +71,8 @@ _SENTENCE = re.compile(r"[.!?;\n。！？]\s*|\s[-–—|•*#]\s")
 
 
 def injection_start(text: str) -> int | None:
-    """Find the first injected instruction, in characters: start of its sentence, or of a chat, fence or answer mark, which
-    may follow honest words; None where there is neither."""
+    """Find the first injected instruction, in characters: start of its sentence, or of a chat, fence or answer mark,
+    which may follow honest words; None where there is neither."""
     mark = _MARK.search(text)
     end = mark.start() if mark else len(text)
     order = _FORM.search(text, 0, end)

@@ -1,8 +1,8 @@
 """Detect the language of a sentence by its script and its function words; `und` where neither shows it.
 
-Statistical detectors (py3langid, lingua, langdetect) are made for prose; a product text such as "Men Brown Casual Shoes."
-is names and adjectives, which they assign to any language. A wrong verdict would discard a right description, so this
-one needs two function words or the script. Languages of one script without such words are not told apart.
+Statistical detectors (py3langid, lingua, langdetect) are made for prose; a product text such as "Men Brown Casual
+Shoes." is names and adjectives, which they assign to any language. A wrong verdict would discard a right description,
+so this one needs two function words or the script. Languages of one script without such words are not told apart.
 """
 
 from __future__ import annotations

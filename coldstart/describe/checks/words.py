@@ -51,7 +51,7 @@ _MAX_CACHED_LETTERS = 500  # characters: longer texts are rarely split twice
 
 
 def tokens(text: str) -> Tokens:
-    """Return the words of a text in their order: folded, singular, numbers written one way; `%` and money signs are words."""
+    """Return the words of a text in order: folded, singular, numbers written one way; `%` and money signs are words."""
     return _tokens(text) if len(text) > _MAX_CACHED_LETTERS else _cached_tokens(text)
 
 

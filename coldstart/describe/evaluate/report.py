@@ -1,6 +1,6 @@
-"""Writers of descriptions judged on the same items: how true, how found, and examples that a person can judge.
+"""Evaluate writers of descriptions on the same items: truth, retrieval gain, and examples for people.
 
-Reads plain records and a function that makes vectors of texts; knows nothing of tables.
+Reads plain records and a function from texts to vectors; knows nothing of tables.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from coldstart.describe.evaluate.truth import STAGES, EvaluatedItem, Verdict, co
 
 EXAMPLES = 20
 QUERIES = ("title", "description", "attributes")
-"""What asks for an item, the first of these that was hidden; `attributes` are those of its record as a sentence."""
+"""Possible queries, the first that was hidden is used; `attributes` are those of the record as a sentence."""
 
 
 @dataclass(frozen=True)
 class Distractor:
-    """An item that is not judged and may be found in the place of one that is.
+    """Further item of the index, which is not evaluated.
 
     Attributes:
-        text: what stands in the index for it, whoever wrote of the others.
-        query, likeness: as those of the judged ones, so that an equal answer counts as right.
+        text: in the index, the same for every writer.
+        query, likeness: as those of the evaluated items, so that an equal answer counts as right.
     """
 
     text: str
@@ -37,18 +37,18 @@ class Distractor:
 
 @dataclass(frozen=True)
 class DescribeReport:
-    """Writers judged on one split.
+    """Evaluation of writers on one split.
 
     Attributes:
-        split: its name; held_out: whether no fit has seen it; note: the same in words.
-        caveat: what makes the figures look better than they are, in words, or empty.
-        given: the fields that were shown, None for all; query: what asks for items in `gain`, empty where nothing can.
-        counts: `items` judged, `groups` among them, `attributes` hidden in all, `distractors`.
-        writers: name -> what it is, for a person.
-        measures: writer -> as `coldstart.describe.evaluate.truth.measure_writer` gives it.
-        differences: a list of `before`, `after` (writers) and `measures` as `compare` gives them.
-        gain: as `coldstart.describe.evaluate.retrieval_gain.retrieval_gain` gives it, of the texts of `coldstart.describe.evaluate.retrieval_gain`.
-        examples: items with what was given, written, kept and cut.
+        split: its name; held_out: True where no fit has seen it; note: the same in words.
+        caveat: reason why the figures are too good, in words, or empty.
+        given: shown fields, None for all; query: of `QUERIES`, empty where nothing is hidden.
+        counts: evaluated `items`, `groups` among them, hidden `attributes` in all, `distractors`.
+        writers: name -> its generator, for people.
+        measures: writer -> see `coldstart.describe.evaluate.truth.measure_writer`.
+        differences: a list of `before`, `after` (writers) and `measures`, see `compare_writers`.
+        gain: see `coldstart.describe.evaluate.retrieval_gain.retrieval_gain`.
+        examples: items with given fields, texts, and claims that stayed and were cut.
         items: item -> `title`, `uri` and `kind` of those in the examples; see `with_items`.
     """
 
@@ -67,21 +67,21 @@ class DescribeReport:
     caveat: str = ""
 
     def example_ids(self) -> list[str]:
-        """Ids of the items in the examples."""
+        """Return the ids of the items in the examples."""
         return [one["item_id"] for one in self.examples]
 
     def with_items(self, items: Mapping[str, Mapping[str, Any]]) -> DescribeReport:
-        """The same with titles, media and whatever else the page may show of items."""
+        """Return a copy with titles and media of items for the page."""
         return replace(self, items=items)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values."""
+        """Return the report as JSON-serialisable values."""
         return asdict(self)
 
 
 def evaluate_writers(
-    judged: Mapping[str, Sequence[EvaluatedItem]],
-    told: Sequence[Description],
+    evaluated: Mapping[str, Sequence[EvaluatedItem]],
+    targets: Sequence[Description],
     encode: Encode,
     encode_queries: Encode,
     *,
@@ -94,19 +94,19 @@ def evaluate_writers(
     min_seen: float = 0.5,
     seed: int = 0,
 ) -> DescribeReport:
-    """Judge writers on the same items.
+    """Evaluate writers on the same items.
 
     Args:
-        judged: writer -> its records, of the same items in the same order.
-        told: what a writer that knows the record would say of each item.
-        encode, encode_queries: texts as an index holds them, and as they ask, to unit vectors.
-        given: the fields that were shown.
-        distractors: further items of the index, which ask for nothing.
-        min_seen: probability from which on a picture is the ground of a claim.
+        evaluated: writer -> its records, of the same items in the same order.
+        targets: description of each item by its record.
+        encode, encode_queries: documents and queries to unit vectors.
+        given: shown fields.
+        distractors: further items of the index.
+        min_seen: least probability of a picture that supports a claim.
     """
-    names, first = list(writers), next(iter(judged.values()))
+    names, first = list(writers), next(iter(evaluated.values()))
     query = choose_query(first)
-    contenders = index_texts(judged, told, min_seen)
+    contenders = index_texts(evaluated, targets, min_seen)
     other = [one.text for one in distractors]
     gallery = Gallery(
         texts={name: [*own, *other] for name, own in contenders.items()},
@@ -129,36 +129,40 @@ def evaluate_writers(
             "distractors": len(distractors),
         },
         writers=dict(writers),
-        measures={name: measure_writer(own, min_seen=min_seen, seed=seed) for name, own in judged.items()},
+        measures={name: measure_writer(own, min_seen=min_seen, seed=seed) for name, own in evaluated.items()},
         differences=[
-            {"before": a, "after": b, "measures": compare_writers(judged[a], judged[b], min_seen=min_seen, seed=seed)}
+            {
+                "before": a,
+                "after": b,
+                "measures": compare_writers(evaluated[a], evaluated[b], min_seen=min_seen, seed=seed),
+            }
             for a, b in itertools.pairwise(names)
         ],
         gain=retrieval_gain(gallery, contender_pairs(list(contenders), names), encode, encode_queries, seed=seed),
-        examples=_examples(judged, min_seen, seed),
+        examples=_examples(evaluated, min_seen, seed),
     )
 
 
-def choose_query(judged: Sequence[EvaluatedItem]) -> str:
-    """The first of `QUERIES` that some item hid; empty where none did."""
-    hidden = {name for one in judged for name, text in one.hidden.items() if text.strip()}
-    stated = any(one.truth for one in judged)
+def choose_query(evaluated: Sequence[EvaluatedItem]) -> str:
+    """Choose the first of `QUERIES` that is hidden for some item; empty where none is."""
+    hidden = {name for one in evaluated for name, text in one.hidden.items() if text.strip()}
+    stated = any(one.truth for one in evaluated)
     return next((name for name in QUERIES if name in hidden or (name == "attributes" and stated)), "")
 
 
 def query_text(one: EvaluatedItem, query: str) -> str | None:
-    """The text that asks for an item, None where it has none."""
+    """Return the query text of an item, None where it has none."""
     return (sentence(one.truth) if query == "attributes" else one.hidden.get(query)) or None
 
 
 def likeness_key(one: EvaluatedItem) -> Hashable | None:
-    """Items are alike where their hidden records state the same of all attributes; None where they state nothing."""
+    """Return the hidden attributes of an item as a key: items of one key are alike; None where nothing is hidden."""
     return tuple(sorted(one.truth.items())) or None
 
 
-def _examples(judged: Mapping[str, Sequence[EvaluatedItem]], min_seen: float, seed: int) -> list[dict[str, Any]]:
-    """Items drawn at random, so that neither luck nor care has chosen them, in the order of the records."""
-    first = next(iter(judged.values()))
+def _examples(evaluated: Mapping[str, Sequence[EvaluatedItem]], min_seen: float, seed: int) -> list[dict[str, Any]]:
+    """Draw example items at random, in the order of the records."""
+    first = next(iter(evaluated.values()))
     chosen = sorted(random.Random(seed).sample(range(len(first)), min(EXAMPLES, len(first))))
     return [
         {
@@ -171,7 +175,7 @@ def _examples(judged: Mapping[str, Sequence[EvaluatedItem]], min_seen: float, se
             },
             "truth": dict(first[place].truth),
             "hidden": dict(first[place].hidden),
-            "writers": {name: _example(own[place], min_seen) for name, own in judged.items()},
+            "writers": {name: _example(own[place], min_seen) for name, own in evaluated.items()},
         }
         for place in chosen
     ]

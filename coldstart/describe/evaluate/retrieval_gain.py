@@ -1,13 +1,9 @@
-"""Whether descriptions help items to be found: one set of queries, asked of indexes that hold different texts of items.
+"""Measure the retrieval gain of descriptions: the same queries on indexes with different texts of the items.
 
-Two questions. Text to item: a text that the writer did not see asks for its item; every item of the same text is right.
-Item to item: each item's own vector asks for others of its likeness (same stated attributes); itself is left out.
-Vectors come from a function that is handed over. An item without a text is in no index: it is found last.
-
-The texts that stand for one item in an index: what is given, what was written of it, and what a template or its own
-record would say.
-
-The encoder by which an evaluation reads texts that a pipeline did not embed: that of the pipeline itself.
+Two questions. Text to item: a hidden text of an item is the query, every item of the same text is right. Item to item:
+an item's own vector is the query, others of equal stated attributes are right, itself is left out. Contenders are the
+given fields, descriptions of writers, a template and the record itself. Vectors come from a function that is passed in.
+An item without a text is in no index and ranks last.
 """
 
 from __future__ import annotations
@@ -45,14 +41,14 @@ Encode = Callable[[Sequence[str]], Vectors]
 
 @dataclass(frozen=True)
 class Gallery:
-    """Items to be found among, and what asks for them.
+    """Items of an index, and their queries.
 
     Attributes:
         texts: contender -> text of each item, empty where it has none; all of one length and order.
-        queries: text that asks for an item; None where none does (a distractor, or an item that hides no text).
+        queries: text of each item's query; None where it has none (a distractor, or an item without hidden text).
         likeness: items of equal likeness are right for each other; None where it is not known.
-        groups: items whose answers are drawn together by the bootstrap.
-        asking: whether an item asks at all; distractors only answer.
+        groups: of items that the bootstrap draws together.
+        asking: True for items with queries; distractors have none.
     """
 
     texts: Mapping[str, Sequence[str]]
@@ -65,15 +61,15 @@ class Gallery:
 def retrieval_gain(
     gallery: Gallery, pairs: Sequence[tuple[str, str]], encode: Encode, encode_queries: Encode, *, seed: int = 0
 ) -> dict[str, Any]:
-    """Recall of both questions for every contender, and the differences of some pairs of them.
+    """Measure recall of both questions for every contender, and differences of pairs of them.
 
     Args:
         pairs: contenders `(before, after)` to compare on the same queries.
 
     Returns:
-        `text_to_item` and `item_to_item` -> None where nothing can be asked, else `queries`, `gallery` (items to choose
+        `text_to_item` and `item_to_item` -> None where there is no query, else `queries`, `gallery` (items to choose
         from), `contenders` (name -> `recall_at_1`, `recall_at_10`, each a measure with `chance`, `median_rank` and
-        `indexed`, how many items have a text) and `differences` (a list of `before`, `after`, `recall_at_1`,
+        `indexed`, the number of items with a text) and `differences` (a list of `before`, `after`, `recall_at_1`,
         `recall_at_10`).
     """
     vectors = _encode_contenders(gallery.texts, encode)
@@ -92,7 +88,7 @@ _Index = tuple[Vectors, NDArray[np.intp]]
 
 
 def _encode_contenders(contenders: Mapping[str, Sequence[str]], encode: Encode) -> dict[str, _Index]:
-    """The index of each contender; a text that several have is encoded once."""
+    """Build the index of each contender; a text of several is encoded once."""
     once = list(dict.fromkeys(text for texts in contenders.values() for text in texts if text.strip()))
     if not once:
         return {name: (np.zeros((0, 1), np.float32), np.zeros(0, np.intp)) for name in contenders}
@@ -110,7 +106,7 @@ _Ranks = dict[str, NDArray[np.int64]]
 
 
 _Ranking = tuple[NDArray[np.intp], list[NDArray[np.intp]], _Ranks, Mapping[str, int]]
-"""Places of the items that ask, the right places of each, contender -> rank of each, contender -> items indexed."""
+"""Places of query items, right places of each, contender -> rank of each, contender -> number of indexed items."""
 
 
 def _rank_by_text(gallery: Gallery, vectors: Mapping[str, _Index], encode_queries: Encode) -> _Ranking:
@@ -120,8 +116,8 @@ def _rank_by_text(gallery: Gallery, vectors: Mapping[str, _Index], encode_querie
         return asking, [], {}, {}
     answers = [text or place for place, text in enumerate(folded)]
     right = ranking.right_places([answers[place] for place in asking], answers)
-    asked = encode_queries([gallery.queries[place] or "" for place in asking.tolist()])
-    found = {name: _ranks(asked, own, places, right, len(folded)) for name, (own, places) in vectors.items()}
+    queries = encode_queries([gallery.queries[place] or "" for place in asking.tolist()])
+    found = {name: _ranks(queries, own, places, right, len(folded)) for name, (own, places) in vectors.items()}
     return asking, right, found, {name: len(places) for name, (_, places) in vectors.items()}
 
 
@@ -140,24 +136,24 @@ def _rank_by_item(gallery: Gallery, vectors: Mapping[str, _Index]) -> _Ranking:
         row = dict(zip(places.tolist(), range(len(places)), strict=True))
         has = [place for place, item in enumerate(asking.tolist()) if item in row]
         if has:
-            asked = own[[row[int(asking[place])] for place in has]]
-            some = _ranks(asked, own, places, [right[place] for place in has], count)
-            ranks[has] = np.clip(some - 1, 1, count - 1)  # itself always stands ahead, and is no right answer
+            queries = own[[row[int(asking[place])] for place in has]]
+            some = _ranks(queries, own, places, [right[place] for place in has], count)
+            ranks[has] = np.clip(some - 1, 1, count - 1)  # the item itself always ranks first, and is no right answer
         found[name] = ranks
     return asking, right, found, {name: len(places) for name, (_, places) in vectors.items()}
 
 
 def _ranks(
-    asked: Vectors, own: Vectors, places: NDArray[np.intp], right: Sequence[NDArray[np.intp]], last: int
+    queries: Vectors, own: Vectors, places: NDArray[np.intp], right: Sequence[NDArray[np.intp]], last: int
 ) -> NDArray[np.int64]:
-    """Rank of each query's best right item among those that are indexed, `last` where none of them is."""
+    """Rank each query's best right item among indexed ones; `last` where none is indexed."""
     row = np.full(last, -1, np.intp)
     row[places] = np.arange(len(places))
     inside = [found[found >= 0] for found in (row[own_right] for own_right in right)]
     has = [place for place, found in enumerate(inside) if len(found)]
     ranks = np.full(len(right), last, np.int64)
     if has:
-        ranks[has] = ranking.ranks(asked[has], own, [inside[place] for place in has])
+        ranks[has] = ranking.ranks(queries[has], own, [inside[place] for place in has])
     return ranks
 
 
@@ -215,7 +211,7 @@ def _difference(
 
 
 GIVEN, TEMPLATE, TRUTH = "given", "template", "truth"
-"""What a cold item has; a sentence of the attributes that it states or shows; its own record, the upper bound."""
+"""Contenders: fields of a cold item; a sentence of attributes that it states or shows; its record, the upper bound."""
 
 
 UNCHECKED = "unchecked"
@@ -225,29 +221,29 @@ _LONG = ("description", "transcript", "screen_text")
 
 
 def index_texts(
-    judged: Mapping[str, Sequence[EvaluatedItem]], told: Sequence[Description], min_seen: float
+    evaluated: Mapping[str, Sequence[EvaluatedItem]], targets: Sequence[Description], min_seen: float
 ) -> dict[str, list[str]]:
-    """Contender -> text of each item.
+    """Build the texts of each contender: contender -> text of each item.
 
-    `given` comes first, where any item has such text; then `template`, each writer after the checks and as it wrote
-    (`NAME unchecked`), and `truth`, each alone and together with what is given (`given + NAME`).
+    `given` comes first, where any item has such text; then `template`, each writer after and before the checks
+    (`NAME unchecked`), and `truth`, each alone and together with the given fields (`given + NAME`).
 
     Args:
-        judged: writer -> the same items in the same order, at least one writer.
-        told: what a writer that knows the record would say of each.
-        min_seen: probability from which on the template believes a picture.
+        evaluated: writer -> the same items in the same order, at least one writer.
+        targets: description of each item by its record.
+        min_seen: least probability of a picture value in the template.
     """
-    first = next(iter(judged.values()))
+    first = next(iter(evaluated.values()))
     sources = [one.sources for one in first]
-    said: dict[str, Sequence[Description]] = {
+    described: dict[str, Sequence[Description]] = {
         TEMPLATE: [template_description(one.attributes, one.sources, min_seen) for one in first]
     }
-    for name, own in judged.items():
-        said[name] = [one.description("checked") for one in own]
-        said[f"{name} {UNCHECKED}"] = [one.description("written") for one in own]
-    said[TRUTH] = told
+    for name, own in evaluated.items():
+        described[name] = [one.description("checked") for one in own]
+        described[f"{name} {UNCHECKED}"] = [one.description("written") for one in own]
+    described[TRUTH] = targets
     prompt = prompts.load("described")
-    alone = {name: [prompt.render(_values(one)) for one in own] for name, own in said.items()}
+    alone = {name: [prompt.render(_values(one)) for one in own] for name, own in described.items()}
     given = [given_text(one) for one in sources]
     if not any(given):
         return alone
@@ -259,8 +255,8 @@ def index_texts(
 
 
 def contender_pairs(contenders: Sequence[str], writers: Sequence[str]) -> list[tuple[str, str]]:
-    """Which contenders are compared: what is given, with it and a description; each writer with the one before it and
-    with the template; and, together with what is given, with itself unchecked and with the truth."""
+    """Return the pairs of contenders to compare: given fields without and with a description; each writer with the one
+    before it and with the template; and, together with the given fields, with itself unchecked and with the truth."""
     found = [(GIVEN, f"{GIVEN} + {name}") for name in (TEMPLATE, *writers, TRUTH)]
     for mark in (f"{GIVEN} + ", ""):
         found += [(f"{mark}{before}", f"{mark}{after}") for before, after in itertools.pairwise(writers)]
@@ -272,8 +268,8 @@ def contender_pairs(contenders: Sequence[str], writers: Sequence[str]) -> list[t
 
 
 def template_description(attributes: Mapping[str, Attribute], sources: Sources, min_seen: float) -> Description:
-    """What can be said without a model: the value of each attribute that the shown record states, or else one that a
-    shown text names, or else the likeliest one that the pictures are believed to show."""
+    """Describe an item without a model: of each attribute the value that the shown record states, else one that a shown
+    text names, else the likeliest one of its pictures."""
     listed: dict[str, str] = {}
     for text in sources.texts.values():
         for claim in named_values(text, attributes):
@@ -293,8 +289,8 @@ def template_description(attributes: Mapping[str, Attribute], sources: Sources, 
 
 
 def given_text(sources: Sources, written: str = "") -> str:
-    """What is shown of an item as one text, short fields first; a description stands before the long ones, so that it
-    is read where an encoder reads the first words alone."""
+    """Join the shown fields of an item into one text, short fields first; a description comes before the long ones, so
+    that an encoder with a short context reads it."""
     short = [text for name, text in sources.texts.items() if name not in _LONG]
     shown = {text.casefold() for text in short}
     short += [
@@ -314,7 +310,7 @@ def _values(description: Description) -> dict[str, object]:
 
 
 def evaluation_encoder(pipeline: Pipeline) -> tuple[Encoder, Mapping[str, int]]:
-    """The encoder of the pipeline's first space of texts that stands on no fit, and its budgets; else the starter's."""
+    """Load the encoder of the pipeline's first text space without a fit, and its budgets; else the starter's."""
     from coldstart import encoders
 
     spaces = [

@@ -1,24 +1,22 @@
-"""How true written descriptions are, before and after the checks, by what their items' records state and were hidden.
+"""Measure how true descriptions are, before and after the checks, by the hidden fields of their items' records.
 
-Reads plain records; knows nothing of tables and models. Every share has a bootstrap interval over groups of items and
-states what it is of. Definitions, each a share of all items' sums:
+Reads plain records; knows nothing of tables and models. Every share has a bootstrap interval over groups of items.
+Definitions, each a share of all items' sums:
 
 - `precision` of attributes: values written that the hidden record states, of all written; a value of an attribute that
   the record says nothing of counts as wrong. `recall`: of all that the hidden record states. `f1`: their harmonic
   mean. `accuracy`: right values, of those where both state one. Values are compared by `Attribute.canonical`, with
   its aliases.
-- `made_up`: claims (see `coldstart.describe.evaluate.truth`) that neither have a ground in what was shown nor are true by the
-  hidden record. After the checks it is small by their making; `contradicted` says what their grounds are worth: claims
-  of attributes that the hidden record states otherwise, of those it speaks of, whatever their ground.
-- `valid`: texts that are the JSON that was asked for.
+- `made_up`: claims (see `extract_claims`) that neither have a ground in the shown fields nor are true by the hidden
+  record; near 0 after the checks by construction. `contradicted`: claims of attributes that the hidden record states
+  otherwise, of those it states, whatever their ground.
+- `valid`: texts that are JSON with the requested fields.
 - `length`: words of the summary, a mean over items that have one. `copied`: words of summaries in runs of at least
-  five that a shown text has.
+  five of a shown text.
 
-What a description claims of an item, and what the record and the shown evidence say to each claim.
-
-A claim is an attribute's value, a listed value that the summary names, or a number in any of its texts; the same claim
-made twice counts once. Values are looked for as whole words in their order, by the value and its aliases; plural or
-singular makes no difference. Other inflections are not seen, nor what a sentence implies without naming it.
+A claim is an attribute's value, a listed value that the summary names, or a number in any of its texts; equal claims
+count once. Values are searched as whole words in order, by value and aliases, singular or plural; other inflections and
+implications are not recognised.
 """
 
 from __future__ import annotations
@@ -43,11 +41,11 @@ if TYPE_CHECKING:
 
 
 STAGES = ("written", "checked")
-"""What the model wrote, and what the checks left of it."""
+"""Stages of a description: as generated, and after the checks."""
 
 
 ALL = "all"
-"""Name of the attributes taken together."""
+"""Name of all attributes together."""
 
 
 _Columns = dict[tuple[str, ...], tuple[NDArray[np.float64], NDArray[np.float64]]]
@@ -55,16 +53,16 @@ _Columns = dict[tuple[str, ...], tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class EvaluatedItem:
-    """One item, what was written of it, and the truth.
+    """One item with its description, sources and hidden truth.
 
     Attributes:
-        attributes: those that it may state; truth: name -> canonical value of the record, of those that were hidden.
-        hidden: field -> text of the record that was hidden, a hidden price among them.
-        sources: what was shown.
-        written: the model's text; None where it wrote none, and `checked` says why.
-        checked: what the checks left, or why nothing.
-        group: items of one group are drawn together.
-        output: the fields that were asked for.
+        attributes: those that it may state; truth: hidden ones, name -> canonical value of the record.
+        hidden: field -> hidden text of the record, price included.
+        sources: shown fields.
+        written: the model's text; None where it wrote none, and `checked` has the reason.
+        checked: result of the checks, or the reason why nothing is left.
+        group: items of one group are drawn together by the bootstrap.
+        output: requested fields.
     """
 
     item_id: str
@@ -78,7 +76,7 @@ class EvaluatedItem:
     output: tuple[str, ...] = FIELDS
 
     def description(self, stage: str) -> Description:
-        """The description at a stage of `STAGES`; an empty one where there is none."""
+        """Return the description at a stage of `STAGES`; an empty one where there is none."""
         if stage == "checked":
             return Description() if isinstance(self.checked, Reject) else self.checked.description
         try:
@@ -88,7 +86,7 @@ class EvaluatedItem:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the text is the JSON that was asked for."""
+        """True where the text is JSON with the requested fields."""
         try:
             parse(self.written or "", self.output)
         except ValueError:
@@ -96,18 +94,18 @@ class EvaluatedItem:
         return True
 
     def verdicts(self, stage: str, min_seen: float) -> list[Verdict]:
-        """What speaks for each claim of the description."""
+        """Evaluate each claim of the description."""
         return [
             evaluate_claim(claim, self.attributes, self.truth, self.hidden.values(), self.sources, min_seen)
             for claim in extract_claims(self.description(stage), self.attributes)
         ]
 
 
-def measure_writer(judged: Sequence[EvaluatedItem], *, min_seen: float = 0.5, seed: int = 0) -> dict[str, Any]:
-    """All measures of one writer, as JSON-serialisable values.
+def measure_writer(evaluated: Sequence[EvaluatedItem], *, min_seen: float = 0.5, seed: int = 0) -> dict[str, Any]:
+    """Measure one writer, as JSON-serialisable values.
 
     Args:
-        min_seen: probability that a picture must reach to be the ground of a claim.
+        min_seen: least probability of a picture that supports a claim.
 
     Returns:
         `items`, `valid`, `status` (word -> share of items, `rejected` among them), `cut` and `rejected` (reason ->
@@ -115,28 +113,28 @@ def measure_writer(judged: Sequence[EvaluatedItem], *, min_seen: float = 0.5, se
         `distinct_2`, `attributes` (name, or `all` -> `precision`, `recall`, `f1`, `accuracy`) and `claims` (how many).
         A measure is `value`, `low`, `high` and `n`, or None where there is nothing to count.
     """
-    groups = [one.group for one in judged]
+    groups = [one.group for one in evaluated]
 
     def of_items(is_so: Sequence[bool]) -> dict[str, Any] | None:
         return _plain(share(np.asarray(is_so, np.float64), groups=groups, seed=seed))
 
-    states = [_state(one) for one in judged]
-    cuts = [set() if isinstance(one.checked, Reject) else {cut.reason for cut in one.checked.cut} for one in judged]
-    refused = [one.checked.reason if isinstance(one.checked, Reject) else "" for one in judged]
+    states = [_state(one) for one in evaluated]
+    cuts = [set() if isinstance(one.checked, Reject) else {cut.reason for cut in one.checked.cut} for one in evaluated]
+    refused = [one.checked.reason if isinstance(one.checked, Reject) else "" for one in evaluated]
     found: dict[str, Any] = {
-        "items": len(judged),
-        "valid": of_items([one.is_valid for one in judged]),
+        "items": len(evaluated),
+        "valid": of_items([one.is_valid for one in evaluated]),
         "status": {name: of_items([name == own for own in states]) for name in _STATES},
         "cut": {name: of_items([name in own for own in cuts]) for name in sorted(set().union(*cuts))},
         "rejected": {name: of_items([name == own for own in refused]) for name in sorted(set(refused) - {""})},
     }
     for stage in STAGES:
-        columns = _columns(judged, stage, min_seen)
+        columns = _columns(evaluated, stage, min_seen)
         own: dict[str, Any] = {"attributes": {}, "claims": int(columns[("made_up",)][1].sum())}
         for name, (parts, wholes) in columns.items():
             into = own["attributes"].setdefault(name[1], {}) if len(name) > 1 else own
             into[name[0]] = _plain(share(parts, wholes, groups=groups, seed=seed))
-        texts = [one.description(stage).summary for one in judged]
+        texts = [one.description(stage).summary for one in evaluated]
         own |= {f"distinct_{n}": _plain(distinct(texts, n)) for n in (1, 2)}
         found[stage] = own
     return found
@@ -145,7 +143,7 @@ def measure_writer(judged: Sequence[EvaluatedItem], *, min_seen: float = 0.5, se
 def compare_writers(
     before: Sequence[EvaluatedItem], after: Sequence[EvaluatedItem], *, min_seen: float = 0.5, seed: int = 0
 ) -> dict[str, Any]:
-    """Differences of two writers on the same items, after less before, paired: stage -> measures as in `measure`.
+    """Compare two writers on the same items, after less before, paired: stage -> measures as in `measure_writer`.
 
     Raises:
         ValueError: the two did not write of the same items.
@@ -155,7 +153,7 @@ def compare_writers(
     groups = [one.group for one in after]
     found: dict[str, Any] = {}
     for stage in STAGES:
-        first, second = (_columns(judged, stage, min_seen) for judged in (before, after))
+        first, second = (_columns(items, stage, min_seen) for items in (before, after))
         own: dict[str, Any] = {"attributes": {}}
         for name in second:
             into = own["attributes"].setdefault(name[1], {}) if len(name) > 1 else own
@@ -171,23 +169,23 @@ def _state(one: EvaluatedItem) -> str:
     return "rejected" if isinstance(one.checked, Reject) else one.checked.status
 
 
-def _columns(judged: Sequence[EvaluatedItem], stage: str, min_seen: float) -> _Columns:
-    """Measure, and attribute where it is of one -> parts and wholes of each item, float64 [N]."""
-    names = list(dict.fromkeys(name for one in judged for name in one.attributes))
+def _columns(evaluated: Sequence[EvaluatedItem], stage: str, min_seen: float) -> _Columns:
+    """Count parts and wholes of each item, float64 [N], by measure, and attribute where it is of one."""
+    names = list(dict.fromkeys(name for one in evaluated for name in one.attributes))
     keys: list[tuple[str, ...]] = [("made_up",), ("contradicted",), ("length",), ("copied",)]
     keys += [(measure, name) for name in (ALL, *names) for measure in ("precision", "recall", "f1", "accuracy")]
-    columns: _Columns = {key: (np.zeros(len(judged)), np.zeros(len(judged))) for key in keys}
+    columns: _Columns = {key: (np.zeros(len(evaluated)), np.zeros(len(evaluated))) for key in keys}
 
     def add(key: tuple[str, ...], place: int, part: float, whole: float) -> None:
         parts, wholes = columns[key]
         parts[place] += part
         wholes[place] += whole
 
-    for place, one in enumerate(judged):
+    for place, one in enumerate(evaluated):
         description = one.description(stage)
         for name, attribute in one.attributes.items():
-            told = description.attributes.get(name)
-            value = None if told is None else attribute.canonical(told) or told
+            stated = description.attributes.get(name)
+            value = None if stated is None else attribute.canonical(stated) or stated
             known = one.truth.get(name)
             is_right = value is not None and value == known
             for own in (ALL, name):
@@ -209,11 +207,11 @@ def _plain(found: Any) -> dict[str, Any] | None:
 
 
 NUMBER = "number"
-"""Name of the claims that are numbers."""
+"""Name of claims that are numbers."""
 
 
 Truth = Literal["true", "false", "open"]
-"""Whether the record that was hidden states the value, states another, or says nothing of it."""
+"""Hidden record states the value (`true`), another (`false`), or none (`open`)."""
 
 
 _DIGITS = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*")
@@ -224,7 +222,7 @@ _ENDING = re.compile(r"['’]s$|(?:(?<=ss)|(?<=ch)|(?<=sh)|(?<=x))es$|(?<!s)s$")
 
 @dataclass(frozen=True)
 class Claim:
-    """One thing that is said.
+    """Claim of a description.
 
     Attributes:
         name: of the attribute, or `number`; value: canonical where the attribute knows it.
@@ -236,12 +234,12 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What speaks for a claim.
+    """Verdict on a claim.
 
     Attributes:
         truth: by the hidden record.
-        ground: name of the shown text that has it, `record` for a shown fact, `picture` where the calibrated label of
-            the pictures agrees, or empty.
+        ground: name of the shown text that has it, `record` for a shown fact, `picture` for a picture value of enough
+            probability, or empty.
     """
 
     claim: Claim
@@ -250,16 +248,17 @@ class Verdict:
 
     @property
     def is_made_up(self) -> bool:
-        """Neither grounded in what was shown nor true by the hidden record."""
+        """True where it has no ground in the shown fields and is not true by the hidden record."""
         return not self.ground and self.truth != "true"
 
     @property
     def is_number(self) -> bool:
+        """True where the claim is a number."""
         return self.claim.name == NUMBER
 
 
 def extract_claims(description: Description, attributes: Mapping[str, Attribute]) -> list[Claim]:
-    """All claims, attributes first; those of the summary are looked for the longest value first."""
+    """Extract all claims, attributes first; the summary is searched for the longest values first."""
     found = [
         Claim(name, (attributes[name].canonical(value) if name in attributes else None) or value)
         for name, value in description.attributes.items()
@@ -271,8 +270,8 @@ def extract_claims(description: Description, attributes: Mapping[str, Attribute]
 
 
 def numbers(text: str) -> list[str]:
-    """The numbers in a text that no letter stands before, without commas of thousands and trailing zeros: `1,299.50`
-    is `1299.5`, `7,5` is `7.5`, and `v2` has none."""
+    """Return the numbers in a text that follow no letter, without thousands commas and trailing zeros: `1,299.50` is
+    `1299.5`, `7,5` is `7.5`, and `v2` has none."""
     return [_plain_number(digits) for digits in _DIGITS.findall(text)]
 
 
@@ -289,12 +288,12 @@ def evaluate_claim(
     sources: Sources,
     min_seen: float,
 ) -> Verdict:
-    """What the record and the shown evidence say to one claim.
+    """Evaluate one claim by the hidden record and the shown sources.
 
     Args:
-        truth: attribute -> canonical value of the record, of those that were hidden.
-        hidden: the record's texts, and numbers as text, that were hidden.
-        min_seen: probability that a picture must reach to be a ground.
+        truth: hidden attribute -> canonical value of the record.
+        hidden: hidden texts of the record, numbers as text.
+        min_seen: least probability of a picture that supports a claim.
     """
     if claim.name == NUMBER:
         stated: Truth = "true" if any(claim.value in numbers(text) for text in hidden) else "open"
@@ -308,7 +307,7 @@ def evaluate_claim(
 
 
 def find_ground(name: str, value: str, attribute: Attribute, sources: Sources, min_seen: float) -> str:
-    """What was shown that states an attribute's value: `record`, the name of a text, `picture`, or empty."""
+    """Find the shown source that states an attribute's value: `record`, the name of a text, `picture`, or empty."""
     fact = sources.facts.get(name)
     if fact is not None and attribute.canonical(str(fact)) == value:
         return "record"
@@ -323,12 +322,12 @@ def find_ground(name: str, value: str, attribute: Attribute, sources: Sources, m
 
 @lru_cache(maxsize=1 << 14)
 def normalized_words(text: str) -> tuple[str, ...]:
-    """The words of a text, each without the ending of an English plural or possessive."""
+    """Return the words of a text without endings of English plurals and possessives."""
     return tuple(_ENDING.sub("", one) or one for one in words(text))
 
 
 def _phrase_start(text: Sequence[str], phrase: Sequence[str]) -> int:
-    """Place of the first word of a phrase in a text, -1 where it lacks it."""
+    """Return the place of a phrase's first word in a text, -1 where it is absent."""
     start = -1
     while phrase and phrase[0] in text[start + 1 :]:
         start = text.index(phrase[0], start + 1)
@@ -338,7 +337,7 @@ def _phrase_start(text: Sequence[str], phrase: Sequence[str]) -> int:
 
 
 def named_values(text: str, attributes: Mapping[str, Attribute]) -> Iterator[Claim]:
-    """Listed values that a text names: where one lies within a longer one, the longer alone."""
+    """Yield the listed values that a text names; of overlapping ones the longest."""
     listed = [
         (normalized_words(one), name, value)
         for name, attribute in attributes.items()

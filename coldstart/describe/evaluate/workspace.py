@@ -1,10 +1,7 @@
-"""The writers of a workspace judged: what was tuned last and what it was before, on items that the fit held out.
+"""Evaluate the writers of a workspace, base and last fit, on items that the fit held out; compare their texts.
 
-Each item comes as a cold one: only some of its fields are shown, and what is hidden of its record is the truth.
-
-What the checks of a workspace know and ask: the rules of its `describe.check`, and what pictures are a ground of.
-
-What the base and the tuned generator write of the same items, side by side. Stores nothing.
+Each item is treated as cold: some of its fields are shown, and its hidden fields are the truth. Checks use the rules of
+the workspace's `describe.check` and the visual evidence of its `describe.grounds`. Stores nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -53,12 +50,8 @@ from coldstart.store import Store
 from coldstart.store.fits import ITEMS_FILE, SPLITS, WriterConfig, read_fit_items, read_writer_config
 from coldstart.store.freshness import PipelineState
 
-if TYPE_CHECKING:
-    pass
-
-
 BASE, ADAPTER = "base", "adapter"
-"""The generator as it was before the fit, and with what the fit made."""
+"""Names of the generator before the fit, and with the fitted adapter."""
 
 
 GALLERIES = ("held-out", "all")
@@ -92,20 +85,20 @@ def evaluate_store(
     gallery: str = "held-out",
     seed: int = 0,
 ) -> DescribeReport:
-    """Judge writers on the items of one part of the split that `finetune.describe` made last.
+    """Evaluate writers on one part of the split of the last `finetune.describe`.
 
     Args:
-        progress: as stages take it.
+        progress: see `coldstart.core.progress`.
         split: `test`, `valid` or `train`; limit: at most so many of its items, drawn at random.
-        given: the fields that are shown; by default those that the fit showed.
+        given: shown fields; by default those of the fit.
         writers: `base`, `adapter` and names of generators, at least one; by default the first two, where the base can
             write before it is fitted.
-        gallery: `held-out`, or `all` to look for the items among all others of the workspace as well, which stand in
-            the index with all of their own words.
+        gallery: `held-out`, or `all` to search among all other items of the workspace as well, indexed with all of
+            their own texts.
         seed: of the draw and the bootstrap.
 
     Raises:
-        ColdstartError: nothing is tuned, there is no such split, gallery, field or generator, no item of the split is
+        ColdstartError: nothing is fitted, there is no such split, gallery, field or generator, no item of the split is
             in the workspace any more, or nothing of them is hidden.
     """
     for name, value, known in (("split", split, SPLITS), ("gallery", gallery, GALLERIES)):
@@ -122,14 +115,14 @@ def evaluate_store(
     rows = [every[item] for item in items]
     against = load_item_evidence(store, pipeline, items)
     seen = against.seen if shown is None or "picture" in shown else {}
-    judged, about = {}, {}
+    evaluated, about = {}, {}
     for name in writers or fit.writers():
         writer = fit.writer(name, pipeline, against.rules)
-        judged[name], about[name] = (
+        evaluated[name], about[name] = (
             _evaluate_writer(writer, rows, fit, shown, seen, progress, name),
             writer.generator.name,
         )
-    first = next(iter(judged.values()))
+    first = next(iter(evaluated.values()))
     if not any(one.truth or one.hidden for one in first):
         raise ColdstartError(
             f"all that is known of the items is shown (given: {', '.join(sorted(shown or ())) or 'all'}), so that "
@@ -139,7 +132,7 @@ def evaluate_store(
     query = choose_query(first)
     others = [row for item, row in every.items() if item not in set(items)] if gallery == "all" else []
     found = evaluate_writers(
-        judged,
+        evaluated,
         [
             target_description(row, one.attributes, shown or (), prose=query != "description")
             for row, one in zip(rows, first, strict=True)
@@ -149,7 +142,7 @@ def evaluate_store(
         writers=about,
         split=split,
         note=_NOTES[split],
-        caveat=_FITTED_ON.format(against.learnt) if seen and against.learnt else "",
+        caveat=_FITTED_ON.format(against.fitted) if seen and against.fitted else "",
         given=None if shown is None else sorted(shown),
         distractors=[_distractor(row, fit.writing.attributes, shown, query) for row in others],
         min_seen=against.rules.min_seen,
@@ -163,7 +156,7 @@ def evaluate_store(
 
 @dataclass(frozen=True)
 class _Fit:
-    """What was tuned last.
+    """Last fit of a writer.
 
     Attributes:
         stage: its name; options: of the generator; split: item -> its part of the split, and its group.
@@ -242,7 +235,7 @@ def _evaluate_writer(
 def _hidden_truth(
     row: Mapping[str, Any], stated: Mapping[str, Attribute], given: Collection[str] | None
 ) -> dict[str, str]:
-    """What the record states of attributes, those left out that a shown field is read from."""
+    """Return the recorded attributes that no shown field holds."""
 
     def is_shown(attribute: Attribute) -> bool:
         source = attribute.source or "attributes."
@@ -276,21 +269,21 @@ def _picture(row: Mapping[str, Any]) -> str | None:
 
 @dataclass(frozen=True)
 class ItemEvidence:
-    """What claims about some items are held against, besides their records.
+    """Rules and visual evidence of some items.
 
     Attributes:
-        seen: item -> what its pictures are a ground of.
-        learnt: items among them whose records `describe.grounds` has learnt from, so that their pictures look like
-            better grounds than those of new items are.
+        seen: item -> values that its pictures support.
+        fitted: number of items that `describe.grounds` was fitted on, whose pictures are better evidence than those of
+            new items.
     """
 
     rules: Rules = field(default_factory=Rules)
     seen: Mapping[str, SeenValues] = field(default_factory=dict)
-    learnt: int = 0
+    fitted: int = 0
 
 
 def load_item_evidence(store: Store, pipeline: Pipeline, items: Sequence[str]) -> ItemEvidence:
-    """What the last stages of a pipeline say of these items; plain rules and nothing seen where it has none.
+    """Load rules and visual evidence of these items; default rules and no values where the pipeline has no such stages.
 
     Raises:
         ColdstartError: the policy of the checks has faults.
@@ -305,15 +298,15 @@ def load_item_evidence(store: Store, pipeline: Pipeline, items: Sequence[str]) -
     vectors = {space: vectors_of(store, pipeline_state.stage(space), items) for space in context.evidence.spaces}
     seen = context.evidence.seen_values(vectors, len(items))
     sides = read_fit_items(made)
-    learnt = sum(sides.get(item, ("", ""))[1] == "judged" for item in items)
-    return ItemEvidence(pipeline_rules(pipeline, context), dict(zip(items, seen, strict=True)), learnt)
+    fitted = sum(sides.get(item, ("", ""))[1] == "judged" for item in items)
+    return ItemEvidence(pipeline_rules(pipeline, context), dict(zip(items, seen, strict=True)), fitted)
 
 
 def compare_fit(store: Store, pipeline: Pipeline, limit: int) -> list[dict[str, Any]]:
-    """Of the first items: `item_id`, `title`, and `written`, writer -> `text`, what was `kept` of it, what was `cut`.
+    """Compare base and fit on the first items: `item_id`, `title`, `written`, writer -> `text`, `kept` and `cut` of it.
 
     Raises:
-        ColdstartError: the pipeline describes nothing, or its generator is tuned by nothing.
+        ColdstartError: the pipeline describes nothing, or its generator is not fitted.
     """
     specs = pipeline.of_kind(WRITE)
     if not specs:

@@ -1,7 +1,7 @@
-"""describe.check: what a generator wrote is held against all that is known of the item; claims without a ground go.
+"""Run `describe.check`: check descriptions against the sources of their items and cut claims without a ground.
 
-What is left may enter a vector and be shown. Each claim says what it rests on, and each that went, why. Another
-threshold or policy makes these rows anew, and nothing is written again.
+The rest may enter a vector and be shown. Each claim has its ground, each cut one its reason. Another threshold or
+policy checks again, and generates nothing again.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ _CUT = pa.struct([("claim", pa.string()), ("value", pa.string()), ("reason", pa.
 
 
 class Settings(Section):
-    """What a description must be."""
+    """Settings of the checks of descriptions."""
 
     languages: tuple[str, ...] = ("en",)
-    """Codes of the languages that it may be written in; none: any."""
+    """Codes of the allowed languages; empty: any."""
     max_copy: float = Field(default=Rules.max_copy, gt=0, le=1)
-    """Share of a summary that may be copied from one source word by word."""
+    """Share of a summary that may be copied from one source."""
     max_unsupported: float = Field(default=Rules.max_unsupported, ge=0, le=1)
-    """Share of a summary's words that may stand in no source."""
+    """Share of a summary's content words that may stand in no source."""
     policy: str | None = "safety"
-    """Rules for what must not be said: a packaged policy's name, or the path of a .yaml file; null: none."""
+    """Policy of texts that are not allowed: a packaged policy's name, or the path of a .yaml file; null: none."""
     max_unsafe: float = Field(default=Rules.max_unsafe, gt=0, le=1)
-    """Score of such a rule from which on a text goes."""
+    """Score of a policy rule from which a text is cut."""
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> CheckStage:
-    """The stage over the last one that writes.
+    """Build the stage over the last `describe.write` before it.
 
     Raises:
-        ColdstartError: nothing writes before it, or the policy has faults.
+        ColdstartError: no such stage stands before it, or the policy has faults.
     """
     writing = pipeline.before(name, "describe.write")
     if writing is None:
@@ -59,7 +59,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> CheckStage:
 
 
 class CheckStage(MapStageDefaults):
-    """Map stage; see `coldstart.core.stage.MapStage`. `compute` holds texts against texts, on one core."""
+    """Map stage of the checks; see `coldstart.core.stage.MapStage`. `compute` compares texts, on one core."""
 
     kind = "describe.check"
     batch_cost = 256.0
@@ -98,20 +98,20 @@ class CheckStage(MapStageDefaults):
         return load_check_context(self.name, self._pipeline)
 
     @cached_property
-    def _ask(self) -> PromptBuilder:
+    def _builder(self) -> PromptBuilder:
         return load_prompt_builder(self._writing, self._pipeline)[1]
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {
             **self._settings.model_dump(mode="json"),
             "policy": None if self._policy is None else self._policy.digest,
-            "attributes": self._ask.attributes.plain(),
-            "output": {kind: prompt.output for kind, prompt in self._ask.prompts.items()},
+            "attributes": self._builder.attributes.plain(),
+            "output": {kind: prompt.output for kind, prompt in self._builder.prompts.items()},
             "seeing": self._context.digest,
         }
 
     def preparer(self) -> Prepare:
-        return gather
+        return load_written
 
     def compute(self, batch: Sequence[Row]) -> list[Row | Reject]:
         seen = self._context.seen_values(batch)
@@ -119,8 +119,8 @@ class CheckStage(MapStageDefaults):
 
     def _check(self, row: Row, seen: SeenValues) -> Row | Reject:
         written = row["written"]
-        sources, stated = sources_of(row, self._ask.attributes, seen=seen)
-        rules = replace(self._rules, output=self._ask.prompts[row["kind"]].output)
+        sources, stated = sources_of(row, self._builder.attributes, seen=seen)
+        rules = replace(self._rules, output=self._builder.prompts[row["kind"]].output)
         try:
             checked = check_description(written["text"], written["finish"], stated, sources, rules)
         except Reject as why:
@@ -137,14 +137,16 @@ class CheckStage(MapStageDefaults):
         rows = workspace.read(self.table, ["status", "cut"]).to_pylist()
         statuses = Counter(row["status"] for row in rows)
         reasons = Counter(cut["reason"] for row in rows for cut in row["cut"] or ())
-        told = f"{statuses['written']} as written, {statuses['cut']} with claims cut, {statuses['fallback']} fell back"
+        summary = (
+            f"{statuses['written']} as written, {statuses['cut']} with claims cut, {statuses['fallback']} fell back"
+        )
         if not reasons:
-            return [told]
-        return [told, f"cut: {', '.join(f'{reason} {count}' for reason, count in reasons.most_common(6))}"]
+            return [summary]
+        return [summary, f"cut: {', '.join(f'{reason} {count}' for reason, count in reasons.most_common(6))}"]
 
 
-def gather(row: Row) -> tuple[Row, float]:
-    """The item's row, where something was written of it."""
+def load_written(row: Row) -> tuple[Row, float]:
+    """Load the item's row, where a description was written of it."""
     if row["written"] is None:
         raise Reject("nothing_written", "no text was made of it", state="filtered")
     return row, 1.0

@@ -1,9 +1,8 @@
-"""finetune.describe: a language model, with eyes or without, learns this catalogue from the items that are well told.
+"""Run `finetune.describe`: fit a language or vision-language model on the well described items of this catalogue.
 
-What it is shown is what a cold item would have; what it should write comes from what that view hides. Items of one
-title, seller or picture fall on one side of the split. What is fitted is an artifact of the workspace: an adapter with
-its card. `describe.write` with `generator: finetune:describe` writes with it, and its rows follow when it is fitted
-anew.
+Prompts show the fields that a cold item would have; completions state the hidden ones. Items of one title, seller or
+picture fall on one side of the split. The fit is an artifact of the workspace, an adapter with its card.
+`describe.write` with `generator: finetune:describe` uses it, and its rows follow a new fit.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> FinetuneStage:
-    """The stage, its prompts read.
+    """Build the stage and read its prompts.
 
     Raises:
         ColdstartError: a prompt cannot be read, or a field or a space is unknown.
@@ -39,7 +38,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> FinetuneStage:
 
 
 class FinetuneStage:
-    """Fit stage; see `coldstart.core.stage.FitStage`."""
+    """Fit stage of a writer; see `coldstart.core.stage.FitStage`."""
 
     kind = "finetune.describe"
     version = 1
@@ -57,7 +56,7 @@ class FinetuneStage:
         self._fits = SavedFits(name, lambda: self._key)
 
     def _pictures(self) -> str | None:
-        """The embed stage by which near copies are known: the one asked for, or the first of pictures."""
+        """Return the embed stage that finds near copies: the configured one, or the first of pictures."""
         earlier = self._pipeline.earlier(self.name)
         spaces = [spec.name for spec in earlier if spec.kind == "embed" and spec.settings.input == "image"]
         if self.settings.space is not None and self.settings.space not in spaces:
@@ -69,7 +68,7 @@ class FinetuneStage:
 
     @cached_property
     def generator(self) -> Generator:
-        """The generator as it is before the fit, its weights not yet loaded.
+        """Generator before the fit, its weights not yet loaded.
 
         Raises:
             ColdstartError: it is unknown, or its model is not on this machine.
@@ -111,7 +110,7 @@ class FinetuneStage:
         """Fit where nothing was fitted under these settings.
 
         Raises:
-            ColdstartError: fewer than `min_items` items have something to learn from, or the generator cannot be tuned.
+            ColdstartError: fewer than `min_items` items can be used, or the generator cannot be fitted.
         """
         made = self._fits.newest(store)
         if made is None:
@@ -164,17 +163,17 @@ class FinetuneStage:
         return len(items), [made.report["summary"], why, *self._next(store)]
 
     def _earlier(self, store: Store) -> Path | None:
-        """The adapter that preferences go on from: what was fitted last."""
+        """Return the folder of the last fit, which `method: dpo` continues."""
         newest = store.artifacts.newest(self.name)
         return None if newest is None or self.settings.method == "sft" else newest.folder
 
     def _next(self, store: Store) -> list[str]:
-        """What to do where no stage writes with the fit."""
-        asked = {f"finetune:{self.name}", f"finetune:{self.name.rpartition('.')[2]}"}
+        """Return a line about the next step with the fit."""
+        names = {f"finetune:{self.name}", f"finetune:{self.name.rpartition('.')[2]}"}
         users: Mapping[str, str] = {
             spec.name: spec.settings.generator for spec in self._pipeline.of_kind("describe.write")
         }
-        using = [name for name, generator in users.items() if generator in asked]
+        using = [name for name, generator in users.items() if generator in names]
         if using:
             return [f"`coldstart run --workspace {store.uri}` makes {', '.join(using)} anew with it"]
         return [

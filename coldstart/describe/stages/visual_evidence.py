@@ -1,10 +1,8 @@
-"""describe.grounds: how far a picture can be the ground of a claim such as "blue", by attribute, learnt from the items
-whose record says what they are.
+"""Run `describe.grounds`: fit classifiers by which pictures support claims such as "blue", on items that state them.
 
-A claim that no text makes may still be seen. For each visual attribute of the pipeline file, the vectors of the spaces
-before this stage are turned into probabilities of its values, and the lowest probability is looked for that is right as
-often as `precision` asks. Items that a fit of the space itself has learnt from are left out: they would look too good;
-and so are those by which a writer is judged.
+For each visual attribute of the pipeline file, picture vectors of the spaces before this stage become probabilities of
+its values, with the lowest threshold that reaches `precision`. Items that a fit of the space was trained on are left
+out, since their scores would be too good, and so are the items that writers are evaluated on.
 """
 
 from __future__ import annotations
@@ -49,30 +47,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST = 4000
-"""Items of a space that are looked at."""
+"""Most items of a space that are used."""
 FOLDS = 5
 NEAR = 0.98
-"""Cosine from which pictures are taken for copies, which fall into one fold."""
+"""Cosine from which pictures count as copies, which share a fold."""
 GROWN = 2
-"""A fit is made anew without being asked for, once there are so many times the items that it had."""
+"""Growth of the items, as a factor, from which a run fits again."""
 
 
 class Settings(Section):
-    """What a picture is asked, and how sure the answer must be."""
+    """Settings of the visual evidence: spaces, classifiers and precision."""
 
     spaces: tuple[str, ...] | None = None
     """Spaces of pictures before this stage; by default all."""
     judge: Literal["auto", "words", "probe"] = "auto"
-    """`words` likens pictures to the values in words, in spaces that hold both; `probe` learns from the items
-    themselves what a value looks like; `auto` takes the one that finds more grounds at the same precision."""
+    """`words` compares pictures with texts of the values, in spaces that hold both; `probe` is fitted on the items;
+    `auto` takes the one of higher coverage at the same precision."""
     template: str = "a photo of {}"
-    """Text with one `{}`, where a value goes."""
+    """Text with one `{}` for a value."""
     precision: float = Field(default=0.9, gt=0, lt=1)
-    """Share of the claims with a picture as their ground that should be right."""
+    """Share of claims supported by a picture that should be right."""
     min_items: int = Field(default=50, ge=10)
-    """Items that must state an attribute; with fewer, no picture is a ground of it."""
+    """Least items that state an attribute; with fewer, pictures do not support it."""
     seed: int = 0
-    """Of the parts that judge each other."""
+    """Seed of folds and halves."""
 
     @field_validator("template")
     @classmethod
@@ -83,7 +81,7 @@ class Settings(Section):
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> GroundsStage:
-    """The stage over the pipeline's spaces of pictures.
+    """Build the stage over the pipeline's spaces of pictures.
 
     Raises:
         ColdstartError: a space is none of pictures that stands before it.
@@ -93,8 +91,8 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> GroundsStage:
     for space in settings.spaces or ():
         if space not in pictures:
             raise ColdstartError(
-                f"{name}.spaces: no space of pictures {space!r} stands before it{suggestion(space, pictures)}: there is "
-                f"{', '.join(pictures) or 'none'}"
+                f"{name}.spaces: no space of pictures {space!r} stands before it{suggestion(space, pictures)}: "
+                f"there is {', '.join(pictures) or 'none'}"
             )
     chosen = [space for space in pictures if settings.spaces is None or space in settings.spaces]
     return GroundsStage(name, settings, pipeline, chosen)
@@ -102,16 +100,16 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> GroundsStage:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Items of a fit, and what each is asked."""
+    """Items of a fit, and their visual attributes."""
 
     items: FitInputs
-    questions: Sequence[VisualAttribute]
+    attributes: Sequence[VisualAttribute]
     fresh: Mapping[str, frozenset[str]]
     titles: Mapping[str, str]
 
 
 class GroundsStage:
-    """Fit stage; see `coldstart.core.stage.FitStage`. Its artifact is read by `coldstart.describe.visual_evidence.load_visual_evidence`."""
+    """Fit stage of visual evidence; see `coldstart.core.stage.FitStage`; `load_visual_evidence` reads its artifact."""
 
     kind = "describe.grounds"
     version = 1
@@ -125,7 +123,7 @@ class GroundsStage:
 
     @cached_property
     def _spaces(self) -> dict[str, Any]:
-        """The embed stages that judge, by name.
+        """Embed stages of the classifiers, by name.
 
         Raises:
             NotFitted: the encoder of one is not fitted yet.
@@ -148,7 +146,7 @@ class GroundsStage:
         return expected_or_waiting(store, lambda store: self._inputs(store).items)
 
     def present(self, store: Store) -> dict[str, str]:
-        """Keys of the items that the last fit had."""
+        """Return the keys of the items of the last fit."""
         return self._fits.present(store)
 
     def _inputs(self, store: Store) -> _Inputs:
@@ -203,9 +201,9 @@ class GroundsStage:
                 since = [f"{news} items came or changed since, and count once it is fitted anew"] if news else []
                 return 0, [*self._notes(load_visual_evidence(made.folder)), *since]
         spaces = [space for name in self._spaces if (space := self._space(store, inputs, name)) is not None]
-        with progress.meter(self.name, len(inputs.questions) * len(spaces)) as meter:
+        with progress.meter(self.name, len(inputs.attributes) * len(spaces)) as meter:
             grounds = fit_visual_evidence(
-                inputs.questions,
+                inputs.attributes,
                 spaces,
                 judge=self._settings.judge,
                 template=self._settings.template,
@@ -213,7 +211,9 @@ class GroundsStage:
                 min_items=self._settings.min_items,
                 meter=lambda: meter.advance(1, 0, 0.0),
             )
-        judges = {name: [classifier_json(judge) for judge in one.judges] for name, one in grounds.asked.items()}
+        judges = {
+            name: [classifier_json(judge) for judge in one.classifiers] for name, one in grounds.attributes.items()
+        }
         report = {"items": len(keys), "judges": judges, "reasons": dict(grounds.reasons)}
         names = names_file(store.read(ITEMS, ["creator", "category"]).to_pylist())
         files = {ITEMS_FILE: _items_file(keys, spaces), NAMES_FILE: names, **grounds.files()}
@@ -221,18 +221,18 @@ class GroundsStage:
         return len(keys), self._notes(grounds)
 
     def _space(self, store: Store, inputs: _Inputs, name: str) -> SpacePictures | None:
-        """Items of a space whose encoder has not learnt from them or from their titles, and that no writer is judged
-        by; None where there is none."""
+        """Collect items of a space that its encoder was not fitted on, nor on their titles, and that no writer is
+        evaluated on; None where there is none."""
         from coldstart.describe.finetune.dataset import split_groups
         from coldstart.metrics.splits import split
 
-        learnt = self._learnt(store, name)
-        said = {inputs.titles.get(item) for item in learnt} - {"", None}
+        fitted = self._fitted_on(store, name)
+        titles = {inputs.titles.get(item) for item in fitted} - {"", None}
         held = self._held_out(store)
         items = [
             item
             for item in inputs.items.ready
-            if item in inputs.fresh[name] and item not in learnt | held and inputs.titles[item] not in said
+            if item in inputs.fresh[name] and item not in fitted | held and inputs.titles[item] not in titles
         ]
         items = sorted(items, key=hash_order)[:MOST]
         if not items:
@@ -252,8 +252,8 @@ class GroundsStage:
             stage.encoder.encode_queries if embeds_text(stage) else None,
         )
 
-    def _learnt(self, store: Store, space: str) -> frozenset[str]:
-        """Items that the encoder of a space was fitted on."""
+    def _fitted_on(self, store: Store, space: str) -> frozenset[str]:
+        """Return the items that the encoder of a space was fitted on."""
         encoder = self._spaces[space].settings.encoder
         for spec in self._pipeline.of_kind("align.text_image"):
             made = store.artifacts.newest(spec.name) if encoder in encoders_of(spec.name) else None
@@ -262,22 +262,22 @@ class GroundsStage:
         return frozenset()
 
     def _held_out(self, store: Store) -> frozenset[str]:
-        """Items by which writers are judged: what is learnt of them here would make their grounds look too good."""
+        """Return the items that writers are evaluated on; fitting on them would bias their evaluation."""
         fits = [store.artifacts.newest(spec.name) for spec in self._pipeline.of_kind("finetune.describe")]
         sides = [read_fit_items(made) for made in fits if made is not None]
         return frozenset(item for own in sides for item, (_, side) in own.items() if side == "test")
 
     def _notes(self, grounds: VisualEvidence) -> list[str]:
-        if not grounds.asked:
+        if not grounds.attributes:
             return ["no visual attribute stands in `attributes:`: nothing to ask pictures for"]
         if not self._spaces:
             return [f"{_NO_WORDS if self._names else _NO_SPACE}: visual claims need words as their ground"]
         notes = []
-        for name, one in grounds.asked.items():
-            if not one.judges:
+        for name, one in grounds.attributes.items():
+            if not one.classifiers:
                 notes.append(f"{name}: no picture is a ground of it: {grounds.reasons[name]}")
                 continue
-            best = one.judges[0]
+            best = one.classifiers[0]
             worth = best.scores
             assert best.threshold is not None, "the others were left out"
             said = f"{name}: by {best.kind} in {best.space}, from {best.threshold:.2f}; on {worth.items} items "
@@ -289,13 +289,13 @@ class GroundsStage:
 
 
 _APART = 2_000_003
-"""Keeps draws apart from those of other fits: parts drawn alike would all lie in what one of them left aside."""
+"""Offset of the seed: parts equal to those of another fit would all lie in its held-out part."""
 _NO_SPACE = "no space of pictures stands before it"
 _NO_WORDS = "no space with words and pictures"
 
 
 def _numbers(parts: Mapping[str, NDArray[np.int64]], items: int) -> NDArray[np.int64]:
-    """The number of the part of each item, int64 [items]."""
+    """Return the part number of each item, int64 [items]."""
     found = np.zeros(items, np.int64)
     for number, places in enumerate(parts.values()):
         found[places] = number
@@ -303,7 +303,7 @@ def _numbers(parts: Mapping[str, NDArray[np.int64]], items: int) -> NDArray[np.i
 
 
 def _items_file(keys: Mapping[str, str], spaces: Sequence[SpacePictures]) -> bytes:
-    """As `coldstart.store.fits` reads it: `judged` where a judge was fitted on the item, else `counted`."""
+    """Write `items.parquet`: side `judged` for items that a classifier was fitted on, else `counted`."""
     judged = {item for space in spaces for item in space.items}
     sides = ["judged" if item in judged else "counted" for item in keys]
     out = BytesIO()

@@ -1,6 +1,6 @@
-"""describe.write: a generator writes of each item, bound to the schema of its attributes. Nothing here is checked yet.
+"""Run `describe.write`: generate a description of each item by the schema of its attributes. Nothing is checked here.
 
-Which model wrote, with which adapter and which prompt, is part of each row's key, and stands in the row.
+Generator, adapter and prompt are part of each row's key, and stand in the row.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ if TYPE_CHECKING:
 
 
 class Settings(Section):
-    """Who writes, and what it is shown."""
+    """Settings of the generation of descriptions."""
 
     generator: str = "starter"
-    """`finetune:describe` for what that stage tuned; `starter`, `hf:NAME_OR_PATH`, `vllm:NAME`, `openai:MODEL@URL`."""
+    """`finetune:describe` for the fit of that stage; `starter`, `hf:NAME_OR_PATH`, `vllm:NAME`, `openai:MODEL@URL`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of that generator, such as `{concurrency: 8}` of an endpoint."""
     prompt: dict[str, str] | None = None
-    """Kind of item -> a packaged prompt's name, or the path of a .md file; by default those that the fit learnt, and
+    """Kind of item -> a packaged prompt's name, or the path of a .md file; by default those of the fit, and
     without a fit `describe_product` and `describe_video`."""
     given: tuple[str, ...] | None = None
-    """Fields that the writer is shown, `picture` for pictures; by default those that the fit showed, and without a fit
-    all. What is not shown is still a ground for the checks."""
+    """Fields in the prompt, `picture` for pictures; by default those of the fit, and without a fit all. Hidden fields
+    still support claims in the checks."""
     frames: int = Field(default=4, ge=1, le=64)
-    """Frames of a video that a generator with eyes is shown."""
+    """Frames of a video for a vision-language generator."""
     pictures: int = Field(default=1, ge=1)
-    """Pictures of a product that it is shown."""
+    """Pictures of a product for a vision-language generator."""
     batch_size: int = Field(default=64, ge=1)
-    """Items that are handed over at once; how many of them are in memory together, the generator decides."""
+    """Items that the generator gets at once; it decides how many it computes together."""
 
 
 def build(name: str, settings: Settings, pipeline: Pipeline) -> WriteStage:
-    """The stage, its prompts read.
+    """Build the stage and read its prompts.
 
     Raises:
-        ColdstartError: a prompt that cannot be read or asks for no description, or an unknown field.
+        ColdstartError: a prompt that cannot be read or has no output fields, or an unknown field.
     """
     return WriteStage(name, settings, pipeline)
 
 
 class WriteStage(MapStageDefaults):
-    """Map stage; see `coldstart.core.stage.MapStage`."""
+    """Map stage that generates descriptions; see `coldstart.core.stage.MapStage`."""
 
     kind = "describe.write"
     schema = pa.schema(
@@ -81,7 +81,7 @@ class WriteStage(MapStageDefaults):
         self.table = f"stage.{name}"
         self._pipeline = pipeline
         if settings.prompt is not None:
-            load_prompts(name, settings.prompt)  # its faults are told before anything runs
+            load_prompts(name, settings.prompt)  # reports faults before anything runs
         given_fields(name, settings.given)
         self._limits = Limits(**pipeline.media.limits())
         self.deadline_s = self._limits.deadline_s
@@ -90,12 +90,12 @@ class WriteStage(MapStageDefaults):
         self.reads = {"evidence": evidence} if evidence else {}
 
     @cached_property
-    def _asking(self) -> tuple[WriterConfig, PromptBuilder]:
+    def _writer_and_builder(self) -> tuple[WriterConfig, PromptBuilder]:
         return load_prompt_builder(StageSpec(self.name, self.kind, self.settings), self._pipeline)
 
     @cached_property
     def generator(self) -> Generator:
-        """The generator, its weights not yet loaded.
+        """Generator, its weights not yet loaded.
 
         Raises:
             NotFitted: it is a `finetune:NAME` of a stage that has fitted nothing yet.
@@ -103,7 +103,7 @@ class WriteStage(MapStageDefaults):
         """
         from coldstart import generators
 
-        engine, writing = self._pipeline.engine, self._asking[0]
+        engine, writing = self._pipeline.engine, self._writer_and_builder[0]
         return generators.load(
             writing.generator,
             device=engine.device,
@@ -113,54 +113,54 @@ class WriteStage(MapStageDefaults):
         )
 
     @property
-    def ask(self) -> PromptBuilder:
-        """What is asked of each item."""
-        return self._asking[1]
+    def builder(self) -> PromptBuilder:
+        """Prompt builder of the stage."""
+        return self._writer_and_builder[1]
 
     @property
-    def _looks(self) -> bool:
-        given = self.ask.given
+    def _takes_pictures(self) -> bool:
+        given = self.builder.given
         return self.generator.image_transform is not None and (given is None or "picture" in given)
 
     @property
     def isolated(self) -> bool:  # type: ignore[override]  # known with the generator
-        """Media are decoded only for a generator with eyes."""
-        return self._looks
+        """True where media are decoded, for a vision-language generator."""
+        return self._takes_pictures
 
     @property
     def on_device(self) -> bool:  # type: ignore[override]
-        """An endpoint has its own."""
-        return not self._asking[0].generator.startswith("openai:")
+        """True but for an endpoint, which has its own device."""
+        return not self._writer_and_builder[0].generator.startswith("openai:")
 
     def fingerprint(self) -> Mapping[str, Any]:
-        given = self.ask.given
+        given = self.builder.given
         shown = {} if given is None else {"given": sorted(given)}
-        eyes = self.settings.model_dump(include={"frames", "pictures"}) if self._looks else {}
+        media = self.settings.model_dump(include={"frames", "pictures"}) if self._takes_pictures else {}
         return {
             "generator": asdict(self.generator.passport()),
-            "prompts": {kind: prompt.digest for kind, prompt in self.ask.prompts.items()},
-            "attributes": self.ask.attributes.plain(),
+            "prompts": {kind: prompt.digest for kind, prompt in self.builder.prompts.items()},
+            "attributes": self.builder.attributes.plain(),
             **shown,
-            **eyes,
+            **media,
         }
 
     def preparer(self) -> Prepare:
         transform = self.generator.image_transform
-        if not self._looks or transform is None:
-            return LoadPromptInput(self.ask, None)
-        look = LoadPictures(transform, self._limits, self.settings.frames, "uniform", self.settings.pictures)
-        return LoadPromptInput(self.ask, look)
+        if not self._takes_pictures or transform is None:
+            return LoadPromptInput(self.builder, None)
+        load = LoadPictures(transform, self._limits, self.settings.frames, "uniform", self.settings.pictures)
+        return LoadPromptInput(self.builder, load)
 
     def compute(self, batch: Sequence[PromptInput]) -> list[Row | Reject]:
         passport = self.generator.passport()
         rows: list[Row | Reject] = []
-        for asked, found in zip(batch, generate_descriptions(batch, self.generator), strict=True):
+        for inputs, found in zip(batch, generate_descriptions(batch, self.generator), strict=True):
             if isinstance(found, Reject):
                 rows.append(found)
                 continue
-            made = {"generator": passport.model, "adapter": passport.adapter or None}
-            prompt = f"{asked.prompt.name} {asked.prompt.version}"
-            rows.append({**asdict(found), **made, "prompt": prompt})
+            writer = {"generator": passport.model, "adapter": passport.adapter or None}
+            prompt = f"{inputs.prompt.name} {inputs.prompt.version}"
+            rows.append({**asdict(found), **writer, "prompt": prompt})
         return rows
 
     def notes(self, workspace: Store) -> list[str]:
@@ -168,9 +168,9 @@ class WriteStage(MapStageDefaults):
             return []
         rows = workspace.read(self.table, ["finish", "prompt_tokens", "new_tokens"])
         cut = pc.sum(pc.equal(rows["finish"], "length")).as_py() or 0
-        told = f"{_total(rows['prompt_tokens'])} tokens read and {_total(rows['new_tokens'])} written in all"
+        tokens = f"{_total(rows['prompt_tokens'])} tokens read and {_total(rows['new_tokens'])} written in all"
         own: Callable[[], list[str]] = getattr(self.generator, "notes", list)
-        return [f"{told}; {cut} texts ended at max_new_tokens" if cut else told, *own()]
+        return [f"{tokens}; {cut} texts ended at max_new_tokens" if cut else tokens, *own()]
 
 
 def _total(column: pa.ChunkedArray) -> int:
