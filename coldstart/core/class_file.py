@@ -35,7 +35,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _NEEDS_TEXTS = "give a list of texts, such as [a, b]"
 
 TEMPLATES = ("a photo of {}",)
-"""What prompts are put into where a file says nothing."""
+"""Templates of prompts where a file states none."""
 
 
 class ClassFileError(ColdstartError):
@@ -49,7 +49,7 @@ class ClassFileError(ColdstartError):
 
 @dataclass(frozen=True)
 class Classes:
-    """What items may be.
+    """Classes that items may belong to.
 
     Attributes:
         names: of the classes, in the file's order; no two alike but for case and spaces.
@@ -82,7 +82,7 @@ class Classes:
 
 
 def plain(name: str) -> str:
-    """A name as names are compared: without case, spaces single."""
+    """Normalise a name for comparison: without case, spaces single."""
     return " ".join(name.split()).casefold()
 
 
@@ -279,7 +279,7 @@ def _checked(model: type[_Model], raw: Mapping[str, Any], context: _Context, lin
 
 
 def _entry(name: _Text | _NoText, prompts: Sequence[_Text | _NoText] = ()) -> dict[str, Any]:
-    """One class as `_ClassEntry` reads it; without prompts its name is its prompt."""
+    """Build one class as `_ClassEntry` reads it; without prompts its name is its prompt."""
     return {"name": name, "prompts": list(prompts) or [name]}
 
 

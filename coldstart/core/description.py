@@ -91,7 +91,7 @@ def parse(text: str, output: Sequence[str] = FIELDS) -> Description:
     if missing := [name for name in output if name not in found]:
         raise ValueError(f"lacks {', '.join(missing)}")
     if others := [name for name in found if name not in output]:
-        raise ValueError(f"has {', '.join(others)}, which nobody asked for")
+        raise ValueError(f"has {', '.join(others)}, which the prompt did not request")
     summary = found.get("summary", "")
     if not isinstance(summary, str):
         raise ValueError(f"summary is {type(summary).__name__}, not text")

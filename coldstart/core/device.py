@@ -82,10 +82,12 @@ def choose_devices(device: str = "auto", devices: int | Literal["all"] | Sequenc
         if devices not in (1, "all"):
             raise ColdstartError(f"devices: {devices} with device {device!r}: name the kind alone, as in device: cuda")
         return [str(chosen)]
-    there = {"cuda": torch.cuda.device_count(), "cpu": len(available_cores())}.get(chosen.type, 1)
-    count = (len(numa_nodes()) if chosen.type == "cpu" else there) if devices == "all" else devices
-    if count > there:
-        what = f"{there} cores, and a process needs one" if chosen.type == "cpu" else f"{there} {chosen.type} devices"
+    present = {"cuda": torch.cuda.device_count(), "cpu": len(available_cores())}.get(chosen.type, 1)
+    count = (len(numa_nodes()) if chosen.type == "cpu" else present) if devices == "all" else devices
+    if count > present:
+        what = (
+            f"{present} cores, and a process needs one" if chosen.type == "cpu" else f"{present} {chosen.type} devices"
+        )
         raise ColdstartError(f"devices: {count} are not here: this machine has {what}; use devices: all")
     return [f"{chosen.type}:{number}" for number in range(count)] if chosen.type != "mps" else ["mps"]
 

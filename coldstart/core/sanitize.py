@@ -51,7 +51,7 @@ def sanitize_tree(value: Any, most: int | None = None) -> Any:
 def strip_invisible(text: str) -> str:
     """Remove characters that no reader sees and put the text on one line; punctuation stays."""
     if not text.isascii() or not text.isprintable():
-        text = "".join(map(_kept, _SELECTORS.sub("", text)))
+        text = "".join(map(_visible, _SELECTORS.sub("", text)))
     return " ".join(text.split())
 
 
@@ -59,7 +59,7 @@ def _line(text: str) -> str:
     return _MARK.sub(r"(\1)", _RULE.sub(r"\1", strip_invisible(text).translate(_ANGLES)))
 
 
-def _kept(letter: str) -> str:
+def _visible(letter: str) -> str:
     if letter.isascii():
         return letter if letter.isprintable() else " "
     if letter.isspace():

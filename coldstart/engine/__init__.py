@@ -1,1 +1,1 @@
-"""Engines: they run stages over rows, and own batches, workers, commits and the ledger."""
+"""Run stages over rows; engines own batches, workers, commits and the ledger."""

@@ -1,6 +1,6 @@
-"""One device's process: it builds the stage for its device, asks for work, prepares, computes and sends back.
+"""Run the process of one device: build the stage for it, request work, prepare, compute and send results.
 
-Loads little before it has settled on its share of the cores, since numpy and torch count cores when they load.
+Imports little before its share of the cores is applied, since numpy and torch count cores when they are imported.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _GRACE_S = 5.0
 
 @dataclass(frozen=True)
 class DeviceSlot:
-    """Where one process computes.
+    """Device and cores of one process.
 
     Attributes:
         name: for messages.
-        device: as the process itself calls it; of the CUDA devices it sees one alone.
-        cuda: what `CUDA_VISIBLE_DEVICES` is to be; None off CUDA.
+        device: name within the process, which sees one CUDA device alone.
+        cuda: its `CUDA_VISIBLE_DEVICES`; None off CUDA.
     """
 
     name: str
@@ -42,7 +42,7 @@ class DeviceSlot:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a process is to do.
+    """Stage and engine settings of one process.
 
     Attributes:
         engine: settings of its engine, such as its share of the workers.
@@ -56,12 +56,12 @@ class WorkerConfig:
 
 @dataclass(frozen=True)
 class Ready:
-    """The process takes more work."""
+    """Message of a process that takes more work."""
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """A step: numbers of the work, what was made of it, its cost; and the seconds of `Step`."""
+    """Results of a batch: number of the work, its result and its cost; and the seconds of `Step`."""
 
     results: Sequence[tuple[int, Any, float]]
     wait_s: float
@@ -71,52 +71,54 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class Fault:
-    """What went wrong. `device`: the device did, and not the program or its set-up; the process ends."""
+    """Error of a process. `device`: a fault of the device, not of the program or its set-up; the process ends."""
 
     error: BaseException
     device: bool = False
 
 
 def main(pipe: Connection) -> None:
-    """Receives its `Place`, its `Order`, and lists of (number, row) to work on; an empty list: finish what is there.
-    Sends `Want`, `Made` and `Fault`. Ends when the pipe does, or on None."""
+    """Receive a `DeviceSlot`, a `WorkerConfig` and lists of (number, row), and send `Ready`, `BatchResult` and `Fault`.
+
+    An empty list means: finish the items at hand. Ends when the pipe does, or on None.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle: it closes the pipe
     signal.signal(signal.SIGTERM, _leave)
-    place: DeviceSlot = pipe.recv()
-    apply_share(place.share)
-    if place.cuda is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = place.cuda
+    slot: DeviceSlot = pipe.recv()
+    apply_share(slot.share)
+    if slot.cuda is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = slot.cuda
     try:
-        order: WorkerConfig = pipe.recv()
+        config: WorkerConfig = pipe.recv()
         parcels: SimpleQueue[list[tuple[int, Any]]] = SimpleQueue()
         threading.Thread(target=_listen, args=(pipe, parcels), daemon=True).start()
-        if place.cuda is not None:
+        if slot.cuda is not None:
             from coldstart.core.device import pin_near_device
 
-            pin_near_device(place.cuda)
-        _work(pipe, order, parcels)
+            pin_near_device(slot.cuda)
+        _work(pipe, config, parcels)
     except (BrokenPipeError, ConnectionResetError, EOFError):  # the parent is gone
         return
     except Exception as error:
         on_device = _is_device_fault(error)
-        pipe.send(Fault(_told(error), on_device))
+        pipe.send(Fault(_sendable_error(error), on_device))
         if on_device:
             os._exit(1)  # after such a fault the driver may hang at a clean exit
 
 
-def _work(pipe: Connection, order: WorkerConfig, parcels: SimpleQueue[list[tuple[int, Any]]]) -> None:
+def _work(pipe: Connection, config: WorkerConfig, parcels: SimpleQueue[list[tuple[int, Any]]]) -> None:
     from coldstart.core.pipeline import Engine
     from coldstart.core.stage import Work
     from coldstart.engine.local import produce_here
     from coldstart.engine.workers import reuse_workers
 
-    stage = order.recipe.build(**order.engine)
-    settings = Engine(**order.engine)
+    stage = config.recipe.build(**config.engine)
+    settings = Engine(**config.engine)
     waiting = False
-    start_s = time.monotonic() - order.began
+    start_s = time.monotonic() - config.began
 
     def incoming() -> Iterator[Work]:
-        """Work until the parent has no more to give for now; the next parcel is asked for when one is begun."""
+        """Yield work until the parent has none for now; requests the next parcel when it begins one."""
         nonlocal waiting
         while True:
             if not waiting:
@@ -128,7 +130,7 @@ def _work(pipe: Connection, order: WorkerConfig, parcels: SimpleQueue[list[tuple
             pipe.send(Ready())
             waiting = True
             for number, row in parcel:
-                yield Work(str(number), "", row)  # the parent knows what they are called
+                yield Work(str(number), "", row)  # the parent knows their ids
 
     with reuse_workers():
         while True:
@@ -140,7 +142,7 @@ def _work(pipe: Connection, order: WorkerConfig, parcels: SimpleQueue[list[tuple
 
 
 def _listen(pipe: Connection, parcels: SimpleQueue[list[tuple[int, Any]]]) -> None:
-    """Hands on what comes, and ends the process when the parent says so or is gone, whatever it is at."""
+    """Queue incoming parcels, and end the process at once when the parent says so or is gone."""
     try:
         while (parcel := pipe.recv()) is not None:
             parcels.put(parcel)
@@ -157,12 +159,15 @@ def _leave(number: int, frame: Any) -> None:
 
 
 def _is_device_fault(error: Exception) -> bool:
-    """By name, so that the engine needs no torch. Memory that ran out is not one: the batch is halved."""
+    """Tell whether an error is the device's, by name, so that the engine needs no torch.
+
+    Memory that ran out is no such error: the batch is halved.
+    """
     return type(error).__name__ == "AcceleratorError" or str(error).startswith(("CUDA error", "CUDA driver error"))
 
 
-def _told(error: Exception) -> Exception:
-    """As it crosses to the parent: a fault of the program with the trace of this process as a note."""
+def _sendable_error(error: Exception) -> Exception:
+    """Prepare an error for the parent: a fault of the program has the trace of this process as a note."""
     if not isinstance(error, ColdstartError):
         error.add_note("in the process of its device:\n" + "".join(traceback.format_exception(error)))
     return picklable_error(error)

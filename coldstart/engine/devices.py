@@ -1,9 +1,9 @@
-"""Several devices of one machine: a process each prepares and computes; this one hands out work and alone commits.
+"""Spread a stage over several devices of one machine: a process each prepares and computes; this one alone commits.
 
-Work goes out in small parcels as processes ask for it, so that a slow device holds up no other. One that dies is
-started again, and what it had in hand is done again. What was in hand at two deaths is done apart from the rest, in
-ever smaller groups, until the item that kills its process is alone with it and is turned away. Every process is a plain
-one and not a rank of a process group, whose members end together.
+Work goes out in small parcels as processes request it, so that a slow device delays no other. A process that dies is
+started again, and its items are done again. Items that a process held at two deaths are done apart from the rest, in
+ever smaller groups, until the item that kills its process is alone and is turned away. Every process is a plain one and
+not a rank of a process group, whose members end together.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _GRACE_S = 10.0
 
 
 def device_slots(settings: Engine) -> list[DeviceSlot]:
-    """Where the processes compute, by the settings of the engine.
+    """Choose the device and cores of each process, by the settings of the engine.
 
     Raises:
         ColdstartError: this machine has not so many devices.
@@ -55,7 +55,7 @@ def device_slots(settings: Engine) -> list[DeviceSlot]:
 
 
 def with_first_device(pipeline: Pipeline) -> Pipeline:
-    """The pipeline with the first of its devices for what this process itself computes: small stages, and fits.
+    """Set the first of a pipeline's devices for this process itself, which computes small stages and fits.
 
     Raises:
         ColdstartError: this machine has not so many devices.
@@ -69,12 +69,12 @@ def with_first_device(pipeline: Pipeline) -> Pipeline:
 
 
 def device_producer(workspace: Store, pipeline: Pipeline, stage: MapStage, total: int | None) -> Producer | None:
-    """Who does the work of a stage on the devices that the pipeline asks for; None: this process.
+    """Choose the producer of a stage on the devices of the pipeline; None: this process.
 
-    A stage that asks nothing of a device, or has less than two batches for each, is done sooner than processes start.
+    A stage that uses no device, or has less than two batches for each, is done sooner than processes start.
 
     Args:
-        total: how many items there are to do; None where that is not known.
+        total: number of items to do; None if unknown.
     """
     if pipeline.engine.devices == 1 or pipeline.engine.name != "local" or not stage.on_device:
         return None
@@ -87,17 +87,19 @@ def device_producer(workspace: Store, pipeline: Pipeline, stage: MapStage, total
 
 @dataclass(frozen=True)
 class OnDevices:
-    """A `Producer` over several places."""
+    """A `Producer` over several device slots."""
 
     recipe: StageFactory
-    places: Sequence[DeviceSlot]
+    slots: Sequence[DeviceSlot]
 
     def __call__(self, stage: MapStage, work: Iterable[Work], settings: Engine) -> Generator[Step]:
-        """Raises:
-        ColdstartError: a set-up fault, as a process met it; or processes die one after another.
-        Exception: a fault of the program, as a process met it.
+        """Do the work on the devices.
+
+        Raises:
+            ColdstartError: a set-up fault in a process; or processes die one after another.
+            Exception: a fault of the program in a process.
         """
-        pool = _DevicePool(self.recipe, self.places, work, settings)
+        pool = _DevicePool(self.recipe, self.slots, work, settings)
         try:
             yield from pool.steps()
         finally:
@@ -106,16 +108,21 @@ class OnDevices:
 
 @dataclass
 class _Worker:
-    """One process, and what it has in hand: number -> work."""
+    """One process and the work that it holds by number.
 
-    place: DeviceSlot
+    Attributes:
+        wants: it takes more work; apart: it holds items that are done apart from the rest.
+        failures_in_a_row: deaths since its last result; said: last error that it sent.
+    """
+
+    slot: DeviceSlot
     process: Any
     pipe: Any
     held: dict[int, Work] = field(default_factory=dict)
     wants: bool = False
     apart: bool = False
     failures_in_a_row: int = 0
-    said: str = ""
+    last_error: str = ""
 
 
 class _DevicePool:
@@ -125,7 +132,7 @@ class _DevicePool:
         self._recipe = recipe
         self._source: Iterator[Work] | None = iter(work)
         self._numbers = count()
-        self._again: deque[tuple[int, Work]] = deque()
+        self._retries: deque[tuple[int, Work]] = deque()
         self._groups: deque[list[tuple[int, Work]]] = deque()
         self._deaths: dict[int, int] = {}
         self._verdicts: list[Result] = []
@@ -134,13 +141,13 @@ class _DevicePool:
         narrow = _dtype(chosen[0], settings.dtype)
         self._engine = {"devices": 1, "dtype": narrow, "workers": max(1, settings.workers // len(chosen))}
         self._worked = False
-        self._places = chosen
+        self._slots = chosen
         self._workers: list[_Worker] = []
 
     def steps(self) -> Generator[Step]:
-        """Until all work is done."""
-        for place in self._places:
-            self._workers.append(self._start(place))
+        """Yield steps until all work is done."""
+        for slot in self._slots:
+            self._workers.append(self._start(slot))
         while True:
             self._feed()
             if self._verdicts:
@@ -148,7 +155,7 @@ class _DevicePool:
                 self._verdicts = []
                 continue
             if self._source is None and not (
-                self._again or self._groups or any(worker.held for worker in self._workers)
+                self._retries or self._groups or any(worker.held for worker in self._workers)
             ):
                 return
             worker, message = self._inbox.get()
@@ -163,12 +170,12 @@ class _DevicePool:
                         yield self._step(other, last)
                 raise message.error
             elif isinstance(message, Fault):
-                worker.said = str(message.error).partition("\n")[0]
+                worker.last_error = str(message.error).partition("\n")[0]
             elif worker in self._workers:
                 self._replace(worker)
 
     def stop(self) -> None:
-        """End the processes, whatever they are at."""
+        """End the processes at once."""
         for worker in self._workers:
             _send(worker, None)
         deadline = time.monotonic() + _GRACE_S
@@ -178,11 +185,11 @@ class _DevicePool:
                 worker.process.kill()
                 worker.process.join()
 
-    def _step(self, worker: _Worker, made: BatchResult) -> Step:
-        results = [(worker.held.pop(number), result, cost) for number, result, cost in made.results]
+    def _step(self, worker: _Worker, result: BatchResult) -> Step:
+        results = [(worker.held.pop(number), result, cost) for number, result, cost in result.results]
         if results:
             worker.failures_in_a_row = 0
-        parts = (made.wait_s, made.compute_s, made.start_s)
+        parts = (result.wait_s, result.compute_s, result.start_s)
         return Step(results, *(seconds / self._count for seconds in parts))
 
     def _feed(self) -> None:
@@ -205,10 +212,10 @@ class _DevicePool:
             _send(worker, [(number, entry.row) for number, entry in parcel])
 
     def _draw(self) -> list[tuple[int, Work]]:
-        """The next parcel; items that were turned away beforehand go to the verdicts."""
+        """Draw the next parcel; items that were turned away beforehand go to the verdicts."""
         parcel: list[tuple[int, Work]] = []
-        while len(parcel) < _PARCEL and self._again:
-            parcel.append(self._again.popleft())
+        while len(parcel) < _PARCEL and self._retries:
+            parcel.append(self._retries.popleft())
         while len(parcel) < _PARCEL and len(self._verdicts) < _MOST_VERDICTS and self._source is not None:
             entry = next(self._source, None)
             if entry is None:
@@ -220,32 +227,32 @@ class _DevicePool:
         return parcel
 
     def _replace(self, dead: _Worker) -> None:
-        """Start a process in the place of one that died, and see to what it had in hand."""
+        """Start a process in the place of one that died, and queue its items again."""
         dead.process.join()
         code = dead.process.exitcode
-        cause = dead.said or f"it ended with exit code {code}"
+        cause = dead.last_error or f"it ended with exit code {code}"
         if not self._worked:
             raise ColdstartError(
-                f"no process starts for {dead.place.name} ({cause}): in a script of your own, run the pipeline under "
+                f"no process starts for {dead.slot.name} ({cause}): in a script of your own, run the pipeline under "
                 '`if __name__ == "__main__":`; otherwise see `coldstart doctor`'
             )
         failures_in_a_row = dead.failures_in_a_row + 1
         if dead.apart and len(dead.held) == 1:
             entry = next(iter(dead.held.values()))
-            detail = f"the process of {dead.place.name} died whenever it worked on it: {cause}"
+            detail = f"the process of {dead.slot.name} died whenever it worked on it: {cause}"
             self._verdicts.append((entry, Reject("device_process_died", detail), 0.0))
             failures_in_a_row = 0
         else:
             self._do_again(dead.held)
-        place = self._workers.index(dead)
-        del self._workers[place]
+        position = self._workers.index(dead)
+        del self._workers[position]
         if failures_in_a_row < _MOST_DEATHS:
-            self._workers.insert(place, self._start(dead.place))
-            self._workers[place].failures_in_a_row = failures_in_a_row
+            self._workers.insert(position, self._start(dead.slot))
+            self._workers[position].failures_in_a_row = failures_in_a_row
         elif not self._workers:
             raise ColdstartError(
-                f"the process of {dead.place.name} died {failures_in_a_row} times without making a row ({cause}): is there "
-                "memory for its model? see `coldstart doctor`, and try `--set engine.devices=1`"
+                f"the process of {dead.slot.name} died {failures_in_a_row} times without making a row ({cause}): is "
+                "there memory for its model? see `coldstart doctor`, and try `--set engine.devices=1`"
             )
 
     def _do_again(self, held: dict[int, Work]) -> None:
@@ -253,28 +260,28 @@ class _DevicePool:
         for number, entry in held.items():
             self._deaths[number] = self._deaths.get(number, 0) + 1
             if self._deaths[number] == 1:
-                self._again.append((number, entry))
+                self._retries.append((number, entry))
             else:
                 suspects.append((number, entry))
         size = -(-len(suspects) // _PARTS)
         self._groups.extend(suspects[start : start + size] for start in range(0, len(suspects), max(size, 1)))
 
-    def _start(self, place: DeviceSlot) -> _Worker:
+    def _start(self, slot: DeviceSlot) -> _Worker:
         # spawn: a forked child would inherit the threads and locks of torch and lance in an unknown state
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=device_process.main, args=(theirs,), name=f"coldstart {place.name}")
+        process = context.Process(target=device_process.main, args=(theirs,), name=f"coldstart {slot.name}")
         began = time.monotonic()
         process.start()
         theirs.close()
-        worker = _Worker(place, process, ours)
-        _send(worker, place)
-        _send(worker, WorkerConfig(self._recipe, {**self._engine, "device": place.device}, began))
+        worker = _Worker(slot, process, ours)
+        _send(worker, slot)
+        _send(worker, WorkerConfig(self._recipe, {**self._engine, "device": slot.device}, began))
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
         return worker
 
     def _listen(self, worker: _Worker) -> None:
-        """Puts what a process sends into the inbox, and None when it has died; so no process waits for a commit."""
+        """Put the messages of a process into the inbox, and None when it has died; so no process waits for a commit."""
         try:
             while True:
                 self._inbox.put((worker, worker.pipe.recv()))
@@ -288,9 +295,9 @@ def _send(worker: _Worker, message: Any) -> None:
         worker.pipe.send(message)
 
 
-def _dtype(place: DeviceSlot, dtype: str) -> str:
-    """One number format for all: two processes that measure may answer differently on a busy machine."""
+def _dtype(slot: DeviceSlot, dtype: str) -> str:
+    """Choose one number format for all: two processes that measure may differ on a busy machine."""
     if dtype != "auto":
         return dtype
-    here = device_module.choose_device(place.device if place.cuda is None else place.name)
+    here = device_module.choose_device(slot.device if slot.cuda is None else slot.name)
     return str(device_module.choose_dtype(here)).removeprefix("torch.")

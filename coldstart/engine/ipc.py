@@ -1,4 +1,4 @@
-"""What crosses to other processes: how a stage is built there, and the faults that come back. Loads little."""
+"""Define what crosses to other processes: the factory of a stage, and errors that come back. Imports little."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from coldstart.errors import ColdstartError
 
 
 class StageFactory(Protocol):
-    """What builds the stage anew, as `Recipe` does; picklable."""
+    """Picklable factory that builds a stage anew, as `Recipe` does."""
 
     def build(self, **engine: Any) -> Any: ...
 
 
 def picklable_error(error: Exception) -> Exception:
-    """The exception itself where it crosses to another process whole, else one of its words."""
+    """Return the exception itself where it can be pickled, else one with its message."""
     try:
         again = pickle.loads(pickle.dumps(error))
         if type(again) is type(error) and str(again) == str(error):

@@ -1,9 +1,7 @@
-"""The local engine: one map stage over its stale rows, on one machine.
+"""Run one map stage over its stale rows on this machine.
 
-Worker processes prepare, this process computes and commits. The engine knows batches, budgets and keys; it knows
-nothing of pictures, texts or models.
-
-Batches of one stage, as large as its budget and the device's memory allow.
+Worker processes prepare; this process computes, in batches as large as the stage's budget and the device's memory
+allow, and commits. Knows batches, budgets and keys; knows nothing of pictures, texts or models.
 """
 
 from __future__ import annotations
@@ -25,13 +23,12 @@ if TYPE_CHECKING:
 
 _MOST_VERDICTS = 2000
 
-
 Result = tuple[Work, Row | Reject, float]
-"""The work, the row that was made of it or the verdict on it, its cost."""
+"""The work, its row or the verdict on it, its cost."""
 
 
 class Batcher:
-    """Gathers prepared items up to the stage's budget and computes them, in halves when memory runs out."""
+    """Batches of prepared items up to the stage's budget, computed in halves when memory runs out."""
 
     def __init__(self, stage: MapStage) -> None:
         self._stage = stage
@@ -44,13 +41,16 @@ class Batcher:
 
     @property
     def mean_cost(self) -> float:
+        """Mean cost of the items taken so far; 1 before any."""
         return self._taken_cost / self._taken if self._taken else 1.0
 
     @property
     def full(self) -> bool:
+        """True once the budget of the batch is reached."""
         return self._cost >= self.budget or len(self._verdicts) >= _MOST_VERDICTS
 
     def take(self, work: Work, data: Any, cost: float) -> None:
+        """Add a prepared item, or the verdict on it."""
         if isinstance(data, Reject):
             self._verdicts.append((work, data, 0.0))
             return
@@ -60,6 +60,7 @@ class Batcher:
         self._taken_cost += cost
 
     def compute(self) -> list[Result]:
+        """Compute the batch and start a new one."""
         samples, verdicts = self._samples, self._verdicts
         self._samples, self._verdicts, self._cost = [], [], 0.0
         results = self._compute([data for _, data, _ in samples], [cost for _, _, cost in samples])
@@ -88,7 +89,7 @@ class Batcher:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """By name, so that the engine needs no torch: its CUDA error, and the message of its CPU allocator."""
+    """Tell whether memory ran out, by the name of torch's CUDA error and the message of its CPU allocator."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -98,7 +99,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 @dataclass(frozen=True)
 class PassReport:
-    """What one pass over a stage did.
+    """Work of one pass over a stage.
 
     Attributes:
         done: rows made; `lost`: items turned away.
@@ -120,8 +121,11 @@ class PassReport:
 
 @dataclass(frozen=True)
 class Step:
-    """What was made of some of the work, and the seconds since the step before that the model waited and worked; of
-    several models at once, the mean over them. `start_s`: of the waiting, until the first item of all was ready."""
+    """Results of some of the work, and the seconds since the step before that the model waited and worked.
+
+    Of several models at once, the seconds are the mean over them. `start_s`: part of the waiting until the very first
+    item was ready.
+    """
 
     results: Sequence[Result]
     wait_s: float
@@ -130,7 +134,7 @@ class Step:
 
 
 Producer = Callable[[MapStage, Iterable[Work], Engine], Generator[Step]]
-"""Does the work, each item once and in any order, and yields what is made as it comes; closed early, it stops."""
+"""Function that does the work, each item once and in any order, and yields results as they come; stops when closed."""
 
 
 def run_map(
@@ -142,7 +146,7 @@ def run_map(
     progress: Progress,
     produce: Producer | None = None,
 ) -> PassReport:
-    """Do the work and commit it as it comes.
+    """Do the work and commit results as they come.
 
     Args:
         work: what to do, in any order.
@@ -189,9 +193,9 @@ def produce_here(stage: MapStage, work: Iterable[Work], settings: Engine) -> Gen
     first = True
     with closing(prepared):
         while True:
-            asked = time.monotonic()
+            requested_at = time.monotonic()
             step = next(prepared, None)
-            wait_s += time.monotonic() - asked
+            wait_s += time.monotonic() - requested_at
             if first:
                 start_s, first = wait_s, False
             if step is not None:

@@ -1,4 +1,4 @@
-"""How another process, on this machine or another, builds the stage that is being run: plain settings, no model."""
+"""Build a stage again in another process, on this machine or another, from plain settings."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Recipe:
     """One stage of a pipeline over a workspace; picklable.
 
     Attributes:
-        uri: of the workspace, which the other process must reach under the same name.
-        settings: of the whole pipeline, as `Pipeline.raw` keeps them.
-        stage: the name of the stage.
+        uri: workspace, which the other process must reach under the same name.
+        settings: settings of the whole pipeline, as in `Pipeline.raw`.
+        stage: name of the stage.
     """
 
     uri: str
@@ -30,27 +30,27 @@ class Recipe:
 
     @classmethod
     def of(cls, workspace: Store, pipeline: Pipeline, stage: str) -> Recipe:
-        """The recipe of one stage of `pipeline`."""
+        """Make the recipe of one stage of `pipeline`."""
         return cls(workspace.uri if workspace.folder is None else str(workspace.folder), dict(pipeline.raw), stage)
 
     def build(self, **engine: Any) -> MapStage | CatalogStage:
-        """The stage, its weights not yet loaded.
+        """Build the stage, its weights not yet loaded.
 
         Args:
-            engine: settings of the engine that are another's here, such as `device`.
+            engine: settings of the engine that differ here, such as `device`.
         """
         pipeline = self.pipeline(**engine)
         return build(pipeline.stage(self.stage), pipeline)
 
     def pipeline(self, **engine: Any) -> Pipeline:
-        """The whole pipeline, over the workspace."""
+        """Build the whole pipeline over the workspace."""
         settings = {**self.settings, "engine": {**(self.settings.get("engine") or {}), **engine}}
         return with_fits(pipelines.load(settings), self.store())
 
     def pipeline_state(self, view: Store, blocked: Mapping[str, Mapping[str, Reject]] | None = None) -> PipelineState:
-        """Where the pipeline's items are, as one view of the workspace has it, given what gates close."""
+        """Compute the state of the pipeline's items in one view of the workspace, given the items that gates block."""
         return PipelineState(view, self.pipeline(), blocked=blocked)
 
     def store(self) -> Store:
-        """The workspace."""
+        """Open the workspace."""
         return Store(self.uri)

@@ -1,4 +1,4 @@
-"""New file."""
+"""Report a run: what each stage did, and the balance of its items."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from coldstart.store.freshness import Balance, assess, tally
 
 @dataclass(frozen=True)
 class StageReport:
-    """What a run did in one stage, and where its items are now."""
+    """Work of a run in one stage, and the present balance of its items."""
 
     stage: str
     kind: str
@@ -26,17 +26,17 @@ class StageReport:
     notes: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values."""
+        """Return JSON-serialisable values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run did.
+    """Work of a run, stage by stage.
 
     Attributes:
-        over_budget: stages whose share of failed items passes the pipeline's `max_failed`.
-        estimated: the dry run before it against what it took; None where there was none of the same work.
+        over_budget: stages whose share of failed items exceeds the pipeline's `max_failed`.
+        estimated: the dry run before it compared with it; None where there was none of the same work.
     """
 
     stages: Sequence[StageReport]
@@ -46,12 +46,12 @@ class RunReport:
     estimated: Comparison | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values."""
+        """Return JSON-serialisable values."""
         return {**asdict(self), "estimated": None if self.estimated is None else self.estimated.to_dict()}
 
 
 def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> Balance:
-    """Where the rows of a source are, given those that are new or changed and not yet done."""
+    """Count the balance of a source, given its rows that are new or changed and not yet done."""
     present = workspace.keys(stage.table).keys()
     fresh = present - pending
     # a verdict beside a row was left by a kill between two writes, and the row is the newer
@@ -62,7 +62,7 @@ def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> B
 
 
 def run_catalog_stage(workspace: Store, stage: CatalogStage, refit: bool, progress: Progress) -> StageReport:
-    """Make what a whole stage makes, and file its verdicts."""
+    """Run a catalog stage and record its verdicts."""
     began = time.monotonic()
     before = workspace.verdicts(stage.name)
     run = stage.refit if refit and isinstance(stage, FitStage) else stage.run
@@ -75,7 +75,7 @@ def run_catalog_stage(workspace: Store, stage: CatalogStage, refit: bool, progre
 
 
 def catalog_balance(workspace: Store, stage: CatalogStage) -> Balance:
-    """Where the items of a whole stage are now."""
+    """Count the present balance of a catalog stage."""
     keys, verdicts = stage.expected(workspace)
     state = assess(keys, stage.present(workspace), {})
     return tally(len(state.fresh), verdicts.values(), len(state.stale))

@@ -1,4 +1,4 @@
-"""Run a pipeline: each stage in turn does what is stale, and says where every item is."""
+"""Run a pipeline: do the stale rows of each stage in turn, and report the balance of its items."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from coldstart.store.freshness import PipelineState, assess_map, build
 
 
 def choose_stages(pipeline: Pipeline, only: Iterable[str] = (), start: str | None = None) -> list[StageSpec]:
-    """The stages to run: all, those named (by name, kind or group), or those from one on.
+    """Choose the stages to run: all, those named (by name, kind or group), or those from one on.
 
     Raises:
         ColdstartError: a name that the pipeline does not have.
@@ -56,23 +56,23 @@ def run_pipeline(
     refit: bool = False,
     progress: Progress | None = None,
 ) -> RunReport:
-    """Do what is stale, stage by stage, then compact the tables.
+    """Do the stale rows stage by stage, then compact the tables.
 
     Args:
-        only, start: see `choose`.
+        only, start: see `choose_stages`.
         limit: at most so many items a map stage.
         retry: with states (`failed`, …) given, only items in one of them are done, changed or not.
-        refit: let fit stages learn from what came or changed since they last did.
+        refit: let fit stages fit anew where items came or changed since.
 
     Raises:
-        ColdstartError: another process writes to the workspace, or a set-up fault; what was finished is kept.
+        ColdstartError: another process writes to the workspace, or a set-up fault; finished rows are saved.
     """
     began = time.monotonic()
     progress = progress or SilentProgress()
     retry = frozenset(retry)
-    asked = EstimateRequest(workspace.uri, pipeline, tuple(only), start, limit)
+    request = EstimateRequest(workspace.uri, pipeline, tuple(only), start, limit)
     pipeline = with_fits(devices.with_first_device(pipeline), workspace)
-    built = {spec.name: build(spec, pipeline) for spec in choose_stages(pipeline, asked.only, start)}
+    built = {spec.name: build(spec, pipeline) for spec in choose_stages(pipeline, request.only, start)}
     reports: list[StageReport] = []
     with workspace.lock(), reuse_workers(), _cluster(pipeline, workspace):
         among = None
@@ -98,15 +98,15 @@ def run_pipeline(
     over = [report.stage for report in reports if report.balance.failed_share > pipeline.max_failed]
     seconds = time.monotonic() - began
     took = {report.stage: (report.ran.done + report.ran.lost, report.ran.seconds) for report in reports}
-    estimated = None if retry or refit else compare_estimate(asked, took, seconds)
+    estimated = None if retry or refit else compare_estimate(request, took, seconds)
     return RunReport(reports, seconds, over, maintenance, estimated)
 
 
 def _cluster(pipeline: Pipeline, workspace: Store) -> AbstractContextManager[None]:
-    """The Ray cluster that the pipeline asks for, if it asks for one.
+    """Connect to the Ray cluster of the pipeline's engine, if it has one.
 
     Raises:
-        ColdstartError: Ray is not installed, or the cluster cannot be had.
+        ColdstartError: Ray is not installed, or the cluster cannot be reached.
     """
     if pipeline.engine.name != "ray":
         return nullcontext()
@@ -160,7 +160,7 @@ def _run_stage(
 
 
 def setup_faults(pipeline: Pipeline) -> list[str]:
-    """What would stop a run before its first item, such as weights that are not on this machine; a line each."""
+    """List faults that would stop a run before its first item, such as weights not on this machine; a line each."""
     found = []
     for spec in pipeline.stages:
         if spec.kind == "ingest" and pipeline.manifest is None:
@@ -172,13 +172,13 @@ def setup_faults(pipeline: Pipeline) -> list[str]:
         except NotFitted:
             continue  # the fit stands before it
         except ColdstartError as error:
-            said = str(error)
-            found.append(said if said.startswith((f"{spec.name}:", f"{spec.name}.")) else f"{spec.name}: {said}")
+            text = str(error)
+            found.append(text if text.startswith((f"{spec.name}:", f"{spec.name}.")) else f"{spec.name}: {text}")
     return found
 
 
 def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:
-    """Where every item is, stage by stage; computes keys, changes nothing."""
+    """Report the balance of every stage; computes keys, changes nothing."""
     reports = []
     pipeline = with_fits(pipeline, workspace)
     pipeline_state = PipelineState(workspace, pipeline)

@@ -1,6 +1,6 @@
-"""What is to be done in one stage: the rows that are stale and in scope, with what they are made from.
+"""Read the work of one stage (stale rows in scope, with the rows they are made from) and commit its results.
 
-Commits of one stage: rows and verdicts gather and are written every N rows or T seconds.
+Rows and verdicts are written every N rows or T seconds.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _READ_CHUNK = 2000
 
 @dataclass(frozen=True)
 class Scope:
-    """Which of the rows that are stale a run does.
+    """Selection of the stale rows that a run does.
 
     Attributes:
         limit: at most so many a stage.
         retry: states (`failed`, …) whose verdicts are set aside.
         among: only these items; None for all.
-        refit: let fit stages learn from rows that came or changed since they last did.
+        refit: let fit stages fit anew where rows came or changed since.
     """
 
     limit: int | None = None
@@ -37,15 +37,14 @@ class Scope:
     refit: bool = False
 
     def choose(self, stale: Sequence[str]) -> Sequence[str]:
-        """The part of `stale` that is in scope, in its order."""
+        """Select the part of `stale` that is in scope, in its order."""
         chosen = stale if self.among is None else [item for item in stale if item in self.among]
         return chosen[: self.limit]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Rows that a stage reads besides the items: the field they are put under, their table, and the items whose row
-    there is fresh."""
+    """Rows that a stage reads besides the items: the field they are put under, their table, and its fresh items."""
 
     field: str
     table: str
@@ -55,7 +54,7 @@ class Source:
 def stale_work(
     workspace: Store, expected: Mapping[str, str], stale: Sequence[str], sources: Sequence[Source] = ()
 ) -> Iterator[Work]:
-    """Items of a map stage with their rows and those of the stages it reads, in chunks."""
+    """Read items of a map stage with their rows and those of the stages it reads, in chunks."""
     for start in range(0, len(stale), _READ_CHUNK):
         ids = stale[start : start + _READ_CHUNK]
         rows = _by_item(workspace, ITEMS, ids)
@@ -72,7 +71,7 @@ def _by_item(workspace: Store, table: str, ids: Sequence[str]) -> dict[str, Row]
 
 
 def sources(stage: MapStage, pipeline_state: PipelineState) -> list[Source]:
-    """The tables that a stage reads besides the items."""
+    """List the tables that a stage reads besides the items."""
     found = []
     for field_name, name in stage.reads.items():
         upstream = pipeline_state.stage(name)
@@ -82,7 +81,7 @@ def sources(stage: MapStage, pipeline_state: PipelineState) -> list[Source]:
 
 
 class SourceWork:
-    """The rows of a source that are not settled and in scope; iterate once.
+    """Rows of a source that are not settled and in scope; iterate once.
 
     Attributes:
         recorded: the ledger rows of the stage, by item.
@@ -111,7 +110,7 @@ class SourceWork:
 
 
 class Writer:
-    """Writes what a stage makes. Leaving the `with` block commits what is left, also after an error.
+    """Writer of a stage's results. Leaving the `with` block commits the rest, also after an error.
 
     Rows go first and verdicts second: a kill in between leaves work undone, never a row without its item.
     """

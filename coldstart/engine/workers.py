@@ -24,18 +24,18 @@ _NICE = 5
 """How far workers stand back: enough for the model to go first, too little for a deadline to pass meanwhile."""
 _START_DEADLINE_S = 120.0
 _MAX_BREAKS = 5
-_kept: ContextVar[dict[int, ProcessPool] | None] = ContextVar("_kept", default=None)
+_reusable: ContextVar[dict[int, ProcessPool] | None] = ContextVar("_kept", default=None)
 
 
 @contextmanager
 def reuse_workers() -> Iterator[None]:
-    """While it lasts, worker processes of a stage that ended well are the next one's: each would start for a second."""
+    """Reuse worker processes of a stage that ended well for the next one, since each takes a second to start."""
     pools: dict[int, ProcessPool] = {}
-    token = _kept.set(pools)
+    token = _reusable.set(pools)
     try:
         yield
     finally:
-        _kept.reset(token)
+        _reusable.reset(token)
         for pool in pools.values():
             pool.stop()
             pool.join()
@@ -62,7 +62,7 @@ def prepare_isolated(
     """Prepare in `workers` processes; results come as they are ready, so a slow item holds up no other.
 
     Args:
-        ahead: how many items may be in preparation or waiting; asked before each is taken on.
+        ahead: number of items that may be in preparation or waiting; called before each is taken.
         pool: of as many, used and left running, for who prepares again and again; one of its own by default.
 
     An item over the deadline is turned away as `decode_timeout`, one whose process dies as `decoder_crashed`; any
@@ -90,7 +90,7 @@ def prepare_isolated(
 
 
 class Pool:
-    """Worker processes that start with the first item, and start anew if they break.
+    """Pool of worker processes that start with the first item, and start anew if they break.
 
     A worker that dies fails its own task, except where it dies before its pool has noted which task that was: then
     the pool breaks and all its tasks come back without an answer. They are given to a new one.
@@ -107,7 +107,7 @@ class Pool:
 
     @property
     def flying(self) -> int:
-        """How many items are in preparation or ready."""
+        """Number of items in preparation or ready."""
         return len(self._flying)
 
     def take(self, entry: Work) -> None:
@@ -120,7 +120,7 @@ class Pool:
         future.add_done_callback(self._ready.put)
 
     def next(self) -> Prepared:
-        """The next item that is ready; there must be one flying."""
+        """Wait for the next item that is ready; one must be in preparation or ready."""
         assert self._processes is not None
         while True:
             try:
@@ -150,12 +150,12 @@ class Pool:
             self.take(entry)
 
     def release(self) -> None:
-        """Leave the processes to the next stage where they are kept and idle, and stop them otherwise."""
-        kept = _kept.get()
-        if kept is None or self._processes is None or self._flying or not self._processes.active:
+        """Leave idle processes to the next stage within `reuse_workers`, and stop them otherwise."""
+        reusable = _reusable.get()
+        if reusable is None or self._processes is None or self._flying or not self._processes.active:
             self.stop()
         else:
-            kept[self._workers] = self._processes
+            reusable[self._workers] = self._processes
             self._processes = None
 
     def stop(self) -> None:
@@ -178,10 +178,10 @@ def _outcome(future: _Future, deadline_s: float) -> tuple[Any, float]:
 
 
 def _start(workers: int, prepare: Prepare) -> ProcessPool:
-    """A pool that is known to work: without the check, a broken set-up would look like a catalogue of bad media."""
-    kept = (_kept.get() or {}).pop(workers, None)
-    if kept is not None and kept.active:
-        return kept
+    """Start a pool and check it: without the check, a broken set-up would look like a catalogue of bad media."""
+    reusable = (_reusable.get() or {}).pop(workers, None)
+    if reusable is not None and reusable.active:
+        return reusable
     # spawn: a forked child would inherit the threads and locks of torch and lance in an unknown state
     pool = ProcessPool(max_workers=workers, initializer=_give_way, context=multiprocessing.get_context("spawn"))
     try:
@@ -197,8 +197,11 @@ def _start(workers: int, prepare: Prepare) -> ProcessPool:
 
 
 def _give_way() -> None:
-    """Decode in what the model leaves over: on a CPU its threads wait for each other, so that one that is pushed aside
-    by a decoder holds up all. While the model waits for data, workers have the machine to themselves."""
+    """Lower the priority of a worker below the model's.
+
+    On a CPU the model's threads wait for each other, so that one that is delayed by a decoder delays all. While the
+    model waits for data, workers have the machine to themselves.
+    """
     if hasattr(os, "nice"):
         os.nice(_NICE)
 

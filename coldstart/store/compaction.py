@@ -49,7 +49,7 @@ def fold_indexes(dataset: Any) -> None:
     """Fold new rows into the indexes of a Lance dataset: as small indexes of their own beside the first,
     which are merged by the same rule as fragments.
 
-    The index that was trained stays as it is: whoever judges it trains it anew.
+    The index that was trained stays as it is: a measurement of its recall trains it anew.
     """
     by_merges: dict[int, list[str]] = {}
     for name in sorted(index.name for index in dataset.describe_indices()):

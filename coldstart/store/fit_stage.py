@@ -32,7 +32,7 @@ class FitInputs:
 
     Attributes:
         stage: name of the fit stage.
-        keys: item -> key of what is learnt from it; empty while a row that it is read from is still to come.
+        keys: item -> key of its training data; empty while a row that it is read from is still to come.
         verdicts: item -> ledger row of every item that is left out.
     """
 
@@ -41,17 +41,17 @@ class FitInputs:
     verdicts: dict[str, LedgerRow] = field(default_factory=dict)
 
     def take(self, item: str, key: str, *, ready: bool = True) -> None:
-        """Add an item that is learnt from, `ready` once every row that it is read from is fresh."""
+        """Add an item of the fit, `ready` once every row that it is read from is fresh."""
         self.keys[item] = key if ready else ""
 
     def leave_out(self, item: str, key: str, why: Reject) -> None:
-        """Add an item that is not learnt from, filed under a key of its own."""
+        """Add an item that is left out of the fit, with its verdict under a key of its own."""
         row_key = chain(key, str(why))
         self.verdicts[item] = LedgerRow(self.stage, item, row_key, why.state, why.reason, why.detail)
 
     @property
     def ready(self) -> dict[str, str]:
-        """Item -> key of those that can be learnt from now."""
+        """Item -> key of those whose rows are all fresh."""
         return {item: key for item, key in self.keys.items() if key}
 
 

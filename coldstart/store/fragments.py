@@ -90,7 +90,7 @@ def write_fragments(where: TableVersion, rows: pa.Table) -> list[str]:
 
 
 def commit_fragments(where: TableVersion, written: Iterable[str], gone: Iterable[int]) -> None:
-    """In one transaction, make fragments part of a table and remove the rows at some addresses.
+    """Make fragments part of a table and remove the rows at some addresses, in one transaction.
 
     A kill leaves all of it done or nothing. Addresses whose rows are gone already do no harm.
     """

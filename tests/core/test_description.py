@@ -40,7 +40,7 @@ def test_the_schema_lists_values_and_keeps_the_order_of_the_output() -> None:
         ('{"attributes": {}, "summary": "a', "no JSON: Unterminated string starting at: line 1 column 31 (char 30)"),
         ("[]", "no JSON object but list"),
         ('{"summary": "a"}', "lacks attributes"),
-        ('{"attributes": {}, "summary": "a", "price": 1}', "has price, which nobody asked for"),
+        ('{"attributes": {}, "summary": "a", "price": 1}', "has price, which the prompt did not request"),
         ('{"attributes": {}, "summary": 1}', "summary is int, not text"),
         ('{"attributes": {"colour": 1}, "summary": "a"}', "attributes is no object of texts"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -348,3 +350,26 @@ def test_values_of_a_text_that_is_parsed_twice_are_apart() -> None:
     first["words"].append("c")
     first["rules"]["one"]["score"] = 2
     assert settings.parse_yaml(text) == {"words": ["a", "b"], "rules": {"one": {"score": 1}}}
+
+
+def test_stages_are_found_by_name_with_those_before_them() -> None:
+    pipeline = load(
+        {"stages": {"ingest": {}, "image": {"stage": "embed"}, "text": {"stage": "embed", "input": "text"}}}
+    )
+    assert pipeline.stage("image").settings.input == "image"
+    assert [spec.name for spec in pipeline.earlier("text")] == ["ingest", "image"]
+    assert pipeline.earlier("ingest") == ()
+    assert (pipeline.before("text", "embed"), pipeline.before("image", "embed")) == ("image", None)
+    for find_stage in (pipeline.stage, pipeline.earlier):
+        with pytest.raises(KeyError, match="nowhere"):
+            find_stage("nowhere")
+
+
+def test_modules_of_stages_load_no_torch() -> None:
+    code = (
+        "import sys\nfrom coldstart.core import stage\n"
+        "for kind in stage.kinds(): stage.stage_module(kind)\n"
+        "print(*sorted({'torch', 'transformers', 'xgrammar'} & sys.modules.keys()))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []

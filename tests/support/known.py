@@ -113,7 +113,7 @@ class GatePart(Part):
 
 @dataclass
 class WholePart:
-    """A whole stage over its own table: items in it are expected with the key that they have."""
+    """A catalog stage over its own table: items in it are expected with the key that they have."""
 
     name: str
     kind: str = "understand.duplicates"

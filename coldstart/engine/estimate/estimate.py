@@ -1,9 +1,8 @@
-"""What a run would take: rows, time, memory and disk, from a probe of a few items. Writes nothing in the workspace.
+"""Estimate rows, time, memory and disk of a run from a probe of a few items. Writes nothing in the workspace.
 
-The probed items go through the stages in a temporary workspace (`coldstart.engine.estimate.sandbox`), each stage for a few
-seconds (`coldstart.engine.estimate.probe`); what they took is carried over to all rows (`coldstart.engine.estimate.forecast`). What
-cannot be told is said to be left out. Not known: items that gates will keep back, and how far copies that are found
-on the way save work; both make an estimate too high.
+The probed items go through the stages in a temporary workspace (`sandbox`), each stage for a few seconds (`probe`), and
+their figures are scaled to all rows (`forecast`). Parts that cannot be estimated are named. Not known: items that gates
+will block, and the work that duplicates found on the way save; both make an estimate too high.
 """
 
 from __future__ import annotations
@@ -80,13 +79,13 @@ def estimate(
         finally:
             found.rehearsal.close()
     here = _here(pipeline, measure=on is not None)
-    stages = [found.told(stage, here, on) for stage in found.stages]
+    stages = [found.with_times(stage, here, on) for stage in found.stages]
     left_out = [stage.stage for stage in stages if stage.rows and stage.seconds is None]
     return Estimate(stages, upkeep_s, left_out, _assumptions(here, on), on)
 
 
 class _Estimator:
-    """Takes the stages one by one, in their order."""
+    """Estimator of the stages, one by one, in their order."""
 
     def __init__(
         self,
@@ -173,7 +172,7 @@ class _Estimator:
         return self._estimated(stage, probe(stage, work, self._pipeline.engine, self._seconds), counts)
 
     def _counts(self, name: str) -> Counter[str]:
-        """Rows to do in a map stage, by kind."""
+        """Count the rows to do in a map stage, by kind."""
         stale = self._pipeline_state.of(name).stale if self._store.has(ITEMS) else ()
         counts = Counter(self._kind(item) for item in stale if item not in self._new) + self._new_counts
         total = sum(counts.values())
@@ -182,11 +181,11 @@ class _Estimator:
         return counts
 
     def _kind(self, item: str) -> str:
-        self._look()
+        self._read_items()
         return self._kinds[item]
 
-    def _look(self) -> dict[str, float]:
-        """Kinds and sizes of the items that are in the workspace, read once."""
+    def _read_items(self) -> dict[str, float]:
+        """Read the kinds and sizes of the items in the workspace, once."""
         if self._sizes is None:
             self._sizes = {}
             columns = ["item_id", "kind", "title", "description", "media"]
@@ -196,7 +195,7 @@ class _Estimator:
         return self._sizes
 
     def _draw(self, items: Sequence[str]) -> list[str]:
-        sizes = self._look()
+        sizes = self._read_items()
         pool: ItemPool[str] = ItemPool(
             Random(0)
         )  # the same of the same items: stages after each other share what was copied
@@ -237,7 +236,7 @@ class _Estimator:
             return StageEstimate(stage.name, 0)
         if isinstance(stage, FitStage):
             return self._fit(stage, count)
-        present = list(self._look()) if not self._new_drawn else []
+        present = list(self._read_items()) if not self._new_drawn else []
         self.rehearsal.copy(self._draw(present))
         began = time.monotonic()
         with Memory() as memory:
@@ -260,7 +259,7 @@ class _Estimator:
         )
 
     def _settled(self, stage: CatalogStage) -> bool:
-        """Whether a run would find nothing to do."""
+        """Tell whether a run would find nothing to do."""
         real = self._pipeline_state.stage(stage.name)
         assert not is_map(real)
         with suppress(ColdstartError):
@@ -275,7 +274,7 @@ class _Estimator:
                 return StageEstimate(stage.name, 0)
         if not isinstance(stage, Forecasts):
             return StageEstimate(stage.name, count, note="not estimated: a fit whose time follows from what it finds")
-        present = list(self._look()) if not self._new_drawn else []
+        present = list(self._read_items()) if not self._new_drawn else []
         self.rehearsal.copy(self._draw(present))
         with Memory() as memory:
             try:
@@ -295,8 +294,8 @@ class _Estimator:
 
     # -- what they come to
 
-    def told(self, stage: StageEstimate, here: ThisMachine, on: Machine | None) -> StageEstimate:
-        """A stage with its time on this machine, and on the other."""
+    def with_times(self, stage: StageEstimate, here: ThisMachine, on: Machine | None) -> StageEstimate:
+        """Add the time of a stage on this machine, and on the other."""
         known = self._needs.get(stage.stage)
         if known is None:
             if on is None or stage.seconds is None or not stage.rows:
@@ -331,13 +330,13 @@ def _with_keys(took: StageTime, rows: int) -> StageTime:
 
 
 def _mixed(one: Sequence[str], other: Sequence[str]) -> list[str]:
-    """Both, each spread evenly over the whole."""
+    """Mix two lists, each spread evenly over the whole."""
     placed = [((place + 0.5) / len(items), item) for items in (one, other) for place, item in enumerate(items)]
     return [item for _, item in sorted(placed, key=lambda entry: entry[0])]
 
 
 def _here(pipeline: Pipeline, *, measure: bool) -> ThisMachine:
-    """This machine; what needs torch is asked only where a model has loaded it, since nothing else is on a device.
+    """Describe this machine; torch is asked only where a model has imported it, since nothing else is on a device.
 
     Args:
         measure: time matrix products, by which another machine is compared.

@@ -1,20 +1,12 @@
-"""Machines that a run may be estimated for: what they compute, decode and write, and where those figures are from.
+"""Forecast the time of a stage on all rows, on this machine or another, from its figures on a few items.
 
-A machine is named (`h100x8`, `a100x1`, `l40s`, `cpu16`, `2xcpu`) or described: `gpus=2,tflops=300,cores=64`, or a YAML
-file of the same fields. Fields of a description that are left out are those of the machine it starts `from`, by default
-of a machine without a GPU.
-
-`tflops` is what models are taken to reach on one GPU, half of the bfloat16 rate that its maker states (dense): encoders
-of pictures reach 0.54 to 0.65 of it on an RTX 4090 by timm's published table. It is set against what matrix products
-reach on this machine in the same run, so a model that uses its device badly here is taken to do so there.
-`decode` is the rate of one core relative to one of this machine, which nobody can know beforehand: it is 1 until you
-say so; published JPEG rates of one core differ by a third between server CPUs of the last years.
-
-From what a stage took on a few items to what it takes on all of them, on this machine or another.
-
-Decoders and the model work at the same time. Where both need the same cores they share them, so the wall time is the
-greatest of: the decoders alone, the model alone, and the core-seconds of both over the cores. Where the model has a GPU
-it is the slower of the two. What is needed once (workers, weights) and commits come on top.
+A machine is named (`h100x8`, `cpu16`) or described: `gpus=2,tflops=300,cores=64`, or a YAML file of the same fields;
+fields left out are those of the machine it starts `from`, by default one without a GPU. `tflops`: rate that models
+reach on one GPU, taken as half of the dense bfloat16 rate of its maker (picture encoders reach 0.54 to 0.65 of it on
+an RTX 4090 by timm's published table), relative to that of matrix products here in the same run. `decode`: rate of one
+core relative to one here, 1 unless given. Decoders and the model run at once: the wall time is the greatest of the
+decoders alone, the model alone, and, on shared cores, the core-seconds of both over the cores; start-up and commits
+come on top.
 """
 
 from __future__ import annotations
@@ -62,7 +54,7 @@ class Machine:
 
     @property
     def facts(self) -> str:
-        """Its figures, for a person."""
+        """List its figures for a person."""
         parts = []
         if self.gpus:
             parts.append(f"{self.gpus} GPU of {self.tflops:g} TFLOP/s and {self.gpu_gb or 0:g} GB")
@@ -92,7 +84,7 @@ _CPU = Machine("cpu", source="as many cores as its name says, each like one here
 
 
 def parse_machine(text: str) -> Machine:
-    """The machine that a name, `key=value,…` or a YAML file stands for.
+    """Parse the machine given as a name, `key=value,…` or a YAML file.
 
     Raises:
         ColdstartError: there is no such machine, or a fault in its description.
@@ -110,13 +102,13 @@ def parse_machine(text: str) -> Machine:
         return replace(_CPU, name=word, cores=_at_least_1(int(found[1] or found[2]), text))
     known = [*sorted(_GPUS), "cpuN"]
     raise ColdstartError(
-        f"--on {text!r}: no such machine{suggestion(word, list(_GPUS))}: use one of {', '.join(known)}, each with xN for "
-        "several GPUs (h100x8), or describe one: gpus=1,tflops=300,gpu_gb=80,cores=32"
+        f"--on {text!r}: no such machine{suggestion(word, list(_GPUS))}: use one of {', '.join(known)}, each with xN "
+        "for several GPUs (h100x8), or describe one: gpus=1,tflops=300,gpu_gb=80,cores=32"
     )
 
 
 def _times(one: Machine, count: int, name: str) -> Machine:
-    """So many GPUs with their share of the host each."""
+    """Multiply the GPUs, each with its share of the host."""
     count = _at_least_1(count, name)
     memory = None if one.memory_gb is None else one.memory_gb * count
     return replace(one, name=name, gpus=count, cores=one.cores * count, memory_gb=memory)
@@ -197,7 +189,7 @@ class ThisMachine:
 
 @dataclass(frozen=True)
 class StageTime:
-    """Wall seconds of one stage; `low` and `high`: between them 90 % of what other draws of items would have said."""
+    """Wall seconds of one stage; `low` and `high`: bounds of 90 % of the values by other draws of items."""
 
     seconds: float
     low: float
@@ -208,7 +200,7 @@ class StageTime:
 
 @dataclass(frozen=True)
 class StageNeeds:
-    """What all rows of a stage need, the first number by the probed items, the others by draws from them.
+    """Resources that all rows of a stage need: the first number by the probed items, the others by draws from them.
 
     Attributes:
         decode_s: seconds of workers [1 + DRAWS]; dispatch_s: of this process, to hand items over.
@@ -232,7 +224,7 @@ class StageNeeds:
     on_device: bool
 
     def here(self, here: ThisMachine) -> StageTime:
-        """On this machine."""
+        """Forecast the time on this machine."""
         decode = self.decode_s / self.workers + self.dispatch_s
         core_s = self.decode_s * min(self.workers, here.cores) / self.workers + self.dispatch_s
         model = self.model_s / (max(here.gpus, 1) if self.on_device else 1)
@@ -247,7 +239,7 @@ class StageNeeds:
         return self._took(wall, core_s / here.cores if self.isolated else core_s, model, idle)
 
     def on(self, other: Machine, here: ThisMachine) -> StageTime:
-        """On another machine: decoding by its cores, the model by its GPUs where the stage uses a device."""
+        """Forecast the time on another machine: decoding by its cores, the model by its GPUs if the stage uses one."""
         cores = other.cores * other.decode
         core_s = self.decode_s * min(self.workers, here.cores) / self.workers + self.dispatch_s
         decode = core_s / cores if self.isolated else self.decode_s / other.decode
@@ -275,7 +267,7 @@ class StageNeeds:
 def stage_needs(
     probe: Probe, counts: Mapping[str, int], kinds: Mapping[str, str], settings: Engine, **fixed: float | bool
 ) -> StageNeeds:
-    """What all rows need, each kind by the items of it that were probed, a kind without any by all of them.
+    """Scale a probe to all rows, each kind by its own probed items, a kind without any by all of them.
 
     Args:
         counts: kind -> rows to do; kinds: item -> kind.

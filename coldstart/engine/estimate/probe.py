@@ -1,9 +1,7 @@
-"""A few items of one map stage really done, to see what each step takes once it runs steadily.
+"""Probe a map stage: do a few of its items and measure each step, and the most memory that it holds.
 
-What is needed once (worker processes that start, weights that load, the first batch of a shape) is kept apart from
-what every item takes. Batches are of the stage's own size where the time allows.
-
-The most memory that this process and its workers hold while something runs.
+Costs that occur once (worker processes that start, weights that load, the first batch of a shape) are kept apart from
+those of every item. Batches are of the stage's own size where the time allows.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ _DISPATCH_S = 0.005
 
 @dataclass(frozen=True)
 class Timed:
-    """A preparer that says how long each item took it; picklable."""
+    """Preparer that also returns the seconds of each item; picklable."""
 
     prepare: Prepare
 
@@ -52,7 +50,7 @@ class Timed:
 
 
 class _TimedStage:
-    """As much of a stage as workers need, its preparer timed."""
+    """Part of a stage that workers need, its preparer timed."""
 
     def __init__(self, stage: MapStage) -> None:
         self._stage = stage
@@ -64,7 +62,7 @@ class _TimedStage:
 
 @dataclass(frozen=True)
 class ProbedItem:
-    """One item that was done: its seconds on a worker, its cost in the stage's unit, and whether it was turned away.
+    """Probed item: its seconds on a worker, its cost in the stage's unit, and whether it was turned away.
 
     `done` is false for one that was prepared and never computed, since the time was up.
     """
@@ -78,7 +76,7 @@ class ProbedItem:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a stage takes, as seen on some items.
+    """Measurements of a stage on some items.
 
     Attributes:
         items: those that were done; `made`: the results of those that were not turned away.
@@ -141,7 +139,7 @@ def probe(stage: MapStage, work: Sequence[Work], settings: Engine, seconds: floa
 def _prepare(
     stage: MapStage, work: Sequence[Work], settings: Engine, seconds: float
 ) -> tuple[list[tuple[ProbedItem, Any]], float, float]:
-    """The items with their data, the seconds until the workers stood ready, and those of handing over one item."""
+    """Prepare items; returns their data, seconds until the workers were ready, and seconds to hand over one item."""
     timed: Any = _TimedStage(stage)
     stop_at = float("inf")
 
@@ -176,7 +174,7 @@ def _prepare(
 
 
 class _Model:
-    """Computes samples in batches of the stage's size while there is time, and keeps what they took."""
+    """Timed model: computes samples in batches of the stage's size while there is time."""
 
     def __init__(self, stage: MapStage, seconds: float) -> None:
         self._stage = stage
@@ -187,11 +185,11 @@ class _Model:
 
     @property
     def busy(self) -> float:
-        """Cores that were busy while the model worked, on average."""
+        """Mean number of cores that were busy while the model worked."""
         return self._cpu_s / self._wall_s if self._wall_s else 1.0
 
     def run(self, samples: Sequence[tuple[ProbedItem, Any]]) -> list[tuple[ProbedItem, Row | Reject]]:
-        """The results, in the order of the samples, of as many as there is time for."""
+        """Compute results, in the order of the samples, of as many as there is time for."""
         done: list[tuple[ProbedItem, Row | Reject]] = []
         if not samples:
             return done
@@ -227,7 +225,7 @@ class _Model:
 
 
 def _up_to(samples: Sequence[tuple[ProbedItem, Any]], budget: float) -> Sequence[tuple[ProbedItem, Any]]:
-    """As the engine fills a batch: until the budget is reached; at least one."""
+    """Fill a batch as the engine does: until the budget is reached; at least one."""
     cost = 0.0
     for place, (item, _) in enumerate(samples, start=1):
         cost += item.cost
@@ -240,7 +238,7 @@ _EVERY_S = 0.05
 
 
 class Memory:
-    """Watches within its `with` block.
+    """Watch of the memory in use within its `with` block.
 
     Attributes:
         peak: bytes of this process and all its children together, at most.
@@ -259,7 +257,7 @@ class Memory:
     def __enter__(self) -> Self:
         if cuda := _cuda():
             cuda.reset_peak_memory_stats()
-        self._look()
+        self._sample()
         self._thread.start()
         return self
 
@@ -273,9 +271,9 @@ class Memory:
 
     def _watch(self) -> None:
         while not self._done.wait(_EVERY_S):
-            self._look()
+            self._sample()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         own = self._process.memory_info().rss
         children = []
         for child in self._process.children(recursive=True):
@@ -288,6 +286,6 @@ class Memory:
 
 
 def _cuda() -> Any:
-    """torch's view of CUDA where a model has loaded torch and a device is there; the engine itself needs none."""
+    """Return `torch.cuda` where a model has imported torch and a device is present; the engine itself needs none."""
     torch: Any = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_available() else None

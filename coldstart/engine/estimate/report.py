@@ -1,6 +1,6 @@
-"""The last estimate of a run, kept in the user's cache folder so that the run can be compared with it. Once.
+"""Report an estimate, stage by stage, with its assumptions; store the last one to compare the run with it, once.
 
-What an estimate says: of each stage, of the whole run, of another machine, and what it rests on.
+It is stored in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OTHER_ROWS = 0.1
 
 @dataclass(frozen=True)
 class ComparedTimes:
-    """Seconds that were estimated and that it took; `rows` as estimated and as done."""
+    """Estimated and measured seconds; `rows` as estimated and as done."""
 
     stage: str
     estimated_s: float
@@ -38,7 +38,7 @@ class ComparedTimes:
 
     @property
     def ratio(self) -> float | None:
-        """Estimated over taken; None where it took no time."""
+        """Estimated over measured seconds; None where the run took no time."""
         return self.estimated_s / self.took_s if self.took_s else None
 
 
@@ -57,11 +57,11 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """Estimated over taken."""
+        """Estimated over measured seconds."""
         return self.estimated_s / max(self.took_s, 1e-9)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values."""
+        """Return JSON-serialisable values."""
         return {
             "estimated_s": self.estimated_s,
             "took_s": self.took_s,
@@ -73,7 +73,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class EstimateRequest:
-    """What a run was asked for: of another, an estimate says nothing."""
+    """Request of a run, to which an estimate applies: an estimate of another request says nothing."""
 
     uri: str
     pipeline: Pipeline
@@ -83,39 +83,39 @@ class EstimateRequest:
 
     @property
     def path(self) -> Path:
-        """Where the estimate is kept."""
+        """Path of the stored estimate."""
         uri = self.uri if "://" in self.uri else str(Path(self.uri).expanduser().resolve())
         key = digest([uri, self.pipeline.raw, sorted(self.only), self.start, self.limit])
         return platformdirs.user_cache_path("coldstart") / "estimates" / f"{key}.json"
 
 
-def save_estimate(asked: EstimateRequest, estimated: Mapping[str, Any]) -> None:
-    """Keep an estimate, as JSON gives it; where the folder cannot be written, none is compared later."""
+def save_estimate(request: EstimateRequest, estimated: Mapping[str, Any]) -> None:
+    """Save an estimate as JSON; where the folder cannot be written, none is compared later."""
     try:
-        asked.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = asked.path.with_suffix(".draft")
+        request.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = request.path.with_suffix(".draft")
         draft.write_text(json.dumps({"at": time.time(), "estimate": estimated}), "utf-8")
-        draft.replace(asked.path)
+        draft.replace(request.path)
     except OSError:
         pass
 
 
 def compare_estimate(
-    asked: EstimateRequest, took: Mapping[str, tuple[int, float]], seconds: float
+    request: EstimateRequest, took: Mapping[str, tuple[int, float]], seconds: float
 ) -> Comparison | None:
-    """The kept estimate against what the run took; None where none is kept or it was of other rows. It is dropped.
+    """Compare the stored estimate with the run, and delete it; None without one of these rows.
 
     Args:
         took: stage -> items that it did or turned away, and its seconds; seconds: of the whole run.
     """
     try:
-        kept = json.loads(asked.path.read_text("utf-8"))
-        asked.path.unlink()
+        stored = json.loads(request.path.read_text("utf-8"))
+        request.path.unlink()
     except (OSError, ValueError):
         return None
-    if time.time() - kept["at"] > KEEP_S:
+    if time.time() - stored["at"] > KEEP_S:
         return None
-    stages = [stage for stage in kept["estimate"]["stages"] if stage["stage"] in took and stage["rows"]]
+    stages = [stage for stage in stored["estimate"]["stages"] if stage["stage"] in took and stage["rows"]]
     first = stages[0] if stages else None
     if first is None or abs(took[first["stage"]][0] - first["rows"]) > _OTHER_ROWS * first["rows"]:
         return None
@@ -126,25 +126,25 @@ def compare_estimate(
         if s["seconds"] is not None
     ]
     spared = sum(took[stage][1] for stage in left_out)
-    return Comparison(compared, kept["estimate"]["seconds"], seconds - spared, left_out)
+    return Comparison(compared, stored["estimate"]["seconds"], seconds - spared, left_out)
 
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """What one stage would take.
+    """Estimate of one stage.
 
     Attributes:
         rows: items it would do.
         probed: items that were done to find out; `lost`: how many of those were turned away.
-        seconds: time for all rows on this machine, None where it could not be told; `low`, `high`: its range by the
+        seconds: time for all rows on this machine, None where it could not be estimated; `low`, `high`: its range by the
             spread of the probed items.
         gpu_hours: that GPUs of this machine are held.
         memory_bytes: of this process and its workers at most, while it was probed; `gpu_bytes`: of the GPU.
         bytes: disk for all rows, before compaction.
         bottleneck: `decode`, `model`, `wait` (for somebody else's machine), `commit`, `start` or `whole`: what most of
             the time goes into. `parts`: seconds by those words.
-        note: why something could not be told, or what stood in for what.
-        other: the same on the other machine that was asked about.
+        note: reason for a missing figure, or the replacement that was probed.
+        other: the same on the other machine.
     """
 
     stage: str
@@ -166,7 +166,7 @@ class StageEstimate:
 
 @dataclass(frozen=True)
 class OtherMachine:
-    """What a stage would take on another machine; `fits` is false where its memory is too small for the model."""
+    """Estimate of a stage on another machine; `fits` is false where its memory is too small for the model."""
 
     seconds: float
     low: float
@@ -178,7 +178,7 @@ class OtherMachine:
 
 @dataclass(frozen=True)
 class Assumption:
-    """A figure that an estimate rests on, and where it is from."""
+    """Assumption of an estimate: a figure and its source."""
 
     what: str
     value: str
@@ -187,12 +187,12 @@ class Assumption:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would take, stage by stage.
+    """Estimate of a run, stage by stage.
 
     Attributes:
         upkeep_s: of the run besides its stages.
-        left_out: stages whose time could not be told: no total holds them.
-        on: the other machine that was asked about.
+        left_out: stages whose time could not be estimated: no total contains them.
+        on: the other machine.
     """
 
     stages: Sequence[StageEstimate]
@@ -203,25 +203,25 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Of all stages that could be told, and what a run does besides."""
+        """Seconds of all stages that could be estimated, and of what a run does besides."""
         return sum(stage.seconds or 0.0 for stage in self.stages) + self.upkeep_s
 
     @property
     def range(self) -> tuple[float, float]:
-        """Of `seconds`; the ranges of stages are added in squares, since they are drawn apart."""
+        """Range of `seconds`; the ranges of stages are added in squares, since they are drawn apart."""
         below = sum(((s.seconds or 0.0) - (s.low or 0.0)) ** 2 for s in self.stages if s.low is not None) ** 0.5
         above = sum(((s.high or 0.0) - (s.seconds or 0.0)) ** 2 for s in self.stages if s.high is not None) ** 0.5
         return self.seconds - below, self.seconds + above
 
     @property
     def seconds_there(self) -> float | None:
-        """Of all stages that could be told, on the other machine."""
+        """Seconds of all stages that could be estimated, on the other machine."""
         if self.on is None:
             return None
         return sum(stage.other.seconds for stage in self.stages if stage.other is not None) + self.upkeep_s
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values."""
+        """Return JSON-serialisable values."""
         return {
             **asdict(self),
             "seconds": self.seconds,

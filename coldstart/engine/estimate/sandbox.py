@@ -1,14 +1,9 @@
-"""A workspace in a temporary folder in which a few items go through the stages, so that each is probed on true rows.
+"""Run a few items through the stages in a temporary workspace, so that each stage is probed on true rows.
 
-Items that are in the real workspace come with all the rows that they have there; new ones as ingest makes them. Gates,
-keys and commits are those of a run. What a fit stage would learn is learnt from these few items where that is a matter
-of seconds; a writer that is still to be tuned is stood in for by the one that it is tuned from.
-
-Some items of each kind, small and large alike, drawn at random and put in an order that may be broken off anywhere.
-
-Of each kind as many as its share asks for, but a few at least; within a kind the items are sorted by how much there is
-to decode, cut into as many parts as are drawn, and one is drawn of each part. The kinds are then mixed evenly, each in
-random order, so that whatever a probe has time for is spread over all of them.
+Items of the real workspace come with all their rows; new ones as ingest makes them. Gates, keys and commits are those
+of a run. Fit stages fit on these few items where that takes seconds; a writer that is not fitted yet is replaced by its
+base model. Of each kind a share of items is drawn, but a few at least: sorted by the amount to decode and cut into
+equal parts, one of each part. Kinds are mixed evenly, so that a probe may stop anywhere.
 """
 
 from __future__ import annotations
@@ -34,7 +29,7 @@ _STAGE_TABLES = "stage."
 
 
 class Sandbox:
-    """The temporary workspace.
+    """Temporary workspace of an estimate.
 
     Args:
         store: the real one, which is read alone.
@@ -56,7 +51,7 @@ class Sandbox:
         self._copied: set[str] = set()
 
     def close(self) -> None:
-        """Take away what fits laid out on this machine."""
+        """Delete the folders of its fits on this machine."""
         for spec in self.pipeline.stages:
             known = {made.digest for made in self._store.artifacts.all(spec.name)}
             for made in self.scratch.artifacts.all(spec.name):
@@ -64,14 +59,14 @@ class Sandbox:
                     shutil.rmtree(made.folder, ignore_errors=True)
 
     def _without_unmade(self, pipeline: Pipeline, specs: Sequence[StageSpec]) -> Pipeline:
-        """The pipeline with writers as they are before the tuning that this run would begin with."""
+        """Replace writers that this run would fit by their base models."""
         unmade = {
             spec.name: spec for spec in specs if spec.kind in GENERATOR_FITS and pipeline.fitted(spec.name) is None
         }
         found = []
         for spec in pipeline.stages:
-            prefix, _, asked = str(getattr(spec.settings, "generator", "")).partition(":")
-            fit = next((s for s in unmade.values() if asked in (s.name, s.name.rpartition(".")[2])), None)
+            prefix, _, wanted = str(getattr(spec.settings, "generator", "")).partition(":")
+            fit = next((s for s in unmade.values() if wanted in (s.name, s.name.rpartition(".")[2])), None)
             if prefix == "finetune" and fit is not None:
                 base = fit.settings.generator
                 self.stood_in[spec.name] = f"probed with {base}, from which stage {fit.name!r} tunes its writer"
@@ -80,7 +75,7 @@ class Sandbox:
         return replace(pipeline, stages=tuple(found))
 
     def stage(self, name: str) -> MapStage | CatalogStage:
-        """A stage over the temporary workspace; built once, as a run does."""
+        """Build a stage over the temporary workspace, once, as a run does."""
         if name not in self._built:
             self._built[name] = self._pipeline_state().stage(name)
         return self._built[name]
@@ -89,7 +84,7 @@ class Sandbox:
         return PipelineState(self.scratch, self.pipeline, self._built)
 
     def copy(self, items: Sequence[str]) -> None:
-        """Take items of the real workspace over, with all their rows and verdicts."""
+        """Copy items of the real workspace, with all their rows and verdicts."""
         new = [item for item in items if item not in self._copied]
         self._copied.update(new)
         if not new:
@@ -105,7 +100,7 @@ class Sandbox:
         self.scratch.record(verdicts)
 
     def work(self, stage: MapStage, items: Sequence[str]) -> list[Work]:
-        """What is to be done for those of the items that are ready, in their order.
+        """List the work of the items that are ready, in their order.
 
         Raises:
             NotFitted: the stage waits for a fit.
@@ -118,7 +113,7 @@ class Sandbox:
         return list(stale_work(self.scratch, state.expected, chosen, sources(stage, pipeline_state)))
 
     def write(self, stage: MapStage, made: Sequence[tuple[Work, Row | Reject]]) -> float:
-        """Commit what was made, in two parts; gives the seconds of the second, since the first makes the tables."""
+        """Commit results in two parts; returns the seconds of the second, since the first creates the tables."""
         writer = Writer(self.scratch, stage, commit_rows=len(made) // 2 + 1, commit_s=float("inf"))
         first_s = 0.0
         with writer:
@@ -130,7 +125,7 @@ class Sandbox:
         return writer.seconds - first_s if writer.commits > 1 else writer.seconds
 
     def upkeep(self) -> float:
-        """Seconds of what a run does after its stages."""
+        """Measure the seconds of what a run does after its stages."""
         began = time.monotonic()
         self.scratch.maintain()
         return time.monotonic() - began
@@ -149,14 +144,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DrawnItems(Generic[T]):
-    """What was drawn, in the order to probe it, and how many there are of each kind."""
+    """Drawn items, in the order to probe them, and the number of each kind in all."""
 
     entries: Sequence[T]
     counts: Mapping[str, int]
 
 
 class ItemPool(Generic[T]):
-    """Takes all entries one by one and keeps few of them in memory: of each kind a random part.
+    """Pool of all entries, which keeps a random part of each kind in memory.
 
     That part is drawn by Algorithm R of Vitter (1985), each entry with the same chance.
     """
@@ -180,7 +175,7 @@ class ItemPool(Generic[T]):
             kept[place] = (size, entry)
 
     def draw(self, most: int) -> DrawnItems[T]:
-        """About `most` of them."""
+        """Draw about `most` of them."""
         total = sum(self.counts.values())
         placed: list[tuple[float, T]] = []
         for kind, kept in sorted(self._kept.items()):
@@ -200,7 +195,7 @@ def _spread(kept: Iterable[tuple[float, T]], wanted: int, random: Random) -> lis
 
 
 def kind_and_size(row: Row) -> tuple[str, float]:
-    """The kind of an item, and what it takes to decode: seconds of its media, else their bytes, else letters."""
+    """Return the kind of an item and its amount to decode: seconds of its media, else their bytes, else letters."""
     media: Sequence[Mapping[str, Any]] = row.get("media") or ()
     if media:
         lengths = sum(one.get("duration_s") or 0.0 for one in media)
@@ -209,7 +204,7 @@ def kind_and_size(row: Row) -> tuple[str, float]:
 
 
 def _size(uri: str) -> int:
-    """Bytes of a local file; 0 for what is elsewhere or gone."""
+    """Measure the bytes of a local file; 0 for a remote or missing one."""
     try:
         return Path(uri.removeprefix("file://")).stat().st_size
     except OSError:

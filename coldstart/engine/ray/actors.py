@@ -1,4 +1,4 @@
-"""What runs in the actors of a Ray cluster: preparing on cores, computing where the model is. Neither imports Ray.
+"""Prepare and compute in the actors of a Ray cluster, on cores and where the model is. Imports no Ray.
 
 Items travel in parts: an Arrow table of at most `RayCluster.part` items goes in and one comes out, and nothing between.
 So a part that is done again after an actor died gives the same items again, none twice and none left out.
@@ -41,7 +41,7 @@ PREPARED = pa.schema(
 
 @dataclass(frozen=True)
 class ActorConfig:
-    """One stage's work, as its actors need to know it.
+    """Settings of the actors of one stage.
 
     Attributes:
         key: of the stage, as the driver computes it; an actor that computes another has other libraries or weights.
@@ -60,7 +60,7 @@ class ActorConfig:
     device: str
 
     def stage(self, **engine: Any) -> MapStage:
-        """The stage, built here.
+        """Build the stage in this process.
 
         Raises:
             ColdstartError: its rows would carry another key than the driver's.
@@ -71,7 +71,7 @@ class ActorConfig:
 
 
 def check_same_key(stage: MapStage, key: str) -> None:
-    """Raise `ColdstartError` where this process would give the stage's rows another key than the driver does."""
+    """Check that this process gives the stage's rows the driver's key; raises `ColdstartError` otherwise."""
     if stage_key(stage.kind, stage.version, stage.fingerprint()) != key:
         raise ColdstartError(
             f"worker {os.uname().nodename} would make other rows of stage {stage.name!r} than the driver: its "
@@ -81,7 +81,7 @@ def check_same_key(stage: MapStage, key: str) -> None:
 
 @dataclass(frozen=True)
 class PartOutcome:
-    """What became of one part.
+    """Result of one part.
 
     Attributes:
         actor: who computed it, in `compute_s`.
@@ -104,7 +104,7 @@ class PartOutcome:
 
 
 class Preparer:
-    """Reads the rows of a part and readies them, each in a worker process with a deadline where the stage asks so."""
+    """Actor that reads the rows of a part and prepares them, isolated stages in worker processes with a deadline."""
 
     def __init__(self, order: ActorConfig) -> None:
         self._order = order
@@ -161,7 +161,7 @@ class Preparer:
 
 
 class Computer:
-    """Computes prepared parts in batches, with the model loaded once, and writes their rows as fragments."""
+    """Actor that computes prepared parts in batches, with the model loaded once, and writes their rows as fragments."""
 
     def __init__(self, order: ActorConfig) -> None:
         self._order = order
@@ -169,7 +169,7 @@ class Computer:
         self._batcher: Batcher | None = None
 
     def __call__(self, part: pa.Table) -> pa.Table:
-        """One row: a pickled `Outcome`."""
+        """Compute one part; returns one row: a pickled `PartOutcome`."""
         began = time.monotonic()
         making = _Making(part["part"][0].as_py())
         try:
@@ -237,7 +237,7 @@ class _Making:
 
 
 def fault_part(part: int, error: Exception) -> pa.Table:
-    """A fault in the place of a prepared part."""
+    """Build a part that carries a fault instead of prepared items."""
     row = {"part": part, "data": pickle.dumps(picklable_error(error))}
     return pa.Table.from_pylist([row], schema=PREPARED)
 

@@ -1,4 +1,4 @@
-"""The Ray cluster of a run: started here or joined, asked whether it sees the workspace, left as it was found."""
+"""Start or join the Ray cluster of a run, check that it reaches the workspace, and leave it as it was."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PROBE_S = 120.0
 
 @contextmanager
 def cluster(settings: RayCluster, workspace: Store) -> Iterator[None]:
-    """A connection to the cluster of `settings`, or the one that this process has already.
+    """Connect to the cluster of `settings`, or use the connection that this process has already.
 
     Raises:
         ColdstartError: the address answers not; a worker does not see the workspace; there are too few cores.
@@ -68,7 +68,7 @@ def _connect(settings: RayCluster) -> None:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """Ray Data shows no progress of its own beside ours."""
+    """Turn off the progress bars of Ray Data."""
     context = DataContext.get_current()
     shown = context.enable_progress_bars
     context.enable_progress_bars = False
@@ -80,14 +80,14 @@ def _without_bars() -> Iterator[None]:
 
 @contextmanager
 def _starting() -> Iterator[None]:
-    """Ray starts its processes by a fork that does nothing but run another program, of which Lance warns."""
+    """Silence Lance's warning of forks: Ray's fork only starts another program."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def fetch(ref: Any) -> Any:
-    """`ray.get`, with the exception that the worker met in the place of Ray's wrapping of it."""
+    """Get a result of Ray, and raise the worker's own exception in the place of Ray's wrapper."""
     try:
         return ray.get(ref)
     except RayTaskError as error:
@@ -98,7 +98,7 @@ def fetch(ref: Any) -> Any:
 
 
 def task(function: Callable[..., Any]) -> Any:
-    """`ray.remote`, of which a checker of types knows nothing."""
+    """Wrap `ray.remote`, which has no types."""
     return ray.remote(function)
 
 
@@ -107,7 +107,7 @@ def has_gpus() -> bool:
 
 
 def _check_size(settings: RayCluster) -> None:
-    """Pools that cannot be placed would wait for ever."""
+    """Check that the pools of actors fit the cluster, since Ray would wait for ever."""
     cores = ray.cluster_resources().get("CPU", 0)
     needed = (settings.preparers[0] + settings.computers[0]) * settings.cpus
     if needed > cores:
@@ -121,7 +121,7 @@ def _check_size(settings: RayCluster) -> None:
 
 
 def _check_nodes(workspace: Store) -> None:
-    """Every node has this version and opens this workspace, not another folder of the same name."""
+    """Check that every node has this version and opens this workspace, not another folder of the same name."""
     where = workspace.uri if workspace.folder is None else str(workspace.folder)
     token = None
     if workspace.folder is not None:
@@ -143,7 +143,7 @@ def _check_nodes(workspace: Store) -> None:
 
 @task
 def _probe(where: str, token: str | None, driver: str = version("coldstart")) -> str | None:
-    """What is wrong on this node."""
+    """Find the fault of this node."""
     if (own := version("coldstart")) != driver:
         return f"it has coldstart {own}, the driver {driver}: install the same"
     if token is not None and not os.path.exists(token):  # noqa: PTH110  (the path is of another machine)

@@ -1,8 +1,8 @@
-"""What is stale in one stage, found on the workers of a Ray cluster: the driver sees counts, no list of the items.
+"""Find the stale rows of one stage on the workers of a Ray cluster: the driver sees counts, no list of the items.
 
-Every worker reads some fragments of the key columns and deals their rows out by a digest of `item_id`; all that is
-known of an item meets in one partition, and `coldstart.store.freshness` decides there as it does on one machine. What gates
-close is worked out once, in one task, since a gate may look at the whole catalogue (copies of each other).
+Every worker reads some fragments of the key columns and distributes their rows by a digest of `item_id`; all rows of an
+item meet in one partition, and `coldstart.store.freshness` decides there as it does on one machine. Blocked items are
+computed once, in one task, since a gate may read the whole catalogue (duplicates of each other).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LEDGER_COLUMNS = ["stage", "item_id", "row_key", "state", "reason", "detail"]
 
 
 class PipelineFactory(Protocol):
-    """What builds a stage and its pipeline anew, as `Recipe` does; picklable."""
+    """Picklable factory that builds a stage and its pipeline anew, as `Recipe` does."""
 
     def build(self, **engine: Any) -> Any: ...
 
@@ -50,7 +50,7 @@ class PipelineFactory(Protocol):
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables that say what is stale, each at one version.
+    """Tables that decide on stale rows, each at one version.
 
     Attributes:
         places: table -> where it is, for those that exist.
@@ -65,7 +65,7 @@ class Tables:
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one partition.
+    """Counts of one partition.
 
     Attributes:
         balance: before anything is done.
@@ -81,8 +81,10 @@ class Summary:
 
 @dataclass
 class Plan:
-    """Of all partitions: the sum of the counts, references to the summaries, and to the parts to do by their numbers, a
-    table each."""
+    """Plan of all partitions: the sum of the counts, and references to the summaries and to the parts to do.
+
+    `parts`: number -> reference to a table.
+    """
 
     balance: Balance
     chosen: int = 0
@@ -91,8 +93,10 @@ class Plan:
 
 
 class Partition:
-    """The view of a workspace that holds one partition's keys and verdicts: what `assess_map` and `Standing` ask of a
-    `Store`, and the addresses of the rows."""
+    """View of a workspace with one partition's keys, verdicts and row addresses.
+
+    Holds what `assess_map` and `PipelineState` read of a `Store`.
+    """
 
     def __init__(self, names: Sequence[str], rows: pa.Table) -> None:
         self._keys: dict[str, dict[str, str]] = {}
@@ -113,16 +117,16 @@ class Partition:
         return table in self._keys
 
     def keys(self, table: str, column: str = "row_key") -> dict[str, str]:
-        """As `Store.keys`; `column` is the one that was read."""
+        """Return keys as `Store.keys`; `column` is the one that was read."""
         return self._keys.get(table, {})
 
     def verdicts(self, stage: str) -> dict[str, LedgerRow]:
-        """As `Store.verdicts`."""
+        """Return verdicts as `Store.verdicts`."""
         return self._verdicts.get(stage, {})
 
 
 def make_plan(store: Store, plans: PipelineFactory, stage: MapStage, key: str, scope: Scope, part: int) -> Plan:
-    """Find what is stale in a map stage, and lay it out in parts of at most `part` items.
+    """Find the stale rows of a map stage, and divide them into parts of at most `part` items.
 
     Args:
         key: of the stage, which every worker has to arrive at as well.
@@ -161,12 +165,12 @@ def make_plan(store: Store, plans: PipelineFactory, stage: MapStage, key: str, s
 
 
 def stage_balance(store: Store, plans: PipelineFactory, stage: MapStage, key: str) -> Balance:
-    """Where the items of a map stage are now."""
+    """Count the present balance of a map stage."""
     return make_plan(store, plans, stage, key, Scope(limit=0), 1).balance
 
 
 def add_balances(balances: Iterable[Balance]) -> Balance:
-    """The sum of several partitions."""
+    """Add the balances of several partitions."""
     total = Balance()
     for one in balances:
         reasons = {name: total.reasons.get(name, 0) + count for name, count in one.reasons.items()}
@@ -183,7 +187,7 @@ def add_balances(balances: Iterable[Balance]) -> Balance:
 
 
 def tables_of(store: Store, plans: PipelineFactory, stage: MapStage) -> Tables:
-    """`items`, the tables of the stage and of those it reads, theirs in turn, and the ledger."""
+    """List the tables at one version each: `items`, those of the stage and of all it reads, and the ledger."""
     pipeline_state = plans.pipeline_state(store)
     found: dict[str, MapStage] = {}
     left = [stage.name]
@@ -200,7 +204,7 @@ def tables_of(store: Store, plans: PipelineFactory, stage: MapStage) -> Tables:
 
 
 def _deal(tables: Tables, count: int) -> list[list[Any]]:
-    """References to the blocks of each partition."""
+    """Distribute rows to partitions; returns references to the blocks of each."""
     read = None
     for number, (table, where) in enumerate(tables.places.items()):
         ledger = table == LEDGER
@@ -236,7 +240,7 @@ BLOCK = pa.schema(
 
 
 def label_rows(rows: pa.Table, number: int, key: str) -> pa.Table:
-    """Rows of any of the tables in one schema."""
+    """Convert rows of any of the tables to one schema."""
     none = pa.nulls(rows.num_rows, pa.string())
     there = set(rows.column_names)
     named = {"key": key, **{name: name for name in BLOCK.names if name not in ("table", "key")}}
@@ -246,7 +250,7 @@ def label_rows(rows: pa.Table, number: int, key: str) -> pa.Table:
 
 
 def partition_of(item_id: str, count: int) -> int:
-    """Which of `count` partitions an item is in, on any machine."""
+    """Return the partition of an item, of `count`; the same on any machine."""
     return zlib.crc32(item_id.encode()) % count
 
 
@@ -256,7 +260,7 @@ def split_block(block: pa.Table, count: int) -> list[pa.Table]:
 
 
 def blocked_items(plans: PipelineFactory, name: str, count: int) -> Any:
-    """For each partition: gate -> item -> why it goes no further."""
+    """Collect the blocked items of each partition: gate -> item -> reason."""
     pipeline = plans.pipeline()
     store = plans.store()
     pipeline_state = plans.pipeline_state(store)
@@ -282,7 +286,7 @@ def summarize_partition(
     blocked: Any,
     *blocks: pa.Table,
 ) -> Iterator[Any]:
-    """The summary of one partition, then its parts; `numbered`: the number of the first, and the size of each."""
+    """Yield the summary of one partition, then its parts; `numbered`: number of the first, and size of each."""
     filled = [block for block in blocks if block.num_columns]  # a read that found no row gives a block of no columns
     view = Partition(names, pa.concat_tables([BLOCK.empty_table(), *filled]))
     stage = plans.build()
@@ -337,17 +341,17 @@ def _counts(summary: Summary) -> tuple[Balance, int]:
 
 
 def first_of(parts: Iterable[Any], limit: int, size: int) -> dict[int, Any]:
-    """Parts of the first `limit` rows, by the order of the items; no partition gave more than that many."""
+    """Select the parts of the first `limit` rows, by the order of the items; no partition has more than that many."""
     rows = pa.concat_tables([fetch(part) for part in parts]).sort_by("at").slice(0, limit)
     return number_parts((rows.slice(start, size) for start in range(0, limit, size)), 0)
 
 
 def number_parts(tables: Iterable[pa.Table], start: int) -> dict[int, Any]:
-    """References to parts that are numbered from `start`."""
+    """Number parts from `start`; returns references."""
     return {number: ray.put(renumber_part(table, number)) for number, table in enumerate(tables, start)}
 
 
 def renumber_part(table: pa.Table, number: int) -> pa.Table:
-    """The part under another number."""
+    """Give a part another number."""
     place = table.column_names.index("part")
     return table.set_column(place, "part", pa.repeat(number, table.num_rows))

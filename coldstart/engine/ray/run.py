@@ -1,10 +1,8 @@
-"""The Ray engine: stages over a cluster, on the same tables, with this process as the only one that commits.
+"""Run stages over a Ray cluster, on the same tables, with this process as the only one that commits.
 
 A map stage runs through two pools of actors of Ray Data: one reads rows and prepares them on cores, one computes where
-the model is and writes what it made as fragments; between them Ray Data holds the faster back. This process finds out
-what is stale by tasks that see a partition each, commits fragments as they come, and files verdicts.
-
-Commits of one stage on Ray: what parts came to, made part of the tables by the driver alone.
+the model is and writes its rows as fragments; between them Ray Data slows the faster one. This process finds stale rows
+by tasks of a partition each, commits fragments as they come, and records verdicts.
 """
 
 from __future__ import annotations
@@ -51,7 +49,7 @@ die is seen before the whole catalogue was tried."""
 def run_stage(
     workspace: Store, pipeline: Pipeline, stage: MapStage | CatalogStage, scope: Scope, progress: Progress
 ) -> StageReport:
-    """What `coldstart.engine.run` does of one stage, on the cluster that is connected."""
+    """Run one stage as `coldstart.engine.run` does, on the connected cluster."""
     recipe = Recipe.of(workspace, pipeline, stage.name)
     if not is_map(stage):
         return _run_whole(pipeline.engine, recipe, stage, scope.refit)
@@ -63,7 +61,7 @@ def run_stage(
 def run_map(
     workspace: Store, engine: Engine, recipe: PipelineFactory, stage: MapStage, scope: Scope, progress: Progress
 ) -> StageReport:
-    """Do what is stale in a map stage over the items.
+    """Do the stale rows of a map stage over the items.
 
     Raises:
         ColdstartError: a set-up fault, here or of a worker.
@@ -87,7 +85,7 @@ def run_map(
 def run_source(
     workspace: Store, engine: Engine, recipe: PipelineFactory, stage: SourceStage, scope: Scope, progress: Progress
 ) -> StageReport:
-    """Do what is new in a source. Its entries are read here and wait in the cluster's object store, which spills."""
+    """Do the new rows of a source. Its entries are read here and wait in the cluster's object store, which spills."""
     recorded = workspace.verdicts(stage.name)
     workspace.delete_verdicts(stage.name, recorded.keys() & workspace.keys(stage.table).keys())  # left by a kill
     source = SourceWork(workspace, stage, scope)
@@ -100,7 +98,7 @@ def run_source(
 
 
 def _entries(workspace: Store, stage: SourceStage, source: SourceWork, size: int) -> Iterator[pa.Table]:
-    """The entries of a source, in parts."""
+    """Read the entries of a source, in parts."""
     before = table_version(workspace, stage.table) if workspace.count(stage.table) else None
     entries = iter(source)
     while chunk := list(islice(entries, _SOURCE_CHUNK)):
@@ -197,7 +195,7 @@ def _died(stage: MapStage, part: pa.Table, number: int, times: int) -> PartOutco
 def _outcomes(
     order: ActorConfig, stage: MapStage, settings: RayCluster, parts: list[Any], apart: bool
 ) -> Generator[PartOutcome]:
-    """The parts through both pools, as they end. Those whose actors died more often than `restarts` do not come.
+    """Run parts through both pools, and yield outcomes as they end, but for parts whose actors died too often.
 
     Args:
         apart: no actor has a part waiting while it is at another, since those that wait die with it.
@@ -241,12 +239,12 @@ def _gpus(settings: RayCluster, *, on_device: bool) -> float:
 
 
 def _device(engine: Engine, gpus: float) -> str:
-    """Of the GPUs of its node an actor sees its own alone."""
+    """Choose the device of an actor, which sees of its node's GPUs its own alone."""
     return "cuda" if gpus and engine.device.startswith(("auto", "cuda")) else engine.device
 
 
 def _run_whole(engine: Engine, recipe: Recipe, stage: CatalogStage, refit: bool) -> StageReport:
-    """On one worker, with all cores of its node, and a GPU for a stage that learns."""
+    """Run a catalog stage on one worker, with all cores of its node, and a GPU for a fit stage."""
     cores = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
     gpus = _gpus(engine.ray, on_device=True) if isinstance(stage, FitStage) else 0
     whole = _whole.options(num_cpus=cores, num_gpus=gpus, max_retries=engine.ray.restarts)
@@ -268,7 +266,7 @@ def _notes(recipe: PipelineFactory) -> list[str]:
 
 
 class Committer:
-    """Gathers outcomes and commits them every N rows or T seconds. Leaving the `with` block commits what is left, also
+    """Committer of outcomes, every N rows or T seconds. Leaving the `with` block commits what is left, also
     after an error.
 
     Rows go first, with those that they replace and those of items turned away in one transaction, verdicts second: a
@@ -297,7 +295,7 @@ class Committer:
         self.commit()
 
     def add(self, outcome: PartOutcome) -> None:
-        """Take what became of one part, and commit if it is time."""
+        """Add the outcome of one part, and commit if it is time."""
         if outcome.actor:
             self._start_s = self._start_s or time.monotonic() - self._began - outcome.compute_s
             self._compute_s[outcome.actor] += outcome.compute_s
@@ -321,11 +319,11 @@ class Committer:
         self._since = time.monotonic()
 
     def wait_share(self, seconds: float) -> float:
-        """Share of the time that the models did not work, as a mean over the actors."""
+        """Compute the share of the time that the models did not work, as a mean over the actors."""
         return max(0.0, 1.0 - self._mean_compute_s() / max(seconds, 1e-9))
 
     def ran(self, seconds: float) -> PassReport:
-        """The pass as `run_map` tells of it. Writing fragments counts as computing."""
+        """Report the pass as `run_map` does. Writing fragments counts as computing."""
         compute_s = self._mean_compute_s()
         wait_s = max(0.0, seconds - compute_s)
         return PassReport(
