@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
-from coldstart.recommend.model import Vectors
-from coldstart.recommend.model.scoring import top_k as best
+from coldstart.recommend.model import Vectors, scoring
 from coldstart.recommend.reasons import Reason, explain_user
 from coldstart.recommend.service import Recommender
 from coldstart.recommend.users import BATCH_USERS, MAX_HISTORY, ScoringModel, most_similar
@@ -108,7 +107,7 @@ def audience(
     vector = model.item_vectors((item_id,))
     scored, items = _lifted(model.vectors, users, vector) if by == "lift" else (users, vector)
     depth = min(top_k + _MORE, len(scored))
-    places, scores = best(items, scored, depth, exclude=met, mask=known_users, device=recommender.device)
+    places, scores = scoring.top_k(items, scored, depth, exclude=met, mask=known_users, device=recommender.device)
     listed, ranked_scores = _sort_by_score_and_id(places[0], scores[0], rows.user_ids)
     listed, ranked_scores = listed[:top_k], ranked_scores[:top_k]
     explained = _reasons(recommender, model, item_id, vector, likes, listed) if reasons else [None] * len(listed)

@@ -20,11 +20,18 @@ from numpy.typing import NDArray
 from coldstart.core.interactions import Interactions
 from coldstart.core.pipeline import Pipeline
 from coldstart.errors import ColdstartError, NotFitted
-from coldstart.recommend import users as scoring
 from coldstart.recommend.inputs import fit_stage_of, load_content, load_item_vectors, load_newest_fit
 from coldstart.recommend.lists import Candidates, ListBuilder, Rules
 from coldstart.recommend.reasons import Reason, Record, explain
-from coldstart.recommend.users import MAX_HISTORY, History, ScoringModel, history_from_rows
+from coldstart.recommend.users import (
+    MAX_HISTORY,
+    History,
+    ScoringModel,
+    behaviour_scoring,
+    content_scoring,
+    history_from_rows,
+    joined_vectors,
+)
 from coldstart.store import Store
 from coldstart.store.freshness import PipelineState
 from coldstart.store.interactions import INTERACTIONS, InteractionTable
@@ -63,14 +70,14 @@ class Recommender:
         try:
             fitted, _ = load_newest_fit(self.store, self.pipeline)
             item_ids, vectors = load_item_vectors(self.store, self.pipeline)
-            return scoring.behaviour_scoring(item_ids, vectors, fitted)
+            return behaviour_scoring(item_ids, vectors, fitted)
         except NotFitted:
             pass
         content = load_content(self.store, self.pipeline, pipeline_state=self.pipeline_state)
         rows = self.interactions()
         users = dict(zip(rows.item_ids, rows.counts().tolist(), strict=True))
         cold = np.array([users.get(item, 0) < WARM_MIN for item in content.item_ids], bool)
-        found = scoring.content_scoring(content, cold)
+        found = content_scoring(content, cold)
         if not len(found.item_ids):
             raise ColdstartError(f"no item of workspace {self.store.uri} has a vector: see `coldstart status`")
         return found
@@ -244,7 +251,7 @@ class Recommender:
             clicks, impressions = self._counts(chosen.item_ids)
         similarity_vectors = None
         if rules.diversity:
-            similarity_vectors = scoring.joined_vectors(
+            similarity_vectors = joined_vectors(
                 load_content(self.store, self.pipeline, items=chosen.item_ids, pipeline_state=self.pipeline_state)
             )
         codes = _codes([creators[place] for place in order])

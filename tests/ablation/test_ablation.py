@@ -1,4 +1,4 @@
-"""The ladder on a made-up world: what truly tells of items gains, noise does not, what cannot be judged is named."""
+"""Ablation on a made-up world: informative content gains, noise does not, steps that cannot be evaluated are named."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def found() -> LadderReport:
     )
 
 
-def test_a_step_that_tells_the_truth_gains_and_one_that_adds_noise_does_not(found: LadderReport) -> None:
+def test_a_step_with_informative_content_gains_and_one_with_noise_does_not(found: LadderReport) -> None:
     weak, noise, text, behaviour = found.steps
     assert text.gain is not None and text.gain.low > 0 and text.gain.holm < 0.05
     assert noise.gain is not None and noise.gain.low <= 0
@@ -106,15 +106,15 @@ def test_seconds_are_of_the_work_that_the_step_before_does_not_do(found: LadderR
 
 def test_seconds_that_are_not_known_are_not_guessed() -> None:
     split, content = made()
-    judged = [evaluate_steps(split, content, STEPS[:2], SETTINGS)]
+    evaluated = [evaluate_steps(split, content, STEPS[:2], SETTINGS)]
     costs = {**COSTS, "noise": Cost("noise", None, 0.0, "no run of it is recorded")}
-    own = build_report(judged, STEPS[:2], SETTINGS, costs=costs, catalogue=240, resamples=50)
+    own = build_report(evaluated, STEPS[:2], SETTINGS, costs=costs, catalogue=240, resamples=50)
     assert [one.seconds for one in own.steps] == [120.0, None]
     assert [one.total_s for one in own.steps] == [120.0, None]
     assert own.steps[1].gain_per_thousand_s is None
 
 
-def test_a_missing_step_stands_in_the_table_with_its_reason(found: LadderReport) -> None:
+def test_a_missing_step_is_in_the_table_with_its_reason(found: LadderReport) -> None:
     known = json.loads(json.dumps(found.to_dict()))
     assert known["missing"] == [{"name": "evidence", "reason": "nobody listened | or read"}]
     lines = markdown(known).splitlines()
@@ -123,7 +123,7 @@ def test_a_missing_step_stands_in_the_table_with_its_reason(found: LadderReport)
     assert {line.replace("\\|", "").count("|") for line in lines} == {11}
 
 
-def test_a_step_that_cannot_be_fitted_is_named_and_the_others_are_judged() -> None:
+def test_a_step_that_cannot_be_fitted_is_named_and_the_others_are_evaluated() -> None:
     split, content = made()
     settings = replace(SETTINGS, choice={"candidates": {"nothing": {}}})
     own = build_report([evaluate_steps(split, content, STEPS, settings)], STEPS, settings, catalogue=1, resamples=50)
@@ -134,7 +134,7 @@ def test_a_step_that_cannot_be_fitted_is_named_and_the_others_are_judged() -> No
 
 
 def test_items_that_are_held_out_change_no_fit() -> None:
-    """Other content of the new items changes what is found of them and nothing that was learnt: the lists of a step
+    """Other content of the new items changes what is found of them and nothing that was fitted: the lists of a step
     whose new items are as before stay the same."""
     split, content = made()
     rng = np.random.default_rng(0)
@@ -151,13 +151,13 @@ def test_items_that_are_held_out_change_no_fit() -> None:
 def test_lists_of_several_splits_are_put_together_by_user_and_by_item() -> None:
     """Recall of a user is the mean over its lists: by hand."""
 
-    def judged(users: list[int], relevant: list[list[int]], hits: list[list[int]]) -> SplitResult:
+    def evaluated(users: list[int], relevant: list[list[int]], hits: list[list[int]]) -> SplitResult:
         lists = {"one": Lists(csr_matrix(np.array(hits, np.float32)), np.zeros(len(users)), 0.0)}
         right = csr_matrix(np.array(relevant, np.float32))
         return SplitResult(np.array(users), right, lists, lists, (), items=2, training=3)
 
-    first = judged([0, 1], [[1, 1, 0, 0], [1, 0, 0, 0]], [[1, 0, 0, 0], [1, 0, 0, 0]])
-    second = judged([1], [[0, 0, 1, 1]], [[0, 0, 0, 0]])
+    first = evaluated([0, 1], [[1, 1, 0, 0], [1, 0, 0, 0]], [[1, 0, 0, 0], [1, 0, 0, 0]])
+    second = evaluated([1], [[0, 0, 1, 1]], [[0, 0, 0, 0]])
     own = build_report([first, second], [Step("one", "", ())], LadderSettings(k=20), catalogue=4, resamples=50)
     assert own.steps[0].recall.value == pytest.approx((0.5 + (1.0 + 0.0) / 2) / 2)
     assert own.counts == {
@@ -171,14 +171,14 @@ def test_content_must_hold_the_blocks_of_all_steps() -> None:
         evaluate_steps(split, content, [Step("nowhere", "", ("nowhere",))], SETTINGS)
 
 
-def test_nobody_to_ask_is_said() -> None:
+def test_a_split_without_query_users_is_refused() -> None:
     split, content = made()
     with pytest.raises(ColdstartError, match="no user can be evaluated in part test of split items"):
         evaluate_steps(split, content, STEPS, replace(SETTINGS, min_weight=9.0))
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(None, "?"), (0, "0"), (0.0123, "0.012"), (7.25, "7.2"), (1234.5, "1,234")]
+    ("value", "expected"), [(None, "?"), (0, "0"), (0.0123, "0.012"), (7.25, "7.2"), (1234.5, "1,234")]
 )
-def test_seconds_in_words(value: float | None, told: str) -> None:
-    assert seconds(value) == told
+def test_seconds_in_words(value: float | None, expected: str) -> None:
+    assert seconds(value) == expected

@@ -1,4 +1,4 @@
-"""The page of stages: what stands where, what is drawn, and that no text becomes markup."""
+"""The page of an ablation: rows and chart, and that no text becomes markup."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def known(text: str = "plain words") -> dict[str, Any]:
     )
 
 
-def test_every_step_stands_in_its_place_and_those_not_judged_say_why() -> None:
+def test_every_step_is_in_its_place_and_missing_ones_have_their_reason() -> None:
     page = ablation_html(known())
     places = [page.index(f"<b>{name}</b>") for name in known()["order"]]
     assert places == sorted(places)
@@ -91,13 +91,13 @@ def test_no_text_becomes_markup(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [(None, "?"), (0.0, "0 s"), (0.034, "0.034 s"), (12.3, "12 s"), (90.0, "1.5 min"), (7_200.0, "2.0 h"),
      (172_800.0, "2.0 d")],
 )  # fmt: skip
-def test_time_in_the_unit_that_people_read(value: float | None, told: str) -> None:
-    assert format_duration(value) == told
+def test_time_has_a_readable_unit(value: float | None, expected: str) -> None:
+    assert format_duration(value) == expected
 
 
-def test_a_small_p_is_told_as_small() -> None:
+def test_a_small_p_is_shown_as_small() -> None:
     assert [format_p(one) for one in (None, {"holm": 0.004}, {"holm": 0.25})] == ["", "< 0.01", "0.25"]

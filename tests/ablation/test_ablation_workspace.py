@@ -86,7 +86,7 @@ def filled(folder: Path, **stages: Any) -> Path:
     return uri
 
 
-def judged(uri: Path, *, progress: Any = None, **options: Any) -> dict[str, Any]:
+def evaluated(uri: Path, *, progress: Any = None, **options: Any) -> dict[str, Any]:
     given = {"min_weight": 4.0, "choice": WITHOUT, "resamples": 200, **options}
     pipeline = coldstart.open(uri).pipeline()
     return ladder.evaluate_store(Store(uri), pipeline, progress or Silent(), **given).to_dict()
@@ -134,13 +134,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(plain: Path) -> dict[str, Any]:
-    return judged(plain, choice=CHOICE)
+    return evaluated(plain, choice=CHOICE)
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures are read, and a writer without a fit has described everything."""
-    return filled(tmp_path_factory.mktemp("told"), **SEE, **DESCRIBE)
+    return filled(tmp_path_factory.mktemp("described"), **SEE, **DESCRIBE)
 
 
 def test_what_the_seller_wrote_gains_and_a_title_without_sense_does_not(found: dict[str, Any]) -> None:
@@ -199,7 +199,7 @@ def test_items_turned_away_are_part_of_what_a_run_did(tmp_path: Path) -> None:
 
 def test_texts_are_encoded_once(plain: Path, found: dict[str, Any]) -> None:
     again = Silent()
-    judged(plain, progress=again)
+    evaluated(plain, progress=again)
     assert again.done == {
         "evaluate stages: texts of title": 0,
         "evaluate stages: texts of words": 0,
@@ -209,22 +209,22 @@ def test_texts_are_encoded_once(plain: Path, found: dict[str, Any]) -> None:
 
 def test_items_that_are_named_are_those_held_out_and_other_seeds_hold_out_others(plain: Path) -> None:
     named = [f"p{n:02d}" for n in range(24)]
-    found = judged(plain, held_out=named)
+    found = evaluated(plain, held_out=named)
     assert (found["about"]["split"], found["counts"]["new_items"], found["counts"]["splits"]) == ("given", 24, 1)
-    several = judged(plain, seeds=2)
+    several = evaluated(plain, seeds=2)
     assert several["counts"]["splits"] == 2
     assert several["counts"]["lists"] > several["counts"]["users"]
     assert len(set(several["about"]["splits"])) == 2
 
 
 def test_with_labels_every_step_knows_the_category(plain: Path, found: dict[str, Any]) -> None:
-    labelled = judged(plain, labels=True)
+    labelled = evaluated(plain, labels=True)
     assert labelled["caveats"][0] == "every step also has the items' category, tags and attributes"
     assert labelled["steps"][0]["recall"]["value"] > found["steps"][0]["recall"]["value"] + 0.1
 
 
-def test_what_was_read_and_written_are_steps_of_their_own(told: Path) -> None:
-    found = judged(told)
+def test_evidence_and_descriptions_are_steps_of_their_own(described: Path) -> None:
+    found = evaluated(described)
     steps = {one["name"]: one for one in found["steps"]}
     assert list(steps) == ["pictures", "title", "words", "evidence", "base"]
     assert 0.5 < steps["evidence"]["covered"] <= 1
@@ -241,8 +241,8 @@ def test_what_was_read_and_written_are_steps_of_their_own(told: Path) -> None:
     assert missing["reason"].endswith(" s at the pace of base")
 
 
-def test_without_a_fit_the_adapter_cannot_write(told: Path) -> None:
-    assert judged(told, write="all")["missing"][0] == {
+def test_without_a_fit_the_adapter_cannot_write(described: Path) -> None:
+    assert evaluated(described, write="all")["missing"][0] == {
         "name": "adapter",
         "reason": "no writer is tuned: run `coldstart finetune describe`",
     }
@@ -255,11 +255,11 @@ def test_the_other_writer_writes_on_request_of_so_many_and_once(
     card = {"generator": "fake", "values": {"default": {"genre": list(GENRES)}}, "given": ["title"], "prompt": PROMPT}
     made = {"card.json": json.dumps(card).encode()}
     Store(uri).artifacts.save("finetune.describe", "key", made, {"settings": "s", "summary": "made by hand"})
-    reasons = {one["name"]: one["reason"] for one in judged(uri, write=8)["missing"]}
+    reasons = {one["name"]: one["reason"] for one in evaluated(uri, write=8)["missing"]}
     assert reasons["adapter"] == f"generator 'fake' takes no adapter: {newest(uri)}"
     monkeypatch.setattr(fake, "build", lambda rest, *, device, dtype, adapter: fake.Fake())
     meters = Silent()
-    found = judged(uri, write=8, progress=meters)
+    found = evaluated(uri, write=8, progress=meters)
     assert meters.done["evaluate stages: adapter writes"] == 8
     steps = {one["name"]: one for one in found["steps"]}
     assert steps["base"]["covered"] == steps["adapter"]["covered"] == pytest.approx(8 / ITEMS)
@@ -270,7 +270,7 @@ def test_the_other_writer_writes_on_request_of_so_many_and_once(
     ]
     assert "fake (adapter) was shown title" in found["caveats"]
     again = Silent()
-    judged(uri, write=8, progress=again)
+    evaluated(uri, write=8, progress=again)
     assert again.done["evaluate stages: adapter writes"] == 0
 
 
@@ -280,11 +280,11 @@ def newest(uri: Path) -> Path:
     return made.folder
 
 
-def test_without_interactions_nobody_can_be_asked(tmp_path: Path) -> None:
+def test_without_interactions_the_error_names_the_next_step(tmp_path: Path) -> None:
     uri = tmp_path / "shop.workspace"
     coldstart.open(uri, create=True).run(settings(tmp_path), only=["ingest"])
     with pytest.raises(ColdstartError) as caught:
-        judged(uri)
+        evaluated(uri)
     assert str(caught.value) == (
         f"workspace {uri} has no interactions: run `coldstart ingest --workspace {uri} --interactions FILE`"
     )

@@ -112,19 +112,19 @@ def test_a_block_of_which_too_little_is_known_is_left_out() -> None:
 
 
 def test_faults_name_the_value_the_place_and_the_next_step() -> None:
-    def told(content: Content, **settings: object) -> str:
+    def message(content: Content, **settings: object) -> str:
         with pytest.raises(ColdstartError) as caught:
             fit_fusion(content, TRAINING, **settings)  # type: ignore[arg-type]
         return str(caught.value)
 
-    assert told(CONTENT, weights={"sound": 1}) == "weight of 'sound': there is picture, text, labels"
-    assert told(CONTENT, weights={"text": -1}) == "weight of 'text': -1, where 0 or more was expected"
-    assert told(CONTENT, weights={"text": 0}) == (
+    assert message(CONTENT, weights={"sound": 1}) == "weight of 'sound': there is picture, text, labels"
+    assert message(CONTENT, weights={"text": -1}) == "weight of 'text': -1, where 0 or more was expected"
+    assert message(CONTENT, weights={"text": 0}) == (
         "of 80 training items no two have different vectors in any of picture, text, labels: embed them, or give "
         "another space a weight"
     )
     named = replace(CONTENT, blocks={"labels": CONTENT.blocks["text"]})
-    assert told(named) == "space 'labels' has the name of the labels of records: rename it, or fit without labels"
+    assert message(named) == "space 'labels' has the name of the labels of records: rename it, or fit without labels"
 
     fitted = fit_fusion(CONTENT, TRAINING)
     other = replace(CONTENT, blocks={"text": CONTENT.blocks["text"][:, :8]})

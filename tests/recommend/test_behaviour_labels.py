@@ -24,7 +24,7 @@ def fitted_on(records: Sequence[Mapping[str, Any]], *, min_count: int = 3) -> La
     return fit_labels(read_statements(records), np.arange(len(records)), min_count=min_count)
 
 
-def test_labels_are_what_records_say_in_folded_words() -> None:
+def test_labels_are_case_folded_statements_of_records() -> None:
     found = fitted_on(RECORDS)
     assert [word for word in found.words if "~" not in word] == [
         "attributes.colour=red",
@@ -39,7 +39,7 @@ def test_labels_are_what_records_say_in_folded_words() -> None:
     ]
 
 
-def test_numbers_are_told_by_their_quantile_among_training_items() -> None:
+def test_numbers_become_their_quantile_among_training_items() -> None:
     found = fitted_on(RECORDS, min_count=1)
     (name, bounds), *others = found.edges.items()
     assert (name, others) == ("attributes.year", [])
@@ -72,7 +72,7 @@ def test_rows_are_unit_vectors_weighed_by_rarity() -> None:
     np.testing.assert_allclose(found.transform(records), reference, atol=1e-6)
 
 
-def test_what_is_said_too_seldom_or_of_nothing_known_is_zero() -> None:
+def test_rare_and_unknown_labels_give_zero() -> None:
     found = fitted_on([{"tags": ["a"]}] * 3 + [{"tags": ["b"]}] * 2)
     assert found.words == ("tag=a",)
     assert not found.transform([BLANK, {"tags": ["b"]}, {}]).any()
@@ -85,7 +85,7 @@ def test_the_most_frequent_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fitted_on(records).words == ("tag=middling", "tag=often")
 
 
-def test_attributes_as_tables_keep_them_say_the_same() -> None:
+def test_attributes_as_json_text_give_the_same_labels() -> None:
     stored = [{**record, "attributes": json.dumps(record["attributes"])} for record in RECORDS]
     assert fitted_on(stored).words == fitted_on(RECORDS).words
     assert np.array_equal(fitted_on(stored).transform(stored), fitted_on(RECORDS).transform(RECORDS))

@@ -1,4 +1,4 @@
-"""align.behaviour and the space of kind behaviour over a workspace whose users have known tastes."""
+"""align.behaviour and the space of kind behaviour over a workspace of users with known preferences."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def done(report: Any) -> dict[str, int]:
 # -- the fit and its space
 
 
-def test_every_item_with_content_has_a_vector_and_those_that_somebody_met_are_learnt_from(made: Path) -> None:
+def test_every_item_with_content_has_a_vector_and_those_with_interactions_are_fitted(made: Path) -> None:
     workspace, store, pipeline = seen(made)
     counts = balances(workspace)
     assert counts[FITTED] == (ITEMS - COLD, 0, COLD, 0, 0)
@@ -88,7 +88,7 @@ def test_every_item_with_content_has_a_vector_and_those_that_somebody_met_are_le
     assert workspace.fitted(FITTED) == dict.fromkeys(fitted.item_ids, "train")
 
 
-def test_rows_are_what_the_fit_says_of_the_content(made: Path) -> None:
+def test_rows_are_the_fit_applied_to_the_content(made: Path) -> None:
     workspace, store, pipeline = seen(made)
     fitted, artifact = load_newest_fit(store, pipeline)
     content = load_content(store, pipeline)
@@ -108,7 +108,7 @@ def test_rows_are_what_the_fit_says_of_the_content(made: Path) -> None:
     )
 
 
-def test_items_that_nobody_has_met_find_those_who_like_them(made: Path) -> None:
+def test_items_without_interactions_find_their_users(made: Path) -> None:
     _, store, pipeline = seen(made)
     fitted, _ = load_newest_fit(store, pipeline)
     item_ids, vectors = load_item_vectors(store, pipeline)
@@ -123,14 +123,14 @@ def test_items_that_nobody_has_met_find_those_who_like_them(made: Path) -> None:
 def test_the_neighbours_of_an_item_are_what_the_same_people_like(made: Path) -> None:
     workspace, store, pipeline = seen(made)
     item_ids, vectors = load_item_vectors(store, pipeline)
-    asked = item_ids[-1]  # nobody has met it
-    hits = workspace.search(item=asked, spaces=["behaviour"], top_k=5)
+    query = item_ids[-1]  # nobody has met it
+    hits = workspace.search(item=query, spaces=["behaviour"], top_k=5)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    order = [item_ids[place] for place in np.argsort(-(unit @ unit[-1])) if item_ids[place] != asked]
+    order = [item_ids[place] for place in np.argsort(-(unit @ unit[-1])) if item_ids[place] != query]
     assert [hit.item_id for hit in hits] == order[:5]
 
 
-def test_a_space_of_behaviour_is_asked_by_items_and_by_name(made: Path, tmp_path: Path) -> None:
+def test_a_behaviour_space_is_searched_by_item_and_by_name(made: Path, tmp_path: Path) -> None:
     workspace, _, _ = seen(made)
     assert workspace.published().passports.keys() == {"picture", "text", "behaviour"}
     by_default = workspace.search(item="item-0001", top_k=5)
@@ -188,7 +188,7 @@ def test_a_new_item_gets_its_vector_without_a_fit_and_a_changed_photo_its_own_an
     assert len(shop.search(item="new", spaces=["behaviour"], top_k=3)) == 3
 
 
-def test_news_wait_until_a_fit_is_asked_for_and_then_all_rows_are_made_anew(shop: coldstart.Workspace) -> None:
+def test_new_data_wait_for_a_refit_which_makes_all_rows_anew(shop: coldstart.Workspace) -> None:
     cold = WORLD.content.item_ids[-1]
     InteractionTable(shop._store).append([batch(interactions([f"user-{n:04d}" for n in range(9)], [cold] * 9))])
     report = shop.run()
@@ -228,7 +228,7 @@ def test_a_fit_on_vectors_of_another_encoder_is_not_put_on_those_of_now(shop: co
     assert (done(shop.run())[FITTED], balances(shop)["behaviour"]) == (ITEMS - COLD, (ITEMS, 0, 0, 0, 0))
 
 
-def test_the_training_window_ends_when_it_is_told_to(shop: coldstart.Workspace) -> None:
+def test_the_training_window_ends_at_until(shop: coldstart.Workspace) -> None:
     shop.run(overrides=["align.behaviour.until=1970-04-01"])  # 90 of the world's 120 days
     report = shop._store.artifacts.newest(FITTED).report  # type: ignore[union-attr]
     rows = met(WORLD)
@@ -261,7 +261,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_goes_on_without_interactions_and_says_what_waits(empty: Path) -> None:
+def test_a_run_goes_on_without_interactions_and_notes_what_waits(empty: Path) -> None:
     workspace = coldstart.open(empty / "w")
     report = workspace.run()
     bring = f"bring more with `coldstart ingest --workspace {workspace.uri} --interactions FILE`"
@@ -284,7 +284,7 @@ def test_a_run_goes_on_without_interactions_and_says_what_waits(empty: Path) -> 
     assert str(nothing.value) == "stage 'align.behaviour' has fitted nothing: run `coldstart finetune behaviour`"
 
 
-def test_a_fit_that_is_asked_for_says_what_is_missing(empty: Path, tmp_path: Path) -> None:
+def test_a_requested_fit_names_what_is_missing(empty: Path, tmp_path: Path) -> None:
     shutil.copytree(empty / "w", tmp_path / "w")
     workspace = coldstart.open(tmp_path / "w")
     bring = f"bring more with `coldstart ingest --workspace {workspace.uri} --interactions FILE`"
@@ -344,7 +344,7 @@ def test_faults_name_the_value_and_the_next_step(shop: coldstart.Workspace, chan
 # -- pipelines
 
 
-def test_the_group_align_learns_behaviour_only_where_it_is_named() -> None:
+def test_the_group_align_fits_behaviour_only_where_it_is_named() -> None:
     def parts(align: Any) -> list[str]:
         stages = {"ingest": {}, "image": {"stage": "embed", "encoder": "fake:8"}, "align": align}
         return [spec.name for spec in pipelines.load({"stages": stages}).stages][2:]

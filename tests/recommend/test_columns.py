@@ -89,7 +89,7 @@ def test_it_is_restored_bit_by_bit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_items_that_nobody_liked_change_nothing(name: str) -> None:
+def test_items_without_likes_change_nothing(name: str) -> None:
     of = held_out()
     features = np.concatenate([of.problem.features, of.features])
     matrix = csr_matrix((of.problem.matrix.data, of.problem.matrix.indices, of.problem.matrix.indptr), shape=(120, 160))

@@ -78,7 +78,7 @@ def test_few_users_move_an_item_by_less() -> None:
     assert few < 0.5 * many
 
 
-def test_items_that_nobody_likes_or_nobody_knows_stay() -> None:
+def test_items_without_likes_or_content_stay() -> None:
     content, users, matrix = _made(20)
     lonely = matrix.tolil()
     lonely[:, 4] = 0

@@ -42,7 +42,7 @@ def value(found: dict[str, Any], method: str, name: str = "cold", measure: str =
     return float(found["methods"][method]["sets"][name][measure]["value"])
 
 
-def test_content_tells_taste_and_the_ceiling_is_above_all(found: dict[str, Any]) -> None:
+def test_content_predicts_likes_and_the_ceiling_is_above_all(found: dict[str, Any]) -> None:
     order = [value(found, method) for method in ("random", "category", "ridge", "oracle")]
     assert order == sorted(order)
     difference = found["methods"]["category"]["sets"]["cold"]["ndcg@20"]["difference"]
@@ -54,7 +54,7 @@ def test_content_tells_taste_and_the_ceiling_is_above_all(found: dict[str, Any])
     assert value(found, "popularity") == pytest.approx(value(found, "random"), abs=0.1)
 
 
-def test_the_record_says_all_that_was_asked_for(found: dict[str, Any]) -> None:
+def test_the_report_has_all_fields(found: dict[str, Any]) -> None:
     json.dumps(found, allow_nan=False)
     assert set(found["counts"]["sets"]) == {"cold", "warm", "all"}
     for own in found["methods"].values():
@@ -131,7 +131,7 @@ def test_the_audience_of_an_item_by_hand(known: World) -> None:
     assert np.diff(task.audience.indptr).max() == 3
 
 
-def test_validation_may_be_looked_at_without_the_test(known: World) -> None:
+def test_validation_is_evaluated_without_the_test(known: World) -> None:
     valid = evaluate(known.interactions, known.content, "items", replace(SETTINGS, part="valid", methods=METHODS[:4]))
     assert valid.split["part"] == "valid"
     assert valid.counts["sets"]["cold"]["candidates"] == valid.split["counts"]["items_cold_valid"]
@@ -157,7 +157,7 @@ def test_by_time_with_the_check_and_without_gives_the_same(known: World) -> None
     assert checked["reference"] == "content_mean"
 
 
-def test_what_cannot_be_fitted_is_said(known: World) -> None:
+def test_methods_that_cannot_be_fitted_are_named(known: World) -> None:
     rows = replace(known.interactions, times=np.zeros_like(known.interactions.times))
     found = evaluate(rows, known.content, "items", replace(SETTINGS, methods=("random", "recent"), draws=50))
     assert found.left_out == {"recent": "the training rows have no times that differ"}

@@ -1,4 +1,4 @@
-"""`coldstart evaluate recommend` over a workspace: what it reads, what it writes, and what it says."""
+"""`coldstart evaluate recommend` over a workspace: what it reads, writes and prints."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["evaluate", "recommend", *arguments])
 
 
-def test_a_workspace_is_judged_as_its_plain_data_are(uri: str) -> None:
+def test_a_workspace_is_evaluated_like_its_plain_data(uri: str) -> None:
     found = coldstart.open(uri).evaluate_recommend(split="items", methods=METHODS.split(","), seeds=2).to_dict()
     known = small_world()
     plain = evaluate(
@@ -79,7 +79,7 @@ def test_the_command_writes_page_record_table_and_split(uri: str, tmp_path: Path
     ] + [f"written: {tmp_path / 'out' / 'split'}"]
 
 
-def test_a_split_that_was_written_is_judged_again(uri: str, tmp_path: Path) -> None:
+def test_a_stored_split_is_evaluated_again(uri: str, tmp_path: Path) -> None:
     first = coldstart.open(uri).evaluate_recommend(split="items", methods=["random"], folder=tmp_path / "split")
     again = run("-w", uri, "--split", str(tmp_path / "split"), "--methods", "random", "--json")
     assert again.exit_code == 0, again.output
@@ -102,20 +102,20 @@ def test_json_alone_writes_nothing(uri: str, tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--split", "last"], f"there is no split 'last': {KINDS}"),
         (["--part", "train"], "there is no part 'train' to evaluate: choose one of valid, test"),
         (["--spaces", "smell"], "no space 'smell': the pipeline embeds in picture, text"),
     ],
 )  # fmt: skip
-def test_faults_are_one_line(uri: str, arguments: list[str], told: str) -> None:
+def test_faults_are_one_line(uri: str, arguments: list[str], message: str) -> None:
     done = run("-w", uri, "--methods", "random", *arguments)
     assert isinstance(done.exception, ColdstartError)
-    assert str(done.exception) == told
+    assert str(done.exception) == message
 
 
-def test_without_interactions_it_says_how_to_bring_some(tmp_path: Path) -> None:
+def test_without_interactions_the_error_names_the_next_step(tmp_path: Path) -> None:
     opened = coldstart.open(tmp_path / "w", create=True)
     known = small_world()
     opened.run(settings(tmp_path / "media", entries(tmp_path / "media", known)[:3]), only=["ingest", "picture", "text"])
@@ -129,7 +129,7 @@ def test_without_interactions_it_says_how_to_bring_some(tmp_path: Path) -> None:
     assert str(caught.value) == f"workspace {opened.uri} has 2 interactions, none with its 3 items: {step}"
 
 
-def test_the_chosen_one_is_chosen_as_the_pipeline_says(uri: str) -> None:
+def test_the_selected_mapper_uses_the_settings_of_the_pipeline(uri: str) -> None:
     pipeline = coldstart.open(uri).pipeline()
     own = workspace._filled(EvaluateSettings(), pipeline)
     assert own.choice is not None

@@ -75,10 +75,10 @@ def test_a_merged_list_keeps_both_orders() -> None:
     assert places.tolist() == [5, 1, -1, 2]
 
 
-def test_propensities_are_how_often_an_item_stands_at_a_slot() -> None:
+def test_propensities_are_the_frequency_of_an_item_at_a_slot() -> None:
     """Against many lists of their own, drawn with other seeds."""
     options = {"share": 0.3, "clicks": np.array([3, 0, 1, 0]), "impressions": np.array([20, 0, 10, 5])}
-    told = explore(
+    explored = explore(
         np.arange(5), np.arange(10, 14), [0.1, 0.1, 0.2, 0.05], rng=np.random.default_rng(0), draws=8000, **options
     )
     lists = [
@@ -88,7 +88,7 @@ def test_propensities_are_how_often_an_item_stands_at_a_slot() -> None:
         for s in range(1, 4001)
     ]
     drawn = np.stack([found.places for found in lists])
-    np.testing.assert_allclose(told.propensity, (drawn == told.places).mean(axis=0), atol=0.03)
+    np.testing.assert_allclose(explored.propensity, (drawn == explored.places).mean(axis=0), atol=0.03)
     assert np.mean([found.explored.mean() for found in lists]) == pytest.approx(0.3, abs=0.01)
     assert all(len(set(places.tolist())) == 5 for places in drawn)
     assert np.all(drawn[:, 0] == 0)

@@ -50,19 +50,19 @@ def test_without_impressions_the_prior_is_the_default_one() -> None:
     assert (found.strength, found.shift, found.slope) == pytest.approx((30, 0, 1))
 
 
-def test_predictions_that_say_nothing_get_no_slope() -> None:
+def test_uninformative_predictions_get_no_slope() -> None:
     rng = np.random.default_rng(2)
     clicks = rng.binomial(200, rng.beta(3, 27, size=2000))
     assert fit_prior(rng.beta(2, 20, size=2000), clicks, np.full(2000, 200)).slope < 0.1
 
 
-def test_content_tells_as_much_as_it_is_said_to() -> None:
+def test_content_has_the_given_correlation() -> None:
     true, predicted = drawn(50_000, World(correlation=0.6), np.random.default_rng(0))
     logits = [np.log(rates / (1 - rates)) for rates in (true, predicted)]
     assert np.corrcoef(*logits)[0, 1] == pytest.approx(0.6, abs=0.01)
 
 
-def test_a_history_is_told_by_its_seed() -> None:
+def test_a_history_is_determined_by_its_seed() -> None:
     world = World(periods=25, requests=20)
     first, again, other = (history(world, seed)[0] for seed in (1, 1, 2))
     assert first == again != other
@@ -70,12 +70,12 @@ def test_a_history_is_told_by_its_seed() -> None:
 
 def test_sampling_finds_good_items_that_greed_does_not() -> None:
     result = run(short=True)
-    told, untold = (result["worlds"][name]["rules"] for name in ("0.6", "0"))
-    for world in (told, untold):
+    informed, uninformed = (result["worlds"][name]["rules"] for name in ("0.6", "0"))
+    for world in (informed, uninformed):
         assert all(0 <= world[name][measure][0][0] <= 1 for name in world for measure in ("reached", "wasted"))
         assert world["thompson, content prior"]["reached"][0][0] > world["none"]["reached"][0][0]
         assert world["thompson, content prior"]["regret"][0][0] < world["thompson, flat prior"]["regret"][0][0]
-    assert told["thompson, content prior"]["regret"][0][0] < told["thompson, one prior"]["regret"][0][0]
-    assert told["thompson, content prior"]["wasted"][0][0] < told["thompson, one prior"]["wasted"][0][0]
+    assert informed["thompson, content prior"]["regret"][0][0] < informed["thompson, one prior"]["regret"][0][0]
+    assert informed["thompson, content prior"]["wasted"][0][0] < informed["thompson, one prior"]["wasted"][0][0]
     assert 0 <= result["worlds"]["0"]["prior"][2] < 0.2 < result["worlds"]["0.6"]["prior"][2]
     assert all("SIMULATION" in row.claim for row in rows(result))

@@ -102,7 +102,7 @@ def test_users_of_als_are_the_fold_in_of_their_rows() -> None:
     assert np.array_equal(als_fold_in(found.items, matrix), found.users)
 
 
-def test_nothing_was_learnt_where_nothing_was_liked() -> None:
+def test_vectors_are_zero_without_likes() -> None:
     matrix = csr_matrix(np.pad(_matrix().toarray(), ((0, 1), (0, 1))))
     for name in factors.TEACHERS:
         found = fit_teacher(name, matrix, dim=5)

@@ -1,4 +1,4 @@
-"""Items held out as if nobody had met them, and a training that stops by them."""
+"""Items held out as cold, and a training that stops by them."""
 
 from __future__ import annotations
 

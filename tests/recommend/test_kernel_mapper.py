@@ -61,7 +61,7 @@ def _part(of: HeldOut, landmarks: int) -> kernel.Kernel:
     return kernel.fit(of.problem, landmarks=landmarks)
 
 
-def test_landmarks_learn_from_all_items() -> None:
+def test_landmarks_are_fitted_on_all_items() -> None:
     """Against the normal equations of the same weights, solved directly."""
     of = held_out(items=60)
     found = kernel.fit(of.problem, landmarks=20, penalty=0.4)
@@ -101,7 +101,7 @@ def test_settings_out_of_range_are_named() -> None:
     )
 
 
-def test_nothing_to_learn_from_is_said() -> None:
+def test_a_problem_without_trainable_items_is_refused() -> None:
     problem = held_out().problem
     bare = Problem(
         problem.matrix, np.zeros_like(problem.features), problem.teacher, problem.categories, problem.exposed

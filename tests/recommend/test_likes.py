@@ -23,7 +23,7 @@ def _likes(seed: int = 0) -> tuple[Likes, Problem]:
     return Likes("some", problem, seed), problem
 
 
-def test_an_epoch_holds_each_like_of_a_known_item_once_with_others_that_somebody_met() -> None:
+def test_an_epoch_holds_each_like_of_a_known_item_once_with_negatives_that_have_interactions() -> None:
     likes, problem = _likes()
     dense = problem.matrix.toarray() > 0
     dense[:, 7] = False

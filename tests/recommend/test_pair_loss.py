@@ -105,6 +105,6 @@ def test_pairs_go_both_ways_and_an_item_goes_with_itself() -> None:
     assert source.known.toarray().tolist() == [[1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
 
 
-def test_a_popular_item_stands_in_as_many_examples_as_the_cap_allows() -> None:
+def test_a_popular_item_has_as_many_examples_as_the_cap_allows() -> None:
     source = source_of_histories(_liked(), cap=3, seed=0)
     assert np.bincount(source.examples[:, 1]).max() == 3

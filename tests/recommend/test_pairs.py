@@ -56,7 +56,7 @@ def test_an_item_has_its_best_companions_alone_and_is_in_no_more_pairs_than_the_
     assert {tuple(pair) for pair in capped.tolist()} <= set(table)
 
 
-def test_of_long_histories_some_items_count_and_the_seed_says_which() -> None:
+def test_long_histories_are_sampled_by_the_seed() -> None:
     liked = csr_matrix(np.ones((5, 30), np.float32))
     first, again, other = (item_pairs(liked, history=4, min_together=1, seed=seed)[0] for seed in (0, 0, 1))
     assert len(first) <= 5 * 6

@@ -25,7 +25,7 @@ def test_every_user_scores_alike() -> None:
     assert found.users(histories).tolist() == [[1.0], [1.0], [0.0]]
 
 
-def test_it_tells_which_new_items_will_be_popular_where_content_does() -> None:
+def test_it_predicts_popular_new_items_where_content_does() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(500, 20)).astype(np.float32)
     liked = (rng.random((200, 500)) < 1 / (1 + np.exp(3 - features @ rng.normal(size=20)))).astype(np.float32)

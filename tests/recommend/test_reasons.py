@@ -24,7 +24,7 @@ def before(**fields):
     return {"item_id": "o", "kind": "video", "title": "Old cats", **fields}
 
 
-def told(history, vectors=None, spaces=None, events=None, item=ITEM):
+def explained(history, vectors=None, spaces=None, events=None, item=ITEM):
     rows = np.array([[1, 0.1]] * len(history) if vectors is None else vectors, np.float32).reshape(-1, 2)
     return explain(item, history, NEAR, rows, spaces or {}, events)
 
@@ -45,13 +45,13 @@ def told(history, vectors=None, spaces=None, events=None, item=ITEM):
         ({"category": "Pets", "attributes": {"nested": {"a": 1}}, "claims": None}, "the same people like both"),
     ],
 )
-def test_what_both_say_is_the_reason(fields, words):
-    assert told([before(**fields)]).text == f'because you watched "Old cats": {words}'
+def test_shared_facts_are_the_reason(fields, words):
+    assert explained([before(**fields)]).text == f'because you watched "Old cats": {words}'
 
 
 def test_the_most_alike_item_of_the_history_is_named():
     history = [before(item_id="a", title="A"), before(item_id="b", title="B"), before(item_id="c", title=None)]
-    found = told(history, [[0, 1], [1, 1], [9, 1]])
+    found = explained(history, [[0, 1], [1, 1], [9, 1]])
     assert found.text == 'because you watched "c": the same people like both'
     assert found.because == "c"
 
@@ -67,8 +67,8 @@ def test_the_most_alike_item_of_the_history_is_named():
         (None, None, "liked"),
     ],
 )
-def test_what_was_done_is_said_as_it_was(kind, event, word):
-    found = told([before(kind=kind)], events=None if event is None else {"o": event})
+def test_the_verb_follows_the_event(kind, event, word):
+    found = explained([before(kind=kind)], events=None if event is None else {"o": event})
     assert found.text == f'because you {word} "Old cats": the same people like both'
 
 
@@ -78,24 +78,24 @@ def test_without_shared_words_the_nearest_space_is_named():
         "text": (NEAR, np.array([[0.8, 0.6]], np.float32)),
         "empty": (NEAR, np.zeros((1, 2), np.float32)),
     }
-    found = told([before()], spaces=spaces)
+    found = explained([before()], spaces=spaces)
     assert found.text == 'because you watched "Old cats": near it in space "text"'
     assert found.to_dict() == {
         "reason": found.text,
         "evidence": {"because": "o", "shared": [], "cosines": {"image": 0.6, "text": 0.8}},
     }
     far = {"image": (NEAR, np.array([[0.1, 1.0]], np.float32))}
-    assert told([before()], spaces=far).text == 'because you watched "Old cats": the same people like both'
+    assert explained([before()], spaces=far).text == 'because you watched "Old cats": the same people like both'
 
 
-def test_of_a_cold_item_nobody_knows_who_likes_it():
+def test_a_cold_item_claims_no_shared_audience():
     rows = np.array([[1, 0]], np.float32)
     found = explain(ITEM, [before()], NEAR, rows, {}, cold=True)
     assert found.text == 'because you watched "Old cats": likely to please the same people'
 
 
-def test_nobody_s_history():
-    found = told([])
+def test_an_empty_history():
+    found = explained([])
     assert (found.text, found.because, found.shared, found.cosines) == (
         "many people like what is like it",
         None,
@@ -104,9 +104,9 @@ def test_nobody_s_history():
     )
 
 
-def test_words_of_items_stay_words():
+def test_texts_of_items_stay_quoted_text():
     hostile = before(title='x": you must\n\x1b[31mobey {item} %s <b>' + "y" * 80, category="Pets > Cats")
-    found = told([hostile])
+    found = explained([hostile])
     assert found.text == (
         'because you watched "x\': you must [31mobey {item} %s <b>yyyyyyyyyyyyyyyyyyyyyyyy…": both are in "Pets > Cats"'
     )
@@ -122,7 +122,7 @@ def test_facts_with_their_fields():
     ]
 
 
-def test_an_audience_is_told_of_in_the_third_person():
+def test_an_audience_is_explained_in_the_third_person():
     rows = np.array([[1, 0]], np.float32)
     assert explain_user(ITEM, [before(creator="ann")], NEAR, rows).text == 'liked "Old cats": both are by "ann"'
     assert explain_user(ITEM, [], NEAR, np.empty((0, 2), np.float32)).text == "no history"

@@ -105,7 +105,7 @@ def test_diversity_rises_along_the_dial(diversify):
     assert np.all(np.diff(means) > 0)
 
 
-def test_likeness_is_judged_by_vectors():
+def test_diversity_compares_similarity_vectors():
     vectors = np.eye(2, dtype=np.float32)[np.arange(300) % 2]
     candidates = Candidates(CANDIDATES.item_ids, ITEMS, COLD, CREATORS, similarity_vectors=vectors)
     found = lists(candidates=candidates, top_k=2, diversity=0.9)
@@ -135,7 +135,7 @@ def test_one_user_without_any_interest_still_gets_a_list():
     assert found.places.tolist() == [[0, 1, 2]]
 
 
-def test_exploration_is_by_chance_and_says_how_likely():
+def test_exploration_draws_items_and_gives_propensities():
     plain = lists(top_k=20)
     many = [lists(top_k=20, explore=0.2, seed=seed) for seed in range(12)]
     share = np.mean([one.explored.mean() for one in many])

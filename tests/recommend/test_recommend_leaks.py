@@ -1,4 +1,4 @@
-"""Leaks planted one a kind: each is found, and told from the others; a clean evaluation has none."""
+"""Leaks planted one a kind: each is found, and distinguished from the others; a clean evaluation has none."""
 
 from __future__ import annotations
 

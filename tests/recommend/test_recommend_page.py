@@ -1,4 +1,4 @@
-"""The page of recommendations judged: what it shows, and that nothing in it is believed."""
+"""The page of an evaluation: what it shows, and that no text in it becomes markup."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_validation_is_no_test(known: dict[str, Any]) -> None:
     assert "Not a test" in recommend_html(own)
 
 
-def test_the_page_believes_nothing(known: dict[str, Any]) -> None:
+def test_no_text_becomes_markup(known: dict[str, Any]) -> None:
     own = copy.deepcopy(known)
     own["methods"]["ridge"]["title"] = "<script>alert(1)</script>"
     own["left_out"] = {"<b>x</b>": "<img src=x onerror=alert(1)>"}
@@ -55,7 +55,7 @@ def test_the_page_believes_nothing(known: dict[str, Any]) -> None:
     assert not re.search(r"(src|href)=\"?http", page)
 
 
-def test_a_colour_means_that_a_difference_stands_after_the_correction() -> None:
+def test_a_colour_means_a_significant_difference_after_the_correction() -> None:
     found = {"value": 0.1, "low": 0.05, "high": 0.15, "p": 0.01, "p_holm": 0.04}
     assert verdict(found) == "better"
     assert verdict({**found, "value": -0.1}) == "worse"

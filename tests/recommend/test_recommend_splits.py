@@ -32,7 +32,7 @@ def test_by_time_cuts_once_for_all(rows: Interactions) -> None:
     assert [np.mean(times < valid_at), np.mean(times < test_at)] == pytest.approx([0.8, 0.9], abs=0.01)
 
 
-def test_by_time_a_rare_item_is_cold_and_teaches_nothing(rows: Interactions) -> None:
+def test_by_time_a_rare_item_is_cold_and_not_trained_on(rows: Interactions) -> None:
     split = splits.split_by_time(rows, warm_min=5)
     early = rows.where(rows.times < split.settings["valid_at"])
     assert (split.warm == (early.counts() >= 5)).all()
@@ -149,9 +149,9 @@ def test_a_split_that_was_changed_is_refused(rows: Interactions, tmp_path: Path)
     pq.write_table(table.slice(1), tmp_path / "rows.parquet")
     with pytest.raises(ColdstartError) as caught:
         split_file.read_split(tmp_path)
-    told = str(caught.value)
-    assert told.startswith(f"the split in {tmp_path} was changed since it was written: its digest is ")
-    assert told.endswith(f", and split.json says {split.digest()}; write it anew")
+    message = str(caught.value)
+    assert message.startswith(f"the split in {tmp_path} was changed since it was written: its digest is ")
+    assert message.endswith(f", and split.json says {split.digest()}; write it anew")
     (tmp_path / "users.parquet").write_bytes(b"no table")
     with pytest.raises(ColdstartError, match=r"^the split in .* cannot be read: "):
         split_file.read_split(tmp_path)

@@ -1,4 +1,4 @@
-"""Lists and audiences over a workspace of users with known tastes, against products of vectors by numpy; commands."""
+"""Lists and audiences over a workspace of users with known preferences, against products by numpy; commands."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_list_is_the_best_products_of_what_was_not_met(shop: coldstart.Workspa
         assert {(one.explored, one.propensity) for one in found.items} == {(False, 1.0)}
 
 
-def test_what_was_met_can_be_listed_again(shop: coldstart.Workspace, truth: Any) -> None:
+def test_items_that_were_met_can_be_listed_again(shop: coldstart.Workspace, truth: Any) -> None:
     item_ids, _, products = truth
     found = shop.recommend(KNOWN.user_ids[3], top_k=5, seen="keep", reasons=False)
     assert [one.item_id for one in found.items] == [item_ids[at] for at in np.argsort(-products[3])[:5]]
@@ -111,21 +111,21 @@ def test_new_items_reach_those_who_will_like_them(shop: coldstart.Workspace) -> 
         found = shop.recommend(KNOWN.user_ids[place], top_k=COLD, where=_new(), reasons=False)
         ranked = [WORLD.truth[place][WORLD.content.item_ids.index(one.item_id)] for one in found.items]
         better.append(np.mean(ranked[:3]) - np.mean(ranked[3:]))
-    assert np.mean(better) > 1.0  # tastes have a deviation of about 3; by chance 0
+    assert np.mean(better) > 1.0  # true scores have a deviation of about 3; by chance 0
 
 
 def test_reasons_name_an_item_of_the_history_and_what_both_say(shop: coldstart.Workspace) -> None:
     user = KNOWN.user_ids[0]
     liked = {KNOWN.item_ids[item] for item in KNOWN.items[KNOWN.users == 0]}
     records = {record["item_id"]: record for record in WORLD.content.records}
-    told = 0
+    result = 0
     for one in shop.recommend(user, top_k=20).items:
         assert one.reason is not None and one.reason.because in liked
         before = records[one.reason.because]
         start = f'because you chose "{before["title"]}": '
         if records[one.item_id]["category"] == before["category"]:
             assert one.reason.text == f'{start}both are in "{before["category"]}"'
-            told += 1
+            result += 1
         else:
             assert re.fullmatch(
                 f'{start}(near it in space "(picture|text)"|the same people like both|'
@@ -133,10 +133,10 @@ def test_reasons_name_an_item_of_the_history_and_what_both_say(shop: coldstart.W
                 one.reason.text,
             )
         assert set(one.reason.cosines) <= {"picture", "text"}
-    assert told >= 5
+    assert result >= 5
 
 
-def test_a_history_stands_for_its_user(shop: coldstart.Workspace) -> None:
+def test_a_history_scores_like_its_user(shop: coldstart.Workspace) -> None:
     own = KNOWN.where(KNOWN.users == 5)
     rows = [
         {"item_id": KNOWN.item_ids[item], "timestamp": int(time)}
@@ -192,7 +192,7 @@ def test_an_unknown_user_gets_what_users_like_on_average(shop: coldstart.Workspa
     assert {one.reason.text for one in found.items if one.reason} == {"many people like what is like it"}
 
 
-def test_liked_items_that_say_nothing_are_told_of(shop: coldstart.Workspace) -> None:
+def test_ignored_liked_items_are_noted(shop: coldstart.Workspace) -> None:
     found = shop.recommend(history=[NEW[0], KNOWN.item_ids[3], "no-such-item"], reasons=True)
     assert found.notes == (
         f"2 of 3 liked items are ignored, since they came after the fit, or nobody had met them: such as {NEW[0]!r}",
@@ -220,7 +220,7 @@ def test_exploration_of_one_is_that_of_many(shop: coldstart.Workspace, tmp_path:
 # -- content alone
 
 
-def test_without_a_fit_content_scores_and_says_so(bare: coldstart.Workspace) -> None:
+def test_without_a_fit_content_scores_and_a_note_says_so(bare: coldstart.Workspace) -> None:
     vectors = np.concatenate(list(WORLD.content.blocks.values()), axis=1)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     found = bare.recommend(history=list(WORLD.content.item_ids[:2]), top_k=5)
@@ -251,9 +251,9 @@ def test_fresh_items_and_few_of_one_creator(bare: coldstart.Workspace) -> None:
     few = bare.recommend(history=[items[70]], per_creator=2, top_k=30)
     makers = [items.index(one.item_id) % 3 for one in few.items]
     assert sorted(makers) == [0, 0, 1, 1, 2, 2]
-    assert next(
-        one.reason.text for one in few.items if one.reason and items.index(one.item_id) % 3 == 70 % 3
-    ).endswith(f'are by "maker {70 % 3}"')
+    assert next(one.reason.text for one in few.items if one.reason and items.index(one.item_id) % 3 == 70 % 3).endswith(
+        f'are by "maker {70 % 3}"'
+    )
 
 
 def test_nothing_to_go_by(bare: coldstart.Workspace) -> None:
@@ -313,17 +313,18 @@ def test_files_that_cannot_be_read_or_written(made: Path, tmp_path: Path) -> Non
     empty = tmp_path / "empty.txt"
     empty.write_text("\n")
 
-    def told(source: Path, out: Path) -> str:
+    def result(source: Path, out: Path) -> str:
         return refused("recommend", "-w", made / "w", "--users", source, "--out", out)
 
     out = tmp_path / "o.parquet"
     assert (
-        told(tmp_path / "no.txt", out) == f"no file of users at {tmp_path}/no.txt: give .csv, .jsonl, .parquet or .txt"
+        result(tmp_path / "no.txt", out)
+        == f"no file of users at {tmp_path}/no.txt: give .csv, .jsonl, .parquet or .txt"
     )
-    assert told(wrong, out) == f"{wrong} has no ids of users (columns are name, age): give a column user_id"
-    assert told(empty, out) == f"{empty} names no user"
+    assert result(wrong, out) == f"{wrong} has no ids of users (columns are name, age): give a column user_id"
+    assert result(empty, out) == f"{empty} names no user"
     missing = tmp_path / "no" / "o.parquet"
-    assert told(whole, missing).startswith(f"cannot write {missing}: ")
+    assert result(whole, missing).startswith(f"cannot write {missing}: ")
     assert not list(tmp_path.glob("**/.*"))
 
 
@@ -357,7 +358,7 @@ def test_an_audience_is_the_users_of_the_greatest_score(shop: coldstart.Workspac
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_users_whom_rounding_alone_tells_apart_go_by_id(
+def test_users_whose_scores_differ_by_rounding_go_by_id(
     shop: coldstart.Workspace, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Scores of six users alike, which another machine rounds otherwise and lists in another order."""
@@ -370,14 +371,14 @@ def test_users_whom_rounding_alone_tells_apart_go_by_id(
         scores = [0.9, *sorted(0.25 + draw.uniform(-3e-8, 3e-8, len(alike)), reverse=True)]
         return np.array([[*places, -1]]), np.array([[*scores, -np.inf]], np.float32)
 
-    monkeypatch.setattr("coldstart.recommend.audience.best", scored)
+    monkeypatch.setattr("coldstart.recommend.audience.scoring.top_k", scored)
     found = shop.audience(NEW[0], top_k=5, reasons=False).people
     assert [one.user_id for one in found] == ["user-0060", *sorted(alike)[:4]]
     assert len({one.score for one in found[1:]}) == 1
 
 
 def test_users_of_one_history_go_by_id(tmp_path: Path) -> None:
-    """Written last first, and with more of them than are asked for."""
+    """Written last first, and with more of them than requested."""
     behaviour_shop.shop(tmp_path, WORLD)
     shop = coldstart.open(tmp_path / "w")
     liked = [KNOWN.item_ids[at] for at in KNOWN.items[KNOWN.users == 3]]
@@ -427,14 +428,14 @@ def test_json_of_a_list_from_standard_input(made: Path, shop: coldstart.Workspac
     rows = json.dumps([{"item_id": KNOWN.item_ids[0], "event": "click"}])
     printed = run("recommend", "-w", made / "w", "--history", "-", "-k", 2, "--json", text=rows)
     assert printed.exit_code == 0
-    told = json.loads(printed.stdout)
-    assert told == json.loads(json.dumps(shop.recommend(history=rows, top_k=2).to_dict()))
-    assert told.keys() == {"user_id", "scored_by", "history", "items", "notes"}
-    assert told["items"][0].keys() == {
+    result = json.loads(printed.stdout)
+    assert result == json.loads(json.dumps(shop.recommend(history=rows, top_k=2).to_dict()))
+    assert result.keys() == {"user_id", "scored_by", "history", "items", "notes"}
+    assert result["items"][0].keys() == {
         "item_id", "rank", "score", "cold", "explored", "propensity", "kind", "title", "category", "price", "reason",
         "evidence",
     }  # fmt: skip
-    assert told["items"][0]["reason"].startswith("because you looked at ")
+    assert result["items"][0]["reason"].startswith("because you looked at ")
 
 
 def test_the_table_and_the_file_of_an_audience(made: Path, shop: coldstart.Workspace, tmp_path: Path) -> None:
@@ -453,19 +454,19 @@ def test_the_table_and_the_file_of_an_audience(made: Path, shop: coldstart.Works
     assert [row["user_id"] for row in rows] == [one.user_id for one in found.people]
     assert [row["reason"] for row in rows] == [one.reason.text for one in found.people if one.reason]
     assert (tmp_path / "users.csv").read_text().startswith('"user_id","rank","score","because","reason"\n')
-    told = json.loads(run("audience", NEW[0], "-w", made / "w", "-k", 3, "--json").stdout)
-    assert [one["user_id"] for one in told["people"]] == [one.user_id for one in found.people]
+    result = json.loads(run("audience", NEW[0], "-w", made / "w", "-k", 3, "--json").stdout)
+    assert [one["user_id"] for one in result["people"]] == [one.user_id for one in found.people]
 
 
-def test_the_command_ranks_an_audience_as_it_is_asked_to(made: Path, shop: coldstart.Workspace) -> None:
+def test_the_command_ranks_an_audience_by_the_option(made: Path, shop: coldstart.Workspace) -> None:
     item = KNOWN.item_ids[2]
     listed = []
     for by in ("score", "lift"):
         printed = run("audience", item, "-w", made / "w", "--by", by, "-k", 12, "--no-reasons", "--json")
         assert printed.exit_code == 0, printed.output
-        told = json.loads(printed.stdout)
-        assert told["by"] == by
-        listed.append([one["user_id"] for one in told["people"]])
+        result = json.loads(printed.stdout)
+        assert result["by"] == by
+        listed.append([one["user_id"] for one in result["people"]])
         people = shop.audience(item, top_k=12, by=by, reasons=False).people
         assert listed[-1] == [one.user_id for one in people]
     assert listed[0] != listed[1]
@@ -492,7 +493,7 @@ def test_the_command_ranks_an_audience_as_it_is_asked_to(made: Path, shop: colds
         (["audience", "x", "--by", "luck"], "by 'luck': use score or lift"),
     ],
 )
-def test_what_cannot_be_asked(made: Path, arguments: list[str], message: str) -> None:
+def test_invalid_arguments(made: Path, arguments: list[str], message: str) -> None:
     assert refused(*arguments, "-w", made / "w") == message
 
 

@@ -64,7 +64,7 @@ def test_a_setting_out_of_range_is_named() -> None:
     assert str(caught.value) == ("ridge: penalty 0 and gamma 1 have to be above 0, kappa -1 and kernel 0 not under it")
 
 
-def test_without_an_item_that_has_both_content_and_a_user_it_cannot_learn() -> None:
+def test_without_an_item_with_content_and_a_user_the_fit_is_refused() -> None:
     given = held_out().problem
     problem = Problem(given.matrix, np.zeros_like(given.features), given.teacher, given.categories, given.exposed)
     with pytest.raises(ColdstartError) as caught:

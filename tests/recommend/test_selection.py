@@ -100,7 +100,7 @@ def test_every_mapper_comes_back_from_files_in_a_blend(name: str, made: World, t
     assert np.array_equal(again.users(histories), fitted.users(histories))
 
 
-def test_a_broken_folder_says_what_to_do(tmp_path: Path) -> None:
+def test_a_broken_folder_names_the_next_step(tmp_path: Path) -> None:
     (tmp_path / CARD).write_text("{}")
     (tmp_path / ARRAYS).write_bytes(b"nothing")
     with pytest.raises(ColdstartError, match=r"holds no fit of behaviour .*: run `coldstart finetune behaviour`"):

@@ -1,4 +1,4 @@
-"""Trained mappers in the made-up world: they rank items that nobody has met, by the seed alone, and come back whole."""
+"""Trained mappers in the made-up world: they rank items without interactions, by the seed alone, and are restored."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_an_empty_history_is_zero_and_what_is_served_needs_no_training_row(
 
 
 @pytest.mark.parametrize("name", ("clcrec", "dropoutnet"))
-def test_without_content_of_liked_items_there_is_nothing_to_learn(
+def test_without_content_of_liked_items_the_fit_is_refused(
     halves: tuple[Problem, Vectors, csr_matrix], name: str
 ) -> None:
     problem = replace(halves[0], features=np.zeros_like(halves[0].features))
@@ -121,13 +121,12 @@ def test_without_content_of_liked_items_there_is_nothing_to_learn(
     [
         (
             {"pairs": "items", "min_together": 1000},
-            "contrastive: 0 pairs of items, and a fit needs 2: ingest more interactions, or leave "
-            "contrastive out",
+            "contrastive: 0 pairs of items, and a fit needs 2: ingest more interactions, or leave contrastive out",
         ),
         ({"pairs": "swing"}, "contrastive, no pairs 'swing': choose histories, items or users"),
     ],
 )
-def test_contrastive_says_what_it_lacks(
+def test_contrastive_names_what_it_lacks(
     halves: tuple[Problem, Vectors, csr_matrix], settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ColdstartError) as caught:
