@@ -105,7 +105,7 @@ def test_too_many_items_are_refused(name: str) -> None:
     with pytest.raises(ColdstartError) as caught:
         model.fit(name, of.problem, max_items=100)
     assert str(caught.value) == (
-        f"{name}: 118 items that somebody liked need a matrix of 0.0 GiB, and max_items is 100: raise it if there is "
+        f"{name}: 118 items with a like need a matrix of 0.0 GiB, and max_items is 100: raise it if there is "
         "memory for two such, or use ridge, which needs none"
     )
 
