@@ -63,7 +63,7 @@ class AlignedEncoder:
                 if getattr(found, field) != getattr(wanted, field)
             )
             raise ColdstartError(
-                f"encoder {self.name!r}: its {side} head was made for another {tower.encoder} ({differ}): fit it anew"
+                f"encoder {self.name!r}: its {side} head was fitted on another {tower.encoder} ({differ}): fit it again"
             )
 
     def passport(self, modality: Modality) -> Passport:

@@ -19,7 +19,7 @@ class HeadShape:
     """Shape of a head: numbers in, out and hidden (0: linear), the function between, and whether it has `W`.
 
     Raises:
-        ValueError: it has neither a hidden layer nor a direct way.
+        ValueError: it has neither a hidden layer nor direct weights.
     """
 
     inputs: int
@@ -30,7 +30,7 @@ class HeadShape:
 
     def __post_init__(self) -> None:
         if not self.hidden and not self.direct:
-            raise ValueError("a head needs a hidden layer or a direct way from input to output")
+            raise ValueError("a head needs a hidden layer or direct weights `W`")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (its usual name)
 
 _MIDDLE = 128
-"""What is taken from a byte before its product: whole numbers from -128 to 127 are exact in bfloat16."""
+"""Offset subtracted from a byte before its product: whole numbers from -128 to 127 are exact in bfloat16."""
 
 
 _QUICK = 1.702
@@ -82,7 +82,7 @@ class Patches(nn.Module):
         self._product = Packed(rows, shift if bias is None else shift + bias.detach().float())
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, H, W, 3] to bfloat16 [B, D, H / P, W / P], laid out channels-last."""
+        """Convolve uint8 [B, H, W, 3] to bfloat16 [B, D, H / P, W / P], laid out channels-last."""
         side = self._side
         batch, high, wide = pixels.shape[0], pixels.shape[1] // side, pixels.shape[2] // side
         centred = (pixels[:, : high * side, : wide * side] ^ _MIDDLE).view(torch.int8)
@@ -108,7 +108,7 @@ class Block(nn.Module):
         self.c_proj = Packed(second.weight.float() / scale, second.bias)
 
     def forward(self, q_x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        """Tokens [B, L, D] in and out; `attn_mask` [L, L] or [B * heads, L, L] is added."""
+        """Transform tokens [B, L, D], output alike; `attn_mask` [L, L] or [B * heads, L, L] is added."""
         batch, length, width = q_x.shape
         joint = self.in_proj(self.ln_1(q_x)).view(batch, length, 3, self.heads, width // self.heads)
         q, k, v = joint.permute(2, 0, 3, 1, 4).unbind()
@@ -193,7 +193,7 @@ class FirstTokenBlock(nn.Module):
         self.block = block
 
     def forward(self, q_x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        """Tokens [B, L, D] in, the first one [B, 1, D] out."""
+        """Transform tokens [B, L, D] and return the first one, [B, 1, D]."""
         block: Any = self.block
         normed = block.ln_1(q_x)
         x = q_x[:, :1] + block.ls_1(block.attn(normed[:, :1], normed, normed)[0])

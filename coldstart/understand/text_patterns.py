@@ -1,8 +1,8 @@
-"""Plain texts, and phrases and regular expressions that are looked for in them.
+"""Normalise texts, and find phrases and regular expressions in them.
 
 A plain text reads as equal: capitals and small letters; letters with and without accents; full-width and mathematical
-letters; invisible characters between letters, and apostrophes, or none; letters that stand alone one by one ("p o r n",
-"p.o.r.n") and the word; digits, `@`, `$` and `!` for the letters that they look like, in a word that has other letters
+letters; invisible characters between letters, and apostrophes, or none; letters that are spelled out ("p o r n",
+"p.o.r.n") and the word; digits, `@`, `$` and `!` for the letters that they resemble, in a word that has other letters
 ("c0ca1ne"), and the Cyrillic letters that look Latin, in a word that has Latin ones; a letter three or more times
 ("sexxx") and once or twice; a plural in -s or -es and its singular. It knows no grammar, no misspelling and no `*` in
 the place of a letter. Regular expressions are matched by RE2, in time linear in the text.
@@ -174,7 +174,7 @@ _BEFORE = re.compile(rf"\(\?<([!=]){_ONE}\)")
 _AFTER = re.compile(rf"\(\?([!=]){_ONE}\)$")
 
 _NO_LETTERS = re.compile(r"\\(?:[pP](?:\{\^?\w+\}|\w)|x(?:\{\w+\}|\w\w)|.)|\(\?P?<\w+>|\(\?[a-zA-Z-]+[:)]|\[:\^?\w+:\]")
-"""What has letters in a pattern and stands for none: escapes, names of groups and classes, flags."""
+"""Parts of a pattern with letters that match none: escapes, names of groups and classes, flags."""
 
 _STAND_IN = "Z"
 """For letters that an ASCII pattern does not name: RE2 takes it for a letter, and no text has it, as texts are in lower
@@ -282,7 +282,7 @@ def _compiled(pattern: str) -> Any:
 
 
 def _neighbour(beside: re.Match[str]) -> str:
-    """A class of the characters that may stand where one is looked at."""
+    """Write the class of characters that may be beside a match."""
     sign, one = beside.groups()
     if sign == "=":
         return one

@@ -226,5 +226,5 @@ def _from_hub(name: str) -> Path:
             return Path(download_model(name))
     except Exception as error:  # the hub's client raises a dozen kinds
         raise ColdstartError(
-            f"speech model {name!r} cannot be had: {error}; name the folder of a CTranslate2 Whisper model, or starter"
+            f"cannot load speech model {name!r}: {error}; name the folder of a CTranslate2 Whisper model, or starter"
         ) from error

@@ -70,8 +70,8 @@ def test_heads_refuse_encoders_that_they_were_not_made_for(tmp_path: Path) -> No
     with pytest.raises(ColdstartError) as caught:
         encoders.load(f"align:{folder}")
     assert str(caught.value) == (
-        "encoder 'align:heads': its image head was made for another fake:48 (weights 'none' instead of "
-        "'sha256:other'): fit it anew"
+        "encoder 'align:heads': its image head was fitted on another fake:48 (weights 'none' instead of "
+        "'sha256:other'): fit it again"
     )
 
 
@@ -106,7 +106,7 @@ def test_heads_come_back_as_they_were_saved(tmp_path: Path) -> None:
 
 
 def test_shapes_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match="a head needs a hidden layer or a direct way from input to output"):
+    with pytest.raises(ValueError, match="a head needs a hidden layer or direct weights"):
         HeadShape(3, 2, direct=False)
     with pytest.raises(ValueError, match="heads of one space end in one width, not 2 and 3"):
         Heads(HeadShape(4, 2), HeadShape(4, 3))

@@ -351,7 +351,7 @@ def test_the_key_goes_into_the_header_and_nowhere_else(monkeypatch: pytest.Monke
     monkeypatch.setenv("MY_KEY", "secret\nX-Other: 1")
     with pytest.raises(ColdstartError) as caught:
         generator.generate(ask("red"), SAMPLING)
-    assert str(caught.value) == f"generator '{generator.name}': MY_KEY holds marks that no key has: set it again"
+    assert str(caught.value) == f"generator '{generator.name}': MY_KEY holds characters that no key can have: set it again"
 
 
 def test_a_fault_of_the_set_up_keeps_the_rest_from_being_sent() -> None:

@@ -338,14 +338,14 @@ def test_a_space_that_reads_no_text_is_refused(shop: Shop, monkeypatch: pytest.M
     shop.stages("ingest", "image", "safety", space="image")
     assert first_fault(shop) == [
         "safety.space: encoder fake:32 of 'image' reads no text into the space of its pictures, so that they "
-        "cannot be likened to words: take one that does, such as open_clip, or leave space out"
+        "cannot be compared with words: take one that does, such as open_clip, or leave space out"
     ]
 
 
 def test_a_space_needs_a_policy_of_pictures(shop: Shop) -> None:
     shop.policy.write_text(POLICY.partition("pictures:")[0], "utf-8")
     shop.stages("ingest", "image", "safety", space="image")
-    assert first_fault(shop) == ["safety.space: policy test 1 says nothing of pictures: add `pictures:` to it"]
+    assert first_fault(shop) == ["safety.space: policy test 1 has no rules on pictures: add `pictures:` to it"]
 
 
 @pytest.mark.parametrize("threshold", [0, 1.5, "high"])

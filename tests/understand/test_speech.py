@@ -187,7 +187,7 @@ def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
 
 def test_a_name_that_no_hub_has() -> None:
     with pytest.raises(
-        ColdstartError, match=r"^speech model 'huge' cannot be had: .*; name the folder of a CTranslate2"
+        ColdstartError, match=r"^cannot load speech model 'huge': .*; name the folder of a CTranslate2"
     ):
         whisper("huge").identity()
 

@@ -25,7 +25,7 @@ CHECKPOINT = "efficientnet-lite2-9656183e.pth"
 
 
 def class_words() -> list[tuple[str, str]]:
-    """The first lemma and the definition of each of the 1,000 ImageNet classes, in the order of the classifier."""
+    """List the first lemma and the definition of each of the 1,000 ImageNet classes, in the order of the classifier."""
     from timm.data import ImageNetInfo
 
     info = ImageNetInfo()
@@ -37,7 +37,7 @@ def class_words() -> list[tuple[str, str]]:
 
 
 def classifier() -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the starter's image model: weight float32 `[1000, 1280]` and bias `[1000]`, over features of natural length.
+    """Load the image model's classifier: weight float32 `[1000, 1280]`, bias `[1000]`, over features of natural length.
 
     Raises:
         ColdstartError: the model is not on this machine.

@@ -1,4 +1,4 @@
-"""What the heads of `starter-clip` are trained on, and what is kept from them; and vectors of pictures, kept on disk.
+"""Training and held-out data of the heads of `starter-clip`, and vectors of pictures cached on disk.
 
 Only sets whose licence lets weights be published, and of these only the parts for training. Layout of the sets: as the
 project's data folder has them (`COLDSTART_DATA`).
@@ -49,7 +49,7 @@ class Source:
 
 
 def rows(path: Path) -> list[Row]:
-    """The lines of a JSONL file.
+    """Read the lines of a JSONL file.
 
     Raises:
         ColdstartError: it is not there.
@@ -61,17 +61,17 @@ def rows(path: Path) -> list[Row]:
 
 
 def held_out(product_ids: Iterable[str]) -> set[str]:
-    """The products that training sees nothing of: the first by the digest of their ids."""
+    """Choose the products held out from training: the first by the digest of their ids."""
     return set(sorted(product_ids, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:HELD_OUT])
 
 
 def first_half(name: str) -> bool:
-    """Whether an id falls into the half that choices are made on."""
+    """Tell whether an id falls into the half that settings are chosen on."""
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 2 == 0
 
 
 def sources(data: Path, shown: Path | None = None) -> list[Source]:
-    """All that is trained on.
+    """List all training sources.
 
     Args:
         data: the folder of the sets.

@@ -1,4 +1,4 @@
-"""How the heads of `starter-clip` are made: ConSE, and on top of it what a few publishable pictures teach.
+"""Train the heads of `starter-clip`: ConSE, then a fit on a few publishable pictures.
 
     python -m tools.starter_clip.train --data DIR --out DIR [--cache DIR]
 
@@ -32,7 +32,7 @@ from tools.starter_clip import conse
 from tools.starter_clip.data import Source, sources, vectors_of_frames, vectors_of_pictures
 
 SHARES = {"grocery": 0.6, "clothing": 0.25, "video": 0.15}
-"""How much of a batch is of each kind; within a kind all sources alike, however many pictures they have."""
+"""Share of a batch of each kind; within a kind all sources alike, however many pictures they have."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Material:
-    """What is learnt from, as vectors of the frozen encoders; S sources.
+    """Training data as vectors of the frozen encoders; S sources.
 
     Attributes:
         images: float32 `[N, Di]`; sources: int64 `[N]`, of each; weights: float32 `[N]`, how often each is drawn.
@@ -75,7 +75,7 @@ class Material:
 
 
 def gather(found: Sequence[Source], encoder: Encoder, cache: Path | None = None) -> Material:
-    """Vectors of all pictures and texts.
+    """Encode all pictures and texts.
 
     Raises:
         ColdstartError: there are no sources.
@@ -107,7 +107,7 @@ def gather(found: Sequence[Source], encoder: Encoder, cache: Path | None = None)
 
 
 def imagined(material: Material, encoder: Encoder, seed: int = 0) -> Material:
-    """Vectors like those of pictures of the ImageNet classes, which nobody has to show: four of each class.
+    """Sample vectors like those of pictures of the ImageNet classes, without pictures: four of each class.
 
     A linear classifier's row is the middle of its class times the inverse of the covariance within classes (Fisher's
     discriminant), so covariance times row points to where the class lies. What sets a real picture apart from the
@@ -135,7 +135,7 @@ def imagined(material: Material, encoder: Encoder, seed: int = 0) -> Material:
 
 
 def train(material: Material, prior: Heads, recipe: Recipe | None = None, world: Material | None = None) -> Heads:
-    """A copy of the prior that has learnt from the material and, if given, the imagined pictures.
+    """Train a copy of the prior on the material and, if given, the imagined pictures.
 
     The direct ways, the biases and the scale learn; the softmax branch, if any, stays as it was.
 

@@ -75,7 +75,7 @@ def _space(name: str, settings: Settings, pipeline: Pipeline, policy: WordPolicy
             f"(there: {', '.join(fitting) or 'none'})"
         )
     if not policy.picture_rules:
-        raise ColdstartError(f"{name}.space: policy {policy.name} says nothing of pictures: add `pictures:` to it")
+        raise ColdstartError(f"{name}.space: policy {policy.name} has no rules on pictures: add `pictures:` to it")
     return fitting[settings.space]
 
 
@@ -141,7 +141,7 @@ class SafetyStage(MapStageDefaults):
         if "text" not in encoder.modalities or encoder.passport("text") != encoder.passport("image"):
             raise ColdstartError(
                 f"{self.name}.space: encoder {encoder.name} of {self._space.name!r} reads no text into the space of "
-                "its pictures, so that they cannot be likened to words: take one that does, such as open_clip, or "
+                "its pictures, so that they cannot be compared with words: take one that does, such as open_clip, or "
                 "leave space out"
             )
         return encoder
