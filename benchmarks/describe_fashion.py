@@ -172,7 +172,7 @@ def fitted(
             progress=tell,
         )
         made.save(folder / "both")
-        made.put_after_first()
+        made.load_first_stage()
         made.save(folder / "first")
         stages = [sum(epoch.seconds for epoch in made.history if epoch.stage == stage) for stage in (1, 2)]
         said = {"seconds": stages, "tokens": made.tokens, "epochs": [asdict(epoch) for epoch in made.history]}

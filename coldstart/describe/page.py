@@ -30,9 +30,9 @@ FEWER = frozenset({"made_up", "contradicted", "copied"})
 UNDECIDED = frozenset({"length"})
 QUESTIONS = {"text_to_item": "Text → item", "item_to_item": "Item → item"}
 STATUS = {
-    "written": "kept whole",
-    "cut": "kept in part",
-    "fallback": "replaced by a text of the item's own",
+    "written": "kept as written",
+    "cut": "some claims cut",
+    "fallback": "replaced by a text of the item",
     "rejected": "rejected",
 }
 GIVEN, PLUS = "given", "given + "

@@ -83,7 +83,7 @@ def test_a_pipeline_without_checks_has_words_alone(tmp_path: Path) -> None:
 def test_the_report_says_where_the_judges_have_seen_the_items(uri: Path) -> None:
     looked = coldstart.open(uri).evaluate_describe(writers=["base"], given=["category", "picture"])
     assert looked.caveat == (
-        "what pictures are a ground of was learnt from the records of 1 of these items, so that the checks look better "
+        "visual evidence was fitted on the records of 1 of these items, so that the checks look better "
         "here than on new ones"
     )
     assert all(example["seen"]["colour"][0] == "red" for example in looked.examples)

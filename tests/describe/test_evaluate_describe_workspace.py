@@ -165,12 +165,12 @@ def test_faults_name_the_value_and_the_next_step(uri: Path, tmp_path: Path) -> N
     everything = ["title", "description", "category", "tags", "creator", "price", "facts"]
     assert message(uri, given=everything) == (
         "all that is known of the items is shown (given: category, creator, description, facts, price, tags, title), "
-        "so that nothing is left to judge by: name fewer fields with --given"
+        "so that nothing is hidden to evaluate by: name fewer fields with --given"
     )
     fresh = tmp_path / "fresh.workspace"
     coldstart.open(fresh, create=True).run(settings(tmp_path), only=["ingest"])
     assert message(fresh) == (
-        f"no writer is tuned in workspace {fresh}: run `coldstart finetune describe --workspace {fresh}` first"
+        f"no writer is fitted in workspace {fresh}: run `coldstart finetune describe --workspace {fresh}` first"
     )
 
 
@@ -182,7 +182,7 @@ def test_the_command_prints_the_measures_and_writes_the_page(uri: Path, tmp_path
     assert (
         "test: 5 items, given title; held out: no fit has seen these items, nor others of their groups" in done.output
     )
-    assert "base: 100% kept whole, 0% kept in part, 0% replaced by a text of the item's own, 0% rejected" in done.output
+    assert "base: 100% kept as written, 0% some claims cut, 0% replaced by a text of the item, 0% rejected" in done.output
     assert "Text → item: 5 queries among 5 items, queried by the hidden description" in done.output
     assert f"page: {page}" in done.output
     assert "<title>Evaluation of descriptions</title>" in page.read_text("utf-8")

@@ -72,7 +72,7 @@ def test_bfloat16_halves_the_files(base: str, adapted: Path, tmp_path: Path) -> 
 def test_a_folder_that_is_there_stays(base: str, adapted: Path, tmp_path: Path) -> None:
     with pytest.raises(ColdstartError) as raised:
         merge_adapter(base, adapted, tmp_path)
-    assert str(raised.value) == f"{tmp_path} is there already: name a new folder for the merged model"
+    assert str(raised.value) == f"{tmp_path} exists: name a new folder for the merged model"
 
 
 def test_no_adapter(base: str, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_the_merged_model_is_kept_where_it_writes_the_same(taught: School, tmp_p
     assert report["agreement"] == "3 prompts, the same texts by adapter, adapter in a batch, merged model"
     assert {"config.json", "model.safetensors", "MODEL_CARD.md"} <= {path.name for path in (tmp_path / "out").iterdir()}
     generators.load(f"hf:{tmp_path / 'out'}")
-    with pytest.raises(ColdstartError, match=r"out is there already: name a new folder for the merged model$"):
+    with pytest.raises(ColdstartError, match=r"out exists: name a new folder for the merged model$"):
         coldstart.open(taught.folder / "ws").export_adapter(tmp_path / "out", taught.raw())
 
 
@@ -168,7 +168,7 @@ def test_too_few_items_teach_nothing(school: School) -> None:
     with pytest.raises(ColdstartError) as caught:
         school.run()
     assert str(caught.value) == (
-        "finetune.describe: 40 items have something to learn from (attributes in their record, or a description), and "
+        "finetune.describe: 40 items can be used for a fit (with attributes in their record, or a description), and "
         f"a fit needs 41 (min_items): until there are more, describe with generator: hf:{school.fit['generator'][3:]}"
     )
 
@@ -178,7 +178,7 @@ def test_preferences_need_a_fit_to_go_on_from(school: School) -> None:
     with pytest.raises(ColdstartError) as caught:
         school.run(only=["ingest", "finetune.describe"])
     assert str(caught.value) == (
-        "finetune.describe.method=dpo goes on from a fit, and there is none: run `coldstart finetune describe` first"
+        "finetune.describe.method=dpo continues a fit, and there is none: run `coldstart finetune describe` first"
     )
 
 
@@ -204,7 +204,7 @@ def test_sellers_fall_apart_where_none_has_too_much() -> None:
     )
     assert auto.by_seller([f"s{n % 15}" for n in range(30)])[0]
     assert auto.by_seller([None, None]) == (False, "no sellers to keep apart in the split")
-    assert Settings(sellers="together").by_seller(["a"]) == (False, "sellers together in the split, as asked for")
+    assert Settings(sellers="together").by_seller(["a"]) == (False, "sellers together in the split, as set")
 
 
 def test_few_lessons_make_small_steps() -> None:

@@ -243,7 +243,7 @@ def test_examples_over_the_context_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("fake", FEW, "generator 'fake' cannot be tuned: use starter or hf:NAME_OR_PATH"),
+        ("fake", FEW, "generator 'fake' cannot be fitted: use starter or hf:NAME_OR_PATH"),
         (
             "starter",
             LoraSettings(quantize="4bit"),
@@ -259,7 +259,7 @@ def test_what_cannot_be_tuned(name: str, settings: LoraSettings, message: str, t
 
 
 def test_nothing_to_learn_from(base: str, tmp_path: Path) -> None:
-    with pytest.raises(ColdstartError, match=r"^finetune\.describe: no examples to learn from$"):
+    with pytest.raises(ColdstartError, match=r"^finetune\.describe: no training examples$"):
         train(base, tmp_path, examples=[])
 
 

@@ -188,7 +188,7 @@ def test_files_are_those_that_a_generator_reads(made: VlmResult, features: NDArr
 def test_nothing_to_learn_from(features: NDArray[np.float16], folder: Path) -> None:
     with pytest.raises(ColdstartError) as error:
         fit(features, folder, places=[], held_out=[])
-    assert str(error.value) == "no examples with a picture to learn from: starter-vlm learns from pictures alone"
+    assert str(error.value) == "no training example has a picture, and starter-vlm is trained on pictures alone"
 
 
 def test_a_mirrored_picture_has_its_cells_from_right_to_left() -> None:

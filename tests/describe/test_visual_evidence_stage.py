@@ -121,7 +121,7 @@ def test_a_second_run_fits_nothing_and_news_wait_until_asked_for(shop: Shop) -> 
     shop.entries["red-red-1"]["attributes"] = {"left": "blue"}
     told = shop.run()
     assert told.ran.done == 0 and where(told)[2] == 2
-    assert told.notes == [*first.notes, "2 items came or changed since, and count once it is fitted anew"]
+    assert told.notes == [*first.notes, "2 items came or changed since: the next fit includes them"]
     anew = shop.run(refit=True)
     items = len(shop.store.keys("items"))
     assert anew.ran.done == items and where(anew) == (items, 0, 0)

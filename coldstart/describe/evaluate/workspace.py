@@ -65,7 +65,7 @@ _NOTES = {
 
 
 _FITTED_ON = (
-    "what pictures are a ground of was learnt from the records of {} of these items, so that the checks look better "
+    "visual evidence was fitted on the records of {} of these items, so that the checks look better "
     "here than on new ones"
 )
 
@@ -126,7 +126,7 @@ def evaluate_store(
     if not any(one.truth or one.hidden for one in first):
         raise ColdstartError(
             f"all that is known of the items is shown (given: {', '.join(sorted(shown or ())) or 'all'}), so that "
-            "nothing is left to judge by: name fewer fields with --given"
+            "nothing is hidden to evaluate by: name fewer fields with --given"
         )
     encoder, _ = evaluation_encoder(pipeline)
     query = choose_query(first)
@@ -194,7 +194,7 @@ def _fit(store: Store, pipeline: Pipeline) -> _Fit:
             split = {row["item_id"]: (row["split"], int(row["group"])) for row in table}
             return _Fit(spec.name, spec.settings, read_writer_config(made.folder, pipeline.attributes), split)
     raise ColdstartError(
-        f"no writer is tuned in workspace {store.uri}: run `coldstart finetune describe --workspace {store.uri}` first"
+        f"no writer is fitted in workspace {store.uri}: run `coldstart finetune describe --workspace {store.uri}` first"
     )
 
 
@@ -315,8 +315,8 @@ def compare_fit(store: Store, pipeline: Pipeline, limit: int) -> list[dict[str, 
     writing, ask = load_prompt_builder(spec, pipeline)
     if writing.adapter is None:
         raise ColdstartError(
-            f"{spec.name}.generator={spec.settings.generator!r} is tuned by nothing, so that there is nothing to "
-            "compare it with: run `coldstart finetune describe`, then name `--generator finetune:describe`"
+            f"{spec.name}.generator={spec.settings.generator!r} is not fitted, so there is no fit to "
+            "compare: run `coldstart finetune describe`, then name `--generator finetune:describe`"
         )
     rows = list(item_rows(store, pipeline, spec.name, PipelineState(store, pipeline)).values())[:limit]
     written: dict[str, list[Any]] = {}

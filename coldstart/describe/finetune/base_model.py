@@ -57,7 +57,7 @@ def load_base(name: str, device: torch.device, dtype: torch.dtype, quantize: str
         model.tie_weights()  # the output layer is the embedding: merged files hold it once
         return BaseModel(name, model.requires_grad_(False), tokenizer)
     if prefix != "hf" or not rest:
-        raise ColdstartError(f"generator {name!r} cannot be tuned: use starter or hf:NAME_OR_PATH")
+        raise ColdstartError(f"generator {name!r} cannot be fitted: use starter or hf:NAME_OR_PATH")
     return _hf(name, rest, device, dtype, quantize)
 
 

@@ -12,16 +12,16 @@ def fit_summary(card: Mapping[str, Any]) -> str:
     """Return one line about a fit."""
     items = card["items"]
     learnt = (
-        f"{card['generator']} learnt from {items['train']} items ({card['lessons']} lessons) in {card['seconds']:.0f} s"
+        f"{card['generator']} fitted on {items['train']} items ({card['lessons']} examples) in {card['seconds']:.0f} s"
     )
     loss = card["valid_loss"]
     held = f"; held-out loss {loss['before']:.3f} before, {loss['after']:.3f} after" if loss else ""
     judged = card["judged"]
     if not judged["items"]:
-        return f"{learnt}{held}; none were held out to judge it by"
+        return f"{learnt}{held}; no items were held out to evaluate it"
     right = _share(judged["after"])
     before = f" (before: {_share(judged['before'])})" if judged["before"] is not None else ""
-    return f"{learnt}{held}; of the attributes of {judged['items']} held out it writes {right} as recorded{before}"
+    return f"{learnt}{held}; on {judged['items']} held-out items {right} of recorded attributes are right{before}"
 
 
 def _share(value: float | None) -> str:
@@ -37,7 +37,7 @@ def model_card(name: str, card: Mapping[str, Any]) -> str:
         "",
         "## Made from",
         "",
-        f"- Items: {', '.join(f'{count} {part}' for part, count in card['items'].items())}; {card['lessons']} lessons; "
+        f"- Items: {', '.join(f'{count} {part}' for part, count in card['items'].items())}; {card['lessons']} examples; "
         f"data digest `{card['data']}`.",
         f"- Shown to it: {', '.join(card['given'])}. Prompts: "
         + ", ".join(f"`{prompt}` for a {kind}" for kind, prompt in card["prompt"].items())
@@ -47,7 +47,7 @@ def model_card(name: str, card: Mapping[str, Any]) -> str:
         "",
         "## Before and after",
         "",
-        "Raw texts of items that it has not learnt from; the checks come after this.",
+        "Raw texts of held-out items, before the checks.",
         "",
     ]
     for sample in card["samples"][:_SHOWN]:

@@ -49,7 +49,7 @@ def fit_vlm(
     features, place = _picture_features(generator, items, pictures, meter)
     train, held = ([one for one in part if one.item_id in place] for part in (examples, valid))
     if not train:
-        raise ColdstartError("no item to learn from has a picture that can be read, and starter-vlm learns from these")
+        raise ColdstartError("no training item has a picture that can be read, and starter-vlm is trained on pictures alone")
     device = choose_device(engine.device)
     folder.mkdir(parents=True, exist_ok=True)
     with meter("epochs", settings.projector_epochs + settings.epochs) as counts:

@@ -101,7 +101,7 @@ def train_lora(
             and some are given; the loss is no finite number; or a process fails.
     """
     if not examples:
-        raise ColdstartError(f"{name}: no examples to learn from")
+        raise ColdstartError(f"{name}: no training examples")
     narrow = sft_dtype(device, dtype)
     digest = _digest(examples, valid, base, settings, seed, str(narrow))
     if (done := _read_result(folder, digest)) is not None:

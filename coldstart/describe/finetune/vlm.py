@@ -73,7 +73,7 @@ def train_vlm(
         ColdstartError: there are no examples, or the loss is no finite number.
     """
     if not examples:
-        raise ColdstartError("no examples with a picture to learn from: starter-vlm learns from pictures alone")
+        raise ColdstartError("no training example has a picture, and starter-vlm is trained on pictures alone")
     with suppress_output(seed, model.device):
         learner = _Trainer(features, places, examples, valid_places, valid, settings, model, tokenizer, seed)
         with meter("tokens", learner.tokens) if meter else nullcontext() as counts:

@@ -132,7 +132,7 @@ class FinetuneStage:
         items = sorted(found.keys)
         if len(items) < self.settings.min_items:
             raise ColdstartError(
-                f"{self.name}: {len(items)} items have something to learn from (attributes in their record, or a "
+                f"{self.name}: {len(items)} items can be used for a fit (with attributes in their record, or a "
                 f"description), and a fit needs {self.settings.min_items} (min_items): until there are more, describe "
                 f"with generator: {self.settings.generator}"
             )
@@ -175,7 +175,7 @@ class FinetuneStage:
         }
         using = [name for name, generator in users.items() if generator in names]
         if using:
-            return [f"`coldstart run --workspace {store.uri}` makes {', '.join(using)} anew with it"]
+            return [f"run `coldstart run --workspace {store.uri}` to update {', '.join(using)} with it"]
         return [
             f"no stage writes with it yet: `coldstart describe --workspace {store.uri} --generator "
             f"finetune:{self.name.rpartition('.')[2]}`"

@@ -198,7 +198,7 @@ class GroundsStage:
             present = self.present(store)
             if present == keys or not (asked or len(keys) >= GROWN * max(len(present), 1)):
                 news = sum(present.get(item) != key for item, key in keys.items())
-                since = [f"{news} items came or changed since, and count once it is fitted anew"] if news else []
+                since = [f"{news} items came or changed since: the next fit includes them"] if news else []
                 return 0, [*self._notes(load_visual_evidence(made.folder)), *since]
         spaces = [space for name in self._spaces if (space := self._space(store, inputs, name)) is not None]
         with progress.meter(self.name, len(inputs.attributes) * len(spaces)) as meter:
