@@ -25,7 +25,7 @@ class Features:
         item_ids: of the I items that have a picture and a text.
         keys: of each, from its picture and its texts.
         split: `train`, `valid` or `test` of each, as the last fit had it; empty where it came since.
-        groups: int64 [I]: items of one group cannot be told apart.
+        groups: int64 [I]: items of one group cannot be distinguished.
         images: float16 [N, Di] of length one: pictures, or frames of videos; image_items: the place of each one's item.
         texts: float16 [M, Dt] of length one; text_items: the place of each one's item; text_views: its key in `texts`.
     """

@@ -226,7 +226,7 @@ def evaluate_store(
         classes: a classes file, for telling pictures apart by name; by default the categories that items have.
 
     Raises:
-        ColdstartError: nothing is fitted, or under other settings than those of now; or as for `evaluate_workspace`.
+        ColdstartError: nothing is fitted, or under other settings than those of now; or as for `evaluate_split`.
     """
     from coldstart.encoders._heads import AlignedHeads
 

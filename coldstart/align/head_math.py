@@ -1,6 +1,6 @@
 """Arrays and formulas of heads: pairs to train on, ranks of pairs, and heads over standardised vectors.
 
-Numbers of a vector differ in spread, and one that hardly varies is learnt late. So training sees each number less its
+Numbers of a vector differ in spread, and one that hardly varies is trained late. So training sees each number less its
 mean and by its deviation, both of the training part alone; a head's first step is linear, and takes both in again.
 Knows no tables and no encoders.
 """
@@ -161,7 +161,7 @@ def ranks_of(heads: Heads, pairs: Pairs, device: torch.device) -> torch.Tensor:
 
     An item stands for itself with the mean of its mapped pictures and its heaviest text (the first of equals). Any item
     of the same group counts as found; what is as near as the right one counts as nearer, so that heads that map all to
-    one point find nothing. Of more than 8,192 items, every so-manieth is looked at.
+    one point find nothing. Of more than 8,192 items, a regular sample is ranked.
     """
     items = np.arange(0, len(pairs), -(-len(pairs) // _TESTED))
     pairs = pairs.take(items)

@@ -1,7 +1,7 @@
 """Measures of a space of pictures and texts, over plain arrays: retrieval both ways, zero-shot classes, and its shape.
 
 What belongs to the same item is right, and so is what belongs to an item of the same group: two products with one
-title, or one picture under two ids, cannot be told apart and are not held against a space. Intervals are at 95 % by
+title, or one picture under two ids, cannot be distinguished and do not count as wrong. Intervals are at 95 % by
 bootstrap over items, those of a group drawn together.
 """
 

@@ -23,7 +23,7 @@ NEW = "new"
 """Name for items that are in no split: they came after the fit."""
 
 
-_TRIED = 2048  # queries of rank 1 among which those with the widest margin are looked for
+_TRIED = 2048  # queries of rank 1 of which those with the widest margin are taken
 
 
 class FeatureArrays(Protocol):
@@ -31,7 +31,7 @@ class FeatureArrays(Protocol):
 
     Attributes:
         item_ids: of the I items; split: `train`, `valid` or `test` of each, anything else where it came after the fit.
-        groups: int [I]; items of one group cannot be told apart (one product, title or picture).
+        groups: int [I]; items of one group cannot be distinguished (one product, title or picture).
         images: unit vectors [N, Di]; image_items: the place of each one's item.
         texts: unit vectors [M, Dt]; text_items: the place of each one's item; text_views: `title`, `description`, …
     """
@@ -214,7 +214,7 @@ def select_examples(
 
     Args:
         queries: unit vectors [Q, D]; gallery: unit vectors [G, D].
-        right: places of the right answers of each query; ranks: as `metrics.ranks` gives them.
+        right: places of the right answers of each query; ranks: as `coldstart.metrics.ranking.ranks` returns them.
     """
     rng = np.random.default_rng(seed)
     first = np.flatnonzero(ranks == 1)

@@ -130,7 +130,7 @@ class Settings(Section):
     test_share: float = Field(default=0.1, ge=0, lt=0.5)
     """Share of the groups in the test part, by which `coldstart evaluate align` measures."""
     min_items: int = Field(default=50, ge=4)
-    """Least items with a picture and a text: fewer would be learnt by heart, and are refused."""
+    """Least items with a picture and a text: a fit on fewer would overfit, and is refused."""
     training: HeadTraining = HeadTraining()
     """Training of heads, where `towers` is frozen."""
     tune: TowerTraining = TowerTraining()

@@ -144,6 +144,6 @@ def _over(parts: NDArray[np.float64], wholes: NDArray[np.float64]) -> NDArray[np
 
 
 def _measure(value: float, draws: NDArray[np.float64], n: int) -> Measure:
-    kept = draws[~np.isnan(draws)]
-    low, high = np.quantile(kept, [0.025, 0.975]) if len(kept) else (value, value)
+    finite = draws[~np.isnan(draws)]
+    low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (value, value)
     return Measure(value, float(low), float(high), n)

@@ -17,7 +17,7 @@ from coldstart.errors import ColdstartError
 if TYPE_CHECKING:
     import torch
 
-_SCREEN = 128  # directions that are looked at first
+_SCREEN = 128  # directions of the first comparison
 _ROWS, _COLUMNS = 1024, 4096  # a block of cosines stays in a core's cache
 _SLACK = 1e-4  # what float32 and float16 may round away
 

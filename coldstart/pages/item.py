@@ -233,7 +233,7 @@ def timeline_lanes(
     """Lay out a timeline as lanes to scale; None where no entry has a time.
 
     Args:
-        timeline: entries with `start_s`, `end_s`, `source` and `text`; `dropped`: speech that was not believed.
+        timeline: entries with `start_s`, `end_s`, `source` and `text`; `dropped`: speech that was discarded.
         duration_s: length of the medium; entries that end later make it longer.
 
     Returns:

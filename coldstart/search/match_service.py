@@ -113,12 +113,12 @@ def gather_pairs(
     scored = score_all(catalog, [one.sides for one in questions.values()], channels, condition, exact=exact)
     known, missing = [], 0
     for item_id, own in zip(questions, scored, strict=True):
-        kept = np.asarray([candidate != item_id for candidate in own.item_ids], bool)
+        others = np.asarray([candidate != item_id for candidate in own.item_ids], bool)
         ids = [candidate for candidate in own.item_ids if candidate != item_id]
         right = [place for place, candidate in enumerate(ids) if candidate in pairs[item_id]]
         missing += len(pairs[item_id]) - len(right)
         group = originals[item_id] or item_id
-        known.append(KnownVideo(group, own.standardised()[:, kept], np.asarray(right, np.intp), len(pairs[item_id])))
+        known.append(KnownVideo(group, own.standardised()[:, others], np.asarray(right, np.intp), len(pairs[item_id])))
     return KnownPairs(channels, known, list(questions), len(pairs) - len(questions), missing, exact)
 
 
@@ -191,8 +191,8 @@ class Matcher:
 
     def fitted_weights(self) -> ChannelWeights | None:
         """Load the weights that were fitted last."""
-        kept = self.store.artifacts.newest(MATCH)
-        return None if kept is None else ChannelWeights.from_bytes(kept.files()[FILE])
+        stored = self.store.artifacts.newest(MATCH)
+        return None if stored is None else ChannelWeights.from_bytes(stored.files()[FILE])
 
     def match(
         self,

@@ -124,7 +124,7 @@ def test_a_second_run_fits_nothing_and_a_request_without_news_neither(shop: cold
     assert [one.digest for one in shop._store.artifacts.all("align.text_image")] == [digest]
 
 
-def test_news_wait_until_a_fit_is_asked_for(shop: coldstart.Workspace, tmp_path: Path) -> None:
+def test_new_items_wait_until_a_fit_is_requested(shop: coldstart.Workspace, tmp_path: Path) -> None:
     path, rows = manifest_of(shop)
     coloured.picture(path.with_name("new.png"), "red", "white")
     rows[1] |= {"title": "crimson hat with green shoes"}
@@ -250,7 +250,7 @@ def test_faults_name_the_value_and_the_next_step(
     assert str(caught.value) == message
 
 
-def test_a_space_waits_for_its_fit_and_says_so(made: Path, tmp_path: Path) -> None:
+def test_a_space_waits_for_its_fit_and_reports_it(made: Path, tmp_path: Path) -> None:
     raw = json.loads(json.dumps(coldstart.open(made / "w").pipeline().raw))
     workspace = coldstart.open(tmp_path / "w", create=True)
     workspace.run(raw, only=["ingest", "image"])

@@ -90,7 +90,7 @@ def held_out(workspace: coldstart.Workspace) -> list[str]:
 
 
 def ranks(workspace: coldstart.Workspace, space: str, items: list[str]) -> list[int]:
-    """Of each picture among all, asked for by its title."""
+    """Rank each picture among all by its title."""
     found = []
     for item in items:
         above, _, below = item.partition("-")
@@ -112,7 +112,7 @@ def test_pictures_that_no_fit_has_seen_are_found_by_their_words(made: Path) -> N
     assert np.median(after) <= 10
 
 
-def test_what_is_kept_is_the_adapter_under_heads_that_change_nothing(made: Path, clip: str) -> None:
+def test_the_artifact_is_the_adapter_under_heads_that_change_nothing(made: Path, clip: str) -> None:
     workspace = coldstart.open(made / "w")
     artifact = fitted(workspace)
     names = {"adapter.json", "adapter_config.json", "adapter_model.safetensors"}
@@ -137,7 +137,7 @@ def test_what_is_kept_is_the_adapter_under_heads_that_change_nothing(made: Path,
     assert not (stage_of(workspace)._fits.scratch(workspace._store, "-towers")).exists()
 
 
-def test_evaluation_asks_the_encoder_as_it_was_and_as_it_is(made: Path) -> None:
+def test_evaluation_uses_the_encoder_before_and_after(made: Path) -> None:
     workspace = coldstart.open(made / "w")
     found = workspace.evaluate_align().to_dict()
     assert (found["held_out"], found["counts"]["asked"], found["counts"]["splits"]) == (
@@ -179,7 +179,7 @@ def passport_of(workspace: coldstart.Workspace, space: str) -> encoders.Passport
     return encoders.Passport.from_json(workspace.published().passports[space])
 
 
-def test_items_without_a_vector_by_the_new_encoder_are_not_asked(shop: coldstart.Workspace) -> None:
+def test_items_without_a_vector_by_the_new_encoder_are_left_out(shop: coldstart.Workspace) -> None:
     lost = held_out(shop)[:3]
     shop._store.delete(f"stage.aligned-{passport_of(shop, 'aligned').digest}", lost)
     found = shop.evaluate_align().to_dict()
@@ -395,10 +395,10 @@ def test_a_fit_in_two_processes_after_a_kill(made: Path, tmp_path: Path) -> None
         "import os, signal\n"
         "from coldstart.align import fit_towers\n"
         "call = fit_towers._Epochs.__call__\n"
-        "def told(self, said):\n"
-        "    if said.get('epoch') == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    call(self, said)\n"
-        "fit_towers._Epochs.__call__ = told\n"
+        "def kill(self, event):\n"
+        "    if event.get('epoch') == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    call(self, event)\n"
+        "fit_towers._Epochs.__call__ = kill\n"
         "if __name__ == '__main__':\n"
         "    from coldstart.cli import main\n"
         "    main()\n"

@@ -46,10 +46,10 @@ def text_of(page: str) -> str:
 
 def test_before_after_and_difference_stand_side_by_side() -> None:
     page = alignment_html(known())
-    said = text_of(page)
-    assert "Alignment of pictures and words test 6 items, by title · starter and fake:6" in said
+    text = text_of(page)
+    assert "Alignment of pictures and words test 6 items, by title · starter and fake:6" in text
     first = "measure before after difference chance R@1 1.000 1.000 to 1.000 0.667"
-    assert first in said
+    assert first in text
     row = re.search(r'<tr><td class="name">R@1</td>.*?</tr>', page)
     assert row is not None
     assert 'class="better"' not in row[0]
@@ -58,20 +58,20 @@ def test_before_after_and_difference_stand_side_by_side() -> None:
     for title in ("Recall with intervals", "Rank of the right answer", "Zero-shot classification", "Other texts",
                   "Shape of the space", "Picture → text: example results", "Text → picture: example results",
                   "Held-out items and method"):  # fmt: skip
-        assert f" {title}" in said
-    assert "Not an honest measure" not in said
+        assert f" {title}" in text
+    assert "Not an honest measure" not in text
 
 
 def test_without_a_before_there_is_nothing_to_compare() -> None:
-    said = text_of(alignment_html(known(before=False)))
-    assert "measure after chance R@1" in said
-    assert "before" not in said.replace("stands before the right one", "")
-    assert "difference" not in said.replace("differences", "")
+    text = text_of(alignment_html(known(before=False)))
+    assert "measure after chance R@1" in text
+    assert "before" not in text.replace("stands before the right one", "")
+    assert "difference" not in text.replace("differences", "")
 
 
 def test_a_split_that_was_seen_is_warned_of() -> None:
-    said = text_of(alignment_html(known(split="train")))
-    assert "Not an honest measure of new items: not held out: the fit was trained on these items." in said
+    text = text_of(alignment_html(known(split="train")))
+    assert "Not an honest measure of new items: not held out: the fit was trained on these items." in text
 
 
 def test_right_ones_are_marked_and_wrong_ones_show_the_rank_of_the_right_one() -> None:
@@ -98,9 +98,9 @@ def test_classes_are_shown_as_a_matrix_while_they_are_few() -> None:
     assert 'class="matrix"' not in alignment_html(report)
     report["after"]["zero_shot"] = None
     report["views"] = {}
-    said = text_of(alignment_html(report))
-    assert "Zero-shot classification" not in said
-    assert "Other texts" not in said
+    text = text_of(alignment_html(report))
+    assert "Zero-shot classification" not in text
+    assert "Other texts" not in text
 
 
 def test_no_text_of_an_item_becomes_markup() -> None:
@@ -146,10 +146,10 @@ def test_media_that_cannot_be_shown_say_why() -> None:
     for place, item in enumerate(sorted(report["items"])):
         report["items"][item]["uri"] = None if place % 2 else "/nowhere/at/all.jpg"
     del report["items"]["item-3"]
-    said = text_of(alignment_html(report))
-    assert "no media" in said
-    assert "not found" in said
-    assert "item-3" in said
+    text = text_of(alignment_html(report))
+    assert "no media" in text
+    assert "not found" in text
+    assert "item-3" in text
 
 
 def test_limits_are_those_of_ingest() -> None:

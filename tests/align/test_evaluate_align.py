@@ -1,4 +1,4 @@
-"""Alignment judged: retrieval, classes by name and changes on numbers made by hand, which items are asked, and the
+"""Evaluation of alignment: retrieval, classes by name and changes on numbers made by hand, query items, and the
 command over a fitted workspace."""
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def test_what_is_of_one_group_is_right_for_each_of_it() -> None:
     assert found.image_to_text.chance["recall_at_1"] == pytest.approx((2 * 2 / 6 + 4 / 6) / 6)
 
 
-def test_pictures_without_a_right_text_are_counted_and_not_asked() -> None:
+def test_pictures_without_a_right_text_are_counted_and_no_queries() -> None:
     found = evaluate_space(EYE, ITEMS, EYE[:4], ITEMS[:4], ALONE)
     assert found.image_to_text.queries.tolist() == [0, 1, 2, 3]
     assert found.image_to_text.unanswered == 2
@@ -118,13 +118,13 @@ def test_classes_by_name_stand_beside_the_most_frequent_class() -> None:
     found = evaluate_space(looks, ITEMS, EYE, ITEMS, ALONE, classes=classes).zero_shot
     assert found is not None
     assert found.confusion.tolist() == [[2, 1, 0], [0, 1, 0], [1, 0, 0]]
-    told = found.to_dict()
-    assert told["items"] == 5
-    assert told["accuracy"]["value"] == 3 / 5
-    assert told["accuracy"]["chance"] == pytest.approx(1 / 3)
-    assert (told["majority"]["name"], told["majority"]["value"]) == ("red", 3 / 5)
-    assert told["balanced_accuracy"] == pytest.approx((2 / 3 + 1 + 0) / 3)
-    assert told["per_class"] == [
+    plain = found.to_dict()
+    assert plain["items"] == 5
+    assert plain["accuracy"]["value"] == 3 / 5
+    assert plain["accuracy"]["chance"] == pytest.approx(1 / 3)
+    assert (plain["majority"]["name"], plain["majority"]["value"]) == ("red", 3 / 5)
+    assert plain["balanced_accuracy"] == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert plain["per_class"] == [
         {"name": "red", "items": 3, "accuracy": 2 / 3, "found": {"red": 2, "green": 1}},
         {"name": "green", "items": 1, "accuracy": 1.0, "found": {"green": 1}},
         {"name": "blue", "items": 1, "accuracy": 0.0, "found": {"red": 1}},
@@ -189,10 +189,10 @@ def test_sheets_show_the_worst_the_best_and_some_at_random() -> None:
     assert drawn[0] == drawn[1] == [0, 1, 2, 3, 4]
 
 
-# -- which items are asked
+# -- query items
 
 
-def test_the_held_out_split_is_asked_before_and_after() -> None:
+def test_the_held_out_split_is_evaluated_before_and_after() -> None:
     features = Made(split=["test", "test", "test", "train", "valid", "train"])
     report = evaluate_split(features, heads(), heads(text=SWAPPED))
     assert (report.split, report.held_out, report.view) == ("test", True, "title")
@@ -238,7 +238,7 @@ def test_items_of_one_group_are_counted() -> None:
     assert (report.counts["groups"], report.counts["shared"]) == (4, 3)
 
 
-def test_what_cannot_be_asked_says_why() -> None:
+def test_a_split_that_cannot_be_evaluated_is_an_error() -> None:
     features = Made(split=["train"] * 6)
     assert message(features, heads()) == (
         "split test has no item with both a picture and a text: "
@@ -279,21 +279,21 @@ def test_prompts_of_a_class_are_averaged_in_the_space_and_case_parts_no_names() 
     )
     found = evaluate_split(Made(split=["test"] * 5 + ["train"]), heads(), classes=classes).after.zero_shot
     assert found is not None
-    assert found.confusion.sum() == 3  # the two others have no such class, and the last is not asked
+    assert found.confusion.sum() == 3  # the two others have no such class, and the last is no query
     assert found.confusion[:, 0].tolist()[0] == 1
 
 
 def test_the_report_is_plain_data_with_the_items_of_its_sheets() -> None:
     report = evaluate_split(Made(), heads(text=SWAPPED), heads())
-    told = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    worst = told["sheets"]["image_to_text"]["worst"]
+    plain = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    worst = plain["sheets"]["image_to_text"]["worst"]
     assert [sheet["item_id"] for sheet in worst] == ["item-0", "item-1"]
     assert worst[0]["rank"] == 6
     assert worst[0]["hits"][0] == {"item_id": "item-1", "score": 1.0, "right": False}
     assert worst[0]["answer"] == {"item_id": "item-0", "score": 0.0, "right": True}
     assert set(report.shown()) == set(Made().item_ids)
-    assert sum(bucket["queries"] for bucket in told["after"]["image_to_text"]["ranks"]) == 6
-    assert told["after"]["image_to_text"]["ranks"][-1] == {"first": 6, "last": 6, "queries": 2}
+    assert sum(bucket["queries"] for bucket in plain["after"]["image_to_text"]["ranks"]) == 6
+    assert plain["after"]["image_to_text"]["ranks"][-1] == {"first": 6, "last": 6, "queries": 2}
     assert report.with_items({"item-0": {"title": "x"}}).to_dict()["items"] == {"item-0": {"title": "x"}}
 
 
@@ -319,17 +319,17 @@ def run(*arguments: str) -> str:
 
 def test_the_command_prints_what_it_found_and_writes_a_page(fitted: Path, tmp_path: Path) -> None:
     page = tmp_path / "out" / "page.html"
-    said = run("--workspace", str(fitted / "w"), "--out", str(page))
-    assert said.startswith(
+    printed = run("--workspace", str(fitted / "w"), "--out", str(page))
+    assert printed.startswith(
         "test: 22 items, by title; held out: no fit has seen these items, nor others of their groups"
     )
-    assert "Picture → text" in said
-    assert "R@10" in said
-    assert said.splitlines()[-1] == f"page: {page}"
+    assert "Picture → text" in printed
+    assert "R@10" in printed
+    assert printed.splitlines()[-1] == f"page: {page}"
     assert page.read_text("utf-8").startswith("<!doctype html>")
 
 
-def test_the_command_as_json_writes_no_page_unasked(
+def test_the_command_as_json_writes_no_page_unless_requested(
     fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -354,7 +354,7 @@ def test_a_workspace_without_a_fit_names_the_command_that_makes_one(tmp_path: Pa
     )
 
 
-def test_a_fit_under_other_settings_is_not_judged_as_if_it_were_of_these(fitted: Path, tmp_path: Path) -> None:
+def test_a_fit_under_other_settings_is_not_evaluated(fitted: Path, tmp_path: Path) -> None:
     workspace = coldstart.open(fitted / "w")
     changed = workspace.pipeline(overrides=["align.text_image.training.seed=5"])
     with pytest.raises(ColdstartError) as caught:

@@ -66,14 +66,14 @@ def adapter_of(out: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", ["open_clip", "siglip2"])
 @pytest.mark.parametrize("kind", ["lora", "last_blocks"])
-def test_what_is_learnt_holds_for_combinations_that_were_not_shown(
+def test_a_training_generalises_to_combinations_that_were_not_shown(
     name: str, kind: Any, models: dict[str, str], pairs: list[Example], tmp_path: Path
 ) -> None:
     epochs = 12 if name == "open_clip" else 8
     training = TowerTraining(last_blocks=1, epochs=epochs, patience=0, batch_size=35, micro_batch=35, lr=3e-3)
-    said: list[Mapping[str, Any]] = []
+    events: list[Mapping[str, Any]] = []
     out = run(
-        write_job(tmp_path, models[name], pairs, kind, training), device="cpu", dtype="float32", progress=said.append
+        write_job(tmp_path, models[name], pairs, kind, training), device="cpu", dtype="float32", progress=events.append
     )
     report = report_of(out)
     assert report["loss"] == ("infonce" if name == "open_clip" else "siglip")
@@ -83,7 +83,7 @@ def test_what_is_learnt_holds_for_combinations_that_were_not_shown(
     assert best["recall_at_10"] > 0.7
     assert best["mrr"] > report["before"]["mrr"] + 0.1
     assert [one["epoch"] for one in report["history"]] == list(range(1, epochs + 1))
-    assert sum("step" in one for one in said) == 2 * epochs
+    assert sum("step" in one for one in events) == 2 * epochs
     encoder = encoders.load(models[name], device="cpu", dtype="float32", adapter=out / "adapter")
     valid = [example for example in pairs if example.split == "valid"]
     texts = encoder.encode_queries([example.texts[0][0] for example in valid])
@@ -127,10 +127,10 @@ def test_pieces_and_checkpoints_change_no_gradient(name: str, kind: Any, models:
 def test_memory_that_runs_out_halves_the_pieces(models: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = one_step(models["open_clip"], "lora", TowerTraining(r=4, seed=3), 64)
     images = Towers.images
-    asked: list[int] = []
+    sizes: list[int] = []
 
     def small(self: Towers, pixels: Any) -> torch.Tensor:
-        asked.append(len(pixels))
+        sizes.append(len(pixels))
         if len(pixels) > (1 if torch.is_grad_enabled() else 5):
             raise torch.OutOfMemoryError("no room")
         return images(self, pixels)
@@ -139,7 +139,7 @@ def test_memory_that_runs_out_halves_the_pieces(models: dict[str, str], monkeypa
     torch.testing.assert_close(
         one_step(models["open_clip"], "lora", TowerTraining(r=4, seed=3), 64), whole, rtol=1e-4, atol=1e-7
     )
-    assert asked == [11, *(5, 5, 1), 5, *(2, 2, 2, 2, 2, 1), 2, *[1] * 22]
+    assert sizes == [11, *(5, 5, 1), 5, *(2, 2, 2, 2, 2, 1), 2, *[1] * 22]
 
     def none(self: Towers, pixels: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("no room")
@@ -241,7 +241,7 @@ def test_jobs_that_cannot_teach_are_refused(models: dict[str, str], pairs: list[
     )
 
 
-def test_patience_ends_a_training_and_the_best_epoch_is_kept(
+def test_patience_ends_a_training_with_the_best_epoch(
     models: dict[str, str], pairs: list[Example], tmp_path: Path
 ) -> None:
     training = quick(epochs=9, patience=2, lr=1e-12)
@@ -258,22 +258,22 @@ def test_a_finished_job_is_not_done_again_and_another_job_is_not_taken_for_it(
 ) -> None:
     out = run(write_job(tmp_path, models["open_clip"], pairs, "lora", QUICK), device="cpu", dtype="float32")
     first = (out / "report.json").stat().st_mtime_ns
-    said: list[Any] = []
+    events: list[Any] = []
     run(
         write_job(tmp_path, models["open_clip"], pairs, "lora", QUICK),
         device="cpu",
         dtype="float32",
-        progress=said.append,
+        progress=events.append,
     )
-    assert ((out / "report.json").stat().st_mtime_ns, said) == (first, [])
+    assert ((out / "report.json").stat().st_mtime_ns, events) == (first, [])
     other = quick(seed=1)
     run(
         write_job(tmp_path, models["open_clip"], pairs, "lora", other),
         device="cpu",
         dtype="float32",
-        progress=said.append,
+        progress=events.append,
     )
-    assert [one["epoch"] for one in said if "recall_at_10" in one] == [0, 1, 2]
+    assert [one["epoch"] for one in events if "recall_at_10" in one] == [0, 1, 2]
     assert (out / "report.json").stat().st_mtime_ns != first
 
 
@@ -282,8 +282,8 @@ import os, signal, sys
 from pathlib import Path
 from coldstart.align.towers.job import run
 if __name__ == "__main__":
-    def progress(said):
-        if said.get("step") == 8:  # in the second epoch, after the first was stored
+    def progress(events):
+        if events.get("step") == 8:  # in the second epoch, after the first was stored
             os.kill(os.getpid(), signal.SIGKILL)
     run(Path(sys.argv[1]), device="cpu", dtype="float32", progress=progress)
 """
@@ -301,9 +301,9 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
     done = subprocess.run([sys.executable, "-c", KILLED, str(job)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert [folder.name for folder in (job / "checkpoints").iterdir()] == ["epoch-0001"]
-    said: list[Any] = []
-    out = run(job, device="cpu", dtype="float32", progress=said.append)
-    assert [one["epoch"] for one in said if "recall_at_10" in one] == [2, 3]
+    events: list[Any] = []
+    out = run(job, device="cpu", dtype="float32", progress=events.append)
+    assert [one["epoch"] for one in events if "recall_at_10" in one] == [2, 3]
     # to rounding: another process lays its memory out otherwise, and products may end in other last digits
     torch.testing.assert_close(adapter_of(out), adapter_of(whole), rtol=1e-5, atol=1e-7)
     same = [{key: one[key] for key in ("epoch", "loss", "recall_at_10", "mrr")} for one in report_of(out)["history"]]
@@ -390,14 +390,14 @@ def test_accelerate_starts_the_processes_and_their_progress_comes_here(
     models: dict[str, str], pairs: list[Example], tmp_path: Path
 ) -> None:
     training = quick(epochs=1)
-    said: list[Any] = []
+    events: list[Any] = []
     out = run(
         write_job(tmp_path / "two", models["open_clip"], pairs, "lora", training),
-        device="cpu", dtype="float32", processes=2, progress=said.append,
+        device="cpu", dtype="float32", processes=2, progress=events.append,
     )  # fmt: skip
     report = report_of(out)
     assert (report["processes"], report["device"]) == (2, "cpu")
-    assert [one["step"] for one in said if "step" in one] == [1, 2, 3, 4, 5]
+    assert [one["step"] for one in events if "step" in one] == [1, 2, 3, 4, 5]
     alone = run(
         write_job(tmp_path / "one", models["open_clip"], pairs, "lora", training), device="cpu", dtype="float32"
     )
@@ -406,7 +406,7 @@ def test_accelerate_starts_the_processes_and_their_progress_comes_here(
 
 
 @pytest.mark.slow
-def test_a_process_that_fails_says_why(models: dict[str, str], pairs: list[Example], tmp_path: Path) -> None:
+def test_a_process_that_fails_gives_its_reason(models: dict[str, str], pairs: list[Example], tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     none = [replace(one, split="train", images=[replace(one.images[0], path=str(broken))]) for one in pairs[:10]]

@@ -119,11 +119,11 @@ def test_killed_and_resumed_is_as_never_killed(tmp_path: Path, killed_after: int
     whole = fit(train, valid, start, training, device=CPU)
     with pytest.raises(KilledError):
         fit(train, valid, start, training, device=CPU, checkpoint=path, progress=kill)
-    told: list[int] = []
+    seen: list[int] = []
     resumed = fit(
-        train, valid, start, training, device=CPU, checkpoint=path, progress=lambda epoch: told.append(epoch.epoch)
+        train, valid, start, training, device=CPU, checkpoint=path, progress=lambda epoch: seen.append(epoch.epoch)
     )
-    assert told == list(range(killed_after + 1, 7))
+    assert seen == list(range(killed_after + 1, 7))
     assert weights_of(resumed.heads) == weights_of(whole.heads)
     assert (resumed.history, resumed.best_epoch) == (whole.history, whole.best_epoch)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
@@ -131,10 +131,10 @@ def test_killed_and_resumed_is_as_never_killed(tmp_path: Path, killed_after: int
 
 def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     train, valid = parts()
-    start, path, told = new_heads(TRAINING, 40, 40), tmp_path / "state.safetensors", []
+    start, path, seen = new_heads(TRAINING, 40, 40), tmp_path / "state.safetensors", []
     first = fit(train, valid, start, TRAINING, device=CPU, checkpoint=path)
-    again = fit(train, valid, start, TRAINING, device=CPU, checkpoint=path, progress=told.append)
-    assert not told and weights_of(again.heads) == weights_of(first.heads) and again.seconds == first.seconds
+    again = fit(train, valid, start, TRAINING, device=CPU, checkpoint=path, progress=seen.append)
+    assert not seen and weights_of(again.heads) == weights_of(first.heads) and again.seconds == first.seconds
 
 
 def test_a_checkpoint_of_another_training_is_not_read(tmp_path: Path) -> None:
@@ -149,9 +149,9 @@ def test_a_checkpoint_of_another_training_is_not_read(tmp_path: Path) -> None:
     }
     for what, other in others.items():
         fit(train, valid, start, TRAINING, device=CPU, checkpoint=path)
-        told: list[Epoch] = []
-        fresh = fit(*other, device=CPU, checkpoint=path, progress=told.append)
-        assert len(told) == 6, what
+        seen: list[Epoch] = []
+        fresh = fit(*other, device=CPU, checkpoint=path, progress=seen.append)
+        assert len(seen) == 6, what
         assert weights_of(fresh.heads) == weights_of(fit(*other, device=CPU).heads), what
 
 
@@ -160,9 +160,9 @@ def test_a_broken_checkpoint_starts_anew(tmp_path: Path, content: bytes) -> None
     path = tmp_path / "state.safetensors"
     path.write_bytes(content)
     train, valid = parts()
-    told: list[Epoch] = []
-    fit(train, valid, new_heads(TRAINING, 40, 40), TRAINING, device=CPU, checkpoint=path, progress=told.append)
-    assert len(told) == 6
+    seen: list[Epoch] = []
+    fit(train, valid, new_heads(TRAINING, 40, 40), TRAINING, device=CPU, checkpoint=path, progress=seen.append)
+    assert len(seen) == 6
 
 
 def test_the_scale_stays_below_its_bound() -> None:
@@ -192,19 +192,19 @@ def test_pairs_of_one_group_alone_are_refused() -> None:
     assert str(refused.value) == ("5 pairs of one group teach nothing: alignment needs items of at least two products")
 
 
-def test_vectors_that_are_no_numbers_are_told() -> None:
+def test_vectors_that_are_no_numbers_are_an_error() -> None:
     pairs = made(60)
     pairs.texts[4:6] = np.nan
-    with pytest.raises(ColdstartError) as told:
+    with pytest.raises(ColdstartError) as caught:
         fit(pairs, None, new_heads(TRAINING, 40, 40), TRAINING, device=CPU)
-    assert str(told.value) == "2 texts have vectors that are no finite numbers, the first at 4: embed them again"
+    assert str(caught.value) == "2 texts have vectors that are no finite numbers, the first at 4: embed them again"
 
 
-def test_a_training_that_leaves_the_numbers_is_told() -> None:
+def test_a_loss_that_is_no_number_is_an_error() -> None:
     training = changed(lr=1e20, weight_decay=1e15)
-    with pytest.raises(ColdstartError) as told:
+    with pytest.raises(ColdstartError) as caught:
         fit(made(60), None, new_heads(training, 40, 40), training, device=CPU)
-    assert str(told.value) == "the loss of epoch 3 is nan: use a lower lr than 1e+20"
+    assert str(caught.value) == "the loss of epoch 3 is nan: use a lower lr than 1e+20"
 
 
 @pytest.mark.parametrize("anchored", [False, True])

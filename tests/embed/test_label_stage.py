@@ -110,7 +110,7 @@ def test_items_without_a_category_get_a_label_and_others_keep_theirs(shop: Shop)
     assert label == "Fruit" and score == pytest.approx(round(shop.rows()["i060"]["score"], 2))
 
 
-def test_the_catalog_can_be_asked_for_labels_and_its_text_has_none(shop: Shop) -> None:
+def test_the_catalog_has_labels_as_columns_and_not_in_its_text(shop: Shop) -> None:
     shop.fill(60, 12)
     shop.run()
     opened = coldstart.open(shop.folder / "ws")
@@ -148,7 +148,7 @@ def test_a_text_for_none_of_the_classes_can_win(shop: Shop) -> None:
     )
 
 
-def test_too_few_categories_say_so_and_the_settings_stand(shop: Shop) -> None:
+def test_too_few_categories_are_noted_and_the_settings_hold(shop: Shop) -> None:
     shop.fill(29, 3)
     shop.offer("other", "saw", "Hardware")
     shop.offer("plural", "pears", "Fruits")
@@ -176,7 +176,7 @@ def test_a_category_in_the_text_teaches_nothing(shop: Shop) -> None:
     assert shop.verdict("new")[2].endswith("; no score is precise enough")
 
 
-def test_all_items_are_labelled_if_asked(shop: Shop) -> None:
+def test_all_items_are_labelled_if_requested(shop: Shop) -> None:
     shop.fill(60, 3)
     report = shop.run(only_missing=False)["label"]
     assert where(report.balance) == (63, 0, 0, 0, 0)
@@ -422,14 +422,14 @@ def test_the_command_adds_the_stage_and_serves_its_labels(shop: Shop) -> None:
     assert str(nothing.exception) == (
         "the pipeline labels nothing yet: give --classes FILE, one class a line or a .yaml"
     )
-    told = CliRunner().invoke(app, ["label", "--workspace", uri, "--classes", file])
-    assert told.exit_code == 0, told.output
-    assert "│ Fruit │     4 │" in told.output
-    assert "label: calibrated on 60 items that have a category; " in told.output
+    shown = CliRunner().invoke(app, ["label", "--workspace", uri, "--classes", file])
+    assert shown.exit_code == 0, shown.output
+    assert "│ Fruit │     4 │" in shown.output
+    assert "label: calibrated on 60 items that have a category; " in shown.output
     assert shop.served()["i060"][0] == "Fruit"
-    asked = CliRunner().invoke(app, ["label", "--workspace", uri, "--all", "--threshold", "0.5", "--json"])
-    assert asked.exit_code == 0, asked.output
-    found = json.loads(asked.output[asked.output.index("{") :])
+    result = CliRunner().invoke(app, ["label", "--workspace", uri, "--all", "--threshold", "0.5", "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.output[result.output.index("{") :])
     assert [(row["label"], row["items"]) for row in found["labels"]] == [("Fruit", 24), ("Tools", 24), ("Toys", 24)]
     assert found["unknown"] == 0
     assert found["calibration"]["threshold"] == 0.5 and found["quality"]["labelled"] == 60
@@ -442,7 +442,7 @@ def test_the_command_adds_the_stage_and_serves_its_labels(shop: Shop) -> None:
 def test_the_command_prints_no_table_where_every_item_has_a_category(shop: Shop) -> None:
     shop.fill(60, 0)
     shop.run()
-    told = CliRunner().invoke(app, ["label", "--workspace", str(shop.folder / "ws")])
-    assert told.exit_code == 0, told.output
-    assert "mean score" not in told.output
-    assert "label: 0 of 0 items got a label, 0 stay unknown" in told.output
+    shown = CliRunner().invoke(app, ["label", "--workspace", str(shop.folder / "ws")])
+    assert shown.exit_code == 0, shown.output
+    assert "mean score" not in shown.output
+    assert "label: 0 of 0 items got a label, 0 stay unknown" in shown.output

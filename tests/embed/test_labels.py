@@ -1,4 +1,4 @@
-"""Likeness made a probability: against references in plain loops, and on data whose truth is known."""
+"""Cosines made probabilities: against references in plain loops, and on data whose truth is known."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_prompts_of_a_class_are_averaged_to_a_unit_vector() -> None:
     assert found.dtype == np.float32
 
 
-def test_judging_is_a_softmax_and_its_two_largest_shares() -> None:
+def test_prediction_is_a_softmax_and_its_two_largest_shares() -> None:
     logits = np.random.default_rng(1).normal(0, 3, (50, 7)).astype(np.float32)
     found = predict(logits.copy())
     for place, row in enumerate(logits):
@@ -142,13 +142,13 @@ def test_the_lowest_threshold_that_is_precise_enough() -> None:
         assert found is not None and np.float32(found) <= score < found + 2e-4
 
 
-def test_a_threshold_that_is_given_stands() -> None:
+def test_a_threshold_that_is_given_is_used() -> None:
     assert fit(drawn(100, 0.05), LabelTargets(0.9, threshold=0.42)).threshold == 0.42
     assert uncalibrated(2, LabelTargets(0.9, threshold=0.42)).threshold == 0.42
     assert uncalibrated(2, LabelTargets(0.9)) == Calibration({(0,): (TEMPERATURE,), (1,): (TEMPERATURE,)}, THRESHOLD)
 
 
-def test_precision_on_items_never_seen_is_what_was_asked_for() -> None:
+def test_precision_on_items_never_seen_reaches_the_target() -> None:
     labelled, fresh = drawn(3000, 0.05, seed=3), drawn(20_000, 0.05, seed=4)
     for wanted in (0.7, 0.9):
         calibration, quality = calibrate(labelled, LabelTargets(wanted))

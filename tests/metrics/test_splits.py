@@ -86,9 +86,9 @@ def test_near_of_none_or_one_is_empty(count: int) -> None:
 
 
 def test_near_tells_how_far_it_is() -> None:
-    told: list[tuple[int, int]] = []
-    near_pairs(clustered(2500, 16), progress=lambda done, of: told.append((done, of)))
-    assert told == [(1024, 2500), (2048, 2500), (2500, 2500)]
+    calls: list[tuple[int, int]] = []
+    near_pairs(clustered(2500, 16), progress=lambda done, of: calls.append((done, of)))
+    assert calls == [(1024, 2500), (2048, 2500), (2500, 2500)]
 
 
 def test_a_split_is_by_group_and_leaves_no_item_out() -> None:

@@ -103,7 +103,7 @@ def test_lanes_are_to_scale() -> None:
     assert (drawn["overview"], drawn["width_px"], drawn["length"]) == (None, 560, "0:10.0")
 
 
-def test_what_overlaps_stands_in_rows_and_the_rest_is_counted() -> None:
+def test_overlapping_entries_are_in_rows_and_the_rest_is_counted() -> None:
     lines = [entry(0.0, 5.0, "screen", str(number)) for number in range(MOST_ROWS + 2)]
     drawn = timeline_lanes([*lines, entry(5.0, 6.0, "screen", "after")], [], 6.0)
     assert drawn is not None

@@ -114,7 +114,9 @@ def test_the_moments_that_a_model_sees_are_shown_exactly(video: str) -> None:
     ],
     ids=["none", "gone", "web", "folder"],
 )
-def test_what_cannot_be_shown_says_why(make: Callable[[Path], str | None], reason: str, tmp_path: Path) -> None:
+def test_media_that_cannot_be_shown_have_a_reason(
+    make: Callable[[Path], str | None], reason: str, tmp_path: Path
+) -> None:
     tile = Tile("broken", make(tmp_path.resolve()), "product", "")
     assert tiles.loader(Limits(), 64)(tile) == tiles.Thumbnails([], reason)
     image = draw([SheetRow(tile, [tile])], tmp_path)
@@ -123,7 +125,7 @@ def test_what_cannot_be_shown_says_why(make: Callable[[Path], str | None], reaso
     assert reason.replace("_", " ") in Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
 
 
-def test_truncated_picture_says_why(tmp_path: Path, picture: str) -> None:
+def test_a_truncated_picture_has_a_reason(tmp_path: Path, picture: str) -> None:
     Path(picture).write_bytes(Path(picture).read_bytes()[:60])
     assert tiles.loader(Limits(), 64)(Tile("cut", picture, "product", "")).reason == "corrupt_image"
 

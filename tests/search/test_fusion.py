@@ -152,7 +152,7 @@ def test_videos_are_held_out_by_their_group_alone() -> None:
     assert found.helps and found.gain.value > 0
 
 
-def test_a_fit_says_where_it_does_not_help() -> None:
+def test_a_fit_reports_where_it_does_not_help() -> None:
     """Held-out videos obey the other channel: the fit on the rest makes them worse."""
     train = [one for one in noisy(2, 0, 60) if not is_held_out(one.group)]
     test = [one for one in noisy(2, 1, 60) if is_held_out(one.group)]

@@ -117,10 +117,10 @@ def z(values: np.ndarray) -> np.ndarray:
 
 
 def test_frames_and_words_are_fused_over_the_channels_that_a_product_has(shop: Made) -> None:
-    looks, said = frames(np.eye(4)[:2]), words([1, 1, 0])
-    found = ask(shop, looks, said, top_k=12)
-    image = expected(shop, "image", looks.vectors)
-    text = expected(shop, "text", said.vectors)
+    images, texts = frames(np.eye(4)[:2]), words([1, 1, 0])
+    found = ask(shop, images, texts, top_k=12)
+    image = expected(shop, "image", images.vectors)
+    text = expected(shop, "text", texts.vectors)
     both = np.array([z(image), z(text)])
     there = np.isfinite(both).sum(0)  # both weigh the same: the mean of those that are there
     score = np.where(there, np.nansum(both, axis=0) / np.maximum(there, 1), np.nan)
@@ -145,9 +145,9 @@ def test_frames_and_words_are_fused_over_the_channels_that_a_product_has(shop: M
 
 def test_a_product_without_a_picture_is_not_punished_by_a_zero(shop: Made) -> None:
     """Its words are the nearest of all: with a zero for its picture, those that have both would pass it."""
-    said = words(shop.vectors["text"][2])
-    looks = frames([-shop.vectors["image"][0] - shop.vectors["image"][1]])
-    best = ask(shop, looks, said, top_k=1).matches[0]
+    texts = words(shop.vectors["text"][2])
+    images = frames([-shop.vectors["image"][0] - shop.vectors["image"][1]])
+    best = ask(shop, images, texts, top_k=1).matches[0]
     assert best.item_id == "p002"
     assert best.frame is None and best.words is not None
     assert best.score == pytest.approx(best.channels["text→text"].standardised)
@@ -162,8 +162,8 @@ def test_a_video_without_words_uses_pictures_alone(shop: Made) -> None:
 
 
 def test_the_frame_that_is_nearest_to_a_product_is_its_evidence(shop: Made) -> None:
-    looks = frames([shop.vectors["image"][5], shop.vectors["image"][6], shop.vectors["image"][9]])
-    found = {one.item_id: one for one in ask(shop, looks, top_k=3).matches}
+    images = frames([shop.vectors["image"][5], shop.vectors["image"][6], shop.vectors["image"][9]])
+    found = {one.item_id: one for one in ask(shop, images, top_k=3).matches}
     assert {item: one.frame.second for item, one in found.items() if one.frame} == {
         "p005": 0.5,
         "p006": 1.5,
@@ -171,7 +171,7 @@ def test_the_frame_that_is_nearest_to_a_product_is_its_evidence(shop: Made) -> N
     }
     frame = found["p006"].frame
     assert frame is not None and frame.channel == "image→image" and frame.cosine == pytest.approx(1, abs=1e-6)
-    near = np.argsort(-(looks.vectors @ shop.vectors["image"][6]))
+    near = np.argsort(-(images.vectors @ shop.vectors["image"][6]))
     assert frame.seconds == [place + 0.5 for place in near]
 
 
@@ -197,16 +197,16 @@ def test_spaces_of_one_passport_are_crossed(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     vectors = {"image": unit(rng.normal(size=(9, 4))), "text": unit(rng.normal(size=(9, 4)))}
     made = Made(tmp_path, vectors, {"image": one, "text": one})
-    looks = QuerySide("image", one.digest, "image", unit(np.eye(4)[:2]), [Moment("frame", 0.0), Moment("frame", 1.0)])
-    said = QuerySide("text", one.digest, "text", unit([[0, 1, 1, 0]]), [Moment("text", None, "t")])
-    found = ask(made, looks, said, top_k=9)
+    images = QuerySide("image", one.digest, "image", unit(np.eye(4)[:2]), [Moment("frame", 0.0), Moment("frame", 1.0)])
+    texts = QuerySide("text", one.digest, "text", unit([[0, 1, 1, 0]]), [Moment("text", None, "t")])
+    found = ask(made, images, texts, top_k=9)
     assert [(channel["channel"], channel["kind"], channel["weight"]) for channel in found.channels] == [
         ("image→image", "frames→picture", 0.333333),
         ("image→text", "frames→words", 0.166667),
         ("text→image", "words→picture", 0.166667),
         ("text→text", "words→words", 0.333333),
     ]
-    rows = [expected(made, space, side.vectors) for side in (looks, said) for space in ("image", "text")]
+    rows = [expected(made, space, side.vectors) for side in (images, texts) for space in ("image", "text")]
     score = np.average([z(row) for row in rows], axis=0, weights=[2, 1, 1, 2])
     assert [one.item_id for one in found.matches] == [made.ids[place] for place in np.argsort(-score)]
 
@@ -221,19 +221,19 @@ def test_sides_of_another_passport_are_never_compared(shop: Made) -> None:
 
 
 def test_conditions_bound_the_candidates_and_what_is_average(shop: Made) -> None:
-    looks = frames(np.eye(4)[:2])
-    found = ask(shop, looks, where="price < 8", exclude=["p001"], top_k=12)
-    image = expected(shop, "image", looks.vectors)[:8]
+    images = frames(np.eye(4)[:2])
+    found = ask(shop, images, where="price < 8", exclude=["p001"], top_k=12)
+    image = expected(shop, "image", images.vectors)[:8]
     image[1] = np.nan
     assert found.candidates == 7
     assert {one.item_id: pytest.approx(one.score, abs=1e-5) for one in found.matches} == {
         shop.ids[place]: value for place, value in enumerate(z(image)) if np.isfinite(value)
     }
-    assert ask(shop, looks, kind="video").matches == []
+    assert ask(shop, images, kind="video").matches == []
     with pytest.raises(ColdstartError, match=r"^where 'colour = 1': "):
-        ask(shop, looks, where="colour = 1")
+        ask(shop, images, where="colour = 1")
     with pytest.raises(ColdstartError, match=r"^top_k 0: ask for 1 or more$"):
-        ask(shop, looks, top_k=0)
+        ask(shop, images, top_k=0)
 
 
 def test_beyond_the_limit_candidates_come_from_the_index_and_meet_all_channels(tmp_path: Path) -> None:
@@ -264,17 +264,15 @@ def test_beyond_the_limit_candidates_come_from_the_index_and_meet_all_channels(t
     assert {one.item_id for one in some.matches} == {one.item_id for one in every.matches}
 
 
-def test_what_is_average_is_told_by_products_from_all_over_the_catalog(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_average_comes_from_products_all_over_the_catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by the candidates, which are all near: a score means the same as if all had been compared."""
     rng = np.random.default_rng(7)
     rows = unit(rng.normal(size=(900, 4)) + np.linspace(0, 3, 900)[:, None])  # the catalog drifts as it grows
     made = Made(tmp_path, {"image": list(rows), "text": [None] * 900}, {"image": LOOKS, "text": WORDS})
-    looks = frames([[1, 1, 1, 1]])
-    every = ask(made, looks).matches[0]
+    images = frames([[1, 1, 1, 1]])
+    every = ask(made, images).matches[0]
     monkeypatch.setattr(channels, "REFERENCE", 300)
-    some = ask(made, looks, exact_below=1).matches[0]
+    some = ask(made, images, exact_below=1).matches[0]
     assert some.item_id == every.item_id and some.score == pytest.approx(every.score, rel=0.1)
     half = [block["item_id"].to_pylist() for block in made.catalog.spread([], 300, where="item_id < 'p450'")]
     ids = [item for block in half for item in block]
@@ -308,7 +306,7 @@ def test_channels_are_pairs_of_one_passport_in_a_fixed_order() -> None:
 LEFT, RIGHT = Channel("image", "image", "aa", "frames→picture"), Channel("text", "text", "bb", "words→words")
 
 
-def test_fitted_weights_are_kept_with_the_passports_that_they_are_for() -> None:
+def test_fitted_weights_are_stored_with_their_passports() -> None:
     learnt = ChannelWeights.from_bytes(ChannelWeights.of([LEFT, RIGHT], np.array([0.7, 0.3])).to_bytes())
     weights, origin, notes = resolve_weights([RIGHT, LEFT], learnt)
     assert (weights.tolist(), origin, notes) == (pytest.approx([0.3, 0.7]), "fitted weights", [])
@@ -395,7 +393,7 @@ def opened(folder: Path) -> Workspace:
     return library.open(folder / "workspace")
 
 
-def test_an_item_asks_with_its_frames_its_text_and_its_lines(opened: Workspace) -> None:
+def test_the_query_of_an_item_has_its_frames_its_text_and_its_lines(opened: Workspace) -> None:
     found = opened.match(item="v0", top_k=13)
     assert found.used[:2] == ["4 frames", "its text"] and "text on screen" in found.used[2]
     assert [channel["channel"] for channel in found.channels] == [
@@ -430,7 +428,7 @@ def test_a_file_gives_what_the_same_item_gives(opened: Workspace, folder: Path) 
     assert file.notes == ["speech was not read: the pipeline has no stage understand.speech"]
 
 
-def test_a_file_alone_is_its_frames_and_says_what_it_lacks(opened: Workspace, folder: Path) -> None:
+def test_a_file_alone_is_its_frames_and_notes_what_it_lacks(opened: Workspace, folder: Path) -> None:
     found = opened.match(video=folder / "v1.mp4", spaces=["image"], top_k=2)
     assert found.used == ["4 frames"]
     assert found.notes == [
@@ -462,20 +460,20 @@ def test_a_product_may_ask_too(opened: Workspace) -> None:
         ({"item": "v0", "spaces": ["x"]}, "space 'x' is not in the published catalog: it has image, text"),
     ],
 )
-def test_a_faulty_question_is_told(opened: Workspace, given: dict[str, Any], message: str) -> None:
+def test_a_faulty_query_is_an_error(opened: Workspace, given: dict[str, Any], message: str) -> None:
     with pytest.raises(ColdstartError) as error:
         opened.match(**given)
     assert str(error.value) == message
 
 
-def test_a_file_that_is_no_video_is_told(opened: Workspace, folder: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_no_video_is_an_error(opened: Workspace, folder: Path, tmp_path: Path) -> None:
     photo(tmp_path / "photo.jpg", 3)
     for name, path in (("no", tmp_path / "photo.jpg"), ("folder", tmp_path)):
         with pytest.raises(ColdstartError, match=f"^video {path}: [a-z_]+: .+$"):
             opened.match(video=path, title=name)
 
 
-def test_weights_are_fitted_judged_on_the_rest_and_kept(folder: Path, tmp_path: Path) -> None:
+def test_weights_are_fitted_evaluated_on_the_rest_and_stored(folder: Path, tmp_path: Path) -> None:
     opened = library.open(folder / "workspace")
     pairs = match_service.read_pairs(folder / "pairs.jsonl")
     report = opened.fit_match({**pairs, "gone": frozenset({"p1"}), "v0": frozenset({"p0", "p3", "sold out"})})

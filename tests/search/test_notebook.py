@@ -103,7 +103,7 @@ def test_hostile_fields_stay_text(picture: str) -> None:
     assert "<script" not in html
 
 
-def test_a_picture_that_is_gone_is_a_card_that_says_so(tmp_path: Path) -> None:
+def test_a_picture_that_is_gone_is_a_card_with_the_reason(tmp_path: Path) -> None:
     page = Reader(item(title=HOSTILE, media=[entry(str(tmp_path / "<b>.png"))])._repr_html_())
     assert "img" not in page.tags
     assert "b" in page.tags  # the title's own; the one in the path is text

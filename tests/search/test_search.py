@@ -97,8 +97,8 @@ def catalog(tmp_path_factory: pytest.TempPathFactory, pictures: Path, fake: Fake
 
 def search(catalog: Published, encoder_for: Callable[[Passport], Encoder], **options: Any) -> list[Hit]:
     """The hits of one query."""
-    asked = {by: str(options.pop(by)) for by in ("text", "image", "video", "item") if by in options}
-    return next(search_many(catalog, encoder_for, [Query("query", **asked)], **options))[1]
+    given = {by: str(options.pop(by)) for by in ("text", "image", "video", "item") if by in options}
+    return next(search_many(catalog, encoder_for, [Query("query", **given)], **options))[1]
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_spaces_never_mix(catalog: Published, encoder_for: Any, pictures: Path, 
     assert str(error.value) == "space 'audio' is not in the published catalog: it has image, other, text"
 
 
-def test_an_item_asks_with_its_stored_vectors_and_never_finds_itself(catalog: Published, fake: Fake) -> None:
+def test_an_item_query_uses_stored_vectors_and_never_finds_itself(catalog: Published, fake: Fake) -> None:
     def none(_: Passport) -> Encoder:
         raise AssertionError("no encoder is needed")
 
