@@ -11,14 +11,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from coldstart.core import settings as resources
-from coldstart.core import settings as yaml_text
 from coldstart.core import stage as registry
 from coldstart.core.attributes import Attribute, Attributes
 from coldstart.core.settings import (
     as_mapping,
+    data_files,
     expand_user,
     kind_of,
+    parse_yaml,
     show_value,
     suggestion,
     with_absolute_paths,
@@ -215,7 +215,7 @@ def find(name: str | Path) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    packaged = resources.data_files("pipelines", "*.yaml")
+    packaged = data_files("pipelines", "*.yaml")
     if str(name) in packaged:
         return packaged[str(name)]
     hint = suggestion(str(name), packaged)
@@ -279,7 +279,7 @@ def load(
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml_text.parse_yaml(path.read_text("utf-8-sig"))
+        raw = parse_yaml(path.read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ColdstartError(f"pipeline {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
     except OSError as error:

@@ -17,8 +17,7 @@ import pyarrow as pa
 from lancedb.index import HnswSq, IvfPq, IvfRq
 
 from coldstart.errors import ColdstartError
-from coldstart.store.ground_truth import RecallSamples, Truth, choose_condition
-from coldstart.store.ground_truth import Vectors as Vectors
+from coldstart.store.ground_truth import RecallSamples, Truth, Vectors, choose_condition
 
 IndexType = Literal["exact", "IVF_RQ", "IVF_PQ", "IVF_HNSW_SQ"]
 

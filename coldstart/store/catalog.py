@@ -22,8 +22,7 @@ from lancedb.index import FTS, Bitmap, BTree, LabelList
 from coldstart.errors import ColdstartError
 from coldstart.store import ann, compaction, published, sql
 from coldstart.store.ann import IndexReport, IndexSettings, column_of
-from coldstart.store.ground_truth import TABLE as KEPT_SAMPLES
-from coldstart.store.ground_truth import Changes, RecallSamples
+from coldstart.store.ground_truth import SAMPLES_TABLE, Changes, RecallSamples
 from coldstart.store.published import Publication, Published
 
 CATALOG = "catalog"
@@ -181,7 +180,7 @@ class Catalog:
             ColdstartError: nothing was written yet.
         """
         table = self._written()
-        kept = published.open_table(self._db, KEPT_SAMPLES)
+        kept = published.open_table(self._db, SAMPLES_TABLE)
         samples = RecallSamples.load(kept, self._changes or Changes(table.version))
         # Not `table.optimize()`: it also prunes, raises once a tagged version is older than seven days, and writes all
         # rows and indexes anew for each that came.

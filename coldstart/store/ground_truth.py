@@ -279,7 +279,7 @@ def _scan(
     return every, some if condition else None
 
 
-TABLE = "recall_samples"
+SAMPLES_TABLE = "recall_samples"
 FEWEST = 0.9
 """A sample that lost more of its queries than the rest of this share is drawn anew."""
 
@@ -314,7 +314,7 @@ class RecallSamples:
     @classmethod
     def load(cls, table: Any, changes: Changes) -> RecallSamples:
         """Load the samples of the version that `changes` start from; none without a table of this release."""
-        if table is None or table.schema.names != SCHEMA.names:
+        if table is None or table.schema.names != SAMPLES_SCHEMA.names:
             return cls()
         rows = table.search().where(f"version = {changes.version}").limit(None).to_arrow()
         return cls(from_arrow(rows), changes)
@@ -323,7 +323,7 @@ class RecallSamples:
         """Save the current samples for a catalog of this version."""
         same = all(known is self.known.get(space) for space, known in self.current.items())
         if self.current and not (same and version == self.changes.version):
-            db.create_table(TABLE, to_arrow(self.current, version), mode="overwrite")
+            db.create_table(SAMPLES_TABLE, to_arrow(self.current, version), mode="overwrite")
 
     def of(
         self, table: Any, column: str, space: str, labels: pa.Table, condition: Condition | None, size: int, top_k: int
@@ -386,7 +386,7 @@ def choose_condition(labels: pa.Table, known: Condition | None) -> Condition | N
     return Condition(*best[1:]) if best else None
 
 
-SCHEMA = pa.schema(
+SAMPLES_SCHEMA = pa.schema(
     [
         ("space", pa.string()),
         ("version", pa.int64()),
@@ -423,7 +423,7 @@ def to_arrow(truths: dict[str, Truth], version: int) -> pa.Table:
                     row[f"{kind}_distances"] = near.distances[place]
                     row[f"{kind}_reach"] = near.reach[place]
             rows.append(row)
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return pa.Table.from_pylist(rows, schema=SAMPLES_SCHEMA)
 
 
 def from_arrow(rows: pa.Table) -> dict[str, Truth]:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
 from coldstart.store import ann, sql
-from coldstart.store.ann import Effort, IndexReport, Vectors, column_of
+from coldstart.store.ann import Effort, IndexReport, column_of
+from coldstart.store.ground_truth import Vectors
 
 __all__ = ["Publication", "Published"]
 
@@ -235,10 +236,10 @@ def _explained(where: str | None, schema: pa.Schema) -> Iterator[None]:
         raise ColdstartError(f"where {where!r}: {reason}; write a condition over {columns}") from error
 
 
-TABLE = "publications"
+PUBLICATIONS = "publications"
 
 
-SCHEMA = pa.schema(
+PUBLICATIONS_SCHEMA = pa.schema(
     [
         ("number", pa.int64()),
         ("version", pa.int64()),
@@ -278,7 +279,7 @@ class Publication:
 
 def read_publications(db: lancedb.DBConnection) -> list[Publication]:
     """Read all stored publications, newest first."""
-    table = open_table(db, TABLE)
+    table = open_table(db, PUBLICATIONS)
     rows = [] if table is None else table.to_arrow().sort_by([("number", "descending")]).to_pylist()
     return [_from_row(row) for row in rows]
 
@@ -286,21 +287,21 @@ def read_publications(db: lancedb.DBConnection) -> list[Publication]:
 def record_publication(db: lancedb.DBConnection, publication: Publication) -> None:
     """Store a publication; one of the same number is replaced."""
     row = {
-        **{name: getattr(publication, name) for name in SCHEMA.names},
+        **{name: getattr(publication, name) for name in PUBLICATIONS_SCHEMA.names},
         "passports": json.dumps(dict(publication.passports)),
         "indexes": json.dumps([asdict(report) for report in publication.indexes]),
     }
-    table = open_table(db, TABLE)
+    table = open_table(db, PUBLICATIONS)
     if table is None:
-        table = db.create_table(TABLE, schema=SCHEMA)
+        table = db.create_table(PUBLICATIONS, schema=PUBLICATIONS_SCHEMA)
     merge = table.merge_insert("number").when_matched_update_all().when_not_matched_insert_all()
-    merge.execute(pa.Table.from_pylist([row], schema=SCHEMA))
+    merge.execute(pa.Table.from_pylist([row], schema=PUBLICATIONS_SCHEMA))
 
 
 def forget_publications(db: lancedb.DBConnection, numbers: Iterable[int]) -> None:
     """Drop publications of these numbers."""
     if listed := ", ".join(map(str, numbers)):
-        db.open_table(TABLE).delete(f"number IN ({listed})")
+        db.open_table(PUBLICATIONS).delete(f"number IN ({listed})")
 
 
 def open_table(db: lancedb.DBConnection, name: str) -> Any:

@@ -353,9 +353,11 @@ def test_values_of_a_text_that_is_parsed_twice_are_apart() -> None:
 
 
 def test_stages_are_found_by_name_with_those_before_them() -> None:
-    pipeline = load(
-        {"stages": {"ingest": {}, "image": {"stage": "embed"}, "text": {"stage": "embed", "input": "text"}}}
-    )
+    spaces = {
+        "image": {"stage": "embed", "encoder": "fake:8"},
+        "text": {"stage": "embed", "encoder": "fake:8", "input": "text"},
+    }
+    pipeline = load({"stages": {"ingest": {}, **spaces}})
     assert pipeline.stage("image").settings.input == "image"
     assert [spec.name for spec in pipeline.earlier("text")] == ["ingest", "image"]
     assert pipeline.earlier("ingest") == ()

@@ -131,7 +131,7 @@ def test_samples_come_back_as_they_were_kept_and_only_for_their_version(table: A
     )
     kept = {"image": sampled(table), "text": wide}
     RecallSamples(current=dict(kept)).save(db, 7)
-    stored = db.open_table(ground_truth.TABLE)
+    stored = db.open_table(ground_truth.SAMPLES_TABLE)
     assert RecallSamples.load(stored, Changes(8)).known == {}
     back = RecallSamples.load(stored, Changes(7)).known
     assert list(back) == ["image", "text"]

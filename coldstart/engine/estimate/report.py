@@ -136,8 +136,8 @@ class StageEstimate:
     Attributes:
         rows: items it would do.
         probed: items that were done to find out; `lost`: how many of those were turned away.
-        seconds: time for all rows on this machine, None where it could not be estimated; `low`, `high`: its range by the
-            spread of the probed items.
+        seconds: time for all rows on this machine, None where it could not be estimated; `low`, `high`: its range by
+            the spread of the probed items.
         gpu_hours: that GPUs of this machine are held.
         memory_bytes: of this process and its workers at most, while it was probed; `gpu_bytes`: of the GPU.
         bytes: disk for all rows, before compaction.

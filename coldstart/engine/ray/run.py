@@ -27,10 +27,9 @@ from coldstart.core.pipeline import Engine, Pipeline, RayCluster
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.core.stage import CatalogStage, FitStage, LedgerRow, MapStage, SourceStage, is_map, is_source
 from coldstart.engine.local import PassReport
-from coldstart.engine.ray import plan as ray_plan
 from coldstart.engine.ray.actors import ActorConfig, Computer, PartOutcome, Preparer
 from coldstart.engine.ray.cluster import fetch, has_gpus, task
-from coldstart.engine.ray.plan import PipelineFactory
+from coldstart.engine.ray.plan import PipelineFactory, make_plan, number_parts, stage_balance
 from coldstart.engine.recipe import Recipe
 from coldstart.engine.report import StageReport, run_catalog_stage, source_balance
 from coldstart.engine.work import Scope, SourceWork
@@ -68,7 +67,7 @@ def run_map(
         Exception: any fault of the program, after all finished rows were committed.
     """
     key = stage_key(stage.kind, stage.version, stage.fingerprint())
-    plan = ray_plan.make_plan(workspace, recipe, stage, key, scope, engine.ray.part)
+    plan = make_plan(workspace, recipe, stage, key, scope, engine.ray.part)
     for ref in plan.summaries:
         summary = fetch(ref)
         workspace.delete_verdicts(stage.name, summary.obsolete)
@@ -77,7 +76,7 @@ def run_map(
     if plan.chosen:
         order = _order(workspace, engine, recipe, stage, key)
         ran = _do(workspace, stage, order, plan.parts, plan.chosen, engine, progress)
-        balance = ray_plan.stage_balance(workspace, recipe, stage, key)
+        balance = stage_balance(workspace, recipe, stage, key)
     notes = fetch(_notes.remote(recipe))
     return StageReport(stage.name, stage.kind, balance, ran, notes)
 
@@ -89,7 +88,7 @@ def run_source(
     recorded = workspace.verdicts(stage.name)
     workspace.delete_verdicts(stage.name, recorded.keys() & workspace.keys(stage.table).keys())  # left by a kill
     source = SourceWork(workspace, stage, scope)
-    parts = ray_plan.number_parts(_entries(workspace, stage, source, engine.ray.part), 0)
+    parts = number_parts(_entries(workspace, stage, source, engine.ray.part), 0)
     key = stage_key(stage.kind, stage.version, stage.fingerprint())
     order = _order(workspace, engine, recipe, stage, key)
     ran = _do(workspace, stage, order, parts, None, engine, progress) if parts else PassReport()
@@ -166,7 +165,7 @@ def _do(
         again = iter(left.values())
         while some := list(islice(again, _RETRIED_PARTS)):
             rows = [row for table in map(fetch, some) for row in _rows(table)]
-            singles = ray_plan.number_parts(rows, number)
+            singles = number_parts(rows, number)
             number += len(rows)
             for single in take(singles, apart=True):
                 if not committer.parts:
