@@ -17,7 +17,10 @@ import pytest
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-HEAVIEST = ("demo", "test_ray", "test_speech", "test_towers", "test_devices", "test_align_towers", "test_understand")
+TOGETHER = {"test_wheel": "demo", "test_main_road": "demo", "test_notebooks": "demo"}
+"""Test file -> group of files that share a session's fixture, and so a process."""
+
+HEAVIEST = ("demo", "test_ray", "test_speech", "test_towers", "test_devices", "test_crash", "test_understand")
 """Groups that start first, so that none is left alone at the end."""
 
 
@@ -31,17 +34,31 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", rf"error:::(\w+\.)*({names})$")
 
 
-@pytest.hookimpl(tryfirst=True)
+def group_of(file: str) -> str:
+    """Name the group of a test file: its own, or that of the files that share a fixture with it."""
+    stem = Path(file).stem
+    return TOGETHER.get(stem, stem)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file on one process, where its fixtures and models are made once; files of one `xdist_group` together."""
-    groups: dict[str, list[pytest.Item]] = {}
+    """Put the heaviest groups first, and each group in one piece."""
+    groups: dict[str, list[pytest.Item]] = {name: [] for name in HEAVIEST}
     for item in items:
-        marker = item.get_closest_marker("xdist_group")
-        if marker is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-        groups.setdefault(item.path.stem if marker is None else marker.args[0], []).append(item)
-    order = [*(name for name in HEAVIEST if name in groups), *(name for name in groups if name not in HEAVIEST)]
-    items[:] = [item for name in order for item in groups[name]]
+        groups.setdefault(group_of(item.path.name), []).append(item)
+    items[:] = [item for group in groups.values() for item in group]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give each process of `-n` whole groups, so that their fixtures and models are made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid.partition("::")[0])
+
+    config.option.loadscopereorder = False  # it would start groups of many tests first, not heavy ones
+    return ByGroup(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

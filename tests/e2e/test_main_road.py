@@ -17,7 +17,7 @@ from PIL import Image
 import coldstart as library
 from coldstart import sample
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 GROCERY = DATA / "grocery"
 ITEMS = 96
 PARTS = ("fingerprint", "duplicates", "quality", "shots", "speech", "screen", "evidence", "safety")

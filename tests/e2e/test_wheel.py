@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from installed_wheel import Installed
 
-pytestmark = pytest.mark.xdist_group("demo")
-
 
 def test_the_wheel_is_what_runs(installed: Installed, tmp_path: Path) -> None:
     found = installed.python(tmp_path, "import coldstart; print(coldstart.__file__)")
