@@ -35,8 +35,8 @@ from coldstart.understand.fingerprint_loader import LoadFingerprints
 from coldstart.understand.near_duplicates import (
     VIDEO,
     CandidateIndex,
-    Rule,
-    Rules,
+    DuplicateRules,
+    MatchRule,
     Sequence,
     candidate_frames,
     match_items,
@@ -91,7 +91,7 @@ def half_of(name: str) -> str:
 
 
 def against_all(
-    asked: Mapping[tuple[str, str], Sequence], originals: Mapping[str, Sequence], rule: Rule
+    asked: Mapping[tuple[str, str], Sequence], originals: Mapping[str, Sequence], rule: MatchRule
 ) -> dict[tuple[str, str, str], float]:
     """(video, change, other video) -> score of every pair that the screen lets through."""
     names, screen = list(originals), CandidateIndex(VIDEO)
@@ -136,7 +136,7 @@ def photos(short: bool) -> dict[str, Any]:
     """Fashion photos among themselves, and changed ones among all."""
     paths = sorted((DATA / "fashion_products").rglob("*.jpg"))[:: 10 if short else 1]
     pictures = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths]
-    rule, look = Rules().rule("image"), Rules().look("image")
+    rule, look = DuplicateRules().rule("image"), DuplicateRules().look("image")
 
     def seen(picture: NDArray[np.uint8]) -> Sequence:
         small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
@@ -146,7 +146,7 @@ def photos(short: bool) -> dict[str, Any]:
     pairs = []
     for place, one in enumerate(known):
         for other in screen.find(candidate_frames(one.prints, None, look)):
-            if match_items(one, known[other], rule).score >= Rules().min_share:
+            if match_items(one, known[other], rule).score >= DuplicateRules().min_share:
                 pairs.append([paths[other].name, paths[place].name])
         screen.add(candidate_frames(one.prints, None, look))
     found = {}
@@ -189,7 +189,7 @@ def search_times(originals: Mapping[str, Sequence], items: int) -> dict[str, Any
     for name, words in real.items():
         taken.append(_ms(lambda words=words: screen.find(words)))
         candidates.append(len(screen.find(words)))
-        scored.append(_ms(lambda name=name: match_items(originals[name], originals[name], Rule())))
+        scored.append(_ms(lambda name=name: match_items(originals[name], originals[name], MatchRule())))
     return {
         "items": items, "frames": (items * MADE_FRAMES) + len(frames),
         "screen_ms": [round(value, 1) for value in (statistics.median(taken), min(taken), max(taken))],
@@ -219,11 +219,11 @@ def run(short: bool = False) -> dict[str, Any]:
         asked |= {(video["id"], change): sequence_of(path) for change, path in copies_of(video).items()}
     tuning = []
     for bits in (20,) if short else BITS:
-        scores = against_all(asked, originals, Rule(max_bits=bits))
+        scores = against_all(asked, originals, MatchRule(max_bits=bits))
         for share in SHARES:
             part = counted(scores, asked, group, "tuning", share)
             tuning.append([bits, share, part["found"], part["of"], part["wrong_pairs"]])
-        if bits == Rules().max_bits:
+        if bits == DuplicateRules().max_bits:
             shipped = scores
     links = {
         name: round(shipped.get((name, "itself", other), 0.0), 2)
@@ -234,7 +234,7 @@ def run(short: bool = False) -> dict[str, Any]:
         "videos": len(given),
         "real_time": round(length_s / spent_s, 1),
         "tuning": tuning,
-        "test": counted(shipped, asked, group, "test", Rules().min_share),
+        "test": counted(shipped, asked, group, "test", DuplicateRules().min_share),
         "links": links,
         "photos": photos(short),
         "search": search_times(originals, 10_000 if short else 100_000),
@@ -253,7 +253,7 @@ def rows(result: dict[str, Any]) -> list[Row]:
     wrong = f"{len(test['wrong'])}, of {test['wrong_pairs']} pairs of videos"
     setting = f"{test['other_pairs']} pairs of a video or copy with another video"
     lines.append(Row("found wrongly", setting, wrong, f"precision {_range(test['precision'])}"))
-    found = sum(score >= Rules().min_share for score in result["links"].values())
+    found = sum(score >= DuplicateRules().min_share for score in result["links"].values())
     lines.append(Row("links of the data found", "all videos", f"{found} of {len(result['links'])}", ""))
     alike_pairs = f"{fashion['pairs']} pairs of fashion shots"
     lines.append(Row("photos taken for copies", alike_pairs, str(len(fashion["alike"])), ""))

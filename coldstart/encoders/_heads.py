@@ -141,11 +141,11 @@ class AlignedHeads:
 PACKAGED = settings.PACKAGE / "weights" / "starter_clip"
 
 
-def starting_heads(asked: str, towers: Mapping[str, Tower], place: str) -> AlignedHeads | None:
+def starting_heads(start: str, towers: Mapping[str, Tower], place: str) -> AlignedHeads | None:
     """Load the heads from which a fit starts; None for random ones.
 
     Args:
-        asked: `random`; `same`: encoders that share a space already keep it at first; `starter-clip`, or a folder of
+        start: `random`; `same`: encoders that share a space already keep it at first; `starter-clip`, or a folder of
             heads; `auto`: `same` or `starter-clip` where one of them fits, else random.
         place: the setting, for messages.
 
@@ -154,22 +154,22 @@ def starting_heads(asked: str, towers: Mapping[str, Tower], place: str) -> Align
     """
     passports = {side: dict(towers[side].passport) for side in SIDES}
     one_space = passports["image"] == passports["text"]
-    if asked == "random":
+    if start == "random":
         return None
-    if asked == "same" or (asked == "auto" and one_space):
+    if start == "same" or (start == "auto" and one_space):
         if not one_space:
             names = " and ".join(str(passports[side]["encoder"]) for side in SIDES)
-            raise ColdstartError(f"{place}={asked}: {names} share no space; use auto or random")
+            raise ColdstartError(f"{place}={start}: {names} share no space; use auto or random")
         return AlignedHeads(towers, _identity(int(passports["image"]["dim"])))
-    folder = PACKAGED if asked in ("auto", "starter-clip") else Path(asked).expanduser()
+    folder = PACKAGED if start in ("auto", "starter-clip") else Path(start).expanduser()
     given = AlignedHeads.load(folder)
     for side in SIDES:
         found, wanted = dict(given.towers[side].passport), passports[side]
         if found != wanted:
-            if asked == "auto":
+            if start == "auto":
                 return None
             raise ColdstartError(
-                f"{place}={asked}: its {side} head is for {found['encoder']} ({found['weights'][:19]}), not for "
+                f"{place}={start}: its {side} head is for {found['encoder']} ({found['weights'][:19]}), not for "
                 f"{wanted['encoder']} ({wanted['weights'][:19]}); use auto or random"
             )
     return AlignedHeads(towers, given.heads)

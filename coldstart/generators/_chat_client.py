@@ -266,7 +266,7 @@ class Endpoint:
         key = os.environ.get(self._key_env, "").strip()
         if not (key.isascii() and key.isprintable()):
             raise ColdstartError(
-                f"generator {self.name!r}: {self._key_env} holds characters that no key can have: set it again"
+                f"generator {self.name!r}: {self._key_env} holds characters that no key has: set it again"
             )
         return key
 

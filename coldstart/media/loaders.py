@@ -57,7 +57,7 @@ class QualitySample:
 
 
 @dataclass(frozen=True)
-class LoadGlimpse:
+class LoadQualitySample:
     """Decode frames of the first video of an item, or its pictures; the cost is their number."""
 
     limits: Limits

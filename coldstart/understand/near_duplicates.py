@@ -38,7 +38,7 @@ _GRID = 4  # colours are compared on so many cells a side
 
 
 @dataclass(frozen=True)
-class Rule:
+class MatchRule:
     """Thresholds of a match.
 
     Attributes:
@@ -92,7 +92,7 @@ class Match:
     stretches: tuple[Stretch, ...]
 
 
-def match_items(one: Sequence, other: Sequence, rule: Rule) -> Match:
+def match_items(one: Sequence, other: Sequence, rule: MatchRule) -> Match:
     """Find the best line between two items; a score of 0 and no stretches if there is none."""
     swap = _order(one) > _order(other)
     short, long = (other, one) if swap else (one, other)
@@ -100,7 +100,7 @@ def match_items(one: Sequence, other: Sequence, rule: Rule) -> Match:
     return _swapped(found) if swap else found
 
 
-def similar_frames(one: Fingerprints, other: Fingerprints, rule: Rule, *, mirror: bool) -> NDArray[np.bool_]:
+def similar_frames(one: Fingerprints, other: Fingerprints, rule: MatchRule, *, mirror: bool) -> NDArray[np.bool_]:
     """Compare all frames of two items: bool [N, M], True for pairs that look alike."""
     words = mirrored(one.words) if mirror else one.words
     thumbs = one.thumbs[:, :, ::-1] if mirror else one.thumbs
@@ -154,7 +154,7 @@ def _order(item: Sequence) -> tuple[int, bytes, bytes]:
     return len(item.prints.words), times, item.prints.words.tobytes()
 
 
-def _line(short: Sequence, long: Sequence, rule: Rule, mirror: bool) -> Match:
+def _line(short: Sequence, long: Sequence, rule: MatchRule, mirror: bool) -> Match:
     like = similar_frames(short.prints, long.prints, rule, mirror=mirror)
     usable = max(int((short.prints.quality >= MIN_QUALITY).sum()), (len(like) + 1) // 2)  # black is no evidence
     if short.times_s is None or long.times_s is None:
@@ -223,7 +223,7 @@ def _swapped(match: Match) -> Match:
 
 
 @dataclass(frozen=True)
-class Rules:
+class DuplicateRules:
     """Thresholds by which an item is a copy: see `Rule`; `min_share` is the least score.
 
     One picture is less evidence than many frames in order, so `picture_bits` is less than a video's `max_bits`.
@@ -234,9 +234,9 @@ class Rules:
     picture_bits: int = 12
     max_colour: float = 24.0
 
-    def rule(self, media: str) -> Rule:
+    def rule(self, media: str) -> MatchRule:
         """Return the thresholds for frames of videos, or for pictures."""
-        return Rule(max_bits=self.max_bits if media == "video" else self.picture_bits, max_colour=self.max_colour)
+        return MatchRule(max_bits=self.max_bits if media == "video" else self.picture_bits, max_colour=self.max_colour)
 
     def candidate_rule(self, media: str) -> CandidateRule:
         """Return the rule for candidates; of pictures only those that `rule` may match."""
@@ -277,7 +277,9 @@ class Originals:
         load: loads fingerprints of some items, in their order; called for candidates alone.
     """
 
-    def __init__(self, rules: Rules, arrived: Mapping[str, int], load: Callable[[list[str]], list[Sequence]]) -> None:
+    def __init__(
+        self, rules: DuplicateRules, arrived: Mapping[str, int], load: Callable[[list[str]], list[Sequence]]
+    ) -> None:
         self._rules = rules
         self._arrived = arrived
         self._load = load

@@ -61,7 +61,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class Rules:
+class TextRules:
     """Thresholds for texts that count.
 
     Attributes:
@@ -87,7 +87,7 @@ class WordGroup:
     height: float
 
 
-def join_words(boxes: Sequence[TextBox], aspect: float, rules: Rules) -> list[WordGroup]:
+def join_words(boxes: Sequence[TextBox], aspect: float, rules: TextRules) -> list[WordGroup]:
     """Filter texts, and join those of one line in the direction in which they run."""
     groups: dict[int, list[tuple[WordGroup, Box]]] = {}
     for box in boxes:

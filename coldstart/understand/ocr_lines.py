@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from coldstart.understand.ocr import Box, Rules, TextBox, WordGroup, join_words, letters, similarity
+from coldstart.understand.ocr import Box, TextBox, TextRules, WordGroup, join_words, letters, similarity
 
 _REACH = 4.0  # between two frames a text moves by at most this many of its heights
 _BRIDGE = 1  # frames in which a line may go unseen
@@ -61,7 +61,7 @@ class ScreenLine:
     frames: int
 
 
-def picture_lines(boxes: Sequence[TextBox], aspect: float, rules: Rules) -> list[ScreenLine]:
+def picture_lines(boxes: Sequence[TextBox], aspect: float, rules: TextRules) -> list[ScreenLine]:
     """Build the lines of one picture, from its top to its bottom.
 
     Args:
@@ -75,7 +75,7 @@ def picture_lines(boxes: Sequence[TextBox], aspect: float, rules: Rules) -> list
     ]
 
 
-def track(frames: Sequence[Frame], rules: Rules) -> list[ScreenLine]:
+def track(frames: Sequence[Frame], rules: TextRules) -> list[ScreenLine]:
     """Follow the lines of text through the frames of one video, in order of time.
 
     A line goes on where a text stands in its place (intersection over union of their boxes) and reads much alike, or
@@ -170,7 +170,7 @@ def _runs(seen: Sequence[tuple[int, WordGroup]]) -> list[list[tuple[int, WordGro
     return runs or [doubtful]
 
 
-def _line(run: Sequence[tuple[int, WordGroup]], frames: Sequence[Frame], rules: Rules) -> ScreenLine | None:
+def _line(run: Sequence[tuple[int, WordGroup]], frames: Sequence[Frame], rules: TextRules) -> ScreenLine | None:
     """Decide the text of a run of sightings; None if it is too doubtful."""
     readings = [(index, word) for index, word in run if frames[index].fresh] or list(run[:1])
     confidence = _mean_confidence(readings)

@@ -73,16 +73,16 @@ class Whisper:
     """
 
     def __init__(
-        self, model: str, listening: WhisperSettings, gates: Gates, *, device: str = "auto", threads: int = 0
+        self, model: str, settings: WhisperSettings, gates: Gates, *, device: str = "auto", threads: int = 0
     ) -> None:
         check_names(device, "auto")
-        self._name, self._listening, self._gates = model, listening, gates
+        self._name, self._settings, self._gates = model, settings, gates
         self._device, self._threads = device, threads or cores.thread_count()
 
     def identity(self) -> Mapping[str, Any]:
         files = {name: install.file_digest(self._folder / name) for name in _FILES if (self._folder / name).is_file()}
         libraries = {name: version(name) for name in ("faster-whisper", "ctranslate2")}
-        return {"files": files, **libraries, **asdict(self._listening), "gates": asdict(self._gates)}
+        return {"files": files, **libraries, **asdict(self._settings), "gates": asdict(self._gates)}
 
     def transcribe(self, samples: Samples) -> Transcript:
         """Transcribe as `Transcriber` states.
@@ -97,7 +97,7 @@ class Whisper:
         language, certainty = self._language(samples, found)
         raw = [segment for window in found for segment in self._read(samples, window, language)]
         kept, dropped = filter_segments(raw, spans, self._gates)
-        named = language if certainty >= self._listening.min_language_confidence else None
+        named = language if certainty >= self._settings.min_language_confidence else None
         return Transcript(named, certainty, sum(end - start for start, end in spans), kept, dropped)
 
     @cached_property
@@ -129,13 +129,13 @@ class Whisper:
 
     def _voiced(self, samples: Samples) -> list[Span]:
         """Find spans with a voice, in seconds."""
-        if len(samples) < self._listening.min_voice_s * RATE:
+        if len(samples) < self._settings.min_voice_s * RATE:
             return []
         from faster_whisper.vad import VadOptions, get_speech_timestamps
 
         options = VadOptions(
-            threshold=self._listening.voice_threshold,
-            min_speech_duration_ms=round(self._listening.min_voice_s * 1000),
+            threshold=self._settings.voice_threshold,
+            min_speech_duration_ms=round(self._settings.min_voice_s * 1000),
             min_silence_duration_ms=300,
             max_speech_duration_s=_SPAN_S,
             speech_pad_ms=0,
@@ -145,12 +145,12 @@ class Whisper:
     def _language(self, samples: Samples, found: Sequence[Window]) -> tuple[str, float]:
         """Detect the language of the windows with most voice, and its probability: the mean over their seconds."""
         known = self._model.supported_languages
-        if self._listening.language:
-            if self._listening.language not in known:
+        if self._settings.language:
+            if self._settings.language not in known:
                 raise ColdstartError(
-                    f"language {self._listening.language!r} is none that the speech model knows: {', '.join(known)}"
+                    f"language {self._settings.language!r} is none that the speech model knows: {', '.join(known)}"
                 )
-            return self._listening.language, 1.0
+            return self._settings.language, 1.0
         if len(known) == 1:
             return known[0], 1.0
         probed = sorted(found, key=lambda window: -window.voiced_s)[:_PROBED]
@@ -166,7 +166,7 @@ class Whisper:
         segments, _ = self._model.transcribe(
             heard,
             language=language,
-            beam_size=self._listening.beam_size,
+            beam_size=self._settings.beam_size,
             temperature=0.0,
             condition_on_previous_text=False,
             compression_ratio_threshold=None,  # the gates see everything, and say why

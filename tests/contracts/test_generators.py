@@ -59,13 +59,13 @@ def generator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 def requests(generator: Generator, count: int = 6) -> list[Request]:
     """Bound and free ones in turn; every second one with pictures where they are taken."""
-    asked = []
+    batch = []
     for place, title in enumerate(TITLES[:count]):
         images: tuple[Any, ...] = ()
         if generator.image_transform is not None and place % 2:
             images = tuple(np.random.default_rng(place).integers(0, 256, (place, 40, 48, 3), dtype=np.uint8))
-        asked.append(Request(f"Title: {title}", SYSTEM, (SCHEMA, None)[place % 2], images))
-    return asked
+        batch.append(Request(f"Title: {title}", SYSTEM, (SCHEMA, None)[place % 2], images))
+    return batch
 
 
 def test_passports_are_found_without_weights(generator: Generator) -> None:
@@ -79,10 +79,10 @@ def test_passports_are_found_without_weights(generator: Generator) -> None:
 
 @pytest.mark.parametrize("sampling", [Sampling(24), Sampling(24, temperature=0.8, top_p=0.9, seed=5)])
 def test_texts_depend_on_their_request_alone(generator: Generator, sampling: Sampling) -> None:
-    asked = requests(generator)
-    together = generator.generate(asked, sampling)
-    assert [generator.generate([one], sampling)[0] for one in asked] == together
-    assert generator.generate(asked[::-1], sampling)[::-1] == together
+    batch = requests(generator)
+    together = generator.generate(batch, sampling)
+    assert [generator.generate([one], sampling)[0] for one in batch] == together
+    assert generator.generate(batch[::-1], sampling)[::-1] == together
     assert together[0] == together[4]
     for result in together:
         assert isinstance(result, Generation)
@@ -91,8 +91,8 @@ def test_texts_depend_on_their_request_alone(generator: Generator, sampling: Sam
 
 
 def test_bound_texts_are_descriptions_even_where_they_are_cut(generator: Generator) -> None:
-    asked = [Request(f"Title: {title}", SYSTEM, SCHEMA) for title in TITLES]
-    for result in generator.generate(asked, Sampling(90)):
+    batch = [Request(f"Title: {title}", SYSTEM, SCHEMA) for title in TITLES]
+    for result in generator.generate(batch, Sampling(90)):
         assert isinstance(result, Generation)
         parse(result.text, OUTPUT)
 
@@ -106,8 +106,8 @@ def test_tokens_are_counted(generator: Generator) -> None:
 
 def test_a_prompt_over_the_context_is_turned_away_and_the_others_are_not(generator: Generator) -> None:
     assert generator.context_tokens is not None
-    asked = [*requests(generator, 1), Request("shoe " * generator.context_tokens, SYSTEM)]
-    found = generator.generate(asked, Sampling(10))
+    batch = [*requests(generator, 1), Request("shoe " * generator.context_tokens, SYSTEM)]
+    found = generator.generate(batch, Sampling(10))
     assert isinstance(found[0], Generation)
     assert isinstance(found[1], Reject)
     assert found[1].reason == "prompt_too_long"

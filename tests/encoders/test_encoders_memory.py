@@ -17,16 +17,16 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 gave_back = faults()
-told = keep_freed_memory()
+set_limit = keep_freed_memory()
 faults()
-print(told, gave_back, faults())
+print(set_limit, gave_back, faults())
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_freed_memory_is_touched_again_without_a_fault() -> None:
     ran = subprocess.run([sys.executable, "-c", _TOUCH], capture_output=True, text=True, check=True)
-    told, before, after = ran.stdout.split()
-    if told == "False":
+    set_limit, before, after = ran.stdout.split()
+    if set_limit == "False":
         pytest.skip("this C library takes no such wish")
     assert int(after) < int(before) / 4

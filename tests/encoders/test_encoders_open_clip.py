@@ -110,11 +110,11 @@ def test_the_activation_of_a_tag_is_used_where_the_architecture_states_another(
 
     file = tmp_path / "w.safetensors"
     file.write_bytes(b"")
-    asked: list[Any] = []
-    monkeypatch.setattr(module, "hub_file", lambda repo, names, **_: asked.append((repo, names)) or file)
+    calls: list[Any] = []
+    monkeypatch.setattr(module, "hub_file", lambda repo, names, **_: calls.append((repo, names)) or file)
     encoder: Any = encoders.load("open_clip:ViT-B-32/openai")
     assert encoder._source.config["quick_gelu"] is True
-    assert asked == [
+    assert calls == [
         ("timm/vit_base_patch32_clip_224.openai", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
     ]
 

@@ -78,12 +78,12 @@ def test_a_model_takes_its_cache_by_the_name_in_its_signature(model: Any) -> Non
 
 @pytest.mark.parametrize("sampling", [Sampling(45), Sampling(45, temperature=1.0, top_p=0.9, seed=3)])
 def test_a_batch_writes_what_each_row_writes_alone(model: Any, compiler: GrammarCompiler, sampling: Sampling) -> None:
-    asked = rows(compiler)
-    together = generate(model, compiler, asked, sampling)
-    assert together == [generate(model, compiler, [row], sampling)[0] for row in asked]
-    assert together == generate(model, compiler, asked[::-1], sampling, batch_size=4)[::-1]
+    batch = rows(compiler)
+    together = generate(model, compiler, batch, sampling)
+    assert together == [generate(model, compiler, [row], sampling)[0] for row in batch]
+    assert together == generate(model, compiler, batch[::-1], sampling, batch_size=4)[::-1]
     assert together[0] == together[4]
-    assert [generation.prompt_tokens for generation in together] == [len(row.ids) for row in asked]
+    assert [generation.prompt_tokens for generation in together] == [len(row.ids) for row in batch]
     for generation in together[::2]:
         parse(generation.text)
 
@@ -104,31 +104,31 @@ def test_a_seed_changes_the_draw_and_temperature_0_has_none(model: Any, compiler
 
 
 def test_vectors_in_place_of_tokens_write_the_same(model: Any, compiler: GrammarCompiler) -> None:
-    asked = rows(compiler)
+    batch = rows(compiler)
     embed = model.get_input_embeddings()
-    seen = [Row(row.ids, row.schema, embed(torch.tensor(row.ids)).detach()) for row in asked]
-    assert generate(model, compiler, seen, Sampling(30)) == generate(model, compiler, asked, Sampling(30))
-    mixed = [seen[0], *asked[1:]]
-    assert generate(model, compiler, mixed, Sampling(30)) == generate(model, compiler, asked, Sampling(30))
+    seen = [Row(row.ids, row.schema, embed(torch.tensor(row.ids)).detach()) for row in batch]
+    assert generate(model, compiler, seen, Sampling(30)) == generate(model, compiler, batch, Sampling(30))
+    mixed = [seen[0], *batch[1:]]
+    assert generate(model, compiler, mixed, Sampling(30)) == generate(model, compiler, batch, Sampling(30))
 
 
 def test_a_vector_that_is_no_token_is_not_shared(model: Any, compiler: GrammarCompiler) -> None:
     row = rows(compiler)[0]
     pictures = [torch.randn(len(row.ids), 48, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
-    asked = [Row([*row.ids[:2], *[-1] * (len(row.ids) - 2)], None, picture) for picture in pictures]
-    assert _decode._shared(asked) == 0
-    together = generate(model, compiler, asked, Sampling(20))
-    assert together == [generate(model, compiler, [one], Sampling(20))[0] for one in asked]
+    batch = [Row([*row.ids[:2], *[-1] * (len(row.ids) - 2)], None, picture) for picture in pictures]
+    assert _decode._shared(batch) == 0
+    together = generate(model, compiler, batch, Sampling(20))
+    assert together == [generate(model, compiler, [one], Sampling(20))[0] for one in batch]
     assert together[0].text != together[1].text
 
 
 def test_the_shared_beginning_is_read_once(
     model: Any, compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = rows(compiler)
-    shared = _decode._shared(asked)
+    batch = rows(compiler)
+    shared = _decode._shared(batch)
     assert shared >= _decode.LEAST_PREFIX
-    assert all(row.ids[:shared] == asked[0].ids[:shared] for row in asked)
+    assert all(row.ids[:shared] == batch[0].ids[:shared] for row in batch)
     widths: list[tuple[int, int]] = []
     forward: Callable[..., Any] = _decode._forward
 
@@ -137,16 +137,16 @@ def test_the_shared_beginning_is_read_once(
         return forward(model, inputs, *rest)
 
     monkeypatch.setattr(_decode, "_forward", counted)
-    generate(model, compiler, asked, Sampling(3), batch_size=3)
-    longest = max(len(row.ids) for row in asked)
+    generate(model, compiler, batch, Sampling(3), batch_size=3)
+    longest = max(len(row.ids) for row in batch)
     assert widths[:2] == [(1, shared), (3, longest - shared)]
     assert sum(columns for _, columns in widths) < 2 * longest
 
 
 def test_rows_that_are_all_alike_keep_a_token_of_their_own(model: Any, compiler: GrammarCompiler) -> None:
-    asked = [rows(compiler)[0]] * 3
-    assert _decode._shared(asked) == len(asked[0].ids) - 1
-    assert generate(model, compiler, asked, Sampling(10)) == generate(model, compiler, asked[:1], Sampling(10)) * 3
+    batch = [rows(compiler)[0]] * 3
+    assert _decode._shared(batch) == len(batch[0].ids) - 1
+    assert generate(model, compiler, batch, Sampling(10)) == generate(model, compiler, batch[:1], Sampling(10)) * 3
 
 
 def test_ended_rows_leave_the_batch(model: Any, compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,10 +158,10 @@ def test_ended_rows_leave_the_batch(model: Any, compiler: GrammarCompiler, monke
         return forward(*given)
 
     monkeypatch.setattr(_decode, "_forward", counted)
-    asked = [Row(row.ids, SCHEMA if place else None) for place, row in enumerate(rows(compiler))]
-    generate(model, compiler, asked, Sampling(90))
-    assert sizes[1] == len(asked)
-    assert sizes[-1] < len(asked)
+    batch = [Row(row.ids, SCHEMA if place else None) for place, row in enumerate(rows(compiler))]
+    generate(model, compiler, batch, Sampling(90))
+    assert sizes[1] == len(batch)
+    assert sizes[-1] < len(batch)
 
 
 @pytest.mark.parametrize(
@@ -175,19 +175,19 @@ def test_ended_rows_leave_the_batch(model: Any, compiler: GrammarCompiler, monke
 def test_a_batch_that_does_not_fit_is_halved(
     model: Any, compiler: GrammarCompiler, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    batch: Callable[..., Any] = _decode._write_batch
+    write_batch: Callable[..., Any] = _decode._write_batch
     sizes: list[int] = []
 
     def short_of_memory(model: Any, compiler: GrammarCompiler, rows: list[Row], *rest: Any) -> Any:
         sizes.append(len(rows))
         if len(rows) > 2:
             raise error
-        return batch(model, compiler, rows, *rest)
+        return write_batch(model, compiler, rows, *rest)
 
-    asked = rows(compiler)
-    expected = generate(model, compiler, asked, Sampling(10))
+    batch = rows(compiler)
+    expected = generate(model, compiler, batch, Sampling(10))
     monkeypatch.setattr(_decode, "_write_batch", short_of_memory)
-    assert generate(model, compiler, asked, Sampling(10)) == expected
+    assert generate(model, compiler, batch, Sampling(10)) == expected
     assert sizes == [6, 3, 1, 1, 1, 1, 1, 1]
 
 
@@ -232,13 +232,13 @@ def test_layers_with_a_window_share_nothing_and_write_the_same(compiler: Grammar
         initializer_range=0.3,
     )
     mistral = MistralForCausalLM(config).eval()
-    asked = rows(compiler)
-    ids = torch.tensor([list(asked[1].ids)])
+    batch = rows(compiler)
+    ids = torch.tensor([list(batch[1].ids)])
     alone = mistral.generate(ids, max_new_tokens=20, do_sample=False, pad_token_id=2, eos_token_id=2)[0, ids.shape[1] :]
-    written = generate(mistral, compiler, asked[1:2], Sampling(20))[0]
+    written = generate(mistral, compiler, batch[1:2], Sampling(20))[0]
     assert written.text == compiler.tokenizer.decode(alone, skip_special_tokens=True).strip()
-    together = generate(mistral, compiler, asked, Sampling(20))
-    assert together == [generate(mistral, compiler, [row], Sampling(20))[0] for row in asked]
+    together = generate(mistral, compiler, batch, Sampling(20))
+    assert together == [generate(mistral, compiler, [row], Sampling(20))[0] for row in batch]
 
 
 def test_nothing_asked_is_nothing_written(model: Any, compiler: GrammarCompiler) -> None:

@@ -114,8 +114,8 @@ def test_the_next_form_is_asked_for_where_one_is_refused_and_remembered(known: t
     spent = f"{name}: 2 answers, {sum(result.prompt_tokens for result in results)} tokens read, 10 written"
     less = f"{name} does not bind by response_format json_schema: used {known[0]} instead"
     assert generator.notes() == ([spent, less] if refused else [spent])
-    told = f"Describe it.\nAnswer with one JSON object that this JSON schema allows: {json.dumps(SCHEMA)}"
-    assert server.seen[-1]["body"]["messages"][0]["content"] == (told if refused > 1 else "Describe it.")
+    stated = f"Describe it.\nAnswer with one JSON object that this JSON schema allows: {json.dumps(SCHEMA)}"
+    assert server.seen[-1]["body"]["messages"][0]["content"] == (stated if refused > 1 else "Describe it.")
 
 
 def test_an_endpoint_that_takes_a_schema_and_ignores_it_is_told_it_in_words() -> None:
@@ -158,8 +158,8 @@ def test_an_endpoint_that_answers_500_to_a_form_it_does_not_know_is_not_waited_f
 
 
 def _form(body: dict[str, Any]) -> str:
-    asked = body.get("response_format", {"type": "text"})
-    return f"{asked['type']} with schema" if "schema" in asked else asked["type"]
+    format_ = body.get("response_format", {"type": "text"})
+    return f"{format_['type']} with schema" if "schema" in format_ else format_["type"]
 
 
 def test_parameters_that_the_endpoint_does_not_know_are_renamed_or_left_out() -> None:
@@ -351,7 +351,7 @@ def test_the_key_goes_into_the_header_and_nowhere_else(monkeypatch: pytest.Monke
     monkeypatch.setenv("MY_KEY", "secret\nX-Other: 1")
     with pytest.raises(ColdstartError) as caught:
         generator.generate(ask("red"), SAMPLING)
-    assert str(caught.value) == f"generator '{generator.name}': MY_KEY holds characters that no key can have: set it again"
+    assert str(caught.value) == f"generator '{generator.name}': MY_KEY holds characters that no key has: set it again"
 
 
 def test_a_fault_of_the_set_up_keeps_the_rest_from_being_sent() -> None:

@@ -1,4 +1,4 @@
-"""`starter-vlm`: what it refuses, how pictures become features, and the real models on two pictures learnt by heart."""
+"""`starter-vlm`: refusals, how pictures become features, and the real models fitted on two pictures."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_it_writes_nothing_before_it_is_fitted(somewhere: Path) -> None:
     )
 
 
-class FakeEyes:
+class FakeVision:
     """Every number of a picture's features is that of its first pixel; `seen` counts pictures by batch."""
 
     def __init__(self) -> None:
@@ -78,13 +78,13 @@ class FakeEyes:
 
 
 def test_features_are_the_mean_of_an_items_pictures_whatever_the_batch() -> None:
-    eyes = FakeEyes()
+    encoder = FakeVision()
     items = [[np.full((1, 1, 3), 2 * place + frame, np.uint8) for frame in range(1 + place % 3)] for place in range(40)]
-    features = starter_vlm.visual_features(eyes, items)
+    features = starter_vlm.visual_features(encoder, items)
     assert features.shape == (40, GRID_DIM) and features.dtype == np.float16
     assert features[:, 0].tolist() == [2 * place + (place % 3) / 2 for place in range(40)]
-    assert eyes.seen == [32, 32, 15]
-    assert starter_vlm.visual_features(eyes, []).shape == (0, GRID_DIM)
+    assert encoder.seen == [32, 32, 15]
+    assert starter_vlm.visual_features(encoder, []).shape == (0, GRID_DIM)
 
 
 LINES = ("Red soft drink.", "Green apple, loose.")
@@ -100,7 +100,7 @@ def pictures() -> list[Pixels]:
 
 @pytest.fixture(scope="module")
 def fit(pictures: list[Pixels], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of two pictures, each with its line, told also in a chat."""
+    """Of two pictures, each with its line, also asked in a chat."""
     import torch
 
     from coldstart.describe.finetune.vlm import train_vlm
@@ -135,18 +135,18 @@ def texts(found: list[Generation | Reject]) -> list[str]:
 @pytest.mark.slow
 def test_the_real_models_write_from_pixels(fit: Path, pictures: list[Pixels]) -> None:
     writer = generators.load("starter-vlm", device="cpu", dtype="float32", adapter=fit)
-    asked = [Request("", images=(picture,)) for picture in pictures]
+    requests = [Request("", images=(picture,)) for picture in pictures]
     short = Sampling(max_new_tokens=24)
-    assert texts(writer.generate(asked, short)) == list(LINES)
-    assert [texts(writer.generate([one], short))[0] for one in asked] == list(LINES)
+    assert texts(writer.generate(requests, short)) == list(LINES)
+    assert [texts(writer.generate([one], short))[0] for one in requests] == list(LINES)
     twice = Request("", images=(pictures[1], pictures[1]))
     nothing = Request("a title")
-    found = writer.generate([twice, nothing, asked[0]], short)
+    found = writer.generate([twice, nothing, requests[0]], short)
     assert isinstance(found[1], Reject)
     assert str(found[1]) == "no_picture: starter-vlm writes from pictures, and the item has none"
     assert texts([found[0], found[2]]) == [LINES[1], LINES[0]]
-    told = Request("What is it?", "Answer in JSON.", json_schema(KINDS, ("attributes", "summary")), (pictures[0],))
-    bound = writer.generate([told], Sampling(max_new_tokens=64))
+    in_chat = Request("What is it?", "Answer in JSON.", json_schema(KINDS, ("attributes", "summary")), (pictures[0],))
+    bound = writer.generate([in_chat], Sampling(max_new_tokens=64))
     assert set(json.loads(texts(bound)[0])) == {"attributes", "summary"}
     long = writer.generate([Request("long " * 9000, images=(pictures[0],))], short)[0]
     assert isinstance(long, Reject) and long.reason == "prompt_too_long"

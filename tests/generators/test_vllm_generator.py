@@ -1,4 +1,4 @@
-"""How vLLM is asked, by a stand-in with its names. vLLM itself needs CUDA and is not run here."""
+"""Requests to vLLM, by a stand-in with its names. vLLM itself needs CUDA and is not run here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames that nobody asks for may be passed over; those that are asked for are the same as without that."""
+"""Frames that are not needed may be skipped; those that are needed stay the same."""
 
 from __future__ import annotations
 

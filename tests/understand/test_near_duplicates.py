@@ -12,17 +12,17 @@ from coldstart.understand.near_duplicates import (
     VIDEO,
     Arrival,
     CandidateIndex,
+    DuplicateRules,
     Match,
+    MatchRule,
     Originals,
-    Rule,
-    Rules,
     Sequence,
     Stretch,
     candidate_frames,
     match_items,
 )
 
-RULE = Rule()
+RULE = MatchRule()
 NOTHING = Match(0.0, False, 1.0, ())
 
 
@@ -97,7 +97,7 @@ def test_the_same_shape_in_another_colour_is_not_alike() -> None:
     red[..., 1] -= 60 * 0.299 / 0.587  # the brightness stays
     one, other = (prints(np.clip(picture, 0, 255).astype(np.uint8)) for picture in (red, blue))
     assert match_items(Sequence(None, one), Sequence(None, other), RULE).score == 0.0
-    assert match_items(Sequence(None, one), Sequence(None, other), Rule(max_colour=200)).score == 1.0
+    assert match_items(Sequence(None, one), Sequence(None, other), MatchRule(max_colour=200)).score == 1.0
 
 
 def screen_of(item: Sequence, media: str = "video") -> np.ndarray:
@@ -116,8 +116,8 @@ def test_the_screen_finds_the_item_among_many_whatever_the_threads() -> None:
             else:
                 screen.add(noise.integers(0, 2**64, (14, len(VIDEO.views), 4), dtype=np.uint64))
     for number in range(5):
-        asked = screen_of(films[number])
-        assert screens[0].find(asked) == screens[1].find(asked) == [2000 * number + 7]
+        query = screen_of(films[number])
+        assert screens[0].find(query) == screens[1].find(query) == [2000 * number + 7]
     assert screens[0].find(screen_of(films[5])) == []
     assert screens[0].find(screen_of(film([-1] * 4))) == []
 
@@ -137,7 +137,7 @@ def seen_with(**films: Sequence) -> tuple[Originals, dict[str, Arrival]]:
         for name, one in films.items()
     }
     order = {name: place for place, name in enumerate(films)}
-    return Originals(Rules(), order, lambda items: [films[item] for item in items]), arrivals
+    return Originals(DuplicateRules(), order, lambda items: [films[item] for item in items]), arrivals
 
 
 def test_the_earliest_original_wins_over_a_better_one() -> None:
@@ -159,7 +159,7 @@ def test_a_video_is_no_copy_of_a_picture() -> None:
 
 def test_equal_media_are_copies_with_nothing_to_see_in_them() -> None:
     black = Sequence(None, prints(np.zeros((96, 96, 3), np.uint8)))
-    originals = Originals(Rules(), {"a": 0, "b": 1, "c": 2}, lambda items: [black for _ in items])
+    originals = Originals(DuplicateRules(), {"a": 0, "b": 1, "c": 2}, lambda items: [black for _ in items])
     screen = screen_of(black, "image")
     originals.add(Arrival("a", "image", screen, frozenset({"digest"})))
     verdict = originals.find_original(Arrival("b", "image", screen, frozenset({"digest"})))

@@ -20,11 +20,11 @@ from coldstart.media.image import Pixels
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import ProbeMedia
 from coldstart.media.video_loaders import LoadScreenFrames, change, outline
-from coldstart.understand.ocr import Rules, TextBox, join_words, similarity
+from coldstart.understand.ocr import TextBox, TextRules, join_words, similarity
 from coldstart.understand.ocr_lines import Frame, ScreenLine, picture_lines, track
 
 STEP_S = 0.5
-RULES = Rules()
+RULES = TextRules()
 ASPECT = 0.5
 LOAD = LoadScreenFrames(Limits(), side=256, fps=2.0, max_frames=240, still=24.0, pictures=2)
 

@@ -180,9 +180,9 @@ def test_the_words_of_the_media_are_judged_with_their_second(shop: Shop) -> None
         "screen_text": "CALL NOW\nuntraceable",
         "language": "en",
     }
-    judged, cost = stage.preparer()({"title": None, "tags": ["untraceable"], "evidence": evidence})
+    scored, cost = stage.preparer()({"title": None, "tags": ["untraceable"], "evidence": evidence})
     assert cost == 1.0
-    (row,) = stage.compute([judged])
+    (row,) = stage.compute([scored])
     assert isinstance(row, dict)
     assert [(found["source"], found["quote"], found["at_s"]) for found in row["findings"]] == [
         ("tags", "untraceable", None),
@@ -273,8 +273,8 @@ def test_a_picture_closes_an_item_once_a_threshold_is_set(shop: Shop) -> None:
 def test_an_item_without_a_vector_is_judged_by_its_words_alone(shop: Shop) -> None:
     shop.stages("ingest", "image", "safety", space="image")
     stage = the_stage(shop)
-    judged, _ = stage.preparer()({"title": "Glock for sale", "tags": None, "evidence": None, "space": None})
-    (row,) = stage.compute([judged])
+    scored, _ = stage.preparer()({"title": "Glock for sale", "tags": None, "evidence": None, "space": None})
+    (row,) = stage.compute([scored])
     assert isinstance(row, dict)
     assert [found["rule"] for found in row["findings"]] == ["guns"]
     assert dict(stage.reads) == {"space": "image"}

@@ -186,9 +186,7 @@ def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_hub_has() -> None:
-    with pytest.raises(
-        ColdstartError, match=r"^cannot load speech model 'huge': .*; name the folder of a CTranslate2"
-    ):
+    with pytest.raises(ColdstartError, match=r"^cannot load speech model 'huge': .*; name the folder of a CTranslate2"):
         whisper("huge").identity()
 
 

@@ -28,7 +28,7 @@ from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
 from coldstart.understand.fingerprint import Fingerprints
-from coldstart.understand.near_duplicates import CANDIDATE_RULES, Arrival, Copy, Originals, Rules, Sequence
+from coldstart.understand.near_duplicates import CANDIDATE_RULES, Arrival, Copy, DuplicateRules, Originals, Sequence
 
 _COMMIT_ROWS = 500
 _MATCHES = pa.list_(pa.struct([(name, pa.float64()) for name in ("start_s", "end_s", "other_start_s", "other_end_s")]))
@@ -104,7 +104,7 @@ class DuplicatesStage:
         self._source = source
         self._pipeline = pipeline
         matching = settings.model_dump(include={"min_share", "max_bits", "picture_bits", "max_colour"})
-        self._rules = Rules(**matching)
+        self._rules = DuplicateRules(**matching)
         self._key = stage_key(self.kind, self.version, matching)
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:

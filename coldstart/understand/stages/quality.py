@@ -23,7 +23,7 @@ from pydantic import Field
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits
-from coldstart.media.loaders import FRAMES, HEARD_S, LONGEST, LoadGlimpse, QualitySample
+from coldstart.media.loaders import FRAMES, HEARD_S, LONGEST, LoadQualitySample, QualitySample
 from coldstart.store import Store
 
 _MEASURES = (
@@ -88,7 +88,7 @@ class QualityStage(MapStageDefaults):
         return {"pictures": self.settings.pictures, **looked, **versions}
 
     def preparer(self) -> Prepare:
-        return LoadGlimpse(self._limits, self.settings.pictures)
+        return LoadQualitySample(self._limits, self.settings.pictures)
 
     def compute(self, batch: Sequence[QualitySample]) -> list[Row | Reject]:
         return [

@@ -18,7 +18,7 @@ from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits
 from coldstart.media.video_loaders import SPARSE_S, LoadScreenFrames, ScreenFrames
 from coldstart.store import Store
-from coldstart.understand.ocr import Rules, TextBox
+from coldstart.understand.ocr import TextBox, TextRules
 from coldstart.understand.ocr_lines import Frame, ScreenLine, picture_lines, track
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class ScreenStage(MapStageDefaults):
         self._device = pipeline.engine.device
         self._limits = Limits(**pipeline.media.limits())
         self.deadline_s = self._limits.deadline_along(settings.max_frames * SPARSE_S)
-        self._rules = Rules(
+        self._rules = TextRules(
             settings.min_height, settings.min_letters, settings.min_confidence, settings.single_confidence
         )
 
