@@ -1,4 +1,4 @@
-"""Words that compare equal, phrases, numbers with units, languages, orders: what the checks read texts by."""
+"""Test words that compare equal, phrases, numbers with units, languages and injected instructions."""
 
 from __future__ import annotations
 

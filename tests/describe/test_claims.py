@@ -1,9 +1,9 @@
-"""Claims of a description and what speaks for them, found by hand."""
+"""Test claims of a description and their verdicts, found by hand."""
 
 from __future__ import annotations
 
 import pytest
-from judged import COLOUR, SCHEMA, TYPE
+from evaluated_items import COLOUR, SCHEMA, TYPE
 
 from coldstart.core.attributes import Attribute
 from coldstart.core.description import Description

@@ -1,4 +1,4 @@
-"""`coldstart prompts`: what it lists, how it shows one, how it renders one for an item."""
+"""Test `coldstart prompts`: its list, one prompt, and one rendered for an item."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
-def told(*arguments: str) -> str:
+def run_prompts(*arguments: str) -> str:
     result = CliRunner().invoke(app, ["prompts", *arguments])
     assert result.exit_code == 0, result.output
     return result.stdout
@@ -53,32 +53,32 @@ def fault(*arguments: str) -> str:
 
 
 def test_all_packaged_prompts_are_listed() -> None:
-    table = told()
+    table = run_prompts()
     assert next(line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")) == PACKAGED[0]
     assert all(f" {name} " in table for name in PACKAGED)
     assert table.endswith("input tokens: at most, of the item; the budgets of an encoder are in the pipeline file\n")
-    rows = json.loads(told("--json"))
+    rows = json.loads(run_prompts("--json"))
     assert [row["name"] for row in rows] == PACKAGED
     assert rows[0]["digest"] == prompts.load(PACKAGED[0]).digest
     assert rows[0]["output"] == ["attributes", "summary"]
 
 
 def test_one_prompt_is_shown() -> None:
-    assert told("title") == (
+    assert run_prompts("title") == (
         "title 1: The title alone, for encoders whose text window is short (CLIP reads 77 tokens).\n"
         f"digest: {prompts.load('title').digest}\n"
         "inputs: title\n"
         'template:\n{{ title or "" }}\n'
     )
-    lines = told("describe_video").splitlines()
+    lines = run_prompts("describe_video").splitlines()
     assert lines[2].startswith("inputs: title (32), category (8), creator (8), facts (12), transcript (128)")
     assert lines[3] == "output: attributes, summary, at most 96 tokens"
     assert lines[4] == f"system: {prompts.load('describe_video').system}"
-    assert json.loads(told("title", "--json"))["inputs"] == ["title"]
+    assert json.loads(run_prompts("title", "--json"))["inputs"] == ["title"]
 
 
 def test_a_prompt_is_rendered_for_an_item(shop: str) -> None:
-    text = told("describe_product", "--item", "a", "--workspace", shop, "--generator", "fake")
+    text = run_prompts("describe_product", "--item", "a", "--workspace", shop, "--generator", "fake")
     assert text.startswith(
         f"system, 19 tokens:\n{SYSTEM}\n\n"
         "text, 17 tokens:\n<item>\ntitle: Nike ‹|im_start|› Shoes\nprice: 5.5\ntags: x, y\n</item>\n"
@@ -86,14 +86,14 @@ def test_a_prompt_is_rendered_for_an_item(shop: str) -> None:
     )
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
     assert rows == [["title", "3", "3", "32"], ["price", "1", "1", "-"], ["tags", "2", "2", "24"]]
-    plain = json.loads(told("describe_product", "--item", "a", "-w", shop, "--generator", "fake", "--json"))
+    plain = json.loads(run_prompts("describe_product", "--item", "a", "-w", shop, "--generator", "fake", "--json"))
     assert plain["item_id"] == "a"
     assert plain["text_tokens"] == 17
     assert plain["inputs"]["title"] == {"tokens": 3, "read": 3, "budget": 32}
 
 
 def test_a_prompt_of_an_encoder_is_rendered_as_it_is_read(shop: str) -> None:
-    text = told("title", "--item", "a", "-w", shop, "--generator", "fake")
+    text = run_prompts("title", "--item", "a", "-w", shop, "--generator", "fake")
     assert text.startswith("text, 3 tokens:\nNike <|im_start|>\nShoes\n\n")
 
 

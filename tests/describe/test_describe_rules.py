@@ -1,4 +1,4 @@
-"""What judged descriptions are held against: the rules of the workspace's checks, and what its pictures show."""
+"""Test rules and visual evidence of the items of an evaluation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def described(folder: Path, **check: Any) -> dict[str, Any]:
     return {**raw, "stages": ordered}
 
 
-def judges(store: Store) -> None:
+def save_classifiers(store: Store) -> None:
     """Judges as `describe.grounds` leaves them, which take every picture for a red one."""
     weights, offsets = np.zeros((2, 32), np.float32), np.array([2.0, 0.0], np.float32)
     judge = Classifier("image", "probe", weights, offsets, 0.6, HeldOutScores(100, 0.9, 0.9, (0.8, 1.0), 0.5))
@@ -54,7 +54,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "shop.workspace"
     coldstart.open(path, create=True).run(described(folder, policy=None, max_copy=0.5), only=["ingest", "image"])
     fitted(Store(path))
-    judges(Store(path))
+    save_classifiers(Store(path))
     return path
 
 
@@ -65,7 +65,7 @@ def test_rules_are_those_of_the_checks_and_names_those_of_the_catalogue(uri: Pat
     )
 
 
-def test_pictures_are_asked_and_what_the_judges_learnt_from_is_counted(uri: Path) -> None:
+def test_picture_values_are_found_and_items_of_their_fit_are_counted(uri: Path) -> None:
     found = load_item_evidence(Store(uri), coldstart.open(uri).pipeline(), ITEMS)
     assert found.fitted == 1
     assert list(found.seen) == ITEMS
@@ -80,7 +80,7 @@ def test_a_pipeline_without_checks_has_words_alone(tmp_path: Path) -> None:
     assert load_item_evidence(Store(path), workspace.pipeline(), ITEMS) == ItemEvidence(Rules(min_seen=0.0))
 
 
-def test_the_report_says_where_the_judges_have_seen_the_items(uri: Path) -> None:
+def test_the_report_warns_of_items_that_visual_evidence_was_fitted_on(uri: Path) -> None:
     looked = coldstart.open(uri).evaluate_describe(writers=["base"], given=["category", "picture"])
     assert looked.caveat == (
         "visual evidence was fitted on the records of 1 of these items, so that the checks look better "

@@ -1,4 +1,4 @@
-"""The stages that describe, over a small shop: written, checked, embedded, served, and what makes that stale."""
+"""Test the stages that describe over a small shop: write, check, embed, serve, and what makes rows stale."""
 
 from __future__ import annotations
 
@@ -99,13 +99,13 @@ def test_a_second_run_does_nothing(shop: Shop) -> None:
     assert done(shop.run()) == {"describe.write": 0, "describe.check": 0, "described": 0, "index": 0}
 
 
-def test_another_policy_checks_anew_and_writes_nothing(shop: Shop) -> None:
+def test_another_policy_checks_again_and_generates_nothing(shop: Shop) -> None:
     shop.run()
     shop.stages["describe"]["check"] = {"max_unsupported": 0.4}
     assert done(shop.run()) == {"describe.write": 0, "describe.check": 12, "described": 12, "index": 12}
 
 
-def test_a_changed_title_is_written_of_anew_alone(shop: Shop) -> None:
+def test_only_the_item_of_a_changed_title_is_described_again(shop: Shop) -> None:
     shop.run()
     shop.entries[3]["title"] = "Green Hat of felt"
     assert done(shop.run()) == {"describe.write": 1, "describe.check": 1, "described": 1, "index": 1}

@@ -1,4 +1,4 @@
-"""The page of judged descriptions: what stands where, what is marked, and that no text becomes markup."""
+"""Test the page of evaluated descriptions: its parts, its marks, and that no text becomes markup."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evaluated_items import SCHEMA, evaluated_item
 from hostile_page import HOSTILE, STEERING, Page
-from judged import SCHEMA, judged
 from numpy.typing import NDArray
 
 from coldstart.core.attributes import Attribute
@@ -40,7 +40,7 @@ def known(split: str = "test", writers: int = 2, text: str | None = None) -> dic
         found = []
         for place in range(COUNT):
             said = {"colour": "Red" if right else "Blue", "type": "Backpack"}
-            one = judged(
+            one = evaluated_item(
                 f"item-{place}",
                 said,
                 truth=TRUE,
@@ -131,12 +131,12 @@ def test_one_writer_has_nothing_to_be_compared_with() -> None:
     assert "base → adapter" not in said
 
 
-def test_a_split_that_was_seen_is_warned_of() -> None:
+def test_a_training_split_has_a_warning() -> None:
     said = text_of(descriptions_html(known("train")))
     assert "Not an honest measure of new items: not held out: the fit was trained on these items." in said
 
 
-def test_what_makes_figures_look_better_is_said_above_them() -> None:
+def test_the_caveat_stands_above_the_figures() -> None:
     report = known()
     assert "Take it with care" not in text_of(descriptions_html(report))
     report["caveat"] = "the judges have seen 3 of them"

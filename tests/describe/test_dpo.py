@@ -1,4 +1,4 @@
-"""Preferences: which texts make a pair, and an adapter that learns to prefer without writing more."""
+"""Test preference pairs, and an adapter that is trained on them without writing longer texts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_writers import COLOURS, lessons, tiny_llama
+from tiny_writers import COLOURS, sft_examples, tiny_llama
 
 from coldstart.describe.finetune import lora
 from coldstart.describe.finetune.dpo import Pair, choose_pair, train_dpo
@@ -50,22 +50,26 @@ def test_as_many_scores_as_texts() -> None:
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, lora.LoraResult]:
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, lora.LoraResult]:
     """A model that names colours, from a first tuning."""
     base = f"hf:{tiny_llama(tmp_path_factory.mktemp('base'))}"
     settings = LoraSettings(lr=1e-2, epochs=2, batch_tokens=512, pack_tokens=256)
     folder = tmp_path_factory.mktemp("sft")
-    return base, lora.train_lora(lessons(24), [], base, settings, device=CPU, dtype="float32", folder=folder)
+    return base, lora.train_lora(sft_examples(24), [], base, settings, device=CPU, dtype="float32", folder=folder)
 
 
 def pairs() -> list[Pair]:
     """The right colour against another one."""
     made = []
-    for place, lesson in enumerate(lessons(16)):
+    for place, example in enumerate(sft_examples(16)):
         right, wrong = COLOURS[place % 4], COLOURS[(place + 1) % 4]
         made.append(
             Pair(
-                lesson.item_id, lesson.system, lesson.prompt, lesson.completion, lesson.completion.replace(right, wrong)
+                example.item_id,
+                example.system,
+                example.prompt,
+                example.completion,
+                example.completion.replace(right, wrong),
             )
         )
     return made
@@ -74,8 +78,8 @@ def pairs() -> list[Pair]:
 FAST = DpoSettings(lr=5e-3, epochs=3, batch_size=8, micro_batch=4, max_growth=100.0)
 
 
-def test_what_is_preferred_becomes_likelier(learnt: tuple[str, lora.LoraResult], tmp_path: Path) -> None:
-    base, sft = learnt
+def test_preferred_texts_become_likelier(fitted: tuple[str, lora.LoraResult], tmp_path: Path) -> None:
+    base, sft = fitted
     before = sft.files()
     result = train_dpo(pairs(), base, sft.adapter, FAST, device=CPU, dtype="float32", folder=tmp_path)
     assert (result.pairs, result.steps, result.stopped) == (16, 6, False)
@@ -89,11 +93,11 @@ def test_what_is_preferred_becomes_likelier(learnt: tuple[str, lora.LoraResult],
 
 
 def test_texts_that_grow_stop_it(
-    learnt: tuple[str, lora.LoraResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fitted: tuple[str, lora.LoraResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from coldstart.describe.finetune._trl import AnswerLengths
 
-    base, sft = learnt
+    base, sft = fitted
     sizes = iter([20.0, 22.0, 24.0, 20.0])
     monkeypatch.setattr(AnswerLengths, "_measure", lambda self, model: next(sizes))
     settings = DpoSettings(lr=5e-3, epochs=4, batch_size=4, micro_batch=4)

@@ -1,11 +1,11 @@
-"""Descriptions measured: every figure counted by hand on a few items."""
+"""Test measures of descriptions: every figure counted by hand on a few items."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from judged import judged
+from evaluated_items import evaluated_item
 
 from coldstart.core.description import Description
 from coldstart.core.stage import Reject
@@ -24,10 +24,10 @@ def values(found: Any) -> Any:
 
 
 FOUR = [
-    judged("a", {"colour": "Red", "type": "Backpack"}, truth=TRUE, title="Red backpack", group=0),
-    judged("b", {"colour": "crimson", "type": "Casual Shoes"}, truth=TRUE, kept={"colour": "Red"}, group=1),
-    judged("c", {"colour": "Blue"}, truth={"type": "Backpack"}, kept={}, group=2),
-    judged("d", raw="{", truth=TRUE, reject=Reject("no_json", "cut off", "filtered"), group=3),
+    evaluated_item("a", {"colour": "Red", "type": "Backpack"}, truth=TRUE, title="Red backpack", group=0),
+    evaluated_item("b", {"colour": "crimson", "type": "Casual Shoes"}, truth=TRUE, kept={"colour": "Red"}, group=1),
+    evaluated_item("c", {"colour": "Blue"}, truth={"type": "Backpack"}, kept={}, group=2),
+    evaluated_item("d", raw="{", truth=TRUE, reject=Reject("no_json", "cut off", "filtered"), group=3),
 ]
 
 
@@ -71,8 +71,8 @@ def test_what_became_of_the_texts() -> None:
 
 def test_measures_of_the_text() -> None:
     shown = "A small red backpack for every day"
-    one = judged("a", {"colour": "Red"}, title=shown, summary="Small red backpack for every purpose.")
-    two = judged("b", {"colour": "Red"}, summary="Red.", group=1)
+    one = evaluated_item("a", {"colour": "Red"}, title=shown, summary="Small red backpack for every purpose.")
+    two = evaluated_item("b", {"colour": "Red"}, summary="Red.", group=1)
     found = measure_writer([one, two])["written"]
     assert values(found["length"]) == (3.5, 2)
     assert values(found["copied"]) == (round(5 / 7, 4), 7)
@@ -83,13 +83,15 @@ def test_measures_of_the_text() -> None:
 def test_intervals_hold_the_value_and_draw_groups_whole() -> None:
     found = measure_writer(FOUR)["written"]["attributes"]["all"]["accuracy"]
     assert found["low"] < found["value"] <= found["high"]
-    together = measure_writer([judged(name, {"colour": "Red"}, truth=TRUE) for name in "ab"])
+    together = measure_writer([evaluated_item(name, {"colour": "Red"}, truth=TRUE) for name in "ab"])
     recall = together["written"]["attributes"]["all"]["recall"]
     assert (recall["low"], recall["value"], recall["high"]) == (0.5, 0.5, 0.5)
 
 
 def test_of_nothing_written_there_are_no_shares() -> None:
-    found = measure_writer([judged("a", raw=None, truth=TRUE, reject=Reject("too_long", "9 of 8 tokens", "failed"))])
+    found = measure_writer(
+        [evaluated_item("a", raw=None, truth=TRUE, reject=Reject("too_long", "9 of 8 tokens", "failed"))]
+    )
     assert found["written"]["made_up"] is None
     assert found["written"]["attributes"]["all"]["precision"] is None
     assert values(found["written"]["attributes"]["all"]["recall"]) == (0.0, 2)
@@ -98,8 +100,8 @@ def test_of_nothing_written_there_are_no_shares() -> None:
 
 
 def test_two_writers_are_compared_on_the_same_items() -> None:
-    before = [judged(str(place), {"colour": "Blue"}, truth=TRUE, group=place) for place in range(8)]
-    after = [judged(str(place), {"colour": "Red"}, truth=TRUE, group=place) for place in range(8)]
+    before = [evaluated_item(str(place), {"colour": "Blue"}, truth=TRUE, group=place) for place in range(8)]
+    after = [evaluated_item(str(place), {"colour": "Red"}, truth=TRUE, group=place) for place in range(8)]
     found = compare_writers(before, after)
     assert values(found["written"]["attributes"]["colour"])["accuracy"] == (1.0, 8)
     assert values(found["written"]["attributes"]["all"])["recall"] == (0.5, 16)

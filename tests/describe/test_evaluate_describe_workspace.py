@@ -1,4 +1,4 @@
-"""Writers judged over a workspace: what is hidden, who is judged, and the command with its page."""
+"""Test the evaluation of writers over a workspace: hidden fields, writers, the command and its page."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "shop.workspace"
 
 
-def judged(uri: Path, **options: Any) -> dict[str, Any]:
+def evaluated(uri: Path, **options: Any) -> dict[str, Any]:
     return coldstart.open(uri).evaluate_describe(writers=["base", "fake"], **options).to_dict()
 
 
@@ -98,7 +98,7 @@ def message(uri: Path, **options: Any) -> str:
 
 
 def test_what_the_title_says_is_found_and_the_rest_is_the_truth(uri: Path) -> None:
-    found = judged(uri)
+    found = evaluated(uri)
     assert (found["split"], found["held_out"], found["given"]) == ("test", True, ["title"])
     assert found["note"] == "held out: no fit has seen these items, nor others of their groups"
     assert found["counts"] == {"items": 6, "groups": 6, "attributes": 12, "distractors": 0}
@@ -114,7 +114,7 @@ def test_what_the_title_says_is_found_and_the_rest_is_the_truth(uri: Path) -> No
 
 
 def test_the_hidden_description_asks_where_the_title_is_shown(uri: Path) -> None:
-    found = judged(uri)
+    found = evaluated(uri)
     assert found["query"] == "description"
     gain = found["gain"]["text_to_item"]
     assert (gain["queries"], gain["gallery"]) == (6, 6)
@@ -124,7 +124,7 @@ def test_the_hidden_description_asks_where_the_title_is_shown(uri: Path) -> None
 
 
 def test_the_title_asks_where_it_is_hidden_and_what_is_shown_is_no_truth(uri: Path) -> None:
-    found = judged(uri, given=["category", "creator"])
+    found = evaluated(uri, given=["category", "creator"])
     assert found["query"] == "title"
     assert found["counts"]["attributes"] == 6  # the type stands in the category, which is shown
     example = found["examples"][0]
@@ -138,21 +138,21 @@ def test_the_title_asks_where_it_is_hidden_and_what_is_shown_is_no_truth(uri: Pa
 
 
 def test_all_items_may_stand_in_the_index(uri: Path) -> None:
-    found = judged(uri, gallery="all", limit=4)
+    found = evaluated(uri, gallery="all", limit=4)
     assert found["counts"] == {"items": 4, "groups": 4, "attributes": 8, "distractors": 8}
     gain = found["gain"]["text_to_item"]
     assert (gain["queries"], gain["gallery"]) == (4, 12)
     assert gain["contenders"]["truth"]["indexed"] == 12
 
 
-def test_a_split_that_was_seen_says_so(uri: Path) -> None:
-    found = judged(uri, split="valid")
+def test_a_training_split_is_marked(uri: Path) -> None:
+    found = evaluated(uri, split="valid")
     assert (found["held_out"], found["counts"]["items"]) == (False, 3)
     assert found["note"] == "not held out: the fit was stopped by these items"
 
 
 def test_two_runs_agree(uri: Path) -> None:
-    assert judged(uri) == judged(uri)
+    assert evaluated(uri) == evaluated(uri)
 
 
 def test_faults_name_the_value_and_the_next_step(uri: Path, tmp_path: Path) -> None:
@@ -182,7 +182,9 @@ def test_the_command_prints_the_measures_and_writes_the_page(uri: Path, tmp_path
     assert (
         "test: 5 items, given title; held out: no fit has seen these items, nor others of their groups" in done.output
     )
-    assert "base: 100% kept as written, 0% some claims cut, 0% replaced by a text of the item, 0% rejected" in done.output
+    assert (
+        "base: 100% kept as written, 0% some claims cut, 0% replaced by a text of the item, 0% rejected" in done.output
+    )
     assert "Text → item: 5 queries among 5 items, queried by the hidden description" in done.output
     assert f"page: {page}" in done.output
     assert "<title>Evaluation of descriptions</title>" in page.read_text("utf-8")

@@ -1,4 +1,4 @@
-"""An adapter in the weights: the folder loads as any model, and says what base and adapter say."""
+"""Test the merge of an adapter: the folder loads as any model and writes the same texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from tiny_writers import byte_tokenizer, lessons, tiny_llama
+from tiny_writers import byte_tokenizer, sft_examples, tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from coldstart import generators
@@ -50,7 +50,7 @@ def test_the_merged_model_loads_as_any_and_says_the_same(base: str, adapted: Pat
         tuned = PeftModel.from_pretrained(load_base(base, CPU, torch.float32).model, str(adapted / "adapter"))
     assert merged.dtype == torch.float32
     tokenizer = AutoTokenizer.from_pretrained(out, local_files_only=True)
-    for lesson in lessons(4):
+    for lesson in sft_examples(4):
         ids = torch.tensor([_chat_template.prompt_ids(tokenizer, lesson.system, lesson.prompt)])
         assert ids[0].tolist() == _chat_template.prompt_ids(byte_tokenizer(), lesson.system, lesson.prompt)
         with torch.no_grad():
@@ -123,7 +123,7 @@ def test_texts_are_taken_one_at_a_time_and_together() -> None:
 def test_the_starter_model_agrees_with_itself_merged(tmp_path: Path) -> None:
     folder = adapter("starter", tmp_path / "adapted")
     out = merge_adapter("starter", folder, tmp_path / "merged")
-    requests = [Request(lesson.prompt, lesson.system) for lesson in lessons(4)]
+    requests = [Request(lesson.prompt, lesson.system) for lesson in sft_examples(4)]
     tuned = generators.load("starter", device="cpu", dtype="float32", adapter=folder, merge=False)
     exported = generators.load(f"hf:{out}", device="cpu", dtype="float32")
     assert verify_merge(greedy_texts(tuned, exported, requests, 12)).prompts == 4

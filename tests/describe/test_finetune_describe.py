@@ -1,4 +1,4 @@
-"""The fit that teaches a writer, with a real but tiny model: artifact, split, what follows it, and what is refused."""
+"""Test the fit of a writer with a tiny real model: artifact, split, stages that follow it, and refusals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from coldstart.store.fits import read_fit_items, read_writer_config
 TRAINING = {"epochs": 1, "batch_tokens": 512, "pack_tokens": 256, "looks": 1, "lr": 1e-3, "r": 4}
 
 
-class School(Shop):
+class FitShop(Shop):
     """A shop whose writer is tuned."""
 
     def __init__(self, folder: Path, model: Path, count: int = 40) -> None:
@@ -58,22 +58,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def taught(model: Path, tmp_path_factory: pytest.TempPathFactory) -> School:
+def fitted_shop(model: Path, tmp_path_factory: pytest.TempPathFactory) -> FitShop:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    school = School(tmp_path_factory.mktemp("school"), model)
-    school.run()
+    shop = FitShop(tmp_path_factory.mktemp("shop"), model)
+    shop.run()
     torch.set_num_threads(threads)
-    return school
+    return shop
 
 
 @pytest.fixture
-def school(model: Path, tmp_path: Path) -> School:
-    return School(tmp_path, model)
+def shop(model: Path, tmp_path: Path) -> FitShop:
+    return FitShop(tmp_path, model)
 
 
-def test_the_artifact_says_what_it_was_made_of(taught: School) -> None:
-    made = taught.store.artifacts.newest("finetune.describe")
+def test_the_artifact_says_what_it_was_made_of(fitted_shop: FitShop) -> None:
+    made = fitted_shop.store.artifacts.newest("finetune.describe")
     assert made is not None
     names = {path.relative_to(made.folder).as_posix() for path in made.folder.rglob("*") if path.is_file()}
     assert names == {
@@ -81,7 +81,7 @@ def test_the_artifact_says_what_it_was_made_of(taught: School) -> None:
         *("MODEL_CARD.md", "card.json", "items.parquet"),
     }
     card = json.loads((made.folder / "card.json").read_text("utf-8"))
-    assert card["generator"] == taught.fit["generator"]
+    assert card["generator"] == fitted_shop.fit["generator"]
     assert card["given"] == ["creator", "title"]
     assert card["items"] == {
         side: len([1 for _, own in read_fit_items(made).values() if own == side]) for side in card["items"]
@@ -94,102 +94,104 @@ def test_the_artifact_says_what_it_was_made_of(taught: School) -> None:
     assert "## Before and after" in told and card["samples"][0]["truth"] in told
 
 
-def test_what_writes_asks_as_the_fit_asked(taught: School) -> None:
-    made = taught.store.artifacts.newest("finetune.describe")
+def test_describe_write_uses_the_prompts_of_the_fit(fitted_shop: FitShop) -> None:
+    made = fitted_shop.store.artifacts.newest("finetune.describe")
     assert made is not None
-    writing = read_writer_config(made.folder, taught.pipeline().attributes)
-    assert writing.given == ("creator", "title") and writing.prompt == taught.fit["prompt"]
-    rows = taught.rows("describe.write")
+    writing = read_writer_config(made.folder, fitted_shop.pipeline().attributes)
+    assert writing.given == ("creator", "title") and writing.prompt == fitted_shop.fit["prompt"]
+    rows = fitted_shop.rows("describe.write")
     assert len(rows) == 40
     assert {row["prompt"] for row in rows.values()} == {"tiny 1"}
     own = generators.load(writing.generator, adapter=made.folder).passport()
     assert {row["adapter"] for row in rows.values()} == {own.adapter} != {None}
 
 
-def test_rows_that_came_since_are_pending_until_a_fit_is_asked_for(taught: School) -> None:
-    before = taught.store.artifacts.newest("finetune.describe")
-    taught.entries.append({**taught.entries[0], "item_id": "new", "title": "Red Shoe of the year", "creator": "new"})
-    reports = taught.run()
+def test_new_rows_are_pending_until_a_refit(fitted_shop: FitShop) -> None:
+    before = fitted_shop.store.artifacts.newest("finetune.describe")
+    fitted_shop.entries.append(
+        {**fitted_shop.entries[0], "item_id": "new", "title": "Red Shoe of the year", "creator": "new"}
+    )
+    reports = fitted_shop.run()
     fit = reports["finetune.describe"]
     assert fit.ran.done == 0 and fit.balance.pending == 1
     assert fit.notes[0].endswith("; 1 items came and 0 changed since: `coldstart finetune describe`")
     assert reports["describe.write"].ran.done == 1
-    after = taught.run(only=["finetune.describe"], refit=True)["finetune.describe"]
-    made = taught.store.artifacts.newest("finetune.describe")
+    after = fitted_shop.run(only=["finetune.describe"], refit=True)["finetune.describe"]
+    made = fitted_shop.store.artifacts.newest("finetune.describe")
     assert after.balance.pending == 0 and made is not None and before is not None and made.key != before.key
-    assert taught.run()["describe.write"].ran.done == 41  # all is written anew by the new adapter
+    assert fitted_shop.run()["describe.write"].ran.done == 41  # all is written anew by the new adapter
 
 
-def test_base_and_tuned_are_compared_and_nothing_is_kept(taught: School) -> None:
-    before = taught.store.tables()
-    compared = coldstart.open(taught.folder / "ws").compare_descriptions(taught.raw(), limit=2)
+def test_base_and_fit_are_compared_and_nothing_is_stored(fitted_shop: FitShop) -> None:
+    before = fitted_shop.store.tables()
+    compared = coldstart.open(fitted_shop.folder / "ws").compare_descriptions(fitted_shop.raw(), limit=2)
     assert [one["item_id"] for one in compared] == ["p00", "p01"]
-    assert list(compared[0]["written"]) == [taught.fit["generator"], "finetune:describe"]
+    assert list(compared[0]["written"]) == [fitted_shop.fit["generator"], "finetune:describe"]
     assert set(compared[0]["written"]["finetune:describe"]) == {"text", "kept", "cut"}
-    assert taught.store.tables() == before
+    assert fitted_shop.store.tables() == before
 
 
-def test_the_merged_model_is_kept_where_it_writes_the_same(taught: School, tmp_path: Path) -> None:
-    report = coldstart.open(taught.folder / "ws").export_adapter(tmp_path / "out", taught.raw(), prompts=3)
+def test_the_merged_model_is_exported_where_it_writes_the_same(fitted_shop: FitShop, tmp_path: Path) -> None:
+    report = coldstart.open(fitted_shop.folder / "ws").export_adapter(tmp_path / "out", fitted_shop.raw(), prompts=3)
     assert report["prompts"] == 3
     assert report["agreement"] == "3 prompts, the same texts by adapter, adapter in a batch, merged model"
     assert {"config.json", "model.safetensors", "MODEL_CARD.md"} <= {path.name for path in (tmp_path / "out").iterdir()}
     generators.load(f"hf:{tmp_path / 'out'}")
     with pytest.raises(ColdstartError, match=r"out exists: name a new folder for the merged model$"):
-        coldstart.open(taught.folder / "ws").export_adapter(tmp_path / "out", taught.raw())
+        coldstart.open(fitted_shop.folder / "ws").export_adapter(tmp_path / "out", fitted_shop.raw())
 
 
-def test_preferences_go_on_from_the_last_fit(taught: School) -> None:
-    taught.fit["method"] = "dpo"
-    taught.fit["preference"] = {"samples": 3, "items": 12, "margin": 0.0, "temperature": 1.5}
+def test_preferences_go_on_from_the_last_fit(fitted_shop: FitShop) -> None:
+    fitted_shop.fit["method"] = "dpo"
+    fitted_shop.fit["preference"] = {"samples": 3, "items": 12, "margin": 0.0, "temperature": 1.5}
     try:
-        fit = taught.run(only=["finetune.describe"])["finetune.describe"]
+        fit = fitted_shop.run(only=["finetune.describe"])["finetune.describe"]
     finally:
-        del taught.fit["method"], taught.fit["preference"]
-    made = taught.store.artifacts.newest("finetune.describe")
+        del fitted_shop.fit["method"], fitted_shop.fit["preference"]
+    made = fitted_shop.store.artifacts.newest("finetune.describe")
     assert fit.ran.done and made is not None
     card = json.loads((made.folder / "card.json").read_text("utf-8"))
     assert card["method"] == "dpo" and card["pairs"] > 0 and card["history"]
 
 
-def test_nothing_is_written_before_the_fit(school: School) -> None:
+def test_nothing_is_written_before_the_fit(shop: FitShop) -> None:
     with pytest.raises(ColdstartError) as caught:
-        school.run(only=["ingest", "describe.write"])
+        shop.run(only=["ingest", "describe.write"])
     assert str(caught.value) == (
         "stage 'describe.write' waits for stage 'finetune.describe', which has fitted nothing: run "
         "`coldstart finetune describe`"
     )
-    states = coldstart.open(school.folder / "ws").status(school.pipeline())
+    states = coldstart.open(shop.folder / "ws").status(shop.pipeline())
     assert {one.stage: one.balance.pending for one in states}["describe.write"] == 40
 
 
-def test_too_few_items_teach_nothing(school: School) -> None:
-    school.fit["min_items"] = 41
+def test_too_few_items_teach_nothing(shop: FitShop) -> None:
+    shop.fit["min_items"] = 41
     with pytest.raises(ColdstartError) as caught:
-        school.run()
+        shop.run()
     assert str(caught.value) == (
         "finetune.describe: 40 items can be used for a fit (with attributes in their record, or a description), and "
-        f"a fit needs 41 (min_items): until there are more, describe with generator: hf:{school.fit['generator'][3:]}"
+        f"a fit needs 41 (min_items): until there are more, describe with generator: hf:{shop.fit['generator'][3:]}"
     )
 
 
-def test_preferences_need_a_fit_to_go_on_from(school: School) -> None:
-    school.fit["method"] = "dpo"
+def test_preferences_need_a_fit_to_go_on_from(shop: FitShop) -> None:
+    shop.fit["method"] = "dpo"
     with pytest.raises(ColdstartError) as caught:
-        school.run(only=["ingest", "finetune.describe"])
+        shop.run(only=["ingest", "finetune.describe"])
     assert str(caught.value) == (
         "finetune.describe.method=dpo continues a fit, and there is none: run `coldstart finetune describe` first"
     )
 
 
-def test_items_of_which_nothing_is_told_are_left_out_with_a_reason(school: School) -> None:
-    school.entries.append({"item_id": "untold", "title": "a thing", "image": school.entries[0]["image"]})
-    school.run(only=["ingest"])
-    pipeline = school.pipeline()
+def test_items_without_attributes_and_description_are_left_out_with_a_reason(shop: FitShop) -> None:
+    shop.entries.append({"item_id": "untold", "title": "a thing", "image": shop.entries[0]["image"]})
+    shop.run(only=["ingest"])
+    pipeline = shop.pipeline()
     from coldstart.engine.run import build
 
     stage: Any = build(next(spec for spec in pipeline.stages if spec.kind == "finetune.describe"), pipeline)
-    keys, verdicts = stage.expected(school.store)
+    keys, verdicts = stage.expected(shop.store)
     assert len(keys) == 40
     assert (verdicts["untold"].state, verdicts["untold"].reason) == ("filtered", "nothing_told")
 
@@ -207,25 +209,25 @@ def test_sellers_fall_apart_where_none_has_too_much() -> None:
     assert Settings(sellers="together").by_seller(["a"]) == (False, "sellers together in the split, as set")
 
 
-def test_few_lessons_make_small_steps() -> None:
+def test_few_examples_make_small_steps() -> None:
     from coldstart.describe.finetune.training import batch_tokens
 
     assert [batch_tokens(None, tokens) for tokens in (1_000, 32_000, 1_000_000)] == [256, 1_000, 4_096]
     assert batch_tokens(512, 1_000_000) == 512
 
 
-def test_the_command_adds_the_stage_before_what_writes(school: School, tmp_path: Path) -> None:
-    del school.stages["finetune"], school.stages["describe"]
-    school.run()
-    overrides = [f"finetune.describe.{key}={json.dumps(value)}" for key, value in school.fit.items()]
+def test_the_command_adds_the_stage_before_what_writes(shop: FitShop, tmp_path: Path) -> None:
+    del shop.stages["finetune"], shop.stages["describe"]
+    shop.run()
+    overrides = [f"finetune.describe.{key}={json.dumps(value)}" for key, value in shop.fit.items()]
     arguments = [word for one in overrides for word in ("--set", one)]
-    asked = ["finetune", "describe", "-w", str(school.folder / "ws"), "--json", *arguments]
+    asked = ["finetune", "describe", "-w", str(shop.folder / "ws"), "--json", *arguments]
     result = CliRunner().invoke(app, asked, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     (report,) = json.loads(result.stdout)["stages"]
     assert report["stage"] == "finetune.describe" and report["balance"]["fresh"] == 40
     assert report["notes"][-1] == (
-        f"no stage writes with it yet: `coldstart describe --workspace {school.folder / 'ws'} --generator "
+        f"no stage writes with it yet: `coldstart describe --workspace {shop.folder / 'ws'} --generator "
         "finetune:describe`"
     )
 

@@ -1,8 +1,8 @@
-"""The texts that stand for an item in an index, and which of them are compared."""
+"""Test the texts of items in an index, and the pairs of contenders that are compared."""
 
 from __future__ import annotations
 
-from judged import SCHEMA, judged
+from evaluated_items import SCHEMA, evaluated_item
 
 from coldstart.core.description import Description
 from coldstart.describe.checks import Sources
@@ -12,7 +12,7 @@ TRUE = {"colour": "Red", "type": "Backpack"}
 
 
 def test_every_writer_stands_alone_and_with_what_is_given() -> None:
-    one = judged("a", {"colour": "Red", "type": "Backpack"}, title="Carrier 5", kept={"type": "Backpack"})
+    one = evaluated_item("a", {"colour": "Red", "type": "Backpack"}, title="Carrier 5", kept={"type": "Backpack"})
     found = index_texts({"base": [one]}, [Description("A fine red backpack.", TRUE)], 0.5)
     assert found == {
         "given": ["Carrier 5"],
@@ -28,7 +28,7 @@ def test_every_writer_stands_alone_and_with_what_is_given() -> None:
 
 
 def test_where_no_words_are_given_there_is_nothing_to_stand_with() -> None:
-    found = index_texts({"base": [judged("a", {"colour": "Red"})]}, [Description()], 0.5)
+    found = index_texts({"base": [evaluated_item("a", {"colour": "Red"})]}, [Description()], 0.5)
     assert list(found) == ["template", "base", "base unchecked", "truth"]
     assert contender_pairs(list(found), ["base"]) == [
         ("template", "base"),
@@ -38,7 +38,7 @@ def test_where_no_words_are_given_there_is_nothing_to_stand_with() -> None:
 
 
 def test_pairs_go_from_what_is_given_to_more() -> None:
-    names = [judged("a", {"colour": "Red"}, title="Carrier")]
+    names = [evaluated_item("a", {"colour": "Red"}, title="Carrier")]
     found = contender_pairs(
         list(index_texts({"base": names, "adapter": names}, [Description()], 0.5)), ["base", "adapter"]
     )
@@ -60,18 +60,18 @@ def test_pairs_go_from_what_is_given_to_more() -> None:
     ]
 
 
-def test_a_template_says_what_is_stated_named_or_seen() -> None:
+def test_a_template_has_values_of_record_text_or_picture() -> None:
     seen = {"colour": {"Blue": 0.3, "Red": 0.6}, "type": {"Backpack": 0.4}}
 
-    def said(sources: Sources) -> dict[str, str]:
+    def template_of(sources: Sources) -> dict[str, str]:
         return dict(template_description(SCHEMA, sources, 0.5).attributes)
 
-    assert said(Sources({}, {}, seen)) == {"colour": "Red"}
-    assert said(Sources({"title": "navy blue casual shoe"}, {}, seen)) == {
+    assert template_of(Sources({}, {}, seen)) == {"colour": "Red"}
+    assert template_of(Sources({"title": "navy blue casual shoe"}, {}, seen)) == {
         "colour": "Navy Blue",
         "type": "Casual Shoes",
     }
-    assert said(Sources({"title": "navy blue"}, {"colour": "crimson"}, seen)) == {"colour": "Red"}
+    assert template_of(Sources({"title": "navy blue"}, {"colour": "crimson"}, seen)) == {"colour": "Red"}
     assert template_description(SCHEMA, Sources({"title": "crimson"}, {}, {}), 0.5) == Description(
         "Red.", {"colour": "Red"}
     )

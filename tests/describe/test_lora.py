@@ -1,4 +1,4 @@
-"""LoRA: packed rows keep examples apart, only completions are learnt, a killed training ends as one that was not."""
+"""Test LoRA: packed rows keep examples apart, the loss is on completions, a killed training ends as an unbroken one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_writers import byte_tokenizer, lessons, tiny_llama
+from tiny_writers import byte_tokenizer, sft_examples, tiny_llama
 from torch.nn.functional import cross_entropy
 
 from coldstart.describe.finetune import _speed, _trl, lora, sft
@@ -28,8 +28,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def train(base: str, folder: Path, settings: LoraSettings = FEW, **given: Any) -> lora.LoraResult:
     return lora.train_lora(
-        given.pop("examples", lessons(24)),
-        given.pop("valid", lessons(6, start=24)),
+        given.pop("examples", sft_examples(24)),
+        given.pop("valid", sft_examples(6, start=24)),
         base,
         settings,
         device=CPU,
@@ -44,14 +44,14 @@ def made(base: str, tmp_path_factory: pytest.TempPathFactory) -> lora.LoraResult
     return train(base, tmp_path_factory.mktemp("made"))
 
 
-def test_what_is_learnt_is_the_completion(base: str, made: lora.LoraResult) -> None:
+def test_the_loss_is_on_the_completion(base: str, made: lora.LoraResult) -> None:
     assert made.valid_before is not None and made.valid_loss is not None
     assert made.valid_loss < 0.6 * made.valid_before
     assert (made.stopped, made.left_out) == (False, 0)
     assert next(look["step"] for look in made.history if "valid_loss" in look) == 0
     assert made.history[-1]["step"] == made.steps
     assert made.tokens == 2 * sum(
-        len(sft.example_row(byte_tokenizer(), example)["input_ids"]) for example in lessons(24)
+        len(sft.example_row(byte_tokenizer(), example)["input_ids"]) for example in sft_examples(24)
     )
     assert sorted(made.files()) == ["adapter/adapter_config.json", "adapter/adapter_model.safetensors"]
 
@@ -59,8 +59,8 @@ def test_what_is_learnt_is_the_completion(base: str, made: lora.LoraResult) -> N
 def test_labels_are_of_the_completion_and_its_end() -> None:
     tokenizer = byte_tokenizer()
     row = sft.example_row(tokenizer, Example("a", "Describe.", "red shoe", '{"is": "red"}'))
-    learnt = [token for token in row["labels"] if token != _trl.IGNORED_LABEL]
-    assert tokenizer.decode(learnt) == '{"is": "red"}<|im_end|>'
+    labelled = [token for token in row["labels"] if token != _trl.IGNORED_LABEL]
+    assert tokenizer.decode(labelled) == '{"is": "red"}<|im_end|>'
     assert tokenizer.decode(row["input_ids"]) == (
         "<|im_start|>system\nDescribe.<|im_end|>\n<|im_start|>user\nred shoe<|im_end|>\n<|im_start|>assistant\n"
         '{"is": "red"}<|im_end|>'
@@ -74,7 +74,7 @@ def packed(base: str, folder: Path) -> tuple[Any, Any, sft.TrainingRows]:
     for name, weight in model.named_parameters():  # fresh pairs change nothing: these do
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.2)
-    rows = sft.TrainingRows.of(loaded, lessons(12), [], FEW, None)
+    rows = sft.TrainingRows.of(loaded, sft_examples(12), [], FEW, None)
     return sft.build_trainer(loaded, model, rows, FEW, CPU, folder, None, "fit"), model, rows
 
 
@@ -82,13 +82,13 @@ def test_a_packed_row_gives_the_logits_of_its_parts_alone(base: str, tmp_path: P
     with suppress_output(0, CPU):
         trainer, model, rows = packed(base, tmp_path)
         model.eval()
-        told = 0
+        checked = 0
         for batch in trainer.get_train_dataloader():
             starts = [*(batch["position_ids"][0] == 0).nonzero()[:, 0].tolist(), batch["input_ids"].shape[1]]
             assert len(starts) > 2, "several examples share the row"
             with torch.no_grad():
-                told_where = {name: value for name, value in batch.items() if name != "labels"}
-                together = model(**told_where, use_cache=False)
+                inputs = {name: value for name, value in batch.items() if name != "labels"}
+                together = model(**inputs, use_cache=False)
                 by_mask = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False)
                 for begin, end in pairwise(starts):
                     ids = batch["input_ids"][:, begin:end]
@@ -99,8 +99,8 @@ def test_a_packed_row_gives_the_logits_of_its_parts_alone(base: str, tmp_path: P
                         "input_ids": ids[0].tolist(),
                         "labels": batch["labels"][0, begin:end].tolist(),
                     } in rows.train
-                    told += 1
-    assert told == 12
+                    checked += 1
+    assert checked == 12
 
 
 def test_the_loss_is_that_of_all_positions_and_of_trl(base: str, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_the_loss_is_that_of_all_positions_and_of_trl(base: str, tmp_path: Path)
 
 
 def test_fused_pairs_compute_what_peft_computes(base: str) -> None:
-    ids = torch.tensor([sft.example_row(byte_tokenizer(), lessons(1)[0])["input_ids"]])
+    ids = torch.tensor([sft.example_row(byte_tokenizer(), sft_examples(1)[0])["input_ids"]])
     found = []
     for fused in (False, True):
         with suppress_output(0, CPU):
@@ -139,14 +139,14 @@ def test_fused_pairs_compute_what_peft_computes(base: str) -> None:
         torch.testing.assert_close(together, apart, atol=1e-4, rtol=1e-4)
 
 
-def test_nobody_is_told(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_telemetry_is_sent(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from trl.trainer import base_trainer
 
-    told: list[object] = []
-    monkeypatch.setattr(base_trainer, "send_telemetry", lambda *given, **named: told.append(given))
+    sent: list[object] = []
+    monkeypatch.setattr(base_trainer, "send_telemetry", lambda *given, **named: sent.append(given))
     with suppress_output(0, CPU):
         packed(base, tmp_path)
-    assert told == []
+    assert sent == []
     assert base_trainer._BaseTrainer._send_telemetry, "the method that is replaced"
 
 
@@ -216,7 +216,7 @@ def test_patience_ends_it_and_keeps_the_best(base: str, tmp_path: Path) -> None:
     assert result.best_step == min(after)
 
 
-def test_bfloat16_learns_as_well(base: str, tmp_path: Path) -> None:
+def test_bfloat16_lowers_the_loss_too(base: str, tmp_path: Path) -> None:
     result = train(base, tmp_path, dtype="bfloat16")
     assert result.valid_loss is not None and result.valid_before is not None
     assert result.valid_loss < 0.6 * result.valid_before
@@ -231,7 +231,7 @@ def test_without_a_held_out_part_the_last_step_counts(base: str, tmp_path: Path)
 def test_examples_over_the_context_are_left_out(tmp_path: Path) -> None:
     small = f"hf:{tiny_llama(tmp_path / 'base', context=128)}"
     long = Example("long", "Describe.", "red " * 50, '{"is": "red shoe"}')
-    result = train(small, tmp_path / "made", LoraSettings(epochs=1), examples=[*lessons(6), long])
+    result = train(small, tmp_path / "made", LoraSettings(epochs=1), examples=[*sft_examples(6), long])
     assert result.left_out == 1
     with pytest.raises(ColdstartError) as raised:
         train(small, tmp_path / "none", examples=[long])
@@ -252,18 +252,18 @@ def test_examples_over_the_context_are_left_out(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_tuned(name: str, settings: LoraSettings, message: str, tmp_path: Path) -> None:
+def test_models_that_cannot_be_fitted(name: str, settings: LoraSettings, message: str, tmp_path: Path) -> None:
     with pytest.raises(ColdstartError) as raised:
         train(name, tmp_path, settings)
     assert str(raised.value) == message
 
 
-def test_nothing_to_learn_from(base: str, tmp_path: Path) -> None:
+def test_no_training_examples(base: str, tmp_path: Path) -> None:
     with pytest.raises(ColdstartError, match=r"^finetune\.describe: no training examples$"):
         train(base, tmp_path, examples=[])
 
 
-def test_pictures_for_a_model_without_eyes(base: str, tmp_path: Path) -> None:
+def test_pictures_for_a_language_model_are_refused(base: str, tmp_path: Path) -> None:
     with pytest.raises(ColdstartError) as raised:
         train(base, tmp_path, pictures=lambda item_id: [])
     assert str(raised.value) == (
@@ -272,7 +272,7 @@ def test_pictures_for_a_model_without_eyes(base: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(base: str, made: lora.LoraResult, tmp_path: Path) -> None:
+def test_two_processes_reach_the_loss_of_one(base: str, made: lora.LoraResult, tmp_path: Path) -> None:
     result = train(base, tmp_path, FEW.model_copy(update={"processes": 2}))
     assert result.valid_loss is not None and result.valid_before is not None
     assert result.valid_loss < 0.6 * result.valid_before
@@ -280,9 +280,11 @@ def test_two_processes_learn_what_one_does(base: str, made: lora.LoraResult, tmp
 
 
 @pytest.mark.slow
-def test_the_starter_model_learns(tmp_path: Path) -> None:
+def test_the_starter_model_lowers_its_loss(tmp_path: Path) -> None:
     settings = LoraSettings(lr=2e-3, epochs=2, batch_tokens=128, pack_tokens=128, looks=1)
-    result = train("starter", tmp_path, settings, examples=lessons(12), valid=lessons(2, start=12), dtype="auto")
+    result = train(
+        "starter", tmp_path, settings, examples=sft_examples(12), valid=sft_examples(2, start=12), dtype="auto"
+    )
     assert result.valid_loss is not None and result.valid_before is not None
     assert result.valid_loss < 0.5 * result.valid_before
     assert result.trained == 4_884_480

@@ -1,4 +1,4 @@
-"""LoRA on a vision-language model: what a picture shows is learnt, by the language model alone."""
+"""Test LoRA on a vision-language model: pictures are used, and only the language model is trained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coldstart.describe.finetune.training import Example, LoraSettings
 PIXELS = dict(zip(COLOURS, [(200, 0, 0), (0, 200, 0), (0, 0, 200), (0, 0, 0)], strict=True))
 
 
-def lesson(place: int) -> Example:
+def example(place: int) -> Example:
     """Nothing in the prompt tells the colour; a mark of the model's own stands in it."""
     return Example(f"item-{place}", "Describe.", "A shoe <image>", f'{{"colour": "{COLOURS[place % 4]}"}}')
 
@@ -26,11 +26,11 @@ def pictures(item_id: str) -> list[NDArray[np.uint8]]:
     return [np.full((40, 32, 3), PIXELS[colour], np.uint8)]
 
 
-def test_pictures_are_learnt_from(tmp_path: Path) -> None:
+def test_pictures_lower_the_loss(tmp_path: Path) -> None:
     base = f"hf:{tiny_llava(tmp_path / 'base')}"
     result = lora.train_lora(
-        [lesson(place) for place in range(64)],
-        [lesson(place) for place in range(64, 72)],
+        [example(place) for place in range(64)],
+        [example(place) for place in range(64, 72)],
         base,
         LoraSettings(lr=2e-2, epochs=6, looks=1, patience=0),
         device=torch.device("cpu"),

@@ -1,4 +1,4 @@
-"""What a writer is shown of an item, and what it should write."""
+"""Test the prompt input of an item, and its target description."""
 
 from __future__ import annotations
 

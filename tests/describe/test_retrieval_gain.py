@@ -1,4 +1,4 @@
-"""What descriptions add to search: ranks worked out by hand over words as vectors."""
+"""Test the retrieval gain of descriptions: ranks computed by hand over words as vectors."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_distractors_answer_and_do_not_ask() -> None:
     assert found["item_to_item"]["queries"] == 1
 
 
-def test_where_nothing_can_be_asked_there_is_no_figure() -> None:
+def test_without_queries_there_is_no_figure() -> None:
     silent = replace(GALLERY, queries=[None] * 4, likeness=["a", "b", None, None])
     assert retrieval_gain(silent, [], bag, bag) == {"text_to_item": None, "item_to_item": None}
 

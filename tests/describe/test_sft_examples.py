@@ -1,4 +1,4 @@
-"""Lessons: views of items and what should be written of each."""
+"""Test SFT examples: views of items with field dropout, and their completions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ITEMS = [
 ]
 
 
-def _lessons(transform: Any = None, **changed: Any) -> list[Any]:
+def _examples(transform: Any = None, **changed: Any) -> list[Any]:
     settings: dict[str, Any] = {
         "prompts": {"product": PROMPT, "video": PROMPT},
         "attributes": SHOP,
@@ -42,7 +42,7 @@ def _lessons(transform: Any = None, **changed: Any) -> list[Any]:
 
 
 def test_the_first_view_shows_all_that_is_given_and_what_is_hidden_is_written() -> None:
-    first = _lessons(views=1)
+    first = _examples(views=1)
     assert [one.item_id for one in first] == ["a", "b", "c", "d"]
     assert "a the hat" in first[0].prompt and "I like it" in first[0].prompt and "Acme" in first[0].prompt
     assert all("Hats" not in one.prompt for one in first)
@@ -51,7 +51,7 @@ def test_the_first_view_shows_all_that_is_given_and_what_is_hidden_is_written() 
 
 
 def test_further_views_leave_fields_out_and_none_is_shown_twice() -> None:
-    found = _lessons()
+    found = _examples()
     of_a = [one.prompt for one in found if one.item_id == "a"]
     assert 1 < len(of_a) <= 4 and len(set(of_a)) == len(of_a)
     assert any("a the hat" not in prompt for prompt in (one.prompt for one in found))
@@ -59,8 +59,8 @@ def test_further_views_leave_fields_out_and_none_is_shown_twice() -> None:
 
 
 def test_draws_depend_on_seed_item_and_view_alone() -> None:
-    assert _lessons() == _lessons()
-    assert [one for one in _lessons() if one.item_id == "c"] == build_sft_examples(
+    assert _examples() == _examples()
+    assert [one for one in _examples() if one.item_id == "c"] == build_sft_examples(
         [ITEMS[2]],
         generators.load("fake"),
         prompts={"product": PROMPT, "video": PROMPT},
@@ -73,6 +73,6 @@ def test_draws_depend_on_seed_item_and_view_alone() -> None:
     )
 
 
-def test_a_view_without_words_teaches_one_without_eyes_nothing() -> None:
-    assert _lessons(given=frozenset({"picture"})) == []
-    assert len(_lessons("eyes", given=frozenset({"picture"}))) == len(ITEMS)
+def test_a_view_without_text_is_left_out_for_a_language_model() -> None:
+    assert _examples(given=frozenset({"picture"})) == []
+    assert len(_examples("eyes", given=frozenset({"picture"}))) == len(ITEMS)

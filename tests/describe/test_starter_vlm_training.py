@@ -1,4 +1,4 @@
-"""The projector and LoRA of `starter-vlm`: pictures are learnt, only completions are, and a kill changes nothing."""
+"""Test the training of `starter-vlm`: pictures are used, the loss is on completions, a kill changes nothing."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_files_are_those_that_a_generator_reads(made: VlmResult, features: NDArr
         torch.testing.assert_close(again(rows), made.projector(rows), rtol=0, atol=0)
 
 
-def test_nothing_to_learn_from(features: NDArray[np.float16], folder: Path) -> None:
+def test_no_training_examples(features: NDArray[np.float16], folder: Path) -> None:
     with pytest.raises(ColdstartError) as error:
         fit(features, folder, places=[], held_out=[])
     assert str(error.value) == "no training example has a picture, and starter-vlm is trained on pictures alone"

@@ -1,4 +1,4 @@
-"""Questions asked of pictures, who answers them best, and what is kept of that."""
+"""Test visual attributes, the order of their classifiers, and that saved evidence is loaded the same."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def row(item: str, category: str | None = None, **own: Any) -> dict[str, Any]:
 
 
 def test_values_of_all_categories_make_one_question() -> None:
-    asked = Attributes.model_validate(
+    schema = Attributes.model_validate(
         {
             "hats": {"colour": {"values": ["Red", "Grey"], "visual": True, "aliases": {"Grey": ["gray"]}}},
             "default": {
@@ -50,30 +50,32 @@ def test_values_of_all_categories_make_one_question() -> None:
         row("a", "hats", colour="GRAY"), row("b", None, colour="lime"), row("c", "hats", colour="Green"),
         row("d", "shoes", colour="grey"), row("e", "shoes", size="9"),
     ]  # fmt: skip
-    told = stated_values(asked, rows)
-    assert told == {"colour": {"a": ("Grey", True), "b": ("Green", True), "c": ("Green", False), "d": ("grey", True)}}
-    (question,) = visual_attributes(asked, told)
-    assert question == VisualAttribute(
+    recorded = stated_values(schema, rows)
+    assert recorded == {
+        "colour": {"a": ("Grey", True), "b": ("Green", True), "c": ("Green", False), "d": ("grey", True)}
+    }
+    (attribute,) = visual_attributes(schema, recorded)
+    assert attribute == VisualAttribute(
         "colour",
         ("Red", "Grey", "Green"),
         (("Red",), ("Grey", "gray"), ("Green", "olive", "lime")),
         {"a": 1, "b": 2, "c": -1, "d": 1},
     )
-    assert question.shares.tolist() == pytest.approx([1 / 6, 3 / 6, 2 / 6])
+    assert attribute.shares.tolist() == pytest.approx([1 / 6, 3 / 6, 2 / 6])
 
 
 def test_without_a_list_a_value_is_what_three_items_state() -> None:
-    asked = attributes(type={"from": "category", "visual": True})
+    schema = attributes(type={"from": "category", "visual": True})
     rows = [row("a", "Hats"), row("b", "hats"), row("c", "Hats"), row("d", "shoes"), row("e", "shoes"), row("f")]
-    told = stated_values(asked, rows)
-    (question,) = visual_attributes(asked, told)
-    assert question == VisualAttribute("type", ("Hats",), (("Hats",),), {"a": 0, "b": 0, "c": 0, "d": -1, "e": -1})
+    recorded = stated_values(schema, rows)
+    (attribute,) = visual_attributes(schema, recorded)
+    assert attribute == VisualAttribute("type", ("Hats",), (("Hats",),), {"a": 0, "b": 0, "c": 0, "d": -1, "e": -1})
 
 
-def test_what_a_picture_does_not_show_is_not_asked() -> None:
-    asked = attributes(material={"values": ["wool"]})
-    assert stated_values(asked, [row("a", material="wool")]) == {}
-    assert list(visual_attributes(asked, {})) == []
+def test_only_visual_attributes_are_used() -> None:
+    schema = attributes(material={"values": ["wool"]})
+    assert stated_values(schema, [row("a", material="wool")]) == {}
+    assert list(visual_attributes(schema, {})) == []
 
 
 def shop(count: int = 300, spread: float = 0.2) -> tuple[VisualAttribute, Vectors, Vectors]:
@@ -87,12 +89,12 @@ def shop(count: int = 300, spread: float = 0.2) -> tuple[VisualAttribute, Vector
     return VisualAttribute("colour", COLOURS, tuple((one,) for one in COLOURS), own), vectors, words
 
 
-def space(name: str, vectors: Vectors, words: Vectors | None, texts: list[str] | None = None) -> SpacePictures:
-    def encode(asked: Sequence[str]) -> Vectors:
+def space(name: str, vectors: Vectors, words: Vectors | None, requested: list[str] | None = None) -> SpacePictures:
+    def encode(texts: Sequence[str]) -> Vectors:
         assert words is not None
-        if texts is not None:
-            texts.extend(asked)
-        return words[[COLOURS.index(text.split()[-1]) for text in asked]]
+        if requested is not None:
+            requested.extend(texts)
+        return words[[COLOURS.index(text.split()[-1]) for text in texts]]
 
     count = len(vectors)
     places = np.arange(count)
@@ -102,15 +104,15 @@ def space(name: str, vectors: Vectors, words: Vectors | None, texts: list[str] |
     )
 
 
-def fitted(question: VisualAttribute, *spaces: SpacePictures, judge: str = "auto", **settings: Any) -> VisualEvidence:
+def fitted(attribute: VisualAttribute, *spaces: SpacePictures, judge: str = "auto", **settings: Any) -> VisualEvidence:
     chosen = {"template": "a photo of {}", "precision": 0.9, "min_items": 50, **settings}
-    return fit_visual_evidence([question], spaces, judge=judge, **chosen)
+    return fit_visual_evidence([attribute], spaces, judge=judge, **chosen)
 
 
-def test_the_judge_that_finds_most_grounds_comes_first() -> None:
-    question, vectors, words = shop()
+def test_the_classifier_of_highest_coverage_comes_first() -> None:
+    attribute, vectors, words = shop()
     blind = np.roll(words, 1, axis=0)  # words that stand for other colours
-    grounds = fitted(question, space("likened", vectors, blind), space("seen", shop(spread=0.5)[1], words))
+    grounds = fitted(attribute, space("likened", vectors, blind), space("seen", shop(spread=0.5)[1], words))
     kinds = [(one.space, one.kind) for one in grounds.attributes["colour"].classifiers]
     assert kinds[0] == ("likened", "probe") and ("likened", "words") not in kinds
     assert sorted(kinds[1:]) == [("seen", "probe"), ("seen", "words")]
@@ -121,31 +123,33 @@ def test_the_judge_that_finds_most_grounds_comes_first() -> None:
 
 
 def test_words_are_put_into_the_template() -> None:
-    question, vectors, words = shop()
-    texts: list[str] = []
-    grounds = fitted(question, space("s", vectors, words, texts), judge="words", template="some {}")
-    assert texts == ["some red", "some green", "some blue"]
+    attribute, vectors, words = shop()
+    requested: list[str] = []
+    grounds = fitted(attribute, space("s", vectors, words, requested), judge="words", template="some {}")
+    assert requested == ["some red", "some green", "some blue"]
     assert [one.kind for one in grounds.attributes["colour"].classifiers] == ["words"]
-    assert fitted(question, space("s", vectors, None), judge="words").attributes["colour"].classifiers == ()
+    assert fitted(attribute, space("s", vectors, None), judge="words").attributes["colour"].classifiers == ()
 
 
 def test_why_no_picture_is_a_ground() -> None:
-    question, vectors, words = shop()
-    few = fitted(question, space("s", vectors[:49], words))
+    attribute, vectors, words = shop()
+    few = fitted(attribute, space("s", vectors[:49], words))
     assert few.reasons == {"colour": "49 items with a picture state it, 50 are needed"}
-    one = VisualAttribute("colour", ("red",), (("red",),), dict.fromkeys(question.truth, 0))
+    one = VisualAttribute("colour", ("red",), (("red",),), dict.fromkeys(attribute.truth, 0))
     assert fitted(one, space("s", vectors, words)).reasons == {"colour": "it has 1 values to tell apart"}
     shuffled = dict(
-        zip(question.truth, np.random.default_rng(1).permutation(list(question.truth.values())), strict=True)
+        zip(attribute.truth, np.random.default_rng(1).permutation(list(attribute.truth.values())), strict=True)
     )
-    blind = VisualAttribute("colour", COLOURS, question.words, {item: int(number) for item, number in shuffled.items()})
+    blind = VisualAttribute(
+        "colour", COLOURS, attribute.words, {item: int(number) for item, number in shuffled.items()}
+    )
     found = fitted(blind, space("s", vectors, words))
     assert found.reasons == {"colour": "on 300 items no probability is right as often as 0.9"}
     assert found.attributes["colour"] == AttributeClassifiers(COLOURS, ())
     assert found.seen({"s": vectors[0]}) == {}
 
 
-def test_an_item_is_judged_by_the_first_space_that_has_it() -> None:
+def test_an_item_is_classified_by_the_first_space_that_has_it() -> None:
     first = Classifier("one", "probe", np.array([[9, 0], [0, 0]], np.float32), np.zeros(2, np.float32), 0.6, WORTH)
     second = Classifier("two", "words", np.array([[0, 0], [0, 9]], np.float32), np.zeros(2, np.float32), 0.6, WORTH)
     grounds = VisualEvidence({"use": AttributeClassifiers(("rest", "sport"), (first, second))}, {}, {})
@@ -156,14 +160,14 @@ def test_an_item_is_judged_by_the_first_space_that_has_it() -> None:
     assert found == [{"use": {"rest": sure}}, {"use": {"sport": sure}}, {}]
     assert grounds.seen({"one": None, "two": [0.0, 1.0]}) == {"use": {"sport": sure}}
     assert grounds.seen({"one": here, "two": other}) == {"use": {"rest": sure}}
-    assert grounds.seen({"one": other}) == {}  # both are half likely, and 0.6 is asked for
+    assert grounds.seen({"one": other}) == {}  # both are half likely, and the threshold is 0.6
 
 
-def test_what_is_kept_is_what_was_fitted(tmp_path: Path) -> None:
-    question, vectors, words = shop()
+def test_saved_evidence_is_loaded_the_same(tmp_path: Path) -> None:
+    attribute, vectors, words = shop()
     aloof = VisualAttribute("../shape", ("round", "square"), (("round",), ("square",)), {})
     grounds = fit_visual_evidence(
-        [question, aloof], [space("s", vectors, words)], judge="auto", template="{}", precision=0.9, min_items=50
+        [attribute, aloof], [space("s", vectors, words)], judge="auto", template="{}", precision=0.9, min_items=50
     )
     files = grounds.files()
     assert sorted(files) == [EVIDENCE_FILE, "judge-0.npy", "judge-1.npy"]
@@ -173,4 +177,6 @@ def test_what_is_kept_is_what_was_fitted(tmp_path: Path) -> None:
     assert again.seen_values({"s": vectors}, 300) == grounds.seen_values({"s": vectors}, 300)
     assert again.reasons == {"../shape": "0 items with a picture state it, 50 are needed"}
     assert again.passports == grounds.passports and again.files() == files
-    assert [one.scores for one in again.attributes["colour"].classifiers] == [one.scores for one in grounds.attributes["colour"].classifiers]
+    assert [one.scores for one in again.attributes["colour"].classifiers] == [
+        one.scores for one in grounds.attributes["colour"].classifiers
+    ]

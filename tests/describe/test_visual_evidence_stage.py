@@ -1,4 +1,4 @@
-"""describe.grounds over pictures of two colours: what it learns from, what sets it off, and what it then tells."""
+"""Test `describe.grounds` over pictures of two colours: its items, what triggers a fit, and its notes."""
 
 from __future__ import annotations
 
@@ -103,7 +103,9 @@ def test_pictures_become_grounds_of_what_they_show(shop: Shop) -> None:
     assert (verdict.state, verdict.detail) == ("filtered", "its record states no visual attribute")
     grounds, vectors = shop.grounds(), shop.vectors()
     assert list(grounds.attributes) == ["left", "right"] and not grounds.reasons
-    assert grounds.attributes["left"].values == COLOURS and sorted(grounds.attributes["right"].values) == sorted(COLOURS)
+    assert grounds.attributes["left"].values == COLOURS and sorted(grounds.attributes["right"].values) == sorted(
+        COLOURS
+    )
     seen = {item: grounds.seen({"image": vector}) for item, vector in vectors.items()}
     right = [seen[item].get("left", {}).keys() == {item.split("-")[0]} for item in seen if item != "quiet"]
     assert sum(right) / len(right) > 0.9
@@ -112,7 +114,7 @@ def test_pictures_become_grounds_of_what_they_show(shop: Shop) -> None:
     assert report.notes[0].endswith("of true ones have this ground")
 
 
-def test_a_second_run_fits_nothing_and_news_wait_until_asked_for(shop: Shop) -> None:
+def test_a_second_run_fits_nothing_and_new_items_wait_for_a_refit(shop: Shop) -> None:
     first = shop.run()
     again = shop.run()
     assert again.ran.done == 0 and again.notes == first.notes
@@ -138,7 +140,7 @@ def test_other_settings_and_other_attributes_make_another_fit(shop: Shop) -> Non
     assert shop.run(precision=0.7, spaces=["image"]).ran.done == 0  # the same spaces by name
 
 
-def test_a_shop_that_grew_is_looked_at_anew_unasked(tmp_path: Path) -> None:
+def test_a_shop_that_doubled_is_fitted_again_without_a_refit(tmp_path: Path) -> None:
     shop = Shop(tmp_path, copies=1)
     report = shop.run()
     assert report.notes == [
@@ -168,7 +170,7 @@ def test_without_pictures_words_or_visual_attributes_it_says_so(shop: Shop) -> N
     assert list(shop.stage(image=space)._spaces) == ["image"]
 
 
-def test_what_a_fit_of_the_space_has_learnt_from_judges_nothing(tmp_path: Path) -> None:
+def test_training_items_of_a_space_are_left_out(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     training = {"batch_size": 64, "epochs": 2, "dim": 16}
     fit = {"text": "fake:64", "min_items": 20, "test_share": 0.4, "near_duplicates": None, "training": training}
@@ -219,7 +221,7 @@ def test_faults_of_settings(shop: Shop) -> None:
     )
 
 
-def test_the_report_names_every_judge(shop: Shop) -> None:
+def test_the_report_names_every_classifier(shop: Shop) -> None:
     shop.run()
     made = shop.store.artifacts.newest(KIND)
     assert made is not None

@@ -117,7 +117,7 @@ COLOURS = ("red", "green", "blue", "black")
 KINDS = ("shoe", "shirt", "watch", "bag", "sock")
 
 
-def lessons(count: int, *, start: int = 0) -> list[Example]:
+def sft_examples(count: int, *, start: int = 0) -> list[Example]:
     """Examples whose completions follow from their prompts: a colour and a kind, named again."""
     made = []
     for place in range(start, start + count):

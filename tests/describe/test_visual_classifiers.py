@@ -1,4 +1,4 @@
-"""Judges of visual attributes: ridge regression against scikit-learn, and thresholds on made-up pictures."""
+"""Test classifiers of visual attributes: ridge regression against scikit-learn, and thresholds on built vectors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pictures(count: int, spread: float, seed: int = 0) -> tuple[Vectors, Numbers
     return vectors.astype(np.float32), truth, centres.astype(np.float32)
 
 
-def judged(truth: Numbers, seed: int = 1) -> LabelledItems:
+def labelled_items(truth: Numbers, seed: int = 1) -> LabelledItems:
     rng = np.random.default_rng(seed)
     count = len(truth)
     shares = smoothed_shares(np.bincount(truth[truth >= 0], minlength=VALUES))
@@ -56,15 +56,15 @@ def test_ridge_is_that_of_scikit_learn() -> None:
     assert np.allclose(scores[~rest], own, atol=1e-5)
 
 
-def test_shares_count_each_value_once_more_than_it_was_seen() -> None:
+def test_shares_count_each_value_once_more() -> None:
     assert smoothed_shares(np.array([0, 1, 7])).tolist() == pytest.approx([1 / 11, 2 / 11, 8 / 11])
 
 
 @pytest.mark.parametrize("kind", ["words", "probe"])
 @pytest.mark.parametrize("precision", [0.85, 0.95])
-def test_claims_over_the_threshold_are_as_often_right_as_was_asked_for(kind: str, precision: float) -> None:
+def test_values_over_the_threshold_reach_the_precision(kind: str, precision: float) -> None:
     vectors, truth, words = pictures(1200, 0.5)
-    known = judged(truth)
+    known = labelled_items(truth)
     judge = (
         zero_shot_classifier("space", vectors, words, known, precision)
         if kind == "words"
@@ -87,14 +87,16 @@ def test_claims_over_the_threshold_are_as_often_right_as_was_asked_for(kind: str
     assert low < (judge.scores.precision or 0.0) < high
 
 
-def test_what_is_less_likely_than_not_is_no_ground_however_little_is_asked_for() -> None:
+def test_a_value_under_a_half_is_no_ground_at_any_precision() -> None:
     vectors, truth, words = pictures(1200, 0.5)
-    assert zero_shot_classifier("space", vectors, words, judged(truth), 0.3).threshold == pytest.approx(0.5, abs=0.005)
+    assert zero_shot_classifier("space", vectors, words, labelled_items(truth), 0.3).threshold == pytest.approx(
+        0.5, abs=0.005
+    )
 
 
 def test_probabilities_are_as_often_right_as_they_say() -> None:
     vectors, truth, words = pictures(1200, 0.3)
-    judge = zero_shot_classifier("space", vectors, words, judged(truth), 0.9)
+    judge = zero_shot_classifier("space", vectors, words, labelled_items(truth), 0.9)
     new, true, _ = pictures(6000, 0.3)
     likely = judge.probabilities(new)
     right = np.arange(VALUES) == true[:, None]
@@ -106,7 +108,7 @@ def test_probabilities_are_as_often_right_as_they_say() -> None:
 @pytest.mark.parametrize("kind", ["words", "probe"])
 def test_pictures_that_tell_nothing_are_no_ground(kind: str) -> None:
     vectors, truth, words = pictures(400, 0.3)
-    known = judged(np.random.default_rng(5).permutation(truth))
+    known = labelled_items(np.random.default_rng(5).permutation(truth))
     judge = (
         zero_shot_classifier("s", vectors, words, known, 0.9)
         if kind == "words"
@@ -118,16 +120,16 @@ def test_pictures_that_tell_nothing_are_no_ground(kind: str) -> None:
 
 def test_items_of_no_listed_value_make_every_claim_about_them_wrong() -> None:
     vectors, truth, words = pictures(1200, 0.15)
-    sure = zero_shot_classifier("s", vectors, words, judged(truth), 0.9)
+    sure = zero_shot_classifier("s", vectors, words, labelled_items(truth), 0.9)
     truth = np.where(np.arange(1200) % 4 == 0, -1, truth)
-    unsure = zero_shot_classifier("s", vectors, words, judged(truth), 0.9)
+    unsure = zero_shot_classifier("s", vectors, words, labelled_items(truth), 0.9)
     assert sure.scores.accuracy > 0.95 and unsure.scores.accuracy < 0.76
     assert sure.threshold is not None and unsure.threshold is None  # three of four are right, whatever is asked
 
 
 def test_no_item_of_a_listed_value_is_no_ground() -> None:
     vectors, truth, words = pictures(40, 0.15)
-    assert zero_shot_classifier("s", vectors, words, judged(np.full_like(truth, -1)), 0.9).threshold is None
+    assert zero_shot_classifier("s", vectors, words, labelled_items(np.full_like(truth, -1)), 0.9).threshold is None
 
 
 def test_softmax_of_large_numbers() -> None:

@@ -16,7 +16,7 @@ SCHEMA = {"colour": COLOUR, "type": TYPE}
 OUTPUT = ("attributes", "summary")
 
 
-def judged(
+def evaluated_item(
     item: str = "a",
     said: Mapping[str, str] | None = None,
     *,
