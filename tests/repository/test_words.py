@@ -95,7 +95,6 @@ def parse(example: str) -> str:
     return " ".join(path)
 
 
-@pytest.mark.xfail(strict=False, reason="the rooms are being rewritten")
 @pytest.mark.parametrize(
     "room", sorted({path.parent for path in PACKAGE.rglob("*.py")}), ids=lambda room: room.relative_to(ROOT).as_posix()
 )
