@@ -1,7 +1,7 @@
 """Fit, save and load classifiers of visual attributes, and find the attribute values that pictures support.
 
     evidence = load_visual_evidence(pipeline.fitted("describe.grounds"))
-    seen = evidence.seen({"aligned": row["aligned"]["vector"]})
+    seen = evidence.seen_values({"aligned": vectors}, len(vectors))
 
 An attribute of one name has the values of all categories that have it. `seen` has only values that reach the threshold
 of their attribute. Knows no tables.
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coldstart.core.attributes import Attribute, Attributes, recorded_values
 from coldstart.describe.visual_classifiers import (
@@ -219,15 +218,6 @@ class VisualEvidence:
     def spaces(self) -> list[str]:
         """Spaces of the classifiers."""
         return sorted({judge.space for one in self.attributes.values() for judge in one.classifiers})
-
-    def seen(self, vectors: Mapping[str, NDArray[Any] | Sequence[float] | None]) -> SeenValues:
-        """Find the values that the pictures of one item support.
-
-        Args:
-            vectors: space -> its vector, unit float [D]; None or absent where it has none.
-        """
-        given = {space: np.asarray(one, np.float32)[None] for space, one in vectors.items() if one is not None}
-        return self.seen_values(given, 1)[0]
 
     def seen_values(self, vectors: Mapping[str, Vectors], items: int) -> list[SeenValues]:
         """Find the values that the pictures of many items support, in their order.

@@ -104,6 +104,11 @@ def space(name: str, vectors: Vectors, words: Vectors | None, requested: list[st
     )
 
 
+def seen(evidence: VisualEvidence, **vectors: Any) -> dict[str, dict[str, float]]:
+    """Values that the pictures of one item support; space -> vector."""
+    return evidence.seen_values({space: np.asarray(one, np.float32)[None] for space, one in vectors.items()}, 1)[0]
+
+
 def fitted(attribute: VisualAttribute, *spaces: SpacePictures, judge: str = "auto", **settings: Any) -> VisualEvidence:
     chosen = {"template": "a photo of {}", "precision": 0.9, "min_items": 50, **settings}
     return fit_visual_evidence([attribute], spaces, judge=judge, **chosen)
@@ -146,7 +151,7 @@ def test_why_no_picture_is_a_ground() -> None:
     found = fitted(blind, space("s", vectors, words))
     assert found.reasons == {"colour": "on 300 items no probability is right as often as 0.9"}
     assert found.attributes["colour"] == AttributeClassifiers(COLOURS, ())
-    assert found.seen({"s": vectors[0]}) == {}
+    assert seen(found, s=vectors[0]) == {}
 
 
 def test_an_item_is_classified_by_the_first_space_that_has_it() -> None:
@@ -158,9 +163,9 @@ def test_an_item_is_classified_by_the_first_space_that_has_it() -> None:
     found = grounds.seen_values({"one": np.stack([here, none, none]), "two": np.stack([other, other, none])}, 3)
     sure = pytest.approx(1 / (1 + np.exp(-9)))
     assert found == [{"use": {"rest": sure}}, {"use": {"sport": sure}}, {}]
-    assert grounds.seen({"one": None, "two": [0.0, 1.0]}) == {"use": {"sport": sure}}
-    assert grounds.seen({"one": here, "two": other}) == {"use": {"rest": sure}}
-    assert grounds.seen({"one": other}) == {}  # both are half likely, and the threshold is 0.6
+    assert seen(grounds, one=[0.0, 0.0], two=[0.0, 1.0]) == {"use": {"sport": sure}}
+    assert seen(grounds, one=here, two=other) == {"use": {"rest": sure}}
+    assert seen(grounds, one=other) == {}  # both are half likely, and the threshold is 0.6
 
 
 def test_saved_evidence_is_loaded_the_same(tmp_path: Path) -> None:

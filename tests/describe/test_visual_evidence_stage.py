@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import coloured
+import numpy as np
 import pytest
 from catalogue import write_manifest
 
@@ -106,7 +107,8 @@ def test_pictures_become_grounds_of_what_they_show(shop: Shop) -> None:
     assert grounds.attributes["left"].values == COLOURS and sorted(grounds.attributes["right"].values) == sorted(
         COLOURS
     )
-    seen = {item: grounds.seen({"image": vector}) for item, vector in vectors.items()}
+    values = grounds.seen_values({"image": np.array(list(vectors.values()), np.float32)}, len(vectors))
+    seen = dict(zip(vectors, values, strict=True))
     right = [seen[item].get("left", {}).keys() == {item.split("-")[0]} for item in seen if item != "quiet"]
     assert sum(right) / len(right) > 0.9
     assert set(seen["quiet"]["left"]) == {"red"}
@@ -147,7 +149,7 @@ def test_a_shop_that_doubled_is_fitted_again_without_a_refit(tmp_path: Path) -> 
         f"{name}: no picture is a ground of it: 16 items with a picture state it, 20 are needed"
         for name in ("left", "right")
     ]
-    assert shop.grounds().seen({"image": next(iter(shop.vectors().values()))}) == {}
+    assert shop.grounds().seen_values({"image": np.array([next(iter(shop.vectors().values()))], np.float32)}, 1) == [{}]
     for number in range(1, 5):
         for left in COLOURS:
             for right in COLOURS:

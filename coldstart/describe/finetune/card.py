@@ -37,8 +37,8 @@ def model_card(name: str, card: Mapping[str, Any]) -> str:
         "",
         "## Made from",
         "",
-        f"- Items: {', '.join(f'{count} {part}' for part, count in card['items'].items())}; {card['lessons']} examples; "
-        f"data digest `{card['data']}`.",
+        f"- Items: {', '.join(f'{count} {part}' for part, count in card['items'].items())}; "
+        f"{card['lessons']} examples; data digest `{card['data']}`.",
         f"- Shown to it: {', '.join(card['given'])}. Prompts: "
         + ", ".join(f"`{prompt}` for a {kind}" for kind, prompt in card["prompt"].items())
         + ".",

@@ -14,10 +14,9 @@ from coldstart.core.pipeline import Engine
 from coldstart.core.stage import Reject
 from coldstart.describe.finetune.training import Example, VlmSettings
 from coldstart.errors import ColdstartError
-from coldstart.store.artifacts import read_files
 
 LoadItemPictures = Callable[[str], Sequence[NDArray[np.uint8]]]
-CHECKPOINT, RESULT_FOLDER = "vision.safetensors", "made"
+CHECKPOINT = "vision.safetensors"
 
 
 def fit_vlm(
@@ -49,7 +48,9 @@ def fit_vlm(
     features, place = _picture_features(generator, items, pictures, meter)
     train, held = ([one for one in part if one.item_id in place] for part in (examples, valid))
     if not train:
-        raise ColdstartError("no training item has a picture that can be read, and starter-vlm is trained on pictures alone")
+        raise ColdstartError(
+            "no training item has a picture that can be read, and starter-vlm is trained on pictures alone"
+        )
     device = choose_device(engine.device)
     folder.mkdir(parents=True, exist_ok=True)
     with meter("epochs", settings.projector_epochs + settings.epochs) as counts:
@@ -66,9 +67,8 @@ def fit_vlm(
             checkpoint=folder / CHECKPOINT,
             progress=lambda epoch: counts.advance(1, 0, 0.0),
         )
-    result.save(folder / RESULT_FOLDER)
     losses = [epoch.valid_loss for epoch in result.history if epoch.valid_loss is not None]
-    return read_files(folder / RESULT_FOLDER), {
+    return result.files(), {
         "training": settings.model_dump(),
         "seconds": result.seconds,
         "tokens": sum(epoch.tokens for epoch in result.history),
