@@ -65,6 +65,7 @@ def found() -> LadderReport:
     )
 
 
+@pytest.mark.slow
 def test_a_step_with_informative_content_gains_and_one_with_noise_does_not(found: LadderReport) -> None:
     weak, noise, text, behaviour = found.steps
     assert text.gain is not None and text.gain.low > 0 and text.gain.holm < 0.05

@@ -143,6 +143,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return filled(tmp_path_factory.mktemp("described"), **SEE, **DESCRIBE)
 
 
+@pytest.mark.slow
 def test_what_the_seller_wrote_gains_and_a_title_without_sense_does_not(found: dict[str, Any]) -> None:
     steps = {one["name"]: one for one in found["steps"]}
     assert list(steps) == ["pictures", "title", "words", "behaviour"]
@@ -176,6 +177,7 @@ def test_seconds_are_those_that_runs_recorded_and_those_that_encoding_takes(plai
     assert costs["behaviour"]["once_s"] > 0
 
 
+@pytest.mark.slow
 def test_items_turned_away_are_part_of_what_a_run_did(tmp_path: Path) -> None:
     given, items = settings(tmp_path), entries(tmp_path)[:10]
     write_manifest(tmp_path / "items.jsonl", items)
@@ -223,6 +225,7 @@ def test_with_labels_every_step_knows_the_category(plain: Path, found: dict[str,
     assert labelled["steps"][0]["recall"]["value"] > found["steps"][0]["recall"]["value"] + 0.1
 
 
+@pytest.mark.slow
 def test_evidence_and_descriptions_are_steps_of_their_own(described: Path) -> None:
     found = evaluated(described)
     steps = {one["name"]: one for one in found["steps"]}
@@ -241,6 +244,7 @@ def test_evidence_and_descriptions_are_steps_of_their_own(described: Path) -> No
     assert missing["reason"].endswith(" s at the pace of base")
 
 
+@pytest.mark.slow
 def test_without_a_fit_the_adapter_cannot_write(described: Path) -> None:
     assert evaluated(described, write="all")["missing"][0] == {
         "name": "adapter",
@@ -248,6 +252,7 @@ def test_without_a_fit_the_adapter_cannot_write(described: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_other_writer_writes_on_request_of_so_many_and_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path, To
     return folder, tmp_path / "adapter", trained(folder, tmp_path / "adapter", kind=kind)
 
 
+@pytest.mark.slow
 def test_an_encoder_with_the_adapter_gives_the_vectors_of_the_trained_towers(made: Any) -> None:
     folder, adapter, towers = made
     name = f"open_clip:local-dir:{folder}"
@@ -76,6 +77,7 @@ def test_its_space_is_another_than_that_of_the_model_and_of_another_adapter(made
     assert again == passports[1]
 
 
+@pytest.mark.slow
 def test_equal_trainings_give_equal_bytes(made: Any, tmp_path: Path) -> None:
     folder, adapter, towers = made
     trained(folder, tmp_path / "again", kind=towers.kind)
@@ -83,6 +85,7 @@ def test_equal_trainings_give_equal_bytes(made: Any, tmp_path: Path) -> None:
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
 
 
+@pytest.mark.slow
 def test_an_adapter_of_another_model_is_refused_with_both_names(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

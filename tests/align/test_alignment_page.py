@@ -44,6 +44,7 @@ def text_of(page: str) -> str:
     return " ".join(Page(page).text)
 
 
+@pytest.mark.slow
 def test_before_after_and_difference_stand_side_by_side() -> None:
     page = alignment_html(known())
     text = text_of(page)
@@ -69,11 +70,13 @@ def test_without_a_before_there_is_nothing_to_compare() -> None:
     assert "difference" not in text.replace("differences", "")
 
 
+@pytest.mark.slow
 def test_a_split_that_was_seen_is_warned_of() -> None:
     text = text_of(alignment_html(known(split="train")))
     assert "Not an honest measure of new items: not held out: the fit was trained on these items." in text
 
 
+@pytest.mark.slow
 def test_right_ones_are_marked_and_wrong_ones_show_the_rank_of_the_right_one() -> None:
     page = alignment_html(known())
     sheets = re.findall(r'<div class="sheet">.*?</div>\s*</div>', page, re.DOTALL)
@@ -87,6 +90,7 @@ def test_right_ones_are_marked_and_wrong_ones_show_the_rank_of_the_right_one() -
     assert found.tags.count("img") > 12
 
 
+@pytest.mark.slow
 def test_classes_are_shown_as_a_matrix_while_they_are_few() -> None:
     assert 'class="matrix"' in alignment_html(known(classes=5))
     many = alignment_html(known(classes=13))
@@ -103,6 +107,7 @@ def test_classes_are_shown_as_a_matrix_while_they_are_few() -> None:
     assert "Other texts" not in text
 
 
+@pytest.mark.slow
 def test_no_text_of_an_item_becomes_markup() -> None:
     harmless = known()
     hostile = deepcopy(harmless)
@@ -124,6 +129,7 @@ def test_no_text_of_an_item_becomes_markup() -> None:
     assert not page.values("href")
 
 
+@pytest.mark.slow
 def test_texts_lose_what_steers_a_terminal_or_breaks_the_file(tmp_path: Path) -> None:
     report = known()
     for item in report["items"].values():
@@ -134,6 +140,7 @@ def test_texts_lose_what_steers_a_terminal_or_breaks_the_file(tmp_path: Path) ->
     assert "red" in page
 
 
+@pytest.mark.slow
 def test_the_page_fetches_nothing_and_runs_nothing() -> None:
     page = alignment_html(known())
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
@@ -141,6 +148,7 @@ def test_the_page_fetches_nothing_and_runs_nothing() -> None:
     assert "url(" not in page
 
 
+@pytest.mark.slow
 def test_media_that_cannot_be_shown_say_why() -> None:
     report = known()
     for place, item in enumerate(sorted(report["items"])):
@@ -152,6 +160,7 @@ def test_media_that_cannot_be_shown_say_why() -> None:
     assert "item-3" in text
 
 
+@pytest.mark.slow
 def test_limits_are_those_of_ingest() -> None:
     page = alignment_html(known(), limits=Limits(max_pixels=10))
     assert "too many pixels" in text_of(page)

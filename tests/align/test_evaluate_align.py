@@ -131,6 +131,7 @@ def test_classes_by_name_stand_beside_the_most_frequent_class() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_changes_are_paired() -> None:
     classes = ClassVectors(("a", "b"), EYE[:2], np.array([0, 1, 0, 1, -1, -1]))
     before = evaluate_space(EYE, ITEMS, EYE @ SWAPPED, ITEMS, ALONE, classes=classes)
@@ -146,6 +147,7 @@ def test_changes_are_paired() -> None:
         compare(before, evaluate_space(EYE[:5], ITEMS[:5], EYE, ITEMS, ALONE))
 
 
+@pytest.mark.slow
 def test_a_space_in_which_right_ones_come_first_gains_in_every_measure() -> None:
     swapped = evaluate_space(EYE, ITEMS, EYE @ SWAPPED, ITEMS, ALONE)
     perfect = evaluate_space(EYE, ITEMS, EYE, ITEMS, ALONE)
@@ -192,6 +194,7 @@ def test_sheets_show_the_worst_the_best_and_some_at_random() -> None:
 # -- query items
 
 
+@pytest.mark.slow
 def test_the_held_out_split_is_evaluated_before_and_after() -> None:
     features = Made(split=["test", "test", "test", "train", "valid", "train"])
     report = evaluate_split(features, heads(), heads(text=SWAPPED))
@@ -250,6 +253,7 @@ def test_a_split_that_cannot_be_evaluated_is_an_error() -> None:
     )
 
 
+@pytest.mark.slow
 def test_frames_of_a_video_ask_together_and_other_texts_apart() -> None:
     features = Made(
         images=EYE[[0, 1, 1, 2]], image_items=np.array([0, 1, 1, 2]),
@@ -283,6 +287,7 @@ def test_prompts_of_a_class_are_averaged_in_the_space_and_case_parts_no_names() 
     assert found.confusion[:, 0].tolist()[0] == 1
 
 
+@pytest.mark.slow
 def test_the_report_is_plain_data_with_the_items_of_its_sheets() -> None:
     report = evaluate_split(Made(), heads(text=SWAPPED), heads())
     plain = json.loads(json.dumps(report.to_dict(), allow_nan=False))
@@ -317,6 +322,7 @@ def run(*arguments: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_it_found_and_writes_a_page(fitted: Path, tmp_path: Path) -> None:
     page = tmp_path / "out" / "page.html"
     printed = run("--workspace", str(fitted / "w"), "--out", str(page))
@@ -329,6 +335,7 @@ def test_the_command_prints_what_it_found_and_writes_a_page(fitted: Path, tmp_pa
     assert page.read_text("utf-8").startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 def test_the_command_as_json_writes_no_page_unless_requested(
     fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> coldstart.Workspace:
     return opened
 
 
+@pytest.mark.slow
 def test_vectors_are_those_that_the_space_stored(workspace: coldstart.Workspace) -> None:
     rows = {row["item_id"]: row for row in workspace._store.read(TABLE).to_pylist()}
     items = ["film", "one", "three"]

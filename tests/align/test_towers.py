@@ -64,6 +64,7 @@ def adapter_of(out: Path) -> dict[str, torch.Tensor]:
     return dict(load_file(file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["open_clip", "siglip2"])
 @pytest.mark.parametrize("kind", ["lora", "last_blocks"])
 def test_a_training_generalises_to_combinations_that_were_not_shown(
@@ -110,6 +111,7 @@ def one_step(
     return {name: weight.grad for name, weight in towers.weights().items() if weight.grad is not None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["open_clip", "siglip2"])
 @pytest.mark.parametrize("kind", ["lora", "last_blocks"])
 def test_pieces_and_checkpoints_change_no_gradient(name: str, kind: Any, models: dict[str, str]) -> None:
@@ -124,6 +126,7 @@ def test_pieces_and_checkpoints_change_no_gradient(name: str, kind: Any, models:
         torch.testing.assert_close(other, whole, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_halves_the_pieces(models: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = one_step(models["open_clip"], "lora", TowerTraining(r=4, seed=3), 64)
     images = Towers.images
@@ -241,6 +244,7 @@ def test_jobs_that_cannot_teach_are_refused(models: dict[str, str], pairs: list[
     )
 
 
+@pytest.mark.slow
 def test_patience_ends_a_training_with_the_best_epoch(
     models: dict[str, str], pairs: list[Example], tmp_path: Path
 ) -> None:
@@ -253,6 +257,7 @@ def test_patience_ends_a_training_with_the_best_epoch(
     assert len(report["history"]) == 2
 
 
+@pytest.mark.slow
 def test_a_finished_job_is_not_done_again_and_another_job_is_not_taken_for_it(
     models: dict[str, str], pairs: list[Example], tmp_path: Path
 ) -> None:
@@ -315,6 +320,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
     assert files <= {".safetensors", ".json", ".jsonl"}  # nothing is pickled
 
 
+@pytest.mark.slow
 def test_a_process_that_trains_loads_no_store() -> None:
     code = "import sys, coldstart.align.towers.job; print(sorted({m.partition('.')[0] for m in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
@@ -322,6 +328,7 @@ def test_a_process_that_trains_loads_no_store() -> None:
     assert "'lance" not in loaded and "'pyarrow'" not in loaded
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(models: dict[str, str], pairs: list[Example], tmp_path: Path) -> None:
     training = quick(epochs=1, augment=True)
     made = [

@@ -47,6 +47,7 @@ def video() -> Path:
     return sorted((Path(coldstart.__file__).parent / "sample" / "videos").glob("*.mp4"))[0]
 
 
+@pytest.mark.slow
 def test_texts_are_drawn_by_weight_and_a_draw_is_always_the_same(picture: Path) -> None:
     data = drawn([Example("a", 0, "train", [ImageRef(str(picture))], TEXTS)])
     texts = [data[Draw(0, epoch)][2] for epoch in range(200)]
@@ -60,6 +61,7 @@ def test_texts_are_drawn_by_weight_and_a_draw_is_always_the_same(picture: Path) 
     np.testing.assert_array_equal(image, load_image(picture, Limits(), TRANSFORM))
 
 
+@pytest.mark.slow
 def test_frames_of_a_video(video: Path) -> None:
     spread = sample_frames(video, Limits(), TRANSFORM, count=4).images
     middle = sample_frames(video, Limits(), TRANSFORM, count=1).images[0]

@@ -137,6 +137,7 @@ def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     assert not seen and weights_of(again.heads) == weights_of(first.heads) and again.seconds == first.seconds
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_training_is_not_read(tmp_path: Path) -> None:
     train, valid = parts()
     start, path = new_heads(TRAINING, 40, 40), tmp_path / "state.safetensors"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from catalogue import rows, settings, write_manifest
 
 import coldstart
 
 
+@pytest.mark.slow
 def test_a_workspace_that_rolls_back_serves_what_it_went_back_to(tmp_path: Path) -> None:
     entries = rows(tmp_path / "shop", 5)
     manifest = write_manifest(tmp_path / "shop" / "items.jsonl", entries[:4])

@@ -24,6 +24,7 @@ def asked(workspace: coldstart.Workspace, **query: object) -> set[str]:
     return {space for hit in workspace.search(hybrid=False, **query) for space in hit.ranks}  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_text_asks_it_by_name_alone(workspace: coldstart.Workspace) -> None:
     assert asked(workspace, text="article 3") == {"text"}
     assert asked(workspace, text="article 3", spaces=["image"]) == {"image"}

@@ -82,6 +82,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert not HEAVY & imported
 
 
+@pytest.mark.slow
 def test_every_command_says_what_it_does() -> None:
     found = commands()
     assert {name for name, *_ in found} == {
@@ -124,6 +125,7 @@ def test_a_wrong_command_or_option_is_a_usage_error() -> None:
 # -- errors
 
 
+@pytest.mark.slow
 def test_an_error_is_one_line_on_stderr() -> None:
     result = coldstart("check", "starer")
     message = (
@@ -133,6 +135,7 @@ def test_an_error_is_one_line_on_stderr() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (1, "", f"error: {message}\n")
 
 
+@pytest.mark.slow
 def test_debug_shows_the_trace() -> None:
     result = coldstart("--debug", "check", "starer")
     lines = result.stderr.splitlines()
@@ -141,6 +144,7 @@ def test_debug_shows_the_trace() -> None:
     assert lines[-1].startswith("coldstart.errors.ColdstartError: no pipeline file starer ")
 
 
+@pytest.mark.slow
 def test_names_in_errors_are_printed_as_they_are() -> None:
     name = ":100: [red]a\nb[/red] \\" + "x" * 300
     result = coldstart("check", name)
@@ -149,6 +153,7 @@ def test_names_in_errors_are_printed_as_they_are() -> None:
     assert result.stderr == f"error: no pipeline file {shown}: give a path or one of {known}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_an_interrupt_says_that_nothing_is_lost(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "items.jsonl")
@@ -183,6 +188,7 @@ def test_a_missing_manifest_names_the_next_step(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused(shop: Path) -> None:
     uri = str(shop / "workspace")
     with Store(uri).lock():
@@ -212,6 +218,7 @@ def test_options_that_need_each_other() -> None:
 # -- check
 
 
+@pytest.mark.slow
 def test_check_lists_all_faults_with_the_nearest_names(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(
@@ -308,6 +315,7 @@ def test_losses_beyond_the_budget_exit_with_1(shop: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(shop: Path, tmp_path: Path) -> None:
     uri = tmp_path / "w"
     result = CliRunner().invoke(app, ["run", str(shop / "shop.yaml"), "-w", str(uri), "--dry-run"])
@@ -457,6 +465,7 @@ def test_of_a_file_left_open():
 """
 
 
+@pytest.mark.slow
 def test_warnings_of_libraries_fail_no_test_and_ours_do(tmp_path: Path) -> None:
     (tmp_path / "test_cli.py").write_text(TESTED, "utf-8")  # named as a module of the tests, as `test_of_a_test` needs
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

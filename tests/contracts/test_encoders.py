@@ -71,6 +71,7 @@ def test_passports_need_no_weights(encoder: Encoder) -> None:
         assert not {"_model", "_text_model", "_image_model"} & vars(encoder).keys()
 
 
+@pytest.mark.slow
 def test_texts(encoder: Encoder) -> None:
     dim = encoder.passport("text").dim
     documents = holds(encoder.encode_documents, TEXTS, dim)
@@ -90,6 +91,7 @@ def test_texts_over_the_limit_are_counted_in_full_and_cut(encoder: Encoder) -> N
     np.testing.assert_allclose(vectors[1], vectors[2], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_images(encoder: Encoder) -> None:
     images = pictures(encoder)
     vectors = holds(encoder.encode_images, images, encoder.passport("image").dim)

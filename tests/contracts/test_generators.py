@@ -77,6 +77,7 @@ def test_passports_are_found_without_weights(generator: Generator) -> None:
     assert not {"_model"} & vars(generator).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [Sampling(24), Sampling(24, temperature=0.8, top_p=0.9, seed=5)])
 def test_texts_depend_on_their_request_alone(generator: Generator, sampling: Sampling) -> None:
     batch = requests(generator)
@@ -104,6 +105,7 @@ def test_tokens_are_counted(generator: Generator) -> None:
     assert generator.count_tokens([]) == []
 
 
+@pytest.mark.slow
 def test_a_prompt_over_the_context_is_turned_away_and_the_others_are_not(generator: Generator) -> None:
     assert generator.context_tokens is not None
     batch = [*requests(generator, 1), Request("shoe " * generator.context_tokens, SYSTEM)]

@@ -194,6 +194,7 @@ def test_entry_points_are_not_read_for_own_names(monkeypatch: pytest.MonkeyPatch
         encoders.load("zzz")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("installed")
 def test_a_workspace_embeds_and_searches_with_an_encoder_of_another_package(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text('{"item_id": "a", "title": "red shoe"}\n{"item_id": "b", "title": "hat"}\n')

@@ -200,6 +200,7 @@ def test_the_preparer_travels(case: Case) -> None:
         assert_same(ours, theirs)
 
 
+@pytest.mark.slow
 def test_a_worker_imports_nothing_heavy(case: Case) -> None:
     stage = case.stage()
     script = (
@@ -228,6 +229,7 @@ def test_results_come_in_order_whatever_the_batch(case: Case) -> None:
     assert stage.compute([]) == []
 
 
+@pytest.mark.slow
 def test_rows_fit_the_schema(case: Case) -> None:
     stage = case.stage()
     items = case.rows()

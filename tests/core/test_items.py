@@ -103,6 +103,7 @@ def test_all_faults_of_a_row_are_named() -> None:
     )
 
 
+@pytest.mark.slow
 def test_nesting_that_json_cannot_write_is_a_fault() -> None:
     deep: list[Any] = []
     for _ in range(100_000):

@@ -277,6 +277,7 @@ def test_the_engine_may_be_named_alone() -> None:
     assert (engine.name, engine.ray.address) == ("ray", "auto")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
@@ -367,6 +368,7 @@ def test_stages_are_found_by_name_with_those_before_them() -> None:
             find_stage("nowhere")
 
 
+@pytest.mark.slow
 def test_modules_of_stages_load_no_torch() -> None:
     code = (
         "import sys\nfrom coldstart.core import stage\n"

@@ -77,6 +77,7 @@ def test_one_prompt_is_shown() -> None:
     assert json.loads(run_prompts("title", "--json"))["inputs"] == ["title"]
 
 
+@pytest.mark.slow
 def test_a_prompt_is_rendered_for_an_item(shop: str) -> None:
     text = run_prompts("describe_product", "--item", "a", "--workspace", shop, "--generator", "fake")
     assert text.startswith(

@@ -58,6 +58,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_rules_are_those_of_the_checks_and_names_those_of_the_catalogue(uri: Path) -> None:
     found = load_item_evidence(Store(uri), coldstart.open(uri).pipeline(), ITEMS)
     assert found.rules == Rules(
@@ -80,6 +81,7 @@ def test_a_pipeline_without_checks_has_words_alone(tmp_path: Path) -> None:
     assert load_item_evidence(Store(path), workspace.pipeline(), ITEMS) == ItemEvidence(Rules(min_seen=0.0))
 
 
+@pytest.mark.slow
 def test_the_report_warns_of_items_that_visual_evidence_was_fitted_on(uri: Path) -> None:
     looked = coldstart.open(uri).evaluate_describe(writers=["base"], given=["category", "picture"])
     assert looked.caveat == (

@@ -76,6 +76,7 @@ def done(reports: dict[str, Any]) -> dict[str, int]:
     return {name: report.ran.done for name, report in reports.items() if name != "ingest"}
 
 
+@pytest.mark.slow
 def test_what_is_written_is_checked_embedded_and_served(shop: Shop) -> None:
     reports = shop.run()
     assert done(reports) == {"describe.write": 12, "describe.check": 12, "described": 12, "index": 12}
@@ -94,29 +95,34 @@ def test_what_is_written_is_checked_embedded_and_served(shop: Shop) -> None:
     assert "Blue" not in served["text"].replace("Blue Shoe number 4", "")  # the model's word is not the seller's
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing(shop: Shop) -> None:
     shop.run()
     assert done(shop.run()) == {"describe.write": 0, "describe.check": 0, "described": 0, "index": 0}
 
 
+@pytest.mark.slow
 def test_another_policy_checks_again_and_generates_nothing(shop: Shop) -> None:
     shop.run()
     shop.stages["describe"]["check"] = {"max_unsupported": 0.4}
     assert done(shop.run()) == {"describe.write": 0, "describe.check": 12, "described": 12, "index": 12}
 
 
+@pytest.mark.slow
 def test_only_the_item_of_a_changed_title_is_described_again(shop: Shop) -> None:
     shop.run()
     shop.entries[3]["title"] = "Green Hat of felt"
     assert done(shop.run()) == {"describe.write": 1, "describe.check": 1, "described": 1, "index": 1}
 
 
+@pytest.mark.slow
 def test_another_schema_makes_all_of_it_stale(shop: Shop) -> None:
     shop.run()
     shop.attributes["colour"]["aliases"] = {"Red": ["crimson"]}
     assert done(shop.run())["describe.write"] == 12
 
 
+@pytest.mark.slow
 def test_what_is_hidden_from_the_writer_is_still_a_ground(shop: Shop) -> None:
     shop.stages["describe"]["write"]["given"] = ["category"]
     shop.run()
@@ -125,6 +131,7 @@ def test_what_is_hidden_from_the_writer_is_still_a_ground(shop: Shop) -> None:
     assert [(claim["value"], claim["ground"]) for claim in claims] == [("Shoe", "record")]
 
 
+@pytest.mark.slow
 def test_an_item_that_says_nothing_has_a_verdict(shop: Shop) -> None:
     shop.entries.append({"item_id": "mute", "audio": shop_sound(shop.folder)})
     shop.run()
@@ -186,6 +193,7 @@ def test_faults_of_settings_name_the_place(shop: Shop, settings: dict[str, Any],
     assert str(caught.value) == message
 
 
+@pytest.mark.slow
 def test_pictures_become_grounds(tmp_path: Path) -> None:
     """Of a red and a blue shop, where words say nothing and pictures everything."""
     from PIL import Image

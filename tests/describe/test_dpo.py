@@ -78,6 +78,7 @@ def pairs() -> list[Pair]:
 FAST = DpoSettings(lr=5e-3, epochs=3, batch_size=8, micro_batch=4, max_growth=100.0)
 
 
+@pytest.mark.slow
 def test_preferred_texts_become_likelier(fitted: tuple[str, lora.LoraResult], tmp_path: Path) -> None:
     base, sft = fitted
     before = sft.files()
@@ -92,6 +93,7 @@ def test_preferred_texts_become_likelier(fitted: tuple[str, lora.LoraResult], tm
     assert sft.files() == before, "what it went on from stays as it was"
 
 
+@pytest.mark.slow
 def test_texts_that_grow_stop_it(
     fitted: tuple[str, lora.LoraResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,7 @@ def message(uri: Path, **options: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_what_the_title_says_is_found_and_the_rest_is_the_truth(uri: Path) -> None:
     found = evaluated(uri)
     assert (found["split"], found["held_out"], found["given"]) == ("test", True, ["title"])

@@ -80,6 +80,7 @@ def test_no_adapter(base: str, tmp_path: Path) -> None:
         merge_adapter(base, tmp_path, tmp_path / "merged")
 
 
+@pytest.mark.slow
 def test_an_adapter_of_another_model(adapted: Path, tmp_path: Path) -> None:
     with pytest.raises(ColdstartError, match="does not fit the model"):
         merge_adapter("starter", adapted, tmp_path / "merged")

@@ -72,6 +72,7 @@ def shop(model: Path, tmp_path: Path) -> FitShop:
     return FitShop(tmp_path, model)
 
 
+@pytest.mark.slow
 def test_the_artifact_says_what_it_was_made_of(fitted_shop: FitShop) -> None:
     made = fitted_shop.store.artifacts.newest("finetune.describe")
     assert made is not None
@@ -106,6 +107,7 @@ def test_describe_write_uses_the_prompts_of_the_fit(fitted_shop: FitShop) -> Non
     assert {row["adapter"] for row in rows.values()} == {own.adapter} != {None}
 
 
+@pytest.mark.slow
 def test_new_rows_are_pending_until_a_refit(fitted_shop: FitShop) -> None:
     before = fitted_shop.store.artifacts.newest("finetune.describe")
     fitted_shop.entries.append(
@@ -141,6 +143,7 @@ def test_the_merged_model_is_exported_where_it_writes_the_same(fitted_shop: FitS
         coldstart.open(fitted_shop.folder / "ws").export_adapter(tmp_path / "out", fitted_shop.raw())
 
 
+@pytest.mark.slow
 def test_preferences_go_on_from_the_last_fit(fitted_shop: FitShop) -> None:
     fitted_shop.fit["method"] = "dpo"
     fitted_shop.fit["preference"] = {"samples": 3, "items": 12, "margin": 0.0, "temperature": 1.5}
@@ -154,6 +157,7 @@ def test_preferences_go_on_from_the_last_fit(fitted_shop: FitShop) -> None:
     assert card["method"] == "dpo" and card["pairs"] > 0 and card["history"]
 
 
+@pytest.mark.slow
 def test_nothing_is_written_before_the_fit(shop: FitShop) -> None:
     with pytest.raises(ColdstartError) as caught:
         shop.run(only=["ingest", "describe.write"])
@@ -216,6 +220,7 @@ def test_few_examples_make_small_steps() -> None:
     assert batch_tokens(512, 1_000_000) == 512
 
 
+@pytest.mark.slow
 def test_the_command_adds_the_stage_before_what_writes(shop: FitShop, tmp_path: Path) -> None:
     del shop.stages["finetune"], shop.stages["describe"]
     shop.run()

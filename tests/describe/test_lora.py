@@ -44,6 +44,7 @@ def made(base: str, tmp_path_factory: pytest.TempPathFactory) -> lora.LoraResult
     return train(base, tmp_path_factory.mktemp("made"))
 
 
+@pytest.mark.slow
 def test_the_loss_is_on_the_completion(base: str, made: lora.LoraResult) -> None:
     assert made.valid_before is not None and made.valid_loss is not None
     assert made.valid_loss < 0.6 * made.valid_before
@@ -176,6 +177,7 @@ class KillsAfter:
             raise Killed
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_end(base: str, made: lora.LoraResult, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(base, tmp_path, progress=KillsAfter(2500))
@@ -204,6 +206,7 @@ def test_a_finished_training_is_not_done_again_but_another_is(
     assert asked == [1]
 
 
+@pytest.mark.slow
 def test_patience_ends_it_and_keeps_the_best(base: str, tmp_path: Path) -> None:
     still = LoraSettings(lr=1e-30, epochs=6, batch_tokens=512, pack_tokens=256, patience=2, looks=2)  # nothing moves
     result = train(base, tmp_path, still)
@@ -216,18 +219,21 @@ def test_patience_ends_it_and_keeps_the_best(base: str, tmp_path: Path) -> None:
     assert result.best_step == min(after)
 
 
+@pytest.mark.slow
 def test_bfloat16_lowers_the_loss_too(base: str, tmp_path: Path) -> None:
     result = train(base, tmp_path, dtype="bfloat16")
     assert result.valid_loss is not None and result.valid_before is not None
     assert result.valid_loss < 0.6 * result.valid_before
 
 
+@pytest.mark.slow
 def test_without_a_held_out_part_the_last_step_counts(base: str, tmp_path: Path) -> None:
     checkpointed = LoraSettings(epochs=1, pack_tokens=256, batch_tokens=256, gradient_checkpointing=True)
     result = train(base, tmp_path, checkpointed, valid=[])
     assert (result.valid_loss, result.valid_before, result.best_step) == (None, None, result.steps)
 
 
+@pytest.mark.slow
 def test_examples_over_the_context_are_left_out(tmp_path: Path) -> None:
     small = f"hf:{tiny_llama(tmp_path / 'base', context=128)}"
     long = Example("long", "Describe.", "red " * 50, '{"is": "red shoe"}')

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
@@ -26,6 +27,7 @@ def pictures(item_id: str) -> list[NDArray[np.uint8]]:
     return [np.full((40, 32, 3), PIXELS[colour], np.uint8)]
 
 
+@pytest.mark.slow
 def test_pictures_lower_the_loss(tmp_path: Path) -> None:
     base = f"hf:{tiny_llava(tmp_path / 'base')}"
     result = lora.train_lora(

@@ -85,6 +85,7 @@ def texts(made: VlmResult, features: NDArray[np.float16]) -> list[str]:
     return [one.text for one in generate(made.model, binder, rows, Sampling(max_new_tokens=16))]
 
 
+@pytest.mark.slow
 def test_unseen_pictures_are_described(made: VlmResult, features: NDArray[np.float16]) -> None:
     found = texts(made, features[ITEMS:])
     right = [text == item(ITEMS + place).completion for place, text in enumerate(found)]
@@ -141,6 +142,7 @@ def uninterrupted(features: NDArray[np.float16], folder: Path) -> VlmResult:
     return fit(features, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_killed_and_called_again_it_ends_the_same(
     uninterrupted: VlmResult, features: NDArray[np.float16], folder: Path, tmp_path: Path, epoch: int
@@ -161,6 +163,7 @@ def test_killed_and_called_again_it_ends_the_same(
         assert torch.equal(tensor, uninterrupted.projector.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_a_state_of_another_training_is_not_read(features: NDArray[np.float16], folder: Path, tmp_path: Path) -> None:
     state = tmp_path / "state.safetensors"
     short = VlmSettings(projector_epochs=0, epochs=1, hidden=8, whole_tokens=1)

@@ -95,6 +95,7 @@ def where(report: Any) -> tuple[int, int, int]:
     return balance.fresh, balance.filtered, balance.pending
 
 
+@pytest.mark.slow
 def test_pictures_become_grounds_of_what_they_show(shop: Shop) -> None:
     shop.offer("quiet", "red", "blue", 3, use="rest")
     report = shop.run()
@@ -116,6 +117,7 @@ def test_pictures_become_grounds_of_what_they_show(shop: Shop) -> None:
     assert report.notes[0].endswith("of true ones have this ground")
 
 
+@pytest.mark.slow
 def test_a_second_run_fits_nothing_and_new_items_wait_for_a_refit(shop: Shop) -> None:
     first = shop.run()
     again = shop.run()
@@ -133,6 +135,7 @@ def test_a_second_run_fits_nothing_and_new_items_wait_for_a_refit(shop: Shop) ->
     assert len(shop.store.artifacts.all(KIND)) == 2
 
 
+@pytest.mark.slow
 def test_other_settings_and_other_attributes_make_another_fit(shop: Shop) -> None:
     shop.run()
     assert shop.run(precision=0.7).ran.done == 128
@@ -142,6 +145,7 @@ def test_other_settings_and_other_attributes_make_another_fit(shop: Shop) -> Non
     assert shop.run(precision=0.7, spaces=["image"]).ran.done == 0  # the same spaces by name
 
 
+@pytest.mark.slow
 def test_a_shop_that_doubled_is_fitted_again_without_a_refit(tmp_path: Path) -> None:
     shop = Shop(tmp_path, copies=1)
     report = shop.run()
@@ -158,6 +162,7 @@ def test_a_shop_that_doubled_is_fitted_again_without_a_refit(tmp_path: Path) -> 
     assert report.ran.done == 80 and shop.grounds().attributes["left"].classifiers
 
 
+@pytest.mark.slow
 def test_without_pictures_words_or_visual_attributes_it_says_so(shop: Shop) -> None:
     none = "visual claims need words as their ground"
     report = shop.run(image={})
@@ -172,6 +177,7 @@ def test_without_pictures_words_or_visual_attributes_it_says_so(shop: Shop) -> N
     assert list(shop.stage(image=space)._spaces) == ["image"]
 
 
+@pytest.mark.slow
 def test_training_items_of_a_space_are_left_out(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     training = {"batch_size": 64, "epochs": 2, "dim": 16}
@@ -195,6 +201,7 @@ def test_training_items_of_a_space_are_left_out(tmp_path: Path) -> None:
     assert shop.grounds().passports["aligned"] != digest  # the space was made anew, and so was this
 
 
+@pytest.mark.slow
 def test_it_waits_for_a_space_that_is_not_fitted_yet(shop: Shop) -> None:
     spaces = {
         "image": {"stage": "embed", "encoder": "fake:48", "input": "image"},
@@ -223,6 +230,7 @@ def test_faults_of_settings(shop: Shop) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_report_names_every_classifier(shop: Shop) -> None:
     shop.run()
     made = shop.store.artifacts.newest(KIND)

@@ -50,6 +50,7 @@ class Killed(BaseException):
     """Stands for a SIGKILL at one place."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["delete_verdicts", "delete", "record"])
 def test_a_commit_cut_short_at_any_write_is_made_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
@@ -132,6 +133,7 @@ UNDERSTAND = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_killed_seven_times_ends_like_one_that_was_not(tmp_path: Path) -> None:
     began = time.monotonic()
     entries: list[Any] = rows(tmp_path / "shop", ITEMS)

@@ -89,6 +89,7 @@ class Run(threading.Thread):
             time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "count"), ENDPOINTS)
 def test_killed_in_the_middle_and_started_again_everything_is_written(start: Start, count: int) -> None:
     port = free_port()
@@ -108,6 +109,7 @@ def test_killed_in_the_middle_and_started_again_everything_is_written(start: Sta
         assert described(run.results) == described(again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "count"), ENDPOINTS)
 def test_killed_for_good_the_rest_is_turned_away_and_written_when_tried_again(start: Start, count: int) -> None:
     port = free_port()
@@ -135,6 +137,7 @@ def test_killed_for_good_the_rest_is_turned_away_and_written_when_tried_again(st
     assert len(described(results)) == count
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_of_one_request_is_asked_again_when_it_is_back() -> None:
     """The third request kills it before it is answered."""
     port = free_port()

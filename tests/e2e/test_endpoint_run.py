@@ -51,6 +51,7 @@ def await_rows(workspace: Path, run: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start", "count"),
     [
@@ -91,6 +92,7 @@ def test_items_of_an_endpoint_that_stays_down_fail_and_retry_completes_them(
         assert set(parse(row["text"], OUTPUT).attributes) <= {"colour"}
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_an_endpoint_that_comes_back(tmp_path: Path) -> None:
     port = free_port()
     pipeline, workspace = shop(tmp_path / "shop", port, 12, patience_s=120), tmp_path / "workspace"

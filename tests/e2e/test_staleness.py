@@ -87,6 +87,7 @@ def changed(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> set[st
     return {row["item_id"] for row in after if old.get(row["item_id"]) != row}
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing(shop: Shop) -> None:
     before = shop.contents()
     report = shop.run()
@@ -95,6 +96,7 @@ def test_a_second_run_does_nothing(shop: Shop) -> None:
     assert states(report.stages) == dict.fromkeys(NOTHING, (PHOTOS + 1, 0, 0, 0, 0))
 
 
+@pytest.mark.slow
 def test_moving_the_manifest_folder_redoes_nothing_downstream(shop: Shop) -> None:
     before = shop.contents()
     moved = shop.folder / "moved"
@@ -111,6 +113,7 @@ def test_moving_the_manifest_folder_redoes_nothing_downstream(shop: Shop) -> Non
     assert [row["row_key"] for row in after["items"]] == [row["row_key"] for row in before["items"]]
 
 
+@pytest.mark.slow
 def test_touching_a_file_redoes_only_ingest(shop: Shop) -> None:
     before = shop.contents()
     os.utime(shop.media / "p3.jpg", ns=(1, 1))
@@ -136,6 +139,7 @@ def change_price(shop: Shop) -> None:
     shop.write()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [change_photo, change_title, change_price])
 def test_a_changed_item_is_redone_through_all_stages(shop: Shop, change: Callable[[Shop], None]) -> None:
     before = shop.contents()
@@ -150,6 +154,7 @@ def test_a_changed_item_is_redone_through_all_stages(shop: Shop, change: Callabl
     assert (images["p3"] != old_images["p3"]) == (change is change_photo)
 
 
+@pytest.mark.slow
 def test_a_new_item_is_done_alone(shop: Shop) -> None:
     before = shop.contents()
     shop.entries.append({"item_id": "new", "title": "new", "image": photo(shop.media / "new.jpg", 50).name})
@@ -159,6 +164,7 @@ def test_a_new_item_is_done_alone(shop: Shop) -> None:
         assert changed(before[name], table) == {"new"}, name
 
 
+@pytest.mark.slow
 def test_another_encoder_redoes_its_space_alone_and_going_back_redoes_nothing(shop: Shop) -> None:
     before = shop.contents()
     old, text = shop.table("image"), shop.table("text")
@@ -175,6 +181,7 @@ def test_another_encoder_redoes_its_space_alone_and_going_back_redoes_nothing(sh
     assert shop.contents()["catalog"] == before["catalog"]
 
 
+@pytest.mark.slow
 def test_a_prompt_redoes_what_is_read_through_it(shop: Shop) -> None:
     before = shop.contents()
     prompt = shop.folder / "words.md"
@@ -189,6 +196,7 @@ def test_a_prompt_redoes_what_is_read_through_it(shop: Shop) -> None:
     assert changed(before[shop.table("text")], after[shop.table("text")]) == everything
 
 
+@pytest.mark.slow
 def test_the_number_of_frames_redoes_the_pictures(shop: Shop) -> None:
     before = shop.contents()
     shop.settings["stages"]["image"]["frames"] = 3
@@ -198,6 +206,7 @@ def test_the_number_of_frames_redoes_the_pictures(shop: Shop) -> None:
     assert after[shop.table("text")] == before[shop.table("text")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -212,6 +221,7 @@ def test_settings_that_change_no_result_redo_nothing(shop: Shop, change: dict[st
     assert done(shop.run()) == NOTHING
 
 
+@pytest.mark.slow
 def test_an_item_that_fails_now_leaves_all_tables_that_are_served(shop: Shop) -> None:
     (shop.media / "p3.jpg").write_bytes(b"no picture")
     report = shop.run()
@@ -236,6 +246,7 @@ class Other(Fake):
         return Passport(self.name, "other", "other", 32)
 
 
+@pytest.mark.slow
 def test_encoders_of_equal_length_never_share_a_table(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     old = shop.table("text")
     before = shop.contents()
@@ -245,6 +256,7 @@ def test_encoders_of_equal_length_never_share_a_table(shop: Shop, monkeypatch: p
     assert shop.contents()[old] == before[old]
 
 
+@pytest.mark.slow
 def test_a_query_by_another_encoder_is_refused_with_both_names(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shop.workspace.search(text="article", spaces=["text"])
     fresh = coldstart.open(shop.folder / "workspace")
@@ -258,6 +270,7 @@ def test_a_query_by_another_encoder_is_refused_with_both_names(shop: Shop, monke
     assert "fake:32" in str(caught.value) and "other:32" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_later_stages_need_no_manifest(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     bare = {key: value for key, value in shop.settings.items() if key != "manifest"}

@@ -51,9 +51,10 @@ def starter_models() -> None:
 def entries(folder: Path) -> list[dict[str, Any]]:
     """The sample's videos, two copies of them, a black video, an unsafe one and a picture of words."""
     found = []
+    named = {*SPOKEN_ONLY, *WRITTEN_ONLY}
     for line in (sample.path() / "manifest.jsonl").read_text("utf-8").splitlines():
         entry = json.loads(line)
-        if entry["kind"] == "video":
+        if entry["kind"] == "video" and (entry["item_id"] in named or int(entry["item_id"][-2:]) % 4 == 0):
             entry["media"] = [{**medium, "uri": str(sample.path() / medium["uri"])} for medium in entry["media"]]
             found.append(entry)
     for name, (source, change) in COPIES.items():
@@ -61,7 +62,7 @@ def entries(folder: Path) -> list[dict[str, Any]]:
         found.append({"item_id": name, "title": f"look at this, {name}", "video": f"{name}.mp4"})
     black_with_beeps(folder / "black.mp4", 6)
     found.append({"item_id": "black", "title": "nothing to see", "video": "black.mp4"})
-    unsafe = {**found[20], "item_id": "unsafe", "title": "cocaine for sale, dm me, ships worldwide"}
+    unsafe = {**found[0], "item_id": "unsafe", "title": "cocaine for sale, dm me, ships worldwide"}
     return [*found, {**unsafe, "media": [{"role": "video", "uri": write_noise(folder / "unsafe.mp4")}]}]
 
 

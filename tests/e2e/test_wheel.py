@@ -14,6 +14,7 @@ def test_the_wheel_is_what_runs(installed: Installed, tmp_path: Path) -> None:
     assert Path(found).is_relative_to(installed.bin.parent)
 
 
+@pytest.mark.slow
 def test_pipelines_and_prompts_are_found(installed: Installed, tmp_path: Path) -> None:
     encoders = [f"--set={space}.encoder=fake" for space in ("image", "clip", "text")]  # needs no weights
     checked = installed.coldstart(tmp_path, "check", "starter", "--json", "--set=clip.over=null", *encoders)
@@ -21,6 +22,7 @@ def test_pipelines_and_prompts_are_found(installed: Installed, tmp_path: Path) -
     assert checked.returncode == 0
 
 
+@pytest.mark.slow
 def test_the_heads_of_starter_clip_come_along(installed: Installed, tmp_path: Path) -> None:
     code = """
 from coldstart.encoders.starter_clip import HEADS

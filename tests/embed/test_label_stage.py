@@ -88,6 +88,7 @@ def where(balance: Any) -> tuple[int, int, int, int, int]:
     return balance.fresh, balance.failed, balance.filtered, balance.duplicate, balance.pending
 
 
+@pytest.mark.slow
 def test_items_without_a_category_get_a_label_and_others_keep_theirs(shop: Shop) -> None:
     shop.fill(60, 12)
     Image.linear_gradient("L").save(shop.folder / "a.png")
@@ -110,6 +111,7 @@ def test_items_without_a_category_get_a_label_and_others_keep_theirs(shop: Shop)
     assert label == "Fruit" and score == pytest.approx(round(shop.rows()["i060"]["score"], 2))
 
 
+@pytest.mark.slow
 def test_the_catalog_has_labels_as_columns_and_not_in_its_text(shop: Shop) -> None:
     shop.fill(60, 12)
     shop.run()
@@ -121,6 +123,7 @@ def test_the_catalog_has_labels_as_columns_and_not_in_its_text(shop: Shop) -> No
     assert "Toys" not in rows["i062"]["text"] and "TOYS" in rows["i002"]["text"]
 
 
+@pytest.mark.slow
 def test_what_is_like_no_class_stays_unknown(shop: Shop) -> None:
     shop.fill(60, 3)
     shop.offer("odd", "xylophone quartz")
@@ -136,6 +139,7 @@ def test_what_is_like_no_class_stays_unknown(shop: Shop) -> None:
     assert shop.served()["odd"] == (None, None)
 
 
+@pytest.mark.slow
 def test_a_text_for_none_of_the_classes_can_win(shop: Shop) -> None:
     shop.classes = {**CLASSES, "unknown": ["xylophone quartz"]}
     shop.fill(60, 3)
@@ -148,6 +152,7 @@ def test_a_text_for_none_of_the_classes_can_win(shop: Shop) -> None:
     )
 
 
+@pytest.mark.slow
 def test_too_few_categories_are_noted_and_the_settings_hold(shop: Shop) -> None:
     shop.fill(29, 3)
     shop.offer("other", "saw", "Hardware")
@@ -164,6 +169,7 @@ def test_too_few_categories_are_noted_and_the_settings_hold(shop: Shop) -> None:
     assert shop.run(temperature=5.0, threshold=0.3)["label"].balance.fresh == 3
 
 
+@pytest.mark.slow
 def test_a_category_in_the_text_teaches_nothing(shop: Shop) -> None:
     """Titles say nothing of the class and the prompt reads the category: what looks right there would be its echo."""
     for number in range(60):
@@ -176,6 +182,7 @@ def test_a_category_in_the_text_teaches_nothing(shop: Shop) -> None:
     assert shop.verdict("new")[2].endswith("; no score is precise enough")
 
 
+@pytest.mark.slow
 def test_all_items_are_labelled_if_requested(shop: Shop) -> None:
     shop.fill(60, 3)
     report = shop.run(only_missing=False)["label"]
@@ -185,6 +192,7 @@ def test_all_items_are_labelled_if_requested(shop: Shop) -> None:
     assert set(shop.labels()) == {"i060", "i061", "i062"}  # rows of those with a category are gone again
 
 
+@pytest.mark.slow
 def test_nothing_is_done_twice(shop: Shop) -> None:
     shop.fill(60, 6)
     assert shop.run()["label"].ran.done == 6
@@ -194,6 +202,7 @@ def test_nothing_is_done_twice(shop: Shop) -> None:
     assert contents(shop.folder / "ws") == before
 
 
+@pytest.mark.slow
 def test_a_changed_item_renews_its_label_alone(shop: Shop) -> None:
     shop.fill(60, 6)
     shop.run()
@@ -209,6 +218,7 @@ def test_a_changed_item_renews_its_label_alone(shop: Shop) -> None:
     assert {item for item, label in shop.served().items() if label != served[item]} == {"i061"}
 
 
+@pytest.mark.slow
 def test_other_classes_make_all_labels_stale_and_other_words_of_a_pipeline_none(shop: Shop) -> None:
     shop.fill(60, 6)
     shop.run()
@@ -222,6 +232,7 @@ def test_other_classes_make_all_labels_stale_and_other_words_of_a_pipeline_none(
     assert shop.run(templates=["a photo of {}"])["label"].ran.done == 6
 
 
+@pytest.mark.slow
 def test_only_labels_that_change_touch_the_catalog(shop: Shop) -> None:
     shop.fill(60, 6)
     shop.run(threshold=0.2)
@@ -235,6 +246,7 @@ def test_only_labels_that_change_touch_the_catalog(shop: Shop) -> None:
     assert shop.served() == before
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_between_two_writes_is_ended_by_the_next(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +274,7 @@ def test_a_run_that_dies_between_two_writes_is_ended_by_the_next(
     assert whole.labels() == shop.labels() and len(whole.labels()) == 7
 
 
+@pytest.mark.slow
 def test_items_that_wait_for_their_vectors_are_pending(shop: Shop) -> None:
     shop.fill(60, 6)
     shop.run(only=("ingest",))
@@ -270,6 +283,7 @@ def test_items_that_wait_for_their_vectors_are_pending(shop: Shop) -> None:
     assert shop.run()["label"].ran.done == 6
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_linked_has_the_label_of_its_original(tmp_path: Path) -> None:
     """And what a gate keeps out is in its state here."""
     shop = Shop(tmp_path)
@@ -306,6 +320,7 @@ def pictures(folder: Path, encoder: str, **embed: Any) -> dict[str, Any]:
     return {"manifest": str(manifest), "engine": {"workers": 1, "device": "cpu", "dtype": "float32"}, "stages": stages}
 
 
+@pytest.mark.slow
 def test_pictures_are_likened_to_words_by_a_clip(tmp_path: Path) -> None:
     (tmp_path / "clip").mkdir()
     model = open_clip_folder(tmp_path / "clip")
@@ -412,6 +427,7 @@ def test_a_pipeline_file_names_its_classes_from_where_it_lies(tmp_path: Path) ->
         assert build(spec, pipeline).kind == "label"
 
 
+@pytest.mark.slow
 def test_the_command_adds_the_stage_and_serves_its_labels(shop: Shop) -> None:
     shop.fill(60, 12)
     raw = shop.raw()
@@ -439,6 +455,7 @@ def test_the_command_adds_the_stage_and_serves_its_labels(shop: Shop) -> None:
     assert stages["label"] == {"stage": "label", "classes": file, "threshold": 0.5, "only_missing": False}
 
 
+@pytest.mark.slow
 def test_the_command_prints_no_table_where_every_item_has_a_category(shop: Shop) -> None:
     shop.fill(60, 0)
     shop.run()

@@ -70,6 +70,7 @@ def test_pictures_equal_open_clip(resize_mode: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_file_and_its_passport(tmp_path: Path) -> None:
     import hashlib
 
@@ -88,6 +89,7 @@ def test_a_checkpoint_file_and_its_passport(tmp_path: Path) -> None:
     np.testing.assert_allclose(encoder.encode_documents(TEXTS), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_random_weights_are_asked_for_seeded_and_stated() -> None:
     with pytest.raises(ColdstartError) as caught:
         encoders.load("open_clip:ViT-S-32-alt")

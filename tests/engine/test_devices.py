@@ -78,6 +78,7 @@ def squares(count: int, but: set[int] = frozenset()) -> dict[str, float]:  # typ
     return {f"i{n}": float(n**2) for n in range(count) if n not in but}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolated", [False, True])
 def test_two_processes_make_every_row_once_under_its_own_key(store: Store, tmp_path: Path, isolated: bool) -> None:
     todo = [*work(120), Work("bad", "kb", Reject("not_found", "bad.jpg"))]
@@ -91,10 +92,12 @@ def test_two_processes_make_every_row_once_under_its_own_key(store: Store, tmp_p
     assert 0 < ran.compute_s <= ran.seconds and 0 < ran.start_s <= ran.wait_s <= ran.seconds
 
 
+@pytest.mark.slow
 def test_nothing_to_do_ends(store: Store) -> None:
     assert go(store, []).done == 0
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_once_loses_no_item(store: Store, tmp_path: Path) -> None:
     ran = go(store, work(90), {40.0: "once"}, mark=str(tmp_path / "mark"))
     assert table(store) == squares(90)
@@ -125,6 +128,7 @@ def test_a_process_killed_from_outside_loses_no_item(store: Store) -> None:
     assert (ran.done, ran.lost) == (500, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("does", "cause"),
     [("die", "it ended with exit code -9"), ("cuda", "CUDA error: device-side assert triggered")],
@@ -139,6 +143,7 @@ def test_an_item_that_kills_its_process_again_and_again_is_turned_away(store: St
     assert (ran.done, ran.lost) == (59, 1)
 
 
+@pytest.mark.slow
 def test_processes_that_die_one_after_another_give_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_MOST_DEATHS", 2)
     with pytest.raises(ColdstartError) as caught:
@@ -150,6 +155,7 @@ def test_processes_that_die_one_after_another_give_one_line(store: Store, monkey
     )
 
 
+@pytest.mark.slow
 def test_processes_that_never_start_give_one_line(store: Store) -> None:
     with pytest.raises(ColdstartError) as caught:
         go(store, work(40), {-1.0: "no build"})
@@ -160,6 +166,7 @@ def test_processes_that_never_start_give_one_line(store: Store) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_set_up_is_raised_as_itself(store: Store) -> None:
     with pytest.raises(ColdstartError, match=r"^weights of X are not here: run `coldstart models pull`$") as caught:
         go(store, work(40), {3.0: "set-up"})
@@ -167,6 +174,7 @@ def test_a_fault_of_the_set_up_is_raised_as_itself(store: Store) -> None:
     assert verdicts(store) == {}
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_program_is_raised_with_its_trace_and_finished_rows_stay(store: Store) -> None:
     with pytest.raises(ZeroDivisionError, match=r"^a bug") as caught:  # its notes follow
         go(store, work(200), {150.0: "bug"})
@@ -175,11 +183,13 @@ def test_a_fault_of_the_program_is_raised_with_its_trace_and_finished_rows_stay(
     assert verdicts(store) == {}
 
 
+@pytest.mark.slow
 def test_an_exception_that_crosses_no_border_is_told_in_words(store: Store) -> None:
     with pytest.raises(RuntimeError, match=r"^NeedsTwoError: this and that$"):
         go(store, work(20), {3.0: "two"})
 
 
+@pytest.mark.slow
 def test_no_process_is_left_and_none_asks_for_more_than_its_share(store: Store) -> None:
     before = set(psutil.Process().children(recursive=True))
     produce = OnDevices(Threads(), TWO)
@@ -191,6 +201,7 @@ def test_no_process_is_left_and_none_asks_for_more_than_its_share(store: Store) 
     assert [process for process in started if "spawn_main" in " ".join(process.cmdline())] == []
 
 
+@pytest.mark.slow
 def test_when_the_parent_is_killed_its_processes_end(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
@@ -228,6 +239,7 @@ def ends_alike(tmp_path: Path, one: dict[str, Any], count: int) -> None:
     assert contents(single) == contents(double)
 
 
+@pytest.mark.slow
 def test_one_and_two_processes_make_equal_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_LARGE_BATCH", 4)
     manifest = write_manifest(tmp_path / "items.jsonl", rows(tmp_path, 40))
@@ -235,8 +247,9 @@ def test_one_and_two_processes_make_equal_tables(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.slow
-def test_the_starter_encoder_makes_equal_rows_in_two_processes(tmp_path: Path) -> None:
-    manifest = write_manifest(tmp_path / "items.jsonl", rows(tmp_path, 300))
+def test_the_starter_encoder_makes_equal_rows_in_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_LARGE_BATCH", 4)  # else so few items are not spread over processes
+    manifest = write_manifest(tmp_path / "items.jsonl", rows(tmp_path, 40))
     one = settings(manifest, dtype="float32")
     for name in ("image", "text"):
         one["stages"][name]["encoder"] = "starter"
@@ -244,7 +257,10 @@ def test_the_starter_encoder_makes_equal_rows_in_two_processes(tmp_path: Path) -
     for devices_ in (1, 2):
         store = Store(tmp_path / str(devices_), create=True)
         run = {**one, "engine": {**one["engine"], "device": "cpu", "devices": devices_}}
-        run_pipeline(store, pipelines.load(run))
+        loaded = pipelines.load(run)
+        spread = devices.producer(store, loaded, build(loaded.stage("image"), loaded), 40)  # type: ignore[arg-type]
+        assert (spread is not None) == (devices_ == 2)
+        run_pipeline(store, loaded)
         found[devices_] = contents(tmp_path / str(devices_))
     assert found[1].keys() == found[2].keys()
     for name, made in found[1].items():

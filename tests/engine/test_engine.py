@@ -215,6 +215,7 @@ def test_a_fault_of_the_program_in_compute_is_raised_and_finished_rows_stay(stor
     assert verdicts(store) == {}
 
 
+@pytest.mark.slow
 def test_one_bad_item_among_workers_costs_that_item(store: Store) -> None:
     acts = {2: "hang", 5: "exit", 8: "segfault", 11: "reject"}
     ran = go(store, Stage(isolated=True, deadline_s=2.0), work(16, acts))
@@ -244,6 +245,7 @@ def test_workers_that_cannot_load_the_preparer_give_one_line(store: Store) -> No
     assert values(store) == {} and verdicts(store) == {}
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_gives_one_line(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
@@ -308,6 +310,7 @@ def test_workers_that_never_live_give_one_line(store: Store, monkeypatch: pytest
     assert values(store) == {} and verdicts(store) == {}
 
 
+@pytest.mark.slow
 def test_kept_workers_serve_the_next_stage_and_stop_at_the_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     pools: list[Any] = []
     made = workers_module.ProcessPool

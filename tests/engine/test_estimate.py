@@ -133,6 +133,7 @@ def settings(folder: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_stages_are_probed_on_what_those_before_them_made(shop: Path) -> None:
     workspace = coldstart.open(shop / "w", create=True)
     pipeline = workspace.pipeline(settings(shop))
@@ -154,6 +155,7 @@ def test_stages_are_probed_on_what_those_before_them_made(shop: Path) -> None:
     assert [stage.rows for stage in workspace.estimate(pipeline).stages] == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_rows_that_are_there_are_read_and_only_stale_ones_counted(shop: Path) -> None:
     workspace = coldstart.open(shop / "w", create=True)
     pipeline = workspace.pipeline(settings(shop))

@@ -243,6 +243,7 @@ def test_a_fault_in_preparing_is_carried_as_well(store: Store) -> None:
         run(store, Recipe(store.uri, Squares()))
 
 
+@pytest.mark.slow
 def test_hanging_and_crashing_decoders_cost_their_item(store: Store) -> None:
     fill(store, titles(6, {1: "hang", 3: "segfault"}))
     assert run(store, Recipe(store.uri, Squares(isolated=True)), count=1, part=3).failed == 2

@@ -76,6 +76,7 @@ def test_a_model_takes_its_cache_by_the_name_in_its_signature(model: Any) -> Non
     assert _cache.cache_argument(adapted) == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [Sampling(45), Sampling(45, temperature=1.0, top_p=0.9, seed=3)])
 def test_a_batch_writes_what_each_row_writes_alone(model: Any, compiler: GrammarCompiler, sampling: Sampling) -> None:
     batch = rows(compiler)

@@ -67,6 +67,7 @@ def test_a_file_is_read_and_its_rows_are_told(shop: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_manifest_and_interactions_are_read_together(shop: Path) -> None:
     uri = str(shop / "w")
     both = (

@@ -122,6 +122,7 @@ def test_very_short_sound(tmp_path: Path, seconds: float) -> None:
     assert audio.heard_s == pytest.approx(seconds, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_two_hours_are_limited(tmp_path: Path) -> None:
     path = write_long(tmp_path / "long.mkv", 2.0)
     began = time.monotonic()

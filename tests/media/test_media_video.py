@@ -99,6 +99,7 @@ def reason(path: Path, limits: Limits = LIMITS, **options: Any) -> tuple[str, st
     return caught.value.reason, caught.value.detail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_uniform_frames_are_those_on_screen_at_the_middles(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, *CONTAINERS[name])
@@ -118,6 +119,7 @@ def test_uniform_frames_are_those_on_screen_at_the_middles(tmp_path: Path, name:
             assert seen_level(image) == pytest.approx(levels[shown], abs=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CONTAINERS if name != "clip.ts"])
 def test_key_frames_nearest_to_the_middles(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, *CONTAINERS[name])
@@ -233,6 +235,7 @@ def test_pixel_aspect_makes_frames_wider(tmp_path: Path) -> None:
     assert sample_frames(path, LIMITS, WHOLE, 1).images[0].shape == (64, 128, 3)
 
 
+@pytest.mark.slow
 def test_cost_does_not_grow_with_the_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
     original = Video.decoded
@@ -265,6 +268,7 @@ def test_dense_times_decode_on_instead_of_seeking(tmp_path: Path, monkeypatch: p
         assert len(seeks) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["uniform", "keyframe"])
 @pytest.mark.parametrize(
     "name", ["clip.mkv", "clip.webm", "clip.avi", "clip.flv", "faststart.mp4", "clip.mp4", "fragments.mp4"]
@@ -387,6 +391,7 @@ def test_real_videos_equal_full_decoding() -> None:
             assert path.suffix == ".gif" or min(abs(key - time_s) for key in keys) < 2e-3, path.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_frames_at_given_times_are_those_on_screen(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, *CONTAINERS[name])
@@ -400,6 +405,7 @@ def test_frames_at_given_times_are_those_on_screen(tmp_path: Path, name: str) ->
         assert seen_level(image) == pytest.approx(levels[shown], abs=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_times_past_the_end_get_the_last_frame(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, *CONTAINERS[name])

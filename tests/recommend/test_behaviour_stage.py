@@ -71,6 +71,7 @@ def done(report: Any) -> dict[str, int]:
 # -- the fit and its space
 
 
+@pytest.mark.slow
 def test_every_item_with_content_has_a_vector_and_those_with_interactions_are_fitted(made: Path) -> None:
     workspace, store, pipeline = seen(made)
     counts = balances(workspace)
@@ -158,6 +159,7 @@ def test_a_behaviour_space_is_searched_by_item_and_by_name(made: Path, tmp_path:
 # -- what comes and changes
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_and_a_request_without_news_neither(shop: coldstart.Workspace) -> None:
     digest = shop._store.artifacts.newest(FITTED).digest  # type: ignore[union-attr]
     assert set(done(shop.run()).values()) == {0}
@@ -165,6 +167,7 @@ def test_a_second_run_does_nothing_and_a_request_without_news_neither(shop: cold
     assert [one.digest for one in shop._store.artifacts.all(FITTED)] == [digest]
 
 
+@pytest.mark.slow
 def test_a_new_item_gets_its_vector_without_a_fit_and_a_changed_photo_its_own_anew(
     made: Path, shop: coldstart.Workspace
 ) -> None:
@@ -188,6 +191,7 @@ def test_a_new_item_gets_its_vector_without_a_fit_and_a_changed_photo_its_own_an
     assert len(shop.search(item="new", spaces=["behaviour"], top_k=3)) == 3
 
 
+@pytest.mark.slow
 def test_new_data_wait_for_a_refit_which_makes_all_rows_anew(shop: coldstart.Workspace) -> None:
     cold = WORLD.content.item_ids[-1]
     InteractionTable(shop._store).append([batch(interactions([f"user-{n:04d}" for n in range(9)], [cold] * 9))])
@@ -210,12 +214,14 @@ def test_new_data_wait_for_a_refit_which_makes_all_rows_anew(shop: coldstart.Wor
     assert next(row["warm"] for row in shop.vectors("behaviour").to_pylist() if row["item_id"] == cold)
 
 
+@pytest.mark.slow
 def test_other_settings_are_a_fit_of_their_own_and_what_only_stops_one_is_not(shop: coldstart.Workspace) -> None:
     assert set(done(shop.run(overrides=["align.behaviour.min_users=3"])).values()) == {0}
     report = shop.run(overrides=["align.behaviour.max_delta=0"])
     assert (done(report)[FITTED], done(report)["behaviour"]) == (ITEMS - COLD, ITEMS)
 
 
+@pytest.mark.slow
 def test_a_fit_on_vectors_of_another_encoder_is_not_put_on_those_of_now(shop: coldstart.Workspace) -> None:
     report = shop.run(overrides=["text.encoder=fake:16"], only=["text", "behaviour", "index"])
     waits = (
@@ -228,6 +234,7 @@ def test_a_fit_on_vectors_of_another_encoder_is_not_put_on_those_of_now(shop: co
     assert (done(shop.run())[FITTED], balances(shop)["behaviour"]) == (ITEMS - COLD, (ITEMS, 0, 0, 0, 0))
 
 
+@pytest.mark.slow
 def test_the_training_window_ends_at_until(shop: coldstart.Workspace) -> None:
     shop.run(overrides=["align.behaviour.until=1970-04-01"])  # 90 of the world's 120 days
     report = shop._store.artifacts.newest(FITTED).report  # type: ignore[union-attr]
@@ -261,6 +268,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_interactions_and_notes_what_waits(empty: Path) -> None:
     workspace = coldstart.open(empty / "w")
     report = workspace.run()
@@ -284,6 +292,7 @@ def test_a_run_goes_on_without_interactions_and_notes_what_waits(empty: Path) ->
     assert str(nothing.value) == "stage 'align.behaviour' has fitted nothing: run `coldstart finetune behaviour`"
 
 
+@pytest.mark.slow
 def test_a_requested_fit_names_what_is_missing(empty: Path, tmp_path: Path) -> None:
     shutil.copytree(empty / "w", tmp_path / "w")
     workspace = coldstart.open(tmp_path / "w")
@@ -411,6 +420,7 @@ def test_the_defaults_of_the_stage_are_those_of_the_choice() -> None:
 # -- the command
 
 
+@pytest.mark.slow
 def test_the_command_shows_what_was_tried_and_which_won(shop: coldstart.Workspace) -> None:
     weights = "align.behaviour.weights={text: 1, labels: 0.2}"
     command = ["finetune", "behaviour", "-w", shop.uri, "--spaces", "text"]

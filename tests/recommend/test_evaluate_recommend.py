@@ -42,6 +42,7 @@ def value(found: dict[str, Any], method: str, name: str = "cold", measure: str =
     return float(found["methods"][method]["sets"][name][measure]["value"])
 
 
+@pytest.mark.slow
 def test_content_predicts_likes_and_the_ceiling_is_above_all(found: dict[str, Any]) -> None:
     order = [value(found, method) for method in ("random", "category", "ridge", "oracle")]
     assert order == sorted(order)
@@ -82,6 +83,7 @@ def test_the_report_has_all_fields(found: dict[str, Any]) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_lists_are_full_and_hold_nothing_that_was_met(known: World) -> None:
     """Recall by hand, from all scores of a user."""
     split = build_split(known.interactions, known.content, "coldrec", SETTINGS)
@@ -216,6 +218,7 @@ def test_a_split_is_kept_in_a_folder(known: World, tmp_path: Path) -> None:
     assert about["digest"] == first.split["digest"]
 
 
+@pytest.mark.slow
 def test_the_chosen_one_holds_near_copies_together_only_where_the_evaluation_does() -> None:
     """Items of which all are near copies in one space are one group, of which nothing can be held out."""
     made = world()

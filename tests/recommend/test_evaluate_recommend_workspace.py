@@ -39,6 +39,7 @@ def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["evaluate", "recommend", *arguments])
 
 
+@pytest.mark.slow
 def test_a_workspace_is_evaluated_like_its_plain_data(uri: str) -> None:
     found = coldstart.open(uri).evaluate_recommend(split="items", methods=METHODS.split(","), seeds=2).to_dict()
     known = small_world()
@@ -55,6 +56,7 @@ def test_a_workspace_is_evaluated_like_its_plain_data(uri: str) -> None:
     assert found["notes"] == [LACKS]
 
 
+@pytest.mark.slow
 def test_the_command_writes_page_record_table_and_split(uri: str, tmp_path: Path) -> None:
     done = run("-w", uri, "--split", "coldrec", "--methods", METHODS, "--seeds", "2", "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
@@ -79,6 +81,7 @@ def test_the_command_writes_page_record_table_and_split(uri: str, tmp_path: Path
     ] + [f"written: {tmp_path / 'out' / 'split'}"]
 
 
+@pytest.mark.slow
 def test_a_stored_split_is_evaluated_again(uri: str, tmp_path: Path) -> None:
     first = coldstart.open(uri).evaluate_recommend(split="items", methods=["random"], folder=tmp_path / "split")
     again = run("-w", uri, "--split", str(tmp_path / "split"), "--methods", "random", "--json")
@@ -91,6 +94,7 @@ def test_a_stored_split_is_evaluated_again(uri: str, tmp_path: Path) -> None:
     assert str(broken.exception).startswith(f"the split in {tmp_path / 'split'} cannot be read: ")
 
 
+@pytest.mark.slow
 def test_json_alone_writes_nothing(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = run("-w", uri, "--split", "items", "--methods", "random", "--json")
@@ -115,6 +119,7 @@ def test_faults_are_one_line(uri: str, arguments: list[str], message: str) -> No
     assert str(done.exception) == message
 
 
+@pytest.mark.slow
 def test_without_interactions_the_error_names_the_next_step(tmp_path: Path) -> None:
     opened = coldstart.open(tmp_path / "w", create=True)
     known = small_world()

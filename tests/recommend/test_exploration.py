@@ -75,6 +75,7 @@ def test_a_merged_list_keeps_both_orders() -> None:
     assert places.tolist() == [5, 1, -1, 2]
 
 
+@pytest.mark.slow
 def test_propensities_are_the_frequency_of_an_item_at_a_slot() -> None:
     """Against many lists of their own, drawn with other seeds."""
     options = {"share": 0.3, "clicks": np.array([3, 0, 1, 0]), "impressions": np.array([20, 0, 10, 5])}

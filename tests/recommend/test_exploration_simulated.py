@@ -68,6 +68,7 @@ def test_a_history_is_determined_by_its_seed() -> None:
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_sampling_finds_good_items_that_greed_does_not() -> None:
     result = run(short=True)
     informed, uninformed = (result["worlds"][name]["rules"] for name in ("0.6", "0"))

@@ -61,6 +61,7 @@ def _part(of: HeldOut, landmarks: int) -> kernel.Kernel:
     return kernel.fit(of.problem, landmarks=landmarks)
 
 
+@pytest.mark.slow
 def test_landmarks_are_fitted_on_all_items() -> None:
     """Against the normal equations of the same weights, solved directly."""
     of = held_out(items=60)

@@ -26,11 +26,13 @@ def test_it_is_the_softmax_mean_over_the_nearest(block: int | None, monkeypatch:
         np.testing.assert_allclose(found[row], weights / weights.sum() @ vectors[near], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_finds_new_items_for_users_far_better_than_chance() -> None:
     of = held_out()
     assert recall_at_10("knn", of).low > 1.5 * recall_by_chance(of).high
 
 
+@pytest.mark.slow
 def test_an_item_of_which_nothing_is_known_is_the_mean_of_all() -> None:
     of = held_out()
     found = knn.fit(of.problem, k=10_000)
@@ -39,6 +41,7 @@ def test_an_item_of_which_nothing_is_known_is_the_mean_of_all() -> None:
     np.testing.assert_allclose(blank[0], of.problem.teacher.items[warm].mean(axis=0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_is_restored_bit_by_bit() -> None:
     of = held_out()
     found = model.fit("knn", of.problem, k=3)

@@ -47,6 +47,7 @@ def test_products_of_fourier_features_are_near_the_gaussian_kernel() -> None:
     assert np.abs(lifted @ lifted.T - np.exp(-0.3 * apart)).max() < 0.05
 
 
+@pytest.mark.slow
 def test_fourier_features_come_near_to_exact_kernel_ridge() -> None:
     """The kernel is x·y + exp(-gamma |x - y|²); the reference solves it over all pairs, with weights and a shift."""
     features, goals, confidence = _data(rows=200, width=4)

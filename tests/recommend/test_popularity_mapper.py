@@ -11,6 +11,7 @@ from coldstart.recommend.model import Problem, Teacher
 from coldstart.recommend.model.mappers import popularity
 
 
+@pytest.mark.slow
 def test_it_is_the_ridge_of_scikit_learn_onto_the_logarithm_of_users() -> None:
     of = held_out()
     users = of.problem.matrix.getnnz(axis=0)
@@ -19,6 +20,7 @@ def test_it_is_the_ridge_of_scikit_learn_onto_the_logarithm_of_users() -> None:
     np.testing.assert_allclose(found.items(of.features)[:, 0], reference.predict(of.features), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_user_scores_alike() -> None:
     found = popularity.fit(held_out().problem)
     histories = csr_matrix(np.array([[1, 0, 2], [0, 1, 0], [0, 0, 0]], np.float32))

@@ -132,6 +132,7 @@ def test_popularity_that_counts_test_rows(data: EvaluationData) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_teacher_trained_on_test_rows(by_item: EvaluationData) -> None:
     assert kinds(of(methods.fit_oracle, by_item)) == ["fit_reads_test_rows"]
 
@@ -142,6 +143,7 @@ def test_the_ceiling_may(by_item: EvaluationData) -> None:
     assert leaks.check_method(oracle, by_item, oracle.fit(by_item, 0)) == []
 
 
+@pytest.mark.slow
 def test_a_refit_on_validation_rows(data: EvaluationData) -> None:
     def fit(own: EvaluationData, seed: int) -> Model:
         return methods._fit_als_model(own, with_rows(own, VALID), seed)

@@ -80,6 +80,7 @@ def refused(*arguments: object) -> str:
 # -- one user
 
 
+@pytest.mark.slow
 def test_a_list_is_the_best_products_of_what_was_not_met(shop: coldstart.Workspace, truth: Any) -> None:
     item_ids, left, _ = truth
     for place in (0, 7, 41):
@@ -104,6 +105,7 @@ def test_items_that_were_met_can_be_listed_again(shop: coldstart.Workspace, trut
     assert {one.reason for one in found.items} == {None}
 
 
+@pytest.mark.slow
 def test_new_items_reach_those_who_will_like_them(shop: coldstart.Workspace) -> None:
     """The taste of each user for the new items that are listed first is above that for the rest of them."""
     better = []
@@ -220,6 +222,7 @@ def test_exploration_of_one_is_that_of_many(shop: coldstart.Workspace, tmp_path:
 # -- content alone
 
 
+@pytest.mark.slow
 def test_without_a_fit_content_scores_and_a_note_says_so(bare: coldstart.Workspace) -> None:
     vectors = np.concatenate(list(WORLD.content.blocks.values()), axis=1)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -377,6 +380,7 @@ def test_users_whose_scores_differ_by_rounding_go_by_id(
     assert len({one.score for one in found[1:]}) == 1
 
 
+@pytest.mark.slow
 def test_users_of_one_history_go_by_id(tmp_path: Path) -> None:
     """Written last first, and with more of them than requested."""
     behaviour_shop.shop(tmp_path, WORLD)
@@ -438,6 +442,7 @@ def test_json_of_a_list_from_standard_input(made: Path, shop: coldstart.Workspac
     assert result["items"][0]["reason"].startswith("because you looked at ")
 
 
+@pytest.mark.slow
 def test_the_table_and_the_file_of_an_audience(made: Path, shop: coldstart.Workspace, tmp_path: Path) -> None:
     found = shop.audience(NEW[0], top_k=3)
     printed = run("audience", NEW[0], "-w", made / "w", "-k", 3)
@@ -458,6 +463,7 @@ def test_the_table_and_the_file_of_an_audience(made: Path, shop: coldstart.Works
     assert [one["user_id"] for one in result["people"]] == [one.user_id for one in found.people]
 
 
+@pytest.mark.slow
 def test_the_command_ranks_an_audience_by_the_option(made: Path, shop: coldstart.Workspace) -> None:
     item = KNOWN.item_ids[2]
     listed = []
@@ -472,6 +478,7 @@ def test_the_command_ranks_an_audience_by_the_option(made: Path, shop: coldstart
     assert listed[0] != listed[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

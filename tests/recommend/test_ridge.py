@@ -10,6 +10,7 @@ from coldstart.recommend.model import Problem
 from coldstart.recommend.model.mappers import ridge
 
 
+@pytest.mark.slow
 def test_it_is_the_ridge_of_scikit_learn_onto_the_teacher() -> None:
     of = held_out()
     found = ridge.fit(of.problem, penalty=3.0, kappa=10.0)

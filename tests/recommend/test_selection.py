@@ -37,6 +37,7 @@ def split(made: World) -> tuple[Interactions, np.ndarray]:
     return made.interactions.where(~np.isin(made.interactions.items, cold)), cold
 
 
+@pytest.mark.slow
 def test_the_best_of_the_held_out_items_finds_who_likes_cold_ones(
     made: World, split: tuple[Interactions, np.ndarray]
 ) -> None:
@@ -60,6 +61,7 @@ def test_the_best_of_the_held_out_items_finds_who_likes_cold_ones(
     assert recall > chance + 0.2
 
 
+@pytest.mark.slow
 def test_warm_items_may_go_from_their_content_only_so_far(made: World, split: tuple[Interactions, np.ndarray]) -> None:
     train, cold = split
     free = select_model(train, made.content, replace(QUICK, calibrate=False, blend=False, max_delta=0.3)).behaviour
@@ -86,6 +88,7 @@ def test_what_was_fitted_comes_back_as_it_was(
     assert to_files(again) == to_files(fitted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in model.names() if name != "blend"])
 def test_every_mapper_comes_back_from_files_in_a_blend(name: str, made: World, tmp_path: Path) -> None:
     quick = {"epochs": 1} if name in ("clcrec", "contrastive", "dropoutnet") else {}
@@ -107,6 +110,7 @@ def test_a_broken_folder_names_the_next_step(tmp_path: Path) -> None:
         load_behaviour(tmp_path)
 
 
+@pytest.mark.slow
 def test_items_that_came_later_have_vectors_and_unknown_ones_none(
     made: World, split: tuple[Interactions, np.ndarray]
 ) -> None:
@@ -165,6 +169,7 @@ def test_a_blend_adds_scores_of_one_spread(made: World) -> None:
     assert np.array_equal(again.items(given.features), both.items(given.features))
 
 
+@pytest.mark.slow
 def test_a_list_of_values_is_a_candidate_each(made: World, split: tuple[Interactions, np.ndarray]) -> None:
     settings = replace(QUICK, candidates={"near": {"mapper": "knn", "k": [5, 20]}}, blend=False)
     report = select_model(split[0], made.content, settings).report

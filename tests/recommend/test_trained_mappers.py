@@ -51,6 +51,7 @@ def _recall(users: NDArray[Any], items: NDArray[Any], relevant: csr_matrix) -> N
     return found[~np.isnan(found)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -76,6 +77,7 @@ def test_held_out_items_are_ranked_far_better_than_by_chance(
     assert found.mean() - spread > 1.7 * chance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_same_seed_gives_the_same_vectors_and_arrays_give_them_again(
     halves: tuple[Problem, Vectors, csr_matrix], name: str

@@ -108,6 +108,7 @@ def test_docstrings_begin_with_a_plain_statement(room: Path) -> None:
     assert faults == []
 
 
+@pytest.mark.slow
 def test_help_texts_begin_with_a_plain_statement() -> None:
     paths = {path[:length] for path in COMMANDS for length in range(len(path) + 1)}
     faults = []

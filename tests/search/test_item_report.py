@@ -67,6 +67,7 @@ def world(ingested: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             store.db.drop_table(table)
 
 
+@pytest.mark.slow
 def test_every_part_is_in_it(world: World) -> None:
     stages = {name: part(name) for name in ("quality", "shots", "speech", "screen", "evidence", "safety")}
     world.put(WholePart("understand.duplicates"), *stages.values())

@@ -393,6 +393,7 @@ def opened(folder: Path) -> Workspace:
     return library.open(folder / "workspace")
 
 
+@pytest.mark.slow
 def test_the_query_of_an_item_has_its_frames_its_text_and_its_lines(opened: Workspace) -> None:
     found = opened.match(item="v0", top_k=13)
     assert found.used[:2] == ["4 frames", "its text"] and "text on screen" in found.used[2]
@@ -549,6 +550,7 @@ def test_the_command_prints_products_with_their_evidence(folder: Path, tmp_path:
         assert image.height > 2 * 160  # a row a product
 
 
+@pytest.mark.slow
 def test_the_command_fits(folder: Path) -> None:
     report = json.loads(run(folder, "--fit", folder / "pairs.jsonl", "--json"))
     text = run(folder, "--fit", folder / "pairs.jsonl")

@@ -218,6 +218,7 @@ def test_filters(catalog: Published, encoder_for: Any) -> None:
     assert str(error.value).startswith("where 'cheap': Schema error: No field named cheap.")
 
 
+@pytest.mark.slow
 def test_many_queries_in_batches_equal_single_ones(
     catalog: Published, encoder_for: Any, pictures: Path, fake: Fake
 ) -> None:

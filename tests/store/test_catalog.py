@@ -204,6 +204,7 @@ def test_a_space_without_any_vector(catalog: Catalog) -> None:
     assert read(catalog).vector_search("image", unit(1), 5).num_rows == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index_type", ["IVF_RQ", "IVF_PQ", "IVF_HNSW_SQ"])
 def test_each_index_type_reaches_the_target_with_missing_vectors(catalog: Catalog, index_type: Any) -> None:
     catalog.write(catalog_rows(ids(1500)), PASSPORTS)
@@ -229,6 +230,7 @@ def test_recall_below_target_is_reported_not_hidden(catalog: Catalog, monkeypatc
     assert not report.ok and report.recall < 0.9 and report.effort == ann.Effort(1, 1)
 
 
+@pytest.mark.slow
 def test_recall_is_that_of_a_plain_loop(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     """The figure equals one computed item by item with numpy as the exact search."""
     monkeypatch.setattr(ann, "EFFORTS", (ann.Effort(1, 2),))
@@ -246,6 +248,7 @@ def test_recall_is_that_of_a_plain_loop(catalog: Catalog, monkeypatch: pytest.Mo
     assert report.recall == pytest.approx(hits / (10 * count), abs=0.002)
 
 
+@pytest.mark.slow
 def test_new_rows_are_folded_into_a_kept_index(catalog: Catalog) -> None:
     settings = IndexSettings(index_type="IVF_RQ", sample=QUICK)
     catalog.write(catalog_rows(ids(600)), PASSPORTS)
@@ -267,6 +270,7 @@ def test_new_rows_are_folded_into_a_kept_index(catalog: Catalog) -> None:
     assert found["item_id"].to_pylist() == ["new-7"]
 
 
+@pytest.mark.slow
 def test_many_small_writes_end_like_one_large_one_and_in_few_parts(catalog: Catalog, tmp_path: Any) -> None:
     settings = IndexSettings(index_type="IVF_RQ", sample=QUICK)
     whole = catalog_rows(ids(600))
@@ -303,6 +307,7 @@ def test_many_small_writes_end_like_one_large_one_and_in_few_parts(catalog: Cata
         assert ours.text_search(word, 3)["item_id"].to_pylist() == theirs.text_search(word, 3)["item_id"].to_pylist()
 
 
+@pytest.mark.slow
 def test_recall_is_measured_with_what_was_known_and_what_came(catalog: Catalog, monkeypatch: Any) -> None:
     settings = IndexSettings(index_type="IVF_RQ", sample=QUICK)
     catalog.write(catalog_rows(ids(400)), PASSPORTS)
@@ -326,6 +331,7 @@ def test_recall_is_measured_with_what_was_known_and_what_came(catalog: Catalog, 
         assert ours.recall == pytest.approx(theirs.recall, abs=0.1)
 
 
+@pytest.mark.slow
 def test_an_index_that_its_table_outgrew_is_trained_anew(catalog: Catalog) -> None:
     settings = IndexSettings(index_type="IVF_RQ", sample=QUICK)
     catalog.write(catalog_rows(ids(320)), PASSPORTS)
@@ -336,6 +342,7 @@ def test_an_index_that_its_table_outgrew_is_trained_anew(catalog: Catalog) -> No
     assert all(report.build_s > 0 for report in catalog.build_indexes(settings))
 
 
+@pytest.mark.slow
 def test_an_index_whose_recall_fell_is_trained_anew(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = IndexSettings(index_type="IVF_RQ", sample=QUICK)
     catalog.write(catalog_rows(ids(600)), PASSPORTS)
@@ -394,6 +401,7 @@ def test_a_filtered_search_for_k_returns_k_where_k_exist(large: Published, where
         assert len(mine & {ids(800)[i] for i in best}) >= 0.9 * len(best)
 
 
+@pytest.mark.slow
 def test_an_index_that_finds_too_few_is_bypassed(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog.write(catalog_rows(ids(600)), PASSPORTS)
     build_and_publish(catalog, IndexSettings(index_type="IVF_RQ", sample=QUICK))
@@ -547,6 +555,7 @@ def _crash(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_cleanup_drops_versions_and_keeps_publications(catalog: Catalog) -> None:
     for count in range(300, 306):
         catalog.write(catalog_rows(ids(count), seed=count), {**PASSPORTS, "text": Passport(str(count), DIM)})

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from coldstart.store import Store
 from coldstart.store.compaction import PARTS, to_merge
@@ -37,6 +38,7 @@ def test_over_many_runs_parts_stay_few_and_rows_are_seldom_written_anew() -> Non
     assert written / (100 * runs) < 6
 
 
+@pytest.mark.slow
 def test_a_table_written_to_often_has_few_fragments_and_versions(tmp_path: Path) -> None:
     store = Store(tmp_path / "workspace", create=True)
     for number in range(40):

@@ -70,6 +70,7 @@ def keys_of(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return read_keys(workspace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shop", "school"])
 def test_a_workspace_of_0_1_opens_runs_and_redoes_nothing(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -98,6 +99,7 @@ def test_every_stage_kind_of_0_1_is_in_one_of_them(folder: Path) -> None:
     assert min(rows.values()) > 0
 
 
+@pytest.mark.slow
 def test_a_changed_setting_is_noticed(folder: Path) -> None:
     """The counts above are not zero because nothing is looked at."""
     workspace = coldstart.open(folder / "shop")
@@ -107,6 +109,7 @@ def test_a_changed_setting_is_noticed(folder: Path) -> None:
     assert found["understand.quality"]["pending"] == 0
 
 
+@pytest.mark.slow
 def test_a_workspace_of_0_1_is_searched_and_recommends(folder: Path) -> None:
     workspace = coldstart.open(folder / "shop")
     hits = workspace.search(text="Blue Scarf number", top_k=3)

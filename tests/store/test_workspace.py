@@ -251,6 +251,7 @@ def test_runs_are_a_log(store: Store) -> None:
 # -- one writer
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_with_the_holder_named(store: Store, holder: subprocess.Popen[str]) -> None:
     store.append(ITEMS, rows(["a"]))
     since = (Path(store.uri) / ".coldstart.writer").read_text("utf-8")
@@ -262,6 +263,7 @@ def test_a_second_process_is_refused_with_the_holder_named(store: Store, holder:
     assert Store(store.uri).keys(ITEMS) == {"a": "k"}  # readers need no lock
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_killed_process_is_free(store: Store, holder: subprocess.Popen[str]) -> None:
     holder.kill()
     holder.wait()

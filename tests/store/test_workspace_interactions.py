@@ -147,6 +147,7 @@ def test_the_digest_is_of_the_rows_alone(tmp_path: Path) -> None:
     assert tables[0].digest(end=40) != tables[2].digest(end=40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_a_kill_between_batches_leaves_what_a_second_run_completes(tmp_path: Path, after: int) -> None:
     whole = InteractionTable(Store(tmp_path / "whole", create=True))

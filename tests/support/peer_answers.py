@@ -1,4 +1,4 @@
-"""A peer for the tests of the protocol: `python -m tests.peer_answers`."""
+"""A peer for the tests of the protocol: `python -m tests.support.peer_answers`."""
 
 from __future__ import annotations
 

@@ -69,8 +69,10 @@ class Squares(MapStageDefaults):
             return Reject("bad_vector", "nan")
         if word == "fault":
             raise ZeroDivisionError("a fault")
-        if word == "kill" or (word == "kill_once" and not Path(self.deaths).exists()):
+        if word == "kill_once" and not Path(self.deaths).exists():
             Path(self.deaths).touch()
+            word = "kill"
+        if word == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         return {"value": number**2, "read": None if read is None else read["value"]}
 

@@ -51,6 +51,7 @@ def test_training_finds_more_than_its_prior_and_leaves_the_softmax_alone() -> No
     assert prior.image.direct is not None and not prior.image.direct.weight.any()
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_weights() -> None:
     material, prior = _toy()
     first, again, other = (

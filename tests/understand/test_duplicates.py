@@ -74,6 +74,7 @@ def balance(report: RunReport, stage: str) -> tuple[int, int, int, int, int]:
     return found.fresh, found.failed, found.filtered, found.duplicate, found.pending
 
 
+@pytest.mark.slow
 def test_the_oldest_of_those_that_come_together_is_the_original(shop: Shop) -> None:
     shop.offer("a", 1)
     shop.offer("b", 1, created_at="2026-03-01T00:00:00Z")
@@ -92,6 +93,7 @@ def test_the_oldest_of_those_that_come_together_is_the_original(shop: Shop) -> N
     assert (blocked.state, blocked.reason, blocked.detail) == ("duplicate", "near_duplicate", "of c: 1.00 of it")
 
 
+@pytest.mark.slow
 def test_a_newcomer_never_displaces_what_stands(shop: Shop) -> None:
     shop.offer("live", 1)
     shop.run()
@@ -101,6 +103,7 @@ def test_a_newcomer_never_displaces_what_stands(shop: Shop) -> None:
     assert shop.rows()["earlier date"]["arrived"] == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_judged_twice(shop: Shop) -> None:
     shop.offer("a", 1)
     shop.offer("b", 1)
@@ -112,6 +115,7 @@ def test_nothing_is_judged_twice(shop: Shop) -> None:
     assert shop.run().stages[2].ran.done == 1
 
 
+@pytest.mark.slow
 def test_copies_of_what_changed_are_judged_again_and_keep_their_place(shop: Shop) -> None:
     for item in ("a", "b", "c"):
         shop.offer(item, 1)
@@ -126,6 +130,7 @@ def test_copies_of_what_changed_are_judged_again_and_keep_their_place(shop: Shop
     assert {item: row["arrived"] for item, row in shop.rows().items()} == {"a": 0, "b": 1, "c": 2}
 
 
+@pytest.mark.slow
 def test_copies_of_what_is_gone_are_judged_again(shop: Shop) -> None:
     for item in ("a", "b", "c"):
         shop.offer(item, 1)
@@ -137,6 +142,7 @@ def test_copies_of_what_is_gone_are_judged_again(shop: Shop) -> None:
     assert shop.links() == {"b": None, "c": "b"}
 
 
+@pytest.mark.slow
 def test_settings_of_what_is_alike_judge_anew_and_the_policy_does_not(shop: Shop) -> None:
     shop.offer("a", 1)
     shop.offer("b", 1)
@@ -151,6 +157,7 @@ def test_settings_of_what_is_alike_judge_anew_and_the_policy_does_not(shop: Shop
         assert shop.run(max_colour=200, picture_bits=40, policy=policy).stages[2].ran.done == 0
 
 
+@pytest.mark.slow
 def test_what_each_policy_closes(shop: Shop) -> None:
     shop.offer("a", 1)
     shop.offer("b", 1)
@@ -167,6 +174,7 @@ def test_what_each_policy_closes(shop: Shop) -> None:
     assert balance(shop.run(policy="keep"), "image") == (2, 0, 0, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_verdict_on_media_that_changed_since_closes_nothing(shop: Shop) -> None:
     shop.offer("a", 1)
     shop.offer("b", 1)
@@ -176,6 +184,7 @@ def test_a_verdict_on_media_that_changed_since_closes_nothing(shop: Shop) -> Non
     assert shop.stage().blocked(shop.store) == {} == shop.stage().originals(shop.store)
 
 
+@pytest.mark.slow
 def test_one_by_one_or_at_once_is_the_same(tmp_path: Path) -> None:
     seeds = {"a": 1, "b": 2, "c": 1, "d": 3, "e": 2, "f": 1}
     shops: list[Shop] = []
@@ -191,6 +200,7 @@ def test_one_by_one_or_at_once_is_the_same(tmp_path: Path) -> None:
     assert [shop.rows()["f"]["arrived"] for shop in shops] == [5, 5, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writes", [1, 2, 3])
 def test_a_run_that_dies_between_two_writes_is_ended_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
@@ -228,6 +238,7 @@ def test_a_run_that_dies_between_two_writes_is_ended_by_the_next(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_pictures_of_one_colour_are_copies_only_if_they_are_the_same_file(shop: Shop) -> None:
     for item, level in (("a", 250), ("b", 250), ("c", 240)):
         Image.new("L", (64, 64), level).save(shop.folder / f"{item}.png")
@@ -236,6 +247,7 @@ def test_pictures_of_one_colour_are_copies_only_if_they_are_the_same_file(shop: 
     assert shop.links() == {"a": None, "b": "a", "c": None}
 
 
+@pytest.mark.slow
 def test_an_excerpt_says_where_it_was_taken_from(shop: Shop) -> None:
     whole = write_film(shop.folder / "whole.mp4", 1, seconds=6)
     write_copies(whole, {shop.folder / "part.mp4": Change(part=(0.25, 0.85), mirror=True, crf=32)})

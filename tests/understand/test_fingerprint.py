@@ -123,6 +123,7 @@ def test_bytes_and_back() -> None:
     assert none.words.shape == (0, len(VIEWS), 4)
 
 
+@pytest.mark.slow
 def test_rows_of_videos_pictures_and_neither(tmp_path: Path) -> None:
     Image.fromarray(scene(8)).save(tmp_path / "a.jpg")
     Image.new("RGB", (50, 50), "white").save(tmp_path / "b.png")

@@ -129,6 +129,7 @@ def test_a_phrase_needs_a_letter_or_digit() -> None:
         phrase_forms("...")
 
 
+@pytest.mark.slow
 def test_reading_takes_time_linear_in_the_text(packaged: WordPolicy) -> None:
     hostile = [
         "a " * 50_000,
@@ -446,6 +447,7 @@ def test_no_item_of_the_sample_is_closed(packaged: WordPolicy) -> None:
         assert closing_rules(packaged, **texts, tags=", ".join(row.get("tags") or [])) == set(), row["item_id"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "limit"),
     [

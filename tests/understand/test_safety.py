@@ -94,6 +94,7 @@ def shop(tmp_path: Path) -> Shop:
 # -- the gate
 
 
+@pytest.mark.slow
 def test_an_unsafe_item_is_closed_to_all_later_stages_and_can_be_appealed(shop: Shop) -> None:
     shop.stages("ingest", "safety", "image", "text", "index")
     assert shop.run() == {"ingest": 4, "safety": 4, "image": 3, "text": 3, "index": 3}
@@ -126,12 +127,14 @@ def test_an_unsafe_item_is_closed_to_all_later_stages_and_can_be_appealed(shop: 
     assert {row["item_id"] for row in shop.contents()["catalog"]} == {"p0", "clip"}
 
 
+@pytest.mark.slow
 def test_a_threshold_equal_to_the_score_closes(shop: Shop) -> None:
     shop.stages("ingest", "safety", "text", "index", threshold=0.9)  # as a half-precision number it would be above
     shop.run()
     assert {item for _, item in shop.ledger()} == {"p1"}
 
 
+@pytest.mark.slow
 def test_status_shows_rule_score_and_words(shop: Shop) -> None:
     shop.stages("ingest", "safety", "text", "index")
     shop.run()
@@ -141,6 +144,7 @@ def test_status_shows_rule_score_and_words(shop: Shop) -> None:
     assert listed == [("index", "p1", "unsafe", DETAIL), ("text", "p1", "unsafe", DETAIL)]
 
 
+@pytest.mark.slow
 def test_a_changed_policy_judges_all_texts_anew_and_encodes_what_it_lets_through(shop: Shop) -> None:
     shop.stages("ingest", "safety", "image", "text", "index")
     shop.run()
@@ -152,6 +156,7 @@ def test_a_changed_policy_judges_all_texts_anew_and_encodes_what_it_lets_through
     assert {row["policy"] for row in shop.contents()["stage.safety"]} == {"test 2"}
 
 
+@pytest.mark.slow
 def test_another_title_is_judged_alone(shop: Shop) -> None:
     shop.stages("ingest", "safety", "text", "index")
     shop.run()
@@ -231,6 +236,7 @@ def test_a_picture_is_likened_to_prompts() -> None:
     assert (found.prompt, found.place) == ("y", 1)
 
 
+@pytest.mark.slow
 def test_pictures_are_scored_from_the_stored_vectors(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.stages("ingest", "image", "text", "index")
     shop.run()
@@ -257,6 +263,7 @@ def test_pictures_are_scored_from_the_stored_vectors(shop: Shop, monkeypatch: py
         assert finding["at_s"] == times[int(shares.argmax())]
 
 
+@pytest.mark.slow
 def test_a_picture_closes_an_item_once_a_threshold_is_set(shop: Shop) -> None:
     shop.stages("ingest", "image", "safety", "text", "index", space="image")
     shop.run()

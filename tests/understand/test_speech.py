@@ -132,6 +132,7 @@ def test_silence_is_a_row_without_words() -> None:
     }
 
 
+@pytest.mark.slow
 def test_two_hours_are_heard_in_part(tmp_path: Path) -> None:
     path = write_long(tmp_path / "long.mkv", 2.0)
     entry = {"role": "video", "uri": str(path), "digest": "", "size_bytes": path.stat().st_size, "has_audio": True}
@@ -317,6 +318,7 @@ def test_a_folder_serves_as_well(starter: Whisper, tmp_path: Path) -> None:
     assert own.transcribe(say(SENTENCES[9][0])) == starter.transcribe(say(SENTENCES[9][0]))
 
 
+@pytest.mark.slow
 def test_the_protocol_needs_no_model_library() -> None:
     script = "import sys, coldstart.understand.stages.speech, coldstart.understand.whisper; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
