@@ -32,7 +32,7 @@ test: $(INSTALLED) ## run all tests, those with real models and media too, in JO
 	$(BIN)/coldstart models pull starter >/dev/null
 	$(PYTEST) --durations=10
 
-test-fast: $(INSTALLED) ## run the tests that answer at once: no models, no training, no processes of their own
+test-fast: $(INSTALLED) ## run the tests that answer at once: those not marked slow
 	$(PYTEST) -m "not slow"
 
 test-latest: $(INSTALLED) ## run the tests with the newest release of everything, in .venv-latest; TESTS="..." for some
