@@ -258,7 +258,7 @@ def test_the_starter_encoder_makes_equal_rows_in_two_processes(tmp_path: Path, m
         store = Store(tmp_path / str(devices_), create=True)
         run = {**one, "engine": {**one["engine"], "device": "cpu", "devices": devices_}}
         loaded = pipelines.load(run)
-        spread = devices.producer(store, loaded, build(loaded.stage("image"), loaded), 40)  # type: ignore[arg-type]
+        spread = devices.device_producer(store, loaded, build(loaded.stage("image"), loaded), 40)  # type: ignore[arg-type]
         assert (spread is not None) == (devices_ == 2)
         run_pipeline(store, loaded)
         found[devices_] = contents(tmp_path / str(devices_))
