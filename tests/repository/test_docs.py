@@ -61,7 +61,7 @@ def test_the_map_names_every_room_of_the_package() -> None:
 
 
 def test_the_glossary_has_at_most_twelve_words() -> None:
-    glossary = README.read_text("utf-8").partition("## Words\n")[2].partition("\n## ")[0]
+    glossary = README.read_text("utf-8").partition("## Glossary\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (?!word |---)(.+?) \|", glossary, re.MULTILINE)
     assert 8 <= len(rows) <= 12
 
