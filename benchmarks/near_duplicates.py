@@ -2,9 +2,9 @@
 
     python -m benchmarks.near_duplicates [--short]
 
-Needs the real data (`COLDSTART_DATA`, default `../shared/data`). Makes the copies of `tests/transformed.py` of the
-first 10 s of each real video under `.bench/`, fingerprints all, and compares each copy with every original through the
-screen, as `understand.duplicates` does. Videos are split in two halves by the digest of their id: thresholds were
+Needs the real data (`COLDSTART_DATA`, default `../shared/data`). Makes the copies of `tests/support/transformed.py` of
+the first 10 s of each real video under `.bench/`, fingerprints all, and compares each copy with every original through
+the screen, as `understand.duplicates` does. Videos are split in two halves by the digest of their id: thresholds were
 chosen on the one (`tuning`), the figures are of the other (`test`). Pairs that the data's own links join count as true.
 Photos are compared within the fashion set, many of whose shots differ in colour alone. The search is timed against
 100,000 made items of 14 frames: half are frames of the real videos with 37 % of their bits turned, which is as near as

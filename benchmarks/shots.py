@@ -28,11 +28,12 @@ from benchmarks.report import Row
 from coldstart import sample
 from coldstart.media.image import ImageTransform
 from coldstart.media.limits import Limits
+from coldstart.media.loaders import LONGEST
 from coldstart.media.video import sample_frames
 from coldstart.media.video_loaders import MAX_FPS, ShotFrames, walk_frames
 from coldstart.understand.shot_detectors import SceneDetect, TransNet
 from coldstart.understand.shots import ShotDetector, end_of
-from coldstart.understand.stages.quality import MEASURED_SIDE, measure_quality
+from coldstart.understand.stages.quality import measure_quality
 
 BOUND_S = 0.25
 SMALL = ImageTransform((27, 48), "squash", "bilinear")
@@ -110,7 +111,7 @@ def score(detector: ShotDetector, films: Sequence[Film]) -> dict[str, float]:
 
 def blur(paths: Sequence[Path]) -> dict[str, list[float]]:
     """Sigma of a Gaussian blur at full size -> 5th, 25th, 50th, 75th and 95th percentile of sharpness over clips."""
-    full, small = ImageTransform((4096, 4096), "longest"), ImageTransform((MEASURED_SIDE, MEASURED_SIDE), "longest")
+    full, small = ImageTransform((4096, 4096), "longest"), ImageTransform((LONGEST, LONGEST), "longest")
     values: dict[int, list[float]] = {sigma: [] for sigma in SIGMAS}
     for path in paths:
         frames = sample_frames(path, Limits(), full, 4).images

@@ -4,10 +4,10 @@
 
 24 sentences with numbers and prices, spoken by espeak-ng (no real voice is here, and this one is harder for the model),
 at three speeds without noise, and at 160 words a minute in white noise, pink noise and a babble of eight voices at 20
-and 10 dB. Word error rate after `tests/spoken.py: plain`, which writes numbers in one way; the range is the middle
-95 % of 2,000 resamples of the sentences. The baseline is the same model on the same sound without voice detection and
-gates. Time: a made recording of all sentences, one window after another as shipped, faster-whisper's batched pipeline
-beside it, interleaved in rounds. Prints JSON; `--short` takes 8 sentences and fewer conditions.
+and 10 dB. Word error rate after `tests/support/spoken.py: plain`, which writes numbers in one way; the range is the
+middle 95 % of 2,000 resamples of the sentences. The baseline is the same model on the same sound without voice
+detection and gates. Time: a made recording of all sentences, one window after another as shipped, faster-whisper's
+batched pipeline beside it, interleaved in rounds. Prints JSON; `--short` takes 8 sentences and fewer conditions.
 """
 
 from __future__ import annotations

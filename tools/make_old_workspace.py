@@ -1,4 +1,4 @@
-"""Make the fixture of `tests/test_old_workspace.py`: small workspaces by the installed version, packed with their keys.
+"""Make the fixture of `tests/store/test_old_workspace.py`: small workspaces of the installed version and their keys.
 
     python tools/make_old_workspace.py tests/fixtures/workspace_of_0_1
 

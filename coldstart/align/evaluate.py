@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.align.base_encoders import BEFORE
 from coldstart.align.measures import SpaceReport, compare
 from coldstart.align.queries import (
     ClassTexts,
@@ -45,9 +46,6 @@ _SEEN = {
     "valid": "not held out: the fit was stopped by these items",
 }
 
-
-BEFORE = "before"
-"""Folder of an artifact that holds the heads from which its fit started."""
 _SHOWN = ("title", "description", "category", "kind")
 
 

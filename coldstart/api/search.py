@@ -105,7 +105,7 @@ class SearchMethods(OpenedStore):
         where: str | None = None,
     ) -> dict[str, Any]:
         """Fit the weights of `match` on videos whose products are known, evaluate them on a part that is held out, and
-        save them where the held-out videos find no fewer products, and none later, with them.
+        save them where the held-out videos find more products with them, or as many and no later.
 
         Args:
             pairs: item_id of a video -> ids of the products that it shows.

@@ -99,8 +99,8 @@ def _text_rows(known: Mapping[str, Any], last: Mapping[str, Any] | None) -> list
     for measure, (title, about) in MEASURES.items():
         cells = [of[stage][measure] for of in known["measures"].values() for stage in STAGES]
         change = last and last["measures"]["checked"].get(measure)
-        verdict_of = None if measure in UNDECIDED else measure in FEWER
-        rows.append(_row(title, about, cells, change, less_is_better=verdict_of))
+        less_is_better = None if measure in UNDECIDED else measure in FEWER
+        rows.append(_row(title, about, cells, change, less_is_better=less_is_better))
     return rows
 
 

@@ -119,7 +119,7 @@ class ClassScorer:
 
     Attributes:
         name: of the stage that labels; key: of it, its classes and its spaces.
-        spaces: embed stages by name, as `worded_spaces` gives them.
+        spaces: embed stages by name, as `text_spaces` gives them.
     """
 
     name: str

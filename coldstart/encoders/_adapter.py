@@ -1,8 +1,8 @@
 """Read and apply adapters of open_clip models: LoRA, or retrained last blocks. A folder, without pickle.
 
-`adapter.json` names the model it belongs to. Beside it lie peft's `adapter_model.safetensors` and
-`adapter_config.json` (LoRA; Hu et al. 2022), or `blocks.safetensors` with the changed weights in full. Names of weights
-are those of the model with its self-attention fused (`_attention`), because then every weight that LoRA changes is an
+`adapter.json` names the model it belongs to. Beside it lie peft's `adapter_model.safetensors` and `adapter_config.json`
+(LoRA; Hu et al. 2022), or `blocks.safetensors` with the changed weights in full. Names of weights are those of the
+model with its self-attention fused (`fuse_self_attention`), because then every weight that LoRA changes is an
 `nn.Linear`. peft's own form of `nn.MultiheadAttention` is not used: it adds its product to the weights before each
 forward pass and subtracts it after, so that the frozen weights drift by rounding, and it knows no dropout.
 """

@@ -26,7 +26,7 @@ from coldstart.media.container import Video, check_duration, open_container, ope
 from coldstart.media.image import ImageTransform, Pixels
 from coldstart.media.limits import Limits
 
-_SAME_S = 1e-3  # times closer than this are one: containers round to milliseconds
+SAME_S = 1e-3  # times closer than this are one: containers round to milliseconds
 
 
 _DENSE_S = 1.0  # where key frames are unknown, times closer than this are reached by decoding on
@@ -167,7 +167,7 @@ def frames_at(
     with open_video(path, limits, threads) as video:
         frames = _frames_on_screen(video, times_s, transform)
         if frames is None:
-            last_s = max(0.0, video.real_duration() - _SAME_S)
+            last_s = max(0.0, video.real_duration() - SAME_S)
             frames = _frames_on_screen(video, [min(time_s, last_s) for time_s in times_s], transform)
         if frames is None:
             raise Reject("corrupt_video", f"no frame can be decoded at {times_s[-1]:.1f} s")
@@ -224,7 +224,7 @@ class _FrameClock:
 
     def _advance(self, time_s: float) -> None:
         while frame := self._ahead or next(self._frames, None):
-            if self._video.seconds(frame) > time_s + _SAME_S:
+            if self._video.seconds(frame) > time_s + SAME_S:
                 self._ahead = frame
                 return
             self._shown, self._ahead = frame, None
@@ -234,7 +234,7 @@ class _FrameClock:
             return False
         rate = self._video.stream.average_rate
         lasts_s = float(self._shown.duration * self._video.stream.time_base) or (1 / float(rate) if rate else 0.0)
-        return time_s <= self._video.seconds(self._shown) + lasts_s + _SAME_S
+        return time_s <= self._video.seconds(self._shown) + lasts_s + SAME_S
 
 
 def _frames_on_screen(video: Video, times_s: Sequence[float], transform: ImageTransform) -> Frames | None:

@@ -24,7 +24,7 @@ from coldstart.media.container import open_video
 from coldstart.media.guard import media_of_role, open_medium, visual_media
 from coldstart.media.image import ImageTransform, Pixels, load_image
 from coldstart.media.limits import Limits
-from coldstart.media.video import frame_pixels, probe_video, sample_frames
+from coldstart.media.video import SAME_S, frame_pixels, probe_video, sample_frames
 
 SPARSE_S = 5.0  # frames further apart than this are key frames: nothing of a few seconds is caught either way
 
@@ -133,9 +133,6 @@ def change(before: Outline, now: Outline) -> float:
     return float(np.abs(now - before).max())
 
 
-_SAME_S = 1e-3  # containers round times to milliseconds
-
-
 def walk_frames(
     path: Path,
     limits: Limits,
@@ -167,10 +164,10 @@ def walk_frames(
                 continue  # damaged clocks run backwards
             last_s = time_s
             if fps is not None:
-                if time_s + _SAME_S < due_s:
+                if time_s + SAME_S < due_s:
                     continue
-                due_s = (math.floor((time_s + _SAME_S) * fps) + 1) / fps
-                video.needed_s = due_s - _SAME_S
+                due_s = (math.floor((time_s + SAME_S) * fps) + 1) / fps
+                video.needed_s = due_s - SAME_S
             yield time_s, frame_pixels(frame, video.pixel_aspect, transform)
         if last_s is None:
             raise Reject("corrupt_video", "not one frame can be decoded")

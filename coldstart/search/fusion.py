@@ -184,7 +184,7 @@ class WeightFit:
 
     @property
     def helps(self) -> bool:
-        """True where the held-out videos find no less than before, and no later."""
+        """True where the held-out videos find more than before, or as many and no later."""
         now, then = ((row["recall_5"]["value"], row["mrr"]["value"]) for row in (self.after, self.before))
         return now >= then
 

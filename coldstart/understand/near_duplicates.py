@@ -224,7 +224,7 @@ def _swapped(match: Match) -> Match:
 
 @dataclass(frozen=True)
 class DuplicateRules:
-    """Thresholds by which an item is a copy: see `Rule`; `min_share` is the least score.
+    """Thresholds by which an item is a copy: see `MatchRule`; `min_share` is the least score.
 
     One picture is less evidence than many frames in order, so `picture_bits` is less than a video's `max_bits`.
     """

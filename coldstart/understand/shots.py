@@ -20,7 +20,7 @@ Times = NDArray[np.float64]
 
 HEIGHT, WIDTH = 27, 48
 _BLOCK = 3  # pixels a side: 9 x 16 block means are compared, so that a shaking hand does not make a frame another
-_SAME = 16.0  # of 255; see `alike`
+_SAME = 16.0  # of 255; see `frames_alike`
 
 
 @dataclass(frozen=True)

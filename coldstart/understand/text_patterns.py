@@ -182,7 +182,7 @@ case."""
 
 
 class Pattern:
-    """A regular expression over the text of a `Plain`.
+    """A regular expression over the text of a `PlainText`.
 
     RE2's `\\b`, `\\w` and `\\d` know ASCII alone. So letters of other scripts are replaced by one ASCII letter that no
     pattern names, and their digits by 0 to 9; a pattern that itself names letters of another script may not use `\\b`

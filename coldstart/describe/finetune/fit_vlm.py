@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from coldstart.core.device import choose_device, choose_dtype
 from coldstart.core.pipeline import Engine
 from coldstart.core.stage import Reject
-from coldstart.describe.finetune.training import Example, VlmSettings
+from coldstart.describe.finetune.training import Example, LoadItemPictures, VlmSettings
 from coldstart.errors import ColdstartError
 
-LoadItemPictures = Callable[[str], Sequence[NDArray[np.uint8]]]
 CHECKPOINT = "vision.safetensors"
 
 

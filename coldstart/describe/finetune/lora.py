@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 from coldstart.core.progress import Progress
-from coldstart.describe.finetune.sft import ADAPTER, CHECKPOINTS, RESULT, LoadItemPictures, run_sft, sft_dtype
-from coldstart.describe.finetune.training import Example, LoraSettings
+from coldstart.describe.finetune.sft import ADAPTER, CHECKPOINTS, RESULT, run_sft, sft_dtype
+from coldstart.describe.finetune.training import Example, LoadItemPictures, LoraSettings
 from coldstart.errors import ColdstartError
 
 _JOB = "job.json"

@@ -9,22 +9,20 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from coldstart.core.device import choose_dtype
 from coldstart.core.progress import Progress
 from coldstart.describe.finetune import _speed
 from coldstart.describe.finetune._trl import IGNORED_LABEL
 from coldstart.describe.finetune.base_model import BaseModel, load_base, suppress_output
-from coldstart.describe.finetune.training import MAX_BATCH_TOKENS, Example, LoraSettings
+from coldstart.describe.finetune.training import MAX_BATCH_TOKENS, Example, LoadItemPictures, LoraSettings
 from coldstart.errors import ColdstartError
 from coldstart.generators import _chat_template
 
@@ -242,10 +240,6 @@ def loss_history(trainer: Any) -> list[dict[str, float]]:
         for entry in trainer.state.log_history
         if "loss" in entry or "eval_loss" in entry
     ]
-
-
-LoadItemPictures = Callable[[str], Sequence[NDArray[np.uint8]]]
-"""Item -> its pictures, each uint8 `[H, W, 3]` RGB."""
 
 
 ADAPTER, RESULT = "adapter", "result.json"

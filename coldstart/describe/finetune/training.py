@@ -6,15 +6,22 @@ LanceDB nor torch: each process of a training over several GPUs imports this mod
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from coldstart.core.pipeline import Section
 
 MAX_BATCH_TOKENS, MIN_BATCH_TOKENS, MIN_STEPS = 4096, 256, 32
 """Bounds of the tokens of a step where `batch_tokens` is not set, and the steps that an epoch should have at least."""
+
+
+LoadItemPictures = Callable[[str], Sequence[NDArray[np.uint8]]]
+"""Item -> its pictures, each uint8 `[H, W, 3]` RGB."""
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ def _outcomes(
     dataset = ray.data.from_arrow_refs(parts)
     context = dataset.context
     context.max_errored_blocks = -1
-    context.target_max_block_size = None  # one part is one block, see `ray_actors`
+    context.target_max_block_size = None  # one part is one block, see `coldstart.engine.ray.actors`
     context.print_on_execution_start = False
     gpus = _gpus(settings, on_device=stage.on_device)
     with warnings.catch_warnings():  # Ray 2.60 has no other way to bound retries yet, and announces one for 2.64

@@ -147,9 +147,6 @@ def _over(value: float, limit: float) -> bool:
 Pixels = NDArray[np.uint8]
 
 
-MEASURED_SIDE = 256
-
-
 _BLACK = 0.1  # of 1: coded black is up to 0.06, and noise lies on it
 
 
