@@ -209,6 +209,7 @@ def test_texts_are_encoded_once(plain: Path, found: dict[str, Any]) -> None:
     }
 
 
+@pytest.mark.slow
 def test_items_that_are_named_are_those_held_out_and_other_seeds_hold_out_others(plain: Path) -> None:
     named = [f"p{n:02d}" for n in range(24)]
     found = evaluated(plain, held_out=named)
@@ -285,6 +286,7 @@ def newest(uri: Path) -> Path:
     return made.folder
 
 
+@pytest.mark.slow
 def test_without_interactions_the_error_names_the_next_step(tmp_path: Path) -> None:
     uri = tmp_path / "shop.workspace"
     coldstart.open(uri, create=True).run(settings(tmp_path), only=["ingest"])

@@ -59,6 +59,7 @@ def test_an_encoder_with_the_adapter_gives_the_vectors_of_the_trained_towers(mad
     np.testing.assert_allclose(one_by_one, found[1], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_its_space_is_another_than_that_of_the_model_and_of_another_adapter(made: Any, tmp_path: Path) -> None:
     folder, adapter, towers = made
     trained(folder, tmp_path / "other", seed=10, kind=towers.kind)

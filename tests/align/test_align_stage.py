@@ -180,6 +180,7 @@ def test_stored_vectors_through_the_heads_are_those_of_the_pictures_themselves(s
         np.testing.assert_allclose(row["vector"], over[row["item_id"]], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_words_of_a_fit_are_encoded_once(shop: coldstart.Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = align_of(shop)
     first = stage.features(shop._store, _Silent())

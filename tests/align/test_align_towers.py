@@ -113,6 +113,7 @@ def test_pictures_that_no_fit_has_seen_are_found_by_their_words(made: Path) -> N
     assert np.median(after) <= 10
 
 
+@pytest.mark.slow
 def test_the_artifact_is_the_adapter_under_heads_that_change_nothing(made: Path, clip: str) -> None:
     workspace = coldstart.open(made / "w")
     artifact = fitted(workspace)

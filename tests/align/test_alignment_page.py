@@ -63,6 +63,7 @@ def test_before_after_and_difference_stand_side_by_side() -> None:
     assert "Not an honest measure" not in text
 
 
+@pytest.mark.slow
 def test_without_a_before_there_is_nothing_to_compare() -> None:
     text = text_of(alignment_html(known(before=False)))
     assert "measure after chance R@1" in text

@@ -102,6 +102,7 @@ def test_pictures_without_a_right_text_are_counted_and_no_queries() -> None:
         evaluate_space(EYE[:2], ITEMS[:2], EYE[4:], ITEMS[4:], ALONE)
 
 
+@pytest.mark.slow
 def test_several_pictures_of_an_item_are_one_piece_of_evidence() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((40, 6)).astype(np.float32)

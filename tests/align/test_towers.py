@@ -204,6 +204,7 @@ def test_layers_of_a_text_tower_of_transformers() -> None:
     assert str(caught.value) == "last_blocks=3: the tower VisionTransformer has 1"
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_read_costs_itself(
     models: dict[str, str], pairs: list[Example], tmp_path: Path
 ) -> None:

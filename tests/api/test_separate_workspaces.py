@@ -37,6 +37,7 @@ def test_other_queries_ask_it_as_any(workspace: coldstart.Workspace) -> None:
     assert "image" in asked(workspace, image=picture)
 
 
+@pytest.mark.slow
 def test_a_text_asks_it_where_there_is_nothing_else(workspace: coldstart.Workspace) -> None:
     raw = {**workspace.pipeline().raw}
     raw["stages"] = {name: given for name, given in raw["stages"].items() if name != "text"}

@@ -61,6 +61,7 @@ def test_bars_are_what_is_held_to_a_limit_or_a_peer() -> None:
     assert plot.bars(rows, "limit") == []
 
 
+@pytest.mark.slow
 def test_the_picture_is_small(tmp_path: Path) -> None:
     rows = [(row, True) for row in record("short", 2.0).rows]
     assert plot.draw(rows, tmp_path / "ratios.png")

@@ -285,6 +285,7 @@ def test_a_pipeline_file_opens_with_a_command_that_parses(
 # -- what commands print
 
 
+@pytest.mark.slow
 def test_status_gives_the_balance_and_the_failed(shop: Path) -> None:
     uri = str(shop / "workspace")
     result = CliRunner().invoke(app, ["status", "-w", uri, "--json"])
@@ -303,6 +304,7 @@ def test_status_gives_the_balance_and_the_failed(shop: Path) -> None:
         assert "bad_row" in result.stdout
 
 
+@pytest.mark.slow
 def test_losses_beyond_the_budget_exit_with_1(shop: Path) -> None:
     uri = str(shop / "workspace")
     command = ["run", str(shop / "shop.yaml"), "-w", uri, "--only", "ingest"]

@@ -80,6 +80,7 @@ def test_texts(encoder: Encoder) -> None:
     assert np.abs(documents[0] - documents[3]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_texts_over_the_limit_are_counted_in_full_and_cut(encoder: Encoder) -> None:
     assert encoder.max_tokens is not None
     words = ["x " * n for n in (1, encoder.max_tokens, 3 * encoder.max_tokens)]

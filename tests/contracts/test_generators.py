@@ -127,6 +127,7 @@ def test_nothing_asked_is_nothing_written(generator: Generator) -> None:
     assert generator.generate([], Sampling(5)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", generators.known())
 def test_importing_a_generator_imports_no_other_and_no_torch(module: str) -> None:
     script = (

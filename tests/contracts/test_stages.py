@@ -169,6 +169,7 @@ def test_every_kind_is_held_to_this_contract(manifest: Path) -> None:
         assert isinstance(build(spec, pipeline), CatalogStage) == (spec.kind in WHOLE)
 
 
+@pytest.mark.slow
 def test_the_fingerprint_follows_from_the_settings(case: Case) -> None:
     first, second = case.stage().fingerprint(), case.stage().fingerprint()
     assert first == second

@@ -26,6 +26,7 @@ def test_a_digest_is_the_sha256_of_sorted_json() -> None:
     assert len(expected) == KEY_LENGTH
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), JSON, max_size=5))
 def test_the_order_of_a_mapping_does_not_count(value: dict[str, Any]) -> None:
     assert digest(dict(reversed(value.items()))) == digest(value)

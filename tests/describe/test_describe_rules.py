@@ -74,6 +74,7 @@ def test_picture_values_are_found_and_items_of_their_fit_are_counted(uri: Path) 
     assert found.seen["red-belt"]["colour"] == {"red": pytest.approx(1 / (1 + np.exp(-2)), abs=1e-3)}
 
 
+@pytest.mark.slow
 def test_a_pipeline_without_checks_has_words_alone(tmp_path: Path) -> None:
     path = tmp_path / "plain.workspace"
     workspace = coldstart.open(path, create=True)

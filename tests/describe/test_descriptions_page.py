@@ -177,6 +177,7 @@ def test_the_page_fetches_nothing_and_runs_nothing() -> None:
     assert "url(" not in page
 
 
+@pytest.mark.slow
 def test_media_that_cannot_be_shown_say_why() -> None:
     report = known()
     items = sorted(report["items"])

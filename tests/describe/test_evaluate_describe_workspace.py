@@ -156,6 +156,7 @@ def test_two_runs_agree(uri: Path) -> None:
     assert evaluated(uri) == evaluated(uri)
 
 
+@pytest.mark.slow
 def test_faults_name_the_value_and_the_next_step(uri: Path, tmp_path: Path) -> None:
     assert message(uri, split="dev") == "there is no split 'dev': choose one of train, valid, test"
     assert message(uri, gallery="some") == "there is no gallery 'some': choose one of held-out, all"

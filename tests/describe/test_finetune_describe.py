@@ -133,6 +133,7 @@ def test_base_and_fit_are_compared_and_nothing_is_stored(fitted_shop: FitShop) -
     assert fitted_shop.store.tables() == before
 
 
+@pytest.mark.slow
 def test_the_merged_model_is_exported_where_it_writes_the_same(fitted_shop: FitShop, tmp_path: Path) -> None:
     report = coldstart.open(fitted_shop.folder / "ws").export_adapter(tmp_path / "out", fitted_shop.raw(), prompts=3)
     assert report["prompts"] == 3
@@ -169,6 +170,7 @@ def test_nothing_is_written_before_the_fit(shop: FitShop) -> None:
     assert {one.stage: one.balance.pending for one in states}["describe.write"] == 40
 
 
+@pytest.mark.slow
 def test_too_few_items_teach_nothing(shop: FitShop) -> None:
     shop.fit["min_items"] = 41
     with pytest.raises(ColdstartError) as caught:
@@ -179,6 +181,7 @@ def test_too_few_items_teach_nothing(shop: FitShop) -> None:
     )
 
 
+@pytest.mark.slow
 def test_preferences_need_a_fit_to_go_on_from(shop: FitShop) -> None:
     shop.fit["method"] = "dpo"
     with pytest.raises(ColdstartError) as caught:
@@ -188,6 +191,7 @@ def test_preferences_need_a_fit_to_go_on_from(shop: FitShop) -> None:
     )
 
 
+@pytest.mark.slow
 def test_items_without_attributes_and_description_are_left_out_with_a_reason(shop: FitShop) -> None:
     shop.entries.append({"item_id": "untold", "title": "a thing", "image": shop.entries[0]["image"]})
     shop.run(only=["ingest"])

@@ -148,6 +148,7 @@ def test_a_threshold_that_is_given_is_used() -> None:
     assert uncalibrated(2, LabelTargets(0.9)) == Calibration({(0,): (TEMPERATURE,), (1,): (TEMPERATURE,)}, THRESHOLD)
 
 
+@pytest.mark.slow
 def test_precision_on_items_never_seen_reaches_the_target() -> None:
     labelled, fresh = drawn(3000, 0.05, seed=3), drawn(20_000, 0.05, seed=4)
     for wanted in (0.7, 0.9):

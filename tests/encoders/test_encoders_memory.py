@@ -23,6 +23,7 @@ print(set_limit, gave_back, faults())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_freed_memory_is_touched_again_without_a_fault() -> None:
     ran = subprocess.run([sys.executable, "-c", _TOUCH], capture_output=True, text=True, check=True)

@@ -137,6 +137,7 @@ def test_a_stage_gets_the_rows_it_reads_and_none_of_an_item_turned_away(world: W
     assert found[0]["size"] == 3 and found[1] is None
 
 
+@pytest.mark.slow
 def test_what_changes_above_makes_what_is_read_from_it_stale(world: World) -> None:
     second = Measure("second", reads={"first": "first"})
     world.run([Measure("first"), second])
@@ -164,6 +165,7 @@ def test_a_mended_item_above_is_read_anew(world: World) -> None:
     assert world.balance(stages, "second") == (2, 0, 0, 0, 1)
 
 
+@pytest.mark.slow
 def test_a_gate_closes_all_later_stages_and_opens_again(world: World) -> None:
     late = Measure("late")
     shut, open_ = Barrier("gate", longest=4), Barrier("gate", longest=9)

@@ -166,6 +166,7 @@ def test_another_version_makes_all_anew_once(store: Store) -> None:
     assert plan(store, Recipe(store.uri, Squares(version=2)), Scope(), 2, 4)[1] == []
 
 
+@pytest.mark.slow
 def test_a_stage_that_reads_another_gets_its_rows_and_waits_for_them(store: Store, tmp_path: Path) -> None:
     first = Squares()
     second = Squares("fourth", {"square": "square"})

@@ -19,6 +19,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
     return _smollm2.load_tokenizer()
 
 
+@pytest.mark.slow
 def test_the_starter_model_reads_its_own_template(tokenizer: PreTrainedTokenizerBase) -> None:
     ids = _chat_template.prompt_ids(tokenizer, "You describe products.", "Title: red shoe")
     assert tokenizer.decode(ids) == (

@@ -218,6 +218,7 @@ def test_memory_bounds_the_batch(model: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert _decode._fitting(model, 100, 400) < many
 
 
+@pytest.mark.slow
 def test_layers_with_a_window_share_nothing_and_write_the_same(compiler: GrammarCompiler) -> None:
     from transformers import MistralConfig, MistralForCausalLM
 

@@ -50,6 +50,7 @@ def texts(name: str, **options: object) -> list[str]:
     return [one.text for one in found if isinstance(one, Generation)]
 
 
+@pytest.mark.slow
 def test_an_adapter_changes_texts_the_same_way_merged_or_not(folder: Path, tmp_path: Path) -> None:
     fitted = adapter(folder, tmp_path)
     merged = texts(f"hf:{folder}", adapter=fitted)

@@ -150,6 +150,7 @@ def test_other_weights_renew_the_rows(shop: Path) -> None:
     assert sorted(workspace.interactions().weights.tolist()) == [1, 1, 3]
 
 
+@pytest.mark.slow
 def test_what_is_typed_wrong_is_named(shop: Path) -> None:
     uri = str(shop / "w")
     clicks = str(shop / "clicks.csv")

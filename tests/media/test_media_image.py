@@ -255,6 +255,7 @@ def test_bytes_changed_inside_never_raise_anything_but_reject(tmp_path: Path) ->
     assert {"corrupt_image"} <= verdicts <= {"corrupt_image", "unsupported_media", "too_many_pixels", "too_small"}
 
 
+@pytest.mark.slow
 def test_text_chunk_bomb_in_a_png(tmp_path: Path) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

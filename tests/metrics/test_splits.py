@@ -48,6 +48,7 @@ def test_a_long_chain_is_one_group() -> None:
     assert not group_items(keys[::-1]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.8, 0.9, 0.98])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_near_finds_what_brute_force_finds(

@@ -379,6 +379,7 @@ def test_without_html_nothing_is_written(show: Any, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["card.html"]
 
 
+@pytest.mark.slow
 def test_faults_are_one_line(show: Any, shop: Path, tmp_path: Path) -> None:
     def fault(*arguments: str) -> str:
         with pytest.raises(ColdstartError) as caught:

@@ -243,6 +243,7 @@ def test_the_training_window_ends_at_until(shop: coldstart.Workspace) -> None:
     assert report["interactions"]["until"] == "1970-04-01T00:00:00"
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_gives_what_a_batch_of_all_gives(shop: coldstart.Workspace) -> None:
     item_ids, vectors = load_item_vectors(shop._store, shop.pipeline())
     pipeline = with_fits(shop.pipeline(overrides=["behaviour.batch_size=7"]), shop._store)

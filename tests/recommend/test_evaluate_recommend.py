@@ -100,6 +100,7 @@ def test_lists_are_full_and_hold_nothing_that_was_met(known: World) -> None:
         assert got[row] == pytest.approx(len(liked & set(np.argsort(-own)[:10])) / min(10, len(liked)))
 
 
+@pytest.mark.slow
 def test_scores_that_are_no_product_are_ranked_alike(known: World) -> None:
     data = build_data(
         build_split(known.interactions, known.content, "items", SETTINGS), known.content, teacher="pure_svd"
@@ -120,6 +121,7 @@ def test_scores_that_are_no_product_are_ranked_alike(known: World) -> None:
     assert len(fast.audience) == len(task.audience_items) > 20
 
 
+@pytest.mark.slow
 def test_the_audience_of_an_item_by_hand(known: World) -> None:
     split = build_split(known.interactions, known.content, "items", SETTINGS)
     data = build_data(split, known.content, teacher="pure_svd", dim=24)
@@ -133,6 +135,7 @@ def test_the_audience_of_an_item_by_hand(known: World) -> None:
     assert np.diff(task.audience.indptr).max() == 3
 
 
+@pytest.mark.slow
 def test_validation_is_evaluated_without_the_test(known: World) -> None:
     valid = evaluate(known.interactions, known.content, "items", replace(SETTINGS, part="valid", methods=METHODS[:4]))
     assert valid.split["part"] == "valid"
@@ -142,6 +145,7 @@ def test_validation_is_evaluated_without_the_test(known: World) -> None:
         evaluate(known.interactions, known.content, "items", replace(SETTINGS, part="train"))
 
 
+@pytest.mark.slow
 def test_by_time_with_the_check_and_without_gives_the_same(known: World) -> None:
     few = replace(SETTINGS, methods=("content_mean", "ridge"), draws=50)
     checked = evaluate(known.interactions, known.content, "time", few).to_dict()

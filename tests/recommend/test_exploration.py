@@ -46,6 +46,7 @@ def test_the_propensity_of_the_first_slot_is_the_probability_to_be_the_best() ->
     assert shown == pytest.approx(exact, abs=0.03)
 
 
+@pytest.mark.slow
 def test_a_sample_of_more_than_a_block_is_a_sample() -> None:
     believed = posterior(np.linspace(0.01, 0.5, 3000), strength=1e5)
     orders = sample_orders(believed, 4, np.random.default_rng(0), 1501)

@@ -54,6 +54,7 @@ def test_als_comes_to_the_loss_of_a_dense_solve() -> None:
     assert _loss(found.users, found.items, matrix, 3.0, 0.5) == pytest.approx(reference, rel=0.02)
 
 
+@pytest.mark.slow
 def test_als_falls_with_every_iteration_and_repeats_itself() -> None:
     matrix = _matrix()
     losses = []

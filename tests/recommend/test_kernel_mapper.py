@@ -77,6 +77,7 @@ def test_landmarks_are_fitted_on_all_items() -> None:
     np.testing.assert_allclose(found.weights, expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_what_nothing_is_known_of_gets_the_mean_item_and_an_empty_history_gets_nothing() -> None:
     of = held_out()
     found = kernel.fit(of.problem)
@@ -85,6 +86,7 @@ def test_what_nothing_is_known_of_gets_the_mean_item_and_an_empty_history_gets_n
     assert not found.users(csr_matrix((2, of.problem.matrix.shape[1]), dtype=np.float32)).any()
 
 
+@pytest.mark.slow
 def test_it_is_restored_bit_by_bit() -> None:
     of = held_out()
     found = model.fit("kernel", of.problem)

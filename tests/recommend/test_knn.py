@@ -50,6 +50,7 @@ def test_it_is_restored_bit_by_bit() -> None:
     assert np.array_equal(again.users(of.problem.matrix), of.problem.teacher.users)
 
 
+@pytest.mark.slow
 def test_a_setting_out_of_range_is_named() -> None:
     with pytest.raises(ColdstartError) as caught:
         knn.fit(held_out().problem, k=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import Ridge
 
@@ -23,6 +24,7 @@ def _likes(seed: int = 0) -> tuple[Likes, Problem]:
     return Likes("some", problem, seed), problem
 
 
+@pytest.mark.slow
 def test_an_epoch_holds_each_like_of_a_known_item_once_with_negatives_that_have_interactions() -> None:
     likes, problem = _likes()
     dense = problem.matrix.toarray() > 0

@@ -37,6 +37,7 @@ def test_it_predicts_popular_new_items_where_content_does() -> None:
     assert spearmanr(found.items(features[400:])[:, 0], liked[:, 400:].sum(axis=0)).statistic > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"kernel": 30}])
 def test_it_is_restored_bit_by_bit(settings: dict[str, int]) -> None:
     of = held_out()

@@ -135,6 +135,7 @@ def test_one_user_without_any_interest_still_gets_a_list():
     assert found.places.tolist() == [[0, 1, 2]]
 
 
+@pytest.mark.slow
 def test_exploration_draws_items_and_gives_propensities():
     plain = lists(top_k=20)
     many = [lists(top_k=20, explore=0.2, seed=seed) for seed in range(12)]

@@ -138,6 +138,7 @@ def test_reasons_name_an_item_of_the_history_and_what_both_say(shop: coldstart.W
     assert result >= 5
 
 
+@pytest.mark.slow
 def test_a_history_scores_like_its_user(shop: coldstart.Workspace) -> None:
     own = KNOWN.where(KNOWN.users == 5)
     rows = [
@@ -308,6 +309,7 @@ def test_users_of_a_file(made: Path, shop: coldstart.Workspace, tmp_path: Path, 
         np.testing.assert_allclose([row["score"] for row in own], left[place][order], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_files_that_cannot_be_read_or_written(made: Path, tmp_path: Path) -> None:
     whole = tmp_path / "users.txt"
     whole.write_text("user-0001\n")
@@ -402,6 +404,7 @@ def test_users_of_one_history_go_by_id(tmp_path: Path) -> None:
     assert [one.user_id for one in shop.audience(NEW[0], top_k=rank + 4, reasons=False).people][-5:] == twins[:5]
 
 
+@pytest.mark.slow
 def test_an_audience_of_a_new_item_will_like_it(shop: coldstart.Workspace) -> None:
     gains = []
     for item in NEW:
@@ -414,6 +417,7 @@ def test_an_audience_of_a_new_item_will_like_it(shop: coldstart.Workspace) -> No
 # -- commands
 
 
+@pytest.mark.slow
 def test_the_table_of_a_list(made: Path, shop: coldstart.Workspace) -> None:
     printed = run("recommend", "-w", made / "w", "--user", KNOWN.user_ids[0], "-k", 3, "--explore", 0.0)
     assert printed.exit_code == 0
@@ -428,6 +432,7 @@ def test_the_table_of_a_list(made: Path, shop: coldstart.Workspace) -> None:
         )
 
 
+@pytest.mark.slow
 def test_json_of_a_list_from_standard_input(made: Path, shop: coldstart.Workspace) -> None:
     rows = json.dumps([{"item_id": KNOWN.item_ids[0], "event": "click"}])
     printed = run("recommend", "-w", made / "w", "--history", "-", "-k", 2, "--json", text=rows)

@@ -21,6 +21,7 @@ def test_it_is_the_ridge_of_scikit_learn_onto_the_teacher() -> None:
     np.testing.assert_allclose(found.items(of.features), reference.predict(of.features), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_onto_users_it_is_one_ridge_regression_for_each() -> None:
     of = held_out(users=30)
     found = ridge.fit(of.problem, target="users", dim=30, penalty=3.0, kappa=10.0)

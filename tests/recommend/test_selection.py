@@ -73,6 +73,7 @@ def test_warm_items_may_go_from_their_content_only_so_far(made: World, split: tu
     assert moved[free.warm].mean() > 0.01
 
 
+@pytest.mark.slow
 def test_what_was_fitted_comes_back_as_it_was(
     made: World, split: tuple[Interactions, np.ndarray], tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ def planted() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_every_fault_can_be_planted_and_tested(planted: ModuleType) -> None:
     assert planted.problems(ROOT) == []
 

@@ -156,6 +156,7 @@ def test_an_original_that_left_the_workspace_is_still_named(world: World) -> Non
     assert (original.item_id, original.title, original.medium) == ("it's gone", None, None)
 
 
+@pytest.mark.slow
 def test_states_are_those_of_the_balance(world: World) -> None:
     speech, safety = part("speech"), part("safety", GatePart, out={"clip-01": Reject("unsafe", "scam", "filtered")})
     shots = part("shots")

@@ -533,6 +533,7 @@ def run(folder: Path, *arguments: object) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_the_command_prints_products_with_their_evidence(folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "out" / "m.html"
     text = run(folder, "--item", "v2", "--top-k", 2, "--out", page)

@@ -28,6 +28,7 @@ def test_files_come_back_byte_for_byte_from_the_table_and_as_a_folder(store: Sto
     assert [path.name for path in found.folder.parent.iterdir()] == [found.digest]  # no draft is left
 
 
+@pytest.mark.slow
 def test_the_newest_counts_and_the_oldest_go_with_their_files(store: Store) -> None:
     made = [store.artifacts.save("align", f"k{n}", {"x": bytes([n])}, {}) for n in range(KEEP + 2)]
     other = store.artifacts.save("match", "m", {"x": b"other"}, {})

@@ -223,6 +223,7 @@ def test_each_index_type_reaches_the_target_with_missing_vectors(catalog: Catalo
     assert not without & set(found["item_id"].to_pylist())
 
 
+@pytest.mark.slow
 def test_recall_below_target_is_reported_not_hidden(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ann, "EFFORTS", (ann.Effort(1, 1),))
     catalog.write(catalog_rows(ids(1500)), PASSPORTS)
@@ -380,6 +381,7 @@ def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return read(catalog)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "rule"),
     [
@@ -516,6 +518,7 @@ def test_readers_see_only_what_is_published(catalog: Catalog) -> None:
     assert read(catalog).publication.number == 2
 
 
+@pytest.mark.slow
 def test_rollback_returns_to_what_was_current_before(catalog: Catalog) -> None:
     catalog.write(catalog_rows(ids(1)), PASSPORTS)
     with pytest.raises(ColdstartError) as error:

@@ -173,6 +173,7 @@ def test_delete_takes_many_ids_and_missing_tables(store: Store) -> None:
     assert store.count(ITEMS) == 1
 
 
+@pytest.mark.slow
 def test_hostile_ids_are_only_ids(store: Store) -> None:
     store.merge(ITEMS, rows(HOSTILE, "old"))
     store.merge(ITEMS, rows(HOSTILE, "new"))
@@ -187,6 +188,7 @@ def test_hostile_ids_are_only_ids(store: Store) -> None:
         assert list(store.ledger().get("image", {})) == HOSTILE[:left]
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(TEXT, min_size=1, max_size=6, unique=True))
 def test_ids_may_be_any_unicode_text(store: Store, ids: list[str]) -> None:

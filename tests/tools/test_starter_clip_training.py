@@ -62,6 +62,7 @@ def test_same_seed_gives_the_same_weights() -> None:
     assert not torch.equal(states[0]["image.direct.weight"], states[2]["image.direct.weight"])
 
 
+@pytest.mark.slow
 def test_keep_holds_heads_near_to_the_prior() -> None:
     material, prior = _toy()
     made = [train.train(material, prior, Recipe(**{**asdict(QUICK), "keep": keep})) for keep in (30.0, 0.0)]

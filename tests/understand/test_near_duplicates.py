@@ -104,6 +104,7 @@ def screen_of(item: Sequence, media: str = "video") -> np.ndarray:
     return candidate_frames(item.prints, item.times_s, CANDIDATE_RULES[media])
 
 
+@pytest.mark.slow
 def test_the_screen_finds_the_item_among_many_whatever_the_threads() -> None:
     films = [film(list(range(20 * n, 20 * n + 20)), 0.5) for n in range(6)]
     noise = np.random.default_rng(0)
