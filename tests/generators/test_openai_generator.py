@@ -249,10 +249,9 @@ def test_an_endpoint_that_wants_to_rest_longer_than_patience_is_not_waited_for()
 def test_an_answer_that_takes_too_long_is_given_up() -> None:
     with running(Behaviour(delay_s=1)) as server:
         result = one(server.url, timeout_s=0.1, patience_s=0.3)
-    assert (result.reason, result.detail) == (
-        "endpoint_failed",
-        f"{server.url}: ReadTimeout timed out (patience_s: 0.3)",
-    )
+    assert result.reason == "endpoint_failed"
+    words = ("ReadTimeout timed out", "it was given up")  # by when the patience ends: in a request or between two
+    assert result.detail in {f"{server.url}: {word} (patience_s: 0.3)" for word in words}
 
 
 def test_an_endpoint_that_stays_down_costs_its_patience_once_and_is_found_again() -> None:
