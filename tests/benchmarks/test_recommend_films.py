@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from paths import ROOT
-
-sys.path.insert(0, str(ROOT))
 
 from benchmarks import films_data, recommend_films
 from benchmarks.films_data import FOLDER, LAYERS, films, ratings

@@ -13,20 +13,12 @@ import coldstart as library
 from coldstart import sample
 from coldstart.api import Workspace
 from coldstart.core import pipeline as pipelines
-from coldstart.models import install
 from coldstart.search.match import Answer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.usefixtures("starter_models")]
 VIDEOS = (1, 2, 4, 6, 7, 8, 10, 14, 15, 18, 19, 21, 27)
 """With captions, with speech, with both and with neither."""
 IDS = [f"clip-{number:02d}" for number in VIDEOS]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def starter_models() -> None:
-    missing = [row.name for row in install.model_rows() if row.state != "ready"]
-    if missing:
-        pytest.skip(f"{', '.join(missing)} not on this machine: run `coldstart models pull starter`")
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,8 @@ from transformed import CHANGES, write_copies
 
 import coldstart as library
 from coldstart import sample
-from coldstart.models import install
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.usefixtures("starter_models")]
 PARTS = ("fingerprint", "duplicates", "quality", "shots", "speech", "screen", "evidence", "safety")
 STAGES = ("ingest", *(f"understand.{part}" for part in PARTS), "image", "clip", "text", "index")
 COPIES = {"copy-of-05": ("clip-05.mp4", "mirrored"), "copy-of-08": ("clip-08.mp4", "caption bar")}
@@ -39,13 +38,6 @@ WRITTEN_ONLY = {
     "clip-24": "pull a leaf",
 }
 """Video -> words of its truth that stand neither in its title nor in its tags."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def starter_models() -> None:
-    missing = [row.name for row in install.model_rows() if row.state != "ready"]
-    if missing:
-        pytest.skip(f"{', '.join(missing)} not on this machine: run `coldstart models pull starter`")
 
 
 def entries(folder: Path) -> list[dict[str, Any]]:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
-from paths import ROOT
 from scipy.stats import betabinom
-
-sys.path.insert(0, str(ROOT))
 
 from benchmarks.exploration_simulated import Prior, World, drawn, fit_prior, history, rows, run
 
