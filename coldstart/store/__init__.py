@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 
 from coldstart.core.stage import LedgerRow
 from coldstart.errors import ColdstartError
-from coldstart.store import compaction
+from coldstart.store import compaction, layout
 from coldstart.store.artifacts import Artifacts
 from coldstart.store.sql import equals, one_of
 
@@ -90,6 +90,7 @@ class Store:
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the ~name of nobody
             reason = (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
             raise ColdstartError(f"cannot open workspace {self.uri}: {reason}") from error
+        self.layout_version()  # refuses that of a later release
 
     def _open(self, create: bool) -> tuple[Path | None, Any]:
         folder = None if "://" in self.uri else Path(self.uri).expanduser().resolve()
@@ -106,6 +107,20 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({self.uri!r})"
+
+    # -- layout
+
+    def layout_version(self) -> int:
+        """Read the version of the workspace's layout; see `coldstart.store.layout`.
+
+        Raises:
+            ColdstartError: a later release of coldstart made it.
+        """
+        return layout.read_version(self)
+
+    def set_layout_version(self, version: int = layout.CURRENT) -> None:
+        """Record that the workspace was carried over to a layout version; the caller holds the lock."""
+        layout.set_version(self, version)
 
     # -- tables
 
@@ -326,6 +341,8 @@ class Store:
         except OSError as error:
             raise ColdstartError(f"cannot write to workspace {self.uri}: {error.strerror or error}") from error
         with held:
+            if not self.tables():
+                self.set_layout_version()
             holder.write_text(f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", "utf-8")
             yield
 

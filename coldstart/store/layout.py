@@ -1,0 +1,47 @@
+"""Version of a workspace's layout: what its tables hold and how its keys are computed.
+
+It stands in the table `layout`, one row that each write replaces. Workspaces from before that table are version 1. A
+reader takes every version up to its own; the first run that writes carries an older one over (`set_version`); a newer
+one is refused, since its keys would be taken for stale ones.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from coldstart import __version__
+from coldstart.errors import ColdstartError
+
+if TYPE_CHECKING:
+    from coldstart.store import Store
+
+LAYOUT = "layout"
+CURRENT = 2
+"""1: up to coldstart 0.1. 2: settings and fits have a sequence number, and keys are those of what a stage reads."""
+
+_SCHEMA = pa.schema([("version", pa.int64()), ("release", pa.string())])
+
+
+def read_version(store: Store) -> int:
+    """Read the layout version of a workspace; the current one where it holds nothing yet.
+
+    Raises:
+        ColdstartError: a later release of coldstart made it.
+    """
+    if not store.has(LAYOUT):
+        return 1 if store.tables() else CURRENT
+    row = store.read(LAYOUT).to_pylist()[-1]
+    if row["version"] > CURRENT:
+        raise ColdstartError(
+            f"workspace {store.uri} was made by coldstart {row['release']}; this is coldstart {__version__}: "
+            "update it with `pip install --upgrade coldstart`"
+        )
+    return int(row["version"])
+
+
+def set_version(store: Store, version: int = CURRENT) -> None:
+    """Record that the workspace has a layout version; the caller holds the lock."""
+    row = pa.Table.from_pylist([{"version": version, "release": __version__}], schema=_SCHEMA)
+    store.db.create_table(LAYOUT, row, mode="overwrite")
