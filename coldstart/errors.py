@@ -1,4 +1,16 @@
-"""Errors that a user can mend, and the states that a later run mends by itself."""
+"""Errors that a user can mend, states that a later run mends by itself, and faults of the machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 
 class ColdstartError(Exception):
@@ -15,3 +27,126 @@ class NotFitted(ColdstartError):  # noqa: N818  (a state that a run mends by its
 
 class NothingToLearn(NotFitted):
     """A fit has too little training data so far; runs go on without its stage until there is enough."""
+
+
+class MachineFault(ColdstartError):  # noqa: N818  (a state of the machine)
+    """A fault of the machine, such as a full disk: no fault of an item, of the settings or of the program.
+
+    Finished rows are stored, and the same command goes on once it is mended. The command line exits with 3.
+    """
+
+
+def machine_fault(error: BaseException) -> MachineFault | None:
+    """Describe the fault of the machine that an error, or one that it came from, states; None where it is none.
+
+    Native libraries state one in their text alone: LanceDB raises RuntimeError for a full disk, and a Rust panic for
+    too many open files.
+    """
+    for cause in _causes(error):
+        if isinstance(cause, MachineFault):
+            return cause
+        for matches, describe in _MACHINE_FAULTS:
+            if matches(cause):
+                return MachineFault(describe(cause))
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those that it came from, newest first."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _states(*errnos: int, texts: tuple[str, ...] = ()) -> Callable[[BaseException], bool]:
+    def matches(error: BaseException) -> bool:
+        if isinstance(error, ColdstartError):  # it says what to do already, and may quote a stranger's text
+            return False
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno in errnos
+        return any(text in str(error) for text in texts)
+
+    return matches
+
+
+def _is_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or _states(
+        errno.ENOMEM,
+        texts=("annot allocate memory", "can't allocate memory", "failed to map segment", "can't start new thread"),
+    )(error)
+
+
+def _place(error: BaseException) -> str:
+    name = getattr(error, "filename", None)
+    return f" ({name})" if isinstance(name, str) and name else ""
+
+
+def _disk_full(error: BaseException) -> str:
+    return (
+        f"the disk is full{_place(error)}: free some space, or put the workspace or TMPDIR on another disk; finished "
+        "rows are stored, run the same command again to go on"
+    )
+
+
+def _too_many_files(error: BaseException) -> str:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if resource else 0
+    return (
+        f"this process may not open more files{f' than {limit}' if limit else ''}: raise the limit with "
+        "`ulimit -n 4096`, then run the same command again to go on"
+    )
+
+
+def _out_of_memory(error: BaseException) -> str:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0] if resource else -1
+    bound = f" (`ulimit -v` allows this process {limit / 1e9:.1f} GB)" if 0 < limit < 1 << 60 else ""
+    return (
+        f"memory ran out{bound}: close other programs, take fewer workers (--set engine.workers=1) or a smaller model; "
+        "finished rows are stored, run the same command again to go on"
+    )
+
+
+def _no_temporary_folder(error: BaseException) -> str:
+    folder = os.environ.get("TMPDIR", "")
+    return (
+        f"TMPDIR={folder} is no folder that can be written: make it, or unset TMPDIR"
+        if folder
+        else "there is no folder for temporary files: set TMPDIR to one that can be written"
+    )
+
+
+def _cannot_write(error: BaseException) -> str:
+    reason = getattr(error, "strerror", None) or "Permission denied"
+    return f"cannot write{_place(error)}: {reason}; take another folder, or make this one writable"
+
+
+def _no_home(error: BaseException) -> str:
+    return f"cannot write{_place(error)}, below HOME: set HOME or XDG_CACHE_HOME to a folder that can be written"
+
+
+def _below_home(error: BaseException) -> bool:
+    """Tell whether a file of the user's cache or configuration could not be made."""
+    name = getattr(error, "filename", None)
+    if not isinstance(error, OSError) or not isinstance(name, str) or error.errno not in _CANNOT_MAKE:
+        return False
+    homes = [os.environ.get("XDG_CACHE_HOME", ""), os.environ.get("XDG_CONFIG_HOME", ""), os.environ.get("HOME", "")]
+    return any(home and Path(name).is_relative_to(home) for home in homes) and (".cache" in name or "coldstart" in name)
+
+
+def _disk_failed(error: BaseException) -> str:
+    return f"the disk cannot be read{_place(error)}: Input/output error; look at the disk, or restore a copy"
+
+
+_CANNOT_MAKE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+
+_MACHINE_FAULTS: tuple[tuple[Callable[[BaseException], bool], Callable[[BaseException], str]], ...] = (
+    (_states(errno.ENOSPC, errno.EDQUOT, texts=("No space left on device", "Disk quota exceeded")), _disk_full),
+    (_states(errno.EMFILE, errno.ENFILE, texts=("Too many open files",)), _too_many_files),
+    (_is_memory, _out_of_memory),
+    (_states(texts=("Failed to create temp dir", "No usable temporary directory")), _no_temporary_folder),
+    (_below_home, _no_home),
+    (_states(errno.EROFS, texts=("Read-only file system",)), _cannot_write),
+    (_states(errno.EIO, texts=("Input/output error",)), _disk_failed),
+)

@@ -25,10 +25,12 @@ from coldstart.cli import (
     show,
     status,
 )
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, machine_fault
 
 _INTERRUPTED = 130
 """Exit code that Typer makes of Ctrl-C."""
+_MACHINE_FAULT = 3
+"""Exit code for a fault of the machine, such as a full disk; 1 is a fault that the user can mend, 2 one of usage."""
 
 app = typer.Typer(
     name="coldstart",
@@ -77,6 +79,7 @@ def _silence_libraries() -> None:
     for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", category)
     os.environ["PYTHONWARNINGS"] = "ignore"  # of the processes that a command starts
+    os.environ.setdefault("RUST_BACKTRACE", "0")
     for name in ("LANCEDB_LOG", "TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
         os.environ.setdefault(name, "error")
     if isinstance(logging.lastResort, logging.Handler):  # it writes the records of loggers without a handler
@@ -84,21 +87,33 @@ def _silence_libraries() -> None:
 
 
 def main() -> None:
-    """Run the command line; a fault that the user can mend is one line on stderr and exit code 1."""
+    """Run the command line.
+
+    A fault that the user can mend is one line on stderr and exit code 1; one of the machine, exit code 3.
+    """
     if not sys.warnoptions and not os.environ.get("COLDSTART_DEBUG") and "--debug" not in sys.argv:
         _silence_libraries()
     try:
         app()
-    except ColdstartError as error:
-        if os.environ.get("COLDSTART_DEBUG"):
-            raise
-        from rich.console import Console
-        from rich.text import Text
-
-        message = " ".join(str(error).splitlines())
-        Console(stderr=True, soft_wrap=True, highlight=False).print(Text.assemble(("error:", "red"), f" {message}"))
-        sys.exit(1)
-    except SystemExit as leaving:
-        if leaving.code == _INTERRUPTED:
+    except (SystemExit, KeyboardInterrupt) as leaving:
+        if isinstance(leaving, SystemExit) and leaving.code == _INTERRUPTED:
             sys.stderr.write("stopped; finished rows are stored: run the same command again to go on\n")
         raise
+    except BaseException as error:  # LanceDB's native part panics with one that is no Exception
+        fault = machine_fault(error)
+        if os.environ.get("COLDSTART_DEBUG") or not (fault or isinstance(error, ColdstartError)):
+            raise
+        _print_error(fault or error)
+        sys.exit(_MACHINE_FAULT if fault else 1)
+
+
+def _print_error(error: BaseException) -> None:
+    """Print an error as one line on stderr; without rich where not even that can be loaded any more."""
+    message = " ".join(str(error).splitlines())
+    try:
+        from rich.console import Console
+        from rich.text import Text
+    except (ImportError, OSError, MemoryError):
+        sys.stderr.write(f"error: {message}\n")
+        return
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text.assemble(("error:", "red"), f" {message}"))

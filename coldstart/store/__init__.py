@@ -25,9 +25,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from coldstart.core.stage import LedgerRow
-from coldstart.errors import ColdstartError
-from coldstart.store import compaction, layout
+from coldstart.errors import ColdstartError, MachineFault
+from coldstart.store import compaction, layout, tables
 from coldstart.store.artifacts import Artifacts
+from coldstart.store.folder import check_folder, native_path
 from coldstart.store.sql import equals, one_of
 
 ITEMS = "items"
@@ -83,6 +84,7 @@ class Store:
 
     def __init__(self, uri: str | Path, *, create: bool = False) -> None:
         self.uri = str(uri)
+        self._locked: tuple[int, int] | None = None
         if not self.uri.strip():
             raise ColdstartError("the workspace is an empty text: give a folder or a LanceDB URI")
         try:
@@ -102,7 +104,8 @@ class Store:
             if folder.exists() and not folder.is_dir():
                 raise ColdstartError(f"{self.uri} is a file, not a workspace: give a folder")
             folder.mkdir(parents=True, exist_ok=True)
-        where = self.uri if folder is None else str(folder)
+            check_folder(folder)
+        where = self.uri if folder is None else native_path(folder)
         return folder, lancedb.connect(where, read_consistency_interval=timedelta(0))
 
     def __repr__(self) -> str:
@@ -146,7 +149,8 @@ class Store:
     def count(self, table: str) -> int:
         """Count the rows of a table; 0 where it does not exist."""
         found = self._find(table)
-        return 0 if found is None else int(found.count_rows())
+        with tables.reading(self.db, table):
+            return 0 if found is None else int(found.count_rows())
 
     def metadata(self, table: str) -> dict[str, str]:
         """Read the string pairs stored when the table was created; none where it does not exist."""
@@ -155,17 +159,8 @@ class Store:
         return {key.decode(): value.decode() for key, value in stored.items()}
 
     def _find(self, table: str) -> Any:
-        """Open a table; None where it does not exist.
-
-        A kill while a table is made can leave a folder that LanceDB lists and cannot open: that is no table either, and
-        making it again mends it.
-        """
-        try:
-            return self.db.open_table(table)
-        except ValueError as error:
-            if "was not found" not in str(error):
-                raise
-            return None
+        """Open a table; None where it does not exist."""
+        return tables.open_table(self.db, table)
 
     def read(
         self,
@@ -194,12 +189,13 @@ class Store:
         return self._query(found, columns, where)
 
     def _query(self, table: Any, columns: Sequence[str] | None, where: str | None) -> pa.Table:
-        query = table.search()
-        if columns is not None:
-            query = query.select(list(columns))
-        if where is not None:
-            query = query.where(where)
-        return query.to_arrow()
+        with tables.reading(self.db, table.name):
+            query = table.search()
+            if columns is not None:
+                query = query.select(list(columns))
+            if where is not None:
+                query = query.where(where)
+            return query.to_arrow()
 
     def keys(self, table: str, column: str = "row_key") -> dict[str, str]:
         """Read `item_id` -> key of every row; empty where the table does not exist."""
@@ -219,15 +215,32 @@ class Store:
         if distinct != rows.num_rows:
             raise ValueError(f"{rows.num_rows - distinct} repeated {'/'.join(on)} in one batch for table {table!r}")
         target = self._open_or_create(table, rows.schema)
-        target.merge_insert(list(on)).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        with tables.reading(self.db, table):
+            target.merge_insert(list(on)).when_matched_update_all().when_not_matched_insert_all().execute(rows)
 
     def append(self, table: str, rows: pa.Table) -> None:
         """Add rows at the end of a log table."""
-        self._open_or_create(table, rows.schema).add(rows)
+        target = self._open_or_create(table, rows.schema)
+        with tables.reading(self.db, table):
+            target.add(rows)
+
+    def _check_in_place(self) -> None:
+        """Refuse to write once the locked folder is gone: LanceDB would begin a new one in its place.
+
+        Raises:
+            MachineFault: it was moved or removed.
+        """
+        if self.folder is not None and self._locked is not None and _identity(self.folder) != self._locked:
+            raise MachineFault(
+                f"workspace {self.uri} was moved or removed while it was written: put it back, or name its new place, "
+                "and run the same command again to go on"
+            )
 
     def _open_or_create(self, table: str, schema: pa.Schema) -> Any:
+        self._check_in_place()
         found = self._find(table)
-        return self.db.create_table(table, schema=schema) if found is None else found
+        with tables.reading(self.db, table):
+            return self.db.create_table(table, schema=schema) if found is None else found
 
     def delete(self, table: str, ids: Iterable[str]) -> None:
         """Remove the rows of some items."""
@@ -237,14 +250,17 @@ class Store:
         ids = sorted(ids)
         target = self._find(table) if ids else None
         if target is not None:
-            for start in range(0, len(ids), _DELETE_CHUNK):
-                target.delete(f"{one_of('item_id', ids[start : start + _DELETE_CHUNK])} AND {condition}")
+            self._check_in_place()
+            with tables.reading(self.db, table):
+                for start in range(0, len(ids), _DELETE_CHUNK):
+                    target.delete(f"{one_of('item_id', ids[start : start + _DELETE_CHUNK])} AND {condition}")
 
     def drop(self, table: str, where: str) -> None:
         """Remove the rows that meet an SQL filter."""
         target = self._find(table)
         if target is not None:
-            target.delete(where)
+            with tables.reading(self.db, table):
+                target.delete(where)
 
     # -- artifacts
 
@@ -344,7 +360,11 @@ class Store:
             if not self.tables():
                 self.set_layout_version()
             holder.write_text(f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", "utf-8")
-            yield
+            self._locked = None if self.folder is None else _identity(self.folder)
+            try:
+                yield
+            finally:
+                self._locked = None
 
     # -- upkeep
 
@@ -369,12 +389,15 @@ class Store:
         before = self.size_bytes()
         versions_before = versions_after = 0
         for name in self.tables():
-            table = self.db.open_table(name)
-            versions = len(table.list_versions())
-            versions_before += versions
-            if name not in skip:
-                versions = self._tend(table, keep)
-            versions_after += versions
+            table = self._find(name)
+            if table is None:  # half made: its next writer makes it
+                continue
+            with tables.reading(self.db, name):
+                versions = len(table.list_versions())
+                versions_before += versions
+                if name not in skip:
+                    versions = self._tend(table, keep)
+                versions_after += versions
         return Maintenance(before, self.size_bytes(), versions_before, versions_after)
 
     def _tend(self, table: Any, keep: timedelta) -> int:
@@ -387,3 +410,12 @@ class Store:
             dataset.cleanup_old_versions(max(keep, timedelta(microseconds=1)))
             table.checkout_latest()
         return len(table.list_versions())
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Identify a folder by device and inode; None where there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
