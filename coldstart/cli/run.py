@@ -328,6 +328,7 @@ def run_and_report(
     if done.over_budget:
         over = [
             f"{stage.stage} {stage.balance.failed_share:.1%}"
+            + "".join(f" ({count} items failed in one place: {place})" for place, count in stage.fault_places.items())
             for stage in done.stages
             if stage.stage in done.over_budget
         ]

@@ -59,7 +59,7 @@ class Media(Section):
     min_side: int | None = Field(default=None, gt=0)
     max_duration_s: float | None = Field(default=None, gt=0)
     deadline_s: float | None = Field(default=None, gt=0)
-    """Seconds one item may take to decode before its worker is stopped."""
+    """Processor seconds one item may take before its worker is stopped; by the clock it may take ten times as long."""
 
     def limits(self) -> dict[str, Any]:
         """Return the limits that the file states, by the names of `coldstart.media.guard.Limits`."""
@@ -93,6 +93,10 @@ class RayCluster(Section):
     """Number of times that a part whose actor died is done again, before its items are done one by one."""
 
 
+WORKER_MEMORY_BYTES = 2 * 2**30
+"""Enough for the largest picture and for video of eight thousand lines, within the default limits."""
+
+
 class Engine(Section):
     """Settings of the engine; none changes results. `engine: ray` is short for `engine: {name: ray}`."""
 
@@ -100,6 +104,8 @@ class Engine(Section):
     """`local`: this machine. `ray`: actors of a Ray cluster, or of one that is started here (extra `ray`)."""
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """Processes that read and decode media; on Ray, `ray.preparers` actors with `ray.cpus` each take their place."""
+    worker_memory_bytes: int = Field(default=WORKER_MEMORY_BYTES, ge=2**28)
+    """Memory at which one of these processes is stopped: a decompression bomb costs its item, not the machine."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     devices: Annotated[int, Field(ge=1)] | Literal["all"] | tuple[str, ...] = 1

@@ -96,7 +96,7 @@ class MapStage(Protocol):
         schema: `pyarrow.Schema` of that table, with `item_id` and the key column.
         batch_cost: budget of cost for one batch.
         isolated: whether `prepare` may hang or crash, and so runs in worker processes with a deadline.
-        deadline_s: seconds that one `prepare` may take.
+        deadline_s: processor seconds that one `prepare` may take there; ten times as long by the clock.
         on_device: whether `compute` uses a device; one that does not is not spread over several.
     """
 

@@ -139,7 +139,12 @@ class _DevicePool:
         self._inbox: SimpleQueue[tuple[_Worker, Any]] = SimpleQueue()
         self._count = len(chosen)
         narrow = _dtype(chosen[0], settings.dtype)
-        self._engine = {"devices": 1, "dtype": narrow, "workers": max(1, settings.workers // len(chosen))}
+        self._engine = {
+            "devices": 1,
+            "dtype": narrow,
+            "workers": max(1, settings.workers // len(chosen)),
+            "worker_memory_bytes": settings.worker_memory_bytes,
+        }
         self._worked = False
         self._slots = chosen
         self._workers: list[_Worker] = []

@@ -188,7 +188,11 @@ def produce_here(stage: MapStage, work: Iterable[Work], settings: Engine) -> Gen
     def ahead() -> int:
         return max(2 * settings.workers, int(2 * batcher.budget / max(batcher.mean_cost, 1e-9)))
 
-    prepared = prepare_isolated(stage, work, settings.workers, ahead) if stage.isolated else prepare_here(stage, work)
+    prepared = (
+        prepare_isolated(stage, work, settings.workers, ahead, memory_bytes=settings.worker_memory_bytes)
+        if stage.isolated
+        else prepare_here(stage, work)
+    )
     wait_s = start_s = 0.0
     first = True
     with closing(prepared):

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from coldstart.core.progress import Progress
-from coldstart.core.stage import CatalogStage, FitStage, SourceStage
+from coldstart.core.stage import CatalogStage, FitStage, LedgerRow, SourceStage
 from coldstart.engine.estimate.report import Comparison
 from coldstart.engine.local import PassReport
 from coldstart.store import Maintenance, Store
 from coldstart.store.freshness import Balance, assess, tally
 
+_MANY_FAULTS = 3  # as many in one place are hardly chance
+
 
 @dataclass(frozen=True)
 class StageReport:
-    """Work of a run in one stage, and the present balance of its items."""
+    """Work of a run in one stage, and the present balance of its items.
+
+    Attributes:
+        fault_places: places at which the decoding of several items failed, with their number, the most first.
+    """
 
     stage: str
     kind: str
@@ -26,6 +33,7 @@ class StageReport:
     notes: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
+    fault_places: Mapping[str, int] = field(default_factory=dict)
         """Return JSON-serialisable values."""
         return asdict(self)
 
@@ -76,6 +84,56 @@ def run_catalog_stage(workspace: Store, stage: CatalogStage, refit: bool, progre
 
 def catalog_balance(workspace: Store, stage: CatalogStage) -> Balance:
     """Count the present balance of a catalog stage."""
+def with_fault_places(report: StageReport, verdicts: Iterable[LedgerRow]) -> StageReport:
+    """Add the places at which many items failed: there the fault may be the program's, and no verdict says so."""
+    places = Counter(row.detail for row in verdicts if row.reason == "decoder_fault")
+    many = {place: count for place, count in places.most_common() if count >= _MANY_FAULTS}
+    notes = [
+        f"{count} items failed in one place: {place}. Where other programs open their files, it is a fault of "
+        "coldstart or of a library: report it, and do them again with `coldstart retry` after an update"
+        for place, count in many.items()
+    ]
+    return replace(report, notes=[*report.notes, *notes], fault_places=many)
+
+
+_CURES = {
+    "bad_row": "mend the rows, or name their columns in the pipeline: ingest.map, our field: your column",
+    "duplicate_id": "give each row an item_id of its own",
+    "not_found": "paths count from the manifest's folder on: mend them, or put the manifest beside its media",
+    "outside_media_roots": "allow that folder with --media-root",
+    "host_not_allowed": "name the host under media.allowed_hosts of the pipeline",
+    "scheme_not_allowed": "copy the files here, or allow their place under `media` of the pipeline",
+    "private_address": "copy the files here: hosts inside a network are never asked",
+    "unsupported_media": "save it in a format that is read, or leave it out: an item is found by its text too",
+    "too_many_bytes": "raise the limit under `media` of the pipeline, or make the file smaller",
+    "too_many_pixels": "raise media.max_pixels of the pipeline, or make the picture smaller",
+    "too_long": "raise media.max_duration_s of the pipeline, or cut the video",
+    "decode_timeout": "raise media.deadline_s of the pipeline",
+    "out_of_memory": "raise engine.worker_memory_bytes of the pipeline, or make the file smaller",
+    "media_changed": "run ingest again",
+    "fetch_failed": "try again later with `coldstart retry`",
+}
+"""Reason of a verdict -> what a user can do about it."""
+_MOST = 0.5
+"""A run stops after a source that lost a greater share of its items: what comes after would only hide why."""
+_REASONS_SHOWN = 3
+
+
+def lost_most(balance: Balance, max_failed: float) -> bool:
+    """Tell whether a source lost so many items that its run should stop: more than half, and more than allowed."""
+    return balance.failed_share > max(_MOST, max_failed)
+
+
+def largest_losses(workspace: Store, stage: str) -> list[Loss]:
+    """Find the most frequent reasons for which items failed in a stage, most frequent first, each with an example."""
+    failed = [row for row in workspace.verdicts(stage).values() if row.state == "failed"]
+    found = []
+    for reason, count in Counter(row.reason for row in failed).most_common(_REASONS_SHOWN):
+        example = next(row for row in failed if row.reason == reason)
+        found.append(Loss(reason, count, example.item_id, example.detail, _CURES.get(reason, "")))
+    return found
+
+
     keys, verdicts = stage.expected(workspace)
     state = assess(keys, stage.present(workspace), {})
     return tally(len(state.fresh), verdicts.values(), len(state.stale))

@@ -15,7 +15,16 @@ from coldstart.core.stage import CatalogStage, MapStage, is_map, is_source
 from coldstart.engine import devices
 from coldstart.engine.estimate.report import EstimateRequest, compare_estimate
 from coldstart.engine.local import PassReport, run_map
-from coldstart.engine.report import RunReport, StageReport, catalog_balance, run_catalog_stage, source_balance
+from coldstart.engine.report import (
+    RunReport,
+    StageReport,
+    catalog_balance,
+    largest_losses,
+    lost_most,
+    run_catalog_stage,
+    source_balance,
+    with_fault_places,
+)
 from coldstart.engine.work import Scope, SourceWork, sources, stale_work
 from coldstart.engine.workers import reuse_workers
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
@@ -95,6 +104,7 @@ def run_pipeline(
             workspace.save_run(stage.name, started_at, time.monotonic() - began_stage, report.to_dict())
             reports.append(report)
         maintenance = workspace.maintain(skip=(CATALOG,))  # the index stage keeps its own published versions
+            report = with_fault_places(report, workspace.verdicts(stage.name).values())
     over = [report.stage for report in reports if report.balance.failed_share > pipeline.max_failed]
     seconds = time.monotonic() - began
     took = {report.stage: (report.ran.done + report.ran.lost, report.ran.seconds) for report in reports}
@@ -201,5 +211,6 @@ def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:
                 notes = stage.notes(workspace)
             except NotFitted as waiting:
                 notes = [str(waiting)]
-        reports.append(StageReport(stage.name, stage.kind, balance, notes=notes))
+        report = StageReport(stage.name, stage.kind, balance, notes=notes)
+        reports.append(with_fault_places(report, workspace.verdicts(stage.name).values()))
     return reports

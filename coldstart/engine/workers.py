@@ -1,44 +1,39 @@
-"""Prepare items in worker processes, where a hang or a crash of a decoder costs one item."""
+"""Prepare items in worker processes, where whatever a decoder does costs one item."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import queue
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
-
-from coldstart.core.stage import MapStage, Prepare, Reject, Work
+from coldstart.core.pipeline import WORKER_MEMORY_BYTES
+from coldstart.core.stage import MapStage, Prepare, Reject, Row, Work
+from coldstart.engine.worker_process import Answer, Done, Fault, ProgramFault, WorkerProcess
 from coldstart.errors import ColdstartError
 
 Prepared = tuple[Work, Any, float]
 """The work, its data (or the verdict on it), its cost."""
 
-_Future: TypeAlias = ProcessFuture[tuple[Any, float]]
-_NICE = 5
-"""How far workers stand back: enough for the model to go first, too little for a deadline to pass meanwhile."""
-_START_DEADLINE_S = 120.0
-_MAX_BREAKS = 5
-_reusable: ContextVar[dict[int, ProcessPool] | None] = ContextVar("_kept", default=None)
+_MAX_STRIKES = 2
+_MAX_LOST = 5
+_reusable: ContextVar[list[_Crew] | None] = ContextVar("_reusable", default=None)
 
 
 @contextmanager
 def reuse_workers() -> Iterator[None]:
     """Reuse worker processes of a stage that ended well for the next one, since each takes a second to start."""
-    pools: dict[int, ProcessPool] = {}
-    token = _reusable.set(pools)
+    crews: list[_Crew] = []
+    token = _reusable.set(crews)
     try:
         yield
     finally:
         _reusable.reset(token)
-        for pool in pools.values():
-            pool.stop()
-            pool.join()
+        for crew in crews:
+            crew.stop()
 
 
 def prepare_here(stage: MapStage, work: Iterable[Work]) -> Generator[Prepared]:
@@ -57,23 +52,32 @@ def prepare_here(stage: MapStage, work: Iterable[Work]) -> Generator[Prepared]:
 
 
 def prepare_isolated(
-    stage: MapStage, work: Iterable[Work], workers: int, ahead: Callable[[], int], pool: Pool | None = None
+    stage: MapStage,
+    work: Iterable[Work],
+    workers: int,
+    ahead: Callable[[], int],
+    pool: Pool | None = None,
+    memory_bytes: int = WORKER_MEMORY_BYTES,
 ) -> Generator[Prepared]:
     """Prepare in `workers` processes; results come as they are ready, so a slow item holds up no other.
 
     Args:
         ahead: number of items that may be in preparation or waiting; called before each is taken.
-        pool: of as many, used and left running, for who prepares again and again; one of its own by default.
+        pool: used and left running, for who prepares again and again; one of its own by default.
+        memory_bytes: resident memory at which a worker of an own pool is stopped.
 
-    An item over the deadline is turned away as `decode_timeout`, one whose process dies as `decoder_crashed`; any
-    other exception is a fault of the program and is raised here.
+    An item over the deadline is turned away as `decode_timeout`, one that takes too much memory as `out_of_memory`, one
+    that kills its process or raises anything else, and does so again in a second try, as `decoder_fault`. Its verdict
+    stands until its bytes or the stage change, so no item holds up later runs.
 
     Raises:
-        ColdstartError: no worker process starts, or none lives.
+        ColdstartError: no worker process starts, or a set-up fault in one.
+        AssertionError: of this package.
+        OSError: the machine's disk is full, or it has no more file handles.
     """
     source = iter(work)
     own = pool is None
-    pool = pool or Pool(stage, workers)
+    pool = pool or Pool(stage, workers, memory_bytes)
     try:
         while True:
             while pool.flying < max(ahead(), workers) and (entry := next(source, None)) is not None:
@@ -90,20 +94,16 @@ def prepare_isolated(
 
 
 class Pool:
-    """Pool of worker processes that start with the first item, and start anew if they break.
+    """Pool of worker processes for one stage, which start with the first item."""
 
-    A worker that dies fails its own task, except where it dies before its pool has noted which task that was: then
-    the pool breaks and all its tasks come back without an answer. They are given to a new one.
-    """
-
-    def __init__(self, stage: MapStage, workers: int) -> None:
+    def __init__(self, stage: MapStage, workers: int, memory_bytes: int = WORKER_MEMORY_BYTES) -> None:
         self._prepare = stage.preparer()
         self._deadline_s = stage.deadline_s
         self._workers = workers
-        self._processes: ProcessPool | None = None
-        self._ready: queue.SimpleQueue[_Future] = queue.SimpleQueue()
-        self._flying: dict[_Future, Work] = {}
-        self._breaks = 0
+        self._memory_bytes = memory_bytes
+        self._crew: _Crew | None = None
+        self._flying: dict[int, tuple[Work, int]] = {}  # with the strikes so far
+        self._taken = 0
 
     @property
     def flying(self) -> int:
@@ -111,100 +111,114 @@ class Pool:
         return len(self._flying)
 
     def take(self, entry: Work) -> None:
-        if self._processes is None:
-            self._processes = _start(self._workers, self._prepare)
-        elif not self._processes.active:
-            self._restart()
-        future = self._processes.schedule(self._prepare, args=(entry.row,), timeout=self._deadline_s)
-        self._flying[future] = entry
-        future.add_done_callback(self._ready.put)
+        """Queue an item for the workers."""
+        self._schedule(entry, strikes=0)
+
+    def _schedule(self, entry: Work, strikes: int) -> None:
+        if self._crew is None:
+            self._crew = _start(self._workers, self._memory_bytes, self._prepare)
+        assert not isinstance(entry.row, Reject)
+        self._taken += 1
+        self._flying[self._taken] = entry, strikes
+        self._crew.tasks.put(_Task(self._taken, self._prepare, entry.row, self._deadline_s))
 
     def next(self) -> Prepared:
         """Wait for the next item that is ready; one must be in preparation or ready."""
-        assert self._processes is not None
+        assert self._crew is not None
         while True:
-            try:
-                future = self._ready.get(timeout=1.0)
-            except queue.Empty:
-                broken = not self._processes.active
-            else:
-                broken = future in self._flying and isinstance(future.exception(), BrokenProcessPool)
-                if future in self._flying and not broken:
-                    self._breaks = 0
-                    return (self._flying.pop(future), *_outcome(future, self._deadline_s))
-            if broken:
-                self._restart()
-
-    def _restart(self) -> None:
-        self._breaks += 1
-        if self._breaks > _MAX_BREAKS:
-            raise ColdstartError(
-                f"worker processes died {self._breaks} times without preparing an item: is there memory for "
-                f"{self._workers} of them? see `coldstart doctor`, and try `--set engine.workers=1`"
-            )
-        self.stop()
-        lost = [
-            future for future in self._flying if not future.done() or isinstance(future.exception(), BrokenProcessPool)
-        ]
-        for entry in [self._flying.pop(future) for future in lost]:
-            self.take(entry)
+            number, answer = self._crew.ready.get()
+            entry, strikes = self._flying.pop(number)
+            match answer:
+                case Done(data, cost):
+                    return entry, data, cost
+                case Reject():
+                    return entry, answer, 0.0
+                case ProgramFault(error):
+                    raise error
+                case Fault(detail, reason):
+                    if strikes + 1 >= _MAX_STRIKES:
+                        return entry, Reject(reason, detail), 0.0
+                    self._schedule(entry, strikes + 1)
 
     def release(self) -> None:
         """Leave idle processes to the next stage within `reuse_workers`, and stop them otherwise."""
         reusable = _reusable.get()
-        if reusable is None or self._processes is None or self._flying or not self._processes.active:
-            self.stop()
-        else:
-            reusable[self._workers] = self._processes
-            self._processes = None
+        if reusable is not None and self._crew is not None and not self._flying:
+            reusable.append(self._crew)
+            self._crew = None
+        self.stop()
 
     def stop(self) -> None:
-        if self._processes is not None:
-            self._processes.stop()
-            self._processes.join()
-            self._processes = None
+        """Stop the processes, whatever they are at."""
+        if self._crew is not None:
+            self._crew.stop()
+            self._crew = None
+            self._flying.clear()
 
 
-def _outcome(future: _Future, deadline_s: float) -> tuple[Any, float]:
-    try:
-        data, cost = future.result()
-        return data, cost
-    except Reject as reject:
-        return reject, 0.0
-    except TimeoutError:
-        return Reject("decode_timeout", f"took more than {deadline_s:g} s"), 0.0
-    except ProcessExpired as death:
-        return Reject("decoder_crashed", f"the worker process died with exit code {death.exitcode}"), 0.0
+@dataclass(frozen=True)
+class _Task:
+    number: int
+    prepare: Prepare
+    row: Row
+    deadline_s: float
 
 
-def _start(workers: int, prepare: Prepare) -> ProcessPool:
-    """Start a pool and check it: without the check, a broken set-up would look like a catalogue of bad media."""
-    reusable = (_reusable.get() or {}).pop(workers, None)
-    if reusable is not None and reusable.active:
-        return reusable
-    # spawn: a forked child would inherit the threads and locks of torch and lance in an unknown state
-    pool = ProcessPool(max_workers=workers, initializer=_give_way, context=multiprocessing.get_context("spawn"))
-    try:
-        pool.schedule(_loads, args=(prepare,), timeout=_START_DEADLINE_S).result()
-    except (BrokenProcessPool, ProcessExpired, TimeoutError) as error:
-        pool.stop()
-        pool.join()
-        raise ColdstartError(
-            f"no worker process starts ({error or 'time-out'}): in a script of your own, run the pipeline under "
-            '`if __name__ == "__main__":`; otherwise see `coldstart doctor`'
-        ) from error
-    return pool
+class _Crew:
+    """Worker processes with a thread each that hands them tasks; the first is given, the others start when needed."""
+
+    def __init__(self, size: int, memory_bytes: int, first: WorkerProcess) -> None:
+        self.size, self.memory_bytes = size, memory_bytes
+        self.tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self.ready: queue.SimpleQueue[tuple[int, Answer]] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._feed, args=(first if place == 0 else None,), daemon=True)
+            for place in range(size)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _feed(self, process: WorkerProcess | None) -> None:
+        while (task := self.tasks.get()) is not None and not self._stop.is_set():
+            answer: Answer | None = None
+            lost = 0
+            while answer is None and not self._stop.is_set():
+                try:
+                    if process is not None and not process.usable:
+                        process.kill()
+                        process = None
+                    if process is None:
+                        process = WorkerProcess(task.prepare, self.memory_bytes)
+                    answer = process.prepare(task.prepare, task.row, task.deadline_s, self._stop)
+                except Exception as error:  # whoever waits for the item is told
+                    answer = ProgramFault(error)
+                lost += 1
+                if answer is None and lost > _MAX_LOST:
+                    answer = ProgramFault(
+                        ColdstartError(
+                            f"worker processes died {lost} times before they got an item: is there memory for "
+                            f"{self.size} of them? see `coldstart doctor`, and try `--set engine.workers=1`"
+                        )
+                    )
+            if answer is not None:
+                self.ready.put((task.number, answer))
+        if process is not None:
+            process.close()
+
+    def stop(self) -> None:
+        """Stop the processes; tasks without an answer get none."""
+        self._stop.set()
+        for _ in self._threads:
+            self.tasks.put(None)
+        for thread in self._threads:
+            thread.join()
 
 
-def _give_way() -> None:
-    """Lower the priority of a worker below the model's.
-
-    On a CPU the model's threads wait for each other, so that one that is delayed by a decoder delays all. While the
-    model waits for data, workers have the machine to themselves.
-    """
-    if hasattr(os, "nice"):
-        os.nice(_NICE)
-
-
-def _loads(prepare: Prepare) -> bool:
-    return callable(prepare)
+def _start(workers: int, memory_bytes: int, prepare: Prepare) -> _Crew:
+    reusable = _reusable.get()
+    for crew in reusable or ():
+        if (crew.size, crew.memory_bytes) == (workers, memory_bytes):
+            reusable.remove(crew)
+            return crew
+    return _Crew(workers, memory_bytes, WorkerProcess(prepare, memory_bytes))

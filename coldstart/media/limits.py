@@ -14,7 +14,7 @@ class Limits:
         max_pixels: width x height of an image or a video frame.
         min_side: shorter side in pixels.
         max_duration_s: length of a video.
-        deadline_s: seconds a worker may spend on one item, fetching included.
+        deadline_s: processor seconds a worker may spend on one item; ten times as long by the clock, fetching included.
         allowed_hosts: web hosts that media may come from; `*.example.com` permits every name below example.com.
         allowed_schemes: fsspec schemes that media may come from.
     """

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from paths import SUPPORT
-from pebble import ProcessFuture
 from preparers import NeedsMissingModule, act
 from rich.console import Console
 
@@ -24,10 +24,12 @@ from coldstart.core.progress import SilentProgress
 from coldstart.core.stage import LedgerRow, MapStage, MapStageDefaults, Reject, Row, Work
 from coldstart.engine import progress as progress_module
 from coldstart.engine import work as writer_module
+from coldstart.engine import worker_process
 from coldstart.engine import workers as workers_module
 from coldstart.engine.local import PassReport, run_map
 from coldstart.engine.progress import ConsoleProgress
 from coldstart.engine.work import Scope, Writer
+from coldstart.engine.worker_process import WorkerProcess
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
 
@@ -196,12 +198,54 @@ def test_a_wrong_number_of_results_is_raised(store: Store) -> None:
         go(store, Stage(compute=lambda batch: [{"value": 0.0}] * 3), work(4))
 
 
-@pytest.mark.parametrize("isolated", [False, True])
-def test_a_fault_of_the_program_in_prepare_is_raised_and_finished_rows_stay(store: Store, isolated: bool) -> None:
-    todo = work(40, {30: "bug"})
+def test_a_fault_of_the_program_in_prepare_is_raised_and_finished_rows_stay(store: Store) -> None:
     with pytest.raises(ZeroDivisionError, match=r"^a bug$"):
-        go(store, Stage(batch_cost=2, isolated=isolated), todo, workers=1)
+        go(store, Stage(batch_cost=2), work(40, {30: "bug"}))
     assert squares(range(20)).items() <= values(store).items()
+    assert verdicts(store) == {}
+
+
+def test_what_a_decoder_throws_in_a_worker_costs_its_item_after_a_second_try(store: Store, tmp_path: Path) -> None:
+    todo = work(8, {1: "bug", 3: "panic", 4: "bug once", 6: "assert"})
+    todo[4].row["once"] = str(tmp_path / "tried")  # type: ignore[index]
+    ran = go(store, Stage(isolated=True), todo)
+    assert verdicts(store) == {
+        "i1": ("decoder_fault", f"ZeroDivisionError at preparers:act:{line_of('a bug')}"),
+        "i3": ("decoder_fault", f"SystemExit at preparers:act:{line_of('a panic')}"),
+        "i6": ("decoder_fault", f"AssertionError at preparers:act:{line_of('an assertion of a library')}"),
+    }
+    assert values(store) == squares([0, 2, 4, 5, 7])
+    assert (ran.done, ran.lost) == (5, 3)
+
+
+def line_of(message: str) -> int:
+    """Line of `preparers.py` that raises with this message."""
+    lines = (SUPPORT / "preparers.py").read_text("utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, start=1) if f'"{message}"' in line)
+
+
+def test_the_place_of_a_fault_names_our_call_and_no_message(store: Store) -> None:
+    go(store, Stage(isolated=True), work(1, {0: "nested"}))
+    [(reason, detail)] = verdicts(store).values()
+    assert reason == "decoder_fault"
+    place = f"preparers:decode:{line_of('https://user:password@host/')}"
+    assert re.sub(r"\d+$", "N", detail) == f"ValueError at {place}, called at coldstart.media.image:load_image:N"
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "message"),
+    [
+        ("set-up", ColdstartError, "install what is missing"),
+        ("disk full", OSError, "[Errno 28] No space left on device"),
+        ("own assertion", AssertionError, "impossible"),
+        ("unpicklable", TypeError, "cannot pickle"),
+    ],
+)
+def test_faults_of_the_set_up_and_our_own_assertions_cost_the_run(
+    store: Store, act: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match="^" + re.escape(message)):
+        go(store, Stage(isolated=True), work(3, {1: act}))
     assert verdicts(store) == {}
 
 
@@ -218,15 +262,43 @@ def test_a_fault_of_the_program_in_compute_is_raised_and_finished_rows_stay(stor
 @pytest.mark.slow
 def test_one_bad_item_among_workers_costs_that_item(store: Store) -> None:
     acts = {2: "hang", 5: "exit", 8: "segfault", 11: "reject"}
-    ran = go(store, Stage(isolated=True, deadline_s=2.0), work(16, acts))
+    ran = go(store, Stage(isolated=True, deadline_s=0.25), work(16, acts))
     assert verdicts(store) == {
-        "i2": ("decode_timeout", "took more than 2 s"),
-        "i5": ("decoder_crashed", "the worker process died with exit code 3"),
-        "i8": ("decoder_crashed", "the worker process died with exit code -11"),
+        "i2": ("decode_timeout", "took more than 2.5 s"),
+        "i5": ("decoder_fault", "the worker process died (exit code 3)"),
+        "i8": ("decoder_fault", "the worker process died (exit code -11, Segmentation fault)"),
         "i11": ("too_small", "1 x 1"),
     }
     assert values(store) == squares(n for n in range(16) if n not in acts)
     assert (ran.done, ran.lost) == (12, 4)
+
+
+def test_the_deadline_counts_processor_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_process, "_WALL_PER_DEADLINE", 1000.0)
+    go(store, Stage(isolated=True, deadline_s=0.2), work(4, {1: "spin", 2: "slow"}))
+    assert verdicts(store) == {"i1": ("decode_timeout", "took more than 0.2 s of processor time")}
+    assert values(store) == squares([0, 2, 3]), "half a second of waiting is no processor time"
+
+
+def test_an_item_that_takes_too_much_memory_costs_itself(store: Store) -> None:
+    go(store, Stage(isolated=True), work(6, {1: "hog", 3: "no memory"}), worker_memory_bytes=2**28)
+    found = verdicts(store)
+    assert values(store) == squares([0, 2, 4, 5])
+    line = line_of("no memory") + 1
+    assert found["i3"] == ("out_of_memory", f"MemoryError at preparers:act:{line}")
+    reason, detail = found["i1"]
+    assert (reason, re.sub(r"\d{9,} bytes", "N bytes", detail)) == (
+        "out_of_memory",
+        "its worker grew to N bytes; the limit is 268435456 (engine.worker_memory_bytes)",
+    )
+
+
+def test_a_worker_that_keeps_much_memory_is_replaced_before_the_next_item(store: Store) -> None:
+    go(store, Stage(isolated=True), work(3, {0: "keep"}), workers=1, worker_memory_bytes=2**29)
+    assert values(store) == squares(range(3))
+    todo = work(8, dict.fromkeys(range(8), "keep"))
+    go(store, Stage(isolated=True), todo, workers=1, worker_memory_bytes=2**29)
+    assert values(store) == squares(range(8)), "what others left behind turns no item away"
 
 
 def test_a_slow_item_holds_up_no_other(store: Store) -> None:
@@ -267,69 +339,59 @@ def test_a_script_without_a_main_guard_gives_one_line(tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 1
 
 
-class BrokenPool:
-    """Stands for a pool whose worker died unseen: it fails what it has, and takes no more."""
+def lose_items(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Let processes die before they get an item, so many times in a row."""
+    prepare = WorkerProcess.prepare
+    left = count(times, -1)
 
-    active = True
+    def lose(self: WorkerProcess, *task: Any) -> Any:
+        if next(left) <= 0:
+            return prepare(self, *task)
+        self.kill()
+        return None
 
-    def schedule(self, function: Any, args: tuple[Any], timeout: float) -> ProcessFuture[Any]:
-        self.active = False
-        future: ProcessFuture[Any] = ProcessFuture()
-        future.set_exception(BrokenProcessPool("All workers expired"))
-        return future
-
-    def stop(self) -> None:
-        pass
-
-    join = stop
+    monkeypatch.setattr(WorkerProcess, "prepare", lose)
 
 
-def break_pools(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    broken = [BrokenPool() for _ in range(times)]
-    start = workers_module._start
-    monkeypatch.setattr(
-        workers_module, "_start", lambda count, prepare: broken.pop() if broken else start(count, prepare)
-    )
-
-
-def test_a_broken_pool_is_replaced_and_loses_no_item(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    break_pools(monkeypatch, 3)
-    ran = go(store, Stage(isolated=True), work(12, {3: "reject"}))
+def test_a_process_that_dies_between_two_items_is_replaced_and_loses_none(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_items(monkeypatch, 3)
+    ran = go(store, Stage(isolated=True), work(12, {3: "reject"}), workers=1)
     assert values(store) == squares(n for n in range(12) if n != 3)
     assert (ran.done, ran.lost) == (11, 1)
 
 
 def test_workers_that_never_live_give_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    break_pools(monkeypatch, 9)
+    lose_items(monkeypatch, 9)
     with pytest.raises(ColdstartError) as caught:
-        go(store, Stage(isolated=True), work(3))
+        go(store, Stage(isolated=True), work(3), workers=1)
     assert str(caught.value) == (
-        "worker processes died 6 times without preparing an item: is there memory for 2 of them? "
+        "worker processes died 6 times before they got an item: is there memory for 1 of them? "
         "see `coldstart doctor`, and try `--set engine.workers=1`"
     )
     assert values(store) == {} and verdicts(store) == {}
 
 
-@pytest.mark.slow
 def test_kept_workers_serve_the_next_stage_and_stop_at_the_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    pools: list[Any] = []
-    made = workers_module.ProcessPool
+    started: list[WorkerProcess] = []
+    start = WorkerProcess.__init__
 
-    def count(**options: Any) -> Any:
-        pools.append(made(**options))
-        return pools[-1]
+    def counted(self: WorkerProcess, *settings: Any) -> None:
+        started.append(self)
+        start(self, *settings)
 
-    monkeypatch.setattr(workers_module, "ProcessPool", count)
+    monkeypatch.setattr(WorkerProcess, "__init__", counted)
     with workers_module.reuse_workers():
-        go(store, Stage(isolated=True), work(3))
-        go(store, Stage(isolated=True), work(6))
+        go(store, Stage(isolated=True), work(3), workers=1)
+        go(store, Stage(isolated=True), work(6), workers=1)
         with pytest.raises(RuntimeError, match="a fault"):
-            go(store, Stage(isolated=True, compute=_fault), work(9))
-        assert len(pools) == 1
-        go(store, Stage(isolated=True), work(9))
-        assert len(pools) == 2  # what a fault left in the air is not the next stage's
+            go(store, Stage(isolated=True, compute=_fault), work(9), workers=1)
+        assert len(started) == 1
+        go(store, Stage(isolated=True), work(9), workers=1)
+        assert len(started) == 2  # what a fault left in the air is not the next stage's
     assert values(store) == squares(range(9))
-    assert not any(pool.active for pool in pools)
+    assert not any(process.usable for process in started)
 
 
 def _fault(batch: Sequence[Any]) -> list[Any]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from coldstart.core.stage import Reject
+from coldstart.errors import ColdstartError
+
+_kept: list[bytes] = []
 
 
 def act(row: dict[str, Any]) -> tuple[Any, float]:
@@ -17,6 +23,34 @@ def act(row: dict[str, Any]) -> tuple[Any, float]:
             raise Reject("too_small", "1 x 1")
         case "bug":
             raise ZeroDivisionError("a bug")
+        case "bug once" if not Path(row["once"]).exists():
+            Path(row["once"]).touch()
+            raise ZeroDivisionError("a bug in the first try")
+        case "panic":
+            raise SystemExit("a panic")
+        case "assert":
+            raise AssertionError("an assertion of a library")
+        case "own assertion":
+            in_our_module("def check():\n    raise AssertionError('impossible')", "check")()
+        case "nested":
+            in_our_module("def load_image(decode):\n    decode()", "load_image")(decode)
+        case "set-up":
+            raise ColdstartError("install what is missing")
+        case "disk full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        case "unpicklable":
+            return threading.Lock(), 1.0
+        case "hog":
+            held = [bytes(2**20) * 64 for _ in range(10)]  # 640 MB, written to
+            time.sleep(600)
+            return float(len(held)), 1.0
+        case "keep":
+            _kept.append(bytes(2**20) * 200)
+        case "no memory":
+            raise MemoryError
+        case "spin":
+            while True:
+                pass
         case "hang":
             time.sleep(600)
         case "exit":
@@ -26,6 +60,17 @@ def act(row: dict[str, Any]) -> tuple[Any, float]:
         case "slow":
             time.sleep(0.5)
     return row["value"], row.get("cost", 1.0)
+
+
+def decode() -> None:
+    raise ValueError("https://user:password@host/")
+
+
+def in_our_module(source: str, name: str) -> Any:
+    """A function that stands in a module of the package."""
+    module: dict[str, Any] = {"__name__": "coldstart.media.image"}
+    exec(source, module)
+    return module[name]
 
 
 class NeedsMissingModule:

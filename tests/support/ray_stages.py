@@ -45,7 +45,7 @@ class Squares(MapStageDefaults):
     deaths: str = ""
     kind = "square"
     batch_cost = 4.0
-    deadline_s = 10.0
+    deadline_s = 0.5
     schema = pa.schema(
         [("item_id", pa.string()), ("row_key", pa.string()), ("value", pa.float64()), ("read", pa.float64())],
         metadata={"passport": "squares"},

@@ -151,7 +151,9 @@ def _prepare(
 
     workers = settings.workers
     steps = (
-        prepare_isolated(timed, some(), workers, lambda: 2 * workers) if stage.isolated else prepare_here(timed, some())
+        prepare_isolated(timed, some(), workers, lambda: 2 * workers, memory_bytes=settings.worker_memory_bytes)
+        if stage.isolated
+        else prepare_here(timed, some())
     )
     found: list[tuple[ProbedItem, Any]] = []
     began = time.monotonic()

@@ -47,7 +47,7 @@ class ActorConfig:
         key: of the stage, as the driver computes it; an actor that computes another has other libraries or weights.
         places: tables that rows are read from, by name; `target`: the one that rows are written to.
         reads: field -> table of the stages read.
-        workers: processes of one preparing actor.
+        workers: processes of one preparing actor; `memory_bytes`: at which one of them is stopped.
         device: setting of the computing actors.
     """
 
@@ -58,6 +58,7 @@ class ActorConfig:
     reads: dict[str, str]
     workers: int
     device: str
+    memory_bytes: int
 
     def stage(self, **engine: Any) -> MapStage:
         """Build the stage in this process.
@@ -127,7 +128,7 @@ class Preparer:
         work = list(self._work(part))
         if self._stage.isolated:
             if self._pool is None:
-                self._pool = Pool(self._stage, self._order.workers)
+                self._pool = Pool(self._stage, self._order.workers, self._order.memory_bytes)
             ready = prepare_isolated(self._stage, work, self._order.workers, lambda: len(work), self._pool)
         else:
             ready = prepare_here(self._stage, work)

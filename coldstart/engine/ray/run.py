@@ -127,6 +127,7 @@ def _order(workspace: Store, engine: Engine, recipe: PipelineFactory, stage: Map
         ensure_table(workspace, stage.table, stage.schema),
         tables,
         max(1, round(engine.ray.cpus)),
+        engine.worker_memory_bytes,
         _device(engine, _gpus(engine.ray, on_device=stage.on_device)),
     )
 
