@@ -35,7 +35,7 @@ def read_keys(workspace: Path) -> dict[str, Any]:
                 f"{row['stage']} {row['item_id']}": f"{row['state']} {row['row_key']}" for row in rows.to_pylist()
             }
         elif name == "artifacts":
-            for row in sorted(rows.to_pylist(), key=lambda row: row["made_at"], reverse=True):
+            for row in sorted(rows.to_pylist(), key=lambda row: (row.get("seq") or 0, row["made_at"]), reverse=True):
                 fits.setdefault(row["name"], []).append({"key": row["key"], "digest": row["digest"]})
         elif "item_id" in rows.column_names:
             for column in KEY_COLUMNS:

@@ -117,11 +117,10 @@ def recorded_costs(names: Sequence[str], store: Store, pipeline_state: PipelineS
     Seconds are wall time of the machine that ran it, waiting for media included.
     """
     runs: dict[str, list[Mapping[str, Any]]] = {}
-    if store.has(RUNS):
-        for row in store.read(RUNS).sort_by([("started_at", "descending")]).to_pylist():
-            ran = json.loads(row["report"])["ran"]
-            if ran["done"] + ran["lost"]:
-                runs.setdefault(row["stage"], []).append(ran)
+    for row in reversed(store.in_sequence(RUNS)):
+        ran = json.loads(row["report"])["ran"]
+        if ran["done"] + ran["lost"]:
+            runs.setdefault(row["stage"], []).append(ran)
     found = {}
     for name in names:
         own = runs.get(name, [])

@@ -112,9 +112,5 @@ def _counts(opened: Workspace, name: str) -> list[tuple[str | None, int, float]]
 
 def _fitted(opened: Workspace, name: str) -> dict[str, Any]:
     """Calibration of the scores, and its quality."""
-    import json
-
-    if "artifacts" not in opened.tables():
-        return {}
-    newest = opened.table("artifacts", where=f"name = '{name}'").sort_by("made_at").to_pylist()[-1:]
-    return {key: json.loads(row["report"])[key] for row in newest for key in ("calibration", "quality")}
+    report = opened.fit_report(name)
+    return {key: report[key] for key in ("calibration", "quality") if key in report}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,12 +26,12 @@ import pyarrow.compute as pc
 
 from coldstart.core.stage import LedgerRow
 from coldstart.errors import ColdstartError, MachineFault
-from coldstart.store import compaction, layout, tables
+from coldstart.store import compaction, item_keys, layout, tables
 from coldstart.store.artifacts import Artifacts
 from coldstart.store.folder import check_folder, native_path
 from coldstart.store.sql import equals, one_of
 
-ITEMS = "items"
+ITEMS = item_keys.ITEMS
 LEDGER = "ledger"
 RUNS = "runs"
 PIPELINES = "pipelines"
@@ -53,10 +53,11 @@ _RUN_SCHEMA = pa.schema(
         ("started_at", pa.timestamp("us", "UTC")),
         ("seconds", pa.float64()),
         ("report", pa.string()),
+        ("seq", pa.int64()),
     ]
 )
 _PIPELINE_SCHEMA = pa.schema(
-    [("saved_at", pa.timestamp("us", "UTC")), ("name", pa.string()), ("settings", pa.string())]
+    [("saved_at", pa.timestamp("us", "UTC")), ("name", pa.string()), ("settings", pa.string()), ("seq", pa.int64())]
 )
 _DELETE_CHUNK = 500
 
@@ -205,6 +206,10 @@ class Store:
         rows = self._query(found, ["item_id", column], None)
         return dict(zip(rows["item_id"].to_pylist(), rows[column].to_pylist(), strict=True))
 
+    def item_keys(self, fields: Collection[str] | None) -> dict[str, str]:
+        """Compute item -> key of some fields of it (`coldstart.core.item_fields`); None for its whole record."""
+        return item_keys.read_item_keys(self, fields)
+
     def merge(self, table: str, rows: pa.Table, on: Sequence[str] = ("item_id",)) -> None:
         """Insert rows, replacing those of equal `on` columns; makes the table (with the schema's metadata) if needed.
 
@@ -217,6 +222,31 @@ class Store:
         target = self._open_or_create(table, rows.schema)
         with tables.reading(self.db, table):
             target.merge_insert(list(on)).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+    def next_in_sequence(self, table: str) -> int:
+        """Return one more than the highest `seq` of a table; the caller holds the lock.
+
+        A clock may go back, so that the order of rows is this number and no time. A table of an earlier release gets
+        the column, empty in the rows it has.
+        """
+        found = self._find(table)
+        if found is None:
+            return 1
+        if "seq" not in found.schema.names:
+            with tables.reading(self.db, table):
+                found.add_columns(pa.field("seq", pa.int64()))
+            return 1
+        return int(pc.max(self.read(table, ["seq"])["seq"]).as_py() or 0) + 1
+
+    def in_sequence(self, table: str) -> list[dict[str, Any]]:
+        """Read all rows of a table by rising `seq`; those of earlier releases come first, in the order of their rows."""
+        found = self._find(table)
+        if found is None:
+            return []
+        with tables.reading(self.db, table):
+            rows = found.search().with_row_id(True).to_arrow().to_pylist()
+        rows.sort(key=lambda row: (row.get("seq") or 0, row.pop("_rowid")))
+        return rows
 
     def append(self, table: str, rows: pa.Table) -> None:
         """Add rows at the end of a log table."""
@@ -299,22 +329,34 @@ class Store:
 
     def save_pipeline(self, name: str, settings: Mapping[str, Any]) -> None:
         """Save the settings in force, so that later commands need not name them again."""
-        if self.pipeline() == settings:
-            return
+        with suppress(ColdstartError):  # settings that cannot be read are replaced
+            if self.pipeline() == settings:
+                return
         row = {
             "saved_at": datetime.now(UTC),
             "name": name,
             "settings": json.dumps(settings, ensure_ascii=False),
+            "seq": self.next_in_sequence(PIPELINES),
         }
         self.append(PIPELINES, pa.Table.from_pylist([row], schema=_PIPELINE_SCHEMA))
 
     def pipeline(self) -> dict[str, Any] | None:
-        """Read the settings saved last."""
-        if not self.has(PIPELINES):
+        """Read the settings saved last.
+
+        Raises:
+            ColdstartError: they cannot be read.
+        """
+        rows = self.in_sequence(PIPELINES)
+        if not rows:
             return None
-        rows = self.read(PIPELINES)
-        newest = pc.index(rows["saved_at"], pc.max(rows["saved_at"])).as_py()
-        return dict(json.loads(rows["settings"][newest].as_py()))
+        with suppress(TypeError, ValueError, KeyError):
+            settings = json.loads(rows[-1]["settings"])
+            if isinstance(settings, dict):
+                return settings
+        raise ColdstartError(
+            f"table {PIPELINES!r} of workspace {self.uri} is damaged (its last settings are no JSON object): name the "
+            f"pipeline again, or `coldstart check --workspace {self.uri} --repair` for those before"
+        )
 
     def save_run(self, stage: str, started_at: datetime, seconds: float, report: Mapping[str, Any]) -> None:
         row = {
@@ -322,6 +364,7 @@ class Store:
             "started_at": started_at,
             "seconds": seconds,
             "report": json.dumps(report, ensure_ascii=False),
+            "seq": self.next_in_sequence(RUNS),
         }
         self.append(RUNS, pa.Table.from_pylist([row], schema=_RUN_SCHEMA))
 

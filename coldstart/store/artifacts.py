@@ -1,16 +1,22 @@
 """Save and read artifacts of fit stages: files in the workspace's database, written to a folder on first use.
 
-An artifact is a name, the key of what it was fitted on, and some files; its digest is over the files. Of each name the
-newest counts, and a few earlier ones stay, since published vectors may have been made by them.
+An artifact is a name, the key of what it was fitted on, and some files; its digest is over name and files. Of each name
+the newest counts, and a few earlier ones stay, since published vectors may have been made by them.
+
+A row may come from a stranger's workspace. So a folder is used only while its files give the digest that it is named
+by, files are written nowhere but below it, and what a row says of them counts for nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -28,8 +34,16 @@ if TYPE_CHECKING:
 
 ARTIFACTS = "artifacts"
 FILES = "artifact_files"
+FITTED = "fitted"
+"""Folder of the model cache that holds one folder an artifact, named by its digest."""
 KEEP = 4
 """Artifacts of one name that stay: the newest, and those that the publications kept by default may rest on."""
+
+
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_NAME_BYTES = 255
+_NO_TIME = datetime.fromtimestamp(0, UTC)
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
 _SCHEMA = pa.schema(
@@ -39,8 +53,10 @@ _SCHEMA = pa.schema(
         ("key", pa.string()),
         ("made_at", pa.timestamp("us", "UTC")),
         ("report", pa.string()),
+        ("seq", pa.int64()),
     ]
 )
+"""`seq` counts up with each save of the workspace and tells which is the newest; `made_at` is for people."""
 
 
 _FILES_SCHEMA = pa.schema([("digest", pa.string()), ("path", pa.string()), ("data", pa.large_binary())])
@@ -65,27 +81,112 @@ class Artifact:
     _store: Store = field(repr=False, compare=False)
 
     def files(self) -> dict[str, bytes]:
-        """Read the content of every file by its path."""
+        """Read the content of every file by its path, and check it against the digest.
+
+        Raises:
+            ColdstartError: the files are not those of the digest, or a path leads out of the artifact's folder.
+        """
         rows = self._store.read(FILES, ["path", "data"], where=equals("digest", self.digest))
-        return dict(zip(rows["path"].to_pylist(), rows["data"].to_pylist(), strict=True))
+        found: dict[str, bytes] = {
+            str(path): bytes(data) for path, data in zip(*(column.to_pylist() for column in rows.columns), strict=True)
+        }
+        if fault := path_fault(found):
+            raise ColdstartError(f"artifact {self.name!r} of workspace {self._store.uri}: {fault}")
+        if digest_of(self.name, {path: hashlib.sha256(data).hexdigest() for path, data in found.items()}) != self.digest:
+            raise ColdstartError(
+                f"artifact {self.name!r} of workspace {self._store.uri} is damaged: its files are not those of digest "
+                f"{self.digest!r}: `coldstart check --workspace {self._store.uri} --repair`"
+            )
+        return found
 
     @property
     def folder(self) -> Path:
-        """Folder on this machine that holds the files; written on first use, and never changed."""
-        target = install.weights_dir() / "fitted" / self.digest
-        if not target.is_dir():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(prefix=f".{self.digest}.", dir=target.parent))
-            try:
-                for path, data in self.files().items():
-                    (draft / path).parent.mkdir(parents=True, exist_ok=True)
-                    (draft / path).write_bytes(data)
-                draft.rename(target)
-            except OSError:
-                shutil.rmtree(draft, ignore_errors=True)
-                if not target.is_dir():  # else another process was quicker
-                    raise
+        """Folder on this machine that holds the files; written on first use, and anew where its files changed since.
+
+        Raises:
+            ColdstartError: as `files`.
+        """
+        if not _DIGEST.fullmatch(self.digest):
+            raise ColdstartError(
+                f"artifact {self.name!r} of workspace {self._store.uri} is damaged: {self.digest!r} is no digest: "
+                f"`coldstart check --workspace {self._store.uri} --repair`"
+            )
+        target = install.weights_dir() / FITTED / self.digest
+        if self._is_whole(target):
+            return target
+        files = self.files()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{self.digest}.", suffix=f".{os.getpid()}", dir=target.parent))
+        try:
+            for path, data in files.items():
+                (draft / path).parent.mkdir(parents=True, exist_ok=True)
+                (draft / path).write_bytes(data)
+            if target.is_symlink() or target.exists():  # a folder cannot replace one that is not empty
+                os.replace(target, draft.with_name(f"{draft.name}.old"))
+            draft.rename(target)
+        except OSError:
+            if not self._is_whole(target):  # else another process was quicker
+                raise
+        finally:
+            _remove(draft)
+            _remove(draft.with_name(f"{draft.name}.old"))
         return target
+
+    def _is_whole(self, folder: Path) -> bool:
+        """Tell whether a folder holds just the files of the digest, and no link."""
+        if folder.is_symlink() or not folder.is_dir():
+            return False
+        sums = {}
+        with suppress(OSError):
+            for path in folder.rglob("*"):
+                if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                    return False
+                if path.is_file():
+                    sums[path.relative_to(folder).as_posix()] = install.file_digest(path)
+            return digest_of(self.name, sums) == self.digest
+        return False
+
+
+def _remove(path: Path) -> None:
+    """Delete a folder or file, or a link without what it names."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def digest_of(name: str, sums: Mapping[str, str]) -> str:
+    """Compute the digest of an artifact from its name and the SHA-256 (hex) of each file by its path."""
+    return hashlib.sha256(json.dumps([name, dict(sums)], sort_keys=True).encode()).hexdigest()[:32]
+
+
+def path_fault(paths: Iterable[str]) -> str | None:
+    """Find a path that is no plain file below one folder on every system, and say what is wrong with it.
+
+    Turned away are absolute paths, `..`, drive letters, backslashes, control characters, names that Windows reserves or
+    cuts, and two paths that a file system without case takes for one, or where one is a folder of the other.
+    """
+    seen: dict[str, str] = {}
+    for path in paths:
+        parts = path.split("/")
+        if any(part in ("", ".", "..") for part in parts) or "\\" in path or ":" in path:
+            return f"{path!r} leads out of its folder"
+        if any(
+            not part.isprintable()
+            or part[-1] in ". "
+            or len(part.encode()) > _NAME_BYTES
+            or _RESERVED.fullmatch(part)
+            for part in parts
+        ):
+            return f"{path!r} is no name of a file"
+        seen[path.casefold()] = path
+    if len(seen) < len(list(paths)):
+        return "two of its paths differ in case alone"
+    for path in seen:
+        for folder in PurePosixPath(path).parents:
+            if str(folder) in seen:
+                return f"{seen[str(folder)]!r} is a file and a folder"
+    return None
 
 
 class Artifacts:
@@ -98,9 +199,21 @@ class Artifacts:
         """List the stored artifacts, newest first."""
         if not self._store.has(ARTIFACTS):
             return []
-        rows = self._store.read(ARTIFACTS, where=None if name is None else equals("name", name)).to_pylist()
-        rows.sort(key=lambda row: row["made_at"], reverse=True)
-        return [Artifact(**{**row, "report": json.loads(row["report"])}, _store=self._store) for row in rows]
+        where = None if name is None else equals("name", name)
+        rows = sorted(self._store.read(ARTIFACTS, where=where).to_pylist(), key=_age, reverse=True)
+        return [self._parsed(row) for row in rows]
+
+    def _parsed(self, row: Mapping[str, Any]) -> Artifact:
+        texts = [row.get(column) for column in ("digest", "name", "key", "report")]
+        with suppress(TypeError, ValueError):
+            report = json.loads(texts[3])  # type: ignore[arg-type]
+            if all(isinstance(text, str) for text in texts) and isinstance(report, dict):
+                digest, name, key = map(str, texts[:3])
+                return Artifact(name, key, digest, row.get("made_at") or _NO_TIME, report, _store=self._store)
+        raise ColdstartError(
+            f"table {ARTIFACTS!r} of workspace {self._store.uri} is damaged (the row of {row.get('name')!r} cannot be "
+            f"read): `coldstart check --workspace {self._store.uri} --repair`"
+        )
 
     def newest(self, name: str) -> Artifact | None:
         """Return the newest artifact of a name, which is the one in force."""
@@ -114,14 +227,13 @@ class Artifacts:
         Raises:
             ColdstartError: a path leads out of the artifact's folder.
         """
-        for path in files:
-            if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-                raise ColdstartError(f"artifact {name!r}: {path!r} leads out of its folder")
-        sums = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
-        digest = hashlib.sha256(json.dumps([name, sums], sort_keys=True).encode()).hexdigest()[:32]
+        if fault := path_fault(files):
+            raise ColdstartError(f"artifact {name!r}: {fault}")
+        digest = digest_of(name, {path: hashlib.sha256(data).hexdigest() for path, data in files.items()})
         rows = [{"digest": digest, "path": path, "data": data} for path, data in files.items()]
         self._store.merge(FILES, pa.Table.from_pylist(rows, schema=_FILES_SCHEMA), on=("digest", "path"))
-        row = {"digest": digest, "name": name, "key": key, "made_at": datetime.now(UTC)}
+        row: dict[str, Any] = {"digest": digest, "name": name, "key": key, "made_at": datetime.now(UTC)}
+        row["seq"] = self._store.next_in_sequence(ARTIFACTS)
         row["report"] = json.dumps(report, ensure_ascii=False, allow_nan=False)
         self._store.merge(ARTIFACTS, pa.Table.from_pylist([row], schema=_SCHEMA), on=("digest",))
         self._prune(name)
@@ -137,6 +249,11 @@ class Artifacts:
         unnamed = set(self._store.read(FILES, ["digest"])["digest"].to_pylist()) - named
         if unnamed:
             self._store.drop(FILES, one_of("digest", sorted(unnamed)))
+
+
+def _age(row: Mapping[str, Any]) -> tuple[int, str, str]:
+    """Return what rises from older to newer: the sequence number; among rows from before there were any, the time."""
+    return row.get("seq") or 0, str(row.get("made_at")), str(row.get("digest"))
 
 
 def read_files(folder: Path) -> dict[str, bytes]:

@@ -6,7 +6,6 @@ written or indexed is never seen. One writer at a time; the caller holds the loc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,7 @@ import pyarrow.compute as pc
 from lancedb.index import FTS, Bitmap, BTree, LabelList
 
 from coldstart.errors import ColdstartError
-from coldstart.store import ann, compaction, published, sql
+from coldstart.store import ann, compaction, published, sql, tables
 from coldstart.store.ann import IndexReport, IndexSettings, column_of
 from coldstart.store.ground_truth import SAMPLES_TABLE, Changes, RecallSamples
 from coldstart.store.published import Publication, Published
@@ -136,7 +135,7 @@ class Catalog:
         passports = {name: passport.to_json() for name, passport in sorted(spaces.items())}
         metadata = {SPACE_KEY + name: text for name, text in passports.items()}
         schema = empty.schema.with_metadata(metadata)
-        table = published.open_table(self._db, CATALOG)
+        table = tables.open_table(self._db, CATALOG)
         if table is None or not table.schema.equals(schema) or _passports(table.schema) != passports:
             rows = rows_of(list(keys)).replace_schema_metadata(metadata)
             _check(rows, spaces)
@@ -180,7 +179,7 @@ class Catalog:
             ColdstartError: nothing was written yet.
         """
         table = self._written()
-        kept = published.open_table(self._db, SAMPLES_TABLE)
+        kept = tables.open_table(self._db, SAMPLES_TABLE)
         samples = RecallSamples.load(kept, self._changes or Changes(table.version))
         # Not `table.optimize()`: it also prunes, raises once a tagged version is older than seven days, and writes all
         # rows and indexes anew for each that came.
@@ -250,12 +249,15 @@ class Catalog:
 
     def published(self) -> Published | None:
         """Open the catalog at the published version; None where nothing is published."""
-        table = published.open_table(self._db, CATALOG)
+        table = tables.open_table(self._db, CATALOG)
         current = None if table is None else self._current(table)
         if current is None:
             return None
-        table.checkout(current.version)
-        return Published(table, current)
+        with tables.reading(self._db, CATALOG):
+            table.checkout(current.version)
+            tables.check_place(self._db, table)
+        guarded: Any = tables.GuardedTable(self._db, CATALOG, table)
+        return Published(guarded, current)
 
     def cleanup(self, keep_publications: int = 3, older_than: timedelta = timedelta(days=1)) -> CleanupReport:
         """Drop all but the newest publications, and the versions that no publication needs.
@@ -287,13 +289,14 @@ class Catalog:
         return CleanupReport(bytes_before, _size_bytes(table), stats.old_versions, len(present) - len(tags))
 
     def _written(self) -> Any:
-        table = published.open_table(self._db, CATALOG)
+        table = tables.open_table(self._db, CATALOG)
         if table is None:
             raise ColdstartError("catalog: nothing is written yet; run `coldstart index`")
         return table
 
     def _current(self, table: Any) -> Publication | None:
-        tag = table.tags.list().get(TAG)
+        with tables.reading(self._db, CATALOG):
+            tag = table.tags.list().get(TAG)
         known = {publication.version: publication for publication in self.publications()}
         return None if tag is None else known.get(tag["version"])
 
@@ -311,7 +314,7 @@ def _check(rows: pa.Table, spaces: Mapping[str, SpacePassport]) -> None:
     if missing:
         raise ColdstartError(f"catalog: the rows lack {', '.join(missing)}; run the stage that makes them")
     for name, passport in spaces.items():
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        if not published.SPACE_NAME.fullmatch(name):
             raise ColdstartError(f"space {name!r}: use lower-case letters, digits and _ so that SQL can name it")
         column = rows[column_of(name)]
         if column.type != pa.list_(pa.float32(), passport.dim):

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from difflib import get_close_matches
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import lancedb
 import numpy as np
@@ -20,8 +21,9 @@ import pyarrow as pa
 from lancedb.query import MatchQuery
 from numpy.typing import NDArray
 
+from coldstart.core.items import Kind
 from coldstart.errors import ColdstartError
-from coldstart.store import ann, sql
+from coldstart.store import ann, sql, tables
 from coldstart.store.ann import Effort, IndexReport, column_of
 from coldstart.store.ground_truth import Vectors
 
@@ -30,6 +32,21 @@ __all__ = ["Publication", "Published"]
 
 COPY_OF = "duplicate_of"
 """Column that names the original of an item that is linked to one."""
+
+
+TIMEOUT = timedelta(seconds=60)
+"""Time in which a condition is evaluated over the catalog."""
+
+MAX_TOP_K = 10_000
+"""Results of one query: more is a scan, not a search."""
+
+MOST_ATTRIBUTES = 10_000
+"""Items among which the names of attributes are looked up for a hint."""
+
+KINDS = get_args(Kind)
+
+SPACE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+"""Names of spaces: SQL names their columns."""
 
 
 BATCH = 256
@@ -68,24 +85,44 @@ class Published:
     ) -> str | None:
         """Build one SQL condition from the operator's `where`, a kind, and ids to leave out; None for no condition.
 
+        The `where` is evaluated once over the catalog, within `TIMEOUT`: searches under it take as long.
+
         Args:
             copies: let items that are linked to an original be found beside it.
 
         Raises:
-            ColdstartError: `where` is no condition over the columns of the catalog.
+            ColdstartError: `where` is no condition over the columns of the catalog, names an attribute that no item
+                has, or takes too long; or there is no such kind.
         """
         parts = []
         if where is not None:
-            parts.append(f"({where})")
-            with _explained(where, self._table.schema):
-                self._table.search().where(parts[0]).select(["item_id"]).limit(1).to_arrow()
+            from coldstart.store.conditions import parse_condition  # few calls need the parser
+
+            condition = parse_condition(where, self._table.schema)
+            with _explained(where):
+                self._check_attributes(where, condition.attributes)
+                self._table.search().where(condition.sql).select(["_rowid"]).to_arrow(timeout=TIMEOUT)
+            parts.append(condition.sql)
         if kind is not None:
+            check_kind(kind)
             parts.append(sql.equals("kind", kind))
         if excluded := sorted(set(exclude)):
             parts.append(f"NOT {sql.one_of('item_id', excluded)}")
         if not copies and self._has_copies:
             parts.append(f"{COPY_OF} IS NULL")
         return " AND ".join(parts) or None
+
+    def _check_attributes(self, where: str, attributes: Mapping[str, str]) -> None:
+        """Refuse an attribute that no item has: the condition could not be met, and it is most often a slip."""
+        for name, has in attributes.items():
+            rows = self._table.search().select(["attributes"])
+            if rows.where(has).limit(1).to_arrow(timeout=TIMEOUT).num_rows:
+                continue
+            some = self._table.search().select(["attributes"]).limit(MOST_ATTRIBUTES).to_arrow()["attributes"]
+            known = sorted({key for text in some.to_pylist() if text for key in json.loads(text)})
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known[:20]) or 'none'}"
+            raise ColdstartError(f"where {where!r}: no item has an attribute {name!r}: {hint}")
 
     @cached_property
     def _has_copies(self) -> bool:
@@ -116,7 +153,7 @@ class Published:
             `query_index` int32, `item_id`, `_distance` float32 (1 - cosine); by query, then distance, then item_id.
 
         Raises:
-            ColdstartError: unknown space, queries of another length, `top_k` below 1, or a faulty condition.
+            ColdstartError: unknown space, queries of another length, or `top_k` below 1.
         """
         dim = self._dim(space)
         if queries.ndim != 2 or queries.shape[1] != dim:
@@ -124,7 +161,7 @@ class Published:
                 f"query of {queries.shape[-1]} numbers for space {space!r} of {dim}: encode it with the encoder of "
                 "that space"
             )
-        _check_top_k(top_k)
+        _check_depth(top_k)
         parts = [ann.EMPTY]
         for start in range(0, len(queries), BATCH):
             part = self._nearest(space, queries[start : start + BATCH], top_k, where)
@@ -138,15 +175,14 @@ class Published:
             `item_id`, `_score` float32; by falling score, then item_id. Empty where no word is left to look for.
 
         Raises:
-            ColdstartError: `top_k` below 1, or a faulty condition.
+            ColdstartError: `top_k` below 1.
         """
-        _check_top_k(top_k)
+        _check_depth(top_k)
         words = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot cross into the store
         query = self._table.search(MatchQuery(words, "text"), query_type="fts").limit(top_k)
         if where:
             query = query.where(where, prefilter=True)
-        with _explained(where, self._table.schema):
-            found = query.select(["item_id", "_score"]).to_arrow()
+        found = query.select(["item_id", "_score"]).to_arrow()
         return found.sort_by([("_score", "descending"), ("item_id", "ascending")])
 
     def items(self, item_ids: Iterable[str], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -191,17 +227,16 @@ class Published:
         def search(some: Vectors, effort: ann.Effort | None) -> pa.Table:
             return ann.nearest(self._table, column, some, top_k, effort=effort, where=where)
 
-        with _explained(where, self._table.schema):
-            found = search(queries, effort)
-            counts = np.bincount(found["query_index"].to_numpy(), minlength=len(queries))
-            if effort is None or counts.min(initial=top_k) >= top_k:
-                return found
-            present = f"{column} IS NOT NULL"
-            available = min(top_k, self._table.count_rows(f"({where}) AND {present}" if where else present))
-            short = np.flatnonzero(counts < available)
-            if not len(short):
-                return found
-            exact = search(queries[short], None)
+        found = search(queries, effort)
+        counts = np.bincount(found["query_index"].to_numpy(), minlength=len(queries))
+        if effort is None or counts.min(initial=top_k) >= top_k:
+            return found
+        present = f"{column} IS NOT NULL"
+        available = min(top_k, self._table.count_rows(f"({where}) AND {present}" if where else present))
+        short = np.flatnonzero(counts < available)
+        if not len(short):
+            return found
+        exact = search(queries[short], None)
         exact = _renumbered(exact, short[exact["query_index"].to_numpy()])
         kept = found.filter(pa.array(~np.isin(found["query_index"].to_numpy(), short)))
         return pa.concat_tables([kept, exact]).sort_by(ann.ORDER)
@@ -217,23 +252,45 @@ def _renumbered(found: pa.Table, query_index: NDArray[Any]) -> pa.Table:
     return found.set_column(0, "query_index", pa.array(query_index, pa.int32()))
 
 
-def _check_top_k(top_k: int) -> None:
+def _check_depth(top_k: int) -> None:
+    """Check the length of one ranking: a fusion takes deeper ones than the results that it gives."""
     if top_k < 1:
         raise ColdstartError(f"top_k {top_k}: ask for 1 or more")
 
 
+def check_top_k(top_k: int) -> None:
+    """Check the number of results of one query.
+
+    Raises:
+        ColdstartError: it is below 1 or above `MAX_TOP_K`.
+    """
+    if not 1 <= top_k <= MAX_TOP_K:
+        raise ColdstartError(f"top_k {top_k}: give 1 to {MAX_TOP_K:,}")
+
+
+def check_kind(kind: str) -> None:
+    """Check the kind by which items are filtered.
+
+    Raises:
+        ColdstartError: no item can be of that kind.
+    """
+    if kind not in KINDS:
+        close = get_close_matches(kind.strip().lower(), KINDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {' and '.join(KINDS)}"
+        raise ColdstartError(f"no kind {kind!r}: {hint}")
+
+
 @contextmanager
-def _explained(where: str | None, schema: pa.Schema) -> Iterator[None]:
-    """Shorten the store's error about a faulty condition to one line."""
+def _explained(where: str) -> Iterator[None]:
+    """Turn the store's error about a condition into one line."""
     try:
         yield
     except (ValueError, RuntimeError) as error:
-        if where is None or (isinstance(error, RuntimeError) and "filter expression" not in str(error)):
-            raise
-        reason = re.sub(r", /\S+\.rs:\d+:\d+.*", "", str(error).splitlines()[0])
-        reason = re.sub(r"^(Invalid input|lance error: .*?filter expression to batch)[,:] ", "", reason)
-        columns = ", ".join(name for name in schema.names if not name.startswith("vector_"))
-        raise ColdstartError(f"where {where!r}: {reason}; write a condition over {columns}") from error
+        if "Query timeout" in str(error):
+            reason = f"takes longer than {TIMEOUT.total_seconds():g} s over this catalog; ask for less at a time"
+        else:
+            reason = re.sub(r", /\S+\.rs:\d+:\d+.*", "", str(error).splitlines()[0])
+        raise ColdstartError(f"where {where!r}: {reason}") from error
 
 
 PUBLICATIONS = "publications"
@@ -279,9 +336,18 @@ class Publication:
 
 def read_publications(db: lancedb.DBConnection) -> list[Publication]:
     """Read all stored publications, newest first."""
-    table = open_table(db, PUBLICATIONS)
-    rows = [] if table is None else table.to_arrow().sort_by([("number", "descending")]).to_pylist()
-    return [_from_row(row) for row in rows]
+    table = tables.open_table(db, PUBLICATIONS)
+    if table is None:
+        return []
+    with tables.reading(db, PUBLICATIONS):
+        rows = table.to_arrow().sort_by([("number", "descending")]).to_pylist()
+    found = []
+    for row in rows:
+        try:
+            found.append(parse_publication(row))
+        except (KeyError, TypeError, ValueError) as error:
+            raise tables.damaged(db, PUBLICATIONS, f"publication {row.get('number')} cannot be read") from error
+    return found
 
 
 def record_publication(db: lancedb.DBConnection, publication: Publication) -> None:
@@ -291,7 +357,7 @@ def record_publication(db: lancedb.DBConnection, publication: Publication) -> No
         "passports": json.dumps(dict(publication.passports)),
         "indexes": json.dumps([asdict(report) for report in publication.indexes]),
     }
-    table = open_table(db, PUBLICATIONS)
+    table = tables.open_table(db, PUBLICATIONS)
     if table is None:
         table = db.create_table(PUBLICATIONS, schema=PUBLICATIONS_SCHEMA)
     merge = table.merge_insert("number").when_matched_update_all().when_not_matched_insert_all()
@@ -304,20 +370,21 @@ def forget_publications(db: lancedb.DBConnection, numbers: Iterable[int]) -> Non
         db.open_table(PUBLICATIONS).delete(f"number IN ({listed})")
 
 
-def open_table(db: lancedb.DBConnection, name: str) -> Any:
-    """Open a table at its newest version; None where it does not exist."""
-    try:
-        return db.open_table(name)
-    except ValueError as error:
-        if "was not found" not in str(error):
-            raise
-        return None
+def parse_publication(row: Mapping[str, Any]) -> Publication:
+    """Read a publication from its row.
 
-
-def _from_row(row: dict[str, Any]) -> Publication:
-    reports = json.loads(row["indexes"])
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    reports, passports = json.loads(row["indexes"]), json.loads(row["passports"])
     for report in reports:
         for name in ("effort", "effort_filtered"):
             report[name] = Effort(**report[name]) if report.get(name) else None
     indexes = tuple(IndexReport(**report) for report in reports)
-    return Publication(**{**row, "passports": json.loads(row["passports"]), "indexes": indexes})
+    for space, passport in passports.items():
+        if not SPACE_NAME.fullmatch(space) or not isinstance(passport, str):
+            raise ValueError(f"{space!r} is no name of a space")  # it becomes part of SQL
+    publication = Publication(**{**row, "passports": passports, "indexes": indexes})
+    if not (isinstance(publication.number, int) and isinstance(publication.version, int) and publication.rows >= 0):
+        raise ValueError("number, version and rows are no counts")
+    return publication

@@ -1,0 +1,136 @@
+"""Open the tables of a workspace, and tell what is wrong with one that cannot be read.
+
+LanceDB stores no checksums: bytes that changed on the disk end in a parse error or a panic somewhere below. Here they
+become one line that names the table. Faults of the machine (disk full, too many open files) stay what they are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lancedb
+
+from coldstart.errors import ColdstartError
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+_PANICS = ("PanicException", "RustPanic")
+_FAULTS_OF_A_CALL = (
+    *("No field named", "Schema error", "filter expression", "sql parser", "SQL error", "exhausted", "Invalid user"),
+    *("Execution error", "coerc", "cast", "not supported"),
+)
+"""Marks of errors about what a caller asked for, or about memory; the stored bytes are as they should be."""
+
+
+def workspace_of(db: lancedb.DBConnection) -> str:
+    """Return the folder or URI of a database, for messages and commands."""
+    uri = str(db.uri)
+    return os.readlink(uri) if os.path.islink(uri) else uri  # a name that `native_path` gave
+
+
+def open_table(db: lancedb.DBConnection, name: str) -> Any:
+    """Open a table at its newest version; None where it does not exist.
+
+    A kill while a table is made can leave a folder that LanceDB lists and cannot open: that is no table either, and
+    making it again mends it.
+
+    Raises:
+        ColdstartError: it cannot be read, or takes rows from elsewhere.
+    """
+    with reading(db, name):
+        try:
+            table = db.open_table(name)
+        except ValueError as error:
+            if "was not found" not in str(error):
+                raise
+            return None
+        check_place(db, table)
+        return table
+
+
+def check_place(db: lancedb.DBConnection, table: Any) -> None:
+    """Refuse a version of a table in a folder that takes rows from elsewhere, as Lance's shallow clones do.
+
+    A stranger's workspace could otherwise show what stands in another one, or make this machine ask a host.
+
+    Raises:
+        ColdstartError: it does; the place is named.
+    """
+    if "://" in str(db.uri):
+        return
+    for base in table.to_lance().base_paths().values():
+        raise ColdstartError(
+            f"table {table.name!r} of workspace {workspace_of(db)} takes rows from {base.path}: a workspace holds its "
+            "own rows; ask whoever made it for a full copy"
+        )
+
+
+@contextmanager
+def reading(db: lancedb.DBConnection, name: str) -> Iterator[None]:
+    """Turn what LanceDB raises over a table whose files are damaged into one line with the next step.
+
+    Raises:
+        ColdstartError: the table is damaged.
+        OSError: the system refused, as for a full disk.
+    """
+    try:
+        yield
+    except ColdstartError:
+        raise
+    except BaseException as error:
+        text = str(error)
+        panic = type(error).__name__ in _PANICS
+        if not panic and (
+            not isinstance(error, (RuntimeError, ValueError)) or any(mark in text for mark in _FAULTS_OF_A_CALL)
+        ):
+            raise
+        where = workspace_of(db)
+        number = _OS_ERROR.search(text)
+        if number and int(number[1]) != 2:  # a file that is missing is damage
+            code = int(number[1])
+            raise OSError(code, os.strerror(code), str(Path(where) / f"{name}.lance")) from error
+        raise damaged(db, name, _short(text)) from error
+
+
+def damaged(db: lancedb.DBConnection, name: str, reason: str) -> ColdstartError:
+    """Build the error about a table that cannot be read, with the next step."""
+    where = workspace_of(db)
+    return ColdstartError(
+        f"table {name!r} of workspace {where} is damaged ({reason}): `coldstart check --workspace {where} --repair`"
+    )
+
+
+class GuardedTable:
+    """A table, or a query of it, whose every call runs in `reading`."""
+
+    def __init__(self, db: lancedb.DBConnection, name: str, inner: Any) -> None:
+        self._db, self._name, self._inner = db, name, inner
+
+    def __getattr__(self, attribute: str) -> Any:
+        with reading(self._db, self._name):
+            found = getattr(self._inner, attribute)
+        if not callable(found):
+            return found
+
+        def call(*values: Any, **options: Any) -> Any:
+            with reading(self._db, self._name):
+                result = found(*values, **options)
+                if attribute == "to_batches":
+                    return self._batches(result)
+            return GuardedTable(self._db, self._name, result) if hasattr(result, "to_arrow") else result
+
+        return call
+
+    def _batches(self, reader: Iterator[Any]) -> Iterator[Any]:
+        with reading(self._db, self._name):
+            yield from reader
+
+
+def _short(text: str) -> str:
+    """Cut an error of Lance to its message: without sources of its own build and folders."""
+    line = re.sub(r",? ?/\S+\.rs:\d+(:\d+)?.*", "", text.partition("\n")[0])
+    return re.sub(r"^(lance error: )?(LanceError\(\w+\): )?", "", line)[:160]
