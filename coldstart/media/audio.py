@@ -1,5 +1,7 @@
 """Decode the sound of a video or sound file into one array of samples, on the time axis of the pictures.
 
+Channels are mixed down by FFmpeg's weights divided by their sum, so that one sound has one loudness in mono, stereo and
+5.1, and nothing is cut off at full scale; faster-whisper's own decoder gives the same samples to 16 bits.
 Sound is decoded from its start and no further than requested, whatever length the header states. Gaps in the stream's
 clock become silence, so that a sample's index stays its time; a clock that runs backwards is ignored. Knows nothing of
 speech. Workers import this module: it needs neither torch nor Arrow.
@@ -8,17 +10,20 @@ speech. Workers import this module: it needs neither torch nor Arrow.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
+import av.filter
 import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.stage import Reject, Row
-from coldstart.media.container import check_duration, open_container
+from coldstart.media.container import check_duration, open_container, picture_track, sound_track
 from coldstart.media.guard import media_of_role, open_medium
+from coldstart.media.length import stream_length
 from coldstart.media.limits import Limits
 
 Samples = NDArray[np.float32]
@@ -35,7 +40,8 @@ class Audio:
         sample_rate: samples a second.
         start_s: time of the first sample in seconds from the first frame of the pictures; negative where the sound
             begins earlier, 0 where there are no pictures.
-        duration_s: length of the sound as the header states it, or that of the samples where it states none.
+        duration_s: length of the sound by `coldstart.media.length.stream_length`, or that of the samples where no
+            header states it.
     """
 
     samples: Samples
@@ -49,24 +55,32 @@ class Audio:
         return len(self.samples) / self.sample_rate
 
 
-def load_audio(path: Path, limits: Limits, *, sample_rate: int = 16_000, max_s: float = 600.0) -> Audio:
-    """Decode the first sound stream of a file, mixed down to one channel.
+def load_audio(
+    path: Path,
+    limits: Limits,
+    *,
+    sample_rate: int = 16_000,
+    max_s: float = 600.0,
+    track: str | int | None = None,
+) -> Audio:
+    """Decode one sound stream of a file, mixed down to one channel.
 
     Args:
         max_s: sound after so many seconds of it is not read.
+        track: language or number of the stream, as `coldstart.media.container.sound_track` chooses it.
 
     Raises:
         Reject: as `coldstart.media.video.probe_audio`, but `no_sound` (filtered) where there is no sound stream, or
             one without a single packet, and `corrupt_audio` where not one frame can be decoded.
     """
     with open_container(path, limits) as container:
-        if not container.streams.audio:
+        stream = sound_track(container, track)
+        if stream is None:
             kinds = ", ".join(stream.type for stream in container.streams) or "no streams"
             raise Reject("no_sound", f"{container.format.name} with {kinds}", state="filtered")
-        stream = container.streams.audio[0]
         if stream.codec_context is None:
             raise Reject("unsupported_media", f"{container.format.name} with sound in an unknown codec")
-        stated_s = float(stream.duration * stream.time_base if stream.duration else (container.duration or 0) / 1e6)
+        stated_s = stream_length(path, container, stream) or 0.0
         check_duration(stated_s, limits)
         stream.codec_context.thread_count = 1  # many files are decoded side by side
         line = _Line(sample_rate, round(max_s * sample_rate))
@@ -79,16 +93,21 @@ def load_audio(path: Path, limits: Limits, *, sample_rate: int = 16_000, max_s: 
             if not source.packets:
                 raise Reject("no_sound", f"{container.format.name} whose sound stream is empty", state="filtered")
             raise Reject("corrupt_audio", f"not one frame of {source.packets} packets can be decoded")
-        start_s = line.start_s - _pictures_start(container)
+        clock = picture_track(container) or stream
+        start_s = line.start_s - float((clock.start_time or 0) * clock.time_base)
         return Audio(samples, sample_rate, start_s, stated_s or len(samples) / sample_rate)
 
 
 @dataclass(frozen=True)
 class LoadAudio:
-    """Load the sound of an item's first video that has some, else of its first sound file; the cost is its seconds."""
+    """Load the sound of an item's first video that has some, else of its first sound file; the cost is its seconds.
+
+    `track` is that of `load_audio`.
+    """
 
     limits: Limits
     max_s: float
+    track: str | int | None = None
 
     def __call__(self, row: Row) -> tuple[Audio, float]:
         media = [entry for entry in media_of_role(row, "video") if entry["has_audio"] is not False]
@@ -96,7 +115,7 @@ class LoadAudio:
         for entry in (*media, *media_of_role(row, "audio")[:1]):
             try:
                 with open_medium(entry, self.limits) as path:
-                    audio = load_audio(path, self.limits, max_s=self.max_s)
+                    audio = load_audio(path, self.limits, max_s=self.max_s, track=self.track)
             except Reject as reject:
                 if reject.reason != "no_sound":
                     raise
@@ -125,6 +144,32 @@ class _Frames:
             return  # the file stops within a packet
 
 
+class _Mix:
+    """Resampler of frames of one form to one channel; `av.AudioResampler` would add stereo up to 1.41 of full scale."""
+
+    def __init__(self, frame: Any, sample_rate: int) -> None:
+        self._graph = av.filter.Graph()
+        source = self._graph.add(
+            "abuffer",
+            sample_rate=str(frame.sample_rate),
+            sample_fmt=frame.format.name,
+            channel_layout=frame.layout.name,
+            time_base=f"1/{frame.sample_rate}",
+        )
+        mixed = self._graph.add("aresample", osr=str(sample_rate), ochl="mono", osf="flt", rematrix_maxval="1")
+        sink = self._graph.add("abuffersink")
+        source.link_to(mixed)
+        mixed.link_to(sink)
+        self._graph.configure()
+
+    def resample(self, frame: Any) -> Iterator[Samples]:
+        """Yield the samples that are ready, float32 [N] each, after a frame, or after None, which ends the sound."""
+        self._graph.push(frame)
+        with suppress(av.error.BlockingIOError, av.error.EOFError):
+            while True:
+                yield self._graph.pull().to_ndarray()[0]
+
+
 class _Line:
     """Accumulator of frames as one row of samples, `limit` at most."""
 
@@ -133,7 +178,7 @@ class _Line:
         self._rate, self._limit = sample_rate, limit
         self._parts: list[Samples] = []
         self._count = 0  # samples in the parts
-        self._resampler: Any = None
+        self._mix: _Mix | None = None
         self._form: tuple[Any, ...] = ()
         self._due_s = 0.0  # where the next frame should start on the stream's clock
 
@@ -146,17 +191,18 @@ class _Line:
             self.start_s = self._due_s = time_s
         form = frame.format.name, frame.layout.name, frame.sample_rate
         gap_s = time_s - self._due_s
-        if form != self._form or gap_s > _GAP_S:
+        mix = self._mix
+        if mix is None or form != self._form or gap_s > _GAP_S:
             self._finish()
             self._form = form
-            self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self._rate)
+            self._mix = mix = _Mix(frame, self._rate)
             missing = round((time_s - self.start_s) * self._rate) - self._count
             if gap_s > _GAP_S and missing > 0:
                 self._append(np.zeros(min(missing, self._limit - self._count), np.float32))
         self._due_s = max(time_s, self._due_s) + frame.samples / frame.sample_rate
         frame.pts = None  # the line keeps its own time: the resampler would stretch sound to fit a damaged clock
-        for resampled in self._resampler.resample(frame):
-            self._append(resampled.to_ndarray()[0])
+        for samples in mix.resample(frame):
+            self._append(samples)
         return self._count < self._limit
 
     def joined(self) -> Samples:
@@ -167,21 +213,12 @@ class _Line:
         return clean
 
     def _finish(self) -> None:
-        if self._resampler is not None:
-            for resampled in self._resampler.resample(None):  # what it holds back
-                self._append(resampled.to_ndarray()[0])
-            self._resampler = None
+        if self._mix is not None:
+            for samples in self._mix.resample(None):  # what it holds back
+                self._append(samples)
+            self._mix = None
 
     def _append(self, samples: Samples) -> None:
         kept = samples[: max(self._limit - self._count, 0)]
         self._parts.append(kept)
         self._count += len(kept)
-
-
-def _pictures_start(container: Any) -> float:
-    """Return the start in seconds of the clock of `coldstart.media.container.Video`; the sound's without pictures."""
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            return float((stream.start_time or 0) * stream.time_base)
-    sound = container.streams.audio[0]
-    return float((sound.start_time or 0) * sound.time_base)

@@ -1,8 +1,11 @@
-"""Open a video or sound file: its clock, its packets, and a check that none of it is missing."""
+"""Open a video or sound file: its tracks, its clock, its packets, and a check that none of it is missing.
+
+Of several tracks of a kind the one that is marked as default is taken, as players do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,13 +15,10 @@ import av
 from coldstart.core.stage import Reject
 from coldstart.media.guard import VIDEO_FORMATS, sniff_format
 from coldstart.media.image import check_size
+from coldstart.media.length import OPTIONS, packet_ends, presentation_ticks, readable, stream_length, tolerance_s
 from coldstart.media.limits import Limits
 
-# Containers that hold everything in one file; playlists (HLS, DASH, concat) would make FFmpeg open further ones.
-_DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg,mp3,wav,flac,aac,w64,caf,aiff"
-_OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
 _SPARING = {"h264", "hevc"}  # the decoder of AV1 asks only once, at its start, what it may pass over
-_MISSING_S, _MISSING_SHARE = 0.5, 0.02  # shorter than the header says by more than both: the file was cut
 
 
 class Video:
@@ -28,20 +28,20 @@ class Video:
         container, stream: PyAV's own.
         pixel_aspect: width of a stored pixel over its height.
         seekable: whether frames can be decoded from the middle.
-        duration_s: length of the video stream as the header states it, or by reading all packets where it does not.
+        duration_s: length of the video stream by `stream_length`, or by reading all packets where no header states it.
         needed_s: frames that begin earlier are not needed: in H.264 and HEVC those that no other is made of, nearly
             half in most files, are passed over undecoded. None decodes all.
     """
 
-    def __init__(self, container: Any, stream: Any, size_bytes: int) -> None:
+    def __init__(self, container: Any, stream: Any, path: Path) -> None:
         self.container = container
         self.stream = stream
         self.pixel_aspect = float(stream.sample_aspect_ratio or 1)
         self.seekable = container.format.name != "gif"
         self.needed_s: float | None = None
         self._start = int(stream.start_time or 0)
-        self._size_bytes = size_bytes
-        self.duration_s = self._stated_duration() or self._scan()[0]
+        self._size_bytes = path.stat().st_size
+        self.duration_s = stream_length(path, container, stream) or self._scan()[0]
 
     def seconds(self, frame: Any) -> float:
         """Return the presentation time of a frame in seconds."""
@@ -66,10 +66,7 @@ class Video:
 
     def packets(self, *streams: Any) -> Iterator[Any]:
         """Read packets of the video stream, or of `streams`, up to the last that can be read."""
-        try:
-            yield from self.container.demux(*(streams or (self.stream,)))
-        except (av.error.InvalidDataError, av.error.PermissionError):
-            return  # the file stops within a packet; for want of a better code some demuxers say "not permitted"
+        yield from readable(self.container.demux(*(streams or (self.stream,))))
 
     def decoded(self) -> Iterator[Any]:
         """Decode frames in order of presentation from the current position; damaged packets are skipped."""
@@ -94,7 +91,7 @@ class Video:
             Reject: `corrupt_video` where the whole file ends before the time that its header states.
         """
         video_s, file_s = self._scan()
-        if self.duration_s - file_s > max(_MISSING_S, _MISSING_SHARE * self.duration_s):
+        if self.duration_s - file_s > tolerance_s(self.duration_s):  # the file was cut
             raise self._cut_at(file_s)
         return video_s
 
@@ -119,25 +116,12 @@ class Video:
     def _cut_at(self, end_s: float) -> Reject:
         return Reject("corrupt_video", f"the file ends at {max(end_s, 0.0):.1f} s of {self.duration_s:.1f} s")
 
-    def _stated_duration(self) -> float | None:
-        if self.stream.duration:
-            return float(self.stream.duration * self.stream.time_base)
-        if self.container.duration:
-            late_s = float(self._start * self.stream.time_base) - (self.container.start_time or 0) / 1e6
-            return float(self.container.duration / 1e6) - late_s
-        return None
-
     def _scan(self) -> tuple[float, float]:
         """Read every packet, decode none, and return (end of the video stream, end of all streams) in seconds."""
         self.seek(self._start)
-        start_s = float(self._start * self.stream.time_base)
-        ends = {self.stream.index: 0.0}
-        for packet in self.packets(*self.container.streams.video, *self.container.streams.audio):
-            if packet.pts is not None:
-                end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base) - start_s
-                ends[packet.stream_index] = max(end_s, ends.get(packet.stream_index, 0.0))
+        found = packet_ends(self.packets(*self.container.streams.video, *self.container.streams.audio), self.stream)
         self.seek(self._start)
-        return ends[self.stream.index], max(ends.values())
+        return found or (0.0, 0.0)
 
 
 @contextmanager
@@ -153,7 +137,7 @@ def open_container(path: Path, limits: Limits) -> Iterator[Any]:
     if size > limits.max_video_bytes:
         raise Reject("too_many_bytes", f"{size} bytes; the limit for videos is {limits.max_video_bytes}")
     try:
-        container = av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace")
+        container = av.open(f"file:{path}", options=OPTIONS, metadata_errors="replace")
     except av.error.FFmpegError as error:
         found = sniff_format(path)
         if found in VIDEO_FORMATS:
@@ -174,7 +158,10 @@ def open_video(path: Path, limits: Limits, threads: int = 1) -> Iterator[Video]:
         Reject: as `open_container`, and `no_video_stream`, `too_many_pixels`, `too_small`, `too_long`.
     """
     with open_container(path, limits) as container:
-        stream = _pictures(container)
+        stream = picture_track(container)
+        if stream is None:
+            kinds = ", ".join(stream.type for stream in container.streams) or "no streams"
+            raise Reject("no_video_stream", f"{container.format.name} with {kinds}")
         codec = stream.codec_context
         if codec is None:
             raise Reject("unsupported_media", f"{container.format.name} with pictures in an unknown codec")
@@ -183,7 +170,7 @@ def open_video(path: Path, limits: Limits, threads: int = 1) -> Iterator[Video]:
         check_size(codec.width, codec.height, limits)
         codec.thread_count = threads
         codec.options = {"max_pixels": str(limits.max_pixels)}  # frames may outgrow what the header states
-        video = Video(container, stream, path.stat().st_size)
+        video = Video(container, stream, path)
         check_duration(video.duration_s, limits)
         video.check_complete()
         yield video
@@ -195,19 +182,60 @@ def check_duration(duration_s: float, limits: Limits) -> None:
         raise Reject("too_long", f"{duration_s:.0f} s; the limit is {limits.max_duration_s:.0f} s")
 
 
-def presentation_ticks(frame: Any) -> Any:
-    """Return a frame's presentation time in ticks of its stream; its decoding time in old files without the former."""
-    return frame.pts if frame.pts is not None else frame.dts
+def picture_track(container: Any) -> Any:
+    """Find the video stream that players show: the first one marked as default, else the first; None where there is
+    none, or only the cover picture of a sound file."""
+    return _marked(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
 
 
-def _pictures(container: Any) -> Any:
-    """Find the first video stream that is not the cover picture of a sound file.
+def sound_track(container: Any, chosen: str | int | None = None) -> Any:
+    """Find a sound stream.
 
-    Raises:
-        Reject: `no_video_stream`.
+    Args:
+        chosen: ISO 639-2 code of its language, or its number from 1 on; where the file has no such stream, and by
+            default, the first one that is marked as default is taken, as players do, else the first.
     """
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            return stream
-    kinds = ", ".join(stream.type for stream in container.streams) or "no streams"
-    raise Reject("no_video_stream", f"{container.format.name} with {kinds}")
+    tracks = list(container.streams.audio)
+    if isinstance(chosen, int) and chosen <= len(tracks):
+        return tracks[chosen - 1]
+    if isinstance(chosen, str):
+        spoken = [track for track in tracks if _language(track.metadata.get("language", "")) == _language(chosen)]
+        tracks = spoken or tracks
+    return _marked(tracks)
+
+
+def _marked(tracks: Iterable[Any]) -> Any:
+    readable = sorted(tracks, key=lambda track: track.codec_context is None)  # one of an unknown codec only if alone
+    marked = [track for track in readable if track.disposition & av.stream.Disposition.default]
+    return next(iter(marked or readable), None)
+
+
+def _language(code: str) -> str:
+    """Bring a code of ISO 639-2 to its terminological form: Matroska writes `ger`, MP4 `deu`."""
+    code = code.lower()
+    return _TERMINOLOGICAL.get(code, code)
+
+
+# The bibliographic codes of ISO 639-2 that differ from the terminological ones (Library of Congress, ISO 639-2 codes).
+_TERMINOLOGICAL = {
+    "alb": "sqi",
+    "arm": "hye",
+    "baq": "eus",
+    "bur": "mya",
+    "chi": "zho",
+    "cze": "ces",
+    "dut": "nld",
+    "fre": "fra",
+    "geo": "kat",
+    "ger": "deu",
+    "gre": "ell",
+    "ice": "isl",
+    "mac": "mkd",
+    "mao": "mri",
+    "may": "msa",
+    "per": "fas",
+    "rum": "ron",
+    "slo": "slk",
+    "tib": "bod",
+    "wel": "cym",
+}

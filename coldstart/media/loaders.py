@@ -58,10 +58,14 @@ class QualitySample:
 
 @dataclass(frozen=True)
 class LoadQualitySample:
-    """Decode frames of the first video of an item, or its pictures; the cost is their number."""
+    """Decode frames of the first video of an item, or its pictures; the cost is their number.
+
+    `sound_track` is the language or number of the sound stream, as `coldstart.media.container.sound_track` chooses it.
+    """
 
     limits: Limits
     pictures: int
+    sound_track: str | int | None = None
 
     def __call__(self, row: Row) -> tuple[QualitySample, float]:
         media = visual_media(row, self.pictures)
@@ -74,7 +78,7 @@ class LoadQualitySample:
             frames = sample_frames(path, self.limits, _TRANSFORM, FRAMES)
             if entry["has_audio"]:
                 try:
-                    samples = load_audio(path, self.limits, max_s=HEARD_S).samples
+                    samples = load_audio(path, self.limits, max_s=HEARD_S, track=self.sound_track).samples
                 except Reject:  # its pictures can be judged all the same; understand.speech will say what is wrong
                     samples = None
         return QualitySample(

@@ -22,8 +22,9 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
 from coldstart.core.stage import Reject
-from coldstart.media.container import Video, check_duration, open_container, open_video, presentation_ticks
+from coldstart.media.container import Video, check_duration, open_container, open_video, sound_track
 from coldstart.media.image import ImageTransform, Pixels
+from coldstart.media.length import presentation_ticks, stream_length
 from coldstart.media.limits import Limits
 
 SAME_S = 1e-3  # times closer than this are one: containers round to milliseconds
@@ -108,12 +109,14 @@ def probe_audio(path: Path, limits: Limits) -> AudioInfo:
             `too_long`.
     """
     with open_container(path, limits) as container:
-        if not container.streams.audio:
+        stream = sound_track(container)
+        if stream is None:
             raise Reject("unsupported_media", f"{container.format.name} without sound")
-        stream = container.streams.audio[0]
-        stated = stream.duration * stream.time_base if stream.duration else (container.duration or 0) / 1e6
-        check_duration(float(stated), limits)
-        return AudioInfo(float(stated), str(stream.codec_context.name))
+        if stream.codec_context is None:
+            raise Reject("unsupported_media", f"{container.format.name} with sound in an unknown codec")
+        length_s = stream_length(path, container, stream) or 0.0
+        check_duration(length_s, limits)
+        return AudioInfo(length_s, str(stream.codec_context.name))
 
 
 def sample_frames(

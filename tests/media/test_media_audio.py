@@ -216,3 +216,27 @@ def test_the_first_medium_with_sound_is_heard(tmp_path: Path) -> None:
     with pytest.raises(Reject) as caught:
         hear({"media": [{**medium(song, "audio"), "size_bytes": 7}]})
     assert caught.value.reason == "media_changed"
+
+
+@pytest.mark.parametrize("layout", ["mono", "stereo", "quad", "5.1", "5.1(side)"])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_one_loudness_in_every_layout(tmp_path: Path, layout: str, rate: int) -> None:
+    tone = (0.9 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)).astype(np.float32)
+    path = write_sound(tmp_path / "tone.wav", tone, rate=rate, layout=layout)
+    samples = load_audio(path, LIMITS).samples
+    assert np.abs(samples).max() == pytest.approx(0.9, abs=1e-3)
+    assert np.sqrt(np.mean(samples**2)) == pytest.approx(0.9 / np.sqrt(2), abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("layout", "rate"), [("mono", 44_100), ("stereo", 16_000), ("stereo", 48_000), ("5.1", 48_000)]
+)
+def test_samples_equal_those_of_faster_whisper(tmp_path: Path, layout: str, rate: int) -> None:
+    from faster_whisper.audio import decode_audio
+
+    noise = np.random.default_rng(0).uniform(-0.95, 0.95, rate).astype(np.float32)
+    path = write_sound(tmp_path / "noise.wav", noise, rate=rate, layout=layout)
+    ours, theirs = load_audio(path, LIMITS).samples, decode_audio(str(path))
+    assert len(ours) == len(theirs)
+    np.testing.assert_allclose(ours, theirs, atol=2 / 32768)  # theirs are rounded to 16 bits, after the mix too
