@@ -100,6 +100,12 @@ class Attributes(RootModel[Mapping[str, Mapping[str, Attribute]]]):
         return plain
 
 
+def attribute_fields(attributes: Attributes) -> frozenset[str]:
+    """List the fields `attributes.KEY` of a record that state attributes, of any category."""
+    sources = (one.source or f"attributes.{name}" for named in attributes.root.values() for name, one in named.items())
+    return frozenset(source for source in sources if source.startswith("attributes."))
+
+
 def recorded_values(item: Mapping[str, Any], attributes: Mapping[str, Attribute]) -> dict[str, str]:
     """Read the attribute values that the record of an item states (name -> value), without those not listed.
 

@@ -9,7 +9,7 @@ settings, so that any engine can build them again in another process or on anoth
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -91,6 +91,8 @@ class MapStage(Protocol):
         version: raised by hand when the code's results change.
         reads: field -> name of the earlier stage whose row `prepare` finds under it (None where that stage turned the
             item away), besides the item's own fields.
+        item_fields: fields of the item that `prepare` gets and that the key of its row rests on, as
+            `coldstart.core.item_fields` names them; None for the whole record.
         table: the workspace table its rows go to.
         key_column: the column that holds the key by which a row is fresh or stale.
         schema: `pyarrow.Schema` of that table, with `item_id` and the key column.
@@ -104,6 +106,7 @@ class MapStage(Protocol):
     kind: str
     version: int
     reads: Mapping[str, str]
+    item_fields: Collection[str] | None
     table: str
     key_column: str
     schema: pa.Schema
@@ -113,7 +116,7 @@ class MapStage(Protocol):
     on_device: bool
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Return everything besides the rows read that changes results; JSON-serialisable. Loads no weights."""
+        """Return everything besides the fields and rows read that changes results, as JSON values; loads no weights."""
 
     def preparer(self) -> Prepare:
         """Build a picklable function that prepares one item. Importing it must not import torch.
@@ -134,6 +137,7 @@ class MapStageDefaults:
     version: int = 1
     key_column: str = "row_key"
     reads: Mapping[str, str] = MappingProxyType({})
+    item_fields: Collection[str] | None = None
     isolated: bool = False
     on_device: bool = True
 

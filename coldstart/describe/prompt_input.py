@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core.attributes import Attribute, Attributes, recorded_values
+from coldstart.core.attributes import Attribute, Attributes, attribute_fields, recorded_values
 from coldstart.core.description import MAX_LISTED, MAX_SUMMARY, Description, sentence
 from coldstart.core.prompts import Prompt
 from coldstart.core.stage import Reject, Row
@@ -23,6 +23,10 @@ from coldstart.media.loaders import LoadPictures
 
 TEXT_FIELDS = ("title", "description", "category", "tags", "creator", "transcript", "screen_text")
 """Text fields of an item, and of the evidence in its media."""
+
+
+RECORD_FIELDS = ("title", "description", "category", "tags", "creator", "price")
+"""Fields of a view that are fields of the item's record."""
 
 
 FIELDS = (*TEXT_FIELDS, "price", "facts", "picture")
@@ -133,6 +137,16 @@ class PromptBuilder:
         values, stated = prompt_values(row, self.attributes, self.given)
         hidden = self.given is not None and "picture" not in self.given
         return PromptInput(self.prompts[row["kind"]], values, stated, () if hidden else tuple(images))
+
+    @property
+    def item_fields(self) -> frozenset[str]:
+        """Fields of an item's record that its prompt, and the attributes that an answer may state, are made of."""
+        read = {name for prompt in self.prompts.values() for name in prompt.inputs}
+        shown = read if self.given is None else read & self.given
+        found = {"kind"} | shown.intersection(RECORD_FIELDS)
+        if self.given is None or "category" in self.given:
+            found.add("category")
+        return frozenset(found | attribute_fields(self.attributes) if "facts" in shown else found)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ of an aligned encoder take, so that after a new fit no picture is decoded again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from coldstart.core import prompts
+from coldstart.core.item_fields import PICTURES
+from coldstart.core.items import CONTENT_FIELDS
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.core.vectors import unit
@@ -101,6 +103,16 @@ class EmbedStage(MapStageDefaults):
         self.reads = self._sources()
 
     def _sources(self) -> dict[str, str]:
+    @property
+    def item_fields(self) -> Collection[str]:  # type: ignore[override]  # a text's are those of its prompt
+        """Fields that the vector of an item is made of."""
+        if self.settings.over is not None:
+            return ()
+        if self.settings.input == "image":
+            return PICTURES
+        found = {field.name for field in CONTENT_FIELDS}.intersection(self._prompt.inputs)
+        return found - {"attributes"} if "described" in self.reads else found  # then they are the description's
+
         if self.settings.over is not None:
             return {"base": self._base_name}
         if self.settings.input == "text":

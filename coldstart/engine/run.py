@@ -32,6 +32,7 @@ from coldstart.store import Store
 from coldstart.store.catalog import CATALOG
 from coldstart.store.fits import with_fits
 from coldstart.store.freshness import PipelineState, assess_map, build
+from coldstart.store.item_keys import carry_over
 
 
 def choose_stages(pipeline: Pipeline, only: Iterable[str] = (), start: str | None = None) -> list[StageSpec]:
@@ -85,6 +86,7 @@ def run_pipeline(
     reports: list[StageReport] = []
     with workspace.lock(), reuse_workers(), _cluster(pipeline, workspace):
         among = None
+        carry_over(workspace)
         if retry:
             verdicts = (row for rows in workspace.ledger().values() for row in rows.values())
             among = frozenset(row.item_id for row in verdicts if row.state in retry)
@@ -162,7 +164,7 @@ def _run_stage(
     ]
     workspace.record(turned_away)
     chosen = scope.choose([item for item in before.stale if item not in before.waiting])
-    work = stale_work(workspace, before.expected, chosen, sources(stage, pipeline_state))
+    work = stale_work(workspace, before.expected, chosen, sources(stage, pipeline_state), stage.item_fields)
     produce = devices.device_producer(workspace, pipeline, stage, len(chosen))
     ran = run_map(workspace, stage, work, len(chosen), settings, progress, produce) if chosen else PassReport()
     after = assess_map(workspace, stage, upstream)

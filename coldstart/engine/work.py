@@ -6,13 +6,14 @@ Rows and verdicts are written every N rows or T seconds.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
 
+from coldstart.core.item_fields import columns_of, select_fields
 from coldstart.core.stage import LedgerRow, MapStage, Reject, Row, SourceStage, Work, is_map
 from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import PipelineState
@@ -52,12 +53,26 @@ class Source:
 
 
 def stale_work(
-    workspace: Store, expected: Mapping[str, str], stale: Sequence[str], sources: Sequence[Source] = ()
+    workspace: Store,
+    expected: Mapping[str, str],
+    stale: Sequence[str],
+    sources: Sequence[Source] = (),
+    fields: Collection[str] | None = None,
 ) -> Iterator[Work]:
-    """Read items of a map stage with their rows and those of the stages it reads, in chunks."""
+    """Read items of a map stage with their rows and those of the stages it reads, in chunks.
+
+    Args:
+        fields: of the item that the stage reads, so that it gets nothing that its keys do not cover; None for all.
+    """
+    columns = None
+    if fields is not None:
+        present = workspace.columns(ITEMS)
+        columns = ["item_id", *(name for name in columns_of(fields) if name in present)]
     for start in range(0, len(stale), _READ_CHUNK):
         ids = stale[start : start + _READ_CHUNK]
-        rows = _by_item(workspace, ITEMS, ids)
+        rows = _by_item(workspace, ITEMS, ids, columns)
+        if fields is not None:
+            rows = {item_id: select_fields(row, fields) for item_id, row in rows.items()}
         for source in sources:
             found = _by_item(workspace, source.table, [item for item in ids if item in source.fresh])
             for item_id in ids:
@@ -66,8 +81,8 @@ def stale_work(
             yield Work(item_id, expected[item_id], rows[item_id])
 
 
-def _by_item(workspace: Store, table: str, ids: Sequence[str]) -> dict[str, Row]:
-    return {row["item_id"]: row for row in workspace.read(table, ids=ids).to_pylist()} if ids else {}
+def _by_item(workspace: Store, table: str, ids: Sequence[str], columns: Sequence[str] | None = None) -> dict[str, Row]:
+    return {row["item_id"]: row for row in workspace.read(table, columns, ids=ids).to_pylist()} if ids else {}
 
 
 def sources(stage: MapStage, pipeline_state: PipelineState) -> list[Source]:

@@ -23,10 +23,10 @@ from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import ColdstartError, NotFitted
-from coldstart.recommend.inputs import FIT_FILE, LABELS, load_content, met_items, spaces_before
+from coldstart.recommend.inputs import FIT_FILE, LABEL_FIELDS, LABELS, load_content, met_items, spaces_before
 from coldstart.recommend.model.fusion import Content
 from coldstart.recommend.settings import Settings
-from coldstart.store import ITEMS, Store
+from coldstart.store import Store
 from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, expected_or_waiting
 from coldstart.store.fits import ITEMS_FILE, items_file
 from coldstart.store.freshness import PipelineState
@@ -98,7 +98,7 @@ class BehaviourFitStage:
         states = {space: pipeline_state.of(space) for space in self.spaces}
         met = met_items(store, self._end)
         inputs = FitInputs(self.name)
-        for item, own in store.keys(ITEMS).items():
+        for item, own in pipeline_state.item_keys(LABEL_FIELDS).items():
             key = chain(self._key, "\n".join([own, *(state.key_of(item) for state in states.values())]))
             if item in blocked:
                 why = blocked[item]

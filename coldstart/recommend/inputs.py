@@ -31,6 +31,8 @@ FIT_FILE = "fit.json"
 """File of an artifact with the `dim` of its fit and the passports of the `spaces` it was fitted on."""
 LABELS = "labels"
 """Name of the labels of records, beside the names of spaces."""
+LABEL_FIELDS = ("kind", "category", "creator", "tags", "attributes", "price")
+"""Fields of an item that labels are read from (`coldstart.recommend.model.labels`)."""
 _EXCLUDED_COLUMNS = frozenset({"row_key", "source_key", "source", "ingested_at", "media"})
 
 

@@ -25,7 +25,7 @@ from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.embed.spaces import table_of
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
-from coldstart.recommend.inputs import FIT, FIT_FILE, load_fit, record_of
+from coldstart.recommend.inputs import FIT, FIT_FILE, LABEL_FIELDS, load_fit, record_of
 from coldstart.recommend.model.fusion import Content
 from coldstart.store import Store
 from coldstart.store.freshness import build as build_stage
@@ -64,6 +64,7 @@ class BehaviourStage(MapStageDefaults):
     """Map stage of the space; see `coldstart.core.stage.MapStage`."""
 
     kind = "behaviour"
+    item_fields = LABEL_FIELDS
     deadline_s = 60.0
 
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline, fit: Any) -> None:

@@ -89,10 +89,12 @@ class Upstream:
     Attributes:
         rows: name -> state of each stage that it reads.
         blocked: items that an earlier gate keeps from it, and why.
+        items: item -> key of the fields that it reads; None where that is still to be computed.
     """
 
     rows: Mapping[str, Assessment] = field(default_factory=dict)
     blocked: Mapping[str, Reject] = field(default_factory=dict)
+    items: Mapping[str, str] | None = None
 
 
 def assess(
@@ -116,7 +118,7 @@ def assess(
 def expected_keys(
     stage: MapStage, items: Mapping[str, str], upstream: Mapping[str, Assessment] | None = None
 ) -> dict[str, str]:
-    """Compute item -> key of its row of `stage`, from the keys of item rows and of rows of the stages it reads."""
+    """Compute item -> key of its row of `stage`, from the keys of item fields and of rows of the stages it reads."""
     key = stage_key(stage.kind, stage.version, stage.fingerprint())
     read = [(upstream or {})[name] for _, name in sorted(stage.reads.items())]
     return {item: chain(key, "\n".join([own, *(rows.key_of(item) for rows in read)])) for item, own in items.items()}
@@ -134,7 +136,8 @@ def assess_map(
     upstream = upstream or Upstream()
     again = set(retry)
     ledger = {item: row for item, row in workspace.verdicts(stage.name).items() if row.state not in again}
-    expected = expected_keys(stage, workspace.keys(ITEMS), upstream.rows)
+    items = workspace.item_keys(stage.item_fields) if upstream.items is None else upstream.items
+    expected = expected_keys(stage, items, upstream.rows)
     blocked = {
         item: _blocked_row(stage.name, item, expected[item], why)
         for item, why in upstream.blocked.items()
@@ -178,6 +181,7 @@ class PipelineState:
         self._stages = dict(stages or {})
         self._found: dict[str, Assessment] = {}
         self._blocked = dict(blocked or {})
+        self._item_keys: dict[frozenset[str] | None, Mapping[str, str]] = {}
 
     def stage(self, name: str) -> MapStage | CatalogStage:
         """Build a stage of the pipeline by its name, once."""
@@ -204,7 +208,15 @@ class PipelineState:
         A gate evaluates duplicates as well: a linked duplicate is served with its own texts and pictures.
         """
         ignoring = ("duplicate",) if isinstance(stage, Gate) else ()
-        return Upstream({name: self.of(name) for name in stage.reads.values()}, self.blocked(stage.name, ignoring))
+        rows = {name: self.of(name) for name in stage.reads.values()}
+        return Upstream(rows, self.blocked(stage.name, ignoring), self.item_keys(stage.item_fields))
+
+    def item_keys(self, fields: Collection[str] | None) -> Mapping[str, str]:
+        """Compute item -> key of some of its fields."""
+        chosen = None if fields is None else frozenset(fields)
+        if chosen not in self._item_keys:
+            self._item_keys[chosen] = self._workspace.item_keys(chosen)
+        return self._item_keys[chosen]
 
     def blocked(self, name: str, ignoring: Collection[str] = ()) -> dict[str, Reject]:
         """Collect the items that earlier gates block, with the first reason; leaves out states in `ignoring`."""

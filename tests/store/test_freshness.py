@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ class Stage:
     table: str = "stage.square"
     key_column: str = "row_key"
     reads: Mapping[str, str] = field(default_factory=dict)
+    item_fields: Collection[str] | None = None
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {"size": self.size}

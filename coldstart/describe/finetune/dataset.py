@@ -13,14 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core.attributes import Attributes, recorded_values
+from coldstart.core.attributes import Attributes, attribute_fields, recorded_values
+from coldstart.core.item_fields import MEDIA
 from coldstart.core.keys import chain
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.prompts import Prompt
 from coldstart.core.stage import LedgerRow, Reject, Row
 from coldstart.core.vectors import unit
 from coldstart.describe.finetune.training import Example
-from coldstart.describe.prompt_input import TEXT_FIELDS, PromptBuilder, target_description
+from coldstart.describe.prompt_input import RECORD_FIELDS, TEXT_FIELDS, PromptBuilder, target_description
 from coldstart.describe.writing import build_requests
 from coldstart.embed.item_texts import PairTexts
 from coldstart.embed.spaces import vectors_of
@@ -43,13 +44,21 @@ class FitItems:
 
 
 def fit_items(
-    store: Store, pipeline: Pipeline, stage: str, key: str, given: frozenset[str], *, space: str | None
+    store: Store,
+    pipeline: Pipeline,
+    stage: str,
+    key: str,
+    given: frozenset[str],
+    *,
+    group_by: Sequence[str],
+    space: str | None,
 ) -> FitItems:
     """Collect the items that a fit can use now.
 
     Args:
         key: of the fit's settings.
         given: fields that a cold item may have; the record's other fields are what completions state.
+        group_by: fields whose equal values put items on one side of the split.
         space: an embed stage whose failures leave items out, since their pictures cannot be read.
     """
     pipeline_state = PipelineState(store, pipeline)
@@ -60,7 +69,8 @@ def fit_items(
     unreadable = pipeline_state.of(space).settled if space else {}
     keys: dict[str, str] = {}
     verdicts: dict[str, LedgerRow] = {}
-    for item, own in store.keys(ITEMS).items():
+    fields = {"kind", *RECORD_FIELDS, *attribute_fields(pipeline.attributes), *MEDIA, *group_by}
+    for item, own in pipeline_state.item_keys(fields if "price" in given else fields - {"price"}).items():
         row_key = chain(key, f"{own}\n{evidence_state.key_of(item) if evidence_state else ''}")
         if item in blocked:
             why = blocked[item]

@@ -7,7 +7,7 @@ policy checks again, and generates nothing again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
@@ -15,12 +15,13 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
+from coldstart.core.attributes import attribute_fields
 from coldstart.core.pipeline import Pipeline, Section, StageSpec
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.describe.check_context import SPACE_FIELD, CheckContext, build_rules, evidence_spaces, load_check_context
 from coldstart.describe.checks.check import check_description
 from coldstart.describe.checks.contract import Checked, Rules
-from coldstart.describe.prompt_input import PromptBuilder
+from coldstart.describe.prompt_input import RECORD_FIELDS, PromptBuilder
 from coldstart.describe.writing import SeenValues, load_prompt_builder, sources_of
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
@@ -100,6 +101,11 @@ class CheckStage(MapStageDefaults):
     @cached_property
     def _builder(self) -> PromptBuilder:
         return load_prompt_builder(self._writing, self._pipeline)[1]
+
+    @property
+    def item_fields(self) -> Collection[str]:  # type: ignore[override]  # known with the attributes
+        """Fields in which a claim may have its ground."""
+        return {"kind", *RECORD_FIELDS, *attribute_fields(self._builder.attributes)}
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {

@@ -102,7 +102,8 @@ class FinetuneStage:
 
     def _inputs(self, store: Store) -> FitItems:
         space = self._space if self.generator.image_transform is not None else None
-        return fit_items(store, self._pipeline, self.name, self._key, self.given, space=space)
+        group_by = self.settings.group_by
+        return fit_items(store, self._pipeline, self.name, self._key, self.given, group_by=group_by, space=space)
 
     # -- the fit
 

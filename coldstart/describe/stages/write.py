@@ -5,7 +5,7 @@ Generator, adapter and prompt are part of each row's key, and stand in the row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from coldstart.core.item_fields import PICTURES
 from coldstart.core.pipeline import Pipeline, Section, StageSpec
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.describe.prompt_input import LoadPromptInput, PromptBuilder, PromptInput
@@ -131,6 +132,11 @@ class WriteStage(MapStageDefaults):
     def on_device(self) -> bool:  # type: ignore[override]
         """True but for an endpoint, which has its own device."""
         return not self._writer_and_builder[0].generator.startswith("openai:")
+
+    @property
+    def item_fields(self) -> Collection[str]:  # type: ignore[override]  # known with the prompts
+        """Fields of the prompts, and pictures where the generator takes them."""
+        return self.builder.item_fields | (PICTURES if self._takes_pictures else frozenset())
 
     def fingerprint(self) -> Mapping[str, Any]:
         given = self.builder.given

@@ -21,9 +21,10 @@ from typing import Any, Generic, TypeVar
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.stage import CatalogStage, MapStage, Reject, Row, Work, is_source
 from coldstart.engine.work import Writer, sources, stale_work
-from coldstart.store import ITEMS, Store
+from coldstart.store import Store
 from coldstart.store.fits import GENERATOR_FITS, with_fits
 from coldstart.store.freshness import PipelineState
+from coldstart.store.item_keys import copy_items
 
 _STAGE_TABLES = "stage."
 
@@ -39,6 +40,7 @@ class Sandbox:
     def __init__(self, store: Store, pipeline: Pipeline, specs: Sequence[StageSpec], folder: str | Path) -> None:
         self._store = store
         self.scratch = Store(folder, create=True)
+        self.scratch.set_layout_version()
         self.stood_in: dict[str, str] = {}
         real = with_fits(pipeline, store)
 
@@ -89,7 +91,7 @@ class Sandbox:
         self._copied.update(new)
         if not new:
             return
-        self.scratch.merge(ITEMS, self._store.read(ITEMS, ids=new))
+        copy_items(self._store, self.scratch, new)
         for table in self._store.tables():
             if table.startswith(_STAGE_TABLES) and "item_id" in self._store.columns(table):
                 rows = self._store.read(table, ids=new)
@@ -110,7 +112,7 @@ class Sandbox:
         state = pipeline_state.of(stage.name)
         ready = set(state.stale) - state.waiting
         chosen = [item for item in items if item in ready]
-        return list(stale_work(self.scratch, state.expected, chosen, sources(stage, pipeline_state)))
+        return list(stale_work(self.scratch, state.expected, chosen, sources(stage, pipeline_state), stage.item_fields))
 
     def write(self, stage: MapStage, made: Sequence[tuple[Work, Row | Reject]]) -> float:
         """Commit results in two parts; returns the seconds of the second, since the first creates the tables."""

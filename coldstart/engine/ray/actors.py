@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from coldstart.core.item_fields import select_fields
 from coldstart.core.keys import stage_key
 from coldstart.core.stage import LedgerRow, MapStage, Reject, Row, Work
 from coldstart.engine.ipc import StageFactory, picklable_error
@@ -57,8 +58,8 @@ class ActorConfig:
     target: TableVersion
     reads: dict[str, str]
     workers: int
-    device: str
     memory_bytes: int
+    device: str
 
     def stage(self, **engine: Any) -> MapStage:
         """Build the stage in this process.
@@ -151,7 +152,10 @@ class Preparer:
             for item_id, key, row in zip(ids, keys, part["row"].to_pylist(), strict=True):
                 yield Work(item_id, key, pickle.loads(row))
             return
+        assert self._stage is not None, "it is built before"
         rows = read_rows_at(self._order.places[ITEMS], part["at"].to_pylist())
+        if self._stage.item_fields is not None:
+            rows = [select_fields(row, self._stage.item_fields) for row in rows]
         for name, table in self._order.reads.items():
             addresses = part[f"at.{name}"].to_pylist()
             read = iter(read_rows_at(self._order.places[table], [at for at in addresses if at is not None]))

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from coldstart.core.item_fields import columns_of, field_digests
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.stage import Gate, LedgerRow, MapStage, Reject, is_map
 from coldstart.engine.ray.actors import check_same_key
@@ -26,6 +27,7 @@ from coldstart.engine.work import Scope, Source, sources
 from coldstart.store import ITEMS, LEDGER, Store
 from coldstart.store.fragments import ADDRESS, TableVersion, table_version
 from coldstart.store.freshness import Assessment, Balance, PipelineState, assess_map
+from coldstart.store.item_keys import CARRIED, FIRST_VERSION, carried_key
 from coldstart.store.sql import one_of
 
 PARTITION_ROWS = 200_000
@@ -56,11 +58,13 @@ class Tables:
         places: table -> where it is, for those that exist.
         keys: table -> its key column.
         stages: whose ledger rows count.
+        fields: sets of item fields that they read; none where all keys are those of whole records.
     """
 
     places: Mapping[str, TableVersion]
     keys: Mapping[str, str]
     stages: Sequence[str]
+    fields: Sequence[frozenset[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,10 @@ class Partition:
     Holds what `assess_map` and `PipelineState` read of a `Store`.
     """
 
-    def __init__(self, names: Sequence[str], rows: pa.Table) -> None:
+    def __init__(self, names: Sequence[str], fields: Sequence[frozenset[str]], rows: pa.Table) -> None:
         self._keys: dict[str, dict[str, str]] = {}
+        self._fields = fields
+        self._digests: dict[str, dict[str, list[str]]] = {}
         self.addresses: dict[str, dict[str, int]] = {}
         self._verdicts: dict[str, dict[str, LedgerRow]] = {}
         for number, name in enumerate(names):
@@ -112,6 +118,8 @@ class Partition:
             ids = own["item_id"].to_pylist()
             self._keys[name] = dict(zip(ids, own["key"].to_pylist(), strict=True))
             self.addresses[name] = dict(zip(ids, own[ADDRESS].to_pylist(), strict=True))
+            if name in (ITEMS, CARRIED):
+                self._digests[name] = dict(zip(ids, own["digests"].to_pylist(), strict=True))
 
     def has(self, table: str) -> bool:
         return table in self._keys
@@ -119,6 +127,17 @@ class Partition:
     def keys(self, table: str, column: str = "row_key") -> dict[str, str]:
         """Return keys as `Store.keys`; `column` is the one that was read."""
         return self._keys.get(table, {})
+
+    def item_keys(self, fields: Collection[str] | None) -> dict[str, str]:
+        """Return keys as `Store.item_keys`, of one of the sets of fields that were read."""
+        if fields is None or not self._fields:
+            return self.keys(ITEMS)
+        place = self._fields.index(frozenset(fields))
+        own, then, old = self._digests.get(ITEMS, {}), self._digests.get(CARRIED, {}), self.keys(CARRIED)
+        return {
+            item: carried_key(now[place], old.get(item), then[item][place] if item in then else None)
+            for item, now in own.items()
+        }
 
     def verdicts(self, stage: str) -> dict[str, LedgerRow]:
         """Return verdicts as `Store.verdicts`."""
@@ -146,7 +165,7 @@ def make_plan(store: Store, plans: PipelineFactory, stage: MapStage, key: str, s
     streams = [
         task(summarize_partition)
         .options(num_returns="streaming")
-        .remote(plans, key, names, shared, (number << 32, part), blocked[number], *blocks)
+        .remote(plans, key, names, tables.fields, shared, (number << 32, part), blocked[number], *blocks)
         for number, blocks in enumerate(dealt)
     ]
     summaries = []
@@ -199,23 +218,32 @@ def tables_of(store: Store, plans: PipelineFactory, stage: MapStage) -> Tables:
             found[name] = one
             left += one.reads.values()
     keys = {ITEMS: "row_key", **{one.table: one.key_column for one in found.values()}, LEDGER: "row_key"}
+    fields: list[frozenset[str]] = []
+    if store.layout_version() >= FIRST_VERSION:
+        read = {frozenset(one.item_fields) for one in found.values() if one.item_fields is not None}
+        fields = sorted(read, key=sorted)
+        keys[CARRIED] = "row_key"
     places = {table: where for table in keys if (where := table_version(store, table)) is not None}
-    return Tables(places, keys, sorted(found))
+    return Tables(places, keys, sorted(found), fields)
 
 
 def _deal(tables: Tables, count: int) -> list[list[Any]]:
     """Distribute rows to partitions; returns references to the blocks of each."""
     read = None
     for number, (table, where) in enumerate(tables.places.items()):
-        ledger = table == LEDGER
         rows = lance_ray.read_lance(
             where.uri,
-            columns=_LEDGER_COLUMNS if ledger else ["item_id", tables.keys[table]],
-            filter=one_of("stage", tables.stages) if ledger else None,
+            columns=read_columns(tables, table),
+            filter=one_of("stage", tables.stages) if table == LEDGER else None,
             dataset_options={"version": where.version},
             with_metadata=True,
             override_num_blocks=max(1, -(-where.open().count_rows() // PARTITION_ROWS)),
-        ).map_batches(label_rows, fn_args=(number, tables.keys[table]), batch_size=None, batch_format="pyarrow")
+        ).map_batches(
+            label_rows,
+            fn_args=(number, tables.keys[table], tables.fields if table in (ITEMS, CARRIED) else ()),
+            batch_size=None,
+            batch_format="pyarrow",
+        )
         read = rows if read is None else read.union(rows)
     assert read is not None
     blocks = read.to_arrow_refs()
@@ -223,6 +251,17 @@ def _deal(tables: Tables, count: int) -> list[list[Any]]:
         return [blocks]
     dealt = [task(split_block).options(num_returns=count).remote(block, count) for block in blocks]
     return [[parts[number] for parts in dealt] for number in range(count)]
+
+
+def read_columns(tables: Tables, table: str) -> list[str]:
+    """List the columns of a table that decide on stale rows."""
+    if table == LEDGER:
+        return _LEDGER_COLUMNS
+    wanted = ["item_id", tables.keys[table]]
+    if table in (ITEMS, CARRIED) and tables.fields:
+        present = tables.places[table].open().schema.names
+        wanted += [name for name in columns_of(frozenset().union(*tables.fields)) if name in present]
+    return wanted
 
 
 BLOCK = pa.schema(
@@ -235,18 +274,21 @@ BLOCK = pa.schema(
         ("state", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
+        ("digests", pa.list_(pa.string())),
     ]
 )
 
 
-def label_rows(rows: pa.Table, number: int, key: str) -> pa.Table:
-    """Convert rows of any of the tables to one schema."""
+def label_rows(rows: pa.Table, number: int, key: str, fields: Sequence[frozenset[str]] = ()) -> pa.Table:
+    """Convert rows of any of the tables to one schema; those of items with a digest of each set of fields."""
     none = pa.nulls(rows.num_rows, pa.string())
     there = set(rows.column_names)
-    named = {"key": key, **{name: name for name in BLOCK.names if name not in ("table", "key")}}
-    columns = [rows[named[name]] if named.get(name) in there else none for name in BLOCK.names[1:]]
+    named = {"key": key, **{name: name for name in BLOCK.names if name not in ("table", "key", "digests")}}
+    columns = [rows[named[name]] if named.get(name) in there else none for name in BLOCK.names[1:-1]]
     label = pa.repeat(pa.scalar(number, pa.int16()), rows.num_rows)
-    return pa.Table.from_arrays([label, *columns], schema=BLOCK)
+    own = [list(one) for one in zip(*(field_digests(rows, some) for some in fields), strict=True)]
+    digests = pa.array(own or [None] * rows.num_rows, BLOCK.field("digests").type)
+    return pa.Table.from_arrays([label, *columns, digests], schema=BLOCK)
 
 
 def partition_of(item_id: str, count: int) -> int:
@@ -281,6 +323,7 @@ def summarize_partition(
     plans: PipelineFactory,
     key: str,
     names: Sequence[str],
+    fields: Sequence[frozenset[str]],
     scope: Scope,
     numbered: tuple[int, int],
     blocked: Any,
@@ -288,7 +331,7 @@ def summarize_partition(
 ) -> Iterator[Any]:
     """Yield the summary of one partition, then its parts; `numbered`: number of the first, and size of each."""
     filled = [block for block in blocks if block.num_columns]  # a read that found no row gives a block of no columns
-    view = Partition(names, pa.concat_tables([BLOCK.empty_table(), *filled]))
+    view = Partition(names, fields, pa.concat_tables([BLOCK.empty_table(), *filled]))
     stage = plans.build()
     check_same_key(stage, key)
     pipeline_state = plans.pipeline_state(cast(Store, view), blocked)

@@ -40,6 +40,7 @@ class EvidenceStage(MapStageDefaults):
     """Map stage; see `coldstart.core.stage.MapStage`. Items without media, or without words, have a row too."""
 
     kind = "understand.evidence"
+    item_fields = ()
     batch_cost = 500.0
     on_device = False
     deadline_s = 60.0

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
+from coldstart.core.item_fields import PICTURES
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits
@@ -37,6 +38,7 @@ class FingerprintStage(MapStageDefaults):
     """Map stage; see `coldstart.core.stage.MapStage`. A picture of one colour has a row, with a quality near 0."""
 
     kind = "understand.fingerprint"
+    item_fields = PICTURES
     batch_cost = 5000.0
     isolated = True
     on_device = False

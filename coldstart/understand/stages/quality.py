@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
+from coldstart.core.item_fields import PICTURES
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits
@@ -75,6 +76,7 @@ class QualityStage(MapStageDefaults):
     isolated = True
     schema = pa.schema([("item_id", pa.string()), ("row_key", pa.string()), *_MEASURES])
 
+    item_fields = PICTURES
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
         self.name = name
         self.table = f"stage.{name}"

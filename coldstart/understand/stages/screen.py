@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 from pydantic import Field
 
+from coldstart.core.item_fields import PICTURES
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits
@@ -79,6 +80,7 @@ class ScreenStage(MapStageDefaults):
     """Map stage; see `coldstart.core.stage.MapStage`. Its cost is images to read."""
 
     kind = "understand.screen"
+    item_fields = PICTURES
     batch_cost = 24.0
     isolated = True
     schema = pa.schema(
@@ -164,9 +166,9 @@ class ScreenStage(MapStageDefaults):
 
 def _frames(screen: ScreenFrames, boxes: Sequence[Sequence[TextBox]]) -> list[Frame]:
     times_s = screen.times_s or []
-    height, width = screen.images[0].shape[:2]
+    aspects = [image.shape[1] / image.shape[0] for image in screen.images]  # a stream may be turned half way
     return [
-        Frame(time_s, until_s, width / height, boxes[shown], fresh=place == 0 or shown != screen.shown[place - 1])
+        Frame(time_s, until_s, aspects[shown], boxes[shown], fresh=place == 0 or shown != screen.shown[place - 1])
         for place, (time_s, until_s, shown) in enumerate(
             zip(times_s, [*times_s[1:], screen.end_s or times_s[-1]], screen.shown, strict=True)
         )

@@ -44,6 +44,7 @@ class ShotsStage(MapStageDefaults):
     """
 
     kind = "understand.shots"
+    item_fields = ("media.video",)
     batch_cost = 9000.0
     isolated = True
     schema = pa.schema(

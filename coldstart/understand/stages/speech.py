@@ -61,6 +61,7 @@ class SpeechStage(MapStageDefaults):
     batch_cost = 120.0
     isolated = True
     schema = pa.schema(
+    item_fields = ("media.audio", "media.video")
         [
             ("item_id", pa.string()),
             ("row_key", pa.string()),
