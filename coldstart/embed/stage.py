@@ -28,6 +28,7 @@ from coldstart.core.vectors import unit
 from coldstart.embed.spaces import table_of
 from coldstart.encoders import HeadEncoder
 from coldstart.errors import ColdstartError
+from coldstart.media.image import at_one_size
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import LoadPictures, Pictures
 from coldstart.store import Store
@@ -102,7 +103,6 @@ class EmbedStage(MapStageDefaults):
         self.isolated = settings.input == "image" and settings.over is None
         self.reads = self._sources()
 
-    def _sources(self) -> dict[str, str]:
     @property
     def item_fields(self) -> Collection[str]:  # type: ignore[override]  # a text's are those of its prompt
         """Fields that the vector of an item is made of."""
@@ -113,6 +113,7 @@ class EmbedStage(MapStageDefaults):
         found = {field.name for field in CONTENT_FIELDS}.intersection(self._prompt.inputs)
         return found - {"attributes"} if "described" in self.reads else found  # then they are the description's
 
+    def _sources(self) -> dict[str, str]:
         if self.settings.over is not None:
             return {"base": self._base_name}
         if self.settings.input == "text":
@@ -329,7 +330,7 @@ class EmbedStage(MapStageDefaults):
         if self.settings.video == "native":
             videos = [place for place, pictures in enumerate(batch) if pictures.times_s is not None]
             for place, vector in zip(
-                videos, self.encoder.encode_videos([np.stack(batch[i].images) for i in videos]), strict=True
+                videos, self.encoder.encode_videos([np.stack(at_one_size(batch[i].images)) for i in videos]), strict=True
             ):
                 rows[place]["vector"] = vector
         return rows

@@ -84,9 +84,10 @@ def run_pipeline(
     pipeline = with_fits(devices.with_first_device(pipeline), workspace)
     built = {spec.name: build(spec, pipeline) for spec in choose_stages(pipeline, request.only, start)}
     reports: list[StageReport] = []
+    stopped_after = None
     with workspace.lock(), reuse_workers(), _cluster(pipeline, workspace):
-        among = None
         carry_over(workspace)
+        among = None
         if retry:
             verdicts = (row for rows in workspace.ledger().values() for row in rows.values())
             among = frozenset(row.item_id for row in verdicts if row.state in retry)
@@ -103,15 +104,19 @@ def run_pipeline(
                 report = StageReport(
                     stage.name, stage.kind, pipeline_state.of(stage.name).balance, notes=[str(waiting)]
                 )
+            report = with_fault_places(report, workspace.verdicts(stage.name).values())
             workspace.save_run(stage.name, started_at, time.monotonic() - began_stage, report.to_dict())
             reports.append(report)
+            if is_source(stage) and lost_most(report.balance, pipeline.max_failed):
+                stopped_after = stage.name
+                break
         maintenance = workspace.maintain(skip=(CATALOG,))  # the index stage keeps its own published versions
-            report = with_fault_places(report, workspace.verdicts(stage.name).values())
     over = [report.stage for report in reports if report.balance.failed_share > pipeline.max_failed]
     seconds = time.monotonic() - began
     took = {report.stage: (report.ran.done + report.ran.lost, report.ran.seconds) for report in reports}
     estimated = None if retry or refit else compare_estimate(request, took, seconds)
-    return RunReport(reports, seconds, over, maintenance, estimated)
+    losses = {name: largest_losses(workspace, name) for name in over}
+    return RunReport(reports, seconds, over, maintenance, estimated, losses, stopped_after)
 
 
 def _cluster(pipeline: Pipeline, workspace: Store) -> AbstractContextManager[None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +188,17 @@ def check_size(width: int, height: int, limits: Limits) -> None:
         raise Reject("too_many_pixels", f"{width} x {height} pixels; the limit is {limits.max_pixels}")
     if min(width, height) < limits.min_side:
         raise Reject("too_small", f"{width} x {height} pixels; the shorter side must be at least {limits.min_side}")
+
+
+def at_one_size(frames: Sequence[Pixels]) -> list[Pixels]:
+    """Resize frames to the size of the first, uint8 [H, W, 3]: a stream may change its own, as of a phone turned."""
+    height, width = frames[0].shape[:2]
+    return [
+        frame
+        if frame.shape == frames[0].shape
+        else np.array(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
+        for frame in frames
+    ]
 
 
 @contextmanager

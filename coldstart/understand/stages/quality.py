@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ from pydantic import Field
 from coldstart.core.item_fields import PICTURES
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
+from coldstart.media.image import at_one_size
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import FRAMES, HEARD_S, LONGEST, LoadQualitySample, QualitySample
 from coldstart.store import Store
@@ -57,6 +58,9 @@ class Settings(Section):
     over it."""
     need_audio: bool = False
     """Close videos without sound."""
+    sound_track: Annotated[str, Field(pattern="^[A-Za-z]{3}$")] | Annotated[int, Field(ge=1)] | None = None
+    """Which sound track of a file with several is heard: the code of its language by ISO 639-2, such as `deu`, or its
+    number from 1 on. A file without it is heard as by default: the track that is marked as default, as players do."""
     min_loudness_db: float | None = Field(default=None, le=0)
     """Least level of the first 20 seconds of a video's sound, in decibels under full scale; -120 is digital silence."""
 
@@ -72,11 +76,11 @@ class QualityStage(MapStageDefaults):
     """
 
     kind = "understand.quality"
+    item_fields = PICTURES
     batch_cost = 256.0
     isolated = True
     schema = pa.schema([("item_id", pa.string()), ("row_key", pa.string()), *_MEASURES])
 
-    item_fields = PICTURES
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
         self.name = name
         self.table = f"stage.{name}"
@@ -87,10 +91,12 @@ class QualityStage(MapStageDefaults):
     def fingerprint(self) -> Mapping[str, Any]:
         versions = {name: version(name) for name in ("av", "pillow", "opencv-python-headless")}
         looked = {"frames": FRAMES, "longest": LONGEST, "heard_s": HEARD_S}
-        return {"pictures": self.settings.pictures, **looked, **versions}
+        track = self.settings.sound_track
+        heard = {} if track is None else {"sound_track": track}
+        return {"pictures": self.settings.pictures, **looked, **versions, **heard}
 
     def preparer(self) -> Prepare:
-        return LoadQualitySample(self._limits, self.settings.pictures)
+        return LoadQualitySample(self._limits, self.settings.pictures, self.settings.sound_track)
 
     def compute(self, batch: Sequence[QualitySample]) -> list[Row | Reject]:
         return [
@@ -209,7 +215,7 @@ def frozen_share(times_s: Sequence[float], pictures: Sequence[Pixels]) -> float 
 
     Args:
         times_s: when each picture begins; one that is given twice, because it is on screen at two times, counts once.
-        pictures: uint8 [H, W, 3] in order of time, all of one size.
+        pictures: uint8 [H, W, 3] in order of time; those of another size than the first are brought to it.
 
     Returns:
         None where there are fewer than two different times, which is no evidence either way.
@@ -217,9 +223,8 @@ def frozen_share(times_s: Sequence[float], pictures: Sequence[Pixels]) -> float 
     kept = [place for place, time_s in enumerate(times_s) if place == 0 or time_s > times_s[place - 1]]
     if len(kept) < 2:
         return None
-    steps = [
-        float(np.abs(pictures[after].astype(np.int16) - pictures[before]).mean()) for before, after in pairwise(kept)
-    ]
+    frames = at_one_size([pictures[place] for place in kept])
+    steps = [float(np.abs(after.astype(np.int16) - before).mean()) for before, after in pairwise(frames)]
     return float(np.mean([step <= _FROZEN for step in steps]))
 
 

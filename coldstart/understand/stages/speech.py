@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
 from pydantic import Field
@@ -40,6 +40,9 @@ class Settings(Section):
     """Beams of the search: more make fewer errors and take longer; 1 is greedy."""
     max_s: float = Field(default=600.0, gt=0)
     """Seconds of sound that are transcribed of each item; what lies beyond is not read."""
+    sound_track: Annotated[str, Field(pattern="^[A-Za-z]{3}$")] | Annotated[int, Field(ge=1)] | None = None
+    """Which sound track of a file with several is heard: the code of its language by ISO 639-2, such as `deu`, or its
+    number from 1 on. A file without it is heard as by default: the track that is marked as default, as players do."""
     voice_threshold: float = Field(default=0.5, gt=0, lt=1)
     """Probability from which on sound counts as a voice; the rest never reaches the model."""
     min_confidence: float = Field(default=0.37, ge=0, le=1)
@@ -58,10 +61,10 @@ class SpeechStage(MapStageDefaults):
     """Map stage; see `coldstart.core.stage.MapStage`. Its cost is seconds of sound."""
 
     kind = "understand.speech"
+    item_fields = ("media.audio", "media.video")
     batch_cost = 120.0
     isolated = True
     schema = pa.schema(
-    item_fields = ("media.audio", "media.video")
         [
             ("item_id", pa.string()),
             ("row_key", pa.string()),
@@ -111,10 +114,12 @@ class SpeechStage(MapStageDefaults):
         )
 
     def fingerprint(self) -> Mapping[str, Any]:
-        return {"max_s": self.settings.max_s, "av": version("av"), "transcriber": self.transcriber.identity()}
+        found = {"max_s": self.settings.max_s, "av": version("av"), "transcriber": self.transcriber.identity()}
+        track = self.settings.sound_track
+        return found if track is None else {**found, "sound_track": track}
 
     def preparer(self) -> Prepare:
-        return LoadAudio(self._limits, self.settings.max_s)
+        return LoadAudio(self._limits, self.settings.max_s, self.settings.sound_track)
 
     def compute(self, batch: Sequence[Any]) -> list[Row | Reject]:
         # One by one: the encoder is bound by arithmetic and takes as long for eight windows as eight times for one.
