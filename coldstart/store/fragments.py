@@ -11,6 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lance
@@ -19,7 +20,9 @@ from lance import fragment
 from lance.fragment import FragmentMetadata
 
 from coldstart.errors import ColdstartError
+from coldstart.store.folder import TABLE_SUFFIX, native_path
 from coldstart.store.sql import one_of
+from coldstart.store.tables import open_table
 
 if TYPE_CHECKING:
     from coldstart.store import Store
@@ -37,26 +40,38 @@ class TableVersion:
     version: int
     format: str
 
+    @property
+    def place(self) -> str:
+        """URI as Lance takes it in this process."""
+        return self.uri if "://" in self.uri else native_path(Path(self.uri))
+
     def open(self) -> Any:
         """Open the `lance.LanceDataset`."""
-        return lance.dataset(self.uri, version=self.version)
+        return lance.dataset(self.place, version=self.version)
 
 
 def table_version(store: Store, table: str) -> TableVersion | None:
     """Find the newest version of a table; None where it does not exist.
 
     Raises:
-        ColdstartError: the workspace is on a LanceDB server, whose files other processes cannot open.
+        ColdstartError: the workspace is on a LanceDB server, whose files other processes cannot open, or Ray cannot
+            read its path.
     """
     if store.uri.startswith("db://"):
         raise ColdstartError(
             f"workspace {store.uri} is on a LanceDB server: `engine: ray` needs a folder or an object store, such as "
             "s3://BUCKET/PATH, that all workers reach"
         )
-    if not store.has(table):
+    if store.folder is not None and "?" in str(store.folder):
+        raise ColdstartError(
+            f"workspace {store.uri}: `engine: ray` cannot read a path with a question mark: rename the folder"
+        )
+    opened = open_table(store.db, table)
+    if opened is None:
         return None
-    found = lance.dataset(store.db.open_table(table).uri)
-    return TableVersion(found.uri, found.version, found.data_storage_version)
+    found = lance.dataset(opened.uri)
+    uri = found.uri if store.folder is None else str(store.folder / f"{table}{TABLE_SUFFIX}")
+    return TableVersion(uri, found.version, found.data_storage_version)
 
 
 def ensure_table(store: Store, table: str, schema: pa.Schema) -> TableVersion:
@@ -85,7 +100,7 @@ def addresses_of(where: TableVersion, ids: Sequence[str]) -> dict[str, int]:
 
 def write_fragments(where: TableVersion, rows: pa.Table) -> list[str]:
     """Write rows as fragments of a table without making them part of it; returns what `commit_fragments` takes."""
-    written = fragment.write_fragments(rows, where.uri, mode="append", data_storage_version=where.format)
+    written = fragment.write_fragments(rows, where.place, mode="append", data_storage_version=where.format)
     return [json.dumps(fragment.to_json()) for fragment in written]
 
 
@@ -95,7 +110,7 @@ def commit_fragments(where: TableVersion, written: Iterable[str], gone: Iterable
     A kill leaves all of it done or nothing. Addresses whose rows are gone already do no harm.
     """
     new = [FragmentMetadata.from_json(text) for text in written]
-    newest = lance.dataset(where.uri)
+    newest = lance.dataset(where.place)
     changed, emptied = [], []
     for number, rows in _by_fragment(gone).items():
         fragment = newest.get_fragment(number)
@@ -110,7 +125,7 @@ def commit_fragments(where: TableVersion, written: Iterable[str], gone: Iterable
         update = lance.LanceOperation.Update(
             removed_fragment_ids=emptied, updated_fragments=changed, new_fragments=new, fields_modified=[]
         )
-        lance.LanceDataset.commit(where.uri, update, read_version=newest.version)
+        lance.LanceDataset.commit(where.place, update, read_version=newest.version)
 
 
 def _by_fragment(addresses: Iterable[int]) -> dict[int, list[int]]:

@@ -44,4 +44,4 @@ def read_version(store: Store) -> int:
 def set_version(store: Store, version: int = CURRENT) -> None:
     """Record that the workspace has a layout version; the caller holds the lock."""
     row = pa.Table.from_pylist([{"version": version, "release": __version__}], schema=_SCHEMA)
-    store.db.create_table(LAYOUT, row, mode="overwrite")
+    store.db.create_table(LAYOUT, row, mode="overwrite" if store.has(LAYOUT) else "create")
