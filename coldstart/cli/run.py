@@ -332,11 +332,11 @@ def run_and_report(
             for stage in done.stages
             if stage.stage in done.over_budget
         ]
-        typer.echo(
-            f"error: more failed than max_failed {pipeline.max_failed:.1%} allows: {', '.join(over)}; "
-            f"see `coldstart status --failed --workspace {uri}`",
-            err=True,
-        )
+        stopped = f", so the run stopped after {done.stopped_after}" if done.stopped_after else ""
+        lines = [f"error: more failed than max_failed {pipeline.max_failed:.1%} allows{stopped}: {', '.join(over)}"]
+        lines += [f"  {stage}: {loss}" for stage, losses in done.losses.items() for loss in losses]
+        lines.append(f"see all of them: coldstart status --failed --workspace {uri}")
+        typer.echo("\n".join(lines), err=True)
         raise typer.Exit(1)
     if taken is not None:
         exit_if_over_budget(taken)

@@ -31,11 +31,31 @@ class StageReport:
     balance: Balance
     ran: PassReport = field(default_factory=PassReport)
     notes: Sequence[str] = ()
+    fault_places: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-    fault_places: Mapping[str, int] = field(default_factory=dict)
         """Return JSON-serialisable values."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Failed items of one stage that share a reason.
+
+    Attributes:
+        count: how many they are.
+        item_id, detail: one of them, and what was wrong with it.
+        cure: what to do about this reason; empty where only the detail can tell.
+    """
+
+    reason: str
+    count: int
+    item_id: str
+    detail: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.reason} {self.count:,}, such as {self.item_id}: {self.detail}{self.cure and f' -> {self.cure}'}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +64,8 @@ class RunReport:
 
     Attributes:
         over_budget: stages whose share of failed items exceeds the pipeline's `max_failed`.
+        losses: the three most frequent reasons of each stage in `over_budget`.
+        stopped_after: the source stage that lost most of its items, so that none after it was run; None otherwise.
         estimated: the dry run before it compared with it; None where there was none of the same work.
     """
 
@@ -52,38 +74,14 @@ class RunReport:
     over_budget: Sequence[str]
     maintenance: Maintenance | None = None
     estimated: Comparison | None = None
+    losses: Mapping[str, Sequence[Loss]] = field(default_factory=dict)
+    stopped_after: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-serialisable values."""
         return {**asdict(self), "estimated": None if self.estimated is None else self.estimated.to_dict()}
 
 
-def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> Balance:
-    """Count the balance of a source, given its rows that are new or changed and not yet done."""
-    present = workspace.keys(stage.table).keys()
-    fresh = present - pending
-    # a verdict beside a row was left by a kill between two writes, and the row is the newer
-    verdicts = [
-        row for item, row in workspace.verdicts(stage.name).items() if item not in pending and item not in present
-    ]
-    return tally(len(fresh), verdicts, len(pending))
-
-
-def run_catalog_stage(workspace: Store, stage: CatalogStage, refit: bool, progress: Progress) -> StageReport:
-    """Run a catalog stage and record its verdicts."""
-    began = time.monotonic()
-    before = workspace.verdicts(stage.name)
-    run = stage.refit if refit and isinstance(stage, FitStage) else stage.run
-    changed, notes = run(workspace, progress)
-    _, verdicts = stage.expected(workspace)
-    workspace.record([row for item, row in verdicts.items() if before.get(item) != row])
-    workspace.delete_verdicts(stage.name, before.keys() - verdicts.keys())
-    balance = catalog_balance(workspace, stage)
-    return StageReport(stage.name, stage.kind, balance, PassReport(changed, seconds=time.monotonic() - began), notes)
-
-
-def catalog_balance(workspace: Store, stage: CatalogStage) -> Balance:
-    """Count the present balance of a catalog stage."""
 def with_fault_places(report: StageReport, verdicts: Iterable[LedgerRow]) -> StageReport:
     """Add the places at which many items failed: there the fault may be the program's, and no verdict says so."""
     places = Counter(row.detail for row in verdicts if row.reason == "decoder_fault")
@@ -134,6 +132,32 @@ def largest_losses(workspace: Store, stage: str) -> list[Loss]:
     return found
 
 
+def source_balance(workspace: Store, stage: SourceStage, pending: set[str]) -> Balance:
+    """Count the balance of a source, given its rows that are new or changed and not yet done."""
+    present = workspace.keys(stage.table).keys()
+    fresh = present - pending
+    # a verdict beside a row was left by a kill between two writes, and the row is the newer
+    verdicts = [
+        row for item, row in workspace.verdicts(stage.name).items() if item not in pending and item not in present
+    ]
+    return tally(len(fresh), verdicts, len(pending))
+
+
+def run_catalog_stage(workspace: Store, stage: CatalogStage, refit: bool, progress: Progress) -> StageReport:
+    """Run a catalog stage and record its verdicts."""
+    began = time.monotonic()
+    before = workspace.verdicts(stage.name)
+    run = stage.refit if refit and isinstance(stage, FitStage) else stage.run
+    changed, notes = run(workspace, progress)
+    _, verdicts = stage.expected(workspace)
+    workspace.record([row for item, row in verdicts.items() if before.get(item) != row])
+    workspace.delete_verdicts(stage.name, before.keys() - verdicts.keys())
+    balance = catalog_balance(workspace, stage)
+    return StageReport(stage.name, stage.kind, balance, PassReport(changed, seconds=time.monotonic() - began), notes)
+
+
+def catalog_balance(workspace: Store, stage: CatalogStage) -> Balance:
+    """Count the present balance of a catalog stage."""
     keys, verdicts = stage.expected(workspace)
     state = assess(keys, stage.present(workspace), {})
     return tally(len(state.fresh), verdicts.values(), len(state.stale))

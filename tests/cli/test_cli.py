@@ -311,10 +311,40 @@ def test_losses_beyond_the_budget_exit_with_1(shop: Path) -> None:
     assert CliRunner().invoke(app, command).exit_code == 0
     result = CliRunner().invoke(app, [*command, "--set", "max_failed=0.2"])
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == (
-        "error: more failed than max_failed 20.0% allows: ingest 25.0%; "
-        f"see `coldstart status --failed --workspace {uri}`"
-    )
+    assert result.stderr.splitlines()[-3:] == [
+        "error: more failed than max_failed 20.0% allows: ingest 25.0%",
+        "  ingest: bad_row 1, such as d: items.jsonl#4: price=-3: Input should be greater than or equal to 0 "
+        "-> mend the rows, or name their columns in the pipeline: ingest.map, our field: your column",
+        f"see all of them: coldstart status --failed --workspace {uri}",
+    ]
+
+
+@pytest.mark.slow
+def test_a_run_that_lost_most_rows_stops_there_and_says_why(shop: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "in").mkdir()
+    entries: list[Any] = [{"item_id": f"o{n}", "image": str(photo(outside / f"{n}.jpg", n))} for n in range(3)]
+    entries += [{"item_id": f"n{n}", "title": "lamp", "image": f"gone{n}.jpg"} for n in range(2)]
+    entries += [{"item_id": "p", "price": -1}, {"item_id": "a", "title": "apple"}, {"item_id": "b", "title": "pear"}]
+    manifest = write_manifest(tmp_path / "in" / "items.jsonl", entries)
+    command = ["run", str(shop / "shop.yaml"), "-w", str(tmp_path / "w"), "-m", str(manifest)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    real = (outside / "0.jpg").resolve()
+    assert result.stderr.splitlines()[-5:-1] == [
+        "error: more failed than max_failed 50.0% allows, so the run stopped after ingest: ingest 75.0%",
+        f"  ingest: outside_media_roots 3, such as o0: {outside / '0.jpg'} leads to {real}, outside the manifest's "
+        "folder and media roots -> allow that folder with --media-root",
+        f"  ingest: not_found 2, such as n0: {manifest.parent.resolve() / 'gone0.jpg'}: No such file or directory -> "
+        "paths count from the manifest's folder on: mend them, or put the manifest beside its media",
+        "  ingest: bad_row 1, such as p: items.jsonl#6: price=-1: Input should be greater than or equal to 0 -> mend "
+        "the rows, or name their columns in the pipeline: ingest.map, our field: your column",
+    ]
+    assert not any(name.startswith("stage.") for name in Store(tmp_path / "w").tables())
+    again = CliRunner().invoke(app, [*command, "--media-root", str(outside)])
+    assert again.exit_code == 0, again.stderr
+    assert any(name.startswith("stage.") for name in Store(tmp_path / "w").tables())
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from catalogue import coldstart, contents, rows, settings, states, write_manifes
 
 import coldstart as library
 from coldstart.store import Store
+from tools import kill_campaign
 
 ITEMS = int(os.environ.get("COLDSTART_CRASH_ITEMS", "600"))
 COMMIT_ROWS = max(40, ITEMS // 15)
@@ -186,3 +187,19 @@ def test_a_run_killed_seven_times_ends_like_one_that_was_not(tmp_path: Path) -> 
     }
     figures = f"{ITEMS} items, {kills} kills, redone {redone}, {time.monotonic() - began:.0f} s"
     sys.stderr.write(figures + "\n")  # shown by `pytest -rP`
+
+
+@pytest.mark.slow
+def test_the_campaign_of_kills_ends_with_equal_tables(tmp_path: Path) -> None:
+    arguments = [str(kill_campaign.make_catalogue(tmp_path, 16))]
+    found = kill_campaign.run_campaign(arguments, tmp_path, kills=2, seed=3)
+    assert (found["kills"], found["faults"]) == (2, [])
+    assert found["rows"] > 100
+
+
+def test_the_campaign_names_the_tables_that_differ() -> None:
+    ours = {"items": [{"item_id": "a"}], "stage.text": [1, 2]}
+    assert kill_campaign.differences(ours, {"items": [{"item_id": "a"}], "stage.text": [1, 3], "catalog": [1]}) == [
+        "catalog: 0 rows, 1 expected, not equal",
+        "stage.text: 2 rows, 2 expected, not equal",
+    ]
