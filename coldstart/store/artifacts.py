@@ -92,7 +92,10 @@ class Artifact:
         }
         if fault := path_fault(found):
             raise ColdstartError(f"artifact {self.name!r} of workspace {self._store.uri}: {fault}")
-        if digest_of(self.name, {path: hashlib.sha256(data).hexdigest() for path, data in found.items()}) != self.digest:
+        if (
+            digest_of(self.name, {path: hashlib.sha256(data).hexdigest() for path, data in found.items()})
+            != self.digest
+        ):
             raise ColdstartError(
                 f"artifact {self.name!r} of workspace {self._store.uri} is damaged: its files are not those of digest "
                 f"{self.digest!r}: `coldstart check --workspace {self._store.uri} --repair`"
@@ -172,10 +175,7 @@ def path_fault(paths: Iterable[str]) -> str | None:
         if any(part in ("", ".", "..") for part in parts) or "\\" in path or ":" in path:
             return f"{path!r} leads out of its folder"
         if any(
-            not part.isprintable()
-            or part[-1] in ". "
-            or len(part.encode()) > _NAME_BYTES
-            or _RESERVED.fullmatch(part)
+            not part.isprintable() or part[-1] in ". " or len(part.encode()) > _NAME_BYTES or _RESERVED.fullmatch(part)
             for part in parts
         ):
             return f"{path!r} is no name of a file"
