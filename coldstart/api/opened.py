@@ -82,7 +82,18 @@ class OpenedStore:
         return self._store.tables()
 
     def table(self, name: str, columns: list[str] | None = None, where: str | None = None) -> pa.Table:
-        """Read a table as Arrow; `.to_pandas()` turns it into a data frame."""
+        """Read a table as Arrow; `.to_pandas()` turns it into a data frame.
+
+        Args:
+            where: an SQL condition over its columns, as for `search`.
+
+        Raises:
+            ColdstartError: there is no such table, or a fault in the condition.
+        """
+        if where is not None:
+            from coldstart.store.conditions import parse_condition  # few calls need the parser
+
+            where = parse_condition(where, self._store.read(name, where="false").schema).sql
         return self._store.read(name, columns, where=where)
 
     def published(self) -> Published:

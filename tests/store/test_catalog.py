@@ -435,36 +435,6 @@ def test_queries_of_another_length_and_unknown_spaces_are_refused(catalog: Catal
     assert str(error.value) == "top_k 0: ask for 1 or more"
 
 
-SQL = "Error parsing statement: SELECT 1 FROM t WHERE"
-COLUMNS = (
-    "item_id, kind, title, description, category, tags, creator, created_at, price, attributes, media, row_key, "
-    "text, transcript, screen_text, language, duplicate_of, label, label_score, index_key"
-)
-
-
-@pytest.mark.parametrize(
-    ("where", "reason"),
-    [
-        ("kind = = 'x'", f"{SQL} (kind = = 'x') (sql parser error: Expected: an expression, found: =)"),
-        ("", f"{SQL} () (sql parser error: Expected: an expression, found: ))"),
-        ("kind = 'a'; DROP x", f"{SQL} (kind = 'a'; DROP x) (sql parser error: Expected: ), found: ;)"),
-        ("price", "The filter price does not return a boolean"),
-        (
-            "price = 'abc'",
-            "Error resolving filter expression (price = 'abc'): Invalid user input: Received literal Utf8(\"abc\") and "
-            "could not convert to literal of type 'Float64'",
-        ),
-        ("CAST(title AS int) > 3", "Arrow error: Cast error: Cannot cast string 'title 0' to value of Int32 type"),
-    ],
-)
-def test_a_faulty_condition_is_one_line(catalog: Catalog, where: str, reason: str) -> None:
-    catalog.write(catalog_rows(ids(5)), PASSPORTS)
-    build_and_publish(catalog)
-    with pytest.raises(ColdstartError) as error:
-        read(catalog).condition(where=where)
-    assert str(error.value) == f"where {where!r}: {reason}; write a condition over {COLUMNS}"
-
-
 def test_ids_of_any_text_pass_through_conditions(catalog: Catalog) -> None:
     odd = ["o'brien\"", "\\'; DROP", "🙂 emoji", "line\nbreak", "%_", " ", "back\\", "' OR '1'='1"]
     catalog.write(catalog_rows(odd), PASSPORTS)
