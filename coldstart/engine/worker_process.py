@@ -6,7 +6,6 @@ it takes too long or too much. Workers import this module: it needs neither torc
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import pickle
@@ -18,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeAlias
 
 import psutil
@@ -26,6 +24,7 @@ import psutil
 from coldstart.core.stage import Prepare, Reject, Row
 from coldstart.engine.ipc import picklable_error
 from coldstart.errors import ColdstartError
+from coldstart.media.faults import costs_the_run, fault_of
 
 
 @dataclass(frozen=True)
@@ -38,16 +37,9 @@ class Done:
 
 @dataclass(frozen=True)
 class Fault:
-    """Failed try of an item.
+    """Failed try of an item, and the verdict on it, should it fail again."""
 
-    Attributes:
-        detail: what happened and where, without the message of the exception, which may quote an address or its
-            password.
-        reason: of the verdict, if the item fails again.
-    """
-
-    detail: str
-    reason: str = "decoder_fault"
+    verdict: Reject
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,7 @@ _STOP_S = 2.0
 _TICK_S = 0.1
 _WALL_PER_DEADLINE = 10.0
 """Wall time that a processor second may take: a busy machine turns no item away, a decoder that waits for ever ends."""
-_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS}
+_FAULTS = {"decoder_fault", "out_of_memory"}
 _children = threading.Lock()
 """Held while a process is started or reaped: `multiprocessing` lets two threads wait for one child."""
 
@@ -96,9 +88,9 @@ class WorkerProcess:
         try:
             self._usage = psutil.Process(self._process.pid)
             self._pipe.send((prepare, None))
-            found = self._pipe.recv() if self._pipe.poll(_START_DEADLINE_S) else Fault("time-out")
+            found = self._pipe.recv() if self._pipe.poll(_START_DEADLINE_S) else Reject("", "time-out")
         except (EOFError, OSError, psutil.NoSuchProcess):
-            found = Fault(f"it ended with exit code {self._reap()}")
+            found = Reject("", f"it ended with exit code {self._reap()}")
         if not isinstance(found, Done):
             self.kill()
             why = found.error if isinstance(found, ProgramFault) else found.detail
@@ -134,7 +126,7 @@ class WorkerProcess:
                     return over
             answer: Answer = self._pipe.recv()
         except (EOFError, OSError):
-            return Fault(_death(self._reap()))
+            return Fault(Reject("decoder_fault", _death(self._reap())))
         except Exception as error:  # the answer cannot be loaded here
             return ProgramFault(error)
         return answer
@@ -198,7 +190,7 @@ def serve(pipe: Connection) -> None:
         try:
             answer = pickle.dumps(_answer(received), protocol=pickle.HIGHEST_PROTOCOL)
         except MemoryError as error:
-            answer = pickle.dumps(_fault(error))
+            answer = pickle.dumps(Fault(fault_of(error)))
         except Exception as error:  # data that no other process could read
             answer = pickle.dumps(ProgramFault(picklable_error(error)))
         try:
@@ -229,43 +221,9 @@ def _answer(received: bytes) -> Answer:
     try:
         return Done(*prepare(row))
     except Reject as reject:
-        return reject
-    except KeyboardInterrupt:
-        raise
+        return Fault(reject) if reject.reason in _FAULTS else reject
     except BaseException as error:  # panics of Rust libraries are no `Exception`
-        if isinstance(error, Exception) and _costs_the_run(error):
+        if isinstance(error, Exception) and costs_the_run(error):
             error.add_note("in a worker process:\n" + "".join(traceback.format_exception(error)))
             return ProgramFault(picklable_error(error))
-        return _fault(error)
-
-
-def _costs_the_run(error: Exception) -> bool:
-    """Tell a fault of the set-up, of the machine or of our own reasoning from one that the item's bytes may cause."""
-    if isinstance(error, ColdstartError):
-        return True
-    if isinstance(error, AssertionError):
-        return _place(error.__traceback__).startswith("coldstart.")
-    decoder = type(error).__module__.partition(".")[0] == "av"  # whose errors borrow these numbers
-    return isinstance(error, OSError) and error.errno in _MACHINE and not decoder
-
-
-def _fault(error: BaseException) -> Fault:
-    place = _place(error.__traceback__)
-    ours = _place(error.__traceback__, within="coldstart.")
-    where = place if ours in ("", place) else f"{place}, called at {ours}"
-    return Fault(
-        f"{type(error).__qualname__} at {where}",
-        "out_of_memory" if isinstance(error, MemoryError) else "decoder_fault",
-    )
-
-
-def _place(trace: TracebackType | None, within: str = "") -> str:
-    """Find the innermost frame, of modules that start with `within`, as module:function:line; "" for none."""
-    found = ""
-    while trace is not None:
-        # frames of compiled modules have a source path, relative to their package, and no name
-        module = str(trace.tb_frame.f_globals.get("__name__") or trace.tb_frame.f_code.co_filename)
-        if module.startswith(within) and module != __name__:
-            found = f"{module}:{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return found
+        return Fault(fault_of(error))

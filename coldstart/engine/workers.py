@@ -135,9 +135,9 @@ class Pool:
                     return entry, answer, 0.0
                 case ProgramFault(error):
                     raise error
-                case Fault(detail, reason):
+                case Fault(verdict):
                     if strikes + 1 >= _MAX_STRIKES:
-                        return entry, Reject(reason, detail), 0.0
+                        return entry, verdict, 0.0
                     self._schedule(entry, strikes + 1)
 
     def release(self) -> None:

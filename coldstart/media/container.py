@@ -13,6 +13,7 @@ from typing import Any
 import av
 
 from coldstart.core.stage import Reject
+from coldstart.media.faults import decoder_faults
 from coldstart.media.guard import VIDEO_FORMATS, sniff_format
 from coldstart.media.image import check_size
 from coldstart.media.length import OPTIONS, packet_ends, presentation_ticks, readable, stream_length, tolerance_s
@@ -143,7 +144,7 @@ def open_container(path: Path, limits: Limits) -> Iterator[Any]:
         if found in VIDEO_FORMATS:
             raise Reject("corrupt_video", f"{found} that cannot be opened: {error.strerror}") from error
         raise Reject("unsupported_media", f"neither video nor sound: looks like {found or 'unknown bytes'}") from error
-    with container:
+    with container, decoder_faults():
         yield container
 
 

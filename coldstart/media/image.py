@@ -22,6 +22,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from coldstart.core.stage import Reject
 from coldstart.media.guard import IMAGE_FORMATS, sniff_format
+from coldstart.media.faults import decoder_faults
 from coldstart.media.limits import Limits
 
 Box = tuple[float, float, float, float]
@@ -212,8 +213,8 @@ def _opened(path: Path, limits: Limits) -> Iterator[ImageFile.ImageFile]:
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of sizes that our own limit judges
         with _pillow_errors(path):
-            image = Image.open(file, formats=_PILLOW_FORMATS)
-        with image:
+            image = Image.open(file, formats=_formats(path))
+        with image, decoder_faults():
             check_size(*image.size, limits)
             yield image
 
