@@ -267,7 +267,7 @@ def media_of_role(row: Row, role: str) -> Sequence[Mapping[str, Any]]:
     return [entry for entry in row["media"] or [] if entry["role"] == role]
 
 
-IMAGE_FORMATS = ("jpeg", "png", "gif", "webp", "bmp", "tiff", "jpeg2000", "avif")
+IMAGE_FORMATS = ("jpeg", "png", "gif", "webp", "bmp", "tiff", "jpeg2000", "avif", "heic")
 
 
 VIDEO_FORMATS = ("mp4", "matroska", "avi", "flv", "asf", "mpeg-ps", "gif")
@@ -289,7 +289,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftypavif", "avif"),
     (4, b"ftypavis", "avif"),
     (4, b"ftyphei", "heic"),
-    (4, b"ftypmif1", "heic"),
+    (4, b"ftyphev", "heic"),
     (4, b"ftyp", "mp4"),
     (4, b"moov", "mp4"),
     (4, b"mdat", "mp4"),
@@ -312,6 +312,9 @@ def sniff_format(path: Path) -> str | None:
     """Name the format of a file by its first bytes: `jpeg`, `mp4`, `svg`, `text` and so on; None if unknown."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
+    if head[4:12] in (b"ftypmif1", b"ftypmsf1"):  # pictures of any codec; the brands after it say which
+        brands = head[16 : int.from_bytes(head[:4])]
+        return "avif" if b"avif" in brands or b"avis" in brands else "heic"
     for offset, magic, name in _SIGNATURES:
         if head.startswith(magic, offset):
             return name

@@ -7,11 +7,13 @@ pixels are refused, because nothing in the file says which value is white.
 
 from __future__ import annotations
 
+import io
+import re
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,8 +23,9 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from coldstart.core.stage import Reject
-from coldstart.media.guard import IMAGE_FORMATS, sniff_format
 from coldstart.media.faults import decoder_faults
+from coldstart.media.guard import IMAGE_FORMATS, sniff_format
+from coldstart.media.jpeg import with_end_mark
 from coldstart.media.limits import Limits
 
 Box = tuple[float, float, float, float]
@@ -32,6 +35,8 @@ Pixels = npt.NDArray[np.uint8]
 # Formats that Pillow decodes in its own process from one self-contained file. EPS (which starts Ghostscript) and the
 # many rare formats stay out.
 _PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
+_CODED_SIZE = re.compile(rb"ispe\0\0\0\0(.{8})", re.DOTALL)  # a box with the size of one picture of a HEIC
+_HEIC_FORMATS = ("HEIF",)  # of pillow-heif, which reads the picture that the file names as its primary, turned upright
 _RESAMPLE = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
@@ -139,6 +144,18 @@ def probe_image(path: Path, limits: Limits) -> ImageInfo:
         return ImageInfo(width, height, str(image.format), frames)
 
 
+def is_animated(path: Path) -> bool:
+    """Tell whether a picture file, such as a GIF, has several frames; of the later ones only a header is read.
+
+    False for a file that cannot be read, too: what is wrong with it says `probe_image`.
+    """
+    with suppress(*_DAMAGE, Image.DecompressionBombError), path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(file, formats=_formats(path)) as image:
+            return bool(getattr(image, "is_animated", False))
+    return False
+
+
 def load_image(path: Path, limits: Limits, transform: ImageTransform, *, shrink: bool = True) -> Pixels:
     """Decode an image (of an animated one the first frame) into the array that `transform` describes.
 
@@ -150,24 +167,43 @@ def load_image(path: Path, limits: Limits, transform: ImageTransform, *, shrink:
         uint8 [H, W, 3], RGB.
 
     Raises:
-        Reject: as `probe_image`; an image whose data ends early is `corrupt_image`, never half a picture.
+        Reject: as `probe_image`; an image whose data ends early is `corrupt_image`, never half a picture. A JPEG file
+            that lacks only its end mark has all its pixels, and is read.
     """
-    with _opened(path, limits) as image:
-        orientation = _orientation(image)
-        turned = orientation in _SIDEWAYS
-        stored = image.size
-        width, height = transform.resized(*(stored[::-1] if turned else stored))
-        wanted = (height, width) if turned else (width, height)
-        drafted = image.draft(None, (wanted[0] * _DRAFT_MARGIN, wanted[1] * _DRAFT_MARGIN)) if shrink else None
-        with _pillow_errors(path):
-            image.load()
-        if drafted is None or image.size == stored:
-            return transform.apply(image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image)
-        pixels, box = to_rgb(image), drafted[1]  # the box leaves out what half-filled pixels hold beyond the edge
-        if orientation not in _UPRIGHT:
-            return np.array(transform.fitted(pixels, stored, box))
-        pixels = pixels.resize(wanted, _RESAMPLE[transform.interpolation], box=box)
-        return transform.apply(pixels.transpose(_UPRIGHT[orientation]))
+    try:
+        with _opened(path, limits) as image:
+            return _decoded(image, path, limits, transform, shrink)
+    except Reject as reject:
+        if reject.reason != "corrupt_image" or sniff_format(path) != "jpeg":
+            raise
+        with warnings.catch_warnings(), _pillow_errors(path):
+            warnings.simplefilter("ignore")
+            mended = with_end_mark(path.read_bytes())
+        if mended is None:
+            raise
+    with _opened(path, limits, mended) as image:
+        return _decoded(image, path, limits, transform, shrink)
+
+
+def _decoded(image: ImageFile.ImageFile, path: Path, limits: Limits, transform: ImageTransform, shrink: bool) -> Pixels:
+    orientation = _orientation(image)
+    turned = orientation in _SIDEWAYS
+    stored = image.size
+    width, height = transform.resized(*(stored[::-1] if turned else stored))
+    wanted = (height, width) if turned else (width, height)
+    # Of HEIC a draft would be the preview that the file brings, of which nothing says that it shows the same.
+    shrink = shrink and image.format != "HEIF"
+    drafted = image.draft(None, (wanted[0] * _DRAFT_MARGIN, wanted[1] * _DRAFT_MARGIN)) if shrink else None
+    with _pillow_errors(path):
+        image.load()
+    check_size(*stored if drafted else image.size, limits)  # a HEIC may hold another size than its header states
+    if drafted is None or image.size == stored:
+        return transform.apply(image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image)
+    pixels, box = to_rgb(image), drafted[1]  # the box leaves out what half-filled pixels hold beyond the edge
+    if orientation not in _UPRIGHT:
+        return np.array(transform.fitted(pixels, stored, box))
+    pixels = pixels.resize(wanted, _RESAMPLE[transform.interpolation], box=box)
+    return transform.apply(pixels.transpose(_UPRIGHT[orientation]))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -203,20 +239,41 @@ def at_one_size(frames: Sequence[Pixels]) -> list[Pixels]:
 
 
 @contextmanager
-def _opened(path: Path, limits: Limits) -> Iterator[ImageFile.ImageFile]:
-    """Open an image and hold its header against the limits."""
+def _opened(path: Path, limits: Limits, content: bytes | None = None) -> Iterator[ImageFile.ImageFile]:
+    """Open an image, or `content` in its place, and hold its header against the limits."""
     size = path.stat().st_size
     if size == 0:
         raise Reject("empty_file", "0 bytes")
     if size > limits.max_image_bytes:
         raise Reject("too_many_bytes", f"{size} bytes; the limit for images is {limits.max_image_bytes}")
-    with path.open("rb") as file, warnings.catch_warnings():
+    with path.open("rb") if content is None else io.BytesIO(content) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of sizes that our own limit judges
         with _pillow_errors(path):
             image = Image.open(file, formats=_formats(path))
         with image, decoder_faults():
             check_size(*image.size, limits)
+            if image.format == "HEIF":
+                _check_coded_sizes(path, limits)
             yield image
+
+
+def _formats(path: Path) -> tuple[str, ...]:
+    if sniff_format(path) != "heic":
+        return _PILLOW_FORMATS
+    import pillow_heif
+
+    if "HEIF" not in Image.OPEN:
+        # many pictures are decoded side by side; previews and depth maps are not looked at
+        pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
+    return _HEIC_FORMATS
+
+
+def _check_coded_sizes(path: Path, limits: Limits) -> None:
+    """Hold every size in the headers of a HEIC against the limit: a large picture may be cropped to a small one."""
+    for found in _CODED_SIZE.finditer(path.read_bytes()):
+        width, height = struct.unpack(">II", found[1])
+        if width * height > limits.max_pixels:
+            raise Reject("too_many_pixels", f"{width} x {height} pixels coded; the limit is {limits.max_pixels}")
 
 
 @contextmanager

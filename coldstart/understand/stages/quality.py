@@ -59,7 +59,7 @@ class Settings(Section):
     need_audio: bool = False
     """Close videos without sound."""
     sound_track: Annotated[str, Field(pattern="^[A-Za-z]{3}$")] | Annotated[int, Field(ge=1)] | None = None
-    """Which sound track of a file with several is heard: the code of its language by ISO 639-2, such as `deu`, or its
+    """Sound track that is heard of a file with several: the code of its language by ISO 639-2, such as `deu`, or its
     number from 1 on. A file without it is heard as by default: the track that is marked as default, as players do."""
     min_loudness_db: float | None = Field(default=None, le=0)
     """Least level of the first 20 seconds of a video's sound, in decibels under full scale; -120 is digital silence."""

@@ -41,7 +41,7 @@ class Settings(Section):
     max_s: float = Field(default=600.0, gt=0)
     """Seconds of sound that are transcribed of each item; what lies beyond is not read."""
     sound_track: Annotated[str, Field(pattern="^[A-Za-z]{3}$")] | Annotated[int, Field(ge=1)] | None = None
-    """Which sound track of a file with several is heard: the code of its language by ISO 639-2, such as `deu`, or its
+    """Sound track that is heard of a file with several: the code of its language by ISO 639-2, such as `deu`, or its
     number from 1 on. A file without it is heard as by default: the track that is marked as default, as players do."""
     voice_threshold: float = Field(default=0.5, gt=0, lt=1)
     """Probability from which on sound counts as a voice; the rest never reaches the model."""
