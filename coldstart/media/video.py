@@ -3,8 +3,9 @@
 Times are presentation times in seconds from the start of the video stream, by the stream's own clock and never by a
 frame count, so variable frame rates are right. Frames are reached by seeking: the cost follows the number of frames
 and the spacing of key frames, not the length of the video. GIF, which has no seek points, is decoded through. Frames
-are scaled, turned upright and made square as a viewer sees them. High dynamic range is not tone-mapped, and unlabelled
-colours are read as BT.601, as FFmpeg does.
+are scaled, turned upright and made square as a viewer sees them; high dynamic range is tone-mapped
+(`coldstart.media.hdr`). Matrix and range of colours are those that the file states; unlabelled colours are read as
+BT.601, as FFmpeg does.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from PIL import Image
 
 from coldstart.core.stage import Reject
 from coldstart.media.container import Video, check_duration, open_container, open_video, sound_track
+from coldstart.media.hdr import is_hdr, tone_map
 from coldstart.media.image import ImageTransform, Pixels
 from coldstart.media.length import presentation_ticks, stream_length
 from coldstart.media.limits import Limits
@@ -345,10 +347,14 @@ def frame_pixels(frame: Any, pixel_aspect: float, transform: ImageTransform) -> 
         size = shown
     matrix = _display_matrix(frame)
     width, height = size[::-1] if _is_sideways(matrix) else size
-    mode = "rgba" if any(component.is_alpha for component in frame.format.components) else "rgb24"
     scaler = _SCALERS[transform.interpolation] | _EXACT
-    scaled = _SCALER.reformat(frame, width, height, mode, interpolation=scaler, threads=1)
-    pixels: Pixels = scaled.to_ndarray()  # type: ignore[assignment]  # of these formats it is uint8
+    if is_hdr(frame):
+        deep = _SCALER.reformat(frame, width, height, "rgb48le", interpolation=scaler, threads=1)
+        pixels = tone_map(frame, deep.to_ndarray())  # type: ignore[arg-type]  # of this format it is uint16
+    else:
+        mode = "rgba" if any(component.is_alpha for component in frame.format.components) else "rgb24"
+        scaled = _SCALER.reformat(frame, width, height, mode, interpolation=scaler, threads=1)
+        pixels = scaled.to_ndarray()  # type: ignore[assignment]  # of these formats it is uint8
     return transform.apply(Image.fromarray(_upright(pixels, matrix)))
 
 
