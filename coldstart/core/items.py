@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
+from decimal import Decimal
 from pathlib import PurePosixPath
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import to_jsonable_python
+
+from coldstart.core.settings import nearest
+from coldstart.core.values import (
+    is_missing,
+    is_missing_text,
+    parse_id,
+    parse_price,
+    parse_time,
+    split_media,
+    split_tags,
+)
 
 Kind = Literal["video", "product"]
 Role = Literal["image", "video", "audio"]
 
 EXTENSIONS: dict[str, Role] = {
     **dict.fromkeys(("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "jfif", "avif"), "image"),
+    **dict.fromkeys(("jpe", "jp2", "j2k", "jpf", "jpx", "heic", "heif", "hif", "dib", "apng"), "image"),
     **dict.fromkeys(("mp4", "m4v", "mkv", "mov", "webm", "avi", "mpg", "mpeg", "ts", "flv", "gif"), "video"),
-    **dict.fromkeys(("mp3", "wav", "m4a", "flac", "ogg", "opus", "aac"), "audio"),
+    **dict.fromkeys(("3gp", "3g2", "wmv", "asf", "ogv", "m2ts", "mts", "m2t", "mpe", "vob", "f4v", "qt"), "video"),
+    **dict.fromkeys(("mp3", "wav", "m4a", "flac", "ogg", "opus", "aac", "oga", "wma", "weba", "mka"), "audio"),
 }
-"""Role of a media file by the end of its name, where the manifest states none."""
+"""Role of a media file by the end of its name, where the manifest states none. A GIF of one frame is a picture."""
 
 MEDIA_TYPE = pa.struct(
     [
@@ -57,6 +69,16 @@ SHORT_FORMS = ("image", "images", "video", "videos", "audio")
 """Manifest fields that stand for entries of `media`."""
 
 
+class MediaFiles(Protocol):
+    """Files that the media of a manifest may be; without them every reference stands as it is written."""
+
+    def find(self, uri: str) -> str | None:
+        """Find the reference, or another spelling of it, under which there is a file; None for any other."""
+
+    def is_still(self, uri: str) -> bool:
+        """Tell whether a GIF has one frame."""
+
+
 class Media(BaseModel):
     """One media file of an item, as the manifest names it."""
 
@@ -67,18 +89,22 @@ class Media(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _infer_role(cls, value: Any) -> Any:
+    def _infer_role(cls, value: Any, info: ValidationInfo) -> Any:
+        files: MediaFiles | None = info.context
         if isinstance(value, str):
             value = {"uri": value}
         if isinstance(value, Mapping):
             value = {key: field for key, field in value.items() if field is not None}  # Parquet fills gaps with nulls
+            if files is not None and isinstance(value.get("uri"), str):
+                value["uri"] = files.find(value["uri"]) or value["uri"]
         if isinstance(value, dict) and "role" not in value and isinstance(value.get("uri"), str):
             uri = value["uri"]
             path = urlsplit(uri).path if "://" in uri else uri
             extension = PurePosixPath(path).suffix.lower().lstrip(".")
             if extension not in EXTENSIONS:
                 raise ValueError(f"no role given and none known for {uri!r}: state role image, video or audio")
-            value = {**value, "role": EXTENSIONS[extension]}
+            still = extension == "gif" and files is not None and files.is_still(uri)
+            value = {**value, "role": "image" if still else EXTENSIONS[extension]}
         return value
 
 
@@ -86,7 +112,8 @@ class Item(BaseModel):
     """One video or product, as its seller or creator describes it.
 
     `image`, `images`, `video`, `videos`, `audio` are short forms that become entries of `media`. Without `kind`, an
-    item with a video is a `video`, any other a `product`. Text that is empty counts as absent.
+    item with a video is a `video`, any other a `product`. A value that is missing, as `coldstart.core.values` knows it,
+    is absent. The currency of a price becomes the attribute `currency`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, coerce_numbers_to_str=True)
@@ -105,14 +132,34 @@ class Item(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fold_short_forms(cls, value: Any) -> Any:
-        value = {key: field for key, field in value.items() if not _absent(field)}
-        media = _entries(value.get("media"))
+    def _fold_short_forms(cls, value: Any, info: ValidationInfo) -> Any:
+        value = {key: field for key, field in value.items() if not _is_absent(key, field)}
+        media = _entries(value.get("media"), info.context)
         for short in SHORT_FORMS:
             role = short.rstrip("s")
-            for entry in _entries(value.pop(short, None)):
+            for entry in _entries(value.pop(short, None), info.context):
                 media.append({"role": role, **entry} if isinstance(entry, Mapping) else {"role": role, "uri": entry})
-        return {**value, "media": media}
+        return _with_currency({**value, "media": media})
+
+    @field_validator("item_id", mode="before")
+    @classmethod
+    def _parse_id(cls, value: Any) -> Any:
+        return parse_id(value) if isinstance(value, float | Decimal | str) else value
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("created_at", mode="before")
+    @classmethod
+    def _parse_time(cls, value: Any) -> Any:
+        return parse_time(value)
+
+    @field_validator("price", mode="before")
+    @classmethod
+    def _parse_price(cls, value: Any) -> Any:
+        return parse_price(value)[0]
 
     @model_validator(mode="after")
     def _infer_kind(self) -> Self:
@@ -125,18 +172,10 @@ class Item(BaseModel):
     @classmethod
     def _split_tags(cls, value: Any) -> Any:
         if isinstance(value, str):
-            separator = "|" if "|" in value else ","
-            value = value.split(separator)
+            value = split_tags(value)
         if not isinstance(value, list | tuple):
             raise ValueError("give a list, or one text with , or | between the tags")
-        return tuple(tag for tag in value if not _absent(tag))
-
-    @field_validator("item_id", "title", "description", "category", "creator", mode="before")
-    @classmethod
-    def _refuse_nan(cls, value: Any) -> Any:
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError("not a text but a missing number: leave the field out")
-        return value
+        return tuple(tag for tag in value if not _is_empty(tag))
 
     @field_validator("attributes", mode="before")
     @classmethod
@@ -153,19 +192,12 @@ class Item(BaseModel):
             raise ValueError("not a JSON object")
         return plain
 
-    @field_validator("created_at")
     @classmethod
-    def _to_utc(cls, value: datetime | None) -> datetime | None:
-        if value is None:
-            return None
-        try:
-            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-        except OverflowError:
-            raise ValueError("in UTC it is not between the years 1 and 9999") from None
-
-    @classmethod
-    def parse(cls, fields: dict[str, Any]) -> Self:
+    def parse(cls, fields: dict[str, Any], files: MediaFiles | None = None) -> Self:
         """Parse the item of one manifest row.
+
+        Args:
+            files: finds the media under other spellings, and several in one text.
 
         Raises:
             ValueError: one line that names every faulty field, its value and what is wrong.
@@ -179,7 +211,7 @@ class Item(BaseModel):
             except (RecursionError, ValueError) as error:
                 raise ValueError(f"{name} is no JSON value: {error}") from None
         try:
-            return cls.model_validate(fields)
+            return cls.model_validate(fields, context=files)
         except ValidationError as error:
             raise ValueError("; ".join(_fault(entry) for entry in error.errors())) from None
 
@@ -202,13 +234,38 @@ FIELD_NAMES = frozenset(Item.model_fields) | frozenset(SHORT_FORMS)
 """Every name that a manifest row may use."""
 
 
-def _absent(value: Any) -> bool:
+_WORDS = frozenset({"title", "description", "category", "creator", "tags", "attributes", "media", *SHORT_FORMS})
+"""Fields in which "None" and "NA" may be words."""
+
+
+def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _entries(given: Any) -> list[Any]:
+def _is_absent(name: str, value: Any) -> bool:
+    if name not in Item.model_fields and name not in SHORT_FORMS:
+        return _is_empty(value)
+    return is_missing_text(value) if name in _WORDS else is_missing(value)
+
+
+def _entries(given: Any, files: MediaFiles | None) -> list[Any]:
     """List the entries of `media` or of a short form; a single URI or object becomes a list of one."""
-    return [entry for entry in (given if isinstance(given, list | tuple) else [given]) if not _absent(entry)]
+    if isinstance(given, str) and files is not None:
+        given = split_media(given, lambda uri: files.find(uri) is not None)
+    return [entry for entry in (given if isinstance(given, list | tuple) else [given]) if not is_missing_text(entry)]
+
+
+def _with_currency(fields: dict[str, Any]) -> dict[str, Any]:
+    """Add the currency of a price to the attributes, where they state none."""
+    try:
+        currency = parse_price(fields.get("price"))[1]
+        given = fields.get("attributes") or {}
+        attributes = json.loads(given) if isinstance(given, str) else given
+    except (ValueError, RecursionError):  # the field's own check says so
+        return fields
+    if currency is None or not isinstance(attributes, Mapping) or "currency" in attributes:
+        return fields
+    return {**fields, "attributes": {**attributes, "currency": currency}}
 
 
 def _fault(entry: Any) -> str:
@@ -222,7 +279,7 @@ def _fault(entry: Any) -> str:
     if entry["type"] == "extra_forbidden" and len(entry["loc"]) > 1:
         return f"unknown field {place}={shown}: an entry of media has uri and role"
     if entry["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(place, FIELD_NAMES, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "move it into attributes, or `map` the columns you want"
+        close = nearest(place, FIELD_NAMES)
+        hint = f"did you mean {close!r}?" if close else "move it into attributes, or `map` the columns you want"
         return f"unknown field {place}={shown}: {hint}"
     return f"{place}={shown}: {entry['msg'].removeprefix('Value error, ')}"

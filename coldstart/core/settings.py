@@ -8,6 +8,7 @@ checkout, and inside it in a wheel.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache
@@ -143,10 +144,26 @@ def show_value(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Find the known name that is meant: the same but for case and marks, the same words (id: item_id), or similar."""
+    names = sorted(known)
+    own = _words(name)
+    same = [one for one in names if "".join(_words(one)) == "".join(own)]
+    within = [one for one in names if own and {*own} < {*_words(one)} and min(map(len, own)) > 1]
+    for found in (same, within, difflib.get_close_matches(name, names, n=1)):
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W_]+", name.casefold())
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Suggest a known name: ` (did you mean 'x'?)`, or "" where none is similar."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    close = nearest(name, known)
+    return f" (did you mean {close!r}?)" if close else ""
 
 
 PACKAGE = Path(__file__).parent.parent

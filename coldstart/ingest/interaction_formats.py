@@ -1,12 +1,11 @@
-"""Read columns of CSV, TSV, JSONL and Parquet files, block by block, with row numbers. Knows no meaning of columns.
+"""Read columns of CSV, TSV, JSON and Parquet files, block by block, with row numbers. Knows no meaning of columns.
 
 CSV and Parquet are parsed by Arrow; JSONL line by line, some 150,000 a second. Rows of CSV and Parquet are counted from
-1 without the header and without blank lines; of JSONL the lines are counted.
+1 without the header and without blank lines; of JSONL the lines are counted, of a JSON array its objects.
 """
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
@@ -21,9 +20,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from coldstart.core.values import EXACT
 from coldstart.errors import ColdstartError
-
-KNOWN = "a .csv, .tsv, .jsonl or .parquet file"
+from coldstart.ingest.files import KNOWN, TableFile, find_delimiter, open_utf8, read_json_rows, table_file
 
 _HEADER_BYTES, _BLOCK_BYTES, _BLOCK_ROWS, _BLOCK_LINES = 1 << 20, 1 << 25, 500_000, 100_000
 
@@ -47,11 +46,8 @@ Reader = Callable[[list[str]], Iterator[RawBlock]]
 """Names of columns -> their rows."""
 
 
-def _open_csv(path: Path, delimiter: str = ",") -> tuple[list[str], Reader]:
-    with path.open("rb") as file:
-        head = file.read(2)
-    if head in (b"\xff\xfe", b"\xfe\xff"):
-        raise ColdstartError(f"{path} is UTF-16: save it as UTF-8")
+def _open_csv(file: TableFile) -> tuple[list[str], Reader]:
+    delimiter = find_delimiter(file)
     broken: deque[tuple[int, str]] = deque()
 
     def note(row: Any) -> str:
@@ -61,7 +57,8 @@ def _open_csv(path: Path, delimiter: str = ",") -> tuple[list[str], Reader]:
     reading = pa_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)  # in threads rows have no numbers
     parsing = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=note)
     first = pa_csv.ReadOptions(block_size=_HEADER_BYTES, use_threads=False)
-    with pa_csv.open_csv(path, first, parsing, pa_csv.ConvertOptions(check_utf8=False)) as opened:
+    converting = pa_csv.ConvertOptions(check_utf8=False)
+    with open_utf8(file) as stream, pa_csv.open_csv(stream, first, parsing, converting) as opened:
         names = opened.schema.names
 
     def blocks(columns: list[str]) -> Iterator[RawBlock]:
@@ -69,7 +66,7 @@ def _open_csv(path: Path, delimiter: str = ",") -> tuple[list[str], Reader]:
         kinds = dict.fromkeys(columns, pa.binary())
         converting = pa_csv.ConvertOptions(include_columns=columns, column_types=kinds, strings_can_be_null=False)
         last = 0
-        with pa_csv.open_csv(path, reading, parsing, converting) as batches:
+        with open_utf8(file) as stream, pa_csv.open_csv(stream, reading, parsing, converting) as batches:
             for batch in batches:
                 stop = last + batch.num_rows
                 own: list[tuple[int, str]] = []
@@ -84,17 +81,14 @@ def _open_csv(path: Path, delimiter: str = ",") -> tuple[list[str], Reader]:
     return names, blocks
 
 
-def _open_tsv(path: Path) -> tuple[list[str], Reader]:
-    return _open_csv(path, "\t")
-
-
-def _open_parquet(path: Path) -> tuple[list[str], Reader]:
+def _open_parquet(file: TableFile) -> tuple[list[str], Reader]:
+    path = file.path
     names = pq.read_schema(path).names
 
     def blocks(columns: list[str]) -> Iterator[RawBlock]:
         last = 0
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_BLOCK_ROWS, columns=columns):
+        with pq.ParquetFile(path) as opened:
+            for batch in opened.iter_batches(_BLOCK_ROWS, columns=columns):
                 rows = np.arange(last + 1, last + 1 + batch.num_rows)
                 yield RawBlock({name: batch.column(name) for name in columns}, rows)
                 last += batch.num_rows
@@ -102,19 +96,14 @@ def _open_parquet(path: Path) -> tuple[list[str], Reader]:
     return names, blocks
 
 
-def _open_jsonl(path: Path) -> tuple[list[str], Reader]:
+def _open_json(file: TableFile) -> tuple[list[str], Reader]:
     def objects() -> Generator[tuple[int, dict[str, Any] | str], None, None]:
-        with path.open("rb") as file:
-            for line, text in enumerate(file, start=1):
-                if line == 1:
-                    text = text.removeprefix(b"\xef\xbb\xbf")
-                if text.strip():
-                    yield line, _parsed(text)
+        yield from read_json_rows(file)
 
     with closing(objects()) as lines:
         first = [found for _, found in islice(lines, 1000) if isinstance(found, dict)]
     if not first:
-        raise ColdstartError(f"{path} has no JSON object in its first 1000 lines: give one interaction a line")
+        raise ColdstartError(f"{file.path} has no JSON object in its first 1000 lines: give one interaction a line")
 
     def blocks(columns: list[str]) -> Iterator[RawBlock]:
         lines = objects()
@@ -123,44 +112,48 @@ def _open_jsonl(path: Path) -> tuple[list[str], Reader]:
             rows: list[int] = []
             broken: list[tuple[int, str]] = []
             for line, found in chain([start], islice(lines, _BLOCK_LINES - 1)):
-                if isinstance(found, str):
-                    broken.append((line, found))
+                try:
+                    if isinstance(found, str):
+                        raise ValueError(found)
+                    texts = [_text(name, found.get(name)) for name in columns]
+                except ValueError as error:
+                    broken.append((line, str(error)))
                     continue
                 rows.append(line)
-                for name in columns:
-                    values[name].append(_text(found.get(name)))
+                for name, text in zip(columns, texts, strict=True):
+                    values[name].append(text)
             arrays = {name: pa.array(column, pa.string()) for name, column in values.items()}
             yield RawBlock(arrays, np.array(rows, np.int64), broken)
 
     return list(dict.fromkeys(chain.from_iterable(first))), blocks
 
 
-def _parsed(text: bytes) -> dict[str, Any] | str:
-    """Parse the object of a line, or return why there is none."""
-    try:
-        found = json.loads(text.decode("utf-8").strip())
-    except UnicodeDecodeError:
-        return "not UTF-8"
-    except json.JSONDecodeError as error:
-        return f"not JSON: {error.msg} at column {error.colno}"
-    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or lists in lists
-        return f"JSON that cannot be read: {str(error).partition(';')[0]}"
-    return found if isinstance(found, dict) else f"not a JSON object but {type(found).__name__}"
-
-
-def _text(value: Any) -> str | None:
-    if isinstance(value, str):  # a lone surrogate is no text
-        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _text(name: str, value: Any) -> str | None:
+    if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError(f"{name!r} is no Unicode text: it holds a lone surrogate")
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN stands for none
         return None
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < EXACT else str(value)
 
 
-FORMATS: dict[str, Callable[[Path], tuple[list[str], Reader]]] = {
-    ".csv": _open_csv,
-    ".tsv": _open_tsv,
-    ".jsonl": _open_jsonl,
-    ".ndjson": _open_jsonl,
-    ".parquet": _open_parquet,
+_OPENERS: dict[str, Callable[[TableFile], tuple[list[str], Reader]]] = {
+    "csv": _open_csv,
+    "tsv": _open_csv,
+    "jsonl": _open_json,
+    "json": _open_json,
+    "parquet": _open_parquet,
 }
-"""Suffix -> opens a file: names of its columns, and what reads them."""
+
+
+def open_table(path: Path) -> tuple[list[str], Reader]:
+    """Open a table: the names of its columns, and what reads them.
+
+    Raises:
+        ColdstartError: its format is unknown, or it is damaged.
+    """
+    file = table_file(path)
+    if file is None or (file.packed and file.kind == "parquet"):
+        raise ColdstartError(f"unknown format {path.suffix or path.name!r} of {path}: give {KNOWN}")
+    return _OPENERS[file.kind](file)

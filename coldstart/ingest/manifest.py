@@ -1,24 +1,42 @@
-"""Read manifests row by row: JSONL, CSV, Parquet or a folder of media. Knows no meaning of fields."""
+"""Read manifests row by row: JSON, CSV, TSV, Parquet or a folder of media. Knows no meaning of fields but of the id."""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import difflib
+import io
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coldstart.core.items import EXTENSIONS, FIELD_NAMES
+from coldstart.core.items import FIELD_NAMES
+from coldstart.core.settings import nearest
+from coldstart.core.spelling import existing_path
+from coldstart.core.values import WHOLE_FLOAT, are_whole_floats
 from coldstart.errors import ColdstartError
+from coldstart.ingest.files import (
+    KNOWN,
+    MAX_LINE_BYTES,
+    TableFile,
+    find_delimiter,
+    open_utf8,
+    read_json_rows,
+    table_file,
+)
+from coldstart.ingest.folder import read_folder
 
-FORMATS = ("a .jsonl, .csv or .parquet file", "a folder of media")
+FORMATS = (KNOWN, "a folder of media")
+
+_PEEKED_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -44,44 +62,52 @@ def base_folder(path: Path) -> Path:
 def read_manifest(path: Path, names: Mapping[str, str] | None = None) -> Iterator[ManifestEntry]:
     """Read rows of a manifest in order; a row that cannot be read is a `ManifestEntry` with a fault, the rest go on.
 
+    Columns that are no field of ours go into `attributes`; without a mapping, a name so close to that of a missing
+    field that it must be meant does not. Ids that are all whole numbers with ".0" lose it.
+
     Args:
-        path: a JSONL, CSV or Parquet file, or a folder.
-        names: our field name -> the manifest's column. With a mapping, columns it does not mention and that are no
-            field of ours go into `attributes`.
+        path: a JSONL, JSON, CSV, TSV or Parquet file, or a folder.
+        names: our field name -> the manifest's column.
 
     Raises:
         ColdstartError: there is no such file, it cannot be read, its format is unknown, its header is at fault, it
             has no rows, `names` names no field of ours or a column that no row has. Where every row has the same
-            columns (CSV, Parquet) the latter comes before the first row.
+            columns (CSV, TSV, Parquet) the latter comes before the first row, as does a column whose name is nearly
+            that of a field.
     """
     if unknown := sorted(set(names or ()) - FIELD_NAMES):
         raise ColdstartError(f"map: unknown field {unknown[0]!r}: {_nearest(unknown[0], FIELD_NAMES)}")
+    path = existing_path(path)
     if not path.exists():
         raise ColdstartError(f"no manifest at {path}: give {' or '.join(FORMATS)}")
     if path.is_dir():
-        yield from _read_folder(path)
+        yield from (ManifestEntry(line, fields) for line, fields in enumerate(read_folder(path), start=1))
         return
-    if path.suffix.lower() not in _READERS:
+    file = table_file(path)
+    if file is None or (file.packed and file.kind == "parquet"):
         raise ColdstartError(
             f"unknown manifest format {path.suffix or path.name!r} of {path}: give {' or '.join(FORMATS)}"
         )
     try:
-        yield from _mapped(_READERS[path.suffix.lower()](path), path, names or {})
+        yield from _with_whole_ids(_mapped(_READERS[file.kind](file), file, names or {}))
     except OSError as error:
         raise ColdstartError(f"cannot read manifest {path}: {error.strerror or error}") from error
 
 
-def _mapped(entries: Iterator[ManifestEntry], path: Path, names: Mapping[str, str]) -> Iterator[ManifestEntry]:
-    same_columns = path.suffix.lower() in (".csv", ".parquet")
-    unseen, seen, empty = set(names.values()), set[str](), True
+def _mapped(entries: Iterator[ManifestEntry], file: TableFile, names: Mapping[str, str]) -> Iterator[ManifestEntry]:
+    same_columns, path = file.kind in ("csv", "tsv", "parquet"), file.path
+    unseen, seen, empty, checked = set(names.values()), set[str](), True, bool(names) or not same_columns
     for entry in entries:
         empty = False
+        if not checked and not entry.fault:
+            _check_columns(path, entry.fields)
+            checked = True
         unseen -= entry.fields.keys()
         if unseen:
             seen |= entry.fields.keys()
             if same_columns and not entry.fault:
                 break
-        yield ManifestEntry(entry.line, _rename(entry.fields, names)) if names and not entry.fault else entry
+        yield entry if entry.fault else replace(entry, fields=_rename(entry.fields, names))
     if empty:
         raise ColdstartError(f"manifest {path} has no rows: give one item a row")
     if unseen and seen:
@@ -89,13 +115,61 @@ def _mapped(entries: Iterator[ManifestEntry], path: Path, names: Mapping[str, st
         raise ColdstartError(f"map names columns that no row of {path} has: {missing}; it has {has}")
 
 
-def _rename(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def _check_columns(path: Path, fields: Mapping[str, Any]) -> None:
+    """Refuse columns that no row could be read with, once for all of them."""
+    for column, value in fields.items():
+        if close := _slip(column, fields):
+            raise ColdstartError(
+                f"header of {path}: unknown column {column!r}: did you mean {close!r}? Rename it, or set "
+                f"`map: {{{close}: {column}}}` of the stage ingest"
+            )
+        if column not in FIELD_NAMES and isinstance(value.get("bytes") if isinstance(value, dict) else value, bytes):
+            raise ColdstartError(
+                f"header of {path}: column {column!r} holds bytes: if they are pictures, set "
+                f"`map: {{image: {column}}}` of the stage ingest, else take it out"
+            )
+    if "item_id" not in fields:
+        raise ColdstartError(
+            f"header of {path}: no column item_id: it has {', '.join(fields)}; rename one, or set "
+            "`map: {item_id: COLUMN}` of the stage ingest"
+        )
+
+
+def _slip(column: str, present: Collection[str]) -> str | None:
+    """Find the field whose name was mistyped: one that is missing, and differs little; None for another name."""
+    return None if column in FIELD_NAMES else _closest(column, FIELD_NAMES.difference(present))
+
+
+@lru_cache(maxsize=4096)
+def _closest(column: str, missing: frozenset[str]) -> str | None:
+    close = nearest(column, missing)
+    if close is None:
+        return None
+    words = [set(re.findall(r"[^\W_]+", name.casefold())) for name in (column, close)]
+    alike = difflib.SequenceMatcher(None, column.casefold(), close).ratio() >= 0.8 and abs(len(column) - len(close)) < 3
+    return close if words[0] <= words[1] or alike else None
+
+
+def _with_whole_ids(entries: Iterator[ManifestEntry]) -> Iterator[ManifestEntry]:
+    """Take ".0" from the ids of a manifest whose first rows all have it, as of a column that had gaps."""
+    first = deque(islice(entries, _PEEKED_ROWS))
+    whole = are_whole_floats(entry.fields.get("item_id") for entry in first)
+    for entry in chain(first, entries):
+        given = entry.fields.get("item_id")
+        if whole and isinstance(given, str) and re.match(WHOLE_FLOAT, given.strip()):
+            entry = replace(entry, fields={**entry.fields, "item_id": given.strip().removesuffix(".0")})
+        yield entry
+
+
+def _rename(fields: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    if not names and fields.keys() <= FIELD_NAMES:
+        return fields
     renamed = {ours: fields[column] for ours, column in names.items() if column in fields}
     attributes: dict[str, Any] = {}
     for column, value in fields.items():
         if column in names.values():
             continue
-        if column in FIELD_NAMES and column not in names:
+        if (column in FIELD_NAMES and column not in names) or (not names and _slip(column, fields)):
             renamed[column] = value
         elif value not in (None, ""):
             attributes[column] = value
@@ -114,38 +188,19 @@ def _parsed(value: Any) -> Any:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"it may be one of {', '.join(sorted(known))}"
+    close = nearest(name, known)
+    return f"did you mean {close!r}?" if close else f"it may be one of {', '.join(sorted(known))}"
 
 
-def _read_jsonl(path: Path) -> Iterator[ManifestEntry]:
-    with path.open("rb") as file:
-        for line, raw in enumerate(file, start=1):
-            if line == 1:
-                _refuse_utf16(path, raw)
-                raw = raw.removeprefix(codecs.BOM_UTF8)
-            if not raw.strip():
-                continue
-            try:
-                fields = json.loads(raw.decode("utf-8").rstrip())
-            except UnicodeDecodeError as error:
-                yield ManifestEntry(line, fault=f"not UTF-8 at byte {error.start}")
-            except json.JSONDecodeError as error:
-                yield ManifestEntry(line, fault=f"not JSON: {error.msg} at column {error.colno}")
-            except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or lists in lists
-                yield ManifestEntry(line, fault=f"JSON that cannot be read: {str(error).partition(';')[0]}")
-            else:
-                if isinstance(fields, dict):
-                    yield ManifestEntry(line, fields)
-                else:
-                    yield ManifestEntry(line, fault=f"not a JSON object but {type(fields).__name__}")
+def _read_json(file: TableFile) -> Iterator[ManifestEntry]:
+    for line, found in read_json_rows(file):
+        yield ManifestEntry(line, fault=found) if isinstance(found, str) else ManifestEntry(line, found)
 
 
-def _read_csv(path: Path) -> Iterator[ManifestEntry]:
-    with path.open("rb") as file:
-        _refuse_utf16(path, file.read(2))
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        rows = csv.reader(file, strict=True)
+def _read_csv(file: TableFile) -> Iterator[ManifestEntry]:
+    path, delimiter = file.path, find_delimiter(file)
+    with open_utf8(file) as stream, io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="") as text:
+        rows = csv.reader(_lines(text, path), delimiter=delimiter, strict=True)
         header: list[str] | None = None
         while True:
             line = rows.line_num + 1  # where the row begins: text in quotes may run over several lines
@@ -167,9 +222,16 @@ def _read_csv(path: Path) -> Iterator[ManifestEntry]:
             if len(cells) > len(header):
                 yield ManifestEntry(line, fault=f"{len(cells)} columns where the header has {len(header)}")
             elif bad := [name for name, value in fields.items() if _undecodable(value)]:
-                yield ManifestEntry(line, fault=f"not UTF-8 in {', '.join(bad)}")
+                yield ManifestEntry(line, fault=f"not UTF-8 in {', '.join(bad)}: save the file as UTF-8")
             else:
                 yield ManifestEntry(line, fields)
+
+
+def _lines(text: io.TextIOWrapper, path: Path) -> Iterator[str]:
+    while line := text.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise ColdstartError(f"a line of {path} is longer than {MAX_LINE_BYTES} characters: shorten it")
+        yield line
 
 
 def _header(path: Path, cells: list[str]) -> list[str]:
@@ -186,21 +248,21 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     return names
 
 
-def _refuse_utf16(path: Path, start: bytes) -> None:
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ColdstartError(f"{path} is UTF-16: save it as UTF-8")
-
-
 def _undecodable(text: str) -> bool:
     return any("\udc80" <= character <= "\udcff" for character in text)
 
 
-def _read_parquet(path: Path) -> Iterator[ManifestEntry]:
-    line = 0
+def _read_parquet(file: TableFile) -> Iterator[ManifestEntry]:
+    line, path = 0, file.path
     try:
-        with pq.ParquetFile(path) as file:
-            schema = pa.schema([column.with_type(_to_microseconds(column.type)) for column in file.schema_arrow])
-            for batch in file.iter_batches(batch_size=4096):
+        with pq.ParquetFile(path) as opened:
+            names = opened.schema_arrow.names
+            for name in names:
+                if names.count(name) > 1:
+                    raise ColdstartError(f"header of {path}: column {name!r} stands twice: rename one")
+            schema = pa.schema([column.with_type(_to_microseconds(column.type)) for column in opened.schema_arrow])
+            rows = _ROWS_OF_BYTES if any(_holds_bytes(column.type) for column in schema) else _ROWS
+            for batch in opened.iter_batches(batch_size=rows):
                 for fields in batch.cast(schema, safe=False).to_pylist(maps_as_pydicts="lossy"):
                     line += 1
                     yield ManifestEntry(line, fields)
@@ -209,28 +271,25 @@ def _read_parquet(path: Path) -> Iterator[ManifestEntry]:
         raise ColdstartError(f"{path} is not a readable Parquet file{where}: {str(error).splitlines()[0]}") from error
 
 
+_ROWS, _ROWS_OF_BYTES = 4096, 64
+"""Rows read at once; fewer where they may hold whole pictures."""
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_nested(kind):
+        return any(_holds_bytes(kind.field(place).type) for place in range(kind.num_fields))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
 def _to_microseconds(kind: pa.DataType) -> pa.DataType:
     """Reduce a type to microseconds: Python's times have no nanoseconds, and such a value would not leave Arrow."""
     return pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) else kind
 
 
-def _read_folder(path: Path) -> Iterator[ManifestEntry]:
-    files = sorted(
-        (Path(folder, name) for folder, _, names in os.walk(path) for name in names),
-        key=lambda file: file.relative_to(path).as_posix(),
-    )
-    media = [file for file in files if EXTENSIONS.get(file.suffix.lower().lstrip("."), "audio") != "audio"]
-    if not media:
-        raise ColdstartError(f"no image or video file in {path}: give {' or '.join(FORMATS)}")
-    for line, file in enumerate(media, start=1):
-        name = file.relative_to(path).as_posix()
-        title = " ".join(file.stem.replace("_", " ").replace("-", " ").split())
-        yield ManifestEntry(line, {"item_id": name, "title": title, "media": [{"uri": name}]})
-
-
-_READERS: dict[str, Callable[[Path], Iterator[ManifestEntry]]] = {
-    ".jsonl": _read_jsonl,
-    ".ndjson": _read_jsonl,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
+_READERS: dict[str, Callable[[TableFile], Iterator[ManifestEntry]]] = {
+    "jsonl": _read_json,
+    "json": _read_json,
+    "csv": _read_csv,
+    "tsv": _read_csv,
+    "parquet": _read_parquet,
 }

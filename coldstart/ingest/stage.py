@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -17,17 +18,23 @@ from coldstart.core.items import CONTENT_FIELDS, FIELD_NAMES, Item
 from coldstart.core.keys import digest, stage_key
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row, Work
+from coldstart.core.values import is_number
 from coldstart.errors import ColdstartError
 from coldstart.ingest import manifest
+from coldstart.ingest.folder import UNREAD, list_folder
+from coldstart.ingest.media_files import EmbeddedMedia, LocalMedia
 from coldstart.media import guard
 from coldstart.media.limits import Limits
-from coldstart.media.loaders import ProbeMedia
-from coldstart.store import ITEMS
+from coldstart.media.loaders import PASSING, ProbeMedia, bad_medium, check_left
+from coldstart.store import ITEMS, Store
 
 SCHEMA = pa.schema(
     [
         pa.field("item_id", pa.string()),
         *CONTENT_FIELDS,
+        pa.field(
+            "bad_media", pa.list_(pa.struct([(name, pa.string()) for name in ("role", "uri", "reason", "detail")]))
+        ),
         pa.field("row_key", pa.string()),
         pa.field("source_key", pa.string()),
         pa.field("ingested_at", pa.timestamp("us", "UTC")),
@@ -35,6 +42,7 @@ SCHEMA = pa.schema(
 )
 _STAT_THREADS = 16
 _STAT_CHUNK = 512
+_EXAMPLES = 3
 
 
 class Settings(Section):
@@ -51,15 +59,48 @@ class Settings(Section):
         return value
 
 
-def build(name: str, settings: Settings, pipeline: Pipeline) -> IngestStage:
-    """Build the stage for the pipeline's manifest.
+def build(name: str, settings: Settings, pipeline: Pipeline) -> IngestStage | StoredItems:
+    """Build the stage for the pipeline's manifest; without one it leaves the items of the workspace as they are."""
+    return StoredItems(name, pipeline.source) if pipeline.manifest is None else IngestStage(name, settings, pipeline)
 
-    Raises:
-        ColdstartError: the pipeline has no manifest.
-    """
-    if pipeline.manifest is None:
-        raise ColdstartError(f"{pipeline.source} names no manifest: give one with --manifest FILE")
-    return IngestStage(name, settings, pipeline)
+
+class StoredItems(MapStageDefaults):
+    """Source stage of a pipeline that names no manifest: no row is read, and the items of the workspace stay."""
+
+    kind = "ingest"
+    table = ITEMS
+    key_column = "source_key"
+    schema = SCHEMA
+    batch_cost = 256.0
+    deadline_s = 60.0
+    on_device = False
+
+    def __init__(self, name: str, source: str) -> None:
+        self.name = name
+        self._source = source
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return {}
+
+    def entries(self) -> Iterator[Work]:
+        return iter(())
+
+    def forgotten(self, item_ids: Iterable[str]) -> list[str]:
+        return []
+
+    def preparer(self) -> Prepare:
+        return _as_it_is
+
+    def compute(self, batch: Sequence[Row]) -> list[Row | Reject]:
+        return list(batch)
+
+    def notes(self, workspace: Store) -> list[str]:
+        count = workspace.count(ITEMS)
+        return [f"skipped: {self._source} names no manifest, and the workspace has {count:,} items"] if count else []
+
+
+def _as_it_is(row: Row) -> tuple[Row, float]:
+    return row, 1.0
 
 
 class IngestStage(MapStageDefaults):
@@ -80,6 +121,8 @@ class IngestStage(MapStageDefaults):
         self._names = settings.map
         self._limits = Limits(**pipeline.media.limits())
         self._roots = [Path(root) for root in pipeline.media.roots]
+        self._files = LocalMedia(manifest.base_folder(self._manifest))
+        self._embedded = EmbeddedMedia(self._manifest, self._limits)
         self.deadline_s = self._limits.deadline_s
         self._seen: set[str] = set()
 
@@ -95,7 +138,7 @@ class IngestStage(MapStageDefaults):
         """
         key = stage_key(self.kind, self.version, self.fingerprint())
         lines: dict[str, int] = {}
-        rows = (self._parse(entry, lines) for entry in manifest.read_manifest(self._manifest, self._names))
+        rows = self._believable(manifest.read_manifest(self._manifest, self._names), lines)
         known: dict[str, str] = {}
 
         def locate(part: Sequence[tuple[str, Item | Reject]]) -> list[Work]:
@@ -113,12 +156,41 @@ class IngestStage(MapStageDefaults):
     def forgotten(self, item_ids: Iterable[str]) -> list[str]:
         return [item for item in item_ids if item.startswith(f"{self._manifest.name}#") and item not in self._seen]
 
+    def notes(self, workspace: Any) -> list[str]:
+        """List what a folder has besides the media that were listed, and media that items do without."""
+        note = list_folder(self._manifest).note() if self._manifest.is_dir() else ""
+        return [*([f"{self._manifest}: {note}"] if note else []), *_bad_media(workspace)]
+
+    def _believable(
+        self, entries: Iterator[manifest.ManifestEntry], lines: dict[str, int]
+    ) -> Iterator[tuple[str, Item | Reject]]:
+        """Parse rows.
+
+        Raises:
+            ColdstartError: the times of all the first rows are numbers that lie in 1970, as those in a wrong unit do.
+        """
+        first: list[tuple[Any, datetime]] = []
+        parsed = []
+        for entry in islice(entries, _STAT_CHUNK):
+            parsed.append(self._parse(entry, lines))
+            item = parsed[-1][1]
+            if isinstance(item, Item) and item.created_at is not None:
+                first.append((entry.fields["created_at"], item.created_at))
+        if first and all(time.year == 1970 and is_number(given) for given, time in first):
+            raise ColdstartError(
+                f"all times of {self._manifest} lie in 1970, such as created_at={first[0][0]!r}: numbers are seconds, "
+                "milliseconds, microseconds or nanoseconds since 1970; write ISO 8601, such as 2024-01-05"
+            )
+        yield from parsed
+        for entry in entries:
+            yield self._parse(entry, lines)
+
     def _parse(self, entry: manifest.ManifestEntry, lines: dict[str, int]) -> tuple[str, Item | Reject]:
         place = f"{self._manifest.name}#{entry.line}"
         if entry.fault:
             return place, Reject("bad_row", f"{place}: {entry.fault}")
         try:
-            item = Item.parse(entry.fields)
+            item = Item.parse(self._embedded.save(entry.fields), self._files)
         except ValueError as error:
             given = entry.fields.get("item_id")
             usable = (
@@ -131,6 +203,10 @@ class IngestStage(MapStageDefaults):
         first = lines.setdefault(item.item_id, entry.line)
         if first != entry.line:
             return place, Reject("duplicate_id", f"{place}: item_id {item.item_id!r} stands on line {first} already")
+        unread = [end for entry in item.media if (end := PurePath(entry.uri).suffix.lower().lstrip(".")) in UNREAD]
+        if unread and self._manifest.is_dir():
+            detail = f"{place}: .{unread[0]} is no format that is read: save it as JPEG, PNG or MP4"
+            return item.item_id, Reject("unread_format", detail, state="filtered")
         if not (item.media or item.title or item.description):
             return item.item_id, Reject("bad_row", f"{place}: neither media nor text")
         return item.item_id, item
@@ -139,17 +215,25 @@ class IngestStage(MapStageDefaults):
         item_id, item = row
         if isinstance(item, Reject):
             return Work(item_id, digest([key, item.reason, item.detail]), item)
-        media, signatures = [], []
+        media, signatures, bad = [], [], []
         base = manifest.base_folder(self._manifest)
         try:
             for entry in item.media:
-                uri = guard.resolve_uri(entry.uri, base, self._roots, self._limits, known)
-                media.append({"role": entry.role, "uri": uri})
-                signatures.append(guard.signature(uri, self._limits))
+                try:
+                    uri = guard.resolve_uri(entry.uri, base, self._roots, self._limits, known)
+                    signatures.append(guard.signature(uri, self._limits))
+                except Reject as reject:
+                    reject = _with_cure(reject, entry.uri)
+                    if reject.reason in PASSING:
+                        raise reject from None
+                    bad.append(bad_medium(entry.role, entry.uri, reject))
+                else:
+                    media.append({"role": entry.role, "uri": uri})
+            check_left([entry["role"] for entry in media], bad)
         except Reject as reject:
             return Work(item_id, digest([key, item.record(), reject.reason, reject.detail]), reject)
-        source_key = digest([key, item.record(), media, signatures])
-        return Work(item_id, source_key, {**item.row(), "record": item.record(), "media": media})
+        source_key = digest([key, item.record(), media, signatures, *([bad] if bad else [])])
+        return Work(item_id, source_key, {**item.row(), "record": item.record(), "media": media, "bad_media": bad})
 
     def preparer(self) -> Prepare:
         return ProbeMedia(self._limits)
@@ -157,3 +241,30 @@ class IngestStage(MapStageDefaults):
     def compute(self, batch: Sequence[Row]) -> list[Row | Reject]:
         now = datetime.now(UTC)
         return [{**row, "ingested_at": now} for row in batch]
+
+
+def _bad_media(workspace: Store) -> list[str]:
+    """Note media that cannot be read, of items that are made from their other ones, with an example of a reason each."""
+    if not workspace.has(ITEMS) or "bad_media" not in workspace.columns(ITEMS):
+        return []
+    rows = workspace.read(ITEMS, ["item_id", "bad_media"], where="bad_media IS NOT NULL").to_pylist()
+    found = [(row["item_id"], entry) for row in rows for entry in row["bad_media"]]
+    if not found:
+        return []
+    first: dict[str, str] = {}
+    for item_id, entry in found:
+        first.setdefault(entry["reason"], f"{entry['uri']} of {item_id} ({entry['reason']}: {entry['detail']})")
+    count = len(found)
+    return [
+        f"{len(rows)} items do without {count} of their media that cannot be read, such as {'; '.join([*first.values()][:_EXAMPLES])}: "
+        "`coldstart show ITEM` lists them all"
+    ]
+
+
+def _with_cure(reject: Reject, uri: str) -> Reject:
+    """Add the next step to the verdict on a path that only another system understands."""
+    if reject.reason == "not_found" and re.match(r"[A-Za-z]:[\\/]|\\\\", uri):
+        return Reject(
+            reject.reason, f"{reject.detail}; a path of a Windows machine: give paths relative to the manifest"
+        )
+    return reject

@@ -184,7 +184,7 @@ def test_a_missing_manifest_names_the_next_step(tmp_path: Path) -> None:
     )
     path = tmp_path / "none.csv"
     assert fault("ingest", str(path), "-p", "starter", "-w", str(tmp_path / "w")) == (
-        f"no manifest at {path}: give a .jsonl, .csv or .parquet file or a folder of media"
+        f"no manifest at {path}: give a .jsonl, .json, .csv, .tsv, .txt or .parquet file or a folder of media"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from coldstart.core.items import CONTENT_FIELDS, EXTENSIONS, FIELD_NAMES, Item, Media
 from coldstart.core.keys import digest
+from coldstart.core.values import ROUNDED, is_missing
 
 LONG = "x" * 1025
 
@@ -37,9 +39,13 @@ def fault(**fields: Any) -> str:
         ({"item_id": " \t"}, "item_id is missing"),
         ({"item_id": True}, "item_id=True: Input should be a valid string"),
         ({"item_id": ["a"]}, "item_id=['a']: Input should be a valid string"),
-        ({"item_id": float("nan")}, "item_id=nan: not a text but a missing number: leave the field out"),
+        ({"item_id": float("nan")}, "item_id is missing"),
+        ({"item_id": "NULL"}, "item_id is missing"),
+        (
+            {"item_id": 1e16},
+            "item_id=1e+16: a number that has lost its last digits: write ids as text or as whole numbers",
+        ),
         ({"item_id": LONG}, f"item_id='{'x' * 56}...: String should have at most 1024 characters"),
-        ({"title": float("nan")}, "title=nan: not a text but a missing number: leave the field out"),
         ({"title": ["x"]}, "title=['x']: Input should be a valid string"),
         ({"kind": "movie"}, "kind='movie': Input should be 'video' or 'product'"),
         (
@@ -55,9 +61,14 @@ def fault(**fields: Any) -> str:
             "created_at='0001-01-01T00:00:00+14:00': in UTC it is not between the years 1 and 9999",
         ),
         ({"price": -1}, "price=-1: Input should be greater than or equal to 0"),
-        ({"price": float("nan")}, "price=nan: Input should be a finite number"),
         ({"price": "inf"}, "price='inf': Input should be a finite number"),
-        ({"price": "1,99"}, "price='1,99': Input should be a valid number, unable to parse string as a number"),
+        ({"price": "from 12"}, "price='from 12': not a price: write 19.99, or 19.99 EUR"),
+        ({"price": "1.299 EUR"}, "price='1.299 EUR': 1299 or 1.299? write 1299.00, or 1.2990"),
+        ({"price": "-5 EUR"}, "price=-5.0: Input should be greater than or equal to 0"),
+        (
+            {"created_at": 45413},
+            "created_at=45413: no seconds since 1970; if it is the day of a spreadsheet, write 2024-05-01",
+        ),
         ({"tags": 5}, "tags=5: give a list, or one text with , or | between the tags"),
         ({"tags": {"a": 1}}, "tags={'a': 1}: give a list, or one text with , or | between the tags"),
         ({"attributes": [1]}, "attributes=[1]: not a JSON object"),
@@ -111,12 +122,19 @@ def test_nesting_that_json_cannot_write_is_a_fault() -> None:
     assert fault(attributes={"x": deep}).startswith("attributes is no JSON value: maximum recursion depth exceeded")
 
 
-@pytest.mark.parametrize(("given_id", "kept"), [(5, "5"), (5.0, "5.0"), (Decimal("7"), "7"), (" a ", "a")])
+@pytest.mark.parametrize(
+    ("given_id", "kept"),
+    [(5, "5"), (5.0, "5"), (Decimal("7.00"), "7"), (1.5, "1.5"), (2**60 + 1, str(2**60 + 1)), (" a ", "a")],
+)
 def test_ids_are_text_without_spaces_around(given_id: Any, kept: str) -> None:
     assert parse(item_id=given_id).item_id == kept
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(lambda text: text.strip()))
+def _is_id(text: str) -> bool:
+    return not is_missing(text) and not re.match(ROUNDED, text.strip())
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(_is_id))
 def test_ids_may_be_any_unicode_text(item_id: str) -> None:
     item = parse(item_id=item_id)
     assert item.item_id.strip() == item_id.strip()
@@ -138,6 +156,9 @@ def test_blank_text_is_absent() -> None:
         (["x", " y ", "", None], ("x", "y")),
         (("x", 1), ("x", "1")),
         ([], ()),
+        ('["a, b", "c"]', ("a, b", "c")),
+        ("['a', 'b']", ("a", "b")),
+        ("[a, b]", ("[a", "b]")),
     ],
 )
 def test_tags_come_as_a_list_or_one_text(tags: Any, kept: tuple[str, ...]) -> None:
@@ -153,6 +174,8 @@ def test_tags_come_as_a_list_or_one_text(tags: Any, kept: tuple[str, ...]) -> No
         (1_700_000_000, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
         ("1700000000", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
         (1_700_000_000_000, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
+        (20240105, datetime(2024, 1, 5, tzinfo=UTC)),
+        ("2019-10-01 00:00:00 UTC", datetime(2019, 10, 1, tzinfo=UTC)),
     ],
 )
 def test_times_are_kept_in_utc(created_at: Any, kept: datetime) -> None:
@@ -162,6 +185,36 @@ def test_times_are_kept_in_utc(created_at: Any, kept: datetime) -> None:
 @pytest.mark.parametrize("price", [1.5, "1.5", Decimal("1.50")])
 def test_prices_are_numbers_or_their_text(price: Any) -> None:
     assert parse(price=price).price == 1.5
+
+
+@pytest.mark.parametrize("missing", [float("nan"), None, "NaN", "NULL", "None", r"\N", "N/A", "NA", "  "])
+def test_a_missing_value_is_absent(missing: Any) -> None:
+    item = parse(price=missing, created_at=missing, kind=missing)
+    assert item == parse()
+
+
+@pytest.mark.parametrize("missing", [float("nan"), "NULL", r"\N", "nan"])
+def test_missing_words_are_absent(missing: Any) -> None:
+    fields = ("title", "description", "category", "creator", "tags", "attributes", "images", "video")
+    assert parse(**dict.fromkeys(fields, missing)) == parse()
+
+
+def test_words_that_may_be_meant_stay() -> None:
+    assert (parse(title="None").title, parse(creator="NA").creator) == ("None", "NA")
+
+
+@pytest.mark.parametrize(
+    ("price", "attributes", "kept"),
+    [
+        ("19,99 EUR", None, {"currency": "EUR"}),
+        ("$12", {"colour": "red"}, {"colour": "red", "currency": "$"}),
+        ("12 €", '{"size": 3}', {"size": 3, "currency": "EUR"}),
+        ("12 EUR", {"currency": "CHF"}, {"currency": "CHF"}),
+        ("12,90", None, {}),
+    ],
+)
+def test_a_currency_becomes_an_attribute(price: str, attributes: Any, kept: dict[str, Any]) -> None:
+    assert parse(price=price, attributes=attributes).attributes == kept
 
 
 def test_attributes_become_plain_json() -> None:
@@ -217,11 +270,48 @@ def test_roles_are_known_for_every_listed_extension() -> None:
         assert Media.model_validate(f"folder.x/name.{extension.upper()}").role == role
 
 
+class Files:
+    """Media files of a test: what exists, and which GIFs are pictures."""
+
+    def find(self, uri: str) -> str | None:
+        known = {"a.jpg": "a.jpg", "a,b.jpg": "a,b.jpg", "still.gif": "still.gif", r"d\a.jpg": "d/a.jpg"}
+        return known.get(uri)
+
+    def is_still(self, uri: str) -> bool:
+        return uri == "still.gif"
+
+
+@pytest.mark.parametrize(
+    ("fields", "media"),
+    [
+        ({"images": "a.jpg|b.jpg"}, [("a.jpg", "image"), ("b.jpg", "image")]),
+        ({"images": "a.jpg, b.jpg"}, [("a.jpg", "image"), ("b.jpg", "image")]),
+        ({"images": "a,b.jpg"}, [("a,b.jpg", "image")]),
+        ({"media": '["a.jpg", "b.mp4"]'}, [("a.jpg", "image"), ("b.mp4", "video")]),
+        ({"media": "['a.jpg', 'b.jpg']"}, [("a.jpg", "image"), ("b.jpg", "image")]),
+        ({"media": "a.jpg\nb.mp4"}, [("a.jpg", "image"), ("b.mp4", "video")]),
+        ({"image": "https://x.example/w_1,h_2/a.jpg"}, [("https://x.example/w_1,h_2/a.jpg", "image")]),
+        (
+            {"images": "https://x.example/a,1.jpg, https://x.example/b.jpg"},
+            [("https://x.example/a,1.jpg", "image"), ("https://x.example/b.jpg", "image")],
+        ),
+        ({"images": ["a.jpg|b.jpg"]}, [("a.jpg|b.jpg", "image")]),
+        ({"media": r"d\a.jpg"}, [("d/a.jpg", "image")]),
+        ({"media": "still.gif"}, [("still.gif", "image")]),
+        ({"media": "moving.gif"}, [("moving.gif", "video")]),
+        ({"video": "still.gif"}, [("still.gif", "video")]),
+    ],
+)
+def test_media_are_the_files_that_exist(fields: dict[str, Any], media: list[tuple[str, str]]) -> None:
+    found = Item.parse({"item_id": "a", **fields}, Files())
+    assert [(entry.uri, entry.role) for entry in found.media] == media
+
+
 def test_kind_follows_the_media_where_none_is_given() -> None:
     assert parse(video="x").kind == "video"
     assert parse(image="x").kind == "product"
     assert parse().kind == "product"
-    assert parse(video="x", kind="product").kind == "product"
+    assert parse(video="x", kind="Product").kind == "product"
 
 
 def test_a_row_fits_the_arrow_columns() -> None:

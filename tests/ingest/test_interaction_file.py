@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -12,9 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from coldstart.core.items import Item
 from coldstart.errors import ColdstartError
 from coldstart.ingest import interaction_formats
-from coldstart.ingest.interaction_file import InteractionFile, detect_time_unit, parse_numbers, parse_texts, parse_times
+from coldstart.ingest.columns import detect_time_unit, parse_numbers, parse_texts, parse_times
+from coldstart.ingest.interaction_file import InteractionFile
 
 NOW_US = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1e6)
 START = datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -88,16 +91,14 @@ def test_columns_at_fault_are_named(tmp_path: Path) -> None:
 
 
 def test_files_at_fault_are_named(tmp_path: Path) -> None:
-    known = "a .csv, .tsv, .jsonl or .parquet file"
+    known = "a .jsonl, .json, .csv, .tsv, .txt or .parquet file"
     assert fault(tmp_path / "none.csv") == f"no file of interactions at {tmp_path / 'none.csv'}: give {known}"
-    path = write(tmp_path, "x", "log.txt")
-    assert fault(path) == f"unknown format '.txt' of {path}: give {known}"
+    path = write(tmp_path, "x", "log.xlsx")
+    assert fault(path) == f"unknown format '.xlsx' of {path}: give {known}"
     path = write(tmp_path, "")
     assert fault(path) == f"cannot read {path}: Empty CSV file"
     path = write(tmp_path, "user,item\n")
     assert fault(path) == f"{path} has no rows: give one interaction a row"
-    path = write(tmp_path, "user,item\n".encode("utf-16"))
-    assert fault(path) == f"{path} is UTF-16: save it as UTF-8"
     path = write(tmp_path, "[1]\nuser\n", "log.jsonl")
     assert fault(path) == f"{path} has no JSON object in its first 1000 lines: give one interaction a line"
     path = write(tmp_path, "not parquet", "log.parquet")
@@ -148,6 +149,96 @@ def test_ids_of_parquet_are_text_whatever_they_were(tmp_path: Path) -> None:
     assert rejected == [(2, "no_user", "")]
     pq.write_table(pa.table({"user": [[1]], "item": ["a"]}), path)
     assert fault(path) == "a column of list<element: int64> is no text: name another with --columns"
+
+
+def test_delimiters_packing_and_utf16_are_recognised(tmp_path: Path) -> None:
+    text = "user;item;ts\nänn;a,b;2020-01-02 03:04:05\n"
+    expected = [{"user_id": "änn", "item_id": "a,b", "timestamp": START, "event": "", "weight": 1.0}]
+    assert read(write(tmp_path, text))[0] == expected
+    assert read(write(tmp_path, text.replace(";", "\t"), "log.txt"))[0] == expected
+    assert read(write(tmp_path, text.encode("utf-16"), "log.csv"))[0] == expected
+    assert read(write(tmp_path, gzip.compress(text.encode()), "log.csv.gz"))[0] == expected
+    row = json.dumps({"user": "änn", "item": "a,b", "ts": "2020-01-02T03:04:05Z"})
+    assert read(write(tmp_path, f"[{row}]", "log.json"))[0] == expected
+    assert read(write(tmp_path, gzip.compress(f"{row}\n".encode()), "log.jsonl.gz"))[0] == expected
+
+
+def test_a_damaged_gzip_is_named(tmp_path: Path) -> None:
+    whole = gzip.compress(b"user,item\n" + b"".join(b"u%d,i%d\n" % (n, n * n) for n in range(50_000)))
+    path = write(tmp_path, whole[:-5000], "log.csv.gz")
+    assert fault(path) == (
+        f"{path} is not a whole gzip file: Compressed file ended before the end-of-stream marker was reached"
+    )
+    path = write(tmp_path, b"user,item\n", "log.csv.gz")
+    assert fault(path) == f"{path} is not a whole gzip file: Not a gzipped file (b'us')"
+
+
+IDS = [1.0, 2.0, None]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "decimal"])
+def test_whole_numbers_are_ids_without_decimals_in_every_file(tmp_path: Path, kind: str) -> None:
+    if kind == "csv":
+        path = write(tmp_path, "user,item\n1.0,a\n2.0,a\n,a\n")
+    elif kind == "jsonl":
+        path = write(tmp_path, "\n".join(json.dumps({"user": one, "item": "a"}) for one in IDS), "log.jsonl")
+    else:
+        path = tmp_path / "log.parquet"
+        user = pa.array(IDS, pa.float64())
+        user = user.cast(pa.decimal128(10, 2)) if kind == "decimal" else user
+        pq.write_table(pa.table({"user": user, "item": ["a"] * 3}), path)
+    rows, rejected = read(path)
+    assert [row["user_id"] for row in rows] == ["1", "2"]
+    assert rejected == [(3, "no_user", "")]
+
+
+def test_other_texts_keep_their_decimals(tmp_path: Path) -> None:
+    rows, _ = read(write(tmp_path, "user,item\n1.0,a\n1.5,a\n"))
+    assert [row["user_id"] for row in rows] == ["1.0", "1.5"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_ids_that_lost_their_digits_are_turned_away(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"log.{kind}"
+    if kind == "csv":
+        path.write_text("user,item\n4.00638E+12,a\n9007199254740993,a\n", "utf-8")
+    elif kind == "jsonl":
+        path.write_text('{"user": 1e17, "item": "a"}\n{"user": 9007199254740993, "item": "a"}\n', "utf-8")
+    else:
+        pq.write_table(pa.table({"user": [1e17, 2.0], "item": ["a", "a"]}), path)
+    rows, rejected = read(path)
+    assert [row["user_id"] for row in rows] == ["2" if kind == "parquet" else "9007199254740993"]
+    assert [(row, reason) for row, reason, _ in rejected] == [(1, "bad_id")]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_nobody_is_no_user(tmp_path: Path, kind: str) -> None:
+    users = ["NULL", "nan", "None", r"\N", "", "N/A", "NA", "u"]
+    path = tmp_path / f"log.{kind}"
+    if kind == "csv":
+        path.write_text(
+            "".join(f"{user},i,1\n" for user in ["user", *users]).replace(",i,1", ",item,rating", 1), "utf-8"
+        )
+    elif kind == "jsonl":
+        lines = [
+            json.dumps({"user": user, "item": "i", "rating": float("nan")}) for user in [*users, None, float("nan")]
+        ]
+        path.write_text("\n".join(lines), "utf-8")
+    else:
+        pq.write_table(pa.table({"user": users, "item": ["i"] * 8, "rating": [float("nan")] * 8}), path)
+    rows, rejected = read(path)
+    assert [(row["user_id"], row["weight"]) for row in rows] == [("u", 1.0)]
+    assert {reason for _, reason, _ in rejected} == {"no_user"}
+    assert len(rejected) == (9 if kind == "jsonl" else 7)
+
+
+def test_a_lone_surrogate_is_no_text(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, '{"user": "a\\ud800", "item": "i"}\n{"user": "b", "item": "i", "other": "\\ud800"}\n', "log.jsonl"
+    )
+    rows, rejected = read(path)
+    assert [row["user_id"] for row in rows] == ["b"]
+    assert rejected == [(1, "unreadable", "'user' is no Unicode text: it holds a lone surrogate")]
 
 
 # -- rows that are turned away
@@ -266,6 +357,64 @@ def test_iso_times_are_pythons() -> None:
     micros, bad = parse_times(pa.array([*written, "2020-13-01", None, "1969-01-01", "5"]), "iso")
     assert micros[:6].tolist() == expected
     assert bad.tolist() == [False] * 6 + [True] * 4
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["20200102", "20200103"],
+        ["2020-01-02 00:00:00 UTC", "2020-01-03 00:00:00 UTC"],
+        ["2020-01-02 00:00:00+00", "2020-01-03 00:00:00 +0000"],
+        ["2020-01-02T00:00:00 GMT", "20200103T000000Z"],
+        ["20200102000000", "20200103000000"],
+    ],
+)
+def test_times_are_read_as_in_manifests(tmp_path: Path, texts: list[str]) -> None:
+    path = write(tmp_path, "user,item,time\n" + "".join(f"u,i,{text}\n" for text in texts))
+    rows, rejected = read(path)
+    assert rejected == []
+    assert [row["timestamp"] for row in rows] == [datetime(2020, 1, day, tzinfo=UTC) for day in (2, 3)]
+    assert [Item.parse({"item_id": "a", "created_at": text}).created_at for text in texts] == [
+        row["timestamp"] for row in rows
+    ]
+    if texts[0].isdigit():
+        pq.write_table(
+            pa.table({"user": ["u"] * 2, "item": ["i"] * 2, "time": [*map(int, texts)]}), tmp_path / "l.parquet"
+        )
+        assert read(tmp_path / "l.parquet")[0] == rows
+
+
+def test_a_file_whose_times_all_lie_in_1970_is_not_believed(tmp_path: Path) -> None:
+    path = write(tmp_path, "user,item,time\nu,i,45413\nu,i,45414\n")
+    assert fault(path) == (
+        f"all times of {path} lie in 1970, such as 45413: no seconds since 1970; if it is the day of a spreadsheet, "
+        "write 2024-05-01; if they are right, give --time-unit s"
+    )
+    assert len(read(path, time_unit="s")[0]) == 2
+    path = write(tmp_path, "user,item,time\nu,i,1577934245\n")
+    assert fault(path, time_unit="ms") == (
+        f"with --time-unit ms all times of {path} lie in 1970, such as 1577934245; by their size they are in s: give "
+        "--time-unit s"
+    )
+    path = write(tmp_path, "user,item,time\nu,i,1970-01-01 00:00:01.577934\n")
+    assert fault(path) == (
+        f"all times of {path} lie in 1970, such as 1970-01-01 00:00:01.577934: they were made of numbers in another "
+        "unit; if they are right, give --time-unit iso"
+    )
+    assert len(read(path, time_unit="iso")[0]) == 1
+
+
+def test_a_doubtful_time_among_good_ones_is_turned_away(tmp_path: Path) -> None:
+    path = write(tmp_path, "user,item,time\nu,i,1577934245\nu,i,45413\nu,i,20240105\nu,i,1577934246\n")
+    rows, rejected = read(path)
+    assert len(rows) == 2
+    assert rejected == [(2, "bad_time", "45413"), (3, "bad_time", "20240105")]
+
+
+def test_weights_with_a_decimal_comma_are_numbers() -> None:
+    found, missing = parse_numbers(pa.array(["4,5", "nan", "NULL", "x", "1,234"]))
+    np.testing.assert_array_equal(found, [4.5, np.nan, np.nan, np.nan, np.nan])
+    assert missing.tolist() == [False, True, True, False, False]
 
 
 def test_numbers_are_pythons() -> None:

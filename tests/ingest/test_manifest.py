@@ -14,7 +14,7 @@ import pytest
 
 from coldstart.core.items import Item
 from coldstart.errors import ColdstartError
-from coldstart.ingest.manifest import ManifestEntry, base_folder, read_manifest
+from coldstart.ingest.manifest import ManifestEntry, read_manifest
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_jsonl_rows_and_faults_carry_their_lines(write: Any) -> None:
         (3, "not JSON: Expecting ',' delimiter at column 14"),
         (4, "not a JSON object but list"),
         (5, "not a JSON object but str"),
-        (6, "not UTF-8 at byte 0"),
+        (6, "not UTF-8 at byte 0: save the file as UTF-8"),
         (7, "not a JSON object but NoneType"),
         (
             8,
@@ -82,10 +82,18 @@ def test_a_csv_with_a_header_alone_is_refused(write: Any) -> None:
     assert refusal(path) == f"manifest {path} has no rows: give one item a row"
 
 
-@pytest.mark.parametrize("name", ["m.jsonl", "m.csv"])
-def test_utf16_is_refused(write: Any, name: str) -> None:
-    path = write(name, "item_id,title\na,b\n".encode("utf-16"))
-    assert refusal(path) == f"{path} is UTF-16: save it as UTF-8"
+@pytest.mark.parametrize(
+    ("name", "text"), [("m.jsonl", '{"item_id": "ä", "title": "b"}'), ("m.txt", "item_id\ttitle\nä\tb")]
+)
+def test_utf16_is_read(write: Any, name: str, text: str) -> None:
+    for encoding in ("utf-16", "utf-8-sig"):
+        path = write(name, text.encode(encoding))
+        assert [fields for _, fields in rows(path)] == [{"item_id": "ä", "title": "b"}]
+
+
+def test_a_broken_utf16_is_refused(write: Any) -> None:
+    path = write("m.csv", "item_id,title\na,b\n".encode("utf-16") + b"\x00")
+    assert refusal(path).startswith(f"{path} is no whole UTF-16: ")
 
 
 def test_csv_lines_are_those_where_rows_begin(write: Any) -> None:
@@ -107,7 +115,7 @@ def test_csv_lines_are_those_where_rows_begin(write: Any) -> None:
         (4, {"item_id": "2", "title": "x"}),
         (6, "3 columns where the header has 2"),
         (7, {"item_id": "4", "title": ""}),
-        (8, "not UTF-8 in title"),
+        (8, "not UTF-8 in title: save the file as UTF-8"),
         (9, "not CSV: ',' expected after '\"'"),
         (10, "not CSV: field larger than field limit (131072)"),
         (11, "not CSV: unexpected end of data"),
@@ -120,7 +128,19 @@ def test_csv_lines_are_those_where_rows_begin(write: Any) -> None:
         (b",item_id", "column 1 has no name: name it or take it out"),
         (b"item_id,title,title", "column 'title' stands twice: rename one"),
         (b"item_id,titl\xe9", "column 2 is not UTF-8: save the file as UTF-8"),
-        (b"item_id;title", "one column 'item_id;title': put commas between the columns"),
+        (b'"item_id;title"', "one column 'item_id;title': put commas between the columns"),
+        (
+            b"id,title",
+            "unknown column 'id': did you mean 'item_id'? Rename it, or set `map: {item_id: id}` of the stage ingest",
+        ),
+        (
+            b"item_id,titel",
+            "unknown column 'titel': did you mean 'title'? Rename it, or set `map: {title: titel}` of the stage ingest",
+        ),
+        (
+            b"sku,colour",
+            "no column item_id: it has sku, colour; rename one, or set `map: {item_id: COLUMN}` of the stage ingest",
+        ),
         (b'"item_id"x,title', "not CSV: ',' expected after '\"'"),
     ],
 )
@@ -193,24 +213,12 @@ def test_parquet_that_is_none_is_refused(write: Any, tmp_path: Path) -> None:
     assert refusal(path).startswith(f"{path} is not a readable Parquet file: ")
 
 
-def test_a_folder_is_its_media_by_name(tmp_path: Path) -> None:
-    for name in ("b/Red-apple_pie.JPG", "a.mp4", "notes.txt", "tune.mp3", "ü 1.png"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-    assert rows(tmp_path) == [
-        (1, {"item_id": "a.mp4", "title": "a", "media": [{"uri": "a.mp4"}]}),
-        (2, {"item_id": "b/Red-apple_pie.JPG", "title": "Red apple pie", "media": [{"uri": "b/Red-apple_pie.JPG"}]}),
-        (3, {"item_id": "ü 1.png", "title": "ü 1", "media": [{"uri": "ü 1.png"}]}),
-    ]
-    assert base_folder(tmp_path) == tmp_path
-    assert base_folder(tmp_path / "a.mp4") == tmp_path
-
-
 def test_what_is_no_manifest_is_refused(write: Any, tmp_path: Path) -> None:
-    known = "give a .jsonl, .csv or .parquet file or a folder of media"
+    known = "give a .jsonl, .json, .csv, .tsv, .txt or .parquet file or a folder of media"
     assert refusal(tmp_path / "none.csv") == f"no manifest at {tmp_path / 'none.csv'}: {known}"
-    assert refusal(tmp_path) == f"no image or video file in {tmp_path}: {known}"
+    assert refusal(tmp_path) == (
+        f"no image or video file in {tmp_path}: give a folder of media, or a manifest of their paths"
+    )
     path = write("m.xlsx", "x")
     assert refusal(path) == f"unknown manifest format '.xlsx' of {path}: {known}"
     path = write("manifest", "x")
@@ -268,3 +276,61 @@ def test_map_to_an_unknown_field_is_refused(write: Any) -> None:
         "map: unknown field 'xyz': it may be one of attributes, audio, category, created_at, creator, description, "
         "image, images, item_id, kind, media, price, tags, title, video, videos"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "mark"), [("m.csv", ","), ("m.csv", ";"), ("m.csv", "|"), ("m.csv", "\t"), ("m.tsv", "\t"), ("m.txt", ";")]
+)
+def test_the_delimiter_is_the_one_of_the_header(write: Any, name: str, mark: str) -> None:
+    path = write(name, f'item_id{mark}"title, long; or not"{mark}price\n1{mark}"a,;b"{mark}12.50\n')
+    assert rows(path, {"title": "title, long; or not"}) == [(2, {"item_id": "1", "title": "a,;b", "price": "12.50"})]
+
+
+def test_columns_of_no_field_become_attributes(write: Any) -> None:
+    expected = {"item_id": "1", "title": "soap", "attributes": {"colour": "red", "sku": "x"}}
+    path = write("m.csv", "item_id,title,colour,sku,size\n1,soap,red,x,\n")
+    assert rows(path) == [(2, expected)]
+    path = write("m.jsonl", '{"item_id": "1", "title": "soap", "colour": "red", "sku": "x", "size": null}')
+    assert rows(path) == [(1, expected)]
+    path = write("m.json", '[{"item_id": "1", "title": "soap", "attributes": {"sku": "x"}, "colour": "red"}]')
+    assert rows(path)[0][1]["attributes"] == {"sku": "x", "colour": "red"}
+
+
+def test_a_mistyped_name_is_no_attribute(write: Any) -> None:
+    path = write("m.jsonl", '{"item_id": "1", "titel": "soap"}\n{"item_id": "2", "tag": "a", "tags": ["b"]}\n')
+    assert rows(path) == [
+        (1, {"item_id": "1", "titel": "soap"}),
+        (2, {"item_id": "2", "tags": ["b"], "attributes": {"tag": "a"}}),
+    ]
+
+
+def test_a_parquet_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 3, names=["item_id", "title", "title"]), path)
+    assert refusal(path) == f"header of {path}: column 'title' stands twice: rename one"
+
+
+def test_a_column_of_bytes_is_no_attribute(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    pq.write_table(pa.table({"item_id": ["a"], "photo": [{"bytes": b"x", "path": "x.jpg"}]}), path)
+    assert refusal(path) == (
+        f"header of {path}: column 'photo' holds bytes: if they are pictures, set `map: {{image: photo}}` of the stage "
+        "ingest, else take it out"
+    )
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.jsonl", "m.parquet"])
+def test_ids_that_are_all_whole_floats_lose_their_decimals(write: Any, tmp_path: Path, name: str) -> None:
+    for given, kept in ((["101.0", "102.0", ""], ["101", "102", ""]), (["101.0", "7"], ["101.0", "7"])):
+        path = tmp_path / name
+        if name == "m.parquet":
+            pq.write_table(pa.table({"item_id": given}), path)
+        else:
+            lines = [f'{{"item_id": "{one}"}}' if name == "m.jsonl" else f'"{one}"' for one in given]
+            write(name, "\n".join([*(["item_id"] if name == "m.csv" else []), *lines]))
+        assert [fields["item_id"] for _, fields in rows(path)] == kept
+
+
+def test_a_manifest_is_found_under_the_other_form_of_its_name(write: Any, tmp_path: Path) -> None:
+    write("cafe\u0301.csv", "item_id\n1\n")
+    assert rows(tmp_path / "caf\u00e9.csv") == [(2, {"item_id": "1"})]
