@@ -18,6 +18,7 @@ from coldstart.store.interactions import INTERACTIONS, InteractionSummary, Inter
 if TYPE_CHECKING:
     from coldstart.engine.estimate.report import Estimate
     from coldstart.ingest.load_interactions import InteractionReport
+    from coldstart.store.check import Damage
 
 
 class WorkMethods(OpenedStore):
@@ -101,6 +102,23 @@ class WorkMethods(OpenedStore):
         stages = {spec.name for spec in self.pipeline().stages}
         rows = self._store.read(LEDGER).sort_by([("stage", "ascending"), ("item_id", "ascending")]).to_pylist()
         return [row for row in rows if row["stage"] in stages]
+
+    def check(self, *, repair: bool = False) -> list[Damage]:
+        """Read everything that is stored and list what is damaged: tables, keys, vectors, fits, indexes, publications.
+
+        Args:
+            repair: drop what is damaged, and nothing else, so that the next run makes it again; lists what was dropped.
+
+        Raises:
+            ColdstartError: another process writes to the workspace, or something cannot be dropped.
+        """
+        from coldstart.store import check
+
+        if not repair:
+            return check.find_damage(self._store)
+        with self._store.lock():
+            self._published = None
+            return check.repair(self._store)
 
     def ingest_interactions(
         self,

@@ -1,10 +1,11 @@
-"""Commands that inspect and change nothing: `status` a workspace, `check` a pipeline file, `doctor` this machine."""
+"""Commands that inspect: `status` of a workspace, `check` of a pipeline or of a workspace, `doctor` of this machine."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,26 +73,57 @@ def status(
 
 
 def check(
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="Pipeline file, or the name of a packaged one.")],
+    pipeline: Annotated[
+        str | None, typer.Argument(metavar="PIPELINE", help="Pipeline file, or the name of a packaged one.")
+    ] = None,
+    workspace: Annotated[
+        str | None,
+        typer.Option(
+            "--workspace",
+            "-w",
+            metavar="URI",
+            help="Read everything stored in this workspace, and list what is damaged.",
+        ),
+    ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Drop what is damaged in the workspace, so that the next run makes it again."),
+    ] = False,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Check a pipeline file and list all its faults at once.
+    """Check a pipeline file or a stored workspace.
 
-    Loads no model and runs nothing.
+    Lists all faults at once. Loads no model and runs nothing.
 
     \b
     Examples:
       coldstart check starter
-      coldstart check shop.yaml --set text.encoder=starter-clip
-      coldstart check shop.yaml --json
+      coldstart check shop.yaml --set text.encoder=starter-clip --json
+      coldstart check --workspace shop.workspace --repair
     """
+    from coldstart.errors import ColdstartError
+
+    if (pipeline is None) == (workspace is None):
+        raise ColdstartError("check: give a PIPELINE or --workspace URI")
+    if workspace is not None:
+        if overrides:
+            raise ColdstartError("check: --set goes with a PIPELINE")
+        _check_workspace(workspace, repair, json)
+        return
+    if repair:
+        raise ColdstartError("check: --repair goes with --workspace")
+    assert pipeline is not None, "it was given"
+    _check_pipeline(pipeline, overrides or (), json)
+
+
+def _check_pipeline(pipeline: str, overrides: Sequence[str], json: bool) -> None:
     from coldstart.core.pipeline import PipelineError, load
     from coldstart.engine.run import setup_faults
     from coldstart.errors import ColdstartError
 
     try:
-        loaded = load(pipeline, overrides or ())
+        loaded = load(pipeline, overrides)
         found = setup_faults(loaded)
     except PipelineError as error:
         found = error.faults
@@ -106,6 +138,30 @@ def check(
         output.line(
             f"{pipeline}: no faults in {len(loaded.stages)} stages: {', '.join(spec.name for spec in loaded.stages)}"
         )
+
+
+def _check_workspace(workspace: str, repair: bool, json: bool) -> None:
+    """List the damages of a workspace with the cost of each; exit with 1 where some are left."""
+    import coldstart
+    from coldstart.errors import ColdstartError
+
+    opened = coldstart.open(workspace)
+    found = opened.check(repair=repair)
+    if json:
+        damages = [{"table": damage.table, "damage": damage.what, "cost": damage.cost} for damage in found]
+        output.as_json({"workspace": workspace, "repaired": repair, "damages": damages})
+    else:
+        for damage in found:
+            output.line(f"- {'dropped: ' if repair else ''}{damage.table}: {damage.what}; {damage.cost}")
+    many = f"{len(found)} damage{'s' if len(found) != 1 else ''}"
+    if found and not repair:
+        raise ColdstartError(
+            f"workspace {workspace} has {many}: `coldstart check --workspace {workspace} --repair` drops them, and the "
+            "next run makes again what was dropped"
+        )
+    if not json:
+        tables = f"{len(opened.tables())} tables, {output.size(opened.size_bytes())}"
+        output.line(f"workspace {workspace}: " + (f"{many} dropped; run again" if found else f"no damage in {tables}"))
 
 
 def doctor(workspace: Uri = DEFAULT_WORKSPACE, json: Json = False) -> None:

@@ -93,7 +93,8 @@ class Store:
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the ~name of nobody
             reason = (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
             raise ColdstartError(f"cannot open workspace {self.uri}: {reason}") from error
-        self.layout_version()  # refuses that of a later release
+        with suppress(tables.DamagedTable):  # `check` opens it
+            self.layout_version()  # refuses that of a later release
 
     def _open(self, create: bool) -> tuple[Path | None, Any]:
         folder = None if "://" in self.uri else Path(self.uri).expanduser().resolve()
@@ -239,7 +240,7 @@ class Store:
         return int(pc.max(self.read(table, ["seq"])["seq"]).as_py() or 0) + 1
 
     def in_sequence(self, table: str) -> list[dict[str, Any]]:
-        """Read all rows of a table by rising `seq`; those of earlier releases come first, in the order of their rows."""
+        """Read all rows of a table by rising `seq`; first those of earlier releases, in the order they were added."""
         found = self._find(table)
         if found is None:
             return []
@@ -270,7 +271,11 @@ class Store:
         self._check_in_place()
         found = self._find(table)
         with tables.reading(self.db, table):
-            return self.db.create_table(table, schema=schema) if found is None else found
+            if found is None:
+                return self.db.create_table(table, schema=schema)
+            if missing := [field for field in schema if field.name not in found.schema.names]:
+                found.add_columns(missing)  # that a table of an earlier release lacks, empty in the rows it has
+            return found
 
     def delete(self, table: str, ids: Iterable[str]) -> None:
         """Remove the rows of some items."""

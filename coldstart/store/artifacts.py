@@ -125,7 +125,7 @@ class Artifact:
                 (draft / path).parent.mkdir(parents=True, exist_ok=True)
                 (draft / path).write_bytes(data)
             if target.is_symlink() or target.exists():  # a folder cannot replace one that is not empty
-                os.replace(target, draft.with_name(f"{draft.name}.old"))
+                target.replace(draft.with_name(f"{draft.name}.old"))
             draft.rename(target)
         except OSError:
             if not self._is_whole(target):  # else another process was quicker
@@ -201,9 +201,14 @@ class Artifacts:
             return []
         where = None if name is None else equals("name", name)
         rows = sorted(self._store.read(ARTIFACTS, where=where).to_pylist(), key=_age, reverse=True)
-        return [self._parsed(row) for row in rows]
+        return [self.parse(row) for row in rows]
 
-    def _parsed(self, row: Mapping[str, Any]) -> Artifact:
+    def parse(self, row: Mapping[str, Any]) -> Artifact:
+        """Read an artifact from its row.
+
+        Raises:
+            ColdstartError: it is none.
+        """
         texts = [row.get(column) for column in ("digest", "name", "key", "report")]
         with suppress(TypeError, ValueError):
             report = json.loads(texts[3])  # type: ignore[arg-type]

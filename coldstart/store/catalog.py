@@ -221,9 +221,9 @@ class Catalog:
         if again := known.get(table.version):
             publication = replace(publication, number=again.number, previous=again.previous)
         # In this order, a crash leaves readers at the former publication, and the next call ends the work.
-        _tag(table, publication.tag, publication.version)
+        set_tag(table, publication.tag, publication.version)
         published.record_publication(self._db, publication)
-        _tag(table, TAG, publication.version)
+        set_tag(table, TAG, publication.version)
         return publication
 
     def rollback(self) -> Publication:
@@ -240,7 +240,7 @@ class Catalog:
         former = known.get(current.previous) if current.previous is not None else None
         if former is None:
             raise ColdstartError(f"rollback: no publication is kept from before {current.tag}; it stays published")
-        _tag(table, TAG, former.version)
+        set_tag(table, TAG, former.version)
         return former
 
     def publications(self) -> list[Publication]:
@@ -334,7 +334,7 @@ def _passports(schema: pa.Schema) -> dict[str, str]:
     return {key.removeprefix(SPACE_KEY): text for key, text in entries if key.startswith(SPACE_KEY)}
 
 
-def _tag(table: Any, tag: str, version: int) -> None:
+def set_tag(table: Any, tag: str, version: int) -> None:
     if tag in table.tags.list():
         table.tags.update(tag, version)
     else:

@@ -63,7 +63,7 @@ def native_path(folder: Path) -> str:
     """
     if _PLAIN.fullmatch(str(folder)) or os.name == "nt":
         return str(folder)
-    found = os.stat(folder)
+    found = folder.stat()
     place = (found.st_dev, found.st_ino)
     if place not in _opened:
         if _DESCRIPTORS.is_dir():
@@ -72,8 +72,8 @@ def native_path(folder: Path) -> str:
             link = _link_folder() / str(len(_opened))
             if not _PLAIN.fullmatch(str(link)):
                 raise ColdstartError(
-                    f"LanceDB cannot open {folder}: choose a path of the letters A to Z, digits, - and _, or set TMPDIR "
-                    "to such a path"
+                    f"LanceDB cannot open {folder}: choose a path of the letters A to Z, digits, - and _, or set "
+                    "TMPDIR to such a path"
                 )
             link.symlink_to(folder)
             _opened[place] = str(link)

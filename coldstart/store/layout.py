@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from coldstart import __version__
 from coldstart.errors import ColdstartError
+from coldstart.store.tables import damaged
 
 if TYPE_CHECKING:
     from coldstart.store import Store
@@ -28,17 +29,20 @@ def read_version(store: Store) -> int:
     """Read the layout version of a workspace; the current one where it holds nothing yet.
 
     Raises:
-        ColdstartError: a later release of coldstart made it.
+        ColdstartError: a later release of coldstart made it, or the table is damaged.
     """
     if not store.has(LAYOUT):
         return 1 if store.tables() else CURRENT
-    row = store.read(LAYOUT).to_pylist()[-1]
-    if row["version"] > CURRENT:
+    rows = store.read(LAYOUT).to_pylist()
+    version = rows[-1].get("version") if rows else None
+    if not isinstance(version, int):
+        raise damaged(store.db, LAYOUT, "it holds no version")
+    if version > CURRENT:
         raise ColdstartError(
-            f"workspace {store.uri} was made by coldstart {row['release']}; this is coldstart {__version__}: "
+            f"workspace {store.uri} was made by coldstart {rows[-1].get('release')}; this is coldstart {__version__}: "
             "update it with `pip install --upgrade coldstart`"
         )
-    return int(row["version"])
+    return version
 
 
 def set_version(store: Store, version: int = CURRENT) -> None:

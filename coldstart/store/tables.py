@@ -19,17 +19,32 @@ from coldstart.errors import ColdstartError
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _PANICS = ("PanicException", "RustPanic")
+_LANCE = re.compile(r"lance error|LanceError|^Invalid input|^Dataset at path|panicked|\.rs:\d+")
+"""Marks of an error that LanceDB's native part raised."""
 _FAULTS_OF_A_CALL = (
-    *("No field named", "Schema error", "filter expression", "sql parser", "SQL error", "exhausted", "Invalid user"),
+    *(
+        "No field named",
+        "different schema",
+        "Schema error",
+        "filter expression",
+        "sql parser",
+        "SQL error",
+        "exhausted",
+        "Invalid user",
+    ),
     *("Execution error", "coerc", "cast", "not supported"),
 )
 """Marks of errors about what a caller asked for, or about memory; the stored bytes are as they should be."""
 
 
+class DamagedTable(ColdstartError):  # noqa: N818  (a state that a repair mends)
+    """A table cannot be read, or holds what it never should."""
+
+
 def workspace_of(db: lancedb.DBConnection) -> str:
     """Return the folder or URI of a database, for messages and commands."""
-    uri = str(db.uri)
-    return os.readlink(uri) if os.path.islink(uri) else uri  # a name that `native_path` gave
+    place = Path(str(db.uri))
+    return str(place.readlink()) if place.is_symlink() else str(db.uri)  # a name that `native_path` gave
 
 
 def open_table(db: lancedb.DBConnection, name: str) -> Any:
@@ -83,23 +98,32 @@ def reading(db: lancedb.DBConnection, name: str) -> Iterator[None]:
         raise
     except BaseException as error:
         text = str(error)
-        panic = type(error).__name__ in _PANICS
-        if not panic and (
-            not isinstance(error, (RuntimeError, ValueError)) or any(mark in text for mark in _FAULTS_OF_A_CALL)
-        ):
+        if not is_damage(error):
             raise
         where = workspace_of(db)
         number = _OS_ERROR.search(text)
         if number and int(number[1]) != 2:  # a file that is missing is damage
             code = int(number[1])
             raise OSError(code, os.strerror(code), str(Path(where) / f"{name}.lance")) from error
-        raise damaged(db, name, _short(text)) from error
+        raise damaged(db, name, short(text)) from error
 
 
-def damaged(db: lancedb.DBConnection, name: str, reason: str) -> ColdstartError:
+def is_damage(error: BaseException) -> bool:
+    """Tell whether LanceDB raised an error over bytes that it cannot read."""
+    if type(error).__name__ in _PANICS:
+        return True
+    text = str(error)
+    return (
+        isinstance(error, (OSError, RuntimeError, ValueError))
+        and _LANCE.search(text) is not None
+        and not any(mark in text for mark in _FAULTS_OF_A_CALL)
+    )
+
+
+def damaged(db: lancedb.DBConnection, name: str, reason: str) -> DamagedTable:
     """Build the error about a table that cannot be read, with the next step."""
     where = workspace_of(db)
-    return ColdstartError(
+    return DamagedTable(
         f"table {name!r} of workspace {where} is damaged ({reason}): `coldstart check --workspace {where} --repair`"
     )
 
@@ -130,7 +154,7 @@ class GuardedTable:
             yield from reader
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """Cut an error of Lance to its message: without sources of its own build and folders."""
     line = re.sub(r",? ?/\S+\.rs:\d+(:\d+)?.*", "", text.partition("\n")[0])
     return re.sub(r"^(lance error: )?(LanceError\(\w+\): )?", "", line)[:160]
