@@ -28,7 +28,7 @@ from coldstart.engine.report import (
 from coldstart.engine.work import Scope, SourceWork, sources, stale_work
 from coldstart.engine.workers import reuse_workers
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
-from coldstart.store import Store
+from coldstart.store import ITEMS, Store
 from coldstart.store.catalog import CATALOG
 from coldstart.store.fits import with_fits
 from coldstart.store.freshness import PipelineState, assess_map, build
@@ -53,6 +53,12 @@ def choose_stages(pipeline: Pipeline, only: Iterable[str] = (), start: str | Non
         first = next(i for i, spec in enumerate(specs) if start in spec.names)
         specs = specs[first:]
     return [spec for spec in specs if not only or not spec.names.isdisjoint(only)]
+
+
+def check_manifest(workspace: Store, pipeline: Pipeline, specs: Iterable[StageSpec]) -> None:
+    """Refuse to run `ingest` without a manifest in a workspace without items; raises `ColdstartError`."""
+    if pipeline.manifest is None and any(spec.kind == "ingest" for spec in specs) and not workspace.count(ITEMS):
+        raise ColdstartError(f"{pipeline.source} names no manifest: give one with --manifest FILE")
 
 
 def run_pipeline(
@@ -82,7 +88,9 @@ def run_pipeline(
     retry = frozenset(retry)
     request = EstimateRequest(workspace.uri, pipeline, tuple(only), start, limit)
     pipeline = with_fits(devices.with_first_device(pipeline), workspace)
-    built = {spec.name: build(spec, pipeline) for spec in choose_stages(pipeline, request.only, start)}
+    specs = choose_stages(pipeline, request.only, start)
+    check_manifest(workspace, pipeline, specs)
+    built = {spec.name: build(spec, pipeline) for spec in specs}
     reports: list[StageReport] = []
     stopped_after = None
     with workspace.lock(), reuse_workers(), _cluster(pipeline, workspace):
@@ -159,7 +167,8 @@ def _run_stage(
         produce = devices.device_producer(workspace, pipeline, stage, None)
         ran = run_map(workspace, stage, source, None, settings, progress, produce)
         workspace.delete_verdicts(stage.name, stage.forgotten(source.recorded))
-        return StageReport(stage.name, stage.kind, source_balance(workspace, stage, source.pending), ran)
+        balance = source_balance(workspace, stage, source.pending)
+        return StageReport(stage.name, stage.kind, balance, ran, stage.notes(workspace))
     upstream = pipeline_state.upstream(stage)
     before = assess_map(workspace, stage, upstream, scope.retry)
     # left by a kill, by settings that were changed and changed back, or by items that ingest turned away since
@@ -208,6 +217,7 @@ def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:
             source = SourceWork(workspace, stage, Scope(limit=0))
             try:
                 deque(source, maxlen=0)
+                notes = stage.notes(workspace)
             except ColdstartError as error:  # the manifest may be gone by now; what was read from it is not
                 notes = [str(error)]
             balance = source_balance(workspace, stage, source.pending)

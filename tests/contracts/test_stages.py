@@ -21,6 +21,7 @@ from spoken import SENTENCES, say
 
 from coldstart.core import pipeline as pipelines
 from coldstart.core import stage as registry
+from coldstart.core.item_fields import select_fields
 from coldstart.core.keys import digest
 from coldstart.core.stage import CatalogStage, MapStage, Reject, Row, SourceStage
 from coldstart.engine.run import build
@@ -82,6 +83,7 @@ class Case:
         stages[name] |= changes
         stages = {**BEFORE.get(self.kind, {}), **stages}
         raw = {**settings(self.manifest), "engine": {"device": "cpu", "dtype": "float32", **(engine or {})}}
+        raw["attributes"] = {"default": {"colour": {}}}
         pipeline = pipelines.load({**raw, "stages": stages})
         if self.kind == "behaviour":
             words: Any = build(pipeline.stages[0], pipeline)
@@ -183,6 +185,45 @@ def test_the_machine_is_no_part_of_the_fingerprint(case: Case) -> None:
     assert digest(case.stage({"dtype": "bfloat16"}).fingerprint()) == plain
     if case.kind == "embed":
         assert digest(case.stage(batch_size=3).fingerprint()) == plain
+
+
+PICTURES = {"media.image", "media.video"}
+RECORD = {"kind", "title", "description", "category", "tags", "creator", "price"}
+READ = {
+    "behaviour": RECORD - {"title", "description"} | {"attributes"},
+    "describe.write": RECORD | PICTURES | {"attributes.colour"},  # `fake` takes pictures
+    "describe.check": RECORD | {"attributes.colour"},
+    "embed image": PICTURES,
+    "embed text": {"title", "description", "category", "tags"},
+    "understand.evidence": set(),
+    "understand.fingerprint": PICTURES,
+    "understand.quality": PICTURES,
+    "understand.safety": {"title", "description", "tags"},
+    "understand.screen": PICTURES,
+    "understand.shots": {"media.video"},
+    "understand.speech": {"media.audio", "media.video"},
+}
+
+
+def test_the_fields_of_an_item_that_each_stage_reads(manifest: Path) -> None:
+    found = {name: Case(*CASES[name], manifest).stage().item_fields for name in READ}
+    assert {name: set(fields or ()) for name, fields in found.items()} == READ
+    assert {CASES[name][0] for name in READ} | WHOLE | {"ingest"} == set(registry.kinds())
+
+
+def test_a_stage_reads_no_field_of_an_item_that_its_keys_do_not_rest_on(case: Case) -> None:
+    """The engine hands out these fields alone; a stage that would read another one makes other rows here, or fails."""
+    stage = case.stage()
+    fields = stage.item_fields
+    if fields is None:
+        assert case.kind == "ingest"  # its keys rest on the entry of the manifest
+        return
+    prepare, rows = stage.preparer(), case.rows()
+    assert rows
+    narrow = [{**select_fields(row, fields), **{name: row[name] for name in stage.reads}} for row in rows]
+    whole = stage.compute([prepare(row)[0] for row in rows])
+    for ours, theirs in zip(stage.compute([prepare(row)[0] for row in narrow]), whole, strict=True):
+        assert_same(ours, theirs)
 
 
 def test_key_column_and_id_are_in_the_schema(case: Case) -> None:

@@ -139,19 +139,67 @@ def change_price(shop: Shop) -> None:
     shop.write()
 
 
+def change_attribute(shop: Shop) -> None:
+    shop.entries[3]["attributes"] = {"colour": "red"}
+    shop.write()
+
+
+def move_photo(shop: Shop) -> None:
+    (shop.media / "p3.jpg").rename(shop.media / "moved.jpg")
+    shop.entries[3]["image"] = "moved.jpg"
+    shop.write()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [change_photo, change_title, change_price])
-def test_a_changed_item_is_redone_through_all_stages(shop: Shop, change: Callable[[Shop], None]) -> None:
+@pytest.mark.parametrize(
+    ("change", "redone"),
+    [
+        (change_photo, ["image"]),
+        (change_title, ["text"]),
+        (change_price, []),
+        (change_attribute, []),
+        (move_photo, []),
+    ],
+)
+def test_a_changed_item_is_redone_where_it_is_read(
+    shop: Shop, change: Callable[[Shop], None], redone: list[str]
+) -> None:
     before = shop.contents()
     change(shop)
-    assert done(shop.run()) == {"ingest": 1, "image": 1, "text": 1, "index": 1}
+    assert done(shop.run()) == {**NOTHING, "ingest": 1, "index": 1, **dict.fromkeys(redone, 1)}
     after = shop.contents()
     assert after.keys() == before.keys()
-    for name in after:
-        assert changed(before[name], after[name]) == {"p3"}, name
-    images = {row["item_id"]: row["vector"] for row in after[shop.table("image")]}
-    old_images = {row["item_id"]: row["vector"] for row in before[shop.table("image")]}
-    assert (images["p3"] != old_images["p3"]) == (change is change_photo)
+    touched = {"items", "catalog", *map(shop.table, redone)}
+    assert {name: changed(before[name], after[name]) for name in after} == {
+        name: {"p3"} if name in touched else set() for name in after
+    }
+    assert done(shop.run()) == NOTHING
+
+
+@pytest.mark.slow
+def test_changed_prices_reach_the_catalog_and_no_vector(shop: Shop) -> None:
+    for number, entry in enumerate(shop.entries[:5]):
+        entry["price"] = 10.0 + number
+    shop.write()
+    assert done(shop.run()) == {**NOTHING, "ingest": 5, "index": 5}
+    shop.entries[2]["price"] = 99.0
+    shop.write()
+    estimate = shop.workspace.estimate(shop.settings).to_dict()["stages"]
+    assert {stage["stage"]: stage["rows"] for stage in estimate} == {**NOTHING, "ingest": 1, "index": PHOTOS + 1}
+    assert done(shop.run()) == {**NOTHING, "ingest": 1, "index": 1}
+    assert {hit.item_id for hit in shop.workspace.search(text="article", where="price > 12")} == {"p2", "p3", "p4"}
+
+
+@pytest.mark.slow
+def test_dropped_columns_that_no_stage_reads_redo_nothing_downstream(shop: Shop) -> None:
+    for number, entry in enumerate(shop.entries):
+        entry["attributes"] = {"shelf": number, "seen": None, "colour": "red"}
+    shop.write()
+    shop.run()
+    for entry in shop.entries:
+        entry["attributes"] = {"colour": "red"}
+    shop.write()
+    assert done(shop.run()) == {**NOTHING, "ingest": PHOTOS + 1, "index": PHOTOS + 1}
 
 
 @pytest.mark.slow
@@ -268,6 +316,27 @@ def test_a_query_by_another_encoder_is_refused_with_both_names(shop: Shop, monke
     with pytest.raises(ColdstartError) as caught:
         fresh.search(text="article", spaces=["text"], hybrid=False)
     assert "fake:32" in str(caught.value) and "other:32" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_second_pipeline_needs_no_manifest(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    bare = {key: value for key, value in deepcopy(shop.settings).items() if key != "manifest"}
+    index = bare["stages"].pop("index")
+    bare["stages"] |= {"other": {"stage": "embed", "encoder": "fake:16", "input": "image"}, "index": index}
+    estimate = shop.workspace.estimate(bare).to_dict()["stages"]
+    assert {stage["stage"]: stage["rows"] for stage in estimate} == {**NOTHING, "other": PHOTOS + 1, "index": 7}
+    report = shop.workspace.run(bare)
+    assert done(report) == {**NOTHING, "other": PHOTOS + 1, "index": PHOTOS + 1}
+    assert states(report.stages)["ingest"] == (PHOTOS + 1, 0, 0, 0, 0)
+    note = "skipped: pipeline names no manifest, and the workspace has 7 items"
+    assert list(report.stages[0].notes) == [note]
+    assert list(shop.workspace.status()[0].notes) == [note]
+    empty = coldstart.open(tmp_path / "empty", create=True)
+    for do in (empty.run, empty.estimate):
+        with pytest.raises(ColdstartError) as caught:
+            do(bare)
+        assert str(caught.value) == "pipeline names no manifest: give one with --manifest FILE"
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from coldstart.engine.estimate.forecast import Machine, StageNeeds, StageTime, T
 from coldstart.engine.estimate.probe import Memory, Probe, probe
 from coldstart.engine.estimate.report import Assumption, Estimate, OtherMachine, StageEstimate
 from coldstart.engine.estimate.sandbox import ItemPool, Sandbox, kind_and_size
-from coldstart.engine.run import choose_stages
+from coldstart.engine.run import check_manifest, choose_stages
 from coldstart.engine.work import Scope, SourceWork
 from coldstart.engine.workers import reuse_workers
 from coldstart.errors import ColdstartError, NotFitted
@@ -70,6 +70,7 @@ def estimate(
     pipeline = devices.with_first_device(pipeline)
     with tempfile.TemporaryDirectory(prefix="coldstart-estimate-") as folder:
         specs = choose_stages(pipeline, only, start)
+        check_manifest(store, pipeline, specs)
         found = _Estimator(store, pipeline, specs, folder, limit, seconds)
         try:
             with reuse_workers():
@@ -108,6 +109,8 @@ class _Estimator:
         self._new: set[str] = set()
         self._new_counts: Counter[str] = Counter()
         self._new_drawn: list[str] = []
+        self._changed_counts: Counter[str] = Counter()
+        self._changed_drawn: list[str] = []
         self._changes = False
         self.stages: list[StageEstimate] = []
         self._needs: dict[str, StageNeeds] = {}
@@ -134,28 +137,30 @@ class _Estimator:
 
     def _source(self, stage: SourceStage) -> StageEstimate:
         pool: ItemPool[Any] = ItemPool(self._random)
+        present = self._store.keys(ITEMS)
+        changed: Counter[str] = Counter()
         for entry in SourceWork(self._store, stage, Scope(self._limit)):
             turned_away = isinstance(entry.row, Reject)
             kind, size = ("", 0.0) if isinstance(entry.row, Reject) else kind_and_size(entry.row)
             if not turned_away:
                 self._new.add(entry.item_id)
+                changed[kind] += entry.item_id in present
             pool.add(kind, size, entry)
         drawn = pool.draw(ITEMS_PROBED)
         for entry in drawn.entries:
             self._kinds[entry.item_id] = "" if isinstance(entry.row, Reject) else str(entry.row["kind"])
         if not drawn.entries:
             return StageEstimate(stage.name, 0)
+        self.rehearsal.copy([entry.item_id for entry in drawn.entries if entry.item_id in present])
         found = probe(stage, drawn.entries, self._pipeline.engine, self._seconds)
         made = [entry.item_id for entry, result in found.made if not isinstance(result, Reject)]
         tried = Counter(self._kinds[entry.item_id] for entry, _ in found.made)
         kept = Counter(self._kinds[item] for item in made)
-        self._new_counts = Counter(
-            {
-                kind: round(count * kept[kind] / tried[kind]) if tried[kind] else count
-                for kind, count in drawn.counts.items()
-            }
-        )
+        share = {kind: kept[kind] / tried[kind] if tried[kind] else 1.0 for kind in drawn.counts}
+        self._new_counts = Counter({kind: round((n - changed[kind]) * share[kind]) for kind, n in drawn.counts.items()})
+        self._changed_counts = Counter({kind: round(n * share[kind]) for kind, n in changed.items()})
         self._new_drawn = made
+        self._changed_drawn = [item for item in made if item in present]
         return self._estimated(stage, found, drawn.counts)
 
     def _map(self, stage: MapStage) -> StageEstimate:
@@ -175,10 +180,19 @@ class _Estimator:
         """Count the rows to do in a map stage, by kind."""
         stale = self._pipeline_state.of(name).stale if self._store.has(ITEMS) else ()
         counts = Counter(self._kind(item) for item in stale if item not in self._new) + self._new_counts
+        share = self._touched_share(name) if self._changed_counts else 0.0
+        counts += Counter({kind: round(count * share) for kind, count in self._changed_counts.items()})
         total = sum(counts.values())
         if self._limit is not None and total > self._limit:
             return Counter({kind: round(count * self._limit / total) for kind, count in counts.items()})
         return counts
+
+    def _touched_share(self, name: str) -> float:
+        """Estimate the share of the changed items that a map stage has to redo, by those drawn; 1 where none was."""
+        if not self._changed_drawn:
+            return 1.0
+        stale = set(self.rehearsal.state(name).stale)
+        return sum(item in stale for item in self._changed_drawn) / len(self._changed_drawn)
 
     def _kind(self, item: str) -> str:
         self._read_items()

@@ -23,7 +23,7 @@ from coldstart.core.stage import CatalogStage, MapStage, Reject, Row, Work, is_s
 from coldstart.engine.work import Writer, sources, stale_work
 from coldstart.store import Store
 from coldstart.store.fits import GENERATOR_FITS, with_fits
-from coldstart.store.freshness import PipelineState
+from coldstart.store.freshness import Assessment, PipelineState
 from coldstart.store.item_keys import copy_items
 
 _STAGE_TABLES = "stage."
@@ -84,6 +84,10 @@ class Sandbox:
 
     def _pipeline_state(self) -> PipelineState:
         return PipelineState(self.scratch, self.pipeline, self._built)
+
+    def state(self, name: str) -> Assessment:
+        """Compute the state of its items in a map stage."""
+        return self._pipeline_state().of(name)
 
     def copy(self, items: Sequence[str]) -> None:
         """Copy items of the real workspace, with all their rows and verdicts."""

@@ -93,7 +93,8 @@ def run_source(
     order = _order(workspace, engine, recipe, stage, key)
     ran = _do(workspace, stage, order, parts, None, engine, progress) if parts else PassReport()
     workspace.delete_verdicts(stage.name, stage.forgotten(source.recorded))
-    return StageReport(stage.name, stage.kind, source_balance(workspace, stage, source.pending), ran)
+    balance = source_balance(workspace, stage, source.pending)
+    return StageReport(stage.name, stage.kind, balance, ran, stage.notes(workspace))
 
 
 def _entries(workspace: Store, stage: SourceStage, source: SourceWork, size: int) -> Iterator[pa.Table]:
