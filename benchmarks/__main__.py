@@ -35,7 +35,13 @@ AREAS: dict[str, tuple[str, ...]] = {
     ),
     "Pictures and words": ("align_fashion", "align_100k", "starter_clip"),
     "Descriptions": (*("describe_fashion", "describe_retrieval", "describe_films", "lora_tokens", "describe_tokens"),),
-    "Behaviour": ("interactions_ingest", "exploration_simulated", "recommend_speed", "recommend_films"),
+    "Behaviour": (
+        "interactions_ingest",
+        "exploration_simulated",
+        "recommend_mixed",
+        "recommend_speed",
+        "recommend_films",
+    ),
 }
 MODULES = tuple(name for names in AREAS.values() for name in names)
 HERE = Path(__file__).resolve().parent

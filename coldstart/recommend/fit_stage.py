@@ -129,7 +129,10 @@ class BehaviourFitStage:
         rows = InteractionTable(store).count() - fit.report["interactions"]["in_workspace"]
         counts = {"items came": changes.new, "items changed": changes.changed, "interactions came": rows}
         since = ", ".join(f"{count} {name}" for name, count in counts.items() if count > 0)
-        return 0, [f"{_summary(fit)}{f'; since then {since}: `coldstart finetune behaviour`' if since else ''}"]
+        again = f"since then {since}" if since else ""
+        if not self._is_calibrated(fit):
+            again = "an earlier version calibrated the scores of its cold items for another basis than its own"
+        return 0, [f"{_summary(fit)}{f'; {again}: `coldstart finetune behaviour`' if again else ''}"]
 
     def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Fit if nothing was fitted under these settings, or items or interactions changed since.
@@ -145,7 +148,13 @@ class BehaviourFitStage:
             raise ColdstartError(f"{self.name}: {missing}")
         return self._fit(store, training, progress)
 
+    def _is_calibrated(self, fit: Artifact) -> bool:
+        """Tell whether the calibration, if one is set, is of the fit's own basis, as the report of the fit says."""
+        return not self._settings.calibrate or fit.report.get("calibration") is not None
+
     def _is_current(self, fit: Artifact, store: Store) -> bool:
+        if not self._is_calibrated(fit):
+            return False
         same = fit.report["interactions"]["digest"] == InteractionTable(store).digest(end=self._end)
         return same and self.present(store) == self._inputs(store).keys
 

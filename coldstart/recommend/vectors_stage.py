@@ -134,7 +134,8 @@ class BehaviourStage(MapStageDefaults):
         if not batch:
             return []
         fitted, card = load_fit(self._fit_card[0]), self._fit_card[1]
-        blocks = {space: _block([one["vectors"][space] for one in batch]) for space in card["spaces"]}
+        widths = fitted.fusion.spaces
+        blocks = {space: _block([one["vectors"][space] for one in batch], widths[space]) for space in card["spaces"]}
         records = tuple(one["record"] for one in batch)
         content = Content(tuple(record["item_id"] for record in records), blocks, records)
         vectors = fitted.items(content)
@@ -160,9 +161,11 @@ class BehaviourStage(MapStageDefaults):
         return [f"{count} items by their content and their own interactions, {len(warm) - count} by content alone"]
 
 
-def _block(vectors: Sequence[Any]) -> Any:
-    """Stack vectors into rows, float32 [B, D]; zeros where one is None."""
-    dim = max((len(vector) for vector in vectors if vector is not None), default=1)
+def _block(vectors: Sequence[Any], dim: int) -> Any:
+    """Stack vectors into rows, float32 [B, dim]; zeros where one is None, and so in all where none of the batch has one.
+
+    Its width is that of the fit: the batch may have no vector to take it from.
+    """
     block = np.zeros((len(vectors), dim), np.float32)
     for row, vector in zip(block, vectors, strict=True):
         if vector is not None:

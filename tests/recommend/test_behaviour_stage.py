@@ -72,6 +72,23 @@ def done(report: Any) -> dict[str, int]:
 
 
 @pytest.mark.slow
+def test_a_fit_calibrated_in_the_basis_of_a_fold_is_kept_and_made_anew_when_it_is_asked_for(
+    shop: coldstart.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coldstart.recommend.fit_stage.BehaviourFitStage._is_calibrated", lambda self, fit: False)
+    run = shop.run()
+    (note,) = notes(run, FITTED)
+    assert note.endswith(
+        "; an earlier version calibrated the scores of its cold items for another basis than its own: "
+        "`coldstart finetune behaviour`"
+    )
+    assert done(run)[FITTED] == 0
+    fitted = shop._store.artifacts.newest(FITTED)
+    monkeypatch.undo()
+    assert fitted is not None and fitted.report["calibration"]["basis"] == "final"
+
+
+@pytest.mark.slow
 def test_every_item_with_content_has_a_vector_and_those_with_interactions_are_fitted(made: Path) -> None:
     workspace, store, pipeline = seen(made)
     counts = balances(workspace)
@@ -107,6 +124,19 @@ def test_rows_are_the_fit_applied_to_the_content(made: Path) -> None:
     assert passport == Passport(
         "behaviour:align.behaviour", f"sha256:{artifact.digest}", "content: picture, text", fitted.dim
     )
+
+
+def test_a_batch_in_which_a_space_has_no_vector_is_mapped_by_the_others(shop: coldstart.Workspace) -> None:
+    pipeline = shop.pipeline()
+    spec = pipeline.stage("behaviour")
+    stage: Any = PipelineState(shop._store, with_fits(pipeline, shop._store)).stage(spec.name)
+    prepare = stage.preparer()
+    words = {"vectors of text": {"vector": WORLD.content.blocks["text"][3].tolist()}}
+    record = {"item_id": "new", "title": "a teapot, its photo comes tomorrow", "attributes": None}
+    (row,) = stage.compute([prepare({**record, **words, "vectors of picture": None})[0]])
+    assert row["vector"].shape == (stage.passport.dim,) and row["norm"] > 0 and not row["warm"]
+    (nothing,) = stage.compute([prepare({"item_id": "new", "attributes": None})[0]])
+    assert (nothing.reason, nothing.state) == ("no_content", "filtered")
 
 
 def test_items_without_interactions_find_their_users(made: Path) -> None:
@@ -180,7 +210,7 @@ def test_a_new_item_gets_its_vector_without_a_fit_and_a_changed_photo_its_own_an
     assert {name: count for name, count in done(report).items() if name != "index"} == {
         "ingest": 2,
         "picture": 1,
-        "text": 2,
+        "text": 1,
         FITTED: 0,
         "behaviour": 2,
     }

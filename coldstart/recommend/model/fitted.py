@@ -1,8 +1,6 @@
 """Store a fit of behaviour: item content and user histories to vectors of one space, with calibration of cold items.
 
-A fit is one file of arrays and one of JSON; no pickle. Vectors predicted from content are shorter than those seen in
-training, so that cold items would vanish from mixed lists; calibration brings their scores to the mean and spread of
-warm ones, as measured on items held out as cold. It does not know whether cold items deserve as much.
+A fit is one file of arrays and one of JSON; no pickle.
 """
 
 from __future__ import annotations
@@ -19,122 +17,14 @@ from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
 from coldstart.recommend import model
-from coldstart.recommend.model import Arrays, Mapper, Vectors
+from coldstart.recommend.model import Mapper, Vectors
+from coldstart.recommend.model.calibration import Calibration, restore_calibration
 from coldstart.recommend.model.fusion import Content, Fusion, restore_fusion
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-_USERS = 2000  # whose lists calibrate the shift
-_MOST = 10.0  # the scale never makes more of a cold vector, nor less than one by this
 ARRAYS, CARD = "behaviour.safetensors", "behaviour.json"
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Calibration of cold items: v becomes `scale v + offset`, with `shift` in one more dimension; warm ones stay.
-
-    For each user all cold items move by one amount, so that their order stays.
-
-    Attributes:
-        offset: float32 [D]; or [1], a zero, for any number of dimensions.
-    """
-
-    scale: float
-    shift: float
-    offset: Vectors
-
-    @classmethod
-    def none(cls) -> Calibration:
-        """Build a calibration that leaves all scores as they are."""
-        return cls(1.0, 0.0, np.zeros(1, np.float32))
-
-    def items(self, vectors: Vectors, cold: NDArray[np.bool_]) -> Vectors:
-        """Calibrate item vectors, float32 [N, D] -> float32 [N, D + 1]; `cold` bool [N]."""
-        chosen = np.asarray(cold)[:, None]
-        moved = np.where(chosen, np.float32(self.scale) * vectors + self.offset, vectors)
-        return np.concatenate([moved, np.where(chosen, self.shift, 0.0)], axis=1).astype(np.float32)
-
-    def users(self, vectors: Vectors) -> Vectors:
-        """Extend user vectors, float32 [B, D] -> float32 [B, D + 1]: 1 in the last dimension; zeros stay zeros."""
-        some = np.any(vectors != 0, axis=1, keepdims=True)
-        return np.concatenate([vectors, some], axis=1).astype(np.float32)
-
-    def arrays(self) -> Arrays:
-        """Return the arrays that `restore_calibration` reads."""
-        return {"numbers": np.array([self.scale, self.shift], np.float64), "offset": self.offset}
-
-
-def restore_calibration(arrays: Arrays) -> Calibration:
-    """Restore a calibration from its arrays."""
-    scale, shift = np.asarray(arrays["numbers"], np.float64)
-    return Calibration(float(scale), float(shift), np.asarray(arrays["offset"], np.float32))
-
-
-def fit_calibration(
-    users: Vectors, items: Vectors, cold: NDArray[np.bool_], liked: csr_matrix | None = None, *, top: int = 20
-) -> Calibration:
-    """Fit a calibration: cold items' scores get the mean of warm ones for each user, and the spread in the median.
-
-    Args:
-        users: float32 [U, D]; items: float32 [I, D]; cold: bool [I]. Cold are items held out from training.
-        liked: csr [U, I], above 0 where a user later liked an item, for cold and warm items held out by the same rule.
-            With it, a further shift brings the share of cold items among the `top` of all to their share among the
-            likes, by the scores of up to 2,000 users.
-
-    Returns:
-        `Calibration.none()` where cold or warm items are fewer than two or their scores have no spread.
-    """
-    cold = np.asarray(cold, bool)
-    if min(cold.sum(), (~cold).sum()) < 2 or not len(users):
-        return Calibration.none()
-    spreads, means = [], []
-    for part in (items[cold], items[~cold]):
-        means.append(part.mean(axis=0, dtype=np.float64))
-        centred = part - means[-1]
-        covariance = centred.T @ centred / len(part)
-        spreads.append(np.sqrt(np.maximum(np.einsum("ud,de,ue->u", users, covariance, users, optimize=True), 0)))
-    some = (spreads[0] > 1e-9) & (spreads[1] > 1e-9)
-    if not some.any():
-        return Calibration.none()
-    scale = float(np.clip(np.median(spreads[1][some] / spreads[0][some]), 1 / _MOST, _MOST))
-    offset = (means[1] - scale * means[0]).astype(np.float32)
-    found = Calibration(scale, 0.0, offset)
-    return found if liked is None else _with_shift(found, users, items, cold, liked, top)
-
-
-def _with_shift(
-    found: Calibration, users: Vectors, items: Vectors, cold: NDArray[np.bool_], liked: csr_matrix, top: int
-) -> Calibration:
-    """Add the shift at which the share of cold items among the `top` is that among the likes, by bisection."""
-    users_with_likes = np.flatnonzero((np.diff(liked.tocsr().indptr) > 0) & np.any(users != 0, axis=1))
-    sampled = np.linspace(0, len(users_with_likes) - 1, min(len(users_with_likes), _USERS)).astype(np.intp)
-    people = users_with_likes[sampled] if len(users_with_likes) else users_with_likes
-    entries = liked.tocsr()[people].tocoo()
-    rows = entries.col[entries.data > 0]
-    if not len(rows):
-        return found
-    wanted = float(cold[rows].mean())
-    scores = found.users(users[people]) @ found.items(items, cold).T
-    own, others = scores[:, cold], scores[:, ~cold]
-    top = min(top, scores.shape[1])
-    best = -np.sort(-own, axis=1)[:, :top], -np.sort(-others, axis=1)[:, :top]
-    reach = float(scores.max() - scores.min()) + 1e-6
-    low, high = -reach, reach
-    for _ in range(50):
-        shift = (low + high) / 2
-        if _share(best[0] + shift, best[1], top) < wanted:
-            low = shift
-        else:
-            high = shift
-    return Calibration(found.scale, high, found.offset)
-
-
-def _share(own: NDArray[np.floating], others: NDArray[np.floating], top: int) -> float:
-    """Compute the share of `own` among the `top` of both, each sorted best first."""
-    both = np.concatenate([own, others], axis=1)
-    first = np.argsort(-both, axis=1, kind="stable")[:, :top]
-    return float((first < own.shape[1]).mean())
 
 
 @dataclass(frozen=True)

@@ -228,6 +228,9 @@ def folds(
 ) -> Iterator[Fold]:
     """Split the items with a row into folds by group; each fold holds out another part of them.
 
+    The draw of a group decides, whatever other groups there are; with so few that a fold holds out fewer than two items
+    by it, groups are taken in the order of their draws, the same number of them for each fold and two or more.
+
     Args:
         interactions: all rows; liked: those that count as likes.
         groups: int64 [I]; share: share of the groups that a fold holds out.
@@ -240,6 +243,10 @@ def folds(
     drawn = split_draws(groups, interactions.item_ids, seed)
     matrix = liked.matrix()
     met = interactions.counts() > 0
+    order = np.unique(drawn[met])
+    few = np.bincount((drawn[met] / share).astype(np.intp), minlength=count)[:count].min() < 2
+    if few and len(order) >= 2 * count + 2:
+        drawn, share = np.searchsorted(order, drawn) / len(order), max(share, 2 / len(order))
     for fold in range(count):
         hidden = met & (drawn >= fold * share) & (drawn < (fold + 1) * share)
         held = np.flatnonzero(hidden)

@@ -22,9 +22,10 @@ from coldstart.errors import ColdstartError
 from coldstart.metrics.ranking import bootstrap
 from coldstart.recommend import model
 from coldstart.recommend.model import Mapper, Problem, Vectors
+from coldstart.recommend.model.calibration import Calibration, PairedScores, Scored, fit_calibration
 from coldstart.recommend.model.deltas import bounded_deltas
 from coldstart.recommend.model.factors import fit_teacher
-from coldstart.recommend.model.fitted import Behaviour, Calibration, fit_calibration
+from coldstart.recommend.model.fitted import Behaviour
 from coldstart.recommend.model.fusion import Content, Fusion, fit_fusions
 from coldstart.recommend.model.holdout import (
     METRICS,
@@ -35,7 +36,7 @@ from coldstart.recommend.model.holdout import (
     folds,
     problem_without_features,
 )
-from coldstart.recommend.model.mappers.blend import Blend, blend_of
+from coldstart.recommend.model.mappers.blend import blend_of
 from coldstart.recommend.model.mappers.kernel import fit_items, fit_user_targets
 
 Candidate = Mapping[str, Any]
@@ -47,6 +48,7 @@ _FACTORS = (0.25, 0.5, 2.0, 4.0)
 _ROUNDS = 2
 _DIM, _LANDMARKS = 64, 2000
 _MOST_ITEMS = 20_000  # of a fit that scores weights
+_CALIBRATED = 2000  # users of a fold whose scores calibrate
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,10 @@ class _FoldResult:
     values: Mapping[str, Values]
     vectors: Mapping[str, tuple[Vectors, Vectors]]
 
-    def blend(self, parts: Mapping[str, float]) -> Blend:
-        """Blend fitted candidates: label -> weight."""
+    def mapper(self, label: str, parts: Mapping[str, float]) -> Mapper:
+        """Return the fitted candidate of a label; for the blend of candidates by `parts`, label -> weight, that."""
+        if label != BLEND or label in self.mappers:
+            return self.mappers[label][1]
         return blend_of([(*self.mappers[label], weight) for label, weight in parts.items()], self.problem.features)
 
 
@@ -153,7 +157,11 @@ def select_model(
     fit_problem, fusion = _problem(interactions, content, spaces, settings)
     name, mapper = _fit(best, _candidate_settings(best, candidates, parts), fit_problem, settings.seed)
     deltas = _deltas(mapper, fit_problem, warm, settings)
-    calibration = _calibration(tried[0], best, parts) if settings.calibrate else Calibration.none()
+    vectors = mapper.items(fit_problem.features) + deltas
+    calibration = Calibration.none()
+    if settings.calibrate:
+        paired = [_paired(one, one.mapper(best, parts), mapper, vectors) for one in tried]
+        calibration = fit_calibration(paired)
     step()
     report = {
         "chosen": best,
@@ -164,6 +172,7 @@ def select_model(
             "users": sum(len(fold.users) for fold in held_out),
             "items": sum(len(fold.held) for fold in held_out),
         },
+        "calibration": {"basis": "final", "scale": calibration.scale} if settings.calibrate else None,
         "weights": dict(fusion.weights),
         "power": spaces.power,
         "items": len(content),
@@ -303,15 +312,23 @@ def _deltas(mapper: Mapper, fit_problem: Problem, warm: NDArray[np.bool_], setti
     return deltas
 
 
-def _calibration(tried: _FoldResult, best: str, parts: Mapping[str, float]) -> Calibration:
-    """Fit the calibration on one fold, whose held-out items are the cold ones, with known likes."""
-    fold, fit_problem = tried.fold, tried.problem
-    mapper = tried.blend(parts) if best == BLEND and BLEND not in tried.mappers else tried.mappers[best][1]
-    cold = np.zeros(len(fit_problem.features), bool)
-    cold[fold.held] = True
-    kept = np.flatnonzero(cold | (np.diff(fit_problem.matrix.tocsc().indptr) > 0))
-    users = mapper.users(fit_problem.matrix[fold.users])
-    return fit_calibration(users, mapper.items(fit_problem.features[kept]), cold[kept])
+def _paired(tried: _FoldResult, fold_mapper: Mapper, final_mapper: Mapper, final_items: Vectors) -> PairedScores:
+    """Score the fold's items for its users by the fold's mapper and by the final one.
+
+    Args:
+        final_items: float32 [I, D]: final vectors of all items.
+    """
+    fit_problem, held = tried.problem, tried.fold.held
+    known = np.flatnonzero(np.any(fit_problem.features != 0, axis=1))
+    trained = np.intersect1d(np.unique(fit_problem.matrix.indices), known)
+    held = np.intersect1d(held, known)
+    people = np.flatnonzero(np.diff(fit_problem.matrix.indptr))
+    people = people[np.linspace(0, len(people) - 1, min(len(people), _CALIBRATED)).astype(np.intp)]
+    histories, fold_items = fit_problem.matrix[people], fold_mapper.items(fit_problem.features)
+    return PairedScores(
+        Scored(fold_mapper.users(histories), fold_items[held], fold_items[trained]),
+        Scored(final_mapper.users(histories), final_items[held], final_items[trained]),
+    )
 
 
 @dataclass(frozen=True)
