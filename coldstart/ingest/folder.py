@@ -96,5 +96,6 @@ def read_folder(path: Path) -> list[dict[str, Any]]:
     for file in listing.media:
         name = file.relative_to(path).as_posix()
         title = " ".join(file.stem.replace("_", " ").replace("-", " ").split())
-        rows.append({"item_id": name, "title": title, "media": [{"uri": name}]})
+        role = {"role": "image"} if file.suffix.lower().lstrip(".") in UNREAD else {}  # for an item to be turned away
+        rows.append({"item_id": name, "title": title, "media": [{"uri": name, **role}]})
     return rows

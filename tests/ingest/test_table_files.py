@@ -1,0 +1,136 @@
+"""Files of tables: formats by name, gzip, JSON lines and arrays, and the limits for files of strangers."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coldstart.errors import ColdstartError
+from coldstart.ingest import files
+from coldstart.ingest.files import TableFile, find_delimiter, read_json_rows, read_lines, table_file
+
+
+def made(path: Path, content: bytes) -> TableFile:
+    path.write_bytes(content)
+    file = table_file(path)
+    assert file is not None
+    return file
+
+
+def fault(file: TableFile) -> str:
+    with pytest.raises(ColdstartError) as caught:
+        list(read_json_rows(file))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "packed"),
+    [
+        ("a.jsonl", "jsonl", False),
+        ("a.b.NDJSON", "jsonl", False),
+        ("a.json.gz", "json", True),
+        ("a.CSV.GZ", "csv", True),
+        ("a.txt", "tsv", False),
+        ("a.tab", "tsv", False),
+        ("a.parquet", "parquet", False),
+    ],
+)
+def test_a_format_is_known_by_the_name(name: str, kind: str, packed: bool) -> None:
+    assert table_file(Path(name)) == TableFile(Path(name), kind, packed)
+
+
+def test_other_names_are_unknown() -> None:
+    assert [table_file(Path(name)) for name in ("a", "a.gz", "a.xlsx", "a.csv.zip", "csv")] == [None] * 5
+
+
+ROWS: list[Any] = [{"a": "x" * 40, "b": [number, {"c": "]},{"}]} for number in range(40)]
+
+
+@pytest.mark.parametrize("read_bytes", [1, 7, 2**20])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_is_read_object_by_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_bytes: int, indent: int | None
+) -> None:
+    monkeypatch.setattr(files, "_READ_BYTES", read_bytes)
+    rows = [*ROWS, 12345, "text", None]
+    file = made(tmp_path / "a.json", ("\ufeff \n" + json.dumps(rows, indent=indent) + "\n").encode())
+    assert list(read_json_rows(file)) == [
+        *enumerate(ROWS, start=1),
+        (41, "not a JSON object but int"),
+        (42, "not a JSON object but str"),
+        (43, "not a JSON object but NoneType"),
+    ]
+
+
+def test_a_json_file_may_hold_lines(tmp_path: Path) -> None:
+    file = made(tmp_path / "a.json", b'{"a": 1}\n\n{"a": 2}\n')
+    assert list(read_json_rows(file)) == [(1, {"a": 1}), (3, {"a": 2})]
+    assert list(read_json_rows(made(tmp_path / "a.json", b" [ ] "))) == []
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "b": 2, "a": 3}', '{"b": {"c": 1}, "a": 1, "a": 3}'])
+def test_a_key_that_stands_twice_is_a_fault(tmp_path: Path, text: str) -> None:
+    for name, content in (("a.jsonl", text), ("a.json", f"[{text}]")):
+        assert list(read_json_rows(made(tmp_path / name, content.encode()))) == [(1, "key 'a' stands twice")]
+    inside = b'{"b": {"c": 1, "c": 2}}'
+    assert list(read_json_rows(made(tmp_path / "a.jsonl", inside))) == [(1, {"b": {"c": 2}})]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'[{"a": 1}, {"a": ', "is no whole JSON array: Expecting value after object 1"),
+        (b'[{"a": 1}', "is no whole JSON array: no comma after object 1"),
+        (b'[{"a": 1} {"a": 2}]', "is no whole JSON array: no comma after object 1"),
+        (b'[{"a": 1}, ]', "is no whole JSON array: Expecting value after object 1"),
+        (b'[{"a": "\xff"}]', "is not UTF-8 after object 0: save it as UTF-8"),
+        (b'[{"a": 1},' + b"[" * 200_000, "cannot be read after object 1: maximum recursion depth exceeded"),
+    ],
+)
+def test_a_broken_array_says_where_it_breaks(tmp_path: Path, content: bytes, message: str) -> None:
+    file = made(tmp_path / "a.json", content)
+    assert fault(file).startswith(f"{file.path} {message}")
+
+
+def test_long_lines_and_objects_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(files, "_READ_BYTES", 100)
+    file = made(tmp_path / "a.jsonl", b'{"a": 1}\n{"a": "' + b"x" * 1000 + b'"}\n')
+    assert fault(file) == f"{file.path} line 2 is longer than 1000 bytes: shorten it"
+    file = made(tmp_path / "a.json", b'[{"a": 1}, {"a": "' + b"x" * 5000 + b'"}]')
+    assert fault(file) == f"{file.path}: object 2 is broken, or longer than 1000 bytes"
+
+
+def test_a_gzip_bomb_costs_little_memory_and_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_LINE_BYTES", 2**20)
+    bomb = gzip.compress(bytes(2**24))
+    tracemalloc.start()
+    file = made(tmp_path / "a.jsonl.gz", bomb)
+    assert fault(file) == f"{file.path} line 1 is longer than 1048576 bytes: shorten it"
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
+    monkeypatch.setattr(files, "MAX_UNPACKED_BYTES", 2**20)
+    file = made(tmp_path / "b.csv.gz", gzip.compress(b"1\n" * 2**20))
+    with pytest.raises(ColdstartError) as caught:
+        list(read_lines(file))
+    assert str(caught.value) == f"{file.path} unpacks to more than 1048576 bytes: unpack and split it"
+
+
+@pytest.mark.parametrize(
+    ("content", "mark"),
+    [
+        (b"a,b;c,d\n1;2;3;4;5\n", ","),
+        (b"a;b,c;d\n", ";"),
+        (b'"a;b;c",d\n', ","),
+        (b"\r\na|b\n", "|"),
+        (b"a\n1;2\n", ","),
+        (b"", ","),
+    ],
+)
+def test_the_header_tells_the_delimiter(tmp_path: Path, content: bytes, mark: str) -> None:
+    assert find_delimiter(made(tmp_path / "a.csv", content)) == mark
