@@ -19,6 +19,7 @@ from coldstart.search import match_service
 from coldstart.search.channels import Channel, default_weights
 from coldstart.search.fusion import KnownVideo, RetrievalScores, evaluate_weights, search_weights
 from coldstart.search.match_service import Matcher
+from coldstart.search.query_files import read_pairs
 from coldstart.store import Store
 
 SPACES = {
@@ -62,7 +63,7 @@ def run(short: bool) -> dict[str, Any]:
     demo = pipelines.load("demo").raw
     stages = {name: own for name, own in demo["stages"].items() if name not in ("finetune", "describe", "described")}
     workspace.run({**demo, "stages": stages}, spaces=SPACES)
-    pairs = match_service.read_pairs(Path(sample.path()) / "truth.jsonl")
+    pairs = read_pairs(Path(sample.path()) / "truth.jsonl")
     matcher = Matcher(Store(workspace.uri), workspace.pipeline, workspace.published, workspace.encoder_for)
     gathered = match_service.gather_pairs(matcher.query_builder(), pairs)
     names = [channel.name for channel in gathered.channels]

@@ -80,10 +80,11 @@ class RecommendMethods(OpenedStore):
         progress: Progress | None = None,
         **rules: Any,
     ) -> Written:
-        """Write the lists of many users as Parquet: user_id, item_id, rank, score, cold, explored, propensity.
+        """Write the lists of many users: user_id, item_id, rank, score, cold, explored, propensity.
 
         Args:
             users: their ids, or a CSV, JSONL, Parquet or text file of them.
+            out: a name that ends in .csv, .tsv, .jsonl, .json or .parquet.
             The others are those of `recommend`.
 
         Raises:
@@ -92,7 +93,9 @@ class RecommendMethods(OpenedStore):
         from coldstart.recommend.batch import read_user_ids, write_lists
         from coldstart.recommend.lists import Rules
         from coldstart.recommend.service import Filters, QuerySettings
+        from coldstart.recommend.table_files import check_out_path
 
+        check_out_path(Path(out))
         wanted = Rules(**rules), Filters(kind, where, fresh_days, seen), QuerySettings(interests, half_life_days)
         user_ids = read_user_ids(users) if isinstance(users, Path) else list(users)
         return write_lists(self._listing(), user_ids, Path(out), *wanted, progress or SilentProgress())

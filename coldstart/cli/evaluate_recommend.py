@@ -83,6 +83,7 @@ def recommend(
     from coldstart.engine.progress import ConsoleProgress
     from coldstart.recommend.evaluate.page import recommend_html
 
+    output.check_folder(out)
     opened = coldstart.open(workspace)
     found = opened.evaluate_recommend(
         opened.pipeline(pipeline),
@@ -185,6 +186,7 @@ def stages(
     from coldstart.ablation.report import markdown
     from coldstart.engine.progress import ConsoleProgress
 
+    output.check_folder(out)
     opened = coldstart.open(workspace)
     found = opened.evaluate_stages(
         opened.pipeline(pipeline),

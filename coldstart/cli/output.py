@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from coldstart.engine.report import RunReport, StageReport
 
 DEFAULT_WORKSPACE = "coldstart.workspace"
+MAX_TOP_K = 10_000
+"""As `coldstart.store.published.MAX_TOP_K`, which the help does not import."""
 
 Uri = Annotated[
     str,
@@ -80,8 +82,8 @@ def names(text: str | None) -> list[str] | None:
 
 
 def line(text: str) -> None:
-    """Print one line on stdout, as it is."""
-    sys.stdout.write(f"{text}\n")
+    """Print one line on stdout, as it is; half a character, which no encoding has, is escaped."""
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
 
 
 def as_json(value: Any) -> None:
@@ -93,6 +95,26 @@ def as_json_line(value: Any) -> None:
     """Print one JSON document on one line of stdout."""
     line(json.dumps(value, ensure_ascii=False, default=str))
     sys.stdout.flush()
+
+
+def check_page(out: Path | None) -> None:
+    """Check the name of a page that is written after long work.
+
+    Raises:
+        ColdstartError: it ends in something else than `.html`.
+    """
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise ColdstartError(f"--out {out}: the page is HTML: give a name that ends in .html")
+
+
+def check_folder(out: Path | None) -> None:
+    """Check the folder that files are written into after long work.
+
+    Raises:
+        ColdstartError: it is a file.
+    """
+    if out is not None and out.exists() and not out.is_dir():
+        raise ColdstartError(f"--out {out} is a file: name a folder")
 
 
 @contextmanager

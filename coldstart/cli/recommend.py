@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coldstart.cli import output
-from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Kind, Uri, Where
+from coldstart.cli.output import DEFAULT_WORKSPACE, MAX_TOP_K, Json, Kind, Uri, Where
 
 if TYPE_CHECKING:
     from coldstart.recommend.audience import Audience
@@ -36,9 +36,14 @@ def recommend(
         typer.Option("--users", metavar="FILE", help="CSV, JSONL, Parquet or text file of user ids; needs --out."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.parquet", help="With --users: the file of their lists.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="With --users: write their lists as .csv, .tsv, .jsonl, .json or .parquet.",
+        ),
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of items in a list.")] = 20,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=MAX_TOP_K, help="Number of items in a list.")] = 20,
     kind: Kind = None,
     where: Where = None,
     fresh_days: Annotated[
@@ -159,7 +164,8 @@ def audience(
     ] = "score",
     reasons: Annotated[bool, typer.Option("--reasons/--no-reasons", help="Explain each user by a liked item.")] = True,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the users as .csv or .parquet.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write the users as .csv, .tsv, .jsonl, .json or .parquet."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -174,7 +180,8 @@ def audience(
       coldstart audience sku-9 --no-reasons --json
     """
     import coldstart
-    from coldstart.recommend.audience import check_out_path, write_audience
+    from coldstart.recommend.audience import write_audience
+    from coldstart.recommend.table_files import check_out_path
 
     if out is not None:
         check_out_path(out)

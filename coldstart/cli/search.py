@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from coldstart.cli import output
-from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Kind, Uri, Where
+from coldstart.cli.output import DEFAULT_WORKSPACE, MAX_TOP_K, Json, Kind, Uri, Where
 
 if TYPE_CHECKING:
     from coldstart.api import Workspace
+    from coldstart.core.stage import Reject
     from coldstart.search.match import Answer
-    from coldstart.search.search import Query
-
-
-_QUERY_FIELDS = ("text", "image", "video", "item_id")
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +41,8 @@ def search(
         typer.Option(
             "--queries",
             metavar="FILE",
-            help="JSONL of query_id and one of text, image, video, item_id; prints the answers as JSONL.",
+            help="JSONL of query_id and one of text, image, video, item_id; prints JSONL: for each query its hits, or "
+            "the reason why it has no answer.",
         ),
     ] = None,
     kind: Kind = None,
@@ -52,7 +50,7 @@ def search(
     space: Annotated[
         list[str] | None, typer.Option("--space", metavar="NAME", help="Search only this space; repeatable.")
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of items to list.")] = 10,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=MAX_TOP_K, help="Number of items to list.")] = 10,
     hybrid: Annotated[
         bool, typer.Option("--hybrid/--no-hybrid", help="Match text by words as well as by vectors.")
     ] = True,
@@ -83,8 +81,7 @@ def search(
         "copies": copies,
     }
     if queries is not None:
-        for query_id, hits in opened.search_many(_read(queries), **options):
-            output.as_json_line({"query_id": query_id, "hits": [asdict(hit) for hit in hits]})
+        _answer_file(opened, queries, options)
         return
     hits = opened.search(text=text, image=image, video=video, item=item, **options)
     if json:
@@ -110,29 +107,33 @@ def search(
     output.table((*columns, *(["copies"] if linked else [])), rows)
 
 
-def _read(path: Path) -> Iterator[Query]:
-    """Queries of a JSONL file; media paths are relative to it."""
-    from coldstart.errors import ColdstartError
-    from coldstart.search.search import Query
+def _answer_file(opened: Workspace, queries: Path, options: Mapping[str, Any]) -> None:
+    """Print the answers to a file of queries in its order, for one that has none the reason.
 
-    if not path.is_file():
-        raise ColdstartError(f"no query file at {path}: give JSONL with query_id and one of {', '.join(_QUERY_FIELDS)}")
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                fields = jsonlib.loads(line)
-                query_id = str(fields["query_id"])
-                chosen = {name: str(fields[name]) for name in _QUERY_FIELDS if fields.get(name) is not None}
-            except (ValueError, TypeError, KeyError) as error:
-                raise ColdstartError(f"{path} line {number}: not a JSON object with query_id ({error})") from error
-            if len(chosen) != 1:
-                raise ColdstartError(f"{path} line {number}: give exactly one of {', '.join(_QUERY_FIELDS)}")
-            ((name, value),) = chosen.items()
-            if name in ("image", "video"):
-                value = str(path.parent / value)
-            yield Query(query_id, **{name.removesuffix("_id"): value})
+    Exits with 1 where more than the pipeline's `max_failed` have none.
+    """
+    from coldstart.search.query_files import read_queries
+
+    failed: Counter[str] = Counter()
+
+    def report(query_id: str | None, reject: Reject) -> None:
+        failed[reject.reason] += 1
+        output.as_json_line({"query_id": query_id, "reason": reject.reason, "detail": reject.detail})
+
+    answered = 0
+    for query_id, hits in opened.search_many(read_queries(queries), on_error=report, **options):
+        answered += 1
+        output.as_json_line({"query_id": query_id, "hits": [asdict(hit) for hit in hits]})
+    if failed:
+        count = answered + failed.total()
+        reasons = ", ".join(f"{reason} {number}" for reason, number in failed.most_common())
+        max_failed = opened.pipeline().max_failed
+        over = failed.total() > max_failed * count
+        limit = f", more than max_failed {max_failed:.1%} allows" if over else ""
+        word = "error" if over else "note"
+        typer.echo(f"{word}: {failed.total():,} of {count:,} queries have no answer{limit}: {reasons}", err=True)
+        if over:
+            raise typer.Exit(1)
 
 
 def match(
@@ -160,7 +161,7 @@ def match(
     space: Annotated[
         list[str] | None, typer.Option("--space", metavar="NAME", help="Compare only in this space; repeatable.")
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of products to list.")] = 5,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=MAX_TOP_K, help="Number of products to list.")] = 5,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="Write a sheet of frames beside their products: .html or .png."),
@@ -180,7 +181,7 @@ def match(
     import coldstart
     from coldstart.errors import ColdstartError
     from coldstart.pages.sheet import SUFFIXES
-    from coldstart.search.match_service import read_pairs
+    from coldstart.search.query_files import read_pairs
 
     if sum(value is not None for value in (item, video, fit)) != 1:
         raise ColdstartError("give exactly one of --item, --video and --fit")
@@ -190,7 +191,9 @@ def match(
         raise ColdstartError(f"--out {out}: goes with --item or --video, and ends in {' or '.join(SUFFIXES)}")
     opened = coldstart.open(workspace)
     if fit is not None:
-        report = opened.fit_match(read_pairs(fit), spaces=space, kind=kind, where=where)
+        faults: list[str] = []
+        report = opened.fit_match(read_pairs(fit, faults.append), spaces=space, kind=kind, where=where)
+        report["left_out"] = faults
         if json:
             output.as_json(report)
         else:
@@ -279,6 +282,8 @@ def _print_fit(report: Mapping[str, Any]) -> None:
     for number, what in ((report["missing_videos"], "videos"), (report["missing_products"], "products")):
         if number:
             output.line(f"note: {number} {what} of the pairs are not in the published catalog")
+    for fault in report["left_out"]:
+        output.line(f"note: left out: {fault}")
     if report["kept"]:
         output.line("kept: `coldstart match` uses the fitted weights from now on")
     else:

@@ -49,6 +49,7 @@ def show(
 
     if out is not None and not html:
         raise ColdstartError(f"--out {out} and --no-html exclude each other: give one of them")
+    output.check_page(out)
     opened = coldstart.open(workspace)
     known = opened.dossier(item).to_dict()
     if json:
@@ -80,6 +81,9 @@ def _print(known: Mapping[str, Any]) -> None:
         _line(f"{name}: {value}")
     if item.get("description"):
         _line(f"description: {item['description']}")
+    _section("media that cannot be read", ("role", "file", "reason", "detail"), [
+        (entry["role"], entry["uri"], entry["reason"], entry["detail"]) for entry in item.get("bad_media") or ()
+    ])  # fmt: skip
     if not known["timeline"]:
         _line("timeline: nothing is known of its shots, speech or text on screen; see the stages")
     _section("timeline", ("time", "source", "text", "confidence"), [

@@ -16,20 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
 from coldstart.recommend.model import Vectors, scoring
 from coldstart.recommend.reasons import Reason, explain_user
 from coldstart.recommend.service import Recommender
+from coldstart.recommend.table_files import table_writer
 from coldstart.recommend.users import BATCH_USERS, MAX_HISTORY, ScoringModel, most_similar
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 BY = ("score", "lift")
-SUFFIXES = (".csv", ".parquet")
 _ROUNDING = 2.0**-18
 """Relative difference, to the greatest score, up to which scores are equal."""
 _MORE = 32
@@ -82,6 +81,8 @@ def audience(
     Raises:
         ColdstartError: there is no such item, it has no vector, or there are no interactions.
     """
+    if top_k < 1:
+        raise ColdstartError(f"top_k {top_k}: ask for 1 or more")
     if by not in BY:
         raise ColdstartError(f"by {by!r}: use {' or '.join(BY)}")
     model, known = recommender.scoring_model, recommender.records([item_id])
@@ -168,25 +169,12 @@ def _reasons(
     ]
 
 
-def check_out_path(out: Path) -> None:
-    """Check the suffix of an output path.
-
-    Raises:
-        ColdstartError: it is neither CSV nor Parquet.
-    """
-    if out.suffix.lower() not in SUFFIXES:
-        raise ColdstartError(f"--out {out}: give a name that ends in {' or '.join(SUFFIXES)}")
-
-
 def write_audience(found: Audience, out: Path) -> None:
-    """Write the users of an audience, best first, as CSV or Parquet.
+    """Write the users of an audience, best first; the end of the file's name is its format.
 
     Raises:
-        ColdstartError: the path has another suffix, or the file cannot be written.
+        ColdstartError: the name has another end, or the file cannot be written.
     """
-    from pyarrow import csv
-
-    check_out_path(out)
     rows = [one.to_dict() for one in found.people]
     columns = {
         "user_id": pa.array([one["user_id"] for one in rows], pa.string()),
@@ -196,10 +184,5 @@ def write_audience(found: Audience, out: Path) -> None:
         "reason": pa.array([one.get("reason") for one in rows], pa.string()),
     }
     table = pa.table(columns)
-    try:
-        if out.suffix.lower() == ".csv":
-            csv.write_csv(table, out)
-        else:
-            pq.write_table(table, out)
-    except OSError as error:
-        raise ColdstartError(f"cannot write {out}: {error.strerror or error}; name another file with --out") from error
+    with table_writer(out, table.schema) as writer:
+        writer.write_table(table)

@@ -1,4 +1,4 @@
-"""Write lists for many users: user ids from a file, lists into one Parquet file, a batch of users at a time.
+"""Write lists for many users: user ids from a file, lists into one file, a batch of users at a time.
 
 The file appears only once it is complete. Interactions and item vectors are read once and held in memory.
 """
@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 from coldstart.errors import ColdstartError
 from coldstart.recommend.lists import Candidates, Lists, Rules
 from coldstart.recommend.service import Filters, QuerySettings, Recommender
+from coldstart.recommend.table_files import table_writer
 from coldstart.recommend.users import BATCH_USERS
+from coldstart.store.sql import check_text
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -78,10 +80,10 @@ def write_lists(
     query: QuerySettings,
     meters: Meters,
 ) -> Written:
-    """Write lists of users, in their order, as Parquet with `SCHEMA`.
+    """Write lists of users, in their order, with the columns of `SCHEMA`; the end of the file's name is its format.
 
     Raises:
-        ColdstartError: the file cannot be written, or as for `Recommender.recommend`.
+        ColdstartError: the name has another end, the file cannot be written, or as for `Recommender.recommend`.
     """
     began = time.perf_counter()
     builder, model = recommender.list_builder(rules, filters), recommender.scoring_model
@@ -91,30 +93,23 @@ def write_lists(
     rows = every.over(every.item_ids, users)
     likes = model.likes(rows, query.half_life_s, recommender.min_weight)
     seen = recommender.seen(rows, builder.candidates) if filters.seen == "drop" else None
-    partial = out.with_name(f".{out.name}.partial")
     written = cold = without_history = 0
-    try:
-        with pq.ParquetWriter(partial, SCHEMA) as writer, meters.meter("users", len(users)) as meter:
-            for start in range(0, len(users), BATCH_USERS):
-                block = slice(start, min(start + BATCH_USERS, len(users)))
-                queries = model.query_vectors(likes[block], query.interests)
-                known = queries.any(axis=(1, 2))
-                if average is not None and average.any():
-                    queries[~known, 0] = average
-                names = users[block]
-                found = builder.lists(queries, None if seen is None else seen[block], names)
-                kept = np.ones(len(names), bool) if average is not None and average.any() else known
-                table = _table(names, found, builder.candidates, kept)
-                writer.write_table(table)
-                written += table.num_rows
-                cold += pc.sum(table["cold"]).as_py() or 0
-                without_history += int((~known).sum())
-                meter.advance(len(names), 0, 0.0)
-        partial.replace(out)
-    except OSError as error:
-        raise ColdstartError(f"cannot write {out}: {error.strerror or error}; name another file with --out") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with table_writer(out, SCHEMA) as writer, meters.meter("users", len(users)) as meter:
+        for start in range(0, len(users), BATCH_USERS):
+            block = slice(start, min(start + BATCH_USERS, len(users)))
+            queries = model.query_vectors(likes[block], query.interests)
+            known = queries.any(axis=(1, 2))
+            if average is not None and average.any():
+                queries[~known, 0] = average
+            names = users[block]
+            found = builder.lists(queries, None if seen is None else seen[block], names)
+            kept = np.ones(len(names), bool) if average is not None and average.any() else known
+            table = _table(names, found, builder.candidates, kept)
+            writer.write_table(table)
+            written += table.num_rows
+            cold += pc.sum(table["cold"]).as_py() or 0
+            without_history += int((~known).sum())
+            meter.advance(len(names), 0, 0.0)
     seconds = time.perf_counter() - began
     return Written(str(out), len(users), without_history, written, cold / max(written, 1), model.name, seconds)
 
@@ -157,6 +152,11 @@ def read_user_ids(path: Path) -> list[str]:
     found = [line.strip() for line in lines if line is not None and line.strip()]
     if not found:
         raise ColdstartError(f"{path} names no user")
+    for user_id in found:
+        try:
+            check_text(user_id)
+        except ColdstartError as error:
+            raise ColdstartError(f"{path}: {error}") from None
     return found
 
 

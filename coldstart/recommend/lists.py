@@ -22,6 +22,7 @@ from coldstart.errors import ColdstartError
 from coldstart.recommend.model import Vectors
 from coldstart.recommend.model.scoring import Scorer
 from coldstart.recommend.rerank import Quota, dpp, explore, mmr, relevance_weight
+from coldstart.store.published import check_top_k
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -93,8 +94,9 @@ class Rules:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ColdstartError(f"{name} {value:g}: give a number from 0 to 1")
-        if self.top_k < 1 or (self.per_creator is not None and self.per_creator < 1):
-            raise ColdstartError(f"top_k {self.top_k}, per_creator {self.per_creator}: ask for 1 or more")
+        check_top_k(self.top_k)
+        if self.per_creator is not None and self.per_creator < 1:
+            raise ColdstartError(f"per_creator {self.per_creator}: ask for 1 or more")
         if self.cold_share and self.cold_boost:
             raise ColdstartError("give cold_share or cold_boost, not both: each decides how many cold items are listed")
         for name, known in (("diversify", ("mmr", "dpp")), ("merge", ("max", "rrf"))):

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.vectors import unit
 from coldstart.encoders import Vectors
-from coldstart.errors import ColdstartError
 from coldstart.search.channels import (
     DEPTH,
     Channel,
@@ -33,9 +32,7 @@ from coldstart.search.channels import (
 )
 from coldstart.search.fusion import Scores, Weights, combine
 from coldstart.search.search import DISPLAY
-
-if TYPE_CHECKING:
-    from coldstart.store.published import Published
+from coldstart.store.published import Published, check_top_k
 
 EXACT_BELOW = 100_000
 """Products up to which every one is compared."""
@@ -166,8 +163,7 @@ def match(
     Raises:
         ColdstartError: no side of the video shares a passport with a space of the catalog, or a faulty condition.
     """
-    if top_k < 1:
-        raise ColdstartError(f"top_k {top_k}: ask for 1 or more")
+    check_top_k(top_k)
     sides = query.sides
     channels = catalog_channels(catalog, sides, inputs)
     condition = catalog.condition(where=where, kind=kind, exclude=exclude, copies=copies)

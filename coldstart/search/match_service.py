@@ -5,7 +5,6 @@ Parts of the workspace that take time, or can be missing, are loaded when they a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from coldstart.search.match import Answer, match
 from coldstart.search.query_vectors import QueryBuilder
 from coldstart.store import Store
 from coldstart.store.published import COPY_OF
+from coldstart.store.sql import check_text
 
 if TYPE_CHECKING:
     from coldstart.store.published import Published
@@ -45,31 +45,6 @@ MOST_SCORES = 1 << 28
 
 Pairs = Mapping[str, frozenset[str]]
 """item_id of a video -> the products that it shows."""
-
-
-def read_pairs(path: Path) -> dict[str, frozenset[str]]:
-    """Read pairs of a JSONL file with `item_id` and `product_ids`; a video without products is left out.
-
-    Raises:
-        ColdstartError: there is no such file, or a line is something else.
-    """
-    if not path.is_file():
-        raise ColdstartError(f"no file of pairs at {path}: give JSONL with item_id and product_ids")
-    found: dict[str, set[str]] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            item_id, product_ids = row["item_id"], row["product_ids"]
-            if not isinstance(item_id, str) or not isinstance(product_ids, list):
-                raise TypeError("item_id is to be a text and product_ids a list")
-        except (ValueError, TypeError, KeyError) as error:
-            raise ColdstartError(
-                f"{path} line {number}: not a JSON object with item_id and product_ids ({error})"
-            ) from error
-        found.setdefault(item_id, set()).update(map(str, product_ids))
-    return {item_id: frozenset(products) for item_id, products in found.items() if products}
 
 
 @dataclass(frozen=True)
@@ -213,6 +188,7 @@ class Matcher:
             raise ColdstartError("match: give exactly one of item and video")
         if item is not None and (title is not None or listen):
             raise ColdstartError("match: title and listen are for a video file; an item has its own words")
+        check_text(title or "")
         builder = self.query_builder(spaces)
         if item is not None:
             found = builder.items([item])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from math import fsum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -22,10 +22,8 @@ from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform, load_image
 from coldstart.media.limits import Limits
 from coldstart.media.video import sample_frames
-
-if TYPE_CHECKING:
-    from coldstart.store.published import Published
-
+from coldstart.store.published import Published, check_top_k
+from coldstart.store.sql import check_text
 
 FULL_TEXT = "full_text"
 """Name of the word ranking."""
@@ -55,7 +53,7 @@ class Query:
     """One query, by exactly one of a text, the path of a picture or a video, or the id of an item.
 
     Raises:
-        ColdstartError: none or several are given, or the text is blank.
+        ColdstartError: none or several are given, or it is blank or no Unicode text.
     """
 
     query_id: str
@@ -72,6 +70,11 @@ class Query:
             )
         if not self.value.strip():
             raise ColdstartError(f"query {self.query_id!r}: {self.by} is blank: give what to search for")
+        if self.by in ("text", "item"):  # a path may have any bytes
+            try:
+                check_text(self.value)
+            except ColdstartError as error:
+                raise ColdstartError(f"query {self.query_id!r}: {self.by} {error}") from None
 
     @property
     def by(self) -> By:
@@ -82,6 +85,14 @@ class Query:
     def value(self) -> str:
         """The text, path or id."""
         return str(getattr(self, self.by))
+
+
+@dataclass(frozen=True)
+class FaultyQuery:
+    """A query that cannot be read, with the reason; `query_id` is None where it has none."""
+
+    query_id: str | None
+    reason: Reject
 
 
 def pool(frames: Vectors, how: Pool) -> Vectors:
@@ -110,6 +121,7 @@ class Ranker:
         requested: the spaces to search, each of which must fit; None for all that fit.
         apart: spaces that a text query searches only if they are requested, or where no other fits.
         condition: SQL that items must meet, from `Published.condition`.
+        is_strict: raise where no space answers a kind of query; else such queries are rejected.
         others: as in `coldstart.search.search.search_many`.
     """
 
@@ -123,6 +135,7 @@ class Ranker:
     frames: int
     limits: Limits
     batch_size: int
+    is_strict: bool
     frames_of: FramesOf | None = None
     apart: frozenset[str] = frozenset()
     encoders: dict[str, Encoder] = field(default_factory=dict)
@@ -134,18 +147,27 @@ class Ranker:
                 names = ", ".join(sorted(self.catalog.passports)) or "none"
                 raise ColdstartError(f"space {space!r} is not in the published catalog: it has {names}")
 
-    def rankings(self, batch: Sequence[Query]) -> list[dict[str, Ranking] | Reject]:
+    def rankings(self, batch: Sequence[Query | FaultyQuery]) -> list[dict[str, Ranking] | Reject]:
         """Rank items for each query: space -> ranking, or the reason why it cannot be answered."""
-        found: list[dict[str, Ranking] | Reject] = [{} for _ in batch]
+        found: list[dict[str, Ranking] | Reject] = [q.reason if isinstance(q, FaultyQuery) else {} for q in batch]
         for by in BY:
-            places = [place for place, query in enumerate(batch) if query.by == by]
-            values = [batch[place].value for place in places]
-            if not values:
-                continue
-            query_vectors = self._stored(values) if by == "item" else self._encoded(by, values)
-            for place, own in zip(places, self._searched(by, values, query_vectors), strict=True):
-                found[place] = own
+            own = {
+                place: query.value for place, query in enumerate(batch) if isinstance(query, Query) and query.by == by
+            }
+            if own:
+                found_by = self._ranked(by, list(own.values()))
+                for place, ranking in zip(own, found_by, strict=True):
+                    found[place] = ranking
         return found
+
+    def _ranked(self, by: By, values: Sequence[str]) -> list[dict[str, Ranking] | Reject]:
+        try:
+            self._spaces(by)
+        except ColdstartError as error:
+            if self.is_strict:
+                raise
+            return [Reject("no_space", str(error)) for _ in values]
+        return self._searched(by, values, self._stored(values) if by == "item" else self._encoded(by, values))
 
     def _searched(
         self, by: By, values: Sequence[str], query_vectors: Sequence[dict[str, Vectors] | Reject]
@@ -228,7 +250,7 @@ class Ranker:
                 pictures.append(Reject(reject.reason, f"{by} {path}: {reject.detail}"))
         readable = [own for own in pictures if not isinstance(own, Reject)]
         if by == "video" and _passport(encoder, "image") != passport:
-            vectors = iter([encoder.encode_videos([np.stack(own)]) for own in readable])
+            vectors = [encoder.encode_videos([np.stack(own)]) for own in readable]
         else:
             flat = [image for own in readable for image in own]
             parts = [
@@ -236,9 +258,11 @@ class Ranker:
                 for start in range(0, len(flat), self.batch_size)
             ]
             rows = np.concatenate(parts) if parts else np.empty((0, passport.dim), np.float32)
-            split = np.split(rows, np.cumsum([len(own) for own in readable])[:-1])
-            vectors = iter([pool(own, self.video_pool) if by == "video" else own for own in split])
-        return [own if isinstance(own, Reject) else next(vectors) for own in pictures]
+            ends = np.cumsum([len(own) for own in readable], dtype=int)
+            split = [rows[end - len(own) : end] for own, end in zip(readable, ends, strict=True)]
+            vectors = [pool(own, self.video_pool) if by == "video" else own for own in split]
+        made = iter(vectors)
+        return [own if isinstance(own, Reject) else next(made) for own in pictures]
 
     def _look(self, by: By, path: Path, transform: ImageTransform) -> list[Pixels]:
         if not path.is_file():  # reading a pipe would wait for ever
@@ -327,7 +351,7 @@ class Hit:
 def search_many(
     catalog: Published,
     encoder_for: Callable[[Passport], Encoder],
-    queries: Iterable[Query],
+    queries: Iterable[Query | FaultyQuery],
     *,
     spaces: Iterable[str] | None = None,
     kind: str | None = None,
@@ -342,7 +366,7 @@ def search_many(
     batch_size: int = 64,
     frames_of: FramesOf | None = None,
     apart: Iterable[str] = (),
-    on_error: Callable[[str, Reject], None] | None = None,
+    on_error: Callable[[str | None, Reject], None] | None = None,
 ) -> Iterator[tuple[str, list[Hit]]]:
     """Search for many queries; yields (query_id, hits) in order.
 
@@ -362,12 +386,14 @@ def search_many(
         frames_of: (space, item ids) -> unit vectors `[T, D]` of the frames of those that are videos; with it, a query
             by the id of a video goes by its frames, as one by a video file does.
         apart: spaces that a text query searches only if `spaces` names them, or where no other fits.
-        on_error: takes the id of a query that cannot be answered, such as a picture that cannot be read, and why;
-            the rest goes on; without it, the first such query raises.
+        on_error: takes the id of a query that cannot be answered, such as a picture that cannot be read, and why, in
+            the place of its answer; the rest goes on. Without it, the first such query raises.
 
     Raises:
-        ColdstartError: no space fits a query, a space that was named does not fit it, or a faulty condition.
+        ColdstartError: there is no such space or kind, `top_k` is out of bounds, a faulty condition, or a query that
+            cannot be answered.
     """
+    check_top_k(top_k)
     ranker = Ranker(
         catalog=catalog,
         encoder_for=encoder_for,
@@ -379,20 +405,26 @@ def search_many(
         frames=frames,
         limits=limits or Limits(),
         batch_size=batch_size,
+        is_strict=on_error is None,
         frames_of=frames_of,
         apart=frozenset(apart),
     )
     pending = iter(queries)
     while batch := list(islice(pending, batch_size)):
-        answered: list[tuple[Query, dict[str, Ranking]]] = []
-        for query, found in zip(batch, ranker.rankings(batch), strict=True):
-            if not isinstance(found, Reject):
-                answered.append((query, found))
+        rankings = ranker.rankings(batch)
+        answered = [
+            (query, own)
+            for query, own in zip(batch, rankings, strict=True)
+            if isinstance(query, Query) and not isinstance(own, Reject)
+        ]
+        hits = _hits(catalog, answered, top_k)
+        for query, own in zip(batch, rankings, strict=True):
+            if not isinstance(own, Reject):
+                yield next(hits)
             elif on_error is None:
-                raise ColdstartError(f"query {query.query_id!r}: {found}")
+                raise ColdstartError(f"query {query.query_id!r}: {own}")
             else:
-                on_error(query.query_id, found)
-        yield from _hits(catalog, answered, top_k)
+                on_error(query.query_id, own)
 
 
 def fuse(rankings: Mapping[str, Sequence[str]]) -> list[tuple[str, float, dict[str, int]]]:

@@ -398,24 +398,6 @@ def test_pictures_of_a_file_of_queries_lie_beside_it(
     assert json.loads(result.stdout)["hits"] == beside != other
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (b"{", "not a JSON object with query_id (Expecting property name enclosed in double quotes"),
-        (b'{"text": "x"}', "not a JSON object with query_id ('query_id')"),
-        (b"[1]", "not a JSON object with query_id (list indices must be integers or slices, not str)"),
-        (b'{"query_id": "\xff"}', "not a JSON object with query_id ('utf-8' codec can't decode byte 0xff"),
-        (b'{"query_id": 1}', "give exactly one of text, image, video, item_id"),
-        (b'{"query_id": 1, "text": "x", "image": "y"}', "give exactly one of text, image, video, item_id"),
-    ],
-)
-def test_a_faulty_query_is_named_by_its_line(shop: Path, tmp_path: Path, line: bytes, message: str) -> None:
-    path = tmp_path / "queries.jsonl"
-    path.write_bytes(b"\n" + line + b"\n")
-    found = fault("search", "-w", str(shop / "workspace"), "--queries", str(path))
-    assert found.startswith(f"{path} line 2: {message}")
-
-
 def test_a_missing_query_file_is_named(shop: Path, tmp_path: Path) -> None:
     path = tmp_path / "none.jsonl"
     assert fault("search", "-w", str(shop / "workspace"), "--queries", str(path)) == (

@@ -390,8 +390,10 @@ def test_faults_are_one_line(show: Any, shop: Path, tmp_path: Path) -> None:
     assert fault("clip-02", "--out", "x.html", "--no-html") == (
         "--out x.html and --no-html exclude each other: give one of them"
     )
-    assert fault("clip-02", "--out", str(tmp_path)) == (
-        f"cannot write {tmp_path}: Is a directory; name another file with --out"
+    folder = tmp_path / "x.html"
+    folder.mkdir()
+    assert fault("clip-02", "--out", str(folder)) == (
+        f"cannot write {folder}: Is a directory; name another file with --out"
     )
 
 

@@ -182,7 +182,9 @@ def test_nothing_on_the_candidates():
         ({"cold_share": 1.5}, "cold_share 1.5: give a number from 0 to 1"),
         ({"explore": -0.1}, "explore -0.1: give a number from 0 to 1"),
         ({"diversity": 2}, "diversity 2: give a number from 0 to 1"),
-        ({"top_k": 0}, "top_k 0, per_creator None: ask for 1 or more"),
+        ({"top_k": 0}, "top_k 0: give 1 to 10,000"),
+        ({"top_k": 10_001}, "top_k 10001: give 1 to 10,000"),
+        ({"per_creator": 0}, "per_creator 0: ask for 1 or more"),
         (
             {"cold_share": 0.1, "cold_boost": 1},
             "give cold_share or cold_boost, not both: each decides how many cold items are listed",

@@ -501,7 +501,11 @@ def test_the_command_ranks_an_audience_by_the_option(made: Path, shop: coldstart
         (["recommend", "--user", "u", "--diversity", "3"], "diversity 3: give a number from 0 to 1"),
         (["recommend", "--user", "u", "--fresh-days", "0"], "fresh_days 0: give a number above 0"),
         (["recommend", "--user", "u", "--half-life-days", "0"], "half_life_days 0: give a number above 0"),
-        (["audience", "x", "--out", "x.html"], "--out x.html: give a name that ends in .csv or .parquet"),
+        (
+            ["audience", "x", "--out", "x.html"],
+            "--out x.html: give a name that ends in .csv, .tsv, .jsonl, .json or .parquet",
+        ),
+        (["recommend", "--user", "u", "--kind", "Video"], "no kind 'Video': did you mean 'video'?"),
         (["audience", "x", "--by", "luck"], "by 'luck': use score or lift"),
     ],
 )

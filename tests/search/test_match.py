@@ -24,7 +24,7 @@ from coldstart.cli import app
 from coldstart.core.items import CONTENT_FIELDS
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError
-from coldstart.search import channels, match_service
+from coldstart.search import channels, query_files
 from coldstart.search.channels import (
     Channel,
     ChannelWeights,
@@ -232,7 +232,7 @@ def test_conditions_bound_the_candidates_and_what_is_average(shop: Made) -> None
     assert ask(shop, images, kind="video").matches == []
     with pytest.raises(ColdstartError, match=r"^where 'colour = 1': "):
         ask(shop, images, where="colour = 1")
-    with pytest.raises(ColdstartError, match=r"^top_k 0: ask for 1 or more$"):
+    with pytest.raises(ColdstartError, match=r"^top_k 0: give 1 to 10,000$"):
         ask(shop, images, top_k=0)
 
 
@@ -469,6 +469,8 @@ def test_a_faulty_query_is_an_error(opened: Workspace, given: dict[str, Any], me
 
 def test_a_file_that_is_no_video_is_an_error(opened: Workspace, folder: Path, tmp_path: Path) -> None:
     photo(tmp_path / "photo.jpg", 3)
+    with pytest.raises(ColdstartError, match=r"^'caf\\udce9' is no Unicode text: give it in UTF-8$"):
+        opened.match(video=tmp_path / "photo.jpg", title="caf\udce9")
     for name, path in (("no", tmp_path / "photo.jpg"), ("folder", tmp_path)):
         with pytest.raises(ColdstartError, match=f"^video {path}: [a-z_]+: .+$"):
             opened.match(video=path, title=name)
@@ -476,7 +478,7 @@ def test_a_file_that_is_no_video_is_an_error(opened: Workspace, folder: Path, tm
 
 def test_weights_are_fitted_evaluated_on_the_rest_and_stored(folder: Path, tmp_path: Path) -> None:
     opened = library.open(folder / "workspace")
-    pairs = match_service.read_pairs(folder / "pairs.jsonl")
+    pairs = query_files.read_pairs(folder / "pairs.jsonl")
     report = opened.fit_match({**pairs, "gone": frozenset({"p1"}), "v0": frozenset({"p0", "p3", "sold out"})})
     held = [item for item in pairs if is_held_out(item)]
     assert (report["held_out"], report["trained_on"]) == (len(held), 14 - len(held))
@@ -503,26 +505,30 @@ def test_a_fit_on_too_few_videos_is_refused(opened: Workspace) -> None:
     ("line", "why"),
     [
         ("nonsense", "Expecting value: line 1 column 1 (char 0)"),
-        ('{"item_id": "a"}', "'product_ids'"),
+        ('{"item_id": "a"}', "product_ids is missing"),
         ('{"item_id": 3, "product_ids": []}', "item_id is to be a text and product_ids a list"),
-        ('["a"]', "list indices must be integers or slices, not str"),
+        ('["a"]', "it is a list"),
     ],
 )
 def test_a_faulty_line_of_pairs_is_named(tmp_path: Path, line: str, why: str) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text(f'{{"item_id": "v", "product_ids": ["p"]}}\n\n{line}\n', "utf-8")
+    fault = f"{path} line 3: not a JSON object with item_id and product_ids ({why})"
     with pytest.raises(ColdstartError) as error:
-        match_service.read_pairs(path)
-    assert str(error.value) == f"{path} line 3: not a JSON object with item_id and product_ids ({why})"
+        query_files.read_pairs(path)
+    assert str(error.value) == fault
+    faults: list[str] = []
+    assert query_files.read_pairs(path, faults.append) == {"v": frozenset({"p"})}
+    assert faults == [fault]
 
 
 def test_pairs_of_one_video_on_several_lines_are_joined(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     rows = [("v", ["a"]), ("w", []), ("v", ["b", "a"])]
     path.write_text("".join(json.dumps({"item_id": v, "product_ids": p}) + "\n" for v, p in rows), "utf-8")
-    assert match_service.read_pairs(path) == {"v": frozenset({"a", "b"})}
+    assert query_files.read_pairs(path) == {"v": frozenset({"a", "b"})}
     with pytest.raises(ColdstartError, match=r"^no file of pairs at .*nope: give JSONL with item_id and product_ids$"):
-        match_service.read_pairs(tmp_path / "nope")
+        query_files.read_pairs(tmp_path / "nope")
 
 
 def run(folder: Path, *arguments: object) -> str:

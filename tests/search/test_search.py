@@ -21,7 +21,7 @@ from coldstart.encoders.fake import Fake
 from coldstart.errors import ColdstartError
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
-from coldstart.search.search import Hit, Query, fuse, pool, search_many
+from coldstart.search.search import FaultyQuery, Hit, Query, fuse, pool, search_many
 from coldstart.store.catalog import Catalog
 from coldstart.store.published import Published
 
@@ -214,8 +214,10 @@ def test_filters(catalog: Published, encoder_for: Any) -> None:
     assert found(where="price > 4 OR price < 1", exclude=["item-5", "nobody"]) == {"item-0", "item-6"}
     with pytest.raises(ColdstartError) as error:
         found(kind="video'; DROP TABLE catalog; --")
-    assert str(error.value) == "no kind \"video'; DROP TABLE catalog; --\": there are video and product"
-    with pytest.raises(ColdstartError, match=r"^where 'cheap': no field 'cheap' \(character 1\); write a condition over "):
+    assert str(error.value) == 'no kind "video\'; DROP TABLE catalog; --": there are video and product'
+    with pytest.raises(
+        ColdstartError, match=r"^where 'cheap': no field 'cheap' \(character 1\); write a condition over "
+    ):
         found(where="cheap")
 
 
@@ -252,7 +254,7 @@ def test_one_bad_query_costs_one_query(catalog: Published, encoder_for: Any, pic
         Query("d", text="tea"),
         Query("e", image=str(tmp_path / "missing.png")),
     ]
-    failed: dict[str, Reject] = {}
+    failed: dict[str | None, Reject] = {}
     answers = dict(search_many(catalog, encoder_for, queries, spaces=["image"], on_error=failed.__setitem__))
     assert list(answers) == ["b", "d"] and answers["b"][0].item_id == "item-1"
     assert {query_id: reject.reason for query_id, reject in failed.items()} == {
@@ -260,6 +262,25 @@ def test_one_bad_query_costs_one_query(catalog: Published, encoder_for: Any, pic
     }  # fmt: skip
     with pytest.raises(ColdstartError, match=r"^query 'a': corrupt_image: image .*broken\.png: "):
         list(search_many(catalog, encoder_for, queries))
+
+
+def test_a_space_that_does_not_fit_costs_the_queries_of_that_kind(
+    catalog: Published, encoder_for: Any, pictures: Path
+) -> None:
+    queries = [
+        Query("a", image=str(pictures / "item-1.png")),
+        Query("b", text="tea"),
+        FaultyQuery(None, Reject("bad_line", "line 3")),
+        Query("d", item="item-1"),
+    ]
+    failed: dict[str | None, Reject] = {}
+    answers = dict(search_many(catalog, encoder_for, queries, spaces=["other"], on_error=failed.__setitem__))
+    assert list(answers) == ["b", "d"] and list(failed) == ["a", None]
+    assert str(failed["a"]).startswith("no_space: space 'other' holds vectors of text-only (")
+    assert str(failed[None]) == "bad_line: line 3"
+    for spaces in (["other"], None):
+        with pytest.raises(ColdstartError):
+            list(search_many(catalog, encoder_for, queries, spaces=spaces))
 
 
 @pytest.mark.parametrize("video_pool", ["mean", "max", "both"])

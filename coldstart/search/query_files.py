@@ -1,0 +1,108 @@
+"""Read files of queries, and of known pairs of videos and products: JSONL, in which a faulty line costs that line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from coldstart.core.stage import Reject
+from coldstart.errors import ColdstartError
+from coldstart.search.search import FaultyQuery, Query
+from coldstart.store.sql import check_text
+
+QUERY_FIELDS = ("text", "image", "video", "item_id")
+
+
+def read_queries(path: Path) -> Iterator[Query | FaultyQuery]:
+    """Read queries of a JSONL file with `query_id` and one of `QUERY_FIELDS`; media paths are relative to the file.
+
+    Raises:
+        ColdstartError: there is no such file.
+    """
+    if not path.is_file():
+        raise ColdstartError(f"no query file at {path}: give JSONL with query_id and one of {', '.join(QUERY_FIELDS)}")
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _query(path, number, line)
+
+
+def _query(path: Path, number: int, line: bytes) -> Query | FaultyQuery:
+    try:
+        fields = _object(line, "query_id")
+    except ValueError as error:
+        return FaultyQuery(None, Reject("bad_line", f"{path} line {number}: {error}"))
+    query_id = str(fields["query_id"])
+    given = {name: fields[name] for name in QUERY_FIELDS if fields.get(name) is not None}
+    if len(given) != 1:
+        detail = f"give exactly one of {', '.join(QUERY_FIELDS)}, not {' and '.join(given) or 'none'}"
+        return FaultyQuery(query_id, Reject("bad_query", f"{path} line {number}: {detail}"))
+    ((name, value),) = given.items()
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return FaultyQuery(query_id, Reject("bad_query", f"{path} line {number}: {name} is no text"))
+    if name in ("image", "video") and str(value).strip():
+        value = path.parent / str(value)
+    try:
+        return Query(query_id, **{name.removesuffix("_id"): str(value)})
+    except ColdstartError as error:
+        return FaultyQuery(query_id, Reject("bad_query", str(error).removeprefix(f"query {query_id!r}: ")))
+
+
+def read_pairs(path: Path, on_error: Callable[[str], None] | None = None) -> dict[str, frozenset[str]]:
+    """Read pairs of a JSONL file with `item_id` and `product_ids`; a video without products is left out.
+
+    Args:
+        on_error: takes what is wrong with a line; the rest is read. Without it, the first such line raises.
+
+    Raises:
+        ColdstartError: there is no such file, or a line is something else.
+    """
+    if not path.is_file():
+        raise ColdstartError(f"no file of pairs at {path}: give JSONL with item_id and product_ids")
+    found: dict[str, set[str]] = {}
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                if line.strip():
+                    item_id, product_ids = _pair(line)
+                    found.setdefault(item_id, set()).update(product_ids)
+            except (ValueError, ColdstartError) as error:
+                fault = f"{path} line {number}: {error}"
+                if on_error is None:
+                    raise ColdstartError(fault) from error
+                on_error(fault)
+    return {item_id: frozenset(products) for item_id, products in found.items() if products}
+
+
+def _pair(line: bytes) -> tuple[str, list[str]]:
+    row = _object(line, "item_id", "product_ids")
+    item_id, product_ids = row["item_id"], row["product_ids"]
+    if not isinstance(item_id, str) or not isinstance(product_ids, list):
+        raise ValueError(
+            "not a JSON object with item_id and product_ids (item_id is to be a text and product_ids a list)"
+        )
+    products = [str(product) for product in product_ids]
+    for text in (item_id, *products):
+        check_text(text)
+    return item_id, products
+
+
+def _object(line: bytes, *names: str) -> dict[str, Any]:
+    """Parse a JSON object that has these fields.
+
+    Raises:
+        ValueError: it is none, or lacks one.
+    """
+    expected = f"not a JSON object with {' and '.join(names)}"
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{expected} ({error})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{expected} (it is a {type(value).__name__})")
+    missing = [name for name in names if value.get(name) is None]
+    if missing:
+        raise ValueError(f"{expected} ({' and '.join(missing)} is missing)")
+    return value
