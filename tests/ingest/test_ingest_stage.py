@@ -17,6 +17,7 @@ from coldstart.core import pipeline
 from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.ingest.stage import IngestStage, Settings
+from coldstart.store import Store
 
 
 def jpeg(colour: str) -> bytes:
@@ -145,7 +146,7 @@ def test_what_a_folder_has_that_is_not_read_is_named(photos: Path) -> None:
         )
     }
     assert len(found) == 4
-    assert stage(folder).notes(None) == [f"{folder}: not listed: 1 hidden, 1 .txt"]
+    assert stage(folder).notes(Store(photos / "w", create=True)) == [f"{folder}: not listed: 1 hidden, 1 .txt"]
 
 
 def test_an_id_with_a_lone_surrogate_is_refused(tmp_path: Path) -> None:
