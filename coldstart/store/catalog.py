@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import lancedb
 import numpy as np
@@ -88,6 +89,20 @@ class CleanupReport:
     publications_removed: int
 
 
+P, R = ParamSpec("P"), TypeVar("R")
+
+
+def _reading_catalog(method: Callable[Concatenate[Catalog, P], R]) -> Callable[Concatenate[Catalog, P], R]:
+    """Let a method of the catalog run in `tables.reading`."""
+
+    @wraps(method)
+    def call(self: Catalog, *values: P.args, **options: P.kwargs) -> R:
+        with tables.reading(self._db, CATALOG):
+            return method(self, *values, **options)
+
+    return call
+
+
 class Catalog:
     """The tables `catalog` and `publications` of a workspace."""
 
@@ -115,6 +130,7 @@ class Catalog:
         keys = dict(zip(rows["item_id"].to_pylist(), rows["index_key"].to_pylist(), strict=True))
         return self.update(keys, lambda ids: rows.filter(pc.is_in(rows["item_id"], pa.array(ids, pa.string()))), spaces)
 
+    @_reading_catalog
     def update(
         self,
         keys: Mapping[str, str],
@@ -168,6 +184,7 @@ class Catalog:
             replaced=False,
         )
 
+    @_reading_catalog
     def build_indexes(self, settings: IndexSettings | None = None) -> list[IndexReport]:
         """Fold new rows into present indexes, build what is missing, and measure each space.
 
@@ -197,6 +214,7 @@ class Catalog:
         self._changes = None
         return reports
 
+    @_reading_catalog
     def publish(self, indexes: Sequence[IndexReport]) -> Publication:
         """Show readers the present version. Publishing the same version again only renews its figures.
 
@@ -226,6 +244,7 @@ class Catalog:
         set_tag(table, TAG, publication.version)
         return publication
 
+    @_reading_catalog
     def rollback(self) -> Publication:
         """Show readers the publication that was current before the present one.
 
@@ -259,6 +278,7 @@ class Catalog:
         guarded: Any = tables.GuardedTable(self._db, CATALOG, table)
         return Published(guarded, current)
 
+    @_reading_catalog
     def cleanup(self, keep_publications: int = 3, older_than: timedelta = timedelta(days=1)) -> CleanupReport:
         """Drop all but the newest publications, and the versions that no publication needs.
 

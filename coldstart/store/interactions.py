@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
-from coldstart.store import ITEMS, Store
+from coldstart.store import ITEMS, Store, tables
 from coldstart.store.sql import equals
 
 INTERACTIONS = "interactions"
@@ -166,8 +166,9 @@ class InteractionTable:
 
     def _batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         if self._store.has(INTERACTIONS):
-            table = self._store.db.open_table(INTERACTIONS)
-            yield from table.search().select(list(columns)).to_batches(batch_size=_READ_ROWS)
+            with tables.reading(self._store.db, INTERACTIONS):
+                table = self._store.db.open_table(INTERACTIONS)
+                yield from table.search().select(list(columns)).to_batches(batch_size=_READ_ROWS)
 
     def _columns(self, *names: str, kinds: Sequence[Any]) -> list[NDArray[Any]]:
         found: list[list[NDArray[Any]]] = [[np.empty(0, kind)] for kind in kinds]
