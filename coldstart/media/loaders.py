@@ -7,7 +7,7 @@ nor Arrow nor the store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -147,26 +147,77 @@ class LoadPictures:
 
 @dataclass(frozen=True)
 class ProbeMedia:
-    """Read the header of every medium of one item, digest its bytes and compute the item's row key."""
+    """Read the header of every medium of one item, digest its bytes and compute the item's row key.
+
+    Of several pictures each is decoded, too, small: one that cannot be costs itself, and not every later stage of the
+    item. Media that cannot be read are listed under `bad_media`, after those that the row names there already.
+    """
 
     limits: Limits
 
     def __call__(self, row: Row) -> tuple[Row, float]:
-        media = [self._probe(entry["role"], entry["uri"]) for entry in row["media"]]
+        roles = [entry["role"] for entry in row["media"]]
+        decode = roles.count("image") > 1 and "video" not in roles
+        found, bad = [], list(row.get("bad_media") or ())
+        for entry in row["media"]:
+            try:
+                found.append(self._probe(entry["role"], entry["uri"], decode))
+            except Reject as reject:
+                if reject.reason in PASSING:
+                    raise
+                bad.append(bad_medium(entry["role"], entry["uri"], reject))
+        decoded = any(entry["role"] == "image" and not fault for entry, fault in found)  # else its text is left to it
+        media = [entry for entry, fault in found if not (fault and decoded)]
+        bad += [bad_medium(entry["role"], entry["uri"], fault) for entry, fault in found if fault and decoded]
+        check_left([entry["role"] for entry in media], bad)
         row_key = digest([row["record"], [(entry["role"], entry["digest"]) for entry in media]])
-        fields = {name: value for name, value in row.items() if name != "record"}
-        return {**fields, "media": media, "row_key": row_key}, 1.0
+        fields = {name: value for name, value in row.items() if name not in ("record", "bad_media")}
+        return {**fields, "media": media, **({"bad_media": bad} if bad else {}), "row_key": row_key}, 1.0
 
-    def _probe(self, role: str, uri: str) -> dict[str, Any]:
+    def _probe(self, role: str, uri: str, decode: bool) -> tuple[dict[str, Any], Reject | None]:
+        fault = None
         with guard.local_path(uri, self.limits) as path:
             known = _PROBES[role](path, self.limits)
-            return {
+            if decode and role == "image":
+                try:
+                    load_image(path, self.limits, _TINY)
+                except Reject as reject:
+                    fault = reject
+            probed = {
                 "role": role,
                 "uri": uri,
                 "digest": guard.file_sha256(path),
                 "size_bytes": path.stat().st_size,
                 **known,
             }
+        return probed, fault
+
+
+_TINY = ImageTransform((16, 16), "squash", "nearest")
+PASSING = frozenset({"fetch_failed", "media_changed"})
+"""Reasons of a medium that may be gone in the next run: they cost the item, which is then tried again."""
+_STAND_INS = {"video": {"video"}, "image": {"image", "video"}, "audio": {"audio", "image", "video"}}
+
+
+def bad_medium(role: str, uri: str, reject: Reject) -> dict[str, str]:
+    """Build the entry of `bad_media` for a medium that cannot be read."""
+    return {"role": role, "uri": uri, "reason": reject.reason, "detail": reject.detail}
+
+
+def check_left(roles: Collection[str], bad: Sequence[Mapping[str, str]]) -> None:
+    """Check that an item can do without its bad media: without a picture where another one or a video is left, without
+    a video where another one is, without sound where anything is.
+
+    Args:
+        roles: of the media that can be read.
+        bad: entries of `bad_media`.
+
+    Raises:
+        Reject: that of the first medium that it cannot do without.
+    """
+    for entry in bad:
+        if _STAND_INS[entry["role"]].isdisjoint(roles):
+            raise Reject(entry["reason"], entry["detail"])
 
 
 def _image(path: Path, limits: Limits) -> dict[str, Any]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from poison import write_video
+from poison import noise, write_video
 
 from coldstart.core.stage import Reject, Row
 from coldstart.media.image import ImageTransform
 from coldstart.media.limits import Limits
-from coldstart.media.loaders import LoadPictures, ProbeMedia, spread_times
+from coldstart.media.loaders import LoadPictures, ProbeMedia, bad_medium, check_left, spread_times
 
 LOAD = LoadPictures(ImageTransform((16, 16), "squash"), Limits(), frames=4, frame_policy="uniform", pictures=2)
 
@@ -70,3 +71,88 @@ def test_spread_keeps_the_ends() -> None:
     assert spread_times([1.0, 2.0], 4) == [1.0, 2.0]
     assert spread_times([0.0, 1.0, 2.0, 3.0, 4.0], 3) == [0.0, 2.0, 4.0]
     assert spread_times([0.0, 1.0, 2.0], 1) == [0.0]
+
+
+def probe(*media: tuple[str, Path], bad: list[dict[str, str]] | None = None) -> Row:
+    entries = [{"role": role, "uri": str(path)} for role, path in media]
+    row = {"item_id": "a", "record": {"title": "t"}, "media": entries}
+    return ProbeMedia(Limits())(row if bad is None else {**row, "bad_media": bad})[0]
+
+
+def cut(path: Path) -> Path:
+    """A photo of which the lower half is missing; its header is whole."""
+    Image.fromarray(noise(96, 80)).save(path)
+    path.write_bytes(path.read_bytes()[:1500])
+    return path
+
+
+def test_an_item_survives_pictures_that_cannot_be_read(tmp_path: Path) -> None:
+    good = [draw(tmp_path / f"{grey}.png", grey) for grey in (10, 20)]
+    text = tmp_path / "text.jpg"
+    text.write_bytes(b"no picture")
+    missing = {"role": "image", "uri": "gone.jpg", "reason": "not_found", "detail": "gone.jpg"}
+    row = probe(
+        *(("image", path) for path in (good[0], cut(tmp_path / "cut.jpg"), text, good[1])),
+        bad=[missing],
+    )
+    assert [entry["uri"] for entry in row["media"]] == [str(path) for path in good]
+    assert [(entry["uri"], entry["reason"]) for entry in row["bad_media"]] == [
+        ("gone.jpg", "not_found"),
+        (str(text), "unsupported_media"),
+        (str(tmp_path / "cut.jpg"), "corrupt_image"),
+    ]
+    assert row["bad_media"][1]["detail"] == "not an image: looks like text"
+    assert LOAD(row)[1] == 2.0
+    without = probe(*(("image", path) for path in good))
+    assert row["row_key"] == without["row_key"]  # the item is made from the same media
+    assert "bad_media" not in without
+
+
+def test_an_item_fails_where_no_picture_is_left(tmp_path: Path) -> None:
+    text = tmp_path / "text.jpg"
+    text.write_bytes(b"no picture")
+    missing = {"role": "image", "uri": "gone.jpg", "reason": "not_found", "detail": "gone.jpg"}
+    for bad, reason in ((None, "unsupported_media"), ([missing], "not_found")):
+        with pytest.raises(Reject) as caught:
+            probe(("image", text), ("image", text), bad=bad)
+        assert caught.value.reason == reason
+
+
+def test_where_no_picture_can_be_decoded_the_item_keeps_them_for_its_text(tmp_path: Path) -> None:
+    row = probe(*(("image", cut(tmp_path / name)) for name in ("a.jpg", "b.jpg")))
+    assert len(row["media"]) == 2 and "bad_media" not in row
+    with pytest.raises(Reject, match="corrupt_image"):
+        LOAD(row)
+
+
+@pytest.mark.parametrize(
+    ("roles", "bad", "survives"),
+    [
+        (["image"], "image", True),
+        (["video"], "image", True),
+        (["audio"], "image", False),
+        (["image"], "video", False),  # a video item is not its cover
+        (["video"], "video", True),
+        (["image"], "audio", True),
+        (["video"], "audio", True),
+        ([], "audio", False),
+    ],
+)
+def test_media_without_which_an_item_can_do(roles: list[str], bad: str, survives: bool) -> None:
+    entry = bad_medium(bad, "x", Reject("corrupt_image", "half of it"))
+    if survives:
+        check_left(roles, [entry])
+    else:
+        with pytest.raises(Reject, match="corrupt_image: half of it"):
+            check_left(roles, [entry])
+
+
+def test_a_medium_that_may_come_back_costs_the_item_this_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(uri: str, limits: Limits) -> AbstractContextManager[Path]:
+        if uri.endswith("b.png"):
+            raise Reject("fetch_failed", f"{uri}: HTTP status 503")
+        return nullcontext(Path(uri))
+
+    monkeypatch.setattr("coldstart.media.guard.local_path", fetch)
+    with pytest.raises(Reject, match="fetch_failed"):
+        probe(("image", draw(tmp_path / "a.png", 1)), ("image", tmp_path / "b.png"))
