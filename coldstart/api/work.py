@@ -133,7 +133,7 @@ class WorkMethods(OpenedStore):
         """Read a user-item interaction log into the workspace; rows that it already has are not added again.
 
         Args:
-            path: a CSV, TSV, JSONL or Parquet file, one interaction a row.
+            path: a CSV, TSV, JSON or Parquet file, perhaps as .gz, one interaction a row.
             columns: `user_id`, `item_id`, `timestamp`, `event`, `weight` -> the file's column, "" for none; fields that
                 are left out are recognised by name where that is plain.
             event_weights: event -> the weight of its rows, None for that of the weight column, or 1; rows with another

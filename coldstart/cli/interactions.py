@@ -20,7 +20,7 @@ InteractionFile = Annotated[
     typer.Option(
         "--interactions",
         metavar="FILE",
-        help="CSV, TSV, JSONL or Parquet file: a log of user-item interactions, one a row.",
+        help="CSV, TSV, JSON or Parquet file, perhaps as .gz: a log of user-item interactions, one a row.",
     ),
 ]
 Columns = Annotated[
@@ -44,7 +44,7 @@ TimeUnit = Annotated[
     typer.Option(
         "--time-unit",
         metavar="UNIT",
-        help="Unit of the timestamps: s, ms or us since 1970, iso, or auto to recognise it by the first rows.",
+        help="Unit of the timestamps: s, ms or us since 1970, iso for dates, or auto: as the first rows are.",
     ),
 ]
 
@@ -87,15 +87,17 @@ def ingest_file(
 ) -> InteractionReport:
     """Ingest a file of interactions into a workspace, created where there is none; arguments as typed."""
     import coldstart
+    from coldstart.core.spelling import existing_path
     from coldstart.engine.progress import ConsoleProgress
+    from coldstart.ingest.files import KNOWN
 
     options: dict[str, Any] = {
         "columns": parse_pairs("--columns", columns),
         "event_weights": parse_weights(event_weights),
         "time_unit": time_unit,
     }
-    if not path.is_file():  # a faulty name creates no workspace
-        raise ColdstartError(f"no file of interactions at {path}: give a .csv, .tsv, .jsonl or .parquet file")
+    if not existing_path(path).is_file():  # a faulty name creates no workspace
+        raise ColdstartError(f"no file of interactions at {path}: give {KNOWN}")
     return coldstart.open(uri, create=True).ingest_interactions(path, progress=ConsoleProgress(), **options)
 
 

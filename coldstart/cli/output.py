@@ -45,7 +45,7 @@ PipelineName = Annotated[
 ]
 Manifest = Annotated[
     Path | None,
-    typer.Option("--manifest", "-m", metavar="PATH", help="JSONL, CSV or Parquet file, or a folder of media."),
+    typer.Option("--manifest", "-m", metavar="PATH", help="JSON, CSV, TSV or Parquet file, or a folder of media."),
 ]
 MediaRoots = Annotated[
     list[Path] | None,

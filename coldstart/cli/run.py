@@ -87,7 +87,7 @@ def run(
 
 def ingest(
     manifest: Annotated[
-        str | None, typer.Argument(metavar="MANIFEST", help="JSONL, CSV or Parquet file, or a folder of media.")
+        str | None, typer.Argument(metavar="MANIFEST", help="JSON, CSV, TSV or Parquet file, or a folder of media.")
     ] = None,
     workspace: Uri = DEFAULT_WORKSPACE,
     interactions: InteractionFile = None,

@@ -29,6 +29,7 @@ from pydantic_core import PydanticCustomError
 
 from coldstart.core.keys import digest
 from coldstart.core.settings import show_value, suggestion
+from coldstart.core.spelling import existing_path
 from coldstart.errors import ColdstartError
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -93,6 +94,7 @@ def load(path: Path) -> Classes:
         ColdstartError: there is no such file, or it cannot be read.
         ClassFileError: with every fault of the file.
     """
+    path = existing_path(path)
     if not path.is_file():
         raise ColdstartError(f"no classes file {path}: give a .yaml or .csv, or a text file of one class a line")
     try:

@@ -26,6 +26,7 @@ from coldstart.core.settings import (
     with_roots,
     with_space,
 )
+from coldstart.core.spelling import existing_path
 from coldstart.errors import ColdstartError
 
 
@@ -218,7 +219,7 @@ def find(name: str | Path) -> Path:
     Raises:
         ColdstartError: there is neither.
     """
-    path = Path(name)
+    path = existing_path(Path(name))
     if path.is_file():
         return path
     packaged = data_files("pipelines", "*.yaml")

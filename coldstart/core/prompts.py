@@ -17,6 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from coldstart.core import sanitize, settings
 from coldstart.core.keys import digest
+from coldstart.core.spelling import existing_path
 from coldstart.errors import ColdstartError
 
 OUTPUT = ("summary", "attributes", "keywords", "queries")
@@ -131,7 +132,7 @@ def load(name: str) -> Prompt:
             uses names that are not among its inputs.
     """
     packaged = settings.data_files("prompts", "*.md")
-    path = packaged.get(name, Path(name))
+    path = packaged.get(name) or existing_path(Path(name))
     if not path.is_file():
         raise ColdstartError(f"no prompt {name!r}: give a path or one of {', '.join(packaged)}")
     try:

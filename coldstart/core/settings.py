@@ -145,15 +145,13 @@ def show_value(value: Any) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Find the known name that is meant: the same but for case and marks, the same words (id: item_id), or similar."""
-    names = sorted(known)
-    own = _words(name)
+    """Find the known name that is meant: the same but for case and marks, alike, or one that its words begin or end."""
+    names, own = sorted(known), _words(name)
+    length = len(own)
     same = [one for one in names if "".join(_words(one)) == "".join(own)]
-    within = [one for one in names if own and {*own} < {*_words(one)} and min(map(len, own)) > 1]
-    for found in (same, within, difflib.get_close_matches(name, names, n=1)):
-        if len(found) == 1:
-            return found[0]
-    return None
+    longer = [one for one in names if len("".join(own)) > 1 and own in (_words(one)[:length], _words(one)[-length:])]
+    alike, similar = (difflib.get_close_matches(name, names, n=1, cutoff=cutoff) for cutoff in (0.8, 0.6))
+    return next((found[0] for found in (same, alike, longer, similar) if len(found) == 1), None)
 
 
 def _words(name: str) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coldstart.core.items import FIELD_NAMES
+from coldstart.core.items import EXTENSIONS, FIELD_NAMES
 from coldstart.core.settings import nearest
 from coldstart.core.spelling import existing_path
 from coldstart.core.values import WHOLE_FLOAT, are_whole_floats
@@ -37,6 +37,7 @@ from coldstart.ingest.folder import read_folder
 FORMATS = (KNOWN, "a folder of media")
 
 _PEEKED_ROWS = 1000
+_LONGEST_URI = 2000
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,10 @@ def _check_columns(path: Path, fields: Mapping[str, Any]) -> None:
                 f"header of {path}: unknown column {column!r}: did you mean {close!r}? Rename it, or set "
                 f"`map: {{{close}: {column}}}` of the stage ingest"
             )
-        if column not in FIELD_NAMES and isinstance(value.get("bytes") if isinstance(value, dict) else value, bytes):
+        if role := _media_role(column, value):
             raise ColdstartError(
-                f"header of {path}: column {column!r} holds bytes: if they are pictures, set "
-                f"`map: {{image: {column}}}` of the stage ingest, else take it out"
+                f"header of {path}: column {column!r} holds media: set `map: {{{role}: {column}}}` of the stage ingest, or "
+                "take it out"
             )
     if "item_id" not in fields:
         raise ColdstartError(
@@ -150,6 +151,18 @@ def _closest(column: str, missing: frozenset[str]) -> str | None:
     return close if words[0] <= words[1] or alike else None
 
 
+def _media_role(column: str, value: Any) -> str | None:
+    """Find the role of media in a column of no field: bytes, or the path or URL of a picture or video."""
+    if column in FIELD_NAMES:
+        return None
+    if isinstance(value, bytes) or (isinstance(value, dict) and isinstance(value.get("bytes"), bytes)):
+        return "image"
+    if not isinstance(value, str) or len(value) > _LONGEST_URI:
+        return None
+    role = EXTENSIONS.get(re.sub(r"[?#].*", "", value.strip()).rpartition(".")[2].lower())
+    return role if role != "audio" and re.search(r".\.", value) else None
+
+
 def _with_whole_ids(entries: Iterator[ManifestEntry]) -> Iterator[ManifestEntry]:
     """Take ".0" from the ids of a manifest whose first rows all have it, as of a column that had gaps."""
     first = deque(islice(entries, _PEEKED_ROWS))
@@ -169,7 +182,9 @@ def _rename(fields: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     for column, value in fields.items():
         if column in names.values():
             continue
-        if (column in FIELD_NAMES and column not in names) or (not names and _slip(column, fields)):
+        if (column in FIELD_NAMES and column not in names) or (
+            not names and (_slip(column, fields) or _media_role(column, value))
+        ):
             renamed[column] = value
         elif value not in (None, ""):
             attributes[column] = value

@@ -19,6 +19,7 @@ from coldstart.core import settings
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Section
 from coldstart.core.settings import suggestion
+from coldstart.core.spelling import existing_path
 from coldstart.errors import ColdstartError
 from coldstart.understand.safety import SOURCES, Finding
 from coldstart.understand.text_patterns import Pattern, Phrases, PlainText, compile_pattern, phrase_forms, plain_text
@@ -131,7 +132,7 @@ def load_file(name: str) -> PolicyFile:
         PolicyError: with every fault of the file.
     """
     packaged = settings.data_files("policies", "*.yaml")
-    path = packaged.get(name, Path(name))
+    path = packaged.get(name) or existing_path(Path(name))
     if not path.is_file():
         raise ColdstartError(f"no policy {name!r}: give a path or one of {', '.join(packaged)}")
     try:

@@ -162,7 +162,7 @@ def test_what_is_typed_wrong_is_named(shop: Path) -> None:
         "--dry-run estimates the manifest only: leave --interactions out"
     )
     assert fault("ingest", "-w", uri, "--interactions", "none.csv") == (
-        "no file of interactions at none.csv: give a .csv, .tsv, .jsonl or .parquet file"
+        "no file of interactions at none.csv: give a .jsonl, .json, .csv, .tsv, .txt or .parquet file"
     )
     assert fault("ingest", "-w", uri, "--interactions", clicks, "--event-weights", "click=much") == (
         "--event-weights click=much: give a number, such as click=1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -310,13 +311,23 @@ def test_a_parquet_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     assert refusal(path) == f"header of {path}: column 'title' stands twice: rename one"
 
 
-def test_a_column_of_bytes_is_no_attribute(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("photo", "role"),
+    [
+        ({"bytes": b"x", "path": "x.jpg"}, "image"),
+        (b"x", "image"),
+        ("photos/1.JPG", "image"),
+        ("https://x.example/1.mp4?size=2", "video"),
+    ],
+)
+def test_a_column_of_media_is_no_attribute(write: Any, tmp_path: Path, photo: Any, role: str) -> None:
     path = tmp_path / "m.parquet"
-    pq.write_table(pa.table({"item_id": ["a"], "photo": [{"bytes": b"x", "path": "x.jpg"}]}), path)
+    pq.write_table(pa.table({"item_id": ["a"], "photo": [photo]}), path)
     assert refusal(path) == (
-        f"header of {path}: column 'photo' holds bytes: if they are pictures, set `map: {{image: photo}}` of the stage "
-        "ingest, else take it out"
+        f"header of {path}: column 'photo' holds media: set `map: {{{role}: photo}}` of the stage ingest, or take it out"
     )
+    if isinstance(photo, str):
+        assert rows(write("m.jsonl", json.dumps({"item_id": "a", "photo": photo})))[0][1]["photo"] == photo
 
 
 @pytest.mark.parametrize("name", ["m.csv", "m.jsonl", "m.parquet"])
