@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from coldstart.errors import ColdstartError
 from coldstart.models import install
+from coldstart.models.folder import check_weights
 
 if TYPE_CHECKING:
     import torch
@@ -111,10 +112,12 @@ def write_card(folder: Path, kind: Kind, base: Base, about: Mapping[str, Any]) -
 
 
 def _merge_lora(model: Any, folder: Path) -> Any:
-    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    from peft import get_peft_model, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    wrapped = get_peft_model(model, LoraConfig.from_pretrained(str(folder)))
+    from coldstart.models.adapters import read_lora_config
+
+    wrapped = get_peft_model(model, read_lora_config(folder))
     found = set_peft_model_state_dict(wrapped, load_file(folder / LORA_WEIGHTS))
     missing = [name for name in found.missing_keys if "lora_" in name]
     if missing or found.unexpected_keys:
@@ -125,6 +128,7 @@ def _merge_lora(model: Any, folder: Path) -> Any:
 def _replace(model: Any, path: Path) -> Any:
     from safetensors.torch import load_file
 
+    check_weights(path, "adapter")
     own: dict[str, torch.Tensor] = dict(model.named_parameters())
     for name, tensor in load_file(path).items():
         if own[name].shape != tensor.shape:

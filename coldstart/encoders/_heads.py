@@ -129,11 +129,12 @@ class AlignedHeads:
             ColdstartError: the folder does not hold heads, or its two files do not fit each other.
         """
         config = read_heads_file(folder)
-        heads = Heads(*(config.shapes[side] for side in SIDES))
         try:
+            with torch.device("meta"):  # shapes alone: the file may state any
+                heads = Heads(*(config.shapes[side] for side in SIDES))
             tensors = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
-            heads.load_state_dict(tensors)
-        except (OSError, SafetensorError, RuntimeError) as error:
+            heads.load_state_dict(tensors, assign=True)
+        except (OSError, SafetensorError, RuntimeError, TypeError, ValueError) as error:
             raise ColdstartError(f"{folder / WEIGHTS} does not fit {CONFIG} beside it: {error}") from error
         return cls(config.towers, heads.requires_grad_(False).eval(), config.about)
 

@@ -74,6 +74,9 @@ def read_heads_file(folder: Path) -> HeadsFile:
         if config["version"] != 1:
             raise ColdstartError(f"{path} is of version {config['version']}: this coldstart reads version 1")
         towers = {side: Tower(**config["towers"][side]) for side in SIDES}
+        for tower in towers.values():
+            if tower.adapter is not None and Path(tower.adapter).name != tower.adapter:
+                raise ValueError(f"adapter {tower.adapter!r} is not the name of a folder beside it")
         shapes = {side: HeadShape(**config["heads"][side]) for side in SIDES}
         return HeadsFile(towers, shapes, config["about"])
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,12 +34,15 @@ from coldstart.encoders._tensors import (
 from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform
 from coldstart.models import install
+from coldstart.models.folder import check_folder, check_weights
 from coldstart.models.hub import hub_file, hub_folder
 
 if TYPE_CHECKING:
     import torch
 
 SEED = 0  # of random weights
+_TOKENIZER_OPTIONS = ("clean", "strip_sep_token", "language", "reduction_mask", "additional_special_tokens")
+"""Options of a tokenizer that a folder may state; `trust_remote_code` or a path is none of them."""
 TOKENIZER_FILES = ("*token*", "*.model", "vocab.*", "merges.txt", "config.json")
 
 
@@ -166,16 +170,26 @@ class OpenClip:
         import open_clip
 
         hub_name = self._source.config["text_cfg"].get("hf_tokenizer_name")
-        if not hub_name or self._source.model.startswith("local-dir:"):
-            return open_clip.get_tokenizer(self._source.model)
-        text = self._source.config["text_cfg"]
-        instead = "open_clip:local-dir:FOLDER with the tokenizer's files beside the weights"
-        folder = hub_folder(hub_name, TOKENIZER_FILES, name=self.name, instead=instead)
+        text, place = self._source.config["text_cfg"], self._source.model
+        local = place.startswith("local-dir:")
+        options = text.get("tokenizer_kwargs") or {}
+        if not hub_name:
+            if local:
+                return open_clip.SimpleTokenizer(context_length=self.max_tokens, **options)
+            return open_clip.get_tokenizer(place)
+        if local:
+            folder = Path(place.removeprefix("local-dir:"))
+        else:
+            instead = "open_clip:local-dir:FOLDER with the tokenizer's files beside the weights"
+            folder = hub_folder(hub_name, TOKENIZER_FILES, name=self.name, instead=instead)
+            check_folder(folder, f"encoder {self.name!r}")
         return open_clip.tokenizer.HFTokenizer(
             str(folder),
             context_length=self.max_tokens,
             tokenizer_mode=text.get("tokenizer_mode"),
-            **text.get("tokenizer_kwargs", {}),
+            **options,
+            trust_remote_code=False,
+            local_files_only=True,
         )
 
     @property
@@ -216,18 +230,25 @@ class OpenClip:
         if hub_name:  # the text tower's shape stands on the hub; its weights stand in the checkpoint
             instead = "a model whose text tower is open_clip's own"
             folder = hub_folder(hub_name, ["config.json"], name=self.name, instead=instead)
+            check_folder(folder, f"encoder {self.name!r}", own_code=False)
             overrides["text_cfg"] = {**source.config["text_cfg"], "hf_model_name": str(folder)}
         local = source.model.startswith("local-dir:")  # open_clip finds the checkpoint in there itself
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
-            model = open_clip.create_model(
-                source.model,
-                pretrained=None if local or source.checkpoint is None else str(source.checkpoint),
-                require_pretrained=source.checkpoint is not None,
-                force_quick_gelu=source.config.get("quick_gelu", False),
-                pretrained_text=False,
-                **overrides,
-            )
+            try:
+                model = open_clip.create_model(
+                    source.model,
+                    pretrained=None if local or source.checkpoint is None else str(source.checkpoint),
+                    require_pretrained=source.checkpoint is not None,
+                    force_quick_gelu=source.config.get("quick_gelu", False),
+                    pretrained_text=False,
+                    weights_only=True,
+                    **overrides,
+                )
+            except UnpicklingError as error:
+                raise ColdstartError(
+                    f"encoder {self.name!r}: {source.checkpoint} holds more than weights: save it as safetensors"
+                ) from error
         fuse_self_attention(model, open_clip.transformer.ResidualAttentionBlock)
         return self._adapter.apply(model) if self._adapter else model
 
@@ -272,12 +293,22 @@ def _from_folder(label: str, name: str, folder: Path) -> Source:
     import open_clip
 
     path = folder / "open_clip_config.json"
+    check_folder(folder, f"encoder {name!r}")
     try:
         stated = json.loads(path.read_bytes())
         config, preprocess = stated["model_cfg"], stated.get("preprocess_cfg", {})
+        wrong = [key for key in config["text_cfg"].get("tokenizer_kwargs") or {} if key not in _TOKENIZER_OPTIONS]
+        tower = config["vision_cfg"].get("timm_model_name") or ""
         checkpoint = open_clip.factory._find_checkpoint_in_dir(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ColdstartError(f"encoder {name!r}: {path} is not an open_clip configuration ({error!r})") from error
+    if wrong:
+        known = ", ".join(_TOKENIZER_OPTIONS)
+        raise ColdstartError(
+            f"encoder {name!r}: {path} sets tokenizer_kwargs.{wrong[0]}, which is not read (read: {known})"
+        )
+    if ":" in str(tower) or "/" in str(tower):
+        raise ColdstartError(f"encoder {name!r}: {path} leads out of the folder (timm_model_name: {str(tower)[:80]})")
     if checkpoint is None:
         raise ColdstartError(f"encoder {name!r}: {folder} holds no weights (*.safetensors, *.bin, *.pth)")
     return Source(label, f"local-dir:{folder}", config, _preprocess(preprocess), Path(checkpoint))
@@ -300,6 +331,7 @@ def _from_architecture(name: str, arch: str, weights: str, allow_random_weights:
     if not stated:
         if Path(weights).is_file():
             label = f"open_clip:{arch}/{Path(weights).name}"
+            check_weights(Path(weights), f"encoder {name!r}")
             return Source(label, arch, config, _preprocess({}), Path(weights))
         near = get_close_matches(weights, tags, n=3, cutoff=0.3) or tags
         raise ColdstartError(

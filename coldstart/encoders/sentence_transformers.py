@@ -27,6 +27,7 @@ from coldstart.encoders._tensors import describe_transform, encode_by_length, ke
 from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform
 from coldstart.models import install
+from coldstart.models.folder import check_folder
 from coldstart.models.hub import hub_folder
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def build(
     else:
         repo = rest if "/" in rest else f"sentence-transformers/{rest}"
         folder = hub_folder(repo, PATTERNS, name=name, instead="sentence-transformers:FOLDER")
+    check_folder(folder, f"encoder {name!r}")
     if not any(folder.rglob("*.safetensors")):
         raise ColdstartError(f"encoder {name!r}: {folder} holds no weights (*.safetensors; pickles are not read)")
     for pickled in sorted(folder.rglob("pytorch_model*.bin")):

@@ -154,13 +154,14 @@ def apply_adapter(model: Any, place: Path, *, merge: bool) -> Any:
     Raises:
         ColdstartError: the adapter was made for another model.
     """
-    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    from peft import get_peft_model, set_peft_model_state_dict
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from coldstart.models.adapters import read_lora_config
+
+    config = read_lora_config(place)
     try:
-        config = LoraConfig.from_pretrained(str(place))
-        config.base_model_name_or_path = None  # a folder of the machine that trained it
         with warnings.catch_warnings():  # of peft's to transformers
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
             wrapped = get_peft_model(model, config)

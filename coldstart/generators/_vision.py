@@ -112,8 +112,9 @@ def load(path: Path) -> Projector:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["shape"])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        projector = Projector(ProjectorShape(**about))
-        projector.load_state_dict(state)
+        with torch.device("meta"):  # shapes alone: the file may state any
+            projector = Projector(ProjectorShape(**about))
+        projector.load_state_dict(state, assign=True)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ColdstartError(
             f"{path} is no projector ({str(error).splitlines()[0]}): make it anew with coldstart finetune describe"

@@ -20,9 +20,11 @@ from coldstart.core.device import choose_device, choose_dtype
 from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Generator, GeneratorPassport, Request, Sampling, _chat_template, _local
+from coldstart.generators._chat_form import bind_chat_template
 from coldstart.generators._local import LocalModel
 from coldstart.media.image import ImageTransform
 from coldstart.models import install
+from coldstart.models.folder import check_folder
 from coldstart.models.hub import hub_folder
 
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
@@ -59,6 +61,7 @@ def build(
     if not folder.is_dir():
         folder = hub_folder(rest, PATTERNS, what="generator", name=name, instead="hf:FOLDER")
     _check(name, folder)
+    check_folder(folder, f"generator {name!r}")
     place = adapter and _local.find_adapter(adapter)
     passport = partial(_passport, label, folder, place)
     if any((folder / file).is_file() for file in VISION):
@@ -66,7 +69,7 @@ def build(
     return LocalModel(
         name,
         context_tokens(folder),
-        partial(_tokenizer, folder),
+        partial(_tokenizer, name, folder),
         partial(_model, name, folder, place, merge),
         passport,
         device=device,
@@ -101,12 +104,13 @@ def _passport(label: str, folder: Path, adapter: Path | None) -> GeneratorPasspo
     )
 
 
-def _tokenizer(folder: Path) -> Any:
+def _tokenizer(name: str, folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, padding_side="left")
     if found.pad_token_id is None:
         found.pad_token = found.eos_token
+    bind_chat_template(found, name, enable_thinking=False)
     return found
 
 
@@ -278,6 +282,7 @@ class VisionModel:
         if not getattr(found, "chat_template", None):
             raise ColdstartError(f"generator {self.name!r}: {self._folder} has no chat template for its pictures")
         found.tokenizer.padding_side = "left"
+        bind_chat_template(found, self.name, pictures=True)
         return found
 
     @cached_property

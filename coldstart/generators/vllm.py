@@ -21,8 +21,10 @@ from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, GeneratorPassport, Request, Sampling
 from coldstart.generators._chat_client import TOO_LONG
+from coldstart.generators._chat_form import check_chat_template
 from coldstart.media.image import ImageTransform
 from coldstart.models import install
+from coldstart.models.folder import check_folder
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM has room for; an adapter takes the next one up."""
@@ -123,6 +125,7 @@ class Vllm:
 
     @cached_property
     def _engine(self) -> Any:
+        check_chat_template(self._folder, self.name)
         limits = {"limit_mm_per_prompt": {"image": self._pictures}} if self.image_transform else {}
         lora = {"enable_lora": True, "max_lora_rank": _rank(self._adapter)} if self._adapter else {}
         return _vllm(self.name).LLM(
@@ -237,10 +240,12 @@ def build(
         folder = _cached(name, rest)
     if not any(folder.glob("*.safetensors")):
         raise ColdstartError(f"generator {name!r}: {folder} holds no weights (*.safetensors; pickles are not read)")
+    check_folder(folder, f"generator {name!r}")
     if adapter is not None:
         adapter = adapter / "adapter"
         if not (adapter / "adapter_model.safetensors").is_file():
             raise ColdstartError(f"generator {name!r}: {adapter} holds no adapter_model.safetensors")
+        check_folder(adapter, f"generator {name!r}", adapter=True)
     settings = {
         "dtype": dtype,
         "gpu_memory_utilization": gpu_memory_utilization,

@@ -6,6 +6,7 @@ anew because the library's reader takes many seconds over a vocabulary, and tran
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,13 +46,15 @@ class GgufFile:
 
         Raises:
             KeyError: there is none of that name.
-            ColdstartError: it is of a type that this does not read.
+            ColdstartError: it is of a type that this does not read, or ends behind the file.
         """
         shape, kind, offset = self.places[name]
         if kind not in _TYPES:
             raise ColdstartError(f"{self.path}: tensor {name} is of GGUF type {kind}, which is not read")
         numbers, size = _TYPES[kind]
-        count = int(np.prod(shape)) // numbers
+        count = math.prod(shape) // numbers
+        if offset + count * size > len(self.data):
+            raise ColdstartError(f"{self.path}: tensor {name} would end behind the file")
         raw = self.data[offset : offset + count * size].reshape(count, size)
         if kind == 0:
             flat = raw.view(np.float32)
@@ -89,10 +92,10 @@ def read_gguf(path: Path) -> GgufFile:
             name = cursor.text()
             shape = tuple(cursor.number("Q") for _ in range(cursor.number("I")))[::-1]
             places[name] = (shape, cursor.number("I"), cursor.number("Q"))
-    except (struct.error, UnicodeDecodeError, KeyError) as error:
+        step = int(metadata.get("general.alignment", 32))
+        start = -(-cursor.place // step) * step
+    except (struct.error, KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise ColdstartError(f"{path} is damaged at byte {cursor.place}: {error}") from error
-    step = int(metadata.get("general.alignment", 32))
-    start = -(-cursor.place // step) * step
     return GgufFile(path, metadata, places, np.asarray(data[start:]))
 
 

@@ -24,6 +24,7 @@ from coldstart.core import device as cores
 from coldstart.core.device import check_names
 from coldstart.errors import ColdstartError
 from coldstart.models import install
+from coldstart.models.folder import check_folder
 from coldstart.understand.speech import (
     RATE,
     Gates,
@@ -111,6 +112,7 @@ class Whisper:
                     f"{path} is no Whisper model for CTranslate2: {', '.join(missing)} is not in it; "
                     "convert one with ct2-transformers-converter"
                 )
+            check_folder(path, f"speech model {self._name!r}")
             return path
         return _from_hub(self._name)
 

@@ -94,9 +94,16 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "small-model"
     made.mkdir()
-    for name in ("model.safetensors", "config.json", "tokenizer.json"):
-        (made / name).write_text(name)
+    (made / "model.safetensors").write_bytes(weights(1))
+    for name in ("config.json", "tokenizer.json"):
+        (made / name).write_text("{}")
     return made
+
+
+def weights(size: int) -> bytes:
+    """A file of safetensors with one tensor of `size` bytes."""
+    head = json.dumps({"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    return len(head).to_bytes(8, "little") + head + bytes(size)
 
 
 @pytest.fixture
@@ -104,7 +111,7 @@ def adapter(tmp_path: Path) -> Path:
     made = tmp_path / "fit" / "adapter"
     made.mkdir(parents=True)
     (made / "adapter_config.json").write_text(json.dumps({"r": 12, "rank_pattern": {"q_proj": 24}}))
-    (made / "adapter_model.safetensors").write_text("weights")
+    (made / "adapter_model.safetensors").write_bytes(weights(2))
     return made.parent
 
 
@@ -197,9 +204,9 @@ def test_the_passport_changes_with_the_files_and_starts_no_engine(folder: Path, 
     tuned = generators.load(f"vllm:{folder}", adapter=adapter, gpu_memory_utilization=0.5).passport()
     assert (tuned.weights, tuned.template, plain.adapter) == (plain.weights, plain.template, "")
     assert tuned.adapter.startswith("sha256:")
-    (folder / "tokenizer.json").write_text("another")
+    (folder / "tokenizer.json").write_text('{"another": 1}')
     assert generators.load(f"vllm:{folder}").passport().template != plain.template
-    (folder / "model.safetensors").write_text("another")
+    (folder / "model.safetensors").write_bytes(weights(3))
     assert generators.load(f"vllm:{folder}").passport().weights != plain.weights
     assert LLM.made == []
 

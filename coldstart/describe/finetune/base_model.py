@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from coldstart.errors import ColdstartError
+from coldstart.generators._chat_form import bind_chat_template
+from coldstart.models.folder import check_folder
 from coldstart.models.hub import hub_folder
 
 _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
@@ -67,6 +69,7 @@ def _hf(name: str, rest: str, device: torch.device, dtype: torch.dtype, quantize
     folder = Path(rest).expanduser()
     if not folder.is_dir():
         folder = hub_folder(rest, _FILES, name=name, what="generator", instead="hf:FOLDER")
+    check_folder(folder, f"generator {name!r}")
     common: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **common)
@@ -86,6 +89,7 @@ def _hf(name: str, rest: str, device: torch.device, dtype: torch.dtype, quantize
     except (OSError, ValueError, KeyError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ColdstartError(f"generator {name!r}: {folder} cannot be loaded: {first}") from error
+    bind_chat_template(tokenizer, name, enable_thinking=False)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

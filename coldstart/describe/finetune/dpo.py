@@ -30,6 +30,8 @@ from coldstart.describe.finetune.sft import (
 from coldstart.describe.finetune.training import DpoSettings
 from coldstart.errors import ColdstartError
 from coldstart.generators import _chat_template
+from coldstart.generators._local import WEIGHTS
+from coldstart.models.adapters import read_lora_config
 
 _MEASURED_PROMPTS = 8
 """Number of prompts whose greedy answers are measured."""
@@ -174,15 +176,19 @@ def _build_trainer(
     name: str,
 ) -> tuple[Any, Any, Any]:
     from datasets import Dataset
-    from peft import PeftModel
+    from peft import get_peft_model, set_peft_model_state_dict
+    from safetensors.torch import load_file
     from transformers import PrinterCallback, ProgressCallback
     from trl import DPOConfig
 
     from coldstart.describe.finetune._trl import AnswerLengths, PairProgress, PairTrainer
 
     loaded = load_base(base, device, dtype)
-    model = PeftModel.from_pretrained(loaded.model, str(adapter), is_trainable=True)
+    config = read_lora_config(adapter)
+    config.inference_mode = False
+    model = get_peft_model(loaded.model, config)
     model.peft_config["default"].base_model_name_or_path = None
+    set_peft_model_state_dict(model, load_file(adapter / WEIGHTS))
     tokenizer = loaded.tokenizer
     rows = [
         {

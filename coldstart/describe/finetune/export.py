@@ -26,6 +26,7 @@ from coldstart.describe.prompt_input import PromptBuilder
 from coldstart.describe.writing import build_requests, given_fields, load_prompts
 from coldstart.errors import ColdstartError
 from coldstart.generators import _local
+from coldstart.generators._chat_form import own_chat_template
 from coldstart.store import Store
 from coldstart.store.fits import read_fit_items, read_writer_config
 from coldstart.store.freshness import PipelineState
@@ -60,6 +61,7 @@ def merge_adapter(base: str, adapted: Path, out: Path, *, dtype: str = "float32"
         model = model.to(getattr(torch, dtype))
         model.save_pretrained(draft, safe_serialization=True)
         loaded.tokenizer.padding_side = "left"
+        loaded.tokenizer.chat_template = own_chat_template(loaded.tokenizer)
         (loaded.processor or loaded.tokenizer).save_pretrained(draft)
     draft.rename(out)
     return out
