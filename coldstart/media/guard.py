@@ -13,7 +13,6 @@ import hashlib
 import os
 import re
 import stat
-import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
+from coldstart.core import scratch
 from coldstart.core.stage import Reject, Row
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits as Limits
@@ -112,8 +112,8 @@ def local_path(canonical: str, limits: Limits, *, max_bytes: int | None = None) 
         yield Path(canonical)
         return
     budget = max_bytes if max_bytes is not None else max(limits.max_image_bytes, limits.max_video_bytes)
-    with tempfile.TemporaryDirectory(prefix="coldstart-media-") as folder:
-        path = Path(folder, "media")
+    with scratch.scratch_folder("media") as folder:
+        path = folder / "media"
         with path.open("wb") as file:
             if scheme in ("http", "https"):
                 _web().fetcher().get(canonical, limits, file, budget)

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -26,10 +26,12 @@ import pyarrow.compute as pc
 
 from coldstart.core.stage import LedgerRow
 from coldstart.errors import ColdstartError, MachineFault
-from coldstart.store import compaction, item_keys, layout, tables
+from coldstart.models import install
+from coldstart.store import item_keys, layout, tables, upkeep
 from coldstart.store.artifacts import Artifacts
 from coldstart.store.folder import check_folder, native_path
 from coldstart.store.sql import equals, one_of
+from coldstart.store.upkeep import Maintenance as Maintenance
 
 ITEMS = item_keys.ITEMS
 LEDGER = "ledger"
@@ -62,29 +64,21 @@ _PIPELINE_SCHEMA = pa.schema(
 _DELETE_CHUNK = 500
 
 
-@dataclass(frozen=True)
-class Maintenance:
-    """Effect of a clean-up: bytes on disk (0 for remote stores) and table versions, before and after."""
-
-    bytes_before: int
-    bytes_after: int
-    versions_before: int
-    versions_after: int
-
-
 class Store:
     """One catalogue in a LanceDB database.
 
     Args:
         uri: a folder, or any URI LanceDB takes (`s3://…`, `gs://…`, `db://…`).
         create: make the folder where it is missing.
+        cache: folder for the files of fits; by default that of models.
 
     Raises:
         ColdstartError: there is no workspace at `uri` and `create` is false, or none can be opened there.
     """
 
-    def __init__(self, uri: str | Path, *, create: bool = False) -> None:
+    def __init__(self, uri: str | Path, *, create: bool = False, cache: Path | None = None) -> None:
         self.uri = str(uri)
+        self._cache = cache
         self._locked: tuple[int, int] | None = None
         if not self.uri.strip():
             raise ColdstartError("the workspace is an empty text: give a folder or a LanceDB URI")
@@ -300,6 +294,11 @@ class Store:
     # -- artifacts
 
     @property
+    def cache(self) -> Path:
+        """Folder on this machine for the files of fits and for fits under way."""
+        return self._cache or install.weights_dir()
+
+    @property
     def artifacts(self) -> Artifacts:
         """Artifacts of fit stages."""
         return Artifacts(self)
@@ -418,46 +417,11 @@ class Store:
 
     def size_bytes(self) -> int:
         """Measure the bytes on disk; 0 for a remote store."""
-        if self.folder is None:
-            return 0
-        total = 0
-        for folder, _, names in os.walk(self.folder):
-            for name in names:
-                with suppress(FileNotFoundError):  # a writer drops old versions while a reader counts
-                    total += Path(folder, name).stat().st_size
-        return total
+        return upkeep.size_bytes(self)
 
     def maintain(self, keep: timedelta = timedelta(hours=1), *, skip: Sequence[str] = ()) -> Maintenance:
-        """Merge small fragments of every table where it is their turn (`tiers`), and drop versions older than `keep`
-        (readers still on one of those would fail).
-
-        Args:
-            skip: tables with an upkeep of their own (the catalog, whose published versions must stay).
-        """
-        before = self.size_bytes()
-        versions_before = versions_after = 0
-        for name in self.tables():
-            table = self._find(name)
-            if table is None:  # half made: its next writer makes it
-                continue
-            with tables.reading(self.db, name):
-                versions = len(table.list_versions())
-                versions_before += versions
-                if name not in skip:
-                    versions = self._tend(table, keep)
-                versions_after += versions
-        return Maintenance(before, self.size_bytes(), versions_before, versions_after)
-
-    def _tend(self, table: Any, keep: timedelta) -> int:
-        """Upkeep of one table; returns how many versions are left."""
-        if self.uri.startswith("db://"):  # its files are the server's
-            table.optimize(cleanup_older_than=keep)
-        else:
-            dataset = table.to_lance()
-            compaction.compact(dataset)
-            dataset.cleanup_old_versions(max(keep, timedelta(microseconds=1)))
-            table.checkout_latest()
-        return len(table.list_versions())
+        """Compact every table but those of `skip`, and sweep what is no longer needed; see `upkeep.maintain`."""
+        return upkeep.maintain(self, keep, skip=skip)
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from coldstart.core import scratch
 from coldstart.errors import ColdstartError
 from coldstart.models import install
 from coldstart.store.sql import equals, one_of
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 ARTIFACTS = "artifacts"
 FILES = "artifact_files"
 FITTED = "fitted"
-"""Folder of the model cache that holds one folder an artifact, named by its digest."""
+"""Folder of the cache of fits that holds one folder an artifact, named by its digest."""
 KEEP = 4
 """Artifacts of one name that stay: the newest, and those that the publications kept by default may rest on."""
 
@@ -114,25 +112,24 @@ class Artifact:
                 f"artifact {self.name!r} of workspace {self._store.uri} is damaged: {self.digest!r} is no digest: "
                 f"`coldstart check --workspace {self._store.uri} --repair`"
             )
-        target = install.weights_dir() / FITTED / self.digest
+        target = self._store.cache / FITTED / self.digest
         if self._is_whole(target):
             return target
         files = self.files()
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{self.digest}.", suffix=f".{os.getpid()}", dir=target.parent))
-        try:
+        scratch.sweep(target.parent)
+        with scratch.scratch_folder("fit", target.parent) as folder:
+            draft = folder / "draft"
             for path, data in files.items():
                 (draft / path).parent.mkdir(parents=True, exist_ok=True)
                 (draft / path).write_bytes(data)
-            if target.is_symlink() or target.exists():  # a folder cannot replace one that is not empty
-                target.replace(draft.with_name(f"{draft.name}.old"))
-            draft.rename(target)
-        except OSError:
-            if not self._is_whole(target):  # else another process was quicker
-                raise
-        finally:
-            _remove(draft)
-            _remove(draft.with_name(f"{draft.name}.old"))
+            try:
+                if target.is_symlink() or target.exists():  # a folder cannot replace one that is not empty
+                    target.replace(folder / "old")
+                draft.rename(target)
+            except OSError:
+                if not self._is_whole(target):  # else another process was quicker
+                    raise
         return target
 
     def _is_whole(self, folder: Path) -> bool:
@@ -148,14 +145,6 @@ class Artifact:
                     sums[path.relative_to(folder).as_posix()] = install.file_digest(path)
             return digest_of(self.name, sums) == self.digest
         return False
-
-
-def _remove(path: Path) -> None:
-    """Delete a folder or file, or a link without what it names."""
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    else:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def digest_of(name: str, sums: Mapping[str, str]) -> str:

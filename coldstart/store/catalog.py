@@ -304,7 +304,10 @@ class Catalog:
         published.forget_publications(self._db, [p.number for p in present if p.number not in kept])
         # zero would read as the library's default of two weeks
         stats = table.to_lance().cleanup_old_versions(
-            max(older_than, timedelta(microseconds=1)), error_if_tagged_old_versions=False
+            max(older_than, timedelta(microseconds=1)),
+            delete_unverified="://"
+            not in table.uri,  # of killed writers: the caller's lock keeps others out of a folder
+            error_if_tagged_old_versions=False,
         )
         return CleanupReport(bytes_before, _size_bytes(table), stats.old_versions, len(present) - len(tags))
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from coldstart.core.keys import chain, digest
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import NotFitted
-from coldstart.models import install
 from coldstart.store import ITEMS, Store
 from coldstart.store.fits import read_fit_items
 
@@ -141,7 +140,7 @@ class SavedFits:
             of_settings: other settings get a path of their own.
         """
         parts = [store.uri, self.stage, *([self.key()] if of_settings else [])]
-        return install.weights_dir() / "fitting" / f"{digest(parts)}{suffix}"
+        return store.cache / "fitting" / f"{digest(parts)}{suffix}"
 
 
 def remove_scratch(path: Path) -> None:

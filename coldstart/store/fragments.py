@@ -1,7 +1,7 @@
 """Read and write tables from other processes: by version, by row address, by fragments that one process commits.
 
 A fragment is a file of rows that belongs to no version of its table until it is committed: one that never is, because
-its writer was killed, is a file that upkeep removes once it is a week old. Opens tables with Lance itself, so that no
+its writer was killed, is a file that upkeep removes. Opens tables with Lance itself, so that no
 database connection needs to exist where rows are read or written.
 """
 

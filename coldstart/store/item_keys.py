@@ -38,6 +38,8 @@ def read_item_keys(store: Store, fields: Collection[str] | None) -> dict[str, st
     old = store.keys(CARRIED)
     changed = [item for item, key in now.items() if old.get(item) != key]
     own = _digests(store, ITEMS, changed, fields)
+    if not old:
+        return own
     then = _digests(store, CARRIED, [item for item in changed if item in old], fields)
     return {
         item: key if item not in own else carried_key(own[item], old.get(item), then.get(item))

@@ -231,7 +231,9 @@ def test_a_published_version_that_takes_rows_from_elsewhere_is_refused(tmp_path:
     publication = {"number": 1, "version": table.version, "published_at": datetime(2026, 1, 1, tzinfo=UTC), "rows": 1}
     db.create_table("publications", [publication | {"previous": 1, "passports": "{}", "indexes": "[]"}])
     lance.write_dataset(ROWS, str(tmp_path / "w" / "catalog.lance"), mode="overwrite")  # the newest has its own rows
-    with pytest.raises(ColdstartError, match=r"^table 'catalog' of workspace \S+ takes rows from \S+mine/items.lance: "):
+    with pytest.raises(
+        ColdstartError, match=r"^table 'catalog' of workspace \S+ takes rows from \S+mine/items.lance: "
+    ):
         Catalog(Store(tmp_path / "w").db).published()
 
 

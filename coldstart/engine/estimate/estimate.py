@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
+from coldstart.core import scratch
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.progress import SilentProgress
 from coldstart.core.stage import CatalogStage, FitStage, Forecasts, MapStage, Reject, SourceStage, is_map, is_source
@@ -68,17 +69,15 @@ def estimate(
         ColdstartError: a set-up fault, such as missing weights.
     """
     pipeline = devices.with_first_device(pipeline)
-    with tempfile.TemporaryDirectory(prefix="coldstart-estimate-") as folder:
+    scratch.sweep()
+    with scratch.scratch_folder("estimate") as folder:
         specs = choose_stages(pipeline, only, start)
         check_manifest(store, pipeline, specs)
         found = _Estimator(store, pipeline, specs, folder, limit, seconds)
-        try:
-            with reuse_workers():
-                for spec in specs:
-                    found.take(spec)
-            upkeep_s = found.rehearsal.upkeep()
-        finally:
-            found.rehearsal.close()
+        with reuse_workers():
+            for spec in specs:
+                found.take(spec)
+        upkeep_s = found.rehearsal.upkeep()
     here = _here(pipeline, measure=on is not None)
     stages = [found.with_times(stage, here, on) for stage in found.stages]
     left_out = [stage.stage for stage in stages if stage.rows and stage.seconds is None]
@@ -93,7 +92,7 @@ class _Estimator:
         store: Store,
         pipeline: Pipeline,
         specs: Sequence[StageSpec],
-        folder: str,
+        folder: Path,
         limit: int | None,
         seconds: float,
     ) -> None:

@@ -8,7 +8,6 @@ equal parts, one of each part. Kinds are mixed evenly, so that a probe may stop 
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,9 +36,9 @@ class Sandbox:
         pipeline: of the run; specs: the stages of it that the run does.
     """
 
-    def __init__(self, store: Store, pipeline: Pipeline, specs: Sequence[StageSpec], folder: str | Path) -> None:
+    def __init__(self, store: Store, pipeline: Pipeline, specs: Sequence[StageSpec], folder: Path) -> None:
         self._store = store
-        self.scratch = Store(folder, create=True)
+        self.scratch = Store(folder / "workspace", create=True, cache=folder / "cache")
         self.scratch.set_layout_version()
         self.stood_in: dict[str, str] = {}
         real = with_fits(pipeline, store)
@@ -51,14 +50,6 @@ class Sandbox:
         self.pipeline = replace(self._without_unmade(real, specs), fitted=fitted)
         self._built: dict[str, MapStage | CatalogStage] = {}
         self._copied: set[str] = set()
-
-    def close(self) -> None:
-        """Delete the folders of its fits on this machine."""
-        for spec in self.pipeline.stages:
-            known = {made.digest for made in self._store.artifacts.all(spec.name)}
-            for made in self.scratch.artifacts.all(spec.name):
-                if made.digest not in known:
-                    shutil.rmtree(made.folder, ignore_errors=True)
 
     def _without_unmade(self, pipeline: Pipeline, specs: Sequence[StageSpec]) -> Pipeline:
         """Replace writers that this run would fit by their base models."""
