@@ -126,8 +126,8 @@ def _check_columns(path: Path, fields: Mapping[str, Any]) -> None:
             )
         if role := _media_role(column, value):
             raise ColdstartError(
-                f"header of {path}: column {column!r} holds media: set `map: {{{role}: {column}}}` of the stage ingest, or "
-                "take it out"
+                f"header of {path}: column {column!r} holds media: set `map: {{{role}: {column}}}` of the stage ingest, "
+                "or take it out"
             )
     if "item_id" not in fields:
         raise ColdstartError(

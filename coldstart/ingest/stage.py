@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from coldstart.core.items import CONTENT_FIELDS, FIELD_NAMES, Item
 from coldstart.core.keys import digest, stage_key
 from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.spelling import existing_path
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row, Work
 from coldstart.core.values import is_number
 from coldstart.errors import ColdstartError
@@ -117,10 +118,10 @@ class IngestStage(MapStageDefaults):
     def __init__(self, name: str, settings: Settings, pipeline: Pipeline) -> None:
         assert pipeline.manifest is not None
         self.name = name
-        self._manifest = pipeline.manifest
+        self._manifest = existing_path(pipeline.manifest)
         self._names = settings.map
         self._limits = Limits(**pipeline.media.limits())
-        self._roots = [Path(root) for root in pipeline.media.roots]
+        self._roots = [existing_path(Path(root)) for root in pipeline.media.roots]
         self._files = LocalMedia(manifest.base_folder(self._manifest))
         self._embedded = EmbeddedMedia(self._manifest, self._limits)
         self.deadline_s = self._limits.deadline_s

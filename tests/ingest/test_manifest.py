@@ -324,7 +324,8 @@ def test_a_column_of_media_is_no_attribute(write: Any, tmp_path: Path, photo: An
     path = tmp_path / "m.parquet"
     pq.write_table(pa.table({"item_id": ["a"], "photo": [photo]}), path)
     assert refusal(path) == (
-        f"header of {path}: column 'photo' holds media: set `map: {{{role}: photo}}` of the stage ingest, or take it out"
+        f"header of {path}: column 'photo' holds media: set `map: {{{role}: photo}}` of the stage ingest, "
+        "or take it out"
     )
     if isinstance(photo, str):
         assert rows(write("m.jsonl", json.dumps({"item_id": "a", "photo": photo})))[0][1]["photo"] == photo
