@@ -50,6 +50,6 @@ def test_reports_of_earlier_versions_are_read() -> None:
     )
     row: dict[str, Any] = {name: 1 for name in published.PUBLICATIONS_SCHEMA.names}  # noqa: C420
     row.update(passports="{}", indexes=report, published_at=datetime.now(UTC))
-    (found,) = published._from_row(row).indexes
+    (found,) = published.parse_publication(row).indexes
     assert found.effort == Effort(20, 10, 0)
     assert found.effort_filtered is None
