@@ -19,9 +19,11 @@ from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.progress import Meter
 from coldstart.core.stage import Reject, Row
+from coldstart.core.trust import is_place
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, Store
+from coldstart.store.fits import check_heads
 from coldstart.store.freshness import PipelineState
 from coldstart.store.sql import one_of
 
@@ -32,6 +34,10 @@ KINDS = ("embed", "behaviour")
 
 _MANY = 8
 """Share of a table's rows, one in so many, above which reading it whole is quicker than looking rows up."""
+
+
+_LOADED_BY_NAME = ("fake", "starter", "starter-clip")
+"""Encoders whose names hold no folder and no name of a hub."""
 
 
 _COMMIT = 4096
@@ -216,10 +222,12 @@ class TextCache:
 def encoder_of(passport: Passport, pipeline: Pipeline, workspace: Store) -> Encoder:
     """Load the encoder that made the vectors of a space.
 
-    If none has that passport any more, it is the one of its name, whose queries a search refuses.
+    If none has that passport any more, it is the packaged one of its name, whose queries a search refuses. A passport
+    may come from a stranger: a name in it makes this machine read no folder and ask no hub.
 
     Raises:
-        ColdstartError: its weights are not on this machine, or the fit that made it is no longer stored.
+        ColdstartError: its weights are not on this machine, the fit that made it is no longer stored, or no stage names
+            it any more.
     """
     specs = pipeline.of_kind("embed")
     random = any(spec.settings.allow_random_weights for spec in specs)
@@ -227,6 +235,7 @@ def encoder_of(passport: Passport, pipeline: Pipeline, workspace: Store) -> Enco
     prefix, _, name = passport.encoder.partition(":")
     if prefix == "align":
         for made in workspace.artifacts.all(name):
+            check_heads(made.folder, pipeline)
             folder = f"align:{made.folder}"
             encoder = encoders.load(folder, **engine, allow_random_weights=random, label=passport.encoder)
             if encoder.passport("image") == passport:
@@ -236,11 +245,19 @@ def encoder_of(passport: Passport, pipeline: Pipeline, workspace: Store) -> Enco
             f"`coldstart run --workspace {workspace.uri}` to make them with the one that is"
         )
     for spec in specs:
-        if spec.settings.encoder.startswith("align:"):
-            continue  # it stands for a fit of its own, looked for above
+        if spec.settings.encoder.startswith("align:") or spec.name in pipeline.distrusted:
+            continue  # the first stands for a fit of its own, looked for above
         encoder = encoders.load(
             spec.settings.encoder, **engine, allow_random_weights=spec.settings.allow_random_weights
         )
         if spec.settings.input in encoder.modalities and encoder.passport(spec.settings.input) == passport:
             return encoder
+    if prefix in _LOADED_BY_NAME:
+        if is_place(passport.encoder):
+        given = next(iter(pipeline.distrusted.values()), "name it in a pipeline with --pipeline FILE")
+        raise ColdstartError(f"vectors were made by {passport.encoder}, which the pipeline does not name: {given}")
     return encoders.load(passport.encoder)
+    raise ColdstartError(
+        f"vectors of {passport.encoder} ({passport.digest}) are by an encoder that no stage names any more: run "
+        f"`coldstart run --workspace {workspace.uri}` to make them with the one that a stage names"
+    )
