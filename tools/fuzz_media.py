@@ -30,6 +30,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pillow_heif
 import pyarrow as pa
 from PIL import Image
 
@@ -58,6 +59,8 @@ SEEING, HEARING = ("fingerprint", "quality", "screen", "frames"), ("speech",)
 STAGES = {"image": SEEING, "audio": HEARING, "video": (*SEEING, "keyframes", "shots", *HEARING)}
 """Role of a medium -> the stages that read it after ingest."""
 FORMATS = ("jpeg", "png", "webp", "gif", "mp4", "mkv", "webm", "ts", "flv", "avi", "wav", "mp3")
+RARER = ("heic", "avif", "tiff", "bmp", "jp2", "flac", "ogg")
+"""Formats that are tried where `--formats` names them."""
 _STREAMS = {  # container, picture codec, sound codec
     "mp4": ("mp4", "libx264", "aac"),
     "mkv": ("matroska", "libx264", "flac"),
@@ -67,12 +70,26 @@ _STREAMS = {  # container, picture codec, sound codec
     "avi": ("avi", "mpeg4", "pcm_s16le"),
     "wav": ("wav", None, "pcm_s16le"),
     "mp3": ("mp3", None, "libmp3lame"),
+    "flac": ("flac", None, "flac"),
+    "ogg": ("ogg", None, "libopus"),
 }
+_PICTURES = {
+    "jpeg": "JPEG",
+    "png": "PNG",
+    "webp": "WEBP",
+    "heic": "HEIF",
+    "avif": "AVIF",
+    "tiff": "TIFF",
+    "bmp": "BMP",
+    "jp2": "JPEG2000",
+}  # Pillow's names
 
 
 def role(name: str) -> str:
     """Tell the role of a medium by its format."""
-    return "image" if name in ("jpeg", "png", "webp") else "audio" if name in ("wav", "mp3") else "video"
+    if name in _PICTURES:
+        return "image"
+    return "video" if name == "gif" or _STREAMS[name][1] else "audio"
 
 
 def make_seed(name: str) -> bytes:
@@ -80,10 +97,12 @@ def make_seed(name: str) -> bytes:
     pixels = np.add.outer(np.arange(32) * 5, np.arange(48) * 3).astype(np.uint8)
     frames = [np.dstack([np.roll(pixels, 4 * n, axis=1), pixels, 255 - pixels]) for n in range(10)]
     file = io.BytesIO()
-    if name in ("jpeg", "png", "webp"):
+    if name in _PICTURES:
+        if name == "heic":
+            pillow_heif.register_heif_opener()
         exif = Image.Exif()
         exif[0x0112] = 6
-        Image.fromarray(frames[0]).save(file, name, exif=exif)
+        Image.fromarray(frames[0]).save(file, _PICTURES[name], exif=exif)
     elif name == "gif":
         first, *others = [Image.fromarray(frame) for frame in frames]
         first.save(file, "GIF", save_all=True, append_images=others, duration=100)
@@ -298,7 +317,7 @@ def main() -> None:
     parser.add_argument("--variants", type=int, default=300, help="damaged files in all")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--formats", default=",".join(FORMATS), help="comma-separated")
+    parser.add_argument("--formats", default=",".join(FORMATS), help=f"comma-separated; also {', '.join(RARER)}")
     parser.add_argument("--keep", type=Path, help="leave the files in this folder")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()

@@ -216,8 +216,8 @@ class _Crew:
 
 
 def _start(workers: int, memory_bytes: int, prepare: Prepare) -> _Crew:
-    reusable = _reusable.get()
-    for crew in reusable or ():
+    reusable = _reusable.get() or []
+    for crew in reusable:
         if (crew.size, crew.memory_bytes) == (workers, memory_bytes):
             reusable.remove(crew)
             return crew
