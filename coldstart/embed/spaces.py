@@ -19,7 +19,6 @@ from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.progress import Meter
 from coldstart.core.stage import Reject, Row
-from coldstart.core.trust import is_place
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, Store
@@ -253,11 +252,9 @@ def encoder_of(passport: Passport, pipeline: Pipeline, workspace: Store) -> Enco
         if spec.settings.input in encoder.modalities and encoder.passport(spec.settings.input) == passport:
             return encoder
     if prefix in _LOADED_BY_NAME:
-        if is_place(passport.encoder):
-        given = next(iter(pipeline.distrusted.values()), "name it in a pipeline with --pipeline FILE")
-        raise ColdstartError(f"vectors were made by {passport.encoder}, which the pipeline does not name: {given}")
-    return encoders.load(passport.encoder)
+        return encoders.load(passport.encoder)
+    remake = f"run `coldstart run --workspace {workspace.uri}` to make them with the one that a stage names"
     raise ColdstartError(
-        f"vectors of {passport.encoder} ({passport.digest}) are by an encoder that no stage names any more: run "
-        f"`coldstart run --workspace {workspace.uri}` to make them with the one that a stage names"
+        f"vectors of {passport.encoder} ({passport.digest}) are by an encoder that no stage names: "
+        f"{next(iter(pipeline.distrusted.values()), remake)}"
     )
