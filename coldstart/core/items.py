@@ -136,8 +136,10 @@ class Item(BaseModel):
         value = {key: field for key, field in value.items() if not _is_absent(key, field)}
         media = _entries(value.get("media"), info.context)
         for short in SHORT_FORMS:
+            if short not in value:
+                continue
             role = short.rstrip("s")
-            for entry in _entries(value.pop(short, None), info.context):
+            for entry in _entries(value.pop(short), info.context):
                 media.append({"role": role, **entry} if isinstance(entry, Mapping) else {"role": role, "uri": entry})
         return _with_currency({**value, "media": media})
 

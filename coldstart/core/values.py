@@ -120,14 +120,21 @@ def parse_time(value: Any) -> datetime:
     if not isinstance(value, str):
         return _to_utc(_time_of_number(value) if is_number(value) else _checked(value))
     text = value.strip()
-    if is_number(text):
+    if text[4:5] != "-" and is_number(text):
         return _to_utc(_time_of_number(Decimal(text) if "." in text else int(text[:40])))
-    for spelling, iso in ZONE_SPELLINGS:
-        text = re.sub(spelling, iso, text)
+    found = _iso(text)
+    if found is None:
+        for spelling, iso in ZONE_SPELLINGS:
+            text = re.sub(spelling, iso, text)
+        found = _iso(text) or _checked(text)
+    return _to_utc(found)
+
+
+def _iso(text: str) -> datetime | None:
     try:
-        return _to_utc(datetime.fromisoformat(text))
+        return datetime.fromisoformat(text)
     except ValueError:
-        return _to_utc(_checked(text))
+        return None
 
 
 def _checked(value: Any) -> datetime:
@@ -223,12 +230,11 @@ def parse_price(value: Any) -> tuple[Any, str | None]:
     """
     if not isinstance(value, str):
         return value, None
-    text = re.sub(r"[\s\u00a0\u202f\u2009]+", " ", value).strip().replace("’", "'")
     try:
-        float(text)
-        return text, None
+        float(value)
+        return value.strip(), None
     except ValueError:
-        pass
+        text = re.sub(r"[\s\u00a0\u202f\u2009]+", " ", value).strip().replace("’", "'")
     match = _PRICE.fullmatch(text) if len(text) <= 60 else None
     currencies = [] if match is None else [_currency(match[side]) for side in ("before", "after") if match[side]]
     if match is None or None in currencies or len({*currencies} - {"$", "¥"}) > 1:

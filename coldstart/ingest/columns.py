@@ -234,11 +234,9 @@ def detect_time_unit(values: pa.Array) -> str:
     return "s" if middle < MS_FROM else "ms" if middle < US_FROM else "us" if middle < NS_FROM else "ns"
 
 
-def are_doubtful(values: pa.Array) -> Mask:
-    """Mark numbers that are more likely dates without dashes, or days of a spreadsheet, than seconds since 1970."""
-    found, _ = parse_numbers(values)
-    with np.errstate(invalid="ignore"):
-        mask: Mask = ((found > 0) & (found < 1e5)) | ((found >= 1.9e7) & (found < 2.2e7))
+def are_doubtful(micros: NDArray[np.int64]) -> Mask:
+    """Mark seconds since 1970 (in microseconds) that are more likely dates without dashes, or days of a spreadsheet."""
+    mask: Mask = ((micros > 0) & (micros < 10**11)) | ((micros >= 19 * 10**12) & (micros < 22 * 10**12))
     return mask
 
 

@@ -147,8 +147,11 @@ def find_delimiter(file: TableFile) -> str:
     return max(marks, key=header.count)
 
 
-def read_json_rows(file: TableFile) -> Iterator[tuple[int, dict[str, Any] | str]]:
+def read_json_rows(file: TableFile, *, doubled_keys: bool = False) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Read the objects of JSON lines (line number, object), or of an array (place, object); a text says what is wrong.
+
+    Args:
+        doubled_keys: of an object with a key twice the last value counts; otherwise it is at fault, which takes time.
 
     Raises:
         ColdstartError: as `read_lines`; or an array that is broken, of which no further object can be read.
@@ -156,17 +159,17 @@ def read_json_rows(file: TableFile) -> Iterator[tuple[int, dict[str, Any] | str]
     if file.kind == "json":
         with open_utf8(file) as stream:
             if stream.peek(_HEAD_BYTES).lstrip()[:1] == b"[":
-                yield from _array(stream, file.path)
+                yield from _array(stream, file.path, doubled_keys)
                 return
     for number, line in enumerate(read_lines(file), start=1):
         if line.strip():
-            yield number, _parse_object(line)
+            yield number, _parse_object(line, doubled_keys)
 
 
-def _parse_object(line: bytes) -> dict[str, Any] | str:
+def _parse_object(line: bytes, doubled_keys: bool) -> dict[str, Any] | str:
     doubled: list[str] = []
     try:
-        found = json.loads(line.decode("utf-8").rstrip(), object_pairs_hook=_noting(doubled))
+        found = json.loads(line.decode("utf-8").rstrip(), object_pairs_hook=None if doubled_keys else _noting(doubled))
     except UnicodeDecodeError as error:
         return f"not UTF-8 at byte {error.start}: save the file as UTF-8"
     except json.JSONDecodeError as error:
@@ -196,10 +199,10 @@ def _checked(found: Any, doubled: list[str]) -> dict[str, Any] | str:
     return f"key {doubled[0]!r} stands twice" if doubled else found
 
 
-def _array(stream: BinaryIO, path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+def _array(stream: BinaryIO, path: Path, doubled_keys: bool) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Read the elements of a JSON array one by one, with no more than one of them in memory."""
     doubled: list[str] = []
-    decoder = json.JSONDecoder(object_pairs_hook=_noting(doubled))
+    decoder = json.JSONDecoder(object_pairs_hook=None if doubled_keys else _noting(doubled))
     text = codecs.getincrementaldecoder("utf-8")()
     buffer, place, number, ended = "", 0, 0, False
 

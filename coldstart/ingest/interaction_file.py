@@ -187,7 +187,7 @@ class InteractionFile:
                 raise ColdstartError(self._disbelief(values.filter(pa.array(~bad))))
             self._believed = True
         if self._found_unit and self.time_unit == "s":
-            bad = bad | are_doubtful(values)
+            bad = bad | are_doubtful(micros)
         return micros, bad
 
     def _disbelief(self, values: pa.Array) -> str:

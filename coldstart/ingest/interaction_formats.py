@@ -98,7 +98,7 @@ def _open_parquet(file: TableFile) -> tuple[list[str], Reader]:
 
 def _open_json(file: TableFile) -> tuple[list[str], Reader]:
     def objects() -> Generator[tuple[int, dict[str, Any] | str], None, None]:
-        yield from read_json_rows(file)
+        yield from read_json_rows(file, doubled_keys=True)
 
     with closing(objects()) as lines:
         first = [found for _, found in islice(lines, 1000) if isinstance(found, dict)]
@@ -112,26 +112,38 @@ def _open_json(file: TableFile) -> tuple[list[str], Reader]:
             rows: list[int] = []
             broken: list[tuple[int, str]] = []
             for line, found in chain([start], islice(lines, _BLOCK_LINES - 1)):
-                try:
-                    if isinstance(found, str):
-                        raise ValueError(found)
-                    texts = [_text(name, found.get(name)) for name in columns]
-                except ValueError as error:
-                    broken.append((line, str(error)))
+                if isinstance(found, str):
+                    broken.append((line, found))
                     continue
                 rows.append(line)
-                for name, text in zip(columns, texts, strict=True):
-                    values[name].append(text)
-            arrays = {name: pa.array(column, pa.string()) for name, column in values.items()}
+                for name in columns:
+                    values[name].append(_text(found.get(name)))
+            try:
+                arrays = {name: pa.array(column, pa.string()) for name, column in values.items()}
+            except UnicodeEncodeError:
+                good = _without_surrogates(values, rows, broken)
+                arrays = {name: pa.array([column[place] for place in good]) for name, column in values.items()}
+                rows = [rows[place] for place in good]
             yield RawBlock(arrays, np.array(rows, np.int64), broken)
 
     return list(dict.fromkeys(chain.from_iterable(first))), blocks
 
 
-def _text(name: str, value: Any) -> str | None:
+def _without_surrogates(
+    values: Mapping[str, list[str | None]], rows: list[int], broken: list[tuple[int, str]]
+) -> list[int]:
+    """List the places of rows whose texts are Unicode, and note the others as broken."""
+    faults = {}
+    for name, column in values.items():
+        for place, text in enumerate(column):
+            if text and not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+                faults.setdefault(place, f"{name!r} is no Unicode text: it holds a lone surrogate")
+    broken += [(rows[place], fault) for place, fault in faults.items()]
+    return [place for place in range(len(rows)) if place not in faults]
+
+
+def _text(value: Any) -> str | None:
     if isinstance(value, str):
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            raise ValueError(f"{name!r} is no Unicode text: it holds a lone surrogate")
         return value
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN stands for none
         return None

@@ -108,7 +108,8 @@ def _mapped(entries: Iterator[ManifestEntry], file: TableFile, names: Mapping[st
             seen |= entry.fields.keys()
             if same_columns and not entry.fault:
                 break
-        yield entry if entry.fault else replace(entry, fields=_rename(entry.fields, names))
+        plain = not names and entry.fields.keys() <= FIELD_NAMES
+        yield entry if entry.fault or plain else replace(entry, fields=_rename(entry.fields, names))
     if empty:
         raise ColdstartError(f"manifest {path} has no rows: give one item a row")
     if unseen and seen:
@@ -175,8 +176,6 @@ def _with_whole_ids(entries: Iterator[ManifestEntry]) -> Iterator[ManifestEntry]
 
 
 def _rename(fields: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    if not names and fields.keys() <= FIELD_NAMES:
-        return fields
     renamed = {ours: fields[column] for ours, column in names.items() if column in fields}
     attributes: dict[str, Any] = {}
     for column, value in fields.items():

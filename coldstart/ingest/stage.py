@@ -129,7 +129,7 @@ class IngestStage(MapStageDefaults):
 
     def fingerprint(self) -> Mapping[str, Any]:
         # hosts and schemes are judged anew in every run; the deadline, like the device, is about the machine
-        decided_elsewhere = ("allowed_hosts", "allowed_schemes", "deadline_s")
+        decided_elsewhere = ("allowed_hosts", "allowed_buckets", "allowed_schemes", "roots", "deadline_s")
         return {name: limit for name, limit in asdict(self._limits).items() if name not in decided_elsewhere}
 
     def entries(self) -> Iterator[Work]:
