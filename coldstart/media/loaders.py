@@ -171,8 +171,8 @@ class ProbeMedia:
         bad += [bad_medium(entry["role"], entry["uri"], fault) for entry, fault in found if fault and decoded]
         check_left([entry["role"] for entry in media], bad)
         row_key = digest([row["record"], [(entry["role"], entry["digest"]) for entry in media]])
-        fields = {name: value for name, value in row.items() if name not in ("record", "bad_media")}
-        return {**fields, "media": media, **({"bad_media": bad} if bad else {}), "row_key": row_key}, 1.0
+        fields = {name: value for name, value in row.items() if name != "record"}
+        return {**fields, "media": media, "bad_media": bad or None, "row_key": row_key}, 1.0
 
     def _probe(self, role: str, uri: str, decode: bool) -> tuple[dict[str, Any], Reject | None]:
         fault = None
