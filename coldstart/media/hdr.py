@@ -47,7 +47,8 @@ def tone_map(frame: Any, pixels: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8
         light *= (_bent(brightest, peak) / np.maximum(brightest, 1e-6))[..., None]
     matrix = np.array(_TO_709.get(frame.color_primaries, _TO_709_FROM_2020), np.float32)
     shown = np.clip(light @ matrix.T / _WHITE, 0.0, 1.0) ** np.float32(1 / _DISPLAY_GAMMA)
-    return np.round(shown * 255).astype(np.uint8)
+    pixels_8bit: npt.NDArray[np.uint8] = np.round(shown * 255).astype(np.uint8)
+    return pixels_8bit
 
 
 def _bent(light: npt.NDArray[np.float32], peak: float) -> npt.NDArray[np.float32]:
@@ -59,7 +60,8 @@ def _bent(light: npt.NDArray[np.float32], peak: float) -> npt.NDArray[np.float32
     t = np.maximum(codes - knee, 0.0) / (1 - knee)
     spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (-2 * t**3 + 3 * t**2) * highest
     bent = np.where(codes < knee, codes, spline)
-    return np.interp(light, _pq_light(codes * top), _pq_light(bent * top)).astype(np.float32)
+    shown: npt.NDArray[np.float32] = np.interp(light, _pq_light(codes * top), _pq_light(bent * top)).astype(np.float32)
+    return shown
 
 
 _M1, _M2 = 2610 / 16384, 2523 / 4096 * 128

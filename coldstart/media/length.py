@@ -76,7 +76,7 @@ def _needs_check(container: Any, stream: Any, stated_s: float) -> bool:
     if count < 2 or len(index) != count:
         return True
     mean_s = float((index[count - 1].timestamp - index[0].timestamp) * stream.time_base) / (count - 1)
-    return mean_s * count - stated_s > min(tolerance_s(stated_s), stated_s)
+    return bool(mean_s * count - stated_s > min(tolerance_s(stated_s), stated_s))
 
 
 def _last_ends(path: Path, stream: Any, from_s: float) -> tuple[float, float] | None:
