@@ -239,7 +239,7 @@ class Store:
         if found is None:
             return []
         with tables.reading(self.db, table):
-            rows = found.search().with_row_id(True).to_arrow().to_pylist()
+            rows: list[dict[str, Any]] = found.search().with_row_id(True).to_arrow().to_pylist()
         rows.sort(key=lambda row: (row.get("seq") or 0, row.pop("_rowid")))
         return rows
 

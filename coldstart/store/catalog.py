@@ -89,14 +89,15 @@ class CleanupReport:
     publications_removed: int
 
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def _reading_catalog(method: Callable[Concatenate[Catalog, P], R]) -> Callable[Concatenate[Catalog, P], R]:
     """Let a method of the catalog run in `tables.reading`."""
 
     @wraps(method)
-    def call(self: Catalog, *values: P.args, **options: P.kwargs) -> R:
+    def call(self: Catalog, /, *values: P.args, **options: P.kwargs) -> R:
         with tables.reading(self._db, CATALOG):
             return method(self, *values, **options)
 

@@ -239,7 +239,8 @@ class _Rows:
 
 
 def _any(parts: Iterable[Any]) -> np.ndarray[Any, Any]:
-    return np.logical_or.reduce([part.to_numpy(zero_copy_only=False) for part in parts])
+    found: np.ndarray[Any, Any] = np.logical_or.reduce([part.to_numpy(zero_copy_only=False) for part in parts])
+    return found
 
 
 def _is_object(text: str | None) -> bool:
