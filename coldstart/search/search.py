@@ -309,6 +309,11 @@ class Ranker:
                     f"query would be made by {other}: name a space that takes {modality}, or leave spaces out to use "
                     "all that do"
                 )
+        if modality == "text" and self.hybrid and FULL_TEXT in fitting:  # of a pipeline of an earlier version
+            raise ColdstartError(
+                f"space {FULL_TEXT!r} has the name of the ranking by words: call it something else in the pipeline and "
+                "run that, or search without words (--no-hybrid)"
+            )
         if modality == "text" and self.requested is None:
             fitting = {name: own for name, own in fitting.items() if name not in self.apart} or fitting
         if not fitting and self.requested != ():

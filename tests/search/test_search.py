@@ -186,6 +186,20 @@ def test_spaces_never_mix(catalog: Published, encoder_for: Any, pictures: Path, 
     assert str(error.value) == "space 'audio' is not in the published catalog: it has image, other, text"
 
 
+def test_a_space_with_the_name_of_the_ranking_by_words_is_not_mixed_with_it(
+    catalog: Published, encoder_for: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passports = {"full_text": catalog.passports["text"], "other": catalog.passports["other"]}
+    monkeypatch.setattr(catalog, "passports", passports)
+    with pytest.raises(ColdstartError) as error:
+        search(catalog, encoder_for, text="shoe")
+    assert str(error.value) == (
+        "space 'full_text' has the name of the ranking by words: call it something else in the pipeline and run that, "
+        "or search without words (--no-hybrid)"
+    )
+    assert set(search(catalog, encoder_for, text="shoe", spaces=["other"])[0].ranks) == {"other", "full_text"}
+
+
 def test_an_item_query_uses_stored_vectors_and_never_finds_itself(catalog: Published, fake: Fake) -> None:
     def none(_: Passport) -> Encoder:
         raise AssertionError("no encoder is needed")
