@@ -133,7 +133,7 @@ def _without_surrogates(
     values: Mapping[str, list[str | None]], rows: list[int], broken: list[tuple[int, str]]
 ) -> list[int]:
     """List the places of rows whose texts are Unicode, and note the others as broken."""
-    faults = {}
+    faults: dict[int, str] = {}
     for name, column in values.items():
         for place, text in enumerate(column):
             if text and not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
+from coldstart.core.spelling import existing_path
+from coldstart.core.values import are_whole_floats, parse_id
 from coldstart.errors import ColdstartError
+from coldstart.ingest.columns import encode_ids, parse_ids
+from coldstart.ingest.files import KNOWN, table_file
+from coldstart.ingest.interaction_formats import open_table
 from coldstart.recommend.lists import Candidates, Lists, Rules
 from coldstart.recommend.service import Filters, QuerySettings, Recommender
 from coldstart.recommend.table_files import table_writer
@@ -28,7 +31,6 @@ from coldstart.store.sql import check_text
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-SUFFIXES = (".csv", ".jsonl", ".parquet", ".txt")
 USER_COLUMNS = ("user_id", "userId", "user", "uid")
 SCHEMA = pa.schema(
     [
@@ -131,25 +133,26 @@ def _table(names: Sequence[str], found: Lists, candidates: Candidates, kept: Any
 
 
 def read_user_ids(path: Path) -> list[str]:
-    """Read user ids: a column `user_id` of CSV, JSONL or Parquet (or its only column), or a text file with one a line.
+    """Read user ids: a column `user_id` of a table (or its only column), or a text file with one a line.
+
+    Ids are parsed as those of interactions: 101.0 is 101, and NULL is none.
 
     Raises:
-        ColdstartError: there is no such file, or no such column.
+        ColdstartError: there is no such file, or no such column, or a row holds no id that can be.
     """
-    if not path.is_file() or path.suffix.lower() not in SUFFIXES:
-        raise ColdstartError(f"no file of users at {path}: give {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    path = existing_path(path)
     suffix = path.suffix.lower()
+    if not path.is_file() or table_file(path) is None:
+        raise ColdstartError(f"no file of users at {path}: give {KNOWN}")
     try:
-        if suffix == ".txt":
-            lines = path.read_text("utf-8").splitlines()
-        elif suffix == ".jsonl":
-            lines = [_of(json.loads(line)) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        if suffix in (".txt", ".jsonl"):
+            lines = path.read_text("utf-8-sig").splitlines()
+            read = [parse_id(line if suffix == ".txt" else _of(json.loads(line))) for line in lines if line.strip()]
         else:
-            table = pq.read_table(path) if suffix == ".parquet" else _csv(path)
-            lines = table[_column(table.column_names)].cast(pa.string()).to_pylist()
+            read = list(_column_ids(path))
     except (ValueError, KeyError, TypeError, pa.ArrowInvalid) as error:
         raise ColdstartError(f"{path} has no ids of users ({error}): give a column user_id") from None
-    found = [line.strip() for line in lines if line is not None and line.strip()]
+    found = [user_id for user_id in read if user_id is not None]
     if not found:
         raise ColdstartError(f"{path} names no user")
     for user_id in found:
@@ -157,12 +160,22 @@ def read_user_ids(path: Path) -> list[str]:
             check_text(user_id)
         except ColdstartError as error:
             raise ColdstartError(f"{path}: {error}") from None
-    return found
+    return [user_id.removesuffix(".0") for user_id in found] if are_whole_floats(found) else found
 
 
-def _csv(path: Path) -> pa.Table:
-    names = dict.fromkeys(USER_COLUMNS, pa.string())
-    return pa_csv.read_csv(path, convert_options=pa_csv.ConvertOptions(column_types=names))
+def _column_ids(path: Path) -> Iterator[str | None]:
+    names, read = open_table(path)
+    column = _column(names)
+    for block in read([column]):
+        ids, undecoded, odd = parse_ids(encode_ids(block.columns[column]))
+        faults = [
+            *block.broken,
+            *((row, "not UTF-8") for row in block.rows[undecoded].tolist()),
+            *((row, "no id: it is too long, or has lost its last digits") for row in block.rows[odd].tolist()),
+        ]
+        for row, fault in faults:
+            raise ValueError(f"row {row}: {fault}")
+        yield from ids.to_pylist()
 
 
 def _column(names: Sequence[str]) -> str:
@@ -172,9 +185,9 @@ def _column(names: Sequence[str]) -> str:
     return found
 
 
-def _of(value: Any) -> str:
+def _of(value: Any) -> Any:
     if isinstance(value, dict):
         value = value[_column(list(value))]
-    if not isinstance(value, str | int):
+    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
         raise ValueError(f"{value!r} is no id")
-    return str(value)
+    return value

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from coldstart.core.spelling import existing_path
 from coldstart.core.stage import Reject
+from coldstart.core.values import is_missing, parse_id
 from coldstart.errors import ColdstartError
 from coldstart.search.search import FaultyQuery, Query
 from coldstart.store.sql import check_text
@@ -32,9 +34,9 @@ def read_queries(path: Path) -> Iterator[Query | FaultyQuery]:
 def _query(path: Path, number: int, line: bytes) -> Query | FaultyQuery:
     try:
         fields = _object(line, "query_id")
+        query_id = str(parse_id(fields["query_id"]))
     except ValueError as error:
         return FaultyQuery(None, Reject("bad_line", f"{path} line {number}: {error}"))
-    query_id = str(fields["query_id"])
     given = {name: fields[name] for name in QUERY_FIELDS if fields.get(name) is not None}
     if len(given) != 1:
         detail = f"give exactly one of {', '.join(QUERY_FIELDS)}, not {' and '.join(given) or 'none'}"
@@ -42,11 +44,13 @@ def _query(path: Path, number: int, line: bytes) -> Query | FaultyQuery:
     ((name, value),) = given.items()
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return FaultyQuery(query_id, Reject("bad_query", f"{path} line {number}: {name} is no text"))
-    if name in ("image", "video") and str(value).strip():
-        value = path.parent / str(value)
     try:
+        if name in ("image", "video") and str(value).strip():
+            value = existing_path(path.parent / str(value))
+        elif name == "item_id":
+            value = parse_id(value) or ""
         return Query(query_id, **{name.removesuffix("_id"): str(value)})
-    except ColdstartError as error:
+    except (ColdstartError, ValueError) as error:
         return FaultyQuery(query_id, Reject("bad_query", str(error).removeprefix(f"query {query_id!r}: ")))
 
 
@@ -78,12 +82,12 @@ def read_pairs(path: Path, on_error: Callable[[str], None] | None = None) -> dic
 
 def _pair(line: bytes) -> tuple[str, list[str]]:
     row = _object(line, "item_id", "product_ids")
-    item_id, product_ids = row["item_id"], row["product_ids"]
-    if not isinstance(item_id, str) or not isinstance(product_ids, list):
+    item_id, product_ids = parse_id(row["item_id"]), row["product_ids"]
+    if item_id is None or isinstance(row["item_id"], bool | list | dict) or not isinstance(product_ids, list):
         raise ValueError(
             "not a JSON object with item_id and product_ids (item_id is to be a text and product_ids a list)"
         )
-    products = [str(product) for product in product_ids]
+    products = [product for given in product_ids if (product := parse_id(given)) is not None]
     for text in (item_id, *products):
         check_text(text)
     return item_id, products
@@ -102,7 +106,7 @@ def _object(line: bytes, *names: str) -> dict[str, Any]:
         raise ValueError(f"{expected} ({error})") from None
     if not isinstance(value, dict):
         raise ValueError(f"{expected} (it is a {type(value).__name__})")
-    missing = [name for name in names if value.get(name) is None]
+    missing = [name for name in names if is_missing(value.get(name))]
     if missing:
         raise ValueError(f"{expected} ({' and '.join(missing)} is missing)")
     return value

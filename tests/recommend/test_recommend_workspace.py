@@ -322,9 +322,8 @@ def test_files_that_cannot_be_read_or_written(made: Path, tmp_path: Path) -> Non
         return refused("recommend", "-w", made / "w", "--users", source, "--out", out)
 
     out = tmp_path / "o.parquet"
-    assert (
-        result(tmp_path / "no.txt", out)
-        == f"no file of users at {tmp_path}/no.txt: give .csv, .jsonl, .parquet or .txt"
+    assert result(tmp_path / "no.txt", out) == (
+        f"no file of users at {tmp_path}/no.txt: give a .jsonl, .json, .csv, .tsv, .txt or .parquet file"
     )
     assert result(wrong, out) == f"{wrong} has no ids of users (columns are name, age): give a column user_id"
     assert result(empty, out) == f"{empty} names no user"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,32 @@ def test_pages_and_folders_are_checked_before_the_work(tmp_path: Path) -> None:
     ):
         done = catalogue.coldstart(*arguments)
         assert (done.returncode, done.stderr) == (1, f"error: {message}\n")
+
+
+@pytest.mark.parametrize("name", ["u.txt", "u.csv", "u.jsonl", "u.json", "u.parquet", "u.csv.gz"])
+def test_users_are_read_as_those_of_interactions(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    ids = [101.0, None, 102.0]
+    if name == "u.parquet":
+        pq.write_table(pa.table({"user_id": ids, "age": [1, 2, 3]}), path)
+    elif "json" in name:
+        lines = [json.dumps({"user_id": one}) for one in ids]
+        path.write_text("\n".join(lines) if name == "u.jsonl" else f"[{','.join(lines)}]", "utf-8")
+    else:
+        text = "101.0\nNULL\n102.0\n"
+        text = text if name == "u.txt" else "user_id;age\n" + text.replace("\n", ";1\n")
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    assert read_user_ids(path) == ["101", "102"]
+
+
+def test_a_user_id_that_lost_its_digits_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("user_id\nu1\n4.00638E+12\n", "utf-8")
+    with pytest.raises(ColdstartError) as error:
+        read_user_ids(path)
+    assert str(error.value) == (
+        f"{path} has no ids of users (row 2: no id: it is too long, or has lost its last digits): give a column user_id"
+    )
 
 
 def test_a_user_that_is_no_unicode_is_named(tmp_path: Path) -> None:

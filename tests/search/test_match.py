@@ -506,7 +506,7 @@ def test_a_fit_on_too_few_videos_is_refused(opened: Workspace) -> None:
     [
         ("nonsense", "Expecting value: line 1 column 1 (char 0)"),
         ('{"item_id": "a"}', "product_ids is missing"),
-        ('{"item_id": 3, "product_ids": []}', "item_id is to be a text and product_ids a list"),
+        ('{"item_id": [3], "product_ids": []}', "item_id is to be a text and product_ids a list"),
         ('["a"]', "it is a list"),
     ],
 )
@@ -524,9 +524,9 @@ def test_a_faulty_line_of_pairs_is_named(tmp_path: Path, line: str, why: str) ->
 
 def test_pairs_of_one_video_on_several_lines_are_joined(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
-    rows = [("v", ["a"]), ("w", []), ("v", ["b", "a"])]
+    rows = [("v", ["a"]), ("w", []), ("v", ["b", "a"]), (7.0, [8.0, 9, None])]
     path.write_text("".join(json.dumps({"item_id": v, "product_ids": p}) + "\n" for v, p in rows), "utf-8")
-    assert query_files.read_pairs(path) == {"v": frozenset({"a", "b"})}
+    assert query_files.read_pairs(path) == {"v": frozenset({"a", "b"}), "7": frozenset({"8", "9"})}
     with pytest.raises(ColdstartError, match=r"^no file of pairs at .*nope: give JSONL with item_id and product_ids$"):
         query_files.read_pairs(tmp_path / "nope")
 

@@ -37,6 +37,20 @@ def write(path: Path, lines: Sequence[dict[str, Any] | bytes]) -> Path:
     return path
 
 
+def test_ids_and_paths_are_read_as_those_of_manifests(tmp_path: Path) -> None:
+    (tmp_path / "cafe\u0301.jpg").touch()
+    lines = [{"query_id": 1.0, "item_id": 101.0}, {"query_id": 2, "image": "caf\u00e9.jpg"}]
+    path = write(
+        tmp_path / "queries.jsonl", [*lines, {"query_id": 3, "item_id": 1e17}, {"query_id": "NULL", "text": "x"}]
+    )
+    first, second, third, fourth = read_queries(path)
+    assert first == Query("1", item="101")
+    assert second == Query("2", image=str(tmp_path / "cafe\u0301.jpg"))
+    lost = "a number that has lost its last digits: write ids as text or as whole numbers"
+    assert isinstance(third, FaultyQuery) and str(third.reason) == f"bad_query: {lost}"
+    assert isinstance(fourth, FaultyQuery) and str(fourth.reason).endswith("(query_id is missing)")
+
+
 def test_each_line_is_a_query_or_says_why_not(tmp_path: Path) -> None:
     path = write(
         tmp_path / "queries.jsonl",
