@@ -136,7 +136,7 @@ def photos(short: bool) -> dict[str, Any]:
     """Fashion photos among themselves, and changed ones among all."""
     paths = sorted((DATA / "fashion_products").rglob("*.jpg"))[:: 10 if short else 1]
     pictures = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths]
-    rule, look = DuplicateRules().rule("image"), DuplicateRules().look("image")
+    rule, look = DuplicateRules().rule("image"), DuplicateRules().candidate_rule("image")
 
     def seen(picture: NDArray[np.uint8]) -> Sequence:
         small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""Match near-duplicate videos and pictures by their fingerprints, and find each new item's original.
+"""Match near-duplicate videos and pictures by their fingerprints.
 
 Two frames are alike if some view of one is close to the same view of the other, in bits and in colour (see
 `coldstart.understand.fingerprint`). Two videos match as far as their like frames lie on one line
@@ -9,7 +9,6 @@ bits of every frame in memory are compared first, then all 256. Knows neither ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -243,85 +242,6 @@ class DuplicateRules:
         if media == "video":
             return CANDIDATE_RULES[media]
         return replace(CANDIDATE_RULES[media], low_bits=self.picture_bits, max_bits=self.picture_bits)
-
-
-@dataclass(frozen=True)
-class Copy:
-    """Verdict on a copy: its original, and their match."""
-
-    original: str
-    match: Match
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """One item in the order of arrival.
-
-    Attributes:
-        media: `video` or `image`; those two are never compared.
-        screen: its frames by `candidate_frames`.
-        digests: of its media; equal ones are the same item, also if all its pictures are plain.
-    """
-
-    item: str
-    media: str
-    screen: Words
-    digests: frozenset[str]
-
-
-class Originals:
-    """Index of the originals so far.
-
-    Args:
-        arrived: item -> its place in the order of arrival.
-        load: loads fingerprints of some items, in their order; called for candidates alone.
-    """
-
-    def __init__(
-        self, rules: DuplicateRules, arrived: Mapping[str, int], load: Callable[[list[str]], list[Sequence]]
-    ) -> None:
-        self._rules = rules
-        self._arrived = arrived
-        self._load = load
-        self._indexes = {media: CandidateIndex(rules.candidate_rule(media)) for media in CANDIDATE_RULES}
-        self._items: dict[str, list[str]] = {media: [] for media in CANDIDATE_RULES}
-        self._exact: dict[tuple[str, frozenset[str]], str] = {}
-
-    def add(self, arrival: Arrival) -> None:
-        """Add an original."""
-        self._indexes[arrival.media].add(arrival.screen)
-        self._items[arrival.media].append(arrival.item)
-        earlier = self._exact.setdefault((arrival.media, arrival.digests), arrival.item)
-        if self._arrived[arrival.item] < self._arrived[earlier]:
-            self._exact[arrival.media, arrival.digests] = arrival.item
-
-    def find_original(self, arrival: Arrival) -> Copy | None:
-        """Find the earliest original of which an item is a copy; None if there is none."""
-        known = self._items[arrival.media]
-        candidates = sorted(
-            (known[place] for place in self._indexes[arrival.media].find(arrival.screen)), key=self._place
-        )
-        same = self._exact.get((arrival.media, arrival.digests)) if arrival.digests else None
-        if same is not None:
-            candidates = [item for item in candidates if self._place(item) < self._place(same)]
-        if not candidates and same is None:
-            return None
-        own, *others = self._load([arrival.item, *candidates])
-        for item, other in zip(candidates, others, strict=True):
-            match = match_items(own, other, self._rules.rule(arrival.media))
-            if match.score >= self._rules.min_share:
-                return Copy(item, match)
-        return None if same is None else Copy(same, _identical(own))
-
-    def _place(self, item: str) -> int:
-        return self._arrived[item]
-
-
-def _identical(sequence: Sequence) -> Match:
-    if sequence.times_s is None:
-        return Match(1.0, False, 1.0, ())
-    end_s = float(sequence.times_s[-1])
-    return Match(1.0, False, 1.0, (Stretch(0.0, end_s, 0.0, end_s),))
 
 
 FRAME_STEP_S = 0.5

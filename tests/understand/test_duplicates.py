@@ -14,7 +14,7 @@ from catalogue import contents, write_manifest
 from paths import DATA
 from PIL import Image
 from test_fingerprint import scene
-from transformed import CHANGES, Change, write_copies, write_film
+from transformed import CHANGES, Change, write_copies, write_film, write_still
 
 from coldstart.core import pipeline as pipelines
 from coldstart.core.stage import CatalogStage, Gate
@@ -239,12 +239,79 @@ def test_a_run_that_dies_between_two_writes_is_ended_by_the_next(
 
 
 @pytest.mark.slow
-def test_pictures_of_one_colour_are_copies_only_if_they_are_the_same_file(shop: Shop) -> None:
-    for item, level in (("a", 250), ("b", 250), ("c", 240)):
+def test_pictures_of_one_colour_are_copies_only_if_they_are_the_same_file_under_the_same_title(shop: Shop) -> None:
+    items = {"a": (250, "Fog"), "b": (250, "Fog"), "c": (240, "Fog"), "d": (250, "Snow"), "e": (250, None)}
+    for item, (level, title) in items.items():
         Image.new("L", (64, 64), level).save(shop.folder / f"{item}.png")
-        shop.entries[item] = {"item_id": item, "image": f"{item}.png"}
+        shop.entries[item] = {"item_id": item, "image": f"{item}.png", "title": title}
     shop.run()
-    assert shop.links() == {"a": None, "b": "a", "c": None}
+    assert shop.links() == {"a": None, "b": "a", "c": None, "d": None, "e": None}
+
+
+@pytest.mark.slow
+def test_products_that_share_a_picture_are_no_copies_and_a_copy_among_them_is(shop: Shop) -> None:
+    products = {
+        "mug": ("Blue coffee mug", "Kitchen", 8.0),
+        "tent": ("Two person tent", "Camping", 150.0),
+        "tent again": ("Two-person tent, green", "Camping", 150.0),
+        "dear tent": ("Two person tent", "Camping", 180.0),
+    }
+    for item, (title, category, price) in products.items():
+        shop.offer(item, 1, title=title, category=category, price=price)
+    shop.run()
+    links = {"mug": None, "tent": None, "dear tent": None, "tent again": "tent"}
+    assert shop.links() == links
+    keys = {item: row["row_key"] for item, row in shop.rows().items()}
+    assert shop.run().stages[2].ran.done == 0
+    shop.entries["tent again"]["price"] = 180.0
+    report = shop.run()
+    assert report.stages[2].ran.done == 1
+    assert shop.links() == {**links, "tent again": "dear tent"}
+    changed = {item for item, row in shop.rows().items() if row["row_key"] != keys[item]}
+    assert changed == {"tent again"}
+
+
+@pytest.mark.slow
+def test_a_link_that_facts_speak_against_closes_nothing_and_is_made_anew(shop: Shop) -> None:
+    """As in a workspace of a version that looked at pictures alone."""
+    shop.offer("mug", 1)
+    shop.offer("tent", 1)
+    shop.run()
+    assert shop.links() == {"mug": None, "tent": "mug"}
+    keys = {item: row["row_key"] for item, row in shop.rows().items()}
+    shop.entries["mug"]["title"], shop.entries["tent"]["title"] = "Blue coffee mug", "Two person tent"
+    run_pipeline(shop.store, shop.pipeline(), only=["ingest"])
+    assert shop.stage().blocked(shop.store) == {} == shop.stage().originals(shop.store)
+    assert shop.stage().expected(shop.store)[0] == {"mug": keys["mug"], "tent": ""}
+    assert shop.run().stages[2].ran.done == 1
+    assert shop.links() == {"mug": None, "tent": None}
+    assert shop.rows()["mug"]["row_key"] == keys["mug"]
+    assert shop.run().stages[2].ran.done == 0
+
+
+@pytest.mark.slow
+def test_a_picture_that_many_titles_share_proves_nothing_in_whatever_order_they_come(tmp_path: Path) -> None:
+    titles = {"a": None, "b": None, "c": "Mug", "d": "Drill", "e": "Tent", "f": "Lamp", "g": "lamps"}
+    for step in (1, 7):
+        shop = Shop(tmp_path / str(step))
+        shop.folder.mkdir(exist_ok=True)
+        for place, (item, title) in enumerate(titles.items(), 1):
+            shop.offer(item, 1, title=title)
+            if place % step == 0:
+                shop.run()
+        shop.run()
+        assert shop.links() == {**dict.fromkeys("abcdef"), "g": "f"}, step
+
+
+@pytest.mark.slow
+def test_videos_of_one_cover_are_copies_only_by_their_title_and_length(shop: Shop) -> None:
+    still = cv2.resize(scene(4), (160, 120), interpolation=cv2.INTER_AREA)
+    for item, crf, title in (("e1", 20, "Episode 1"), ("e2", 21, "Episode 2"), ("again", 30, "episode 1")):
+        write_still(shop.folder / f"{item}.mp4", still, crf=crf)
+        shop.entries[item] = {"item_id": item, "video": f"{item}.mp4", "title": title}
+    shop.entries["e1"]["created_at"] = "2026-01-01T00:00:00Z"
+    shop.run()
+    assert shop.links() == {"e1": None, "e2": None, "again": "e1"}
 
 
 @pytest.mark.slow

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from test_fingerprint import prints, scene
 
+from coldstart.understand.item_facts import Facts, read_facts
 from coldstart.understand.near_duplicates import (
     CANDIDATE_RULES,
     QUERY_FRAMES,
     VIDEO,
-    Arrival,
     CandidateIndex,
     DuplicateRules,
     Match,
     MatchRule,
-    Originals,
     Sequence,
     Stretch,
     candidate_frames,
     match_items,
 )
+from coldstart.understand.originals import Arrival, Originals
 
 RULE = MatchRule()
 NOTHING = Match(0.0, False, 1.0, ())
@@ -130,10 +133,14 @@ def test_what_is_screened_of_a_film() -> None:
     assert QUERY_FRAMES == 8
 
 
+def bytes_of(name: str, media: str = "image", **fields: Any) -> Facts:
+    return read_facts({**fields, "media": [{"role": media, "digest": name, "duration_s": 4.0}]})
+
+
 def seen_with(**films: Sequence) -> tuple[Originals, dict[str, Arrival]]:
     arrivals = {
         name: Arrival(
-            name, media := "image" if one.times_s is None else "video", screen_of(one, media), frozenset({name})
+            name, media := "image" if one.times_s is None else "video", screen_of(one, media), bytes_of(name, media)
         )
         for name, one in films.items()
     }
@@ -147,7 +154,7 @@ def test_the_earliest_original_wins_over_a_better_one() -> None:
     originals, arrivals = seen_with(worse=worse, whole=whole, new=whole)
     originals.add(arrivals["whole"])
     originals.add(arrivals["worse"])
-    verdict = originals.find_original(arrivals["new"])
+    verdict = originals.find_original(arrivals["new"]).copy
     assert verdict is not None
     assert (verdict.original, verdict.match.score) == ("worse", pytest.approx(16 / 24))
 
@@ -155,14 +162,70 @@ def test_the_earliest_original_wins_over_a_better_one() -> None:
 def test_a_video_is_no_copy_of_a_picture() -> None:
     originals, arrivals = seen_with(picture=Sequence(None, film([1]).prints), video=film([1] * 8))
     originals.add(arrivals["picture"])
-    assert originals.find_original(arrivals["video"]) is None
+    assert originals.find_original(arrivals["video"]).copy is None
 
 
-def test_equal_media_are_copies_with_nothing_to_see_in_them() -> None:
+def test_equal_bytes_of_one_colour_are_copies_of_one_title_alone() -> None:
     black = Sequence(None, prints(np.zeros((96, 96, 3), np.uint8)))
     originals = Originals(DuplicateRules(), {"a": 0, "b": 1, "c": 2}, lambda items: [black for _ in items])
     screen = screen_of(black, "image")
-    originals.add(Arrival("a", "image", screen, frozenset({"digest"})))
-    verdict = originals.find_original(Arrival("b", "image", screen, frozenset({"digest"})))
+    originals.add(Arrival("a", "image", screen, bytes_of("digest", title="Night")))
+    verdict = originals.find_original(Arrival("b", "image", screen, bytes_of("digest", title="night"))).copy
     assert verdict is not None and (verdict.original, verdict.match) == ("a", Match(1.0, False, 1.0, ()))
-    assert originals.find_original(Arrival("c", "image", screen, frozenset({"other digest"}))) is None
+    for facts in (bytes_of("other digest", title="Night"), bytes_of("digest"), bytes_of("digest", title="Day")):
+        assert originals.find_original(Arrival("c", "image", screen, facts)).copy is None
+
+
+def test_equal_bytes_of_a_black_video_are_copies() -> None:
+    black = film([-1] * 8)
+    originals = Originals(DuplicateRules(), {"a": 0, "b": 1}, lambda items: [black for _ in items])
+    originals.add(Arrival("a", "video", screen_of(black), bytes_of("digest", "video", title="one")))
+    verdict = originals.find_original(Arrival("b", "video", screen_of(black), bytes_of("digest", "video", title="two")))
+    assert verdict.copy is not None and verdict.copy.match.stretches == (Stretch(0.0, 1.75, 0.0, 1.75),)
+
+
+def test_a_video_of_one_still_picture_is_a_copy_of_equal_bytes_or_of_one_title_and_length() -> None:
+    cover = film([7] * 16)
+    originals = Originals(DuplicateRules(), {"one": 0, "new": 1}, lambda items: [cover for _ in items])
+    originals.add(Arrival("one", "video", screen_of(cover), bytes_of("1", "video", title="Episode 1")))
+
+    def original(digest: str, title: str, length_s: float) -> str | None:
+        row = {"title": title, "media": [{"role": "video", "digest": digest, "duration_s": length_s}]}
+        found = originals.find_original(Arrival("new", "video", screen_of(cover), read_facts(row)))
+        assert found.by_facts == (found.copy is None)
+        return None if found.copy is None else found.copy.original
+
+    assert original("1", "another name", 4.0) == "one"  # the same file
+    assert original("2", "episode 1", 4.1) == "one"  # encoded again
+    assert original("2", "Episode 2", 4.0) is None
+    assert original("2", "episode 1", 5.0) is None
+
+
+def test_a_moving_video_is_a_copy_under_another_title() -> None:
+    moving = film(list(range(16)))
+    originals = Originals(DuplicateRules(), {"one": 0, "new": 1}, lambda items: [moving for _ in items])
+    originals.add(Arrival("one", "video", screen_of(moving), bytes_of("1", "video", title="My holiday")))
+    again = Arrival("new", "video", screen_of(moving), bytes_of("2", "video", title="Seaside"))
+    assert originals.find_original(again).copy is not None
+
+
+def test_thousands_that_share_a_placeholder_are_compared_with_those_of_their_title_alone() -> None:
+    picture = Sequence(None, prints(scene(3)))
+    loaded: list[int] = []
+
+    def load(items: list[str]) -> list[Sequence]:
+        loaded.append(len(items))
+        return [picture for _ in items]
+
+    order = {f"item {place}": place for place in range(800)} | {"new": 800, "same": 801}
+    originals = Originals(DuplicateRules(), order, load)
+    screen = screen_of(picture, "image")
+    for place in range(800):
+        facts = replace(bytes_of("no photo", title=f"thing {place}"), common=True)
+        originals.add(Arrival(f"item {place}", "image", screen, facts))
+    new = replace(bytes_of("no photo", title="a tent"), common=True)
+    assert originals.find_original(Arrival("new", "image", screen, new)).copy is None
+    assert loaded == []
+    same = replace(bytes_of("no photo", title="Thing 17"), common=True)
+    verdict = originals.find_original(Arrival("same", "image", screen, same)).copy
+    assert verdict is not None and verdict.original == "item 17"

@@ -5,12 +5,16 @@ original. A verdict that holds is never undone by a newcomer, so an item that is
 never itself a copy: an item that resembles nothing but copies is an original too, and no chain leads from copy to copy.
 An item is matched again when its own media or the settings change, or when its original has gone, has changed, or has
 itself become a copy; it keeps its place in the order, but is matched against the originals that remain.
+
+What is stated of two items speaks against a copy (`coldstart.understand.item_facts`). A copy holds only as long as
+nothing tells it from its original; an item that facts told apart from one that looks alike is matched again when its
+facts change, and has them in the key of its row. Facts that told nothing apart are in no key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Literal
@@ -28,9 +32,13 @@ from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import PipelineState
 from coldstart.store.freshness import build as build_stage
 from coldstart.understand.fingerprint import Fingerprints
-from coldstart.understand.near_duplicates import CANDIDATE_RULES, Arrival, Copy, DuplicateRules, Originals, Sequence
+from coldstart.understand.item_facts import COMMON_TITLES, Facts, read_facts
+from coldstart.understand.near_duplicates import CANDIDATE_RULES, DuplicateRules, Sequence
+from coldstart.understand.originals import Arrival, Originals, Verdict, why_apart
 
 _COMMIT_ROWS = 500
+_FEW = 2000  # items that are looked up by id; for more the table is read whole
+_FACTS = ["item_id", "title", "category", "price", "attributes", "media"]
 _MATCHES = pa.list_(pa.struct([(name, pa.float64()) for name in ("start_s", "end_s", "other_start_s", "other_end_s")]))
 SCHEMA = pa.schema(
     [
@@ -85,10 +93,16 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> DuplicatesStage:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Keys that rows should have ("" while the fingerprint is missing), and verdicts on the other items."""
+    """Keys that rows should have ("" while the fingerprint or a new verdict is missing), and verdicts on the others.
+
+    Attributes:
+        plain: keys of rows by fingerprints alone; facts: of the same items.
+    """
 
     keys: Mapping[str, str]
     verdicts: Mapping[str, LedgerRow]
+    plain: Mapping[str, str]
+    facts: Mapping[str, Facts]
 
 
 class DuplicatesStage:
@@ -131,18 +145,42 @@ class DuplicatesStage:
         made = store.keys(self._source.table)
         matched = store.keys(self.table)
         rows = store.read(self.table, where="duplicate_of IS NOT NULL").to_pylist()
+        apart = self._told_apart(store, rows, _read_facts(store))
 
         def holds(item: str) -> bool:
-            return item in made and matched.get(item) == chain(self._key, made[item])
+            return item in made and self._is_row_of(matched.get(item, ""), made[item])
 
-        return [row for row in rows if holds(row["item_id"]) and holds(row["duplicate_of"])]
+        return [
+            row for row in rows if holds(row["item_id"]) and holds(row["duplicate_of"]) and row["item_id"] not in apart
+        ]
+
+    def _is_row_of(self, key: str, made: str) -> bool:
+        """Tell whether a row was made of a fingerprint, whatever the facts."""
+        plain = chain(self._key, made)
+        return key == plain or key.startswith(f"{plain}-")
+
+    def _told_apart(self, store: Store, copies: Iterable[Row], facts: Mapping[str, Facts]) -> set[str]:
+        """Find the copies that their facts tell apart from their originals."""
+        pairs = {row["item_id"]: row["duplicate_of"] for row in copies}
+        if not pairs:
+            return set()
+        known = self._load_arrivals(store, pairs.keys() | set(pairs.values()), facts)
+        return {
+            item
+            for item, original in pairs.items()
+            if item in known and original in known and why_apart(known[item], known[original])
+        }
 
     def _inputs(self, store: Store) -> _Inputs:
         found = PipelineState(store, self._pipeline).of(self._source.name)
-        keys, verdicts = {}, {}
+        keys, plain, verdicts = {}, {}, {}
+        present = self.present(store)
+        facts = _read_facts(store)
         for item, made in found.expected.items():
             if item in found.fresh:
-                keys[item] = chain(self._key, made)
+                plain[item] = chain(self._key, made)
+                with_facts = _with_facts(plain[item], facts[item])
+                keys[item] = with_facts if present.get(item) == with_facts else plain[item]
             elif item in found.settled:
                 why = found.settled[item]
                 key = chain(self._key, f"{made}\nnone")
@@ -151,7 +189,11 @@ class DuplicatesStage:
                 )
             else:
                 keys[item] = ""  # its fingerprint is to come: pending, and equal to no key that was written
-        return _Inputs(keys, verdicts)
+        if store.has(self.table):
+            rows = store.read(self.table, ["item_id", "duplicate_of"], where="duplicate_of IS NOT NULL").to_pylist()
+            copies = [row for row in rows if keys.get(row["item_id"]) and keys.get(row["duplicate_of"])]
+            keys |= dict.fromkeys(self._told_apart(store, copies, facts), "")
+        return _Inputs(keys, verdicts, plain, facts)
 
     def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         """Match items that are new, changed or without their original, in order of arrival, and commit in batches.
@@ -160,9 +202,9 @@ class DuplicatesStage:
         no verdict that depends on an outdated one, and the next run comes to the same end.
         """
         inputs = self._inputs(store)
-        keys = {item: key for item, key in inputs.keys.items() if key}
+        keys = inputs.plain
         rows = {row["item_id"]: row for row in store.read(self.table).to_pylist()} if store.has(self.table) else {}
-        current = {item for item, key in keys.items() if item in rows and rows[item]["row_key"] == key}
+        current = {item for item, key in inputs.keys.items() if item in rows and key and rows[item]["row_key"] == key}
         originals = {item for item in current if rows[item]["duplicate_of"] is None}
         copies = {item for item in current - originals if rows[item]["duplicate_of"] in originals}
         gone = rows.keys() - inputs.keys.keys()
@@ -170,7 +212,7 @@ class DuplicatesStage:
         todo = keys.keys() - originals - copies
         self._write(store, [{**rows[item], "row_key": ""} for item in todo & rows.keys()])
         found = 0
-        matched = self._match(store, keys, originals, todo, rows) if todo else iter(())
+        matched = self._match(store, inputs, originals, todo, rows) if todo else iter(())
         with progress.meter(self.name, len(todo)) as meter:
             while batch := list(islice(matched, _COMMIT_ROWS)):
                 self._write(store, batch)
@@ -183,27 +225,28 @@ class DuplicatesStage:
             store.merge(self.table, pa.Table.from_pylist(rows, schema=SCHEMA))
 
     def _match(
-        self, store: Store, keys: Mapping[str, str], originals: set[str], todo: set[str], rows: Mapping[str, Row]
+        self, store: Store, inputs: _Inputs, originals: set[str], todo: set[str], rows: Mapping[str, Row]
     ) -> Iterator[Row]:
-        arrived = _arrivals(store, keys, rows)
-        arrivals = self._load_arrivals(store, keys)
+        arrived = _arrivals(store, inputs.plain, rows)
+        arrivals = self._load_arrivals(store, inputs.plain.keys(), inputs.facts)
         known = Originals(self._rules, arrived, lambda items: self._load_sequences(store, items))
         for item in originals:
             known.add(arrivals[item])
         for item in sorted(todo, key=arrived.__getitem__):
             verdict = known.find_original(arrivals[item])
-            if verdict is None:
+            if verdict.copy is None:
                 known.add(arrivals[item])
-            yield _row(item, keys[item], arrived[item], verdict)
+            key = inputs.plain[item]
+            yield _row(item, _with_facts(key, inputs.facts[item]) if verdict.by_facts else key, arrived[item], verdict)
 
-    def _load_arrivals(self, store: Store, keys: Mapping[str, str]) -> dict[str, Arrival]:
-        digests = _digests(store, keys)
-        table = store.read(self._source.table, ["item_id", "media", "screen"])
+    def _load_arrivals(self, store: Store, items: Collection[str], facts: Mapping[str, Facts]) -> dict[str, Arrival]:
+        some = len(items) < _FEW
+        table = store.read(self._source.table, ["item_id", "media", "screen"], ids=sorted(items) if some else None)
         found = {}
         for item, media, screen in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            if item in keys:
+            if item in items and item in facts:
                 words = np.frombuffer(screen, "<u8").reshape(-1, len(CANDIDATE_RULES[media].views), 4).astype(np.uint64)
-                found[item] = Arrival(item, media, words, digests[item])
+                found[item] = Arrival(item, media, words, facts[item])
         return found
 
     def _load_sequences(self, store: Store, items: list[str]) -> list[Sequence]:
@@ -229,24 +272,34 @@ def _sequence(row: Row) -> Sequence:
     return Sequence(times_s, Fingerprints.from_bytes(row["hashes"], row["quality"]))
 
 
-def _digests(store: Store, keys: Mapping[str, str]) -> dict[str, frozenset[str]]:
-    """Map items to digests of the media that were fingerprinted: the first video, or the pictures."""
-    table = store.read(ITEMS, ["item_id", "media"])
-    found = {}
-    for item, media in zip(table["item_id"].to_pylist(), table["media"].to_pylist(), strict=True):
-        if item in keys:
-            videos = [entry["digest"] for entry in media if entry["role"] == "video"]
-            found[item] = frozenset(videos[:1] or [entry["digest"] for entry in media if entry["role"] == "image"])
-    return found
+def _read_facts(store: Store) -> dict[str, Facts]:
+    """Read the facts of all items; pictures that more than `COMMON_TITLES` titles share are common."""
+    if not store.has(ITEMS):
+        return {}
+    found = {row["item_id"]: read_facts(row) for row in store.read(ITEMS, _FACTS).to_pylist()}
+    titles: dict[str, set[frozenset[str]]] = {}
+    for facts in found.values():
+        for picture in facts.digests if facts.title else ():
+            titles.setdefault(picture, set()).add(facts.title)
+    common = {picture for picture, own in titles.items() if len(own) > COMMON_TITLES}
+    return {
+        item: replace(facts, common=True) if facts.digests and facts.digests <= common else facts
+        for item, facts in found.items()
+    }
 
 
-def _row(item: str, key: str, arrived: int, verdict: Copy | None) -> Row:
+def _with_facts(key: str, facts: Facts) -> str:
+    return f"{key}-{facts.key()}"
+
+
+def _row(item: str, key: str, arrived: int, verdict: Verdict) -> Row:
     row: Row = {"item_id": item, "row_key": key, "arrived": arrived, "duplicate_of": None, "score": 0.0}
     row |= {"mirrored": False, "speed": 1.0, "matches": []}
-    if verdict is not None:
-        stretches = [vars(stretch) for stretch in verdict.match.stretches]
-        row |= {"duplicate_of": verdict.original, "score": verdict.match.score, "matches": stretches}
-        row |= {"mirrored": verdict.match.mirrored, "speed": verdict.match.speed}
+    if verdict.copy is not None:
+        match = verdict.copy.match
+        stretches = [vars(stretch) for stretch in match.stretches]
+        row |= {"duplicate_of": verdict.copy.original, "score": match.score, "matches": stretches}
+        row |= {"mirrored": match.mirrored, "speed": match.speed}
     return row
 
 
