@@ -51,7 +51,7 @@ class FolderListing:
 
 
 def list_folder(path: Path) -> FolderListing:
-    """List the media of a folder. Hidden files and folders, and those that systems leave behind, are no media."""
+    """List the media of a folder. What is hidden, what systems leave behind and tables of a workspace are no media."""
     found: list[Path] = []
     passed_over = Counter[str]()
 
@@ -76,7 +76,7 @@ def list_folder(path: Path) -> FolderListing:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+    return name.startswith(".") or name.endswith(".lance") or name.lower() in _OF_SYSTEMS
 
 
 def read_folder(path: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -129,9 +128,9 @@ class EmbeddedMedia:
         try:
             if not path.exists():
                 self._folder.mkdir(exist_ok=True)
-                with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", delete=False) as file:
-                    file.write(content)
-                Path(file.name).replace(path)
+                partial = path.with_name(f".{path.name}.{os.getpid()}")
+                partial.write_bytes(content)
+                partial.replace(path)
         except OSError as error:
             raise ColdstartError(
                 f"cannot write the media that stand in the manifest to {self._folder}: {error.strerror or error}; "

@@ -51,12 +51,20 @@ def test_what_systems_leave_behind_is_no_media(tmp_path: Path) -> None:
     touch(
         tmp_path,
         *("a.jpg", "._a.jpg", ".cache/b.jpg", "__MACOSX/._a.jpg", "@eaDir/a.jpg", "Thumbs.db", ".DS_Store"),
-        *("$RECYCLE.BIN/c.jpg", "d/.hidden/e.jpg", "d/notes.txt", "d/more.TXT", "d/tune.mp3", "README"),
+        *(
+            "$RECYCLE.BIN/c.jpg",
+            "d/.hidden/e.jpg",
+            "d/items.lance/data/x.bin",
+            "d/notes.txt",
+            "d/more.TXT",
+            "d/tune.mp3",
+            "README",
+        ),
     )
     (tmp_path / "linked").symlink_to(tmp_path / "d", target_is_directory=True)
     assert [row["item_id"] for row in read_folder(tmp_path)] == ["a.jpg"]
     assert list_folder(tmp_path).note() == (
-        "not listed: 8 hidden, 2 .txt, 1 linked folders, 1 without extension, 1 .mp3"
+        "not listed: 9 hidden, 2 .txt, 1 linked folders, 1 without extension, 1 .mp3"
     )
 
 

@@ -99,6 +99,8 @@ def test_files_at_fault_are_named(tmp_path: Path) -> None:
     assert fault(path) == f"cannot read {path}: Empty CSV file"
     path = write(tmp_path, "user,item\n")
     assert fault(path) == f"{path} has no rows: give one interaction a row"
+    path = write(tmp_path, "user,ítem\n".encode("latin-1"))
+    assert fault(path) == f"header of {path}: not UTF-8: save the file as UTF-8"
     path = write(tmp_path, "[1]\nuser\n", "log.jsonl")
     assert fault(path) == f"{path} has no JSON object in its first 1000 lines: give one interaction a line"
     path = write(tmp_path, "not parquet", "log.parquet")
