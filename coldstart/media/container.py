@@ -205,6 +205,19 @@ def sound_track(container: Any, chosen: str | int | None = None) -> Any:
     return _marked(tracks)
 
 
+def check_sound_track(chosen: str | int | None) -> str | int | None:
+    """Check a choice of `sound_track` and return it.
+
+    Raises:
+        ValueError: it is neither the code of a language nor a number from 1 on.
+    """
+    if isinstance(chosen, str) and not (len(chosen) == 3 and chosen.isascii() and chosen.isalpha()):
+        raise ValueError("give the code of a language by ISO 639-2, such as deu, or a number from 1 on")
+    if isinstance(chosen, int) and chosen < 1:
+        raise ValueError("tracks are numbered from 1 on")
+    return chosen
+
+
 def _marked(tracks: Iterable[Any]) -> Any:
     readable = sorted(tracks, key=lambda track: track.codec_context is None)  # one of an unknown codec only if alone
     marked = [track for track in readable if track.disposition & av.stream.Disposition.default]

@@ -182,3 +182,10 @@ def test_thresholds_judge_and_do_not_measure() -> None:
     assert stage(min_sharpness=40, need_audio=True).fingerprint() == stage().fingerprint()
     assert stage(pictures=2).fingerprint() != stage().fingerprint()
     assert stage().blocked(SimpleNamespace(has=lambda table: False)) == {}
+
+
+def test_the_sound_track_is_part_of_the_key_only_where_one_is_chosen() -> None:
+    plain = stage().fingerprint()
+    assert "sound_track" not in plain
+    assert stage(sound_track="deu").fingerprint() == {**plain, "sound_track": "deu"}
+    assert stage(sound_track=2).preparer().sound_track == 2

@@ -323,3 +323,22 @@ def test_the_protocol_needs_no_model_library() -> None:
     script = "import sys, coldstart.understand.stages.speech, coldstart.understand.whisper; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert {"torch", "faster_whisper", "ctranslate2", "onnxruntime"}.isdisjoint(loaded)
+
+
+def test_the_sound_track_is_part_of_the_key_only_where_one_is_chosen() -> None:
+    plain = stage().fingerprint()
+    assert "sound_track" not in plain
+    assert stage(sound_track="deu").fingerprint() == {**plain, "sound_track": "deu"}
+    assert stage(sound_track=2).preparer().track == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("german", "give the code of a language by ISO 639-2, such as deu, or a number from 1 on"),
+        (0, "tracks are numbered from 1 on"),
+    ],
+)
+def test_a_sound_track_is_a_language_or_a_number(value: object, fault: str) -> None:
+    with pytest.raises(ColdstartError, match=fault):
+        stage(sound_track=value)

@@ -18,11 +18,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from coldstart.core.item_fields import PICTURES
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
+from coldstart.media.container import check_sound_track
 from coldstart.media.image import at_one_size
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import FRAMES, HEARD_S, LONGEST, LoadQualitySample, QualitySample
@@ -58,7 +59,7 @@ class Settings(Section):
     over it."""
     need_audio: bool = False
     """Close videos without sound."""
-    sound_track: Annotated[str, Field(pattern="^[A-Za-z]{3}$")] | Annotated[int, Field(ge=1)] | None = None
+    sound_track: Annotated[str | int | None, AfterValidator(check_sound_track)] = None
     """Sound track that is heard of a file with several: the code of its language by ISO 639-2, such as `deu`, or its
     number from 1 on. A file without it is heard as by default: the track that is marked as default, as players do."""
     min_loudness_db: float | None = Field(default=None, le=0)

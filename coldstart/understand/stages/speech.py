@@ -13,11 +13,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.audio import Audio, LoadAudio
+from coldstart.media.container import check_sound_track
 from coldstart.media.limits import Limits
 from coldstart.store import Store
 
@@ -40,7 +41,7 @@ class Settings(Section):
     """Beams of the search: more make fewer errors and take longer; 1 is greedy."""
     max_s: float = Field(default=600.0, gt=0)
     """Seconds of sound that are transcribed of each item; what lies beyond is not read."""
-    sound_track: Annotated[str, Field(pattern="^[A-Za-z]{3}$")] | Annotated[int, Field(ge=1)] | None = None
+    sound_track: Annotated[str | int | None, AfterValidator(check_sound_track)] = None
     """Sound track that is heard of a file with several: the code of its language by ISO 639-2, such as `deu`, or its
     number from 1 on. A file without it is heard as by default: the track that is marked as default, as players do."""
     voice_threshold: float = Field(default=0.5, gt=0, lt=1)
