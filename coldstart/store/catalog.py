@@ -17,10 +17,10 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from lancedb.index import FTS, Bitmap, BTree, LabelList
+from lancedb.index import Bitmap, BTree, LabelList
 
 from coldstart.errors import ColdstartError
-from coldstart.store import ann, compaction, published, sql, tables
+from coldstart.store import ann, compaction, published, sql, tables, word_search
 from coldstart.store.ann import IndexReport, IndexSettings, column_of
 from coldstart.store.ground_truth import SAMPLES_TABLE, Changes, RecallSamples
 from coldstart.store.published import Publication, Published
@@ -40,12 +40,11 @@ SCALAR_INDEXES = {
     "language": Bitmap,
     "duplicate_of": BTree,
     "label": Bitmap,
-    "text": FTS,
 }
 WORDS = ("transcript", "screen_text")
 """Columns of what is said and written in an item, in `text` as well."""
 _OPTIONAL = ("label", "label_score")
-REQUIRED = (*(name for name in SCALAR_INDEXES if name not in _OPTIONAL), "title", "media", *WORDS, "index_key")
+REQUIRED = (*(n for n in SCALAR_INDEXES if n not in _OPTIONAL), "title", "media", *WORDS, "text", "index_key")
 
 DELETE_BATCH = 10_000
 MERGE_BYTES = 64 * 2**20
@@ -209,6 +208,7 @@ class Catalog:
         for column, config in SCALAR_INDEXES.items():
             if f"{column}_idx" not in present and column in table.schema.names:
                 table.create_index(column, config=config())
+        word_search.build_word_indexes(table)
         settings = settings or IndexSettings()
         reports = [ann.build_index(table, space, settings, samples) for space in _passports(table.schema)]
         samples.save(self._db, table.version)

@@ -18,12 +18,11 @@ from typing import Any, get_args
 import lancedb
 import numpy as np
 import pyarrow as pa
-from lancedb.query import MatchQuery
 from numpy.typing import NDArray
 
 from coldstart.core.items import Kind
 from coldstart.errors import ColdstartError
-from coldstart.store import ann, sql, tables
+from coldstart.store import ann, sql, tables, word_search
 from coldstart.store.ann import Effort, IndexReport, column_of
 from coldstart.store.ground_truth import Vectors
 
@@ -171,6 +170,8 @@ class Published:
     def text_search(self, text: str, top_k: int, *, where: str | None = None) -> pa.Table:
         """Find the items whose text matches any word best (BM25). The text is plain words, never a query language.
 
+        Titles in Chinese and Japanese are matched by their characters as well, see `coldstart.store.word_search`.
+
         Returns:
             `item_id`, `_score` float32; by falling score, then item_id. Empty where no word is left to look for.
 
@@ -178,12 +179,16 @@ class Published:
             ColdstartError: `top_k` below 1.
         """
         _check_depth(top_k)
-        words = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot cross into the store
-        query = self._table.search(MatchQuery(words, "text"), query_type="fts").limit(top_k)
+        words = word_search.word_query(text, by_characters=self._has_character_index)
+        query = self._table.search(words, query_type="fts").limit(top_k)
         if where:
             query = query.where(where, prefilter=True)
         found = query.select(["item_id", "_score"]).to_arrow()
         return found.sort_by([("_score", "descending"), ("item_id", "ascending")])
+
+    @cached_property
+    def _has_character_index(self) -> bool:
+        return any(index.name == word_search.CHARACTER_INDEX for index in self._table.list_indices())
 
     def items(self, item_ids: Iterable[str], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Read item_id -> the wanted columns, for the ids that the catalog has."""

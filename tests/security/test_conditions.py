@@ -146,7 +146,7 @@ def test_attributes_are_read_from_their_own_entry(found: Callable[..., str], whe
 
 FIELDS = (
     "item_id, kind, title, description, category, tags, creator, created_at, price, attributes, language, "
-    "duplicate_of, text, transcript, screen_text, index_key and attributes.NAME"
+    "duplicate_of, transcript, screen_text, text, index_key and attributes.NAME"
 )
 
 
