@@ -6,6 +6,7 @@ Reports of runs, states of items and estimates are laid out here; all other outp
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -82,19 +83,38 @@ def names(text: str | None) -> list[str] | None:
 
 
 def line(text: str) -> None:
-    """Print one line on stdout, as it is; half a character, which no encoding has, is escaped."""
+    """Print one line on stdout; control characters, which would steer the terminal, become spaces.
+
+    Half a character, which no encoding has, is escaped.
+    """
+    _write(_CONTROL.sub(" ", text))
+
+
+def _write(text: str) -> None:
     sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and line break, and those that turn the direction of writing."""
 
 
 def as_json(value: Any) -> None:
     """Print one JSON document on stdout."""
-    line(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    _write(_json_text(value, indent=2))
 
 
 def as_json_line(value: Any) -> None:
     """Print one JSON document on one line of stdout."""
-    line(json.dumps(value, ensure_ascii=False, default=str))
+    _write(_json_text(value))
     sys.stdout.flush()
+
+
+def _json_text(value: Any, indent: int | None = None) -> str:
+    text = json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+    return _JSON_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # JSON itself escapes those below a space
+
+
+_JSON_CONTROL = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def check_page(out: Path | None) -> None:
