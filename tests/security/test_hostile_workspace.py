@@ -14,6 +14,7 @@ import lancedb
 import pyarrow as pa
 import pytest
 
+from coldstart.cli import output
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, Store
 from coldstart.store.artifacts import ARTIFACTS, FILES, digest_of
@@ -215,7 +216,7 @@ def test_a_table_that_takes_rows_from_another_workspace_is_refused(tmp_path: Pat
         with pytest.raises(ColdstartError) as caught:
             look()
         assert str(caught.value) == (
-            f"table 'items' of workspace {tmp_path / 'w'} takes rows from {tmp_path / 'mine' / 'items.lance'}: "
+            f"table 'items' of workspace {tmp_path / 'w'} takes rows from '{tmp_path / 'mine' / 'items.lance'}': "
             "a workspace holds its own rows; ask whoever made it for a full copy"
         )
 
@@ -232,7 +233,7 @@ def test_a_published_version_that_takes_rows_from_elsewhere_is_refused(tmp_path:
     db.create_table("publications", [publication | {"previous": 1, "passports": "{}", "indexes": "[]"}])
     lance.write_dataset(ROWS, str(tmp_path / "w" / "catalog.lance"), mode="overwrite")  # the newest has its own rows
     with pytest.raises(
-        ColdstartError, match=r"^table 'catalog' of workspace \S+ takes rows from \S+mine/items.lance: "
+        ColdstartError, match=r"^table 'catalog' of workspace \S+ takes rows from '\S+mine/items.lance': "
     ):
         Catalog(Store(tmp_path / "w").db).published()
 
@@ -248,3 +249,17 @@ def test_a_publication_with_another_kind_of_space_is_one_line(tmp_path: Path) ->
         f"table 'publications' of workspace {tmp_path / 'w'} is damaged (publication 1 cannot be read): "
         f"`coldstart check --workspace {tmp_path / 'w'} --repair`"
     )
+
+
+# -- what is printed
+
+
+def test_texts_of_a_workspace_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "a\x1b[2Jb\x9b3Jc\x07d\u202ee\tf\ng\u3000h"
+    output.line(text)
+    assert capsys.readouterr().out == "a [2Jb 3Jc d e\tf\ng\u3000h\n"
+    for printed in (output.as_json, output.as_json_line):
+        printed({"title": text})
+        out = capsys.readouterr().out
+        assert json.loads(out) == {"title": text}
+        assert not set(out) & set("\x1b\x9b\x07\u202e")
