@@ -1,6 +1,6 @@
-"""Tone-map frames of high dynamic range, PQ or HLG, to the RGB that an ordinary screen shows.
+"""Tone-map frames and pictures of high dynamic range, PQ or HLG, to the RGB that an ordinary screen shows.
 
-Without it such frames are washed out. Sources: ITU-R BT.2100-2 for both curves, and HLG as a screen of 1000 cd/m² shows
+Without it they are washed out. Sources: ITU-R BT.2100-2 for both curves, and HLG as a screen of 1000 cd/m² shows
 it; BT.2408-7 for reference white at 203 cd/m²; BT.2390-11, section 5.4.1, for the curve that bends what is brighter
 into the range below; BT.2087-0 for the primaries. That curve is laid over the brightest channel of each pixel, which
 keeps its hue, and starts from the brightest of the frame itself, so that a frame that is nowhere brighter than white
@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import ColorPrimaries, ColorTrc
+
+PQ, HLG = 16, 18
+"""Curves that `tone_map` takes, by their codes in ITU-T H.273, which are those of FFmpeg, HEIF and AVIF."""
 
 Light = npt.NDArray[np.float32]
 """float32 [H, W, 3], linear RGB in cd/m²."""
@@ -22,30 +24,26 @@ _WHITE, _HLG_PEAK, _PQ_PEAK = 203.0, 1000.0, 10_000.0  # cd/m²
 _BRIGHTEST = 99.9  # percentile of a frame: single bright pixels do not darken the rest
 _DISPLAY_GAMMA = 2.4  # BT.1886
 _LUMA_2020 = np.array((0.2627, 0.6780, 0.0593), np.float32)
-_TO_709 = {
-    ColorPrimaries.SMPTE432: ((1.2249, -0.2247, 0.0), (-0.0420, 1.0419, 0.0), (-0.0197, -0.0786, 1.0979)),  # P3
-    ColorPrimaries.BT709: ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+_TO_709 = {  # by the codes of ITU-T H.273; 9 is BT.2020
+    12: ((1.2249, -0.2247, 0.0), (-0.0420, 1.0419, 0.0), (-0.0197, -0.0786, 1.0979)),  # P3
+    1: ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
 }
 _TO_709_FROM_2020 = ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187))
 
 
-def is_hdr(frame: Any) -> bool:
-    """Tell whether a frame is marked as PQ or HLG."""
-    return frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
-
-
-def tone_map(frame: Any, pixels: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-    """Convert R'G'B' of a frame of high dynamic range, uint16 [H, W, 3], to uint8 [H, W, 3].
+def tone_map(pixels: npt.NDArray[np.uint16], curve: int, primaries: int) -> npt.NDArray[np.uint8]:
+    """Convert R'G'B' of high dynamic range, uint16 [H, W, 3], to uint8 [H, W, 3].
 
     Args:
-        frame: says by which curve and primaries the pixels are coded.
+        curve: `PQ` or `HLG`.
+        primaries: code in ITU-T H.273; unknown ones are taken for those of BT.2020.
     """
-    light = _hlg_light(pixels) if frame.color_trc == ColorTrc.ARIB_STD_B67 else _PQ_LIGHT[pixels]
+    light = _hlg_light(pixels) if curve == HLG else _PQ_LIGHT[pixels]
     brightest = light.max(axis=2)
     peak = float(np.percentile(brightest, _BRIGHTEST))
     if peak > _WHITE:
         light *= (_bent(brightest, peak) / np.maximum(brightest, 1e-6))[..., None]
-    matrix = np.array(_TO_709.get(frame.color_primaries, _TO_709_FROM_2020), np.float32)
+    matrix = np.array(_TO_709.get(primaries, _TO_709_FROM_2020), np.float32)
     shown = np.clip(light @ matrix.T / _WHITE, 0.0, 1.0) ** np.float32(1 / _DISPLAY_GAMMA)
     pixels_8bit: npt.NDArray[np.uint8] = np.round(shown * 255).astype(np.uint8)
     return pixels_8bit

@@ -13,7 +13,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from coldstart.core.stage import Reject
 from coldstart.media.faults import decoder_faults
 from coldstart.media.guard import IMAGE_FORMATS, sniff_format
+from coldstart.media.hdr import HLG, PQ, tone_map
 from coldstart.media.jpeg import with_end_mark
 from coldstart.media.limits import Limits
 
@@ -36,6 +37,8 @@ Pixels = npt.NDArray[np.uint8]
 # many rare formats stay out.
 _PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
 _CODED_SIZE = re.compile(rb"ispe\0\0\0\0(.{8})", re.DOTALL)  # a box with the size of one picture of a HEIC
+_COLOURS = re.compile(rb"colrnclx(.{4})", re.DOTALL)  # a box with the primaries and the curve of an AVIF
+_CODES, _HEADERS = struct.Struct(">HH"), 65_536
 _HEIC_FORMATS = ("HEIF",)  # of pillow-heif, which reads the picture that the file names as its primary, turned upright
 _RESAMPLE = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -144,18 +147,6 @@ def probe_image(path: Path, limits: Limits) -> ImageInfo:
         return ImageInfo(width, height, str(image.format), frames)
 
 
-def is_animated(path: Path) -> bool:
-    """Tell whether a picture file, such as a GIF, has several frames; of the later ones only a header is read.
-
-    False for a file that cannot be read, too: what is wrong with it says `probe_image`.
-    """
-    with suppress(*_DAMAGE, Image.DecompressionBombError), path.open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(file, formats=_formats(path)) as image:
-            return bool(getattr(image, "is_animated", False))
-    return False
-
-
 def load_image(path: Path, limits: Limits, transform: ImageTransform, *, shrink: bool = True) -> Pixels:
     """Decode an image (of an animated one the first frame) into the array that `transform` describes.
 
@@ -186,6 +177,31 @@ def load_image(path: Path, limits: Limits, transform: ImageTransform, *, shrink:
 
 
 def _decoded(image: ImageFile.ImageFile, path: Path, limits: Limits, transform: ImageTransform, shrink: bool) -> Pixels:
+    coding = _hdr_coding(image, path)
+    pixels = _plain_pixels(image, path, limits, transform, shrink)
+    return tone_map(pixels.astype(np.uint16) * 257, *coding) if coding else pixels
+
+
+def _hdr_coding(image: Image.Image, path: Path) -> tuple[int, int] | None:
+    """Read the curve and the primaries of a picture of high dynamic range, as `tone_map` takes them; None for others.
+
+    An AVIF that holds such a picture beside an ordinary one, or a map of what to add to it, is ordinary.
+    """
+    if image.format == "HEIF":
+        profile = image.info.get("nclx_profile") or {}
+        codes = {(int(profile.get("transfer_characteristics", 0)), int(profile.get("color_primaries", 0)))}
+    elif image.format == "AVIF":
+        with path.open("rb") as file:
+            codes = {(curve, first) for first, curve in map(_CODES.unpack, _COLOURS.findall(file.read(_HEADERS)))}
+    else:
+        return None
+    curves = {curve for curve, _ in codes}
+    return max(codes) if curves and curves <= {PQ, HLG} else None
+
+
+def _plain_pixels(
+    image: ImageFile.ImageFile, path: Path, limits: Limits, transform: ImageTransform, shrink: bool
+) -> Pixels:
     orientation = _orientation(image)
     turned = orientation in _SIDEWAYS
     stored = image.size

@@ -24,7 +24,7 @@ from PIL import Image
 
 from coldstart.core.stage import Reject
 from coldstart.media.container import Video, check_duration, open_container, open_video, sound_track
-from coldstart.media.hdr import is_hdr, tone_map
+from coldstart.media.hdr import HLG, PQ, tone_map
 from coldstart.media.image import ImageTransform, Pixels
 from coldstart.media.length import presentation_ticks, stream_length
 from coldstart.media.limits import Limits
@@ -348,9 +348,9 @@ def frame_pixels(frame: Any, pixel_aspect: float, transform: ImageTransform) -> 
     matrix = _display_matrix(frame)
     width, height = size[::-1] if _is_sideways(matrix) else size
     scaler = _SCALERS[transform.interpolation] | _EXACT
-    if is_hdr(frame):
+    if frame.color_trc in (PQ, HLG):
         deep = _SCALER.reformat(frame, width, height, "rgb48le", interpolation=scaler, threads=1)
-        pixels = tone_map(frame, deep.to_ndarray())  # type: ignore[arg-type]  # of this format it is uint16
+        pixels = tone_map(deep.to_ndarray(), frame.color_trc, frame.color_primaries)  # type: ignore[arg-type]  # uint16
     else:
         mode = "rgba" if any(component.is_alpha for component in frame.format.components) else "rgb24"
         scaled = _SCALER.reformat(frame, width, height, mode, interpolation=scaler, threads=1)

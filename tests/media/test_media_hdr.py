@@ -8,11 +8,12 @@ from typing import Any
 
 import av
 import numpy as np
+import pillow_heif
 import pytest
-from av.video.reformatter import ColorPrimaries, ColorTrc
+from PIL import Image
 
-from coldstart.media.hdr import _hlg_light, _pq_code, _pq_light, is_hdr, tone_map
-from coldstart.media.image import ImageTransform
+from coldstart.media.hdr import HLG, PQ, _hlg_light, _pq_code, _pq_light, tone_map
+from coldstart.media.image import ImageTransform, load_image
 from coldstart.media.limits import Limits
 from coldstart.media.video import sample_frames
 
@@ -27,7 +28,7 @@ COLOURS = np.array(
 ).reshape(3, 4, 3)
 TO_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])  # BT.2087-0
 LUMA = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 9: (0.2627, 0.0593)}  # BT.709, BT.601, BT.2020: weights of red and blue
-PQ, HLG = ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67
+BT709, BT2020 = 1, 9
 
 
 def write(
@@ -87,13 +88,13 @@ def coded_hdr(light: np.ndarray, curve: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("curve", [PQ, HLG])
-def test_ordinary_colours_in_a_clip_of_high_dynamic_range_keep_their_values(tmp_path: Path, curve: ColorTrc) -> None:
+def test_ordinary_colours_in_a_clip_of_high_dynamic_range_keep_their_values(tmp_path: Path, curve: int) -> None:
     """White lies at 203 cd/m² (BT.2408): what was graded for an ordinary screen comes back, where it was washed out."""
     light = (COLOURS / 255) ** 2.4 @ TO_2020.T * 203
-    path = write(tmp_path / "hdr.mkv", coded_hdr(light, curve), 9, curve=curve, primaries=ColorPrimaries.BT2020)
+    path = write(tmp_path / "hdr.mkv", coded_hdr(light, curve), 9, curve=curve, primaries=BT2020)
     with av.open(path) as container:
         frame = next(container.decode(video=0))
-        assert is_hdr(frame)
+        assert frame.color_trc == curve
         washed = np.abs(patches(frame.to_ndarray(format="rgb24")) - COLOURS).mean()
     mapped = np.abs(shown(path) - COLOURS).mean()
     assert washed > 35
@@ -107,7 +108,7 @@ def test_highlights_are_bent_below_white_and_keep_their_order(tmp_path: Path) ->
         coded_hdr(np.repeat(levels[..., None], 3, 2), PQ),
         9,
         curve=PQ,
-        primaries=ColorPrimaries.BT2020,
+        primaries=BT2020,
     )
     grey = shown(path)[0, :, 1]
     plain = 255 * (levels[0] / 203) ** (1 / 2.4)
@@ -117,13 +118,10 @@ def test_highlights_are_bent_below_white_and_keep_their_order(tmp_path: Path) ->
 
 
 def test_bright_colours_keep_their_hue() -> None:
-    class Frame:
-        color_trc, color_primaries = PQ, ColorPrimaries.BT709
-
     light = np.zeros((8, 8, 3))
     light[:] = (1000, 500, 250)
     code = np.round(_pq_code(light) * 65535).astype(np.uint16)
-    linear = (tone_map(Frame, code)[0, 0] / 255) ** 2.4
+    linear = (tone_map(code, PQ, BT709)[0, 0] / 255) ** 2.4
     assert linear / linear[0] == pytest.approx([1, 0.5, 0.25], abs=0.01)
 
 
@@ -140,3 +138,30 @@ def test_curves_equal_the_recommendations() -> None:
 def test_matrix_and_range_are_those_that_the_file_states(tmp_path: Path, matrix: int, full: bool) -> None:
     path = write(tmp_path / "sdr.mkv", COLOURS / 255, matrix, full=full)
     assert np.abs(shown(path) - COLOURS).max() <= 2
+
+
+@pytest.mark.parametrize("curve", [PQ, HLG])
+def test_a_heic_of_high_dynamic_range_is_tone_mapped(tmp_path: Path, curve: int) -> None:
+    signal = coded_hdr((COLOURS / 255) ** 2.4 @ TO_2020.T * 203, curve)
+    codes = np.kron(np.round(signal * 65535).astype(np.uint16), np.ones((PATCH, PATCH, 1), np.uint16))
+    path = tmp_path / "photo.heic"
+    picture = pillow_heif.from_bytes("RGB;16", (codes.shape[1], codes.shape[0]), codes.tobytes())
+    marks = {"color_primaries": BT2020, "matrix_coefficients": 9, "full_range_flag": 1}
+    picture.save(path, quality=-1, chroma=444, transfer_characteristics=curve, **marks)
+    found = patches(load_image(path, Limits(), WHOLE))
+    assert np.abs(found - COLOURS).mean() < 8  # of the curve, eight bits are left by the reader
+    assert np.abs(patches(codes / 257) - COLOURS).mean() > 35
+
+
+def test_an_avif_says_by_its_box_of_colours_whether_it_is_of_high_dynamic_range(tmp_path: Path) -> None:
+    path = tmp_path / "photo.avif"
+    Image.new("RGB", (64, 48), (100, 100, 100)).save(path, quality=100)
+    plain = path.read_bytes()
+    assert load_image(path, Limits(), WHOLE)[5, 5] == pytest.approx([100] * 3, abs=2)
+    place = plain.index(b"colrnclx") + 8
+    marked = plain[:place] + bytes((0, BT2020, 0, PQ)) + plain[place + 4 :]
+    path.write_bytes(marked)
+    light = float(_pq_light(np.array(100 / 255)))
+    assert load_image(path, Limits(), WHOLE)[5, 5] == pytest.approx([255 * (light / 203) ** (1 / 2.4)] * 3, abs=3)
+    path.write_bytes(marked + plain[place - 8 : place + 4])  # a second picture, that is not
+    assert load_image(path, Limits(), WHOLE)[5, 5] == pytest.approx([100] * 3, abs=2)

@@ -1,4 +1,4 @@
-"""HEIC and AVIF: read upright, the primary picture of several, within the limits; and which files move."""
+"""HEIC and AVIF: read upright, the primary picture of several, within the limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from poison import noise
 
 from coldstart.core.stage import Reject
 from coldstart.media.guard import sniff_format
-from coldstart.media.image import ImageInfo, ImageTransform, is_animated, load_image, probe_image
+from coldstart.media.image import ImageInfo, ImageTransform, load_image, probe_image
 from coldstart.media.limits import Limits
 
 LIMITS = Limits()
@@ -162,15 +162,3 @@ def test_the_reader_is_imported_for_the_first_heic_alone(tmp_path: Path) -> None
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False True\n"
-
-
-def test_a_still_gif_is_told_from_one_that_moves(tmp_path: Path) -> None:
-    frames = [Image.new("L", (32, 24), 80 * number) for number in range(3)]
-    still, moving, picture = tmp_path / "still.gif", tmp_path / "moving.gif", tmp_path / "picture.png"
-    frames[0].save(still)
-    frames[0].save(moving, save_all=True, append_images=frames[1:], duration=100)
-    frames[0].save(picture)
-    (tmp_path / "text.gif").write_bytes(b"no picture")
-    (tmp_path / "cut.gif").write_bytes(moving.read_bytes()[:20])
-    found = [is_animated(path) for path in (still, moving, picture, tmp_path / "text.gif", tmp_path / "cut.gif")]
-    assert found == [False, True, False, False, False]
