@@ -28,6 +28,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cpu-times", metavar="FILE", help="append processor seconds and id of each test to this file")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state_folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """Keep what a user gave for a workspace out of the folder of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Make a warning an error where a module of the tests is the place it is said of; see `pyproject.toml`."""
     names = "|".join(sorted({path.stem for path in Path(__file__).parent.rglob("*.py")}))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -10,7 +11,10 @@ import pyarrow as pa
 
 from coldstart.core import pipeline as pipelines
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.settings import show_value
+from coldstart.core.trust import MEDIA, Place, media_folders, places, remember, remembered, stage_of
 from coldstart.errors import ColdstartError
+from coldstart.media.limits import Limits
 from coldstart.store import Store
 from coldstart.store.catalog import Catalog
 from coldstart.store.fits import with_fits
@@ -65,13 +69,82 @@ class OpenedStore:
             overrides: `stage.key=value`, the value in YAML.
             spaces: settings of embed stages by name, changed in place or added before the index.
 
+        Stored settings that name a place (`coldstart.core.trust`) count only if this user gave the same before.
+
         Raises:
-            ColdstartError: with every fault of the settings.
+            ColdstartError: with every fault of the settings, or with a stored one that has to be given.
         """
+        overrides = tuple(overrides)
         if source is None:
             source = self._store.pipeline() or DEFAULT_PIPELINE
-        loaded = pipelines.load(source, overrides, manifest=manifest, media_roots=media_roots, spaces=spaces)
-        return with_fits(loaded, self._store)
+            stated = {override.partition("=")[0].strip() for override in overrides} | set(spaces or ())
+            stated |= {"manifest"} if manifest is not None else set()
+            given_now = [
+                place
+                for place in self._distrusted()
+                if not any(place[0] == name or place[0].startswith(f"{name}.") for name in stated)
+            ]
+            if given_now:
+                raise ColdstartError(self._trust_message(given_now))
+        return self._bound(pipelines.load(source, overrides, manifest=manifest, media_roots=media_roots, spaces=spaces))
+
+    def _bound(self, pipeline: Pipeline) -> Pipeline:
+        """Bind a pipeline to the fits of this workspace, and to the folders of media that this user gave for it."""
+        folders = media_folders(sorted(remembered(self.uri)))
+        return with_fits(replace(pipeline, media=pipeline.media.with_folders(folders)), self._store)
+
+    def _reading_pipeline(self) -> Pipeline:
+        """Load the stored settings to read what is there: without places that nobody gave, and the stages that need
+        one are refused when they are used."""
+        stored = self._store.pipeline()
+        left_out = self._distrusted()
+        if stored is None or not left_out:
+            return self.pipeline()
+        loaded = pipelines.load(_without_media(stored, {value for name, value in left_out if name in MEDIA}))
+        stages = [spec.name for spec in loaded.stages]
+        distrusted: dict[str, str] = {}
+        for name, value in left_out:
+            if stage := stage_of(name, stages):
+                distrusted.setdefault(stage, self._trust_message([(name, value)]))
+        if any(name.startswith("engine.") for name, _ in left_out):
+            loaded = replace(loaded, engine=pipelines.Engine())
+        return self._bound(replace(loaded, distrusted=distrusted))
+
+    def media_limits(self, *files: Path) -> Limits:
+        """Return the limits of media, with the folders that this user gave for this workspace.
+
+        Args:
+            files: that are given now and may be read as well.
+        """
+        limits = Limits(**self._reading_pipeline().media.limits())
+        return replace(limits, roots=(*(limits.roots or ()), *map(str, files)))
+
+    def _distrusted(self) -> list[Place]:
+        """List the places of the stored settings that this user never gave for this workspace."""
+        stored, known = self._store.pipeline(), remembered(self.uri)
+        return [] if stored is None else [place for place in places(stored) if place not in known]
+
+    def trust(self) -> list[Place]:
+        """Let the places that the stored settings name count from now on, as if they were given; returns those that did
+        not count before: names of settings, and values."""
+        found = self._distrusted()
+        remember(self.uri, found)
+        return found
+
+    def trust_note(self) -> str | None:
+        """Say in a line which stored settings do not count, and how to give them; None where all do."""
+        found = self._distrusted()
+        return self._trust_message(found) if found else None
+
+    def _trust_message(self, found: Sequence[Place]) -> str:
+        name, value = found[0]
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        how = {"manifest": "--manifest", "media.roots": "--media-root"}.get(name)
+        return (
+            f"workspace {self.uri}: its stored settings name {name}={show_value(value)}{more}, which counts only when "
+            f"given: name the pipeline{f', {how}' if how else ''}, or let all count with `coldstart status "
+            f"--workspace {self.uri} --trust`"
+        )
 
     def _loaded(self, pipeline: PipelineSource) -> Pipeline:
         """Load a pipeline, unless it is one already."""
@@ -120,3 +193,15 @@ class OpenedStore:
             publication = Catalog(self._store.db).rollback()
         self._published = None
         return publication
+
+
+def _without_media(settings: Mapping[str, Any], values: set[str]) -> dict[str, Any]:
+    """Leave out values of where media may come from."""
+    kept = {name: value for name, value in settings.items() if name != "manifest" or value not in values}
+    media = settings.get("media")
+    if isinstance(media, Mapping):
+        kept["media"] = {
+            name: [one for one in value if one not in values] if isinstance(value, list | tuple) else value
+            for name, value in media.items()
+        }
+    return kept

@@ -121,5 +121,5 @@ class RecommendMethods(OpenedStore):
 
         catalog = self.published()
         if self._recommender is None or self._recommender.catalog is not catalog:
-            self._recommender = Recommender(self._store, self.pipeline(), catalog)
+            self._recommender = Recommender(self._store, self._reading_pipeline(), catalog)
         return self._recommender

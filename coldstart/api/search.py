@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,12 +76,18 @@ class SearchMethods(OpenedStore):
         from coldstart.search.notebook import Hits
         from coldstart.search.search import search_many
 
-        apart = [spec.name for spec in self.pipeline().of_kind("embed") if not spec.settings.text_queries]
+        apart = [spec.name for spec in self._reading_pipeline().of_kind("embed") if not spec.settings.text_queries]
+        limits = self.media_limits()
         answers = search_many(
             self.published(), self.encoder_for, queries, frames_of=self._frames_of, apart=apart, **options
         )
         for query_id, hits in answers:
-            yield query_id, Hits(hits)
+            yield query_id, Hits(hits, limits)
+
+    @property
+    def max_failed(self) -> float:
+        """Share of queries that may have no answer, as of items that may fail, before a command exits with 1."""
+        return self._reading_pipeline().max_failed
 
     def match(
         self,
@@ -130,7 +137,7 @@ class SearchMethods(OpenedStore):
     def _matcher(self) -> Matcher:
         from coldstart.search.match_service import Matcher
 
-        return Matcher(self._store, self.pipeline, self.published, self.encoder_for)
+        return Matcher(self._store, self._reading_pipeline, self.published, self.encoder_for)
 
     def encoder_for(self, passport: Passport) -> Encoder:
         """Load the encoder of a space's vectors, once; if none has that passport any more, the one of its name, whose
@@ -142,7 +149,7 @@ class SearchMethods(OpenedStore):
         from coldstart.embed.spaces import encoder_of
 
         if passport.digest not in self._encoders:
-            self._encoders[passport.digest] = encoder_of(passport, self.pipeline(), self._store)
+            self._encoders[passport.digest] = encoder_of(passport, self._reading_pipeline(), self._store)
         return self._encoders[passport.digest]
 
     def _frames_of(self, space: str, item_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
@@ -167,7 +174,7 @@ class SearchMethods(OpenedStore):
         from coldstart.embed.spaces import spaces_of
         from coldstart.store.freshness import build
 
-        pipeline = self.pipeline()
+        pipeline = self._reading_pipeline()
         for spec in spaces_of(pipeline):
             if spec.name == space:
                 stage: Any = build(spec, pipeline)
@@ -179,7 +186,8 @@ class SearchMethods(OpenedStore):
         from coldstart.search.notebook import ItemView
 
         rows = self._store.read(ITEMS)
-        return [ItemView(row) for row in rows.slice(0, limit).to_pylist()]
+        limits = self.media_limits()
+        return [ItemView(row, limits) for row in rows.slice(0, limit).to_pylist()]
 
     def item(self, item_id: str) -> ItemView:
         """Read one item.
@@ -192,7 +200,7 @@ class SearchMethods(OpenedStore):
         rows = self._store.read(ITEMS, ids=[item_id]).to_pylist() if self._store.has(ITEMS) else []
         if not rows:
             raise self._no_item(item_id)
-        return ItemView(rows[0])
+        return ItemView(rows[0], self.media_limits())
 
     def dossier(self, item_id: str) -> Dossier:
         """Collect all that is known of one item: timeline, copies, quality, findings, and its state in every stage.
@@ -202,10 +210,10 @@ class SearchMethods(OpenedStore):
         """
         from coldstart.search.item_report import collect_dossier
 
-        report = collect_dossier(self._store, self.pipeline(), item_id)
+        report = collect_dossier(self._store, self._reading_pipeline(), item_id)
         if report is None:
             raise self._no_item(item_id)
-        return report
+        return replace(report, limits=self.media_limits())
 
     def _no_item(self, item_id: str) -> ColdstartError:
         return ColdstartError(f"no item {item_id!r} in workspace {self.uri}: see `coldstart status`")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coldstart.api.opened import OpenedStore, PipelineSource
+from coldstart.core import trust
 from coldstart.core.interactions import Interactions
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress, SilentProgress
@@ -50,6 +51,7 @@ class WorkMethods(OpenedStore):
         """
         if not isinstance(pipeline, Pipeline):
             pipeline = self.pipeline(pipeline, **settings)
+        trust.remember(self.uri, trust.places(pipeline.raw))
         self._published = None
         return run_pipeline(
             self._store, pipeline, only=only, start=start, limit=limit, retry=retry, refit=refit, progress=progress
@@ -93,13 +95,13 @@ class WorkMethods(OpenedStore):
 
     def status(self, pipeline: Pipeline | None = None) -> list[StageReport]:
         """Count the items in each state, stage by stage."""
-        return status(self._store, pipeline or self.pipeline())
+        return status(self._store, pipeline or self._reading_pipeline())
 
     def failures(self) -> list[dict[str, Any]]:
         """Read the ledger: every item without a row in a stage of the pipeline, why, and when; by stage and item."""
         if not self._store.has(LEDGER):
             return []
-        stages = {spec.name for spec in self.pipeline().stages}
+        stages = {spec.name for spec in self._reading_pipeline().stages}
         rows = self._store.read(LEDGER).sort_by([("stage", "ascending"), ("item_id", "ascending")]).to_pylist()
         return [row for row in rows if row["stage"] in stages]
 

@@ -127,7 +127,7 @@ def _answer_file(opened: Workspace, queries: Path, options: Mapping[str, Any]) -
     if failed:
         count = answered + failed.total()
         reasons = ", ".join(f"{reason} {number}" for reason, number in failed.most_common())
-        max_failed = opened.pipeline().max_failed
+        max_failed = opened.max_failed
         over = failed.total() > max_failed * count
         limit = f", more than max_failed {max_failed:.1%} allows" if over else ""
         word = "error" if over else "note"
@@ -213,7 +213,6 @@ def match(
 
 
 def _draw(opened: Workspace, answer: Answer, item: str | None, out: Path) -> None:
-    from coldstart.media.limits import Limits
     from coldstart.pages.sheet import match_sheet
 
     if item is None:
@@ -221,7 +220,7 @@ def _draw(opened: Workspace, answer: Answer, item: str | None, out: Path) -> Non
     else:
         view = opened.item(item)
         name, uri = str(view.title or item), view.uri
-    limits = Limits(**opened.pipeline().media.limits())
+    limits = opened.media_limits(*([] if item is not None else [Path(answer.asked).absolute()]))
     with output.writing(out):
         match_sheet(answer.to_dict(), uri, name, out, limits=limits)
 

@@ -44,7 +44,6 @@ def show(
     """
     import coldstart
     from coldstart.errors import ColdstartError
-    from coldstart.media.limits import Limits
     from coldstart.pages.item import item_page
 
     if out is not None and not html:
@@ -59,7 +58,9 @@ def show(
     if html and (out is not None or not json):
         path = out or Path(file_name(item))
         with output.writing(path):
-            item_page(known, path, limits=Limits(**opened.pipeline().media.limits()))
+            item_page(known, path, limits=opened.media_limits())
+        if not json and (note := opened.trust_note()):
+            output.line(f"note: {note}")
         if not json:
             output.line(f"card: {path}")
 

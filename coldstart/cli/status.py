@@ -32,6 +32,10 @@ def status(
     failed: Annotated[
         bool, typer.Option("--failed", help="List every item that has no row in a stage, with the reason.")
     ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="List the folders, hosts and files of its stored settings, and let them count."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Count the items in each state, for every stage.
@@ -48,6 +52,14 @@ def status(
     from coldstart.store import PIPELINES
 
     opened = coldstart.open(workspace)
+    if trust:
+        found = opened.trust()
+        if json:
+            output.as_json([{"setting": name, "value": value} for name, value in found])
+        else:
+            output.table(("setting", "value"), [list(place) for place in found])
+            output.line(f"workspace {opened.uri}: {len(found)} settings count from now on, as if they were given")
+        return
     if failed:
         rows = opened.failures()
         if json:

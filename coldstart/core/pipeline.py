@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from coldstart.core import stage as registry
+from coldstart.core import trust
 from coldstart.core.attributes import Attribute, Attributes
 from coldstart.core.settings import (
     as_mapping,
@@ -52,8 +53,11 @@ class Media(Section):
     """Folders besides the manifest's own from which media may come; relative to the pipeline file."""
     allowed_hosts: tuple[str, ...] = ()
     """Hosts that http(s) media may come from; none by default."""
-    allowed_schemes: tuple[str, ...] | None = None
-    """fsspec schemes that media may come from."""
+    allowed_buckets: tuple[str, ...] = ()
+    """Buckets that media may come from, such as `s3://photos`; none by default. They are read with this machine's
+    credentials."""
+    allowed_schemes: tuple[str, ...] = ()
+    """Schemes of fsspec that media may come from, whatever the bucket or host; none by default."""
     max_image_bytes: int | None = Field(default=None, gt=0)
     max_video_bytes: int | None = Field(default=None, gt=0)
     max_pixels: int | None = Field(default=None, gt=0)
@@ -61,10 +65,20 @@ class Media(Section):
     max_duration_s: float | None = Field(default=None, gt=0)
     deadline_s: float | None = Field(default=None, gt=0)
     """Processor seconds one item may take before its worker is stopped; by the clock it may take ten times as long."""
+    _folders: tuple[str, ...] = PrivateAttr(default=())
+
+    def with_folders(self, folders: Iterable[str]) -> Media:
+        """Return the same settings with further folders that media may be read from."""
+        media = self.model_copy()
+        media._folders = tuple(dict.fromkeys((*self._folders, *folders)))
+        return media
 
     def limits(self) -> dict[str, Any]:
-        """Return the limits that the file states, by the names of `coldstart.media.guard.Limits`."""
-        return self.model_dump(exclude={"roots"}, exclude_none=True)
+        """Return the limits that the file states, by the names of `coldstart.media.guard.Limits`.
+
+        `roots` are all folders that media may be read from, that of the manifest among them.
+        """
+        return {**self.model_dump(exclude_none=True), "roots": (*self.roots, *self._folders)}
 
 
 class RayCluster(Section):
@@ -170,6 +184,7 @@ class Pipeline:
         attributes: attributes that descriptions state, by category.
         fitted: name of a fit stage -> folder of its newest artifact in the workspace at hand, None without one; a
             pipeline without a workspace has none.
+        distrusted: stage -> why it must not be built: its stored settings name a place that nobody gave now.
     """
 
     source: str
@@ -181,6 +196,7 @@ class Pipeline:
     raw: Mapping[str, Any]
     attributes: Attributes = field(default_factory=Attributes)
     fitted: Callable[[str], Path | None] = field(default=_nothing, repr=False, compare=False)
+    distrusted: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def of_kind(self, kind: str) -> list[StageSpec]:
         """List the stages of one kind, in their order."""
@@ -281,6 +297,8 @@ def load(
     if faults:
         raise PipelineError(label, faults)
     path = Path(raw["manifest"]) if raw.get("manifest") else None
+    if path is not None:
+        media = media.with_folders([trust.manifest_folder(path)])
     return Pipeline(label, path, float(max_failed), media, engine, tuple(stages), raw, attributes)
 
 
@@ -298,6 +316,15 @@ def _parse(path: Path) -> dict[str, Any]:
     return raw
 
 
+_RESERVED: Mapping[str, Mapping[str, str]] = {
+    "full_text": dict.fromkeys(("embed", "behaviour"), "the ranking by words in searches"),
+    "labels": dict.fromkeys(("embed", "behaviour"), "the labels of records beside spaces in fits on behaviour"),
+    "match": {"any": "the fitted weights of `coldstart match`"},
+    "interactions": {"any": "the interactions in `coldstart status`"},
+}
+"""Name -> kind of a stage that cannot have it, or `any` -> what has that name in results."""
+
+
 def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
     if not raw:
         faults.append("`stages:` is missing or empty")
@@ -312,6 +339,9 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
         kind = kind_of(name, given)
         if not str(name).replace("_", "").isalnum() or not str(name).isascii() or str(name) != str(name).lower():
             faults.append(f"stage {name!r}: a name is lower-case letters, digits and _")
+            continue
+        if taken := _RESERVED.get(str(name), {}).get(str(kind)) or _RESERVED.get(str(name), {}).get("any"):
+            faults.append(f"stage {name!r}: that is the name of {taken}: call it something else, such as {name}_1")
             continue
         settings = {key: value for key, value in given.items() if key != "stage"} if isinstance(given, dict) else given
         if str(kind) in registry.groups():

@@ -23,7 +23,6 @@ from typing import Any, BinaryIO
 
 from coldstart.core import scratch
 from coldstart.core.stage import Reject, Row
-from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits as Limits
 
 # A URI is `scheme://...`, a chain of fsspec schemes such as `zip::s3://...`, `file:/...` or `data:...`; anything else
@@ -63,6 +62,8 @@ def resolve_uri(
     path = _file_uri_path(uri) if scheme == "file" else uri
     if not path or "\0" in path:
         raise Reject("not_found", f"{path!r} is not a path")
+    if path.startswith("\\\\") or (os.name == "nt" and path.startswith("//")):
+        raise Reject("scheme_not_allowed", f"{uri}: a file on another host")
     known = {} if known is None else known
     real = _real(str(base / path), known)
     allowed = [_looked_up(str(folder), known) for folder in (base, *roots)]
@@ -109,6 +110,13 @@ def local_path(canonical: str, limits: Limits, *, max_bytes: int | None = None) 
         _stat_file(canonical)
         if os.path.realpath(canonical) != canonical:
             raise Reject("media_changed", f"{canonical} leads to another place since it was checked")
+        if limits.roots is not None and not any(
+            Path(canonical).is_relative_to(os.path.realpath(root)) for root in limits.roots
+        ):
+            raise Reject(
+                "outside_media_roots",
+                f"{canonical} is in none of the folders named for media: name its own with --media-root",
+            )
         yield Path(canonical)
         return
     budget = max_bytes if max_bytes is not None else max(limits.max_image_bytes, limits.max_video_bytes)
@@ -186,12 +194,29 @@ def _file_kind(mode: int) -> str:
 
 
 def _check_fsspec(uri: str, limits: Limits) -> None:
-    """Refuse a URI if any scheme of its chain, such as `zip://a.jpg::s3://b/c.zip`, is not permitted."""
+    """Refuse a URI if any part of its chain, such as `zip://a.jpg::s3://b/c.zip`, is not permitted."""
     for link in uri.split("::"):
         scheme = link.partition(":")[0].lower()
-        if scheme in _NEVER_THROUGH_FSSPEC or scheme not in limits.allowed_schemes:
-            permitted = ", ".join(limits.allowed_schemes) or "none"
-            raise Reject("scheme_not_allowed", f"{uri[:500]}: {scheme[:50]} is not permitted ({permitted})")
+        if scheme in _NEVER_THROUGH_FSSPEC or not (scheme in limits.allowed_schemes or _in_bucket(link, limits)):
+            permitted = ", ".join((*limits.allowed_buckets, *limits.allowed_schemes)) or "none"
+            place = f"{scheme[:50]}://{_bucket(link)[:100]}".rstrip("/")
+            raise Reject("scheme_not_allowed", f"{uri[:500]}: {place} is not among allowed_buckets ({permitted})")
+
+
+def _bucket(link: str) -> str:
+    return re.split(r"[/?#]", link.partition("://")[2], maxsplit=1)[0]
+
+
+def _in_bucket(link: str, limits: Limits) -> bool:
+    """Tell whether a URI lies in a bucket that is permitted, without `..` on its way."""
+    scheme, _, path = link.partition("://")
+    if ".." in path.split("/"):
+        return False
+    for permitted in limits.allowed_buckets:
+        wanted, _, place = permitted.rstrip("/").partition("://")
+        if place and wanted.lower() == scheme.lower() and f"{path}/".startswith(f"{place}/"):
+            return True
+    return False
 
 
 def _filesystem(uri: str, limits: Limits) -> tuple[Any, str]:
@@ -200,8 +225,8 @@ def _filesystem(uri: str, limits: Limits) -> tuple[Any, str]:
 
     try:
         filesystem, path = fsspec.url_to_fs(uri)
-    except ImportError as error:  # our set-up, not the item's fault
-        raise ColdstartError(f"cannot read {uri}: {error}") from error
+    except Exception as error:  # a library that is missing, credentials, a form of URI that its own package refuses
+        raise Reject("fetch_failed", f"{uri}: {error}"[:500]) from error
     return filesystem, str(path)
 
 
@@ -224,7 +249,9 @@ def _fsspec_errors(uri: str) -> Iterator[None]:
         raise Reject("not_found", uri) from error
     except IsADirectoryError as error:
         raise Reject("not_a_file", uri) from error
-    except OSError as error:
+    except (Reject, MemoryError):
+        raise
+    except Exception as error:  # each library has errors of its own
         raise Reject("fetch_failed", f"{uri}: {error}"[:500]) from error
 
 

@@ -16,7 +16,9 @@ class Limits:
         max_duration_s: length of a video.
         deadline_s: processor seconds a worker may spend on one item; ten times as long by the clock, fetching included.
         allowed_hosts: web hosts that media may come from; `*.example.com` permits every name below example.com.
-        allowed_schemes: fsspec schemes that media may come from.
+        allowed_buckets: buckets that media may come from, such as `s3://photos`.
+        allowed_schemes: schemes of fsspec that media may come from, whatever the bucket or host.
+        roots: folders that local files may be read from; None: any, for files that the user has named himself.
     """
 
     max_image_bytes: int = 64 * 2**20
@@ -26,7 +28,9 @@ class Limits:
     max_duration_s: float = 4 * 3600.0
     deadline_s: float = 30.0
     allowed_hosts: tuple[str, ...] = ()
-    allowed_schemes: tuple[str, ...] = ("s3", "gs", "az", "abfs", "memory")
+    allowed_buckets: tuple[str, ...] = ()
+    allowed_schemes: tuple[str, ...] = ()
+    roots: tuple[str, ...] | None = None
 
     def deadline_along(self, length_s: float) -> float:
         """Return the deadline in seconds for an item of which a worker decodes `length_s` seconds, not a few frames."""

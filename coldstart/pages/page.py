@@ -51,6 +51,7 @@ class Tile:
         kind: `product`, `video`, `image` or `text`.
         caption: lines below the title, such as the score and the rank in each space.
         seconds: which moments of a video to show, at most `STRIP`; empty for `STRIP` spread over it.
+        limits: where its medium may be read from; None: as the page's.
     """
 
     title: str
@@ -58,6 +59,7 @@ class Tile:
     kind: str
     caption: str
     seconds: list[float] = field(default_factory=list)
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def loader(limits: Limits, side: int) -> Callable[[Tile], Thumbnails]:
     """Create a function from tile to thumbnails of at most `side` pixels that decodes each medium once."""
 
     @functools.cache
-    def load(media_path: str, kind: str, seconds: tuple[float, ...]) -> Thumbnails:
+    def load(media_path: str, kind: str, seconds: tuple[float, ...], limits: Limits) -> Thumbnails:
         transform = ImageTransform((side, side), "longest")
         try:
             with guard.local_path(media_path, limits) as path:
@@ -111,7 +113,7 @@ def loader(limits: Limits, side: int) -> Callable[[Tile], Thumbnails]:
     def thumbnails(tile: Tile) -> Thumbnails:
         if tile.media_path is None:
             return Thumbnails([], "no media")
-        return load(tile.media_path, tile.kind, tuple(tile.seconds))
+        return load(tile.media_path, tile.kind, tuple(tile.seconds), tile.limits or limits)
 
     return thumbnails
 

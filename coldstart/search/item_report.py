@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from html import escape
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.stage import CatalogStage, Gate, LedgerRow, is_map, is_source
 from coldstart.errors import ColdstartError, NotFitted
+from coldstart.media.limits import Limits
 from coldstart.store import ITEMS, Store
 from coldstart.store.fits import with_fits
 from coldstart.store.freshness import PipelineState, assess
@@ -86,6 +87,7 @@ class Dossier:
         coverage: seconds watched, heard and voiced, frames read.
         duplicate_of: its original; copies: items whose original it is.
         stages: in the order of the pipeline.
+        limits: where its media may be read from in a notebook; None: from nowhere.
     """
 
     item: Mapping[str, Any]
@@ -106,6 +108,7 @@ class Dossier:
     duplicate_of: Link | None
     copies: Sequence[Link]
     stages: Sequence[StageState]
+    limits: Limits | None = field(default=None, repr=False, compare=False)
 
     @property
     def item_id(self) -> str:
@@ -114,12 +117,13 @@ class Dossier:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON-serialisable values: times in ISO 8601, numbers to six decimals, null for NaN."""
-        return {"item_id": self.item_id, **_plain(asdict(self))}
+        known = {name: value for name, value in asdict(self).items() if name != "limits"}
+        return {"item_id": self.item_id, **_plain(known)}
 
     def _repr_html_(self) -> str:
         from coldstart.pages.item import item_html
 
-        page = escape(item_html(self.to_dict()))
+        page = escape(item_html(self.to_dict(), limits=self.limits or Limits(roots=())))
         return f"<iframe sandbox srcdoc='{page}' style='width:100%;height:800px;border:0'></iframe>"
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from coldstart.media.limits import Limits
 from coldstart.search.search import Hit
 
 if TYPE_CHECKING:
@@ -15,15 +16,22 @@ if TYPE_CHECKING:
     from coldstart.pages import Tile
 
 
+NO_MEDIA = Limits(roots=())
+
+
 class ItemView:
     """One item, its columns as attributes; in a notebook it shows as a card with its picture.
 
     Attributes:
         fields: all columns of its row of the `items` table.
+
+    Args:
+        limits: where its media may be read from; None: from nowhere.
     """
 
-    def __init__(self, fields: Mapping[str, Any]) -> None:
+    def __init__(self, fields: Mapping[str, Any], limits: Limits | None = None) -> None:
         self.fields = dict(fields)
+        self._limits = limits or NO_MEDIA
 
     def __getattr__(self, name: str) -> Any:
         fields = self.__dict__.get("fields", {})  # a copy is asked for its methods before it has any
@@ -43,7 +51,9 @@ class ItemView:
         """Create a tile of the item for a contact sheet or page; a video as a strip of its frames."""
         from coldstart.pages import Tile
 
-        return Tile(self.title or self.item_id, self.uri, self.kind, caption or self.category or "")
+        return Tile(
+            self.title or self.item_id, self.uri, self.kind, caption or self.category or "", limits=self._limits
+        )
 
     def _repr_html_(self) -> str:
         from coldstart.pages import tile_html
@@ -65,7 +75,15 @@ class ItemView:
 
 
 class Hits(list[Hit]):
-    """List of search results, best first; in a notebook they show as a row of pictures."""
+    """List of search results, best first; in a notebook they show as a row of pictures.
+
+    Args:
+        limits: where media may be read from; None: from nowhere.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), limits: Limits | None = None) -> None:
+        super().__init__(hits)
+        self._limits = limits or NO_MEDIA
 
     def to_pandas(self) -> pd.DataFrame:
         """Convert to a data frame: one row a hit, the rank in each space as a column of its own."""
@@ -77,5 +95,8 @@ class Hits(list[Hit]):
     def _repr_html_(self) -> str:
         from coldstart.pages import Tile, tile_html
 
-        tiles = [tile_html(Tile(hit.title or hit.item_id, hit.uri, hit.kind or "", f"{hit.score:.4f}")) for hit in self]
+        tiles = [
+            tile_html(Tile(hit.title or hit.item_id, hit.uri, hit.kind or "", f"{hit.score:.4f}", limits=self._limits))
+            for hit in self
+        ]
         return f"<div style='display:flex;flex-wrap:wrap;gap:1em'>{''.join(tiles)}</div>"

@@ -7,7 +7,7 @@ decoded and encoded now, by the settings of the pipeline's spaces.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +109,8 @@ class QueryBuilder:
             ColdstartError: it cannot be read.
         """
         notes: list[str] = []
+        media = self.pipeline.media.with_folders([str(path.resolve())])  # given now, wherever it lies
+        self = replace(self, pipeline=replace(self.pipeline, media=media))
         try:
             if not path.is_file():  # reading a pipe would wait for ever
                 raise Reject("not_a_file" if path.exists() else "not_found", "give the path of a file")
@@ -236,6 +238,9 @@ class QueryBuilder:
             spec = specs.get(spec.settings.over)
         if spec is None:
             self._note(notes, f"space {space}: not in the pipeline any more, so a file cannot be brought into it")
+        elif spec.name in self.pipeline.distrusted:
+            self._note(notes, f"space {space}: {self.pipeline.distrusted[spec.name]}")
+            return None
         return spec
 
     def _note(self, notes: list[str], text: str) -> None:

@@ -6,7 +6,7 @@ An artifact of a fit holds its items: their keys, their groups and their part of
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from coldstart.core import trust
 from coldstart.core.attributes import Attributes
 from coldstart.core.pipeline import Pipeline
 from coldstart.errors import ColdstartError, NotFitted
@@ -30,6 +31,8 @@ ENCODER_FITS = ("align.text_image",)
 """Kinds of fit stages that make encoders."""
 GENERATOR_FITS = ("finetune.describe",)
 """Kinds of fit stages that make generators."""
+HEADS = "heads.json"
+"""File of an encoder fit: the encoders under its heads."""
 CARD = "card.json"
 """File of a generator fit: the generator it tuned, the fields and prompts it saw, the values of attributes."""
 ITEMS_FILE = "items.parquet"
@@ -69,7 +72,29 @@ def fitted_encoder(name: str, stage: str, pipeline: Pipeline) -> tuple[str, dict
         raise NotFitted(
             f"space {stage!r} waits for stage {named[0]!r}, which has fitted nothing: run `coldstart finetune align`"
         )
+    check_heads(folder, pipeline)
     return f"align:{folder}", {"label": f"align:{named[0]}"}
+
+
+def check_heads(folder: Path, pipeline: Pipeline) -> None:
+    """Refuse heads over an encoder that is a folder or an address which the pipeline itself does not name.
+
+    Raises:
+        ColdstartError: with the encoder.
+    """
+    try:
+        towers = json.loads((folder / HEADS).read_bytes())["towers"]
+        names = [str(tower["encoder"]) for tower in towers.values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # whoever reads them says what is wrong
+    _check_named(names, f"the fit in {folder}", pipeline)
+
+
+def _check_named(names: Iterable[str], owner: str, pipeline: Pipeline) -> None:
+    known = trust.values(pipeline.raw)
+    for name in names:
+        if name not in known and (trust.is_place(name) or name.endswith(".md")):
+            raise ColdstartError(f"{owner} names {name}, which the pipeline does not: fit it again")
 
 
 @dataclass(frozen=True)
@@ -112,7 +137,9 @@ def find_writer_config(name: str, stage: str, pipeline: Pipeline) -> WriterConfi
         raise NotFitted(
             f"stage {stage!r} waits for stage {named[0]!r}, which has fitted nothing: run `coldstart finetune describe`"
         )
-    return read_writer_config(folder, pipeline.attributes)
+    found = read_writer_config(folder, pipeline.attributes)
+    _check_named([found.generator, *(found.prompt or {}).values()], f"the fit in {folder}", pipeline)
+    return found
 
 
 def read_writer_config(folder: Path, attributes: Attributes) -> WriterConfig:

@@ -15,7 +15,7 @@ from coldstart.core import stage as registry
 from coldstart.core.keys import chain, stage_key
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.stage import CatalogStage, Gate, LedgerRow, MapStage, Reject, is_map
-from coldstart.errors import NotFitted
+from coldstart.errors import ColdstartError, NotFitted
 from coldstart.store import ITEMS, Store
 
 
@@ -154,7 +154,13 @@ def _blocked_row(stage: str, item: str, key: str, why: Reject) -> LedgerRow:
 
 
 def build(spec: StageSpec, pipeline: Pipeline) -> MapStage | CatalogStage:
-    """Build a stage of a pipeline; its model is not loaded yet."""
+    """Build a stage of a pipeline; its model is not loaded yet.
+
+    Raises:
+        ColdstartError: its settings name a place that nobody gave now, or have a fault.
+    """
+    if spec.name in pipeline.distrusted:
+        raise ColdstartError(pipeline.distrusted[spec.name])
     stage: MapStage | CatalogStage = registry.stage_module(spec.kind).build(spec.name, spec.settings, pipeline)
     return stage
 

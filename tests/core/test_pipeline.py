@@ -119,7 +119,13 @@ def test_limits_are_those_that_the_file_states() -> None:
     assert load({**GOOD, "media": {"max_pixels": 5, "allowed_hosts": ["a.example"]}}).media.limits() == {
         "max_pixels": 5,
         "allowed_hosts": ("a.example",),
+        "allowed_buckets": (),
+        "allowed_schemes": (),
+        "roots": (),
     }
+    named = load({**GOOD, "manifest": "/shop/items.jsonl", "media": {"roots": ["/more"]}}).media
+    assert named.limits()["roots"] == ("/more", "/shop")
+    assert named.with_folders(["/late", "/shop"]).limits()["roots"] == ("/more", "/shop", "/late")
 
 
 def test_spaces_change_a_stage_or_come_before_the_index() -> None:
@@ -166,6 +172,29 @@ def test_all_faults_are_named_at_once_with_the_nearest_name() -> None:
         "stage 'A b': a name is lower-case letters, digits and _",
         "stage of kind 'ingest' is not the first: put it at the top",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "taken"),
+    [
+        ("full_text", "embed", "the ranking by words in searches"),
+        ("labels", "embed", "the labels of records beside spaces in fits on behaviour"),
+        ("match", "label", "the fitted weights of `coldstart match`"),
+        ("interactions", "embed", "the interactions in `coldstart status`"),
+    ],
+)
+def test_a_name_that_results_have_already_is_refused(name: str, kind: str, taken: str) -> None:
+    stages = {"ingest": {}, name: {"stage": kind, "encoder": "fake", "input": "text"}, "index": {}}
+    with pytest.raises(PipelineError) as caught:
+        load({"stages": stages})
+    assert caught.value.faults == [
+        f"stage {name!r}: that is the name of {taken}: call it something else, such as {name}_1"
+    ]
+
+
+def test_a_stage_that_is_no_space_may_have_the_name_of_a_ranking() -> None:
+    stages = {"ingest": {}, "labels": {"stage": "label", "classes": "x.yaml"}}
+    assert [spec.name for spec in load({"stages": stages}).stages] == ["ingest", "labels"]
 
 
 def test_the_message_counts_and_joins_the_faults() -> None:

@@ -42,7 +42,7 @@ def picture(tmp_path: Path) -> str:
 
 def item(**fields: Any) -> ItemView:
     columns = ("item_id", "kind", "title", "description", "category", "price", "tags", "media")
-    return ItemView({**dict.fromkeys(columns), "item_id": "a", "kind": "product", **fields})
+    return ItemView({**dict.fromkeys(columns), "item_id": "a", "kind": "product", **fields}, Limits())
 
 
 def entry(uri: str, role: str = "image", duration_s: float | None = None) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def test_a_picture_that_is_gone_is_a_card_with_the_reason(tmp_path: Path) -> Non
 
 
 def test_hits_are_a_row_of_cards(picture: str) -> None:
-    hits = Hits([hit(title=HOSTILE, uri=picture, kind="product"), hit(item_id=HOSTILE, score=0.25)])
+    hits = Hits([hit(title=HOSTILE, uri=picture, kind="product"), hit(item_id=HOSTILE, score=0.25)], Limits())
     page = Reader(hits._repr_html_())
     assert set(page.tags) <= {"div", "img", "b", "small"}
     assert page.tags.count("img") == 1

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from coldstart.cli import output
+from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, Store
 from coldstart.store.artifacts import ARTIFACTS, FILES, digest_of
@@ -158,7 +159,7 @@ def test_what_lies_in_the_cache_counts_only_while_its_files_give_its_name(tmp_pa
     assert (tmp_path / "elsewhere" / "a" / "heads.json").read_bytes() == b"mine"  # the link went, not what it named
 
 
-@pytest.mark.parametrize("report", ["[]", "no JSON", None])
+@pytest.mark.parametrize("report", ["[]", "no JSON", "[" * 100_000, None])
 def test_a_row_that_is_no_artifact_is_one_line(report: Any, tmp_path: Path, models: Path) -> None:
     db = lancedb.connect(str(tmp_path / "w"))
     row = {"digest": "f" * 32, "name": "align", "key": "k", "made_at": datetime(2026, 1, 1, tzinfo=UTC)}
@@ -194,6 +195,16 @@ def test_a_link_or_pipe_among_its_files_is_refused(place: str, kind: str, tmp_pa
         "put a copy of the files in its place, or remove it"
     )
     assert (victim / "mine").read_bytes() == b"mine"
+
+
+def test_a_directory_of_tables_elsewhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "w" / "__manifest").mkdir(parents=True)
+    with pytest.raises(ColdstartError) as caught:
+        Store(tmp_path / "w", create=True)
+    assert str(caught.value) == (
+        f"workspace {tmp_path / 'w'} cannot be trusted: __manifest could name tables elsewhere, and coldstart makes "
+        "none; remove it"
+    )
 
 
 def test_files_that_are_not_of_the_workspace_may_be_links_and_so_may_its_folder(tmp_path: Path) -> None:
@@ -238,9 +249,17 @@ def test_a_published_version_that_takes_rows_from_elsewhere_is_refused(tmp_path:
         Catalog(Store(tmp_path / "w").db).published()
 
 
-def test_a_publication_with_another_kind_of_space_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "passports",
+    [
+        json.dumps({"clip IS NULL OR vector_clip": "{}"}),
+        json.dumps({"clip": 1}),
+        json.dumps({"clip": "[]"}),
+        "[" * 100_000,
+    ],
+)
+def test_a_publication_with_another_kind_of_space_is_one_line(passports: str, tmp_path: Path) -> None:
     db = lancedb.connect(str(tmp_path / "w"))
-    passports = json.dumps({"clip IS NULL OR vector_clip": "{}"})
     publication = {"number": 1, "version": 1, "published_at": datetime(2026, 1, 1, tzinfo=UTC), "rows": 1}
     db.create_table("publications", [publication | {"previous": 1, "passports": passports, "indexes": "[]"}])
     with pytest.raises(ColdstartError) as caught:
@@ -248,6 +267,22 @@ def test_a_publication_with_another_kind_of_space_is_one_line(tmp_path: Path) ->
     assert str(caught.value) == (
         f"table 'publications' of workspace {tmp_path / 'w'} is damaged (publication 1 cannot be read): "
         f"`coldstart check --workspace {tmp_path / 'w'} --repair`"
+    )
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"encoder": "x"}', '{"import os": 1}', "[" * 100_000])
+def test_a_passport_that_is_none_is_one_line(text: str) -> None:
+    with pytest.raises(ColdstartError) as caught:
+        Passport.from_json(text)
+    assert str(caught.value) == f"{text[:80]!r} is no passport of a space: make the space anew"
+
+
+def test_a_table_with_other_columns_is_one_line(tmp_path: Path) -> None:
+    lancedb.connect(str(tmp_path / "w")).create_table("ledger", ROWS)
+    with pytest.raises(ColdstartError) as caught:
+        Store(tmp_path / "w").ledger()
+    assert str(caught.value) == (
+        f"table 'ledger' of workspace {tmp_path / 'w'} has no column 'stage': it has item_id, row_key"
     )
 
 

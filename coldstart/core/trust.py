@@ -1,0 +1,159 @@
+"""Tell which settings name a place: a folder, a file, a host, a bucket, an endpoint, a variable with a key.
+
+A workspace is data, and its stored settings may come from a stranger: names of stages and of known models, numbers and
+texts of them count, places do not, unless this user has given the same ones for this workspace before. What was given
+is remembered in the user's own folder, never in the workspace.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import platformdirs
+
+from coldstart.core.settings import PACKAGE, data_folder
+from coldstart.core.spelling import existing_path
+
+Place = tuple[str, str]
+"""Dotted name of a setting, and its value."""
+
+MEDIA = ("manifest", "media.roots", "media.allowed_hosts", "media.allowed_schemes", "media.allowed_buckets")
+"""Settings of where media may come from."""
+_ALWAYS = ("key_env", "adapter", "address")
+"""Settings that name a place whatever they hold."""
+_FOLDERS = ("start", "detection", "recognition", "model")
+"""Settings that may name a folder or file without a prefix."""
+_FILES = (".md", ".yaml", ".yml", ".txt", ".csv", ".json", ".onnx")
+
+
+def places(settings: Mapping[str, Any]) -> list[Place]:
+    """List the places that the settings of a pipeline name, in their order."""
+    found: list[Place] = []
+    for name, value in _leaves({key: settings.get(key) for key in ("manifest", "media", "engine")}):
+        if name in MEDIA or (name.rpartition(".")[2] in _ALWAYS) or is_place(value):
+            found.append((name, value))
+    return found + [(name, value) for name, value in _leaves(settings.get("stages") or {}) if _named(name, value)]
+
+
+def stage_of(name: str, stages: Iterable[str]) -> str | None:
+    """Find the stage that a dotted setting is of; the longest name counts, None for a setting of no stage."""
+    own = [stage for stage in stages if name == stage or name.startswith(f"{stage}.")]
+    return max(own, key=len, default=None)
+
+
+def values(settings: Mapping[str, Any]) -> frozenset[str]:
+    """Collect all texts of settings."""
+    return frozenset(value for _, value in _leaves(settings))
+
+
+def is_place(value: str) -> bool:
+    """Tell whether a setting's text names a place: a URL, a path, or the name of a model that is a folder here.
+
+    Files of this package are none.
+    """
+    rest = value.partition(":")[2]
+    if "://" in value or "local-dir:" in value:
+        return True
+    for text in filter(None, (value, rest)):
+        if _is_path(text):
+            return not _packaged(text)
+    return bool(rest) and any(_exists(text) for text in (rest, rest.partition("/")[2]))
+
+
+def _named(name: str, value: str) -> bool:
+    key = name.rpartition(".")[2]
+    if key in _ALWAYS:
+        return True
+    if _packaged(value):
+        return False
+    return is_place(value) or (key in _FOLDERS and _exists(value)) or value.lower().endswith(_FILES)
+
+
+def _is_path(text: str) -> bool:
+    whole = PurePosixPath(text).is_absolute() or PureWindowsPath(text).drive or text.startswith(("~", "\\"))
+    return bool(whole) or ".." in text.replace("\\", "/").split("/") or text.startswith(("./", ".\\"))
+
+
+def _packaged(text: str) -> bool:
+    if text.startswith("package:"):
+        return ".." not in text
+    folders = (PACKAGE, *(data_folder(name) for name in ("pipelines", "prompts", "policies")))
+    return _is_path(text) and any(Path(os.path.normpath(text)).is_relative_to(folder) for folder in folders)
+
+
+def _exists(text: str) -> bool:
+    try:
+        return bool(text) and Path(text).exists()
+    except (OSError, ValueError):
+        return True
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[Place]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner, name)
+    elif isinstance(value, str) and value:
+        yield name, value
+
+
+# -- what this user gave before
+
+
+def remembered(workspace: str) -> frozenset[Place]:
+    """Read the places that this user has given for a workspace on this machine."""
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none, or a record that cannot be read
+        record = json.loads(_record(workspace).read_bytes())
+        if record["workspace"] == _identity(workspace):
+            return frozenset((str(name), str(value)) for name, value in record["places"])
+    return frozenset()
+
+
+def remember(workspace: str, given: Iterable[Place]) -> None:
+    """Add places to those that this user has given for a workspace; where the folder cannot be written, nothing is."""
+    before = remembered(workspace)
+    if set(given) <= before:
+        return
+    path = _record(workspace)
+    record = {"workspace": _identity(workspace), "places": sorted(before | set(given))}
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        draft.write_text(json.dumps(record, ensure_ascii=False, indent=2), "utf-8")
+        draft.chmod(0o600)
+        draft.replace(path)
+
+
+def media_folders(given: Iterable[Place]) -> list[str]:
+    """List the folders that media may come from: of the manifest, and the roots."""
+    return [
+        manifest_folder(value) if name == "manifest" else str(existing_path(Path(value)))
+        for name, value in given
+        if name in ("manifest", "media.roots")
+    ]
+
+
+def manifest_folder(manifest: str | Path) -> str:
+    """Return the folder that a manifest's media lie in."""
+    path = existing_path(Path(manifest))
+    with suppress(OSError):
+        if path.is_dir():
+            return str(path)
+    return str(path.parent)
+
+
+def _identity(workspace: str) -> str:
+    return workspace if "://" in workspace else os.path.realpath(workspace)
+
+
+def _record(workspace: str) -> Path:
+    name = sha256(os.fsencode(_identity(workspace))).hexdigest()[:32]
+    return platformdirs.user_state_path("coldstart", appauthor=False) / "workspaces" / f"{name}.json"

@@ -1,0 +1,285 @@
+"""A workspace is data: places that its stored settings name count only where this user has given them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import catalogue
+import pytest
+
+import coldstart
+from coldstart.core import trust
+from coldstart.errors import ColdstartError
+from coldstart.media.limits import Limits
+
+SAFE = {
+    "stages": {
+        "ingest": {},
+        "image": {"stage": "embed", "encoder": "starter", "input": "image"},
+        "text": {"stage": "embed", "encoder": "sentence-transformers:all-MiniLM-L6-v2", "prompt": "item_text"},
+        "more": {"stage": "embed", "encoder": "open_clip:ViT-B-32/laion2b_s34b_b79k"},
+        "aligned": {"stage": "embed", "encoder": "align:text_image"},
+        "describe": {"write": {"generator": "finetune:describe"}},
+        "understand": {"speech": {"model": "starter"}, "safety": {"policy": "safety"}},
+        "index": {},
+    },
+    "attributes": {"default": {"colour": {"values": ["/red", "https://blue"]}}},
+    "engine": {"name": "local", "device": "cpu"},
+    "max_failed": 0.5,
+}
+
+
+def cli(*arguments: object) -> tuple[int, str, str]:
+    done = catalogue.coldstart(*arguments)
+    return done.returncode, done.stdout, done.stderr
+
+
+def with_stage(**stages: Any) -> dict[str, Any]:
+    return {"stages": {**SAFE["stages"], **stages}}  # type: ignore[dict-item]
+
+
+def test_names_of_known_models_are_no_places() -> None:
+    assert trust.places(SAFE) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        ({"manifest": "items.jsonl"}, ("manifest", "items.jsonl")),
+        ({"media": {"roots": ["/photos"]}}, ("media.roots", "/photos")),
+        ({"media": {"allowed_hosts": ["img.example"]}}, ("media.allowed_hosts", "img.example")),
+        ({"media": {"allowed_buckets": ["s3://b"]}}, ("media.allowed_buckets", "s3://b")),
+        ({"media": {"allowed_schemes": ["s3"]}}, ("media.allowed_schemes", "s3")),
+        ({"engine": {"ray": {"address": "auto"}}}, ("engine.ray.address", "auto")),
+        (
+            with_stage(describe={"write": {"generator": "openai:m@http://evil.example/v1"}}),
+            ("describe.write.generator", "openai:m@http://evil.example/v1"),
+        ),
+        (
+            with_stage(describe={"write": {"options": {"key_env": "AWS_SECRET_ACCESS_KEY"}}}),
+            ("describe.write.options.key_env", "AWS_SECRET_ACCESS_KEY"),
+        ),
+        (with_stage(text={"stage": "embed", "encoder": "hf:/models/x"}), ("text.encoder", "hf:/models/x")),
+        (with_stage(text={"encoder": "open_clip:local-dir:x"}), ("text.encoder", "open_clip:local-dir:x")),
+        (with_stage(text={"encoder": "sentence-transformers:../x"}), ("text.encoder", "sentence-transformers:../x")),
+        (with_stage(text={"encoder": "align:C:\\heads"}), ("text.encoder", "align:C:\\heads")),
+        (with_stage(text={"prompt": "own.md"}), ("text.prompt", "own.md")),
+        (with_stage(label={"classes": "/home/me/classes.txt"}), ("label.classes", "/home/me/classes.txt")),
+        (
+            with_stage(understand={"safety": {"policy": "/x/policy.yaml"}}),
+            ("understand.safety.policy", "/x/policy.yaml"),
+        ),
+        (with_stage(align={"text_image": {"start": "~/heads"}}), ("align.text_image.start", "~/heads")),
+    ],
+)
+def test_each_kind_of_place_is_found(settings: dict[str, Any], place: tuple[str, str]) -> None:
+    assert trust.places(settings) == [place]
+
+
+def test_the_name_of_a_model_that_is_a_folder_here_is_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not trust.is_place("hf:org/name")
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    assert trust.is_place("hf:org/name")
+    assert trust.is_place("open_clip:ViT-B-32/org")
+
+
+def test_files_of_the_package_are_no_places() -> None:
+    from coldstart.core.settings import data_files
+
+    assert not trust.is_place(str(data_files("policies", "*.yaml")["safety"]))
+    assert trust.is_place(str(data_files("policies", "*.yaml")["safety"].parent / ".." / ".." / "x.yaml"))
+
+
+# -- what is remembered
+
+
+def test_places_are_remembered_for_one_workspace(tmp_path: Path) -> None:
+    one, other = str(tmp_path / "one"), str(tmp_path / "other")
+    trust.remember(one, [("manifest", "a"), ("media.roots", "/b")])
+    trust.remember(one, [("manifest", "c")])
+    assert trust.remembered(one) == {("manifest", "a"), ("media.roots", "/b"), ("manifest", "c")}
+    assert trust.remembered(f"{other}/../one/") == trust.remembered(one)
+    assert trust.remembered(other) == frozenset()
+
+
+def test_without_a_folder_of_its_own_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    trust.remember("w", [("manifest", "a")])
+    assert trust.remembered("w") == frozenset()
+
+
+# -- a workspace of this user, and the same one as a stranger's
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A workspace of this user, with photos in a folder of their own."""
+    entries = catalogue.rows(tmp_path / "photos", 4)
+    manifest = catalogue.write_manifest(tmp_path / "photos" / "items.jsonl", entries)
+    file = catalogue.write_pipeline(tmp_path / "shop.yaml", catalogue.settings(manifest))
+    status, _, errors = cli("run", file, "--workspace", tmp_path / "w")
+    assert status == 0, errors
+    return tmp_path / "w"
+
+
+@pytest.fixture
+def strange(shop: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The same workspace where this user has given nothing."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another-user"))
+    return shop
+
+
+def message(workspace: Path, place: str, how: str = "") -> str:
+    return (
+        f"workspace {workspace}: its stored settings name {place}, which counts only when given: name the "
+        f"pipeline{how}, or let all count with `coldstart status --workspace {workspace} --trust`"
+    )
+
+
+def test_the_workspace_of_this_user_asks_nothing(shop: Path, tmp_path: Path) -> None:
+    for command in (
+        ("run",), ("status",), ("search", "--text", "article 1"), ("show", "p1", "--out", tmp_path / "p1.html")
+    ):  # fmt: skip
+        status, out, errors = cli(*command, "--workspace", shop)
+        assert status == 0, errors
+        assert "counts only when given" not in out + errors
+    assert "data:image/jpeg" in (tmp_path / "p1.html").read_text()
+    assert "data:image/jpeg" in coldstart.open(shop).item("p1")._repr_html_()
+
+
+def test_a_strange_workspace_is_searched_and_shows_no_media(strange: Path, tmp_path: Path) -> None:
+    status, out, errors = cli("search", "--text", "article 1", "--workspace", strange)
+    assert (status, errors) == (0, "") and "p1" in out
+    card = tmp_path / "p1.html"
+    status, out, errors = cli("show", "p1", "--workspace", strange, "--out", card)
+    assert status == 0, errors
+    shown = f"manifest='{strange.parent / 'photos' / 'items.jsonl'}'"
+    wanted = message(strange, f"manifest={trust_value(shown)}", ", --manifest")
+    assert f"note: {wanted}" in " ".join(out.split("\n"))
+    assert "data:image" not in card.read_text() and "outside media roots" in card.read_text()
+    opened = coldstart.open(strange)
+    for page in (opened.item("p1"), opened.items()[0], opened.search(item="p1"), opened.dossier("p1")):
+        assert "data:image" not in page._repr_html_()
+
+
+def trust_value(shown: str) -> str:
+    from coldstart.core.settings import show_value
+
+    return show_value(shown.partition("'")[2].rstrip("'"))
+
+
+def test_a_strange_workspace_runs_only_with_what_is_given(strange: Path) -> None:
+    status, _, errors = cli("run", "--workspace", strange)
+    assert status == 1
+    manifest = strange.parent / "photos" / "items.jsonl"
+    assert message(strange, f"manifest={trust_value(repr(str(manifest)))}", ", --manifest") in errors
+    status, _, errors = cli("run", "--workspace", strange, "--manifest", manifest)
+    assert status == 0, errors
+    assert cli("run", "--workspace", strange)[0] == 0
+
+
+def test_all_settings_count_once_they_were_read(strange: Path) -> None:
+    status, out, _ = cli("status", "--workspace", strange, "--trust", "--json")
+    assert status == 0
+    assert json.loads(out) == [{"setting": "manifest", "value": str(strange.parent / "photos" / "items.jsonl")}]
+    assert cli("run", "--workspace", strange)[0] == 0
+    assert coldstart.open(strange).trust_note() is None
+
+
+@pytest.fixture
+def planted(strange: Path) -> Path:
+    """A strange workspace whose settings were changed to name an endpoint, a key and the whole disk."""
+    opened = coldstart.open(strange)
+    settings = json.loads(json.dumps(opened._store.pipeline()))
+    settings["media"] = {"roots": ["/"], "allowed_hosts": ["evil.example"]}
+    settings["stages"]["describe"] = {
+        "write": {
+            "generator": "openai:m@http://evil.example/v1",
+            "options": {"key_env": "AWS_SECRET_ACCESS_KEY"},
+        }
+    }
+    with opened._store.lock():
+        opened._store.save_pipeline("planted", settings)
+    return strange
+
+
+def test_planted_endpoints_hosts_and_roots_do_not_count(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    def refuse(*arguments: Any, **_: Any) -> None:
+        raise AssertionError(f"a host was asked: {arguments}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    opened = coldstart.open(planted)
+    limits = opened.media_limits()
+    assert (limits.roots, limits.allowed_hosts) == ((), ())
+    assert opened.search(text="article 1")[0].item_id.startswith("p")
+    status, _, errors = cli("status", "--workspace", planted)
+    assert status == 1
+    generator = message(planted, "describe.write.generator='openai:m@http://evil.example/v1'")
+    assert generator in errors
+    with pytest.raises(ColdstartError) as caught:
+        opened.run()
+    assert "and 4 more, which counts only when given" in str(caught.value)
+    changes = ["describe.write.generator=fake", "describe.write.options={}", "media.roots=[]", "media.allowed_hosts=[]"]
+    given = opened.pipeline(manifest=planted.parent / "photos" / "items.jsonl", overrides=changes)
+    assert given.media.allowed_hosts == ()
+
+
+def test_media_outside_the_folders_given_now_are_not_read(shop: Path, tmp_path: Path) -> None:
+    from coldstart.core.stage import Reject
+    from coldstart.media import guard
+
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes((tmp_path / "photos" / "p1.jpg").read_bytes())
+    opened = coldstart.open(shop)
+    rows = opened._store.read("items", ids=["p1"]).to_pylist()
+    rows[0]["media"][0]["uri"] = str(secret)
+    page = coldstart.open(shop).media_limits()
+    with pytest.raises(Reject) as caught, guard.local_path(str(secret), page):
+        pass
+    assert str(caught.value) == (
+        f"outside_media_roots: {secret} is in none of the folders named for media: name its own with --media-root"
+    )
+    with guard.local_path(str(secret), opened.media_limits(secret)) as path:
+        assert path == secret
+    with guard.local_path(str(secret), Limits()) as path:
+        assert path == secret
+
+
+def test_a_second_pipeline_reads_media_where_the_first_did(shop: Path) -> None:
+    settings = catalogue.settings(Path("none"))
+    del settings["manifest"]
+    limits = coldstart.open(shop).pipeline(settings).media.limits()
+    assert limits["roots"] == (str(shop.parent / "photos"),)
+
+
+# -- what a fit or a passport names
+
+
+def test_a_passport_cannot_name_a_folder(shop: Path) -> None:
+    from coldstart.embed.spaces import encoder_of
+    from coldstart.encoders import Passport
+
+    opened = coldstart.open(shop)
+    with pytest.raises(ColdstartError) as caught:
+        encoder_of(Passport("hf:/planted", "w", "p", 8), opened.pipeline(), opened._store)
+    assert str(caught.value).startswith("vectors of hf:/planted (21dc254481cc) are by an encoder that no stage names")
+
+
+def test_a_fit_cannot_name_what_its_pipeline_does_not(tmp_path: Path, shop: Path) -> None:
+    from coldstart.store.fits import check_heads
+
+    pipeline = coldstart.open(shop).pipeline()
+    towers = {side: {"encoder": "open_clip:local-dir:/planted"} for side in ("image", "text")}
+    (tmp_path / "heads.json").write_text(json.dumps({"towers": towers}))
+    with pytest.raises(ColdstartError) as caught:
+        check_heads(tmp_path, pipeline)
+    assert str(caught.value) == (
+        f"the fit in {tmp_path} names open_clip:local-dir:/planted, which the pipeline does not: fit it again"
+    )
