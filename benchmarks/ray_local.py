@@ -65,6 +65,7 @@ def planning(count: int, rounds: int) -> dict[str, list[float]]:
     folder = CACHE / "ray_plan.workspace"
     shutil.rmtree(folder, ignore_errors=True)
     store = Store(folder, create=True)
+    store.set_layout_version()
     ids = [f"item-{number:08d}" for number in range(count)]
     items = {"item_id": ids, "row_key": [f"{number:032x}" for number in range(count)], "title": ids}
     store.merge(ITEMS, pa.table(items))
@@ -72,7 +73,7 @@ def planning(count: int, rounds: int) -> dict[str, list[float]]:
     pipeline = with_fits(pipelines.load({"stages": {"ingest": {}, "words": settings}}), store)
     stage = build(pipeline.stages[1], pipeline)
     assert is_map(stage)
-    keys = expected_keys(stage, store.keys(ITEMS))
+    keys = expected_keys(stage, store.item_keys(stage.item_fields))
     made = list(keys)[round(STALE * count) :]
     store.merge(stage.table, pa.table({"item_id": made, stage.key_column: [keys[item] for item in made]}))
     recipe = Recipe.of(store, pipeline, "words")

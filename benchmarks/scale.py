@@ -33,6 +33,7 @@ import yaml
 
 from benchmarks import growing, scale_model, vector_data, vectors_1m
 from benchmarks.report import CACHE, Row
+from coldstart.core.item_fields import field_digests
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline, load
 from coldstart.core.progress import SilentProgress
@@ -79,6 +80,7 @@ class Simulation:
         folder.mkdir(parents=True)
         self._pipeline, self._vectors = pipeline(folder), vectors
         self.store = Store(folder / "workspace", create=True)
+        self.store.set_layout_version()
         space: Any = PipelineState(self.store, self._pipeline).stage(SPACE)
         self._space = space
         self.tables = {"items": ITEMS, "space": str(self._space.table), "ledger": LEDGER, "catalog": CATALOG}
@@ -94,8 +96,8 @@ class Simulation:
             self.store.record(verdicts)
 
     def _made(self, items: pa.Table, first: int, last: int) -> tuple[pa.Table, list[LedgerRow]]:
-        ids, content = items["item_id"].to_pylist(), items["row_key"].to_pylist()
-        keys = expected_keys(self._space, dict(zip(ids, content, strict=True)))
+        ids, read = items["item_id"].to_pylist(), field_digests(items, self._space.item_fields)
+        keys = expected_keys(self._space, dict(zip(ids, read, strict=True)))
         vectors = pa.array(np.array(self._vectors[first:last]).reshape(-1))
         rows = pa.table(
             {

@@ -48,27 +48,34 @@ def field_digests(rows: pa.Table, fields: Collection[str]) -> list[str]:
     names = sorted(fields)
     values = _Values(rows)
     columns = [values.of(name) for name in names]
+    nothing = digest({})
     if not columns:
-        return [digest({})] * rows.num_rows
-    return [
-        digest({name: value for name, value in zip(names, row, strict=True) if value is not None and value != []})
+        return [nothing] * rows.num_rows
+    given = (
+        {name: value for name, value in zip(names, row, strict=True) if value is not None and value != []}
         for row in zip(*columns, strict=True)
-    ]
+    )
+    return [digest(one) if one else nothing for one in given]
 
 
 class _Values:
-    """JSON values of the fields of some rows; attributes are parsed once."""
+    """JSON values of the fields of some rows; attributes and media are read once."""
 
     def __init__(self, rows: pa.Table) -> None:
         self._rows = rows
         self._attributes: list[Mapping[str, Any]] | None = None
+        self._media: list[list[tuple[str, str]]] | None = None
 
     def of(self, field: str) -> list[Any]:
         column, _, part = field.partition(".")
         if column not in self._rows.column_names:
             return [None] * self._rows.num_rows
         if column == "media":
-            return list(self._media(part))
+            if self._media is None:
+                self._media = list(_media(self._rows[column]))
+            if not part:
+                return self._media
+            return [[found for role, found in own if role == part] for own in self._media]
         if column == "attributes" and part:
             if self._attributes is None:
                 self._attributes = [json.loads(text or "{}") for text in self._rows[column].to_pylist()]
@@ -78,11 +85,13 @@ class _Values:
             return [None if value is None else value.isoformat() for value in values]
         return values
 
-    def _media(self, role: str) -> Iterator[list[Any]]:
-        """Yield the digests of the media of a role, or role and digest of all, item by item."""
-        for chunk in self._rows["media"].chunks:  # by column: a list of entries for each item takes ten times as long
-            entries = chunk.flatten()
-            known = zip(entries.field("role").to_pylist(), entries.field("digest").to_pylist(), strict=True)
-            for count in pc.fill_null(pc.list_value_length(chunk), 0).to_pylist():
-                own = [next(known) for _ in range(count)]
-                yield [found for kind, found in own if kind == role] if role else [list(pair) for pair in own]
+
+def _media(column: pa.ChunkedArray) -> Iterator[list[tuple[str, str]]]:
+    """Yield role and digest of the media of each item; by column, since an item at a time takes ten times as long."""
+    for chunk in column.chunks:
+        entries = chunk.flatten()
+        known = list(zip(entries.field("role").to_pylist(), entries.field("digest").to_pylist(), strict=True))
+        start = 0
+        for count in pc.fill_null(pc.list_value_length(chunk), 0).to_pylist():
+            yield known[start : start + count]
+            start += count

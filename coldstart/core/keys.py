@@ -10,6 +10,8 @@ from typing import Any
 KEY_LENGTH = 32
 """Hex digits of a key: 128 bits, so that a billion rows collide with probability below 1e-20."""
 
+_ENCODE = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
 
 def digest(value: Any) -> str:
     """Compute the key of a JSON-serialisable value; equal values give equal keys, whatever the order of mappings.
@@ -17,8 +19,7 @@ def digest(value: Any) -> str:
     Raises:
         TypeError: the value holds something JSON cannot.
     """
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]
+    return hashlib.sha256(_ENCODE(value).encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]
 
 
 def stage_key(kind: str, version: int, fingerprint: Mapping[str, Any]) -> str:

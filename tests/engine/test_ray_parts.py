@@ -20,6 +20,7 @@ from coldstart.engine.local import run_map
 from coldstart.engine.ray.actors import ActorConfig, Computer, PartOutcome, Preparer
 from coldstart.engine.ray.plan import (
     BLOCK,
+    Partition,
     Summary,
     add_balances,
     label_rows,
@@ -43,7 +44,7 @@ from coldstart.store.fragments import (
     write_fragments,
 )
 from coldstart.store.freshness import Balance, PipelineState, assess_map
-from coldstart.store.item_keys import CARRIED
+from coldstart.store.item_keys import CARRIED, carry_over
 
 ROW_SCHEMA = pa.schema([("item_id", pa.string()), ("row_key", pa.string()), ("value", pa.float64())])
 
@@ -317,3 +318,25 @@ def test_balances_of_partitions_add_up() -> None:
     parts = [Balance(5, 1, 0, 2, 3, {"a": 1, "b": 2}), Balance(1, 2, 1, 0, 0, {"b": 3})]
     assert add_balances(parts) == Balance(6, 3, 1, 2, 3, {"b": 5, "a": 1})
     assert list(add_balances(parts).reasons) == ["b", "a"]
+
+
+@pytest.mark.parametrize("carried", [True, False])
+def test_a_partition_computes_the_keys_of_item_fields_as_a_store_does(store: Store, carried: bool) -> None:
+    if carried:
+        fill(store, {"i0": "make 0", "i1": "make 1", "i2": "make 2"})
+        carry_over(store)
+    else:
+        store.set_layout_version()
+    fill(store, {"i1": "make 7", "i3": "make 3"})
+    stage, fields = Squares(), (frozenset({"title"}), frozenset[str]())
+    for some in fields:
+        stage.item_fields = some
+        tables = tables_of(store, Recipe(store.uri, stage), stage)
+        assert list(tables.fields) == [some] and (CARRIED in tables.places) == carried
+        blocks = []
+        for number, (table, where) in enumerate(tables.places.items()):
+            rows = where.open().to_table(columns=read_columns(tables, table), with_row_address=True)
+            blocks.append(label_rows(rows, number, "row_key", tables.fields if table in (ITEMS, CARRIED) else ()))
+        view = Partition(tuple(tables.places), tables.fields, pa.concat_tables(blocks))
+        assert view.item_keys(some) == store.item_keys(some)
+        assert view.item_keys(None) == store.item_keys(None)

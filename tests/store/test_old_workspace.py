@@ -18,6 +18,7 @@ from typing import Any
 import fsspec.config
 import pytest
 from fsspec.implementations.dirfs import DirFileSystem
+from PIL import Image
 
 import coldstart
 from coldstart.store.item_keys import CARRIED
@@ -36,6 +37,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLDSTART_MODELS", str(tmp_path / "models"))
     monkeypatch.setitem(fsspec.config.conf, "dir", {"path": str(tmp_path / "media"), "target_protocol": "file"})
+    monkeypatch.setenv("FSSPEC_DIR_PATH", str(tmp_path / "media"))  # for worker processes
+    monkeypatch.setenv("FSSPEC_DIR_TARGET_PROTOCOL", "file")
     monkeypatch.setattr(DirFileSystem, "ukey", lambda self, path: sha256(self.cat_file(path)).hexdigest())
     installed = importlib.metadata.distribution
 
@@ -109,6 +112,29 @@ def test_a_changed_setting_is_noticed(folder: Path) -> None:
     found = balances(workspace.status(pipeline))
     assert found["image"]["pending"] > 0 and found["understand.screen"]["pending"] > 0
     assert found["understand.quality"]["pending"] == 0
+
+
+@pytest.mark.slow
+def test_a_change_in_a_workspace_of_0_1_redoes_what_reads_it(folder: Path) -> None:
+    workspace = coldstart.open(folder / "shop")
+    pipeline = workspace.pipeline(folder / "shop.yaml")
+    rows = [json.loads(line) for line in (folder / "items.jsonl").read_text("utf-8").splitlines()]
+    items = {row["item_id"]: row for row in reversed(rows)}  # one id stands twice, and its first row counts
+    for row in rows:
+        row["created_at"] = 1767225600
+    for number in range(5):
+        items[f"p{number:02}"]["price"] = 100 + number
+    items["p06"]["title"] = "Red Boot number 6"
+    Image.effect_noise((64, 64), 90).convert("RGB").save(folder / "media" / "p07.png")
+    (folder / "items.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    done = {one.stage: one.ran.done for one in workspace.run(pipeline).stages if one.ran.done}
+    seen = ("fingerprint", "duplicates", "quality", "screen", "evidence")  # p07
+    expected = {"ingest": 56, "index": 53, "image": 1, **{f"understand.{part}": 1 for part in seen}}
+    expected |= {"understand.safety": 2, "text": 2}  # p06 by its title, p07 by what stands on its picture
+    expected |= dict.fromkeys(("describe.write", "describe.check", "described", "behaviour"), 7)
+    assert done == expected
+    hits = workspace.search(text="Hat", where="price >= 100", top_k=10)
+    assert {hit.item_id for hit in hits} == {"p00", "p01", "p02", "p03", "p04"}
 
 
 @pytest.mark.slow
