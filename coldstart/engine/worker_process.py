@@ -181,6 +181,7 @@ def _death(exitcode: int | None) -> str:
 def serve(pipe: Connection) -> None:
     """Prepare what comes through the pipe until it closes: the body of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _give_way()
     while True:
         try:
@@ -197,6 +198,14 @@ def serve(pipe: Connection) -> None:
             pipe.send_bytes(answer)
         except OSError:  # the parent is gone
             return
+
+
+def _end_with_parent() -> None:
+    """End the process when its parent was killed, whatever a decoder is at: nobody is left who holds its deadline."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _give_way() -> None:

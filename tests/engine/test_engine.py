@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pytest
 from paths import SUPPORT
@@ -392,6 +393,26 @@ def test_kept_workers_serve_the_next_stage_and_stop_at_the_end(store: Store, mon
         assert len(started) == 2  # what a fault left in the air is not the next stage's
     assert values(store) == squares(range(9))
     assert not any(process.usable for process in started)
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        f"sys.path[:0] = {[str(Path(__file__).parent), str(SUPPORT)]!r}\n"
+        "from test_engine import Stage, work\n"
+        "from coldstart.engine.workers import prepare_isolated\n"
+        "if __name__ == '__main__':\n"
+        "    for _ in prepare_isolated(Stage(isolated=True), work(2, {1: 'hang'}), 1, lambda: 2):\n"
+        "        print('ready', flush=True)\n"
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == "ready\n"
+        children = psutil.Process(parent.pid).children()
+        parent.kill()
+    assert len(children) == 2, "the worker, and the tracker of multiprocessing"
+    assert psutil.wait_procs(children, timeout=60)[1] == []
 
 
 def _fault(batch: Sequence[Any]) -> list[Any]:
