@@ -199,10 +199,8 @@ def audience(
 def _read(history: Path) -> str:
     from coldstart.errors import ColdstartError
 
-    if history == _STDIN:
-        return sys.stdin.read()
     try:
-        return history.read_text("utf-8")
+        return sys.stdin.read() if history == _STDIN else history.read_text("utf-8")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ColdstartError(f"cannot read {history}: {reason}; give JSON as a file, or - for standard input") from None

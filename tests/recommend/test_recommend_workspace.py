@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 import coldstart
 from coldstart.cli import app
+from coldstart.cli.recommend import _read as read_history
 from coldstart.errors import ColdstartError
 from coldstart.recommend.inputs import load_item_vectors, load_newest_fit
 
@@ -510,6 +512,16 @@ def test_the_command_ranks_an_audience_by_the_option(made: Path, shop: coldstart
 )
 def test_invalid_arguments(made: Path, arguments: list[str], message: str) -> None:
     assert refused(*arguments, "-w", made / "w") == message
+
+
+def test_a_history_that_is_no_utf_8_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'["caf\xe9"]'), "utf-8"))
+    with pytest.raises(ColdstartError) as error:
+        read_history(Path("-"))
+    assert str(error.value) == (
+        "cannot read -: 'utf-8' codec can't decode byte 0xe9 in position 5: invalid continuation byte; give JSON as a "
+        "file, or - for standard input"
+    )
 
 
 def test_an_item_that_is_not_there(made: Path) -> None:
