@@ -82,9 +82,6 @@ def _print(known: Mapping[str, Any]) -> None:
         _line(f"{name}: {value}")
     if item.get("description"):
         _line(f"description: {item['description']}")
-    _section("media that cannot be read", ("role", "file", "reason", "detail"), [
-        (entry["role"], entry["uri"], entry["reason"], entry["detail"]) for entry in item.get("bad_media") or ()
-    ])  # fmt: skip
     if not known["timeline"]:
         _line("timeline: nothing is known of its shots, speech or text on screen; see the stages")
     _section("timeline", ("time", "source", "text", "confidence"), [

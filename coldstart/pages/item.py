@@ -95,6 +95,10 @@ def facts_of(known: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     facts.append(("analysed", ", ".join(_amount(name, value) for name, value in known["coverage"].items())))
     facts += [(entry["role"], _medium(entry)) for entry in item.get("media") or ()]
+    facts += [
+        (f"{entry['role']} left out", f"{entry['uri']} ({entry['reason']}: {entry['detail']})")
+        for entry in item.get("bad_media") or ()
+    ]
     return [(name, str(value)) for name, value in facts if value not in (None, "")]
 
 
