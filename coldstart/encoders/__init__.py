@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from coldstart.core.device import check_names
 from coldstart.core.plugins import find_build
+from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
     from coldstart.media.image import ImageTransform
@@ -67,7 +68,15 @@ class Passport:
 
     @classmethod
     def from_json(cls, text: str) -> Passport:
-        return cls(**json.loads(text))
+        """Read what `to_json` wrote.
+
+        Raises:
+            ColdstartError: it is no passport; the text may come from a stranger's workspace.
+        """
+        try:
+            return cls(**json.loads(text))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ColdstartError(f"{text[:80]!r} is no passport of a space: make the space anew") from error
 
 
 class Encoder(Protocol):

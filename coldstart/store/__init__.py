@@ -185,6 +185,12 @@ class Store:
         return self._query(found, columns, where)
 
     def _query(self, table: Any, columns: Sequence[str] | None, where: str | None) -> pa.Table:
+        missing = [column for column in columns or () if column not in table.schema.names]
+        if missing:
+            raise ColdstartError(
+                f"table {table.name!r} of workspace {self.uri} has no column {missing[0]!r}: it has "
+                f"{', '.join(table.schema.names)}"
+            )
         with tables.reading(self.db, table.name):
             query = table.search()
             if columns is not None:
@@ -353,7 +359,7 @@ class Store:
         rows = self.in_sequence(PIPELINES)
         if not rows:
             return None
-        with suppress(TypeError, ValueError, KeyError):
+        with suppress(TypeError, ValueError, KeyError, RecursionError):
             settings = json.loads(rows[-1]["settings"])
             if isinstance(settings, dict):
                 return settings

@@ -199,7 +199,7 @@ class Artifacts:
             ColdstartError: it is none.
         """
         texts = [row.get(column) for column in ("digest", "name", "key", "report")]
-        with suppress(TypeError, ValueError):
+        with suppress(TypeError, ValueError, RecursionError):
             report = json.loads(texts[3])  # type: ignore[arg-type]
             if all(isinstance(text, str) for text in texts) and isinstance(report, dict):
                 digest, name, key = map(str, texts[:3])

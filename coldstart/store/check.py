@@ -244,7 +244,7 @@ def _any(parts: Iterable[Any]) -> np.ndarray[Any, Any]:
 
 
 def _is_object(text: str | None) -> bool:
-    with suppress(TypeError, ValueError):
+    with suppress(TypeError, ValueError, RecursionError):
         return isinstance(json.loads(text or ""), dict)
     return False
 
@@ -349,7 +349,7 @@ class _WholeFragments:
 def _publication_fault(store: Store, catalog: Any, row: dict[str, Any], whole: _WholeFragments) -> str | None:
     try:
         publication = parse_publication(row)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return "cannot be read"
     if catalog is None:
         return "names a catalog that is not there"

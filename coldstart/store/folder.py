@@ -19,6 +19,8 @@ TABLE_SUFFIX = ".lance"
 OWN_PREFIX = ".coldstart."
 """Start of the names of files beside the tables: the lock and its writer."""
 
+_DIRECTORY = "__manifest"
+"""Directory of tables that LanceDB reads where there is one: it maps their names to places."""
 _PLAIN = re.compile(r"[A-Za-z0-9/._ -]*")
 _DESCRIPTORS = Path("/proc/self/fd")
 _opened: dict[tuple[int, int], str] = {}
@@ -32,6 +34,11 @@ def check_folder(folder: Path) -> None:
     Raises:
         ColdstartError: there is one; it is named.
     """
+    if os.path.lexists(folder / _DIRECTORY):
+        raise ColdstartError(
+            f"workspace {folder} cannot be trusted: {_DIRECTORY} could name tables elsewhere, and coldstart makes "
+            "none; remove it"
+        )
     with os.scandir(folder) as entries:
         waiting = [entry for entry in entries if entry.name.endswith(TABLE_SUFFIX) or entry.name.startswith(OWN_PREFIX)]
     while waiting:

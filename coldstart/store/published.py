@@ -350,7 +350,7 @@ def read_publications(db: lancedb.DBConnection) -> list[Publication]:
     for row in rows:
         try:
             found.append(parse_publication(row))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise tables.damaged(db, PUBLICATIONS, f"publication {row.get('number')} cannot be read") from error
     return found
 
@@ -387,7 +387,7 @@ def parse_publication(row: Mapping[str, Any]) -> Publication:
             report[name] = Effort(**report[name]) if report.get(name) else None
     indexes = tuple(IndexReport(**report) for report in reports)
     for space, passport in passports.items():
-        if not SPACE_NAME.fullmatch(space) or not isinstance(passport, str):
+        if not SPACE_NAME.fullmatch(space) or not isinstance(json.loads(passport), dict):
             raise ValueError(f"{space!r} is no name of a space")  # it becomes part of SQL
     publication = Publication(**{**row, "passports": passports, "indexes": indexes})
     if not (isinstance(publication.number, int) and isinstance(publication.version, int) and publication.rows >= 0):

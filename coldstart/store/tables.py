@@ -79,8 +79,8 @@ def check_place(db: lancedb.DBConnection, table: Any) -> None:
         return
     for base in table.to_lance().base_paths().values():
         raise ColdstartError(
-            f"table {table.name!r} of workspace {workspace_of(db)} takes rows from {base.path!r}: a workspace holds its "
-            "own rows; ask whoever made it for a full copy"
+            f"table {table.name!r} of workspace {workspace_of(db)} takes rows from {base.path!r}: a workspace holds "
+            "its own rows; ask whoever made it for a full copy"
         )
 
 
