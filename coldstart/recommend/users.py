@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions, interactions
+from coldstart.core.values import is_missing, parse_id, parse_time
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend.model import Vectors
@@ -37,6 +37,7 @@ MAX_HISTORY = 500
 """Latest items of a history that interests and reasons are computed from."""
 BATCH_USERS = 2048
 """Users scored in one batch."""
+_FIRST_DATE = 19_000_101
 HISTORY_FORMAT = '[{"item_id": …, "timestamp": …, "event": …, "weight": …}]'
 _MICRO = 1_000_000
 
@@ -338,26 +339,28 @@ def history_from_json(text: str | Sequence[Any], *, weight: float = 1.0) -> Hist
 
 
 def _row(entry: Any, number: int, default: float) -> tuple[str, int | None, float, str]:
-    if isinstance(entry, str):
-        entry = {"item_id": entry}
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("item_id"), str | int) or entry["item_id"] == "":
+    entry = entry if isinstance(entry, Mapping) else {"item_id": entry}
+    given = entry.get("item_id")
+    if isinstance(given, bool) or not isinstance(given, str | int | float) or is_missing(given):
         raise ColdstartError(f"entry {number} of the history has no item_id: give {HISTORY_FORMAT}")
-    weight = entry.get("weight", default)
+    try:
+        item_id = str(parse_id(given))
+    except ValueError as error:
+        raise ColdstartError(f"entry {number} of the history: item_id {given!r}: {error}") from None
+    weight = default if is_missing(entry.get("weight")) else entry["weight"]
     if not isinstance(weight, int | float) or not math.isfinite(weight):
         raise ColdstartError(f"entry {number} of the history: weight {weight!r} is not a finite number")
-    return str(entry["item_id"]), _seconds(entry.get("timestamp"), number), float(weight), str(entry.get("event") or "")
+    return item_id, _seconds(entry.get("timestamp"), number), float(weight), str(entry.get("event") or "")
 
 
 def _seconds(value: Any, number: int) -> int | None:
-    if value is None:
+    if is_missing(value):
         return None
+    if isinstance(value, int | float) and 0 < value < _FIRST_DATE:  # places in an order, which some use as times
+        return int(value)
     try:
-        if isinstance(value, int | float):
-            datetime.fromtimestamp(value, UTC)
-            return int(value)
-        moment = datetime.fromisoformat(value)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-    except (TypeError, ValueError, OverflowError, OSError):
+        return int(parse_time(value).timestamp())
+    except (TypeError, ValueError):
         raise ColdstartError(
             f"entry {number} of the history: timestamp {value!r} is neither ISO 8601 nor seconds since 1970"
         ) from None

@@ -16,6 +16,7 @@ from typing import Literal
 import pyarrow as pa
 from sqlglot import exp
 
+from coldstart.core.values import parse_time
 from coldstart.errors import ColdstartError
 from coldstart.store import json_text
 from coldstart.store.sql import quote
@@ -170,9 +171,8 @@ class OperandReader:
 
     def _time(self, node: exp.Expr, text: str) -> Operand:
         try:
-            time = datetime.fromisoformat(text.strip())
-            time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-        except (ValueError, OverflowError):
+            time = parse_time(text)
+        except ValueError:
             raise self.fault(f"{text[:60]!r} is no date: write '2026-01-31' or '2026-01-31T18:00:00Z'", node) from None
         return Operand(f"TIMESTAMP '{time:%Y-%m-%d %H:%M:%S.%f}'", "time", text)
 

@@ -25,6 +25,20 @@ def test_rows_by_json():
     assert len(history_from_json([]).rows("me")) == 0
 
 
+def test_values_are_read_as_those_of_interactions():
+    found = history_from_json(
+        [
+            {"item_id": 101.0, "timestamp": "2020-01-01 00:00:10 UTC", "weight": float("nan")},
+            {"item_id": "b", "timestamp": 20200101},
+            {"item_id": "c", "timestamp": 1577836800000},
+            {"item_id": "d", "timestamp": "NULL"},
+        ]
+    )
+    assert found.item_ids == ("101", "b", "c", "d")
+    assert found.times.tolist() == [1577836810, 1577836800, 1577836800, 1577836810]
+    assert found.weights.tolist() == [1, 1, 1, 1]
+
+
 def test_each_liked_item_once_latest_first():
     rows = [
         {"item_id": item, "timestamp": time, "weight": weight}
@@ -44,6 +58,13 @@ def test_each_liked_item_once_latest_first():
         ("[1", f"the history is not JSON (Expecting ',' delimiter: line 1 column 3 (char 2)): give {HISTORY_FORMAT}"),
         ("{}", f"the history is not a list: give {HISTORY_FORMAT}"),
         ('["a", {"id": 1}]', f"entry 2 of the history has no item_id: give {HISTORY_FORMAT}"),
+        ('["NULL"]', f"entry 1 of the history has no item_id: give {HISTORY_FORMAT}"),
+        ('[["a"]]', f"entry 1 of the history has no item_id: give {HISTORY_FORMAT}"),
+        (
+            "[1e17]",
+            "entry 1 of the history: item_id 1e+17: a number that has lost its last digits: write ids as text or as "
+            "whole numbers",
+        ),
         ('[{"item_id": "a", "weight": "x"}]', "entry 1 of the history: weight 'x' is not a finite number"),
         (
             '[{"item_id": "a", "timestamp": "soon"}]',
