@@ -17,7 +17,7 @@ from poison import make_poison, role
 import coldstart as library
 from coldstart import sample
 
-GOOD = 20
+GOOD = 32  # a run stops after an ingest that lost more than half
 DEADLINE_S = 6.0
 
 
@@ -114,7 +114,9 @@ def test_the_detail_of_a_bad_row_names_its_line(poisoned: Poisoned) -> None:
     assert details[f"items.jsonl#{first + 3}"] == f"items.jsonl#{first + 3}: item_id is missing"
     assert details["bare"] == f"items.jsonl#{first + 5}: neither media nor text"
     assert details["costly"].startswith(f"items.jsonl#{first + 4}: price=-1: ")
-    assert late == {"image": f"took more than {DEADLINE_S:g} s of processor time", "index": "image: decode_timeout"}
+    assert late["index"] == "image: decode_timeout"
+    timed_out = f"took more than {DEADLINE_S:g} s of processor time"
+    assert late["image"] in (timed_out, f"took more than {10 * DEADLINE_S:g} s"), "the second on a very busy machine"
 
 
 def test_all_else_is_indexed_and_the_balance_holds(poisoned: Poisoned) -> None:
@@ -144,9 +146,12 @@ def test_too_many_losses_end_the_run_with_one(poisoned: Poisoned) -> None:
     assert lines[start] == (
         f"error: more failed than max_failed 1.0% allows: {shares['ingest']}, {shares['image']}, {shares['index']}"
     )
-    assert [line.split(":")[0] for line in lines[start + 1 : -1]] == ["  ingest"] * 3 + ["  image"] * 3 + [
-        "  index"
-    ] * 3
+    reasons: dict[str, set[str]] = {stage: set() for stage in ("ingest", "image", "index")}
+    for row in poisoned.ledger():
+        reasons[row["stage"]].add(row["reason"])
+    assert [line.split(":")[0] for line in lines[start + 1 : -1]] == [
+        f"  {stage}" for stage, found in reasons.items() for _ in list(found)[:3]
+    ]
     assert lines[-1] == f"see all of them: coldstart status --failed --workspace {poisoned.workspace}"
     again = coldstart("run", poisoned.pipeline, "--workspace", poisoned.workspace, "--set", "max_failed=1", "--json")
     assert again.returncode == 0, again.stderr
