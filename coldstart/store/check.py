@@ -186,10 +186,15 @@ class _Rows:
         Raises:
             BaseException: what LanceDB raises over damaged bytes.
         """
-        batches = list(dataset.scanner(fragments=[fragment], with_row_address=True).to_batches())
-        for batch in batches:
-            self.count += batch.num_rows
-            self._look_at(batch)
+        part = _Rows(self._table, dataset.schema)
+        for batch in dataset.scanner(fragments=[fragment], with_row_address=True).to_batches():
+            part.count += batch.num_rows
+            part._look_at(batch)
+        self.count += part.count  # only now: of a fragment that cannot be read in full no row stays
+        self._seen += part._seen
+        self._addresses += part._addresses
+        for what, addresses in part._bad.items():
+            self._bad.setdefault(what, []).extend(addresses)
 
     def _look_at(self, batch: pa.RecordBatch) -> None:
         addresses = batch.column(ADDRESS).to_numpy()
