@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coldstart.core.items import EXTENSIONS, FIELD_NAMES
+from coldstart.core.items import EXTENSIONS, FIELD_NAMES, SHORT_FORMS
 from coldstart.core.settings import nearest
 from coldstart.core.spelling import existing_path
 from coldstart.core.values import WHOLE_FLOAT, are_whole_floats
@@ -38,6 +38,7 @@ FORMATS = (KNOWN, "a folder of media")
 
 _PEEKED_ROWS = 1000
 _LONGEST_URI = 2000
+_MEDIA_FIELDS = ("media", *SHORT_FORMS)
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,10 @@ def _check_columns(path: Path, fields: Mapping[str, Any]) -> None:
                 f"header of {path}: unknown column {column!r}: did you mean {close!r}? Rename it, or set "
                 f"`map: {{{close}: {column}}}` of the stage ingest"
             )
-        if role := _media_role(column, value):
+        if role := _media_role(column, value, fields):
             raise ColdstartError(
-                f"header of {path}: column {column!r} holds media: set `map: {{{role}: {column}}}` of the stage ingest, "
-                "or take it out"
+                f"header of {path}: column {column!r} holds media: set `map: {{{role}: {column}}}` of the stage "
+                "ingest, or take it out"
             )
     if "item_id" not in fields:
         raise ColdstartError(
@@ -152,13 +153,13 @@ def _closest(column: str, missing: frozenset[str]) -> str | None:
     return close if words[0] <= words[1] or alike else None
 
 
-def _media_role(column: str, value: Any) -> str | None:
-    """Find the role of media in a column of no field: bytes, or the path or URL of a picture or video."""
+def _media_role(column: str, value: Any, fields: Mapping[str, Any]) -> str | None:
+    """Find the role of media in a column of no field: bytes, or, where no field has media, a path or URL of some."""
     if column in FIELD_NAMES:
         return None
     if isinstance(value, bytes) or (isinstance(value, dict) and isinstance(value.get("bytes"), bytes)):
         return "image"
-    if not isinstance(value, str) or len(value) > _LONGEST_URI:
+    if not isinstance(value, str) or len(value) > _LONGEST_URI or not fields.keys().isdisjoint(_MEDIA_FIELDS):
         return None
     role = EXTENSIONS.get(re.sub(r"[?#].*", "", value.strip()).rpartition(".")[2].lower())
     return role if role != "audio" and re.search(r".\.", value) else None
@@ -182,7 +183,7 @@ def _rename(fields: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
         if column in names.values():
             continue
         if (column in FIELD_NAMES and column not in names) or (
-            not names and (_slip(column, fields) or _media_role(column, value))
+            not names and (_slip(column, fields) or _media_role(column, value, fields))
         ):
             renamed[column] = value
         elif value not in (None, ""):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,8 +22,9 @@ _LONGEST_GIF = 64 * 2**20
 class LocalMedia:
     """Media files below the folder of a manifest; see `coldstart.core.items.MediaFiles`."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, roots: Sequence[Path] = ()) -> None:
         self._base = base
+        self._readable = [Path(os.path.realpath(folder)) for folder in (base, *roots)]
         self._listings: Listings = {}
 
     def find(self, uri: str) -> str | None:
@@ -37,9 +38,14 @@ class LocalMedia:
         return None
 
     def is_still(self, uri: str) -> bool:
-        """Tell whether a local GIF has one frame; False for what is no such file."""
+        """Tell whether a local GIF has one frame; False for what is no such file, or lies where nothing may be read."""
+        if "://" in uri:
+            return False
         try:
-            with (self._base / uri).open("rb") as file:
+            path = Path(os.path.realpath(self._base / uri))
+            if not any(path.is_relative_to(folder) for folder in self._readable) or not path.is_file():
+                return False
+            with path.open("rb") as file:  # no pipe, which would wait for ever
                 return count_frames(file, up_to=2) == 1
         except (OSError, ValueError):
             return False

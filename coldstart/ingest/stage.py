@@ -122,7 +122,7 @@ class IngestStage(MapStageDefaults):
         self._names = settings.map
         self._limits = Limits(**pipeline.media.limits())
         self._roots = [existing_path(Path(root)) for root in pipeline.media.roots]
-        self._files = LocalMedia(manifest.base_folder(self._manifest))
+        self._files = LocalMedia(manifest.base_folder(self._manifest), self._roots)
         self._embedded = EmbeddedMedia(self._manifest, self._limits)
         self.deadline_s = self._limits.deadline_s
         self._seen: set[str] = set()
@@ -245,7 +245,7 @@ class IngestStage(MapStageDefaults):
 
 
 def _bad_media(workspace: Store) -> list[str]:
-    """Note media that cannot be read, of items that are made from their other ones, with an example of a reason each."""
+    """Note media that cannot be read, of items that are made from their other ones, with an example a reason."""
     if not workspace.has(ITEMS) or "bad_media" not in workspace.columns(ITEMS):
         return []
     rows = workspace.read(ITEMS, ["item_id", "bad_media"], where="bad_media IS NOT NULL").to_pylist()
@@ -255,9 +255,9 @@ def _bad_media(workspace: Store) -> list[str]:
     first: dict[str, str] = {}
     for item_id, entry in found:
         first.setdefault(entry["reason"], f"{entry['uri']} of {item_id} ({entry['reason']}: {entry['detail']})")
-    count = len(found)
+    examples = "; ".join([*first.values()][:_EXAMPLES])
     return [
-        f"{len(rows)} items do without {count} of their media that cannot be read, such as {'; '.join([*first.values()][:_EXAMPLES])}: "
+        f"{len(rows)} items do without {len(found)} of their media that cannot be read, such as {examples}: "
         "`coldstart show ITEM` lists them all"
     ]
 

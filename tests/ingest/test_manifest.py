@@ -329,6 +329,8 @@ def test_a_column_of_media_is_no_attribute(write: Any, tmp_path: Path, photo: An
     )
     if isinstance(photo, str):
         assert rows(write("m.jsonl", json.dumps({"item_id": "a", "photo": photo})))[0][1]["photo"] == photo
+        row = {"item_id": "a", "image": "y.jpg", "photo": photo}
+        assert rows(write("m.jsonl", json.dumps(row)))[0][1]["attributes"] == {"photo": photo}
 
 
 @pytest.mark.parametrize("name", ["m.csv", "m.jsonl", "m.parquet"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,18 @@ def test_a_path_is_found_as_it_is_or_in_another_spelling(tmp_path: Path) -> None
     assert files.find(r"e\own.jpg") == r"e\own.jpg"
     assert files.find(str(tmp_path / "a.jpg")) == str(tmp_path / "a.jpg")
     assert [files.find(uri) for uri in ("b.jpg", "https://x.example/a.jpg", "a\0b", "x" * 5000)] == [None] * 4
+
+
+def test_nothing_is_read_outside_the_folders_of_the_media(tmp_path: Path) -> None:
+    for name in ("inside", "root", "outside"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "still.gif").write_bytes(gif(1))
+    (tmp_path / "inside" / "link.gif").symlink_to(tmp_path / "outside" / "still.gif")
+    os.mkfifo(tmp_path / "inside" / "pipe.gif")
+    files = LocalMedia(tmp_path / "inside", [tmp_path / "root"])
+    assert files.is_still("still.gif") and files.is_still("../root/still.gif")
+    for uri in ("link.gif", "../outside/still.gif", "pipe.gif", ".", "a\0.gif", "https://x.example/still.gif"):
+        assert not files.is_still(uri)
 
 
 def test_a_gif_of_one_frame_is_a_picture(tmp_path: Path) -> None:
