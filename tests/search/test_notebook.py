@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from coldstart import Hit, Hits, ItemView
+from coldstart.media.limits import Limits
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> & {{ 7 * 7 }} {% raw %}"
 
