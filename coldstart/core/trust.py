@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
@@ -25,6 +27,8 @@ Place = tuple[str, str]
 
 MEDIA = ("manifest", "media.roots", "media.allowed_hosts", "media.allowed_schemes", "media.allowed_buckets")
 """Settings of where media may come from."""
+MARK = ".coldstart.id"
+"""File in a workspace's folder by which a copy of it is known."""
 _ALWAYS = ("key_env", "adapter", "address")
 """Settings that name a place whatever they hold."""
 _FOLDERS = ("start", "detection", "recognition", "model")
@@ -109,27 +113,56 @@ def _leaves(value: Any, name: str = "") -> Iterator[Place]:
 
 
 def remembered(workspace: str) -> frozenset[Place]:
-    """Read the places that this user has given for a workspace on this machine."""
-    with suppress(OSError, ValueError, KeyError, TypeError):  # none, or a record that cannot be read
-        record = json.loads(_record(workspace).read_bytes())
-        if record["workspace"] == _identity(workspace):
-            return frozenset((str(name), str(value)) for name, value in record["places"])
-    return frozenset()
+    """Read the places that this user has given for a workspace on this machine, here or where it was copied from."""
+    return frozenset().union(*(_read(name) for name in _identities(workspace)))
 
 
 def remember(workspace: str, given: Iterable[Place]) -> None:
     """Add places to those that this user has given for a workspace; where the folder cannot be written, nothing is."""
-    before = remembered(workspace)
-    if set(given) <= before:
+    given = set(given)
+    if not given or given <= remembered(workspace):
         return
-    path = _record(workspace)
-    record = {"workspace": _identity(workspace), "places": sorted(before | set(given))}
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
-        draft.write_text(json.dumps(record, ensure_ascii=False, indent=2), "utf-8")
-        draft.chmod(0o600)
-        draft.replace(path)
+        _mark(workspace)
+        for name in _identities(workspace):
+            path = _record(name)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            record = {"workspace": name, "places": sorted(_read(name) | given)}
+            draft = path.with_name(f"{path.name}.{os.getpid()}")
+            draft.write_text(json.dumps(record, ensure_ascii=False, indent=2), "utf-8")
+            draft.chmod(0o600)
+            draft.replace(path)
+
+
+def _identities(workspace: str) -> list[str]:
+    """Name a workspace by its place and, for a folder, by the mark in it, which a copy has too."""
+    if "://" in workspace:
+        return [workspace]
+    names = [os.path.realpath(workspace)]
+    with suppress(OSError, ValueError):
+        mark = Path(workspace, MARK).read_bytes()[:100].decode("ascii")
+        if re.fullmatch(r"[0-9a-f]{32}", mark):
+            names.append(f"mark {mark}")
+    return names
+
+
+def _mark(workspace: str) -> None:
+    """Write a mark that nobody can guess into the folder of a workspace, unless it has one."""
+    if "://" not in workspace and Path(workspace).is_dir() and len(_identities(workspace)) == 1:
+        Path(workspace, MARK).write_text(secrets.token_hex(16), "ascii")
+
+
+def _read(name: str) -> frozenset[Place]:
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none, or a record that cannot be read
+        record = json.loads(_record(name).read_bytes())
+        if record["workspace"] == name:
+            return frozenset((str(setting), str(value)) for setting, value in record["places"])
+    return frozenset()
+
+
+def _record(name: str) -> Path:
+    file = f"{sha256(os.fsencode(name)).hexdigest()[:32]}.json"
+    return platformdirs.user_state_path("coldstart", appauthor=False) / "workspaces" / file
 
 
 def media_folders(given: Iterable[Place]) -> list[str]:
@@ -148,12 +181,3 @@ def manifest_folder(manifest: str | Path) -> str:
         if path.is_dir():
             return str(path)
     return str(path.parent)
-
-
-def _identity(workspace: str) -> str:
-    return workspace if "://" in workspace else os.path.realpath(workspace)
-
-
-def _record(workspace: str) -> Path:
-    name = sha256(os.fsencode(_identity(workspace))).hexdigest()[:32]
-    return platformdirs.user_state_path("coldstart", appauthor=False) / "workspaces" / f"{name}.json"

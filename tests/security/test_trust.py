@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,19 @@ def test_places_are_remembered_for_one_workspace(tmp_path: Path) -> None:
     assert trust.remembered(one) == {("manifest", "a"), ("media.roots", "/b"), ("manifest", "c")}
     assert trust.remembered(f"{other}/../one/") == trust.remembered(one)
     assert trust.remembered(other) == frozenset()
+
+
+def test_a_copy_is_known_by_the_mark_in_it(tmp_path: Path) -> None:
+    own, copy, other = (tmp_path / name for name in ("own", "copy", "other"))
+    own.mkdir()
+    trust.remember(str(own), [("manifest", "a")])
+    shutil.copytree(own, copy)
+    assert trust.remembered(str(copy)) == {("manifest", "a")}
+    other.mkdir()
+    (other / trust.MARK).write_text("0" * 32)
+    assert trust.remembered(str(other)) == frozenset()
+    (other / trust.MARK).write_text("../../../planted")
+    assert trust.remembered(str(other)) == frozenset()
 
 
 def test_without_a_folder_of_its_own_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
