@@ -39,7 +39,9 @@ _IDENTITY = {
 }
 """Columns that tell the rows of a table apart; else `item_id` or `text_key`, where a table has one."""
 _KEYS = ("row_key", "index_key", "text_key", "source_key")
-_KEY = f"^[0-9a-f]{{{KEY_LENGTH}}}$"
+_DIGEST = f"[0-9a-f]{{{KEY_LENGTH}}}"
+_KEY = f"^({_DIGEST}(-{_DIGEST})?)?$"
+"""A key; a second one behind it is of the facts that told an item apart, and none of a copy that is matched again."""
 _UNIT = 0.01
 """How far the length of a stored vector may be from one; float16 is within a tenth of it."""
 _JSON = {PIPELINES: "settings", RUNS: "report"}

@@ -150,6 +150,12 @@ def test_a_row_that_cannot_be_right_goes_alone(table: str, row: dict[str, Any], 
     assert sorted(map(str, store.read(table).to_pylist())) == before
 
 
+def test_rows_of_copies_have_a_second_key_or_none(store: Store) -> None:
+    keys = [digest(0), f"{digest(0)}-{digest(1)}", ""]
+    store.append("stage.understand.duplicates", pa.table({"item_id": ["a", "b", "c"], "row_key": keys}))
+    assert found(store) == []
+
+
 @pytest.mark.parametrize("fault", [[np.nan, *[0.0] * 7], [np.inf, *[0.0] * 7], [0.0] * 8, [2.0, *[0.0] * 7]])
 def test_a_vector_that_no_stage_writes_goes_alone(fault: list[float], store: Store) -> None:
     flat = pa.array(np.array(fault, np.float32))
