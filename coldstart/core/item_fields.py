@@ -80,7 +80,7 @@ class _Values:
             if self._attributes is None:
                 self._attributes = [json.loads(text or "{}") for text in self._rows[column].to_pylist()]
             return [entries.get(part) for entries in self._attributes]
-        values = self._rows[column].to_pylist()
+        values: list[Any] = self._rows[column].to_pylist()
         if pa.types.is_timestamp(self._rows.schema.field(column).type):
             return [None if value is None else value.isoformat() for value in values]
         return values

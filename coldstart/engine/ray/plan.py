@@ -287,7 +287,8 @@ def label_rows(rows: pa.Table, number: int, key: str, fields: Sequence[frozenset
     columns = [rows[named[name]] if named.get(name) in there else none for name in BLOCK.names[1:-1]]
     label = pa.repeat(pa.scalar(number, pa.int16()), rows.num_rows)
     own = [list(one) for one in zip(*(field_digests(rows, some) for some in fields), strict=True)]
-    digests = pa.array(own or [None] * rows.num_rows, BLOCK.field("digests").type)
+    kind = BLOCK.field("digests").type
+    digests = pa.array(own, kind) if fields else pa.nulls(rows.num_rows, kind)
     return pa.Table.from_arrays([label, *columns, digests], schema=BLOCK)
 
 
