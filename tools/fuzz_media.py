@@ -175,18 +175,21 @@ def _with_sums(png: bytes) -> bytes:
 
 
 @cache
-def stages() -> dict[str, MapStage]:
-    """Build the stages, once a process."""
-    pipeline = load(PIPELINE)
-    return {spec.name: build(spec, pipeline) for spec in pipeline.stages if spec.name != "ingest"}
+def stages(folder: Path) -> tuple[Limits, dict[str, MapStage]]:
+    """Build the limits and the stages for media in a folder, once a process."""
+    pipeline = load(PIPELINE, media_roots=[folder])
+    built = {spec.name: build(spec, pipeline) for spec in pipeline.stages if spec.name != "ingest"}
+    return Limits(**pipeline.media.limits()), built
 
 
 @dataclass(frozen=True)
 class ReadAll:
     """Probe a medium and take it through every stage of its role; returns stage -> "row" or what it is rejected for."""
 
+    folder: Path
+
     def __call__(self, row: Row) -> tuple[dict[str, str], float]:
-        limits = Limits(**load(PIPELINE).media.limits())
+        limits, built = stages(self.folder)
         found: dict[str, str] = {}
         probed: Row | None = None
 
@@ -198,7 +201,7 @@ class ReadAll:
         found["ingest"] = _outcome(ingest)
         if probed is not None:
             for name in STAGES[row["media"][0]["role"]]:
-                found[name] = _outcome(partial(_row_of, stages()[name], probed))
+                found[name] = _outcome(partial(_row_of, built[name], probed))
         return found, 1.0
 
 
@@ -272,8 +275,11 @@ class _Stage:
 
     deadline_s = 30.0
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
     def preparer(self) -> Callable[[Row], tuple[dict[str, str], float]]:
-        return ReadAll()
+        return ReadAll(self._folder)
 
 
 def run(
@@ -295,7 +301,7 @@ def run(
             row = {"item_id": path.name, "record": {}, "media": [{"role": role(name), "uri": str(path)}]}
             yield Work(path.name, "", row)
 
-    stage: Any = _Stage()
+    stage: Any = _Stage(folder)
     for entry, found, _ in prepare_isolated(stage, work(), workers, lambda: 2 * workers):
         figures.files += 1
         outcomes = {"worker": f"{found.reason}: {found.detail}"} if isinstance(found, Reject) else found
@@ -323,7 +329,7 @@ def main() -> None:
     options = parser.parse_args()
     av.logging.set_level(av.logging.PANIC)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(options.keep or temporary)
+        folder = Path(options.keep or temporary).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         keep = options.keep is not None
         figures = run(folder, options.variants, options.seed, options.formats.split(","), options.workers, keep=keep)

@@ -32,7 +32,7 @@ def test_the_undamaged_files_give_rows(tmp_path: Path) -> None:
         path = tmp_path / f"seed.{name}"
         path.write_bytes(fuzz_media.make_seed(name))
         row = {"item_id": name, "record": {}, "media": [{"role": fuzz_media.role(name), "uri": str(path)}]}
-        found, _ = fuzz_media.ReadAll()(row)
+        found, _ = fuzz_media.ReadAll(tmp_path)(row)
         wanted = dict.fromkeys(("ingest", *fuzz_media.STAGES[fuzz_media.role(name)]), "row")
         assert found == (wanted | {"speech": "no_sound"} if name == "gif" else wanted)
 
