@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 
 from coldstart.core.pipeline import Pipeline, StageSpec
@@ -99,7 +99,8 @@ def run_pipeline(
         if retry:
             verdicts = (row for rows in workspace.ledger().values() for row in rows.values())
             among = frozenset(row.item_id for row in verdicts if row.state in retry)
-        workspace.save_pipeline(pipeline.source, pipeline.raw)
+        if _can_be_saved(workspace, pipeline, built):
+            workspace.save_pipeline(pipeline.source, pipeline.raw)
         for stage in built.values():
             started_at = datetime.now(UTC)
             began_stage = time.monotonic()
@@ -125,6 +126,37 @@ def run_pipeline(
     estimated = None if retry or refit else compare_estimate(request, took, seconds)
     losses = {name: largest_losses(workspace, name) for name in over}
     return RunReport(reports, seconds, over, maintenance, estimated, losses, stopped_after)
+
+
+def _can_be_saved(workspace: Store, pipeline: Pipeline, built: Mapping[str, MapStage | CatalogStage]) -> bool:
+    """Tell whether settings may replace the saved ones, which later commands go by.
+
+    Not if an encoder, a generator or a file that a changed stage names cannot be resolved: by such settings no command
+    but a run of others would work. Where none are saved there is nothing to lose.
+    """
+    saved = None
+    with suppress(ColdstartError):  # settings that cannot be read are replaced
+        saved = workspace.pipeline()
+    if saved is None:
+        return True
+    before = saved.get("stages") or {}
+    changed = {name for name, given in (pipeline.raw.get("stages") or {}).items() if before.get(name) != given}
+    same_engine = all(saved.get(part) == pipeline.raw.get(part) for part in ("engine", "media"))
+    try:
+        for spec in pipeline.stages:
+            if same_engine and spec.names.isdisjoint(changed):
+                continue
+            stage = built.get(spec.name) or build(spec, pipeline)
+            try:
+                if is_map(stage):
+                    stage.fingerprint()
+                else:
+                    stage.expected(workspace)
+            except NotFitted:  # a fit is to come
+                continue
+    except ColdstartError:
+        return False
+    return True
 
 
 def _cluster(pipeline: Pipeline, workspace: Store) -> AbstractContextManager[None]:

@@ -1,0 +1,67 @@
+"""Settings that a run may save: a typo leaves a workspace as usable as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from catalogue import write_manifest
+
+import coldstart
+from coldstart.errors import ColdstartError
+
+
+def _settings(manifest: Path, **stages: Any) -> dict[str, Any]:
+    return {
+        "manifest": str(manifest),
+        "engine": {"workers": 1, "device": "cpu"},
+        "stages": {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:8", "input": "text"}, **stages},
+    }
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> tuple[coldstart.Workspace, Path]:
+    manifest = write_manifest(tmp_path / "items.jsonl", [{"item_id": "a", "title": "red mug"}])
+    workspace = coldstart.open(tmp_path / "w", create=True)
+    workspace.run(_settings(manifest))
+    return workspace, manifest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("only", [(), ("ingest",)])
+def test_a_misspelt_encoder_is_named_and_not_saved(workspace: tuple[coldstart.Workspace, Path], only: Any) -> None:
+    opened, manifest = workspace
+    before = opened._store.pipeline()
+    typo = _settings(manifest, text={"stage": "embed", "encoder": "fakee:8", "input": "text"})
+    if only:
+        opened.run(typo, only=only)
+    else:
+        with pytest.raises(ColdstartError, match="encoder 'fakee:8' is unknown: nearest are fake"):
+            opened.run(typo)
+    assert opened._store.pipeline() == before
+    assert [(report.stage, report.balance.fresh) for report in opened.status()] == [("ingest", 1), ("text", 1)]
+    assert {report.balance.fresh for report in opened.run().stages} == {1}
+
+
+@pytest.mark.slow
+def test_a_stage_that_waits_for_a_fit_does_not_keep_settings_from_being_saved(
+    workspace: tuple[coldstart.Workspace, Path],
+) -> None:
+    opened, manifest = workspace
+    waiting = _settings(manifest, align={"text_image": False, "behaviour": {}}, behaviour={}, index={})
+    opened.run(waiting)
+    assert opened._store.pipeline() == waiting
+    opened.run(_settings(manifest))
+    assert opened._store.pipeline() == _settings(manifest)
+
+
+@pytest.mark.slow
+def test_the_first_settings_of_a_workspace_are_saved_whatever_they_are(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "items.jsonl", [{"item_id": "a", "title": "red mug"}])
+    opened = coldstart.open(tmp_path / "w", create=True)
+    typo = _settings(manifest, text={"stage": "embed", "encoder": "fakee:8", "input": "text"})
+    with pytest.raises(ColdstartError, match="encoder 'fakee:8' is unknown"):
+        opened.run(typo)
+    assert {report.balance.fresh for report in opened.run(_settings(manifest)).stages} == {1}
+    assert opened._store.pipeline() == _settings(manifest)
