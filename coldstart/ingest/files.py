@@ -231,23 +231,25 @@ def _array(stream: BinaryIO, path: Path, doubled_keys: bool) -> Iterator[tuple[i
             return
         while True:
             doubled.clear()
+            fault: str | None = None
             try:
                 found, end = decoder.raw_decode(buffer, place)
                 if end < len(buffer) or ended:  # a number may go on in the next part
+                    row = _checked(found, doubled)
                     break
-                fault = ""
             except json.JSONDecodeError as error:
-                fault = f"{error.msg}"
+                fault = f"not JSON: {error.msg}"
             except (ValueError, RecursionError) as error:
-                raise ColdstartError(
-                    f"{path} cannot be read after object {number}: {str(error).partition(';')[0]}"
-                ) from error
+                fault = f"JSON that cannot be read: {str(error).partition(';')[0]}"
+            if fault and (end := _end_of_value(buffer, place)) > place:
+                row = fault
+                break
             if len(buffer) - place > MAX_LINE_BYTES:
                 raise ColdstartError(f"{path}: object {number + 1} is broken, or longer than {MAX_LINE_BYTES} bytes")
             if not fill() and fault:
-                raise ColdstartError(f"{path} is no whole JSON array: {fault} after object {number}")
+                raise ColdstartError(f"{path} is no whole JSON array: it breaks off after object {number}")
         number, place = number + 1, end
-        yield number, _checked(found, doubled)
+        yield number, row
         mark = skip()
         if mark == "]":
             return
@@ -256,4 +258,20 @@ def _array(stream: BinaryIO, path: Path, doubled_keys: bool) -> Iterator[tuple[i
         place += 1
 
 
+def _end_of_value(text: str, place: int) -> int:
+    """Find the comma or bracket after a value that cannot be parsed, -1 where there is none yet."""
+    depth = 0
+    for token in _TOKEN.finditer(text, place):
+        if token[0] == '"':  # a text that goes on
+            return -1
+        if token[0] in "[{":
+            depth += 1
+        elif depth == 0 and token[0] in ",]}":
+            return token.start()
+        elif token[0] in "]}":
+            depth -= 1
+    return -1
+
+
 _SPACE = re.compile(r"[ \t\r\n]*")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|["\[\]{},]', re.DOTALL)

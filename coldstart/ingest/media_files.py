@@ -133,9 +133,13 @@ class EmbeddedMedia:
         path = self._folder / hashlib.sha256(content).hexdigest()
         try:
             if not path.exists():
+                if self._folder.is_symlink():  # of a stranger, perhaps: nothing is written where it leads
+                    raise OSError("it is a link")
                 self._folder.mkdir(exist_ok=True)
                 partial = path.with_name(f".{path.name}.{os.getpid()}")
-                partial.write_bytes(content)
+                partial.unlink(missing_ok=True)
+                with partial.open("xb") as file:
+                    file.write(content)
                 partial.replace(path)
         except OSError as error:
             raise ColdstartError(

@@ -215,8 +215,10 @@ class IngestStage(MapStageDefaults):
     def _locate(self, row: tuple[str, Item | Reject], key: str, known: dict[str, str]) -> Work:
         item_id, item = row
         if isinstance(item, Reject):
-            return Work(item_id, digest([key, item.reason, item.detail]), item)
-        media, signatures, bad = [], [], []
+            return Work(item_id, digest([key, item.reason, item.whole_detail]), item)
+        media, signatures = [], []
+        bad: list[dict[str, str]] = []
+        faults: list[tuple[str, Reject]] = []
         base = manifest.base_folder(self._manifest)
         try:
             for entry in item.media:
@@ -228,11 +230,12 @@ class IngestStage(MapStageDefaults):
                     if reject.reason in PASSING:
                         raise reject from None
                     bad.append(bad_medium(entry.role, entry.uri, reject))
+                    faults.append((entry.role, reject))
                 else:
                     media.append({"role": entry.role, "uri": uri})
-            check_left([entry["role"] for entry in media], bad)
+            check_left([entry["role"] for entry in media], faults)
         except Reject as reject:
-            return Work(item_id, digest([key, item.record(), reject.reason, reject.detail]), reject)
+            return Work(item_id, digest([key, item.record(), reject.reason, reject.whole_detail]), reject)
         source_key = digest([key, item.record(), media, signatures, *([bad] if bad else [])])
         return Work(item_id, source_key, {**item.row(), "record": item.record(), "media": media, "bad_media": bad})
 

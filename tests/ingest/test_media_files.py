@@ -95,6 +95,17 @@ def test_bytes_have_limits(tmp_path: Path) -> None:
     assert not (tmp_path / "shop.media").exists()
 
 
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "shop.media").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ColdstartError) as caught:
+        EmbeddedMedia(tmp_path / "shop.parquet", Limits()).save({"image": b"x"})
+    assert str(caught.value).startswith(
+        f"cannot write the media that stand in the manifest to {tmp_path / 'shop.media'}: it is a link; "
+    )
+    assert not [*(tmp_path / "elsewhere").iterdir()]
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "shop.media").write_text("a file")
     with pytest.raises(ColdstartError) as caught:

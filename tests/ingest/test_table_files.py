@@ -84,17 +84,38 @@ def test_a_key_that_stands_twice_is_a_fault(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'[{"a": 1}, {"a": ', "is no whole JSON array: Expecting value after object 1"),
+        (b'[{"a": 1}, {"a": ', "is no whole JSON array: it breaks off after object 1"),
+        (b'[{"a": 1}, {"a": "', "is no whole JSON array: it breaks off after object 1"),
         (b'[{"a": 1}', "is no whole JSON array: no comma after object 1"),
         (b'[{"a": 1} {"a": 2}]', "is no whole JSON array: no comma after object 1"),
-        (b'[{"a": 1}, ]', "is no whole JSON array: Expecting value after object 1"),
+        (b'[{"a": 1}, ]', "is no whole JSON array: it breaks off after object 1"),
         (b'[{"a": "\xff"}]', "is not UTF-8 after object 0: save it as UTF-8"),
-        (b'[{"a": 1},' + b"[" * 200_000, "cannot be read after object 1: maximum recursion depth exceeded"),
+        (b'[{"a": 1},' + b"[" * 200_000, "is no whole JSON array: it breaks off after object 1"),
     ],
 )
 def test_a_broken_array_says_where_it_breaks(tmp_path: Path, content: bytes, message: str) -> None:
     file = made(tmp_path / "a.json", content)
     assert fault(file).startswith(f"{file.path} {message}")
+
+
+@pytest.mark.parametrize("read_bytes", [3, 2**20])
+def test_a_broken_object_of_an_array_costs_that_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_bytes: int
+) -> None:
+    monkeypatch.setattr(files, "_READ_BYTES", read_bytes)
+    deep = "[" * 5000 + "]" * 5000
+    bad = ['{"a": tru}', '{"b": [1, "]", {"c" 2}], "d": "\\"}"}', f'{{"a": {deep}}}', f'{{"a": {"9" * 5000}}}', "nope"]
+    file = made(tmp_path / "a.json", f'[{{"a": 1}}, {", ".join(bad)}, {{"a": 2}}]'.encode())
+    rows = list(read_json_rows(file))
+    assert [rows[0], rows[-1]] == [(1, {"a": 1}), (7, {"a": 2})]
+    assert [text for _, text in rows[1:-1]] == [
+        "not JSON: Expecting value",
+        "not JSON: Expecting ':' delimiter",
+        "JSON that cannot be read: maximum recursion depth exceeded while decoding a JSON array from a unicode string",
+        "JSON that cannot be read: "
+        "Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits",
+        "not JSON: Expecting value",
+    ]
 
 
 def test_long_lines_and_objects_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +129,7 @@ def test_long_lines_and_objects_are_refused(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_gzip_bomb_costs_little_memory_and_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_LINE_BYTES", 2**20)
-    bomb = gzip.compress(bytes(2**24))
+    bomb = gzip.compress(bytes(2**24), 1)
     tracemalloc.start()
     file = made(tmp_path / "a.jsonl.gz", bomb)
     assert fault(file) == f"{file.path} line 1 is longer than 1048576 bytes: shorten it"
