@@ -159,6 +159,7 @@ class ProbeMedia:
         roles = [entry["role"] for entry in row["media"]]
         decode = roles.count("image") > 1 and "video" not in roles
         found, bad = [], list(row.get("bad_media") or ())
+        faults = [(entry["role"], Reject(entry["reason"], entry["detail"])) for entry in bad]
         for entry in row["media"]:
             try:
                 found.append(self._probe(entry["role"], entry["uri"], decode))
@@ -166,10 +167,11 @@ class ProbeMedia:
                 if reject.reason in PASSING:
                     raise
                 bad.append(bad_medium(entry["role"], entry["uri"], reject))
+                faults.append((entry["role"], reject))
         decoded = any(entry["role"] == "image" and not fault for entry, fault in found)  # else its text is left to it
         media = [entry for entry, fault in found if not (fault and decoded)]
         bad += [bad_medium(entry["role"], entry["uri"], fault) for entry, fault in found if fault and decoded]
-        check_left([entry["role"] for entry in media], bad)
+        check_left([entry["role"] for entry in media], faults)
         row_key = digest([row["record"], [(entry["role"], entry["digest"]) for entry in media]])
         fields = {name: value for name, value in row.items() if name != "record"}
         return {**fields, "media": media, "bad_media": bad or None, "row_key": row_key}, 1.0
@@ -204,20 +206,20 @@ def bad_medium(role: str, uri: str, reject: Reject) -> dict[str, str]:
     return {"role": role, "uri": uri, "reason": reject.reason, "detail": reject.detail}
 
 
-def check_left(roles: Collection[str], bad: Sequence[Mapping[str, str]]) -> None:
+def check_left(roles: Collection[str], faults: Sequence[tuple[str, Reject]]) -> None:
     """Check that an item can do without its bad media: without a picture where another one or a video is left, without
     a video where another one is, without sound where anything is.
 
     Args:
         roles: of the media that can be read.
-        bad: entries of `bad_media`.
+        faults: role of each other one, and why it cannot.
 
     Raises:
         Reject: that of the first medium that it cannot do without.
     """
-    for entry in bad:
-        if _STAND_INS[entry["role"]].isdisjoint(roles):
-            raise Reject(entry["reason"], entry["detail"])
+    for role, reject in faults:
+        if _STAND_INS[role].isdisjoint(roles):
+            raise reject
 
 
 def _image(path: Path, limits: Limits) -> dict[str, Any]:
