@@ -128,18 +128,19 @@ def test_long_lines_and_objects_are_refused(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_gzip_bomb_costs_little_memory_and_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_LINE_BYTES", 2**20)
-    bomb = gzip.compress(bytes(2**24), 1)
+    monkeypatch.setattr(files, "MAX_LINE_BYTES", 2**16)
+    monkeypatch.setattr(files, "_READ_BYTES", 2**14)
+    bomb = gzip.compress(bytes(2**23), 1)
     tracemalloc.start()
     file = made(tmp_path / "a.jsonl.gz", bomb)
-    assert fault(file) == f"{file.path} line 1 is longer than 1048576 bytes: shorten it"
-    assert tracemalloc.get_traced_memory()[1] < 2**23
+    assert fault(file) == f"{file.path} line 1 is longer than 65536 bytes: shorten it"
+    assert tracemalloc.get_traced_memory()[1] < 2**21
     tracemalloc.stop()
-    monkeypatch.setattr(files, "MAX_UNPACKED_BYTES", 2**20)
-    file = made(tmp_path / "b.csv.gz", gzip.compress(b"1\n" * 2**20))
+    monkeypatch.setattr(files, "MAX_UNPACKED_BYTES", 2**19)
+    file = made(tmp_path / "b.csv.gz", gzip.compress(b"1\n" * 2**19))
     with pytest.raises(ColdstartError) as caught:
         list(read_lines(file))
-    assert str(caught.value) == f"{file.path} unpacks to more than 1048576 bytes: unpack and split it"
+    assert str(caught.value) == f"{file.path} unpacks to more than 524288 bytes: unpack and split it"
 
 
 @pytest.mark.parametrize(
