@@ -558,9 +558,14 @@ def test_the_command_prints_products_with_their_evidence(folder: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_the_command_fits(folder: Path) -> None:
-    report = json.loads(run(folder, "--fit", folder / "pairs.jsonl", "--json"))
-    text = run(folder, "--fit", folder / "pairs.jsonl")
+def test_the_command_fits(folder: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text((folder / "pairs.jsonl").read_text("utf-8").rstrip("\n") + "\nno JSON\n", "utf-8")
+    report = json.loads(run(folder, "--fit", pairs, "--json"))
+    fault = f"{pairs} line {len(pairs.read_text('utf-8').splitlines())}: not a JSON object with item_id and product_ids"
+    assert [line.partition(" (")[0] for line in report["left_out"]] == [fault]
+    text = run(folder, "--fit", pairs)
+    assert f"note: left out: {fault} (" in text
     assert f"{report['held_out']} videos held out" in text
     assert "kept: `coldstart match` uses the fitted weights from now on" in text
 

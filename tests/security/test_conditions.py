@@ -18,7 +18,7 @@ from coldstart.core.items import CONTENT_FIELDS, Item
 from coldstart.errors import ColdstartError
 from coldstart.store import published, sql
 from coldstart.store.catalog import REQUIRED, Catalog
-from coldstart.store.published import Published
+from coldstart.store.published import Publication, Published
 
 ITEMS: list[dict[str, Any]] = [
     {
@@ -238,6 +238,16 @@ def test_an_attribute_that_no_item_has_is_refused(catalog: Published) -> None:
     assert str(error.value).endswith(
         "no item has an attribute 'weight': there are Größe (cm), a, colour, inside, organic, size, sizes"
     )
+
+
+def test_attributes_that_are_no_json_object_match_nothing(tmp_path: Path) -> None:
+    texts = ["[" * 5000, "no JSON", "[1]", None, '{"colour": "blue"}']
+    table = pa.table({"item_id": list("abcde"), "attributes": pa.array(texts), "kind": ["product"] * 5})
+    publication = Publication(1, 1, datetime(2024, 1, 1, tzinfo=UTC), 5, None, {}, [])
+    found = Published(lancedb.connect(str(tmp_path)).create_table("catalog", table), publication)
+    assert found.count(found.condition(where="attributes.colour = 'blue'")) == 1
+    with pytest.raises(ColdstartError, match=r"no item has an attribute 'size': there are colour$"):
+        found.condition(where="attributes.size > 1")
 
 
 @pytest.mark.parametrize(("kind", "hint"), [
