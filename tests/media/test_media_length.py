@@ -66,6 +66,13 @@ def test_a_clock_that_starts_late_makes_no_video_longer(tmp_path: Path, suffix: 
     check_whole(write(tmp_path / f"late.{suffix}", late_s=3.0))
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "webm"])
+def test_a_late_clock_is_told_in_a_file_with_bytes_after_its_end(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"late.{suffix}", late_s=3.0)
+    path.write_bytes(path.read_bytes() + bytes(16))
+    check_whole(path)
+
+
 def test_sound_alone_whose_clock_starts_late(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "late.mka", beep(2.0, 1.0), offset_s=5.0)
     assert probe_audio(path, LIMITS).duration_s == pytest.approx(2.0, abs=0.01)
