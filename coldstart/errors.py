@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,12 +14,36 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s/?#\"'<>]*@)?(?P<place>[^\s?#\"'<>]*)"
+    r"(?P<query>\?[^\s#\"'<>]*)?(?P<fragment>#[^\s\"'<>]*)?"
+)
+_VALUE = re.compile(r"=[^&;]*?(?=[:,.)]*(?:[&;]|$))")  # what ends a sentence is no part of it
+
+
+def redact_urls(text: str) -> str:
+    """Replace by `***` what may be secret in the URLs of a text: user and password, values of the query."""
+    return _URL.sub(_redacted, text) if "://" in text else text
+
+
+def _redacted(found: re.Match[str]) -> str:
+    user, query, fragment = ("***@" if found["user"] else ""), found["query"] or "", found["fragment"] or ""
+    if "=" in query:
+        query = _VALUE.sub("=***", query)
+    elif len(query) > 1:
+        query = "?***" + query[len(query.rstrip(":,.)")) :]
+    return f"{found['scheme']}{user}{found['place']}{query}{_VALUE.sub('=***', fragment)}"
+
+
 class ColdstartError(Exception):
     """A fault the user can mend.
 
-    The message is one line that names the value, the place and the next step. The command line prints it and exits
-    with 1; the Python API raises it.
+    The message is one line that names the value, the place and the next step, without secrets of URLs. The command
+    line prints it and exits with 1; the Python API raises it.
     """
+
+    def __init__(self, *given: object) -> None:
+        super().__init__(*(redact_urls(one) if isinstance(one, str) else one for one in given))
 
 
 class NotFitted(ColdstartError):  # noqa: N818  (a state that a run mends by itself)

@@ -13,6 +13,7 @@ from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.engine.report import RunReport, StageReport
 from coldstart.engine.run import run_pipeline, status
+from coldstart.errors import redact_urls
 from coldstart.store import LEDGER
 from coldstart.store.interactions import INTERACTIONS, InteractionSummary, InteractionTable
 
@@ -103,7 +104,7 @@ class WorkMethods(OpenedStore):
             return []
         stages = {spec.name for spec in self._reading_pipeline().stages}
         rows = self._store.read(LEDGER).sort_by([("stage", "ascending"), ("item_id", "ascending")]).to_pylist()
-        return [row for row in rows if row["stage"] in stages]
+        return [{**row, "detail": redact_urls(row["detail"] or "")} for row in rows if row["stage"] in stages]
 
     def check(self, *, repair: bool = False) -> list[Damage]:
         """Read everything that is stored and list what is damaged: tables, keys, vectors, fits, indexes, publications.

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, redact_urls
 
 if TYPE_CHECKING:
     from coldstart.engine.estimate.report import Comparison, Estimate, StageEstimate
@@ -110,8 +110,20 @@ def as_json_line(value: Any) -> None:
 
 
 def _json_text(value: Any, indent: int | None = None) -> str:
-    text = json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+    text = json.dumps(_redacted(value), ensure_ascii=False, indent=indent, default=str)
     return _JSON_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # JSON itself escapes those below a space
+
+
+def _redacted(value: Any, key: str = "") -> Any:
+    """Leave the secrets of URLs out of the places of media, and of what is said of them; ids and texts stay."""
+    if isinstance(value, Mapping):
+        return {name: _redacted(inner, str(name)) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(inner, key) for inner in value]
+    return redact_urls(value) if isinstance(value, str) and key in _PLACES else value
+
+
+_PLACES = ("uri", "detail", "media", "medium", "manifest", "path", "value", "error", "note", "notes", "workspace")
 
 
 _JSON_CONTROL = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

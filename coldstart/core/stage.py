@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from coldstart.core.progress import Progress
+from coldstart.errors import redact_urls
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,11 +49,12 @@ class Reject(Exception):  # noqa: N818  (a verdict on one item, not a fault of t
 
     Args:
         reason: snake_case word that tests and filters rely on, such as `too_many_pixels`.
-        detail: the value and the limit, for a person.
+        detail: the value and the limit, for a person; secrets of URLs are left out of what is stored and shown.
         state: `failed`, `filtered` or `duplicate`.
     """
 
     def __init__(self, reason: str, detail: str = "", state: State = "failed") -> None:
+        detail = redact_urls(detail)
         super().__init__(reason, detail, state)  # all three as args: the exception crosses process borders
         self.reason = reason
         self.detail = detail

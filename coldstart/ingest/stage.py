@@ -20,7 +20,7 @@ from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.spelling import existing_path
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row, Work
 from coldstart.core.values import is_number
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, redact_urls
 from coldstart.ingest import manifest
 from coldstart.ingest.folder import UNREAD, list_folder
 from coldstart.ingest.media_files import EmbeddedMedia, LocalMedia
@@ -215,7 +215,7 @@ class IngestStage(MapStageDefaults):
     def _locate(self, row: tuple[str, Item | Reject], key: str, known: dict[str, str]) -> Work:
         item_id, item = row
         if isinstance(item, Reject):
-            return Work(item_id, digest([key, item.reason, item.whole_detail]), item)
+            return Work(item_id, digest([key, item.reason, item.detail]), item)
         media, signatures = [], []
         bad: list[dict[str, str]] = []
         faults: list[tuple[str, Reject]] = []
@@ -235,7 +235,8 @@ class IngestStage(MapStageDefaults):
                     media.append({"role": entry.role, "uri": uri})
             check_left([entry["role"] for entry in media], faults)
         except Reject as reject:
-            return Work(item_id, digest([key, item.record(), reject.reason, reject.whole_detail]), reject)
+            hidden = [entry.uri for entry in item.media if redact_urls(entry.uri) != entry.uri]
+            return Work(item_id, digest([key, item.record(), reject.reason, reject.detail, *hidden]), reject)
         source_key = digest([key, item.record(), media, signatures, *([bad] if bad else [])])
         return Work(item_id, source_key, {**item.row(), "record": item.record(), "media": media, "bad_media": bad})
 

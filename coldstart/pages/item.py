@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from coldstart.core.stage import Reject
+from coldstart.errors import redact_urls
 from coldstart.media import guard
 from coldstart.media.image import ImageTransform
 from coldstart.media.limits import Limits
@@ -96,7 +97,7 @@ def facts_of(known: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts.append(("analysed", ", ".join(_amount(name, value) for name, value in known["coverage"].items())))
     facts += [(entry["role"], _medium(entry)) for entry in item.get("media") or ()]
     facts += [
-        (f"{entry['role']} left out", f"{entry['uri']} ({entry['reason']}: {entry['detail']})")
+        (f"{entry['role']} left out", redact_urls(f"{entry['uri']} ({entry['reason']}: {entry['detail']})"))
         for entry in item.get("bad_media") or ()
     ]
     return [(name, str(value)) for name, value in facts if value not in (None, "")]
@@ -114,7 +115,7 @@ def _medium(entry: Mapping[str, Any]) -> str:
         format_time(entry["duration_s"]) if entry.get("duration_s") else None,
         f"{entry['fps']:.4g} fps" if entry.get("fps") else None,
         "sound" if entry.get("has_audio") else None,
-        str(entry["uri"]),
+        redact_urls(str(entry["uri"])),
     ]
     return ", ".join(part for part in parts if part)
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from coldstart.core.stage import LedgerRow
-from coldstart.errors import ColdstartError, MachineFault
+from coldstart.errors import ColdstartError, MachineFault, redact_urls
 from coldstart.models import install
 from coldstart.store import item_keys, layout, tables, upkeep
 from coldstart.store.artifacts import Artifacts
@@ -317,6 +317,7 @@ class Store:
         if self.has(LEDGER):
             names = [name for name in _LEDGER_SCHEMA.names if name != "at"]
             for row in self.read(LEDGER, names, where=None if stage is None else equals("stage", stage)).to_pylist():
+                row["detail"] = redact_urls(row["detail"] or "")  # one of an earlier release may hold secrets
                 found.setdefault(row["stage"], {})[row["item_id"]] = LedgerRow(**row)
         return found
 

@@ -1,0 +1,103 @@
+"""Passwords and signatures in URLs stay out of the ledger, reports, errors, JSON and pages; the fetch still has them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import catalogue
+import pytest
+
+import coldstart
+from coldstart.core.stage import Reject
+from coldstart.errors import ColdstartError, redact_urls
+from coldstart.media import guard
+from coldstart.media.limits import Limits
+
+SECRETS = ("hunter2", "c2lnbmF0dXJl", "t0ken")
+SIGNED = "https://me:hunter2@img.example/a/p1.jpg?X-Amz-Signature=c2lnbmF0dXJl&w=30#access_token=t0ken"
+SHOWN = "https://***@img.example/a/p1.jpg?X-Amz-Signature=***&w=***#access_token=***"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (SIGNED, SHOWN),
+        (f"a {SIGNED}: HTTP status 403", f"a {SHOWN}: HTTP status 403"),
+        ("(https://h/x?sig): a", "(https://h/x?***): a"),
+        ("https://u:p@ss@host/x", "https://***@host/x"),
+        ("https://host/x?bare", "https://host/x?***"),
+        ("https://host/x?a=b=c;d=e", "https://host/x?a=***;d=***"),
+        ("s3://key:secret@bucket/x", "s3://***@bucket/x"),
+        ("openai:m@http://127.0.0.1:8000/v1", "openai:m@http://127.0.0.1:8000/v1"),
+        ("'https://h/x?a=1' and <https://h/y?b=2>", "'https://h/x?a=***' and <https://h/y?b=***>"),
+        ("a?b=c and no URL", "a?b=c and no URL"),
+        ("https://h/x#part", "https://h/x#part"),
+    ],
+)
+def test_what_may_be_secret_is_replaced(text: str, shown: str) -> None:
+    found = redact_urls(text)
+    assert not any(secret in found for secret in SECRETS)
+    assert found == shown
+    assert redact_urls(found) == found
+
+
+def test_verdicts_and_errors_say_no_secrets() -> None:
+    reject = Reject("not_found", SIGNED)
+    assert (reject.detail, str(reject)) == (SHOWN, f"not_found: {SHOWN}")
+    assert repr(reject) == f"Reject('not_found', '{SHOWN}', 'failed')"
+    assert pickle.loads(pickle.dumps(reject)).detail == SHOWN
+    assert str(ColdstartError(f"cannot read {SIGNED}")) == f"cannot read {SHOWN}"
+
+
+def test_a_refused_url_is_in_the_ledger_without_its_secrets(tmp_path: Path) -> None:
+    entries: list[dict[str, Any]] = catalogue.rows(tmp_path, 3)
+    entries[1]["image"] = SIGNED
+    manifest = catalogue.write_manifest(tmp_path / "items.jsonl", entries)
+    file = catalogue.write_pipeline(tmp_path / "shop.yaml", {**catalogue.settings(manifest), "max_failed": 1.0})
+    done = catalogue.coldstart("run", file, "--workspace", tmp_path / "w")
+    for words in (
+        ("status", "--failed"),
+        ("status", "--failed", "--json"),
+        ("show", "p1", "--out", tmp_path / "p.html"),
+    ):
+        shown = catalogue.coldstart(*words, "--workspace", tmp_path / "w")
+        assert not any(secret in shown.stdout + shown.stderr for secret in SECRETS)
+    assert not any(secret in done.stdout + done.stderr for secret in SECRETS)
+    assert not any(secret in (tmp_path / "p.html").read_text() for secret in SECRETS)
+    opened = coldstart.open(tmp_path / "w")
+    (row,) = [row for row in opened.failures() if row["stage"] == "ingest"]
+    assert row["detail"].startswith(SHOWN) and row["reason"] == "host_not_allowed"
+    stored = opened._store.read("ledger").to_pylist()
+    assert not any(secret in json.dumps(stored, default=str) for secret in SECRETS)
+
+
+def test_the_key_of_a_verdict_follows_the_whole_url(tmp_path: Path) -> None:
+    keys = set()
+    for signature in ("a", "b"):
+        entries: list[dict[str, Any]] = catalogue.rows(tmp_path, 2)
+        entries[1]["image"] = f"https://img.example/p1.jpg?sig={signature}"
+        manifest = catalogue.write_manifest(tmp_path / "items.jsonl", entries)
+        opened = coldstart.open(tmp_path / "w", create=True)
+        opened.run({**catalogue.settings(manifest), "max_failed": 1.0}, only=["ingest"])
+        keys.add(opened._store.verdicts("ingest")["p1"].row_key)
+    assert len(keys) == 2
+
+
+def test_a_served_url_is_fetched_whole_and_shown_without_its_secrets(tmp_path: Path) -> None:
+    from coldstart.cli import output
+    from coldstart.pages.item import facts_of
+
+    known = {
+        "item": {"media": [{"role": "image", "uri": SIGNED, "width": 2, "height": 2}]},
+        "language": None, "language_confidence": None, "coverage": {},
+    }  # fmt: skip
+    assert ("image", f"2 × 2, {SHOWN}") in facts_of(known)
+    assert json.loads(output._json_text({"item_id": SIGNED, "uri": SIGNED, "media": [{"uri": SIGNED}]})) == {
+        "item_id": SIGNED,  # an id stays what it is
+        "uri": SHOWN,
+        "media": [{"uri": SHOWN}],
+    }
+    assert guard.resolve_uri(SIGNED, tmp_path, [], Limits(allowed_hosts=("img.example",))) == SIGNED
