@@ -34,6 +34,7 @@ from PIL import Image
 from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 from coldstart.generators import Generation, Pixels, Request, Sampling
+from coldstart.media.http_deadline import DeadlineBackend, end_by, unpacked
 
 FORMATS = ("json_schema", "json_object with schema", "json_object", "text")
 """Ways to ask for JSON, the most binding first."""
@@ -43,6 +44,7 @@ JPEG_QUALITY = 90
 
 
 _MAX_WORDS = 300
+_MOST_TOKENS = 10**8
 
 
 TOO_LONG = re.compile(
@@ -191,11 +193,18 @@ def parse_answer(answer: Any, estimate: tuple[int, int]) -> Generation | Reject:
         )
     if not isinstance(text, str):
         raise ValueError(f"no chat completion: content is {type(text).__name__}")
-    prompt, new = (stated if isinstance(stated, int) else guess for stated, guess in zip(tokens, estimate, strict=True))
+    text = text.encode("utf-8", "replace").decode()  # half a character, which no table can hold
+    prompt, new = (
+        stated if isinstance(stated, int) and 0 <= stated <= _MOST_TOKENS else guess
+        for stated, guess in zip(tokens, estimate, strict=True)
+    )
     return Generation(text, "length" if finish == "length" else "stop", prompt, new)
 
 
 CONNECT_S = 10.0
+MOST_BYTES = 4 * 2**20
+"""Bytes of the longest answer that is read; one of 100,000 tokens has a tenth."""
+_HEADERS = ("retry-after", "location", "content-type")
 
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -213,24 +222,48 @@ class Endpoint:
 
     def __init__(self, name: str, model: str, url: str, key_env: str, timeout_s: float) -> None:
         self.name, self.model, self.url, self._key_env = name, model, url, key_env
+        self._timeout_s = timeout_s
         self._timeout = httpx.Timeout(timeout_s, connect=CONNECT_S)
 
     def client(self) -> httpx.Client:
         """Open connections to it, for any number of threads; to be closed."""
-        return httpx.Client(timeout=self._timeout, trust_env=httpx.URL(self.url).host not in _LOOPBACK)
+        client = httpx.Client(timeout=self._timeout, trust_env=httpx.URL(self.url).host not in _LOOPBACK)
+        for transport in (client._transport, *client._mounts.values()):
+            if isinstance(transport, httpx.HTTPTransport):
+                transport._pool._network_backend = DeadlineBackend()  # httpx has no setting for it
+        return client
 
     def post(self, client: httpx.Client, body: Mapping[str, Any]) -> httpx.Response | str:
-        """Send a body and return the response, whatever its status; or a text on why none came.
+        """Send a body and return the whole response, whatever its status; or a text on why none came.
+
+        The answer may take `timeout_s` from beginning to end, and `MOST_BYTES`, compressed or not.
 
         Raises:
             ColdstartError: the key cannot stand in a header.
         """
         key = self._key()
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {key}"} if key else {})}
+        request = client.build_request("POST", f"{self.url}/chat/completions", json=body, headers=headers)
         try:
-            return client.post(f"{self.url}/chat/completions", json=body, headers=headers)
+            with end_by(time.monotonic() + self._timeout_s):
+                response = client.send(request, stream=True, follow_redirects=False)
+                try:
+                    content = bytearray()
+                    for chunk in response.iter_raw():
+                        content += chunk
+                        if len(content) > MOST_BYTES:
+                            return f"the answer has more than {MOST_BYTES:,} bytes"
+                finally:
+                    response.close()
+            plain = unpacked(bytes(content), response.headers.get("content-encoding", "").strip().lower(), MOST_BYTES)
         except httpx.TransportError as error:
             return self.redacted_line(f"{type(error).__name__} {error}")
+        except ValueError as error:
+            return self.redacted_line(f"the answer is {error}")
+        if plain is None:
+            return f"the answer has more than {MOST_BYTES:,} bytes"
+        kept = {name: response.headers[name] for name in _HEADERS if name in response.headers}
+        return httpx.Response(response.status_code, headers=kept, content=plain, request=request)
 
     def error_line(self, response: httpx.Response | str) -> str:
         """Write status and message of an error; "" for an answer."""

@@ -20,6 +20,7 @@ import httpcore
 import httpx
 
 from coldstart.core.stage import Reject
+from coldstart.media.http_deadline import DeadlineBackend, end_by
 from coldstart.media.limits import Limits
 
 AddressCheck = Callable[[str], bool]
@@ -136,7 +137,8 @@ class Fetcher:
             )
             extensions = {"timeout": _TIMEOUTS_S}
             with (
-                _http_errors(url),
+                _http_errors(url, stop_at),
+                end_by(stop_at),
                 self._pool.stream(method, where, headers=_HEADERS, extensions=extensions) as response,
             ):
                 headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
@@ -155,7 +157,7 @@ def fetcher() -> Fetcher:
     return Fetcher()
 
 
-class _CheckedBackend(httpcore.SyncBackend):
+class _CheckedBackend(DeadlineBackend):
     """Network backend that connects to the very address that was checked."""
 
     def __init__(self, address_ok: AddressCheck) -> None:
@@ -186,10 +188,14 @@ class _CheckedBackend(httpcore.SyncBackend):
 
 
 @contextmanager
-def _http_errors(url: str) -> Iterator[None]:
+def _http_errors(url: str, stop_at: float) -> Iterator[None]:
     try:
         yield
-    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpx.InvalidURL) as error:
+    except httpcore.TimeoutException as error:
+        late = time.monotonic() >= stop_at
+        words = "not complete in time" if late else f"{type(error).__name__} {error}"
+        raise Reject("fetch_failed", f"{url}: {words}"[:500]) from error
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpx.InvalidURL) as error:
         raise Reject("fetch_failed", f"{url}: {type(error).__name__} {error}"[:500]) from error
 
 

@@ -1,4 +1,4 @@
-"""Passwords and signatures in URLs stay out of the ledger, reports, errors, JSON and pages; the fetch still has them."""
+"""Passwords and signatures in URLs stay out of the ledger, reports, errors, JSON and pages; a fetch has them."""
 
 from __future__ import annotations
 
