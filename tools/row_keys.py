@@ -20,6 +20,8 @@ from typing import Any
 import lancedb
 
 KEY_COLUMNS = ("row_key", "source_key", "index_key")
+COPIES = ("items_of_layout_1",)
+"""Tables that hold rows of another one as they were."""
 
 
 def read_keys(workspace: Path) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def read_keys(workspace: Path) -> dict[str, Any]:
         elif name == "artifacts":
             for row in sorted(rows.to_pylist(), key=lambda row: (row.get("seq") or 0, row["made_at"]), reverse=True):
                 fits.setdefault(row["name"], []).append({"key": row["key"], "digest": row["digest"]})
-        elif "item_id" in rows.column_names:
+        elif "item_id" in rows.column_names and name not in COPIES:
             for column in KEY_COLUMNS:
                 if column in rows.column_names:
                     place = name if column == "row_key" else f"{name}.{column}"

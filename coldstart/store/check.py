@@ -27,6 +27,7 @@ from coldstart.store.catalog import CATALOG, TAG
 from coldstart.store.fragments import ADDRESS
 from coldstart.store.ground_truth import SAMPLES_TABLE
 from coldstart.store.interactions import INTERACTIONS
+from coldstart.store.item_keys import CARRIED
 from coldstart.store.layout import LAYOUT
 from coldstart.store.published import PUBLICATIONS, Publication, parse_publication
 
@@ -47,6 +48,7 @@ _UNIT = 0.01
 _JSON = {PIPELINES: "settings", RUNS: "report"}
 _COSTS = {
     ITEMS: "the next run reads them from the manifest anew",
+    CARRIED: "when such an item changes, all its rows are made anew",
     LEDGER: "the next run tries these items again",
     CATALOG: "the next run writes them anew",
     SAMPLES_TABLE: "the next run draws them anew",
