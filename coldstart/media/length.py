@@ -16,6 +16,9 @@ from typing import Any, BinaryIO
 
 import av
 
+from coldstart.core.stage import Reject
+from coldstart.media.faults import decoder_faults
+
 # Containers that hold everything in one file; playlists (HLS, DASH, concat) would make FFmpeg open further ones.
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg,mp3,wav,flac,aac,w64,caf,aiff"
 OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
@@ -84,7 +87,8 @@ def _last_ends(path: Path, stream: Any, from_s: float) -> tuple[float, float] | 
     start = stream.start_time or 0
     # In a container of its own: after a seek some formats do not give their first frames again.
     with (
-        suppress(av.error.FFmpegError),
+        suppress(Reject),
+        decoder_faults(),
         av.open(f"file:{path}", options=OPTIONS, metadata_errors="replace") as container,
     ):
         own = container.streams[stream.index]
