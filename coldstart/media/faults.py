@@ -1,7 +1,7 @@
 """Turn what decoders throw on hostile bytes into verdicts on the item.
 
-Decoders throw what they like: `IndexError` while packets are read, `KeyError` in a colour table, assertions. Faults of the
-set-up, of the machine, and our own assertions pass through. Workers import this module.
+Decoders throw what they like: `IndexError` while packets are read, `KeyError` in a colour table, assertions. Faults of
+the set-up, of the machine, and our own assertions pass through. Workers import this module.
 """
 
 from __future__ import annotations
