@@ -219,6 +219,7 @@ class IngestStage(MapStageDefaults):
         media, signatures = [], []
         bad: list[dict[str, str]] = []
         faults: list[tuple[str, Reject]] = []
+        gone = []
         base = manifest.base_folder(self._manifest)
         try:
             for entry in item.media:
@@ -231,13 +232,14 @@ class IngestStage(MapStageDefaults):
                         raise reject from None
                     bad.append(bad_medium(entry.role, entry.uri, reject))
                     faults.append((entry.role, reject))
+                    gone.append([entry.uri, reject.reason, reject.whole_detail])
                 else:
                     media.append({"role": entry.role, "uri": uri})
             check_left([entry["role"] for entry in media], faults)
         except Reject as reject:
             hidden = [entry.uri for entry in item.media if redact_urls(entry.uri) != entry.uri]
             return Work(item_id, digest([key, item.record(), reject.reason, reject.detail, *hidden]), reject)
-        source_key = digest([key, item.record(), media, signatures, *([bad] if bad else [])])
+        source_key = digest([key, item.record(), media, signatures, *([gone] if gone else [])])
         return Work(item_id, source_key, {**item.row(), "record": item.record(), "media": media, "bad_media": bad})
 
     def preparer(self) -> Prepare:

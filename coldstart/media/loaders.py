@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from coldstart.core.keys import digest
 from coldstart.core.stage import Reject, Row
+from coldstart.errors import redact_urls
 from coldstart.media import guard
 from coldstart.media.audio import load_audio
 from coldstart.media.guard import open_medium, visual_media
@@ -202,8 +203,8 @@ _STAND_INS = {"video": {"video"}, "image": {"image", "video"}, "audio": {"audio"
 
 
 def bad_medium(role: str, uri: str, reject: Reject) -> dict[str, str]:
-    """Build the entry of `bad_media` for a medium that cannot be read."""
-    return {"role": role, "uri": uri, "reason": reject.reason, "detail": reject.detail}
+    """Build the entry of `bad_media` for a medium that cannot be read, without secrets of URLs."""
+    return {"role": role, "uri": redact_urls(uri), "reason": reject.reason, "detail": reject.detail}
 
 
 def check_left(roles: Collection[str], faults: Sequence[tuple[str, Reject]]) -> None:

@@ -14,7 +14,7 @@ from poison import noise, write_video
 from coldstart.core.stage import Reject, Row
 from coldstart.media.image import ImageTransform
 from coldstart.media.limits import Limits
-from coldstart.media.loaders import LoadPictures, ProbeMedia, check_left, spread_times
+from coldstart.media.loaders import LoadPictures, ProbeMedia, bad_medium, check_left, spread_times
 
 LOAD = LoadPictures(ImageTransform((16, 16), "squash"), Limits(), frames=4, frame_policy="uniform", pictures=2)
 
@@ -156,3 +156,10 @@ def test_a_medium_that_may_come_back_costs_the_item_this_time(tmp_path: Path, mo
     monkeypatch.setattr("coldstart.media.guard.local_path", fetch)
     with pytest.raises(Reject, match="fetch_failed"):
         probe(("image", draw(tmp_path / "a.png", 1)), ("image", tmp_path / "b.png"))
+
+
+def test_what_an_item_does_without_is_named_without_secrets() -> None:
+    uri = "https://me:word@host.example/a.jpg?signature=abc"
+    entry = bad_medium("image", uri, Reject("not_found", f"{uri}: HTTP status 404"))
+    assert entry["uri"] == "https://***@host.example/a.jpg?signature=***"
+    assert entry["detail"] == "https://***@host.example/a.jpg?signature=***: HTTP status 404"
