@@ -110,8 +110,6 @@ class InteractionFile:
         self._whole_floats: dict[str, bool] = {}
         try:
             header, self._raw = open_table(path)
-        except UnicodeDecodeError as error:
-            raise ColdstartError(f"header of {path}: not UTF-8: save the file as UTF-8") from error
         except (pa.ArrowException, OSError) as error:
             raise ColdstartError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
         self.columns, self.guessed = match_columns(header, columns or {}, str(path))

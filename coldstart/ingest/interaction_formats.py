@@ -6,16 +6,19 @@ CSV and Parquet are parsed by Arrow; JSONL line by line, some 150,000 a second. 
 
 from __future__ import annotations
 
+import codecs
+import io
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -58,15 +61,20 @@ def _open_csv(file: TableFile) -> tuple[list[str], Reader]:
     parsing = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=note)
     first = pa_csv.ReadOptions(block_size=_HEADER_BYTES, use_threads=False)
     converting = pa_csv.ConvertOptions(check_utf8=False)
-    with open_utf8(file) as stream, pa_csv.open_csv(stream, first, parsing, converting) as opened:
+    with open_utf8(file) as stream, pa_csv.open_csv(_Marked(stream), first, parsing, converting) as opened:
         names = opened.schema.names
+    if any(_MARK in name for name in names):
+        raise ColdstartError(f"header of {file.path}: not UTF-8: save the file as UTF-8")
 
     def blocks(columns: list[str]) -> Iterator[RawBlock]:
         broken.clear()
         kinds = dict.fromkeys(columns, pa.binary())
         converting = pa_csv.ConvertOptions(include_columns=columns, column_types=kinds, strings_can_be_null=False)
         last = 0
-        with open_utf8(file) as stream, pa_csv.open_csv(stream, reading, parsing, converting) as batches:
+        with (
+            open_utf8(file) as stream,
+            pa_csv.open_csv(marked := _Marked(stream), reading, parsing, converting) as batches,
+        ):
             for batch in batches:
                 stop = last + batch.num_rows
                 own: list[tuple[int, str]] = []
@@ -74,11 +82,47 @@ def _open_csv(file: TableFile) -> tuple[list[str], Reader]:
                     own.append(broken.popleft())
                     stop += 1
                 rows = np.setdiff1d(np.arange(last + 1, stop + 1), [row for row, _ in own], assume_unique=True)
-                yield RawBlock(dict(zip(columns, batch.columns, strict=True)), rows, own)
+                found = [_unmarked(column) if marked.bad else column for column in batch.columns]
+                yield RawBlock(dict(zip(columns, found, strict=True)), rows, own)
                 last = stop
         yield RawBlock({name: pa.array([], pa.binary()) for name in columns}, np.empty(0, np.int64), list(broken))
 
     return names, blocks
+
+
+_MARK = "\U0010ffff"
+codecs.register_error("coldstart-mark", lambda error: (_MARK, getattr(error, "end")))  # noqa: B009  (of any subclass)
+
+
+class _Marked(io.RawIOBase):
+    """A stream in which a mark stands for bytes that are not UTF-8, with which Arrow reports no row.
+
+    `bad` tells whether there were such bytes.
+    """
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source, self._rest, self.bad = source, memoryview(b""), False
+        self._decoder = codecs.getincrementaldecoder("utf-8")("coldstart-mark")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self._rest:
+            chunk = self._source.read(len(target))
+            text = self._decoder.decode(chunk, final=not chunk)
+            self.bad = self.bad or (not text.isascii() and _MARK in text)
+            self._rest = memoryview(text.encode())
+            if not chunk:
+                break
+        size = min(len(target), len(self._rest))
+        target[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+
+def _unmarked(column: pa.Array) -> pa.Array:
+    """Put a byte that is not UTF-8 in place of each mark, for its row to be turned away."""
+    return pc.replace_substring(column, _MARK.encode(), b"\xff")
 
 
 def _open_parquet(file: TableFile) -> tuple[list[str], Reader]:

@@ -232,7 +232,7 @@ class IngestStage(MapStageDefaults):
                         raise reject from None
                     bad.append(bad_medium(entry.role, entry.uri, reject))
                     faults.append((entry.role, reject))
-                    gone.append([entry.uri, reject.reason, reject.whole_detail])
+                    gone.append([entry.uri, reject.reason, reject.detail])
                 else:
                     media.append({"role": entry.role, "uri": uri})
             check_left([entry["role"] for entry in media], faults)

@@ -286,6 +286,19 @@ def test_every_bad_row_has_a_reason(tmp_path: Path) -> None:
     ]
 
 
+def test_a_row_that_is_neither_whole_nor_utf8_costs_that_row(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, b"user,item\na,x\n\xfcb\nc\xfc,x\nd,\xc3\xbc\ne\n" + "f,\U0010ffff\n".encode())
+    rows, rejected = read(path)
+    assert [(row["user_id"], row["item_id"]) for row in rows] == [("a", "x"), ("d", "ü")]
+    assert rejected == [
+        (2, "unreadable", "1 columns where the header has 2"),
+        (3, "unreadable", "not UTF-8"),
+        (5, "unreadable", "1 columns where the header has 2"),
+        (6, "unreadable", "not UTF-8"),
+    ]
+    assert capfd.readouterr().err == ""
+
+
 def test_lines_of_json_that_are_none_are_told(tmp_path: Path) -> None:
     good = '{"user": "a", "item": "x"}', '{"user": 5.0, "item": 6}'
     bad = '{"user": "a"', "[1]", '{"item": "x"}', '{"user": true, "item": ["x"]}', ""
