@@ -10,6 +10,7 @@ import ast
 import json
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -289,7 +290,8 @@ def parse_list(text: str) -> list[Any] | None:
         return None
     for parse in (json.loads, ast.literal_eval):
         try:
-            found = parse(text)
+            with warnings.catch_warnings(action="ignore"):  # of Python's parser, on an odd escape
+                found = parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         return found if isinstance(found, list) else None

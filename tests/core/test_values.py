@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from coldstart.core.values import are_whole_floats, is_missing, parse_id, parse_list, parse_price, parse_time
+from coldstart.core.values import (
+    are_whole_floats,
+    is_missing,
+    parse_id,
+    parse_list,
+    parse_price,
+    parse_time,
+    split_media,
+    split_tags,
+)
 
 
 def fault(parse: Any, value: Any) -> str:
@@ -155,4 +167,13 @@ def test_a_price_with_two_readings_is_refused() -> None:
 def test_lists_are_read_as_json_or_python_write_them() -> None:
     assert parse_list(' ["a", "b"] ') == ["a", "b"]
     assert parse_list("['a', 'b']") == ["a", "b"]
+    assert parse_list(r"['a\d', 1]") == [r"a\d", 1]
     assert [parse_list(text) for text in ("[a]", "a", "{}", "[" * 90_000 + "]" * 90_000)] == [None] * 4
+
+
+@given(st.text(alphabet="0123456789.,' -+€$EURkr:TZUTC/[]{}\"\\nNaN\u00a0٣½", max_size=30))
+def test_any_text_is_a_value_or_a_fault(text: str) -> None:
+    for parse in (parse_id, parse_time, parse_price):
+        with suppress(ValueError):
+            parse(text)
+    assert isinstance(split_tags(text), list) and isinstance(split_media(text, lambda uri: False), list)
