@@ -5,7 +5,6 @@ Loads no weights by itself.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from coldstart import encoders
 from coldstart.align.dataset import Features
 from coldstart.core.pipeline import Engine
+from coldstart.core.scratch import scratch_folder
 from coldstart.encoders import Encoder
 from coldstart.encoders._heads_file import Tower
 from coldstart.errors import ColdstartError
@@ -137,6 +137,6 @@ def pairs_of(features: Features, weights: Mapping[str, float]) -> Pairs:
 
 
 def _files(aligned: AlignedHeads) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory() as folder:
-        aligned.save(Path(folder))
-        return read_files(Path(folder))
+    with scratch_folder("fit") as folder:
+        aligned.save(folder)
+        return read_files(folder)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -15,6 +13,7 @@ import numpy as np
 from coldstart.align import train_heads
 from coldstart.align.settings import HeadTraining
 from coldstart.core.device import choose_device
+from coldstart.core.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from coldstart.align.dataset import Features
@@ -68,14 +67,14 @@ def epoch_s(pairs: Pairs, held_out: Pairs | None, rows: int, training: HeadTrain
     many = repeated(pairs, max(min(rows, _MOST) // len(pairs), 1))
     heads = train_heads.new_heads(few, many.images.shape[1], many.texts.shape[1])
     ends = [time.perf_counter()]
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder("fit") as folder:
         train_heads.fit(
             many,
             held_out,
             heads,
             few,
             device=choose_device(device),
-            checkpoint=Path(folder) / "checkpoint",
+            checkpoint=folder / "checkpoint",
             progress=lambda _: ends.append(time.perf_counter()),
         )
     return float(median(np.diff(ends)[1:])) * rows / len(many)

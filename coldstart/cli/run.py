@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -304,13 +303,14 @@ def run_and_report(
         ColdstartError: `on` without a dry run.
     """
     import coldstart
+    from coldstart.core.scratch import scratch_folder
     from coldstart.engine.progress import ConsoleProgress
     from coldstart.errors import ColdstartError
 
     if on is not None and not dry_run:
         raise ColdstartError(f"--on {on} needs an estimate: add --dry-run")
 
-    with tempfile.TemporaryDirectory() as empty:  # neither a dry run nor a faulty pipeline creates a workspace
+    with scratch_folder("run") as empty:  # neither a dry run nor a faulty pipeline creates a workspace
         workspace = coldstart.open(uri if "://" in uri or Path(uri).is_dir() else empty)
         pipeline = workspace.pipeline(**settings)
         if dry_run:

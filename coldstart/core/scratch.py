@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _LOCK = ".lock"
-_NAME = re.compile(r"coldstart-(estimate|fit|media)-[a-z0-9_]{8}|\.[0-9a-f]{32}\.[a-z0-9_.]+")
+_NAME = re.compile(r"coldstart-(estimate|export|fit|media|run)-[a-z0-9_]{8}|\.[0-9a-f]{32}\.[a-z0-9_.]+")
 """Names of such folders; the second, and those without a lock file, are of coldstart 0.1."""
 _YOUNG_S = 60.0
 """A folder this young may not have its lock yet."""
@@ -29,7 +29,7 @@ def scratch_folder(kind: str, parent: Path | None = None) -> Iterator[Path]:
     """Make an empty folder, and delete it at the end.
 
     Args:
-        kind: `estimate`, `fit` or `media`.
+        kind: `estimate`, `export`, `fit`, `media` or `run`.
         parent: where to make it, by default among temporary files.
     """
     from filelock import FileLock  # here, because it imports asyncio and `--help` should stay quick

@@ -7,7 +7,6 @@ dtype; bfloat16 halves the files and rounds the sum. A merged model that writes 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from coldstart import generators
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
+from coldstart.core.scratch import scratch_folder, sweep
 from coldstart.describe.finetune.base_model import load_base, suppress_output
 from coldstart.describe.finetune.dataset import item_rows
 from coldstart.describe.finetune.fit import requires_fit
@@ -172,9 +172,10 @@ def export_model(store: Store, pipeline: Pipeline, out: Path, prompts: int, prog
     device = pipeline.engine.device
     tuned = generators.load(writing.generator, device=device, dtype="float32", adapter=made.folder, merge=False)
     requests = build_requests([builder(row) for row in chosen], tuned)
-    with tempfile.TemporaryDirectory(dir=out.absolute().parent) as draft:
+    sweep(out.absolute().parent)
+    with scratch_folder("export", out.absolute().parent) as draft:
         with progress.meter(f"export: {len(requests)} prompts three ways", 2) as meter:
-            folder = merge_adapter(writing.generator, made.folder, Path(draft) / "model")
+            folder = merge_adapter(writing.generator, made.folder, draft / "model")
             meter.advance(1, 0, 0.0)
             merged = generators.load(f"hf:{folder}", device=device, dtype="float32")
             longest = max(one.max_new_tokens for one in builder.prompts.values())

@@ -6,7 +6,6 @@ Preferences come from the checks: of several texts of an item the best and the w
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.prompts import Prompt
+from coldstart.core.scratch import scratch_folder
 from coldstart.core.stage import Reject, Row
 from coldstart.describe.checks.contract import Checked, Rules
 from coldstart.describe.finetune.card import fit_summary, model_card
@@ -219,14 +219,14 @@ class DescribeFit:
         before: list[Generation | Reject] | None = None
         if rows and not requires_fit(self.settings.generator):
             before = self.writer(self.generator, attributes).write(rows, self.given)
-        with tempfile.TemporaryDirectory() as folder:
-            write_files(files, Path(folder))
+        with scratch_folder("fit") as folder:
+            write_files(files, folder)
             engine = self.pipeline.engine
             tuned = generators.load(
                 self.settings.generator,
                 device=engine.device,
                 dtype=engine.dtype,
-                adapter=Path(folder),
+                adapter=folder,
                 **self.settings.options,
             )
             after = self.writer(tuned, attributes).write(rows, self.given) if rows else []

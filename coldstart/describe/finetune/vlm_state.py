@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn.utils import clip_grad_norm_
 
+from coldstart.core.scratch import scratch_folder
 from coldstart.describe.finetune.training import VlmSettings
 from coldstart.generators import _vision
 from coldstart.generators._vision import Projector
@@ -215,9 +215,9 @@ class VlmResult:
 
     def files(self) -> dict[str, bytes]:
         """Return the files of `save` by path."""
-        with TemporaryDirectory() as folder:
-            self.save(Path(folder))
-            paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        with scratch_folder("fit") as folder:
+            self.save(folder)
+            paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
             return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
     def load_first_stage(self) -> None:
