@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from lancedb.index import FTS
 
-from coldstart.store import word_search
+from coldstart.store import compaction, word_search
 from coldstart.store.word_search import build_word_indexes, word_query
 
 CHINESE = ("蓝色陶瓷咖啡杯", "不锈钢保温杯", "红色女士跑步鞋", "男士休闲运动鞋透气", "有机绿茶250克", "牛肉干麻辣味")
@@ -122,3 +122,13 @@ def test_an_index_of_an_earlier_version_is_built_anew_once(tmp_path: Path) -> No
 
 def test_only_titles_in_chinese_and_japanese_cost_a_second_index(tmp_path: Path) -> None:
     assert [index.name for index in table_of(tmp_path, (*THAI, *SPACED)).list_indices()] == ["text_idx"]
+
+
+def test_new_rows_are_folded_into_both_indexes(tmp_path: Path) -> None:
+    table = table_of(tmp_path, CHINESE)
+    table.add(pa.table({"item_id": ["new"], "title": ["陶瓷茶杯"], "text": ["陶瓷茶杯"]}))
+    compaction.fold_indexes(table.to_lance())
+    table.checkout_latest()
+    build_word_indexes(table)
+    assert {index.name: index.num_unindexed_rows for index in table.list_indices()} == {"text_idx": 0, "title_idx": 0}
+    assert set(found(table, "杯")) == {CHINESE[0], CHINESE[1], "new"}
