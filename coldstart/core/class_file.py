@@ -30,6 +30,7 @@ from pydantic_core import PydanticCustomError
 from coldstart.core.keys import digest
 from coldstart.core.settings import show_value, suggestion
 from coldstart.core.spelling import existing_path
+from coldstart.core.values import delimiter_of
 from coldstart.errors import ColdstartError
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -291,7 +292,7 @@ def _lines(text: str, context: _Context) -> dict[str, Any]:
 
 
 def _csv(text: str, context: _Context) -> dict[str, Any]:
-    rows = csv.reader(io.StringIO(text), strict=True)
+    rows = csv.reader(io.StringIO(text), delimiter=delimiter_of(text), strict=True)
     entries: list[dict[str, Any]] = []
     owners: dict[str, dict[str, Any]] = {}
     try:

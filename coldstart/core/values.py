@@ -298,6 +298,13 @@ def parse_list(text: str) -> list[Any] | None:
     return None
 
 
+def delimiter_of(text: str, usual: str = ",") -> str:
+    """Find what separates the columns of a table: the one of , ; tab | that its header has most often unquoted."""
+    header = re.split(r"[\r\n]", re.sub(r'"[^"]*"', "", text.lstrip("\r\n")), maxsplit=1)[0]
+    marks: list[str] = [usual, *",;\t|"]
+    return max(marks, key=header.count)
+
+
 def split_tags(text: str) -> list[Any]:
     """Split a cell of several words: a list, or a text with | or, where it has none, commas between them."""
     found = parse_list(text)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from coldstart.core.values import delimiter_of
 from coldstart.errors import ColdstartError
 
 MAX_LINE_BYTES = 16 * 2**20
@@ -135,16 +136,10 @@ def read_lines(file: TableFile) -> Iterator[bytes]:
 
 
 def find_delimiter(file: TableFile) -> str:
-    """Find what separates the columns: the one of `,` `;` tab `|` that the header has most often outside quotes.
-
-    A file of one column has the usual delimiter of its suffix.
-    """
+    """Find what separates the columns of a file, by its header; the usual one of its suffix where it has one column."""
     with open_utf8(file) as stream:
-        head = stream.read(_HEAD_BYTES).lstrip(b"\r\n")
-    header = re.split(rb"[\r\n]", re.sub(rb'"[^"]*"', b"", head), maxsplit=1)[0].decode("utf-8", "replace")
-    usual = "\t" if file.kind == "tsv" else ","
-    marks: list[str] = [usual, *",;\t|"]
-    return max(marks, key=header.count)
+        head = stream.read(_HEAD_BYTES).decode("utf-8", "replace")
+    return delimiter_of(head, "\t" if file.kind == "tsv" else ",")
 
 
 def read_json_rows(file: TableFile, *, doubled_keys: bool = False) -> Iterator[tuple[int, dict[str, Any] | str]]:

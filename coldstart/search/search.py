@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from coldstart.core.spelling import existing_path
 from coldstart.core.stage import Reject
 from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors
 from coldstart.errors import ColdstartError
@@ -265,6 +266,7 @@ class Ranker:
         return [own if isinstance(own, Reject) else next(made) for own in pictures]
 
     def _look(self, by: By, path: Path, transform: ImageTransform) -> list[Pixels]:
+        path = existing_path(path)
         if not path.is_file():  # reading a pipe would wait for ever
             raise Reject("not_a_file" if path.exists() else "not_found", "give the path of a file")
         if by == "image":

@@ -69,6 +69,8 @@ def test_rows_of_one_class_are_its_prompts(tmp_path: Path) -> None:
     found = read(tmp_path, 'class,prompt\nFruit,"an apple, say"\nMilk,a carton\nfruit ,a pear\n', "c.csv")
     assert found.names == ("Fruit", "Milk")
     assert found.prompts == (("an apple, say", "a pear"), ("a carton",))
+    text = "class;prompt\nFruit;an apple, say\nMilk;a carton\nfruit;a pear\n"
+    assert read(tmp_path, text, "c.csv") == found
 
 
 def test_the_digest_follows_all_of_it(tmp_path: Path) -> None:
