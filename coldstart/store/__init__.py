@@ -220,7 +220,7 @@ class Store:
         distinct = rows.group_by(list(on)).aggregate([]).num_rows
         if distinct != rows.num_rows:
             raise ValueError(f"{rows.num_rows - distinct} repeated {'/'.join(on)} in one batch for table {table!r}")
-        target = self._open_or_create(table, rows.schema)
+        target = self.open_or_create(table, rows.schema)
         with tables.reading(self.db, table):
             target.merge_insert(list(on)).when_matched_update_all().when_not_matched_insert_all().execute(rows)
 
@@ -251,7 +251,7 @@ class Store:
 
     def append(self, table: str, rows: pa.Table) -> None:
         """Add rows at the end of a log table."""
-        target = self._open_or_create(table, rows.schema)
+        target = self.open_or_create(table, rows.schema)
         with tables.reading(self.db, table):
             target.add(rows)
 
@@ -267,14 +267,15 @@ class Store:
                 "and run the same command again to go on"
             )
 
-    def _open_or_create(self, table: str, schema: pa.Schema) -> Any:
+    def open_or_create(self, table: str, schema: pa.Schema) -> Any:
+        """Open a table that has every column of a schema; makes it, and adds columns, empty in the rows it has."""
         self._check_in_place()
         found = self._find(table)
         with tables.reading(self.db, table):
             if found is None:
                 return self.db.create_table(table, schema=schema)
             if missing := [field for field in schema if field.name not in found.schema.names]:
-                found.add_columns(missing)  # that a table of an earlier release lacks, empty in the rows it has
+                found.add_columns(missing)  # that a table of an earlier release lacks
             return found
 
     def delete(self, table: str, ids: Iterable[str]) -> None:

@@ -75,11 +75,11 @@ def table_version(store: Store, table: str) -> TableVersion | None:
 
 
 def ensure_table(store: Store, table: str, schema: pa.Schema) -> TableVersion:
-    """Find the newest version of a table, and create it (with the schema's metadata) where it does not exist."""
+    """Find the newest version of a table with every column of a schema; makes it (with the schema's metadata) if
+    needed, and adds columns that a table of an earlier release lacks."""
+    table_version(store, table)  # refuses a workspace that workers cannot open
+    store.open_or_create(table, schema)
     found = table_version(store, table)
-    if found is None:
-        store.db.create_table(table, schema=schema)
-        found = table_version(store, table)
     assert found is not None
     return found
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from coldstart.core.stage import LedgerRow
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, LEDGER, PIPELINES, RUNS, Store
+from coldstart.store.fragments import ensure_table
 from coldstart.store.sql import equals, one_of, quote
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -356,3 +357,20 @@ def test_a_table_that_a_kill_left_half_made_is_made_again(store: Store) -> None:
     verdict = LedgerRow("image", "a", "k", "failed", "corrupt_image", "")
     store.record([verdict])
     assert store.ledger() == {"image": {"a": verdict}}
+
+
+def test_a_table_of_an_earlier_release_gets_the_columns_that_it_lacks(tmp_path: Path) -> None:
+    old = pa.table({"item_id": ["a", "b"], "size": [1, 2]})
+    new = pa.table({"item_id": ["b", "c"], "size": [3, 4], "named": ["x", None]})
+    store = Store(tmp_path / "workspace", create=True)
+    with store.lock():
+        store.merge("stage.rows", old)
+        store.merge("stage.rows", new)
+        ensure_table(store, "stage.more", old.schema)
+        ensure_table(store, "stage.more", new.schema)
+    assert sorted(store.read("stage.rows").to_pylist(), key=lambda row: row["item_id"]) == [
+        {"item_id": "a", "size": 1, "named": None},
+        {"item_id": "b", "size": 3, "named": "x"},
+        {"item_id": "c", "size": 4, "named": None},
+    ]
+    assert store.columns("stage.more") == ["item_id", "size", "named"]
