@@ -4,9 +4,9 @@
 
 Nothing here was measured on people. Items have hidden factors, which two spaces of content show with noise, and a
 popularity, which no content shows; users have tastes. A quarter of the items is cold: nobody has met them. Each user's
-likes are drawn among warm items, a mapper is selected on them as `coldstart finetune behaviour` does it, and the list of
-every item that the user has not met is compared with fresh likes, drawn by the same preferences among the same items.
-Only the calibration differs between the rows: scores as the mapper gives them, and with the offset and scale of
+likes are drawn among warm items, a mapper is selected on them as `coldstart finetune behaviour` does it, and the list
+of every item that the user has not met is compared with fresh likes, drawn by the same preferences among the same
+items. Only the calibration differs between the rows: scores as the mapper gives them, and with the offset and scale of
 `coldstart.recommend.model.calibration`.
 
 Measures, each with a 95 % bootstrap over worlds: ndcg of the list; the share of cold items in it less their share among

@@ -22,7 +22,7 @@ from coldstart.core.keys import chain, stage_key
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
-from coldstart.errors import ColdstartError, NotFitted
+from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
 from coldstart.recommend.inputs import FIT_FILE, LABEL_FIELDS, LABELS, load_content, met_items, spaces_before
 from coldstart.recommend.model.fusion import Content
 from coldstart.recommend.settings import Settings
@@ -123,8 +123,12 @@ class BehaviourFitStage:
             return 0, [str(waits)]
         if fit is None:
             training = self._training_data(store)
-            missing = training.missing(self._settings, store.uri)
-            return self._fit(store, training, progress) if missing is None else (0, [f"waits: {missing}"])
+            if (missing := training.missing(self._settings, store.uri)) is not None:
+                return 0, [f"waits: {missing}"]
+            try:
+                return self._fit(store, training, progress)
+            except NothingToLearn as waits:  # enough rows, but nothing that can be held out or mapped
+                return 0, [f"waits: {waits}"]
         changes = self._fits.changes(fit, self._inputs(store).keys)
         rows = InteractionTable(store).count() - fit.report["interactions"]["in_workspace"]
         counts = {"items came": changes.new, "items changed": changes.changed, "interactions came": rows}
@@ -146,7 +150,10 @@ class BehaviourFitStage:
         training = self._training_data(store)
         if (missing := training.missing(self._settings, store.uri)) is not None:
             raise ColdstartError(f"{self.name}: {missing}")
-        return self._fit(store, training, progress)
+        try:
+            return self._fit(store, training, progress)
+        except NothingToLearn as nothing:
+            raise ColdstartError(f"{self.name}: {nothing}") from None
 
     def _is_calibrated(self, fit: Artifact) -> bool:
         """Tell whether the calibration, if one is set, is of the fit's own basis, as the report of the fit says."""

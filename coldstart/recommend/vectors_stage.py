@@ -162,9 +162,9 @@ class BehaviourStage(MapStageDefaults):
 
 
 def _block(vectors: Sequence[Any], dim: int) -> Any:
-    """Stack vectors into rows, float32 [B, dim]; zeros where one is None, and so in all where none of the batch has one.
+    """Stack vectors into rows, float32 [B, dim]; zeros where one is None.
 
-    Its width is that of the fit: the batch may have no vector to take it from.
+    Its width is that of the fit: none of the batch may have a vector to take it from.
     """
     block = np.zeros((len(vectors), dim), np.float32)
     for row, vector in zip(block, vectors, strict=True):

@@ -72,6 +72,32 @@ def done(report: Any) -> dict[str, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("titles", ["another thing", "the same thing"])
+def test_a_fit_of_which_nothing_can_be_held_out_waits_and_the_run_goes_on(tmp_path: Path, titles: str) -> None:
+    alike = titles == "the same thing"
+    rows = [{"item_id": f"item-{place}", "title": titles if alike else f"{titles} {place}"} for place in range(8)]
+    raw = behaviour_shop.settings(tmp_path, rows, min_items=4, min_users=2, warm_min=1)
+    workspace = coldstart.open(tmp_path / "w", create=True)
+    workspace.run(raw, only=["ingest", "text"])
+    liked = [(f"user-{user}", f"item-{(user + step) % 8}") for user in range(16) for step in range(1 + alike)]
+    users, items = zip(*liked, strict=True)
+    log = interactions(users, items, np.arange(len(liked)), np.ones(len(liked), np.float32))
+    InteractionTable(workspace._store).append([batch(log)])
+    report = workspace.run()
+    (note,) = notes(report, FITTED)
+    some = "8 items with an interaction (1 that differ in content) 0" if alike else "8 items with an interaction 2"
+    too_few = (
+        f"of {some} can be held out, liked by 0 users who like another item: too few; bring more with "
+        "`coldstart ingest --interactions FILE`"
+    )
+    assert note == f"waits: {too_few}"
+    assert balances(workspace)["index"] == (8, 0, 0, 0, 0)
+    with pytest.raises(ColdstartError) as refused:
+        workspace.finetune_behaviour()
+    assert str(refused.value) == f"align.behaviour: {too_few}"
+
+
+@pytest.mark.slow
 def test_a_fit_calibrated_in_the_basis_of_a_fold_is_kept_and_made_anew_when_it_is_asked_for(
     shop: coldstart.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from behaviour_world import World, world
 
-from coldstart.core.interactions import Interactions
+from coldstart.core.interactions import Interactions, interactions
 from coldstart.errors import ColdstartError
 from coldstart.metrics.ranking import measure_lists
 from coldstart.recommend import model
@@ -135,6 +135,21 @@ def test_a_fold_holds_whole_groups_and_none_of_their_rows(made: World) -> None:
         rest = np.setdiff1d(np.flatnonzero(met), fold.held)
         assert not np.isin(groups[rest], groups[fold.held]).any()
     assert not np.intersect1d(found[0].held, found[1].held).size
+
+
+@pytest.mark.parametrize("count", [6, 9, 24])
+def test_folds_of_a_few_items_hold_out_two_or_more_each(count: int) -> None:
+    item_ids = tuple(f"item {place}" for place in range(count))
+    names = [(f"user {user}", item) for user in range(5) for item in item_ids]
+    rows = interactions(*zip(*names, strict=True), np.arange(5 * count), np.ones(5 * count, np.float32))
+    for seed in range(20):
+        parts = [
+            fold.held
+            for fold in folds(rows.over(item_ids), rows.over(item_ids), np.arange(count), count=2, share=0.2, seed=seed)
+        ]
+        assert min(map(len, parts)) >= 2
+        assert not np.intersect1d(*parts).size
+        assert sum(map(len, parts)) < count
 
 
 def test_what_held_out_items_are_does_not_enter_the_fit(made: World) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, NothingToLearn
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -102,13 +102,13 @@ def trainable_items(name: str, problem: Problem) -> NDArray[np.int64]:
     """Count the users who liked each trainable item, int64 [I]; 0 for an item without likes or without content.
 
     Raises:
-        ColdstartError: all counts are 0; `name` is the mapper in the message.
+        NothingToLearn: all counts are 0; `name` is the mapper in the message.
     """
     likes = problem.matrix.indices[problem.matrix.data > 0]
     users = np.bincount(likes, minlength=problem.matrix.shape[1])
     users[~np.any(problem.features != 0, axis=1)] = 0
     if not users.any():
-        raise ColdstartError(
+        raise NothingToLearn(
             f"{name}: of {len(users)} items none has both a vector of its content and a user who liked it: embed the "
             "items of the interactions"
         )

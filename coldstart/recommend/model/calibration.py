@@ -1,10 +1,10 @@
 """Calibrate the scores of cold items beside those of warm ones, in the basis of the final fit.
 
 A warm item is scored by a mapper that was fitted on its likes, a cold one by a mapper that never saw it: their scores
-differ in mean and spread for no reason of taste, and a mixed list would be cold or warm by that alone. Items held out in
-a fold show by how much, since they are scored twice for the same histories: as cold ones by the mapper of the fold, and
-as warm ones by the final mapper. No vector of a fold enters the result. The mapper of a fold has dimensions of its own,
-as many as its own data carries and turned and scaled as its own fit came out; what both fits share are scores. So:
+differ in mean and spread for no reason of taste, and a mixed list would be cold or warm by that alone. Items held out
+in a fold show by how much, since they are scored twice for the same histories: as cold ones by the mapper of the fold,
+and as warm ones by the final mapper. No vector of a fold enters the result. The mapper of a fold has dimensions of its
+own, as many as its own data carries and turned and scaled as its own fit came out; what both fits share are scores. So:
 
 - Scores of a user under both mappers are brought to one unit by the items that both were fitted on. The spread of the
   held-out items then has the ratio `scale`, warm to cold, in the median over users.

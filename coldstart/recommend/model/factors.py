@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, NothingToLearn
 from coldstart.recommend.model import Arrays, Teacher, Vectors
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def fit_teacher(name: str, matrix: csr_matrix, *, dim: int = 64, seed: int = 0, 
     """Fit a teacher by its name, one of `TEACHERS`.
 
     Raises:
-        ColdstartError: there is no such teacher, or the matrix has no entry.
+        ColdstartError: there is no such teacher.
+        NothingToLearn: the matrix has no entry.
     """
     if name not in TEACHERS:
         raise ColdstartError(f"no teacher {name!r}: choose among {', '.join(TEACHERS)}")
@@ -241,7 +242,7 @@ def _one_blas_thread() -> AbstractContextManager[Any]:
 
 def _check(matrix: csr_matrix) -> None:
     if matrix.nnz == 0:
-        raise ColdstartError(f"{matrix.shape[0]} users like none of {matrix.shape[1]} items: there is nothing to fit")
+        raise NothingToLearn(f"{matrix.shape[0]} users like none of {matrix.shape[1]} items: there is nothing to fit")
 
 
 def _liked(matrix: csr_matrix) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, NothingToLearn
 from coldstart.recommend.model import Arrays, Vectors
 from coldstart.recommend.model.labels import Labels, Statements, fit_labels, read_statements, restore_labels
 
@@ -169,8 +169,8 @@ def fit_fusion(
         labels: use the labels of records as a block named `labels`.
 
     Raises:
-        ColdstartError: a weight is of no block or below 0, a space is named `labels`, or no block has two different
-            vectors among the items.
+        ColdstartError: a weight is of no block or below 0, or a space is named `labels`.
+        NothingToLearn: no block has two different vectors among the items.
     """
     return fit_fusions(content, places, weights=weights, dims=dims, powers=(power,), labels=labels)[0]
 
@@ -202,7 +202,7 @@ def fit_fusions(
     }
     known = {name: directions for name, directions in found.items() if directions is not None}
     if not known:
-        raise ColdstartError(
+        raise NothingToLearn(
             f"of {len(places)} training items no two have different vectors in any of {', '.join(names)}: embed them, "
             "or give another space a weight"
         )

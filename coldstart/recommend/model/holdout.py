@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, NothingToLearn
 from coldstart.metrics.ranking import measure_lists
 from coldstart.metrics.splits import split_draws
 from coldstart.recommend.model import Mapper, Problem, Teacher, Vectors
@@ -236,7 +236,8 @@ def folds(
         groups: int64 [I]; share: share of the groups that a fold holds out.
 
     Raises:
-        ColdstartError: a fold holds out fewer than two items, or no user likes one of them and another item.
+        NothingToLearn: a fold holds out fewer than two items, or no user likes one of them and another item.
+        ColdstartError: the folds are more than all items.
     """
     if not 0 < share * count <= 1:
         raise ColdstartError(f"{count} folds of {share:g} of the items each are more than all items: lower one of them")
@@ -253,9 +254,11 @@ def folds(
         relevant, rest = matrix[:, held], matrix[:, np.flatnonzero(~hidden)]
         users = np.flatnonzero((np.diff(relevant.indptr) > 0) & (np.diff(rest.indptr) > 0))
         if len(held) < 2 or not len(users):
-            raise ColdstartError(
-                f"of {int(met.sum())} items with an interaction {len(held)} can be held out, liked by {len(users)} "
-                "users who like another item: too few; bring more with `coldstart ingest --interactions FILE`"
+            alike = "" if len(order) == met.sum() else f" ({len(order)} that differ in content)"
+            raise NothingToLearn(
+                f"of {int(met.sum())} items with an interaction{alike} {len(held)} can be held out, liked by "
+                f"{len(users)} users who like another item: too few; bring more with `coldstart ingest --interactions "
+                "FILE`"
             )
         if len(users) > _MOST_USERS:
             users = np.sort(np.random.default_rng(seed).choice(users, _MOST_USERS, replace=False))
