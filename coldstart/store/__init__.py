@@ -62,6 +62,7 @@ _PIPELINE_SCHEMA = pa.schema(
     [("saved_at", pa.timestamp("us", "UTC")), ("name", pa.string()), ("settings", pa.string()), ("seq", pa.int64())]
 )
 _DELETE_CHUNK = 500
+_READ_ROWS = 8192
 
 
 class Store:
@@ -198,6 +199,13 @@ class Store:
             if where is not None:
                 query = query.where(where)
             return query.to_arrow()
+
+    def batches(self, table: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Read columns of a table piece by piece; nothing where it does not exist."""
+        found = self._find(table)
+        if found is not None:
+            with tables.reading(self.db, table):
+                yield from found.search().select(list(columns)).to_batches(batch_size=_READ_ROWS)
 
     def keys(self, table: str, column: str = "row_key") -> dict[str, str]:
         """Read `item_id` -> key of every row; empty where the table does not exist."""

@@ -11,7 +11,6 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from coldstart.core.item_fields import columns_of, field_digests
 from coldstart.core.items import CONTENT_FIELDS
@@ -55,13 +54,16 @@ def carried_key(own: str, old: str | None, then: str | None) -> str:
 def _digests(store: Store, table: str, items: Sequence[str], fields: Collection[str]) -> dict[str, str]:
     if not items:
         return {}
-    columns = [name for name in columns_of(fields) if name in store.columns(table)]
+    columns = ["item_id", *(name for name in columns_of(fields) if name in store.columns(table))]
     if len(items) * _FEW < store.count(table):
-        rows = store.read(table, ["item_id", *columns], ids=items)
-    else:
-        rows = store.read(table, ["item_id", *columns])
-        if rows.num_rows != len(items):
-            rows = rows.filter(pc.is_in(rows["item_id"], pa.array(items, pa.string())))
+        return _by_item(store.read(table, columns, ids=items), fields)
+    found: dict[str, str] = {}
+    for batch in store.batches(table, columns):
+        found |= _by_item(pa.Table.from_batches([batch]), fields)
+    return found if len(found) == len(items) else {item: found[item] for item in items}
+
+
+def _by_item(rows: pa.Table, fields: Collection[str]) -> dict[str, str]:
     return dict(zip(rows["item_id"].to_pylist(), field_digests(rows, fields), strict=True))
 
 

@@ -40,10 +40,15 @@ def test_a_digest_is_that_of_the_fields_that_are_there() -> None:
         digest({"price": 5.0, "tags": ["warm"], "title": "Blue hat"}),
     ]
     assert digests("attributes.colour", "attributes.size")[0] == digest({"attributes.colour": "blue"})
-    assert digests("media")[0] == digest({"media": [["image", "d1"], ["audio", "d2"]]})
-    assert digests(*PICTURES)[0] == digest({"media.image": ["d1"]})
+    assert digests("media")[0] == digest({"media": "image d1 audio d2"})
+    assert digests(*PICTURES)[0] == digest({"media.image": "d1"})
     assert digests("created_at")[0] == digest({"created_at": "2026-01-02T00:00:00+00:00"})
     assert digests() == [digest({})] * 3
+    many = pa.Table.from_pylist([EMPTY, HAT, {**HAT, "media": HAT["media"][:1] * 2}, {**HAT, "media": []}], SCHEMA)
+    for start in range(4):
+        pictures = [None, "d1", "d1 d1", None][start:]
+        expected = [digest({"media.image": own} if own else {}) for own in pictures]
+        assert field_digests(many.slice(start), ["media.image", "media.video"]) == expected
     assert field_digests(pa.table({"item_id": ["old"]}), ["title", "media.image"]) == [digest({})]
 
 
