@@ -133,6 +133,7 @@ class Item(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fold_short_forms(cls, value: Any, info: ValidationInfo) -> Any:
+        value = {key: _as_text(field) if isinstance(field, bytes) else field for key, field in value.items()}
         value = {key: field for key, field in value.items() if not _is_absent(key, field)}
         media = _entries(value.get("media"), info.context)
         for short in SHORT_FORMS:
@@ -242,6 +243,14 @@ _WORDS = frozenset({"title", "description", "category", "creator", "tags", "attr
 
 def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _as_text(value: bytes) -> str | bytes:
+    """Decode a text that a Parquet file holds as bytes; other bytes stay, for their field to be refused."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def _is_absent(name: str, value: Any) -> bool:

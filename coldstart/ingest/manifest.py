@@ -36,7 +36,7 @@ from coldstart.ingest.folder import read_folder
 
 FORMATS = (KNOWN, "a folder of media")
 
-_PEEKED_ROWS = 1000
+_PEEKED_ROWS, _PEEKED_MEDIA = 1000, 16
 _LONGEST_URI = 2000
 _MEDIA_FIELDS = ("media", *SHORT_FORMS)
 
@@ -167,9 +167,13 @@ def _media_role(column: str, value: Any, fields: Mapping[str, Any]) -> str | Non
 
 def _with_whole_ids(entries: Iterator[ManifestEntry]) -> Iterator[ManifestEntry]:
     """Take ".0" from the ids of a manifest whose first rows all have it, as of a column that had gaps."""
-    first = deque(islice(entries, _PEEKED_ROWS))
+    first = deque[ManifestEntry]()
+    for entry in islice(entries, _PEEKED_ROWS):
+        first.append(entry)
+        if len(first) >= _PEEKED_MEDIA and any(isinstance(value, bytes | dict) for value in entry.fields.values()):
+            break  # they may hold whole pictures
     whole = are_whole_floats(entry.fields.get("item_id") for entry in first)
-    for entry in chain(first, entries):
+    for entry in chain((first.popleft() for _ in range(len(first))), entries):
         given = entry.fields.get("item_id")
         if whole and isinstance(given, str) and re.match(WHOLE_FLOAT, given.strip()):
             entry = replace(entry, fields={**entry.fields, "item_id": given.strip().removesuffix(".0")})

@@ -199,6 +199,12 @@ def test_missing_words_are_absent(missing: Any) -> None:
     assert parse(**dict.fromkeys(fields, missing)) == parse()
 
 
+def test_texts_that_are_bytes_are_read() -> None:
+    fields = {"item_id": b"7", "title": "ü".encode(), "price": b"1,50", "created_at": b"20240105", "kind": b"NULL"}
+    assert Item.parse(fields) == parse(item_id="7", title="ü", price=1.5, created_at="2024-01-05")
+    assert fault(title=b"\xff").startswith("title=b'\\xff': Input should be a valid string")
+
+
 def test_words_that_may_be_meant_stay() -> None:
     assert (parse(title="None").title, parse(creator="NA").creator) == ("None", "NA")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 from coldstart.core import pipeline
 from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
+from coldstart.ingest.manifest import read_manifest
 from coldstart.ingest.stage import IngestStage, Settings
 from coldstart.store import Store
 
@@ -105,6 +107,15 @@ def test_pictures_inside_parquet_are_media_beside_it(photos: Path) -> None:
     assert isinstance(found["d"], Reject) and found["d"].reason == "empty_file"
     first = {work.item_id: work.key for work in stage(path).entries()}
     assert {work.item_id: work.key for work in stage(path).entries()} == first
+
+
+def test_few_rows_with_pictures_are_held_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": [str(n) for n in range(400)], "image": [bytes(20_000)] * 400}), path)
+    tracemalloc.start()
+    assert sum(1 for _ in read_manifest(path)) == 400
+    assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    tracemalloc.stop()
 
 
 def test_times_that_all_lie_in_1970_are_not_believed(tmp_path: Path) -> None:
