@@ -6,9 +6,10 @@ Needs the real data (`COLDSTART_DATA`, default `../shared/data`). Makes the copi
 the first 10 s of each real video under `.bench/`, fingerprints all, and compares each copy with every original through
 the screen, as `understand.duplicates` does. Videos are split in two halves by the digest of their id: thresholds were
 chosen on the one (`tuning`), the figures are of the other (`test`). Pairs that the data's own links join count as true.
-Photos are compared within the fashion set, many of whose shots differ in colour alone. The search is timed against
-100,000 made items of 14 frames: half are frames of the real videos with 37 % of their bits turned, which is as near as
-unrelated real videos come, half are random bits. `--short` takes a sixth of the videos and 10,000 items.
+Photos are compared within the fashion set, many of whose shots differ in colour alone, with and without their titles,
+and as if every tenth product had a placeholder for a photo. The search is timed against 100,000 made items of 14
+frames: half are frames of the real videos with 37 % of their bits turned, which is as near as unrelated real videos
+come, half are random bits. `--short` takes a sixth of the videos and 10,000 items.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from hashlib import sha256
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ from benchmarks.report import CACHE, Row
 from coldstart.media.limits import Limits
 from coldstart.understand.fingerprint import SIDE, Fingerprints, compute_fingerprints
 from coldstart.understand.fingerprint_loader import LoadFingerprints
+from coldstart.understand.item_facts import Facts, read_facts, tell_apart
 from coldstart.understand.near_duplicates import (
     VIDEO,
     CandidateIndex,
@@ -42,7 +46,7 @@ from coldstart.understand.near_duplicates import (
     match_items,
 )
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 from transformed import CHANGES, Change, write_copies
 
 DATA = Path(os.environ.get("COLDSTART_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
@@ -143,11 +147,15 @@ def photos(short: bool) -> dict[str, Any]:
         return Sequence(None, compute_fingerprints(np.asarray(small, np.uint8)[None]))
 
     known, screen = [seen(picture) for picture in pictures], CandidateIndex(look)
-    pairs = []
+    lines = (DATA / "fashion_products/products.jsonl").read_text("utf-8").splitlines()
+    stated = {Path(product["file"]).name: read_facts({"title": product["title"]}) for product in map(json.loads, lines)}
+    facts = [replace(stated[path.name], digests=frozenset({path.name})) for path in paths]
+    pairs, told_apart = [], 0
     for place, one in enumerate(known):
         for other in screen.find(candidate_frames(one.prints, None, look)):
             if match_items(one, known[other], rule).score >= DuplicateRules().min_share:
                 pairs.append([paths[other].name, paths[place].name])
+                told_apart += tell_apart(facts[place], facts[other], still=False, plain=False) is not None
         screen.add(candidate_frames(one.prints, None, look))
     found = {}
     for name in PHOTOS:
@@ -159,7 +167,17 @@ def photos(short: bool) -> dict[str, Any]:
                 and match_items(one, known[place], rule).score > 0
             )
         found[name] = [hits, len(sample)]
-    return {"photos": len(known), "pairs": len(known) * (len(known) - 1) // 2, "alike": pairs, "changes": found}
+    return {
+        "photos": len(known), "pairs": len(known) * (len(known) - 1) // 2, "alike": pairs, "told_apart": told_apart,
+        "placeholder": placeholder(facts), "changes": found,
+    }  # fmt: skip
+
+
+def placeholder(facts: list[Facts]) -> list[int]:
+    """Pairs of products that share a placeholder, and those of them that would be copies of one another."""
+    common = [replace(one, digests=frozenset({"no photo yet"}), common=True) for one in facts[::10]]
+    pairs = list(combinations(common, 2))
+    return [len(pairs), sum(tell_apart(one, other, still=False, plain=False) is None for one, other in pairs)]
 
 
 def _encoded(change: Change, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -257,6 +275,12 @@ def rows(result: dict[str, Any]) -> list[Row]:
     lines.append(Row("links of the data found", "all videos", f"{found} of {len(result['links'])}", ""))
     alike_pairs = f"{fashion['pairs']} pairs of fashion shots"
     lines.append(Row("photos taken for copies", alike_pairs, str(len(fashion["alike"])), ""))
+    left = len(fashion["alike"]) - fashion["told_apart"]
+    lines.append(Row("photos taken for copies", f"{alike_pairs}, with their titles", str(left), ""))
+    shared, linked = fashion["placeholder"]
+    lines.append(
+        Row("placeholders taken for copies", f"{shared} pairs of products, with their titles", str(linked), "")
+    )
     made = f"{search['items']} made items, {search['frames']} frames"
     middle, *spread = search["screen_ms"]
     lines.append(Row("ms to screen one new video", made, str(middle), _range(spread), "below 100"))
