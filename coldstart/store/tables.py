@@ -22,17 +22,8 @@ _PANICS = ("PanicException", "RustPanic")
 _LANCE = re.compile(r"lance error|LanceError|^Invalid input|^Dataset at path|panicked|\.rs:\d+")
 """Marks of an error that LanceDB's native part raised."""
 _FAULTS_OF_A_CALL = (
-    *(
-        "No field named",
-        "different schema",
-        "Schema error",
-        "filter expression",
-        "sql parser",
-        "SQL error",
-        "exhausted",
-        "Invalid user",
-    ),
-    *("Execution error", "coerc", "cast", "not supported"),
+    *("No field named", "different schema", "Schema error", "filter expression", "sql parser", "SQL error"),
+    *("exhausted", "Execution error", "coerc", "cast", "not supported"),
 )
 """Marks of errors about what a caller asked for, or about memory; the stored bytes are as they should be."""
 
