@@ -210,6 +210,8 @@ def match(
         _draw(opened, answer, item, out)
         if not json:
             output.line(f"frames and products: {out}")
+            if note := opened.trust_note():
+                output.line(f"note: {note}")
 
 
 def _draw(opened: Workspace, answer: Answer, item: str | None, out: Path) -> None:

@@ -126,21 +126,15 @@ def _body(name: str, answers: Sequence[Mapping[str, Any]], marks: Sequence[str],
         raise _fault(name, f"fails ({fault[:200]})")
     half = len(texts) // 2
     parts = _split(name, texts[0], marks)
-    if pictures:
-        none, one, three = texts[:3]
-        picture = _inserted(none, one)
-        if picture is None or three != one.replace(picture, picture * 3, 1):
-            raise _fault(name, "does not put each picture before the text in the same form")
-        place = one.index(picture) if picture else 0
+    place, picture = _inserted(name, *texts[:3]) if pictures else (0, "")
     written, at = "", 0
     for number, part in enumerate(parts):
-        literal = part
         if pictures and at <= place <= at + len(part) and number == len(parts) - 2:
             inside = place - at
-            loop = "{% for c in messages[-1]['content'] if c['type'] == 'image' %}" + _literal(picture) + "{% endfor %}"
-            written += _literal(literal[:inside]) + loop + _literal(literal[inside:])
+            each = "{% for c in messages[-1]['content'] if c['type'] == 'image' %}" + _literal(picture) + "{% endfor %}"
+            written += _literal(part[:inside]) + each + _literal(part[inside:])
         else:
-            written += _literal(literal)
+            written += _literal(part)
         at += len(part)
         if number < len(marks):
             whole = f"{_SPACE}{marks[number]}{_SPACE}" in texts[half]
@@ -162,13 +156,14 @@ def _split(name: str, text: str, marks: Sequence[str]) -> list[str]:
     return [*parts, rest]
 
 
-def _inserted(short: str, long: str) -> str | None:
-    """Return what was put into one place of a text; None where it is no such thing."""
-    extra = len(long) - len(short)
-    for place in range(len(short) + 1):
-        if long[:place] == short[:place] and long[place + extra :] == short[place:]:
-            return long[place : place + extra] if extra >= 0 else None
-    return None
+def _inserted(name: str, none: str, one: str, three: str) -> tuple[int, str]:
+    """Find what one picture puts into a chat, and where, from the chat with none, one and three of them."""
+    extra = len(one) - len(none)
+    for place in range(len(none) + 1 if extra >= 0 else 0):
+        picture = one[place : place + extra]
+        if none[:place] + picture + none[place:] == one and none[:place] + picture * 3 + none[place:] == three:
+            return place, picture
+    raise _fault(name, "does not put each picture before the text in the same form")
 
 
 def _literal(text: str) -> str:

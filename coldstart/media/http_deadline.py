@@ -1,7 +1,7 @@
 """End a request at a moment, however slowly its answer comes: a server that sends a byte now and then is given up.
 
-Time-outs of HTTP clients count from one byte to the next. Here each read and write of a connection may take only what is
-left of the whole request. Names of hosts are looked up by the system, which has a limit of its own.
+Time-outs of HTTP clients count from one byte to the next. Here each read and write of a connection may take only what
+is left of the whole request. Names of hosts are looked up by the system, which has a limit of its own.
 """
 
 from __future__ import annotations

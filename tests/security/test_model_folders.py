@@ -192,6 +192,25 @@ def test_a_bound_chat_template_writes_as_the_model_s_own() -> None:
     assert _chat_form.own_chat_template(tokenizer) == own
 
 
+@pytest.mark.slow
+def test_a_bound_template_of_pictures_writes_as_the_model_s_own() -> None:
+    tokenizer = tiny_writers.byte_tokenizer()
+    own = (
+        "{% for m in messages %}<{{ m.role }}>{% for c in m.content %}{% if c.type == 'image' %}<p>\n{% else %}"
+        "{{ c.text }}{% endif %}{% endfor %}{% endfor %}"
+    )
+    tokenizer.chat_template = own
+    chats = [
+        [{"role": "user", "content": [*[{"type": "image"}] * shown, {"type": "text", "text": " shoe\n"}]}]
+        for shown in (0, 1, 2, 5)
+    ]
+    chats += [[{"role": "system", "content": [{"type": "text", "text": "Be."}]}, *chat] for chat in chats]
+    wanted = [tokenizer.apply_chat_template(chat, tokenize=False) for chat in chats]
+    assert wanted[6] == "<system>Be.<user><p>\n<p>\n shoe\n"
+    _chat_form.bind_chat_template(tokenizer, "hf:x", pictures=True)
+    assert [tokenizer.apply_chat_template(chat, tokenize=False) for chat in chats] == wanted
+
+
 # -- adapters, heads, projectors
 
 
