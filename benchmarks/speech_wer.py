@@ -29,7 +29,7 @@ from coldstart.models import install
 from coldstart.understand.speech import Gates
 from coldstart.understand.whisper import Whisper, WhisperSettings
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 
 from spoken import RATE, SENTENCES, Samples, babble, mixed, pink, plain, say, white, wordless
 
