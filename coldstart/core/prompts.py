@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, meta
+from jinja2 import StrictUndefined, Template, TemplateError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from coldstart.core import sanitize, settings
@@ -116,6 +116,7 @@ class Prompt:
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+_ENVIRONMENT.globals.clear()  # `range` and `namespace`, by which a text grows without end
 _ENVIRONMENT.filters["data"] = sanitize.sanitize_text
 
 
@@ -155,6 +156,8 @@ def load(name: str) -> Prompt:
             f"prompt {path}: the front matter needs name, version (a number) and inputs (a list): {error}"
         ) from error
     try:
+        if fault := _unbounded(source):  # before it is compiled, which computes constants
+            raise ColdstartError(f"prompt {path} {fault}: its text could grow without bound")
         _compiled(source)
         unknown = meta.find_undeclared_variables(_ENVIRONMENT.parse(source)) - set(prompt.inputs)
     except TemplateError as error:
@@ -162,6 +165,38 @@ def load(name: str) -> Prompt:
     if unknown:
         raise ColdstartError(f"prompt {path} uses {', '.join(sorted(unknown))}: name it among its inputs")
     return prompt
+
+
+_MOST_LOOPS = 2
+_WIDE = ("format", "format_map", "center", "ljust", "rjust", "zfill", "expandtabs", "indent", "wordwrap")
+"""Filters and methods by which a number makes a text as long as it says."""
+
+
+def _unbounded(source: str) -> str | None:
+    """Say by what the text of a template could grow far beyond its inputs; None if by nothing."""
+    tree = _ENVIRONMENT.parse(source)
+    if any(tree.find_all((nodes.Mul, nodes.Pow))):
+        return "multiplies"
+    if any(tree.find_all((nodes.Macro, nodes.CallBlock))) or any(loop.recursive for loop in tree.find_all(nodes.For)):
+        return "calls itself"
+    if _depth(tree) > _MOST_LOOPS:
+        return f"has more than {_MOST_LOOPS} loops in one another"
+    for node in tree.find_all((nodes.Filter, nodes.Getattr)):
+        name = node.name if isinstance(node, nodes.Filter) else getattr(node, "attr", None)
+        if name in _WIDE:
+            return f"uses {name}"
+    kept = [node for node in tree.find_all(nodes.Assign) if isinstance(node.target, nodes.Name)]
+    named = {str(node.target.name) for node in kept if isinstance(node.target, nodes.Name)}
+    for node in kept:
+        if any(name.name in named for name in [*node.node.find_all(nodes.Name), node.node] if hasattr(name, "name")):
+            return "sets a value from another that it sets"
+    return None
+
+
+def _depth(node: nodes.Node) -> int:
+    """Count the loops that stand in one another."""
+    inner = max((_depth(child) for child in node.iter_child_nodes()), default=0)
+    return inner + isinstance(node, nodes.For)
 
 
 def _names(given: Any) -> tuple[str, ...]:

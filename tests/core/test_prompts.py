@@ -244,10 +244,6 @@ def test_a_prompt_that_is_nowhere_is_refused() -> None:
     [
         ("{{ ''.__class__.__mro__ }}", "access to attribute '__class__' of 'str' object is unsafe."),
         ("{{ tags.append(1) }}", "access to attribute 'append' of 'list' object is unsafe."),
-        (
-            "{% for n in range(10 ** 9) %}x{% endfor %}",
-            "Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000).",
-        ),
         ('{% include "/etc/passwd" %}', "no loader for this environment specified"),
         ("{{ title.colour.red }}", "'str object' has no attribute 'colour'"),
         ("{{ 1 / 0 }}", "division by zero"),
