@@ -109,7 +109,7 @@ def main() -> None:
 
 def _print_error(error: BaseException) -> None:
     """Print an error as one line on stderr; without rich where not even that can be loaded any more."""
-    message = " ".join(str(error).splitlines())
+    message = output.without_controls(" ".join(str(error).splitlines()))
     try:
         from rich.console import Console
         from rich.text import Text

@@ -87,7 +87,12 @@ def line(text: str) -> None:
 
     Half a character, which no encoding has, is escaped.
     """
-    _write(_CONTROL.sub(" ", text))
+    _write(without_controls(text))
+
+
+def without_controls(text: str) -> str:
+    """Replace control characters, which would steer the terminal, by spaces."""
+    return _CONTROL.sub(" ", text)
 
 
 def _write(text: str) -> None:

@@ -336,7 +336,7 @@ def run_and_report(
         lines = [f"error: more failed than max_failed {pipeline.max_failed:.1%} allows{stopped}: {', '.join(over)}"]
         lines += [f"  {stage}: {loss}" for stage, losses in done.losses.items() for loss in losses]
         lines.append(f"see all of them: coldstart status --failed --workspace {uri}")
-        typer.echo("\n".join(lines), err=True)
+        typer.echo(output.without_controls("\n".join(lines)), err=True)
         raise typer.Exit(1)
     if taken is not None:
         exit_if_over_budget(taken)

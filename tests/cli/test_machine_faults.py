@@ -183,3 +183,9 @@ def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
         "set HOME or XDG_CACHE_HOME to a folder that can be written"
     )
     assert isinstance(machine_fault(raised.value), MachineFault)
+
+
+def test_an_error_does_not_steer_the_terminal() -> None:
+    ended = coldstart("status", "--workspace", "no\x1b[2Jwhere")
+    assert ended.returncode == 1
+    assert "\x1b" not in ended.stderr and "no [2Jwhere" in ended.stderr

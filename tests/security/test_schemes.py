@@ -29,7 +29,7 @@ def refuse(uri: str, base: Path, limits: Limits | None = None) -> str:
         ("az://container/x.jpg", "az://container"),
         ("memory://x", "memory://x"),
         ("ftp://host/x.jpg", "ftp://host"),
-        ("github://org:repo@main/x.jpg", "github://org:repo@main"),
+        ("sftp://host/x.jpg", "sftp://host"),
         ("local:///etc/hostname", "local:"),
         ("simplecache::file:///etc/hostname", "simplecache:"),
         ("zip://x.jpg::/etc/archive.zip::s3://bucket/y", "zip://x.jpg"),

@@ -251,7 +251,8 @@ def test_an_item_without_pictures_is_filtered() -> None:
 
 
 def stage(**own: object) -> MapStage:
-    pipeline = load({"stages": {"screen": {"stage": "understand.screen", "reader": "fake", **own}}})
+    stages = {"screen": {"stage": "understand.screen", "reader": "fake", **own}}
+    pipeline = load({"stages": stages}, media_roots=[Path.cwd().anchor])
     made = build(pipeline.stages[0], pipeline)
     assert isinstance(made, MapStage)
     return made

@@ -22,7 +22,7 @@ WHITE = np.full_like(BLACK, 255)
 
 
 def stage(**settings: Any) -> Any:
-    raw = {"stages": {"quality": {"stage": "understand.quality", **settings}}}
+    raw = {"stages": {"quality": {"stage": "understand.quality", **settings}}, "media": {"roots": [Path.cwd().anchor]}}
     pipeline = pipelines.load(raw)
     return build(pipeline.stages[0], pipeline)
 

@@ -60,7 +60,7 @@ def row_for(path: Path, **more: Any) -> Row:
 
 def stage(**settings: Any) -> Any:
     raw = {"stages": {"shots": {"stage": "understand.shots", **settings}}, "engine": {"device": "cpu"}}
-    pipeline = pipelines.load(raw)
+    pipeline = pipelines.load(raw, media_roots=[Path.cwd().anchor])
     return build(pipeline.stages[0], pipeline)
 
 

@@ -28,7 +28,7 @@ from coldstart.understand.whisper import Whisper, WhisperSettings
 
 
 def stage(**own: Any) -> SpeechStage:
-    raw = {**settings(Path("items.jsonl")), "engine": {"device": "cpu"}}
+    raw = {**settings(Path("items.jsonl")), "engine": {"device": "cpu"}, "media": {"roots": [Path.cwd().anchor]}}
     pipeline = pipelines.load({**raw, "stages": {"speech": {"stage": "understand.speech", "model": "fake", **own}}})
     return build("speech", pipeline.stages[0].settings, pipeline)
 
