@@ -129,14 +129,14 @@ def compared(size: tuple[int, int, int], seed: int, candidates: Mapping[str, Any
 def run(short: bool) -> dict[str, Any]:
     """Measures of every size, without calibration, with it, and their paired difference."""
     candidates = QUICK if short else CANDIDATES
-    worlds = {name: (10 if size[0] < 100 else 5) * (1 if short else 4) for name, size in SIZES.items()}
+    worlds = {name: (6 if size[0] < 100 else 3) * (1 if short else 8) for name, size in SIZES.items()}
     result: dict[str, Any] = {}
     for name, size in SIZES.items():
         found = [compared(size, seed, candidates) for seed in range(worlds[name])]
         own: dict[str, Any] = {}
         for measure in MEASURES:
             before, after = (np.array([one[place][measure] for one in found]) for place in (0, 1))
-            intervals = bootstrap(before), bootstrap(after), paired(after, before)
+            intervals = bootstrap(before), bootstrap(after), paired(before, after)
             own[measure] = [[one.value, one.low, one.high] for one in intervals]
         result[name] = {"worlds": worlds[name], "measures": own}
     return result

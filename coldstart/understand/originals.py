@@ -112,7 +112,7 @@ class Originals:
 
     def _possible(self, arrival: Arrival, alike: Mapping[str, Arrival]) -> list[str]:
         """List those that no fact tells apart."""
-        others = alike.values()
+        others = list(alike.values())
         if arrival.facts.common:  # thousands may share a placeholder
             others = [one for one in self._titled.get(arrival.facts.title, ()) if one.item in alike]
         return [other.item for other in others if why_apart(arrival, other) is None]

@@ -144,5 +144,4 @@ def _ridge(users: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[n
     products = users.T @ users
     penalty = _RIDGE * np.trace(products) / min(users.shape)
     products[np.diag_indices_from(products)] += penalty
-    found: NDArray[np.float64] = np.linalg.solve(products, users.T @ values)
-    return found
+    return np.asarray(np.linalg.solve(products, users.T @ values), np.float64)
