@@ -65,20 +65,22 @@ class Media(Section):
     max_duration_s: float | None = Field(default=None, gt=0)
     deadline_s: float | None = Field(default=None, gt=0)
     """Processor seconds one item may take before its worker is stopped; by the clock it may take ten times as long."""
-    _folders: tuple[str, ...] = PrivateAttr(default=())
+    _folders: tuple[str, ...] | None = PrivateAttr(default=None)
 
     def with_folders(self, folders: Iterable[str]) -> Media:
         """Return the same settings with further folders that media may be read from."""
         media = self.model_copy()
-        media._folders = tuple(dict.fromkeys((*self._folders, *folders)))
+        media._folders = tuple(dict.fromkeys((*(self._folders or ()), *folders)))
         return media
 
     def limits(self) -> dict[str, Any]:
         """Return the limits that the file states, by the names of `coldstart.media.guard.Limits`.
 
-        `roots` are all folders that media may be read from, that of the manifest among them.
+        `roots` are all folders that media may be read from, that of the manifest among them; None for settings that
+        belong to no workspace and name none.
         """
-        return {**self.model_dump(exclude_none=True), "roots": (*self.roots, *self._folders)}
+        named = None if self._folders is None and not self.roots else (*self.roots, *(self._folders or ()))
+        return {**self.model_dump(exclude_none=True), "roots": named}
 
 
 class RayCluster(Section):

@@ -31,7 +31,10 @@ class Recipe:
     @classmethod
     def of(cls, workspace: Store, pipeline: Pipeline, stage: str) -> Recipe:
         """Make the recipe of one stage of `pipeline`."""
-        return cls(workspace.uri if workspace.folder is None else str(workspace.folder), dict(pipeline.raw), stage)
+        settings, roots = dict(pipeline.raw), pipeline.media.limits()["roots"]
+        if roots is not None:  # those that this user gave before as well, which another machine does not know
+            settings["media"] = {**(settings.get("media") or {}), "roots": list(roots)}
+        return cls(workspace.uri if workspace.folder is None else str(workspace.folder), settings, stage)
 
     def build(self, **engine: Any) -> MapStage | CatalogStage:
         """Build the stage, its weights not yet loaded.

@@ -121,8 +121,9 @@ def test_limits_are_those_that_the_file_states() -> None:
         "allowed_hosts": ("a.example",),
         "allowed_buckets": (),
         "allowed_schemes": (),
-        "roots": (),
+        "roots": None,
     }
+    assert load(GOOD).media.with_folders([]).limits()["roots"] == ()
     named = load({**GOOD, "manifest": "/shop/items.jsonl", "media": {"roots": ["/more"]}}).media
     assert named.limits()["roots"] == ("/more", "/shop")
     assert named.with_folders(["/late", "/shop"]).limits()["roots"] == ("/more", "/shop", "/late")
