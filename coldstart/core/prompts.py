@@ -185,10 +185,12 @@ def _unbounded(source: str) -> str | None:
         name = node.name if isinstance(node, nodes.Filter) else getattr(node, "attr", None)
         if name in _WIDE:
             return f"uses {name}"
-    kept = [node for node in tree.find_all(nodes.Assign) if isinstance(node.target, nodes.Name)]
-    named = {str(node.target.name) for node in kept if isinstance(node.target, nodes.Name)}
-    for node in kept:
-        if any(name.name in named for name in [*node.node.find_all(nodes.Name), node.node] if hasattr(name, "name")):
+    kept = [set_to for set_to in tree.find_all(nodes.Assign) if isinstance(set_to.target, nodes.Name)]
+    named = {str(set_to.target.name) for set_to in kept if isinstance(set_to.target, nodes.Name)}
+    for set_to in kept:
+        if any(
+            name.name in named for name in [*set_to.node.find_all(nodes.Name), set_to.node] if hasattr(name, "name")
+        ):
             return "sets a value from another that it sets"
     return None
 
