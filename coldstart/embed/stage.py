@@ -330,7 +330,9 @@ class EmbedStage(MapStageDefaults):
         if self.settings.video == "native":
             videos = [place for place, pictures in enumerate(batch) if pictures.times_s is not None]
             for place, vector in zip(
-                videos, self.encoder.encode_videos([np.stack(at_one_size(batch[i].images)) for i in videos]), strict=True
+                videos,
+                self.encoder.encode_videos([np.stack(at_one_size(batch[i].images)) for i in videos]),
+                strict=True,
             ):
                 rows[place]["vector"] = vector
         return rows

@@ -68,7 +68,13 @@ def test_a_folder_is_there_for_its_step_alone(tmp_path: Path) -> None:
 
 
 def test_only_folders_of_this_package_go_and_young_ones_stay(tmp_path: Path) -> None:
-    kept = ["coldstart-estimate-young000", "coldstart-estimate-link0000", "coldstart-shop-abcdefgh", "coldstart-fit", "x"]
+    kept = [
+        "coldstart-estimate-young000",
+        "coldstart-estimate-link0000",
+        "coldstart-shop-abcdefgh",
+        "coldstart-fit",
+        "x",
+    ]
     for name in kept:
         if "link" in name:
             (tmp_path / name).symlink_to(tmp_path / "x")
