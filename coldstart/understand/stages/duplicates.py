@@ -120,6 +120,7 @@ class DuplicatesStage:
         matching = settings.model_dump(include={"min_share", "max_bits", "picture_bits", "max_colour"})
         self._rules = DuplicateRules(**matching)
         self._key = stage_key(self.kind, self.version, matching)
+        self._facts: tuple[Mapping[str, str], Mapping[str, Facts]] = {}, {}  # keys of items, and their facts
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         inputs = self._inputs(store)
@@ -145,7 +146,7 @@ class DuplicatesStage:
         made = store.keys(self._source.table)
         matched = store.keys(self.table)
         rows = store.read(self.table, where="duplicate_of IS NOT NULL").to_pylist()
-        apart = self._told_apart(store, rows, _read_facts(store))
+        apart = self._told_apart(store, rows, self._read_facts(store) if rows else {})
 
         def holds(item: str) -> bool:
             return item in made and self._is_row_of(matched.get(item, ""), made[item])
@@ -158,6 +159,13 @@ class DuplicatesStage:
         """Tell whether a row was made of a fingerprint, whatever the facts."""
         plain = chain(self._key, made)
         return key == plain or key.startswith(f"{plain}-")
+
+    def _read_facts(self, store: Store) -> Mapping[str, Facts]:
+        """Read the facts of all items, once for the same items: a run asks before each of its stages."""
+        keys = store.keys(ITEMS)
+        if self._facts[0] != keys:
+            self._facts = keys, _read_facts(store)
+        return self._facts[1]
 
     def _told_apart(self, store: Store, copies: Iterable[Row], facts: Mapping[str, Facts]) -> set[str]:
         """Find the copies that their facts tell apart from their originals."""
@@ -175,7 +183,7 @@ class DuplicatesStage:
         found = PipelineState(store, self._pipeline).of(self._source.name)
         keys, plain, verdicts = {}, {}, {}
         present = self.present(store)
-        facts = _read_facts(store)
+        facts = self._read_facts(store)
         for item, made in found.expected.items():
             if item in found.fresh:
                 plain[item] = chain(self._key, made)
