@@ -2,12 +2,12 @@
 
     python tools/kill_campaign.py [--kills 45] [--items 300] [--seed 7] [--pipeline FILE --manifest FILE] [--json FILE]
 
-Each round fills a new workspace: `coldstart run` is started and its whole process group gets SIGKILL at a moment drawn
-evenly over the time in which an undisturbed run writes, three times or until a run gets through. Then every table must
-equal that of the undisturbed run, row by row, keys and verdicts included. After each kill the workspace must open, every
-stage must account for every item, and what was published must answer a search. By default the catalogue is made up:
-photos, a few of them broken, through the stages of `understand` that need no model, two spaces of fake encoders, and the
-index. Exits with 1 where anything differs.
+Each round fills a new workspace: `coldstart run` is started and its whole process group gets SIGKILL at a moment
+drawn evenly over the time in which an undisturbed run writes, three times or until a run gets through. Then every
+table must equal that of the undisturbed run, row by row, keys and verdicts included. After each kill the workspace
+must open, every stage must account for every item, and what was published must answer a search. By default the
+catalogue is made up: photos, a few of them broken, through the stages of `understand` that need no model, two spaces
+of fake encoders, and the index. Exits with 1 where anything differs.
 """
 
 from __future__ import annotations
