@@ -143,8 +143,9 @@ class OperandReader:
 
     def _negated(self, node: exp.Expr, depth: int) -> Operand:
         value = self._number(node.this, depth)
-        if isinstance(value.literal, float):
-            return Operand(f"-{value.sql}", "number", -value.literal)
+        if isinstance(value.literal, float):  # two signs in a row would begin a comment
+            sql = value.sql.removeprefix("-")
+            return Operand(sql if sql != value.sql else f"-{sql}", "number", -value.literal)
         return Operand(f"(-1.0 * {value.sql})", "number")
 
     def _arithmetic(self, node: exp.Expr, depth: int) -> Operand:
@@ -174,7 +175,7 @@ class OperandReader:
             time = parse_time(text)
         except ValueError:
             raise self.fault(f"{text[:60]!r} is no date: write '2026-01-31' or '2026-01-31T18:00:00Z'", node) from None
-        return Operand(f"TIMESTAMP '{time:%Y-%m-%d %H:%M:%S.%f}'", "time", text)
+        return Operand(f"TIMESTAMP '{time.year:04}-{time:%m-%d %H:%M:%S.%f}'", "time", text)
 
     def alike(self, node: exp.Expr, left: Operand, right: Operand) -> tuple[Operand, Operand]:
         """Check that two operands compare; a text beside a time is read as a date."""

@@ -82,6 +82,9 @@ def found(catalog: Published) -> Callable[..., str]:
         ("price IS NOT NULL AND NOT price > 2", "ef"),
         ("price * 2 + 1 > 15 OR -price > -2", "ce"),
         ("price / 0 > 1", ""),
+        ("price > -(-5) OR price < - - -1", "bc"),
+        ("price > -(-100) AND title = '\n0) OR (1 = 1)) --'", ""),  # no comment: that would end in the text
+        ("created_at > '0001-01-01'", "abc"),
         ("coalesce(price, 100) >= 20", "cd"),
         ("PRICE = 7 -- a note", "b"),
         ("title LIKE '%b_wl'", "b"),
