@@ -31,7 +31,7 @@ MARK = ".coldstart.id"
 """File in a workspace's folder by which a copy of it is known."""
 _ALWAYS = ("key_env", "adapter", "address")
 """Settings that name a place whatever they hold."""
-_FOLDERS = ("start", "detection", "recognition", "model")
+_PATHS = ("start", "detection", "recognition", "model", "classes")
 """Settings that may name a folder or file without a prefix."""
 _FILES = (".md", ".yaml", ".yml", ".txt", ".csv", ".json", ".onnx")
 
@@ -76,7 +76,7 @@ def _named(name: str, value: str) -> bool:
         return True
     if _packaged(value):
         return False
-    return is_place(value) or (key in _FOLDERS and _exists(value)) or value.lower().endswith(_FILES)
+    return is_place(value) or (key in _PATHS and _exists(value)) or value.lower().endswith(_FILES)
 
 
 def _is_path(text: str) -> bool:
@@ -85,8 +85,8 @@ def _is_path(text: str) -> bool:
 
 
 def _packaged(text: str) -> bool:
-    if text.startswith("package:"):
-        return ".." not in text
+    if text.startswith("package:"):  # a whole path behind it would replace the package's
+        return Path(os.path.normpath(PACKAGE / text.removeprefix("package:"))).is_relative_to(PACKAGE)
     folders = (PACKAGE, *(data_folder(name) for name in ("pipelines", "prompts", "policies")))
     return _is_path(text) and any(Path(os.path.normpath(text)).is_relative_to(folder) for folder in folders)
 

@@ -87,10 +87,20 @@ def test_the_name_of_a_model_that_is_a_folder_here_is_a_place(tmp_path: Path, mo
     assert trust.is_place("open_clip:ViT-B-32/org")
 
 
+def test_a_file_of_classes_is_a_place_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id_rsa").write_text("secret")
+    assert trust.places(with_stage(label={"classes": ".ssh/id_rsa"})) == [("label.classes", ".ssh/id_rsa")]
+
+
 def test_files_of_the_package_are_no_places() -> None:
     from coldstart.core.settings import data_files
 
     assert not trust.is_place(str(data_files("policies", "*.yaml")["safety"]))
+    assert trust.places(with_stage(label={"classes": "package:sample/classes.yaml"})) == []
+    for outside in ("package:/home/me/notes", "package:../notes.yaml", "package:sample/../../notes"):
+        assert trust.places(with_stage(label={"classes": outside})) == [("label.classes", outside)]
     assert trust.is_place(str(data_files("policies", "*.yaml")["safety"].parent / ".." / ".." / "x.yaml"))
 
 
