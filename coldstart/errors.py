@@ -15,10 +15,11 @@ except ImportError:  # Windows
 
 
 _URL = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s/?#\"'<>]*@)?(?P<place>[^\s?#\"'<>]*)"
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,40}://)(?P<user>[^\s/?#\"'<>]*@)?(?P<place>[^\s?#\"'<>]*)"
     r"(?P<query>\?[^\s#\"'<>]*)?(?P<fragment>#[^\s\"'<>]*)?"
 )
-_VALUE = re.compile(r"=[^&;]*?(?=[:,.)]*(?:[&;]|$))")  # what ends a sentence is no part of it
+_VALUE = re.compile(r"=([^&;]*)")
+_SENTENCE_ENDS = ":,.)"  # no part of the value before them
 
 
 def redact_urls(text: str) -> str:
@@ -29,10 +30,18 @@ def redact_urls(text: str) -> str:
 def _redacted(found: re.Match[str]) -> str:
     user, query, fragment = ("***@" if found["user"] else ""), found["query"] or "", found["fragment"] or ""
     if "=" in query:
-        query = _VALUE.sub("=***", query)
+        query = _VALUE.sub(_redacted_value, query)
     elif len(query) > 1:
-        query = "?***" + query[len(query.rstrip(":,.)")) :]
-    return f"{found['scheme']}{user}{found['place']}{query}{_VALUE.sub('=***', fragment)}"
+        query = f"?***{_sentence_end(query)}"
+    return f"{found['scheme']}{user}{found['place']}{query}{_VALUE.sub(_redacted_value, fragment)}"
+
+
+def _redacted_value(found: re.Match[str]) -> str:
+    return f"=***{_sentence_end(found[1])}"
+
+
+def _sentence_end(text: str) -> str:
+    return text[len(text.rstrip(_SENTENCE_ENDS)) :]
 
 
 class ColdstartError(Exception):

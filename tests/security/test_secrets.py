@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,13 @@ def test_what_may_be_secret_is_replaced(text: str, shown: str) -> None:
     assert not any(secret in found for secret in SECRETS)
     assert found == shown
     assert redact_urls(found) == found
+
+
+@pytest.mark.parametrize("text", [f"{'a' * 10**6} x://y", f"x://y?a={':' * 10**6}x", f"x://y?a=b#c={'.' * 10**6}x"])
+def test_the_time_grows_with_the_length_alone(text: str) -> None:
+    began = time.process_time()
+    redact_urls(text)
+    assert time.process_time() - began < 5.0  # a square of the length would take hours
 
 
 def test_verdicts_and_errors_say_no_secrets() -> None:
