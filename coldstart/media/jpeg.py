@@ -56,6 +56,8 @@ def _has_all_scans(content: bytes) -> bool:
     missing: dict[int, set[int]] = {}
     for marker, body in _segments(content):
         if marker in _FRAMES:
+            if len(body) < 6:
+                return False
             components = [body[6 + 3 * place] for place in range(body[5]) if 6 + 3 * place < len(body)]
             missing = {component: set(range(_COEFFICIENTS)) for component in components}
         if marker == _SCAN:

@@ -77,6 +77,7 @@ def test_a_whole_file_and_another_format_are_left_alone() -> None:
     Image.fromarray(noise(20, 20)).save(file, "PNG")
     assert with_end_mark(file.getvalue()[:-2]) is None
     assert with_end_mark(b"\xff\xd8") is with_end_mark(b"") is None
+    assert with_end_mark(b"\xff\xd8\xff\xc0\x00\x03\x08") is None  # a frame without components
 
 
 @pytest.mark.parametrize(("format", "mark"), [("PNG", 12), ("GIF", 1)])
