@@ -35,7 +35,7 @@ from benchmarks.report import CACHE, Row
 from coldstart.media.limits import Limits
 from coldstart.understand.fingerprint import SIDE, Fingerprints, compute_fingerprints
 from coldstart.understand.fingerprint_loader import LoadFingerprints
-from coldstart.understand.item_facts import Facts, read_facts, tell_apart
+from coldstart.understand.item_facts import Facts, find_difference, read_facts
 from coldstart.understand.near_duplicates import (
     VIDEO,
     CandidateIndex,
@@ -155,7 +155,7 @@ def photos(short: bool) -> dict[str, Any]:
         for other in screen.find(candidate_frames(one.prints, None, look)):
             if match_items(one, known[other], rule).score >= DuplicateRules().min_share:
                 pairs.append([paths[other].name, paths[place].name])
-                told_apart += tell_apart(facts[place], facts[other], still=False, plain=False) is not None
+                told_apart += find_difference(facts[place], facts[other], still=False, plain=False) is not None
         screen.add(candidate_frames(one.prints, None, look))
     found = {}
     for name in PHOTOS:
@@ -177,7 +177,7 @@ def placeholder(facts: list[Facts]) -> list[int]:
     """Pairs of products that share a placeholder, and those of them that would be copies of one another."""
     common = [replace(one, digests=frozenset({"no photo yet"}), common=True) for one in facts[::10]]
     pairs = list(combinations(common, 2))
-    return [len(pairs), sum(tell_apart(one, other, still=False, plain=False) is None for one, other in pairs)]
+    return [len(pairs), sum(find_difference(one, other, still=False, plain=False) is None for one, other in pairs)]
 
 
 def _encoded(change: Change, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

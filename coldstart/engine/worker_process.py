@@ -52,7 +52,7 @@ class ProgramFault:
 Answer: TypeAlias = Done | Reject | Fault | ProgramFault
 
 _NICE = 5
-"""How far workers stand back, so that the model goes first."""
+"""Added to the nice value of workers, so that the model goes first."""
 _OOM_SCORE = "500"
 """Where the machine's memory runs out, the kernel ends a worker before the process that holds the model."""
 _START_DEADLINE_S = 120.0
@@ -182,7 +182,7 @@ def serve(pipe: Connection) -> None:
     """Prepare what comes through the pipe until it closes: the body of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _give_way()
+    _lower_priority()
     while True:
         try:
             received = pipe.recv_bytes()
@@ -208,7 +208,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _give_way() -> None:
+def _lower_priority() -> None:
     """Lower the priority of a worker below the model's.
 
     On a CPU the model's threads wait for each other, so that one that is delayed by a decoder delays all. While the

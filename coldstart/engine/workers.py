@@ -20,20 +20,20 @@ Prepared = tuple[Work, Any, float]
 
 _MAX_STRIKES = 2
 _MAX_LOST = 5
-_reusable: ContextVar[list[_Crew] | None] = ContextVar("_reusable", default=None)
+_reusable: ContextVar[list[_WorkerGroup] | None] = ContextVar("_reusable", default=None)
 
 
 @contextmanager
 def reuse_workers() -> Iterator[None]:
     """Reuse worker processes of a stage that ended well for the next one, since each takes a second to start."""
-    crews: list[_Crew] = []
-    token = _reusable.set(crews)
+    groups: list[_WorkerGroup] = []
+    token = _reusable.set(groups)
     try:
         yield
     finally:
         _reusable.reset(token)
-        for crew in crews:
-            crew.stop()
+        for group in groups:
+            group.stop()
 
 
 def prepare_here(stage: MapStage, work: Iterable[Work]) -> Generator[Prepared]:
@@ -80,12 +80,12 @@ def prepare_isolated(
     pool = pool or Pool(stage, workers, memory_bytes)
     try:
         while True:
-            while pool.flying < max(ahead(), workers) and (entry := next(source, None)) is not None:
+            while pool.pending < max(ahead(), workers) and (entry := next(source, None)) is not None:
                 if isinstance(entry.row, Reject):
                     yield entry, entry.row, 0.0
                 else:
                     pool.take(entry)
-            if not pool.flying:
+            if not pool.pending:
                 return
             yield pool.next()
     finally:
@@ -101,33 +101,33 @@ class Pool:
         self._deadline_s = stage.deadline_s
         self._workers = workers
         self._memory_bytes = memory_bytes
-        self._crew: _Crew | None = None
-        self._flying: dict[int, tuple[Work, int]] = {}  # with the strikes so far
+        self._group: _WorkerGroup | None = None
+        self._pending: dict[int, tuple[Work, int]] = {}  # with the strikes so far
         self._taken = 0
 
     @property
-    def flying(self) -> int:
+    def pending(self) -> int:
         """Number of items in preparation or ready."""
-        return len(self._flying)
+        return len(self._pending)
 
     def take(self, entry: Work) -> None:
         """Queue an item for the workers."""
         self._schedule(entry, strikes=0)
 
     def _schedule(self, entry: Work, strikes: int) -> None:
-        if self._crew is None:
-            self._crew = _start(self._workers, self._memory_bytes, self._prepare)
+        if self._group is None:
+            self._group = _start(self._workers, self._memory_bytes, self._prepare)
         assert not isinstance(entry.row, Reject)
         self._taken += 1
-        self._flying[self._taken] = entry, strikes
-        self._crew.tasks.put(_Task(self._taken, self._prepare, entry.row, self._deadline_s))
+        self._pending[self._taken] = entry, strikes
+        self._group.tasks.put(_Task(self._taken, self._prepare, entry.row, self._deadline_s))
 
     def next(self) -> Prepared:
         """Wait for the next item that is ready; one must be in preparation or ready."""
-        assert self._crew is not None
+        assert self._group is not None
         while True:
-            number, answer = self._crew.ready.get()
-            entry, strikes = self._flying.pop(number)
+            number, answer = self._group.ready.get()
+            entry, strikes = self._pending.pop(number)
             match answer:
                 case Done(data, cost):
                     return entry, data, cost
@@ -143,17 +143,17 @@ class Pool:
     def release(self) -> None:
         """Leave idle processes to the next stage within `reuse_workers`, and stop them otherwise."""
         reusable = _reusable.get()
-        if reusable is not None and self._crew is not None and not self._flying:
-            reusable.append(self._crew)
-            self._crew = None
+        if reusable is not None and self._group is not None and not self._pending:
+            reusable.append(self._group)
+            self._group = None
         self.stop()
 
     def stop(self) -> None:
         """Stop the processes, whatever they are at."""
-        if self._crew is not None:
-            self._crew.stop()
-            self._crew = None
-            self._flying.clear()
+        if self._group is not None:
+            self._group.stop()
+            self._group = None
+            self._pending.clear()
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class _Task:
     deadline_s: float
 
 
-class _Crew:
+class _WorkerGroup:
     """Worker processes with a thread each that hands them tasks; the first is given, the others start when needed."""
 
     def __init__(self, size: int, memory_bytes: int, first: WorkerProcess) -> None:
@@ -215,10 +215,10 @@ class _Crew:
             thread.join()
 
 
-def _start(workers: int, memory_bytes: int, prepare: Prepare) -> _Crew:
+def _start(workers: int, memory_bytes: int, prepare: Prepare) -> _WorkerGroup:
     reusable = _reusable.get() or []
-    for crew in reusable:
-        if (crew.size, crew.memory_bytes) == (workers, memory_bytes):
-            reusable.remove(crew)
-            return crew
-    return _Crew(workers, memory_bytes, WorkerProcess(prepare, memory_bytes))
+    for group in reusable:
+        if (group.size, group.memory_bytes) == (workers, memory_bytes):
+            reusable.remove(group)
+            return group
+    return _WorkerGroup(workers, memory_bytes, WorkerProcess(prepare, memory_bytes))

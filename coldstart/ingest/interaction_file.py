@@ -184,13 +184,13 @@ class InteractionFile:
         micros, bad = parse_times(values, self.time_unit)
         if not self._believed and not bad.all():
             if (micros[~bad] < _YEAR_US).all():
-                raise ColdstartError(self._disbelief(values.filter(pa.array(~bad))))
+                raise ColdstartError(self._doubtful_times_message(values.filter(pa.array(~bad))))
             self._believed = True
         if self._found_unit and self.time_unit == "s":
             bad = bad | are_doubtful(micros)
         return micros, bad
 
-    def _disbelief(self, values: pa.Array) -> str:
+    def _doubtful_times_message(self, values: pa.Array) -> str:
         example, number = str(parse_texts(values.slice(0, 1))[0][0]), parse_numbers(values.slice(0, 1))[0][0]
         fault = f"all times of {self.path} lie in 1970, such as {example}"
         if not self._found_unit:

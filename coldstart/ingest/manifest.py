@@ -121,7 +121,7 @@ def _mapped(entries: Iterator[ManifestEntry], file: TableFile, names: Mapping[st
 def _check_columns(path: Path, fields: Mapping[str, Any]) -> None:
     """Refuse columns that no row could be read with, once for all of them."""
     for column, value in fields.items():
-        if close := _slip(column, fields):
+        if close := _mistyped_field(column, fields):
             raise ColdstartError(
                 f"header of {path}: unknown column {column!r}: did you mean {close!r}? Rename it, or set "
                 f"`map: {{{close}: {column}}}` of the stage ingest"
@@ -138,7 +138,7 @@ def _check_columns(path: Path, fields: Mapping[str, Any]) -> None:
         )
 
 
-def _slip(column: str, present: Collection[str]) -> str | None:
+def _mistyped_field(column: str, present: Collection[str]) -> str | None:
     """Find the field whose name was mistyped: one that is missing, and differs little; None for another name."""
     return None if column in FIELD_NAMES else _closest(column, FIELD_NAMES.difference(present))
 
@@ -187,7 +187,7 @@ def _rename(fields: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
         if column in names.values():
             continue
         if (column in FIELD_NAMES and column not in names) or (
-            not names and (_slip(column, fields) or _media_role(column, value, fields))
+            not names and (_mistyped_field(column, fields) or _media_role(column, value, fields))
         ):
             renamed[column] = value
         elif value not in (None, ""):

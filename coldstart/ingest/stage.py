@@ -139,7 +139,7 @@ class IngestStage(MapStageDefaults):
         """
         key = stage_key(self.kind, self.version, self.fingerprint())
         lines: dict[str, int] = {}
-        rows = self._believable(manifest.read_manifest(self._manifest, self._names), lines)
+        rows = self._parse_rows(manifest.read_manifest(self._manifest, self._names), lines)
         known: dict[str, str] = {}
 
         def locate(part: Sequence[tuple[str, Item | Reject]]) -> list[Work]:
@@ -162,7 +162,7 @@ class IngestStage(MapStageDefaults):
         note = list_folder(self._manifest).note() if self._manifest.is_dir() else ""
         return [*([f"{self._manifest}: {note}"] if note else []), *_bad_media(workspace)]
 
-    def _believable(
+    def _parse_rows(
         self, entries: Iterator[manifest.ManifestEntry], lines: dict[str, int]
     ) -> Iterator[tuple[str, Item | Reject]]:
         """Parse rows.

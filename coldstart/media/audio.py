@@ -144,7 +144,7 @@ class _Frames:
             return  # the file stops within a packet
 
 
-class _Mix:
+class _MonoResampler:
     """Resampler of frames of one form to one channel; `av.AudioResampler` would add stereo up to 1.41 of full scale."""
 
     def __init__(self, frame: Any, sample_rate: int) -> None:
@@ -178,7 +178,7 @@ class _Line:
         self._rate, self._limit = sample_rate, limit
         self._parts: list[Samples] = []
         self._count = 0  # samples in the parts
-        self._mix: _Mix | None = None
+        self._mix: _MonoResampler | None = None
         self._form: tuple[Any, ...] = ()
         self._due_s = 0.0  # where the next frame should start on the stream's clock
 
@@ -195,7 +195,7 @@ class _Line:
         if mix is None or form != self._form or gap_s > _GAP_S:
             self._finish()
             self._form = form
-            self._mix = mix = _Mix(frame, self._rate)
+            self._mix = mix = _MonoResampler(frame, self._rate)
             missing = round((time_s - self.start_s) * self._rate) - self._count
             if gap_s > _GAP_S and missing > 0:
                 self._append(np.zeros(min(missing, self._limit - self._count), np.float32))

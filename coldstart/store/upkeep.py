@@ -60,7 +60,7 @@ def maintain(store: Store, keep: timedelta, *, skip: Sequence[str] = ()) -> Main
             versions = len(table.list_versions())
             versions_before += versions
             if name not in skip:
-                versions = _tend(store, table, keep)
+                versions = _compact(store, table, keep)
             versions_after += versions
     return Maintenance(before, size_bytes(store), versions_before, versions_after)
 
@@ -73,7 +73,7 @@ def _remove_half_made(store: Store, name: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _tend(store: Store, table: Any, keep: timedelta) -> int:
+def _compact(store: Store, table: Any, keep: timedelta) -> int:
     """Compact and clean up one table; returns how many versions are left."""
     if store.uri.startswith("db://"):  # its files are the server's
         table.optimize(cleanup_older_than=keep)

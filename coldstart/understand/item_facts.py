@@ -1,7 +1,7 @@
 """Compare what is stated of two items that look alike: evidence against a copy, and what pictures alone cannot prove.
 
 A picture is often not of the item: a shop's "no photo yet", a group photo of a series, the cover of a podcast. Two
-items are told apart by titles, categories, prices and a few attributes as they are stated; what is missing on either
+items differ by titles, categories, prices and a few attributes as they are stated; what is missing on either
 side says nothing. For videos that move, words are no evidence, since an upload of the same video has another title. A
 picture that many titles share, one of a single colour, and a video that shows one picture all along prove nothing at
 all: there only the same title makes a copy, and of such videos also the same length, or the same bytes. A wrong link
@@ -90,8 +90,8 @@ def words_of(text: str | None) -> frozenset[str]:
     return frozenset(found)
 
 
-def tell_apart(one: Facts, other: Facts, *, still: bool, plain: bool) -> str | None:
-    """Name what tells two items apart that look alike; None where nothing does.
+def find_difference(one: Facts, other: Facts, *, still: bool, plain: bool) -> str | None:
+    """Name the fact in which two items that look alike differ; None where they agree.
 
     Args:
         still: either shows one picture all along, as a video.
@@ -103,7 +103,7 @@ def tell_apart(one: Facts, other: Facts, *, still: bool, plain: bool) -> str | N
         if other.traits.get(name, value) != value:
             return name
     if one.length_s is not None or other.length_s is not None:
-        return _tell_videos_apart(one, other, still=still)
+        return _find_video_difference(one, other, still=still)
     if _differ(one.title, other.title):
         return "title"
     if _differ(one.category, other.category):
@@ -113,7 +113,7 @@ def tell_apart(one: Facts, other: Facts, *, still: bool, plain: bool) -> str | N
     return None
 
 
-def _tell_videos_apart(one: Facts, other: Facts, *, still: bool) -> str | None:
+def _find_video_difference(one: Facts, other: Facts, *, still: bool) -> str | None:
     if not still or (one.digests and one.digests == other.digests):
         return None
     if not _same(one.title, other.title):

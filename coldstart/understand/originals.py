@@ -1,6 +1,6 @@
 """Find the original of each new item: by what its pictures show, and by what is stated of both items.
 
-Pictures alone decide who may be a copy (`coldstart.understand.near_duplicates`); stated facts speak against it
+Pictures alone decide who may be a copy (`coldstart.understand.near_duplicates`); stated facts can rule one out
 (`coldstart.understand.item_facts`). Knows neither tables nor policies.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from coldstart.understand.fingerprint import Words
-from coldstart.understand.item_facts import Facts, tell_apart
+from coldstart.understand.item_facts import Facts, find_difference
 from coldstart.understand.near_duplicates import (
     CANDIDATE_RULES,
     CandidateIndex,
@@ -32,7 +32,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Verdict on an item: a copy or not, and whether facts told it apart from an item that may look alike."""
+    """Verdict on an item: a copy or not, and whether facts ruled out an item that may look alike."""
 
     copy: Copy | None
     by_facts: bool
@@ -59,10 +59,10 @@ class Arrival:
         return self.media == "video" and len(self.screen) < 2
 
 
-def why_apart(one: Arrival, other: Arrival) -> str | None:
-    """Name what tells two items apart that look alike; None where nothing does."""
+def differing_fact(one: Arrival, other: Arrival) -> str | None:
+    """Name the fact in which two items that look alike differ; None where they agree."""
     plain = not len(one.screen) and not len(other.screen)
-    return tell_apart(one.facts, other.facts, still=one.still or other.still, plain=plain)
+    return find_difference(one.facts, other.facts, still=one.still or other.still, plain=plain)
 
 
 class Originals:
@@ -111,11 +111,11 @@ class Originals:
         return Verdict(Copy(found[first], _identical(own)) if first < len(found) else None, by_facts)
 
     def _possible(self, arrival: Arrival, alike: Mapping[str, Arrival]) -> list[str]:
-        """List those that no fact tells apart."""
+        """List those that no fact rules out."""
         others = list(alike.values())
         if arrival.facts.common:  # thousands may share a placeholder
             others = [one for one in self._titled.get(arrival.facts.title, ()) if one.item in alike]
-        return [other.item for other in others if why_apart(arrival, other) is None]
+        return [other.item for other in others if differing_fact(arrival, other) is None]
 
     def _place(self, item: str) -> int:
         return self._arrived[item]

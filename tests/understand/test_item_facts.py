@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from coldstart.understand.item_facts import read_facts, tell_apart, words_of
+from coldstart.understand.item_facts import find_difference, read_facts, words_of
 
 
 def why(one: dict[str, Any], other: dict[str, Any], *, plain: bool = False, common: bool = False) -> str | None:
@@ -26,8 +26,8 @@ def why(one: dict[str, Any], other: dict[str, Any], *, plain: bool = False, comm
         )
         for row in (one, other)
     ]
-    found = tell_apart(facts[0], facts[1], still=False, plain=plain)
-    assert found == tell_apart(facts[1], facts[0], still=False, plain=plain)
+    found = find_difference(facts[0], facts[1], still=False, plain=plain)
+    assert found == find_difference(facts[1], facts[0], still=False, plain=plain)
     return found
 
 

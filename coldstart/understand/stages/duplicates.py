@@ -6,9 +6,9 @@ never itself a copy: an item that resembles nothing but copies is an original to
 An item is matched again when its own media or the settings change, or when its original has gone, has changed, or has
 itself become a copy; it keeps its place in the order, but is matched against the originals that remain.
 
-What is stated of two items speaks against a copy (`coldstart.understand.item_facts`). A copy holds only as long as
-nothing tells it from its original; an item that facts told apart from one that looks alike is matched again when its
-facts change, and has them in the key of its row. Facts that told nothing apart are in no key.
+What is stated of two items can rule out a copy (`coldstart.understand.item_facts`). A copy holds only as long as no
+fact differs from those of its original; an item that is no copy of one that looks alike because of their facts is
+matched again when its own change, and has them in the key of its row. Facts that ruled nothing out are in no key.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from coldstart.store.freshness import build as build_stage
 from coldstart.understand.fingerprint import Fingerprints
 from coldstart.understand.item_facts import COMMON_TITLES, Facts, read_facts
 from coldstart.understand.near_duplicates import CANDIDATE_RULES, DuplicateRules, Sequence
-from coldstart.understand.originals import Arrival, Originals, Verdict, why_apart
+from coldstart.understand.originals import Arrival, Originals, Verdict, differing_fact
 
 _COMMIT_ROWS = 500
 _FEW = 2000  # items that are looked up by id; for more the table is read whole
@@ -146,13 +146,15 @@ class DuplicatesStage:
         made = store.keys(self._source.table)
         matched = store.keys(self.table)
         rows = store.read(self.table, where="duplicate_of IS NOT NULL").to_pylist()
-        apart = self._told_apart(store, rows, self._read_facts(store) if rows else {})
+        ruled_out = self._ruled_out(store, rows, self._read_facts(store) if rows else {})
 
         def holds(item: str) -> bool:
             return item in made and self._is_row_of(matched.get(item, ""), made[item])
 
         return [
-            row for row in rows if holds(row["item_id"]) and holds(row["duplicate_of"]) and row["item_id"] not in apart
+            row
+            for row in rows
+            if holds(row["item_id"]) and holds(row["duplicate_of"]) and row["item_id"] not in ruled_out
         ]
 
     def _is_row_of(self, key: str, made: str) -> bool:
@@ -167,8 +169,8 @@ class DuplicatesStage:
             self._facts = keys, _read_facts(store)
         return self._facts[1]
 
-    def _told_apart(self, store: Store, copies: Iterable[Row], facts: Mapping[str, Facts]) -> set[str]:
-        """Find the copies that their facts tell apart from their originals."""
+    def _ruled_out(self, store: Store, copies: Iterable[Row], facts: Mapping[str, Facts]) -> set[str]:
+        """Find the copies whose facts differ from those of their originals."""
         pairs = {row["item_id"]: row["duplicate_of"] for row in copies}
         if not pairs:
             return set()
@@ -176,7 +178,7 @@ class DuplicatesStage:
         return {
             item
             for item, original in pairs.items()
-            if item in known and original in known and why_apart(known[item], known[original])
+            if item in known and original in known and differing_fact(known[item], known[original])
         }
 
     def _inputs(self, store: Store) -> _Inputs:
@@ -200,7 +202,7 @@ class DuplicatesStage:
         if store.has(self.table):
             rows = store.read(self.table, ["item_id", "duplicate_of"], where="duplicate_of IS NOT NULL").to_pylist()
             copies = [row for row in rows if keys.get(row["item_id"]) and keys.get(row["duplicate_of"])]
-            keys |= dict.fromkeys(self._told_apart(store, copies, facts), "")
+            keys |= dict.fromkeys(self._ruled_out(store, copies, facts), "")
         return _Inputs(keys, verdicts, plain, facts)
 
     def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
