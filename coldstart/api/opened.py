@@ -77,7 +77,8 @@ class OpenedStore:
         overrides = tuple(overrides)
         if source is None:
             source = self._store.pipeline() or DEFAULT_PIPELINE
-            stated = {override.partition("=")[0].strip() for override in overrides} | set(spaces or ())
+            stated = {override.partition("=")[0].strip() for override in overrides}
+            stated |= {f"{name}.{key}" for name, settings in (spaces or {}).items() for key in settings}  # others stay
             stated |= {"manifest"} if manifest is not None else set()
             given_now = [
                 place

@@ -283,6 +283,21 @@ def test_a_second_pipeline_reads_media_where_the_first_did(shop: Path) -> None:
     assert limits["roots"] == (str(shop.parent / "photos"),)
 
 
+def test_a_change_of_one_setting_gives_no_other_one_of_the_space(strange: Path) -> None:
+    opened = coldstart.open(strange)
+    manifest = strange.parent / "photos" / "items.jsonl"
+    settings = json.loads(json.dumps(opened._store.pipeline()))
+    name = next(name for name, own in settings["stages"].items() if "encoder" in own)
+    settings["stages"][name]["prompt"] = "/planted/own.md"
+    with opened._store.lock():
+        opened._store.save_pipeline("planted", settings)
+    with pytest.raises(ColdstartError) as caught:
+        opened.pipeline(manifest=manifest, spaces={name: {"encoder": "fake"}})
+    assert str(caught.value) == message(strange, f"{name}.prompt='/planted/own.md'")
+    given = opened.pipeline(manifest=manifest, spaces={name: {"encoder": "fake", "prompt": "item"}})
+    assert given.stage(name).settings.prompt == "item"
+
+
 # -- what a fit or a passport names
 
 
