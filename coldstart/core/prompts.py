@@ -168,8 +168,12 @@ def load(name: str) -> Prompt:
 
 
 _MOST_LOOPS = 2
-_WIDE = ("format", "format_map", "center", "ljust", "rjust", "zfill", "expandtabs", "indent", "wordwrap")
-"""Filters and methods by which a number makes a text as long as it says."""
+_WIDE = (
+    *("format", "format_map", "center", "ljust", "rjust", "zfill", "expandtabs", "indent", "wordwrap"),
+    *("batch", "slice", "tojson", "replace", "translate", "attr", "map"),
+)
+"""Filters and methods by which a number makes a text as long as it says, a text is put in for each character of
+another, or another of these is called."""
 
 
 def _unbounded(source: str) -> str | None:
@@ -177,14 +181,24 @@ def _unbounded(source: str) -> str | None:
     tree = _ENVIRONMENT.parse(source)
     if any(tree.find_all((nodes.Mul, nodes.Pow))):
         return "multiplies"
+    if any(tree.find_all(nodes.Mod)):
+        return "uses %, which fills in texts"
     if any(tree.find_all((nodes.Macro, nodes.CallBlock))) or any(loop.recursive for loop in tree.find_all(nodes.For)):
         return "calls itself"
     if _depth(tree) > _MOST_LOOPS:
         return f"has more than {_MOST_LOOPS} loops in one another"
-    for node in tree.find_all((nodes.Filter, nodes.Getattr)):
-        name = node.name if isinstance(node, nodes.Filter) else getattr(node, "attr", None)
+    for node in tree.find_all((nodes.Filter, nodes.Getattr, nodes.Getitem)):
+        if isinstance(node, nodes.Getitem):  # a[b] is a.b where b is its name
+            name = node.arg.value if isinstance(node.arg, nodes.Const) else None
+        else:
+            name = node.name if isinstance(node, nodes.Filter) else getattr(node, "attr", None)
         if name in _WIDE:
             return f"uses {name}"
+    own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+    for call in tree.find_all(nodes.Call):
+        by_name = isinstance(call.node, nodes.Name) and call.node.name not in own  # no input is a function
+        if not (isinstance(call.node, nodes.Getattr) or by_name):
+            return "calls a method that it looks up"
     kept = [set_to for set_to in tree.find_all(nodes.Assign) if isinstance(set_to.target, nodes.Name)]
     named = {str(set_to.target.name) for set_to in kept if isinstance(set_to.target, nodes.Name)}
     for set_to in kept:
