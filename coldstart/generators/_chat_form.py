@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -59,18 +60,32 @@ def own_chat_template(tokenizer: Any) -> Any:
 
 
 def check_chat_template(folder: Path, name: str) -> None:
-    """Refuse a folder whose chat template does not end for two words, for a library that renders it itself.
+    """Refuse a folder with a chat template that does not end for two words, for a library that renders it itself.
 
     Raises:
         ColdstartError: it takes too much time or memory.
     """
-    path, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
-    own = path.read_text("utf-8") if path.is_file() else None
-    if own is None and config.is_file():
-        own = json.loads(config.read_bytes()).get("chat_template")
-    if isinstance(own, str):
-        messages = _messages(True, False, "", 0)
-        _rendered(own, [{"messages": messages, "add_generation_prompt": True, "bos_token": "", "eos_token": ""}], name)
+    messages = _messages(True, False, "", 0)
+    chat = {"messages": messages, "add_generation_prompt": True, "bos_token": "", "eos_token": ""}
+    for template in dict.fromkeys(_templates_of(folder)):
+        _rendered(template, [chat], name)
+
+
+def _templates_of(folder: Path) -> Iterator[str]:
+    """Yield the chat templates of a folder of a model, in each of the forms in which one may be stored."""
+    for path in (folder / "chat_template.jinja", *sorted(folder.glob("additional_chat_templates/*.jinja"))):
+        if path.is_file():
+            yield path.read_text("utf-8", "replace")
+    for path in (folder / "tokenizer_config.json", folder / "chat_template.json", folder / "processor_config.json"):
+        stated = None
+        with suppress(ValueError, RecursionError):  # what is no JSON holds no template
+            stated = json.loads(path.read_bytes()) if path.is_file() else None
+        own = stated.get("chat_template") if isinstance(stated, dict) else None
+        if isinstance(own, list):  # of objects with name and template
+            own = {place: one.get("template") for place, one in enumerate(own) if isinstance(one, dict)}
+        for template in own.values() if isinstance(own, dict) else (own,):
+            if isinstance(template, str):
+                yield template
 
 
 @lru_cache(maxsize=32)

@@ -20,7 +20,7 @@ from coldstart.core.spelling import existing_path
 from coldstart.core.stage import Reject
 from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors
 from coldstart.errors import ColdstartError
-from coldstart.media.image import ImageTransform, load_image
+from coldstart.media.image import ImageTransform, at_one_size, load_image
 from coldstart.media.limits import Limits
 from coldstart.media.video import sample_frames
 from coldstart.store.published import Published, check_top_k
@@ -251,7 +251,7 @@ class Ranker:
                 pictures.append(Reject(reject.reason, f"{by} {path}: {reject.detail}"))
         readable = [own for own in pictures if not isinstance(own, Reject)]
         if by == "video" and _passport(encoder, "image") != passport:
-            vectors = [encoder.encode_videos([np.stack(own)]) for own in readable]
+            vectors = [encoder.encode_videos([np.stack(at_one_size(own))]) for own in readable]
         else:
             flat = [image for own in readable for image in own]
             parts = [

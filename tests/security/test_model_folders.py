@@ -172,6 +172,20 @@ def test_a_chat_template_that_does_not_end_is_refused(template: str, words: str)
     assert message.endswith(": use another model")
 
 
+def test_every_chat_template_of_a_folder_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+    monkeypatch.setattr(_chat_form, "_rendered", lambda template, chats, name: found.append(template))
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "tools.jinja").write_text("b")
+    (tmp_path / "chat_template.jinja").write_bytes(b"a\xff")
+    config = {"chat_template": [{"name": "default", "template": "c"}, {"name": "rag", "template": "d"}, 3]}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "chat_template.json").write_text('{"chat_template": {"default": "e", "x": null}}')
+    (tmp_path / "processor_config.json").write_text("{")
+    _chat_form.check_chat_template(tmp_path, "vllm:x")
+    assert found == ["a\ufffd", "b", "c", "d", "e"]
+
+
 @pytest.mark.slow
 def test_a_bound_chat_template_writes_as_the_model_s_own() -> None:
     own = (

@@ -18,7 +18,9 @@ from coldstart.encoders.fake import Fake
 from coldstart.media.image import ImageTransform, at_one_size
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import LoadPictures, LoadQualitySample, Pictures, ProbeMedia
+from coldstart.media.video import sample_frames
 from coldstart.media.video_loaders import LoadScreenFrames, LoadShotFrames
+from coldstart.search.search import Ranker
 from coldstart.understand.fingerprint_loader import LoadFingerprints
 from coldstart.understand.ocr import TextBox
 from coldstart.understand.stages.quality import frozen_share
@@ -91,10 +93,16 @@ def test_an_encoder_of_videos_gets_frames_of_one_size(turned: Row) -> None:
             taken.extend(video.shape for video in videos)
             return self.encode_images([video[0] for video in videos])
 
-    load = LoadPictures(ImageTransform((64, 64), "longest"), LIMITS, 8, "uniform", 4)
+    whole = ImageTransform((64, 64), "longest")
+    load = LoadPictures(whole, LIMITS, 8, "uniform", 4)
     pictures, _ = load(turned)
     assert isinstance(pictures, Pictures)
     stage = SimpleNamespace(encoder=VideoEncoder(16), settings=SimpleNamespace(video="native"))
     [row] = EmbedStage._pictures(stage, [pictures])  # type: ignore[arg-type]
     assert taken == [(8, 48, 64, 3)]
     assert len(row["frame_vectors"]) == 8
+    ranker = SimpleNamespace(_look=lambda *_: sample_frames(Path(turned["media"][0]["uri"]), LIMITS, whole, 8).images)
+    encoder = VideoEncoder(16)
+    [query] = Ranker._seen(ranker, "video", ["stream.ts"], encoder, None)  # type: ignore[arg-type]
+    assert taken == [(8, 48, 64, 3)] * 2
+    assert isinstance(query, np.ndarray)
