@@ -130,7 +130,6 @@ def _redacted(value: Any, key: str = "") -> Any:
 
 _PLACES = ("uri", "detail", "media", "medium", "manifest", "path", "value", "error", "note", "notes", "workspace")
 
-
 _JSON_CONTROL = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 

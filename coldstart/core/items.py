@@ -236,7 +236,6 @@ class Item(BaseModel):
 FIELD_NAMES = frozenset(Item.model_fields) | frozenset(SHORT_FORMS)
 """Every name that a manifest row may use."""
 
-
 _WORDS = frozenset({"title", "description", "category", "creator", "tags", "attributes", "media", *SHORT_FORMS})
 """Fields in which "None" and "NA" may be words."""
 

@@ -24,14 +24,11 @@ from coldstart.media.loaders import LoadPictures
 TEXT_FIELDS = ("title", "description", "category", "tags", "creator", "transcript", "screen_text")
 """Text fields of an item, and of the evidence in its media."""
 
-
 RECORD_FIELDS = ("title", "description", "category", "tags", "creator", "price")
 """Fields of a view that are fields of the item's record."""
 
-
 FIELDS = (*TEXT_FIELDS, "price", "facts", "picture")
 """Fields of a view; `facts` are the attributes that the record states, `picture` its pictures or frames."""
-
 
 _MIN_WORDS = 5
 

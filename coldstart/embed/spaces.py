@@ -34,10 +34,8 @@ KINDS = ("embed", "behaviour")
 _MANY = 8
 """Share of a table's rows, one in so many, above which reading it whole is quicker than looking rows up."""
 
-
 _LOADED_BY_NAME = ("fake", "starter", "starter-clip")
 """Encoders whose names hold no folder and no name of a hub."""
-
 
 _COMMIT = 4096
 _BATCH = 256

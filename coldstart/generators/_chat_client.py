@@ -39,19 +39,15 @@ from coldstart.media.http_deadline import DeadlineBackend, end_by, unpacked
 FORMATS = ("json_schema", "json_object with schema", "json_object", "text")
 """Ways to ask for JSON, the most binding first."""
 
-
 JPEG_QUALITY = 90
-
 
 _MAX_WORDS = 300
 _MOST_TOKENS = 10**8
-
 
 TOO_LONG = re.compile(
     r"context.{0,3}(length|window|size)|maximum (model|context|prompt)|max_model_len|too (long|many tokens)", re.I
 )
 """Errors that say that prompt and answer are over the model's context."""
-
 
 _FILTERED = ("content_filter", "content_policy_violation")
 
@@ -206,7 +202,6 @@ MOST_BYTES = 4 * 2**20
 """Bytes of the longest answer that is read; one of 100,000 tokens has a tenth."""
 _HEADERS = ("retry-after", "location", "content-type")
 
-
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -329,7 +324,6 @@ def parse_name(name: str, rest: str, key_env: str) -> tuple[str, str]:
 
 
 FIRST_PAUSE_S = 0.5
-
 
 LONGEST_PAUSE_S = 20.0
 

@@ -122,7 +122,6 @@ class LocalModel:
 
 FOLDER = "adapter"
 
-
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 

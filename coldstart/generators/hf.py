@@ -30,7 +30,6 @@ from coldstart.models.hub import hub_folder
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 """All that is read; the digest covers these."""
 
-
 VISION = ("preprocessor_config.json", "processor_config.json")
 
 

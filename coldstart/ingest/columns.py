@@ -35,16 +35,12 @@ _LOOKED_AT = 1000
 
 FIELDS = ("user_id", "item_id", "timestamp", "event", "weight")
 
-
 NEEDED = ("user_id", "item_id")
-
 
 UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 """Unit of a time -> microseconds."""
 
-
 _LONGEST_ID = 1024
-
 
 _OBVIOUS = {
     "user_id": {"userid", "user", "uid", "visitorid", "customerid", "memberid", "viewerid", "reviewerid"},
@@ -54,9 +50,7 @@ _OBVIOUS = {
     "weight": {"weight", "rating", "stars", "overall"},
 }
 
-
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-
 
 _ZONED = r"[T ]\d\d[\d:.]*([zZ]|[+-]\d\d(:?\d\d)?)$"
 

@@ -45,13 +45,10 @@ SCHEMA = pa.schema(
     ]
 )
 
-
 REJECTED = pa.schema([("row", pa.int64()), ("reason", pa.string()), ("detail", pa.string())])
-
 
 AHEAD_US = 86_400 * 1_000_000
 """Clocks may differ by a day before a time counts as future."""
-
 
 _DETAIL = 200
 _YEAR_US = 365 * 86_400 * 1_000_000

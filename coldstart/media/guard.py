@@ -296,12 +296,9 @@ def media_of_role(row: Row, role: str) -> Sequence[Mapping[str, Any]]:
 
 IMAGE_FORMATS = ("jpeg", "png", "gif", "webp", "bmp", "tiff", "jpeg2000", "avif", "heic")
 
-
 VIDEO_FORMATS = ("mp4", "matroska", "avi", "flv", "asf", "mpeg-ps", "gif")
 
-
 _HEAD_BYTES = 512
-
 
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\xd8\xff", "jpeg"),

@@ -27,12 +27,9 @@ from coldstart.media.video import frames_at, probe_audio, probe_video, sample_fr
 
 FRAMES = 16
 
-
 LONGEST = 256
 
-
 HEARD_S = 20.0
-
 
 _TRANSFORM = ImageTransform((LONGEST, LONGEST), "longest")
 

@@ -31,12 +31,9 @@ from coldstart.media.limits import Limits
 
 SAME_S = 1e-3  # times closer than this are one: containers round to milliseconds
 
-
 _DENSE_S = 1.0  # where key frames are unknown, times closer than this are reached by decoding on
 
-
 _LEAD_S = 0.5  # all frames are decoded from so long before a time: most that are on screen then began since
-
 
 _BACKTRACK_S = (0.0, 1.0, 10.0, math.inf)  # how much earlier to seek while what is found still lies too late
 

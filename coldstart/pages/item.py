@@ -28,7 +28,6 @@ LINKS = 12
 _SIDE = 240
 _SHARES = ("brightness",)  # measures from 0 to 1 besides those called `…_share`
 
-
 FRAMES = 32
 """Frames of a video, or pictures of a product, in one strip."""
 _SAMPLED = 8  # frames of a video whose shots are not known

@@ -37,12 +37,10 @@ FITTED = "fitted"
 KEEP = 4
 """Artifacts of one name that stay: the newest, and those that the publications kept by default may rest on."""
 
-
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _NAME_BYTES = 255
 _NO_TIME = datetime.fromtimestamp(0, UTC)
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-
 
 _SCHEMA = pa.schema(
     [
@@ -55,7 +53,6 @@ _SCHEMA = pa.schema(
     ]
 )
 """`seq` counts up with each save of the workspace and tells which is the newest; `made_at` is for people."""
-
 
 _FILES_SCHEMA = pa.schema([("digest", pa.string()), ("path", pa.string()), ("data", pa.large_binary())])
 

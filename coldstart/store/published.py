@@ -32,7 +32,6 @@ __all__ = ["Publication", "Published"]
 COPY_OF = "duplicate_of"
 """Column that names the original of an item that is linked to one."""
 
-
 TIMEOUT = timedelta(seconds=60)
 """Time in which a condition is evaluated over the catalog."""
 
@@ -46,7 +45,6 @@ KINDS = get_args(Kind)
 
 SPACE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 """Names of spaces: SQL names their columns."""
-
 
 BATCH = 256
 """Queries in one call of the store: they share one scan, and their results fit in memory."""
@@ -308,7 +306,6 @@ def _explained(where: str) -> Iterator[None]:
 
 
 PUBLICATIONS = "publications"
-
 
 PUBLICATIONS_SCHEMA = pa.schema(
     [

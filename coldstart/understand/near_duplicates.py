@@ -32,7 +32,6 @@ from coldstart.understand.fingerprint import (
 SPEEDS = tuple(round(1 + step * sign, 2) for step in (0.0, 0.02, 0.04, 0.05, 0.06, 0.08, 0.1) for sign in (1, -1))[1:]
 """Speeds that are tried, the likeliest first, so that the most likely of equals wins."""
 
-
 _GRID = 4  # colours are compared on so many cells a side
 
 
@@ -247,13 +246,10 @@ class DuplicateRules:
 FRAME_STEP_S = 0.5
 """Seconds between the indexed frames of a video."""
 
-
 QUERY_FRAMES = 8
 """Frames of a new video that are searched for, among all indexed frames of the others."""
 
-
 _BLOCK = 1 << 15
-
 
 _SAME_BITS = 10  # a frame this close to the last one adds nothing
 
@@ -275,14 +271,11 @@ class CandidateRule:
 
 _WHOLE, _CROPPED = VIEWS.index((CROPS[0], BARS[1])), VIEWS.index((CROPS[-1], BARS[1]))
 
-
 VIDEO = CandidateRule((_WHOLE, _CROPPED), ((0, 0), (0, 1), (1, 0)), low_bits=16, max_bits=64)
 """Any frame of many may match, so few views suffice: those without a bar at the bottom."""
 
-
 PICTURE = CandidateRule(tuple(range(len(VIEWS))), PAIRS, low_bits=16, max_bits=64)
 """All views that could match: a picture has no second frame to be found by."""
-
 
 CANDIDATE_RULES = {"video": VIDEO, "image": PICTURE}
 

@@ -224,7 +224,6 @@ def _where(loc: Sequence[Any]) -> str:
 
 _MARGIN = 3  # words that may part a sign from an exception that excuses it
 
-
 _QUOTE = 80  # characters of a quote, at most
 
 

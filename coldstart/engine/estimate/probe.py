@@ -25,10 +25,8 @@ from coldstart.engine.workers import prepare_here, prepare_isolated
 FEWEST = 6
 """Items that are prepared however long they take."""
 
-
 _ROUNDS = 5
 """Batches whose rates are compared at most."""
-
 
 _DISPATCH_S = 0.005
 """What handing one item to a worker may take at most: more is a pool that runs dry, which a long run does not."""

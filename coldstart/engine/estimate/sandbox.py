@@ -131,10 +131,8 @@ class Sandbox:
 LEAST = 8
 """Items drawn of each kind, however rare it is."""
 
-
 _POOL = 4000
 """Items of a kind among which the drawn ones are spread by size; beyond, they are a random part of the kind."""
-
 
 T = TypeVar("T")
 

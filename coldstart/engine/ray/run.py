@@ -39,7 +39,6 @@ from coldstart.store.fragments import TableVersion, addresses_of, commit_fragmen
 
 _SOURCE_CHUNK = 8192
 
-
 _RETRIED_PARTS = 8
 """Parts that are done again item by item at once: enough to keep the pools busy, few enough that a set-up in which all
 die is seen before the whole catalogue was tried."""

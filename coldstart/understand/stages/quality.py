@@ -158,12 +158,9 @@ Pixels = NDArray[np.uint8]
 
 _BLACK = 0.1  # of 1: coded black is up to 0.06, and noise lies on it
 
-
 _BLACK_PART = 0.99  # of the pixels: a logo in a corner, or a word, is not black
 
-
 _FROZEN = 0.3  # of 255; see `frozen_share`
-
 
 _SILENCE_DB = -120.0
 
