@@ -117,7 +117,7 @@ _MOST = 0.5
 _REASONS_SHOWN = 3
 
 
-def lost_most(balance: Balance, max_failed: float) -> bool:
+def exceeds_loss_limit(balance: Balance, max_failed: float) -> bool:
     """Tell whether a source lost so many items that its run should stop: more than half, and more than allowed."""
     return balance.failed_share > max(_MOST, max_failed)
 

@@ -19,8 +19,8 @@ from coldstart.engine.report import (
     RunReport,
     StageReport,
     catalog_balance,
+    exceeds_loss_limit,
     largest_losses,
-    lost_most,
     run_catalog_stage,
     source_balance,
     with_fault_places,
@@ -116,7 +116,7 @@ def run_pipeline(
             report = with_fault_places(report, workspace.verdicts(stage.name).values())
             workspace.save_run(stage.name, started_at, time.monotonic() - began_stage, report.to_dict())
             reports.append(report)
-            if is_source(stage) and lost_most(report.balance, pipeline.max_failed):
+            if is_source(stage) and exceeds_loss_limit(report.balance, pipeline.max_failed):
                 stopped_after = stage.name
                 break
         maintenance = workspace.maintain(skip=(CATALOG,))  # the index stage keeps its own published versions

@@ -141,7 +141,7 @@ def _body(name: str, answers: Sequence[Mapping[str, Any]], marks: Sequence[str],
         raise _fault(name, f"fails ({fault[:200]})")
     half = len(texts) // 2
     parts = _split(name, texts[0], marks)
-    place, picture = _inserted(name, *texts[:3]) if pictures else (0, "")
+    place, picture = _find_picture_text(name, *texts[:3]) if pictures else (0, "")
     written, at = "", 0
     for number, part in enumerate(parts):
         if pictures and at <= place <= at + len(part) and number == len(parts) - 2:
@@ -171,7 +171,7 @@ def _split(name: str, text: str, marks: Sequence[str]) -> list[str]:
     return [*parts, rest]
 
 
-def _inserted(name: str, none: str, one: str, three: str) -> tuple[int, str]:
+def _find_picture_text(name: str, none: str, one: str, three: str) -> tuple[int, str]:
     """Find what one picture puts into a chat, and where, from the chat with none, one and three of them."""
     extra = len(one) - len(none)
     for place in range(len(none) + 1 if extra >= 0 else 0):

@@ -164,7 +164,9 @@ def read_json_rows(file: TableFile, *, doubled_keys: bool = False) -> Iterator[t
 def _parse_object(line: bytes, doubled_keys: bool) -> dict[str, Any] | str:
     doubled: list[str] = []
     try:
-        found = json.loads(line.decode("utf-8").rstrip(), object_pairs_hook=None if doubled_keys else _noting(doubled))
+        found = json.loads(
+            line.decode("utf-8").rstrip(), object_pairs_hook=None if doubled_keys else _key_checker(doubled)
+        )
     except UnicodeDecodeError as error:
         return f"not UTF-8 at byte {error.start}: save the file as UTF-8"
     except json.JSONDecodeError as error:
@@ -174,7 +176,7 @@ def _parse_object(line: bytes, doubled_keys: bool) -> dict[str, Any] | str:
     return _checked(found, doubled)
 
 
-def _noting(doubled: list[str]) -> Any:
+def _key_checker(doubled: list[str]) -> Any:
     """Build a hook that makes an object and notes the keys that stand twice in it; the outermost comes last."""
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -197,7 +199,7 @@ def _checked(found: Any, doubled: list[str]) -> dict[str, Any] | str:
 def _array(stream: BinaryIO, path: Path, doubled_keys: bool) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Read the elements of a JSON array one by one, with no more than one of them in memory."""
     doubled: list[str] = []
-    decoder = json.JSONDecoder(object_pairs_hook=None if doubled_keys else _noting(doubled))
+    decoder = json.JSONDecoder(object_pairs_hook=None if doubled_keys else _key_checker(doubled))
     text = codecs.getincrementaldecoder("utf-8")()
     buffer, place, number, ended = "", 0, 0, False
 

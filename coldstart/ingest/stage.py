@@ -26,7 +26,7 @@ from coldstart.ingest.folder import UNREAD, list_folder
 from coldstart.ingest.media_files import EmbeddedMedia, LocalMedia
 from coldstart.media import guard
 from coldstart.media.limits import Limits
-from coldstart.media.loaders import PASSING, ProbeMedia, bad_medium, check_left
+from coldstart.media.loaders import TRANSIENT, ProbeMedia, bad_medium, check_remaining
 from coldstart.store import ITEMS, Store
 
 SCHEMA = pa.schema(
@@ -90,7 +90,7 @@ class StoredItems(MapStageDefaults):
         return []
 
     def preparer(self) -> Prepare:
-        return _as_it_is
+        return _unchanged
 
     def compute(self, batch: Sequence[Row]) -> list[Row | Reject]:
         return list(batch)
@@ -100,7 +100,7 @@ class StoredItems(MapStageDefaults):
         return [f"skipped: {self._source} names no manifest, and the workspace has {count:,} items"] if count else []
 
 
-def _as_it_is(row: Row) -> tuple[Row, float]:
+def _unchanged(row: Row) -> tuple[Row, float]:
     return row, 1.0
 
 
@@ -228,14 +228,14 @@ class IngestStage(MapStageDefaults):
                     signatures.append(guard.signature(uri, self._limits))
                 except Reject as reject:
                     reject = _with_cure(reject, entry.uri)
-                    if reject.reason in PASSING:
+                    if reject.reason in TRANSIENT:
                         raise reject from None
                     bad.append(bad_medium(entry.role, entry.uri, reject))
                     faults.append((entry.role, reject))
                     gone.append([entry.uri, reject.reason, reject.detail])
                 else:
                     media.append({"role": entry.role, "uri": uri})
-            check_left([entry["role"] for entry in media], faults)
+            check_remaining([entry["role"] for entry in media], faults)
         except Reject as reject:
             hidden = [entry.uri for entry in item.media if redact_urls(entry.uri) != entry.uri]
             return Work(item_id, digest([key, item.record(), reject.reason, reject.detail, *hidden]), reject)

@@ -42,15 +42,15 @@ def tone_map(pixels: npt.NDArray[np.uint16], curve: int, primaries: int) -> npt.
     brightest = light.max(axis=2)
     peak = float(np.percentile(brightest, _BRIGHTEST))
     if peak > _WHITE:
-        light *= (_bent(brightest, peak) / np.maximum(brightest, 1e-6))[..., None]
+        light *= (_compress_highlights(brightest, peak) / np.maximum(brightest, 1e-6))[..., None]
     matrix = np.array(_TO_709.get(primaries, _TO_709_FROM_2020), np.float32)
     shown = np.clip(light @ matrix.T / _WHITE, 0.0, 1.0) ** np.float32(1 / _DISPLAY_GAMMA)
     pixels_8bit: npt.NDArray[np.uint8] = np.round(shown * 255).astype(np.uint8)
     return pixels_8bit
 
 
-def _bent(light: npt.NDArray[np.float32], peak: float) -> npt.NDArray[np.float32]:
-    """Bend light of up to `peak` cd/m² to white and below, by the curve of BT.2390 for two blacks of zero."""
+def _compress_highlights(light: npt.NDArray[np.float32], peak: float) -> npt.NDArray[np.float32]:
+    """Compress light of up to `peak` cd/m² to white and below, by the curve of BT.2390 for two blacks of zero."""
     top, white = _pq_code(np.array((peak, _WHITE)))
     highest = white / top
     knee = 1.5 * highest - 0.5

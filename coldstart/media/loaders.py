@@ -162,14 +162,14 @@ class ProbeMedia:
             try:
                 found.append(self._probe(entry["role"], entry["uri"], decode))
             except Reject as reject:
-                if reject.reason in PASSING:
+                if reject.reason in TRANSIENT:
                     raise
                 bad.append(bad_medium(entry["role"], entry["uri"], reject))
                 faults.append((entry["role"], reject))
         decoded = any(entry["role"] == "image" and not fault for entry, fault in found)  # else its text is left to it
         media = [entry for entry, fault in found if not (fault and decoded)]
         bad += [bad_medium(entry["role"], entry["uri"], fault) for entry, fault in found if fault and decoded]
-        check_left([entry["role"] for entry in media], faults)
+        check_remaining([entry["role"] for entry in media], faults)
         row_key = digest([row["record"], [(entry["role"], entry["digest"]) for entry in media]])
         fields = {name: value for name, value in row.items() if name != "record"}
         return {**fields, "media": media, "bad_media": bad or None, "row_key": row_key}, 1.0
@@ -194,9 +194,9 @@ class ProbeMedia:
 
 
 _TINY = ImageTransform((16, 16), "squash", "nearest")
-PASSING = frozenset({"fetch_failed", "media_changed"})
+TRANSIENT = frozenset({"fetch_failed", "media_changed"})
 """Reasons of a medium that may be gone in the next run: they cost the item, which is then tried again."""
-_STAND_INS = {"video": {"video"}, "image": {"image", "video"}, "audio": {"audio", "image", "video"}}
+_SUBSTITUTES = {"video": {"video"}, "image": {"image", "video"}, "audio": {"audio", "image", "video"}}
 
 
 def bad_medium(role: str, uri: str, reject: Reject) -> dict[str, str]:
@@ -204,7 +204,7 @@ def bad_medium(role: str, uri: str, reject: Reject) -> dict[str, str]:
     return {"role": role, "uri": redact_urls(uri), "reason": reject.reason, "detail": reject.detail}
 
 
-def check_left(roles: Collection[str], faults: Sequence[tuple[str, Reject]]) -> None:
+def check_remaining(roles: Collection[str], faults: Sequence[tuple[str, Reject]]) -> None:
     """Check that an item can do without its bad media: without a picture where another one or a video is left, without
     a video where another one is, without sound where anything is.
 
@@ -216,7 +216,7 @@ def check_left(roles: Collection[str], faults: Sequence[tuple[str, Reject]]) -> 
         Reject: that of the first medium that it cannot do without.
     """
     for role, reject in faults:
-        if _STAND_INS[role].isdisjoint(roles):
+        if _SUBSTITUTES[role].isdisjoint(roles):
             raise reject
 
 

@@ -230,7 +230,7 @@ class Ranker:
                 if by == "text":
                     made[passport.digest] = list(encoder.encode_queries(values)[:, None])
                 else:
-                    made[passport.digest] = self._seen(by, values, encoder, passport)
+                    made[passport.digest] = self._encode_media(by, values, encoder, passport)
             for place, vectors in enumerate(made[passport.digest]):
                 own = found[place]
                 if isinstance(vectors, Reject):
@@ -239,14 +239,16 @@ class Ranker:
                     own[space] = vectors
         return found
 
-    def _seen(self, by: By, paths: Sequence[str], encoder: Encoder, passport: Passport) -> list[Vectors | Reject]:
+    def _encode_media(
+        self, by: By, paths: Sequence[str], encoder: Encoder, passport: Passport
+    ) -> list[Vectors | Reject]:
         """Encode pictures or videos, or give the reason why one cannot be read."""
         transform = encoder.image_transform
         assert transform is not None, "an encoder that takes pictures states how it wants them"
         pictures: list[list[Pixels] | Reject] = []
         for path in paths:
             try:
-                pictures.append(self._look(by, Path(path), transform))
+                pictures.append(self._load_pixels(by, Path(path), transform))
             except Reject as reject:
                 pictures.append(Reject(reject.reason, f"{by} {path}: {reject.detail}"))
         readable = [own for own in pictures if not isinstance(own, Reject)]
@@ -265,7 +267,7 @@ class Ranker:
         made = iter(vectors)
         return [own if isinstance(own, Reject) else next(made) for own in pictures]
 
-    def _look(self, by: By, path: Path, transform: ImageTransform) -> list[Pixels]:
+    def _load_pixels(self, by: By, path: Path, transform: ImageTransform) -> list[Pixels]:
         path = existing_path(path)
         if not path.is_file():  # reading a pipe would wait for ever
             raise Reject("not_a_file" if path.exists() else "not_found", "give the path of a file")

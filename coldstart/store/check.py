@@ -193,14 +193,14 @@ class _Rows:
         part = _Rows(self._table, dataset.schema)
         for batch in dataset.scanner(fragments=[fragment], with_row_address=True).to_batches():
             part.count += batch.num_rows
-            part._look_at(batch)
+            part._check_batch(batch)
         self.count += part.count  # only now: of a fragment that cannot be read in full no row stays
         self._seen += part._seen
         self._addresses += part._addresses
         for what, addresses in part._bad.items():
             self._bad.setdefault(what, []).extend(addresses)
 
-    def _look_at(self, batch: pa.RecordBatch) -> None:
+    def _check_batch(self, batch: pa.RecordBatch) -> None:
         addresses = batch.column(ADDRESS).to_numpy()
         if self._identity:
             parts = [pc.cast(batch.column(column), pa.string()) for column in self._identity]

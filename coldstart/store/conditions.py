@@ -84,7 +84,7 @@ class _Parser:
             if character == "\0" or "\ud800" <= character <= "\udfff":
                 raise self.read.fault(f"{character!r} is no character of a text", place)
         logger = logging.getLogger("sqlglot")
-        logger.addFilter(_is_silent)  # a warning of the parser would stand beside the error
+        logger.addFilter(_drop_record)  # a warning of the parser would stand beside the error
         try:
             if _nesting(sqlglot.tokenize(self.read.text)) > MAX_DEPTH:  # before the parser, whose time grows with it
                 raise self.read.fault(TOO_DEEP)
@@ -100,7 +100,7 @@ class _Parser:
         except RecursionError:
             raise self.read.fault(TOO_DEEP) from None
         finally:
-            logger.removeFilter(_is_silent)
+            logger.removeFilter(_drop_record)
         return Condition(f"({self._condition(tree, True, 0)})", self.read.attributes)
 
     def _condition(self, node: exp.Expr, positive: bool, depth: int) -> str:
@@ -299,5 +299,5 @@ def _offset(text: str, line: int, column: int) -> int:
     return sum(map(len, lines)) + column
 
 
-def _is_silent(_: logging.LogRecord) -> bool:
+def _drop_record(_: logging.LogRecord) -> bool:
     return False

@@ -14,7 +14,7 @@ from poison import noise, write_video
 from coldstart.core.stage import Reject, Row
 from coldstart.media.image import ImageTransform
 from coldstart.media.limits import Limits
-from coldstart.media.loaders import LoadPictures, ProbeMedia, bad_medium, check_left, spread_times
+from coldstart.media.loaders import LoadPictures, ProbeMedia, bad_medium, check_remaining, spread_times
 
 LOAD = LoadPictures(ImageTransform((16, 16), "squash"), Limits(), frames=4, frame_policy="uniform", pictures=2)
 
@@ -141,10 +141,10 @@ def test_where_no_picture_can_be_decoded_the_item_keeps_them_for_its_text(tmp_pa
 def test_media_without_which_an_item_can_do(roles: list[str], bad: str, survives: bool) -> None:
     fault = bad, Reject("corrupt_image", "half of it")
     if survives:
-        check_left(roles, [fault])
+        check_remaining(roles, [fault])
     else:
         with pytest.raises(Reject, match="corrupt_image: half of it"):
-            check_left(roles, [fault])
+            check_remaining(roles, [fault])
 
 
 def test_a_medium_that_may_come_back_costs_the_item_this_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

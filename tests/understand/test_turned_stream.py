@@ -101,8 +101,10 @@ def test_an_encoder_of_videos_gets_frames_of_one_size(turned: Row) -> None:
     [row] = EmbedStage._pictures(stage, [pictures])  # type: ignore[arg-type]
     assert taken == [(8, 48, 64, 3)]
     assert len(row["frame_vectors"]) == 8
-    ranker = SimpleNamespace(_look=lambda *_: sample_frames(Path(turned["media"][0]["uri"]), LIMITS, whole, 8).images)
+    ranker = SimpleNamespace(
+        _load_pixels=lambda *_: sample_frames(Path(turned["media"][0]["uri"]), LIMITS, whole, 8).images
+    )
     encoder = VideoEncoder(16)
-    [query] = Ranker._seen(ranker, "video", ["stream.ts"], encoder, None)  # type: ignore[arg-type]
+    [query] = Ranker._encode_media(ranker, "video", ["stream.ts"], encoder, None)  # type: ignore[arg-type]
     assert taken == [(8, 48, 64, 3)] * 2
     assert isinstance(query, np.ndarray)
