@@ -10,8 +10,8 @@ import pytest
 
 from tools import fuzz_media
 
-VARIANTS = 600
-"""Fifty of each format: twenty processor seconds. `tools/fuzz_media.py` tries as many as wanted."""
+VARIANTS = 300
+"""Twenty-five of each format: ten processor seconds. `tools/fuzz_media.py` tries as many as wanted."""
 
 
 @pytest.mark.slow
@@ -21,7 +21,7 @@ def test_damaged_media_give_rows_or_verdicts(tmp_path: Path) -> None:
     assert figures.faults == {}
     assert figures.files == VARIANTS
     assert figures.rows + figures.rejects.total() == figures.reads
-    assert figures.rejects["corrupt_image"] > 50, "the damage is seen"
+    assert figures.rejects["corrupt_image"] > 25, "the damage is seen"
     assert figures.rows > VARIANTS, "and much of it is read all the same"
     assert list(tmp_path.iterdir()) == []
 
