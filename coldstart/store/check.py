@@ -144,8 +144,7 @@ def _check_table(store: Store, name: str) -> Iterator[Damage]:
     for fragment in fragments:
         try:
             rows.add(dataset, fragment)
-        except BaseException as error:
-            _raise_if_not_damage(error)
+        except _Unreadable:
             unreadable.append(fragment.fragment_id)
     if unreadable:
         count = sum(fragment.physical_rows for fragment in fragments if fragment.fragment_id in unreadable)
@@ -188,10 +187,10 @@ class _Rows:
         """Read a fragment in full.
 
         Raises:
-            BaseException: what LanceDB raises over damaged bytes.
+            _Unreadable: its bytes are damaged.
         """
         part = _Rows(self._table, dataset.schema)
-        for batch in dataset.scanner(fragments=[fragment], with_row_address=True).to_batches():
+        for batch in _batches(dataset, fragment):
             part.count += batch.num_rows
             part._check_batch(batch)
         self.count += part.count  # only now: of a fragment that cannot be read in full no row stays
@@ -220,7 +219,7 @@ class _Rows:
         faulty = np.zeros(len(column), bool)
         present = column.is_valid().to_numpy(zero_copy_only=False)
         numbers = column.drop_null().flatten().to_numpy(zero_copy_only=False)
-        vectors = numbers.astype(np.float64).reshape(int(present.sum()), -1)
+        vectors = numbers.astype(np.float64).reshape(int(present.sum()), column.type.list_size)  # also where none is
         right = np.isfinite(vectors).all(axis=1)
         if name == "vector" and self._table != CATALOG:  # all that stages store are of length one
             with np.errstate(invalid="ignore", over="ignore"):
@@ -245,6 +244,27 @@ class _Rows:
                 twice &= ~first
             self._note("stand more than once", np.concatenate(self._addresses), twice)
         return sorted(self._bad.items())
+
+
+class _Unreadable(Exception):  # noqa: N818  (what is found, not what failed)
+    """Bytes of a fragment that cannot be read."""
+
+
+def _batches(dataset: Any, fragment: Any) -> Iterator[pa.RecordBatch]:
+    """Read a fragment and nothing else in the same guard: a fault of a check must not pass for damage of good rows.
+
+    Raises:
+        _Unreadable: its bytes are damaged.
+    """
+    try:
+        for batch in dataset.scanner(fragments=[fragment], with_row_address=True).to_batches():
+            batch.validate(full=True)  # texts that are no UTF-8
+            yield batch
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        _raise_if_not_damage(error)
+        raise _Unreadable from error
 
 
 def _any(parts: Iterable[Any]) -> np.ndarray[Any, Any]:
