@@ -378,7 +378,7 @@ class _WholeFragments:
 def _publication_fault(store: Store, catalog: Any, row: dict[str, Any], whole: _WholeFragments) -> str | None:
     try:
         publication = parse_publication(row)
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return "cannot be read"
     if catalog is None:
         return "names a catalog that is not there"

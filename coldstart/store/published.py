@@ -19,11 +19,12 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from coldstart.core.items import Kind
 from coldstart.errors import ColdstartError
 from coldstart.store import ann, sql, tables, word_search
-from coldstart.store.ann import Effort, IndexReport, column_of
+from coldstart.store.ann import IndexReport, column_of
 from coldstart.store.ground_truth import Vectors
 
 __all__ = ["Publication", "Published"]
@@ -356,7 +357,7 @@ def read_publications(db: lancedb.DBConnection) -> list[Publication]:
     for row in rows:
         try:
             found.append(parse_publication(row))
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise tables.damaged(db, PUBLICATIONS, f"publication {row.get('number')} cannot be read") from error
     return found
 
@@ -385,17 +386,22 @@ def parse_publication(row: Mapping[str, Any]) -> Publication:
     """Read a publication from its row.
 
     Raises:
-        KeyError, TypeError, ValueError: it is none.
+        ValueError, RecursionError: it is none.
     """
-    reports, passports = json.loads(row["indexes"]), json.loads(row["passports"])
-    for report in reports:
-        for name in ("effort", "effort_filtered"):
-            report[name] = Effort(**report[name]) if report.get(name) else None
-    indexes = tuple(IndexReport(**report) for report in reports)
-    for space, passport in passports.items():
+    try:
+        stored = {"passports": json.loads(row["passports"]), "indexes": tuple(json.loads(row["indexes"]))}
+        publication = _PUBLICATION.validate_python({**row, **stored})
+    except (KeyError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    for space, passport in publication.passports.items():
         if not SPACE_NAME.fullmatch(space) or not isinstance(json.loads(passport), dict):
             raise ValueError(f"{space!r} is no name of a space")  # it becomes part of SQL
-    publication = Publication(**{**row, "passports": passports, "indexes": indexes})
-    if not (isinstance(publication.number, int) and isinstance(publication.version, int) and publication.rows >= 0):
+    if publication.passports.keys() != {report.space for report in publication.indexes}:
+        raise ValueError("its spaces are not those that its indexes are of")
+    if min(publication.number, publication.version, publication.rows) < 0:
         raise ValueError("number, version and rows are no counts")
     return publication
+
+
+_PUBLICATION = TypeAdapter(Publication)
+"""Reader of a row and the JSON in it, which may come from a stranger's workspace."""

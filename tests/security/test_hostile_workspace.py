@@ -17,7 +17,7 @@ import pytest
 from coldstart.cli import output
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError
-from coldstart.store import ITEMS, Store
+from coldstart.store import ITEMS, Store, check
 from coldstart.store.artifacts import ARTIFACTS, FILES, digest_of
 from coldstart.store.catalog import CATALOG, Catalog
 
@@ -255,6 +255,9 @@ def test_a_published_version_that_takes_rows_from_elsewhere_is_refused(tmp_path:
         json.dumps({"clip IS NULL OR vector_clip": "{}"}),
         json.dumps({"clip": 1}),
         json.dumps({"clip": "[]"}),
+        "[]",
+        "null",
+        json.dumps({"clip": "{}"}),  # of which no index is
         "[" * 100_000,
     ],
 )
@@ -268,6 +271,21 @@ def test_a_publication_with_another_kind_of_space_is_one_line(passports: str, tm
         f"table 'publications' of workspace {tmp_path / 'w'} is damaged (publication 1 cannot be read): "
         f"`coldstart check --workspace {tmp_path / 'w'} --repair`"
     )
+
+
+@pytest.mark.parametrize("indexes", ["[1]", "[{}]", "null", "x", '[{"space": []}]', "[" * 100_000])
+def test_a_publication_with_other_indexes_is_one_line_and_goes_by_a_repair(indexes: str, tmp_path: Path) -> None:
+    store = Store(tmp_path / "w", create=True)
+    publication = {"number": 1, "version": 1, "published_at": datetime(2026, 1, 1, tzinfo=UTC), "rows": 1}
+    store.db.create_table("publications", [publication | {"previous": 1, "passports": "{}", "indexes": indexes}])
+    with pytest.raises(
+        ColdstartError, match=r"is damaged \(publication 1 cannot be read\): `coldstart check .* --repair`$"
+    ):
+        Catalog(store.db).publications()
+    with store.lock():
+        dropped = check.repair(store)
+    assert [(damage.table, damage.what) for damage in dropped] == [("publications", "publication 1 cannot be read")]
+    assert Catalog(store.db).publications() == []
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"encoder": "x"}', '{"import os": 1}', "[" * 100_000])
