@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -304,14 +304,16 @@ def run_and_report(
     """
     import coldstart
     from coldstart.core.scratch import scratch_folder
+    from coldstart.core.uris import plain_uri
     from coldstart.engine.progress import ConsoleProgress
     from coldstart.errors import ColdstartError
 
     if on is not None and not dry_run:
         raise ColdstartError(f"--on {on} needs an estimate: add --dry-run")
 
+    uri = plain_uri(uri)
     with scratch_folder("run") as empty:  # neither a dry run nor a faulty pipeline creates a workspace
-        workspace = coldstart.open(uri if "://" in uri or Path(uri).is_dir() else empty)
+        workspace = coldstart.open(uri if "://" in uri or os.path.isdir(uri) else empty)
         pipeline = workspace.pipeline(**settings)
         if dry_run:
             limit = options.get("limit")

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from coldstart.core.stage import LedgerRow
+from coldstart.core.uris import plain_uri
 from coldstart.errors import ColdstartError, MachineFault, redact_urls
 from coldstart.models import install
 from coldstart.store import item_keys, layout, tables, upkeep
@@ -69,7 +70,7 @@ class Store:
     """One catalogue in a LanceDB database.
 
     Args:
-        uri: a folder, or any URI LanceDB takes (`s3://…`, `gs://…`, `db://…`).
+        uri: a folder, its `file://` URL, or any URI LanceDB takes (`s3://…`, `gs://…`, `db://…`).
         create: make the folder where it is missing.
         cache: folder for the files of fits; by default that of models.
 
@@ -78,7 +79,7 @@ class Store:
     """
 
     def __init__(self, uri: str | Path, *, create: bool = False, cache: Path | None = None) -> None:
-        self.uri = str(uri)
+        self.uri = plain_uri(str(uri))
         self._cache = cache
         self._locked: tuple[int, int] | None = None
         if not self.uri.strip():

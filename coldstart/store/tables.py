@@ -21,6 +21,8 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _PANICS = ("PanicException", "RustPanic")
 _LANCE = re.compile(r"lance error|LanceError|^Invalid input|^Dataset at path|panicked|\.rs:\d+")
 """Marks of an error that LanceDB's native part raised."""
+_WITHOUT_FILES = ("db://", "memory://", "shared-memory://")
+"""Start of URIs of databases whose files Lance cannot open beside LanceDB: a server, and the memory of a process."""
 _FAULTS_OF_A_CALL = (
     *("No field named", "different schema", "Schema error", "filter expression", "sql parser", "SQL error"),
     *("exhausted", "Execution error", "coerc", "cast", "not supported"),
@@ -59,14 +61,14 @@ def open_table(db: lancedb.DBConnection, name: str) -> Any:
 
 
 def check_place(db: lancedb.DBConnection, table: Any) -> None:
-    """Refuse a version of a table in a folder that takes rows from elsewhere, as Lance's shallow clones do.
+    """Refuse a version of a table that takes rows from elsewhere, as Lance's shallow clones do.
 
     A stranger's workspace could otherwise show what stands in another one, or make this machine ask a host.
 
     Raises:
         ColdstartError: it does; the place is named.
     """
-    if "://" in str(db.uri):
+    if str(db.uri).startswith(_WITHOUT_FILES):
         return
     for base in table.to_lance().base_paths().values():
         raise ColdstartError(

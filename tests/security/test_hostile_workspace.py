@@ -214,6 +214,36 @@ def test_files_that_are_not_of_the_workspace_may_be_links_and_so_may_its_folder(
     assert Store(tmp_path / "link").count(ITEMS) == 1
 
 
+@pytest.mark.parametrize("start", ["file://", "FILE://", "file://localhost", "file-object-store://", "file+uring://"])
+def test_the_url_of_a_folder_is_checked_like_its_path(start: str, tmp_path: Path) -> None:
+    folder = tmp_path / "a shop"
+    Store(folder, create=True).append(ITEMS, ROWS)
+    store = Store(f"{start}{folder}".replace(" ", "%20"))
+    assert (store.uri, store.folder, store.count(ITEMS)) == (str(folder), folder, 1)
+    assert store.size_bytes() == Store(folder).size_bytes() > 0
+    (folder / "ledger.lance").symlink_to(tmp_path)
+    with pytest.raises(ColdstartError, match=r"a shop cannot be trusted: ledger.lance is a link"):
+        Store(f"{start}{folder}", create=True)
+
+
+def test_a_path_is_none_the_less_checked_where_it_looks_like_a_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a:/b").mkdir(parents=True)
+    Path("a:/b/items.lance").symlink_to(tmp_path)
+    for uri in ("a://b", f"{tmp_path}/a://b"):
+        with pytest.raises(ColdstartError, match=r"/a:/b cannot be trusted: items.lance is a link"):
+            Store(uri)
+
+
+@pytest.mark.parametrize("uri", ["file://", "file://w", "file://host/w"])
+def test_the_url_of_no_folder_here_is_one_line(uri: str) -> None:
+    with pytest.raises(ColdstartError) as caught:
+        Store(uri, create=True)
+    assert str(caught.value) == f"workspace {uri} is no whole path: write file:///FOLDER, or the folder itself"
+
+
 # -- rows from elsewhere
 
 
@@ -278,9 +308,7 @@ def test_a_publication_with_other_indexes_is_one_line_and_goes_by_a_repair(index
     store = Store(tmp_path / "w", create=True)
     publication = {"number": 1, "version": 1, "published_at": datetime(2026, 1, 1, tzinfo=UTC), "rows": 1}
     store.db.create_table("publications", [publication | {"previous": 1, "passports": "{}", "indexes": indexes}])
-    with pytest.raises(
-        ColdstartError, match=r"is damaged \(publication 1 cannot be read\): `coldstart check .* --repair`$"
-    ):
+    with pytest.raises(ColdstartError, match=r" \(publication 1 cannot be read\): `coldstart check .* --repair`$"):
         Catalog(store.db).publications()
     with store.lock():
         dropped = check.repair(store)

@@ -16,6 +16,7 @@ import platformdirs
 
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.uris import plain_uri
 from coldstart.engine.estimate.forecast import Machine
 
 KEEP_S = 24 * 3600.0
@@ -84,7 +85,8 @@ class EstimateRequest:
     @property
     def path(self) -> Path:
         """Path of the stored estimate."""
-        uri = self.uri if "://" in self.uri else str(Path(self.uri).expanduser().resolve())
+        uri = plain_uri(self.uri)
+        uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
         key = digest([uri, self.pipeline.raw, sorted(self.only), self.start, self.limit])
         return platformdirs.user_cache_path("coldstart") / "estimates" / f"{key}.json"
 
