@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -304,6 +303,7 @@ def run_and_report(
     """
     import coldstart
     from coldstart.core.scratch import scratch_folder
+    from coldstart.core.spelling import is_folder
     from coldstart.core.uris import plain_uri
     from coldstart.engine.progress import ConsoleProgress
     from coldstart.errors import ColdstartError
@@ -313,7 +313,7 @@ def run_and_report(
 
     uri = plain_uri(uri)
     with scratch_folder("run") as empty:  # neither a dry run nor a faulty pipeline creates a workspace
-        workspace = coldstart.open(uri if "://" in uri or os.path.isdir(uri) else empty)
+        workspace = coldstart.open(uri if "://" in uri or is_folder(uri) else empty)
         pipeline = workspace.pipeline(**settings)
         if dry_run:
             limit = options.get("limit")

@@ -18,6 +18,7 @@ from coldstart.cli import output
 from coldstart.cli.interactions import summary_json, summary_line
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, Uri
 from coldstart.core.device import choose_device, choose_devices, choose_dtype
+from coldstart.core.spelling import is_folder
 from coldstart.models import install
 
 
@@ -34,7 +35,7 @@ def status(
     ] = False,
     trust: Annotated[
         bool,
-        typer.Option("--trust", help="List the folders, hosts and files of its stored settings, and let them count."),
+        typer.Option("--trust", help="List the folders, hosts and models of its stored settings, and let them count."),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -210,7 +211,7 @@ def examine(workspace: str) -> dict[str, Any]:
 
     device = choose_device()
     folder = Path(workspace) if "://" not in workspace else Path.cwd()
-    while not folder.exists():
+    while not is_folder(folder):
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     states = {row.name: row.state for row in install.model_rows()}

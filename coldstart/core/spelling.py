@@ -13,6 +13,14 @@ Listings = dict[str, dict[str, str]]
 """Folder -> its names, composed -> as they are there; fills up as folders are read."""
 
 
+def is_folder(path: str | Path) -> bool:
+    """Tell whether there is a folder at a path; a name that is too long to be one is none."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def existing_path(path: Path, listings: Listings | None = None) -> Path:
     """Return the path, or the one that differs from it only in the Unicode form of its letters, where that exists.
 

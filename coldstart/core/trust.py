@@ -1,8 +1,9 @@
-"""Tell which settings name a place: a folder, a file, a host, a bucket, an endpoint, a variable with a key.
+"""Tell which settings name a place: a folder, a file, a host, a bucket, an endpoint, a model of a hub, a variable with
+a key.
 
-A workspace is data, and its stored settings may come from a stranger: names of stages and of known models, numbers and
-texts of them count, places do not, unless this user has given the same ones for this workspace before. What was given
-is remembered in the user's own folder, never in the workspace.
+A workspace is data, and its stored settings may come from a stranger: names of stages and of packaged models, numbers
+and texts of them count, places do not, unless this user has given the same ones for this workspace before. What was
+given is remembered in the user's own folder, never in the workspace.
 """
 
 from __future__ import annotations
@@ -31,8 +32,12 @@ MARK = ".coldstart.id"
 """File in a workspace's folder by which a copy of it is known."""
 _ALWAYS = ("key_env", "adapter", "address")
 """Settings that name a place whatever they hold."""
-_PATHS = ("start", "detection", "recognition", "model", "classes")
+_PATHS = ("start", "detection", "recognition", "classes")
 """Settings that may name a folder or file without a prefix."""
+_OWN_MODELS = ("align", "fake", "finetune", "starter", "starter-clip", "starter-vlm")
+"""Models of this package and of the workspace's fits: the name makes this machine ask no host and no hub."""
+_HUB_MODELS = ("hf", "open-clip", "openai", "sentence-transformers", "vllm")
+"""Encoders and generators whose name is one of a hub, or holds an address."""
 _FILES = (".md", ".yaml", ".yml", ".txt", ".csv", ".json", ".onnx")
 
 
@@ -51,18 +56,19 @@ def stage_of(name: str, stages: Iterable[str]) -> str | None:
     return max(own, key=len, default=None)
 
 
-def values(settings: Mapping[str, Any]) -> frozenset[str]:
-    """Collect all texts of settings."""
-    return frozenset(value for _, value in _leaves(settings))
+def values(settings: Mapping[str, Any], without: Iterable[str] = ()) -> frozenset[str]:
+    """Collect the texts of the settings of stages, those of some stages left out."""
+    found = _leaves(settings.get("stages") or {})
+    return frozenset(value for name, value in found if stage_of(name, without) is None)
 
 
 def is_place(value: str) -> bool:
-    """Tell whether a setting's text names a place: a URL, a path, or the name of a model that is a folder here.
+    """Tell whether a setting's text names a place: a URL, a path, or a model of a hub, which may be a folder here.
 
     Files of this package are none.
     """
     rest = value.partition(":")[2]
-    if "://" in value or "local-dir:" in value:
+    if "://" in value or "local-dir:" in value or (rest and _library(value) in _HUB_MODELS):
         return True
     for text in filter(None, (value, rest)):
         if _is_path(text):
@@ -74,9 +80,17 @@ def _named(name: str, value: str) -> bool:
     key = name.rpartition(".")[2]
     if key in _ALWAYS:
         return True
+    if key in ("encoder", "generator") and _library(value) not in _OWN_MODELS:
+        return True  # one of another package among them, which may ask whom it likes
+    if key == "model" and value not in _OWN_MODELS:
+        return True  # a name of the hub, such as large-v3
     if _packaged(value):
         return False
     return is_place(value) or (key in _PATHS and _exists(value)) or value.lower().endswith(_FILES)
+
+
+def _library(name: str) -> str:
+    return name.partition(":")[0].strip().lower().replace("_", "-")
 
 
 def _is_path(text: str) -> bool:
@@ -129,7 +143,7 @@ def remember(workspace: str, given: Iterable[Place]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             record = {"workspace": name, "places": sorted(_read(name) | given)}
             draft = path.with_name(f"{path.name}.{os.getpid()}")
-            draft.write_text(json.dumps(record, ensure_ascii=False, indent=2), "utf-8")
+            draft.write_text(json.dumps(record, indent=2), "ascii")  # a name may be no UTF-8
             draft.chmod(0o600)
             draft.replace(path)
 

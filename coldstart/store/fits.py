@@ -91,7 +91,7 @@ def check_heads(folder: Path, pipeline: Pipeline) -> None:
 
 
 def _check_named(names: Iterable[str], owner: str, pipeline: Pipeline) -> None:
-    known = trust.values(pipeline.raw)
+    known = trust.values(pipeline.raw, pipeline.distrusted)
     for name in names:
         if name not in known and (trust.is_place(name) or name.endswith(".md")):
             raise ColdstartError(f"{owner} names {name}, which the pipeline does not: fit it again")

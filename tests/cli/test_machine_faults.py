@@ -189,3 +189,19 @@ def test_an_error_does_not_steer_the_terminal() -> None:
     ended = coldstart("status", "--workspace", "no\x1b[2Jwhere")
     assert ended.returncode == 1
     assert "\x1b" not in ended.stderr and "no [2Jwhere" in ended.stderr
+
+
+def test_a_workspace_name_that_is_too_long_is_an_error_of_one_line(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "items.jsonl", [{"item_id": "a", "title": "red mug"}])
+    name = tmp_path / ("a" * 300)
+    for words in (("ingest", manifest), ("status",)):
+        done = coldstart(*words, "--workspace", name)
+        assert (done.returncode, done.stderr) == (1, f"error: cannot open workspace {name}: File name too long\n")
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names of files are Unicode there")
+def test_a_workspace_name_that_is_no_utf8_is_written_and_read(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "items.jsonl", [{"item_id": "a", "title": "red mug"}])
+    name = f"{tmp_path}/\udcffz"
+    assert coldstart("ingest", manifest, "--workspace", name).returncode == 0
+    assert coldstart("status", "--workspace", name).returncode == 0

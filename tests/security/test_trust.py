@@ -19,8 +19,8 @@ SAFE = {
     "stages": {
         "ingest": {},
         "image": {"stage": "embed", "encoder": "starter", "input": "image"},
-        "text": {"stage": "embed", "encoder": "sentence-transformers:all-MiniLM-L6-v2", "prompt": "item_text"},
-        "more": {"stage": "embed", "encoder": "open_clip:ViT-B-32/laion2b_s34b_b79k"},
+        "text": {"stage": "embed", "encoder": "starter:levels", "prompt": "item_text"},
+        "more": {"stage": "embed", "encoder": "starter-clip"},
         "aligned": {"stage": "embed", "encoder": "align:text_image"},
         "describe": {"write": {"generator": "finetune:describe"}},
         "understand": {"speech": {"model": "starter"}, "safety": {"policy": "safety"}},
@@ -41,7 +41,7 @@ def with_stage(**stages: Any) -> dict[str, Any]:
     return {"stages": {**SAFE["stages"], **stages}}  # type: ignore[dict-item]
 
 
-def test_names_of_known_models_are_no_places() -> None:
+def test_names_of_packaged_models_are_no_places() -> None:
     assert trust.places(SAFE) == []
 
 
@@ -66,6 +66,15 @@ def test_names_of_known_models_are_no_places() -> None:
         (with_stage(text={"encoder": "open_clip:local-dir:x"}), ("text.encoder", "open_clip:local-dir:x")),
         (with_stage(text={"encoder": "sentence-transformers:../x"}), ("text.encoder", "sentence-transformers:../x")),
         (with_stage(text={"encoder": "align:C:\\heads"}), ("text.encoder", "align:C:\\heads")),
+        (with_stage(text={"encoder": "sentence-transformers:m"}), ("text.encoder", "sentence-transformers:m")),
+        (with_stage(text={"encoder": "Sentence_Transformers:m"}), ("text.encoder", "Sentence_Transformers:m")),
+        (with_stage(text={"encoder": "open_clip:ViT-B-32/openai"}), ("text.encoder", "open_clip:ViT-B-32/openai")),
+        (with_stage(text={"encoder": "open_clip:hf-hub:org/m"}), ("text.encoder", "open_clip:hf-hub:org/m")),
+        (with_stage(text={"encoder": "another:m"}), ("text.encoder", "another:m")),
+        (with_stage(describe={"write": {"generator": "hf:org/m"}}), ("describe.write.generator", "hf:org/m")),
+        (with_stage(describe={"write": {"generator": "vllm:org/m"}}), ("describe.write.generator", "vllm:org/m")),
+        (with_stage(align={"text_image": {"text": "open_clip:a/b"}}), ("align.text_image.text", "open_clip:a/b")),
+        (with_stage(understand={"speech": {"model": "large-v3"}}), ("understand.speech.model", "large-v3")),
         (with_stage(text={"prompt": "own.md"}), ("text.prompt", "own.md")),
         (with_stage(label={"classes": "/home/me/classes.txt"}), ("label.classes", "/home/me/classes.txt")),
         (
@@ -79,12 +88,18 @@ def test_each_kind_of_place_is_found(settings: dict[str, Any], place: tuple[str,
     assert trust.places(settings) == [place]
 
 
-def test_the_name_of_a_model_that_is_a_folder_here_is_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_of_a_name_that_is_a_folder_here_is_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert not trust.is_place("hf:org/name")
+    assert not trust.is_place("align:org/name")
     (tmp_path / "org" / "name").mkdir(parents=True)
-    assert trust.is_place("hf:org/name")
-    assert trust.is_place("open_clip:ViT-B-32/org")
+    assert trust.is_place("align:org/name")
+
+
+def test_every_encoder_and_generator_is_known_to_be_packaged_or_of_a_hub() -> None:
+    from coldstart import encoders, generators
+
+    known = {name.replace("_", "-") for name in (*encoders.known(), *generators.known())}
+    assert known | {"finetune"} == {*trust._OWN_MODELS, *trust._HUB_MODELS}
 
 
 def test_a_file_of_classes_is_a_place_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +149,12 @@ def test_without_a_folder_of_its_own_nothing_is_remembered(tmp_path: Path, monke
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     trust.remember("w", [("manifest", "a")])
     assert trust.remembered("w") == frozenset()
+
+
+def test_a_name_that_is_no_utf8_is_remembered(tmp_path: Path) -> None:
+    workspace = f"{tmp_path}/\udcffz"
+    trust.remember(workspace, [("manifest", "\udcff.jsonl")])
+    assert trust.remembered(workspace) == {("manifest", "\udcff.jsonl")}
 
 
 # -- a workspace of this user, and the same one as a stranger's
@@ -255,6 +276,54 @@ def test_planted_endpoints_hosts_and_roots_do_not_count(planted: Path, monkeypat
     assert given.media.allowed_hosts == ()
 
 
+@pytest.fixture
+def hub_model(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A strange workspace whose text space names a model of the hub."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another-user"))
+    opened = coldstart.open(shop)
+    settings = json.loads(json.dumps(opened._store.pipeline()))
+    settings["stages"]["text"]["encoder"] = "sentence-transformers:planted/model"
+    with opened._store.lock():
+        opened._store.save_pipeline("planted", settings)
+    return shop
+
+
+def test_the_hub_is_asked_for_no_model_of_a_stranger(hub_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from coldstart.encoders import sentence_transformers
+
+    asked: list[Any] = []
+    monkeypatch.setattr(sentence_transformers, "hub_folder", lambda *names, **_: asked.append(names))
+    manifest = hub_model.parent / "photos" / "items.jsonl"
+    wanted = message(hub_model, "text.encoder='sentence-transformers:planted/model'")
+    status, out, _ = cli("search", "--text", "article 1", "--workspace", hub_model)  # by the vectors that are there
+    assert (status, asked) == (0, []) and "p1" in out
+    for command in (("run", "--manifest", manifest), ("status",)):
+        status, _, errors = cli(*command, "--workspace", hub_model)
+        assert (status, asked) == (1, []), command
+        assert wanted in errors
+    status, out, _ = cli("status", "--workspace", hub_model, "--trust", "--json")
+    assert {"setting": "text.encoder", "value": "sentence-transformers:planted/model"} in json.loads(out)
+    assert coldstart.open(hub_model).pipeline().stage("text").settings.encoder == "sentence-transformers:planted/model"
+
+
+def test_a_model_of_the_hub_that_this_user_ran_with_asks_nothing(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from coldstart.encoders import sentence_transformers
+
+    def offline(*_: Any, **__: Any) -> None:
+        raise ColdstartError("own/model is not in the local hub cache")
+
+    monkeypatch.setattr(sentence_transformers, "hub_folder", offline)
+    opened = coldstart.open(shop)
+    changes = {"encoder": "sentence-transformers:own/model"}
+    with pytest.raises(ColdstartError, match="own/model is not in the local hub cache"):
+        opened.run(None, spaces={"text": changes}, only=["text"])
+    settings = opened.pipeline(spaces={"text": changes}).raw
+    with opened._store.lock():
+        opened._store.save_pipeline("own", settings)
+    assert opened.trust_note() is None
+    assert opened.pipeline().stage("text").settings.encoder == changes["encoder"]
+
+
 def test_media_outside_the_folders_given_now_are_not_read(shop: Path, tmp_path: Path) -> None:
     from coldstart.core.stage import Reject
     from coldstart.media import guard
@@ -322,3 +391,12 @@ def test_a_fit_cannot_name_what_its_pipeline_does_not(tmp_path: Path, shop: Path
     assert str(caught.value) == (
         f"the fit in {tmp_path} names open_clip:local-dir:/planted, which the pipeline does not: fit it again"
     )
+
+
+def test_a_fit_cannot_name_a_model_of_the_hub_that_a_distrusted_stage_names(tmp_path: Path, hub_model: Path) -> None:
+    from coldstart.store.fits import check_heads
+
+    towers = {side: {"encoder": "sentence-transformers:planted/model"} for side in ("image", "text")}
+    (tmp_path / "heads.json").write_text(json.dumps({"towers": towers}))
+    with pytest.raises(ColdstartError, match="names sentence-transformers:planted/model, which the pipeline does not"):
+        check_heads(tmp_path, coldstart.open(hub_model)._reading_pipeline())
