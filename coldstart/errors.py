@@ -14,26 +14,36 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 
-_URL = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,40}://)(?P<user>[^\s/?#\"'<>]*@)?(?P<place>[^\s?#\"'<>]*)"
-    r"(?P<query>\?[^\s#\"'<>]*)?(?P<fragment>#[^\s\"'<>]*)?"
+_SCHEME = r"(?:https?|ftps?|sftp|ssh|s3a?|gs|gcs|az|abfss?|webdavs?|hdfs)"
+_LINK = re.compile(
+    rf"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{{0,40}}://|\b{_SCHEME}:/?(?=[^\s/?#\"'<>]*[:@])|(?<![\w:/.])//(?=[^\s/?#\"'<>]*[:@]))"
+    # a password may hold what no URL may, such as a space or a quote; a port before a path is none
+    r"(?P<user>(?![\w-]+(?:\.[\w-]+)+:\d{1,5}[/?#])[^\s/?#@:\"'<>]+:"
+    r"(?!\s|//|\d{1,5}(?:[/?#][^\s@\"'<>]*)?(?:[\s\"'<>),;.]|$))(?:(?!://)[^@]){1,200}@(?:[^\s/?#\"'<>]*@)?"
+    r"|[^\s/?#\"'<>]*@)?"
+    r"(?P<place>[^\s?#\"'<>]*)(?P<query>\?[^\s#\"'<>]*)?(?P<fragment>#[^\s\"'<>]*)?"
 )
 _VALUE = re.compile(r"=([^&;]*)")
 _SENTENCE_ENDS = ":,.)"  # no part of the value before them
 
 
 def redact_urls(text: str) -> str:
-    """Replace by `***` what may be secret in the URLs of a text: user and password, values of the query."""
-    return _URL.sub(_redacted, text) if "://" in text else text
+    """Replace by `***` what may be secret in the URLs of a text: user and password, values of query and fragment.
+
+    A URL that is misspelt (`http:/`, `//host`) may hold a password as well.
+    """
+    return _LINK.sub(_redacted, text) if ":" in text or "//" in text else text
 
 
 def _redacted(found: re.Match[str]) -> str:
     user, query, fragment = ("***@" if found["user"] else ""), found["query"] or "", found["fragment"] or ""
-    if "=" in query:
-        query = _VALUE.sub(_redacted_value, query)
-    elif len(query) > 1:
-        query = f"?***{_sentence_end(query)}"
-    return f"{found['scheme']}{user}{found['place']}{query}{_VALUE.sub(_redacted_value, fragment)}"
+    return f"{found['scheme']}{user}{found['place']}{_redacted_part(query)}{_redacted_part(fragment)}"
+
+
+def _redacted_part(part: str) -> str:
+    if "=" in part:
+        return _VALUE.sub(_redacted_value, part)
+    return f"{part[0]}***{_sentence_end(part)}" if len(part) > 1 else part
 
 
 def _redacted_value(found: re.Match[str]) -> str:

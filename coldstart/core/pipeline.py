@@ -20,6 +20,7 @@ from coldstart.core.settings import (
     expand_user,
     kind_of,
     parse_yaml,
+    refuse_remote_manifest,
     show_value,
     suggestion,
     with_absolute_paths,
@@ -280,6 +281,9 @@ def load(
     for name, settings in (spaces or {}).items():
         raw = with_space(raw, name, settings)
     raw = with_overrides(raw, overrides, faults)
+    for given in (manifest, raw.get("manifest")):
+        if isinstance(given, str | Path):
+            refuse_remote_manifest(given)
     raw = with_absolute_paths(raw, base, faults)
     if manifest is not None:
         raw = {**raw, "manifest": str(expand_user(manifest).absolute())}

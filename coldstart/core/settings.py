@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from coldstart.errors import ColdstartError, redact_urls
+
 
 def with_overrides(raw: dict[str, Any], overrides: Iterable[str], faults: list[str]) -> dict[str, Any]:
     """Apply overrides `stage.key=value`, `stage.part.key=value` or `key=value`; adds faults to the list."""
@@ -110,6 +112,18 @@ def with_absolute_paths(raw: dict[str, Any], base: Path, faults: list[str]) -> d
     return raw
 
 
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|(?:https?|ftps?|s3|gs):")
+"""Beginning of a URL, also where a path made one slash of two; a drive of Windows has one letter."""
+
+
+def refuse_remote_manifest(manifest: str | Path) -> None:
+    """Refuse a manifest that is a URL; raises `ColdstartError`."""
+    if _REMOTE.match(str(manifest).strip()):
+        raise ColdstartError(
+            f"manifest {redact_urls(str(manifest))}: manifests are read from files: fetch it first, then give its path"
+        )
+
+
 _FILES = {"prompt": ".md", "product": ".md", "video": ".md", "policy": ".yaml", "classes": ""}
 """Settings that name a file: a path if it ends so, else the name of a packaged one."""
 
@@ -140,7 +154,7 @@ def expand_user(path: str | Path) -> Path:
 
 def show_value(value: Any) -> str:
     """Format a value for an error, in 60 characters at most."""
-    text = repr(value)
+    text = redact_urls(repr(value))  # before the cut, behind which the end of a password may lie
     return text if len(text) <= 60 else text[:57] + "..."
 
 

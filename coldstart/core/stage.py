@@ -155,6 +155,13 @@ class SourceStage(MapStage, Protocol):
     def entries(self) -> Iterator[Work]:
         """Read all rows of the source, in its order."""
 
+    def check_source(self) -> None:
+        """Open the source and read its first row.
+
+        Raises:
+            ColdstartError: that cannot be done.
+        """
+
     def forgotten(self, item_ids: Iterable[str]) -> list[str]:
         """Select the ledger entries whose rows this source no longer has."""
 

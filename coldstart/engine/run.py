@@ -131,12 +131,21 @@ def run_pipeline(
 def _can_be_saved(workspace: Store, pipeline: Pipeline, built: Mapping[str, MapStage | CatalogStage]) -> bool:
     """Tell whether settings may replace the saved ones, which later commands go by.
 
-    Not if an encoder, a generator or a file that a changed stage names cannot be resolved: by such settings no command
-    but a run of others would work. Where none are saved there is nothing to lose.
+    Not if a manifest that is not that of the saved ones cannot be opened, or an encoder, a generator or a file that a
+    changed stage names cannot be resolved: by such settings no command but a run of others would work. Of the latter
+    there is nothing to lose where none are saved.
     """
     saved = None
     with suppress(ColdstartError):  # settings that cannot be read are replaced
         saved = workspace.pipeline()
+    if (saved or {}).get("manifest") != pipeline.raw.get("manifest"):
+        try:
+            for spec in pipeline.of_kind("ingest"):
+                stage = built.get(spec.name) or build(spec, pipeline)
+                if is_source(stage):
+                    stage.check_source()
+        except ColdstartError:
+            return False
     if saved is None:
         return True
     before = saved.get("stages") or {}

@@ -80,7 +80,11 @@ def read_manifest(path: Path, names: Mapping[str, str] | None = None) -> Iterato
     if unknown := sorted(set(names or ()) - FIELD_NAMES):
         raise ColdstartError(f"map: unknown field {unknown[0]!r}: {_nearest(unknown[0], FIELD_NAMES)}")
     path = existing_path(path)
-    if not path.exists():
+    try:
+        found = path.exists()
+    except OSError as error:
+        raise ColdstartError(f"cannot read manifest {path}: {error.strerror or error}") from error
+    if not found:
         raise ColdstartError(f"no manifest at {path}: give {' or '.join(FORMATS)}")
     if path.is_dir():
         yield from (ManifestEntry(line, fields) for line, fields in enumerate(read_folder(path), start=1))

@@ -86,6 +86,9 @@ class StoredItems(MapStageDefaults):
     def entries(self) -> Iterator[Work]:
         return iter(())
 
+    def check_source(self) -> None:
+        """Check nothing: there is none."""
+
     def forgotten(self, item_ids: Iterable[str]) -> list[str]:
         return []
 
@@ -153,6 +156,9 @@ class IngestStage(MapStageDefaults):
                     work = located[place % len(parts)][place // len(parts)]
                     self._seen.add(work.item_id)
                     yield work
+
+    def check_source(self) -> None:
+        next(manifest.read_manifest(self._manifest, self._names), None)
 
     def forgotten(self, item_ids: Iterable[str]) -> list[str]:
         return [item for item in item_ids if item.startswith(f"{self._manifest.name}#") and item not in self._seen]

@@ -65,3 +65,35 @@ def test_the_first_settings_of_a_workspace_are_saved_whatever_they_are(tmp_path:
         opened.run(typo)
     assert {report.balance.fresh for report in opened.run(_settings(manifest)).stages} == {1}
     assert opened._store.pipeline() == _settings(manifest)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_settings_whose_manifest_cannot_be_opened_are_not_saved(tmp_path: Path, first: bool) -> None:
+    manifest = write_manifest(tmp_path / "items.jsonl", [{"item_id": "a", "title": "red mug"}])
+    opened = coldstart.open(tmp_path / "w", create=True)
+    if not first:
+        opened.run(_settings(manifest), only=["ingest"])
+    before = opened._store.pipeline()
+    unknown, empty = tmp_path / "items.docx", tmp_path / "empty.jsonl"
+    unknown.write_text("x")
+    empty.write_text("")
+    for wrong, fault in (
+        (tmp_path / "nosuch.jsonl", "no manifest at"),
+        (unknown, "unknown manifest format"),
+        (empty, "has no rows"),
+    ):
+        with pytest.raises(ColdstartError, match=fault):
+            opened.run(_settings(wrong), only=["ingest"])
+        assert opened._store.pipeline() == before
+    if not first:
+        assert [report.balance.fresh for report in opened.run(only=["ingest"]).stages] == [1]
+
+
+def test_settings_are_saved_where_their_manifest_has_gone_since(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "items.jsonl", [{"item_id": "a", "title": "red mug"}])
+    opened = coldstart.open(tmp_path / "w", create=True)
+    opened.run(_settings(manifest), only=["ingest"])
+    manifest.unlink()
+    changed = _settings(manifest, text={"stage": "embed", "encoder": "fake:16", "input": "text"})
+    opened.run(changed, only=["text"])
+    assert opened._store.pipeline() == changed

@@ -35,7 +35,28 @@ SHOWN = "https://***@img.example/a/p1.jpg?X-Amz-Signature=***&w=***#access_token
         ("openai:m@http://127.0.0.1:8000/v1", "openai:m@http://127.0.0.1:8000/v1"),
         ("'https://h/x?a=1' and <https://h/y?b=2>", "'https://h/x?a=***' and <https://h/y?b=***>"),
         ("a?b=c and no URL", "a?b=c and no URL"),
-        ("https://h/x#part", "https://h/x#part"),
+        ("https://h/x#t0ken99", "https://h/x#***"),
+        (" http://bob:hunter2@h/x.png", " http://***@h/x.png"),
+        ("http://bob:hun ter2@h/x", "http://***@h/x"),
+        ("http://bob:hun\nter2@h/x", "http://***@h/x"),
+        ("http://bob:hun'ter2@h/x", "http://***@h/x"),
+        ('http://bob:hun"ter2@h/x', "http://***@h/x"),
+        ("http://bob:hun/ter2@h/x", "http://***@h/x"),
+        ("http://bob:12/34@h/x", "http://***@h/x"),
+        ("http://bob:hun#ter2@h/x", "http://***@h/x"),
+        ("http://bob:hun?ter2@h/x", "http://***@h/x"),
+        ("//bob:hunter2@h/x", "//***@h/x"),
+        ("no manifest at /w/https:/bob:hunter2@h/x", "no manifest at /w/https:/***@h/x"),
+        ("http:bob:hunter2@h/x", "http:***@h/x"),
+        ("http:hunter2@h/x", "http:***@h/x"),
+        (
+            "openai:a@http://v:8000/v1, openai:b@http://w:8000/v1",
+            "openai:a@http://v:8000/v1, openai:b@http://w:8000/v1",
+        ),
+        ("http://v:8000/v1: ask a@b", "http://v:8000/v1: ask a@b"),
+        ("http://img.example:80/x@2x.png", "http://img.example:80/x@2x.png"),
+        ("https://h: ask a@b", "https://h: ask a@b"),
+        ("open_clip:hf-hub:a/b@c", "open_clip:hf-hub:a/b@c"),
     ],
 )
 def test_what_may_be_secret_is_replaced(text: str, shown: str) -> None:
@@ -45,7 +66,17 @@ def test_what_may_be_secret_is_replaced(text: str, shown: str) -> None:
     assert redact_urls(found) == found
 
 
-@pytest.mark.parametrize("text", [f"{'a' * 10**6} x://y", f"x://y?a={':' * 10**6}x", f"x://y?a=b#c={'.' * 10**6}x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{'a' * 10**6} x://y",
+        f"x://y?a={':' * 10**6}x",
+        f"x://y?a=b#c={'.' * 10**6}x",
+        "http://a:b" * 10**5,
+        "//a:" * 10**5,
+        f"http://a:{'b' * 10**6}",
+    ],
+)
 def test_the_time_grows_with_the_length_alone(text: str) -> None:
     began = time.process_time()
     redact_urls(text)
@@ -109,3 +140,24 @@ def test_a_served_url_is_fetched_whole_and_shown_without_its_secrets(tmp_path: P
         "media": [{"uri": SHOWN}],
     }
     assert guard.resolve_uri(SIGNED, tmp_path, [], Limits(allowed_hosts=("img.example",))) == SIGNED
+
+
+@pytest.mark.parametrize("url", ["https://bob:hunter2@img.example/items.jsonl", "s3://bob:hunter2@b/items.jsonl"])
+def test_a_manifest_that_is_a_url_is_refused_without_its_secrets(tmp_path: Path, url: str) -> None:
+    file = catalogue.write_pipeline(tmp_path / "shop.yaml", {**catalogue.settings(Path("none")), "manifest": url})
+    for words in (("ingest", url), ("run", "starter", "--manifest", url), ("run", file)):
+        done = catalogue.coldstart(*words, "--workspace", tmp_path / "w")
+        assert done.returncode == 1
+        assert not any(secret in done.stdout + done.stderr for secret in SECRETS)
+        assert done.stderr.endswith("items.jsonl: manifests are read from files: fetch it first, then give its path\n")
+        assert not (tmp_path / "w").exists()
+    opened = coldstart.open(tmp_path / "w", create=True)
+    with pytest.raises(ColdstartError, match="manifests are read from files"):
+        opened.run({**catalogue.settings(Path("none")), "manifest": url}, only=["ingest"])
+    assert opened._store.pipeline() is None
+
+
+def test_a_long_password_is_left_out_before_a_value_is_cut() -> None:
+    from coldstart.core.settings import show_value
+
+    assert show_value(f"https://bob:{'hunter2' * 20}@h/x") == "'https://***@h/x'"
