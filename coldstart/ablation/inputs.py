@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -118,9 +119,10 @@ def recorded_costs(names: Sequence[str], store: Store, pipeline_state: PipelineS
     """
     runs: dict[str, list[Mapping[str, Any]]] = {}
     for row in reversed(store.in_sequence(RUNS)):
-        ran = json.loads(row["report"])["ran"]
-        if ran["done"] + ran["lost"]:
-            runs.setdefault(row["stage"], []).append(ran)
+        with suppress(KeyError, TypeError, ValueError, RecursionError):  # a report that `coldstart check` lists
+            ran = json.loads(row["report"])["ran"]
+            if ran["done"] + ran["lost"] and ran["seconds"] >= 0:
+                runs.setdefault(row["stage"], []).append(ran)
     found = {}
     for name in names:
         own = runs.get(name, [])

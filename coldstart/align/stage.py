@@ -95,7 +95,7 @@ class AlignStage:
         self._settings = settings
         self._pipeline = pipeline
         self._words = PairTexts(name, settings.texts, settings.group_by, pipeline)
-        self._fits = SavedFits(name, lambda: self._key)
+        self._fits = SavedFits(name, lambda: self._key, reads=_summary)
         self._image: Any = build_stage(pipeline.stage(settings.image), pipeline)
         self._encoders = PairEncoders(name, self._image, settings.text, pipeline.engine)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ import pyarrow.compute as pc
 
 from coldstart.core.keys import digest
 
+DEEPEST = 200
+"""Objects and lists inside one another that are read: what shows and compares them goes one call a level."""
 PICTURES = frozenset({"media.image", "media.video"})
 """Fields of a stage that looks at an item."""
 MEDIA = PICTURES | {"media.audio"}
@@ -38,7 +41,7 @@ def select_fields(row: Mapping[str, Any], fields: Collection[str]) -> dict[str, 
         if "" not in parts and column == "media":
             value = [entry for entry in value or () if entry["role"] in parts]
         elif "" not in parts and column == "attributes":
-            entries = json.loads(value or "{}")
+            entries = read_attributes(value)
             value = json.dumps({name: entries[name] for name in entries if name in parts}, ensure_ascii=False)
         found[column] = value
     return found
@@ -59,6 +62,35 @@ def field_digests(rows: pa.Table, fields: Collection[str]) -> list[str]:
     return [digest(one) if one else nothing for one in given]
 
 
+def read_attributes(text: str | None) -> dict[str, Any]:
+    """Read the attributes of a stored row, none where it has no JSON object: the table may come from a stranger.
+
+    `coldstart check` lists such rows.
+    """
+    found = read_object(text)
+    return {} if found is None else found
+
+
+def read_object(text: str | None) -> dict[str, Any] | None:
+    """Read a stored JSON object, empty for null and ""; None where it is none, or nested deeper than `DEEPEST`."""
+    with suppress(TypeError, ValueError, RecursionError):
+        found = json.loads(text or "{}")
+        if isinstance(found, dict) and _is_shallow(found, text or ""):
+            return found
+    return None
+
+
+def _is_shallow(found: Any, text: str) -> bool:
+    level = [found] if text.count("{") + text.count("[") > DEEPEST else []
+    for _ in range(DEEPEST):
+        level = [part for one in level if isinstance(one, dict | list) for part in _parts(one)]
+    return not level
+
+
+def _parts(value: dict[str, Any] | list[Any]) -> Collection[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
 class _Values:
     """JSON values of the fields of some rows; attributes are parsed once."""
 
@@ -74,7 +106,7 @@ class _Values:
             return [text for chunk in self._rows[column].chunks for text in _media(chunk, part)]
         if column == "attributes" and part:
             if self._attributes is None:
-                self._attributes = [json.loads(text or "{}") for text in self._rows[column].to_pylist()]
+                self._attributes = [read_attributes(text) for text in self._rows[column].to_pylist()]
             return [entries.get(part) for entries in self._attributes]
         values: list[Any] = self._rows[column].to_pylist()
         if pa.types.is_timestamp(self._rows.schema.field(column).type):

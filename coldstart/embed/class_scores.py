@@ -7,6 +7,7 @@ stage that labels. Makes no row.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -139,9 +140,11 @@ class ClassScorer:
         found = store.artifacts.newest(self.name)
         if found is None or found.key != known.key:
             return None
-        quality = found.report["quality"]
-        calibration = Calibration.from_plain(found.report["calibration"], list(self.spaces))
-        return LabelFit(calibration, None if quality is None else Quality(**quality))
+        with suppress(KeyError, TypeError, ValueError, AttributeError):  # the report may be a stranger's
+            quality = found.report["quality"]
+            calibration = Calibration.from_plain(found.report["calibration"], list(self.spaces))
+            return LabelFit(calibration, None if quality is None else Quality(**quality))
+        return None
 
     def fit(self, store: Store, pipeline_state: PipelineState, known: KnownClasses) -> LabelFit:
         """Calibrate on items whose class is known, as they are without their category, and store the result."""
@@ -181,7 +184,7 @@ class ClassScorer:
         The classes come first, then the texts for no class. They are stored with the fit.
         """
         stored = store.artifacts.newest(self.name)
-        if stored is not None and stored.report["classes"] == self.key:
+        if stored is not None and stored.report.get("classes") == self.key:
             files = stored.files()
             return {space: np.load(BytesIO(files[f"{space}.npy"]), allow_pickle=False) for space in self.spaces}
         texts, owners = self.classes.texts()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from coldstart.core import prompts
+from coldstart.core.item_fields import read_attributes
 from coldstart.core.pipeline import Pipeline
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, Store
@@ -111,7 +111,7 @@ class PairTexts:
 def _value(row: Mapping[str, Any], name: str) -> str:
     """Normalise a field for comparison: without case, punctuation and runs of blanks."""
     if name.startswith(_ATTRIBUTE):
-        value = json.loads(row["attributes"] or "{}").get(name.removeprefix(_ATTRIBUTE))
+        value = read_attributes(row["attributes"]).get(name.removeprefix(_ATTRIBUTE))
     else:
         value = row[name]
     return "" if value is None else " ".join(re.findall(r"\w+", str(value).casefold()))

@@ -74,7 +74,11 @@ class Passport:
             ColdstartError: it is no passport; the text may come from a stranger's workspace.
         """
         try:
-            return cls(**json.loads(text))
+            found = cls(**json.loads(text))
+            for name, value in asdict(found).items():
+                if not isinstance(value, int if name == "dim" else str) or value is True or value is False:
+                    raise TypeError(f"{name} is {value!r}")
+            return found
         except (TypeError, ValueError, RecursionError) as error:
             raise ColdstartError(f"{text[:80]!r} is no passport of a space: make the space anew") from error
 

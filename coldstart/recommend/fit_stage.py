@@ -62,7 +62,7 @@ class BehaviourFitStage:
         self.name = name
         self._settings = settings
         self._pipeline = pipeline
-        self._fits = SavedFits(name, lambda: self._key, entry="settings_key")
+        self._fits = SavedFits(name, lambda: self._key, entry="settings_key", reads=_read_report)
         self.spaces: dict[str, Any] = {space: build_stage(pipeline.stage(space), pipeline) for space in spaces}
 
     @cached_property
@@ -212,6 +212,12 @@ class BehaviourFitStage:
         if spaces:
             return f"`coldstart run --workspace {store.uri}` fills {', '.join(spaces)} with it"
         return "no space is filled with it: add a stage `behaviour: {}` after it"
+
+
+def _read_report(fit: Artifact) -> tuple[str, int, str]:
+    """Read the summary, the interactions of the workspace and their digest."""
+    known = fit.report["interactions"]
+    return _summary(fit), int(known["in_workspace"]), str(known["digest"])
 
 
 def _summary(fit: Artifact) -> str:

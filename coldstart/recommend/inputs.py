@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from coldstart.core.item_fields import read_attributes
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.settings import suggestion
 from coldstart.embed.spaces import vectors_of
@@ -38,7 +38,7 @@ _EXCLUDED_COLUMNS = frozenset({"row_key", "source_key", "source", "ingested_at",
 
 def record_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """Convert a row of `items` to the item's manifest record; `attributes` as a mapping."""
-    attributes = json.loads(row["attributes"]) if row.get("attributes") else {}
+    attributes = read_attributes(row.get("attributes"))
     return {**{name: value for name, value in row.items() if name not in _EXCLUDED_COLUMNS}, "attributes": attributes}
 
 

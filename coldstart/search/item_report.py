@@ -6,7 +6,6 @@ stage shows that it is not fresh. The manifest is not read again: a change there
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
+from coldstart.core.item_fields import read_attributes
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.stage import CatalogStage, Gate, LedgerRow, is_map, is_source
 from coldstart.errors import ColdstartError, NotFitted
@@ -134,7 +134,7 @@ def collect_dossier(store: Store, pipeline: Pipeline, item_id: str) -> Dossier |
     stages = _stages(store, pipeline, item_id, known=item is not None)
     if item is None and not stages:
         return None
-    item = {"item_id": item_id} if item is None else {**item, "attributes": json.loads(item["attributes"] or "{}")}
+    item = {"item_id": item_id} if item is None else {**item, "attributes": read_attributes(item.get("attributes"))}
     shots, speech, screen = (row.of(f"understand.{part}") for part in ("shots", "speech", "screen"))
     evidence = row.of("understand.evidence")
     if evidence:

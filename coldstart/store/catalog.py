@@ -275,7 +275,7 @@ class Catalog:
             return None
         with tables.reading(self._db, CATALOG):
             table.checkout(current.version)
-            tables.check_place(self._db, table)
+            tables.check_table(self._db, table)
         guarded: Any = tables.GuardedTable(self._db, CATALOG, table)
         return Published(guarded, current)
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lance.file import LanceFileReader
 
+from coldstart.core.item_fields import read_object
 from coldstart.core.keys import KEY_LENGTH
 from coldstart.errors import ColdstartError, machine_fault
 from coldstart.store import ITEMS, LEDGER, PIPELINES, RUNS, Store, mending, tables
@@ -46,6 +47,7 @@ _KEY = f"^({_DIGEST}(-{_DIGEST})?)?$"
 _UNIT = 0.01
 """How far the length of a stored vector may be from one; float16 is within a tenth of it."""
 _JSON = {PIPELINES: "settings", RUNS: "report"}
+_ATTRIBUTES = "attributes"
 _COSTS = {
     ITEMS: "the next run reads them from the manifest anew",
     CARRIED: "when such an item changes, all its rows are made anew",
@@ -178,6 +180,7 @@ class _Rows:
         strings = {field.name for field in schema if pa.types.is_string(field.type)}
         self._keys = [column for column in (("index_key",) if table == CATALOG else _KEYS) if column in strings]
         self._vectors = [field.name for field in schema if pa.types.is_fixed_size_list(field.type)]
+        self._attributed = table in (ITEMS, CARRIED) and _ATTRIBUTES in strings
         self._seen: list[pa.Array] = []
         self._addresses: list[np.ndarray[Any, Any]] = []
         self._bad: dict[str, list[int]] = {}
@@ -214,6 +217,10 @@ class _Rows:
         if self._table in _JSON:
             texts = batch.column(_JSON[self._table]).to_pylist()
             self._note("are no JSON objects", addresses, np.array([not _is_object(text) for text in texts], bool))
+        if self._attributed:
+            texts = batch.column(_ATTRIBUTES).to_pylist()
+            none = np.array([read_object(text) is None for text in texts], bool)
+            self._note("have attributes that are no JSON object", addresses, none)
 
     def _faulty(self, column: pa.Array, name: str) -> np.ndarray[Any, Any]:
         faulty = np.zeros(len(column), bool)
@@ -309,7 +316,7 @@ def _damaged_indexes(dataset: Any) -> list[str]:
 
 def _reason(error: BaseException) -> str:
     _raise_if_not_damage(error)
-    return tables.short(str(error.__cause__ or error))
+    return error.reason if isinstance(error, tables.DamagedTable) else tables.short(str(error.__cause__ or error))
 
 
 def _raise_if_not_damage(error: BaseException) -> None:
@@ -385,7 +392,7 @@ def _publication_fault(store: Store, catalog: Any, row: dict[str, Any], whole: _
     try:
         table = store.db.open_table(CATALOG)
         table.checkout(publication.version)
-        tables.check_place(store.db, table)
+        tables.check_table(store.db, table)
         dataset = table.to_lance()
         whole.read(dataset)
     except BaseException as error:

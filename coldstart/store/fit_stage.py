@@ -87,20 +87,27 @@ class SavedFits:
         stage: name of the stage.
         key: builds the key of its settings; raises NotFitted while an encoder that they name is not fitted.
         entry: entry of the artifact's report that holds this key.
+        reads: reads from an artifact's report all that the stage wants of it; a fit whose report has something else,
+            as in a stranger's workspace, counts as none.
     """
 
     stage: str
     key: Callable[[], str]
     entry: str = "settings"
+    reads: Callable[[Artifact], object] = bool
 
     def newest(self, store: Store) -> Artifact | None:
-        """Find the newest artifact; None where it was fitted under other settings, or there is none.
+        """Find the newest artifact; None where it was fitted under other settings, has another report, or is none.
 
         Raises:
             NotFitted: as `key`.
         """
         newest = store.artifacts.newest(self.stage)
-        return newest if newest is not None and newest.report[self.entry] == self.key() else None
+        if newest is not None and newest.report.get(self.entry) == self.key():
+            with suppress(KeyError, TypeError, ValueError, AttributeError):
+                self.reads(newest)
+                return newest
+        return None
 
     def present(self, store: Store) -> dict[str, str]:
         """Read the keys of the items that the newest artifact was fitted on, stopped by or evaluated by."""

@@ -21,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from coldstart.core.item_fields import read_attributes
 from coldstart.core.items import Kind
 from coldstart.errors import ColdstartError
 from coldstart.store import ann, sql, tables, word_search
@@ -117,7 +118,7 @@ class Published:
             if rows.where(has).limit(1).to_arrow(timeout=TIMEOUT).num_rows:
                 continue
             some = self._table.search().select(["attributes"]).limit(MOST_ATTRIBUTES).to_arrow()["attributes"]
-            known = sorted({key for text in some.to_pylist() for key in _keys_of(text)})
+            known = sorted({key for text in some.to_pylist() for key in read_attributes(text)})
             close = get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known[:20]) or 'none'}"
             raise ColdstartError(f"where {where!r}: no item has an attribute {name!r}: {hint}")
@@ -250,15 +251,6 @@ class Published:
             names = ", ".join(sorted(self.passports)) or "none"
             raise ColdstartError(f"space {space!r} is not in the published catalog: it has {names}")
         return int(self._table.schema.field(column_of(space)).type.list_size)
-
-
-def _keys_of(attributes: str | None) -> list[str]:
-    """Return the keys of a JSON object; none where a table of another program has something else there."""
-    try:
-        found = json.loads(attributes or "{}")
-    except (ValueError, RecursionError):
-        return []
-    return list(found) if isinstance(found, dict) else []
 
 
 def _renumbered(found: pa.Table, query_index: NDArray[Any]) -> pa.Table:

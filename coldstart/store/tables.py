@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import lancedb
+import pyarrow as pa
 
 from coldstart.errors import ColdstartError
 
@@ -31,7 +32,18 @@ _FAULTS_OF_A_CALL = (
 
 
 class DamagedTable(ColdstartError):  # noqa: N818  (a state that a repair mends)
-    """A table cannot be read, or holds what it never should."""
+    """A table cannot be read, or holds what it never should.
+
+    Attributes:
+        reason: what is wrong, without the table and the next step.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.reason)
 
 
 def workspace_of(db: lancedb.DBConnection) -> str:
@@ -56,11 +68,71 @@ def open_table(db: lancedb.DBConnection, name: str) -> Any:
             if "was not found" not in str(error):
                 raise
             return None
-        check_place(db, table)
+        check_table(db, table)
         return table
 
 
-def check_place(db: lancedb.DBConnection, table: Any) -> None:
+def check_table(db: lancedb.DBConnection, table: Any) -> None:
+    """Refuse a version of a table that takes rows from elsewhere, or lacks columns that it must have.
+
+    Raises:
+        ColdstartError: it does.
+    """
+    _check_place(db, table)
+    if fault := column_fault(table.name, table.schema):
+        raise damaged(db, table.name, fault)
+
+
+def column_fault(name: str, schema: pa.Schema) -> str | None:
+    """Find a column that every table of the name has had from the first release on, and this one lacks."""
+    wanted = _COLUMNS.get(name, {})
+    if name.startswith("stage."):
+        wanted = _CACHED if "text_key" in schema.names else _ROWS
+    for kind, columns in wanted.items():
+        for column in columns.split():
+            at = schema.get_field_index(column)
+            if at < 0:
+                return f"it has no column {column!r}"
+            if not _KINDS[kind](schema.field(at).type):
+                return f"its column {column!r} is of type {str(schema.field(at).type)[:40]}"
+    return None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_data(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+_KINDS = {
+    "text": _is_text,
+    "data": _is_data,
+    "count": pa.types.is_integer,
+    "number": pa.types.is_floating,
+    "time": pa.types.is_timestamp,
+}
+_ROWS = {"text": "item_id row_key"}
+_CACHED = {"text": "text_key"}
+_COLUMNS: dict[str, dict[str, str]] = {
+    "items": _ROWS,
+    "items_of_layout_1": _ROWS,
+    "ledger": {"text": "stage item_id row_key state reason detail"},
+    "runs": {"text": "stage report"},
+    "pipelines": {"text": "settings"},
+    "artifacts": {"text": "digest name key report"},
+    "artifact_files": {"text": "digest path", "data": "data"},
+    "catalog": {"text": "item_id index_key"},
+    "publications": {"count": "number version rows previous", "time": "published_at", "text": "passports indexes"},
+    "interactions": {"count": "row_key", "text": "user_id item_id event", "time": "timestamp", "number": "weight"},
+    "interactions_rejected": {"text": "file reason detail", "count": "row"},
+    "layout": {"count": "version"},
+}
+"""Table -> kind of column -> names of those that code reads without looking whether they are there."""
+
+
+def _check_place(db: lancedb.DBConnection, table: Any) -> None:
     """Refuse a version of a table that takes rows from elsewhere, as Lance's shallow clones do.
 
     A stranger's workspace could otherwise show what stands in another one, or make this machine ask a host.
@@ -117,7 +189,8 @@ def damaged(db: lancedb.DBConnection, name: str, reason: str) -> DamagedTable:
     """Build the error about a table that cannot be read, with the next step."""
     where = workspace_of(db)
     return DamagedTable(
-        f"table {name!r} of workspace {where} is damaged ({reason}): `coldstart check --workspace {where} --repair`"
+        f"table {name!r} of workspace {where} is damaged ({reason}): `coldstart check --workspace {where} --repair`",
+        reason,
     )
 
 

@@ -12,13 +12,13 @@ It does not know that two words mean the same, nor what is heard in a video.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from coldstart.core.item_fields import read_attributes
 from coldstart.core.keys import digest
 
 COMMON_TITLES = 3
@@ -63,7 +63,7 @@ class Facts:
 
 def read_facts(row: Mapping[str, Any]) -> Facts:
     """Read the facts of a row of `items`."""
-    attributes = json.loads(row.get("attributes") or "{}")
+    attributes = read_attributes(row.get("attributes"))
     stated = {name.casefold(): str(value).strip().casefold() for name, value in attributes.items()}
     media = row.get("media") or ()
     videos = [entry for entry in media if entry["role"] == "video"][:1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -316,20 +317,64 @@ def test_a_publication_with_other_indexes_is_one_line_and_goes_by_a_repair(index
     assert Catalog(store.db).publications() == []
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"encoder": "x"}', '{"import os": 1}', "[" * 100_000])
+PASSPORT = {"encoder": "x", "weights": "w", "preprocess": "p", "dim": 1, "metric": "cosine"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "{", '{"encoder": "x"}', '{"import os": 1}', "[" * 100_000),
+        *(json.dumps(PASSPORT | other) for other in ({"encoder": 5}, {"dim": "x"}, {"dim": True}, {"metric": None})),
+    ],
+)
 def test_a_passport_that_is_none_is_one_line(text: str) -> None:
     with pytest.raises(ColdstartError) as caught:
         Passport.from_json(text)
     assert str(caught.value) == f"{text[:80]!r} is no passport of a space: make the space anew"
 
 
-def test_a_table_with_other_columns_is_one_line(tmp_path: Path) -> None:
-    lancedb.connect(str(tmp_path / "w")).create_table("ledger", ROWS)
+@pytest.mark.parametrize(
+    ("table", "rows", "fault"),
+    [
+        ("items", {"x": [1]}, "it has no column 'item_id'"),
+        ("items", {"item_id": [1], "row_key": ["k"]}, "its column 'item_id' is of type int64"),
+        ("stage.x", {"x": [1]}, "it has no column 'item_id'"),
+        ("ledger", {"item_id": ["a"], "row_key": ["k"]}, "it has no column 'stage'"),
+        ("runs", {"x": [1]}, "it has no column 'stage'"),
+        ("pipelines", {"settings": [1]}, "its column 'settings' is of type int64"),
+        ("artifacts", {"x": [1]}, "it has no column 'digest'"),
+        ("artifact_files", {"digest": ["d"], "path": ["p"], "data": ["x"]}, "its column 'data' is of type string"),
+        ("publications", {"x": [1]}, "it has no column 'number'"),
+        ("interactions", {"x": [1]}, "it has no column 'row_key'"),
+        ("interactions", {"row_key": ["k"]}, "its column 'row_key' is of type string"),
+        ("catalog", {"x": [1]}, "it has no column 'item_id'"),
+    ],
+)
+def test_a_table_with_other_columns_is_one_line_and_goes_by_a_repair(
+    table: str, rows: dict[str, Any], fault: str, tmp_path: Path
+) -> None:
+    lancedb.connect(str(tmp_path / "w")).create_table(table, pa.table(rows))
+    store = Store(tmp_path / "w")
     with pytest.raises(ColdstartError) as caught:
-        Store(tmp_path / "w").ledger()
+        store.read(table)
     assert str(caught.value) == (
-        f"table 'ledger' of workspace {tmp_path / 'w'} has no column 'stage': it has item_id, row_key"
+        f"table {table!r} of workspace {tmp_path / 'w'} is damaged ({fault}): "
+        f"`coldstart check --workspace {tmp_path / 'w'} --repair`"
     )
+    assert pickle.loads(pickle.dumps(caught.value)).reason == fault  # workers raise it too
+    with store.lock():
+        dropped = check.repair(store)
+    assert [(damage.table, damage.what) for damage in dropped] == [(table, f"cannot be opened ({fault})")]
+    assert not store.has(table)
+
+
+def test_a_repair_goes_back_to_the_version_with_the_right_columns(tmp_path: Path) -> None:
+    store = Store(tmp_path / "w", create=True)
+    with store.lock():
+        store.append(ITEMS, ROWS)
+        store.db.create_table(ITEMS, pa.table({"x": [1]}), mode="overwrite")
+        check.repair(store)
+    assert store.has(ITEMS)
 
 
 # -- what is printed

@@ -325,17 +325,17 @@ def test_readers_see_whole_commits_while_another_thread_writes(store: Store) -> 
 def test_upkeep_compacts_and_says_what_it_saved(store: Store) -> None:
     for number in range(12):
         store.append(ITEMS, rows([f"i{number}"]))
-    store.append("catalog", rows(["a"]))
-    store.append("catalog", rows(["b"]))
+    store.append("stage.kept", rows(["a"]))
+    store.append("stage.kept", rows(["b"]))
     size = store.size_bytes()
     assert size == sum(file.stat().st_size for file in Path(store.uri).rglob("*") if file.is_file())
-    kept = store.maintain(timedelta(milliseconds=1), skip=["catalog"])
+    kept = store.maintain(timedelta(milliseconds=1), skip=["stage.kept"])
     assert kept.bytes_before == size
     assert kept.bytes_after == store.size_bytes() < size
     assert kept.versions_before == (1 + 12) + (1 + 2)  # a table is made empty
     assert 1 + 3 <= kept.versions_after < 1 + 12  # the compaction itself may be younger than a millisecond
     assert store.keys(ITEMS) == {f"i{number}": "k" for number in range(12)}
-    assert len(store.db.open_table("catalog").list_versions()) == 3
+    assert len(store.db.open_table("stage.kept").list_versions()) == 3
 
 
 def test_upkeep_keeps_young_versions_for_their_readers(store: Store) -> None:
@@ -360,8 +360,8 @@ def test_a_table_that_a_kill_left_half_made_is_made_again(store: Store) -> None:
 
 
 def test_a_table_of_an_earlier_release_gets_the_columns_that_it_lacks(tmp_path: Path) -> None:
-    old = pa.table({"item_id": ["a", "b"], "size": [1, 2]})
-    new = pa.table({"item_id": ["b", "c"], "size": [3, 4], "named": ["x", None]})
+    old = pa.table({"item_id": ["a", "b"], "row_key": ["k", "k"], "size": [1, 2]})
+    new = pa.table({"item_id": ["b", "c"], "row_key": ["k", "k"], "size": [3, 4], "named": ["x", None]})
     store = Store(tmp_path / "workspace", create=True)
     with store.lock():
         store.merge("stage.rows", old)
@@ -369,8 +369,8 @@ def test_a_table_of_an_earlier_release_gets_the_columns_that_it_lacks(tmp_path: 
         ensure_table(store, "stage.more", old.schema)
         ensure_table(store, "stage.more", new.schema)
     assert sorted(store.read("stage.rows").to_pylist(), key=lambda row: row["item_id"]) == [
-        {"item_id": "a", "size": 1, "named": None},
-        {"item_id": "b", "size": 3, "named": "x"},
-        {"item_id": "c", "size": 4, "named": None},
+        {"item_id": "a", "row_key": "k", "size": 1, "named": None},
+        {"item_id": "b", "row_key": "k", "size": 3, "named": "x"},
+        {"item_id": "c", "row_key": "k", "size": 4, "named": None},
     ]
-    assert store.columns("stage.more") == ["item_id", "size", "named"]
+    assert store.columns("stage.more") == ["item_id", "row_key", "size", "named"]

@@ -167,7 +167,7 @@ def test_a_summary_counts_the_items_of_the_catalogue(table: InteractionTable, tm
     table.append([batch(("a", "x", 1, "", 1.0), ("b", "y", 2.5, "", 1.0), ("a", "y", 3, "", 1.0))])
     times = (datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC), datetime(1970, 1, 1, 0, 0, 3, tzinfo=UTC))
     assert table.summary() == InteractionSummary(3, 2, 2, 0, 0, *times)
-    store.append(ITEMS, pa.table({"item_id": ["y", "z"]}))
+    store.append(ITEMS, pa.table({"item_id": ["y", "z"], "row_key": ["k", "k"]}))
     assert table.summary() == InteractionSummary(3, 2, 2, 1, 0, *times)
 
 

@@ -53,7 +53,7 @@ class FinetuneStage:
         self.given = given
         given_fields(name, settings.drop)
         self._space = self._pictures()
-        self._fits = SavedFits(name, lambda: self._key)
+        self._fits = SavedFits(name, lambda: self._key, reads=lambda fit: fit.report["summary"])
 
     def _pictures(self) -> str | None:
         """Return the embed stage that finds near copies: the configured one, or the first of pictures."""
