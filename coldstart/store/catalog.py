@@ -276,6 +276,8 @@ class Catalog:
         with tables.reading(self._db, CATALOG):
             table.checkout(current.version)
             tables.check_table(self._db, table)
+            if fault := published.space_fault(current, table.schema):
+                raise tables.damaged(self._db, published.PUBLICATIONS, fault)
         guarded: Any = tables.GuardedTable(self._db, CATALOG, table)
         return Published(guarded, current)
 

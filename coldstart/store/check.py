@@ -30,7 +30,7 @@ from coldstart.store.ground_truth import SAMPLES_TABLE
 from coldstart.store.interactions import INTERACTIONS
 from coldstart.store.item_keys import CARRIED
 from coldstart.store.layout import LAYOUT
-from coldstart.store.published import PUBLICATIONS, Publication, parse_publication
+from coldstart.store.published import PUBLICATIONS, Publication, parse_publication, space_fault
 
 _IDENTITY = {
     LEDGER: ("stage", "item_id"),
@@ -393,6 +393,8 @@ def _publication_fault(store: Store, catalog: Any, row: dict[str, Any], whole: _
         table = store.db.open_table(CATALOG)
         table.checkout(publication.version)
         tables.check_table(store.db, table)
+        if fault := space_fault(publication, table.schema):
+            return fault.removeprefix(f"publication {publication.number} ")
         dataset = table.to_lance()
         whole.read(dataset)
     except BaseException as error:

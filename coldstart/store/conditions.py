@@ -90,7 +90,8 @@ class _Parser:
                 raise self.read.fault(TOO_DEEP)
             tree = sqlglot.parse_one(self.read.text, into=exp.Condition)
         except TokenError:
-            raise self.read.fault("a text or name in quotes does not end") from None
+            comment = " or a comment after /*" if "/*" in self.read.text else ""
+            raise self.read.fault(f"a text or name in quotes{comment} does not end") from None
         except ParseError as error:
             entry = error.errors[0] if error.errors else {}
             place = _offset(self.read.text, entry.get("line") or 1, entry.get("col") or 1) - len(

@@ -117,8 +117,12 @@ class OperandReader:
             return self._negated(node, depth + 1)
         if type(node) in _ARITHMETIC:
             return self._arithmetic(node, depth + 1)
+        if isinstance(node, exp.Array):
+            raise self.fault("no list can be compared: write array_has(tags, 'vegan') or array_length(tags) = 0", node)
         if isinstance(node, exp.Func):
             return self._call(node, depth + 1)
+        if isinstance(node, exp.Placeholder | exp.Parameter):
+            raise self.fault("a placeholder such as ? or :name has no value here: write the value itself", node)
         raise self.fault(f"{self.source(node)} cannot stand in a condition", node)
 
     def literal(self, node: exp.Expr, depth: int) -> Operand:

@@ -395,5 +395,14 @@ def parse_publication(row: Mapping[str, Any]) -> Publication:
     return publication
 
 
+def space_fault(publication: Publication, schema: pa.Schema) -> str | None:
+    """Find a space of a publication that its version of the catalog has no vectors of."""
+    for space in publication.passports:
+        at = schema.get_field_index(column_of(space))
+        if at < 0 or not pa.types.is_fixed_size_list(schema.field(at).type):
+            return f"publication {publication.number} names a space {space!r}, of which the catalog has no vectors"
+    return None
+
+
 _PUBLICATION = TypeAdapter(Publication)
 """Reader of a row and the JSON in it, which may come from a stranger's workspace."""

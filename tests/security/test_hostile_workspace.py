@@ -304,6 +304,26 @@ def test_a_publication_with_another_kind_of_space_is_one_line(passports: str, tm
     )
 
 
+def test_a_publication_of_a_space_that_the_catalog_lacks_is_one_line_and_goes_by_a_repair(tmp_path: Path) -> None:
+    store = Store(tmp_path / "w", create=True)
+    with store.lock():
+        table = store.db.create_table(CATALOG, pa.table({"item_id": ["a"], "index_key": ["f" * 32]}))
+        table.tags.create("published", table.version)
+        index = {"space": "clip", "index_type": "exact", "rows": 1, "dim": 1, "build_s": 0.0, "effort": None}
+        index |= {"recall": 1.0, "recall_filtered": None, "filter": None, "ok": True}
+        row = {"number": 1, "version": table.version, "published_at": datetime(2026, 1, 1, tzinfo=UTC), "rows": 1}
+        row |= {"previous": 1, "passports": json.dumps({"clip": "{}"}), "indexes": json.dumps([index])}
+        store.db.create_table("publications", [row])
+        fault = "names a space 'clip', of which the catalog has no vectors"
+        with pytest.raises(
+            ColdstartError, match=f"'publications' .* is damaged .publication 1 {fault}.: `coldstart check"
+        ):
+            Catalog(store.db).published()
+        dropped = check.repair(store)
+    assert [(damage.table, damage.what) for damage in dropped] == [("publications", f"publication 1 {fault}")]
+    assert Catalog(store.db).published() is None
+
+
 @pytest.mark.parametrize("indexes", ["[1]", "[{}]", "null", "x", '[{"space": []}]', "[" * 100_000])
 def test_a_publication_with_other_indexes_is_one_line_and_goes_by_a_repair(indexes: str, tmp_path: Path) -> None:
     store = Store(tmp_path / "w", create=True)
