@@ -8,6 +8,7 @@ from coldstart.api.evaluate import EvaluateMethods
 from coldstart.api.recommend import RecommendMethods
 from coldstart.api.search import SearchMethods
 from coldstart.api.work import WorkMethods
+from coldstart.errors import ColdstartError
 from coldstart.store import Store
 
 
@@ -19,8 +20,10 @@ def open(uri: str | Path, *, create: bool = False) -> Workspace:
         create: create it where it is missing.
 
     Raises:
-        ColdstartError: there is no workspace at `uri`.
+        ColdstartError: there is no workspace at `uri`, or nothing is kept there.
     """
+    if str(uri).lower().startswith("memory:"):
+        raise ColdstartError(f"workspace {uri}: nothing is kept in memory: name a folder")
     return Workspace(Store(uri, create=create))
 
 

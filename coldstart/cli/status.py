@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import psutil
 import typer
@@ -20,6 +20,9 @@ from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, Uri
 from coldstart.core.device import choose_device, choose_devices, choose_dtype
 from coldstart.core.spelling import is_folder
 from coldstart.models import install
+
+if TYPE_CHECKING:
+    from coldstart.api.workspace import Workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -53,6 +56,7 @@ def status(
     from coldstart.store import PIPELINES
 
     opened = coldstart.open(workspace)
+    _check_written(opened)
     if trust:
         found = opened.trust()
         if json:
@@ -83,6 +87,17 @@ def status(
     if interactions is not None:
         output.line(summary_line(interactions))
     output.line(f"workspace {opened.uri}: {output.size(opened.size_bytes())}")
+
+
+def _check_written(workspace: Workspace) -> None:
+    """Refuse a folder into which no command has written; raises `ColdstartError`."""
+    from coldstart.errors import ColdstartError
+
+    if not workspace.tables():
+        raise ColdstartError(
+            f"no workspace at {workspace.uri}, which has no tables: make one with `coldstart run PIPELINE --workspace "
+            f"{workspace.uri}`"
+        )
 
 
 def check(
@@ -159,6 +174,7 @@ def _check_workspace(workspace: str, repair: bool, json: bool) -> None:
     from coldstart.errors import ColdstartError
 
     opened = coldstart.open(workspace)
+    _check_written(opened)
     found = opened.check(repair=repair)
     if json:
         damages = [{"table": damage.table, "damage": damage.what, "cost": damage.cost} for damage in found]

@@ -25,6 +25,8 @@ MAX_LINE_BYTES = 16 * 2**20
 MAX_UNPACKED_BYTES = 64 * 2**30
 """Bytes that a .gz file may unpack to."""
 
+_TOO_DEEP = "JSON that cannot be read: nested too deep"
+
 KNOWN = "a .jsonl, .json, .csv, .tsv, .txt or .parquet file"
 
 _KINDS = {
@@ -171,7 +173,9 @@ def _parse_object(line: bytes, doubled_keys: bool) -> dict[str, Any] | str:
         return f"not UTF-8 at byte {error.start}: save the file as UTF-8"
     except json.JSONDecodeError as error:
         return f"not JSON: {error.msg} at column {error.colno}"
-    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or lists in lists
+    except RecursionError:
+        return _TOO_DEEP
+    except ValueError as error:  # an integer of thousands of digits
         return f"JSON that cannot be read: {str(error).partition(';')[0]}"
     return _checked(found, doubled)
 
@@ -236,7 +240,9 @@ def _array(stream: BinaryIO, path: Path, doubled_keys: bool) -> Iterator[tuple[i
                     break
             except json.JSONDecodeError as error:
                 fault = f"not JSON: {error.msg}"
-            except (ValueError, RecursionError) as error:
+            except RecursionError:
+                fault = _TOO_DEEP
+            except ValueError as error:
                 fault = f"JSON that cannot be read: {str(error).partition(';')[0]}"
             if fault and (end := _end_of_value(buffer, place)) > place:
                 row = fault

@@ -108,7 +108,7 @@ class InteractionFile:
         try:
             header, self._raw = open_table(path)
         except (pa.ArrowException, OSError) as error:
-            raise ColdstartError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+            raise ColdstartError(f"cannot read {path}: {_reason(error)}") from error
         self.columns, self.guessed = match_columns(header, columns or {}, str(path))
         for column in self.columns.values():
             if header.count(column) > 1:
@@ -126,7 +126,7 @@ class InteractionFile:
                     empty = False
                     yield self._block(raw)
         except (pa.ArrowException, OSError) as error:
-            raise ColdstartError(f"cannot read {self.path} further: {str(error).splitlines()[0]}") from error
+            raise ColdstartError(f"cannot read {self.path} further: {_reason(error)}") from error
         if empty:
             raise ColdstartError(f"{self.path} has no rows: give one interaction a row")
 
@@ -231,3 +231,9 @@ def _rejected(raw: RawBlock, faults: Mapping[str, tuple[Mask, pa.Array]]) -> tup
             cut = pc.utf8_slice_codeunits(details.fill_null(""), 0, _DETAIL)
             tables.append(pa.table([raw.rows[places], [reason] * len(places), cut], schema=REJECTED))
     return pa.concat_tables(tables).sort_by("row"), good
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error of Arrow, or what it means."""
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    return "a line is too long: shorten it, or end each line" if "straddling object" in text else text

@@ -205,3 +205,16 @@ def test_a_workspace_name_that_is_no_utf8_is_written_and_read(tmp_path: Path) ->
     name = f"{tmp_path}/\udcffz"
     assert coldstart("ingest", manifest, "--workspace", name).returncode == 0
     assert coldstart("status", "--workspace", name).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["status", "check"])
+def test_a_folder_that_is_no_workspace_is_named(tmp_path: Path, command: str) -> None:
+    done = coldstart(command, "--workspace", tmp_path)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: no workspace at {tmp_path}, which has no tables: make one with `coldstart run PIPELINE --workspace "
+        f"{tmp_path}`\n",
+    )
+    done = coldstart(command, "--workspace", "memory://shop")
+    wanted = "error: workspace memory://shop: nothing is kept in memory: name a folder\n"
+    assert (done.returncode, done.stderr) == (1, wanted)

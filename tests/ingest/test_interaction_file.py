@@ -445,3 +445,12 @@ def test_bytes_that_are_no_text_are_marked() -> None:
     found, broken = parse_texts(pa.array([b"a ", b"\xff", b"", None]))
     assert found.to_pylist() == ["a", None, None, None]
     assert broken.tolist() == [False, True, False, False]
+
+
+def test_a_line_longer_than_a_block_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interaction_formats, "_BLOCK_BYTES", 2**12)
+    path = write(tmp_path, f"user_id,item_id,timestamp\nu,{'a' * 2**16},1700000000\nu,b,1700000000\n")
+    with pytest.raises(ColdstartError) as caught:
+        list(opened(path))
+    assert str(caught.value).startswith(f"cannot read {path}")
+    assert str(caught.value).endswith(": a line is too long: shorten it, or end each line")

@@ -162,6 +162,10 @@ FIELDS = (
         ("kind = = 'x'", "this is no condition (character 8)"),
         ("kind = 'a'; DROP TABLE catalog", "this is no condition (character 13)"),
         ("kind = 'a", "a text or name in quotes does not end"),
+        ("kind = 'a' /* b", "a text or name in quotes or a comment after /* does not end"),
+        ("kind = ?", "a placeholder such as ? or :name has no value here: write the value itself"),
+        ("kind = :name", "a placeholder such as ? or :name has no value here: write the value itself"),
+        ("tags = []", "no list can be compared: write array_has(tags, 'vegan') or array_length(tags) = 0"),
         ("length(repeat('a', 2e9)) > 1", "no function 'repeat' in conditions: there are abs, array_has, array_has_all, "
          "array_has_any, array_length, coalesce, date_part, length, lower, now, round, starts_with, upper "
          "(character 8)"),
