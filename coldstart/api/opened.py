@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pyarrow as pa
 
 from coldstart.core import pipeline as pipelines
-from coldstart.core.pipeline import Pipeline
+from coldstart.core.pipeline import Pipeline, PipelineError
 from coldstart.core.settings import show_value
 from coldstart.core.trust import MEDIA, Place, media_folders, places, remember, remembered, stage_of
 from coldstart.errors import ColdstartError
@@ -75,6 +75,8 @@ class OpenedStore:
             ColdstartError: with every fault of the settings, or with a stored one that has to be given.
         """
         overrides = tuple(overrides)
+        if source is None and not (overrides or spaces):
+            self._check_stored()
         if source is None:
             source = self._store.pipeline() or DEFAULT_PIPELINE
             stated = {override.partition("=")[0].strip() for override in overrides}
@@ -101,6 +103,7 @@ class OpenedStore:
         left_out = self._distrusted()
         if stored is None or not left_out:
             return self.pipeline()
+        self._check_stored()
         loaded = pipelines.load(_without_media(stored, {value for name, value in left_out if name in MEDIA}))
         stages = [spec.name for spec in loaded.stages]
         distrusted: dict[str, str] = {}
@@ -110,6 +113,19 @@ class OpenedStore:
         if any(name.startswith("engine.") for name, _ in left_out):
             loaded = replace(loaded, engine=pipelines.Engine())
         return self._bound(replace(loaded, distrusted=distrusted))
+
+    def _check_stored(self) -> None:
+        """Refuse stored settings that are no pipeline, as those of another release or of a stranger may be."""
+        stored = self._store.pipeline()
+        if stored is None:
+            return
+        try:
+            pipelines.load(_without_media(stored, {value for name, value in places(stored) if name in MEDIA}))
+        except PipelineError as error:
+            raise ColdstartError(
+                f"the stored settings of workspace {self.uri} are no pipeline: {'; '.join(error.faults)}: name one "
+                f"anew with `coldstart run PIPELINE --workspace {self.uri}`"
+            ) from error
 
     def media_limits(self, *files: Path) -> Limits:
         """Return the limits of media, with the folders that this user gave for this workspace.

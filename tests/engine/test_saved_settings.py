@@ -97,3 +97,17 @@ def test_settings_are_saved_where_their_manifest_has_gone_since(tmp_path: Path) 
     changed = _settings(manifest, text={"stage": "embed", "encoder": "fake:16", "input": "text"})
     opened.run(changed, only=["text"])
     assert opened._store.pipeline() == changed
+
+
+def test_stored_settings_that_are_no_pipeline_name_the_workspace_and_the_next_step(tmp_path: Path) -> None:
+    opened = coldstart.open(tmp_path / "w", create=True)
+    with opened._store.lock():
+        opened._store.save_pipeline("planted", {"stages": {"ingest": {"mapp": {}}}})
+    wanted = (
+        f"the stored settings of workspace {opened.uri} are no pipeline: unknown setting ingest.mapp (did you mean "
+        f"'map'?): name one anew with `coldstart run PIPELINE --workspace {opened.uri}`"
+    )
+    for command in (opened.status, opened.pipeline, opened.run):
+        with pytest.raises(ColdstartError) as caught:
+            command()
+        assert str(caught.value) == wanted

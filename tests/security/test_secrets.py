@@ -161,3 +161,11 @@ def test_a_long_password_is_left_out_before_a_value_is_cut() -> None:
     from coldstart.core.settings import show_value
 
     assert show_value(f"https://bob:{'hunter2' * 20}@h/x") == "'https://***@h/x'"
+
+
+def test_a_workspace_whose_stored_manifest_is_a_url_can_be_read(tmp_path: Path) -> None:
+    opened = coldstart.open(tmp_path / "w", create=True)
+    stored = {**catalogue.settings(Path("none")), "manifest": "https://bob:hunter2@img.example/items.jsonl"}
+    with opened._store.lock():
+        opened._store.save_pipeline("planted", stored)
+    assert [report.stage for report in opened.status()] == ["ingest", "image", "text", "index"]
