@@ -290,7 +290,7 @@ def test_a_copy_that_is_linked_has_the_label_of_its_original(tmp_path: Path) -> 
     Image.linear_gradient("L").save(tmp_path / "a.png")
     shop.fill(60, 0)
     shop.offer("first", "hammer chisel", image="a.png", created_at="2026-01-01T00:00:00Z")
-    shop.offer("second", "kite puppet", image="a.png", created_at="2026-02-01T00:00:00Z")
+    shop.offer("second", None, image="a.png", created_at="2026-02-01T00:00:00Z")
     raw = shop.raw()
     prints = {"prints": {"stage": "understand.fingerprint"}, "copies": {"stage": "understand.duplicates"}}
     stages = {"ingest": {}, **prints, **{name: kind for name, kind in raw["stages"].items() if name != "ingest"}}
@@ -432,7 +432,7 @@ def test_the_command_adds_the_stage_and_serves_its_labels(shop: Shop) -> None:
     shop.fill(60, 12)
     raw = shop.raw()
     plain = {name: stage for name, stage in raw["stages"].items() if name != "label"}
-    run_pipeline(shop.store, pipelines.load({**raw, "stages": plain}))
+    coldstart.open(shop.folder / "ws").run({**raw, "stages": plain})
     uri, file = str(shop.folder / "ws"), str(shop.folder / "classes.yaml")
     nothing = CliRunner().invoke(app, ["label", "--workspace", uri])
     assert str(nothing.exception) == (
@@ -458,7 +458,7 @@ def test_the_command_adds_the_stage_and_serves_its_labels(shop: Shop) -> None:
 @pytest.mark.slow
 def test_the_command_prints_no_table_where_every_item_has_a_category(shop: Shop) -> None:
     shop.fill(60, 0)
-    shop.run()
+    coldstart.open(shop.folder / "ws").run(shop.raw())
     shown = CliRunner().invoke(app, ["label", "--workspace", str(shop.folder / "ws")])
     assert shown.exit_code == 0, shown.output
     assert "mean score" not in shown.output
