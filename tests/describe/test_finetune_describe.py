@@ -227,7 +227,7 @@ def test_few_examples_make_small_steps() -> None:
 @pytest.mark.slow
 def test_the_command_adds_the_stage_before_what_writes(shop: FitShop, tmp_path: Path) -> None:
     del shop.stages["finetune"], shop.stages["describe"]
-    shop.run()
+    coldstart.open(shop.folder / "ws").run(shop.raw())
     overrides = [f"finetune.describe.{key}={json.dumps(value)}" for key, value in shop.fit.items()]
     arguments = [word for one in overrides for word in ("--set", one)]
     asked = ["finetune", "describe", "-w", str(shop.folder / "ws"), "--json", *arguments]

@@ -152,6 +152,7 @@ def test_a_run_over_hostile_media_reads_nothing_else_and_asks_no_network(watched
     )
     # scenedetect looks for the program ffmpeg when it is imported, and never gives it a file
     opened = {place.strip("'\"") for event, place in events if event == "open"}
+    opened.discard(str(tmp_path / "files"))  # a scratch folder's, opened below its descriptor when that is removed
     assert any(place.startswith(str(shop)) for place in opened), "the hook is in the workers"
     assert sorted(place for place in opened if not place.startswith(allowed)) == []
     assert [place for event, place in events if event != "open" and "'ffmpeg', '-v', 'quiet'" not in place] == []
