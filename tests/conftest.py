@@ -20,7 +20,10 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 TOGETHER = {"test_wheel": "demo", "test_main_road": "demo", "test_notebooks": "demo"}
 """Test file -> group of files that share a session's fixture, and so a process."""
 
-HEAVIEST = ("demo", "test_ray", "test_speech", "test_towers", "test_devices", "test_crash", "test_understand")
+HEAVIEST = (
+    *("demo", "test_ray", "test_align_towers", "test_speech", "test_towers", "test_devices", "test_crash"),
+    *("test_understand", "test_model_folders", "test_hostile_media", "test_trust"),
+)
 """Groups that start first, so that none is left alone at the end."""
 
 

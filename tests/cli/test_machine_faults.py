@@ -95,6 +95,7 @@ def test_a_fault_of_an_item_or_of_the_user_is_none_of_the_machine() -> None:
         assert machine_fault(error) is None
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
     tmp_path: Path, pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
     assert Store(workspace).count("catalog") == 12
 
 
+@pytest.mark.slow
 def test_a_workspace_moved_away_under_a_run_is_not_begun_anew(
     tmp_path: Path, pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +201,7 @@ def test_a_workspace_name_that_is_too_long_is_an_error_of_one_line(tmp_path: Pat
         assert (done.returncode, done.stderr) == (1, f"error: cannot open workspace {name}: File name too long\n")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names of files are Unicode there")
 def test_a_workspace_name_that_is_no_utf8_is_written_and_read(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "items.jsonl", [{"item_id": "a", "title": "red mug"}])

@@ -274,6 +274,7 @@ def test_one_bad_item_among_workers_costs_that_item(store: Store) -> None:
     assert (ran.done, ran.lost) == (12, 4)
 
 
+@pytest.mark.slow
 def test_the_deadline_counts_processor_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_process, "_WALL_PER_DEADLINE", 1000.0)
     go(store, Stage(isolated=True, deadline_s=0.2), work(4, {1: "spin", 2: "slow"}))
@@ -294,6 +295,7 @@ def test_an_item_that_takes_too_much_memory_costs_itself(store: Store) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_worker_that_keeps_much_memory_is_replaced_before_the_next_item(store: Store) -> None:
     go(store, Stage(isolated=True), work(3, {0: "keep"}), workers=1, worker_memory_bytes=2**29)
     assert values(store) == squares(range(3))

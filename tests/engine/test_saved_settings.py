@@ -67,6 +67,7 @@ def test_the_first_settings_of_a_workspace_are_saved_whatever_they_are(tmp_path:
     assert opened._store.pipeline() == _settings(manifest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
 def test_settings_whose_manifest_cannot_be_opened_are_not_saved(tmp_path: Path, first: bool) -> None:
     manifest = write_manifest(tmp_path / "items.jsonl", [{"item_id": "a", "title": "red mug"}])

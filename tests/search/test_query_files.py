@@ -95,6 +95,7 @@ def test_each_line_is_a_query_or_says_why_not(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_one_bad_query_of_any_kind_costs_one_query(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no")
     catalogue.photo(tmp_path / "photo.jpg", 0)

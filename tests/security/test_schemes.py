@@ -73,6 +73,7 @@ def test_a_file_on_another_host_is_refused(tmp_path: Path) -> None:
         ) or refuse(uri, tmp_path).startswith("not_found: ")
 
 
+@pytest.mark.slow
 def test_a_row_of_a_scheme_costs_that_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(uri: str, **_: Any) -> Any:
         raise ImportError("Install s3fs to access S3")

@@ -91,6 +91,7 @@ def test_verdicts_and_errors_say_no_secrets() -> None:
     assert str(ColdstartError(f"cannot read {SIGNED}")) == f"cannot read {SHOWN}"
 
 
+@pytest.mark.slow
 def test_a_refused_url_is_in_the_ledger_without_its_secrets(tmp_path: Path) -> None:
     entries: list[dict[str, Any]] = catalogue.rows(tmp_path, 3)
     entries[1]["image"] = SIGNED
@@ -113,6 +114,7 @@ def test_a_refused_url_is_in_the_ledger_without_its_secrets(tmp_path: Path) -> N
     assert not any(secret in json.dumps(stored, default=str) for secret in SECRETS)
 
 
+@pytest.mark.slow
 def test_the_key_of_a_verdict_follows_the_whole_url(tmp_path: Path) -> None:
     keys = set()
     for signature in ("a", "b"):

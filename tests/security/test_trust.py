@@ -185,6 +185,7 @@ def message(workspace: Path, place: str, how: str = "") -> str:
     )
 
 
+@pytest.mark.slow
 def test_the_workspace_of_this_user_asks_nothing(shop: Path, tmp_path: Path) -> None:
     for command in (
         ("run",), ("status",), ("search", "--text", "article 1"), ("show", "p1", "--out", tmp_path / "p1.html")
@@ -196,6 +197,7 @@ def test_the_workspace_of_this_user_asks_nothing(shop: Path, tmp_path: Path) -> 
     assert "data:image/jpeg" in coldstart.open(shop).item("p1")._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_strange_workspace_is_searched_and_shows_no_media(strange: Path, tmp_path: Path) -> None:
     status, out, errors = cli("search", "--text", "article 1", "--workspace", strange)
     assert (status, errors) == (0, "") and "p1" in out
@@ -217,6 +219,7 @@ def trust_value(shown: str) -> str:
     return show_value(shown.partition("'")[2].rstrip("'"))
 
 
+@pytest.mark.slow
 def test_a_strange_workspace_runs_only_with_what_is_given(strange: Path) -> None:
     status, _, errors = cli("run", "--workspace", strange)
     assert status == 1
@@ -227,6 +230,7 @@ def test_a_strange_workspace_runs_only_with_what_is_given(strange: Path) -> None
     assert cli("run", "--workspace", strange)[0] == 0
 
 
+@pytest.mark.slow
 def test_all_settings_count_once_they_were_read(strange: Path) -> None:
     status, out, _ = cli("status", "--workspace", strange, "--trust", "--json")
     assert status == 0
@@ -252,6 +256,7 @@ def planted(strange: Path) -> Path:
     return strange
 
 
+@pytest.mark.slow
 def test_planted_endpoints_hosts_and_roots_do_not_count(planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
@@ -288,6 +293,7 @@ def hub_model(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return shop
 
 
+@pytest.mark.slow
 def test_the_hub_is_asked_for_no_model_of_a_stranger(hub_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from coldstart.encoders import sentence_transformers
 
@@ -306,6 +312,7 @@ def test_the_hub_is_asked_for_no_model_of_a_stranger(hub_model: Path, monkeypatc
     assert coldstart.open(hub_model).pipeline().stage("text").settings.encoder == "sentence-transformers:planted/model"
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_that_this_user_ran_with_asks_nothing(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from coldstart.encoders import sentence_transformers
 
@@ -324,6 +331,7 @@ def test_a_model_of_the_hub_that_this_user_ran_with_asks_nothing(shop: Path, mon
     assert opened.pipeline().stage("text").settings.encoder == changes["encoder"]
 
 
+@pytest.mark.slow
 def test_media_outside_the_folders_given_now_are_not_read(shop: Path, tmp_path: Path) -> None:
     from coldstart.core.stage import Reject
     from coldstart.media import guard
@@ -345,6 +353,7 @@ def test_media_outside_the_folders_given_now_are_not_read(shop: Path, tmp_path: 
         assert path == secret
 
 
+@pytest.mark.slow
 def test_a_second_pipeline_reads_media_where_the_first_did(shop: Path) -> None:
     settings = catalogue.settings(Path("none"))
     del settings["manifest"]
@@ -352,6 +361,7 @@ def test_a_second_pipeline_reads_media_where_the_first_did(shop: Path) -> None:
     assert limits["roots"] == (str(shop.parent / "photos"),)
 
 
+@pytest.mark.slow
 def test_a_change_of_one_setting_gives_no_other_one_of_the_space(strange: Path) -> None:
     opened = coldstart.open(strange)
     manifest = strange.parent / "photos" / "items.jsonl"
@@ -370,6 +380,7 @@ def test_a_change_of_one_setting_gives_no_other_one_of_the_space(strange: Path) 
 # -- what a fit or a passport names
 
 
+@pytest.mark.slow
 def test_a_passport_cannot_name_a_folder(shop: Path) -> None:
     from coldstart.embed.spaces import encoder_of
     from coldstart.encoders import Passport
@@ -380,6 +391,7 @@ def test_a_passport_cannot_name_a_folder(shop: Path) -> None:
     assert str(caught.value).startswith("vectors of hf:/planted (21dc254481cc) are by an encoder that no stage names")
 
 
+@pytest.mark.slow
 def test_a_fit_cannot_name_what_its_pipeline_does_not(tmp_path: Path, shop: Path) -> None:
     from coldstart.store.fits import check_heads
 
@@ -393,6 +405,7 @@ def test_a_fit_cannot_name_what_its_pipeline_does_not(tmp_path: Path, shop: Path
     )
 
 
+@pytest.mark.slow
 def test_a_fit_cannot_name_a_model_of_the_hub_that_a_distrusted_stage_names(tmp_path: Path, hub_model: Path) -> None:
     from coldstart.store.fits import check_heads
 

@@ -60,6 +60,7 @@ def test_a_workspace_of_version_1_keeps_its_keys_before_and_after_it_is_carried_
     assert keys(old) == [{name: f"record {name}" for name in "abc"}] * len(FIELDS)
 
 
+@pytest.mark.slow
 def test_a_change_after_that_changes_the_keys_of_what_it_touches(old: Store) -> None:
     carry_over(old)
     old.merge(ITEMS, rows(title="new", attributes='{"colour": "red"}'))
@@ -105,6 +106,7 @@ def test_carrying_over_may_be_cut_short_and_is_made_good(
     assert old.count(CARRIED) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("carried", [True, False])
 def test_copied_items_have_the_same_keys(old: Store, tmp_path: Path, carried: bool) -> None:
     if carried:
