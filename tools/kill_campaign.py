@@ -110,7 +110,7 @@ def check_open(workspace: Path) -> tuple[str, list[str]]:
             faults.append(f"{report.stage} accounts for {balance.total} of {total} items")
         if balance.fresh or balance.failed:
             reached = report.stage
-    if opened.publications() and not opened.search("article", top_k=1):
+    if opened.publications() and not opened.search(text="article", top_k=1):
         faults.append("what was published finds nothing")
     return reached, faults
 
