@@ -90,8 +90,8 @@ def machine_fault(error: BaseException) -> MachineFault | None:
         if isinstance(cause, MachineFault):
             return cause
         for matches, describe in _MACHINE_FAULTS:
-            if matches(cause):
-                return MachineFault(describe(cause))
+            if matches(cause):  # an error of ours says what it means for the command, and what to do
+                return MachineFault(str(error) if isinstance(error, ColdstartError) else describe(cause))
     return None
 
 
@@ -102,7 +102,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while found is not None and id(found) not in seen:
         seen.add(id(found))
         yield found
-        found = found.__cause__ or found.__context__
+        handled = None if isinstance(found, ColdstartError) else found.__context__  # one of ours names its cause
+        found = found.__cause__ or handled
 
 
 def _states(*errnos: int, texts: tuple[str, ...] = ()) -> Callable[[BaseException], bool]:
@@ -166,6 +167,10 @@ def _cannot_write(error: BaseException) -> str:
     return f"cannot write{_place(error)}: {reason}; take another folder, or make this one writable"
 
 
+def _no_permission(error: BaseException) -> str:
+    return f"no permission{_place(error)}: run it as the owner, or let this user read and write there"
+
+
 def _no_home(error: BaseException) -> str:
     return f"cannot write{_place(error)}, below HOME: set HOME or XDG_CACHE_HOME to a folder that can be written"
 
@@ -192,5 +197,6 @@ _MACHINE_FAULTS: tuple[tuple[Callable[[BaseException], bool], Callable[[BaseExce
     (_states(texts=("Failed to create temp dir", "No usable temporary directory")), _no_temporary_folder),
     (_below_home, _no_home),
     (_states(errno.EROFS, texts=("Read-only file system",)), _cannot_write),
+    (_states(errno.EACCES, errno.EPERM, texts=("Permission denied",)), _no_permission),
     (_states(errno.EIO, texts=("Input/output error",)), _disk_failed),
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from coldstart.core.progress import Progress
-from coldstart.core.stage import CatalogStage, FitStage, LedgerRow, SourceStage
+from coldstart.core.stage import CatalogStage, FitStage, SourceStage
 from coldstart.engine.estimate.report import Comparison
 from coldstart.engine.local import PassReport
 from coldstart.store import Maintenance, Store
@@ -82,8 +82,11 @@ class RunReport:
         return {**asdict(self), "estimated": None if self.estimated is None else self.estimated.to_dict()}
 
 
-def with_fault_places(report: StageReport, verdicts: Iterable[LedgerRow]) -> StageReport:
+def with_fault_places(report: StageReport, workspace: Store) -> StageReport:
     """Add the places at which many items failed: there the fault may be the program's, and no verdict says so."""
+    if report.balance.reasons.get("decoder_fault", 0) < _MANY_FAULTS:
+        return report  # the ledger need not be read once more
+    verdicts = workspace.verdicts(report.stage).values()
     places = Counter(row.detail for row in verdicts if row.reason == "decoder_fault")
     many = {place: count for place, count in places.most_common() if count >= _MANY_FAULTS}
     notes = [

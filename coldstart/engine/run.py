@@ -113,7 +113,7 @@ def run_pipeline(
                 report = StageReport(
                     stage.name, stage.kind, pipeline_state.of(stage.name).balance, notes=[str(waiting)]
                 )
-            report = with_fault_places(report, workspace.verdicts(stage.name).values())
+            report = with_fault_places(report, workspace)
             workspace.save_run(stage.name, started_at, time.monotonic() - began_stage, report.to_dict())
             reports.append(report)
             if is_source(stage) and exceeds_loss_limit(report.balance, pipeline.max_failed):
@@ -270,5 +270,5 @@ def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:
             except NotFitted as waiting:
                 notes = [str(waiting)]
         report = StageReport(stage.name, stage.kind, balance, notes=notes)
-        reports.append(with_fault_places(report, workspace.verdicts(stage.name).values()))
+        reports.append(with_fault_places(report, workspace))
     return reports

@@ -21,7 +21,7 @@ from lance.file import LanceFileReader
 
 from coldstart.core.item_fields import read_object
 from coldstart.core.keys import KEY_LENGTH
-from coldstart.errors import ColdstartError, machine_fault
+from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, LEDGER, PIPELINES, RUNS, Store, mending, tables
 from coldstart.store.artifacts import ARTIFACTS, FILES
 from coldstart.store.catalog import CATALOG, TAG
@@ -270,7 +270,7 @@ def _batches(dataset: Any, fragment: Any) -> Iterator[pa.RecordBatch]:
     except GeneratorExit:
         raise
     except BaseException as error:
-        _raise_if_not_damage(error)
+        tables.raise_if_not_damage(error)
         raise _Unreadable from error
 
 
@@ -309,20 +309,14 @@ def _damaged_indexes(dataset: Any) -> list[str]:
                         pass
             dataset.stats.index_stats(index.name)
         except BaseException as error:
-            _raise_if_not_damage(error)
+            tables.raise_if_not_damage(error)
             found.append(index.name)
     return found
 
 
 def _reason(error: BaseException) -> str:
-    _raise_if_not_damage(error)
+    tables.raise_if_not_damage(error)
     return error.reason if isinstance(error, tables.DamagedTable) else tables.short(str(error.__cause__ or error))
-
-
-def _raise_if_not_damage(error: BaseException) -> None:
-    """Let an interrupt and faults of the machine through; anything else that reading raises is damage."""
-    if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)) or machine_fault(error):
-        raise error
 
 
 # -- fits and publications

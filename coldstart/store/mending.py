@@ -55,7 +55,8 @@ def _opens(store: Store, name: str) -> bool:
     try:
         table = tables.open_table(store.db, name)
         return table is not None and table.to_lance().get_fragments() is not None
-    except Exception:
+    except BaseException as error:  # a native part may panic
+        tables.raise_if_not_damage(error)
         return False
 
 
@@ -67,7 +68,8 @@ def drop_versions(store: Store, table: Any) -> None:
         if version != table.version:
             try:
                 lance.dataset(table.uri, version=version)
-            except Exception:
+            except BaseException as error:
+                tables.raise_if_not_damage(error)
                 manifest.unlink()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import lancedb
 import pyarrow as pa
 
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, machine_fault
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _PANICS = ("PanicException", "RustPanic")
@@ -170,6 +170,7 @@ def reading(db: lancedb.DBConnection, name: str) -> Iterator[None]:
         if number and int(number[1]) != 2:  # a file that is missing is damage
             code = int(number[1])
             raise OSError(code, os.strerror(code), str(Path(where) / f"{name}.lance")) from error
+        raise_if_not_damage(error)
         raise damaged(db, name, short(text)) from error
 
 
@@ -183,6 +184,12 @@ def is_damage(error: BaseException) -> bool:
         and _LANCE.search(text) is not None
         and not any(mark in text for mark in _FAULTS_OF_A_CALL)
     )
+
+
+def raise_if_not_damage(error: BaseException) -> None:
+    """Let an interrupt and faults of the machine through: a check and a repair take anything else for damage."""
+    if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)) or machine_fault(error):
+        raise error
 
 
 def damaged(db: lancedb.DBConnection, name: str, reason: str) -> DamagedTable:

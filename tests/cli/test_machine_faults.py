@@ -59,6 +59,10 @@ LANCE_FULL = "lance error: LanceError(IO): No space left on device (os error 28)
             OSError(errno.EROFS, "Read-only file system", "/data/part"),
             "cannot write (/data/part): Read-only file system; take another folder, or make this one writable",
         ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/data/part"),
+            "no permission (/data/part): run it as the owner, or let this user read and write there",
+        ),
     ],
 )
 def test_what_libraries_raise_is_one_line(error: Exception, message: str) -> None:
@@ -93,6 +97,21 @@ def test_a_fault_of_an_item_or_of_the_user_is_none_of_the_machine() -> None:
     quoted = ColdstartError("row 3: title 'No space left on device'")
     for error in (quoted, ValueError("shapes (3,) (4,)"), FileNotFoundError(errno.ENOENT, "No such file", "a.jpg")):
         assert machine_fault(error) is None
+
+
+def test_an_error_of_ours_keeps_its_words() -> None:
+    with pytest.raises(ColdstartError) as raised:
+        try:
+            raise OSError(errno.EROFS, "Read-only file system", "/shop/.coldstart.lock")
+        except OSError as error:
+            raise ColdstartError("cannot write to workspace /shop: Read-only file system") from error
+    assert str(machine_fault(raised.value)) == "cannot write to workspace /shop: Read-only file system"
+    with pytest.raises(ColdstartError) as raised:
+        try:
+            raise PermissionError(errno.EACCES, "Permission denied", "/elsewhere")
+        except OSError:
+            raise ColdstartError("no stage 'x'") from None
+    assert machine_fault(raised.value) is None, "what was handled before is not its cause"
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from coldstart.core.items import CONTENT_FIELDS
 from coldstart.core.keys import digest
 from coldstart.core.stage import LedgerRow
 from coldstart.errors import ColdstartError
-from coldstart.store import ITEMS, LEDGER, PIPELINES, RUNS, Store, check
+from coldstart.store import ITEMS, LEDGER, PIPELINES, RUNS, Store, check, mending
 from coldstart.store.artifacts import ARTIFACTS, FILES
 from coldstart.store.catalog import CATALOG, TAG, Catalog
 from coldstart.store.layout import CURRENT, LAYOUT
@@ -337,3 +337,28 @@ def test_the_command_lists_damages_with_their_cost_and_drops_them_when_asked_to(
 )
 def test_options_that_do_not_go_together(arguments: tuple[str, ...], fault: str) -> None:
     assert coldstart("check", *arguments).stderr == f"error: {fault}\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(24, "Too many open files"),
+        PermissionError(13, "Permission denied"),
+        RuntimeError("lance error: LanceError(IO): Permission denied (os error 13)"),
+    ],
+)
+def test_a_repair_removes_nothing_because_of_a_fault_of_the_machine(
+    error: Exception, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifests = sorted(Path(store.uri).rglob("*.manifest"))
+    table = store.db.open_table(ITEMS)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(mending.tables, "open_table", refuse)
+    monkeypatch.setattr(mending.lance, "dataset", refuse)
+    for repair in (lambda: mending.open_again(store, ITEMS), lambda: mending.drop_versions(store, table)):
+        with pytest.raises(type(error)):
+            repair()
+    assert sorted(Path(store.uri).rglob("*.manifest")) == manifests
