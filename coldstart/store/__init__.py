@@ -304,6 +304,7 @@ class Store:
         """Remove the rows that meet an SQL filter."""
         target = self._find(table)
         if target is not None:
+            self._check_in_place()
             with tables.reading(self.db, table):
                 target.delete(where)
 
