@@ -19,7 +19,7 @@ from coldstart.search import match_service
 from coldstart.search.channels import Channel, default_weights
 from coldstart.search.fusion import KnownVideo, RetrievalScores, evaluate_weights, search_weights
 from coldstart.search.match_service import Matcher
-from coldstart.search.query_files import read_pairs
+from coldstart.search.queries import read_pairs
 from coldstart.store import Store
 
 SPACES = {

@@ -19,7 +19,7 @@ _HOMES = {
     "Hits": "coldstart.search.notebook",
     "ItemView": "coldstart.search.notebook",
     "Hit": "coldstart.search.search",
-    "Query": "coldstart.search.search",
+    "Query": "coldstart.search.queries",
     "Pipeline": "coldstart.core.pipeline",
     "PipelineError": "coldstart.core.pipeline",
     "ColdstartError": "coldstart.errors",
@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from coldstart.encoders import Encoder, Passport
     from coldstart.errors import ColdstartError
     from coldstart.search.notebook import Hits, ItemView
-    from coldstart.search.search import Hit, Query
+    from coldstart.search.queries import Query
+    from coldstart.search.search import Hit
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from coldstart.core.progress import Progress
 from coldstart.pages import SheetRow, Tile, contact_sheet, neighbours_html
 from coldstart.pages.item import item_page
 from coldstart.search.notebook import Hits
-from coldstart.search.search import Query
+from coldstart.search.queries import Query
 
 TOP_K = 5
 PICTURED = 12

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from coldstart.search.match import Answer
     from coldstart.search.match_service import Matcher
     from coldstart.search.notebook import Hits, ItemView
-    from coldstart.search.search import FaultyQuery, Query
+    from coldstart.search.queries import FaultyQuery, Query
 
 
 class SearchMethods(OpenedStore):
@@ -55,7 +55,7 @@ class SearchMethods(OpenedStore):
         Raises:
             ColdstartError: nothing is published, no space fits the query, or a fault in it.
         """
-        from coldstart.search.search import Query
+        from coldstart.search.queries import Query
 
         given = {"text": text, "image": image, "video": video, "item": item}
         query = Query("query", **{name: None if value is None else str(value) for name, value in given.items()})
@@ -66,7 +66,7 @@ class SearchMethods(OpenedStore):
         """Answer many queries in their order, encoders loaded once.
 
         Args:
-            queries: `coldstart.search.query_files.read_queries` reads them from a file.
+            queries: `coldstart.search.queries.read_queries` reads them from a file.
             options: as for `search`; and `on_error`, which takes the id of a query that has no answer and the reason,
                 in place of raising.
 

@@ -112,7 +112,7 @@ def _answer_file(opened: Workspace, queries: Path, options: Mapping[str, Any]) -
 
     Exits with 1 where more than the pipeline's `max_failed` have none.
     """
-    from coldstart.search.query_files import read_queries
+    from coldstart.search.queries import read_queries
 
     failed: Counter[str] = Counter()
 
@@ -181,7 +181,7 @@ def match(
     import coldstart
     from coldstart.errors import ColdstartError
     from coldstart.pages.sheet import SUFFIXES
-    from coldstart.search.query_files import read_pairs
+    from coldstart.search.queries import read_pairs
 
     if sum(value is not None for value in (item, video, fit)) != 1:
         raise ColdstartError("give exactly one of --item, --video and --fit")

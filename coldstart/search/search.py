@@ -23,18 +23,14 @@ from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform, at_one_size, load_image
 from coldstart.media.limits import Limits
 from coldstart.media.video import sample_frames
+from coldstart.search.queries import BY, By, FaultyQuery, Query
 from coldstart.store.published import Published, check_top_k
-from coldstart.store.sql import check_text
 
 FULL_TEXT = "full_text"
 """Name of the word ranking."""
 
 DEPTH = 50
 """Places of each ranking that take part in a fusion, or three times the requested hits where that is more."""
-
-By = Literal["text", "image", "video", "item"]
-
-BY: tuple[By, ...] = ("text", "image", "video", "item")
 
 Pool = Literal["mean", "max", "both"]
 
@@ -47,53 +43,6 @@ FramesOf = Callable[[str, Sequence[str]], Mapping[str, Vectors]]
 
 RRF_K = 60
 DISPLAY = ("kind", "title", "category", "price", "media")
-
-
-@dataclass(frozen=True)
-class Query:
-    """One query, by exactly one of a text, the path of a picture or a video, or the id of an item.
-
-    Raises:
-        ColdstartError: none or several are given, or it is blank or no Unicode text.
-    """
-
-    query_id: str
-    text: str | None = None
-    image: str | None = None
-    video: str | None = None
-    item: str | None = None
-
-    def __post_init__(self) -> None:
-        given = [by for by in BY if getattr(self, by) is not None]
-        if len(given) != 1:
-            raise ColdstartError(
-                f"query {self.query_id!r}: give exactly one of {', '.join(BY)}, not {' and '.join(given) or 'none'}"
-            )
-        if not self.value.strip():
-            raise ColdstartError(f"query {self.query_id!r}: {self.by} is blank: give what to search for")
-        if self.by in ("text", "item"):  # a path may have any bytes
-            try:
-                check_text(self.value)
-            except ColdstartError as error:
-                raise ColdstartError(f"query {self.query_id!r}: {self.by} {error}") from None
-
-    @property
-    def by(self) -> By:
-        """Kind of the query: `text`, `image`, `video` or `item`."""
-        return next(by for by in BY if getattr(self, by) is not None)
-
-    @property
-    def value(self) -> str:
-        """The text, path or id."""
-        return str(getattr(self, self.by))
-
-
-@dataclass(frozen=True)
-class FaultyQuery:
-    """A query that cannot be read, with the reason; `query_id` is None where it has none."""
-
-    query_id: str | None
-    reason: Reject
 
 
 def pool(frames: Vectors, how: Pool) -> Vectors:

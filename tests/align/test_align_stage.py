@@ -111,7 +111,8 @@ def test_an_earlier_fit_does_not_answer_for_the_vectors_of_a_later_one(shop: col
 
 def _ask_with(workspace: coldstart.Workspace, passport: encoders.Passport) -> None:
     """Ask the published catalog with the encoder of another passport."""
-    from coldstart.search.search import Query, search_many
+    from coldstart.search.queries import Query
+    from coldstart.search.search import search_many
 
     encoder = workspace.encoder_for(passport)
     list(search_many(workspace.published(), lambda _: encoder, [Query("q", text="blue hat")], spaces=["aligned"]))

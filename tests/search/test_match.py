@@ -24,7 +24,7 @@ from coldstart.cli import app
 from coldstart.core.items import CONTENT_FIELDS
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError
-from coldstart.search import channels, query_files
+from coldstart.search import channels, queries
 from coldstart.search.channels import (
     Channel,
     ChannelWeights,
@@ -478,7 +478,7 @@ def test_a_file_that_is_no_video_is_an_error(opened: Workspace, folder: Path, tm
 
 def test_weights_are_fitted_evaluated_on_the_rest_and_stored(folder: Path, tmp_path: Path) -> None:
     opened = library.open(folder / "workspace")
-    pairs = query_files.read_pairs(folder / "pairs.jsonl")
+    pairs = queries.read_pairs(folder / "pairs.jsonl")
     report = opened.fit_match({**pairs, "gone": frozenset({"p1"}), "v0": frozenset({"p0", "p3", "sold out"})})
     held = [item for item in pairs if is_held_out(item)]
     assert (report["held_out"], report["trained_on"]) == (len(held), 14 - len(held))
@@ -515,10 +515,10 @@ def test_a_faulty_line_of_pairs_is_named(tmp_path: Path, line: str, why: str) ->
     path.write_text(f'{{"item_id": "v", "product_ids": ["p"]}}\n\n{line}\n', "utf-8")
     fault = f"{path} line 3: not a JSON object with item_id and product_ids ({why})"
     with pytest.raises(ColdstartError) as error:
-        query_files.read_pairs(path)
+        queries.read_pairs(path)
     assert str(error.value) == fault
     faults: list[str] = []
-    assert query_files.read_pairs(path, faults.append) == {"v": frozenset({"p"})}
+    assert queries.read_pairs(path, faults.append) == {"v": frozenset({"p"})}
     assert faults == [fault]
 
 
@@ -526,9 +526,9 @@ def test_pairs_of_one_video_on_several_lines_are_joined(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     rows = [("v", ["a"]), ("w", []), ("v", ["b", "a"]), (7.0, [8.0, 9, None])]
     path.write_text("".join(json.dumps({"item_id": v, "product_ids": p}) + "\n" for v, p in rows), "utf-8")
-    assert query_files.read_pairs(path) == {"v": frozenset({"a", "b"}), "7": frozenset({"8", "9"})}
+    assert queries.read_pairs(path) == {"v": frozenset({"a", "b"}), "7": frozenset({"8", "9"})}
     with pytest.raises(ColdstartError, match=r"^no file of pairs at .*nope: give JSONL with item_id and product_ids$"):
-        query_files.read_pairs(tmp_path / "nope")
+        queries.read_pairs(tmp_path / "nope")
 
 
 def run(folder: Path, *arguments: object) -> str:

@@ -21,7 +21,8 @@ from coldstart.encoders.fake import Fake
 from coldstart.errors import ColdstartError
 from coldstart.media.image import load_image
 from coldstart.media.limits import Limits
-from coldstart.search.search import FaultyQuery, Hit, Query, fuse, pool, search_many
+from coldstart.search.queries import FaultyQuery, Query
+from coldstart.search.search import Hit, fuse, pool, search_many
 from coldstart.store.catalog import Catalog
 from coldstart.store.published import Published
 

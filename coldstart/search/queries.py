@@ -1,20 +1,71 @@
-"""Read files of queries, and of known pairs of videos and products: JSONL, in which a faulty line costs that line."""
+"""Define queries, and read files of them and of known pairs of videos and products: a faulty line costs that line."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from coldstart.core.spelling import existing_path
 from coldstart.core.stage import Reject
 from coldstart.core.values import is_missing, parse_id
 from coldstart.errors import ColdstartError
-from coldstart.search.search import FaultyQuery, Query
 from coldstart.store.sql import check_text
 
+By = Literal["text", "image", "video", "item"]
+
+BY: tuple[By, ...] = ("text", "image", "video", "item")
+
 QUERY_FIELDS = ("text", "image", "video", "item_id")
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query, by exactly one of a text, the path of a picture or a video, or the id of an item.
+
+    Raises:
+        ColdstartError: none or several are given, or it is blank or no Unicode text.
+    """
+
+    query_id: str
+    text: str | None = None
+    image: str | None = None
+    video: str | None = None
+    item: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [by for by in BY if getattr(self, by) is not None]
+        if len(given) != 1:
+            raise ColdstartError(
+                f"query {self.query_id!r}: give exactly one of {', '.join(BY)}, not {' and '.join(given) or 'none'}"
+            )
+        if not self.value.strip():
+            raise ColdstartError(f"query {self.query_id!r}: {self.by} is blank: give what to search for")
+        if self.by in ("text", "item"):  # a path may have any bytes
+            try:
+                check_text(self.value)
+            except ColdstartError as error:
+                raise ColdstartError(f"query {self.query_id!r}: {self.by} {error}") from None
+
+    @property
+    def by(self) -> By:
+        """Kind of the query: `text`, `image`, `video` or `item`."""
+        return next(by for by in BY if getattr(self, by) is not None)
+
+    @property
+    def value(self) -> str:
+        """The text, path or id."""
+        return str(getattr(self, self.by))
+
+
+@dataclass(frozen=True)
+class FaultyQuery:
+    """A query that cannot be read, with the reason; `query_id` is None where it has none."""
+
+    query_id: str | None
+    reason: Reject
 
 
 def read_queries(path: Path) -> Iterator[Query | FaultyQuery]:

@@ -14,8 +14,7 @@ from support import catalogue
 
 import coldstart
 from coldstart.errors import ColdstartError
-from coldstart.search.query_files import read_queries
-from coldstart.search.search import FaultyQuery, Query
+from coldstart.search.queries import FaultyQuery, Query, read_queries
 
 ROWS = [{"item_id": "a", "title": "blue mug"}, {"item_id": "b", "title": "bowl"}]
 
