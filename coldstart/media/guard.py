@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 
 from coldstart.core import scratch
 from coldstart.core.stage import Reject, Row
+from coldstart.media.faults import costs_the_run
 from coldstart.media.limits import Limits as Limits
 
 # A URI is `scheme://...`, a chain of fsspec schemes such as `zip::s3://...`, `file:/...` or `data:...`; anything else
@@ -252,6 +253,8 @@ def _fsspec_errors(uri: str) -> Iterator[None]:
     except (Reject, MemoryError):
         raise
     except Exception as error:  # each library has errors of its own
+        if costs_the_run(error):  # a full disk, say, which is no fault of this item
+            raise
         raise Reject("fetch_failed", f"{uri}: {error}"[:500]) from error
 
 

@@ -1,4 +1,6 @@
+import errno
 import hashlib
+import io
 import os
 import pickle
 import socket
@@ -212,3 +214,20 @@ def test_sniff(tmp_path: Path, head: bytes, name: str | None) -> None:
     path = tmp_path / "file"
     path.write_bytes(head)
     assert sniff_format(path) == name
+
+
+def test_a_full_disk_is_no_fault_of_the_item_that_was_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.filesystem("memory").pipe_file("/coldstart-full/photo.jpg", b"bytes")
+    permitted = Limits(allowed_buckets=("memory://coldstart-full",))
+
+    class Full(io.BytesIO):
+        def write(self, *_: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda *_: Full())
+    with (
+        pytest.raises(OSError, match="No space left"),
+        guard.local_path("memory://coldstart-full/photo.jpg", permitted),
+    ):
+        pass
+    fsspec.filesystem("memory").rm("/coldstart-full", recursive=True)
