@@ -48,7 +48,7 @@ def test_the_demo_finds_what_its_videos_show(demo: Path) -> None:
     assert result["items"] == ITEMS
     assert len(result["answers"]) == 28
     assert result["chance"] == pytest.approx(FIRST_FIVE / 65)
-    assert result["recall"] >= 0.6  # measured: 0.679
+    assert result["recall"] >= 0.6  # measured: 0.661
     found = [len(set(a["shown"]) & set(a["found"])) / len(a["shown"]) for a in result["answers"]]
     assert result["recall"] == pytest.approx(sum(found) / len(found))
 
