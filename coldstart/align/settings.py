@@ -26,6 +26,7 @@ class HeadTraining(Section):
     """
 
     loss: Literal["infonce", "siglip"] = "infonce"
+    """Loss of a step: InfoNCE over the batch, or SigLIP's pairwise sigmoid loss."""
     epochs: int = Field(default=50, ge=1)
     """Most epochs of a fit."""
     patience: int = Field(default=15, ge=0)

@@ -60,10 +60,15 @@ class Media(Section):
     allowed_schemes: tuple[str, ...] = ()
     """Schemes of fsspec that media may come from, whatever the bucket or host; none by default."""
     max_image_bytes: int | None = Field(default=None, gt=0)
+    """Bytes of a picture's file, at most."""
     max_video_bytes: int | None = Field(default=None, gt=0)
+    """Bytes of a file of video or sound, at most."""
     max_pixels: int | None = Field(default=None, gt=0)
+    """Width times height of a picture or a frame, at most."""
     min_side: int | None = Field(default=None, gt=0)
+    """Least pixels of a picture's shorter side."""
     max_duration_s: float | None = Field(default=None, gt=0)
+    """Seconds of a video, at most; a longer one is turned away."""
     deadline_s: float | None = Field(default=None, gt=0)
     """Processor seconds one item may take before its worker is stopped; by the clock it may take ten times as long."""
     _folders: tuple[str, ...] | None = PrivateAttr(default=None)
@@ -152,8 +157,9 @@ class Engine(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the models; `auto` measures what the device does well."""
     commit_rows: int = Field(default=1000, ge=1)
+    """Rows are written as soon as there are so many."""
     commit_s: float = Field(default=10.0, gt=0)
-    """Rows are written after so many of them or so many seconds, whichever comes first."""
+    """Rows are written after so many seconds, even where there are fewer than `commit_rows`."""
 
 
 @dataclass(frozen=True)

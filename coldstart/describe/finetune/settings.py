@@ -62,9 +62,13 @@ class Settings(Section):
     judged: int = Field(default=48, ge=0)
     """Held-out items described before and after the fit for the card; `evaluate describe` uses all of them."""
     training: LoraSettings = LoraSettings()
+    """Training of a language model, or of a vision-language model of the hub."""
     vision: VlmSettings = VlmSettings()
+    """Training of `starter-vlm`."""
     preference: DpoSettings = DpoSettings()
+    """Training with `method: dpo`."""
     seed: int = 0
+    """Seed of the split, the views and the training."""
 
     def counted(self) -> dict[str, Any]:
         """Return the settings that change a fit, as JSON values, for its fingerprint."""
