@@ -85,7 +85,9 @@ class Media(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     uri: str = Field(min_length=1)
+    """Path of the file, relative to the manifest, or its URL."""
     role: Role
+    """`image`, `video` or `audio`; by default as the end of the name says."""
 
     @model_validator(mode="before")
     @classmethod
@@ -119,16 +121,27 @@ class Item(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, coerce_numbers_to_str=True)
 
     item_id: str = Field(min_length=1, max_length=1024)
+    """Id of the item, once in the catalogue; leading zeros stay."""
     kind: Kind | None = None
+    """`video` or `product`; by default a video where there is one among the media."""
     title: str | None = None
+    """Name of the item."""
     description: str | None = None
+    """Longer text of the seller or creator."""
     category: str | None = None
+    """Category, of which it has one; a filter, a label to learn from, and a fact that descriptions may state."""
     tags: tuple[str, ...] = ()
+    """Further words, as a list or as one text with | or , between them."""
     creator: str | None = None
+    """Seller, brand or creator: lists may cap them, and splits keep each on one side."""
     created_at: datetime | None = None
+    """Time of its appearance, in UTC where no zone is stated: ISO 8601 or seconds since 1970."""
     price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Price; a currency beside it becomes the attribute `currency`."""
     attributes: dict[str, Any] = Field(default_factory=dict)
+    """All else that is known, by name: colour, brand, size."""
     media: tuple[Media, ...] = ()
+    """Files of the item, in the order in which they count."""
 
     @model_validator(mode="before")
     @classmethod
