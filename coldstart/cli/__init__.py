@@ -25,6 +25,7 @@ from coldstart.cli import (
     show,
     status,
 )
+from coldstart.core.extras import missing_extra
 from coldstart.errors import ColdstartError, machine_fault
 
 _INTERRUPTED = 130
@@ -100,6 +101,7 @@ def main() -> None:
             sys.stderr.write("stopped; finished rows are stored: run the same command again to go on\n")
         raise
     except BaseException as error:  # LanceDB's native part panics with one that is no Exception
+        error = missing_extra(error) or error
         fault = machine_fault(error)
         if os.environ.get("COLDSTART_DEBUG") or not (fault or isinstance(error, ColdstartError)):
             raise

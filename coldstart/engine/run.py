@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 
+from coldstart.core.extras import install_command
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.core.stage import CatalogStage, MapStage, is_map, is_source
@@ -180,7 +181,7 @@ def _cluster(pipeline: Pipeline, workspace: Store) -> AbstractContextManager[Non
         try:
             importlib.import_module(package)
         except ImportError as error:
-            raise ColdstartError(f"`engine: ray` needs Ray ({error}): pip install 'coldstart[ray]'") from error
+            raise ColdstartError(f"`engine: ray` needs Ray ({error}): {install_command('ray')}") from error
     from coldstart.engine.ray.cluster import cluster
 
     return cluster(pipeline.engine.ray, workspace)

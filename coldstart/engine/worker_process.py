@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 
 import psutil
 
+from coldstart.core.extras import missing_extra
 from coldstart.core.stage import Prepare, Reject, Row
 from coldstart.engine.ipc import picklable_error
 from coldstart.errors import ColdstartError
@@ -224,13 +225,16 @@ def _answer(received: bytes) -> Answer:
     try:
         prepare, row = pickle.loads(received)
     except Exception as error:
-        return ProgramFault(ImportError(f"{type(error).__name__}: {error}"))
+        return ProgramFault(missing_extra(error) or ImportError(f"{type(error).__name__}: {error}"))
     if row is None:
         return Done(None, 0.0)
     try:
         return Done(*prepare(row))
     except Reject as reject:
         return Fault(reject) if reject.reason in _FAULTS else reject
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        return ProgramFault(missing) if missing else Fault(fault_of(error))
     except BaseException as error:  # panics of Rust libraries are no `Exception`
         if isinstance(error, Exception) and costs_the_run(error):
             error.add_note("in a worker process:\n" + "".join(traceback.format_exception(error)))

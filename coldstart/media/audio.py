@@ -12,19 +12,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import av
-import av.filter
 import numpy as np
 from numpy.typing import NDArray
 
+from coldstart.core.extras import lazy_module
 from coldstart.core.stage import Reject, Row
 from coldstart.media.container import check_duration, open_container, picture_track, sound_track
 from coldstart.media.guard import media_of_role, open_medium
 from coldstart.media.length import stream_length
 from coldstart.media.limits import Limits
+
+av = lazy_module("av")
 
 Samples = NDArray[np.float32]
 
@@ -148,7 +150,7 @@ class _MonoResampler:
     """Resampler of frames of one form to one channel; `av.AudioResampler` would add stereo up to 1.41 of full scale."""
 
     def __init__(self, frame: Any, sample_rate: int) -> None:
-        self._graph = av.filter.Graph()
+        self._graph = import_module("av.filter").Graph()
         source = self._graph.add(
             "abuffer",
             sample_rate=str(frame.sample_rate),

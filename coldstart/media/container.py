@@ -10,14 +10,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import av
-
+from coldstart.core.extras import lazy_module
 from coldstart.core.stage import Reject
 from coldstart.media.faults import decoder_faults
 from coldstart.media.guard import VIDEO_FORMATS, sniff_format
 from coldstart.media.image import check_size
 from coldstart.media.length import OPTIONS, packet_ends, presentation_ticks, readable, stream_length, tolerance_s
 from coldstart.media.limits import Limits
+
+av = lazy_module("av")
 
 _SPARING = {"h264", "hevc"}  # the decoder of AV1 asks only once, at its start, what it may pass over
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from coldstart.core.extras import missing_extra
 from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
 
@@ -24,13 +25,15 @@ def decoder_faults() -> Iterator[None]:
 
     Raises:
         Reject: `decoder_fault` with type and place, or `out_of_memory`; a verdict of the block itself as it is.
-        ColdstartError, AssertionError, OSError: as `costs_the_run` tells.
+        ColdstartError, AssertionError, OSError: as `costs_the_run` tells; `MissingExtra` for a library of an extra.
     """
     try:
         yield
     except Reject:
         raise
     except Exception as error:
+        if missing := missing_extra(error):
+            raise missing from error
         if costs_the_run(error):
             raise
         raise fault_of(error) from error

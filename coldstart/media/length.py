@@ -14,10 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import av
-
+from coldstart.core.extras import lazy_module
 from coldstart.core.stage import Reject
 from coldstart.media.faults import decoder_faults
+
+av = lazy_module("av")
 
 # Containers that hold everything in one file; playlists (HLS, DASH, concat) would make FFmpeg open further ones.
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg,mp3,wav,flac,aac,w64,caf,aiff"

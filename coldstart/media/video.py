@@ -14,20 +14,23 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
+from coldstart.core.extras import lazy_module
 from coldstart.core.stage import Reject
 from coldstart.media.container import Video, check_duration, open_container, open_video, sound_track
 from coldstart.media.hdr import HLG, PQ, tone_map
 from coldstart.media.image import ImageTransform, Pixels
 from coldstart.media.length import presentation_ticks, stream_length
 from coldstart.media.limits import Limits
+
+av = lazy_module("av")
 
 SAME_S = 1e-3  # times closer than this are one: containers round to milliseconds
 
@@ -303,16 +306,16 @@ def _middles(duration_s: float, count: int) -> list[float]:
     return [duration_s * (i + 0.5) / count for i in range(count)]
 
 
-_SCALERS = {
-    "bicubic": Interpolation.BICUBIC,
-    "bilinear": Interpolation.BILINEAR,
-    "nearest": Interpolation.POINT,
-}
+_SCALERS = {"bicubic": "BICUBIC", "bilinear": "BILINEAR", "nearest": "POINT"}
 
 
 # Scaling in libswscale is several times faster than in Pillow. With these flags its pixels differ from an exact
 # conversion at full size and Pillow's bicubic by 0.3 of 255 levels on average; without them by 1.7.
-_EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+@cache
+def _interpolation(name: str) -> Any:
+    """Flags of libswscale for one of `_SCALERS`."""
+    flags = import_module("av.video.reformatter").Interpolation
+    return flags[_SCALERS[name]] | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP
 
 
 class _Scaler(threading.local):
@@ -320,10 +323,11 @@ class _Scaler(threading.local):
     where `frame.reformat` would make them anew for each, at 0.2 to 0.3 ms."""
 
     def __init__(self) -> None:
-        self.reformat = VideoReformatter().reformat
+        self.reformat = import_module("av.video.reformatter").VideoReformatter().reformat
 
 
-_SCALER = _Scaler()
+_scaler = cache(_Scaler)
+"""The scaler, made when the first frame comes."""
 
 
 _Matrix = tuple[int, int, int, int]
@@ -344,13 +348,13 @@ def frame_pixels(frame: Any, pixel_aspect: float, transform: ImageTransform) -> 
         size = shown
     matrix = _display_matrix(frame)
     width, height = size[::-1] if _is_sideways(matrix) else size
-    scaler = _SCALERS[transform.interpolation] | _EXACT
+    interpolation = _interpolation(transform.interpolation)
     if frame.color_trc in (PQ, HLG):
-        deep = _SCALER.reformat(frame, width, height, "rgb48le", interpolation=scaler, threads=1)
+        deep = _scaler().reformat(frame, width, height, "rgb48le", interpolation=interpolation, threads=1)
         pixels = tone_map(deep.to_ndarray(), frame.color_trc, frame.color_primaries)  # type: ignore[arg-type]  # uint16
     else:
         mode = "rgba" if any(component.is_alpha for component in frame.format.components) else "rgb24"
-        scaled = _SCALER.reformat(frame, width, height, mode, interpolation=scaler, threads=1)
+        scaled = _scaler().reformat(frame, width, height, mode, interpolation=interpolation, threads=1)
         pixels = scaled.to_ndarray()  # type: ignore[assignment]  # of these formats it is uint8
     return transform.apply(Image.fromarray(_upright(pixels, matrix)))
 

@@ -40,8 +40,8 @@ def read_version(store: Store) -> int:
     if version > CURRENT:
         made, own = rows[-1].get("release"), __version__
         raise ColdstartError(
-            f"workspace {store.uri} was made by coldstart {made!r}; this is coldstart {own}: update it with `pip "
-            "install --upgrade coldstart`"
+            f"workspace {store.uri} was made by coldstart {made!r}; this is coldstart {own}: update it by `git "
+            "pull` and `pip install .` in its clone"
         )
     return version
 

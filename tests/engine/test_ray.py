@@ -43,7 +43,7 @@ STAMPS = ("ingested_at", "at", "saved_at", "started_at", "seconds", "report")
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """Address of a cluster of two cores that this process is connected to."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'coldstart[ray]'")
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
     variables = {
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -42,11 +42,11 @@ def test_without_ray_the_extra_is_named(store: Store, tmp_path: Path, monkeypatc
     monkeypatch.setattr("coldstart.engine.run.importlib.import_module", absent)
     with pytest.raises(ColdstartError) as caught:
         run_pipeline(store, loaded, only=[])
-    assert str(caught.value) == "`engine: ray` needs Ray (No module named 'ray.data'): pip install 'coldstart[ray]'"
+    assert str(caught.value) == "`engine: ray` needs Ray (No module named 'ray.data'): pip install '.[ray]' in the clone of coldstart"
 
 
 def test_an_address_that_answers_not_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'coldstart[ray]'")
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
 
     def fails(**settings: Any) -> None:
         raise ConnectionError(f"{settings['address']} timed out.\nMore of it")
@@ -75,7 +75,7 @@ def test_an_address_that_answers_not_is_named(store: Store, monkeypatch: pytest.
 def test_pools_that_cannot_be_placed_are_refused(
     store: Store, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], message: str
 ) -> None:
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'coldstart[ray]'")
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
     assert refusal(store, RayCluster.model_validate(settings)) == message

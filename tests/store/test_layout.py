@@ -35,5 +35,5 @@ def test_a_workspace_of_a_later_release_is_refused(tmp_path: Path) -> None:
         Store(store.uri)
     assert str(caught.value) == (
         f"workspace {store.uri} was made by coldstart '9.1'; this is coldstart {__version__}: "
-        "update it with `pip install --upgrade coldstart`"
+        "update it by `git pull` and `pip install .` in its clone"
     )

