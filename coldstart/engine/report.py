@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from coldstart.core.progress import Progress
+from coldstart.core.reasons import remedy
 from coldstart.core.stage import CatalogStage, FitStage, SourceStage
 from coldstart.engine.estimate.report import Comparison
 from coldstart.engine.local import PassReport
@@ -97,24 +98,6 @@ def with_fault_places(report: StageReport, workspace: Store) -> StageReport:
     return replace(report, notes=[*report.notes, *notes], fault_places=many)
 
 
-_CURES = {
-    "bad_row": "mend the rows, or name their columns in the pipeline: ingest.map, our field: your column",
-    "duplicate_id": "give each row an item_id of its own",
-    "not_found": "paths count from the manifest's folder on: mend them, or put the manifest beside its media",
-    "outside_media_roots": "allow that folder with --media-root",
-    "host_not_allowed": "name the host under media.allowed_hosts of the pipeline",
-    "scheme_not_allowed": "copy the files here, or allow their place under `media` of the pipeline",
-    "private_address": "copy the files here: hosts inside a network are never asked",
-    "unsupported_media": "save it in a format that is read, or leave it out: an item is found by its text too",
-    "too_many_bytes": "raise the limit under `media` of the pipeline, or make the file smaller",
-    "too_many_pixels": "raise media.max_pixels of the pipeline, or make the picture smaller",
-    "too_long": "raise media.max_duration_s of the pipeline, or cut the video",
-    "decode_timeout": "raise media.deadline_s of the pipeline",
-    "out_of_memory": "raise engine.worker_memory_bytes of the pipeline, or make the file smaller",
-    "media_changed": "run ingest again",
-    "fetch_failed": "try again later with `coldstart retry`",
-}
-"""Reason of a verdict -> what a user can do about it."""
 _MOST = 0.5
 """A run stops after a source that lost a greater share of its items: what comes after would only hide why."""
 _REASONS_SHOWN = 3
@@ -131,7 +114,7 @@ def largest_losses(workspace: Store, stage: str) -> list[Loss]:
     found = []
     for reason, count in Counter(row.reason for row in failed).most_common(_REASONS_SHOWN):
         example = next(row for row in failed if row.reason == reason)
-        found.append(Loss(reason, count, example.item_id, example.detail, _CURES.get(reason, "")))
+        found.append(Loss(reason, count, example.item_id, example.detail, remedy(reason)))
     return found
 
 

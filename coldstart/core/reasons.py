@@ -1,0 +1,209 @@
+"""Explain reason codes in plain words: why an item was skipped, a claim removed, a row of interactions rejected.
+
+The ledger keeps the codes, on which filters and programs rely; people read these words. `plain` gives them, `remedy`
+the next step. Tests hold that every code of the package stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Reason(NamedTuple):
+    """Meaning of a reason code.
+
+    Attributes:
+        words: read after a number, as in "83 without sound".
+        remedy: what to do about it; empty where nothing needs to be done.
+    """
+
+    words: str
+    remedy: str = ""
+
+
+ITEMS: Mapping[str, Reason] = {
+    # rows of the catalogue
+    "bad_row": Reason(
+        "with an unreadable row",
+        "mend the rows, or name their columns in the pipeline: ingest.map, our field: your column",
+    ),
+    "duplicate_id": Reason("with an id that stands twice", "give each row an item_id of its own"),
+    "unread_format": Reason(
+        "in a format that is not read", "save it in a format that is read, such as JPEG, PNG or MP4"
+    ),
+    # where media lie
+    "no_media": Reason("without a picture or video", "add image or video to the row; an item is found by its text too"),
+    "no_video": Reason("without a video"),
+    "no_sound": Reason("without sound"),
+    "no_picture": Reason("without a readable picture", "add a picture to the row, or mend the one that it names"),
+    "not_found": Reason(
+        "whose file is not there",
+        "paths count from the manifest's folder on: mend them, or put the manifest beside its media",
+    ),
+    "not_a_file": Reason("whose path is no file", "name a file, not a folder or a device"),
+    "empty_file": Reason("with an empty file", "copy the file again from its source"),
+    "outside_media_roots": Reason("outside the allowed folders", "allow that folder with --media-root"),
+    "host_not_allowed": Reason(
+        "on a host that is not allowed", "name the host under media.allowed_hosts of the pipeline"
+    ),
+    "scheme_not_allowed": Reason(
+        "behind an address that is not allowed",
+        "copy the files here, or allow their place under `media` of the pipeline",
+    ),
+    "private_address": Reason(
+        "on a private network address", "copy the files here: hosts inside a network are never asked"
+    ),
+    "fetch_failed": Reason("that could not be downloaded", "try again later with `coldstart retry`"),
+    "media_changed": Reason("whose file changed since it was read", "run ingest again"),
+    # decoding
+    "unsupported_media": Reason(
+        "in an unsupported format",
+        "save it in a format that is read, or leave it out: an item is found by its text too",
+    ),
+    "corrupt_image": Reason("with a damaged picture", "replace the picture file"),
+    "corrupt_video": Reason("with a damaged video", "replace the video file, or repair it: ffmpeg -i IN -c copy OUT"),
+    "corrupt_audio": Reason("with damaged sound", "replace the file, or export its sound again"),
+    "no_video_stream": Reason("whose video file has no pictures", "replace the file by one with a video stream"),
+    "too_many_bytes": Reason(
+        "with too large a file", "raise the limit under `media` of the pipeline, or make the file smaller"
+    ),
+    "too_many_pixels": Reason(
+        "with too large a picture", "raise media.max_pixels of the pipeline, or make the picture smaller"
+    ),
+    "too_small": Reason("with too small a picture", "take a larger picture, or lower media.min_side of the pipeline"),
+    "too_long": Reason("with too long a video", "raise media.max_duration_s of the pipeline, or cut the video"),
+    "decode_timeout": Reason("that took too long to decode", "raise media.deadline_s of the pipeline"),
+    "decoder_fault": Reason(
+        "that the decoder failed on", "open the file elsewhere; if it is good, report the place that the detail names"
+    ),
+    "out_of_memory": Reason(
+        "that needed too much memory",
+        "raise engine.worker_memory_bytes of the pipeline, or make the file smaller",
+    ),
+    "device_process_died": Reason(
+        "that ended the process of the device", "try `coldstart retry` with a smaller batch: --set STAGE.batch_size=1"
+    ),
+    # gates
+    "low_resolution": Reason("of low resolution", "lower understand.quality.min_side, or take a larger picture"),
+    "too_blurry": Reason("too blurry", "lower understand.quality.min_sharpness, or take a sharper picture"),
+    "too_dark": Reason("too dark", "lower understand.quality.min_brightness, or take a brighter picture"),
+    "too_bright": Reason("too bright", "raise understand.quality.max_brightness, or take a darker picture"),
+    "low_contrast": Reason("of low contrast", "lower understand.quality.min_contrast"),
+    "black": Reason("mostly black", "raise understand.quality.max_black_share, or replace the video"),
+    "frozen": Reason("mostly frozen", "raise understand.quality.max_frozen_share, or replace the video"),
+    "no_audio": Reason("without the sound that the pipeline requires", "set understand.quality.need_audio: false"),
+    "silent": Reason("too quiet", "lower understand.quality.min_loudness_db, or replace the sound"),
+    "near_duplicate": Reason(
+        "a copy of another item", "nothing: the original is served; `coldstart show ITEM` names it"
+    ),
+    "unsafe": Reason(
+        "with unsafe content", "look at `coldstart show ITEM`; a wrong finding: raise the threshold of its rule"
+    ),
+    # texts, vectors, fits
+    "no_text": Reason("without text", "fill a text field, such as title or description"),
+    "no_vector": Reason("without a vector", "look at the reason in the stage that embeds: `coldstart status --failed`"),
+    "bad_vector": Reason(
+        "whose vector is not finite", "set engine.dtype: float32, or take another encoder, then `coldstart retry`"
+    ),
+    "has_category": Reason("that have a category already", "label them too with `coldstart label --all`"),
+    "no_content": Reason("without content to learn from", "give them text or a picture"),
+    "no_interactions": Reason("without interactions in the training window"),
+    "upstream_failed": Reason(
+        "that failed in an earlier stage",
+        "mend what failed there (`coldstart status --failed`), then `coldstart retry`",
+    ),
+    "original_not_served": Reason("a copy of an item that is not served", "see why its original is not served"),
+    # descriptions
+    "nothing_to_go_on": Reason("without anything to describe", "give them a title, a picture or a description"),
+    "nothing_told": Reason("without a description to learn from", "give attributes or a description to more items"),
+    "nothing_written": Reason("without a generated text", "look at the reason in the stage that writes"),
+    "nothing_grounded": Reason(
+        "without a claim that has evidence", "give them more text, or pictures that show what is claimed"
+    ),
+    "states_nothing": Reason("without visual attributes in the record"),
+    "not_judged": Reason("that were not evaluated"),
+    "prompt_too_long": Reason(
+        "whose prompt is too long for the model",
+        "lower the budgets of the prompt, or take a model with a longer context",
+    ),
+    "special_tokens": Reason(
+        "whose text imitates marks of the model", "remove marks such as <|im_start|> from the text of the item"
+    ),
+    "refused": Reason("that the model refused to describe", "take another model for these items"),
+    "request_refused": Reason("that the endpoint refused", "mend what the detail names, then `coldstart retry`"),
+    "endpoint_failed": Reason("that the endpoint did not answer for", "see that it runs, then `coldstart retry`"),
+    # queries
+    "bad_line": Reason(
+        "on an unreadable line", "one JSON object a line: query_id and one of text, image, video, item_id"
+    ),
+    "bad_query": Reason("a query that is not complete", "give query_id and one of text, image, video, item_id"),
+    "no_space": Reason("with no space to search in", "name a space that the workspace has, or run `coldstart embed`"),
+}
+"""Code -> meaning, of items that a stage skipped or failed on, and of queries without an answer."""
+
+CLAIMS: Mapping[str, Reason] = {
+    "ungrounded": Reason("without evidence"),
+    "ungrounded_value": Reason("without evidence"),
+    "ungrounded_number": Reason("with a number that no source has"),
+    "unsupported": Reason("whose words stand in no source"),
+    "other_value": Reason("that contradict the record"),
+    "other_price": Reason("with another price than the record"),
+    "not_listed": Reason("with a value that the attribute does not list"),
+    "unknown_attribute": Reason("of an attribute that the category does not have"),
+    "empty": Reason("that are empty"),
+    "says_nothing": Reason("without meaning"),
+    "wrong_language": Reason("in another language"),
+    "copied": Reason("copied from a source"),
+    "duplicate": Reason("said before"),
+    "too_many": Reason("over the number allowed"),
+    "cut_off": Reason("cut off at the token limit", "raise max_new_tokens of the prompt"),
+    "not_json": Reason("not written as JSON"),
+    "wrong_fields": Reason("written in the wrong fields"),
+    "order": Reason("that follow an instruction in the item's text"),
+    "refusal": Reason("a refusal of the model"),
+    "link": Reason("with a link"),
+    "markup": Reason("with markup"),
+    "loop": Reason("that repeat themselves"),
+    "overlong": Reason("too long"),
+    "unsafe": Reason("with unsafe words"),
+}
+"""Code -> meaning, of claims that the checks removed from a description."""
+
+INTERACTIONS: Mapping[str, Reason] = {
+    "unreadable": Reason("with unreadable bytes", "save the file as UTF-8"),
+    "no_user": Reason("without a user", "fill user_id, or name its column: --columns user_id=COLUMN"),
+    "no_item": Reason("without an item", "fill item_id, or name its column: --columns item_id=COLUMN"),
+    "bad_id": Reason("with an id that no id can be", "take control characters out of ids"),
+    "bad_time": Reason("with an unreadable time", "state the unit: --time-unit s, ms, us or iso"),
+    "future_time": Reason("with a time in the future", "mend the times, or state the unit: --time-unit"),
+    "unknown_event": Reason("with an event that has no weight", "give it a weight: --event-weights EVENT=WEIGHT"),
+    "bad_weight": Reason("with a weight that is no number", "write weights as numbers, or leave the column out"),
+}
+"""Code -> meaning, of rejected rows of interactions."""
+
+SPEECH: Mapping[str, Reason] = {
+    "no_voice": Reason("no voice is heard there"),
+    "no_speech": Reason("the model itself doubts that it is speech"),
+    "repetition": Reason("it repeats itself"),
+    "low_confidence": Reason("the model is not sure of it"),
+    "too_fast": Reason("more letters than can be said in that time"),
+}
+"""Code -> meaning, of transcribed words that were left out as invented."""
+
+_ALL = (ITEMS, CLAIMS, INTERACTIONS, SPEECH)
+
+
+def plain(code: str) -> str:
+    """Put a reason code into plain words; the code with spaces where another package made it up."""
+    return next((table[code].words for table in _ALL if code in table), code.replace("_", " "))
+
+
+def remedy(code: str) -> str:
+    """Name the next step for a reason code; empty where the detail alone can tell."""
+    return next((table[code].remedy for table in _ALL if code in table), "")
+
+
+def counted(reasons: Mapping[str, int]) -> str:
+    """List reasons with their counts, as in "83 without sound, 12 without a picture"."""
+    return ", ".join(f"{count:,} {plain(reason)}" for reason, count in reasons.items())
