@@ -33,7 +33,7 @@ from coldstart.ingest.columns import (
     parse_times,
 )
 from coldstart.ingest.files import KNOWN
-from coldstart.ingest.interaction_formats import RawBlock, open_table
+from coldstart.ingest.tables import RawBlock, open_table
 
 SCHEMA = pa.schema(
     [
@@ -106,12 +106,14 @@ class InteractionFile:
         self._found_unit, self._believed = time_unit == "auto", time_unit in ("s", "iso")
         self._whole_floats: dict[str, bool] = {}
         try:
-            header, self._raw = open_table(path)
+            self._table = open_table(path)
         except (pa.ArrowException, OSError) as error:
             raise ColdstartError(f"cannot read {path}: {_reason(error)}") from error
-        self.columns, self.guessed = match_columns(header, columns or {}, str(path))
+        if not self._table.columns:
+            raise ColdstartError(f"{path} has no rows: give one interaction a row")
+        self.columns, self.guessed = match_columns(self._table.columns, columns or {}, str(path))
         for column in self.columns.values():
-            if header.count(column) > 1:
+            if column in self._table.doubled:
                 raise ColdstartError(f"header of {path}: column {column!r} stands twice: rename one")
         if event_weights is not None and "event" not in self.columns:
             raise ColdstartError(
@@ -121,7 +123,7 @@ class InteractionFile:
     def __iter__(self) -> Iterator[Block]:
         empty = True
         try:
-            for raw in self._raw(sorted(set(self.columns.values()))):
+            for raw in self._table.blocks(sorted(set(self.columns.values()))):
                 if len(raw.rows) or raw.broken:
                     empty = False
                     yield self._block(raw)

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from coldstart.core.items import EXTENSIONS, FIELD_NAMES, SHORT_FORMS
 from coldstart.core.settings import nearest
 from coldstart.core.spelling import existing_path
 from coldstart.core.values import WHOLE_FLOAT, are_whole_floats
 from coldstart.errors import ColdstartError
-from coldstart.ingest.files import (
-    KNOWN,
-    MAX_LINE_BYTES,
-    TableFile,
-    find_delimiter,
-    open_utf8,
-    read_json_rows,
-    table_file,
-)
+from coldstart.ingest.files import KNOWN
 from coldstart.ingest.folder import read_folder
+from coldstart.ingest.tables import Table, open_table
 
 FORMATS = (KNOWN, "a folder of media")
 
@@ -89,21 +77,20 @@ def read_manifest(path: Path, names: Mapping[str, str] | None = None) -> Iterato
     if path.is_dir():
         yield from (ManifestEntry(line, fields) for line, fields in enumerate(read_folder(path), start=1))
         return
-    file = table_file(path)
-    if file is None or (file.packed and file.kind == "parquet"):
-        raise ColdstartError(
-            f"unknown manifest format {path.suffix or path.name!r} of {path}: give {' or '.join(FORMATS)}"
-        )
     try:
-        yield from _with_whole_ids(_mapped(_READERS[file.kind](file), file, names or {}))
+        yield from _with_whole_ids(_mapped(open_table(path), names or {}))
     except OSError as error:
         raise ColdstartError(f"cannot read manifest {path}: {error.strerror or error}") from error
 
 
-def _mapped(entries: Iterator[ManifestEntry], file: TableFile, names: Mapping[str, str]) -> Iterator[ManifestEntry]:
-    same_columns, path = file.kind in ("csv", "tsv", "parquet"), file.path
+def _mapped(table: Table, names: Mapping[str, str]) -> Iterator[ManifestEntry]:
+    same_columns, path = table.same_columns, table.path
+    for column in table.columns:
+        if column in table.doubled and column in {*FIELD_NAMES, *names.values()}:
+            raise ColdstartError(f"header of {path}: column {column!r} stands twice: rename one")
     unseen, seen, empty, checked = set(names.values()), set[str](), True, bool(names) or not same_columns
-    for entry in entries:
+    for line, found in table.rows():
+        entry = ManifestEntry(line, fault=found) if isinstance(found, str) else ManifestEntry(line, found)
         empty = False
         if not checked and not entry.fault:
             _check_columns(path, entry.fields)
@@ -213,106 +200,3 @@ def _parsed(value: Any) -> Any:
 def _nearest(name: str, known: Iterable[str]) -> str:
     close = nearest(name, known)
     return f"did you mean {close!r}?" if close else f"it may be one of {', '.join(sorted(known))}"
-
-
-def _read_json(file: TableFile) -> Iterator[ManifestEntry]:
-    for line, found in read_json_rows(file):
-        yield ManifestEntry(line, fault=found) if isinstance(found, str) else ManifestEntry(line, found)
-
-
-def _read_csv(file: TableFile) -> Iterator[ManifestEntry]:
-    path, delimiter = file.path, find_delimiter(file)
-    with open_utf8(file) as stream, io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="") as text:
-        rows = csv.reader(_lines(text, path), delimiter=delimiter, strict=True)
-        header: list[str] | None = None
-        while True:
-            line = rows.line_num + 1  # where the row begins: text in quotes may run over several lines
-            try:
-                cells = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                if header is None:
-                    raise ColdstartError(f"header of {path}: not CSV: {error}") from error
-                yield ManifestEntry(line, fault=f"not CSV: {error}")
-                continue
-            if not cells:
-                continue
-            if header is None:
-                header = _header(path, cells)
-                continue
-            fields = dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=False))
-            if len(cells) > len(header):
-                yield ManifestEntry(line, fault=f"{len(cells)} columns where the header has {len(header)}")
-            elif bad := [name for name, value in fields.items() if _undecodable(value)]:
-                yield ManifestEntry(line, fault=f"not UTF-8 in {', '.join(bad)}: save the file as UTF-8")
-            else:
-                yield ManifestEntry(line, fields)
-
-
-def _lines(text: io.TextIOWrapper, path: Path) -> Iterator[str]:
-    while line := text.readline(MAX_LINE_BYTES + 1):
-        if len(line) > MAX_LINE_BYTES:
-            raise ColdstartError(f"a line of {path} is longer than {MAX_LINE_BYTES} characters: shorten it")
-        yield line
-
-
-def _header(path: Path, cells: list[str]) -> list[str]:
-    names = [cell.strip() for cell in cells]
-    for place, name in enumerate(names, start=1):
-        if not name:
-            raise ColdstartError(f"header of {path}: column {place} has no name: name it or take it out")
-        if name in names[: place - 1]:
-            raise ColdstartError(f"header of {path}: column {name!r} stands twice: rename one")
-        if _undecodable(name):
-            raise ColdstartError(f"header of {path}: column {place} is not UTF-8: save the file as UTF-8")
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        raise ColdstartError(f"header of {path}: one column {names[0]!r}: put commas between the columns")
-    return names
-
-
-def _undecodable(text: str) -> bool:
-    return any("\udc80" <= character <= "\udcff" for character in text)
-
-
-def _read_parquet(file: TableFile) -> Iterator[ManifestEntry]:
-    line, path = 0, file.path
-    try:
-        with pq.ParquetFile(path) as opened:
-            names = opened.schema_arrow.names
-            for name in names:
-                if names.count(name) > 1:
-                    raise ColdstartError(f"header of {path}: column {name!r} stands twice: rename one")
-            schema = pa.schema([column.with_type(_to_microseconds(column.type)) for column in opened.schema_arrow])
-            rows = _ROWS_OF_BYTES if any(_holds_bytes(column.type) for column in schema) else _ROWS
-            for batch in opened.iter_batches(batch_size=rows):
-                for fields in batch.cast(schema, safe=False).to_pylist(maps_as_pydicts="lossy"):
-                    line += 1
-                    yield ManifestEntry(line, fields)
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        where = f" after row {line}" if line else ""
-        raise ColdstartError(f"{path} is not a readable Parquet file{where}: {str(error).splitlines()[0]}") from error
-
-
-_ROWS, _ROWS_OF_BYTES = 4096, 64
-"""Rows read at once; fewer where they may hold whole pictures."""
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_nested(kind):
-        return any(_holds_bytes(kind.field(place).type) for place in range(kind.num_fields))
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _to_microseconds(kind: pa.DataType) -> pa.DataType:
-    """Reduce a type to microseconds: Python's times have no nanoseconds, and such a value would not leave Arrow."""
-    return pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) else kind
-
-
-_READERS: dict[str, Callable[[TableFile], Iterator[ManifestEntry]]] = {
-    "jsonl": _read_json,
-    "json": _read_json,
-    "csv": _read_csv,
-    "tsv": _read_csv,
-    "parquet": _read_parquet,
-}

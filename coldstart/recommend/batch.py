@@ -21,7 +21,7 @@ from coldstart.core.values import are_whole_floats, parse_id
 from coldstart.errors import ColdstartError
 from coldstart.ingest.columns import encode_ids, parse_ids
 from coldstart.ingest.files import KNOWN, table_file
-from coldstart.ingest.interaction_formats import open_table
+from coldstart.ingest.tables import open_table
 from coldstart.recommend.lists import Candidates, Lists, Rules
 from coldstart.recommend.service import Filters, QuerySettings, Recommender
 from coldstart.recommend.table_files import table_writer
@@ -164,9 +164,9 @@ def read_user_ids(path: Path) -> list[str]:
 
 
 def _column_ids(path: Path) -> Iterator[str | None]:
-    names, read = open_table(path)
-    column = _column(names)
-    for block in read([column]):
+    table = open_table(path)
+    column = _column(table.columns)
+    for block in table.blocks([column]):
         ids, undecoded, odd = parse_ids(encode_ids(block.columns[column]))
         faults = [
             *block.broken,

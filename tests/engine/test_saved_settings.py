@@ -80,7 +80,7 @@ def test_settings_whose_manifest_cannot_be_opened_are_not_saved(tmp_path: Path, 
     empty.write_text("")
     for wrong, fault in (
         (tmp_path / "nosuch.jsonl", "no manifest at"),
-        (unknown, "unknown manifest format"),
+        (unknown, "unknown format"),
         (empty, "has no rows"),
     ):
         with pytest.raises(ColdstartError, match=fault):

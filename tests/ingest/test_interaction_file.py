@@ -15,7 +15,7 @@ import pytest
 
 from coldstart.core.items import Item
 from coldstart.errors import ColdstartError
-from coldstart.ingest import interaction_formats
+from coldstart.ingest import csv_table, parquet_table, tables
 from coldstart.ingest.columns import detect_time_unit, parse_numbers, parse_texts, parse_times
 from coldstart.ingest.interaction_file import InteractionFile
 
@@ -96,13 +96,13 @@ def test_files_at_fault_are_named(tmp_path: Path) -> None:
     path = write(tmp_path, "x", "log.xlsx")
     assert fault(path) == f"unknown format '.xlsx' of {path}: give {known}"
     path = write(tmp_path, "")
-    assert fault(path) == f"cannot read {path}: Empty CSV file"
+    assert fault(path) == f"{path} has no rows: give one interaction a row"
     path = write(tmp_path, "user,item\n")
     assert fault(path) == f"{path} has no rows: give one interaction a row"
     path = write(tmp_path, "user,ítem\n".encode("latin-1"))
-    assert fault(path) == f"header of {path}: not UTF-8: save the file as UTF-8"
+    assert fault(path) == f"header of {path}: column 2 is not UTF-8: save the file as UTF-8"
     path = write(tmp_path, "[1]\nuser\n", "log.jsonl")
-    assert fault(path) == f"{path} has no JSON object in its first 1000 lines: give one interaction a line"
+    assert fault(path) == f"{path} has no rows: give one interaction a row"
     path = write(tmp_path, "not parquet", "log.parquet")
     assert fault(path).startswith(f"cannot read {path}: ")
     path = write(tmp_path, "user,item\na,b\n")
@@ -313,8 +313,9 @@ def test_lines_of_json_that_are_none_are_told(tmp_path: Path) -> None:
 
 
 def test_rows_are_numbered_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, size in (("_BLOCK_BYTES", 4096), ("_BLOCK_ROWS", 300), ("_BLOCK_LINES", 300)):
-        monkeypatch.setattr(interaction_formats, name, size)
+    monkeypatch.setattr(csv_table, "_BLOCK_BYTES", 4096)
+    monkeypatch.setattr(parquet_table, "BLOCK_ROWS", 300)
+    monkeypatch.setattr(tables, "BLOCK_LINES", 300)
     lost = set(range(7, 3000, 100))
     lines = [f"u{row}" if row in lost else f"u{row},i{row}" for row in range(1, 3001)]
     blocks = list(opened(write(tmp_path, "\n".join(["user,item", *lines, "u"]))))
@@ -448,7 +449,7 @@ def test_bytes_that_are_no_text_are_marked() -> None:
 
 
 def test_a_line_longer_than_a_block_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interaction_formats, "_BLOCK_BYTES", 2**12)
+    monkeypatch.setattr(csv_table, "_BLOCK_BYTES", 2**12)
     path = write(tmp_path, f"user_id,item_id,timestamp\nu,{'a' * 2**16},1700000000\nu,b,1700000000\n")
     with pytest.raises(ColdstartError) as caught:
         list(opened(path))

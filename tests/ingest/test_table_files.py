@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from coldstart.errors import ColdstartError
-from coldstart.ingest import files
-from coldstart.ingest.files import TableFile, find_delimiter, read_json_rows, read_lines, table_file
+from coldstart.ingest import files, json_table
+from coldstart.ingest.files import TableFile, find_delimiter, read_lines, table_file
+from coldstart.ingest.json_table import read_json_rows
 
 
 def made(path: Path, content: bytes) -> TableFile:
@@ -56,7 +57,7 @@ ROWS: list[Any] = [{"a": "x" * 40, "b": [number, {"c": "]},{"}]} for number in r
 def test_an_array_is_read_object_by_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_bytes: int, indent: int | None
 ) -> None:
-    monkeypatch.setattr(files, "_READ_BYTES", read_bytes)
+    monkeypatch.setattr(json_table, "READ_BYTES", read_bytes)
     rows = [*ROWS, 12345, "text", None]
     file = made(tmp_path / "a.json", ("\ufeff \n" + json.dumps(rows, indent=indent) + "\n").encode())
     assert list(read_json_rows(file)) == [
@@ -102,7 +103,7 @@ def test_a_broken_array_says_where_it_breaks(tmp_path: Path, content: bytes, mes
 def test_a_broken_object_of_an_array_costs_that_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_bytes: int
 ) -> None:
-    monkeypatch.setattr(files, "_READ_BYTES", read_bytes)
+    monkeypatch.setattr(json_table, "READ_BYTES", read_bytes)
     deep = "[" * 5000 + "]" * 5000
     bad = ['{"a": tru}', '{"b": [1, "]", {"c" 2}], "d": "\\"}"}', f'{{"a": {deep}}}', f'{{"a": {"9" * 5000}}}', "nope"]
     file = made(tmp_path / "a.json", f'[{{"a": 1}}, {", ".join(bad)}, {{"a": 2}}]'.encode())
@@ -120,7 +121,8 @@ def test_a_broken_object_of_an_array_costs_that_object(
 
 def test_long_lines_and_objects_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_LINE_BYTES", 1000)
-    monkeypatch.setattr(files, "_READ_BYTES", 100)
+    monkeypatch.setattr(json_table, "READ_BYTES", 100)
+    monkeypatch.setattr(json_table, "MAX_LINE_BYTES", 1000)
     file = made(tmp_path / "a.jsonl", b'{"a": 1}\n{"a": "' + b"x" * 1000 + b'"}\n')
     assert fault(file) == f"{file.path} line 2 is longer than 1000 bytes: shorten it"
     file = made(tmp_path / "a.json", b'[{"a": 1}, {"a": "' + b"x" * 5000 + b'"}]')
@@ -129,7 +131,7 @@ def test_long_lines_and_objects_are_refused(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_gzip_bomb_costs_little_memory_and_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_LINE_BYTES", 2**16)
-    monkeypatch.setattr(files, "_READ_BYTES", 2**14)
+    monkeypatch.setattr(files, "READ_BYTES", 2**14)
     bomb = gzip.compress(bytes(2**23), 1)
     tracemalloc.start()
     file = made(tmp_path / "a.jsonl.gz", bomb)
