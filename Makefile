@@ -3,29 +3,51 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+RUNS := $(VENV)/.runs
 JOBS ?= 2
 # Compiled once and kept: else every process that a test starts compiles the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-fast test-latest check check-lock format notebooks peers bench bench-full sample starter-clip wheel clean
+.PHONY: help install setup lock demo test test-fast test-latest check check-lock format notebooks peers bench bench-full sample starter-clip wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-$(INSTALLED): pyproject.toml requirements.lock
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ifdef CPU
+# PyTorch without CUDA is on an index of its own; the other pins are installed as they stand, without what CUDA needs.
+define install
+	sed -nE 's/^((torch|torchvision)==[^ ;]+).*/\1/p' $(1) > $(VENV)/torch.txt
+	$(PIP) --index-url https://download.pytorch.org/whl/cpu -r $(VENV)/torch.txt
+	awk -f tools/without_cuda.awk $(1) > $(VENV)/others.txt
+	$(PIP) --no-deps --require-hashes -r $(VENV)/others.txt
+endef
+else
+define install
+	$(PIP) --require-hashes -r $(1)
+endef
+endif
+
+$(RUNS): pyproject.toml requirements-run.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(call install,requirements-run.lock)
+	$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
-setup: $(INSTALLED) ## make .venv, install the pinned releases of requirements.lock and the package
+$(INSTALLED): $(RUNS) requirements.lock
+	$(call install,requirements.lock)
+	@touch $@
 
-lock: $(INSTALLED) ## pin in requirements.lock what pyproject.toml asks for; UPGRADE=1 takes the newest within its bounds
+install: $(RUNS) ## make .venv with the pinned releases that all commands need; CPU=1 takes PyTorch without CUDA
+
+setup: $(INSTALLED) ## the same with what tests, documents and development need besides
+
+lock: $(INSTALLED) ## pin in the lock files what pyproject.toml asks for; UPGRADE=1 takes the newest within its bounds
 	$(BIN)/python -m tools.lock_file make $(if $(UPGRADE),--upgrade)
 
-demo: $(INSTALLED) ## embed, index and search the sample catalogue; fetches the starter models once
+demo: $(RUNS) ## embed, index and search the sample catalogue; fetches the starter models once
 	$(BIN)/coldstart demo --out demo-out
 
 test: $(INSTALLED) ## run all tests, those with real models and media too, in JOBS=2 processes
@@ -39,14 +61,16 @@ test-latest: $(INSTALLED) ## run the tests with the newest release of everything
 	$(BIN)/coldstart models pull starter >/dev/null
 	$(BIN)/python -m tools.newest $(TESTS)
 
-check-lock: $(INSTALLED) ## see that requirements.lock fits pyproject.toml
+check-lock: $(INSTALLED) ## see that the lock files fit pyproject.toml
 	$(BIN)/python -m tools.lock_file check
 
-check: $(INSTALLED) check-lock ## format, lint, types, import contracts, lock file: what CI holds the code to
+check: $(INSTALLED) check-lock ## format, lint, types, import contracts, lock files, Dockerfile: what CI holds the code to
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 
 format: $(INSTALLED) ## put the code into shape
 	$(BIN)/ruff format .

@@ -1,11 +1,11 @@
-"""Make `requirements.lock` from `pyproject.toml`, or check without a network that one fits the other.
+"""Make the lock files from `pyproject.toml`, or check without a network that they fit it.
 
     python -m tools.lock_file make [--upgrade]
     python -m tools.lock_file check
 
-The lock file pins the package's dependencies and its development tools, each by the digests of its files, for the
-versions of Python in `PYTHONS` on Linux and macOS. `make` keeps every pin that still fits; `--upgrade` takes the newest
-releases within the bounds. The first lines hold a digest of what the pins were made from.
+`requirements-run.lock` pins what a user of all commands needs, `requirements.lock` the development tools besides, each by
+the digests of its files, for the versions of Python in `PYTHONS` on Linux and macOS. `make` keeps every pin that still fits; `--upgrade` takes the newest
+releases within the bounds. The first lines of a file hold a digest of what its pins were made from.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 LOCK = "requirements.lock"
-EXTRA = "dev"
+LOCKS = {LOCK: ("dev",), "requirements-run.lock": ("video", "train")}
+"""Lock file -> extras that it pins; the pins of the first are those of the others."""
+_BUILD = "editables>=0.5,<0.7"
+"""Needed to install the package from its folder without a network, besides what builds it."""
 PYTHONS = ("3.11", "3.12", "3.13")
 PLATFORMS = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))
 _DIGEST = "# Made from dependencies of sha256 "
@@ -61,8 +64,8 @@ def digest(project: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def wanted(project: Mapping[str, Any], extra: str = EXTRA) -> list[Requirement]:
-    """List what a `pyproject.toml` asks for with an extra, the extras that one names in turn included."""
+def wanted(project: Mapping[str, Any], *chosen: str) -> list[Requirement]:
+    """List what a `pyproject.toml` asks for with extras (by default `dev`), and with those that they name in turn."""
     own = project["project"]
     extras = {canonicalize_name(name): lines for name, lines in own.get("optional-dependencies", {}).items()}
 
@@ -76,7 +79,7 @@ def wanted(project: Mapping[str, Any], extra: str = EXTRA) -> list[Requirement]:
                 yield found
 
     lines = [*own["dependencies"], *project["build-system"]["requires"]]
-    return [*(Requirement(line) for line in lines), *of(extra)]
+    return [*(Requirement(line) for line in lines), *(one for extra in chosen or LOCKS[LOCK] for one in of(extra))]
 
 
 def pins(text: str) -> list[Pin]:
@@ -97,8 +100,8 @@ def pins(text: str) -> list[Pin]:
     return found
 
 
-def faults(project: Mapping[str, Any], text: str) -> list[str]:
-    """List how a lock file does not fit a `pyproject.toml`."""
+def faults(project: Mapping[str, Any], text: str, *chosen: str) -> list[str]:
+    """List how a lock file of extras does not fit a `pyproject.toml`."""
     found = []
     if f"{_DIGEST}{digest(project)}\n" not in text:
         found.append("pyproject.toml has other dependencies than the lock file was made from")
@@ -110,7 +113,7 @@ def faults(project: Mapping[str, Any], text: str) -> list[str]:
         for system, machine in PLATFORMS:
             where = _markers(python, system, machine)
             here = [pin for pin in locked if _holds(pin.requirement, where)]
-            found += _missing(wanted(project), here, f"Python {python} on {system} {machine}", where)
+            found += _missing(wanted(project, *chosen), here, f"Python {python} on {system} {machine}", where)
     return list(dict.fromkeys(found))
 
 
@@ -151,16 +154,23 @@ def _markers(python: str, system: str, machine: str) -> dict[str, str]:
 
 
 def make(root: Path, upgrade: bool) -> None:
-    """Write the lock file with uv."""
+    """Write the lock files with uv."""
     project = project_of(root / "pyproject.toml")
-    lock = root / LOCK
-    command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", EXTRA, "--universal"]
-    command += ["--python-version", PYTHONS[0], "--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
-    command += ["--output-file", LOCK, *(["--upgrade"] if upgrade else [])]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("UV_INDEX")}
-    subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL)
-    head = f"# Written by `make lock` from pyproject.toml and its extra {EXTRA!r}: change that, then make this again.\n"
-    lock.write_text(f"{head}{_DIGEST}{digest(project)}\n{lock.read_text('utf-8')}", "utf-8")
+    builds = "\n".join([*project["build-system"]["requires"], _BUILD])
+    for name, extras in LOCKS.items():
+        lock = root / name
+        command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "-", "--universal"]
+        command += [part for extra in extras for part in ("--extra", extra)]
+        command += ["--python-version", PYTHONS[0], "--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
+        command += ["--output-file", name, *(["--upgrade"] if upgrade else [])]
+        command += [] if name == LOCK else ["--constraints", LOCK]
+        subprocess.run(
+            command, cwd=root, env=environment, input=builds, text=True, check=True, stdout=subprocess.DEVNULL
+        )
+        made_of = "pyproject.toml and its extras " + ", ".join(extras)
+        head = f"# Written by `make lock` from {made_of}: change that, then make this again.\n"
+        lock.write_text(f"{head}{_DIGEST}{digest(project)}\n{lock.read_text('utf-8')}", "utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -171,13 +181,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.what == "make":
         make(ROOT, options.upgrade)
-    lock = ROOT / LOCK
-    if not lock.exists():
-        print(f"{LOCK} is missing: run `make lock`")
-        return 1
-    found = faults(project_of(ROOT / "pyproject.toml"), lock.read_text("utf-8"))
+    found = []
+    for name, extras in LOCKS.items():
+        lock = ROOT / name
+        if lock.exists():
+            text = lock.read_text("utf-8")
+            found += [f"{name}: {one}" for one in faults(project_of(ROOT / "pyproject.toml"), text, *extras)]
+        else:
+            found.append(f"{name} is missing")
     for fault in found:
-        print(f"{LOCK}: {fault}")
+        print(fault)
     if found:
         print("run `make lock`")
     return int(bool(found))

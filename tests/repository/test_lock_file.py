@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from paths import ROOT
 from tools import lock_file, newest
 
 PROJECT = lock_file.project_of(ROOT / "pyproject.toml")
-TEXT = (ROOT / "requirements.lock").read_text("utf-8")
+TEXTS = {name: (ROOT / name).read_text("utf-8") for name in lock_file.LOCKS}
 SMALL: dict[str, Any] = {
     "build-system": {"requires": ["hatchling>=1.27"]},
     "project": {
@@ -44,12 +46,31 @@ def small(pinned: str = PINS, project: dict[str, Any] = SMALL) -> str:
     return f"# Made from dependencies of sha256 {lock_file.digest(project)}\n{pinned}"
 
 
-def test_the_lock_file_fits_the_project() -> None:
-    assert lock_file.faults(PROJECT, TEXT) == []
+@pytest.mark.parametrize("name", lock_file.LOCKS)
+def test_the_lock_files_fit_the_project(name: str) -> None:
+    assert lock_file.faults(PROJECT, TEXTS[name], *lock_file.LOCKS[name]) == []
 
 
-def test_the_lock_file_names_no_place() -> None:
-    assert [word for word in ("://", "index-url", "find-links", "file:", "/dev/") if word in TEXT] == []
+@pytest.mark.parametrize("name", lock_file.LOCKS)
+def test_the_lock_files_name_no_place(name: str) -> None:
+    assert [word for word in ("://", "index-url", "find-links", "file:", "/dev/") if word in TEXTS[name]] == []
+
+
+def test_users_get_the_releases_that_are_tested() -> None:
+    everything, run = ({(pin.requirement.name, pin.version) for pin in lock_file.pins(text)} for text in TEXTS.values())
+    assert run < everything
+
+
+def test_pytorch_and_cuda_can_be_left_out() -> None:
+    lock = ROOT / "requirements-run.lock"
+    command = ["awk", "-f", str(ROOT / "tools" / "without_cuda.awk"), str(lock)]
+    left = lock_file.pins(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    gone = {pin.requirement.name for pin in lock_file.pins(lock.read_text("utf-8"))} - {
+        pin.requirement.name for pin in left
+    }
+    assert {"torch", "torchvision", "triton", "nvidia-cudnn-cu13", "cuda-bindings"} <= gone
+    assert [name for name in gone if not re.match("torch|triton|nvidia-|cuda-", name)] == []
+    assert all(pin.hashes for pin in left)
 
 
 def test_every_dependency_has_both_bounds() -> None:
@@ -121,12 +142,16 @@ def test_the_command_says_what_to_do(
     monkeypatch.setattr(lock_file, "ROOT", tmp_path)
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text("utf-8"), "utf-8")
     assert lock_file.main(["check"]) == 1
-    assert capsys.readouterr().out == "requirements.lock is missing: run `make lock`\n"
-    (tmp_path / "requirements.lock").write_text(TEXT.replace("\nnumpy==", "\nnumpy==99."), "utf-8")
+    assert capsys.readouterr().out == (
+        "requirements.lock is missing\nrequirements-run.lock is missing\nrun `make lock`\n"
+    )
+    for name, text in TEXTS.items():
+        (tmp_path / name).write_text(text.replace("\nnumpy==", "\nnumpy==99."), "utf-8")
     assert lock_file.main(["check"]) == 1
     assert "numpy==99." in (said := capsys.readouterr().out)
     assert said.endswith("run `make lock`\n")
-    (tmp_path / "requirements.lock").write_text(TEXT, "utf-8")
+    for name, text in TEXTS.items():
+        (tmp_path / name).write_text(text, "utf-8")
     assert lock_file.main(["check"]) == 0
 
 

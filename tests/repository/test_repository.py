@@ -84,7 +84,7 @@ def test_hooks_run_what_setup_installs() -> None:
         if arguments[:1] == ["-m"]:
             assert (ROOT / f"{arguments[1].replace('.', '/')}.py").exists()
         if "files" in hook:
-            tracked = ("pyproject.toml", "requirements.lock", "coldstart/__init__.py")
+            tracked = ("pyproject.toml", "requirements-run.lock", "coldstart/__init__.py")
             assert any(re.search(hook["files"], path) for path in tracked), hook["files"]
 
 
