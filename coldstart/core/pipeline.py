@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ValidationError
 
 from coldstart.core import stage as registry
 from coldstart.core import trust
 from coldstart.core.attributes import Attribute, Attributes
+from coldstart.core.sections import Engine, Media, RayCluster, Section
+from coldstart.core.setting_faults import Fault, PipelineError, Places
 from coldstart.core.settings import (
     as_mapping,
     data_files,
     expand_user,
     kind_of,
-    parse_yaml,
     refuse_remote_manifest,
     show_value,
     suggestion,
@@ -29,137 +28,21 @@ from coldstart.core.settings import (
     with_space,
 )
 from coldstart.core.spelling import existing_path
+from coldstart.core.yaml_text import YamlError, YamlText, read_yaml
 from coldstart.errors import ColdstartError
 
-
-class PipelineError(ColdstartError):
-    """A pipeline file with faults; `faults` lists them all, one line each."""
-
-    def __init__(self, source: str, faults: Sequence[str]) -> None:
-        self.faults = list(faults)
-        count = f"{len(faults)} faults" if len(faults) > 1 else "1 fault"
-        super().__init__(f"{source}: {count}: " + "; ".join(faults))
-
-
-class Section(BaseModel):
-    """Settings that refuse unknown names and do not change after they are read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-class Media(Section):
-    """Settings of media: allowed sources and limits. `None` keeps the default of `coldstart.media.guard.Limits`."""
-
-    roots: tuple[str, ...] = ()
-    """Folders besides the manifest's own from which media may come; relative to the pipeline file."""
-    allowed_hosts: tuple[str, ...] = ()
-    """Hosts that http(s) media may come from; none by default."""
-    allowed_buckets: tuple[str, ...] = ()
-    """Buckets that media may come from, such as `s3://photos`; none by default. They are read with this machine's
-    credentials."""
-    allowed_schemes: tuple[str, ...] = ()
-    """Schemes of fsspec that media may come from, whatever the bucket or host; none by default."""
-    max_image_bytes: int | None = Field(default=None, gt=0)
-    """Bytes of a picture's file, at most."""
-    max_video_bytes: int | None = Field(default=None, gt=0)
-    """Bytes of a file of video or sound, at most."""
-    max_pixels: int | None = Field(default=None, gt=0)
-    """Width times height of a picture or a frame, at most."""
-    min_side: int | None = Field(default=None, gt=0)
-    """Least pixels of a picture's shorter side."""
-    max_duration_s: float | None = Field(default=None, gt=0)
-    """Seconds of a video, at most; a longer one is turned away."""
-    deadline_s: float | None = Field(default=None, gt=0)
-    """Processor seconds one item may take before its worker is stopped; by the clock it may take ten times as long."""
-    _folders: tuple[str, ...] | None = PrivateAttr(default=None)
-
-    def with_folders(self, folders: Iterable[str]) -> Media:
-        """Return the same settings with further folders that media may be read from."""
-        media = self.model_copy()
-        media._folders = tuple(dict.fromkeys((*(self._folders or ()), *folders)))
-        return media
-
-    def limits(self) -> dict[str, Any]:
-        """Return the limits that the file states, by the names of `coldstart.media.guard.Limits`.
-
-        `roots` are all folders that media may be read from, that of the manifest among them; None for settings that
-        belong to no workspace and name none.
-        """
-        named = None if self._folders is None and not self.roots else (*self.roots, *(self._folders or ()))
-        return {**self.model_dump(exclude_none=True), "roots": named}
-
-
-class RayCluster(Section):
-    """Settings of `engine: ray`; sizes are (least, most), between which Ray scales by the load."""
-
-    address: str | None = None
-    """A running cluster: `auto`, `HOST:PORT` or `ray://HOST:10001`; None starts one on this machine."""
-    preparers: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 8)
-    """Actors that read and decode media."""
-    computers: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 8)
-    """Actors that hold a model."""
-
-    @field_validator("preparers", "computers")
-    @classmethod
-    def _ascending(cls, sizes: tuple[int, int]) -> tuple[int, int]:
-        if sizes[0] > sizes[1]:
-            raise ValueError("give the least, then the most")
-        return sizes
-
-    cpus: float = Field(default=1.0, gt=0)
-    """Cores that Ray sets aside for each actor: threads of one that computes, worker processes of one that prepares."""
-    gpus: float | None = Field(default=None, ge=0)
-    """Share of a GPU for each actor that holds a model; None: one where the cluster has any, else none."""
-    part: int = Field(default=128, ge=1)
-    """Items of one part, which is done again as a whole where its actor dies."""
-    restarts: int = Field(default=3, ge=0)
-    """Number of times that a part whose actor died is done again, before its items are done one by one."""
-
-
-WORKER_MEMORY_BYTES = 2 * 2**30
-"""Enough for the largest picture and for video of eight thousand lines, within the default limits."""
-
-
-class Engine(Section):
-    """Settings of the engine; none changes results. `engine: ray` is short for `engine: {name: ray}`."""
-
-    name: Literal["local", "ray"] = "local"
-    """`local`: this machine. `ray`: actors of a Ray cluster, or of one that is started here (extra `ray`)."""
-    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    """Processes that read and decode media; on Ray, `ray.preparers` actors with `ray.cpus` each take their place."""
-    worker_memory_bytes: int = Field(default=WORKER_MEMORY_BYTES, ge=2**28)
-    """Memory at which one of these processes is stopped: a decompression bomb costs its item, not the machine."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
-    devices: Annotated[int, Field(ge=1)] | Literal["all"] | tuple[str, ...] = 1
-    """Devices that compute at once, a process each: so many of the kind of `device`, all that there are, or those
-    named, such as `[cuda:0, cuda:3]`. With `device: cpu`, so many processes that share out the cores."""
-
-    @field_validator("devices", mode="before")
-    @classmethod
-    def _countable(cls, given: Any, others: ValidationInfo) -> Any:
-        device = others.data.get("device", "auto")
-        if given == "all" or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
-            if given not in (1, "all") and (device == "mps" or ":" in device):
-                raise ValueError(f"device {device} is one; give a kind of which there are several, as in device: cuda")
-            return given
-        named = isinstance(given, list | tuple) and all(
-            isinstance(name, str) and re.fullmatch(r"cuda:\d+", name) for name in given
-        )
-        if not named or not given or len(set(given)) < len(given):
-            raise ValueError("give all, a number from 1, or a list such as [cuda:0, cuda:1]")
-        if device not in ("auto", "cuda"):
-            raise ValueError(f"they are not of device {device}; leave device out")
-        return given
-
-    ray: RayCluster = Field(default_factory=RayCluster)
-    """Settings of `name: ray`."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the models; `auto` measures what the device does well."""
-    commit_rows: int = Field(default=1000, ge=1)
-    """Rows are written as soon as there are so many."""
-    commit_s: float = Field(default=10.0, gt=0)
-    """Rows are written after so many seconds, even where there are fewer than `commit_rows`."""
+__all__ = [
+    "Engine",
+    "Media",
+    "Pipeline",
+    "PipelineError",
+    "RayCluster",
+    "Section",
+    "StageSpec",
+    "find",
+    "load",
+    "load_readable",
+]
 
 
 @dataclass(frozen=True)
@@ -194,6 +77,9 @@ class Pipeline:
         fitted: name of a fit stage -> folder of its newest artifact in the workspace at hand, None without one; a
             pipeline without a workspace has none.
         distrusted: stage -> why it must not be built: its stored settings name a place that nobody gave now.
+        unresolved: stage -> what is wrong with its settings: it is left out of `stages`. Empty but for one that is read
+            to see what a workspace holds.
+        places: lines and columns of the settings in the file.
     """
 
     source: str
@@ -206,6 +92,8 @@ class Pipeline:
     attributes: Attributes = field(default_factory=Attributes)
     fitted: Callable[[str], Path | None] = field(default=_nothing, repr=False, compare=False)
     distrusted: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    unresolved: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    places: Places = field(default_factory=Places, repr=False, compare=False)
 
     def of_kind(self, kind: str) -> list[StageSpec]:
         """List the stages of one kind, in their order."""
@@ -275,21 +163,58 @@ def load(
         PipelineError: with every fault of the file.
         ColdstartError: there is no such file.
     """
+    loaded, faults = _load(source, overrides, manifest, media_roots, spaces)
+    if faults:
+        raise PipelineError(loaded.source, faults)
+    return loaded
+
+
+def load_readable(stored: Mapping[str, Any]) -> Pipeline:
+    """Read the stored settings of a workspace as far as they can be read.
+
+    A stage whose settings have a fault is left out, and `unresolved` says why; another section with a fault is as if it
+    were not there.
+    """
+    loaded, faults = _load(stored)
+    unresolved: dict[str, list[str]] = {}
+    for fault in faults:
+        unresolved.setdefault(_owner(fault.path), []).append(str(fault))
+    return replace(loaded, unresolved={name: "; ".join(own) for name, own in unresolved.items()})
+
+
+def _owner(path: tuple[str, ...]) -> str:
+    """Name the stage that a fault belongs to, or the section."""
+    if path[:1] != ("stages",) or len(path) == 1:
+        return ".".join(path[:1]) or "pipeline"
+    in_group = len(path) > 2 and path[1] in registry.groups() and path[2] in registry.parts(path[1])
+    return ".".join(path[1 : 3 if in_group else 2])
+
+
+def _load(
+    source: str | Path | Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    manifest: str | Path | None = None,
+    media_roots: Iterable[str | Path] = (),
+    spaces: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[Pipeline, list[Fault]]:
+    text = None
     if isinstance(source, Mapping):
         label, base, raw = "pipeline", Path.cwd(), dict(source)
     else:
         file = find(source)
         label, base = str(file), file.resolve().parent
-        raw = _parse(file)
-    faults: list[str] = []
+        raw, text = _parse(file)
+    faults: list[Fault] = []
+    given: list[tuple[str, ...]] = []
     if isinstance(raw.get("engine"), str):  # `engine: ray`
         raw = {**raw, "engine": {"name": raw["engine"]}}
     for name, settings in (spaces or {}).items():
         raw = with_space(raw, name, settings)
-    raw = with_overrides(raw, overrides, faults)
-    for given in (manifest, raw.get("manifest")):
-        if isinstance(given, str | Path):
-            refuse_remote_manifest(given)
+        given += [("stages", name, key) for key in settings]
+    raw = with_overrides(raw, overrides, faults, given)
+    for one in (manifest, raw.get("manifest")):
+        if isinstance(one, str | Path):
+            refuse_remote_manifest(one)
     raw = with_absolute_paths(raw, base, faults)
     if manifest is not None:
         raw = {**raw, "manifest": str(expand_user(manifest).absolute())}
@@ -298,34 +223,39 @@ def load(
     known = ("manifest", "max_failed", "media", "engine", "attributes", "stages")
     for key in raw:
         if key not in known:
-            faults.append(f"unknown setting {key!r}{suggestion(str(key), known)}")
-    media = _section(Media, raw.get("media"), "media", faults)
-    engine = _section(Engine, raw.get("engine"), "engine", faults)
+            faults.append(Fault(f"unknown setting {key!r}{suggestion(str(key), known)}", (str(key),)))
+    media = _section(Media, raw.get("media"), ("media",), faults)
+    engine = _section(Engine, raw.get("engine"), ("engine",), faults)
     attributes = _attributes(raw.get("attributes"), faults)
     max_failed = raw.get("max_failed", 0.01)
     if isinstance(max_failed, bool) or not isinstance(max_failed, int | float) or not 0 <= max_failed <= 1:
-        faults.append(f"max_failed={max_failed!r}: give a share between 0 and 1")
-    stages = _stages(raw.get("stages"), faults)
-    if faults:
-        raise PipelineError(label, faults)
-    path = Path(raw["manifest"]) if raw.get("manifest") else None
+        advice = f"max_failed={show_value(max_failed)}: give a share between 0 and 1"
+        faults.append(Fault(advice, ("max_failed",), of_value=True))
+        max_failed = 0.01
+    stages = tuple(spec for spec in _stages(raw.get("stages"), faults) if spec.settings is not None)
+    path = Path(raw["manifest"]) if isinstance(raw.get("manifest"), str) and raw["manifest"] else None
+    media, engine = media or Media(), engine or Engine()
     if path is not None:
         media = media.with_folders([trust.manifest_folder(path)])
-    return Pipeline(label, path, float(max_failed), media, engine, tuple(stages), raw, attributes)
+    places = Places(text, given)
+    loaded = Pipeline(label, path, float(max_failed), media, engine, stages, raw, attributes, places=places)
+    return loaded, [fault.placed(places) for fault in faults]
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _parse(path: Path) -> tuple[dict[str, Any], YamlText]:
     try:
-        raw = parse_yaml(path.read_text("utf-8-sig"))
+        text = path.read_text("utf-8-sig")
+        parsed = read_yaml(text)
     except UnicodeDecodeError as error:
         raise ColdstartError(f"pipeline {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
     except OSError as error:
         raise ColdstartError(f"cannot read pipeline {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise PipelineError(str(path), [str(error)]) from error
-    if not isinstance(raw, dict):
+    except YamlError as error:
+        faults = [Fault(f"not YAML: {what}", place=place) for place, what in error.faults]
+        raise PipelineError(str(path), faults) from error
+    if not isinstance(parsed.value, dict):
         raise PipelineError(str(path), ["it holds no settings: `stages:` is missing"])
-    return raw
+    return parsed.value, parsed
 
 
 _RESERVED: Mapping[str, Mapping[str, str]] = {
@@ -337,23 +267,23 @@ _RESERVED: Mapping[str, Mapping[str, str]] = {
 """Name -> kind of a stage that cannot have it, or `any` -> what has that name in results."""
 
 
-def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
+def _stages(raw: Any, faults: list[Fault]) -> list[StageSpec]:
     if not raw:
-        faults.append("`stages:` is missing or empty")
+        faults.append(Fault("`stages:` is missing or empty", ("stages",)))
         return []
     if not isinstance(raw, dict):
-        faults.append(
-            f"stages={show_value(raw)}: give the name of each stage with its settings, such as `ingest: {{}}`"
-        )
+        advice = f"stages={show_value(raw)}: give the name of each stage with its settings, such as `ingest: {{}}`"
+        faults.append(Fault(advice, ("stages",)))
         return []
     specs: list[StageSpec] = []
     for name, given in raw.items():
-        kind = kind_of(name, given)
+        kind, place = kind_of(name, given), ("stages", str(name))
         if not str(name).replace("_", "").isalnum() or not str(name).isascii() or str(name) != str(name).lower():
-            faults.append(f"stage {name!r}: a name is lower-case letters, digits and _")
+            faults.append(Fault(f"stage {name!r}: a name is lower-case letters, digits and _", place))
             continue
         if taken := _RESERVED.get(str(name), {}).get(str(kind)) or _RESERVED.get(str(name), {}).get("any"):
-            faults.append(f"stage {name!r}: that is the name of {taken}: call it something else, such as {name}_1")
+            advice = f"that is the name of {taken}: call it something else, such as {name}_1"
+            faults.append(Fault(f"stage {name!r}: {advice}", place))
             continue
         settings = {key: value for key, value in given.items() if key != "stage"} if isinstance(given, dict) else given
         if str(kind) in registry.groups():
@@ -364,19 +294,21 @@ def _stages(raw: Any, faults: list[str]) -> list[StageSpec]:
         except KeyError:
             known = [*registry.groups(), *registry.kinds()]
             short = ", ".join(sorted(one for one in known if "." not in one))
-            faults.append(f"stage {name!r}: unknown kind {kind!r}{suggestion(str(kind), known)} (known: {short})")
+            advice = f"unknown kind {kind!r}{suggestion(str(kind), known)} (known: {short})"
+            stated = isinstance(given, dict) and "stage" in given
+            faults.append(Fault(f"stage {name!r}: {advice}", (*place, "stage") if stated else place, of_value=stated))
             continue
-        specs.append(StageSpec(str(name), str(kind), _section(module.Settings, settings, str(name), faults)))
-    kinds = [spec.kind for spec in specs]
+        specs.append(StageSpec(str(name), str(kind), _section(module.Settings, settings, place, faults)))
     for kind in ("ingest", "index"):
-        if kinds.count(kind) > 1:
-            faults.append(f"{kinds.count(kind)} stages of kind {kind!r}: one is allowed")
-    if "ingest" in kinds[1:]:
-        faults.append("stage of kind 'ingest' is not the first: put it at the top")
+        named = [spec.name for spec in specs if spec.kind == kind]
+        if len(named) > 1:
+            faults.append(Fault(f"{len(named)} stages of kind {kind!r}: one is allowed", ("stages", named[1])))
+    if late := [spec.name for spec in specs[1:] if spec.kind == "ingest"]:
+        faults.append(Fault("stage of kind 'ingest' is not the first: put it at the top", ("stages", late[0])))
     return specs
 
 
-def _parts(name: str, group: str, raw: Any, faults: list[str]) -> list[StageSpec]:
+def _parts(name: str, group: str, raw: Any, faults: list[Fault]) -> list[StageSpec]:
     """Read the stages of a group, each named `group.part`, in the group's own order.
 
     A part that is `false` is left out, and so is one on demand that is not named.
@@ -384,59 +316,68 @@ def _parts(name: str, group: str, raw: Any, faults: list[str]) -> list[StageSpec
     given = as_mapping(raw)
     parts = registry.parts(group)
     if given is None:
-        faults.append(f"{name}={show_value(raw)}: give settings of its parts, such as `{parts[0]}: {{}}`")
+        advice = f"{name}={show_value(raw)}: give settings of its parts, such as `{parts[0]}: {{}}`"
+        faults.append(Fault(advice, ("stages", name), of_value=True))
         return []
     for part in given:
         if part not in parts:
-            faults.append(f"unknown part {name}.{part}{suggestion(str(part), parts)} (known: {', '.join(parts)})")
+            advice = f"{suggestion(str(part), parts)} (known: {', '.join(parts)})"
+            faults.append(Fault(f"unknown part {name}.{part}{advice}", ("stages", name, str(part))))
     specs = []
     for part in parts:
         settings = given.get(part, not registry.on_demand(f"{group}.{part}"))
         if settings is False:
             continue
-        module, place = registry.stage_module(f"{group}.{part}"), f"{name}.{part}"
-        section = _section(module.Settings, {} if settings is True else settings, place, faults)
-        specs.append(StageSpec(place, f"{group}.{part}", section))
+        module = registry.stage_module(f"{group}.{part}")
+        section = _section(module.Settings, {} if settings is True else settings, ("stages", name, part), faults)
+        specs.append(StageSpec(f"{name}.{part}", f"{group}.{part}", section))
     return specs
 
 
-def _attributes(raw: Any, faults: list[str]) -> Attributes:
+def _attributes(raw: Any, faults: list[Fault]) -> Attributes:
     """Read the section `attributes`: category -> name -> its settings."""
     found: dict[str, dict[str, Attribute]] = {}
-    for category, named in _pairs(raw, "attributes", faults).items():
-        place = f"attributes.{category}"
+    before = len(faults)
+    for category, named in _pairs(raw, ("attributes",), faults).items():
+        place = ("attributes", str(category))
         found[str(category)] = {
-            str(name): _section(Attribute, settings, f"{place}.{name}", faults)
+            str(name): _section(Attribute, settings, (*place, str(name)), faults)
             for name, settings in _pairs(named, place, faults).items()
         }
-    return Attributes({} if faults else found)
+    return Attributes({} if len(faults) > before else found)
 
 
-def _pairs(raw: Any, place: str, faults: list[str]) -> dict[Any, Any]:
+def _pairs(raw: Any, path: tuple[str, ...], faults: list[Fault]) -> dict[Any, Any]:
     given = as_mapping(raw)
     if given is None:
-        faults.append(f"{place}={show_value(raw)}: give pairs, such as `default: {{colour: {{visual: true}}}}`")
+        advice = "give pairs, such as `default: {colour: {visual: true}}`"
+        faults.append(Fault(f"{'.'.join(path)}={show_value(raw)}: {advice}", path, of_value=True))
         return {}
     return given
 
 
-def _section(model: type[BaseModel], raw: Any, place: str, faults: list[str]) -> Any:
+def _section(model: type[BaseModel], raw: Any, path: tuple[str, ...], faults: list[Fault]) -> Any:
+    """Read the settings of one section; None where they have faults, which are added."""
     settings = as_mapping(raw)
+    place = ".".join(path[1:] if path[0] == "stages" else path)
     if settings is None:
-        faults.append(f"{place}={show_value(raw)}: give settings, such as `{next(iter(model.model_fields))}: value`")
+        advice = f"give settings, such as `{next(iter(model.model_fields))}: value`"
+        faults.append(Fault(f"{place}={show_value(raw)}: {advice}", path, of_value=True))
         return None
     try:
         return model.model_validate(settings)
     except ValidationError as error:
         for entry in error.errors():
-            where = ".".join([place, *(str(part) for part in entry["loc"])])
+            keys = tuple(str(part) for part in entry["loc"])
+            where, own = ".".join((place, *keys)), (*path, *keys)
             if entry["type"] == "extra_forbidden":
-                faults.append(f"unknown setting {where}{suggestion(str(entry['loc'][-1]), model.model_fields)}")
+                text = f"unknown setting {where}{suggestion(keys[-1], model.model_fields)}"
+                faults.append(Fault(text, own))
             elif entry["type"] == "missing":
-                faults.append(f"{where} is missing")
+                faults.append(Fault(f"{where} is missing", own))
             else:
                 advice = _ADVICE.get(entry["type"], entry["msg"].removeprefix("Value error, "))
-                faults.append(f"{where}={show_value(entry['input'])}: {advice}")
+                faults.append(Fault(f"{where}={show_value(entry['input'])}: {advice}", own, of_value=True))
         return None
 
 

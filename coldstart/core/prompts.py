@@ -18,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from coldstart.core import sanitize, settings
 from coldstart.core.keys import digest
 from coldstart.core.spelling import existing_path
+from coldstart.core.yaml_text import parse_yaml
 from coldstart.errors import ColdstartError
 
 OUTPUT = ("summary", "attributes", "keywords", "queries")
@@ -144,7 +145,7 @@ def load(name: str) -> Prompt:
     if not text.startswith(_FENCE) or not fence:
         raise ColdstartError(f"prompt {path}: put name, version and inputs between two lines of --- at the top")
     try:
-        front = settings.parse_yaml("\n" + head)  # lines counted as in the file
+        front = parse_yaml("\n" + head)  # lines counted as in the file
         prompt = Prompt(str(front["name"]), int(front["version"]), _names(front["inputs"]), source)
         prompt = replace(prompt, **_optional(front, prompt.inputs))
     except _EntryError as error:

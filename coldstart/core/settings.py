@@ -1,8 +1,7 @@
-"""Read settings as plain data before they are checked: YAML, overrides of the command line, absolute paths.
+"""Read settings as plain data before they are checked: overrides of the command line, absolute paths.
 
-YAML here has plain values, no key twice, and faults of one line. A value that is no mapping where one is due stays as
-it is, for `coldstart.core.pipeline` to report. Packaged pipeline, prompt and policy files lie beside the package in a
-checkout, and inside it in a wheel.
+A value that is no mapping where one is due stays as it is, for `coldstart.core.pipeline` to report. Packaged pipeline,
+prompt and policy files lie beside the package in a checkout, and inside it in a wheel.
 """
 
 from __future__ import annotations
@@ -10,18 +9,19 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from coldstart.core.setting_faults import Fault
+from coldstart.core.yaml_text import parse_yaml
 from coldstart.errors import ColdstartError, redact_urls
 
 
-def with_overrides(raw: dict[str, Any], overrides: Iterable[str], faults: list[str]) -> dict[str, Any]:
-    """Apply overrides `stage.key=value`, `stage.part.key=value` or `key=value`; adds faults to the list."""
+def with_overrides(
+    raw: dict[str, Any], overrides: Iterable[str], faults: list[Fault], places: list[tuple[str, ...]]
+) -> dict[str, Any]:
+    """Apply overrides `stage.key=value`, `stage.part.key=value` or `key=value`; adds faults to the list, and to the
+    other the settings that are given."""
     given = raw.get("stages")
     stages = dict(given) if isinstance(given, dict) else {}
     raw = {**raw, "stages": stages} if isinstance(given, dict) else dict(raw)
@@ -29,22 +29,26 @@ def with_overrides(raw: dict[str, Any], overrides: Iterable[str], faults: list[s
         place, equals, text = override.partition("=")
         section, dot, key = place.strip().partition(".")
         if not equals or not section or (dot and not key):
-            faults.append(f"--set {override}: give stage.key=value")
+            faults.append(Fault(f"--set {override}: give stage.key=value"))
             continue
         try:
             value = parse_yaml(text)
         except ValueError as error:
-            faults.append(f"--set {override}: {error}")
+            faults.append(Fault(f"--set {override}: {error}"))
             continue
         if not dot and section in stages:
-            faults.append(f"--set {override}: {section!r} is a stage: give {section}.key=value")
+            faults.append(Fault(f"--set {override}: {section!r} is a stage: give {section}.key=value"))
         elif not dot:
             raw[section] = value
+            places.append((section,))
         elif section not in (*stages, "media", "engine"):
-            faults.append(f"--set {override}: no stage {section!r}{suggestion(section, ('media', 'engine', *stages))}")
+            known = ("media", "engine", *map(str, stages))
+            hint = suggestion(section, known) or f": there is {', '.join(known)}"
+            faults.append(Fault(f"--set {override}: no stage {section!r}{hint}"))
         else:
             home = stages if section in stages else raw
             home[section] = _with(home.get(section), key.split("."), value)
+            places.append((*(("stages",) if section in stages else ()), section, *key.split(".")))
     return raw
 
 
@@ -95,13 +99,13 @@ def as_mapping(value: Any) -> dict[Any, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def with_absolute_paths(raw: dict[str, Any], base: Path, faults: list[str]) -> dict[str, Any]:
+def with_absolute_paths(raw: dict[str, Any], base: Path, faults: list[Fault]) -> dict[str, Any]:
     """Make the paths of the file independent of the working folder; `package:` means inside this package."""
     given = raw.get("manifest")
     if isinstance(given, str) and given:
         raw = {**raw, "manifest": _located(given, base)}
     elif given not in (None, ""):
-        faults.append(f"manifest={show_value(given)}: give a path")
+        faults.append(Fault(f"manifest={show_value(given)}: give a path", ("manifest",), of_value=True))
     media = raw.get("media")
     if isinstance(media, dict) and isinstance(media.get("roots"), list | tuple):
         roots = [str(base / expand_user(root)) if isinstance(root, str) else root for root in media["roots"]]
@@ -190,46 +194,3 @@ def data_folder(name: str) -> Path:
 def data_files(name: str, pattern: str) -> dict[str, Path]:
     """List the files of such a folder: file stem -> path, sorted by name."""
     return {path.stem: path for path in sorted(data_folder(name).glob(pattern))}
-
-
-class _Loader(yaml.SafeLoader):
-    """Loader that refuses a duplicate key, which YAML forbids and of which PyYAML silently keeps the last.
-
-    A date stays text: settings are stored as JSON, which knows no dates.
-    """
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        node = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.MarkedYAMLError(problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark)
-                seen.add(key.value)
-        return node
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in own if tag != "tag:yaml.org,2002:timestamp"]
-    for first, own in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def parse_yaml(text: str) -> Any:
-    """Parse a YAML text to a new value, which the caller may change.
-
-    Raises:
-        ValueError: it is no YAML; one line, with the line's number where there are several.
-    """
-    return deepcopy(_parse(text))
-
-
-@lru_cache(maxsize=32)
-def _parse(text: str) -> Any:
-    try:  # cached: a run reads the same policy for every stage that needs it
-        return yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        where = f" at line {error.problem_mark.line + 1}" if error.problem_mark and "\n" in text.strip() else ""
-        raise ValueError(f"not YAML{where}: {error.problem}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a control character
-        raise ValueError(f"not YAML: {str(error).splitlines()[0]}") from error

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from coldstart.core.pipeline import WORKER_MEMORY_BYTES
+from coldstart.core.sections import WORKER_MEMORY_BYTES
 from coldstart.core.stage import MapStage, Prepare, Reject, Row, Work
 from coldstart.engine.worker_process import Answer, Done, Fault, ProgramFault, WorkerProcess
 from coldstart.errors import ColdstartError

@@ -7,11 +7,11 @@ one is refused, since its keys would be taken for stale ones.
 
 from __future__ import annotations
 
+from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from coldstart import __version__
 from coldstart.errors import ColdstartError
 from coldstart.store.tables import damaged
 
@@ -38,7 +38,7 @@ def read_version(store: Store) -> int:
     if not isinstance(version, int):
         raise damaged(store.db, LAYOUT, "it holds no version")
     if version > CURRENT:
-        made, own = rows[-1].get("release"), __version__
+        made, own = rows[-1].get("release"), version_of("coldstart-multimodal")
         raise ColdstartError(
             f"workspace {store.uri} was made by coldstart {made!r}; this is coldstart {own}: update it by `git "
             "pull` and `pip install .` in its clone"
@@ -48,5 +48,5 @@ def read_version(store: Store) -> int:
 
 def set_version(store: Store, version: int = CURRENT) -> None:
     """Record that the workspace has a layout version; the caller holds the lock."""
-    row = pa.Table.from_pylist([{"version": version, "release": __version__}], schema=_SCHEMA)
+    row = pa.Table.from_pylist([{"version": version, "release": version_of("coldstart-multimodal")}], schema=_SCHEMA)
     store.db.create_table(LAYOUT, row, mode="overwrite" if store.has(LAYOUT) else "create")

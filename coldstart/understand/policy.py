@@ -19,6 +19,7 @@ from coldstart.core import settings
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Section
 from coldstart.core.settings import suggestion
+from coldstart.core.yaml_text import parse_yaml
 from coldstart.core.spelling import existing_path
 from coldstart.errors import ColdstartError
 from coldstart.understand.safety import SOURCES, Finding
@@ -136,7 +137,7 @@ def load_file(name: str) -> PolicyFile:
     if not path.is_file():
         raise ColdstartError(f"no policy {name!r}: give a path or one of {', '.join(packaged)}")
     try:
-        raw = settings.parse_yaml(path.read_text("utf-8-sig"))
+        raw = parse_yaml(path.read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ColdstartError(f"policy {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
     except OSError as error:

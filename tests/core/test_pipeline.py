@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from coldstart.core import pipeline, settings
 from coldstart.core import stage as registry
 from coldstart.core.pipeline import PipelineError, find, load
+from coldstart.core.yaml_text import parse_yaml
 from coldstart.errors import ColdstartError
 
 KNOWN = "(known: align, behaviour, describe, embed, finetune, index, ingest, label, understand)"
@@ -267,7 +269,7 @@ def test_faulty_sections(section: dict[str, Any], fault: str) -> None:
         (
             "text.frames=!!python/object/apply:os.system ['id']",
             "--set text.frames=!!python/object/apply:os.system ['id']: not YAML: "
-            "could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.system'",
+            "a tag such as !name is not allowed: write plain values",
         ),
         (
             "text.frames=2024-02-30",
@@ -311,21 +313,69 @@ def test_the_engine_may_be_named_alone() -> None:
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ("", "it holds no settings: `stages:` is missing"),
-        ("- ingest", "it holds no settings: `stages:` is missing"),
-        ("stages:\n\tingest: {}", "not YAML at line 2: found character '\\t' that cannot start any token"),
-        ("stages:\n  ingest: {}\nstages:\n  ingest: {}\n", "not YAML at line 3: key 'stages' stands twice"),
-        ("stages:\n  ingest: {}\n  ingest: {map: {}}\n", "not YAML at line 3: key 'ingest' stands twice"),
-        ("a: \0", "not YAML: unacceptable character #x0000: special characters are not allowed"),
-        ("a: 1\n---\nb: 2", "not YAML at line 2: but found another document"),
-        ("[" * 9999, "not YAML: maximum recursion depth exceeded"),
+        ("", ": 1 fault: it holds no settings: `stages:` is missing"),
+        ("- ingest", ": 1 fault: it holds no settings: `stages:` is missing"),
+        (
+            "stages:\n\tingest: {}",
+            ":2:1: not YAML: found character '\\t' that cannot start any token: indent by spaces",
+        ),
+        ("stages:\n  ingest: {}\nstages:\n  ingest: {}\n", ":3:1: not YAML: key 'stages' stands twice"),
+        (
+            "stages:\n  ingest: {}\n  ingest: {map: {}, map: {}}\n",
+            ": 2 faults: 3:3: not YAML: key 'ingest' stands twice; 3:21: not YAML: key 'map' stands twice",
+        ),
+        ("a: \0", ": 1 fault: not YAML: unacceptable character #x0000: special characters are not allowed"),
+        ("a: 1\n---\nb: 2", ":2:1: not YAML: but found another document"),
+        ("[" * 9999, ": 1 fault: not YAML: maximum recursion depth exceeded"),
+        ("[" * 150 + "]" * 150, ":1:102: not YAML: it is nested more than 100 deep"),
+        (
+            "a: &a [x, x, x, x, x, x, x, x, x]\n"
+            + "".join(f"{name}: &{name} [{', '.join([f'*{former}'] * 9)}]\n" for former, name in pairwise("abcdefg")),
+            ":6:4: not YAML: it stands for more than 200,000 values: use fewer aliases",
+        ),
+        ("a: &a {b: *a}", ":1:4: not YAML: it stands for more than 200,000 values: use fewer aliases"),
     ],
 )
 def test_a_file_that_is_no_pipeline(write: Any, content: str, fault: str) -> None:
     path = write(content)
     with pytest.raises(PipelineError) as caught:
         load(path)
-    assert str(caught.value).startswith(f"{path}: 1 fault: {fault}")
+    assert str(caught.value).startswith(f"{path}{fault}")
+
+
+def test_faults_of_a_file_name_line_and_column(write: Any) -> None:
+    path = write(
+        "max_failed: 2\n"
+        "stages:\n"
+        "  ingest: {mapp: {}}\n"
+        "  text:\n"
+        "    stage: embed\n"
+        "    input: words\n"
+        "  image: {stage: embd}\n"
+        "  align:\n"
+        "    behaviour: {spaces: [text], warm_min: x}\n"
+    )
+    with pytest.raises(PipelineError) as caught:
+        load(path, ["text.frames=0"])
+    assert [(fault.place and str(fault.place), str(fault).partition(":")[0]) for fault in caught.value.faults] == [
+        ("1:13", "max_failed=2"),
+        ("3:12", "unknown setting ingest.mapp (did you mean 'map'?)"),
+        ("4:3", "text.encoder is missing"),
+        ("6:12", "text.input='words'"),
+        (None, "text.frames=0"),  # of the command line
+        ("7:18", "stage 'image'"),
+        ("9:43", "align.behaviour.warm_min='x'"),
+    ]
+    assert str(caught.value).startswith(f"{path}: 7 faults: 1:13: max_failed=2: give a share between 0 and 1; 3:12: ")
+    with pytest.raises(PipelineError) as single:
+        load(write("stages:\n  ingest:\n    mapp: {}\n"))
+    assert str(single.value) == f"{path}:3:5: unknown setting ingest.mapp (did you mean 'map'?)"
+    assert single.value.faults[0].to_dict() == {
+        "setting": "ingest.mapp",
+        "line": 3,
+        "column": 5,
+        "fault": "unknown setting ingest.mapp (did you mean 'map'?)",
+    }
 
 
 def test_a_file_that_is_not_utf8(write: Any) -> None:
@@ -377,10 +427,10 @@ def test_a_prompt_path_is_relative_to_the_pipeline_file(write: Any) -> None:
 
 def test_values_of_a_text_that_is_parsed_twice_are_apart() -> None:
     text = "words: [a, b]\nrules: {one: {score: 1}}"
-    first: Any = settings.parse_yaml(text)
+    first: Any = parse_yaml(text)
     first["words"].append("c")
     first["rules"]["one"]["score"] = 2
-    assert settings.parse_yaml(text) == {"words": ["a", "b"], "rules": {"one": {"score": 1}}}
+    assert parse_yaml(text) == {"words": ["a", "b"], "rules": {"one": {"score": 1}}}
 
 
 def test_stages_are_found_by_name_with_those_before_them() -> None:

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core import settings
 from coldstart.core.pipeline import Engine
 from coldstart.core.settings import suggestion
+from coldstart.core.yaml_text import parse_yaml
 from coldstart.engine.estimate.probe import Probe
 from coldstart.errors import ColdstartError
 
@@ -124,12 +124,12 @@ def _pair(part: str, text: str) -> tuple[str, Any]:
     key, equals, value = part.partition("=")
     if not equals or not value.strip():
         raise ColdstartError(f"--on {text!r}: {part.strip()!r} is no key=value")
-    return key.strip(), settings.parse_yaml(value)
+    return key.strip(), parse_yaml(value)
 
 
 def _file(path: Path) -> dict[str, Any]:
     try:
-        read = settings.parse_yaml(path.read_text("utf-8"))
+        read = parse_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise ColdstartError(f"cannot read machine {path}: {error.strerror or error}") from error
     except ValueError as error:

@@ -9,6 +9,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import ray
@@ -16,7 +17,6 @@ from ray.data import DataContext
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from coldstart import __version__
 from coldstart.core.pipeline import RayCluster
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
@@ -142,9 +142,9 @@ def _check_nodes(workspace: Store) -> None:
 
 
 @task
-def _probe(where: str, token: str | None, driver: str = __version__) -> str | None:
+def _probe(where: str, token: str | None, driver: str = version("coldstart-multimodal")) -> str | None:
     """Find the fault of this node."""
-    if (own := __version__) != driver:
+    if (own := version("coldstart-multimodal")) != driver:
         return f"it has coldstart {own}, the driver {driver}: install the same"
     if token is not None and not os.path.exists(token):  # noqa: PTH110  (the path is of another machine)
         return (
