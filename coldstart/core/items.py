@@ -14,12 +14,12 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
+from coldstart.core.prices import parse_price
 from coldstart.core.settings import nearest
 from coldstart.core.values import (
     is_missing,
     is_missing_text,
     parse_id,
-    parse_price,
     parse_time,
     split_media,
     split_tags,

@@ -1,4 +1,4 @@
-"""Parse one value of a table: an id, a time, a price, a list; one rule for manifests, interactions and query files.
+"""Parse one value of a table: an id, a time, a list; one rule for manifests, interactions and query files.
 
 A value that may mean two things is refused; what databases and programs write for a missing value counts as absent.
 Knows no files, tables or columns.
@@ -182,99 +182,6 @@ def doubtful_number(number: float) -> str:
     if 0 < number < 100_000:
         return "no seconds since 1970: write ISO 8601, such as 2024-01-05"
     return ""
-
-
-# ---- prices
-
-_CURRENCIES = {
-    "€": "EUR",
-    "£": "GBP",
-    "₹": "INR",
-    "₽": "RUB",
-    "₩": "KRW",
-    "₺": "TRY",
-    "₴": "UAH",
-    "₫": "VND",
-    "₪": "ILS",
-    "us$": "USD",
-    "r$": "BRL",
-    "a$": "AUD",
-    "c$": "CAD",
-    "zł": "PLN",
-    "kč": "CZK",
-    "ft": "HUF",
-    "lei": "RON",
-    **{mark: mark for mark in ("$", "¥", "kr", "kr.")},  # of several countries: kept as written
-    "rs": "INR",
-    "rs.": "INR",
-    "fr.": "CHF",
-    "sfr.": "CHF",
-    "euro": "EUR",
-    **{code.casefold(): code for code in ("EUR", "USD", "GBP", "CHF", "JPY", "CNY", "SEK", "NOK", "DKK", "PLN", "INR")},
-}
-_THREE_DECIMALS = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
-_PRICE = re.compile(
-    r"(?P<before>[^\d\s.,'+-]{0,4}\.?)\s*(?P<sign>[+-]?)(?P<number>\d[\d.,' ]*?)(?:[.,][-–—]{1,2})?"
-    r"\s*(?P<after>[^\d\s.,'+-]{0,4}\.?)"
-)
-_GROUPS = r"\d{{1,3}}(?:{0}\d{{2,3}})*{0}\d{{3}}"
-
-
-def parse_price(value: Any) -> tuple[Any, str | None]:
-    """Parse a price and its currency, None where it has none: 19.99, "19,99 EUR", "$12", "1,299.00", "1.299,00".
-
-    A currency is its ISO code where that is certain, else its sign as written. A value that is no text, or the plain
-    text of a number, comes back as it is.
-
-    Raises:
-        ValueError: no price, or one that may be read in two ways, such as "1.299 EUR".
-    """
-    if not isinstance(value, str):
-        return value, None
-    try:
-        float(value)
-        return value.strip(), None
-    except ValueError:
-        text = re.sub(r"[\s\u00a0\u202f\u2009]+", " ", value).strip().replace("’", "'")
-    match = _PRICE.fullmatch(text) if len(text) <= 60 else None
-    currencies = [] if match is None else [_currency(match[side]) for side in ("before", "after") if match[side]]
-    if match is None or None in currencies or len({*currencies} - {"$", "¥"}) > 1:
-        raise ValueError("not a price: write 19.99, or 19.99 EUR")
-    currency = max((one for one in currencies if one), key=len, default=None)
-    return float(match["sign"] + _amount(match["number"], currency)), currency
-
-
-def _currency(mark: str) -> str | None:
-    known = _CURRENCIES.get(mark.casefold())
-    return known or (mark if re.fullmatch(r"[A-Z]{3}", mark) else None)
-
-
-def _amount(number: str, currency: str | None) -> str:
-    """Return the number with its decimal point and without marks between thousands."""
-    if re.search(r"[' ]", number):
-        groups, mark, decimals = re.fullmatch(r"([\d' ]+)([.,]?)(.*)", number).groups()  # type: ignore[union-attr]
-        if not any(re.fullmatch(_GROUPS.format(one), groups) for one in "' ") or not re.fullmatch(r"\d*", decimals):
-            raise ValueError("not a price: write 19.99, or 19.99 EUR")
-        return re.sub(r"[' ]", "", groups) + (f".{decimals}" if mark else "")
-    last = max(number.rfind("."), number.rfind(","))
-    if last < 0:
-        return number
-    mark, whole, decimals = number[last], number[:last], number[last + 1 :]
-    if re.search(r"[.,]", whole):  # marks between thousands, all the same
-        other = "," if mark == "." else "."
-        if re.fullmatch(_GROUPS.format(re.escape(other)), whole) and decimals.isdigit():
-            return f"{whole.replace(other, '')}.{decimals}"
-        if re.fullmatch(_GROUPS.format(re.escape(mark)), number):
-            return number.replace(mark, "")
-        raise ValueError("not a price: write 19.99, or 19.99 EUR")
-    if len(decimals) == 3 and len(whole) <= 3 and whole.strip("0"):
-        if mark == "," and currency not in _THREE_DECIMALS:
-            return whole + decimals
-        if mark == "," or (currency is not None and currency not in _THREE_DECIMALS):
-            raise ValueError(
-                f"{whole}{decimals} or {whole}.{decimals}? write {whole}{decimals}.00, or {whole}.{decimals}0"
-            )
-    return f"{whole}.{decimals or 0}"
 
 
 # ---- lists in one cell

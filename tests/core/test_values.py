@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coldstart.core.prices import parse_price
 from coldstart.core.values import (
     are_whole_floats,
     is_missing,
     parse_id,
     parse_list,
-    parse_price,
     parse_time,
     split_media,
     split_tags,
@@ -116,52 +116,6 @@ def test_times_are_read_in_utc(value: Any, time: datetime) -> None:
 )
 def test_doubtful_times_are_refused(value: Any, message: str) -> None:
     assert fault(parse_time, value) == message
-
-
-@pytest.mark.parametrize(
-    ("text", "price", "currency"),
-    [
-        ("19.99 EUR", 19.99, "EUR"),
-        ("19,99 EUR", 19.99, "EUR"),
-        ("EUR 19,99", 19.99, "EUR"),
-        ("$12", 12, "$"),
-        ("$12 USD", 12, "USD"),
-        ("US$5", 5, "USD"),
-        ("1,299.00", 1299, None),
-        ("1.299,00", 1299, None),
-        ("1,299", 1299, None),
-        ("0,299", 0.299, None),
-        ("12,90", 12.9, None),
-        ("1.234.567,89 €", 1_234_567.89, "EUR"),
-        ("1\u202f299,00\u00a0kr", 1299, "kr"),
-        ("1'299.00 CHF", 1299, "CHF"),
-        ("1,29,900.00", 129_900, None),
-        ("12,- €", 12, "EUR"),
-        ("1.299 KWD", 1.299, "KWD"),
-        ("-5 EUR", -5, "EUR"),
-    ],
-)
-def test_prices_are_read_with_their_currency(text: str, price: float, currency: str | None) -> None:
-    found, known = parse_price(text)
-    assert (float(found), known) == (price, currency)
-
-
-@pytest.mark.parametrize("value", ["1.5", "1e3", " 7 ", 3, None, 2.5, "inf"])
-def test_plain_numbers_stay_as_they_are(value: Any) -> None:
-    found, currency = parse_price(value)
-    assert (found, currency) == (value.strip() if isinstance(value, str) else value, None)
-
-
-@pytest.mark.parametrize(
-    "text", ["free", "12 pcs", "from 12", "12-15", "12.5.3", "1.29,900", "12 €/kg", "9" * 5 + " x" * 40]
-)
-def test_other_texts_are_no_price(text: str) -> None:
-    assert fault(parse_price, text) == "not a price: write 19.99, or 19.99 EUR"
-
-
-def test_a_price_with_two_readings_is_refused() -> None:
-    assert fault(parse_price, "1.299 EUR") == "1299 or 1.299? write 1299.00, or 1.2990"
-    assert fault(parse_price, "1,299 KWD") == "1299 or 1.299? write 1299.00, or 1.2990"
 
 
 def test_lists_are_read_as_json_or_python_write_them() -> None:
