@@ -23,6 +23,10 @@ class Reason(NamedTuple):
 
 
 ITEMS: Mapping[str, Reason] = {
+    # taken out of the workspace
+    "removed": Reason(
+        "that were removed", "`coldstart remove --undo ITEM` lets one come back with the next run, if that is wanted"
+    ),
     # rows of the catalogue
     "bad_row": Reason(
         "with an unreadable row",
@@ -84,6 +88,7 @@ ITEMS: Mapping[str, Reason] = {
     "device_process_died": Reason(
         "that ended the process of the device", "try `coldstart retry` with a smaller batch: --set STAGE.batch_size=1"
     ),
+    "worker_died": Reason("that ended the Ray actor of their part", "raise engine.ray.cpus, then `coldstart retry`"),
     # gates
     "low_resolution": Reason("of low resolution", "lower understand.quality.min_side, or take a larger picture"),
     "too_blurry": Reason("too blurry", "lower understand.quality.min_sharpness, or take a sharper picture"),
@@ -97,6 +102,7 @@ ITEMS: Mapping[str, Reason] = {
     "near_duplicate": Reason(
         "a copy of another item", "nothing: the original is served; `coldstart show ITEM` names it"
     ),
+    "no_fingerprint": Reason("without a fingerprint, compared with no other"),
     "unsafe": Reason(
         "with unsafe content", "look at `coldstart show ITEM`; a wrong finding: raise the threshold of its rule"
     ),
@@ -106,6 +112,7 @@ ITEMS: Mapping[str, Reason] = {
     "bad_vector": Reason(
         "whose vector is not finite", "set engine.dtype: float32, or take another encoder, then `coldstart retry`"
     ),
+    "unknown_class": Reason("near no class", "name more classes, or lower min_precision of the stage that labels"),
     "has_category": Reason("that have a category already", "label them too with `coldstart label --all`"),
     "no_content": Reason("without content to learn from", "give them text or a picture"),
     "no_interactions": Reason("without interactions in the training window"),
@@ -179,6 +186,9 @@ INTERACTIONS: Mapping[str, Reason] = {
     "future_time": Reason("with a time in the future", "mend the times, or state the unit: --time-unit"),
     "unknown_event": Reason("with an event that has no weight", "give it a weight: --event-weights EVENT=WEIGHT"),
     "bad_weight": Reason("with a weight that is no number", "write weights as numbers, or leave the column out"),
+    "removed_user": Reason(
+        "of users who were removed", "`coldstart remove --undo --user ID` lets one come back with the next log"
+    ),
 }
 """Code -> meaning, of rejected rows of interactions."""
 

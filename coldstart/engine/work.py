@@ -17,6 +17,7 @@ from coldstart.core.item_fields import columns_of, select_fields
 from coldstart.core.stage import LedgerRow, MapStage, Reject, Row, SourceStage, Work, is_map
 from coldstart.store import ITEMS, Store
 from coldstart.store.freshness import PipelineState
+from coldstart.store.tombstones import read_tombstones
 
 _READ_CHUNK = 2000
 
@@ -110,15 +111,17 @@ class SourceWork:
         self._settled = {item: row.row_key for item, row in self.recorded.items() if row.state not in scope.retry}
         self._stage = stage
         self._scope = scope
+        self._removed = read_tombstones(workspace)
 
     def __iter__(self) -> Iterator[Work]:
         given = 0
-        for entry in self._stage.entries():
+        for entry in map(self._removed.refuse, self._stage.entries()):
             if entry.key in (self._present.get(entry.item_id), self._settled.get(entry.item_id)):
                 continue
             left_out = self._scope.among is not None and entry.item_id not in self._scope.among
             if left_out or (self._scope.limit is not None and given >= self._scope.limit):
-                self.pending.add(entry.item_id)
+                if entry.item_id not in self._removed.items:  # it is no work that waits
+                    self.pending.add(entry.item_id)
                 continue
             given += 1
             yield entry

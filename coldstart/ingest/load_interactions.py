@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,10 @@ from coldstart.core.progress import Progress, SilentProgress
 from coldstart.ingest.interaction_file import Block, InteractionFile
 from coldstart.store import Store
 from coldstart.store.interactions import InteractionTable
+from coldstart.store.tombstones import Tombstones, read_tombstones
 
+REMOVED_USER = "removed_user"
+"""Reason of rows that name a user who was removed from the workspace; they count for no budget."""
 MAX_FAILED = 0.01
 """Share of rows that may be rejected before an import counts as failed."""
 EXAMPLES = 3
@@ -89,7 +93,14 @@ def import_interactions(
 
     def good(blocks: Iterator[Block]) -> Iterator[pa.RecordBatch]:
         nonlocal rows
-        for block in blocks:
+        removed = read_tombstones(store)
+        for given in blocks:
+            block = _without_removed_users(given, removed)
+            gone = given.rows.num_rows + given.rejected.num_rows - block.rows.num_rows - block.rejected.num_rows
+            if gone:  # counted and stored nowhere: a row of the table of rejected ones would name the user
+                rows += gone
+                rejected[REMOVED_USER] += gone
+                meter.advance(gone, gone, 0.0)
             table.reject(named, block.rejected)
             lost = block.rejected.num_rows
             rows += block.rows.num_rows + lost
@@ -122,8 +133,19 @@ def import_interactions(
         unknown_rows=sum(unknown),
         total=table.count(),
         seconds=time.monotonic() - began,
-        over_budget=sum(rejected.values()) > max_failed * rows,
+        over_budget=sum(rejected.values()) - rejected[REMOVED_USER] > max_failed * rows,
     )
+
+
+def _without_removed_users(block: Block, removed: Tombstones) -> Block:
+    """Leave out the rows of users that were removed from the workspace, and rejected ones whose value names one."""
+    if not removed.users:
+        return block
+    rows = block.rows.filter(pa.array(~removed.are_removed_users(block.rows.column("user_id"))))
+    names = [re.split(r"[\s,;|\"']+", detail or "") for detail in block.rejected["detail"].to_pylist()]
+    named = [any(removed.hashed(name) in removed.users for name in own) for own in names]
+    kept = pa.array([not one for one in named], pa.bool_())
+    return Block(rows, block.rejected.filter(kept))
 
 
 def _counted(values: pa.Array | pa.ChunkedArray) -> dict[str, int]:

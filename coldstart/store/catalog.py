@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from lancedb.index import Bitmap, BTree, LabelList
 
 from coldstart.errors import ColdstartError
-from coldstart.store import ann, compaction, published, sql, tables, word_search
+from coldstart.store import ann, compaction, published, sql, tables, upkeep, word_search
 from coldstart.store.ann import IndexReport, IndexSettings, column_of
 from coldstart.store.ground_truth import SAMPLES_TABLE, Changes, RecallSamples
 from coldstart.store.published import Publication, Published
@@ -263,6 +263,52 @@ class Catalog:
         set_tag(table, TAG, former.version)
         return former
 
+    @_reading_catalog
+    def remove(self, item_ids: Sequence[str], settings: IndexSettings | None = None) -> tuple[Publication | None, int]:
+        """Serve the published catalog without some items, and drop the publications that held them.
+
+        Copies that are served by one of them go too: their rows hold its vectors. A version that was written and not
+        published is left, since the next run writes it anew.
+
+        Returns:
+            the publication that is served now, None where nothing is, and how many others were dropped.
+        """
+        table = tables.open_table(self._db, CATALOG)
+        if table is None:
+            return None, 0
+        current = self._current(table)
+        if current is not None and table.version != current.version:
+            table.checkout(current.version)
+            table.restore()
+        held = self._holding(item_ids)
+        gone = _held(table, item_ids)
+        self._changes = Changes(current.version if current else table.version, [], gone)
+        for start in range(0, len(gone), DELETE_BATCH):
+            table.delete(sql.one_of("item_id", gone[start : start + DELETE_BATCH]))
+        upkeep.purge(table, keep_tags=True, whole="://" not in table.uri)
+        publication = current
+        if current is not None and current in held:
+            publication = self.publish(self.build_indexes(settings))
+            table.checkout_latest()
+        for former in held:
+            if former.tag in table.tags.list():
+                table.tags.delete(former.tag)
+        published.forget_publications(self._db, [former.number for former in held])
+        samples = tables.open_table(self._db, SAMPLES_TABLE)
+        if samples is not None:
+            samples.delete(f"version != {publication.version if publication else table.version}")
+        return publication, len(held)
+
+    def _holding(self, item_ids: Sequence[str]) -> list[Publication]:
+        """Find the stored publications that hold one of some items."""
+        found = []
+        for publication in self.publications():
+            table = self._db.open_table(CATALOG)
+            table.checkout(publication.version)
+            if _held(table, item_ids):
+                found.append(publication)
+        return found
+
     def publications(self) -> list[Publication]:
         """List the stored publications, newest first."""
         return published.read_publications(self._db)
@@ -325,6 +371,16 @@ class Catalog:
             tag = table.tags.list().get(TAG)
         known = {publication.version: publication for publication in self.publications()}
         return None if tag is None else known.get(tag["version"])
+
+
+def _held(table: Any, item_ids: Sequence[str]) -> list[str]:
+    """Find the rows of a version of the catalog that are of some items, or that show one of them as their original."""
+    wanted = pa.array(sorted(item_ids), pa.string())
+    columns = [name for name in ("item_id", published.COPY_OF) if name in table.schema.names]
+    rows = table.search().select(columns).limit(None).to_arrow()
+    met = [pc.is_in(rows[name], value_set=wanted) for name in columns]
+    found: list[str] = rows["item_id"].filter(met[0] if len(met) < 2 else pc.or_(*met)).to_pylist()
+    return found
 
 
 def _check_once(rows: pa.Table) -> None:

@@ -31,6 +31,7 @@ from coldstart.store.interactions import INTERACTIONS
 from coldstart.store.item_keys import CARRIED
 from coldstart.store.layout import LAYOUT
 from coldstart.store.published import PUBLICATIONS, Publication, parse_publication, space_fault
+from coldstart.store.tombstones import REMOVED
 
 _IDENTITY = {
     LEDGER: ("stage", "item_id"),
@@ -38,6 +39,7 @@ _IDENTITY = {
     ARTIFACTS: ("digest",),
     FILES: ("digest", "path"),
     PUBLICATIONS: ("number",),
+    REMOVED: ("what", "key"),
 }
 """Columns that tell the rows of a table apart; else `item_id` or `text_key`, where a table has one."""
 _KEYS = ("row_key", "index_key", "text_key", "source_key")
@@ -61,6 +63,7 @@ _COSTS = {
     FILES: "the next run fits anew, and makes anew what rests on the fit",
     PUBLICATIONS: "the next run publishes anew; until then an earlier publication is served, if one is whole",
     LAYOUT: "it is written anew at once",
+    REMOVED: "what was removed comes back with a manifest or log that still has it",
 }
 _COST = "the next run makes them anew"
 

@@ -128,6 +128,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
     "interactions": {"count": "row_key", "text": "user_id item_id event", "time": "timestamp", "number": "weight"},
     "interactions_rejected": {"text": "file reason detail", "count": "row"},
     "layout": {"count": "version"},
+    "removed": {"text": "what key", "time": "at"},
 }
 """Table -> kind of column -> names of those that code reads without looking whether they are there."""
 

@@ -84,3 +84,26 @@ def _compact(store: Store, table: Any, keep: timedelta) -> int:
         dataset.cleanup_old_versions(max(keep, timedelta(microseconds=1)), delete_unverified=store.folder is not None)
         table.checkout_latest()
     return len(table.list_versions())
+
+
+def purge(table: Any, *, keep_tags: bool, whole: bool) -> None:
+    """Write the files anew that hold deleted rows, and drop all versions of a table but the present one.
+
+    Args:
+        keep_tags: keep the versions under a tag, too; otherwise the tags go.
+        whole: drop files of no version as well, which a killed writer left; the caller's lock keeps other writers out.
+    """
+    dataset = table.to_lance()
+    fragments = dataset.get_fragments()
+    clean = [fragment.fragment_id for fragment in fragments if not fragment.num_deletions]
+    if len(clean) < len(fragments):
+        dataset.optimize.compact_files(
+            excluded_fragment_ids=clean, materialize_deletions=True, materialize_deletions_threshold=0.0
+        )
+    table.checkout_latest()
+    if not keep_tags:
+        for tag in table.tags.list():
+            table.tags.delete(tag)
+    dataset = table.to_lance()
+    dataset.cleanup_old_versions(timedelta(microseconds=1), delete_unverified=whole, error_if_tagged_old_versions=False)
+    table.checkout_latest()

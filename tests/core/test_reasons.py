@@ -11,6 +11,7 @@ import pytest
 from paths import ROOT
 
 from coldstart.core import reasons
+from coldstart.ingest.load_interactions import REMOVED_USER
 
 PACKAGE = ROOT / "coldstart"
 CODE = re.compile(r"[a-z]+(_[a-z]+)*")
@@ -52,7 +53,7 @@ def _returned(path: Path, function: str) -> Iterator[str]:
 def _items() -> set[str]:
     found: set[str] = set()
     for path in PACKAGE.rglob("*.py"):
-        found |= set(_arguments(ast.parse(path.read_text("utf-8")), {"Reject": 0}))
+        found |= set(_arguments(ast.parse(path.read_text("utf-8")), {"Reject": 0, "LedgerRow": 4}))
     quality = ast.parse((PACKAGE / "understand/stages/quality.py").read_text("utf-8"))
     return (found | set(_firsts(quality, 5)) | {"decoder_fault", "out_of_memory"}) - {""}
 
@@ -85,7 +86,7 @@ def _interactions() -> set[str]:
                 found |= set(_strings(node.slice))
             elif isinstance(node, ast.For) and ast.unparse(node.target) == "(name, reason)":
                 found |= {pair.elts[1].value for pair in node.iter.elts}  # type: ignore[attr-defined]
-    return found
+    return found | {REMOVED_USER}
 
 
 def _speech() -> set[str]:

@@ -1,0 +1,218 @@
+"""Methods that take out of a workspace: remove items or users, and export what is published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coldstart.api.opened import OpenedStore
+from coldstart.core.progress import Progress, SilentProgress
+from coldstart.errors import ColdstartError
+from coldstart.store import ITEMS
+
+if TYPE_CHECKING:
+    from coldstart.store.ann import IndexSettings
+    from coldstart.store.export import Exported
+    from coldstart.store.removal import Removal, StaleFit
+
+
+class TakeAwayMethods(OpenedStore):
+    """Methods of a workspace that remove and export."""
+
+    def remove(
+        self,
+        items: Iterable[str] = (),
+        *,
+        manifest: str | Path | None = None,
+        where: str | None = None,
+        kind: str | None = None,
+        interactions: bool = False,
+        dry_run: bool = False,
+    ) -> Removal:
+        """Remove items from every table, from the served catalog and from the publications before it.
+
+        A run whose manifest still names a removed item turns it away (`removed`) until `undo_removal`. Copies that were
+        linked to one are matched anew by the next run. Removed are the union of what the arguments name.
+
+        Args:
+            manifest: a file as for `run`: the items that it names.
+            where: an SQL condition as for `search`; with `kind`, both must hold.
+            interactions: also drop the interactions with them, which otherwise stay as histories of users.
+            dry_run: count, and remove nothing.
+
+        Raises:
+            ColdstartError: nothing is named, none of it is in the workspace, or another process writes to it.
+        """
+        from coldstart.store import removal
+
+        named = [*items]
+        if manifest is not None:
+            named += self._ids_of(Path(manifest))
+        if where is not None or kind is not None:
+            named += self._ids_where(where, kind)
+        elif not named:
+            raise ColdstartError("remove: name items, a manifest or a condition")
+        options: dict[str, Any] = {"interactions": interactions, "index": self._index_settings()}
+        if dry_run:
+            return self._checked(removal.remove_items(self._store, named, dry_run=True, **options))
+        with self._store.lock():
+            self._published = None
+            return self._checked(removal.remove_items(self._store, named, **options))
+
+    def remove_users(self, users: Iterable[str] | Path, *, dry_run: bool = False) -> Removal:
+        """Remove all interactions of users, in every version of every table, and refuse them from now on.
+
+        Args:
+            users: their ids, or a CSV, JSONL, Parquet or text file of them.
+            dry_run: count, and remove nothing.
+
+        Raises:
+            ColdstartError: the workspace has none of them, or another process writes to it.
+        """
+        from coldstart.store import removal
+
+        named = self._user_ids(users)
+        if dry_run:
+            return self._checked(removal.remove_users(self._store, named, dry_run=True))
+        with self._store.lock():
+            return self._checked(removal.remove_users(self._store, named))
+
+    def undo_removal(self, items: Iterable[str] = (), *, users: Iterable[str] | Path = ()) -> list[str]:
+        """Let removed items or users come back with the next run or ingest that names them; returns those.
+
+        Raises:
+            ColdstartError: none of them was removed, or another process writes to the workspace.
+        """
+        from coldstart.store import removal
+        from coldstart.store.tombstones import ITEM, USER
+
+        back, unknown = [], []
+        with self._store.lock():
+            for what, ids in ((ITEM, list(items)), (USER, self._user_ids(users))):
+                found, others = removal.undo(self._store, what, ids)
+                back += found
+                unknown += others
+        if not back:
+            raise ColdstartError(
+                f"workspace {self.uri}: nothing of that was removed ({', '.join(map(repr, unknown[:5])) or 'no name'})"
+            )
+        return back
+
+    def stale_fits(self) -> tuple[StaleFit, ...]:
+        """List the fits in force that learnt from items or users that were removed since."""
+        from coldstart.store.removal import stale_fits
+        from coldstart.store.tombstones import REMOVED
+
+        return stale_fits(self._store) if self._store.has(REMOVED) else ()
+
+    def export(
+        self,
+        what: str,
+        out: str | Path,
+        *,
+        format: str = "parquet",
+        where: str | None = None,
+        kind: str | None = None,
+        space: str | None = None,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> list[Exported]:
+        """Write what is published to files that other programs read.
+
+        Args:
+            what: `items`, `vectors`, `descriptions`, `ledger` or `all`, which writes a file or folder of each.
+            out: a file for `parquet` and `jsonl`, a folder for `huggingface`, `faiss` and `all`.
+            where: an SQL condition as for `search`; kind: only items of this kind.
+            space: of `vectors`; by default the only one, or with `all` and `huggingface` every one.
+            overwrite: replace what is at `out`.
+
+        Raises:
+            ColdstartError: nothing is published, `out` exists, or a fault in the arguments.
+        """
+        from coldstart.store.export import ExportRequest, export
+
+        request = ExportRequest(what, Path(out), format, where, kind, space, overwrite)
+        return export(self._store, self.published, request, progress or SilentProgress())
+
+    def _ids_of(self, manifest: Path) -> list[str]:
+        """Read the ids that a manifest names, with the columns that the last pipeline mapped."""
+        from coldstart.ingest.manifest import read_manifest
+
+        found = [entry.fields.get("item_id") for entry in read_manifest(manifest, self._stored_map())]
+        ids = [str(item) for item in found if item is not None]
+        if not ids:
+            raise ColdstartError(f"{manifest} names no item: give a column item_id")
+        return ids
+
+    def _stored_map(self) -> Mapping[str, str]:
+        stages = (self._store.pipeline() or {}).get("stages")
+        for name, stage in (stages if isinstance(stages, Mapping) else {}).items():
+            if isinstance(stage, Mapping) and stage.get("stage", name) == "ingest":
+                own = stage.get("map")
+                return {str(key): str(column) for key, column in own.items()} if isinstance(own, Mapping) else {}
+        return {}
+
+    def _ids_where(self, where: str | None, kind: str | None) -> list[str]:
+        """Find the items that meet a condition: of the served catalog, and of the items that are not served."""
+        from coldstart.store.catalog import Catalog
+        from coldstart.store.conditions import parse_condition
+        from coldstart.store.published import check_kind
+        from coldstart.store.sql import equals
+
+        if kind is not None:
+            check_kind(kind)
+        found: list[str] = []
+        published = Catalog(self._store.db).published()
+        if published is not None:
+            condition = published.condition(where=where, kind=kind, copies=True)
+            for batch in published.blocks([], where=condition):
+                found += batch.column("item_id").to_pylist()
+        if self._store.has(ITEMS):
+            parts = [equals("kind", kind)] if kind is not None else []
+            try:
+                if where is not None:
+                    parts.append(parse_condition(where, self._store.read(ITEMS, where="false").schema).sql)
+                found += self._store.read(ITEMS, ["item_id"], where=" AND ".join(parts))["item_id"].to_pylist()
+            except ColdstartError:  # a condition on a column that the catalog alone has, such as label
+                if published is None:
+                    raise
+        return found
+
+    def _index_settings(self) -> IndexSettings | None:
+        """Read the settings of the index from the last pipeline; None where that does not load."""
+        from coldstart.store.ann import IndexSettings
+
+        try:
+            specs = self._reading_pipeline().of_kind("index")
+        except ColdstartError:
+            return None
+        if not specs:
+            return None
+        own = specs[-1].settings
+        return IndexSettings(own.exact_below, own.index_type, own.target_recall)
+
+    def _user_ids(self, users: Iterable[str] | Path) -> list[str]:
+        from coldstart.recommend.batch import read_user_ids
+
+        return read_user_ids(users) if isinstance(users, Path) else list(users)
+
+    def _checked(self, report: Removal) -> Removal:
+        """Refuse a removal that found nothing, with the ids that are nearest to those given."""
+        if report.removed:
+            return report
+        from coldstart.core.settings import suggestion
+
+        first = list(report.unknown[:3])
+        if not first:
+            raise ColdstartError(f"workspace {self.uri}: no {report.what} meets the condition; nothing was removed")
+        near: Iterable[str] = ()
+        if report.what == "item" and self._store.count(ITEMS) <= _COMPARED:
+            near = self._store.keys(ITEMS)
+        named = ", ".join(f"{one!r}{suggestion(one, near)}" for one in first)
+        more = f" and {len(report.unknown) - len(first)} more" if len(report.unknown) > len(first) else ""
+        raise ColdstartError(f"workspace {self.uri} has no {report.what} {named}{more}; nothing was removed")
+
+
+_COMPARED = 20_000
+"""Items up to which an unknown id is compared with all of them."""

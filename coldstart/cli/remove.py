@@ -1,0 +1,164 @@
+"""`coldstart remove`: take items, or all that is stored of a user, out of a workspace."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coldstart.cli import output
+from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Kind, Uri, Where
+
+if TYPE_CHECKING:
+    from coldstart.store.removal import Removal, StaleFit
+
+_SHOWN = 5
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the main app."""
+    app.command("remove")(remove)
+
+
+def remove(
+    items: Annotated[list[str] | None, typer.Argument(metavar="ITEM…", help="Ids of items.")] = None,
+    workspace: Uri = DEFAULT_WORKSPACE,
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", "-m", metavar="FILE", help="Remove the items that this file names.")
+    ] = None,
+    where: Where = None,
+    kind: Kind = None,
+    interactions: Annotated[
+        bool, typer.Option("--interactions", help="Remove the interactions with the items, too.")
+    ] = False,
+    user: Annotated[
+        list[str] | None,
+        typer.Option("--user", metavar="ID", help="Erase the interactions of this user; repeatable."),
+    ] = None,
+    users: Annotated[
+        Path | None,
+        typer.Option("--users", metavar="FILE", help="Erase those of the users in a CSV, JSONL, Parquet or text file."),
+    ] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Let removed items or users come back with the next run or ingest.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would go; remove nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove items from a workspace, or erase a user.
+
+    Items go from every table, index and earlier publication; a run whose manifest still names one turns it away. Of a
+    user, all interactions go from every file of the workspace, and later logs are read without that user.
+
+    \b
+    Examples:
+      coldstart remove sku-1 sku-2 --workspace shop.workspace
+      coldstart remove --where "category = 'Discontinued'" --dry-run
+      coldstart remove --user u17 --yes
+    """
+    import coldstart
+    from coldstart.errors import ColdstartError
+
+    of_items = bool(items) or any(value is not None for value in (manifest, where, kind))
+    of_users = bool(user) or users is not None
+    if of_items == of_users:
+        raise ColdstartError(
+            "remove: give items (ITEM, --manifest, --where, --kind) or users (--user, --users), one of both"
+        )
+    if of_users and interactions:
+        raise ColdstartError("remove: --interactions goes with items; of a user the interactions always go")
+    opened = coldstart.open(workspace)
+    if undo:
+        if manifest is not None or where is not None or kind is not None:
+            raise ColdstartError("remove --undo: name the items, or users")
+        _undo(opened, list(items or ()), _users(user, users), json)
+        return
+    call: Any = opened.remove if of_items else opened.remove_users
+    arguments = list(items or ()) if of_items else _users(user, users)
+    options: dict[str, Any] = (
+        {"manifest": manifest, "where": where, "kind": kind, "interactions": interactions} if of_items else {}
+    )
+    if not (yes or dry_run):
+        if json or not sys.stdin.isatty():
+            raise ColdstartError("remove: there is no terminal to ask on: look with --dry-run, then give --yes")
+        _print(call(arguments, dry_run=True, **options), workspace)
+        typer.confirm("remove this for good?", abort=True)
+    report = call(arguments, dry_run=dry_run, **options)
+    if json:
+        output.as_json(report.to_dict())
+    else:
+        _print(report, workspace)
+
+
+def _users(user: list[str] | None, users: Path | None) -> list[str]:
+    """Collect the users that the options name."""
+    named = list(user or ())
+    if users is not None:
+        from coldstart.recommend.batch import read_user_ids
+
+        named += read_user_ids(users)
+    return named
+
+
+def _undo(opened: Any, items: list[str], users: list[str], json: bool) -> None:
+    back = opened.undo_removal(items, users=users)
+    if json:
+        output.as_json({"back": back})
+    else:
+        output.line(f"{_named(back)} may come back: with the next `coldstart {'ingest' if users else 'run'}`")
+
+
+def _named(ids: Any) -> str:
+    listed = list(ids)
+    more = f" and {len(listed) - _SHOWN:,} more" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more
+
+
+def _print(report: Removal, workspace: str) -> None:
+    """Print the rows by table, what stays, and what to do next."""
+    would = "would go" if report.dry_run else "removed"
+    output.table(("table", f"rows {would}"), [list(entry) for entry in report.rows.items()])
+    many = f"{report.removed:,} {report.what}{'s' if report.removed != 1 else ''}"
+    sizes = "" if report.dry_run else f"; disk {output.size(report.bytes_before)} -> {output.size(report.bytes_after)}"
+    output.line(f"{many} {would}{sizes}")
+    if report.resumed:
+        output.line(f"{report.resumed:,} of them from a removal that was interrupted")
+    if report.unknown:
+        output.line(f"not in the workspace: {_named(report.unknown)}")
+    if report.what == "item":
+        _print_item_notes(report, workspace)
+    elif report.as_creator:
+        output.line(
+            f'{report.as_creator:,} items have such a user as creator; they stay: `coldstart remove --where "creator = '
+            "'ID'\"` removes them"
+        )
+    for fit in report.fits:
+        output.line(stale_line(fit))
+    if report.dry_run:
+        output.line("dry run: nothing was removed")
+
+
+def _print_item_notes(report: Removal, workspace: str) -> None:
+    if report.copies:
+        output.line(
+            f"{len(report.copies):,} copies of them ({_named(report.copies)}) are not served until `coldstart run "
+            f"--workspace {workspace}` matches them anew"
+        )
+    if report.interactions_kept:
+        output.line(
+            f"{report.interactions_kept:,} interactions with them stay as histories of users: --interactions removes "
+            "them"
+        )
+    if report.publication and not report.dry_run:
+        dropped = f"; {report.publications_dropped} that held them cannot be rolled back to any more"
+        output.line(f"served: {report.publication}{dropped if report.publications_dropped else ''}")
+
+
+def stale_line(fit: StaleFit) -> str:
+    """Say which fit learnt from what was removed, and the command that fits it anew."""
+    parts = [f"{fit.items:,} removed items"] if fit.items else []
+    parts += [f"the interactions of {fit.users:,} removed users"] if fit.users else []
+    return f"{fit.name} learnt from {' and '.join(parts)}: `{fit.command}` fits it anew"

@@ -1,0 +1,256 @@
+"""Items and users are removed from every table and from every byte of a workspace, and are kept out of it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import random
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from lance.file import LanceFileReader
+
+from coldstart.errors import ColdstartError
+from coldstart.ingest.interaction_file import REJECTED as REJECTED_SCHEMA
+from coldstart.ingest.interaction_file import SCHEMA
+from coldstart.ingest.load_interactions import import_interactions
+from coldstart.store import Store, removal
+from coldstart.store.interactions import INTERACTIONS, REJECTED, InteractionTable
+from coldstart.store.tombstones import read_tombstones
+
+PERSON = "person-8f31c0a97b"
+OTHER = "person-8f31c0a97b-too"
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text in a value as it was read, with what stands in its bytes: Parquet, JSON or plain."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, bytes):
+        yield value.decode("latin-1")
+        if value[:4] == b"PAR1":
+            yield from texts(pq.read_table(io.BytesIO(value)).to_pylist())
+        if value[:2] == b"\x1f\x8b":
+            yield from texts(gzip.decompress(value))
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from texts(key)
+            yield from texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from texts(inner)
+
+
+def places_of(word: str, folder: Path) -> list[str]:
+    """Files of a workspace in whose bytes, or in whose values once they are decoded, a word stands."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file():
+            continue
+        raw = path.read_bytes()
+        read: list[Any] = [raw, str(path)]
+        if path.suffix == ".lance":
+            read += [batch.to_pydict() for batch in LanceFileReader(str(path)).read_all().to_batches()]
+        elif path.suffix == ".arrow":
+            read.append(pa.ipc.open_file(io.BytesIO(raw)).read_all().to_pydict())
+        if any(word in text for value in read for text in texts(value)):
+            found.append(str(path.relative_to(folder)))
+    return found
+
+
+def log(store: Store, users: list[str], count: int, seed: int = 0) -> None:
+    """Append interactions of these users in batches of their own, as several files would."""
+    draw = random.Random(seed)
+    rows = [
+        {
+            "user_id": draw.choice(users),
+            "item_id": f"sku-{draw.randrange(9)}",
+            "timestamp": datetime(2026, 1, 1 + place % 28, tzinfo=UTC),
+            "event": "like",
+            "weight": float(place),
+        }
+        for place in range(count)
+    ]
+    InteractionTable(store).append(iter([pa.RecordBatch.from_pylist(rows, schema=SCHEMA)]))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A workspace with three commits of interactions, a rejected row of the person, and one of another."""
+    store = Store(tmp_path / "w", create=True)
+    for part in range(3):
+        log(store, [PERSON, OTHER, "u1", "u2"], 40, part)
+    rejected = [
+        {"row": 3, "reason": "bad_id", "detail": f"{PERSON}, sku\t1"},
+        {"row": 4, "reason": "bad_id", "detail": f"{OTHER}x, sku\t2"},
+        {"row": 5, "reason": "bad_time", "detail": "soon"},
+    ]
+    InteractionTable(store).reject(Path("/logs/clicks.csv"), pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA))
+    return store
+
+
+def users_of(store: Store) -> set[str]:
+    return set(store.read(INTERACTIONS, ["user_id"])["user_id"].to_pylist())
+
+
+def test_of_a_removed_user_nothing_is_left_in_any_byte(store: Store, tmp_path: Path) -> None:
+    person = "person-unique-4711"
+    log(store, [person], 5, 9)
+    store.maintain()
+    before = places_of(person, tmp_path / "w")
+    assert any("interactions.lance/data/" in place for place in before), "the search finds what is there"
+    rows = store.count(INTERACTIONS)
+    own = store.read(INTERACTIONS, where=f"user_id = '{person}'").num_rows
+    report = removal.remove_users(store, [person])
+    assert places_of(person, tmp_path / "w") == []
+    assert report.rows == {INTERACTIONS: own}
+    assert store.count(INTERACTIONS) == rows - own
+    assert users_of(store) == {PERSON, OTHER, "u1", "u2"}
+    assert not read_tombstones(store).open_users
+    store.maintain()
+    assert places_of(person, tmp_path / "w") == []
+
+
+def test_rejected_rows_that_name_the_user_go_and_others_stay(store: Store) -> None:
+    report = removal.remove_users(store, [PERSON])
+    assert report.rows[REJECTED] == 1
+    assert store.read(REJECTED)["row"].to_pylist() == [4, 5]
+    assert users_of(store) == {OTHER, "u1", "u2"}
+
+
+def test_a_value_that_was_cut_within_the_id_goes_too(store: Store, tmp_path: Path) -> None:
+    cut = f"{'x' * 190}, {PERSON}"[:200]
+    table = pa.Table.from_pylist([{"row": 9, "reason": "bad_id", "detail": cut}], schema=REJECTED_SCHEMA)
+    InteractionTable(store).reject(Path("/logs/clicks.csv"), table)
+    assert removal.remove_users(store, [PERSON]).rows[REJECTED] == 2
+
+
+def test_a_removed_user_is_refused_when_the_log_is_read_again(store: Store, tmp_path: Path) -> None:
+    removal.remove_users(store, [PERSON])
+    path = tmp_path / "again.csv"
+    path.write_text(f"user_id,item_id,timestamp\n{PERSON},sku-1,1700000000\nu9,sku-1,1700000000\n")
+    report = import_interactions(store, path)
+    assert (report.added, dict(report.rejected), report.rows) == (1, {"removed_user": 1}, 2)
+    assert not report.over_budget
+    assert users_of(store) == {OTHER, "u1", "u2", "u9"}
+    assert places_of(f"{PERSON},", tmp_path / "w") == []
+    with store.lock():
+        assert removal.undo(store, "user", [PERSON, "nobody"]) == ([PERSON], ["nobody"])
+    assert import_interactions(store, path).added == 1
+    assert PERSON in users_of(store)
+
+
+def test_a_rejected_row_of_a_removed_user_is_not_stored_again(store: Store, tmp_path: Path) -> None:
+    removal.remove_users(store, [PERSON])
+    path = tmp_path / "again.csv"
+    path.write_text(f'user_id,item_id\n{PERSON},"{"y" * 5000}"\n')
+    report = import_interactions(store, path)
+    assert dict(report.rejected) == {"removed_user": 1}
+    assert store.count(REJECTED) == 2
+
+
+def test_an_unknown_user_is_named_and_leaves_no_trace(store: Store) -> None:
+    report = removal.remove_users(store, ["u1", "nobody"])
+    assert (report.removed, report.unknown) == (1, ("nobody",))
+    assert len(read_tombstones(store).users) == 1
+
+
+def test_a_dry_run_changes_nothing(store: Store) -> None:
+    version = store.db.open_table(INTERACTIONS).version
+    report = removal.remove_users(store, ["u1"], dry_run=True)
+    assert report.removed == 1
+    assert report.rows[INTERACTIONS] > 0
+    assert store.db.open_table(INTERACTIONS).version == version
+    assert not read_tombstones(store).users
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL at one place."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str], call: int) -> Callable[[], None]:
+    """Kill at the n-th call of a function; returns what takes that back."""
+    owner, name = place
+    real, calls = getattr(owner, name), [0]
+
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == call:
+            raise Killed
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, wrapper)
+    return monkeypatch.undo
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [("write_tombstones", 1), ("_drop_rows", 1), ("purge", 1), ("purge", 2), ("write_tombstones", 2)],
+)
+def test_a_removal_killed_at_any_step_is_finished_by_the_same_call(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
+) -> None:
+    back = killed_at(monkeypatch, (removal, name), call)
+    with pytest.raises(Killed):
+        removal.remove_users(store, [PERSON])
+    back()
+    again = Store(tmp_path / "w")
+    report = removal.remove_users(again, [PERSON])
+    assert report.resumed == (0 if (name, call) == ("write_tombstones", 1) else 1)
+    assert users_of(again) == {OTHER, "u1", "u2"}
+    assert [place for place in places_of(PERSON, tmp_path / "w") if place not in places_of(OTHER, tmp_path / "w")] == []
+    assert not read_tombstones(again).open_users
+
+
+def test_a_tag_that_somebody_set_does_not_keep_the_user(store: Store, tmp_path: Path) -> None:
+    store.db.open_table(INTERACTIONS).tags.create("mine", 1)
+    log(store, ["person-unique-4711"], 3, 5)
+    store.db.open_table(INTERACTIONS).tags.create("later", store.db.open_table(INTERACTIONS).version)
+    removal.remove_users(store, ["person-unique-4711"])
+    assert places_of("person-unique-4711", tmp_path / "w") == []
+
+
+def test_fits_that_read_the_log_are_named_until_they_are_fitted_anew(store: Store) -> None:
+    behaviour = {"behaviour.json": b"{}", "fit.json": b"{}"}
+    store.artifacts.save("align.behaviour", "k", behaviour, {"interactions": {"in_workspace": 3}})
+    store.artifacts.save("align.text_image", "k", {"heads.json": b"{}"}, {})
+    report = removal.remove_users(store, ["u1", "u2"])
+    command = f"coldstart finetune behaviour --workspace {store.uri}"
+    expected = removal.StaleFit("align.behaviour", 0, 2, command)
+    assert report.fits == (expected,)
+    assert removal.stale_fits(store) == (expected,)
+    store.artifacts.save("align.behaviour", "k2", {**behaviour, "new": b""}, {"interactions": {"in_workspace": 1}})
+    assert removal.stale_fits(store) == ()
+
+
+def test_a_server_that_keeps_its_own_files_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "uri", "db://shop")
+    with pytest.raises(ColdstartError, match="LanceDB server"):
+        removal.remove_users(store, ["u1"])
+
+
+def test_a_hash_says_nothing_without_the_salt_of_its_workspace(store: Store, tmp_path: Path) -> None:
+    removal.remove_users(store, [PERSON])
+    other = Store(tmp_path / "w2", create=True)
+    log(other, [PERSON, "u2"], 20)
+    removal.remove_users(other, [PERSON])
+    assert read_tombstones(store).users.isdisjoint(read_tombstones(other).users)
+    assert PERSON not in json.dumps(store.read("removed").to_pylist(), default=str)
+
+
+def test_purge_leaves_files_without_deleted_rows_as_they_are(store: Store) -> None:
+    def files(clean: bool) -> set[str]:
+        fragments = store.db.open_table(INTERACTIONS).to_lance().get_fragments()
+        return {f.data_files()[0].path for f in fragments if not (clean and f.num_deletions)}
+
+    clean = files(clean=True)
+    assert clean
+    log(store, ["person-unique-4711"], 3, 5)
+    removal.remove_users(store, ["person-unique-4711"])
+    assert clean <= files(clean=False)
