@@ -14,7 +14,7 @@ from coldstart.store import ITEMS
 if TYPE_CHECKING:
     from coldstart.store.ann import IndexSettings
     from coldstart.store.export import Exported
-    from coldstart.store.removal import Removal, StaleFit
+    from coldstart.store.removal import Removal
 
 
 class TakeAwayMethods(OpenedStore):
@@ -99,12 +99,11 @@ class TakeAwayMethods(OpenedStore):
             )
         return back
 
-    def stale_fits(self) -> tuple[StaleFit, ...]:
-        """List the fits in force that learnt from items or users that were removed since."""
-        from coldstart.store.removal import stale_fits
-        from coldstart.store.tombstones import REMOVED
+    def removal_notes(self) -> list[str]:
+        """List removals that were interrupted, and fits that learnt from what was removed since; a line each."""
+        from coldstart.store.removal import removal_notes
 
-        return stale_fits(self._store) if self._store.has(REMOVED) else ()
+        return removal_notes(self._store)
 
     def export(
         self,

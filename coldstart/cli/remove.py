@@ -12,7 +12,7 @@ from coldstart.cli import output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Kind, Uri, Where
 
 if TYPE_CHECKING:
-    from coldstart.store.removal import Removal, StaleFit
+    from coldstart.store.removal import Removal
 
 _SHOWN = 5
 
@@ -136,7 +136,7 @@ def _print(report: Removal, workspace: str) -> None:
             "'ID'\"` removes them"
         )
     for fit in report.fits:
-        output.line(stale_line(fit))
+        output.line(str(fit))
     if report.dry_run:
         output.line("dry run: nothing was removed")
 
@@ -155,10 +155,3 @@ def _print_item_notes(report: Removal, workspace: str) -> None:
     if report.publication and not report.dry_run:
         dropped = f"; {report.publications_dropped} that held them cannot be rolled back to any more"
         output.line(f"served: {report.publication}{dropped if report.publications_dropped else ''}")
-
-
-def stale_line(fit: StaleFit) -> str:
-    """Say which fit learnt from what was removed, and the command that fits it anew."""
-    parts = [f"{fit.items:,} removed items"] if fit.items else []
-    parts += [f"the interactions of {fit.users:,} removed users"] if fit.users else []
-    return f"{fit.name} learnt from {' and '.join(parts)}: `{fit.command}` fits it anew"

@@ -56,6 +56,11 @@ class StaleFit:
     users: int
     command: str
 
+    def __str__(self) -> str:
+        parts = [f"{self.items:,} removed items"] if self.items else []
+        parts += [f"the interactions of {self.users:,} removed users"] if self.users else []
+        return f"{self.name} learnt from {' and '.join(parts)}: `{self.command}` fits it anew"
+
 
 @dataclass(frozen=True)
 class Removal:
@@ -356,6 +361,23 @@ def _named(store: Store, learnt: Mapping[str, Collection[str]], what: str) -> tu
 def stale_fits(store: Store, known: Tombstones | None = None) -> tuple[StaleFit, ...]:
     """Find the fits in force that learnt from items or users that were removed since."""
     return _stale(store, (known or read_tombstones(store)).fits)
+
+
+def removal_notes(store: Store) -> list[str]:
+    """Say which removals were interrupted, and which fits learnt from what was removed; a line each."""
+    if not store.has(tombstones.REMOVED):
+        return []
+    known = read_tombstones(store)
+    notes = []
+    if known.open_items:
+        first = sorted(known.open_items)[0]
+        notes.append(f"the removal of {len(known.open_items):,} items, such as {first}, was interrupted: {_AGAIN}")
+    if known.open_users:
+        notes.append(f"the removal of {len(known.open_users):,} users was interrupted: {_AGAIN}")
+    return [*notes, *map(str, stale_fits(store, known))]
+
+
+_AGAIN = "run the same `coldstart remove` again to go on"
 
 
 def _stale(store: Store, counts: Mapping[str, tuple[int, int]]) -> tuple[StaleFit, ...]:

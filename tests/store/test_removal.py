@@ -201,6 +201,9 @@ def test_a_removal_killed_at_any_step_is_finished_by_the_same_call(
         removal.remove_users(store, [PERSON])
     back()
     again = Store(tmp_path / "w")
+    assert [note[:36] for note in removal.removal_notes(again)] == (
+        [] if (name, call) == ("write_tombstones", 1) else ["the removal of 1 users was interrupte"[:36]]
+    )
     report = removal.remove_users(again, [PERSON])
     assert report.resumed == (0 if (name, call) == ("write_tombstones", 1) else 1)
     assert users_of(again) == {OTHER, "u1", "u2"}
@@ -224,9 +227,10 @@ def test_fits_that_read_the_log_are_named_until_they_are_fitted_anew(store: Stor
     command = f"coldstart finetune behaviour --workspace {store.uri}"
     expected = removal.StaleFit("align.behaviour", 0, 2, command)
     assert report.fits == (expected,)
-    assert removal.stale_fits(store) == (expected,)
+    line = f"align.behaviour learnt from the interactions of 2 removed users: `{command}` fits it anew"
+    assert removal.removal_notes(store) == [line]
     store.artifacts.save("align.behaviour", "k2", {**behaviour, "new": b""}, {"interactions": {"in_workspace": 1}})
-    assert removal.stale_fits(store) == ()
+    assert removal.removal_notes(store) == []
 
 
 def test_a_server_that_keeps_its_own_files_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
