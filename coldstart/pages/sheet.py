@@ -33,6 +33,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 SUFFIXES = (".html", ".png")
+_CHANNELS = 3  # named beside a product, the nearest; a workspace of many spaces has a dozen
 
 
 def contact_sheet(rows: Sequence[SheetRow], path: Path, *, limits: Limits | None = None) -> None:
@@ -216,6 +217,9 @@ def _when(frame: Mapping[str, Any]) -> str:
 
 
 def _product(found: Mapping[str, Any]) -> Tile:
-    places = ", ".join(f"{name} {reading['rank']}" for name, reading in found["channels"].items())
-    caption = f"score {found['score']:.2f}\nplaces: {places}"
+    """Build a tile of a product: its score, and its place in the channels where it is nearest."""
+    nearest = sorted(found["channels"].items(), key=lambda channel: channel[1]["rank"])
+    places = ", ".join(f"{name} {reading['rank']}" for name, reading in nearest[:_CHANNELS])
+    more = f" and {len(nearest) - _CHANNELS} more" if len(nearest) > _CHANNELS else ""
+    caption = f"score {found['score']:.2f}\nplace by {places}{more}"
     return Tile(found["title"] or found["item_id"], found["uri"], found["kind"] or "product", caption)

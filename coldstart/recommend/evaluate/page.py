@@ -6,6 +6,7 @@ fetches nothing, and escapes every text.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ LISTS = {
 }
 _LEFT, _WIDTH, _ROW, _TOP = 265.0, 820.0, 26.0, 14.0
 _RIGHT = 40.0
-_SIDE, _PAD = 400.0, 46.0
+_SIDE, _PAD, _POINT = 400.0, 46.0, 15.0
 _SIGNIFICANT = 0.05
 
 
@@ -108,12 +109,18 @@ def scatter(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         share = min(max(value, 0.0) / ends[key][0], 1.0) * (_SIDE - _PAD - 16)
         return round(_PAD + share if key == "across" else _SIDE - _PAD - share, 1)
 
+    placed: list[dict[str, Any]] = []
+    for point in points:
+        x, y = place(point["across"], "across"), place(point["up"], "up")
+        while any(math.hypot(one["x"] - x, one["y"] - y) < _POINT for one in placed):
+            x = round(x - _POINT, 1)  # beside the one that it would cover; its title has the values
+        placed.append({**point, "x": x, "y": y})
     return {
         "side": _SIDE,
         "pad": _PAD,
         "bottom": _SIDE - _PAD,
         "ticks": {key: [{"at": place(tick, key), "text": f"{tick:g}"} for tick in ends[key][1]] for key in ends},
-        "points": [{**point, "x": place(point["across"], "across"), "y": place(point["up"], "up")} for point in points],
+        "points": placed,
     }
 
 
