@@ -1,4 +1,4 @@
-"""Read manifests row by row: JSON, CSV, TSV, Parquet or a folder of media. Knows no meaning of fields but of the id."""
+"""Read manifests row by row: a table with our names of fields or a shop's, or a folder of media."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain, islice
@@ -18,11 +18,14 @@ from coldstart.core.settings import nearest
 from coldstart.core.spelling import existing_path
 from coldstart.core.values import WHOLE_FLOAT, are_whole_floats
 from coldstart.errors import ColdstartError
+from coldstart.ingest.dataset_folder import dataset_tables, open_any, open_tables
 from coldstart.ingest.files import KNOWN
 from coldstart.ingest.folder import read_folder
-from coldstart.ingest.tables import Table, open_table
+from coldstart.ingest.recognise import Recognition, recognise, recognise_given
+from coldstart.ingest.shop_rows import Doubts, ShopRows, Survey, plain_row, survey_doubts
+from coldstart.ingest.tables import Table
 
-FORMATS = (KNOWN, "a folder of media")
+FORMATS = (KNOWN, "a folder of media, or of a dataset")
 
 _PEEKED_ROWS, _PEEKED_MEDIA = 1000, 16
 _LONGEST_URI = 2000
@@ -37,11 +40,13 @@ class ManifestEntry:
         line: line number in the file (Parquet: row number; folder: position), counted from 1.
         fields: the row under our field names; empty where `fault` is set.
         fault: why the row could not be read, or "".
+        rows: so many rows of the file were joined into it.
     """
 
     line: int
     fields: dict[str, Any] = field(default_factory=dict)
     fault: str = ""
+    rows: int = 1
 
 
 def base_folder(path: Path) -> Path:
@@ -52,35 +57,188 @@ def base_folder(path: Path) -> Path:
 def read_manifest(path: Path, names: Mapping[str, str] | None = None) -> Iterator[ManifestEntry]:
     """Read rows of a manifest in order; a row that cannot be read is a `ManifestEntry` with a fault, the rest go on.
 
-    Columns that are no field of ours go into `attributes`; without a mapping, a name so close to that of a missing
-    field that it must be meant does not. Ids that are all whole numbers with ".0" lose it.
+    As `Manifest.entries`, which see.
+    """
+    yield from Manifest(path, names).entries()
+
+
+class Manifest:
+    """A manifest of items: a table with our field names or those of a shop, a folder of such tables, or one of media.
+
+    Where the columns have our names, or are mapped one by one, values are read as they are; columns that are no field
+    of ours go into `attributes`; without a mapping, a name so close to that of a missing field that it must be meant
+    does not. Ids that are all whole numbers with ".0" lose it.
+
+    Where the columns were recognised (`coldstart.ingest.recognise`), values are read as shops write them
+    (`coldstart.ingest.shop_rows`).
 
     Args:
-        path: a JSONL, JSON, CSV, TSV or Parquet file, or a folder.
-        names: our field name -> the manifest's column.
+        path: a table file, or a folder.
+        names: our field name -> the manifest's column, or several.
+        clean: read values as shops write them; by default where columns are recognised and where a field has several.
+        id_from: columns whose digest is the id, where `names` has none.
+
+    Attributes:
+        recognition: the recognised columns, None where values are read as they are.
 
     Raises:
-        ColdstartError: there is no such file, it cannot be read, its format is unknown, its header is at fault, it
-            has no rows, `names` names no field of ours or a column that no row has. Where every row has the same
-            columns (CSV, TSV, Parquet) the latter comes before the first row, as does a column whose name is nearly
-            that of a field.
+        ColdstartError: there is no such file, it cannot be read, its format is unknown, its header is at fault, or
+            `names` names no field of ours. Where every row has the same columns (CSV, TSV, Parquet) a column that
+            is missing and one whose name is nearly that of a field come before the first row.
     """
-    if unknown := sorted(set(names or ()) - FIELD_NAMES):
-        raise ColdstartError(f"map: unknown field {unknown[0]!r}: {_nearest(unknown[0], FIELD_NAMES)}")
-    path = existing_path(path)
-    try:
-        found = path.exists()
-    except OSError as error:
-        raise ColdstartError(f"cannot read manifest {path}: {error.strerror or error}") from error
-    if not found:
-        raise ColdstartError(f"no manifest at {path}: give {' or '.join(FORMATS)}")
-    if path.is_dir():
-        yield from (ManifestEntry(line, fields) for line, fields in enumerate(read_folder(path), start=1))
-        return
-    try:
-        yield from _with_whole_ids(_mapped(open_table(path), names or {}))
-    except OSError as error:
-        raise ColdstartError(f"cannot read manifest {path}: {error.strerror or error}") from error
+
+    def __init__(
+        self,
+        path: Path,
+        names: Mapping[str, str | Sequence[str]] | None = None,
+        *,
+        clean: bool | None = None,
+        id_from: Sequence[str] = (),
+    ) -> None:
+        for name in sorted(names or ()):
+            if name not in FIELD_NAMES and not name.startswith("attributes."):
+                raise ColdstartError(f"map: unknown field {name!r}: {_nearest(name, FIELD_NAMES)}")
+        self.path = path = existing_path(path)
+        self.recognition: Recognition | None = None
+        self.doubts = Doubts()
+        self._names = {
+            name: (given,) if isinstance(given, str) else tuple(given) for name, given in (names or {}).items()
+        }
+        self._survey: Survey | None = None
+        self._table: Table | None = None
+        try:
+            if not path.exists():
+                raise ColdstartError(f"no manifest at {path}: give {' or '.join(FORMATS)}")
+            if path.is_dir() and not (tables := dataset_tables(path)):
+                return
+            self._table = open_tables(tables, path) if path.is_dir() else open_any(path)
+            several = any(len(given) > 1 or "." in name for name, given in self._names.items())
+            if clean or (clean is None and several):
+                self.recognition = self._mapped_shop(id_from)
+            elif clean is None and not self._names:
+                self.recognition = self._recognised()
+        except OSError as error:
+            raise ColdstartError(f"cannot read manifest {path}: {error.strerror or error}") from error
+
+    def entries(self, exists: Callable[[str], bool] | None = None) -> Iterator[ManifestEntry]:
+        """Read the items in order, one a `ManifestEntry`.
+
+        Args:
+            exists: tells whether a text is the name of a file.
+
+        Raises:
+            ColdstartError: the file is damaged, has no rows, or no row has a column of `names`.
+        """
+        if self._table is None:
+            yield from (ManifestEntry(line, fields) for line, fields in enumerate(read_folder(self.path), start=1))
+            return
+        try:
+            if self.recognition is None:
+                yield from _with_whole_ids(_mapped(self._table, {ours: one[0] for ours, one in self._names.items()}))
+                return
+            rows = self._shop_rows()
+            self.doubts = rows.doubts
+            for line, found, joined in rows.entries(self.survey(), exists):
+                if isinstance(found, str):
+                    yield ManifestEntry(line, fault=found)
+                else:
+                    yield ManifestEntry(line, found, rows=joined)
+        except OSError as error:
+            raise ColdstartError(f"cannot read manifest {self.path}: {error.strerror or error}") from error
+
+    def survey(self) -> Survey:
+        """Read all rows once for the spelling of their values and their ids; only where columns were recognised.
+
+        Raises:
+            ColdstartError: the file is damaged, or has no rows.
+        """
+        if self._survey is None:
+            status = self.path.stat()
+            assert self.recognition is not None
+            key = (str(self.path), status.st_mtime_ns, status.st_size, repr(self.recognition.map()))
+            if key not in _SURVEYS or self.path.is_dir():
+                while len(_SURVEYS) >= _MOST_SURVEYS:
+                    _SURVEYS.pop(next(iter(_SURVEYS)))
+                _SURVEYS[key] = self._shop_rows().survey()
+            self._survey = _SURVEYS[key]
+        if not self._survey.rows:
+            raise ColdstartError(f"manifest {self.path} has no rows: give one item a row")
+        return self._survey
+
+    def value_doubts(self) -> list[str]:
+        """Describe what is doubtful in the values of all rows."""
+        if self.recognition is None or self._table is None:
+            return []
+        return survey_doubts(self.survey(), self.recognition, self._table)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was decided about the file: encoding, delimiter, sheet."""
+        return list(self._table.notes) if self._table else []
+
+    def recognise(self, given: Mapping[str, Sequence[str]] | None = None) -> Recognition:
+        """Recognise the columns of the table, and read its values as shops write them.
+
+        Args:
+            given: our field -> columns, as the user states them.
+
+        Raises:
+            ColdstartError: `given` names no field or column, the folder is one of media, or there are no rows.
+        """
+        if self._table is None:
+            raise ColdstartError(f"{self.path} is a folder of media: it has no columns")
+        columns, rows = self._sample()
+        self._survey = None
+        self.recognition = recognise(columns, rows, given)
+        return self.recognition
+
+    def _recognised(self) -> Recognition | None:
+        """Recognise columns where they are not ours, and by names alone; None where values are read as they are."""
+        assert self._table is not None
+        columns, rows = self._sample()
+        if not rows:
+            return None
+        fault = _fault_of_columns(self.path, rows[0] if self._table.same_columns else dict.fromkeys(columns))
+        if fault is None and not _CONTENT.isdisjoint(columns):
+            return None
+        found = recognise(columns, rows).confident()
+        names = {match.field for match in found.matches}
+        if "item_id" not in names or _CONTENT.isdisjoint(names):
+            return None
+        if any(_mistyped_field(column, names | {"images", "videos"}) for column in found.attributes):
+            return None
+        return found
+
+    def _mapped_shop(self, id_from: Sequence[str]) -> Recognition:
+        columns, rows = self._sample()
+        given = {name: tuple(one for one in chosen if one in columns) for name, chosen in self._names.items()}
+        missing = [column for chosen in self._names.values() for column in chosen if column not in columns]
+        if missing and not given.get("item_id") and not id_from:
+            raise ColdstartError(
+                f"map names columns that no row of {self.path} has: {', '.join(missing)}; it has {', '.join(columns)}"
+            )
+        return recognise_given(columns, rows, given, id_from)
+
+    def _sample(self) -> tuple[list[str], list[dict[str, Any]]]:
+        assert self._table is not None
+        table = self._table
+        rows: list[dict[str, Any]] = []
+        for _, found in islice(table.rows(), _PEEKED_ROWS):
+            if isinstance(found, dict):
+                rows.append(plain_row(found, table.labels))
+                if len(rows) >= _PEEKED_MEDIA and any(isinstance(value, bytes | dict) for value in found.values()):
+                    break  # they may hold whole pictures
+        columns = list(dict.fromkeys(name for row in rows for name in row)) or table.columns
+        return columns, rows
+
+    def _shop_rows(self) -> ShopRows:
+        assert self._table is not None and self.recognition is not None
+        return ShopRows(self._table.rows, self.recognition, self._table.labels)
+
+
+_CONTENT = frozenset(("title", "description", "media", *SHORT_FORMS))
+_SURVEYS: dict[tuple[str, int, int, str], Survey] = {}
+_MOST_SURVEYS = 4
 
 
 def _mapped(table: Table, names: Mapping[str, str]) -> Iterator[ManifestEntry]:
@@ -111,22 +269,28 @@ def _mapped(table: Table, names: Mapping[str, str]) -> Iterator[ManifestEntry]:
 
 def _check_columns(path: Path, fields: Mapping[str, Any]) -> None:
     """Refuse columns that no row could be read with, once for all of them."""
+    if fault := _fault_of_columns(path, fields):
+        raise ColdstartError(fault)
+
+
+def _fault_of_columns(path: Path, fields: Mapping[str, Any]) -> str | None:
     for column, value in fields.items():
         if close := _mistyped_field(column, fields):
-            raise ColdstartError(
+            return (
                 f"header of {path}: unknown column {column!r}: did you mean {close!r}? Rename it, or set "
-                f"`map: {{{close}: {column}}}` of the stage ingest"
+                f"`map: {{{close}: {column}}}` of the stage ingest, or use `coldstart import`"
             )
         if role := _media_role(column, value, fields):
-            raise ColdstartError(
+            return (
                 f"header of {path}: column {column!r} holds media: set `map: {{{role}: {column}}}` of the stage "
-                "ingest, or take it out"
+                "ingest, or use `coldstart import`, or take it out"
             )
     if "item_id" not in fields:
-        raise ColdstartError(
-            f"header of {path}: no column item_id: it has {', '.join(fields)}; rename one, or set "
-            "`map: {item_id: COLUMN}` of the stage ingest"
+        return (
+            f"header of {path}: no column item_id: it has {', '.join(fields)}; use `coldstart import`, rename one, or "
+            "set `map: {item_id: COLUMN}` of the stage ingest"
         )
+    return None
 
 
 def _mistyped_field(column: str, present: Collection[str]) -> str | None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from coldstart.errors import ColdstartError
+from coldstart.ingest.dataset_folder import class_names
 from coldstart.ingest.files import TableFile
 from coldstart.ingest.tables import BLOCK_ROWS, RawBlock, Row, Table, distinct_names
 
@@ -19,7 +20,8 @@ _ROWS, _ROWS_OF_BYTES = 4096, 64
 def open_parquet(file: TableFile) -> Table:
     """Open a Parquet file."""
     try:
-        names, doubled = distinct_names(pq.read_schema(file.path).names)
+        schema = pq.read_schema(file.path)
+        names, doubled = distinct_names(schema.names)
     except (pa.ArrowException, OSError) as error:
         raise ColdstartError(f"{file.path} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
     return Table(
@@ -29,6 +31,7 @@ def open_parquet(file: TableFile) -> Table:
         rows=lambda: _rows(file, names),
         blocks=lambda columns: _blocks(file, names, columns),
         doubled=doubled,
+        labels=class_names(schema),
     )
 
 

@@ -6,7 +6,7 @@ Knows no meaning of columns; the readers of formats are modules beside this one,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -54,6 +54,7 @@ class Table:
         doubts: what was decided and may be wrong, each with an example and what to do.
         doubled: names that stood twice in the file; the second of `name` is `name (2)` in `columns`.
         same_columns: every row has all columns, as in CSV; in JSON a row may have some of them, or others.
+        labels: column of class numbers -> names of the classes, as Hugging Face datasets state them.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Table:
     doubts: list[str] = field(default_factory=list)
     doubled: frozenset[str] = frozenset()
     same_columns: bool = True
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def open_table(path: Path) -> Table:

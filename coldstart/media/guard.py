@@ -338,7 +338,11 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 def sniff_format(path: Path) -> str | None:
     """Name the format of a file by its first bytes: `jpeg`, `mp4`, `svg`, `text` and so on; None if unknown."""
     with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+        return format_of(file.read(_HEAD_BYTES))
+
+
+def format_of(head: bytes) -> str | None:
+    """Name the format of a file by its first 512 bytes, as `sniff_format`."""
     if head[4:12] in (b"ftypmif1", b"ftypmsf1"):  # pictures of any codec; the brands after it say which
         brands = head[16 : int.from_bytes(head[:4])]
         return "avif" if b"avif" in brands or b"avis" in brands else "heic"

@@ -130,16 +130,14 @@ def test_csv_lines_are_those_where_rows_begin(write: Any) -> None:
         (b"item_id,titl\xe9", "column 2 is not UTF-8: save the file as UTF-8"),
         (b'"item_id;title"', "one column 'item_id;title': put commas between the columns"),
         (
-            b"id,title",
-            "unknown column 'id': did you mean 'item_id'? Rename it, or set `map: {item_id: id}` of the stage ingest",
-        ),
-        (
-            b"item_id,titel",
-            "unknown column 'titel': did you mean 'title'? Rename it, or set `map: {title: titel}` of the stage ingest",
+            b"item_id,pirce",
+            "unknown column 'pirce': did you mean 'price'? Rename it, or set `map: {price: pirce}` of the stage ingest, "
+            "or use `coldstart import`",
         ),
         (
             b"sku,colour",
-            "no column item_id: it has sku, colour; rename one, or set `map: {item_id: COLUMN}` of the stage ingest",
+            "no column item_id: it has sku, colour; use `coldstart import`, rename one, or set `map: {item_id: COLUMN}` "
+            "of the stage ingest",
         ),
         (b'"item_id"x,title', "not CSV: ',' expected after '\"'"),
     ],
@@ -214,7 +212,7 @@ def test_parquet_that_is_none_is_refused(write: Any, tmp_path: Path) -> None:
 
 
 def test_what_is_no_manifest_is_refused(write: Any, tmp_path: Path) -> None:
-    known = "give a .jsonl, .json, .csv, .tsv, .txt or .parquet file or a folder of media"
+    known = "give a .jsonl, .json, .csv, .tsv, .txt or .parquet file or a folder of media, or of a dataset"
     assert refusal(tmp_path / "none.csv") == f"no manifest at {tmp_path / 'none.csv'}: {known}"
     assert refusal(tmp_path) == (
         f"no image or video file in {tmp_path}: give a folder of media, or a manifest of their paths"
@@ -297,9 +295,9 @@ def test_columns_of_no_field_become_attributes(write: Any) -> None:
 
 
 def test_a_mistyped_name_is_no_attribute(write: Any) -> None:
-    path = write("m.jsonl", '{"item_id": "1", "titel": "soap"}\n{"item_id": "2", "tag": "a", "tags": ["b"]}\n')
+    path = write("m.jsonl", '{"item_id": "1", "pirce": "3"}\n{"item_id": "2", "tag": "a", "tags": ["b"]}\n')
     assert rows(path) == [
-        (1, {"item_id": "1", "titel": "soap"}),
+        (1, {"item_id": "1", "pirce": "3"}),
         (2, {"item_id": "2", "tags": ["b"], "attributes": {"tag": "a"}}),
     ]
 
@@ -321,13 +319,13 @@ def test_a_parquet_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
 )
 def test_a_column_of_media_is_no_attribute(write: Any, tmp_path: Path, photo: Any, role: str) -> None:
     path = tmp_path / "m.parquet"
-    pq.write_table(pa.table({"item_id": ["a"], "photo": [photo]}), path)
+    pq.write_table(pa.table({"item_id": ["a"], "thing": [photo]}), path)
     assert refusal(path) == (
-        f"header of {path}: column 'photo' holds media: set `map: {{{role}: photo}}` of the stage ingest, "
-        "or take it out"
+        f"header of {path}: column 'thing' holds media: set `map: {{{role}: thing}}` of the stage ingest, "
+        "or use `coldstart import`, or take it out"
     )
     if isinstance(photo, str):
-        assert rows(write("m.jsonl", json.dumps({"item_id": "a", "photo": photo})))[0][1]["photo"] == photo
+        assert rows(write("m.jsonl", json.dumps({"item_id": "a", "thing": photo})))[0][1]["thing"] == photo
         row = {"item_id": "a", "image": "y.jpg", "photo": photo}
         assert rows(write("m.jsonl", json.dumps(row)))[0][1]["attributes"] == {"photo": photo}
 

@@ -1,0 +1,580 @@
+"""Recognise which column of a shop's table is which field of an item, by names and by values. Changes no value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from coldstart.core.items import EXTENSIONS, FIELD_NAMES
+from coldstart.core.settings import nearest, suggestion
+from coldstart.core.values import is_missing, parse_list
+from coldstart.errors import ColdstartError
+from coldstart.ingest.dates import date_format_of
+from coldstart.ingest.synonyms import fields as known_fields
+from coldstart.ingest.synonyms import normalise, ranks
+from coldstart.media.guard import IMAGE_FORMATS, VIDEO_FORMATS, format_of
+
+OWN, SYNONYM, SIMILAR, CONTENT = 1.0, 0.9, 0.6, 0.4
+"""Confidence by kind of evidence: our own name, a known name, words of one in a longer name, values alone."""
+SURE = 0.8
+
+_SAMPLES, _LONGEST_SAMPLE = 3, 60
+_LONGEST_ID, _LONG_TEXT = 64, 120
+_MEDIA = {"images": "image", "videos": "video", "audio": "audio"}
+_OTHER_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "seo meta alt sale compare old was position tax vat status count quantity stock weight unit min max shipping "
+        "rate rating visibility hidden id msrp cost width height size currency discount group variant gift type",
+    )
+)
+"""Words beside a known name that make it another thing, as in `seo title` or `shipping price`."""
+_PARTS = frozenset(("name", "value", "text", "label", "title", "amount", "src", "url", "href", "main", "default"))
+_CONTAINERS = frozenset(("variants", "product", "item", "products", "items"))
+_LANGUAGES = frozenset(
+    re.findall(r"\w+", "en de fr es it pt nl sv da no nb pl cs tr ru ja zh eng deu ger english deutsch german french")
+)
+_CURRENCY_WORDS = {
+    **dict.fromkeys(("eur", "euro", "€"), "EUR"),
+    **dict.fromkeys(("usd", "$", "dollar"), "USD"),
+    **dict.fromkeys(("gbp", "£"), "GBP"),
+    **dict.fromkeys(("pln", "zł"), "PLN"),
+    **dict.fromkeys(("czk", "kč"), "CZK"),
+    **dict.fromkeys(("jpy", "円"), "JPY"),
+    **{code.lower(): code for code in ("CHF", "SEK", "NOK", "DKK", "TRY", "RUB", "CNY", "CAD", "AUD", "HUF", "INR")},
+}
+_TRADE_NUMBERS = frozenset(("gtin", "ean", "upc", "barcode", "isbn", "mpn", "asin", "uuid", "guid", "reference", "ref"))
+_PAIR = re.compile(
+    r"(?P<what>option|attribute|variation|eigenschaft|feature)[ _]?(?P<number>\d{1,2})[ _]?"
+    r"(?P<part>name|type|names?|value\(s\)|values?)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A field and the columns that it is read from.
+
+    Attributes:
+        field: `item_id`, `title`, …, or `attributes.NAME`.
+        confidence: 0 to 1, see `SURE`.
+        reason: why, in plain words.
+        samples: up to three values.
+        rivals: other columns that may be it, which become attributes.
+        doubt: what may be wrong, "" where it is sure.
+    """
+
+    field: str
+    columns: tuple[str, ...]
+    confidence: float
+    reason: str
+    samples: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
+    doubt: str = ""
+
+    @property
+    def sure(self) -> bool:
+        """True if nothing about it is doubtful."""
+        return not self.doubt
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """Fields of a table's columns.
+
+    Attributes:
+        matches: a field each, in the order of our fields.
+        attributes: columns of no field.
+        id_from: columns whose digest is the id of an item, where no column holds one.
+        currency: of all prices, by the name of their column; None where it is not stated.
+        pairs: columns of names and of values, such as `Option1 Name` and `Option1 Value`.
+    """
+
+    matches: tuple[Match, ...]
+    attributes: tuple[str, ...]
+    id_from: tuple[str, ...] = ()
+    currency: str | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def map(self) -> dict[str, str | list[str]]:
+        """Return the setting `map` of the stage ingest: our field -> its column, or several."""
+        return {
+            match.field: match.columns[0] if len(match.columns) == 1 else list(match.columns) for match in self.matches
+        }
+
+    def of(self, name: str) -> Match | None:
+        """Find the match of a field."""
+        return next((match for match in self.matches if match.field == name), None)
+
+    def confident(self) -> Recognition:
+        """Leave out the fields that are guessed from values or from words in a longer name."""
+        kept = tuple(match for match in self.matches if match.confidence >= SURE)
+        lost = [column for match in self.matches if match not in kept for column in match.columns]
+        return replace(self, matches=kept, attributes=(*self.attributes, *lost))
+
+
+def recognise(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], given: Mapping[str, Sequence[str]] | None = None
+) -> Recognition:
+    """Recognise the fields of a table by the names of its columns and the values of some rows.
+
+    Args:
+        columns: names, each once.
+        rows: the first rows, by column.
+        given: our field -> its columns, as the user states them; () for a field that no column is to be taken for.
+
+    Raises:
+        ColdstartError: `given` names no field or column, with the nearest that there is.
+    """
+    return _Recogniser(list(columns), rows, given or {}).recognise()
+
+
+def recognise_given(
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    given: Mapping[str, Sequence[str]],
+    id_from: Sequence[str] = (),
+) -> Recognition:
+    """Take the fields as they are stated, and columns of our own names; all other columns are attributes."""
+    return _Recogniser(list(columns), rows, given).stated(id_from)
+
+
+def currency_in_name(column: str) -> str | None:
+    """Find the currency that the name of a column states, as in `Preis (EUR)`."""
+    words = re.findall(r"[^\W\d_]+|[€$£]", column.casefold())
+    return next((_CURRENCY_WORDS[word] for word in words if word in _CURRENCY_WORDS), None)
+
+
+def check_given(given: Mapping[str, Sequence[str]], columns: Sequence[str]) -> None:
+    """Refuse fields and columns that do not exist; raises `ColdstartError` with the nearest name."""
+    for name, chosen in given.items():
+        if name not in FIELD_NAMES and not name.startswith("attributes."):
+            raise ColdstartError(
+                f"--map {name}={','.join(chosen)}: an item has no field {name!r}{suggestion(name, FIELD_NAMES)}: it "
+                f"has {', '.join(sorted(FIELD_NAMES))}, and attributes.NAME"
+            )
+        for column in chosen:
+            if column not in columns:
+                raise ColdstartError(
+                    f"--map {name}={column}: there is no column {column!r}{suggestion(column, columns)}: there is "
+                    f"{', '.join(columns)}"
+                )
+
+
+class _Recogniser:
+    def __init__(
+        self, columns: list[str], rows: Sequence[Mapping[str, Any]], given: Mapping[str, Sequence[str]]
+    ) -> None:
+        check_given(given, columns)
+        self._columns = columns
+        self._given = given
+        self._rows = len(rows)
+        self._values = {
+            column: [value for row in rows if not is_missing(value := row.get(column)) and value not in ([], {})]
+            for column in columns
+        }
+        self._free = dict.fromkeys(columns)
+        self._found: dict[str, Match] = {}
+        self._names = {column: normalise(_without_currency(column)) for column in columns}
+
+    def stated(self, id_from: Sequence[str]) -> Recognition:
+        self._take_stated()
+        found = self._result(self._pairs())
+        here = tuple(column for column in id_from if column in self._columns)
+        return replace(found, id_from=here or found.id_from)
+
+    def recognise(self) -> Recognition:
+        self._take_stated()
+        pairs = self._pairs()
+        for name in known_fields():
+            if name in _MEDIA:
+                self._media(name)
+            elif not self._stated(name):
+                self._by_name(name)
+        self._by_values()
+        return self._result(pairs)
+
+    def _take_stated(self) -> None:
+        for name, chosen in self._given.items():
+            if chosen:
+                self._take(name, chosen, OWN, "as it was given")
+        for name in sorted(FIELD_NAMES):
+            if name in self._free and not self._stated(name):
+                self._take(name, [name], OWN, "our own name")
+
+    def _result(self, pairs: tuple[tuple[str, str], ...]) -> Recognition:
+        price = self._found.get("price")
+        order = {name: place for place, name in enumerate(("item_id", "title", "description", *known_fields()))}
+        matches = sorted(self._found.values(), key=lambda match: order.get(match.field, len(order)))
+        return Recognition(
+            tuple(matches),
+            tuple(self._free),
+            () if "item_id" in self._found else self._id_columns(),
+            None if price is None else currency_in_name(price.columns[0]),
+            pairs,
+        )
+
+    def _stated(self, name: str) -> bool:
+        """Tell whether a field is taken already; `image` and `images` are one."""
+        same = {name, name.rstrip("s"), f"{name.rstrip('s')}s"}
+        return not same.isdisjoint(self._found) or not same.isdisjoint(self._given)
+
+    def _take(
+        self,
+        name: str,
+        columns: Sequence[str],
+        confidence: float,
+        reason: str,
+        rivals: Sequence[str] = (),
+        doubt: str = "",
+    ) -> None:
+        for column in columns:
+            self._free.pop(column, None)
+        samples = dict.fromkeys(show_sample(value) for column in columns for value in self._values[column][:50])
+        if confidence < SURE:
+            doubt = doubt or reason
+        self._found[name] = Match(
+            name, tuple(columns), confidence, reason, tuple(samples)[:_SAMPLES], tuple(rivals), doubt
+        )
+
+    def _by_name(self, name: str) -> None:
+        known = ranks(name)
+        fits = _CHECKS.get(name, _any)
+        named = sorted((column for column in self._free if self._names[column] in known), key=self._rank(known))
+        filled = [column for column in named if fits(self._values[column], self._rows)]
+        if filled:
+            best, rivals = filled[0], filled[1:]
+            if name == "tags":
+                self._take(name, [best], SYNONYM, f"{best!r} is a name for {name}")
+                return
+            doubt = ""
+            if close := [column for column in rivals if self._is_rival(name, column)]:
+                doubt = f"{', '.join(close)} may be it too: {_why(name, best)}"
+            self._take(name, [best], SYNONYM, f"{best!r} is a name for {name}", rivals, doubt)
+            return
+        similar = [column for column in self._free if self._similar(column, known) and self._fits(name, column)]
+        if similar:
+            best = min(similar, key=len)
+            plain = self._plain_part(best, known)
+            self._take(
+                name,
+                [best],
+                SYNONYM if plain and len(similar) == 1 else SIMILAR,
+                f"the name {best!r} holds a name for {name}",
+                [column for column in similar if column != best],
+            )
+            return
+        if name in FIELD_NAMES:
+            close = [
+                column
+                for column in self._free
+                if len(column) > 3 and nearest(column, [name]) == name and abs(len(column) - len(name)) < 3
+            ]
+            if len(close) == 1 and self._fits(name, close[0]):
+                self._take(name, close, SIMILAR, f"the name {close[0]!r} is nearly {name!r}")
+
+    def _is_rival(self, name: str, column: str) -> bool:
+        """Tell whether it matters that another column was chosen: of ids, titles and prices, not of trade numbers."""
+        return name in ("item_id", "title", "price") and self._names[column] not in _TRADE_NUMBERS
+
+    def _rank(self, known: Mapping[str, int]) -> Callable[[str], int]:
+        return lambda column: known[self._names[column]]
+
+    def _fits(self, name: str, column: str) -> bool:
+        return _CHECKS.get(name, _any)(self._values[column], self._rows)
+
+    def _similar(self, column: str, known: Mapping[str, int]) -> bool:
+        words = _words(column)
+        if len(words) < 2 or not _OTHER_WORDS.isdisjoint(words):
+            return self._plain_part(column, known)
+        ends = ("".join(words[:end]) for end in range(1, len(words)))
+        starts = ("".join(words[start:]) for start in range(1, len(words)))
+        return any(part in known and len(part) > 3 for part in (*ends, *starts))
+
+    def _plain_part(self, column: str, known: Mapping[str, int]) -> bool:
+        """Tell whether a name is a known one and a word that says nothing else, such as `price.amount`, `title_en`."""
+        words = _words(column)
+        if len(words) > 1 and words[0] in _CONTAINERS:
+            words = [*words[1:], "main"]
+        end = len(words)
+        while end > 1 and (words[end - 1] in _PARTS or words[end - 1] in _LANGUAGES):
+            end -= 1
+        return end < len(words) and "".join(words[:end]) in known
+
+    def _media(self, name: str) -> None:
+        role = _MEDIA[name]
+        first, further = ranks(name), ranks("further_images") if role == "image" else {}
+        if self._stated(name) and role != "image":
+            return
+        main = sorted((c for c in self._free if self._is_media(c, first, role)), key=self._rank(first))
+        numbered = [c for c in self._free if c not in main and self._is_numbered(c, {**first, **further})]
+        more = [c for c in self._free if self._is_media(c, further, role)]
+        similar = [
+            column
+            for column in self._free
+            if column not in (*main, *numbered, *more)
+            and (self._plain_part(column, {**first, **further}) or self._similar(column, first))
+            and _is_place(self._values[column])
+        ]
+        chosen = [*main[:1], *sorted(numbered, key=_number), *more]
+        confidence, reason = SYNONYM, f"names for {name}"
+        if not chosen and similar:
+            plain = [column for column in similar if self._plain_part(column, {**first, **further})]
+            chosen, confidence = plain or similar[:1], SYNONYM if plain else SIMILAR
+            reason = f"the name {similar[0]!r} holds a name for {name}"
+        if not chosen and not self._stated(name):
+            chosen = [c for c in self._free if _share(self._values[c], lambda value: _role_of(value) == role) >= 0.8][
+                :1
+            ]
+            confidence, reason = CONTENT, f"its values are {role} files"
+            if chosen and any(isinstance(value, bytes | Mapping) for value in self._values[chosen[0]][:1]):
+                confidence = SYNONYM
+        if not chosen:
+            return
+        given = self._found.get(role) or self._found.get(name)
+        if given is not None:  # further pictures beside a column `image` of our own name
+            if given.reason != "our own name" or not (numbered or more):
+                return
+            chosen = [*given.columns, *sorted(numbered, key=_number), *more]
+            self._found.pop(given.field)
+        spelt = role if len(chosen) == 1 and name != "audio" else name
+        self._take(spelt, chosen, confidence, reason if len(chosen) > 1 else f"{chosen[0]!r}: {reason}")
+
+    def _is_media(self, column: str, known: Mapping[str, int], role: str) -> bool:
+        values = self._values[column]
+        other = _share(values, lambda value: _role_of(value) not in (role, None))
+        return self._names[column] in known and _is_place(values) and other < 0.8
+
+    def _is_numbered(self, column: str, known: Mapping[str, int]) -> bool:
+        found = re.fullmatch(r"(.*?[^\d\s_.-])[\s_.-]*\d{1,2}(?:[\s_.-]*(?:url|link|src|path|file))?", column.strip())
+        if found is None:
+            return False
+        words = [found[1], re.sub(r"[\s_.-]*\d+[\s_.-]*", " ", column)]
+        return any(normalise(word) in known for word in words) and _is_place(self._values[column])
+
+    def _pairs(self) -> tuple[tuple[str, str], ...]:
+        """Find columns that name an attribute and those with its values, and take them out."""
+        names: dict[tuple[str, str], str] = {}
+        values: dict[tuple[str, str], str] = {}
+        for column in self._free:
+            if found := _PAIR.fullmatch(column.strip()):
+                key = found["what"].casefold(), found["number"]
+                (values if found["part"].casefold().startswith("value") else names).setdefault(key, column)
+        pairs = tuple((names[key], values[key]) for key in names if key in values)
+        for pair in pairs:
+            for column in pair:
+                self._free.pop(column)
+        return pairs
+
+    def _by_values(self) -> None:
+        """Find fields that no name tells by the values of columns."""
+        if not self._stated("item_id"):
+            for column in self._free:
+                words = {*_words(column)}
+                if _is_unique(self._values[column], self._rows) and not words.isdisjoint(
+                    ("id", "no", "nr", "number", "code", "num", "key", "index", "sku")
+                ):
+                    self._take("item_id", [column], CONTENT, f"the values of {column!r} are short and each once")
+                    break
+            else:
+                unique = [c for c in self._free if _is_unique(self._values[c], self._rows)]
+                if unique and self._stated("title"):
+                    self._take("item_id", unique[:1], CONTENT, f"the values of {unique[0]!r} are short and each once")
+        if not self._stated("description"):
+            long = [c for c in self._free if _is_long(self._values[c])]
+            if long:
+                self._take("description", long[:1], CONTENT, f"the values of {long[0]!r} are long texts")
+        if not self._stated("title"):
+            texts = [c for c in self._free if _is_title(self._values[c])]
+            if texts:
+                self._take(
+                    "title", texts[:1], CONTENT, f"the values of {texts[0]!r} are short texts, nearly all distinct"
+                )
+        if not self._stated("price"):
+            prices = [c for c in self._free if _share(self._values[c], _has_currency) >= 0.8]
+            if prices:
+                self._take("price", prices[:1], CONTENT, f"the values of {prices[0]!r} are numbers with a currency")
+
+    def _id_columns(self) -> tuple[str, ...]:
+        """Choose what ids are made from: the link of an item, else its title or its pictures, else all of its row."""
+        links = [c for c in self._columns if self._names[c] in ranks("link") and _distinct(self._values[c], self._rows)]
+        if links:
+            return (links[0],)
+        for name in ("title", "image", "images", "video", "videos"):
+            match = self._found.get(name)
+            if match and _distinct(self._values[match.columns[0]], self._rows):
+                return match.columns[:1]
+        return tuple(self._columns)
+
+
+def show_sample(value: Any) -> str:
+    """Format a value of a cell in one short line."""
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
+        return f"{len(value['bytes']):,} bytes {value.get('path') or ''}".strip()
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LONGEST_SAMPLE else text[: _LONGEST_SAMPLE - 1] + "…"
+
+
+def _words(column: str) -> list[str]:
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column)
+    return [normalise(word) for word in re.findall(r"[^\W_]+", spaced) if normalise(word)]
+
+
+def _without_currency(column: str) -> str:
+    return re.sub(r"[^\W\d_]+|[€$£]", lambda found: "" if found[0].casefold() in _CURRENCY_WORDS else found[0], column)
+
+
+def _number(column: str) -> tuple[str, int]:
+    found = re.search(r"\d+", column)
+    return re.sub(r"\d+", "", column), int(found[0]) if found else 0
+
+
+def _why(name: str, best: str) -> str:
+    if name == "item_id":
+        return f"{best!r} names the item, others become attributes"
+    if name == "price":
+        return f"{best!r} is the regular one, others become attributes"
+    return f"{best!r} is the more usual name, others become attributes"
+
+
+# ---- values
+
+
+def _share(values: Sequence[Any], test: Callable[[Any], bool]) -> float:
+    return sum(1 for value in values if test(value)) / len(values) if values else 0.0
+
+
+def _any(values: Sequence[Any], rows: int) -> bool:
+    return bool(values) or not rows
+
+
+def _is_id(values: Sequence[Any], rows: int) -> bool:
+    plain = all(not isinstance(value, bytes | Mapping | list | bool) and len(str(value)) <= 1024 for value in values)
+    return plain and len(values) >= 0.9 * rows
+
+
+def _is_text(values: Sequence[Any], rows: int) -> bool:
+    return bool(values) and any(isinstance(value, str | list | Mapping) and str(value).strip() for value in values)
+
+
+def _is_words(values: Sequence[Any], rows: int) -> bool:
+    """Texts that are more than numbers."""
+    return _share(values, lambda value: any(letter.isalpha() for letter in str(value))) >= 0.5
+
+
+def _is_priced(values: Sequence[Any], rows: int) -> bool:
+    def digits(value: Any) -> bool:
+        if isinstance(value, list):
+            return bool(value) and digits(value[0])
+        if isinstance(value, str):
+            return len(value) < 40 and any(letter.isdigit() for letter in value)
+        return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+    return _share(values, digits) >= 0.5
+
+
+def _is_time(values: Sequence[Any], rows: int) -> bool:
+    given = [value for value in values if not isinstance(value, datetime | date)]
+    return bool(values) and (not given or date_format_of(given) is not None)
+
+
+def _is_kind(values: Sequence[Any], rows: int) -> bool:
+    return bool(values) and all(str(value).strip().lower() in ("video", "product") for value in values)
+
+
+def _is_object(values: Sequence[Any], rows: int) -> bool:
+    return _share(values, lambda v: isinstance(v, Mapping) or (isinstance(v, str) and v.strip().startswith("{"))) >= 0.8
+
+
+def _is_currency(values: Sequence[Any], rows: int) -> bool:
+    return _share(values, lambda value: isinstance(value, str) and len(value.strip()) <= 4) >= 0.8
+
+
+_CHECKS: dict[str, Callable[[Sequence[Any], int], bool]] = {
+    "item_id": _is_id,
+    "title": _is_words,
+    "description": _is_text,
+    "category": _is_words,
+    "creator": _is_words,
+    "price": _is_priced,
+    "created_at": _is_time,
+    "kind": _is_kind,
+    "attributes": _is_object,
+    "attributes.currency": _is_currency,
+}
+
+
+def _is_place(values: Sequence[Any]) -> bool:
+    """Tell whether values may be media: paths, URLs, bytes, lists of them; numbers and words are none."""
+
+    def place(value: Any) -> bool:
+        if isinstance(value, bytes | Mapping):
+            return True
+        if isinstance(value, list):
+            return bool(value) and place(value[0])
+        return isinstance(value, str) and re.search(r"://|[/\\]|\.[A-Za-z0-9]{2,5}\b", value) is not None
+
+    return not values or _share(values, place) >= 0.5
+
+
+def _role_of(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        found = format_of(value[:512])
+        return "image" if found in IMAGE_FORMATS else "video" if found in VIDEO_FORMATS else None
+    if isinstance(value, Mapping):
+        inner = value.get("bytes")
+        return _role_of(inner) if isinstance(inner, bytes) else _role_of(value.get("path"))
+    if isinstance(value, list):
+        return _role_of(value[0]) if value else None
+    if not isinstance(value, str):
+        return None
+    listed = parse_list(value)
+    if listed:
+        return _role_of(listed[0])
+    first = re.split(r"[|;,\n]\s*", value.strip(), maxsplit=1)[0]
+    return EXTENSIONS.get(re.sub(r"[?#].*", "", first).rpartition(".")[2].lower())
+
+
+def _is_unique(values: Sequence[Any], rows: int) -> bool:
+    if len(values) < rows or rows < 2 or not all(isinstance(value, str | int) for value in values):
+        return False
+    texts = [str(value) for value in values]
+    short = all(len(text) <= _LONGEST_ID and " " not in text.strip() and "://" not in text for text in texts)
+    return short and len({*texts}) == len(texts)
+
+
+def _distinct(values: Sequence[Any], rows: int) -> bool:
+    texts = {value if isinstance(value, str) else repr(value) for value in values}
+    return len(values) == rows and len(texts) == len(values)
+
+
+def _is_long(values: Sequence[Any]) -> bool:
+    texts = [value for value in values if isinstance(value, str)]
+    if not texts or len(texts) < len(values):
+        return False
+    html = _share(texts, lambda text: re.search(r"</?(p|br|ul|li|div|span|b|strong)\b", text) is not None) > 0.3
+    return html or (sum(map(len, texts)) / len(texts) > _LONG_TEXT and _share(texts, lambda text: " " in text) > 0.8)
+
+
+def _is_title(values: Sequence[Any]) -> bool:
+    texts = [value for value in values if isinstance(value, str) and "://" not in value]
+    if not texts or len(texts) < len(values):
+        return False
+    mean = sum(map(len, texts)) / len(texts)
+    words = _share(texts, lambda text: any(letter.isalpha() for letter in text)) > 0.9
+    return words and 4 <= mean <= 200 and len({*texts}) >= 0.8 * len(texts) and _share(texts, lambda t: " " in t) > 0.3
+
+
+def _has_currency(value: Any) -> bool:
+    return isinstance(value, str) and (
+        re.fullmatch(
+            r"(?:[€$£¥₽₺]|[A-Z]{3}\s?)\s*[\d.,' ]+|[\d.,' ]+\s*(?:[€$£¥₽₺]|[A-Z]{3}|zł|kr|Kč|руб\.?)", value.strip()
+        )
+        is not None
+    )

@@ -1,0 +1,523 @@
+"""Read rows as shops write them as rows of a manifest: prices, dates, HTML, nested categories, several rows an item.
+
+A value that a field cannot have becomes an attribute and is counted: no row is lost by one column.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from coldstart.core.html_text import clean_html
+from coldstart.core.items import SHORT_FORMS
+from coldstart.core.prices import PriceFormat, parse_price, price_format_of
+from coldstart.core.values import are_whole_floats, is_missing, is_missing_text, parse_list, split_media
+from coldstart.ingest.dates import ISO, date_format_of, parse_date
+from coldstart.ingest.nested import flatten
+from coldstart.ingest.recognise import Recognition, currency_in_name, show_sample
+from coldstart.ingest.tables import Row, Table
+
+CATEGORY_PATH = "category_path"
+"""Attribute with all levels of a nested category; the field `category` is the last one."""
+
+_MARKS = (">", "»", "›", " / ", "/")
+_MEDIA_FIELDS = frozenset(("media", *SHORT_FORMS))
+_KEPT_VALUES = 200_000
+_DIGEST_LENGTH = 20
+
+
+@dataclass
+class Doubts:
+    """Count what was doubtful in the values of columns, with the first example of each."""
+
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    examples: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def note(self, column: str, what: str, example: str) -> None:
+        """Count one more."""
+        self.counts[column, what] += 1
+        self.examples.setdefault((column, what), example)
+
+    def lines(self) -> list[str]:
+        """Describe each in one line: column, count, an example."""
+        return [
+            f"{column}: {count:,} {what}, such as {self.examples[column, what]}"
+            for (column, what), count in self.counts.items()
+        ]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Facts of all rows of a table, which values of single rows are read by.
+
+    Attributes:
+        rows: how many, those that could not be read among them; `faults`: of those how many.
+        ids: id -> how many rows have it; rows without one are not counted.
+        repeated_keys: texts that ids are made from and that stand several times.
+        filled: column -> rows that have a value.
+        hosts: web host -> media that are there.
+        price, date, category: spelling of the prices, dates and nested categories of a column.
+        whole_ids: whether all ids are whole numbers with ".0", which is left out.
+    """
+
+    rows: int
+    faults: int
+    ids: Mapping[str, int]
+    repeated_keys: frozenset[str]
+    filled: Mapping[str, int]
+    hosts: Mapping[str, int]
+    price: PriceFormat
+    date: str
+    category: str
+    whole_ids: bool
+
+    @property
+    def joined(self) -> int:
+        """Rows that were joined into the item of another row."""
+        return sum(self.ids.values()) - len(self.ids)
+
+    @property
+    def nameless(self) -> int:
+        """Rows that could be read, but have no id."""
+        return self.rows - self.faults - sum(self.ids.values())
+
+
+class ShopRows:
+    """Rows of a table whose columns were recognised, read twice: once for a survey, once for the rows of a manifest.
+
+    Args:
+        rows: reads the rows in order.
+        labels: column -> names of the classes that its numbers stand for.
+    """
+
+    def __init__(
+        self,
+        rows: Callable[[], Iterator[Row]],
+        recognition: Recognition,
+        labels: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._rows = rows
+        self._recognition = recognition
+        self._labels = labels or {}
+        self._columns = {column: match.field for match in recognition.matches for column in match.columns}
+        self._pairs = recognition.pairs
+        self._paired = frozenset(column for pair in recognition.pairs for column in pair)
+        self._pair_names: dict[str, str] = {}
+        id_match = recognition.of("item_id")
+        self._id_column = id_match.columns[0] if id_match else None
+        price = recognition.of("price")
+        self._currency = currency_in_name(price.columns[0]) if price else None
+        self.doubts = Doubts()
+
+    def plain(self) -> Iterator[Row]:
+        """Read the rows with their nested values as columns of their own, and names in place of class numbers."""
+        for line, found in self._rows():
+            yield line, found if isinstance(found, str) else plain_row(found, self._labels)
+
+    # ---- survey
+
+    def survey(self) -> Survey:
+        """Read all rows once."""
+        filled, hosts, ids = Counter[str](), Counter[str](), Counter[str]()
+        values: dict[str, dict[Any, None]] = {"price": {}, "created_at": {}, "category": {}}
+        kept = {column: values[name] for column, name in self._columns.items() if name in values}
+        media = [column for column, name in self._columns.items() if name in _MEDIA_FIELDS]
+        first: list[Any] = []
+        rows = faults = 0
+        for _, row in self.plain():
+            rows += 1
+            if isinstance(row, str):
+                faults += 1
+                continue
+            filled.update([column for column, value in row.items() if value is not None and value != ""])
+            for column, known in kept.items():
+                value = row.get(column)
+                if isinstance(value, str) and len(known) < _KEPT_VALUES:
+                    known[value] = None
+            for column in media:
+                _count_hosts(row.get(column), hosts)
+            key = self._key(row)
+            if key is not None:
+                ids[key] += 1
+                if len(first) < 1000:
+                    first.append(key)
+        repeated = frozenset[str]()
+        whole = self._id_column is not None and are_whole_floats(first)
+        if self._id_column is None:
+            repeated = frozenset(key for key, count in ids.items() if count > 1)
+            ids = self._made_ids(repeated)
+        elif whole:
+            ids = Counter({key.strip().removesuffix(".0"): count for key, count in ids.items()})
+        return Survey(
+            rows,
+            faults,
+            ids,
+            repeated,
+            filled,
+            hosts,
+            price_format_of(values["price"]),
+            date_format_of(values["created_at"]) or ISO,
+            _category_mark(values["category"]),
+            whole,
+        )
+
+    def _made_ids(self, repeated: frozenset[str]) -> Counter[str]:
+        found = Counter[str]()
+        for _, row in self.plain():
+            if not isinstance(row, str):
+                found[self._made_id(row, repeated)] += 1
+        return found
+
+    def _key(self, row: Mapping[str, Any]) -> str | None:
+        """Return the text that tells an item: its id, or what an id is made from."""
+        if self._id_column is None:
+            return _digest([row.get(column) for column in self._recognition.id_from])
+        value = row.get(self._id_column)
+        if isinstance(value, list):
+            value = value[0] if value else None
+        return None if is_missing(value) else _id_text(value)
+
+    def _made_id(self, row: Mapping[str, Any], repeated: frozenset[str]) -> str:
+        key = self._key(row)
+        assert key is not None
+        return _digest([key, row]) if key in repeated else key
+
+    # ---- rows of a manifest
+
+    def entries(
+        self, survey: Survey, exists: Callable[[str], bool] | None = None
+    ) -> Iterator[tuple[int, dict[str, Any] | str, int]]:
+        """Read the items: line of the first row, fields or what is wrong, and how many rows were joined.
+
+        Args:
+            exists: tells whether a text is the name of a file, which is then not parted at its commas.
+        """
+        exists = exists or _no_file
+        waiting: dict[str, tuple[int, dict[str, Any], int]] = {}
+        for line, row in self.plain():
+            if isinstance(row, str):
+                yield line, row, 1
+                continue
+            fields = self._fields(row, line, survey, exists)
+            item_id = fields.get("item_id")
+            count = survey.ids.get(item_id, 1) if isinstance(item_id, str) else 1
+            if count < 2:
+                yield line, fields, 1
+                continue
+            assert isinstance(item_id, str)
+            if item_id not in waiting:
+                waiting[item_id] = line, fields, 1
+                continue
+            start, joined, met = waiting[item_id]
+            self._join(joined, fields, item_id)
+            if met + 1 < count:
+                waiting[item_id] = start, joined, met + 1
+            else:
+                del waiting[item_id]
+                yield start, joined, met + 1
+        for start, joined, met in waiting.values():  # of a file that became shorter meanwhile
+            yield start, joined, met
+
+    def _fields(
+        self, row: Mapping[str, Any], line: int, survey: Survey, exists: Callable[[str], bool]
+    ) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        attributes: dict[str, Any] = {}
+        columns = self._columns
+        for column, value in row.items():
+            if value is None or value == "":
+                continue
+            name = columns.get(column)
+            if name is None:
+                if column not in self._paired and not is_missing_text(value):
+                    attributes[column] = clean_html(value) if isinstance(value, str) else value
+            elif name in _MEDIA_FIELDS:
+                fields.setdefault(name, []).append((columns_place(self._recognition, name, column), value))
+            elif name.startswith("attributes."):
+                attributes.setdefault(name.removeprefix("attributes."), value)
+            else:
+                self._set(name, column, value, fields, attributes, line, survey)
+        for name in _MEDIA_FIELDS & fields.keys():
+            given = [value for _, value in sorted(fields[name], key=lambda entry: entry[0])]
+            fields[name] = given[0] if len(given) == 1 and isinstance(given[0], str) else _media(given, exists)
+        if self._id_column is None:
+            fields["item_id"] = self._made_id(row, survey.repeated_keys)
+        elif survey.whole_ids and "item_id" in fields:
+            fields["item_id"] = fields["item_id"].strip().removesuffix(".0")
+        self._add_pairs(row, attributes)
+        if self._currency and "price" in fields:
+            attributes.setdefault("currency", self._currency)
+        if attributes:
+            fields["attributes"] = attributes
+        return fields
+
+    def _set(
+        self,
+        name: str,
+        column: str,
+        value: Any,
+        fields: dict[str, Any],
+        attributes: dict[str, Any],
+        line: int,
+        survey: Survey,
+    ) -> None:
+        if is_missing_text(value) or (name in ("price", "created_at", "item_id", "kind") and is_missing(value)):
+            return
+        if name in fields:  # two columns of one field: the first with a value
+            attributes[column] = value
+            return
+        if isinstance(value, list) and name not in ("tags", "attributes"):
+            value = _first(value)
+            if value is None:
+                return
+        if name == "item_id":
+            fields[name] = _id_text(value)
+        elif name == "price":
+            self._set_price(column, value, fields, attributes, line, survey)
+        elif name == "created_at":
+            try:
+                fields[name] = parse_date(value, survey.date)
+            except (ValueError, OverflowError):
+                self._unfit(column, "are no date and became an attribute", value, attributes, line)
+        elif name == "category":
+            path, others = _paths(clean_html(str(value)), survey.category)
+            fields[name] = path[-1] if path else None
+            if len(path) > 1 or others:
+                whole = " > ".join(path)
+                attributes[CATEGORY_PATH] = [whole, *others] if others else whole
+        elif name == "tags":
+            fields[name] = _tags(value)
+        elif name == "kind":
+            if str(value).strip().lower() in ("video", "product"):
+                fields[name] = value
+            else:
+                self._unfit(column, "are neither video nor product and became an attribute", value, attributes, line)
+        elif name == "attributes":
+            self._set_attributes(column, value, attributes)
+        else:
+            text = clean_html(value) if isinstance(value, str) else value
+            fields[name] = " ".join(text.split()) if name != "description" and isinstance(text, str) else text
+
+    def _set_price(
+        self, column: str, value: Any, fields: dict[str, Any], attributes: dict[str, Any], line: int, survey: Survey
+    ) -> None:
+        try:
+            price, currency = parse_price(value, survey.price)
+            number = float(price)
+            if not 0 <= number < float("inf"):
+                raise ValueError("below zero, or infinite")
+        except (ValueError, TypeError):
+            self._unfit(column, "are no price and became an attribute", value, attributes, line)
+            return
+        fields["price"] = number
+        if currency is not None:
+            attributes["currency"] = currency
+
+    def _set_attributes(self, column: str, value: Any, attributes: dict[str, Any]) -> None:
+        try:
+            found = json.loads(value) if isinstance(value, str) else value
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, Mapping):
+            attributes.update({name: one for name, one in found.items() if one not in (None, "")})
+        else:
+            attributes[column] = value
+
+    def _unfit(self, column: str, what: str, value: Any, attributes: dict[str, Any], line: int) -> None:
+        attributes[column] = value
+        self.doubts.note(column, what, f"{show_sample(value)!r} (row {line})")
+
+    def _add_pairs(self, row: Mapping[str, Any], attributes: dict[str, Any]) -> None:
+        for name_column, value_column in self._pairs:
+            name = row.get(name_column)
+            if name:  # of further rows of an item it is left out
+                self._pair_names[name_column] = str(name).strip()
+            value = row.get(value_column)
+            title = self._pair_names.get(name_column, name_column)
+            if value in (None, "") or value == "Default Title":
+                continue
+            parts = re.split(r"\s*[,|]\s*", value) if isinstance(value, str) and "(s)" in value_column else [value]
+            attributes[title] = parts[0] if len(parts) == 1 else parts
+
+    def _join(self, into: dict[str, Any], fields: dict[str, Any], item_id: str) -> None:
+        """Add a further row of an item: media and tags in order, of other fields the first value, attributes all."""
+        for name, value in fields.items():
+            if name == "item_id" or value is None:
+                continue
+            if name not in into or into[name] is None:
+                into[name] = value
+            elif name in _MEDIA_FIELDS:
+                both = [*_media([into[name]], _no_file), *_media([value], _no_file)]
+                into[name] = _distinct(both)
+            elif name == "tags":
+                into[name] = _distinct([*into[name], *value])
+            elif name == "attributes":
+                _join_attributes(into[name], value)
+            elif into[name] != value:
+                columns = self._recognition.of(name)
+                self.doubts.note(
+                    columns.columns[0] if columns else name,
+                    "rows differ from the first row of their item, which counts",
+                    f"{show_sample(value)!r} beside {show_sample(into[name])!r} of {item_id}",
+                )
+
+
+def plain_row(row: dict[str, Any], labels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Give nested values columns of their own, and classes their names."""
+    if labels:
+        for column, names in labels.items():
+            value = row.get(column)
+            if isinstance(value, int) and 0 <= value < len(names):
+                row = {**row, column: names[value]}
+    return flatten(row)
+
+
+def survey_doubts(survey: Survey, recognition: Recognition, table: Table) -> list[str]:
+    """Describe what is doubtful in the values of all rows."""
+    found = list(table.doubts)
+    price = recognition.of("price")
+    if price and survey.price.doubtful:
+        found.append(
+            f"{price.columns[0]}: {survey.price.doubtful:,} values may mean two things, such as "
+            f"{survey.price.example!r}: taken for a mark between thousands"
+        )
+    if survey.nameless:
+        match = recognition.of("item_id")
+        found.append(
+            f"{match.columns[0] if match else 'item_id'}: {survey.nameless:,} rows have no id: they are rejected"
+        )
+    if not recognition.of("item_id"):
+        made = ", ".join(recognition.id_from[:3]) + (", …" if len(recognition.id_from) > 3 else "")
+        found.append(f"no column holds an id: ids are made from {made}; an item whose {made} changes is a new one")
+    return found
+
+
+def columns_place(recognition: Recognition, name: str, column: str) -> int:
+    """Find the place of a column among those of its field."""
+    match = recognition.of(name)
+    return match.columns.index(column) if match else 0
+
+
+def _no_file(text: str) -> bool:
+    return False
+
+
+def _id_text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return str(value).strip()
+
+
+def _digest(values: Any) -> str:
+    found = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, bytes):
+            found.update(b"b" + hashlib.sha256(value).digest())
+        elif isinstance(value, Mapping):
+            for key in sorted(value, key=str):
+                add(str(key))
+                add(value[key])
+        elif isinstance(value, list | tuple):
+            found.update(b"[")
+            for one in value:
+                add(one)
+        else:
+            text = "" if value is None else str(value)
+            found.update(b"\0" + text.strip().encode("utf-8", "surrogatepass"))
+
+    add(values)
+    return found.hexdigest()[:_DIGEST_LENGTH]
+
+
+def _first(values: Sequence[Any]) -> Any:
+    return next((value for value in values if not is_missing_text(value)), None)
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def _tags(value: Any) -> list[Any]:
+    if not isinstance(value, str):
+        return list(value) if isinstance(value, list | tuple) else [value]
+    listed = parse_list(value)
+    if listed is not None:
+        return listed
+    mark = next((mark for mark in "|,;" if mark in value), ",")
+    return [part.strip() for part in clean_html(value).split(mark) if part.strip()]
+
+
+def _media(values: Sequence[Any], exists: Callable[[str], bool]) -> list[Any]:
+    """List the media of cells, each once; objects of shops' programs, such as `{src: …}`, become their address."""
+    found: list[Any] = []
+    for value in values:
+        parts = split_media(value, exists) if isinstance(value, str) else value if isinstance(value, list) else [value]
+        for part in parts:
+            if isinstance(part, Mapping) and not {"bytes", "path", "uri"} & part.keys():
+                part = next((part[key] for key in ("src", "url", "href", "link") if part.get(key)), None)
+            if isinstance(part, str):
+                part = part.strip()
+            if not is_missing_text(part) and part not in found:
+                found.append(part)
+    return found
+
+
+def _count_hosts(value: Any, hosts: Counter[str]) -> None:
+    if isinstance(value, str):
+        for url in re.findall(r"https?://[^\s|,;\"'<>\]]+", value[:5000]):
+            if host := urlsplit(url).hostname:
+                hosts[host] += 1
+    elif isinstance(value, list):
+        for one in value:
+            _count_hosts(one, hosts)
+
+
+def _category_mark(values: Iterable[Any]) -> str:
+    """Find what stands between the levels of nested categories, "" where there is nothing."""
+    texts = [value for value in values if isinstance(value, str)]
+    for mark in _MARKS[:-1]:
+        if sum(mark in text for text in texts) > 0.02 * len(texts):
+            return mark
+    slashed = [text for text in texts if "/" in text]
+    roots = Counter(re.split(r"[/,]", text, maxsplit=1)[0] for text in slashed)
+    shared = max(roots.values(), default=0)
+    return "/" if len(slashed) > 1 and len(slashed) >= 0.8 * len(texts) and shared >= 0.5 * len(slashed) else ""
+
+
+def _paths(text: str, mark: str) -> tuple[list[str], list[str]]:
+    """Split a nested category into the levels of its deepest path, and list other paths."""
+    text = " ".join(text.split())
+    if not mark or mark.strip() not in text:
+        return [text], []
+    parts = re.split(r"\s*[;|]\s*", text) if mark != "|" else [text]
+    paths = []
+    for part in parts:
+        split = re.split(r",\s*", part)
+        paths += split if sum(mark in one for one in split) > 1 else [part]
+    levels = [[level.strip() for level in path.split(mark) if level.strip()] for path in paths]
+    levels = [path for path in levels if path]
+    if not levels:
+        return [], []
+    best = max(levels, key=len)
+    return best, [" > ".join(path) for path in levels if path is not best and path != best[: len(path)]]
+
+
+def _join_attributes(into: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Add attributes; where values differ, list them all."""
+    for name, value in given.items():
+        if name not in into:
+            into[name] = value
+        elif into[name] != value:
+            known = into[name] if isinstance(into[name], list) else [into[name]]
+            into[name] = _distinct([*known, *(value if isinstance(value, list) else [value])])
