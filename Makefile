@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install setup lock demo test test-fast test-latest check check-lock format notebooks peers bench bench-full sample starter-clip wheel clean
+.PHONY: help install setup lock demo test test-fast test-latest check check-lock format notebooks docs peers bench bench-full sample starter-clip wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ format: $(INSTALLED) ## put the code into shape
 
 notebooks: demo ## execute every notebook on the demo workspace
 	$(BIN)/python tools/run_notebooks.py
+
+docs: $(INSTALLED) ## build the documentation into site/; fails on a link that leads nowhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 peers: $(INSTALLED) ## install the programs that benchmarks compare with, each in .peers/NAME
 	$(BIN)/python -m benchmarks.peers.install

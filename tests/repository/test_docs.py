@@ -1,4 +1,4 @@
-"""Documentation: the README names every command and no other; paths, links and rooms that pages name exist."""
+"""Documentation: pages name commands, paths, headings and rooms that exist; `test_docs_site.py` has more on docs/."""
 
 from __future__ import annotations
 
@@ -10,19 +10,8 @@ from cli_commands import commands
 from paths import ROOT
 
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ROOMS = ("coldstart", "tests", "tools", "benchmarks", "docs", "pipelines", "prompts", "policies", "notebooks")
-
-
-def test_every_command_stands_in_the_readme() -> None:
-    """As `coldstart NAME`; the commands of a group stand with it, in one line."""
-    lines = README.read_text("utf-8").splitlines()
-    missing = [
-        path
-        for path in commands()
-        if not any(re.search(rf"\bcoldstart {'(?: |.*`)'.join(path)}\b", line) for line in lines)
-    ]
-    assert missing == []
 
 
 def test_the_readme_names_no_command_that_is_not_there() -> None:
@@ -48,20 +37,22 @@ def test_links_to_headings_lead_to_one(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)]*#[^)]+)\)", page.read_text("utf-8")):
         name, _, anchor = link.partition("#")
         target = page.parent / name if name else page
-        headings = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.MULTILINE)
+        text = target.read_text("utf-8")
+        if "<!-- generated: " in text:
+            continue  # the site's build finds headings of generated tables
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
         assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, link
 
 
 def test_the_map_names_every_room_of_the_package() -> None:
     rooms = {path.parent.name for path in (ROOT / "coldstart").glob("*/__init__.py")}
     assert len(rooms) > 10
-    for page in (README, ROOT / "docs" / "architecture.md"):
-        text = page.read_text("utf-8")
-        assert [room for room in sorted(rooms) if f"{room}/" not in text] == []
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    assert [room for room in sorted(rooms) if f"{room}/" not in text] == []
 
 
 def test_the_glossary_has_at_most_twelve_words() -> None:
-    glossary = README.read_text("utf-8").partition("## Glossary\n")[2].partition("\n## ")[0]
+    glossary = (ROOT / "docs" / "concepts.md").read_text("utf-8").partition("\n## ")[0]
     rows = re.findall(r"^\| (?!word |---)(.+?) \|", glossary, re.MULTILINE)
     assert 8 <= len(rows) <= 12
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,15 @@ def fields(owner: ast.ClassDef | ast.Module) -> Iterator[tuple[str, str]]:
                 yield target.id, text.value.strip().splitlines()[0]
 
 
+@cache
+def root() -> Any:
+    """The click command of the app, which takes a tenth of a second to build."""
+    return get_command(app)
+
+
 def command_of(path: tuple[str, ...]) -> Any:
     """The click command of a path, such as ("evaluate", "align")."""
-    found: Any = get_command(app)
+    found: Any = root()
     for name in path:
         found = found.commands[name]
     return found
@@ -84,7 +91,7 @@ def parse(example: str) -> str:
     words = shlex.split(example)
     end = next((place for place, word in enumerate(words) if word in ("|", ">")), len(words))
     program, *rest = words[:end]
-    command: Any = get_command(app)
+    command: Any = root()
     path = [program]
     while rest and hasattr(command, "commands") and not rest[0].startswith("-"):
         path.append(rest.pop(0))

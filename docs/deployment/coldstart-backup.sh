@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Copy a workspace while nobody writes to it. The lock file is the one that writers take, so that a run in progress is
+# waited for, and one that begins meanwhile is told that the workspace is being written.
+#
+#   coldstart-backup.sh /srv/shop/shop.workspace /backup/shop.workspace
+set -euo pipefail
+
+WORKSPACE="${1:?give the folder of the workspace}"
+TARGET="${2:?give the folder of the copy}"
+
+exec 9>>"$WORKSPACE/.coldstart.lock"
+flock --timeout 3600 9
+mkdir -p "$TARGET"
+rsync --archive --delete --exclude .coldstart.lock --exclude .coldstart.writer "$WORKSPACE/" "$TARGET/"
