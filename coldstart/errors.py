@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 try:
     import resource
@@ -59,18 +60,43 @@ class ColdstartError(Exception):
 
     The message is one line that names the value, the place and the next step, without secrets of URLs. The command
     line prints it and exits with 1; the Python API raises it.
+
+    Attributes:
+        kind: usage, settings, input, not_found, not_ready, busy, damaged, machine or failed; None where not stated.
+        where, next: parts of the message, where the one who raises it can tell them apart.
+        result: found before it failed; `--json` prints it beside the error.
     """
 
-    def __init__(self, *given: object) -> None:
+    kind: str | None = None
+    where: str | None = None
+    next: str | None = None
+    result: Mapping[str, Any] | None = None
+
+    def __init__(
+        self,
+        *given: object,
+        kind: str | None = None,
+        where: str | None = None,
+        next: str | None = None,
+        result: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(*(redact_urls(one) if isinstance(one, str) else one for one in given))
+        stated = {"kind": kind, "where": where, "next": next, "result": result}
+        self.__dict__.update({name: value for name, value in stated.items() if value is not None})
 
 
 class NotFitted(ColdstartError):  # noqa: N818  (a state that a run mends by itself)
     """A stage needs an artifact that an earlier stage has not fitted yet."""
 
+    kind = "not_ready"
+
 
 class NothingToLearn(NotFitted):
     """A fit has too little training data so far; runs go on without its stage until there is enough."""
+
+
+class MissingModel(ColdstartError):  # noqa: N818  (a state of the machine that `coldstart models pull` mends)
+    """A model of the starter set is not on this machine, or its files are not as they should be."""
 
 
 class MachineFault(ColdstartError):  # noqa: N818  (a state of the machine)
@@ -78,6 +104,8 @@ class MachineFault(ColdstartError):  # noqa: N818  (a state of the machine)
 
     Finished rows are stored, and the same command goes on once it is mended. The command line exits with 3.
     """
+
+    kind = "machine"
 
 
 def machine_fault(error: BaseException) -> MachineFault | None:

@@ -97,14 +97,16 @@ class OpenedStore:
         return with_fits(replace(pipeline, media=pipeline.media.with_folders(folders)), self._store)
 
     def _reading_pipeline(self) -> Pipeline:
-        """Load the stored settings to read what is there: without places that nobody gave, and the stages that need
-        one are refused when they are used."""
+        """Load the stored settings to read what is there.
+
+        Left out are places that nobody gave, whose stages are refused when they are used, and stages whose settings
+        have a fault (`Pipeline.unresolved`).
+        """
         stored = self._store.pipeline()
-        left_out = self._distrusted()
-        if stored is None or not left_out:
+        if stored is None:
             return self.pipeline()
-        self._check_stored()
-        loaded = pipelines.load(_without_media(stored, {value for name, value in left_out if name in MEDIA}))
+        left_out = self._distrusted()
+        loaded = pipelines.load_readable(_without_media(stored, {value for name, value in left_out if name in MEDIA}))
         stages = [spec.name for spec in loaded.stages]
         distrusted: dict[str, str] = {}
         for name, value in left_out:
@@ -113,6 +115,20 @@ class OpenedStore:
         if any(name.startswith("engine.") for name, _ in left_out):
             loaded = replace(loaded, engine=pipelines.Engine())
         return self._bound(replace(loaded, distrusted=distrusted))
+
+    def setting_faults(self) -> dict[str, str]:
+        """Find the stages, or other sections, of the stored settings that do not resolve, and what is wrong with each.
+
+        Such a workspace answers from what it holds; the next run needs settings that resolve.
+        """
+        from coldstart.engine.resolve import readable
+
+        return dict(readable(self._reading_pipeline()).unresolved)
+
+    @property
+    def mending(self) -> str:
+        """Next step where stored settings do not resolve."""
+        return f"put that in place, or name a pipeline that resolves: `coldstart run PIPELINE --workspace {self.uri}`"
 
     def _check_stored(self) -> None:
         """Refuse stored settings that are no pipeline, as those of another release or of a stranger may be."""

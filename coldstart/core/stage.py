@@ -208,6 +208,19 @@ class FitStage(CatalogStage, Protocol):
 
 
 @runtime_checkable
+class Resolves(Protocol):
+    """A catalog stage whose settings name models, prompts or other stages that are not found when it is built."""
+
+    def resolve(self) -> None:
+        """Find what the settings name; loads no weights.
+
+        Raises:
+            NotFitted: a fit is to come before it.
+            ColdstartError: one of them is not found.
+        """
+
+
+@runtime_checkable
 class Forecasts(Protocol):
     """A fit stage that can forecast the time of a fit."""
 
@@ -255,6 +268,9 @@ _MODULES = {
     "index": "coldstart.search.index",
 }
 """Kind of a stage -> the module with its `Settings` and `build`. The kinds of a group stand in the order of running."""
+
+SPACES = ("embed", "behaviour")
+"""Kinds of stages whose rows are vectors of a space."""
 
 _ON_DEMAND = frozenset({"align.behaviour"})
 """Parts of a group that a pipeline has only where it names them: this one needs interactions."""

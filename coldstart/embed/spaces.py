@@ -18,7 +18,7 @@ from coldstart import encoders
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.progress import Meter
-from coldstart.core.stage import Reject, Row
+from coldstart.core.stage import SPACES, Reject, Row
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, Store
@@ -27,9 +27,6 @@ from coldstart.store.freshness import PipelineState
 from coldstart.store.sql import one_of
 
 Vectors = NDArray[np.float32]
-
-KINDS = ("embed", "behaviour")
-"""Kinds of stages whose rows are vectors of a space."""
 
 _MANY = 8
 """Share of a table's rows, one in so many, above which reading it whole is quicker than looking rows up."""
@@ -52,7 +49,7 @@ def table_of(space: str, passport: Passport) -> str:
 
 def spaces_of(pipeline: Pipeline) -> list[StageSpec]:
     """List the stages that make the spaces of a pipeline, in its order."""
-    return [spec for spec in pipeline.stages if spec.kind in KINDS]
+    return [spec for spec in pipeline.stages if spec.kind in SPACES]
 
 
 def vectors_of(store: Store, stage: Any, items: Sequence[str]) -> Vectors:

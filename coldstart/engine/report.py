@@ -25,6 +25,7 @@ class StageReport:
 
     Attributes:
         fault_places: places at which the decoding of several items failed, with their number, the most first.
+        fault: why the stage's settings do not resolve; empty where they do.
     """
 
     stage: str
@@ -33,6 +34,7 @@ class StageReport:
     ran: PassReport = field(default_factory=PassReport)
     notes: Sequence[str] = ()
     fault_places: Mapping[str, int] = field(default_factory=dict)
+    fault: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-serialisable values."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 
 from coldstart.core.extras import install_command
 from coldstart.core.pipeline import Pipeline, StageSpec
 from coldstart.core.progress import Progress, SilentProgress
-from coldstart.core.stage import CatalogStage, MapStage, is_map, is_source
+from coldstart.core.stage import SPACES, CatalogStage, MapStage, is_source
 from coldstart.engine import devices
 from coldstart.engine.estimate.report import EstimateRequest, compare_estimate
 from coldstart.engine.local import PassReport, run_map
@@ -26,13 +26,14 @@ from coldstart.engine.report import (
     source_balance,
     with_fault_places,
 )
+from coldstart.engine.resolve import check_settings, readable
 from coldstart.engine.work import Scope, SourceWork, sources, stale_work
 from coldstart.engine.workers import reuse_workers
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
 from coldstart.store import ITEMS, Store
 from coldstart.store.catalog import CATALOG
 from coldstart.store.fits import with_fits
-from coldstart.store.freshness import PipelineState, assess_map, build
+from coldstart.store.freshness import Balance, PipelineState, assess_map, build
 from coldstart.store.item_keys import carry_over
 
 
@@ -91,6 +92,7 @@ def run_pipeline(
     pipeline = with_fits(devices.with_first_device(pipeline), workspace)
     specs = choose_stages(pipeline, request.only, start)
     check_manifest(workspace, pipeline, specs)
+    check_settings(workspace, pipeline, specs)
     built = {spec.name: build(spec, pipeline) for spec in specs}
     reports: list[StageReport] = []
     stopped_after = None
@@ -100,8 +102,7 @@ def run_pipeline(
         if retry:
             verdicts = (row for rows in workspace.ledger().values() for row in rows.values())
             among = frozenset(row.item_id for row in verdicts if row.state in retry)
-        if _can_be_saved(workspace, pipeline, built):
-            workspace.save_pipeline(pipeline.source, pipeline.raw)
+        workspace.save_pipeline(pipeline.source, pipeline.raw)
         for stage in built.values():
             started_at = datetime.now(UTC)
             began_stage = time.monotonic()
@@ -127,46 +128,6 @@ def run_pipeline(
     estimated = None if retry or refit else compare_estimate(request, took, seconds)
     losses = {name: largest_losses(workspace, name) for name in over}
     return RunReport(reports, seconds, over, maintenance, estimated, losses, stopped_after)
-
-
-def _can_be_saved(workspace: Store, pipeline: Pipeline, built: Mapping[str, MapStage | CatalogStage]) -> bool:
-    """Tell whether settings may replace the saved ones, which later commands go by.
-
-    Not if a manifest that is not that of the saved ones cannot be opened, or an encoder, a generator or a file that a
-    changed stage names cannot be resolved: by such settings no command but a run of others would work. Of the latter
-    there is nothing to lose where none are saved.
-    """
-    saved = None
-    with suppress(ColdstartError):  # settings that cannot be read are replaced
-        saved = workspace.pipeline()
-    if (saved or {}).get("manifest") != pipeline.raw.get("manifest"):
-        try:
-            for spec in pipeline.of_kind("ingest"):
-                stage = built.get(spec.name) or build(spec, pipeline)
-                if is_source(stage):
-                    stage.check_source()
-        except ColdstartError:
-            return False
-    if saved is None:
-        return True
-    before = saved.get("stages") or {}
-    changed = {name for name, given in (pipeline.raw.get("stages") or {}).items() if before.get(name) != given}
-    same_engine = all(saved.get(part) == pipeline.raw.get(part) for part in ("engine", "media"))
-    try:
-        for spec in pipeline.stages:
-            if same_engine and spec.names.isdisjoint(changed):
-                continue
-            stage = built.get(spec.name) or build(spec, pipeline)
-            try:
-                if is_map(stage):
-                    stage.fingerprint()
-                else:
-                    stage.expected(workspace)
-            except NotFitted:  # a fit is to come
-                continue
-    except ColdstartError:
-        return False
-    return True
 
 
 def _cluster(pipeline: Pipeline, workspace: Store) -> AbstractContextManager[None]:
@@ -227,49 +188,55 @@ def _run_stage(
     return StageReport(stage.name, stage.kind, after.balance, ran, stage.notes(workspace))
 
 
-def setup_faults(pipeline: Pipeline) -> list[str]:
-    """List faults that would stop a run before its first item, such as weights not on this machine; a line each."""
-    found = []
-    for spec in pipeline.stages:
-        if spec.kind == "ingest" and pipeline.manifest is None:
-            continue  # it may still be given on the command line
-        try:
-            stage = build(spec, pipeline)
-            if is_map(stage):
-                stage.fingerprint()
-        except NotFitted:
-            continue  # the fit stands before it
-        except ColdstartError as error:
-            text = str(error)
-            found.append(text if text.startswith((f"{spec.name}:", f"{spec.name}.")) else f"{spec.name}: {text}")
-    return found
-
-
 def status(workspace: Store, pipeline: Pipeline) -> list[StageReport]:
-    """Report the balance of every stage; computes keys, changes nothing."""
-    reports = []
-    pipeline = with_fits(pipeline, workspace)
+    """Report the balance of every stage; computes keys, changes nothing.
+
+    A stage whose settings do not resolve has all items pending, and a note that says what is wrong.
+    """
+    listed = {spec.name: spec.kind for spec in pipeline.stages}
+    pipeline = readable(with_fits(pipeline, workspace))
+    names = _stage_names(pipeline)
+    faults = {name: why for name, why in pipeline.unresolved.items() if name.partition(".")[0] in names}
+    if spaces := [name for name in faults if listed.get(name, "embed") in SPACES]:
+        faults |= {
+            spec.name: f"waits for {', '.join(spaces)}; what is published is searched all the same"
+            for spec in pipeline.of_kind("index")
+        }
     pipeline_state = PipelineState(workspace, pipeline)
-    for spec in pipeline.stages:
-        stage = pipeline_state.stage(spec.name)
-        notes: Sequence[str] = ()
-        if isinstance(stage, CatalogStage):
-            balance = catalog_balance(workspace, stage)
-        elif is_source(stage):
-            source = SourceWork(workspace, stage, Scope(limit=0))
-            try:
-                deque(source, maxlen=0)
-                notes = stage.notes(workspace)
-            except ColdstartError as error:  # the manifest may be gone by now; what was read from it is not
-                notes = [str(error)]
-            balance = source_balance(workspace, stage, source.pending)
+    pending = Balance(pending=workspace.count(ITEMS))
+    reports = []
+    for name, kind in {**listed, **{name: name for name in faults if name not in listed}}.items():
+        if name in faults:
+            report = StageReport(name, kind, pending, fault=faults[name])
         else:
-            balance = pipeline_state.of(spec.name).balance
-            try:
-                stage.fingerprint()
-                notes = stage.notes(workspace)
-            except NotFitted as waiting:
-                notes = [str(waiting)]
-        report = StageReport(stage.name, stage.kind, balance, notes=notes)
+            report = _status_of(workspace, pipeline_state, pipeline.stage(name))
         reports.append(with_fault_places(report, workspace))
     return reports
+
+
+def _stage_names(pipeline: Pipeline) -> Collection[str]:
+    named = pipeline.raw.get("stages")
+    return named if isinstance(named, dict) else ()
+
+
+def _status_of(workspace: Store, pipeline_state: PipelineState, spec: StageSpec) -> StageReport:
+    stage = pipeline_state.stage(spec.name)
+    notes: Sequence[str] = ()
+    if isinstance(stage, CatalogStage):
+        balance = catalog_balance(workspace, stage)
+    elif is_source(stage):
+        source = SourceWork(workspace, stage, Scope(limit=0))
+        try:
+            deque(source, maxlen=0)
+            notes = stage.notes(workspace)
+        except ColdstartError as error:  # the manifest may be gone by now; what was read from it is not
+            notes = [str(error)]
+        balance = source_balance(workspace, stage, source.pending)
+    else:
+        balance = pipeline_state.of(spec.name).balance
+        try:
+            stage.fingerprint()
+            notes = stage.notes(workspace)
+        except NotFitted as waiting:
+            notes = [str(waiting)]
+    return StageReport(stage.name, stage.kind, balance, notes=notes)

@@ -30,7 +30,7 @@ from typing import BinaryIO, Literal
 
 import platformdirs
 
-from coldstart.errors import ColdstartError
+from coldstart.errors import ColdstartError, MissingModel
 from coldstart.models.starter_set import STARTER, File, Job, StarterModel, Wheel
 
 Progress = Callable[[str, int, int], None]
@@ -89,7 +89,7 @@ def starter_folder(job: Job, *, table: Sequence[StarterModel] = STARTER) -> Path
     model = next(model for model in table if model.job == job)
     state, why = _examine(model)
     if state != "ready":
-        raise ColdstartError(f"{job} model {model.name} {why}; {_NEXT_STEP}")
+        raise MissingModel(f"{job} model {model.name} {why}; {_NEXT_STEP}")
     return _folder(model)
 
 

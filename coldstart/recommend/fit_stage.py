@@ -79,6 +79,10 @@ class BehaviourFitStage:
     def _end(self) -> int | None:
         return self._settings.until_s
 
+    def resolve(self) -> None:
+        """Find the models, spaces and prompts of the settings; see `coldstart.core.stage.Resolves`."""
+        _ = self._key
+
     # -- state of the items
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:

@@ -19,7 +19,8 @@ from coldstart.cli import app
 from coldstart.core import pipeline as pipelines
 from coldstart.core.stage import CatalogStage
 from coldstart.engine.report import RunReport
-from coldstart.engine.run import build, run_pipeline, setup_faults
+from coldstart.engine.resolve import setup_faults
+from coldstart.engine.run import build, run_pipeline
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
 
@@ -379,7 +380,7 @@ def test_spaces_apart_from_words_are_refused_before_anything_is_saved(
         pipeline = pipelines.load({**raw, "stages": stages})
         with pytest.raises(ColdstartError) as caught:
             run_pipeline(store, pipeline)
-        assert setup_faults(pipeline)[0] == str(caught.value)
+        assert setup_faults(pipeline)[-1] == str(caught.value)
         return str(caught.value)
 
     name = apart.name

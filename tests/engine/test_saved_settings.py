@@ -34,11 +34,8 @@ def test_a_misspelt_encoder_is_named_and_not_saved(workspace: tuple[coldstart.Wo
     opened, manifest = workspace
     before = opened._store.pipeline()
     typo = _settings(manifest, text={"stage": "embed", "encoder": "fakee:8", "input": "text"})
-    if only:
+    with pytest.raises(ColdstartError, match="encoder 'fakee:8' is unknown: nearest are fake"):
         opened.run(typo, only=only)
-    else:
-        with pytest.raises(ColdstartError, match="encoder 'fakee:8' is unknown: nearest are fake"):
-            opened.run(typo)
     assert opened._store.pipeline() == before
     assert [(report.stage, report.balance.fresh) for report in opened.status()] == [("ingest", 1), ("text", 1)]
     assert {report.balance.fresh for report in opened.run().stages} == {1}
@@ -57,12 +54,13 @@ def test_a_stage_that_waits_for_a_fit_does_not_keep_settings_from_being_saved(
 
 
 @pytest.mark.slow
-def test_the_first_settings_of_a_workspace_are_saved_whatever_they_are(tmp_path: Path) -> None:
+def test_the_first_settings_of_a_workspace_are_saved_only_if_they_resolve(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "items.jsonl", [{"item_id": "a", "title": "red mug"}])
     opened = coldstart.open(tmp_path / "w", create=True)
     typo = _settings(manifest, text={"stage": "embed", "encoder": "fakee:8", "input": "text"})
     with pytest.raises(ColdstartError, match="encoder 'fakee:8' is unknown"):
         opened.run(typo)
+    assert opened.tables() == []
     assert {report.balance.fresh for report in opened.run(_settings(manifest)).stages} == {1}
     assert opened._store.pipeline() == _settings(manifest)
 
@@ -108,7 +106,9 @@ def test_stored_settings_that_are_no_pipeline_name_the_workspace_and_the_next_st
         f"the stored settings of workspace {opened.uri} are no pipeline: unknown setting ingest.mapp (did you mean "
         f"'map'?): name one anew with `coldstart run PIPELINE --workspace {opened.uri}`"
     )
-    for command in (opened.status, opened.pipeline, opened.run):
+    assert opened.setting_faults() == {"ingest": "unknown setting ingest.mapp (did you mean 'map'?)"}
+    assert [(report.stage, report.fault) for report in opened.status()] == list(opened.setting_faults().items())
+    for command in (opened.pipeline, opened.run):
         with pytest.raises(ColdstartError) as caught:
             command()
         assert str(caught.value) == wanted

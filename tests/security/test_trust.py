@@ -269,10 +269,9 @@ def test_planted_endpoints_hosts_and_roots_do_not_count(planted: Path, monkeypat
     limits = opened.media_limits()
     assert (limits.roots, limits.allowed_hosts) == ((), ())
     assert opened.search(text="article 1")[0].item_id.startswith("p")
-    status, _, errors = cli("status", "--workspace", planted)
-    assert status == 1
+    status, out, errors = cli("status", "--workspace", planted)
     generator = message(planted, "describe.write.generator='openai:m@http://evil.example/v1'")
-    assert generator in errors
+    assert status == 0 and f"describe.write: {generator}" in out + errors
     with pytest.raises(ColdstartError) as caught:
         opened.run()
     assert "and 4 more, which counts only when given" in str(caught.value)
@@ -303,10 +302,10 @@ def test_the_hub_is_asked_for_no_model_of_a_stranger(hub_model: Path, monkeypatc
     wanted = message(hub_model, "text.encoder='sentence-transformers:planted/model'")
     status, out, _ = cli("search", "--text", "article 1", "--workspace", hub_model)  # by the vectors that are there
     assert (status, asked) == (0, []) and "p1" in out
-    for command in (("run", "--manifest", manifest), ("status",)):
-        status, _, errors = cli(*command, "--workspace", hub_model)
-        assert (status, asked) == (1, []), command
-        assert wanted in errors
+    for command, wanted_status in ((("run", "--manifest", manifest), 1), (("status",), 0)):
+        status, out, errors = cli(*command, "--workspace", hub_model)
+        assert (status, asked) == (wanted_status, []), command
+        assert wanted in out + errors
     status, out, _ = cli("status", "--workspace", hub_model, "--trust", "--json")
     assert {"setting": "text.encoder", "value": "sentence-transformers:planted/model"} in json.loads(out)
     assert coldstart.open(hub_model).pipeline().stage("text").settings.encoder == "sentence-transformers:planted/model"

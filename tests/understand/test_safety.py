@@ -18,7 +18,7 @@ from coldstart.core import pipeline as pipelines
 from coldstart.core.keys import digest
 from coldstart.core.stage import Gate, MapStage
 from coldstart.encoders.fake import Fake
-from coldstart.engine.run import setup_faults
+from coldstart.engine.resolve import setup_faults
 from coldstart.errors import ColdstartError
 from coldstart.store.freshness import build
 from coldstart.understand.safety import Finding, RulePrompts, finding_time_s, score_pictures

@@ -90,6 +90,10 @@ class FinetuneStage:
         }
         return stage_key(self.kind, self.version, made_of)
 
+    def resolve(self) -> None:
+        """Find the models, spaces and prompts of the settings; see `coldstart.core.stage.Resolves`."""
+        _ = self._key
+
     # -- where items are
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:

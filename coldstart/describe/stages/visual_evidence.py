@@ -140,6 +140,10 @@ class GroundsStage:
         made_of = {**chosen, "passports": passports, "attributes": self._pipeline.attributes.plain()}
         return stage_key(self.kind, self.version, made_of)
 
+    def resolve(self) -> None:
+        """Find the models, spaces and prompts of the settings; see `coldstart.core.stage.Resolves`."""
+        _ = self._key
+
     # -- where items are
 
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
