@@ -140,16 +140,18 @@ class SearchMethods(OpenedStore):
         return Matcher(self._store, self._reading_pipeline, self.published, self.encoder_for)
 
     def encoder_for(self, passport: Passport) -> Encoder:
-        """Load the encoder of a space's vectors, once; if none has that passport any more, the one of its name, whose
+        """Load an encoder of queries in a space, once; if none has that passport any more, the one of its name, whose
         queries the search refuses.
 
         Raises:
             ColdstartError: its weights are not on this machine.
         """
         from coldstart.embed.spaces import encoder_of
+        from coldstart.encoders import for_queries
 
         if passport.digest not in self._encoders:
-            self._encoders[passport.digest] = encoder_of(passport, self._reading_pipeline(), self._store)
+            encoder = encoder_of(passport, self._reading_pipeline(), self._store)
+            self._encoders[passport.digest] = for_queries(encoder)
         return self._encoders[passport.digest]
 
     def _frames_of(self, space: str, item_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:

@@ -62,6 +62,14 @@ def choose_device(device: str = "auto") -> torch.device:
     return chosen
 
 
+def surely_cpu(device: str = "auto") -> bool:
+    """Tell without torch whether `choose_device` takes the CPU; False where a driver or a Mac leaves it open."""
+    if device != "auto":
+        return device == "cpu"
+    drivers = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")  # CUDA, CUDA in a container or WSL, ROCm
+    return sys.platform == "linux" and not any(Path(driver).exists() for driver in drivers)
+
+
 def choose_devices(device: str = "auto", devices: int | Literal["all"] | Sequence[str] = "all") -> list[str]:
     """Choose the devices that compute at once, a process each; those of one CPU are named `cpu:0`, `cpu:1`, ….
 

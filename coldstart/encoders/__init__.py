@@ -27,7 +27,7 @@ from coldstart.errors import ColdstartError
 if TYPE_CHECKING:
     from coldstart.media.image import ImageTransform
 
-__all__ = ["Encoder", "Modality", "Passport", "Projector", "known", "load"]
+__all__ = ["Encoder", "Modality", "Passport", "Projector", "for_queries", "known", "load"]
 
 Modality = Literal["text", "image", "video"]
 Pixels = NDArray[np.uint8]
@@ -132,6 +132,19 @@ class HeadEncoder(Protocol):
 
     def project(self, side: Literal["image", "text"], vectors: Vectors) -> Vectors:
         """Map unit vectors float32 `[N, base dim]` of that passport into the common space: unit float32 `[N, D]`."""
+
+
+@runtime_checkable
+class QuickForQueries(Protocol):
+    """Encoder with another of the same passports, which answers a first query sooner and many less quickly."""
+
+    def for_queries(self) -> Encoder:
+        """Return that encoder; its weights stay on disk until they are needed."""
+
+
+def for_queries(encoder: Encoder) -> Encoder:
+    """Return the encoder that answers queries in the spaces of another; the same one where it has none."""
+    return encoder.for_queries() if isinstance(encoder, QuickForQueries) else encoder
 
 
 def known() -> list[str]:

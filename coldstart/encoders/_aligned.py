@@ -5,6 +5,7 @@ The encoders under the heads are found by their names; this module knows none of
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from coldstart.models import install
 
 if TYPE_CHECKING:
     from coldstart.encoders._heads import AlignedHeads, Head
+    from coldstart.encoders._heads_arrays import HeadArrays
     from coldstart.encoders._heads_file import Tower
 
 Side = Literal["image", "text"]
@@ -46,6 +48,7 @@ class AlignedEncoder:
         self._text = self._image if text == image else self._tower(text, options)  # one model in memory, not two
         self._check("image", self._image, image)
         self._check("text", self._text, text)
+        self._without_torch = False
         self._weights = install.file_digest(folder / _heads_file.WEIGHTS)
         self.image_transform = self._image.image_transform
         self.max_tokens = self._text.max_tokens
@@ -76,8 +79,20 @@ class AlignedEncoder:
         """Return the passport of the vectors that the head of one side takes."""
         return (self._image if side == "image" else self._text).passport(side)
 
+    def for_queries(self) -> Encoder:
+        """Return an encoder of this space over what its encoders have for queries, its heads without torch."""
+        image = encoders.for_queries(self._image)
+        text = image if self._text is self._image else encoders.for_queries(self._text)
+        if image is self._image and text is self._text:
+            return self
+        quick = copy.copy(self)
+        quick._image, quick._text, quick._without_torch = image, text, True
+        return quick
+
     def project(self, side: Side, vectors: Vectors) -> Vectors:
         """Map unit vectors `[N, base dim]` of the encoder under the head into the common space: float32 `[N, D]`."""
+        if self._without_torch and side in self._arrays:
+            return self._arrays[side].project(vectors)
         head: Head = getattr(self._aligned.heads, side)
         return head.project(vectors)
 
@@ -101,3 +116,10 @@ class AlignedEncoder:
         from coldstart.encoders._heads import AlignedHeads
 
         return AlignedHeads.load(self._folder)
+
+    @cached_property
+    def _arrays(self) -> dict[Side, HeadArrays]:
+        """Heads in NumPy; none where their files are not in order, which torch then reports."""
+        from coldstart.encoders._heads_arrays import load_arrays
+
+        return load_arrays(self._folder)

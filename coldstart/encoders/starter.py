@@ -9,7 +9,7 @@ becomes vectors the same way as a query and as a document.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.core.device import choose_device, choose_dtype
-from coldstart.encoders import Modality, Passport, Pixels, Vectors
+from coldstart.core.device import choose_device, choose_dtype, surely_cpu
+from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors
 from coldstart.encoders._tensors import (
     describe_transform,
     encode_by_length,
@@ -32,6 +32,8 @@ from coldstart.models import install
 
 if TYPE_CHECKING:
     import torch
+
+TokenIds = NDArray[np.int64]
 
 TEXT_DIM = 384
 IMAGE_DIM = 1280
@@ -79,35 +81,67 @@ class Starter:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(ids) for ids in self._tokenize(texts)]
 
-    def encode_documents(self, texts: Sequence[str]) -> Vectors:
-        import torch
+    def for_queries(self) -> Encoder:
+        """Return an encoder of the same spaces that answers without torch; itself where a GPU may compute."""
+        if self._dtype not in ("auto", "float32") or not surely_cpu(self._device):
+            return self
+        from coldstart.encoders._starter_onnx import StarterQueries
 
+        return StarterQueries(self)
+
+    def token_batches(self, texts: Sequence[str], encode: Callable[[TokenIds, TokenIds], Vectors]) -> Vectors:
+        """Encode texts, cut to `max_tokens`, in batches of like length.
+
+        Args:
+            encode: takes ids and attention mask, int64 `[B, T]`, and gives vectors `[B, TEXT_DIM]`.
+
+        Returns:
+            float32 `[len(texts), TEXT_DIM]`, in the order of `texts`.
+        """
         limit = self.max_tokens
         ids = [
             tokens if len(tokens) <= limit else [*tokens[: limit - 1], tokens[-1]] for tokens in self._tokenize(texts)
         ]
 
-        def encode(group: list[int]) -> Vectors:
-            batch = self._tokenizer.pad({"input_ids": [ids[i] for i in group]}, return_tensors="pt").to(self.device)
-            with torch.inference_mode():
-                states = self._text_model(**batch).last_hidden_state.float()
-                mask = batch["attention_mask"].unsqueeze(-1)
-                return to_unit_vectors((states * mask).sum(1) / mask.sum(1))
+        def encode_group(group: list[int]) -> Vectors:
+            longest = max(len(ids[i]) for i in group)
+            input_ids = np.zeros((len(group), longest), np.int64)  # 0 is the padding token
+            mask = np.zeros_like(input_ids)
+            for row, i in enumerate(group):
+                input_ids[row, : len(ids[i])] = ids[i]
+                mask[row, : len(ids[i])] = 1
+            return encode(input_ids, mask)
 
-        return encode_by_length([len(tokens) for tokens in ids], TEXT_DIM, encode)
+        return encode_by_length([len(tokens) for tokens in ids], TEXT_DIM, encode_group)
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        import torch
+
+        def encode(input_ids: TokenIds, mask: TokenIds) -> Vectors:
+            with torch.inference_mode():
+                ids, attended = (torch.from_numpy(array).to(self.device) for array in (input_ids, mask))
+                return to_unit_vectors(self.mean_tokens(ids, attended))
+
+        return self.token_batches(texts, encode)
 
     encode_queries = encode_documents
+
+    def mean_tokens(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Compute the mean of the token vectors that `attention_mask` keeps: float32 `[B, TEXT_DIM]`."""
+        states = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+        mask = attention_mask.unsqueeze(-1)
+        return (states * mask).sum(1) / mask.sum(1)
 
     def encode_images(self, images: Sequence[Pixels]) -> Vectors:
         import torch
 
         if not images:
             return np.zeros((0, LEVELS_DIM if self._levels else IMAGE_DIM), dtype=np.float32)
-        early, late = self._image_model
+        early, late = self.image_model
         with torch.inference_mode():
             pixel_values = to_pixel_values(images, HALF, HALF, self.device, torch.float32)
             if self._levels:
-                return to_unit_vectors(self._all_levels(pixel_values))
+                return to_unit_vectors(self.all_levels(pixel_values))
             return to_unit_vectors(late(early(pixel_values).to(self.dtype)))
 
     def grid_features(self, images: Sequence[Pixels]) -> NDArray[np.float16]:
@@ -129,7 +163,7 @@ class Starter:
             features: NDArray[np.float16] = torch.cat([cells.flatten(1), scaled], dim=1).half().cpu().numpy()
             return features
 
-    def _all_levels(self, values: torch.Tensor) -> torch.Tensor:
+    def all_levels(self, values: torch.Tensor) -> torch.Tensor:
         """Compute pooled features `[B, 1280]` of length one, and those of every level, together of length one too."""
         return self._last_and_levels(values)[1]
 
@@ -138,7 +172,7 @@ class Starter:
         import torch
         from torch.nn.functional import normalize
 
-        early, late = self._image_model
+        early, late = self.image_model
         parts = []
         for layers, dtype in ((early, torch.float32), (late, self.dtype)):
             values = values.to(dtype)
@@ -166,19 +200,19 @@ class Starter:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
+        from tokenizers import Tokenizer
 
-        return AutoTokenizer.from_pretrained(install.starter_folder("text"), local_files_only=True)
+        tokenizer = Tokenizer.from_file(str(install.starter_folder("text") / "tokenizer.json"))
+        tokenizer.no_truncation()  # the file cuts at 128 and pads to it
+        tokenizer.no_padding()
+        return tokenizer
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize each text with its special tokens, uncut."""
-        if not texts:
-            return []
-        ids: list[list[int]] = self._tokenizer(list(texts), verbose=False)["input_ids"]
-        return ids
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
     @cached_property
-    def _text_model(self) -> torch.nn.Module:
+    def text_model(self) -> torch.nn.Module:
         from safetensors.torch import load_file
         from transformers import AutoConfig, AutoModel
 
@@ -191,7 +225,7 @@ class Starter:
         return model.to(self.device, self.dtype).eval()
 
     @cached_property
-    def _image_model(self) -> tuple[torch.nn.Sequential, torch.nn.Sequential]:
+    def image_model(self) -> tuple[torch.nn.Sequential, torch.nn.Sequential]:
         """Load the network in two parts. The first, a fifth of the work, is in float32: there bfloat16 costs accuracy
         (cosine to float32 down to 0.9974 without this, 0.9995 with it)."""
         import timm

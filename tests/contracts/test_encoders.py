@@ -68,7 +68,7 @@ def test_passports_need_no_weights(encoder: Encoder) -> None:
         passport = encoder.passport(modality)
         assert Passport.from_json(passport.to_json()) == passport
         assert len(passport.digest) == 12
-        assert not {"_model", "_text_model", "_image_model"} & vars(encoder).keys()
+        assert not {"_model", "text_model", "image_model"} & vars(encoder).keys()
 
 
 @pytest.mark.slow
