@@ -17,7 +17,7 @@ class Section(BaseModel):
 
 
 class Media(Section):
-    """Settings of media: allowed sources and limits. `None` keeps the default of `coldstart.media.guard.Limits`."""
+    """Settings of media: allowed sources and limits; null keeps the default of a limit."""
 
     roots: tuple[str, ...] = ()
     """Folders besides the manifest's own from which media may come; relative to the pipeline file."""
