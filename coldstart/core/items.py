@@ -219,6 +219,8 @@ class Item(BaseModel):
             ValueError: one line that names every faulty field, its value and what is wrong.
         """
         for name, value in fields.items():
+            if value is None or (isinstance(value, str) and value.isascii()):
+                continue
             try:
                 json.dumps([name, value], ensure_ascii=False, default=str).encode()
             except UnicodeEncodeError as error:

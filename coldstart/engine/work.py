@@ -169,8 +169,12 @@ class Writer:
     def commit(self) -> None:
         began = time.monotonic()
         if self._rows:
-            self._workspace.merge(self._stage.table, pa.Table.from_pylist(self._rows, schema=self._stage.schema))
             made = {row["item_id"] for row in self._rows}
+            rows = pa.Table.from_pylist(self._rows, schema=self._stage.schema)
+            if self._present.isdisjoint(made) and len(made) == len(self._rows):
+                self._workspace.append(self._stage.table, rows)  # nothing to look for in the rows that are there
+            else:
+                self._workspace.merge(self._stage.table, rows)
             self._workspace.delete_verdicts(self._stage.name, made & self._recorded)
             self._present |= made
             self._recorded -= made

@@ -68,7 +68,8 @@ def prepare_isolated(
 
     An item over the deadline is turned away as `decode_timeout`, one that takes too much memory as `out_of_memory`, one
     that kills its process or raises anything else, and does so again in a second try, as `decoder_fault`. Its verdict
-    stands until its bytes or the stage change, so no item holds up later runs.
+    stands until its bytes or the stage change, so no item holds up later runs. An item that the preparer calls
+    `harmless`, since it decodes nothing of it, is prepared here.
 
     Raises:
         ColdstartError: no worker process starts, or a set-up fault in one.
@@ -77,12 +78,16 @@ def prepare_isolated(
     """
     source = iter(work)
     own = pool is None
+    prepare = stage.preparer()
+    harmless: Callable[[Row], bool] = getattr(prepare, "harmless", _never)
     pool = pool or Pool(stage, workers, memory_bytes)
     try:
         while True:
             while pool.pending < max(ahead(), workers) and (entry := next(source, None)) is not None:
                 if isinstance(entry.row, Reject):
                     yield entry, entry.row, 0.0
+                elif harmless(entry.row):
+                    yield entry, *prepare(entry.row)
                 else:
                     pool.take(entry)
             if not pool.pending:
@@ -91,6 +96,10 @@ def prepare_isolated(
     finally:
         if own:
             pool.release()
+
+
+def _never(row: Row) -> bool:
+    return False
 
 
 class Pool:

@@ -54,6 +54,11 @@ def base_folder(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
+def is_media_folder(path: Path) -> bool:
+    """Return True for a folder whose media are the items, no dataset."""
+    return path.is_dir() and not dataset_tables(path)
+
+
 def read_manifest(path: Path, names: Mapping[str, str] | None = None) -> Iterator[ManifestEntry]:
     """Read rows of a manifest in order; a row that cannot be read is a `ManifestEntry` with a fault, the rest go on.
 
@@ -145,6 +150,28 @@ class Manifest:
                     yield ManifestEntry(line, found, rows=joined)
         except OSError as error:
             raise ColdstartError(f"cannot read manifest {self.path}: {error.strerror or error}") from error
+
+    def check(self) -> None:
+        """Check that there are rows, and the columns that `names` states; raises `ColdstartError`."""
+        if self.recognition is None:
+            next(self.entries(), None)
+        elif not self._sample()[1] and next(self._table.rows(), None) is None:  # type: ignore[union-attr]
+            raise ColdstartError(f"manifest {self.path} has no rows: give one item a row")
+
+    def summary(self) -> list[str]:
+        """Describe in lines what columns were taken for and what was doubtful; empty where values are read as they
+        are."""
+        if self.recognition is None or self._survey is None:
+            return []
+        taken = ", ".join(f"{match.field} from {', '.join(match.columns)}" for match in self.recognition.matches)
+        if not self.recognition.of("item_id"):
+            taken = f"item_id made from {', '.join(self.recognition.id_from[:3])}, {taken}"
+        joined = self._survey.joined
+        return [
+            f"{self.path.name}: {taken}; {len(self.recognition.attributes)} other columns are attributes",
+            *([f"{joined:,} rows were joined into the items of other rows with the same id"] if joined else []),
+            *(f"doubtful: {line}" for line in (*self.value_doubts(), *self.doubts.lines())),
+        ]
 
     def survey(self) -> Survey:
         """Read all rows once for the spelling of their values and their ids; only where columns were recognised.

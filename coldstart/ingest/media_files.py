@@ -87,12 +87,12 @@ def _skip_colours(file: BinaryIO, flags: int) -> None:
 class EmbeddedMedia:
     """Pictures, videos and sounds that stand as bytes in a manifest, written as files beside it.
 
-    The folder is `NAME.media` for a manifest `NAME.parquet`; a file is named by its digest and written once. There it
-    lies where the manifest's media may lie, and stays when a workspace moves.
+    The folder is `NAME.media` for a manifest `NAME.parquet`, where it lies where the manifest's media may lie and stays
+    when a workspace moves, or `folder`. A file is named by its digest and written once.
     """
 
-    def __init__(self, manifest: Path, limits: Limits) -> None:
-        self._folder = manifest.parent / f"{manifest.name.partition('.')[0] or manifest.name}.media"
+    def __init__(self, manifest: Path, limits: Limits, folder: Path | None = None) -> None:
+        self._folder = folder or manifest.parent / f"{manifest.name.partition('.')[0] or manifest.name}.media"
         self._limits = limits
 
     def save(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class EmbeddedMedia:
             if not path.exists():
                 if self._folder.is_symlink():  # of a stranger, perhaps: nothing is written where it leads
                     raise OSError("it is a link")
-                self._folder.mkdir(exist_ok=True)
+                self._folder.mkdir(exist_ok=True, parents=True)
                 partial = path.with_name(f".{path.name}.{os.getpid()}")
                 partial.unlink(missing_ok=True)
                 with partial.open("xb") as file:

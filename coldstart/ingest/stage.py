@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from coldstart.core.items import CONTENT_FIELDS, FIELD_NAMES, Item
 from coldstart.core.keys import digest, stage_key
 from coldstart.core.pipeline import Pipeline, Section
+from coldstart.core.settings import suggestion
 from coldstart.core.spelling import existing_path
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row, Work
 from coldstart.core.values import is_number
@@ -49,14 +50,27 @@ _EXAMPLES = 3
 class Settings(Section):
     """Settings of ingest."""
 
-    map: dict[str, str] = Field(default_factory=dict)
-    """Our field name -> the manifest's column; columns it leaves over become attributes."""
+    map: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
+    """Our field name, or `attributes.NAME` -> the manifest's column, or several, as of pictures; columns that it leaves
+    over become attributes. Without it the columns of shops are recognised by their names."""
+    clean: bool | None = None
+    """True: values are read as shops write them: HTML becomes text, rows with one id are one item, of nested categories
+    the last level counts, a value that its field cannot have becomes an attribute. By default where columns were
+    recognised."""
+    id_from: tuple[str, ...] = ()
+    """Columns whose digest is the id of an item, where `map` names no column of ids."""
+    media_folder: str | None = None
+    """Folder that pictures inside the manifest are written to; by default `NAME.media` beside it."""
 
     @field_validator("map")
     @classmethod
-    def _known_fields(cls, value: dict[str, str]) -> dict[str, str]:
+    def _known_fields(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value.keys() - FIELD_NAMES:
-            raise ValueError(f"an item has no field {name!r}: it has {', '.join(sorted(FIELD_NAMES))}")
+            if not name.startswith("attributes."):
+                raise ValueError(
+                    f"an item has no field {name!r}{suggestion(name, FIELD_NAMES)}: it has "
+                    f"{', '.join(sorted(FIELD_NAMES))}, and attributes.NAME"
+                )
         return value
 
 
@@ -122,11 +136,14 @@ class IngestStage(MapStageDefaults):
         assert pipeline.manifest is not None
         self.name = name
         self._manifest = existing_path(pipeline.manifest)
-        self._names = settings.map
+        self._settings = settings
         self._limits = Limits(**pipeline.media.limits())
-        self._roots = [existing_path(Path(root)) for root in pipeline.media.roots]
+        roots = (*pipeline.media.roots, *([settings.media_folder] if settings.media_folder else []))
+        self._roots = [existing_path(Path(root)) for root in roots]
         self._files = LocalMedia(manifest.base_folder(self._manifest), self._roots)
-        self._embedded = EmbeddedMedia(self._manifest, self._limits)
+        folder = None if settings.media_folder is None else Path(settings.media_folder)
+        self._embedded = EmbeddedMedia(self._manifest, self._limits, folder)
+        self._opened: manifest.Manifest | None = None
         self.deadline_s = self._limits.deadline_s
         self._seen: set[str] = set()
 
@@ -142,7 +159,7 @@ class IngestStage(MapStageDefaults):
         """
         key = stage_key(self.kind, self.version, self.fingerprint())
         lines: dict[str, int] = {}
-        rows = self._parse_rows(manifest.read_manifest(self._manifest, self._names), lines)
+        rows = self._parse_rows(self._open().entries(lambda uri: self._files.find(uri) is not None), lines)
         known: dict[str, str] = {}
 
         def locate(part: Sequence[tuple[str, Item | Reject]]) -> list[Work]:
@@ -151,22 +168,33 @@ class IngestStage(MapStageDefaults):
         with ThreadPoolExecutor(_STAT_THREADS) as pool:  # remote media are asked for their ETag one by one otherwise
             while chunk := list(islice(rows, _STAT_CHUNK)):
                 parts = [chunk[start::_STAT_THREADS] for start in range(min(_STAT_THREADS, len(chunk)))]
-                located = list(pool.map(locate, parts))
+                asked = any(isinstance(item, Item) and item.media for _, item in chunk)
+                located = list((pool.map if asked else map)(locate, parts))
                 for place in range(len(chunk)):
                     work = located[place % len(parts)][place // len(parts)]
                     self._seen.add(work.item_id)
                     yield work
 
     def check_source(self) -> None:
-        next(manifest.read_manifest(self._manifest, self._names), None)
+        self._open().check()
+
+    def _open(self) -> manifest.Manifest:
+        given = self._settings
+        self._opened = manifest.Manifest(self._manifest, given.map, clean=given.clean, id_from=given.id_from)
+        return self._opened
 
     def forgotten(self, item_ids: Iterable[str]) -> list[str]:
         return [item for item in item_ids if item.startswith(f"{self._manifest.name}#") and item not in self._seen]
 
     def notes(self, workspace: Any) -> list[str]:
         """List what a folder has besides the media that were listed, and media that items do without."""
-        note = list_folder(self._manifest).note() if self._manifest.is_dir() else ""
-        return [*([f"{self._manifest}: {note}"] if note else []), *_bad_media(workspace)]
+        opened = self._opened
+        note = list_folder(self._manifest).note() if manifest.is_media_folder(self._manifest) else ""
+        return [
+            *([f"{self._manifest}: {note}"] if note else []),
+            *([] if opened is None else opened.summary()),
+            *_bad_media(workspace),
+        ]
 
     def _parse_rows(
         self, entries: Iterator[manifest.ManifestEntry], lines: dict[str, int]
@@ -211,7 +239,7 @@ class IngestStage(MapStageDefaults):
         if first != entry.line:
             return place, Reject("duplicate_id", f"{place}: item_id {item.item_id!r} stands on line {first} already")
         unread = [end for entry in item.media if (end := PurePath(entry.uri).suffix.lower().lstrip(".")) in UNREAD]
-        if unread and self._manifest.is_dir():
+        if unread and manifest.is_media_folder(self._manifest):
             detail = f"{place}: .{unread[0]} is no format that is read: save it as JPEG, PNG or MP4"
             return item.item_id, Reject("unread_format", detail, state="filtered")
         if not (item.media or item.title or item.description):

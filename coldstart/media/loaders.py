@@ -153,6 +153,10 @@ class ProbeMedia:
 
     limits: Limits
 
+    def harmless(self, row: Row) -> bool:
+        """Return True for an item without media, of which nothing is decoded."""
+        return not row["media"]
+
     def __call__(self, row: Row) -> tuple[Row, float]:
         roles = [entry["role"] for entry in row["media"]]
         decode = roles.count("image") > 1 and "video" not in roles
