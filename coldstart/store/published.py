@@ -69,6 +69,11 @@ class Published:
     def __len__(self) -> int:
         return self.publication.rows
 
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of the catalog, with a vector column a space."""
+        return self._table.schema
+
     def keys(self) -> dict[str, str]:
         """Read item_id -> the `index_key` it was written with."""
         rows = self._table.search().select(["item_id", "index_key"]).limit(None).to_arrow()

@@ -46,7 +46,7 @@ _CHUNK = 500
 
 @dataclass(frozen=True)
 class Tombstones:
-    """What was removed from a workspace.
+    """Record of removed items and users of a workspace.
 
     Attributes:
         items: item -> time of its removal.
