@@ -89,7 +89,7 @@ def type_text(annotation: Any) -> str:
 def default_text(field: Any) -> str:
     """Write a default as YAML has it."""
     if field.is_required():
-        return "required"
+        return ""
     if field.default_factory is not None:
         name = getattr(field.default_factory, "__name__", "")
         made = field.default_factory()
@@ -97,6 +97,11 @@ def default_text(field: Any) -> str:
             return "number of cores"
         return f"`{yaml_text(made)}`"
     return "" if field.default is PydanticUndefined else f"`{yaml_text(field.default)}`"
+
+
+def required(field: Any) -> str:
+    """Mark the type of a field without a default."""
+    return ", **required**" if field.is_required() else ""
 
 
 def yaml_text(value: Any) -> str:
@@ -133,8 +138,8 @@ def settings_table(model: type[BaseModel], place: str, defaults: Mapping[str, st
             rows.append((f"`{shown}`", "settings", "", f"{meaning} See [below](#{anchor(f'{place}.{shown}')})."))
             continue
         default = (defaults or {}).get(name) or default_text(field)
-        rows.append((f"`{shown}`", type_text(field.annotation), default, meaning))
-    yield table(("setting", "type", "default", "meaning"), rows)
+        rows.append((f"`{shown}`", type_text(field.annotation) + required(field), default, meaning))
+    yield f'<div class="settings" markdown>\n\n{table(("setting", "type", "default", "meaning"), rows)}\n</div>\n'
     for name, held in inner.items():
         yield heading(4, f"{place}.{name}")
         yield f"{first_line(held)}\n"
@@ -232,29 +237,30 @@ def item_fields() -> str:
 
     rows = model_rows(Item)
     short = {name: f"Short form of an entry of `media` with the role {name.rstrip('s')}." for name in SHORT_FORMS}
-    rows += [(f"`{name}`", "text or list", "", text) for name, text in short.items()]
+    rows += [(f"`{name}`", "text or list", text) for name, text in short.items()]
     ends: dict[str, list[str]] = {}
     for end, role in EXTENSIONS.items():
         ends.setdefault(role, []).append(end)
     return "\n".join(
         (
-            table(("field", "type", "default", "meaning"), rows),
+            '<div class="settings" markdown>\n',
+            table(("field", "type", "meaning"), rows),
+            "</div>\n",
             "\nAn entry of `media` has\n",
-            table(("field", "type", "default", "meaning"), model_rows(Media)),
+            table(("field", "type", "meaning"), model_rows(Media)),
             "\nThe end of a file's name gives its role:\n",
             table(("role", "ends"), [(role, ", ".join(f"`.{end}`" for end in names)) for role, names in ends.items()]),
         )
     )
 
 
-def model_rows(model: type[BaseModel]) -> list[tuple[str, str, str, str]]:
-    """List name, type, default and meaning of each field of a model of data."""
+def model_rows(model: type[BaseModel]) -> list[tuple[str, str, str]]:
+    """List name, type and meaning of each field of a model of data."""
     texts = field_texts(model)
     rows = []
     for name, field in model.model_fields.items():
         kind = "list of entries" if name == "media" else type_text(field.annotation).replace(" | null", "")
-        default = "required" if field.is_required() else ""
-        rows.append((f"`{name}`", kind, default, field.description or texts.get(name, "")))
+        rows.append((f"`{name}`", kind + required(field), field.description or texts.get(name, "")))
     return rows
 
 
@@ -482,9 +488,16 @@ def plain_names(markdown: str, source: str) -> str:
     return re.sub(r"(?<!!)\[([^\]\n]+)\]\((?!https?:|mailto:|#)([^)\s]+)\)", turned, markdown)
 
 
+def with_shells(markdown: str) -> str:
+    """Mark code blocks of commands as such: their lines may be broken, those of tables may not."""
+    return re.sub(
+        r"^( *)```\n(?=\s*(?:coldstart|make|pip|python3|source|git) )", r"\1```sh\n", markdown, flags=re.MULTILINE
+    )
+
+
 def rendered(markdown: str, source: str, page: str) -> str:
     """Write a page as the site has it."""
-    text = site_links(plain_names(markdown, source), source, page)
+    text = site_links(plain_names(with_shells(markdown), source), source, page)
     return _PLACE.sub(lambda found: GENERATED[found[1]](), text)
 
 
