@@ -125,10 +125,12 @@ class OpenedStore:
 
         return dict(readable(self._reading_pipeline()).unresolved)
 
-    @property
-    def mending(self) -> str:
-        """Next step where stored settings do not resolve."""
-        return f"put that in place, or name a pipeline that resolves: `coldstart run PIPELINE --workspace {self.uri}`"
+    def setting_notes(self) -> list[str]:
+        """Say in a line each what does not resolve in the stored settings, and at last how to mend it; none if all do."""
+        faults = self.setting_faults()
+        lines = [f"{name}: {why}" for name, why in faults.items()]
+        next_step = f"`coldstart run PIPELINE --workspace {self.uri}` with one that resolves, or put in place what is missing"
+        return [*lines, f"{len(faults)} settings do not resolve, so that no run goes on: {next_step}"] if faults else []
 
     def _check_stored(self) -> None:
         """Refuse stored settings that are no pipeline, as those of another release or of a stranger may be."""

@@ -73,16 +73,22 @@ class SearchMethods(OpenedStore):
         Raises:
             ColdstartError: as `search`.
         """
+        from coldstart.search.empty import why_empty
         from coldstart.search.notebook import Hits
         from coldstart.search.search import search_many
 
         apart = [spec.name for spec in self._reading_pipeline().of_kind("embed") if not spec.settings.text_queries]
         limits = self.media_limits()
+        notes: list[str] = []
         answers = search_many(
-            self.published(), self.encoder_for, queries, frames_of=self._frames_of, apart=apart, **options
+            self.published(), self.encoder_for, queries, frames_of=self._frames_of, apart=apart, notes=notes, **options
         )
+        empty = ""
         for query_id, hits in answers:
-            yield query_id, Hits(hits, limits)
+            if not hits and not empty:
+                filters = {name: options[name] for name in ("kind", "where", "copies") if name in options}
+                empty = why_empty(self.published(), **filters)
+            yield query_id, Hits(hits, limits, (*notes, *([] if hits else [empty])))
 
     @property
     def max_failed(self) -> float:

@@ -34,6 +34,9 @@ _MANY = 8
 _LOADED_BY_NAME = ("fake", "starter", "starter-clip")
 """Encoders whose names hold no folder and no name of a hub."""
 
+_VARIANTS = {"starter": ("starter:levels",)}
+"""Further names of such an encoder."""
+
 _COMMIT = 4096
 _BATCH = 256
 _DROP = 500
@@ -238,18 +241,26 @@ def encoder_of(passport: Passport, pipeline: Pipeline, workspace: Store) -> Enco
             f"vectors of {passport.encoder} ({passport.digest}) were made by a fit that is no longer stored: run "
             f"`coldstart run --workspace {workspace.uri}` to make them with the one that is"
         )
+    faults = [f"{name}: {why}" for name, why in (*pipeline.distrusted.items(), *pipeline.unresolved.items())]
     for spec in specs:
         if spec.settings.encoder.startswith("align:") or spec.name in pipeline.distrusted:
             continue  # the first stands for a fit of its own, looked for above
-        encoder = encoders.load(
-            spec.settings.encoder, **engine, allow_random_weights=spec.settings.allow_random_weights
-        )
-        if spec.settings.input in encoder.modalities and encoder.passport(spec.settings.input) == passport:
-            return encoder
+        try:
+            encoder = encoders.load(
+                spec.settings.encoder, **engine, allow_random_weights=spec.settings.allow_random_weights
+            )
+            if spec.settings.input in encoder.modalities and encoder.passport(spec.settings.input) == passport:
+                return encoder
+        except ColdstartError as error:  # the encoder of another space may have gone
+            faults.append(f"{spec.name}: {error}")
     if prefix in _LOADED_BY_NAME:
-        return encoders.load(passport.encoder)
+        named = [
+            encoders.load(one) for one in (passport.encoder if prefix == "fake" else prefix, *_VARIANTS.get(prefix, ()))
+        ]
+        made = (one for one in named if any(one.passport(way) == passport for way in one.modalities))
+        return next(made, named[0])
     remake = f"run `coldstart run --workspace {workspace.uri}` to make them with the one that a stage names"
     raise ColdstartError(
         f"vectors of {passport.encoder} ({passport.digest}) are by an encoder that no stage names: "
-        f"{next(iter(pipeline.distrusted.values()), remake)}"
+        f"{'; '.join(faults) or remake}"
     )

@@ -77,12 +77,16 @@ class ItemView:
 class Hits(list[Hit]):
     """List of search results, best first; in a notebook they show as a row of pictures.
 
+    Attributes:
+        notes: remarks on the answer, such as why nothing was found, a line each.
+
     Args:
         limits: where media may be read from; None: from nowhere.
     """
 
-    def __init__(self, hits: Iterable[Hit] = (), limits: Limits | None = None) -> None:
+    def __init__(self, hits: Iterable[Hit] = (), limits: Limits | None = None, notes: Iterable[str] = ()) -> None:
         super().__init__(hits)
+        self.notes = tuple(notes)
         self._limits = limits or NO_MEDIA
 
     def to_pandas(self) -> pd.DataFrame:

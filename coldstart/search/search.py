@@ -70,6 +70,7 @@ class Ranker:
     Attributes:
         requested: the spaces to search, each of which must fit; None for all that fit.
         apart: spaces that a text query searches only if they are requested, or where no other fits.
+        notes: remarks on the answers, a line each.
         condition: SQL that items must meet, from `Published.condition`.
         is_strict: raise where no space answers a kind of query; else such queries are rejected.
         others: as in `coldstart.search.search.search_many`.
@@ -88,6 +89,7 @@ class Ranker:
     is_strict: bool
     frames_of: FramesOf | None = None
     apart: frozenset[str] = frozenset()
+    notes: list[str] = field(default_factory=list)
     encoders: dict[str, Encoder] = field(default_factory=dict)
     fitting: dict[By, dict[str, Passport]] = field(default_factory=dict)
 
@@ -241,15 +243,21 @@ class Ranker:
         return self.fitting[by]
 
     def _fitting(self, modality: Modality, passports: Mapping[str, Passport]) -> dict[str, Passport]:
-        fitting = {}
+        fitting, unusable = {}, dict[str, str]()
         for space, passport in passports.items():
             if not passport.of_content:
                 raise ColdstartError(
                     f"space {space!r} holds vectors of behaviour, and no {modality} has a vector there: search it by "
                     f"an item, or name a space that takes {modality}"
                 )
-            if passport.digest not in self.encoders:
-                self.encoders[passport.digest] = self.encoder_for(passport)
+            try:
+                if passport.digest not in self.encoders:
+                    self.encoders[passport.digest] = self.encoder_for(passport)
+            except ColdstartError as error:  # an encoder that has gone costs its spaces alone
+                if self.requested is not None:
+                    raise
+                unusable[space] = str(error)
+                continue
             encoder = self.encoders[passport.digest]
             ways: list[Modality] = ["image", "video"] if modality == "video" else [modality]  # a video is its frames
             made = [own for own in (_passport(encoder, way) for way in ways) if own is not None]
@@ -269,11 +277,14 @@ class Ranker:
             )
         if modality == "text" and self.requested is None:
             fitting = {name: own for name, own in fitting.items() if name not in self.apart} or fitting
-        if not fitting and self.requested != ():
+        self.notes += [f"space {space} is not searched: {why}" for space, why in unusable.items()]
+        if unusable and not fitting and modality == "text" and self.hybrid:
+            self.notes.append("found by words alone")
+        elif not fitting and self.requested != ():
             have = ", ".join(f"{space} ({passport.encoder})" for space, passport in passports.items())
             raise ColdstartError(
                 f"no space answers a {modality} query: the catalog has {have or 'no space'}; search by item, or embed "
-                f"the items with an encoder that takes {modality}"
+                f"the items with an encoder that takes {modality}{''.join(f'; {why}' for why in self.notes)}"
             )
         return fitting
 
@@ -304,6 +315,7 @@ class Hit:
     ranks: Mapping[str, int]
     distances: Mapping[str, float]
     copies: Sequence[str] = ()
+    creator: str | None = None
 
 
 def search_many(
@@ -325,6 +337,7 @@ def search_many(
     frames_of: FramesOf | None = None,
     apart: Iterable[str] = (),
     on_error: Callable[[str | None, Reject], None] | None = None,
+    notes: list[str] | None = None,
 ) -> Iterator[tuple[str, list[Hit]]]:
     """Search for many queries; yields (query_id, hits) in order.
 
@@ -346,6 +359,7 @@ def search_many(
         apart: spaces that a text query searches only if `spaces` names them, or where no other fits.
         on_error: takes the id of a query that cannot be answered, such as a picture that cannot be read, and why, in
             the place of its answer; the rest goes on. Without it, the first such query raises.
+        notes: a list that remarks are added to, such as a space that is not searched since its encoder has gone.
 
     Raises:
         ColdstartError: there is no such space or kind, `top_k` is out of bounds, a faulty condition, or a query that
@@ -366,6 +380,7 @@ def search_many(
         is_strict=on_error is None,
         frames_of=frames_of,
         apart=frozenset(apart),
+        notes=[] if notes is None else notes,
     )
     pending = iter(queries)
     while batch := list(islice(pending, batch_size)):
@@ -408,7 +423,7 @@ def _hits(
     """Fuse the rankings of each query, and read the display columns of all items at once."""
     fused = [fuse({name: [item_id for item_id, _ in r] for name, r in own.items()})[:top_k] for _, own in answered]
     found = {item_id for hits in fused for item_id, _, _ in hits}
-    shown, copies = catalog.items(found, DISPLAY), catalog.copies(found)
+    shown, copies = catalog.items(found, (*DISPLAY, "creator")), catalog.copies(found)
     for (query, rankings), entries in zip(answered, fused, strict=True):
         distances = {name: dict(ranking) for name, ranking in rankings.items() if name != FULL_TEXT}
         hits = []
@@ -417,5 +432,7 @@ def _hits(
             near = {name: distances[name][item_id] for name in ranks if name in distances}
             uri = media[0]["uri"] if media else None
             own = copies.get(item_id, ())
-            hits.append(Hit(item_id, score, kind, title, category, price, uri, ranks, near, own))
+            hits.append(
+                Hit(item_id, score, kind, title, category, price, uri, ranks, near, own, shown[item_id]["creator"])
+            )
         yield query.query_id, hits
