@@ -79,7 +79,7 @@ def test_it_answers_and_says_how_to_mend_it(
     assert f"`coldstart run PIPELINE --workspace {opened.uri}`" in notes[-1]
     if change is not _gone_file:  # then the encoder is there, and only the prompt is not
         hits = opened.search(text="red mug")
-        assert [hit.item_id for hit in hits][0] == "a" and not any("more" in hit.ranks for hit in hits)
+        assert hits[0].item_id == "a" and not any("more" in hit.ranks for hit in hits)
         assert fault in hits.notes[0] and hits.notes[0].startswith("space more is not searched: ")
         with pytest.raises(ColdstartError):
             opened.search(text="red mug", spaces=["more"])
@@ -116,8 +116,8 @@ def test_words_alone_answer_where_no_space_does(made: Path, monkeypatch: pytest.
         ),
         (
             {"where": "price > 7", "spaces": ()},
-            "nothing found: none of the 1 items that the filters leave (of 3) has a vector in the searched spaces, or a "
-            "word of the query",
+            "nothing found: none of the 1 items that the filters leave (of 3) has a vector in the searched spaces, or "
+            "a word of the query",
         ),
     ],
 )
