@@ -39,6 +39,8 @@ PAGES = {
 """File of the repository -> page of the site."""
 PICTURES = {"benchmarks/ratios.png": "repository/ratios.png"}
 """Picture outside `docs/` that a page of `docs/` shows -> its place in the site."""
+WIDTH = 84
+"""Characters of a line of code that a page shows whole."""
 _PLACE = re.compile(r"<!-- generated: ([a-z-]+) -->")
 _LINK = re.compile(r"(?<!\\)(\]\()((?!https?:|mailto:)[^)\s#]*)(#[^)\s]*)?(\))")
 
@@ -488,16 +490,31 @@ def plain_names(markdown: str, source: str) -> str:
     return re.sub(r"(?<!!)\[([^\]\n]+)\]\((?!https?:|mailto:|#)([^)\s]+)\)", turned, markdown)
 
 
-def with_shells(markdown: str) -> str:
-    """Mark code blocks of commands as such: their lines may be broken, those of tables may not."""
-    return re.sub(
-        r"^( *)```\n(?=\s*(?:coldstart|make|pip|python3|source|git) )", r"\1```sh\n", markdown, flags=re.MULTILINE
-    )
+def broken_lines(markdown: str) -> str:
+    """Break long commands in code blocks before an option, as a shell reads them."""
+
+    def block(found: re.Match[str]) -> str:
+        return "\n".join(_broken(line) for line in found.group().split("\n"))
+
+    return re.sub(r"^ *```\n.*?^ *```$", block, markdown, flags=re.MULTILINE | re.DOTALL)
+
+
+def _broken(line: str) -> str:
+    if len(line) <= WIDTH or not line.lstrip().startswith("coldstart "):
+        return line
+    lines = [""]
+    for part in re.split(r" (?=--)", line):
+        joined = f"{lines[-1]} {part}" if lines[-1] else part
+        if len(joined) > WIDTH - 2 and lines[-1]:
+            lines.append(f"    {part}")
+        else:
+            lines[-1] = joined
+    return " \\\n".join(lines)
 
 
 def rendered(markdown: str, source: str, page: str) -> str:
     """Write a page as the site has it."""
-    text = site_links(plain_names(with_shells(markdown), source), source, page)
+    text = site_links(plain_names(broken_lines(markdown), source), source, page)
     return _PLACE.sub(lambda found: GENERATED[found[1]](), text)
 
 
