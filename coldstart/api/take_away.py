@@ -55,10 +55,10 @@ class TakeAwayMethods(OpenedStore):
             raise ColdstartError("remove: name items, a manifest or a condition")
         options: dict[str, Any] = {"interactions": interactions, "index": self._index_settings()}
         if dry_run:
-            return self._checked(removal.remove_items(self._store, named, dry_run=True, **options))
+            return self._checked_removal(removal.remove_items(self._store, named, dry_run=True, **options))
         with self._store.lock():
             self._published = None
-            return self._checked(removal.remove_items(self._store, named, **options))
+            return self._checked_removal(removal.remove_items(self._store, named, **options))
 
     def remove_users(self, users: Iterable[str] | Path, *, dry_run: bool = False) -> Removal:
         """Remove all interactions of users, in every version of every table, and refuse them from now on.
@@ -74,9 +74,9 @@ class TakeAwayMethods(OpenedStore):
 
         named = self._user_ids(users)
         if dry_run:
-            return self._checked(removal.remove_users(self._store, named, dry_run=True))
+            return self._checked_removal(removal.remove_users(self._store, named, dry_run=True))
         with self._store.lock():
-            return self._checked(removal.remove_users(self._store, named))
+            return self._checked_removal(removal.remove_users(self._store, named))
 
     def undo_removal(self, items: Iterable[str] = (), *, users: Iterable[str] | Path = ()) -> list[str]:
         """Let removed items or users come back with the next run or ingest that names them; returns those.
@@ -196,7 +196,7 @@ class TakeAwayMethods(OpenedStore):
 
         return read_user_ids(users) if isinstance(users, Path) else list(users)
 
-    def _checked(self, report: Removal) -> Removal:
+    def _checked_removal(self, report: Removal) -> Removal:
         """Refuse a removal that found nothing, with the ids that are nearest to those given."""
         if report.removed:
             return report
