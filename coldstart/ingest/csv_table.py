@@ -1,4 +1,8 @@
-"""Read CSV, TSV and the like: row by row with Python's csv module, and block by block with Arrow. Knows no columns."""
+"""Read CSV, TSV and the like: row by row with Python's csv module, and block by block with Arrow. Knows no columns.
+
+Both follow one spelling, found on the first lines. A row that lacks its last cells is filled, as spreadsheets leave
+them out; one with more cells than the header is turned away unless they are empty.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import csv
 import io
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,61 +21,240 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from coldstart.errors import ColdstartError
-from coldstart.ingest.files import MAX_LINE_BYTES, TableFile, find_delimiter, open_utf8
-from coldstart.ingest.tables import RawBlock, Row, Table, distinct_names
+from coldstart.ingest.csv_dialect import DELIMITERS, Dialect, find_dialect
+from coldstart.ingest.files import HEAD_BYTES, MAX_LINE_BYTES, READ_BYTES, TableFile, open_utf8, whole_lines
+from coldstart.ingest.header import header_fault, name_columns
+from coldstart.ingest.tables import RawBlock, Row, Table
 
-_HEADER_BYTES, _BLOCK_BYTES = 1 << 20, 1 << 25
+_BLOCK_BYTES = 1 << 25
+_SPOKEN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Spelling of a file: `names` of all columns, `skipped` rows to the header; `carriage` where that ends lines."""
+
+    dialect: Dialect
+    names: list[str]
+    skipped: int
+    carriage: bool
+
+    @property
+    def parsing(self) -> dict[str, Any]:
+        """Arguments of `csv.reader`."""
+        escaped = self.dialect.escaped
+        return {
+            "delimiter": self.dialect.delimiter,
+            "strict": True,
+            "escapechar": "\\" if escaped else None,
+            "doublequote": not escaped,
+        }
 
 
 def open_csv(file: TableFile) -> Table:
-    """Open a file of CSV, whatever separates its columns."""
-    delimiter = find_delimiter(file)
-    broken: deque[tuple[int, str]] = deque()
+    """Open a file of CSV, whatever separates its columns.
+
+    Raises:
+        ColdstartError: its header cannot be read.
+    """
+    with open_utf8(file) as stream:
+        head = stream.read(HEAD_BYTES).decode("utf-8", "surrogateescape")
+    usual = "\t" if file.kind == "tsv" else ","
+    dialect = find_dialect(whole_lines(head), usual)
+    kind = "tsv" if dialect.delimiter == "\t" else "csv"
+    header, skipped = _header(file, dialect)
+    notes, doubts = [*file.notes], list[str]()
+    if file.encoding.note:
+        notes.append(file.encoding.note)
+    if file.encoding.doubt:
+        doubts.append(file.encoding.doubt)
+    if not header:
+        return Table(file.path, kind, [], rows=lambda: iter(()), blocks=lambda columns: iter(()), notes=notes)
+    columns = name_columns(file.path, header, dialect.rows)
+    names = columns.names
+    if len(names) == 1 and any(mark in names[0] for mark in DELIMITERS):
+        raise ColdstartError(f"header of {file.path}: one column {names[0]!r}: take the quotes off its lines")
+    layout = _Layout(dialect, names, skipped, "\n" not in head and "\r" in head)
+    if len(names) > 1 and dialect.delimiter != usual:
+        notes.append(f"its columns are parted by {_SPOKEN.get(dialect.delimiter, repr(dialect.delimiter))}")
+    if dialect.escaped:
+        notes.append("quotes in its cells stand behind a backslash")
+    if dialect.titles:
+        notes.append(f"its header stands below {dialect.titles[0][:60]!r}")
+    notes += columns.notes
+    if fault := header_fault(header):
+        doubts.append(fault)
+    return Table(
+        file.path,
+        kind,
+        columns.shown,
+        rows=lambda: _rows(file, layout, frozenset(names).difference(columns.shown)),
+        blocks=lambda wanted: _blocks(file, layout, wanted),
+        notes=notes,
+        doubts=doubts,
+        doubled=columns.doubled,
+    )
+
+
+def _header(file: TableFile, dialect: Dialect) -> tuple[list[str], int]:
+    """Read the header strictly: its cells, and how many rows it and those before it are.
+
+    Raises:
+        ColdstartError: it is no CSV, or not in the file's encoding.
+    """
+    rows, place = 0, 0
+    with open_utf8(file) as stream, io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="") as text:
+        reader = csv.reader(_lines(text, file.path), **_Layout(dialect, [], 0, False).parsing)
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return [], rows
+            except csv.Error as error:
+                raise ColdstartError(f"header of {file.path}: not CSV: {error}") from error
+            rows += 1
+            if not cells:
+                continue
+            if place == dialect.first:
+                for number, cell in enumerate(cells, start=1):
+                    if undecodable(cell):
+                        raise ColdstartError(
+                            f"header of {file.path}: column {number} is not UTF-8: save the file as UTF-8"
+                        )
+                return cells, rows
+            place += 1
+
+
+def _rows(file: TableFile, layout: _Layout, nameless: frozenset[str]) -> Iterator[Row]:
+    names = layout.names
+    with open_utf8(file) as stream, io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="") as text:
+        reader = csv.reader(_lines(text, file.path), **layout.parsing)
+        for _ in range(layout.skipped):
+            next(reader)
+        while True:
+            line = reader.line_num + 1  # where the row begins: text in quotes may run over several lines
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield line, f"not CSV: {error}"
+                continue
+            if not cells:
+                continue
+            if fault := _fill(cells, len(names)):
+                yield line, fault
+                continue
+            fields = dict(zip(names, cells, strict=True))
+            if bad := [name for name, value in fields.items() if undecodable(value)]:
+                yield line, f"not UTF-8 in {', '.join(bad)}: save the file as UTF-8"
+                continue
+            for name in nameless:
+                if not fields[name]:
+                    del fields[name]
+            yield line, fields
+
+
+def _fill(cells: list[str], width: int) -> str:
+    """Bring a row to its width, and tell what is wrong with it: cells beyond the header that are not empty."""
+    found = len(cells)
+    while len(cells) > width and not cells[-1].strip():
+        cells.pop()
+    if len(cells) > width:
+        return f"{found} columns where the header has {width}"
+    cells += [""] * (width - len(cells))
+    return ""
+
+
+def _lines(text: io.TextIOWrapper, path: Path) -> Iterator[str]:
+    while line := text.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise ColdstartError(f"a line of {path} is longer than {MAX_LINE_BYTES} characters: shorten it")
+        yield line
+
+
+def undecodable(text: str) -> bool:
+    """Return True for a text with bytes that are no text, as `surrogateescape` keeps them."""
+    return not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text)
+
+
+def _blocks(file: TableFile, layout: _Layout, columns: list[str]) -> Iterator[RawBlock]:
+    """Read columns as bytes; rows are counted from 1 below the header, without blank lines."""
+    width, places = len(layout.names), [layout.names.index(column) for column in columns]
+    odd: deque[tuple[int, str | list[str]]] = deque()
 
     def note(row: Any) -> str:
-        broken.append((row.number - 1, f"{row.actual_columns} columns where the header has {row.expected_columns}"))
+        try:
+            cells: list[str] = next(csv.reader(io.StringIO(row.text, newline=""), **layout.parsing), [])
+        except csv.Error as error:
+            odd.append((row.number, f"not CSV: {error}"))
+            return "skip"
+        odd.append((row.number, _fill(cells, width) or cells))
         return "skip"
 
-    reading = pa_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)  # in threads rows have no numbers
-    parsing = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=note)
-    first = pa_csv.ReadOptions(block_size=_HEADER_BYTES, use_threads=False)
-    converting = pa_csv.ConvertOptions(check_utf8=False)
-    written: list[str] = []
-    try:
-        with open_utf8(file) as stream, pa_csv.open_csv(_Marked(stream), first, parsing, converting) as opened:
-            written = opened.schema.names
-    except pa.ArrowInvalid as error:
-        if "Empty CSV file" not in str(error):
-            raise
-    names, doubled = distinct_names([name.strip() for name in written])
-    for place, name in enumerate(names, start=1):
-        if _MARK in name:
-            raise ColdstartError(f"header of {file.path}: column {place} is not UTF-8: save the file as UTF-8")
+    reading = pa_csv.ReadOptions(
+        block_size=_BLOCK_BYTES,
+        use_threads=False,  # in threads rows have no numbers
+        column_names=layout.names,
+    )
+    parsing = pa_csv.ParseOptions(
+        delimiter=layout.dialect.delimiter,
+        double_quote=not layout.dialect.escaped,
+        escape_char="\\" if layout.dialect.escaped else False,
+        newlines_in_values=True,
+        invalid_row_handler=note,
+    )
+    converting = pa_csv.ConvertOptions(
+        include_columns=columns, column_types=dict.fromkeys(columns, pa.binary()), strings_can_be_null=False
+    )
+    last = 0
+    with open_utf8(file) as stream:
+        marked = _Marked(stream, layout.carriage)
+        below = io.BufferedReader(marked, READ_BYTES)
+        skip = csv.reader(iter(lambda: below.readline().decode("utf-8"), ""), **layout.parsing)
+        for _ in range(layout.skipped):
+            next(skip)
+        if not below.peek(1)[:1]:
+            return
+        try:
+            opened = pa_csv.open_csv(below, reading, parsing, converting)
+        except pa.ArrowInvalid as error:
+            if "Empty CSV" not in str(error):
+                raise
+            opened = None
+        if opened is not None:
+            with opened as batches:
+                for batch in batches:
+                    stop = last + batch.num_rows
+                    own: list[tuple[int, str | list[str]]] = []
+                    while odd and odd[0][0] <= stop + 1:
+                        own.append(odd.popleft())
+                        stop += 1
+                    found = [_unmarked(column) if marked.bad else column for column in batch.columns]
+                    numbers = np.setdiff1d(np.arange(last + 1, stop + 1), [row for row, _ in own], assume_unique=True)
+                    yield _with_odd(dict(zip(columns, found, strict=True)), numbers, own, places)
+                    last = stop
+    if odd:
+        yield _with_odd({name: pa.array([], pa.binary()) for name in columns}, np.empty(0, np.int64), [*odd], places)
 
-    def blocks(columns: list[str]) -> Iterator[RawBlock]:
-        broken.clear()
-        wanted = [written[names.index(column)] for column in columns]
-        kinds = dict.fromkeys(wanted, pa.binary())
-        converting = pa_csv.ConvertOptions(include_columns=wanted, column_types=kinds, strings_can_be_null=False)
-        last = 0
-        with (
-            open_utf8(file) as stream,
-            pa_csv.open_csv(marked := _Marked(stream), reading, parsing, converting) as batches,
-        ):
-            for batch in batches:
-                stop = last + batch.num_rows
-                own: list[tuple[int, str]] = []
-                while broken and broken[0][0] <= stop + 1:
-                    own.append(broken.popleft())
-                    stop += 1
-                rows = np.setdiff1d(np.arange(last + 1, stop + 1), [row for row, _ in own], assume_unique=True)
-                found = [_unmarked(column) if marked.bad else column for column in batch.columns]
-                yield RawBlock(dict(zip(columns, found, strict=True)), rows, own)
-                last = stop
-        yield RawBlock({name: pa.array([], pa.binary()) for name in columns}, np.empty(0, np.int64), list(broken))
 
-    kind = "tsv" if delimiter == "\t" else "csv"
-    return Table(file.path, kind, names, rows=lambda: _rows(file), blocks=blocks, doubled=doubled)
+def _with_odd(
+    arrays: dict[str, pa.Array], numbers: Any, odd: list[tuple[int, str | list[str]]], places: list[int]
+) -> RawBlock:
+    """Put rows that were filled in their places among those of a block."""
+    broken = [(number, fault) for number, fault in odd if isinstance(fault, str)]
+    filled = [(number, cells) for number, cells in odd if not isinstance(cells, str)]
+    if not filled:
+        return RawBlock(arrays, numbers, broken)
+    numbers = np.concatenate([numbers, [number for number, _ in filled]])
+    order = np.argsort(numbers, kind="stable")
+    whole = {
+        name: pa.concat_arrays(
+            [column, _unmarked(pa.array([cells[place].encode() for _, cells in filled], pa.binary()))]
+        ).take(pa.array(order))
+        for (name, column), place in zip(arrays.items(), places, strict=True)
+    }
+    return RawBlock(whole, numbers[order], broken)
 
 
 _MARK = "\U0010ffff"
@@ -80,11 +264,12 @@ codecs.register_error("coldstart-mark", lambda error: (_MARK, getattr(error, "en
 class _Marked(io.RawIOBase):
     """A stream in which a mark stands for bytes that are not UTF-8, with which Arrow reports no row.
 
-    `bad` tells whether there were such bytes.
+    `bad` tells whether there were such bytes. Where `carriage` ends lines, a line feed takes its place.
     """
 
-    def __init__(self, source: BinaryIO) -> None:
+    def __init__(self, source: BinaryIO, carriage: bool) -> None:
         self._source, self._rest, self.bad = source, memoryview(b""), False
+        self._carriage = carriage
         self._decoder = codecs.getincrementaldecoder("utf-8")("coldstart-mark")
 
     def readable(self) -> bool:
@@ -94,6 +279,8 @@ class _Marked(io.RawIOBase):
         while not self._rest:
             chunk = self._source.read(len(target))
             text = self._decoder.decode(chunk, final=not chunk)
+            if self._carriage:
+                text = text.replace("\r", "\n")
             self.bad = self.bad or (not text.isascii() and _MARK in text)
             self._rest = memoryview(text.encode())
             if not chunk:
@@ -106,56 +293,3 @@ class _Marked(io.RawIOBase):
 def _unmarked(column: pa.Array) -> pa.Array:
     """Put a byte that is not UTF-8 in place of each mark, for its row to be turned away."""
     return pc.replace_substring(column, _MARK.encode(), b"\xff")
-
-
-def _rows(file: TableFile) -> Iterator[Row]:
-    path, delimiter = file.path, find_delimiter(file)
-    with open_utf8(file) as stream, io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="") as text:
-        rows = csv.reader(_lines(text, path), delimiter=delimiter, strict=True)
-        header: list[str] | None = None
-        while True:
-            line = rows.line_num + 1  # where the row begins: text in quotes may run over several lines
-            try:
-                cells = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                if header is None:
-                    raise ColdstartError(f"header of {path}: not CSV: {error}") from error
-                yield line, f"not CSV: {error}"
-                continue
-            if not cells:
-                continue
-            if header is None:
-                header = _header(path, cells)
-                continue
-            fields = dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=False))
-            if len(cells) > len(header):
-                yield line, f"{len(cells)} columns where the header has {len(header)}"
-            elif bad := [name for name, value in fields.items() if _undecodable(value)]:
-                yield line, f"not UTF-8 in {', '.join(bad)}: save the file as UTF-8"
-            else:
-                yield line, fields
-
-
-def _lines(text: io.TextIOWrapper, path: Path) -> Iterator[str]:
-    while line := text.readline(MAX_LINE_BYTES + 1):
-        if len(line) > MAX_LINE_BYTES:
-            raise ColdstartError(f"a line of {path} is longer than {MAX_LINE_BYTES} characters: shorten it")
-        yield line
-
-
-def _header(path: Path, cells: list[str]) -> list[str]:
-    names = [cell.strip() for cell in cells]
-    for place, name in enumerate(names, start=1):
-        if not name:
-            raise ColdstartError(f"header of {path}: column {place} has no name: name it or take it out")
-        if _undecodable(name):
-            raise ColdstartError(f"header of {path}: column {place} is not UTF-8: save the file as UTF-8")
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        raise ColdstartError(f"header of {path}: one column {names[0]!r}: put commas between the columns")
-    return distinct_names(names)[0]
-
-
-def _undecodable(text: str) -> bool:
-    return any("\udc80" <= character <= "\udcff" for character in text)

@@ -38,6 +38,8 @@ def open_json(file: TableFile) -> Table:
         list(seen),
         rows=lambda: read_json_rows(file),
         blocks=lambda columns: blocks_of_rows(read_json_rows(file, doubled_keys=True), columns),
+        notes=[*file.notes, *([file.encoding.note] if file.encoding.note else [])],
+        doubts=[file.encoding.doubt] if file.encoding.doubt else [],
         same_columns=False,
     )
 

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 
 from coldstart.errors import ColdstartError
 from coldstart.ingest.dataset_folder import class_names
-from coldstart.ingest.files import TableFile
-from coldstart.ingest.tables import BLOCK_ROWS, RawBlock, Row, Table, distinct_names
+from coldstart.ingest.files import TableFile, open_whole
+from coldstart.ingest.header import check_columns, distinct_names
+from coldstart.ingest.tables import BLOCK_ROWS, RawBlock, Row, Table
 
 _ROWS, _ROWS_OF_BYTES = 4096, 64
 """Rows read at once; fewer where they may hold whole pictures."""
@@ -24,6 +25,7 @@ def open_parquet(file: TableFile) -> Table:
         names, doubled = distinct_names(schema.names)
     except (pa.ArrowException, OSError) as error:
         raise ColdstartError(f"{file.path} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    check_columns(file.path, names)
     return Table(
         file.path,
         file.kind,
@@ -38,7 +40,7 @@ def open_parquet(file: TableFile) -> Table:
 def _rows(file: TableFile, names: list[str]) -> Iterator[Row]:
     line, path = 0, file.path
     try:
-        with pq.ParquetFile(path) as opened:
+        with open_whole(file) as source, pq.ParquetFile(source) as opened:
             schema = pa.schema([column.with_type(_to_microseconds(column.type)) for column in opened.schema_arrow])
             rows = _ROWS_OF_BYTES if any(_holds_bytes(column.type) for column in schema) else _ROWS
             for batch in opened.iter_batches(batch_size=rows):
@@ -53,7 +55,7 @@ def _rows(file: TableFile, names: list[str]) -> Iterator[Row]:
 
 def _blocks(file: TableFile, names: list[str], columns: list[str]) -> Iterator[RawBlock]:
     last = 0
-    with pq.ParquetFile(file.path) as opened:
+    with open_whole(file) as source, pq.ParquetFile(source) as opened:
         own = opened.schema_arrow.names
         wanted = [own[names.index(column)] for column in columns]
         for batch in opened.iter_batches(BLOCK_ROWS, columns=wanted):

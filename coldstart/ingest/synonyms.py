@@ -204,3 +204,9 @@ def ranks(field: str) -> dict[str, int]:
 def fields() -> list[str]:
     """List the fields of items that columns are known for."""
     return [name for name in _NAMES if name not in _NOT_OF_ITEMS]
+
+
+@cache
+def known_names() -> frozenset[str]:
+    """List the normalised names of all fields' columns."""
+    return frozenset(key for field in _NAMES for key in ranks(field))

@@ -5,9 +5,9 @@ Knows no meaning of columns; the readers of formats are modules beside this one,
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from coldstart.core.values import EXACT
-from coldstart.errors import ColdstartError
-from coldstart.ingest.files import KNOWN, TableFile, table_file
+from coldstart.ingest.files import SHEETS, TableFile, table_file
 
 BLOCK_ROWS, BLOCK_LINES = 500_000, 100_000
 
@@ -73,11 +72,10 @@ def open_table(path: Path) -> Table:
     """Open a table.
 
     Raises:
-        ColdstartError: its format is unknown, or it is damaged.
+        ColdstartError: it is none, or it is damaged.
+        OSError: it cannot be opened.
     """
     file = table_file(path)
-    if file is None or (file.packed and file.kind == "parquet"):
-        raise ColdstartError(f"unknown format {path.suffix or path.name!r} of {path}: give {KNOWN}")
     return _opener(file.kind)(file)
 
 
@@ -90,23 +88,21 @@ def _opener(kind: str) -> Callable[[TableFile], Table]:
         from coldstart.ingest.parquet_table import open_parquet
 
         return open_parquet
+    if kind in SHEETS:
+        from coldstart.ingest.spreadsheet import open_sheet
+
+        return open_sheet
+    if kind == "html":
+        from coldstart.ingest.html_table import open_html
+
+        return open_html
+    if kind == "xml":
+        from coldstart.ingest.feed_xml import open_feed
+
+        return open_feed
     from coldstart.ingest.csv_table import open_csv
 
     return open_csv
-
-
-def distinct_names(names: list[str]) -> tuple[list[str], frozenset[str]]:
-    """Number names that stand twice, `name` and `name (2)`, and tell which they are."""
-    counts = Counter(names)
-    found, met = dict[str, None](), Counter[str]()
-    for name in names:
-        met[name] += 1
-        own = name if met[name] == 1 else f"{name} ({met[name]})"
-        while own in found or (own != name and own in counts):
-            met[name] += 1
-            own = f"{name} ({met[name]})"
-        found[own] = None
-    return list(found), frozenset(name for name, count in counts.items() if count > 1)
 
 
 def blocks_of_rows(rows: Iterator[Row], columns: Collection[str]) -> Iterator[RawBlock]:
@@ -147,6 +143,8 @@ def _without_surrogates(
 def _text(value: Any) -> str | None:
     if isinstance(value, str):
         return value
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN stands for none
         return None
     return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < EXACT else str(value)

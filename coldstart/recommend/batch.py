@@ -20,7 +20,7 @@ from coldstart.core.spelling import existing_path
 from coldstart.core.values import are_whole_floats, parse_id
 from coldstart.errors import ColdstartError
 from coldstart.ingest.columns import encode_ids, parse_ids
-from coldstart.ingest.files import KNOWN, table_file
+from coldstart.ingest.files import KNOWN
 from coldstart.ingest.tables import open_table
 from coldstart.recommend.lists import Candidates, Lists, Rules
 from coldstart.recommend.service import Filters, QuerySettings, Recommender
@@ -142,7 +142,7 @@ def read_user_ids(path: Path) -> list[str]:
     """
     path = existing_path(path)
     suffix = path.suffix.lower()
-    if not path.is_file() or table_file(path) is None:
+    if not path.is_file():
         raise ColdstartError(f"no file of users at {path}: give {KNOWN}")
     try:
         if suffix in (".txt", ".jsonl"):

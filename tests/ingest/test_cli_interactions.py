@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import screens
 import yaml
 from typer.testing import CliRunner
 
@@ -13,6 +14,7 @@ import coldstart
 from coldstart.cli import app
 from coldstart.cli.interactions import parse_pairs, parse_weights
 from coldstart.errors import ColdstartError
+from coldstart.ingest.files import KNOWN
 
 CLICKS = "who,item,ts,action\nann,a,2020-01-02,click\nbob,a,2020-01-03,like\nbob,z,2020-01-04,skip\n"
 BAD = CLICKS + "ann,,2020-01-02,click\nann,a,soon,click\nann,a,2020-01-02,frob\n"
@@ -92,7 +94,7 @@ def test_a_manifest_and_interactions_are_read_together(shop: Path) -> None:
     assert "1 of 2 items are not in the catalogue; their 1 rows are stored" in out.splitlines()
     assert "0 added, 0 with a new weight, 3 already stored" in out
     code, out, _ = typed("status", "-w", uri, "--json")
-    assert json.loads(out)[-1] == {
+    assert json.loads(out)["interactions"] == {
         "stage": "interactions",
         "rows": 3,
         "users": 2,
@@ -113,11 +115,10 @@ def test_too_many_bad_rows_end_with_1_and_the_good_ones_stay(shop: Path) -> None
         "others are in the table interactions_rejected: mend them and ingest the file again"
     )
     assert "3 rejected; the table has 3" in out
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
-    assert cells == [
-        ["no_item", "1", "row 4"],
-        ["bad_time", "1", "row 5: soon"],
-        ["unknown_event", "1", "row 6: frob"],
+    assert [row[:3] for row in screens.rows(out)] == [
+        ["without an item", "1", "row 4"],
+        ["with an unreadable time", "1", "row 5: soon"],
+        ["with an event that has no weight", "1", "row 6: frob"],
     ]
     code, out, _ = typed("ingest", "--interactions", str(shop / "bad.csv"), "-w", uri, *OPTIONS, "--json")
     report = json.loads(out)["interactions"]
@@ -162,7 +163,7 @@ def test_what_is_typed_wrong_is_named(shop: Path) -> None:
         "--dry-run estimates the manifest only: leave --interactions out"
     )
     assert fault("ingest", "-w", uri, "--interactions", "none.csv") == (
-        "no file of interactions at none.csv: give a .jsonl, .json, .csv, .tsv, .txt or .parquet file"
+        f"no file of interactions at none.csv: give {KNOWN}"
     )
     assert fault("ingest", "-w", uri, "--interactions", clicks, "--event-weights", "click=much") == (
         "--event-weights click=much: give a number, such as click=1"

@@ -12,41 +12,19 @@ import pytest
 
 from coldstart.errors import ColdstartError
 from coldstart.ingest import files, json_table
-from coldstart.ingest.files import TableFile, find_delimiter, read_lines, table_file
+from coldstart.ingest.files import TableFile, read_lines, table_file
 from coldstart.ingest.json_table import read_json_rows
 
 
 def made(path: Path, content: bytes) -> TableFile:
     path.write_bytes(content)
-    file = table_file(path)
-    assert file is not None
-    return file
+    return table_file(path)
 
 
 def fault(file: TableFile) -> str:
     with pytest.raises(ColdstartError) as caught:
         list(read_json_rows(file))
     return str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "packed"),
-    [
-        ("a.jsonl", "jsonl", False),
-        ("a.b.NDJSON", "jsonl", False),
-        ("a.json.gz", "json", True),
-        ("a.CSV.GZ", "csv", True),
-        ("a.txt", "tsv", False),
-        ("a.tab", "tsv", False),
-        ("a.parquet", "parquet", False),
-    ],
-)
-def test_a_format_is_known_by_the_name(name: str, kind: str, packed: bool) -> None:
-    assert table_file(Path(name)) == TableFile(Path(name), kind, packed)
-
-
-def test_other_names_are_unknown() -> None:
-    assert [table_file(Path(name)) for name in ("a", "a.gz", "a.xlsx", "a.csv.zip", "csv")] == [None] * 5
 
 
 ROWS: list[Any] = [{"a": "x" * 40, "b": [number, {"c": "]},{"}]} for number in range(40)]
@@ -132,29 +110,14 @@ def test_long_lines_and_objects_are_refused(tmp_path: Path, monkeypatch: pytest.
 def test_a_gzip_bomb_costs_little_memory_and_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_LINE_BYTES", 2**16)
     monkeypatch.setattr(files, "READ_BYTES", 2**14)
-    bomb = gzip.compress(bytes(2**23), 1)
+    bomb = gzip.compress(b"{" + b" " * 2**25, 1)
     tracemalloc.start()
     file = made(tmp_path / "a.jsonl.gz", bomb)
     assert fault(file) == f"{file.path} line 1 is longer than 65536 bytes: shorten it"
-    assert tracemalloc.get_traced_memory()[1] < 2**21
+    assert tracemalloc.get_traced_memory()[1] < 2**23
     tracemalloc.stop()
     monkeypatch.setattr(files, "MAX_UNPACKED_BYTES", 2**19)
-    file = made(tmp_path / "b.csv.gz", gzip.compress(b"1\n" * 2**19))
+    path = tmp_path / "b.csv.gz"
     with pytest.raises(ColdstartError) as caught:
-        list(read_lines(file))
-    assert str(caught.value) == f"{file.path} unpacks to more than 524288 bytes: unpack and split it"
-
-
-@pytest.mark.parametrize(
-    ("content", "mark"),
-    [
-        (b"a,b;c,d\n1;2;3;4;5\n", ","),
-        (b"a;b,c;d\n", ";"),
-        (b'"a;b;c",d\n', ","),
-        (b"\r\na|b\n", "|"),
-        (b"a\n1;2\n", ","),
-        (b"", ","),
-    ],
-)
-def test_the_header_tells_the_delimiter(tmp_path: Path, content: bytes, mark: str) -> None:
-    assert find_delimiter(made(tmp_path / "a.csv", content)) == mark
+        list(read_lines(made(path, gzip.compress(b"1\n" * 2**19))))
+    assert str(caught.value) == f"{path} unpacks to more than 524288 bytes: unpack and split it"

@@ -1,0 +1,84 @@
+"""Read one sheet of a workbook in a process of its own, which a workbook that takes too much memory may end.
+
+Run as `python -m coldstart.ingest.sheet_process` with the workbook as its input; writes JSON lines: the names of the
+sheets and the one that is read, then its rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+EXACT = 2**53
+MOST_MEMORY = 4 * 2**30
+_PEEKED_ROWS, _ROWS = 20, 500
+
+
+def main() -> None:
+    """Write the rows of the first visible sheet that has some."""
+    import python_calamine as calamine
+
+    with contextlib.suppress(ImportError, ValueError, OSError):  # not on every system
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    try:
+        book = calamine.CalamineWorkbook.from_filelike(open(0, "rb"))  # noqa: SIM115  (until the process ends)
+        names = [
+            one.name
+            for one in book.sheets_metadata
+            if one.typ == calamine.SheetTypeEnum.WorkSheet and one.visible == calamine.SheetVisibleEnum.Visible
+        ]
+        name, rows = _first_table(book, names)
+        _write({"sheets": names, "sheet": name})
+        part: list[list[Any]] = []
+        for row in rows:
+            part.append([_plain(cell) for cell in row])
+            if len(part) == _ROWS:
+                _write(part)
+                part = []
+        _write(part)
+    except calamine.PasswordError:
+        _write({"fault": "it is locked by a password: save it without one"})
+    except (calamine.CalamineError, OSError, ValueError, TypeError) as error:
+        _write({"fault": f"not a readable workbook: {error or type(error).__name__}"})
+    except BrokenPipeError:  # nobody reads on
+        return
+
+
+def _first_table(book: Any, names: list[str]) -> tuple[str | None, Any]:
+    """Find the first sheet with two columns and two rows, else the first with any cell."""
+    filled = None
+    for name in names:
+        sheet = book.get_sheet_by_name(name)
+        if sheet.height > 1 and sheet.width > 1:
+            return name, sheet.iter_rows()
+        if sheet.height and filled is None:
+            filled = name
+    return filled, [] if filled is None else book.get_sheet_by_name(filled).iter_rows()
+
+
+def _plain(cell: Any) -> Any:
+    """Convert a cell to JSON; a list stands for a time."""
+    if isinstance(cell, float):
+        return int(cell) if cell.is_integer() and abs(cell) < EXACT else cell
+    if isinstance(cell, datetime):
+        return ["datetime", cell.isoformat()]
+    if isinstance(cell, date):
+        return ["date", cell.isoformat()]
+    if isinstance(cell, time | timedelta):
+        return str(cell)
+    return None if cell == "" else cell
+
+
+def _write(part: Any) -> None:
+    sys.stdout.write(json.dumps(part, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogatepass")  # type: ignore[union-attr]
+    main()
