@@ -6,20 +6,25 @@ import logging
 import os
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from coldstart import __version__
 from coldstart.cli import (
+    complete,
     demo,
     describe,
     evaluate,
+    export,
+    faults,
     finetune,
+    import_catalogue,
     label,
     models,
     output,
     recommend,
+    remove,
     run,
     search,
     show,
@@ -32,6 +37,9 @@ _INTERRUPTED = 130
 """Exit code that Typer makes of Ctrl-C."""
 _MACHINE_FAULT = 3
 """Exit code for a fault of the machine, such as a full disk; 1 is a fault that the user can mend, 2 one of usage."""
+_STORED, _GO_ON = "finished rows are stored", "run the same command again to go on"
+_UsageError: Any = typer.BadParameter.__mro__[2]
+"""`ClickException`, of the click that Typer brings along, or of click itself."""
 
 app = typer.Typer(
     name="coldstart",
@@ -42,7 +50,7 @@ app = typer.Typer(
 app.add_typer(models.app, name="models")
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(evaluate.app, name="evaluate")
-for family in (run, status, search, label, describe, recommend, show, demo):
+for family in (import_catalogue, run, status, search, label, describe, recommend, show, remove, export, demo):
     family.register(app)
 
 
@@ -90,32 +98,37 @@ def _silence_libraries() -> None:
 def main() -> None:
     """Run the command line.
 
-    A fault that the user can mend is one line on stderr and exit code 1; one of the machine, exit code 3.
+    A fault that the user can mend is one line on stderr and exit code 1; one of the machine, exit code 3. With --json
+    it is an object on stdout, too.
     """
     if not sys.warnoptions and not os.environ.get("COLDSTART_DEBUG") and "--debug" not in sys.argv:
         _silence_libraries()
+    complete.prepare()
+    json = faults.wants_json(sys.argv[1:])
     try:
-        app()
-    except (SystemExit, KeyboardInterrupt) as leaving:
-        if isinstance(leaving, SystemExit) and leaving.code == _INTERRUPTED:
-            sys.stderr.write("stopped; finished rows are stored: run the same command again to go on\n")
+        code = app(standalone_mode=False)
+    except (SystemExit, KeyboardInterrupt):
         raise
+    except _UsageError as error:
+        error.show()
+        if json:
+            path = ctx.command_path if (ctx := getattr(error, "ctx", None)) else "coldstart"
+            faults.print_json_error(faults.usage_fields(error.format_message(), path))
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.stderr.write("Aborted!\n")
+        sys.exit(1)
     except BaseException as error:  # LanceDB's native part panics with one that is no Exception
-        error = missing_extra(error) or error
         fault = machine_fault(error)
-        if os.environ.get("COLDSTART_DEBUG") or not (fault or isinstance(error, ColdstartError)):
+        shown = fault or missing_extra(error) or error
+        if json:
+            faults.print_json_error(faults.error_fields(shown), getattr(shown, "result", None))
+        if os.environ.get("COLDSTART_DEBUG") or not isinstance(shown, ColdstartError):
             raise
-        _print_error(fault or error)
+        faults.print_error(shown)
         sys.exit(_MACHINE_FAULT if fault else 1)
-
-
-def _print_error(error: BaseException) -> None:
-    """Print an error as one line on stderr; without rich where not even that can be loaded any more."""
-    message = output.without_controls(" ".join(str(error).splitlines()))
-    try:
-        from rich.console import Console
-        from rich.text import Text
-    except (ImportError, OSError, MemoryError):
-        sys.stderr.write(f"error: {message}\n")
-        return
-    Console(stderr=True, soft_wrap=True, highlight=False).print(Text.assemble(("error:", "red"), f" {message}"))
+    if code == _INTERRUPTED:
+        sys.stderr.write(f"stopped; {_STORED}: {_GO_ON}\n")
+        if json:
+            faults.print_json_error({"kind": "interrupted", "message": _STORED, "where": None, "next": _GO_ON})
+    sys.exit(code if isinstance(code, int) else 0)

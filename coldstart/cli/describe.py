@@ -1,21 +1,19 @@
-"""Commands of descriptions: `describe`, `export adapter` and `prompts`."""
+"""Commands of descriptions: `describe` and `prompts`."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldstart.cli import output
+from coldstart.cli import complete, output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Limit, Overrides, PipelineName, Uri
 from coldstart.cli.run import DryRun, run_and_report
+from coldstart.core.reasons import plain
 
 if TYPE_CHECKING:
     from coldstart.core.prompts import Prompt
-
-exports = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 _DIGEST = 12  # digits that a person compares
 
@@ -23,13 +21,7 @@ _DIGEST = 12  # digits that a person compares
 def register(app: typer.Typer) -> None:
     """Add the commands to the main app."""
     app.command("describe")(describe)
-    app.add_typer(exports, name="export")
     app.command("prompts")(prompts)
-
-
-@exports.callback()
-def export() -> None:
-    """Export fitted models for other programs."""
 
 
 def describe(
@@ -38,7 +30,10 @@ def describe(
     generator: Annotated[
         str | None,
         typer.Option(
-            "--generator", metavar="NAME", help="Model that writes: finetune:describe, starter, hf:…, openai:MODEL@URL."
+            "--generator",
+            metavar="NAME",
+            autocompletion=complete.generators,
+            help="Model that writes: finetune:describe, starter, hf:…, openai:MODEL@URL.",
         ),
     ] = None,
     ab: Annotated[
@@ -74,7 +69,7 @@ def describe(
         return
     compared = opened.compare_descriptions(opened.pipeline(raw, overrides=changes), limit=ab)
     if json:
-        output.as_json(compared)
+        output.as_json({"items": compared})
     else:
         _print_compared(compared)
 
@@ -82,63 +77,42 @@ def describe(
 def _print_compared(compared: list[dict[str, Any]]) -> None:
     for one in compared:
         output.line(f"{one['item_id']}: {one['title'] or ''}")
-        rows = [
-            (
-                name,
-                side["text"],
-                side["kept"],
-                "; ".join(f"{cut['claim']} {cut['value']!r}: {cut['reason']}" for cut in side["cut"]),
+        for name, side in one["written"].items():
+            removed = [f"{cut['claim']} {cut['value']!r} {plain(cut['reason'])}" for cut in side["cut"]]
+            output.facts(
+                [
+                    ("writer", name),
+                    ("written", side["text"]),
+                    ("after checks", side["kept"]),
+                    ("removed", "; ".join(removed) or "nothing"),
+                ]
             )
-            for name, side in one["written"].items()
-        ]
-        output.table(("writer", "text", "after the checks", "cut"), rows)
-
-
-@exports.command("adapter")
-def adapter(
-    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder for the merged model.")],
-    workspace: Uri = DEFAULT_WORKSPACE,
-    pipeline: PipelineName = None,
-    prompts: Annotated[
-        int,
-        typer.Option("--prompts", min=1, metavar="N", help="Compare adapter and merged model on N prompts."),
-    ] = 20,
-    json: Json = False,
-) -> None:
-    """Merge a fine-tuned adapter into its base model.
-
-    The folder loads in transformers and vLLM. Fails if the adapter, the merged model and the batched path do not
-    write the same text.
-
-    \b
-    Examples:
-      coldstart export adapter shop-writer --workspace shop.workspace
-      coldstart export adapter shop-writer --prompts 100
-      coldstart export adapter shop-writer --pipeline product.yaml --json
-    """
-    import coldstart
-    from coldstart.engine.progress import ConsoleProgress
-
-    opened = coldstart.open(workspace)
-    report = opened.export_adapter(out, opened.pipeline(pipeline), prompts=prompts, progress=ConsoleProgress())
-    if json:
-        output.as_json(report)
-    else:
-        output.line(f"{report['folder']}: {output.size(report['size_bytes'])}; {report['agreement']}")
+        output.line("")
 
 
 def prompts(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="PROMPT", help="Name of a packaged prompt, or a path; without it, list the packaged ones."
+            metavar="PROMPT",
+            autocompletion=complete.prompts,
+            help="Name of a packaged prompt, or a path; without it, list the packaged ones.",
         ),
     ] = None,
-    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="Render the prompt for this item.")] = None,
+    item: Annotated[
+        str | None,
+        typer.Option("--item", metavar="ID", autocompletion=complete.items, help="Render the prompt for this item."),
+    ] = None,
     workspace: Uri = DEFAULT_WORKSPACE,
     pipeline: PipelineName = None,
     generator: Annotated[
-        str, typer.Option("--generator", metavar="NAME", help="Count tokens as this model does; fake counts words.")
+        str,
+        typer.Option(
+            "--generator",
+            metavar="NAME",
+            autocompletion=complete.generators,
+            help="Count tokens as this model does; fake counts words.",
+        ),
     ] = "starter",
     json: Json = False,
 ) -> None:
@@ -170,9 +144,9 @@ def prompts(
 
 def _list(packaged: list[Prompt], json: bool) -> None:
     if json:
-        output.as_json([_plain(prompt) for prompt in packaged])
+        output.as_json({"prompts": [_plain(prompt) for prompt in packaged]})
         return
-    columns = ("prompt", "version", "inputs", "outputs", "input tokens", "output tokens", "digest")
+    columns = ("prompt", "version", "input tokens", "output tokens", "inputs", "outputs", "digest")
     rows = []
     for prompt in packaged:
         generates = bool(prompt.output)
@@ -180,15 +154,15 @@ def _list(packaged: list[Prompt], json: bool) -> None:
             (
                 prompt.name,
                 str(prompt.version),
-                ", ".join(prompt.inputs),
-                ", ".join(prompt.output) or None,
                 str(sum(prompt.budgets.values())) if generates else None,
                 str(prompt.max_new_tokens) if generates else None,
+                ", ".join(prompt.inputs),
+                ", ".join(prompt.output) or None,
                 prompt.digest[:_DIGEST],
             )
         )
-    output.table(columns, rows)
-    output.line("input tokens: at most, of the item; the budgets of an encoder are in the pipeline file")
+    output.table(columns, rows, whole=("prompt",), spare=("digest", "outputs", "inputs"))
+    output.note("input tokens: at most, of the item; the budgets of an encoder are in the pipeline file")
 
 
 def _show(prompt: Prompt, json: bool) -> None:

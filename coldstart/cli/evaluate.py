@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coldstart.cli import evaluate_recommend, output
+from coldstart.cli import complete, evaluate_recommend, output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, PipelineName, Split, Uri
 
 _ALIGN_PAGE = Path("alignment.html")
@@ -68,17 +68,16 @@ def align(
     found = opened.evaluate_align(
         settings, split=split, classes=classes, view=view, progress=ConsoleProgress()
     ).to_dict()
+    if not json:
+        _print_align(found)
+    if out is not None or not json:
+        path = out or _ALIGN_PAGE
+        with output.writing(path):
+            alignment_page(found, path, limits=Limits(**settings.media.limits()))
+        if not json:
+            output.line(f"page: {path}")
     if json:
         output.as_json(found)
-    else:
-        _print_align(found)
-    if json and out is None:
-        return
-    path = out or _ALIGN_PAGE
-    with output.writing(path):
-        alignment_page(found, path, limits=Limits(**settings.media.limits()))
-    if not json:
-        output.line(f"page: {path}")
 
 
 def _print_align(found: Mapping[str, Any]) -> None:
@@ -86,9 +85,9 @@ def _print_align(found: Mapping[str, Any]) -> None:
     from coldstart.pages.charts import number
 
     counts, before, after = found["counts"], found["before"], found["after"]
-    output.line(f"{found['split']}: {counts['asked']} items, by {found['view']}; {found['note']}")
+    output.note(f"{found['split']}: {counts['asked']} items, by {found['view']}; {found['note']}")
     if counts["left_out"]:
-        output.line(f"left out: {counts['left_out']} new items that share a group with items that the fit has seen")
+        output.note(f"left out: {counts['left_out']} new items that share a group with items that the fit has seen")
     rows: list[tuple[str | None, ...]] = []
     for side, direction in DIRECTIONS.items():
         for measure, name in MEASURES.items():
@@ -116,8 +115,14 @@ def _print_align(found: Mapping[str, Any]) -> None:
     ]
     columns = ("", "measure", "before", "after", "difference", "chance")
     shown = [place for place, name in enumerate(columns) if before or name not in ("before", "difference")]
-    output.table([columns[place] for place in shown], [[row[place] for place in shown] for row in rows])
-    output.line("in brackets: 95 % intervals by bootstrap over items")
+    output.table(
+        [columns[place] for place in shown],
+        [[row[place] for place in shown] for row in rows],
+        "measure",
+        whole=("before", "after", "difference"),
+        spare=("chance", "before"),
+    )
+    output.note("in brackets: 95 % intervals by bootstrap over items")
 
 
 def _with_interval(found: Mapping[str, Any] | None, is_rank: bool = False, is_change: bool = False) -> str | None:
@@ -147,7 +152,12 @@ def describe(
     ] = None,
     generator: Annotated[
         list[str] | None,
-        typer.Option("--generator", metavar="NAME", help="Evaluate base, adapter, or any generator; repeatable."),
+        typer.Option(
+            "--generator",
+            metavar="NAME",
+            autocompletion=complete.generators,
+            help="Evaluate base, adapter, or any generator; repeatable.",
+        ),
     ] = None,
     gallery: Annotated[
         str, typer.Option("--gallery", metavar="NAME", help="Search among the held-out items, or all.")
@@ -188,17 +198,16 @@ def describe(
         gallery=gallery,
         progress=ConsoleProgress(),
     ).to_dict()
+    if not json:
+        _print_describe(found)
+    if out is not None or not json:
+        path = out or _DESCRIBE_PAGE
+        with output.writing(path):
+            descriptions_page(found, path, limits=Limits(**settings.media.limits()))
+        if not json:
+            output.line(f"page: {path}")
     if json:
         output.as_json(found)
-    else:
-        _print_describe(found)
-    if json and out is None:
-        return
-    path = out or _DESCRIBE_PAGE
-    with output.writing(path):
-        descriptions_page(found, path, limits=Limits(**settings.media.limits()))
-    if not json:
-        output.line(f"page: {path}")
 
 
 def _print_describe(found: Mapping[str, Any]) -> None:
@@ -206,9 +215,9 @@ def _print_describe(found: Mapping[str, Any]) -> None:
 
     counts, measures = found["counts"], found["measures"]
     fields = "all fields" if found["given"] is None else ", ".join(found["given"]) or "nothing"
-    output.line(f"{found['split']}: {counts['items']} items, given {fields}; {found['note']}")
+    output.note(f"{found['split']}: {counts['items']} items, given {fields}; {found['note']}")
     if found["caveat"]:
-        output.line(f"caveat: {found['caveat']}")
+        output.note(f"caveat: {found['caveat']}")
     rows: list[tuple[str | None, ...]] = []
     for writer, own in measures.items():
         rows.append((writer, "valid JSON", _cell(own["valid"]), None))
@@ -224,10 +233,10 @@ def _print_describe(found: Mapping[str, Any]) -> None:
             (writer, label, _cell(own["written"][name]), _cell(own["checked"][name]))
             for name, (label, _) in MEASURES.items()
         ]
-    output.table(("writer", "measure", "as written", "after the checks"), rows)
+    output.table(("writer", "measure", "as written", "after the checks"), rows, "measure")
     for writer, own in measures.items():
         states = [f"{own['status'][key]['value']:.0%} {title}" for key, title in STATUS.items() if own["status"][key]]
-        output.line(f"{writer}: {', '.join(states)}")
+        output.note(f"{writer}: {', '.join(states)}")
     for question, title in QUESTIONS.items():
         asked = found["gain"][question]
         if asked is None:
@@ -248,7 +257,7 @@ def _print_describe(found: Mapping[str, Any]) -> None:
                 for one in asked["differences"]
             ],
         )
-    output.line("in brackets: 95 % intervals by bootstrap over items; of distinct-n by jackknife")
+    output.note("in brackets: 95 % intervals by bootstrap over items; of distinct-n by jackknife")
 
 
 def _cell(found: Mapping[str, Any] | None) -> str | None:

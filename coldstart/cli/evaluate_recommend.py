@@ -98,11 +98,10 @@ def recommend(
         progress=ConsoleProgress(),
     )
     known = found.to_dict()
-    if json:
-        output.as_json(known)
-    else:
+    if not json:
         _print_recommend(known)
     if json and out is None:
+        output.as_json(known)
         return
     texts = {_PAGE: recommend_html(known)}
     if out is not None:
@@ -114,7 +113,9 @@ def recommend(
             path.write_text(text, encoding="utf-8")
         if not json:
             output.line(f"written: {path}")
-    if out is not None and not json:
+    if json:
+        output.as_json(known)
+    elif out is not None:
         output.line(f"written: {out / _SPLIT}")
 
 
@@ -122,20 +123,21 @@ def _print_recommend(known: Mapping[str, Any]) -> None:
     from coldstart.recommend.evaluate.page import SETS, terminal_table
 
     split, counts = known["split"], known["counts"]
-    output.line(
+    output.note(
         f"split {split['kind']}, part {split['part']}, digest {split['digest']}: {counts['users']:,} users evaluated, "
         f"{counts['users_without_history']:,} more without a history"
     )
     for note in known["notes"]:
-        output.line(f"note: {note}")
+        output.note(f"note: {note}")
     for name, of in counts["sets"].items():
         output.line(f"\n{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs")
-        output.table(*terminal_table(known, name))
+        columns, rows = terminal_table(known, name)
+        output.table(columns, rows, "method", whole=columns[1:3], spare=columns[:2:-1])
     for name, reason in known["left_out"].items():
-        output.line(f"left out: {name}: {reason}")
+        output.note(f"left out: {name}: {reason}")
     reference = known["methods"][known["reference"]]["title"] if known["reference"] else None
     compared = f"; less reference: than {reference}, * where p < 0.05 after Holm's correction" if reference else ""
-    output.line(f"in brackets: 95 % intervals by bootstrap over users or items, the wider{compared}")
+    output.note(f"in brackets: 95 % intervals by bootstrap over users or items, the wider{compared}")
     output.line(f"no leak found; {len(known['checked'])} kinds checked")
 
 
@@ -197,11 +199,10 @@ def stages(
         labels=labels,
         progress=ConsoleProgress(),
     ).to_dict()
-    if json:
-        output.as_json(found)
-    else:
+    if not json:
         _print_stages(found)
     if json and out is None:
+        output.as_json(found)
         return
     texts = {_STAGES_PAGE: ablation_html(found)}
     if out is not None:
@@ -213,6 +214,8 @@ def stages(
             path.write_text(text, encoding="utf-8")
         if not json:
             output.line(f"written: {path}")
+    if json:
+        output.as_json(found)
 
 
 def _count(write: str | None) -> int | str | None:
@@ -229,12 +232,12 @@ def _print_stages(found: Mapping[str, Any]) -> None:
     from coldstart.pages.charts import interval, number, signed
 
     counts, k = found["counts"], found["k"]
-    output.line(
+    output.note(
         f"{counts['users']:,} users evaluated, {counts['new_items']:,} items held out as new of "
         f"{counts['catalogue']:,}, recall@{k} among the new ones"
     )
     for caveat in found["caveats"]:
-        output.line(f"note: {caveat}")
+        output.note(f"note: {caveat}")
 
     def value(one: Mapping[str, Any]) -> str:
         return f"{number(one['value'])} ({interval(one)})"
@@ -259,10 +262,13 @@ def _print_stages(found: Mapping[str, Any]) -> None:
             )
             for one in found["steps"]
         ],
+        "step",
+        whole=(f"recall@{k}", "gain"),
+        spare=("per 1,000 items", "gain aligned", "aligned", "gain per 1,000 s", "seconds"),
     )
     for one in found["missing"]:
-        output.line(f"not evaluated: {one['name']}: {one['reason']}")
-    output.line(
+        output.note(f"not evaluated: {one['name']}: {one['reason']}")
+    output.note(
         "in brackets: 95 % intervals, the wider of two bootstraps, over users and over items; p by Holm over the "
         "column; aligned: a ridge from the step's content onto users; seconds: the step's own work for all items"
     )

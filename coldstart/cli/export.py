@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coldstart.cli import output
+from coldstart.cli import complete, output
 from coldstart.cli.output import DEFAULT_WORKSPACE, MAX_TOP_K, Json, Kind, PipelineName, Uri, Where
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -32,7 +32,13 @@ VectorFormat = Annotated[
     ),
 ]
 Space = Annotated[
-    str | None, typer.Option("--space", metavar="NAME", help="Vectors of this space; needed where there are several.")
+    str | None,
+    typer.Option(
+        "--space",
+        metavar="NAME",
+        autocompletion=complete.spaces,
+        help="Vectors of this space; needed where there are several.",
+    ),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace a file, or a folder that an export wrote, with all in it.")
@@ -181,7 +187,10 @@ def everything(
     ] = "parquet",
     where: Where = None,
     kind: Kind = None,
-    space: Annotated[str | None, typer.Option("--space", metavar="NAME", help="Only vectors of this space.")] = None,
+    space: Annotated[
+        str | None,
+        typer.Option("--space", metavar="NAME", autocompletion=complete.spaces, help="Only vectors of this space."),
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:

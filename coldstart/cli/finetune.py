@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coldstart.cli import output
+from coldstart.cli import complete, output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, PipelineName, Uri
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -22,8 +22,13 @@ def finetune() -> None:
 def align(
     workspace: Uri = DEFAULT_WORKSPACE,
     pipeline: PipelineName = None,
-    image: Annotated[str | None, typer.Option("--image", metavar="SPACE", help="Image space to learn from.")] = None,
-    text: Annotated[str | None, typer.Option("--text", metavar="ENCODER", help="Text encoder.")] = None,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", metavar="SPACE", autocompletion=complete.spaces, help="Image space to learn from."),
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", metavar="ENCODER", autocompletion=complete.encoders, help="Text encoder.")
+    ] = None,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
@@ -99,7 +104,7 @@ def _print_candidates(report: Mapping[str, Any]) -> None:
         ]
         for name, values in sorted(tried.items(), key=lambda entry: -entry[1][metrics[-1]]["value"])
     ]
-    output.table(["mapper", *metrics], rows)
+    output.table(["mapper", *metrics], rows, whole=metrics[-1:], spare=metrics[:-1])
 
 
 @app.command("describe")
@@ -108,7 +113,12 @@ def describe(
     pipeline: PipelineName = None,
     generator: Annotated[
         str | None,
-        typer.Option("--generator", metavar="NAME", help="Model to tune: starter, starter-vlm or hf:NAME_OR_PATH."),
+        typer.Option(
+            "--generator",
+            metavar="NAME",
+            autocompletion=complete.generators,
+            help="Model to tune: starter, starter-vlm or hf:NAME_OR_PATH.",
+        ),
     ] = None,
     method: Annotated[
         str | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coldstart.cli import output
+from coldstart.core.reasons import plain, remedy
 from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
@@ -106,15 +107,15 @@ def print_report(report: InteractionReport) -> None:
     used = ", ".join(f"{field}={column}" for field, column in report.columns.items())
     guessed = f"; recognised by name: {', '.join(report.guessed)}" if report.guessed else ""
     times = f"; times in {report.time_unit}" if report.time_unit else "; no times: all rows count as of 1970-01-01"
-    output.line(_printable(f"columns {used}{guessed}{times}"))
+    output.note(_printable(f"columns {used}{guessed}{times}"))
     rate = f", {report.rows / report.seconds:,.0f} rows/s" if report.seconds else ""
-    output.line(
+    output.note(
         f"{report.rows:,} rows in {output.duration(report.seconds)}{rate}: {report.added:,} added, "
         f"{report.renewed:,} with a new weight, {report.repeated:,} already stored, "
         f"{sum(report.rejected.values()):,} rejected; the table has {report.total:,}"
     )
     if report.unknown_items:
-        output.line(
+        output.note(
             f"{report.unknown_items:,} of {report.items:,} items are not in the catalogue; their "
             f"{report.unknown_rows:,} rows are stored"
         )
@@ -124,8 +125,12 @@ def print_report(report: InteractionReport) -> None:
             for reason, found in report.examples.items()
         }
         output.table(
-            ("rejected", "rows", "first rows"),
-            [[reason, count, examples.get(reason, "")] for reason, count in report.rejected.items()],
+            ("rejected", "rows", "first rows", "next step"),
+            [
+                [plain(reason), count, examples.get(reason), remedy(reason) or None]
+                for reason, count in report.rejected.items()
+            ],
+            spare=("next step",),
         )
 
 
@@ -134,15 +139,16 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def exit_if_over_budget(report: InteractionReport) -> None:
-    """Exit with code 1 and one line on stderr, if more rows were rejected than the budget allows."""
-    if report.over_budget:
-        typer.echo(
-            f"error: {report.rejected_share:.1%} of the rows of {report.file} were rejected, more than 1.0%; the good "
-            "ones are stored, the others are in the table interactions_rejected: mend them and ingest the file again",
-            err=True,
-        )
-        raise typer.Exit(1)
+def over_budget_fault(report: InteractionReport | None) -> ColdstartError | None:
+    """Describe that more rows were rejected than the budget allows; None where they were not."""
+    if report is None or not report.over_budget:
+        return None
+    return ColdstartError(
+        f"{report.rejected_share:.1%} of the rows of {report.file} were rejected, more than 1.0%; the good "
+        "ones are stored, the others are in the table interactions_rejected: mend them and ingest the file again",
+        kind="failed",
+        result={"interactions": report.to_dict()},
+    )
 
 
 def summary_line(summary: InteractionSummary) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldstart.cli import output
+from coldstart.cli import complete, output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, PipelineName, Uri
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ def label(
     ] = None,
     space: Annotated[
         list[str] | None,
-        typer.Option("--space", metavar="NAME", help="Compare in this space only; repeatable."),
+        typer.Option(
+            "--space", metavar="NAME", autocompletion=complete.spaces, help="Compare in this space only; repeatable."
+        ),
     ] = None,
     threshold: Annotated[
         float | None,

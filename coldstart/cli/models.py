@@ -12,15 +12,18 @@ from typing import Annotated
 
 import typer
 
-from coldstart.cli import output
+from coldstart.cli import complete, output
 from coldstart.cli.output import Json
-from coldstart.models import install
+from coldstart.models import exported, install
+from coldstart.models.starter_set import STARTER
 
 app = typer.Typer()
 
 _REPORT_EVERY_S = 10.0
 
-Name = Annotated[str, typer.Argument(help="starter for all models, or the name or job of one.")]
+Name = Annotated[
+    str, typer.Argument(autocompletion=complete.models, help="starter for all models, or the name or job of one.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -49,7 +52,7 @@ def list_(json: Json = False) -> None:
     Examples:
       coldstart models list
       coldstart models list --json
-      coldstart models list --json | jq '.[].licence'
+      coldstart models list --json | jq '.models[].licence'
     """
     _show(install.model_rows(), json)
 
@@ -73,6 +76,9 @@ def pull(
     """
     with progress() as report:
         pulled = install.pull(name, source, report)
+    for row in pulled:
+        if _graph_state(row) in ("missing", "damaged"):
+            _export(row)
     _show(pulled, json)
 
 
@@ -88,25 +94,50 @@ def verify(name: Name = "starter", json: Json = False) -> None:
       coldstart models verify speech
       coldstart models verify --json
     """
-    _show(install.verify(name), json)
+    verified = install.verify(name)
+    exported.verify([row.job for row in verified if _graph_state(row)])
+    _show(verified, json)
+
+
+def _graph_state(row: install.ModelRow) -> install.State | None:
+    """Return the state of a model's graph for queries; None for a model that has none."""
+    in_set = any(row.digest == model.digest for model in STARTER)
+    return exported.examine(row.job)[0] if in_set and row.job in exported.JOBS else None
+
+
+def _export(row: install.ModelRow) -> None:
+    """Make a model's graph for queries, and say so; without one torch answers, so a fault is a note."""
+    from coldstart.encoders._starter_onnx import export_graph
+
+    typer.echo(f"{row.name}: making its graph, by which queries are answered without torch", err=True)
+    start = time.monotonic()
+    try:
+        export_graph(row.job)
+    except Exception as fault:  # of the exporter any
+        typer.echo(f"note: {row.name} has no graph, so queries load torch: {fault}", err=True)
+    else:
+        typer.echo(f"{row.name}: graph made in {time.monotonic() - start:.0f} s", err=True)
 
 
 def _show(rows: list[install.ModelRow], json: bool) -> None:
+    graphs = [_graph_state(row) for row in rows]
     if json:
-        output.as_json([dataclasses.asdict(row) for row in rows])
+        models = [{**dataclasses.asdict(row), "graph": graph} for row, graph in zip(rows, graphs, strict=True)]
+        output.as_json({"folder": str(install.weights_dir()), "models": models})
         return
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("name", "job", "licence", "size", "digest", "state", box=SIMPLE_HEAD, collapse_padding=True)
+    values = {
+        "name": [row.name for row in rows],
+        "job": [row.job for row in rows],
+        "state": [row.state for row in rows],
+        "graph": graphs,
+        "size": [output.size(row.size_bytes) for row in rows],
+        "licence": [row.licence for row in rows],
+        "digest": [row.digest[:12] for row in rows],
+    }
+    output.table_of(values, main="name", spare=("digest", "job"))
     for row in rows:
-        size = f"{row.size_bytes / 1e6:.1f} MB"
-        table.add_row(row.name, row.job, row.licence, size, row.digest[:12], row.state)
-    Console().print(table)
-    for row in rows:
-        typer.echo(f"{row.name}: {row.origin}, as packed in {row.package} {row.version}")
-    typer.echo(f"folder: {install.weights_dir()}")
+        output.note(f"{row.name}: {row.origin}, as packed in {row.package} {row.version}")
+    output.line(f"folder: {install.weights_dir()}")
 
 
 @contextlib.contextmanager

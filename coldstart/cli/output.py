@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coldstart.cli import complete, tables
+from coldstart.core.reasons import counted, plain, remedy
 from coldstart.errors import ColdstartError, redact_urls
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 DEFAULT_WORKSPACE = "coldstart.workspace"
 MAX_TOP_K = 10_000
 """As `coldstart.store.published.MAX_TOP_K`, which the help does not import."""
+_LONG_S = 10.0
+"""Seconds from which it is worth to say that a stage waited for data."""
 
 Uri = Annotated[
     str,
@@ -41,6 +45,7 @@ PipelineName = Annotated[
         "--pipeline",
         "-p",
         metavar="FILE",
+        autocompletion=complete.pipelines,
         help="Pipeline file, or the name of a packaged one; by default the one of this workspace's last run.",
     ),
 ]
@@ -56,7 +61,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Change one setting, the value in YAML; repeatable."),
 ]
-Kind = Annotated[str | None, typer.Option("--kind", metavar="video|product", help="Only items of this kind.")]
+Kind = Annotated[
+    str | None,
+    typer.Option("--kind", metavar="video|product", autocompletion=complete.kinds, help="Only items of this kind."),
+]
 Where = Annotated[
     str | None,
     typer.Option(
@@ -74,6 +82,9 @@ MinWeight = Annotated[
     ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=0, metavar="N", help="At most N items a stage.")]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Show in the table where each score comes from: spaces, ranks, parts.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -103,9 +114,14 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters but tab and line break, and those that turn the direction of writing."""
 
 
-def as_json(value: Any) -> None:
-    """Print one JSON document on stdout."""
-    _write(_json_text(value, indent=2))
+def as_json(value: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
+    """Print the result of a command as one JSON object on stdout, with its remarks under `notes`."""
+    _write(_json_text({**value, "notes": [*(value.get("notes") or ()), *notes]}, indent=2))
+
+
+def failed(message: str, next: str | None = None) -> dict[str, str | None]:
+    """Describe work that was done with a result below the limit, as the field `error` of the command's own object."""
+    return {"kind": "failed", "message": without_controls(message), "where": None, "next": next}
 
 
 def as_json_line(value: Any) -> None:
@@ -162,37 +178,45 @@ def writing(path: Path) -> Iterator[None]:
         raise ColdstartError(f"cannot write {path}: {error.strerror or error}; name another file with --out") from error
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table on stdout; columns whose cells are all numbers are aligned to the right. Cells are plain text."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    main: str | None = None,
+    whole: Collection[str] = (),
+    spare: Sequence[str] = (),
+) -> None:
+    """Print a table on stdout that fits the terminal; a list of the rows where that is too narrow for the columns.
 
-    cells = [[_cell(value) for value in row] for row in rows]
-    numeric = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))] if cells else []
-    grid = Table(header_style="bold")
-    for index, column in enumerate(columns):
-        right = bool(numeric) and numeric[index]
-        grid.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
-    for row in cells:
-        grid.add_row(*(Text(cell) for cell in row))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160  # piped: wide enough not to wrap, and the same everywhere
-    console.print(grid)
+    Columns of numbers are aligned to the right, and cells are cut with an ellipsis. Cells are plain text.
 
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return f"{value:,}" if isinstance(value, int) else _printable(str(value))
+    Args:
+        main: name of the column that tells the rows apart, such as the title; by default the first one of text.
+        whole: columns of text that are not cut, such as ids.
+        spare: columns that a table without room for all leaves out, the first ones first.
+    """
+    for text in tables.table_lines(columns, rows, tables.width(), main, whole, spare):
+        _write(text)
 
 
-def _printable(text: str) -> str:
-    """Text of items without control characters, which would steer the terminal; line breaks stay."""
-    return "".join(c if c.isprintable() or c in "\n\u200d" else " " for c in text)
+def table_of(
+    columns: Mapping[str, Sequence[Any]], main: str, whole: Collection[str] = (), spare: Sequence[str] = ()
+) -> None:
+    """Print columns, without those that have no value in any row; see `table`."""
+    shown = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+    chosen = shown or dict.fromkeys((main,), ())
+    table(list(chosen), list(zip(*chosen.values(), strict=True)), main, whole, spare)
+
+
+def facts(values: Sequence[tuple[str, Any]]) -> None:
+    """Print named values, one below the other; long ones are wrapped at words."""
+    lines = [(name, "" if value is None else tables.one_line(str(value))) for name, value in values]
+    for text in tables.fact_lines(lines, tables.width()):
+        _write(text)
+
+
+def note(text: str) -> None:
+    """Print a remark on stdout, wrapped at words on a terminal and one line elsewhere."""
+    _write(tables.paragraph(without_controls(text)))
 
 
 def size(size_bytes: float | None) -> str:
@@ -219,13 +243,23 @@ def print_run(report: RunReport) -> None:
     """Print a finished run: the balance of each stage, its notes, the time."""
     print_balance(report.stages, ran=True)
     for stage in report.stages:
-        for note in stage.notes:
-            line(f"{stage.stage}: {note}")
+        if waited := _waited(stage):
+            note(f"{stage.stage}: {waited}")
+        for text in stage.notes:
+            note(f"{stage.stage}: {text}")
     upkeep = report.maintenance
     sizes = f"; disk {size(upkeep.bytes_before)} -> {size(upkeep.bytes_after)}" if upkeep else ""
     line(f"done in {duration(report.seconds)}{sizes}")
     if report.estimated is not None:
         print_comparison(report.estimated)
+
+
+def _waited(stage: StageReport) -> str | None:
+    """Advise more workers where the model had no data for most of a long stage."""
+    seconds = stage.ran.seconds
+    if seconds < _LONG_S or stage.ran.wait_s < seconds / 2:
+        return None
+    return f"the model waited {stage.ran.wait_s / seconds:.0%} of the time for data; more engine.workers may help"
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -240,32 +274,48 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def print_balance(reports: Iterable[StageReport], ran: bool = False) -> None:
-    """Print the items in each state, a row a stage; with `ran` also the items done now and their rate."""
-    rows: list[Sequence[Any]] = []
-    for report in reports:
-        items = report.balance
-        reasons = ", ".join(f"{reason} {count}" for reason, count in items.reasons.items())
-        row = [
-            report.stage,
-            items.total,
-            items.fresh,
-            items.failed,
-            items.filtered,
-            items.duplicate,
-            items.pending,
-        ]
-        if ran:
-            busy = report.ran.done + report.ran.lost
-            rate = f"{busy / report.ran.seconds:,.1f}/s" if busy and report.ran.seconds else "-"
-            waited = (
-                f"{report.ran.wait_s / report.ran.seconds:.0%}"
-                if busy and report.ran.seconds and report.ran.wait_s
-                else "-"
-            )
-            row += [report.ran.done, rate, waited]
-        rows.append([*row, reasons])
-    columns = ["stage", "items", "fresh", "failed", "filtered", "duplicate", "pending"]
-    table([*columns, *(["done now", "rate", "model waited"] if ran else []), "reasons"], rows)
+    """Print the items in each state, a row a stage, and why items are skipped; with `ran` also the work done now.
+
+    States in which no item is have no column.
+    """
+    stages = list(reports)
+    values: dict[str, list[Any]] = {"stage": [stage.stage for stage in stages]}
+    if ran:
+        values["done now"] = [stage.ran.done for stage in stages]
+        values["rate"] = [_rate(stage) for stage in stages]
+    values["items"] = [stage.balance.total for stage in stages]
+    values["fresh"] = [stage.balance.fresh for stage in stages]
+    for state in ("failed", "filtered", "duplicate", "pending"):
+        counts = [getattr(stage.balance, state) for stage in stages]
+        if any(counts):
+            values[state] = counts
+    table(
+        list(values),
+        list(zip(*values.values(), strict=True)),
+        "stage",
+        whole=("stage", "rate"),
+        spare=("rate", "items"),
+    )
+    for stage in stages:
+        if stage.balance.reasons:
+            note(f"{stage.stage}: {counted(stage.balance.reasons)}")
+
+
+def _rate(stage: StageReport) -> str:
+    busy = stage.ran.done + stage.ran.lost
+    return f"{busy / stage.ran.seconds:,.1f}/s" if busy and stage.ran.seconds else "-"
+
+
+def print_failures(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print items without a row in a stage, stage by stage and reason by reason, with the next step of each reason."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["stage"], row["state"], row["reason"]), []).append(row)
+    for (stage, state, reason), group in groups.items():
+        step = f"; {remedy(reason)}" if remedy(reason) else ""
+        note(f"{stage}: {len(group):,} {state}, {plain(reason)} ({reason}){step}")
+        table(("item", "detail"), [[row["item_id"], row["detail"]] for row in group], "detail", whole=("item",))
+        line("")
 
 
 def print_estimate(estimate: Estimate, json: bool) -> None:

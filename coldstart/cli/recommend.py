@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldstart.cli import output
-from coldstart.cli.output import DEFAULT_WORKSPACE, MAX_TOP_K, Json, Kind, Uri, Where
+from coldstart.cli import complete, output
+from coldstart.cli.output import DEFAULT_WORKSPACE, MAX_TOP_K, Explain, Json, Kind, Uri, Where
 
 if TYPE_CHECKING:
     from coldstart.recommend.audience import Audience
@@ -53,7 +53,7 @@ def recommend(
         int | None, typer.Option("--per-creator", min=1, metavar="N", help="At most N items of one creator.")
     ] = None,
     seen: Annotated[
-        str, typer.Option("--seen", metavar="keep|drop", help="Keep or drop items that the user has met.")
+        str, typer.Option("--seen", metavar="keep|drop", help="Keep or drop items that the user has interacted with.")
     ] = "drop",
     cold_share: Annotated[
         float, typer.Option("--cold-share", metavar="0..1", help="Least share of cold items in a list.")
@@ -93,6 +93,7 @@ def recommend(
         float | None, typer.Option("--half-life-days", metavar="N", help="Items liked N days earlier count half.")
     ] = None,
     reasons: Annotated[bool, typer.Option("--reasons/--no-reasons", help="Explain each item by a liked one.")] = True,
+    explain: Explain = False,
     json: Json = False,
 ) -> None:
     """List items for a user, a history or a file of users.
@@ -141,17 +142,19 @@ def recommend(
             f"{written.scored_by}: {written.out}"
         )
         if written.without_history:
-            output.line(f"note: {written.without_history:,} users have no liked items")
+            output.note(f"note: {written.without_history:,} users have no liked items")
         return
     found = opened.recommend(user, history=liked, reasons=reasons, **options)
     if json:
         output.as_json(found.to_dict())
     else:
-        _print(found)
+        _print(found, explain)
 
 
 def audience(
-    item: Annotated[str, typer.Argument(metavar="ITEM", help="Id of an item, new or not.")],
+    item: Annotated[
+        str, typer.Argument(metavar="ITEM", autocompletion=complete.items, help="Id of an item, new or not.")
+    ],
     workspace: Uri = DEFAULT_WORKSPACE,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of users to list.")] = 100,
     by: Annotated[
@@ -171,7 +174,7 @@ def audience(
 ) -> None:
     """List the users most likely to like an item.
 
-    The item may be new; users who have met it are left out.
+    The item may be new; users who interacted with it are left out.
 
     \b
     Examples:
@@ -206,48 +209,41 @@ def _read(history: Path) -> str:
         raise ColdstartError(f"cannot read {history}: {reason}; give JSON as a file, or - for standard input") from None
 
 
-def _print(found: Recommended) -> None:
+def _print(found: Recommended, explain: bool) -> None:
     source = "a history" if found.user_id is None else f"user {found.user_id}"
-    output.line(f"for {source} of {found.history} liked items, scored by {found.scored_by}")
+    output.note(f"for {source} of {found.history} liked items, scored by {found.scored_by}")
     for note in found.notes:
-        output.line(f"note: {note}")
-    random = any(one.propensity < 1 for one in found.items)
-    explained = any(one.reason is not None for one in found.items)
-    rows = [
-        [
-            one.rank,
-            one.item_id,
-            one.title,
-            f"{one.score:.4f}",
-            "cold" if one.cold else "warm",
-            *([f"{one.propensity:.3f}" + (" explored" if one.explored else "")] if random else []),
-            *([one.reason.text if one.reason else None] if explained else []),
-        ]
-        for one in found.items
-    ]
-    columns = (
-        "",
-        "item",
-        "title",
-        "score",
-        "",
-        *(["propensity"] if random else []),
-        *(["reason"] if explained else []),
-    )
-    output.table(columns, rows)
+        output.note(f"note: {note}")
+    items = found.items
+    random = explain and any(one.propensity < 1 for one in items)
+    values: dict[str, list[Any]] = {
+        "": [one.rank for one in items],
+        "title": [one.title or one.item_id for one in items],
+        "kind": [one.kind if explain else None for one in items],
+        "category": [one.category for one in items],
+        "price": [one.price for one in items],
+        "item": [one.item_id for one in items],
+        "score": [f"{one.score:.4f}" for one in items],
+        "state": ["cold" if one.cold else "warm" for one in items],
+        "slot": ["explored" if one.explored else None for one in items],
+        "propensity": [f"{one.propensity:.3f}" if random else None for one in items],
+        "reason": [one.reason.text if one.reason else None for one in items],
+    }
+    output.table_of(values, main="title", whole=("item",), spare=() if explain else ("category", "price", "state"))
 
 
 def _print_audience(found: Audience) -> None:
     state = "cold" if found.cold else "warm"
-    output.line(
+    output.note(
         f"for {state} item {found.item_id} of {found.users:,} users, scored by {found.scored_by}; {found.met:,} who "
-        "met it are left out"
+        "interacted with it are left out"
     )
     for note in found.notes:
-        output.line(f"note: {note}")
-    explained = any(one.reason is not None for one in found.people)
-    rows = [
-        [one.rank, one.user_id, f"{one.score:.4f}", *([one.reason.text if one.reason else None] if explained else [])]
-        for one in found.people
-    ]
-    output.table(("", "user", found.by, *(["reason"] if explained else [])), rows)
+        output.note(f"note: {note}")
+    values: dict[str, list[Any]] = {
+        "": [one.rank for one in found.people],
+        "user": [one.user_id for one in found.people],
+        found.by: [f"{one.score:.4f}" for one in found.people],
+        "reason": [one.reason.text if one.reason else None for one in found.people],
+    }
+    output.table_of(values, main="user", whole=("user",))

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldstart.cli import output
+from coldstart.cli import complete, output
 from coldstart.cli.interactions import (
     Columns,
     EventWeights,
     InteractionFile,
     TimeUnit,
-    exit_if_over_budget,
     ingest_file,
+    over_budget_fault,
     print_report,
 )
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Limit, Manifest, MediaRoots, Overrides, PipelineName, Uri
@@ -46,6 +46,7 @@ def run(
         str | None,
         typer.Argument(
             metavar="PIPELINE",
+            autocompletion=complete.pipelines,
             help="Pipeline file, or the name of a packaged one, such as starter; by default as in the last run.",
         ),
     ] = None,
@@ -53,10 +54,17 @@ def run(
     manifest: Manifest = None,
     media_root: MediaRoots = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="STAGE", help="Only this stage; repeatable.")
+        list[str] | None,
+        typer.Option("--only", metavar="STAGE", autocompletion=complete.stages, help="Only this stage; repeatable."),
     ] = None,
     start: Annotated[
-        str | None, typer.Option("--from", metavar="STAGE", help="Begin with this stage, skip those before it.")
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="STAGE",
+            autocompletion=complete.stages,
+            help="Begin with this stage, skip those before it.",
+        ),
     ] = None,
     dry_run: DryRun = False,
     on: On = None,
@@ -124,11 +132,12 @@ def ingest(
 
     if manifest is None:
         taken = take()
+        if not json:
+            print_report(taken)
+        if fault := over_budget_fault(taken):
+            raise fault
         if json:
             output.as_json({"interactions": taken.to_dict()})
-        else:
-            print_report(taken)
-        exit_if_over_budget(taken)
         return
     run_and_report(
         workspace,
@@ -177,12 +186,21 @@ def embed(
     workspace: Uri = DEFAULT_WORKSPACE,
     pipeline: PipelineName = None,
     space: Annotated[
-        list[str] | None, typer.Option("--space", metavar="NAME", help="Only this space of the pipeline; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--space",
+            metavar="NAME",
+            autocompletion=complete.spaces,
+            help="Only this space of the pipeline; repeatable.",
+        ),
     ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(
-            "--encoder", metavar="NAME", help="Use this encoder for the one --space; adds the space if it is new."
+            "--encoder",
+            metavar="NAME",
+            autocompletion=complete.encoders,
+            help="Use this encoder for the one --space; adds the space if it is new.",
         ),
     ] = None,
     input: Annotated[
@@ -245,7 +263,7 @@ def index(
         back = opened.rollback() if rollback else None
         publications = [_publication(entry) for entry in opened.publications()]
         if json:
-            output.as_json(publications)
+            output.as_json({"publications": publications} | ({} if back is None else {"published": back.tag}))
             return
         if back is not None:
             output.line(
@@ -263,7 +281,8 @@ def index(
 def retry(
     workspace: Uri = DEFAULT_WORKSPACE,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="STAGE", help="Only this stage; repeatable.")
+        list[str] | None,
+        typer.Option("--only", metavar="STAGE", autocompletion=complete.stages, help="Only this stage; repeatable."),
     ] = None,
     limit: Limit = None,
     json: Json = False,
@@ -321,9 +340,8 @@ def run_and_report(
             return
     done = coldstart.open(uri, create=True).run(pipeline, progress=ConsoleProgress(), **choice, **options)
     taken = None if beside is None else beside()
-    if json:
-        output.as_json(done.to_dict() | ({} if taken is None else {"interactions": taken.to_dict()}))
-    else:
+    found = done.to_dict() | ({} if taken is None else {"interactions": taken.to_dict()})
+    if not json:
         output.print_run(done)
         if taken is not None:
             print_report(taken)
@@ -335,13 +353,17 @@ def run_and_report(
             if stage.stage in done.over_budget
         ]
         stopped = f", so the run stopped after {done.stopped_after}" if done.stopped_after else ""
-        lines = [f"error: more failed than max_failed {pipeline.max_failed:.1%} allows{stopped}: {', '.join(over)}"]
-        lines += [f"  {stage}: {loss}" for stage, losses in done.losses.items() for loss in losses]
-        lines.append(f"see all of them: coldstart status --failed --workspace {uri}")
-        typer.echo(output.without_controls("\n".join(lines)), err=True)
+        message = f"more failed than max_failed {pipeline.max_failed:.1%} allows{stopped}: {', '.join(over)}"
+        losses = [f"  {stage}: {loss}" for stage, losses in done.losses.items() for loss in losses]
+        see = f"see all of them: coldstart status --failed --workspace {uri}"
+        typer.echo(output.without_controls("\n".join((f"error: {message}", *losses, see))), err=True)
+        if json:
+            output.as_json(found | {"error": output.failed(message, see)})
         raise typer.Exit(1)
-    if taken is not None:
-        exit_if_over_budget(taken)
+    if fault := over_budget_fault(taken):
+        raise ColdstartError(str(fault), kind="failed", result=found)
+    if json:
+        output.as_json(found)
 
 
 def _publication(publication: Any) -> dict[str, Any]:

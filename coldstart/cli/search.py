@@ -6,20 +6,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from coldstart.cli import output
-from coldstart.cli.output import DEFAULT_WORKSPACE, MAX_TOP_K, Json, Kind, Uri, Where
+from coldstart.cli import complete, output
+from coldstart.cli.output import DEFAULT_WORKSPACE, MAX_TOP_K, Explain, Json, Kind, Uri, Where
 
 if TYPE_CHECKING:
     from coldstart.api import Workspace
     from coldstart.core.stage import Reject
     from coldstart.search.match import Answer
+    from coldstart.search.search import Hit
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +35,8 @@ def search(
     image: Annotated[Path | None, typer.Option("--image", metavar="FILE", help="Picture to search for.")] = None,
     video: Annotated[Path | None, typer.Option("--video", metavar="FILE", help="Video to search for.")] = None,
     item: Annotated[
-        str | None, typer.Option("--item", metavar="ID", help="Id of an item: list its neighbours.")
+        str | None,
+        typer.Option("--item", metavar="ID", autocompletion=complete.items, help="Id of an item: list its neighbours."),
     ] = None,
     queries: Annotated[
         Path | None,
@@ -48,13 +50,17 @@ def search(
     kind: Kind = None,
     where: Where = None,
     space: Annotated[
-        list[str] | None, typer.Option("--space", metavar="NAME", help="Search only this space; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--space", metavar="NAME", autocompletion=complete.spaces, help="Search only this space; repeatable."
+        ),
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=MAX_TOP_K, help="Number of items to list.")] = 10,
     hybrid: Annotated[
         bool, typer.Option("--hybrid/--no-hybrid", help="Match text by words as well as by vectors.")
     ] = True,
     copies: Annotated[bool, typer.Option("--copies", help="Also list copies that are linked to an original.")] = False,
+    explain: Explain = False,
     json: Json = False,
 ) -> None:
     """Find the items nearest to a text, a picture, a video or an item.
@@ -81,37 +87,44 @@ def search(
         "copies": copies,
     }
     if queries is not None:
-        _answer_file(opened, queries, options)
+        _answer_file(opened, queries, options, json)
         return
     hits = opened.search(text=text, image=image, video=video, item=item, **options)
     if json:
-        output.as_json([asdict(hit) for hit in hits])
+        output.as_json({"hits": [asdict(hit) for hit in hits]}, hits.notes)
         return
-    lists = sorted({name for hit in hits for name in hit.ranks})
-    linked = any(hit.copies for hit in hits)
-    rows = [
-        [
-            place,
-            hit.item_id,
-            hit.kind,
-            hit.title,
-            hit.category,
-            hit.price,
-            f"{hit.score:.4f}",
-            *(hit.ranks.get(name) for name in lists),
-            *([", ".join(hit.copies)] if linked else []),
-        ]
-        for place, hit in enumerate(hits, start=1)
-    ]
-    columns = ("", "item", "kind", "title", "category", "price", "score", *(f"rank: {name}" for name in lists))
-    output.table((*columns, *(["copies"] if linked else [])), rows)
+    if hits:
+        _print_hits(hits, explain)
+    for note in hits.notes:
+        typer.echo(output.without_controls(f"note: {note}"), err=True)
 
 
-def _answer_file(opened: Workspace, queries: Path, options: Mapping[str, Any]) -> None:
+def _print_hits(hits: Sequence[Hit], explain: bool) -> None:
+    """Print what is found: the columns that some hit has a value for, with `explain` its id and its ranks, too."""
+    values: dict[str, list[Any]] = {
+        "": list(range(1, len(hits) + 1)),
+        "title": [hit.title or hit.item_id for hit in hits],
+        "kind": [hit.kind for hit in hits],
+        "category": [hit.category for hit in hits],
+        "price": [hit.price for hit in hits],
+        "creator": [hit.creator if hit.kind == "video" else None for hit in hits],
+        "item": [hit.item_id for hit in hits],
+        "copies": [", ".join(hit.copies) or None for hit in hits],
+        "score": [f"{hit.score:.4f}" for hit in hits],
+    }
+    if explain:
+        for name in sorted({name for hit in hits for name in hit.ranks}):
+            values[f"rank: {name}"] = [hit.ranks.get(name) for hit in hits]
+    output.table_of(values, main="title", whole=("item",), spare=("creator", "copies"))
+
+
+def _answer_file(opened: Workspace, queries: Path, options: Mapping[str, Any], json: bool) -> None:
     """Print the answers to a file of queries in its order, for one that has none the reason.
 
-    Exits with 1 where more than the pipeline's `max_failed` have none.
+    Exits with 1 where more than the pipeline's `max_failed` have none. Answers are lines of JSON with and without
+    `--json`, so that a file of any length is answered in little memory and each answer is there at once.
     """
+    from coldstart.core.reasons import counted
     from coldstart.search.queries import read_queries
 
     failed: Counter[str] = Counter()
@@ -123,22 +136,26 @@ def _answer_file(opened: Workspace, queries: Path, options: Mapping[str, Any]) -
     answered = 0
     for query_id, hits in opened.search_many(read_queries(queries), on_error=report, **options):
         answered += 1
-        output.as_json_line({"query_id": query_id, "hits": [asdict(hit) for hit in hits]})
+        output.as_json_line({"query_id": query_id, "hits": [asdict(hit) for hit in hits], "notes": list(hits.notes)})
     if failed:
         count = answered + failed.total()
-        reasons = ", ".join(f"{reason} {number}" for reason, number in failed.most_common())
         max_failed = opened.max_failed
         over = failed.total() > max_failed * count
         limit = f", more than max_failed {max_failed:.1%} allows" if over else ""
-        word = "error" if over else "note"
-        typer.echo(f"{word}: {failed.total():,} of {count:,} queries have no answer{limit}: {reasons}", err=True)
+        text = f"{failed.total():,} of {count:,} queries have no answer{limit}: {counted(dict(failed.most_common()))}"
+        typer.echo(f"{'error' if over else 'note'}: {text}", err=True)
         if over:
+            if json:
+                output.as_json_line({"error": output.failed(text, next="mend the lines that have a reason")})
             raise typer.Exit(1)
 
 
 def match(
     workspace: Uri = DEFAULT_WORKSPACE,
-    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="Id of a video of the catalog.")] = None,
+    item: Annotated[
+        str | None,
+        typer.Option("--item", metavar="ID", autocompletion=complete.items, help="Id of a video of the catalog."),
+    ] = None,
     video: Annotated[
         Path | None, typer.Option("--video", metavar="FILE", help="A video that is not in the workspace.")
     ] = None,
@@ -155,17 +172,24 @@ def match(
         ),
     ] = None,
     kind: Annotated[
-        str, typer.Option("--kind", metavar="product|video", help="Kind of the items to find.")
+        str,
+        typer.Option(
+            "--kind", metavar="product|video", autocompletion=complete.kinds, help="Kind of the items to find."
+        ),
     ] = "product",
     where: Where = None,
     space: Annotated[
-        list[str] | None, typer.Option("--space", metavar="NAME", help="Compare only in this space; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--space", metavar="NAME", autocompletion=complete.spaces, help="Compare only in this space; repeatable."
+        ),
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=MAX_TOP_K, help="Number of products to list.")] = 5,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="Write a sheet of frames beside their products: .html or .png."),
     ] = None,
+    explain: Explain = False,
     json: Json = False,
 ) -> None:
     """Find the products that a video shows or names.
@@ -202,16 +226,16 @@ def match(
     answer = opened.match(
         item=item, video=video, title=title, listen=listen, spaces=space, kind=kind, where=where, top_k=top_k
     )
-    if json:
-        output.as_json(answer.to_dict())
-    else:
-        _print(answer)
+    if not json:
+        _print(answer, explain)
     if out is not None:
         _draw(opened, answer, item, out)
         if not json:
             output.line(f"frames and products: {out}")
             if note := opened.trust_note():
-                output.line(f"note: {note}")
+                output.note(f"note: {note}")
+    if json:
+        output.as_json(answer.to_dict())
 
 
 def _draw(opened: Workspace, answer: Answer, item: str | None, out: Path) -> None:
@@ -227,33 +251,34 @@ def _draw(opened: Workspace, answer: Answer, item: str | None, out: Path) -> Non
         match_sheet(answer.to_dict(), uri, name, out, limits=limits)
 
 
-def _print(answer: Answer) -> None:
+def _print(answer: Answer, explain: bool) -> None:
     from coldstart.pages.item import format_time
     from coldstart.pages.sheet import evidence_text
 
-    names = [str(channel["channel"]) for channel in answer.channels]
-    shares = ", ".join(f"{channel['channel']} {channel['weight']:.2f}" for channel in answer.channels)
-    output.line(f"compared: {', '.join(answer.used) or 'nothing'}")
-    output.line(f"channels: {shares} ({answer.weights})")
-    output.line(f"candidates: {answer.compared}")
+    if explain:
+        shares = ", ".join(f"{channel['channel']} {channel['weight']:.2f}" for channel in answer.channels)
+        output.note(f"compared: {', '.join(answer.used) or 'nothing'}")
+        output.note(f"channels: {shares} ({answer.weights})")
+        output.note(f"candidates: {answer.compared}")
     for note in answer.notes:
-        output.line(f"note: {note}")
+        output.note(f"note: {note}")
     found = answer.to_dict()["matches"]
-    rows = [
-        [
-            place,
-            one["item_id"],
-            one["title"],
-            one["price"],
-            f"{one['score']:.2f}",
-            format_time(one["frame"]["second"]) if one["frame"] and one["frame"]["second"] is not None else None,
-            evidence_text(one["words"]) or None,
-            *(one["channels"][name]["rank"] if name in one["channels"] else None for name in names),
-        ]
-        for place, one in enumerate(found, start=1)
-    ]
-    columns = ("", "item", "title", "price", "score", "frame", "words", *(f"rank: {name}" for name in names))
-    output.table(columns, rows)
+    seconds = [one["frame"]["second"] if one["frame"] else None for one in found]
+    values: dict[str, list[Any]] = {
+        "": list(range(1, len(found) + 1)),
+        "title": [one["title"] or one["item_id"] for one in found],
+        "price": [one["price"] for one in found],
+        "score": [f"{one['score']:.2f}" for one in found],
+        "frame at": [None if second is None else format_time(second) for second in seconds],
+        "words": [evidence_text(one["words"]) or None for one in found],
+        "item": [one["item_id"] for one in found],
+    }
+    if explain:
+        for name in (str(channel["channel"]) for channel in answer.channels):
+            values[f"rank: {name}"] = [
+                one["channels"][name]["rank"] if name in one["channels"] else None for one in found
+            ]
+    output.table_of(values, main="title", whole=("item",))
 
 
 def _print_fit(report: Mapping[str, Any]) -> None:
@@ -282,9 +307,9 @@ def _print_fit(report: Mapping[str, Any]) -> None:
     output.line(f"fitted on {report['trained_on']} videos; gain in recall@5 on the others: {_interval(report['gain'])}")
     for number, what in ((report["missing_videos"], "videos"), (report["missing_products"], "products")):
         if number:
-            output.line(f"note: {number} {what} of the pairs are not in the published catalog")
+            output.note(f"note: {number} {what} of the pairs are not in the published catalog")
     for fault in report["left_out"]:
-        output.line(f"note: left out: {fault}")
+        output.note(f"note: left out: {fault}")
     if report["kept"]:
         output.line("kept: `coldstart match` uses the fitted weights from now on")
     else:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coldstart.cli import output
+from coldstart.cli import complete, output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Uri
 
 _LONGEST_NAME = 100  # bytes; file systems take 255
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def show(
-    item: Annotated[str, typer.Argument(metavar="ITEM", help="Id of an item.")],
+    item: Annotated[str, typer.Argument(metavar="ITEM", autocompletion=complete.items, help="Id of an item.")],
     workspace: Uri = DEFAULT_WORKSPACE,
     out: Annotated[
         Path | None,
@@ -51,18 +51,18 @@ def show(
     output.check_page(out)
     opened = coldstart.open(workspace)
     known = opened.dossier(item).to_dict()
-    if json:
-        output.as_json(known)
-    else:
+    if not json:
         _print(known)
     if html and (out is not None or not json):
         path = out or Path(file_name(item))
         with output.writing(path):
             item_page(known, path, limits=opened.media_limits())
         if not json and (note := opened.trust_note()):
-            output.line(f"note: {note}")
+            output.note(f"note: {note}")
         if not json:
             output.line(f"card: {path}")
+    if json:
+        output.as_json(known)
 
 
 def file_name(item_id: str) -> str:
@@ -74,30 +74,32 @@ def file_name(item_id: str) -> str:
 
 
 def _print(known: Mapping[str, Any]) -> None:
+    from coldstart.core.reasons import plain
     from coldstart.pages.item import facts_of, format_span, format_time
 
     item = known["item"]
-    _line(" · ".join(str(part) for part in (known["item_id"], item.get("kind"), item.get("title")) if part))
-    for name, value in facts_of(known):
-        _line(f"{name}: {value}")
-    if item.get("description"):
-        _line(f"description: {item['description']}")
+    output.note(" · ".join(str(part) for part in (known["item_id"], item.get("kind"), item.get("title")) if part))
+    facts = [*facts_of(known), ("description", item.get("description"))]
+    if known["safety"] and not known["safety"].get("findings"):
+        facts.append(("safety", f"nothing found by {known['safety'].get('policy')}"))
+    if known["quality"]:
+        measures = (f"{name} {_value(value)}" for name, value in known["quality"].items())
+        facts.append(("quality", ", ".join(measures)))
     if not known["timeline"]:
-        _line("timeline: nothing is known of its shots, speech or text on screen; see the stages")
-    _section("timeline", ("time", "source", "text", "confidence"), [
-        (format_span(entry), entry["source"], entry["text"], _share(entry["confidence"])) for entry in known["timeline"]
-    ])  # fmt: skip
+        facts.append(("timeline", "nothing is known of its shots, speech or text on screen; see the stages"))
+    output.facts([(name, _clean(value)) for name, value in facts if value])
+    if known["timeline"]:
+        output.line("\ntimeline")
+        output.facts([(_when(entry), _clean(entry["text"])) for entry in known["timeline"]])
     for entry in known["dropped"]:
-        _line(
-            f"not believed: {format_span(entry)} {entry['text']} ({entry['reason'].replace('_', ' ')})", "bright_black"
-        )
+        output.note(f"left out: {format_span(entry)} {_clean(entry['text'])}: {plain(entry['reason'])}")
     links = [("copy of", known["duplicate_of"])] if known["duplicate_of"] else []
     links += [("original of", link) for link in known["copies"]]
-    _section("duplicates", ("", "item", "title", "score", "mirrored", "speed", "the same"), [
+    _section("duplicates", ("title", "link", "item", "score", "mirrored", "speed", "the same"), [
         (
+            link["title"],
             how,
             link["item_id"],
-            link["title"],
             _share(link["score"]),
             "yes" if link["mirrored"] else "no",
             link["speed"],
@@ -107,18 +109,22 @@ def _print(known: Mapping[str, Any]) -> None:
             ),
         )
         for how, link in links
-    ])  # fmt: skip
-    if known["safety"] and not known["safety"].get("findings"):
-        _line(f"safety: nothing found by {known['safety'].get('policy')}")
+    ], whole=("item",))  # fmt: skip
     _section("safety", ("rule", "score", "source", "quote", "time"), [
         (entry["rule"], _share(entry["score"]), entry["source"], entry["quote"], format_time(entry["at_s"]))
         for entry in known["safety"].get("findings") or ()
     ])  # fmt: skip
-    if known["quality"]:
-        _line("quality: " + ", ".join(f"{name} {_value(value)}" for name, value in known["quality"].items()))
     _section("stages", ("stage", "state", "reason", "detail"), [
-        (stage["stage"], stage["state"], stage["reason"], _detail(stage)) for stage in known["stages"]
-    ])  # fmt: skip
+        (stage["stage"], stage["state"], plain(stage["reason"]) if stage["reason"] else None, _detail(stage) or None)
+        for stage in known["stages"]
+    ], whole=("stage", "state"))  # fmt: skip
+
+
+def _when(entry: Mapping[str, Any]) -> str:
+    from coldstart.pages.item import format_span
+
+    sure = "" if entry["confidence"] is None else f" {entry['confidence']:.2f}"
+    return f"{format_span(entry)} {entry['source']}{sure}"
 
 
 def _detail(stage: Mapping[str, Any]) -> str:
@@ -130,18 +136,12 @@ def _detail(stage: Mapping[str, Any]) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _section(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table under its name; nothing if it has no rows."""
+def _section(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], whole: Sequence[str] = ()) -> None:
+    """Print a table under its name, without columns of no value; nothing if it has no rows."""
     if rows:
-        _line(name)
-        output.table(columns, [[_clean(cell) for cell in row] for row in rows])
-
-
-def _line(text: str, style: str = "") -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    Console(soft_wrap=True, highlight=False).print(Text(" ".join(_clean(text).splitlines()), style))
+        output.line(f"\n{name}")
+        cells = [[_clean(cell) for cell in row] for row in rows]
+        output.table_of(dict(zip(columns, zip(*cells, strict=True), strict=True)), columns[0], whole)
 
 
 def _clean(cell: Any) -> Any:

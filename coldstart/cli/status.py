@@ -14,7 +14,7 @@ import psutil
 import typer
 
 from coldstart import __version__
-from coldstart.cli import output
+from coldstart.cli import complete, output
 from coldstart.cli.interactions import summary_json, summary_line
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Overrides, Uri
 from coldstart.core.device import choose_device, choose_devices, choose_dtype
@@ -60,32 +60,41 @@ def status(
     if trust:
         found = opened.trust()
         if json:
-            output.as_json([{"setting": name, "value": value} for name, value in found])
+            output.as_json(
+                {"workspace": opened.uri, "settings": [{"setting": name, "value": value} for name, value in found]}
+            )
         else:
-            output.table(("setting", "value"), [list(place) for place in found])
+            output.facts(found)
             output.line(f"workspace {opened.uri}: {len(found)} settings count from now on, as if they were given")
         return
     if failed:
         rows = opened.failures()
         if json:
-            output.as_json(rows)
+            output.as_json({"workspace": opened.uri, "items": rows})
         else:
-            columns = ("stage", "item", "state", "reason", "detail")
-            output.table(
-                columns, [[row["stage"], row["item_id"], row["state"], row["reason"], row["detail"]] for row in rows]
-            )
+            output.print_failures(rows)
         return
     interactions = opened.interaction_summary()
     never_ran = interactions is not None and PIPELINES not in opened.tables()
     reports = [] if never_ran else opened.status()
     if json:
-        more = [] if interactions is None else [summary_json(interactions)]
-        output.as_json([*(report.to_dict() for report in reports), *more])
+        output.as_json(
+            {
+                "workspace": opened.uri,
+                "size_bytes": opened.size_bytes(),
+                "stages": [report.to_dict() for report in reports],
+                "interactions": None if interactions is None else summary_json(interactions),
+                "removals": opened.removal_notes(),
+            },
+            opened.setting_notes(),
+        )
         return
     if not never_ran:
         output.print_balance(reports)
     if interactions is not None:
         output.line(summary_line(interactions))
+    for note in (*opened.setting_notes(), *opened.removal_notes()):
+        output.line(note)
     output.line(f"workspace {opened.uri}: {output.size(opened.size_bytes())}")
 
 
@@ -102,7 +111,10 @@ def _check_written(workspace: Workspace) -> None:
 
 def check(
     pipeline: Annotated[
-        str | None, typer.Argument(metavar="PIPELINE", help="Pipeline file, or the name of a packaged one.")
+        str | None,
+        typer.Argument(
+            metavar="PIPELINE", autocompletion=complete.pipelines, help="Pipeline file, or the name of a packaged one."
+        ),
     ] = None,
     workspace: Annotated[
         str | None,
@@ -147,7 +159,7 @@ def check(
 
 def _check_pipeline(pipeline: str, overrides: Sequence[str], json: bool) -> None:
     from coldstart.core.pipeline import PipelineError, load
-    from coldstart.engine.run import setup_faults
+    from coldstart.engine.resolve import setup_faults
     from coldstart.errors import ColdstartError
 
     try:
@@ -155,14 +167,16 @@ def _check_pipeline(pipeline: str, overrides: Sequence[str], json: bool) -> None
         found = setup_faults(loaded)
     except PipelineError as error:
         found = error.faults
-    if json:
-        output.as_json({"pipeline": pipeline, "faults": found})
-    else:
-        for fault in found:
-            output.line(f"- {fault}")
+    result = {"pipeline": pipeline, "faults": found}
     if found:
-        raise ColdstartError(f"{pipeline} has {len(found)} fault{'s' if len(found) > 1 else ''}: mend and check again")
-    if not json:
+        if not json:
+            for fault in found:
+                output.line(f"- {fault}")
+        many = f"{len(found)} fault{'s' if len(found) > 1 else ''}"
+        raise ColdstartError(f"{pipeline} has {many}: mend and check again", kind="settings", result=result)
+    if json:
+        output.as_json(result)
+    else:
         output.line(
             f"{pipeline}: no faults in {len(loaded.stages)} stages: {', '.join(spec.name for spec in loaded.stages)}"
         )
@@ -176,19 +190,22 @@ def _check_workspace(workspace: str, repair: bool, json: bool) -> None:
     opened = coldstart.open(workspace)
     _check_written(opened)
     found = opened.check(repair=repair)
-    if json:
-        damages = [{"table": damage.table, "damage": damage.what, "cost": damage.cost} for damage in found]
-        output.as_json({"workspace": workspace, "repaired": repair, "damages": damages})
-    else:
+    damages = [{"table": damage.table, "damage": damage.what, "cost": damage.cost} for damage in found]
+    result = {"workspace": workspace, "repaired": repair, "damages": damages}
+    if not json:
         for damage in found:
             output.line(f"- {'dropped: ' if repair else ''}{damage.table}: {damage.what}; {damage.cost}")
     many = f"{len(found)} damage{'s' if len(found) != 1 else ''}"
     if found and not repair:
         raise ColdstartError(
             f"workspace {workspace} has {many}: `coldstart check --workspace {workspace} --repair` drops them, and the "
-            "next run makes again what was dropped"
+            "next run makes again what was dropped",
+            kind="damaged",
+            result=result,
         )
-    if not json:
+    if json:
+        output.as_json(result)
+    else:
         tables = f"{len(opened.tables())} tables, {output.size(opened.size_bytes())}"
         output.line(f"workspace {workspace}: " + (f"{many} dropped; run again" if found else f"no damage in {tables}"))
 
@@ -206,7 +223,7 @@ def doctor(workspace: Uri = DEFAULT_WORKSPACE, json: Json = False) -> None:
     if json:
         output.as_json(facts)
     else:
-        output.table(("property", "value"), list(facts.items()))
+        output.facts(list(facts.items()))
 
 
 _PACKAGES = (

@@ -28,6 +28,8 @@ _NEEDED_FOR = {
 class MissingExtra(ColdstartError):  # noqa: N818  (a state of the installation)
     """A library of an extra is not installed: the run ends, since every item of its kind would fail the same way."""
 
+    kind = "not_ready"
+
 
 class _LazyModule:
     """A library that is imported when one of its names is first used."""

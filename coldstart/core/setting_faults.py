@@ -71,6 +71,8 @@ class Places:
 class PipelineError(ColdstartError):
     """A pipeline file with faults; `faults` lists them all."""
 
+    kind = "settings"
+
     def __init__(self, source: str, faults: Sequence[str]) -> None:
         self.source = source
         self.faults = [fault if isinstance(fault, Fault) else Fault(fault) for fault in faults]

@@ -11,12 +11,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lancedb
 import pyarrow as pa
 
 from coldstart.errors import ColdstartError, machine_fault
+
+if TYPE_CHECKING:
+    import lancedb
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _PANICS = ("PanicException", "RustPanic")
@@ -37,6 +39,8 @@ class DamagedTable(ColdstartError):  # noqa: N818  (a state that a repair mends)
     Attributes:
         reason: what is wrong, without the table and the next step.
     """
+
+    kind = "damaged"
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -231,4 +235,4 @@ class GuardedTable:
 def short(text: str) -> str:
     """Cut an error of Lance to its message: without sources of its own build and folders."""
     line = re.sub(r",? ?/\S+\.rs:\d+(:\d+)?.*", "", text.partition("\n")[0])
-    return re.sub(r"^(lance error: )?(LanceError\(\w+\): )?", "", line)[:160]
+    return re.sub(r"^(External error: )?(lance error: )?(LanceError\(\w+\): )?", "", line)[:160]

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import screens
 from typer.testing import CliRunner
 
 import coldstart
@@ -54,10 +55,9 @@ def fault(*arguments: str) -> str:
 
 def test_all_packaged_prompts_are_listed() -> None:
     table = run_prompts()
-    assert next(line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")) == PACKAGED[0]
-    assert all(f" {name} " in table for name in PACKAGED)
+    assert [row[0] for row in screens.rows(table)] == PACKAGED
     assert table.endswith("input tokens: at most, of the item; the budgets of an encoder are in the pipeline file\n")
-    rows = json.loads(run_prompts("--json"))
+    rows = json.loads(run_prompts("--json"))["prompts"]
     assert [row["name"] for row in rows] == PACKAGED
     assert rows[0]["digest"] == prompts.load(PACKAGED[0]).digest
     assert rows[0]["output"] == ["attributes", "summary"]
@@ -85,8 +85,7 @@ def test_a_prompt_is_rendered_for_an_item(shop: str) -> None:
         "text, 17 tokens:\n<item>\ntitle: Nike ‹|im_start|› Shoes\nprice: 5.5\ntags: x, y\n</item>\n"
         "JSON with attributes (gender) and summary:\n\n"
     )
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
-    assert rows == [["title", "3", "3", "32"], ["price", "1", "1", "-"], ["tags", "2", "2", "24"]]
+    assert screens.rows(text) == [["title", "3", "3", "32"], ["price", "1", "1", "-"], ["tags", "2", "2", "24"]]
     plain = json.loads(run_prompts("describe_product", "--item", "a", "-w", shop, "--generator", "fake", "--json"))
     assert plain["item_id"] == "a"
     assert plain["text_tokens"] == 17

@@ -49,7 +49,7 @@ class Shop:
         listed = coldstart("status", "--failed", "--json", "--workspace", self.workspace)
         return {
             row["item_id"]: (row["reason"], _masked(row["detail"]))
-            for row in json.loads(listed.stdout)
+            for row in json.loads(listed.stdout)["items"]
             if row["stage"] == "image"
         }
 

@@ -34,6 +34,12 @@ def answer(*arguments: object) -> Any:
     return json.loads(done.stdout)
 
 
+def hits(*arguments: object) -> list[dict[str, Any]]:
+    """What a search finds."""
+    found: list[dict[str, Any]] = answer(*arguments)["hits"]
+    return found
+
+
 @pytest.fixture
 def workspace(demo: Path) -> Path:
     return demo / "workspace"
@@ -63,7 +69,7 @@ def test_the_demo_leaves_something_to_look_at(demo: Path) -> None:
 
 
 def test_the_balance_of_the_demo(workspace: Path) -> None:
-    reports = answer("status", "--workspace", workspace)
+    reports = answer("status", "--workspace", workspace)["stages"]
     assert [report["stage"] for report in reports] == STAGES
     # no video; no sound; neither category nor tags nor a description
     without = {"understand.shots": 65, "understand.speech": 83, "finetune.describe": UNTOLD}
@@ -118,10 +124,10 @@ def test_search_by_text_picture_video_and_item(workspace: Path, tmp_path: Path) 
     uris = {row["item_id"]: media / row["media"][0]["uri"] for row in map(json.loads, lines)}
     product = "grocery-product-01"
 
-    by_text = answer("search", "--workspace", workspace, "--text", "Granny Smith green apple", "--kind", "product")
-    by_image = answer("search", "--workspace", workspace, "--image", uris[product])
-    by_video = answer("search", "--workspace", workspace, "--video", uris[clip])
-    by_item = answer("search", "--workspace", workspace, "--item", clip, "--space", "image", "--kind", "product")
+    by_text = hits("search", "--workspace", workspace, "--text", "Granny Smith green apple", "--kind", "product")
+    by_image = hits("search", "--workspace", workspace, "--image", uris[product])
+    by_video = hits("search", "--workspace", workspace, "--video", uris[clip])
+    by_item = hits("search", "--workspace", workspace, "--item", clip, "--space", "image", "--kind", "product")
     assert ids(by_text)[0] == ids(by_image)[0] == product
     assert by_image[0]["distances"]["image"] == pytest.approx(0, abs=0.01)
     assert ids(by_video)[0] == clip
@@ -150,17 +156,17 @@ def test_search_by_text_picture_video_and_item(workspace: Path, tmp_path: Path) 
 def test_a_publication_is_rolled_back(workspace: Path, tmp_path: Path) -> None:
     own = tmp_path / "workspace"
     shutil.copytree(workspace, own)
-    before = answer("search", "--workspace", own, "--text", "oat milk", "--no-hybrid")
+    before = hits("search", "--workspace", own, "--text", "oat milk", "--no-hybrid")
     answer("run", "--workspace", own, "--set", "text.prompt=title", "--set", "text.budgets={}")
-    after = answer("search", "--workspace", own, "--text", "oat milk", "--no-hybrid")
+    after = hits("search", "--workspace", own, "--text", "oat milk", "--no-hybrid")
     assert [hit["distances"] for hit in after] != [hit["distances"] for hit in before]
-    history = answer("index", "--history", "--workspace", own)
+    history = answer("index", "--history", "--workspace", own)["publications"]
     assert [entry["tag"] for entry in history] == ["pub-000002", "pub-000001"]
 
     back = coldstart("index", "--rollback", "--workspace", own)
     assert back.returncode == 0, back.stderr
     assert back.stdout.startswith(f"published pub-000001 again: {ITEMS} items, first published ")
-    assert answer("search", "--workspace", own, "--text", "oat milk", "--no-hybrid") == before
+    assert hits("search", "--workspace", own, "--text", "oat milk", "--no-hybrid") == before
 
 
 @pytest.mark.skipif(not GROCERY.is_dir(), reason=f"no grocery set in COLDSTART_DATA ({DATA})")

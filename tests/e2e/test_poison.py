@@ -81,7 +81,7 @@ class Poisoned:
     def ledger(self) -> list[dict[str, Any]]:
         listed = coldstart("status", "--failed", "--json", "--workspace", self.workspace)
         assert listed.returncode == 0, listed.stderr
-        rows: list[dict[str, Any]] = json.loads(listed.stdout)
+        rows: list[dict[str, Any]] = json.loads(listed.stdout)["items"]
         return rows
 
 

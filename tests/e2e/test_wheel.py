@@ -18,7 +18,7 @@ def test_the_wheel_is_what_runs(installed: Installed, tmp_path: Path) -> None:
 def test_pipelines_and_prompts_are_found(installed: Installed, tmp_path: Path) -> None:
     encoders = [f"--set={space}.encoder=fake" for space in ("image", "clip", "text")]  # needs no weights
     checked = installed.coldstart(tmp_path, "check", "starter", "--json", "--set=clip.over=null", *encoders)
-    assert json.loads(checked.stdout) == {"pipeline": "starter", "faults": []}
+    assert json.loads(checked.stdout) == {"pipeline": "starter", "faults": [], "notes": []}
     assert checked.returncode == 0
 
 

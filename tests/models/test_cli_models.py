@@ -20,7 +20,7 @@ def test_cli_lists(home: Path) -> None:
     for arguments in ([], ["list"]):
         result = CliRunner().invoke(app, [*arguments, "--json"])
         assert result.exit_code == 0
-        listed = json.loads(result.stdout)
+        listed = json.loads(result.stdout)["models"]
         assert [(row["name"], row["licence"], row["state"]) for row in listed] == [
             ("all-MiniLM-L6-v2", "Apache-2.0", "missing"),
             ("efficientnet-lite2", "Apache-2.0", "missing"),
@@ -44,14 +44,14 @@ def test_cli_pulls_and_verifies(
     runner = CliRunner()
     result = runner.invoke(app, ["pull", "tiny-text", "--from", str(source), "--json"])
     assert result.exit_code == 0
-    assert [(row["name"], row["state"]) for row in json.loads(result.stdout)] == [("tiny-text", "ready")]
+    assert [(row["name"], row["state"]) for row in json.loads(result.stdout)["models"]] == [("tiny-text", "ready")]
     assert result.stderr == "tiny-text: 0.0 of 0.0 MB\n"
 
     result = runner.invoke(app, ["verify"])
     assert str(result.exception) == f"1 of 2 models cannot be used: tiny-speech is not in {home}{PULL}"
     assert runner.invoke(app, ["pull", "--from", str(source)]).exit_code == 0
     result = runner.invoke(app, ["verify", "--json"])
-    assert [(row["name"], row["state"]) for row in json.loads(result.stdout)] == [
+    assert [(row["name"], row["state"]) for row in json.loads(result.stdout)["models"]] == [
         ("tiny-text", "ready"),
         ("tiny-speech", "ready"),
     ]

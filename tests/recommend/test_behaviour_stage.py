@@ -11,6 +11,7 @@ from typing import Any
 import behaviour_shop
 import numpy as np
 import pytest
+import screens
 from behaviour_shop import COLD, FIT, batch, met, small_world
 from catalogue import photo, states, write_manifest
 from typer.testing import CliRunner
@@ -489,10 +490,7 @@ def test_the_command_shows_what_was_tried_and_which_won(shop: coldstart.Workspac
     ran = CliRunner().invoke(app, command)
     assert ran.exit_code == 0, ran.output
     assert "; nothing came or changed since" in ran.stdout.replace("\n", " ")
-    table = [
-        [cell.strip() for cell in line.strip("┃│").split("│" if "│" in line else "┃")]
-        for line in ran.stdout.splitlines()
-    ]
+    table = screens.tables(ran.stdout)[-1]
     assert ["mapper", "recall@20", "ndcg@20"] in table
     scores = {
         name: [f"{one['value']:.4f} ({one['low']:.4f}–{one['high']:.4f})" for one in values.values()]

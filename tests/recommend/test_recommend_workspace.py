@@ -13,6 +13,7 @@ import behaviour_shop
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import screens
 from behaviour_shop import COLD, met, small_world
 from typer.testing import CliRunner
 
@@ -428,9 +429,10 @@ def test_the_table_of_a_list(made: Path, shop: coldstart.Workspace) -> None:
     )
     expected = shop.recommend(KNOWN.user_ids[0], top_k=3)
     for one in expected.items:
-        assert re.search(
-            rf"{one.rank} │ {one.item_id} │ {one.title} +│ {one.score:.4f} │ (cold|warm) │ because you", printed.stdout
-        )
+        assert one.reason is not None
+        state = "cold" if one.cold else "warm"
+        row = next(row for row in screens.rows(printed.stdout) if row[0] == str(one.rank))
+        assert {one.title, one.item_id, f"{one.score:.4f}", state, one.reason.text} <= set(row)
 
 
 @pytest.mark.slow
@@ -453,10 +455,12 @@ def test_the_table_and_the_file_of_an_audience(made: Path, shop: coldstart.Works
     found = shop.audience(NEW[0], top_k=3)
     printed = run("audience", NEW[0], "-w", made / "w", "-k", 3)
     assert printed.stdout.splitlines()[0] == (
-        f"for cold item {NEW[0]} of 100 users, scored by behaviour; 0 who met it are left out"
+        f"for cold item {NEW[0]} of 100 users, scored by behaviour; 0 who interacted with it are left out"
     )
     for one in found.people:
-        assert re.search(rf"{one.rank} │ {one.user_id} │ {one.score:.4f} │ liked \"", printed.stdout)
+        assert one.reason is not None
+        row = [str(one.rank), one.user_id, f"{one.score:.4f}", one.reason.text]
+        assert row in screens.rows(printed.stdout)
     for name in ("users.csv", "users.parquet"):
         out = tmp_path / name
         written = run("audience", NEW[0], "-w", made / "w", "-k", 3, "--out", out)

@@ -140,7 +140,7 @@ def test_status_shows_rule_score_and_words(shop: Shop) -> None:
     shop.run()
     shown = command("status", "--failed", "--json", "--workspace", shop.folder / "workspace")
     assert shown.returncode == 0
-    listed = [(row["stage"], row["item_id"], row["reason"], row["detail"]) for row in json.loads(shown.stdout)]
+    listed = [(row["stage"], row["item_id"], row["reason"], row["detail"]) for row in json.loads(shown.stdout)["items"]]
     assert listed == [("index", "p1", "unsafe", DETAIL), ("text", "p1", "unsafe", DETAIL)]
 
 
