@@ -15,17 +15,27 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from coldstart.errors import ColdstartError
-from coldstart.ingest.files import HEAD_BYTES, MAX_LINE_BYTES, READ_BYTES, TableFile, open_utf8, read_lines
+from coldstart.ingest.files import MAX_LINE_BYTES, READ_BYTES, TableFile, open_utf8, read_lines
+from coldstart.ingest.synonyms import normalise, ranks
 from coldstart.ingest.tables import Row, Table, blocks_of_rows
 
 _TOO_DEEP = "JSON that cannot be read: nested too deep"
-_PEEKED_ROWS = 1000
+_PEEKED_ROWS, _LEVELS = 1000, 4
+_USUAL_KEYS = ("products", "items", "data", "results", "rows", "records", "entries", "articles", "catalog", "catalogue")
 
 
 def open_json(file: TableFile) -> Table:
-    """Open a file of JSON; its columns are those that its first objects have."""
+    """Open a file of JSON: lines, an array, or one object that holds an array; columns are those of the first objects.
+
+    Raises:
+        ColdstartError: one object holds several arrays, none of which has a usual name.
+    """
+    key, others = _array_in_object(file)
+    notes = [*file.notes, *([file.encoding.note] if file.encoding.note else [])]
+    if key:
+        notes.append(f"read its {key!r}" + (f", not {', '.join(map(repr, others[:5]))}" if others else ""))
     seen: dict[str, None] = {}
-    with closing(read_json_rows(file, doubled_keys=True)) as lines:
+    with closing(read_json_rows(file, key, doubled_keys=True)) as lines:
         try:
             for _, found in islice(lines, _PEEKED_ROWS):
                 if isinstance(found, dict):
@@ -36,18 +46,19 @@ def open_json(file: TableFile) -> Table:
         file.path,
         file.kind,
         list(seen),
-        rows=lambda: read_json_rows(file),
-        blocks=lambda columns: blocks_of_rows(read_json_rows(file, doubled_keys=True), columns),
-        notes=[*file.notes, *([file.encoding.note] if file.encoding.note else [])],
+        rows=lambda: read_json_rows(file, key),
+        blocks=lambda columns: blocks_of_rows(read_json_rows(file, key, doubled_keys=True), columns),
+        notes=notes,
         doubts=[file.encoding.doubt] if file.encoding.doubt else [],
         same_columns=False,
     )
 
 
-def read_json_rows(file: TableFile, *, doubled_keys: bool = False) -> Generator[Row]:
+def read_json_rows(file: TableFile, key: str | None = "", *, doubled_keys: bool = False) -> Generator[Row]:
     """Read the objects of JSON lines (line number, object), or of an array (place, object); a text says what is wrong.
 
     Args:
+        key: of the array in the one object that the file is; None where that object is the only row, "" else.
         doubled_keys: of an object with a key twice the last value counts; otherwise it is at fault, which takes time.
 
     Raises:
@@ -55,12 +66,75 @@ def read_json_rows(file: TableFile, *, doubled_keys: bool = False) -> Generator[
     """
     if file.kind == "json":
         with open_utf8(file) as stream:
-            if stream.peek(HEAD_BYTES).lstrip()[:1] == b"[":
-                yield from _array(stream, file.path, doubled_keys)
+            reader = _Reader(stream, file.path, doubled_keys)
+            begins = reader.peek()
+            if begins == "[":
+                yield from reader.elements()
+                return
+            if begins == "{" and key is None:
+                yield 1, reader.value()
+                return
+            if begins == "{" and key:
+                for name in reader.members():
+                    if name == key:
+                        yield from reader.elements()
+                        return
+                    reader.value()
                 return
     for number, line in enumerate(read_lines(file), start=1):
         if line.strip():
             yield number, _parse_object(line, doubled_keys)
+
+
+def _array_in_object(file: TableFile) -> tuple[str | None, list[str]]:
+    """Find the array of objects in a file that is one object, and what else it has; see `key` of `read_json_rows`.
+
+    Raises:
+        ColdstartError: it has several, or only inside other objects.
+    """
+    if file.kind != "json":
+        return "", []
+    arrays: dict[str, int] = {}
+    others: list[str] = []
+    inside, is_item = "", False
+    with open_utf8(file) as stream:
+        reader = _Reader(stream, file.path, True)
+        if reader.peek() != "{":
+            return "", []
+        try:
+            for name in reader.members():
+                is_item = is_item or normalise(name) in ranks("item_id")
+                others.append(name)
+                if reader.peek() == "[":
+                    objects = sum(not isinstance(found, str) for _, found in reader.elements())
+                    if objects:
+                        arrays[name] = objects
+                else:
+                    inside = inside or _list_inside(name, reader.value())
+            if reader.peek():  # objects line by line
+                return "", []
+        except ColdstartError:  # said when the rows are read
+            return "", []
+    if is_item or not (arrays or inside):
+        return None, []
+    if not arrays:
+        raise ColdstartError(f"{file.path} holds its list inside other objects, at {inside}: give that list alone")
+    usual = [name for name in arrays if name.lower() in _USUAL_KEYS]
+    if len(arrays) > 1 and not usual:
+        listed = ", ".join(f"{name!r} ({count})" for name, count in arrays.items())
+        raise ColdstartError(f"{file.path} holds several lists: {listed}; give a file with the list of items alone")
+    key = min(usual, key=lambda name: _USUAL_KEYS.index(name.lower())) if usual else next(iter(arrays))
+    return key, [name for name in others if name != key]
+
+
+def _list_inside(name: str, value: Any) -> str:
+    """Find a list of objects inside an object: its path, such as data.products, "" where there is none."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        if isinstance(inner, list) and inner and isinstance(inner[0], dict):
+            return f"{name}.{key}"
+        if name.count(".") < _LEVELS and (found := _list_inside(f"{name}.{key}", inner)):
+            return found
+    return ""
 
 
 def _parse_object(line: bytes, doubled_keys: bool) -> dict[str, Any] | str:
@@ -100,65 +174,99 @@ def _checked(found: Any, doubled: list[str]) -> dict[str, Any] | str:
     return f"key {doubled[0]!r} stands twice" if doubled else found
 
 
-def _array(stream: BinaryIO, path: Path, doubled_keys: bool) -> Iterator[Row]:
-    """Read the elements of a JSON array one by one, with no more than one of them in memory."""
-    doubled: list[str] = []
-    decoder = json.JSONDecoder(object_pairs_hook=None if doubled_keys else _key_checker(doubled))
-    text = codecs.getincrementaldecoder("utf-8")()
-    buffer, place, number, ended = "", 0, 0, False
+class _Reader:
+    """Reads a text of JSON value by value, with no more than one element of an array in memory."""
 
-    def fill() -> bool:
-        nonlocal buffer, place, ended
-        chunk = b"" if ended else stream.read(max(READ_BYTES, len(buffer) - place))
+    def __init__(self, stream: BinaryIO, path: Path, doubled_keys: bool) -> None:
+        self._stream, self._path = stream, path
+        self._doubled: list[str] = []
+        self._decoder = json.JSONDecoder(object_pairs_hook=None if doubled_keys else _key_checker(self._doubled))
+        self._text = codecs.getincrementaldecoder("utf-8")()
+        self._buffer, self._place, self._number, self._ended = "", 0, 0, False
+
+    def _fill(self) -> bool:
+        rest = len(self._buffer) - self._place
+        chunk = b"" if self._ended else self._stream.read(max(READ_BYTES, rest))
         try:
-            buffer, place = buffer[place:] + text.decode(chunk, final=not chunk), 0
+            self._buffer = self._buffer[self._place :] + self._text.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            raise ColdstartError(f"{path} is not UTF-8 after object {number}: save it as UTF-8") from error
-        ended = ended or not chunk
+            raise ColdstartError(f"{self._path} is not UTF-8 after object {self._number}: save it as UTF-8") from error
+        self._place, self._ended = 0, self._ended or not chunk
         return bool(chunk)
 
-    def skip() -> str:
-        nonlocal place
+    def peek(self) -> str:
+        """Return the next character that is no space, "" at the end."""
         while True:
-            place = _SPACE.match(buffer, place).end()  # type: ignore[union-attr]
-            if place < len(buffer) or not fill():
-                return buffer[place : place + 1]
+            self._place = _SPACE.match(self._buffer, self._place).end()  # type: ignore[union-attr]
+            if self._place < len(self._buffer) or not self._fill():
+                return self._buffer[self._place : self._place + 1]
 
-    skip()
-    place += 1  # [
-    while True:
-        mark = skip()
-        if mark == "]" and not number:
+    def elements(self) -> Iterator[Row]:
+        """Read the elements of an array: their place, and the object or what is wrong with it."""
+        self._number, self._place = 0, self._place + 1  # [
+        mark = self.peek()
+        if mark == "]":
+            self._place += 1
             return
         while True:
-            doubled.clear()
+            self.peek()
+            row = self._next()
+            self._number += 1
+            yield self._number, row if isinstance(row, str) else _checked(row[0], self._doubled)
+            mark = self.peek()
+            self._place += 1
+            if mark == "]":
+                return
+            if mark != ",":
+                raise ColdstartError(f"{self._path} is no whole JSON array: no comma after object {self._number}")
+
+    def members(self) -> Iterator[str]:
+        """Read the keys of an object; whoever iterates reads the value behind each."""
+        self._place += 1  # {
+        while self.peek() == '"':
+            key = self.value()
+            if self.peek() != ":":
+                raise ColdstartError(f"{self._path} is no whole JSON object: no colon after {str(key)[:60]!r}")
+            self._place += 1
+            self.peek()
+            yield str(key)
+            if self.peek() != ",":
+                break
+            self._place += 1
+        self._place += 1  # }
+
+    def value(self) -> Any:
+        """Read a value; raises `ColdstartError` where it is broken."""
+        self.peek()
+        found = self._next()
+        if isinstance(found, str):
+            raise ColdstartError(f"{self._path}: {found}")
+        return found[0]
+
+    def _next(self) -> tuple[Any] | str:
+        """Read the next value, or what is wrong with it."""
+        path, number = self._path, self._number
+        while True:
+            self._doubled.clear()
             fault: str | None = None
             try:
-                found, end = decoder.raw_decode(buffer, place)
-                if end < len(buffer) or ended:  # a number may go on in the next part
-                    row = _checked(found, doubled)
-                    break
+                found, end = self._decoder.raw_decode(self._buffer, self._place)
+                if end < len(self._buffer) or self._ended:  # a number may go on in the next part
+                    self._place = end
+                    return (found,)
             except json.JSONDecodeError as error:
                 fault = f"not JSON: {error.msg}"
             except RecursionError:
                 fault = _TOO_DEEP
             except ValueError as error:
                 fault = f"JSON that cannot be read: {str(error).partition(';')[0]}"
-            if fault and (end := _end_of_value(buffer, place)) > place:
-                row = fault
-                break
-            if len(buffer) - place > MAX_LINE_BYTES:
+            if fault and (end := _end_of_value(self._buffer, self._place)) > self._place:
+                self._place = end
+                return fault
+            if len(self._buffer) - self._place > MAX_LINE_BYTES:
                 raise ColdstartError(f"{path}: object {number + 1} is broken, or longer than {MAX_LINE_BYTES} bytes")
-            if not fill() and fault:
+            if not self._fill() and fault:
                 raise ColdstartError(f"{path} is no whole JSON array: it breaks off after object {number}")
-        number, place = number + 1, end
-        yield number, row
-        mark = skip()
-        if mark == "]":
-            return
-        if mark != ",":
-            raise ColdstartError(f"{path} is no whole JSON array: no comma after object {number}")
-        place += 1
 
 
 def _end_of_value(text: str, place: int) -> int:

@@ -104,7 +104,7 @@ def test_files_at_fault_are_named(tmp_path: Path) -> None:
     path = write(tmp_path, "[1]\nuser\n", "log.jsonl")
     assert fault(path) == f"{path} has no rows: give one interaction a row"
     path = write(tmp_path, "not parquet", "log.parquet")
-    assert fault(path).startswith(f"cannot read {path}: ")
+    assert fault(path).startswith(f"{path} is not a readable Parquet file: ")
     path = write(tmp_path, "user,item\na,b\n")
     assert fault(path, time_unit="h") == "--time-unit h: give s, ms, us, iso or auto"
 
