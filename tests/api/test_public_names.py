@@ -72,3 +72,13 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     )
     assert "coldstart" in loaded
     assert not {"torch", "lancedb", "lance", "pyarrow", "numpy", "pydantic", "typer", "PIL", "av"} & set(loaded)
+
+
+def test_no_two_families_of_methods_share_a_name() -> None:
+    """One would take the place of the other in `Workspace`."""
+    homes: dict[str, str] = {}
+    for family in coldstart.Workspace.__mro__[:-1]:
+        for name in vars(family):
+            if not name.startswith("__"):
+                assert name not in homes, f"{name} of {family.__name__} and of {homes[name]}"
+                homes[name] = family.__name__
