@@ -7,6 +7,7 @@ allow, and commits. Knows batches, budgets and keys; knows nothing of pictures, 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -166,16 +167,17 @@ def run_map(
     writer = Writer(workspace, stage, commit_rows=settings.commit_rows, commit_s=settings.commit_s)
     with progress.meter(stage.name, total) as meter, closing(steps), writer:
         for step in steps:
-            turned_away = 0
+            turned_away: Counter[str] = Counter()
             for entry, result, cost in step.results:
                 writer.add(entry, result)
-                turned_away += isinstance(result, Reject)
+                if isinstance(result, Reject):
+                    turned_away[result.reason] += 1
                 cost_done += cost
             wait_s += step.wait_s
             compute_s += step.compute_s
             start_s += step.start_s
-            done += len(step.results) - turned_away
-            lost += turned_away
+            done += len(step.results) - turned_away.total()
+            lost += turned_away.total()
             meter.advance(len(step.results), turned_away, wait_s / max(time.monotonic() - began, 1e-9))
     seconds = time.monotonic() - began
     return PassReport(done, lost, seconds, wait_s, compute_s, writer.commits, cost_done, start_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from types import TracebackType
 from typing import Self
 
@@ -10,9 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from coldstart.core.progress import Meter, SilentMeter
+from coldstart.core.progress import Lost, Meter, SilentMeter
+from coldstart.core.reasons import plain
 
 _LINE_EVERY_S = 10.0
+_REASONS_SHOWN = 2
+_WORTH_SAYING = 0.05
+"""Share of the time without data from which more workers would help."""
 
 
 class ConsoleProgress:
@@ -34,16 +39,22 @@ class _CountingMeter(SilentMeter):
     def __init__(self, console: Console, stage: str, total: int | None) -> None:
         self._console, self._stage, self._total = console, stage, total
         self._began = time.monotonic()
-        self._done = self._lost = 0
+        self._done = 0
+        self._lost: Counter[str] = Counter()
         self._wait_share = 0.0
 
     def _text(self) -> str:
         rate = self._done / max(time.monotonic() - self._began, 1e-9)
-        return f"{rate:,.1f} items/s, {self._lost} lost, model waited {self._wait_share:.0%}"
+        skipped = [f"{count:,} {plain(reason)}" for reason, count in self._lost.most_common(_REASONS_SHOWN)]
+        more = self._lost.total() - sum(count for _, count in self._lost.most_common(_REASONS_SHOWN))
+        skipped += [f"{more:,} more skipped"] if more else []
+        waited = [f"model waited {self._wait_share:.0%}"] if self._wait_share >= _WORTH_SAYING else []
+        return ", ".join((f"{rate:,.1f} items/s", *skipped, *waited))
 
-    def advance(self, done: int, lost: int, wait_share: float, /) -> None:
+    def advance(self, done: int, lost: Lost, wait_share: float, /) -> None:
         self._done += done
-        self._lost += lost
+        self._lost.update({"skipped": lost} if isinstance(lost, int) else lost)
+        self._lost = +self._lost  # without reasons of no item
         self._wait_share = wait_share
 
 
@@ -66,7 +77,7 @@ class _BarMeter(_CountingMeter):
     ) -> None:
         self._bar.stop()
 
-    def advance(self, done: int, lost: int, wait_share: float, /) -> None:
+    def advance(self, done: int, lost: Lost, wait_share: float, /) -> None:
         super().advance(done, lost, wait_share)
         self._bar.update(self._task, advance=done, text=self._text())
 
@@ -76,7 +87,7 @@ class _LineMeter(_CountingMeter):
         self._printed = self._began
         return self
 
-    def advance(self, done: int, lost: int, wait_share: float, /) -> None:
+    def advance(self, done: int, lost: Lost, wait_share: float, /) -> None:
         super().advance(done, lost, wait_share)
         now = time.monotonic()
         if now - self._printed >= _LINE_EVERY_S:

@@ -100,7 +100,7 @@ def import_interactions(
             if gone:  # counted and stored nowhere: a row of the table of rejected ones would name the user
                 rows += gone
                 rejected[REMOVED_USER] += gone
-                meter.advance(gone, gone, 0.0)
+                meter.advance(gone, {REMOVED_USER: gone}, 0.0)
             table.reject(named, block.rejected)
             lost = block.rejected.num_rows
             rows += block.rows.num_rows + lost
@@ -110,7 +110,7 @@ def import_interactions(
             rejected.update(_counted(block.rejected["reason"]))
             met.update(_counted(block.rows.column("item_id")))
             yield block.rows
-            meter.advance(block.rows.num_rows + lost, lost, 0.0)
+            meter.advance(block.rows.num_rows + lost, _counted(block.rejected["reason"]), 0.0)
 
     with store.lock(), (progress or SilentProgress()).meter("interactions", None) as meter:
         table.forget_rejected(named)

@@ -14,6 +14,12 @@ from coldstart.core import reasons
 from coldstart.ingest.load_interactions import REMOVED_USER
 
 PACKAGE = ROOT / "coldstart"
+CONSTANTS = {
+    found[1]: found[2]
+    for path in PACKAGE.rglob("*.py")
+    for found in re.finditer(r'^([A-Z_]+) = "([a-z_]+)"$', path.read_text("utf-8"), re.MULTILINE)
+}
+"""Constant -> text, of the package."""
 CODE = re.compile(r"[a-z]+(_[a-z]+)*")
 
 
@@ -33,6 +39,8 @@ def _arguments(tree: ast.AST, places: dict[str, int]) -> Iterator[str]:
             place = places.get(getattr(node.func, "id", ""))
             if place is not None and len(node.args) > place:
                 yield from _strings(node.args[place])
+                if isinstance(node.args[place], ast.Name):
+                    yield from filter(None, [CONSTANTS.get(node.args[place].id)])
 
 
 def _firsts(tree: ast.AST, length: int) -> Iterator[str]:

@@ -501,7 +501,7 @@ def feed(console: Console, monkeypatch: pytest.MonkeyPatch, total: int | None) -
     now = 100.0
     monkeypatch.setattr(progress_module, "time", types.SimpleNamespace(monotonic=lambda: now))
     with ConsoleProgress(console).meter("image", total) as meter:
-        for done, lost in ((10, 0), (20, 2), (30, 1)):
+        for done, lost in ((10, 0), (20, {"no_sound": 2}), (30, 1)):
             now += 6.0
             meter.advance(done, lost, 0.25)
 
@@ -509,8 +509,8 @@ def feed(console: Console, monkeypatch: pytest.MonkeyPatch, total: int | None) -
 @pytest.mark.parametrize(
     ("total", "line"),
     [
-        (100, "image: 30/100, 28 s left, 2.5 items/s, 2 lost, model waited 25%\n"),
-        (None, "image: 30, 2.5 items/s, 2 lost, model waited 25%\n"),
+        (100, "image: 30/100, 28 s left, 2.5 items/s, 2 without sound, model waited 25%\n"),
+        (None, "image: 30, 2.5 items/s, 2 without sound, model waited 25%\n"),
     ],
 )
 def test_away_from_a_terminal_progress_is_a_line_now_and_then(
@@ -525,6 +525,6 @@ def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> Non
     out = io.StringIO()
     feed(Console(file=out, width=200, force_terminal=True, color_system=None), monkeypatch, 100)
     last = out.getvalue().rpartition("\r")[2]
-    for part in ("image", "60/100", f"{60 / 18:,.1f} items/s, 3 lost, model waited 25%"):
+    for part in ("image", "60/100", f"{60 / 18:,.1f} items/s, 2 without sound, 1 skipped, model waited 25%"):
         assert part in last
     assert math.isclose(60 / 18, 3.333, rel_tol=1e-3)

@@ -7,6 +7,7 @@ the workspace's `describe.check` and the visual evidence of its `describe.ground
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -228,7 +229,7 @@ def _evaluate_writer(
                         writer.prompts[row["kind"]].output,
                     )
                 )
-            meter.advance(len(chunk), sum(isinstance(one, Reject) for one in written), 0.0)
+            meter.advance(len(chunk), Counter(one.reason for one in written if isinstance(one, Reject)), 0.0)
     return found
 
 

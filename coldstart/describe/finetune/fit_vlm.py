@@ -89,8 +89,8 @@ def _picture_features(
             for item in items:
                 try:
                     images = load_pictures(item)
-                except Reject:
-                    counts.advance(1, 1, 0.0)
+                except Reject as reject:
+                    counts.advance(1, {reject.reason: 1}, 0.0)
                     continue
                 place[item] = len(place)
                 counts.advance(1, 0, 0.0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import time
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
@@ -156,7 +156,8 @@ def _do(
                         continue  # done twice, since its first answer was lost: its fragments are of no version
                     committer.add(outcome)
                     ended = outcome.done + len(outcome.verdicts)
-                    meter.advance(ended, len(outcome.verdicts), committer.wait_share(time.monotonic() - began))
+                    reasons = Counter(verdict.reason for verdict in outcome.verdicts)
+                    meter.advance(ended, reasons, committer.wait_share(time.monotonic() - began))
                     if outcome.fault is not None:
                         raise outcome.fault
             return missing
@@ -177,7 +178,8 @@ def _do(
                     )
                 died = _died(stage, fetch(singles[single]), single, engine.ray.restarts + 1)
                 committer.add(died)
-                meter.advance(1, 1, committer.wait_share(time.monotonic() - began))
+                reasons = Counter(verdict.reason for verdict in died.verdicts)
+                meter.advance(1, reasons, committer.wait_share(time.monotonic() - began))
     return committer.ran(time.monotonic() - began)
 
 
