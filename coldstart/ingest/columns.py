@@ -30,6 +30,8 @@ from coldstart.core.values import (
     parse_time,
 )
 from coldstart.errors import ColdstartError
+from coldstart.ingest.dates import ISO, date_format_of, parse_date
+from coldstart.ingest.synonyms import normalise, ranks
 
 _LOOKED_AT = 1000
 
@@ -49,6 +51,11 @@ _OBVIOUS = {
     "event": {"event", "eventtype", "action", "behavior", "behaviour"},
     "weight": {"weight", "rating", "stars", "overall"},
 }
+"""Names of which one alone is plain; two of them are asked about."""
+_GENERIC = frozenset(("id", "uid", "uuid", "guid", "key", "code", "ref", "reference", "handle", "symbol"))
+"""Names of items that in a log more often number its rows."""
+_OF_TEXTS = {"weight": frozenset(("note", "nota"))}
+"""Names that in another language are those of texts."""
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
@@ -86,6 +93,7 @@ def match_columns(header: Sequence[str], given: Mapping[str, str], place: str) -
             for column in header
             if re.sub(r"[^a-z]", "", column.lower()) in _OBVIOUS[field] and column not in found.values()
         ]
+        close = close or _by_synonym(field, [column for column in header if column not in found.values()])
         if len(close) > 1:
             either = " or ".join(close)
             raise ColdstartError(f"{place}: {field} may be {either}; say which with --columns {field}={close[0]}")
@@ -100,6 +108,14 @@ def match_columns(header: Sequence[str], given: Mapping[str, str], place: str) -
                 f"name one with --columns {field}=COLUMN"
             )
     return {field: found[field] for field in FIELDS if field in found}, guessed
+
+
+def _by_synonym(field: str, header: Sequence[str]) -> list[str]:
+    """Find the column whose name is the most usual of a field's, in the languages of the field."""
+    known = ranks(field)
+    names = {column: normalise(column) for column in header}
+    fitting = [column for column in header if names[column] in known and names[column] not in _OF_TEXTS.get(field, ())]
+    return sorted(fitting, key=lambda column: (names[column] in _GENERIC, known[names[column]]))[:1]
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
@@ -234,17 +250,29 @@ def are_doubtful(micros: NDArray[np.int64]) -> Mask:
     return mask
 
 
+def date_form(values: pa.Array) -> str:
+    """Find how times in texts are written, such as `%d.%m.%Y`; "" for ISO 8601, and where nothing fits most of them."""
+    texts = without_missing(parse_texts(values.slice(0, _LOOKED_AT))[0]).drop_null().to_pylist()
+    form = date_format_of(texts)
+    return "" if form in (None, ISO) else str(form)
+
+
 def parse_times(values: pa.Array, unit: str) -> tuple[NDArray[np.int64], Mask]:
     """Parse times to microseconds since 1970 in UTC, int64 [N]; mark no time, missing or before 1970, bool [N].
 
     Args:
-        unit: `s`, `ms`, `us`, `ns` for numbers; `iso` for ISO 8601, in UTC where no zone is given.
+        unit: `s`, `ms`, `us`, `ns` for numbers; `iso` for ISO 8601, in UTC where no zone is given; or one of
+            `date_form`.
     """
     if pa.types.is_temporal(values.type):
         zone = getattr(values.type, "tz", None)
         parsed = values.cast(pa.timestamp("us", zone), safe=False)
     elif unit == "iso":
         parsed = _iso(without_missing(parse_texts(values)[0]))
+    elif unit not in (*UNITS, "ns"):
+        coded = without_missing(parse_texts(values)[0]).dictionary_encode()
+        known = [_one(text, unit) for text in coded.dictionary.to_pylist()]
+        parsed = pa.array(known, pa.timestamp("us", "UTC")).take(coded.indices)
     else:
         found, _ = parse_numbers(values)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -282,8 +310,8 @@ def _plain_iso(values: pa.Array) -> pa.Array:
     return pc.coalesce(with_zone, without.cast(pa.timestamp("us", "UTC")))
 
 
-def _one(text: str) -> datetime | None:
+def _one(text: str, form: str = ISO) -> datetime | None:
     try:
-        return parse_time(text)
-    except ValueError:
+        return parse_time(text) if form == ISO else parse_date(text, form)
+    except (ValueError, OverflowError):
         return None

@@ -150,12 +150,15 @@ def _other(sample: bytes) -> Encoding:
 
     found = chardet.detect_all(sample, include_encodings=list(_SPOKEN), compat_names=False)
     ranked: list[tuple[str, float, str]] = []
-    for one in found:
+    western_text = sample.decode("cp1252", "ignore")
+    for one in [*found, {"encoding": "cp1252", "confidence": 0.0}]:
         name = _SAME.get(one["encoding"], one["encoding"])
         try:
             text = sample.decode(name)
         except (UnicodeDecodeError, LookupError):
             text = sample.decode(name, "ignore")
+        if text == western_text:
+            name = "cp1252"
         if _is_plausible(text) and text not in [known for _, _, known in ranked]:
             ranked.append((name, one["confidence"], text))
     western = {name for name, _, text in ranked if _is_western(text)}

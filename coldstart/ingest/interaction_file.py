@@ -1,4 +1,4 @@
-"""Read the user-item interaction log: a CSV, JSONL or Parquet file of any length, by whole columns, block by block.
+"""Read the user-item interaction log: a table of any format and length, by whole columns, block by block.
 
 Finds the column of each field by its name, and converts values to ids, times and weights. A row that cannot be read is
 rejected with its number and a reason, and the rest go on; no value is guessed. Knows no formats.
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from coldstart.core.spelling import existing_path
+from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.values import doubtful_number
 from coldstart.errors import ColdstartError
 from coldstart.ingest.columns import (
@@ -23,6 +23,7 @@ from coldstart.ingest.columns import (
     Mask,
     are_doubtful,
     are_whole,
+    date_form,
     detect_time_unit,
     encode_ids,
     flags,
@@ -81,7 +82,8 @@ class InteractionFile:
     Attributes:
         columns: our field -> column, as found; without `timestamp` all times are 0, without `weight` all weights 1.
         guessed: those of them that were recognised by name.
-        time_unit: as found, once the first block is read.
+        time_unit: as found, once the first block is read; where times are texts but not ISO 8601, their form, such as
+            `%d.%m.%Y`.
 
     Raises:
         ColdstartError: no such file, an unknown format, no rows, a fault of `match_columns`, events without a column.
@@ -98,7 +100,7 @@ class InteractionFile:
     ) -> None:
         path = existing_path(path)
         if not path.is_file():
-            raise ColdstartError(f"no file of interactions at {path}: give {KNOWN}")
+            raise ColdstartError(f"no file of interactions at {path}{similar_path(path)}: give {KNOWN}")
         if time_unit not in (*UNITS, "iso", "auto"):
             raise ColdstartError(f"--time-unit {time_unit}: give s, ms, us, iso or auto")
         self.path, self.time_unit = path, time_unit
@@ -180,6 +182,8 @@ class InteractionFile:
         """
         if self.time_unit == "auto":
             self.time_unit = detect_time_unit(values)
+            if self.time_unit == "iso" and not pa.types.is_temporal(values.type):
+                self.time_unit = date_form(values) or "iso"
         micros, bad = parse_times(values, self.time_unit)
         if not self._believed and not bad.all():
             if (micros[~bad] < _YEAR_US).all():
