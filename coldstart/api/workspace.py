@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from coldstart.api.evaluate import EvaluateMethods
+from coldstart.api.import_catalogue import ImportMethods
 from coldstart.api.recommend import RecommendMethods
 from coldstart.api.search import SearchMethods
 from coldstart.api.take_away import TakeAwayMethods
-from coldstart.api.work import WorkMethods
 from coldstart.errors import ColdstartError
 from coldstart.store import Store
 
@@ -28,5 +28,5 @@ def open(uri: str | Path, *, create: bool = False) -> Workspace:
     return Workspace(Store(uri, create=create))
 
 
-class Workspace(WorkMethods, SearchMethods, RecommendMethods, EvaluateMethods, TakeAwayMethods):
+class Workspace(ImportMethods, SearchMethods, RecommendMethods, EvaluateMethods, TakeAwayMethods):
     """One catalogue: its items, vectors, ledger and served index. Created by `coldstart.open`."""

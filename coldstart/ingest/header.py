@@ -54,7 +54,14 @@ def find_header(rows: Sequence[Sequence[str]], start: int = 0) -> tuple[int, flo
             own -= 0.6  # that row rather is the header, of one column
         if own > score:
             best, score = place, own
+    while best + 2 < len(rows) and _is_second_header(rows[best + 1]):  # names for people, then those for programs
+        best += 1
     return best, score
+
+
+def _is_second_header(row: Sequence[str]) -> bool:
+    cells = [cell for cell in row if cell.strip()]
+    return len(cells) > 2 and sum(normalise(cell) in known_names() for cell in cells) > 0.6 * len(cells)
 
 
 def header_fault(cells: Sequence[str]) -> str:

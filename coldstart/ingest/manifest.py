@@ -15,7 +15,7 @@ from typing import Any
 
 from coldstart.core.items import EXTENSIONS, FIELD_NAMES, SHORT_FORMS
 from coldstart.core.settings import nearest
-from coldstart.core.spelling import existing_path
+from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.values import WHOLE_FLOAT, are_whole_floats
 from coldstart.errors import ColdstartError
 from coldstart.ingest.dataset_folder import dataset_tables, open_any, open_tables
@@ -111,9 +111,10 @@ class Manifest:
         }
         self._survey: Survey | None = None
         self._table: Table | None = None
+        self._peeked: tuple[list[str], list[dict[str, Any]]] | None = None
         try:
             if not path.exists():
-                raise ColdstartError(f"no manifest at {path}: give {' or '.join(FORMATS)}")
+                raise ColdstartError(f"no manifest at {path}{similar_path(path)}: give {' or '.join(FORMATS)}")
             if path.is_dir() and not (tables := dataset_tables(path)):
                 return
             self._table = open_tables(tables, path) if path.is_dir() else open_any(path)
@@ -150,6 +151,23 @@ class Manifest:
                     yield ManifestEntry(line, found, rows=joined)
         except OSError as error:
             raise ColdstartError(f"cannot read manifest {self.path}: {error.strerror or error}") from error
+
+    @property
+    def is_media_folder(self) -> bool:
+        """True for a folder whose media are the items."""
+        return self._table is None
+
+    def columns(self) -> list[str]:
+        """List the columns of the table, those of nested values among them."""
+        return self._sample()[0]
+
+    def has_bytes(self) -> bool:
+        """Tell whether the first rows hold media as bytes."""
+        return any(
+            isinstance(value, bytes) or (isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes))
+            for row in self._sample()[1][:_PEEKED_MEDIA]
+            for value in row.values()
+        )
 
     def check(self) -> None:
         """Check that there are rows, and the columns that `names` states; raises `ColdstartError`."""
@@ -247,6 +265,8 @@ class Manifest:
         return recognise_given(columns, rows, given, id_from)
 
     def _sample(self) -> tuple[list[str], list[dict[str, Any]]]:
+        if self._peeked is not None:
+            return self._peeked
         assert self._table is not None
         table = self._table
         rows: list[dict[str, Any]] = []
@@ -256,7 +276,8 @@ class Manifest:
                 if len(rows) >= _PEEKED_MEDIA and any(isinstance(value, bytes | dict) for value in found.values()):
                     break  # they may hold whole pictures
         columns = list(dict.fromkeys(name for row in rows for name in row)) or table.columns
-        return columns, rows
+        self._peeked = columns, rows
+        return self._peeked
 
     def _shop_rows(self) -> ShopRows:
         assert self._table is not None and self.recognition is not None

@@ -9,6 +9,8 @@ _WHOLE = frozenset(("attributes", "media"))
 """Columns whose objects stay as they are: fields of ours that are nested."""
 _MEDIUM = frozenset(("bytes", "path", "uri"))
 _NAMES, _VALUES = ("name", "key", "attribute"), ("values", "value", "options", "option")
+NO_OPTION = "Default Title"
+"""Value that Shopify gives an item without options."""
 _MOST_KEYS, _DEEPEST = 60, 4
 
 
@@ -36,6 +38,8 @@ def _put(flat: dict[str, Any], name: str, value: Any, row: Mapping[str, Any], de
         for entry in value:
             title = next(str(entry[key]) for key in _NAMES if key in entry)
             inner = next(entry[key] for key in _VALUES if key in entry)
+            if inner in (None, "", [], NO_OPTION, [NO_OPTION]):
+                continue
             flat[title if title not in row and title not in flat else f"{name}.{title}"] = _single(inner)
     elif isinstance(value, list) and value and depth < _DEEPEST and all(_is_plain(entry) for entry in value):
         gathered: dict[str, list[Any]] = {}

@@ -5,25 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from decimal import Decimal
 from typing import Any
 
-from coldstart.core.items import EXTENSIONS, FIELD_NAMES
+from coldstart.core.items import FIELD_NAMES
 from coldstart.core.settings import nearest, suggestion
-from coldstart.core.values import is_missing, parse_list
+from coldstart.core.values import is_missing
 from coldstart.errors import ColdstartError
-from coldstart.ingest.dates import date_format_of
+from coldstart.ingest.column_values import (
+    CHECKS,
+    any_value,
+    are_distinct,
+    has_currency,
+    is_long,
+    is_place,
+    is_title,
+    is_unique,
+    role_of,
+    share,
+)
 from coldstart.ingest.synonyms import fields as known_fields
 from coldstart.ingest.synonyms import normalise, ranks
-from coldstart.media.guard import IMAGE_FORMATS, VIDEO_FORMATS, format_of
 
 OWN, SYNONYM, SIMILAR, CONTENT = 1.0, 0.9, 0.6, 0.4
 """Confidence by kind of evidence: our own name, a known name, words of one in a longer name, values alone."""
 SURE = 0.8
 
 _SAMPLES, _LONGEST_SAMPLE = 3, 60
-_LONGEST_ID, _LONG_TEXT = 64, 120
 _MEDIA = {"images": "image", "videos": "video", "audio": "audio"}
 _OTHER_WORDS = frozenset(
     re.findall(
@@ -190,11 +197,12 @@ class _Recogniser:
     def recognise(self) -> Recognition:
         self._take_stated()
         pairs = self._pairs()
-        for name in known_fields():
-            if name in _MEDIA:
-                self._media(name)
-            elif not self._stated(name):
-                self._by_name(name)
+        for exact in (True, False):  # a whole name before words in a longer one
+            for name in known_fields():
+                if name in _MEDIA:
+                    self._media(name, exact)
+                elif not self._stated(name):
+                    (self._by_name if exact else self._by_words)(name)
         self._by_values()
         return self._result(pairs)
 
@@ -243,9 +251,11 @@ class _Recogniser:
 
     def _by_name(self, name: str) -> None:
         known = ranks(name)
-        fits = _CHECKS.get(name, _any)
+        fits = CHECKS.get(name, any_value)
         named = sorted((column for column in self._free if self._names[column] in known), key=self._rank(known))
         filled = [column for column in named if fits(self._values[column], self._rows)]
+        if not filled and name == "item_id":  # of some rows it is missing
+            filled = [column for column in named if fits(self._values[column], self._rows // 2)]
         if filled:
             best, rivals = filled[0], filled[1:]
             if name == "tags":
@@ -255,7 +265,9 @@ class _Recogniser:
             if close := [column for column in rivals if self._is_rival(name, column)]:
                 doubt = f"{', '.join(close)} may be it too: {_why(name, best)}"
             self._take(name, [best], SYNONYM, f"{best!r} is a name for {name}", rivals, doubt)
-            return
+
+    def _by_words(self, name: str) -> None:
+        known = ranks(name)
         similar = [column for column in self._free if self._similar(column, known) and self._fits(name, column)]
         if similar:
             best = min(similar, key=len)
@@ -285,10 +297,12 @@ class _Recogniser:
         return lambda column: known[self._names[column]]
 
     def _fits(self, name: str, column: str) -> bool:
-        return _CHECKS.get(name, _any)(self._values[column], self._rows)
+        return CHECKS.get(name, any_value)(self._values[column], self._rows)
 
     def _similar(self, column: str, known: Mapping[str, int]) -> bool:
         words = _words(column)
+        if words[-1:] == ["id"] and len(words) > 2:  # `variants.image id`
+            return False
         if len(words) < 2 or not _OTHER_WORDS.isdisjoint(words):
             return self._plain_part(column, known)
         ends = ("".join(words[:end]) for end in range(1, len(words)))
@@ -305,7 +319,7 @@ class _Recogniser:
             end -= 1
         return end < len(words) and "".join(words[:end]) in known
 
-    def _media(self, name: str) -> None:
+    def _media(self, name: str, exact: bool) -> None:
         role = _MEDIA[name]
         first, further = ranks(name), ranks("further_images") if role == "image" else {}
         if self._stated(name) and role != "image":
@@ -318,18 +332,18 @@ class _Recogniser:
             for column in self._free
             if column not in (*main, *numbered, *more)
             and (self._plain_part(column, {**first, **further}) or self._similar(column, first))
-            and _is_place(self._values[column])
+            and is_place(self._values[column])
         ]
         chosen = [*main[:1], *sorted(numbered, key=_number), *more]
         confidence, reason = SYNONYM, f"names for {name}"
+        if exact and not chosen:
+            return
         if not chosen and similar:
             plain = [column for column in similar if self._plain_part(column, {**first, **further})]
             chosen, confidence = plain or similar[:1], SYNONYM if plain else SIMILAR
             reason = f"the name {similar[0]!r} holds a name for {name}"
         if not chosen and not self._stated(name):
-            chosen = [c for c in self._free if _share(self._values[c], lambda value: _role_of(value) == role) >= 0.8][
-                :1
-            ]
+            chosen = [c for c in self._free if share(self._values[c], lambda value: role_of(value) == role) >= 0.8][:1]
             confidence, reason = CONTENT, f"its values are {role} files"
             if chosen and any(isinstance(value, bytes | Mapping) for value in self._values[chosen[0]][:1]):
                 confidence = SYNONYM
@@ -346,15 +360,15 @@ class _Recogniser:
 
     def _is_media(self, column: str, known: Mapping[str, int], role: str) -> bool:
         values = self._values[column]
-        other = _share(values, lambda value: _role_of(value) not in (role, None))
-        return self._names[column] in known and _is_place(values) and other < 0.8
+        other = share(values, lambda value: role_of(value) not in (role, None))
+        return self._names[column] in known and is_place(values) and other < 0.8
 
     def _is_numbered(self, column: str, known: Mapping[str, int]) -> bool:
         found = re.fullmatch(r"(.*?[^\d\s_.-])[\s_.-]*\d{1,2}(?:[\s_.-]*(?:url|link|src|path|file))?", column.strip())
         if found is None:
             return False
         words = [found[1], re.sub(r"[\s_.-]*\d+[\s_.-]*", " ", column)]
-        return any(normalise(word) in known for word in words) and _is_place(self._values[column])
+        return any(normalise(word) in known for word in words) and is_place(self._values[column])
 
     def _pairs(self) -> tuple[tuple[str, str], ...]:
         """Find columns that name an attribute and those with its values, and take them out."""
@@ -362,8 +376,11 @@ class _Recogniser:
         values: dict[tuple[str, str], str] = {}
         for column in self._free:
             if found := _PAIR.fullmatch(column.strip()):
-                key = found["what"].casefold(), found["number"]
-                (values if found["part"].casefold().startswith("value") else names).setdefault(key, column)
+                key, part = (found["what"].casefold(), found["number"]), found["part"].casefold()
+                if part.startswith("value"):
+                    values.setdefault(key, column)
+                elif part != "type" or key not in names:
+                    names[key] = column
         pairs = tuple((names[key], values[key]) for key in names if key in values)
         for pair in pairs:
             for column in pair:
@@ -375,38 +392,40 @@ class _Recogniser:
         if not self._stated("item_id"):
             for column in self._free:
                 words = {*_words(column)}
-                if _is_unique(self._values[column], self._rows) and not words.isdisjoint(
+                if is_unique(self._values[column], self._rows) and not words.isdisjoint(
                     ("id", "no", "nr", "number", "code", "num", "key", "index", "sku")
                 ):
                     self._take("item_id", [column], CONTENT, f"the values of {column!r} are short and each once")
                     break
             else:
-                unique = [c for c in self._free if _is_unique(self._values[c], self._rows)]
+                unique = [c for c in self._free if is_unique(self._values[c], self._rows)]
                 if unique and self._stated("title"):
                     self._take("item_id", unique[:1], CONTENT, f"the values of {unique[0]!r} are short and each once")
         if not self._stated("description"):
-            long = [c for c in self._free if _is_long(self._values[c])]
+            long = [c for c in self._free if is_long(self._values[c])]
             if long:
                 self._take("description", long[:1], CONTENT, f"the values of {long[0]!r} are long texts")
         if not self._stated("title"):
-            texts = [c for c in self._free if _is_title(self._values[c])]
+            texts = [c for c in self._free if is_title(self._values[c])]
             if texts:
                 self._take(
                     "title", texts[:1], CONTENT, f"the values of {texts[0]!r} are short texts, nearly all distinct"
                 )
         if not self._stated("price"):
-            prices = [c for c in self._free if _share(self._values[c], _has_currency) >= 0.8]
+            prices = [c for c in self._free if share(self._values[c], has_currency) >= 0.8]
             if prices:
                 self._take("price", prices[:1], CONTENT, f"the values of {prices[0]!r} are numbers with a currency")
 
     def _id_columns(self) -> tuple[str, ...]:
         """Choose what ids are made from: the link of an item, else its title or its pictures, else all of its row."""
-        links = [c for c in self._columns if self._names[c] in ranks("link") and _distinct(self._values[c], self._rows)]
+        links = [
+            c for c in self._columns if self._names[c] in ranks("link") and are_distinct(self._values[c], self._rows)
+        ]
         if links:
             return (links[0],)
         for name in ("title", "image", "images", "video", "videos"):
             match = self._found.get(name)
-            if match and _distinct(self._values[match.columns[0]], self._rows):
+            if match and are_distinct(self._values[match.columns[0]], self._rows):
                 return match.columns[:1]
         return tuple(self._columns)
 
@@ -441,140 +460,3 @@ def _why(name: str, best: str) -> str:
     if name == "price":
         return f"{best!r} is the regular one, others become attributes"
     return f"{best!r} is the more usual name, others become attributes"
-
-
-# ---- values
-
-
-def _share(values: Sequence[Any], test: Callable[[Any], bool]) -> float:
-    return sum(1 for value in values if test(value)) / len(values) if values else 0.0
-
-
-def _any(values: Sequence[Any], rows: int) -> bool:
-    return bool(values) or not rows
-
-
-def _is_id(values: Sequence[Any], rows: int) -> bool:
-    plain = all(not isinstance(value, bytes | Mapping | list | bool) and len(str(value)) <= 1024 for value in values)
-    return plain and len(values) >= 0.9 * rows
-
-
-def _is_text(values: Sequence[Any], rows: int) -> bool:
-    return bool(values) and any(isinstance(value, str | list | Mapping) and str(value).strip() for value in values)
-
-
-def _is_words(values: Sequence[Any], rows: int) -> bool:
-    """Texts that are more than numbers."""
-    return _share(values, lambda value: any(letter.isalpha() for letter in str(value))) >= 0.5
-
-
-def _is_priced(values: Sequence[Any], rows: int) -> bool:
-    def digits(value: Any) -> bool:
-        if isinstance(value, list):
-            return bool(value) and digits(value[0])
-        if isinstance(value, str):
-            return len(value) < 40 and any(letter.isdigit() for letter in value)
-        return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-
-    return _share(values, digits) >= 0.5
-
-
-def _is_time(values: Sequence[Any], rows: int) -> bool:
-    given = [value for value in values if not isinstance(value, datetime | date)]
-    return bool(values) and (not given or date_format_of(given) is not None)
-
-
-def _is_kind(values: Sequence[Any], rows: int) -> bool:
-    return bool(values) and all(str(value).strip().lower() in ("video", "product") for value in values)
-
-
-def _is_object(values: Sequence[Any], rows: int) -> bool:
-    return _share(values, lambda v: isinstance(v, Mapping) or (isinstance(v, str) and v.strip().startswith("{"))) >= 0.8
-
-
-def _is_currency(values: Sequence[Any], rows: int) -> bool:
-    return _share(values, lambda value: isinstance(value, str) and len(value.strip()) <= 4) >= 0.8
-
-
-_CHECKS: dict[str, Callable[[Sequence[Any], int], bool]] = {
-    "item_id": _is_id,
-    "title": _is_words,
-    "description": _is_text,
-    "category": _is_words,
-    "creator": _is_words,
-    "price": _is_priced,
-    "created_at": _is_time,
-    "kind": _is_kind,
-    "attributes": _is_object,
-    "attributes.currency": _is_currency,
-}
-
-
-def _is_place(values: Sequence[Any]) -> bool:
-    """Tell whether values may be media: paths, URLs, bytes, lists of them; numbers and words are none."""
-
-    def place(value: Any) -> bool:
-        if isinstance(value, bytes | Mapping):
-            return True
-        if isinstance(value, list):
-            return bool(value) and place(value[0])
-        return isinstance(value, str) and re.search(r"://|[/\\]|\.[A-Za-z0-9]{2,5}\b", value) is not None
-
-    return not values or _share(values, place) >= 0.5
-
-
-def _role_of(value: Any) -> str | None:
-    if isinstance(value, bytes):
-        found = format_of(value[:512])
-        return "image" if found in IMAGE_FORMATS else "video" if found in VIDEO_FORMATS else None
-    if isinstance(value, Mapping):
-        inner = value.get("bytes")
-        return _role_of(inner) if isinstance(inner, bytes) else _role_of(value.get("path"))
-    if isinstance(value, list):
-        return _role_of(value[0]) if value else None
-    if not isinstance(value, str):
-        return None
-    listed = parse_list(value)
-    if listed:
-        return _role_of(listed[0])
-    first = re.split(r"[|;,\n]\s*", value.strip(), maxsplit=1)[0]
-    return EXTENSIONS.get(re.sub(r"[?#].*", "", first).rpartition(".")[2].lower())
-
-
-def _is_unique(values: Sequence[Any], rows: int) -> bool:
-    if len(values) < rows or rows < 2 or not all(isinstance(value, str | int) for value in values):
-        return False
-    texts = [str(value) for value in values]
-    short = all(len(text) <= _LONGEST_ID and " " not in text.strip() and "://" not in text for text in texts)
-    return short and len({*texts}) == len(texts)
-
-
-def _distinct(values: Sequence[Any], rows: int) -> bool:
-    texts = {value if isinstance(value, str) else repr(value) for value in values}
-    return len(values) == rows and len(texts) == len(values)
-
-
-def _is_long(values: Sequence[Any]) -> bool:
-    texts = [value for value in values if isinstance(value, str)]
-    if not texts or len(texts) < len(values):
-        return False
-    html = _share(texts, lambda text: re.search(r"</?(p|br|ul|li|div|span|b|strong)\b", text) is not None) > 0.3
-    return html or (sum(map(len, texts)) / len(texts) > _LONG_TEXT and _share(texts, lambda text: " " in text) > 0.8)
-
-
-def _is_title(values: Sequence[Any]) -> bool:
-    texts = [value for value in values if isinstance(value, str) and "://" not in value]
-    if not texts or len(texts) < len(values):
-        return False
-    mean = sum(map(len, texts)) / len(texts)
-    words = _share(texts, lambda text: any(letter.isalpha() for letter in text)) > 0.9
-    return words and 4 <= mean <= 200 and len({*texts}) >= 0.8 * len(texts) and _share(texts, lambda t: " " in t) > 0.3
-
-
-def _has_currency(value: Any) -> bool:
-    return isinstance(value, str) and (
-        re.fullmatch(
-            r"(?:[€$£¥₽₺]|[A-Z]{3}\s?)\s*[\d.,' ]+|[\d.,' ]+\s*(?:[€$£¥₽₺]|[A-Z]{3}|zł|kr|Kč|руб\.?)", value.strip()
-        )
-        is not None
-    )

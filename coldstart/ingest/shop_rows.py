@@ -5,31 +5,41 @@ A value that a field cannot have becomes an attribute and is counted: no row is 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from coldstart.core.html_text import clean_html
 from coldstart.core.items import SHORT_FORMS
 from coldstart.core.prices import PriceFormat, parse_price, price_format_of
-from coldstart.core.values import are_whole_floats, is_missing, is_missing_text, parse_list, split_media
+from coldstart.core.values import are_whole_floats, is_missing, is_missing_text
 from coldstart.ingest.dates import ISO, date_format_of, parse_date
-from coldstart.ingest.nested import flatten
+from coldstart.ingest.nested import NO_OPTION, flatten
 from coldstart.ingest.recognise import Recognition, currency_in_name, show_sample
+from coldstart.ingest.shop_cells import (
+    category_mark,
+    category_paths,
+    count_hosts,
+    digest_of,
+    distinct,
+    first_value,
+    id_text,
+    is_plural,
+    join_attributes,
+    media_of,
+    no_file,
+    tags_of,
+)
 from coldstart.ingest.tables import Row, Table
 
 CATEGORY_PATH = "category_path"
 """Attribute with all levels of a nested category; the field `category` is the last one."""
 
-_MARKS = (">", "»", "›", " / ", "/")
 _MEDIA_FIELDS = frozenset(("media", *SHORT_FORMS))
 _KEPT_VALUES = 200_000
-_DIGEST_LENGTH = 20
 
 
 @dataclass
@@ -141,7 +151,7 @@ class ShopRows:
                 if isinstance(value, str) and len(known) < _KEPT_VALUES:
                     known[value] = None
             for column in media:
-                _count_hosts(row.get(column), hosts)
+                count_hosts(row.get(column), hosts)
             key = self._key(row)
             if key is not None:
                 ids[key] += 1
@@ -163,7 +173,7 @@ class ShopRows:
             hosts,
             price_format_of(values["price"]),
             date_format_of(values["created_at"]) or ISO,
-            _category_mark(values["category"]),
+            category_mark(values["category"]),
             whole,
         )
 
@@ -177,16 +187,16 @@ class ShopRows:
     def _key(self, row: Mapping[str, Any]) -> str | None:
         """Return the text that tells an item: its id, or what an id is made from."""
         if self._id_column is None:
-            return _digest([row.get(column) for column in self._recognition.id_from])
+            return digest_of([row.get(column) for column in self._recognition.id_from])
         value = row.get(self._id_column)
         if isinstance(value, list):
             value = value[0] if value else None
-        return None if is_missing(value) else _id_text(value)
+        return None if is_missing(value) else id_text(value)
 
     def _made_id(self, row: Mapping[str, Any], repeated: frozenset[str]) -> str:
         key = self._key(row)
         assert key is not None
-        return _digest([key, row]) if key in repeated else key
+        return digest_of([key, row]) if key in repeated else key
 
     # ---- rows of a manifest
 
@@ -198,7 +208,7 @@ class ShopRows:
         Args:
             exists: tells whether a text is the name of a file, which is then not parted at its commas.
         """
-        exists = exists or _no_file
+        exists = exists or no_file
         waiting: dict[str, tuple[int, dict[str, Any], int]] = {}
         for line, row in self.plain():
             if isinstance(row, str):
@@ -245,7 +255,7 @@ class ShopRows:
                 self._set(name, column, value, fields, attributes, line, survey)
         for name in _MEDIA_FIELDS & fields.keys():
             given = [value for _, value in sorted(fields[name], key=lambda entry: entry[0])]
-            fields[name] = given[0] if len(given) == 1 and isinstance(given[0], str) else _media(given, exists)
+            fields[name] = given[0] if len(given) == 1 and isinstance(given[0], str) else media_of(given, exists)
         if self._id_column is None:
             fields["item_id"] = self._made_id(row, survey.repeated_keys)
         elif survey.whole_ids and "item_id" in fields:
@@ -273,11 +283,11 @@ class ShopRows:
             attributes[column] = value
             return
         if isinstance(value, list) and name not in ("tags", "attributes"):
-            value = _first(value)
+            value = first_value(value)
             if value is None:
                 return
         if name == "item_id":
-            fields[name] = _id_text(value)
+            fields[name] = id_text(value)
         elif name == "price":
             self._set_price(column, value, fields, attributes, line, survey)
         elif name == "created_at":
@@ -286,13 +296,13 @@ class ShopRows:
             except (ValueError, OverflowError):
                 self._unfit(column, "are no date and became an attribute", value, attributes, line)
         elif name == "category":
-            path, others = _paths(clean_html(str(value)), survey.category)
+            path, others = category_paths(clean_html(str(value)), survey.category)
             fields[name] = path[-1] if path else None
             if len(path) > 1 or others:
                 whole = " > ".join(path)
                 attributes[CATEGORY_PATH] = [whole, *others] if others else whole
         elif name == "tags":
-            fields[name] = _tags(value)
+            fields[name] = tags_of(value)
         elif name == "kind":
             if str(value).strip().lower() in ("video", "product"):
                 fields[name] = value
@@ -340,9 +350,9 @@ class ShopRows:
                 self._pair_names[name_column] = str(name).strip()
             value = row.get(value_column)
             title = self._pair_names.get(name_column, name_column)
-            if value in (None, "") or value == "Default Title":
+            if value in (None, "") or value == NO_OPTION:
                 continue
-            parts = re.split(r"\s*[,|]\s*", value) if isinstance(value, str) and "(s)" in value_column else [value]
+            parts = re.split(r"\s*[,|]\s*", value) if isinstance(value, str) and is_plural(value_column) else [value]
             attributes[title] = parts[0] if len(parts) == 1 else parts
 
     def _join(self, into: dict[str, Any], fields: dict[str, Any], item_id: str) -> None:
@@ -353,12 +363,12 @@ class ShopRows:
             if name not in into or into[name] is None:
                 into[name] = value
             elif name in _MEDIA_FIELDS:
-                both = [*_media([into[name]], _no_file), *_media([value], _no_file)]
-                into[name] = _distinct(both)
+                both = [*media_of([into[name]], no_file), *media_of([value], no_file)]
+                into[name] = distinct(both)
             elif name == "tags":
-                into[name] = _distinct([*into[name], *value])
+                into[name] = distinct([*into[name], *value])
             elif name == "attributes":
-                _join_attributes(into[name], value)
+                join_attributes(into[name], value)
             elif into[name] != value:
                 columns = self._recognition.of(name)
                 self.doubts.note(
@@ -402,122 +412,3 @@ def columns_place(recognition: Recognition, name: str, column: str) -> int:
     """Find the place of a column among those of its field."""
     match = recognition.of(name)
     return match.columns.index(column) if match else 0
-
-
-def _no_file(text: str) -> bool:
-    return False
-
-
-def _id_text(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))
-    return str(value).strip()
-
-
-def _digest(values: Any) -> str:
-    found = hashlib.sha256()
-
-    def add(value: Any) -> None:
-        if isinstance(value, bytes):
-            found.update(b"b" + hashlib.sha256(value).digest())
-        elif isinstance(value, Mapping):
-            for key in sorted(value, key=str):
-                add(str(key))
-                add(value[key])
-        elif isinstance(value, list | tuple):
-            found.update(b"[")
-            for one in value:
-                add(one)
-        else:
-            text = "" if value is None else str(value)
-            found.update(b"\0" + text.strip().encode("utf-8", "surrogatepass"))
-
-    add(values)
-    return found.hexdigest()[:_DIGEST_LENGTH]
-
-
-def _first(values: Sequence[Any]) -> Any:
-    return next((value for value in values if not is_missing_text(value)), None)
-
-
-def _distinct(values: Iterable[Any]) -> list[Any]:
-    found: list[Any] = []
-    for value in values:
-        if value not in found:
-            found.append(value)
-    return found
-
-
-def _tags(value: Any) -> list[Any]:
-    if not isinstance(value, str):
-        return list(value) if isinstance(value, list | tuple) else [value]
-    listed = parse_list(value)
-    if listed is not None:
-        return listed
-    mark = next((mark for mark in "|,;" if mark in value), ",")
-    return [part.strip() for part in clean_html(value).split(mark) if part.strip()]
-
-
-def _media(values: Sequence[Any], exists: Callable[[str], bool]) -> list[Any]:
-    """List the media of cells, each once; objects of shops' programs, such as `{src: …}`, become their address."""
-    found: list[Any] = []
-    for value in values:
-        parts = split_media(value, exists) if isinstance(value, str) else value if isinstance(value, list) else [value]
-        for part in parts:
-            if isinstance(part, Mapping) and not {"bytes", "path", "uri"} & part.keys():
-                part = next((part[key] for key in ("src", "url", "href", "link") if part.get(key)), None)
-            if isinstance(part, str):
-                part = part.strip()
-            if not is_missing_text(part) and part not in found:
-                found.append(part)
-    return found
-
-
-def _count_hosts(value: Any, hosts: Counter[str]) -> None:
-    if isinstance(value, str):
-        for url in re.findall(r"https?://[^\s|,;\"'<>\]]+", value[:5000]):
-            if host := urlsplit(url).hostname:
-                hosts[host] += 1
-    elif isinstance(value, list):
-        for one in value:
-            _count_hosts(one, hosts)
-
-
-def _category_mark(values: Iterable[Any]) -> str:
-    """Find what stands between the levels of nested categories, "" where there is nothing."""
-    texts = [value for value in values if isinstance(value, str)]
-    for mark in _MARKS[:-1]:
-        if sum(mark in text for text in texts) > 0.02 * len(texts):
-            return mark
-    slashed = [text for text in texts if "/" in text]
-    roots = Counter(re.split(r"[/,]", text, maxsplit=1)[0] for text in slashed)
-    shared = max(roots.values(), default=0)
-    return "/" if len(slashed) > 1 and len(slashed) >= 0.8 * len(texts) and shared >= 0.5 * len(slashed) else ""
-
-
-def _paths(text: str, mark: str) -> tuple[list[str], list[str]]:
-    """Split a nested category into the levels of its deepest path, and list other paths."""
-    text = " ".join(text.split())
-    if not mark or mark.strip() not in text:
-        return [text], []
-    parts = re.split(r"\s*[;|]\s*", text) if mark != "|" else [text]
-    paths = []
-    for part in parts:
-        split = re.split(r",\s*", part)
-        paths += split if sum(mark in one for one in split) > 1 else [part]
-    levels = [[level.strip() for level in path.split(mark) if level.strip()] for path in paths]
-    levels = [path for path in levels if path]
-    if not levels:
-        return [], []
-    best = max(levels, key=len)
-    return best, [" > ".join(path) for path in levels if path is not best and path != best[: len(path)]]
-
-
-def _join_attributes(into: dict[str, Any], given: Mapping[str, Any]) -> None:
-    """Add attributes; where values differ, list them all."""
-    for name, value in given.items():
-        if name not in into:
-            into[name] = value
-        elif into[name] != value:
-            known = into[name] if isinstance(into[name], list) else [into[name]]
-            into[name] = _distinct([*known, *(value if isinstance(value, list) else [value])])

@@ -59,6 +59,8 @@ class Settings(Section):
     recognised."""
     id_from: tuple[str, ...] = ()
     """Columns whose digest is the id of an item, where `map` names no column of ids."""
+    columns: tuple[str, ...] = ()
+    """Columns of the table that `map` was made for; `coldstart import` names those that came or went since."""
     media_folder: str | None = None
     """Folder that pictures inside the manifest are written to; by default `NAME.media` beside it."""
 
@@ -177,6 +179,10 @@ class IngestStage(MapStageDefaults):
 
     def check_source(self) -> None:
         self._open().check()
+
+    def doubts(self) -> list[str]:
+        """Describe what was doubtful in the values of the rows that were read."""
+        return [] if self._opened is None else self._opened.doubts.lines()
 
     def _open(self) -> manifest.Manifest:
         given = self._settings
