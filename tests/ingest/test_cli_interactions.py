@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import catalogue
 import pytest
 import screens
 import yaml
@@ -108,9 +109,10 @@ def test_a_manifest_and_interactions_are_read_together(shop: Path) -> None:
 
 def test_too_many_bad_rows_end_with_1_and_the_good_ones_stay(shop: Path) -> None:
     uri = str(shop / "w")
-    code, out, err = typed("ingest", "--interactions", str(shop / "bad.csv"), "-w", uri, *OPTIONS)
-    assert code == 1
-    assert err.splitlines()[-1] == (
+    done = catalogue.coldstart("ingest", "--interactions", shop / "bad.csv", "-w", uri, *OPTIONS)
+    out = done.stdout
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
         f"error: 50.0% of the rows of {shop / 'bad.csv'} were rejected, more than 1.0%; the good ones are stored, the "
         "others are in the table interactions_rejected: mend them and ingest the file again"
     )
@@ -120,9 +122,10 @@ def test_too_many_bad_rows_end_with_1_and_the_good_ones_stay(shop: Path) -> None
         ["with an unreadable time", "1", "row 5: soon"],
         ["with an event that has no weight", "1", "row 6: frob"],
     ]
-    code, out, _ = typed("ingest", "--interactions", str(shop / "bad.csv"), "-w", uri, *OPTIONS, "--json")
-    report = json.loads(out)["interactions"]
-    assert (code, report["over_budget"], report["repeated"]) == (1, True, 3)
+    done = catalogue.coldstart("ingest", "--interactions", shop / "bad.csv", "-w", uri, *OPTIONS, "--json")
+    report = json.loads(done.stdout)["interactions"]
+    assert json.loads(done.stdout)["error"]["kind"] == "failed"
+    assert (done.returncode, report["over_budget"], report["repeated"]) == (1, True, 3)
     assert report["rows"] == sum(report[name] for name in ("added", "renewed", "repeated")) + sum(
         report["rejected"].values()
     )
