@@ -141,6 +141,12 @@ def load(name: str) -> Prompt:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ColdstartError(f"prompt {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
+    return _parsed(path, text)
+
+
+@cache
+def _parsed(path: Path, text: str) -> Prompt:
+    """Parse the text of a prompt file; several stages read the same one."""
     head, fence, source = text.removeprefix(_FENCE).partition(f"\n{_FENCE}")
     if not text.startswith(_FENCE) or not fence:
         raise ColdstartError(f"prompt {path}: put name, version and inputs between two lines of --- at the top")

@@ -163,13 +163,16 @@ def file_digest(path: Path, *, fresh: bool = False) -> str:
     """
     real = path.resolve(strict=True)
     stamp = _stamp(real)
+    if not fresh and (known := _hashed.get(real)) and known[0] == stamp:
+        return known[1]
     key = hashlib.sha256(os.fsencode(real)).hexdigest()[:32]
     record = weights_dir() / ".digests" / f"{key}.json"
     if not fresh:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # absent or spoilt: hash again
-            known = json.loads(record.read_bytes())
-            if known["stamp"] == stamp:
-                return str(known["sha256"])
+            written = json.loads(record.read_bytes())
+            if written["stamp"] == stamp:
+                _hashed[real] = stamp, str(written["sha256"])
+                return _hashed[real][1]
     with real.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if time.time_ns() - max(stamp[1:]) > _SETTLED_NS and _stamp(real) == stamp:
@@ -179,6 +182,10 @@ def file_digest(path: Path, *, fresh: bool = False) -> str:
             draft.write_text(json.dumps({"path": os.fspath(real), "stamp": stamp, "sha256": digest}))
             draft.replace(record)
     return digest
+
+
+_hashed: dict[Path, tuple[list[int], str]] = {}
+"""Real path of a file whose record this process has read -> its stamp, and its SHA-256."""
 
 
 def _stamp(path: Path) -> list[int]:

@@ -128,7 +128,7 @@ class IndexStage:
 
     def present(self, store: Store) -> dict[str, str]:
         """Return the keys of the published items."""
-        published = Catalog(store.db).published()
+        published = Catalog(store.reader).published()
         return {} if published is None else published.keys()
 
     def run(self, store: Store, progress: Progress) -> tuple[int, list[str]]:

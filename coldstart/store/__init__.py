@@ -14,23 +14,25 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import filelock
-import lancedb
 import platformdirs
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from coldstart.core.spelling import similar_path
 from coldstart.core.stage import LedgerRow
 from coldstart.core.uris import plain_uri
 from coldstart.errors import ColdstartError, MachineFault, redact_urls
 from coldstart.models import install
 from coldstart.store import item_keys, layout, tables, upkeep
 from coldstart.store.artifacts import Artifacts
+from coldstart.store.connection import connect
 from coldstart.store.folder import check_folder, native_path
+from coldstart.store.readers import FolderReader
 from coldstart.store.sql import equals, one_of
 from coldstart.store.upkeep import Maintenance as Maintenance
 
@@ -85,26 +87,45 @@ class Store:
         if not self.uri.strip():
             raise ColdstartError("the workspace is an empty text: give a folder or a LanceDB URI")
         try:
-            self.folder, self.db = self._open(create)
+            self.folder, self._where = self._open(create)
+            self._connection = connect(self._where) if self.folder is None else None
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the ~name of nobody
             reason = (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
-            raise ColdstartError(f"cannot open workspace {self.uri}: {reason}") from error
+            raise ColdstartError(
+                f"cannot open workspace {self.uri}: {reason}: give a folder that can be made and written"
+            ) from error
         with suppress(tables.DamagedTable):  # `check` opens it
             self.layout_version()  # refuses that of a later release
 
-    def _open(self, create: bool) -> tuple[Path | None, Any]:
+    def _open(self, create: bool) -> tuple[Path | None, str]:
         folder = None if "://" in self.uri else Path(self.uri).expanduser().resolve()
         if folder is not None:
             if not create and not folder.exists():
                 raise ColdstartError(
-                    f"no workspace at {self.uri}: make one with `coldstart run PIPELINE --workspace {self.uri}`"
+                    f"no workspace at {self.uri}{similar_path(self.uri)}: make one with `coldstart run PIPELINE "
+                    f"--workspace {self.uri}`"
                 )
             if folder.exists() and not folder.is_dir():
                 raise ColdstartError(f"{self.uri} is a file, not a workspace: give a folder")
             folder.mkdir(parents=True, exist_ok=True)
             check_folder(folder)
-        where = self.uri if folder is None else native_path(folder)
-        return folder, lancedb.connect(where, read_consistency_interval=timedelta(0))
+        return folder, self.uri if folder is None else native_path(folder)
+
+    @property
+    def db(self) -> Any:
+        """Connection of LanceDB, which is imported when this is first asked for."""
+        if self._connection is None:
+            self._connection = connect(self._where)
+        return self._connection
+
+    @property
+    def reader(self) -> Any:
+        """Connection to read by: LanceDB once it is there, before that Lance alone, which answers a second sooner."""
+        return self._reader if self._connection is None else self._connection
+
+    @cached_property
+    def _reader(self) -> FolderReader:
+        return FolderReader(self._where, lambda: self.db)
 
     def __repr__(self) -> str:
         return f"Store({self.uri!r})"
@@ -127,6 +148,8 @@ class Store:
 
     def tables(self) -> list[str]:
         """List the names of all tables, sorted."""
+        if self._connection is None:
+            return self._reader.table_names()
         names: list[str] = []
         token = None
         while True:
@@ -147,7 +170,7 @@ class Store:
     def count(self, table: str) -> int:
         """Count the rows of a table; 0 where it does not exist."""
         found = self._find(table)
-        with tables.reading(self.db, table):
+        with tables.reading(self.reader, table):
             return 0 if found is None else int(found.count_rows())
 
     def metadata(self, table: str) -> dict[str, str]:
@@ -158,7 +181,7 @@ class Store:
 
     def _find(self, table: str) -> Any:
         """Open a table; None where it does not exist."""
-        return tables.open_table(self.db, table)
+        return tables.open_table(self.reader, table)
 
     def read(
         self,
@@ -193,7 +216,7 @@ class Store:
                 f"table {table.name!r} of workspace {self.uri} has no column {missing[0]!r}: it has "
                 f"{', '.join(table.schema.names)}"
             )
-        with tables.reading(self.db, table.name):
+        with tables.reading(self.reader, table.name):
             query = table.search()
             if columns is not None:
                 query = query.select(list(columns))
@@ -205,7 +228,7 @@ class Store:
         """Read columns of a table piece by piece; nothing where it does not exist."""
         found = self._find(table)
         if found is not None:
-            with tables.reading(self.db, table):
+            with tables.reading(self.reader, table):
                 yield from found.search().select(list(columns)).to_batches(batch_size=_READ_ROWS)
 
     def keys(self, table: str, column: str = "row_key") -> dict[str, str]:
@@ -246,14 +269,14 @@ class Store:
             with tables.reading(self.db, table):
                 found.add_columns(pa.field("seq", pa.int64()))
             return 1
-        return int(pc.max(self.read(table, ["seq"])["seq"]).as_py() or 0) + 1
+        return max((seq or 0 for seq in self.read(table, ["seq"])["seq"].to_pylist()), default=0) + 1
 
     def in_sequence(self, table: str) -> list[dict[str, Any]]:
         """Read all rows of a table by rising `seq`; first those of earlier releases, in the order they were added."""
         found = self._find(table)
         if found is None:
             return []
-        with tables.reading(self.db, table):
+        with tables.reading(self.reader, table):
             rows: list[dict[str, Any]] = found.search().with_row_id(True).to_arrow().to_pylist()
         rows.sort(key=lambda row: (row.get("seq") or 0, row.pop("_rowid")))
         return rows
@@ -422,6 +445,7 @@ class Store:
         except OSError as error:
             raise ColdstartError(f"cannot write to workspace {self.uri}: {error.strerror or error}") from error
         with held:
+            self._connection = self.db  # a writer reads by LanceDB, too: tables as they are after each write
             if not self.tables():
                 self.set_layout_version()
             holder.write_text(f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", "utf-8")

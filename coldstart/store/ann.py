@@ -9,19 +9,22 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import lancedb
 import numpy as np
 import pyarrow as pa
-from lancedb.index import HnswSq, IvfPq, IvfRq
 
 from coldstart.errors import ColdstartError
 from coldstart.store.ground_truth import RecallSamples, Truth, Vectors, choose_condition
 
+if TYPE_CHECKING:
+    import lancedb
+
 IndexType = Literal["exact", "IVF_RQ", "IVF_PQ", "IVF_HNSW_SQ"]
 
-CONFIGS = {"IVF_RQ": IvfRq, "IVF_PQ": IvfPq, "IVF_HNSW_SQ": HnswSq}
+CONFIGS = {"IVF_RQ": "IvfRq", "IVF_PQ": "IvfPq", "IVF_HNSW_SQ": "HnswSq"}
+"""Type of index -> class of `lancedb.index`."""
+
 TRAINABLE = 256
 """Vectors that product quantisation needs for its 256 centres; below it every search is exact."""
 
@@ -197,8 +200,11 @@ def build_index(
     build_s = 0.0
     figures = probe.tune() if present == wanted and not needs_retraining(table, column) else None
     if figures is None or not figures.ok:
+        from lancedb import index
+
         started = time.perf_counter()
-        table.create_index(column, config=CONFIGS[wanted](distance_type="cosine"), replace=True)
+        config = getattr(index, CONFIGS[wanted])(distance_type="cosine")
+        table.create_index(column, config=config, replace=True)
         build_s = time.perf_counter() - started
         figures = probe.tune()
     return IndexReport(

@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from lancedb.index import Bitmap, BTree, LabelList
 
 from coldstart.errors import ColdstartError
 from coldstart.store import ann, compaction, published, sql, tables, upkeep, word_search
@@ -25,22 +23,26 @@ from coldstart.store.ann import IndexReport, IndexSettings, column_of
 from coldstart.store.ground_truth import SAMPLES_TABLE, Changes, RecallSamples
 from coldstart.store.published import Publication, Published
 
+if TYPE_CHECKING:
+    import lancedb
+
 CATALOG = "catalog"
 TAG = "published"
 SPACE_KEY = "space:"
 
 SCALAR_INDEXES = {
-    "item_id": BTree,
-    "kind": Bitmap,
-    "category": Bitmap,
-    "creator": BTree,
-    "price": BTree,
-    "created_at": BTree,
-    "tags": LabelList,
-    "language": Bitmap,
-    "duplicate_of": BTree,
-    "label": Bitmap,
+    "item_id": "BTree",
+    "kind": "Bitmap",
+    "category": "Bitmap",
+    "creator": "BTree",
+    "price": "BTree",
+    "created_at": "BTree",
+    "tags": "LabelList",
+    "language": "Bitmap",
+    "duplicate_of": "BTree",
+    "label": "Bitmap",
 }
+"""Column -> kind of its index, a class of `lancedb.index`."""
 WORDS = ("transcript", "screen_text")
 """Columns of what is said and written in an item, in `text` as well."""
 _OPTIONAL = ("label", "label_score")
@@ -195,6 +197,8 @@ class Catalog:
         Raises:
             ColdstartError: nothing was written yet.
         """
+        from lancedb import index
+
         table = self._written()
         kept = tables.open_table(self._db, SAMPLES_TABLE)
         samples = RecallSamples.load(kept, self._changes or Changes(table.version))
@@ -204,10 +208,10 @@ class Catalog:
         table.checkout_latest()
         compaction.compact(table.to_lance())
         table.checkout_latest()
-        present = {index.name for index in table.list_indices()}
-        for column, config in SCALAR_INDEXES.items():
+        present = {one.name for one in table.list_indices()}
+        for column, kind in SCALAR_INDEXES.items():
             if f"{column}_idx" not in present and column in table.schema.names:
-                table.create_index(column, config=config())
+                table.create_index(column, config=getattr(index, kind)())
         word_search.build_word_indexes(table)
         settings = settings or IndexSettings()
         reports = [ann.build_index(table, space, settings, samples) for space in _passports(table.schema)]

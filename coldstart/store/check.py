@@ -132,7 +132,7 @@ _ROUNDS = 5
 def _check_table(store: Store, name: str) -> Iterator[Damage]:
     cost = _COSTS.get(name, _COST)
     try:
-        table = tables.open_table(store.db, name)
+        table = tables.open_table(store.reader, name)
         if table is None:
             yield Damage(name, "half made", "nothing: the next run makes it", lambda: mending.remove_table(store, name))
             return
@@ -340,12 +340,12 @@ def _check_artifacts(store: Store) -> Iterator[Damage]:
 
 def _check_publications(store: Store) -> Iterator[Damage]:
     """Read every published version, and find what its tags name."""
-    stored = tables.open_table(store.db, PUBLICATIONS)
+    stored = tables.open_table(store.reader, PUBLICATIONS)
     rows = [] if stored is None else sorted(stored.to_arrow().to_pylist(), key=lambda row: row.get("number") or 0)
     faults: list[str] = []
     good: list[Publication] = []
     with suppress(ColdstartError):  # the catalog itself is reported by `_check_table`
-        catalog = tables.open_table(store.db, CATALOG)
+        catalog = tables.open_table(store.reader, CATALOG)
         whole = _WholeFragments()
         for row in rows:
             if fault := _publication_fault(store, catalog, row, whole):
@@ -387,9 +387,9 @@ def _publication_fault(store: Store, catalog: Any, row: dict[str, Any], whole: _
     if catalog is None:
         return "names a catalog that is not there"
     try:
-        table = store.db.open_table(CATALOG)
+        table = store.reader.open_table(CATALOG)
         table.checkout(publication.version)
-        tables.check_table(store.db, table)
+        tables.check_table(store.reader, table)
         if fault := space_fault(publication, table.schema):
             return fault.removeprefix(f"publication {publication.number} ")
         dataset = table.to_lance()

@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +20,9 @@ from numpy.typing import NDArray
 
 from coldstart.core.vectors import unit
 from coldstart.store import sql
+
+if TYPE_CHECKING:
+    import lancedb
 
 Vectors = NDArray[np.float32]
 Ids = NDArray[np.object_]

@@ -36,7 +36,7 @@ def read_version(store: Store) -> int:
     rows = store.read(LAYOUT).to_pylist()
     version = rows[-1].get("version") if rows else None
     if not isinstance(version, int):
-        raise damaged(store.db, LAYOUT, "it holds no version")
+        raise damaged(store.reader, LAYOUT, "it holds no version")
     if version > CURRENT:
         made, own = rows[-1].get("release"), version_of("coldstart-multimodal")
         raise ColdstartError(

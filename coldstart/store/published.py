@@ -13,9 +13,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -23,10 +22,14 @@ from pydantic import TypeAdapter
 
 from coldstart.core.item_fields import read_attributes
 from coldstart.core.items import Kind
+from coldstart.core.settings import suggestion
 from coldstart.errors import ColdstartError
 from coldstart.store import ann, sql, tables, word_search
 from coldstart.store.ann import IndexReport, column_of
 from coldstart.store.ground_truth import Vectors
+
+if TYPE_CHECKING:
+    import lancedb
 
 __all__ = ["Publication", "Published"]
 
@@ -251,10 +254,15 @@ class Published:
         kept = found.filter(pa.array(~np.isin(found["query_index"].to_numpy(), short)))
         return pa.concat_tables([kept, exact]).sort_by(ann.ORDER)
 
+    def no_space(self, space: str) -> ColdstartError:
+        """Describe a space that the catalog does not have."""
+        names = ", ".join(sorted(self.passports)) or "none"
+        hint = suggestion(space, self.passports)
+        return ColdstartError(f"space {space!r} is not in the published catalog{hint}: it has {names}")
+
     def _dim(self, space: str) -> int:
         if space not in self.passports:
-            names = ", ".join(sorted(self.passports)) or "none"
-            raise ColdstartError(f"space {space!r} is not in the published catalog: it has {names}")
+            raise self.no_space(space)
         return int(self._table.schema.field(column_of(space)).type.list_size)
 
 

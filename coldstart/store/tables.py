@@ -235,4 +235,5 @@ class GuardedTable:
 def short(text: str) -> str:
     """Cut an error of Lance to its message: without sources of its own build and folders."""
     line = re.sub(r",? ?/\S+\.rs:\d+(:\d+)?.*", "", text.partition("\n")[0])
-    return re.sub(r"^(External error: )?(lance error: )?(LanceError\(\w+\): )?", "", line)[:160]
+    line = re.sub(r"^(External error: )?(lance error: )?(LanceError\(\w+\): )?", "", line)
+    return re.sub(r"^Invalid user input: ", "Invalid input, ", line)[:160]  # as LanceDB words what Lance says

@@ -10,12 +10,12 @@ such a run in the query is found.
 from __future__ import annotations
 
 import re
-from typing import Any
-
-from lancedb.index import FTS
-from lancedb.query import BooleanQuery, FullTextQuery, MatchQuery, Occur
+from typing import TYPE_CHECKING, Any
 
 from coldstart.store.sql import quote
+
+if TYPE_CHECKING:
+    from lancedb.query import FullTextQuery
 
 CHARACTER_INDEX = "title_idx"
 MOST_CHARACTERS = 16
@@ -40,6 +40,8 @@ _STOP_WORDS = (
 
 def build_word_indexes(table: Any) -> None:
     """Build the indexes that are missing, or that an earlier version built by other rules."""
+    from lancedb.index import FTS
+
     present = {index.name: index for index in table.list_indices()}
     words = FTS(base_tokenizer="icu/split", custom_stop_words=_STOP_WORDS.split())
     details = getattr(present.get("text_idx"), "index_details", None) or {}
@@ -59,6 +61,8 @@ def word_query(text: str, *, by_characters: bool) -> FullTextQuery:
     Args:
         by_characters: also find titles with all characters of a run of Chinese characters or kana.
     """
+    from lancedb.query import BooleanQuery, MatchQuery, Occur
+
     words = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot cross into the store
     parts: list[FullTextQuery] = [MatchQuery(words, "text")]
     for run in re.findall(f"{_UNSPACED}+", words) if by_characters else ():

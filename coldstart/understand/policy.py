@@ -132,16 +132,28 @@ def load_file(name: str) -> PolicyFile:
         ColdstartError: there is no such file, or it cannot be read.
         PolicyError: with every fault of the file.
     """
+    return _parsed(*_read(name))
+
+
+def _read(name: str) -> tuple[Path, str]:
+    """Read the text of a policy file, named or by path."""
     packaged = settings.data_files("policies", "*.yaml")
     path = packaged.get(name) or existing_path(Path(name))
     if not path.is_file():
         raise ColdstartError(f"no policy {name!r}: give a path or one of {', '.join(packaged)}")
     try:
-        raw = parse_yaml(path.read_text("utf-8-sig"))
+        return path, path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ColdstartError(f"policy {path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
     except OSError as error:
         raise ColdstartError(f"cannot read policy {path}: {error.strerror or error}") from error
+
+
+@cache
+def _parsed(path: Path, text: str) -> PolicyFile:
+    """Check the text of a policy file; several stages read the same one."""
+    try:
+        raw = parse_yaml(text)
     except ValueError as error:
         raise PolicyError(path, [str(error)]) from error
     if not isinstance(raw, dict):
@@ -271,7 +283,12 @@ def load(name: str) -> WordPolicy:
     Raises:
         ColdstartError: see `load_file`.
     """
-    file = load_file(name)
+    return _policy(*_read(name))
+
+
+@cache
+def _policy(path: Path, text: str) -> WordPolicy:
+    file = _parsed(path, text)
     said = file.model_dump(
         mode="json",
         exclude={"about": True, "rules": {"__all__": {"about"}}, "pictures": {"rules": {"__all__": {"about"}}}},
