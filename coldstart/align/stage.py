@@ -247,13 +247,16 @@ class AlignStage:
     def _fit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
         from coldstart.metrics.splits import split
 
-        features = self.features(store, progress)
-        count = len(features.item_ids)
-        if count < self._settings.min_items:
+        items = self._inputs(store).items
+        if (count := len(items.ready)) < self._settings.min_items:
+            waiting = len(items.keys) - count
+            waits = f" ({waiting} more wait for `coldstart run --workspace {store.uri}`)" if waiting else ""
             raise ColdstartError(
-                f"{self.name}: {count} items have a picture and a text, and a fit needs {self._settings.min_items} "
-                f"(min_items): until there are more, use `encoder: starter-clip`, which needs none"
+                f"{self.name}: {count} items have a picture and a text{waits}, and a fit needs "
+                f"{self._settings.min_items} (min_items): until there are more, use `encoder: starter-clip`, which "
+                "needs none"
             )
+        features = self.features(store, progress)
         shares = {"test": self._settings.test_share, "valid": self._settings.valid_share}
         shares["train"] = 1 - sum(shares.values())
         parts = split(features.groups, features.item_ids, shares, self._settings.seed)

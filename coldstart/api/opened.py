@@ -15,7 +15,7 @@ from coldstart.core.settings import show_value
 from coldstart.core.trust import MEDIA, Place, media_folders, places, remember, remembered, stage_of
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
-from coldstart.store import Store
+from coldstart.store import ITEMS, PIPELINES, Store
 from coldstart.store.catalog import Catalog
 from coldstart.store.fits import with_fits
 
@@ -77,8 +77,10 @@ class OpenedStore:
         overrides = tuple(overrides)
         if source is None and not (overrides or spaces):
             self._check_stored()
+        label = "pipeline"
         if source is None:
-            source = self._store.pipeline() or DEFAULT_PIPELINE
+            stored = self._store.pipeline()
+            source, label = stored or DEFAULT_PIPELINE, f"the settings of workspace {self.uri}" if stored else label
             stated = {override.partition("=")[0].strip() for override in overrides}
             stated |= {f"{name}.{key}" for name, settings in (spaces or {}).items() for key in settings}  # others stay
             stated |= {"manifest"} if manifest is not None else set()
@@ -89,7 +91,10 @@ class OpenedStore:
             ]
             if given_now:
                 raise ColdstartError(self._trust_message(given_now))
-        return self._bound(pipelines.load(source, overrides, manifest=manifest, media_roots=media_roots, spaces=spaces))
+        loaded = pipelines.load(
+            source, overrides, manifest=manifest, media_roots=media_roots, spaces=spaces, label=label
+        )
+        return self._bound(loaded)
 
     def _bound(self, pipeline: Pipeline) -> Pipeline:
         """Bind a pipeline to the fits of this workspace, and to the folders of media that this user gave for it."""
@@ -126,11 +131,11 @@ class OpenedStore:
         return dict(readable(self._reading_pipeline()).unresolved)
 
     def setting_notes(self) -> list[str]:
-        """Say in a line each what does not resolve in the stored settings, and at last how to mend it; none if all do."""
+        """Say in a line each what does not resolve in the stored settings, and at last how to mend it."""
         faults = self.setting_faults()
         lines = [f"{name}: {why}" for name, why in faults.items()]
-        next_step = f"`coldstart run PIPELINE --workspace {self.uri}` with one that resolves, or put in place what is missing"
-        return [*lines, f"{len(faults)} settings do not resolve, so that no run goes on: {next_step}"] if faults else []
+        mend = f"put in place what is missing, or run one that does: `coldstart run PIPELINE --workspace {self.uri}`"
+        return [*lines, f"no run goes on until these settings resolve: {mend}"] if faults else []
 
     def _check_stored(self) -> None:
         """Refuse stored settings that are no pipeline, as those of another release or of a stranger may be."""
@@ -213,8 +218,12 @@ class OpenedStore:
         if self._published is None:
             self._published = Catalog(self._store.db).published()
         if self._published is None:
+            count = self._store.count(ITEMS)
+            here = f"has {count:,} items and no index of them yet" if count else "has no items yet"
+            run = f"coldstart run{'' if self._store.has(PIPELINES) else ' PIPELINE --manifest FILE'}"
             raise ColdstartError(
-                f"nothing is published in workspace {self.uri}: run `coldstart run --workspace {self.uri}`"
+                f"nothing is published in workspace {self.uri}, which {here}: `{run} --workspace {self.uri}`",
+                kind="not_ready",
             )
         return self._published
 

@@ -73,9 +73,9 @@ class SearchMethods(OpenedStore):
         Raises:
             ColdstartError: as `search`.
         """
-        from coldstart.search.empty import why_empty
         from coldstart.search.notebook import Hits
         from coldstart.search.search import search_many
+        from coldstart.store.empty import why_empty
 
         apart = [spec.name for spec in self._reading_pipeline().of_kind("embed") if not spec.settings.text_queries]
         limits = self.media_limits()
@@ -224,4 +224,10 @@ class SearchMethods(OpenedStore):
         return replace(report, limits=self.media_limits())
 
     def _no_item(self, item_id: str) -> ColdstartError:
-        return ColdstartError(f"no item {item_id!r} in workspace {self.uri}: see `coldstart status`")
+        from coldstart.store.similar import similar_ids
+
+        hint = similar_ids(item_id, self._store.batches(ITEMS, ["item_id"]))
+        return ColdstartError(
+            f"no item {item_id!r} in workspace {self.uri}{hint}: `coldstart status --failed --workspace {self.uri}` "
+            "lists those that were turned away"
+        )

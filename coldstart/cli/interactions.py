@@ -88,7 +88,7 @@ def ingest_file(
 ) -> InteractionReport:
     """Ingest a file of interactions into a workspace, created where there is none; arguments as typed."""
     import coldstart
-    from coldstart.core.spelling import existing_path
+    from coldstart.core.spelling import existing_path, similar_path
     from coldstart.engine.progress import ConsoleProgress
     from coldstart.ingest.files import KNOWN
 
@@ -98,7 +98,7 @@ def ingest_file(
         "time_unit": time_unit,
     }
     if not existing_path(path).is_file():  # a faulty name creates no workspace
-        raise ColdstartError(f"no file of interactions at {path}: give {KNOWN}")
+        raise ColdstartError(f"no file of interactions at {path}{similar_path(path)}: give {KNOWN}")
     return coldstart.open(uri, create=True).ingest_interactions(path, progress=ConsoleProgress(), **options)
 
 

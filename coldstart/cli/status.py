@@ -171,7 +171,7 @@ def _check_pipeline(pipeline: str, overrides: Sequence[str], json: bool) -> None
     if found:
         if not json:
             for fault in found:
-                output.line(f"- {fault}")
+                output.line(f"- {fault.shown()}")
         many = f"{len(found)} fault{'s' if len(found) > 1 else ''}"
         raise ColdstartError(f"{pipeline} has {many}: mend and check again", kind="settings", result=result)
     if json:

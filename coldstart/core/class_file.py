@@ -29,7 +29,7 @@ from pydantic_core import PydanticCustomError
 
 from coldstart.core.keys import digest
 from coldstart.core.settings import show_value, suggestion
-from coldstart.core.spelling import existing_path
+from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.values import delimiter_of
 from coldstart.errors import ColdstartError
 
@@ -97,7 +97,9 @@ def load(path: Path) -> Classes:
     """
     path = existing_path(path)
     if not path.is_file():
-        raise ColdstartError(f"no classes file {path}: give a .yaml or .csv, or a text file of one class a line")
+        raise ColdstartError(
+            f"no classes file {path}{similar_path(path)}: give a .yaml or .csv, or a text file of one class a line"
+        )
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:

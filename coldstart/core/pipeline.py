@@ -27,7 +27,7 @@ from coldstart.core.settings import (
     with_roots,
     with_space,
 )
-from coldstart.core.spelling import existing_path
+from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.yaml_text import YamlError, YamlText, read_yaml
 from coldstart.errors import ColdstartError
 
@@ -138,7 +138,7 @@ def find(name: str | Path) -> Path:
     packaged = data_files("pipelines", "*.yaml")
     if str(name) in packaged:
         return packaged[str(name)]
-    hint = suggestion(str(name), packaged)
+    hint = suggestion(str(name), packaged) or similar_path(path)
     raise ColdstartError(f"no pipeline file {name}{hint}: give a path or one of {', '.join(packaged)}")
 
 
@@ -149,6 +149,7 @@ def load(
     manifest: str | Path | None = None,
     media_roots: Iterable[str | Path] = (),
     spaces: Mapping[str, Mapping[str, Any]] | None = None,
+    label: str = "pipeline",
 ) -> Pipeline:
     """Read and check a pipeline.
 
@@ -158,12 +159,13 @@ def load(
         manifest: takes the place of the file's; relative to the working folder.
         media_roots: added to the file's; relative to the working folder.
         spaces: settings of embed stages by name; a stage that is not there is added before the index.
+        label: name of plain data in errors.
 
     Raises:
         PipelineError: with every fault of the file.
         ColdstartError: there is no such file.
     """
-    loaded, faults = _load(source, overrides, manifest, media_roots, spaces)
+    loaded, faults = _load(source, overrides, manifest, media_roots, spaces, label)
     if faults:
         raise PipelineError(loaded.source, faults)
     return loaded
@@ -196,10 +198,11 @@ def _load(
     manifest: str | Path | None = None,
     media_roots: Iterable[str | Path] = (),
     spaces: Mapping[str, Mapping[str, Any]] | None = None,
+    label: str = "pipeline",
 ) -> tuple[Pipeline, list[Fault]]:
     text = None
     if isinstance(source, Mapping):
-        label, base, raw = "pipeline", Path.cwd(), dict(source)
+        base, raw = Path.cwd(), dict(source)
     else:
         file = find(source)
         label, base = str(file), file.resolve().parent

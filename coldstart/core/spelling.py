@@ -1,13 +1,18 @@
 """Find a file whose name has the same letters in another Unicode form.
 
-A Mac writes é as e and an accent, most other systems as one letter; both look alike on every screen.
+A Mac writes é as e and an accent, most other systems as one letter; both look alike on every screen. For a file that is
+not there, a name beside it that is nearly the same is suggested.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import unicodedata
+from itertools import islice
 from pathlib import Path
+
+_MOST_NAMES = 5000
 
 Listings = dict[str, dict[str, str]]
 """Folder -> its names, composed -> as they are there; fills up as folders are read."""
@@ -19,6 +24,21 @@ def is_folder(path: str | Path) -> bool:
         return Path(path).is_dir()
     except (OSError, ValueError):
         return False
+
+
+def similar_path(path: str | Path) -> str:
+    """Suggest a name in the same folder: ` (did you mean 'items.jsonl'?)`, or "" where none is similar."""
+    path = Path(path)
+    try:
+        with os.scandir(path.parent) as entries:
+            names = [entry.name for entry in islice(entries, _MOST_NAMES)]
+    except (OSError, ValueError):
+        return ""
+    same = [name for name in names if name.casefold() == path.name.casefold()]
+    stem = [name for name in names if Path(name).stem == path.stem]
+    alike = {Path(name).stem: name for name in names if Path(name).suffix == path.suffix}
+    close = [*same, *stem, *(alike[one] for one in difflib.get_close_matches(path.stem, alike, n=1, cutoff=0.7))]
+    return f" (did you mean {str(path.parent / close[0]) if path.parent != Path() else close[0]!r}?)" if close else ""
 
 
 def existing_path(path: Path, listings: Listings | None = None) -> Path:

@@ -10,9 +10,10 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 
 from coldstart.core.extras import install_command
-from coldstart.core.pipeline import Pipeline, StageSpec
+from coldstart.core.pipeline import Pipeline, StageSpec, load
 from coldstart.core.progress import Progress, SilentProgress
-from coldstart.core.stage import SPACES, CatalogStage, MapStage, is_source
+from coldstart.core.settings import data_files, suggestion
+from coldstart.core.stage import SPACES, CatalogStage, MapStage, groups, is_source, kinds
 from coldstart.engine import devices
 from coldstart.engine.estimate.report import EstimateRequest, compare_estimate
 from coldstart.engine.local import PassReport, run_map
@@ -48,13 +49,24 @@ def choose_stages(pipeline: Pipeline, only: Iterable[str] = (), start: str | Non
     for name in [*only, *([start] if start else [])]:
         if name not in known:
             raise ColdstartError(
-                f"no stage {name!r} in {pipeline.source}: it has {', '.join(s.name for s in pipeline.stages)}"
+                f"no stage {name!r} in {pipeline.source}{suggestion(name, {*known, *kinds(), *groups()})}: it has "
+                f"{', '.join(s.name for s in pipeline.stages)}{_where_else(name)}"
             )
     specs = list(pipeline.stages)
     if start:
         first = next(i for i, spec in enumerate(specs) if start in spec.names)
         specs = specs[first:]
     return [spec for spec in specs if not only or not spec.names.isdisjoint(only)]
+
+
+def _where_else(name: str) -> str:
+    """Name the packaged pipelines that have a stage of this name, kind or group."""
+    having = [
+        packaged
+        for packaged, file in data_files("pipelines", "*.yaml").items()
+        if any(name in spec.names for spec in load(file).stages)
+    ]
+    return f"; a pipeline with it: {', '.join(having)}" if having else ""
 
 
 def check_manifest(workspace: Store, pipeline: Pipeline, specs: Iterable[StageSpec]) -> None:
@@ -102,7 +114,8 @@ def run_pipeline(
         if retry:
             verdicts = (row for rows in workspace.ledger().values() for row in rows.values())
             among = frozenset(row.item_id for row in verdicts if row.state in retry)
-        workspace.save_pipeline(pipeline.source, pipeline.raw)
+        if not refit:
+            workspace.save_pipeline(pipeline.source, pipeline.raw)
         for stage in built.values():
             started_at = datetime.now(UTC)
             began_stage = time.monotonic()
@@ -121,6 +134,8 @@ def run_pipeline(
             if is_source(stage) and exceeds_loss_limit(report.balance, pipeline.max_failed):
                 stopped_after = stage.name
                 break
+        if refit:  # one that finds too little to learn from leaves the settings as they were
+            workspace.save_pipeline(pipeline.source, pipeline.raw)
         maintenance = workspace.maintain(skip=(CATALOG,))  # the index stage keeps its own published versions
     over = [report.stage for report in reports if report.balance.failed_share > pipeline.max_failed]
     seconds = time.monotonic() - began

@@ -24,6 +24,8 @@ from coldstart.recommend.reasons import Reason, explain_user
 from coldstart.recommend.service import Recommender
 from coldstart.recommend.table_files import table_writer
 from coldstart.recommend.users import BATCH_USERS, MAX_HISTORY, ScoringModel, most_similar
+from coldstart.store import ITEMS
+from coldstart.store.similar import similar_ids
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -87,7 +89,8 @@ def audience(
         raise ColdstartError(f"by {by!r}: use {' or '.join(BY)}")
     model, known = recommender.scoring_model, recommender.records([item_id])
     if item_id not in known:
-        raise ColdstartError(f"no item {item_id!r} in workspace {recommender.store.uri}: see `coldstart status`")
+        hint = similar_ids(item_id, recommender.store.batches(ITEMS, ["item_id"]))
+        raise ColdstartError(f"no item {item_id!r} in workspace {recommender.store.uri}{hint}: see `coldstart status`")
     if item_id not in model.places:
         raise ColdstartError(
             f"item {item_id!r} has no vector by which users are scored ({model.name}): run `coldstart run --workspace "

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coldstart.core.spelling import existing_path
+from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.values import are_whole_floats, parse_id
 from coldstart.errors import ColdstartError
 from coldstart.ingest.columns import encode_ids, parse_ids
@@ -143,7 +143,7 @@ def read_user_ids(path: Path) -> list[str]:
     path = existing_path(path)
     suffix = path.suffix.lower()
     if not path.is_file():
-        raise ColdstartError(f"no file of users at {path}: give {KNOWN}")
+        raise ColdstartError(f"no file of users at {path}{similar_path(path)}: give {KNOWN}")
     try:
         if suffix in (".txt", ".jsonl"):
             lines = path.read_text("utf-8-sig").splitlines()

@@ -33,8 +33,10 @@ from coldstart.recommend.users import (
     joined_vectors,
 )
 from coldstart.store import Store
+from coldstart.store.empty import why_empty
 from coldstart.store.freshness import PipelineState
 from coldstart.store.interactions import INTERACTIONS, InteractionTable
+from coldstart.store.similar import similar_ids
 from coldstart.store.sql import equals
 
 if TYPE_CHECKING:
@@ -113,6 +115,9 @@ class Recommender:
             return History((), np.empty(0, np.int64), np.empty(0, np.float32), ())
         return history_from_rows(self.store.read(INTERACTIONS, columns, where=equals("user_id", user_id)))
 
+    def _similar_users(self, user_id: str) -> str:
+        return similar_ids(user_id, self.store.batches(INTERACTIONS, ["user_id"]), "user_id")
+
     # -- one user
 
     def recommend(
@@ -141,6 +146,8 @@ class Recommender:
         if not queries.any():
             queries = self.average_user[None, None]
             who = "the history" if user_id is None else f"the history of user {user_id!r}"
+            if user_id is not None and not len(history.item_ids):
+                who = f"user {user_id!r}{self._similar_users(user_id)} has no interactions, and so"
             if not queries.any():
                 raise ColdstartError(
                     f"{who} has no known item: give --history FILE with items of this workspace, or run `coldstart "
@@ -166,6 +173,8 @@ class Recommender:
             items.append(own)
         if len(items) < rules.top_k:
             notes.append(f"{len(items)} items are left after the filters, and {rules.top_k} were requested")
+        if not items and not builder.candidates.item_ids:
+            notes.append(why_empty(self.catalog, kind=filters.kind, where=filters.where))
         return Recommended(user_id, model.name, len(liked), tuple(items), tuple(notes))
 
     @cached_property

@@ -31,6 +31,7 @@ from coldstart.search.match import Answer, match
 from coldstart.search.query_vectors import QueryBuilder
 from coldstart.store import Store
 from coldstart.store.published import COPY_OF
+from coldstart.store.similar import similar_ids
 from coldstart.store.sql import check_text
 
 if TYPE_CHECKING:
@@ -193,7 +194,10 @@ class Matcher:
         if item is not None:
             found = builder.items([item])
             if item not in found:
-                raise ColdstartError(f"item {item!r} is not in the published catalog: see `coldstart show {item}`")
+                hint = similar_ids(item, builder.catalog.blocks([]))
+                raise ColdstartError(
+                    f"item {item!r} is not in the published catalog{hint}: see `coldstart show {item}`"
+                )
             question = found[item]
             options["exclude"] = [*options.get("exclude", ()), item]
         else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from coldstart.core.spelling import existing_path
+from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.stage import Reject
 from coldstart.core.values import is_missing, parse_id
 from coldstart.errors import ColdstartError
@@ -75,7 +75,10 @@ def read_queries(path: Path) -> Iterator[Query | FaultyQuery]:
         ColdstartError: there is no such file.
     """
     if not path.is_file():
-        raise ColdstartError(f"no query file at {path}: give JSONL with query_id and one of {', '.join(QUERY_FIELDS)}")
+        raise ColdstartError(
+            f"no query file at {path}{similar_path(path)}: give JSONL with query_id and one of "
+            f"{', '.join(QUERY_FIELDS)}"
+        )
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
@@ -115,7 +118,7 @@ def read_pairs(path: Path, on_error: Callable[[str], None] | None = None) -> dic
         ColdstartError: there is no such file, or a line is something else.
     """
     if not path.is_file():
-        raise ColdstartError(f"no file of pairs at {path}: give JSONL with item_id and product_ids")
+        raise ColdstartError(f"no file of pairs at {path}{similar_path(path)}: give JSONL with item_id and product_ids")
     found: dict[str, set[str]] = {}
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):

@@ -16,6 +16,7 @@ import numpy as np
 
 from coldstart.core import prompts
 from coldstart.core.pipeline import Pipeline, StageSpec
+from coldstart.core.spelling import similar_path
 from coldstart.core.stage import Reject, Row
 from coldstart.core.vectors import unit
 from coldstart.embed.spaces import table_of
@@ -49,8 +50,7 @@ class QueryBuilder:
     def __post_init__(self) -> None:
         for space in self.spaces or ():
             if space not in self.catalog.passports:
-                names = ", ".join(sorted(self.catalog.passports)) or "none"
-                raise ColdstartError(f"space {space!r} is not in the published catalog: it has {names}")
+                raise self.catalog.no_space(space)
             if not Passport.from_json(self.catalog.passports[space]).of_content:
                 raise ColdstartError(
                     f"space {space!r} holds vectors of behaviour, not of content: match in a space of an encoder"
@@ -113,7 +113,8 @@ class QueryBuilder:
         self = replace(self, pipeline=replace(self.pipeline, media=media))
         try:
             if not path.is_file():  # reading a pipe would wait for ever
-                raise Reject("not_a_file" if path.exists() else "not_found", "give the path of a file")
+                reason = "not_a_file" if path.exists() else "not_found"
+                raise Reject(reason, f"there is no such file{similar_path(path)}: give the path of one")
             row, _ = ProbeMedia(self._limits)({"media": [{"role": "video", "uri": str(path.resolve())}], "record": {}})
             timeline = self._heard_and_read(row, notes) if listen else []
             sides = [

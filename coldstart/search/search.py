@@ -16,7 +16,8 @@ from typing import Literal
 
 import numpy as np
 
-from coldstart.core.spelling import existing_path
+from coldstart.core.reasons import remedy
+from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.stage import Reject
 from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors
 from coldstart.errors import ColdstartError
@@ -25,9 +26,13 @@ from coldstart.media.limits import Limits
 from coldstart.media.video import sample_frames
 from coldstart.search.queries import BY, By, FaultyQuery, Query
 from coldstart.store.published import Published, check_top_k
+from coldstart.store.similar import similar_ids
 
 FULL_TEXT = "full_text"
 """Name of the word ranking."""
+
+_ADVISED = ("not_found", "not_a_file")
+"""Reasons whose detail says what to do."""
 
 DEPTH = 50
 """Places of each ranking that take part in a fusion, or three times the requested hits where that is more."""
@@ -96,8 +101,7 @@ class Ranker:
     def __post_init__(self) -> None:
         for space in self.requested or ():
             if space not in self.catalog.passports:
-                names = ", ".join(sorted(self.catalog.passports)) or "none"
-                raise ColdstartError(f"space {space!r} is not in the published catalog: it has {names}")
+                raise self.catalog.no_space(space)
 
     def rankings(self, batch: Sequence[Query | FaultyQuery]) -> list[dict[str, Ranking] | Reject]:
         """Rank items for each query: space -> ranking, or the reason why it cannot be answered."""
@@ -164,12 +168,17 @@ class Ranker:
         for item_id in item_ids:
             own = {space: vectors[item_id] for space, vectors in stored.items() if item_id in vectors}
             if item_id not in known:
-                found.append(Reject("not_found", f"item {item_id!r} is not in the published catalog"))
+                found.append(
+                    Reject("not_found", f"item {item_id!r} is not in the published catalog{self._similar(item_id)}")
+                )
             else:
                 found.append(
                     own or Reject("no_vector", f"item {item_id!r} has none in {', '.join(stored) or 'no space'}")
                 )
         return found
+
+    def _similar(self, item_id: str) -> str:
+        return similar_ids(item_id, self.catalog.blocks([])) if self.is_strict else ""  # of many queries, too slow
 
     def _encoded(self, by: By, values: Sequence[str]) -> list[dict[str, Vectors] | Reject]:
         """Encode queries `[Q, D]` a space, once for all spaces of one passport."""
@@ -221,7 +230,8 @@ class Ranker:
     def _load_pixels(self, by: By, path: Path, transform: ImageTransform) -> list[Pixels]:
         path = existing_path(path)
         if not path.is_file():  # reading a pipe would wait for ever
-            raise Reject("not_a_file" if path.exists() else "not_found", "give the path of a file")
+            reason = "not_a_file" if path.exists() else "not_found"
+            raise Reject(reason, f"there is no such file{similar_path(path)}: give the path of one")
         if by == "image":
             return [load_image(path, self.limits, transform)]
         return sample_frames(path, self.limits, transform, self.frames).images
@@ -395,7 +405,8 @@ def search_many(
             if not isinstance(own, Reject):
                 yield next(hits)
             elif on_error is None:
-                raise ColdstartError(f"query {query.query_id!r}: {own}")
+                after = f": {advice}" if (advice := remedy(own.reason)) and own.reason not in _ADVISED else ""
+                raise ColdstartError(f"query {query.query_id!r}: {own}{after}", kind="input")
             else:
                 on_error(query.query_id, own)
 

@@ -27,10 +27,11 @@ from coldstart.engine.estimate.forecast import Machine, StageNeeds, StageTime, T
 from coldstart.engine.estimate.probe import Memory, Probe, probe
 from coldstart.engine.estimate.report import Assumption, Estimate, OtherMachine, StageEstimate
 from coldstart.engine.estimate.sandbox import ItemPool, Sandbox, kind_and_size
+from coldstart.engine.resolve import check_settings
 from coldstart.engine.run import check_manifest, choose_stages
 from coldstart.engine.work import Scope, SourceWork
 from coldstart.engine.workers import reuse_workers
-from coldstart.errors import ColdstartError, NotFitted
+from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, Store
 from coldstart.store.fits import with_fits
 from coldstart.store.freshness import PipelineState
@@ -73,6 +74,7 @@ def estimate(
     with scratch.scratch_folder("estimate") as folder:
         specs = choose_stages(pipeline, only, start)
         check_manifest(store, pipeline, specs)
+        check_settings(store, with_fits(pipeline, store), specs)
         found = _Estimator(store, pipeline, specs, folder, limit, seconds)
         with reuse_workers():
             for spec in specs:
@@ -124,8 +126,8 @@ class _Estimator:
                 found = self._map(stage)
             else:
                 found = self._whole(stage)
-        except NotFitted as waiting:
-            found = StageEstimate(spec.name, self._rows_of(spec.name), note=f"not estimated: {waiting}")
+        except ColdstartError as error:  # the settings resolve: a model that is still to be fitted, say
+            found = StageEstimate(spec.name, self._rows_of(spec.name), note=f"not estimated: {error}")
         self._changes = self._changes or found.rows > 0
         self.stages.append(found)
 

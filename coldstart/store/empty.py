@@ -25,4 +25,4 @@ def why_empty(catalog: Published, *, kind: str | None = None, where: str | None 
         if not meeting:
             return f"nothing found: none of {those} meets --where {where!r}: loosen it"
         those = f"the {meeting:,} items that the filters leave (of {total:,})"
-    return f"nothing found: none of {those} has a vector in the searched spaces, or a word of the query"
+    return f"nothing found: none of {those} has a vector in these spaces, or a word of the query"
