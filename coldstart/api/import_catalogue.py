@@ -152,7 +152,10 @@ class ImportMethods(WorkMethods):
             raise ColdstartError(f"{base.source} has no stage of kind ingest: add `ingest: {{}}` to its stages")
         settings = plan.settings()
         if plan.has_bytes:
-            settings["media_folder"] = str(media_folder or self._own_folder("media", str(plan.path)))
+            folder = media_folder or self._own_folder("media", str(plan.path))
+            settings["media_folder"] = str(folder)
+            if str(folder) not in base.media.roots:
+                media_roots = (*media_roots, folder)
         given = [f"{stages[0].name}.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
         return self.pipeline(source, manifest=plan.path, media_roots=media_roots, overrides=[*overrides, *given])
 

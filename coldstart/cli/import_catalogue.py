@@ -97,8 +97,9 @@ def import_(
         _print_report(report, uri)
     if failed := [source for source in report.sources if source.over_budget]:
         raise ColdstartError(
-            f"more rows of {failed[0].plan.path.name} were rejected than max_failed allows: see all of them with "
-            f"`coldstart status --failed --workspace {uri}`",
+            f"more rows of {failed[0].plan.path.name} were rejected than max_failed allows, and `coldstart run` stops "
+            f"for it: see them with `coldstart status --failed --workspace {uri}`, mend the file, or give "
+            "--set max_failed=1",
             kind="failed",
             result=report.to_dict(),
         )
@@ -127,7 +128,7 @@ def print_plan(plan: SourcePlan) -> None:
     if survey is None:
         output.line(f"{plan.path}: a folder of media: an item a file")
         return
-    output.line(f"{plan.path}: {survey.rows:,} rows{', ' if plan.notes else ''}{', '.join(plan.notes)}")
+    output.note("; ".join((f"{plan.path}: {survey.rows:,} rows", *plan.notes)))
     rows = [
         [
             match.field,
@@ -158,6 +159,8 @@ def print_plan(plan: SourcePlan) -> None:
 
 
 def _print_report(report: CatalogueReport, uri: str) -> None:
+    from coldstart.core.reasons import counted
+
     would = "would be imported" if report.dry_run else "imported"
     for source in report.sources:
         joined = f", {source.joined:,} joined into items of other rows" if source.joined else ""
@@ -167,7 +170,7 @@ def _print_report(report: CatalogueReport, uri: str) -> None:
             f"{rejected:,} rejected"
         )
         for reason, count in source.rejected.most_common():
-            output.note(f"  {count:,} {reason}, such as {source.examples[reason]}")
+            output.note(f"  {counted({reason: count})}, such as {source.examples[reason]}")
         for doubt in source.doubts:
             output.note(f"doubtful: {doubt}")
     if report.doubled:
@@ -176,5 +179,5 @@ def _print_report(report: CatalogueReport, uri: str) -> None:
         )
     if report.dry_run:
         output.line("dry run: nothing was stored")
-    else:
+    elif not any(source.over_budget for source in report.sources):
         output.line(f"done in {output.duration(report.seconds)}; next: coldstart run --workspace {uri}")

@@ -218,7 +218,7 @@ class Manifest:
 
     @property
     def notes(self) -> list[str]:
-        """What was decided about the file: encoding, delimiter, sheet."""
+        """List what was decided about the file: encoding, delimiter, sheet."""
         return list(self._table.notes) if self._table else []
 
     def recognise(self, given: Mapping[str, Sequence[str]] | None = None) -> Recognition:

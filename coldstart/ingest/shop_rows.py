@@ -57,7 +57,7 @@ class Doubts:
     def lines(self) -> list[str]:
         """Describe each in one line: column, count, an example."""
         return [
-            f"{column}: {count:,} {what}, such as {self.examples[column, what]}"
+            f"{column}: {what}: {count:,} {'time' if count == 1 else 'times'}, such as {self.examples[column, what]}"
             for (column, what), count in self.counts.items()
         ]
 
@@ -294,7 +294,7 @@ class ShopRows:
             try:
                 fields[name] = parse_date(value, survey.date)
             except (ValueError, OverflowError):
-                self._unfit(column, "are no date and became an attribute", value, attributes, line)
+                self._unfit(column, "no date, kept as an attribute", value, attributes, line)
         elif name == "category":
             path, others = category_paths(clean_html(str(value)), survey.category)
             fields[name] = path[-1] if path else None
@@ -307,7 +307,7 @@ class ShopRows:
             if str(value).strip().lower() in ("video", "product"):
                 fields[name] = value
             else:
-                self._unfit(column, "are neither video nor product and became an attribute", value, attributes, line)
+                self._unfit(column, "neither video nor product, kept as an attribute", value, attributes, line)
         elif name == "attributes":
             self._set_attributes(column, value, attributes)
         else:
@@ -323,7 +323,7 @@ class ShopRows:
             if not 0 <= number < float("inf"):
                 raise ValueError("below zero, or infinite")
         except (ValueError, TypeError):
-            self._unfit(column, "are no price and became an attribute", value, attributes, line)
+            self._unfit(column, "no price, kept as an attribute", value, attributes, line)
             return
         fields["price"] = number
         if currency is not None:
@@ -373,7 +373,7 @@ class ShopRows:
                 columns = self._recognition.of(name)
                 self.doubts.note(
                     columns.columns[0] if columns else name,
-                    "rows differ from the first row of their item, which counts",
+                    "differs from the first row of its item, which counts",
                     f"{show_sample(value)!r} beside {show_sample(into[name])!r} of {item_id}",
                 )
 
@@ -400,7 +400,8 @@ def survey_doubts(survey: Survey, recognition: Recognition, table: Table) -> lis
     if survey.nameless:
         match = recognition.of("item_id")
         found.append(
-            f"{match.columns[0] if match else 'item_id'}: {survey.nameless:,} rows have no id: they are rejected"
+            f"{match.columns[0] if match else 'item_id'}: empty in {survey.nameless:,} "
+            f"{'row' if survey.nameless == 1 else 'rows'}, rejected without an id"
         )
     if not recognition.of("item_id"):
         made = ", ".join(recognition.id_from[:3]) + (", …" if len(recognition.id_from) > 3 else "")

@@ -62,7 +62,8 @@ class Settings(Section):
     columns: tuple[str, ...] = ()
     """Columns of the table that `map` was made for; `coldstart import` names those that came or went since."""
     media_folder: str | None = None
-    """Folder that pictures inside the manifest are written to; by default `NAME.media` beside it."""
+    """Folder that pictures inside the manifest are written to, one of `media.roots`; by default `NAME.media` beside
+    it."""
 
     @field_validator("map")
     @classmethod
@@ -140,8 +141,7 @@ class IngestStage(MapStageDefaults):
         self._manifest = existing_path(pipeline.manifest)
         self._settings = settings
         self._limits = Limits(**pipeline.media.limits())
-        roots = (*pipeline.media.roots, *([settings.media_folder] if settings.media_folder else []))
-        self._roots = [existing_path(Path(root)) for root in roots]
+        self._roots = [existing_path(Path(root)) for root in pipeline.media.roots]
         self._files = LocalMedia(manifest.base_folder(self._manifest), self._roots)
         folder = None if settings.media_folder is None else Path(settings.media_folder)
         self._embedded = EmbeddedMedia(self._manifest, self._limits, folder)
