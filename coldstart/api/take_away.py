@@ -198,7 +198,7 @@ class TakeAwayMethods(OpenedStore):
 
     def _checked_removal(self, report: Removal) -> Removal:
         """Refuse a removal that found nothing, with the ids that are nearest to those given."""
-        if report.removed:
+        if report.removed or report.already:
             return report
         from coldstart.core.settings import suggestion
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coldstart.cli import complete, output
 from coldstart.cli.output import DEFAULT_WORKSPACE, MAX_TOP_K, Json, Kind, PipelineName, Uri, Where
+
+if TYPE_CHECKING:
+    from coldstart.store.export import Exported
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -151,12 +154,17 @@ def recommendations(
       coldstart export recommendations --users u.txt --out lists.jsonl -k 50
       coldstart export recommendations --users u.csv --out l.csv --kind video
     """
-    from coldstart.cli.recommend import recommend
+    import coldstart
+    from coldstart.engine.progress import ConsoleProgress
     from coldstart.errors import ColdstartError
+    from coldstart.store.export import Exported
 
     if out.exists() and not overwrite:
         raise ColdstartError(f"--out {out} exists: name another, or replace it with --overwrite")
-    recommend(workspace=workspace, users=users, out=out, top_k=top_k, where=where, kind=kind, json=json)
+    opened = coldstart.open(workspace)
+    lists = opened.recommend_many(users, out, top_k=top_k, where=where, kind=kind, progress=ConsoleProgress())
+    one = Exported(f"lists of {lists.users:,} users", str(out), lists.rows, out.stat().st_size)
+    _print([one], out, out.suffix.lower().removeprefix("."), json)
 
 
 @app.command("ledger")
@@ -236,6 +244,10 @@ def _write(
         overwrite=overwrite,
         progress=ConsoleProgress(),
     )
+    _print(written, out, format, json)
+
+
+def _print(written: list[Exported], out: Path, format: str, json: bool) -> None:
     if json:
         output.as_json({"out": str(out), "format": format, "files": [one.to_dict() for one in written]})
         return

@@ -126,6 +126,8 @@ def _print(report: Removal, workspace: str) -> None:
     output.line(f"{many} {would}{sizes}")
     if report.resumed:
         output.line(f"{report.resumed:,} of them from a removal that was interrupted")
+    if report.already:
+        output.line(f"removed before: {_named(report.already)}")
     if report.unknown:
         output.line(f"not in the workspace: {_named(report.unknown)}")
     if report.what == "item":

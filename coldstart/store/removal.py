@@ -67,7 +67,8 @@ class Removal:
     """Report of a removal.
 
     Attributes:
-        what: `item` or `user`; removed: how many; unknown: ids that the workspace does not have.
+        what: `item` or `user`; removed: how many; unknown: ids that the workspace does not have; already: those that
+            were removed before.
         rows: table -> rows that were dropped.
         copies: items that were linked to a removed original, and are matched anew by the next run.
         interactions_kept: rows of the interaction log that name a removed item, and stay.
@@ -82,6 +83,7 @@ class Removal:
     what: str
     removed: int
     unknown: tuple[str, ...] = ()
+    already: tuple[str, ...] = ()
     rows: Mapping[str, int] = field(default_factory=dict)
     copies: tuple[str, ...] = ()
     interactions_kept: int = 0
@@ -126,15 +128,19 @@ def remove_items(
     known = read_tombstones(store)
     names = _item_tables(store, interactions)
     rows, present = _count(store, names, "item_id", wanted)
+    if present & known.items.keys():  # the ledger names one that a run turned away since
+        present -= known.items.keys() - _count(store, [name for name in names if name != LEDGER], "item_id", wanted)[1]
     interrupted = known.open_items & set(wanted)
     found = sorted(present | interrupted)
+    left = _without(wanted, found)
     copies = _copies_of(store, found)
     kept = 0 if interactions else _count(store, [INTERACTIONS], "item_id", found)[0].get(INTERACTIONS, 0)
     learnt = _fits_of_items(store, found)
     report = Removal(
         what=ITEM,
         removed=len(found),
-        unknown=tuple(item for item in wanted if item not in present and item not in interrupted),
+        unknown=tuple(item for item in left if item not in known.items),
+        already=tuple(item for item in left if item in known.items),
         rows=rows,
         copies=tuple(copies),
         interactions_kept=kept,
@@ -224,12 +230,14 @@ def remove_users(store: Store, ids: Iterable[str], *, dry_run: bool = False) -> 
     interrupted = {user for user, digest in hashes.items() if digest in known.open_users}
     named = {user for _, users in rejected for user in users}
     found = sorted(present | interrupted | named)
+    left = _without(wanted, found)
     fits = [artifact for artifact in store.artifacts.all() if "interactions" in artifact.report] if present else []
     learnt = {artifact.digest: frozenset(hashes[user] for user in present) for artifact in fits}
     report = Removal(
         what=USER,
         removed=len(found),
-        unknown=tuple(user for user in wanted if user not in found),
+        unknown=tuple(user for user in left if hashes[user] not in known.users),
+        already=tuple(user for user in left if hashes[user] in known.users),
         rows=rows,
         as_creator=_as_creator(store, wanted),
         fits=_named(store, learnt, USER),
@@ -293,6 +301,11 @@ def _check_files(store: Store) -> None:
         raise ColdstartError(
             f"workspace {store.uri} is on a LanceDB server, which keeps its files itself: remove the rows there"
         )
+
+
+def _without(wanted: Sequence[str], found: Collection[str]) -> list[str]:
+    present = set(found)
+    return [one for one in wanted if one not in present]
 
 
 def _count(store: Store, names: Iterable[str], column: str, values: Collection[str]) -> tuple[dict[str, int], set[str]]:

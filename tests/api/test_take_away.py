@@ -90,6 +90,7 @@ def test_the_next_run_matches_copies_anew_and_turns_the_item_away(
     assert ledger["p1"]["reason"] == "removed"
     assert "coldstart remove --undo p1" in ledger["p1"]["detail"]
     assert sum(stage.ran.done for stage in workspace.run().stages) == 0
+    assert workspace.remove(["p1"]).already == ("p1",)
     workspace.remove(["p3"])
     assert workspace.undo_removal(["p1"]) == ["p1"]
     workspace.run()

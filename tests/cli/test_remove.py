@@ -53,6 +53,13 @@ def test_a_dry_run_counts_and_says_that_nothing_was_removed(workspace: Path) -> 
     assert Store(workspace).count("items") == 3
 
 
+def test_what_was_removed_before_is_no_fault(workspace: Path) -> None:
+    for words in (["a1"], ["--user", "u3"]):
+        for expected in ("1 ", "removed before: "):
+            done = coldstart("remove", *words, "--yes", "--workspace", workspace)
+            assert (done.returncode, expected in done.stdout) == (0, True), done.stderr
+
+
 def test_ids_that_the_workspace_lacks_are_named_with_the_nearest(workspace: Path) -> None:
     refused = coldstart("remove", "b11", "--yes", "--workspace", workspace)
     assert refused.returncode == 1
