@@ -370,8 +370,9 @@ def _section(model: type[BaseModel], raw: Any, path: tuple[str, ...], faults: li
     try:
         return model.model_validate(settings)
     except ValidationError as error:
+        wrong: dict[tuple[str, ...], tuple[Any, list[str]]] = {}
         for entry in error.errors():
-            keys = tuple(str(part) for part in entry["loc"])
+            keys = _keys(entry["loc"], settings, is_missing=entry["type"] == "missing")
             where, own = ".".join((place, *keys)), (*path, *keys)
             if entry["type"] == "extra_forbidden":
                 text = f"unknown setting {where}{suggestion(keys[-1], model.model_fields)}"
@@ -380,8 +381,26 @@ def _section(model: type[BaseModel], raw: Any, path: tuple[str, ...], faults: li
                 faults.append(Fault(f"{where} is missing", own))
             else:
                 advice = _ADVICE.get(entry["type"], entry["msg"].removeprefix("Value error, "))
-                faults.append(Fault(f"{where}={show_value(entry['input'])}: {advice}", own, of_value=True))
+                wrong.setdefault(own, (entry["input"], []))[1].append(advice)
+        for own, (value, advices) in wrong.items():
+            where = ".".join(own[1:] if own[0] == "stages" else own)
+            text = f"{where}={show_value(value)}: {', or: '.join(dict.fromkeys(advices))}"
+            faults.append(Fault(text, own, of_value=True))
         return None
+
+
+def _keys(loc: tuple[int | str, ...], settings: Any, *, is_missing: bool) -> tuple[str, ...]:
+    """Keep the keys of a place; pydantic names the types of a union among them."""
+    keys = []
+    for part in loc:
+        if isinstance(settings, dict) and part in settings:
+            settings = settings[part]
+        elif isinstance(settings, list | tuple) and isinstance(part, int) and part < len(settings):
+            settings = settings[part]
+        elif not (is_missing and part is loc[-1]):
+            continue
+        keys.append(str(part))
+    return tuple(keys)
 
 
 _ADVICE = {"tuple_type": "give a list, such as [a, b]", "dict_type": "give pairs, such as {a: b}"}

@@ -16,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 
-from coldstart.core.reasons import remedy
 from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.stage import Reject
 from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors
@@ -31,7 +30,7 @@ from coldstart.store.similar import similar_ids
 FULL_TEXT = "full_text"
 """Name of the word ranking."""
 
-_ADVISED = ("not_found", "not_a_file")
+_ADVISED = ("not_found", "not_a_file", "no_vector", "no_space")
 """Reasons whose detail says what to do."""
 
 DEPTH = 50
@@ -405,7 +404,7 @@ def search_many(
             if not isinstance(own, Reject):
                 yield next(hits)
             elif on_error is None:
-                after = f": {advice}" if (advice := remedy(own.reason)) and own.reason not in _ADVISED else ""
+                after = "" if own.reason in _ADVISED else ": give another one"
                 raise ColdstartError(f"query {query.query_id!r}: {own}{after}", kind="input")
             else:
                 on_error(query.query_id, own)

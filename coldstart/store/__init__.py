@@ -90,7 +90,7 @@ class Store:
             self.folder, self._where = self._open(create)
             self._connection = connect(self._where) if self.folder is None else None
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the ~name of nobody
-            reason = (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
+            reason = (getattr(error, "strerror", None) or str(error)).partition("\n")[0].rstrip(".")
             raise ColdstartError(
                 f"cannot open workspace {self.uri}: {reason}: give a folder that can be made and written"
             ) from error

@@ -217,7 +217,7 @@ def test_the_message_counts_and_joins_the_faults() -> None:
         ("ingest", "stages='ingest': give the name of each stage with its settings, such as `ingest: {}`"),
         ({"ingest": [["map", {}]]}, "ingest=[['map', {}]]: give settings, such as `map: value`"),
         ({"ingest": {"map": "x" * 99}}, f"ingest.map='{'x' * 56}...: give pairs, such as {{a: b}}"),
-        ({"ingest": {"map": {"title": 5}}}, "ingest.map.title=5: Input should be a valid string"),
+        ({"ingest": {"map": {"title": 5}}}, "ingest.map.title=5: Input should be a valid string, or: give a list, such as [a, b]"),
         ({"ingest": {5: 1}}, "ingest.5=5: Keys should be strings"),
         (
             {"x": {"stage": ["embed"]}},

@@ -159,7 +159,7 @@ def test_bytes_that_are_no_utf_8_and_pictures_as_videos_are_one_line(folder: Pat
         "error: 'caf\\udce9' is no Unicode text: give it in UTF-8\n",
         "error: 'caf\\udce9' is no Unicode text: give it in UTF-8\n",
         f"error: query 'query': unsupported_media: video {folder / 'a.jpg'}: neither video nor sound: looks like "
-        "jpeg\n",
+        "jpeg: give another one\n",
     ]
 
 
