@@ -51,6 +51,8 @@ _MARKS = frozenset("€£¥©®™°²³½¼¾«»‘’‚“”„–—…•
 _MIXED = re.compile(
     r"[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]|[a-z][\u00c0-\u00deŒŠŽ]|[A-Za-z][²³¹¼½¾°§¿¡±£¥][a-z]"
 )
+_KANA = re.compile(r"[\u3041-\u30ff].*[\u3041-\u30ff]", re.DOTALL)
+_NOT_CJK = re.compile(r"[^\x00-\x7f\u3000-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _CLOSE, _TOO_CLOSE = 0.02, 0.8
 _LEAST = 3
 
@@ -151,8 +153,9 @@ def _other(sample: bytes) -> Encoding:
     found = chardet.detect_all(sample, include_encodings=list(_SPOKEN), compat_names=False)
     ranked: list[tuple[str, float, str]] = []
     western_text = sample.decode("cp1252", "ignore")
-    for one in [*found, {"encoding": "cp1252", "confidence": 0.0}]:
-        name = _SAME.get(one["encoding"], one["encoding"])
+    japanese = [{"encoding": name, "confidence": 1.0} for name in ("cp932", "euc-jp") if _is_japanese(sample, name)]
+    for one in [*japanese, *found, {"encoding": "cp1252", "confidence": 0.0}]:
+        name = _SAME.get(one["encoding"] or "", one["encoding"] or "cp1252")
         try:
             text = sample.decode(name)
         except (UnicodeDecodeError, LookupError):
@@ -186,6 +189,12 @@ def _other(sample: bytes) -> Encoding:
                 f"{_example(its)!r}: save it as UTF-8 if that is wrong",
             )
     return Encoding(name, 0, f"not UTF-8: read as {spoken}, such as {example!r}")
+
+
+def _is_japanese(sample: bytes, name: str) -> bool:
+    """Return True where a text has syllables of Japanese, which no text of single bytes gives by chance."""
+    text = sample.decode(name, "replace")
+    return _KANA.search(text) is not None and not _NOT_CJK.search(text.rstrip("\ufffd"))  # cut inside a letter
 
 
 def _is_plausible(text: str) -> bool:

@@ -107,10 +107,10 @@ def table_file(path: Path) -> TableFile:
         head = stream.read(HEAD_BYTES)
     name = PurePosixPath(file.member or path.name)
     named = file.kind
-    if foreign := _foreign(head):
-        raise ColdstartError(f"{path} is {foreign}: give {KNOWN}")
     if file.packed and head.startswith((_GZIP, _ZIP)) and named not in SHEETS:
         raise ColdstartError(f"{path} is packed twice: unpack it")
+    if not head.startswith(_ZIP) and (foreign := _foreign(head)):
+        raise ColdstartError(f"{path} is {foreign}: give {KNOWN}")
     kind = named if file.packed and head.startswith(_ZIP) else _kind_of_content(head, named)
     if not kind:
         raise ColdstartError(f"unknown format {path.suffix or path.name!r} of {path}: give {KNOWN}")

@@ -21,7 +21,8 @@ _ROWS, _ROWS_OF_BYTES = 4096, 64
 def open_parquet(file: TableFile) -> Table:
     """Open a Parquet file."""
     try:
-        schema = pq.read_schema(file.path)
+        with open_whole(file) as source:
+            schema = pq.read_schema(source)
         names, doubled = distinct_names(schema.names)
     except (pa.ArrowException, OSError) as error:
         raise ColdstartError(f"{file.path} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
@@ -32,6 +33,7 @@ def open_parquet(file: TableFile) -> Table:
         names,
         rows=lambda: _rows(file, names),
         blocks=lambda columns: _blocks(file, names, columns),
+        notes=[*file.notes],
         doubled=doubled,
         labels=class_names(schema),
     )
