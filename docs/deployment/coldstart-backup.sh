@@ -10,5 +10,12 @@ TARGET="${2:?give the folder of the copy}"
 
 exec 9>>"$WORKSPACE/.coldstart.lock"
 flock --timeout 3600 9
-mkdir -p "$TARGET"
-rsync --archive --delete --exclude .coldstart.lock --exclude .coldstart.writer "$WORKSPACE/" "$TARGET/"
+
+# The earlier copy stays until the new one is whole.
+rm -rf "$TARGET.new"
+cp --archive "$WORKSPACE" "$TARGET.new"
+rm -f "$TARGET.new/.coldstart.lock" "$TARGET.new/.coldstart.writer"
+rm -rf "$TARGET.old"
+if [ -e "$TARGET" ]; then mv "$TARGET" "$TARGET.old"; fi
+mv "$TARGET.new" "$TARGET"
+rm -rf "$TARGET.old"

@@ -8,13 +8,11 @@ export COLDSTART_WORKSPACE="${COLDSTART_WORKSPACE:-/srv/shop/shop.workspace}"
 MANIFEST="${1:-/srv/shop/items.jsonl}"
 COLDSTART="${COLDSTART:-/opt/coldstart/.venv/bin/coldstart}"
 
-# 1: some items failed, all others are served. 3: the machine; the next hour goes on where this one stopped.
+# 1: too many items failed, all others are served. 3: the machine; the next hour goes on from there.
 code=0
-"$COLDSTART" run --manifest "$MANIFEST" --json >/tmp/coldstart-run.json || code=$?
-
-case "$code" in
-  0) ;;
-  1) echo "items failed, or a fault in what was given:"; "$COLDSTART" status --failed || true ;;
-  *) echo "the run ended with exit code $code" ;;
-esac
+"$COLDSTART" run --manifest "$MANIFEST" || code=$?
+if [ "$code" -ne 0 ]; then
+  echo "$(date --iso-8601=seconds) exit code $code"
+  "$COLDSTART" status --failed || true
+fi
 exit "$code"

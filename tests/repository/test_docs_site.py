@@ -24,7 +24,7 @@ import coldstart
 from coldstart.core import pipeline, reasons, stage
 from coldstart.core.attributes import Attribute
 from coldstart.core.items import FIELD_NAMES
-from tools import docs_site
+from tools import docs_reference, docs_site
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -107,14 +107,17 @@ def test_an_entry_says_more_than_the_table() -> None:
 
 @pytest.mark.slow
 def test_every_setting_has_its_line() -> None:
-    shown = docs_site.settings()
+    shown = docs_reference.settings()
     models: list[Any] = [pipeline.Media, pipeline.Engine, pipeline.RayCluster, Attribute]
     models += [stage.stage_module(kind).Settings for kind in stage.kinds()]
     models += [
-        held for model in models for one in model.model_fields.values() if (held := docs_site.sub_model(one.annotation))
+        held
+        for model in models
+        for one in model.model_fields.values()
+        if (held := docs_reference.sub_model(one.annotation))
     ]
     for model in models:
-        texts = docs_site.field_texts(model)
+        texts = docs_reference.field_texts(model)
         for name, field in model.model_fields.items():
             assert field.description or texts.get(name), f"{model.__module__}.{name} has no text under it"
             assert f"| <code>{field.alias or name}</code> |" in shown
@@ -126,19 +129,19 @@ def test_every_setting_has_its_line() -> None:
 
 @pytest.mark.slow
 def test_fields_commands_names_and_models_are_listed() -> None:
-    fields = docs_site.item_fields()
+    fields = docs_reference.item_fields()
     assert [name for name in FIELD_NAMES if f"| <code>{name}</code> |" not in fields] == []
-    shown = docs_site.commands()
+    shown = docs_reference.commands()
     for path in commands():
         section = re.search(rf"^##+ `coldstart {' '.join(path)}` .*?(?=^## |\Z)", shown, re.MULTILINE | re.DOTALL)
         assert section is not None, path
         assert section[0].count("$ coldstart ") >= 3
-    names = docs_site.python_names()
+    names = docs_reference.python_names()
     assert [name for name in coldstart.__all__ if not name.startswith("_") and f".{name}\n" not in names] == []
     from coldstart import encoders, generators
 
-    assert [name for name in encoders.known() if f"<code>{name}</code>" not in docs_site.encoders()] == []
-    assert [name for name in generators.known() if f"<code>{name}</code>" not in docs_site.generators()] == []
+    assert [name for name in encoders.known() if f"<code>{name}</code>" not in docs_reference.encoders()] == []
+    assert [name for name in generators.known() if f"<code>{name}</code>" not in docs_reference.generators()] == []
 
 
 def test_every_extra_is_on_the_page_of_installation() -> None:
