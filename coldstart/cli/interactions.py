@@ -104,6 +104,8 @@ def ingest_file(
 
 def print_report(report: InteractionReport) -> None:
     """Print the counts of added, repeated and rejected rows."""
+    for note in report.notes:
+        output.note(_printable(f"{report.file}: {note}"))
     used = ", ".join(f"{field}={column}" for field, column in report.columns.items())
     guessed = f"; recognised by name: {', '.join(report.guessed)}" if report.guessed else ""
     times = f"; times in {report.time_unit}" if report.time_unit else "; no times: all rows count as of 1970-01-01"

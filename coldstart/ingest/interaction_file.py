@@ -82,6 +82,7 @@ class InteractionFile:
     Attributes:
         columns: our field -> column, as found; without `timestamp` all times are 0, without `weight` all weights 1.
         guessed: those of them that were recognised by name.
+        notes: what was decided about the file, such as its encoding; those that may be wrong begin with "doubtful: ".
         time_unit: as found, once the first block is read; where times are texts but not ISO 8601, their form, such as
             `%d.%m.%Y`.
 
@@ -111,6 +112,7 @@ class InteractionFile:
             self._table = open_table(path)
         except (pa.ArrowException, OSError) as error:
             raise ColdstartError(f"cannot read {path}: {_reason(error)}") from error
+        self.notes = [*self._table.notes, *(f"doubtful: {doubt}" for doubt in self._table.doubts)]
         if not self._table.columns:
             raise ColdstartError(f"{path} has no rows: give one interaction a row")
         self.columns, self.guessed = match_columns(self._table.columns, columns or {}, str(path))

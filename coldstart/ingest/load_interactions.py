@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ class InteractionReport:
 
     Attributes:
         columns: our field -> the file's column; `guessed`: those that were recognised by name.
-        time_unit: `s`, `ms`, `us`, `ns` or `iso`; None where the file has no times.
+        time_unit: `s`, `ms`, `us`, `ns`, `iso` or a form such as `%d.%m.%Y`; None where the file has no times.
+        notes: what was decided about the file, see `InteractionFile`.
         rejected: reason -> rows; `examples`: reason -> the first of them, (row number, value).
         items: those that the good rows name; `unknown_items` of them, in `unknown_rows` rows, are not in the catalogue.
         total: rows of the table now.
@@ -55,6 +56,7 @@ class InteractionReport:
     total: int
     seconds: float
     over_budget: bool
+    notes: Sequence[str] = ()
 
     @property
     def rejected_share(self) -> float:

@@ -1,6 +1,6 @@
 """Read one sheet of a workbook in a process of its own, which a workbook that takes too much memory may end.
 
-Run as `python -m coldstart.ingest.sheet_process` with the workbook as its input; writes JSON lines: the names of the
+Run as a script with the workbook as its input; imports nothing of the package. Writes JSON lines: the names of the
 sheets and the one that is read, then its rows.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 EXACT = 2**53
 MOST_MEMORY = 4 * 2**30
-_PEEKED_ROWS, _ROWS = 20, 500
+_ROWS = 500
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from coldstart.errors import ColdstartError
+from coldstart.ingest import sheet_process
 from coldstart.ingest.files import TableFile, open_whole
 from coldstart.ingest.grid import grid_table
 from coldstart.ingest.tables import Table
@@ -63,7 +64,7 @@ def _parts(file: TableFile) -> Iterator[Any]:
         _check_size(file, source)
         source.seek(0)
         process = subprocess.Popen(
-            [sys.executable, "-m", "coldstart.ingest.sheet_process"],
+            [sys.executable, "-P", sheet_process.__file__],  # -P: nothing is imported from where the user stands
             stdin=source,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

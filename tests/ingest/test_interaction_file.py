@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -455,3 +456,64 @@ def test_a_line_longer_than_a_block_is_named(tmp_path: Path, monkeypatch: pytest
         list(opened(path))
     assert str(caught.value).startswith(f"cannot read {path}")
     assert str(caught.value).endswith(": a line is too long: shorten it, or end each line")
+
+
+# -- as shops write them
+
+
+def test_columns_are_known_in_the_languages_of_the_field(tmp_path: Path) -> None:
+    for header, known in (
+        ("Kunde;Artikelnummer;Bestelldatum", ("Kunde", "Artikelnummer", "Bestelldatum")),
+        ("utilisateur;référence;date", ("utilisateur", "référence", "date")),
+        ("id;customer_email;sku;ordered_at", ("customer_email", "sku", "ordered_at")),
+        ("用户ID;商品编号;时间", ("用户ID", "商品编号", "时间")),
+    ):
+        file = opened(write(tmp_path, f"{header}\na;b;c;d\n"))
+        assert file.columns == dict(zip(("user_id", "item_id", "timestamp"), known, strict=True))
+    assert "weight" not in opened(write(tmp_path, "user,item,note\na,b,nice\n")).columns
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "form"),
+    [
+        ("24.12.2024 13:30", "01.02.2024 10:00", "%d.%m.%Y %H:%M"),
+        ("24/12/2024", "01/02/2024", "%d/%m/%Y"),
+        ("12/24/2024 01:30 PM", "02/01/2024 10:00 AM", "%m/%d/%Y %I:%M %p"),
+        ("Tue, 24 Dec 2024 13:30:00 +0100", "Thu, 01 Feb 2024 10:00:00 +0000", "RFC 822"),
+    ],
+)
+def test_dates_as_shops_write_them_are_times(tmp_path: Path, first: str, second: str, form: str) -> None:
+    file = opened(write(tmp_path, f'user;item;time\na;x;"{first}"\n' + f'b;y;"{second}"\n' * 4 + "c;z;soon\n"))
+    (block,) = file
+    assert file.time_unit == form
+    assert [row["timestamp"].date().isoformat() for row in block.rows.to_pylist()] == [
+        "2024-12-24",
+        *["2024-02-01"] * 4,
+    ]
+    assert [row["reason"] for row in block.rejected.to_pylist()] == ["bad_time"]
+
+
+def test_days_and_months_that_may_change_places_are_turned_away(tmp_path: Path) -> None:
+    _, rejected = read(write(tmp_path, "user,item,time\na,x,03/04/2024\n"))
+    assert rejected == [(1, "bad_time", "03/04/2024")]
+
+
+def test_a_workbook_of_interactions_is_read(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["Kunde", "SKU", "Datum"], ["a", "007", datetime(2024, 1, 5, 12, 30)], [7, 8, datetime(2024, 1, 6)]):
+        book.active.append(row)  # type: ignore[union-attr]
+    book.save(tmp_path / "log.xlsx")
+    rows, rejected = read(tmp_path / "log.xlsx")
+    assert [(row["user_id"], row["item_id"], row["timestamp"].isoformat()) for row in rows] == [
+        ("a", "007", "2024-01-05T12:30:00+00:00"),
+        ("7", "8", "2024-01-06T00:00:00+00:00"),
+    ]
+    assert rejected == []
+
+
+def test_what_was_decided_about_a_file_is_told(tmp_path: Path) -> None:
+    file = opened(write(tmp_path, "Kunde;Artikel\nM\xfcller;7\n".encode("cp1252")))
+    assert file.notes == [
+        "not UTF-8: read as Windows-1252 (Western), such as 'Müller'",
+        "its columns are parted by semicolons",
+    ]
