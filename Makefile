@@ -80,7 +80,7 @@ notebooks: demo ## execute every notebook on the demo workspace
 	$(BIN)/python tools/run_notebooks.py
 
 docs: $(INSTALLED) ## build the documentation into site/; fails on a link that leads nowhere
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 peers: $(INSTALLED) ## install the programs that benchmarks compare with, each in .peers/NAME
 	$(BIN)/python -m benchmarks.peers.install
