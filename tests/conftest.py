@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,21 @@ def own_state_folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[None
     """Keep what a user gave for a workspace out of the folder of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shapes_of_json() -> Generator[None]:
+    """Check the shape of all that commands print with `--json` in the process of the tests."""
+    if find_spec("shapes_of") is None:  # a test runs this file alone, without the helpers beside it
+        yield
+        return
+    from shapes_of import checking
+
+    from coldstart.cli import output
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "as_json", checking(output.as_json))
         yield
 
 

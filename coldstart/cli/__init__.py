@@ -20,6 +20,7 @@ from coldstart.cli import (
     faults,
     finetune,
     import_catalogue,
+    init,
     label,
     models,
     output,
@@ -50,7 +51,7 @@ app = typer.Typer(
 app.add_typer(models.app, name="models")
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(evaluate.app, name="evaluate")
-for family in (import_catalogue, run, status, search, label, describe, recommend, show, remove, export, demo):
+for family in (init, import_catalogue, run, status, search, label, describe, recommend, show, remove, export, demo):
     family.register(app)
 
 
@@ -106,7 +107,7 @@ def main() -> None:
     complete.prepare()
     json = faults.wants_json(sys.argv[1:])
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="coldstart", standalone_mode=False)
     except (SystemExit, KeyboardInterrupt):
         raise
     except _UsageError as error:

@@ -216,7 +216,7 @@ def facts(values: Sequence[tuple[str, Any]]) -> None:
 
 def note(text: str) -> None:
     """Print a remark on stdout, wrapped at words on a terminal and one line elsewhere."""
-    _write(tables.paragraph(without_controls(text)))
+    _write(tables.paragraph(without_controls(text).rstrip()))
 
 
 def size(size_bytes: float | None) -> str:

@@ -103,7 +103,7 @@ def _print(known: Mapping[str, Any]) -> None:
             _share(link["score"]),
             "yes" if link["mirrored"] else "no",
             link["speed"],
-            "\n".join(
+            "; ".join(
                 f"{format_span(match)} at {format_time(match['other_start_s'])}–{format_time(match['other_end_s'])}"
                 for match in link["matches"]
             ),

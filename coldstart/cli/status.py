@@ -53,7 +53,6 @@ def status(
       coldstart status --failed --json > failed.json
     """
     import coldstart
-    from coldstart.store import PIPELINES
 
     opened = coldstart.open(workspace)
     _check_written(opened)
@@ -75,6 +74,8 @@ def status(
             output.print_failures(rows)
         return
     interactions = opened.interaction_summary()
+    from coldstart.store import PIPELINES  # once the workspace is there
+
     never_ran = interactions is not None and PIPELINES not in opened.tables()
     reports = [] if never_ran else opened.status()
     if json:
@@ -167,7 +168,7 @@ def _check_pipeline(pipeline: str, overrides: Sequence[str], json: bool) -> None
         found = setup_faults(loaded)
     except PipelineError as error:
         found = error.faults
-    result = {"pipeline": pipeline, "faults": found}
+    result = {"pipeline": pipeline, "faults": [fault.to_dict() for fault in found]}
     if found:
         if not json:
             for fault in found:

@@ -137,8 +137,7 @@ def fit_cell(text: str, wide: int, right: bool = False, pad: bool = True) -> str
 
 def one_line(text: str) -> str:
     """Put a text on one line, without characters that would steer the terminal."""
-    kept = "".join(c if c.isprintable() or c == "\u200d" else "\n" if c == "\n" else " " for c in text)
-    return "; ".join(part for line in kept.split("\n") if (part := " ".join(line.split())))
+    return " ".join("".join(c if c.isprintable() or c == "\u200d" else " " for c in text).split())
 
 
 def _columns_of_text(rows: Sequence[Sequence[Any]], count: int) -> list[list[str]]:

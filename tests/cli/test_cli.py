@@ -88,7 +88,7 @@ def test_every_command_says_what_it_does() -> None:
     assert {name for name, *_ in found} == {
         "run", "ingest", "understand", "embed", "index", "retry", "status", "check", "doctor", "search",
         "demo", "models", "show", "finetune", "evaluate", "label", "match", "describe", "export", "prompts",
-        "recommend", "audience", "remove",
+        "recommend", "audience", "remove", "import",
     }  # fmt: skip
     for path in found:
         result = CliRunner().invoke(app, [*path, "--help"])
@@ -183,9 +183,8 @@ def test_a_missing_manifest_names_the_next_step(tmp_path: Path) -> None:
         f"{PACKAGED['starter']} names no manifest: give one with --manifest FILE"
     )
     path = tmp_path / "none.csv"
-    assert fault("ingest", str(path), "-p", "starter", "-w", str(tmp_path / "w")) == (
-        f"no manifest at {path}: give a .jsonl, .json, .csv, .tsv, .txt or .parquet file or a folder of media"
-    )
+    said = fault("ingest", str(path), "-p", "starter", "-w", str(tmp_path / "w"))
+    assert said.startswith(f"no manifest at {path}: give a .csv, ") and "or a folder of media" in said
 
 
 @pytest.mark.slow
@@ -226,25 +225,28 @@ def test_check_lists_all_faults_with_the_nearest_names(tmp_path: Path) -> None:
         "  image: {stage: embed, frames: 0}\n",
         "utf-8",
     )
-    faults = [
-        "--set image.frames=[: not YAML: expected the node content, but found '<stream end>'",
-        "unknown setting 'stage' (did you mean 'stages'?)",
-        "unknown setting engine.workres (did you mean 'workers'?)",
-        "max_failed=2: give a share between 0 and 1",
+    faults = {
+        "--set image.frames=[: not YAML: expected the node content, but found '<stream end>'": None,
+        "unknown setting 'stage' (did you mean 'stages'?)": (1, 1),
+        "unknown setting engine.workres (did you mean 'workers'?)": (3, 10),
+        "max_failed=2: give a share between 0 and 1": (2, 13),
         "stage 'text': unknown kind 'embd' (did you mean 'embed'?) "
-        "(known: align, behaviour, describe, embed, finetune, index, ingest, label, understand)",
-        "image.encoder is missing",
-        "image.frames=0: Input should be greater than or equal to 1",
-    ]
+        "(known: align, behaviour, describe, embed, finetune, index, ingest, label, understand)": (6, 17),
+        "image.encoder is missing": (7, 3),
+        "image.frames=0: Input should be greater than or equal to 1": (7, 33),
+    }
     result = coldstart("check", str(path), "--set", "image.frames=[")
     assert result.returncode == 1
-    assert result.stdout == "".join(f"- {fault}\n" for fault in faults)
+    assert result.stdout == "".join(
+        f"- {f'{place[0]}:{place[1]}: ' if place else ''}{fault}\n" for fault, place in faults.items()
+    )
     assert result.stderr == f"error: {path} has 7 faults: mend and check again\n"
     result = coldstart("check", str(path), "--set", "image.frames=[", "--json")
     message = f"{path} has 7 faults: mend and check again"
     error = {"kind": "settings", "message": message, "where": None, "next": "mend and check again"}
-    found = {"pipeline": str(path), "faults": faults, "error": error, "notes": []}
-    assert (result.returncode, json.loads(result.stdout)) == (1, found)
+    found = json.loads(result.stdout)
+    places = {fault["fault"]: fault["line"] and (fault["line"], fault["column"]) for fault in found.pop("faults")}
+    assert (result.returncode, found, places) == (1, {"pipeline": str(path), "error": error, "notes": []}, faults)
 
 
 def test_check_of_a_good_pipeline_says_so(shop: Path) -> None:
@@ -367,7 +369,7 @@ def test_search_prints_hits_as_they_are(shop: Path) -> None:
     assert "blue jeans <b>" in result.stdout
     result = CliRunner().invoke(app, ["search", "-w", uri, "--text", "blue jeans <b>", "--top-k", "2", "--json"])
     assert json.loads(result.stdout)["hits"][0]["item_id"] == ":100: [bold]'c'"
-    assert fault("search", "-w", uri, "--item", "nope").endswith("item 'nope' is not in the published catalog")
+    assert "item 'nope' is not in the published catalog" in fault("search", "-w", uri, "--item", "nope")
 
 
 def test_many_queries_are_answered_as_json_lines(shop: Path, tmp_path: Path) -> None:

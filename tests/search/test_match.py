@@ -542,7 +542,7 @@ def run(folder: Path, *arguments: object) -> str:
 @pytest.mark.slow
 def test_the_command_prints_products_with_their_evidence(folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "out" / "m.html"
-    text = run(folder, "--item", "v2", "--top-k", 2, "--out", page)
+    text = run(folder, "--item", "v2", "--top-k", 2, "--explain", "--out", page)
     assert "candidates: all 13 that meet the conditions, each compared" in text
     assert "frames and products: " in text
     html = page.read_text("utf-8")

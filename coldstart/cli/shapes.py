@@ -1,0 +1,379 @@
+"""Describe the JSON of every command as a JSON Schema: one object of the command's own fields, `notes` and, after a
+fault, `error`.
+
+Fields stay as they are between minor versions; new ones may be added. A type is written `string`, `string?` where it
+may be null, `[string]` for a list and `{string}` for an object of such values; a name in capitals is one of `PARTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from coldstart.cli.faults import KINDS
+
+Fields = Mapping[str, tuple[str, str]]
+"""Field -> type and meaning; a name that ends in `?` may be missing."""
+
+PARTS: Mapping[str, Fields] = {
+    "HIT": {
+        "item_id": ("string", "id of the item"),
+        "score": ("number", "sum over the rankings of 1 / (60 + rank)"),
+        "kind": ("string?", "product or video"),
+        "title": ("string?", "title"),
+        "category": ("string?", "category"),
+        "price": ("number?", "price"),
+        "uri": ("string?", "its first media file"),
+        "ranks": ("{integer}", "space, or full_text -> place there, from 1"),
+        "distances": ("{number}", "space -> 1 - cosine"),
+        "copies": ("[string]", "items that are linked to it as copies"),
+        "creator": ("string?", "creator"),
+    },
+    "BALANCE": {
+        "fresh": ("integer", "items with a row that is up to date"),
+        "failed": ("integer", "items that could not be done"),
+        "filtered": ("integer", "items that were skipped on purpose"),
+        "duplicate": ("integer", "items that are copies of others"),
+        "pending": ("integer", "items that the next run does"),
+        "reasons": ("{integer}", "reason code -> items"),
+    },
+    "STAGE": {
+        "stage": ("string", "name in the pipeline"),
+        "kind": ("string", "kind of stage"),
+        "balance": ("BALANCE", "items in each state; the states add up to all items"),
+        "ran": ("object", "work of this run: done, lost, seconds and more"),
+        "notes": ("[string]", "remarks"),
+        "fault_places": ("{integer}", "place in a decoder -> items that failed there"),
+    },
+    "SOURCE": {
+        "source": ("string", "as it was named"),
+        "path": ("string", "file or folder that was read"),
+        "fields": ("[object]", "field, columns, confidence, reason, doubt and samples"),
+        "id_from": ("[string]", "columns that ids are made from, where none holds them"),
+        "attributes": ("[string]", "columns that became attributes"),
+        "rows": ("integer", "rows of the table"),
+        "items": ("integer", "items that were made of them"),
+        "joined": ("integer", "rows that were joined into the items of other rows"),
+        "rejected": ("{integer}", "reason code -> rows"),
+        "examples": ("{string}", "reason code -> the first of them"),
+        "doubts": ("[string]", "what may be wrong, with counts and examples"),
+        "notes": ("[string]", "what was decided about the file"),
+        "known": ("boolean", "read as in the last import"),
+        "changes": ("[string]", "columns that came or went since the last import"),
+        "hosts_to_allow": ("{integer}", "web host that is not allowed -> media there"),
+    },
+    "FAULT": {
+        "setting": ("string?", "name of the setting"),
+        "line": ("integer?", "line in the pipeline file, from 1"),
+        "column": ("integer?", "column there, from 1"),
+        "fault": ("string", "what is wrong"),
+    },
+    "SKIPPED": {
+        "stage": ("string", "stage without a row of it"),
+        "item_id": ("string", "id of the item"),
+        "state": ("string", "failed, filtered or duplicate"),
+        "reason": ("string", "reason code"),
+        "detail": ("string", "value and limit"),
+    },
+    "PUBLICATION": {
+        "tag": ("string", "name of the publication"),
+        "version": ("integer", "version of the catalog table"),
+        "published_at": ("string", "ISO 8601"),
+        "rows": ("integer", "items served"),
+        "spaces": ("[string]", "spaces served"),
+    },
+    "MODEL": {
+        "name": ("string", "name"),
+        "job": ("string", "what it is for"),
+        "licence": ("string", "licence"),
+        "size_bytes": ("integer", "size of its files"),
+        "digest": ("string", "SHA-256 over its files"),
+        "state": ("string", "ready, missing or damaged"),
+        "graph": ("string?", "state of its ONNX graph for queries; null where it has none"),
+        "origin": ("string", "where it comes from"),
+        "package": ("string", "package that holds it"),
+        "version": ("string", "version of the package"),
+    },
+    "PROMPT": {
+        "name": ("string", "name"),
+        "version": ("integer", "version"),
+        "digest": ("string", "SHA-256 of its file"),
+        "inputs": ("[string]", "fields of the item in it"),
+        "output": ("[string]", "fields that the model writes"),
+        "budgets": ("{integer}", "input -> tokens at most"),
+    },
+    "RECOMMENDATION": {
+        "item_id": ("string", "id of the item"),
+        "rank": ("integer", "place, from 1"),
+        "score": ("number", "score"),
+        "cold": ("boolean", "few or no interactions"),
+        "explored": ("boolean", "drawn at random by --explore"),
+        "propensity": ("number", "probability of this slot"),
+        "kind": ("string?", "product or video"),
+        "title": ("string?", "title"),
+        "category": ("string?", "category"),
+        "price": ("number?", "price"),
+        "reason?": ("string?", "why, in words"),
+    },
+}
+"""Name -> a shape that several commands share."""
+
+_RUN: Fields = {
+    "stages": ("[STAGE]", "work and balance of each stage"),
+    "seconds": ("number", "duration"),
+    "over_budget": ("[string]", "stages in which more failed than max_failed allows"),
+    "maintenance": ("object?", "upkeep of the tables: bytes before and after"),
+    "estimated": ("object?", "the dry run before it, compared"),
+    "losses": ("object", "stage over budget -> its most frequent reasons, with an example"),
+    "stopped_after": ("string?", "source stage that lost most of its items"),
+    "interactions?": ("object", "rows of interactions that were read beside it"),
+}
+_ESTIMATE: Fields = {
+    "stages": ("[object]", "rows, seconds, memory, disk and bottleneck of each stage"),
+    "seconds": ("number", "all stages"),
+    "range": ("[number]", "least and most seconds"),
+    "seconds_there": ("number?", "on the machine of --on"),
+    "upkeep_s": ("number", "upkeep of the tables"),
+    "left_out": ("[string]", "stages that could not be estimated"),
+    "assumptions": ("[object]", "what the figures rest on"),
+    "on": ("object?", "the machine of --on"),
+}
+_MODELS: Fields = {"folder": ("string", "where they lie"), "models": ("[MODEL]", "one each")}
+_EXPORTED: Fields = {
+    "out": ("string", "file or folder"),
+    "format": ("string", "format"),
+    "files": ("[object]", "what, out, rows, size_bytes and left_out of each"),
+}
+
+COMMANDS: Mapping[str, Fields] = {
+    **dict.fromkeys(("run", "ingest", "understand", "embed", "index", "retry", "describe"), _RUN),
+    **{f"{name} --dry-run": _ESTIMATE for name in ("run", "ingest", "understand", "embed", "describe")},
+    "import": {
+        "sources": ("[SOURCE]", "one a table or folder"),
+        "items": ("integer", "items that were made"),
+        "rejected": ("integer", "rows that were rejected"),
+        "doubled": ("integer", "ids that stand in two of the sources"),
+        "dry_run": ("boolean", "nothing was stored"),
+        "seconds": ("number", "wall time"),
+    },
+    "ingest --interactions": {"interactions": ("object", "rows read, added, repeated and rejected")},
+    "index --history": {
+        "publications": ("[PUBLICATION]", "newest first"),
+        "published?": ("string", "after --rollback: the tag that is served again"),
+    },
+    "status": {
+        "workspace": ("string", "its URI"),
+        "size_bytes": ("integer?", "size on disk"),
+        "stages": ("[STAGE]", "balance of each stage"),
+        "interactions": ("object?", "rows, users and items of the log"),
+    },
+    "status --failed": {"workspace": ("string", "its URI"), "items": ("[SKIPPED]", "one an item and stage")},
+    "status --trust": {"workspace": ("string", "its URI"), "settings": ("[object]", "setting and value")},
+    "check": {"pipeline": ("string", "as given"), "faults": ("[FAULT]", "all faults")},
+    "check --workspace": {
+        "workspace": ("string", "its URI"),
+        "repaired": ("boolean", "--repair was given"),
+        "damages": ("[object]", "table, damage and cost of each"),
+    },
+    "doctor": {
+        "coldstart": ("string", "version"),
+        "python": ("string", "version"),
+        "system": ("string", "operating system"),
+        "device": ("string", "device that is used"),
+        "models": ("string", "starter models and their state"),
+    },
+    "search": {"hits": ("[HIT]", "best first")},
+    "search --queries": {
+        "query_id": ("string?", "of the file of queries; one object a line"),
+        "hits?": ("[HIT]", "best first; missing where the query has no answer"),
+        "reason?": ("string", "reason code of a query without an answer"),
+        "detail?": ("string", "what was wrong with it"),
+    },
+    "match": {
+        "asked": ("string", "the item or the file"),
+        "used": ("[string]", "what was compared"),
+        "matches": ("[object]", "products with frame, words, channels and score"),
+        "channels": ("[object]", "channel and weight"),
+        "weights": ("string", "default or fitted"),
+        "candidates": ("integer", "products compared"),
+        "exact": ("boolean", "all of them were compared"),
+    },
+    "match --fit": {
+        "channels": ("[object]", "fitted weights"),
+        "default": ("[object]", "default weights"),
+        "before": ("object", "recall with the default weights"),
+        "after": ("object", "recall with the fitted ones"),
+        "trained_on": ("integer", "videos of the fit"),
+        "held_out": ("integer", "videos that measure it"),
+        "kept": ("boolean", "the fitted weights serve from now on"),
+        "left_out": ("[string]", "faulty pairs"),
+    },
+    "label": {
+        "labels": ("[object]", "label, items and mean_score"),
+        "unknown": ("integer", "items near no class"),
+        "run": ("object", "as of `run`"),
+        "calibration?": ("object", "of the scores"),
+        "quality?": ("object", "of the labels"),
+    },
+    "describe --ab": {"items": ("[object]", "item, and what each writer wrote, kept and lost")},
+    "prompts": {"prompts": ("[PROMPT]", "packaged ones")},
+    "prompts PROMPT": PARTS["PROMPT"],
+    "prompts --item": {
+        "prompt": ("string", "its name"),
+        "digest": ("string", "SHA-256 of its file"),
+        "item_id": ("string", "the item"),
+        "system": ("string", "system message"),
+        "text": ("string", "rendered prompt"),
+        "system_tokens": ("integer", "tokens of the system message"),
+        "text_tokens": ("integer", "tokens of the text"),
+        "inputs": ("object", "input -> tokens, read, budget"),
+    },
+    "recommend": {
+        "user_id": ("string?", "null for a history"),
+        "scored_by": ("string", "behaviour, or the spaces of content"),
+        "history": ("integer", "liked items that it is computed from"),
+        "items": ("[RECOMMENDATION]", "best first"),
+    },
+    "recommend --users": {
+        "out": ("string", "file"),
+        "users": ("integer", "number of lists"),
+        "without_history": ("integer", "users without liked items"),
+        "rows": ("integer", "rows written"),
+        "cold_share": ("number", "share of cold items"),
+        "scored_by": ("string", "behaviour, or the spaces of content"),
+        "seconds": ("number", "duration"),
+    },
+    "audience": {
+        "item_id": ("string", "the item"),
+        "scored_by": ("string", "behaviour, or the spaces of content"),
+        "by": ("string", "score or lift"),
+        "cold": ("boolean", "the item has few or no interactions"),
+        "users": ("integer", "users scored"),
+        "met": ("integer", "users left out, who interacted with it"),
+        "people": ("[object]", "user_id, rank, score and reason, best first"),
+    },
+    "show": {
+        "item_id": ("string", "id of the item"),
+        "item": ("object", "its fields"),
+        "timeline": ("[object]", "shots, speech and text on screen by time"),
+        "dropped": ("[object]", "words left out as invented, with the reason"),
+        "quality": ("object?", "measures"),
+        "safety": ("object?", "policy and findings"),
+        "described": ("object?", "description, its evidence and removed claims"),
+        "duplicate_of": ("object?", "its original"),
+        "copies": ("[object]", "its copies"),
+        "stages": ("[object]", "state in every stage"),
+    },
+    "remove": {
+        "what": ("string", "item or user"),
+        "removed": ("integer", "how many"),
+        "unknown": ("[string]", "ids that the workspace does not have"),
+        "already": ("[string]", "ids that were removed before"),
+        "rows": ("{integer}", "table -> rows dropped"),
+        "copies": ("[string]", "linked copies that the next run matches anew"),
+        "interactions_kept": ("integer", "interactions with removed items, which stay"),
+        "publication": ("string?", "what is served now"),
+        "fits": ("[object]", "fits that learnt from them"),
+        "dry_run": ("boolean", "nothing was removed"),
+    },
+    "remove --undo": {"back": ("[string]", "ids that may come back")},
+    **{
+        f"export {name}": _EXPORTED for name in ("items", "vectors", "descriptions", "recommendations", "ledger", "all")
+    },
+    "export adapter": {
+        "folder": ("string", "folder of the merged model"),
+        "size_bytes": ("integer", "size of its files"),
+        "prompts": ("integer", "prompts that were compared"),
+        "agreement": ("string", "which ways wrote the same texts"),
+    },
+    "models": _MODELS,
+    **{f"models {name}": _MODELS for name in ("list", "pull", "verify")},
+    "finetune align": _RUN,
+    "finetune behaviour": {**_RUN, "fits": ("object", "stage -> report of its fit")},
+    "finetune describe": _RUN,
+    "evaluate align": {
+        "split": ("string", "items evaluated"),
+        "counts": ("object", "numbers of items"),
+        "before": ("object?", "retrieval before the fit"),
+        "after": ("object", "retrieval after it"),
+        "difference": ("object?", "after less before"),
+    },
+    "evaluate describe": {
+        "split": ("string", "items evaluated"),
+        "counts": ("object", "numbers of items"),
+        "measures": ("object", "writer -> measures before and after the checks"),
+        "gain": ("object", "search by the descriptions"),
+    },
+    "evaluate recommend": {
+        "split": ("object", "kind, part and digest"),
+        "counts": ("object", "users and items"),
+        "methods": ("object", "method -> measures"),
+        "left_out": ("{string}", "method -> why not"),
+        "checked": ("[string]", "kinds of leaks that were looked for"),
+    },
+    "evaluate stages": {
+        "steps": ("[object]", "recall, gain and seconds of each step"),
+        "missing": ("[object]", "steps that were not evaluated, with the reason"),
+        "counts": ("object", "users and items"),
+        "k": ("integer", "of recall@k"),
+        "caveats": ("[string]", "what the figures do not say"),
+    },
+    "demo": {
+        "items": ("integer", "items of the sample catalogue"),
+        "recall": ("number", "recall@5 of products shown in videos"),
+        "workspace": ("string", "its folder"),
+        "page": ("string", "page of results"),
+    },
+}
+"""Command, or a mode of it -> its own fields."""
+
+_ERROR: Fields = {
+    "kind": ("string?", "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())),
+    "message": ("string", "one line: value, place, next step"),
+    "where": ("string?", "the place: an option, a file and line, a setting"),
+    "next": ("string?", "the next step"),
+}
+
+
+def schema() -> dict[str, Any]:
+    """Build the JSON Schema of all outputs; `$defs` has one entry a command and mode, such as `status --failed`."""
+    parts = {name: _object(fields) for name, fields in PARTS.items()}
+    commands = {name: _object({**fields, **_COMMON}) for name, fields in COMMANDS.items()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Output of coldstart with --json",
+        "$defs": {**parts, **commands, "ERROR": _object(_ERROR), "fault": _object({"error": ("ERROR", ""), **_NOTES})},
+        "anyOf": [{"$ref": f"#/$defs/{quote(name)}"} for name in (*commands, "fault")],
+    }
+
+
+def modes_of(command: str) -> list[str]:
+    """List the shapes that a command may print, such as `status`, `status --failed`."""
+    return [name for name in COMMANDS if name == command or name.startswith((f"{command} -", f"{command} PROMPT"))]
+
+
+_NOTES: Fields = {"notes?": ("[string]", "remarks for people")}
+_COMMON: Fields = {**_NOTES, "error?": ("ERROR", "the work was done, and its result is below what was required")}
+
+
+def _object(fields: Fields) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            name.removesuffix("?"): _type(given) | ({"description": meaning} if meaning else {})
+            for name, (given, meaning) in fields.items()
+        },
+        "required": [name for name in fields if not name.endswith("?")],
+    }
+
+
+def _type(given: str) -> dict[str, Any]:
+    if given.endswith("?"):
+        inner = _type(given[:-1])
+        return {"anyOf": [inner, {"type": "null"}]} if "$ref" in inner else {"type": [inner["type"], "null"]}
+    if given[0] == "[":
+        return {"type": "array", "items": _type(given[1:-1])}
+    if given[0] == "{":
+        return {"type": "object", "additionalProperties": _type(given[1:-1])}
+    return {"$ref": f"#/$defs/{given}"} if given.isupper() else {"type": given}

@@ -1,0 +1,168 @@
+"""Screens: no table is wider than the terminal, the column that tells rows apart stays, wide letters count two."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import screens
+import yaml
+from rich.cells import cell_len
+from typer.testing import CliRunner
+
+from coldstart.cli import app, output, tables
+
+WIDTHS = (40, 80, 200)
+TITLES = (
+    "red apple jacket with a hood and a very long title that no terminal has room for",
+    "とても長い日本語の商品名" * 4,
+)
+PATHS = ("workspace ", "folder: ", "card: ", "done in ")
+"""Beginnings of lines that are not broken: what they name is pasted."""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace of items with long titles in wide letters, one of them with a fault, and of interactions."""
+    folder = tmp_path_factory.mktemp("shop")
+    items = [
+        {"item_id": f"sku-{n}", "title": f"{TITLES[n % 2]} {n}", "category": "Clothes for rain", "price": 9.5 + n}
+        for n in range(6)
+    ]
+    items.append({"item_id": "bad", "title": "lamp", "price": -3})
+    (folder / "items.jsonl").write_text("".join(f"{json.dumps(item)}\n" for item in items), "utf-8")
+    settings = {
+        "manifest": "items.jsonl",
+        "max_failed": 0.5,
+        "engine": {"workers": 1, "device": "cpu"},
+        "stages": {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:16", "input": "text"}, "index": {}},
+    }
+    (folder / "shop.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), "utf-8")
+    result = CliRunner().invoke(app, ["run", str(folder / "shop.yaml"), "-w", str(folder / "w")])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def screen(shop: Path, width: int, *arguments: str) -> str:
+    result = CliRunner().invoke(app, [*arguments, "-w", str(shop / "w")], env={"COLUMNS": str(width)})
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("arguments", "seen"),
+    [
+        (("search", "--text", "jacket"), ("red apple jacket", "とても長い日本語")),
+        (("search", "--text", "jacket", "--explain"), ("red apple jacket", "rank: text")),
+        (("status",), ("ingest", "text", "index", "1 with an unreadable row")),
+        (("status", "--failed"), ("bad", "unreadable row")),
+        (("show", "sku-1", "--no-html"), ("とても長い日本語", "ingest")),
+        (("index", "--history"), ("pub-000001",)),
+        (("run",), ("ingest", "text", "index")),
+    ],
+)
+def test_a_command_fits_the_terminal(shop: Path, width: int, arguments: tuple[str, ...], seen: tuple[str, ...]) -> None:
+    text = screen(shop, width, *arguments)
+    lines = [line for line in text.splitlines() if not line.startswith(PATHS)]
+    assert max(map(cell_len, lines)) <= width, text
+    assert [part for part in seen if part not in text] == []
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("arguments", [("models",), ("prompts",)])
+def test_a_command_without_a_workspace_fits_the_terminal(width: int, arguments: tuple[str, ...]) -> None:
+    text = CliRunner().invoke(app, list(arguments), env={"COLUMNS": str(width)}).stdout
+    assert max(cell_len(line) for line in text.splitlines() if not line.startswith(PATHS)) <= width
+    assert ("all-MiniLM-L6-v2" if arguments == ("models",) else "describe_product_long") in text
+
+
+def test_any_table_fits_any_width() -> None:
+    draw = random.Random(5)
+    letters = ("a", "ü", "長", "🍎", " ", "\n", "\t", "\x1b")
+    for _ in range(200):
+        count = draw.randint(1, 8)
+        columns = [f"column {place}"[: draw.randint(1, 9)] + str(place) for place in range(count)]
+        kinds = [draw.choice(("text", "int", "float", "none")) for _ in columns]
+        rows = [[_cell(draw, kind, letters) for kind in kinds] for _ in range(draw.randint(0, 4))]
+        width = draw.randint(20, 120)
+        whole = draw.sample(columns, draw.randint(0, count))
+        lines = list(tables.table_lines(columns, rows, width, draw.choice([None, *columns]), whole))
+        assert all(cell_len(line) <= width for line in lines), lines
+        assert not any(letter in line for line in lines for letter in "\n\t\x1b")
+
+
+def _cell(draw: random.Random, kind: str, letters: tuple[str, ...]) -> object:
+    match kind:
+        case "int":
+            return draw.randint(-5, 10**6)
+        case "float":
+            return draw.random() * 10 ** draw.randint(-6, 6)
+        case "none":
+            return None
+    return "".join(draw.choices(letters, k=draw.randint(0, 60)))
+
+
+def test_columns_are_aligned_by_cells_and_numbers_to_the_right() -> None:
+    rows = [["長い名前", 5, 2.5, "0.5000"], ["b", 1234, 10.0, "12.0000"], ["c", None, None, "-"]]
+    assert list(tables.table_lines(["title", "n", "price", "score"], rows, 80)) == [
+        "title         n  price    score",
+        "────────  ─────  ─────  ───────",
+        "長い名前      5    2.5   0.5000",
+        "b         1,234   10.0  12.0000",
+        "c             -      -        -",
+    ]
+
+
+def test_a_narrow_table_is_a_list_and_spares_its_columns_before() -> None:
+    columns, row = ["", "title", "price", "item", "creator"], [[1, "a jacket of rain and wind", 9.5, "sku-123", "me"]]
+    laid = {
+        width: list(tables.table_lines(columns, row, width, "title", ("item",), ("creator",))) for width in (60, 47, 30)
+    }
+    assert laid[60][2] == "1  a jacket of rain and wind    9.5  sku-123  me"
+    assert laid[47][2] == "1  a jacket of rain and wind    9.5  sku-123"
+    assert laid[30] == ["1. a jacket of rain and wind", "  price 9.5, item sku-123", "  creator me"]
+
+
+def test_a_cell_is_cut_and_not_folded() -> None:
+    rows = [["a long title of a jacket that has no end", "sku-1"]]
+    assert (
+        list(tables.table_lines(["title", "item"], rows, 30, "title", ("item",)))[-1]
+        == "a long title of a jack…  sku-1"
+    )
+
+
+def test_facts_are_wrapped_beside_their_names_or_below_them() -> None:
+    facts = [("language", "en"), ("what was heard", "mine tomato for the sauce and beef tomato for the burgers")]
+    assert list(tables.fact_lines(facts, 50)) == [
+        "language        en",
+        "what was heard  mine tomato for the sauce and beef",
+        "                tomato for the burgers",
+    ]
+    assert list(tables.fact_lines(facts, 30))[:2] == ["language", "  en"]
+
+
+def test_piped_output_has_a_width_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    output.table(("title", "detail"), [["a", "x" * 400]])
+    assert screens.widest(capsys.readouterr().out) == tables.PIPED_WIDTH
+    output.note("word " * 100)
+    assert len(capsys.readouterr().out.splitlines()) == 1, "a line stays a line"
+
+
+@pytest.mark.parametrize(("environment", "styled"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_a_terminal_has_bold_headers_unless_it_wants_none(
+    environment: dict[str, str], styled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    first = next(tables.table_lines(["title"], [["a"]], 80))
+    assert ("\x1b[1m" in first) == styled
