@@ -7,7 +7,9 @@ first row is dropped, and marked as done after the last, so that one that was ki
 
 from __future__ import annotations
 
+import re
 import secrets
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +44,8 @@ _SCHEMA = pa.schema(
 )
 """`key`: the id of an item, the hash of a user's; `fits`: digests of the fits that had learnt from it."""
 _CHUNK = 500
+_SALT = re.compile(r"[0-9a-f]{32}")
+_NO_SALT = "0" * 32
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Tombstones:
             return work
         why = Reject(
             "removed",
-            f"removed on {at:%Y-%m-%d}: let it come back with `coldstart remove --undo {work.item_id}`",
+            f"removed on {at:%Y-%m-%d}: let it come back with `coldstart remove --undo {shlex.quote(work.item_id)}`",
             "filtered",
         )
         return Work(work.item_id, chain(work.key, why.reason), why)
@@ -93,12 +97,13 @@ class Tombstones:
 
 def read_tombstones(store: Store) -> Tombstones:
     """Read what was removed from a workspace."""
-    rows: list[dict[str, Any]] = store.read(REMOVED).to_pylist() if store.has(REMOVED) else []
+    stored: list[dict[str, Any]] = store.read(REMOVED).to_pylist() if store.has(REMOVED) else []
+    rows = [row for row in stored if row["key"] and row["at"] and _SALT.fullmatch(row.get("salt") or _NO_SALT)]
     items = {row["key"]: row["at"] for row in rows if row["what"] == ITEM}
-    users = [row for row in rows if row["what"] == USER]
+    users = [row for row in rows if row["what"] == USER and row["salt"]]
     fits: dict[str, tuple[int, int]] = {}
     for row in rows:
-        for digest in row["fits"] or ():
+        for digest in row.get("fits") or ():
             of_items, of_users = fits.get(digest, (0, 0))
             fits[digest] = (of_items + (row["what"] == ITEM), of_users + (row["what"] == USER))
     return Tombstones(
@@ -106,8 +111,8 @@ def read_tombstones(store: Store) -> Tombstones:
         frozenset(row["key"] for row in users),
         users[0]["salt"] if users else secrets.token_hex(16),
         fits,
-        frozenset(row["key"] for row in rows if row["what"] == ITEM and not row["done"]),
-        frozenset(row["key"] for row in users if not row["done"]),
+        frozenset(row["key"] for row in rows if row["what"] == ITEM and not row.get("done")),
+        frozenset(row["key"] for row in users if not row.get("done")),
     )
 
 

@@ -17,7 +17,7 @@ from coldstart.errors import ColdstartError
 from coldstart.ingest.interaction_file import REJECTED as REJECTED_SCHEMA
 from coldstart.ingest.interaction_file import SCHEMA
 from coldstart.ingest.load_interactions import import_interactions
-from coldstart.store import Store, removal
+from coldstart.store import Store, removal, tombstones
 from coldstart.store.interactions import INTERACTIONS, REJECTED, InteractionTable
 from coldstart.store.tombstones import read_tombstones
 
@@ -219,3 +219,18 @@ def test_purge_leaves_files_without_deleted_rows_as_they_are(store: Store) -> No
     log(store, ["person-unique-4711"], 3, 5)
     removal.remove_users(store, ["person-unique-4711"])
     assert clean <= files(clean=False)
+
+
+def test_rows_of_a_stranger_that_are_no_removals_are_left_alone(store: Store) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = [
+        {"what": "user", "key": "k", "salt": "not hex", "fits": [], "done": True, "at": at},
+        {"what": "user", "key": "k2", "salt": None, "fits": None, "done": None, "at": at},
+        {"what": "item", "key": "sku-1", "salt": None, "fits": None, "done": True, "at": None},
+        {"what": "other", "key": "", "salt": None, "fits": None, "done": True, "at": at},
+    ]
+    store.append("removed", pa.Table.from_pylist(rows, schema=tombstones._SCHEMA))
+    known = read_tombstones(store)
+    assert (known.items, known.users, known.open_users) == ({}, frozenset(), frozenset())
+    assert removal.remove_users(store, [PERSON]).removed == 1
+    assert len(read_tombstones(store).users) == 1
