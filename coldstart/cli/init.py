@@ -103,7 +103,7 @@ def schema(
         with output.writing(out):
             out.write_text(dumps(made, indent=2, ensure_ascii=False) + "\n", "utf-8")
     if json:
-        output.as_json({"schema": made} if out is None else {"schema": str(out)})
+        output.as_json({"schema": made} if out is None else {"file": str(out)})
     elif out is None:
         typer.echo(dumps(made, indent=2, ensure_ascii=False))
     else:

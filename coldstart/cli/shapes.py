@@ -45,6 +45,7 @@ PARTS: Mapping[str, Fields] = {
         "ran": ("object", "work of this run: done, lost, seconds and more"),
         "notes": ("[string]", "remarks"),
         "fault_places": ("{integer}", "place in a decoder -> items that failed there"),
+        "fault": ("string", "why its settings do not resolve; empty where they do"),
     },
     "SOURCE": {
         "source": ("string", "as it was named"),
@@ -170,6 +171,13 @@ COMMANDS: Mapping[str, Fields] = {
     },
     "status --failed": {"workspace": ("string", "its URI"), "items": ("[SKIPPED]", "one an item and stage")},
     "status --trust": {"workspace": ("string", "its URI"), "settings": ("[object]", "setting and value")},
+    "init": {
+        "pipeline": ("string", "the file that was written"),
+        "found": ("object?", "rows that were read, and how many have pictures, videos, titles, …"),
+        "next": ("string", "the command that runs it"),
+    },
+    "schema": {"schema": ("object", "JSON Schema of pipeline files")},
+    "schema --out": {"file": ("string", "the file that was written")},
     "check": {"pipeline": ("string", "as given"), "faults": ("[FAULT]", "all faults")},
     "check --workspace": {
         "workspace": ("string", "its URI"),
@@ -187,6 +195,7 @@ COMMANDS: Mapping[str, Fields] = {
     "search --queries": {
         "query_id": ("string?", "of the file of queries; one object a line"),
         "hits?": ("[HIT]", "best first; missing where the query has no answer"),
+        "notes?": ("[string]", "remarks, such as why nothing was found"),
         "reason?": ("string", "reason code of a query without an answer"),
         "detail?": ("string", "what was wrong with it"),
     },
