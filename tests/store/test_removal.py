@@ -62,7 +62,7 @@ def users_of(store: Store) -> set[str]:
 
 def test_of_a_removed_user_nothing_is_left_in_any_byte(store: Store, tmp_path: Path) -> None:
     person = "person-unique-4711"
-    log(store, [person], 5, 9)
+    log(store, [person, "u1"], 30, 9)  # in a file with others, beside files without
     store.maintain()
     before = places_of(person, tmp_path / "w")
     assert any("interactions.lance/data/" in place for place in before), "the search finds what is there"
