@@ -32,11 +32,15 @@ _SPOKEN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 @dataclass(frozen=True)
 class _Layout:
-    """Spelling of a file: `names` of all columns, `skipped` rows to the header; `carriage` where that ends lines."""
+    """Spelling of a file: `names` of all columns, `skipped` rows and `offset` bytes up to the end of its header.
+
+    `carriage`: \\r alone ends its lines.
+    """
 
     dialect: Dialect
     names: list[str]
     skipped: int
+    offset: int
     carriage: bool
 
     @property
@@ -62,7 +66,7 @@ def open_csv(file: TableFile) -> Table:
     usual = "\t" if file.kind == "tsv" else ","
     dialect = find_dialect(whole_lines(head), usual)
     kind = "tsv" if dialect.delimiter == "\t" else "csv"
-    header, skipped = _header(file, dialect)
+    header, skipped, size = _header(file, dialect)
     notes, doubts = [*file.notes], list[str]()
     if file.encoding.note:
         notes.append(file.encoding.note)
@@ -74,7 +78,7 @@ def open_csv(file: TableFile) -> Table:
     names = columns.names
     if len(names) == 1 and any(mark in names[0] for mark in DELIMITERS):
         raise ColdstartError(f"header of {file.path}: one column {names[0]!r}: take the quotes off its lines")
-    layout = _Layout(dialect, names, skipped, "\n" not in head and "\r" in head)
+    layout = _Layout(dialect, names, skipped, size, "\n" not in head and "\r" in head)
     if len(names) > 1 and dialect.delimiter != usual:
         notes.append(f"its columns are parted by {_SPOKEN.get(dialect.delimiter, repr(dialect.delimiter))}")
     if dialect.escaped:
@@ -96,20 +100,27 @@ def open_csv(file: TableFile) -> Table:
     )
 
 
-def _header(file: TableFile, dialect: Dialect) -> tuple[list[str], int]:
-    """Read the header strictly: its cells, and how many rows it and those before it are.
+def _header(file: TableFile, dialect: Dialect) -> tuple[list[str], int, int]:
+    """Read the header strictly: its cells, and how many rows and bytes it and those before it are.
 
     Raises:
         ColdstartError: it is no CSV, or not in the file's encoding.
     """
-    rows, place = 0, 0
+    rows, place, size = 0, 0, 0
+
+    def counted(lines: Iterator[str]) -> Iterator[str]:
+        nonlocal size
+        for line in lines:
+            size += len(line.encode("utf-8", "surrogateescape"))
+            yield line
+
     with open_utf8(file) as stream, io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="") as text:
-        reader = csv.reader(_lines(text, file.path), **_Layout(dialect, [], 0, False).parsing)
+        reader = csv.reader(counted(_lines(text, file.path)), **_Layout(dialect, [], 0, 0, False).parsing)
         while True:
             try:
                 cells = next(reader)
             except StopIteration:
-                return [], rows
+                return [], rows, size
             except csv.Error as error:
                 raise ColdstartError(f"header of {file.path}: not CSV: {error}") from error
             rows += 1
@@ -121,7 +132,7 @@ def _header(file: TableFile, dialect: Dialect) -> tuple[list[str], int]:
                         raise ColdstartError(
                             f"header of {file.path}: column {number} is not UTF-8: save the file as UTF-8"
                         )
-                return cells, rows
+                return cells, rows, size
             place += 1
 
 
@@ -209,11 +220,9 @@ def _blocks(file: TableFile, layout: _Layout, columns: list[str]) -> Iterator[Ra
     )
     last = 0
     with open_utf8(file) as stream:
+        stream.read(layout.offset)
         marked = _Marked(stream, layout.carriage)
         below = io.BufferedReader(marked, READ_BYTES)
-        skip = csv.reader(iter(lambda: below.readline().decode("utf-8"), ""), **layout.parsing)
-        for _ in range(layout.skipped):
-            next(skip)
         if not below.peek(1)[:1]:
             return
         try:

@@ -252,7 +252,10 @@ def open_bytes(file: TableFile) -> Iterator[io.BufferedReader[Any]]:
         if file.packed == "gzip":
             inner: BinaryIO = gzip.GzipFile(fileobj=source)  # type: ignore[assignment]
         elif file.packed == "zip":
-            inner = zipfile.ZipFile(source).open(file.member)  # type: ignore[assignment]  # noqa: SIM115
+            try:
+                inner = zipfile.ZipFile(source).open(file.member)  # type: ignore[assignment]  # noqa: SIM115
+            except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+                raise ColdstartError(f"{file.path} is not a whole zip file: {error}") from error
         else:
             yield source
             return
