@@ -181,7 +181,7 @@ def plan_table(
     Raises:
         ColdstartError: the table cannot be read, or `given` names no field or column.
     """
-    table = Manifest(path)
+    table = Manifest(path, clean=False)
     if table.is_media_folder:
         return SourcePlan(source, path)
     columns = tuple(table.columns())

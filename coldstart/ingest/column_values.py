@@ -108,18 +108,23 @@ def role_of(value: Any) -> str | None:
     if isinstance(value, bytes):
         found = format_of(value[:512])
         return "image" if found in IMAGE_FORMATS else "video" if found in VIDEO_FORMATS else None
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         inner = value.get("bytes")
         return role_of(inner) if isinstance(inner, bytes) else role_of(value.get("path"))
     if isinstance(value, list):
         return role_of(value[0]) if value else None
     if not isinstance(value, str):
         return None
+    if "." not in value:
+        return None
     listed = parse_list(value)
     if listed:
         return role_of(listed[0])
-    first = re.split(r"[|;,\n]\s*", value.strip(), maxsplit=1)[0]
-    return EXTENSIONS.get(re.sub(r"[?#].*", "", first).rpartition(".")[2].lower())
+    first = _AFTER_FIRST.split(value.strip(), maxsplit=1)[0]
+    return EXTENSIONS.get(_BEHIND_PATH.sub("", first).rpartition(".")[2].lower())
+
+
+_AFTER_FIRST, _BEHIND_PATH = re.compile(r"[|;,\n]\s*"), re.compile(r"[?#].*")
 
 
 def is_unique(values: Sequence[Any], rows: int) -> bool:

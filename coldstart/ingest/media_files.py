@@ -17,6 +17,7 @@ from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
 
 _LONGEST_GIF = 64 * 2**20
+_MEDIA_FIELDS = frozenset(("media", *SHORT_FORMS))
 
 
 class LocalMedia:
@@ -103,8 +104,8 @@ class EmbeddedMedia:
             ColdstartError: the files cannot be written.
         """
         saved = dict(fields)
-        for name in ("media", *SHORT_FORMS):
-            value = fields.get(name)
+        for name in _MEDIA_FIELDS & fields.keys():
+            value = fields[name]
             if isinstance(value, list | tuple):
                 saved[name] = [self._saved(name, entry) for entry in value]
             elif isinstance(value, bytes | Mapping):

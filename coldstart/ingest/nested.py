@@ -11,6 +11,7 @@ _MEDIUM = frozenset(("bytes", "path", "uri"))
 _NAMES, _VALUES = ("name", "key", "attribute"), ("values", "value", "options", "option")
 NO_OPTION = "Default Title"
 """Value that Shopify gives an item without options."""
+_NESTED = frozenset((dict, list))
 _MOST_KEYS, _DEEPEST = 60, 4
 
 
@@ -20,7 +21,7 @@ def flatten(row: dict[str, Any]) -> dict[str, Any]:
     Lists of named values, such as `[{name: colour, values: [red]}]`, become columns of these names. Media, attributes,
     and objects of many keys stay as they are.
     """
-    if not any(isinstance(value, Mapping | list) for value in row.values()):
+    if _NESTED.isdisjoint(map(type, row.values())):
         return row
     flat: dict[str, Any] = {}
     for name, value in row.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,6 +32,7 @@ OWN, SYNONYM, SIMILAR, CONTENT = 1.0, 0.9, 0.6, 0.4
 SURE = 0.8
 
 _SAMPLES, _LONGEST_SAMPLE = 3, 60
+_PEEKED = 200
 _MEDIA = {"images": "image", "videos": "video", "audio": "audio"}
 _OTHER_WORDS = frozenset(
     re.findall(
@@ -185,6 +187,7 @@ class _Recogniser:
             for column in columns
         }
         self._free = dict.fromkeys(columns)
+        self._roles: dict[str, str | None] = {}
         self._found: dict[str, Match] = {}
         self._names = {column: normalise(_without_currency(column)) for column in columns}
 
@@ -343,7 +346,7 @@ class _Recogniser:
             chosen, confidence = plain or similar[:1], SYNONYM if plain else SIMILAR
             reason = f"the name {similar[0]!r} holds a name for {name}"
         if not chosen and not self._stated(name):
-            chosen = [c for c in self._free if share(self._values[c], lambda value: role_of(value) == role) >= 0.8][:1]
+            chosen = [c for c in self._free if self._role(c) == role][:1]
             confidence, reason = CONTENT, f"its values are {role} files"
             if chosen and any(isinstance(value, bytes | Mapping) for value in self._values[chosen[0]][:1]):
                 confidence = SYNONYM
@@ -360,8 +363,17 @@ class _Recogniser:
 
     def _is_media(self, column: str, known: Mapping[str, int], role: str) -> bool:
         values = self._values[column]
-        other = share(values, lambda value: role_of(value) not in (role, None))
-        return self._names[column] in known and is_place(values) and other < 0.8
+        if self._names[column] not in known or not is_place(values):
+            return False
+        return share(values, lambda value: role_of(value) not in (role, None)) < 0.8
+
+    def _role(self, column: str) -> str | None:
+        """Find the role of media that nearly all values of a column have."""
+        if column not in self._roles:
+            roles = Counter(map(role_of, self._values[column][:_PEEKED]))
+            role, count = roles.most_common(1)[0] if roles else (None, 0)
+            self._roles[column] = role if count >= 0.8 * roles.total() else None
+        return self._roles[column]
 
     def _is_numbered(self, column: str, known: Mapping[str, int]) -> bool:
         found = re.fullmatch(r"(.*?[^\d\s_.-])[\s_.-]*\d{1,2}(?:[\s_.-]*(?:url|link|src|path|file))?", column.strip())

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -119,6 +120,7 @@ def category_mark(values: Iterable[Any]) -> str:
     return "/" if len(slashed) > 1 and len(slashed) >= 0.8 * len(texts) and shared >= 0.5 * len(slashed) else ""
 
 
+@lru_cache(maxsize=4096)
 def category_paths(text: str, mark: str) -> tuple[list[str], list[str]]:
     """Split a nested category into the levels of its deepest path, and list other paths."""
     text = " ".join(text.split())

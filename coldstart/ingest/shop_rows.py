@@ -39,6 +39,7 @@ CATEGORY_PATH = "category_path"
 """Attribute with all levels of a nested category; the field `category` is the last one."""
 
 _MEDIA_FIELDS = frozenset(("media", *SHORT_FORMS))
+_NO_WORDS = frozenset(("price", "created_at", "item_id", "kind"))
 _KEPT_VALUES = 200_000
 
 
@@ -246,7 +247,7 @@ class ShopRows:
             name = columns.get(column)
             if name is None:
                 if column not in self._paired and not is_missing_text(value):
-                    attributes[column] = clean_html(value) if isinstance(value, str) else value
+                    attributes[column] = _cleaned(value)
             elif name in _MEDIA_FIELDS:
                 fields.setdefault(name, []).append((columns_place(self._recognition, name, column), value))
             elif name.startswith("attributes."):
@@ -277,7 +278,7 @@ class ShopRows:
         line: int,
         survey: Survey,
     ) -> None:
-        if is_missing_text(value) or (name in ("price", "created_at", "item_id", "kind") and is_missing(value)):
+        if is_missing(value) if name in _NO_WORDS else is_missing_text(value):
             return
         if name in fields:  # two columns of one field: the first with a value
             attributes[column] = value
@@ -296,7 +297,7 @@ class ShopRows:
             except (ValueError, OverflowError):
                 self._unfit(column, "no date, kept as an attribute", value, attributes, line)
         elif name == "category":
-            path, others = category_paths(clean_html(str(value)), survey.category)
+            path, others = category_paths(_cleaned(str(value)), survey.category)
             fields[name] = path[-1] if path else None
             if len(path) > 1 or others:
                 whole = " > ".join(path)
@@ -311,7 +312,7 @@ class ShopRows:
         elif name == "attributes":
             self._set_attributes(column, value, attributes)
         else:
-            text = clean_html(value) if isinstance(value, str) else value
+            text = _cleaned(value)
             fields[name] = " ".join(text.split()) if name != "description" and isinstance(text, str) else text
 
     def _set_price(
@@ -376,6 +377,10 @@ class ShopRows:
                     "differs from the first row of its item, which counts",
                     f"{show_sample(value)!r} beside {show_sample(into[name])!r} of {item_id}",
                 )
+
+
+def _cleaned(value: Any) -> Any:
+    return clean_html(value) if isinstance(value, str) and ("<" in value or "&" in value) else value
 
 
 def plain_row(row: dict[str, Any], labels: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -257,6 +257,7 @@ class IngestStage(MapStageDefaults):
         if isinstance(item, Reject):
             return Work(item_id, digest([key, item.reason, item.detail]), item)
         media, signatures = [], []
+        record = item.record()
         bad: list[dict[str, str]] = []
         faults: list[tuple[str, Reject]] = []
         gone = []
@@ -278,9 +279,9 @@ class IngestStage(MapStageDefaults):
             check_remaining([entry["role"] for entry in media], faults)
         except Reject as reject:
             hidden = [entry.uri for entry in item.media if redact_urls(entry.uri) != entry.uri]
-            return Work(item_id, digest([key, item.record(), reject.reason, reject.detail, *hidden]), reject)
-        source_key = digest([key, item.record(), media, signatures, *([gone] if gone else [])])
-        return Work(item_id, source_key, {**item.row(), "record": item.record(), "media": media, "bad_media": bad})
+            return Work(item_id, digest([key, record, reject.reason, reject.detail, *hidden]), reject)
+        source_key = digest([key, record, media, signatures, *([gone] if gone else [])])
+        return Work(item_id, source_key, {**item.row(), "record": record, "media": media, "bad_media": bad})
 
     def preparer(self) -> Prepare:
         return ProbeMedia(self._limits)

@@ -19,7 +19,8 @@ PIPELINE: dict[str, Any] = {"stages": {"ingest": {}}}
 def parsed(workspace: Any, plan: Any, folder: Path) -> dict[str, dict[str, Any]]:
     """Item -> its row, as the stage ingest makes it."""
     settings = {**plan.settings(), **({"media_folder": str(folder)} if plan.has_bytes else {})}
-    pipeline = workspace.pipeline({"manifest": str(plan.path), "stages": {"ingest": settings}})
+    media = {"roots": [str(folder)]}
+    pipeline = workspace.pipeline({"manifest": str(plan.path), "media": media, "stages": {"ingest": settings}})
     stage = IngestStage("ingest", pipeline.of_kind("ingest")[0].settings, pipeline)
     return {work.item_id: work.row for work in stage.entries() if not isinstance(work.row, Reject)}
 
