@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from coldstart import __version__
 from coldstart.core.extras import missing_extra
@@ -33,7 +34,7 @@ from coldstart.store.published import Published
 
 KINDS = ("items", "vectors", "descriptions", "ledger", "all")
 FORMATS = ("parquet", "jsonl", "huggingface", "faiss")
-RECORD = "export.json"
+RECORD = "export.yaml"
 """File of an exported folder that says what it holds; a folder without it is never replaced."""
 FLAT_UP_TO = 100_000
 """Vectors up to which a faiss index is exact; above it is HNSW, which finds nearly all of the nearest, and sooner."""
@@ -128,7 +129,7 @@ def export(
         return [_exported(parts[0], request.out)]
     with _whole_folder(request.out, request.overwrite) as draft:
         places = _write_folder(draft, request.format, parts, progress, about)
-        (draft / RECORD).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (draft / RECORD).write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True), "utf-8")
     return [_exported(part, request.out / place) for part, place in zip(parts, places, strict=True)]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from catalogue import coldstart, rows, settings, write_manifest
 from test_catalog import PASSPORTS, catalog_rows, ids
 
@@ -105,8 +106,8 @@ def test_all_is_a_folder_with_a_record_of_what_it_holds(write: Any, tmp_path: Pa
     found = write("all", "all")
     names = ["items", "vectors-image", "vectors-text", "descriptions", "ledger"]
     assert [Path(one.out).name for one in found] == [f"{name}.parquet" for name in names]
-    assert {path.name for path in (tmp_path / "all").iterdir()} == {*(f"{n}.parquet" for n in names), "export.json"}
-    about = json.loads((tmp_path / "all" / "export.json").read_text())
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {*(f"{n}.parquet" for n in names), "export.yaml"}
+    about = yaml.safe_load((tmp_path / "all" / "export.yaml").read_text())
     assert about["rows"]["vectors of text"] == COUNT - 1
     assert about["passports"]["text"] == {"dim": 16, "encoder": "b"}
     assert [one.what for one in write("all", "videos", kind="video", space="text")] == [
@@ -218,7 +219,7 @@ def test_a_folder_that_no_export_wrote_is_never_replaced(write: Any, tmp_path: P
         write("all", "link", overwrite=True)
     write("all", "empty/deep")
     write("all", "empty/deep", overwrite=True)
-    assert (tmp_path / "empty" / "deep" / "export.json").is_file()
+    assert (tmp_path / "empty" / "deep" / "export.yaml").is_file()
 
 
 def test_an_export_that_breaks_off_leaves_nothing(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
