@@ -8,10 +8,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import textwrap
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
 from html import escape
 from importlib import import_module
 from pathlib import Path
@@ -25,23 +23,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 # -- settings
-
-
-@cache
-def field_texts(model: type) -> dict[str, str]:
-    """Collect the text under each field of a model: name -> one line."""
-    found: dict[str, str] = {}
-    for own in reversed(model.__mro__):
-        if not (isinstance(own, type) and issubclass(own, BaseModel)) or own is BaseModel:
-            continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(own))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for before, after in zip(body.body, body.body[1:], strict=False):
-            text = after.value if isinstance(after, ast.Expr) else None
-            named = isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
-            if named and isinstance(text, ast.Constant) and isinstance(text.value, str):
-                found[before.target.id] = " ".join(text.value.split())  # type: ignore[union-attr]
-    return found
 
 
 def type_text(annotation: Any) -> str:
@@ -109,7 +90,9 @@ def sub_model(annotation: Any) -> type[BaseModel] | None:
 
 def settings_table(model: type[BaseModel], place: str, defaults: Mapping[str, str] | None = None) -> Iterator[str]:
     """Write a table of the settings of a model, then one of each model that it holds."""
-    texts, inner = field_texts(model), {}
+    from coldstart.core.pipeline_schema import field_docs
+
+    texts, inner = field_docs(model), {}
     rows = []
     for name, field in model.model_fields.items():
         shown = field.alias or name
@@ -237,7 +220,9 @@ def item_fields() -> str:
 
 def model_rows(model: type[BaseModel]) -> list[tuple[str, str, str]]:
     """List name, type and meaning of each field of a model of data."""
-    texts = field_texts(model)
+    from coldstart.core.pipeline_schema import field_docs
+
+    texts = field_docs(model)
     rows = []
     for name, field in model.model_fields.items():
         kind = "list of entries" if name == "media" else type_text(field.annotation).replace(" | null", "")
@@ -352,9 +337,8 @@ def python_names() -> str:
     """Write a section for each public name, which mkdocstrings fills from the docstrings."""
     package = import_module("coldstart")
     parts = []
-    for name in package.__all__:
-        if name.startswith("_"):
-            continue
+    first = ("open", "Workspace")
+    for name in (*first, *(name for name in package.__all__ if name not in first and not name.startswith("_"))):
         found = getattr(package, name)
         parts.append(f"\n::: {found.__module__}.{found.__qualname__}\n    options: {{heading_level: 2}}\n")
     return "\n".join(parts)

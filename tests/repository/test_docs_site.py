@@ -24,6 +24,7 @@ import coldstart
 from coldstart.core import pipeline, reasons, stage
 from coldstart.core.attributes import Attribute
 from coldstart.core.items import FIELD_NAMES
+from coldstart.core.pipeline_schema import field_docs
 from tools import docs_reference, docs_site
 
 DOCS = ROOT / "docs"
@@ -117,7 +118,7 @@ def test_every_setting_has_its_line() -> None:
         if (held := docs_reference.sub_model(one.annotation))
     ]
     for model in models:
-        texts = docs_reference.field_texts(model)
+        texts = field_docs(model)
         for name, field in model.model_fields.items():
             assert field.description or texts.get(name), f"{model.__module__}.{name} has no text under it"
             assert f"| <code>{field.alias or name}</code> |" in shown
