@@ -153,17 +153,15 @@ def _other(sample: bytes) -> Encoding:
     found = chardet.detect_all(sample, include_encodings=list(_SPOKEN), compat_names=False)
     ranked: list[tuple[str, float, str]] = []
     western_text = sample.decode("cp1252", "ignore")
-    japanese = [{"encoding": name, "confidence": 1.0} for name in ("cp932", "euc-jp") if _is_japanese(sample, name)]
-    for one in [*japanese, *found, {"encoding": "cp1252", "confidence": 0.0}]:
-        name = _SAME.get(one["encoding"] or "", one["encoding"] or "cp1252")
-        try:
-            text = sample.decode(name)
-        except (UnicodeDecodeError, LookupError):
-            text = sample.decode(name, "ignore")
+    japanese = [(name, 1.0) for name in ("cp932", "euc-jp") if _is_japanese(sample, name)]
+    guessed = [(str(one["encoding"] or "cp1252"), float(one["confidence"])) for one in found]
+    for codec, confidence in [*japanese, *guessed, ("cp1252", 0.0)]:
+        name = _SAME.get(codec, codec)
+        text = sample.decode(name, "ignore")  # the sample may end inside a letter
         if text == western_text:
             name = "cp1252"
         if _is_plausible(text) and text not in [known for _, _, known in ranked]:
-            ranked.append((name, one["confidence"], text))
+            ranked.append((name, confidence, text))
     western = {name for name, _, text in ranked if _is_western(text)}
     if len(re.findall(rb"[\x80-\xff]", sample)) < _LEAST and western.isdisjoint(("cp1252", "mac-roman")):
         return UTF8  # so little may be damage; its rows are turned away

@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import DefusedXMLParser
+from defusedxml import DefusedXmlException  # type: ignore[import-untyped]
+from defusedxml.ElementTree import DefusedXMLParser  # type: ignore[import-untyped]
 
 from coldstart.errors import ColdstartError
 from coldstart.ingest.files import TableFile, open_bytes
