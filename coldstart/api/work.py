@@ -35,6 +35,7 @@ class WorkMethods(OpenedStore):
         limit: int | None = None,
         retry: Iterable[str] = (),
         refit: bool = False,
+        drop_spaces: bool = False,
         progress: Progress | None = None,
         **settings: Any,
     ) -> RunReport:
@@ -46,6 +47,8 @@ class WorkMethods(OpenedStore):
             limit: at most so many items a stage.
             retry: with states (`failed`, …) given, only items in one of them are done, changed or not.
             refit: let fit stages learn from rows that came or changed since their last fit.
+            drop_spaces: take spaces out of the catalog that the pipeline no longer makes; by default they stay as they
+                are, and new items have no vector there.
 
         Raises:
             ColdstartError: a fault that you can mend; rows that were finished before it are stored.
@@ -55,7 +58,15 @@ class WorkMethods(OpenedStore):
         trust.remember(self.uri, trust.places(pipeline.raw))
         self._published = None
         return run_pipeline(
-            self._store, pipeline, only=only, start=start, limit=limit, retry=retry, refit=refit, progress=progress
+            self._store,
+            pipeline,
+            only=only,
+            start=start,
+            limit=limit,
+            retry=retry,
+            refit=refit,
+            drop_spaces=drop_spaces,
+            progress=progress,
         )
 
     def estimate(

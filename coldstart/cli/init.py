@@ -46,7 +46,7 @@ def init(
     \b
     Examples:
       coldstart init --manifest products.csv
-      coldstart init shop --manifest shop/items.jsonl --interactions shop/clicks.csv
+      coldstart init --manifest items.jsonl --interactions clicks.csv
       coldstart init --out video.yaml --manifest clips
     """
     from coldstart.core.spelling import similar_path
@@ -54,6 +54,8 @@ def init(
     from coldstart.ingest.contents import read_contents
     from coldstart.ingest.first_pipeline import pipeline_text
 
+    if place.is_file():
+        raise ColdstartError(f"{place} is a file: give a catalogue as --manifest {place}", kind="usage")
     path = out or place / "pipeline.yaml"
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise ColdstartError(f"--out {path}: a pipeline is YAML: give a name that ends in .yaml", kind="usage")

@@ -35,6 +35,12 @@ On = Annotated[
 ]
 
 
+DropSpaces = Annotated[
+    bool,
+    typer.Option("--drop-spaces", help="Take spaces out of the catalog that the pipeline no longer makes."),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the main app."""
     for command in (run, ingest, understand, embed, index, retry):
@@ -69,6 +75,7 @@ def run(
     dry_run: DryRun = False,
     on: On = None,
     limit: Limit = None,
+    drop_spaces: DropSpaces = False,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
@@ -86,7 +93,7 @@ def run(
         dry_run,
         {"source": pipeline, "manifest": manifest, "media_roots": media_root or (), "overrides": overrides or ()},
         {"only": only or (), "start": start},
-        {"limit": limit},
+        {"limit": limit, "drop_spaces": drop_spaces},
         on=on,
     )
 
@@ -243,6 +250,7 @@ def index(
     pipeline: PipelineName = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Serve the publication before the current one.")] = False,
     history: Annotated[bool, typer.Option("--history", help="List the stored publications.")] = False,
+    drop_spaces: DropSpaces = False,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
@@ -275,7 +283,8 @@ def index(
             columns, [[p["tag"], p["published_at"][:16], p["rows"], ", ".join(p["spaces"])] for p in publications]
         )
         return
-    run_and_report(workspace, json, False, {"source": pipeline, "overrides": overrides or ()}, {"only": ["index"]}, {})
+    settings = {"source": pipeline, "overrides": overrides or ()}
+    run_and_report(workspace, json, False, settings, {"only": ["index"]}, {"drop_spaces": drop_spaces})
 
 
 def retry(

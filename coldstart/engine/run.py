@@ -84,6 +84,7 @@ def run_pipeline(
     limit: int | None = None,
     retry: Iterable[str] = (),
     refit: bool = False,
+    drop_spaces: bool = False,
     progress: Progress | None = None,
 ) -> RunReport:
     """Do the stale rows stage by stage, then compact the tables.
@@ -93,6 +94,7 @@ def run_pipeline(
         limit: at most so many items a map stage.
         retry: with states (`failed`, …) given, only items in one of them are done, changed or not.
         refit: let fit stages fit anew where items came or changed since.
+        drop_spaces: take spaces out of the catalog that the pipeline no longer makes.
 
     Raises:
         ColdstartError: another process writes to the workspace, or a set-up fault; finished rows are saved.
@@ -106,6 +108,9 @@ def run_pipeline(
     check_manifest(workspace, pipeline, specs)
     check_settings(workspace, pipeline, specs)
     built = {spec.name: build(spec, pipeline) for spec in specs}
+    for stage in built.values():
+        if drop_spaces and stage.kind == "index":
+            stage.drop_spaces = True  # type: ignore[union-attr]  # no other kind of stage serves spaces
     reports: list[StageReport] = []
     stopped_after = None
     with workspace.lock(), reuse_workers(), _cluster(pipeline, workspace):

@@ -32,7 +32,7 @@ _ROLES = {
 
 @dataclass
 class Contents:
-    """What the first rows of a catalogue have.
+    """Counts of the first rows of a catalogue.
 
     Attributes:
         path: the manifest or folder; settings: of the stage ingest by which it is read.

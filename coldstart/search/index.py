@@ -27,11 +27,13 @@ from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.embed.spaces import spaces_of
+from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
 from coldstart.store import ITEMS, Store
 from coldstart.store.ann import IndexReport, IndexSettings, column_of
 from coldstart.store.catalog import Catalog
 from coldstart.store.freshness import Assessment, PipelineState
+from coldstart.store.published import Published
 
 VERSION = 2
 _EVIDENCE = ("transcript", "screen_text", "language")
@@ -99,6 +101,15 @@ class _Inputs:
     labels: Mapping[str, tuple[str, float]]
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """Spaces that stay in the catalog though the pipeline no longer makes them: the publication that has their vectors,
+    and their passports."""
+
+    published: Published
+    passports: Mapping[str, str]
+
+
 class IndexStage:
     """Catalog stage that indexes and publishes; see `coldstart.core.stage.CatalogStage`."""
 
@@ -113,6 +124,8 @@ class IndexStage:
         self._duplicates = pipeline.before(name, "understand.duplicates")
         self._label = pipeline.before(name, "label")
         self._described = pipeline.before(name, "describe.check")
+        self.drop_spaces = False
+        """Take spaces out of the catalog that the pipeline no longer makes."""
         self._found: _Inputs | None = None
         """What the last run found: a stage is built for one run, and nothing that comes before it changes after."""
 
@@ -143,9 +156,12 @@ class IndexStage:
                 f"no item of workspace {store.uri} has a vector: see `coldstart status --workspace {store.uri}`"
             )
         catalog = Catalog(store.db)
-        passports = {space: stage.passport for space, stage in self._spaces.items()}
+        kept = self._kept(catalog)
+        passports = {space: stage.passport for space, stage in self._spaces.items()} | {
+            space: Passport.from_json(kept.passports[space]) for space in (kept.passports if kept else ())
+        }
         served = {item: key for item, key in inputs.keys.items() if key}
-        written = catalog.update(served, lambda ids: self._rows(store, inputs, ids), passports)
+        written = catalog.update(served, lambda ids: self._rows(store, inputs, ids, kept), passports)
         reports = catalog.build_indexes(
             IndexSettings(self._settings.exact_below, self._settings.index_type, self._settings.target_recall)
         )
@@ -154,7 +170,21 @@ class IndexStage:
         changes = f"{written.added} added, {written.changed} changed, {written.deleted} removed"
         first = f"published {publication.tag}: {publication.rows} items ({changes})"
         spaces = [_describe(report, self._settings.target_recall) for report in reports]
-        return written.added + written.changed + written.deleted, [first, *spaces]
+        left = passports.keys() - self._spaces.keys()
+        notes = [_describe_kept(report, publication.rows, store.uri) for report in reports if report.space in left]
+        return written.added + written.changed + written.deleted, [first, *spaces, *notes]
+
+    def _kept(self, catalog: Catalog) -> _Kept | None:
+        """Find the spaces that are served and that the pipeline no longer makes: they stay as they are.
+
+        None of them where they are to be dropped, or `spaces` names those that go into the catalog.
+        """
+        published = catalog.published()
+        if published is None or self.drop_spaces or self._settings.spaces is not None:
+            return None
+        made = {spec.name for spec in spaces_of(self._pipeline)}
+        passports = {space: text for space, text in published.passports.items() if space not in made}
+        return _Kept(published, passports) if passports else None
 
     def _inputs(self, store: Store) -> _Inputs:
         pipeline_state = PipelineState(store, self._pipeline, self._spaces)
@@ -221,7 +251,7 @@ class IndexStage:
         key = digest([VERSION, source_key, str(why)])
         return LedgerRow(self.name, item, key, why.state, why.reason, why.detail)
 
-    def _rows(self, store: Store, inputs: _Inputs, chosen: Sequence[str]) -> pa.Table:
+    def _rows(self, store: Store, inputs: _Inputs, chosen: Sequence[str], kept: _Kept | None) -> pa.Table:
         """Build the catalog rows of some of the items that are served."""
         items = _of(store, ITEMS, ["item_id", *_CONTENT_NAMES, "row_key"], chosen)
         ids = items["item_id"].to_pylist()
@@ -244,6 +274,9 @@ class IndexStage:
         for name, stage in self._spaces.items():
             wanted = {"vector": stage.schema.field("vector").type}
             items = items.append_column(column_of(name), self._columns(store, inputs, name, wanted, owners)["vector"])
+        for name in kept.passports if kept else ():
+            assert kept is not None
+            items = items.append_column(column_of(name), kept.published.vector_column(name, ids))
         return items
 
     def _columns(
@@ -287,6 +320,13 @@ def _searchable(items: pa.Table) -> pa.Array:
     tags = pc.binary_join(items["tags"], ", ")
     columns = [*(items[name] for name in _TEXT_FIELDS), tags, items["transcript"], items["screen_text"]]
     return pc.binary_join_element_wise(*columns, "\n", null_handling="skip").combine_chunks()
+
+
+def _describe_kept(report: IndexReport, items: int, uri: str) -> str:
+    return (
+        f"{report.space}: kept as it was, since the pipeline no longer makes this space: {report.rows:,} of {items:,} "
+        f"items have a vector there, and new ones get none; `coldstart run --drop-spaces --workspace {uri}` takes it out"
+    )
 
 
 def _describe(report: IndexReport, target: float) -> str:

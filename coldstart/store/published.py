@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
@@ -40,6 +41,8 @@ COPY_OF = "duplicate_of"
 TIMEOUT = timedelta(seconds=60)
 """Time in which a condition is evaluated over the catalog."""
 
+_FEW = 20
+"""Rows are looked up by id where they are fewer than one in so many; else the table is read."""
 MAX_TOP_K = 10_000
 """Results of one query: more is a scan, not a search."""
 
@@ -212,6 +215,17 @@ class Published:
         column = column_of(space)
         found = self.items(item_ids, [column])
         return {item_id: np.array(row[column], np.float32) for item_id, row in found.items() if row[column] is not None}
+
+    def vector_column(self, space: str, item_ids: Sequence[str]) -> pa.Array:
+        """Read the vectors of items in their order; null for those that are unknown or have none."""
+        self._dim(space)
+        column = column_of(space)
+        query = self._table.search().select(["item_id", column])
+        if len(item_ids) * _FEW < len(self):
+            query = query.where(sql.one_of("item_id", item_ids) if item_ids else "false")
+        rows = query.limit(None).to_arrow()
+        places = pc.index_in(pa.array(item_ids, pa.string()), value_set=rows["item_id"].combine_chunks())
+        return rows[column].combine_chunks().take(places)
 
     def count(self, where: str | None = None) -> int:
         """Count the items that meet an SQL condition, see `condition`."""
