@@ -7,6 +7,7 @@ their vectors are their original's and are left out, as a search leaves them out
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -291,20 +292,28 @@ def _write_file(path: Path, format: str, part: _Part, progress: Progress) -> Non
 
 
 def _write_shards(folder: Path, part: _Part, progress: Progress) -> None:
-    """Write Parquet files of at most `_SHARD_ROWS` rows, with the features of a Hugging Face dataset."""
+    """Write Parquet files of `_SHARD_ROWS` rows, named as shards and with the features of a Hugging Face dataset."""
     folder.mkdir(parents=True)
-    schema = with_features(part.schema)
-    number = written = 0
+    schema, count = with_features(part.schema), max(1, math.ceil(part.rows / _SHARD_ROWS))
+    name = part.name.replace("-", "_")
+
+    def shard(number: int) -> pq.ParquetWriter:
+        return opened.enter_context(pq.ParquetWriter(folder / f"{name}-{number:05}-of-{count:05}.parquet", schema))
+
     with progress.meter(f"export {part.what}", part.rows) as meter, ExitStack() as opened:
-        writer = opened.enter_context(pq.ParquetWriter(folder / "train-00000.parquet", schema))
+        writer, number, written = shard(0), 0, 0
         for table in part.blocks():
-            if written and written + table.num_rows > _SHARD_ROWS:
-                opened.close()
-                number, written = number + 1, 0
-                writer = opened.enter_context(pq.ParquetWriter(folder / f"train-{number:05}.parquet", schema))
-            writer.write_table(table.replace_schema_metadata(schema.metadata))
-            written += table.num_rows
-            meter.advance(table.num_rows, 0, 0.0)
+            table = table.replace_schema_metadata(schema.metadata)
+            while table.num_rows:
+                if written == _SHARD_ROWS:
+                    opened.close()
+                    number, written = number + 1, 0
+                    writer = shard(number)
+                rows = table.slice(0, _SHARD_ROWS - written)
+                writer.write_table(rows)
+                written += rows.num_rows
+                table = table.slice(rows.num_rows)
+                meter.advance(rows.num_rows, 0, 0.0)
 
 
 def _write_faiss(folder: Path, part: _Part, progress: Progress) -> None:
