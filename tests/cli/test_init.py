@@ -112,6 +112,7 @@ def test_init_writes_a_file_that_runs(tmp_path: Path, monkeypatch: pytest.Monkey
         ((), "pipeline.yaml is there already: name another file with --out, or remove it"),
         (("--out", "my.json"), "--out my.json: a pipeline is YAML: give a name that ends in .yaml"),
         (("nosuch",), "no folder nosuch: make it, or name another one"),
+        (("clicks.csv",), "clicks.csv is a file: give a catalogue as --manifest clicks.csv"),
         (
             ("--out", "x.yaml", "--interactions", "click.csv"),
             "no file of interactions at click.csv (did you mean 'clicks.csv'?): give one, or leave --interactions out",
