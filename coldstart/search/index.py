@@ -325,7 +325,8 @@ def _searchable(items: pa.Table) -> pa.Array:
 def _describe_kept(report: IndexReport, items: int, uri: str) -> str:
     return (
         f"{report.space}: kept as it was, since the pipeline no longer makes this space: {report.rows:,} of {items:,} "
-        f"items have a vector there, and new ones get none; `coldstart run --drop-spaces --workspace {uri}` takes it out"
+        f"items have a vector there, and new ones get none; `coldstart run --drop-spaces --workspace {uri}` takes it "
+        "out"
     )
 
 
