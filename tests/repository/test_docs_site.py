@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,8 @@ UNFINISHED = ("Missing ", "requires an argument")
 def in_blocks(text: str) -> list[str]:
     """Calls of coldstart in the code blocks of a page, one a line, or over several lines that end with a backslash."""
     blocks = re.findall(r"^ *```[a-z]*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
-    return re.findall(r"^\s*(?:\$ )?(coldstart .+)$", "\n".join(blocks).replace("\\\n", " "), re.MULTILINE)
+    lines = "\n".join(blocks).replace("\\\n", " ").replace("docker compose run --rm coldstart", "coldstart")
+    return re.findall(r"^\s*(?:\$ )?(coldstart .+)$", lines, re.MULTILINE)
 
 
 def in_sentences(text: str) -> list[str]:
@@ -81,6 +83,19 @@ def test_lines_that_do_not_parse_are_seen() -> None:
     assert fault_of("coldstart index --back", True)
     assert fault_of("coldstart audience", False)
     assert fault_of("coldstart audience", True) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_pieces_of_pipelines_load(page: Path) -> None:
+    """Whole files, sections, and stages alone."""
+    keys = {"manifest", "max_failed", "media", "engine", "attributes", "stages"}
+    for block in re.findall(r"^( *)```yaml\n(.*?)^\1```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        found = yaml.safe_load(textwrap.dedent(block[1]))
+        if not isinstance(found, dict) or "classes" in found:
+            continue  # a comment for editors; a file of classes
+        whole = {"stages": {"ingest": {}}, **found} if found.keys() <= keys else {"stages": found}
+        pipeline.load(whole)
 
 
 def test_every_command_is_used_on_a_page() -> None:
