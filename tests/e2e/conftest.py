@@ -20,7 +20,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
-    (wheel,) = folder.glob("coldstart-*.whl")
+    (wheel,) = folder.glob("coldstart_multimodal-*.whl")
     environment = folder / "venv"
     venv.create(environment, with_pip=False)
     python = str(environment / "bin" / "python")
