@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,9 +56,8 @@ def _completing(candidates: Callable[[typer.Context, str], Iterable[str]]) -> Co
     @functools.wraps(candidates)
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         try:
-            return [
-                word for word in candidates(ctx, incomplete) if word.startswith(incomplete) and _SAFE.fullmatch(word)
-            ][:MOST]
+            fitting = (word for word in candidates(ctx, incomplete) if word.startswith(incomplete))
+            return list(islice(filter(_SAFE.fullmatch, fitting), MOST))
         except BaseException:
             return []
 
@@ -164,7 +164,7 @@ def _rows(
 
 def _settings(ctx: typer.Context) -> Mapping[str, Any]:
     """Settings of the pipeline on the line, else of the workspace's last run."""
-    given = ctx.params.get("pipeline")
+    given = ctx.params.get("pipeline") or next(iter(ctx.args), None)  # an open option leaves arguments unparsed
     if given:
         import yaml
 
