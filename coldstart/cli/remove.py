@@ -119,9 +119,12 @@ def _named(ids: Any) -> str:
 
 def _print(report: Removal, workspace: str) -> None:
     """Print the rows by table, what stays, and what to do next."""
+    from coldstart.store.removal import counted
+
     would = "would go" if report.dry_run else "removed"
-    output.table(("table", f"rows {would}"), [list(entry) for entry in report.rows.items()])
-    many = f"{report.removed:,} {report.what}{'s' if report.removed != 1 else ''}"
+    if report.rows:
+        output.table(("table", f"rows {would}"), [list(entry) for entry in report.rows.items()])
+    many = counted(report.removed, report.what)
     sizes = "" if report.dry_run else f"; disk {output.size(report.bytes_before)} -> {output.size(report.bytes_after)}"
     output.line(f"{many} {would}{sizes}")
     if report.resumed:
@@ -133,9 +136,9 @@ def _print(report: Removal, workspace: str) -> None:
     if report.what == "item":
         _print_item_notes(report, workspace)
     elif report.as_creator:
+        named = counted(report.as_creator, "item")
         output.line(
-            f'{report.as_creator:,} items have such a user as creator; they stay: `coldstart remove --where "creator = '
-            "'ID'\"` removes them"
+            f"{named} with such a creator stay: `coldstart remove --where \"creator = 'ID'\"` removes what is of ID"
         )
     for fit in report.fits:
         output.line(str(fit))
@@ -144,16 +147,17 @@ def _print(report: Removal, workspace: str) -> None:
 
 
 def _print_item_notes(report: Removal, workspace: str) -> None:
+    from coldstart.store.removal import counted
+
     if report.copies:
+        copies = "a linked copy" if len(report.copies) == 1 else f"{len(report.copies):,} linked copies"
         output.line(
-            f"{len(report.copies):,} copies of them ({_named(report.copies)}) are not served until `coldstart run "
-            f"--workspace {workspace}` matches them anew"
+            f"not served until `coldstart run --workspace {workspace}` matches them anew: {copies}, "
+            f"{_named(report.copies)}"
         )
     if report.interactions_kept:
-        output.line(
-            f"{report.interactions_kept:,} interactions with them stay as histories of users: --interactions removes "
-            "them"
-        )
+        kept = counted(report.interactions_kept, "interaction")
+        output.line(f"{kept} with them stay as histories of users: --interactions removes them")
     if report.publication and not report.dry_run:
-        dropped = f"; {report.publications_dropped} that held them cannot be rolled back to any more"
+        dropped = f"; no rollback to {counted(report.publications_dropped, 'publication')} that held them"
         output.line(f"served: {report.publication}{dropped if report.publications_dropped else ''}")

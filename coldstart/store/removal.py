@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -33,12 +34,17 @@ from coldstart.store.sql import equals, one_of
 from coldstart.store.tombstones import ITEM, USER, Tombstones, read_tombstones, write_tombstones
 
 _COPIES_LOST = ("original_not_served",)
-_COMMANDS = {HEADS: "coldstart finetune align", CARD: "coldstart finetune describe"}
-_BEHAVIOUR = "coldstart finetune behaviour"
+_COMMANDS = {HEADS: "align", CARD: "describe", "fit.json": "behaviour"}
+"""File of a fit -> family of `coldstart finetune` that fits it anew; others are fitted by a run with `refit`."""
 _CHUNK = 500
 _IDS_A_PATTERN = 200
 _CUT = 200
 """Length at which the detail of a rejected row is cut (`coldstart.ingest.interaction_file`)."""
+
+
+def counted(count: int, noun: str) -> str:
+    """Format a number of things, such as `1 item` or `2,000 items`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,8 @@ class StaleFit:
     command: str
 
     def __str__(self) -> str:
-        parts = [f"{self.items:,} removed items"] if self.items else []
-        parts += [f"the interactions of {self.users:,} removed users"] if self.users else []
+        parts = [counted(self.items, "removed item")] if self.items else []
+        parts += [f"the interactions of {counted(self.users, 'removed user')}"] if self.users else []
         return f"{self.name} learnt from {' and '.join(parts)}: `{self.command}` fits it anew"
 
 
@@ -384,9 +390,10 @@ def removal_notes(store: Store) -> list[str]:
     notes = []
     if known.open_items:
         first = sorted(known.open_items)[0]
-        notes.append(f"the removal of {len(known.open_items):,} items, such as {first}, was interrupted: {_AGAIN}")
+        many = counted(len(known.open_items), "item")
+        notes.append(f"the removal of {many}, such as {first}, was interrupted: {_AGAIN}")
     if known.open_users:
-        notes.append(f"the removal of {len(known.open_users):,} users was interrupted: {_AGAIN}")
+        notes.append(f"the removal of {counted(len(known.open_users), 'user')} was interrupted: {_AGAIN}")
     return [*notes, *map(str, stale_fits(store, known))]
 
 
@@ -403,13 +410,17 @@ def _stale(store: Store, counts: Mapping[str, tuple[int, int]]) -> tuple[StaleFi
     for name, artifact in sorted(newest.items()):
         if artifact.digest in counts:
             items, users = counts[artifact.digest]
-            found.append(StaleFit(name, items, users, f"{_command(store, artifact)} --workspace {store.uri}"))
+            found.append(StaleFit(name, items, users, _command(store, artifact)))
     return tuple(found)
 
 
 def _command(store: Store, artifact: Artifact) -> str:
     paths = set(store.read(FILES, ["path"], where=equals("digest", artifact.digest))["path"].to_pylist())
-    return next((command for path, command in _COMMANDS.items() if path in paths), _BEHAVIOUR)
+    family = next((family for path, family in _COMMANDS.items() if path in paths), None)
+    if family is not None:
+        return f"coldstart finetune {family} --workspace {shlex.quote(store.uri)}"
+    script = f"import coldstart; coldstart.open({store.uri!r}).run(only=[{artifact.name!r}], refit=True)"
+    return f"python -c {shlex.quote(script)}"
 
 
 def undo(store: Store, what: str, ids: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -48,7 +48,7 @@ def test_a_dry_run_counts_and_says_that_nothing_was_removed(workspace: Path) -> 
     done = coldstart("remove", "a1", "zz", "--dry-run", "--workspace", workspace)
     assert done.returncode == 0
     assert "not in the workspace: zz" in done.stdout
-    assert "1 interactions with them stay as histories of users: --interactions removes them" in done.stdout
+    assert "1 interaction with them stay as histories of users: --interactions removes them" in done.stdout
     assert done.stdout.rstrip().endswith("dry run: nothing was removed")
     assert Store(workspace).count("items") == 3
 
@@ -79,7 +79,7 @@ def test_users_are_erased_and_what_they_made_is_counted(workspace: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     assert "2 users removed" in done.stdout
     assert "not in the workspace: u9" in done.stdout
-    assert "2 items have such a user as creator; they stay" in done.stdout
+    assert "2 items with such a creator stay" in done.stdout
     assert Store(workspace).read("interactions")["user_id"].to_pylist() == ["u3"]
     back = coldstart("remove", "--undo", "--user", "u1", "--workspace", workspace)
     assert back.stdout == "u1 may come back: with the next `coldstart ingest`\n"

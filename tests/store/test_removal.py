@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -163,7 +164,7 @@ def test_a_removal_killed_at_any_step_is_finished_by_the_same_call(
     back()
     again = Store(tmp_path / "w")
     assert [note[:36] for note in removal.removal_notes(again)] == (
-        [] if (name, call) == ("write_tombstones", 1) else ["the removal of 1 users was interrupte"[:36]]
+        [] if (name, call) == ("write_tombstones", 1) else ["the removal of 1 user was interrupted"[:36]]
     )
     report = removal.remove_users(again, [PERSON])
     assert report.resumed == (0 if (name, call) == ("write_tombstones", 1) else 1)
@@ -184,10 +185,14 @@ def test_fits_that_read_the_log_are_named_until_they_are_fitted_anew(store: Stor
     behaviour = {"behaviour.json": b"{}", "fit.json": b"{}"}
     store.artifacts.save("align.behaviour", "k", behaviour, {"interactions": {"in_workspace": 3}})
     store.artifacts.save("align.text_image", "k", {"heads.json": b"{}"}, {})
+    store.artifacts.save("other", "k", {"grounds.json": b"{}"}, {"interactions": {}})
     report = removal.remove_users(store, ["u1", "u2"])
     command = f"coldstart finetune behaviour --workspace {store.uri}"
     expected = removal.StaleFit("align.behaviour", 0, 2, command)
-    assert report.fits == (expected,)
+    assert report.fits[0] == expected
+    script = f"import coldstart; coldstart.open('{store.uri}').run(only=['other'], refit=True)"
+    assert shlex.split(report.fits[1].command) == ["python", "-c", script]
+    store.artifacts.save("other", "k", {"grounds.json": b"{ }"}, {})
     line = f"align.behaviour learnt from the interactions of 2 removed users: `{command}` fits it anew"
     assert removal.removal_notes(store) == [line]
     store.artifacts.save("align.behaviour", "k2", {**behaviour, "new": b""}, {"interactions": {"in_workspace": 1}})
