@@ -42,6 +42,8 @@ EVENT_WORDS = {
 OTHER = "liked"
 LONGEST = 60
 _MOST = 3
+_NO_REASON = frozenset({"currency", "category_path"})
+"""Attributes that ingest adds to a price and to a category: true of whole shops, or said by the category already."""
 _LEAST_COSINE = 0.2  # a lower one is not given as a reason
 
 
@@ -142,7 +144,7 @@ def shared_facts(first: Record, second: Record) -> Iterator[Fact]:
             yield Fact(field, value, "record")
     own, other = (_mapping(record.get("attributes")) for record in (first, second))
     for field in own:
-        for value in _both(own[field], other.get(field)):
+        for value in () if field in _NO_REASON else _both(own[field], other.get(field)):
             yield Fact(str(field), value, "record")
     claims = [
         {(str(claim["name"]), str(claim["value"])): None for claim in record.get("claims") or ()}

@@ -122,6 +122,12 @@ def test_facts_with_their_fields():
     ]
 
 
+def test_what_ingest_adds_to_a_price_is_no_reason():
+    item = {**ITEM, "attributes": {"currency": "SEK", "category_path": "Pets > Cats", "length": "short"}}
+    other = before(attributes=item["attributes"])
+    assert [fact.field for fact in shared_facts(item, other)] == ["length"]
+
+
 def test_an_audience_is_explained_in_the_third_person():
     rows = np.array([[1, 0]], np.float32)
     assert explain_user(ITEM, [before(creator="ann")], NEAR, rows).text == 'liked "Old cats": both are by "ann"'
