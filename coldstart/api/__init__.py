@@ -4,6 +4,42 @@ Notebooks and services call it, and every command of the command line is a shell
 methods: `work` (run, fit, inspect), `search` (find items), `recommend` (lists and audiences), `evaluate` (measure).
 """
 
-from coldstart.api.workspace import Workspace, open
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coldstart.core.uris import find_folder, plain_uri
+from coldstart.errors import ColdstartError
+
+if TYPE_CHECKING:
+    from coldstart.api.workspace import Workspace
 
 __all__ = ["Workspace", "open"]
+
+
+def open(uri: str | Path, *, create: bool = False) -> Workspace:
+    """Open a workspace.
+
+    Args:
+        uri: a folder, or any URI LanceDB takes.
+        create: create it where it is missing.
+
+    Raises:
+        ColdstartError: there is no workspace at `uri`, or nothing is kept there.
+    """
+    if str(uri).lower().startswith("memory:"):
+        raise ColdstartError(f"workspace {uri}: nothing is kept in memory: name a folder")
+    find_folder(plain_uri(str(uri)), create=create)  # before the store and Arrow are imported
+    from coldstart.api.workspace import Workspace
+    from coldstart.store import Store
+
+    return Workspace(Store(uri, create=create))
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Workspace":
+        raise AttributeError(f"module 'coldstart.api' has no attribute {name!r}")
+    from coldstart.api.workspace import Workspace
+
+    return Workspace

@@ -58,9 +58,10 @@ def describe(
       coldstart describe --generator openai:qwen3-30b@http://127.0.0.1:8000/v1
     """
     import coldstart
-    from coldstart.describe.finetune.settings import with_describe
 
     opened = coldstart.open(workspace)
+    from coldstart.describe.finetune.settings import with_describe  # once the workspace is there
+
     raw, changes = with_describe(opened.pipeline(pipeline), {"generator": generator})
     changes += overrides or ()
     if ab is None:

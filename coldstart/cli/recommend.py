@@ -183,12 +183,14 @@ def audience(
       coldstart audience sku-9 --no-reasons --json
     """
     import coldstart
-    from coldstart.recommend.audience import write_audience
+
+    opened = coldstart.open(workspace)
+    from coldstart.recommend.audience import write_audience  # once the workspace is there
     from coldstart.recommend.table_files import check_out_path
 
     if out is not None:
         check_out_path(out)
-    found = coldstart.open(workspace).audience(item, top_k=top_k, by=by, reasons=reasons)
+    found = opened.audience(item, top_k=top_k, by=by, reasons=reasons)
     if out is not None:
         write_audience(found, out)
     if json:

@@ -73,10 +73,12 @@ def search(
     """
     import coldstart
     from coldstart.errors import ColdstartError
+    from coldstart.search.queries import check_given
 
     given = {"text": text, "image": image, "video": video, "item": item, "queries": queries}
     if sum(value is not None for value in given.values()) != 1:
         raise ColdstartError("give exactly one of --text, --image, --video, --item and --queries")
+    check_given(image=image, video=video, queries=queries)
     opened = coldstart.open(workspace)
     options: dict[str, Any] = {
         "kind": kind,
@@ -205,7 +207,7 @@ def match(
     import coldstart
     from coldstart.errors import ColdstartError
     from coldstart.pages.sheet import SUFFIXES
-    from coldstart.search.queries import read_pairs
+    from coldstart.search.queries import missing_file, read_pairs
 
     if sum(value is not None for value in (item, video, fit)) != 1:
         raise ColdstartError("give exactly one of --item, --video and --fit")
@@ -213,10 +215,13 @@ def match(
         raise ColdstartError("--title and --listen go with --video: an item has its own words")
     if out is not None and (fit is not None or out.suffix.lower() not in SUFFIXES):
         raise ColdstartError(f"--out {out}: goes with --item or --video, and ends in {' or '.join(SUFFIXES)}")
+    if video is not None and (reject := missing_file(video)):
+        raise ColdstartError(f"video {video}: {reject}")
+    faults: list[str] = []
+    pairs = {} if fit is None else read_pairs(fit, faults.append)
     opened = coldstart.open(workspace)
     if fit is not None:
-        faults: list[str] = []
-        report = opened.fit_match(read_pairs(fit, faults.append), spaces=space, kind=kind, where=where)
+        report = opened.fit_match(pairs, spaces=space, kind=kind, where=where)
         report["left_out"] = faults
         if json:
             output.as_json(report)

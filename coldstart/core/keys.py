@@ -5,12 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
 from typing import Any
 
 KEY_LENGTH = 32
 """Hex digits of a key: 128 bits, so that a billion rows collide with probability below 1e-20."""
 
 _ENCODE = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+@cache
+def version(package: str) -> str:
+    """Look up the version of an installed package, which a fingerprint names; reading its metadata takes long.
+
+    Raises:
+        PackageNotFoundError: it is not installed.
+    """
+    return metadata.version(package)
 
 
 def digest(value: Any) -> str:

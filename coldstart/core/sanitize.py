@@ -14,6 +14,8 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from coldstart.errors import ColdstartError
+
 _ANGLES = str.maketrans({**dict.fromkeys("<＜﹤⟨〈〈⧼❮", "‹"), **dict.fromkeys(">＞﹥⟩〉〉⧽❯", "›")})
 _DROPPED = frozenset({"Cc", "Cf", "Co", "Cn", "Cs"})
 _SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef\u034f\u115f\u1160\u3164\uffa0\u180b-\u180f]")
@@ -65,3 +67,16 @@ def _visible(letter: str) -> str:
     if letter.isspace():
         return " "
     return "" if unicodedata.category(letter) in _DROPPED else letter
+
+
+def check_text(text: str) -> None:
+    """Check that a text can be stored and compared.
+
+    Raises:
+        ColdstartError: it holds half a character, as bytes that are not UTF-8 leave on a command line.
+    """
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ColdstartError(f"{text!r} is no Unicode text: give it in UTF-8") from None

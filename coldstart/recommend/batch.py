@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from coldstart.core.sanitize import check_text
 from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.values import are_whole_floats, parse_id
 from coldstart.errors import ColdstartError
@@ -26,7 +27,6 @@ from coldstart.recommend.lists import Candidates, Lists, Rules
 from coldstart.recommend.service import Filters, QuerySettings, Recommender
 from coldstart.recommend.table_files import table_writer
 from coldstart.recommend.users import BATCH_USERS
-from coldstart.store.sql import check_text
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -14,6 +14,7 @@ import numpy as np
 
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Pipeline
+from coldstart.core.sanitize import check_text
 from coldstart.encoders import Encoder, Passport
 from coldstart.errors import ColdstartError
 from coldstart.search.channels import (
@@ -32,7 +33,6 @@ from coldstart.search.query_vectors import QueryBuilder
 from coldstart.store import Store
 from coldstart.store.published import COPY_OF
 from coldstart.store.similar import similar_ids
-from coldstart.store.sql import check_text
 
 if TYPE_CHECKING:
     from coldstart.store.published import Published

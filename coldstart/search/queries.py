@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from coldstart.core.sanitize import check_text
 from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.stage import Reject
 from coldstart.core.values import is_missing, parse_id
 from coldstart.errors import ColdstartError
-from coldstart.store.sql import check_text
 
 By = Literal["text", "image", "video", "item"]
 
 BY: tuple[By, ...] = ("text", "image", "video", "item")
 
 QUERY_FIELDS = ("text", "image", "video", "item_id")
+
+
+SINGLE = "query"
+"""Id of a query that is alone."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +43,20 @@ class Query:
         given = [by for by in BY if getattr(self, by) is not None]
         if len(given) != 1:
             raise ColdstartError(
-                f"query {self.query_id!r}: give exactly one of {', '.join(BY)}, not {' and '.join(given) or 'none'}"
+                f"{self.label}give exactly one of {', '.join(BY)}, not {' and '.join(given) or 'none'}"
             )
         if not self.value.strip():
-            raise ColdstartError(f"query {self.query_id!r}: {self.by} is blank: give what to search for")
+            raise ColdstartError(f"{self.label}{self.by} is blank: give what to search for")
         if self.by in ("text", "item"):  # a path may have any bytes
             try:
                 check_text(self.value)
             except ColdstartError as error:
-                raise ColdstartError(f"query {self.query_id!r}: {self.by} {error}") from None
+                raise ColdstartError(f"{self.label}{self.by} {error}") from None
+
+    @property
+    def label(self) -> str:
+        """Beginning of what is said of it, empty for the one query of a call."""
+        return "" if self.query_id == SINGLE else f"query {self.query_id!r}: "
 
     @property
     def by(self) -> By:
@@ -74,15 +83,20 @@ def read_queries(path: Path) -> Iterator[Query | FaultyQuery]:
     Raises:
         ColdstartError: there is no such file.
     """
+    check_query_file(path)
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _query(path, number, line)
+
+
+def check_query_file(path: Path) -> None:
+    """Check that there is a file of queries; raises `ColdstartError`."""
     if not path.is_file():
         raise ColdstartError(
             f"no query file at {path}{similar_path(path)}: give JSONL with query_id and one of "
             f"{', '.join(QUERY_FIELDS)}"
         )
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield _query(path, number, line)
 
 
 def _query(path: Path, number: int, line: bytes) -> Query | FaultyQuery:
@@ -106,6 +120,27 @@ def _query(path: Path, number: int, line: bytes) -> Query | FaultyQuery:
         return Query(query_id, **{name.removesuffix("_id"): str(value)})
     except (ColdstartError, ValueError) as error:
         return FaultyQuery(query_id, Reject("bad_query", str(error).removeprefix(f"query {query_id!r}: ")))
+
+
+def missing_file(path: Path) -> Reject | None:
+    """Reject a picture or a video that is no file; None where there is one."""
+    if path.is_file():  # reading a pipe would wait for ever
+        return None
+    reason = "not_a_file" if path.exists() else "not_found"
+    return Reject(reason, f"there is no such file{similar_path(path)}: give the path of one")
+
+
+def check_given(*, image: Path | None = None, video: Path | None = None, queries: Path | None = None) -> None:
+    """Check the file of a query, or of queries, before a workspace is opened for it.
+
+    Raises:
+        ColdstartError: there is none; the search says the same.
+    """
+    if queries is not None:
+        check_query_file(queries)
+    for by, path in (("image", image), ("video", video)):
+        if path is not None and (reject := missing_file(existing_path(path))):
+            raise ColdstartError(f"query 'query': {reject.reason}: {by} {path}: {reject.detail}")
 
 
 def read_pairs(path: Path, on_error: Callable[[str], None] | None = None) -> dict[str, frozenset[str]]:

@@ -16,7 +16,6 @@ import numpy as np
 
 from coldstart.core import prompts
 from coldstart.core.pipeline import Pipeline, StageSpec
-from coldstart.core.spelling import similar_path
 from coldstart.core.stage import Reject, Row
 from coldstart.core.vectors import unit
 from coldstart.embed.spaces import table_of
@@ -25,6 +24,7 @@ from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import LoadPictures, ProbeMedia
 from coldstart.search.channels import LINES, Input, Moment, QuerySide, Source, VideoQuery
+from coldstart.search.queries import missing_file
 from coldstart.store import Store
 from coldstart.store.freshness import build
 from coldstart.understand.timeline import Evidence, fuse, screen_text, transcript
@@ -112,9 +112,8 @@ class QueryBuilder:
         media = self.pipeline.media.with_folders([str(path.resolve())])  # given now, wherever it lies
         self = replace(self, pipeline=replace(self.pipeline, media=media))
         try:
-            if not path.is_file():  # reading a pipe would wait for ever
-                reason = "not_a_file" if path.exists() else "not_found"
-                raise Reject(reason, f"there is no such file{similar_path(path)}: give the path of one")
+            if reject := missing_file(path):
+                raise reject
             row, _ = ProbeMedia(self._limits)({"media": [{"role": "video", "uri": str(path.resolve())}], "record": {}})
             timeline = self._heard_and_read(row, notes) if listen else []
             sides = [

@@ -16,14 +16,14 @@ from typing import Literal
 
 import numpy as np
 
-from coldstart.core.spelling import existing_path, similar_path
+from coldstart.core.spelling import existing_path
 from coldstart.core.stage import Reject
 from coldstart.encoders import Encoder, Modality, Passport, Pixels, Vectors
 from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform, at_one_size, load_image
 from coldstart.media.limits import Limits
 from coldstart.media.video import sample_frames
-from coldstart.search.queries import BY, By, FaultyQuery, Query
+from coldstart.search.queries import BY, By, FaultyQuery, Query, missing_file
 from coldstart.store.published import Published, check_top_k
 from coldstart.store.similar import similar_ids
 
@@ -228,9 +228,8 @@ class Ranker:
 
     def _load_pixels(self, by: By, path: Path, transform: ImageTransform) -> list[Pixels]:
         path = existing_path(path)
-        if not path.is_file():  # reading a pipe would wait for ever
-            reason = "not_a_file" if path.exists() else "not_found"
-            raise Reject(reason, f"there is no such file{similar_path(path)}: give the path of one")
+        if reject := missing_file(path):
+            raise reject
         if by == "image":
             return [load_image(path, self.limits, transform)]
         return sample_frames(path, self.limits, transform, self.frames).images
@@ -405,7 +404,7 @@ def search_many(
                 yield next(hits)
             elif on_error is None:
                 after = "" if own.reason in _ADVISED else ": give another one"
-                raise ColdstartError(f"query {query.query_id!r}: {own}{after}", kind="input")
+                raise ColdstartError(f"{query.label}{own.detail or own.reason}{after}", kind="input")
             else:
                 on_error(query.query_id, own)
 

@@ -23,9 +23,8 @@ import filelock
 import platformdirs
 import pyarrow as pa
 
-from coldstart.core.spelling import similar_path
 from coldstart.core.stage import LedgerRow
-from coldstart.core.uris import plain_uri
+from coldstart.core.uris import cannot_open, find_folder, plain_uri
 from coldstart.errors import ColdstartError, MachineFault, redact_urls
 from coldstart.models import install
 from coldstart.store import item_keys, layout, tables, upkeep
@@ -84,32 +83,17 @@ class Store:
         self.uri = plain_uri(str(uri))
         self._cache = cache
         self._locked: tuple[int, int] | None = None
-        if not self.uri.strip():
-            raise ColdstartError("the workspace is an empty text: give a folder or a LanceDB URI")
+        self.folder = find_folder(self.uri, create=create)
         try:
-            self.folder, self._where = self._open(create)
+            if self.folder is not None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                check_folder(self.folder)
+            self._where = self.uri if self.folder is None else native_path(self.folder)
             self._connection = connect(self._where) if self.folder is None else None
-        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the ~name of nobody
-            reason = (getattr(error, "strerror", None) or str(error)).partition("\n")[0].rstrip(".")
-            raise ColdstartError(
-                f"cannot open workspace {self.uri}: {reason}: give a folder that can be made and written"
-            ) from error
+        except (OSError, ValueError, RuntimeError) as error:
+            raise cannot_open(self.uri, error) from error
         with suppress(tables.DamagedTable):  # `check` opens it
             self.layout_version()  # refuses that of a later release
-
-    def _open(self, create: bool) -> tuple[Path | None, str]:
-        folder = None if "://" in self.uri else Path(self.uri).expanduser().resolve()
-        if folder is not None:
-            if not create and not folder.exists():
-                raise ColdstartError(
-                    f"no workspace at {self.uri}{similar_path(self.uri)}: make one with `coldstart run PIPELINE "
-                    f"--workspace {self.uri}`"
-                )
-            if folder.exists() and not folder.is_dir():
-                raise ColdstartError(f"{self.uri} is a file, not a workspace: give a folder")
-            folder.mkdir(parents=True, exist_ok=True)
-            check_folder(folder)
-        return folder, self.uri if folder is None else native_path(folder)
 
     @property
     def db(self) -> Any:

@@ -2,20 +2,7 @@
 
 from collections.abc import Iterable
 
-from coldstart.errors import ColdstartError
-
-
-def check_text(text: str) -> None:
-    """Check that a text can be stored and compared.
-
-    Raises:
-        ColdstartError: it holds half a character, as bytes that are not UTF-8 leave on a command line.
-    """
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ColdstartError(f"{text!r} is no Unicode text: give it in UTF-8") from None
+from coldstart.core.sanitize import check_text
 
 
 def quote(text: str) -> str:

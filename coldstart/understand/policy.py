@@ -19,8 +19,8 @@ from coldstart.core import settings
 from coldstart.core.keys import digest
 from coldstart.core.pipeline import Section
 from coldstart.core.settings import suggestion
-from coldstart.core.yaml_text import parse_yaml
 from coldstart.core.spelling import existing_path
+from coldstart.core.yaml_text import parse_yaml
 from coldstart.errors import ColdstartError
 from coldstart.understand.safety import SOURCES, Finding
 from coldstart.understand.text_patterns import Pattern, Phrases, PlainText, compile_pattern, phrase_forms, plain_text

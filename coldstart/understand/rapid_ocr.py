@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import distribution, version
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coldstart.core import device as cores
+from coldstart.core.keys import version
 from coldstart.errors import ColdstartError
 from coldstart.models.install import file_digest
 from coldstart.understand.ocr import Pixels, Quad, TextBox

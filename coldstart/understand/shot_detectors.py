@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from coldstart.core.device import choose_device
 from coldstart.core.extras import install_command
+from coldstart.core.keys import version
 from coldstart.errors import ColdstartError
 from coldstart.models.install import file_digest
 from coldstart.understand.shots import Frames, Shot, Times, shots_between

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.metadata import version
 from math import exp
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 
 from coldstart.core import device as cores
 from coldstart.core.device import check_names
+from coldstart.core.keys import version
 from coldstart.errors import ColdstartError
 from coldstart.models import install
 from coldstart.models.folder import check_folder

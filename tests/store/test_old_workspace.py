@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import tarfile
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from PIL import Image
 
 import coldstart
+from coldstart.core import keys
 from coldstart.store import Store
 from coldstart.store.item_keys import CARRIED
 
@@ -30,7 +32,7 @@ KEYS: dict[str, Any] = json.loads((FIXTURE / "keys.json").read_text("utf-8"))
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The fixture unpacked, as the working folder, where media named `dir://FILE` are found and known by their bytes,
     under the versions of libraries that are part of keys."""
     with tarfile.open(FIXTURE / "workspaces.tar.xz") as archive:
@@ -48,7 +50,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return _Then(found, KEYS["libraries"][name]) if name in KEYS["libraries"] else found
 
     monkeypatch.setattr(importlib.metadata, "distribution", as_then)
-    return tmp_path
+    keys.version.cache_clear()
+    yield tmp_path
+    keys.version.cache_clear()
 
 
 class _Then:

@@ -6,13 +6,13 @@ A frame has a few hundred bytes. Cheap beside all encoders: copies are found bef
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
 from pydantic import Field
 
 from coldstart.core.item_fields import PICTURES
+from coldstart.core.keys import version
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.limits import Limits

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from coldstart.core.item_fields import PICTURES
+from coldstart.core.keys import version
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.container import check_sound_track

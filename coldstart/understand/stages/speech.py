@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
 from pydantic import AfterValidator, Field
 
+from coldstart.core.keys import version
 from coldstart.core.pipeline import Pipeline, Section
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.media.audio import Audio, LoadAudio
