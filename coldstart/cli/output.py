@@ -335,18 +335,18 @@ def print_estimate(estimate: Estimate, json: bool) -> None:
         for stage in estimate.stages
     ]
     gpu = ["GPU-hours"] if any(one.gpu_hours for one in estimate.stages) else []
-    columns = ["stage", "rows to do", "probed", "lost", "time", *gpu, "memory", "disk", "bottleneck"]
-    table(columns, rows)
+    columns = ["stage", "rows to do", "probed", "skipped", "time", *gpu, "memory", "disk", "bottleneck"]
+    table(columns, rows, "stage", whole=("stage", "time"), spare=("probed", "skipped", "memory", "disk"))
     if estimate.on is not None:
         _print_on_other(estimate)
     table(("this rests on", "figure", "from"), [[one.what, one.value, one.source] for one in estimate.assumptions])
     for stage in estimate.stages:
         if stage.note:
-            line(f"{stage.stage}: {stage.note}")
+            note(f"{stage.stage}: {stage.note}")
     low, high = estimate.range
     memory = max((stage.memory_bytes or 0 for stage in estimate.stages), default=0)
     disk = sum(stage.bytes or 0 for stage in estimate.stages)
-    line(
+    note(
         f"in all {_time(estimate.seconds, low, high)}{_without(estimate)}; memory {size(memory or None)}, "
         f"disk {size(disk)}"
     )

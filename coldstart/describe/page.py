@@ -31,7 +31,7 @@ UNDECIDED = frozenset({"length"})
 QUESTIONS = {"text_to_item": "Text → item", "item_to_item": "Item → item"}
 STATUS = {
     "written": "kept as written",
-    "cut": "some claims cut",
+    "cut": "some claims removed",
     "fallback": "replaced by a text of the item",
     "rejected": "rejected",
 }

@@ -287,7 +287,7 @@ def _ignored_note(model: ScoringModel, liked: History) -> list[str]:
     unknown = [item for item in liked.item_ids if item not in known]
     if not unknown:
         return []
-    reason = "came after the fit, or nobody had met them" if model.is_fitted else "have no vector"
+    reason = "came after the fit, or nobody had interacted with them" if model.is_fitted else "have no vector"
     return [f"{len(unknown)} of {len(liked)} liked items are ignored, since they {reason}: such as {unknown[0]!r}"]
 
 

@@ -114,7 +114,7 @@ def test_pictures_become_grounds_of_what_they_show(shop: Shop) -> None:
     assert sum(right) / len(right) > 0.9
     assert set(seen["quiet"]["left"]) == {"red"}
     assert [one.split(": by probe in image, from ")[0] for one in report.notes] == ["left", "right"]
-    assert report.notes[0].endswith("of true ones have this ground")
+    assert report.notes[0].endswith("of true ones have this evidence")
 
 
 @pytest.mark.slow
@@ -150,7 +150,7 @@ def test_a_shop_that_doubled_is_fitted_again_without_a_refit(tmp_path: Path) -> 
     shop = Shop(tmp_path, copies=1)
     report = shop.run()
     assert report.notes == [
-        f"{name}: no picture is a ground of it: 16 items with a picture state it, 20 are needed"
+        f"{name}: pictures are no evidence of it: 16 items with a picture state it, 20 are needed"
         for name in ("left", "right")
     ]
     assert shop.grounds().seen_values({"image": np.array([next(iter(shop.vectors().values()))], np.float32)}, 1) == [{}]
@@ -164,7 +164,7 @@ def test_a_shop_that_doubled_is_fitted_again_without_a_refit(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_without_pictures_words_or_visual_attributes_it_says_so(shop: Shop) -> None:
-    none = "visual claims need words as their ground"
+    none = "visual claims need words as their evidence"
     report = shop.run(image={})
     assert report.notes == [f"no space of pictures stands before it: {none}"]
     assert report.balance.reasons == {"no_vector": 128}
@@ -172,7 +172,7 @@ def test_without_pictures_words_or_visual_attributes_it_says_so(shop: Shop) -> N
     assert shop.grounds().attributes["left"].classifiers == ()
     space = {"image": {"stage": "embed", "encoder": "starter", "input": "image"}}
     shop.attributes = {}
-    assert shop.run(image={}).notes == ["no visual attribute stands in `attributes:`: nothing to ask pictures for"]
+    assert shop.run(image={}).notes == ["no visual attribute stands in `attributes:`: no claim is looked for in pictures"]
     assert shop.stage(image=space, judge="words")._spaces == {}
     assert list(shop.stage(image=space)._spaces) == ["image"]
 

@@ -201,7 +201,7 @@ def test_an_unknown_user_gets_what_users_like_on_average(shop: coldstart.Workspa
 def test_ignored_liked_items_are_noted(shop: coldstart.Workspace) -> None:
     found = shop.recommend(history=[NEW[0], KNOWN.item_ids[3], "no-such-item"], reasons=True)
     assert found.notes == (
-        f"2 of 3 liked items are ignored, since they came after the fit, or nobody had met them: such as {NEW[0]!r}",
+        f"2 of 3 liked items are ignored, since they came after the fit, or nobody had interacted with them: such as {NEW[0]!r}",
     )
     assert NEW[0] not in [one.item_id for one in found.items]
 

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from coldstart.core.attributes import attribute_fields
 from coldstart.core.pipeline import Pipeline, Section, StageSpec
+from coldstart.core.reasons import counted
 from coldstart.core.stage import MapStageDefaults, Prepare, Reject, Row
 from coldstart.describe.check_context import SPACE_FIELD, CheckContext, build_rules, evidence_spaces, load_check_context
 from coldstart.describe.checks.check import check_description
@@ -144,11 +145,11 @@ class CheckStage(MapStageDefaults):
         statuses = Counter(row["status"] for row in rows)
         reasons = Counter(cut["reason"] for row in rows for cut in row["cut"] or ())
         summary = (
-            f"{statuses['written']} as written, {statuses['cut']} with claims cut, {statuses['fallback']} fell back"
+            f"{statuses['written']} as written, {statuses['cut']} with claims removed, {statuses['fallback']} replaced"
         )
         if not reasons:
             return [summary]
-        return [summary, f"cut: {', '.join(f'{reason} {count}' for reason, count in reasons.most_common(6))}"]
+        return [summary, f"claims removed: {counted(dict(reasons.most_common(6)))}"]
 
 
 def load_written(row: Row) -> tuple[Row, float]:

@@ -273,13 +273,13 @@ class GroundsStage:
 
     def _notes(self, grounds: VisualEvidence) -> list[str]:
         if not grounds.attributes:
-            return ["no visual attribute stands in `attributes:`: nothing to ask pictures for"]
+            return ["no visual attribute stands in `attributes:`: no claim is looked for in pictures"]
         if not self._spaces:
-            return [f"{_NO_WORDS if self._names else _NO_SPACE}: visual claims need words as their ground"]
+            return [f"{_NO_WORDS if self._names else _NO_SPACE}: visual claims need words as their evidence"]
         notes = []
         for name, one in grounds.attributes.items():
             if not one.classifiers:
-                notes.append(f"{name}: no picture is a ground of it: {grounds.reasons[name]}")
+                notes.append(f"{name}: pictures are no evidence of it: {grounds.reasons[name]}")
                 continue
             best = one.classifiers[0]
             worth = best.scores
@@ -288,7 +288,7 @@ class GroundsStage:
             if worth.precision is not None and worth.precision_interval is not None:
                 low, high = worth.precision_interval
                 said += f"{worth.precision:.2f} [{low:.2f}, {high:.2f}] of such claims are right, "
-            notes.append(f"{said}{worth.coverage:.0%} of true ones have this ground")
+            notes.append(f"{said}{worth.coverage:.0%} of true ones have this evidence")
         return notes
 
 
