@@ -214,7 +214,7 @@ def _example(text: str) -> str:
         return text[:30]
     line = text[text.rfind("\n", 0, found.start()) + 1 :].split("\n", 1)[0]
     at = found.start() - text.rfind("\n", 0, found.start()) - 1
-    word = re.compile(r"[^;,\t|\"\r{}:]+")
+    word = re.compile(r"[^;,\t|\"\r{}:<>]+")
     near = next((part for part in word.finditer(line) if part.start() <= at < part.end()), None)
     cell = near[0].strip() if near else line
     return cell if len(cell) <= 40 else line[max(0, at - 15) : at + 20].strip()
@@ -225,10 +225,10 @@ codecs.register_error("coldstart-mark", lambda error: (_MARK, getattr(error, "en
 
 
 class AsUtf8(io.RawIOBase):
-    """A stream of another encoding as UTF-8; the byte 0xFF, which is none of it, stands for what cannot be decoded."""
+    """A stream of another encoding as UTF-8; `damage` stands for what cannot be decoded: 0xFF, which is no UTF-8."""
 
-    def __init__(self, source: BinaryIO, encoding: str) -> None:
-        self._source, self._rest = source, memoryview(b"")
+    def __init__(self, source: BinaryIO, encoding: str, damage: bytes = b"\xff") -> None:
+        self._source, self._rest, self._damage = source, memoryview(b""), damage
         self._decoder = codecs.getincrementaldecoder(encoding)("coldstart-mark")
 
     def readable(self) -> bool:
@@ -238,7 +238,7 @@ class AsUtf8(io.RawIOBase):
         while not self._rest:
             chunk = self._source.read(_READ_BYTES)
             found = self._decoder.decode(chunk, final=not chunk).encode("utf-8", "replace")
-            self._rest = memoryview(found.replace(_MARK.encode(), b"\xff"))
+            self._rest = memoryview(found.replace(_MARK.encode(), self._damage))
             if not chunk:
                 break
         size = min(len(target), len(self._rest))

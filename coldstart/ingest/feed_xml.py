@@ -1,12 +1,19 @@
 """Read product feeds in XML, entry by entry: RSS 2.0 and Atom, as Google Merchant and its like take them.
 
-Feeds come from strangers: no entity is expanded, and the depth and size of an entry have limits.
+Feeds come from strangers: no entity but those of HTML is expanded, and the depth and size of an entry have limits. What
+is no XML but usual (control characters, `&nbsp;`, another encoding than the one it states) does not stop a feed.
 """
 
 from __future__ import annotations
 
+import io
+import re
+from codecs import lookup
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from html.entities import html5
 from itertools import islice
 from typing import Any
 from xml.etree.ElementTree import ParseError
@@ -15,6 +22,7 @@ from defusedxml import DefusedXmlException  # type: ignore[import-untyped]
 from defusedxml.ElementTree import DefusedXMLParser  # type: ignore[import-untyped]
 
 from coldstart.errors import ColdstartError
+from coldstart.ingest.encodings import AsUtf8, Encoding, find_encoding
 from coldstart.ingest.files import TableFile, open_bytes
 from coldstart.ingest.header import check_columns
 from coldstart.ingest.tables import Row, Table, blocks_of_rows
@@ -30,6 +38,13 @@ _ENTRIES = {"rss": "item", "rdf": "item", "feed": "entry"}
 _KINDS = {"rss": "rss", "rdf": "rss", "feed": "atom"}
 _GOOGLE = "http://base.google.com/"
 _MANY = ("additional_image_link",)
+_DAMAGED = "\ufffd"
+_DECLARED = re.compile(rb"<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})")
+_ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]{1,30};)")
+_CUT_ENTITY = re.compile(rb"&[A-Za-z0-9]{0,31}$")
+_OWN = frozenset((b"amp;", b"lt;", b"gt;", b"quot;", b"apos;"))
+_SPACES = bytes.maketrans(bytes({*range(32)} - {9, 10, 13}), b" " * 29)
+"""Control characters, which are none of XML, as spaces."""
 _UNSAID = ("isPermaLink", "type", "{http://www.w3.org/XML/1998/namespace}lang")
 
 
@@ -39,6 +54,7 @@ def open_feed(file: TableFile) -> Table:
     Raises:
         ColdstartError: it is no feed, or its beginning is no XML.
     """
+    file = replace(file, encoding=_encoding(file))
     names = _element_names(file)
     root = next(names).lower()
     if root not in _ENTRIES:
@@ -59,9 +75,26 @@ def open_feed(file: TableFile) -> Table:
         list(seen),
         rows=lambda: _entries(file, root),
         blocks=lambda columns: blocks_of_rows(_entries(file, root), columns),
-        notes=[*file.notes],
+        notes=[*file.notes, *([file.encoding.note] if file.encoding.note else [])],
+        doubts=[file.encoding.doubt] if file.encoding.doubt else [],
         same_columns=False,
     )
+
+
+def _encoding(file: TableFile) -> Encoding:
+    """Find the encoding: the one that the file states; where that is UTF-8 or none, the one that its bytes are in."""
+    with open_bytes(file) as stream:
+        stated = _DECLARED.match(stream.peek(300).lstrip())
+        found = find_encoding(stream)
+    if stated is None or found.mark or found.name.startswith(("utf-16", "utf-32")):
+        return found
+    try:
+        name = lookup(stated[1].decode()).name
+    except LookupError:
+        return found
+    if name in ("utf-8", "ascii"):
+        return found
+    return Encoding("cp1252" if name == "iso8859-1" else name)
 
 
 def _entries(file: TableFile, root: str) -> Iterator[Row]:
@@ -70,7 +103,8 @@ def _entries(file: TableFile, root: str) -> Iterator[Row]:
     for _ in _parse(file, target):
         for fields in target.take():
             number += 1
-            yield number, fields
+            damaged = [name for name, value in fields.items() if target.damaged and _DAMAGED in str(value)]
+            yield number, f"not UTF-8 in {', '.join(damaged)}: save the file as UTF-8" if damaged else fields
 
 
 def _element_names(file: TableFile) -> Iterator[str]:
@@ -86,17 +120,24 @@ def _parse(file: TableFile, target: _Feed | _Names) -> Iterator[None]:
     Raises:
         ColdstartError: it is no XML, declares entities, or an entry is too large.
     """
-    path, parser = file.path, DefusedXMLParser(target=target)
-    silent, seen = 0, 0
-    with open_bytes(file) as stream:
+    path, parser = file.path, DefusedXMLParser(target=target, encoding="utf-8")
+    silent, seen, rest = 0, 0, b""
+    with open_bytes(file) as source:
+        source.read(file.encoding.mark)
+        stream = io.BufferedReader(AsUtf8(source, file.encoding.name, _DAMAGED.encode()), _READ_BYTES)
         try:
             while chunk := stream.read(_READ_BYTES):
-                parser.feed(chunk)
+                chunk = rest + chunk
+                cut = _CUT_ENTITY.search(chunk, max(0, len(chunk) - 32))
+                rest = chunk[cut.start() :] if cut and len(chunk) > 32 else b""
+                target.damaged = target.damaged or _DAMAGED.encode() in chunk
+                parser.feed(_mended(chunk[: len(chunk) - len(rest)]))
                 silent = silent + len(chunk) if target.finished == seen else 0
                 seen = target.finished
                 if silent > MAX_ENTRY_BYTES:
                     raise ColdstartError(f"{path}: after entry {seen} comes one of more than {MAX_ENTRY_BYTES} bytes")
                 yield
+            parser.feed(rest)
             parser.close()
         except DefusedXmlException as error:
             raise ColdstartError(f"{path} declares entities ({type(error).__name__}): save it without") from error
@@ -107,16 +148,26 @@ def _parse(file: TableFile, target: _Feed | _Names) -> Iterator[None]:
     yield
 
 
+def _mended(chunk: bytes) -> bytes:
+    """Replace what is no XML but stands in feeds: control characters, and the names that HTML has for letters."""
+    return _ENTITY.sub(_letter, chunk.translate(_SPACES))
+
+
+def _letter(match: re.Match[bytes]) -> bytes:
+    letter = html5.get(match[1].decode(), "")
+    return letter.encode() if letter and match[1] not in _OWN and letter not in "<>&\"'" else match[0]
+
+
 class _TooDeepError(Exception):
     """Elements are nested deeper than those of any feed."""
 
 
 class _Names:
-    """Gather the names of elements; `finished` counts them."""
+    """Gather the names of elements; `finished` counts them, as in `_Feed`."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.finished = 0
+        self.finished, self.damaged = 0, False
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         self.finished += 1
@@ -130,7 +181,7 @@ class _Names:
 
 
 class _Feed:
-    """Gather entries of a feed as fields; `finished` counts them.
+    """Gather entries of a feed as fields; `finished` counts them, `damaged` tells of letters that could not be read.
 
     Repeated elements become lists, elements inside others a list of fields.
     """
@@ -138,7 +189,7 @@ class _Feed:
     def __init__(self, entry: str) -> None:
         self._entry, self._stack = entry, list[_Element]()
         self._done: list[dict[str, Any]] = []
-        self._depth, self.finished = 0, 0
+        self._depth, self.finished, self.damaged = 0, 0, False
 
     def take(self) -> list[dict[str, Any]]:
         """Return the entries that were finished since the last time."""
@@ -186,6 +237,14 @@ class _Element:
 
     def fields(self) -> dict[str, Any]:
         """Gather the elements inside by name; Google's own go before others of the same name."""
+        plain: dict[str, Any] = {}
+        for child in self.children:
+            name = _local(child.tag)
+            if child.children or child.attributes or name in plain or name in _MANY:
+                break
+            plain[name] = child.text
+        else:  # as in most entries
+            return plain
         gathered: dict[str, dict[int, list[Any]]] = {}
         for child in self.children:
             name = _local(child.tag)
@@ -235,10 +294,12 @@ def _flat(values: list[Any]) -> list[Any]:
     return [one for value in values for one in (value if isinstance(value, list) else [value])]
 
 
+@lru_cache(maxsize=4096)
 def _local(tag: str) -> str:
     return tag.rpartition("}")[2].rpartition(":")[2]
 
 
+@lru_cache(maxsize=4096)
 def _rank(tag: str) -> int:
     namespace = tag[1:].partition("}")[0] if tag.startswith("{") else ""
     return 0 if namespace.startswith(_GOOGLE) else 1 if not namespace or namespace.endswith("/Atom") else 2

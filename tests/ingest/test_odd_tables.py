@@ -389,6 +389,46 @@ def test_atom_feeds_and_feeds_of_other_encodings_are_read(tmp_path: Path) -> Non
     assert [row for _, row in opened(tmp_path, "b.xml", latin).rows()] == [row]
 
 
+@pytest.mark.parametrize(
+    ("content", "title", "note"),
+    [
+        (
+            "<title>Größe</title>".encode("cp1252"),
+            "Größe",
+            "not UTF-8: read as Windows-1252 (Western), such as 'Größe'",
+        ),
+        ('<?xml version="1.0" encoding="Shift_JIS"?><title>赤い</title>'.encode("cp932"), "赤い", ""),
+        (
+            '<?xml version="1.0" encoding="UTF-16"?><title>赤い</title>'.encode("utf-16"),
+            "赤い",
+            "read as UTF-16, by its mark",
+        ),
+        ("\ufeff<title>赤い</title>".encode(), "赤い", ""),
+        (b"<title>A&nbsp;b\x0b&eacute;&amp;&#233;</title>", "A\xa0b é&é", ""),
+    ],
+)
+def test_feeds_that_are_not_quite_xml_are_read(tmp_path: Path, content: bytes, title: str, note: str) -> None:
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    head, tail = ("<rss><item><id>1</id>", "</item></rss>")
+    text = content.decode("utf-16") if wide else content.decode("latin-1")
+    place = text.index("<title>")
+    whole = text[:place] + head + text[place:] + tail
+    table = opened(tmp_path, "a.xml", whole.encode("utf-16" if wide else "latin-1"))
+    assert [row for _, row in table.rows()] == [{"id": "1", "title": title}]
+    assert table.notes == ([note] if note else [])
+
+
+def test_a_damaged_letter_of_a_feed_costs_its_entry(tmp_path: Path) -> None:
+    item = "<item><id>{}</id><title>Größe</title></item>"
+    text = f"<rss>{item.format(1)}\n{item.format(2)}\n{item.format(3)}</rss>".encode()
+    table = opened(tmp_path, "a.xml", text.replace("2</id><title>Größe".encode(), b"2</id><title>Gr\xf6e"))
+    assert [found for _, found in table.rows()] == [
+        {"id": "1", "title": "Größe"},
+        "not UTF-8 in title: save the file as UTF-8",
+        {"id": "3", "title": "Größe"},
+    ]
+
+
 def test_other_xml_is_refused_with_the_names_in_it(tmp_path: Path) -> None:
     assert fault(tmp_path, "a.xml", "<catalog><product><name>x</name></product><product/></catalog>") == (
         "FILE is XML of <catalog>, no product feed; it repeats <product> (2 times): give RSS, Atom, CSV or JSON"
