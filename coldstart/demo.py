@@ -1,39 +1,53 @@
-"""The demo: run the packaged pipeline on the packaged sample catalogue, then search by every sample video and by words
-that are only spoken or only shown in a video.
+"""The demo: run the packaged pipeline on the packaged sample catalogue and two copies of its videos, and write a page
+of what was found.
 
-Knows the ids of the sample catalogue; it is no measure of other catalogues.
+Knows the ids and the truth of the sample catalogue, and shows the rows that are right by it, beside the measures over
+all; it is no measure of other catalogues.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
+from numpy.typing import NDArray
+
 from coldstart import api, sample
 from coldstart.core.progress import Progress
-from coldstart.pages import SheetRow, Tile, contact_sheet, neighbours_html
-from coldstart.pages.item import item_page
-from coldstart.search.notebook import Hits
+from coldstart.pages import SheetRow, Tile, neighbours_html
+from coldstart.pages.demo import demo_page
+from coldstart.pages.item import format_span, item_page
+from coldstart.search.item_report import Link
+from coldstart.search.notebook import Hits, ItemView
 from coldstart.search.queries import Query
 
 TOP_K = 5
-PICTURED = 12
-"""Videos in the picture; the page shows all of them."""
-
-DESCRIBED = 6
-"""Descriptions in the result."""
+SHOWN = 6
+"""Videos with their products on the page, at most."""
 
 WORDS = {
-    "the foam is better with the first one": "clip-23",
-    "trust me, salt it first": "clip-27",
-    "can you tell them apart?": "clip-05",
+    "a big handful of brown cap mushrooms": "clip-07",
+    "beef tomato for the burgers": "clip-19",
+    "granny smith or red delicious": "clip-15",
     "spot the difference": "clip-11",
     "pull a leaf": "clip-24",
+    "2 for 50 kr this weekend": "clip-22",
 }
 """Words that are spoken (the first three) or shown as captions -> the video; its title and tags do not have them."""
+
+COPIES = {"copy-1": ("clip-08", "lunch, again", "mirrored"), "copy-2": ("clip-02", "so colourful", "faster")}
+"""Id of a copy that the demo makes -> its original, a title, and how it is changed."""
+
+LIKED = ("grocery-product-69", "grocery-product-77")
+"""What the made-up user liked: a pepper and a tomato."""
 
 CARD = "clip-19"
 """Id of a video that has both speech and captions."""
@@ -58,14 +72,13 @@ class WordSearch:
 
 
 @dataclass(frozen=True)
-class DescribedItem:
-    """An item held out of the writer's fit: its title, the checked summary, its claims as `attribute: value (ground)`,
-    and the claims that the checks cut."""
+class CopyFound:
+    """A copy that the demo made: its id, how it was changed, its original, and the item that it was linked to."""
 
-    title: str
-    summary: str
-    claims: Sequence[str]
-    cut: Sequence[str]
+    copy: str
+    change: str
+    original: str
+    found: str | None
 
 
 @dataclass(frozen=True)
@@ -74,93 +87,185 @@ class Result:
 
     Attributes:
         heard: searches by words that only the media have.
-        told: descriptions of items held out of the fit of the writer.
-        card: page of all that is known of one video.
+        recommended: titles for the made-up user who liked `liked`.
         recall: mean over the videos of found / shown, among the first `TOP_K`; `chance`: the same for a random order.
+        seconds: of the run; `redone`: items that it worked on, 0 where a run before had done all.
+        page: what was found, to look at; `neighbours`: all videos; `card`: all that is known of one video.
     """
 
     items: int
     answers: Sequence[VideoSearch]
     heard: Sequence[WordSearch]
-    told: Sequence[DescribedItem]
+    copies: Sequence[CopyFound]
+    liked: Sequence[str]
+    recommended: Sequence[str]
     recall: float
     chance: float
-    picture: Path
+    seconds: float
+    redone: int
+    workspace: Path
     page: Path
+    neighbours: Path
     card: Path
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-serialisable values."""
-        return {**asdict(self), "picture": str(self.picture), "page": str(self.page), "card": str(self.card)}
+        files = {name: str(getattr(self, name)) for name in ("workspace", "page", "neighbours", "card")}
+        return {**asdict(self), **files}
 
 
-def run_demo(out: Path, progress: Progress | None = None) -> Result:
+def run_demo(out: Path, progress: Progress | None = None, commands: Sequence[str] = ()) -> Result:
     """Run the demo into a folder; a second time it has little left to do.
+
+    Args:
+        commands: for the page, to paste.
 
     Raises:
         ColdstartError: a starter model is missing, or the folder cannot be written.
     """
+    began = time.monotonic()
     workspace = api.open(out / "workspace", create=True)
-    workspace.run("demo", progress=progress)
-    truth = _truth(sample.path() / "truth.jsonl")
+    manifest = write_catalogue(out / "catalogue")
+    report = workspace.run("demo", manifest=manifest, media_roots=[sample.path()], progress=progress)
     views = {view.item_id: view for view in workspace.items()}
-    videos = [item for item in truth if truth[item]]
-    answers = dict(
-        workspace.search_many(
-            [Query(item, item=item) for item in videos], top_k=TOP_K, kind="product", spaces=["image"]
-        )
+    truth = _truth()
+    shown = {item: set(row["product_ids"]) for item, row in truth.items() if row["product_ids"]}
+    hits = dict(
+        workspace.search_many([Query(item, item=item) for item in shown], top_k=TOP_K, kind="product", spaces=["image"])
     )
     products = sum(view.kind == "product" for view in views.values())
-    recalls = [len(truth[item] & {hit.item_id for hit in answers[item]}) / len(truth[item]) for item in videos]
-    rows = [SheetRow(views[item].tile(), _tiles(answers[item], truth[item])) for item in videos]
-    by_words = workspace.search_many([Query(words, text=words) for words in WORDS], top_k=1, kind="video")
-    picture, page, card = out / "neighbours.png", out / "neighbours.html", out / f"{CARD}.html"
-    item_page(workspace.dossier(CARD).to_dict(), card)
-    contact_sheet(rows[:PICTURED], picture)
-    neighbours_html(rows, page, "Videos and the products found by their frames")
-    return Result(
+    shares = {item: len(shown[item] & {hit.item_id for hit in hits[item]}) / len(shown[item]) for item in shown}
+    by_words = dict(workspace.search_many([Query(words, text=words) for words in WORDS], top_k=1, kind="video"))
+    recommended = [
+        one
+        for kind, top_k in (("product", 4), ("video", 2))
+        for one in workspace.recommend(history=list(LIKED), kind=kind, top_k=top_k).to_dict()["items"]
+    ]
+    links = {item: workspace.dossier(item).duplicate_of for item in COPIES}
+    card, neighbours, page = out / f"{CARD}.html", out / "neighbours.html", out / "index.html"
+    limits = workspace.media_limits()
+    item_page(workspace.dossier(CARD).to_dict(), card, limits=limits)
+    rows = [SheetRow(views[item].tile(), _tiles(hits[item], shown[item])) for item in shown]
+    neighbours_html(rows, neighbours, "Videos and the products found by their frames", limits=limits)
+    kept, removed = _descriptions(workspace, views, truth)
+    seconds = time.monotonic() - began
+    redone = sum(stage.ran.done for stage in report.stages)
+    result = Result(
         items=len(views),
         answers=[
             VideoSearch(
                 views[item].title,
-                sorted(views[shown].title for shown in truth[item]),
-                [h.title or h.item_id for h in answers[item]],
+                sorted(views[product].title for product in shown[item]),
+                [hit.title or hit.item_id for hit in hits[item]],
             )
-            for item in videos
+            for item in shown
         ],
         heard=[
-            WordSearch(words, views[WORDS[words]].title, hits[0].title or hits[0].item_id) for words, hits in by_words
+            WordSearch(words, views[WORDS[words]].title, one[0].title or one[0].item_id)
+            for words, one in by_words.items()
         ],
-        told=[_described(workspace, item) for item in _held_out(workspace)[:DESCRIBED]],
-        recall=sum(recalls) / len(recalls),
+        copies=[
+            CopyFound(item, change, original, link.item_id if (link := links[item]) else None)
+            for item, (original, _, change) in COPIES.items()
+        ],
+        liked=[views[item].title for item in LIKED],
+        recommended=[one["title"] or one["item_id"] for one in recommended],
+        recall=sum(shares.values()) / len(shares),
         chance=TOP_K / products,
-        picture=picture,
+        seconds=seconds,
+        redone=redone,
+        workspace=out / "workspace",
         page=page,
+        neighbours=neighbours,
         card=card,
     )
-
-
-def _held_out(workspace: api.Workspace) -> list[str]:
-    """Items held out of the newest fit of the writer."""
-    sides = workspace.fitted("finetune.describe")
-    return sorted(item for item, side in sides.items() if side == "test")
-
-
-def _described(workspace: api.Workspace, item: str) -> DescribedItem:
-    known = workspace.dossier(item)
-    description = known.described
-    return DescribedItem(
-        title=known.item["title"] or item,
-        summary=description.get("summary") or "",
-        claims=[f"{one['name']}: {one['value']} ({one['ground']})" for one in description.get("attributes") or ()],
-        cut=[f"{one['claim']}: {one['value']} ({one['reason']})" for one in description.get("cut") or ()],
+    demo_page(
+        {
+            "items": len(views),
+            "products": products,
+            "videos": len(views) - products - len(COPIES),
+            "queries": len(shown),
+            "top_k": TOP_K,
+            "recall": result.recall,
+            "chance": result.chance,
+            "took": _duration(seconds),
+            "took_by": "from files to this page" if redone else "again: nothing was left to do",
+            "all_page": neighbours.name,
+            "card": card.name,
+            "commands": commands,
+            "found": _video_rows(workspace, views, truth, [item for item in shown if shares[item] == 1])[:SHOWN],
+            "words": [
+                row
+                for words, one in by_words.items()
+                if one[0].item_id == WORDS[words] and (row := _moment(workspace, views[WORDS[words]], words))
+            ],
+            "copies": [
+                _copy_row(views[item], views[link.item_id], link, change)
+                for item, (original, _, change) in COPIES.items()
+                if (link := links[item]) and link.item_id == original
+            ],
+            "right": kept,
+            "gone": removed,
+            "liked": [_item(views[item]) for item in LIKED],
+            "recommended": [{**_item(views[one["item_id"]]), "why": _reason(one, views)} for one in recommended],
+        },
+        page,
+        limits=limits,
     )
+    return result
 
 
-def _truth(path: Path) -> dict[str, set[str]]:
-    """Map each video to the products that it shows."""
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    return {row["item_id"]: set(row["product_ids"]) for row in rows}
+def write_catalogue(folder: Path) -> Path:
+    """Write the manifest of the sample's items and of copies of its videos, which are made where they are missing.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    home = sample.path()
+    rows = [json.loads(line) for line in (home / "manifest.jsonl").read_text("utf-8").splitlines()]
+    for row in rows:
+        for medium in row["media"]:
+            medium["uri"] = str(home / medium["uri"])
+    by_id = {row["item_id"]: row for row in rows}
+    for item, (original, title, change) in COPIES.items():
+        path = folder / f"{item}.mp4"
+        source = by_id[original]
+        if not path.exists():
+            _write_copy(Path(source["media"][0]["uri"]), path, change)
+        own = {"item_id": item, "title": title, "creator": "the demo", "media": [{"role": "video", "uri": str(path)}]}
+        rows.append({key: source[key] for key in ("kind", "category", "created_at")} | own)
+    manifest = folder / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    return manifest
+
+
+def _write_copy(source: Path, path: Path, change: str) -> None:
+    """Encode the pictures of a video anew, mirrored or a tenth faster, without its sound."""
+    part = path.with_name(f"{path.stem}.part.mp4")
+    with av.open(source) as original, av.open(part, "w") as copy:
+        rate = original.streams.video[0].average_rate or Fraction(15)
+        stream = None
+        for frame in original.decode(video=0):
+            pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+            if stream is None:
+                rate *= 1 if change == "mirrored" else Fraction(11, 10)
+                stream = copy.add_stream("libx264", rate=rate, options={"crf": "30", "preset": "veryfast"})
+                stream.height, stream.width, stream.pix_fmt = *(side // 2 * 2 for side in pixels.shape[:2]), "yuv420p"
+            if change == "mirrored":
+                pixels = pixels[:, ::-1]
+            even = np.ascontiguousarray(pixels[: stream.height, : stream.width])
+            copy.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        if stream is not None:
+            copy.mux(stream.encode(None))
+    part.replace(path)
+
+
+def _truth() -> dict[str, dict[str, Any]]:
+    """Map each video to what is known of it: `product_ids`, and `shots` with their products and times."""
+    rows = map(json.loads, (sample.path() / "truth.jsonl").read_text("utf-8").splitlines())
+    return {row["item_id"]: row for row in rows}
 
 
 def _tiles(hits: Hits, shown: set[str]) -> list[Tile]:
@@ -174,3 +279,142 @@ def _tiles(hits: Hits, shown: set[str]) -> list[Tile]:
         )
         for hit in hits
     ]
+
+
+def _item(view: ItemView, seconds: Sequence[float] = (1.0,)) -> dict[str, Any]:
+    """Give an item as the page takes it."""
+    return {"title": view.title, "uri": view.uri, "kind": view.kind, "seconds": list(seconds)}
+
+
+def _video_rows(
+    workspace: api.Workspace, views: Mapping[str, ItemView], truth: Mapping[str, Any], videos: Sequence[str]
+) -> list[dict[str, Any]]:
+    """List videos, those of most products first, with the frame that is nearest to each of their products.
+
+    Left out is a video of which such a frame shows another of its products.
+    """
+    rows = []
+    for item in sorted(videos, key=lambda item: -len(truth[item]["product_ids"])):
+        matches = workspace.match(item=item, spaces=["image"], top_k=2 * TOP_K).to_dict()["matches"]
+        products = []
+        for place, match in enumerate(matches, start=1):
+            product = match["item_id"]
+            second = (match["frame"] or {}).get("second")
+            if second is not None and product in truth[item]["product_ids"]:
+                shots = [shot for shot in truth[item]["shots"] if shot["product_id"] == product]
+                if any(shot["start_s"] <= second < shot["end_s"] for shot in shots):
+                    products.append({**_item(views[product]), "seconds": [second], "place": place})
+        if len(products) == len(truth[item]["product_ids"]):
+            rows.append({**_item(views[item]), "products": products})
+    return rows
+
+
+def _moment(workspace: api.Workspace, view: ItemView, words: str) -> dict[str, Any] | None:
+    """Find the entry of a video's timeline that has the words; None where none has all of them."""
+    wanted = set(_words(words))
+    for entry in workspace.dossier(view.item_id).to_dict()["timeline"]:
+        if entry["start_s"] is None or not wanted <= set(_words(entry["text"])):
+            continue
+        text = entry["text"]
+        start, end = _shortest(text, wanted)
+        quote = f"{'… ' if start else ''}{text[start:end]}{' …' if _words(text[end:]) else text[end:]}"
+        end_s = entry["start_s"] if entry["end_s"] is None else entry["end_s"]
+        return {
+            **_item(view, [(entry["start_s"] + end_s) / 2]),
+            "query": words,
+            "source": entry["source"],
+            "when": format_span(entry),
+            "text": quote,
+        }
+    return None
+
+
+def _shortest(text: str, wanted: set[str]) -> tuple[int, int]:
+    """Find the shortest part of a text that has all of the words; it must have them."""
+    found = [(one[0].casefold(), *one.span()) for one in re.finditer(r"\w+", text)]
+    parts = [
+        (found[last][2] - found[first][1], found[first][1], found[last][2])
+        for first in range(len(found))
+        for last in range(first, len(found))
+        if wanted <= {word for word, _, _ in found[first : last + 1]}
+    ]
+    return min(parts)[1:]
+
+
+def _words(text: str) -> list[str]:
+    return [word.casefold() for word in re.findall(r"\w+", text)]
+
+
+def _copy_row(copy: ItemView, original: ItemView, link: Link, change: str) -> dict[str, Any]:
+    """Give a copy and its original at three moments that match."""
+    match = link.matches[0]
+    places = (1 / 6, 1 / 2, 5 / 6)
+    here, there = (
+        [match[f"{side}start_s"] + place * (match[f"{side}end_s"] - match[f"{side}start_s"]) for place in places]
+        for side in ("", "other_")
+    )
+    seen = ["mirrored"] if link.mirrored else []
+    seen += [f"{link.speed:.3g} times as fast"] if link.speed not in (None, 1.0) else []
+    return {
+        "title": copy.title,
+        "original": original.title,
+        "copy": _item(copy, here),
+        "of": _item(original, there),
+        "change": " and ".join(seen) or change,
+        "score": link.score,
+    }
+
+
+GROUNDS = {"transcript": "it is said", "screen_text": "it stands on screen", "picture": "its frames show it"}
+"""Ground of a claim -> words for it; others by their name."""
+
+
+def _descriptions(
+    workspace: api.Workspace, views: Mapping[str, ItemView], truth: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Choose a described video whose claims are all right, and one of which wrong claims were removed, by the truth.
+
+    Videos state no attributes of goods, so that neither the fit nor a check has seen the answer.
+    """
+    kept: list[tuple[tuple[int, int], dict[str, Any]]] = []
+    removed: list[tuple[int, dict[str, Any]]] = []
+    for row in workspace.table("stage.describe.check").to_pylist():
+        if not truth.get(row["item_id"], {}).get("product_ids"):
+            continue
+        products = [views[product] for product in truth[row["item_id"]]["product_ids"]]
+        right = {
+            "section": {product.category for product in products},
+            "sort": {tag for product in products for tag in product.tags},
+        }
+        shot = truth[row["item_id"]]["shots"][0]
+        about = _item(views[row["item_id"]], [(shot["start_s"] + shot["end_s"]) / 2])
+        claims, cut = row["attributes"], [one for one in row["cut"] if one["claim"] in right]
+        if claims and all(one["value"] in right.get(one["name"], ()) for one in claims):
+            shown = [{**one, "why": _why(one)} for one in claims]
+            in_words = sum(one["ground"] in ("transcript", "screen_text") for one in claims)
+            kept.append(((len(claims), in_words), {**about, "claims": shown}))
+        if cut and not any(one["value"] in right[one["claim"]] for one in cut):
+            shown = [{"name": one["claim"], "value": one["value"], "why": one["detail"]} for one in cut]
+            removed.append((len(cut), {**about, "claims": shown}))
+    best = max(kept, key=lambda one: one[0], default=(None, None))[1]
+    worst = max(removed, key=lambda one: one[0], default=(None, None))[1]
+    return best, worst
+
+
+def _reason(recommended: Mapping[str, Any], views: Mapping[str, ItemView]) -> str:
+    """Say in few words why an item is recommended: what it shares with a liked one, or in which space it is near."""
+    evidence = recommended["evidence"]
+    shared = [one["value"] for one in evidence["shared"] if one["field"] in ("tags", "category")]
+    nearest = max(evidence["cosines"], key=evidence["cosines"].get, default="")
+    said = f"both {', '.join(reversed(shared))}" if shared else f"near in space {nearest!r}"
+    return f"as {views[evidence['because']].title!r}: {said}"
+
+
+def _why(claim: Mapping[str, Any]) -> str:
+    ground = GROUNDS.get(claim["ground"], claim["ground"].replace("_", " "))
+    return f"{ground}: {claim['detail']}" if claim["detail"] else ground
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole} s" if whole < 90 else f"{whole // 60} min {whole % 60} s"

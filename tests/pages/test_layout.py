@@ -1,5 +1,5 @@
-"""Every page: the style sheet has a rule for each class, and a browser lays it out without overlaps, missing pictures or
-a scroll bar below."""
+"""Every page: the style sheet has a rule for each class, and a browser lays it out without overlaps, missing pictures
+or a scroll bar below."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import pytest
 from behaviour_world import world
 from page_checks import CHROMIUM, laid_out, unknown_classes
 from paths import ROOT
+from test_demo_page import known as demo_record
 from test_item_page import PICTURE, SCREEN, SPEECH, VIDEO, entry, link, record, stage
 
 from coldstart.pages import SheetRow, Tile, neighbours_html
+from coldstart.pages.demo import demo_html
 from coldstart.pages.item import item_html
 from coldstart.pages.sheet import match_sheet
 
@@ -74,6 +76,10 @@ def matches(folder: Path, _: pytest.MonkeyPatch) -> str:
     return (folder / "match.html").read_text("utf-8")
 
 
+def demo(_: Path, __: pytest.MonkeyPatch) -> str:
+    return demo_html(demo_record("W" * 60 + " and a title of some words"))
+
+
 def ablation(_: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     page: str = _tests_of("ablation", "test_ablation_page", monkeypatch).ablation_html(
         _tests_of("ablation", "test_ablation_page", monkeypatch).known()
@@ -104,7 +110,7 @@ def recommendations(_: Path, __: pytest.MonkeyPatch) -> str:
 
 
 Make = Callable[[Path, pytest.MonkeyPatch], str]
-LIGHT: list[Make] = [item, neighbours, matches]
+LIGHT: list[Make] = [item, neighbours, matches, demo]
 HEAVY: list[Make] = [ablation, descriptions, alignment, recommendations]
 
 
@@ -124,7 +130,7 @@ def test_a_class_without_a_rule_is_seen() -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: pages are not laid out")
 def test_a_browser_lays_out_every_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = {make.__name__: make(tmp_path.resolve(), monkeypatch) for make in (*LIGHT, *HEAVY)}
-    assert {name: unknown_classes(source) for name, source in pages.items()} == dict.fromkeys(pages, set())
+    assert {name: unknown_classes(source) for name, source in pages.items()} == {name: set() for name in pages}
     found = laid_out(pages, tmp_path)
     assert len(found) == 2 * len(pages)
     for one in found:

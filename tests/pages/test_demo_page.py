@@ -1,0 +1,133 @@
+"""The page of the demo and what is chosen for it: rows that are right by the truth, and no others."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hostile_page import HOSTILE, Page
+from page_checks import unknown_classes
+from test_item_page import PICTURE, VIDEO
+
+from coldstart import demo
+from coldstart.cli.demo import _program
+from coldstart.pages.demo import demo_html
+from coldstart.search.notebook import ItemView
+
+
+def known(text: str = "A title") -> dict[str, Any]:
+    """Data of a page with a row in each part, `text` in the place of every text of an item."""
+    film = {"title": text, "uri": VIDEO["uri"], "kind": "video", "seconds": [1.0]}
+    photo = {"title": text, "uri": PICTURE["uri"], "kind": "product", "seconds": [1.0]}
+    claims = [{"name": text, "value": text, "why": text}]
+    return {
+        "items": 98, "products": 65, "videos": 31, "queries": 28, "top_k": 5, "recall": 0.661, "chance": 0.077,
+        "took": "2 min 31 s", "took_by": "from files to this page", "all_page": "neighbours.html",
+        "card": "clip-19.html", "commands": [f"coldstart search --text '{text}'"],
+        "found": [{**film, "products": [{**photo, "place": 1}, {**photo, "place": 2}]}],
+        "words": [{**film, "query": text, "source": source, "when": "0:01.0–0:02.0", "text": text}
+                  for source in ("speech", "screen")],
+        "copies": [{"title": text, "original": text, "change": text, "score": 0.97,
+                    "copy": {**film, "seconds": [1.0, 2.0, 3.0]}, "of": {**film, "seconds": [1.0, 2.0, 3.0]}}],
+        "right": {**film, "claims": claims}, "gone": {**film, "claims": claims},
+        "liked": [photo], "recommended": [{**photo, "why": text}, {**film, "why": text}],
+    }  # fmt: skip
+
+
+def test_every_part_is_on_the_page_and_has_its_pictures() -> None:
+    source = demo_html(known())
+    page = Page(source)
+    text = " ".join(page.text)
+    assert "1 of 28 videos are shown here" in text
+    assert "98 items described and indexed 2 min 31 s from files to this page 0.66" in text
+    assert "place 1 of 65 for “A title”" in text and "heard 0:01.0–0:02.0" in text and "on screen 0:01.0" in text
+    assert "right, and kept" in text and "wrong, and removed" in text and "liked (made up)" in text
+    assert page.tags.count("img") == 2 * 2 + 2 + 6 + 2 + 3 == sum(bool(alt) for alt in page.values("alt"))
+    assert page.values("href") == ["neighbours.html", "clip-19.html", "neighbours.html"]
+    assert unknown_classes(source) == set()
+
+
+def test_a_part_without_rows_is_left_out() -> None:
+    rows = {"found": [], "words": [], "copies": [], "right": None, "gone": None, "liked": [], "recommended": []}
+    text = " ".join(Page(demo_html({**known(), **rows})).text)
+    for part in ("found in videos", "only said or shown", "Copies", "with evidence", "made-up user"):
+        assert part not in text
+    assert "Go on" in text
+
+
+def test_no_text_becomes_markup() -> None:
+    hostile, expected = Page(demo_html(known(HOSTILE))), Page(demo_html(known("words")))
+    assert hostile.tags == expected.tags
+    assert [name for name, _ in hostile.attributes] == [name for name, _ in expected.attributes]
+
+
+TRUTH = {
+    name: {"product_ids": ["p"], "shots": [{"product_id": "p", "start_s": 0.0, "end_s": 2.0}]} for name in ("a", "b")
+} | {"office": {"product_ids": [], "shots": []}}
+
+
+def described(rows: list[dict[str, Any]]) -> Any:
+    views = {name: ItemView({"title": name, "kind": "video", "media": []}) for name in TRUTH}
+    views["p"] = ItemView({"title": "Vine Tomato", "kind": "product", "category": "Vegetables", "tags": ["tomato"]})
+    table: Any = SimpleNamespace(to_pylist=lambda: deepcopy(rows))
+    workspace: Any = SimpleNamespace(table=lambda name: table)
+    return demo._descriptions(workspace, views, TRUTH)
+
+
+def claim(name: str, value: str, ground: str = "transcript") -> dict[str, Any]:
+    return {"name": name, "value": value, "ground": ground, "detail": value}
+
+
+def cut(claim: str, value: str) -> dict[str, Any]:
+    return {"claim": claim, "value": value, "reason": "ungrounded", "detail": "no text says it"}
+
+
+def test_a_description_is_shown_if_all_of_it_is_right_and_a_cut_one_if_it_was_wrong() -> None:
+    half = {"item_id": "a", "attributes": [claim("sort", "tomato"), claim("section", "Fruit")], "cut": []}
+    right = {"item_id": "b", "attributes": [claim("sort", "tomato")], "cut": [cut("section", "Packages")]}
+    kept, removed = described([half, right])
+    assert (kept["title"], kept["claims"][0]["why"]) == ("b", "it is said: tomato")
+    assert [(one["value"], one["why"]) for one in removed["claims"]] == [("Packages", "no text says it")]
+    assert kept["seconds"] == [1.0]
+
+
+def test_neither_a_wrong_description_nor_a_right_claim_that_was_cut_is_shown() -> None:
+    wrong = {"item_id": "a", "attributes": [claim("sort", "milk")], "cut": [cut("section", "Vegetables")]}
+    office = {"item_id": "office", "attributes": [], "cut": [cut("section", "Packages")]}
+    copy = {"item_id": "copy-1", "attributes": [claim("sort", "tomato")], "cut": []}
+    assert described([wrong, office, copy]) == (None, None)
+
+
+def test_the_shortest_part_with_all_words_is_quoted() -> None:
+    text = "Mine tomato for the sauce, beef tomato for the burgers."
+    start, end = demo._shortest(text, {"beef", "tomato", "for", "the", "burgers"})
+    assert text[start:end] == "beef tomato for the burgers"
+
+
+def test_a_command_is_named_so_that_it_works_when_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "a b" / ".venv" / "bin"
+    home.mkdir(parents=True)
+    program = home / "coldstart"
+    program.touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(home / "python"))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.chdir(home.parent.parent)
+    assert _program() == ".venv/bin/coldstart"
+    monkeypatch.chdir(tmp_path)
+    assert _program() == "'a b/.venv/bin/coldstart'"
+    monkeypatch.chdir("/")
+    assert _program().strip("'") == str(program).lstrip("/")
+    monkeypatch.setattr(shutil, "which", lambda name: str(program))
+    assert _program() == "coldstart"
+    other = tmp_path / "coldstart"
+    other.touch()
+    monkeypatch.setattr(shutil, "which", lambda name: str(other))
+    monkeypatch.chdir(home)
+    assert _program() == "./coldstart"
+    monkeypatch.chdir(home.parent)
+    assert _program() == "bin/coldstart"
