@@ -47,7 +47,7 @@ COPIES = {"copy-1": ("clip-08", "lunch, again", "mirrored"), "copy-2": ("clip-02
 """Id of a copy that the demo makes -> its original, a title, and how it is changed."""
 
 LIKED = ("grocery-product-69", "grocery-product-77")
-"""What the made-up user liked: a pepper and a tomato."""
+"""Items that the made-up user liked: a pepper and a tomato."""
 
 CARD = "clip-19"
 """Id of a video that has both speech and captions."""
