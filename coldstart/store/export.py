@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from coldstart import __version__
 from coldstart.core.extras import missing_extra
 from coldstart.core.items import CONTENT_FIELDS
 from coldstart.core.progress import Progress
@@ -116,7 +116,7 @@ def export(
     parts = _parts(store, published, request)
     about = {
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "coldstart": __version__,
+        "coldstart": version("coldstart-multimodal"),
         "what": request.what,
         "format": request.format,
         "where": request.where,
@@ -327,6 +327,7 @@ def _write_faiss(folder: Path, part: _Part, progress: Progress) -> None:
     except ModuleNotFoundError as error:
         raise (missing_extra(error) or error) from None
     dim = part.schema.field("vector").type.list_size
+    index: Any
     if part.rows <= FLAT_UP_TO:
         index = faiss.IndexFlatIP(dim)
     else:
