@@ -4,10 +4,6 @@ It calls the Python interface, so Dagster's environment needs coldstart. A run t
 where it stopped.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
 import dagster
 
 WORKSPACE = "/srv/shop/shop.workspace"
@@ -18,7 +14,7 @@ MANIFEST = "/srv/shop/items.jsonl"
     retry_policy=dagster.RetryPolicy(max_retries=2, delay=600),
     op_tags={"dagster/concurrency_key": "coldstart"},  # one writer at a time: give this key one slot
 )
-def shop_catalog(context: dagster.AssetExecutionContext) -> dagster.MaterializeResult[Any]:
+def shop_catalog(context: dagster.AssetExecutionContext) -> dagster.MaterializeResult:
     """Run the pipeline of the last run over the manifest."""
     import coldstart
 

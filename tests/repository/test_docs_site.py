@@ -173,7 +173,8 @@ def test_every_page_is_in_the_navigation() -> None:
         for one in given if isinstance(given, list) else given.values() if isinstance(given, dict) else [given]:
             yield from [one] if isinstance(one, str) else leaves(one)
 
-    assert sorted(leaves(nav)) == [page.relative_to(DOCS).as_posix() for page in PAGES]
+    own = [page for page in leaves(nav) if page not in docs_site.PAGES.values()]
+    assert sorted(own) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
 
 
 @pytest.mark.parametrize("path", sorted((DOCS / "deployment").glob("*.py")), ids=lambda path: path.name)
