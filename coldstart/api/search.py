@@ -55,10 +55,10 @@ class SearchMethods(OpenedStore):
         Raises:
             ColdstartError: nothing is published, no space fits the query, or a fault in it.
         """
-        from coldstart.search.queries import Query
+        from coldstart.search.queries import SINGLE, Query
 
         given = {"text": text, "image": image, "video": video, "item": item}
-        query = Query("query", **{name: None if value is None else str(value) for name, value in given.items()})
+        query = Query(SINGLE, **{name: None if value is None else str(value) for name, value in given.items()})
         options = {"top_k": top_k, "kind": kind, "where": where, "spaces": spaces, "hybrid": hybrid, "copies": copies}
         return next(self.search_many([query], **options))[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -297,7 +298,7 @@ def _stages(raw: Any, faults: list[Fault]) -> list[StageSpec]:
         except KeyError:
             known = [*registry.groups(), *registry.kinds()]
             short = ", ".join(sorted(one for one in known if "." not in one))
-            advice = f"unknown kind {kind!r}{suggestion(str(kind), known)} (known: {short})"
+            advice = f"unknown kind {kind!r}{suggestion(str(kind), known) or f' (known: {short})'}"
             stated = isinstance(given, dict) and "stage" in given
             faults.append(Fault(f"stage {name!r}: {advice}", (*place, "stage") if stated else place, of_value=stated))
             continue
@@ -370,7 +371,12 @@ def _section(model: type[BaseModel], raw: Any, path: tuple[str, ...], faults: li
     try:
         return model.model_validate(settings)
     except ValidationError as error:
-        wrong: dict[tuple[str, ...], tuple[Any, list[str]]] = {}
+        advices: dict[tuple[str, ...], list[str]] = {}
+        for entry in error.errors():  # several of one setting, where it may have one of several types
+            keys = _keys(entry["loc"], settings, is_missing=entry["type"] == "missing")
+            if entry["type"] not in ("extra_forbidden", "missing"):
+                advice = _advice(entry["type"], entry["msg"], entry["input"])
+                advices.setdefault(keys, []).append(advice)
         for entry in error.errors():
             keys = _keys(entry["loc"], settings, is_missing=entry["type"] == "missing")
             where, own = ".".join((place, *keys)), (*path, *keys)
@@ -379,13 +385,9 @@ def _section(model: type[BaseModel], raw: Any, path: tuple[str, ...], faults: li
                 faults.append(Fault(text, own))
             elif entry["type"] == "missing":
                 faults.append(Fault(f"{where} is missing", own))
-            else:
-                advice = _ADVICE.get(entry["type"], entry["msg"].removeprefix("Value error, "))
-                wrong.setdefault(own, (entry["input"], []))[1].append(advice)
-        for own, (value, advices) in wrong.items():
-            where = ".".join(own[1:] if own[0] == "stages" else own)
-            text = f"{where}={show_value(value)}: {', or: '.join(dict.fromkeys(advices))}"
-            faults.append(Fault(text, own, of_value=True))
+            elif keys in advices:
+                advice = ", or: ".join(dict.fromkeys(advices.pop(keys)))
+                faults.append(Fault(f"{where}={show_value(entry['input'])}: {advice}", own, of_value=True))
         return None
 
 
@@ -393,9 +395,7 @@ def _keys(loc: tuple[int | str, ...], settings: Any, *, is_missing: bool) -> tup
     """Keep the keys of a place; pydantic names the types of a union among them."""
     keys = []
     for part in loc:
-        if isinstance(settings, dict) and part in settings:
-            settings = settings[part]
-        elif isinstance(settings, list | tuple) and isinstance(part, int) and part < len(settings):
+        if (isinstance(settings, dict) and part in settings) or (isinstance(settings, list | tuple) and isinstance(part, int) and part < len(settings)):
             settings = settings[part]
         elif not (is_missing and part is loc[-1]):
             continue
@@ -403,5 +403,23 @@ def _keys(loc: tuple[int | str, ...], settings: Any, *, is_missing: bool) -> tup
     return tuple(keys)
 
 
-_ADVICE = {"tuple_type": "give a list, such as [a, b]", "dict_type": "give pairs, such as {a: b}"}
+_ADVICE = {
+    "tuple_type": "give a list, such as [a, b]",
+    "dict_type": "give pairs, such as {a: b}",
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "give a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "give a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "give true or false"),
+    "string_type": "give a text",
+}
 """Advice in terms of YAML where that of pydantic is in terms of Python."""
+
+
+def _advice(kind: str, message: str, value: Any) -> str:
+    """Put what pydantic says of a wrong value into a next step."""
+    if kind in _ADVICE:
+        return _ADVICE[kind]
+    text = message.removeprefix("Value error, ")
+    if kind == "literal_error":
+        names = re.findall(r"'([^']*)'", message)
+        return text.replace("Input should be", "give") + suggestion(str(value), names)
+    return text.replace("Input should be", "give one that is")

@@ -154,11 +154,11 @@ def test_bytes_that_are_no_utf_8_and_pictures_as_videos_are_one_line(folder: Pat
         ]
     assert [(done.returncode, done.stdout) for done in shown] == [(1, "")] * 5
     assert [done.stderr for done in shown] == [
-        "error: query 'query': text 'caf\\udce9' is no Unicode text: give it in UTF-8\n",
-        "error: query 'query': item 'caf\\udce9' is no Unicode text: give it in UTF-8\n",
+        "error: text 'caf\\udce9' is no Unicode text: give it in UTF-8\n",
+        "error: item 'caf\\udce9' is no Unicode text: give it in UTF-8\n",
         "error: 'caf\\udce9' is no Unicode text: give it in UTF-8\n",
         "error: 'caf\\udce9' is no Unicode text: give it in UTF-8\n",
-        f"error: query 'query': unsupported_media: video {folder / 'a.jpg'}: neither video nor sound: looks like "
+        f"error: video {folder / 'a.jpg'}: neither video nor sound: looks like "
         "jpeg: give another one\n",
     ]
 
