@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any, Literal, Protocol, Self
@@ -17,6 +19,7 @@ from pydantic_core import to_jsonable_python
 from coldstart.core.prices import parse_price
 from coldstart.core.settings import nearest
 from coldstart.core.values import (
+    ROUNDED,
     is_missing,
     is_missing_text,
     parse_id,
@@ -218,6 +221,8 @@ class Item(BaseModel):
         Raises:
             ValueError: one line that names every faulty field, its value and what is wrong.
         """
+        if (plain := _plain_fields(fields)) is not None:
+            return cls.model_construct(**plain)
         for name, value in fields.items():
             if value is None or isinstance(value, float) or (isinstance(value, str) and value.isascii()):
                 continue
@@ -267,6 +272,69 @@ FIELD_NAMES = frozenset(Item.model_fields) | frozenset(SHORT_FORMS)
 
 _WORDS = frozenset({"title", "description", "category", "creator", "tags", "attributes", "media", *SHORT_FORMS})
 """Fields in which "None" and "NA" may be words."""
+
+
+_TEXTS = frozenset(("title", "description", "category", "creator"))
+_PLAIN = frozenset((str, int, bool, type(None)))
+
+
+def _plain_fields(fields: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the fields of an item without media whose values need no conversion, None for any other.
+
+    The result is that of the validators, of which a catalogue of texts needs few and pays for all.
+    """
+    item_id = fields.get("item_id")
+    if type(item_id) is not str or not item_id.isascii() or not item_id.isprintable():
+        return None
+    plain: dict[str, Any] = dict.fromkeys(Item.model_fields)
+    plain |= {"tags": (), "attributes": {}, "media": (), "kind": "product"}
+    for name, value in fields.items():
+        if value is None:
+            continue
+        if name == "item_id":
+            text = value.strip()
+            if not text or len(text) > 1024 or is_missing(text) or re.match(ROUNDED, text):
+                return None
+            plain[name] = text
+        elif name in _TEXTS:
+            if type(value) is not str or not (value.isascii() or _is_unicode(value)):
+                return None
+            plain[name] = None if is_missing_text(value) else value.strip()
+        elif name == "price":
+            if type(value) is not float or not 0 <= value < math.inf:
+                return None
+            plain[name] = value
+        elif name == "created_at":
+            if type(value) is not datetime or value.tzinfo is not UTC:
+                return None
+            plain[name] = value
+        elif name == "tags":
+            if type(value) is not list or not all(type(tag) is str and tag.isascii() and tag.strip() for tag in value):
+                return None
+            plain[name] = tuple(tag.strip() for tag in value)
+        elif name == "attributes":
+            if type(value) is not dict or not all(_is_plain(key, one) for key, one in value.items()):
+                return None
+            plain[name] = value
+        else:
+            return None
+    return plain
+
+
+def _is_plain(key: Any, value: Any) -> bool:
+    if type(key) is not str or key != key.strip() or not (key.isascii() or _is_unicode(key)):
+        return False
+    if type(value) is list:
+        return all(type(one) is str and (one.isascii() or _is_unicode(one)) for one in value)
+    return type(value) in _PLAIN and (type(value) is not str or value.isascii() or _is_unicode(value))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_empty(value: Any) -> bool:

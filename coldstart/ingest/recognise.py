@@ -25,7 +25,7 @@ from coldstart.ingest.column_values import (
     share,
 )
 from coldstart.ingest.synonyms import fields as known_fields
-from coldstart.ingest.synonyms import normalise, ranks
+from coldstart.ingest.synonyms import known_names, normalise, ranks
 
 OWN, SYNONYM, SIMILAR, CONTENT = 1.0, 0.9, 0.6, 0.4
 """Confidence by kind of evidence: our own name, a known name, words of one in a longer name, values alone."""
@@ -56,6 +56,7 @@ _CURRENCY_WORDS = {
     **dict.fromkeys(("jpy", "円"), "JPY"),
     **{code.lower(): code for code in ("CHF", "SEK", "NOK", "DKK", "TRY", "RUB", "CNY", "CAD", "AUD", "HUF", "INR")},
 }
+_ID_WORDS = frozenset(("id", "no", "nr", "number", "code", "num", "key", "index", "sku"))
 _TRADE_NUMBERS = frozenset(("gtin", "ean", "upc", "barcode", "isbn", "mpn", "asin", "uuid", "guid", "reference", "ref"))
 _PAIR = re.compile(
     r"(?P<what>option|attribute|variation|eigenschaft|feature)[ _]?(?P<number>\d{1,2})[ _]?"
@@ -215,7 +216,9 @@ class _Recogniser:
                 self._take(name, chosen, OWN, "as it was given")
         for name in sorted(FIELD_NAMES):
             if name in self._free and not self._stated(name):
-                self._take(name, [name], OWN, "our own name")
+                rivals = self._named("price") if name == "price" else []
+                doubt = f"{', '.join(rivals[1:])} may be it too: {_why(name, name)}" if rivals[1:] else ""
+                self._take(name, [name], OWN, "our own name", rivals[1:], doubt)
 
     def _result(self, pairs: tuple[tuple[str, str], ...]) -> Recognition:
         price = self._found.get("price")
@@ -252,10 +255,14 @@ class _Recogniser:
             name, tuple(columns), confidence, reason, tuple(samples)[:_SAMPLES], tuple(rivals), doubt
         )
 
-    def _by_name(self, name: str) -> None:
+    def _named(self, name: str) -> list[str]:
+        """List the columns with a name of a field, the preferred one first."""
         known = ranks(name)
+        return sorted((column for column in self._free if self._names[column] in known), key=self._rank(known))
+
+    def _by_name(self, name: str) -> None:
         fits = CHECKS.get(name, any_value)
-        named = sorted((column for column in self._free if self._names[column] in known), key=self._rank(known))
+        named = self._named(name)
         filled = [column for column in named if fits(self._values[column], self._rows)]
         if not filled and name == "item_id":  # of some rows it is missing
             filled = [column for column in named if fits(self._values[column], self._rows // 2)]
@@ -287,7 +294,10 @@ class _Recogniser:
             close = [
                 column
                 for column in self._free
-                if len(column) > 3 and nearest(column, [name]) == name and abs(len(column) - len(name)) < 3
+                if len(column) > 3
+                and nearest(column, [name]) == name
+                and abs(len(column) - len(name)) < 3
+                and self._names[column] not in known_names()
             ]
             if len(close) == 1 and self._fits(name, close[0]):
                 self._take(name, close, SIMILAR, f"the name {close[0]!r} is nearly {name!r}")
@@ -401,18 +411,6 @@ class _Recogniser:
 
     def _by_values(self) -> None:
         """Find fields that no name tells by the values of columns."""
-        if not self._stated("item_id"):
-            for column in self._free:
-                words = {*_words(column)}
-                if is_unique(self._values[column], self._rows) and not words.isdisjoint(
-                    ("id", "no", "nr", "number", "code", "num", "key", "index", "sku")
-                ):
-                    self._take("item_id", [column], CONTENT, f"the values of {column!r} are short and each once")
-                    break
-            else:
-                unique = [c for c in self._free if is_unique(self._values[c], self._rows)]
-                if unique and self._stated("title"):
-                    self._take("item_id", unique[:1], CONTENT, f"the values of {unique[0]!r} are short and each once")
         if not self._stated("description"):
             long = [c for c in self._free if is_long(self._values[c])]
             if long:
@@ -427,6 +425,12 @@ class _Recogniser:
             prices = [c for c in self._free if share(self._values[c], has_currency) >= 0.8]
             if prices:
                 self._take("price", prices[:1], CONTENT, f"the values of {prices[0]!r} are numbers with a currency")
+        if not self._stated("item_id"):
+            unique = [column for column in self._free if is_unique(self._values[column], self._rows)]
+            named = [column for column in unique if not _ID_WORDS.isdisjoint(_words(column))]
+            if named or (unique and self._stated("title")):
+                best = (named or unique)[0]
+                self._take("item_id", [best], CONTENT, f"the values of {best!r} are short and each once")
 
     def _id_columns(self) -> tuple[str, ...]:
         """Choose what ids are made from: the link of an item, else its title or its pictures, else all of its row."""

@@ -358,3 +358,41 @@ def test_the_record_holds_all_but_id_and_media() -> None:
     )
     assert digest(one.record()) != digest(parse(title="Soap", price=3, attributes={"b": 1, "a": 2}).record())
     assert set(one.record()) == set(Item.model_fields) - {"item_id", "media"}
+
+
+def test_plain_fields_are_parsed_as_the_validators_do() -> None:
+    at = datetime(2024, 1, 5, 10, 0, 0, 5, UTC)
+    rows: list[dict[str, Any]] = [
+        {"item_id": " a ", "title": " Größe ", "description": "NULL", "category": "", "creator": "None"},
+        {"item_id": "b", "price": 3.5, "created_at": at, "tags": [" x ", "y"], "kind": None},
+        {"item_id": "c", "attributes": {"a": "1", "b": ["x", "ü"], "n": 3, "t": True, "e": None, "s": " x "}},
+        {"item_id": "NA"},
+        {"item_id": "1e+5", "title": "x"},
+        {"item_id": "d", "price": -1.0},
+        {"item_id": "e", "price": float("nan")},
+        {"item_id": "f", "attributes": {" a ": 1, "x": {"y": 1.5}}},
+        {"item_id": "g", "tags": ["", "z"]},
+        {"item_id": "h", "title": 5, "price": 3},
+        {"item_id": "i\n", "title": "x"},
+        {"item_id": "j", "title": "\ud800"},
+        {"item_id": "k", "image": "a.jpg"},
+        {"item_id": "x" * 1025},
+    ]
+    fast = 0
+    for row in rows:
+        try:
+            slow: Any = Item.model_validate(row)
+        except ValueError:
+            slow = None
+        try:
+            parsed: Any = Item.parse(row)
+        except ValueError:
+            parsed = None
+        if slow is None or "\ud800" in str(row):
+            assert parsed is None
+            continue
+        assert (parsed, parsed.record(), parsed.row()) == (slow, slow.record(), slow.row())
+        whole = slow.model_dump(mode="json", exclude={"item_id", "media"})
+        assert json.dumps(parsed.record(), sort_keys=True) == json.dumps(whole, sort_keys=True)
+        fast += 1
+    assert fast == 9

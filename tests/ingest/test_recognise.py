@@ -1,0 +1,179 @@
+"""Recognition of columns by names in the field's languages and by values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from coldstart.errors import ColdstartError
+from coldstart.ingest.dates import date_format_of, parse_date
+from coldstart.ingest.nested import flatten
+from coldstart.ingest.recognise import Recognition, recognise
+from coldstart.ingest.shop_cells import category_mark, category_paths
+from coldstart.ingest.synonyms import normalise
+
+
+def of(*rows: dict[str, Any], **given: tuple[str, ...]) -> Recognition:
+    return recognise(list(rows[0]), rows, given)
+
+
+VALUES = {
+    "item_id": ("0012", "0013"),
+    "title": ("Blue mug", "Red bowl"),
+    "price": ("12,90", "3,50"),
+    "description": ("<p>A mug</p>", "<p>A bowl</p>"),
+    "category": ("Mugs", "Bowls"),
+    "creator": ("Acme", "Globex"),
+    "created_at": ("2024-01-05", "2024-01-06"),
+    "image": ("photos/1.jpg", "photos/2.jpg"),
+}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Artikelnummer Bezeichnung Preis Beschreibung Kategorie Hersteller Erstelldatum Bild",
+        "Référence Titre Prix Descriptif Catégorie Marque Date_de_création Image_principale",
+        "Referencia Nombre Precio Descripción Categoría Marca Fecha_de_creación Imagen",
+        "Codice Nome Prezzo Descrizione Categoria Produttore Data_di_creazione Immagine",
+        "Código Título Preço Descrição Categoria Fabricante Data_de_criação Imagem",
+        "Artikelcode Productnaam Prijs Omschrijving Categorie Merk Aanmaakdatum Afbeelding",
+        "Artikelid Namn Pris Beskrivning Kategori Varumärke Skapad Bild",
+        "Varenummer Varenavn Pris Beskrivelse Kategori Mærke Oprettet Billede",
+        "Indeks Nazwa Cena Opis Kategoria Producent Data_dodania Zdjęcie",
+        "Kód Název Cena Popis Kategorie Výrobce Vytvořeno Obrázek",
+        "ÜRÜN_KODU ÜRÜN_ADI FİYAT AÇIKLAMA KATEGORİ MARKA TARİH GÖRSEL",
+        "Артикул Название Цена Описание Категория Бренд Дата_создания Изображение",
+        "商品番号 商品名 価格 説明 カテゴリー ブランド 登録日 画像",
+        "商品编号 商品名称 售价 描述 分类 品牌 创建时间 图片",
+        "g:id g:title g:price g:description g:product_type g:brand created g:image_link",
+        "SKU Product-Name Regular-price Description Categories Vendor date_created Images",
+    ],
+)
+def test_names_of_many_languages_are_known(header: str) -> None:
+    columns = [name.replace("_", " ") for name in header.split()]
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*VALUES.values(), strict=True)]
+    found = recognise(columns, rows)
+    assert found.map() == dict(zip(VALUES, columns, strict=True))
+    assert (found.attributes, found.confident().map()) == ((), found.map())
+
+
+def test_values_tell_what_names_do_not() -> None:
+    rows = [
+        {
+            "c1": f"a{n}",
+            "c2": f"Blue mug number {n}",
+            "c3": "A long text. " * 20,
+            "c4": "12,90 €",
+            "c5": f"pics/{n}.png",
+        }
+        for n in range(5)
+    ]
+    found = of(*rows)
+    assert found.map() == {"item_id": "c1", "title": "c2", "description": "c3", "price": "c4", "image": "c5"}
+    assert not any(match.sure for match in found.matches)
+    assert found.confident().map() == {}
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "rival"),
+    [
+        ({"product_id": "1", "sku": "a", "name": "x"}, "item_id", "sku"),
+        ({"id": "1", "name": "x", "price": "3", "sale_price": "2"}, "price", "sale_price"),
+    ],
+)
+def test_two_candidates_are_doubtful_and_named(row: dict[str, Any], field: str, rival: str) -> None:
+    match = of(row).of(field)
+    assert match is not None
+    assert (match.rivals, match.sure) == ((rival,), False)
+    assert f"{rival} may be it too" in match.doubt
+    settled = of(row, **{field: (rival,)}).of(field)
+    assert settled is not None
+    assert (settled.columns, settled.sure) == ((rival,), True)
+
+
+def test_what_only_sounds_like_a_field_is_an_attribute() -> None:
+    row = {"id": "1", "title": "Mug", "seo title": "m", "shipping price": "3", "type": "4", "image alt text": "a.b"}
+    assert of(row).map() == {"item_id": "id", "title": "title"}
+    assert of({"id": "1", "name": "Mug", "created": "soon", "photo": "3", "gift card": "no"}).map() == {
+        "item_id": "id",
+        "title": "name",
+    }
+
+
+def test_numbered_pictures_come_in_their_order() -> None:
+    row = {"id": "1", "image_10": "j.jpg", "image_2": "b.jpg", "image_1": "a.jpg"}
+    assert of(row).map()["images"] == ["image_1", "image_2", "image_10"]
+
+
+def test_a_currency_in_a_name_counts() -> None:
+    found = of({"sku": "1", "name": "Mug", "Preis (EUR)": "12,90"})
+    assert (found.map()["price"], found.currency) == ("Preis (EUR)", "EUR")
+
+
+@pytest.mark.parametrize(
+    ("values", "form"),
+    [
+        (["2024-01-05", "2024-01-06 10:00"], "ISO 8601"),
+        (["25/01/2024", "02/02/2024"], "%d/%m/%Y"),
+        (["01/25/2024", "02/02/2024"], "%m/%d/%Y"),
+        (["01/02/2024", "02/02/2024"], None),
+        (["05.01.2024 10:30", "06.01.2024 11:00"], "%d.%m.%Y %H:%M"),
+        (["Fri, 05 Jan 2024 10:00:00 +0100"], "RFC 822"),
+        (["soon", "later"], None),
+    ],
+)
+def test_the_dates_of_a_column_have_one_format(values: list[str], form: str | None) -> None:
+    assert date_format_of(values) == form
+    if form is not None:
+        assert parse_date(values[0], form).year == 2024
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "others"),
+    [
+        ("Home > Kitchen > Mugs", ["Home", "Kitchen", "Mugs"], []),
+        ("Clothing > Hoodies, Clothing > Sale", ["Clothing", "Hoodies"], ["Clothing > Sale"]),
+        ("Food, Beverages & Tobacco > Food Items", ["Food, Beverages & Tobacco", "Food Items"], []),
+        ("Sale", ["Sale"], []),
+    ],
+)
+def test_nested_categories_are_split(text: str, path: list[str], others: list[str]) -> None:
+    assert category_paths(text, ">") == (path, others)
+
+
+def test_the_mark_between_categories_is_that_of_the_column() -> None:
+    assert category_mark(["Default Category/Gear", "Default Category/Gear/Bags"]) == "/"
+    assert category_mark(["Men/Women", "Kitchen", "Garden"]) == ""
+    assert category_mark(["A » B", "C"]) == "»"
+
+
+def test_nested_values_become_columns() -> None:
+    row = {
+        "id": 1,
+        "price": {"amount": "3", "currency": "EUR"},
+        "variants": [{"sku": "a", "size": "S"}, {"sku": "b", "size": "S"}],
+        "options": [{"name": "Colour", "values": ["red"]}, {"name": "Title", "values": ["Default Title"]}],
+        "image": {"bytes": b"x", "path": None},
+        "attributes": {"a": {"b": 1}},
+    }
+    assert flatten(row) == {
+        "id": 1,
+        "price.amount": "3",
+        "price.currency": "EUR",
+        "variants.sku": ["a", "b"],
+        "variants.size": "S",
+        "Colour": "red",
+        "image": {"bytes": b"x", "path": None},
+        "attributes": {"a": {"b": 1}},
+    }
+
+
+def test_names_are_compared_without_case_accents_and_marks() -> None:
+    assert {normalise(name) for name in ("g:Image-Link", "IMAGE_LINK", "image link", "Ímage.Link")} == {"imagelink"}
+
+
+def test_a_field_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ColdstartError, match="an item has no field 'titel' \\(did you mean 'title'\\?\\)"):
+        of({"a": 1}, titel=("a",))
