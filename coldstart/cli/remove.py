@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldstart.cli import output
+from coldstart.cli import complete, output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Kind, Uri, Where
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
 
 def remove(
-    items: Annotated[list[str] | None, typer.Argument(metavar="ITEM…", help="Ids of items.")] = None,
+    items: Annotated[
+        list[str] | None, typer.Argument(metavar="ITEM…", help="Ids of items.", autocompletion=complete.items)
+    ] = None,
     workspace: Uri = DEFAULT_WORKSPACE,
     manifest: Annotated[
         Path | None, typer.Option("--manifest", "-m", metavar="FILE", help="Remove the items that this file names.")
