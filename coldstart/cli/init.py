@@ -85,9 +85,12 @@ def schema(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="File to write; by default it is printed.")
     ] = None,
+    of: Annotated[
+        str, typer.Option("--of", metavar="pipeline|output", help="Of pipeline files, or of what --json prints.")
+    ] = "pipeline",
     json: Json = False,
 ) -> None:
-    """Print the JSON Schema of pipeline files.
+    """Print the JSON Schema of pipelines or of outputs.
 
     An editor with YAML support completes and checks settings by it: put `# yaml-language-server: $schema=FILE` in the
     first line of the pipeline.
@@ -96,11 +99,15 @@ def schema(
     Examples:
       coldstart schema --out pipeline.schema.json
       coldstart schema > pipeline.schema.json
-      coldstart schema --json
+      coldstart schema --of output --out coldstart-json.schema.json
     """
+    from coldstart.cli import shapes
     from coldstart.core.pipeline_schema import pipeline_schema
+    from coldstart.errors import ColdstartError
 
-    made = pipeline_schema()
+    if of not in ("pipeline", "output"):
+        raise ColdstartError(f"--of {of}: give pipeline or output")
+    made = pipeline_schema() if of == "pipeline" else shapes.schema()
     if out is not None:
         with output.writing(out):
             out.write_text(dumps(made, indent=2, ensure_ascii=False) + "\n", "utf-8")
@@ -108,5 +115,7 @@ def schema(
         output.as_json({"schema": made} if out is None else {"file": str(out)})
     elif out is None:
         typer.echo(dumps(made, indent=2, ensure_ascii=False))
+    elif of == "output":
+        output.line(f"written: {out}")
     else:
         output.line(f"written: {out}; first line of a pipeline: # yaml-language-server: $schema={out}")

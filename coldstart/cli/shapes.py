@@ -176,7 +176,7 @@ COMMANDS: Mapping[str, Fields] = {
         "found": ("object?", "rows that were read, and how many have pictures, videos, titles, …"),
         "next": ("string", "the command that runs it"),
     },
-    "schema": {"schema": ("object", "JSON Schema of pipeline files")},
+    "schema": {"schema": ("object", "JSON Schema of pipeline files, or of these objects")},
     "schema --out": {"file": ("string", "the file that was written")},
     "check": {"pipeline": ("string", "as given"), "faults": ("[FAULT]", "all faults")},
     "check --workspace": {

@@ -38,6 +38,11 @@ def test_the_schema_is_one() -> None:
     Draft202012Validator.check_schema(schema())
 
 
+def test_the_schema_is_printed() -> None:
+    assert json.loads(coldstart("schema", "--of", "output").stdout) == schema()
+    assert error_of("schema", "--of", "ouput")[1]["next"] == "give pipeline or output"
+
+
 def test_a_wrong_shape_is_seen() -> None:
     with pytest.raises(AssertionError, match="search"):
         check({"hits": [{"item_id": 5}], "notes": []}, "search")
