@@ -9,6 +9,7 @@ table, with the id. Weights of fits stay as they are; those that learnt from wha
 from __future__ import annotations
 
 import io
+import json
 import re
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -419,7 +420,8 @@ def _command(store: Store, artifact: Artifact) -> str:
     family = next((family for path, family in _COMMANDS.items() if path in paths), None)
     if family is not None:
         return f"coldstart finetune {family} --workspace {shlex.quote(store.uri)}"
-    script = f"import coldstart; coldstart.open({store.uri!r}).run(only=[{artifact.name!r}], refit=True)"
+    uri, name = json.dumps(store.uri), json.dumps(artifact.name)
+    script = f"import coldstart; coldstart.open({uri}).run(only=[{name}], refit=True)"
     return f"python -c {shlex.quote(script)}"
 
 

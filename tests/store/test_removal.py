@@ -190,7 +190,7 @@ def test_fits_that_read_the_log_are_named_until_they_are_fitted_anew(store: Stor
     command = f"coldstart finetune behaviour --workspace {store.uri}"
     expected = removal.StaleFit("align.behaviour", 0, 2, command)
     assert report.fits[0] == expected
-    script = f"import coldstart; coldstart.open('{store.uri}').run(only=['other'], refit=True)"
+    script = f'import coldstart; coldstart.open("{store.uri}").run(only=["other"], refit=True)'
     assert shlex.split(report.fits[1].command) == ["python", "-c", script]
     store.artifacts.save("other", "k", {"grounds.json": b"{ }"}, {})
     line = f"align.behaviour learnt from the interactions of 2 removed users: `{command}` fits it anew"
