@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coldstart.core.arrow import import_arrow
 from coldstart.core.uris import find_folder, plain_uri
 from coldstart.errors import ColdstartError
 
@@ -31,6 +32,7 @@ def open(uri: str | Path, *, create: bool = False) -> Workspace:
     if str(uri).lower().startswith("memory:"):
         raise ColdstartError(f"workspace {uri}: nothing is kept in memory: name a folder")
     find_folder(plain_uri(str(uri)), create=create)  # before the store and Arrow are imported
+    import_arrow()
     from coldstart.api.workspace import Workspace
     from coldstart.store import Store
 

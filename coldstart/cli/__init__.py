@@ -31,6 +31,7 @@ from coldstart.cli import (
     show,
     status,
 )
+from coldstart.core import arrow
 from coldstart.core.extras import missing_extra
 from coldstart.errors import ColdstartError, machine_fault
 
@@ -61,8 +62,13 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+_READING = ("search", "match", "status", "show", "check", "recommend", "audience")
+"""Commands that have no use for pandas."""
+
+
 @app.callback()
 def options(
+    context: typer.Context,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the trace of an error, and warnings of libraries.")
     ] = False,
@@ -76,6 +82,8 @@ def options(
     """
     if debug:
         os.environ["COLDSTART_DEBUG"] = "1"
+    if context.invoked_subcommand in _READING:
+        arrow.leave_pandas_out()
 
 
 def _silence_libraries() -> None:
