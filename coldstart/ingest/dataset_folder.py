@@ -1,6 +1,6 @@
 """Read folders of Hugging Face datasets: Parquet shards, `save_to_disk` (Arrow), `imagefolder` with a metadata file.
 
-Files of a folder come from strangers: names that lead elsewhere are not followed, and nothing in them is run.
+Files of a folder come from strangers: names in them lead to no other folder, and nothing in them is run.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in _children(folder) if path.is_file() and not path.is_symlink()]
+    return [path for path in _children(folder) if path.is_file()]  # of the hub's cache they are links
 
 
 def open_any(path: Path) -> Table:

@@ -16,7 +16,10 @@ from coldstart.media.limits import Limits
 MAX_FETCHED_BYTES = 2 * 2**30
 """Bytes that a fetched table may have."""
 _FETCH_S = 600.0
-_TABLES = frozenset((".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".pq", ".xlsx", ".xls", ".ods", ".arrow"))
+TABLE_SUFFIXES = frozenset(
+    (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".pq", ".xlsx", ".xls", ".ods", ".arrow")
+)
+"""Suffixes of files that are tables, whatever else is in their folder."""
 _PERHAPS = frozenset((".json", ".xml", ".rss", ".atom"))
 _SHOWN = 5
 
@@ -41,7 +44,7 @@ def find_tables(path: Path) -> list[Path]:
         found = sorted(child for child in path.iterdir() if child.is_file() and not child.name.startswith("."))
     except OSError as error:
         raise ColdstartError(f"cannot read {path}: {error.strerror or error}") from error
-    tables = [child for child in found if _suffix(child) in _TABLES] or [
+    tables = [child for child in found if _suffix(child) in TABLE_SUFFIXES] or [
         child for child in found if _suffix(child) in _PERHAPS
     ]
     if len(tables) < 2:

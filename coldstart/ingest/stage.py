@@ -25,6 +25,7 @@ from coldstart.errors import ColdstartError, redact_urls
 from coldstart.ingest import manifest
 from coldstart.ingest.folder import UNREAD, list_folder
 from coldstart.ingest.media_files import EmbeddedMedia, LocalMedia
+from coldstart.ingest.sources import TABLE_SUFFIXES
 from coldstart.media import guard
 from coldstart.media.limits import Limits
 from coldstart.media.loaders import TRANSIENT, ProbeMedia, bad_medium, check_remaining
@@ -195,7 +196,10 @@ class IngestStage(MapStageDefaults):
     def notes(self, workspace: Any) -> list[str]:
         """List what a folder has besides the media that were listed, and media that items do without."""
         opened = self._opened
-        note = list_folder(self._manifest).note() if manifest.is_media_folder(self._manifest) else ""
+        listing = list_folder(self._manifest) if manifest.is_media_folder(self._manifest) else None
+        note = listing.note() if listing else ""
+        if listing and not TABLE_SUFFIXES.isdisjoint(listing.passed_over):
+            note += "; a table of the items is read by `coldstart import FOLDER`"
         return [
             *([f"{self._manifest}: {note}"] if note else []),
             *([] if opened is None else opened.summary()),
