@@ -108,7 +108,10 @@ def print_report(report: InteractionReport) -> None:
         output.note(_printable(f"{report.file}: {note}"))
     used = ", ".join(f"{field}={column}" for field, column in report.columns.items())
     guessed = f"; recognised by name: {', '.join(report.guessed)}" if report.guessed else ""
-    times = f"; times in {report.time_unit}" if report.time_unit else "; no times: all rows count as of 1970-01-01"
+    unit = report.time_unit or ""
+    for code, letters in (("%d", "DD"), ("%m", "MM"), ("%Y", "YYYY"), ("%y", "YY"), ("%H:%M", "hh:mm"), ("%S", "ss")):
+        unit = unit.replace(code, letters)
+    times = f"; times in {unit}" if unit else "; no times: all rows count as of 1970-01-01"
     output.note(_printable(f"columns {used}{guessed}{times}"))
     rate = f", {report.rows / report.seconds:,.0f} rows/s" if report.seconds else ""
     output.note(

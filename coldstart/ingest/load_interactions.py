@@ -136,6 +136,7 @@ def import_interactions(
         total=table.count(),
         seconds=time.monotonic() - began,
         over_budget=sum(rejected.values()) - rejected[REMOVED_USER] > max_failed * rows,
+        notes=tuple(file.notes),
     )
 
 

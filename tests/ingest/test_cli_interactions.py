@@ -70,6 +70,18 @@ def test_a_file_is_read_and_its_rows_are_told(shop: Path) -> None:
     )
 
 
+def test_how_a_file_was_read_is_told(shop: Path) -> None:
+    path = shop / "orders.csv"
+    path.write_bytes("Kunde;Artikel;Datum\nMüller;007;24.12.2024\n".encode("cp1252"))
+    _, out, _ = typed("ingest", "--interactions", str(path), "-w", str(shop / "w"))
+    assert out.splitlines()[:3] == [
+        f"{path}: not UTF-8: read as Windows-1252 (Western), such as 'Müller'",
+        f"{path}: its columns are parted by semicolons",
+        "columns user_id=Kunde, item_id=Artikel, timestamp=Datum; recognised by name: user_id, item_id, timestamp; "
+        "times in DD.MM.YYYY",
+    ]
+
+
 @pytest.mark.slow
 def test_a_manifest_and_interactions_are_read_together(shop: Path) -> None:
     uri = str(shop / "w")
