@@ -134,9 +134,11 @@ def remove_items(
     wanted = list(dict.fromkeys(ids))
     known = read_tombstones(store)
     names = _item_tables(store, interactions)
-    rows, present = _count(store, names, "item_id", wanted)
-    if present & known.items.keys():  # the ledger names one that a run turned away since
-        present -= known.items.keys() - _count(store, [name for name in names if name != LEDGER], "item_id", wanted)[1]
+    held, verdicts = ([name for name in (*names, CATALOG) if (name == LEDGER) is own] for own in (False, True))
+    rows, present = _count(store, held, "item_id", wanted)
+    noted, named = _count(store, verdicts, "item_id", wanted)
+    rows |= noted
+    present |= named - known.items.keys()  # a run turns away what was removed, and says so in the ledger
     interrupted = known.open_items & set(wanted)
     found = sorted(present | interrupted)
     left = _without(wanted, found)
