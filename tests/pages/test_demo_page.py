@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from copy import deepcopy
@@ -9,13 +10,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 from hostile_page import HOSTILE, Page
 from page_checks import unknown_classes
 from test_item_page import PICTURE, VIDEO
 
 from coldstart import demo
-from coldstart.cli.demo import _program
+from coldstart.cli.demo import _announce, _program
 from coldstart.pages.demo import demo_html
 from coldstart.search.notebook import ItemView
 
@@ -39,12 +42,13 @@ def known(text: str = "A title") -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_part_is_on_the_page_and_has_its_pictures() -> None:
     source = demo_html(known())
     page = Page(source)
     text = " ".join(page.text)
     assert "1 of 28 videos are shown here" in text
-    assert "98 items described and indexed 2 min 31 s from files to this page 0.66" in text
+    assert "98 items, 2 of them copies of others 2 min 31 s from files to this page 0.66" in text
     assert "place 1 of 65 for “A title”" in text and "heard 0:01.0–0:02.0" in text and "on screen 0:01.0" in text
     assert "right, and kept" in text and "wrong, and removed" in text and "liked (made up)" in text
     assert page.tags.count("img") == 2 * 2 + 2 + 6 + 2 + 3 == sum(bool(alt) for alt in page.values("alt"))
@@ -60,6 +64,7 @@ def test_a_part_without_rows_is_left_out() -> None:
     assert "Go on" in text
 
 
+@pytest.mark.slow
 def test_no_text_becomes_markup() -> None:
     hostile, expected = Page(demo_html(known(HOSTILE))), Page(demo_html(known("words")))
     assert hostile.tags == expected.tags
@@ -131,3 +136,37 @@ def test_a_command_is_named_so_that_it_works_when_pasted(tmp_path: Path, monkeyp
     assert _program() == "./coldstart"
     monkeypatch.chdir(home.parent)
     assert _program() == "bin/coldstart"
+
+
+def test_the_time_is_said_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _announce(tmp_path)
+    assert capsys.readouterr().err.startswith("about 3 minutes on two cores (")
+    (tmp_path / "index.html").touch()
+    _announce(tmp_path)
+    assert "only what is missing or changed is done" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_catalogue_is_the_sample_and_copies_that_are_made_once(tmp_path: Path) -> None:
+    folder = tmp_path / "with a space"
+    manifest = demo.write_catalogue(folder)
+    rows = {row["item_id"]: row for row in map(json.loads, manifest.read_text("utf-8").splitlines())}
+    assert len(rows) == 98
+    for row in rows.values():
+        assert all(Path(medium["uri"]).is_file() for medium in row["media"])
+    (first, second) = (probe(rows[item]["media"][0]["uri"]) for item in demo.COPIES)
+    (mirrored, faster) = (probe(rows[original]["media"][0]["uri"]) for original, _, _ in demo.COPIES.values())
+    assert first[0] == pytest.approx(mirrored[0], abs=0.1)
+    assert second[0] == pytest.approx(faster[0] / 1.1, abs=0.1)
+    assert np.abs(first[1][:, ::-1] - mirrored[1]).mean() < 10 < np.abs(first[1] - mirrored[1]).mean()
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.mp4")}
+    demo.write_catalogue(folder)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.suffix == ".mp4"} == before
+
+
+def probe(uri: str) -> tuple[float, np.ndarray]:
+    """Length in seconds and the first frame."""
+    with av.open(uri) as container:
+        stream = container.streams.video[0]
+        frame = next(container.decode(stream)).to_ndarray(format="rgb24").astype(np.float32)
+        return float(stream.duration * stream.time_base), frame
