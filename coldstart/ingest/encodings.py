@@ -17,7 +17,7 @@ _READ_BYTES = 2**20
 _SCANNED_BYTES = 64 * 2**20
 """Bytes that are looked at: from there on a file of ASCII counts as UTF-8."""
 _ENOUGH_LINES = 500
-_JUDGED_BYTES = 2**15
+_JUDGED_BYTES, _LONG_LINE = 2**15, 2**16
 
 _SPOKEN = {
     "cp1252": "Windows-1252 (Western)",
@@ -105,7 +105,10 @@ def find_encoding(stream: BinaryIO) -> Encoding:
             rest = b""
         else:
             *whole, rest = re.split(rb"[\r\n]", rest + chunk)
-            rest = rest[-_READ_BYTES:]
+            if len(rest) > _LONG_LINE:  # such as JSON in one line; no letter of any encoding has these bytes
+                *more, rest = re.split(rb'[",]', rest)
+                whole += more
+            rest = b"" if len(rest) > _LONG_LINE else rest
             lines += [line for line in whole if not line.isascii()]
         chunk = stream.read(_READ_BYTES)
     if not rest.isascii() and not chunk:

@@ -104,7 +104,7 @@ def table_file(path: Path) -> TableFile:
     elif path.suffix.lower() in (".gz", ".gzip", ".zip"):
         file = replace(file, notes=(f"its name says {path.suffix[1:]}, but it is not packed",))
     with open_bytes(file) as stream:
-        head = stream.read(HEAD_BYTES)
+        head = _whole_letters(stream.read(HEAD_BYTES))
     name = PurePosixPath(file.member or path.name)
     named = file.kind
     if file.packed and head.startswith((_GZIP, _ZIP)) and named not in SHEETS:
@@ -122,6 +122,16 @@ def table_file(path: Path) -> TableFile:
         with open_bytes(file) as stream:
             file = replace(file, encoding=find_encoding(stream))
     return file
+
+
+def _whole_letters(head: bytes) -> bytes:
+    """Leave out the first bytes of a letter of UTF-8 that the end cuts."""
+    for back in range(1, min(4, len(head)) + 1):
+        if head[-back] < 0x80:
+            break
+        if head[-back] >= 0xC0:
+            return head[:-back] if back < {0xC0: 2, 0xD0: 2, 0xE0: 3, 0xF0: 4}[head[-back] & 0xF0] else head
+    return head
 
 
 def _suffix(name: PurePosixPath) -> str:

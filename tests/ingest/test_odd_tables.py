@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldstart.errors import ColdstartError
-from coldstart.ingest import csv_table
+from coldstart.ingest import csv_table, encodings
 from coldstart.ingest.csv_dialect import find_dialect
 from coldstart.ingest.tables import Table, open_table
 
@@ -128,6 +128,26 @@ def test_other_encodings_are_read(tmp_path: Path, encoding: str, first: str, sec
     assert cells(table) == [["A1", first, "12,90"], ["A2", second, "8"]]
     lines = json.dumps({"sku": "007", "name": first}, ensure_ascii=False) + "\n"
     assert cells(opened(tmp_path, "t.jsonl", (lines * 2).encode(encoding))) == [["007", first]] * 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_the_encoding_of_json_in_one_long_line_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setattr(encodings, "_READ_BYTES", 1001)
+    monkeypatch.setattr(encodings, "_LONG_LINE", 500)
+    rows = [{"sku": str(number), "name": "Größe für Öl"} for number in range(500)]
+    table = opened(tmp_path, "a.json", json.dumps(rows, ensure_ascii=False).encode(encoding))
+    assert [row for _, row in table.rows()] == rows
+    assert [note[:9] for note in table.notes] == ([] if encoding == "utf-8" else ["not UTF-8"])
+
+
+@pytest.mark.parametrize("shift", range(3))
+def test_the_beginning_of_a_file_may_end_inside_a_letter(tmp_path: Path, shift: int) -> None:
+    rows = [{"name": "x" * shift + "赤いマグカップ" * 5000}]
+    for name in ("a.json", "a", "a.csv"):
+        table = opened(tmp_path, name, json.dumps(rows, ensure_ascii=False))
+        assert (table.kind, cells(table)) == ("json", [[rows[0]["name"]]])
 
 
 def test_broken_rows_of_utf8_do_not_change_the_encoding(tmp_path: Path) -> None:
