@@ -128,7 +128,7 @@ def print_plan(plan: SourcePlan) -> None:
     if survey is None:
         output.line(f"{plan.path}: a folder of media: an item a file")
         return
-    output.note("; ".join((f"{plan.path}: {survey.rows:,} rows", *plan.notes)))
+    output.note("; ".join((f"{plan.path}: {_rows(survey.rows)}", *plan.notes)))
     rows = [
         [
             match.field,
@@ -158,6 +158,10 @@ def print_plan(plan: SourcePlan) -> None:
         )
 
 
+def _rows(count: int, what: str = "row") -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _print_report(report: CatalogueReport, uri: str) -> None:
     from coldstart.core.reasons import counted
 
@@ -166,7 +170,7 @@ def _print_report(report: CatalogueReport, uri: str) -> None:
         joined = f", {source.joined:,} joined into items of other rows" if source.joined else ""
         rejected = sum(source.rejected.values())
         output.note(
-            f"{source.plan.path.name}: {source.rows:,} rows: {source.items:,} items {would}{joined}, "
+            f"{source.plan.path.name}: {_rows(source.rows)}: {_rows(source.items, 'item')} {would}{joined}, "
             f"{rejected:,} rejected"
         )
         for reason, count in source.rejected.most_common():
@@ -175,7 +179,7 @@ def _print_report(report: CatalogueReport, uri: str) -> None:
             output.note(f"doubtful: {doubt}")
     if report.doubled:
         output.note(
-            f"{report.doubled:,} ids stand in two of the sources, such as {report.doubled_example!r}: the later counts"
+            f"{_rows(report.doubled, 'id')} in two of the sources, such as {report.doubled_example!r}: the later counts"
         )
     if report.dry_run:
         output.line("dry run: nothing was stored")

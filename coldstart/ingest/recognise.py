@@ -358,7 +358,8 @@ class _Recogniser:
         if not chosen and not self._stated(name):
             chosen = [c for c in self._free if self._role(c) == role][:1]
             confidence, reason = CONTENT, f"its values are {role} files"
-            if chosen and any(isinstance(value, bytes | Mapping) for value in self._values[chosen[0]][:1]):
+            inside = chosen and any(isinstance(value, bytes | Mapping) for value in self._values[chosen[0]][:1])
+            if inside or (chosen and self._names[chosen[0]] in ranks("file")):
                 confidence = SYNONYM
         if not chosen:
             return

@@ -21,6 +21,8 @@ TABLE_SUFFIXES = frozenset(
 )
 """Suffixes of files that are tables, whatever else is in their folder."""
 _PERHAPS = frozenset((".json", ".xml", ".rss", ".atom"))
+_USUAL = frozenset(("manifest", "products", "items", "catalog", "catalogue", "feed", "metadata"))
+"""Names of tables that are taken where a folder has several."""
 _SHOWN = 5
 
 
@@ -47,6 +49,8 @@ def find_tables(path: Path) -> list[Path]:
     tables = [child for child in found if _suffix(child) in TABLE_SUFFIXES] or [
         child for child in found if _suffix(child) in _PERHAPS
     ]
+    if usual := [table for table in tables if table.name.partition(".")[0].lower() in _USUAL]:
+        tables = usual if len(usual) == 1 else tables
     if len(tables) < 2:
         return tables or [path]
     if list_folder(path).media:

@@ -180,15 +180,19 @@ _NAMES = {
         imagens adicionais, extra afbeeldingen, fler bilder, flere billeder, dodatkowe zdjęcia, další obrázky,
         ek resimler, дополнительные изображения, サブ画像, 附图, media_gallery, hires_image
     """,
+    "file": """
+        file, file_path, path, media, media_file, media_path, asset, asset_path, Datei, Dateipfad, fichier, chemin,
+        archivo, ruta, arquivo, percorso, bestand, fil, plik, soubor, dosya, файл, ファイル, 文件
+    """,
     "link": """
         link, url, product_url, product_link, permalink, canonical_url, deeplink, deep_link, page_url, item_url,
         Produktlink, Produkt-URL, lien, lien produit, enlace, collegamento, URL prodotto, URL do produto, productlink,
         länk, odkaz, adres url, bağlantı, ссылка, 商品URL, 链接
     """,
 }
-"""Field -> names of its columns; `further_images` are pictures besides the main one, `link` an item's page."""
+"""Field -> names of its columns. `further_images`: pictures besides the main one; `file`: any medium; `link`: a page."""
 
-_NOT_OF_ITEMS = ("user_id", "timestamp", "event", "weight", "further_images", "link")
+_NOT_OF_ITEMS = ("user_id", "timestamp", "event", "weight", "further_images", "file", "link")
 
 
 @cache

@@ -135,7 +135,7 @@ def test_a_mistyped_map_is_named(folder: Path, given: str, message: str) -> None
 def test_several_files_make_one_catalogue(folder: Path) -> None:
     (folder / "more.csv").write_text("Artikelnummer,Titel\n0013,Schale\n0020,Teller\n", "utf-8")
     done = import_("shop.csv", "more.csv", "--pipeline", "p.yaml", "--yes")
-    assert "1 ids stand in two of the sources, such as '0013': the later counts" in " ".join(done.stdout.split())
+    assert "1 id in two of the sources, such as '0013': the later counts" in " ".join(done.stdout.split())
     assert titles(folder) == {"0012": "Blue mug", "0013": "Schale", "0020": "Teller"}
 
 
@@ -199,4 +199,6 @@ def test_ingest_and_run_read_a_shops_file_by_its_names(folder: Path) -> None:
     done = coldstart("ingest", "shop.csv", "--pipeline", "p.yaml", "--workspace", "w")
     assert (done.returncode, done.stderr) == (0, "")
     assert titles(folder) == {"0012": "Blue mug", "0013": "Red bowl"}
-    assert "item_id from sku, title from name, price from price; 1 other columns are attributes" in " ".join(done.stdout.split())
+    assert "item_id from sku, title from name, price from price; 1 other columns are attributes" in " ".join(
+        done.stdout.split()
+    )
