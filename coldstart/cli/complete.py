@@ -11,16 +11,14 @@ import functools
 import json
 import os
 import re
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import typer
+
+from coldstart.core import arrow
 
 VARIABLE = "_COLDSTART_COMPLETE"
 """Environment variable by which the shell asks for completions."""
@@ -32,21 +30,10 @@ _GROUPS = ("understand", "describe", "align", "finetune")
 Complete = Callable[[typer.Context, str], list[str]]
 
 
-class _WithoutPandas(MetaPathFinder):
-    """Finds no pandas: PyArrow would load it, if it is there, for a table that nobody asks for."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname.partition(".")[0] == "pandas":
-            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
-        return None
-
-
 def prepare() -> None:
     """Make this process quick and silent, where the shell has started it for completions."""
     if VARIABLE in os.environ:
-        sys.meta_path.insert(0, _WithoutPandas())
+        arrow.leave_pandas_out()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # native libraries write there, too
 
 
@@ -154,6 +141,7 @@ def _rows(
     path = _workspace(ctx) / f"{table}.lance"
     if not path.is_dir():
         return []
+    arrow.import_arrow()
     import lance  # LanceDB itself would take three times as long to load
 
     found: list[dict[str, Any]] = (

@@ -184,6 +184,7 @@ def table(
     main: str | None = None,
     whole: Collection[str] = (),
     spare: Sequence[str] = (),
+    least: Mapping[str, int] | None = None,
 ) -> None:
     """Print a table on stdout that fits the terminal; a list of the rows where that is too narrow for the columns.
 
@@ -193,18 +194,23 @@ def table(
         main: name of the column that tells the rows apart, such as the title; by default the first one of text.
         whole: columns of text that are not cut, such as ids.
         spare: columns that a table without room for all leaves out, the first ones first.
+        least: column of text -> cells that it keeps, unless its texts are shorter.
     """
-    for text in tables.table_lines(columns, rows, tables.width(), main, whole, spare):
+    for text in tables.table_lines(columns, rows, tables.width(), main, whole, spare, least):
         _write(text)
 
 
 def table_of(
-    columns: Mapping[str, Sequence[Any]], main: str, whole: Collection[str] = (), spare: Sequence[str] = ()
+    columns: Mapping[str, Sequence[Any]],
+    main: str,
+    whole: Collection[str] = (),
+    spare: Sequence[str] = (),
+    least: Mapping[str, int] | None = None,
 ) -> None:
     """Print columns, without those that have no value in any row; see `table`."""
     shown = {name: values for name, values in columns.items() if any(value is not None for value in values)}
     chosen = shown or dict.fromkeys((main,), ())
-    table(list(chosen), list(zip(*chosen.values(), strict=True)), main, whole, spare)
+    table(list(chosen), list(zip(*chosen.values(), strict=True)), main, whole, spare, least)
 
 
 def facts(values: Sequence[tuple[str, Any]]) -> None:

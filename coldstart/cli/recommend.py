@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from coldstart.recommend.service import Recommended
 
 _STDIN = Path("-")
+_REASON_CELLS = 28
 
 
 def register(app: typer.Typer) -> None:
@@ -231,7 +232,8 @@ def _print(found: Recommended, explain: bool) -> None:
         "propensity": [f"{one.propensity:.3f}" if random else None for one in items],
         "reason": [one.reason.text if one.reason else None for one in items],
     }
-    output.table_of(values, main="title", whole=("item",), spare=() if explain else ("category", "price", "state"))
+    spare = () if explain else ("category", "price", "state")
+    output.table_of(values, main="title", whole=("item",), spare=spare, least={"reason": _REASON_CELLS})
 
 
 def _print_audience(found: Audience) -> None:

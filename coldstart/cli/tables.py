@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 PIPED_WIDTH = 160
@@ -44,6 +44,7 @@ def table_lines(
     main: str | None = None,
     whole: Collection[str] = (),
     spare: Sequence[str] = (),
+    least: Mapping[str, int] | None = None,
 ) -> Iterator[str]:
     """Lay out rows as a table of at most `most` cells a line, or as a list where that is too narrow.
 
@@ -51,6 +52,7 @@ def table_lines(
         main: name of the column that tells the rows apart; by default the first one of text.
         whole: columns of text that are not cut, such as ids; numbers never are.
         spare: columns that are left out of a table that has no room for all, the first ones first; a list has them.
+        least: column of text -> cells that it keeps, unless its texts are shorter.
     """
     cells = _columns_of_text(rows, len(columns))
     numeric = [bool(rows) and all(_is_number(cell) for cell in column if cell != "-") for column in cells]
@@ -59,7 +61,13 @@ def table_lines(
     fixed = [number or name in whole for name, number in zip(columns, numeric, strict=True)]
     for count in range(len(spare) + 1):
         shown = [i for i, name in enumerate(columns) if name not in spare[:count]]
-        widths = _fit([natural[i] for i in shown], [fixed[i] for i in shown], shown.index(place), most)
+        kept = [
+            natural[i]
+            if fixed[i]
+            else min(natural[i], (least or {}).get(columns[i], _MAIN_LEAST if i == place else _LEAST))
+            for i in shown
+        ]
+        widths = _fit([natural[i] for i in shown], kept, shown.index(place), most)
         if widths is not None:
             break
     else:
@@ -89,15 +97,15 @@ def fact_lines(facts: Sequence[tuple[str, str]], most: int) -> Iterator[str]:
             yield from (" " * beside + line for line in lines[1:])
 
 
-def wrap(text: str, most: int) -> Iterator[str]:
-    """Break a text at its words into lines of at most `most` cells; longer words are broken, too."""
+def wrap(text: str, most: int, whole: bool = False) -> Iterator[str]:
+    """Break a text at its words into lines of at most `most` cells; longer ones are broken, but for addresses if `whole`."""
     line = ""
     for word in text.split():
         if line and cell_width(line) + 1 + cell_width(word) > most:
             yield line
             line = ""
         line = f"{line} {word}" if line else word
-        while cell_width(line) > most:
+        while cell_width(line) > most and not (whole and word.isascii()):
             head = cut(line, most, ellipsis="")
             yield head
             line = line[len(head) :]
@@ -164,18 +172,14 @@ def _is_number(cell: str) -> bool:
     return _NUMBER.fullmatch(cell) is not None
 
 
-def _fit(natural: Sequence[int], fixed: Sequence[bool], main: int, most: int) -> list[int] | None:
-    """Give each column its width; `fixed` ones are never cut. None where the line would be too short for all."""
+def _fit(natural: Sequence[int], least: Sequence[int], main: int, most: int) -> list[int] | None:
+    """Give each column its width, between the least and the natural one; None where the line is too short for all."""
     room = most - len(_GAP) * (len(natural) - 1)
     if sum(natural) <= room:
         return list(natural)
-    least = [
-        wide if is_fixed else min(wide, _MAIN_LEAST if place == main else _LEAST)
-        for place, (wide, is_fixed) in enumerate(zip(natural, fixed, strict=True))
-    ]
     if sum(least) > room:
         return None
-    widths = least
+    widths = list(least)
     spare = room - sum(least)
     while spare:  # the narrowest column that is cut grows first, the main one twice as fast
         short = [place for place, wide in enumerate(widths) if wide < natural[place]]
@@ -204,8 +208,11 @@ def _list_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], main: int
 
 
 def paragraph(text: str) -> str:
-    """Wrap a text at words for the terminal at hand; unchanged where output is piped, so that a line stays a line."""
-    return "\n".join(wrap(text, width())) if _is_measured() else text
+    """Wrap a text at words for the terminal at hand; unchanged where output is piped, so that a line stays a line.
+
+    A word that is too long, such as an address, stays whole, so that it can be pasted.
+    """
+    return "\n".join(wrap(text, width(), whole=True)) if _is_measured() else text
 
 
 def _is_measured() -> bool:
