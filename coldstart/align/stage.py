@@ -250,7 +250,7 @@ class AlignStage:
         items = self._inputs(store).items
         if (count := len(items.ready)) < self._settings.min_items:
             waiting = len(items.keys) - count
-            waits = f" ({waiting} more wait for `coldstart run --workspace {store.uri}`)" if waiting else ""
+            waits = f" ({waiting} more have no vector yet: `coldstart run` makes them)" if waiting else ""
             raise ColdstartError(
                 f"{self.name}: {count} items have a picture and a text{waits}, and a fit needs "
                 f"{self._settings.min_items} (min_items): until there are more, use `encoder: starter-clip`, which "

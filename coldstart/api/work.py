@@ -12,7 +12,7 @@ from coldstart.core.interactions import Interactions
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.engine.report import RunReport, StageReport
-from coldstart.engine.run import run_pipeline, status
+from coldstart.engine.run import check_run, run_pipeline, status
 from coldstart.errors import redact_urls
 from coldstart.store import LEDGER
 from coldstart.store.interactions import INTERACTIONS, InteractionSummary, InteractionTable
@@ -68,6 +68,14 @@ class WorkMethods(OpenedStore):
             drop_spaces=drop_spaces,
             progress=progress,
         )
+
+    def check_run(self, pipeline: Pipeline, *, only: Iterable[str] = (), start: str | None = None) -> None:
+        """Refuse a run that would stop before its first item, as `run` does; stores nothing.
+
+        Raises:
+            ColdstartError: there is no such stage, no manifest, or settings do not resolve.
+        """
+        check_run(self._store, pipeline, only, start)
 
     def estimate(
         self,

@@ -341,12 +341,15 @@ def run_and_report(
 
     uri = plain_uri(uri)
     with scratch_folder("run") as empty:  # neither a dry run nor a faulty pipeline creates a workspace
-        workspace = coldstart.open(uri if "://" in uri or is_folder(uri) else empty)
+        there = "://" in uri or is_folder(uri)
+        workspace = coldstart.open(uri if there else empty)
         pipeline = workspace.pipeline(**settings)
         if dry_run:
             limit = options.get("limit")
             output.print_estimate(workspace.estimate(pipeline, **choice, limit=limit, on=on, uri=uri), json)
             return
+        if not there:
+            workspace.check_run(pipeline, **choice)
     done = coldstart.open(uri, create=True).run(pipeline, progress=ConsoleProgress(), **choice, **options)
     taken = None if beside is None else beside()
     found = done.to_dict() | ({} if taken is None else {"interactions": taken.to_dict()})

@@ -75,6 +75,20 @@ def check_manifest(workspace: Store, pipeline: Pipeline, specs: Iterable[StageSp
         raise ColdstartError(f"{pipeline.source} names no manifest: give one with --manifest FILE")
 
 
+def check_run(
+    workspace: Store, pipeline: Pipeline, only: Iterable[str] = (), start: str | None = None
+) -> list[StageSpec]:
+    """Choose the stages of a run, and refuse one that would stop before its first item; stores nothing.
+
+    Raises:
+        ColdstartError: there is no such stage, no manifest, or settings do not resolve.
+    """
+    specs = choose_stages(pipeline, only, start)
+    check_manifest(workspace, pipeline, specs)
+    check_settings(workspace, pipeline, specs)
+    return specs
+
+
 def run_pipeline(
     workspace: Store,
     pipeline: Pipeline,
@@ -104,9 +118,7 @@ def run_pipeline(
     retry = frozenset(retry)
     request = EstimateRequest(workspace.uri, pipeline, tuple(only), start, limit)
     pipeline = with_fits(devices.with_first_device(pipeline), workspace)
-    specs = choose_stages(pipeline, request.only, start)
-    check_manifest(workspace, pipeline, specs)
-    check_settings(workspace, pipeline, specs)
+    specs = check_run(workspace, pipeline, request.only, start)
     built = {spec.name: build(spec, pipeline) for spec in specs}
     for stage in built.values():
         if drop_spaces and stage.kind == "index":

@@ -23,7 +23,7 @@ from coldstart.errors import ColdstartError
 from coldstart.media.image import ImageTransform, at_one_size, load_image
 from coldstart.media.limits import Limits
 from coldstart.media.video import sample_frames
-from coldstart.search.queries import BY, By, FaultyQuery, Query, missing_file
+from coldstart.search.queries import BY, SINGLE, By, FaultyQuery, Query, missing_file
 from coldstart.store.published import Published, check_top_k
 from coldstart.store.similar import similar_ids
 
@@ -404,7 +404,8 @@ def search_many(
                 yield next(hits)
             elif on_error is None:
                 after = "" if own.reason in _ADVISED else ": give another one"
-                raise ColdstartError(f"{query.label}{own.detail or own.reason}{after}", kind="input")
+                shown = own.detail if query.query_id == SINGLE and own.detail else f"query {query.query_id!r}: {own}"
+                raise ColdstartError(f"{shown}{after}", kind="input")
             else:
                 on_error(query.query_id, own)
 

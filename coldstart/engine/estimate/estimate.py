@@ -27,8 +27,7 @@ from coldstart.engine.estimate.forecast import Machine, StageNeeds, StageTime, T
 from coldstart.engine.estimate.probe import Memory, Probe, probe
 from coldstart.engine.estimate.report import Assumption, Estimate, OtherMachine, StageEstimate
 from coldstart.engine.estimate.sandbox import ItemPool, Sandbox, kind_and_size
-from coldstart.engine.resolve import check_settings
-from coldstart.engine.run import check_manifest, choose_stages
+from coldstart.engine.run import check_run
 from coldstart.engine.work import Scope, SourceWork
 from coldstart.engine.workers import reuse_workers
 from coldstart.errors import ColdstartError
@@ -72,9 +71,7 @@ def estimate(
     pipeline = devices.with_first_device(pipeline)
     scratch.sweep()
     with scratch.scratch_folder("estimate") as folder:
-        specs = choose_stages(pipeline, only, start)
-        check_manifest(store, pipeline, specs)
-        check_settings(store, with_fits(pipeline, store), specs)
+        specs = check_run(store, with_fits(pipeline, store), only, start)
         found = _Estimator(store, pipeline, specs, folder, limit, seconds)
         with reuse_workers():
             for spec in specs:
