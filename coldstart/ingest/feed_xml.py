@@ -57,6 +57,8 @@ def open_feed(file: TableFile) -> Table:
     file = replace(file, encoding=_encoding(file))
     names = _element_names(file)
     root = next(names).lower()
+    if root == "workbook":
+        raise ColdstartError(f"{file.path} is a workbook of Excel 2003 in XML: save it as .xlsx")
     if root not in _ENTRIES:
         counts = Counter(islice(names, _PEEKED_ELEMENTS))
         listed = ", ".join(f"<{name}> ({count} times)" for name, count in counts.most_common(5) if count > 1)

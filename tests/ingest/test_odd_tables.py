@@ -453,6 +453,8 @@ def test_other_xml_is_refused_with_the_names_in_it(tmp_path: Path) -> None:
     assert fault(tmp_path, "a.xml", "<catalog><product><name>x</name></product><product/></catalog>") == (
         "FILE is XML of <catalog>, no product feed; it repeats <product> (2 times): give RSS, Atom, CSV or JSON"
     )
+    old = '<?xml version="1.0"?><Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"></Workbook>'
+    assert fault(tmp_path, "a.xls", old) == "FILE is a workbook of Excel 2003 in XML: save it as .xlsx"
     broken = fault(tmp_path, "a.xml", RSS[:-100])
     assert broken.startswith("FILE is no whole XML after entry 1: ")
 
