@@ -23,7 +23,7 @@ MAX_ROWS = 200
 
 _MARGIN, _GAP = 28, 18
 _QUERY_WIDTH, _HIT_WIDTH, _PANEL_HEIGHT = 330, 200, 160
-_TITLE, _CAPTION = (15, 20, 2), (12, 17, 3)  # points, line height, most lines
+_TITLE, _CAPTION = (15, 20, 2), (12, 17, 4)  # points, line height, most lines
 _TEXT_HEIGHT = 10 + _TITLE[1] * _TITLE[2] + _CAPTION[1] * _CAPTION[2]
 _ROW_HEIGHT = _PANEL_HEIGHT + _TEXT_HEIGHT + 2 * _GAP
 _PAPER, _INK, _SOFT, _LINE, _GREY, _FILM, _ACCENT = (
@@ -33,7 +33,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 SUFFIXES = (".html", ".png")
-_CHANNELS = 3  # named beside a product, the nearest; a workspace of many spaces has a dozen
+_CHANNELS = 2  # named beside a product, the nearest; a workspace of many spaces has a dozen
 
 
 def contact_sheet(rows: Sequence[SheetRow], path: Path, *, limits: Limits | None = None) -> None:
