@@ -345,7 +345,8 @@ def print_estimate(estimate: Estimate, json: bool) -> None:
     table(columns, rows, "stage", whole=("stage", "time"), spare=("probed", "skipped", "memory", "disk"))
     if estimate.on is not None:
         _print_on_other(estimate)
-    table(("this rests on", "figure", "from"), [[one.what, one.value, one.source] for one in estimate.assumptions])
+    line("this rests on")
+    facts([(one.what, f"{one.value} ({one.source})") for one in estimate.assumptions])
     for stage in estimate.stages:
         if stage.note:
             note(f"{stage.stage}: {stage.note}")

@@ -98,7 +98,10 @@ def fact_lines(facts: Sequence[tuple[str, str]], most: int) -> Iterator[str]:
 
 
 def wrap(text: str, most: int, whole: bool = False) -> Iterator[str]:
-    """Break a text at its words into lines of at most `most` cells; longer ones are broken, but for addresses if `whole`."""
+    """Break a text at its words into lines of at most `most` cells.
+
+    A longer word is broken, too; with `whole` one of ASCII letters, such as an address, is a line of its own.
+    """
     line = ""
     for word in text.split():
         if line and cell_width(line) + 1 + cell_width(word) > most:
