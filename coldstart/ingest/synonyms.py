@@ -190,7 +190,7 @@ _NAMES = {
         länk, odkaz, adres url, bağlantı, ссылка, 商品URL, 链接
     """,
 }
-"""Field -> names of its columns. `further_images`: pictures besides the main one; `file`: any medium; `link`: a page."""
+"""Field -> names of its columns. `further_images`: pictures but the main one; `file`: any medium; `link`: pages."""
 
 _NOT_OF_ITEMS = ("user_id", "timestamp", "event", "weight", "further_images", "file", "link")
 
