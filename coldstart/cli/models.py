@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -125,7 +125,7 @@ def _show(rows: list[install.ModelRow], json: bool) -> None:
         models = [{**dataclasses.asdict(row), "graph": graph} for row, graph in zip(rows, graphs, strict=True)]
         output.as_json({"folder": str(install.weights_dir()), "models": models})
         return
-    values = {
+    values: dict[str, Sequence[Any]] = {
         "name": [row.name for row in rows],
         "job": [row.job for row in rows],
         "state": [row.state for row in rows],

@@ -178,7 +178,7 @@ def _check_pipeline(pipeline: str, overrides: Sequence[str], json: bool) -> None
     if json:
         output.as_json(result)
     else:
-        output.line(
+        output.note(
             f"{pipeline}: no faults in {len(loaded.stages)} stages: {', '.join(spec.name for spec in loaded.stages)}"
         )
 
