@@ -68,9 +68,9 @@ def examine(job: Job, *, fresh: bool = False, table: Sequence[StarterModel] = ST
     return "ready", ""
 
 
-def ready_graph(job: Job) -> Path | None:
+def ready_graph(job: Job, *, table: Sequence[StarterModel] = STARTER) -> Path | None:
     """Find the graph of the model for one job, its digest checked; None where there is none that is in order."""
-    return folder_of(job) / GRAPH if examine(job)[0] == "ready" else None
+    return folder_of(job, table=table) / GRAPH if examine(job, table=table)[0] == "ready" else None
 
 
 def make(job: Job, write: Make, *, table: Sequence[StarterModel] = STARTER) -> Path:
