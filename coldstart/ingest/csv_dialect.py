@@ -7,13 +7,17 @@ cells, with known names of columns at their head.
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
 
 from coldstart.ingest.header import find_header
 
 DELIMITERS = ",;\t|"
+DOUBLED, ESCAPED, PLAIN = "doubled", "escaped", "plain"
 
 _ROWS = 100
 
@@ -23,7 +27,8 @@ class Dialect:
     """Spelling of a table in text.
 
     Attributes:
-        escaped: quotes inside a cell stand behind a backslash, not doubled.
+        quotes: how a quote inside a cell in quotes is written: DOUBLED, or behind a backslash, ESCAPED; PLAIN where
+            cells do not stand in quotes at all, and a quote is a letter as others.
         header: cells of the header, as written.
         first: row of the header among all rows but blank ones, from 0; those above it are titles.
         titles: the rows above it, as text.
@@ -31,11 +36,20 @@ class Dialect:
     """
 
     delimiter: str
-    escaped: bool = False
+    quotes: str = "doubled"
     header: list[str] = field(default_factory=list)
     first: int = 0
     titles: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `csv.reader`."""
+        return {
+            "delimiter": self.delimiter,
+            "escapechar": "\\" if self.quotes == ESCAPED else None,
+            "doublequote": self.quotes == DOUBLED,
+            "quoting": csv.QUOTE_NONE if self.quotes == PLAIN else csv.QUOTE_MINIMAL,
+        }
 
 
 def find_dialect(text: str, usual: str = ",") -> Dialect:
@@ -46,35 +60,33 @@ def find_dialect(text: str, usual: str = ",") -> Dialect:
         usual: the delimiter where the table has one column.
     """
     stated = re.match(r"\ufeff?\"?sep=(.)\"?\r?\n", text, re.IGNORECASE)
-    escapes = [False, True] if '\\"' in text else [False]
+    ways = [DOUBLED, *([ESCAPED] if '\\"' in text else []), *([PLAIN] if '"' in text else [])]
+    begin = 1 if stated else 0
     best, score = Dialect(usual), -1.0
     for delimiter in [stated[1]] if stated else dict.fromkeys([usual, *DELIMITERS]):
-        for escaped in escapes:
-            rows = list(read_cells(text.splitlines(keepends=True), delimiter, escaped, _ROWS))
-            first, own = find_header(rows, 1 if stated else 0)
-            own -= 0.02 * escaped
+        for quotes in ways:
+            found = Dialect(delimiter, quotes)
+            rows = list(_read_cells(text, found))
+            first, own = find_header(rows, begin)
+            if quotes == PLAIN and not (_are_letters(rows) and '"' not in "".join(rows[first])):
+                continue
+            own += {DOUBLED: 0.0, ESCAPED: -0.02, PLAIN: 0.02}[quotes]  # where they do equally well
             if own > score + 1e-9:
-                score = own
-                best = Dialect(
-                    delimiter,
-                    escaped,
-                    rows[first] if rows else [],
-                    first,
-                    [delimiter.join(cells).strip() for cells in rows[1 if stated else 0 : first]],
-                    rows[first + 1 :],
-                )
+                titles = [delimiter.join(cells).strip() for cells in rows[begin:first]]
+                header = rows[first] if rows else []
+                best, score = replace(found, header=header, first=first, titles=titles, rows=rows[first + 1 :]), own
     return best
 
 
-def read_cells(lines: Sequence[str], delimiter: str, escaped: bool, most: int) -> Iterator[list[str]]:
+def _read_cells(text: str, dialect: Dialect) -> Iterator[list[str]]:
     """Read the first rows leniently, without blank ones; what is no CSV ends them."""
-    reader = csv.reader(lines, delimiter=delimiter, escapechar="\\" if escaped else None, doublequote=not escaped)
     try:
-        for row in reader:
-            if row:
-                yield row
-                most -= 1
-                if not most:
-                    return
+        yield from islice(filter(None, csv.reader(io.StringIO(text, newline=""), **dialect.arguments())), _ROWS)
     except csv.Error:
         return
+
+
+def _are_letters(rows: Sequence[Sequence[str]]) -> bool:
+    """Return True where quotes begin cells and never end one, as those of inches do."""
+    cells = [cell.strip() for row in rows for cell in row]
+    return any(cell.startswith('"') for cell in cells) and not any(cell.endswith('"') for cell in cells)

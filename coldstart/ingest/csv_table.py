@@ -21,13 +21,18 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from coldstart.errors import ColdstartError
-from coldstart.ingest.csv_dialect import DELIMITERS, Dialect, find_dialect
+from coldstart.ingest.csv_dialect import DELIMITERS, DOUBLED, ESCAPED, PLAIN, Dialect, find_dialect
 from coldstart.ingest.files import HEAD_BYTES, MAX_LINE_BYTES, READ_BYTES, TableFile, open_utf8, whole_lines
 from coldstart.ingest.header import header_fault, name_columns
 from coldstart.ingest.tables import RawBlock, Row, Table
 
 _BLOCK_BYTES = 1 << 25
 _SPOKEN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+
+_QUOTES = {
+    ESCAPED: "quotes in its cells stand behind a backslash",
+    PLAIN: "its quotes are letters, and enclose no cells",
+}
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,7 @@ class _Layout:
     @property
     def parsing(self) -> dict[str, Any]:
         """Arguments of `csv.reader`."""
-        escaped = self.dialect.escaped
-        return {
-            "delimiter": self.dialect.delimiter,
-            "strict": True,
-            "escapechar": "\\" if escaped else None,
-            "doublequote": not escaped,
-        }
+        return {**self.dialect.arguments(), "strict": True}
 
 
 def open_csv(file: TableFile) -> Table:
@@ -81,8 +80,8 @@ def open_csv(file: TableFile) -> Table:
     layout = _Layout(dialect, names, skipped, size, "\n" not in head and "\r" in head)
     if len(names) > 1 and dialect.delimiter != usual:
         notes.append(f"its columns are parted by {_SPOKEN.get(dialect.delimiter, repr(dialect.delimiter))}")
-    if dialect.escaped:
-        notes.append("quotes in its cells stand behind a backslash")
+    if dialect.quotes != DOUBLED:
+        notes.append(_QUOTES[dialect.quotes])
     if dialect.titles:
         notes.append(f"its header stands below {dialect.titles[0][:60]!r}")
     notes += columns.notes
@@ -210,9 +209,10 @@ def _blocks(file: TableFile, layout: _Layout, columns: list[str]) -> Iterator[Ra
     )
     parsing = pa_csv.ParseOptions(
         delimiter=layout.dialect.delimiter,
-        double_quote=not layout.dialect.escaped,
-        escape_char="\\" if layout.dialect.escaped else False,
-        newlines_in_values=True,
+        quote_char=False if layout.dialect.quotes == PLAIN else '"',
+        double_quote=layout.dialect.quotes == DOUBLED,
+        escape_char="\\" if layout.dialect.quotes == ESCAPED else False,
+        newlines_in_values=layout.dialect.quotes != PLAIN,
         invalid_row_handler=note,
     )
     converting = pa_csv.ConvertOptions(

@@ -72,6 +72,8 @@ ODD: dict[str, tuple[str, list[str], list[list[str]]]] = {
     "backslashes": (r'sku,name' + "\n" + r'A1,"3\" Mug, \"big\""' + "\n", ["sku", "name"], [["A1", '3" Mug, "big"']]),
     "lines-in-cells": ('sku,name\nA1,"M\n\nw; x"\nA2,B\n', ["sku", "name"], [["A1", "M\n\nw; x"], ["A2", "B"]]),
     "short-rows": ("sku,name,price\nA1\nA2,B\nA3,C,3\n", SKU, [["A1", "", ""], ["A2", "B", ""], ["A3", "C", "3"]]),
+    "inches": ('sku\tname\nA1\t"24 inch\nA2\tB\n', ["sku", "name"], [["A1", '"24 inch'], ["A2", "B"]]),
+    "other-breaks": ("sku,name\nA1,x\u2028y\x0bz\x85\n", ["sku", "name"], [["A1", "x\u2028y\x0bz\x85"]]),
     "one-column": ("sku\nA1\nA2\n", ["sku"], [["A1"], ["A2"]]),
     "same-names": ("sku,price,price\nA1,2,3\n", ["sku", "price", "price (2)"], [["A1", "2", "3"]]),
     "no-name": (",sku\n0,A1\n", ["column 1", "sku"], [["0", "A1"]]),
