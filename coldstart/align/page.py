@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coldstart.media.limits import Limits
+from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.pages.charts import bars, dots, interval, number, percent, signed
 from coldstart.pages.page import Thumbnails, Tile, card, environment, loader
 
@@ -123,7 +124,7 @@ def _rows(known: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
                 "after": after,
                 "before": before,
                 "change": change,
-                "verdict": _verdict(change, less_is_better=measure == "median_rank"),
+                "verdict": _verdict(change, _asked(known), less_is_better=measure == "median_rank"),
                 "chance": after["chance"],
                 "is_rank": measure == "median_rank",
             }
@@ -131,9 +132,15 @@ def _rows(known: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _verdict(change: Mapping[str, float] | None, *, less_is_better: bool = False) -> str:
-    """Return `better` or `worse` where the interval of a difference leaves zero out, else nothing."""
-    if change is None or change["low"] <= 0 <= change["high"]:
+def _asked(known: Mapping[str, Any]) -> int:
+    """Return the number of items that were asked for."""
+    return int(known["counts"]["asked"])
+
+
+def _verdict(change: Mapping[str, float] | None, items: int, *, less_is_better: bool = False) -> str:
+    """Return `better` or `worse` where the interval of a difference leaves zero out and the items are not too few, else
+    nothing."""
+    if change is None or items < FEWEST_COMPARED or change["low"] <= 0 <= change["high"]:
         return ""
     return "better" if (change["value"] < 0) == less_is_better else "worse"
 
@@ -161,7 +168,7 @@ def _zero_shot(known: Mapping[str, Any]) -> dict[str, Any] | None:
         "after": found,
         "before": before,
         "change": change,
-        "verdict": _verdict(change),
+        "verdict": _verdict(change, _asked(known)),
         "classes": [
             {**one, "mistakes": [(name, count) for name, count in one["found"].items() if name != one["name"]][:3]}
             for one in found["per_class"][:_CLASSES]

@@ -82,10 +82,13 @@ def align(
 
 def _print_align(found: Mapping[str, Any]) -> None:
     from coldstart.align.page import DIRECTIONS, MEASURES, SHAPES
+    from coldstart.metrics.intervals import FEWEST_COMPARED
     from coldstart.pages.charts import number
 
     counts, before, after = found["counts"], found["before"], found["after"]
     output.note(f"{found['split']}: {counts['asked']} items, by {found['view']}; {found['note']}")
+    if counts["asked"] < FEWEST_COMPARED:
+        output.note(f"{counts['asked']} items are too few to call one fit better: {FEWEST_COMPARED} are needed")
     if counts["left_out"]:
         output.note(f"left out: {counts['left_out']} new items that share a group with items that the fit has seen")
     rows: list[tuple[str | None, ...]] = []
@@ -212,10 +215,13 @@ def describe(
 
 def _print_describe(found: Mapping[str, Any]) -> None:
     from coldstart.describe.page import ATTRIBUTES, MEASURES, QUESTIONS, STATUS
+    from coldstart.metrics.intervals import FEWEST_COMPARED
 
     counts, measures = found["counts"], found["measures"]
     fields = "all fields" if found["given"] is None else ", ".join(found["given"]) or "nothing"
     output.note(f"{found['split']}: {counts['items']} items, given {fields}; {found['note']}")
+    if counts["items"] < FEWEST_COMPARED:
+        output.note(f"{counts['items']} items are too few to call one writer better: {FEWEST_COMPARED} are needed")
     if found["caveat"]:
         output.note(f"caveat: {found['caveat']}")
     rows: list[tuple[str | None, ...]] = []

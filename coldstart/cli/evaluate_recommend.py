@@ -120,6 +120,7 @@ def recommend(
 
 
 def _print_recommend(known: Mapping[str, Any]) -> None:
+    from coldstart.metrics.intervals import FEWEST_COMPARED
     from coldstart.recommend.evaluate.page import SETS, terminal_table
 
     split, counts = known["split"], known["counts"]
@@ -130,7 +131,8 @@ def _print_recommend(known: Mapping[str, Any]) -> None:
     for note in known["notes"]:
         output.note(f"note: {note}")
     for name, of in counts["sets"].items():
-        output.line(f"\n{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs")
+        few = f"; too few to call one better: {FEWEST_COMPARED} are needed" if of["relevant"] < FEWEST_COMPARED else ""
+        output.line(f"\n{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs{few}")
         columns, rows = terminal_table(known, name)
         output.table(columns, rows, "method", whole=columns[1:3], spare=columns[:2:-1])
     for name, reason in known["left_out"].items():

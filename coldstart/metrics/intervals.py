@@ -9,6 +9,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+FEWEST_COMPARED = 30
+"""Pairs or items from which on one value is called better than another; fewer are too few, whatever the interval."""
 _DRAWN = 1 << 24  # counts drawn at a time: 64 MiB
 
 

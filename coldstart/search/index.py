@@ -36,6 +36,8 @@ from coldstart.store.freshness import Assessment, PipelineState
 from coldstart.store.published import Published
 
 VERSION = 2
+_MEASURED_FROM = 100
+"""Vectors from which on recall@10 says something: of a few dozen any index finds the 10 nearest."""
 _EVIDENCE = ("transcript", "screen_text", "language")
 _DESCRIBED = {
     "summary": pa.string(),
@@ -333,6 +335,11 @@ def _describe_kept(report: IndexReport, items: int, uri: str) -> str:
 def _describe(report: IndexReport, target: float) -> str:
     if report.effort is None:
         return f"{report.space}: {report.rows} vectors of {report.dim}, exact search"
+    if report.rows < _MEASURED_FROM:
+        return (
+            f"{report.space}: {report.rows} vectors of {report.dim}, {report.index_type} built in {report.build_s:.1f} "
+            "s; too few for a recall to mean anything"
+        )
     filtered = "" if report.recall_filtered is None else f", {report.recall_filtered:.3f} where {report.filter}"
     verdict = "" if report.ok else f": BELOW the target {target:g}"
     return (

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.pages.charts import interval, number, percent, signed
 from coldstart.pages.page import environment
 
@@ -217,7 +218,8 @@ def markdown(known: Mapping[str, Any]) -> str:
         f"full ranking, items that a user has met are left out. Recall@k is hits / min(k, relevant).",
     ]
     for name, of in counts["sets"].items():
-        title = f"{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs"
+        few = f"; too few to call one better: {FEWEST_COMPARED} are needed" if of["relevant"] < FEWEST_COMPARED else ""
+        title = f"{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs{few}"
         lines += ["", f"### {title}", "", *_markdown_table(known, name)]
     lines += ["", _footnote(known)]
     lines += [part for note in known["notes"] for part in ("", f"Note: {_cell(note)}.")]

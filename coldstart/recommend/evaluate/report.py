@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coldstart.metrics.intervals import resampled_rows
+from coldstart.metrics.intervals import FEWEST_COMPARED, resampled_rows
 from coldstart.metrics.ranking import MEASURES, Interval, bootstrap
 from coldstart.recommend.evaluate.data import EvaluationData
 from coldstart.recommend.evaluate.measures import SHOWN, MethodResult, Task, shares_by_item
@@ -103,7 +103,9 @@ def build_report(
         }
         for one in methods_in_order
     }
-    _compare(methods, drawn, measures, reference, headline)
+    counts = _counts(data, task)
+    few = {name for name, of in counts["sets"].items() if of["relevant"] < FEWEST_COMPARED}
+    _compare(methods, drawn, measures, reference, headline, few)
     share = None
     if "all" in task.candidates:
         wanted = np.asarray(task.relevant.sum(axis=0)).ravel()
@@ -117,7 +119,7 @@ def build_report(
     }
     return RecommendReport(
         split,
-        _counts(data, task),
+        counts,
         settings.ks,
         SHOWN,
         task.audience_k,
@@ -181,8 +183,12 @@ def _compare(
     measures: Sequence[str],
     reference: str | None,
     headline: Sequence[str],
+    few: Collection[str],
 ) -> None:
-    """Add to every headline measure its difference from the reference, and its share of the gap to the ceiling."""
+    """Add to every headline measure its difference from the reference, and its share of the gap to the ceiling.
+
+    A difference in a set with too `few` relevant pairs has no corrected p, so that nothing marks it.
+    """
     if reference is None:
         return
     names = list(methods)
@@ -199,7 +205,7 @@ def _compare(
                     continue
                 sure, p_value = found.difference(own, base)
                 cell["difference"] = {**_interval_dict(sure), "p": p_value, "p_holm": None}
-                if methods[method]["role"] != CEILING:
+                if methods[method]["role"] != CEILING and name not in few:
                     grid.append((cell["difference"], p_value))
     for (cell, _), corrected in zip(grid, holm([p_value for _, p_value in grid]), strict=True):
         cell["p_holm"] = corrected
