@@ -365,35 +365,44 @@ def _copy_row(copy: ItemView, original: ItemView, link: Link, change: str) -> di
     }
 
 
-GROUNDS = {"transcript": "it is said", "screen_text": "it stands on screen", "picture": "its frames show it"}
+GROUNDS = {
+    "transcript": "it is said",
+    "screen_text": "it stands on screen",
+    "picture": "its frames show it",
+    "record": "its record says so, which the model had not",
+}
 """Ground of a claim -> words for it; others by their name."""
 
 
 def _descriptions(
     workspace: api.Workspace, views: Mapping[str, ItemView], truth: Mapping[str, Any]
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Choose a described video whose claims are all right, and one of which wrong claims were removed, by the truth.
+    """Choose a video whose claims are all right, and one of which wrong claims were removed, by the truth.
 
-    Videos state no attributes of goods, so that neither the fit nor a check has seen the answer.
+    Videos state no attributes of goods, so that neither the fit nor a check has seen the answer. Where no video is
+    described right, an item that was held out of the fit stands for it.
     """
-    kept: list[tuple[tuple[int, int], dict[str, Any]]] = []
+    kept: list[tuple[tuple[int, ...], dict[str, Any]]] = []
     removed: list[tuple[int, dict[str, Any]]] = []
+    held_out = {item for item, side in workspace.fitted("finetune.describe").items() if side == "test"}
     for row in workspace.table("stage.describe.check").to_pylist():
-        if not truth.get(row["item_id"], {}).get("product_ids"):
+        item = row["item_id"]
+        is_video = bool(truth.get(item, {}).get("product_ids"))
+        if not (is_video or item in held_out):
             continue
-        products = [views[product] for product in truth[row["item_id"]]["product_ids"]]
+        products = [views[product] for product in (truth[item]["product_ids"] if is_video else [item])]
         right = {
             "section": {product.category for product in products},
             "sort": {tag for product in products for tag in product.tags},
         }
-        shot = truth[row["item_id"]]["shots"][0]
-        about = _item(views[row["item_id"]], [(shot["start_s"] + shot["end_s"]) / 2])
+        shot = truth[item]["shots"][0] if is_video else {"start_s": 0.0, "end_s": 0.0}
+        about = _item(views[item], [(shot["start_s"] + shot["end_s"]) / 2])
         claims, cut = row["attributes"], [one for one in row["cut"] if one["claim"] in right]
         if claims and all(one["value"] in right.get(one["name"], ()) for one in claims):
             shown = [{**one, "why": _why(one)} for one in claims]
             in_words = sum(one["ground"] in ("transcript", "screen_text") for one in claims)
-            kept.append(((len(claims), in_words), {**about, "claims": shown}))
-        if cut and not any(one["value"] in right[one["claim"]] for one in cut):
+            kept.append(((is_video, len(claims), in_words), {**about, "claims": shown}))
+        if is_video and cut and not any(one["value"] in right[one["claim"]] for one in cut):
             shown = [{"name": one["claim"], "value": one["value"], "why": one["detail"]} for one in cut]
             removed.append((len(cut), {**about, "claims": shown}))
     best = max(kept, key=lambda one: one[0], default=(None, None))[1]

@@ -78,9 +78,11 @@ TRUTH = {
 
 def described(rows: list[dict[str, Any]]) -> Any:
     views = {name: ItemView({"title": name, "kind": "video", "media": []}) for name in TRUTH}
-    views["p"] = ItemView({"title": "Vine Tomato", "kind": "product", "category": "Vegetables", "tags": ["tomato"]})
+    views["p"] = ItemView(
+        {"title": "Vine Tomato", "kind": "product", "category": "Vegetables", "tags": ["tomato"], "media": []}
+    )
     table: Any = SimpleNamespace(to_pylist=lambda: deepcopy(rows))
-    workspace: Any = SimpleNamespace(table=lambda name: table)
+    workspace: Any = SimpleNamespace(table=lambda name: table, fitted=lambda name: {"p": "test", "q": "train"})
     return demo._descriptions(workspace, views, TRUTH)
 
 
@@ -99,6 +101,13 @@ def test_a_description_is_shown_if_all_of_it_is_right_and_a_cut_one_if_it_was_wr
     assert (kept["title"], kept["claims"][0]["why"]) == ("b", "it is said: tomato")
     assert [(one["value"], one["why"]) for one in removed["claims"]] == [("Packages", "no text says it")]
     assert kept["seconds"] == [1.0]
+
+
+def test_a_product_that_was_held_out_stands_for_videos_of_which_none_is_right() -> None:
+    product = {"item_id": "p", "attributes": [claim("sort", "tomato", "record")], "cut": []}
+    wrong = {"item_id": "a", "attributes": [claim("sort", "milk")], "cut": []}
+    assert described([wrong, product, {**product, "item_id": "q"}])[0]["title"] == "Vine Tomato"
+    assert described([product, {**wrong, "attributes": [claim("sort", "tomato")]}])[0]["title"] == "a"
 
 
 def test_neither_a_wrong_description_nor_a_right_claim_that_was_cut_is_shown() -> None:
