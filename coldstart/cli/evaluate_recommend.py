@@ -134,7 +134,7 @@ def _print_recommend(known: Mapping[str, Any]) -> None:
         few = f"; too few to call one better: {FEWEST_COMPARED} are needed" if of["relevant"] < FEWEST_COMPARED else ""
         output.line(f"\n{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs{few}")
         columns, rows = terminal_table(known, name)
-        output.table(columns, rows, "method", whole=columns[1:3], spare=columns[:2:-1])
+        output.table(columns, rows, "method", whole=columns[1:4], spare=columns[:2:-1])
     for name, reason in known["left_out"].items():
         output.note(f"left out: {name}: {reason}")
     reference = known["methods"][known["reference"]]["title"] if known["reference"] else None

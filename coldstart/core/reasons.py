@@ -42,7 +42,7 @@ ITEMS: Mapping[str, Reason] = {
     "no_sound": Reason("without sound"),
     "no_picture": Reason("without a readable picture", "add a picture to the row, or mend the one that it names"),
     "not_found": Reason(
-        "whose file is not there",
+        "not found",
         "paths count from the manifest's folder on: mend them, or put the manifest beside its media",
     ),
     "not_a_file": Reason("whose path is no file", "name a file, not a folder or a device"),
@@ -144,7 +144,7 @@ ITEMS: Mapping[str, Reason] = {
     "bad_line": Reason(
         "on an unreadable line", "one JSON object a line: query_id and one of text, image, video, item_id"
     ),
-    "bad_query": Reason("a query that is not complete", "give query_id and one of text, image, video, item_id"),
+    "bad_query": Reason("incomplete", "give query_id and one of text, image, video, item_id"),
     "no_space": Reason("with no space to search in", "name a space that the workspace has, or run `coldstart embed`"),
 }
 """Code -> meaning, of items that a stage skipped or failed on, and of queries without an answer."""

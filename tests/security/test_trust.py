@@ -234,7 +234,9 @@ def test_a_strange_workspace_runs_only_with_what_is_given(strange: Path) -> None
 def test_all_settings_count_once_they_were_read(strange: Path) -> None:
     status, out, _ = cli("status", "--workspace", strange, "--trust", "--json")
     assert status == 0
-    assert json.loads(out) == [{"setting": "manifest", "value": str(strange.parent / "photos" / "items.jsonl")}]
+    assert json.loads(out)["settings"] == [
+        {"setting": "manifest", "value": str(strange.parent / "photos" / "items.jsonl")}
+    ]
     assert cli("run", "--workspace", strange)[0] == 0
     assert coldstart.open(strange).trust_note() is None
 
@@ -307,7 +309,7 @@ def test_the_hub_is_asked_for_no_model_of_a_stranger(hub_model: Path, monkeypatc
         assert (status, asked) == (wanted_status, []), command
         assert wanted in out + errors
     status, out, _ = cli("status", "--workspace", hub_model, "--trust", "--json")
-    assert {"setting": "text.encoder", "value": "sentence-transformers:planted/model"} in json.loads(out)
+    assert {"setting": "text.encoder", "value": "sentence-transformers:planted/model"} in json.loads(out)["settings"]
     assert coldstart.open(hub_model).pipeline().stage("text").settings.encoder == "sentence-transformers:planted/model"
 
 
