@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from coldstart.core.html_text import clean_html
@@ -319,7 +320,7 @@ class ShopRows:
         self, column: str, value: Any, fields: dict[str, Any], attributes: dict[str, Any], line: int, survey: Survey
     ) -> None:
         try:
-            price, currency = parse_price(value, survey.price)
+            price, currency = _price(value, survey.price) if isinstance(value, str) else parse_price(value)
             number = float(price)
             if not 0 <= number < float("inf"):
                 raise ValueError("below zero, or infinite")
@@ -377,6 +378,11 @@ class ShopRows:
                     "differs from the first row of its item, which counts",
                     f"{show_sample(value)!r} beside {show_sample(into[name])!r} of {item_id}",
                 )
+
+
+@lru_cache(maxsize=16_384)
+def _price(text: str, form: PriceFormat) -> tuple[Any, str | None]:
+    return parse_price(text, form)
 
 
 def _cleaned(value: Any) -> Any:

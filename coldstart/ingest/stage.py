@@ -143,7 +143,8 @@ class IngestStage(MapStageDefaults):
         self._settings = settings
         self._limits = Limits(**pipeline.media.limits())
         self._roots = [existing_path(Path(root)) for root in pipeline.media.roots]
-        self._files = LocalMedia(manifest.base_folder(self._manifest), self._roots)
+        self._base = manifest.base_folder(self._manifest)
+        self._files = LocalMedia(self._base, self._roots)
         folder = None if settings.media_folder is None else Path(settings.media_folder)
         self._embedded = EmbeddedMedia(self._manifest, self._limits, folder)
         self._opened: manifest.Manifest | None = None
@@ -265,11 +266,10 @@ class IngestStage(MapStageDefaults):
         bad: list[dict[str, str]] = []
         faults: list[tuple[str, Reject]] = []
         gone = []
-        base = manifest.base_folder(self._manifest)
         try:
             for entry in item.media:
                 try:
-                    uri = guard.resolve_uri(entry.uri, base, self._roots, self._limits, known)
+                    uri = guard.resolve_uri(entry.uri, self._base, self._roots, self._limits, known)
                     signatures.append(guard.signature(uri, self._limits))
                 except Reject as reject:
                     reject = _with_cure(reject, entry.uri)
