@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,7 @@ class Starter:
     def for_queries(self) -> Encoder:
         """Return an encoder of the same spaces that answers without torch; itself where a GPU may compute."""
         if self._dtype not in ("auto", "float32") or not surely_cpu(self._device):
-            return self
+            return cast("Encoder", self)
         from coldstart.encoders._starter_onnx import StarterQueries
 
         return StarterQueries(self)
@@ -128,7 +128,8 @@ class Starter:
 
     def mean_tokens(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Compute the mean of the token vectors that `attention_mask` keeps: float32 `[B, TEXT_DIM]`."""
-        states = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+        states: torch.Tensor = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        states = states.float()
         mask = attention_mask.unsqueeze(-1)
         return (states * mask).sum(1) / mask.sum(1)
 
