@@ -280,7 +280,7 @@ def _write_folder(
 def _write_file(path: Path, format: str, part: _Part, progress: Progress) -> None:
     with ExitStack() as opened:
         if format == "parquet":
-            writer = opened.enter_context(pq.ParquetWriter(path, part.schema))
+            writer = opened.enter_context(pq.ParquetWriter(path, part.schema, use_dictionary=part.space is None))
             write: Callable[[pa.Table], Any] = writer.write_table
         else:
             file = opened.enter_context(path.open("w", encoding="utf-8"))
@@ -298,7 +298,8 @@ def _write_shards(folder: Path, part: _Part, progress: Progress) -> None:
     name = part.name.replace("-", "_")
 
     def shard(number: int) -> pq.ParquetWriter:
-        return opened.enter_context(pq.ParquetWriter(folder / f"{name}-{number:05}-of-{count:05}.parquet", schema))
+        path = folder / f"{name}-{number:05}-of-{count:05}.parquet"
+        return opened.enter_context(pq.ParquetWriter(path, schema, use_dictionary=part.space is None))
 
     with progress.meter(f"export {part.what}", part.rows) as meter, ExitStack() as opened:
         writer, number, written = shard(0), 0, 0
