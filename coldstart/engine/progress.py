@@ -15,7 +15,8 @@ from coldstart.core.progress import Lost, Meter, SilentMeter
 from coldstart.core.reasons import plain
 
 _LINE_EVERY_S = 10.0
-_REASONS_SHOWN = 2
+_WIDE, _NARROW = 100, 60
+"""Columns from which a bar and all words have room, and below which the reasons have none."""
 _WORTH_SAYING = 0.05
 """Share of the time without data from which more workers would help."""
 
@@ -43,12 +44,13 @@ class _CountingMeter(SilentMeter):
         self._lost: Counter[str] = Counter()
         self._wait_share = 0.0
 
-    def _text(self) -> str:
+    def _text(self, reasons: int = 2, wait: bool = True) -> str:
         rate = self._done / max(time.monotonic() - self._began, 1e-9)
-        skipped = [f"{count:,} {plain(reason)}" for reason, count in self._lost.most_common(_REASONS_SHOWN)]
-        more = self._lost.total() - sum(count for _, count in self._lost.most_common(_REASONS_SHOWN))
-        skipped += [f"{more:,} more skipped"] if more else []
-        waited = [f"model waited {self._wait_share:.0%}"] if self._wait_share >= _WORTH_SAYING else []
+        shown = self._lost.most_common(reasons)
+        skipped = [f"{count:,} {plain(reason)}" for reason, count in shown]
+        more = self._lost.total() - sum(count for _, count in shown)
+        skipped += [f"{more:,}{' more' if shown else ''} skipped"] if more else []
+        waited = [f"model waited {self._wait_share:.0%}"] if wait and self._wait_share >= _WORTH_SAYING else []
         return ", ".join((f"{rate:,.1f} items/s", *skipped, *waited))
 
     def advance(self, done: int, lost: Lost, wait_share: float, /) -> None:
@@ -60,11 +62,12 @@ class _CountingMeter(SilentMeter):
 
 class _BarMeter(_CountingMeter):
     def __enter__(self) -> Self:
+        wide = self._console.width >= _WIDE
         self._bar = RichProgress(
             TextColumn("{task.description:<10}"),
-            BarColumn(),
+            *([BarColumn(bar_width=20)] if wide else []),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            *([TimeRemainingColumn()] if self._console.width >= _NARROW else []),
             TextColumn("{task.fields[text]}"),
             console=self._console,
         )
@@ -79,7 +82,9 @@ class _BarMeter(_CountingMeter):
 
     def advance(self, done: int, lost: Lost, wait_share: float, /) -> None:
         super().advance(done, lost, wait_share)
-        self._bar.update(self._task, advance=done, text=self._text())
+        width = self._console.width
+        text = self._text() if width >= _WIDE else self._text(1 if width >= _NARROW else 0, wait=False)
+        self._bar.update(self._task, advance=done, text=text)
 
 
 class _LineMeter(_CountingMeter):

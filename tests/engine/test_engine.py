@@ -528,3 +528,12 @@ def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> Non
     for part in ("image", "60/100", f"{60 / 18:,.1f} items/s, 2 without sound, 1 skipped, model waited 25%"):
         assert part in last
     assert math.isclose(60 / 18, 3.333, rel_tol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("width", "words"), [(80, "3.3 items/s, 2 without sound, 1 more skipped"), (40, "3.3 items/s, 3 skipped")]
+)
+def test_a_narrow_terminal_has_room_for_what_matters(monkeypatch: pytest.MonkeyPatch, width: int, words: str) -> None:
+    out = io.StringIO()
+    feed(Console(file=out, width=width, force_terminal=True, color_system=None), monkeypatch, 100)
+    assert words in out.getvalue().rpartition("\r")[2]
