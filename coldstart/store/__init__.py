@@ -2,7 +2,8 @@
 
 Tables: `items` (written by ingest), `stage.*` (one a map stage and passport), `ledger` (items without a row, and the
 reason), `runs` (reports), `pipelines` (the settings in force), `artifacts` and `artifact_files` (fits), `catalog` and
-`publications` (served), `layout` (its version) and `items_of_layout_1` (of an earlier release, for keys).
+`publications` (served), `removed` (what was taken out), `layout` (its version) and `items_of_layout_1` (of an earlier
+release, for keys).
 Readers need no lock; writers take `lock()`. LanceDB is imported in this package alone.
 """
 
