@@ -65,6 +65,13 @@ def test_an_error_of_usage_is_an_object(arguments: tuple[str, ...], error: dict[
     assert {name: found[name] for name in error} == error
 
 
+@pytest.mark.parametrize("path", commands(), ids=" ".join)
+def test_every_command_answers_a_wrong_option_with_an_object(path: tuple[str, ...]) -> None:
+    code, found = error_of(*path, "--nope")
+    assert (code, found["kind"], found["where"]) == (2, "usage", "--nope")
+    assert found["next"] == f"see `coldstart {' '.join(path)} --help`"
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
