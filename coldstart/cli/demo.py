@@ -51,7 +51,7 @@ def demo(
     with progress() as report:
         install.pull("starter", wheels, report)
     _announce(out)
-    from coldstart.demo import run_demo
+    from coldstart.demo import run_demo, write_catalogue
 
     program, workspace = _program(), shlex.quote(str(out / "workspace"))
     commands = [
@@ -60,7 +60,8 @@ def demo(
         f"{program} show clip-19 --workspace {workspace}",
     ]
     with output.writing(out):
-        result = run_demo(out, ConsoleProgress(), commands)
+        write_catalogue(out / "catalogue")  # a folder that cannot be written to is named before any work
+    result = run_demo(out, ConsoleProgress(), commands)
     if json:
         output.as_json(result.to_dict())
         return
