@@ -135,13 +135,20 @@ class TakeAwayMethods(OpenedStore):
         return export(self._store, self.published, request, progress or SilentProgress())
 
     def _ids_of(self, manifest: Path) -> list[str]:
-        """Read the ids that a manifest names, with the columns that the last pipeline mapped."""
+        """Read the ids that a manifest names, in item_id or in the column that the last pipeline maps to it."""
         from coldstart.ingest.manifest import read_manifest
 
-        found = [entry.fields.get("item_id") for entry in read_manifest(manifest, self._stored_map())]
+        mapped = {name: column for name, column in self._stored_map().items() if name == "item_id"}
+        try:
+            found = [entry.fields.get("item_id") for entry in read_manifest(manifest, mapped)]
+        except ColdstartError:
+            if not mapped:
+                raise
+            found = [entry.fields.get("item_id") for entry in read_manifest(manifest)]
         ids = [str(item) for item in found if item is not None]
         if not ids:
-            raise ColdstartError(f"{manifest} names no item: give a column item_id")
+            also = "".join(f" or {column}" for column in mapped.values())
+            raise ColdstartError(f"{manifest} names no item: give a column item_id{also}")
         return ids
 
     def _stored_map(self) -> Mapping[str, str]:

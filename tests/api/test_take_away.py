@@ -111,12 +111,21 @@ def test_a_publication_from_before_the_item_stays(workspace: coldstart.Workspace
     assert found(workspace) == set()
 
 
-def test_items_are_chosen_by_condition_kind_or_manifest(workspace: coldstart.Workspace, tmp_path: Path) -> None:
+def test_items_are_chosen_by_condition_kind_or_manifest(
+    workspace: coldstart.Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace.remove(where="category = 'shelf 2'")
     assert found(workspace) == {"p0", "p1", "p1b", "p3", "p4"}
     listed = write_manifest(tmp_path / "gone.jsonl", [{"item_id": "p0"}, {"item_id": "p3"}])
     assert workspace.remove(manifest=listed).removed == 2
     assert found(workspace) == {"p1", "p1b", "p4"}
+    monkeypatch.setattr(type(workspace), "_stored_map", lambda self: {"item_id": "sku", "title": "name"})
+    (tmp_path / "gone.csv").write_text("sku\np4\n")
+    assert workspace.remove(manifest=tmp_path / "gone.csv", dry_run=True).removed == 1
+    assert workspace.remove(manifest=listed, dry_run=True).already == ("p0", "p3")
+    (tmp_path / "gone.csv").write_text("other\np4\n")
+    with pytest.raises(ColdstartError, match="no column item_id: it has other"):
+        workspace.remove(manifest=tmp_path / "gone.csv")
     with pytest.raises(ColdstartError, match="no item meets the condition"):
         workspace.remove(kind="video")
     with pytest.raises(ColdstartError, match=r"has no item 'p44' \(did you mean 'p4'\?\); nothing was removed"):
