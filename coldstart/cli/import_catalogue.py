@@ -138,7 +138,7 @@ def print_plan(plan: SourcePlan) -> None:
         ]
         for match in plan.matches
     ]
-    output.table(("field", "column", "sure", "samples"), rows, main="samples", whole=("field", "sure"))
+    output.table(("field", "column", "sure", "samples"), rows, main="field", whole=("field", "sure"))
     attributes = filled_attributes(plan.recognition, survey)
     if attributes:
         more = f" and {len(attributes) - _SHOWN} more" if len(attributes) > _SHOWN else ""

@@ -131,13 +131,13 @@ def test_csv_lines_are_those_where_rows_begin(write: Any) -> None:
         (b'"item_id;title"', "one column 'item_id;title': take the quotes off its lines"),
         (
             b"item_id,pirce",
-            "unknown column 'pirce': did you mean 'price'? Rename it, or set `map: {price: pirce}` of the stage ingest, "
-            "or use `coldstart import`",
+            "unknown column 'pirce': did you mean 'price'? Rename it, or set `map: {price: pirce}` of the stage "
+            "ingest, or use `coldstart import`",
         ),
         (
             b"sku,colour",
-            "no column item_id: it has sku, colour; use `coldstart import`, rename one, or set `map: {item_id: COLUMN}` "
-            "of the stage ingest",
+            "no column item_id: it has sku, colour; use `coldstart import`, rename one, or set "
+            "`map: {item_id: COLUMN}` of the stage ingest",
         ),
         (b'"item_id"x,title', "not CSV: ',' expected after '\"'"),
     ],
