@@ -86,13 +86,18 @@ def remove(
     if not (yes or dry_run):
         if json or not sys.stdin.isatty():
             raise ColdstartError("remove: there is no terminal to ask on: look with --dry-run, then give --yes")
-        _print(call(arguments, dry_run=True, **options), workspace)
+        preview = call(arguments, dry_run=True, **options)
+        _print(preview, workspace)
+        if not preview.removed:
+            return
         typer.confirm("remove this for good?", abort=True)
     report = call(arguments, dry_run=dry_run, **options)
     if json:
         output.as_json(report.to_dict())
     else:
         _print(report, workspace)
+        if dry_run:
+            output.line("dry run: nothing was removed")
 
 
 def _users(user: list[str] | None, users: Path | None) -> list[str]:
@@ -128,7 +133,8 @@ def _print(report: Removal, workspace: str) -> None:
         output.table(("table", f"rows {would}"), [list(entry) for entry in report.rows.items()])
     many = counted(report.removed, report.what)
     sizes = "" if report.dry_run else f"; disk {output.size(report.bytes_before)} -> {output.size(report.bytes_after)}"
-    output.line(f"{many} {would}{sizes}")
+    if report.removed:
+        output.line(f"{many} {would}{sizes}")
     if report.resumed:
         output.line(f"{report.resumed:,} of them from a removal that was interrupted")
     if report.already:
@@ -144,8 +150,6 @@ def _print(report: Removal, workspace: str) -> None:
         )
     for fit in report.fits:
         output.line(str(fit))
-    if report.dry_run:
-        output.line("dry run: nothing was removed")
 
 
 def _print_item_notes(report: Removal, workspace: str) -> None:

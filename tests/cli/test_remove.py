@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest import mock
 
 import pyarrow as pa
 import pytest
+import typer
 from catalogue import coldstart
 
 from coldstart.ingest.interaction_file import SCHEMA
@@ -100,3 +102,24 @@ def test_options_that_do_not_go_together_are_refused(workspace: Path, words: lis
     assert refused.returncode == 1
     assert fault in refused.stderr
     assert Store(workspace).count("items") == 3
+
+
+def test_on_a_terminal_the_counts_come_before_the_question(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def confirm(text: str, abort: bool) -> None:
+        asked.append(text)
+        assert abort
+        if len(asked) == 1:
+            raise typer.Abort
+
+    monkeypatch.setattr("typer.confirm", confirm)
+    monkeypatch.setattr("sys.stdin", mock.Mock(isatty=lambda: True))
+    first = coldstart("remove", "a1", "--workspace", workspace)
+    assert "1 item would go" in first.stdout
+    assert first.returncode == 1
+    assert Store(workspace).count("items") == 3
+    assert coldstart("remove", "a1", "--workspace", workspace).returncode == 0
+    assert Store(workspace).count("items") == 2
+    assert coldstart("remove", "a1", "--workspace", workspace).stdout == "removed before: a1\n"
+    assert len(asked) == 2
