@@ -395,8 +395,9 @@ def _keys(loc: tuple[int | str, ...], settings: Any, *, is_missing: bool) -> tup
     """Keep the keys of a place; pydantic names the types of a union among them."""
     keys = []
     for part in loc:
-        if (isinstance(settings, dict) and part in settings) or (isinstance(settings, list | tuple) and isinstance(part, int) and part < len(settings)):
-            settings = settings[part]
+        held: Any = dict(enumerate(settings)) if isinstance(settings, list | tuple) else settings
+        if isinstance(held, dict) and part in held:
+            settings = held[part]
         elif not (is_missing and part is loc[-1]):
             continue
         keys.append(str(part))

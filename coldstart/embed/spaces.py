@@ -257,8 +257,8 @@ def encoder_of(passport: Passport, pipeline: Pipeline, workspace: Store) -> Enco
         named = [
             encoders.load(one) for one in (passport.encoder if prefix == "fake" else prefix, *_VARIANTS.get(prefix, ()))
         ]
-        made = (one for one in named if any(one.passport(way) == passport for way in one.modalities))
-        return next(made, named[0])
+        fitting = (one for one in named if any(one.passport(way) == passport for way in one.modalities))
+        return next(fitting, named[0])
     remake = f"run `coldstart run --workspace {workspace.uri}` to make them with the one that a stage names"
     raise ColdstartError(
         f"vectors of {passport.encoder} ({passport.digest}) are by an encoder that no stage names: "

@@ -160,7 +160,7 @@ class IndexStage:
         catalog = Catalog(store.db)
         kept = self._kept(catalog)
         passports = {space: stage.passport for space, stage in self._spaces.items()} | {
-            space: Passport.from_json(kept.passports[space]) for space in (kept.passports if kept else ())
+            space: Passport.from_json(text) for space, text in (kept.passports if kept else {}).items()
         }
         served = {item: key for item, key in inputs.keys.items() if key}
         written = catalog.update(served, lambda ids: self._rows(store, inputs, ids, kept), passports)

@@ -182,7 +182,10 @@ def test_filters(shop: coldstart.Workspace) -> None:
     assert {one.category for one in drama.items} == {"drama"}
     none = shop.recommend(user, kind="video")
     assert none.items == ()
-    assert none.notes == ("0 items are left after the filters, and 20 were requested",)
+    assert none.notes == (
+        "0 items are left after the filters, and 20 were requested",
+        "nothing found: no item is of kind video; the catalog has 80 of kind product",
+    )
     assert shop.recommend(user, fresh_days=9).items == ()  # none says when it was created
     with pytest.raises(ColdstartError, match=r"^where 'nonsense = 1': "):
         shop.recommend(user, where="nonsense = 1")
@@ -194,7 +197,10 @@ def test_an_unknown_user_gets_what_users_like_on_average(shop: coldstart.Workspa
     order = np.argsort(-products.mean(axis=0))[:5]
     assert [one.item_id for one in found.items] == [item_ids[at] for at in order]
     assert found.history == 0
-    assert found.notes == ("the history of user 'nobody' has no known item: the list is scored for the average user",)
+    assert found.notes == (
+        "user 'nobody' (ids are such as 'user-0000') has no interactions, and so has no known item: the list is scored "
+        "for the average user",
+    )
     assert {one.reason.text for one in found.items if one.reason} == {"many people like what is like it"}
 
 
@@ -267,7 +273,7 @@ def test_nothing_to_go_by(bare: coldstart.Workspace) -> None:
     with pytest.raises(ColdstartError) as error:
         bare.recommend("nobody")
     assert str(error.value) == (
-        "the history of user 'nobody' has no known item: give --history FILE with items of this workspace, or run "
+        "user 'nobody' has no interactions, and so has no known item: give --history FILE with items of this workspace, or run "
         "`coldstart finetune behaviour` to score for the average user"
     )
     with pytest.raises(ColdstartError) as error:
@@ -530,7 +536,7 @@ def test_a_history_that_is_no_utf_8_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_item_that_is_not_there(made: Path) -> None:
     assert refused("audience", "x", "-w", made / "w") == (
-        f"no item 'x' in workspace {made / 'w'}: see `coldstart status`"
+        f"no item 'x' in workspace {made / 'w'} (ids are such as 'item-0000'): see `coldstart status`"
     )
 
 
