@@ -56,6 +56,7 @@ def test_a_shops_file_is_shown_and_stored(folder: Path) -> None:
     assert stored["map"] == {"item_id": "sku", "title": "name", "price": "price"}
 
 
+@pytest.mark.slow
 def test_it_asks_and_does_not_ask_again_for_the_same_columns(folder: Path) -> None:
     asked = import_("shop.csv", "--pipeline", "p.yaml")
     assert (asked.returncode, (folder / "w").exists()) == (1, False)
@@ -132,6 +133,7 @@ def test_a_mistyped_map_is_named(folder: Path, given: str, message: str) -> None
     assert message in done.stderr
 
 
+@pytest.mark.slow
 def test_several_files_make_one_catalogue(folder: Path) -> None:
     (folder / "more.csv").write_text("Artikelnummer,Titel\n0013,Schale\n0020,Teller\n", "utf-8")
     done = import_("shop.csv", "more.csv", "--pipeline", "p.yaml", "--yes")
@@ -149,6 +151,7 @@ def test_hosts_that_have_to_be_allowed_are_named(folder: Path) -> None:
     assert "2 on a host that is not allowed" in shown
 
 
+@pytest.mark.slow
 def test_a_table_of_the_web_comes_from_the_named_host_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
@@ -179,6 +182,7 @@ def test_an_address_that_is_not_fetched_is_named(folder: Path, url: str, reason:
     assert not (folder / "w").exists()
 
 
+@pytest.mark.slow
 def test_pictures_inside_a_table_go_into_the_workspace(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
