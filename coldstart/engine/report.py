@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from coldstart.core.progress import Progress
-from coldstart.core.reasons import remedy
+from coldstart.core.reasons import plain, remedy
 from coldstart.core.stage import CatalogStage, FitStage, SourceStage
 from coldstart.engine.estimate.report import Comparison
 from coldstart.engine.local import PassReport
@@ -58,7 +58,8 @@ class Loss:
     cure: str
 
     def __str__(self) -> str:
-        return f"{self.reason} {self.count:,}, such as {self.item_id}: {self.detail}{self.cure and f' -> {self.cure}'}"
+        cure = self.cure and f" -> {self.cure}"
+        return f"{self.count:,} {plain(self.reason)}, such as {self.item_id}: {self.detail}{cure}"
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ def test_check_lists_all_faults_with_the_nearest_names(tmp_path: Path) -> None:
         "stage 'text': unknown kind 'embd' (did you mean 'embed'?) "
         "(known: align, behaviour, describe, embed, finetune, index, ingest, label, understand)": (6, 17),
         "image.encoder is missing": (7, 3),
-        "image.frames=0: Input should be greater than or equal to 1": (7, 33),
+        "image.frames=0: give one that is greater than or equal to 1": (7, 33),
     }
     result = coldstart("check", str(path), "--set", "image.frames=[")
     assert result.returncode == 1
@@ -318,8 +318,8 @@ def test_losses_beyond_the_budget_exit_with_1(shop: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-3:] == [
         "error: more failed than max_failed 20.0% allows: ingest 25.0%",
-        "  ingest: bad_row 1, such as d: items.jsonl#4: price=-3: Input should be greater than or equal to 0 "
-        "-> mend the rows, or name their columns in the pipeline: ingest.map, our field: your column",
+        "  ingest: 1 with an unreadable row, such as d: items.jsonl#4: price=-3: Input should be greater than or equal "
+        "to 0 -> mend the rows, or name their columns in the pipeline: ingest.map, our field: your column",
         f"see all of them: coldstart status --failed --workspace {uri}",
     ]
 
@@ -339,12 +339,12 @@ def test_a_run_that_lost_most_rows_stops_there_and_says_why(shop: Path, tmp_path
     real = (outside / "0.jpg").resolve()
     assert result.stderr.splitlines()[-5:-1] == [
         "error: more failed than max_failed 50.0% allows, so the run stopped after ingest: ingest 75.0%",
-        f"  ingest: outside_media_roots 3, such as o0: {outside / '0.jpg'} leads to {real}, outside the manifest's "
-        "folder and media roots -> allow that folder with --media-root",
-        f"  ingest: not_found 2, such as n0: {manifest.parent.resolve() / 'gone0.jpg'}: No such file or directory -> "
+        f"  ingest: 3 outside the allowed folders, such as o0: {outside / '0.jpg'} leads to {real}, outside the "
+        "manifest's folder and media roots -> allow that folder with --media-root",
+        f"  ingest: 2 not found, such as n0: {manifest.parent.resolve() / 'gone0.jpg'}: No such file or directory -> "
         "paths count from the manifest's folder on: mend them, or put the manifest beside its media",
-        "  ingest: bad_row 1, such as p: items.jsonl#6: price=-1: Input should be greater than or equal to 0 -> mend "
-        "the rows, or name their columns in the pipeline: ingest.map, our field: your column",
+        "  ingest: 1 with an unreadable row, such as p: items.jsonl#6: price=-1: Input should be greater than or equal "
+        "to 0 -> mend the rows, or name their columns in the pipeline: ingest.map, our field: your column",
     ]
     assert not any(name.startswith("stage.") for name in Store(tmp_path / "w").tables())
     again = CliRunner().invoke(app, [*command, "--media-root", str(outside)])
