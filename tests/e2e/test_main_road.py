@@ -181,6 +181,7 @@ def test_search_by_text_picture_video_and_item(workspace: Path, tmp_path: Path) 
 def test_a_publication_is_rolled_back(workspace: Path, tmp_path: Path) -> None:
     own = tmp_path / "workspace"
     shutil.copytree(workspace, own)
+    answer("status", "--workspace", own, "--trust")  # the manifest of a workspace that was copied counts when given
     before = hits("search", "--workspace", own, "--text", "oat milk", "--no-hybrid")
     answer("run", "--workspace", own, "--set", "text.prompt=title", "--set", "text.budgets={}")
     after = hits("search", "--workspace", own, "--text", "oat milk", "--no-hybrid")
