@@ -329,6 +329,10 @@ def run_and_report(
     Raises:
         ColdstartError: `on` without a dry run.
     """
+    if isinstance(settings.get("source"), str):
+        from coldstart.core.pipeline import check_readable
+
+        check_readable(settings["source"])
     import coldstart
     from coldstart.core.scratch import scratch_folder
     from coldstart.core.spelling import is_folder

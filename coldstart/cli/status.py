@@ -160,11 +160,12 @@ def check(
 
 def _check_pipeline(pipeline: str, overrides: Sequence[str], json: bool) -> None:
     from coldstart.core.pipeline import PipelineError, load
-    from coldstart.engine.resolve import setup_faults
     from coldstart.errors import ColdstartError
 
     try:
         loaded = load(pipeline, overrides)
+        from coldstart.engine.resolve import setup_faults  # the store, which a fault of YAML needs not wait for
+
         found = setup_faults(loaded)
     except PipelineError as error:
         found = error.faults

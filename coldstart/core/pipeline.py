@@ -40,6 +40,7 @@ __all__ = [
     "RayCluster",
     "Section",
     "StageSpec",
+    "check_readable",
     "find",
     "load",
     "load_readable",
@@ -141,6 +142,16 @@ def find(name: str | Path) -> Path:
         return packaged[str(name)]
     hint = suggestion(str(name), packaged) or similar_path(path)
     raise ColdstartError(f"no pipeline file {name}{hint}: give a path or one of {', '.join(packaged)}")
+
+
+def check_readable(name: str | Path) -> None:
+    """Refuse a pipeline that is not there or no YAML, before anything else is imported for a run.
+
+    Raises:
+        PipelineError: with every fault of the YAML.
+        ColdstartError: there is no such file.
+    """
+    _parse(find(name))
 
 
 def load(
