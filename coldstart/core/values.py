@@ -219,16 +219,16 @@ def split_tags(text: str) -> list[Any]:
 
 
 def split_media(text: str, exists: Callable[[str], bool]) -> list[Any]:
-    """Split a cell of several media: a list, or a text with |, lines, ; or commas between them.
+    """Split a cell of several media: a list, or a text with |, lines, ; or commas between them, URLs by spaces, too.
 
     The name of a file that exists is one medium whatever its letters; URLs part only where the next one begins.
     """
-    if not re.search(r"[\[|,;\n]", text) or exists(text):
+    if not re.search(r"[\[|,;\n]|\shttps?://", text) or exists(text):
         return [text]
     found = parse_list(text)
     if found is not None:
         return found
     if "://" in text:
-        return re.split(r"\s*[|,;\n]\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)", text)
+        return re.split(r"\s*[|,;\n]\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)|\s+(?=https?://)", text)
     mark = next(one for one in "|\n;,[" if one in text)
     return [part.strip() for part in text.split(mark)] if mark != "[" else [text]

@@ -185,6 +185,7 @@ def plan_table(
     if table.is_media_folder:
         return SourcePlan(source, path)
     columns = tuple(table.columns())
+    given = {name: _parted(chosen, columns) for name, chosen in given.items()}
     check_given(given, columns)
     before = {name: (one,) if isinstance(one, str) else tuple(one) for name, one in (stored.get("map") or {}).items()}
     known = (
@@ -218,6 +219,15 @@ def plan_table(
         table.has_bytes(),
         hosts,
     )
+
+
+def _parted(chosen: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
+    """Split names of columns at commas, where no column has such a name but all parts have."""
+    found: list[str] = []
+    for name in chosen:
+        parts = [part.strip() for part in name.split(",")]
+        found += parts if name not in columns and {*parts} <= {*columns} else [name]
+    return tuple(found)
 
 
 def _is_allowed(host: str, allowed: Sequence[str]) -> bool:

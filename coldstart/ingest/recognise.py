@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from coldstart.core.items import FIELD_NAMES
-from coldstart.core.settings import nearest, suggestion
+from coldstart.core.settings import suggestion
 from coldstart.core.values import is_missing
 from coldstart.errors import ColdstartError
 from coldstart.ingest.column_values import (
@@ -38,7 +39,8 @@ _OTHER_WORDS = frozenset(
     re.findall(
         r"\w+",
         "seo meta alt sale compare old was position tax vat status count quantity stock weight unit min max shipping "
-        "rate rating visibility hidden id msrp cost width height size currency discount group variant gift type",
+        "rate rating visibility hidden id msrp cost width height size currency discount group variant gift type "
+        "cent cents minor net netto",
     )
 )
 """Words beside a known name that make it another thing, as in `seo title` or `shipping price`."""
@@ -60,7 +62,9 @@ _ID_WORDS = frozenset(("id", "no", "nr", "number", "code", "num", "key", "index"
 _TRADE_NUMBERS = frozenset(("gtin", "ean", "upc", "barcode", "isbn", "mpn", "asin", "uuid", "guid", "reference", "ref"))
 _PAIR = re.compile(
     r"(?P<what>option|attribute|variation|eigenschaft|feature)[ _]?(?P<number>\d{1,2})[ _]?"
-    r"(?P<part>name|type|names?|value\(s\)|values?)",
+    r"(?P<part>names?|type|value\(s\)|values?)"
+    r"|(?P<what2>option|attribute|variation|feature|productoption|additionalinfo)[ _]?"
+    r"(?P<part2>names?|title|values?|description)[ _]?(?P<number2>\d{1,2})",
     re.IGNORECASE,
 )
 
@@ -280,7 +284,7 @@ class _Recogniser:
         known = ranks(name)
         similar = [column for column in self._free if self._similar(column, known) and self._fits(name, column)]
         if similar:
-            best = min(similar, key=len)
+            best = min(similar, key=lambda column: (not self._plain_part(column, known), len(column)))
             plain = self._plain_part(best, known)
             self._take(
                 name,
@@ -295,7 +299,7 @@ class _Recogniser:
                 column
                 for column in self._free
                 if len(column) > 3
-                and nearest(column, [name]) == name
+                and difflib.get_close_matches(self._names[column], [normalise(name)], cutoff=0.8)
                 and abs(len(column) - len(name)) < 3
                 and self._names[column] not in known_names()
             ]
@@ -327,10 +331,10 @@ class _Recogniser:
         words = _words(column)
         if len(words) > 1 and words[0] in _CONTAINERS:
             words = [*words[1:], "main"]
-        end = len(words)
-        while end > 1 and (words[end - 1] in _PARTS or words[end - 1] in _LANGUAGES):
+        start, end = int(len(words) > 1 and words[0] in _LANGUAGES), len(words)  # `NL_Title_Long`
+        while end > start + 1 and (words[end - 1] in _PARTS or words[end - 1] in _LANGUAGES):
             end -= 1
-        return end < len(words) and "".join(words[:end]) in known
+        return end - start < len(words) and "".join(words[start:end]) in known
 
     def _media(self, name: str, exact: bool) -> None:
         role = _MEDIA[name]
@@ -399,8 +403,9 @@ class _Recogniser:
         values: dict[tuple[str, str], str] = {}
         for column in self._free:
             if found := _PAIR.fullmatch(column.strip()):
-                key, part = (found["what"].casefold(), found["number"]), found["part"].casefold()
-                if part.startswith("value"):
+                what, number, part = (found[name] or found[f"{name}2"] for name in ("what", "number", "part"))
+                key, part = (what.casefold(), number), part.casefold()
+                if part.startswith(("value", "description")):
                     values.setdefault(key, column)
                 elif part != "type" or key not in names:
                     names[key] = column

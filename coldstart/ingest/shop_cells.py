@@ -15,6 +15,7 @@ from coldstart.core.values import is_missing_text, parse_list, split_media
 
 _MARKS = (">", "»", "›", " / ", "/")
 _DIGEST_LENGTH = 20
+_NO_SCHEME = re.compile(r"//[\w-]+(\.[\w-]+)+/")
 
 
 def is_plural(column: str) -> bool:
@@ -91,16 +92,21 @@ def media_of(values: Sequence[Any], exists: Callable[[str], bool]) -> list[Any]:
             if isinstance(part, Mapping) and not {"bytes", "path", "uri"} & part.keys():
                 part = next((part[key] for key in ("src", "url", "href", "link") if part.get(key)), None)
             if isinstance(part, str):
-                part = part.strip()
+                part = with_scheme(part.strip())
             if not is_missing_text(part) and part not in found:
                 found.append(part)
     return found
 
 
+def with_scheme(text: str) -> str:
+    """Complete an address without a scheme, as in `//cdn.example/a.jpg`, which pages use."""
+    return f"https:{text}" if _NO_SCHEME.match(text) else text
+
+
 def count_hosts(value: Any, hosts: Counter[str]) -> None:
     """Count the web hosts of the media of a cell."""
     if isinstance(value, str):
-        for url in re.findall(r"https?://[^\s|,;\"'<>\]]+", value[:5000]):
+        for url in re.findall(r"https?://[^\s|,;\"'<>\]]+", with_scheme(value[:5000])):
             if host := urlsplit(url).hostname:
                 hosts[host] += 1
     elif isinstance(value, list):
@@ -125,7 +131,8 @@ def category_paths(text: str, mark: str) -> tuple[list[str], list[str]]:
     """Split a nested category into the levels of its deepest path, and list other paths."""
     text = " ".join(text.split())
     if not mark or mark.strip() not in text:
-        return [text], []
+        first, *others = distinct(part for part in re.split(r"\s*[;|]\s*", text) if part) or [text]
+        return [first], others
     parts = re.split(r"\s*[;|]\s*", text) if mark != "|" else [text]
     paths = []
     for part in parts:

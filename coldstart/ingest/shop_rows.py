@@ -257,7 +257,8 @@ class ShopRows:
                 self._set(name, column, value, fields, attributes, line, survey)
         for name in _MEDIA_FIELDS & fields.keys():
             given = [value for _, value in sorted(fields[name], key=lambda entry: entry[0])]
-            fields[name] = given[0] if len(given) == 1 and isinstance(given[0], str) else media_of(given, exists)
+            plain = len(given) == 1 and isinstance(given[0], str) and not given[0].startswith("//")
+            fields[name] = given[0] if plain else media_of(given, exists)
         if self._id_column is None:
             fields["item_id"] = self._made_id(row, survey.repeated_keys)
         elif survey.whole_ids and "item_id" in fields:

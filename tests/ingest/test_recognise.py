@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coldstart.errors import ColdstartError
+from coldstart.ingest.catalogue import plan_table
 from coldstart.ingest.dates import date_format_of, parse_date
 from coldstart.ingest.nested import flatten
 from coldstart.ingest.recognise import Recognition, recognise
-from coldstart.ingest.shop_cells import category_mark, category_paths
+from coldstart.ingest.shop_cells import category_mark, category_paths, media_of, no_file
 from coldstart.ingest.synonyms import normalise
 
 
@@ -177,3 +179,84 @@ def test_names_are_compared_without_case_accents_and_marks() -> None:
 def test_a_field_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ColdstartError, match="an item has no field 'titel' \\(did you mean 'title'\\?\\)"):
         of({"a": 1}, titel=("a",))
+
+
+@pytest.mark.parametrize(
+    ("row", "fields"),
+    [
+        (
+            {"Artikelnummer": "A-1", "EAN": "4001", "Artikelbezeichnung": "Tasse", "UVP": "15,90", "Preis": "12,90"},
+            {"item_id": "Artikelnummer", "title": "Artikelbezeichnung", "price": "Preis"},
+        ),
+        (
+            {"Kod produktu": "A-1", "MPN": "m", "Nazwa": "Kubek", "Cena brutto": "15,90", "Amount": "3"},
+            {"item_id": "Kod produktu", "title": "Nazwa", "price": "Cena brutto"},
+        ),
+        (
+            {"Référence": "A-1", "Nom": "Tasse", "Type": "simple", "Catégorie": "Cuisine", "Details": "x y"},
+            {"item_id": "Référence", "title": "Nom", "description": "Details", "category": "Catégorie"},
+        ),
+        (
+            {"id": "1", "name": "Mug", "price_net": "10.92", "price_gross": "13", "sales_channel": "all",
+             "manufacturer_name": "Acme"},
+            {"item_id": "id", "title": "name", "price": "price_gross", "creator": "manufacturer_name"},
+        ),
+        (
+            {"SKU": "1", "NL_Title_Long": "Mok blauw", "NL_Description_Long": "lang", "NL_Category_1": "Keuken"},
+            {"item_id": "SKU", "title": "NL_Title_Long", "description": "NL_Description_Long",
+             "category": "NL_Category_1"},
+        ),
+        (
+            {"*Action": "Add", "CustomLabel": "7", "*Title": "Lamp", "PicURL": "x/1", "*ConditionID": "3"},
+            {"item_id": "CustomLabel", "title": "*Title", "image": "PicURL"},
+        ),
+        (
+            {"MATNR": "0007", "MAKTX": "Pumpe", "NETPR": "12,90", "WAERS": "EUR", "ERSDA": "20240105"},
+            {"item_id": "MATNR", "title": "MAKTX", "price": "NETPR", "attributes.currency": "WAERS",
+             "created_at": "ERSDA"},
+        ),
+        (
+            {"handleId": "P1", "sku": "R1", "name": "Ring", "productImageUrl": "1.jpg", "surcharge": "0"},
+            {"item_id": "handleId", "title": "name", "image": "productImageUrl"},
+        ),
+        ({"sku": "1", "name": "Lamp", "Condition": "New", "price_cents": "1299"}, {"item_id": "sku", "title": "name"}),
+    ],
+)  # fmt: skip
+def test_exports_of_shops_keep_their_own_id_name_and_price(row: dict[str, Any], fields: dict[str, str]) -> None:
+    assert of(row).map() == fields
+
+
+def test_pictures_of_numbered_columns_with_a_longer_name_are_all_taken() -> None:
+    row = {"SKU": "1", "Bildlink 1": "https://x.example/1", "Bildlink 2": "https://x.example/2"}
+    assert of(row).map()["images"] == ["Bildlink 1", "Bildlink 2"]
+
+
+def test_a_number_behind_the_name_of_an_option_counts_too() -> None:
+    row = {"SKU": "1", "Option Name 1": "Size", "Option Value 1": "S", "productOptionName1": "Colour"}
+    found = of({**row, "productOptionDescription1": "red"})
+    assert set(found.pairs) == {
+        ("Option Name 1", "Option Value 1"),
+        ("productOptionName1", "productOptionDescription1"),
+    }
+
+
+def test_categories_side_by_side_are_parted() -> None:
+    assert category_paths("Rings;Gold", "") == (["Rings"], ["Gold"])
+    assert category_paths("c1|c2|c1", "") == (["c1"], ["c2"])
+    assert category_paths(";", "") == ([";"], [])
+
+
+def test_addresses_without_a_scheme_and_by_spaces_are_media_of_the_web() -> None:
+    assert media_of(["//cdn.example/a.jpg"], no_file) == ["https://cdn.example/a.jpg"]
+    assert media_of(["https://x.example/1.jpg https://x.example/2.jpg"], no_file) == [
+        "https://x.example/1.jpg",
+        "https://x.example/2.jpg",
+    ]
+    assert media_of(["//server/share", "my photo.jpg"], no_file) == ["//server/share", "my photo.jpg"]
+
+
+def test_columns_with_commas_between_them_are_several(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text('sku,photo a,"x,y",photo b\n1,a.jpg,Mug,b.jpg\n', "utf-8")
+    plan = plan_table("a.csv", table, {"images": ("photo a, photo b",), "title": ("x,y",)}, {}, ())
+    assert plan.settings()["map"] == {"item_id": "sku", "title": "x,y", "images": ["photo a", "photo b"]}
