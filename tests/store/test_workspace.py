@@ -107,7 +107,9 @@ def test_what_is_no_workspace_is_refused_in_one_line(tmp_path: Path, create: boo
         assert str(caught.value) == fault + place
     with pytest.raises(ColdstartError) as caught:
         Store(file / "below", create=True)
-    assert str(caught.value) == f"cannot open workspace {file / 'below'}: Not a directory"
+    assert str(caught.value) == (
+        f"cannot open workspace {file / 'below'}: Not a directory: give a folder that can be made and written"
+    )
 
 
 # -- tables

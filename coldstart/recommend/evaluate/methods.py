@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from coldstart.core.interactions import Interactions
+from coldstart.core.settings import suggestion
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend import model
@@ -322,7 +323,9 @@ def select_methods(
     known = [one.name for one in every]
     for name in names or ():
         if name not in known:
-            raise ColdstartError(f"there is no method {name!r}: choose among {', '.join(known)}")
+            raise ColdstartError(
+                f"there is no method {name!r}{suggestion(name, known)}: choose among {', '.join(known)}"
+            )
     return [one for one in every if names is None or one.name in names]
 
 

@@ -49,6 +49,7 @@ def evaluate_store(
             for `evaluate`.
     """
     settings = _filled(settings or EvaluateSettings(), pipeline)
+    steps = count_steps(settings)  # first, since it refuses methods that there are not
     content = load_content(store, pipeline, spaces)
     every = InteractionTable(store).read()
     rows = every.over(content.item_ids)
@@ -62,7 +63,7 @@ def evaluate_store(
             chosen = build_split(rows, content, str(split), settings)
     else:
         chosen, content = _read(Path(split), content)
-    with progress.meter("evaluate", count_steps(settings)) as meter:
+    with progress.meter("evaluate", steps) as meter:
         found = evaluate(rows, content, chosen, settings, folder=folder, step=_step(meter))
     return replace(found, notes=_notes(pipeline, content, every, rows))
 
