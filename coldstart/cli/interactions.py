@@ -148,8 +148,10 @@ def over_budget_fault(report: InteractionReport | None) -> ColdstartError | None
     """Describe that more rows were rejected than the budget allows; None where they were not."""
     if report is None or not report.over_budget:
         return None
+    events = sorted({detail for _, detail in report.examples.get("unknown_event", ())})
+    why = f", such as with event {' or '.join(events)}, of which --event-weights has none" if events else ""
     return ColdstartError(
-        f"{report.rejected_share:.1%} of the rows of {report.file} were rejected, more than 1.0%; the good "
+        f"{report.rejected_share:.1%} of the rows of {report.file} were rejected{why}, more than 1.0%; the good "
         "ones are stored, the others are in the table interactions_rejected: mend them and ingest the file again",
         kind="failed",
         result={"interactions": report.to_dict()},
