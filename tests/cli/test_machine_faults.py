@@ -118,14 +118,15 @@ def test_an_error_of_ours_keeps_its_words() -> None:
 def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
     tmp_path: Path, pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    merge = Store.merge
+    for name in ("merge", "append"):
+        write = getattr(Store, name)
 
-    def full(self: Store, table: str, *args: Any, **options: Any) -> None:
-        if table.startswith("stage.text"):
-            raise RuntimeError(LANCE_FULL)
-        merge(self, table, *args, **options)
+        def full(self: Store, table: str, *args: Any, write: Any = write, **options: Any) -> None:
+            if table.startswith("stage.text"):
+                raise RuntimeError(LANCE_FULL)
+            write(self, table, *args, **options)
 
-    monkeypatch.setattr(Store, "merge", full)
+        monkeypatch.setattr(Store, name, full)
     workspace = tmp_path / "w"
     ended = coldstart("run", pipeline, "--workspace", workspace)
     assert (ended.returncode, ended.stderr.splitlines()[-1]) == (3, f"error: {DISK_FULL.format('')}")
