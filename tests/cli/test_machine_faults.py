@@ -42,6 +42,7 @@ def limited(limit: str, most: int, *arguments: object, **environment: str) -> su
 
 
 DISK_FULL = "the disk is full{}: free some space, or put the workspace or TMPDIR on another disk; " + GO_ON
+MADE = "give a folder that can be made and written"
 LANCE_FULL = "lance error: LanceError(IO): No space left on device (os error 28), structural.rs:258:9"
 
 
@@ -218,7 +219,7 @@ def test_a_workspace_name_that_is_too_long_is_an_error_of_one_line(tmp_path: Pat
     name = tmp_path / ("a" * 300)
     for words in (("ingest", manifest), ("status",)):
         done = coldstart(*words, "--workspace", name)
-        assert (done.returncode, done.stderr) == (1, f"error: cannot open workspace {name}: File name too long\n")
+        assert (done.returncode, done.stderr) == (1, f"error: cannot open workspace {name}: File name too long: {MADE}\n")
 
 
 @pytest.mark.slow
