@@ -219,7 +219,8 @@ def test_a_workspace_name_that_is_too_long_is_an_error_of_one_line(tmp_path: Pat
     name = tmp_path / ("a" * 300)
     for words in (("ingest", manifest), ("status",)):
         done = coldstart(*words, "--workspace", name)
-        assert (done.returncode, done.stderr) == (1, f"error: cannot open workspace {name}: File name too long: {MADE}\n")
+        message = f"error: cannot open workspace {name}: File name too long: {MADE}\n"
+        assert (done.returncode, done.stderr) == (1, message)
 
 
 @pytest.mark.slow
