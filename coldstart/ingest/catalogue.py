@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from coldstart.ingest.manifest import Manifest
-from coldstart.ingest.recognise import Match, Recognition, check_given
+from coldstart.ingest.recognise import check_given
+from coldstart.ingest.recognition import Match, Recognition
 from coldstart.ingest.shop_rows import Survey
 
 

@@ -21,7 +21,8 @@ from coldstart.errors import ColdstartError
 from coldstart.ingest.dataset_folder import dataset_tables, open_any, open_tables
 from coldstart.ingest.files import KNOWN
 from coldstart.ingest.folder import read_folder
-from coldstart.ingest.recognise import Recognition, recognise, recognise_given
+from coldstart.ingest.recognise import recognise, recognise_given
+from coldstart.ingest.recognition import Recognition
 from coldstart.ingest.shop_rows import Doubts, ShopRows, Survey, plain_row, survey_doubts
 from coldstart.ingest.tables import Table
 

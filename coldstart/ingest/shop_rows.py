@@ -19,7 +19,8 @@ from coldstart.core.prices import PriceFormat, parse_price, price_format_of
 from coldstart.core.values import are_whole_floats, is_missing, is_missing_text
 from coldstart.ingest.dates import ISO, date_format_of, parse_date
 from coldstart.ingest.nested import NO_OPTION, flatten
-from coldstart.ingest.recognise import Recognition, currency_in_name, show_sample
+from coldstart.ingest.recognise import currency_in_name, show_sample
+from coldstart.ingest.recognition import Recognition
 from coldstart.ingest.shop_cells import (
     category_mark,
     category_paths,

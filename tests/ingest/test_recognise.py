@@ -11,7 +11,8 @@ from coldstart.errors import ColdstartError
 from coldstart.ingest.catalogue import plan_table
 from coldstart.ingest.dates import date_format_of, parse_date
 from coldstart.ingest.nested import flatten
-from coldstart.ingest.recognise import Recognition, recognise
+from coldstart.ingest.recognise import recognise
+from coldstart.ingest.recognition import Recognition
 from coldstart.ingest.shop_cells import category_mark, category_paths, media_of, no_file
 from coldstart.ingest.synonyms import normalise
 
