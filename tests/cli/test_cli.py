@@ -88,7 +88,7 @@ def test_every_command_says_what_it_does() -> None:
     assert {name for name, *_ in found} == {
         "run", "ingest", "understand", "embed", "index", "retry", "status", "check", "doctor", "search",
         "demo", "models", "show", "finetune", "evaluate", "label", "match", "describe", "export", "prompts",
-        "recommend", "audience", "remove", "import",
+        "recommend", "audience", "remove", "import", "init", "schema",
     }  # fmt: skip
     for path in found:
         result = CliRunner().invoke(app, [*path, "--help"])
@@ -230,8 +230,7 @@ def test_check_lists_all_faults_with_the_nearest_names(tmp_path: Path) -> None:
         "unknown setting 'stage' (did you mean 'stages'?)": (1, 1),
         "unknown setting engine.workres (did you mean 'workers'?)": (3, 10),
         "max_failed=2: give a share between 0 and 1": (2, 13),
-        "stage 'text': unknown kind 'embd' (did you mean 'embed'?) "
-        "(known: align, behaviour, describe, embed, finetune, index, ingest, label, understand)": (6, 17),
+        "stage 'text': unknown kind 'embd' (did you mean 'embed'?)": (6, 17),
         "image.encoder is missing": (7, 3),
         "image.frames=0: give one that is greater than or equal to 1": (7, 33),
     }
