@@ -3,8 +3,9 @@
     python -m tools.lock_file make [--upgrade]
     python -m tools.lock_file check
 
-`requirements-run.lock` pins what a user of all commands needs, `requirements.lock` the development tools besides, each by
-the digests of its files, for the versions of Python in `PYTHONS` on Linux and macOS. `make` keeps every pin that still fits; `--upgrade` takes the newest
+`requirements-run.lock` pins what a user of all commands needs, `requirements.lock` the development tools besides, each
+by the digests of its files, for the versions of Python in `PYTHONS` on Linux and macOS. `make` keeps every pin that
+still fits; `--upgrade` takes the newest
 releases within the bounds. The first lines of a file hold a digest of what its pins were made from.
 """
 

@@ -13,7 +13,8 @@ from coldstart.core.extras import missing_extra
 
 HIDE = """
 import sys
-HIDDEN = set("av cv2 faster_whisper ctranslate2 rapidocr scenedetect accelerate datasets implicit peft trl xgrammar".split())
+HIDDEN = "av cv2 faster_whisper ctranslate2 rapidocr scenedetect".split()
+HIDDEN += "accelerate datasets implicit peft trl xgrammar".split()
 
 class Hidden:
     def find_spec(self, name, path=None, target=None):

@@ -185,7 +185,8 @@ def test_the_command_prints_the_measures_and_writes_the_page(uri: Path, tmp_path
         "test: 5 items, given title; held out: no fit has seen these items, nor others of their groups" in done.output
     )
     assert (
-        "base: 100% kept as written, 0% some claims removed, 0% replaced by a text of the item, 0% rejected" in done.output
+        "base: 100% kept as written, 0% some claims removed, 0% replaced by a text of the item, 0% rejected"
+        in done.output
     )
     assert "Text → item: 5 queries among 5 items, queried by the hidden description" in done.output
     assert f"page: {page}" in done.output

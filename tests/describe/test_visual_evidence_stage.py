@@ -172,7 +172,9 @@ def test_without_pictures_words_or_visual_attributes_it_says_so(shop: Shop) -> N
     assert shop.grounds().attributes["left"].classifiers == ()
     space = {"image": {"stage": "embed", "encoder": "starter", "input": "image"}}
     shop.attributes = {}
-    assert shop.run(image={}).notes == ["no visual attribute stands in `attributes:`: no claim is looked for in pictures"]
+    assert shop.run(image={}).notes == [
+        "no visual attribute stands in `attributes:`: no claim is looked for in pictures"
+    ]
     assert shop.stage(image=space, judge="words")._spaces == {}
     assert list(shop.stage(image=space)._spaces) == ["image"]
 

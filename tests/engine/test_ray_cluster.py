@@ -42,7 +42,9 @@ def test_without_ray_the_extra_is_named(store: Store, tmp_path: Path, monkeypatc
     monkeypatch.setattr("coldstart.engine.run.importlib.import_module", absent)
     with pytest.raises(ColdstartError) as caught:
         run_pipeline(store, loaded, only=[])
-    assert str(caught.value) == "`engine: ray` needs Ray (No module named 'ray.data'): pip install '.[ray]' in the clone of coldstart"
+    assert str(caught.value) == (
+        "`engine: ray` needs Ray (No module named 'ray.data'): pip install '.[ray]' in the clone of coldstart"
+    )
 
 
 def test_an_address_that_answers_not_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,8 @@ def test_words_alone_answer_where_no_space_does(made: Path, monkeypatch: pytest.
         ),
         (
             {"where": "price > 7", "spaces": ()},
-            "nothing found: none of the 1 items that the filters leave (of 3) has a vector in these spaces, or a word of "
+            "nothing found: none of the 1 items that the filters leave (of 3) has a vector in these spaces, or a "
+            "word of "
             "the query",
         ),
     ],

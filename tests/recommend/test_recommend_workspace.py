@@ -207,7 +207,8 @@ def test_an_unknown_user_gets_what_users_like_on_average(shop: coldstart.Workspa
 def test_ignored_liked_items_are_noted(shop: coldstart.Workspace) -> None:
     found = shop.recommend(history=[NEW[0], KNOWN.item_ids[3], "no-such-item"], reasons=True)
     assert found.notes == (
-        f"2 of 3 liked items are ignored, since they came after the fit, or nobody had interacted with them: such as {NEW[0]!r}",
+        f"2 of 3 liked items are ignored, since they came after the fit, or nobody had interacted with them: "
+        f"such as {NEW[0]!r}",
     )
     assert NEW[0] not in [one.item_id for one in found.items]
 
@@ -273,8 +274,8 @@ def test_nothing_to_go_by(bare: coldstart.Workspace) -> None:
     with pytest.raises(ColdstartError) as error:
         bare.recommend("nobody")
     assert str(error.value) == (
-        "user 'nobody' has no interactions, and so has no known item: give --history FILE with items of this workspace, or run "
-        "`coldstart finetune behaviour` to score for the average user"
+        "user 'nobody' has no interactions, and so has no known item: give --history FILE with items of this workspace, "
+        "or run `coldstart finetune behaviour` to score for the average user"
     )
     with pytest.raises(ColdstartError) as error:
         bare.audience(NEW[0])
