@@ -274,8 +274,8 @@ def test_nothing_to_go_by(bare: coldstart.Workspace) -> None:
     with pytest.raises(ColdstartError) as error:
         bare.recommend("nobody")
     assert str(error.value) == (
-        "user 'nobody' has no interactions, and so has no known item: give --history FILE with items of this workspace, "
-        "or run `coldstart finetune behaviour` to score for the average user"
+        "user 'nobody' has no interactions, and so has no known item: give --history FILE with items of this "
+        "workspace, or run `coldstart finetune behaviour` to score for the average user"
     )
     with pytest.raises(ColdstartError) as error:
         bare.audience(NEW[0])
