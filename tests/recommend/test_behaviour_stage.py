@@ -370,7 +370,7 @@ def test_a_requested_fit_names_what_is_missing(empty: Path, tmp_path: Path) -> N
         "align.behaviour: 3 users liked something and 1 items were liked by 2 or more (warm_min), and a fit needs 20 "
         f"(min_users) and 20 (min_items); of 4 interactions 3 are with items whose content is known: {bring}"
     )
-    assert notes(workspace.run(), FITTED)[0].startswith("waits: 3 users liked something and 1 items were liked by 2")
+    assert notes(workspace.run(), FITTED)[0].startswith("waits: 3 users liked something and 0 items were liked by 5")
 
 
 @pytest.mark.parametrize(
