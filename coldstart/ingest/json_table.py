@@ -58,7 +58,8 @@ def read_json_rows(file: TableFile, key: str | None = "", *, doubled_keys: bool 
     """Read the objects of JSON lines (line number, object), or of an array (place, object); a text says what is wrong.
 
     Args:
-        key: of the array in the one object that the file is; None where that object is the only row, "" else.
+        key: of the array in the one object that the file is, with "." between the objects around it; None where that
+            object is the only row, "" else.
         doubled_keys: of an object with a key twice the last value counts; otherwise it is at fault, which takes time.
 
     Raises:
@@ -75,11 +76,8 @@ def read_json_rows(file: TableFile, key: str | None = "", *, doubled_keys: bool 
                 yield 1, reader.value()
                 return
             if begins == "{" and key:
-                for name in reader.members():
-                    if name == key:
-                        yield from reader.elements()
-                        return
-                    reader.value()
+                for number, row in reader.elements_at(key):
+                    yield number, _unwrapped(row)
                 return
     for number, line in enumerate(read_lines(file), start=1):
         if line.strip():
@@ -90,51 +88,63 @@ def _array_in_object(file: TableFile) -> tuple[str | None, list[str]]:
     """Find the array of objects in a file that is one object, and what else it has; see `key` of `read_json_rows`.
 
     Raises:
-        ColdstartError: it has several, or only inside other objects.
+        ColdstartError: it has several.
     """
     if file.kind != "json":
         return "", []
     arrays: dict[str, int] = {}
     others: list[str] = []
-    inside, is_item = "", False
     with open_utf8(file) as stream:
         reader = _Reader(stream, file.path, True)
         if reader.peek() != "{":
             return "", []
         try:
-            for name in reader.members():
-                is_item = is_item or normalise(name) in ranks("item_id")
-                others.append(name)
-                if reader.peek() == "[":
-                    objects = sum(not isinstance(found, str) for _, found in reader.elements())
-                    if objects:
-                        arrays[name] = objects
-                else:
-                    inside = inside or _list_inside(name, reader.value())
+            _count_lists(reader, "", arrays, others)
             if reader.peek():  # objects line by line
                 return "", []
         except ColdstartError:  # said when the rows are read
             return "", []
-    if is_item or not (arrays or inside):
+    own = {name: count for name, count in arrays.items() if name in others}
+    arrays = own or arrays
+    if not arrays or any(normalise(name) in ranks("item_id") for name in others):
         return None, []
-    if not arrays:
-        raise ColdstartError(f"{file.path} holds its list inside other objects, at {inside}: give that list alone")
-    usual = [name for name in arrays if name.lower() in _USUAL_KEYS]
+    usual = [name for name in arrays if _last_name(name) in _USUAL_KEYS]
     if len(arrays) > 1 and not usual:
         listed = ", ".join(f"{name!r} ({count})" for name, count in arrays.items())
         raise ColdstartError(f"{file.path} holds several lists: {listed}; give a file with the list of items alone")
-    key = min(usual, key=lambda name: _USUAL_KEYS.index(name.lower())) if usual else next(iter(arrays))
-    return key, [name for name in others if name != key]
+    key = min(usual, key=lambda name: _USUAL_KEYS.index(_last_name(name))) if usual else next(iter(arrays))
+    return key, [name for name in others if name != key.partition(".")[0] and name != key]
 
 
-def _list_inside(name: str, value: Any) -> str:
-    """Find a list of objects inside an object: its path, such as data.products, "" where there is none."""
-    for key, inner in value.items() if isinstance(value, dict) else ():
-        if isinstance(inner, list) and inner and isinstance(inner[0], dict):
-            return f"{name}.{key}"
-        if name.count(".") < _LEVELS and (found := _list_inside(f"{name}.{key}", inner)):
-            return found
-    return ""
+def _count_lists(reader: _Reader, before: str, arrays: dict[str, int], names: list[str]) -> None:
+    """Count the objects in the arrays of an object and of the objects inside it; lists the names of the outermost."""
+    for name in reader.members():
+        if not before:
+            names.append(name)
+        path = f"{before}{name}"
+        begins = reader.peek()
+        if begins == "[":
+            objects = sum(not isinstance(found, str) for _, found in reader.elements())
+            if objects:
+                arrays[path] = objects
+        elif begins == "{" and before.count(".") < _LEVELS:
+            _count_lists(reader, f"{path}.", arrays, names)
+        else:
+            reader.value()
+
+
+def _last_name(path: str) -> str:
+    """Return what names a list: `products` of `data.products.edges`."""
+    names = path.lower().split(".")
+    return names[-2] if names[-1] in ("edges", "nodes") and len(names) > 1 else names[-1]
+
+
+def _unwrapped(row: dict[str, Any] | str) -> dict[str, Any] | str:
+    """Take an item out of the edge that a GraphQL server puts it into."""
+    if isinstance(row, dict) and isinstance(row.get("node"), dict) and row.keys() <= {"node", "cursor", "__typename"}:
+        found: dict[str, Any] = row["node"]
+        return found
+    return row
 
 
 def _parse_object(line: bytes, doubled_keys: bool) -> dict[str, Any] | str:
@@ -234,6 +244,18 @@ class _Reader:
                 break
             self._place += 1
         self._place += 1  # }
+
+    def elements_at(self, path: str) -> Iterator[Row]:
+        """Read the elements of the array at a path of names with "." between them."""
+        for name in self.members():
+            begins = self.peek()
+            if name == path and begins == "[":
+                yield from self.elements()
+                return
+            if path.startswith(f"{name}.") and begins == "{":
+                yield from self.elements_at(path.removeprefix(f"{name}."))
+                return
+            self.value()
 
     def value(self) -> Any:
         """Read a value; raises `ColdstartError` where it is broken."""

@@ -8,6 +8,7 @@ from typing import Any
 _WHOLE = frozenset(("attributes", "media"))
 """Columns whose objects stay as they are: fields of ours that are nested."""
 _MEDIUM = frozenset(("bytes", "path", "uri"))
+_CONNECTION = frozenset(("edges", "nodes", "pageInfo", "totalCount", "__typename"))
 _NAMES, _VALUES = ("name", "key", "attribute"), ("values", "value", "options", "option")
 NO_OPTION = "Default Title"
 """Value that Shopify gives an item without options."""
@@ -30,6 +31,7 @@ def flatten(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _put(flat: dict[str, Any], name: str, value: Any, row: Mapping[str, Any], depth: int) -> None:
+    value = _without_edges(value)
     if name in _WHOLE and not _is_named(value):
         flat[name] = value
     elif isinstance(value, Mapping) and _is_plain(value) and depth < _DEEPEST:
@@ -56,6 +58,16 @@ def _put(flat: dict[str, Any], name: str, value: Any, row: Mapping[str, Any], de
         flat.update({key: _single(values) for key, values in gathered.items() if values})
     else:
         flat[name] = value
+
+
+def _without_edges(value: Any) -> Any:
+    """Take a list out of the objects that a GraphQL server puts it into."""
+    if isinstance(value, Mapping) and value and value.keys() <= _CONNECTION:
+        if isinstance(nodes := value.get("nodes"), list):
+            return nodes
+        if isinstance(edges := value.get("edges"), list):
+            return [edge["node"] if isinstance(edge, Mapping) and "node" in edge else edge for edge in edges]
+    return value
 
 
 def _is_plain(value: Any) -> bool:

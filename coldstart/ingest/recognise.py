@@ -126,7 +126,10 @@ class _Recogniser:
             column: [value for row in rows if not is_missing(value := row.get(column)) and value not in ([], {})]
             for column in columns
         }
-        self._free = dict.fromkeys(columns)
+        nested = {column.rpartition(".")[0] for column in columns}
+        self._free = dict.fromkeys(  # without `image` of rows that have none, where others have `image.src`
+            column for column in columns if self._values[column] or column not in nested
+        )
         self._roles: dict[str, str | None] = {}
         self._found: dict[str, Match] = {}
         self._names = {column: normalise(_without_currency(column)) for column in columns}
@@ -278,7 +281,7 @@ class _Recogniser:
             return
         main = sorted((c for c in self._free if self._is_media(c, first, role)), key=self._rank(first))
         numbered = [c for c in self._free if c not in main and self._is_numbered(c, {**first, **further})]
-        more = [c for c in self._free if self._is_media(c, further, role)]
+        more = [c for c in self._free if self._is_media(c, further, role) or self._is_nested_image(c, main, role)]
         similar = [
             column
             for column in self._free
@@ -316,6 +319,11 @@ class _Recogniser:
         if self._names[column] not in known or not is_place(values):
             return False
         return share(values, lambda value: role_of(value) not in (role, None)) < 0.8
+
+    def _is_nested_image(self, column: str, main: Sequence[str], role: str) -> bool:
+        """Tell whether a column holds further pictures, such as `images.src` beside `image.src`."""
+        own = column not in main and role == "image" and "." in column
+        return own and self._plain_part(column, ranks("images")) and self._role(column) == role
 
     def _role(self, column: str) -> str | None:
         """Find the role of media that nearly all values of a column have."""

@@ -148,7 +148,7 @@ class ShopRows:
             if isinstance(row, str):
                 faults += 1
                 continue
-            filled.update([column for column, value in row.items() if value is not None and value != ""])
+            filled.update([column for column, value in row.items() if value not in (None, "", [])])
             for column, known in kept.items():
                 value = row.get(column)
                 if isinstance(value, str) and len(known) < _KEPT_VALUES:
@@ -244,7 +244,7 @@ class ShopRows:
         attributes: dict[str, Any] = {}
         columns = self._columns
         for column, value in row.items():
-            if value is None or value == "":
+            if value is None or value == "" or value == []:
                 continue
             name = columns.get(column)
             if name is None:

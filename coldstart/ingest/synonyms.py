@@ -53,15 +53,16 @@ _NAMES = {
     """,
     "description": """
         description, product_description, long_description, full_description, body, body_html, body (html), html_body,
-        item_description, description_long, Beschreibung, Langbeschreibung, Artikelbeschreibung, Produktbeschreibung,
-        Artikeltext, Langtext, Kurzbeschreibung, Description longue, Description produit, Descriptif, Résumé,
-        Description courte, Descripción, Descripción larga, Descripción del producto, Resumen, Descrizione,
-        Descrizione lunga, Descrizione prodotto, Riepilogo, Descrição, Descrição do produto, Resumo, Beschrijving,
-        Omschrijving, Productomschrijving, Lange omschrijving, Productbeschrijving, Beskrivning, Produktbeskrivning,
-        Beskrivelse, Produktbeskrivelse, Varebeskrivelse, Opis, Opis produktu, Pełny opis, Długi opis, Opis oferty,
-        Popis, Popis produktu, Dlouhý popis, Açıklama, Ürün açıklaması, Описание, Описание товара, Полное описание,
-        説明, 商品説明, 商品説明文, PC用商品説明文, 詳細, 描述, 商品描述, 产品描述, 详情, 商品详情, content, text,
-        details, summary, short_description, overview, plot, abstract, excerpt, bullet_points
+        item_description, description_long, description_html, Beschreibung, Langbeschreibung, Artikelbeschreibung,
+        Produktbeschreibung, Artikeltext, Langtext, Kurzbeschreibung, Description longue, Description produit,
+        Descriptif, Résumé, Description courte, Descripción, Descripción larga, Descripción del producto, Resumen,
+        Descrizione, Descrizione lunga, Descrizione prodotto, Riepilogo, Descrição, Descrição do produto, Resumo,
+        Beschrijving, Omschrijving, Productomschrijving, Lange omschrijving, Productbeschrijving, Beskrivning,
+        Produktbeskrivning, Beskrivelse, Produktbeskrivelse, Varebeskrivelse, Opis, Opis produktu, Pełny opis,
+        Długi opis, Opis oferty, Popis, Popis produktu, Dlouhý popis, Açıklama, Ürün açıklaması, Описание,
+        Описание товара, Полное описание, 説明, 商品説明, 商品説明文, PC用商品説明文, 詳細, 描述, 商品描述, 产品描述,
+        详情, 商品详情, content, text, details, summary, short_description, overview, plot, abstract, excerpt,
+        bullet_points
     """,
     "category": """
         category, product_category, categories, category_path, category_name, product_type, google_product_category,

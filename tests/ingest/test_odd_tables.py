@@ -273,6 +273,10 @@ def test_what_is_no_table_is_named(tmp_path: Path) -> None:
     [
         ('{"total": 1, "ids": [1], "products": [{"a": 1}, {"a": 2}], "shops": [{"a": 3}]}', [[1], [2]]),
         ('{"things": [{"a": 1}], "next": {"b": []}}', [[1]]),
+        ('{"data": {"shop": {}, "products": {"total": 2, "nodes": [{"a": 1}, {"a": 2}]}}, "ok": true}', [[1], [2]]),
+        ('{"data": {"products": {"edges": [{"cursor": "x", "node": {"a": 1}}, {"node": {"a": 2}}]}}}', [[1], [2]]),
+        ('{"errors": {"list": [{"b": 1}]}, "data": {"items": [{"a": 1}, {"a": 2}]}}', [[1], [2]]),
+        ('{"a.b": [{"a": 1}], "a": {"b": [{"a": 3}]}}', [[1]]),
         ('{\n  "a": 5\n}\n', [[5]]),
         ('{"a": 1}\n{"a": 2}\n', [[1], [2]]),
     ],
@@ -285,8 +289,8 @@ def test_an_object_with_lists_of_several_names_is_refused(tmp_path: Path) -> Non
     assert fault(tmp_path, "a.json", '{"a": [{"x": 1}], "b": [{"y": 1}]}') == (
         "FILE holds several lists: 'a' (1), 'b' (1); give a file with the list of items alone"
     )
-    assert fault(tmp_path, "a.json", '{"data": {"products": [{"x": 1}]}}') == (
-        "FILE holds its list inside other objects, at data.products: give that list alone"
+    assert fault(tmp_path, "a.json", '{"d": {"a": [{"x": 1}]}, "e": {"b": [{"y": 1}]}}') == (
+        "FILE holds several lists: 'd.a' (1), 'e.b' (1); give a file with the list of items alone"
     )
     assert cells(opened(tmp_path, "a.json", '{"sku": "7", "media": [{"uri": "x"}]}')) == [["7", [{"uri": "x"}]]]
 

@@ -173,6 +173,15 @@ def test_nested_values_become_columns() -> None:
     }
 
 
+def test_lists_of_a_graphql_server_are_lists() -> None:
+    images = {"edges": [{"node": {"url": "1.jpg"}}, {"node": {"url": "2.jpg"}}], "pageInfo": {}}
+    assert flatten({"images": images, "variants": {"nodes": [{"sku": "a"}]}, "more": {"edges": []}}) == {
+        "images.url": ["1.jpg", "2.jpg"],
+        "variants.sku": "a",
+        "more": [],
+    }
+
+
 def test_names_are_compared_without_case_accents_and_marks() -> None:
     assert {normalise(name) for name in ("g:Image-Link", "IMAGE_LINK", "image link", "Ímage.Link")} == {"imagelink"}
 
@@ -261,3 +270,14 @@ def test_columns_with_commas_between_them_are_several(tmp_path: Path) -> None:
     table.write_text('sku,photo a,"x,y",photo b\n1,a.jpg,Mug,b.jpg\n', "utf-8")
     plan = plan_table("a.csv", table, {"images": ("photo a, photo b",), "title": ("x,y",)}, {}, ())
     assert plan.settings()["map"] == {"item_id": "sku", "title": "x,y", "images": ["photo a", "photo b"]}
+
+
+def test_an_item_without_pictures_does_not_hide_those_of_others() -> None:
+    columns = ["id", "title", "images", "images.src", "image", "image.src"]
+    rows = [
+        {"id": "1", "title": "Mug", "images.src": ["x/1.jpg", "x/2.jpg"], "image.src": "x/1.jpg"},
+        {"id": "2", "title": "Bowl", "images": [], "image": None},
+    ]
+    found = {"item_id": "id", "title": "title", "images": ["image.src", "images.src"]}
+    assert recognise(columns, rows).map() == found
+    assert recognise(columns[:4], rows).map() == {"item_id": "id", "title": "title", "image": "images.src"}
