@@ -1,4 +1,4 @@
-"""Tell by the values of a column what it may hold: ids, titles, prices, dates, media. Knows no names of columns."""
+"""Test by the values of a column what it may hold: ids, titles, prices, dates, media. Knows no names of columns."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from coldstart.ingest.dates import date_format_of
 from coldstart.media.guard import IMAGE_FORMATS, VIDEO_FORMATS, format_of
 
 _LONGEST_ID, _LONG_TEXT = 64, 120
+_AFTER_FIRST, _BEHIND_PATH = re.compile(r"[|;,\n]\s*"), re.compile(r"[?#].*")
 
 
 def share(values: Sequence[Any], test: Callable[[Any], bool]) -> float:
@@ -113,18 +114,13 @@ def role_of(value: Any) -> str | None:
         return role_of(inner) if isinstance(inner, bytes) else role_of(value.get("path"))
     if isinstance(value, list):
         return role_of(value[0]) if value else None
-    if not isinstance(value, str):
-        return None
-    if "." not in value:
+    if not isinstance(value, str) or "." not in value:
         return None
     listed = parse_list(value)
     if listed:
         return role_of(listed[0])
     first = _AFTER_FIRST.split(value.strip(), maxsplit=1)[0]
     return EXTENSIONS.get(_BEHIND_PATH.sub("", first).rpartition(".")[2].lower())
-
-
-_AFTER_FIRST, _BEHIND_PATH = re.compile(r"[|;,\n]\s*"), re.compile(r"[?#].*")
 
 
 def is_unique(values: Sequence[Any], rows: int) -> bool:

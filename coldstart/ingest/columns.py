@@ -33,7 +33,7 @@ from coldstart.errors import ColdstartError
 from coldstart.ingest.dates import ISO, date_format_of, parse_date
 from coldstart.ingest.synonyms import normalise, ranks
 
-_LOOKED_AT = 1000
+_SAMPLE = 1000
 
 FIELDS = ("user_id", "item_id", "timestamp", "event", "weight")
 
@@ -51,7 +51,7 @@ _OBVIOUS = {
     "event": {"event", "eventtype", "action", "behavior", "behaviour"},
     "weight": {"weight", "rating", "stars", "overall"},
 }
-"""Names of which one alone is plain; two of them are asked about."""
+"""Names that decide a field if one column alone has one; where two have, the user has to choose."""
 _GENERIC = frozenset(("id", "uid", "uuid", "guid", "key", "code", "ref", "reference", "handle", "symbol"))
 """Names of items that in a log more often number its rows."""
 _OF_TEXTS = {"weight": frozenset(("note", "nota"))}
@@ -66,7 +66,7 @@ Mask = NDArray[np.bool_]
 
 
 def match_columns(header: Sequence[str], given: Mapping[str, str], place: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Match the file's columns to our fields, and tell which of these were guessed from their names.
+    """Match the file's columns to our fields: field -> column, and those of them that were guessed from names.
 
     Args:
         header: names of the file's columns.
@@ -136,7 +136,7 @@ def encode_ids(values: pa.Array) -> pa.DictionaryArray:
         ColdstartError: values that have no text, such as lists.
     """
     if pa.types.is_nested(values.type):
-        parse_texts(values)  # which says that they are no text
+        parse_texts(values)  # which refuses them
     return values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
 
 
@@ -239,7 +239,7 @@ def detect_time_unit(values: pa.Array) -> str:
     if len(known) * 2 < np.count_nonzero(~missing) or not len(known):
         return "iso"
     middle = float(np.median(known))
-    if all(is_basic_date(f"{number:.0f}") for number in known[:_LOOKED_AT]):
+    if all(is_basic_date(f"{number:.0f}") for number in known[:_SAMPLE]):
         return "iso"
     return "s" if middle < MS_FROM else "ms" if middle < US_FROM else "us" if middle < NS_FROM else "ns"
 
@@ -252,7 +252,7 @@ def are_doubtful(micros: NDArray[np.int64]) -> Mask:
 
 def date_form(values: pa.Array) -> str:
     """Find how times in texts are written, such as `%d.%m.%Y`; "" for ISO 8601, and where nothing fits most of them."""
-    texts = without_missing(parse_texts(values.slice(0, _LOOKED_AT))[0]).drop_null().to_pylist()
+    texts = without_missing(parse_texts(values.slice(0, _SAMPLE))[0]).drop_null().to_pylist()
     form = date_format_of(texts)
     return "" if form in (None, ISO) else str(form)
 

@@ -1,4 +1,4 @@
-"""Look at the first rows of a catalogue: which of them have pictures, videos, words, categories, prices."""
+"""Count what the first rows of a catalogue have: pictures, videos, words, categories, prices."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Dialect:
     """
 
     delimiter: str
-    quotes: str = "doubled"
+    quotes: str = DOUBLED
     header: list[str] = field(default_factory=list)
     first: int = 0
     titles: list[str] = field(default_factory=list)

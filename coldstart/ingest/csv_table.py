@@ -1,7 +1,7 @@
 """Read CSV, TSV and the like: row by row with Python's csv module, and block by block with Arrow. Knows no columns.
 
 Both follow one spelling, found on the first lines. A row that lacks its last cells is filled, as spreadsheets leave
-them out; one with more cells than the header is turned away unless they are empty.
+them out; one with more cells than the header is rejected unless they are empty.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ import pyarrow.csv as pa_csv
 
 from coldstart.errors import ColdstartError
 from coldstart.ingest.csv_dialect import DELIMITERS, DOUBLED, ESCAPED, PLAIN, Dialect, find_dialect
+from coldstart.ingest.encodings import MARK
 from coldstart.ingest.files import HEAD_BYTES, MAX_LINE_BYTES, READ_BYTES, TableFile, open_utf8, whole_lines
 from coldstart.ingest.header import header_fault, name_columns
 from coldstart.ingest.tables import RawBlock, Row, Table
 
 _BLOCK_BYTES = 1 << 25
-_SPOKEN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 _QUOTES = {
     ESCAPED: "quotes in its cells stand behind a backslash",
@@ -79,7 +80,7 @@ def open_csv(file: TableFile) -> Table:
         raise ColdstartError(f"header of {file.path}: one column {names[0]!r}: take the quotes off its lines")
     layout = _Layout(dialect, names, skipped, size, "\n" not in head and "\r" in head)
     if len(names) > 1 and dialect.delimiter != usual:
-        notes.append(f"its columns are parted by {_SPOKEN.get(dialect.delimiter, repr(dialect.delimiter))}")
+        notes.append(f"its columns are parted by {_DELIMITER_NAMES.get(dialect.delimiter, repr(dialect.delimiter))}")
     if dialect.quotes != DOUBLED:
         notes.append(_QUOTES[dialect.quotes])
     if dialect.titles:
@@ -166,7 +167,7 @@ def _rows(file: TableFile, layout: _Layout, nameless: frozenset[str]) -> Iterato
 
 
 def _fill(cells: list[str], width: int) -> str:
-    """Bring a row to its width, and tell what is wrong with it: cells beyond the header that are not empty."""
+    """Bring a row to its width; returns its fault, cells beyond the header that are not empty, or ""."""
     found = len(cells)
     while len(cells) > width and not cells[-1].strip():
         cells.pop()
@@ -266,14 +267,10 @@ def _with_odd(
     return RawBlock(whole, numbers[order], broken)
 
 
-_MARK = "\U0010ffff"
-codecs.register_error("coldstart-mark", lambda error: (_MARK, getattr(error, "end")))  # noqa: B009  (of any subclass)
-
-
 class _Marked(io.RawIOBase):
     """A stream in which a mark stands for bytes that are not UTF-8, with which Arrow reports no row.
 
-    `bad` tells whether there were such bytes. Where `carriage` ends lines, a line feed takes its place.
+    `bad`: there were such bytes. Where `carriage` ends lines, a line feed takes its place.
     """
 
     def __init__(self, source: BinaryIO, carriage: bool) -> None:
@@ -290,7 +287,7 @@ class _Marked(io.RawIOBase):
             text = self._decoder.decode(chunk, final=not chunk)
             if self._carriage:
                 text = text.replace("\r", "\n")
-            self.bad = self.bad or (not text.isascii() and _MARK in text)
+            self.bad = self.bad or (not text.isascii() and MARK in text)
             self._rest = memoryview(text.encode())
             if not chunk:
                 break
@@ -300,5 +297,5 @@ class _Marked(io.RawIOBase):
 
 
 def _unmarked(column: pa.Array) -> pa.Array:
-    """Put a byte that is not UTF-8 in place of each mark, for its row to be turned away."""
-    return pc.replace_substring(column, _MARK.encode(), b"\xff")
+    """Put a byte that is not UTF-8 in place of each mark, for its row to be rejected."""
+    return pc.replace_substring(column, MARK.encode(), b"\xff")

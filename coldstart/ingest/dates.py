@@ -24,7 +24,7 @@ _DATES = (
 )
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p")
 _ENOUGH = 0.8
-_LOOKED_AT = 1000
+_SAMPLE = 1000
 
 
 def date_format_of(values: Iterable[Any]) -> str | None:
@@ -32,7 +32,7 @@ def date_format_of(values: Iterable[Any]) -> str | None:
 
     None where most values are no dates, or where day and month may change places in all of them.
     """
-    texts = [value for value in values if not is_missing(value)][:_LOOKED_AT]
+    texts = [value for value in values if not is_missing(value)][:_SAMPLE]
     if not texts:
         return None
     fitting = [form for form in (ISO, MAIL, *_forms(texts)) if _share(texts, form) >= _ENOUGH]

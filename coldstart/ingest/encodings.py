@@ -1,6 +1,6 @@
 """Find the encoding of a text file by its bytes, and read it as UTF-8. Knows no tables.
 
-A file with UTF-8 in it is UTF-8: its rows that are not are turned away later, each by its number. Another encoding is
+A file with UTF-8 in it is UTF-8: its rows that are not are rejected later, each by its number. Another encoding is
 taken only for a file in which no line is UTF-8.
 """
 
@@ -15,11 +15,11 @@ from typing import Any, BinaryIO
 
 _READ_BYTES = 2**20
 _SCANNED_BYTES = 64 * 2**20
-"""Bytes that are looked at: from there on a file of ASCII counts as UTF-8."""
+"""Bytes that are searched for letters; a file that is ASCII so far counts as UTF-8."""
 _ENOUGH_LINES = 500
-_JUDGED_BYTES, _LONG_LINE = 2**15, 2**16
+_SAMPLE_BYTES, _LONG_LINE = 2**15, 2**16
 
-_SPOKEN = {
+_USUAL_NAMES = {
     "cp1252": "Windows-1252 (Western)",
     "cp1250": "Windows-1250 (Central European)",
     "cp1251": "Windows-1251 (Cyrillic)",
@@ -97,7 +97,7 @@ def find_encoding(stream: BinaryIO) -> Encoding:
     if chunk[:200].count(0) * 3 > len(chunk[:200]):
         name = "utf-16-be" if chunk[:1] == b"\0" else "utf-16-le"
         return Encoding(name, 0, "read as UTF-16, which it has no mark of")
-    lines, good, bad = list[bytes](), 0, 0
+    lines = list[bytes]()
     rest, read = b"", 0
     while chunk and read < _SCANNED_BYTES and len(lines) < _ENOUGH_LINES:
         read += len(chunk)
@@ -113,15 +113,11 @@ def find_encoding(stream: BinaryIO) -> Encoding:
         chunk = stream.read(_READ_BYTES)
     if not rest.isascii() and not chunk:
         lines.append(rest)
-    for line in lines:
-        if _is_utf8(line):
-            good += 1
-        else:
-            bad += 1
+    good = sum(map(_is_utf8, lines))
+    bad = len(lines) - good
     if not bad or good * 20 >= bad:
         return _as_utf8([line for line in lines if _is_utf8(line)])
-    judged = [line for line in lines if not _is_utf8(line)]
-    return _other(b"\n".join(judged)[:_JUDGED_BYTES])
+    return _other(b"\n".join(line for line in lines if not _is_utf8(line))[:_SAMPLE_BYTES])
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -153,7 +149,7 @@ def _as_utf8(lines: list[bytes]) -> Encoding:
 def _other(sample: bytes) -> Encoding:
     import chardet
 
-    found = chardet.detect_all(sample, include_encodings=list(_SPOKEN), compat_names=False)
+    found = chardet.detect_all(sample, include_encodings=list(_USUAL_NAMES), compat_names=False)
     ranked: list[tuple[str, float, str]] = []
     western_text = sample.decode("cp1252", "ignore")
     japanese = [(name, 1.0) for name in ("cp932", "euc-jp") if _is_japanese(sample, name)]
@@ -167,7 +163,7 @@ def _other(sample: bytes) -> Encoding:
             ranked.append((name, confidence, text))
     western = {name for name, _, text in ranked if _is_western(text)}
     if len(re.findall(rb"[\x80-\xff]", sample)) < _LEAST and western.isdisjoint(("cp1252", "mac-roman")):
-        return UTF8  # so little may be damage; its rows are turned away
+        return UTF8  # so little may be damage; its rows are rejected
     if not ranked:
         text = sample.decode("cp1252", "replace")
         return Encoding(
@@ -180,16 +176,17 @@ def _other(sample: bytes) -> Encoding:
         if ranked[0][1] - ranked[place][1] < _CLOSE:
             ranked.insert(0, ranked.pop(place))
     name, sure, text = ranked[0]
-    spoken, example = _SPOKEN.get(name, name), _example(text)
+    usual, example = _USUAL_NAMES.get(name, name), _example(text)
     for other, confidence, its in ranked[1:2]:
         if confidence > _TOO_CLOSE * sure:
             return Encoding(
                 name,
                 0,
-                doubt=f"it is not UTF-8: read as {spoken}, such as {example!r}; as {_SPOKEN.get(other, other)} it were "
+                doubt=f"it is not UTF-8: read as {usual}, such as {example!r}; as "
+                f"{_USUAL_NAMES.get(other, other)} it were "
                 f"{_example(its)!r}: save it as UTF-8 if that is wrong",
             )
-    return Encoding(name, 0, f"not UTF-8: read as {spoken}, such as {example!r}")
+    return Encoding(name, 0, f"not UTF-8: read as {usual}, such as {example!r}")
 
 
 def _is_japanese(sample: bytes, name: str) -> bool:
@@ -211,7 +208,7 @@ def _is_western(text: str) -> bool:
 
 
 def _example(text: str) -> str:
-    """Cut out a word with a letter that is not ASCII, and what stands around it."""
+    """Find the cell with the first letter that is not ASCII; of a long one, the text around the letter."""
     found = re.search(r"[^\x00-\x7f]", text)
     if found is None:
         return text[:30]
@@ -223,8 +220,9 @@ def _example(text: str) -> str:
     return cell if len(cell) <= 40 else line[max(0, at - 15) : at + 20].strip()
 
 
-_MARK = "\U0010ffff"
-codecs.register_error("coldstart-mark", lambda error: (_MARK, getattr(error, "end")))  # noqa: B009  (of any subclass)
+MARK = "\U0010ffff"
+"""Stands for bytes that cannot be decoded, by the handler of errors `coldstart-mark`; no text has this character."""
+codecs.register_error("coldstart-mark", lambda error: (MARK, getattr(error, "end")))  # noqa: B009  (of any subclass)
 
 
 class AsUtf8(io.RawIOBase):
@@ -241,7 +239,7 @@ class AsUtf8(io.RawIOBase):
         while not self._rest:
             chunk = self._source.read(_READ_BYTES)
             found = self._decoder.decode(chunk, final=not chunk).encode("utf-8", "replace")
-            self._rest = memoryview(found.replace(_MARK.encode(), self._damage))
+            self._rest = memoryview(found.replace(MARK.encode(), self._damage))
             if not chunk:
                 break
         size = min(len(target), len(self._rest))

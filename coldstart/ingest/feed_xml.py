@@ -45,7 +45,7 @@ _CUT_ENTITY = re.compile(rb"&[A-Za-z0-9]{0,31}$")
 _OWN = frozenset((b"amp;", b"lt;", b"gt;", b"quot;", b"apos;"))
 _SPACES = bytes.maketrans(bytes({*range(32)} - {9, 10, 13}), b" " * 29)
 """Control characters, which are none of XML, as spaces."""
-_UNSAID = ("isPermaLink", "type", "{http://www.w3.org/XML/1998/namespace}lang")
+_IGNORED_ATTRIBUTES = ("isPermaLink", "type", "{http://www.w3.org/XML/1998/namespace}lang")
 
 
 def open_feed(file: TableFile) -> Table:
@@ -123,7 +123,7 @@ def _parse(file: TableFile, target: _Feed | _Names) -> Iterator[None]:
         ColdstartError: it is no XML, declares entities, or an entry is too large.
     """
     path, parser = file.path, DefusedXMLParser(target=target, encoding="utf-8")
-    silent, seen, rest = 0, 0, b""
+    unfinished, seen, rest = 0, 0, b""
     with open_bytes(file) as source:
         source.read(file.encoding.mark)
         stream = io.BufferedReader(AsUtf8(source, file.encoding.name, _DAMAGED.encode()), _READ_BYTES)
@@ -134,9 +134,9 @@ def _parse(file: TableFile, target: _Feed | _Names) -> Iterator[None]:
                 rest = chunk[cut.start() :] if cut and len(chunk) > 32 else b""
                 target.damaged = target.damaged or _DAMAGED.encode() in chunk
                 parser.feed(_mended(chunk[: len(chunk) - len(rest)]))
-                silent = silent + len(chunk) if target.finished == seen else 0
+                unfinished = unfinished + len(chunk) if target.finished == seen else 0
                 seen = target.finished
-                if silent > MAX_ENTRY_BYTES:
+                if unfinished > MAX_ENTRY_BYTES:
                     raise ColdstartError(f"{path}: after entry {seen} comes one of more than {MAX_ENTRY_BYTES} bytes")
                 yield
             parser.feed(rest)
@@ -183,7 +183,7 @@ class _Names:
 
 
 class _Feed:
-    """Gather entries of a feed as fields; `finished` counts them, `damaged` tells of letters that could not be read.
+    """Gather entries of a feed as fields; `finished` counts them, `damaged`: there were letters that could not be read.
 
     Repeated elements become lists, elements inside others a list of fields.
     """
@@ -259,7 +259,12 @@ class _Element:
             elif name not in gathered:
                 gathered[name] = {}
             for attribute, given in child.attributes.items():
-                if value and not child.children and child.text and attribute not in (*_UNSAID, "unit", "currency"):
+                if (
+                    value
+                    and not child.children
+                    and child.text
+                    and attribute not in (*_IGNORED_ATTRIBUTES, "unit", "currency")
+                ):
                     gathered.setdefault(f"{name}@{_local(attribute)}", {}).setdefault(0, []).append(given)
         found: dict[str, Any] = {}
         for name, ranked in gathered.items():

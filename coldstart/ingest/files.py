@@ -75,7 +75,7 @@ class TableFile:
         packed: "gzip", "zip" or "".
         member: the table's name in a zip.
         encoding: of text.
-        notes: what its content tells otherwise than its name, and what else was decided.
+        notes: where its content is another kind than its name says, and what else was decided.
     """
 
     path: Path
@@ -87,10 +87,10 @@ class TableFile:
 
 
 def table_file(path: Path) -> TableFile:
-    """Find the format of a file by its content, and by its name where the content leaves it open.
+    """Find the format of a file by its content, and by its name where the content fits several.
 
     Raises:
-        ColdstartError: it is none of a table.
+        ColdstartError: it is no table, or it is damaged.
     """
     with path.open("rb") as source:
         magic = source.read(8)
@@ -116,7 +116,7 @@ def table_file(path: Path) -> TableFile:
         raise ColdstartError(f"unknown format {path.suffix or path.name!r} of {path}: give {KNOWN}")
     notes = list(file.notes)
     if named and _family(kind) != _family(named):
-        notes.append(f"its name says {_suffix(name)[1:]}, but it is {_spoken(kind)}")
+        notes.append(f"its name says {_suffix(name)[1:]}, but it is {_usual_name(kind)}")
     file = replace(file, kind=kind, notes=tuple(notes))
     if kind in (*_TEXTS, *_JSON):
         with open_bytes(file) as stream:
@@ -125,7 +125,7 @@ def table_file(path: Path) -> TableFile:
 
 
 def _whole_letters(head: bytes) -> bytes:
-    """Leave out the first bytes of a letter of UTF-8 that the end cuts."""
+    """Leave out the bytes of a letter of UTF-8 that is not whole at the end."""
     for back in range(1, min(4, len(head)) + 1):
         if head[-back] < 0x80:
             break
@@ -149,7 +149,7 @@ def _family(kind: str) -> str:
     return "text" if kind in _TEXTS else "JSON" if kind in _JSON else kind
 
 
-def _spoken(kind: str) -> str:
+def _usual_name(kind: str) -> str:
     return {"jsonl": "JSON lines", "csv": "text with delimiters", "tsv": "text with delimiters"}.get(
         kind, kind.upper() if kind != "parquet" else "Parquet"
     )
@@ -186,7 +186,7 @@ def _foreign(head: bytes) -> str:
 
 
 def _begins_json(text: str) -> bool:
-    """Return True if a text begins with a JSON value, whole or cut off."""
+    """Return True if a text begins with a JSON value, whole or only its beginning."""
     try:
         json.JSONDecoder().raw_decode(text)
     except json.JSONDecodeError as error:
@@ -197,7 +197,7 @@ def _begins_json(text: str) -> bool:
 
 
 def whole_lines(text: str) -> str:
-    """Cut the beginning of a file after its last whole line."""
+    """Return the beginning of a file up to the end of its last whole line."""
     if len(text) < HEAD_BYTES // 4:
         return text
     return text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
@@ -248,7 +248,7 @@ def _zipped(file: TableFile) -> TableFile:
 def _name_notes(file: TableFile, kind: str) -> tuple[str, ...]:
     if file.kind in ("", kind):
         return ()
-    return (f"its name says {_suffix(PurePosixPath(file.path.name))[1:]}, but it is {_spoken(kind)}",)
+    return (f"its name says {_suffix(PurePosixPath(file.path.name))[1:]}, but it is {_usual_name(kind)}",)
 
 
 @contextmanager
@@ -286,7 +286,7 @@ def open_utf8(file: TableFile) -> Iterator[io.BufferedReader[Any]]:
 
 @contextmanager
 def open_whole(file: TableFile, most: int = MAX_UNPACKED_BYTES) -> Iterator[BinaryIO]:
-    """Open a file whose parts are read in any order; one that is packed is unpacked beside it, in the folder for that.
+    """Open a file whose parts are read in any order; one that is packed is unpacked into a temporary file.
 
     Raises:
         ColdstartError: it is damaged, or unpacks to more than `most` bytes.

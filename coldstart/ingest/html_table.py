@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from coldstart.errors import ColdstartError
 from coldstart.ingest.encodings import find_encoding
-from coldstart.ingest.files import TableFile, open_bytes, open_whole
+from coldstart.ingest.files import TableFile, open_bytes
 from coldstart.ingest.grid import grid_table
 from coldstart.ingest.tables import Table
 
@@ -27,8 +28,7 @@ def open_html(file: TableFile) -> Table:
         content = stream.read(MAX_PAGE_BYTES + 1)
     if len(content) > MAX_PAGE_BYTES:
         raise ColdstartError(f"{file.path} is a page of more than {MAX_PAGE_BYTES} bytes: save its table as CSV")
-    with open_whole(file) as whole:
-        encoding = find_encoding(whole)
+    encoding = find_encoding(io.BytesIO(content))
     page = LexborHTMLParser(encoding.decode(content))
     tables = [(len(table.css("tr")), table) for table in page.css("table")]
     if not tables:

@@ -67,5 +67,5 @@ class Recognition:
     def confident(self) -> Recognition:
         """Leave out the fields that are guessed from values or from words in a longer name."""
         kept = tuple(match for match in self.matches if match.confidence >= SURE)
-        lost = [column for match in self.matches if match not in kept for column in match.columns]
-        return replace(self, matches=kept, attributes=(*self.attributes, *lost))
+        uncertain = [column for match in self.matches if match not in kept for column in match.columns]
+        return replace(self, matches=kept, attributes=(*self.attributes, *uncertain))

@@ -7,6 +7,7 @@ own, whose memory has a limit.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -37,8 +38,8 @@ def open_sheet(file: TableFile) -> Table:
         ColdstartError: it is damaged, locked or too large.
     """
     parts = _parts(file)
-    told = next(parts)
-    sheets, name = told["sheets"], told["sheet"]
+    opening = next(parts)
+    sheets, name = opening["sheets"], opening["sheet"]
     others = [one for one in sheets if one != name]
     notes = [f"read the sheet {name!r}, not {', '.join(map(repr, others[:5]))}"] if others and name else []
     first: list[Iterator[Any]] = [parts]
@@ -62,7 +63,7 @@ def _parts(file: TableFile) -> Iterator[Any]:
     """
     with open_whole(file, MAX_WORKBOOK_BYTES) as source:
         _check_size(file, source)
-        source.seek(0)
+        os.lseek(source.fileno(), 0, os.SEEK_SET)  # the process reads from the file, not from this buffer
         process = subprocess.Popen(
             [sys.executable, "-P", sheet_process.__file__],  # -P: nothing is imported from where the user stands
             stdin=source,
