@@ -149,9 +149,9 @@ def over_budget_fault(report: InteractionReport | None) -> ColdstartError | None
     if report is None or not report.over_budget:
         return None
     events = sorted({detail for _, detail in report.examples.get("unknown_event", ())})
-    why = f", such as with event {' or '.join(events)}, of which --event-weights has none" if events else ""
+    why = f", such as those of event {' or '.join(events)}, which --event-weights does not name" if events else ""
     return ColdstartError(
-        f"{report.rejected_share:.1%} of the rows of {report.file} were rejected{why}, more than 1.0%; the good "
+        f"{report.rejected_share:.1%} of the rows of {report.file} were rejected, more than 1.0%{why}; the good "
         "ones are stored, the others are in the table interactions_rejected: mend them and ingest the file again",
         kind="failed",
         result={"interactions": report.to_dict()},

@@ -125,8 +125,9 @@ def test_too_many_bad_rows_end_with_1_and_the_good_ones_stay(shop: Path) -> None
     out = done.stdout
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"error: 50.0% of the rows of {shop / 'bad.csv'} were rejected, more than 1.0%; the good ones are stored, the "
-        "others are in the table interactions_rejected: mend them and ingest the file again"
+        f"error: 50.0% of the rows of {shop / 'bad.csv'} were rejected, more than 1.0%, such as those of event "
+        "frob, which --event-weights does not name; the good ones are stored, the others are in the table "
+        "interactions_rejected: mend them and ingest the file again"
     )
     assert "3 rejected; the table has 3" in out
     assert [row[:3] for row in screens.rows(out)] == [
