@@ -21,7 +21,7 @@ from coldstart.store.freshness import build
 
 def setup_faults(pipeline: Pipeline) -> list[Fault]:
     """List faults that would stop a run before its first item, such as weights not on this machine."""
-    found = []
+    found: list[Fault] = []
     for spec in pipeline.stages:
         if spec.kind == "ingest" and pipeline.manifest is None:
             continue  # it may still be given on the command line
@@ -29,8 +29,14 @@ def setup_faults(pipeline: Pipeline) -> list[Fault]:
         if error is None and spec.kind == "ingest":
             error = _open_source(spec, pipeline)
         if error is not None:
-            found.append(_fault(spec, error, pipeline))
+            _add(found, _fault(spec, error, pipeline), error)
     return found
+
+
+def _add(faults: list[Fault], fault: Fault, error: ColdstartError) -> None:
+    """Add a fault, unless it is that of an earlier stage, which a later one that builds it meets again."""
+    if not any(str(error) in earlier for earlier in faults):
+        faults.append(fault)
 
 
 def check_settings(workspace: Store, pipeline: Pipeline, chosen: Collection[StageSpec]) -> None:
@@ -46,13 +52,13 @@ def check_settings(workspace: Store, pipeline: Pipeline, chosen: Collection[Stag
     saved = None
     with suppress(ColdstartError):  # settings that cannot be read are replaced
         saved = workspace.pipeline()
-    faults = []
+    faults: list[Fault] = []
     for spec in pipeline.stages:
         if spec not in chosen and saved == pipeline.raw:
             continue
         error = _resolve(spec, pipeline)
         if error is not None and (spec in chosen or not isinstance(error, MissingModel)):
-            faults.append(_fault(spec, error, pipeline))
+            _add(faults, _fault(spec, error, pipeline), error)
     if len(faults) == 1 and faults[0].place is None:  # of no file, such as one of the command line
         raise ColdstartError(str(faults[0]))
     if faults:
