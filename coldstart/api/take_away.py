@@ -78,8 +78,17 @@ class TakeAwayMethods(OpenedStore):
         with self._store.lock():
             return self._checked_removal(removal.remove_users(self._store, named))
 
-    def undo_removal(self, items: Iterable[str] = (), *, users: Iterable[str] | Path = ()) -> list[str]:
+    def undo_removal(
+        self,
+        items: Iterable[str] = (),
+        *,
+        manifest: str | Path | None = None,
+        users: Iterable[str] | Path = (),
+    ) -> list[str]:
         """Let removed items or users come back with the next run or ingest that names them; returns those.
+
+        Args:
+            manifest: a file as for `remove`: the items that it names.
 
         Raises:
             ColdstartError: none of them was removed, or another process writes to the workspace.
@@ -88,8 +97,9 @@ class TakeAwayMethods(OpenedStore):
         from coldstart.store.tombstones import ITEM, USER
 
         back, unknown = [], []
+        named = [*items, *(self._ids_of(Path(manifest)) if manifest is not None else ())]
         with self._store.lock():
-            for what, ids in ((ITEM, list(items)), (USER, self._user_ids(users))):
+            for what, ids in ((ITEM, named), (USER, self._user_ids(users))):
                 found, others = removal.undo(self._store, what, ids)
                 back += found
                 unknown += others
@@ -135,28 +145,40 @@ class TakeAwayMethods(OpenedStore):
         return export(self._store, self.published, request, progress or SilentProgress())
 
     def _ids_of(self, manifest: Path) -> list[str]:
-        """Read the ids that a manifest names, in item_id or in the column that the last pipeline maps to it."""
-        from coldstart.ingest.manifest import read_manifest
+        """Read the ids that a manifest names: in item_id, in the column that the last pipeline maps to it, or in one
+        with a usual name; ids that were made are made again."""
+        from coldstart.ingest.manifest import Manifest
+        from coldstart.ingest.recognise import SURE
 
-        mapped = {name: column for name, column in self._stored_map().items() if name == "item_id"}
-        try:
-            found = [entry.fields.get("item_id") for entry in read_manifest(manifest, mapped)]
-        except ColdstartError:
-            if not mapped:
-                raise
-            found = [entry.fields.get("item_id") for entry in read_manifest(manifest)]
-        ids = [str(item) for item in found if item is not None]
+        stored = self._stored_ingest()
+        own = stored.get("map")
+        mapped = {name: one for name, one in (own if isinstance(own, Mapping) else {}).items() if name == "item_id"}
+        made_from = stored.get("id_from") or ()
+        table = Manifest(manifest, clean=False)
+        if not table.is_media_folder:
+            columns = table.columns()
+            if "item_id" in mapped and mapped["item_id"] in columns:
+                table = Manifest(manifest, mapped, clean=False)
+            elif made_from and {*made_from} <= {*columns}:
+                table = Manifest(manifest, clean=True, id_from=made_from)
+            elif "item_id" not in columns:
+                match = table.recognise().of("item_id")
+                if match is None or match.confidence < SURE:
+                    also = "".join(f" or {column}" for column in mapped.values())
+                    raise ColdstartError(
+                        f"{manifest} has no column of ids: it has {', '.join(columns[:10])}; name one item_id{also}"
+                    )
+        ids = [str(item) for entry in table.entries() if (item := entry.fields.get("item_id")) is not None]
         if not ids:
-            also = "".join(f" or {column}" for column in mapped.values())
-            raise ColdstartError(f"{manifest} names no item: give a column item_id{also}")
+            raise ColdstartError(f"{manifest} names no item: its column of ids is empty")
         return ids
 
-    def _stored_map(self) -> Mapping[str, str]:
+    def _stored_ingest(self) -> Mapping[str, Any]:
+        """Return the settings of the stage ingest of the last pipeline."""
         stages = (self._store.pipeline() or {}).get("stages")
         for name, stage in (stages if isinstance(stages, Mapping) else {}).items():
             if isinstance(stage, Mapping) and stage.get("stage", name) == "ingest":
-                own = stage.get("map")
-                return {str(key): str(column) for key, column in own.items()} if isinstance(own, Mapping) else {}
+                return stage
         return {}
 
     def _ids_where(self, where: str | None, kind: str | None) -> list[str]:

@@ -74,9 +74,9 @@ def remove(
         raise ColdstartError("remove: --interactions goes with items; of a user the interactions always go")
     opened = coldstart.open(workspace)
     if undo:
-        if manifest is not None or where is not None or kind is not None:
-            raise ColdstartError("remove --undo: name the items, or users")
-        _undo(opened, list(items or ()), _users(user, users), json)
+        if where is not None or kind is not None:
+            raise ColdstartError("remove --undo: name the items or a --manifest of them, or users")
+        _undo(opened, list(items or ()), manifest, _users(user, users), json)
         return
     call: Any = opened.remove if of_items else opened.remove_users
     arguments = list(items or ()) if of_items else _users(user, users)
@@ -110,8 +110,8 @@ def _users(user: list[str] | None, users: Path | None) -> list[str]:
     return named
 
 
-def _undo(opened: Any, items: list[str], users: list[str], json: bool) -> None:
-    back = opened.undo_removal(items, users=users)
+def _undo(opened: Any, items: list[str], manifest: Path | None, users: list[str], json: bool) -> None:
+    back = opened.undo_removal(items, manifest=manifest, users=users)
     if json:
         output.as_json({"back": back})
     else:

@@ -12,6 +12,7 @@ from catalogue import contents, rows, settings, states, write_manifest
 
 import coldstart
 from coldstart.errors import ColdstartError
+from coldstart.ingest.manifest import Manifest
 from coldstart.store import Store, removal
 from coldstart.store.catalog import Catalog
 
@@ -119,17 +120,31 @@ def test_items_are_chosen_by_condition_kind_or_manifest(
     listed = write_manifest(tmp_path / "gone.jsonl", [{"item_id": "p0"}, {"item_id": "p3"}])
     assert workspace.remove(manifest=listed).removed == 2
     assert found(workspace) == {"p1", "p1b", "p4"}
-    monkeypatch.setattr(type(workspace), "_stored_map", lambda self: {"item_id": "sku", "title": "name"})
+    ingest = {"map": {"item_id": "number", "title": "name"}, "id_from": []}
+    monkeypatch.setattr(type(workspace), "_stored_ingest", lambda self: ingest)
+    (tmp_path / "gone.csv").write_text("number\np4\n")
+    assert workspace.remove(manifest=tmp_path / "gone.csv", dry_run=True).removed == 1
     (tmp_path / "gone.csv").write_text("sku\np4\n")
     assert workspace.remove(manifest=tmp_path / "gone.csv", dry_run=True).removed == 1
     assert workspace.remove(manifest=listed, dry_run=True).already == ("p0", "p3")
     (tmp_path / "gone.csv").write_text("other\np4\n")
-    with pytest.raises(ColdstartError, match="no column item_id: it has other"):
+    with pytest.raises(ColdstartError, match="no column of ids: it has other; name one item_id or number"):
         workspace.remove(manifest=tmp_path / "gone.csv")
+    assert workspace.undo_removal(manifest=listed) == ["p0", "p3"]
     with pytest.raises(ColdstartError, match="no item meets the condition"):
         workspace.remove(kind="video")
     with pytest.raises(ColdstartError, match=r"has no item 'p44' \(did you mean 'p4'\?\); nothing was removed"):
         workspace.remove(["p44"])
+
+
+def test_ids_that_were_made_are_made_again(
+    workspace: coldstart.Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop.csv").write_text("name,url\nCup,https://x.example/1\n")
+    made = [entry.fields["item_id"] for entry in Manifest(tmp_path / "shop.csv", clean=True, id_from=["url"]).entries()]
+    monkeypatch.setattr(type(workspace), "_stored_ingest", lambda self: {"map": {"title": "name"}, "id_from": ["url"]})
+    with pytest.raises(ColdstartError, match=f"has no item '{made[0]}'"):
+        workspace.remove(manifest=tmp_path / "shop.csv")
 
 
 class Killed(BaseException):

@@ -93,7 +93,7 @@ def test_users_are_erased_and_what_they_made_is_counted(workspace: Path, tmp_pat
         ([], "give items (ITEM, --manifest, --where, --kind) or users (--user, --users), one of both"),
         (["a1", "--user", "u1"], "one of both"),
         (["--user", "u1", "--interactions"], "--interactions goes with items"),
-        (["--undo", "--kind", "video"], "name the items, or users"),
+        (["--undo", "--kind", "video"], "name the items or a --manifest of them, or users"),
         (["--undo", "a1"], "nothing of that was removed ('a1')"),
     ],
 )
