@@ -102,4 +102,4 @@ wheel: $(INSTALLED) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what make made, except the downloaded models
-	rm -rf $(VENV) .venv-latest .peers demo-out dist build .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) .venv-latest .peers demo-out dist build site .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

@@ -380,7 +380,7 @@ def interaction_reasons() -> str:
 
 
 def claim_reasons() -> str:
-    """Write the reasons of claims that were cut."""
+    """Write the reasons of claims that were removed."""
     from coldstart.core import reasons
 
     return _reason_table("claims", reasons.CLAIMS)

@@ -175,7 +175,7 @@ def ledger(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Export the ledger of items that a stage turned away.
+    """Export the ledger of items that a stage skipped.
 
     \b
     Examples:

@@ -2,7 +2,7 @@
 
 The object has the fields `kind`, `message`, `where` and `next`. An error states them itself, or they are derived: the
 kind from the room that raised it, place and next step from the form of the message (value at place: next step). What
-cannot be told is null.
+is not known is null.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ROOMS = (
     (r"coldstart\.models\.", "not_ready"),
     (r"coldstart\.cli\.", "usage"),
 )
-"""Module that raised an error -> its kind, where the words do not tell."""
+"""Module that raised an error -> its kind, where its words do not decide."""
 _WORDS = (
     (r"^(there is )?no (?!terminal)|^unknown |did you mean|\bis unknown\b|No such file|is not in the ", "not_found"),
     (r"is being written by|another process", "busy"),
@@ -47,30 +47,15 @@ _WORDS = (
 """Words of a message -> its kind."""
 _PLACE = re.compile(r"(?:no [^:]*? (?:at|in) )?(?P<place>[^\s:;]\S*( line \d+| [^\s:;]+)?): ")
 _VERBS = (
-    *(
-        "add",
-        "allow",
-        "ask",
-        "choose",
-        "close",
-        "copy",
-        "did you mean",
-        "fill",
-        "fit",
-        "free",
-        "give",
-        "install",
-        "leave",
-    ),
-    *("list", "look", "lower", "make", "mend", "move", "name", "pass", "pull", "put", "raise", "remove", "repair"),
-    *("report", "restore", "run", "save", "see", "set", "state", "take", "try", "unset", "use", "wait", "write"),
+    "add|allow|ask|choose|close|copy|did you mean|fill|fit|free|give|install|leave|list|look|lower|make|mend|move|name|"
+    "pass|pull|put|raise|remove|repair|report|restore|run|save|see|set|state|take|try|unset|use|wait|write"
 )
-_NEXT = re.compile(rf"(?:^|[:;,)?] )(?P<next>(?:(?:{'|'.join(_VERBS)})(?![\w-])|`).*)$")
+_NEXT = re.compile(rf"(?:^|[:;,)?] )(?P<next>(?:(?:{_VERBS})(?![\w-])|`).*)$")
 _LONGEST_PLACE = 120
 
 
 def error_fields(error: BaseException) -> dict[str, str | None]:
-    """Describe an error by kind, message, place and next step; None for what cannot be told."""
+    """Describe an error by kind, message, place and next step; None for what is not known."""
     message = output.without_controls(" ".join(redact_urls(str(error)).splitlines()))
     if not isinstance(error, ColdstartError):
         name = type(error).__name__

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+MAX_DETAIL = 200
+"""Characters that are stored of a value for which a row of a log was rejected."""
+
 
 @dataclass(frozen=True)
 class Interactions:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import to_jsonable_python
 
 from coldstart.core.prices import parse_price
-from coldstart.core.settings import nearest
+from coldstart.core.settings import nearest_or
 from coldstart.core.values import (
     ROUNDED,
     is_missing,
@@ -386,7 +386,6 @@ def _fault(entry: Any) -> str:
     if entry["type"] == "extra_forbidden" and len(entry["loc"]) > 1:
         return f"unknown field {place}={shown}: an entry of media has uri and role"
     if entry["type"] == "extra_forbidden":
-        close = nearest(place, FIELD_NAMES)
-        hint = f"did you mean {close!r}?" if close else "move it into attributes, or `map` the columns you want"
+        hint = nearest_or(place, FIELD_NAMES, "move it into attributes, or `map` the columns you want")
         return f"unknown field {place}={shown}: {hint}"
     return f"{place}={shown}: {entry['msg'].removeprefix('Value error, ')}"

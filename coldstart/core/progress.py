@@ -7,18 +7,18 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self
 
-Lost = int | Mapping[str, int]
+Skipped = int | Mapping[str, int]
 """Number of items that were skipped, or reason -> number."""
 
 
 class Meter(AbstractContextManager["Meter"], Protocol):
     """A counter of one piece of long work, open while that runs."""
 
-    def advance(self, done: int, lost: Lost, wait_share: float, /) -> None:
+    def advance(self, done: int, skipped: Skipped, wait_share: float, /) -> None:
         """Count items that ended.
 
         Args:
-            done: number of items that ended since the last call; lost: those of them that were skipped.
+            done: number of items that ended since the last call; skipped: those of them that were skipped.
             wait_share: share of the time in which the model had no data.
         """
 
@@ -49,5 +49,5 @@ class SilentMeter:
     ) -> None:
         pass
 
-    def advance(self, done: int, lost: Lost, wait_share: float, /) -> None:
+    def advance(self, done: int, skipped: Skipped, wait_share: float, /) -> None:
         """Count nothing."""

@@ -56,7 +56,7 @@ ITEMS: Mapping[str, Reason] = {
         "copy the files here, or allow their place under `media` of the pipeline",
     ),
     "private_address": Reason(
-        "on a private network address", "copy the files here: hosts inside a network are never asked"
+        "on a private network address", "copy the files here: hosts inside a network are never contacted"
     ),
     "fetch_failed": Reason("that could not be downloaded", "try again later with `coldstart retry`"),
     "media_changed": Reason("whose file changed since it was read", "run ingest again"),
@@ -162,7 +162,7 @@ CLAIMS: Mapping[str, Reason] = {
     "says_nothing": Reason("without meaning"),
     "wrong_language": Reason("in another language"),
     "copied": Reason("copied from a source"),
-    "duplicate": Reason("said before"),
+    "duplicate": Reason("stated before"),
     "too_many": Reason("over the number allowed"),
     "cut_off": Reason("cut off at the token limit", "raise max_new_tokens of the prompt"),
     "not_json": Reason("not written as JSON"),
@@ -197,7 +197,7 @@ SPEECH: Mapping[str, Reason] = {
     "no_speech": Reason("the model itself doubts that it is speech"),
     "repetition": Reason("it repeats itself"),
     "low_confidence": Reason("the model is not sure of it"),
-    "too_fast": Reason("more letters than can be said in that time"),
+    "too_fast": Reason("more letters than can be spoken in that time"),
 }
 """Code -> meaning, of transcribed words that were left out as invented."""
 

@@ -37,7 +37,7 @@ class Media(Section):
     min_side: int | None = Field(default=None, gt=0)
     """Least pixels of a picture's shorter side."""
     max_duration_s: float | None = Field(default=None, gt=0)
-    """Seconds of a video, at most; a longer one is turned away."""
+    """Seconds of a video, at most; a longer one is skipped."""
     deadline_s: float | None = Field(default=None, gt=0)
     """Processor seconds one item may take before its worker is stopped; by the clock it may take ten times as long."""
     _folders: tuple[str, ...] | None = PrivateAttr(default=None)

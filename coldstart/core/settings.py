@@ -182,6 +182,12 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close!r}?)" if close else ""
 
 
+def nearest_or(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Suggest a known name at the end of a message: `did you mean 'x'?`, or another hint where none is similar."""
+    close = nearest(name, known)
+    return f"did you mean {close!r}?" if close else otherwise
+
+
 PACKAGE = Path(__file__).parent.parent
 
 

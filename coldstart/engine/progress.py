@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from coldstart.core.progress import Lost, Meter, SilentMeter
+from coldstart.core.progress import Meter, SilentMeter, Skipped
 from coldstart.core.reasons import plain
 
 _LINE_EVERY_S = 10.0
@@ -41,22 +41,22 @@ class _CountingMeter(SilentMeter):
         self._console, self._stage, self._total = console, stage, total
         self._began = time.monotonic()
         self._done = 0
-        self._lost: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
         self._wait_share = 0.0
 
     def _text(self, reasons: int = 2, wait: bool = True) -> str:
         rate = self._done / max(time.monotonic() - self._began, 1e-9)
-        shown = self._lost.most_common(reasons)
+        shown = self._skipped.most_common(reasons)
         skipped = [f"{count:,} {plain(reason)}" for reason, count in shown]
-        more = self._lost.total() - sum(count for _, count in shown)
+        more = self._skipped.total() - sum(count for _, count in shown)
         skipped += [f"{more:,}{' more' if shown else ''} skipped"] if more else []
         waited = [f"model waited {self._wait_share:.0%}"] if wait and self._wait_share >= _WORTH_SAYING else []
         return ", ".join((f"{rate:,.1f} items/s", *skipped, *waited))
 
-    def advance(self, done: int, lost: Lost, wait_share: float, /) -> None:
+    def advance(self, done: int, skipped: Skipped, wait_share: float, /) -> None:
         self._done += done
-        self._lost.update({"skipped": lost} if isinstance(lost, int) else lost)
-        self._lost = +self._lost  # without reasons of no item
+        self._skipped.update({"skipped": skipped} if isinstance(skipped, int) else skipped)
+        self._skipped = +self._skipped  # without reasons of no item
         self._wait_share = wait_share
 
 
@@ -80,8 +80,8 @@ class _BarMeter(_CountingMeter):
     ) -> None:
         self._bar.stop()
 
-    def advance(self, done: int, lost: Lost, wait_share: float, /) -> None:
-        super().advance(done, lost, wait_share)
+    def advance(self, done: int, skipped: Skipped, wait_share: float, /) -> None:
+        super().advance(done, skipped, wait_share)
         width = self._console.width
         text = self._text() if width >= _WIDE else self._text(1 if width >= _NARROW else 0, wait=False)
         self._bar.update(self._task, advance=done, text=text)
@@ -92,8 +92,8 @@ class _LineMeter(_CountingMeter):
         self._printed = self._began
         return self
 
-    def advance(self, done: int, lost: Lost, wait_share: float, /) -> None:
-        super().advance(done, lost, wait_share)
+    def advance(self, done: int, skipped: Skipped, wait_share: float, /) -> None:
+        super().advance(done, skipped, wait_share)
         now = time.monotonic()
         if now - self._printed >= _LINE_EVERY_S:
             self._printed = now

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from coldstart.core.settings import nearest
+from coldstart.core.settings import nearest_or
 from coldstart.core.values import (
     EXACT,
     MISSING,
@@ -79,9 +79,11 @@ def match_columns(header: Sequence[str], given: Mapping[str, str], place: str) -
     """
     for field, column in given.items():
         if field not in FIELDS:
-            raise ColdstartError(f"--columns {field}={column}: no field {field!r}; {_nearest(field, FIELDS)}")
+            hint = nearest_or(field, FIELDS, f"there is {', '.join(FIELDS)}")
+            raise ColdstartError(f"--columns {field}={column}: no field {field!r}; {hint}")
         if column and column not in header:
-            raise ColdstartError(f"--columns {field}={column}: {place} has no such column; {_nearest(column, header)}")
+            hint = nearest_or(column, header, f"there is {', '.join(header)}")
+            raise ColdstartError(f"--columns {field}={column}: {place} has no such column; {hint}")
     found = {field: column for field, column in given.items() if column}
     guessed: dict[str, str] = {}
     for field in FIELDS:
@@ -116,11 +118,6 @@ def _by_synonym(field: str, header: Sequence[str]) -> list[str]:
     names = {column: normalise(column) for column in header}
     fitting = [column for column in header if names[column] in known and names[column] not in _OF_TEXTS.get(field, ())]
     return sorted(fitting, key=lambda column: (names[column] in _GENERIC, known[names[column]]))[:1]
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = nearest(name, known)
-    return f"did you mean {close!r}?" if close else f"there is {', '.join(known)}"
 
 
 def flags(values: Any) -> Mask:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from coldstart.core.interactions import MAX_DETAIL
 from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.values import doubtful_number
 from coldstart.errors import ColdstartError
@@ -51,7 +52,6 @@ REJECTED = pa.schema([("row", pa.int64()), ("reason", pa.string()), ("detail", p
 AHEAD_US = 86_400 * 1_000_000
 """Clocks may differ by a day before a time counts as future."""
 
-_DETAIL = 200
 _YEAR_US = 365 * 86_400 * 1_000_000
 
 
@@ -236,8 +236,8 @@ def _rejected(raw: RawBlock, faults: Mapping[str, tuple[Mask, pa.Array]]) -> tup
         good[places] = False
         if len(places):
             details, _ = parse_texts(values.take(pa.array(places)))
-            cut = pc.utf8_slice_codeunits(details.fill_null(""), 0, _DETAIL)
-            tables.append(pa.table([raw.rows[places], [reason] * len(places), cut], schema=REJECTED))
+            short = pc.utf8_slice_codeunits(details.fill_null(""), 0, MAX_DETAIL)
+            tables.append(pa.table([raw.rows[places], [reason] * len(places), short], schema=REJECTED))
     return pa.concat_tables(tables).sort_by("row"), good
 
 

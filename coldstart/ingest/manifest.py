@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain, islice
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from coldstart.core.items import EXTENSIONS, FIELD_NAMES, SHORT_FORMS
-from coldstart.core.settings import nearest
+from coldstart.core.settings import nearest, nearest_or
 from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.values import WHOLE_FLOAT, are_whole_floats
 from coldstart.errors import ColdstartError
@@ -103,7 +103,8 @@ class Manifest:
     ) -> None:
         for name in sorted(names or ()):
             if name not in FIELD_NAMES and not name.startswith("attributes."):
-                raise ColdstartError(f"map: unknown field {name!r}: {_nearest(name, FIELD_NAMES)}")
+                others = f"it may be one of {', '.join(sorted(FIELD_NAMES))}"
+                raise ColdstartError(f"map: unknown field {name!r}: {nearest_or(name, FIELD_NAMES, others)}")
         self.path = path = existing_path(path)
         self.recognition: Recognition | None = None
         self.doubts = Doubts()
@@ -408,8 +409,3 @@ def _parsed(value: Any) -> Any:
         return json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         return value
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = nearest(name, known)
-    return f"did you mean {close!r}?" if close else f"it may be one of {', '.join(sorted(known))}"

@@ -12,7 +12,7 @@ import yaml
 _ABOUT = {
     "items": "the catalogue, one row an item; `attributes` is a JSON object in text",
     "descriptions": "what was written, labelled, heard and read of an item, with the evidence of each claim",
-    "ledger": "items that a stage turned away, and why",
+    "ledger": "items that a stage skipped or failed on, and why",
 }
 
 

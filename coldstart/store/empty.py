@@ -1,4 +1,4 @@
-"""Say why a search found nothing: which of its filters left no item."""
+"""Explain an empty search: which of its filters left no item."""
 
 from __future__ import annotations
 

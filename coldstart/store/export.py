@@ -44,7 +44,6 @@ _BLOCK = 4096
 _SHARD_ROWS = 100_000
 _HNSW_LINKS, _HNSW_EFFORT = 32, 200
 _MEDIA = pa.list_(pa.struct([("role", pa.string()), ("uri", pa.string())]))
-_ITEM_COLUMNS = [name.name for name in CONTENT_FIELDS]
 _DESCRIBED = ("summary", "claims", "label", "label_score", "language", "transcript", "screen_text")
 _LEDGER_COLUMNS = ("stage", "item_id", "state", "reason", "detail", "at")
 
@@ -195,8 +194,8 @@ def _descriptions(catalog: Published, request: ExportRequest, required: bool = T
     types = {own.name: own.type for own in catalog.schema}
     columns = [name for name in _DESCRIBED if name in types]
     schema = pa.schema([("item_id", pa.string()), ("title", pa.string()), *((name, types[name]) for name in columns)])
-    said = [f"{name} <> ''" for name in columns if pa.types.is_string(types[name])]
-    some = " OR ".join(said) or "false"
+    filled = [f"{name} <> ''" for name in columns if pa.types.is_string(types[name])]
+    some = " OR ".join(filled) or "false"
     part = _part("descriptions", catalog, request, schema, copies=True, extra=some)
     if required and not part.rows:
         raise ColdstartError(
@@ -414,9 +413,15 @@ def _whole_folder(out: Path, overwrite: bool) -> Iterator[Path]:
         draft.mkdir()
         yield draft
         _check_place(out, True, overwrite)
+        old = Path(folder, "old")
         if out.exists():
-            out.rename(Path(folder, "old"))
-        draft.rename(out)
+            out.rename(old)
+        try:
+            draft.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)  # else it would go with the folder of the draft
+            raise
 
 
 def _parent(out: Path) -> Path:
@@ -426,7 +431,7 @@ def _parent(out: Path) -> Path:
 
 @contextmanager
 def _written(out: Path) -> Iterator[None]:
-    """Turn a refused write into an error that names the next step."""
+    """Turn a fault of writing into an error that names the next step."""
     try:
         yield
     except OSError as error:

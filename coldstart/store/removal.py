@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from coldstart.core.interactions import MAX_DETAIL
 from coldstart.errors import ColdstartError
 from coldstart.store import ITEMS, LEDGER, Store, mending, tables, tombstones, upkeep
 from coldstart.store.ann import IndexSettings
@@ -39,8 +40,6 @@ _COMMANDS = {HEADS: "align", CARD: "describe", "fit.json": "behaviour"}
 """File of a fit -> family of `coldstart finetune` that fits it anew; others are fitted by a run with `refit`."""
 _CHUNK = 500
 _IDS_A_PATTERN = 200
-_CUT = 200
-"""Length at which the detail of a rejected row is cut (`coldstart.ingest.interaction_file`)."""
 
 
 def counted(count: int, noun: str) -> str:
@@ -138,7 +137,7 @@ def remove_items(
     rows, present = _count(store, held, "item_id", wanted)
     noted, named = _count(store, verdicts, "item_id", wanted)
     rows |= noted
-    present |= named - known.items.keys()  # a run turns away what was removed, and says so in the ledger
+    present |= named - known.items.keys()  # a run filters what was removed, and notes it in the ledger
     interrupted = known.open_items & set(wanted)
     found = sorted(present | interrupted)
     left = _without(wanted, found)
@@ -273,7 +272,8 @@ def remove_users(store: Store, ids: Iterable[str], *, dry_run: bool = False) -> 
 
 
 def _rejected_rows(store: Store, users: Collection[str]) -> Iterator[tuple[int, set[str]]]:
-    """Find the rejected rows whose file or value names a user: address, and the users. A value may be cut."""
+    """Find the rejected rows whose file or value names a user: address, and the users. A value may be
+    shortened to `MAX_DETAIL`, in the middle of an id."""
     if not users or not store.has(REJECTED):
         return
     listed = sorted(filter(None, users), key=len, reverse=True)
@@ -289,7 +289,7 @@ def _rejected_rows(store: Store, users: Collection[str]) -> Iterator[tuple[int, 
             for address, (file, detail) in zip(batch.column(ADDRESS).to_pylist(), texts, strict=True):
                 text = f"{file or ''}\n{detail or ''}"
                 named = {match for pattern in patterns for match in pattern.findall(text)}
-                if len(detail or "") >= _CUT:
+                if len(detail or "") >= MAX_DETAIL:
                     end = re.split(r"[\s,;]", detail)[-1]
                     named |= {user for user in listed if end and user.startswith(end)}
                 if named:
@@ -386,7 +386,7 @@ def stale_fits(store: Store, known: Tombstones | None = None) -> tuple[StaleFit,
 
 
 def removal_notes(store: Store) -> list[str]:
-    """Say which removals were interrupted, and which fits learnt from what was removed; a line each."""
+    """List the removals that were interrupted, and the fits that learnt from what was removed; a line each."""
     if not store.has(tombstones.REMOVED):
         return []
     known = read_tombstones(store)

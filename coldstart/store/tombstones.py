@@ -83,7 +83,7 @@ class Tombstones:
         return found
 
     def refuse(self, work: Work) -> Work:
-        """Turn away an item of a manifest that was removed; others pass as they are."""
+        """Filter an item of a manifest that was removed; others pass as they are."""
         at = self.items.get(work.item_id)
         if at is None:
             return work

@@ -249,3 +249,21 @@ def test_exported_items_are_read_as_the_same_items(write: Any, store: Store, tmp
     }
     assert ours == theirs
     assert ours["item-00000"]["attributes"] == '{"colour": "blau", "size": 4}'
+
+
+def test_a_folder_stays_if_the_new_one_cannot_take_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, rename = tmp_path / "out", Path.rename
+    out.mkdir()
+    (out / export.RECORD).write_text("old")
+
+    def refuse_draft(path: Path, target: Path) -> Path:
+        if path.name == "draft":
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_draft)
+    no_room = "No space left on device; name another place with --out"
+    with pytest.raises(ColdstartError, match=no_room), export._whole_folder(out, overwrite=True):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (out / export.RECORD).read_text() == "old"

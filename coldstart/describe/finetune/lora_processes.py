@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from coldstart.core.progress import Lost, Meter, Progress
+from coldstart.core.progress import Meter, Progress, Skipped
 from coldstart.describe.finetune import sft
 from coldstart.describe.finetune.training import Example, LoraSettings
 from coldstart.errors import ColdstartError
@@ -114,7 +114,7 @@ class _StdoutProgress:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def advance(self, done: int, lost: Lost, wait_share: float) -> None:
+    def advance(self, done: int, skipped: Skipped, wait_share: float) -> None:
         sys.stdout.write(f"{_PROGRESS}{json.dumps({'name': self._name, 'total': self._total, 'done': done})}\n")
         sys.stdout.flush()
 
