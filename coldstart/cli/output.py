@@ -184,7 +184,7 @@ def table(
     main: str | None = None,
     whole: Collection[str] = (),
     spare: Sequence[str] = (),
-    least: Mapping[str, int] | None = None,
+    below: str | None = None,
 ) -> None:
     """Print a table on stdout that fits the terminal; a list of the rows where that is too narrow for the columns.
 
@@ -194,9 +194,9 @@ def table(
         main: name of the column that tells the rows apart, such as the title; by default the first one of text.
         whole: columns of text that are not cut, such as ids.
         spare: columns that a table without room for all leaves out, the first ones first.
-        least: column of text -> cells that it keeps, unless its texts are shorter.
+        below: column of sentences, which are wrapped below each row where they have no room in it.
     """
-    for text in tables.table_lines(columns, rows, tables.width(), main, whole, spare, least):
+    for text in tables.table_lines(columns, rows, tables.width(), main, whole, spare, below):
         _write(text)
 
 
@@ -205,12 +205,12 @@ def table_of(
     main: str,
     whole: Collection[str] = (),
     spare: Sequence[str] = (),
-    least: Mapping[str, int] | None = None,
+    below: str | None = None,
 ) -> None:
     """Print columns, without those that have no value in any row; see `table`."""
     shown = {name: values for name, values in columns.items() if any(value is not None for value in values)}
     chosen = shown or dict.fromkeys((main,), ())
-    table(list(chosen), list(zip(*chosen.values(), strict=True)), main, whole, spare, least)
+    table(list(chosen), list(zip(*chosen.values(), strict=True)), main, whole, spare, below)
 
 
 def facts(values: Sequence[tuple[str, Any]]) -> None:
@@ -320,7 +320,7 @@ def print_failures(rows: Sequence[Mapping[str, Any]]) -> None:
     for (stage, state, reason), group in groups.items():
         step = f"; {remedy(reason)}" if remedy(reason) else ""
         note(f"{stage}: {len(group):,} {state}, {plain(reason)} ({reason}){step}")
-        table(("item", "detail"), [[row["item_id"], row["detail"]] for row in group], "detail", whole=("item",))
+        table(("item", "detail"), [[row["item_id"], row["detail"]] for row in group], "item", ("item",), below="detail")
         line("")
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from coldstart.recommend.service import Recommended
 
 _STDIN = Path("-")
-_REASON_CELLS = 28
 
 
 def register(app: typer.Typer) -> None:
@@ -233,7 +232,7 @@ def _print(found: Recommended, explain: bool) -> None:
         "reason": [one.reason.text if one.reason else None for one in items],
     }
     spare = () if explain else ("category", "price", "state")
-    output.table_of(values, main="title", whole=("item",), spare=spare, least={"reason": _REASON_CELLS})
+    output.table_of(values, main="title", whole=("item",), spare=spare, below="reason")
 
 
 def _print_audience(found: Audience) -> None:
@@ -250,4 +249,4 @@ def _print_audience(found: Audience) -> None:
         found.by: [f"{one.score:.4f}" for one in found.people],
         "reason": [one.reason.text if one.reason else None for one in found.people],
     }
-    output.table_of(values, main="user", whole=("user",))
+    output.table_of(values, main="user", whole=("user",), below="reason")

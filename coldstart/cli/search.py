@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from coldstart.search.search import Hit
 
 
-_WORDS_CELLS = 24
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands to the main app."""
     app.command("search")(search)
@@ -286,7 +283,7 @@ def _print(answer: Answer, explain: bool) -> None:
             values[f"rank: {name}"] = [
                 one["channels"][name]["rank"] if name in one["channels"] else None for one in found
             ]
-    output.table_of(values, main="title", whole=("item",), spare=("price",), least={"words": _WORDS_CELLS})
+    output.table_of(values, main="title", whole=("item",), spare=("price",), below="words")
 
 
 def _print_fit(report: Mapping[str, Any]) -> None:

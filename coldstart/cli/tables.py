@@ -1,7 +1,8 @@
 """Lay out tables and lists of facts for the width at hand: aligned columns, or a list where columns cannot fit.
 
 Widths are those of a terminal: a Chinese character or an emoji takes two cells. Cells are cut with an ellipsis and
-never folded, so that a row is a line; `--json` has them whole.
+never folded, so that a row is a line, but for one column of sentences, which goes below its row where it does not fit;
+`--json` has them whole.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 PIPED_WIDTH = 160
@@ -44,7 +45,7 @@ def table_lines(
     main: str | None = None,
     whole: Collection[str] = (),
     spare: Sequence[str] = (),
-    least: Mapping[str, int] | None = None,
+    below: str | None = None,
 ) -> Iterator[str]:
     """Lay out rows as a table of at most `most` cells a line, or as a list where that is too narrow.
 
@@ -52,27 +53,26 @@ def table_lines(
         main: name of the column that tells the rows apart; by default the first one of text.
         whole: columns of text that are not cut, such as ids; numbers never are.
         spare: columns that are left out of a table that has no room for all, the first ones first; a list has them.
-        least: column of text -> cells that it keeps, unless its texts are shorter.
+        below: column of sentences, which are wrapped below each row where they have no room in it.
     """
     cells = _columns_of_text(rows, len(columns))
+    sentences = cells[columns.index(below)] if below in columns else None
     numeric = [bool(rows) and all(_is_number(cell) for cell in column if cell != "-") for column in cells]
     place = columns.index(main) if main in columns else next((i for i, is_one in enumerate(numeric) if not is_one), 0)
     natural = [max(map(cell_width, (name, *column))) for name, column in zip(columns, cells, strict=True)]
-    fixed = [number or name in whole for name, number in zip(columns, numeric, strict=True)]
-    for count in range(len(spare) + 1):
-        shown = [i for i, name in enumerate(columns) if name not in spare[:count]]
-        kept = [
-            natural[i]
-            if fixed[i]
-            else min(natural[i], (least or {}).get(columns[i], _MAIN_LEAST if i == place else _LEAST))
-            for i in shown
-        ]
+    fixed = [number or name in (*whole, below) for name, number in zip(columns, numeric, strict=True)]
+    without = [(), (below,)] if sentences is not None and place != columns.index(below) else [()]
+    layouts = [(*left_out, *spare[:count]) for left_out in without for count in range(len(spare) + 1)]
+    for left_out in layouts:
+        shown = [i for i, name in enumerate(columns) if name not in left_out]
+        kept = [natural[i] if fixed[i] else min(natural[i], _MAIN_LEAST if i == place else _LEAST) for i in shown]
         widths = _fit([natural[i] for i in shown], kept, shown.index(place), most)
-        if widths is not None:
+        if widths is not None and (len(shown) > 1 or not left_out):
             break
     else:
-        yield from _list_lines(columns, list(zip(*cells, strict=True)), place, most)
+        yield from _list_lines(columns, list(zip(*cells, strict=True)), place, most, below)
         return
+    indent = sum(widths[i] + len(_GAP) for i in range(shown.index(place)))
     columns, numeric = [columns[i] for i in shown], [numeric[i] for i in shown]
     lined = list(zip(*(cells[i] for i in shown), strict=True))
     last = len(columns) - 1
@@ -81,6 +81,8 @@ def table_lines(
             fit_cell(cell, widths[i], right=numeric[i], pad=i < last or numeric[i]) for i, cell in enumerate(row)
         ).rstrip()
         yield line if number else _bold(line)
+        if sentences is not None and below not in columns and number > 1 and sentences[number - 2] != "-":
+            yield from (" " * indent + text for text in wrap(sentences[number - 2], most - indent))
 
 
 def fact_lines(facts: Sequence[tuple[str, str]], most: int) -> Iterator[str]:
@@ -192,14 +194,19 @@ def _fit(natural: Sequence[int], least: Sequence[int], main: int, most: int) -> 
     return widths
 
 
-def _list_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], main: int, most: int) -> Iterator[str]:
-    """Lay out each row as a block: the main cell, then the others with their names."""
+def _list_lines(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], main: int, most: int, below: str | None
+) -> Iterator[str]:
+    """Lay out each row as a block: the main cell, then the others with their names, and the sentences last."""
     numbered = main != 0 and not columns[0].strip()
     for row in rows:
         yield _bold(cut(f"{row[0]}. {row[main]}" if numbered else row[main], most))
-        line = ""
+        line, sentences = "", ""
         for place, (name, cell) in enumerate(zip(columns, row, strict=True)):
             if place == main or cell in ("", "-") or (numbered and place == 0):
+                continue
+            if name == below:
+                sentences = cell
                 continue
             part = cut(f"{name} {cell}".strip(), most - 2)
             if line and cell_width(line) + 2 + cell_width(part) > most - 2:
@@ -208,6 +215,7 @@ def _list_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], main: int
             line = f"{line}, {part}" if line else part
         if line:
             yield f"  {line}"
+        yield from (f"  {text}" for text in wrap(sentences, most - 2))
 
 
 def paragraph(text: str) -> str:

@@ -90,7 +90,8 @@ def test_any_table_fits_any_width() -> None:
         rows = [[_cell(draw, kind, letters) for kind in kinds] for _ in range(draw.randint(0, 4))]
         width = draw.randint(20, 120)
         whole = draw.sample(columns, draw.randint(0, count))
-        lines = list(tables.table_lines(columns, rows, width, draw.choice([None, *columns]), whole))
+        main, below = draw.choice([None, *columns]), draw.choice([None, *columns])
+        lines = list(tables.table_lines(columns, rows, width, main, whole, below=below))
         assert all(cell_len(line) <= width for line in lines), lines
         assert not any(letter in line for line in lines for letter in "\n\t\x1b")
 
@@ -125,6 +126,28 @@ def test_a_narrow_table_is_a_list_and_spares_its_columns_before() -> None:
     assert laid[60][2] == "1  a jacket of rain and wind    9.5  sku-123  me"
     assert laid[47][2] == "1  a jacket of rain and wind    9.5  sku-123"
     assert laid[30] == ["1. a jacket of rain and wind", "  price 9.5, item sku-123", "  creator me"]
+
+
+def test_a_sentence_goes_below_its_row_where_it_has_no_room() -> None:
+    columns = ["", "title", "item", "reason"]
+    rows = [[1, "Lime", "sku-9", "both are in Fruit and have the tag sour"], [2, "Kiwi", "sku-7", None]]
+    laid = {
+        width: list(tables.table_lines(columns, rows, width, "title", ("item",), below="reason"))
+        for width in (60, 32, 20)
+    }
+    assert laid[60][2] == "1  Lime   sku-9  both are in Fruit and have the tag sour"
+    assert laid[32][:5] == [
+        "   title  item",
+        "─  ─────  ─────",
+        "1  Lime   sku-9",
+        "   both are in Fruit and have",
+        "   the tag sour",
+    ]
+    assert laid[32][5:] == ["2  Kiwi   sku-7"]
+    listed = list(
+        tables.table_lines(["item", "reason"], [["sku-9", rows[0][3]]], 24, "item", ("item",), below="reason")
+    )
+    assert listed == ["sku-9", "  both are in Fruit and", "  have the tag sour"]
 
 
 def test_a_cell_is_cut_and_not_folded() -> None:
