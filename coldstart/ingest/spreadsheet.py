@@ -32,7 +32,7 @@ _TIMES: dict[str, Any] = {"date": date.fromisoformat, "datetime": datetime.fromi
 
 
 def open_sheet(file: TableFile) -> Table:
-    """Open the first visible sheet of a workbook that has rows.
+    """Open the first visible sheet of a workbook that has a table.
 
     Raises:
         ColdstartError: it is damaged, locked or too large.

@@ -333,6 +333,36 @@ def test_a_workbook_is_read_by_its_first_sheet_with_rows(tmp_path: Path) -> None
     assert block.columns["at"].to_pylist() == ["2024-01-05T12:30:00", None]
 
 
+def test_a_cover_of_two_columns_is_not_the_table(tmp_path: Path) -> None:
+    cover, small = [["Export", "of the shop"], ["Date", "2024"]], [["sku", "name"], ["1", "Mug"]]
+    large = [["sku", "name", "price"], ["1", "Mug", 2], ["2", "Bowl", 3]]
+    assert opened(tmp_path, "a.xlsx", workbook(Info=cover, Products=large)).columns == ["sku", "name", "price"]
+    assert opened(tmp_path, "b.xlsx", workbook(Products=small, Legend=cover)).columns == ["sku", "name"]
+    assert opened(tmp_path, "c.xlsx", workbook(Products=large, More=[*large, *large])).notes == [
+        "read the sheet 'Products', not 'More'"
+    ]
+    long = [["sku", "name"], *([str(number), "Mug"] for number in range(40))]
+    assert opened(tmp_path, "d.xlsx", workbook(Products=long, More=[*large, *large * 20])).columns == ["sku", "name"]
+
+
+def test_merged_cells_stand_in_each_row_that_they_span(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for row in ([], [], ["", "Kind", "sku"], ["", "Mugs", "1"], ["", None, "2"], ["", "Bowls", "3"], ["", None, "4"]):
+        sheet.append(row)
+    for cells_ in ("B4:B5", "B6:B7", "A1:C1"):
+        sheet.merge_cells(cells_)
+    book.save(tmp_path / "a.xlsx")
+    table = opened(tmp_path, "a.xlsx", (tmp_path / "a.xlsx").read_bytes())
+    assert [tuple(row.values())[-2:] for _, row in table.rows()] == [
+        ("Mugs", "1"),
+        ("Mugs", "2"),
+        ("Bowls", "3"),
+        ("Bowls", "4"),
+    ]
+
+
 def test_a_damaged_workbook_is_refused(tmp_path: Path) -> None:
     assert fault(tmp_path, "a.xlsx", b"nothing") == "FILE: not a readable workbook: Cannot detect file format"
 
