@@ -20,6 +20,7 @@ from test_item_page import PICTURE, VIDEO
 from coldstart import demo
 from coldstart.cli.demo import _announce, _program
 from coldstart.pages.demo import demo_html
+from coldstart.sample import copies
 from coldstart.search.notebook import ItemView
 
 
@@ -158,18 +159,18 @@ def test_the_time_is_said_before_the_work(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.slow
 def test_the_catalogue_is_the_sample_and_copies_that_are_made_once(tmp_path: Path) -> None:
     folder = tmp_path / "with a space"
-    manifest = demo.write_catalogue(folder)
+    manifest = copies.write_catalogue(folder)
     rows = {row["item_id"]: row for row in map(json.loads, manifest.read_text("utf-8").splitlines())}
     assert len(rows) == 98
     for row in rows.values():
         assert all(Path(medium["uri"]).is_file() for medium in row["media"])
-    (first, second) = (probe(rows[item]["media"][0]["uri"]) for item in demo.COPIES)
-    (mirrored, faster) = (probe(rows[original]["media"][0]["uri"]) for original, _, _ in demo.COPIES.values())
+    (first, second) = (probe(rows[item]["media"][0]["uri"]) for item in copies.COPIES)
+    (mirrored, faster) = (probe(rows[original]["media"][0]["uri"]) for original, _, _ in copies.COPIES.values())
     assert first[0] == pytest.approx(mirrored[0], abs=0.1)
     assert second[0] == pytest.approx(faster[0] / 1.1, abs=0.1)
     assert np.abs(first[1][:, ::-1] - mirrored[1]).mean() < 10 < np.abs(first[1] - mirrored[1]).mean()
     before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.mp4")}
-    demo.write_catalogue(folder)
+    copies.write_catalogue(folder)
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.suffix == ".mp4"} == before
 
 

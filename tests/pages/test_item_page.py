@@ -416,7 +416,9 @@ def test_the_stages_say_what_turns_the_item_away_and_which_rows_are_old(
     safety = part("safety", GatePart, out={"clip-02": Reject("unsafe", "scam 0.93 ≥ 0.8", "filtered")})
     built = {one.name: one for one in (duplicates, shots, safety, part("speech"))} | {"ingest": part("ingest")}
     monkeypatch.setattr(freshness, "build", lambda spec, pipeline: built[spec.name])
-    monkeypatch.setattr(Workspace, "_reading_pipeline", lambda self: pipeline_of([duplicates, shots, safety, part("speech")]))
+    monkeypatch.setattr(
+        Workspace, "_reading_pipeline", lambda self: pipeline_of([duplicates, shots, safety, part("speech")])
+    )
     lines = show("clip-02", "--no-html").splitlines()
     assert screens.rows("\n".join(lines[lines.index("stages") :])) == [
         ["ingest", "fresh", "-", "-"],
