@@ -69,6 +69,8 @@ def label(
         "only_missing": None if every is None else not every,
     }
     changes = {key: value for key, value in given.items() if value is not None}
+    if precision is not None and threshold is None:
+        changes["threshold"] = None  # one of an earlier call would leave the precision without effect
     name, loaded = _with_label(opened, pipeline, changes, overrides or [])
     stages = [name, *(spec.name for spec in loaded.of_kind("index"))]
     done = opened.run(loaded, only=stages, progress=ConsoleProgress())

@@ -118,7 +118,8 @@ class StoredItems(MapStageDefaults):
 
     def notes(self, workspace: Store) -> list[str]:
         count = workspace.count(ITEMS)
-        return [f"skipped: {self._source} names no manifest, and the workspace has {count:,} items"] if count else []
+        text = f"nothing was read, since no manifest is named in {self._source}: {count:,} items stay as they are"
+        return [f"{text}; --manifest FILE reads what has changed"] if count else []
 
 
 def _unchanged(row: Row) -> tuple[Row, float]:

@@ -455,6 +455,9 @@ def test_the_command_adds_the_stage_and_serves_its_labels(shop: Shop) -> None:
     stages = coldstart.open(uri).pipeline().raw["stages"]
     assert list(stages) == ["ingest", "text", "label", "index"]
     assert stages["label"] == {"stage": "label", "classes": file, "threshold": 0.5, "only_missing": False}
+    again = CliRunner().invoke(app, ["label", "--workspace", uri, "--precision", "0.8"])
+    assert again.exit_code == 0, again.output
+    assert coldstart.open(uri).pipeline().raw["stages"]["label"]["threshold"] is None
 
 
 @pytest.mark.slow
