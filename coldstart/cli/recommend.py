@@ -208,7 +208,9 @@ def _read(history: Path) -> str:
         return sys.stdin.read() if history == _STDIN else history.read_text("utf-8")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ColdstartError(f"cannot read {history}: {reason}; give JSON as a file, or - for standard input") from None
+        raise ColdstartError(
+            f'cannot read {history}: {reason}; give a file such as ["sku-1", "sku-9"], or - for standard input'
+        ) from None
 
 
 def _print(found: Recommended, explain: bool) -> None:

@@ -507,7 +507,8 @@ def test_the_command_ranks_an_audience_by_the_option(made: Path, shop: coldstart
         ),
         (
             ["recommend", "--history", "no.json"],
-            "cannot read no.json: No such file or directory; give JSON as a file, or - for standard input",
+            "cannot read no.json: No such file or directory; give a file such as "
+            '["sku-1", "sku-9"], or - for standard input',
         ),
         (["recommend", "--user", "u", "--seen", "maybe"], "seen 'maybe': use drop or keep"),
         (["recommend", "--user", "u", "--diversity", "3"], "diversity 3: give a number from 0 to 1"),
