@@ -193,7 +193,8 @@ def plan_table(
         bool(stored.get("clean")) and not given and {column for one in before.values() for column in one} <= {*columns}
     )
     changes = []
-    if stored.get("clean") and (old := stored.get("columns")):
+    old = stored.get("columns") or ()
+    if stored.get("clean") and 2 * len({*old} & {*columns}) > len(old):  # else it is another table
         changes += (
             [f"new column {name!r}: becomes an attribute" for name in columns if name not in old] if known else []
         )

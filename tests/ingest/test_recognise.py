@@ -281,3 +281,12 @@ def test_an_item_without_pictures_does_not_hide_those_of_others() -> None:
     found = {"item_id": "id", "title": "title", "images": ["image.src", "images.src"]}
     assert recognise(columns, rows).map() == found
     assert recognise(columns[:4], rows).map() == {"item_id": "id", "title": "title", "image": "images.src"}
+
+
+def test_another_table_is_no_change_of_the_last_one(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("sku,name,price\n1,Mug,3\n", "utf-8")
+    stored = {"clean": True, "map": {"item_id": "Artikel"}, "columns": ["Artikel", "Titel", "price"]}
+    assert plan_table("a.csv", table, {}, stored, ()).changes == ()
+    stored["columns"] = ["sku", "Titel", "price"]
+    assert plan_table("a.csv", table, {}, stored, ()).changes == ("column 'Titel' is missing",)
