@@ -9,7 +9,7 @@ _WHOLE = frozenset(("attributes", "media"))
 """Columns whose objects stay as they are: fields of ours that are nested."""
 _MEDIUM = frozenset(("bytes", "path", "uri"))
 _CONNECTION = frozenset(("edges", "nodes", "pageInfo", "totalCount", "__typename"))
-_NAMES, _VALUES = ("name", "key", "attribute"), ("values", "value", "options", "option")
+_NAMES, _VALUES = ("name", "key", "attribute", "attribute_code", "code"), ("values", "value", "options", "option")
 NO_OPTION = "Default Title"
 """Value that Shopify gives an item without options."""
 _NESTED = frozenset((dict, list))

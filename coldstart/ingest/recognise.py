@@ -121,7 +121,7 @@ class _Recogniser:
         check_given(given, columns)
         self._columns = columns
         self._given = given
-        self._rows = len(rows)
+        self._table, self._rows = rows, len(rows)
         self._values = {
             column: [value for row in rows if not is_missing(value := row.get(column)) and value not in ([], {})]
             for column in columns
@@ -150,6 +150,7 @@ class _Recogniser:
                 elif not self._stated(name):
                     (self._by_name if exact else self._by_words)(name)
         self._by_values()
+        self._settle_id()
         return self._result(pairs)
 
     def _take_stated(self) -> None:
@@ -217,6 +218,30 @@ class _Recogniser:
             if close := [column for column in rivals if self._is_rival(name, column)]:
                 doubt = f"{', '.join(close)} may be it too: {_why(name, best)}"
             self._take(name, [best], SYNONYM, f"{best!r} is a name for {name}", rivals, doubt)
+
+    def _settle_id(self) -> None:
+        """Take another column for the id, or doubt it, where it is the same for many items, as the code of a group."""
+        match, title = self._found.get("item_id"), self._found.get("title")
+        if match is None or title is None or match.confidence == OWN or not self._is_shared(match.columns[0], title):
+            return
+        column = match.columns[0]
+        others = [one for one in match.rivals if one in self._free and not self._is_shared(one, title)]
+        doubt = f"rows of different titles have the same {column!r}"
+        if others:
+            self._free[column] = None
+            self._take("item_id", others[:1], SYNONYM, f"{others[0]!r} is a name for item_id", (), doubt)
+        else:
+            self._found["item_id"] = replace(match, doubt=f"{doubt}, and become one item: is another column the id?")
+
+    def _is_shared(self, column: str, title: Match) -> bool:
+        """Tell whether a fifth of the rows share an id with others, and most such rows have titles of their own."""
+        titles: dict[str, list[str]] = {}
+        for row in self._table:
+            if not is_missing(row.get(column)):
+                titles.setdefault(str(row[column]), []).append(str(row.get(title.columns[0]) or ""))
+        shared = [found for found in titles.values() if len(found) > 1]
+        joined = sum(len(found) - 1 for found in shared)
+        return joined >= 0.2 * self._rows and sum(len({*found} - {""}) > 1 for found in shared) > 0.5 * len(shared)
 
     def _by_words(self, name: str) -> None:
         known = ranks(name)

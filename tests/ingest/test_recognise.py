@@ -290,3 +290,22 @@ def test_another_table_is_no_change_of_the_last_one(tmp_path: Path) -> None:
     assert plan_table("a.csv", table, {}, stored, ()).changes == ()
     stored["columns"] = ["sku", "Titel", "price"]
     assert plan_table("a.csv", table, {}, stored, ()).changes == ("column 'Titel' is missing",)
+
+
+def test_a_code_that_many_titles_share_is_no_id() -> None:
+    rows = [{"Code": f"K{n % 3}", "EAN": f"400{n}", "Name": f"Mug {n}"} for n in range(9)]
+    found = of(*rows)
+    assert found.map() == {"item_id": "EAN", "title": "Name"}
+    assert (found.attributes, found.matches[0].doubt) == (("Code",), "rows of different titles have the same 'Code'")
+    (alone, _) = of(*({"Code": row["Code"], "Name": row["Name"]} for row in rows)).matches
+    assert alone.doubt == (
+        "rows of different titles have the same 'Code', and become one item: is another column the id?"
+    )
+    variants = [{"Code": f"K{n // 3}", "EAN": f"400{n}", "Name": "" if n % 3 else f"Mug {n}"} for n in range(9)]
+    assert of(*variants).map()["item_id"] == "Code"
+    assert of(*rows, item_id=("Code",)).matches[0].sure
+
+
+def test_named_values_of_magento_become_columns() -> None:
+    named = [{"attribute_code": "colour", "value": "red"}, {"attribute_code": "size", "value": ["S", "M"]}]
+    assert flatten({"custom_attributes": named}) == {"colour": "red", "size": ["S", "M"]}
