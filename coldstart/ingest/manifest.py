@@ -31,6 +31,10 @@ FORMATS = (KNOWN, "a folder of media, or of a dataset")
 _PEEKED_ROWS, _PEEKED_MEDIA = 1000, 16
 _LONGEST_URI = 2000
 _MEDIA_FIELDS = ("media", *SHORT_FORMS)
+_UNKNOWN_COLUMNS = (
+    "ingest.map names columns that no row of {path} has: {missing}; it has {has}; mend ingest.map, or let "
+    "`coldstart import` recognise the columns"
+)
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,7 @@ class Manifest:
             taken = f"item_id made from {', '.join(self.recognition.id_from[:3])}, {taken}"
         joined = self._survey.joined
         return [
-            f"{self.path.name}: {taken}; {len(self.recognition.attributes)} other columns are attributes",
+            f"{self.path.name}: {taken}; other columns that are attributes: {len(self.recognition.attributes)}",
             *([f"{joined:,} rows were joined into the items of other rows with the same id"] if joined else []),
             *(f"doubtful: {line}" for line in (*self.value_doubts(), *self.doubts.lines())),
         ]
@@ -262,7 +266,7 @@ class Manifest:
         missing = [column for chosen in self._names.values() for column in chosen if column not in columns]
         if missing and not given.get("item_id") and not id_from:
             raise ColdstartError(
-                f"map names columns that no row of {self.path} has: {', '.join(missing)}; it has {', '.join(columns)}"
+                _UNKNOWN_COLUMNS.format(path=self.path, missing=", ".join(missing), has=", ".join(columns))
             )
         return recognise_given(columns, rows, given, id_from)
 
@@ -314,7 +318,7 @@ def _mapped(table: Table, names: Mapping[str, str]) -> Iterator[ManifestEntry]:
         raise ColdstartError(f"manifest {path} has no rows: give one item a row")
     if unseen and seen:
         missing, has = ", ".join(sorted(unseen)), ", ".join(sorted(seen))
-        raise ColdstartError(f"map names columns that no row of {path} has: {missing}; it has {has}")
+        raise ColdstartError(_UNKNOWN_COLUMNS.format(path=path, missing=missing, has=has))
 
 
 def _check_columns(path: Path, fields: Mapping[str, Any]) -> None:

@@ -138,7 +138,21 @@ def explain_user(
 
 
 def shared_facts(first: Record, second: Record) -> Iterator[Fact]:
-    """Find facts of both records, each value once: category, tags, creator, attributes, then checked claims."""
+    """Find facts of both records: category, tags, creator, attributes, then checked claims that add a value."""
+    known: set[str] = set()
+    for fact in _shared_of_records(first, second):
+        known.add(fact.value.casefold())
+        yield fact
+    claims = [
+        {(str(claim["name"]), str(claim["value"])): None for claim in record.get("claims") or ()}
+        for record in (first, second)
+    ]
+    for field, value in claims[0]:
+        if (field, value) in claims[1] and value.casefold() not in known:
+            yield Fact(field, value, "description")
+
+
+def _shared_of_records(first: Record, second: Record) -> Iterator[Fact]:
     for field in ("category", "tags", "creator"):
         for value in _both(first.get(field), second.get(field)):
             yield Fact(field, value, "record")
@@ -146,13 +160,6 @@ def shared_facts(first: Record, second: Record) -> Iterator[Fact]:
     for field in own:
         for value in () if field in _NO_REASON else _both(own[field], other.get(field)):
             yield Fact(str(field), value, "record")
-    claims = [
-        {(str(claim["name"]), str(claim["value"])): None for claim in record.get("claims") or ()}
-        for record in (first, second)
-    ]
-    for field, value in claims[0]:
-        if (field, value) in claims[1]:
-            yield Fact(field, value, "description")
 
 
 def quoted(text: Any) -> str:

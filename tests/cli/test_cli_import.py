@@ -203,6 +203,6 @@ def test_ingest_and_run_read_a_shops_file_by_its_names(folder: Path) -> None:
     done = coldstart("ingest", "shop.csv", "--pipeline", "p.yaml", "--workspace", "w")
     assert (done.returncode, done.stderr) == (0, "")
     assert titles(folder) == {"0012": "Blue mug", "0013": "Red bowl"}
-    assert "item_id from sku, title from name, price from price; 1 other columns are attributes" in " ".join(
+    assert "item_id from sku, title from name, price from price; other columns that are attributes: 1" in " ".join(
         done.stdout.split()
     )

@@ -259,11 +259,16 @@ def test_map_of_an_unknown_column_is_refused_before_the_first_row_of_a_table(wri
     entries = read_manifest(path, {"item_id": "sku", "title": "nam"})
     with pytest.raises(ColdstartError) as caught:
         next(entries)
-    assert str(caught.value) == f"map names columns that no row of {path} has: nam; it has name, sku"
+    assert str(caught.value) == unknown_columns(path)
     path = write("m.jsonl", '{"sku": "1"}\n{"sku": "2", "name": "soap"}\n')
     assert len(rows(path, {"item_id": "sku", "title": "name"})) == 2
-    assert refusal(path, {"item_id": "sku", "title": "nam"}) == (
-        f"map names columns that no row of {path} has: nam; it has name, sku"
+    assert refusal(path, {"item_id": "sku", "title": "nam"}) == unknown_columns(path)
+
+
+def unknown_columns(path: Path) -> str:
+    return (
+        f"ingest.map names columns that no row of {path} has: nam; it has name, sku; mend ingest.map, or let "
+        "`coldstart import` recognise the columns"
     )
 
 

@@ -122,6 +122,13 @@ def test_facts_with_their_fields():
     ]
 
 
+def test_a_claim_that_repeats_a_value_of_the_record_is_no_reason():
+    claims = [{"name": "section", "value": "pets"}, {"name": "shows", "value": "cats"}]
+    item = {**ITEM, "category": "Pets", "tags": [], "attributes": {}, "claims": claims}
+    other = before(category="Pets", claims=claims)
+    assert list(shared_facts(item, other)) == [Fact("category", "Pets", "record"), Fact("shows", "cats", "description")]
+
+
 def test_what_ingest_adds_to_a_price_is_no_reason():
     item = {**ITEM, "attributes": {"currency": "SEK", "category_path": "Pets > Cats", "length": "short"}}
     other = before(attributes=item["attributes"])
