@@ -70,8 +70,10 @@ def status(
         rows = opened.failures()
         if json:
             output.as_json({"workspace": opened.uri, "items": rows})
-        else:
+        elif rows:
             output.print_failures(rows)
+        else:
+            output.line("none: every item that a stage has looked at has its row")
         return
     interactions = opened.interaction_summary()
     from coldstart.store import PIPELINES  # once the workspace is there
@@ -97,6 +99,10 @@ def status(
     for note in (*opened.setting_notes(), *opened.removal_notes()):
         output.line(note)
     output.line(f"workspace {opened.uri}: {output.size(opened.size_bytes())}")
+    if any(report.balance.failed for report in reports):
+        output.note(f"next: coldstart status --failed --workspace {opened.uri}")
+    elif any(report.balance.pending for report in reports):
+        output.note(f"next: coldstart run --workspace {opened.uri}")
 
 
 def _check_written(workspace: Workspace) -> None:

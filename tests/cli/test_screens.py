@@ -57,7 +57,7 @@ def screen(shop: Path, width: int, *arguments: str) -> str:
     [
         (("search", "--text", "jacket"), ("red apple jacket", "とても長い日本語")),
         (("search", "--text", "jacket", "--explain"), ("red apple jacket", "rank: text")),
-        (("status",), ("ingest", "text", "index", "1 with an unreadable row")),
+        (("status",), ("ingest", "text", "index", "1 with an unreadable row", "next: coldstart status --failed")),
         (("status", "--failed"), ("bad", "unreadable row")),
         (("show", "sku-1", "--no-html"), ("とても長い日本語", "ingest")),
         (("index", "--history"), ("pub-000001",)),
