@@ -12,19 +12,15 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
-
-import av
-import numpy as np
-from numpy.typing import NDArray
 
 from coldstart import api, sample
 from coldstart.core.progress import Progress
 from coldstart.pages import SheetRow, Tile, neighbours_html
 from coldstart.pages.demo import demo_page
 from coldstart.pages.item import format_span, item_page
+from coldstart.sample.copies import COPIES, write_catalogue
 from coldstart.search.item_report import Link
 from coldstart.search.notebook import Hits, ItemView
 from coldstart.search.queries import Query
@@ -42,9 +38,6 @@ WORDS = {
     "2 for 50 kr this weekend": "clip-22",
 }
 """Words that are spoken (the first three) or shown as captions -> the video; its title and tags do not have them."""
-
-COPIES = {"copy-1": ("clip-08", "lunch, again", "mirrored"), "copy-2": ("clip-02", "so colourful", "faster")}
-"""Id of a copy that the demo makes -> its original, a title, and how it is changed."""
 
 LIKED = ("grocery-product-69", "grocery-product-77")
 """Items that the made-up user liked: a pepper and a tomato."""
@@ -127,139 +120,143 @@ def run_demo(out: Path, progress: Progress | None = None, commands: Sequence[str
     workspace = api.open(out / "workspace", create=True)
     manifest = write_catalogue(out / "catalogue")
     report = workspace.run("demo", manifest=manifest, media_roots=[sample.path()], progress=progress)
-    views = {view.item_id: view for view in workspace.items()}
-    truth = _truth()
-    shown = {item: set(row["product_ids"]) for item, row in truth.items() if row["product_ids"]}
-    hits = dict(
-        workspace.search_many([Query(item, item=item) for item in shown], top_k=TOP_K, kind="product", spaces=["image"])
-    )
-    products = sum(view.kind == "product" for view in views.values())
-    shares = {item: len(shown[item] & {hit.item_id for hit in hits[item]}) / len(shown[item]) for item in shown}
-    by_words = dict(workspace.search_many([Query(words, text=words) for words in WORDS], top_k=1, kind="video"))
-    recommended = [
-        one
-        for kind, top_k in (("product", 4), ("video", 2))
-        for one in workspace.recommend(history=list(LIKED), kind=kind, top_k=top_k).to_dict()["items"]
-    ]
-    links = {item: workspace.dossier(item).duplicate_of for item in COPIES}
-    card, neighbours, page = out / f"{CARD}.html", out / "neighbours.html", out / "index.html"
+    found = _search(workspace)
+    files = {"page": out / "index.html", "neighbours": out / "neighbours.html", "card": out / f"{CARD}.html"}
     limits = workspace.media_limits()
-    item_page(workspace.dossier(CARD).to_dict(), card, limits=limits)
-    rows = [SheetRow(views[item].tile(), _tiles(hits[item], shown[item])) for item in shown]
-    neighbours_html(rows, neighbours, "Videos and the products found by their frames", limits=limits)
-    kept, removed = _descriptions(workspace, views, truth)
+    item_page(workspace.dossier(CARD).to_dict(), files["card"], limits=limits)
+    rows = [SheetRow(found.views[item].tile(), _tiles(found.hits[item], shown)) for item, shown in found.shown.items()]
+    neighbours_html(rows, files["neighbours"], "Videos and the products found by their frames", limits=limits)
+    kept, removed = _descriptions(workspace, found.views, found.truth)
     seconds = time.monotonic() - began
-    redone = sum(stage.ran.done for stage in report.stages)
     result = Result(
-        items=len(views),
-        answers=[
-            VideoSearch(
-                views[item].title,
-                sorted(views[product].title for product in shown[item]),
-                [hit.title or hit.item_id for hit in hits[item]],
-            )
-            for item in shown
-        ],
-        heard=[
-            WordSearch(words, views[WORDS[words]].title, one[0].title or one[0].item_id)
-            for words, one in by_words.items()
-        ],
-        copies=[
-            CopyFound(item, change, original, link.item_id if (link := links[item]) else None)
-            for item, (original, _, change) in COPIES.items()
-        ],
-        liked=[views[item].title for item in LIKED],
-        recommended=[one["title"] or one["item_id"] for one in recommended],
-        recall=sum(shares.values()) / len(shares),
-        chance=TOP_K / products,
+        items=len(found.views),
+        answers=found.answers(),
+        heard=found.heard(),
+        copies=found.linked_copies(),
+        liked=[found.views[item].title for item in LIKED],
+        recommended=[one["title"] or one["item_id"] for one in found.recommended],
+        recall=sum(found.shares.values()) / len(found.shares),
+        chance=TOP_K / found.products,
         seconds=seconds,
-        redone=redone,
+        redone=sum(stage.ran.done for stage in report.stages),
         workspace=out / "workspace",
-        page=page,
-        neighbours=neighbours,
-        card=card,
+        **files,
     )
-    demo_page(
-        {
-            "items": len(views),
-            "products": products,
-            "videos": len(views) - products - len(COPIES),
-            "queries": len(shown),
-            "top_k": TOP_K,
-            "recall": result.recall,
-            "chance": result.chance,
-            "took": _duration(seconds),
-            "took_by": "from files to this page" if redone else "again: nothing was left to do",
-            "all_page": neighbours.name,
-            "card": card.name,
-            "commands": commands,
-            "found": _video_rows(workspace, views, truth, [item for item in shown if shares[item] == 1])[:SHOWN],
-            "words": [
-                row
-                for words, one in by_words.items()
-                if one[0].item_id == WORDS[words] and (row := _moment(workspace, views[WORDS[words]], words))
-            ],
-            "copies": [
-                _copy_row(views[item], views[link.item_id], link, change)
-                for item, (original, _, change) in COPIES.items()
-                if (link := links[item]) and link.item_id == original
-            ],
-            "right": kept,
-            "gone": removed,
-            "liked": [_item(views[item]) for item in LIKED],
-            "recommended": [{**_item(views[one["item_id"]]), "why": _reason(one, views)} for one in recommended],
-        },
-        page,
-        limits=limits,
-    )
+    page = _page_data(workspace, found, result) | {"right": kept, "gone": removed, "commands": commands}
+    demo_page(page, files["page"], limits=limits)
     return result
 
 
-def write_catalogue(folder: Path) -> Path:
-    """Write the manifest of the sample's items and of copies of its videos, which are made where they are missing.
+@dataclass(frozen=True)
+class _Findings:
+    """Answers of a workspace to the questions of the demo.
 
-    Raises:
-        OSError: the folder cannot be written.
+    Attributes:
+        views: item id -> item; truth: video -> what is known of it.
+        shown: video -> ids of the products that it shows; hits: video -> nearest products, best first.
+        by_words: words of `WORDS` -> best video for them.
+        recommended: items for the made-up user, as `Workspace.recommend` lists them.
+        links: copy -> its link to an original, None where none was found.
     """
-    folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    home = sample.path()
-    rows = [json.loads(line) for line in (home / "manifest.jsonl").read_text("utf-8").splitlines()]
-    for row in rows:
-        for medium in row["media"]:
-            medium["uri"] = str(home / medium["uri"])
-    by_id = {row["item_id"]: row for row in rows}
-    for item, (original, title, change) in COPIES.items():
-        path = folder / f"{item}.mp4"
-        source = by_id[original]
-        if not path.exists():
-            _write_copy(Path(source["media"][0]["uri"]), path, change)
-        own = {"item_id": item, "title": title, "creator": "the demo", "media": [{"role": "video", "uri": str(path)}]}
-        rows.append({key: source[key] for key in ("kind", "category", "created_at")} | own)
-    manifest = folder / "manifest.jsonl"
-    manifest.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    return manifest
+
+    views: Mapping[str, ItemView]
+    truth: Mapping[str, Any]
+    shown: Mapping[str, set[str]]
+    hits: Mapping[str, Hits]
+    by_words: Mapping[str, Hits]
+    recommended: Sequence[Mapping[str, Any]]
+    links: Mapping[str, Link | None]
+
+    @property
+    def products(self) -> int:
+        """Number of products of the catalogue."""
+        return sum(view.kind == "product" for view in self.views.values())
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each video's products that are among its hits."""
+        return {
+            item: len(shown & {hit.item_id for hit in self.hits[item]}) / len(shown)
+            for item, shown in self.shown.items()
+        }
+
+    def answers(self) -> list[VideoSearch]:
+        """List the searches by video, in titles."""
+        return [
+            VideoSearch(
+                self.views[item].title,
+                sorted(self.views[product].title for product in shown),
+                [hit.title or hit.item_id for hit in self.hits[item]],
+            )
+            for item, shown in self.shown.items()
+        ]
+
+    def heard(self) -> list[WordSearch]:
+        """List the searches by words, in titles."""
+        return [
+            WordSearch(words, self.views[WORDS[words]].title, one[0].title or one[0].item_id)
+            for words, one in self.by_words.items()
+        ]
+
+    def linked_copies(self) -> list[CopyFound]:
+        """List the copies with the items that they were linked to."""
+        return [
+            CopyFound(item, change, original, link.item_id if (link := self.links[item]) else None)
+            for item, (original, _, change) in COPIES.items()
+        ]
 
 
-def _write_copy(source: Path, path: Path, change: str) -> None:
-    """Encode the pictures of a video anew, mirrored or a tenth faster, without its sound."""
-    part = path.with_name(f"{path.stem}.part.mp4")
-    with av.open(source) as original, av.open(part, "w") as copy:
-        rate = original.streams.video[0].average_rate or Fraction(15)
-        stream = None
-        for frame in original.decode(video=0):
-            pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-            if stream is None:
-                rate *= 1 if change == "mirrored" else Fraction(11, 10)
-                stream = copy.add_stream("libx264", rate=rate, options={"crf": "30", "preset": "veryfast"})
-                stream.height, stream.width, stream.pix_fmt = *(side // 2 * 2 for side in pixels.shape[:2]), "yuv420p"
-            if change == "mirrored":
-                pixels = pixels[:, ::-1]
-            even = np.ascontiguousarray(pixels[: stream.height, : stream.width])
-            copy.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
-        if stream is not None:
-            copy.mux(stream.encode(None))
-    part.replace(path)
+def _search(workspace: api.Workspace) -> _Findings:
+    """Search by every video that shows products and by all words, and recommend to the made-up user."""
+    truth = _truth()
+    shown = {item: set(row["product_ids"]) for item, row in truth.items() if row["product_ids"]}
+    by_video = [Query(item, item=item) for item in shown]
+    by_words = [Query(words, text=words) for words in WORDS]
+    return _Findings(
+        views={view.item_id: view for view in workspace.items()},
+        truth=truth,
+        shown=shown,
+        hits=dict(workspace.search_many(by_video, top_k=TOP_K, kind="product", spaces=["image"])),
+        by_words=dict(workspace.search_many(by_words, top_k=1, kind="video")),
+        recommended=[
+            one
+            for kind, top_k in (("product", 4), ("video", 2))
+            for one in workspace.recommend(history=list(LIKED), kind=kind, top_k=top_k).to_dict()["items"]
+        ],
+        links={item: workspace.dossier(item).duplicate_of for item in COPIES},
+    )
+
+
+def _page_data(workspace: api.Workspace, found: _Findings, result: Result) -> dict[str, Any]:
+    """Gather the data of the page but for its descriptions and commands; see `coldstart.pages.demo`."""
+    views = found.views
+    whole = [item for item, share in found.shares.items() if share == 1]
+    return {
+        "items": len(views),
+        "products": found.products,
+        "videos": len(views) - found.products - len(COPIES),
+        "queries": len(found.shown),
+        "top_k": TOP_K,
+        "recall": result.recall,
+        "chance": result.chance,
+        "took": _duration(result.seconds),
+        "took_by": "from files to this page" if result.redone else "again: nothing was left to do",
+        "all_page": result.neighbours.name,
+        "card": result.card.name,
+        "found": _video_rows(workspace, views, found.truth, whole)[:SHOWN],
+        "words": [
+            row
+            for words, one in found.by_words.items()
+            if one[0].item_id == WORDS[words] and (row := _moment(workspace, views[WORDS[words]], words))
+        ],
+        "copies": [
+            _copy_row(views[item], views[link.item_id], link, change)
+            for item, (original, _, change) in COPIES.items()
+            if (link := found.links[item]) and link.item_id == original
+        ],
+        "liked": [_item(views[item]) for item in LIKED],
+        "recommended": [{**_item(views[one["item_id"]]), "why": _reason(one, views)} for one in found.recommended],
+    }
 
 
 def _truth() -> dict[str, dict[str, Any]]:
@@ -269,7 +266,7 @@ def _truth() -> dict[str, dict[str, Any]]:
 
 
 def _tiles(hits: Hits, shown: set[str]) -> list[Tile]:
-    """Hits as tiles; those that the video shows are marked."""
+    """Convert hits to tiles; those that the video shows are marked."""
     return [
         Tile(
             hit.title or hit.item_id,
@@ -282,7 +279,7 @@ def _tiles(hits: Hits, shown: set[str]) -> list[Tile]:
 
 
 def _item(view: ItemView, seconds: Sequence[float] = (1.0,)) -> dict[str, Any]:
-    """Give an item as the page takes it."""
+    """Convert an item to the data that the page takes."""
     return {"title": view.title, "uri": view.uri, "kind": view.kind, "seconds": list(seconds)}
 
 
@@ -346,7 +343,7 @@ def _words(text: str) -> list[str]:
 
 
 def _copy_row(copy: ItemView, original: ItemView, link: Link, change: str) -> dict[str, Any]:
-    """Give a copy and its original at three moments that match."""
+    """Describe a copy and its original, with pictures of both at three moments that match."""
     match = link.matches[0]
     places = (1 / 6, 1 / 2, 5 / 6)
     here, there = (
@@ -365,13 +362,13 @@ def _copy_row(copy: ItemView, original: ItemView, link: Link, change: str) -> di
     }
 
 
-GROUNDS = {
+EVIDENCE = {
     "transcript": "it is said",
     "screen_text": "it stands on screen",
     "picture": "its frames show it",
     "record": "its record says so, which the model had not",
 }
-"""Ground of a claim -> words for it; others by their name."""
+"""Source of the evidence of a claim -> words for it; others by their name."""
 
 
 def _descriptions(
@@ -397,31 +394,31 @@ def _descriptions(
         }
         shot = truth[item]["shots"][0] if is_video else {"start_s": 0.0, "end_s": 0.0}
         about = _item(views[item], [(shot["start_s"] + shot["end_s"]) / 2])
-        claims, cut = row["attributes"], [one for one in row["cut"] if one["claim"] in right]
+        claims, wrong = row["attributes"], [one for one in row["cut"] if one["claim"] in right]
         if claims and all(one["value"] in right.get(one["name"], ()) for one in claims):
             shown = [{**one, "why": _why(one)} for one in claims]
             in_words = sum(one["ground"] in ("transcript", "screen_text") for one in claims)
             kept.append(((is_video, len(claims), in_words), {**about, "claims": shown}))
-        if is_video and cut and not any(one["value"] in right[one["claim"]] for one in cut):
-            shown = [{"name": one["claim"], "value": one["value"], "why": one["detail"]} for one in cut]
-            removed.append((len(cut), {**about, "claims": shown}))
+        if is_video and wrong and not any(one["value"] in right[one["claim"]] for one in wrong):
+            shown = [{"name": one["claim"], "value": one["value"], "why": one["detail"]} for one in wrong]
+            removed.append((len(wrong), {**about, "claims": shown}))
     best = max(kept, key=lambda one: one[0], default=(None, None))[1]
     worst = max(removed, key=lambda one: one[0], default=(None, None))[1]
     return best, worst
 
 
 def _reason(recommended: Mapping[str, Any], views: Mapping[str, ItemView]) -> str:
-    """Say in few words why an item is recommended: what it shares with a liked one, or in which space it is near."""
+    """Explain a recommendation in few words: what the item shares with a liked one, or in which space it is near."""
     evidence = recommended["evidence"]
     shared = [one["value"] for one in evidence["shared"] if one["field"] in ("tags", "category")]
     nearest = max(evidence["cosines"], key=evidence["cosines"].get, default="")
-    said = f"both {', '.join(reversed(shared))}" if shared else f"near in space {nearest!r}"
-    return f"as {views[evidence['because']].title!r}: {said}"
+    why = f"both {', '.join(reversed(shared))}" if shared else f"near in space {nearest!r}"
+    return f"as {views[evidence['because']].title!r}: {why}"
 
 
 def _why(claim: Mapping[str, Any]) -> str:
-    ground = GROUNDS.get(claim["ground"], claim["ground"].replace("_", " "))
-    return f"{ground}: {claim['detail']}" if claim["detail"] else ground
+    evidence = EVIDENCE.get(claim["ground"], claim["ground"].replace("_", " "))
+    return f"{evidence}: {claim['detail']}" if claim["detail"] else evidence
 
 
 def _duration(seconds: float) -> str:

@@ -51,7 +51,8 @@ def demo(
     with progress() as report:
         install.pull("starter", wheels, report)
     _announce(out)
-    from coldstart.demo import run_demo, write_catalogue
+    from coldstart.demo import run_demo
+    from coldstart.sample.copies import write_catalogue
 
     program, workspace = _program(), shlex.quote(str(out / "workspace"))
     commands = [
