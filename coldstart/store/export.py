@@ -112,6 +112,8 @@ def export(
     _check(request)
     is_folder = request.what == "all" or request.format in ("huggingface", "faiss")
     _check_place(request.out, is_folder, request.overwrite)
+    if store.folder is not None and request.out.resolve().is_relative_to(store.folder.resolve()):
+        raise ColdstartError(f"--out {request.out} lies in the workspace: name a place outside it")
     parts = _parts(store, published, request)
     about = {
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -129,6 +131,7 @@ def export(
         return [_exported(parts[0], request.out)]
     with _whole_folder(request.out, request.overwrite) as draft:
         places = _write_folder(draft, request.format, parts, progress, about)
+        about["files"] = {name: size for name, size in _sizes(draft).items() if name != RECORD}
         (draft / RECORD).write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True), "utf-8")
     return [_exported(part, request.out / place) for part, place in zip(parts, places, strict=True)]
 
@@ -393,8 +396,30 @@ def _check_place(out: Path, is_folder: bool, overwrite: bool) -> None:
         raise ColdstartError(f"--out {out} exists: name another, or replace it with --overwrite")
     if is_folder and not (out.is_dir() and not out.is_symlink() and (out / RECORD).is_file()):
         raise ColdstartError(f"--out {out} is no folder that `coldstart export` wrote, and stays: name another")
+    if is_folder and (others := _other_files(out)):
+        more = f" and {len(others) - 1:,} more" if others[1:] else ""
+        raise ColdstartError(
+            f"--out {out} holds {others[0]}{more}, which no export wrote or which was changed since, and stays: move "
+            "that, or name another folder"
+        )
     if not is_folder and not out.is_file():
         raise ColdstartError(f"--out {out} is no file: name a file")
+
+
+def _other_files(out: Path) -> list[str]:
+    """List the files of an exported folder that are not as the export wrote them."""
+    try:
+        record = yaml.safe_load((out / RECORD).read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        record = None
+    written = record.get("files") if isinstance(record, Mapping) else None
+    known = written if isinstance(written, Mapping) else {}
+    return [name for name, size in _sizes(out).items() if name != RECORD and known.get(name) != size]
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(folder).as_posix(): path.lstat().st_size for path in paths}
 
 
 @contextmanager

@@ -223,6 +223,21 @@ def test_a_folder_that_no_export_wrote_is_never_replaced(write: Any, tmp_path: P
     assert (tmp_path / "empty" / "deep" / "export.yaml").is_file()
 
 
+def test_files_that_no_export_wrote_are_never_lost(write: Any, store: Store, tmp_path: Path) -> None:
+    write("items", "out", format="huggingface")
+    for name in ("README.md", "data/mine.csv"):
+        before = (tmp_path / "out" / name).read_text() if name == "README.md" else None
+        (tmp_path / "out" / name).write_text("license: mine")
+        with pytest.raises(ColdstartError, match=f"holds {name}, which no export wrote or which was changed since"):
+            write("items", "out", format="huggingface", overwrite=True)
+        assert (tmp_path / "out" / name).read_text() == "license: mine"
+        (tmp_path / "out" / name).unlink() if before is None else (tmp_path / "out" / name).write_text(before)
+    write("items", "out", format="huggingface", overwrite=True)
+    assert store.folder is not None
+    with pytest.raises(ColdstartError, match="lies in the workspace: name a place outside it"):
+        write("items", store.folder / "items.jsonl", format="jsonl")
+
+
 def test_an_export_that_breaks_off_leaves_nothing(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> Any:
         raise PermissionError(13, "Permission denied")
