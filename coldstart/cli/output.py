@@ -342,7 +342,7 @@ def print_estimate(estimate: Estimate, json: bool) -> None:
     ]
     gpu = ["GPU-hours"] if any(one.gpu_hours for one in estimate.stages) else []
     columns = ["stage", "rows to do", "probed", "skipped", "time", *gpu, "memory", "disk", "bottleneck"]
-    table(columns, rows, "stage", whole=("stage", "time"), spare=("probed", "skipped", "memory", "disk"))
+    table(columns, rows, "stage", whole=("stage", "time", "bottleneck"), spare=("probed", "skipped", "memory", "disk"))
     if estimate.on is not None:
         _print_on_other(estimate)
     line("this rests on")
