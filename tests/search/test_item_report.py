@@ -244,7 +244,10 @@ def test_an_unknown_item_is_refused_as_by_item(ingested: Path) -> None:
     for ask in (workspace.item, workspace.dossier):
         with pytest.raises(ColdstartError) as caught:
             ask("nobody")
-        assert str(caught.value) == f"no item 'nobody' in workspace {ingested}: see `coldstart status`"
+        assert str(caught.value) == (
+            f"no item 'nobody' in workspace {ingested} (ids are such as 'words'): `coldstart status --failed "
+            f"--workspace {ingested}` lists those that were turned away"
+        )
 
 
 def test_in_a_notebook_it_is_a_page_in_a_frame_that_runs_nothing(ingested: Path) -> None:

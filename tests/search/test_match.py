@@ -456,8 +456,8 @@ def test_a_product_may_ask_too(opened: Workspace) -> None:
         ({}, "match: give exactly one of item and video"),
         ({"item": "v0", "video": "x.mp4"}, "match: give exactly one of item and video"),
         ({"item": "v0", "title": "x"}, "match: title and listen are for a video file; an item has its own words"),
-        ({"item": "v99"}, "item 'v99' is not in the published catalog: see `coldstart show v99`"),
-        ({"video": "no.mp4"}, "video no.mp4: not_found: give the path of a file"),
+        ({"item": "v99"}, "item 'v99' is not in the published catalog (did you mean 'v9'?): see `coldstart show v99`"),
+        ({"video": "no.mp4"}, "video no.mp4: not_found: there is no such file: give the path of one"),
         ({"item": "v0", "spaces": ["x"]}, "space 'x' is not in the published catalog: it has image, text"),
     ],
 )
