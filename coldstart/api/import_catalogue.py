@@ -132,8 +132,8 @@ class ImportMethods(WorkMethods):
         kept = []
         for plan in plans:
             if plan.path.is_relative_to(folder):
-                target = self._own_folder("downloads", plan.source) / plan.path.name
-                target.parent.mkdir(exist_ok=True)
+                target = self._own_folder("downloads", plan.source) / plan.path.parent.name / plan.path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(plan.path, target)
                 plan = replace(plan, path=target)
             kept.append(plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +17,7 @@ from coldstart.media.limits import Limits
 MAX_FETCHED_BYTES = 2 * 2**30
 """Bytes that a fetched table may have."""
 _FETCH_S = 600.0
+_DIGITS = 12
 TABLE_SUFFIXES = frozenset(
     (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".pq", ".xlsx", ".xls", ".ods", ".arrow")
 )
@@ -73,7 +75,8 @@ def fetch_table(url: str, folder: Path) -> Path:
     """Fetch a table from the host that the user named by its address, and from no other.
 
     Args:
-        folder: made where it is missing; a file of the same name is replaced.
+        folder: made where it is missing; in it each address has a folder of its own, since feeds of two shops are
+            often named the same. A file that was fetched from the same address before is replaced.
 
     Raises:
         ColdstartError: it is no https, leads to a private address or another host, is too large or cannot be had.
@@ -87,10 +90,10 @@ def fetch_table(url: str, folder: Path) -> Path:
             f"{redact_urls(url)}: tables are fetched over https alone: give an https address or a file"
         )
     limits = Limits(allowed_hosts=(parts.hostname,), deadline_s=_FETCH_S)
-    path = folder / _file_name(parts.path)
+    path = folder / sha256(url.encode()).hexdigest()[:_DIGITS] / _file_name(parts.path)
     draft = path.with_name(f".{path.name}.part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with draft.open("wb") as file:
             fetcher().get(url, limits, file, MAX_FETCHED_BYTES)
         draft.replace(path)

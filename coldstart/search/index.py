@@ -276,9 +276,9 @@ class IndexStage:
         for name, stage in self._spaces.items():
             wanted = {"vector": stage.schema.field("vector").type}
             items = items.append_column(column_of(name), self._columns(store, inputs, name, wanted, owners)["vector"])
-        for name in kept.passports if kept else ():
-            assert kept is not None
-            items = items.append_column(column_of(name), kept.published.vector_column(name, ids))
+        if kept is not None:
+            for name in kept.passports:
+                items = items.append_column(column_of(name), kept.published.vector_column(name, ids))
         return items
 
     def _columns(

@@ -140,7 +140,7 @@ def check_given(*, image: Path | None = None, video: Path | None = None, queries
         check_query_file(queries)
     for by, path in (("image", image), ("video", video)):
         if path is not None and (reject := missing_file(existing_path(path))):
-            raise ColdstartError(f"query 'query': {reject.reason}: {by} {path}: {reject.detail}")
+            raise ColdstartError(f"{by} {path}: {reject.detail}", kind="input")
 
 
 def read_pairs(path: Path, on_error: Callable[[str], None] | None = None) -> dict[str, frozenset[str]]:

@@ -12,6 +12,7 @@ from catalogue import coldstart
 from PIL import Image
 
 import coldstart as package
+from coldstart.ingest.sources import fetch_table
 from coldstart.media.fetch import Fetcher
 
 SHOP = "sku;name;colour;price\n0012;Blue mug;blue;12,90\n0013;Red bowl;red;1.299,00\n"
@@ -163,8 +164,19 @@ def test_a_table_of_the_web_comes_from_the_named_host_alone(folder: Path, monkey
     done = import_("https://shop.example/feeds/today.csv?key=1", "--pipeline", "p.yaml", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
     assert asked == [("https://shop.example/feeds/today.csv?key=1", ("shop.example",))]
-    assert (folder / "w" / "downloads" / "today.csv").is_file()
+    assert len([*(folder / "w" / "downloads").glob("*/today.csv")]) == 1
     assert titles(folder) == {"0012": "Blue mug", "0013": "Red bowl"}
+
+
+def test_tables_of_the_same_name_from_two_addresses_are_both_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fetcher, "get", lambda self, url, limits, file, max_bytes: file.write(url.encode()))
+    urls = [f"https://shop.example/feed.csv?lang={language}" for language in ("de", "en", "de")]
+    paths = [fetch_table(url, tmp_path / "downloads") for url in urls]
+    assert [path.name for path in paths] == ["feed.csv"] * 3
+    assert [path.read_text() for path in paths] == urls
+    assert len({*paths}) == 2 == len([*(tmp_path / "downloads").glob("*/*")])
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ MISTAKES = [
     (
         "search --image nosuch.jpg",
         1,
-        ("error: query 'query': not_found: image nosuch.jpg: there is no such file: give the path of one"),
+        "error: image nosuch.jpg: there is no such file: give the path of one",
     ),
     ("search --image text.jpg", 1, "error: image text.jpg: not an image: looks like text: give another one"),
     ("search --video empty.mp4", 1, "error: video empty.mp4: 0 bytes: give another one"),
@@ -142,7 +142,7 @@ MISTAKES = [
     (
         "search --queries q.jsonl",
         1,
-        ("error: 1 of 2 queries have no answer, more than max_failed 1.0% allows: 1 a query that is not complete"),
+        ("error: 1 of 2 queries have no answer, more than max_failed 1.0% allows: 1 incomplete"),
     ),
     (
         "show p77 --no-html",
