@@ -240,7 +240,8 @@ def test_what_was_written_has_its_grounds_and_its_cuts() -> None:
         "cut": [{"claim": "price", "value": evil, "reason": "other_price", "detail": evil}],
     }
     page = item_html(record(described=described))
-    assert "without the claims that were cut" in page and "screen text" in page and "other price" in page
+    assert "without the claims that the checks removed" in page and "Removed (1)" in page
+    assert "screen text" in page and "other price" in page
     assert "<s>&lt;b&gt;red&lt;/b&gt;</s>" in page and evil not in page
 
 
