@@ -41,6 +41,7 @@ _OTHER_WORDS = frozenset(
     )
 )
 """Words beside a known name that make it another thing, as in `seo title` or `shipping price`."""
+_WORDY = frozenset(("title", "description", "category", "creator"))
 _PARTS = frozenset(("name", "value", "text", "label", "title", "amount", "src", "url", "href", "main", "default"))
 _CONTAINERS = frozenset(("variants", "product", "item", "products", "items"))
 _LANGUAGES = frozenset(
@@ -210,6 +211,9 @@ class _Recogniser:
         if not filled and name == "item_id":  # of some rows it is missing
             filled = [column for column in named if fits(self._values[column], self._rows // 2)]
         if filled:
+            if name in _WORDY:  # `Type` before a `Product Category` that few rows have
+                most = max(len(self._values[column]) for column in filled)
+                filled.sort(key=lambda column: 2 * len(self._values[column]) < most)
             best, rivals = filled[0], filled[1:]
             if name == "tags":
                 self._take(name, [best], SYNONYM, f"{best!r} is a name for {name}")

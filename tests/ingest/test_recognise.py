@@ -309,3 +309,10 @@ def test_a_code_that_many_titles_share_is_no_id() -> None:
 def test_named_values_of_magento_become_columns() -> None:
     named = [{"attribute_code": "colour", "value": "red"}, {"attribute_code": "size", "value": ["S", "M"]}]
     assert flatten({"custom_attributes": named}) == {"colour": "red", "size": ["S", "M"]}
+
+
+def test_a_column_that_few_rows_have_gives_way() -> None:
+    rows = [{"Handle": f"h{n}", "Title": f"Mug {n}", "Type": "Mugs", "Product Category": None} for n in range(5)]
+    assert of(*rows, {**rows[0], "Handle": "h9", "Product Category": "Home > Mugs"}).map()["category"] == "Type"
+    rows = [{**row, "Product Category": "Home > Mugs"} for row in rows]
+    assert of(*rows, {**rows[0], "Product Category": None}).map()["category"] == "Product Category"
