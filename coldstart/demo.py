@@ -142,7 +142,7 @@ def run_demo(out: Path, progress: Progress | None = None, commands: Sequence[str
         workspace=out / "workspace",
         **files,
     )
-    page = _page_data(workspace, found, result) | {"right": kept, "gone": removed, "commands": commands}
+    page = _page_data(workspace, found, result) | {"right": kept, "wrong": removed, "commands": commands}
     demo_page(page, files["page"], limits=limits)
     return result
 
@@ -363,8 +363,8 @@ def _copy_row(copy: ItemView, original: ItemView, link: Link, change: str) -> di
 
 
 EVIDENCE = {
-    "transcript": "it is said",
-    "screen_text": "it stands on screen",
+    "transcript": "it is spoken",
+    "screen_text": "it is on screen",
     "picture": "its frames show it",
     "record": "its record says so, which the model had not",
 }

@@ -124,7 +124,7 @@ def _rows(known: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
                 "after": after,
                 "before": before,
                 "change": change,
-                "verdict": _verdict(change, _asked(known), less_is_better=measure == "median_rank"),
+                "verdict": _verdict(change, _count_queries(known), less_is_better=measure == "median_rank"),
                 "chance": after["chance"],
                 "is_rank": measure == "median_rank",
             }
@@ -132,8 +132,8 @@ def _rows(known: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _asked(known: Mapping[str, Any]) -> int:
-    """Return the number of items that were asked for."""
+def _count_queries(known: Mapping[str, Any]) -> int:
+    """Return the number of items that were searched for."""
     return int(known["counts"]["asked"])
 
 
@@ -168,7 +168,7 @@ def _zero_shot(known: Mapping[str, Any]) -> dict[str, Any] | None:
         "after": found,
         "before": before,
         "change": change,
-        "verdict": _verdict(change, _asked(known)),
+        "verdict": _verdict(change, _count_queries(known)),
         "classes": [
             {**one, "mistakes": [(name, count) for name, count in one["found"].items() if name != one["name"]][:3]}
             for one in found["per_class"][:_CLASSES]

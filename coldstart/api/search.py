@@ -214,7 +214,7 @@ class SearchMethods(OpenedStore):
         """Collect all that is known of one item: timeline, copies, quality, findings, and its state in every stage.
 
         Raises:
-            ColdstartError: the workspace has no such item, not even one that ingest turned away.
+            ColdstartError: the workspace has no such item, not even one that ingest skipped.
         """
         from coldstart.search.item_report import collect_dossier
 
@@ -229,5 +229,5 @@ class SearchMethods(OpenedStore):
         hint = similar_ids(item_id, self._store.batches(ITEMS, ["item_id"]))
         return ColdstartError(
             f"no item {item_id!r} in workspace {self.uri}{hint}: `coldstart status --failed --workspace {self.uri}` "
-            "lists those that were turned away"
+            "lists those that were skipped"
         )

@@ -70,7 +70,7 @@ def demo(
     linked = sum(copy.found == copy.original for copy in result.copies)
     output.line(
         f"products in {len(result.answers)} videos: recall@5 {result.recall:.3f} (by chance {result.chance:.3f}); "
-        f"videos found by words only said or shown: {right} of {len(result.heard)}; "
+        f"videos found by words only spoken or on screen: {right} of {len(result.heard)}; "
         f"copies linked: {linked} of {len(result.copies)}"
     )
     again = "" if result.redone else "; all was done by a run before"

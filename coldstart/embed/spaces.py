@@ -251,7 +251,7 @@ def encoder_of(passport: Passport, pipeline: Pipeline, workspace: Store) -> Enco
             )
             if spec.settings.input in encoder.modalities and encoder.passport(spec.settings.input) == passport:
                 return encoder
-        except ColdstartError as error:  # the encoder of another space may have gone
+        except ColdstartError as error:  # the encoder of another space may be missing
             faults.append(f"{spec.name}: {error}")
     if prefix in _LOADED_BY_NAME:
         named = [

@@ -40,7 +40,7 @@ def open_json(file: TableFile) -> Table:
             for _, found in islice(lines, _PEEKED_ROWS):
                 if isinstance(found, dict):
                     seen.update(dict.fromkeys(found))
-        except ColdstartError:  # said when the rows are read, after those before it
+        except ColdstartError:  # raised again when the rows are read, after those before it
             pass
     return Table(
         file.path,
@@ -102,7 +102,7 @@ def _array_in_object(file: TableFile) -> tuple[str | None, list[str]]:
             _count_lists(reader, "", arrays, others)
             if reader.peek():  # objects line by line
                 return "", []
-        except ColdstartError:  # said when the rows are read
+        except ColdstartError:  # raised again when the rows are read
             return "", []
     own = {name: count for name, count in arrays.items() if name in others}
     arrays = own or arrays

@@ -98,21 +98,21 @@ def import_interactions(
         removed = read_tombstones(store)
         for given in blocks:
             block = _without_removed_users(given, removed)
-            gone = given.rows.num_rows + given.rejected.num_rows - block.rows.num_rows - block.rejected.num_rows
-            if gone:  # counted and stored nowhere: a row of the table of rejected ones would name the user
-                rows += gone
-                rejected[REMOVED_USER] += gone
-                meter.advance(gone, {REMOVED_USER: gone}, 0.0)
+            of_removed = given.rows.num_rows + given.rejected.num_rows - block.rows.num_rows - block.rejected.num_rows
+            if of_removed:  # counted and stored nowhere: a row of the table of rejected ones would name the user
+                rows += of_removed
+                rejected[REMOVED_USER] += of_removed
+                meter.advance(of_removed, {REMOVED_USER: of_removed}, 0.0)
             table.reject(named, block.rejected)
-            lost = block.rejected.num_rows
-            rows += block.rows.num_rows + lost
+            refused = block.rejected.num_rows
+            rows += block.rows.num_rows + refused
             for reason, place, detail in _first(block.rejected):
                 if len(examples.setdefault(reason, [])) < EXAMPLES:
                     examples[reason].append((place, detail))
             rejected.update(_counted(block.rejected["reason"]))
             met.update(_counted(block.rows.column("item_id")))
             yield block.rows
-            meter.advance(block.rows.num_rows + lost, _counted(block.rejected["reason"]), 0.0)
+            meter.advance(block.rows.num_rows + refused, _counted(block.rejected["reason"]), 0.0)
 
     with store.lock(), (progress or SilentProgress()).meter("interactions", None) as meter:
         table.forget_rejected(named)

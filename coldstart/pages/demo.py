@@ -57,7 +57,7 @@ def demo_html(known: Mapping[str, Any], *, limits: Limits | None = None) -> str:
                 {**row, "here": pictures.of(row["copy"]), "there": pictures.of(row["of"])} for row in known["copies"]
             ],
             right=_with_frame(known["right"], pictures),
-            gone=_with_frame(known["gone"], pictures),
+            wrong=_with_frame(known["wrong"], pictures),
             liked=[{**row, "picture": pictures.one(row)} for row in known["liked"]],
             recommended=[{**row, "picture": pictures.one(row)} for row in known["recommended"]],
         )

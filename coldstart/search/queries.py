@@ -55,7 +55,7 @@ class Query:
 
     @property
     def label(self) -> str:
-        """Beginning of what is said of it, empty for the one query of a call."""
+        """Beginning of a message about it, empty for the one query of a call."""
         return "" if self.query_id == SINGLE else f"query {self.query_id!r}: "
 
     @property

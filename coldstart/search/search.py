@@ -261,7 +261,7 @@ class Ranker:
             try:
                 if passport.digest not in self.encoders:
                     self.encoders[passport.digest] = self.encoder_for(passport)
-            except ColdstartError as error:  # an encoder that has gone costs its spaces alone
+            except ColdstartError as error:  # a missing encoder concerns its own spaces alone
                 if self.requested is not None:
                     raise
                 unusable[space] = str(error)
@@ -367,7 +367,7 @@ def search_many(
         apart: spaces that a text query searches only if `spaces` names them, or where no other fits.
         on_error: takes the id of a query that cannot be answered, such as a picture that cannot be read, and why, in
             the place of its answer; the rest goes on. Without it, the first such query raises.
-        notes: a list that remarks are added to, such as a space that is not searched since its encoder has gone.
+        notes: a list that remarks are added to, such as a space that is not searched since its encoder is missing.
 
     Raises:
         ColdstartError: there is no such space or kind, `top_k` is out of bounds, a faulty condition, or a query that

@@ -98,7 +98,7 @@ class Store:
 
     @property
     def db(self) -> Any:
-        """Connection of LanceDB, which is imported when this is first asked for."""
+        """Connection of LanceDB, which is imported when this is first used."""
         if self._connection is None:
             self._connection = connect(self._where)
         return self._connection

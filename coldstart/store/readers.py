@@ -1,7 +1,7 @@
 """Read the tables of a folder by Lance alone: what needs no LanceDB answers without the second that its import takes.
 
 `FolderReader` stands in for a LanceDB connection, and its tables for LanceDB's. Whatever they do not have themselves
-(writes, vector search, words) is asked of LanceDB, which is imported by then; a table keeps to it from there on.
+(writes, vector search, words) is left to LanceDB, which is imported then; such a table uses it from there on.
 Tables are read at the version they were opened at.
 """
 

@@ -35,7 +35,7 @@ from coldstart.store.item_keys import CARRIED
 from coldstart.store.sql import equals, one_of
 from coldstart.store.tombstones import ITEM, USER, Tombstones, read_tombstones, write_tombstones
 
-_COPIES_LOST = ("original_not_served",)
+_COPY_REASONS = ("original_not_served",)
 _COMMANDS = {HEADS: "align", CARD: "describe", "fit.json": "behaviour"}
 """File of a fit -> family of `coldstart finetune` that fits it anew; others are fitted by a run with `refit`."""
 _CHUNK = 500
@@ -209,9 +209,9 @@ def _open_copies(store: Store, copies: Sequence[str]) -> None:
             opened = [{**row, **{key: value for key, value in blank.items() if key in row}} for row in rows.to_pylist()]
             store.merge(name, pa.Table.from_pylist(opened, schema=rows.schema))
     if store.has(LEDGER):
-        lost = f"(state = 'duplicate' OR {one_of('reason', _COPIES_LOST)})"
+        as_copies = f"(state = 'duplicate' OR {one_of('reason', _COPY_REASONS)})"
         for start in range(0, len(copies), _CHUNK):
-            store.drop(LEDGER, f"{one_of('item_id', copies[start : start + _CHUNK])} AND {lost}")
+            store.drop(LEDGER, f"{one_of('item_id', copies[start : start + _CHUNK])} AND {as_copies}")
 
 
 # -- users

@@ -14,7 +14,7 @@ _MOST_COMPARED = 5000
 
 
 def similar_ids(wanted: str, batches: Iterable[pa.RecordBatch], column: str = "item_id") -> str:
-    """Suggest up to three ids: ` (did you mean 'sku-10' or 'sku-01'?)`; where none is similar, show what ids look like:
+    """Suggest up to three ids: ` (did you mean 'sku-10' or 'sku-01'?)`; where none is similar, show one as an example:
     ` (ids are such as 'sku-10')`, or "" where there are none.
 
     Args:

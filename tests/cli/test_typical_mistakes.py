@@ -149,7 +149,7 @@ MISTAKES = [
         1,
         (
             "error: no item 'p77' in workspace shop.workspace (ids are such as 'p0'): `coldstart status "
-            "--failed --workspace shop.workspace` lists those that were turned away"
+            "--failed --workspace shop.workspace` lists those that were skipped"
         ),
     ),
     (

@@ -66,7 +66,7 @@ def test_the_demo_ends_with_a_page_to_look_at(demo: Path) -> None:
     assert unknown_classes(source) == set()
     page = Page(source)
     text = " ".join(page.text)
-    for part in ("Products found in videos", "Words that are only said or shown", "Copies",
+    for part in ("Products found in videos", "Words that are only spoken or on screen", "Copies",
                  "Descriptions with evidence", "For a made-up user", "Go on"):  # fmt: skip
         assert part in text
     assert text.count(" of 65 for “") >= 6

@@ -38,7 +38,7 @@ def known(text: str = "A title") -> dict[str, Any]:
                   for source in ("speech", "screen")],
         "copies": [{"title": text, "original": text, "change": text, "score": 0.97,
                     "copy": {**film, "seconds": [1.0, 2.0, 3.0]}, "of": {**film, "seconds": [1.0, 2.0, 3.0]}}],
-        "right": {**film, "claims": claims}, "gone": {**film, "claims": claims},
+        "right": {**film, "claims": claims}, "wrong": {**film, "claims": claims},
         "liked": [photo], "recommended": [{**photo, "why": text}, {**film, "why": text}],
     }  # fmt: skip
 
@@ -58,9 +58,9 @@ def test_every_part_is_on_the_page_and_has_its_pictures() -> None:
 
 
 def test_a_part_without_rows_is_left_out() -> None:
-    rows = {"found": [], "words": [], "copies": [], "right": None, "gone": None, "liked": [], "recommended": []}
+    rows = {"found": [], "words": [], "copies": [], "right": None, "wrong": None, "liked": [], "recommended": []}
     text = " ".join(Page(demo_html({**known(), **rows})).text)
-    for part in ("found in videos", "only said or shown", "Copies", "with evidence", "made-up user"):
+    for part in ("found in videos", "only spoken or on screen", "Copies", "with evidence", "made-up user"):
         assert part not in text
     assert "Go on" in text
 
@@ -99,7 +99,7 @@ def test_a_description_is_shown_if_all_of_it_is_right_and_a_cut_one_if_it_was_wr
     half = {"item_id": "a", "attributes": [claim("sort", "tomato"), claim("section", "Fruit")], "cut": []}
     right = {"item_id": "b", "attributes": [claim("sort", "tomato")], "cut": [cut("section", "Packages")]}
     kept, removed = described([half, right])
-    assert (kept["title"], kept["claims"][0]["why"]) == ("b", "it is said: tomato")
+    assert (kept["title"], kept["claims"][0]["why"]) == ("b", "it is spoken: tomato")
     assert [(one["value"], one["why"]) for one in removed["claims"]] == [("Packages", "no text says it")]
     assert kept["seconds"] == [1.0]
 

@@ -246,7 +246,7 @@ def test_an_unknown_item_is_refused_as_by_item(ingested: Path) -> None:
             ask("nobody")
         assert str(caught.value) == (
             f"no item 'nobody' in workspace {ingested} (ids are such as 'words'): `coldstart status --failed "
-            f"--workspace {ingested}` lists those that were turned away"
+            f"--workspace {ingested}` lists those that were skipped"
         )
 
 
