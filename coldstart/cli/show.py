@@ -80,12 +80,14 @@ def _print(known: Mapping[str, Any]) -> None:
     item = known["item"]
     output.note(" · ".join(str(part) for part in (known["item_id"], item.get("kind"), item.get("title")) if part))
     facts = [*facts_of(known), ("description", item.get("description"))]
+    if known["described"]:
+        facts.append(("as written", known["described"]["summary"]))
     if known["safety"] and not known["safety"].get("findings"):
-        facts.append(("safety", f"nothing found by {known['safety'].get('policy')}"))
+        facts.append(("safety", f"nothing found by policy {known['safety'].get('policy')}"))
     if known["quality"]:
         measures = (f"{name} {_value(value)}" for name, value in known["quality"].items())
         facts.append(("quality", ", ".join(measures)))
-    if not known["timeline"]:
+    if not known["timeline"] and item.get("kind") == "video":
         facts.append(("timeline", "nothing is known of its shots, speech or text on screen; see the stages"))
     output.facts([(name, _clean(value)) for name, value in facts if value])
     if known["timeline"]:
@@ -93,6 +95,15 @@ def _print(known: Mapping[str, Any]) -> None:
         output.facts([(_when(entry), _clean(entry["text"])) for entry in known["timeline"]])
     for entry in known["dropped"]:
         output.note(f"left out: {format_span(entry)} {_clean(entry['text'])}: {plain(entry['reason'])}")
+    described = known["described"] or {}
+    _section("claims", ("claim", "value", "evidence", "words"), [
+        (claim["name"], claim["value"], claim["ground"].replace("_", " "), claim["detail"])
+        for claim in described.get("attributes") or ()
+    ])  # fmt: skip
+    _section("removed claims", ("claim", "value", "reason", "detail"), [
+        (claim["claim"], claim["value"], plain(claim["reason"]).removeprefix("that "), claim["detail"])
+        for claim in described.get("cut") or ()
+    ])  # fmt: skip
     links = [("copy of", known["duplicate_of"])] if known["duplicate_of"] else []
     links += [("original of", link) for link in known["copies"]]
     _section("duplicates", ("title", "link", "item", "score", "mirrored", "speed", "the same"), [
@@ -141,7 +152,7 @@ def _section(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], w
     if rows:
         output.line(f"\n{name}")
         cells = [[_clean(cell) for cell in row] for row in rows]
-        output.table_of(dict(zip(columns, zip(*cells, strict=True), strict=True)), columns[0], whole)
+        output.table_of(dict(zip(columns, zip(*cells, strict=True), strict=True)), columns[0], whole, below="detail")
 
 
 def _clean(cell: Any) -> Any:
