@@ -118,7 +118,10 @@ class ShopRows:
         self._rows = rows
         self._recognition = recognition
         self._labels = labels or {}
-        self._columns = {column: match.field for match in recognition.matches for column in match.columns}
+        self._columns: dict[str, tuple[str, ...]] = {}  # column -> its fields, mostly one
+        for match in recognition.matches:
+            for column in match.columns:
+                self._columns[column] = (*self._columns.get(column, ()), match.field)
         self._pairs = recognition.pairs
         self._paired = frozenset(column for pair in recognition.pairs for column in pair)
         self._pair_names: dict[str, str] = {}
@@ -139,8 +142,8 @@ class ShopRows:
         """Read all rows once."""
         filled, hosts, ids = Counter[str](), Counter[str](), Counter[str]()
         values: dict[str, dict[Any, None]] = {"price": {}, "created_at": {}, "category": {}}
-        kept = {column: values[name] for column, name in self._columns.items() if name in values}
-        media = [column for column, name in self._columns.items() if name in _MEDIA_FIELDS]
+        kept = {column: values[name] for column, names in self._columns.items() for name in names if name in values}
+        media = [column for column, names in self._columns.items() if not _MEDIA_FIELDS.isdisjoint(names)]
         first: list[Any] = []
         rows = faults = 0
         for _, row in self.plain():
@@ -228,7 +231,7 @@ class ShopRows:
                 waiting[item_id] = line, fields, 1
                 continue
             start, joined, met = waiting[item_id]
-            self._join(joined, fields, item_id)
+            self._join(joined, fields, item_id, exists)
             if met + 1 < count:
                 waiting[item_id] = start, joined, met + 1
             else:
@@ -246,16 +249,17 @@ class ShopRows:
         for column, value in row.items():
             if value is None or value == "" or value == []:
                 continue
-            name = columns.get(column)
-            if name is None:
+            if column not in columns:
                 if column not in self._paired and not is_missing_text(value):
                     attributes[column] = _cleaned(value)
-            elif name in _MEDIA_FIELDS:
-                fields.setdefault(name, []).append((columns_place(self._recognition, name, column), value))
-            elif name.startswith("attributes."):
-                attributes.setdefault(name.removeprefix("attributes."), value)
-            else:
-                self._set(name, column, value, fields, attributes, line, survey)
+                continue
+            for name in columns[column]:
+                if name in _MEDIA_FIELDS:
+                    fields.setdefault(name, []).append((columns_place(self._recognition, name, column), value))
+                elif name.startswith("attributes."):
+                    attributes.setdefault(name.removeprefix("attributes."), value)
+                else:
+                    self._set(name, column, value, fields, attributes, line, survey)
         for name in _MEDIA_FIELDS & fields.keys():
             given = [value for _, value in sorted(fields[name], key=lambda entry: entry[0])]
             plain = len(given) == 1 and isinstance(given[0], str) and not given[0].startswith("//")
@@ -359,7 +363,7 @@ class ShopRows:
             parts = re.split(r"\s*[,|]\s*", value) if isinstance(value, str) and is_plural(value_column) else [value]
             attributes[title] = parts[0] if len(parts) == 1 else parts
 
-    def _join(self, into: dict[str, Any], fields: dict[str, Any], item_id: str) -> None:
+    def _join(self, into: dict[str, Any], fields: dict[str, Any], item_id: str, exists: Callable[[str], bool]) -> None:
         """Add a further row of an item: media and tags in order, of other fields the first value, attributes all."""
         for name, value in fields.items():
             if name == "item_id" or value is None:
@@ -367,7 +371,7 @@ class ShopRows:
             if name not in into or into[name] is None:
                 into[name] = value
             elif name in _MEDIA_FIELDS:
-                both = [*media_of([into[name]], no_file), *media_of([value], no_file)]
+                both = [*media_of([into[name]], exists), *media_of([value], exists)]
                 into[name] = distinct(both)
             elif name == "tags":
                 into[name] = distinct([*into[name], *value])

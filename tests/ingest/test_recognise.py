@@ -10,6 +10,7 @@ import pytest
 from coldstart.errors import ColdstartError
 from coldstart.ingest.catalogue import plan_table
 from coldstart.ingest.dates import date_format_of, parse_date
+from coldstart.ingest.manifest import Manifest
 from coldstart.ingest.nested import flatten
 from coldstart.ingest.recognise import recognise
 from coldstart.ingest.recognition import Recognition
@@ -316,3 +317,26 @@ def test_a_column_that_few_rows_have_gives_way() -> None:
     assert of(*rows, {**rows[0], "Handle": "h9", "Product Category": "Home > Mugs"}).map()["category"] == "Type"
     rows = [{**row, "Product Category": "Home > Mugs"} for row in rows]
     assert of(*rows, {**rows[0], "Product Category": None}).map()["category"] == "Product Category"
+
+
+def test_a_column_may_be_several_fields(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("sku,name,price\n1,Mug,3\n", "utf-8")
+    given = {"title": ["name"], "description": ["name"], "attributes.model": ["name"]}
+    mapped = plan_table("a.csv", table, given, {}, ()).settings()["map"]
+    (entry,) = Manifest(table, mapped, clean=True).entries()
+    assert entry.fields == {
+        "item_id": "1",
+        "title": "Mug",
+        "description": "Mug",
+        "price": 3.0,
+        "attributes": {"model": "Mug"},
+    }
+
+
+def test_a_file_with_a_comma_in_its_name_stays_one_picture_where_rows_are_joined(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text('sku,name,image\n1,Mug,"a,b.jpg"\n1,Mug,"c.jpg,d.jpg"\n', "utf-8")
+    mapped = {"item_id": "sku", "title": "name", "image": "image"}
+    (entry,) = Manifest(table, mapped, clean=True).entries(lambda text: text == "a,b.jpg")
+    assert entry.fields["image"] == ["a,b.jpg", "c.jpg", "d.jpg"]
