@@ -194,7 +194,7 @@ def plan_table(
     )
     changes = []
     old = stored.get("columns") or ()
-    if stored.get("clean") and 2 * len({*old} & {*columns}) > len(old):  # else it is another table
+    if stored.get("clean") and (known or 2 * len({*old} & {*columns}) > len(old)):  # else it is another table
         changes += (
             [f"new column {name!r}: becomes an attribute" for name in columns if name not in old] if known else []
         )

@@ -291,6 +291,13 @@ def test_another_table_is_no_change_of_the_last_one(tmp_path: Path) -> None:
     assert plan_table("a.csv", table, {}, stored, ()).changes == ()
     stored["columns"] = ["sku", "Titel", "price"]
     assert plan_table("a.csv", table, {}, stored, ()).changes == ("column 'Titel' is missing",)
+    known = {"clean": True, "map": {"item_id": "sku"}, "columns": ["sku", "a", "b"]}
+    assert plan_table("a.csv", table, {}, known, ()).changes == (
+        "new column 'name': becomes an attribute",
+        "new column 'price': becomes an attribute",
+        "column 'a' is missing",
+        "column 'b' is missing",
+    )
 
 
 def test_a_code_that_many_titles_share_is_no_id() -> None:
