@@ -103,7 +103,7 @@ def _print(known: Mapping[str, Any]) -> None:
     _section("removed claims", ("claim", "value", "reason", "detail"), [
         (claim["claim"], claim["value"], plain(claim["reason"]).removeprefix("that "), claim["detail"])
         for claim in described.get("cut") or ()
-    ])  # fmt: skip
+    ], whole=("reason",))  # fmt: skip
     links = [("copy of", known["duplicate_of"])] if known["duplicate_of"] else []
     links += [("original of", link) for link in known["copies"]]
     _section("duplicates", ("title", "link", "item", "score", "mirrored", "speed", "the same"), [
