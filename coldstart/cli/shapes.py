@@ -357,11 +357,6 @@ def schema() -> dict[str, Any]:
     }
 
 
-def modes_of(command: str) -> list[str]:
-    """List the shapes that a command may print, such as `status`, `status --failed`."""
-    return [name for name in COMMANDS if name == command or name.startswith((f"{command} -", f"{command} PROMPT"))]
-
-
 _NOTES: Fields = {"notes?": ("[string]", "remarks for people")}
 _COMMON: Fields = {**_NOTES, "error?": ("ERROR", "the work was done, and its result is below what was required")}
 

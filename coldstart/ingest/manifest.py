@@ -64,14 +64,6 @@ def is_media_folder(path: Path) -> bool:
     return path.is_dir() and not dataset_tables(path)
 
 
-def read_manifest(path: Path, names: Mapping[str, str] | None = None) -> Iterator[ManifestEntry]:
-    """Read rows of a manifest in order; a row that cannot be read is a `ManifestEntry` with a fault, the rest go on.
-
-    As `Manifest.entries`, which see.
-    """
-    yield from Manifest(path, names).entries()
-
-
 class Manifest:
     """A manifest of items: a table with our field names or those of a shop, a folder of such tables, or one of media.
 

@@ -19,7 +19,7 @@ from coldstart.core.prices import PriceFormat, parse_price, price_format_of
 from coldstart.core.values import are_whole_floats, is_missing, is_missing_text
 from coldstart.ingest.dates import ISO, date_format_of, parse_date
 from coldstart.ingest.nested import NO_OPTION, flatten
-from coldstart.ingest.recognise import currency_in_name, show_sample
+from coldstart.ingest.recognise import show_sample
 from coldstart.ingest.recognition import Recognition
 from coldstart.ingest.shop_cells import (
     category_mark,
@@ -127,8 +127,7 @@ class ShopRows:
         self._pair_names: dict[str, str] = {}
         id_match = recognition.of("item_id")
         self._id_column = id_match.columns[0] if id_match else None
-        price = recognition.of("price")
-        self._currency = currency_in_name(price.columns[0]) if price else None
+        self._currency = recognition.currency
         self.doubts = Doubts()
 
     def plain(self) -> Iterator[Row]:

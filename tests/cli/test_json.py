@@ -11,10 +11,10 @@ import pytest
 from catalogue import coldstart
 from cli_commands import commands
 from jsonschema import Draft202012Validator
-from shapes_of import check
+from shapes_of import check, modes_of
 
 from coldstart.cli import faults, run
-from coldstart.cli.shapes import COMMANDS, modes_of, schema
+from coldstart.cli.shapes import COMMANDS, schema
 from coldstart.errors import ColdstartError, MachineFault
 
 

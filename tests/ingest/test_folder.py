@@ -10,7 +10,7 @@ import pytest
 from coldstart.core.items import EXTENSIONS
 from coldstart.errors import ColdstartError
 from coldstart.ingest.folder import UNREAD, list_folder, read_folder
-from coldstart.ingest.manifest import base_folder, read_manifest
+from coldstart.ingest.manifest import Manifest, base_folder
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -21,7 +21,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def rows(path: Path) -> list[tuple[int, Any]]:
-    return [(entry.line, entry.fields) for entry in read_manifest(path)]
+    return [(entry.line, entry.fields) for entry in Manifest(path).entries()]
 
 
 def test_a_folder_is_its_media_by_name(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from coldstart.core import pipeline
 from coldstart.core.stage import Reject
 from coldstart.errors import ColdstartError
-from coldstart.ingest.manifest import read_manifest
+from coldstart.ingest.manifest import Manifest
 from coldstart.ingest.stage import IngestStage, Settings
 from coldstart.store import Store
 
@@ -113,7 +113,7 @@ def test_few_rows_with_pictures_are_held_at_once(tmp_path: Path) -> None:
     path = tmp_path / "items.parquet"
     pq.write_table(pa.table({"item_id": [str(n) for n in range(400)], "image": [bytes(20_000)] * 400}), path)
     tracemalloc.start()
-    assert sum(1 for _ in read_manifest(path)) == 400
+    assert sum(1 for _ in Manifest(path).entries()) == 400
     assert tracemalloc.get_traced_memory()[1] < 4_000_000
     tracemalloc.stop()
 

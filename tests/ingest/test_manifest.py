@@ -16,7 +16,7 @@ import pytest
 from coldstart.core.items import Item
 from coldstart.errors import ColdstartError
 from coldstart.ingest.files import KNOWN
-from coldstart.ingest.manifest import ManifestEntry, read_manifest
+from coldstart.ingest.manifest import Manifest, ManifestEntry
 
 
 @pytest.fixture
@@ -31,12 +31,12 @@ def write(tmp_path: Path) -> Any:
 
 def rows(path: Path, names: dict[str, str] | None = None) -> list[tuple[int, Any]]:
     """Line and fields, or line and fault."""
-    return [(entry.line, entry.fault or entry.fields) for entry in read_manifest(path, names)]
+    return [(entry.line, entry.fault or entry.fields) for entry in Manifest(path, names).entries()]
 
 
 def refusal(path: Path, names: dict[str, str] | None = None) -> str:
     with pytest.raises(ColdstartError) as caught:
-        list(read_manifest(path, names))
+        list(Manifest(path, names).entries())
     return str(caught.value)
 
 
@@ -94,7 +94,7 @@ def test_utf16_is_read(write: Any, name: str, text: str) -> None:
 
 def test_a_broken_utf16_costs_its_row(write: Any) -> None:
     path = write("m.csv", "item_id,title\na,b\nc,d".encode("utf-16") + b"\x00")
-    assert [entry.fault for entry in read_manifest(path)] == ["", "not UTF-8 in title: save the file as UTF-8"]
+    assert [entry.fault for entry in Manifest(path).entries()] == ["", "not UTF-8 in title: save the file as UTF-8"]
 
 
 def test_csv_lines_are_those_where_rows_begin(write: Any) -> None:
@@ -149,7 +149,7 @@ def test_a_faulty_csv_header_is_refused(write: Any, header: bytes, fault: str) -
 
 def test_csv_ids_that_look_like_numbers_stay_as_written(write: Any) -> None:
     path = write("m.csv", "item_id\n007\n1e3\n")
-    assert [Item.parse(entry.fields).item_id for entry in read_manifest(path)] == ["007", "1e3"]
+    assert [Item.parse(entry.fields).item_id for entry in Manifest(path).entries()] == ["007", "1e3"]
 
 
 def test_parquet_rows_become_items(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_parquet_rows_become_items(tmp_path: Path) -> None:
         }
     )
     pq.write_table(table, path)
-    first, second = read_manifest(path)
+    first, second = Manifest(path).entries()
     assert (first.line, second.line) == (1, 2)
     assert first.fields["created_at"] == datetime(2023, 11, 14, 23, 13, 20, tzinfo=paris)
     item = Item.parse(first.fields)
@@ -191,7 +191,7 @@ def test_parquet_attributes_of_any_type_are_kept_as_json(tmp_path: Path) -> None
     path = tmp_path / "m.parquet"
     attributes = [{"day": date(2020, 1, 1), "money": Decimal("2.5"), "raw": b"\xff", "nan": float("nan")}]
     pq.write_table(pa.table({"item_id": ["a"], "attributes": attributes}), path)
-    (entry,) = read_manifest(path)
+    (entry,) = Manifest(path).entries()
     assert Item.parse(entry.fields).row()["attributes"] == (
         '{"day": "2020-01-01", "money": "2.5", "nan": null, "raw": "_w=="}'
     )
@@ -248,7 +248,7 @@ def test_map_renames_and_keeps_the_rest_as_attributes(write: Any) -> None:
 
 def test_map_leaves_faults_alone(write: Any) -> None:
     path = write("m.jsonl", '{\n{"sku": "1"}\n')
-    assert list(read_manifest(path, {"item_id": "sku"})) == [
+    assert list(Manifest(path, {"item_id": "sku"}).entries()) == [
         ManifestEntry(1, fault="not JSON: Expecting property name enclosed in double quotes at column 2"),
         ManifestEntry(2, {"item_id": "1"}),
     ]
@@ -256,7 +256,7 @@ def test_map_leaves_faults_alone(write: Any) -> None:
 
 def test_map_of_an_unknown_column_is_refused_before_the_first_row_of_a_table(write: Any) -> None:
     path = write("m.csv", "sku,name\n1,soap\n")
-    entries = read_manifest(path, {"item_id": "sku", "title": "nam"})
+    entries = Manifest(path, {"item_id": "sku", "title": "nam"}).entries()
     with pytest.raises(ColdstartError) as caught:
         next(entries)
     assert str(caught.value) == unknown_columns(path)

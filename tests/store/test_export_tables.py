@@ -19,7 +19,7 @@ from coldstart.core.items import CONTENT_FIELDS, Item
 from coldstart.core.progress import SilentProgress
 from coldstart.core.stage import LedgerRow
 from coldstart.errors import ColdstartError
-from coldstart.ingest.manifest import read_manifest
+from coldstart.ingest.manifest import Manifest
 from coldstart.store import Store, export
 from coldstart.store.catalog import Catalog
 from coldstart.store.export import ExportRequest
@@ -251,7 +251,7 @@ def test_an_export_that_breaks_off_leaves_nothing(write: Any, tmp_path: Path, mo
 @pytest.mark.parametrize("name", ["items.jsonl", "items.parquet", "dataset"])
 def test_exported_items_are_read_as_the_same_items(write: Any, store: Store, tmp_path: Path, name: str) -> None:
     write("items", name, format={"dataset": "huggingface"}.get(name, Path(name).suffix[1:]))
-    read = [Item.parse(entry.fields) for entry in read_manifest(tmp_path / name)]
+    read = [Item.parse(entry.fields) for entry in Manifest(tmp_path / name).entries()]
     ours = {item.item_id: {**item.row(), "media": [(one.role, one.uri) for one in item.media]} for item in read}
     served = store.db.open_table("catalog").to_arrow().select(["item_id", *(field.name for field in CONTENT_FIELDS)])
     theirs = {

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from typer._click.globals import get_current_context
 
-from coldstart.cli.shapes import COMMANDS, modes_of, schema
+from coldstart.cli.shapes import COMMANDS, schema
 
 
 @cache
@@ -20,6 +20,11 @@ def _validator(modes: tuple[str, ...]) -> Draft202012Validator:
     return Draft202012Validator(
         {"$defs": schema()["$defs"], "anyOf": [{"$ref": f"#/$defs/{quote(mode)}"} for mode in modes]}
     )
+
+
+def modes_of(command: str) -> list[str]:
+    """List the shapes that a command may print, such as `status`, `status --failed`."""
+    return [name for name in COMMANDS if name == command or name.startswith((f"{command} -", f"{command} PROMPT"))]
 
 
 def check(value: Mapping[str, Any], command: str | None) -> None:
