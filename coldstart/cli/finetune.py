@@ -95,12 +95,14 @@ def behaviour(
 
 def _print_candidates(report: Mapping[str, Any]) -> None:
     """Print the mappers that were evaluated, the best first, each metric with its interval."""
+    from coldstart.recommend.fit_stage import compared_metrics
+
     tried = report["candidates"]
-    metrics = list(next(iter(tried.values())))
+    metrics = compared_metrics(report)
     rows: list[Sequence[Any]] = [
         [
             f"{name} (chosen)" if name == report["chosen"] else name,
-            *(f"{one['value']:.4f} ({one['low']:.4f}–{one['high']:.4f})" for one in values.values()),
+            *(f"{one['value']:.4f} ({one['low']:.4f}–{one['high']:.4f})" for one in map(values.get, metrics)),
         ]
         for name, values in sorted(tried.items(), key=lambda entry: -entry[1][metrics[-1]]["value"])
     ]

@@ -234,11 +234,19 @@ def _summary(fit: Artifact) -> str:
     metrics = ", ".join(
         f"{metric} {one['value']:.3f} ({one['low']:.3f}–{one['high']:.3f})"
         for metric, one in report["candidates"][best].items()
+        if metric in compared_metrics(report)
     )
     return (
         f"fitted on {report['rows']} likes of {report['users']} users, {report['warm']} of {report['items']} items "
         f"warm; selected {selected}: on {held_out['items']} items held out as cold, {metrics}"
     )
+
+
+def compared_metrics(report: Mapping[str, Any]) -> list[str]:
+    """List the metrics that tell candidates apart: of k items held out all are among the first k, so no recall."""
+    held_out = report["judged"]["items"]
+    metrics = next(iter(report["candidates"].values()))
+    return [name for name in metrics if not name.startswith("recall@") or int(name.partition("@")[2]) < held_out]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from coldstart.core import pipeline as pipelines
 from coldstart.core.interactions import interactions
 from coldstart.encoders import Passport
 from coldstart.errors import ColdstartError, NotFitted
-from coldstart.recommend.fit_stage import content_groups
+from coldstart.recommend.fit_stage import compared_metrics, content_groups
 from coldstart.recommend.inputs import load_content, load_item_vectors, load_newest_fit
 from coldstart.recommend.model.selection import SelectionSettings
 from coldstart.recommend.settings import Settings, with_behaviour
@@ -473,6 +473,12 @@ def test_the_defaults_of_the_stage_are_those_of_the_choice() -> None:
     assert stage.pop("candidates") is None
     shared = {one.name: getattr(choice, one.name) for one in fields(choice) if one.name != "candidates"}
     assert {name: stage[name] for name in shared} == shared
+
+
+def test_a_recall_of_as_many_as_there_are_is_left_out() -> None:
+    report = {"candidates": {"knn": {"recall@20": {}, "ndcg@20": {}}}}
+    assert compared_metrics({**report, "judged": {"items": 21}}) == ["recall@20", "ndcg@20"]
+    assert compared_metrics({**report, "judged": {"items": 20}}) == ["ndcg@20"]
 
 
 # -- the command
