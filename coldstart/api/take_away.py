@@ -148,7 +148,7 @@ class TakeAwayMethods(OpenedStore):
         """Read the ids that a manifest names: in item_id, in the column that the last pipeline maps to it, or in one
         with a usual name; ids that were made are made again."""
         from coldstart.ingest.manifest import Manifest
-        from coldstart.ingest.recognise import SURE
+        from coldstart.ingest.recognition import SURE
 
         stored = self._stored_ingest()
         own = stored.get("map")
