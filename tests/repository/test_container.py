@@ -26,7 +26,9 @@ def test_the_image_copies_what_is_there_and_not_ignored() -> None:
 
 def test_the_image_has_what_the_wheel_is_built_from() -> None:
     pyproject = (ROOT / "pyproject.toml").read_text("utf-8")
-    for folder in re.findall(r'^"(\w+)" = "coldstart/_files/', pyproject, re.MULTILINE):
+    folders = re.findall(r'^"(\w+)" = "coldstart/_files/', pyproject, re.MULTILINE)
+    assert sorted(folders) == ["pipelines", "policies", "prompts"]
+    for folder in folders:
         assert f"COPY {folder} {folder}\n" in DOCKERFILE
 
 

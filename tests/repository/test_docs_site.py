@@ -85,13 +85,23 @@ def test_lines_that_do_not_parse_are_seen() -> None:
     assert fault_of("coldstart audience", True) is None
 
 
+def yaml_blocks(page: Path) -> list[str]:
+    """Blocks of YAML of a page."""
+    found = re.findall(r"^( *)```yaml\n(.*?)^\1```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(text) for _, text in found]
+
+
+def test_pages_have_pieces_of_pipelines() -> None:
+    assert sum(len(yaml_blocks(page)) for page in PAGES) >= 8
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
 def test_pieces_of_pipelines_load(page: Path) -> None:
     """Whole files, sections, and stages alone."""
     keys = {"manifest", "max_failed", "media", "engine", "attributes", "stages"}
-    for block in re.findall(r"^( *)```yaml\n(.*?)^\1```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
-        found = yaml.safe_load(textwrap.dedent(block[1]))
+    for block in yaml_blocks(page):
+        found = yaml.safe_load(block)
         if not isinstance(found, dict) or "classes" in found:
             continue  # a comment for editors; a file of classes
         whole = {"stages": {"ingest": {}}, **found} if found.keys() <= keys else {"stages": found}
