@@ -68,7 +68,7 @@ def label(
         "min_precision": precision,
         "only_missing": None if every is None else not every,
     }
-    changes = {key: value for key, value in given.items() if value is not None}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if precision is not None and threshold is None:
         changes["threshold"] = None  # one of an earlier call would leave the precision without effect
     name, loaded = _with_label(opened, pipeline, changes, overrides or [])

@@ -351,11 +351,11 @@ def frame_pixels(frame: Any, pixel_aspect: float, transform: ImageTransform) -> 
     interpolation = _interpolation(transform.interpolation)
     if frame.color_trc in (PQ, HLG):
         deep = _scaler().reformat(frame, width, height, "rgb48le", interpolation=interpolation, threads=1)
-        pixels = tone_map(deep.to_ndarray(), frame.color_trc, frame.color_primaries)  # type: ignore[arg-type]  # uint16
+        pixels = tone_map(deep.to_ndarray(), frame.color_trc, frame.color_primaries)  # uint16
     else:
         mode = "rgba" if any(component.is_alpha for component in frame.format.components) else "rgb24"
         scaled = _scaler().reformat(frame, width, height, mode, interpolation=interpolation, threads=1)
-        pixels = scaled.to_ndarray()  # type: ignore[assignment]  # of these formats it is uint8
+        pixels = scaled.to_ndarray()  # of these formats it is uint8
     return transform.apply(Image.fromarray(_upright(pixels, matrix)))
 
 
