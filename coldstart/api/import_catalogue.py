@@ -239,7 +239,7 @@ def _refuse_doubts(reports: Sequence[SourceReport]) -> None:
     for report in reports:
         found += [*report.plan.doubts, *report.doubts, *report.plan.changes]
         found += [
-            f"{count:,} rows rejected as {reason}, such as {report.examples[reason]}"
+            f"{count:,} {'row' if count == 1 else 'rows'} rejected as {reason}, such as {report.examples[reason]}"
             for reason, count in report.rejected.items()
         ]
     if found:

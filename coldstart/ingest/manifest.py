@@ -198,7 +198,12 @@ class Manifest:
         if self._survey is None:
             status = self.path.stat()
             assert self.recognition is not None
-            key = (str(self.path), status.st_mtime_ns, status.st_size, repr(self.recognition.map()))
+            key = (
+                str(self.path),
+                status.st_mtime_ns,
+                status.st_size,
+                repr((self.recognition.map(), self.recognition.id_from)),
+            )
             if key not in _SURVEYS or self.path.is_dir():
                 while len(_SURVEYS) >= _MOST_SURVEYS:
                     _SURVEYS.pop(next(iter(_SURVEYS)))

@@ -347,3 +347,13 @@ def test_a_file_with_a_comma_in_its_name_stays_one_picture_where_rows_are_joined
     mapped = {"item_id": "sku", "title": "name", "image": "image"}
     (entry,) = Manifest(table, mapped, clean=True).entries(lambda text: text == "a,b.jpg")
     assert entry.fields["image"] == ["a,b.jpg", "c.jpg", "d.jpg"]
+
+
+def test_what_ids_are_made_from_counts_in_the_survey_of_a_table(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("name,url\nMug,x/1\nMug,x/2\n", "utf-8")
+    joined = [Manifest(table, {"title": "name"}, clean=True, id_from=[one]).survey().joined for one in ("url", "name")]
+    assert joined == [0, 0]
+    ids = [next(Manifest(table, clean=True, id_from=[one]).entries()).fields["item_id"] for one in ("url", "name")]
+    assert ids[0] != ids[1]
+    assert len(Manifest(table, {"title": "name"}, clean=True, id_from=["name"]).survey().repeated_keys) == 1
