@@ -229,18 +229,13 @@ class TakeAwayMethods(OpenedStore):
         """Refuse a removal that found nothing, with the ids that are nearest to those given."""
         if report.removed or report.already:
             return report
-        from coldstart.core.settings import suggestion
+        from coldstart.store.similar import similar_ids
 
         first = list(report.unknown[:3])
         if not first:
             raise ColdstartError(f"workspace {self.uri}: no {report.what} meets the condition; nothing was removed")
-        near: Iterable[str] = ()
-        if report.what == "item" and self._store.count(ITEMS) <= _COMPARED:
-            near = self._store.keys(ITEMS)
-        named = ", ".join(f"{one!r}{suggestion(one, near)}" for one in first)
+        of_items = report.what == "item"  # which users there are is not shown
+        near = [similar_ids(one, self._store.batches(ITEMS, ["item_id"])) if of_items else "" for one in first]
+        named = ", ".join(f"{one!r}{hint}" for one, hint in zip(first, near, strict=True))
         more = f" and {len(report.unknown) - len(first)} more" if len(report.unknown) > len(first) else ""
         raise ColdstartError(f"workspace {self.uri} has no {report.what} {named}{more}; nothing was removed")
-
-
-_COMPARED = 20_000
-"""Items up to which an unknown id is compared with all of them."""

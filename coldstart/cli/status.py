@@ -73,7 +73,7 @@ def status(
         elif rows:
             output.print_failures(rows)
         else:
-            output.line("none: every item that a stage has looked at has its row")
+            output.line("none: every item that a stage has done has its row")
         return
     interactions = opened.interaction_summary()
     from coldstart.store import PIPELINES  # once the workspace is there
