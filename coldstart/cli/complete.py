@@ -59,7 +59,8 @@ def pipelines(ctx: typer.Context, incomplete: str) -> Iterable[str]:
 
     folder, _, _ = incomplete.rpartition("/")
     beside = Path(folder) if folder else Path()
-    files = [path for path in sorted(beside.iterdir()) if path.suffix in (".yaml", ".yml")] if beside.is_dir() else []
+    there = sorted(beside.iterdir()) if beside.is_dir() else []
+    files = [path for path in there if path.suffix in (".yaml", ".yml") and not path.name.startswith(".")]
     return [*([] if folder else data_files("pipelines", "*.yaml")), *(path.as_posix() for path in files)]
 
 

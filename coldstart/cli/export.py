@@ -165,6 +165,8 @@ def recommendations(
     lists = opened.recommend_many(users, out, top_k=top_k, where=where, kind=kind, progress=ConsoleProgress())
     one = Exported(f"lists of {lists.users:,} users", str(out), lists.rows, out.stat().st_size)
     _print([one], out, out.suffix.lower().removeprefix("."), json)
+    if lists.without_history and not json:
+        output.note(f"note: {lists.without_history:,} of the users have no liked items")
 
 
 @app.command("ledger")

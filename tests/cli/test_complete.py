@@ -32,6 +32,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "stages": {"ingest": {}, "text": {"stage": "embed", "encoder": "fake:16", "input": "text"}, "index": {}},
     }
     (folder / "shop.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), "utf-8")
+    (folder / ".shop.yaml").write_text("stages: {}", "utf-8")  # hidden files are not completed
     result = CliRunner().invoke(app, ["run", str(folder / "shop.yaml"), "-w", str(folder / "w")])
     assert result.exit_code == 0, result.output
     return folder
@@ -59,6 +60,7 @@ def words(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Words:
         ("coldstart sea", ["search"]),
         ("coldstart run s", ["starter", "shop.yaml"]),
         ("coldstart check sh", ["shop.yaml"]),
+        ("coldstart check .s", []),
         ("coldstart embed --pipeline dem", ["demo"]),
         ("coldstart search --kind ", ["product", "video"]),
         ("coldstart search -w w --space ", ["text"]),
