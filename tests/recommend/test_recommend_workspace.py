@@ -531,8 +531,8 @@ def test_a_history_that_is_no_utf_8_is_named(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ColdstartError) as error:
         read_history(Path("-"))
     assert str(error.value) == (
-        "cannot read -: 'utf-8' codec can't decode byte 0xe9 in position 5: invalid continuation byte; give JSON as a "
-        "file, or - for standard input"
+        "cannot read -: 'utf-8' codec can't decode byte 0xe9 in position 5: invalid continuation byte; give a file "
+        'such as ["sku-1", "sku-9"], or - for standard input'
     )
 
 

@@ -405,7 +405,7 @@ def test_texts_of_a_workspace_do_not_steer_the_terminal(capsys: pytest.CaptureFi
     output.line(text)
     assert capsys.readouterr().out == "a [2Jb 3Jc d e\tf\ng\u3000h\n"
     for printed in (output.as_json, output.as_json_line):
-        printed({"title": text})
+        printed({"folder": text, "models": [], "graphs": [], "notes": []})
         out = capsys.readouterr().out
-        assert json.loads(out) == {"title": text}
+        assert json.loads(out)["folder"] == text
         assert not set(out) & set("\x1b\x9b\x07\u202e")
