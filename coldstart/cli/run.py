@@ -20,6 +20,7 @@ from coldstart.cli.interactions import (
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, Limit, Manifest, MediaRoots, Overrides, PipelineName, Uri
 
 if TYPE_CHECKING:
+    from coldstart.engine.report import RunReport
     from coldstart.ingest.load_interactions import InteractionReport
 
 DryRun = Annotated[
@@ -362,14 +363,7 @@ def run_and_report(
         if taken is not None:
             print_report(taken)
     if done.over_budget:
-        over = [
-            f"{stage.stage} {stage.balance.failed_share:.1%}"
-            + "".join(f" ({count} items failed in one place: {place})" for place, count in stage.fault_places.items())
-            for stage in done.stages
-            if stage.stage in done.over_budget
-        ]
-        stopped = f", so the run stopped after {done.stopped_after}" if done.stopped_after else ""
-        message = f"more failed than max_failed {pipeline.max_failed:.1%} allows{stopped}: {', '.join(over)}"
+        message = _over_budget(done, pipeline.max_failed)
         losses = [f"  {stage}: {loss}" for stage, losses in done.losses.items() for loss in losses]
         see = f"see all of them: coldstart status --failed --workspace {uri}"
         typer.echo(output.without_controls("\n".join((f"error: {message}", *losses, see))), err=True)
@@ -380,6 +374,18 @@ def run_and_report(
         raise ColdstartError(str(fault), kind="failed", result=found)
     if json:
         output.as_json(found)
+
+
+def _over_budget(done: RunReport, max_failed: float) -> str:
+    """Describe the stages of which too many items failed."""
+    over = [
+        f"{stage.stage} {stage.balance.failed_share:.1%}"
+        + "".join(f" ({count} items failed in one place: {place})" for place, count in stage.fault_places.items())
+        for stage in done.stages
+        if stage.stage in done.over_budget
+    ]
+    stopped = f", so the run stopped after {done.stopped_after}" if done.stopped_after else ""
+    return f"more failed than max_failed {max_failed:.1%} allows{stopped}: {', '.join(over)}"
 
 
 def _publication(publication: Any) -> dict[str, Any]:

@@ -57,24 +57,38 @@ def status(
     opened = coldstart.open(workspace)
     _check_written(opened)
     if trust:
-        found = opened.trust()
-        if json:
-            output.as_json(
-                {"workspace": opened.uri, "settings": [{"setting": name, "value": value} for name, value in found]}
-            )
-        else:
-            output.facts(found)
-            output.line(f"workspace {opened.uri}: {len(found)} settings count from now on, as if they were given")
-        return
-    if failed:
-        rows = opened.failures()
-        if json:
-            output.as_json({"workspace": opened.uri, "items": rows})
-        elif rows:
-            output.print_failures(rows)
-        else:
-            output.line("none: every item that a stage has done has its row")
-        return
+        _trust(opened, json)
+    elif failed:
+        _list_failures(opened, json)
+    else:
+        _report(opened, json)
+
+
+def _trust(opened: Workspace, json: bool) -> None:
+    """Let the places of the stored settings count, and list them."""
+    found = opened.trust()
+    if json:
+        output.as_json(
+            {"workspace": opened.uri, "settings": [{"setting": name, "value": value} for name, value in found]}
+        )
+    else:
+        output.facts(found)
+        output.line(f"workspace {opened.uri}: {len(found)} settings count from now on, as if they were given")
+
+
+def _list_failures(opened: Workspace, json: bool) -> None:
+    """List the items without a row in a stage."""
+    rows = opened.failures()
+    if json:
+        output.as_json({"workspace": opened.uri, "items": rows})
+    elif rows:
+        output.print_failures(rows)
+    else:
+        output.line("none: every item that a stage has done has its row")
+
+
+def _report(opened: Workspace, json: bool) -> None:
+    """Print the states of all stages, the interactions, what does not resolve, and the next step."""
     interactions = opened.interaction_summary()
     from coldstart.store import PIPELINES  # once the workspace is there
 
