@@ -144,6 +144,8 @@ def test_stages_are_probed_on_what_those_before_them_made(shop: Path) -> None:
     told = [(stage.stage, stage.rows, stage.probed, stage.lost) for stage in found.stages]
     assert told == [("ingest", 20, 20, 2), ("text", 18, 18, 0), ("again", 18, 18, 0), ("index", 18, 0, 0)]
     assert found.left_out == []
+    catalogue_wide = [one.what.partition(",")[0] for one in found.assumptions if ", besides" in one.what]
+    assert catalogue_wide == ["index"], "the pipeline has neither labels nor copies"
     assert all(stage.seconds is not None and stage.seconds > 0 for stage in found.stages)
 
     ran = workspace.run(pipeline)

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +80,7 @@ def estimate(
     here = _here(pipeline, measure=on is not None)
     stages = [found.with_times(stage, here, on) for stage in found.stages]
     left_out = [stage.stage for stage in stages if stage.rows and stage.seconds is None]
-    return Estimate(stages, upkeep_s, left_out, _assumptions(here, on), on)
+    return Estimate(stages, upkeep_s, left_out, _assumptions(here, on, {spec.kind for spec in specs}), on)
 
 
 class _Estimator:
@@ -366,7 +366,7 @@ def _here(pipeline: Pipeline, *, measure: bool) -> ThisMachine:
     return ThisMachine(cores, rate / 1e12, gpus)
 
 
-def _assumptions(here: ThisMachine, on: Machine | None) -> list[Assumption]:
+def _assumptions(here: ThisMachine, on: Machine | None, kinds: Collection[str]) -> list[Assumption]:
     measured = "measured in this probe"
     found = [Assumption("cores here", str(here.cores), "the system")]
     if here.tflops:
@@ -381,6 +381,7 @@ def _assumptions(here: ThisMachine, on: Machine | None) -> list[Assumption]:
                 "measured on 1,000 items" if kind == "index" else "assumed",
             )
             for kind, s in CATALOG_ROW_S.items()
+            if kind in kinds
         ),
     ]
     if on is not None:
