@@ -23,6 +23,7 @@ _DATES = (
     "%d %b %Y",
 )
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p")
+_PEEKED = 10
 _ENOUGH = 0.8
 _SAMPLE = 1000
 
@@ -58,9 +59,10 @@ def parse_date(value: Any, form: str) -> datetime:
 
 
 def _forms(texts: Sequence[Any]) -> list[str]:
-    return [f"{day}{time}" for time in _TIMES for day in _DATES if _fits(texts[0], f"{day}{time}")] + [
-        f"{day}{time}" for time in _TIMES for day in ("%d/%m/%Y", "%m/%d/%Y") if not _fits(texts[0], f"{day}{time}")
-    ]
+    slashed = ("%d/%m/%Y", "%m/%d/%Y")  # their share tells them apart
+    forms = [f"{day}{time}" for time in _TIMES for day in _DATES]
+    fitting = [form for form in forms if any(_fits(text, form) for text in texts[:_PEEKED])]
+    return list(dict.fromkeys([*fitting, *(f"{day}{time}" for time in _TIMES for day in slashed)]))
 
 
 def _share(texts: Sequence[Any], form: str) -> float:

@@ -43,7 +43,7 @@ _OTHER_WORDS = frozenset(
 """Words beside a known name that make it another thing, as in `seo title` or `shipping price`."""
 _WORDY = frozenset(("title", "description", "category", "creator"))
 _PARTS = frozenset(("name", "value", "text", "label", "title", "amount", "src", "url", "href", "main", "default"))
-_CONTAINERS = frozenset(("variants", "product", "item", "products", "items"))
+_CONTAINERS = frozenset(("variants", "product", "item", "products", "items", "offers"))
 _LANGUAGES = frozenset(
     re.findall(r"\w+", "en de fr es it pt nl sv da no nb pl cs tr ru ja zh eng deu ger english deutsch german french")
 )
@@ -54,6 +54,8 @@ _CURRENCY_WORDS = {
     **dict.fromkeys(("pln", "zł"), "PLN"),
     **dict.fromkeys(("czk", "kč"), "CZK"),
     **dict.fromkeys(("jpy", "円"), "JPY"),
+    **dict.fromkeys(("руб", "рублей"), "RUB"),
+    "tl": "TRY",
     **{code.lower(): code for code in ("CHF", "SEK", "NOK", "DKK", "TRY", "RUB", "CNY", "CAD", "AUD", "HUF", "INR")},
 }
 _ID_WORDS = frozenset(("id", "no", "nr", "number", "code", "num", "key", "index", "sku"))
@@ -133,7 +135,9 @@ class _Recogniser:
         )
         self._roles: dict[str, str | None] = {}
         self._found: dict[str, Match] = {}
-        self._names = {column: normalise(_without_currency(column)) for column in columns}
+        self._names = {  # `@type` of JSON-LD tells the class of an object
+            column: "" if "@" in column else normalise(_without_currency(column)) for column in columns
+        }
 
     def stated(self, id_from: Sequence[str]) -> Recognition:
         self._take_stated()
@@ -435,6 +439,8 @@ def show_sample(value: Any) -> str:
 
 
 def _words(column: str) -> list[str]:
+    if "@" in column:  # `offers.@type` of JSON-LD, too
+        return []
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column)
     return [normalise(word) for word in re.findall(r"[^\W_]+", spaced) if normalise(word)]
 

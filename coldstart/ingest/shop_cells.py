@@ -116,7 +116,7 @@ def count_hosts(value: Any, hosts: Counter[str]) -> None:
 
 def category_mark(values: Iterable[Any]) -> str:
     """Find the mark between the levels of nested categories, "" where there is nothing."""
-    texts = [value for value in values if isinstance(value, str)]
+    texts = [value for value in values if isinstance(value, str) and value.strip()]
     for mark in _MARKS[:-1]:
         if sum(mark in text for text in texts) > 0.02 * len(texts):
             return mark

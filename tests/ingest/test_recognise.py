@@ -126,12 +126,14 @@ def test_a_currency_in_a_name_counts() -> None:
         (["05.01.2024 10:30", "06.01.2024 11:00"], "%d.%m.%Y %H:%M"),
         (["Fri, 05 Jan 2024 10:00:00 +0100"], "RFC 822"),
         (["soon", "later"], None),
+        (["tbd", *(f"{day}.01.2024" for day in range(10, 20))][::-1], "%d.%m.%Y"),
+        (["", "-", *(f"{day}.01.2024" for day in range(10, 20))], "%d.%m.%Y"),
     ],
 )
 def test_the_dates_of_a_column_have_one_format(values: list[str], form: str | None) -> None:
     assert date_format_of(values) == form
     if form is not None:
-        assert parse_date(values[0], form).year == 2024
+        assert parse_date(next(text for text in reversed(values) if "2024" in text), form).year == 2024
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,7 @@ def test_the_mark_between_categories_is_that_of_the_column() -> None:
     assert category_mark(["Default Category/Gear", "Default Category/Gear/Bags"]) == "/"
     assert category_mark(["Men/Women", "Kitchen", "Garden"]) == ""
     assert category_mark(["A » B", "C"]) == "»"
+    assert category_mark(["Default Category/Gear", "Default Category/Bags", ""]) == "/"
 
 
 def test_nested_values_become_columns() -> None:
@@ -357,3 +360,17 @@ def test_what_ids_are_made_from_counts_in_the_survey_of_a_table(tmp_path: Path) 
     ids = [next(Manifest(table, clean=True, id_from=[one]).entries()).fields["item_id"] for one in ("url", "name")]
     assert ids[0] != ids[1]
     assert len(Manifest(table, {"title": "name"}, clean=True, id_from=["name"]).survey().repeated_keys) == 1
+
+
+def test_json_ld_is_understood() -> None:
+    offers = {"@type": "Offer", "price": "12.90", "priceCurrency": "EUR"}
+    row = {"@type": "Product", "sku": "1", "name": "Mug", "image": ["x/1.jpg"], "offers": offers}
+    found = of(flatten(row))
+    assert found.map() == {
+        "item_id": "sku",
+        "title": "name",
+        "price": "offers.price",
+        "attributes.currency": "offers.priceCurrency",
+        "image": "image",
+    }
+    assert found.attributes == ("@type", "offers.@type")
