@@ -308,26 +308,28 @@ def prompts() -> str:
 
 def encoders() -> str:
     """Write the first paragraph of each encoder's module."""
-    return _modules("coldstart.encoders")
+    return _modules("coldstart.encoders", import_module("coldstart.encoders").known())
 
 
 def generators() -> str:
     """Write the first paragraph of each generator's module."""
-    return _modules("coldstart.generators")
+    return _modules("coldstart.generators", import_module("coldstart.generators").known())
 
 
 def mappers() -> str:
     """Write the first paragraph of each mapper's module."""
-    return _modules("coldstart.recommend.model.mappers", known=False)
+    package = "coldstart.recommend.model.mappers"
+    return _modules(package, sorted(path.stem for path in _folder(package).glob("[a-z]*.py")))
 
 
-def _modules(package: str, known: bool = True) -> str:
-    folder = ROOT.joinpath(*package.split("."))
+def _folder(package: str) -> Path:
+    return ROOT.joinpath(*package.split("."))
+
+
+def _modules(package: str, names: Iterable[str]) -> str:
     rows = []
-    for path in sorted(folder.glob("[a-z]*.py")):
-        name = path.stem.replace("_", "-") if known else path.stem
-        if known and name == "open-clip":
-            name = "open_clip"
+    for name in names:
+        path = _folder(package) / f"{name.replace('-', '_')}.py"
         text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
         rows.append((f"`{name}`", " ".join(text.partition("\n\n")[0].split())))
     return table(("name", "what it is"), rows)

@@ -121,14 +121,14 @@ def prompts(ctx: typer.Context, incomplete: str) -> Iterable[str]:
 
 
 def _modules(room: str) -> list[str]:
-    """Names of the modules of a room, as they are spelt in a pipeline; the room itself is heavy, and not imported."""
+    """List the modules of a room, as they are spelt in a pipeline; the room itself is heavy, and not imported."""
     folder = Path(__file__).parents[1] / room
     names = sorted(path.stem for path in folder.glob("*.py") if path.stem[0] != "_")
     return [name if name == "open_clip" else name.replace("_", "-") for name in names]
 
 
 def _workspace(ctx: typer.Context) -> Path:
-    """Folder of the workspace on the line, else of the environment or the default one; never a remote one."""
+    """Find the folder of the workspace on the line, else of the environment or the default one; never a remote one."""
     uri = ctx.params.get("workspace") or os.environ.get("COLDSTART_WORKSPACE") or "coldstart.workspace"
     if "://" in uri:
         raise FileNotFoundError(uri)
@@ -138,7 +138,7 @@ def _workspace(ctx: typer.Context) -> Path:
 def _rows(
     ctx: typer.Context, table: str, columns: list[str], condition: str | None = None, most: int | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of a table of the workspace."""
+    """Read rows of a table of the workspace."""
     path = _workspace(ctx) / f"{table}.lance"
     if not path.is_dir():
         return []
@@ -152,7 +152,7 @@ def _rows(
 
 
 def _settings(ctx: typer.Context) -> Mapping[str, Any]:
-    """Settings of the pipeline on the line, else of the workspace's last run."""
+    """Read the settings of the pipeline on the line, else of the workspace's last run."""
     given = ctx.params.get("pipeline") or next(iter(ctx.args), None)  # an open option leaves arguments unparsed
     if given:
         import yaml

@@ -140,7 +140,7 @@ def print_report(report: InteractionReport) -> None:
 
 
 def _printable(text: str) -> str:
-    """Names from a file without control characters, which would steer the terminal."""
+    """Replace control characters in names of a file, which would steer the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 

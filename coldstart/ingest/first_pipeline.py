@@ -135,7 +135,6 @@ def _image(videos: bool) -> str:
 
 
 def _text(contents: Contents | None, heard: bool) -> str:
-    encoder = "starter"
     advice = "packaged, for English; for others a multilingual sentence-transformers:NAME"
     lines = [
         f"  text:  ## words of an item{', its speech and its text on screen' if heard else ''}: finds by meaning",
@@ -144,7 +143,7 @@ def _text(contents: Contents | None, heard: bool) -> str:
     if contents is not None and contents.is_english is False:
         lines.append("    # The words of this catalogue do not look English, for which this encoder is made: words are")
         lines.append("    # still found as they are written, but not by their meaning.")
-    lines += [f"    encoder: {encoder}  ## {advice}", "    input: text  ## texts of the item"]
+    lines += [f"    encoder: starter  ## {advice}", "    input: text  ## texts of the item"]
     if heard:
         lines += [
             "    prompt: item_evidence  ## title, description, then speech and text on screen",
