@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Copy a workspace while nobody writes to it. The lock file is the one that writers take, so that a run in progress is
-# waited for, and one that begins meanwhile is told that the workspace is being written.
+# waited for, and one that begins meanwhile fails, since the workspace is being written.
 #
 #   coldstart-backup.sh /srv/shop/shop.workspace /backup/shop.workspace
 set -euo pipefail

@@ -15,6 +15,7 @@ import yaml
 from catalogue import CLI
 from typer.testing import CliRunner
 
+from coldstart import encoders, generators
 from coldstart.cli import app, complete
 
 Words = Callable[[str], list[str]]
@@ -123,3 +124,8 @@ def test_completion_loads_nothing_heavy_and_says_nothing(shop: Path, tmp_path: P
 def test_completion_can_be_installed() -> None:
     result = CliRunner().invoke(app, ["--help"])
     assert "--install-completion" in result.stdout
+
+
+def test_encoders_and_generators_are_those_of_their_rooms() -> None:
+    assert complete._modules("encoders") == encoders.known()
+    assert complete._modules("generators") == generators.known()
