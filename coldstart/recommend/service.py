@@ -56,6 +56,7 @@ class Recommender:
     def __init__(self, store: Store, pipeline: Pipeline, catalog: Published, device: str = "auto") -> None:
         self.store, self.pipeline, self.catalog, self.device = store, pipeline, catalog, device
         self._list_builders: dict[Any, ListBuilder] = {}
+        self._next = "`coldstart finetune behaviour` learns from interactions"
 
     @cached_property
     def pipeline_state(self) -> PipelineState:
@@ -71,10 +72,14 @@ class Recommender:
         """
         try:
             fitted, _ = load_newest_fit(self.store, self.pipeline)
-            item_ids, vectors = load_item_vectors(self.store, self.pipeline)
-            return behaviour_scoring(item_ids, vectors, fitted)
         except NotFitted:
             pass
+        else:
+            try:
+                item_ids, vectors = load_item_vectors(self.store, self.pipeline)
+                return behaviour_scoring(item_ids, vectors, fitted)
+            except NotFitted as error:
+                self._next = str(error)
         content = load_content(self.store, self.pipeline, pipeline_state=self.pipeline_state)
         rows = self.interactions()
         users = dict(zip(rows.item_ids, rows.counts().tolist(), strict=True))
@@ -88,7 +93,7 @@ class Recommender:
     def content_note(self) -> str:
         """Note that nothing is fitted, for lists scored by content."""
         spaces = self.scoring_model.name
-        return f"scored by content alone ({spaces}): `coldstart finetune behaviour` learns from interactions"
+        return f"scored by content alone ({spaces}): {self._next}"
 
     @property
     def min_weight(self) -> float | None:

@@ -133,6 +133,7 @@ def test_every_item_with_content_has_a_vector_and_those_with_interactions_are_fi
     assert workspace.fitted(FITTED) == dict.fromkeys(fitted.item_ids, "train")
 
 
+@pytest.mark.slow
 def test_rows_are_the_fit_applied_to_the_content(made: Path) -> None:
     workspace, store, pipeline = seen(made)
     fitted, artifact = load_newest_fit(store, pipeline)
@@ -266,6 +267,8 @@ def test_new_data_wait_for_a_refit_which_makes_all_rows_anew(shop: coldstart.Wor
     assert str(waits.value) == (
         f"space 'behaviour' has no vector by the last fit yet: run `coldstart run --workspace {shop.uri}`"
     )
+    (note,) = shop.recommend(history=[cold], top_k=2).notes
+    assert note == f"scored by content alone (picture, text): {waits.value}"
     assert len(shop.search(item=cold, spaces=["behaviour"], top_k=3)) == 3  # served by the earlier fit until then
     assert done(shop.run())["behaviour"] == ITEMS
     assert next(row["warm"] for row in shop.vectors("behaviour").to_pylist() if row["item_id"] == cold)
