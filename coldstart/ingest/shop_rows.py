@@ -42,6 +42,7 @@ CATEGORY_PATH = "category_path"
 
 _MEDIA_FIELDS = frozenset(("media", *SHORT_FORMS))
 _NO_WORDS = frozenset(("price", "created_at", "item_id", "kind"))
+_EMPTY = ("", [], b"", {"bytes": None, "path": None}, {"bytes": b"", "path": None})
 _KEPT_VALUES = 200_000
 
 
@@ -150,7 +151,7 @@ class ShopRows:
             if isinstance(row, str):
                 faults += 1
                 continue
-            filled.update([column for column, value in row.items() if value not in (None, "", [])])
+            filled.update([column for column, value in row.items() if value is not None and value not in _EMPTY])
             for column, known in kept.items():
                 value = row.get(column)
                 if isinstance(value, str) and len(known) < _KEPT_VALUES:
@@ -246,7 +247,7 @@ class ShopRows:
         attributes: dict[str, Any] = {}
         columns = self._columns
         for column, value in row.items():
-            if value is None or value == "" or value == []:
+            if value is None or value in _EMPTY:
                 continue
             if column not in columns:
                 if column not in self._paired and not is_missing_text(value):

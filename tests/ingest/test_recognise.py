@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from coldstart.errors import ColdstartError
@@ -374,3 +376,14 @@ def test_json_ld_is_understood() -> None:
         "image": "image",
     }
     assert found.attributes == ("@type", "offers.@type")
+
+
+@pytest.mark.parametrize("empty", [b"", {"bytes": None, "path": None}, {"bytes": b"", "path": None}, None])
+def test_a_picture_of_no_bytes_is_no_picture(tmp_path: Path, empty: Any) -> None:
+    table = tmp_path / "a.parquet"
+    picture = b"x" if isinstance(empty, bytes) else {"bytes": b"x", "path": None}
+    pq.write_table(pa.table({"sku": ["1", "2"], "name": ["Mug", "Bowl"], "image": [picture, empty]}), table)
+    mapped = {"item_id": "sku", "title": "name", "image": "image"}
+    first, second = Manifest(table, mapped, clean=True).entries()
+    assert first.fields["image"] == [picture]
+    assert second.fields == {"item_id": "2", "title": "Bowl"}
