@@ -109,9 +109,9 @@ def _report(opened: Workspace, json: bool) -> None:
     if not never_ran:
         output.print_balance(reports)
     if interactions is not None:
-        output.line(summary_line(interactions))
+        output.note(summary_line(interactions))
     for note in (*opened.setting_notes(), *opened.removal_notes()):
-        output.line(note)
+        output.note(note)
     output.line(f"workspace {opened.uri}: {output.size(opened.size_bytes())}")
     if any(report.balance.failed for report in reports):
         output.note(f"next: coldstart status --failed --workspace {opened.uri}")
