@@ -42,7 +42,7 @@ CATEGORY_PATH = "category_path"
 
 _MEDIA_FIELDS = frozenset(("media", *SHORT_FORMS))
 _NO_WORDS = frozenset(("price", "created_at", "item_id", "kind"))
-_EMPTY = ("", [], b"", {"bytes": None, "path": None}, {"bytes": b"", "path": None})
+_EMPTY: tuple[Any, ...] = ("", [], b"", {"bytes": None, "path": None}, {"bytes": b"", "path": None})
 _KEPT_VALUES = 200_000
 
 
