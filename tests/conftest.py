@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
-    """Keep what a user gave for a workspace out of the folder of whoever runs the tests, and his terminal out of tables."""
+    """Keep the state folder and the terminal of whoever runs the tests out of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         for name in ("COLUMNS", "LINES", "NO_COLOR"):  # pytest-xdist sets the first for its processes

@@ -157,6 +157,7 @@ def test_what_the_seller_wrote_gains_and_a_title_without_sense_does_not(found: d
     assert found["chosen"] == ("ridge",)
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named_with_what_would_help(found: dict[str, Any]) -> None:
     why = "nothing is described: `coldstart describe` writes, `coldstart finetune describe` tunes the writer"
     assert {one["name"]: one["reason"] for one in found["missing"]} == {

@@ -82,6 +82,7 @@ def test_pictures_that_no_fit_has_seen_are_found_by_their_words(made: Path) -> N
     assert np.median(ranks) <= 5  # of 100 pictures
 
 
+@pytest.mark.slow
 def test_the_spaces_of_a_fit_share_a_passport_and_what_they_are_over_does_not(made: Path) -> None:
     workspace = coldstart.open(made / "w")
     with pytest.raises(ColdstartError) as caught:

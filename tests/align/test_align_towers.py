@@ -162,6 +162,7 @@ def test_the_command_prints_and_writes_a_page(made: Path, tmp_path: Path) -> Non
     assert '<dd dir="auto">lora</dd>' in page.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_evaluation_needs_vectors_by_the_new_encoder(shop: coldstart.Workspace) -> None:
     raw = json.loads(json.dumps(shop.pipeline().raw))
     del raw["stages"]["aligned"]

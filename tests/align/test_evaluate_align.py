@@ -362,6 +362,7 @@ def test_a_workspace_without_a_fit_names_the_command_that_makes_one(tmp_path: Pa
     )
 
 
+@pytest.mark.slow
 def test_a_fit_under_other_settings_is_not_evaluated(fitted: Path, tmp_path: Path) -> None:
     workspace = coldstart.open(fitted / "w")
     changed = workspace.pipeline(overrides=["align.text_image.training.seed=5"])

@@ -59,6 +59,7 @@ def test_vectors_are_those_that_the_space_stored(workspace: coldstart.Workspace)
         np.testing.assert_allclose(mean / np.linalg.norm(mean), rows[item]["vector"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_any_more_is_left_out_and_counted(workspace: coldstart.Workspace) -> None:
     looks = image_refs(workspace._store, TABLE, 2, ["one", "three"])
     path = Path(looks["three"][1].path)

@@ -156,6 +156,7 @@ def test_memory_that_runs_out_halves_the_pieces(models: dict[str, str], monkeypa
     )
 
 
+@pytest.mark.slow
 def test_bfloat16_products_stay_close(models: dict[str, str]) -> None:
     encoder: Any = encoders.load(models["open_clip"], device="cpu", dtype="float32")
     made = []

@@ -31,6 +31,7 @@ def test_a_text_asks_it_by_name_alone(workspace: coldstart.Workspace) -> None:
     assert asked(workspace, text="article 3", spaces=["image", "text"]) == {"image", "text"}
 
 
+@pytest.mark.slow
 def test_other_queries_ask_it_as_any(workspace: coldstart.Workspace) -> None:
     assert asked(workspace, item="p3") == {"image", "text"}
     picture = Path(workspace.item("p3").media[0]["uri"].removeprefix("file://"))

@@ -199,6 +199,7 @@ def test_a_second_writer_is_refused(shop: Path) -> None:
         assert CliRunner().invoke(app, ["search", "-w", uri, "--text", "apple"]).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_not_there_is_named(shop: Path) -> None:
     for options in (["--only", "imgae"], ["--from", "imgae"]):
         assert fault("run", str(shop / "shop.yaml"), "-w", str(shop / "workspace"), *options) == (

@@ -51,7 +51,7 @@ def test_a_shops_file_is_shown_and_stored(folder: Path) -> None:
     assert "attributes: colour" in lines
     assert lines[-2] == "shop.csv: 2 rows: 2 items imported, 0 rejected"
     assert lines[-1].endswith("next: coldstart run --workspace w")
-    assert max(map(len, lines)) <= 80
+    assert max(len(line) for line in lines if " " in line) <= 80  # a path is not broken
     assert titles(folder) == {"0012": "Blue mug", "0013": "Red bowl"}
     stored = package.open(folder / "w").pipeline().raw["stages"]["ingest"]
     assert stored["map"] == {"item_id": "sku", "title": "name", "price": "price"}

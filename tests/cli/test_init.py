@@ -182,6 +182,7 @@ def test_settings_are_explained() -> None:
     assert schema["$defs"]["embed"]["description"] == "Settings of one space."
 
 
+@pytest.mark.slow
 def test_the_command_prints_or_writes_it(tmp_path: Path) -> None:
     out = tmp_path / "s.json"
     assert json.loads(cli("schema").stdout) == pipeline_schema()

@@ -51,6 +51,7 @@ def screen(shop: Path, width: int, *arguments: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
     ("arguments", "seen"),

@@ -91,6 +91,7 @@ def test_texts_depend_on_their_request_alone(generator: Generator, sampling: Sam
         assert result.finish in ("stop", "length")
 
 
+@pytest.mark.slow
 def test_bound_texts_are_descriptions_even_where_they_are_cut(generator: Generator) -> None:
     batch = [Request(f"Title: {title}", SYSTEM, SCHEMA) for title in TITLES]
     for result in generator.generate(batch, Sampling(90)):

@@ -102,6 +102,7 @@ def _speech() -> set[str]:
     return set(_returned(path, "_fault")) | set(_arguments(ast.parse(path.read_text("utf-8")), {"Dropped": 3}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("written", "table"),
     [

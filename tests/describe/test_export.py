@@ -43,6 +43,7 @@ def adapted(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return adapter(base, tmp_path_factory.mktemp("adapted"))
 
 
+@pytest.mark.slow
 def test_the_merged_model_loads_as_any_and_says_the_same(base: str, adapted: Path, tmp_path: Path) -> None:
     out = merge_adapter(base, adapted, tmp_path / "merged")
     with suppress_output(0, CPU):

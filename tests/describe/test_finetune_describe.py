@@ -95,6 +95,7 @@ def test_the_artifact_says_what_it_was_made_of(fitted_shop: FitShop) -> None:
     assert "## Before and after" in told and card["samples"][0]["truth"] in told
 
 
+@pytest.mark.slow
 def test_describe_write_uses_the_prompts_of_the_fit(fitted_shop: FitShop) -> None:
     made = fitted_shop.store.artifacts.newest("finetune.describe")
     assert made is not None

@@ -79,6 +79,7 @@ def packed(base: str, folder: Path) -> tuple[Any, Any, sft.TrainingRows]:
     return sft.build_trainer(loaded, model, rows, FEW, CPU, folder, None, "fit"), model, rows
 
 
+@pytest.mark.slow
 def test_a_packed_row_gives_the_logits_of_its_parts_alone(base: str, tmp_path: Path) -> None:
     with suppress_output(0, CPU):
         trainer, model, rows = packed(base, tmp_path)
@@ -195,6 +196,7 @@ def test_a_killed_training_goes_on_to_the_same_end(base: str, made: lora.LoraRes
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_done_again_but_another_is(
     base: str, made: lora.LoraResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,8 @@ from coldstart.generators import Sampling, _chat_template, _vision
 from coldstart.generators._constrained import GrammarCompiler
 from coldstart.generators._decode import Row, generate
 
+pytestmark = pytest.mark.slow
+
 FEW = VlmSettings(
     projector_epochs=1, epochs=2, batch_size=32, projector_lr=3e-3, lr=1e-2, r=4, alpha=8, hidden=32, whole_tokens=2
 )
@@ -85,7 +87,6 @@ def texts(made: VlmResult, features: NDArray[np.float16]) -> list[str]:
     return [one.text for one in generate(made.model, binder, rows, Sampling(max_new_tokens=16))]
 
 
-@pytest.mark.slow
 def test_unseen_pictures_are_described(made: VlmResult, features: NDArray[np.float16]) -> None:
     found = texts(made, features[ITEMS:])
     right = [text == item(ITEMS + place).completion for place, text in enumerate(found)]
@@ -142,7 +143,6 @@ def uninterrupted(features: NDArray[np.float16], folder: Path) -> VlmResult:
     return fit(features, folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_killed_and_called_again_it_ends_the_same(
     uninterrupted: VlmResult, features: NDArray[np.float16], folder: Path, tmp_path: Path, epoch: int
@@ -163,7 +163,6 @@ def test_killed_and_called_again_it_ends_the_same(
         assert torch.equal(tensor, uninterrupted.projector.state_dict()[name]), name
 
 
-@pytest.mark.slow
 def test_a_state_of_another_training_is_not_read(features: NDArray[np.float16], folder: Path, tmp_path: Path) -> None:
     state = tmp_path / "state.safetensors"
     short = VlmSettings(projector_epochs=0, epochs=1, hidden=8, whole_tokens=1)

@@ -17,6 +17,8 @@ from poison import make_poison, role
 import coldstart as library
 from coldstart import sample
 
+pytestmark = pytest.mark.slow
+
 GOOD = 32  # a run stops after an ingest that lost more than half
 DEADLINE_S = 6.0
 
@@ -90,7 +92,6 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Poisoned:
     return Poisoned(tmp_path_factory.mktemp("poisoned"))
 
 
-@pytest.mark.slow
 def test_every_bad_item_is_a_line_with_its_reason(poisoned: Poisoned) -> None:
     verdicts = poisoned.verdicts()
     reasons = {item: reason for item, (_, reason) in verdicts.items()}
@@ -134,7 +135,6 @@ def test_all_else_is_indexed_and_the_balance_holds(poisoned: Poisoned) -> None:
     }
 
 
-@pytest.mark.slow
 def test_too_many_losses_end_the_run_with_one(poisoned: Poisoned) -> None:
     shares = {
         report.stage: f"{report.stage} {report.balance.failed_share:.1%}"
@@ -158,7 +158,6 @@ def test_too_many_losses_end_the_run_with_one(poisoned: Poisoned) -> None:
     assert [stage["ran"]["done"] for stage in json.loads(again.stdout)["stages"]] == [0, 0, 0, 0]
 
 
-@pytest.mark.slow
 def test_retry_does_the_mended_item_and_touches_nothing_else(poisoned: Poisoned) -> None:
     mended = next(item for item, (uri, _) in poisoned.expected.items() if uri == "truncated.jpg")
     gone = next(item for item, (uri, _) in poisoned.expected.items() if uri == "missing.jpg")

@@ -22,7 +22,11 @@ def test_all_commands_are_found() -> None:
     assert found[0] == INSTALL
     named = {line.split()[1] for block in found for line in block.splitlines() if line.startswith("coldstart ")}
     assert {"import", "run", "search", "show", "match", "export", "remove", "init"} <= named
-    assert README.count("\n| ") - 1 <= sum(block.startswith("coldstart ") for block in found) <= README.count("`coldstart ")
+    assert (
+        README.count("\n| ") - 1
+        <= sum(block.startswith("coldstart ") for block in found)
+        <= README.count("`coldstart ")
+    )
 
 
 @pytest.mark.slow

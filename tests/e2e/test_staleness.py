@@ -330,8 +330,8 @@ def test_a_second_pipeline_needs_no_manifest(tmp_path: Path) -> None:
     assert done(report) == {**NOTHING, "other": PHOTOS + 1, "index": PHOTOS + 1}
     assert states(report.stages)["ingest"] == (PHOTOS + 1, 0, 0, 0, 0)
     note = (
-        "nothing was read, since no manifest is named in pipeline: 7 items stay as they are; --manifest FILE reads what "
-        "has changed"
+        "nothing was read, since no manifest is named in pipeline: 7 items stay as they are; --manifest FILE reads "
+        "what has changed"
     )
     assert list(report.stages[0].notes) == [note]
     assert list(shop.workspace.status()[0].notes) == [note]

@@ -9,6 +9,7 @@ import pytest
 from installed_wheel import Installed
 
 
+@pytest.mark.slow
 def test_the_wheel_is_what_runs(installed: Installed, tmp_path: Path) -> None:
     found = installed.python(tmp_path, "import coldstart; print(coldstart.__file__)")
     assert Path(found).is_relative_to(installed.bin.parent)

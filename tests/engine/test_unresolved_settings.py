@@ -59,6 +59,7 @@ def _gone_file(settings: dict[str, Any]) -> None:
     settings["stages"]["more"]["prompt"] = "/nowhere/mine.md"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "fault"),
     [

@@ -70,6 +70,7 @@ def test_the_passport_knows_weights_and_adapter(folder: Path, tmp_path: Path) ->
     assert generators.load(f"hf:{changed}").passport().weights != bare.weights
 
 
+@pytest.mark.slow
 def test_an_adapter_of_another_model_is_refused(folder: Path, tmp_path: Path) -> None:
     fitted = adapter(word_tokens.llama_folder(tmp_path / "wide", hidden_size=96), tmp_path)
     with pytest.raises(ColdstartError, match=rf"^adapter {fitted}/adapter does not fit the model: "):
@@ -134,6 +135,7 @@ def test_folders_that_are_no_models(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_weights_that_lack_a_tensor_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

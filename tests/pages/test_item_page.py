@@ -379,6 +379,7 @@ def test_the_command_prints_what_is_known_and_writes_the_card(show: Any, tmp_pat
         assert fact in facts
 
 
+@pytest.mark.slow
 def test_item_text_does_not_steer_the_terminal(show: Any, tmp_path: Path) -> None:
     printed = show("a/../<b>", "--out", "here/card.html")
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", printed)

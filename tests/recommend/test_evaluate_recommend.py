@@ -171,7 +171,8 @@ def test_methods_that_cannot_be_fitted_are_named(known: World) -> None:
 
 
 def test_a_method_or_split_that_is_not_there(known: World) -> None:
-    with pytest.raises(ColdstartError, match=r"^there is no method 'magic' \(did you mean 'marec'\?\): choose among random, popularity, recent, "):
+    message = r"^there is no method 'magic' \(did you mean 'marec'\?\): choose among random, popularity, recent, "
+    with pytest.raises(ColdstartError, match=message):
         evaluate(known.interactions, known.content, "items", replace(SETTINGS, methods=("magic",)))
     with pytest.raises(ColdstartError, match=r"^there is no split 'last': choose one of time, items, coldrec$"):
         evaluate(known.interactions, known.content, "last", SETTINGS)

@@ -7,6 +7,7 @@ from coldstart.recommend import model
 from coldstart.recommend.model.mappers import knn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [None, 500])
 def test_it_is_the_softmax_mean_over_the_nearest(block: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reference goes item by item over scikit-learn's exact neighbours."""

@@ -101,6 +101,7 @@ def test_a_list_is_the_best_products_of_what_was_not_met(shop: coldstart.Workspa
         assert {(one.explored, one.propensity) for one in found.items} == {(False, 1.0)}
 
 
+@pytest.mark.slow
 def test_items_that_were_met_can_be_listed_again(shop: coldstart.Workspace, truth: Any) -> None:
     item_ids, _, products = truth
     found = shop.recommend(KNOWN.user_ids[3], top_k=5, seen="keep", reasons=False)
@@ -250,6 +251,7 @@ def test_without_a_fit_content_scores_and_a_note_says_so(bare: coldstart.Workspa
     assert all(one.cold for one in found.items)
 
 
+@pytest.mark.slow
 def test_interests_of_content_are_medoids(bare: coldstart.Workspace) -> None:
     items = WORLD.content.item_ids
     found = bare.recommend(history=[items[1], items[40]], interests=2, top_k=2, seen="keep", merge="max")

@@ -100,6 +100,7 @@ def test_every_part_is_in_it(world: World) -> None:
     assert [stage.state for stage in found.stages] == ["fresh", "pending", *["fresh"] * 6]
 
 
+@pytest.mark.slow
 def test_without_evidence_the_parts_are_joined(world: World) -> None:
     speech, screen = part("speech"), part("screen")
     world.put(speech, screen)

@@ -413,6 +413,7 @@ def test_the_query_of_an_item_has_its_frames_its_text_and_its_lines(opened: Work
     assert json.loads(json.dumps(found.to_dict()))["candidates"] == 13
 
 
+@pytest.mark.slow
 def test_a_file_gives_what_the_same_item_gives(opened: Workspace, folder: Path) -> None:
     stored = opened.match(item="v3", top_k=5)
     title = opened.item("v3").title

@@ -129,6 +129,7 @@ def test_one_bad_query_of_any_kind_costs_one_query(folder: Path, tmp_path: Path)
     )
 
 
+@pytest.mark.slow
 def test_a_few_bad_queries_are_a_note(folder: Path, tmp_path: Path) -> None:
     good = [{"query_id": str(number), "item_id": "a"} for number in range(100)]
     path = write(tmp_path / "queries.jsonl", [*good, {"query_id": "x", "item_id": "gone"}])
@@ -158,8 +159,7 @@ def test_bytes_that_are_no_utf_8_and_pictures_as_videos_are_one_line(folder: Pat
         "error: item 'caf\\udce9' is no Unicode text: give it in UTF-8\n",
         "error: 'caf\\udce9' is no Unicode text: give it in UTF-8\n",
         "error: 'caf\\udce9' is no Unicode text: give it in UTF-8\n",
-        f"error: video {folder / 'a.jpg'}: neither video nor sound: looks like "
-        "jpeg: give another one\n",
+        f"error: video {folder / 'a.jpg'}: neither video nor sound: looks like jpeg: give another one\n",
     ]
 
 

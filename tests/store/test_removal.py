@@ -61,6 +61,7 @@ def users_of(store: Store) -> set[str]:
     return set(store.read(INTERACTIONS, ["user_id"])["user_id"].to_pylist())
 
 
+@pytest.mark.slow
 def test_of_a_removed_user_nothing_is_left_in_any_byte(store: Store, tmp_path: Path) -> None:
     person = "person-unique-4711"
     log(store, [person, "u1"], 30, 9)  # in a file with others, beside files without
