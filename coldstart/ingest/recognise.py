@@ -41,6 +41,7 @@ _OTHER_WORDS = frozenset(
     )
 )
 """Words beside a known name that make it another thing, as in `seo title` or `shipping price`."""
+_WITHOUT_TAX = frozenset(("excl", "exkl", "excluding", "exclusive", "ht", "hors", "zzgl", "bez", "senza", "sin", "sem"))
 _WORDY = frozenset(("title", "description", "category", "creator"))
 _PARTS = frozenset(("name", "value", "text", "label", "title", "amount", "src", "url", "href", "main", "default"))
 _CONTAINERS = frozenset(("variants", "product", "item", "products", "items", "offers"))
@@ -255,7 +256,7 @@ class _Recogniser:
         known = ranks(name)
         similar = [column for column in self._free if self._similar(column, known) and self._fits(name, column)]
         if similar:
-            best = min(similar, key=lambda column: (not self._plain_part(column, known), len(column)))
+            best = min(similar, key=lambda c: (not self._plain_part(c, known), _is_without_tax(c), len(c)))
             plain = self._plain_part(best, known)
             self._take(
                 name,
@@ -403,6 +404,11 @@ class _Recogniser:
                 self._take(
                     "title", texts[:1], CONTENT, f"the values of {texts[0]!r} are short texts, nearly all distinct"
                 )
+            elif "item_id" in self._found and (match := self._found.get("description")) and match.confidence < OWN:
+                column = match.columns[0]  # `Descripción` of programs that have no other name of an item
+                if is_title(self._values[column]) and not is_long(self._values[column]):
+                    self._found.pop("description")
+                    self._take("title", [column], CONTENT, f"{column!r} is short, and no other is a title")
         if not self._stated("price"):
             prices = [c for c in self._free if share(self._values[c], has_currency) >= 0.8]
             if prices:
@@ -436,6 +442,10 @@ def show_sample(value: Any) -> str:
         return f"{len(value['bytes']):,} bytes {value.get('path') or ''}".strip()
     text = " ".join(str(value).split())
     return text if len(text) <= _LONGEST_SAMPLE else text[: _LONGEST_SAMPLE - 1] + "…"
+
+
+def _is_without_tax(column: str) -> bool:
+    return not _WITHOUT_TAX.isdisjoint(_words(column))
 
 
 def _words(column: str) -> list[str]:

@@ -29,14 +29,14 @@ _NAMES = {
         id_product, external_id, video_id, movie_id, content_id, key, code, Artikelnummer, Artikel-Nr, ArtNr, Art.-Nr.,
         Artikel, Bestellnummer, Bestell-Nr, Produkt-ID, Produktnummer, Warennummer, Materialnummer, MATNR, Identifiant,
         Identifiant produit, ID produit, Référence n°, Référence, Référence produit, Code article, Code produit,
-        Référencia, Referencia, Identificador, Código, Código de producto, Código do produto, Codice, Codice articolo,
-        Codice prodotto, Riferimento, Referência, ID do produto, ID producto, ID prodotto, Artikelcode, Productcode,
-        Product-ID, Artikelnr, Bestelnummer, Varenummer, Varenr, Produktnr, Produkt id, Artikelid, Identyfikator,
-        ID produktu, Kod produktu, Kod, Symbol, Indeks, Nr katalogowy, Id oferty, Numer oferty, Kód, Kód produktu,
-        Kód zboží, Katalogové číslo, Číslo produktu, Ürün kodu, Ürün no, Stok kodu, Ürün id, Kimlik, Артикул, Код,
-        Код товара, Идентификатор, ID товара, 商品コード, 商品管理番号（商品URL）, 商品番号, 商品ID, 品番, 管理番号,
-        商品管理番号, 商品编号, 商品编码, 商品id, 货号, 编号, 产品编号, custom_label, custom_label (sku),
-        stock_keeping_unit, part_number, mpn, gtin, ean, upc, barcode, isbn, asin
+        Référencia, Referencia, Identificador, Código, Código de producto, Código do produto, Codice, Cod.,
+        Cod. articolo, Codice articolo, Codice prodotto, Riferimento, Referência, ID do produto, ID producto,
+        ID prodotto, Artikelcode, Productcode, Product-ID, Artikelnr, Bestelnummer, Varenummer, Varenr, Produktnr,
+        Produkt id, Artikelid, Identyfikator, ID produktu, Kod produktu, Kod, Symbol, Indeks, Nr katalogowy, Id oferty,
+        Numer oferty, Kód, Kód produktu, Kód zboží, Katalogové číslo, Číslo produktu, Ürün kodu, Ürün no, Stok kodu,
+        Ürün id, Kimlik, Артикул, Код, Код товара, Идентификатор, ID товара, 商品コード, 商品管理番号（商品URL）,
+        商品番号, 商品ID, 品番, 管理番号, 商品管理番号, 商品编号, 商品编码, 商品id, 货号, 编号, 产品编号, custom_label,
+        custom_label (sku), stock_keeping_unit, part_number, mpn, gtin, ean, upc, barcode, isbn, asin
     """,
     "title": """
         title, product_title, product_name, item_name, item_title, name, item, product, headline, caption,

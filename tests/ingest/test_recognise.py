@@ -387,3 +387,18 @@ def test_a_picture_of_no_bytes_is_no_picture(tmp_path: Path, empty: Any) -> None
     first, second = Manifest(table, mapped, clean=True).entries()
     assert first.fields["image"] == [picture]
     assert second.fields == {"item_id": "2", "title": "Bowl"}
+
+
+def test_a_short_description_is_the_title_where_there_is_no_other() -> None:
+    rows = [{"Cod.": f"A{n}", "Descrizione": f"Tazza blu {n}", "Prezzo": "3"} for n in range(3)]
+    found = of(*rows)
+    assert found.map() == {"item_id": "Cod.", "title": "Descrizione", "price": "Prezzo"}
+    assert not found.matches[1].sure
+    assert of(*rows, description=("Descrizione",)).map()["description"] == "Descrizione"
+    long = [{**row, "Descrizione": f"<p>{row['Descrizione']}</p>"} for row in rows]
+    assert "title" not in of(*long).map()
+
+
+def test_of_two_prices_that_with_tax_is_taken() -> None:
+    row = {"Artikelnummer": "1", "Naam": "Mok", "Verkoopprijs excl. BTW": "10", "Verkoopprijs incl. BTW": "12"}
+    assert of(row).map()["price"] == "Verkoopprijs incl. BTW"
