@@ -280,7 +280,7 @@ def test_columns_with_commas_between_them_are_several(tmp_path: Path) -> None:
 
 def test_an_item_without_pictures_does_not_hide_those_of_others() -> None:
     columns = ["id", "title", "images", "images.src", "image", "image.src"]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": "1", "title": "Mug", "images.src": ["x/1.jpg", "x/2.jpg"], "image.src": "x/1.jpg"},
         {"id": "2", "title": "Bowl", "images": [], "image": None},
     ]
