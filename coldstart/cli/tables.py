@@ -55,7 +55,7 @@ def table_lines(
         spare: columns that are left out of a table that has no room for all, the first ones first; a list has them.
         below: column of sentences, which are wrapped below each row where they have no room in it.
     """
-    cells = _columns_of_text(rows, len(columns))
+    cells = _columns_of_text(rows, columns)
     sentences = cells[columns.index(below)] if below in columns else None
     numeric = [bool(rows) and all(_is_number(cell) for cell in column if cell != "-") for column in cells]
     place = columns.index(main) if main in columns else next((i for i, is_one in enumerate(numeric) if not is_one), 0)
@@ -153,12 +153,16 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() or c == "\u200d" else " " for c in text).split())
 
 
-def _columns_of_text(rows: Sequence[Sequence[Any]], count: int) -> list[list[str]]:
-    """Format the cells, column by column; numbers of one column have as many decimals as the most exact of them."""
+def _columns_of_text(rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> list[list[str]]:
+    """Format the cells, column by column; numbers of one column have as many decimals as the most exact of them.
+
+    Prices have two or none.
+    """
     found = []
-    for place in range(count):
+    for place, name in enumerate(columns):
         values = [row[place] for row in rows]
         exact = max((len(f"{one:g}".partition(".")[2]) for one in values if isinstance(one, float)), default=0)
+        exact = 2 if name == "price" and exact == 1 else exact
         found.append([_text(value, exact) for value in values])
     return found
 

@@ -113,8 +113,8 @@ def test_columns_are_aligned_by_cells_and_numbers_to_the_right() -> None:
     assert list(tables.table_lines(["title", "n", "price", "score"], rows, 80)) == [
         "title         n  price    score",
         "────────  ─────  ─────  ───────",
-        "長い名前      5    2.5   0.5000",
-        "b         1,234   10.0  12.0000",
+        "長い名前      5   2.50   0.5000",
+        "b         1,234  10.00  12.0000",
         "c             -      -        -",
     ]
 
@@ -124,9 +124,9 @@ def test_a_narrow_table_is_a_list_and_spares_its_columns_before() -> None:
     laid = {
         width: list(tables.table_lines(columns, row, width, "title", ("item",), ("creator",))) for width in (60, 47, 30)
     }
-    assert laid[60][2] == "1  a jacket of rain and wind    9.5  sku-123  me"
-    assert laid[47][2] == "1  a jacket of rain and wind    9.5  sku-123"
-    assert laid[30] == ["1. a jacket of rain and wind", "  price 9.5, item sku-123", "  creator me"]
+    assert laid[60][2] == "1  a jacket of rain and wind   9.50  sku-123  me"
+    assert laid[47][2] == "1  a jacket of rain and wind   9.50  sku-123"
+    assert laid[30] == ["1. a jacket of rain and wind", "  price 9.50, item sku-123", "  creator me"]
 
 
 def test_a_sentence_goes_below_its_row_where_it_has_no_room() -> None:
