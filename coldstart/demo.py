@@ -412,7 +412,7 @@ def _reason(recommended: Mapping[str, Any], views: Mapping[str, ItemView]) -> st
     evidence = recommended["evidence"]
     shared = [one["value"] for one in evidence["shared"] if one["field"] in ("tags", "category")]
     nearest = max(evidence["cosines"], key=evidence["cosines"].get, default="")
-    why = f"both {', '.join(reversed(shared))}" if shared else f"near in space {nearest!r}"
+    why = f"both {', '.join(reversed(shared))}" if shared else f"similar by {nearest}"
     return f"as {views[evidence['because']].title!r}: {why}"
 
 

@@ -175,7 +175,7 @@ def _common(shared: Sequence[Fact], cosines: Mapping[str, float], cold: bool) ->
         return f"both {_listed(list(dict.fromkeys(texts)))}"
     space, cosine = max(cosines.items(), key=lambda entry: entry[1], default=("", 0.0))
     if cosine >= _LEAST_COSINE:
-        return f"near it in space {quoted(space)}"
+        return f"similar by {space}"
     return "likely to please the same people" if cold else "the same people like both"
 
 

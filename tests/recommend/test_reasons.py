@@ -79,7 +79,7 @@ def test_without_shared_words_the_nearest_space_is_named():
         "empty": (NEAR, np.zeros((1, 2), np.float32)),
     }
     found = explained([before()], spaces=spaces)
-    assert found.text == 'because you watched "Old cats": near it in space "text"'
+    assert found.text == 'because you watched "Old cats": similar by text'
     assert found.to_dict() == {
         "reason": found.text,
         "evidence": {"because": "o", "shared": [], "cosines": {"image": 0.6, "text": 0.8}},

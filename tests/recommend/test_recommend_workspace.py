@@ -134,7 +134,7 @@ def test_reasons_name_an_item_of_the_history_and_what_both_say(shop: coldstart.W
             result += 1
         else:
             assert re.fullmatch(
-                f'{start}(near it in space "(picture|text)"|the same people like both|'
+                f'{start}(similar by (picture|text)|the same people like both|'
                 "likely to please the same people)",
                 one.reason.text,
             )

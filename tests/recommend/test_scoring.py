@@ -10,6 +10,12 @@ from coldstart.recommend.model import scoring
 from coldstart.recommend.model.scoring import Scorer, top_k
 
 
+@pytest.fixture(params=[0, scoring.FEW_USERS], ids=["torch", "few by numpy"], autouse=True)
+def few(request, monkeypatch):
+    """Both ways of few users."""
+    monkeypatch.setattr(scoring, "FEW_USERS", request.param)
+
+
 def brute(users, items, k, exclude=None, mask=None):
     """Stable argsort of all scores; -1 and -inf where fewer are allowed."""
     scores = (users.astype(np.float64) @ items.T.astype(np.float64)).astype(np.float32)

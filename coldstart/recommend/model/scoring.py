@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ DEVICE_BYTES = 1 << 30  # and on a device of its own
 GROUP = 32  # scores of one maximum
 ITEMS_AT_ONCE = 1 << 17
 ROWS_A_THREAD = 16  # fewer make a product too thin
+FEW_USERS = 8  # for which NumPy answers sooner than torch is imported, on any machine
 COPY_FROM = 64  # users from which copying the allowed items costs less than scoring all of them
 
 
@@ -65,10 +67,20 @@ class Scorer:
         if items.ndim != 2 or not np.isfinite(items).all():
             raise ValueError(f"items of shape {items.shape} must be finite rows [N, D]")
         self._source = items
-        self._device = choose_device(device)
-        self._block_bytes = block_bytes or BLOCK_BYTES.get(self._device.type, DEVICE_BYTES)
-        starts = range(0, len(items), ITEMS_AT_ONCE)
-        self._blocks = [_block(items, low, min(low + ITEMS_AT_ONCE, len(items)), self._device) for low in starts]
+        self._wanted, self._given_bytes = device, block_bytes
+
+    @cached_property
+    def _device(self) -> torch.device:
+        return choose_device(self._wanted)
+
+    @cached_property
+    def _block_bytes(self) -> int:
+        return self._given_bytes or BLOCK_BYTES.get(self._device.type, DEVICE_BYTES)
+
+    @cached_property
+    def _blocks(self) -> list[_Block]:
+        starts = range(0, len(self._source), ITEMS_AT_ONCE)
+        return [_block(self._source, low, min(low + ITEMS_AT_ONCE, len(self._source)), self._device) for low in starts]
 
     def top_k(
         self,
@@ -79,8 +91,6 @@ class Scorer:
         mask: NDArray[np.bool_] | None = None,
     ) -> Top:
         """Find the k best items of each user, as the function `top_k`."""
-        import torch
-
         count, width = self._source.shape
         if users.ndim != 2 or users.shape[1] != width or not np.isfinite(users).all():
             raise ValueError(f"users of shape {users.shape} must be finite rows [B, {width}]")
@@ -93,6 +103,10 @@ class Scorer:
         places, scores = np.full((len(users), k), -1, np.int64), np.full((len(users), k), -np.inf, np.float32)
         if not count or not k:
             return places, scores
+        if len(users) <= FEW_USERS and self._wanted in ("auto", "cpu") and self._given_bytes is None:
+            return _of_few(users, self._source, k, None if exclude is None else exclude.tocsr(), mask)
+        import torch
+
         threads = torch.get_num_threads() if self._device.type == "cpu" else 1
         step = max(1, self._block_bytes // (4 * self._blocks[0].width))
         step = min(step, max(ROWS_A_THREAD, -(-len(users) // threads)))
@@ -177,6 +191,23 @@ class _Block:
             index = (torch.from_numpy(part).to(users.device) for part in (rows, at % GROUP, at // GROUP))
             groups[tuple(index)] = -torch.inf
         return groups
+
+
+def _of_few(
+    users: Vectors, items: Vectors, k: int, exclude: csr_matrix | None, mask: NDArray[np.bool_] | None
+) -> Top:
+    """Rank items for a few users by NumPy alone."""
+    places, best = np.full((len(users), k), -1, np.int64), np.full((len(users), k), -np.inf, np.float32)
+    for row, scores in enumerate(np.asarray(users, np.float32) @ np.asarray(items, np.float32).T):
+        allowed = np.ones(len(items), bool) if mask is None else mask.copy()
+        if exclude is not None:
+            allowed[exclude.indices[exclude.indptr[row] : exclude.indptr[row + 1]]] = False
+        own = np.flatnonzero(allowed)
+        if len(own) > k:
+            own = own[scores[own] >= np.partition(scores[own], len(own) - k)[len(own) - k]]
+        own = own[np.argsort(-scores[own], kind="stable")][:k]
+        places[row, : len(own)], best[row, : len(own)] = own, scores[own]
+    return places, best
 
 
 def _block(items: Vectors, low: int, high: int, device: torch.device) -> _Block:
