@@ -19,7 +19,7 @@ TITLES = (
     "red apple jacket with a hood and a very long title that no terminal has room for",
     "とても長い日本語の商品名" * 4,
 )
-PATHS = ("workspace ", "folder: ", "card: ", "done in ")
+PATHS = ("workspace ", "folder: ", "card: ", "done in ", "/")
 """Beginnings of lines that are not broken: what they name is pasted."""
 
 

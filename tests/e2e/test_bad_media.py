@@ -44,7 +44,7 @@ def test_one_bad_picture_of_several_costs_itself(tmp_path: Path) -> None:
     assert [entry["uri"] for entry in json.loads(shown.stdout)["item"]["bad_media"]] == ["nowhere.jpg"]
     card = tmp_path / "card.html"
     shown = coldstart("show", "gone", "--workspace", workspace, "--out", card)
-    assert "image left out: nowhere.jpg (not_found: " in shown.stdout
+    assert "image left out  nowhere.jpg (not_found: " in shown.stdout
     assert "nowhere.jpg (not_found: " in card.read_text("utf-8")
 
     photo(tmp_path / "nowhere.jpg", 2)  # it comes back

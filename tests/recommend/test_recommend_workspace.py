@@ -134,8 +134,7 @@ def test_reasons_name_an_item_of_the_history_and_what_both_say(shop: coldstart.W
             result += 1
         else:
             assert re.fullmatch(
-                f'{start}(similar by (picture|text)|the same people like both|'
-                "likely to please the same people)",
+                f"{start}(similar by (picture|text)|the same people like both|likely to please the same people)",
                 one.reason.text,
             )
         assert set(one.reason.cosines) <= {"picture", "text"}
@@ -335,7 +334,8 @@ def test_files_that_cannot_be_read_or_written(made: Path, tmp_path: Path) -> Non
 
     out = tmp_path / "o.parquet"
     assert result(tmp_path / "no.txt", out) == (
-        f"no file of users at {tmp_path}/no.txt: give a .jsonl, .json, .csv, .tsv, .txt or .parquet file"
+        f"no file of users at {tmp_path}/no.txt: give a .csv, .tsv, .txt, .jsonl, .json, .parquet, .xlsx, .xls, .ods "
+        "or .xml file, plain or in a .gz or .zip"
     )
     assert result(wrong, out) == f"{wrong} has no ids of users (columns are name, age): give a column user_id"
     assert result(empty, out) == f"{empty} names no user"

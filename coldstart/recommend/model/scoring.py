@@ -193,9 +193,7 @@ class _Block:
         return groups
 
 
-def _of_few(
-    users: Vectors, items: Vectors, k: int, exclude: csr_matrix | None, mask: NDArray[np.bool_] | None
-) -> Top:
+def _of_few(users: Vectors, items: Vectors, k: int, exclude: csr_matrix | None, mask: NDArray[np.bool_] | None) -> Top:
     """Rank items for a few users by NumPy alone."""
     places, best = np.full((len(users), k), -1, np.int64), np.full((len(users), k), -np.inf, np.float32)
     for row, scores in enumerate(np.asarray(users, np.float32) @ np.asarray(items, np.float32).T):
