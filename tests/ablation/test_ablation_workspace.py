@@ -25,6 +25,8 @@ from coldstart.generators import fake
 from coldstart.store import Store
 from coldstart.store.freshness import PipelineState
 
+pytestmark = pytest.mark.slow
+
 PROMPT = {"product": "describe_product", "video": "describe_video"}
 
 
@@ -143,7 +145,6 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return filled(tmp_path_factory.mktemp("described"), **SEE, **DESCRIBE)
 
 
-@pytest.mark.slow
 def test_what_the_seller_wrote_gains_and_a_title_without_sense_does_not(found: dict[str, Any]) -> None:
     steps = {one["name"]: one for one in found["steps"]}
     assert list(steps) == ["pictures", "title", "words", "behaviour"]
@@ -157,7 +158,6 @@ def test_what_the_seller_wrote_gains_and_a_title_without_sense_does_not(found: d
     assert found["chosen"] == ("ridge",)
 
 
-@pytest.mark.slow
 def test_what_is_missing_is_named_with_what_would_help(found: dict[str, Any]) -> None:
     why = "nothing is described: `coldstart describe` writes, `coldstart finetune describe` tunes the writer"
     assert {one["name"]: one["reason"] for one in found["missing"]} == {
@@ -178,7 +178,6 @@ def test_seconds_are_those_that_runs_recorded_and_those_that_encoding_takes(plai
     assert costs["behaviour"]["once_s"] > 0
 
 
-@pytest.mark.slow
 def test_items_turned_away_are_part_of_what_a_run_did(tmp_path: Path) -> None:
     given, items = settings(tmp_path), entries(tmp_path)[:10]
     write_manifest(tmp_path / "items.jsonl", items)
@@ -210,7 +209,6 @@ def test_texts_are_encoded_once(plain: Path, found: dict[str, Any]) -> None:
     }
 
 
-@pytest.mark.slow
 def test_items_that_are_named_are_those_held_out_and_other_seeds_hold_out_others(plain: Path) -> None:
     named = [f"p{n:02d}" for n in range(24)]
     found = evaluated(plain, held_out=named)
@@ -227,7 +225,6 @@ def test_with_labels_every_step_knows_the_category(plain: Path, found: dict[str,
     assert labelled["steps"][0]["recall"]["value"] > found["steps"][0]["recall"]["value"] + 0.1
 
 
-@pytest.mark.slow
 def test_evidence_and_descriptions_are_steps_of_their_own(described: Path) -> None:
     found = evaluated(described)
     steps = {one["name"]: one for one in found["steps"]}
@@ -246,7 +243,6 @@ def test_evidence_and_descriptions_are_steps_of_their_own(described: Path) -> No
     assert missing["reason"].endswith(" s at the pace of base")
 
 
-@pytest.mark.slow
 def test_without_a_fit_the_adapter_cannot_write(described: Path) -> None:
     assert evaluated(described, write="all")["missing"][0] == {
         "name": "adapter",
@@ -254,7 +250,6 @@ def test_without_a_fit_the_adapter_cannot_write(described: Path) -> None:
     }
 
 
-@pytest.mark.slow
 def test_the_other_writer_writes_on_request_of_so_many_and_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,7 +282,6 @@ def newest(uri: Path) -> Path:
     return made.folder
 
 
-@pytest.mark.slow
 def test_without_interactions_the_error_names_the_next_step(tmp_path: Path) -> None:
     uri = tmp_path / "shop.workspace"
     coldstart.open(uri, create=True).run(settings(tmp_path), only=["ingest"])

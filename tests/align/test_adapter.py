@@ -115,6 +115,7 @@ def test_an_adapter_of_another_model_is_refused_with_both_names(tmp_path: Path) 
         )
 
 
+@pytest.mark.slow
 def test_a_model_may_lie_in_another_folder(tmp_path: Path) -> None:
     for name in ("here", "there"):
         (tmp_path / name).mkdir()

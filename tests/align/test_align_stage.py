@@ -18,6 +18,8 @@ from coldstart.align.stage import AlignStage
 from coldstart.errors import ColdstartError
 from coldstart.store.freshness import build
 
+pytestmark = pytest.mark.slow
+
 FAST = {"batch_size": 64, "epochs": 25, "lr": 0.01, "dropout": 0.0, "dim": 32}
 
 
@@ -65,7 +67,6 @@ def balance(workspace: coldstart.Workspace, stage: str) -> tuple[int, int, int]:
     return found.fresh, found.filtered, found.pending
 
 
-@pytest.mark.slow
 def test_pictures_that_no_fit_has_seen_are_found_by_their_words(made: Path) -> None:
     workspace = coldstart.open(made / "w")
     artifact = workspace._store.artifacts.newest("align.text_image")
@@ -82,7 +83,6 @@ def test_pictures_that_no_fit_has_seen_are_found_by_their_words(made: Path) -> N
     assert np.median(ranks) <= 5  # of 100 pictures
 
 
-@pytest.mark.slow
 def test_the_spaces_of_a_fit_share_a_passport_and_what_they_are_over_does_not(made: Path) -> None:
     workspace = coldstart.open(made / "w")
     with pytest.raises(ColdstartError) as caught:
@@ -95,7 +95,6 @@ def test_the_spaces_of_a_fit_share_a_passport_and_what_they_are_over_does_not(ma
     assert encoders.Passport.from_json(workspace.published().passports["image"]) != passport
 
 
-@pytest.mark.slow
 def test_an_earlier_fit_does_not_answer_for_the_vectors_of_a_later_one(shop: coldstart.Workspace) -> None:
     before = encoders.Passport.from_json(shop.published().passports["aligned"])
     shop.finetune_align(overrides=["align.text_image.training.seed=1"])
@@ -119,7 +118,6 @@ def _ask_with(workspace: coldstart.Workspace, passport: encoders.Passport) -> No
     list(search_many(workspace.published(), lambda _: encoder, [Query("q", text="blue hat")], spaces=["aligned"]))
 
 
-@pytest.mark.slow
 def test_a_second_run_fits_nothing_and_a_request_without_news_neither(shop: coldstart.Workspace) -> None:
     digest = shop._store.artifacts.newest("align.text_image").digest  # type: ignore[union-attr]
     report = shop.run()
@@ -129,7 +127,6 @@ def test_a_second_run_fits_nothing_and_a_request_without_news_neither(shop: cold
     assert [one.digest for one in shop._store.artifacts.all("align.text_image")] == [digest]
 
 
-@pytest.mark.slow
 def test_new_items_wait_until_a_fit_is_requested(shop: coldstart.Workspace, tmp_path: Path) -> None:
     path, rows = manifest_of(shop)
     coloured.picture(path.with_name("new.png"), "red", "white")
@@ -163,7 +160,6 @@ def build_of(workspace: coldstart.Workspace, name: str) -> Any:
     return build(pipeline.stage(name), pipeline)
 
 
-@pytest.mark.slow
 def test_other_settings_are_a_fit_of_their_own_and_only_what_changes_results_counts(shop: coldstart.Workspace) -> None:
     report = shop.run(overrides=["align.text_image.min_items=10"])
     assert {one.stage: one.ran.done for one in report.stages}["align.text_image"] == 0
@@ -171,7 +167,6 @@ def test_other_settings_are_a_fit_of_their_own_and_only_what_changes_results_cou
     assert {one.stage: one.ran.done for one in report.stages}["align.text_image"] == 100
 
 
-@pytest.mark.slow
 def test_stored_vectors_through_the_heads_are_those_of_the_pictures_themselves(shop: coldstart.Workspace) -> None:
     report = shop.run(overrides=["aligned.over=null"])
     assert {one.stage: one.ran.done for one in report.stages}["aligned"] == 100
@@ -182,7 +177,6 @@ def test_stored_vectors_through_the_heads_are_those_of_the_pictures_themselves(s
         np.testing.assert_allclose(row["vector"], over[row["item_id"]], atol=1e-5)
 
 
-@pytest.mark.slow
 def test_the_words_of_a_fit_are_encoded_once(shop: coldstart.Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = align_of(shop)
     first = stage.features(shop._store, _Silent())
@@ -193,7 +187,6 @@ def test_the_words_of_a_fit_are_encoded_once(shop: coldstart.Workspace, monkeypa
     assert len(first.texts) == 200
 
 
-@pytest.mark.slow
 def test_items_without_a_picture_or_a_text_are_turned_away_with_the_reason(tmp_path: Path) -> None:
     settings = coloured.settings(tmp_path / "media", training=FAST)
     path, rows = Path(settings["manifest"]), coloured.entries(tmp_path / "media")
@@ -214,7 +207,6 @@ def test_items_without_a_picture_or_a_text_are_turned_away_with_the_reason(tmp_p
     }
 
 
-@pytest.mark.slow
 def test_items_of_one_title_fall_on_one_side(tmp_path: Path) -> None:
     settings = coloured.settings(tmp_path / "media", training=FAST)
     rows = coloured.entries(tmp_path / "media")
@@ -261,7 +253,6 @@ def test_faults_name_the_value_and_the_next_step(
     assert str(caught.value) == message
 
 
-@pytest.mark.slow
 def test_a_space_waits_for_its_fit_and_reports_it(made: Path, tmp_path: Path) -> None:
     raw = json.loads(json.dumps(coldstart.open(made / "w").pipeline().raw))
     workspace = coldstart.open(tmp_path / "w", create=True)

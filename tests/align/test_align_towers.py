@@ -30,6 +30,8 @@ from coldstart.encoders._heads import AlignedHeads
 from coldstart.errors import ColdstartError
 from coldstart.store.freshness import build
 
+pytestmark = pytest.mark.slow
+
 STAGE = "align.text_image"
 QUICK: dict[str, Any] = {
     "epochs": 8, "patience": 0, "batch_size": 39, "micro_batch": 39, "lr": 5e-3, "workers": 0,
@@ -99,7 +101,6 @@ def ranks(workspace: coldstart.Workspace, space: str, items: list[str]) -> list[
     return found
 
 
-@pytest.mark.slow
 def test_pictures_that_no_fit_has_seen_are_found_by_their_words(made: Path) -> None:
     workspace = coldstart.open(made / "w")
     report = fitted(workspace).report
@@ -113,7 +114,6 @@ def test_pictures_that_no_fit_has_seen_are_found_by_their_words(made: Path) -> N
     assert np.median(after) <= 10
 
 
-@pytest.mark.slow
 def test_the_artifact_is_the_adapter_under_heads_that_change_nothing(made: Path, clip: str) -> None:
     workspace = coldstart.open(made / "w")
     artifact = fitted(workspace)
@@ -139,7 +139,6 @@ def test_the_artifact_is_the_adapter_under_heads_that_change_nothing(made: Path,
     assert not (stage_of(workspace)._fits.scratch(workspace._store, "-towers")).exists()
 
 
-@pytest.mark.slow
 def test_evaluation_uses_the_encoder_before_and_after(made: Path) -> None:
     workspace = coldstart.open(made / "w")
     found = workspace.evaluate_align().to_dict()
@@ -153,7 +152,6 @@ def test_evaluation_uses_the_encoder_before_and_after(made: Path) -> None:
     assert found["difference"]["image_to_text"]["mrr"]["low"] > 0
 
 
-@pytest.mark.slow
 def test_the_command_prints_and_writes_a_page(made: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     result = CliRunner().invoke(app, ["evaluate", "align", "-w", str(made / "w"), "--out", str(page)])
@@ -162,7 +160,6 @@ def test_the_command_prints_and_writes_a_page(made: Path, tmp_path: Path) -> Non
     assert '<dd dir="auto">lora</dd>' in page.read_text("utf-8")
 
 
-@pytest.mark.slow
 def test_evaluation_needs_vectors_by_the_new_encoder(shop: coldstart.Workspace) -> None:
     raw = json.loads(json.dumps(shop.pipeline().raw))
     del raw["stages"]["aligned"]
@@ -184,7 +181,6 @@ def passport_of(workspace: coldstart.Workspace, space: str) -> encoders.Passport
     return encoders.Passport.from_json(workspace.published().passports[space])
 
 
-@pytest.mark.slow
 def test_items_without_a_vector_by_the_new_encoder_are_left_out(shop: coldstart.Workspace) -> None:
     lost = held_out(shop)[:3]
     shop._store.delete(f"stage.aligned-{passport_of(shop, 'aligned').digest}", lost)
@@ -203,7 +199,6 @@ def test_stored_vectors_of_the_encoder_as_it_was_are_not_taken(shop: coldstart.W
     )
 
 
-@pytest.mark.slow
 def test_only_what_changes_results_makes_another_fit(shop: coldstart.Workspace) -> None:
     tune = f"{STAGE}.tune"
     report = shop.run(
@@ -305,7 +300,6 @@ class Stopping(SilentProgress):
         return super().meter(stage, total)
 
 
-@pytest.mark.slow
 def test_a_fit_that_was_stopped_goes_on_and_rows_follow(shop: coldstart.Workspace) -> None:
     before = passport_of(shop, "aligned")
     overrides = [f"{STAGE}.tune.epochs=2", f"{STAGE}.valid_share=0.2"]
@@ -328,7 +322,6 @@ def test_a_fit_that_was_stopped_goes_on_and_rows_follow(shop: coldstart.Workspac
     assert shop.evaluate_align().to_dict()["counts"]["asked"] == 22
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -393,7 +386,6 @@ def test_words_of_a_frozen_fit_are_read_by_starter_where_pictures_have_no_words(
     assert (towers["text"].passport == towers["image"].passport) == (image == "fake:48")
 
 
-@pytest.mark.slow
 def test_a_fit_in_two_processes_after_a_kill(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "w", tmp_path / "w")
     command = [

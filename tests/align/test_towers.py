@@ -172,6 +172,7 @@ def test_bfloat16_products_stay_close(models: dict[str, str]) -> None:
     assert (made[0] * made[1]).sum(1).min() > 0.999
 
 
+@pytest.mark.slow
 def test_the_sigmoid_loss_brings_its_own_bias_to_a_model_without(models: dict[str, str]) -> None:
     encoder: Any = encoders.load(models["open_clip"], device="cpu", dtype="float32")
     towers = Towers(encoder, "lora", TowerTraining(loss="siglip"), CPU, torch.float32)

@@ -55,6 +55,7 @@ def weights_of(heads: Heads) -> dict[str, list[float]]:
     return {name: weight.flatten().tolist() for name, weight in heads.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["infonce", "siglip"])
 @pytest.mark.parametrize("hidden", [0, 32])
 def test_it_learns(loss: str, hidden: int) -> None:
@@ -80,6 +81,7 @@ def test_the_heads_are_those_of_the_best_epoch() -> None:
     assert fitted.heads.logit_scale.exp().item() == pytest.approx(best.scale)
 
 
+@pytest.mark.slow
 def test_it_stops_without_progress_and_keeps_heads_that_nothing_betters() -> None:
     train, valid = parts()
     good = fit(train, valid, new_heads(TRAINING, 40, 40), changed(epochs=15), device=CPU).heads
@@ -96,6 +98,7 @@ def test_without_a_held_out_part_the_last_epoch_is_best() -> None:
     assert [epoch.mrr for epoch in fitted.history] == [None] * 6
 
 
+@pytest.mark.slow
 def test_the_seed_decides_all() -> None:
     train, valid = parts()
     one, two, other = (
@@ -105,6 +108,7 @@ def test_the_seed_decides_all() -> None:
     assert one == two != other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_after", [1, 4])
 @pytest.mark.parametrize("loss", ["infonce", "siglip"])
 def test_killed_and_resumed_is_as_never_killed(tmp_path: Path, killed_after: int, loss: str) -> None:

@@ -249,6 +249,7 @@ def test_check_lists_all_faults_with_the_nearest_names(tmp_path: Path) -> None:
     assert (result.returncode, found, places) == (1, {"pipeline": str(path), "error": error, "notes": []}, faults)
 
 
+@pytest.mark.slow
 def test_check_of_a_good_pipeline_says_so(shop: Path) -> None:
     path = str(shop / "shop.yaml")
     result = CliRunner().invoke(app, ["check", path])
@@ -361,6 +362,7 @@ def test_a_dry_run_writes_nothing(shop: Path, tmp_path: Path) -> None:
     assert not uri.exists()
 
 
+@pytest.mark.slow
 def test_search_prints_hits_as_they_are(shop: Path) -> None:
     uri = str(shop / "workspace")
     result = CliRunner().invoke(app, ["search", "-w", uri, "--text", "blue jeans <b>", "--top-k", "2"])
@@ -384,6 +386,7 @@ def test_many_queries_are_answered_as_json_lines(shop: Path, tmp_path: Path) -> 
     assert {"item_id", "score", "kind", "title"} <= set(answers[0]["hits"][0])
 
 
+@pytest.mark.slow
 def test_pictures_of_a_file_of_queries_lie_beside_it(
     shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

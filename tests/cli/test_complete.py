@@ -55,6 +55,7 @@ def words(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Words:
     return complete_line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "found"),
     [

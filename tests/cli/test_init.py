@@ -140,6 +140,7 @@ def validator() -> Any:
     return jsonschema.Draft202012Validator(schema)
 
 
+@pytest.mark.slow
 def test_packaged_pipelines_are_valid(validator: Any) -> None:
     for name, file in data_files("pipelines", "*.yaml").items():
         assert [error.message for error in validator.iter_errors(parse_yaml(file.read_text("utf-8")))] == [], name

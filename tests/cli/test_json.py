@@ -65,6 +65,7 @@ def test_an_error_of_usage_is_an_object(arguments: tuple[str, ...], error: dict[
     assert {name: found[name] for name in error} == error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", commands(), ids=" ".join)
 def test_every_command_answers_a_wrong_option_with_an_object(path: tuple[str, ...]) -> None:
     code, found = error_of(*path, "--nope")

@@ -55,6 +55,7 @@ def test_a_dry_run_counts_and_says_that_nothing_was_removed(workspace: Path) -> 
     assert Store(workspace).count("items") == 3
 
 
+@pytest.mark.slow
 def test_what_was_removed_before_is_no_fault(workspace: Path) -> None:
     for words in (["a1"], ["--user", "u3"]):
         for expected in ("1 ", "removed before: "):

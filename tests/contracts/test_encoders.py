@@ -63,6 +63,7 @@ def holds(encode: Callable[[list], np.ndarray], inputs: list, dim: int) -> np.nd
     return vectors
 
 
+@pytest.mark.slow
 def test_passports_need_no_weights(encoder: Encoder) -> None:
     for modality in encoder.modalities:
         passport = encoder.passport(modality)

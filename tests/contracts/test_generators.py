@@ -99,6 +99,7 @@ def test_bound_texts_are_descriptions_even_where_they_are_cut(generator: Generat
         parse(result.text, OUTPUT)
 
 
+@pytest.mark.slow
 def test_tokens_are_counted(generator: Generator) -> None:
     one, two, marks = generator.count_tokens(["shoe", "shoe shirt shoe", "<|im_end|>"])
     assert 0 < one < two

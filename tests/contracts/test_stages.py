@@ -178,6 +178,7 @@ def test_the_fingerprint_follows_from_the_settings(case: Case) -> None:
     assert digest(first) == digest(second)
 
 
+@pytest.mark.slow
 def test_the_machine_is_no_part_of_the_fingerprint(case: Case) -> None:
     plain = digest(case.stage().fingerprint())
     assert digest(case.stage({"workers": 7, "commit_rows": 3, "commit_s": 1.0}).fingerprint()) == plain

@@ -66,6 +66,7 @@ def test_rules_are_those_of_the_checks_and_names_those_of_the_catalogue(uri: Pat
     )
 
 
+@pytest.mark.slow
 def test_picture_values_are_found_and_items_of_their_fit_are_counted(uri: Path) -> None:
     found = load_item_evidence(Store(uri), coldstart.open(uri).pipeline(), ITEMS)
     assert found.fitted == 1

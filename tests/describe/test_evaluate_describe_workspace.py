@@ -114,6 +114,7 @@ def test_what_the_title_says_is_found_and_the_rest_is_the_truth(uri: Path) -> No
     assert change["measures"]["checked"]["attributes"]["all"]["f1"]["value"] == 0.0
 
 
+@pytest.mark.slow
 def test_the_hidden_description_asks_where_the_title_is_shown(uri: Path) -> None:
     found = evaluated(uri)
     assert found["query"] == "description"

@@ -62,6 +62,7 @@ def test_the_merged_model_loads_as_any_and_says_the_same(base: str, adapted: Pat
     assert not list(tmp_path.glob(".merged*"))
 
 
+@pytest.mark.slow
 def test_bfloat16_halves_the_files(base: str, adapted: Path, tmp_path: Path) -> None:
     wide, narrow = (merge_adapter(base, adapted, tmp_path / dtype, dtype=dtype) for dtype in ("float32", "bfloat16"))
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (wide, narrow)]

@@ -21,6 +21,8 @@ from coldstart.cli import app
 from coldstart.errors import ColdstartError
 from coldstart.store.fits import read_fit_items, read_writer_config
 
+pytestmark = pytest.mark.slow
+
 TRAINING = {"epochs": 1, "batch_tokens": 512, "pack_tokens": 256, "looks": 1, "lr": 1e-3, "r": 4}
 
 
@@ -72,7 +74,6 @@ def shop(model: Path, tmp_path: Path) -> FitShop:
     return FitShop(tmp_path, model)
 
 
-@pytest.mark.slow
 def test_the_artifact_says_what_it_was_made_of(fitted_shop: FitShop) -> None:
     made = fitted_shop.store.artifacts.newest("finetune.describe")
     assert made is not None
@@ -95,7 +96,6 @@ def test_the_artifact_says_what_it_was_made_of(fitted_shop: FitShop) -> None:
     assert "## Before and after" in told and card["samples"][0]["truth"] in told
 
 
-@pytest.mark.slow
 def test_describe_write_uses_the_prompts_of_the_fit(fitted_shop: FitShop) -> None:
     made = fitted_shop.store.artifacts.newest("finetune.describe")
     assert made is not None
@@ -108,7 +108,6 @@ def test_describe_write_uses_the_prompts_of_the_fit(fitted_shop: FitShop) -> Non
     assert {row["adapter"] for row in rows.values()} == {own.adapter} != {None}
 
 
-@pytest.mark.slow
 def test_new_rows_are_pending_until_a_refit(fitted_shop: FitShop) -> None:
     before = fitted_shop.store.artifacts.newest("finetune.describe")
     fitted_shop.entries.append(
@@ -134,7 +133,6 @@ def test_base_and_fit_are_compared_and_nothing_is_stored(fitted_shop: FitShop) -
     assert fitted_shop.store.tables() == before
 
 
-@pytest.mark.slow
 def test_the_merged_model_is_exported_where_it_writes_the_same(fitted_shop: FitShop, tmp_path: Path) -> None:
     report = coldstart.open(fitted_shop.folder / "ws").export_adapter(tmp_path / "out", fitted_shop.raw(), prompts=3)
     assert report["prompts"] == 3
@@ -145,7 +143,6 @@ def test_the_merged_model_is_exported_where_it_writes_the_same(fitted_shop: FitS
         coldstart.open(fitted_shop.folder / "ws").export_adapter(tmp_path / "out", fitted_shop.raw())
 
 
-@pytest.mark.slow
 def test_preferences_go_on_from_the_last_fit(fitted_shop: FitShop) -> None:
     fitted_shop.fit["method"] = "dpo"
     fitted_shop.fit["preference"] = {"samples": 3, "items": 12, "margin": 0.0, "temperature": 1.5}
@@ -159,7 +156,6 @@ def test_preferences_go_on_from_the_last_fit(fitted_shop: FitShop) -> None:
     assert card["method"] == "dpo" and card["pairs"] > 0 and card["history"]
 
 
-@pytest.mark.slow
 def test_nothing_is_written_before_the_fit(shop: FitShop) -> None:
     with pytest.raises(ColdstartError) as caught:
         shop.run(only=["ingest", "describe.write"])
@@ -171,7 +167,6 @@ def test_nothing_is_written_before_the_fit(shop: FitShop) -> None:
     assert {one.stage: one.balance.pending for one in states}["describe.write"] == 40
 
 
-@pytest.mark.slow
 def test_too_few_items_teach_nothing(shop: FitShop) -> None:
     shop.fit["min_items"] = 41
     with pytest.raises(ColdstartError) as caught:
@@ -182,7 +177,6 @@ def test_too_few_items_teach_nothing(shop: FitShop) -> None:
     )
 
 
-@pytest.mark.slow
 def test_preferences_need_a_fit_to_go_on_from(shop: FitShop) -> None:
     shop.fit["method"] = "dpo"
     with pytest.raises(ColdstartError) as caught:
@@ -192,7 +186,6 @@ def test_preferences_need_a_fit_to_go_on_from(shop: FitShop) -> None:
     )
 
 
-@pytest.mark.slow
 def test_items_without_attributes_and_description_are_left_out_with_a_reason(shop: FitShop) -> None:
     shop.entries.append({"item_id": "untold", "title": "a thing", "image": shop.entries[0]["image"]})
     shop.run(only=["ingest"])
@@ -225,7 +218,6 @@ def test_few_examples_make_small_steps() -> None:
     assert batch_tokens(512, 1_000_000) == 512
 
 
-@pytest.mark.slow
 def test_the_command_adds_the_stage_before_what_writes(shop: FitShop, tmp_path: Path) -> None:
     del shop.stages["finetune"], shop.stages["describe"]
     coldstart.open(shop.folder / "ws").run(shop.raw())

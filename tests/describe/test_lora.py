@@ -105,6 +105,7 @@ def test_a_packed_row_gives_the_logits_of_its_parts_alone(base: str, tmp_path: P
     assert checked == 12
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_all_positions_and_of_trl(base: str, tmp_path: Path) -> None:
     with suppress_output(0, CPU):
         trainer, model, _ = packed(base, tmp_path)

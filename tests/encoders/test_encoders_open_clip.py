@@ -42,6 +42,7 @@ def test_texts_cut_to_the_longest_equal_open_clip_at_full_length(folder: Path, r
     assert encoder.max_tokens == 24
 
 
+@pytest.mark.slow
 def test_a_text_tower_of_its_own_gives_the_same(folder: Path, reference: Any, tmp_path: Path) -> None:
     stated = json.loads((folder / "open_clip_config.json").read_text())
     stated["model_cfg"]["custom_text"] = True
@@ -54,6 +55,7 @@ def test_a_text_tower_of_its_own_gives_the_same(folder: Path, reference: Any, tm
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resize_mode", ["squash", "shortest", "longest"])
 def test_pictures_equal_open_clip(resize_mode: str, tmp_path: Path) -> None:
     import torch

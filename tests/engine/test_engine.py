@@ -282,6 +282,7 @@ def test_the_deadline_counts_processor_time(store: Store, monkeypatch: pytest.Mo
     assert values(store) == squares([0, 2, 3]), "half a second of waiting is no processor time"
 
 
+@pytest.mark.slow
 def test_an_item_that_takes_too_much_memory_costs_itself(store: Store) -> None:
     go(store, Stage(isolated=True), work(6, {1: "hog", 3: "no memory"}), worker_memory_bytes=2**28)
     found = verdicts(store)
@@ -356,6 +357,7 @@ def lose_items(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     monkeypatch.setattr(WorkerProcess, "prepare", lose)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_between_two_items_is_replaced_and_loses_none(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +367,7 @@ def test_a_process_that_dies_between_two_items_is_replaced_and_loses_none(
     assert (ran.done, ran.lost) == (11, 1)
 
 
+@pytest.mark.slow
 def test_workers_that_never_live_give_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     lose_items(monkeypatch, 9)
     with pytest.raises(ColdstartError) as caught:

@@ -148,6 +148,7 @@ def test_what_changes_above_makes_what_is_read_from_it_stale(world: World) -> No
     assert world.run(again) == {"first": 0, "second": 0}
 
 
+@pytest.mark.slow
 def test_an_item_waits_for_the_stage_it_is_read_from(world: World) -> None:
     stages = [Measure("first"), Measure("second", reads={"first": "first"})]
     assert world.run(stages, Scope(limit=1)) == {"first": 1, "second": 1}

@@ -90,6 +90,7 @@ def test_it_answers_and_says_how_to_mend_it(
     assert cli("status", "--workspace", made).returncode == 0
 
 
+@pytest.mark.slow
 def test_words_alone_answer_where_no_space_does(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: Any, **__: Any) -> None:
         raise ColdstartError("its encoder has gone")

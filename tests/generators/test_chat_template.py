@@ -36,6 +36,7 @@ def test_the_starter_model_reads_its_own_template(tokenizer: PreTrainedTokenizer
     )
 
 
+@pytest.mark.slow
 def test_without_a_system_message_the_template_puts_its_own(tokenizer: PreTrainedTokenizerBase) -> None:
     assert _chat_template.render(tokenizer, "", "Hi").startswith(
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM"

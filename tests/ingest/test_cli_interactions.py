@@ -48,6 +48,7 @@ def shop(tmp_path: Path) -> Path:
 OPTIONS = ("--columns", "user_id=who", "--event-weights", "click=1, like=3,skip=-1")
 
 
+@pytest.mark.slow
 def test_a_file_is_read_and_its_rows_are_told(shop: Path) -> None:
     uri = str(shop / "w")
     code, out, _ = typed("ingest", "--interactions", str(shop / "clicks.csv"), "-w", uri, *OPTIONS)

@@ -430,6 +430,7 @@ def test_file_names_are_safe_and_differ() -> None:
     assert file_name("a/b").startswith("a_b-")
 
 
+@pytest.mark.slow
 def test_the_stages_say_what_turns_the_item_away_and_which_rows_are_old(
     show: Any, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

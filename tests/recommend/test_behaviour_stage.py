@@ -30,6 +30,8 @@ from coldstart.store.fits import with_fits
 from coldstart.store.freshness import PipelineState
 from coldstart.store.interactions import InteractionTable
 
+pytestmark = pytest.mark.slow
+
 FITTED = "align.behaviour"
 WORLD = small_world()
 ITEMS = len(WORLD.content)
@@ -72,7 +74,6 @@ def done(report: Any) -> dict[str, int]:
 # -- the fit and its space
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("titles", ["another thing", "the same thing"])
 def test_a_fit_of_which_nothing_can_be_held_out_waits_and_the_run_goes_on(tmp_path: Path, titles: str) -> None:
     alike = titles == "the same thing"
@@ -98,7 +99,6 @@ def test_a_fit_of_which_nothing_can_be_held_out_waits_and_the_run_goes_on(tmp_pa
     assert str(refused.value) == f"align.behaviour: {too_few}"
 
 
-@pytest.mark.slow
 def test_a_fit_calibrated_in_the_basis_of_a_fold_is_kept_and_made_anew_when_it_is_asked_for(
     shop: coldstart.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,7 +115,6 @@ def test_a_fit_calibrated_in_the_basis_of_a_fold_is_kept_and_made_anew_when_it_i
     assert fitted is not None and fitted.report["calibration"]["basis"] == "final"
 
 
-@pytest.mark.slow
 def test_every_item_with_content_has_a_vector_and_those_with_interactions_are_fitted(made: Path) -> None:
     workspace, store, pipeline = seen(made)
     counts = balances(workspace)
@@ -133,7 +132,6 @@ def test_every_item_with_content_has_a_vector_and_those_with_interactions_are_fi
     assert workspace.fitted(FITTED) == dict.fromkeys(fitted.item_ids, "train")
 
 
-@pytest.mark.slow
 def test_rows_are_the_fit_applied_to_the_content(made: Path) -> None:
     workspace, store, pipeline = seen(made)
     fitted, artifact = load_newest_fit(store, pipeline)
@@ -217,7 +215,6 @@ def test_a_behaviour_space_is_searched_by_item_and_by_name(made: Path, tmp_path:
 # -- what comes and changes
 
 
-@pytest.mark.slow
 def test_a_second_run_does_nothing_and_a_request_without_news_neither(shop: coldstart.Workspace) -> None:
     digest = shop._store.artifacts.newest(FITTED).digest  # type: ignore[union-attr]
     assert set(done(shop.run()).values()) == {0}
@@ -225,7 +222,6 @@ def test_a_second_run_does_nothing_and_a_request_without_news_neither(shop: cold
     assert [one.digest for one in shop._store.artifacts.all(FITTED)] == [digest]
 
 
-@pytest.mark.slow
 def test_a_new_item_gets_its_vector_without_a_fit_and_a_changed_photo_its_own_anew(
     made: Path, shop: coldstart.Workspace
 ) -> None:
@@ -249,7 +245,6 @@ def test_a_new_item_gets_its_vector_without_a_fit_and_a_changed_photo_its_own_an
     assert len(shop.search(item="new", spaces=["behaviour"], top_k=3)) == 3
 
 
-@pytest.mark.slow
 def test_new_data_wait_for_a_refit_which_makes_all_rows_anew(shop: coldstart.Workspace) -> None:
     cold = WORLD.content.item_ids[-1]
     InteractionTable(shop._store).append([batch(interactions([f"user-{n:04d}" for n in range(9)], [cold] * 9))])
@@ -274,14 +269,12 @@ def test_new_data_wait_for_a_refit_which_makes_all_rows_anew(shop: coldstart.Wor
     assert next(row["warm"] for row in shop.vectors("behaviour").to_pylist() if row["item_id"] == cold)
 
 
-@pytest.mark.slow
 def test_other_settings_are_a_fit_of_their_own_and_what_only_stops_one_is_not(shop: coldstart.Workspace) -> None:
     assert set(done(shop.run(overrides=["align.behaviour.min_users=3"])).values()) == {0}
     report = shop.run(overrides=["align.behaviour.max_delta=0"])
     assert (done(report)[FITTED], done(report)["behaviour"]) == (ITEMS - COLD, ITEMS)
 
 
-@pytest.mark.slow
 def test_a_fit_on_vectors_of_another_encoder_is_not_put_on_those_of_now(shop: coldstart.Workspace) -> None:
     report = shop.run(overrides=["text.encoder=fake:16"], only=["text", "behaviour", "index"])
     waits = (
@@ -294,7 +287,6 @@ def test_a_fit_on_vectors_of_another_encoder_is_not_put_on_those_of_now(shop: co
     assert (done(shop.run())[FITTED], balances(shop)["behaviour"]) == (ITEMS - COLD, (ITEMS, 0, 0, 0, 0))
 
 
-@pytest.mark.slow
 def test_the_training_window_ends_at_until(shop: coldstart.Workspace) -> None:
     shop.run(overrides=["align.behaviour.until=1970-04-01"])  # 90 of the world's 120 days
     report = shop._store.artifacts.newest(FITTED).report  # type: ignore[union-attr]
@@ -303,7 +295,6 @@ def test_the_training_window_ends_at_until(shop: coldstart.Workspace) -> None:
     assert report["interactions"]["until"] == "1970-04-01T00:00:00"
 
 
-@pytest.mark.slow
 def test_a_batch_of_one_gives_what_a_batch_of_all_gives(shop: coldstart.Workspace) -> None:
     item_ids, vectors = load_item_vectors(shop._store, shop.pipeline())
     pipeline = with_fits(shop.pipeline(overrides=["behaviour.batch_size=7"]), shop._store)
@@ -329,7 +320,6 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_without_interactions_and_notes_what_waits(empty: Path) -> None:
     workspace = coldstart.open(empty / "w")
     report = workspace.run()
@@ -353,7 +343,6 @@ def test_a_run_goes_on_without_interactions_and_notes_what_waits(empty: Path) ->
     assert str(nothing.value) == "stage 'align.behaviour' has fitted nothing: run `coldstart finetune behaviour`"
 
 
-@pytest.mark.slow
 def test_a_requested_fit_names_what_is_missing(empty: Path, tmp_path: Path) -> None:
     shutil.copytree(empty / "w", tmp_path / "w")
     workspace = coldstart.open(tmp_path / "w")
@@ -487,7 +476,6 @@ def test_a_recall_of_as_many_as_there_are_is_left_out() -> None:
 # -- the command
 
 
-@pytest.mark.slow
 def test_the_command_shows_what_was_tried_and_which_won(shop: coldstart.Workspace) -> None:
     weights = "align.behaviour.weights={text: 1, labels: 0.2}"
     command = ["finetune", "behaviour", "-w", shop.uri, "--spaces", "text"]

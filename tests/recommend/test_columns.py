@@ -61,12 +61,14 @@ def test_a_new_item_s_column_is_that_of_the_larger_inverse(
         np.testing.assert_allclose(scores[:, place], (users @ weights)[:, -1], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_finds_new_items_for_users_far_better_than_chance(name: str) -> None:
     of = held_out()
     assert recall_at_10(name, of).low > 1.5 * recall_by_chance(of).high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_fewer_numbers_hold_most_of_the_training_users_scores(name: str) -> None:
     of = held_out()
@@ -78,6 +80,7 @@ def test_fewer_numbers_hold_most_of_the_training_users_scores(name: str) -> None
     np.testing.assert_allclose(short.users(of.problem.matrix) @ short.items(of.features).T, best, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_restored_bit_by_bit(name: str) -> None:
     of = held_out()

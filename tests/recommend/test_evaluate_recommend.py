@@ -55,6 +55,7 @@ def test_content_predicts_likes_and_the_ceiling_is_above_all(found: dict[str, An
     assert value(found, "popularity") == pytest.approx(value(found, "random"), abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_report_has_all_fields(found: dict[str, Any]) -> None:
     json.dumps(found, allow_nan=False)
     assert set(found["counts"]["sets"]) == {"cold", "warm", "all"}

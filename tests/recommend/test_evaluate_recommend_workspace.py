@@ -135,6 +135,7 @@ def test_without_interactions_the_error_names_the_next_step(tmp_path: Path) -> N
     assert str(caught.value) == f"workspace {opened.uri} has 2 interactions, none with its 3 items: {step}"
 
 
+@pytest.mark.slow
 def test_the_selected_mapper_uses_the_settings_of_the_pipeline(uri: str) -> None:
     pipeline = coldstart.open(uri).pipeline()
     own = workspace._filled(EvaluateSettings(), pipeline)

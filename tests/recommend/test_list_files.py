@@ -82,6 +82,7 @@ def test_a_file_that_is_not_complete_does_not_appear(tmp_path: Path, suffix: str
         write(missing, [ROWS])
 
 
+@pytest.mark.slow
 def test_pages_and_folders_are_checked_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     page = "the page is HTML: give a name that ends in .html"

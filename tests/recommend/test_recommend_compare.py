@@ -43,6 +43,7 @@ def test_few_items_make_wide_intervals() -> None:
     assert (found.low, found.high) == (found.items.low, found.items.high)
 
 
+@pytest.mark.slow
 def test_p_values_are_near_those_of_a_paired_t_test() -> None:
     rng = np.random.default_rng(1)
     first = rng.normal(size=400)

@@ -23,6 +23,8 @@ from coldstart.cli.recommend import _read as read_history
 from coldstart.errors import ColdstartError
 from coldstart.recommend.inputs import load_item_vectors, load_newest_fit
 
+pytestmark = pytest.mark.slow
+
 WORLD = small_world()
 NEW = list(WORLD.content.item_ids[-COLD:])
 KNOWN = met(WORLD)
@@ -83,7 +85,6 @@ def refused(*arguments: object) -> str:
 # -- one user
 
 
-@pytest.mark.slow
 def test_a_list_is_the_best_products_of_what_was_not_met(shop: coldstart.Workspace, truth: Any) -> None:
     item_ids, left, _ = truth
     for place in (0, 7, 41):
@@ -101,7 +102,6 @@ def test_a_list_is_the_best_products_of_what_was_not_met(shop: coldstart.Workspa
         assert {(one.explored, one.propensity) for one in found.items} == {(False, 1.0)}
 
 
-@pytest.mark.slow
 def test_items_that_were_met_can_be_listed_again(shop: coldstart.Workspace, truth: Any) -> None:
     item_ids, _, products = truth
     found = shop.recommend(KNOWN.user_ids[3], top_k=5, seen="keep", reasons=False)
@@ -109,7 +109,6 @@ def test_items_that_were_met_can_be_listed_again(shop: coldstart.Workspace, trut
     assert {one.reason for one in found.items} == {None}
 
 
-@pytest.mark.slow
 def test_new_items_reach_those_who_will_like_them(shop: coldstart.Workspace) -> None:
     """The taste of each user for the new items that are listed first is above that for the rest of them."""
     better = []
@@ -141,7 +140,6 @@ def test_reasons_name_an_item_of_the_history_and_what_both_say(shop: coldstart.W
     assert result >= 5
 
 
-@pytest.mark.slow
 def test_a_history_scores_like_its_user(shop: coldstart.Workspace) -> None:
     own = KNOWN.where(KNOWN.users == 5)
     rows = [
@@ -233,7 +231,6 @@ def test_exploration_of_one_is_that_of_many(shop: coldstart.Workspace, tmp_path:
 # -- content alone
 
 
-@pytest.mark.slow
 def test_without_a_fit_content_scores_and_a_note_says_so(bare: coldstart.Workspace) -> None:
     vectors = np.concatenate(list(WORLD.content.blocks.values()), axis=1)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -250,7 +247,6 @@ def test_without_a_fit_content_scores_and_a_note_says_so(bare: coldstart.Workspa
     assert all(one.cold for one in found.items)
 
 
-@pytest.mark.slow
 def test_interests_of_content_are_medoids(bare: coldstart.Workspace) -> None:
     items = WORLD.content.item_ids
     found = bare.recommend(history=[items[1], items[40]], interests=2, top_k=2, seen="keep", merge="max")
@@ -320,7 +316,6 @@ def test_users_of_a_file(made: Path, shop: coldstart.Workspace, tmp_path: Path, 
         np.testing.assert_allclose([row["score"] for row in own], left[place][order], rtol=1e-4)
 
 
-@pytest.mark.slow
 def test_files_that_cannot_be_read_or_written(made: Path, tmp_path: Path) -> None:
     whole = tmp_path / "users.txt"
     whole.write_text("user-0001\n")
@@ -393,7 +388,6 @@ def test_users_whose_scores_differ_by_rounding_go_by_id(
     assert len({one.score for one in found[1:]}) == 1
 
 
-@pytest.mark.slow
 def test_users_of_one_history_go_by_id(tmp_path: Path) -> None:
     """Written last first, and with more of them than requested."""
     behaviour_shop.shop(tmp_path, WORLD)
@@ -415,7 +409,6 @@ def test_users_of_one_history_go_by_id(tmp_path: Path) -> None:
     assert [one.user_id for one in shop.audience(NEW[0], top_k=rank + 4, reasons=False).people][-5:] == twins[:5]
 
 
-@pytest.mark.slow
 def test_an_audience_of_a_new_item_will_like_it(shop: coldstart.Workspace) -> None:
     gains = []
     for item in NEW:
@@ -428,7 +421,6 @@ def test_an_audience_of_a_new_item_will_like_it(shop: coldstart.Workspace) -> No
 # -- commands
 
 
-@pytest.mark.slow
 def test_the_table_of_a_list(made: Path, shop: coldstart.Workspace) -> None:
     printed = run("recommend", "-w", made / "w", "--user", KNOWN.user_ids[0], "-k", 3, "--explore", 0.0)
     assert printed.exit_code == 0
@@ -444,7 +436,6 @@ def test_the_table_of_a_list(made: Path, shop: coldstart.Workspace) -> None:
         assert {one.title, one.item_id, f"{one.score:.4f}", state, one.reason.text} <= set(row)
 
 
-@pytest.mark.slow
 def test_json_of_a_list_from_standard_input(made: Path, shop: coldstart.Workspace) -> None:
     rows = json.dumps([{"item_id": KNOWN.item_ids[0], "event": "click"}])
     printed = run("recommend", "-w", made / "w", "--history", "-", "-k", 2, "--json", text=rows)
@@ -459,7 +450,6 @@ def test_json_of_a_list_from_standard_input(made: Path, shop: coldstart.Workspac
     assert result["items"][0]["reason"].startswith("because you looked at ")
 
 
-@pytest.mark.slow
 def test_the_table_and_the_file_of_an_audience(made: Path, shop: coldstart.Workspace, tmp_path: Path) -> None:
     found = shop.audience(NEW[0], top_k=3)
     printed = run("audience", NEW[0], "-w", made / "w", "-k", 3)
@@ -482,7 +472,6 @@ def test_the_table_and_the_file_of_an_audience(made: Path, shop: coldstart.Works
     assert [one["user_id"] for one in result["people"]] == [one.user_id for one in found.people]
 
 
-@pytest.mark.slow
 def test_the_command_ranks_an_audience_by_the_option(made: Path, shop: coldstart.Workspace) -> None:
     item = KNOWN.item_ids[2]
     listed = []
@@ -497,7 +486,6 @@ def test_the_command_ranks_an_audience_by_the_option(made: Path, shop: coldstart
     assert listed[0] != listed[1]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -102,6 +102,7 @@ def parse(example: str) -> str:
     return " ".join(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "room", sorted({path.parent for path in PACKAGE.rglob("*.py")}), ids=lambda room: room.relative_to(ROOT).as_posix()
 )
@@ -128,6 +129,7 @@ def test_help_texts_begin_with_a_plain_statement() -> None:
     assert faults == []
 
 
+@pytest.mark.slow
 def test_lists_of_commands_cut_no_first_line_short() -> None:
     for group in [(), ("finetune",), ("evaluate",), ("export",), ("models",)]:
         result = CliRunner().invoke(app, [*group, "--help"], env={"COLUMNS": "80"})

@@ -111,6 +111,7 @@ def test_without_evidence_the_parts_are_joined(world: World) -> None:
     assert (found.transcript, found.screen_text, found.language) == ("Red, yellow and green.", "18.90 kr", "en")
 
 
+@pytest.mark.slow
 def test_an_item_of_which_nothing_is_known(world: World) -> None:
     world.put(part("shots"), part("evidence"))
     found = world.of("words")

@@ -430,6 +430,7 @@ def test_a_file_gives_what_the_same_item_gives(opened: Workspace, folder: Path) 
     assert file.notes == ["speech was not read: the pipeline has no stage understand.speech"]
 
 
+@pytest.mark.slow
 def test_a_file_alone_is_its_frames_and_notes_what_it_lacks(opened: Workspace, folder: Path) -> None:
     found = opened.match(video=folder / "v1.mp4", spaces=["image"], top_k=2)
     assert found.used == ["4 frames"]

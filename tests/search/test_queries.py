@@ -16,6 +16,8 @@ import coldstart
 from coldstart.errors import ColdstartError
 from coldstart.search.queries import FaultyQuery, Query, read_queries
 
+pytestmark = pytest.mark.slow
+
 ROWS = [{"item_id": "a", "title": "blue mug"}, {"item_id": "b", "title": "bowl"}]
 
 
@@ -94,7 +96,6 @@ def test_each_line_is_a_query_or_says_why_not(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
 def test_one_bad_query_of_any_kind_costs_one_query(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no")
     catalogue.photo(tmp_path / "photo.jpg", 0)
@@ -129,7 +130,6 @@ def test_one_bad_query_of_any_kind_costs_one_query(folder: Path, tmp_path: Path)
     )
 
 
-@pytest.mark.slow
 def test_a_few_bad_queries_are_a_note(folder: Path, tmp_path: Path) -> None:
     good = [{"query_id": str(number), "item_id": "a"} for number in range(100)]
     path = write(tmp_path / "queries.jsonl", [*good, {"query_id": "x", "item_id": "gone"}])

@@ -182,6 +182,7 @@ def test_a_tag_that_somebody_set_does_not_keep_the_user(store: Store, tmp_path: 
     assert places_of("person-unique-4711", tmp_path / "w") == []
 
 
+@pytest.mark.slow
 def test_fits_that_read_the_log_are_named_until_they_are_fitted_anew(store: Store) -> None:
     behaviour = {"behaviour.json": b"{}", "fit.json": b"{}"}
     store.artifacts.save("align.behaviour", "k", behaviour, {"interactions": {"in_workspace": 3}})

@@ -41,6 +41,7 @@ def _found(heads: Heads, material: Material) -> float:
     return float((cosines.argmax(1) == material.sources).float().mean())
 
 
+@pytest.mark.slow
 def test_training_finds_more_than_its_prior_and_leaves_the_softmax_alone() -> None:
     material, prior = _toy()
     made = train.train(material, prior, QUICK)
