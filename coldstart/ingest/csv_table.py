@@ -25,7 +25,7 @@ from coldstart.ingest.csv_dialect import DELIMITERS, DOUBLED, ESCAPED, PLAIN, Di
 from coldstart.ingest.encodings import MARK
 from coldstart.ingest.files import HEAD_BYTES, MAX_LINE_BYTES, READ_BYTES, TableFile, open_utf8, whole_lines
 from coldstart.ingest.header import header_fault, name_columns
-from coldstart.ingest.tables import RawBlock, Row, Table
+from coldstart.ingest.table import RawBlock, Row, Table
 
 _BLOCK_BYTES = 1 << 25
 _DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}

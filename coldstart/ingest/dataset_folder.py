@@ -15,7 +15,9 @@ import pyarrow as pa
 
 from coldstart.core.items import SHORT_FORMS
 from coldstart.errors import ColdstartError
-from coldstart.ingest.tables import Row, Table, open_table
+from coldstart.ingest.parquet_table import class_names
+from coldstart.ingest.table import Row, Table
+from coldstart.ingest.tables import open_table
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _SHARD = re.compile(r"(?:(?P<split>[A-Za-z]\w*)-)?\d{3,6}-of-\d{3,6}\.(?:parquet|arrow)")
@@ -118,24 +120,6 @@ def _split_of(path: Path, folder: Path) -> str | None:
 
 def _below(name: str, value: Any, folder: str) -> Any:
     return f"{folder}/{value}" if name in _PATHS and isinstance(value, str) and "://" not in value else value
-
-
-def class_names(schema: pa.Schema) -> dict[str, Sequence[str]]:
-    """Read the names of classes from the metadata that Hugging Face datasets add to a schema: column -> names."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        found = {
-            str(column): feature["names"]
-            for column, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-        }
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}
-    return {
-        column: names
-        for column, names in found.items()
-        if isinstance(names, list) and all(isinstance(name, str) for name in names)
-    }
 
 
 def open_arrow(path: Path) -> Table:

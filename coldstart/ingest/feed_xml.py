@@ -25,7 +25,7 @@ from coldstart.errors import ColdstartError
 from coldstart.ingest.encodings import AsUtf8, Encoding, find_encoding
 from coldstart.ingest.files import TableFile, open_bytes
 from coldstart.ingest.header import check_columns
-from coldstart.ingest.tables import Row, Table, blocks_of_rows
+from coldstart.ingest.table import Row, Table, blocks_of_rows
 
 MAX_ENTRY_BYTES = 16 * 2**20
 """Bytes of one entry, its markup included."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from coldstart.ingest.files import TableFile
 from coldstart.ingest.header import find_header, header_fault, name_columns
-from coldstart.ingest.tables import Row, Table, blocks_of_rows
+from coldstart.ingest.table import Row, Table, blocks_of_rows
 
 _PEEKED_ROWS = 100
 

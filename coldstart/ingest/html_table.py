@@ -10,7 +10,7 @@ from coldstart.errors import ColdstartError
 from coldstart.ingest.encodings import find_encoding
 from coldstart.ingest.files import TableFile, open_bytes
 from coldstart.ingest.grid import grid_table
-from coldstart.ingest.tables import Table
+from coldstart.ingest.table import Table
 
 MAX_PAGE_BYTES = 2**26
 """Bytes of a page, which is held in memory."""

@@ -35,7 +35,8 @@ from coldstart.ingest.columns import (
     parse_times,
 )
 from coldstart.ingest.files import KNOWN
-from coldstart.ingest.tables import RawBlock, open_table
+from coldstart.ingest.table import RawBlock
+from coldstart.ingest.tables import open_table
 
 SCHEMA = pa.schema(
     [

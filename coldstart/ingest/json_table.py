@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from coldstart.errors import ColdstartError
 from coldstart.ingest.files import MAX_LINE_BYTES, READ_BYTES, TableFile, open_utf8, read_lines
 from coldstart.ingest.synonyms import normalise, ranks
-from coldstart.ingest.tables import Row, Table, blocks_of_rows
+from coldstart.ingest.table import Row, Table, blocks_of_rows
 
 _TOO_DEEP = "JSON that cannot be read: nested too deep"
 _PEEKED_ROWS, _LEVELS = 1000, 4

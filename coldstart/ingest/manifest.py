@@ -24,7 +24,7 @@ from coldstart.ingest.folder import read_folder
 from coldstart.ingest.recognise import recognise, recognise_given
 from coldstart.ingest.recognition import Recognition
 from coldstart.ingest.shop_rows import Doubts, ShopRows, Survey, plain_row, survey_doubts
-from coldstart.ingest.tables import Table
+from coldstart.ingest.table import Table
 
 FORMATS = (KNOWN, "a folder of media, or of a dataset")
 

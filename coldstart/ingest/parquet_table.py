@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from coldstart.errors import ColdstartError
-from coldstart.ingest.dataset_folder import class_names
 from coldstart.ingest.files import TableFile, open_whole
 from coldstart.ingest.header import check_columns, distinct_names
-from coldstart.ingest.tables import BLOCK_ROWS, RawBlock, Row, Table
+from coldstart.ingest.table import BLOCK_ROWS, RawBlock, Row, Table
 
 _ROWS, _ROWS_OF_BYTES = 4096, 64
 """Rows read at once; fewer where they may hold whole pictures."""
@@ -75,3 +75,21 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 def _to_microseconds(kind: pa.DataType) -> pa.DataType:
     """Reduce a type to microseconds: Python's times have no nanoseconds, and such a value would not leave Arrow."""
     return pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) else kind
+
+
+def class_names(schema: pa.Schema) -> dict[str, Sequence[str]]:
+    """Read the names of classes from the metadata that Hugging Face datasets add to a schema: column -> names."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        found = {
+            str(column): feature["names"]
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {
+        column: names
+        for column, names in found.items()
+        if isinstance(names, list) and all(isinstance(name, str) for name in names)
+    }

@@ -35,7 +35,7 @@ from coldstart.ingest.shop_cells import (
     no_file,
     tags_of,
 )
-from coldstart.ingest.tables import Row, Table
+from coldstart.ingest.table import Row, Table
 
 CATEGORY_PATH = "category_path"
 """Attribute with all levels of a nested category; the field `category` is the last one."""

@@ -21,7 +21,7 @@ from coldstart.errors import ColdstartError
 from coldstart.ingest import sheet_process
 from coldstart.ingest.files import TableFile, open_whole
 from coldstart.ingest.grid import grid_table
-from coldstart.ingest.tables import Table
+from coldstart.ingest.table import Table
 
 MAX_WORKBOOK_BYTES = 4 * 2**30
 """Bytes that the parts of a workbook may unpack to together."""

@@ -11,7 +11,8 @@ import pytest
 
 from coldstart.core import trust
 from coldstart.errors import ColdstartError
-from coldstart.ingest.dataset_folder import class_names, dataset_tables, open_any, open_tables
+from coldstart.ingest.dataset_folder import dataset_tables, open_any, open_tables
+from coldstart.ingest.parquet_table import class_names
 from coldstart.ingest.sources import find_tables
 
 

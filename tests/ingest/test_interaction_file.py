@@ -16,7 +16,7 @@ import pytest
 
 from coldstart.core.items import Item
 from coldstart.errors import ColdstartError
-from coldstart.ingest import csv_table, parquet_table, tables
+from coldstart.ingest import csv_table, parquet_table, table
 from coldstart.ingest.columns import detect_time_unit, parse_numbers, parse_texts, parse_times
 from coldstart.ingest.files import KNOWN
 from coldstart.ingest.interaction_file import InteractionFile
@@ -316,7 +316,7 @@ def test_lines_of_json_that_are_none_are_told(tmp_path: Path) -> None:
 def test_rows_are_numbered_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_table, "_BLOCK_BYTES", 4096)
     monkeypatch.setattr(parquet_table, "BLOCK_ROWS", 300)
-    monkeypatch.setattr(tables, "BLOCK_LINES", 300)
+    monkeypatch.setattr(table, "BLOCK_LINES", 300)
     lost = set(range(7, 3000, 100))
     lines = [f"u{row}" if row in lost else f"u{row},i{row}" for row in range(1, 3001)]
     blocks = list(opened(write(tmp_path, "\n".join(["user,item", *lines, "u"]))))

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from coldstart.errors import ColdstartError
 from coldstart.ingest import csv_table, encodings
 from coldstart.ingest.csv_dialect import find_dialect
-from coldstart.ingest.tables import Table, open_table
+from coldstart.ingest.table import Table
+from coldstart.ingest.tables import open_table
 
 
 def opened(folder: Path, name: str, content: bytes | str) -> Table:
