@@ -25,6 +25,7 @@ import coldstart
 from benchmarks.report import Row
 from coldstart import sample
 from coldstart.encoders._starter_onnx import export_graph
+from coldstart.encoders.starter import Starter
 from coldstart.models import exported
 
 QUERY = "something sour for fish"
@@ -80,7 +81,7 @@ def measure(code: str, arguments: list[str], folder: Path) -> dict[str, float]:
 def run(short: bool) -> dict[str, Any]:
     """All rounds, command by command."""
     for job in exported.JOBS:
-        export_graph(job)
+        export_graph(job, Starter("cpu", "float32"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         workspace = folder / "sample.workspace"

@@ -108,11 +108,12 @@ def _graph_state(row: install.ModelRow) -> install.State | None:
 def _export(row: install.ModelRow) -> None:
     """Make a model's graph for queries, and say so; without one torch answers, so a fault is a note."""
     from coldstart.encoders._starter_onnx import export_graph
+    from coldstart.encoders.starter import Starter
 
     typer.echo(f"{row.name}: making its graph, by which queries are answered without torch", err=True)
     start = time.monotonic()
     try:
-        export_graph(row.job)
+        export_graph(row.job, Starter("cpu", "float32"))
     except Exception as fault:  # of the exporter any
         typer.echo(f"note: {row.name} has no graph, so queries load torch: {fault}", err=True)
     else:

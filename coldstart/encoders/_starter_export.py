@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from coldstart.core.vectors import unit
-from coldstart.encoders._starter_onnx import load_graph, run_images, run_text
-from coldstart.encoders.starter import Starter
+from coldstart.encoders._starter_graphs import load_graph, run_images, run_text
 from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
+    from coldstart.encoders.starter import Starter
     from coldstart.models.starter_set import Job
 
 MIN_COSINE = 0.99999
@@ -44,13 +44,15 @@ class _ImageNetwork(nn.Module):
         return self._starter.all_levels(pixel_values)
 
 
-def write_graph(job: Job, path: Path) -> Mapping[str, str]:
+def write_graph(job: Job, starter: Starter, path: Path) -> Mapping[str, str]:
     """Export the network for a job to a file; returns the releases of the libraries that made it.
+
+    Args:
+        starter: all levels in float32 on the CPU.
 
     Raises:
         ColdstartError: its vectors are not those of torch.
     """
-    starter = Starter("cpu", "float32", levels=True)
     batch = torch.export.Dim("batch")
     network: nn.Module
     if job == "text":

@@ -89,6 +89,10 @@ class Starter:
 
         return StarterQueries(self)
 
+    def in_float32(self) -> Starter:
+        """Return the encoder of all levels in float32 on the CPU, as graphs for queries are made from."""
+        return Starter("cpu", "float32", levels=True)
+
     def token_batches(self, texts: Sequence[str], encode: Callable[[TokenIds, TokenIds], Vectors]) -> Vectors:
         """Encode texts, cut to `max_tokens`, in batches of like length.
 

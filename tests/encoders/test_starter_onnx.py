@@ -108,7 +108,9 @@ def test_torch_answers_where_no_graph_can_be_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLDSTART_MODELS", str(tmp_path))
-    monkeypatch.setattr(_starter_onnx, "export_graph", lambda job: (_ for _ in ()).throw(RuntimeError("no exporter")))
+    monkeypatch.setattr(
+        _starter_onnx, "export_graph", lambda job, starter: (_ for _ in ()).throw(RuntimeError("no exporter"))
+    )
     assert answers_by_torch(_starter_onnx.StarterQueries(Torch("cpu", "float32")))
     said = capsys.readouterr().err
     assert "note: the graph of all-MiniLM-L6-v2 for queries is not in" in said
@@ -130,7 +132,9 @@ def test_a_damaged_graph_is_not_loaded(
     monkeypatch.setenv("COLDSTART_MODELS", str(tmp_path))
     exported.folder_of("text").mkdir(parents=True)
     monkeypatch.setattr(_starter_onnx, "load_graph", lambda path, job: pytest.fail("it was loaded"))
-    monkeypatch.setattr(_starter_onnx, "export_graph", lambda job: (_ for _ in ()).throw(RuntimeError("no exporter")))
+    monkeypatch.setattr(
+        _starter_onnx, "export_graph", lambda job, starter: (_ for _ in ()).throw(RuntimeError("no exporter"))
+    )
     encoder = _starter_onnx.StarterQueries(Torch("cpu", "float32"))
     assert encoder.encode_queries(["a"]).all()
     assert "is damaged" in capsys.readouterr().err
