@@ -245,6 +245,103 @@ def _classify(
     )
 
 
+@dataclass(frozen=True)
+class SeenUnseen:
+    """Ranks of queries from one side of a space to the other, apart for what a fit has seen and what not.
+
+    Attributes:
+        seen: of the S queries of seen groups, among all, from 1; seen_rows: their places among the queries.
+        unseen: of the U queries of unseen groups, among all; unseen_rows: their places.
+        alone: of the same U queries among the unseen part of the gallery alone.
+        drawn: bool [U]: what stands first among all is of a seen group.
+        gallery: rows to choose from; unseen_gallery: those of them that are of unseen groups.
+    """
+
+    seen: NDArray[np.int64]
+    seen_rows: NDArray[np.intp]
+    unseen: NDArray[np.int64]
+    unseen_rows: NDArray[np.intp]
+    alone: NDArray[np.int64]
+    drawn: NDArray[np.bool_]
+    gallery: int
+    unseen_gallery: int
+
+    def harmonic(self, measure: str = "recall_at_1") -> float:
+        """Compute the harmonic mean of a measure (`mrr`, `recall_at_K`) of seen and of unseen queries, both among all.
+
+        0 where either has no queries.
+        """
+        if not len(self.seen) or not len(self.unseen):
+            return 0.0
+        seen, unseen = (float(np.mean(values_of(measure, ranks))) for ranks in (self.seen, self.unseen))
+        return float(harmonic_mean(seen, unseen))
+
+
+def rank_seen_unseen(
+    queries: Vectors,
+    query_groups: NDArray[np.integer[Any]],
+    gallery: Vectors,
+    gallery_groups: NDArray[np.integer[Any]],
+    unseen: NDArray[np.bool_],
+    *,
+    trained: NDArray[np.bool_] | None = None,
+) -> SeenUnseen:
+    """Rank the right answers of seen and of unseen groups in one gallery of both, as a search meets them.
+
+    As in generalised zero-shot learning (Xian et al. 2017, "Zero-shot learning: the good, the bad and the ugly"): among
+    the unseen alone, a space need not tell what it knows from what is new. Ties count against a query.
+
+    Args:
+        queries: unit vectors [Q, D]; query_groups: int [Q] from 0. Those without a right answer are left out.
+        gallery: unit vectors [N, D]; gallery_groups: int [N] from 0.
+        unseen: bool, by group number: the fit has seen nothing of it.
+        trained: bool [N]: rows of the gallery that the fit was trained on. Where the group of a query has other rows,
+            these are neither right nor wrong for it, so that what was learnt by heart does not count.
+    """
+    query_groups, gallery_groups = np.asarray(query_groups), np.asarray(gallery_groups)
+    right = ranking.right_places(query_groups.tolist(), gallery_groups.tolist())
+    ignored = [np.empty(0, np.intp)] * len(right)
+    if trained is not None:
+        for place, answers in enumerate(right):
+            fresh = answers[~trained[answers]]
+            if 0 < len(fresh) < len(answers):
+                right[place], ignored[place] = fresh, answers[trained[answers]]
+    answered = np.array([len(answers) > 0 for answers in right], bool)
+    is_new = unseen[query_groups]
+    rows = {new: np.flatnonzero(answered & (is_new == new)) for new in (False, True)}
+
+    def ranks(chosen: NDArray[np.intp], among: NDArray[np.intp]) -> NDArray[np.int64]:
+        numbers = np.full(len(gallery), -1, np.intp)
+        numbers[among] = np.arange(len(among))
+        own = ([numbers[answers[place]] for place in chosen] for answers in (right, ignored))
+        wanted, left_out = ([places[places >= 0] for places in part] for part in own)
+        return ranking.ranks(queries[chosen], gallery[among], wanted, ignored=left_out)
+
+    every, new = np.arange(len(gallery)), np.flatnonzero(unseen[gallery_groups])
+    alone = ranks(rows[True], new)
+    among_all = ranks(rows[True], every)
+    first = np.empty(len(rows[True]), np.intp)
+    for start in range(0, len(first), 1024):
+        first[start : start + 1024] = (queries[rows[True][start : start + 1024]] @ gallery.T).argmax(1)
+    drawn = ~unseen[gallery_groups[first]]
+    return SeenUnseen(
+        ranks(rows[False], every), rows[False], among_all, rows[True], alone, drawn, len(gallery), len(new)
+    )
+
+
+def values_of(measure: str, ranks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Convert ranks to the values of `mrr` or `recall_at_K`, one a query."""
+    if measure == "mrr":
+        return 1.0 / ranks
+    return (ranks <= int(measure.rpartition("_")[2])).astype(np.float64)
+
+
+def harmonic_mean(one: Any, other: Any) -> Any:
+    """Compute the harmonic mean of two shares or of two arrays of them; 0 where both are."""
+    total = np.add(one, other, dtype=np.float64)
+    return np.divide(2 * np.multiply(one, other), total, out=np.zeros_like(total), where=total > 0)
+
+
 def compare(before: SpaceReport, after: SpaceReport, *, seed: int = 0) -> dict[str, Any]:
     """Compute differences between two reports of the same queries.
 

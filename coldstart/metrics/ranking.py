@@ -54,7 +54,12 @@ def right_places(query_groups: Sequence[Hashable], gallery_groups: Sequence[Hash
 
 
 def ranks(
-    queries: Vectors, gallery: Vectors, right: Places | NDArray[np.bool_], *, block: int = _BLOCK
+    queries: Vectors,
+    gallery: Vectors,
+    right: Places | NDArray[np.bool_],
+    *,
+    ignored: Places | None = None,
+    block: int = _BLOCK,
 ) -> NDArray[np.int64]:
     """Rank the best right answer to each query by cosine, from 1; ties count against it.
 
@@ -64,6 +69,7 @@ def ranks(
     Args:
         queries: unit vectors [Q, D]; gallery: unit vectors [G, D].
         right: for each query the places of its right answers, or a mask [Q, G].
+        ignored: for each query places that count neither as right nor as wrong, none of them right.
         block: how many scores are held at a time, at least those of one query.
 
     Returns:
@@ -90,6 +96,11 @@ def ranks(
         np.maximum.at(bar, rows, answers)
         bar -= np.float32(TIE)
         right_ahead = np.bincount(rows[answers >= bar[rows]], minlength=len(own))
+        if ignored is not None:
+            left_out = ignored[start : start + step]
+            scores[
+                np.repeat(np.arange(len(own)), [len(places) for places in left_out]), np.concatenate(left_out)
+            ] = -np.inf
         found[start : start + step] = 1 + np.count_nonzero(scores >= bar[:, None], axis=1) - right_ahead
     return found
 
@@ -142,7 +153,7 @@ def bootstrap(
         ValueError: there are no values.
     """
     data = np.asarray(values, np.float64)
-    draws = _resampled([data], statistic, groups, resamples, seed)[0]
+    draws = resampled([data], statistic, groups, resamples, seed)[0]
     return _interval(float(statistic(data)), draws, level)
 
 
@@ -166,7 +177,7 @@ def paired(
     if len(before) != len(after):
         raise ValueError(f"{len(before)} values before and {len(after)} after are not of the same queries")
     first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
-    draws = _resampled([first, second], statistic, groups, resamples, seed)
+    draws = resampled([first, second], statistic, groups, resamples, seed)
     return _interval(float(statistic(second)) - float(statistic(first)), draws[1] - draws[0], level)
 
 
@@ -175,14 +186,17 @@ def _interval(value: float, draws: NDArray[np.float64], level: float) -> Interva
     return Interval(value, float(low), float(high))
 
 
-def _resampled(
+def resampled(
     columns: Sequence[NDArray[np.float64]],
-    statistic: Statistic,
-    groups: Sequence[Hashable] | None,
-    resamples: int,
-    seed: int,
+    statistic: Statistic = np.mean,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Compute the statistic of every column in every resample, the same for all columns: [C, resamples]."""
+    """Compute the statistic of every column in every resample, the same for all columns: [C, resamples].
+
+    Arguments are as for `bootstrap`; columns are float64 [Q] each.
+    """
     count = len(columns[0])
     if not count:
         raise ValueError("there are no values to resample")
