@@ -13,6 +13,7 @@ from coldstart.ablation.ladder import ORDER, build_ladder
 from coldstart.ablation.report import LadderReport, build_report
 from coldstart.ablation.steps import LadderSettings, evaluate_steps
 from coldstart.core.interactions import Interactions
+from coldstart.core.likes import find_likes
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.errors import ColdstartError
@@ -51,7 +52,7 @@ def evaluate_store(
         progress: source of progress meters.
         seeds: number of splits, each with other items held out as new.
         write: number of items, or `all`, that the writer without stored descriptions describes.
-        min_weight: least weight of a row that counts as a like; None: as `align.behaviour`, or above 0.
+        min_weight: least weight of a row that counts as a like; None: as `align.behaviour`, or as the log has it.
         warm_min: least users of a training item.
         labels: use category, tags and attributes in every step.
         held_out: ids of the new items, instead of items drawn at random.
@@ -70,7 +71,8 @@ def evaluate_store(
     content = replace(content, blocks=ladder.blocks)
     fits = pipeline.of_kind(FIT)
     own = asdict(fits[-1].settings.selection()) if fits else {}
-    least = own.get("min_weight") if min_weight is None else min_weight
+    likes = find_likes(rows.weights, own.get("min_weight") if min_weight is None else min_weight)
+    least = likes.min_weight
     tried = {name: own[name] for name in _CHOICE if name in own} | {"warm_min": warm_min} | dict(choice or {})
     settings = LadderSettings(labels=labels, min_weight=least, choice=tried)
     splits = list(_splits(rows, groups, seeds, warm_min, held_out))
@@ -81,6 +83,7 @@ def evaluate_store(
         ]
     if labels:
         ladder.caveats.insert(0, "every step also has the items' category, tags and attributes")
+    ladder.caveats += likes.notes
     return build_report(
         results,
         ladder.steps,

@@ -119,6 +119,8 @@ def print_report(report: InteractionReport) -> None:
         f"{report.renewed:,} with a new weight, {report.repeated:,} already stored, "
         f"{sum(report.rejected.values()):,} rejected; the table has {report.total:,}"
     )
+    for note in report.likes.notes:
+        output.note(note)
     if report.unknown_items:
         output.note(
             f"{report.unknown_items:,} of {report.items:,} items are not in the catalogue; their "

@@ -158,7 +158,9 @@ COMMANDS: Mapping[str, Fields] = {
         "dry_run": ("boolean", "nothing was stored"),
         "seconds": ("number", "wall time"),
     },
-    "ingest --interactions": {"interactions": ("object", "rows read, added, repeated and rejected")},
+    "ingest --interactions": {
+        "interactions": ("object", "rows read, added, repeated and rejected; those of the log that are likes")
+    },
     "index --history": {
         "publications": ("[PUBLICATION]", "newest first"),
         "published?": ("string", "after --rollback: the tag that is served again"),

@@ -51,6 +51,11 @@ class Likes:
     likes: int
     is_given: bool
 
+    @property
+    def notes(self) -> list[str]:
+        """Describe the likes in one note; none where every row is one."""
+        return [str(self)] if self.likes < self.rows else []
+
     def __str__(self) -> str:
         """Describe the likes in one line, with their number and how to change it."""
         counted = f"{self.likes:,} of {self.rows:,} count as likes"

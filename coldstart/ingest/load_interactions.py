@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from coldstart.core.likes import Likes, find_likes
 from coldstart.core.progress import Progress, SilentProgress
 from coldstart.ingest.interaction_file import Block, InteractionFile
 from coldstart.store import Store
@@ -36,7 +37,7 @@ class InteractionReport:
         notes: what was decided about the file, see `InteractionFile`.
         rejected: reason -> rows; `examples`: reason -> the first of them, (row number, value).
         items: those that the good rows name; `unknown_items` of them, in `unknown_rows` rows, are not in the catalogue.
-        total: rows of the table now.
+        total: rows of the table now; likes: those of them that count as likes, unless settings have a least weight.
         over_budget: more were rejected than allowed; the good rows are kept.
     """
 
@@ -54,6 +55,7 @@ class InteractionReport:
     unknown_items: int
     unknown_rows: int
     total: int
+    likes: Likes
     seconds: float
     over_budget: bool
     notes: Sequence[str] = ()
@@ -134,6 +136,7 @@ def import_interactions(
         unknown_items=len(unknown),
         unknown_rows=sum(unknown),
         total=table.count(),
+        likes=find_likes(table.weights()),
         seconds=time.monotonic() - began,
         over_budget=sum(rejected.values()) - rejected[REMOVED_USER] > max_failed * rows,
         notes=tuple(file.notes),

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
+from coldstart.core.likes import find_likes
 from coldstart.core.pipeline import Pipeline
 from coldstart.errors import ColdstartError, NotFitted
-from coldstart.recommend.inputs import fit_stage_of, load_content, load_item_vectors, load_newest_fit
+from coldstart.recommend.inputs import FIT, load_content, load_item_vectors, load_newest_fit
 from coldstart.recommend.lists import Candidates, ListBuilder, Rules
 from coldstart.recommend.reasons import Reason, Record, explain
 from coldstart.recommend.users import (
@@ -95,14 +96,15 @@ class Recommender:
         spaces = self.scoring_model.name
         return f"scored by content alone ({spaces}): {self._next}"
 
-    @property
+    @cached_property
     def min_weight(self) -> float | None:
-        """Weight from which on a row counts as a like, as the fit has it."""
-        try:
-            found: float | None = fit_stage_of(self.pipeline).settings.min_weight
-        except NotFitted:
-            return None
-        return found
+        """Least weight of a like: of the fit that scores, as it was fitted; else as the settings or the log have it."""
+        if self.scoring_model.is_fitted:
+            fitted, _ = load_newest_fit(self.store, self.pipeline)
+            own: float | None = fitted.about["settings"]["min_weight"]
+            return own
+        fits = self.pipeline.of_kind(FIT)
+        return find_likes(self.interactions().weights, fits[-1].settings.min_weight if fits else None).min_weight
 
     @property
     def liked_weight(self) -> float:
@@ -145,7 +147,7 @@ class Recommender:
         """
         model, liked = self.scoring_model, history.liked(self.min_weight)
         notes = [] if model.is_fitted else [self.content_note]
-        notes += _ignored_note(model, liked)
+        notes += _unliked_note(history, self.min_weight) + _ignored_note(model, liked)
         likes = model.likes(history.rows(user_id or ""), query.half_life_s, self.min_weight)
         queries = model.query_vectors(likes, query.interests)
         if not queries.any():
@@ -284,6 +286,14 @@ class Recommender:
     def seen(rows: Interactions, candidates: Candidates) -> csr_matrix:
         """Mark the candidates that users have met, csr [U, N]."""
         return rows.over(candidates.item_ids).matrix()
+
+
+def _unliked_note(history: History, min_weight: float | None) -> list[str]:
+    """Note how many rows of a history are likes, where a least weight leaves some out."""
+    liked = 0 if min_weight is None else int((history.weights >= min_weight).sum())
+    if min_weight is None or liked == len(history):
+        return []
+    return [f"{liked} of {len(history)} rows of the history count as likes ({min_weight:g} or more)"]
 
 
 def _ignored_note(model: ScoringModel, liked: History) -> list[str]:

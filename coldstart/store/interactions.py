@@ -114,6 +114,11 @@ class InteractionTable:
         columns = (user_places, item_places, np.concatenate(times), np.concatenate(weights))
         return Interactions(user_ids, item_ids, *columns)
 
+    def weights(self) -> NDArray[np.float32]:
+        """Read the weight of every row, float32 [N], in no order."""
+        (found,) = self._columns("weight", kinds=(np.float32,))
+        return found
+
     def digest(self, start: int | None = None, end: int | None = None) -> str:
         """Compute SHA-256 over the rows with start <= time < end, whatever their order and their batches."""
         found = [np.empty(0, np.uint64)]

@@ -52,7 +52,7 @@ OPTIONS = ("--columns", "user_id=who", "--event-weights", "click=1, like=3,skip=
 def test_a_file_is_read_and_its_rows_are_told(shop: Path) -> None:
     uri = str(shop / "w")
     code, out, _ = typed("ingest", "--interactions", str(shop / "clicks.csv"), "-w", uri, *OPTIONS)
-    first, second, third = out.splitlines()
+    first, second, likes, third = out.splitlines()
     assert code == 0
     assert first == (
         "columns user_id=who, item_id=item, timestamp=ts, event=action; "
@@ -60,6 +60,7 @@ def test_a_file_is_read_and_its_rows_are_told(shop: Path) -> None:
     )
     assert second.startswith("3 rows in ")
     assert second.endswith(": 3 added, 0 with a new weight, 0 already stored, 0 rejected; the table has 3")
+    assert likes == "2 of 3 count as likes (a weight above 0)"
     assert third == "2 of 2 items are not in the catalogue; their 3 rows are stored"
     found = coldstart.open(uri).interactions()
     assert found.user_ids == ("ann", "bob")
@@ -68,6 +69,15 @@ def test_a_file_is_read_and_its_rows_are_told(shop: Path) -> None:
     code, out, _ = typed("status", "-w", uri)
     assert out.splitlines()[0] == (
         "interactions: 3 of 2 users with 2 items, 0 of them in the catalogue; 2020-01-02 00:00 to 2020-01-04 00:00 UTC"
+    )
+
+
+def test_ratings_are_recognised_and_their_likes_counted(shop: Path) -> None:
+    rows = [f"u{place},i{place},{rating}" for place, rating in enumerate((1, 2, 3, 4, 4, 5) * 4)]
+    (shop / "ratings.csv").write_text("\n".join(["userId,itemId,rating", *rows]), "utf-8")
+    _, out, _ = typed("ingest", "--interactions", str(shop / "ratings.csv"), "-w", str(shop / "w"))
+    assert (
+        "weights look like ratings from 1 to 5: 12 of 24 count as likes (3.5 or more); min_weight changes that" in out
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from coldstart.core.interactions import Interactions
+from coldstart.core.likes import find_likes
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Meter, Progress
 from coldstart.errors import ColdstartError
@@ -40,7 +41,8 @@ def evaluate_store(
     Args:
         progress: source of progress meters.
         split: `time`, `items` or `coldrec`; or the folder of a split that was written before.
-        settings: open ones (`min_weight`, `choice`, `fusing`) are those of the pipeline's `align.behaviour`.
+        settings: open ones (`min_weight`, `choice`, `fusing`) are those of the pipeline's `align.behaviour`; where that
+            leaves `min_weight` open, as for `coldstart.core.likes.find_likes`.
         spaces: embed stages of the content; by default those of `align.behaviour`, or all.
         folder: where the split is written, and compared with the evaluated one at the end.
 
@@ -58,6 +60,8 @@ def evaluate_store(
         raise ColdstartError(
             f"workspace {store.uri} has {known}: run `coldstart ingest --workspace {store.uri} --interactions FILE`"
         )
+    likes = find_likes(rows.weights, settings.min_weight)
+    settings = replace(settings, min_weight=likes.min_weight)
     if str(split) in KINDS:
         with progress.meter("split", None):
             chosen = build_split(rows, content, str(split), settings)
@@ -65,7 +69,7 @@ def evaluate_store(
         chosen, content = _read(Path(split), content)
     with progress.meter("evaluate", steps) as meter:
         found = evaluate(rows, content, chosen, settings, folder=folder, step=_step(meter))
-    return replace(found, notes=_notes(pipeline, content, every, rows))
+    return replace(found, notes=[*likes.notes, *_notes(pipeline, content, every, rows)])
 
 
 def _step(meter: Meter) -> Callable[[str], None]:
