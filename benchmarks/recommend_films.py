@@ -50,9 +50,8 @@ from benchmarks.films_methods import (
 from benchmarks.films_recipes import BLEND, BLEND_WITHOUT, FIRST, FIRST_WITHOUT, WEIGHTS
 from benchmarks.report import Row
 from coldstart.core.interactions import Interactions
+from coldstart.metrics.two_way import contributions_by_item, resample, shares_by_item
 from coldstart.recommend.evaluate import EvaluateSettings, evaluate
-from coldstart.recommend.evaluate.measures import contributions_by_item, shares_by_item
-from coldstart.recommend.evaluate.report import resample
 from coldstart.recommend.model.fusion import Content
 from coldstart.recommend.model.selection import SelectionSettings
 

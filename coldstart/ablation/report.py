@@ -15,7 +15,7 @@ import numpy as np
 
 from coldstart.ablation.steps import LadderSettings, MissingStep, SplitResult, Step
 from coldstart.metrics.ranking import bootstrap
-from coldstart.recommend.evaluate.report import Resampled, TwoWayInterval, holm, resample
+from coldstart.metrics.two_way import Resampled, TwoWayInterval, holm, resample
 
 _THOUSAND = 1000.0
 _COLUMNS = ("lists", "aligned")

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from coldstart.ablation.report import Cost, LadderReport, build_report, markdown, seconds
 from coldstart.ablation.steps import LadderSettings, Lists, MissingStep, SplitResult, Step, evaluate_steps
 from coldstart.errors import ColdstartError
-from coldstart.recommend.evaluate.report import holm
+from coldstart.metrics.two_way import holm
 from coldstart.recommend.evaluate.splits import Split, split_by_items
 from coldstart.recommend.model.fusion import Content
 

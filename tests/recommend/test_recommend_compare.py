@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from scipy.stats import ttest_rel
 
-from coldstart.metrics.ranking import bootstrap, paired
-from coldstart.recommend.evaluate.report import Resampled, holm, resample
+from coldstart.metrics.ranking import bootstrap, measure_lists, paired
+from coldstart.metrics.two_way import Resampled, holm, list_intervals, resample
 
 
 def test_holm_by_hand() -> None:
@@ -66,3 +67,18 @@ def test_nothing_cannot_be_drawn() -> None:
         resample(np.empty((0, 1)), np.ones((1, 1)), np.ones(1))
     with pytest.raises(ValueError, match=r"^there is nothing to resample$"):
         resample(np.ones((1, 1)), np.ones((1, 1)), np.zeros(1))
+
+
+def test_folds_are_joined_with_intervals_over_users_and_items() -> None:
+    rng = np.random.default_rng(3)
+    folds = []
+    for items in (30, 40):
+        relevant = csr_matrix(rng.random((200, items)) < 0.1, dtype=np.float32)
+        lists = np.argsort(rng.random((200, items)), axis=1)[:, :20].astype(np.int64)
+        folds.append((lists, relevant))
+    found = list_intervals(folds, ("recall@20", "ndcg@20"))
+    values = [measure_lists(lists, relevant, [20])["recall@20"] for lists, relevant in folds]
+    assert found["recall@20"].value == pytest.approx(np.nanmean(np.concatenate(values)))
+    assert found["recall@20"].low < found["recall@20"].value < found["recall@20"].high
+    assert found["recall@20"].to_dict()["over"] in ("users", "items")
+    assert set(found) == {"recall@20", "ndcg@20"}

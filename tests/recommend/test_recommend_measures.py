@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics.pairwise import cosine_similarity
 
 from coldstart.core.interactions import interactions
+from coldstart.metrics import two_way
 from coldstart.metrics.ranking import measure_lists
 from coldstart.recommend.evaluate import measures
 
@@ -66,10 +67,10 @@ def test_what_items_add_is_what_users_have() -> None:
     wanted[3] = 0
     relevant = csr_matrix(wanted)
     users = measure_lists(lists, relevant, [10])
-    items = measures.contributions_by_item(lists, relevant, 10)
+    items = two_way.contributions_by_item(lists, relevant, 10)
     for name in ("recall@10", "ndcg@10", "mrr@10", "hit@10"):
         assert items[name].sum() == pytest.approx(np.nansum(users[name]))
-    assert measures.shares_by_item(relevant).sum() == pytest.approx(np.isfinite(users["hit@10"]).sum())
+    assert two_way.shares_by_item(relevant).sum() == pytest.approx(np.isfinite(users["hit@10"]).sum())
     hits = [[column in row[:10] and wanted[place, column] for place, row in enumerate(lists)] for column in range(25)]
     assert items["found@10"].tolist() == np.sum(hits, axis=1).tolist()
 

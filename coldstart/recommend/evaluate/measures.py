@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
 from coldstart.core.vectors import unit
-from coldstart.metrics.ranking import hits_of, measure_lists
+from coldstart.metrics.ranking import measure_lists
+from coldstart.metrics.two_way import contributions_by_item
 from coldstart.recommend.evaluate.data import EvaluationData
 from coldstart.recommend.evaluate.methods import Model
 from coldstart.recommend.evaluate.splits import PARTS
@@ -298,36 +299,6 @@ def exposure(counts: NDArray[np.int64], chosen: Mask) -> float:
     return float(counts[chosen].sum() / total) if total else float("nan")
 
 
-def contributions_by_item(lists: Lists, relevant: csr_matrix, k: int) -> dict[str, NDArray[np.float64]]:
-    """Split the users' measures at `k` into contributions of items, so that items can be resampled like users.
-
-    Returns:
-        `recall@k`, … -> float64 [I], whose sum is the sum over users; `found@k`: users with the item in their list.
-    """
-    hits, wanted = hits_of(lists, relevant)
-    hits, listed = hits[:, :k], lists[:, :k]
-    best = np.minimum(np.maximum(wanted, 1), k)[:, None]
-    ideal = np.cumsum(1 / np.log2(np.arange(k) + 2))
-    first = hits & (np.cumsum(hits, axis=1) == 1)
-    ranks = np.arange(1, hits.shape[1] + 1)
-    gains = {
-        "recall": hits / best,
-        "ndcg": hits / np.log2(ranks + 1) / ideal[best - 1],
-        "mrr": first / ranks,
-        "hit": first.astype(np.float64),
-        "found": hits.astype(np.float64),
-    }
-    size = relevant.shape[1]
-    return {f"{name}@{k}": _sums(listed[hits], gain[hits], size) for name, gain in gains.items()}
-
-
-def shares_by_item(relevant: csr_matrix) -> NDArray[np.float64]:
-    """Split users into shares of items, float64 [I]: a user counts 1, shared evenly by the relevant items."""
-    wanted = np.maximum(np.diff(relevant.indptr), 1)
-    weights = np.repeat(1 / wanted, np.diff(relevant.indptr))
-    return _sums(relevant.indices, weights, relevant.shape[1])
-
-
 def early_audience(rows: Interactions, items: NDArray[np.intp], early: int) -> csr_matrix:
     """Find early audiences, csr float32 [items, U]: 1 for the first `early` users of an item, by time, then by row."""
     from scipy.sparse import csr_matrix
@@ -344,10 +315,6 @@ def early_audience(rows: Interactions, items: NDArray[np.intp], early: int) -> c
     kept = np.arange(len(order)) - begins < early
     shape = (len(items), len(rows.user_ids))
     return csr_matrix((np.ones(int(kept.sum()), np.float32), (own[kept], rows.users[order][kept])), shape=shape)
-
-
-def _sums(places: NDArray[Any], weights: NDArray[Any], size: int) -> NDArray[np.float64]:
-    return np.bincount(places, weights=weights, minlength=size).astype(np.float64)
 
 
 def _matrix(lists: Lists, items: int) -> csr_matrix:

@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from coldstart.metrics.intervals import FEWEST_COMPARED, resampled_rows
-from coldstart.metrics.ranking import MEASURES, Interval, bootstrap
+from coldstart.metrics.intervals import FEWEST_COMPARED
+from coldstart.metrics.ranking import MEASURES, bootstrap
+from coldstart.metrics.two_way import Resampled, holm, resample, shares_by_item
 from coldstart.recommend.evaluate.data import EvaluationData
-from coldstart.recommend.evaluate.measures import SHOWN, MethodResult, Task, shares_by_item
+from coldstart.recommend.evaluate.measures import SHOWN, MethodResult, Task
 from coldstart.recommend.evaluate.methods import CEILING, ORACLE, REFERENCE, Method
 from coldstart.recommend.evaluate.page import markdown
 
@@ -30,8 +30,6 @@ FALLBACKS = (REFERENCE, "content_mean", "category", "popularity", "random")
 """Reference of all comparisons: the first of these that was evaluated."""
 COMPARED = ("recall", "ndcg")
 _LEAST_GAP = 0.02  # between reference and ceiling, for a share of it to be reported
-Floats = NDArray[np.float64]
-_NUMBERS = 1 << 22  # row numbers drawn at a time
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,7 @@ def _measures_of_set(
     return {
         method: {
             measure: {
-                **_interval_dict(found.interval(place * len(measures) + column)),
+                **found.interval(place * len(measures) + column).to_dict(),
                 "seeds": _spread(one.spread[name][measure]),
             }
             for column, measure in enumerate(measures)
@@ -204,22 +202,11 @@ def _compare(
                 if method == reference:
                     continue
                 sure, p_value = found.difference(own, base)
-                cell["difference"] = {**_interval_dict(sure), "p": p_value, "p_holm": None}
+                cell["difference"] = {**sure.to_dict(), "p": p_value, "p_holm": None}
                 if methods[method]["role"] != CEILING and name not in few:
                     grid.append((cell["difference"], p_value))
     for (cell, _), corrected in zip(grid, holm([p_value for _, p_value in grid]), strict=True):
         cell["p_holm"] = corrected
-
-
-def _interval_dict(found: TwoWayInterval) -> dict[str, Any]:
-    return {
-        "value": found.value,
-        "low": found.low,
-        "high": found.high,
-        "over": found.over,
-        "users": [found.users.low, found.users.high],
-        "items": [found.items.low, found.items.high],
-    }
 
 
 def _spread(means: Sequence[float]) -> dict[str, float] | None:
@@ -267,111 +254,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-@dataclass(frozen=True)
-class TwoWayInterval:
-    """Value with intervals over users and over items; `low` and `high` are of the wider, which `over` names."""
-
-    value: float
-    users: Interval
-    items: Interval
-
-    @property
-    def over(self) -> str:
-        """Name of the wider interval: `users` or `items`."""
-        return "users" if self.users.high - self.users.low >= self.items.high - self.items.low else "items"
-
-    @property
-    def low(self) -> float:
-        """Lower bound of the wider interval."""
-        return self.users.low if self.over == "users" else self.items.low
-
-    @property
-    def high(self) -> float:
-        """Upper bound of the wider interval."""
-        return self.users.high if self.over == "users" else self.items.high
-
-
-@dataclass(frozen=True)
-class Resampled:
-    """Means of M columns, and of every resample: value float64 [M], by_users and by_items float64 [draws, M]."""
-
-    value: Floats
-    by_users: Floats
-    by_items: Floats
-
-    def interval(self, column: int, level: float = 0.95) -> TwoWayInterval:
-        """Compute the intervals of a column. A resample of items is a ratio and is cut at 1."""
-        items = np.minimum(self.by_items[:, column], 1)
-        return self._sure(self.value[column], self.by_users[:, column], items, level)
-
-    def difference(self, column: int, reference: int, level: float = 0.95) -> tuple[TwoWayInterval, float]:
-        """Compute column less reference with its intervals, and the greater of its two-sided p-values.
-
-        p is by the normal distribution of the difference over the deviation of its resamples: counting resamples beyond
-        zero cannot give less than 1 / draws, too coarse for a correction over a long table.
-        """
-        users = self.by_users[:, column] - self.by_users[:, reference]
-        items = self.by_items[:, column] - self.by_items[:, reference]
-        value = float(self.value[column] - self.value[reference])
-        return self._sure(value, users, items, level), max(_p_value(value, users), _p_value(value, items))
-
-    @staticmethod
-    def _sure(value: float, users: Floats, items: Floats, level: float) -> TwoWayInterval:
-        bounds = [(1 - level) / 2, (1 + level) / 2]
-        own = [Interval(float(value), *map(float, np.quantile(draws, bounds))) for draws in (users, items)]
-        return TwoWayInterval(float(value), *own)
-
-
-def resample(values: Floats, parts: Floats, shares: Floats, *, draws: int = 2000, seed: int = 0) -> Resampled:
-    """Resample users, and items, with replacement; the same resamples for all columns, so that columns compare.
-
-    Lists are fixed: an item drawn twice contributes twice. A resample of items is the ratio of their contributions to
-    their shares.
-
-    Args:
-        values: [U, M], a user's measure by each column; finite.
-        parts: [I, M], contribution of each item to the sum of a column; shares: [I], share of each item in the users.
-
-    Raises:
-        ValueError: there are no users, or no item has a share.
-    """
-    if not len(values) or not shares.sum() > 0:
-        raise ValueError("there is nothing to resample")
-    kept = shares > 0
-    parts, shares = parts[kept], shares[kept]
-    rng = np.random.default_rng(seed)
-    by_users = _resampled_sums(values, draws, rng) / len(values)
-    both = _resampled_sums(np.concatenate([parts, shares[:, None]], axis=1), draws, rng)
-    by_items = both[:, :-1] / both[:, -1:] * (shares.sum() / len(values))
-    return Resampled(values.mean(axis=0), by_users, by_items)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number by Holm's step-down method (Scandinavian J. of Statistics, 1979)."""
-    order = np.argsort(p_values, kind="stable")
-    raised = np.asarray(p_values, np.float64)[order] * (len(order) - np.arange(len(order)))
-    found = np.empty(len(order))
-    found[order] = np.minimum(np.maximum.accumulate(raised), 1) if len(order) else raised
-    return [float(value) for value in found]
-
-
-def _resampled_sums(rows: Floats, draws: int, rng: np.random.Generator) -> Floats:
-    """Sum rows [N, M] over resamples of as many, [draws, M]."""
-    count = len(rows)
-    out = np.empty((draws, rows.shape[1]))
-    for part, drawn in resampled_rows(count, draws, rng, block=_NUMBERS):
-        size = len(drawn)
-        places = drawn + count * np.arange(size)[:, None]
-        counts = np.bincount(places.ravel(), minlength=size * count).reshape(size, count)
-        out[part] = counts.astype(np.float64) @ rows
-    return out
-
-
-def _p_value(value: float, draws: Floats) -> float:
-    """Compute a two-sided p-value; 1 for no difference, 1 / draws where all resamples are equal."""
-    deviation = float(draws.std())
-    if deviation <= 1e-12:
-        return 1.0 if abs(value) <= 1e-12 else 1 / len(draws)
-    return math.erfc(abs(value) / deviation / math.sqrt(2))
