@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from coldstart.core.vectors import unit
 from coldstart.embed.spaces import TextCache
+from coldstart.metrics.splits import group_items, near_pairs
 from coldstart.store import Store
 
 Meter = Callable[[str, int | None], Any]
@@ -24,8 +25,9 @@ class Features:
     Attributes:
         item_ids: of the I items that have a picture and a text.
         keys: of each, from its picture and its texts.
-        split: `train`, `valid` or `test` of each, as the last fit had it; empty where it came since.
+        split: `train`, `valid`, `test` or `seen` of each, as the last fit had it; empty where it came since.
         groups: int64 [I]: items of one group cannot be distinguished.
+        copies: int64 [I]: items of one number show the same picture; they are of one group, too.
         images: float16 [N, Di] of length one: pictures, or frames of videos; image_items: the place of each one's item.
         texts: float16 [M, Dt] of length one; text_items: the place of each one's item; text_views: its key in `texts`.
     """
@@ -34,6 +36,7 @@ class Features:
     keys: Sequence[str]
     split: Sequence[str]
     groups: NDArray[np.int64]
+    copies: NDArray[np.int64]
     images: NDArray[np.float16]
     image_items: NDArray[np.int64]
     texts: NDArray[np.float16]
@@ -51,6 +54,7 @@ class Features:
         texts: Mapping[str, Mapping[str, str]],
         cache: TextCache,
         group_keys: Sequence[Sequence[str]],
+        copy_keys: Sequence[Sequence[str]],
         near_duplicates: float | None,
         meter: Meter,
     ) -> Features:
@@ -61,7 +65,7 @@ class Features:
             split: of those items that the last fit had.
             pictures: table of an image space.
             texts: item -> view -> text.
-            group_keys: of each item in that order, as `PairTexts.group_keys` gives them.
+            group_keys, copy_keys: of each item in that order, as `PairTexts` gives them.
             near_duplicates: cosine of pictures from which on two items are of one group; None compares none.
             meter: makes a progress meter of a name and a total.
         """
@@ -69,11 +73,13 @@ class Features:
         images, image_items, pooled = _pictures(store, pictures, items)
         places = [(place, view) for place, item in enumerate(items) for view in texts[item]]
         own = [texts[items[place]][view] for place, view in places]
+        near = _near_pairs(pooled, near_duplicates, meter)
         return cls(
             item_ids=items,
             keys=[keys[item] for item in items],
             split=[split.get(item, "") for item in items],
-            groups=_groups(group_keys, pooled, near_duplicates, meter),
+            groups=group_items(group_keys, near),
+            copies=group_items(copy_keys, near),
             images=images,
             image_items=image_items,
             texts=_words(own, cache, meter),
@@ -92,6 +98,7 @@ class Features:
             keys=[self.keys[place] for place in places],
             split=[self.split[place] for place in places],
             groups=self.groups[list(places)],
+            copies=self.copies[list(places)],
             images=self.images[images],
             image_items=numbers[self.image_items[images]],
             texts=self.texts[texts],
@@ -154,14 +161,11 @@ def _matrix(vectors: pa.Array | pa.ChunkedArray, dim: int) -> NDArray[np.float16
     return made
 
 
-def _groups(
-    keys: Sequence[Sequence[str]], pooled: NDArray[np.float16], threshold: float | None, meter: Meter
-) -> NDArray[np.int64]:
-    from coldstart.metrics.splits import group_items, near_pairs
-
+def _near_pairs(pooled: NDArray[np.float16], threshold: float | None, meter: Meter) -> NDArray[np.int64]:
+    """Find pairs of items with nearly equal pictures; none without a threshold."""
     if threshold is None:
-        return group_items(keys)
-    with meter("near-duplicates", len(keys)) as counts:
+        return np.empty((0, 2), np.int64)
+    with meter("near-duplicates", len(pooled)) as counts:
         seen = 0
 
         def advance(done: int, _: int) -> None:
@@ -169,4 +173,4 @@ def _groups(
             counts.advance(done - seen, 0, 0.0)
             seen = done
 
-        return group_items(keys, near_pairs(pooled, threshold, progress=advance))
+        return near_pairs(pooled, threshold, progress=advance)

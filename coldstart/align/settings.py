@@ -18,6 +18,13 @@ TowerKind = Literal["lora", "last_blocks"]
 
 KIND = "align.text_image"
 
+RECIPE = 2
+"""Number of the recipe of a fit: of its split, and of the defaults of its training. A fit of an earlier one stays in
+use, and the next `coldstart finetune align` fits anew."""
+
+CLASS_FIELDS = ("category", "attributes.article_type", "attributes.product_type")
+"""Fields of which `hold_out: auto` takes the first that has classes."""
+
 
 class HeadTraining(Section):
     """Training of heads over frozen towers, as `coldstart.align.train_heads.fit` takes it.
@@ -55,6 +62,14 @@ class HeadTraining(Section):
     """Weight of the mean squared distance to the output of the first heads, on the unit sphere."""
     seed: int = 0
     """Seed of weights, order, draws, dropout and the split."""
+
+
+_TRAINING_OF_0_1 = {
+    "loss": "infonce", "epochs": 50, "patience": 15, "batch_size": 512, "lr": 3e-3, "weight_decay": 1.0, "dim": 384,
+    "hidden": 0, "standardise": True, "dropout": 0.5, "hidden_dropout": 0.0, "noise": 0.0, "smoothing": 0.1,
+    "prior": 0.0, "seed": 0,
+}  # fmt: skip
+"""Defaults of version 0.1, which stand in the keys of settings that leave them out: so its fits stay in use."""
 
 
 class TowerTraining(Section):
@@ -129,7 +144,11 @@ class Settings(Section):
     valid_share: float = Field(default=0.05, ge=0, lt=0.5)
     """Share of the groups in the validation part, by which training is stopped."""
     test_share: float = Field(default=0.1, ge=0, lt=0.5)
-    """Share of the groups in the test part, by which `coldstart evaluate align` measures."""
+    """Share of the groups in the test part, by which `coldstart evaluate align` measures; and of the items of each
+    other group that training leaves out, too, where they show other pictures."""
+    hold_out: tuple[str, ...] | Literal["auto"] = "auto"
+    """Fields of which some values stay whole in the test part, so that new classes are measured: `category`, `creator`
+    or `attributes.NAME`. `auto`: the first of category, article type and product type that has ten values; [] none."""
     min_items: int = Field(default=50, ge=4)
     """Least items with a picture and a text: a fit on fewer would overfit, and is refused."""
     training: HeadTraining = HeadTraining()
@@ -145,8 +164,11 @@ class Settings(Section):
     def key_settings(self) -> dict[str, Any]:
         """Return the settings that make another fit, besides encoders, texts and first heads."""
         chosen = self.model_dump(include={"group_by", "near_duplicates", "valid_share", "test_share"})
+        if self.hold_out != "auto":
+            chosen["hold_out"] = list(self.hold_out)
         if self.towers == "frozen":
-            return {**chosen, "training": self.training.model_dump()}
+            given = self.training.model_dump(include=self.training.model_fields_set)
+            return {**chosen, "training": {**_TRAINING_OF_0_1, **given}}
         unused = {"gradient_checkpointing", "processes", "workers"}
         unused |= {"last_blocks"} if self.towers == "lora" else {"r", "lora_alpha", "lora_dropout", "lora_layers"}
         if self.towers != "lora" or not self.tune.lora_dropout:

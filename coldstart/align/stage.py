@@ -8,7 +8,7 @@ space with `encoder: align:text_image` is made by it, and its rows follow when i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 
 from coldstart.align.base_encoders import PairEncoders
 from coldstart.align.dataset import Features
-from coldstart.align.settings import Settings
+from coldstart.align.settings import CLASS_FIELDS, RECIPE, Settings
 from coldstart.core.keys import chain, digest, stage_key
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
-from coldstart.embed.item_texts import PairTexts
+from coldstart.embed.item_texts import PairTexts, check_fields, labels_of
 from coldstart.embed.spaces import TextCache, drop_tables, encoders_of, picture_space
 from coldstart.errors import ColdstartError
 from coldstart.media.limits import Limits
+from coldstart.metrics.splits import FEWEST_CLASSES, has_classes, split_unseen
 from coldstart.store import Store
 from coldstart.store.fit_stage import NOTHING_CHANGED, FitInputs, SavedFits, remove_scratch
 from coldstart.store.fits import ITEMS_FILE, items_file
@@ -95,6 +96,8 @@ class AlignStage:
         self._settings = settings
         self._pipeline = pipeline
         self._words = PairTexts(name, settings.texts, settings.group_by, pipeline)
+        if settings.hold_out != "auto":
+            check_fields(f"{name}.hold_out", settings.hold_out)
         self._fits = SavedFits(name, lambda: self._key, reads=_summary)
         self._image: Any = build_stage(pipeline.stage(settings.image), pipeline)
         self._encoders = PairEncoders(name, self._image, settings.text, pipeline.engine)
@@ -160,14 +163,23 @@ class AlignStage:
         if made is None:
             return self._fit(store, progress)
         changes = self._fits.changes(made, self._inputs(store).items.keys)
-        return 0, [f"{_summary(made)}{changes.note('coldstart finetune align')}"]
+        return 0, [f"{_summary(made)}{self._outdated(made)}{changes.note('coldstart finetune align')}"]
 
     def refit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
-        """Fit where nothing was fitted under these settings, or items came, changed or went since."""
+        """Fit where nothing was fitted under these settings or by this recipe, or items came, changed or went since."""
         made = self._fits.newest(store)
-        if made is not None and self.present(store) == self._inputs(store).items.keys:
+        if made is not None and not self._outdated(made) and self.present(store) == self._inputs(store).items.keys:
             return 0, [f"{_summary(made)}{NOTHING_CHANGED}"]
         return self._fit(store, progress)
+
+    def _outdated(self, made: Artifact) -> str:
+        """End of the summary of a fit of heads by an earlier recipe, which stays in use; else empty.
+
+        Towers take hours: they are fitted anew for other settings or items alone.
+        """
+        if self._settings.towers != "frozen" or made.report.get("recipe") == RECIPE:
+            return ""
+        return "; by the recipe of an earlier version: `coldstart finetune align` fits by that of now"
 
     def forecast(self, store: Store, rows: int, progress: Progress) -> tuple[float, float, float]:
         """Forecast the seconds of a fit of heads on so many items; see `coldstart.core.stage.Forecasts`.
@@ -197,6 +209,7 @@ class AlignStage:
         """Read or compute the vectors of pictures and texts, with the split of the last fit."""
         inputs = self._inputs(store)
         keys = inputs.items.ready
+        items = sorted(keys)
         return Features.gather(
             store,
             keys,
@@ -204,7 +217,8 @@ class AlignStage:
             pictures=self._image.table,
             texts=inputs.texts,
             cache=self._cache(store, self._encoders.text),
-            group_keys=self._words.group_keys(store, sorted(keys)),
+            group_keys=self._words.group_keys(store, items),
+            copy_keys=self._words.copy_keys(store, items),
             near_duplicates=self._settings.near_duplicates,
             meter=self._meters(progress),
         )
@@ -245,8 +259,6 @@ class AlignStage:
         return lambda what, total: progress.meter(f"{self.name}: {what}", total)
 
     def _fit(self, store: Store, progress: Progress) -> tuple[int, list[str]]:
-        from coldstart.metrics.splits import split
-
         items = self._inputs(store).items
         if (count := len(items.ready)) < self._settings.min_items:
             waiting = len(items.keys) - count
@@ -257,15 +269,24 @@ class AlignStage:
                 "needs none"
             )
         features = self.features(store, progress)
-        shares = {"test": self._settings.test_share, "valid": self._settings.valid_share}
-        shares["train"] = 1 - sum(shares.values())
-        parts = split(features.groups, features.item_ids, shares, self._settings.seed)
+        fields = self._class_labels(store, features.item_ids)
+        parts = split_unseen(
+            features.groups,
+            features.copies,
+            features.item_ids,
+            fields,
+            test_share=self._settings.test_share,
+            valid_share=self._settings.valid_share,
+            seed=self._settings.seed,
+        )
         fit = self._fit_heads if self._settings.towers == "frozen" else self._fit_towers
         result = fit(store, features, parts, progress)
         about = {
             "items": count,
             "groups": int(features.groups.max()) + 1,
             "parts": {name: len(places) for name, places in parts.items()},
+            "hold_out": list(fields),
+            "recipe": RECIPE,
             "texts": dict(self._settings.texts),
             **result.about,
             "recall_at_10": dict(result.recall),
@@ -281,6 +302,27 @@ class AlignStage:
                 store, self._texts_table(""), keep=self._texts_table(self._encoders.text.passport("text").digest)
             )
         return count, [_summary(made), *self._next(store)]
+
+    def _class_labels(self, store: Store, items: Sequence[str]) -> dict[str, list[str]]:
+        """Read the fields of which some values are held out whole: field -> label of each item.
+
+        Raises:
+            ColdstartError: the settings name a field that has too few values.
+        """
+        wanted = self._settings.hold_out
+        if wanted == "auto":
+            for field in CLASS_FIELDS:
+                if has_classes(labels := labels_of(store, items, field)):
+                    return {field: labels}
+            return {}
+        found = {field: labels_of(store, items, field) for field in wanted}
+        for field, labels in found.items():
+            if not has_classes(labels):
+                raise ColdstartError(
+                    f"{self.name}.hold_out={field!r}: {len(set(labels) - {''})} values on {sum(map(bool, labels))} of "
+                    f"{len(labels)} items, and {FEWEST_CLASSES} values on half of them are needed: leave it out"
+                )
+        return found
 
     def _fit_heads(
         self, store: Store, features: Features, parts: Mapping[str, NDArray[np.int64]], progress: Progress

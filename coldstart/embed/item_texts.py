@@ -35,10 +35,7 @@ class PairTexts:
     def __init__(self, stage: str, views: Mapping[str, float], group_by: Sequence[str], pipeline: Pipeline) -> None:
         if not any(views.values()):
             raise ColdstartError(f"{stage}.texts={dict(views)}: give one of them a number above 0")
-        for name in group_by:
-            if name not in GROUPS and not name.startswith(_ATTRIBUTE):
-                known = ", ".join((*GROUPS, f"{_ATTRIBUTE}NAME"))
-                raise ColdstartError(f"{stage}.group_by={name!r}: it is none of {known}")
+        check_fields(f"{stage}.group_by", group_by)
         self._views = {name: weight for name, weight in views.items() if weight > 0}
         self._group_by = tuple(group_by)
         self._evidence = pipeline.before(stage, "understand.evidence")
@@ -86,19 +83,20 @@ class PairTexts:
 
         Items that share one are of one group.
         """
-        columns = {"media", *(name.partition(".")[0] for name in self._group_by)}
-        rows = {row["item_id"]: row for row in store.read(ITEMS, ["item_id", *sorted(columns)]).to_pylist()}
-        originals = self._originals(store)
-        found = []
-        for item in items:
-            row = rows[item]
-            keys = [f"item {originals.get(item, item)}"]
-            keys += [f"media {entry['digest']}" for entry in row["media"]]
-            for name in self._group_by:
-                if value := _value(row, name):
+        named = [labels_of(store, items, name) for name in self._group_by]
+        found = self.copy_keys(store, items)
+        for name, labels in zip(self._group_by, named, strict=True):
+            for keys, value in zip(found, labels, strict=True):
+                if value:
                     keys.append(f"{name} {value}")
-            found.append(keys)
         return found
+
+    def copy_keys(self, store: Store, items: Sequence[str]) -> list[list[str]]:
+        """List the keys by which items show the same: bytes of media, the original of a copy."""
+        rows = store.read(ITEMS, ["item_id", "media"]).to_pylist()
+        media = {row["item_id"]: [f"media {entry['digest']}" for entry in row["media"]] for row in rows}
+        originals = self._originals(store)
+        return [[f"item {originals.get(item, item)}", *media[item]] for item in items]
 
     def _originals(self, store: Store) -> dict[str, str]:
         table = f"stage.{self._duplicates}"
@@ -106,6 +104,27 @@ class PairTexts:
             return {}
         rows = store.read(table, ["item_id", "duplicate_of"], where="duplicate_of IS NOT NULL").to_pylist()
         return {row["item_id"]: row["duplicate_of"] for row in rows}
+
+
+def check_fields(place: str, names: Sequence[str]) -> None:
+    """Check names of fields by which items are grouped.
+
+    Args:
+        place: the setting, for the message.
+
+    Raises:
+        ColdstartError: one is no such field.
+    """
+    for name in names:
+        if name not in GROUPS and not name.startswith(_ATTRIBUTE):
+            raise ColdstartError(f"{place}={name!r}: it is none of {', '.join((*GROUPS, f'{_ATTRIBUTE}NAME'))}")
+
+
+def labels_of(store: Store, items: Sequence[str], field: str) -> list[str]:
+    """Read a field of `GROUPS`, or `attributes.NAME`, of items, normalised as for groups; empty where not given."""
+    rows = store.read(ITEMS, ["item_id", field.partition(".")[0]]).to_pylist()
+    values = {row["item_id"]: _value(row, field) for row in rows}
+    return [values[item] for item in items]
 
 
 def _value(row: Mapping[str, Any], name: str) -> str:

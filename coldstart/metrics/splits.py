@@ -167,3 +167,97 @@ def split(
     ends = np.cumsum(list(shares.values()))
     side = np.minimum(np.searchsorted(ends, split_draws(groups, item_ids, seed), side="right"), len(ends) - 1)
     return {name: np.flatnonzero(side == number) for number, name in enumerate(shares)}
+
+
+FEWEST_CLASSES = 10
+"""Values of a field from which on some can be held out whole; with fewer, one is too large a part of a catalogue."""
+
+
+def has_classes(labels: Sequence[str]) -> bool:
+    """Tell whether labels of items are classes of which some can be held out: several, and most items have one."""
+    given = [label for label in labels if label]
+    return len(set(given)) >= FEWEST_CLASSES and len(given) * 2 >= len(labels)
+
+
+def hold_out_classes(
+    labels: Sequence[str], groups: NDArray[np.int64], share: float, seed: int = 0
+) -> NDArray[np.bool_]:
+    """Select whole classes, in the order of digests of the seed and the label, until a share of the items is reached.
+
+    A class goes with all groups that it is in; one that would pass the share is left, and a smaller one may follow.
+
+    Args:
+        labels: of each item; empty where it has none.
+        groups: int64 `[I]`, as from `group_items`.
+
+    Returns:
+        bool `[I]`: items of those classes, and of their groups.
+    """
+    members: dict[str, list[int]] = {}
+    for place, label in enumerate(labels):
+        if label:
+            members.setdefault(label, []).append(place)
+    drawn = sorted(members, key=lambda label: blake2b(f"{seed} class {label}".encode(), digest_size=8).digest())
+    sizes = np.bincount(groups)
+    taken = np.zeros(len(sizes), bool)
+    room = int(share * len(labels))
+    for label in drawn:
+        own = np.unique(groups[members[label]])
+        new = own[~taken[own]]
+        if (cost := int(sizes[new].sum())) <= room:
+            taken[new] = True
+            room -= cost
+    held: NDArray[np.bool_] = taken[groups]
+    return held
+
+
+def split_unseen(
+    groups: NDArray[np.int64],
+    copies: NDArray[np.int64],
+    item_ids: Sequence[str],
+    fields: Mapping[str, Sequence[str]],
+    *,
+    test_share: float,
+    valid_share: float,
+    seed: int = 0,
+) -> dict[str, NDArray[np.int64]]:
+    """Split items so that groups, and classes of some fields, are unseen, and some items of seen groups are, too.
+
+    Half of the test part are whole classes, in equal parts a field, the other half are groups by chance, as `split`
+    draws them. Without fields, or where no class is small enough, all of it are groups by chance.
+
+    Args:
+        groups: int64 `[I]`, as from `group_items`; copies: the same of items that show the same picture.
+        item_ids: of the same items; fields: field -> label of each item, empty where it has none.
+
+    Returns:
+        `train`, `valid`, `test` and `seen` -> int64 places in order; every item is in one. `seen`: items of groups that
+        are also in `train`, a share of `test_share` of those that show other pictures than these.
+    """
+    shares = {"test": test_share, "valid": valid_share, "train": 1 - test_share - valid_share}
+    parts = split(groups, item_ids, shares, seed)
+    side = np.empty(len(item_ids), dtype="<U5")
+    for name, places in parts.items():
+        side[places] = name
+    held = np.zeros(len(item_ids), bool)
+    for labels in fields.values():
+        held |= hold_out_classes(labels, groups, test_share / 2 / len(fields), seed)
+    if held.any():
+        side[(side == "test") & (split_draws(groups, item_ids, seed) >= test_share / 2)] = "train"
+        side[held] = "test"
+    side[_seen_items(side == "train", groups, copies, split_draws(copies, item_ids, seed + 1), test_share)] = "seen"
+    return {name: np.flatnonzero(side == name) for name in ("test", "valid", "train", "seen")}
+
+
+def _seen_items(
+    is_train: NDArray[np.bool_],
+    groups: NDArray[np.int64],
+    copies: NDArray[np.int64],
+    draws: NDArray[np.float64],
+    share: float,
+) -> NDArray[np.bool_]:
+    """Select items of trained groups to hold out, so that each group keeps the copy of its highest draw."""
+    highest = np.zeros(int(groups.max()) + 1 if len(groups) else 0)
+    np.maximum.at(highest, groups[is_train], draws[is_train])
+    chosen: NDArray[np.bool_] = is_train & (draws < share) & (draws < highest[groups])
+    return chosen

@@ -14,6 +14,7 @@ from catalogue import write_manifest
 
 import coldstart
 from coldstart import encoders
+from coldstart.align.settings import RECIPE, Settings
 from coldstart.align.stage import AlignStage
 from coldstart.errors import ColdstartError
 from coldstart.store.freshness import build
@@ -71,7 +72,7 @@ def test_pictures_that_no_fit_has_seen_are_found_by_their_words(made: Path) -> N
     workspace = coldstart.open(made / "w")
     artifact = workspace._store.artifacts.newest("align.text_image")
     assert artifact is not None
-    assert artifact.report["parts"] == {"test": 22, "valid": 0, "train": 78}
+    assert artifact.report["parts"] == {"test": 22, "valid": 0, "train": 78, "seen": 0}
     assert artifact.report["recall_at_10"]["after"] > 0.8  # by chance 10 of 22, 0.45
     features = align_of(workspace).features(workspace._store, _Silent())
     held_out = [item for item, side in zip(features.item_ids, features.split, strict=True) if side == "test"]
@@ -221,13 +222,61 @@ def test_items_of_one_title_fall_on_one_side(tmp_path: Path) -> None:
     for group, side in zip(features.groups.tolist(), features.split, strict=True):
         sides.setdefault(group, set()).add(side)
     assert len(sides) == 25
-    assert all(len(own) == 1 for own in sides.values())
-    assert set().union(*sides.values()) >= {"train", "test"}
+    assert all(len(own - {"seen"}) == 1 for own in sides.values())  # other pictures of a trained title are held out too
+    assert set().union(*sides.values()) >= {"train", "test", "seen"}
+
+
+def test_a_fit_by_an_earlier_recipe_stays_in_use_until_a_fit_is_requested(
+    shop: coldstart.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coldstart.align.stage.RECIPE", RECIPE + 1)  # so the fit there is of an earlier one
+    later = "; by the recipe of an earlier version: `coldstart finetune align` fits by that of now"
+    ran = shop.run()
+    assert note(ran, "align.text_image").endswith(later)
+    assert [one.ran.done for one in ran.stages if one.stage != "index"] == [0] * 5
+    again = shop.finetune_align()
+    assert next(one.ran.done for one in again.stages if one.stage == "align.text_image") == 100
+    assert later not in note(again, "align.text_image")
+    assert note(shop.finetune_align(), "align.text_image").endswith("; nothing came or changed since")
+
+
+def test_classes_are_held_out_by_default_and_named(shop: coldstart.Workspace) -> None:
+    raw = shop.pipeline().raw
+    del raw["stages"]["align"]["text_image"]["hold_out"]
+    shop.finetune_align(raw)
+    artifact = shop._store.artifacts.newest("align.text_image")
+    assert artifact is not None
+    assert artifact.report["hold_out"] == ["category"]
+    features = align_of(shop).features(shop._store, _Silent())
+    sides: dict[str, set[str]] = {}
+    for item, side in zip(features.item_ids, features.split, strict=True):
+        sides.setdefault(item.partition("-")[0], set()).add(side)
+    assert sum(own == {"test"} for own in sides.values()) == 1
+
+
+def test_settings_that_are_left_out_keep_the_key_of_earlier_fits() -> None:
+    assert "hold_out" not in Settings().key_settings()
+    assert Settings().key_settings()["training"]["lr"] == 3e-3
+    assert Settings(hold_out=["category"]).key_settings()["hold_out"] == ["category"]
+    assert Settings(training={"seed": 1}).key_settings()["training"] == {
+        "loss": "infonce", "epochs": 50, "patience": 15, "batch_size": 512, "lr": 3e-3, "weight_decay": 1.0, "dim": 384,
+        "hidden": 0, "standardise": True, "dropout": 0.5, "hidden_dropout": 0.0, "noise": 0.0, "smoothing": 0.1,
+        "prior": 0.0, "seed": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"hold_out": ["creator"]},
+            "align.text_image.hold_out='creator': 0 values on 0 of 100 items, and 10 values on half of them are needed: "
+            "leave it out",
+        ),
+        (
+            {"hold_out": ["shade"]},
+            "align.text_image.hold_out='shade': it is none of title, description, category, creator, attributes.NAME",
+        ),
         (
             {"min_items": 200, "test_share": 0.1},
             "align.text_image: 100 items have a picture and a text, and a fit needs 200 (min_items): until there are "

@@ -6,7 +6,15 @@ from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
 from coldstart.metrics import splits
-from coldstart.metrics.splits import group_items, near_pairs, split, split_draws
+from coldstart.metrics.splits import (
+    group_items,
+    has_classes,
+    hold_out_classes,
+    near_pairs,
+    split,
+    split_draws,
+    split_unseen,
+)
 
 
 def unit(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -125,3 +133,58 @@ def test_shares_that_do_not_add_up_are_refused(shares: dict[str, float]) -> None
     with pytest.raises(ColdstartError) as refused:
         split(np.arange(2), ["a", "b"], shares)
     assert str(refused.value) == f"shares of a split add up to 1, and none is below 0; these are {shares}"
+
+
+def test_classes_are_held_out_whole_with_their_groups() -> None:
+    labels = [f"class {place % 20}" for place in range(200)]
+    groups = np.arange(200)
+    groups[41] = groups[3]  # one product is in two classes
+    held = hold_out_classes(labels, groups, 0.2)
+    chosen = {label for label, out in zip(labels, held, strict=True) if out}
+    assert 0 < held.sum() <= 40
+    for label in chosen - {labels[41], labels[3]}:
+        assert all(held[place] for place in range(200) if labels[place] == label)
+    assert held[41] == held[3]
+    assert not hold_out_classes(labels, groups, 0.04).any()  # every class is larger
+
+
+def test_a_class_that_is_too_large_is_left_for_a_smaller_one() -> None:
+    labels = ["large"] * 50 + ["small"] * 2 + [""] * 48
+    for seed in range(4):  # whichever is drawn first
+        assert np.flatnonzero(hold_out_classes(labels, np.arange(100), 0.1, seed)).tolist() == [50, 51]
+
+
+def test_fields_with_few_values_or_few_items_have_no_classes() -> None:
+    assert has_classes([f"{place % 10}" for place in range(20)])
+    assert not has_classes([f"{place % 9}" for place in range(20)])
+    assert not has_classes([f"{place}" for place in range(10)] + [""] * 11)
+
+
+def test_unseen_groups_and_classes_are_tested_and_other_items_of_seen_groups() -> None:
+    count = 4000
+    ids = [f"item {place:04}" for place in range(count)]
+    groups = np.arange(count) // 8  # 500 products of 8 photographs, two of them the same
+    copies = np.arange(count) // 2 * 2
+    copies[np.arange(count) % 8 >= 2] = np.arange(count)[np.arange(count) % 8 >= 2]
+    _, copies = np.unique(copies, return_inverse=True)
+    labels = [f"class {group % 50}" for group in groups.tolist()]
+    parts = split_unseen(groups, copies, ids, {"category": labels}, test_share=0.1, valid_share=0.05)
+    assert np.array_equal(np.sort(np.concatenate(list(parts.values()))), np.arange(count))
+    sides = {name: set(groups[places].tolist()) for name, places in parts.items()}
+    assert sides["seen"] <= sides["train"]
+    assert not (sides["train"] & sides["test"] or sides["train"] & sides["valid"] or sides["valid"] & sides["test"])
+    assert not set(copies[parts["seen"]].tolist()) & set(copies[parts["train"]].tolist())
+    kept = {labels[place] for name in ("train", "valid") for place in parts[name].tolist()}
+    new = {labels[place] for place in parts["test"].tolist()} - kept
+    assert len(new) == 2  # a twentieth of the items, in classes of a fiftieth
+    assert len(parts["test"]) / count == pytest.approx(0.1, abs=0.03)
+    assert len(parts["seen"]) / len(parts["train"]) == pytest.approx(0.11, abs=0.02)
+
+
+def test_without_classes_and_copies_the_split_is_by_groups_alone() -> None:
+    ids = [f"item {place:04}" for place in range(1000)]
+    places = np.arange(1000)
+    parts = split_unseen(places, places, ids, {}, test_share=0.1, valid_share=0.05)
+    plain = split(places, ids, {"test": 0.1, "valid": 0.05, "train": 0.85})
+    assert all(np.array_equal(parts[name], plain[name]) for name in plain)
+    assert len(parts["seen"]) == 0  # a product of one photograph keeps it

@@ -49,7 +49,7 @@ def entries(folder: Path) -> list[dict[str, Any]]:
 def settings(folder: Path, **align: Any) -> dict[str, Any]:
     """A pipeline over them: ingest, image, align, spaces made by it, index."""
     manifest = write_manifest(folder / "items.jsonl", entries(folder))
-    fit = {"text": "fake:64", "min_items": 20, "test_share": 0.2, "near_duplicates": None, **align}
+    fit = {"text": "fake:64", "min_items": 20, "test_share": 0.2, "near_duplicates": None, "hold_out": [], **align}
     return {
         "manifest": str(manifest),
         "engine": {"workers": 2, "device": "cpu", "dtype": "float32"},
