@@ -15,6 +15,7 @@ from coldstart.errors import ColdstartError
 from coldstart.metrics.ranking import measure_lists
 from coldstart.recommend.evaluate import EvaluateSettings, build_split, evaluate
 from coldstart.recommend.evaluate.data import build_data, exclude_near_duplicates, near_duplicate_groups
+from coldstart.recommend.evaluate.leaks import FIT_KINDS
 from coldstart.recommend.evaluate.measures import build_task, evaluate_model
 from coldstart.recommend.evaluate.methods import select_methods
 from coldstart.recommend.evaluate.page import markdown
@@ -90,7 +91,7 @@ def test_lists_are_full_and_hold_nothing_that_was_met(known: World) -> None:
     split = build_split(known.interactions, known.content, "coldrec", SETTINGS)
     data = build_data(split, known.content, teacher="pure_svd", dim=24)
     task = build_task(data, known.content.blocks["text"], ks=(10,), audience_k=10, early=50)
-    model = select_methods(["content_mean"])[0].fit(data, 0)
+    model = select_methods(["content_mean"])[0].fit_on(data, 0)
     got = evaluate_model(model, data, task).values["all"]["recall@10"]
     scores = model.users(task.histories) @ model.items(known.content).T
     for row in range(len(task.users)):
@@ -107,7 +108,7 @@ def test_scores_that_are_no_product_are_ranked_alike(known: World) -> None:
         build_split(known.interactions, known.content, "items", SETTINGS), known.content, teacher="pure_svd"
     )
     task = build_task(data, known.content.blocks["text"], ks=(10,), audience_k=10, early=50)
-    model = select_methods(["content_mean"])[0].fit(data, 0)
+    model = select_methods(["content_mean"])[0].fit_on(data, 0)
 
     class Slow:
         def items(self, content: Content) -> np.ndarray:
@@ -128,7 +129,7 @@ def test_the_audience_of_an_item_by_hand(known: World) -> None:
     data = build_data(split, known.content, teacher="pure_svd", dim=24)
     task = build_task(data, known.content.blocks["text"], ks=(10,), audience_k=1000, early=3)
     assert task.audience_k == 12
-    model = select_methods(["ridge"])[0].fit(data, 0)
+    model = select_methods(["ridge"])[0].fit_on(data, 0)
     scores = model.items(known.content)[task.audience_items] @ model.users(task.audience_histories).T
     lists = np.argsort(-scores, axis=1)[:, :12].astype(np.int64)
     expected = measure_lists(lists, task.audience, [12])["recall@12"]
@@ -151,11 +152,7 @@ def test_by_time_with_the_check_and_without_gives_the_same(known: World) -> None
     few = replace(SETTINGS, methods=("content_mean", "ridge"), draws=50)
     checked = evaluate(known.interactions, known.content, "time", few).to_dict()
     quick = evaluate(known.interactions, known.content, "time", replace(few, check=False)).to_dict()
-    assert set(checked["checked"]) - set(quick["checked"]) == {
-        "fit_reads_test_rows",
-        "fit_reads_valid_rows",
-        "fit_reads_new_items",
-    }
+    assert set(checked["checked"]) - set(quick["checked"]) == set(FIT_KINDS)
     for own in (checked, quick):
         own.pop("checked"), own.pop("settings")
         for method in own["methods"].values():

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import leaky_fits
 import numpy as np
 import pytest
 from behaviour_world import World, world
-from scipy.sparse import csr_matrix
 
 from coldstart.core.interactions import Interactions
-from coldstart.recommend.evaluate import EvaluateSettings, evaluate, leaks, methods, splits
-from coldstart.recommend.evaluate import methods as module
+from coldstart.errors import ColdstartError
+from coldstart.recommend.evaluate import EvaluateSettings, evaluate, fit_check, leaks, splits
 from coldstart.recommend.evaluate import splits as split_file
-from coldstart.recommend.evaluate.data import EvaluationData, build_data
-from coldstart.recommend.evaluate.methods import ContentMean, Method, Model, VectorsByName, select_methods
+from coldstart.recommend.evaluate.data import ANSWERS, EvaluationData, build_data
+from coldstart.recommend.evaluate.methods import Method, select_methods
 from coldstart.recommend.evaluate.splits import TEST, TRAIN, VALID
-from coldstart.recommend.model.fusion import Content, fit_fusion
+from coldstart.recommend.model.fusion import Content
 
 HONEST = ("random", "popularity", "recent", "category", "content_mean", "content_top", "knn", "ridge")
 
@@ -46,18 +48,19 @@ def kinds(found: list[leaks.Leak]) -> list[str]:
     return sorted({one.kind for one in found})
 
 
-def of(fit: Callable[[EvaluationData, int], Model], data: EvaluationData) -> list[leaks.Leak]:
-    contender = Method("planted", "planted", "baseline", fit)
-    return leaks.check_method(contender, data, fit(data, 0))
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["time", "coldrec"])
 def test_a_clean_evaluation_has_none(kind: str, data: EvaluationData, by_item: EvaluationData, tmp_path: Path) -> None:
     own = data if kind == "time" else by_item
     split_file.write_split(own.split, tmp_path)
     assert leaks.check_data(own, folder=tmp_path) == []
-    for contender in select_methods(HONEST):
-        assert leaks.check_method(contender, own, contender.fit(own, 0)) == []
+    check = fit_check.FitCheck(own)
+    names = HONEST if kind == "coldrec" else HONEST[:-2]  # without those that load torch
+    for contender in [*select_methods(names), planted("mine", leaky_fits.honest)]:
+        check.add(contender)
+        check.ask(contender, contender.fit_on(own, 0))
+    assert check.finish() == []
+    assert len(check.answers) == len(names) + 1
 
 
 def test_test_rows_in_the_training_matrix(by_item: EvaluationData) -> None:
@@ -123,59 +126,135 @@ def test_a_split_file_that_changed_after_the_fit(data: EvaluationData, small: Wo
     assert kinds(leaks.check_data(data, folder=tmp_path)) == ["split_changed"]
 
 
-def test_popularity_that_counts_test_rows(data: EvaluationData) -> None:
-    def fit(own: EvaluationData, seed: int) -> Model:
-        return methods._popularity_model(own, with_rows(own, TEST), seed)
+def test_the_window_holds_training_data_alone(by_item: EvaluationData) -> None:
+    window = by_item.window.fresh()
+    assert not np.isin(window.training.items, np.flatnonzero(~by_item.split.warm)).any()
+    assert window.content.item_ids == tuple(by_item.content.item_ids[place] for place in by_item.warm_places)
+    assert not any(hasattr(window, name) for name in ANSWERS)
+    assert window.asked == set(ANSWERS)
 
-    assert of(fit, data) == [
-        leaks.Leak("fit_reads_test_rows", "planted", "seed 0 answered otherwise when they were changed")
+
+def planted(name: str, fit: Any) -> Method:
+    return Method(name, name, "baseline", fit)
+
+
+def found_in(small: World, *given: Method) -> dict[str, leaks.Leak]:
+    """Evaluate methods of the caller, and return the leaks by method."""
+    with pytest.raises(leaks.LeakError) as caught:
+        evaluate(small.interactions, small.content, "items", EvaluateSettings(methods=(), draws=20), own=given)
+    return {one.where: one for one in caught.value.leaks}
+
+
+def test_a_fit_that_asks_for_the_answers(small: World) -> None:
+    found = found_in(
+        small,
+        planted("relevant", leaky_fits.reads_relevant),
+        planted("met", leaky_fits.reads_met),
+        planted("histories", leaky_fits.reads_histories_if_it_can),
+    )
+    assert [(name, one.kind, one.detail) for name, one in found.items()] == [
+        (name, "fit_reads_answers", name) for name in ("relevant", "met", "histories")
     ]
 
 
+def test_a_method_that_carries_data(small: World) -> None:
+    rows = small.interactions
+    counts = rows.counts()
+    by_name = dict(zip(rows.item_ids, counts.tolist(), strict=True))
+    few = dict(list(by_name.items())[:20])
+    found = found_in(
+        small,
+        planted("closure", leaky_fits.closure_over(rows)),
+        planted("argument", partial(leaky_fits.counts_of, rows=rows)),
+        planted("array", leaky_fits.Carrying(counts)),
+        planted("matrix", leaky_fits.Carrying(rows.matrix())),
+        planted("dictionary", leaky_fits.Carrying(by_name)),
+        planted("names", leaky_fits.Carrying(few)),
+        planted("text", leaky_fits.Carrying(",".join(rows.item_ids * 20))),
+    )
+    assert {one.kind for one in found.values()} == {"fit_carries_data"}
+    assert {name: one.detail for name, one in found.items()} == {
+        "closure": "Interactions of 720 rows in its closure as 'rows', tuple of 80 entries in its closure as 'rows', "
+        "ndarray 720 in its closure as 'rows' and 1 more",
+        "argument": "Interactions of 720 rows, tuple of 80 entries, ndarray 720 and 1 more",
+        "array": "ndarray 80",
+        "matrix": "csr_matrix 60 x 80, ndarray 720",
+        "dictionary": "dict of 80 entries, the ids of 80 items or users, 'item-0000' among them",
+        "names": "the ids of 20 items or users, 'item-0000' among them",
+        "text": "a text of 15,999 characters",
+    }
+
+
+def test_a_method_that_cannot_be_restored_elsewhere(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "ReadsFile", leaky_fits.ReadsFile, raising=False)
+    monkeypatch.setattr(leaky_fits.ReadsFile, "__module__", "__main__")
+    found = found_in(
+        small,
+        planted("local", leaky_fits.without_data()),
+        planted("script", leaky_fits.ReadsFile(Path("counts.npy"))),
+    )
+    assert {one.kind for one in found.values()} == {"fit_cannot_be_checked"}
+    assert found["local"].detail.startswith("it cannot be pickled: ")
+    assert found["script"].detail == "ReadsFile is defined in __main__"
+
+
 @pytest.mark.slow
-def test_a_teacher_trained_on_test_rows(by_item: EvaluationData) -> None:
-    assert kinds(of(methods.fit_oracle, by_item)) == ["fit_reads_test_rows"]
+def test_a_fit_that_reads_what_its_window_lacks(small: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Module state, the memory of the process, a file, a program; and the honest ones among them stay unnamed."""
+    counts = small.interactions.counts()
+    monkeypatch.setitem(leaky_fits.STATE, "counts", counts)
+    np.save(tmp_path / "counts.npy", counts)
+    (tmp_path / "counts.txt").write_text(" ".join(map(str, counts)))
+    found = found_in(
+        small,
+        planted("state", leaky_fits.has_module_state),
+        planted("honest", leaky_fits.honest),
+        planted("stack", leaky_fits.searches_the_stack),
+        planted("file", leaky_fits.ReadsFile(tmp_path / "counts.npy")),
+        planted("program", leaky_fits.StartsProcess(tmp_path / "counts.txt")),
+        planted("chance", leaky_fits.never_the_same),
+    )
+    assert {name: one.kind for name, one in found.items()} == {
+        "state": "fit_has_state",
+        "stack": "fit_has_state",
+        "file": "fit_reads_files",
+        "program": "fit_reads_files",
+        "chance": "not_repeatable",
+    }
+    assert found["file"].detail == f"opened {tmp_path / 'counts.npy'}"
+    assert found["program"].detail == "started cat"
+    assert found["state"].detail.endswith("% of the compared lists")
 
 
-def test_the_ceiling_may(by_item: EvaluationData) -> None:
+def test_a_model_that_learns_from_queries(small: World) -> None:
+    found = found_in(small, planted("centred", leaky_fits.learns_from_queries))
+    assert kinds(list(found.values())) == ["answers_depend_on_queries"]
+
+
+def test_a_fresh_process_that_dies(by_item: EvaluationData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_check, "_CHILD", "import sys; sys.exit('no memory is left')")
+    check = fit_check.FitCheck(by_item)
+    method = planted("honest", leaky_fits.honest)
+    check.add(method)
+    check.ask(method, method.fit_on(by_item, 0))
+    assert check.finish() == [
+        leaks.Leak(
+            "fit_cannot_be_checked",
+            "honest",
+            "a fresh process could not restore it: the process ended with code 1: no memory is left",
+        )
+    ]
+
+
+def test_the_ceiling_may_and_no_other(by_item: EvaluationData, small: World) -> None:
     oracle = select_methods(["oracle"])[0]
-    assert oracle.sees_test
-    assert leaks.check_method(oracle, by_item, oracle.fit(by_item, 0)) == []
-
-
-@pytest.mark.slow
-def test_a_refit_on_validation_rows(data: EvaluationData) -> None:
-    def fit(own: EvaluationData, seed: int) -> Model:
-        return methods._fit_als_model(own, with_rows(own, VALID), seed)
-
-    assert kinds(of(fit, data)) == ["fit_reads_valid_rows"]
-
-
-@pytest.mark.parametrize("labels", [False, True])
-def test_statistics_fitted_on_new_items(data: EvaluationData, labels: bool) -> None:
-    """Means and directions of whitening, or the vocabulary of labels."""
-
-    def fit(own: EvaluationData, seed: int) -> Model:
-        blocks = {} if labels else own.content.blocks
-        content = Content(own.content.item_ids, blocks, own.content.records)
-        fusion = fit_fusion(content, np.arange(len(content)), weights=None, labels=labels)
-        known = fusion.transform(content)
-        known[own.cold] = 0
-
-        class Over(ContentMean):
-            def items(self, content: Content) -> np.ndarray:
-                return self.fusion.transform(Content(content.item_ids, blocks, content.records))
-
-        return Over(fusion, known)
-
-    assert kinds(of(fit, data)) == ["fit_reads_new_items"]
-
-
-def test_a_fit_that_is_never_the_same(data: EvaluationData) -> None:
-    def fit(own: EvaluationData, seed: int) -> Model:
-        return methods.RandomModel(int(np.random.default_rng().integers(1 << 40)))
-
-    assert kinds(of(fit, data)) == ["not_repeatable"]
+    check = fit_check.FitCheck(by_item)
+    check.add(oracle)
+    check.ask(oracle, oracle.fit_on(by_item, 0))
+    assert check.finish() == []
+    own = replace(planted("mine", leaky_fits.reads_relevant), sees_test=True)
+    with pytest.raises(ColdstartError, match=r"^method 'mine' wants to see the test: only the ceiling may$"):
+        evaluate(small.interactions, small.content, "items", EvaluateSettings(methods=()), own=[own])
 
 
 def test_every_kind_is_planted() -> None:
@@ -184,22 +263,18 @@ def test_every_kind_is_planted() -> None:
     assert [kind for kind in leaks.KINDS if f'"{kind}"' not in text] == []
 
 
-def test_a_leak_fails_the_run(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fit(data: EvaluationData, seed: int) -> Model:
-        histories = data.split.interactions.where(data.split.row_part == TEST).matrix()
-        items = np.asarray(histories.sum(axis=0)).reshape(-1, 1).astype(np.float32)
-
-        def ones(own: csr_matrix) -> np.ndarray:
-            return np.ones((own.shape[0], 1), np.float32)
-
-        return VectorsByName({name: place for place, name in enumerate(data.content.item_ids)}, items, ones, seed)
-
-    planted = Method("popularity", "popularity", "baseline", fit)
-    monkeypatch.setattr(module, "_BASELINES", (planted,))
+def test_a_leak_fails_the_run(small: World) -> None:
+    settings = EvaluateSettings(methods=("popularity",), draws=50)
+    mine = planted("mine", leaky_fits.reads_relevant)
     with pytest.raises(leaks.LeakError) as caught:
-        evaluate(small.interactions, small.content, "items", EvaluateSettings(methods=("popularity",), draws=50))
+        evaluate(small.interactions, small.content, "items", settings, own=[mine])
     assert str(caught.value) == (
-        "1 leak, so that no figure would be true: fit_reads_test_rows in popularity: a fit changes with the test rows "
-        "(seed 0 answered otherwise when they were changed)"
+        "1 leak, so that no figure would be true: fit_reads_answers in mine: a fit asks for data of the evaluated part "
+        "(relevant): fit on `training` and `content` of the window alone"
     )
-    assert kinds(list(caught.value.leaks)) == ["fit_reads_test_rows"]
+    with pytest.raises(ColdstartError, match=r"^there is already a method 'popularity': name this one otherwise$"):
+        evaluate(small.interactions, small.content, "items", settings, own=[planted("popularity", leaky_fits.honest)])
+
+
+def test_each_kind_has_a_next_step() -> None:
+    assert set(leaks.NEXT_STEPS) == set(leaks.KINDS)

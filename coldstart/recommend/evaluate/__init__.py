@@ -1,13 +1,13 @@
 """Evaluate recommendations of new items: one split, every method fitted inside it, full rankings, intervals.
 
-Works on plain data; `coldstart.recommend.evaluate.workspace` reads a workspace. Fits see training rows and warm items'
-content alone, and a check that fits everything once more on changed data tells whether that holds.
+Works on plain data; `coldstart.recommend.evaluate.workspace` reads a workspace. Fits get training rows and training
+items' content alone, and a check that repeats them in a fresh process tells whether they read anything else.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,14 @@ from coldstart.core.interactions import Interactions
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend.evaluate import leaks, splits
-from coldstart.recommend.evaluate.data import EvaluationData, build_data, exclude_near_duplicates, near_duplicate_groups
+from coldstart.recommend.evaluate.data import (
+    EvaluationData,
+    HeldOutError,
+    build_data,
+    exclude_near_duplicates,
+    near_duplicate_groups,
+)
+from coldstart.recommend.evaluate.fit_check import FitCheck
 from coldstart.recommend.evaluate.measures import MethodResult, Task, average_seeds, build_task, evaluate_model
 from coldstart.recommend.evaluate.methods import CLOSED, TRAINED, Method, Model, select_methods
 from coldstart.recommend.evaluate.report import RecommendReport, build_report
@@ -47,7 +54,7 @@ class EvaluateSettings:
         early: number of first users of a new item that are its early audience; audience_k: length of an item's list of
             users, at most a tenth of them.
         draws: resamples of the bootstraps.
-        check: fit every method once more on changed data to find leaks.
+        check: fit every method once more, in a fresh process, to find leaks.
         mappers: method -> settings of its mapper; choice: settings of the selected method.
         seed: of the split and the resamples.
     """
@@ -76,7 +83,7 @@ def count_steps(settings: EvaluateSettings) -> int:
     """Count the calls of `step` by `evaluate`, if every method can be fitted."""
     given = select_methods(settings.methods, mappers=settings.mappers, choice=settings.choice, near=settings.near)
     fits = sum(settings.seeds if one.is_seeded else 1 for one in given)
-    return fits + (len(given) if settings.check else 0)
+    return fits + (sum(not one.sees_test for one in given) if settings.check else 0)
 
 
 def build_split(
@@ -111,6 +118,7 @@ def evaluate(
     settings: EvaluateSettings | None = None,
     *,
     folder: Path | None = None,
+    own: Sequence[Method] = (),
     step: Callable[[str], None] = lambda name: None,
 ) -> RecommendReport:
     """Fit and evaluate every method on one split.
@@ -118,21 +126,29 @@ def evaluate(
     Args:
         split: over the content's items, whose rows are then evaluated; or a kind of split, see `build_split`.
         folder: where the split is written, and read again at the end; None: nowhere.
+        own: methods of the caller, which follow those of the settings.
         step: called with a method's name after each fit, and each check.
 
     Raises:
         LeakError: training data or a fit has seen test data.
-        ColdstartError: a side of the split is empty, or no method can be fitted.
+        ColdstartError: a side of the split is empty, no method can be fitted, or one of `own` has a name that is taken
+            or wants to see the test.
     """
     settings = settings or EvaluateSettings()
     if isinstance(split, str):
         split = build_split(interactions, content, split, settings)
     if folder is not None:
         splits.write_split(split, folder)
-    own: dict[str, Any] = {"teacher": settings.teacher, "dim": settings.dim, "fusing": settings.fusing}
-    data = build_data(split, content, settings.part, min_weight=settings.min_weight, **own)
+    fitting: dict[str, Any] = {"teacher": settings.teacher, "dim": settings.dim, "fusing": settings.fusing}
+    data = build_data(split, content, settings.part, min_weight=settings.min_weight, **fitting)
     given = select_methods(settings.methods, mappers=settings.mappers, choice=settings.choice, near=settings.near)
+    given = _with_own(given, own)
     found = leaks.check_data(data, threshold=settings.near)
+    check = FitCheck(data) if settings.check else None
+    if check is not None:
+        for one in given:
+            check.add(one)
+        found += check.found
     if found:
         raise leaks.LeakError(found)
     task = build_task(
@@ -147,13 +163,14 @@ def evaluate(
     left_out: dict[str, str] = {}
     for one in given:
         try:
-            results[one.name], read = _evaluate_method(one, data, task, settings, step)
-        except leaks.LeakError:
-            raise
+            results[one.name] = _evaluate_method(one, data, task, settings, check, step)
+        except HeldOutError:
+            found.append(leaks.Leak("fit_reads_answers", one.name, ", ".join(sorted(data.window.asked))))
         except ColdstartError as error:
             left_out[one.name] = str(error)
-            continue
-        found += read
+        data.window.asked.clear()
+    if check is not None:
+        found += check.found or ([] if found else check.finish(step))
     if folder is not None:
         found += leaks.check_data(data, threshold=None, folder=folder)
     if found:
@@ -162,25 +179,40 @@ def evaluate(
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ColdstartError(f"no method could be fitted: {reasons}")
     kept = [one for one in given if one.name in results]
-    checked = list(leaks.KINDS) if settings.check else [kind for kind in leaks.KINDS if not kind.startswith("fit_")]
+    checked = [kind for kind in leaks.KINDS if settings.check or kind not in leaks.FIT_KINDS]
     return build_report(data, task, kept, results, left_out, checked, settings)
 
 
+def _with_own(given: list[Method], own: Sequence[Method]) -> list[Method]:
+    names = {one.name for one in given}
+    for one in own:
+        if one.name in names:
+            raise ColdstartError(f"there is already a method {one.name!r}: name this one otherwise")
+        if one.sees_test:
+            raise ColdstartError(f"method {one.name!r} wants to see the test: only the ceiling may")
+        names.add(one.name)
+    return [*given, *own]
+
+
 def _evaluate_method(
-    one: Method, data: EvaluationData, task: Task, settings: EvaluateSettings, step: Callable[[str], None]
-) -> tuple[MethodResult, list[leaks.Leak]]:
-    found, read = [], []
+    one: Method,
+    data: EvaluationData,
+    task: Task,
+    settings: EvaluateSettings,
+    check: FitCheck | None,
+    step: Callable[[str], None],
+) -> MethodResult:
+    found = []
     for seed in range(settings.seeds if one.is_seeded else 1):
         if one.role in (CLOSED, TRAINED):
-            data.problem(seed)  # built once for all mappers, outside the timing of each
+            data.window.problem(seed)  # built once for all mappers, outside the timing of each
         started = time.perf_counter()
-        model: Model = one.fit(data, seed)
+        model: Model = one.fit_on(data, seed)
         found.append(evaluate_model(model, data, task, time.perf_counter() - started))
         step(one.name)
-        if settings.check and seed == 0:
-            read = leaks.check_method(one, data, model, seed=seed)
-            step(one.name)
-    return average_seeds(found), read
+        if check is not None and seed == check.seed:
+            check.ask(one, model)
+    return average_seeds(found)
 
 
 def _similarity_space(content: Content) -> np.ndarray:

@@ -1,8 +1,7 @@
 """Build the data of one evaluation from a split and the items' content. Plain arrays, no files.
 
-A method's fit gets all of it, and must read `training` rows and the content of warm items alone; only the ceiling may
-read more. `coldstart.recommend.evaluate.leaks` checks that by changing everything else and fitting again. New items
-that are near duplicates of training items leave the test: they would be found by copying.
+A method's fit gets its `TrainingWindow` alone: training rows, and the content of training items. Only the ceiling gets
+all of it. New items that are near duplicates of training items leave the test: they would be found by copying.
 """
 
 from __future__ import annotations
@@ -33,48 +32,50 @@ COMMON = 10
 """Most items that share one vector to the bit; a vector of more items is a placeholder."""
 
 
+ANSWERS = ("relevant", "met", "histories", "split", "part")
+"""Names of what an evaluation has and a training window lacks."""
+
+
+class HeldOutError(AttributeError):
+    """Error for a fit that asks its training window for data of the evaluated part."""
+
+
 @dataclass(frozen=True)
-class EvaluationData:
-    """Data of one evaluation: U users and I items, those of the split.
+class TrainingWindow:
+    """All that a fit gets: U users, I items of the evaluation by name, and W training items with rows and content.
 
     Attributes:
-        part: evaluated part, `valid` or `test`.
-        training: rows that fits may see.
-        histories: csr float32 [U, I]: 1 for warm items that the user liked before the request.
-        met: csr float32 [U, I]: 1 for items that the user met before the request; not recommended again.
-        relevant: csr float32 [U, I]: 1 for candidates that the user liked in the evaluated part and had not met.
+        item_ids: names of all items of the evaluation, in the order of histories; of new items nothing else is here.
+        places: places of the training items among them, ascending [W].
+        training: rows over all those names; only training items have some.
+        content: of the training items, in the order of `places`.
         min_weight: least weight of a row that counts as a like; None: above 0.
         teacher: collaborative filtering that mappers are fitted to; dim: dimensions of its vectors.
         fusing: settings of `fit_fusion`, the same for all methods that read content.
+        asked: names of data of the evaluated part that a fit has asked for in vain.
     """
 
-    split: Split
-    content: Content
-    part: str
+    item_ids: tuple[str, ...]
+    places: NDArray[np.intp]
     training: Interactions
-    histories: csr_matrix
-    met: csr_matrix
-    relevant: csr_matrix
+    content: Content
     min_weight: float | None = None
     teacher: str = "als"
     dim: int = 64
     fusing: Mapping[str, Any] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set, repr=False, compare=False)
     _made: dict[int, Problem] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
-    def cold(self) -> Mask:
-        """New items of the evaluated part, bool [I]."""
-        return self.split.cold(self.part)
-
-    @property
-    def warm_places(self) -> NDArray[np.intp]:
-        """Places of the training items, in order: W of them."""
-        return np.flatnonzero(self.split.warm)
+    def __getattr__(self, name: str) -> Any:
+        """Refuse what only the evaluation has, and remember that it was asked for."""
+        if name in ANSWERS:
+            self.asked.add(name)
+            raise HeldOutError(f"a training window has no {name!r}: it is data of the evaluated part")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def training_data(self) -> tuple[Interactions, Content]:
-        """Return training rows over the training items alone, and their content: all that a fit may read."""
-        content = self.content.take(self.warm_places)
-        return self.training.over(content.item_ids), content
+        """Return training rows over the training items alone, and their content."""
+        return self.training.over(self.content.item_ids), self.content
 
     def problem(self, seed: int) -> Problem:
         """Build the problem of mappers, with fusion and teacher fitted on the training items; once a seed."""
@@ -90,8 +91,62 @@ class EvaluationData:
     @cached_property
     def fusion(self) -> Fusion:
         """Fusion of all spaces, fitted on the training items."""
-        content = self.training_data()[1]
-        return fit_fusion(content, np.arange(len(content)), **self.fusing)
+        return fit_fusion(self.content, np.arange(len(self.content)), **self.fusing)
+
+    def fresh(self) -> TrainingWindow:
+        """Copy the window without what fits have made of it."""
+        return replace(self, asked=set(), _made={})
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """Data of one evaluation: U users and I items, those of the split.
+
+    Attributes:
+        part: evaluated part, `valid` or `test`.
+        training: rows that fits may see.
+        histories: csr float32 [U, I]: 1 for warm items that the user liked before the request.
+        met: csr float32 [U, I]: 1 for items that the user met before the request; not recommended again.
+        relevant: csr float32 [U, I]: 1 for candidates that the user liked in the evaluated part and had not met.
+        min_weight, teacher, dim, fusing: see `TrainingWindow`.
+    """
+
+    split: Split
+    content: Content
+    part: str
+    training: Interactions
+    histories: csr_matrix
+    met: csr_matrix
+    relevant: csr_matrix
+    min_weight: float | None = None
+    teacher: str = "als"
+    dim: int = 64
+    fusing: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cold(self) -> Mask:
+        """New items of the evaluated part, bool [I]."""
+        return self.split.cold(self.part)
+
+    @property
+    def warm_places(self) -> NDArray[np.intp]:
+        """Places of the training items, in order: W of them."""
+        return np.flatnonzero(self.split.warm)
+
+    @cached_property
+    def window(self) -> TrainingWindow:
+        """Training window: all that fits get."""
+        places = self.warm_places
+        return TrainingWindow(
+            self.content.item_ids,
+            places,
+            self.training,
+            self.content.take(places),
+            self.min_weight,
+            self.teacher,
+            self.dim,
+            self.fusing,
+        )
 
     def candidates(self) -> dict[str, Mask]:
         """Build the candidate sets that hold a relevant item: `cold`, `warm` and `all`, bool [I] each."""
@@ -144,44 +199,6 @@ def build_data(
             "candidates, and none of them is of a user with a history; give more interactions, or a lower --min-weight"
         )
     return found
-
-
-def perturb(data: EvaluationData, what: str, seed: int = 1) -> EvaluationData:
-    """Change at random data that no fit may see.
-
-    Args:
-        what: `test` or `valid` rows (their users, items, times and weights), or `content` of all cold items; several
-            separated by spaces.
-    """
-    rng = np.random.default_rng(seed)
-    split, content = data.split, data.content
-    rows = split.interactions
-    chosen = np.zeros(len(rows), bool)
-    for name, number in PARTS.items():
-        if name in what:
-            chosen |= split.row_part == number
-    places = np.flatnonzero(chosen)
-    columns = {name: getattr(rows, name).copy() for name in ("users", "items", "times", "weights")}
-    columns["users"][places] = rng.integers(0, len(rows.user_ids), len(places))
-    columns["items"][places] = rng.integers(0, len(rows.item_ids), len(places))
-    columns["times"][places] += rng.integers(1, 10**8, len(places))
-    columns["weights"][places] += 1
-    changed = replace(split, interactions=replace(rows, **columns))
-    if "content" in what:
-        content = _random_content(content, split.cold("valid") | split.cold("test"), rng)
-    return replace(data, split=changed, content=content, _made={})
-
-
-def _random_content(content: Content, chosen: Mask, rng: np.random.Generator) -> Content:
-    places = np.flatnonzero(chosen)
-    blocks = {}
-    for name, block in content.blocks.items():
-        blocks[name] = block.copy()
-        blocks[name][places] = rng.normal(size=(len(places), block.shape[1])) + 1
-    records: list[Mapping[str, Any]] = list(content.records)
-    for place in places:
-        records[place] = {**records[place], "category": f"other {place % 3}", "tags": ["another"], "attributes": {}}
-    return Content(content.item_ids, blocks, tuple(records))
 
 
 def _without_entries(some: csr_matrix, others: csr_matrix) -> csr_matrix:

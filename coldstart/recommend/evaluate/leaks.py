@@ -1,15 +1,13 @@
 """Check an evaluation for leaks: test data that training data or a fit has seen, which makes its figures worthless.
 
-The data are compared with their split row by row, and the split with its file. And each method is fitted once more
-after rows and items that no fit may see were changed at random: a model whose answers to the same queries differ by one
-bit has read them, wherever it stores them.
+The data are compared with their split row by row, and the split with its file. What fits read is checked by
+`coldstart.recommend.evaluate.fit_check`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +18,7 @@ from coldstart.core.interactions import Interactions
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend.evaluate import splits
-from coldstart.recommend.evaluate.data import EvaluationData, distinct_vectors, perturb
-from coldstart.recommend.evaluate.methods import Method, Model
+from coldstart.recommend.evaluate.data import EvaluationData, distinct_vectors
 from coldstart.recommend.evaluate.splits import TEST, VALID
 
 if TYPE_CHECKING:
@@ -36,19 +33,38 @@ KINDS = {
     "known_answer": "a relevant item is among the items that the user has already met",
     "near_duplicate": "a new item is a near duplicate of a training item",
     "split_changed": "the split's file is not the split that was evaluated",
-    "fit_reads_test_rows": "a fit changes with the test rows",
-    "fit_reads_valid_rows": "a fit changes with the rows of validation",
-    "fit_reads_new_items": "a fit changes with the content of items that count as new",
+    "fit_reads_answers": "a fit asks for data of the evaluated part",
+    "fit_carries_data": "a fit carries data of its own, which may hold what the test holds",
+    "fit_has_state": "a fit answers otherwise in a fresh process that has the training window alone",
+    "fit_reads_files": "a fit reads files, connections or processes besides its training window",
+    "answers_depend_on_queries": "a model answers otherwise when others are asked with it",
     "not_repeatable": "a fit does not give the same result twice, so that its inputs cannot be checked",
+    "fit_cannot_be_checked": "a fit cannot be repeated in a fresh process, so that its inputs cannot be checked",
 }
 """Kind of leak -> description."""
-_CHANGES = {
-    "test": "fit_reads_test_rows",
-    "valid": "fit_reads_valid_rows",
-    "content": "fit_reads_new_items",
+_SPLIT_ANEW = "split the interactions anew"
+NEXT_STEPS = {
+    "test_rows": _SPLIT_ANEW,
+    "valid_rows": _SPLIT_ANEW,
+    "cold_item_in_training": _SPLIT_ANEW,
+    "late_training": _SPLIT_ANEW,
+    "late_history": _SPLIT_ANEW,
+    "known_answer": _SPLIT_ANEW,
+    "near_duplicate": "split anew with the same threshold, which leaves near duplicates out",
+    "split_changed": "write the split anew, or evaluate the folder's own split",
+    "fit_reads_answers": "fit on `training` and `content` of the window alone",
+    "fit_carries_data": "give it settings alone; what it knows of items belongs into their content",
+    "fit_has_state": "keep nothing between fits, in a module or elsewhere, and read the window alone",
+    "fit_reads_files": "put what it reads into the content of items, before the evaluation",
+    "answers_depend_on_queries": "answer for each item and each history by itself",
+    "not_repeatable": "draw all random numbers from the given seed",
+    "fit_cannot_be_checked": "define the fit at the top level of a module that can be imported, with settings as "
+    "arguments; or evaluate without the check (`check=False`)",
 }
+"""Kind of leak -> next step."""
+FIT_KINDS = tuple(KINDS)[tuple(KINDS).index("fit_reads_answers") :]
+"""Kinds that are looked for by fitting once more."""
 _BLOCK = 4096
-_COMPARED_USERS = 1000  # whose vectors are compared
 
 
 @dataclass(frozen=True)
@@ -64,7 +80,9 @@ class LeakError(ColdstartError):
     """Error for an evaluation with leaks; `leaks` lists them."""
 
     def __init__(self, found: Sequence[Leak]) -> None:
-        listed = "; ".join(f"{one.kind} in {one.where}: {KINDS[one.kind]} ({one.detail})" for one in found)
+        listed = "; ".join(
+            f"{one.kind} in {one.where}: {KINDS[one.kind]} ({one.detail}): {NEXT_STEPS[one.kind]}" for one in found
+        )
         super().__init__(f"{len(found)} leak{'s' if len(found) > 1 else ''}, so that no figure would be true: {listed}")
         self.leaks = tuple(found)
 
@@ -100,42 +118,6 @@ def check_data(data: EvaluationData, *, threshold: float | None = 0.98, folder: 
     if folder is not None:
         found += _split_file_leaks(data, folder)
     return found
-
-
-def check_method(method: Method, data: EvaluationData, model: Model, *, seed: int = 0) -> list[Leak]:
-    """Check what a method's fit reads: one more fit, and several more to name a leak.
-
-    Args:
-        model: its fit on `data` with that seed.
-    """
-    if method.sees_test:
-        return []
-    own = _answers_digest(model, data)
-
-    def differs(what: str) -> bool:
-        return _answers_digest(method.fit(perturb(data, what), seed), data) != own
-
-    if not differs(" ".join(_CHANGES)):
-        return []
-    if _answers_digest(method.fit(perturb(data, ""), seed), data) != own:
-        return [Leak("not_repeatable", method.name, f"seed {seed} fitted twice gave two models")]
-    read = [what for what in _CHANGES if differs(what)] or list(_CHANGES)
-    return [
-        Leak(_CHANGES[what], method.name, f"seed {seed} answered otherwise when they were changed") for what in read
-    ]
-
-
-def _answers_digest(model: Model, data: EvaluationData) -> str:
-    """Digest a model's answers for all items and some users of the unchanged evaluation."""
-    users = data.query_users()
-    histories = data.histories[users[:: max(1, len(users) // _COMPARED_USERS)]]
-    items = model.items(data.content)
-    block: Any = getattr(model, "scores", None)
-    answers = [items, model.users(histories)] if block is None else [items, block(items, histories[:_COMPARED_USERS])]
-    found = blake2b(digest_size=16)
-    for array in answers:
-        found.update(np.ascontiguousarray(array, np.float32).data)
-    return found.hexdigest()
 
 
 def _keys(rows: Interactions) -> NDArray[Any]:

@@ -1,14 +1,15 @@
 """Define the methods of an evaluation: baselines that every mapper must beat, all mappers, and the ceiling.
 
 A model gives vectors of items and users whose products are scores. Where it knows nothing of an item, as popularity of
-any new one, ties are broken at random for each user: ties by place would favour the catalogue's order. Every mapper of
-`coldstart.recommend.model` is a method without being listed here.
+any new one, ties are broken at random for each user. Every mapper of `coldstart.recommend.model` is a method without
+being listed here. Fits can be pickled: the check for leaks repeats them in another process.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -18,8 +19,9 @@ from coldstart.core.settings import suggestion
 from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.recommend import model
-from coldstart.recommend.evaluate.data import EvaluationData, near_duplicate_groups
+from coldstart.recommend.evaluate.data import EvaluationData, TrainingWindow, near_duplicate_groups
 from coldstart.recommend.evaluate.splits import PARTS
+from coldstart.recommend.evaluate.ties import history_keys, item_keys, random_vectors, with_tie_breaker
 from coldstart.recommend.model import Mapper, Vectors
 from coldstart.recommend.model.factors import ALPHA, REGULARIZATION, als, als_fold_in
 from coldstart.recommend.model.fitted import Behaviour
@@ -33,8 +35,6 @@ RECENT_SHARE = 0.1
 """Last share of the training window whose likes count as recent."""
 TOP, LAST = 3, 100
 """Number of most similar items of a history that count, and of its items that are compared."""
-_TIE = 1e-3  # scale of random entries of users and of items, so that products are a millionth
-_RANDOM_DIM = 64
 _OTHER = 1_000_003  # offset of the seeds of users from those of items
 BASELINE, CLOSED, TRAINED, OURS, CEILING = "baseline", "closed form", "trained", "chosen", "ceiling"
 REFERENCE, CHOSEN, ORACLE = "knn", "chosen", "oracle"
@@ -88,11 +88,11 @@ class VectorsByName:
         """Map items to vectors; see `Model.items`."""
         places = np.array([self.names.get(name, -1) for name in content.item_ids], np.intp)
         found = np.where(places[:, None] >= 0, self.vectors[places], 0)
-        return _with_tie_breaker(found, self.seed)
+        return with_tie_breaker(found, self.seed, item_keys(content.item_ids))
 
     def users(self, histories: csr_matrix) -> Vectors:
         """Map histories to user vectors; see `Model.users`."""
-        return _with_tie_breaker(self.fold(histories), self.seed + _OTHER)
+        return with_tie_breaker(self.fold(histories), self.seed + _OTHER, history_keys(histories))
 
 
 @dataclass(frozen=True)
@@ -103,45 +103,45 @@ class RandomModel:
 
     def items(self, content: Content) -> Vectors:
         """Map items to vectors; see `Model.items`."""
-        return _random_vectors(self.seed, len(content))
+        return random_vectors(self.seed, item_keys(content.item_ids))
 
     def users(self, histories: csr_matrix) -> Vectors:
         """Map histories to user vectors; see `Model.users`."""
-        return _random_vectors(self.seed + _OTHER, histories.shape[0])
+        return random_vectors(self.seed + _OTHER, history_keys(histories))
 
 
-def fit_random(data: EvaluationData, seed: int) -> Model:
+def fit_random(window: TrainingWindow, seed: int) -> Model:
     """Fit random order."""
     return RandomModel(seed)
 
 
-def fit_popularity(data: EvaluationData, seed: int) -> Model:
+def fit_popularity(window: TrainingWindow, seed: int) -> Model:
     """Fit popularity: the number of likes in the training window, 0 for a new item."""
-    return _popularity_model(data, data.training.positive(data.min_weight), seed)
+    return _popularity_model(window.training.positive(window.min_weight), seed)
 
 
-def fit_recent(data: EvaluationData, seed: int) -> Model:
+def fit_recent(window: TrainingWindow, seed: int) -> Model:
     """Fit popularity in the last tenth of the training window.
 
     Raises:
         ColdstartError: all rows are of one time.
     """
-    rows = data.training.positive(data.min_weight)
+    rows = window.training.positive(window.min_weight)
     first, last = int(rows.times.min()), int(rows.times.max())
     if first == last:
         raise ColdstartError("the training rows have no times that differ")
-    return _popularity_model(data, rows.where(rows.times >= last - RECENT_SHARE * (last - first)), seed)
+    return _popularity_model(rows.where(rows.times >= last - RECENT_SHARE * (last - first)), seed)
 
 
-def _popularity_model(data: EvaluationData, rows: Interactions, seed: int) -> Model:
+def _popularity_model(rows: Interactions, seed: int) -> Model:
     counts = np.log1p(rows.counts()).astype(np.float32)
+    return VectorsByName(_names(rows.item_ids), counts[:, None], _activity, seed)
 
-    def active(histories: csr_matrix) -> Vectors:
-        """Represent users by their activity, so that all users rank items alike."""
-        found: Vectors = np.log1p(np.diff(histories.indptr)).astype(np.float32)[:, None]
-        return found
 
-    return VectorsByName(_names(data.content.item_ids), counts[:, None], active, seed)
+def _activity(histories: csr_matrix) -> Vectors:
+    """Represent users by their activity, so that all users rank items alike."""
+    found: Vectors = np.log1p(np.diff(histories.indptr)).astype(np.float32)[:, None]
+    return found
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class CategoryModel:
     """Model that scores an item by its category's share of the history, at every level of `a > b > c`.
 
     Attributes:
-        names: prefix -> its column; owners: csr [I, prefixes]: which prefixes each item of the evaluation has.
+        names: prefix -> its column; owners: csr [I, prefixes]: which prefixes each training item has.
     """
 
     names: Mapping[tuple[str, ...], int]
@@ -159,27 +159,29 @@ class CategoryModel:
     def items(self, content: Content) -> Vectors:
         """Map items to vectors; see `Model.items`."""
         found = _prefixes(content.records, self.names).toarray()
-        return _with_tie_breaker(found, self.seed)
+        return with_tie_breaker(found, self.seed, item_keys(content.item_ids))
 
     def users(self, histories: csr_matrix) -> Vectors:
         """Map histories to user vectors; see `Model.users`."""
         lengths = np.maximum(np.diff(histories.indptr), 1)[:, None]
         shares = (histories @ self.owners).toarray() / lengths
-        return _with_tie_breaker(shares, self.seed + _OTHER)
+        return with_tie_breaker(shares, self.seed + _OTHER, history_keys(histories))
 
 
-def fit_category(data: EvaluationData, seed: int) -> Model:
+def fit_category(window: TrainingWindow, seed: int) -> Model:
     """Fit category shares. Holds users x categories numbers: for some thousand categories.
 
     Raises:
         ColdstartError: no training item has a category.
     """
-    places = data.warm_places
-    known = sorted({prefix for place in places for prefix in _levels(data.content.records[place])})
+    known = sorted({prefix for record in window.content.records for prefix in _levels(record)})
     if not known:
         raise ColdstartError("no training item has a category")
     names = {prefix: column for column, prefix in enumerate(known)}
-    owners = _prefixes(data.content.records, names)
+    records: list[Mapping[str, Any]] = [{}] * len(window.item_ids)
+    for place, record in zip(window.places, window.content.records, strict=True):
+        records[place] = record
+    owners = _prefixes(records, names)
     return CategoryModel(names, owners, seed)
 
 
@@ -199,9 +201,9 @@ class ContentMean:
         return unit(np.asarray(histories @ self.known, np.float32))
 
 
-def fit_content_mean(data: EvaluationData, seed: int) -> Model:
+def fit_content_mean(window: TrainingWindow, seed: int) -> Model:
     """Fit the cosine to the mean of a history."""
-    return ContentMean(*_content(data))
+    return ContentMean(*_content(window))
 
 
 @dataclass(frozen=True)
@@ -222,51 +224,42 @@ class ContentTop(ContentMean):
         return out
 
 
-def fit_content_top(data: EvaluationData, seed: int) -> Model:
+def fit_content_top(window: TrainingWindow, seed: int) -> Model:
     """Fit the cosine to the most similar items of a history. One step a user: for some ten thousand users."""
-    return ContentTop(*_content(data))
+    return ContentTop(*_content(window))
 
 
-def fit_als(data: EvaluationData, seed: int) -> Model:
+def fit_als(window: TrainingWindow, seed: int) -> Model:
     """Fit collaborative filtering alone, which has no vector for a new item."""
-    return _fit_als_model(data, data.training, seed)
+    return _fit_als_model(window, window.training, seed)
 
 
 def fit_oracle(data: EvaluationData, seed: int) -> Model:
     """Fit the ceiling: collaborative filtering that has seen the test rows, with users by their histories alone."""
     evaluated = data.split.row_part == PARTS[data.part]
     rows = data.split.interactions.where(evaluated | (data.split.row_part == 0))
-    return _fit_als_model(data, rows, seed)
+    return _fit_als_model(data.window, rows, seed)
 
 
-def _fit_als_model(data: EvaluationData, rows: Interactions, seed: int) -> Model:
-    found = als(rows.positive(data.min_weight).matrix(), dim=data.dim, seed=seed)
+def _fit_als_model(window: TrainingWindow, rows: Interactions, seed: int) -> Model:
+    found = als(rows.positive(window.min_weight).matrix(), dim=window.dim, seed=seed)
 
     def fold(histories: csr_matrix) -> Vectors:
         return als_fold_in(found.items, histories, ALPHA, REGULARIZATION)
 
-    return VectorsByName(_names(data.content.item_ids), found.items, fold, seed)
+    return VectorsByName(_names(rows.item_ids), found.items, fold, seed)
 
 
-def _content(data: EvaluationData) -> tuple[Fusion, Vectors]:
+def _content(window: TrainingWindow) -> tuple[Fusion, Vectors]:
     """Fuse content as for mappers, fitted on the training items."""
-    fusion, content = data.fusion, data.training_data()[1]
-    known = np.zeros((len(data.content), fusion.transform(content.take([0])).shape[1]), np.float32)
-    known[data.warm_places] = fusion.transform(content)
-    return fusion, known
+    vectors = window.fusion.transform(window.content)
+    known = np.zeros((len(window.item_ids), vectors.shape[1]), np.float32)
+    known[window.places] = vectors
+    return window.fusion, known
 
 
 def _names(item_ids: Sequence[str]) -> dict[str, int]:
     return {name: place for place, name in enumerate(item_ids)}
-
-
-def _with_tie_breaker(vectors: Vectors, seed: int) -> Vectors:
-    """Append small random entries whose products break ties, in another order for every user."""
-    return np.concatenate([vectors, _TIE * _random_vectors(seed, len(vectors))], axis=1).astype(np.float32)
-
-
-def _random_vectors(seed: int, count: int) -> Vectors:
-    return np.random.default_rng(seed).normal(size=(count, _RANDOM_DIM)).astype(np.float32)
 
 
 def _levels(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -290,7 +283,8 @@ class Method:
 
     Attributes:
         role: `baseline`, `closed form`, `trained`, `chosen` or `ceiling`.
-        fit: fits a model from the data and a seed.
+        fit: fits a model from the training window and a seed; the ceiling from all data. For the check for leaks it
+            can be pickled: a function at the top level of a module, or an object of a class there.
         is_seeded: fit several seeds and average them.
         sees_test: may read test rows; true of the ceiling alone.
     """
@@ -298,9 +292,13 @@ class Method:
     name: str
     title: str
     role: str
-    fit: Callable[[EvaluationData, int], Model]
+    fit: Callable[[Any, int], Model]
     is_seeded: bool = False
     sees_test: bool = False
+
+    def fit_on(self, data: EvaluationData, seed: int) -> Model:
+        """Fit on what the method may see of an evaluation."""
+        return self.fit(data if self.sees_test else data.window, seed)
 
 
 def select_methods(
@@ -370,28 +368,36 @@ def _mappers(settings: Mapping[str, Mapping[str, Any]]) -> list[Method]:
             continue
         name, is_trained = renamed.get(mapper, mapper), mapper in _TRAINED
         role = TRAINED if is_trained else CLOSED
-        fit = _mapper_fit(mapper, settings.get(name, {}))
+        fit = MapperFit(mapper, settings.get(name, {}))
         found.append(Method(name, _TITLES.get(mapper, mapper), role, fit, is_trained))
     order = list(_TITLES)
     rank = {name: place for place, name in enumerate(order)}
     return sorted(found, key=lambda one: rank.get(_RENAMED.get(one.name, one.name), len(rank)))
 
 
-def _mapper_fit(mapper: str, settings: Mapping[str, Any]) -> Callable[[EvaluationData, int], Model]:
-    def fit(data: EvaluationData, seed: int) -> Model:
-        return MapperModel(data.fusion, model.fit(mapper, data.problem(seed), seed=seed, **settings), data.warm_places)
+@dataclass(frozen=True)
+class MapperFit:
+    """Fit of a mapper by its name and settings."""
 
-    return fit
+    mapper: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, window: TrainingWindow, seed: int) -> Model:
+        """Fit the mapper."""
+        mapper = model.fit(self.mapper, window.problem(seed), seed=seed, **self.settings)
+        return MapperModel(window.fusion, mapper, window.places)
+
+
+def fit_chosen(window: TrainingWindow, seed: int, settings: SelectionSettings, near: float | None) -> Model:
+    """Fit the model that `finetune behaviour` would select."""
+    rows, content = window.training_data()
+    own = replace(settings, min_weight=window.min_weight, seed=seed)
+    groups = None if near is None else near_duplicate_groups(content, near)
+    return SelectedModel(select_model(rows, content, own, groups=groups).behaviour, window.places)
 
 
 def _chosen(settings: SelectionSettings, near: float | None) -> Method:
-    def fit(data: EvaluationData, seed: int) -> Model:
-        rows, content = data.training_data()
-        own = replace(settings, min_weight=data.min_weight, seed=seed)
-        groups = None if near is None else near_duplicate_groups(content, near)
-        return SelectedModel(select_model(rows, content, own, groups=groups).behaviour, data.warm_places)
-
-    return Method(CHOSEN, "chosen on held-out training items", OURS, fit)
+    return Method(CHOSEN, "chosen on held-out training items", OURS, partial(fit_chosen, settings=settings, near=near))
 
 
 _BASELINES = (
