@@ -33,7 +33,7 @@ from coldstart.recommend.evaluate.splits import Split
 from coldstart.recommend.model.fusion import Content
 from coldstart.recommend.model.selection import SelectionSettings
 
-__all__ = ["EvaluateSettings", "RecommendReport", "evaluate", "split_of", "steps"]
+__all__ = ["EvaluateSettings", "RecommendReport", "build_split", "count_steps", "evaluate"]
 
 
 @dataclass(frozen=True)
