@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coldstart.api.opened import OpenedStore, PipelineSource
+from coldstart.api.opened import PipelineSource
+from coldstart.api.search import SearchMethods
 from coldstart.core.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from coldstart.ablation.report import LadderReport
     from coldstart.align.evaluate import AlignReport
     from coldstart.describe.evaluate.report import DescribeReport
+    from coldstart.evaluation.workspace import EvaluationReport
     from coldstart.recommend.evaluate import RecommendReport
 
 
-class EvaluateMethods(OpenedStore):
-    """Methods of a workspace that evaluate its models."""
+class EvaluateMethods(SearchMethods):
+    """Methods of a workspace that evaluate its models; searches are evaluated as they are served."""
 
     def evaluate_align(
         self,
@@ -187,3 +189,47 @@ class EvaluateMethods(OpenedStore):
             labels=labels,
             held_out=None if held_out is None else list(held_out),
         )
+
+    def evaluate_all(
+        self,
+        pipeline: PipelineSource = None,
+        *,
+        only: Iterable[str] | None = None,
+        skip: Iterable[str] = (),
+        quick: bool = False,
+        limit: int | None = None,
+        budget_s: float | None = None,
+        say: Callable[[str], None] | None = None,
+        progress: Progress | None = None,
+    ) -> EvaluationReport:
+        """Measure every capability on this catalogue's own held-out items, each against its baseline.
+
+        A capability that fails is a row with the error, and one that lacks data says so.
+
+        Args:
+            pipeline: a `Pipeline`, or a source that `pipeline()` takes.
+            only, skip: names of capabilities, see `coldstart.evaluation.workspace.CAPABILITIES`.
+            quick: measure samples of a hundred, fit once, and leave out the writing of descriptions.
+            limit: describe at most so many items, by default 30.
+            budget_s: seconds of processor time: a capability whose estimate is above what is left is left out.
+            say: called with a line before each capability.
+
+        Raises:
+            ColdstartError: the workspace has no items, or there is no such capability.
+        """
+        from coldstart.evaluation.capability import Context
+        from coldstart.evaluation.workspace import choose_capabilities, evaluate_capabilities
+
+        chosen = choose_capabilities(only, skip)
+        context = Context(
+            self._store,
+            self._loaded(pipeline),
+            progress or SilentProgress(),
+            published=self.published,
+            encoder_for=self.encoder_for,
+            frames_of=self._frames_of,
+            limits=self.media_limits(),
+            quick=quick,
+            limit=limit,
+        )
+        return evaluate_capabilities(context, chosen, budget_s=budget_s, say=say or (lambda text: None))

@@ -1,6 +1,6 @@
 """`coldstart evaluate align` and `coldstart evaluate describe`: measures of fits on items that no fit has seen.
 
-The group `evaluate`; its commands `recommend` and `stages` are in `evaluate_recommend`.
+The group `evaluate`; its commands `recommend` and `stages` are in `evaluate_recommend`, `all` in `evaluate_all`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coldstart.cli import complete, evaluate_recommend, output
+from coldstart.cli import complete, evaluate_all, evaluate_recommend, output
 from coldstart.cli.output import DEFAULT_WORKSPACE, Json, PipelineName, Split, Uri
 
 _ALIGN_PAGE = Path("alignment.html")
@@ -279,3 +279,4 @@ def _change(found: Mapping[str, Any]) -> str:
 
 
 evaluate_recommend.register(app)
+evaluate_all.register(app)

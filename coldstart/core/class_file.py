@@ -88,6 +88,17 @@ def plain(name: str) -> str:
     return " ".join(name.split()).casefold()
 
 
+def of_categories(categories: Iterable[str | None]) -> Classes | None:
+    """Build classes from the categories of items, each by its own name; None where there are fewer than two."""
+    names: dict[str, str] = {}
+    for category in sorted({one for one in categories if one and one.strip()}):
+        names.setdefault(plain(category), " ".join(category.split()))
+    if len(names) < 2:
+        return None
+    every = tuple(names.values())
+    return Classes(every, tuple((name,) for name in every), (), TEMPLATES)
+
+
 def load(path: Path) -> Classes:
     """Read and check a classes file.
 

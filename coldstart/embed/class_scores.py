@@ -147,8 +147,26 @@ class ClassScorer:
         return None
 
     def fit(self, store: Store, pipeline_state: PipelineState, known: KnownClasses) -> LabelFit:
-        """Calibrate on items whose class is known, as they are without their category, and store the result."""
+        """Calibrate as `measure` does, and store the result."""
         classes = self.class_vectors(store)
+        found = self.measure(store, pipeline_state, known, classes)
+        report = {
+            "calibration": found.calibration.to_plain(list(self.spaces)),
+            "quality": None if found.quality is None else asdict(found.quality),
+            "classes": self.key,
+        }
+        files = {f"{space}.npy": _saved(vectors) for space, vectors in classes.items()}
+        store.artifacts.save(self.name, known.key, files, report)
+        return found
+
+    def measure(
+        self, store: Store, pipeline_state: PipelineState, known: KnownClasses, classes: Mapping[str, Vectors]
+    ) -> LabelFit:
+        """Calibrate on items whose class is known, as they are without their category; stores nothing.
+
+        Args:
+            classes: as `class_vectors` gives them.
+        """
         items = list(known.truth) if len(known.truth) >= ENOUGH else []
         cosines, present = [], []
         for space, stage in self.spaces.items():
@@ -169,13 +187,6 @@ class ClassScorer:
             len(self.classes.names),
         )
         calibration, quality = calibrate(labelled.take(np.flatnonzero(labelled.present.any(axis=0))), self.targets)
-        report = {
-            "calibration": calibration.to_plain(list(self.spaces)),
-            "quality": None if quality is None else asdict(quality),
-            "classes": self.key,
-        }
-        files = {f"{space}.npy": _saved(vectors) for space, vectors in classes.items()}
-        store.artifacts.save(self.name, known.key, files, report)
         return LabelFit(calibration, quality)
 
     def class_vectors(self, store: Store) -> dict[str, Vectors]:

@@ -166,6 +166,25 @@ class LabelStage:
         rows = self._rows(store, "label IS NOT NULL")
         return {row["item_id"]: (row["label"], round(row["score"], 2)) for row in rows if self._holds(row, keys)}
 
+    @property
+    def classes(self) -> Classes:
+        """Classes that items are labelled by."""
+        return self._classes
+
+    def measure(self, store: Store, pipeline_state: PipelineState) -> tuple[LabelFit, Mapping[str, int]]:
+        """Measure labels on the items whose class is known, by the last fit where it is current; stores nothing.
+
+        Returns the calibration with its quality, and item -> number of its class.
+
+        Raises:
+            NotFitted: the encoder of a space is not fitted yet.
+        """
+        known = self._inputs(store, pipeline_state).known
+        found = self._scorer.fitted(store, known)
+        if found is None:
+            found = self._scorer.measure(store, pipeline_state, known, self._scorer.class_vectors(store))
+        return found, known.truth
+
     def _rows(self, store: Store, where: str) -> list[Row]:
         rows: list[Row] = store.read(self.table, where=where).to_pylist() if store.has(self.table) else []
         return rows

@@ -114,3 +114,27 @@ def interval(found: Mapping[str, Any] | None, *, is_rank: bool = False, is_chang
     """Format an interval as `low to high`, of differences with their signs; empty where there is none."""
     show = signed if is_change else number
     return "" if found is None else f"{show(found['low'], is_rank=is_rank)} to {show(found['high'], is_rank=is_rank)}"
+
+
+STRIP_WIDTH = 320.0
+_STRIP_EDGE = 8.0
+
+
+def strip(value: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Lay out one interval from 0 to 1 above that of its baseline, small enough for a line of text.
+
+    Returns:
+        `width`, `height`, `ends` (places of 0, a half and 1) and `marks` (series and places in px).
+    """
+
+    def x(share: float) -> float:
+        return round(_STRIP_EDGE + (STRIP_WIDTH - 2 * _STRIP_EDGE) * min(max(share, 0.0), 1.0), 2)
+
+    shown = [("after", value, 9.0)] + ([] if baseline is None else [("baseline", baseline, 21.0)])
+    marks = [
+        {"series": series, "y": y, **{name: x(found[key]) for name, key in _MARK.items()}} for series, found, y in shown
+    ]
+    return {"width": STRIP_WIDTH, "height": 44, "ends": [x(share) for share in (0.0, 0.5, 1.0)], "marks": marks}
+
+
+_MARK = {"x": "value", "low": "low", "high": "high"}

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError
-from coldstart.store.ground_truth import RecallSamples, Truth, Vectors, choose_condition
+from coldstart.store.ground_truth import RecallSamples, Truth, Vectors, choose_condition, draw_rows, empty_lists
 
 if TYPE_CHECKING:
     import lancedb
@@ -256,12 +257,12 @@ class RecallProbe:
 
     def _least(self, where: str | None, truth: Vectors) -> tuple[Effort, float]:
         for effort in EFFORTS:
-            recall = _recall(self._distances(effort, where), truth)
+            recall = _recall(self.distances(effort, where), truth)
             if recall >= self._settings.target_recall:
                 break
         return effort, recall
 
-    def _distances(self, effort: Effort | None, where: str | None) -> Vectors:
+    def distances(self, effort: Effort | None, where: str | None) -> Vectors:
         """Search the distances of the nearest, float32 `[Q, top_k]`, rising; inf where fewer were found.
 
         The query's own item is left out, so that finding itself counts for nothing.
@@ -278,11 +279,36 @@ class RecallProbe:
 
 
 def _recall(found: Vectors, truth: Vectors) -> float:
-    """Compute the share of true neighbours found: no farther than the farthest true one, so that a tie is no loss."""
+    """Compute the share of true neighbours found; see `_hits`."""
+    hits, wanted = _hits(found, truth)
+    return float(hits.sum() / max(1, wanted.sum()))
+
+
+def _hits(found: Vectors, truth: Vectors) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the true neighbours of each query that are found, and all of them, int64 [Q].
+
+    One is found no farther than the farthest true one, so that a tie is no loss.
+    """
     wanted = np.isfinite(truth)
     radius = np.where(wanted, truth, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
-    hits = np.minimum((found <= radius + TOLERANCE).sum(axis=1), wanted.sum(axis=1))
-    return float(hits.sum() / max(1, wanted.sum()))
+    count = wanted.sum(axis=1)
+    return np.minimum((found <= radius + TOLERANCE).sum(axis=1), count), count
+
+
+def recall_of_queries(
+    table: lancedb.table.Table, report: IndexReport, *, queries: int, top_k: int = 10, seed: int = 1
+) -> NDArray[np.float64]:
+    """Measure an index on stored vectors drawn anew: the share of each one's true nearest found, float64 [Q].
+
+    The sample by which the effort was chosen would make it look a little better.
+    """
+    column = column_of(report.space)
+    ids, vectors = draw_rows(table, column, report.rows, queries, seed=seed)
+    probe = RecallProbe(
+        table, column, Truth(ids, vectors, None, empty_lists(len(ids), top_k), None), IndexSettings(top_k=top_k)
+    )
+    hits, wanted = _hits(probe.distances(report.effort, None), probe.distances(None, None))
+    return hits[wanted > 0] / wanted[wanted > 0]
 
 
 def index_type(table: lancedb.table.Table, column: str) -> str | None:

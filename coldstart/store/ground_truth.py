@@ -358,14 +358,14 @@ class RecallSamples:
         )
 
 
-def draw_rows(table: Any, column: str, with_vector: int, size: int) -> tuple[Ids, Vectors]:
-    """Draw ids and vectors of up to `size` random rows, the same ones for the same table."""
+def draw_rows(table: Any, column: str, with_vector: int, size: int, *, seed: int = 0) -> tuple[Ids, Vectors]:
+    """Draw ids and vectors of up to `size` random rows, the same ones for the same table and seed."""
     rows = table.count_rows()
     draws = min(rows, math.ceil(1.5 * size * rows / with_vector))  # half as many again: rows without vector drop out
-    offsets = np.random.default_rng(0).choice(rows, size=draws, replace=False)
+    offsets = np.random.default_rng(seed).choice(rows, size=draws, replace=False)
     taken = table.take_offsets(sorted(offsets.tolist())).select(["item_id", column]).to_arrow()
     taken = taken.filter(pc.is_valid(taken[column])).sort_by("item_id")
-    keep = np.random.default_rng(0).permutation(taken.num_rows)[:size]
+    keep = np.random.default_rng(seed).permutation(taken.num_rows)[:size]
     taken = taken.take(keep)
     vectors = taken[column].combine_chunks()
     return taken["item_id"].to_numpy(), vectors.flatten().to_numpy().reshape(len(vectors), -1)

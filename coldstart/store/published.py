@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 from coldstart.core.item_fields import read_attributes
 from coldstart.core.items import Kind
 from coldstart.core.settings import suggestion
+from coldstart.core.vectors import unit
 from coldstart.errors import ColdstartError
 from coldstart.store import ann, sql, tables, word_search
 from coldstart.store.ann import IndexReport, column_of
@@ -227,6 +228,35 @@ class Published:
         places = pc.index_in(pa.array(item_ids, pa.string()), value_set=rows["item_id"].combine_chunks())
         return rows[column].combine_chunks().take(places)
 
+    def unit_vectors(self, spaces: Sequence[str], item_ids: Sequence[str]) -> dict[str, Vectors]:
+        """Read the vectors of items in several spaces at once, scaled to length one.
+
+        Returns:
+            space -> float32 `[N, D]` in the order of the ids; NaN for one that is unknown or has none.
+        """
+        columns = {space: column_of(space) for space in spaces}
+        found = {space: np.full((len(item_ids), self._dim(space)), np.nan, np.float32) for space in spaces}
+        places = {item_id: place for place, item_id in enumerate(item_ids)}
+        for block in self.blocks(list(columns.values()), where=sql.one_of("item_id", item_ids)) if places else ():
+            rows = np.array([places[item_id] for item_id in block["item_id"].to_pylist()], np.intp)
+            for space, column in columns.items():
+                found[space][rows] = _dense(block[column])
+        return found
+
+    def sample_vectors(self, spaces: Sequence[str], rows: int) -> dict[str, Vectors]:
+        """Read the vectors of about `rows` items from all over the catalog: space -> unit float32 `[M, D]`."""
+        parts: dict[str, list[Vectors]] = {space: [np.empty((0, self._dim(space)), np.float32)] for space in spaces}
+        for block in self.spread([column_of(space) for space in spaces], rows):
+            for space, own in parts.items():
+                dense = _dense(block[column_of(space)])
+                own.append(dense[np.isfinite(dense).all(1)])
+        return {space: np.concatenate(own) for space, own in parts.items()}
+
+    def word_scores(self, text: str, item_ids: Sequence[str]) -> dict[str, float]:
+        """Compute BM25 of a text for some items, as `text_search` does; those that match no word are left out."""
+        found = self.text_search(text, len(item_ids), where=sql.one_of("item_id", item_ids)) if item_ids else None
+        return {} if found is None else dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
+
     def count(self, where: str | None = None) -> int:
         """Count the items that meet an SQL condition, see `condition`."""
         return int(self._table.count_rows(where))
@@ -268,6 +298,10 @@ class Published:
         kept = found.filter(pa.array(~np.isin(found["query_index"].to_numpy(), short)))
         return pa.concat_tables([kept, exact]).sort_by(ann.ORDER)
 
+    def recall_of_queries(self, space: str, queries: int) -> NDArray[Any]:
+        """Measure the index of a space on stored vectors; see `coldstart.store.ann.recall_of_queries`."""
+        return ann.recall_of_queries(self._table, self._indexes[space], queries=queries)
+
     def no_space(self, space: str) -> ColdstartError:
         """Describe a space that the catalog does not have."""
         names = ", ".join(sorted(self.passports)) or "none"
@@ -278,6 +312,15 @@ class Published:
         if space not in self.passports:
             raise self.no_space(space)
         return int(self._table.schema.field(column_of(space)).type.list_size)
+
+
+def _dense(column: Any) -> Vectors:
+    """Convert a column of fixed-size lists to unit vectors float32 `[N, D]`; rows of NaN where it is null."""
+    out = np.full((len(column), column.type.list_size), np.nan, np.float32)
+    out[np.asarray(column.is_valid())] = np.asarray(column.drop_null().flatten(), np.float32).reshape(
+        -1, column.type.list_size
+    )
+    return unit(out)
 
 
 def _renumbered(found: pa.Table, query_index: NDArray[Any]) -> pa.Table:

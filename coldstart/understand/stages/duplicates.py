@@ -122,6 +122,20 @@ class DuplicatesStage:
         self._key = stage_key(self.kind, self.version, matching)
         self._facts: tuple[Mapping[str, str], Mapping[str, Facts]] = {}, {}  # keys of items, and their facts
 
+    @property
+    def rules(self) -> DuplicateRules:
+        """Thresholds by which an item is a copy."""
+        return self._rules
+
+    def picture_originals(self, store: Store) -> list[Arrival]:
+        """Read the items that are compared by pictures and are no copies, in order of arrival."""
+        if not store.has(self.table):
+            return []
+        rows = store.read(self.table, ["item_id", "arrived"], where="duplicate_of IS NULL").to_pylist()
+        arrived = {row["item_id"]: row["arrived"] for row in rows}
+        found = self._load_arrivals(store, arrived.keys(), self._read_facts(store)).values()
+        return sorted((one for one in found if one.media == "image"), key=lambda one: arrived[one.item])
+
     def expected(self, store: Store) -> tuple[dict[str, str], dict[str, LedgerRow]]:
         inputs = self._inputs(store)
         return dict(inputs.keys), dict(inputs.verdicts)
@@ -239,7 +253,7 @@ class DuplicatesStage:
     ) -> Iterator[Row]:
         arrived = _arrivals(store, inputs.plain, rows)
         arrivals = self._load_arrivals(store, inputs.plain.keys(), inputs.facts)
-        known = Originals(self._rules, arrived, lambda items: self._load_sequences(store, items))
+        known = Originals(self._rules, arrived, lambda items: self.load_sequences(store, items))
         for item in originals:
             known.add(arrivals[item])
         for item in sorted(todo, key=arrived.__getitem__):
@@ -259,7 +273,8 @@ class DuplicatesStage:
                 found[item] = Arrival(item, media, words, facts[item])
         return found
 
-    def _load_sequences(self, store: Store, items: list[str]) -> list[Sequence]:
+    def load_sequences(self, store: Store, items: list[str]) -> list[Sequence]:
+        """Read the fingerprints of some items, in their order."""
         table = store.read(self._source.table, ["item_id", "times_s", "hashes", "quality"], ids=items)
         rows = {row["item_id"]: row for row in table.to_pylist()}
         return [_sequence(rows[item]) for item in items]

@@ -1,0 +1,101 @@
+"""`coldstart evaluate all`: measure every capability on held-out items of this catalogue, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coldstart.cli import output
+from coldstart.cli.output import DEFAULT_WORKSPACE, Json, PipelineName, Uri
+
+_PAGE = Path("evaluation.html")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `coldstart evaluate`."""
+    app.command("all")(evaluate_all)
+
+
+def evaluate_all(
+    workspace: Uri = DEFAULT_WORKSPACE,
+    pipeline: PipelineName = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="A,B", help="Capabilities by name, such as search,match.")
+    ] = None,
+    skip: Annotated[
+        str | None, typer.Option("--skip", metavar="A,B", help="Capabilities to leave out, such as describe.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Describe at most N items; by default 30.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Measure samples of 100, fit once, and write no descriptions.")
+    ] = False,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget", min=0, metavar="MIN", help="Leave out what is estimated above these minutes of processor time."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help=f"Path of the HTML page; by default {_PAGE} in this folder."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure every capability, each against its baseline.
+
+    Uses items of this catalogue that no fit has seen, and writes one page. With --json a page is written only if
+    --out names a file. A capability that fails is shown with its error, and the command exits with 1.
+
+    \b
+    Examples:
+      coldstart evaluate all --workspace shop.workspace --out evaluation.html
+      coldstart evaluate all --only search,match --quick
+      coldstart evaluate all --skip describe --json
+    """
+    import coldstart
+    from coldstart.engine.progress import ConsoleProgress
+    from coldstart.evaluation.page import evaluation_page
+
+    output.check_page(out)
+    opened = coldstart.open(workspace)
+    report = opened.evaluate_all(
+        opened.pipeline(pipeline),
+        only=output.names(only),
+        skip=output.names(skip) or (),
+        quick=quick,
+        limit=limit,
+        budget_s=None if budget is None else 60 * budget,
+        say=lambda text: typer.echo(output.without_controls(text), err=True),
+        progress=ConsoleProgress(),
+    )
+    known = report.to_dict()
+    if not json:
+        _print(known)
+    if out is not None or not json:
+        path = out or _PAGE
+        with output.writing(path):
+            evaluation_page(known, path)
+        if not json:
+            output.line(f"page: {path}")
+    failed = report.failed
+    if json:
+        message = f"{len(failed)} capabilities failed: {', '.join(failed)}"
+        output.as_json(known | ({"error": output.failed(message)} if failed else {}))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print(known: Mapping[str, Any]) -> None:
+    titles = {one["name"]: one["title"] for one in known["capabilities"]}
+    last = ""
+    for row in known["rows"]:
+        if row["capability"] != last:
+            last = row["capability"]
+            output.line(f"\n{titles[last]}")
+        output.note(f"  {row['sentence']}")
+    output.note("\nin brackets: 95 % intervals; n: queries, items or claims behind a value")

@@ -1,0 +1,287 @@
+"""Rows of what was fitted: alignment, descriptions, recommendation and the behaviour fit, by their own evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from coldstart.evaluation.capability import Context
+from coldstart.evaluation.rows import Baseline, Row, exactly, judged
+from coldstart.metrics.ranking import Interval
+
+DESCRIBED = 30
+"""Items that are described at most: the fewest of which one writer is called better."""
+METHODS = ("random", "content_mean", "chosen")
+"""Methods of `evaluate recommend` that are compared: two baselines, and what `finetune behaviour` would choose."""
+_WRITING_S = 2.5  # of processor time an item and writer, SmolLM2 of 135M on two cores
+_FIT_S = 4.0  # of a fit of the chosen mapper on 10,000 interactions
+
+
+def interval_of(found: Mapping[str, Any]) -> Interval:
+    """Read an interval of a report in plain values."""
+    return Interval(found["value"], found["low"], found["high"])
+
+
+# -- alignment
+
+
+def align_rows(context: Context) -> list[Row]:
+    """Measure text-image retrieval of the last fit as `evaluate align` does."""
+    from coldstart.align.evaluate import evaluate_store
+    from coldstart.align.settings import KIND
+
+    command = context.command("evaluate align")
+    question = "A picture finds its own title among items that no fit has seen, and a title its picture"
+    stages = context.pipeline.of_kind(KIND)
+    if not stages:
+        why = "the pipeline fits no alignment; pipeline `aligned` does"
+        return [Row("align", question, why=why, command=context.command("run aligned"))]
+    if all(context.store.artifacts.newest(spec.name) is None for spec in stages):
+        fit = context.command("finetune align")
+        return [Row("align", question, verdict="not_fitted", why=f"`{fit}` fits it", command=fit)]
+    found = evaluate_store(context.store, context.pipeline, context.progress).to_dict()
+    rows = []
+    for side, what, other in (("image_to_text", "picture", found["view"]), ("text_to_image", found["view"], "picture")):
+        other, what = other.replace("_", " "), what.replace("_", " ")
+        after = found["after"][side]
+        value = after["metrics"]["recall_at_1"]
+        if found["before"]:
+            baseline = Baseline("before the fit", interval_of(found["before"][side]["metrics"]["recall_at_1"]))
+            difference = interval_of(found["difference"][side]["recall_at_1"])
+        else:
+            baseline, difference = Baseline("by chance", exactly(value["chance"])), None
+        rows.append(
+            judged(
+                Row(
+                    "align",
+                    f"A {what} finds its own {other} among the {after['gallery']:,} held out",
+                    f"A {what} finds its own {other} first in",
+                    "recall@1",
+                    after["queries"],
+                    f"{what}s",
+                    interval_of(value),
+                    baseline,
+                    difference,
+                    method=found["note"],
+                    command=command,
+                )
+            )
+        )
+    return rows + _zero_shot_rows(found, command)
+
+
+def _zero_shot_rows(found: Mapping[str, Any], command: str) -> list[Row]:
+    classes = found["after"]["zero_shot"]
+    if not classes:
+        return []
+    return [
+        judged(
+            Row(
+                "align",
+                f"A picture is told apart by the names of {classes['classes']} categories, without training on them",
+                "The fitted space names the category of a picture in",
+                "accuracy",
+                classes["items"],
+                "pictures",
+                interval_of(classes["accuracy"]),
+                Baseline(f"always {classes['majority']['name']!r}", interval_of(classes["majority"])),
+                method=found["note"],
+                command=command,
+            )
+        )
+    ]
+
+
+def align_seconds(context: Context) -> float:
+    """Estimate an evaluation of alignment: reading vectors, and bootstraps."""
+    return 5.0 + context.store.count("items") / 500
+
+
+# -- descriptions
+
+
+def describe_rows(context: Context) -> list[Row]:
+    """Measure descriptions of held-out items as `evaluate describe --limit` does."""
+    from coldstart.describe.evaluate.workspace import ADAPTER, evaluate_store
+    from coldstart.describe.finetune.settings import FINETUNE
+
+    question = "A description states attributes that the item's record has and the writer was not given"
+    limit = DESCRIBED if context.limit is None else context.limit
+    command = context.command(f"evaluate describe --limit {limit}")
+    stages = context.pipeline.of_kind(FINETUNE)
+    if not stages:
+        why = "the pipeline fine-tunes no writer, so that no items are held out; pipelines `product` and `video` do"
+        return [Row("describe", question, why=why, command=context.command("finetune describe"))]
+    if all(context.store.artifacts.newest(spec.name) is None for spec in stages):
+        fit = context.command("finetune describe")
+        return [Row("describe", question, verdict="not_fitted", why=f"`{fit}` fits it", command=fit)]
+    if context.quick:
+        why = "writing takes seconds an item, and --quick leaves it out"
+        return [Row("describe", question, verdict="left_out", why=why, command=command)]
+    found = evaluate_store(context.store, context.pipeline, context.progress, limit=limit).to_dict()
+    measures, items = found["measures"], found["counts"]["items"]
+    writer = ADAPTER if ADAPTER in measures else next(iter(measures))
+    sample = f"a sample of at most {limit:,} of the items that the fit held out; {items:,} items"
+    method = "; ".join(filter(None, (found["note"], sample, found["caveat"])))
+    own = measures[writer]
+    change = found["differences"][-1] if found["differences"] else None
+    rows = []
+    accuracy = own["checked"]["attributes"]["all"]["f1"]
+    if accuracy is not None:
+        before = None if change is None else measures[change["before"]]["checked"]["attributes"]["all"]["f1"]
+        paired = change and change["measures"]["checked"]["attributes"]["all"]["f1"]
+        rows.append(
+            Row(
+                "describe",
+                question,
+                "Hidden attributes are stated, and right, after the checks with",
+                "F1",
+                items,
+                "items",
+                interval_of(accuracy),
+                None if before is None else Baseline("the writer before it was tuned", interval_of(before)),
+                interval_of(paired) if paired else None,
+                is_share=False,
+                method=method,
+                command=command,
+            )
+        )
+    written, checked = own["written"]["made_up"], own["checked"]["made_up"]
+    if written is not None and checked is not None:
+        rows.append(
+            Row(
+                "describe",
+                "Claims that nothing supports are removed by the checks",
+                "Claims that nothing known of the item supports are, after the checks,",
+                "made-up claims",
+                items,
+                "items",
+                interval_of(checked),
+                Baseline("as written", interval_of(written)),
+                fewer_is_better=True,
+                method=method,
+                command=command,
+            )
+        )
+    if not rows:
+        why = "no description stated anything that the record could tell right from wrong"
+        return [Row("describe", question, why=why, method=method, command=command)]
+    return [judged(row) for row in rows]
+
+
+def describe_seconds(context: Context) -> float:
+    """Estimate an evaluation of descriptions: two writers, and loading them."""
+    from coldstart.describe.finetune.settings import FINETUNE
+
+    fits = [context.store.artifacts.newest(spec.name) for spec in context.pipeline.of_kind(FINETUNE)]
+    made = next((fit for fit in fits if fit is not None), None)
+    if made is None or context.quick:
+        return 0.0
+    held = int((made.report.get("items") or {}).get("test", DESCRIBED))
+    return 10.0 + 2 * _WRITING_S * min(held, DESCRIBED if context.limit is None else context.limit)
+
+
+# -- recommendation
+
+
+def recommend_rows(context: Context) -> list[Row]:
+    """Measure recommendations of new items as `evaluate recommend --methods` does."""
+    from coldstart.recommend.evaluate import EvaluateSettings
+    from coldstart.recommend.evaluate.workspace import evaluate_store
+
+    question = "New items that a user goes on to like are in his list"
+    if not context.interactions:
+        why = "the workspace has no interactions"
+        command = context.command("ingest --interactions FILE")
+        return [Row("recommend", question, why=f"{why}: `{command}`", command=command)]
+    options = {"methods": METHODS, "seeds": 1 if context.quick else 5, "check": not context.quick}
+    found = evaluate_store(context.store, context.pipeline, context.progress, settings=EvaluateSettings(**options))
+    return _recommend_rows(found.to_dict(), context.command(f"evaluate recommend --methods {','.join(METHODS)}"))
+
+
+def _recommend_rows(found: Mapping[str, Any], command: str) -> list[Row]:
+    question = "New items that a user goes on to like are in his list"
+    methods, headline = found["methods"], found["headline"]
+    if "chosen" not in methods:
+        return [Row("recommend", question, verdict="failed", why=found["left_out"].get("chosen", ""), command=command)]
+    name = next(iter(found["counts"]["sets"]))
+    counts, own = found["counts"]["sets"][name], methods["chosen"]["sets"][name]
+    measure = headline[0]
+    split = f"split by {found['split']['kind']}, digest {found['split']['digest']}"
+    method = "; ".join((f"{split}: fits see nothing of the {counts['candidates']:,} new items", *found["notes"]))
+    rows = []
+    for other in ("content_mean", "random"):
+        if other not in methods:
+            continue
+        is_reference = other == found["reference"]
+        rows.append(
+            judged(
+                Row(
+                    "recommend",
+                    f"{question}, of {counts['candidates']:,} new ones"
+                    + ("" if is_reference else ", more often than by chance"),
+                    f"Of the new items that a user likes later, his list of {measure.partition('@')[2]} has",
+                    measure,
+                    counts["relevant"],
+                    "likes",
+                    interval_of(own[measure]),
+                    Baseline(
+                        "by content alone" if other == "content_mean" else "in random order",
+                        interval_of(methods[other]["sets"][name][measure]),
+                    ),
+                    interval_of(own[measure]["difference"]) if is_reference else None,
+                    method=method,
+                    command=command,
+                )
+            )
+        )
+    return rows
+
+
+def recommend_seconds(context: Context) -> float:
+    """Estimate the fits of an evaluation of recommendations, those of the check for leaks among them."""
+    return 0.0 if not context.interactions else 3 * _FIT_S * (1 + context.interactions / 10_000)
+
+
+# -- behaviour
+
+
+def behaviour_rows(context: Context) -> list[Row]:
+    """Read what the last fit of behaviour measured on items that it held out as cold."""
+    from coldstart.recommend.inputs import FIT
+
+    question = "The mapper from content to behaviour ranks items that its folds held out as new"
+    stages = context.pipeline.of_kind(FIT)
+    fit = context.command("finetune behaviour")
+    made = [one for one in (context.store.artifacts.newest(spec.name) for spec in stages) if one is not None]
+    if not made and not context.interactions:
+        return [Row("behaviour", question, why="the workspace has no interactions to learn from", command=fit)]
+    if not made:
+        return [Row("behaviour", question, verdict="not_fitted", why=f"`{fit}` fits it", command=fit)]
+    report = made[-1].report
+    chosen, candidates = report["chosen"], report["candidates"]
+    plain = next((name for name in candidates if name.startswith("knn")), None)
+    other = plain if plain is not None and plain != chosen else next((n for n in candidates if n != chosen), None)
+    measure = "ndcg@20" if "ndcg@20" in candidates[chosen] else next(iter(candidates[chosen]))
+    held = report["judged"]
+    method = (
+        f"{held['items']:,} items held out as new in {held['folds']} folds of {held['users']:,} users; the mapper was "
+        "chosen by the same items, so that the figure is a little too good: `evaluate recommend` measures on others"
+    )
+    return [
+        judged(
+            Row(
+                "behaviour",
+                question,
+                f"The fitted mapper ({chosen}) ranks held-out items with",
+                measure,
+                held["items"],
+                "items",
+                interval_of(candidates[chosen][measure]),
+                None if other is None else Baseline(f"mapper {other}", interval_of(candidates[other][measure])),
+                is_share=False,
+                method=method,
+                command=fit,
+            )
+        )
+    ]

@@ -1,0 +1,94 @@
+"""Render an evaluation of all capabilities as one HTML page: a sentence a capability, then each question in detail.
+
+The page reads the plain record of `coldstart.evaluation.workspace.EvaluationReport.to_dict`, has no scripts, fetches
+nothing, and escapes every text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from coldstart.evaluation.rows import JUDGED, VERDICTS, of_hundred
+from coldstart.metrics.intervals import FEWEST_COMPARED
+from coldstart.pages.charts import number, signed, strip
+from coldstart.pages.page import environment
+
+TONES: Mapping[str, str] = {"better": "better", "worse": "worse", "failed": "worse"}
+"""Verdict -> class of its badge; all others are grey."""
+
+
+def evaluation_page(known: Mapping[str, Any], path: Path) -> None:
+    """Write the report as one HTML file; its folder is created where missing.
+
+    Args:
+        known: as `EvaluationReport.to_dict` gives it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    page = evaluation_html(known)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+
+
+def evaluation_html(known: Mapping[str, Any]) -> str:
+    """Render the report as an HTML document; the argument is as for `evaluation_page`."""
+    rows = [_shown(row) for row in known["rows"]]
+    sections = [
+        _section(one, [row for row in rows if row["capability"] == one["name"]]) for one in known["capabilities"]
+    ]
+    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS}
+    return (
+        environment()
+        .get_template("evaluation.html")
+        .render(
+            known=known,
+            sections=[section for section in sections if section["rows"]],
+            counts={VERDICTS[verdict]: count for verdict, count in counts.items() if count},
+            fewest=FEWEST_COMPARED,
+        )
+    )
+
+
+def _section(capability: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    heads = [row for place, row in enumerate(rows) if row["headline"] or not place]
+    return {"name": capability["name"], "title": capability["title"], "rows": rows, "heads": heads}
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what the page draws of a row: its badge, its chart and its numbers as text."""
+    value, baseline, difference = row["value"], row["baseline"], row["difference"]
+    show = _percent if row["is_share"] else number
+    found = {
+        **row,
+        "badge": VERDICTS[row["verdict"]],
+        "tone": TONES.get(row["verdict"], "grey"),
+        "is_judged": row["verdict"] in JUDGED,
+        "chart": None if value is None else strip(value, baseline and baseline["interval"]),
+        "figures": [],
+    }
+    if value is not None:
+        found["figures"].append(("here", show(value["value"]), _span(value, show)))
+    if baseline is not None:
+        interval = baseline["interval"]
+        is_exact = interval["low"] == interval["high"]
+        found["figures"].append((baseline["name"], show(interval["value"]), "" if is_exact else _span(interval, show)))
+    if difference is not None:
+        points = _points if row["is_share"] else signed
+        found["figures"].append(("difference", points(difference["value"]), _span(difference, points)))
+    return found
+
+
+def _percent(share: float) -> str:
+    return f"{of_hundred(share)} %"
+
+
+def _points(change: float) -> str:
+    sign = "+" if change > 0 else "−" if change < 0 else ""
+    return f"{sign}{100 * abs(change):.1f}"
+
+
+def _span(found: Mapping[str, Any], show: Any) -> str:
+    return f"{show(found['low'])} to {show(found['high'])}"

@@ -1,0 +1,135 @@
+"""Measure the search for copies on copies that are made of the catalogue's own pictures.
+
+Each picture is made smaller, cut at its edges, brightened or mirrored, and encoded anew. Half of the originals are
+compared with: a copy of one of them should be linked to it, and a copy of one of the others to nothing. Nothing is
+stated of a copy, so that pictures alone decide. Pictures are decoded in this process: give those that ingest accepted.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, ImageOps
+
+from coldstart.core.stage import Reject
+from coldstart.media.guard import media_of_role, open_medium
+from coldstart.media.image import ImageTransform, load_image
+from coldstart.media.limits import Limits
+from coldstart.store import ITEMS, Store
+from coldstart.understand.fingerprint import SIDE, compute_fingerprints
+from coldstart.understand.item_facts import Facts
+from coldstart.understand.near_duplicates import CANDIDATE_RULES, candidate_frames
+from coldstart.understand.near_duplicates import Sequence as Frames
+from coldstart.understand.originals import Arrival, Originals
+from coldstart.understand.stages.duplicates import DuplicatesStage
+
+_READ = ImageTransform((768, 768), "longest")
+_SQUEEZED = ImageTransform((SIDE, SIDE), "squash", "bilinear")
+_QUALITY = 60  # of the JPEG that a copy is encoded as
+_EDGE = 0.04  # of each side that is cut
+_NOTHING = Facts(frozenset(), frozenset(), None, "", {}, frozenset(), None)
+
+
+def _smaller(image: Image.Image) -> Image.Image:
+    return image.resize((max(1, image.width * 3 // 5), max(1, image.height * 3 // 5)))
+
+
+def _cut(image: Image.Image) -> Image.Image:
+    across, down = round(_EDGE * image.width), round(_EDGE * image.height)
+    return image.crop((across, down, image.width - across, image.height - down))
+
+
+CHANGES: Mapping[str, Callable[[Image.Image], Image.Image]] = {
+    "smaller": _smaller,
+    "cut at the edges": _cut,
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.08),
+    "mirrored": ImageOps.mirror,
+}
+"""Name of a change -> function that makes it; each copy is encoded anew as well."""
+
+
+@dataclass(frozen=True)
+class MadeCopies:
+    """Copies that were made, in the order of `changes`.
+
+    Attributes:
+        changes: name of the change of each, from `CHANGES`.
+        known: whether its original is among those compared with, bool [N].
+        linked: whether it was linked to any item; right: to its original, bool [N].
+        unreadable: pictures that could not be read any more.
+    """
+
+    changes: Sequence[str]
+    known: NDArray[np.bool_]
+    linked: NDArray[np.bool_]
+    right: NDArray[np.bool_]
+    unreadable: int
+
+
+def measure_made_copies(
+    store: Store, stage: DuplicatesStage, limits: Limits, *, most: int, step: Callable[[], None] = lambda: None
+) -> MadeCopies:
+    """Make at most so many copies of pictures that are originals, and search for each.
+
+    Args:
+        step: called after each copy.
+    """
+    arrivals = {one.item: one for one in stage.picture_originals(store)}
+    order = sorted(arrivals, key=_hashed)
+    compared = {item for item in order if _hashed(item)[-1] & 1}
+    chosen = [*(item for item in order if item in compared)][: (most + 1) // 2]
+    chosen += [*(item for item in order if item not in compared)][: most - len(chosen)]
+    asked: dict[str, Frames] = {}
+
+    def load(items: list[str]) -> list[Frames]:
+        return [asked[items[0]], *(stage.load_sequences(store, items[1:]) if items[1:] else ())]
+
+    known = Originals(stage.rules, {item: place for place, item in enumerate(arrivals)}, load)
+    for item, arrival in arrivals.items():
+        if item in compared:
+            known.add(arrival)
+    rows: list[tuple[str, bool, bool, bool]] = []
+    unreadable = 0
+    for item, change, frames in _made(store, chosen, limits):
+        step()
+        if frames is None:
+            unreadable += 1
+            continue
+        asked[""] = frames
+        screen = candidate_frames(frames.prints, None, CANDIDATE_RULES["image"])
+        copy = known.find_original(Arrival("", "image", screen, _NOTHING)).copy
+        rows.append((change, item in compared, copy is not None, copy is not None and copy.original == item))
+    flags = np.array([row[1:] for row in rows], np.bool_).reshape(-1, 3)
+    return MadeCopies([row[0] for row in rows], flags[:, 0], flags[:, 1], flags[:, 2], unreadable)
+
+
+def _made(store: Store, items: Sequence[str], limits: Limits) -> Iterator[tuple[str, str, Frames | None]]:
+    """Make a copy of each item's first picture: item, change, and fingerprints, None where it is unreadable."""
+    rows = {row["item_id"]: row for row in store.read(ITEMS, ["item_id", "media"], ids=items).to_pylist()}
+    names = list(CHANGES)
+    for place, item in enumerate(items):
+        change = names[place % len(names)]
+        try:
+            yield item, change, _altered(media_of_role(rows[item], "image")[0], CHANGES[change], limits)
+        except (Reject, OSError, KeyError, IndexError):
+            yield item, change, None
+
+
+def _altered(medium: Mapping[str, Any], change: Callable[[Image.Image], Image.Image], limits: Limits) -> Frames:
+    with open_medium(medium, limits) as path:
+        image = Image.fromarray(load_image(path, limits, _READ))
+    encoded = io.BytesIO()
+    change(image).save(encoded, "JPEG", quality=_QUALITY)
+    with Image.open(encoded) as copy:
+        pixels = _SQUEEZED.apply(copy)
+    return Frames(None, compute_fingerprints(pixels[None]))
+
+
+def _hashed(item: str) -> bytes:
+    return sha256(item.encode("utf-8", "surrogatepass")).digest()
