@@ -145,6 +145,8 @@ def print_plan(plan: SourcePlan) -> None:
         output.note(f"attributes: {', '.join(attributes[:_SHOWN])}{more}")
     for doubt in plan.doubts:
         output.note(f"doubtful: {doubt}")
+    for warning in plan.warnings:
+        output.note(f"warning: {warning}")
     for change in plan.changes:
         output.note(f"changed: {change}")
     if plan.known:

@@ -24,6 +24,7 @@ class SourcePlan:
         survey: facts of all rows; None for a folder of media.
         notes: what was decided about the file.
         doubts: what may be wrong: one line each, with the column, a count and an example where there are any.
+        warnings: attributes that no new item can have.
         known: True if the workspace imported a table of the same columns before and its mapping is used again.
         changes: columns that came or went since.
         has_bytes: True if pictures are inside the table.
@@ -36,6 +37,7 @@ class SourcePlan:
     survey: Survey | None = None
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     known: bool = False
     changes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
@@ -80,6 +82,7 @@ class SourcePlan:
             "rows": survey.rows if survey else None,
             "notes": list(self.notes),
             "doubts": list(self.doubts),
+            "warnings": list(self.warnings),
             "known": self.known,
             "changes": list(self.changes),
             "hosts_to_allow": dict(self.hosts),
@@ -215,6 +218,7 @@ def plan_table(
         survey,
         tuple(table.notes),
         (*doubts, *table.value_doubts()),
+        tuple(table.warnings()),
         known,
         tuple(changes),
         columns,

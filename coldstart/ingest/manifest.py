@@ -18,6 +18,7 @@ from coldstart.core.settings import nearest, nearest_or
 from coldstart.core.spelling import existing_path, similar_path
 from coldstart.core.values import WHOLE_FLOAT, are_whole_floats
 from coldstart.errors import ColdstartError
+from coldstart.ingest.count_columns import count_column_warnings
 from coldstart.ingest.dataset_folder import dataset_tables, open_any, open_tables
 from coldstart.ingest.files import KNOWN
 from coldstart.ingest.folder import read_folder
@@ -175,10 +176,10 @@ class Manifest:
             raise ColdstartError(f"manifest {self.path} has no rows: give one item a row")
 
     def summary(self) -> list[str]:
-        """Describe in lines what columns were taken for and what was doubtful; empty where values are read as they
-        are."""
+        """Describe in lines what columns were taken for and what was doubtful; where values are read as they are, only
+        what is warned of."""
         if self.recognition is None or self._survey is None:
-            return []
+            return [f"warning: {line}" for line in self.warnings()]
         taken = ", ".join(f"{match.field} from {', '.join(match.columns)}" for match in self.recognition.matches)
         if not self.recognition.of("item_id"):
             taken = f"item_id made from {', '.join(self.recognition.id_from[:3])}, {taken}"
@@ -187,6 +188,7 @@ class Manifest:
             f"{self.path.name}: {taken}; other columns that are attributes: {len(self.recognition.attributes)}",
             *([f"{joined:,} rows were joined into the items of other rows with the same id"] if joined else []),
             *(f"doubtful: {line}" for line in (*self.value_doubts(), *self.doubts.lines())),
+            *(f"warning: {line}" for line in self.warnings()),
         ]
 
     def survey(self) -> Survey:
@@ -218,6 +220,15 @@ class Manifest:
         if self.recognition is None or self._table is None:
             return []
         return survey_doubts(self.survey(), self.recognition, self._table)
+
+    def warnings(self) -> list[str]:
+        """Warn of attributes that no new item can have, by the names of the columns and the first rows."""
+        if self._table is None:
+            return []
+        taken = {column for given in self._names.values() for column in given}
+        if self.recognition is not None:
+            taken |= {column for match in self.recognition.matches for column in match.columns}
+        return count_column_warnings(*self._sample(), taken)
 
     @property
     def notes(self) -> list[str]:
