@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from coldstart.align.base_encoders import BEFORE
 from coldstart.align.measures import SpaceReport, compare
 from coldstart.align.queries import (
+    PARTS,
     ClassTexts,
     ExampleHit,
     FeatureArrays,
@@ -28,13 +29,14 @@ from coldstart.align.queries import (
     select_examples,
 )
 from coldstart.align.settings import KIND
+from coldstart.align.unseen import evaluate_unseen
 from coldstart.core import class_file
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
+from coldstart.embed.item_texts import labels_of
 from coldstart.errors import ColdstartError
 from coldstart.metrics import ranking
 from coldstart.store import ITEMS, Store
-from coldstart.store.fits import SPLITS
 from coldstart.store.freshness import build
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 _SEEN = {
     "train": "not held out: the fit was trained on these items",
     "valid": "not held out: the fit was stopped by these items",
+    "seen": "held out, but the fit was trained on other items of their groups",
 }
 
 _SHOWN = ("title", "description", "category", "kind")
@@ -61,6 +64,8 @@ class AlignReport:
             `without_image`; and the items of the workspace by split.
         after: the fitted heads; before: what the fit started from, None where it started from nothing.
         difference: as `compare` gives it, None without a before.
+        unseen: seen and unseen groups and classes among all items, as `evaluate_unseen` gives them; None for another
+            split than `test`, or where nothing can be compared.
         views: other view -> the recalls with its texts, before and after.
         sheets: direction -> `worst`, `random`, `best` -> queries and their first results.
         items: item -> what a person reads of it, for those on the sheets; see `with_items`.
@@ -75,6 +80,7 @@ class AlignReport:
     after: SpaceReport
     before: SpaceReport | None
     difference: Mapping[str, Any] | None
+    unseen: Mapping[str, Any] | None
     views: Mapping[str, Any]
     sheets: Mapping[str, Any]
     towers: Mapping[str, str]
@@ -97,6 +103,7 @@ class AlignReport:
             "after": self.after.to_dict(),
             "before": None if self.before is None else self.before.to_dict(),
             "difference": _plain(self.difference),
+            "unseen": self.unseen,
             **{name: getattr(self, name) for name in ("sheets", "items", "towers", "about")},
         }
 
@@ -109,6 +116,7 @@ def evaluate_split(
     classes: ClassTexts | None = None,
     *,
     view: str | None = None,
+    labels: Mapping[str, Sequence[str]] | None = None,
     seed: int = 0,
     features_before: FeatureArrays | None = None,
     classes_before: ClassTexts | None = None,
@@ -119,6 +127,7 @@ def evaluate_split(
 
     Args:
         before: evaluated on the same items, for comparison.
+        labels: field of which classes were held out -> the class of each item.
         view: kind of the texts; by default titles, where there are none the most frequent kind.
         features_before, classes_before: where the fit changed the encoders themselves, the same items, texts and
             classes by those below `before`.
@@ -126,8 +135,8 @@ def evaluate_split(
     Raises:
         ColdstartError: there is no such split or view, or it has no item with a picture and a text.
     """
-    if split not in SPLITS:
-        raise ColdstartError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}")
+    if split not in PARTS:
+        raise ColdstartError(f"there is no split {split!r}: choose one of {', '.join(PARTS)}")
     chosen, left_out = query_items(features, split)
     rows = SplitRows(features, chosen)
     rows_before = rows if features_before is None else SplitRows(features_before, chosen)
@@ -162,6 +171,11 @@ def evaluate_split(
         after=after,
         before=first,
         difference=None if first is None else compare(first, after, seed=seed),
+        unseen=None
+        if split != "test"
+        else evaluate_unseen(
+            features, aligned, before, view=view, labels=labels, features_before=features_before, seed=seed
+        ),
         views=others,
         sheets=_sheets(features, after, vectors, seed),
         towers={side: tower.encoder for side, tower in aligned.towers.items()},
@@ -247,7 +261,8 @@ def evaluate_store(
     if before is not None and was is not features:  # the fit changed the encoders below the heads as well
         by_old = _class_texts(chosen, labels, before, artifact.folder / BEFORE, pipeline)
         first = {"features_before": was, "classes_before": by_old}
-    report = evaluate_split(features, aligned, before, split, texts, view=view, **first)
+    held = {field: labels_of(store, features.item_ids, field) for field in artifact.report.get("hold_out", ())}
+    report = evaluate_split(features, aligned, before, split, texts, view=view, labels=held, **first)
     return report.with_items(_items(store, report.shown()))
 
 

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from coldstart.encoders._heads import AlignedHeads
 
 
+SEEN = "seen"
+"""Name for items of trained groups that show other pictures than those that the fit was trained on."""
+
+PARTS = (*SPLITS, SEEN)
+
 NEW = "new"
 """Name for items that are in no split: they came after the fit."""
 
@@ -30,7 +35,8 @@ class FeatureArrays(Protocol):
     """Vectors of the frozen encoders under the heads, as `align.text_image` reads them.
 
     Attributes:
-        item_ids: of the I items; split: `train`, `valid` or `test` of each, anything else where it came after the fit.
+        item_ids: of the I items; split: `train`, `valid`, `test` or `seen` of each, anything else where it came after
+            the fit.
         groups: int [I]; items of one group cannot be distinguished (one product, title or picture).
         images: unit vectors [N, Di]; image_items: the place of each one's item.
         texts: unit vectors [M, Dt]; text_items: the place of each one's item; text_views: `title`, `description`, …
@@ -73,7 +79,7 @@ class ClassTexts:
 
 def count_splits(features: FeatureArrays) -> dict[str, int]:
     """Count the items of the workspace by split, with new ones apart."""
-    return dict(Counter(name if name in SPLITS else NEW for name in features.split))
+    return dict(Counter(name if name in PARTS else NEW for name in features.split))
 
 
 def query_items(features: FeatureArrays, split: str) -> tuple[NDArray[np.bool_], int]:
@@ -81,11 +87,11 @@ def query_items(features: FeatureArrays, split: str) -> tuple[NDArray[np.bool_],
 
     A new item is left out where the fit has seen an item of its group.
     """
-    own = np.asarray([name if name in SPLITS else NEW for name in features.split])
+    own = np.asarray([name if name in PARTS else NEW for name in features.split])
     groups = np.asarray(features.groups)
     if split != "test":
         return own == split, 0
-    seen = np.isin(groups, groups[(own == "train") | (own == "valid")]) & (groups >= 0)
+    seen = np.isin(groups, groups[np.isin(own, ("train", "valid", SEEN))]) & (groups >= 0)
     known = (own == NEW) & seen
     return (own == "test") | ((own == NEW) & ~seen), int(known.sum())
 

@@ -270,8 +270,8 @@ def test_settings_that_are_left_out_keep_the_key_of_earlier_fits() -> None:
     [
         (
             {"hold_out": ["creator"]},
-            "align.text_image.hold_out='creator': 0 values on 0 of 100 items, and 10 values on half of them are needed: "
-            "leave it out",
+            "align.text_image.hold_out='creator': 0 values on 0 of 100 items, and 10 values on half of them are "
+            "needed: leave it out",
         ),
         (
             {"hold_out": ["shade"]},

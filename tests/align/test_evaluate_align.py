@@ -248,7 +248,7 @@ def test_a_split_that_cannot_be_evaluated_is_an_error() -> None:
         "split test has no item with both a picture and a text: "
         "choose another with --split, or fit on more items so that some are held out"
     )
-    assert message(features, heads(), split="all") == "there is no split 'all': choose one of train, valid, test"
+    assert message(features, heads(), split="all") == "there is no split 'all': choose one of train, valid, test, seen"
     assert message(features, heads(), split="train", view="plot") == (
         "no item of split train has a text 'plot': there is title"
     )
