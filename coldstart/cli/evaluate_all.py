@@ -84,7 +84,8 @@ def evaluate_all(
             output.line(f"page: {path}")
     failed = report.failed
     if json:
-        message = f"{len(failed)} capabilities failed: {', '.join(failed)}"
+        noun = "capability" if len(failed) == 1 else "capabilities"
+        message = f"{len(failed)} {noun} failed: {', '.join(failed)}"
         output.as_json(known | ({"error": output.failed(message)} if failed else {}))
     if failed:
         raise typer.Exit(1)

@@ -59,6 +59,8 @@ class Context:
     @cached_property
     def kinds(self) -> Mapping[str, int]:
         """Number of items by kind, `product` or `video`."""
+        if not self.store.has(ITEMS):
+            return {}
         kinds = self.store.read(ITEMS, ["kind"])["kind"].to_pylist()
         return {kind: kinds.count(kind) for kind in sorted({kind for kind in kinds if kind})}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from coldstart.evaluation.capability import Context
 from coldstart.evaluation.rows import Baseline, Row, exactly, judged
 from coldstart.metrics.ranking import Interval
@@ -39,7 +41,8 @@ def align_rows(context: Context) -> list[Row]:
     if all(context.store.artifacts.newest(spec.name) is None for spec in stages):
         fit = context.command("finetune align")
         return [Row("align", question, verdict="not_fitted", why=f"`{fit}` fits it", command=fit)]
-    found = evaluate_store(context.store, context.pipeline, context.progress).to_dict()
+    report = evaluate_store(context.store, context.pipeline, context.progress)
+    found = report.to_dict()
     rows = []
     for side, what, other in (("image_to_text", "picture", found["view"]), ("text_to_image", found["view"], "picture")):
         other, what = other.replace("_", " "), what.replace("_", " ")
@@ -59,6 +62,7 @@ def align_rows(context: Context) -> list[Row]:
                     "recall@1",
                     after["queries"],
                     f"{what}s",
+                    len(np.unique(getattr(report.after, side).groups)),
                     interval_of(value),
                     baseline,
                     difference,
@@ -67,13 +71,12 @@ def align_rows(context: Context) -> list[Row]:
                 )
             )
         )
-    return rows + _zero_shot_rows(found, command)
+    shot = report.after.zero_shot
+    return rows + ([] if shot is None else _zero_shot_rows(found, len(np.unique(shot.groups)), command))
 
 
-def _zero_shot_rows(found: Mapping[str, Any], command: str) -> list[Row]:
+def _zero_shot_rows(found: Mapping[str, Any], groups: int, command: str) -> list[Row]:
     classes = found["after"]["zero_shot"]
-    if not classes:
-        return []
     return [
         judged(
             Row(
@@ -83,6 +86,7 @@ def _zero_shot_rows(found: Mapping[str, Any], command: str) -> list[Row]:
                 "accuracy",
                 classes["items"],
                 "pictures",
+                groups,
                 interval_of(classes["accuracy"]),
                 Baseline(f"always {classes['majority']['name']!r}", interval_of(classes["majority"])),
                 method=found["note"],
@@ -93,7 +97,11 @@ def _zero_shot_rows(found: Mapping[str, Any], command: str) -> list[Row]:
 
 
 def align_seconds(context: Context) -> float:
-    """Estimate an evaluation of alignment: reading vectors, and bootstraps."""
+    """Estimate an evaluation of alignment: reading vectors, near-duplicates, and bootstraps."""
+    from coldstart.align.settings import KIND
+
+    if not context.pipeline.of_kind(KIND):
+        return 0.0
     return 5.0 + context.store.count("items") / 500
 
 
@@ -138,6 +146,7 @@ def describe_rows(context: Context) -> list[Row]:
                 "F1",
                 items,
                 "items",
+                found["counts"]["groups"],
                 interval_of(accuracy),
                 None if before is None else Baseline("the writer before it was tuned", interval_of(before)),
                 interval_of(paired) if paired else None,
@@ -156,6 +165,7 @@ def describe_rows(context: Context) -> list[Row]:
                 "made-up claims",
                 items,
                 "items",
+                found["counts"]["groups"],
                 interval_of(checked),
                 Baseline("as written", interval_of(written)),
                 fewer_is_better=True,
@@ -224,6 +234,7 @@ def _recommend_rows(found: Mapping[str, Any], command: str) -> list[Row]:
                     measure,
                     counts["relevant"],
                     "likes",
+                    None,
                     interval_of(own[measure]),
                     Baseline(
                         "by content alone" if other == "content_mean" else "in random order",
@@ -277,6 +288,7 @@ def behaviour_rows(context: Context) -> list[Row]:
                 measure,
                 held["items"],
                 "items",
+                None,
                 interval_of(candidates[chosen][measure]),
                 None if other is None else Baseline(f"mapper {other}", interval_of(candidates[other][measure])),
                 is_share=False,

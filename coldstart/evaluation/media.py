@@ -73,6 +73,7 @@ def copy_rows(context: Context) -> list[Row]:
             "recall",
             int(known.sum()),
             "copies",
+            None,
             share_of(int(right.sum()), len(right)),
             Baseline("equal files alone", exactly(0.0)),
             ranking.paired(np.zeros(len(right)), right),
@@ -89,6 +90,7 @@ def copy_rows(context: Context) -> list[Row]:
                 "precision",
                 int(linked.sum()),
                 "links",
+                None,
                 share_of(int(made.right.sum()), int(linked.sum())),
                 Baseline("linking every picture, at best", share_of(int(known.sum()), len(known))),
                 method=method,
@@ -105,6 +107,8 @@ def _found(made: Any, change: str) -> str:
 
 def copy_seconds(context: Context) -> float:
     """Estimate the making and the search of copies."""
+    if not context.pipeline.of_kind("understand.duplicates"):
+        return 0.0
     return _COPY_S * min(context.sample(COPIES), context.store.count(ITEMS))
 
 
@@ -143,6 +147,7 @@ def label_rows(context: Context) -> list[Row]:
         "accuracy",
         quality.labelled,
         "items",
+        None,
         Interval(quality.accuracy, *quality.accuracy_interval),
         majority,
         method=method,
@@ -201,6 +206,8 @@ def _by_categories(context: Context) -> tuple[LabelFit, Mapping[str, int], tuple
 
 def label_seconds(context: Context) -> float:
     """Estimate the measurement of labels: names and their templates, and texts without a category."""
+    if not context.pipeline.of_kind("embed"):
+        return 0.0
     return 3.0 + _WORDS_S * min(context.sample(LABELLED), context.store.count(ITEMS))
 
 
@@ -250,6 +257,7 @@ def _word_rows(context: Context, name: str, kind: str, field: str, what: str) ->
                 "recall of words",
                 len(found),
                 "items",
+                None,
                 ranking.bootstrap(read),
                 Baseline("title and description have", ranking.bootstrap(stated)),
                 ranking.paired(stated, read),

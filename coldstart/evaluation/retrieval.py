@@ -33,6 +33,7 @@ def index_rows(context: Context) -> list[Row]:
                     "recall@10",
                     len(found),
                     "stored vectors",
+                    None,
                     ranking.bootstrap(found),
                     Baseline("the target of the settings", exactly(target)),
                     method=f"{report.rows:,} vectors, index {report.index_type}; queries drawn at random",

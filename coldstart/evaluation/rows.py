@@ -44,6 +44,7 @@ class Row:
         statement: the answer up to its value, such as `Search by photo finds the right product first in`.
         measure: name in the field, such as `recall@1`; is_share: a share of `n`, said as so many of 100.
         n: queries, items or claims behind the value; of: noun for them.
+        groups: of them that are drawn together, such as the products of pictures; None where each is alone.
         value: with its 95 % interval; None where nothing was measured.
         difference: paired, the value less the baseline; None where the two were not measured on the same.
         verdict: see `VERDICTS`; why: reason for a verdict that compares nothing.
@@ -59,6 +60,7 @@ class Row:
     measure: str = ""
     n: int = 0
     of: str = "queries"
+    groups: int | None = None
     value: Interval | None = None
     baseline: Baseline | None = None
     difference: Interval | None = None
@@ -100,13 +102,15 @@ def of_hundred(share: float) -> str:
 def judged(row: Row) -> Row:
     """Set the verdict of a row that has a value.
 
-    With fewer than `FEWEST_COMPARED` it is too few. A paired difference decides where there is one, by its interval;
-    else the two intervals do, which have to be apart, and that is the stricter rule.
+    With fewer than `FEWEST_COMPARED`, or of fewer groups, it is too few. A paired difference decides
+    where there is one, by its interval; else the two intervals do, which have to be apart: the stricter rule.
     """
     if row.value is None:
         raise ValueError(f"{row.question!r} has no value to judge")
-    if row.n < FEWEST_COMPARED:
-        return replace(row, verdict="few", why=f"{row.n:,} {row.of}, and {FEWEST_COMPARED} are needed")
+    independent = row.n if row.groups is None else min(row.n, row.groups)
+    if independent < FEWEST_COMPARED:
+        groups = "" if row.groups is None or row.groups >= row.n else f" of {row.groups:,} groups of items"
+        return replace(row, verdict="few", why=f"{row.n:,} {row.of}{groups}, and {FEWEST_COMPARED} are needed")
     if row.difference is not None:
         low, high = row.difference.low, row.difference.high
     elif row.baseline is not None:

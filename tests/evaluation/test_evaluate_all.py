@@ -1,0 +1,212 @@
+"""`evaluate all`: figures of the separate commands, a fault of one capability, a budget, the command and the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import behaviour_shop
+import numpy as np
+import pytest
+from catalogue import coldstart as command
+from catalogue import settings, write_manifest
+from hostile_page import HOSTILE
+from page_checks import unknown_classes
+
+import coldstart
+from coldstart import sample
+from coldstart.errors import ColdstartError, MachineFault, NotFitted
+from coldstart.evaluation import fits, workspace
+from coldstart.evaluation.capability import Capability, Context
+from coldstart.evaluation.page import evaluation_html
+from coldstart.evaluation.rows import Baseline, Row, exactly, judged
+from coldstart.metrics.ranking import Interval
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> coldstart.Workspace:
+    """Forty products of the packaged sample, their copies looked for."""
+    folder = tmp_path_factory.mktemp("catalogue")
+    lines = (sample.path() / "manifest.jsonl").read_text("utf-8").splitlines()
+    products = [row for row in map(json.loads, lines) if row["kind"] == "product"][:40]
+    for row in products:
+        for medium in row["media"]:
+            medium["uri"] = str(sample.path() / medium["uri"])
+    pipeline = settings(write_manifest(folder / "items.jsonl", products), workers=1)
+    off = dict.fromkeys(("quality", "shots", "speech", "screen", "evidence", "safety"), False)
+    stages = {name: pipeline["stages"][name] for name in ("image", "index")}
+    pipeline["stages"] = {"ingest": {}, "understand": {"duplicates": {}, **off}, **stages}
+    opened = coldstart.open(folder / "w", create=True)
+    assert not opened.run(pipeline, media_roots=[sample.path()]).over_budget
+    return opened
+
+
+def row_of(name: str, **changes: Any) -> Row:
+    return Row(
+        name, f"Is {name} good?", f"{name} is right in", "recall@1", 40, value=Interval(0.6, 0.5, 0.7), **changes
+    )
+
+
+def measuring(found: Callable[[Context], list[Row]], seconds: float = 0.0) -> Any:
+    return Capability("copies", "Near copies", found, lambda context: seconds)
+
+
+def raising(error: Exception) -> Callable[[Context], list[Row]]:
+    def measure(context: Context) -> list[Row]:
+        raise error
+
+    return measure
+
+
+@pytest.fixture
+def one(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
+    """Puts one capability in the place of `copies`."""
+    yield lambda capability: monkeypatch.setitem(workspace.CAPABILITIES, "copies", capability)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "why"),
+    [
+        (ColdstartError("the space is gone: run it"), "failed", "the space is gone: run it"),
+        (KeyError("vector"), "failed", "KeyError: 'vector'"),
+        (NotFitted("it waits for a fit"), "not_fitted", "it waits for a fit"),
+    ],
+)
+def test_a_fault_of_one_capability_is_a_row(
+    catalogue: coldstart.Workspace, one: Any, error: Exception, verdict: str, why: str
+) -> None:
+    one(measuring(raising(error)))
+    report = catalogue.evaluate_all(only=["copies", "index"])
+    assert [(row.capability, row.verdict) for row in report.rows] == [("copies", verdict), ("index", "not_applicable")]
+    assert report.rows[0].why == why
+    assert report.failed == (["copies"] if verdict == "failed" else [])
+
+
+def test_a_fault_of_the_machine_ends_the_run(catalogue: coldstart.Workspace, one: Any) -> None:
+    one(measuring(raising(MachineFault("the disk is full"))))
+    with pytest.raises(MachineFault):
+        catalogue.evaluate_all(only=["copies"])
+
+
+def test_what_takes_longer_than_the_budget_is_left_out(catalogue: coldstart.Workspace, one: Any) -> None:
+    said: list[str] = []
+    one(measuring(lambda context: [judged(row_of("copies"))], seconds=500))
+    left = catalogue.evaluate_all(only=["copies"], budget_s=499, say=said.append)
+    assert left.rows[0].verdict == "left_out"
+    assert "about 500 s" in left.rows[0].why
+    assert said == ["1 of 1, Near copies: about 500 s of processor time, 500 s to the end"]
+    assert catalogue.evaluate_all(only=["copies"], budget_s=501).rows[0].verdict == "level"
+
+
+def test_unknown_names_and_none_left_are_errors(catalogue: coldstart.Workspace) -> None:
+    with pytest.raises(ColdstartError, match=r"no capability 'copys' \(did you mean 'copies'\?\)"):
+        catalogue.evaluate_all(only=["copys"])
+    with pytest.raises(ColdstartError, match="no capability is left"):
+        catalogue.evaluate_all(only=["copies"], skip=["copies"])
+
+
+def test_a_workspace_without_items_is_an_error(tmp_path: Path) -> None:
+    coldstart.open(tmp_path / "w", create=True)
+    done = command("evaluate", "all", "--workspace", tmp_path / "w")
+    assert done.returncode == 1
+    assert "has no items yet" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_made_copies_are_found_and_others_are_not(catalogue: coldstart.Workspace) -> None:
+    found, right = catalogue.evaluate_all(only=["copies"]).rows
+    assert found.value is not None
+    assert found.n + 15 < 40 < 2 * found.n + 15  # about half have their original beside them
+    assert found.value.value > 0.5
+    assert right.value is not None
+    assert right.value.value > 0.9
+
+
+@pytest.mark.slow
+def test_figures_are_those_of_the_separate_commands(tmp_path: Path) -> None:
+    shop = behaviour_shop.shop(tmp_path)
+    found = {row.baseline.name: row for row in shop.evaluate_all(only=["recommend"]).rows if row.baseline}
+    alone = shop.evaluate_recommend(methods=fits.METHODS).to_dict()
+    name = next(iter(alone["counts"]["sets"]))
+    values = {method: alone["methods"][method]["sets"][name]["recall@20"] for method in fits.METHODS}
+    row = found["by content alone"]
+    assert row.value == Interval(*(values["chosen"][key] for key in ("value", "low", "high")))
+    assert row.baseline is not None
+    assert row.baseline.interval.value == values["content_mean"]["value"]
+    assert row.difference is not None
+    assert row.difference.value == values["chosen"]["difference"]["value"]
+    assert row.n == alone["counts"]["sets"][name]["relevant"]
+    assert found["in random order"].value == row.value
+
+    fitted = shop.evaluate_all(only=["behaviour"]).rows[0]
+    report = shop._store.artifacts.newest("align.behaviour")
+    assert report is not None
+    assert fitted.value is not None
+    assert fitted.value.value == report.report["candidates"][report.report["chosen"]]["ndcg@20"]["value"]
+
+
+# -- the command and the page
+
+
+def test_the_command_prints_sentences_and_writes_a_page(catalogue: coldstart.Workspace, tmp_path: Path) -> None:
+    page = tmp_path / "out" / "all.html"
+    done = command("evaluate", "all", "-w", catalogue.uri, "--only", "speech,index", "--out", page)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == f"page: {page}"
+    assert "searched exactly" in done.stdout
+    assert page.read_text("utf-8").startswith("<!doctype html>")
+
+
+def test_as_json_it_is_one_object_and_a_failure_is_an_error_beside_it(
+    catalogue: coldstart.Workspace, one: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one(measuring(raising(KeyError("vector"))))
+    done = command("evaluate", "all", "-w", catalogue.uri, "--only", "copies", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert found["error"]["message"] == "1 capability failed: copies"
+    assert found["rows"][0]["verdict"] == "failed"
+    assert found["publication"] == "pub-000001"
+    assert list(tmp_path.iterdir()) == []
+
+
+def known(*found: Row) -> dict[str, Any]:
+    done = [workspace.Done(name, name.title(), 1.0, 2.0) for name in dict.fromkeys(row.capability for row in found)]
+    return workspace.EvaluationReport(
+        "w", {"product": 65}, "2026-11-30T01:00:00+00:00", "pub-000001", "2026-11-29T01:00:00+00:00", "abc", True,
+        found, done,
+    ).to_dict()  # fmt: skip
+
+
+def test_the_page_escapes_every_text_and_styles_every_class() -> None:
+    hostile = dict.fromkeys(("question", "statement", "why", "method", "command", "of", "measure"), HOSTILE)
+    row = Row("copies", n=40, value=Interval(0.6, 0.5, 0.7), baseline=Baseline(HOSTILE, exactly(0.2)), **hostile)
+    source = evaluation_html({**known(judged(row), row), "workspace": HOSTILE})
+    assert "<script" not in source
+    assert "<img" not in source
+    assert unknown_classes(source) == set()
+
+
+def test_the_page_colours_only_what_was_judged_and_puts_headlines_on_top() -> None:
+    good = judged(row_of("search", baseline=Baseline("chance", exactly(0.1)), headline=True))
+    bad = judged(row_of("search", baseline=Baseline("chance", exactly(0.9)), headline=True))
+    few = judged(row_of("index", baseline=Baseline("chance", exactly(0.1)), groups=4))
+    source = evaluation_html(known(good, bad, few))
+    assert source.count('class="verdict better"') == source.count('class="verdict worse"') == 1
+    assert 'class="verdict grey">too few to judge' in source
+    top = source.partition('<section id="search">')[0]
+    assert [row.sentence in top for row in (good, bad, few)] == [True, True, True]
+    assert "Of 3 questions" in top
+
+
+def test_charts_hold_values_within_their_width() -> None:
+    from coldstart.pages.charts import STRIP_WIDTH, strip
+
+    drawn = strip({"value": 1.2, "low": -0.5, "high": 2.0}, {"value": 0.5, "low": 0.5, "high": 0.5})
+    places = [mark[key] for mark in drawn["marks"] for key in ("x", "low", "high")]
+    assert all(0 <= place <= STRIP_WIDTH for place in places)
+    assert drawn["marks"][1]["x"] == pytest.approx(np.mean([drawn["ends"][0], drawn["ends"][2]]))
