@@ -121,9 +121,15 @@ def recommend(
 
 def _print_recommend(known: Mapping[str, Any]) -> None:
     from coldstart.metrics.intervals import FEWEST_COMPARED
-    from coldstart.recommend.evaluate.page import SETS, terminal_table
+    from coldstart.recommend.evaluate.page import (
+        SETS,
+        compared_methods,
+        popularity_rows,
+        popularity_title,
+        terminal_table,
+    )
 
-    split, counts = known["split"], known["counts"]
+    split, counts, first = known["split"], known["counts"], known["headline"][0]
     output.note(
         f"split {split['kind']}, part {split['part']}, digest {split['digest']}: {counts['users']:,} users evaluated, "
         f"{counts['users_without_history']:,} more without a history"
@@ -135,6 +141,14 @@ def _print_recommend(known: Mapping[str, Any]) -> None:
         output.line(f"\n{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs{few}")
         columns, rows = terminal_table(known, name)
         output.table(columns, rows, "method", whole=columns[1:4], spare=columns[:2:-1])
+        most = known["most_liked"][name]
+        output.note(
+            f"{columns[4]}: {first} among the others, which have {most['relevant']:,} of the {of['relevant']:,} pairs"
+        )
+        output.line(f"\n{popularity_title(known, name)}")
+        if known["popularity"][name]:
+            columns, rows = popularity_rows(known, name, compared_methods(known, name))
+            output.table(columns, rows, columns[0])
     for name, reason in known["left_out"].items():
         output.note(f"left out: {name}: {reason}")
     reference = known["methods"][known["reference"]]["title"] if known["reference"] else None

@@ -110,8 +110,8 @@ def resample(values: Floats, parts: Floats, shares: Floats, *, draws: int = 2000
     kept = shares > 0
     parts, shares = parts[kept], shares[kept]
     rng = np.random.default_rng(seed)
-    by_users = _resampled_sums(values, draws, rng) / len(values)
-    both = _resampled_sums(np.concatenate([parts, shares[:, None]], axis=1), draws, rng)
+    by_users = resampled_sums(values, draws, rng) / len(values)
+    both = resampled_sums(np.concatenate([parts, shares[:, None]], axis=1), draws, rng)
     by_items = both[:, :-1] / both[:, -1:] * (shares.sum() / len(values))
     return Resampled(values.mean(axis=0), by_users, by_items)
 
@@ -183,7 +183,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in found]
 
 
-def _resampled_sums(rows: Floats, draws: int, rng: np.random.Generator) -> Floats:
+def resampled_sums(rows: Floats, draws: int, rng: np.random.Generator) -> Floats:
     """Sum rows [N, M] over resamples of as many, [draws, M]."""
     count = len(rows)
     out = np.empty((draws, rows.shape[1]))

@@ -76,6 +76,15 @@ def test_the_report_has_all_fields(found: dict[str, Any]) -> None:
     assert found["methods"]["popularity"]["lists"]["all"]["cold"] == 0
     assert found["methods"]["oracle"]["sets"]["cold"]["recall@10"]["value"] <= 1
     assert found["methods"]["oracle"]["sets"]["warm"]["recall@20"]["gap"] == 1
+    for name, of in found["counts"]["sets"].items():
+        top, groups = found["most_liked"][name], found["popularity"][name]
+        assert len(top["items"]) == 5 and top["relevant"] == pytest.approx((1 - top["share"]) * of["relevant"])
+        assert not groups or sum(one["relevant"] for one in groups) == of["relevant"]
+        for own in found["methods"].values():
+            rest = own["rest"][name]["ndcg@20"]
+            assert rest["low"] <= rest["value"] <= rest["high"]
+            assert len(own["found"][name]) == len(groups)
+    assert sum(map(len, found["popularity"].values())) > 0
     strata = found["methods"]["ridge"]["strata"]
     assert sum(one["users"] for one in strata["users"]) == found["counts"]["sets"]["cold"]["users"]
     assert [(one["space"], one["present"]) for one in strata["items"]] == [
@@ -203,9 +212,12 @@ def test_the_table_as_markdown(found: dict[str, Any]) -> None:
     for title in ("New items", "Training items", "Both together"):
         assert f"### {title}: " in text
     for own in found["methods"].values():
-        assert text.count(f"| {own['title']} |") == 3
+        assert sum(line.startswith(f"| {own['title']} |") for line in text.splitlines()) == 3
+    assert text.count("| recall@20 without the 5 most liked |") == 3
+    assert text.count("\n| likes of an item | items | likes |") == sum(map(bool, found["popularity"].values()))
     lines = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len(lines) == 3 * (2 + len(METHODS))
+    groups = sum(2 + len(own) for own in found["popularity"].values() if own)
+    assert len(lines) == 3 * (2 + len(METHODS)) + groups
 
 
 def test_names_cannot_break_the_table(found: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from coldstart.core.interactions import interactions
 from coldstart.metrics import two_way
 from coldstart.metrics.ranking import measure_lists
-from coldstart.recommend.evaluate import measures
+from coldstart.recommend.evaluate import measures, robust
 
 LISTS = np.array([[0, 1, 2], [2, 0, -1], [3, -1, -1], [-1, -1, -1]], np.int64)
 
@@ -84,3 +84,36 @@ def test_the_early_audience_is_the_first_users_by_time() -> None:
     found = measures.early_audience(rows, np.array([2, 0]), 3)
     assert found.toarray().tolist() == [[0, 0, 1, 0], [1, 1, 1, 0]]
     assert measures.early_audience(rows, np.array([0]), 1).toarray().tolist() == [[1, 0, 0, 0]]
+
+
+def test_the_most_liked_leave_answers_and_lists() -> None:
+    relevant = csr_matrix(np.array([[1, 1, 0, 1], [1, 0, 0, 1], [0, 0, 0, 1]], np.float32))
+    assert robust.most_liked(relevant, 2).tolist() == [0, 3]
+    assert robust.most_liked(relevant).tolist() == [0, 1, 3]  # an item that nobody liked is none of them
+    rest = robust.without_answers(relevant, np.array([0, 3]))
+    assert rest.toarray().tolist() == [[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    lists = np.array([[3, 1, 0, 2], [2, 0, -1, -1]])
+    assert robust.without_items(lists, np.array([0, 3]), 4).tolist() == [[1, 2, -1, -1], [2, -1, -1, -1]]
+    assert robust.without_items(lists, np.array([], np.intp), 4).tolist() == lists.tolist()
+
+
+def test_liked_items_are_grouped_by_their_likes() -> None:
+    likes = np.concatenate([np.zeros(50), np.full(40, 9), np.arange(1, 61)]).astype(np.int64)
+    groups = robust.popularity_groups(likes)
+    assert [(one.least, one.most, len(one.places)) for one in groups] == [(1, 9, 34), (9, 27, 33), (28, 60, 33)]
+    assert sum(one.likes for one in groups) == likes.sum()
+    assert robust.popularity_groups(likes[:92]) == []  # 42 liked items, too few for two groups
+    found = [likes.astype(np.float64), np.where(likes >= 28, likes, 0).astype(np.float64)]
+    every, popular = robust.found_shares(found, groups, likes, draws=200, seed=0)
+    assert [one.value for one in every] == [1, 1, 1] and [one.value for one in popular] == [0, 0, 1]
+    assert popular[2].low == popular[2].high == 1
+
+
+def test_an_interval_of_found_likes_is_over_items() -> None:
+    likes = np.full(60, 10, np.int64)
+    groups = robust.popularity_groups(likes)
+    half = np.where(np.arange(60) % 2, 10.0, 0.0)
+    ((first, _),) = robust.found_shares([half], groups, likes, draws=2000, seed=0)
+    deviation = (0.25 / 30) ** 0.5
+    assert first.value == 0.5
+    assert first.high - first.low == pytest.approx(2 * 1.96 * deviation, rel=0.1)

@@ -19,6 +19,7 @@ from coldstart.metrics.ranking import measure_lists
 from coldstart.metrics.two_way import contributions_by_item
 from coldstart.recommend.evaluate.data import EvaluationData
 from coldstart.recommend.evaluate.methods import Model
+from coldstart.recommend.evaluate.robust import MOST_LIKED, most_liked, without_answers, without_items
 from coldstart.recommend.evaluate.splits import PARTS
 from coldstart.recommend.model import Vectors
 from coldstart.recommend.model.scoring import top_k
@@ -41,6 +42,7 @@ class Task:
     Attributes:
         users: places of the users with lists, [B]; candidates: set -> bool [I].
         relevant, met: csr [B, I]; histories: csr [B, I].
+        most_liked: set -> places of its items with the most relevant pairs, without which measures are repeated.
         space: float32 [I, F]: unit content vectors for diversity; counts: int64 [I]: training users of each item.
         audience: csr [C, V]: the early audience of each new item that has one, among all V users with a history;
             `audience_items`: places of those items, [C]; `audience_users`: places of those users, [V].
@@ -53,6 +55,7 @@ class Task:
     relevant: csr_matrix
     met: csr_matrix
     histories: csr_matrix
+    most_liked: Mapping[str, NDArray[np.intp]]
     space: Vectors
     counts: NDArray[np.int64]
     audience: csr_matrix
@@ -66,9 +69,11 @@ class Task:
 
     def relevant_in(self, name: str) -> csr_matrix:
         """Restrict relevance to a candidate set, csr [B, I]; no entry elsewhere."""
-        found = self.relevant.multiply(self.candidates[name][None, :]).tocsr()
-        found.eliminate_zeros()
-        return found
+        return without_answers(self.relevant, np.flatnonzero(~self.candidates[name]))
+
+    def remaining_in(self, name: str) -> csr_matrix:
+        """Restrict relevance to a candidate set without its most liked items, csr [B, I]."""
+        return without_answers(self.relevant_in(name), self.most_liked[name])
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class MethodResult:
 
     Attributes:
         values: set -> `recall@20`, … -> float64 [B], NaN for users to whom nothing of the set is relevant.
+        rest_values, rest_parts: the same without the most liked items of the set, as answers and as candidates.
         parts: set -> the same measures -> float64 [I], what each item adds; and `found@20`, users with the item in
             their list.
         lists: set -> `coverage`, `gini`, `diversity`, `novelty`; and of `all` the share of slots that are `cold`.
@@ -87,6 +93,8 @@ class MethodResult:
 
     values: Mapping[str, Mapping[str, Floats]]
     parts: Mapping[str, Mapping[str, Floats]]
+    rest_values: Mapping[str, Mapping[str, Floats]]
+    rest_parts: Mapping[str, Mapping[str, Floats]]
     lists: Mapping[str, Mapping[str, float]]
     audience: Floats
     spread: Mapping[str, Mapping[str, Sequence[float]]]
@@ -111,12 +119,14 @@ def build_task(
     audience = (everyone - everyone.multiply(met)).tocsr()
     audience.eliminate_zeros()
     kept = np.flatnonzero(np.diff(audience.indptr) > 0)
+    candidates, relevant = data.candidates(), data.relevant[users]
     return Task(
         users,
-        data.candidates(),
-        data.relevant[users],
+        candidates,
+        relevant,
         data.met[users],
         data.histories[users],
+        {name: most_liked(without_answers(relevant, np.flatnonzero(~mask))) for name, mask in candidates.items()},
         unit(space),
         data.training.counts(),
         audience[kept],
@@ -135,24 +145,32 @@ def evaluate_model(model: Model, data: EvaluationData, task: Task, fit_s: float 
     items = model.items(data.content)
     block: Callable[..., Any] | None = getattr(model, "scores", None)
     users = model.users(task.histories) if block is None else np.empty((0, 0), np.float32)
-    depth = max(*task.ks, SHOWN)
+    depth = max(*task.ks, SHOWN) + MOST_LIKED
     values: dict[str, dict[str, Floats]] = {}
     parts: dict[str, dict[str, Floats]] = {}
+    rest_values: dict[str, dict[str, Floats]] = {}
+    rest_parts: dict[str, dict[str, Floats]] = {}
     shown: dict[str, dict[str, float]] = {}
     for name, mask in task.candidates.items():
         if block is not None:
             lists = _top_k_by_blocks(block, items, task.histories, depth, task.met, mask)
         else:
             lists, _ = top_k(users, items, depth, exclude=task.met, mask=mask, device=task.device)
-        relevant = task.relevant_in(name)
-        values[name] = measure_lists(lists, relevant, task.ks)
-        parts[name] = {}
-        for k in task.ks:
-            parts[name] |= contributions_by_item(lists, relevant, k)
+        values[name], parts[name] = _measured(lists, task.relevant_in(name), task.ks)
+        rest = without_items(lists, task.most_liked[name], len(mask))
+        rest_values[name], rest_parts[name] = _measured(rest, task.remaining_in(name), task.ks)
         shown[name] = _list_measures(lists[:, :SHOWN], mask, data, task)
     audience = _audience(model, items, block, task)
     spread = {name: {measure: [_mean(found)] for measure, found in own.items()} for name, own in values.items()}
-    return MethodResult(values, parts, shown, audience, spread, fit_s)
+    return MethodResult(values, parts, rest_values, rest_parts, shown, audience, spread, fit_s)
+
+
+def _measured(lists: Lists, relevant: csr_matrix, ks: Sequence[int]) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Compute the measures of lists for each user, and what each item adds to them."""
+    parts: dict[str, Floats] = {}
+    for k in ks:
+        parts |= contributions_by_item(lists, relevant, k)
+    return measure_lists(lists, relevant, ks), parts
 
 
 def average_seeds(found: Sequence[MethodResult]) -> MethodResult:
@@ -173,7 +191,8 @@ def average_seeds(found: Sequence[MethodResult]) -> MethodResult:
     }
     audience = np.mean([one.audience for one in found], axis=0)
     seconds = float(np.mean([one.fit_s for one in found]))
-    return MethodResult(mean_of("values"), mean_of("parts"), mean_of("lists"), audience, spread, seconds)
+    means = [mean_of(field) for field in ("values", "parts", "rest_values", "rest_parts", "lists")]
+    return MethodResult(*means, audience, spread, seconds)
 
 
 def _list_measures(

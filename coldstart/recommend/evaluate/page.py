@@ -47,6 +47,7 @@ def recommend_html(known: Mapping[str, Any]) -> str:
         ndcg=ndcg,
         reference=methods[known["reference"]]["title"] if known["reference"] else None,
         tables=[_table(known, name) for name in known["counts"]["sets"]],
+        fewest=FEWEST_COMPARED,
         trades=[
             {"axis": axis, "set": last, "chart": scatter(_points(known, last, axis, ndcg, numbers))}
             for axis in ("coverage", "diversity")
@@ -149,6 +150,8 @@ def _table(known: Mapping[str, Any], name: str) -> dict[str, Any]:
                 "difference": difference,
                 "verdict": verdict(difference),
                 "gap": cells[recall].get("gap"),
+                "rest": own["rest"][name].get(recall),
+                "found": own["found"][name],
                 "lists": own["lists"][name],
                 "fit_s": own["fit_s"],
             }
@@ -159,6 +162,8 @@ def _table(known: Mapping[str, Any], name: str) -> dict[str, Any]:
         "title": SETS[name],
         "of": known["counts"]["sets"][name],
         "measures": measures,
+        "most_liked": known["most_liked"][name],
+        "popularity": known["popularity"][name],
         "rows": rows,
         "chart": whiskers(shown),
     }
@@ -220,7 +225,7 @@ def markdown(known: Mapping[str, Any]) -> str:
     for name, of in counts["sets"].items():
         few = f"; too few to call one better: {FEWEST_COMPARED} are needed" if of["relevant"] < FEWEST_COMPARED else ""
         title = f"{SETS[name]}: {of['candidates']:,} candidates, {of['relevant']:,} relevant pairs{few}"
-        lines += ["", f"### {title}", "", *_markdown_table(known, name)]
+        lines += ["", f"### {title}", "", *_markdown_table(known, name), "", *_markdown_popularity(known, name)]
     lines += ["", _footnote(known)]
     lines += [part for note in known["notes"] for part in ("", f"Note: {_cell(note)}.")]
     if known["left_out"]:
@@ -237,6 +242,7 @@ def _markdown_table(known: Mapping[str, Any], name: str) -> list[str]:
     headers = ["method", *measures]
     if reference:
         headers += [f"{known['headline'][0]} less {reference}", "share of the way to the ceiling"]
+    headers += [f"{known['headline'][0]} {_without_most_liked(known, name)}"]
     headers += [f"coverage@{known['shown']}", "Gini", "diversity", "novelty"]
     headers += ["new items shown"] if name == "all" else []
     headers += ["audience recall"] if name == "cold" else []
@@ -251,11 +257,62 @@ def _markdown_table(known: Mapping[str, Any], name: str) -> list[str]:
         if reference:
             head = cells[known["headline"][0]]
             row += [_difference(head.get("difference")), _share(head.get("gap"))]
+        row += [_rest(own, name, known["headline"][0])]
         row += [_number(lists[key]) for key in ("coverage", "gini", "diversity", "novelty")]
         row += [_share(lists["cold"])] if name == "all" else []
         row += [_number((own["audience"] or {}).get("value"))] if name == "cold" else []
         rows.append(row)
     return ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
+
+
+def _without_most_liked(known: Mapping[str, Any], name: str) -> str:
+    count = len(known["most_liked"][name]["items"])
+    return f"without the {count} most liked" if count > 1 else "without the most liked"
+
+
+def _rest(own: Mapping[str, Any], name: str, measure: str) -> str:
+    """Format a value without the most liked items; empty where nothing else is relevant."""
+    found = own["rest"][name].get(measure)
+    return "" if found is None else f"{_number(found['value'])} ({_interval(found)})"
+
+
+def popularity_rows(known: Mapping[str, Any], name: str, methods: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Build headers and rows of the share of the likes that lists hold, by how many like an item; a row a group."""
+    headers = ["likes of an item", "items", "likes", *(known["methods"][method]["title"] for method in methods)]
+    rows = []
+    for place, group in enumerate(known["popularity"][name]):
+        bounds = f"{group['least']:,} to {group['most']:,}" if group["least"] < group["most"] else f"{group['most']:,}"
+        shares = [known["methods"][method]["found"][name][place] for method in methods]
+        cells = [f"{_number(one['value'])} ({_interval(one)})" for one in shares]
+        rows.append([bounds, f"{group['items']:,}", f"{group['relevant']:,}", *cells])
+    return headers, rows
+
+
+def popularity_title(known: Mapping[str, Any], name: str) -> str:
+    """Name the table of `popularity_rows`, or say that there are too few items for it."""
+    k = known["headline"][0].partition("@")[2]
+    title = f"Share of the likes found in the first {k} places, by how many like the item"
+    few = f"too few to judge: {2 * FEWEST_COMPARED} liked items are needed"
+    return title if known["popularity"][name] else f"{title}: {few}"
+
+
+def compared_methods(known: Mapping[str, Any], name: str) -> list[str]:
+    """Choose the methods of a short table: the reference, and the best of the others that have seen no answers."""
+    recall = known["headline"][0]
+    others = [
+        method for method, own in known["methods"].items() if own["role"] != "ceiling" and method != known["reference"]
+    ]
+    best = max(others, key=lambda method: known["methods"][method]["sets"][name][recall]["value"], default=None)
+    return [method for method in (known["reference"], best) if method is not None]
+
+
+def _markdown_popularity(known: Mapping[str, Any], name: str) -> list[str]:
+    lines = [popularity_title(known, name) + ("." if not known["popularity"][name] else ":")]
+    if not known["popularity"][name]:
+        return lines
+    headers, rows = popularity_rows(known, name, list(known["methods"]))
+    table = [headers, ["---"] + ["---:"] * (len(headers) - 1), *rows]
+    return [*lines, "", *("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table)]
 
 
 def _footnote(known: Mapping[str, Any]) -> str:
@@ -300,14 +357,15 @@ def _cell(text: Any) -> str:
 def terminal_table(known: Mapping[str, Any], name: str) -> tuple[list[str], Sequence[list[str]]]:
     """Build headers and rows of the short table of a terminal."""
     first, second = known["headline"]
-    headers = ["method", first, second, "less reference", "coverage", "diversity"]
+    headers = ["method", first, second, "less reference", _without_most_liked(known, name), "coverage", "diversity"]
     headers += ["new items shown"] if name == "all" else []
     headers += ["audience"] if name == "cold" else []
     rows = []
     for own in known["methods"].values():
         cells, lists = own["sets"][name], own["lists"][name]
         row = [own["title"], *(f"{_number(cells[key]['value'])} ({_interval(cells[key])})" for key in (first, second))]
-        row += [_difference(cells[first].get("difference")), _number(lists["coverage"]), _number(lists["diversity"])]
+        row += [_difference(cells[first].get("difference")), _rest(own, name, first)]
+        row += [_number(lists["coverage"]), _number(lists["diversity"])]
         row += [_share(lists["cold"])] if name == "all" else []
         row += [_number((own["audience"] or {}).get("value"))] if name == "cold" else []
         rows.append(row)

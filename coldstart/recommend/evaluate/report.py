@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.metrics.ranking import MEASURES, bootstrap
@@ -22,6 +23,7 @@ from coldstart.recommend.evaluate.data import EvaluationData
 from coldstart.recommend.evaluate.measures import SHOWN, MethodResult, Task
 from coldstart.recommend.evaluate.methods import CEILING, ORACLE, REFERENCE, Method
 from coldstart.recommend.evaluate.page import markdown
+from coldstart.recommend.evaluate.robust import PopularityGroup, found_shares, popularity_groups
 
 if TYPE_CHECKING:
     from coldstart.recommend.evaluate import EvaluateSettings
@@ -42,7 +44,13 @@ class RecommendReport:
         ks, shown, audience_k: lengths of lists; reference: method of comparison, or None.
         headline: the measures that are compared, `recall@20` and `ndcg@20`.
         methods: method -> `title`, `role`, `seeds`, `fit_s`, `sets` (set -> measure -> value with intervals, spread,
-            and, for the headline, `difference` and `gap`), `lists` (set -> coverage, …), `audience`, `strata`.
+            and, for the headline, `difference` and `gap`), `rest` (set -> headline measure -> the same without the most
+            liked items), `found` (set -> share of the likes of each popularity group that lists hold, with its
+            interval over items), `lists` (set -> coverage, …), `audience`, `strata`.
+        most_liked: set -> `items`, the most liked ones of its answers, `share` of them in the relevant pairs, `users`
+            and `relevant` pairs that remain without them.
+        popularity: set -> groups of its liked items by their likes, `least` to `most`, with their numbers of `items`
+            and `relevant` pairs; none where there are too few items to judge.
         cold_share: of the relevant pairs of `all`, those of new items; None without that set.
         left_out: method -> reason why it could not be fitted; checked: kinds of leaks that were checked.
         settings: of the evaluation; notes: caveats of the data.
@@ -56,6 +64,8 @@ class RecommendReport:
     reference: str | None
     headline: Sequence[str]
     methods: Mapping[str, Mapping[str, Any]]
+    most_liked: Mapping[str, Mapping[str, Any]]
+    popularity: Mapping[str, Sequence[Mapping[str, Any]]]
     cold_share: float | None
     left_out: Mapping[str, str]
     checked: Sequence[str]
@@ -88,6 +98,9 @@ def build_report(
     measures = [f"{measure}@{k}" for k in settings.ks for measure in MEASURES]
     drawn = {name: _resampled(name, task, results, measures, settings) for name in task.candidates}
     sets = {name: _measures_of_set(name, found, results, measures) for name, found in drawn.items()}
+    rest = {name: _rest(name, task, results, headline, reference, settings) for name in task.candidates}
+    groups = {name: popularity_groups(_likes(task, name)) for name in task.candidates}
+    shares = {name: _found(name, own, task, results, k, settings) for name, own in groups.items()}
     methods = {
         one.name: {
             "title": one.title,
@@ -95,6 +108,8 @@ def build_report(
             "seeds": settings.seeds if one.is_seeded else 1,
             "fit_s": results[one.name].fit_s,
             "sets": {name: found[one.name] for name, found in sets.items()},
+            "rest": {name: found[one.name] for name, found in rest.items()},
+            "found": {name: found[one.name] for name, found in shares.items()},
             "lists": results[one.name].lists,
             "audience": _audience(results[one.name]),
             "strata": _strata(results[one.name], data, task, k),
@@ -124,6 +139,8 @@ def build_report(
         reference,
         headline,
         methods,
+        {name: _most_liked(name, data, task) for name in task.candidates},
+        {name: [_group(one) for one in own] for name, own in groups.items()},
         share,
         dict(left_out),
         list(checked),
@@ -157,6 +174,68 @@ def _resampled(
     values = np.stack([one.values[name][measure][kept] for one in results.values() for measure in measures], axis=1)
     parts = np.stack([one.parts[name][measure] for one in results.values() for measure in measures], axis=1)
     return resample(values, parts, shares_by_item(relevant), draws=settings.draws, seed=settings.seed)
+
+
+def _rest(
+    name: str,
+    task: Task,
+    results: Mapping[str, MethodResult],
+    headline: Sequence[str],
+    reference: str | None,
+    settings: EvaluateSettings,
+) -> dict[str, dict[str, Any]]:
+    """Method -> headline measure -> value and intervals without the most liked items, and the difference."""
+    relevant = task.remaining_in(name)
+    kept = np.diff(relevant.indptr) > 0
+    if not kept.any():
+        return {method: {} for method in results}
+    columns = [(one, measure) for one in results.values() for measure in headline]
+    values = np.stack([one.rest_values[name][measure][kept] for one, measure in columns], axis=1)
+    parts = np.stack([one.rest_parts[name][measure] for one, measure in columns], axis=1)
+    drawn = resample(values, parts, shares_by_item(relevant), draws=settings.draws, seed=settings.seed)
+    names, found = list(results), {}
+    for place, method in enumerate(names):
+        found[method] = {}
+        for at, measure in enumerate(headline):
+            column = place * len(headline) + at
+            found[method][measure] = drawn.interval(column).to_dict()
+            if reference is not None and method != reference:
+                base = names.index(reference) * len(headline) + at
+                found[method][measure]["difference"] = drawn.difference(column, base)[0].to_dict()
+    return found
+
+
+def _most_liked(name: str, data: EvaluationData, task: Task) -> dict[str, Any]:
+    rest, whole = task.remaining_in(name), task.relevant_in(name).nnz
+    return {
+        "items": [data.content.item_ids[place] for place in task.most_liked[name]],
+        "share": 1 - rest.nnz / whole,
+        "users": int((np.diff(rest.indptr) > 0).sum()),
+        "relevant": rest.nnz,
+    }
+
+
+def _likes(task: Task, name: str) -> NDArray[np.int64]:
+    """Count the relevant pairs of each item in a candidate set, int64 [I]."""
+    return np.diff(task.relevant_in(name).tocsc().indptr).astype(np.int64)
+
+
+def _found(
+    name: str,
+    groups: Sequence[PopularityGroup],
+    task: Task,
+    results: Mapping[str, MethodResult],
+    k: int,
+    settings: EvaluateSettings,
+) -> dict[str, list[dict[str, float]]]:
+    """Method -> share of the likes of each popularity group that the first `k` places hold."""
+    found = [one.parts[name][f"found@{k}"] for one in results.values()]
+    shares = found_shares(found, groups, _likes(task, name), draws=settings.draws, seed=settings.seed)
+    return {method: [asdict(one) for one in own] for method, own in zip(results, shares, strict=True)}
+
+
+def _group(group: PopularityGroup) -> dict[str, int]:
+    return {"least": group.least, "most": group.most, "items": len(group.places), "relevant": group.likes}
 
 
 def _measures_of_set(
