@@ -10,6 +10,8 @@ import pytest
 
 from coldstart.align.page import _verdict
 from coldstart.metrics.intervals import FEWEST_COMPARED
+from coldstart.metrics.ranking import Interval
+from coldstart.metrics.two_way import TwoWayInterval
 from coldstart.recommend.evaluate.page import verdict
 from coldstart.recommend.evaluate.report import _compare
 from coldstart.search.index import _describe
@@ -52,9 +54,8 @@ def test_no_method_is_called_better_by_few_pairs(few: tuple[str, ...], marked: s
         value = np.array([0.1, 0.5])
 
         def difference(self, own: int, base: int) -> tuple[Any, float]:
-            bounds = SimpleNamespace(low=0.3, high=0.5)
-            change = SimpleNamespace(value=0.4, low=0.3, high=0.5, over="users", users=bounds, items=bounds)
-            return change, 0.001
+            bounds = Interval(0.4, 0.3, 0.5)
+            return TwoWayInterval(0.4, bounds, bounds), 0.001
 
     methods: dict[str, Any] = {
         name: {"role": "method", "sets": {"all": {"ndcg@10": {}}}} for name in ("popularity", "kernel")
