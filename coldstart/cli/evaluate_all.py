@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +45,10 @@ def evaluate_all(
         Path | None,
         typer.Option("--out", metavar="FILE", help=f"Path of the HTML page; by default {_PAGE} in this folder."),
     ] = None,
+    details: Annotated[
+        Path | None,
+        typer.Option("--details", metavar="DIR", help="Folder for pages of examples and tables, linked from the page."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure every capability, each against its baseline.
@@ -59,9 +64,10 @@ def evaluate_all(
     """
     import coldstart
     from coldstart.engine.progress import ConsoleProgress
-    from coldstart.evaluation.page import evaluation_page
+    from coldstart.evaluation.page import detail_pages, evaluation_page
 
     output.check_page(out)
+    output.check_folder(details)
     opened = coldstart.open(workspace)
     report = opened.evaluate_all(
         opened.pipeline(pipeline),
@@ -76,10 +82,15 @@ def evaluate_all(
     known = report.to_dict()
     if not json:
         _print(known)
+    links: dict[str, str] = {}
+    if details is not None:
+        with output.writing(details):
+            links = detail_pages(report.details, details, opened.media_limits())
     if out is not None or not json:
         path = out or _PAGE
+        own = {name: os.path.relpath(page, path.parent) for name, page in links.items()}
         with output.writing(path):
-            evaluation_page(known, path)
+            evaluation_page(known, path, own)
         if not json:
             output.line(f"page: {path}")
     failed = report.failed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ class Context:
         frames_of: reads unit vectors [T, D] of the frames of videos in a space; limits: of media.
         quick: measure samples of `QUICK`, and leave out what takes minutes.
         limit: most items that are described; None: those that the fit held out, at most `DESCRIBED`.
+        details: whole reports of capabilities that have a page of their own, by name, as plain values; filled as they
+            are measured.
     """
 
     store: Store
@@ -45,6 +47,7 @@ class Context:
     limits: Limits
     quick: bool = False
     limit: int | None = None
+    details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def uri(self) -> str:

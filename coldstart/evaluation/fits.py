@@ -42,8 +42,8 @@ def align_rows(context: Context) -> list[Row]:
         fit = context.command("finetune align")
         return [Row("align", question, verdict="not_fitted", why=f"`{fit}` fits it", command=fit)]
     report = evaluate_store(context.store, context.pipeline, context.progress)
-    found = report.to_dict()
-    rows = []
+    found = context.details["align"] = report.to_dict()
+    rows = _unseen_rows(found["unseen"], found["note"], command) if found["unseen"] else []
     for side, what, other in (("image_to_text", "picture", found["view"]), ("text_to_image", found["view"], "picture")):
         other, what = other.replace("_", " "), what.replace("_", " ")
         after = found["after"][side]
@@ -73,6 +73,65 @@ def align_rows(context: Context) -> list[Row]:
         )
     shot = report.after.zero_shot
     return rows + ([] if shot is None else _zero_shot_rows(found, len(np.unique(shot.groups)), command))
+
+
+_UNSEEN = {
+    "unseen": ("A picture of something new finds its {view} first among the {size:,} of all items", "recall@1", "in"),
+    "seen": ("A picture of something known finds its {view} first among the same {size:,}", "recall@1", "in"),
+    "harmonic": ("New and known things are found alike, by the harmonic mean of the two", "harmonic mean", "by"),
+}
+"""Part of `evaluate_unseen` -> question, measure and the word before its value."""
+
+
+def _unseen_rows(unseen: Mapping[str, Any], note: str, command: str) -> list[Row]:
+    """Read rows of pictures that ask for texts among all items, and for other pictures of the same thing."""
+    way, size = unseen["directions"]["image_to_text"], unseen["gallery"]["texts"]
+    view = unseen["view"].replace("_", " ")
+    heart = "; what is known are items that the fit was trained on, since there are no others" * unseen["by_heart"]
+    rows = []
+    for part, (question, measure, word) in _UNSEEN.items():
+        own, asked = way[part], question.format(view=view, size=size)
+        if "recall_at_1" not in own["after"]:
+            continue
+        before = own["before"] and own["before"]["recall_at_1"]
+        chance = Baseline("by chance", exactly(1 / size))
+        rows.append(
+            Row(
+                "align",
+                asked,
+                f"{asked.partition(' among')[0].partition(', by')[0]} {word}",
+                measure,
+                own["n"],
+                "pictures",
+                own["groups"],
+                interval_of(own["after"]["recall_at_1"]),
+                Baseline("before the fit", interval_of(before)) if before else chance,
+                interval_of(own["difference"]["recall_at_1"]) if before else None,
+                is_share=part != "harmonic",
+                method=f"{note}{heart}",
+                command=command,
+                headline=part == "harmonic",
+            )
+        )
+    pictures = (unseen["images"] or {}).get("unseen")
+    if pictures:
+        rows.append(
+            Row(
+                "align",
+                "A picture of something new finds another picture of it",
+                "In the fitted space a picture of something new finds another of it first in",
+                "recall@1",
+                pictures["n"],
+                "pictures",
+                pictures["groups"],
+                interval_of(pictures["after"]["recall_at_1"]),
+                Baseline("by the vectors below the fit", interval_of(pictures["before"]["recall_at_1"])),
+                interval_of(pictures["difference"]["recall_at_1"]),
+                method=f"among all {unseen['gallery']['pictures']:,} pictures, copies of its own left out; {note}",
+                command=command,
+            )
+        )
+    return [judged(row) for row in rows]
 
 
 def _zero_shot_rows(found: Mapping[str, Any], groups: int, command: str) -> list[Row]:
@@ -127,6 +186,7 @@ def describe_rows(context: Context) -> list[Row]:
         why = "writing takes seconds an item, and --quick leaves it out"
         return [Row("describe", question, verdict="left_out", why=why, command=command)]
     found = evaluate_store(context.store, context.pipeline, context.progress, limit=limit).to_dict()
+    context.details["describe"] = found
     measures, items = found["measures"], found["counts"]["items"]
     writer = ADAPTER if ADAPTER in measures else next(iter(measures))
     sample = f"a sample of at most {limit:,} of the items that the fit held out; {items:,} items"
@@ -205,8 +265,9 @@ def recommend_rows(context: Context) -> list[Row]:
         command = context.command("ingest --interactions FILE")
         return [Row("recommend", question, why=f"{why}: `{command}`", command=command)]
     options = {"methods": METHODS, "seeds": 1 if context.quick else 5, "check": not context.quick}
-    found = evaluate_store(context.store, context.pipeline, context.progress, settings=EvaluateSettings(**options))
-    return _recommend_rows(found.to_dict(), context.command(f"evaluate recommend --methods {','.join(METHODS)}"))
+    report = evaluate_store(context.store, context.pipeline, context.progress, settings=EvaluateSettings(**options))
+    found = context.details["recommend"] = report.to_dict()
+    return _recommend_rows(found, context.command(f"evaluate recommend --methods {','.join(METHODS)}"))
 
 
 def _recommend_rows(found: Mapping[str, Any], command: str) -> list[Row]:

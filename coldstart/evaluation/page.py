@@ -6,11 +6,12 @@ nothing, and escapes every text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from coldstart.evaluation.rows import JUDGED, VERDICTS, of_hundred
+from coldstart.media.limits import Limits
 from coldstart.metrics.intervals import FEWEST_COMPARED
 from coldstart.pages.charts import number, signed, strip
 from coldstart.pages.page import environment
@@ -19,22 +20,51 @@ TONES: Mapping[str, str] = {"better": "better", "worse": "worse", "failed": "wor
 """Verdict -> class of its badge; all others are grey."""
 
 
-def evaluation_page(known: Mapping[str, Any], path: Path) -> None:
+def evaluation_page(known: Mapping[str, Any], path: Path, links: Mapping[str, str] | None = None) -> None:
     """Write the report as one HTML file; its folder is created where missing.
 
     Args:
         known: as `EvaluationReport.to_dict` gives it.
+        links: capability -> its detail page, as `detail_pages` gives them.
 
     Raises:
         OSError: the file cannot be written.
     """
-    page = evaluation_html(known)
+    page = evaluation_html(known, links)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
 
 
-def evaluation_html(known: Mapping[str, Any]) -> str:
-    """Render the report as an HTML document; the argument is as for `evaluation_page`."""
+def detail_pages(details: Mapping[str, Any], folder: Path, limits: Limits) -> dict[str, str]:
+    """Write the page of each capability that has one: capability -> its path; the folder is created where missing.
+
+    Args:
+        details: as `EvaluationReport.details` has them.
+        limits: of media, as for ingest.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    from coldstart.align.page import alignment_page
+    from coldstart.describe.page import descriptions_page
+    from coldstart.recommend.evaluate.page import recommend_html
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pages: dict[str, tuple[str, Callable[[Any, Path], object]]] = {
+        "align": ("alignment.html", lambda found, path: alignment_page(found, path, limits=limits)),
+        "describe": ("descriptions.html", lambda found, path: descriptions_page(found, path, limits=limits)),
+        "recommend": ("recommend.html", lambda found, path: path.write_text(recommend_html(found), encoding="utf-8")),
+    }
+    written = {}
+    for name, (file, write) in pages.items():
+        if name in details:
+            write(details[name], folder / file)
+            written[name] = str(folder / file)
+    return written
+
+
+def evaluation_html(known: Mapping[str, Any], links: Mapping[str, str] | None = None) -> str:
+    """Render the report as an HTML document; arguments are as for `evaluation_page`."""
     rows = [_shown(row) for row in known["rows"]]
     sections = [
         _section(one, [row for row in rows if row["capability"] == one["name"]]) for one in known["capabilities"]
@@ -48,6 +78,7 @@ def evaluation_html(known: Mapping[str, Any]) -> str:
             sections=[section for section in sections if section["rows"]],
             counts={VERDICTS[verdict]: count for verdict, count in counts.items() if count},
             fewest=FEWEST_COMPARED,
+            links=links or {},
         )
     )
 

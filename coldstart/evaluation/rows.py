@@ -82,7 +82,8 @@ class Row:
         value = f"{value} of 100" if self.is_share else f"{self.measure} {value}"
         between = f"({self._shown(self.value.low)} to {self._shown(self.value.high)})"
         other = f"; {self.baseline.name} {self._shown(self.baseline.interval.value)}" if self.baseline else ""
-        return f"{self.statement} {value} {between}, n = {self.n:,} {self.of}{other}: {words}"
+        why = f" ({self.why})" if self.verdict == "few" and self.groups is not None else ""
+        return f"{self.statement} {value} {between}, n = {self.n:,} {self.of}{other}: {words}{why}"
 
     def _shown(self, value: float) -> str:
         return of_hundred(value) if self.is_share else f"{value:.3f}"
@@ -95,6 +96,8 @@ class Row:
 def of_hundred(share: float) -> str:
     """Format a share as a number of 100; with a decimal where rounding would make it none or all."""
     value = 100 * share
+    if 0 < value < 0.05:
+        return "< 0.1"
     near_end = 0 < value < 1 or 99 < value < 100
     return f"{value:.1f}" if near_end else f"{value:.0f}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,6 +52,7 @@ class EvaluationReport:
         publication: tag of the catalog that is served, None where none is; published_at: of it.
         settings: digest of the settings in force; quick: samples were measured.
         rows: in the order of `CAPABILITIES`; done: one a capability.
+        details: capability -> its whole report, of those with a page of their own; no part of `to_dict`.
     """
 
     workspace: str
@@ -63,6 +64,7 @@ class EvaluationReport:
     quick: bool
     rows: Sequence[Row]
     done: Sequence[Done]
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def failed(self) -> list[str]:
@@ -193,4 +195,5 @@ def _report(context: Context, rows: Sequence[Row], done: Sequence[Done]) -> Eval
         quick=context.quick,
         rows=rows,
         done=done,
+        details=context.details,
     )

@@ -191,6 +191,12 @@ def test_the_page_escapes_every_text_and_styles_every_class() -> None:
     assert unknown_classes(source) == set()
 
 
+def test_detail_pages_are_linked_from_the_section_of_their_capability() -> None:
+    source = evaluation_html(known(judged(row_of("align"))), {"align": "details/a b.html"})
+    assert '<a href="details/a%20b.html">in detail</a>' in source
+    assert "in detail" not in evaluation_html(known(judged(row_of("align"))))
+
+
 def test_the_page_colours_only_what_was_judged_and_puts_headlines_on_top() -> None:
     good = judged(row_of("search", baseline=Baseline("chance", exactly(0.1)), headline=True))
     bad = judged(row_of("search", baseline=Baseline("chance", exactly(0.9)), headline=True))

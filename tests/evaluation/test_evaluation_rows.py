@@ -65,6 +65,9 @@ def test_a_sentence_has_value_interval_count_baseline_and_verdict() -> None:
     score = judged(replace(ROW, is_share=False, statement="Lists rank with", measure="ndcg@20", baseline=None))
     assert score.sentence == "Lists rank with ndcg@20 0.620 (0.540 to 0.700), n = 803 photos: level with the baseline"
     assert judged(replace(ROW, n=12)).sentence.endswith("60: too few to judge")
+    assert judged(replace(ROW, groups=4)).sentence.endswith(
+        ": too few to judge (803 photos of 4 groups of items, and 30 are needed)"
+    )
 
 
 def test_a_sentence_without_a_value_says_why() -> None:
@@ -75,7 +78,14 @@ def test_a_sentence_without_a_value_says_why() -> None:
 
 
 def test_shares_are_never_rounded_to_none_or_all() -> None:
-    assert [of_hundred(share) for share in (0.0, 0.004, 0.5, 0.996, 1.0)] == ["0", "0.4", "50", "99.6", "100"]
+    assert [of_hundred(share) for share in (0.0, 0.0002, 0.004, 0.5, 0.996, 1.0)] == [
+        "0",
+        "< 0.1",
+        "0.4",
+        "50",
+        "99.6",
+        "100",
+    ]
 
 
 def test_a_row_is_plain_data_with_its_sentence_and_a_known_verdict() -> None:
