@@ -38,6 +38,14 @@ SHAPES = {
 }
 KINDS = {"worst": "Worst", "random": "At random", "best": "Best"}
 
+UNSEEN_PARTS = {
+    "seen": "seen",
+    "unseen": "unseen, among all",
+    "alone": "unseen, among themselves",
+    "harmonic": "harmonic mean of seen and unseen",
+    "drawn": "unseen, first result is seen",
+}
+
 MATRIX = 12
 """Most classes for which confusions are shown as a matrix."""
 
@@ -103,6 +111,8 @@ def alignment_html(known: Mapping[str, Any], *, limits: Limits | None = None) ->
             for name, value in after["shape"].items()
         ],
         zero_shot=_zero_shot(known),
+        unseen=unseen_rows(known["unseen"]),
+        unseen_note=unseen_note(known["unseen"]),
         views=_views(known),
         sheets=_sheets(known, limits or Limits()),
     )  # fmt: skip
@@ -124,7 +134,7 @@ def _rows(known: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
                 "after": after,
                 "before": before,
                 "change": change,
-                "verdict": _verdict(change, _count_queries(known), less_is_better=measure == "median_rank"),
+                "verdict": _verdict(change, known["after"][side]["queries"], less_is_better=measure == "median_rank"),
                 "chance": after["chance"],
                 "is_rank": measure == "median_rank",
             }
@@ -143,6 +153,73 @@ def _verdict(change: Mapping[str, float] | None, items: int, *, less_is_better: 
     if change is None or items < FEWEST_COMPARED or change["low"] <= 0 <= change["high"]:
         return ""
     return "better" if (change["value"] < 0) == less_is_better else "worse"
+
+
+def unseen_rows(unseen: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Build a row for each direction and part of seen and unseen groups, and of classes that were held out whole.
+
+    Each has `direction`, `part`, `n`, `groups`; `before`, `after` and `change` of R@1 (of a share where `part` is one),
+    `before_10` and `after_10` of R@10; and `verdict`: `better`, `worse`, `too few to judge` or nothing.
+    """
+    if unseen is None:
+        return []
+    parts = [
+        (name, label, unseen["directions"][side][part])
+        for side, name in DIRECTIONS.items()
+        for part, label in UNSEEN_PARTS.items()
+    ]
+    parts += [
+        (name, f"new {field.removeprefix('attributes.').replace('_', ' ')}: {label.removeprefix('unseen, ')}", found)
+        for field, held in unseen["classes"].items()
+        for side, name in DIRECTIONS.items()
+        for part, label in UNSEEN_PARTS.items()
+        if part != "seen"
+        for found in (held["directions"][side][part],)
+    ]
+    parts += [("Picture → picture", label, found) for label, found in (unseen["images"] or {}).items()]
+    return [
+        _unseen_row(direction, part, found, int(unseen["fewest"])) for direction, part, found in parts if found["after"]
+    ]
+
+
+def _unseen_row(direction: str, part: str, found: Mapping[str, Any], fewest: int) -> dict[str, Any]:
+    measure = "share" if "share" in found["after"] else "recall_at_1"
+    sides = {name: found[name] or {} for name in ("before", "after", "difference")}
+    change = sides["difference"].get(measure)
+    verdict = _verdict(change, found["n"], less_is_better=measure == "share")
+    return {
+        "direction": direction,
+        "part": part,
+        "n": found["n"],
+        "groups": found["groups"],
+        "before": sides["before"].get(measure),
+        "after": sides["after"][measure],
+        "change": change,
+        "before_10": sides["before"].get("recall_at_10"),
+        "after_10": sides["after"].get("recall_at_10"),
+        "verdict": "too few to judge" if found["n"] < fewest else verdict,
+    }
+
+
+def unseen_note(unseen: Mapping[str, Any] | None) -> str:
+    """State how seen and unseen queries were measured; empty without them."""
+    if unseen is None:
+        return ""
+    seen = (
+        "the items that the fit was trained on, as there are too few others of their groups"
+        if unseen["by_heart"]
+        else "items of trained groups that the fit was not trained on"
+    )
+    held = "; ".join(
+        f"new {field.removeprefix('attributes.').replace('_', ' ')}: {', '.join(own['values'][:12])}"
+        + (f" and {len(own['values']) - 12} more" if len(own["values"]) > 12 else "")
+        for field, own in unseen["classes"].items()
+    )
+    gallery = unseen["gallery"]
+    return (
+        f"among all: {gallery['pictures']:,} pictures, {gallery['texts']:,} different texts by {unseen['view']}; seen: "
+        f"{seen}" + (f"; {held}" if held else "")
+    )
 
 
 def _zero_shot(known: Mapping[str, Any]) -> dict[str, Any] | None:

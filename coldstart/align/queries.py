@@ -96,6 +96,20 @@ def query_items(features: FeatureArrays, split: str) -> tuple[NDArray[np.bool_],
     return (own == "test") | ((own == NEW) & ~seen), int(known.sum())
 
 
+def distinct_texts(
+    features: FeatureArrays, rows: NDArray[np.intp], groups: NDArray[Any]
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Select the first row of each text of a group, with the group: forty photographs of a product have one title.
+
+    Args:
+        rows: of texts; groups: int [I], of the items.
+    """
+    first: dict[tuple[int, bytes], int] = {}
+    for row, group in zip(rows.tolist(), groups[np.asarray(features.text_items)[rows]].tolist(), strict=True):
+        first.setdefault((group, np.asarray(features.texts[row]).tobytes()), row)
+    return np.array(list(first.values()), np.intp), np.array([group for group, _ in first], np.int64)
+
+
 @dataclass(frozen=True)
 class QueryVectors:
     """Vectors of the items and texts of a split, in the space."""
@@ -134,11 +148,12 @@ class SplitRows:
         pictures = aligned.heads.image.project(features.images[self._images])
         pooled, has = pool(pictures, features.image_items[self._images], len(features.item_ids))
         image_items = np.flatnonzero(has)
-        text_rows = self._of(view)
+        groups = np.asarray(features.groups)
+        own = np.where(groups >= 0, groups, -1 - np.arange(len(groups)))
+        text_rows, _ = distinct_texts(features, self._of(view), own)
         words = aligned.heads.text.project(features.texts[text_rows])
         vectors = QueryVectors(pooled[image_items], image_items, words, np.asarray(features.text_items)[text_rows])
         named = None if classes is None else self._named(aligned, classes)
-        groups = np.asarray(features.groups)
         report = evaluate_space(
             vectors.images, vectors.image_items, vectors.words, vectors.word_items, groups, classes=named, seed=seed
         )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.align.measures import SeenUnseen, harmonic_mean, pool, rank_seen_unseen, values_of
-from coldstart.align.queries import SEEN, FeatureArrays, query_items
+from coldstart.align.queries import SEEN, FeatureArrays, distinct_texts, query_items
 from coldstart.metrics import ranking
 from coldstart.metrics.intervals import FEWEST_COMPARED
 
@@ -89,7 +89,7 @@ def evaluate_unseen(
     if roles is None:
         return None
     items = np.flatnonzero(has_picture)
-    texts, text_groups = _distinct(features, rows, roles.groups)
+    texts, text_groups = distinct_texts(features, rows, roles.groups)
     was = features_before or features
 
     def space(heads: AlignedHeads, own: FeatureArrays) -> _Space:
@@ -160,16 +160,6 @@ def _sample(places: NDArray[np.intp], is_new: NDArray[np.bool_], seed: int) -> N
     sides = [places[is_new[places] == side] for side in (False, True)]
     drawn = [own if len(own) <= _QUERIES else rng.choice(own, _QUERIES, replace=False) for own in sides]
     return np.sort(np.concatenate(drawn))
-
-
-def _distinct(
-    features: FeatureArrays, rows: NDArray[np.intp], groups: NDArray[np.int64]
-) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Select the first row of each text of a group, with the group: forty photographs of a product have one title."""
-    first: dict[tuple[int, bytes], int] = {}
-    for row, group in zip(rows.tolist(), groups[np.asarray(features.text_items)[rows]].tolist(), strict=True):
-        first.setdefault((group, features.texts[row].tobytes()), row)
-    return np.array(list(first.values()), np.intp), np.array([group for group, _ in first], np.int64)
 
 
 def _held_classes(labels: Sequence[str], roles: _Roles) -> dict[str, NDArray[np.int64]]:

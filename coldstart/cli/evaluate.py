@@ -46,10 +46,10 @@ def align(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure retrieval between pictures and texts.
+    """Measure retrieval between pictures and texts, of held-out items among themselves and among all.
 
-    Compares before and after the fit, and writes a page of right and wrong results. With --json a page is written
-    only if --out names a file.
+    Compares before and after the fit, seen groups and classes with unseen ones, and writes a page of right and wrong
+    results. With --json a page is written only if --out names a file.
 
     \b
     Examples:
@@ -125,7 +125,34 @@ def _print_align(found: Mapping[str, Any]) -> None:
         whole=("before", "after", "difference"),
         spare=("chance", "before"),
     )
+    _print_unseen(found["unseen"])
     output.note("in brackets: 95 % intervals by bootstrap over items")
+
+
+def _print_unseen(unseen: Mapping[str, Any] | None) -> None:
+    from coldstart.align.page import unseen_note, unseen_rows
+
+    rows = unseen_rows(unseen)
+    if not rows:
+        return
+    few = "too few to judge"
+    changes = [few if row["verdict"] == few else _with_interval(row["change"], is_change=True) for row in rows]
+    output.table_of(
+        {
+            "": [row["direction"] for row in rows],
+            "queries": [row["part"] for row in rows],
+            "n": [row["n"] for row in rows],
+            "groups": [row["groups"] for row in rows],
+            "R@1 before": [_with_interval(row["before"]) for row in rows],
+            "R@1 after": [_with_interval(row["after"]) for row in rows],
+            "difference": changes,
+            "R@10 after": [_with_interval(row["after_10"]) for row in rows],
+        },
+        "queries",
+        whole=("R@1 before", "R@1 after", "difference", "R@10 after"),
+        spare=("R@10 after", "groups", "R@1 before"),
+    )
+    output.note(unseen_note(unseen))
 
 
 def _with_interval(found: Mapping[str, Any] | None, is_rank: bool = False, is_change: bool = False) -> str | None:

@@ -330,6 +330,7 @@ COMMANDS: Mapping[str, Fields] = {
         "before": ("object?", "retrieval before the fit"),
         "after": ("object", "retrieval after it"),
         "difference": ("object?", "after less before"),
+        "unseen": ("object?", "seen and unseen groups and classes, among all items"),
     },
     "evaluate describe": {
         "split": ("string", "items evaluated"),
@@ -355,6 +356,7 @@ COMMANDS: Mapping[str, Fields] = {
         "methods": ("object", "method -> measures, also without the most liked items and by popularity"),
         "most_liked": ("object", "set -> its most liked items, and what remains without them"),
         "popularity": ("object", "set -> groups of its liked items by their likes"),
+        "count_attributes": ("object?", "attributes that count interactions, and the gain that rests on them"),
         "left_out": ("{string}", "method -> why not"),
         "checked": ("[string]", "kinds of leaks that were looked for"),
     },
