@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
 from coldstart.core.keys import chain, stage_key
+from coldstart.core.likes import Likes, find_likes
 from coldstart.core.pipeline import Pipeline
 from coldstart.core.progress import Progress
 from coldstart.core.stage import LedgerRow, Reject
 from coldstart.errors import ColdstartError, NotFitted, NothingToLearn
 from coldstart.recommend.inputs import FIT_FILE, LABEL_FIELDS, LABELS, load_content, met_items, spaces_before
+from coldstart.recommend.model import RECIPE
 from coldstart.recommend.model.fusion import Content
 from coldstart.recommend.settings import Settings
 from coldstart.store import Store
@@ -45,7 +47,7 @@ def build(name: str, settings: Settings, pipeline: Pipeline) -> BehaviourFitStag
     """
     spaces = spaces_before(pipeline, name, settings.spaces)
     for space in settings.weights or ():
-        if space not in (*spaces, LABELS):
+        if space not in (*spaces, LABELS) and not space.startswith(f"{LABELS}."):
             raise ColdstartError(
                 f"{name}.weights has {space!r}, and its spaces are {', '.join((*spaces, LABELS))}: name those"
             )
@@ -138,6 +140,8 @@ class BehaviourFitStage:
         counts = {"items came": changes.new, "items changed": changes.changed, "interactions came": rows}
         since = ", ".join(f"{count} {name}" for name, count in counts.items() if count > 0)
         again = f"since then {since}" if since else ""
+        if fit.report.get("recipe", 1) < RECIPE:
+            again = "fitted by the recipe of an earlier version, and a new fit takes the present one"
         if not self._is_calibrated(fit):
             again = "an earlier version calibrated the scores of its cold items for another basis than its own"
         return 0, [f"{_summary(fit)}{f'; {again}: `coldstart finetune behaviour`' if again else ''}"]
@@ -164,7 +168,7 @@ class BehaviourFitStage:
         return not self._settings.calibrate or fit.report.get("calibration") is not None
 
     def _is_current(self, fit: Artifact, store: Store) -> bool:
-        if not self._is_calibrated(fit):
+        if not self._is_calibrated(fit) or fit.report.get("recipe", 1) < RECIPE:
             return False
         same = fit.report["interactions"]["digest"] == InteractionTable(store).digest(end=self._end)
         return same and self.present(store) == self._inputs(store).keys
@@ -174,13 +178,15 @@ class BehaviourFitStage:
         keys = self._inputs(store, pipeline_state).ready
         content = load_content(store, self._pipeline, list(self.spaces), sorted(keys), pipeline_state=pipeline_state)
         read = InteractionTable(store).read(end=self._end)
-        return TrainingData(content, keys, read.over(content.item_ids), len(read))
+        likes = find_likes(read.weights, self._settings.min_weight)
+        return TrainingData(content, keys, read.over(content.item_ids), likes)
 
     def _fit(self, store: Store, training: TrainingData, progress: Progress) -> tuple[int, list[str]]:
         from coldstart.recommend.model.fitted import to_files
         from coldstart.recommend.model.selection import count_steps, select_model
 
-        content, settings = training.content, self._settings.selection()
+        content = training.content
+        settings = replace(self._settings.selection(), min_weight=training.likes.min_weight)
         groups = content_groups(content, self._settings.near_duplicates)
         with progress.meter(f"{self.name}: mappers", count_steps(settings)) as meter:
             selected = select_model(
@@ -207,9 +213,10 @@ class BehaviourFitStage:
                 "digest": rows,
                 "until": None if self._settings.until is None else self._settings.until.isoformat(),
             },
+            "likes": str(training.likes),
         }
         fit = self._fits.save(store, [rows, *keys], files, report)
-        return len(content), [_summary(fit), self._next(store)]
+        return len(content), [_summary(fit), *_details(fit), self._next(store)]
 
     def _next(self, store: Store) -> str:
         spaces = [spec.name for spec in self._pipeline.of_kind("behaviour")]
@@ -242,6 +249,22 @@ def _summary(fit: Artifact) -> str:
     )
 
 
+def _details(fit: Artifact) -> list[str]:
+    """Describe what a fit learnt from: likes, the blocks of content with their weights, and the budget."""
+    report = fit.report
+    powers, budget = report["powers"], report["budget"]
+    blocks = sorted(report["weights"].items(), key=lambda entry: -entry[1])
+    weights = ", ".join(f"{name} {weight:.0%} (whitened by {powers[name]:g})" for name, weight in blocks)
+    left_out = f"; left out for it: {', '.join(budget['left_out'])}" if budget["left_out"] else ""
+    return [
+        f"likes: {report['likes']}",
+        f"content: {weights}",
+        f"budget: {budget['estimated']:,.0f} of {budget['seconds']:,.0f} processor seconds (budget_s), as estimated from "
+        f"the sizes, so that the same data give the same fit; {budget['trials']} trials of weights{left_out}; it took "
+        f"{report['seconds']:,.0f} s",
+    ]
+
+
 def compared_metrics(report: Mapping[str, Any]) -> list[str]:
     """List the metrics that tell candidates apart: of k items held out all are among the first k, so no recall."""
     held_out = report["judged"]["items"]
@@ -256,28 +279,28 @@ class TrainingData:
     Attributes:
         keys: item -> key, of the items of `content`.
         interactions: rows of the training window, over those items.
-        in_window: number of rows of the window, with any item.
+        likes: which rows of the window, with any item, count as likes.
     """
 
     content: Content
     keys: Mapping[str, str]
     interactions: Interactions
-    in_window: int
+    likes: Likes
 
     def missing(self, settings: Settings, uri: str) -> str | None:
         """Describe what is missing and the next step; None where there is enough data."""
         bring = f"bring more with `coldstart ingest --workspace {uri} --interactions FILE`"
-        if not self.in_window:
+        if not self.likes.rows:
             before = "" if settings.until is None else f" before {settings.until:%Y-%m-%d}"
             return f"the workspace has no interactions{before}: {bring}"
-        liked = self.interactions.positive(settings.min_weight).matrix()
+        liked = self.interactions.positive(self.likes.min_weight).matrix()
         warm = int((np.bincount(liked.indices, minlength=liked.shape[1]) >= settings.warm_min).sum())
         users = int((np.diff(liked.indptr) > 0).sum())
         if warm >= settings.min_items and users >= settings.min_users:
             return None
         return (
             f"{users} users liked something and {warm} items were liked by {settings.warm_min} or more (warm_min), and "
-            f"a fit needs {settings.min_users} (min_users) and {settings.min_items} (min_items); of {self.in_window} "
+            f"a fit needs {settings.min_users} (min_users) and {settings.min_items} (min_items); of {self.likes.rows} "
             f"interactions {len(self.interactions)} are with items whose content is known: {bring}"
         )
 

@@ -29,15 +29,17 @@ class Settings(Section):
     """End of the training window: interactions from then on are not read. UTC where no zone is given."""
     candidates: dict[str, dict[str, Any]] | None = None
     """Label -> settings of a mapper: `{knn: {}, wide: {mapper: ridge, kernel: 2000}}`. A list of values stands for one
-    candidate each. By default knn, kernel, clcrec and contrastive."""
+    candidate each. By default kernel, knn, contrastive and dropoutnet with the losses of ALDI."""
     blend: bool = True
     """Also try a weighted sum of the candidates."""
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
-    """Weight of each space, `labels` included; by default selected on the held-out items."""
+    """Weight of each space and of `labels`, or of the labels of one field, such as `labels.category`,
+    `labels.tag` and `labels.attributes.year`; by default every space and field has one, selected on the held-out
+    items."""
     power: float | None = Field(default=None, ge=0, le=0.5)
-    """Strength of whitening of the spaces, 0 for none; by default selected on the held-out items."""
+    """Strength of whitening of all spaces, 0 for none; by default selected for each on the held-out items."""
     labels: bool = True
-    """Use category, tags and attributes of the record as a space of their own."""
+    """Use category, tags and attributes of the record, too."""
     teacher: Literal["als", "bpr", "pure_svd"] = "als"
     """Collaborative filtering whose vectors mappers are fitted to."""
     dim: int = Field(default=64, ge=2)
@@ -62,6 +64,9 @@ class Settings(Section):
     """Least number of users with a like: with fewer the stage waits."""
     seed: int = 0
     """Random seed of folds and fits."""
+    budget_s: float = Field(default=600.0, gt=0)
+    """Most processor seconds of a fit, as estimated from the numbers of items, users and likes, so that the same data
+    give the same fit however busy the machine is: fewer weights and mappers are tried where they do not fit in."""
 
     @property
     def until_s(self) -> int | None:
@@ -82,10 +87,10 @@ class Settings(Section):
 
     def counted(self) -> dict[str, Any]:
         """List the settings that enter the key of a fit, besides its spaces."""
-        return {
-            **self.model_dump(mode="json", exclude={"spaces", "until", "min_items", "min_users"}),
-            "until_s": self.until_s,
-        }
+        left_out = {"spaces", "until", "min_items", "min_users"}
+        if self.budget_s == Settings.model_fields["budget_s"].default:
+            left_out.add("budget_s")  # fits of earlier versions, which had none, keep their key
+        return {**self.model_dump(mode="json", exclude=left_out), "until_s": self.until_s}
 
 
 def with_behaviour(pipeline: Pipeline, spaces: Sequence[str] | None) -> tuple[dict[str, Any], list[str]]:

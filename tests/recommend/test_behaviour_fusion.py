@@ -6,7 +6,7 @@ from behaviour_world import world
 
 from coldstart.errors import ColdstartError
 from coldstart.recommend.model import fusion
-from coldstart.recommend.model.fusion import Content, Fusion, fit_fusion, restore_fusion
+from coldstart.recommend.model.fusion import Content, Fusion, fit_blocks, fit_fusion, restore_fusion
 
 CONTENT = world().content
 TRAINING = np.arange(0, 160, 2)
@@ -19,9 +19,9 @@ def _without(content: Content, space: str, places: list[int]) -> Content:
 
 
 def _parts(fitted: Fusion, content: Content) -> dict[str, np.ndarray]:
-    found = {name: fitted.blocks[name](vectors) for name, vectors in content.blocks.items()}
-    if fitted.labels is not None:
-        found["labels"] = fitted.blocks["labels"](fitted.labels.transform(content.records))
+    found = {name: block(content.blocks[name]) for name, block in fitted.blocks.items() if name in content.blocks}
+    for name, code in fitted.labels.items():
+        found[name] = fitted.blocks[name](code.rows(content.statements))
     return found
 
 
@@ -86,6 +86,41 @@ def test_it_is_restored_bit_by_bit() -> None:
         assert again.weights == fitted.weights
         assert np.array_equal(again.transform(CONTENT), fitted.transform(CONTENT))
         assert all(array.dtype.kind in "fu" for array in fitted.arrays().values())
+
+
+def _dated() -> Content:
+    """The same items, each with a year."""
+    years = np.random.default_rng(3).integers(1950, 2020, len(CONTENT)).tolist()
+    records = [{**record, "attributes": {"year": year}} for record, year in zip(CONTENT.records, years, strict=True)]
+    return replace(CONTENT, records=tuple(records))
+
+
+def test_each_field_of_the_records_is_a_block_of_its_own_weight_and_whitening() -> None:
+    content = _dated()
+    blocks = fit_blocks(content, TRAINING, fields=True)
+    assert {"labels.category", "labels.attributes.year"} <= set(blocks.weights)
+    assert "labels" not in blocks.weights
+    powers = {name: 0.5 if name == "text" else 0.0 for name in blocks.weights}
+    fitted = blocks.fusion(powers, {"text": 3.0, "labels.attributes.year": 1.0})
+    assert fitted.weights == {"text": 0.75, "labels.attributes.year": 0.25}
+    parts = _parts(fitted, content)
+    expected = 0.75 * parts["text"] @ parts["text"].T
+    expected += 0.25 * parts["labels.attributes.year"] @ parts["labels.attributes.year"].T
+    fused = fitted.transform(content)
+    np.testing.assert_allclose(fused @ fused.T, expected, atol=1e-5)
+    again = restore_fusion(fitted.arrays())
+    assert np.array_equal(again.transform(content), fused)
+    joint = fit_blocks(content, TRAINING, weights={"text": 1, "labels": 1}, fields=True)
+    assert set(joint.weights) == {"text", "labels"}  # as a weight of all labels asks for
+
+
+def test_labels_of_an_earlier_fit_are_restored() -> None:
+    fitted = fit_fusion(CONTENT, TRAINING)
+    arrays = fitted.arrays()
+    place = list(fitted.weights).index("labels")
+    earlier = {name.replace(f"fusion.{place}.labels.", "labels."): value for name, value in arrays.items()}
+    assert "labels.vocabulary" in earlier
+    assert np.array_equal(restore_fusion(earlier).transform(CONTENT), fitted.transform(CONTENT))
 
 
 def test_parts_of_the_items_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

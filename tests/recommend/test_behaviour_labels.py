@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from coldstart.recommend.model import labels
-from coldstart.recommend.model.labels import Labels, fit_labels, read_statements, restore_labels
+from coldstart.recommend.model.labels import (
+    REST,
+    Labels,
+    NumberCode,
+    fit_fields,
+    fit_labels,
+    read_statements,
+    restore_labels,
+    restore_number_code,
+)
 
 RECORDS = [
     {
@@ -53,6 +62,37 @@ def test_numbers_become_their_quantile_among_training_items() -> None:
     assert {word for word, place in places.items() if last[place]} == {
         "attributes.year~5/5", "attributes.year~20/20",
     }  # fmt: skip
+
+
+def test_a_field_is_coded_apart_and_the_rest_together() -> None:
+    records = [
+        {"category": f"c{place % 2}", "tags": ["new"] if place % 3 else [], "attributes": {"year": 1990 + place}}
+        for place in range(20)
+    ]
+    statements = read_statements(records)
+    found = fit_fields(statements, np.arange(20), most=2)
+    assert list(found) == ["attributes.year", "category", REST]
+    assert isinstance(found["attributes.year"], NumberCode)
+    assert found["category"].words == ("category=c0", "category=c1")  # type: ignore[union-attr]
+    assert found[REST].words == ("tag=new",)  # type: ignore[union-attr]
+    assert list(fit_fields(statements, np.arange(20), most=1)) == ["attributes.year", REST]
+
+
+def test_near_numbers_have_like_codes_and_their_unit_does_not_matter() -> None:
+    years = np.arange(1950, 2020)
+    codes = []
+    for unit in (1, 365):
+        records = [{"attributes": {"year": int(year) * unit}} for year in years]
+        code = fit_fields(read_statements(records), np.arange(len(years)), most=1)["attributes.year"]
+        assert isinstance(code, NumberCode)
+        probes = [{"attributes": {"year": year * unit}} for year in (1980, 1983, 2010, 1800)] + [BLANK]
+        rows = code.rows(read_statements(probes))
+        codes.append(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9))
+        again = restore_number_code(code.arrays())
+        assert np.array_equal(again.rows(read_statements(probes)), rows)
+    np.testing.assert_allclose(codes[0], codes[1], atol=1e-6)
+    assert codes[0][0] @ codes[0][1] > 0.9 > 0.1 > codes[0][0] @ codes[0][2]
+    assert codes[0][3].any() and not codes[0][4].any()
 
 
 def test_few_different_numbers_have_a_part_each() -> None:

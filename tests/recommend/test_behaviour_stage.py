@@ -255,7 +255,7 @@ def test_new_data_wait_for_a_refit_which_makes_all_rows_anew(shop: coldstart.Wor
     assert (done(report)["behaviour"], balances(shop)[FITTED]) == (0, (ITEMS - COLD, 0, COLD - 1, 0, 1))
     fitted = shop.finetune_behaviour()
     assert done(fitted) == {FITTED: ITEMS - COLD + 1}
-    assert notes(fitted, FITTED)[1] == f"`coldstart run --workspace {shop.uri}` fills behaviour with it"
+    assert notes(fitted, FITTED)[-1] == f"`coldstart run --workspace {shop.uri}` fills behaviour with it"
     assert balances(shop)["behaviour"] == (0, 0, 0, 0, ITEMS)
     with pytest.raises(NotFitted) as waits:
         load_item_vectors(shop._store, shop.pipeline())
@@ -465,6 +465,29 @@ def test_the_defaults_of_the_stage_are_those_of_the_choice() -> None:
     assert stage.pop("candidates") is None
     shared = {one.name: getattr(choice, one.name) for one in fields(choice) if one.name != "candidates"}
     assert {name: stage[name] for name in shared} == shared
+
+
+def test_the_default_budget_leaves_the_keys_of_earlier_fits() -> None:
+    assert "budget_s" not in Settings().counted()
+    assert Settings(budget_s=60).counted()["budget_s"] == 60
+
+
+def test_a_fit_of_an_earlier_recipe_is_kept_and_named_and_made_anew_when_it_is_asked_for(
+    shop: coldstart.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coldstart.recommend.fit_stage.RECIPE", 3)
+    run = shop.run()
+    assert notes(run, FITTED)[0].endswith(
+        "; fitted by the recipe of an earlier version, and a new fit takes the present one: "
+        "`coldstart finetune behaviour`"
+    )
+    assert done(run)[FITTED] == 0
+    made: list[str] = []
+    monkeypatch.setattr(
+        "coldstart.recommend.fit_stage.BehaviourFitStage._fit", lambda *_: (made.append("anew") or 0, ["fitted"])
+    )
+    shop.finetune_behaviour()
+    assert made == ["anew"]
 
 
 def test_a_recall_of_as_many_as_there_are_is_left_out() -> None:

@@ -21,6 +21,8 @@ from coldstart.errors import ColdstartError, NothingToLearn
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+RECIPE = 2
+"""Number of what is fitted by default; the report of a fit without one is of an earlier version."""
 Vectors = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -19,14 +19,25 @@ from numpy.typing import NDArray
 
 from coldstart.errors import ColdstartError, NothingToLearn
 from coldstart.recommend.model import Arrays, Vectors
-from coldstart.recommend.model.labels import Labels, Statements, fit_labels, read_statements, restore_labels
+from coldstart.recommend.model.labels import (
+    Labels,
+    NumberCode,
+    Statements,
+    fit_fields,
+    fit_labels,
+    read_statements,
+    restore_labels,
+    restore_number_code,
+)
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 Rows: TypeAlias = Union[Vectors, "csr_matrix"]
 LABELS = "labels"
-"""Name of the block that `coldstart.recommend.model.labels` makes."""
+"""Name of the block of all labels of the records; `labels.FIELD` is that of one field."""
+MOST_FIELDS = 8
+"""Most fields of the records that get a block of their own; the rest share one."""
 _ROWS = 8192  # in memory at a time
 _SHRINKAGE = 1e-3  # of the mean variance, added to each
 
@@ -94,13 +105,13 @@ class Fusion:
         weights: block -> its weight; they add up to 1. Blocks with too little data are left out.
         blocks: block -> its transformation; the same names in the same order.
         spaces: width of every space of the content that it was fitted on, also of those that are left out.
-        labels: vocabulary of the block `labels`, or None.
+        labels: block -> its code, of the blocks that are made from records.
     """
 
     weights: Mapping[str, float]
     blocks: Mapping[str, Block]
     spaces: Mapping[str, int]
-    labels: Labels | None
+    labels: Mapping[str, Labels | NumberCode]
 
     def __len__(self) -> int:
         """Dimensions of a fused vector."""
@@ -148,7 +159,10 @@ class Fusion:
         found: dict[str, NDArray[Any]] = {"fusion.about": about}
         for place, block in enumerate(self.blocks.values()):
             found |= {f"fusion.{place}.mean": block.mean, f"fusion.{place}.turn": block.turn}
-        return found if self.labels is None else found | self.labels.arrays()
+        for name, code in self.labels.items():
+            place = list(self.blocks).index(name)
+            found |= {f"fusion.{place}.{key}": value for key, value in code.arrays().items()}
+        return found
 
 
 def fit_fusion(
@@ -185,50 +199,113 @@ def fit_fusions(
     labels: bool = True,
 ) -> list[Fusion]:
     """Fit one fusion for each power; directions are estimated once for all."""
+    fitted = fit_blocks(content, places, weights=weights, dims=dims, labels=labels)
+    return [fitted.fusion(power) for power in powers]
+
+
+@dataclass(frozen=True)
+class FittedBlocks:
+    """Blocks with their main directions, before they are whitened.
+
+    Attributes:
+        weights: block -> its weight as it was asked for; directions: the same blocks.
+        spaces, labels: as in `Fusion`.
+    """
+
+    weights: Mapping[str, float]
+    directions: Mapping[str, _Directions]
+    spaces: Mapping[str, int]
+    labels: Mapping[str, Labels | NumberCode]
+
+    def fusion(self, power: float | Mapping[str, float], weights: Mapping[str, float] | None = None) -> Fusion:
+        """Whiten each block by a power, one for all or block -> power, and weigh the blocks.
+
+        Args:
+            weights: block -> its weight; blocks that are not named, or of weight 0, are left out. None: as asked for.
+        """
+        chosen = {name: weight for name, weight in (weights or self.weights).items() if weight and name in self.weights}
+        powers = power if isinstance(power, Mapping) else dict.fromkeys(chosen, power)
+        return Fusion(
+            _shares(chosen),
+            {name: self.directions[name].block(powers[name]) for name in chosen},
+            self.spaces,
+            {name: code for name, code in self.labels.items() if name in chosen},
+        )
+
+    def source(self, name: str, content: Content) -> Rows:
+        """Return the vectors of a block as they are before its transformation, [N, D]."""
+        return _source(name, content, self.labels)
+
+
+def fit_blocks(
+    content: Content,
+    places: NDArray[np.intp],
+    *,
+    weights: Mapping[str, float] | None = None,
+    dims: int = 256,
+    labels: bool = True,
+    fields: bool = False,
+) -> FittedBlocks:
+    """Fit the blocks on the items at `places` alone; arguments as for `fit_fusion`.
+
+    Args:
+        fields: give each field of the records a block `labels.FIELD`, where no weight is of the block `labels`.
+    """
     if labels and LABELS in content.blocks:
         raise ColdstartError(
             f"space {LABELS!r} has the name of the labels of records: rename it, or fit without labels"
         )
-    names = [*content.blocks, *([LABELS] if labels else [])]
+    codes: dict[str, Labels | NumberCode] = {}
+    if labels and fields and (weights is None or LABELS not in weights):
+        found = fit_fields(content.statements, places, most=MOST_FIELDS)
+        codes = {f"{LABELS}.{name}": code for name, code in found.items()}
+    elif labels and (weights is None or weights.get(LABELS)):
+        codes = {LABELS: fit_labels(content.statements, places)}
+    names = [*content.blocks, *(codes or ([LABELS] if labels else []))]
     requested = dict.fromkeys(names, 1.0) if weights is None else dict(weights)
     for name, weight in requested.items():
         if name not in names:
             raise ColdstartError(f"weight of {name!r}: there is {', '.join(names)}")
         if not (0 <= weight < float("inf")):
             raise ColdstartError(f"weight of {name!r}: {weight:g}, where 0 or more was expected")
-    vocabulary = fit_labels(content.statements, places) if requested.get(LABELS) else None
-    found = {
-        name: _directions(_source(name, content, vocabulary)[places], dims) for name in names if requested.get(name)
+    directions = {
+        name: _directions(_source(name, content, codes)[places], dims) for name in names if requested.get(name)
     }
-    known = {name: directions for name, directions in found.items() if directions is not None}
+    known = {name: own for name, own in directions.items() if own is not None}
     if not known:
         raise NothingToLearn(
             f"of {len(places)} training items no two have different vectors in any of {', '.join(names)}: embed them, "
             "or give another space a weight"
         )
     widths = {name: block.shape[1] for name, block in content.blocks.items()}
-    kept = vocabulary if LABELS in known else None
-    shares = _shares({name: requested[name] for name in known})
-    return [
-        Fusion(shares, {name: directions.block(power) for name, directions in known.items()}, widths, kept)
-        for power in powers
-    ]
+    return FittedBlocks(
+        {name: requested[name] for name in known},
+        known,
+        widths,
+        {name: code for name, code in codes.items() if name in known},
+    )
 
 
 def restore_fusion(arrays: Arrays) -> Fusion:
-    """Restore a fusion from `Fusion.arrays`."""
+    """Restore a fusion from `Fusion.arrays`, also one of an earlier version, whose labels were one block."""
     card = json.loads(arrays["fusion.about"].tobytes())
-    blocks = {
-        name: Block(arrays[f"fusion.{place}.mean"], arrays[f"fusion.{place}.turn"])
-        for place, name in enumerate(card["weights"])
-    }
-    labels = restore_labels(arrays) if "labels.vocabulary" in arrays else None
+    blocks, labels = {}, {}
+    for place, name in enumerate(card["weights"]):
+        blocks[name] = Block(arrays[f"fusion.{place}.mean"], arrays[f"fusion.{place}.turn"])
+        start = f"fusion.{place}."
+        own = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
+        if name == LABELS and "labels.vocabulary" in arrays:
+            own = dict(arrays)
+        if "labels.vocabulary" in own:
+            labels[name] = restore_labels(own)
+        elif "number.knots" in own:
+            labels[name] = restore_number_code(own)
     return Fusion(card["weights"], blocks, card["spaces"], labels)
 
 
-def _source(name: str, content: Content, labels: Labels | None) -> Rows:
+def _source(name: str, content: Content, labels: Mapping[str, Labels | NumberCode]) -> Rows:
     """Return the vectors of a block, [N, D]."""
-    return content.blocks[name] if name != LABELS or labels is None else labels.rows(content.statements)
+    return labels[name].rows(content.statements) if name in labels else content.blocks[name]
 
 
 def _known(rows: Rows) -> NDArray[np.bool_]:

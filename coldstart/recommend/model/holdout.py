@@ -35,6 +35,7 @@ METRICS = (f"recall@{TOP_K}", f"ndcg@{TOP_K}")
 SELECTION_METRIC = METRICS[1]
 _MOST_USERS = 20_000
 Values = Mapping[str, NDArray[np.float64]]
+Lists = NDArray[np.int64]
 
 
 class Learner(Protocol[M_co]):
@@ -210,9 +211,12 @@ class Fold:
     users: NDArray[np.intp]
     relevant: csr_matrix
 
-    def values(self, items: Vectors, users: Vectors) -> Values:
-        """Evaluate vectors of the held-out items [H, D] and users [B, D]: metrics of every list, float64 [B] each."""
-        lists, _ = top_k(users, items, TOP_K)
+    def lists(self, items: Vectors, users: Vectors) -> Lists:
+        """Rank the held-out items for every user by vectors of items [H, D] and users [B, D]: int64 [B, 20]."""
+        return top_k(users, items, TOP_K)[0]
+
+    def values(self, lists: Lists) -> Values:
+        """Evaluate lists of the held-out items: metrics of every list, float64 [B] each."""
         found = measure_lists(lists, self.relevant, [TOP_K])
         return {metric: found[metric] for metric in METRICS}
 

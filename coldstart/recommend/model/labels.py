@@ -1,8 +1,9 @@
 """Encode records of items as label vectors: kind, category, creator, tags, attributes and price, without embeddings.
 
-A label is one statement of a record (`category=shoes`, `colour=red`). A number becomes its fifth and its twentieth of
-the training items' quantiles, so that near numbers share a label. Weights are inverse document frequencies (Spärck
-Jones, Journal of Documentation 1972). `created_at` is left out: no new item is created in the past.
+A label is one statement of a record (`category=shoes`, `colour=red`). In a vocabulary of several fields a number
+becomes its fifth and its twentieth of the training items' quantiles, so that near numbers share a label; `NumberCode`
+is the smooth code of one number alone. Weights are inverse document frequencies (Spärck Jones, Journal of Documentation
+1972). `created_at` is left out: no new item is created in the past.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,10 @@ MOST_LABELS = 2048
 """Size of a vocabulary; the most frequent labels are kept."""
 _PARTS = (5, 20)  # quantiles of numbers
 _FEWEST_NUMBERS = 10  # distinct values from which on quantiles are used
+REST = "others"
+"""Name for the fields that share a vocabulary."""
+_KNOTS = 101  # quantiles of a smooth number
+_CENTRES, _WIDTH = 24, 0.1  # of its code, in shares of the training items
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,79 @@ class Labels:
         text = json.dumps({"words": self.words, "edges": self.edges}, ensure_ascii=False)
         vocabulary = np.frombuffer(text.encode(errors="surrogatepass"), np.uint8)
         return {"labels.vocabulary": vocabulary, "labels.weights": self.weights}
+
+
+@dataclass(frozen=True)
+class NumberCode:
+    """Smooth code of one number by its rank: near values have like codes, and neither unit nor skew matters.
+
+    Attributes:
+        name: name of the number; knots: quantiles of the training items' values, float64 [Q], ascending.
+    """
+
+    name: str
+    knots: NDArray[np.float64]
+
+    def rows(self, statements: Statements) -> Vectors:
+        """Encode statements, float32 [N, 24]: Gaussians of the rank around even centres; zero without the number."""
+        found = np.zeros((statements.count, _CENTRES), np.float32)
+        if self.name not in statements.names:
+            return found
+        own = statements.number_names == statements.names.index(self.name)
+        sides = [np.searchsorted(self.knots, statements.numbers[own], side=side) for side in ("left", "right")]
+        ranks = (sides[0] + sides[1]) / (2 * len(self.knots))
+        found[statements.number_rows[own]] = np.exp(
+            -(((ranks[:, None] - np.linspace(0, 1, _CENTRES)) / _WIDTH) ** 2) / 2
+        )
+        return found
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that `restore_number_code` reads."""
+        return {"number.name": np.frombuffer(json.dumps(self.name).encode(), np.uint8), "number.knots": self.knots}
+
+
+def restore_number_code(arrays: Arrays) -> NumberCode:
+    """Restore a smooth code from `NumberCode.arrays`."""
+    return NumberCode(json.loads(arrays["number.name"].tobytes()), arrays["number.knots"])
+
+
+def fit_fields(statements: Statements, places: NDArray[np.intp], *, most: int) -> dict[str, Labels | NumberCode]:
+    """Fit each field of the records at `places` apart, the most often given ones first: field -> its code.
+
+    A number of many values gets a smooth code, every other field a vocabulary. Fields beyond `most`, and those of a
+    single value, share one vocabulary under the name `REST`; one that says the same of every record is left out.
+    """
+    chosen = np.zeros(statements.count, bool)
+    chosen[places] = True
+    own = statements.only(chosen)
+    fields, field_of = np.unique([word.partition("=")[0] for word in own.words] or [""], return_inverse=True)
+    used = np.unique(own.word_places)
+    words = np.bincount(field_of[used], minlength=len(fields))
+    pairs = np.unique(field_of[own.word_places] * own.count + own.word_rows)
+    rows = np.bincount(pairs // max(own.count, 1), minlength=len(fields))
+    given = {str(fields[place]): int(rows[place]) for place in np.flatnonzero(words)}
+    single = {str(fields[place]) for place in np.flatnonzero(words == 1)}
+    partial = [name for name in sorted(single) if given[name] < len(places)]  # having it or not says something
+    numbers: dict[str, NDArray[np.float64]] = {}
+    for place, name in enumerate(own.names):
+        values = own.numbers[own.number_names == place]
+        if len(np.unique(values)) > 1:
+            given[name] = given.get(name, 0) + len(values)
+            numbers[name] = values
+    varied = set(given) - single | set(numbers)
+    smooth = {name for name, values in numbers.items() if len(np.unique(values)) >= _FEWEST_NUMBERS} - set(
+        fields[np.flatnonzero(words)].tolist()
+    )
+    ordered = sorted(varied, key=lambda name: (-given[name], name))
+    found: dict[str, Labels | NumberCode] = {}
+    for name in ordered[:most]:
+        if name in smooth:
+            found[name] = NumberCode(name, np.quantile(numbers[name], np.linspace(0, 1, _KNOTS)))
+        else:
+            found[name] = fit_labels(statements.named({name}), places)
+    if rest := {*ordered[most:], *(name for name in partial if name not in numbers)}:
+        found[REST] = fit_labels(statements.named(rest), places)
+    return found
 
 
 def fit_labels(statements: Statements, places: NDArray[np.intp], *, min_count: int = 3) -> Labels:
@@ -131,6 +209,20 @@ class Statements:
     def only(self, chosen: NDArray[np.bool_]) -> Statements:
         """Restrict to some records, bool [N]; record numbers stay."""
         words, numbers = chosen[self.word_rows], chosen[self.number_rows]
+        return replace(
+            self,
+            word_rows=self.word_rows[words],
+            word_places=self.word_places[words],
+            number_rows=self.number_rows[numbers],
+            number_names=self.number_names[numbers],
+            numbers=self.numbers[numbers],
+        )
+
+    def named(self, names: Collection[str]) -> Statements:
+        """Restrict to the statements of some fields; records and places stay."""
+        fields = np.array([word.partition("=")[0] in names for word in self.words], bool)
+        known = np.array([name in names for name in self.names], bool)
+        words, numbers = fields[self.word_places], known[self.number_names]
         return replace(
             self,
             word_rows=self.word_rows[words],

@@ -1,9 +1,10 @@
 """Select the mapper of a behaviour fit: candidates are fitted on some items and evaluated on others held out.
 
-Weights and whitening of the spaces, the mapper and the blend are all selected on the same held-out items, so that their
-metrics are optimistic; `coldstart evaluate recommend` measures without that bias. Weights of spaces are scored by a
-small kernel ridge, which is quick, on the assumption that they suit other mappers too. The winner is fitted again on
-all items.
+Weights and whitening of the blocks of content are selected on other held-out items than the mapper and the blend, so
+that a mapper which they suit does not look better than it is. The metrics are still those of the best of a few;
+`coldstart evaluate recommend` measures without that bias. What is tried is bounded by
+a budget of estimated processor seconds (`cost`), which follow from sizes alone: the same data and seed give the same
+fit, however busy the machine is. The winner is fitted again on all items.
 """
 
 from __future__ import annotations
@@ -18,36 +19,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldstart.core.interactions import Interactions
-from coldstart.errors import ColdstartError
-from coldstart.metrics.ranking import bootstrap
+from coldstart.errors import ColdstartError, NothingToLearn
+from coldstart.metrics.two_way import list_intervals
 from coldstart.recommend import model
-from coldstart.recommend.model import Mapper, Problem, Vectors
+from coldstart.recommend.model import RECIPE, Mapper, Problem, Vectors, cost
 from coldstart.recommend.model.calibration import Calibration, PairedScores, Scored, fit_calibration
 from coldstart.recommend.model.deltas import bounded_deltas
 from coldstart.recommend.model.factors import fit_teacher
 from coldstart.recommend.model.fitted import Behaviour
-from coldstart.recommend.model.fusion import Content, Fusion, fit_fusions
-from coldstart.recommend.model.holdout import (
-    METRICS,
-    SELECTION_METRIC,
-    Fold,
-    Values,
-    build_problem,
-    folds,
-    problem_without_features,
-)
+from coldstart.recommend.model.fusion import Content, Fusion, fit_blocks
+from coldstart.recommend.model.holdout import METRICS, SELECTION_METRIC, Fold, Lists, folds, problem_without_features
 from coldstart.recommend.model.mappers.blend import blend_of
-from coldstart.recommend.model.mappers.kernel import fit_items, fit_user_targets
+from coldstart.recommend.model.space_weights import MOST_ITEMS, SpaceWeights, select_space_weights
 
 Candidate = Mapping[str, Any]
-CANDIDATES: Mapping[str, Candidate] = {"knn": {}, "kernel": {}, "clcrec": {}, "contrastive": {}}
+CANDIDATES: Mapping[str, Candidate] = {"kernel": {}, "knn": {}, "contrastive": {}, "dropoutnet": {"distil": True}}
+"""In the order in which the budget takes them."""
+BUDGET_S = 600.0
 BLEND = "blend"
 _BLEND_STEPS = 12
-POWERS = (0.0, 0.25, 0.5)
-_FACTORS = (0.25, 0.5, 2.0, 4.0)
-_ROUNDS = 2
-_DIM, _LANDMARKS = 64, 2000
-_MOST_ITEMS = 20_000  # of a fit that scores weights
+_DIMS = 128  # directions of a block
+_SEARCH_SHARE = 0.4  # of the budget, for the weights of blocks
+_SEARCH_FOLDS = 3  # at most, beside those of the candidates
+_MOST_TRIALS = 1000
 _CALIBRATED = 2000  # users of a fold whose scores calibrate
 
 
@@ -59,16 +53,19 @@ class SelectionSettings:
         candidates: label -> settings of a mapper; `mapper` names it where the label does not, and a list of values
             stands for one candidate each.
         blend: also try a weighted sum of the candidates.
-        weights: space -> its weight in fusion; None: selected on the held-out items.
-        power: strength of whitening, 0 (none) to 0.5; None: selected on the held-out items.
-        labels: use category, tags and attributes as a space of their own.
+        weights: block -> its weight in fusion: a space, `labels` for all labels or `labels.FIELD` for those of a field;
+            None: every space and every field, selected on the held-out items.
+        power: strength of whitening of all blocks, 0 (none) to 0.5; None: of each block, selected on the held-out items.
+        labels: use category, tags and attributes, too.
         teacher: `als`, `bpr` or `pure_svd`; dim: dimensions of its vectors.
         warm_min: users from which on an item is warm.
         min_weight: least weight of a row that counts as a like; None: above 0.
-        valid_share: share of the groups of items with interactions that a fold holds out; folds: number of folds, each
-            with other items.
+        valid_share: share of the groups of items with interactions that a fold holds out; folds: number of folds that
+            candidates are evaluated on, each with other items. Of what is left up to three folds select the weights.
         max_delta: largest correction of a warm item's vector, as a share of its length.
         calibrate: bring the scores of cold items to the mean and spread of warm ones.
+        budget_s: most processor seconds, as `cost` estimates them: of the weights' trials, and of the candidates in
+            their order, of which the first is always fitted.
     """
 
     candidates: Mapping[str, Candidate] = field(default_factory=lambda: CANDIDATES)
@@ -85,6 +82,7 @@ class SelectionSettings:
     max_delta: float = 0.3
     calibrate: bool = True
     seed: int = 0
+    budget_s: float = BUDGET_S
 
 
 @dataclass(frozen=True)
@@ -97,13 +95,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class _FoldResult:
-    """Results of one fold: its problem, and per candidate the mapper with its name, its metrics, and its vectors of the
+    """Results of one fold: its problem, and per candidate the mapper with its name, its lists, and its vectors of the
     held-out items and the fold's users, scaled as in a blend."""
 
     fold: Fold
     problem: Problem
     mappers: Mapping[str, tuple[str, Mapper]]
-    values: Mapping[str, Values]
+    lists: Mapping[str, Lists]
     vectors: Mapping[str, tuple[Vectors, Vectors]]
 
     def mapper(self, label: str, parts: Mapping[str, float]) -> Mapper:
@@ -140,20 +138,29 @@ def select_model(
     if interactions.item_ids != content.item_ids:
         raise ValueError("interactions and content are not over the same items, in the same order")
     started = monotonic()
-    candidates = _expanded(settings.candidates)
+    expanded = _expanded(settings.candidates)
     liked = interactions.positive(settings.min_weight)
     warm = liked.counts() >= settings.warm_min
     own = np.arange(len(content)) if groups is None else groups
-    count, share = settings.folds, settings.valid_share
-    held_out = list(folds(interactions, liked, own, count=count, share=share, seed=settings.seed))
-    spaces = _space_weights(held_out[0], content, settings)
+    held_out, searched = _folds(interactions, liked, own, settings)
+    size = _size(interactions, liked, content)
+    affordable, spent = _affordable(expanded, size, settings)
+    trial_s = cost.trial_seconds(size, len(content.blocks) + 3, len(searched), MOST_ITEMS)
+    trials = max(1, min(_MOST_TRIALS, int(_SEARCH_SHARE * settings.budget_s / trial_s)))
+    spaces = _space_weights(searched, content, settings, affordable, trials)
+    spent += spaces.trials * trial_s
+    candidates = {label: _tuned(label, given, spaces) for label, given in affordable.items()}
     step()
     tried = [_fit_candidates(fold, content, candidates, spaces, settings, step) for fold in held_out]
-    values = {label: _concatenated([one.values[label] for one in tried]) for label in candidates}
-    parts = _blend(tried, {label: _mean_ndcg(found) for label, found in values.items()}) if settings.blend else {}
+    for _ in range(len(held_out) * (len(expanded) - len(candidates))):
+        step()
+    lists = {label: [one.lists[label] for one in tried] for label in candidates}
+    scores = {label: _mean_ndcg(held_out, found) for label, found in lists.items()}
+    parts = _blend(tried, scores) if settings.blend else {}
     if len(parts) > 1:
-        values[BLEND] = _blend_values(tried, parts)
-    best = max(values, key=lambda label: _mean_ndcg(values[label]))
+        lists[BLEND] = _blend_lists(tried, parts)
+        scores[BLEND] = _mean_ndcg(held_out, lists[BLEND])
+    best = max(scores, key=scores.__getitem__)
     fit_problem, fusion = _problem(interactions, content, spaces, settings)
     name, mapper = _fit(best, _candidate_settings(best, candidates, parts), fit_problem, settings.seed)
     deltas = _deltas(mapper, fit_problem, warm, settings)
@@ -166,15 +173,23 @@ def select_model(
     report = {
         "chosen": best,
         "parts": parts if best == BLEND else {best: 1.0},
-        "candidates": {label: _intervals(found) for label, found in values.items()},
+        "candidates": {label: _intervals(held_out, found) for label, found in lists.items()},
         "judged": {
             "folds": len(held_out),
             "users": sum(len(fold.users) for fold in held_out),
             "items": sum(len(fold.held) for fold in held_out),
         },
         "calibration": {"basis": "final", "scale": calibration.scale} if settings.calibrate else None,
+        "recipe": RECIPE,
         "weights": dict(fusion.weights),
-        "power": spaces.power,
+        "powers": {name: spaces.powers[name] for name in fusion.weights},
+        "kernel": dict(spaces.kernel),
+        "budget": {
+            "seconds": settings.budget_s,
+            "estimated": round(spent, 1),
+            "trials": spaces.trials,
+            "left_out": [label for label in expanded if label not in candidates],
+        },
         "items": len(content),
         "warm": int(warm.sum()),
         "users": len(np.unique(liked.users)),
@@ -208,32 +223,90 @@ def _candidate_settings(label: str, candidates: Mapping[str, Candidate], parts: 
     return {"mapper": BLEND, "parts": {one: {**candidates[one], "weight": weight} for one, weight in parts.items()}}
 
 
+def _size(interactions: Interactions, liked: Interactions, content: Content) -> cost.Size:
+    widths = [min(_DIMS, block.shape[1]) for block in content.blocks.values()]
+    met = int((interactions.counts() > 0).sum())
+    return cost.Size(met, len(np.unique(liked.users)), len(liked), sum(widths) + _DIMS)
+
+
+def _affordable(
+    candidates: Mapping[str, Candidate], size: cost.Size, settings: SelectionSettings
+) -> tuple[dict[str, Candidate], float]:
+    """Take candidates in their order as long as their fits, one a fold and one of all items, are within the budget.
+
+    Returns:
+        them, and the estimated seconds of their fits.
+    """
+    left = settings.budget_s * (1 - _SEARCH_SHARE)
+    found: dict[str, Candidate] = {}
+    spent = 0.0
+    for label, given in candidates.items():
+        needed = (settings.folds + 1) * cost.fit_seconds(str(given["mapper"]), given, size)
+        if not found or spent + needed <= left:
+            found[label] = given
+            spent += needed
+    return found, spent
+
+
+def _folds(
+    interactions: Interactions, liked: Interactions, groups: NDArray[np.int64], settings: SelectionSettings
+) -> tuple[list[Fold], list[Fold]]:
+    """Hold out items for the candidates, and others for the weights; the same where there are too few items for both.
+
+    Raises:
+        ColdstartError: as `holdout.folds`.
+    """
+    count, share = settings.folds, settings.valid_share
+    more = min(_SEARCH_FOLDS, int(1 / share + 1e-9) - count)
+    if more > 0:
+        try:
+            every = list(folds(interactions, liked, groups, count=count + more, share=share, seed=settings.seed))
+            return every[:count], every[count:]
+        except NothingToLearn:
+            pass
+    held_out = list(folds(interactions, liked, groups, count=count, share=share, seed=settings.seed))
+    return held_out, held_out
+
+
+def _tuned(label: str, given: Candidate, spaces: SpaceWeights) -> Candidate:
+    """Fill in the kernel settings that were selected with the weights, where the candidate states none."""
+    return {**spaces.kernel, **given} if given.get("mapper", label) == "kernel" else given
+
+
 def _problem(
     train: Interactions, content: Content, spaces: SpaceWeights, settings: SelectionSettings
 ) -> tuple[Problem, Fusion]:
-    matrix = train.positive(settings.min_weight).matrix()
-    teacher = fit_teacher(settings.teacher, matrix, dim=settings.dim, seed=settings.seed)
-    return build_problem(
-        train,
-        content,
-        min_weight=settings.min_weight,
-        weights=spaces.weights,
-        labels=settings.labels,
-        power=spaces.power,
-        teacher=teacher,
-    )
+    made = problem_without_features(train, content, settings.min_weight)
+    met = np.flatnonzero(np.bincount(train.items, minlength=len(content)))
+    fitted = fit_blocks(content, met, weights=settings.weights, dims=_DIMS, labels=settings.labels, fields=True)
+    fusion = fitted.fusion(spaces.powers, spaces.weights)
+    teacher = fit_teacher(settings.teacher, made.matrix, dim=settings.dim, seed=settings.seed)
+    return replace(made, features=fusion.transform(content), teacher=teacher), fusion
 
 
-def _space_weights(fold: Fold, content: Content, settings: SelectionSettings) -> SpaceWeights:
-    if settings.weights is not None and settings.power is not None:
-        return SpaceWeights(settings.weights, settings.power)
-    return fit_space_weights(
-        fold,
+def _space_weights(
+    searched: Sequence[Fold],
+    content: Content,
+    settings: SelectionSettings,
+    candidates: Mapping[str, Candidate],
+    trials: int,
+) -> SpaceWeights:
+    """Select what the settings leave open; nothing is tried where that is nothing."""
+    tune = any(given["mapper"] == "kernel" for given in candidates.values())
+    if settings.weights is not None and settings.power is not None and not tune:
+        total = sum(settings.weights.values())
+        chosen = {name: weight / total for name, weight in settings.weights.items() if weight}
+        return SpaceWeights(chosen, dict.fromkeys(chosen, settings.power))
+    return select_space_weights(
+        searched,
         content,
         min_weight=settings.min_weight,
         labels=settings.labels,
+        dims=_DIMS,
         weights=settings.weights,
-        powers=POWERS if settings.power is None else (settings.power,),
+        power=settings.power,
+        tune=tune,
+        trials=trials,
     )
 
 
@@ -252,38 +325,38 @@ def _fit_candidates(
     step: Callable[[], None],
 ) -> _FoldResult:
     fit_problem, _ = _problem(fold.train, content, spaces, settings)
-    mappers, values, vectors = {}, {}, {}
+    mappers, lists, vectors = {}, {}, {}
     for label, given in candidates.items():
         mappers[label] = _fit(label, given, fit_problem, settings.seed)
         mapper = mappers[label][1]
-        values[label] = fold.values(
+        lists[label] = fold.lists(
             mapper.items(fit_problem.features[fold.held]), mapper.users(fit_problem.matrix[fold.users])
         )
         if settings.blend:
             alone = blend_of([(*mappers[label], 1.0)], fit_problem.features)
             vectors[label] = alone.items(fit_problem.features[fold.held]), alone.users(fit_problem.matrix[fold.users])
         step()
-    return _FoldResult(fold, fit_problem, mappers, values, vectors)
+    return _FoldResult(fold, fit_problem, mappers, lists, vectors)
 
 
-def _concatenated(parts: Sequence[Values]) -> Values:
-    return {metric: np.concatenate([part[metric] for part in parts]) for metric in METRICS}
+def _mean_ndcg(held_out: Sequence[Fold], lists: Sequence[Lists]) -> float:
+    found = [fold.values(own)[SELECTION_METRIC] for fold, own in zip(held_out, lists, strict=True)]
+    return float(np.nanmean(np.concatenate(found)))
 
 
-def _mean_ndcg(values: Values) -> float:
-    return float(np.nanmean(values[SELECTION_METRIC]))
-
-
-def _intervals(values: Values) -> dict[str, dict[str, float]]:
-    return {metric: asdict(bootstrap(found[np.isfinite(found)])) for metric, found in values.items()}
+def _intervals(held_out: Sequence[Fold], lists: Sequence[Lists]) -> dict[str, Any]:
+    pairs = [(own, fold.relevant) for fold, own in zip(held_out, lists, strict=True)]
+    return {metric: found.to_dict() for metric, found in list_intervals(pairs, METRICS).items()}
 
 
 def _blend(tried: Sequence[_FoldResult], scores: Mapping[str, float]) -> dict[str, float]:
     """Select blend weights greedily with replacement (Caruana et al., ICML 2004), from the best candidate on."""
     chosen = [max(scores, key=scores.__getitem__)]
-    best = scores[chosen[0]]
+    best, held_out = scores[chosen[0]], [one.fold for one in tried]
     for _ in range(_BLEND_STEPS):
-        found = {label: _mean_ndcg(_blend_values(tried, _shares([*chosen, label]))) for label in scores}
+        found = {
+            label: _mean_ndcg(held_out, _blend_lists(tried, _shares([*chosen, label]))) for label in scores
+        }
         label = max(found, key=found.__getitem__)
         if found[label] <= best:
             break
@@ -296,13 +369,13 @@ def _shares(chosen: Sequence[str]) -> dict[str, float]:
     return {label: chosen.count(label) / len(chosen) for label in dict.fromkeys(chosen)}
 
 
-def _blend_values(tried: Sequence[_FoldResult], parts: Mapping[str, float]) -> Values:
+def _blend_lists(tried: Sequence[_FoldResult], parts: Mapping[str, float]) -> list[Lists]:
     found = []
     for one in tried:
         items = np.concatenate([weight * one.vectors[label][0] for label, weight in parts.items()], axis=1)
         users = np.concatenate([one.vectors[label][1] for label in parts], axis=1)
-        found.append(one.fold.values(items, users))
-    return _concatenated(found)
+        found.append(one.fold.lists(items, users))
+    return found
 
 
 def _deltas(mapper: Mapper, fit_problem: Problem, warm: NDArray[np.bool_], settings: SelectionSettings) -> Vectors:
@@ -329,72 +402,3 @@ def _paired(tried: _FoldResult, fold_mapper: Mapper, final_mapper: Mapper, final
         Scored(fold_mapper.users(histories), fold_items[held], fold_items[trained]),
         Scored(final_mapper.users(histories), final_items[held], final_items[trained]),
     )
-
-
-@dataclass(frozen=True)
-class SpaceWeights:
-    """Weights of the spaces, which add up to 1, and the `power` of whitening."""
-
-    weights: Mapping[str, float]
-    power: float
-
-
-def fit_space_weights(
-    fold: Fold,
-    content: Content,
-    *,
-    min_weight: float | None,
-    labels: bool,
-    weights: Mapping[str, float] | None = None,
-    powers: Sequence[float] = POWERS,
-) -> SpaceWeights:
-    """Select the power of whitening with the given or equal weights; then, without given ones, search the weights."""
-    met = np.flatnonzero(np.bincount(fold.train.items, minlength=len(content)))
-    fusions = fit_fusions(content, met, weights=weights, powers=powers, labels=labels)
-    given = problem_without_features(fold.train, content, min_weight)
-    user_targets = fit_user_targets(given, dim=_DIM)
-    users, most_items = given.matrix[fold.users], min(len(met), _MOST_ITEMS)
-    fitted_items = np.sort(np.random.default_rng(0).permutation(met)[:most_items])
-    known = content.take(np.concatenate([fitted_items, fold.held]))
-    user_targets = replace(user_targets, targets=user_targets.targets[fitted_items], met=user_targets.met[fitted_items])
-
-    def score(parts: Mapping[str, Vectors], place: int, chosen: Mapping[str, float]) -> float:
-        features = fusions[place].reweighed(chosen).fuse(parts)
-        mapper = fit_items(user_targets, features[: len(fitted_items)], landmarks=_LANDMARKS)
-        found = fold.values(mapper.items(features[len(fitted_items) :]), mapper.users(users))
-        return float(np.nanmean(found[SELECTION_METRIC]))
-
-    parts: Mapping[str, Vectors] = {}
-    best, at = -np.inf, 0
-    for place, fusion in enumerate(fusions):
-        own_parts = fusion.parts(known)
-        value = score(own_parts, place, fusion.weights)
-        if value > best:
-            best, at, parts = value, place, own_parts
-    own = _normalised(fusions[at].weights)
-    if weights is not None or len(own) < 2:
-        return SpaceWeights(own, powers[at])
-    tried = {_key(own)}
-    for _ in range(_ROUNDS):
-        before = best
-        for name in own:
-            for factor in _FACTORS:
-                changed = _normalised({**own, name: own[name] * factor})
-                if _key(changed) in tried:
-                    continue
-                tried.add(_key(changed))
-                value = score(parts, at, changed)
-                if value > best:
-                    best, own = value, changed
-        if best <= before:
-            break
-    return SpaceWeights(own, powers[at])
-
-
-def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
-    total = sum(weights.values())
-    return {name: weight / total for name, weight in weights.items()}
-
-
-def _key(weights: Mapping[str, float]) -> tuple[float, ...]:
-    return tuple(round(weight, 6) for weight in weights.values())

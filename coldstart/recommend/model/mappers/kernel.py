@@ -126,6 +126,10 @@ class UserTargets:
     history: Vectors
     common: Vectors
 
+    def users(self, histories: csr_matrix) -> Vectors:
+        """Map histories to user vectors; see `Mapper.users`."""
+        return _users(histories, self.history, self.common)
+
 
 def fit_user_targets(
     problem: Problem,
